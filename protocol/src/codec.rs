@@ -1,0 +1,418 @@
+//! Messages to bytes and back: the one file that knows bincode.
+//!
+//! A payload is bincode 2's standard configuration through serde: little endian, integers as
+//! varints (signed ones zigzag first), enums as the variant's number, texts and lists as a length and
+//! their content. Decoding is bounded in memory (without a bound, nine bytes of input make
+//! bincode reserve gigabytes) and must consume every byte.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::frame;
+use crate::limits::{MAGIC, MAX_CLIENT_PAYLOAD_BYTES, MAX_SERVER_PAYLOAD_BYTES};
+use crate::message::{ClientMessage, ServerMessage};
+
+/// Memory a client's message may take while it is decoded, in bytes.
+const CLIENT_MEMORY_BYTES: usize = MAX_CLIENT_PAYLOAD_BYTES;
+
+/// Memory a server's message may take while it is decoded, in bytes: its parts are up to four
+/// times as large in memory as on the wire.
+const SERVER_MEMORY_BYTES: usize = 4 * MAX_SERVER_PAYLOAD_BYTES;
+
+/// Why a payload is not the message it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// The payload ends inside the message.
+    #[error("the payload ends in the middle of a message")]
+    Truncated,
+    /// The payload goes on after the message.
+    #[error("{count} bytes follow the message in its payload")]
+    TrailingBytes {
+        /// How many.
+        count: usize,
+    },
+    /// The message claims more memory than any valid one needs.
+    #[error("the message claims more memory than allowed")]
+    TooLarge,
+    /// An unknown tag, text that is not UTF-8, a number out of range.
+    #[error("malformed message: {0}")]
+    Malformed(String),
+}
+
+/// A message of either direction.
+pub trait Message: Serialize + Sized {
+    /// Longest payload in this direction, for [`frame::split`].
+    const MAX_PAYLOAD_BYTES: usize;
+
+    /// The message in a frame's payload.
+    ///
+    /// # Errors
+    /// [`DecodeError`]: the sender does not speak this protocol; end the connection.
+    fn decode(payload: &[u8]) -> Result<Self, DecodeError>;
+
+    /// Appends the message as one frame.
+    fn append_frame(&self, buffer: &mut BytesMut) {
+        frame::append(buffer, |buffer| {
+            bincode::serde::encode_into_std_write(self, &mut buffer.writer(), configuration())
+                .expect("writing plain data into memory cannot fail");
+        });
+    }
+
+    /// The message as one frame.
+    fn to_frame(&self) -> Bytes {
+        let mut buffer = BytesMut::new();
+        self.append_frame(&mut buffer);
+        buffer.freeze()
+    }
+}
+
+impl Message for ClientMessage {
+    const MAX_PAYLOAD_BYTES: usize = MAX_CLIENT_PAYLOAD_BYTES;
+
+    fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        decode_whole::<Self, CLIENT_MEMORY_BYTES>(payload)
+    }
+}
+
+impl Message for ServerMessage {
+    const MAX_PAYLOAD_BYTES: usize = MAX_SERVER_PAYLOAD_BYTES;
+
+    fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        decode_whole::<Self, SERVER_MEMORY_BYTES>(payload)
+    }
+}
+
+/// The version that a client's first payload announces; `None` when it is no `Hello` with the
+/// right magic. Reads only the part that is the same in every version, so that a client of another version can
+/// be told.
+pub fn hello_version(payload: &[u8]) -> Option<u16> {
+    const HELLO_TAG: u32 = 0;
+    let (tag, magic, version) = decode_prefix::<(u32, [u8; 4], u16), CLIENT_MEMORY_BYTES>(payload)
+        .map(|(prefix, _)| prefix)
+        .ok()?;
+    (tag == HELLO_TAG && magic == MAGIC).then_some(version)
+}
+
+fn configuration() -> bincode::config::Configuration {
+    bincode::config::standard()
+}
+
+fn decode_whole<T: DeserializeOwned, const MEMORY_BYTES: usize>(
+    payload: &[u8],
+) -> Result<T, DecodeError> {
+    let (message, read_bytes) = decode_prefix::<T, MEMORY_BYTES>(payload)?;
+    match payload.len() - read_bytes {
+        0 => Ok(message),
+        count => Err(DecodeError::TrailingBytes { count }),
+    }
+}
+
+fn decode_prefix<T: DeserializeOwned, const MEMORY_BYTES: usize>(
+    payload: &[u8],
+) -> Result<(T, usize), DecodeError> {
+    use bincode::error::DecodeError as Bincode;
+    bincode::serde::decode_from_slice(payload, configuration().with_limit::<MEMORY_BYTES>())
+        .map_err(|error| match error {
+            Bincode::UnexpectedEnd { .. } => DecodeError::Truncated,
+            Bincode::LimitExceeded => DecodeError::TooLarge,
+            other => DecodeError::Malformed(other.to_string()),
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::limits::{MAX_CUBES_PER_ROOM, MAX_NAME_CHARS, PROTOCOL_VERSION};
+    use crate::*;
+
+    /// `protocol/vectors/messages.txt`: one message a line, `name: hex bytes of the frame`.
+    const VECTORS: &str = include_str!("../vectors/messages.txt");
+
+    const COLOUR: Colour = Colour {
+        red: 0xE0,
+        green: 0x80,
+        blue: 0x20,
+    };
+
+    fn pose() -> Pose {
+        Pose {
+            position: Position {
+                x: 512,
+                y: -512,
+                z: 256,
+            },
+            rotation: Rotation::from_quaternion([0.0, 0.0, 1.0, 0.0]),
+        }
+    }
+
+    fn info(id: u32, kind: CubeKind, name: &str) -> CubeInfo {
+        CubeInfo {
+            cube: CubeId(id),
+            kind,
+            name: name.into(),
+            colour: COLOUR,
+            pose: pose(),
+        }
+    }
+
+    fn client_messages() -> Vec<(&'static str, ClientMessage)> {
+        let hello = Hello::new("lobby", "Вася", COLOUR);
+        let with_key = Hello {
+            join_key: Some("secret".into()),
+            ..hello.clone()
+        };
+        let moved = |id| CubePose {
+            cube: CubeId(id),
+            pose: pose(),
+        };
+        vec![
+            ("client hello", ClientMessage::Hello(hello)),
+            ("client hello with join key", ClientMessage::Hello(with_key)),
+            (
+                "client sample",
+                ClientMessage::Sample {
+                    cubes: vec![moved(7), moved(0)],
+                },
+            ),
+            ("client take", ClientMessage::Take { cube: CubeId(0) }),
+            ("client release", ClientMessage::Release { cube: CubeId(0) }),
+            ("client ping", ClientMessage::Ping { sent_us: 1_000_000 }),
+        ]
+    }
+
+    fn server_messages() -> Vec<(&'static str, ServerMessage)> {
+        let welcome = Welcome {
+            version: PROTOCOL_VERSION,
+            room: "lobby".into(),
+            name: "Вася".into(),
+            cube: CubeId(7),
+            pose: pose(),
+            tick_hz: 30,
+            tick: 90_000,
+            since_tick_us: 12_345,
+            max_speed: 20_480,
+        };
+        let keyframe = Keyframe {
+            tick: 90_000,
+            cubes: vec![
+                info(0, CubeKind::Free { holder: None }, "cube"),
+                info(
+                    3,
+                    CubeKind::Free {
+                        holder: Some(CubeId(7)),
+                    },
+                    "box",
+                ),
+                info(7, CubeKind::Player, "Вася"),
+            ],
+        };
+        let snapshot = Snapshot {
+            tick: 90_001,
+            events: vec![
+                Event::Joined(info(300, CubeKind::Player, "Anna")),
+                Event::Taken {
+                    cube: CubeId(0),
+                    by: CubeId(300),
+                },
+                Event::Freed { cube: CubeId(3) },
+                Event::Left { cube: CubeId(7) },
+            ],
+            cubes: vec![CubePose {
+                cube: CubeId(300),
+                pose: pose(),
+            }],
+        };
+        vec![
+            ("server welcome", ServerMessage::Welcome(welcome)),
+            (
+                "server reject",
+                ServerMessage::Reject {
+                    code: RejectCode::Full,
+                    message: "full".into(),
+                },
+            ),
+            ("server keyframe", ServerMessage::Keyframe(keyframe)),
+            ("server snapshot", ServerMessage::Snapshot(snapshot)),
+            (
+                "server heartbeat",
+                ServerMessage::Snapshot(Snapshot {
+                    tick: 90_031,
+                    ..Snapshot::default()
+                }),
+            ),
+            (
+                "server pong",
+                ServerMessage::Pong {
+                    sent_us: 1_000_000,
+                    tick: 90_000,
+                    since_tick_us: 99,
+                },
+            ),
+            (
+                "server correction",
+                ServerMessage::Correction(CubePose {
+                    cube: CubeId(7),
+                    pose: pose(),
+                }),
+            ),
+            (
+                "server refused",
+                ServerMessage::Refused {
+                    cube: CubeId(0),
+                    holder: Some(CubeId(7)),
+                },
+            ),
+            (
+                "server closing",
+                ServerMessage::Closing {
+                    code: CloseCode::ShuttingDown,
+                    message: "bye".into(),
+                    retry_after_ms: Some(2_000),
+                },
+            ),
+        ]
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// One line per message in the vectors' form.
+    fn lines<M: Message>(messages: &[(&str, M)]) -> Vec<String> {
+        messages
+            .iter()
+            .map(|(name, message)| format!("{name}: {}", hex(&message.to_frame())))
+            .collect()
+    }
+
+    #[test]
+    fn every_message_has_the_bytes_of_its_vector() {
+        let expected = VECTORS
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.is_empty());
+        let mut actual = lines(&client_messages());
+        actual.extend(lines(&server_messages()));
+        assert_eq!(
+            actual,
+            expected.collect::<Vec<_>>(),
+            "\n{}\n",
+            actual.join("\n")
+        );
+    }
+
+    fn assert_round_trips<M: Message + PartialEq + std::fmt::Debug>(messages: Vec<(&str, M)>) {
+        for (name, message) in messages {
+            let mut stream = BytesMut::from(&message.to_frame()[..]);
+            let payload = frame::split(&mut stream, M::MAX_PAYLOAD_BYTES)
+                .unwrap()
+                .unwrap();
+            assert_eq!(M::decode(&payload), Ok(message), "{name}");
+            for len_bytes in 0..payload.len() {
+                assert!(
+                    M::decode(&payload[..len_bytes]).is_err(),
+                    "{name} cut to {len_bytes}"
+                );
+            }
+            let longer = [&payload[..], &[0]].concat();
+            assert_eq!(
+                M::decode(&longer),
+                Err(DecodeError::TrailingBytes { count: 1 }),
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_message_comes_back_whole_and_never_cut_or_longer() {
+        assert_round_trips(client_messages());
+        assert_round_trips(server_messages());
+    }
+
+    #[test]
+    fn an_unknown_tag_and_bad_utf8_are_refused() {
+        assert!(matches!(
+            ClientMessage::decode(&[200]),
+            Err(DecodeError::Malformed(_))
+        ));
+        let frame = client_messages()[0].1.to_frame();
+        let mut payload = frame[4..].to_vec();
+        let text = payload
+            .windows(5)
+            .position(|window| window == b"lobby")
+            .unwrap();
+        payload[text] = 0xFF;
+        assert!(matches!(
+            ClientMessage::decode(&payload),
+            Err(DecodeError::Malformed(_))
+        ));
+    }
+
+    #[test]
+    fn a_claimed_length_takes_no_memory() {
+        // A sample of 2^60 cubes, and a Reject whose text is 2^60 bytes long.
+        let huge = [&[253][..], &(1u64 << 60).to_le_bytes()].concat();
+        let sample = [&[1][..], &huge].concat();
+        assert!(ClientMessage::decode(&sample).is_err());
+        let reject = [&[1, 0][..], &huge].concat();
+        assert_eq!(ServerMessage::decode(&reject), Err(DecodeError::TooLarge));
+    }
+
+    #[test]
+    fn a_hello_of_another_version_still_tells_its_version() {
+        let hello = Hello {
+            version: 999,
+            ..Hello::new("lobby", "a", COLOUR)
+        };
+        let mut payload = ClientMessage::Hello(hello).to_frame()[4..].to_vec();
+        payload.extend_from_slice(b"fields of the future");
+        assert_eq!(hello_version(&payload), Some(999));
+        assert_eq!(hello_version(b"GET / HTTP/1.1\r\n"), None);
+        assert_eq!(hello_version(&[1, b'C', b'U', b'B', b'E', 1]), None);
+    }
+
+    #[test]
+    fn the_largest_keyframe_fits_a_frame() {
+        let pose = Pose {
+            position: Position {
+                x: i32::MIN,
+                y: i32::MIN,
+                z: i32::MIN,
+            },
+            rotation: Rotation::IDENTITY,
+        };
+        let name = "🦀".repeat(MAX_NAME_CHARS);
+        let kind = CubeKind::Free {
+            holder: Some(CubeId(u32::MAX)),
+        };
+        let cube = CubeInfo {
+            pose,
+            ..info(u32::MAX, kind, &name)
+        };
+        let keyframe = Keyframe {
+            tick: u64::MAX,
+            cubes: vec![cube; MAX_CUBES_PER_ROOM],
+        };
+        let keyframe = ServerMessage::Keyframe(keyframe);
+        let payload = &keyframe.to_frame()[4..];
+        assert!(
+            payload.len() <= MAX_SERVER_PAYLOAD_BYTES,
+            "{} bytes",
+            payload.len()
+        );
+        assert_eq!(ServerMessage::decode(payload), Ok(keyframe));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_decode_or_fail_but_never_panic(
+            bytes in prop::collection::vec(any::<u8>(), 0..300),
+        ) {
+            let _ = ClientMessage::decode(&bytes);
+            let _ = ServerMessage::decode(&bytes);
+            let _ = hello_version(&bytes);
+        }
+    }
+}

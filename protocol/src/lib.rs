@@ -1,0 +1,26 @@
+//! cubesync's wire: what a client and a server say to each other, and nothing else.
+//!
+//! The crate does no I/O and reads no clock, so it runs wherever a client does, in a browser
+//! too. Read it in the order of the data: a [`Pose`] is made of whole numbers ([`quantize`]),
+//! travels in a [`ClientMessage`] or a [`ServerMessage`] ([`message`]), becomes bytes
+//! ([`codec`], the one file that knows bincode) and stands in a length-prefixed [`frame`].
+//! Every number that bounds something is in [`limits`].
+//!
+//! `docs/PROTOCOL.md` says the same for a reader without Rust, and `protocol/vectors/` holds the
+//! literal bytes that both are tested against.
+
+pub mod codec;
+pub mod frame;
+pub mod limits;
+pub mod message;
+pub mod quantize;
+pub mod text;
+
+pub use codec::{DecodeError, Message};
+pub use frame::FrameError;
+pub use message::{
+    ClientMessage, CloseCode, Colour, ColourError, CubeId, CubeInfo, CubeKind, CubePose, Event,
+    Hello, Keyframe, RejectCode, ServerMessage, Snapshot, Welcome,
+};
+pub use quantize::{Pose, Position, Rotation};
+pub use text::{TextError, clean_name, clean_room};

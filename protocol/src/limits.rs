@@ -1,0 +1,59 @@
+//! Every number that bounds what the wire may carry, and why it is that number.
+
+use std::time::Duration;
+
+/// First field of [`Hello`](crate::Hello): tells a cubesync client from anything else that
+/// found the port.
+pub const MAGIC: [u8; 4] = *b"CUBE";
+
+/// The protocol version this crate speaks. Raised by every change of the wire bytes.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// Bytes of the big-endian length that precedes every payload.
+pub const FRAME_HEADER_BYTES: usize = 4;
+
+/// Longest payload a client may send, in bytes. The longest message, a `Hello` with full-length
+/// texts, needs about 300.
+pub const MAX_CLIENT_PAYLOAD_BYTES: usize = 4 * 1024;
+
+/// Longest payload a server may send, in bytes: a keyframe of [`MAX_CUBES_PER_ROOM`] cubes with
+/// full-length names (a test checks it).
+pub const MAX_SERVER_PAYLOAD_BYTES: usize = 1024 * 1024;
+
+/// Cubes in one room, at most, the free cube included: what fits a keyframe.
+pub const MAX_CUBES_PER_ROOM: usize = 5_000;
+
+/// Cubes one sample may carry: a client moves its own cube and the one it holds; the rest is
+/// room for worlds with more free cubes.
+pub const MAX_CUBES_PER_SAMPLE: usize = 8;
+
+/// Longest player name, in characters: what stays readable above a cube.
+pub const MAX_NAME_CHARS: usize = 24;
+
+/// Longest room name, in characters.
+pub const MAX_ROOM_CHARS: usize = 32;
+
+/// Longest join key, in bytes.
+pub const MAX_JOIN_KEY_BYTES: usize = 128;
+
+/// Half the side of the square world, in quanta: 256 m to each side of the origin.
+pub const MAX_HORIZONTAL_QUANTA: i32 = 131_072;
+
+/// The ceiling, in quanta: 32 m. The floor is at 0, and a position is a cube's centre.
+pub const MAX_HEIGHT_QUANTA: i32 = 16_384;
+
+/// Ticks per second a room may run at.
+pub const TICK_HZ_RANGE: std::ops::RangeInclusive<u8> = 1..=128;
+
+/// A client sends a [`Ping`](crate::ClientMessage::Ping) at least this often, so that both
+/// sides hear something.
+pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Who was silent for this long is gone.
+pub const DEAD_AFTER: Duration = Duration::from_secs(15);
+
+/// The server sends a snapshot at least this often, even when nothing moved.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A connection must have said `Hello` this long after it was accepted.
+pub const HELLO_DEADLINE: Duration = Duration::from_secs(2);

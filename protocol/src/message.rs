@@ -1,0 +1,347 @@
+//! Every message of protocol version 1, in the order of a conversation.
+//!
+//! The variants' order is their number on the wire. `Hello` up to its version, and `Reject`,
+//! keep their bytes in every version, so that two programs of different ages can tell each
+//! other what is wrong.
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{MAGIC, PROTOCOL_VERSION};
+use crate::quantize::Pose;
+
+/// Names one cube of a room, and through it the player whose own cube it is. Given by the
+/// server, from 0 upwards, and never used twice in a room's life.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct CubeId(pub u32);
+
+impl std::fmt::Display for CubeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A colour in sRGB, 0 ..= 255 each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "[u8; 3]", into = "[u8; 3]")]
+pub struct Colour {
+    /// Red.
+    pub red: u8,
+    /// Green.
+    pub green: u8,
+    /// Blue.
+    pub blue: u8,
+}
+
+impl From<[u8; 3]> for Colour {
+    fn from([red, green, blue]: [u8; 3]) -> Self {
+        Self { red, green, blue }
+    }
+}
+
+impl From<Colour> for [u8; 3] {
+    fn from(Colour { red, green, blue }: Colour) -> Self {
+        [red, green, blue]
+    }
+}
+
+impl std::fmt::Display for Colour {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "#{:02x}{:02x}{:02x}", self.red, self.green, self.blue)
+    }
+}
+
+/// A text is no colour.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no colour; write it as #rrggbb, for example #e08020")]
+pub struct ColourError(String);
+
+impl std::str::FromStr for Colour {
+    type Err = ColourError;
+
+    /// Reads `#rrggbb`, the `#` optional.
+    fn from_str(text: &str) -> Result<Self, ColourError> {
+        let error = || ColourError(text.to_owned());
+        let digits = text.strip_prefix('#').unwrap_or(text);
+        if digits.len() != 6 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(error());
+        }
+        let number = u32::from_str_radix(digits, 16).map_err(|_| error())?;
+        let [_, red, green, blue] = number.to_be_bytes();
+        Ok(Self { red, green, blue })
+    }
+}
+
+/// What a client says to the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ClientMessage {
+    /// The first message of a connection, and only the first. Answered by
+    /// [`ServerMessage::Welcome`] or [`ServerMessage::Reject`].
+    Hello(Hello),
+    /// Where the cubes are that this client is the authority over: its own and the one it holds.
+    /// At most once a tick, and only when one of them changed. At most
+    /// [`MAX_CUBES_PER_SAMPLE`](crate::limits::MAX_CUBES_PER_SAMPLE) cubes.
+    Sample {
+        /// The poses, each cube once.
+        cubes: Vec<CubePose>,
+    },
+    /// Asks to hold a free cube. Everybody learns the outcome from [`Event::Taken`]; who came
+    /// too late also gets [`ServerMessage::Refused`].
+    Take {
+        /// The free cube.
+        cube: CubeId,
+    },
+    /// Lets go of a held cube; it stays where its last sample put it.
+    Release {
+        /// The held cube.
+        cube: CubeId,
+    },
+    /// Asks for a [`ServerMessage::Pong`]: measures the round trip and the server's clock, and
+    /// shows that the client lives. At least every
+    /// [`PING_INTERVAL`](crate::limits::PING_INTERVAL).
+    Ping {
+        /// The client's own clock, in microseconds; comes back unread.
+        sent_us: u64,
+    },
+}
+
+/// The opening words of a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Always [`MAGIC`].
+    pub magic: [u8; 4],
+    /// The version the client speaks: [`PROTOCOL_VERSION`].
+    pub version: u16,
+    /// The room to join; made when it does not exist. See [`clean_room`](crate::clean_room).
+    pub room: String,
+    /// The player's name. See [`clean_name`](crate::clean_name).
+    pub name: String,
+    /// The colour of the player's cube.
+    pub colour: Colour,
+    /// The server's join key, where it asks for one.
+    pub join_key: Option<String>,
+}
+
+impl Hello {
+    /// The opening of this version, without a join key.
+    pub fn new(room: impl Into<String>, name: impl Into<String>, colour: Colour) -> Self {
+        Self {
+            magic: MAGIC,
+            version: PROTOCOL_VERSION,
+            room: room.into(),
+            name: name.into(),
+            colour,
+            join_key: None,
+        }
+    }
+}
+
+/// One cube's pose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CubePose {
+    /// Which cube.
+    pub cube: CubeId,
+    /// Where it is.
+    pub pose: Pose,
+}
+
+/// What the server says to a client.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ServerMessage {
+    /// The handshake succeeded. Always the first message then; a keyframe follows.
+    Welcome(Welcome),
+    /// The handshake failed; the connection closes after it.
+    Reject {
+        /// What a program needs to know.
+        code: RejectCode,
+        /// What a person needs to know: a sentence to show as it is.
+        message: String,
+    },
+    /// Everything in the room at a tick: after `Welcome`, and instead of the snapshots that a
+    /// slow connection missed.
+    Keyframe(Keyframe),
+    /// What changed in one tick. No change, no snapshot, except a heartbeat every
+    /// [`HEARTBEAT_INTERVAL`](crate::limits::HEARTBEAT_INTERVAL).
+    Snapshot(Snapshot),
+    /// The answer to [`ClientMessage::Ping`], sent at once.
+    Pong {
+        /// The ping's `sent_us`.
+        sent_us: u64,
+        /// The tick the room is in.
+        tick: u64,
+        /// Microseconds since that tick began.
+        since_tick_us: u32,
+    },
+    /// The server did not accept this client's last samples of a cube (too fast, out of bounds,
+    /// not its own): the cube is here. Go on from this pose.
+    Correction(CubePose),
+    /// The answer to a [`ClientMessage::Take`] that came too late or named no free cube.
+    Refused {
+        /// The cube that was asked for.
+        cube: CubeId,
+        /// Who holds it, if it is held.
+        holder: Option<CubeId>,
+    },
+    /// The server ends the connection; nothing follows.
+    Closing {
+        /// What a program needs to know.
+        code: CloseCode,
+        /// What a person needs to know: a sentence to show as it is.
+        message: String,
+        /// When to come back, in milliseconds from now; `None`: do not come back by yourself.
+        retry_after_ms: Option<u32>,
+    },
+}
+
+/// What a client needs to take part.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// The version spoken from here on.
+    pub version: u16,
+    /// The room, its name cleaned.
+    pub room: String,
+    /// The player's name, cleaned, and told apart from an equal one by a number.
+    pub name: String,
+    /// The client's own cube.
+    pub cube: CubeId,
+    /// Where that cube starts.
+    pub pose: Pose,
+    /// Ticks per second, 1 ..= 128.
+    pub tick_hz: u8,
+    /// The tick the room is in.
+    pub tick: u64,
+    /// Microseconds since that tick began.
+    pub since_tick_us: u32,
+    /// Top speed of a cube, in quanta per second; faster samples are corrected. 0: unlimited.
+    pub max_speed: u32,
+}
+
+/// Every cube of a room as it is at the end of a tick.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Keyframe {
+    /// The tick.
+    pub tick: u64,
+    /// All cubes by rising id. What is not here has left.
+    pub cubes: Vec<CubeInfo>,
+}
+
+/// What is known about a cube.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CubeInfo {
+    /// Which cube.
+    pub cube: CubeId,
+    /// Whose it is.
+    pub kind: CubeKind,
+    /// The text above it.
+    pub name: String,
+    /// Its colour.
+    pub colour: Colour,
+    /// Where it is.
+    pub pose: Pose,
+}
+
+/// Who may move a cube.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CubeKind {
+    /// A player's own cube: that player alone.
+    Player,
+    /// A free cube: its holder, who is named by their own cube.
+    Free {
+        /// The holder; `None` while nobody holds it.
+        holder: Option<CubeId>,
+    },
+}
+
+/// What changed in one tick: first the events, in order, then the poses.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The tick.
+    pub tick: u64,
+    /// Joins, leaves and changes of authority in the order in which they happened.
+    pub events: Vec<Event>,
+    /// The new poses by rising id. A cube that is not here has not moved since the last tick.
+    pub cubes: Vec<CubePose>,
+}
+
+/// What happened to a cube besides moving. Each is told exactly once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Event {
+    /// A cube came into the room.
+    Joined(CubeInfo),
+    /// A cube left the room. What it held is freed by a `Freed` before this.
+    Left {
+        /// Which cube.
+        cube: CubeId,
+    },
+    /// A free cube was taken.
+    Taken {
+        /// The free cube.
+        cube: CubeId,
+        /// The holder's own cube.
+        by: CubeId,
+    },
+    /// A held cube was let go and stays where it is.
+    Freed {
+        /// The free cube.
+        cube: CubeId,
+    },
+}
+
+/// Why a handshake failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RejectCode {
+    /// The first message was no `Hello` of this protocol.
+    NotHello,
+    /// The version is not served; the message says which are.
+    Version,
+    /// The name or the room's name cannot be used.
+    Name,
+    /// The join key is missing or wrong.
+    JoinKey,
+    /// The server or the room is full. Worth another try later.
+    Full,
+    /// The server is about to stop. Worth another try soon.
+    ShuttingDown,
+}
+
+impl RejectCode {
+    /// Whether the same `Hello` may succeed later.
+    pub fn is_temporary(self) -> bool {
+        matches!(self, Self::Full | Self::ShuttingDown)
+    }
+}
+
+/// Why the server ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CloseCode {
+    /// The server stops, perhaps to start again.
+    ShuttingDown,
+    /// The client sent something that is no message of this protocol.
+    BadMessage,
+    /// The client sent more messages than the limit allows.
+    TooManyMessages,
+    /// The client was silent too long.
+    Silent,
+    /// The client did not read what it was sent.
+    SlowReader,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_read_as_they_are_printed() {
+        let colour = Colour {
+            red: 0xE0,
+            green: 0x08,
+            blue: 0x2F,
+        };
+        assert_eq!(colour.to_string().parse(), Ok(colour));
+        assert_eq!("E0082f".parse(), Ok(colour));
+        for wrong in ["", "#", "#12345", "#1234567", "red", "+12345", "#ééé"] {
+            assert!(wrong.parse::<Colour>().is_err(), "{wrong:?}");
+        }
+    }
+}
