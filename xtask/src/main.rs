@@ -1,2 +1,44 @@
-//! x
-fn main() {}
+//! The chores around cubesync: what a person types instead of several commands.
+
+mod children;
+mod demo;
+mod health;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// The chores around cubesync.
+#[derive(Parser)]
+#[command(name = "xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Option<Chore>,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Build everything, start a server and three clients, and print the addresses to open.
+    ///
+    /// The clients are windows, or headless bots where there is no display. Ctrl-C ends all of it.
+    /// `cargo demo` is short for it.
+    Demo(demo::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    match arguments.chore {
+        Some(Chore::Demo(options)) => demo::run(&options),
+        None => Ok(Arguments::command().print_help()?),
+    }
+}

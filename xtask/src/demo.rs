@@ -1,0 +1,381 @@
+//! `cargo demo`: a server, three clients and the addresses to open, until Ctrl-C.
+
+use std::env;
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use clap::Args;
+
+use crate::children::Program;
+use crate::health;
+
+/// The people in the three windows: name and colour.
+const PEOPLE: [(&str, &str); 3] = [("Anna", "#e8553f"), ("Вася", "#3f86e8"), ("Bob", "#43b864")];
+/// How often the programs are looked at. Shorter than a person notices, long enough to cost nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A server needs milliseconds to serve; this only ends the wait for one that hangs.
+const SERVES_WITHIN: Duration = Duration::from_secs(15);
+
+/// What the demo can be told.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Where the server accepts clients; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:14900")]
+    listen: SocketAddr,
+    /// Where the server serves its pages; port 0 takes a free one.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
+    http: SocketAddr,
+    /// Start bots instead of windows even where there is a display.
+    #[arg(long)]
+    headless: bool,
+}
+
+/// Why the demo is over, when nothing went wrong.
+enum End {
+    Stopped,
+    ClientsGone,
+}
+
+/// Runs the demo until Ctrl-C (or SIGTERM), until its clients are gone, or until its server ends,
+/// which is an error.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let listen = free_address(options.listen, "--listen")?;
+    let http = free_address(options.http, "--http")?;
+    let (stop_sender, stop) = sync_channel(1);
+    ctrlc::set_handler(move || {
+        // A full channel holds a stop already.
+        let _ = stop_sender.try_send(());
+    })?;
+
+    match show(options.headless, listen, http, &stop)? {
+        End::Stopped => println!("\nStopped."),
+        End::ClientsGone => println!("All clients are closed, so the demo ends."),
+    }
+    Ok(())
+}
+
+/// The demo itself. Every program it started has ended when it returns.
+fn show(headless: bool, listen: SocketAddr, http: SocketAddr, stop: &Receiver<()>) -> Result<End> {
+    if !build(stop)? {
+        return Ok(End::Stopped);
+    }
+    let programs = folder_of_programs()?;
+    let mut server = start_server(&programs, listen, http)?;
+    if !wait_until_serving(&mut server, local(http), stop)? {
+        return Ok(End::Stopped);
+    }
+    let windows = !headless && has_display(env::var_os("DISPLAY").as_deref());
+    let clients = if windows {
+        start_windows(&programs, local(listen))?
+    } else {
+        vec![start_bots(&programs, local(listen))?]
+    };
+    println!("{}", what_to_open(local(listen), local(http), windows));
+    watch(&mut server, clients, stop)
+}
+
+/// Builds the server and the clients, in the profile this program was built in, so that they lie
+/// beside it. Returns false if it was stopped.
+fn build(stop: &Receiver<()>) -> Result<bool> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args([
+            "build",
+            "--package",
+            "cubesync-server",
+            "--package",
+            "cubesync-client",
+            "--bins",
+        ])
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    println!("Building the server and the clients (the first time takes a few minutes) ...");
+    let mut cargo = Program::start("cargo build", &mut command)?;
+    loop {
+        if stopped(stop) {
+            return Ok(false);
+        }
+        match cargo.ended()? {
+            None => {}
+            Some(status) if status.success() => return Ok(true),
+            Some(status) => bail!("the build failed ({status}), it says why above"),
+        }
+    }
+}
+
+fn start_server(programs: &Path, listen: SocketAddr, http: SocketAddr) -> Result<Program> {
+    let mut command = Command::new(program(programs, "cubesync-server"));
+    command
+        .args(["--listen", &listen.to_string()])
+        .args(["--http", &http.to_string()]);
+    Program::start("the server", &mut command)
+}
+
+/// Returns false if it was stopped.
+fn wait_until_serving(server: &mut Program, http: SocketAddr, stop: &Receiver<()>) -> Result<bool> {
+    let started = Instant::now();
+    while !health::is_serving(http) {
+        if stopped(stop) {
+            return Ok(false);
+        }
+        if let Some(status) = server.ended()? {
+            return Err(server_ended(status));
+        }
+        if started.elapsed() > SERVES_WITHIN {
+            bail!("the server does not answer at http://{http}/healthz");
+        }
+    }
+    Ok(true)
+}
+
+fn start_windows(programs: &Path, server: SocketAddr) -> Result<Vec<Program>> {
+    PEOPLE
+        .iter()
+        .map(|(name, colour)| {
+            let mut command = Command::new(program(programs, "cubesync-client"));
+            command
+                .args(["--server", &server.to_string()])
+                .args(["--name", name, "--colour", colour]);
+            Program::start("a window", &mut command)
+        })
+        .collect()
+}
+
+fn start_bots(programs: &Path, server: SocketAddr) -> Result<Program> {
+    let mut command = Command::new(program(programs, "cubesync-bots"));
+    command
+        .args(["--server", &server.to_string()])
+        .args(["--count", &PEOPLE.len().to_string()]);
+    Program::start("the bots", &mut command)
+}
+
+/// Looks at the programs until there is a reason to end.
+fn watch(server: &mut Program, mut clients: Vec<Program>, stop: &Receiver<()>) -> Result<End> {
+    let mut failure = None;
+    loop {
+        if stopped(stop) {
+            return Ok(End::Stopped);
+        }
+        if let Some(status) = server.ended()? {
+            return Err(server_ended(status));
+        }
+        let mut running = Vec::new();
+        for mut client in clients {
+            match client.ended()? {
+                None => running.push(client),
+                Some(status) if status.success() => {}
+                Some(status) => failure = Some(client_failed(client.name(), status)),
+            }
+        }
+        clients = running;
+        if clients.is_empty() {
+            return failure.map_or(Ok(End::ClientsGone), Err);
+        }
+    }
+}
+
+/// Waits a moment, and says whether the person wants to stop. Asked before a program is looked at:
+/// Ctrl-C reaches the programs as well, and their end is no failure then.
+fn stopped(stop: &Receiver<()>) -> bool {
+    stop.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout)
+}
+
+fn server_ended(status: ExitStatus) -> anyhow::Error {
+    anyhow!("the server ended by itself ({status}), its last line above says why")
+}
+
+fn client_failed(name: &str, status: ExitStatus) -> anyhow::Error {
+    anyhow!("{name} failed ({status}); `cargo demo --headless` works without a display")
+}
+
+/// `wanted`, with a free port for port 0, or a line that says what to do when it is taken.
+fn free_address(wanted: SocketAddr, flag: &str) -> Result<SocketAddr> {
+    match TcpListener::bind(wanted) {
+        Ok(listener) => Ok(listener.local_addr()?),
+        Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
+            "port {} is in use: end the program that has it (another demo?), or take another \
+             port: cargo demo {flag} {}:0",
+            wanted.port(),
+            written_ip(wanted.ip()),
+        ),
+        Err(error) => Err(error).with_context(|| format!("cannot listen on {wanted} ({flag})")),
+    }
+}
+
+/// Where a program on this machine reaches a server that listens on `address`.
+fn local(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// An address as it is written before a colon and a port.
+fn written_ip(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
+}
+
+/// Whether a window can be opened, `display` being the variable DISPLAY. On Linux the game speaks
+/// X11 only, so WAYLAND_DISPLAY alone does not help it.
+fn has_display(display: Option<&OsStr>) -> bool {
+    cfg!(any(target_os = "macos", windows)) || display.is_some_and(|display| !display.is_empty())
+}
+
+fn folder_of_programs() -> Result<PathBuf> {
+    let own = env::current_exe().context("cannot find out where this program lies")?;
+    let folder = own.parent().context("this program lies in no folder")?;
+    Ok(folder.to_path_buf())
+}
+
+fn program(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}{}", env::consts::EXE_SUFFIX))
+}
+
+fn what_to_open(listen: SocketAddr, http: SocketAddr, windows: bool) -> String {
+    let clients = if windows {
+        "Three windows are open: click into one and move its cube with the arrow keys (F1 helps)."
+    } else {
+        "There is no display, so three bots move their cubes."
+    };
+    let port = listen.port();
+    format!(
+        "\n{clients}\n\
+         \n  http://{http}/            what is running and how to join\
+         \n  http://{http}/time.html   the server's time\
+         \n  http://{http}/cubes.json  every cube as numbers\
+         \n  {listen}                  for one more client: cargo client --server {listen}\
+         \n\nFriends join with this machine's address and port {port}. Ctrl-C ends all of it."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Stdio;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::children::waiting_program;
+
+    #[derive(Parser)]
+    struct Demo {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn address(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn defaults_are_the_documented_ports() {
+        let options = Demo::parse_from(["demo"]).options;
+        assert_eq!(options.listen, address("0.0.0.0:14900"));
+        assert_eq!(options.http, address("0.0.0.0:8080"));
+        assert!(!options.headless);
+    }
+
+    #[test]
+    fn server_on_every_address_is_reached_by_loopback() {
+        assert_eq!(local(address("0.0.0.0:14900")), address("127.0.0.1:14900"));
+        assert_eq!(local(address("[::]:14900")), address("[::1]:14900"));
+        assert_eq!(local(address("192.0.2.7:1")), address("192.0.2.7:1"));
+    }
+
+    #[test]
+    fn port_in_use_is_named_with_the_flag_to_change_it() {
+        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = holder.local_addr().unwrap();
+        let text = free_address(taken, "--http").unwrap_err().to_string();
+        assert!(
+            text.contains(&format!("port {} is in use", taken.port())),
+            "{text}"
+        );
+        assert!(text.contains("cargo demo --http 127.0.0.1:0"), "{text}");
+        assert!(!text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn port_0_becomes_a_free_port() {
+        assert_ne!(
+            free_address(address("127.0.0.1:0"), "--listen")
+                .unwrap()
+                .port(),
+            0
+        );
+    }
+
+    #[test]
+    fn ipv6_address_is_written_in_brackets() {
+        assert_eq!(written_ip(address("[::1]:1").ip()), "[::1]");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn empty_display_is_no_display() {
+        assert!(has_display(Some(OsStr::new(":0"))));
+        assert!(!has_display(Some(OsStr::new(""))));
+        assert!(!has_display(None));
+    }
+
+    #[test]
+    fn every_address_to_open_is_printed() {
+        let text = what_to_open(address("127.0.0.1:7"), address("127.0.0.1:9"), false);
+        for part in [
+            "http://127.0.0.1:9/ ",
+            "/time.html",
+            "/cubes.json",
+            "127.0.0.1:7",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn demo_fails_when_its_last_client_failed() {
+        let (_keeps_it_running, stop) = sync_channel(1);
+        let mut server = Program::start("the server", &mut waiting_program()).unwrap();
+        let mut failing = Command::new("rustc");
+        failing.arg("--no-such-flag").stderr(Stdio::null());
+        let client = Program::start("a window", &mut failing).unwrap();
+        let end = watch(&mut server, vec![client], &stop);
+        let text = end.err().unwrap().to_string();
+        assert!(text.contains("a window failed"), "{text}");
+    }
+
+    #[test]
+    fn demo_fails_when_its_server_ends() {
+        let (_keeps_it_running, stop) = sync_channel(1);
+        let mut ending = Command::new("rustc");
+        ending.arg("--version").stdout(Stdio::null());
+        let mut server = Program::start("the server", &mut ending).unwrap();
+        let client = Program::start("a window", &mut waiting_program()).unwrap();
+        let end = watch(&mut server, vec![client], &stop);
+        let text = end.err().unwrap().to_string();
+        assert!(text.contains("the server ended"), "{text}");
+    }
+
+    #[test]
+    fn stop_ends_a_running_demo() {
+        let (stop_sender, stop) = sync_channel(1);
+        let mut server = Program::start("the server", &mut waiting_program()).unwrap();
+        let client = Program::start("a window", &mut waiting_program()).unwrap();
+        stop_sender.send(()).unwrap();
+        let end = watch(&mut server, vec![client], &stop);
+        assert!(matches!(end, Ok(End::Stopped)));
+    }
+}
