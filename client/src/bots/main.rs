@@ -1,0 +1,3 @@
+//! Headless clients that wander about.
+
+fn main() {}

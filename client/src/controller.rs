@@ -1,0 +1,275 @@
+//! How input moves a cube: the same for a person and a bot.
+//!
+//! It is pure: no clock and no device. Everything is stepped in small equal parts of a frame, so
+//! that the path hardly depends on the frame rate.
+
+use std::f32::consts::{PI, TAU};
+
+use cubesync_protocol::limits::{MAX_HEIGHT_QUANTA, MAX_HORIZONTAL_QUANTA};
+use cubesync_protocol::quantize::QUANTA_PER_METRE;
+use cubesync_protocol::{Pose, Position, Rotation};
+
+/// Speed with full input, in m/s.
+const WALK_SPEED_MPS: f32 = 6.0;
+/// Speed with full input and [`Input::fast`], in m/s.
+const FAST_SPEED_MPS: f32 = 11.0;
+/// How quickly the speed follows the input on the floor, in m/s²; also the braking.
+const ACCELERATION_MPS2: f32 = 40.0;
+/// The same in the air.
+const AIR_ACCELERATION_MPS2: f32 = 12.0;
+const GRAVITY_MPS2: f32 = 20.0;
+const JUMP_HEIGHT_M: f32 = 1.6;
+/// Centre of a cube that lies on the floor, in metres.
+const FLOOR_M: f32 = 0.5;
+/// Fastest turn, in rad/s: a held cube swings around with it and must stay below the server's
+/// top speed.
+const TURN_RATE_RADPS: f32 = 8.0;
+/// Below this speed a cube keeps facing where it did, in m/s.
+const TURN_SPEED_MPS: f32 = 0.3;
+/// Lean per acceleration, in rad per m/s²; a hint of weight, 9° at most.
+const LEAN_RAD_PER_MPS2: f32 = 0.004;
+/// How quickly the lean follows, per second.
+const LEAN_RATE_PER_S: f32 = 12.0;
+/// From the own cube's centre to a carried one's, in metres: the two never touch in any turn.
+const CARRY_DISTANCE_M: f32 = 1.5;
+/// How quickly a cube that was just taken comes to its place, in m/s.
+const PICK_UP_SPEED_MPS: f32 = 12.0;
+/// Longest part of a frame that is stepped at once, in seconds.
+const STEP_S: f32 = 1.0 / 240.0;
+/// Longest frame that counts, in seconds: after a longer one (a hidden tab, a stopped process)
+/// the cube goes on from where it was.
+const LONGEST_FRAME_S: f32 = 0.1;
+
+/// What a person wants a cube to do in a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Input {
+    /// Where to, in the world's x and y; the length, at most 1, is the part of the full speed.
+    pub direction: [f32; 2],
+    /// Jump, when on the floor.
+    pub jump: bool,
+    /// Run instead of walk.
+    pub fast: bool,
+}
+
+/// The own cube in motion.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Controller {
+    position: [f32; 3],
+    velocity: [f32; 3],
+    yaw_rad: f32,
+    lean: [f32; 2],
+    /// From its place to a cube that is still on its way there after it was taken, in metres.
+    carry_offset: [f32; 3],
+}
+
+impl Controller {
+    /// A cube at rest.
+    pub fn new(pose: Pose) -> Self {
+        Self {
+            position: pose.position.to_metres(),
+            velocity: [0.0; 3],
+            yaw_rad: yaw_of(pose.rotation.to_quaternion()),
+            lean: [0.0; 2],
+            carry_offset: [0.0; 3],
+        }
+    }
+
+    /// Moves on by a frame of `dt_seconds`.
+    pub fn step(&mut self, input: Input, dt_seconds: f32) {
+        let dt_s = dt_seconds.clamp(0.0, LONGEST_FRAME_S);
+        let direction = shortened(finite(input.direction), 1.0);
+        let speed_mps = if input.fast {
+            FAST_SPEED_MPS
+        } else {
+            WALK_SPEED_MPS
+        };
+        let wanted = direction.map(|part| part * speed_mps);
+        let steps = (dt_s / STEP_S).ceil().max(1.0);
+        for _ in 0..steps as u32 {
+            self.step_part(wanted, input.jump, dt_s / steps);
+        }
+    }
+
+    /// Where the cube is, as it is sent.
+    pub fn pose(&self) -> Pose {
+        Pose {
+            position: Position::from_metres(self.position),
+            rotation: Rotation::from_quaternion(self.rotation()),
+        }
+    }
+
+    /// The cube's centre, in metres.
+    pub fn position(&self) -> [f32; 3] {
+        self.position
+    }
+
+    /// In m/s.
+    pub fn velocity(&self) -> [f32; 3] {
+        self.velocity
+    }
+
+    /// Puts the cube somewhere, at rest: after a correction by the server.
+    pub fn set_pose(&mut self, pose: Pose) {
+        *self = Self::new(pose);
+    }
+
+    /// Starts to carry a cube that lies at `from`: [`carry_pose`](Self::carry_pose) comes from
+    /// there to its place within a moment instead of jumping.
+    pub fn pick_up(&mut self, from: Pose) {
+        let place = self.carry_place();
+        let from = from.position.to_metres();
+        self.carry_offset = std::array::from_fn(|axis| from[axis] - place[axis]);
+    }
+
+    /// Where a carried cube goes: in front of the own one, at its height.
+    pub fn carry_pose(&self) -> Pose {
+        let place = self.carry_place();
+        let position = std::array::from_fn(|axis| place[axis] + self.carry_offset[axis]);
+        Pose {
+            position: Position::from_metres(within_walls(position)),
+            rotation: Rotation::from_quaternion(self.rotation()),
+        }
+    }
+
+    /// Where a carried cube is put down: under [`carry_pose`](Self::carry_pose), flat on the
+    /// floor.
+    pub fn drop_pose(&self) -> Pose {
+        let [x, y, _] = self.carry_pose().position.to_metres();
+        Pose {
+            position: Position::from_metres([x, y, FLOOR_M]),
+            rotation: Rotation::from_quaternion(yaw_quaternion(self.yaw_rad)),
+        }
+    }
+
+    fn step_part(&mut self, wanted: [f32; 2], jump: bool, dt_s: f32) {
+        let on_floor = self.position[2] <= FLOOR_M && self.velocity[2] <= 0.0;
+        if on_floor && jump {
+            self.velocity[2] = (2.0 * GRAVITY_MPS2 * JUMP_HEIGHT_M).sqrt();
+        }
+        let acceleration = if on_floor {
+            ACCELERATION_MPS2
+        } else {
+            AIR_ACCELERATION_MPS2
+        };
+        let before = self.velocity;
+        let missing: [f32; 2] = std::array::from_fn(|axis| wanted[axis] - before[axis]);
+        let gained = shortened(missing, acceleration * dt_s);
+        for axis in 0..2 {
+            self.velocity[axis] += gained[axis];
+        }
+        if !on_floor || jump {
+            self.velocity[2] -= GRAVITY_MPS2 * dt_s;
+        }
+        // The mean of both velocities is exact under constant acceleration, whatever the step.
+        for (axis, before) in before.into_iter().enumerate() {
+            self.position[axis] += (before + self.velocity[axis]) / 2.0 * dt_s;
+        }
+        self.collide();
+        self.turn(dt_s);
+        self.lean(gained, dt_s);
+        let left = length(self.carry_offset) - PICK_UP_SPEED_MPS * dt_s;
+        self.carry_offset = shortened(self.carry_offset, left.max(0.0));
+    }
+
+    fn collide(&mut self) {
+        let inside = within_walls(self.position);
+        for (axis, inside) in inside.into_iter().enumerate() {
+            if self.position[axis] != inside {
+                self.position[axis] = inside;
+                self.velocity[axis] = 0.0;
+            }
+        }
+    }
+
+    fn turn(&mut self, dt_s: f32) {
+        let [x, y, _] = self.velocity;
+        if length([x, y]) < TURN_SPEED_MPS {
+            return;
+        }
+        let missing = (y.atan2(x) - self.yaw_rad + PI).rem_euclid(TAU) - PI;
+        self.yaw_rad += missing.clamp(-TURN_RATE_RADPS * dt_s, TURN_RATE_RADPS * dt_s);
+    }
+
+    fn lean(&mut self, gained: [f32; 2], dt_s: f32) {
+        if dt_s <= 0.0 {
+            return;
+        }
+        let follow = 1.0 - (-LEAN_RATE_PER_S * dt_s).exp();
+        for axis in 0..2 {
+            let wanted = gained[axis] / dt_s * LEAN_RAD_PER_MPS2;
+            self.lean[axis] += (wanted - self.lean[axis]) * follow;
+        }
+    }
+
+    fn rotation(&self) -> [f32; 4] {
+        // Leaning turns the upright axis towards the acceleration: about the level axis
+        // perpendicular to it.
+        let [x, y] = self.lean;
+        let angle = length(self.lean);
+        if angle < 1e-4 {
+            return yaw_quaternion(self.yaw_rad);
+        }
+        let (sine, cosine) = (angle / 2.0).sin_cos();
+        let tilt = [-y / angle * sine, x / angle * sine, 0.0, cosine];
+        product(tilt, yaw_quaternion(self.yaw_rad))
+    }
+
+    fn carry_place(&self) -> [f32; 3] {
+        let (sine, cosine) = self.yaw_rad.sin_cos();
+        let [x, y, z] = self.position;
+        within_walls([
+            x + cosine * CARRY_DISTANCE_M,
+            y + sine * CARRY_DISTANCE_M,
+            z,
+        ])
+    }
+}
+
+/// The nearest point where a whole cube is inside the world.
+fn within_walls([x, y, z]: [f32; 3]) -> [f32; 3] {
+    let wall = MAX_HORIZONTAL_QUANTA as f32 / QUANTA_PER_METRE - FLOOR_M;
+    let ceiling = MAX_HEIGHT_QUANTA as f32 / QUANTA_PER_METRE - FLOOR_M;
+    [
+        x.clamp(-wall, wall),
+        y.clamp(-wall, wall),
+        z.clamp(FLOOR_M, ceiling),
+    ]
+}
+
+fn length<const N: usize>(vector: [f32; N]) -> f32 {
+    vector.iter().map(|part| part * part).sum::<f32>().sqrt()
+}
+
+/// The vector, at most as long as `longest`.
+fn shortened<const N: usize>(vector: [f32; N], longest: f32) -> [f32; N] {
+    let length = length(vector);
+    if length <= longest {
+        return vector;
+    }
+    vector.map(|part| part / length * longest)
+}
+
+fn finite(vector: [f32; 2]) -> [f32; 2] {
+    vector.map(|part| if part.is_finite() { part } else { 0.0 })
+}
+
+fn yaw_quaternion(yaw_rad: f32) -> [f32; 4] {
+    let (sine, cosine) = (yaw_rad / 2.0).sin_cos();
+    [0.0, 0.0, sine, cosine]
+}
+
+/// Where the cube's x axis points to, seen from above.
+fn yaw_of([x, y, z, w]: [f32; 4]) -> f32 {
+    (2.0 * (w * z + x * y)).atan2(1.0 - 2.0 * (y * y + z * z))
+}
+
+/// The rotation `b`, then `a`.
+fn product(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+    let ([ax, ay, az, aw], [bx, by, bz, bw]) = (a, b);
+    [
+        aw * bx + ax * bw + ay * bz - az * by,
+        aw * by - ax * bz + ay * bw + az * bx,
+        aw * bz + ax * by - ay * bx + az * bw,
+        aw * bw - ax * bx - ay * by - az * bz,
+    ]
+}

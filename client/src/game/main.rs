@@ -1,0 +1,3 @@
+//! The game window.
+
+fn main() {}
