@@ -1,0 +1,116 @@
+//! The main job as a person sees it: a real server, and real windows on a virtual display.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod display;
+mod process;
+mod server;
+
+use display::{Display, Patch, Window};
+use process::{Program, until};
+use server::Server;
+
+const WINDOW_WIDTH: u32 = 800;
+const WINDOW_HEIGHT: u32 = 600;
+/// Nothing else in the world is magenta, so a picture tells where Anna's cube is.
+const ANNA: (&str, &str) = ("Anna", "#ff00ff");
+/// A name beyond Latin letters.
+const VASYA: (&str, &str) = ("Вася", "#20b0a0");
+/// A walk long enough that nobody takes it for a wobble.
+const WALK_METRES: f64 = 4.0;
+/// What such a walk moves on a window, at the least.
+const WALK_PIXELS: f32 = 40.0;
+
+#[test]
+#[ignore = "opens windows; .ci/run installs what that needs and runs it"]
+fn cube_moved_by_keys_in_one_window_moves_in_the_other() {
+    let server = Server::start();
+    let display = Display::start(2 * WINDOW_WIDTH, WINDOW_HEIGHT);
+    let anna = join(&display, &server, ANNA);
+    let vasya = join(&display, &server, VASYA);
+
+    // Away from where cubes appear, so that none hides Anna's.
+    anna.window.focus();
+    walk(&anna.window, "Up", &server);
+    let before = find_anna(&vasya.window, "1-other-window-before");
+    walk(&anna.window, "Right", &server);
+    let after = until(
+        "Anna's cube is at another place in Вася's window",
+        || {
+            let after = find_anna(&vasya.window, "2-other-window-after");
+            (after.distance_pixels(&before) > WALK_PIXELS).then_some(after)
+        },
+    );
+    anna.window.look("3-own-window-after");
+    println!("in Вася's window Anna's cube went from {before:?} to {after:?}");
+}
+
+#[test]
+#[ignore = "opens windows; .ci/run installs what that needs and runs it"]
+fn windows_come_back_by_themselves_when_the_server_does() {
+    let server = Server::start();
+    let display = Display::start(2 * WINDOW_WIDTH, WINDOW_HEIGHT);
+    let players = [ANNA, VASYA].map(|player| join(&display, &server, player));
+
+    let server = server.restart(|| {
+        for player in &players {
+            player.program.wait_for_line("connection lost, retrying in");
+        }
+        players[0].window.look("4-connection-lost");
+    });
+    for player in &players {
+        player.program.wait_for_line("joined room lobby as");
+    }
+    // Not only connected again: keys move the cube of the new session.
+    players[0].window.focus();
+    walk(&players[0].window, "Up", &server);
+    players[1].window.look("5-connected-again");
+}
+
+/// A client that is in the room, and its window.
+struct Player<'a> {
+    program: Program,
+    window: Window<'a>,
+}
+
+/// Opens a window that joins, in the next free half of the display.
+fn join<'a>(display: &'a Display, server: &Server, (name, colour): (&str, &str)) -> Player<'a> {
+    let mut command = display.command(env!("CARGO_BIN_EXE_cubesync-client"));
+    command
+        .args(["--server", &server.tcp.to_string()])
+        .args(["--name", name, "--colour", colour]);
+    let program = Program::start(name, &mut command);
+    let joined = program.wait_for_line("joined room lobby as");
+    assert!(joined.contains(name), "{joined}");
+    let window = display.window(name);
+    let left = if name == ANNA.0 { 0 } else { WINDOW_WIDTH };
+    window.place(left, 0, WINDOW_WIDTH, WINDOW_HEIGHT);
+    Player { program, window }
+}
+
+/// Holds the key down until the server says that Anna's cube is somewhere else. Her window must
+/// have the focus.
+fn walk(window: &Window<'_>, key: &'static str, server: &Server) {
+    let start = server.position(ANNA.0).expect("Anna is in the room");
+    let _held = window.hold(key);
+    until("Anna's cube has moved on the server", || {
+        let position = server.position(ANNA.0)?;
+        let metres = (position[0] - start[0]).hypot(position[1] - start[1]);
+        (metres > WALK_METRES).then_some(())
+    });
+}
+
+/// Where Anna's cube is in a window, waiting until it is there.
+fn find_anna(window: &Window<'_>, picture: &str) -> Patch {
+    until("Anna's cube is in the window", || {
+        window
+            .look(picture)
+            .find(is_magenta)
+            .filter(|patch| patch.pixels > 50)
+    })
+}
+
+/// Bright or in shadow, at any distance through the haze.
+fn is_magenta([red, green, blue]: [u8; 3]) -> bool {
+    let [red, green, blue] = [red, green, blue].map(i32::from);
+    red > green + 60 && blue > green + 60 && (red - blue).abs() < 60
+}

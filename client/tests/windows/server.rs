@@ -1,0 +1,70 @@
+//! A real server process, and what it says over HTTP.
+
+use std::io::{Read, Result, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::process::{Program, server_program, until};
+
+/// A server on loopback.
+pub(crate) struct Server {
+    /// Where clients connect.
+    pub(crate) tcp: SocketAddr,
+    http: SocketAddr,
+    program: Program,
+}
+
+impl Server {
+    /// Starts a server on free ports, and waits until it serves.
+    pub(crate) fn start() -> Self {
+        // Held together, so that they differ; free again when the server binds them.
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [tcp, http] = listeners.map(|listener| listener.local_addr().unwrap());
+        Self::start_at(tcp, http)
+    }
+
+    /// The same server again: ended at once, as `kill -9` does, and for `meanwhile` not there.
+    pub(crate) fn restart(self, meanwhile: impl FnOnce()) -> Self {
+        drop(self.program);
+        meanwhile();
+        Self::start_at(self.tcp, self.http)
+    }
+
+    /// Where the own cube of the player with this name is now, in metres.
+    pub(crate) fn position(&self, name: &str) -> Option<[f64; 3]> {
+        let answer = get(self.http, "/cubes.json").unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let room: Value = serde_json::from_str(body).unwrap();
+        let cubes = room["cubes"].as_array().unwrap();
+        let cube = cubes.iter().find(|cube| cube["name"] == name)?;
+        Some([0, 1, 2].map(|axis| cube["position"][axis].as_f64().unwrap()))
+    }
+
+    fn start_at(tcp: SocketAddr, http: SocketAddr) -> Self {
+        let mut command = Command::new(server_program());
+        command
+            .args(["--listen", &tcp.to_string()])
+            .args(["--http", &http.to_string()]);
+        let program = Program::start("the server", &mut command);
+        until("the server serves", || {
+            let answer = get(http, "/healthz").ok()?;
+            answer.starts_with("HTTP/1.1 200 ").then_some(())
+        });
+        Self { tcp, http, program }
+    }
+}
+
+/// The whole answer to one request.
+fn get(http: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(http)?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
