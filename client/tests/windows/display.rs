@@ -23,8 +23,11 @@ impl Display {
         let server = Program::start("Xvfb", &mut xvfb);
         let number = server.wait_for("its number", |line| line.trim().parse::<u32>().ok());
         let name = format!(":{number}");
+        // A window that opens while openbox starts may never be shown, so wait until it has.
         let mut openbox = Command::new("openbox");
+        openbox.args(["--startup", "echo openbox runs"]);
         let window_manager = Program::start("openbox", openbox.env("DISPLAY", &name));
+        window_manager.wait_for_line("openbox runs");
         Self {
             name,
             _window_manager: window_manager,
