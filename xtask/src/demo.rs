@@ -27,9 +27,11 @@ const SERVES_WITHIN: Duration = Duration::from_secs(15);
 pub(crate) struct Options {
     /// Where the server accepts clients; port 0 takes a free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:14900")]
+    #[arg(env = "CUBESYNC_LISTEN")]
     listen: SocketAddr,
     /// Where the server serves its pages; port 0 takes a free one.
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
+    #[arg(env = "CUBESYNC_HTTP")]
     http: SocketAddr,
     /// Start bots instead of windows even where there is a display.
     #[arg(long)]
@@ -251,14 +253,19 @@ fn what_to_open(listen: SocketAddr, http: SocketAddr, windows: bool) -> String {
     } else {
         "There is no display, so three bots move their cubes."
     };
-    let port = listen.port();
+    let places = [
+        (
+            format!("http://{http}/"),
+            "what is running, and how to join",
+        ),
+        (format!("http://{http}/time.html"), "the server's time"),
+        (format!("http://{http}/cubes.json"), "every cube as numbers"),
+        (format!("cargo client --server {listen}"), "one more window"),
+    ];
+    let lines = places.map(|(place, what)| format!("  {place:<40} {what}\n"));
     format!(
-        "\n{clients}\n\
-         \n  http://{http}/            what is running and how to join\
-         \n  http://{http}/time.html   the server's time\
-         \n  http://{http}/cubes.json  every cube as numbers\
-         \n  {listen}                  for one more client: cargo client --server {listen}\
-         \n\nFriends join with this machine's address and port {port}. Ctrl-C ends all of it."
+        "\n{clients}\n{}Friends join at this machine's own address, named above. Ctrl-C ends all of it.\n",
+        lines.concat()
     )
 }
 
