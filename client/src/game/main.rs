@@ -1,3 +1,61 @@
-//! The game window.
+//! The game window: joins a server and shows its cubes. `app` is the frame, `play` the game.
 
-fn main() {}
+mod app;
+mod camera;
+mod canvas;
+mod carry;
+mod clock;
+mod feed;
+mod figures;
+mod hud;
+mod input;
+mod join;
+mod layer;
+mod menu;
+mod mesh;
+mod names;
+mod options;
+mod play;
+mod renderer;
+mod scene;
+mod text_field;
+mod theme;
+mod widgets;
+
+use clap::Parser;
+use macroquad::miniquad::conf::Platform;
+use macroquad::window::{Conf, next_frame};
+
+use crate::app::App;
+use crate::options::Options;
+
+fn main() {
+    let options = Options::parse();
+    let window = Conf {
+        window_title: options.window_title(),
+        window_width: 1280,
+        window_height: 720,
+        high_dpi: true,
+        sample_count: 4,
+        platform: Platform {
+            linux_wm_class: "cubesync",
+            ..Platform::default()
+        },
+        ..Conf::default()
+    };
+    macroquad::Window::from_config(window, async {
+        if let Err(error) = run(options).await {
+            eprintln!("error: {error:#}");
+            std::process::exit(1);
+        }
+    });
+}
+
+async fn run(options: Options) -> anyhow::Result<()> {
+    let joins_at_once = options.skips_the_join_screen();
+    let mut app = App::new(options.client_options(), joins_at_once)?;
+    while app.frame() {
+        next_frame().await;
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! The window's two screens, and what is drawn in each frame.
+
+use cubesync_client::{Client, ClientOptions};
+use macroquad::math::{Vec2, vec2, vec3};
+use macroquad::window::{screen_dpi_scale, screen_height, screen_width};
+
+use crate::camera::Camera;
+use crate::canvas::Canvas;
+use crate::clock::{Clock, FrameTime};
+use crate::input::{InputFrame, InputReader};
+use crate::join::JoinScreen;
+use crate::play::{Ending, Play};
+use crate::renderer::Renderer;
+use crate::scene;
+
+/// Everything in the window.
+pub(crate) struct App {
+    screen: Screen,
+    options: ClientOptions,
+    renderer: Renderer,
+    canvas: Canvas,
+    clock: Clock,
+    input: InputReader,
+}
+
+enum Screen {
+    Join(Box<JoinScreen>),
+    Play(Box<Play>),
+}
+
+impl App {
+    /// Opens the join screen, or joins at once.
+    ///
+    /// # Errors
+    /// When the graphics driver cannot draw the scene.
+    pub(crate) fn new(options: ClientOptions, joins_at_once: bool) -> anyhow::Result<Self> {
+        let screen = if joins_at_once {
+            Screen::play(Client::new(options.clone(), fastrand::u64(..)))
+        } else {
+            Screen::join(options.clone(), None)
+        };
+        Ok(Self {
+            screen,
+            options,
+            renderer: Renderer::new()?,
+            canvas: Canvas::new()?,
+            clock: Clock::new(),
+            input: InputReader::new(),
+        })
+    }
+
+    /// One frame; false when the window is to close.
+    pub(crate) fn frame(&mut self) -> bool {
+        let time = self.clock.next_frame();
+        let input = self.input.read();
+        // Logical pixels, in which everything flat is measured.
+        let size = vec2(screen_width(), screen_height());
+        let ending = match &mut self.screen {
+            Screen::Join(join) => {
+                let joined = join.poll(time);
+                draw_showcase(&mut self.renderer, size, time);
+                join.show(&self.canvas, &input, time, size);
+                if let Some(client) = joined {
+                    self.options = client.options().clone();
+                    self.screen = Screen::play(client);
+                }
+                None
+            }
+            Screen::Play(play) => {
+                draw_play(&mut self.renderer, &self.canvas, play, &input, time, size)
+            }
+        };
+        match ending {
+            Some(Ending::Quit) => return false,
+            Some(Ending::Left(reason)) => self.screen = Screen::join(self.options.clone(), reason),
+            None => {}
+        }
+        true
+    }
+}
+
+impl Screen {
+    fn join(options: ClientOptions, error: Option<String>) -> Self {
+        Self::Join(Box::new(JoinScreen::new(options, error)))
+    }
+
+    fn play(client: Client) -> Self {
+        Self::Play(Box::new(Play::new(client)))
+    }
+}
+
+fn draw_play(
+    renderer: &mut Renderer,
+    canvas: &Canvas,
+    play: &mut Play,
+    input: &InputFrame,
+    time: FrameTime,
+    size: Vec2,
+) -> Option<Ending> {
+    let failed = play.update(input, time);
+    let cubes = scene::scene(&play.client().cubes(time.now));
+    let size_px = size * screen_dpi_scale();
+    renderer.draw(&play.view(size_px), size_px, time.now.as_secs_f32(), &cubes);
+    failed.or_else(|| play.show(canvas, input, time, size))
+}
+
+/// The scene behind the join screen, seen from a camera that circles it.
+fn draw_showcase(renderer: &mut Renderer, size: Vec2, time: FrameTime) {
+    let time_s = time.now.as_secs_f32();
+    let camera = Camera::new(vec3(0.0, 0.0, 0.5)).turned_to(0.9 + time_s * 0.05, 0.30, 13.0);
+    let size_px = size * screen_dpi_scale();
+    renderer.draw(
+        &camera.view(size_px),
+        size_px,
+        time_s,
+        &scene::showcase(time_s),
+    );
+}

@@ -1,0 +1,142 @@
+//! The free cube in the own cube's hands: held, or falling to the floor after it was let go.
+//!
+//! It falls while it is still ours and is released where it lands: everybody sees the
+//! fall, and it never moves faster than a server allows.
+
+use cubesync_client::protocol::{CubeId, CubePose, Pose, Position};
+
+const GRAVITY_MPS2: f32 = 22.0;
+
+/// What the hands do.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) enum Carry {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// They hold a cube.
+    Held(CubeId),
+    /// A cube is on its way down.
+    Falling {
+        /// Which cube.
+        cube: CubeId,
+        /// Where it will lie.
+        floor: Pose,
+        /// Its centre's height, in metres.
+        height_m: f32,
+        /// How fast it falls.
+        speed_mps: f32,
+    },
+}
+
+/// What is to be done with the cube in this frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CarryStep {
+    /// Hands are empty.
+    Nothing,
+    /// It goes where the controller carries it.
+    Carry(CubeId),
+    /// It is here on its way down.
+    Move(CubePose),
+    /// It lies here now and is free.
+    Release(CubePose),
+}
+
+impl Carry {
+    /// The cube in the hands.
+    pub(crate) fn cube(&self) -> Option<CubeId> {
+        match *self {
+            Self::Empty => None,
+            Self::Held(cube) | Self::Falling { cube, .. } => Some(cube),
+        }
+    }
+
+    /// Lets a held cube fall from one pose to the other below it.
+    pub(crate) fn let_go(&mut self, from: Pose, floor: Pose) {
+        if let Self::Held(cube) = *self {
+            *self = Self::Falling {
+                cube,
+                floor,
+                height_m: from.position.to_metres()[2],
+                speed_mps: 0.0,
+            };
+        }
+    }
+
+    /// Moves on by a frame.
+    pub(crate) fn step(&mut self, dt_s: f32) -> CarryStep {
+        match self {
+            Self::Empty => CarryStep::Nothing,
+            Self::Held(cube) => CarryStep::Carry(*cube),
+            Self::Falling {
+                cube,
+                floor,
+                height_m,
+                speed_mps,
+            } => {
+                *speed_mps += GRAVITY_MPS2 * dt_s;
+                *height_m -= *speed_mps * dt_s;
+                let cube = *cube;
+                let [x, y, floor_m] = floor.position.to_metres();
+                if *height_m > floor_m {
+                    let position = Position::from_metres([x, y, *height_m]);
+                    return CarryStep::Move(CubePose {
+                        cube,
+                        pose: Pose { position, ..*floor },
+                    });
+                }
+                let pose = *floor;
+                *self = Self::Empty;
+                CarryStep::Release(CubePose { cube, pose })
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CUBE: CubeId = CubeId(0);
+
+    fn pose(height_m: f32) -> Pose {
+        Pose {
+            position: Position::from_metres([3.0, 4.0, height_m]),
+            ..Pose::default()
+        }
+    }
+
+    #[test]
+    fn a_cube_let_go_on_the_floor_is_released_at_once() {
+        let mut carry = Carry::Held(CUBE);
+        assert_eq!(carry.step(0.016), CarryStep::Carry(CUBE));
+        carry.let_go(pose(0.5), pose(0.5));
+        let landed = CubePose {
+            cube: CUBE,
+            pose: pose(0.5),
+        };
+        assert_eq!(carry.step(0.016), CarryStep::Release(landed));
+        assert_eq!(carry.step(0.016), CarryStep::Nothing);
+    }
+
+    #[test]
+    fn a_cube_let_go_in_the_air_falls_and_is_released_on_the_floor() {
+        let mut carry = Carry::Held(CUBE);
+        carry.let_go(pose(2.1), pose(0.5));
+        let mut last_z = i32::MAX;
+        for _ in 0..60 {
+            match carry.step(1.0 / 60.0) {
+                CarryStep::Move(moved) => {
+                    assert!(moved.pose.position.z < last_z);
+                    last_z = moved.pose.position.z;
+                }
+                CarryStep::Release(landed) => {
+                    assert_eq!(landed.pose, pose(0.5));
+                    assert!(last_z < i32::MAX && carry == Carry::Empty);
+                    return;
+                }
+                other => panic!("{other:?} in the middle of a fall"),
+            }
+        }
+        panic!("it never lands");
+    }
+}

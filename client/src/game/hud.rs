@@ -1,0 +1,209 @@
+//! What is written over the game while it is played.
+
+use std::time::Duration;
+
+use cubesync_client::{Client, Status};
+use macroquad::math::{Rect, Vec2};
+
+use crate::canvas::Canvas;
+use crate::clock::FrameTime;
+use crate::feed::Feed;
+use crate::join::dots;
+use crate::theme;
+
+/// How long the keys are shown after the first join.
+const KEYS_SHOWN: Duration = Duration::from_secs(12);
+const KEYS_FADE_S: f32 = 1.5;
+const KEYS: &str = "WASD or arrows move  ·  Space jumps  ·  drag to look around  ·  F1 help";
+const SHORT_KEYS: &str = "WASD or arrows move  ·  F1 help";
+
+/// What a person is told while there is no connection.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Banner {
+    title: String,
+    detail: Option<String>,
+    /// Something goes on: the title ends in moving dots.
+    busy: bool,
+}
+
+impl Banner {
+    /// What a status means to a person; nothing while all is well.
+    pub(crate) fn new(status: Status, server: &str, was_joined: bool) -> Option<Self> {
+        let busy = |title| Self {
+            title,
+            detail: None,
+            busy: true,
+        };
+        match status {
+            Status::Joined | Status::Failed { .. } => None,
+            Status::Connecting => Some(busy(format!("Connecting to {server}"))),
+            Status::Joining => Some(busy("Joining the room".to_owned())),
+            Status::Waiting { retry_in, reason } => {
+                let what = if was_joined {
+                    "Connection lost"
+                } else {
+                    "No connection"
+                };
+                let seconds = retry_in.as_secs_f64().ceil().max(1.0);
+                Some(Self {
+                    title: format!("{what}, retrying in {seconds} s"),
+                    detail: Some(reason),
+                    busy: false,
+                })
+            }
+        }
+    }
+
+    /// Draws the banner below the upper edge.
+    pub(crate) fn show(&self, canvas: &Canvas, screen: Vec2, time: FrameTime) {
+        let widest = (screen.x - 96.0).clamp(120.0, 560.0);
+        let detail = self.detail.as_deref().unwrap_or_default();
+        let detail = canvas.wrapped(detail, widest, theme::SMALL);
+        let detail = if self.detail.is_some() {
+            detail
+        } else {
+            Vec::new()
+        };
+        let title_width = canvas.width(&self.title, theme::BODY) + 16.0;
+        let detail_width = detail
+            .iter()
+            .map(|line| canvas.width(line, theme::SMALL))
+            .fold(0.0, f32::max);
+        let width = title_width.max(detail_width) + 64.0;
+        let height = 52.0 + detail.len() as f32 * 20.0;
+        let area = Rect::new(((screen.x - width) / 2.0).floor(), 64.0, width, height);
+        canvas.panel(area);
+        let (x, mut y) = (area.x + 44.0, area.y + 26.0);
+        let light = if self.busy {
+            theme::ACCENT
+        } else {
+            theme::ERROR
+        };
+        let beat = 0.6 + 0.4 * (time.now.as_secs_f32() * 5.0).sin();
+        canvas.rounded(
+            Rect::new(area.x + 22.0, y - 5.0, 10.0, 10.0),
+            5.0,
+            theme::faded(light, beat),
+        );
+        let dots = if self.busy { dots(time) } else { "" };
+        canvas.text(
+            &format!("{}{dots}", self.title),
+            x,
+            y,
+            theme::BODY,
+            theme::TEXT,
+        );
+        for line in detail {
+            y += 20.0;
+            canvas.text(&line, x, y + 2.0, theme::SMALL, theme::MUTED);
+        }
+    }
+}
+
+/// Draws which room this is, who is in it and how far away the server is.
+pub(crate) fn show_room(canvas: &Canvas, client: &Client) {
+    let Some(welcome) = client.welcome() else {
+        return;
+    };
+    let statistics = client.statistics();
+    let players = match statistics.players {
+        1 => "1 player".to_owned(),
+        count => format!("{count} players"),
+    };
+    let round_trip = statistics.round_trip.map_or(String::new(), |time| {
+        format!("{} ms", time.as_millis().max(1))
+    });
+    let parts = [
+        (welcome.room.as_str(), theme::TEXT),
+        (players.as_str(), theme::MUTED),
+        (round_trip.as_str(), theme::MUTED),
+    ];
+    let gap = 14.0;
+    let parts: Vec<_> = parts
+        .into_iter()
+        .filter(|(text, _)| !text.is_empty())
+        .map(|(text, colour)| (text, colour, canvas.width(text, theme::SMALL)))
+        .collect();
+    let width = parts.iter().map(|(.., width)| width + gap).sum::<f32>() + 34.0;
+    let (mut x, y) = (16.0 + 32.0, 32.0);
+    canvas.rounded(Rect::new(16.0, y - 16.0, width, 32.0), 16.0, theme::PILL);
+    canvas.rounded(Rect::new(16.0 + 14.0, y - 4.0, 8.0, 8.0), 4.0, theme::GOOD);
+    for (text, colour, width) in parts {
+        canvas.text(text, x, y, theme::SMALL, colour);
+        x += width + gap;
+    }
+}
+
+/// Draws the feed into the lower left corner, the newest line at the bottom.
+pub(crate) fn show_feed(canvas: &Canvas, feed: &Feed, now: Duration, screen: Vec2) {
+    let mut y = screen.y - 36.0;
+    for (line, opacity) in feed.lines(now) {
+        let width = canvas.width(line, theme::SMALL) + 24.0;
+        canvas.rounded(
+            Rect::new(16.0, y - 14.0, width, 28.0),
+            14.0,
+            theme::faded(theme::PILL, opacity),
+        );
+        canvas.text(
+            line,
+            28.0,
+            y,
+            theme::SMALL,
+            theme::faded(theme::TEXT, opacity),
+        );
+        y -= 34.0;
+    }
+}
+
+/// Draws the most needed keys in the first seconds of a game.
+pub(crate) fn show_keys(canvas: &Canvas, since_join: Duration, screen: Vec2) {
+    let left_s = KEYS_SHOWN.saturating_sub(since_join).as_secs_f32();
+    let opacity = (left_s / KEYS_FADE_S).min(1.0);
+    if opacity <= 0.0 {
+        return;
+    }
+    let keys = if screen.x < 800.0 { SHORT_KEYS } else { KEYS };
+    let width = canvas.width(keys, theme::SMALL) + 32.0;
+    let area = Rect::new((screen.x - width) / 2.0, screen.y - 52.0, width, 32.0);
+    canvas.rounded(area, 16.0, theme::faded(theme::PILL, opacity));
+    let middle = area.center();
+    canvas.text_centred(
+        keys,
+        middle.x,
+        middle.y,
+        theme::SMALL,
+        theme::faded(theme::TEXT, opacity),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn waiting(milliseconds: u64) -> Status {
+        Status::Waiting {
+            retry_in: Duration::from_millis(milliseconds),
+            reason: "connection refused".into(),
+        }
+    }
+
+    fn title(status: Status, was_joined: bool) -> String {
+        Banner::new(status, "host:1", was_joined).unwrap().title
+    }
+
+    #[test]
+    fn every_wait_is_counted_down_in_whole_seconds() {
+        assert_eq!(
+            title(waiting(2_100), true),
+            "Connection lost, retrying in 3 s"
+        );
+        assert_eq!(title(waiting(0), true), "Connection lost, retrying in 1 s");
+        assert_eq!(title(waiting(900), false), "No connection, retrying in 1 s");
+    }
+
+    #[test]
+    fn a_first_connection_says_where_to_and_a_joined_one_says_nothing() {
+        assert_eq!(title(Status::Connecting, false), "Connecting to host:1");
+        assert_eq!(Banner::new(Status::Joined, "host:1", true), None);
+    }
+}

@@ -1,0 +1,284 @@
+//! What a person did since the last frame: keys, characters and the mouse.
+//!
+//! Key events are collected by ourselves instead of asking macroquad which keys are down, because
+//! only events keep their order, repeat with the keyboard's own rate, and tell a Ctrl+V from a v.
+
+use std::collections::HashSet;
+
+use macroquad::input::utils::{register_input_subscriber, repeat_all_miniquad_input};
+use macroquad::input::{
+    KeyCode, MouseButton, is_mouse_button_down, is_mouse_button_pressed, mouse_position,
+    mouse_wheel,
+};
+use macroquad::math::{Vec2, vec2};
+use macroquad::miniquad::{EventHandler, KeyMods};
+
+/// Collects events from frame to frame.
+#[derive(Debug)]
+pub(crate) struct InputReader {
+    subscriber: usize,
+    keys: Keys,
+    drag_from: Option<Vec2>,
+}
+
+/// One frame's input.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct InputFrame {
+    /// Keys that went down, without repetition.
+    pub(crate) pressed: HashSet<KeyCode>,
+    /// Keys and characters for a text field, in order and with repetition.
+    pub(crate) edits: Vec<Edit>,
+    /// Where the movement keys point: to the right and forward, at most 1 long.
+    pub(crate) direction: Vec2,
+    /// Space is down.
+    pub(crate) jump: bool,
+    /// Shift is down.
+    pub(crate) fast: bool,
+    /// E went down.
+    pub(crate) take: bool,
+    /// The mouse, in logical pixels.
+    pub(crate) mouse: Vec2,
+    /// The left button went down.
+    pub(crate) clicked: bool,
+    /// How far the mouse went with a button held, in logical pixels.
+    pub(crate) drag: Vec2,
+    /// Notches of the wheel away from the person.
+    pub(crate) wheel: f32,
+}
+
+/// One step of editing a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edit {
+    /// A visible character.
+    Type(char),
+    /// Insert the clipboard.
+    Paste,
+    /// Delete the character before the caret.
+    Backspace,
+    /// Delete the character after the caret.
+    Delete,
+    /// Delete everything before the caret.
+    Clear,
+    /// One character to the left.
+    Left,
+    /// One character to the right.
+    Right,
+    /// To the start.
+    Home,
+    /// To the end.
+    End,
+}
+
+/// Which keys are down, and what has happened to them in this frame.
+#[derive(Debug, Default)]
+struct Keys {
+    down: HashSet<KeyCode>,
+    pressed: HashSet<KeyCode>,
+    edits: Vec<Edit>,
+    take: bool,
+}
+
+impl InputReader {
+    /// A reader of everything from now on. Needs the window.
+    pub(crate) fn new() -> Self {
+        Self {
+            subscriber: register_input_subscriber(),
+            keys: Keys::default(),
+            drag_from: None,
+        }
+    }
+
+    /// What has happened since the last call. Once a frame.
+    pub(crate) fn read(&mut self) -> InputFrame {
+        repeat_all_miniquad_input(&mut self.keys, self.subscriber);
+        let mouse = Vec2::from(mouse_position());
+        let held = [MouseButton::Left, MouseButton::Right, MouseButton::Middle]
+            .into_iter()
+            .any(is_mouse_button_down);
+        let drag = match self.drag_from.filter(|_| held) {
+            Some(from) => mouse - from,
+            None => Vec2::ZERO,
+        };
+        self.drag_from = held.then_some(mouse);
+        InputFrame {
+            mouse,
+            clicked: is_mouse_button_pressed(MouseButton::Left),
+            drag,
+            // Some systems count a notch as 1, others as 120.
+            wheel: mouse_wheel().1.clamp(-1.0, 1.0),
+            ..self.keys.take_frame()
+        }
+    }
+}
+
+impl InputFrame {
+    /// Whether the key went down in this frame.
+    pub(crate) fn is_pressed(&self, key: KeyCode) -> bool {
+        self.pressed.contains(&key)
+    }
+
+    /// Whether one of the keys that confirm went down.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.is_pressed(KeyCode::Enter) || self.is_pressed(KeyCode::KpEnter)
+    }
+}
+
+impl Keys {
+    fn take_frame(&mut self) -> InputFrame {
+        let any = |keys: &[KeyCode]| keys.iter().any(|key| self.down.contains(key));
+        let axis = |plus: bool, minus: bool| f32::from(u8::from(plus)) - f32::from(u8::from(minus));
+        let direction = vec2(
+            axis(
+                any(&[KeyCode::D, KeyCode::Right]),
+                any(&[KeyCode::A, KeyCode::Left]),
+            ),
+            axis(
+                any(&[KeyCode::W, KeyCode::Up]),
+                any(&[KeyCode::S, KeyCode::Down]),
+            ),
+        );
+        InputFrame {
+            direction: direction.clamp_length_max(1.0),
+            jump: any(&[KeyCode::Space]),
+            fast: any(&[KeyCode::LeftShift, KeyCode::RightShift]),
+            pressed: std::mem::take(&mut self.pressed),
+            edits: std::mem::take(&mut self.edits),
+            take: std::mem::take(&mut self.take),
+            ..InputFrame::default()
+        }
+    }
+}
+
+impl EventHandler for Keys {
+    fn update(&mut self) {}
+
+    fn draw(&mut self) {}
+
+    fn key_down_event(&mut self, key: KeyCode, modifiers: KeyMods, _repeat: bool) {
+        // X11's repeat flag is wrong for a key that was let go in another window.
+        if self.down.insert(key) {
+            self.pressed.insert(key);
+            self.take |= key == KeyCode::E;
+        }
+        let edit = match key {
+            KeyCode::Backspace => Edit::Backspace,
+            KeyCode::Delete => Edit::Delete,
+            KeyCode::Left => Edit::Left,
+            KeyCode::Right => Edit::Right,
+            KeyCode::Home => Edit::Home,
+            KeyCode::End => Edit::End,
+            KeyCode::V if modifiers.ctrl || modifiers.logo => Edit::Paste,
+            KeyCode::Insert if modifiers.shift => Edit::Paste,
+            KeyCode::U if modifiers.ctrl => Edit::Clear,
+            _ => return,
+        };
+        self.edits.push(edit);
+    }
+
+    fn key_up_event(&mut self, key: KeyCode, _modifiers: KeyMods) {
+        self.down.remove(&key);
+    }
+
+    fn char_event(&mut self, character: char, modifiers: KeyMods, repeat: bool) {
+        // AltGr is Ctrl+Alt on some systems and types characters.
+        let shortcut = modifiers.logo || modifiers.ctrl && !modifiers.alt;
+        if shortcut {
+            // With a Russian layout the V key has no key code.
+            if matches!(character, 'м' | 'М') {
+                self.edits.push(Edit::Paste);
+            }
+        } else if !character.is_control() {
+            self.edits.push(Edit::Type(character));
+            // Nor has the E key.
+            self.take |= !repeat && matches!(character, 'у' | 'У');
+        }
+    }
+
+    /// The window lost the keyboard: nobody will tell when a held key goes up.
+    fn window_minimized_event(&mut self) {
+        self.down.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: KeyMods = KeyMods {
+        shift: false,
+        ctrl: false,
+        alt: false,
+        logo: false,
+    };
+    const CTRL: KeyMods = KeyMods {
+        ctrl: true,
+        ..PLAIN
+    };
+
+    fn press(keys: &mut Keys, key: KeyCode) {
+        keys.key_down_event(key, PLAIN, false);
+    }
+
+    #[test]
+    fn losing_the_focus_releases_every_held_key() {
+        let mut keys = Keys::default();
+        press(&mut keys, KeyCode::W);
+        press(&mut keys, KeyCode::Space);
+        let before = keys.take_frame();
+        assert!(before.direction == vec2(0.0, 1.0) && before.jump);
+        keys.window_minimized_event();
+        let after = keys.take_frame();
+        assert!(after.direction == Vec2::ZERO && !after.jump);
+        // The key went up elsewhere, so X11 believes that the next press is a repetition.
+        keys.key_down_event(KeyCode::E, PLAIN, true);
+        assert!(keys.take_frame().take);
+    }
+
+    #[test]
+    fn arrows_and_letters_are_the_same_and_diagonals_are_no_faster() {
+        for (up, right) in [(KeyCode::W, KeyCode::D), (KeyCode::Up, KeyCode::Right)] {
+            let mut keys = Keys::default();
+            press(&mut keys, up);
+            press(&mut keys, right);
+            let direction = keys.take_frame().direction;
+            assert!(direction.x > 0.7 && direction.y > 0.7 && direction.length() < 1.001);
+            keys.key_up_event(up, PLAIN);
+            assert_eq!(keys.take_frame().direction, vec2(1.0, 0.0));
+        }
+    }
+
+    #[test]
+    fn a_held_key_is_pressed_once_but_edits_repeatedly() {
+        let mut keys = Keys::default();
+        press(&mut keys, KeyCode::Backspace);
+        keys.key_down_event(KeyCode::Backspace, PLAIN, true);
+        let first = keys.take_frame();
+        assert!(first.is_pressed(KeyCode::Backspace));
+        assert_eq!(first.edits, [Edit::Backspace; 2]);
+        keys.key_down_event(KeyCode::Backspace, PLAIN, true);
+        let second = keys.take_frame();
+        assert!(!second.is_pressed(KeyCode::Backspace));
+        assert_eq!(second.edits, [Edit::Backspace]);
+    }
+
+    #[test]
+    fn shortcuts_type_no_character() {
+        let mut keys = Keys::default();
+        keys.char_event('v', CTRL, false);
+        keys.key_down_event(KeyCode::V, CTRL, false);
+        assert_eq!(keys.take_frame().edits, [Edit::Paste]);
+        keys.char_event('\u{8}', PLAIN, false);
+        keys.char_event('ж', PLAIN, false);
+        assert_eq!(keys.take_frame().edits, [Edit::Type('ж')]);
+    }
+
+    #[test]
+    fn a_russian_layout_takes_once_however_long_the_key_is_held() {
+        let mut keys = Keys::default();
+        keys.char_event('у', PLAIN, false);
+        press(&mut keys, KeyCode::Unknown);
+        assert!(keys.take_frame().take);
+        keys.char_event('у', PLAIN, true);
+        assert!(!keys.take_frame().take);
+    }
+}

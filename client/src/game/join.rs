@@ -1,0 +1,357 @@
+//! The join screen: where to, as whom, and what went wrong in plain words.
+
+use cubesync_client::protocol::limits::{MAX_JOIN_KEY_BYTES, MAX_NAME_CHARS, MAX_ROOM_CHARS};
+use cubesync_client::protocol::{Colour, clean_name, clean_room};
+use cubesync_client::{Client, ClientOptions, Status};
+use macroquad::input::KeyCode;
+use macroquad::math::{Rect, Vec2};
+use macroquad::miniquad;
+
+use crate::canvas::Canvas;
+use crate::clock::FrameTime;
+use crate::input::{Edit, InputFrame};
+use crate::text_field::TextField;
+use crate::theme::{self, PALETTE};
+use crate::widgets::{self, ButtonStyle};
+
+const WIDTH: f32 = 420.0;
+/// What is on the panel below each other: fields of this height, and this from one to the next.
+const FIELD_HEIGHT: f32 = 40.0;
+const ROW: f32 = 68.0;
+/// The same in a low window.
+const LOW_ROW: f32 = 58.0;
+/// Host names are at most 253 characters long, and a port follows.
+const MAX_SERVER_CHARS: usize = 260;
+
+/// What has the keyboard, from top to bottom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Focus {
+    Server,
+    Name,
+    Room,
+    Colour,
+    Join,
+}
+
+const ORDER: [Focus; 5] = [
+    Focus::Server,
+    Focus::Name,
+    Focus::Room,
+    Focus::Colour,
+    Focus::Join,
+];
+
+/// The fields, and the client that is trying to join.
+#[derive(Debug)]
+pub(crate) struct JoinScreen {
+    server: TextField,
+    name: TextField,
+    room: TextField,
+    colours: Vec<Colour>,
+    chosen: usize,
+    join_key: Option<String>,
+    focus: Focus,
+    error: Option<String>,
+    joining: Option<Client>,
+}
+
+impl JoinScreen {
+    /// A screen filled in with what is known, and with why the last attempt failed.
+    pub(crate) fn new(options: ClientOptions, error: Option<String>) -> Self {
+        let mut colours = PALETTE.to_vec();
+        if !colours.contains(&options.colour) {
+            colours[0] = options.colour;
+        }
+        Self {
+            server: TextField::new(options.server, MAX_SERVER_CHARS),
+            name: TextField::new(options.name, MAX_NAME_CHARS),
+            room: TextField::new(options.room, MAX_ROOM_CHARS),
+            chosen: colours
+                .iter()
+                .position(|&colour| colour == options.colour)
+                .unwrap_or(0),
+            colours,
+            join_key: options
+                .join_key
+                .filter(|key| key.len() <= MAX_JOIN_KEY_BYTES),
+            focus: Focus::Name,
+            error,
+            joining: None,
+        }
+    }
+
+    /// Lets time pass for the client that is joining; gives it away once it is in the room.
+    pub(crate) fn poll(&mut self, time: FrameTime) -> Option<Client> {
+        let client = self.joining.as_mut()?;
+        client.poll(time.now);
+        match client.status() {
+            Status::Connecting | Status::Joining => return None,
+            Status::Joined => return self.joining.take(),
+            // Here a person waits in front of the screen, who can correct the address: no retry.
+            Status::Waiting { reason, .. } | Status::Failed { reason } => self.error = Some(reason),
+        }
+        self.joining = None;
+        None
+    }
+
+    /// Draws the screen and reacts to what is done on it.
+    pub(crate) fn show(
+        &mut self,
+        canvas: &Canvas,
+        input: &InputFrame,
+        time: FrameTime,
+        screen: Vec2,
+    ) {
+        if self.joining.is_none() {
+            self.move_focus(input);
+            self.edit(input);
+        }
+        let row = if screen.y < 560.0 { LOW_ROW } else { ROW };
+        let error = self
+            .error
+            .as_deref()
+            .map(|error| canvas.wrapped(error, WIDTH - 64.0, theme::SMALL));
+        let error_height = error
+            .as_ref()
+            .map_or(0.0, |lines| lines.len() as f32 * 18.0 + 6.0);
+        let height = row * 4.0 + 144.0 + error_height;
+        let panel = Rect::new(
+            (screen.x - WIDTH) / 2.0,
+            ((screen.y - height) / 2.0).max(8.0),
+            WIDTH,
+            height,
+        );
+        canvas.panel(panel);
+        let (left, width) = (panel.x + 32.0, WIDTH - 64.0);
+        let mut y = panel.y + 38.0;
+        canvas.text("cubesync", left, y, theme::TITLE, theme::TEXT);
+        let hint = "move a cube together";
+        let hint_width = canvas.width(hint, theme::SMALL);
+        canvas.text(
+            hint,
+            panel.right() - 32.0 - hint_width,
+            y + 3.0,
+            theme::SMALL,
+            theme::MUTED,
+        );
+
+        y += 44.0;
+        for (focus, label) in [
+            (Focus::Server, "Server"),
+            (Focus::Name, "Your name"),
+            (Focus::Room, "Room"),
+        ] {
+            let area = Rect::new(left, y, width, FIELD_HEIGHT);
+            let focused = self.focus == focus && self.joining.is_none();
+            let time_s = time.now.as_secs_f32();
+            if let Some(field) = self.field(focus)
+                && widgets::text_field(canvas, input, area, label, field, focused, time_s)
+                && self.joining.is_none()
+            {
+                self.focus = focus;
+            }
+            y += row;
+        }
+        self.show_colours(canvas, input, Vec2::new(left, y));
+        y += row - 6.0;
+        for line in error.iter().flatten() {
+            canvas.text(line, left, y, theme::SMALL, theme::ERROR);
+            y += 18.0;
+        }
+        if error.is_some() {
+            y += 6.0;
+        }
+        self.show_join(canvas, input, Rect::new(left, y - 6.0, width, 44.0), time);
+    }
+
+    fn show_colours(&mut self, canvas: &Canvas, input: &InputFrame, corner: Vec2) {
+        canvas.text(
+            "Colour",
+            corner.x,
+            corner.y - 12.0,
+            theme::SMALL,
+            theme::MUTED,
+        );
+        let step = (WIDTH - 64.0 - 34.0) / (self.colours.len() - 1) as f32;
+        for (index, &colour) in self.colours.clone().iter().enumerate() {
+            let area = Rect::new(corner.x + step * index as f32, corner.y + 2.0, 34.0, 34.0);
+            let focused = self.focus == Focus::Colour;
+            let shown = theme::screen_colour(colour);
+            if widgets::swatch(canvas, input, area, shown, self.chosen == index, focused) {
+                self.chosen = index;
+                self.focus = Focus::Colour;
+            }
+        }
+    }
+
+    fn show_join(&mut self, canvas: &Canvas, input: &InputFrame, area: Rect, time: FrameTime) {
+        let focused = self.focus == Focus::Join;
+        if self.joining.is_some() {
+            let label = format!("Connecting{}   Esc cancels", dots(time));
+            let pressed = widgets::button(canvas, input, area, &label, ButtonStyle::Quiet, false);
+            if pressed || input.is_pressed(KeyCode::Escape) {
+                self.joining = None;
+            }
+        } else if widgets::button(canvas, input, area, "Join", ButtonStyle::Primary, focused)
+            || input.is_confirmed()
+        {
+            self.join();
+        }
+    }
+
+    fn join(&mut self) {
+        match self.options() {
+            Ok(options) => {
+                self.error = None;
+                self.joining = Some(Client::new(options, fastrand::u64(..)));
+            }
+            Err((focus, error)) => {
+                self.focus = focus;
+                self.error = Some(error);
+            }
+        }
+    }
+
+    /// What the fields say, or which one is wrong and why.
+    fn options(&self) -> Result<ClientOptions, (Focus, String)> {
+        let server = self.server.text().trim();
+        if server.is_empty() {
+            let example = "Enter the server's address, for example localhost:14900";
+            return Err((Focus::Server, example.to_owned()));
+        }
+        let name = clean_name(self.name.text()).map_err(|error| (Focus::Name, sentence(&error)))?;
+        let room = clean_room(self.room.text()).map_err(|error| (Focus::Room, sentence(&error)))?;
+        // The port may be left out.
+        let has_port = server
+            .rsplit_once(':')
+            .is_some_and(|(host, _)| !host.ends_with(':'));
+        let port = if has_port { "" } else { ":14900" };
+        Ok(ClientOptions {
+            server: format!("{server}{port}"),
+            room: room.to_owned(),
+            name: name.to_owned(),
+            colour: self.colours[self.chosen],
+            join_key: self.join_key.clone(),
+        })
+    }
+
+    fn field(&mut self, focus: Focus) -> Option<&mut TextField> {
+        match focus {
+            Focus::Server => Some(&mut self.server),
+            Focus::Name => Some(&mut self.name),
+            Focus::Room => Some(&mut self.room),
+            Focus::Colour | Focus::Join => None,
+        }
+    }
+
+    fn move_focus(&mut self, input: &InputFrame) {
+        let back = input.fast && input.is_pressed(KeyCode::Tab) || input.is_pressed(KeyCode::Up);
+        let on = input.is_pressed(KeyCode::Tab) || input.is_pressed(KeyCode::Down);
+        let step = match (back, on) {
+            (true, _) => ORDER.len() - 1,
+            (_, true) => 1,
+            _ => return,
+        };
+        let place = ORDER
+            .iter()
+            .position(|&focus| focus == self.focus)
+            .unwrap_or(0);
+        self.focus = ORDER[(place + step) % ORDER.len()];
+    }
+
+    fn edit(&mut self, input: &InputFrame) {
+        let count = self.colours.len();
+        for &edit in &input.edits {
+            match (self.focus, edit) {
+                (Focus::Colour, Edit::Left) => self.chosen = (self.chosen + count - 1) % count,
+                (Focus::Colour, Edit::Right) => self.chosen = (self.chosen + 1) % count,
+                (focus, edit) => {
+                    if let Some(field) = self.field(focus) {
+                        field.apply(edit, miniquad::window::clipboard_get);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// An error as a sentence: the libraries' begin with a small letter.
+fn sentence(error: &dyn std::error::Error) -> String {
+    let text = error.to_string();
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => first.to_uppercase().chain(characters).collect(),
+        None => text,
+    }
+}
+
+/// One to three dots in turn: something is going on.
+pub(crate) fn dots(time: FrameTime) -> &'static str {
+    ["   ", ".  ", ".. ", "..."][time.now.as_millis() as usize / 350 % 4]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn screen(server: &str, name: &str) -> JoinScreen {
+        let options = ClientOptions {
+            server: server.into(),
+            room: "lobby".into(),
+            name: name.into(),
+            colour: PALETTE[3],
+            join_key: None,
+        };
+        JoinScreen::new(options, None)
+    }
+
+    #[test]
+    fn a_wrong_field_gets_the_focus_and_a_sentence() {
+        let mut wrong = screen("localhost:1", "  ");
+        wrong.join();
+        assert!(wrong.joining.is_none() && wrong.focus == Focus::Name);
+        let error = wrong.error.unwrap();
+        assert!(error.starts_with("A name needs"), "{error}");
+        assert_eq!(screen(" ", "a").options().unwrap_err().0, Focus::Server);
+    }
+
+    #[test]
+    fn the_port_may_be_left_out() {
+        let server = |typed| screen(typed, "a").options().unwrap().server;
+        assert_eq!(server(" example.org "), "example.org:14900");
+        assert_eq!(server("example.org:1"), "example.org:1");
+        assert_eq!(server("[::1]:5"), "[::1]:5");
+    }
+
+    #[test]
+    fn a_colour_from_the_command_line_can_be_chosen_too() {
+        let magenta = Colour {
+            red: 255,
+            green: 0,
+            blue: 255,
+        };
+        let options = ClientOptions {
+            colour: magenta,
+            ..screen("a", "a").options().unwrap()
+        };
+        assert_eq!(
+            JoinScreen::new(options, None).options().unwrap().colour,
+            magenta
+        );
+        assert_eq!(screen("a", "a").options().unwrap().colour, PALETTE[3]);
+    }
+
+    #[test]
+    fn tab_goes_round_and_shift_tab_goes_back() {
+        let mut screen = screen("a", "a");
+        let mut tab = InputFrame::default();
+        tab.pressed.insert(KeyCode::Tab);
+        for expected in [Focus::Room, Focus::Colour, Focus::Join, Focus::Server] {
+            screen.move_focus(&tab);
+            assert_eq!(screen.focus, expected);
+        }
+        tab.fast = true;
+        screen.move_focus(&tab);
+        assert_eq!(screen.focus, Focus::Join);
+    }
+}

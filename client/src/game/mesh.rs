@@ -1,0 +1,113 @@
+//! The scene's two shapes: a cube with bevelled edges, and a flat square.
+
+/// Half the cube's side, in metres.
+const HALF_M: f32 = 0.5;
+/// How much of each edge the bevel takes.
+const BEVEL_M: f32 = 0.055;
+
+/// Vertices as plain numbers, and triangles of them.
+pub(crate) struct Shape {
+    /// 6: position and normal; 2: a flat position.
+    pub(crate) numbers_per_vertex: usize,
+    /// Numbers of each vertex one after the other.
+    pub(crate) vertices: Vec<f32>,
+    /// Three a triangle.
+    pub(crate) indices: Vec<u16>,
+}
+
+/// A cube of 1 m; six numbers a vertex: position and normal.
+///
+/// Each face has its own four vertices with its normal; the bevels and corners connect them, so that the
+/// normals between faces blend and the edges look round.
+pub(crate) fn bevelled_cube() -> Shape {
+    let mut shape = Shape {
+        numbers_per_vertex: 6,
+        vertices: Vec::new(),
+        indices: Vec::new(),
+    };
+    // Vertex number of the face `axis` at the corner whose bit 0, 1, 2 tells the side in x, y, z.
+    let vertex = |axis: usize, corner: usize| (axis * 8 + corner) as u16;
+    let side = |corner: usize, axis: usize| if corner >> axis & 1 == 1 { 1.0 } else { -1.0 };
+    for axis in 0..3 {
+        for corner in 0..8 {
+            let reach = |other| {
+                if other == axis {
+                    HALF_M
+                } else {
+                    HALF_M - BEVEL_M
+                }
+            };
+            let position = [0, 1, 2].map(|other| side(corner, other) * reach(other));
+            let normal = [0, 1, 2].map(|other| {
+                if other == axis {
+                    side(corner, axis)
+                } else {
+                    0.0
+                }
+            });
+            shape.vertices.extend(position.into_iter().chain(normal));
+        }
+    }
+    for axis in 0..3 {
+        let (next, last) = ((axis + 1) % 3, (axis + 2) % 3);
+        let corner = |a: usize, b: usize, c: usize| a << axis | b << next | c << last;
+        for a in 0..2 {
+            // The face of this axis on side a.
+            let face = [(0, 0), (1, 0), (1, 1), (0, 1)].map(|(b, c)| vertex(axis, corner(a, b, c)));
+            shape.quad(face);
+            for b in 0..2 {
+                // The edge along the last axis, between the faces of this axis and the next.
+                let edge = [(axis, 0), (next, 0), (next, 1), (axis, 1)];
+                shape.quad(edge.map(|(face, c)| vertex(face, corner(a, b, c))));
+            }
+        }
+    }
+    for corner in 0..8 {
+        shape
+            .indices
+            .extend([0, 1, 2].map(|axis| vertex(axis, corner)));
+    }
+    shape
+}
+
+/// A square from -1 to 1; two numbers a vertex.
+pub(crate) fn square() -> Shape {
+    Shape {
+        numbers_per_vertex: 2,
+        vertices: vec![-1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0, 1.0],
+        indices: vec![0, 1, 2, 0, 2, 3],
+    }
+}
+
+impl Shape {
+    fn quad(&mut self, [a, b, c, d]: [u16; 4]) {
+        self.indices.extend([a, b, c, a, c, d]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn the_cube_is_closed_and_one_metre_wide() {
+        let shape = bevelled_cube();
+        let mut edges: HashMap<[u16; 2], u32> = HashMap::new();
+        for triangle in shape.indices.chunks(3) {
+            for (from, to) in [(0, 1), (1, 2), (2, 0)] {
+                let mut edge = [triangle[from], triangle[to]];
+                edge.sort_unstable();
+                *edges.entry(edge).or_default() += 1;
+            }
+        }
+        assert!(edges.values().all(|&triangles| triangles == 2), "{edges:?}");
+        let widest = shape
+            .vertices
+            .chunks(6)
+            .map(|vertex| vertex[0].abs())
+            .fold(0.0, f32::max);
+        assert_eq!(widest, HALF_M);
+    }
+}

@@ -1,0 +1,130 @@
+//! The command line, and who plays when it does not say.
+
+use clap::Parser;
+use cubesync_client::ClientOptions;
+use cubesync_client::protocol::{Colour, clean_name, clean_room};
+
+use crate::theme::PALETTE;
+
+/// Where the join screen points to unless told otherwise.
+const DEFAULT_SERVER: &str = "localhost:14900";
+
+/// Joins a cubesync server and shows its cubes in a window.
+#[derive(Debug, Parser)]
+#[command(name = "cubesync-client", version)]
+pub(crate) struct Options {
+    /// The server to join, without the join screen
+    #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_SERVER")]
+    server: Option<String>,
+    /// Your name, above your cube [default: your user name]
+    #[arg(long, env = "CUBESYNC_NAME", value_parser = parse_name)]
+    name: Option<String>,
+    /// The room to join; it is made when it does not exist
+    #[arg(long, env = "CUBESYNC_ROOM", default_value = "lobby", value_parser = parse_room)]
+    room: String,
+    /// The colour of your cube, for example '#e08020' [default: a random one]
+    #[arg(long, value_name = "#RRGGBB", env = "CUBESYNC_COLOUR")]
+    colour: Option<Colour>,
+    /// The server's join key, where it asks for one
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "CUBESYNC_JOIN_KEY",
+        hide_env_values = true
+    )]
+    join_key: Option<String>,
+}
+
+impl Options {
+    /// Whether to join at once.
+    pub(crate) fn skips_the_join_screen(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// The window's title, which cannot change later.
+    pub(crate) fn window_title(&self) -> String {
+        match &self.name {
+            Some(name) => format!("cubesync — {name}"),
+            None => "cubesync".to_owned(),
+        }
+    }
+
+    /// Where to connect and as whom, with what was not said filled in.
+    pub(crate) fn client_options(self) -> ClientOptions {
+        let any = fastrand::choice(PALETTE).unwrap_or(PALETTE[0]);
+        ClientOptions {
+            server: self.server.unwrap_or_else(|| DEFAULT_SERVER.to_owned()),
+            room: self.room,
+            name: self.name.unwrap_or_else(default_name),
+            colour: self.colour.unwrap_or(any),
+            join_key: self.join_key,
+        }
+    }
+}
+
+fn parse_name(text: &str) -> Result<String, String> {
+    clean_name(text)
+        .map(str::to_owned)
+        .map_err(|error| error.to_string())
+}
+
+fn parse_room(text: &str) -> Result<String, String> {
+    clean_room(text)
+        .map(str::to_owned)
+        .map_err(|error| error.to_string())
+}
+
+/// The user's name with a capital letter, or a number.
+fn default_name() -> String {
+    let user = ["USER", "USERNAME"]
+        .into_iter()
+        .find_map(|variable| std::env::var(variable).ok());
+    user.as_deref()
+        .and_then(friendly_name)
+        .unwrap_or_else(|| format!("Player {}", fastrand::u8(10..100)))
+}
+
+/// "anna.schmidt" is Anna, and a system account is nobody.
+fn friendly_name(user: &str) -> Option<String> {
+    let first = clean_name(user).ok()?.split(['.', '_', '-', ' ']).next()?;
+    if matches!(first, "" | "root" | "nobody") {
+        return None;
+    }
+    let mut characters = first.chars();
+    let capital = characters.next()?.to_uppercase();
+    Some(capital.chain(characters).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Options::command().debug_assert();
+    }
+
+    #[test]
+    fn names_that_nobody_may_have_are_usage_errors() {
+        let parse = |name| Options::try_parse_from(["client", "--name", name]);
+        assert!(parse("Вася").is_ok());
+        let error = parse("  ").unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert!(
+            error
+                .to_string()
+                .contains("needs at least one visible character")
+        );
+    }
+
+    #[test]
+    fn a_user_becomes_a_first_name_and_root_becomes_nobody() {
+        assert_eq!(friendly_name("anna.schmidt").as_deref(), Some("Anna"));
+        assert_eq!(friendly_name("вася").as_deref(), Some("Вася"));
+        for nobody in ["root", "", "_www"] {
+            assert_eq!(friendly_name(nobody), None, "{nobody}");
+        }
+    }
+}

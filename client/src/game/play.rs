@@ -1,0 +1,306 @@
+//! A game in a room: input moves the own cube, events are told, everything is drawn.
+
+use std::time::Duration;
+
+use cubesync_client::protocol::{CubeId, CubeKind, CubePose, Pose, Position, Rotation, Welcome};
+use cubesync_client::{Client, ClientEvent, Controller, CubeView, Input, Status};
+use macroquad::input::KeyCode;
+use macroquad::math::{Vec2, Vec3, vec3};
+
+use crate::camera::{Camera, View};
+use crate::canvas::Canvas;
+use crate::carry::{Carry, CarryStep};
+use crate::clock::FrameTime;
+use crate::feed::Feed;
+use crate::figures::Figures;
+use crate::hud::{self, Banner};
+use crate::input::InputFrame;
+use crate::menu::{self, Choice, Menu};
+use crate::{names, widgets};
+
+/// How near a free cube must be to be taken, in metres.
+const REACH_M: f32 = 4.0;
+
+/// A client and everything around it that only a person needs.
+#[derive(Debug)]
+pub(crate) struct Play {
+    client: Client,
+    controller: Controller,
+    carry: Carry,
+    camera: Camera,
+    feed: Feed,
+    figures: Figures,
+    first_join: Option<Duration>,
+    menu: Option<Menu>,
+    shows_help: bool,
+    shows_figures: bool,
+}
+
+/// How a game ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// Back to the join screen, with a reason unless it was the person's wish.
+    Left(Option<String>),
+    /// The window is to close.
+    Quit,
+}
+
+impl Play {
+    /// A game of a client that is joined or about to be.
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client,
+            controller: Controller::new(Pose {
+                position: Position::from_metres([0.0, 0.0, 0.5]),
+                rotation: Rotation::IDENTITY,
+            }),
+            carry: Carry::Empty,
+            camera: Camera::new(vec3(0.0, 0.0, 0.5)),
+            feed: Feed::default(),
+            figures: Figures::default(),
+            first_join: None,
+            menu: None,
+            shows_help: false,
+            shows_figures: false,
+        }
+    }
+
+    /// The client, to read from.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Lets a frame's time pass: network, input, motion.
+    pub(crate) fn update(&mut self, input: &InputFrame, time: FrameTime) -> Option<Ending> {
+        self.client.poll(time.now);
+        while let Some(event) = self.client.next_event() {
+            self.on_event(event, time.now);
+        }
+        self.feed.retire(time.now);
+        self.figures.count(&self.client, time);
+        if let Status::Failed { reason } = self.client.status() {
+            return Some(Ending::Left(Some(reason)));
+        }
+        if self.menu.is_none() {
+            self.on_keys(input, time.now);
+            self.camera.drag(input.drag);
+            self.camera.zoom(input.wheel);
+        }
+        self.step(input, time.step_s());
+        None
+    }
+
+    /// The view of the own cube on a screen of that size.
+    pub(crate) fn view(&self, screen: Vec2) -> View {
+        self.camera.view(screen)
+    }
+
+    /// Draws everything flat over the scene.
+    pub(crate) fn show(
+        &mut self,
+        canvas: &Canvas,
+        input: &InputFrame,
+        time: FrameTime,
+        screen: Vec2,
+    ) -> Option<Ending> {
+        let cubes = self.client.cubes(time.now);
+        names::show(canvas, &self.camera.view(screen), screen, &cubes);
+        hud::show_room(canvas, &self.client);
+        hud::show_feed(canvas, &self.feed, time.now, screen);
+        if let Some(joined) = self.first_join {
+            hud::show_keys(canvas, time.now.saturating_sub(joined), screen);
+        }
+        if let Some((key, text)) = self.hint(&cubes) {
+            widgets::key_hint(canvas, key, text, screen.x / 2.0, screen.y - 92.0);
+        }
+        if self.shows_figures {
+            self.figures.show(canvas, screen);
+        }
+        let server = &self.client.options().server;
+        if let Some(banner) = Banner::new(self.client.status(), server, self.first_join.is_some()) {
+            banner.show(canvas, screen, time);
+        }
+        if self.shows_help {
+            menu::show_help(canvas, screen);
+        }
+        let choice = self.menu.as_mut()?.show(canvas, input, screen)?;
+        self.menu = None;
+        let ending = match choice {
+            Choice::Resume => return None,
+            Choice::Leave => Ending::Left(None),
+            Choice::Quit => Ending::Quit,
+        };
+        self.client.close();
+        Some(ending)
+    }
+
+    fn on_keys(&mut self, input: &InputFrame, now: Duration) {
+        if input.is_pressed(KeyCode::F1) {
+            self.shows_help = !self.shows_help;
+        }
+        if input.is_pressed(KeyCode::F3) {
+            self.shows_figures = !self.shows_figures;
+        }
+        if input.is_pressed(KeyCode::Escape) {
+            if !std::mem::take(&mut self.shows_help) {
+                self.menu = Some(Menu::default());
+            }
+        }
+        if input.take {
+            self.take_or_drop(now);
+        }
+    }
+
+    fn take_or_drop(&mut self, now: Duration) {
+        match self.carry {
+            Carry::Held(_) => {
+                let (from, floor) = (self.controller.carry_pose(), self.controller.drop_pose());
+                self.carry.let_go(from, floor);
+            }
+            Carry::Falling { .. } => {}
+            Carry::Empty => {
+                if let Some(cube) = self.cube_in_reach(&self.client.cubes(now)) {
+                    self.client.take(cube);
+                }
+            }
+        }
+    }
+
+    /// The nearest cube that can be taken.
+    fn cube_in_reach(&self, cubes: &[CubeView<'_>]) -> Option<CubeId> {
+        let distance = |cube: &CubeView<'_>| {
+            Vec3::from(cube.position).distance(self.controller.position().into())
+        };
+        cubes
+            .iter()
+            .filter(|cube| matches!(cube.kind, CubeKind::Free { holder: None }))
+            .filter(|cube| distance(cube) < REACH_M)
+            .min_by(|a, b| distance(a).total_cmp(&distance(b)))
+            .map(|cube| cube.cube)
+    }
+
+    fn hint(&self, cubes: &[CubeView<'_>]) -> Option<(&'static str, &'static str)> {
+        if self.menu.is_some() || self.client.status() != Status::Joined {
+            return None;
+        }
+        match self.carry {
+            Carry::Held(_) => Some(("E", "drop the cube")),
+            Carry::Falling { .. } => None,
+            Carry::Empty => self.cube_in_reach(cubes).map(|_| ("E", "take the cube")),
+        }
+    }
+
+    /// Moves the own cube and the one in its hands.
+    fn step(&mut self, input: &InputFrame, dt_s: f32) {
+        let Some(own) = self.client.own_cube() else {
+            // While there is no connection nobody would see a motion.
+            return;
+        };
+        let wanted = if self.menu.is_some() {
+            Input::default()
+        } else {
+            Input {
+                direction: self.camera.on_floor(input.direction).into(),
+                jump: input.jump,
+                fast: input.fast,
+            }
+        };
+        self.controller.step(wanted, dt_s);
+        self.client.set_pose(own, self.controller.pose());
+        match self.carry.step(dt_s) {
+            CarryStep::Nothing => {}
+            CarryStep::Carry(cube) => self.client.set_pose(cube, self.controller.carry_pose()),
+            CarryStep::Move(CubePose { cube, pose }) => self.client.set_pose(cube, pose),
+            CarryStep::Release(CubePose { cube, pose }) => {
+                self.client.set_pose(cube, pose);
+                self.client.release(cube);
+            }
+        }
+        self.camera.follow(self.controller.position().into(), dt_s);
+    }
+
+    fn on_event(&mut self, event: ClientEvent, now: Duration) {
+        match event {
+            ClientEvent::Joined(welcome) => self.on_joined(&welcome, now),
+            ClientEvent::CubeJoined(info) => self.feed.push(now, format!("{} joined", info.name)),
+            ClientEvent::CubeLeft(info) => self.feed.push(now, format!("{} left", info.name)),
+            ClientEvent::CubeTaken { cube, by } => self.on_taken(cube, by, now),
+            ClientEvent::CubeFreed { cube } => {
+                if self.carry.cube() == Some(cube) {
+                    self.carry = Carry::Empty;
+                }
+            }
+            ClientEvent::Refused { holder, .. } => {
+                let who = holder.and_then(|holder| self.name_of(holder, now));
+                let who = who.unwrap_or_else(|| "somebody".to_owned());
+                self.feed.push(now, format!("{who} was faster"));
+            }
+            ClientEvent::Corrected(CubePose { cube, pose }) => {
+                if self.client.own_cube() == Some(cube) {
+                    self.controller.set_pose(pose);
+                } else if self.carry == Carry::Held(cube) {
+                    self.controller.pick_up(pose);
+                }
+            }
+            ClientEvent::Disconnected { reason } => {
+                self.carry = Carry::Empty;
+                let retry = match self.client.status() {
+                    Status::Waiting { retry_in, .. } => {
+                        format!(", retrying in {:.1} s", retry_in.as_secs_f64())
+                    }
+                    _ => String::new(),
+                };
+                println!("connection lost{retry} ({reason})");
+            }
+        }
+    }
+
+    fn on_joined(&mut self, welcome: &Welcome, now: Duration) {
+        println!(
+            "joined room {} as {} (cube {})",
+            welcome.room, welcome.name, welcome.cube
+        );
+        if self
+            .first_join
+            .replace(self.first_join.unwrap_or(now))
+            .is_some()
+        {
+            self.feed.push(now, "Connected again".to_owned());
+        }
+        self.controller = Controller::new(welcome.pose);
+        self.carry = Carry::Empty;
+        self.camera.jump_to(self.controller.position().into());
+    }
+
+    fn on_taken(&mut self, cube: CubeId, by: CubeId, now: Duration) {
+        if self.client.own_cube() == Some(by) {
+            let from = self
+                .client
+                .cubes(now)
+                .iter()
+                .find(|view| view.cube == cube)
+                .map(pose_of);
+            if let Some(from) = from {
+                self.controller.pick_up(from);
+            }
+            self.carry = Carry::Held(cube);
+        } else if let Some(name) = self.name_of(by, now) {
+            self.feed.push(now, format!("{name} took the cube"));
+        }
+    }
+
+    fn name_of(&self, cube: CubeId, now: Duration) -> Option<String> {
+        let cubes = self.client.cubes(now);
+        cubes
+            .iter()
+            .find(|view| view.cube == cube)
+            .map(|view| view.name.to_owned())
+    }
+}
+
+fn pose_of(view: &CubeView<'_>) -> Pose {
+    Pose {
+        position: Position::from_metres(view.position),
+        rotation: Rotation::from_quaternion(view.rotation),
+    }
+}

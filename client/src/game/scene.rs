@@ -1,0 +1,138 @@
+//! From cubes as the client library tells them to cubes as they are drawn.
+
+use std::f32::consts::TAU;
+
+use cubesync_client::CubeView;
+use cubesync_client::protocol::{Colour, CubeKind};
+use macroquad::math::{Quat, Vec2, Vec3, vec3};
+
+use crate::renderer::SceneCube;
+use crate::theme::PALETTE;
+
+/// A free cube in nobody's hands.
+const GOLD: Vec3 = vec3(1.0, 0.72, 0.22);
+/// How much of the holder's colour a held cube takes on.
+const HOLDERS_SHARE: f32 = 0.75;
+const STALE_OPACITY: f32 = 0.35;
+
+/// What is to be drawn of a room.
+pub(crate) fn scene(cubes: &[CubeView<'_>]) -> Vec<SceneCube> {
+    cubes.iter().map(|cube| scene_cube(cube, cubes)).collect()
+}
+
+fn scene_cube(view: &CubeView<'_>, cubes: &[CubeView<'_>]) -> SceneCube {
+    let cube = SceneCube {
+        position: view.position.into(),
+        rotation: Quat::from_array(view.rotation),
+        colour: rgb(view.colour),
+        glow: 0.0,
+        ring: 0.0,
+        opacity: if view.stale { STALE_OPACITY } else { 1.0 },
+        face: view.kind == CubeKind::Player,
+    };
+    match view.kind {
+        CubeKind::Player => cube,
+        CubeKind::Free { holder: None } => SceneCube {
+            colour: GOLD,
+            glow: 0.55,
+            ring: 1.0,
+            ..cube
+        },
+        CubeKind::Free { holder } => {
+            let by = cubes.iter().find(|cube| Some(cube.cube) == holder);
+            let tint = by.map_or(GOLD, |by| rgb(by.colour));
+            SceneCube {
+                colour: GOLD.lerp(tint, HOLDERS_SHARE),
+                glow: 0.40,
+                ring: 0.35,
+                ..cube
+            }
+        }
+    }
+}
+
+/// Some cubes at play, behind the join screen.
+pub(crate) fn showcase(time_s: f32) -> Vec<SceneCube> {
+    let player = |(index, &colour): (usize, &Colour)| {
+        let place = index as f32 / PALETTE.len() as f32;
+        let angle = place * TAU + time_s * 0.22;
+        let radius = 5.2 + 1.6 * (time_s * 0.31 + place * 19.0).sin();
+        let hop = (time_s * 2.3 + place * 37.0).sin().max(0.0) * ((index * 7) % 3) as f32 * 0.8;
+        SceneCube {
+            position: (Vec2::from_angle(angle) * radius).extend(0.5 + hop),
+            rotation: Quat::from_rotation_z(angle + TAU / 4.0),
+            colour: rgb(colour),
+            glow: 0.0,
+            ring: 0.0,
+            opacity: 1.0,
+            face: true,
+        }
+    };
+    let free = SceneCube {
+        position: vec3(0.0, 0.0, 0.5),
+        rotation: Quat::from_rotation_z(0.5),
+        colour: GOLD,
+        glow: 0.55,
+        ring: 1.0,
+        opacity: 1.0,
+        face: false,
+    };
+    PALETTE
+        .iter()
+        .enumerate()
+        .map(player)
+        .chain([free])
+        .collect()
+}
+
+fn rgb(colour: Colour) -> Vec3 {
+    <[u8; 3]>::from(colour)
+        .map(|part| f32::from(part) / 255.0)
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use cubesync_client::protocol::CubeId;
+
+    use super::*;
+
+    fn view(id: u32, kind: CubeKind, stale: bool) -> CubeView<'static> {
+        CubeView {
+            cube: CubeId(id),
+            kind,
+            name: "",
+            colour: Colour::from([0, 0, 255]),
+            position: [1.0, 2.0, 3.0],
+            rotation: [0.0, 0.0, 0.0, 1.0],
+            own: false,
+            stale,
+        }
+    }
+
+    #[test]
+    fn a_free_cube_glows_and_a_held_one_takes_its_holders_colour() {
+        let free = view(0, CubeKind::Free { holder: None }, false);
+        let held = view(
+            1,
+            CubeKind::Free {
+                holder: Some(CubeId(2)),
+            },
+            false,
+        );
+        let holder = view(2, CubeKind::Player, false);
+        let scene = scene(&[free, held, holder]);
+        assert!(scene[0].glow > scene[1].glow && scene[1].glow > scene[2].glow);
+        assert!(scene[1].colour.z > scene[1].colour.x && scene[0].colour.x > scene[0].colour.z);
+        assert!(scene[2].face && !scene[0].face);
+    }
+
+    #[test]
+    fn a_stale_cube_is_faint() {
+        let scene = scene(&[
+            view(1, CubeKind::Player, true),
+            view(2, CubeKind::Player, false),
+        ]);
+        assert!(scene[0].opacity < scene[1].opacity);
+    }
+}

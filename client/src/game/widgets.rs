@@ -1,0 +1,163 @@
+//! The few controls that the join screen and the menu are made of.
+
+use macroquad::color::Color;
+use macroquad::math::{Rect, vec2};
+
+use crate::canvas::Canvas;
+use crate::input::InputFrame;
+use crate::text_field::TextField;
+use crate::theme;
+
+const RADIUS: f32 = 9.0;
+
+/// How a button looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ButtonStyle {
+    /// What most people want here.
+    Primary,
+    /// Everything else.
+    Quiet,
+}
+
+/// Draws a button; true when it is clicked, or confirmed with the keyboard while it is focused.
+pub(crate) fn button(
+    canvas: &Canvas,
+    input: &InputFrame,
+    area: Rect,
+    label: &str,
+    style: ButtonStyle,
+    focused: bool,
+) -> bool {
+    let hover = area.contains(input.mouse);
+    let (ground, text) = match style {
+        ButtonStyle::Primary if hover => (Color::new(1.0, 0.82, 0.44, 1.0), theme::ON_ACCENT),
+        ButtonStyle::Primary => (theme::ACCENT, theme::ON_ACCENT),
+        ButtonStyle::Quiet if hover => (theme::FIELD_HOVER, theme::TEXT),
+        ButtonStyle::Quiet => (theme::FIELD, theme::TEXT),
+    };
+    canvas.rounded(area, RADIUS, ground);
+    if focused {
+        let ring = match style {
+            ButtonStyle::Primary => theme::TEXT,
+            ButtonStyle::Quiet => theme::ACCENT,
+        };
+        canvas.outline(area, RADIUS, 2.0, ring);
+    }
+    let middle = area.center();
+    canvas.text_centred(label, middle.x, middle.y, theme::BODY, text);
+    hover && input.clicked || focused && input.is_confirmed()
+}
+
+/// Draws a field with its label above; true when it is clicked. `time_s` makes the caret blink.
+pub(crate) fn text_field(
+    canvas: &Canvas,
+    input: &InputFrame,
+    area: Rect,
+    label: &str,
+    field: &TextField,
+    focused: bool,
+    time_s: f32,
+) -> bool {
+    let hover = area.contains(input.mouse);
+    canvas.text(label, area.x, area.y - 12.0, theme::SMALL, theme::MUTED);
+    let ground = if hover {
+        theme::FIELD_HOVER
+    } else {
+        theme::FIELD
+    };
+    canvas.rounded(area, RADIUS, ground);
+    if focused {
+        canvas.outline(area, RADIUS, 2.0, theme::ACCENT);
+    }
+    // A long text scrolls so that the caret stays in sight, and loses whole characters at either end.
+    let room = area.w - 24.0;
+    let fits = |text: &str| canvas.width(text, theme::BODY) <= room;
+    let before = tail(field.before_caret(), fits);
+    let start = field.before_caret().len() - before.len();
+    let shown = head(&field.text()[start..], fits);
+    let (x, y) = (area.x + 12.0, area.center().y);
+    canvas.text(shown, x, y, theme::BODY, theme::TEXT);
+    if focused && time_s.fract() < 0.6 {
+        let caret = x + canvas.width(before, theme::BODY);
+        canvas.rounded(Rect::new(caret, y - 10.0, 2.0, 20.0), 0.0, theme::ACCENT);
+    }
+    hover && input.clicked
+}
+
+/// A key's cap with what it does behind it, centred on a point; tells apart what is pressed and what is read.
+pub(crate) fn key_hint(canvas: &Canvas, key: &str, text: &str, x: f32, y: f32) {
+    let cap_width = canvas.width(key, theme::BODY) + 18.0;
+    let width = cap_width + canvas.width(text, theme::BODY) + 34.0;
+    let area = Rect::new(x - width / 2.0, y - 20.0, width, 40.0);
+    canvas.rounded(area, 20.0, theme::PANEL);
+    let cap = Rect::new(area.x + 8.0, y - 13.0, cap_width, 26.0);
+    canvas.rounded(cap, 7.0, theme::ACCENT);
+    let middle = cap.center();
+    canvas.text_centred(key, middle.x, middle.y, theme::BODY, theme::ON_ACCENT);
+    canvas.text(text, cap.right() + 10.0, y, theme::BODY, theme::TEXT);
+}
+
+/// A colour to choose; true when it is clicked.
+pub(crate) fn swatch(
+    canvas: &Canvas,
+    input: &InputFrame,
+    area: Rect,
+    colour: Color,
+    chosen: bool,
+    focused: bool,
+) -> bool {
+    if chosen {
+        let ring = if focused { theme::ACCENT } else { theme::TEXT };
+        canvas.outline(grown(area, 4.0), RADIUS + 3.0, 2.0, ring);
+    }
+    let hover = area.contains(input.mouse);
+    canvas.rounded(
+        if hover && !chosen {
+            grown(area, 1.5)
+        } else {
+            area
+        },
+        RADIUS,
+        colour,
+    );
+    hover && input.clicked
+}
+
+fn grown(area: Rect, by: f32) -> Rect {
+    let corner = area.point() - vec2(by, by);
+    Rect::new(corner.x, corner.y, area.w + 2.0 * by, area.h + 2.0 * by)
+}
+
+/// The longest end of a text that fits.
+fn tail(text: &str, fits: impl Fn(&str) -> bool) -> &str {
+    let starts = text.char_indices().map(|(start, _)| start);
+    starts
+        .map(|start| &text[start..])
+        .find(|tail| fits(tail))
+        .unwrap_or_default()
+}
+
+/// The longest beginning of a text that fits.
+fn head(text: &str, fits: impl Fn(&str) -> bool) -> &str {
+    let ends = text
+        .char_indices()
+        .map(|(start, character)| start + character.len_utf8());
+    ends.rev()
+        .map(|end| &text[..end])
+        .find(|head| fits(head))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_text_loses_whole_characters() {
+        let fits = |text: &str| text.chars().count() <= 3;
+        assert_eq!(tail("Привет", fits), "вет");
+        assert_eq!(head("Привет", fits), "При");
+        assert_eq!((tail("", fits), head("", fits)), ("", ""));
+        assert_eq!((tail("я", fits), head("я", fits)), ("я", "я"));
+    }
+}
