@@ -1,9 +1,25 @@
 //! A client for a game or a bot: socket, session, snapshot buffer and reconnect behind one type.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use cubesync_protocol::{Colour, CubeId, CubeInfo, CubeKind, CubePose, Pose, Welcome};
+use bytes::BytesMut;
+use cubesync_protocol::{Colour, CubeId, CubeInfo, CubePose, Hello, Pose, Welcome};
+
+use crate::backoff::Backoff;
+use crate::clock::Clock;
+use crate::interpolation::TickPose;
+use crate::playout::PlayoutDelay;
+use crate::report::{ClientEvent, CubeView, Statistics, Status};
+use crate::session::{Retry, Session, SessionEvent};
+use crate::snapshot_buffer::SnapshotBuffer;
+use crate::socket::{Socket, SocketState};
+use crate::world::{World, WorldChange};
+
+/// Who has not heard from the server for this long, one and a half heartbeats, shows others as stale.
+const STALE_AFTER: Duration = Duration::from_millis(1_500);
+/// Reads per poll, at most, so that a flood does not hold up a frame: 1 MiB.
+const MAX_READS_PER_POLL: usize = 64;
 
 /// Where to connect and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,131 +36,53 @@ pub struct ClientOptions {
     pub join_key: Option<String>,
 }
 
-/// How far the client is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Status {
-    /// Looking the name up or connecting.
-    Connecting,
-    /// Connected; the server has not answered yet.
-    Joining,
-    /// In the room.
-    Joined,
-    /// Not connected; another try follows by itself.
-    Waiting {
-        /// Time until then, as of the last poll.
-        retry_in: Duration,
-        /// Why the last connection ended, for a person.
-        reason: String,
-    },
-    /// Refused for good, or closed; the client stays so.
-    Failed {
-        /// Why, for a person.
-        reason: String,
-    },
-}
-
-/// What happened, in the order in which it did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ClientEvent {
-    /// The client is in the room: at first, and again after each reconnect. Cubes known before
-    /// are forgotten; the own cube has a new id and starts at the welcome's pose.
-    Joined(Welcome),
-    /// Somebody else's cube came into the room. Not told for the cubes that were there before.
-    CubeJoined(CubeInfo),
-    /// A cube left the room; it is as it was last.
-    CubeLeft(CubeInfo),
-    /// A free cube was taken.
-    CubeTaken {
-        /// The free cube.
-        cube: CubeId,
-        /// Its holder's own cube.
-        by: CubeId,
-    },
-    /// A held cube was let go.
-    CubeFreed {
-        /// The free cube.
-        cube: CubeId,
-    },
-    /// A take came too late.
-    Refused {
-        /// The cube that was asked for.
-        cube: CubeId,
-        /// Who holds it, if it is held.
-        holder: Option<CubeId>,
-    },
-    /// The server put a cube of this client somewhere else: go on from there.
-    Corrected(CubePose),
-    /// The connection is gone; [`Client::status`] says what follows.
-    Disconnected {
-        /// Why, for a person.
-        reason: String,
-    },
-}
-
-/// One cube as it is to be drawn.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct CubeView<'a> {
-    /// Which cube.
-    pub cube: CubeId,
-    /// Whose it is.
-    pub kind: CubeKind,
-    /// The text above it.
-    pub name: &'a str,
-    /// Its colour.
-    pub colour: Colour,
-    /// Its centre, in metres.
-    pub position: [f32; 3],
-    /// Its rotation, a unit quaternion `[x, y, z, w]`.
-    pub rotation: [f32; 4],
-    /// Whether it is this client's own cube.
-    pub own: bool,
-    /// Whether it may be elsewhere by now: the server has not been heard for a while.
-    pub stale: bool,
-}
-
-/// What the connection did so far, reconnects included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Statistics {
-    /// A ping's way there and back; includes the wait for the poll that reads the answer.
-    pub round_trip: Option<Duration>,
-    /// Bytes received.
-    pub bytes_in: u64,
-    /// Bytes sent.
-    pub bytes_out: u64,
-    /// Messages received.
-    pub frames_in: u64,
-    /// Messages sent.
-    pub frames_out: u64,
-    /// Poses of cubes received, one per cube and snapshot.
-    pub updates_in: u64,
-    /// Poses of cubes sent.
-    pub updates_out: u64,
-    /// Players in the room, this one included.
-    pub players: usize,
-    /// How far behind the server's clock remote cubes are shown.
-    pub playout_delay: Duration,
-}
-
 /// A client of one server, connected or about to be.
 ///
 /// Times are since an epoch of the caller's choice and must not go backwards.
 #[derive(Debug)]
 pub struct Client {
     options: ClientOptions,
-    events: VecDeque<ClientEvent>,
-    statistics: Statistics,
+    link: Link,
     status: Status,
+    backoff: Backoff,
+    incoming: BytesMut,
+    session: Option<Session>,
+    /// The last session that had joined and is over: shown until the next one has joined.
+    previous: Option<Session>,
+    buffer: SnapshotBuffer,
+    /// Where this client put its own cube and those it holds: ahead of what the server says.
+    controlled: BTreeMap<CubeId, Pose>,
+    playout: PlayoutDelay,
+    events: VecDeque<ClientEvent>,
+    /// Of the sessions that are over, and all bytes.
+    total: Statistics,
+}
+
+#[derive(Debug)]
+enum Link {
+    Down { retry_at: Option<Duration> },
+    Up(Socket),
 }
 
 impl Client {
     /// A client that starts connecting at its first poll. `seed` varies the waits between tries,
     /// so that many clients do not come back in the same moment.
-    pub fn new(options: ClientOptions, _seed: u64) -> Self {
+    pub fn new(options: ClientOptions, seed: u64) -> Self {
         Self {
             options,
-            events: VecDeque::new(),
-            statistics: Statistics::default(),
+            link: Link::Down {
+                retry_at: Some(Duration::ZERO),
+            },
             status: Status::Connecting,
+            backoff: Backoff::new(seed),
+            incoming: BytesMut::new(),
+            session: None,
+            previous: None,
+            buffer: SnapshotBuffer::default(),
+            controlled: BTreeMap::new(),
+            playout: PlayoutDelay::default(),
+            events: VecDeque::new(),
+            total: Statistics::default(),
         }
     }
 
@@ -154,7 +92,18 @@ impl Client {
     }
 
     /// Reads what has come, sends what is due. Call it once a frame; it never blocks.
-    pub fn poll(&mut self, _now: Duration) {}
+    pub fn poll(&mut self, now: Duration) {
+        self.connect_when_due(now);
+        self.read(now);
+        if let Some(session) = &mut self.session {
+            session.poll(now);
+        }
+        self.take_events(now);
+        self.flush();
+        if let Some(clock) = self.session.as_ref().and_then(Session::clock) {
+            self.playout.advance(clock.tick_at(now));
+        }
+    }
 
     /// The next thing that happened; ask after each poll until there is none.
     pub fn next_event(&mut self) -> Option<ClientEvent> {
@@ -173,29 +122,292 @@ impl Client {
 
     /// What the server said at the join, while joined.
     pub fn welcome(&self) -> Option<&Welcome> {
-        None
+        self.session.as_ref().and_then(Session::welcome)
     }
 
     /// Puts the own cube or a held one somewhere; any other cube stays where it is. It is shown
     /// there at once and sent with the next sample, at most once a tick.
-    pub fn set_pose(&mut self, _cube: CubeId, _pose: Pose) {}
+    pub fn set_pose(&mut self, cube: CubeId, pose: Pose) {
+        if let Some(session) = &mut self.session
+            && session.set_pose(cube, pose)
+            && let Some(shown) = self.controlled.get_mut(&cube)
+        {
+            *shown = pose;
+        }
+    }
 
     /// Asks to hold a free cube; [`ClientEvent::CubeTaken`] or [`ClientEvent::Refused`] answers.
-    pub fn take(&mut self, _cube: CubeId) {}
+    pub fn take(&mut self, cube: CubeId) {
+        if let Some(session) = &mut self.session {
+            session.take(cube);
+        }
+    }
 
     /// Lets go of a held cube where [`set_pose`](Self::set_pose) put it last.
-    pub fn release(&mut self, _cube: CubeId) {}
+    pub fn release(&mut self, cube: CubeId) {
+        if let Some(session) = &mut self.session {
+            session.release(cube);
+        }
+    }
 
-    /// Every cube as it is to be drawn now, by rising id.
-    pub fn cubes(&self, _now: Duration) -> Vec<CubeView<'_>> {
-        Vec::new()
+    /// Every cube as it is to be drawn now, by rising id. After a lost connection: as it was
+    /// last, until the client has joined again.
+    pub fn cubes(&self, now: Duration) -> Vec<CubeView<'_>> {
+        let Some(session) = self.shown() else {
+            return Vec::new();
+        };
+        let (Some(welcome), Some(world), Some(clock)) =
+            (session.welcome(), session.world(), session.clock())
+        else {
+            return Vec::new();
+        };
+        let shown_tick = clock.tick_at(now) - self.playout.ticks();
+        let is_silent = !session.is_joined() || now.saturating_sub(session.heard()) >= STALE_AFTER;
+        let view = |info| self.view(info, shown_tick, welcome.cube, is_silent);
+        world.cubes().map(view).collect()
     }
 
     /// What the connection did so far.
     pub fn statistics(&self) -> Statistics {
-        self.statistics
+        let mut statistics = self.total;
+        if let Some(session) = &self.session {
+            statistics.add(session.counters());
+            statistics.round_trip = session.clock().and_then(Clock::round_trip);
+            statistics.players = session.world().map_or(0, World::players);
+            let delay_s = |tick_hz| self.playout.ticks().max(0.0) / f64::from(tick_hz);
+            let delay_s = session.welcome().map(|welcome| delay_s(welcome.tick_hz));
+            statistics.playout_delay = Duration::from_secs_f64(delay_s.unwrap_or_default());
+        }
+        statistics
     }
 
     /// Leaves for good; flushes what it can without blocking.
-    pub fn close(&mut self) {}
+    pub fn close(&mut self) {
+        self.flush();
+        if let Some(session) = self.session.take() {
+            self.total.add(session.counters());
+        }
+        self.previous = None;
+        self.link = Link::Down { retry_at: None };
+        self.status = Status::Failed {
+            reason: "left the room".to_owned(),
+        };
+    }
+
+    fn connect_when_due(&mut self, now: Duration) {
+        let Link::Down {
+            retry_at: Some(retry_at),
+        } = self.link
+        else {
+            return;
+        };
+        if now < retry_at {
+            if let Status::Waiting { retry_in, .. } = &mut self.status {
+                *retry_in = retry_at - now;
+            }
+            return;
+        }
+        if let Err(reason) = check_address(&self.options.server) {
+            return self.disconnect(now, reason, Retry::Never);
+        }
+        self.status = Status::Connecting;
+        self.link = Link::Up(Socket::connect(&self.options.server, now));
+    }
+
+    fn read(&mut self, now: Duration) {
+        let Link::Up(socket) = &mut self.link else {
+            return;
+        };
+        let session = match (socket.poll(now), &mut self.session) {
+            (SocketState::Connecting, _) => return,
+            (SocketState::Closed { reason }, None) => {
+                let reason = reason.to_owned();
+                return self.disconnect(now, reason, Retry::Backoff);
+            }
+            (_, Some(session)) => session,
+            (SocketState::Open, none) => {
+                self.status = Status::Joining;
+                none.insert(Session::new(self.options.hello(), now))
+            }
+        };
+        for _ in 0..MAX_READS_PER_POLL {
+            let count = socket.receive(&mut self.incoming);
+            if count == 0 {
+                break;
+            }
+            self.total.bytes_in += count as u64;
+            session.receive(now, &mut self.incoming);
+        }
+        if let SocketState::Closed { reason } = socket.poll(now) {
+            session.disconnected(reason);
+        }
+    }
+
+    fn flush(&mut self) {
+        if let (Link::Up(socket), Some(session)) = (&mut self.link, &mut self.session) {
+            self.total.bytes_out += socket.send(session.outgoing()) as u64;
+        }
+    }
+
+    fn take_events(&mut self, now: Duration) {
+        while let Some(event) = self.session.as_mut().and_then(Session::next_event) {
+            match event {
+                SessionEvent::Joined(welcome) => self.joined(welcome),
+                SessionEvent::World(change) => self.changed(now, change),
+                SessionEvent::Corrected(corrected) => {
+                    if let Some(shown) = self.controlled.get_mut(&corrected.cube) {
+                        *shown = corrected.pose;
+                    }
+                    self.events.push_back(ClientEvent::Corrected(corrected));
+                }
+                SessionEvent::Refused { cube, holder } => {
+                    let refused = ClientEvent::Refused { cube, holder };
+                    self.events.push_back(refused);
+                }
+                SessionEvent::Ended { reason, retry } => self.disconnect(now, reason, retry),
+            }
+        }
+    }
+
+    fn joined(&mut self, welcome: Welcome) {
+        self.previous = None;
+        self.buffer.clear();
+        self.playout = PlayoutDelay::default();
+        self.controlled = BTreeMap::from([(welcome.cube, welcome.pose)]);
+        self.status = Status::Joined;
+        self.events.push_back(ClientEvent::Joined(welcome));
+    }
+
+    fn changed(&mut self, now: Duration, change: WorldChange) {
+        let own = self.own_cube();
+        let event = match change {
+            WorldChange::Moved {
+                tick,
+                known_until,
+                poses,
+            } => return self.moved(now, tick, known_until, &poses),
+            WorldChange::Joined(info) if Some(info.cube) == own => return,
+            WorldChange::Joined(info) => ClientEvent::CubeJoined(info),
+            WorldChange::Left(info) => {
+                self.controlled.remove(&info.cube);
+                self.buffer.remove(info.cube);
+                ClientEvent::CubeLeft(info)
+            }
+            WorldChange::Taken { cube, by } => {
+                self.lose(cube);
+                if Some(by) == own {
+                    let world = self.session.as_ref().and_then(Session::world);
+                    let known = world.and_then(|world| world.cube(cube));
+                    let pose = known.map(|known| known.pose).unwrap_or_default();
+                    self.controlled.insert(cube, pose);
+                }
+                ClientEvent::CubeTaken { cube, by }
+            }
+            WorldChange::Freed { cube } => {
+                self.lose(cube);
+                ClientEvent::CubeFreed { cube }
+            }
+        };
+        self.events.push_back(event);
+    }
+
+    /// What this client let go of stays where it put it, until somebody moves it: its own way
+    /// there, which the server tells it too, is the past.
+    fn lose(&mut self, cube: CubeId) {
+        if let Some(pose) = self.controlled.remove(&cube) {
+            self.buffer.place(cube, pose);
+        }
+    }
+
+    fn moved(&mut self, now: Duration, tick: u64, known_until: u64, poses: &[CubePose]) {
+        let Some(clock) = self.session.as_ref().and_then(Session::clock) else {
+            return;
+        };
+        let clock_tick = clock.tick_at(now);
+        self.playout.arrived(tick, clock_tick);
+        let shown_tick = clock_tick - self.playout.ticks();
+        for &CubePose { cube, pose } in poses {
+            if !self.controlled.contains_key(&cube) {
+                let new = TickPose { tick, pose };
+                self.buffer.push(cube, new, known_until, shown_tick);
+            }
+        }
+    }
+
+    fn disconnect(&mut self, now: Duration, reason: String, retry: Retry) {
+        let mut lasted = Duration::ZERO;
+        if let Some(session) = self.session.take() {
+            self.total.add(session.counters());
+            if session.welcome().is_some() {
+                lasted = now.saturating_sub(session.started());
+                self.previous = Some(session);
+                let reason = reason.clone();
+                self.events.push_back(ClientEvent::Disconnected { reason });
+            }
+        }
+        self.incoming.clear();
+        let wait = match retry {
+            Retry::Backoff => Some(self.backoff.next(lasted)),
+            Retry::After(wait) => Some(wait),
+            Retry::Never => None,
+        };
+        let retry_at = wait.map(|wait| now + wait);
+        self.link = Link::Down { retry_at };
+        self.status = match wait {
+            Some(retry_in) => Status::Waiting { retry_in, reason },
+            None => Status::Failed { reason },
+        };
+    }
+
+    /// The session whose room is shown.
+    fn shown(&self) -> Option<&Session> {
+        let joined = self.session.as_ref().filter(|session| session.is_joined());
+        joined.or(self.previous.as_ref())
+    }
+
+    fn view<'a>(
+        &self,
+        info: &'a CubeInfo,
+        shown_tick: f64,
+        own: CubeId,
+        is_silent: bool,
+    ) -> CubeView<'a> {
+        let controlled = self.controlled.get(&info.cube);
+        let drawn = match controlled {
+            Some(&pose) => pose.into(),
+            None => self
+                .buffer
+                .pose_at(info.cube, shown_tick)
+                .unwrap_or(info.pose.into()),
+        };
+        CubeView {
+            cube: info.cube,
+            kind: info.kind,
+            name: &info.name,
+            colour: info.colour,
+            position: drawn.position,
+            rotation: drawn.rotation,
+            own: info.cube == own,
+            stale: is_silent && controlled.is_none(),
+        }
+    }
+}
+
+impl ClientOptions {
+    fn hello(&self) -> Hello {
+        Hello {
+            join_key: self.join_key.clone(),
+            ..Hello::new(&self.room, &self.name, self.colour)
+        }
+    }
+}
+
+/// Whether a text is a `host:port`. What it names may still not exist.
+fn check_address(server: &str) -> Result<(), String> {
+    match server.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
+        _ => Err(format!(
+            "\"{server}\" is no address; write it as host:port, for example localhost:14900"
+        )),
+    }
 }

@@ -76,7 +76,7 @@ impl Controller {
 
     /// Moves on by a frame of `dt_seconds`.
     pub fn step(&mut self, input: Input, dt_seconds: f32) {
-        let dt_s = dt_seconds.clamp(0.0, LONGEST_FRAME_S);
+        let [dt_s] = finite([dt_seconds]).map(|dt_s| dt_s.clamp(0.0, LONGEST_FRAME_S));
         let direction = shortened(finite(input.direction), 1.0);
         let speed_mps = if input.fast {
             FAST_SPEED_MPS
@@ -154,8 +154,8 @@ impl Controller {
         let before = self.velocity;
         let missing: [f32; 2] = std::array::from_fn(|axis| wanted[axis] - before[axis]);
         let gained = shortened(missing, acceleration * dt_s);
-        for axis in 0..2 {
-            self.velocity[axis] += gained[axis];
+        for (axis, gained) in gained.into_iter().enumerate() {
+            self.velocity[axis] += gained;
         }
         if !on_floor || jump {
             self.velocity[2] -= GRAVITY_MPS2 * dt_s;
@@ -195,8 +195,8 @@ impl Controller {
             return;
         }
         let follow = 1.0 - (-LEAN_RATE_PER_S * dt_s).exp();
-        for axis in 0..2 {
-            let wanted = gained[axis] / dt_s * LEAN_RAD_PER_MPS2;
+        for (axis, gained) in gained.into_iter().enumerate() {
+            let wanted = gained / dt_s * LEAN_RAD_PER_MPS2;
             self.lean[axis] += (wanted - self.lean[axis]) * follow;
         }
     }
@@ -249,7 +249,7 @@ fn shortened<const N: usize>(vector: [f32; N], longest: f32) -> [f32; N] {
     vector.map(|part| part / length * longest)
 }
 
-fn finite(vector: [f32; 2]) -> [f32; 2] {
+fn finite<const N: usize>(vector: [f32; N]) -> [f32; N] {
     vector.map(|part| if part.is_finite() { part } else { 0.0 })
 }
 
@@ -272,4 +272,178 @@ fn product(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
         aw * bz + ax * by - ay * bx + az * bw,
         aw * bw - ax * bx - ay * by - az * bz,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EAST: Input = Input {
+        direction: [1.0, 0.0],
+        jump: false,
+        fast: false,
+    };
+
+    fn resting() -> Controller {
+        Controller::new(Pose {
+            position: Position::from_metres([0.0, 0.0, FLOOR_M]),
+            ..Pose::default()
+        })
+    }
+
+    /// Steps for `seconds` at a frame rate.
+    fn play(controller: &mut Controller, input: Input, seconds: f32, frames_per_s: u32) {
+        for _ in 0..(seconds * frames_per_s as f32).round() as u32 {
+            controller.step(input, 1.0 / frames_per_s as f32);
+        }
+    }
+
+    #[test]
+    fn walks_runs_and_stops() {
+        let mut controller = resting();
+        play(&mut controller, EAST, 1.0, 60);
+        assert!((controller.velocity()[0] - WALK_SPEED_MPS).abs() < 1e-3);
+        let fast = Input { fast: true, ..EAST };
+        play(&mut controller, fast, 1.0, 60);
+        assert!((controller.velocity()[0] - FAST_SPEED_MPS).abs() < 1e-3);
+        play(&mut controller, Input::default(), 1.0, 60);
+        assert_eq!(controller.velocity(), [0.0; 3]);
+        // Braking from 11 m/s at 40 m/s² takes 0.275 s.
+        let pose = controller.pose();
+        play(&mut controller, Input::default(), 1.0, 60);
+        assert_eq!(controller.pose(), pose);
+    }
+
+    #[test]
+    fn jumps_about_a_cube_and_a_half_and_lands() {
+        let mut controller = resting();
+        let jump = Input {
+            jump: true,
+            ..Input::default()
+        };
+        controller.step(jump, 1.0 / 60.0);
+        let mut highest_m = 0.0_f32;
+        for _ in 0..60 {
+            controller.step(Input::default(), 1.0 / 60.0);
+            highest_m = highest_m.max(controller.position()[2]);
+        }
+        assert!(
+            (highest_m - FLOOR_M - JUMP_HEIGHT_M).abs() < 0.05,
+            "{highest_m}"
+        );
+        assert_eq!(controller.position()[2], FLOOR_M);
+        assert_eq!(controller.velocity()[2], 0.0);
+    }
+
+    #[test]
+    fn the_path_hardly_depends_on_the_frame_rate() {
+        let path = |frames_per_s| {
+            let mut controller = resting();
+            play(&mut controller, EAST, 0.5, frames_per_s);
+            let north = Input {
+                direction: [0.0, 1.0],
+                jump: true,
+                fast: true,
+            };
+            play(&mut controller, north, 0.3, frames_per_s);
+            controller
+        };
+        let reference = path(240);
+        for frames_per_s in [10, 30, 60, 144] {
+            let controller = path(frames_per_s);
+            let apart: [f32; 3] = std::array::from_fn(|axis| {
+                controller.position()[axis] - reference.position()[axis]
+            });
+            assert!(length(apart) < 0.05, "{frames_per_s}: {apart:?}");
+            assert!((controller.yaw_rad - reference.yaw_rad).abs() < 0.1);
+        }
+    }
+
+    #[test]
+    fn a_long_frame_or_foreign_numbers_do_no_harm() {
+        let mut controller = resting();
+        controller.step(EAST, 3_600.0);
+        assert!(controller.position()[0] < 1.0);
+        let nonsense = Input {
+            direction: [f32::NAN, f32::INFINITY],
+            ..Input::default()
+        };
+        controller.step(nonsense, f32::NAN);
+        controller.step(nonsense, -1.0);
+        assert!(
+            controller
+                .position()
+                .iter()
+                .all(|metres| metres.is_finite())
+        );
+        let long = Input {
+            direction: [9e9, 9e9],
+            ..EAST
+        };
+        play(&mut controller, long, 1.0, 60);
+        let [x, y, _] = controller.velocity();
+        assert!(length([x, y]) <= WALK_SPEED_MPS + 1e-3);
+    }
+
+    #[test]
+    fn stays_inside_the_world() {
+        let mut controller = resting();
+        controller.set_pose(Pose {
+            position: Position::from_metres([254.0, 0.0, 0.0]),
+            ..Pose::default()
+        });
+        play(&mut controller, EAST, 2.0, 60);
+        assert_eq!(controller.position(), [255.5, 0.0, FLOOR_M]);
+        assert_eq!(controller.velocity()[0], 0.0);
+        assert!(controller.carry_pose().position.is_in_bounds());
+    }
+
+    #[test]
+    fn faces_where_it_goes_and_keeps_it_over_a_pose() {
+        let mut controller = resting();
+        let north = Input {
+            direction: [0.0, 1.0],
+            ..EAST
+        };
+        play(&mut controller, north, 1.0, 60);
+        assert!((controller.yaw_rad - PI / 2.0).abs() < 0.01);
+        let again = Controller::new(controller.pose());
+        assert!((again.yaw_rad - PI / 2.0).abs() < 0.02, "{}", again.yaw_rad);
+    }
+
+    #[test]
+    fn a_taken_cube_comes_to_its_place_without_a_jump() {
+        let mut controller = resting();
+        let from = Pose {
+            position: Position::from_metres([-3.0, 2.0, FLOOR_M]),
+            ..Pose::default()
+        };
+        controller.pick_up(from);
+        assert_eq!(controller.carry_pose().position, from.position);
+        let mut before = from.position;
+        for _ in 0..60 {
+            controller.step(Input::default(), 1.0 / 60.0);
+            let now = controller.carry_pose().position;
+            assert!(now.distance(before) as f32 / QUANTA_PER_METRE < 0.3);
+            before = now;
+        }
+        assert_eq!(before, Position::from_metres([1.5, 0.0, FLOOR_M]));
+        assert_eq!(controller.drop_pose().position, before);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_lean_is_slight_and_the_pose_always_in_bounds(
+            inputs in proptest::collection::vec(
+                (-1.0f32..1.0, -1.0f32..1.0, proptest::bool::ANY, 0.0f32..0.2), 1..60),
+        ) {
+            let mut controller = resting();
+            for (x, y, held, dt_s) in inputs {
+                let input = Input { direction: [x, y], jump: held, fast: held };
+                controller.step(input, dt_s);
+                proptest::prop_assert!(length(controller.lean) < 0.17);
+                proptest::prop_assert!(controller.pose().position.is_in_bounds());
+            }
+        }
+    }
 }

@@ -2,11 +2,30 @@
 //!
 //! [`Client`] is the whole of it for a game or a bot: poll it once a frame, move your cube, ask
 //! where the others are. It never blocks and connects again by itself. `examples/join.rs` is the
-//! shortest program that uses it.
+//! shortest program that uses it, and [`Controller`] moves a cube the way a person expects.
+//!
+//! Read it in the order of the data. Bytes come from the [`socket`]; the [`session`] makes
+//! messages of them, keeps the [`world`] and the server's [`clock`], and sends [`sample`]s of
+//! the cubes it controls. The [`snapshot_buffer`] holds the recent poses; [`playout`] says which
+//! tick to show, [`interpolation`] where a cube is at it. After a lost connection [`backoff`] says when
+//! to try again. The [`client`] ties them together, and [`report`] is what it tells. Only the
+//! socket does I/O, and nothing else reads a clock: every time is an argument.
 
+pub mod backoff;
 pub mod client;
+pub mod clock;
 pub mod controller;
+pub mod interpolation;
+pub mod playout;
+pub mod report;
+pub mod sample;
+pub mod session;
+pub mod snapshot_buffer;
+pub mod socket;
+pub mod world;
 
-pub use client::{Client, ClientEvent, ClientOptions, CubeView, Statistics, Status};
+pub use client::{Client, ClientOptions};
 pub use controller::{Controller, Input};
 pub use cubesync_protocol as protocol;
+pub use report::{ClientEvent, CubeView, Statistics, Status};
+pub use session::Session;

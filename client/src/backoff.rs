@@ -1,0 +1,73 @@
+//! How long to wait before the next try to connect.
+//!
+//! Each wait is random between the shortest and three times the last one ("decorrelated jitter":
+//! M. Brooker, "Exponential Backoff and Jitter", 2015), so that clients that lost the same server do
+//! not all come back at once.
+
+use std::time::Duration;
+
+const SHORTEST: Duration = Duration::from_millis(500);
+const LONGEST: Duration = Duration::from_secs(10);
+/// A session that lasted this long was a success: the next wait is short again.
+const LASTING: Duration = Duration::from_secs(10);
+
+/// The waits of one client.
+#[derive(Debug, Clone)]
+pub struct Backoff {
+    random: fastrand::Rng,
+    last: Duration,
+}
+
+impl Backoff {
+    /// Waits that depend on nothing but the seed.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            random: fastrand::Rng::with_seed(seed),
+            last: SHORTEST,
+        }
+    }
+
+    /// The wait after a try that failed, or after a session that lasted `lasted`.
+    pub fn next(&mut self, lasted: Duration) -> Duration {
+        if lasted >= LASTING {
+            self.last = SHORTEST;
+        }
+        let span = (3 * self.last).saturating_sub(SHORTEST);
+        self.last = (SHORTEST + span.mul_f64(self.random.f64())).min(LONGEST);
+        self.last
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_stay_in_their_range_and_grow() {
+        for seed in 0..100 {
+            let mut backoff = Backoff::new(seed);
+            let waits: Vec<_> = (0..50).map(|_| backoff.next(Duration::ZERO)).collect();
+            assert!(waits.iter().all(|wait| (SHORTEST..=LONGEST).contains(wait)));
+            assert!(waits[0] <= 3 * SHORTEST);
+            assert!(waits.iter().max().unwrap() > &(4 * SHORTEST));
+        }
+    }
+
+    #[test]
+    fn a_lasting_session_makes_the_next_wait_short() {
+        let mut backoff = Backoff::new(1);
+        for _ in 0..50 {
+            for _ in 0..20 {
+                backoff.next(Duration::ZERO);
+            }
+            assert!(backoff.next(LASTING) <= 3 * SHORTEST);
+        }
+    }
+
+    #[test]
+    fn clients_with_other_seeds_wait_differently() {
+        let waits = |seed| Backoff::new(seed).next(Duration::ZERO);
+        assert_ne!(waits(1), waits(2));
+        assert_eq!(waits(1), waits(1));
+    }
+}

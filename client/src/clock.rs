@@ -1,0 +1,177 @@
+//! The server's tick clock, as a client knows it.
+//!
+//! Each answered ping is a measurement of the server's clock that is wrong by at most half its
+//! round trip, so the fastest of the recent ones counts. The clock follows it without ever
+//! stepping backwards: what is behind by a lot steps forward, everything else is slewed.
+//! Method: D. Mills, RFC 5905 (NTP), the clock filter of section 10.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+/// Measurements that are compared. Eight at one each five seconds bridge 40 s, in which two
+/// crystals drift by a few milliseconds at most.
+const RECENT_MEASUREMENTS: usize = 8;
+/// Who is further behind than this steps forward at once, in seconds.
+const STEP_S: f64 = 0.1;
+/// Errors below this are slewed so gently that no motion shows it, in seconds.
+const SMALL_ERROR_S: f64 = 0.03;
+/// Seconds of error corrected per second.
+const GENTLE_SLEW: f64 = 0.05;
+/// The same for large errors. Below 1, or the clock would stop.
+const FAST_SLEW: f64 = 0.5;
+
+/// When the server's ticks are.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    tick_hz: f64,
+    recent: VecDeque<Measurement>,
+    /// The server's time at the epoch of the caller's time, in seconds of ticks.
+    offset_s: f64,
+    /// How far the clock was ahead of `offset_s` when that was set.
+    error_s: f64,
+    set_at: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Measurement {
+    round_trip: Duration,
+    offset_s: f64,
+}
+
+impl Clock {
+    /// A clock from a welcome that has just been read: late by the way here until the first
+    /// ping is answered.
+    pub fn new(tick_hz: u8, tick: u64, since_tick_us: u32, now: Duration) -> Self {
+        let tick_hz = f64::from(tick_hz);
+        Self {
+            tick_hz,
+            recent: VecDeque::with_capacity(RECENT_MEASUREMENTS),
+            offset_s: server_s(tick_hz, tick, since_tick_us) - now.as_secs_f64(),
+            error_s: 0.0,
+            set_at: now,
+        }
+    }
+
+    /// Takes in a ping that was sent at `sent` and answered, as read `now`, with the time since
+    /// a tick.
+    pub fn measured(&mut self, sent: Duration, now: Duration, tick: u64, since_tick_us: u32) {
+        let round_trip = now.saturating_sub(sent);
+        let midway_s = (sent + round_trip / 2).as_secs_f64();
+        if self.recent.len() == RECENT_MEASUREMENTS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(Measurement {
+            round_trip,
+            offset_s: server_s(self.tick_hz, tick, since_tick_us) - midway_s,
+        });
+        let fastest = self.recent.iter().min_by_key(|recent| recent.round_trip);
+        let Some(offset_s) = fastest.map(|fastest| fastest.offset_s) else {
+            return;
+        };
+        let error_s = self.offset_s + self.remaining_error_s(now) - offset_s;
+        self.offset_s = offset_s;
+        self.error_s = if error_s < -STEP_S { 0.0 } else { error_s };
+        self.set_at = now;
+    }
+
+    /// The server's tick now and the part of it that has passed.
+    pub fn tick_at(&self, now: Duration) -> f64 {
+        (now.as_secs_f64() + self.offset_s + self.remaining_error_s(now)) * self.tick_hz
+    }
+
+    /// The middle one of the recent round trips; `None` before the first.
+    pub fn round_trip(&self) -> Option<Duration> {
+        let mut round_trips: Vec<_> = self.recent.iter().map(|recent| recent.round_trip).collect();
+        round_trips.sort_unstable();
+        round_trips.get(round_trips.len() / 2).copied()
+    }
+
+    fn remaining_error_s(&self, now: Duration) -> f64 {
+        let slew = if self.error_s.abs() < SMALL_ERROR_S {
+            GENTLE_SLEW
+        } else {
+            FAST_SLEW
+        };
+        let corrected_s = now.saturating_sub(self.set_at).as_secs_f64() * slew;
+        self.error_s.signum() * (self.error_s.abs() - corrected_s).max(0.0)
+    }
+}
+
+fn server_s(tick_hz: f64, tick: u64, since_tick_us: u32) -> f64 {
+    tick as f64 / tick_hz + f64::from(since_tick_us) / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    /// A 20 Hz clock that was at tick 100 at time zero.
+    fn clock() -> Clock {
+        Clock::new(20, 100, 0, Duration::ZERO)
+    }
+
+    #[test]
+    fn ticks_pass_at_the_rooms_rate() {
+        let clock = Clock::new(20, 100, 25_000, ms(1_000));
+        assert_eq!(clock.tick_at(ms(1_000)), 100.5);
+        assert_eq!(clock.tick_at(ms(2_000)), 120.5);
+    }
+
+    #[test]
+    fn a_clock_far_behind_steps_forward_to_the_middle_of_the_round_trip() {
+        let mut clock = clock();
+        // In the middle, at 500 ms, the server was at tick 200.
+        clock.measured(ms(400), ms(600), 200, 0);
+        assert!((clock.tick_at(ms(600)) - 202.0).abs() < 1e-9);
+        assert_eq!(clock.round_trip(), Some(ms(200)));
+    }
+
+    #[test]
+    fn the_fastest_recent_ping_decides() {
+        let mut clock = clock();
+        clock.measured(ms(1_000), ms(1_010), 130, 0);
+        let before = clock.tick_at(ms(5_000));
+        // A slow ping that claims another second of difference.
+        clock.measured(ms(2_000), ms(2_900), 190, 0);
+        assert!((clock.tick_at(ms(5_000)) - before).abs() < 1e-6);
+        for _ in 0..RECENT_MEASUREMENTS {
+            clock.measured(ms(3_000), ms(3_900), 190, 0);
+        }
+        assert!((clock.tick_at(ms(60_000)) - (190.0 + 56.55 * 20.0)).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_small_error_is_slewed_away() {
+        let mut clock = clock();
+        // The truth is 20 ms ahead of the clock: 0.4 ticks.
+        clock.measured(ms(1_000), ms(1_000), 120, 20_000);
+        assert!((clock.tick_at(ms(1_000)) - 120.0).abs() < 1e-6);
+        assert!((clock.tick_at(ms(1_200)) - 124.2).abs() < 1e-6);
+        assert!((clock.tick_at(ms(2_000)) - 140.4).abs() < 1e-6);
+    }
+
+    proptest! {
+        #[test]
+        fn never_steps_backwards(
+            pings in prop::collection::vec((0u64..2_000, 0u64..500, 0u64..400, 0u32..60_000), 1..40),
+        ) {
+            let mut clock = clock();
+            let mut now = Duration::ZERO;
+            let mut before = clock.tick_at(now);
+            for (wait_ms, round_trip_ms, tick, since_tick_us) in pings {
+                now += ms(wait_ms);
+                prop_assert!(clock.tick_at(now) >= before);
+                before = clock.tick_at(now);
+                clock.measured(now.saturating_sub(ms(round_trip_ms)), now, tick, since_tick_us);
+                prop_assert!(clock.tick_at(now) >= before - 1e-6);
+                before = clock.tick_at(now);
+            }
+        }
+    }
+}

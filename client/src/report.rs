@@ -1,0 +1,122 @@
+//! What a client tells the program around it: how far it is, what happened, what to draw.
+
+use std::time::Duration;
+
+use cubesync_protocol::{Colour, CubeId, CubeInfo, CubeKind, CubePose, Welcome};
+
+use crate::session::Counters;
+
+/// How far the client is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// Looking the name up or connecting.
+    Connecting,
+    /// Connected; the server has not answered yet.
+    Joining,
+    /// In the room.
+    Joined,
+    /// Not connected; another try follows by itself.
+    Waiting {
+        /// Time until then, as of the last poll.
+        retry_in: Duration,
+        /// Why the last connection ended, for a person.
+        reason: String,
+    },
+    /// Refused for good, or closed; the client stays so.
+    Failed {
+        /// Why, for a person.
+        reason: String,
+    },
+}
+
+/// What happened, in the order in which it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientEvent {
+    /// The client is in the room: at first, and again after each reconnect. Cubes known before
+    /// are forgotten; the own cube has a new id and starts at the welcome's pose.
+    Joined(Welcome),
+    /// Somebody else's cube came into the room. Not told for the cubes that were there before.
+    CubeJoined(CubeInfo),
+    /// A cube left the room; it is as it was last.
+    CubeLeft(CubeInfo),
+    /// A free cube was taken.
+    CubeTaken {
+        /// The free cube.
+        cube: CubeId,
+        /// Its holder's own cube.
+        by: CubeId,
+    },
+    /// A held cube was let go.
+    CubeFreed {
+        /// The free cube.
+        cube: CubeId,
+    },
+    /// A take came too late.
+    Refused {
+        /// The cube that was asked for.
+        cube: CubeId,
+        /// Who holds it, if it is held.
+        holder: Option<CubeId>,
+    },
+    /// The server put a cube of this client somewhere else: go on from there.
+    Corrected(CubePose),
+    /// The connection is gone; [`Client::status`](crate::Client::status) says what follows.
+    Disconnected {
+        /// Why, for a person.
+        reason: String,
+    },
+}
+
+/// One cube as it is to be drawn.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CubeView<'a> {
+    /// Which cube.
+    pub cube: CubeId,
+    /// Whose it is.
+    pub kind: CubeKind,
+    /// The text above it.
+    pub name: &'a str,
+    /// Its colour.
+    pub colour: Colour,
+    /// Its centre, in metres.
+    pub position: [f32; 3],
+    /// Its rotation, a unit quaternion `[x, y, z, w]`.
+    pub rotation: [f32; 4],
+    /// Whether it is this client's own cube.
+    pub own: bool,
+    /// Whether it may be elsewhere by now: the server has not been heard for a while.
+    pub stale: bool,
+}
+
+/// What the connection did so far, reconnects included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// A ping's way there and back; includes the wait for the poll that reads the answer.
+    pub round_trip: Option<Duration>,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Messages received.
+    pub frames_in: u64,
+    /// Messages sent.
+    pub frames_out: u64,
+    /// Poses of cubes received, one per cube and snapshot.
+    pub updates_in: u64,
+    /// Poses of cubes sent.
+    pub updates_out: u64,
+    /// Players in the room, this one included.
+    pub players: usize,
+    /// How far behind the server's clock remote cubes are shown.
+    pub playout_delay: Duration,
+}
+
+impl Statistics {
+    /// Adds what went through one session.
+    pub(crate) fn add(&mut self, session: Counters) {
+        self.frames_in += session.frames_in;
+        self.frames_out += session.frames_out;
+        self.updates_in += session.updates_in;
+        self.updates_out += session.updates_out;
+    }
+}

@@ -1,0 +1,346 @@
+//! The native socket: a TCP stream that is polled and never blocks.
+//!
+//! Looking a name up and connecting do block, so a thread does both. A browser's socket has the same
+//! functions: connect, poll, receive, send, close.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, BytesMut};
+use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES};
+
+/// How long looking up and connecting may take together.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Read at once: about a tick of a room of a thousand. Each read clears as much memory first.
+const READ_BYTES: usize = 16 * 1024;
+/// Unread bytes that are kept: the longest frame and one read more, which always lets the
+/// longest frame become complete.
+const MAX_INCOMING_BYTES: usize = FRAME_HEADER_BYTES + MAX_SERVER_PAYLOAD_BYTES + READ_BYTES;
+/// Of the connecting thread: the system's name lookup needs more than the smallest.
+const THREAD_STACK_BYTES: usize = 256 * 1024;
+
+/// One connection, from the lookup of its name to its end.
+#[derive(Debug)]
+pub struct Socket {
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    Connecting {
+        server: String,
+        outcome: Receiver<Result<TcpStream, String>>,
+        give_up_at: Duration,
+    },
+    Open(TcpStream),
+    Closed {
+        reason: String,
+    },
+}
+
+/// How far a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketState<'a> {
+    /// Not yet usable.
+    Connecting,
+    /// Bytes can flow.
+    Open,
+    /// Over, for good.
+    Closed {
+        /// Why, for a person.
+        reason: &'a str,
+    },
+}
+
+impl Socket {
+    /// Starts to connect to `host:port`.
+    pub fn connect(server: &str, now: Duration) -> Self {
+        let (sender, outcome) = mpsc::sync_channel(1);
+        let server = server.to_owned();
+        let thread_server = server.clone();
+        let thread = thread::Builder::new()
+            .name("connect".into())
+            .stack_size(THREAD_STACK_BYTES)
+            // Not joined: a lookup cannot be stopped. It ends by itself, and nobody listens.
+            .spawn(move || {
+                let _ = sender.send(connect(&thread_server));
+            });
+        let state = match thread {
+            Ok(_) => State::Connecting {
+                server,
+                outcome,
+                give_up_at: now + CONNECT_TIMEOUT,
+            },
+            Err(error) => State::Closed {
+                reason: format!("cannot start a thread to connect: {error}"),
+            },
+        };
+        Self { state }
+    }
+
+    /// How far the connection is.
+    pub fn poll(&mut self, now: Duration) -> SocketState<'_> {
+        if let State::Connecting {
+            server,
+            outcome,
+            give_up_at,
+        } = &self.state
+        {
+            match outcome.try_recv() {
+                Ok(Ok(stream)) => self.state = State::Open(stream),
+                Ok(Err(reason)) => self.close(reason),
+                Err(TryRecvError::Empty) if now < *give_up_at => {}
+                Err(_) => self.close(no_answer(server)),
+            }
+        }
+        match &self.state {
+            State::Connecting { .. } => SocketState::Connecting,
+            State::Open(_) => SocketState::Open,
+            State::Closed { reason } => SocketState::Closed { reason },
+        }
+    }
+
+    /// Appends bytes that have come to `buffer`; how many. 0: there are none for now, the
+    /// buffer is full, or the connection is over. Call it until then.
+    pub fn receive(&mut self, buffer: &mut BytesMut) -> usize {
+        let State::Open(stream) = &mut self.state else {
+            return 0;
+        };
+        let start = buffer.len();
+        if start >= MAX_INCOMING_BYTES {
+            return 0;
+        }
+        buffer.resize((start + READ_BYTES).min(MAX_INCOMING_BYTES), 0);
+        let result = retry(|| stream.read(&mut buffer[start..]));
+        let count = *result.as_ref().unwrap_or(&0);
+        buffer.truncate(start + count);
+        match result {
+            Ok(0) => self.close("the server closed the connection"),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => self.close(broken(&error)),
+            _ => {}
+        }
+        count
+    }
+
+    /// Sends as much from the front of `buffer` as goes without waiting, and takes it out; how
+    /// many bytes.
+    pub fn send(&mut self, buffer: &mut BytesMut) -> usize {
+        let mut sent_bytes = 0;
+        while let State::Open(stream) = &mut self.state
+            && !buffer.is_empty()
+        {
+            match retry(|| stream.write(buffer)) {
+                Ok(count) => {
+                    buffer.advance(count);
+                    sent_bytes += count;
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => self.close(broken(&error)),
+            }
+        }
+        sent_bytes
+    }
+
+    /// Ends the connection. What was sent still arrives.
+    pub fn close(&mut self, reason: impl Into<String>) {
+        self.state = State::Closed {
+            reason: reason.into(),
+        };
+    }
+}
+
+/// Runs on the thread; tries every address of the name.
+fn connect(server: &str) -> Result<TcpStream, String> {
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
+    let addresses = server
+        .to_socket_addrs()
+        .map_err(|error| format!("the name {host} was not found ({error})"))?;
+    let mut reason = format!("the name {host} has no address");
+    for address in addresses {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(no_answer(server));
+        }
+        match open(&address, left) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => reason = unreachable(server, &error),
+        }
+    }
+    Err(reason)
+}
+
+fn open(address: &std::net::SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(address, timeout)?;
+    stream.set_nodelay(true)?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
+}
+
+fn no_answer(server: &str) -> String {
+    let seconds = CONNECT_TIMEOUT.as_secs();
+    format!("no answer from {server} within {seconds} s")
+}
+
+fn unreachable(server: &str, error: &io::Error) -> String {
+    /// EMFILE and ENFILE, on every Unix.
+    const OUT_OF_FILES: [i32; 2] = [24, 23];
+    match error.kind() {
+        ErrorKind::ConnectionRefused => format!("no server runs at {server}"),
+        ErrorKind::TimedOut => no_answer(server),
+        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::NetworkDown => {
+            format!("{server} cannot be reached from this network")
+        }
+        _ if cfg!(unix)
+            && error
+                .raw_os_error()
+                .is_some_and(|os| OUT_OF_FILES.contains(&os)) =>
+        {
+            "too many open files; raise the limit with `ulimit -n`".to_owned()
+        }
+        _ => format!("cannot connect to {server}: {error}"),
+    }
+}
+
+fn broken(error: &io::Error) -> String {
+    match error.kind() {
+        ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => {
+            "the server or the network cut the connection".to_owned()
+        }
+        _ => format!("the connection broke: {error}"),
+    }
+}
+
+/// A call that a signal interrupts is made again.
+fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn listener() -> (TcpListener, String) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap().to_string();
+        (listener, server)
+    }
+
+    /// Polls until the socket is no longer connecting; the time stands still.
+    fn connected(server: &str) -> Socket {
+        let mut socket = Socket::connect(server, Duration::ZERO);
+        while socket.poll(Duration::ZERO) == SocketState::Connecting {
+            thread::yield_now();
+        }
+        socket
+    }
+
+    fn pair() -> (Socket, TcpStream) {
+        let (listener, server) = listener();
+        let socket = connected(&server);
+        (socket, listener.accept().unwrap().0)
+    }
+
+    fn reason(socket: &mut Socket) -> String {
+        match socket.poll(Duration::ZERO) {
+            SocketState::Closed { reason } => reason.to_owned(),
+            state => panic!("{state:?}"),
+        }
+    }
+
+    #[test]
+    fn bytes_flow_both_ways_and_the_end_comes_after_the_last() {
+        let (mut socket, mut peer) = pair();
+        let mut buffer = BytesMut::new();
+        assert_eq!(socket.receive(&mut buffer), 0);
+        assert_eq!(socket.poll(Duration::ZERO), SocketState::Open);
+
+        assert_eq!(socket.send(&mut BytesMut::from(&b"hello"[..])), 5);
+        let mut read = [0; 5];
+        peer.read_exact(&mut read).unwrap();
+        assert_eq!(&read, b"hello");
+
+        peer.write_all(b"welcome").unwrap();
+        drop(peer);
+        while socket.poll(Duration::ZERO) == SocketState::Open {
+            socket.receive(&mut buffer);
+        }
+        assert_eq!(&buffer[..], b"welcome");
+        assert_eq!(reason(&mut socket), "the server closed the connection");
+    }
+
+    #[test]
+    fn what_does_not_fit_stays_in_the_buffer_and_goes_out_later() {
+        let (mut socket, mut peer) = pair();
+        let all: Vec<u8> = (0..32 * 1024 * 1024u32).map(|index| index as u8).collect();
+        let mut buffer = BytesMut::from(&all[..]);
+        assert!(socket.send(&mut buffer) < all.len());
+        let reader = thread::spawn(move || {
+            let mut read = Vec::new();
+            peer.read_to_end(&mut read).unwrap();
+            read
+        });
+        while !buffer.is_empty() {
+            socket.send(&mut buffer);
+            thread::yield_now();
+        }
+        socket.close("done");
+        assert_eq!(reader.join().unwrap(), all);
+    }
+
+    #[test]
+    fn a_full_buffer_takes_no_more() {
+        let (mut socket, mut peer) = pair();
+        let writer = thread::spawn(move || peer.write_all(&vec![7; 2 * MAX_INCOMING_BYTES]));
+        let mut buffer = BytesMut::new();
+        while buffer.len() < MAX_INCOMING_BYTES {
+            socket.receive(&mut buffer);
+        }
+        assert_eq!(socket.receive(&mut buffer), 0);
+        assert_eq!(buffer.len(), MAX_INCOMING_BYTES);
+        drop(socket);
+        let _ = writer.join();
+    }
+
+    #[test]
+    fn failures_are_told_in_plain_words() {
+        let (listener, server) = listener();
+        drop(listener);
+        assert_eq!(
+            reason(&mut connected(&server)),
+            format!("no server runs at {server}")
+        );
+        let wrong = reason(&mut connected("no such host:1"));
+        assert!(
+            wrong.starts_with("the name no such host was not found"),
+            "{wrong}"
+        );
+    }
+
+    #[test]
+    fn gives_up_after_five_seconds_of_the_callers_time() {
+        // Nobody accepts and nothing is sent, yet the system connects: take the state apart.
+        let (_sender, outcome) = mpsc::sync_channel(1);
+        let mut socket = Socket {
+            state: State::Connecting {
+                server: "example:1".into(),
+                outcome,
+                give_up_at: CONNECT_TIMEOUT,
+            },
+        };
+        let before = CONNECT_TIMEOUT - Duration::from_millis(1);
+        assert_eq!(socket.poll(before), SocketState::Connecting);
+        let reason = "no answer from example:1 within 5 s";
+        assert_eq!(socket.poll(CONNECT_TIMEOUT), SocketState::Closed { reason });
+    }
+}
