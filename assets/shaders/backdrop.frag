@@ -25,7 +25,8 @@ float either(vec2 covered) {
 // Coverage of one line of that half width at distance d from it.
 vec2 line(vec2 d, vec2 footprint, float half_width) {
     vec2 w = max(footprint, 0.001);
-    return clamp((half_width + 0.5 * w - abs(d)) / w, 0.0, 1.0) * min(1.0, 2.0 * half_width / w);
+    vec2 covered = min(abs(d) + 0.5 * w, half_width) - max(abs(d) - 0.5 * w, -half_width);
+    return clamp(covered / w, 0.0, 1.0);
 }
 
 void main() {
@@ -49,14 +50,14 @@ void main() {
 
     vec2 tile = floor(position / 10.0);
     float checker = mod(tile.x + tile.y, 2.0) * exp(-along * 0.35);
-    vec3 albedo = mix(vec3(0.118, 0.135, 0.172), vec3(0.132, 0.150, 0.190), checker);
+    vec3 albedo = mix(vec3(0.076, 0.092, 0.132), vec3(0.090, 0.107, 0.150), checker);
     float fine = either(lines(position, footprint, 1.0, 0.012));
     float bold = either(lines(position, footprint, 10.0, 0.035));
-    albedo = mix(albedo, vec3(0.30, 0.34, 0.42), fine * 0.55);
-    albedo = mix(albedo, vec3(0.46, 0.52, 0.62), bold * 0.80);
+    albedo = mix(albedo, vec3(0.24, 0.29, 0.38), fine * 0.55);
+    albedo = mix(albedo, vec3(0.42, 0.49, 0.62), bold * 0.80);
     vec2 axes = line(position.yx, footprint, 0.06);
-    albedo = mix(albedo, vec3(0.78, 0.20, 0.17), axes.x * 0.9);
-    albedo = mix(albedo, vec3(0.20, 0.58, 0.26), axes.y * 0.9);
+    albedo = mix(albedo, vec3(0.78, 0.20, 0.17), axes.x * 0.75);
+    albedo = mix(albedo, vec3(0.20, 0.58, 0.26), axes.y * 0.75);
     albedo = mix(vec3(0.045, 0.052, 0.070), albedo, inside);
 
     vec2 mask = texture2D(shadows, place).rg;

@@ -11,9 +11,9 @@ uniform vec4 right;      // xyz: from the view's middle to its right edge
 uniform vec4 up;         // xyz: from the view's middle to its upper edge
 uniform vec4 sun;        // xyz: towards the sun
 
-const vec3 SUNLIGHT = vec3(1.62, 1.26, 0.90);
-const vec3 SKYLIGHT = vec3(0.38, 0.50, 0.74);
-const vec3 BOUNCE = vec3(0.20, 0.16, 0.15);
+const vec3 SUNLIGHT = vec3(1.62, 1.34, 1.02);
+const vec3 SKYLIGHT = vec3(0.42, 0.52, 0.72);
+const vec3 BOUNCE = vec3(0.19, 0.17, 0.17);
 
 vec3 rotate(vec4 rotation, vec3 v) {
     return v + 2.0 * cross(rotation.xyz, cross(rotation.xyz, v) + rotation.w * v);
@@ -22,9 +22,10 @@ vec3 rotate(vec4 rotation, vec3 v) {
 vec3 sky(vec3 ray) {
     float height = max(ray.z, 0.0);
     float near_sun = max(dot(ray, sun.xyz), 0.0);
-    vec3 horizon = mix(vec3(0.46, 0.54, 0.70), vec3(0.98, 0.68, 0.46), 0.15 + 0.85 * pow(near_sun, 3.0));
-    vec3 zenith = vec3(0.055, 0.135, 0.34);
-    vec3 colour = mix(horizon, zenith, 1.0 - exp(-height * 4.2));
+    float warm = 0.10 + 0.90 * near_sun * near_sun;
+    vec3 horizon = mix(vec3(0.50, 0.66, 0.98), vec3(1.30, 0.78, 0.44), warm);
+    vec3 zenith = vec3(0.035, 0.115, 0.38);
+    vec3 colour = mix(horizon, zenith, 1.0 - exp(-height * 4.6));
     float near2 = near_sun * near_sun;
     float near8 = near2 * near2 * near2 * near2;
     float glow = pow(near8, 6.0);

@@ -4,12 +4,14 @@ attribute vec3 corner_normal;
 attribute vec4 placed;    // xyz: centre, w: opacity
 attribute vec4 rotation;  // unit quaternion
 attribute vec4 tint;      // rgb: linear colour, w: own light
+attribute vec4 look;      // x: 1 with eyes in front, y: when it blinks, 0 to 1
 varying vec3 world;
 varying vec3 normal;
 varying vec3 local;
 varying vec3 local_normal;
 varying vec4 colour;
 varying float opacity;
+varying vec2 front;
 
 void main() {
     local = corner;
@@ -18,5 +20,6 @@ void main() {
     normal = rotate(rotation, corner_normal);
     colour = tint;
     opacity = placed.w;
+    front = look.xy;
     gl_Position = view_projection * vec4(world, 1.0);
 }

@@ -114,7 +114,7 @@ impl JoinScreen {
         let error_height = error
             .as_ref()
             .map_or(0.0, |lines| lines.len() as f32 * 18.0 + 6.0);
-        let height = row * 4.0 + 144.0 + error_height;
+        let height = row * 4.0 + 152.0 + error_height;
         let panel = Rect::new(
             (screen.x - WIDTH) / 2.0,
             ((screen.y - height) / 2.0).max(8.0),
@@ -135,7 +135,7 @@ impl JoinScreen {
             theme::MUTED,
         );
 
-        y += 44.0;
+        y += 52.0;
         for (focus, label) in [
             (Focus::Server, "Server"),
             (Focus::Name, "Your name"),

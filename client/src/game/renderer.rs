@@ -36,8 +36,8 @@ pub(crate) struct SceneCube {
     pub(crate) ring: f32,
     /// 1, less for a cube whose place is a guess.
     pub(crate) opacity: f32,
-    /// Whether it has a face in front, as players do.
-    pub(crate) face: bool,
+    /// When it blinks with the eyes that players have in front, 0 to 1; `None` without eyes.
+    pub(crate) blink: Option<f32>,
 }
 
 /// What the shaders know about one cube.
@@ -182,7 +182,7 @@ impl Instance {
             placed: cube.position.extend(cube.opacity),
             rotation: cube.rotation.to_array(),
             tint: linear.extend(cube.glow),
-            look: Vec4::new(f32::from(u8::from(cube.face)), 0.0, 0.0, 0.0),
+            look: cube.blink.map_or(Vec4::ZERO, |blink| Vec4::new(1.0, blink, 0.0, 0.0)),
         }
     }
 

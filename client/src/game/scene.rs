@@ -28,7 +28,7 @@ fn scene_cube(view: &CubeView<'_>, cubes: &[CubeView<'_>]) -> SceneCube {
         glow: 0.0,
         ring: 0.0,
         opacity: if view.stale { STALE_OPACITY } else { 1.0 },
-        face: view.kind == CubeKind::Player,
+        blink: (view.kind == CubeKind::Player).then(|| blink(view.cube.0)),
     };
     match view.kind {
         CubeKind::Player => cube,
@@ -65,7 +65,7 @@ pub(crate) fn showcase(time_s: f32) -> Vec<SceneCube> {
             glow: 0.0,
             ring: 0.0,
             opacity: 1.0,
-            face: true,
+            blink: Some(blink(index as u32)),
         }
     };
     let free = SceneCube {
@@ -75,7 +75,7 @@ pub(crate) fn showcase(time_s: f32) -> Vec<SceneCube> {
         glow: 0.55,
         ring: 1.0,
         opacity: 1.0,
-        face: false,
+        blink: None,
     };
     PALETTE
         .iter()
@@ -83,6 +83,11 @@ pub(crate) fn showcase(time_s: f32) -> Vec<SceneCube> {
         .map(player)
         .chain([free])
         .collect()
+}
+
+/// No two neighbours blink together.
+fn blink(id: u32) -> f32 {
+    (id as f32 * 0.618).fract()
 }
 
 fn rgb(colour: Colour) -> Vec3 {
@@ -124,7 +129,7 @@ mod tests {
         let scene = scene(&[free, held, holder]);
         assert!(scene[0].glow > scene[1].glow && scene[1].glow > scene[2].glow);
         assert!(scene[1].colour.z > scene[1].colour.x && scene[0].colour.x > scene[0].colour.z);
-        assert!(scene[2].face && !scene[0].face);
+        assert!(scene[2].blink.is_some() && scene[0].blink.is_none());
     }
 
     #[test]
