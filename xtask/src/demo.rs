@@ -109,7 +109,7 @@ fn build(stop: &Receiver<()>) -> Result<bool> {
         match cargo.ended()? {
             None => {}
             Some(status) if status.success() => return Ok(true),
-            Some(status) => bail!("the build failed ({status}), it says why above"),
+            Some(status) => bail!("the build failed ({status}); what it said is above"),
         }
     }
 }
@@ -192,7 +192,7 @@ fn stopped(stop: &Receiver<()>) -> bool {
 }
 
 fn server_ended(status: ExitStatus) -> anyhow::Error {
-    anyhow!("the server ended by itself ({status}), its last line above says why")
+    anyhow!("the server ended by itself ({status}); what it said last is above")
 }
 
 fn client_failed(name: &str, status: ExitStatus) -> anyhow::Error {
