@@ -18,6 +18,7 @@ pub mod controller;
 pub mod interpolation;
 pub mod playout;
 pub mod report;
+pub mod room;
 pub mod sample;
 pub mod session;
 pub mod snapshot_buffer;

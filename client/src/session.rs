@@ -9,24 +9,18 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cubesync_protocol::limits::{DEAD_AFTER, PING_INTERVAL, TICK_HZ_RANGE};
+use cubesync_protocol::limits::DEAD_AFTER;
 use cubesync_protocol::{
     ClientMessage, CubeId, CubePose, DecodeError, FrameError, Hello, Message, Pose, ServerMessage,
     Welcome, frame,
 };
 
 use crate::clock::Clock;
-use crate::sample::Controlled;
+use crate::room::{Room, RoomError};
 use crate::world::{World, WorldChange, WorldError};
 
 /// How long a server may take to answer the hello and to send the first keyframe.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pings right after the join, to know the clock soon, and the time between them.
-const FIRST_PINGS: u32 = 5;
-const FIRST_PING_INTERVAL: Duration = Duration::from_millis(200);
-/// When in a tick a sample should reach the server, as a part of the tick. Early enough that a little
-/// jitter does not carry it into the next tick, which would leave this one without.
-const SAMPLE_PHASE: f64 = 0.25;
 /// With more bytes than this unsent, samples wait: the newest pose goes out when there is room.
 const BACKLOG_BYTES: usize = 1024;
 /// With more bytes than this unsent, the connection is as good as dead.
@@ -92,10 +86,8 @@ enum SessionError {
     World(#[from] WorldError),
     #[error("{0}")]
     Order(&'static str),
-    #[error("{0} ticks per second are outside of 1 to 128")]
-    TickRate(u8),
-    #[error("a ping was answered that was never sent")]
-    Pong,
+    #[error(transparent)]
+    Room(#[from] RoomError),
 }
 
 /// A session with a server, from the hello on.
@@ -103,23 +95,11 @@ enum SessionError {
 pub struct Session {
     started: Duration,
     heard: Duration,
-    joined: Option<Room>,
+    room: Option<Room>,
     is_over: bool,
     outgoing: BytesMut,
     events: VecDeque<SessionEvent>,
     counters: Counters,
-}
-
-/// What there is from the welcome on.
-#[derive(Debug)]
-struct Room {
-    welcome: Welcome,
-    world: World,
-    clock: Clock,
-    controlled: Controlled,
-    sampled_tick: f64,
-    pings: u32,
-    ping_at: Duration,
 }
 
 impl Session {
@@ -129,7 +109,7 @@ impl Session {
         let mut session = Self {
             started: now,
             heard: now,
-            joined: None,
+            room: None,
             is_over: false,
             outgoing: BytesMut::new(),
             events: VecDeque::new(),
@@ -181,8 +161,7 @@ impl Session {
             return self.end(reason.to_owned(), Retry::Backoff);
         }
         if self.is_joined() {
-            self.send_sample_when_due(now);
-            self.send_ping_when_due(now);
+            self.send_what_is_due(now);
         }
     }
 
@@ -204,7 +183,7 @@ impl Session {
     /// Moves the own cube or a held one; whether it is one of these. The newest pose at the time
     /// of the next sample is sent.
     pub fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
-        let room = self.joined.as_mut();
+        let room = self.room.as_mut();
         room.is_some_and(|room| room.controlled.set_pose(cube, pose))
     }
 
@@ -217,31 +196,35 @@ impl Session {
 
     /// Lets go of a held cube, where it was put last.
     pub fn release(&mut self, cube: CubeId) {
-        self.send_sample();
-        let room = self.joined.as_mut();
-        if room.is_some_and(|room| cube != room.welcome.cube && room.controlled.release(cube)) {
+        let Some(room) = self.room.as_mut().filter(|room| cube != room.welcome.cube) else {
+            return;
+        };
+        let sample = room.controlled.take_sample();
+        let is_held = room.controlled.release(cube);
+        self.send_sample(sample);
+        if is_held {
             self.send(&ClientMessage::Release { cube });
         }
     }
 
     /// Whether the client is in the room and the session is not over.
     pub fn is_joined(&self) -> bool {
-        !self.is_over && self.room().is_some()
+        !self.is_over && self.known().is_some()
     }
 
     /// What the server said at the join.
     pub fn welcome(&self) -> Option<&Welcome> {
-        self.room().map(|room| &room.welcome)
+        self.known().map(|room| &room.welcome)
     }
 
     /// The room as of the newest tick; stays after the end.
     pub fn world(&self) -> Option<&World> {
-        self.room().map(|room| &room.world)
+        self.known().map(|room| &room.world)
     }
 
     /// The server's clock; stays after the end.
     pub fn clock(&self) -> Option<&Clock> {
-        self.room().map(|room| &room.clock)
+        self.known().map(|room| &room.clock)
     }
 
     /// When the session began.
@@ -259,46 +242,20 @@ impl Session {
         self.counters
     }
 
-    fn room(&self) -> Option<&Room> {
-        self.joined.as_ref().filter(|room| room.world.is_known())
+    /// The room, once its first keyframe is there.
+    fn known(&self) -> Option<&Room> {
+        self.room.as_ref().filter(|room| room.world.is_known())
     }
 
     fn handle(&mut self, now: Duration, message: ServerMessage) -> Result<(), SessionError> {
-        match message {
-            ServerMessage::Reject { code, message } if self.joined.is_none() => {
-                let retry = if code.is_temporary() {
-                    Retry::Backoff
-                } else {
-                    Retry::Never
-                };
-                self.end(message, retry);
-                return Ok(());
-            }
-            ServerMessage::Closing {
-                message,
-                retry_after_ms,
-                ..
-            } => {
-                let after = |ms: u32| Retry::After(Duration::from_millis(ms.into()));
-                self.end(message, retry_after_ms.map_or(Retry::Never, after));
-                return Ok(());
-            }
-            ServerMessage::Welcome(welcome) if self.joined.is_none() => {
-                self.joined = Some(Room::new(welcome, now)?);
-                return Ok(());
-            }
-            _ => {}
-        }
-        let Some(room) = &mut self.joined else {
-            let first = "the first message is neither a welcome nor a reject";
-            return Err(SessionError::Order(first));
+        let Some(room) = &mut self.room else {
+            return self.handle_first(now, message);
         };
         match message {
             ServerMessage::Keyframe(keyframe) => {
                 let is_first = !room.world.is_known();
                 let changes = room.world.keyframe(keyframe)?;
                 if is_first {
-                    room.ping_at = now;
                     let joined = SessionEvent::Joined(room.welcome.clone());
                     self.events.push_back(joined);
                 }
@@ -313,13 +270,7 @@ impl Session {
                 sent_us,
                 tick,
                 since_tick_us,
-            } => {
-                let sent = Duration::from_micros(sent_us);
-                if sent < self.started || sent > now {
-                    return Err(SessionError::Pong);
-                }
-                room.clock.measured(sent, now, tick, since_tick_us);
-            }
+            } => room.pong(now, sent_us, tick, since_tick_us)?,
             ServerMessage::Correction(corrected) => {
                 room.controlled.correct(corrected);
                 self.events.push_back(SessionEvent::Corrected(corrected));
@@ -328,72 +279,77 @@ impl Session {
                 let refused = SessionEvent::Refused { cube, holder };
                 self.events.push_back(refused);
             }
+            ServerMessage::Closing {
+                message,
+                retry_after_ms,
+                ..
+            } => self.close(message, retry_after_ms),
             ServerMessage::Welcome(_) | ServerMessage::Reject { .. } => {
                 return Err(SessionError::Order("a second welcome or a late reject"));
             }
-            ServerMessage::Closing { .. } => {}
         }
         Ok(())
     }
 
-    /// Passes changes on, after taking in who controls what.
-    fn tell(&mut self, changes: Vec<WorldChange>) {
-        let Some(room) = &mut self.joined else {
-            return;
-        };
-        for change in changes {
-            match change {
-                WorldChange::Taken { cube, by } if by == room.welcome.cube => {
-                    let known = room.world.cube(cube).map(|known| known.pose);
-                    room.controlled.gain(cube, known.unwrap_or_default());
-                }
-                WorldChange::Taken { cube, .. } | WorldChange::Freed { cube } => {
-                    room.controlled.lose(cube);
-                }
-                _ => {}
+    fn handle_first(&mut self, now: Duration, message: ServerMessage) -> Result<(), SessionError> {
+        match message {
+            ServerMessage::Welcome(welcome) => self.room = Some(Room::new(welcome, now)?),
+            ServerMessage::Reject { code, message } => {
+                let retry = if code.is_temporary() {
+                    Retry::Backoff
+                } else {
+                    Retry::Never
+                };
+                self.end(message, retry);
             }
-            self.events.push_back(SessionEvent::World(change));
+            ServerMessage::Closing {
+                message,
+                retry_after_ms,
+                ..
+            } => self.close(message, retry_after_ms),
+            _ => {
+                let first = "the first message is neither a welcome nor a reject";
+                return Err(SessionError::Order(first));
+            }
         }
+        Ok(())
     }
 
-    fn send_sample_when_due(&mut self, now: Duration) {
-        if self.outgoing.len() > BACKLOG_BYTES {
-            return;
+    fn close(&mut self, message: String, retry_after_ms: Option<u32>) {
+        let after = |ms: u32| Retry::After(Duration::from_millis(ms.into()));
+        self.end(message, retry_after_ms.map_or(Retry::Never, after));
+    }
+
+    fn tell(&mut self, changes: Vec<WorldChange>) {
+        if let Some(room) = &mut self.room {
+            room.apply(&changes);
         }
-        let Some(room) = &mut self.joined else {
+        let events = changes.into_iter().map(SessionEvent::World);
+        self.events.extend(events);
+    }
+
+    fn send_what_is_due(&mut self, now: Duration) {
+        let is_backlogged = self.outgoing.len() > BACKLOG_BYTES;
+        let Some(room) = &mut self.room else {
             return;
         };
-        let way = room.clock.round_trip().unwrap_or_default() / 2;
-        let tick = (room.clock.tick_at(now + way) - SAMPLE_PHASE).floor();
-        if tick > room.sampled_tick {
-            room.sampled_tick = tick;
-            self.send_sample();
+        let sample = if is_backlogged {
+            Vec::new()
+        } else {
+            room.sample_when_due(now)
+        };
+        let ping = room.ping_when_due(now);
+        self.send_sample(sample);
+        if let Some(sent_us) = ping {
+            self.send(&ClientMessage::Ping { sent_us });
         }
     }
 
-    fn send_sample(&mut self) {
-        let room = self.joined.as_mut();
-        let cubes = room.map(|room| room.controlled.take_sample());
-        let cubes = cubes.unwrap_or_default();
+    fn send_sample(&mut self, cubes: Vec<CubePose>) {
         if !cubes.is_empty() {
             self.counters.updates_out += cubes.len() as u64;
             self.send(&ClientMessage::Sample { cubes });
         }
-    }
-
-    fn send_ping_when_due(&mut self, now: Duration) {
-        let Some(room) = self.joined.as_mut().filter(|room| now >= room.ping_at) else {
-            return;
-        };
-        room.pings = room.pings.saturating_add(1);
-        room.ping_at = now
-            + if room.pings < FIRST_PINGS {
-                FIRST_PING_INTERVAL
-            } else {
-                PING_INTERVAL
-            };
-        let sent_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-        self.send(&ClientMessage::Ping { sent_us });
     }
 
     fn send(&mut self, message: &ClientMessage) {
@@ -404,7 +360,7 @@ impl Session {
     }
 
     fn end_by(&mut self, error: &SessionError) {
-        let reason = if self.joined.is_some() {
+        let reason = if self.room.is_some() {
             format!("the server sent something impossible: {error}")
         } else {
             format!("this is no cubesync server: {error}")
@@ -420,21 +376,375 @@ impl Session {
     }
 }
 
-impl Room {
-    fn new(welcome: Welcome, now: Duration) -> Result<Self, SessionError> {
-        if !TICK_HZ_RANGE.contains(&welcome.tick_hz) {
-            return Err(SessionError::TickRate(welcome.tick_hz));
+#[cfg(test)]
+mod tests {
+    use cubesync_protocol::{
+        CloseCode, Colour, CubeInfo, CubeKind, Event, Keyframe, Position, RejectCode, Snapshot,
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OWN: CubeId = CubeId(7);
+    const FREE: CubeId = CubeId(0);
+    const COLOUR: Colour = Colour {
+        red: 1,
+        green: 2,
+        blue: 3,
+    };
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    fn pose(x_m: f32) -> Pose {
+        Pose {
+            position: Position::from_metres([x_m, 0.0, 0.5]),
+            ..Pose::default()
         }
-        let mut controlled = Controlled::default();
-        controlled.gain(welcome.cube, welcome.pose);
-        Ok(Self {
-            clock: Clock::new(welcome.tick_hz, welcome.tick, welcome.since_tick_us, now),
-            world: World::default(),
-            controlled,
-            sampled_tick: f64::MIN,
-            pings: 0,
-            ping_at: now,
-            welcome,
+    }
+
+    fn info(cube: CubeId, kind: CubeKind) -> CubeInfo {
+        CubeInfo {
+            cube,
+            kind,
+            name: "name".into(),
+            colour: COLOUR,
+            pose: pose(0.0),
+        }
+    }
+
+    fn welcome() -> Welcome {
+        Welcome {
+            version: 1,
+            room: "lobby".into(),
+            name: "Anna".into(),
+            cube: OWN,
+            pose: pose(0.0),
+            tick_hz: 20,
+            tick: 100,
+            since_tick_us: 0,
+            max_speed: 0,
+        }
+    }
+
+    fn keyframe(tick: u64) -> ServerMessage {
+        ServerMessage::Keyframe(Keyframe {
+            tick,
+            cubes: vec![
+                info(FREE, CubeKind::Free { holder: None }),
+                info(OWN, CubeKind::Player),
+            ],
         })
+    }
+
+    fn snapshot(tick: u64, events: Vec<Event>) -> ServerMessage {
+        let cubes = Vec::new();
+        ServerMessage::Snapshot(Snapshot {
+            tick,
+            events,
+            cubes,
+        })
+    }
+
+    fn hear(session: &mut Session, now: Duration, messages: &[ServerMessage]) {
+        let mut incoming = BytesMut::new();
+        for message in messages {
+            message.append_frame(&mut incoming);
+        }
+        session.receive(now, &mut incoming);
+        assert!(incoming.is_empty());
+    }
+
+    /// What the session wants to say, as the server reads it.
+    fn said(session: &mut Session) -> Vec<ClientMessage> {
+        let mut messages = Vec::new();
+        let outgoing = session.outgoing();
+        while let Some(payload) = frame::split(outgoing, ClientMessage::MAX_PAYLOAD_BYTES).unwrap()
+        {
+            messages.push(ClientMessage::decode(&payload).unwrap());
+        }
+        messages
+    }
+
+    fn events(session: &mut Session) -> Vec<SessionEvent> {
+        std::iter::from_fn(|| session.next_event()).collect()
+    }
+
+    fn new() -> Session {
+        Session::new(Hello::new("lobby", "Anna", COLOUR), Duration::ZERO)
+    }
+
+    /// In the room, everything until then read and said.
+    fn joined() -> Session {
+        let mut session = new();
+        hear(
+            &mut session,
+            Duration::ZERO,
+            &[ServerMessage::Welcome(welcome()), keyframe(100)],
+        );
+        session.poll(Duration::ZERO);
+        assert!(session.is_joined());
+        events(&mut session);
+        said(&mut session);
+        session
+    }
+
+    /// The one event of a session that has just ended.
+    fn ended(session: &mut Session) -> (String, Retry) {
+        let mut events = events(session);
+        assert!(!session.is_joined());
+        match (events.pop(), events.is_empty()) {
+            (Some(SessionEvent::Ended { reason, retry }), true) => (reason, retry),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn says_hello_first_and_is_joined_with_the_first_keyframe() {
+        let mut session = new();
+        let hello = Hello::new("lobby", "Anna", COLOUR);
+        assert_eq!(said(&mut session), [ClientMessage::Hello(hello)]);
+        let welcomed = ServerMessage::Welcome(welcome());
+        hear(&mut session, ms(10), &[welcomed]);
+        assert!(!session.is_joined());
+        assert_eq!(events(&mut session), []);
+        hear(&mut session, ms(20), &[keyframe(100)]);
+        assert!(session.is_joined());
+        let events = events(&mut session);
+        assert_eq!(events[0], SessionEvent::Joined(welcome()));
+        assert!(matches!(
+            events[1..],
+            [SessionEvent::World(WorldChange::Moved { tick: 100, .. })]
+        ));
+        session.poll(ms(20));
+        let sent_us = 20_000;
+        assert_eq!(said(&mut session), [ClientMessage::Ping { sent_us }]);
+    }
+
+    #[test]
+    fn a_reject_is_final_unless_it_is_temporary() {
+        for (code, expected) in [
+            (RejectCode::JoinKey, Retry::Never),
+            (RejectCode::Version, Retry::Never),
+            (RejectCode::Full, Retry::Backoff),
+        ] {
+            let mut session = new();
+            let message = "a reason".to_owned();
+            hear(
+                &mut session,
+                ms(1),
+                &[ServerMessage::Reject { code, message }],
+            );
+            assert_eq!(ended(&mut session), ("a reason".to_owned(), expected));
+        }
+    }
+
+    #[test]
+    fn closing_says_when_to_come_back() {
+        let after = Retry::After(ms(1_500));
+        for (retry_after_ms, expected) in [(Some(1_500), after), (None, Retry::Never)] {
+            let mut session = joined();
+            let closing = ServerMessage::Closing {
+                code: CloseCode::ShuttingDown,
+                message: "bye".into(),
+                retry_after_ms,
+            };
+            hear(&mut session, ms(1), &[closing]);
+            session.disconnected("the server closed the connection");
+            assert_eq!(ended(&mut session), ("bye".to_owned(), expected));
+        }
+    }
+
+    #[test]
+    fn nonsense_ends_the_session_and_is_named() {
+        let mut session = new();
+        let http = &mut BytesMut::from(&b"HTTP/1.1 400 Bad Request\r\n"[..]);
+        session.receive(ms(1), http);
+        let (reason, retry) = ended(&mut session);
+        assert!(
+            reason.starts_with("this is no cubesync server: "),
+            "{reason}"
+        );
+        assert_eq!(retry, Retry::Backoff);
+
+        let mut session = new();
+        hear(&mut session, ms(1), &[keyframe(100)]);
+        let (reason, _) = ended(&mut session);
+        assert!(
+            reason.contains("neither a welcome nor a reject"),
+            "{reason}"
+        );
+
+        for (message, named) in [
+            (snapshot(99, vec![]), "tick 99 came after tick 100"),
+            (ServerMessage::Welcome(welcome()), "second welcome"),
+            (
+                snapshot(101, vec![Event::Left { cube: CubeId(9) }]),
+                "cube 9",
+            ),
+        ] {
+            let mut session = joined();
+            hear(&mut session, ms(1), &[message, keyframe(200)]);
+            let (reason, _) = ended(&mut session);
+            assert!(reason.contains(named), "{reason}");
+            session.poll(ms(2));
+            assert_eq!(said(&mut session), []);
+        }
+    }
+
+    #[test]
+    fn who_is_not_let_in_or_hears_nothing_gives_up() {
+        let mut session = new();
+        session.poll(JOIN_TIMEOUT - ms(1));
+        assert_eq!(events(&mut session), []);
+        session.poll(JOIN_TIMEOUT);
+        assert!(ended(&mut session).0.contains("not let in"));
+
+        let mut session = joined();
+        hear(&mut session, ms(1_000), &[snapshot(101, vec![])]);
+        events(&mut session);
+        session.poll(ms(1_000) + DEAD_AFTER - ms(1));
+        assert_eq!(events(&mut session), []);
+        session.poll(ms(1_000) + DEAD_AFTER);
+        assert_eq!(ended(&mut session).0, "nothing heard for 15 s");
+    }
+
+    #[test]
+    fn a_held_cube_is_sent_and_its_last_pose_goes_before_the_release() {
+        let mut session = joined();
+        assert!(!session.set_pose(FREE, pose(1.0)));
+        session.take(FREE);
+        assert_eq!(said(&mut session), [ClientMessage::Take { cube: FREE }]);
+        let taken = Event::Taken {
+            cube: FREE,
+            by: OWN,
+        };
+        hear(&mut session, ms(50), &[snapshot(101, vec![taken])]);
+        assert!(session.set_pose(FREE, pose(1.0)));
+        assert!(session.set_pose(OWN, pose(2.0)));
+        session.release(FREE);
+        let moved = |cube, x_m| CubePose {
+            cube,
+            pose: pose(x_m),
+        };
+        let cubes = vec![moved(OWN, 2.0), moved(FREE, 1.0)];
+        let expected = [
+            ClientMessage::Sample { cubes },
+            ClientMessage::Release { cube: FREE },
+        ];
+        assert_eq!(said(&mut session), expected);
+        session.release(OWN);
+        session.release(FREE);
+        assert_eq!(said(&mut session), []);
+    }
+
+    #[test]
+    fn a_corrected_pose_is_not_sent_back() {
+        let mut session = joined();
+        session.set_pose(OWN, pose(90.0));
+        let corrected = CubePose {
+            cube: OWN,
+            pose: pose(3.0),
+        };
+        hear(
+            &mut session,
+            ms(60),
+            &[ServerMessage::Correction(corrected)],
+        );
+        session.poll(ms(100));
+        assert_eq!(events(&mut session), [SessionEvent::Corrected(corrected)]);
+        assert_eq!(said(&mut session), []);
+    }
+
+    #[test]
+    fn samples_wait_while_nothing_can_be_sent() {
+        let mut session = joined();
+        for _ in 0..=BACKLOG_BYTES {
+            session.take(FREE);
+        }
+        session.set_pose(OWN, pose(1.0));
+        session.poll(ms(100));
+        session.set_pose(OWN, pose(2.0));
+        assert_eq!(session.counters().updates_out, 0);
+        session.outgoing().clear();
+        session.poll(ms(101));
+        assert_eq!(session.counters().updates_out, 1);
+        for _ in 0..MAX_OUTGOING_BYTES {
+            session.take(FREE);
+        }
+        session.poll(ms(102));
+        assert!(ended(&mut session).0.contains("does not take"));
+    }
+
+    /// A conversation with every kind of message, then nonsense.
+    fn conversation() -> Vec<u8> {
+        let mut bytes = BytesMut::new();
+        let by = OWN;
+        for message in [
+            ServerMessage::Welcome(welcome()),
+            keyframe(100),
+            snapshot(101, vec![Event::Taken { cube: FREE, by }]),
+            ServerMessage::Pong {
+                sent_us: 0,
+                tick: 101,
+                since_tick_us: 9,
+            },
+            ServerMessage::Refused {
+                cube: FREE,
+                holder: Some(OWN),
+            },
+            ServerMessage::Correction(CubePose {
+                cube: OWN,
+                pose: pose(1.0),
+            }),
+            snapshot(102, vec![Event::Left { cube: FREE }]),
+            keyframe(110),
+            snapshot(109, vec![]),
+        ] {
+            message.append_frame(&mut bytes);
+        }
+        bytes.to_vec()
+    }
+
+    fn events_of(pieces: &[&[u8]]) -> Vec<SessionEvent> {
+        let mut session = new();
+        let mut incoming = BytesMut::new();
+        for piece in pieces {
+            incoming.extend_from_slice(piece);
+            session.receive(Duration::ZERO, &mut incoming);
+        }
+        events(&mut session)
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_of_the_stream_gives_the_same_events(
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+        ) {
+            let bytes = conversation();
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+            cuts.extend([0, bytes.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<_> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+            let whole = events_of(&[&bytes]);
+            prop_assert_eq!(whole.len(), 11);
+            prop_assert_eq!(events_of(&pieces), whole);
+        }
+
+        #[test]
+        fn damaged_bytes_never_panic(
+            at: prop::sample::Index, damage in prop::collection::vec(any::<u8>(), 1..20),
+        ) {
+            let mut bytes = conversation();
+            let at = at.index(bytes.len());
+            for (byte, damage) in bytes[at..].iter_mut().zip(damage) {
+                *byte = damage;
+            }
+            let mut session = new();
+            session.receive(Duration::ZERO, &mut BytesMut::from(&bytes[..]));
+            session.poll(ms(100));
+            session.poll(ms(6_000));
+        }
     }
 }
