@@ -19,26 +19,28 @@ vec3 rotate(vec4 rotation, vec3 v) {
     return v + 2.0 * cross(rotation.xyz, cross(rotation.xyz, v) + rotation.w * v);
 }
 
-vec3 sky(vec3 ray) {
-    float height = max(ray.z, 0.0);
-    float near_sun = max(dot(ray, sun.xyz), 0.0);
+// The sky's colour at the horizon; `near_sun` is the cosine of the angle to the sun.
+vec3 horizon(float near_sun) {
     float warm = 0.10 + 0.90 * near_sun * near_sun;
-    vec3 horizon = mix(vec3(0.50, 0.66, 0.98), vec3(1.30, 0.78, 0.44), warm);
+    return mix(vec3(0.50, 0.66, 0.98), vec3(1.30, 0.78, 0.44), warm);
+}
+
+vec3 sky(vec3 ray) {
+    float near_sun = max(dot(ray, sun.xyz), 0.0);
     vec3 zenith = vec3(0.035, 0.115, 0.38);
-    vec3 colour = mix(horizon, zenith, 1.0 - exp(-height * 4.6));
-    float near2 = near_sun * near_sun;
-    float near8 = near2 * near2 * near2 * near2;
-    float glow = pow(near8, 6.0);
-    colour += vec3(0.85, 0.52, 0.26) * (0.16 * near8 + 0.35 * glow);
+    vec3 colour = mix(zenith, horizon(near_sun), exp(-max(ray.z, 0.0) * 6.5));
+    float near4 = near_sun * near_sun * near_sun * near_sun;
+    float near16 = near4 * near4 * near4 * near4;
+    colour += vec3(0.85, 0.52, 0.26) * (0.16 * near4 * near4 + 0.35 * near16 * near16 * near16);
     return colour + vec3(5.0, 4.2, 3.0) * smoothstep(0.99955, 0.99985, near_sun);
 }
 
 // Distance takes a thing's own colour and leaves the horizon's.
 vec3 haze(vec3 colour, vec3 from_eye) {
-    float distance = length(from_eye);
-    vec3 ray = from_eye / distance;
-    vec3 horizon = sky(normalize(vec3(ray.xy, 0.0)));
-    return mix(horizon, colour, exp(-distance * distance * 2.6e-5));
+    float range2 = dot(from_eye, from_eye);
+    vec2 flat_ray = normalize(from_eye.xy + vec2(1e-5, 0.0));
+    float near_sun = max(dot(flat_ray, sun.xy), 0.0);
+    return mix(horizon(near_sun), colour, exp(-range2 * 2.6e-5));
 }
 
 // Linear light to what a screen shows: a soft shoulder, then gamma 2.

@@ -2,7 +2,7 @@
 
 use std::f32::consts::{FRAC_PI_2, TAU};
 
-use macroquad::math::{Mat4, Vec2, Vec3, Vec4Swizzles, vec2, vec3};
+use macroquad::math::{Mat4, Vec2, Vec3, Vec3Swizzles, Vec4Swizzles, vec2, vec3};
 
 /// Vertical field of view.
 const FIELD_OF_VIEW_RAD: f32 = 0.92;
@@ -72,9 +72,13 @@ impl Camera {
         self.distance_m += (self.wanted_distance_m - self.distance_m) * share;
     }
 
-    /// At once to another place: a new cube, a reconnect.
+    /// At once to another place, for a new cube; there it looks towards the world's middle, where
+    /// everybody is.
     pub(crate) fn jump_to(&mut self, centre: Vec3) {
         self.target = centre;
+        if centre.xy().length() > 1.0 {
+            self.yaw_rad = (-centre.y).atan2(-centre.x);
+        }
     }
 
     /// Directions of the keys (to the right, forward) in the world's x and y.

@@ -36,7 +36,7 @@ fn main() {
         window_width: 1280,
         window_height: 720,
         high_dpi: true,
-        sample_count: 4,
+        sample_count: options.sample_count(),
         platform: Platform {
             linux_wm_class: "cubesync",
             ..Platform::default()

@@ -182,7 +182,9 @@ impl Instance {
             placed: cube.position.extend(cube.opacity),
             rotation: cube.rotation.to_array(),
             tint: linear.extend(cube.glow),
-            look: cube.blink.map_or(Vec4::ZERO, |blink| Vec4::new(1.0, blink, 0.0, 0.0)),
+            look: cube
+                .blink
+                .map_or(Vec4::ZERO, |blink| Vec4::new(1.0, blink, 0.0, 0.0)),
         }
     }
 
