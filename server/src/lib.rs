@@ -1,1 +1,22 @@
-//! x
+//! cubesync's server as a library: [`run()`] it with a [`Config`] and a way to stop it.
+//!
+//! The data's way: [`listener`](mod@crate) accepts a socket, a session reads frames and decodes
+//! messages, a [`room`] applies them to its [`world`](room::world), and once a tick encodes what
+//! changed into its [`log`](room::log), from which the [fan-out](room::fanout) writes to every
+//! socket. Beside it stand the text protocol, which joins a room like any player, and the pages.
+
+mod admission;
+mod config;
+mod http;
+mod listener;
+mod metrics;
+pub mod room;
+mod rooms;
+mod run;
+mod session;
+mod text;
+
+pub use config::Config;
+pub use metrics::{Disconnect, Metrics};
+pub use rooms::DEFAULT_ROOM;
+pub use run::{Addresses, StartError, run};

@@ -1,0 +1,172 @@
+//! What can be set: every value has a flag, an environment variable and a default.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Parser;
+use cubesync_protocol::limits::{DEAD_AFTER, HELLO_DEADLINE, MAX_JOIN_KEY_BYTES, TICK_HZ_RANGE};
+
+/// Descriptors kept for listeners, HTTP and files when the connection limit is derived.
+const RESERVED_DESCRIPTORS: usize = 256;
+const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
+
+/// Relays where cubes are: clients join over TCP, everybody sees everybody's cube, live.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "cubesync-server", version, about, max_term_width = 100)]
+pub struct Config {
+    /// Address for clients (TCP)
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:14900")]
+    #[arg(env = "CUBESYNC_LISTEN")]
+    pub listen: SocketAddr,
+
+    /// Address for pages and metrics (HTTP)
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
+    #[arg(env = "CUBESYNC_HTTP")]
+    pub http: SocketAddr,
+
+    /// Address for the line protocol that nc and telnet speak; off unless given. Whoever reaches it
+    /// can move a cube anywhere at once, so keep it local
+    #[arg(long, value_name = "ADDR:PORT", env = "CUBESYNC_TEXT")]
+    pub text: Option<SocketAddr>,
+
+    /// Ticks per second, 1 to 128
+    #[arg(long, value_name = "HZ", default_value_t = 30, env = "CUBESYNC_TICK")]
+    #[arg(value_parser = clap::value_parser!(u8).range(tick_range()))]
+    pub tick: u8,
+
+    /// Top speed of a cube in metres per second; 0 is unlimited
+    #[arg(
+        long,
+        value_name = "M/S",
+        default_value_t = 40.0,
+        env = "CUBESYNC_MAX_SPEED"
+    )]
+    #[arg(value_parser = speed)]
+    pub max_speed: f32,
+
+    /// Key that clients must show; anybody may join unless it is given
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "CUBESYNC_JOIN_KEY",
+        hide_env_values = true
+    )]
+    #[arg(value_parser = join_key)]
+    pub join_key: Option<String>,
+
+    /// Connections at most [default: 10000, or what the limit on open files leaves]
+    #[arg(long, value_name = "COUNT", env = "CUBESYNC_MAX_CONNECTIONS")]
+    pub max_connections: Option<usize>,
+
+    /// Connections at most from one address; this machine's own are exempt
+    #[arg(long, value_name = "COUNT", default_value_t = 64)]
+    #[arg(env = "CUBESYNC_MAX_CONNECTIONS_PER_ADDRESS")]
+    pub max_connections_per_address: usize,
+
+    /// Rooms at most
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 1_000,
+        env = "CUBESYNC_MAX_ROOMS"
+    )]
+    pub max_rooms: usize,
+
+    /// Messages a second at most from one client; twice as many may come at once
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value = "256",
+        env = "CUBESYNC_MAX_MESSAGES"
+    )]
+    pub max_messages: std::num::NonZeroU32,
+
+    /// A connection must have introduced itself within this time
+    #[arg(long, value_name = "TIME", default_value_t = HELLO_DEADLINE.into())]
+    #[arg(env = "CUBESYNC_HELLO_DEADLINE")]
+    pub hello_deadline: humantime::Duration,
+
+    /// A client that was silent for this long is gone
+    #[arg(long, value_name = "TIME", default_value_t = DEAD_AFTER.into())]
+    #[arg(env = "CUBESYNC_DEAD_AFTER")]
+    pub dead_after: humantime::Duration,
+
+    /// A client that has not read anything for this long is cut
+    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(5).into())]
+    #[arg(env = "CUBESYNC_SLOW_READER_AFTER")]
+    pub slow_reader_after: humantime::Duration,
+
+    /// Time to deliver the last words when the server stops
+    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(15).into())]
+    #[arg(env = "CUBESYNC_DRAIN")]
+    pub drain: humantime::Duration,
+}
+
+impl Config {
+    /// The connection limit: the given one, or what the process may open. Raises the process'
+    /// limit on open files as far as the system allows.
+    pub fn connection_limit(&self) -> usize {
+        let descriptors = rlimit::increase_nofile_limit(u64::MAX).map_or(usize::MAX, |limit| {
+            usize::try_from(limit).unwrap_or(usize::MAX)
+        });
+        let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+        self.max_connections
+            .unwrap_or_else(|| DEFAULT_MAX_CONNECTIONS.min(possible))
+    }
+
+    /// The top speed in metres per second; `None` is unlimited.
+    pub fn top_speed_mps(&self) -> Option<f32> {
+        (self.max_speed > 0.0).then_some(self.max_speed)
+    }
+}
+
+fn tick_range() -> std::ops::RangeInclusive<i64> {
+    (*TICK_HZ_RANGE.start()).into()..=(*TICK_HZ_RANGE.end()).into()
+}
+
+fn speed(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(speed) if speed == 0.0 || (0.01..=1e6).contains(&speed) => Ok(speed),
+        _ => Err("expected metres per second from 0.01 to 1000000, or 0 for unlimited".into()),
+    }
+}
+
+fn join_key(text: &str) -> Result<String, String> {
+    match text.len() {
+        1..=MAX_JOIN_KEY_BYTES => Ok(text.into()),
+        _ => Err(format!("expected 1 to {MAX_JOIN_KEY_BYTES} bytes")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_the_documented_ones() {
+        let config = Config::parse_from(["cubesync-server"]);
+        assert_eq!(config.listen.to_string(), "0.0.0.0:14900");
+        assert_eq!(config.http.to_string(), "0.0.0.0:8080");
+        assert_eq!((config.text, config.tick), (None, 30));
+        assert_eq!(*config.hello_deadline, Duration::from_secs(2));
+        assert_eq!(*config.dead_after, Duration::from_secs(15));
+        assert!((1..=10_000).contains(&config.connection_limit()));
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused() {
+        for arguments in [
+            ["--tick", "0"],
+            ["--tick", "129"],
+            ["--max-speed", "-1"],
+            ["--max-speed", "NaN"],
+            ["--join-key", ""],
+            ["--listen", "14900"],
+            ["--drain", "soon"],
+            ["--max-messages", "0"],
+        ] {
+            let result = Config::try_parse_from(["cubesync-server"].into_iter().chain(arguments));
+            assert!(result.is_err(), "{arguments:?}");
+        }
+    }
+}

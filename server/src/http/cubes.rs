@@ -1,0 +1,122 @@
+//! `/cubes.json`: every cube of a room as numbers a person can read.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use cubesync_protocol::{CubeId, CubeInfo, CubeKind};
+use serde::{Deserialize, Serialize};
+
+use super::{InternalError, NOT_CACHED, not_found};
+use crate::rooms::DEFAULT_ROOM;
+use crate::run::Shared;
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Which {
+    room: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Room {
+    room: String,
+    tick: u64,
+    tick_hz: u8,
+    cubes: Vec<Cube>,
+}
+
+#[derive(Debug, Serialize)]
+struct Cube {
+    id: u32,
+    name: String,
+    kind: &'static str,
+    /// The holder's id; only a free cube has the field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holder: Option<Option<u32>>,
+    colour: String,
+    /// Metres, z up.
+    position: [f32; 3],
+    /// Quaternion x, y, z, w.
+    rotation: [f32; 4],
+}
+
+impl From<CubeInfo> for Cube {
+    fn from(info: CubeInfo) -> Self {
+        let (kind, holder) = match info.kind {
+            CubeKind::Player => ("player", None),
+            CubeKind::Free { holder } => ("free", Some(holder.map(|CubeId(id)| id))),
+        };
+        Self {
+            id: info.cube.0,
+            name: info.name,
+            kind,
+            holder,
+            colour: info.colour.to_string(),
+            position: info.pose.position.to_metres(),
+            rotation: info.pose.rotation.to_quaternion(),
+        }
+    }
+}
+
+/// Answers with the room named by `?room=`, the default one without.
+pub(super) async fn page(
+    State(shared): State<Arc<Shared>>,
+    Query(which): Query<Which>,
+) -> Result<Response, InternalError> {
+    let name = which.room.as_deref().unwrap_or(DEFAULT_ROOM);
+    let Some(room) = shared.rooms.find(name) else {
+        return Ok(not_found().await);
+    };
+    let view = room.view().await?;
+    let cubes = view.cubes.into_iter().map(Cube::from).collect();
+    let room = Room {
+        room: view.name,
+        tick: view.tick,
+        tick_hz: view.tick_hz,
+        cubes,
+    };
+    Ok(([NOT_CACHED], Json(room)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use cubesync_protocol::{Colour, Pose, Position, Rotation};
+
+    use super::*;
+
+    #[test]
+    fn a_cube_reads_as_metres_and_names() {
+        let position = Position {
+            x: 768,
+            y: -512,
+            z: 256,
+        };
+        let info = CubeInfo {
+            cube: CubeId(3),
+            kind: CubeKind::Free { holder: None },
+            name: "cube".into(),
+            colour: Colour {
+                red: 255,
+                green: 0,
+                blue: 128,
+            },
+            pose: Pose {
+                position,
+                rotation: Rotation::IDENTITY,
+            },
+        };
+        let free = serde_json::to_value(Cube::from(info.clone())).unwrap();
+        let expected = serde_json::json!({
+            "id": 3, "name": "cube", "kind": "free", "holder": null, "colour": "#ff0080",
+            "position": [1.5, -1.0, 0.5], "rotation": [0.0, 0.0, 0.0, 1.0],
+        });
+        assert_eq!(free, expected);
+        let player = CubeInfo {
+            kind: CubeKind::Player,
+            ..info
+        };
+        let player = serde_json::to_value(Cube::from(player)).unwrap();
+        assert_eq!(player["kind"], "player");
+        assert_eq!(player.get("holder"), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! The pages: `/time.html`, what a person or a program may want to know, and clear errors.
+
+mod cubes;
+mod home;
+mod time;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
+
+use crate::listener;
+use crate::run::Shared;
+
+/// Headers a request may have.
+const MAX_HEADERS: usize = 64;
+
+/// Bytes a request's head may have.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Time for a request's head, and how long an idle connection is kept.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A response that is not taken in this time goes to nobody.
+const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Connections served at the same time; more wait in the kernel.
+const MAX_CONNECTIONS: usize = 256;
+
+/// Time for running responses when the server stops.
+const STOP_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Something in the server failed; the person sees `Ошибка`, the log says what.
+#[derive(Debug)]
+struct InternalError(anyhow::Error);
+
+impl<E: Into<anyhow::Error>> From<E> for InternalError {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for InternalError {
+    fn into_response(self) -> Response {
+        error!(error = %self.0, "a page failed");
+        plain(StatusCode::INTERNAL_SERVER_ERROR, "Ошибка")
+    }
+}
+
+/// Serves HTTP until `stop`, then lets running responses end.
+pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES);
+    let service = TowerToHyperService::new(router(shared));
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+
+    listener::accept(listener, stop, |stream, peer| {
+        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
+        let connection = graceful.watch(connection);
+        let places = Arc::clone(&places);
+        async move {
+            let place = places
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            tokio::spawn(async move {
+                if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_LIFETIME, connection).await
+                {
+                    debug!(%peer, %error, "http connection broke");
+                }
+                drop(place);
+            });
+        }
+    })
+    .await;
+    // Who has not finished by then is cut.
+    let _ = tokio::time::timeout(STOP_DEADLINE, graceful.shutdown()).await;
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/", get(home::page))
+        .route("/time.html", get(time::page))
+        .route("/cubes.json", get(cubes::page))
+        .route("/healthz", get(health))
+        .route("/metrics", get(metrics))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(shared)
+}
+
+async fn health(State(shared): State<Arc<Shared>>) -> Response {
+    if shared.shutdown.is_cancelled() {
+        plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+    } else {
+        plain(StatusCode::OK, "serving\n")
+    }
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    (
+        [(header::CONTENT_TYPE, OPENMETRICS), NOT_CACHED],
+        shared.metrics.render(),
+    )
+        .into_response()
+}
+
+async fn not_found() -> Response {
+    plain(StatusCode::NOT_FOUND, "Не найдено")
+}
+
+async fn method_not_allowed() -> Response {
+    let allow = [(header::ALLOW, "GET,HEAD")];
+    (
+        allow,
+        plain(StatusCode::METHOD_NOT_ALLOWED, "Метод не поддерживается"),
+    )
+        .into_response()
+}
+
+const NOT_CACHED: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
+
+fn plain(status: StatusCode, text: &'static str) -> Response {
+    (
+        status,
+        [
+            (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+            NOT_CACHED,
+        ],
+        text,
+    )
+        .into_response()
+}
+
+fn html(page: String) -> Response {
+    (
+        [
+            (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+            NOT_CACHED,
+        ],
+        page,
+    )
+        .into_response()
+}
+
+/// Text as it may stand in HTML.
+fn escaped(text: &str) -> String {
+    text.chars().fold(
+        String::with_capacity(text.len()),
+        |mut escaped, character| {
+            match character {
+                '&' => escaped.push_str("&amp;"),
+                '<' => escaped.push_str("&lt;"),
+                '>' => escaped.push_str("&gt;"),
+                '"' => escaped.push_str("&quot;"),
+                other => escaped.push(other),
+            }
+            escaped
+        },
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_cannot_become_markup() {
+        assert_eq!(escaped("<b a=\"1\">&"), "&lt;b a=&quot;1&quot;&gt;&amp;");
+    }
+
+    #[test]
+    fn an_internal_failure_is_a_500_in_plain_text() {
+        let response = InternalError(anyhow::anyhow!("a room vanished")).into_response();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(
+            response.headers()[header::CONTENT_TYPE],
+            "text/plain; charset=utf-8"
+        );
+    }
+}

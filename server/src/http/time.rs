@@ -1,0 +1,38 @@
+//! `/time.html`: the server's local time, the seed of the project.
+
+use axum::response::Response;
+use jiff::Zoned;
+
+/// Answers with the time of the request. `TZ` decides the zone.
+pub(super) async fn page() -> Response {
+    super::html(render(&Zoned::now()))
+}
+
+fn render(now: &Zoned) -> String {
+    let time = now.strftime("%H:%M:%S %d.%m.%Y");
+    format!(
+        "<!DOCTYPE html>\n\
+         <html lang=\"ru\">\n\
+         <head><meta charset=\"utf-8\"><title>Время</title></head>\n\
+         <body><h1>{time}</h1></body>\n\
+         </html>\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_heading_is_time_and_date_with_leading_zeros() {
+        let now: Zoned = "2026-03-04T05:06:07+03:00[Europe/Moscow]"
+            .parse()
+            .unwrap_or_else(|_| {
+                // A machine without zone data knows fixed offsets.
+                "2026-03-04T05:06:07+03:00[+03:00]".parse().unwrap()
+            });
+        let page = render(&now);
+        assert!(page.contains("<title>Время</title>"));
+        assert!(page.contains("<h1>05:06:07 04.03.2026</h1>"), "{page}");
+    }
+}

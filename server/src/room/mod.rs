@@ -1,0 +1,584 @@
+//! Rooms: one task owns a world and everything that is written to its connections.
+//!
+//! Events come in through one bounded channel; a tick turns what they changed into one snapshot
+//! frame in the [`log`], and the [`fanout`] writes it to everybody.
+
+pub mod fanout;
+pub mod log;
+pub mod world;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, PROTOCOL_VERSION};
+use cubesync_protocol::quantize::QUANTA_PER_METRE;
+use cubesync_protocol::{
+    ClientMessage, CloseCode, Colour, CubeId, CubeInfo, Message, ServerMessage, Snapshot, Welcome,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use self::fanout::{Connection, Flushed, Outlet};
+use self::log::SnapshotLog;
+use self::world::{RoomFull, SpeedRule, World};
+use crate::metrics::{Disconnect, Metrics};
+
+/// Events a room has waiting at most; a session that finds no place waits, and its peer with it.
+const EVENT_QUEUE: usize = 4_096;
+
+/// How long an empty room is kept, so that the free cube is where it was when somebody returns.
+const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
+
+/// Clients of a stopping server come back spread over this time.
+const RETURN_SPREAD_MS: u32 = 3_000;
+
+/// How often a stopping room tries to write what is left.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// What a room needs to know about the server.
+#[derive(Debug, Clone)]
+pub struct RoomSettings {
+    /// The room's name.
+    pub name: String,
+    /// Ticks per second.
+    pub tick_hz: u8,
+    /// Top speed of a cube in quanta per second; `None`: unlimited.
+    pub top_speed: Option<u32>,
+    /// A connection that takes nothing for this long is cut.
+    pub slow_reader_after: Duration,
+    /// How long a stopping room tries to deliver its last frames.
+    pub drain: Duration,
+    /// Whether the room stays when nobody is in it.
+    pub permanent: bool,
+}
+
+/// A player who asks to come in.
+#[derive(Debug, Clone)]
+pub struct Entrance {
+    /// The clean name.
+    pub name: String,
+    /// The colour of their cube.
+    pub colour: Colour,
+    /// How fast they may move.
+    pub rule: SpeedRule,
+    /// Where their frames go.
+    pub outlet: Outlet,
+    /// Cancelled when the room has ended the connection.
+    pub ended: CancellationToken,
+}
+
+/// What a room is told.
+#[derive(Debug)]
+enum RoomEvent {
+    Enter {
+        entrance: Entrance,
+        reply: oneshot::Sender<Result<CubeId, RoomFull>>,
+    },
+    Message {
+        from: CubeId,
+        message: ClientMessage,
+    },
+    Leave {
+        from: CubeId,
+        reason: Disconnect,
+    },
+    View {
+        reply: oneshot::Sender<RoomView>,
+    },
+}
+
+/// A room as a person may look at it.
+#[derive(Debug, Clone)]
+pub struct RoomView {
+    /// The room's name.
+    pub name: String,
+    /// The tick the room is in.
+    pub tick: u64,
+    /// Ticks per second.
+    pub tick_hz: u8,
+    /// Every cube by rising id.
+    pub cubes: Vec<CubeInfo>,
+}
+
+/// The room's task is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the room has ended")]
+pub struct RoomEnded;
+
+/// A way to talk to a room's task.
+#[derive(Debug, Clone)]
+pub struct RoomHandle {
+    events: mpsc::Sender<RoomEvent>,
+}
+
+impl RoomHandle {
+    /// Brings a player in; `Welcome` and a keyframe then go to their outlet.
+    ///
+    /// # Errors
+    /// Outside: the room has ended, ask for a new one. Inside: it is full.
+    pub async fn enter(&self, entrance: Entrance) -> Result<Result<CubeId, RoomFull>, RoomEnded> {
+        let (reply, answer) = oneshot::channel();
+        self.send(RoomEvent::Enter { entrance, reply }).await?;
+        answer.await.map_err(|_| RoomEnded)
+    }
+
+    /// Passes on what a player said.
+    ///
+    /// # Errors
+    /// The room has ended.
+    pub async fn message(&self, from: CubeId, message: ClientMessage) -> Result<(), RoomEnded> {
+        self.send(RoomEvent::Message { from, message }).await
+    }
+
+    /// Takes a player out. Where the peer can still be told, it is told the reason.
+    ///
+    /// # Errors
+    /// The room has ended.
+    pub async fn leave(&self, from: CubeId, reason: Disconnect) -> Result<(), RoomEnded> {
+        self.send(RoomEvent::Leave { from, reason }).await
+    }
+
+    /// The room as it is now.
+    ///
+    /// # Errors
+    /// The room has ended.
+    pub async fn view(&self) -> Result<RoomView, RoomEnded> {
+        let (reply, answer) = oneshot::channel();
+        self.send(RoomEvent::View { reply }).await?;
+        answer.await.map_err(|_| RoomEnded)
+    }
+
+    async fn send(&self, event: RoomEvent) -> Result<(), RoomEnded> {
+        self.events.send(event).await.map_err(|_| RoomEnded)
+    }
+}
+
+/// A room before its task runs.
+#[derive(Debug)]
+pub struct Room {
+    settings: RoomSettings,
+    metrics: Metrics,
+    world: World,
+    log: SnapshotLog,
+    members: BTreeMap<CubeId, Member>,
+    events: mpsc::Receiver<RoomEvent>,
+    clock: TickClock,
+    heartbeat_at: u64,
+    empty_since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Member {
+    connection: Connection,
+    ended: CancellationToken,
+}
+
+/// Tick numbers from time: tick n begins n tick lengths after the start.
+#[derive(Debug, Clone, Copy)]
+struct TickClock {
+    start: Instant,
+    hz: u32,
+    tick: u64,
+}
+
+impl TickClock {
+    fn begins(&self, tick: u64) -> Instant {
+        let nanoseconds = tick as u128 * 1_000_000_000 / u128::from(self.hz);
+        let whole = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
+        self.start + whole
+    }
+
+    /// The newest tick that has begun; later than the last one, whatever the clock does.
+    fn advance(&mut self, now: Instant) -> u64 {
+        let elapsed = now.saturating_duration_since(self.start).as_nanos();
+        let begun = elapsed * u128::from(self.hz) / 1_000_000_000;
+        self.tick = u64::try_from(begun).unwrap_or(u64::MAX).max(self.tick + 1);
+        self.tick
+    }
+
+    fn since_tick_us(&self, now: Instant) -> u32 {
+        let since = now
+            .saturating_duration_since(self.begins(self.tick))
+            .as_micros();
+        u32::try_from(since).unwrap_or(u32::MAX)
+    }
+}
+
+impl Room {
+    /// A room with nothing but the free cube, and the way to talk to it. Its time begins now.
+    pub fn new(settings: RoomSettings, metrics: Metrics) -> (RoomHandle, Self) {
+        let (sender, events) = mpsc::channel(EVENT_QUEUE);
+        let mut world = World::new(settings.tick_hz, settings.top_speed);
+        world.tick(0);
+        metrics
+            .cubes
+            .inc_by(i64::try_from(world.cube_count()).unwrap_or(i64::MAX));
+        let now = Instant::now();
+        let clock = TickClock {
+            start: now,
+            hz: settings.tick_hz.into(),
+            tick: 0,
+        };
+        let room = Self {
+            world,
+            log: SnapshotLog::default(),
+            members: BTreeMap::new(),
+            events,
+            clock,
+            heartbeat_at: 0,
+            empty_since: Some(now),
+            settings,
+            metrics,
+        };
+        (RoomHandle { events: sender }, room)
+    }
+
+    /// Runs until `shutdown`, or until the room was empty for a while and is not permanent;
+    /// `retire` is called before the room stops listening.
+    pub async fn run(mut self, shutdown: CancellationToken, retire: impl FnOnce()) {
+        loop {
+            let next_tick = self.clock.begins(self.clock.tick + 1);
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {
+                    retire();
+                    self.drain().await;
+                    break;
+                }
+                () = tokio::time::sleep_until(next_tick.into()) => {
+                    self.tick(Instant::now());
+                    if self.is_abandoned(Instant::now()) {
+                        retire();
+                        break;
+                    }
+                }
+                event = self.events.recv() => match event {
+                    Some(event) => self.handle(event, Instant::now()),
+                    None => break,
+                },
+            }
+        }
+        self.metrics
+            .cubes
+            .dec_by(i64::try_from(self.world.cube_count()).unwrap_or(i64::MAX));
+        debug!(room = self.settings.name, "the room has ended");
+    }
+
+    fn handle(&mut self, event: RoomEvent, now: Instant) {
+        match event {
+            RoomEvent::Enter { entrance, reply } => {
+                let entered = self.enter(entrance, now);
+                // The session may have given up in the meantime.
+                if let (Ok(cube), Err(_)) = (entered, reply.send(entered)) {
+                    self.remove(cube, Disconnect::Lost, now);
+                }
+            }
+            RoomEvent::Message { from, message } => self.message(from, message, now),
+            RoomEvent::Leave { from, reason } => self.remove(from, reason, now),
+            RoomEvent::View { reply } => {
+                // Who asked may be gone.
+                let _ = reply.send(RoomView {
+                    name: self.settings.name.clone(),
+                    tick: self.clock.tick,
+                    tick_hz: self.settings.tick_hz,
+                    cubes: self.world.cubes().cloned().collect(),
+                });
+            }
+        }
+    }
+
+    fn enter(&mut self, entrance: Entrance, now: Instant) -> Result<CubeId, RoomFull> {
+        let Entrance {
+            name,
+            colour,
+            rule,
+            outlet,
+            ended,
+        } = entrance;
+        let cube = self.world.join(&name, colour, rule)?;
+        let info = self.world.cube(cube).expect("the cube has just joined");
+        let welcome = ServerMessage::Welcome(Welcome {
+            version: PROTOCOL_VERSION,
+            room: self.settings.name.clone(),
+            name: info.name.clone(),
+            cube,
+            pose: info.pose,
+            tick_hz: self.settings.tick_hz,
+            tick: self.clock.tick,
+            since_tick_us: self.clock.since_tick_us(now),
+            max_speed: self.settings.top_speed.unwrap_or(0),
+        });
+        info!(room = self.settings.name, %cube, name = info.name, "joined");
+        self.members.insert(
+            cube,
+            Member {
+                connection: Connection::new(outlet),
+                ended,
+            },
+        );
+        self.metrics.cubes.inc();
+        self.empty_since = None;
+        self.tell(cube, &welcome, now);
+        Ok(cube)
+    }
+
+    fn message(&mut self, from: CubeId, message: ClientMessage, now: Instant) {
+        // A message may still be in the queue when its sender has been removed.
+        if !self.members.contains_key(&from) {
+            return;
+        }
+        match message {
+            ClientMessage::Sample { cubes } => {
+                for cube in cubes {
+                    self.world.sample(from, cube);
+                }
+            }
+            ClientMessage::Take { cube } => {
+                if let Err(refusal) = self.world.take(from, cube) {
+                    let holder = refusal.holder;
+                    self.tell(from, &ServerMessage::Refused { cube, holder }, now);
+                }
+            }
+            ClientMessage::Release { cube } => self.world.release(from, cube),
+            ClientMessage::Ping { sent_us } => {
+                let since_tick_us = self.clock.since_tick_us(now);
+                let pong = ServerMessage::Pong {
+                    sent_us,
+                    tick: self.clock.tick,
+                    since_tick_us,
+                };
+                self.tell(from, &pong, now);
+            }
+            // The session lets only one Hello through, and that is not sent here.
+            ClientMessage::Hello(_) => {}
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        let tick = self.clock.advance(now);
+        let snapshot = self.world.tick(tick);
+        let corrections = self.world.corrections();
+        self.metrics.ticks.inc();
+        if self.members.is_empty() {
+            return;
+        }
+        if let Some(snapshot) = snapshot {
+            self.publish(snapshot);
+        } else if tick >= self.heartbeat_at {
+            self.publish(Snapshot {
+                tick,
+                ..Snapshot::default()
+            });
+        }
+        for (player, pose) in corrections {
+            self.tell(player, &ServerMessage::Correction(pose), now);
+        }
+        self.fan_out(now);
+        self.metrics
+            .tick_duration
+            .observe(now.elapsed().as_secs_f64());
+    }
+
+    fn publish(&mut self, snapshot: Snapshot) {
+        let heartbeat_ticks = HEARTBEAT_INTERVAL.as_secs() * u64::from(self.settings.tick_hz);
+        self.heartbeat_at = snapshot.tick + heartbeat_ticks;
+        self.log.push(ServerMessage::Snapshot(snapshot).to_frame());
+        let readers = self.members.len() as u64;
+        self.metrics.sent_frames.inc_by(readers);
+    }
+
+    fn fan_out(&mut self, now: Instant) {
+        let mut over = Vec::new();
+        for (&cube, member) in &mut self.members {
+            let connection = &mut member.connection;
+            if connection.catch_up(&mut self.log, || keyframe(&self.world)) {
+                self.metrics.sent_frames.inc();
+            }
+            match connection.flush(&self.log, now) {
+                Ok(Flushed::All) => {}
+                Ok(Flushed::Blocked) => {
+                    if connection.blocked_for(now) >= self.settings.slow_reader_after {
+                        over.push((cube, Disconnect::SlowReader));
+                    }
+                }
+                Err(_) => over.push((cube, Disconnect::Lost)),
+            }
+            self.metrics
+                .sent_bytes
+                .inc_by(connection.take_written_bytes());
+        }
+        for (cube, reason) in over {
+            self.remove(cube, reason, now);
+        }
+    }
+
+    /// Sends a frame to one player, at once where the socket takes it. A broken connection is
+    /// noticed by the next tick.
+    fn tell(&mut self, player: CubeId, message: &ServerMessage, now: Instant) {
+        let Some(member) = self.members.get_mut(&player) else {
+            return;
+        };
+        if member.connection.push_personal(message) {
+            self.metrics.sent_frames.inc();
+        }
+        // An error comes again at the next tick, which removes the player.
+        let _ = member.connection.flush(&self.log, now);
+        self.metrics
+            .sent_bytes
+            .inc_by(member.connection.take_written_bytes());
+    }
+
+    fn remove(&mut self, player: CubeId, reason: Disconnect, now: Instant) {
+        if let Some((code, message)) = farewell(reason) {
+            self.tell(
+                player,
+                &ServerMessage::Closing {
+                    code,
+                    message: message.into(),
+                    retry_after_ms: None,
+                },
+                now,
+            );
+        }
+        let Some(member) = self.members.remove(&player) else {
+            return;
+        };
+        if reason == Disconnect::SlowReader {
+            member.connection.reset();
+        } else {
+            member.connection.finish();
+        }
+        member.ended.cancel();
+        if let Some(info) = self.world.cube(player) {
+            info!(room = self.settings.name, cube = %player, name = info.name, ?reason, "left");
+        }
+        self.world.leave(player);
+        self.metrics.cubes.dec();
+        self.metrics.disconnected(reason);
+        if self.members.is_empty() {
+            self.empty_since = Some(now);
+        }
+    }
+
+    fn is_abandoned(&self, now: Instant) -> bool {
+        !self.settings.permanent
+            && self.events.is_empty()
+            && self
+                .empty_since
+                .is_some_and(|since| now.saturating_duration_since(since) >= EMPTY_ROOM_LINGER)
+    }
+
+    /// Tells everybody that the server stops, and waits until they have it.
+    async fn drain(&mut self) {
+        self.events.close();
+        let start = Instant::now();
+        for player in self.members.keys().copied().collect::<Vec<_>>() {
+            let closing = ServerMessage::Closing {
+                code: CloseCode::ShuttingDown,
+                message: "the server is shutting down".into(),
+                retry_after_ms: Some(fastrand::u32(0..RETURN_SPREAD_MS)),
+            };
+            self.tell(player, &closing, start);
+        }
+        while !self.members.is_empty() {
+            let now = Instant::now();
+            let out_of_time = now.saturating_duration_since(start) >= self.settings.drain;
+            let mut done = Vec::new();
+            for (&player, member) in &mut self.members {
+                match member.connection.flush(&self.log, now) {
+                    Ok(Flushed::Blocked) if !out_of_time => {}
+                    _ => done.push(player),
+                }
+            }
+            for player in done {
+                self.remove(player, Disconnect::ShuttingDown, now);
+            }
+            if !self.members.is_empty() {
+                tokio::time::sleep(DRAIN_POLL).await;
+            }
+        }
+        if start.elapsed() >= self.settings.drain {
+            warn!(
+                room = self.settings.name,
+                "some clients did not read that the server stops"
+            );
+        }
+    }
+}
+
+fn keyframe(world: &World) -> Bytes {
+    ServerMessage::Keyframe(world.keyframe()).to_frame()
+}
+
+/// What a peer is told when its connection ends, where it can be told and does not know.
+fn farewell(reason: Disconnect) -> Option<(CloseCode, &'static str)> {
+    match reason {
+        Disconnect::BadMessage => Some((
+            CloseCode::BadMessage,
+            "the server received something that is no message of this protocol",
+        )),
+        Disconnect::TooManyMessages => Some((
+            CloseCode::TooManyMessages,
+            "the client sent too many messages",
+        )),
+        Disconnect::Silent => Some((CloseCode::Silent, "nothing was heard from the client")),
+        _ => None,
+    }
+}
+
+/// A speed as the wire has it.
+pub fn quanta_per_second(metres_per_second: f32) -> u32 {
+    // `as` saturates.
+    (metres_per_second * QUANTA_PER_METRE).round() as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_follow_the_clock_and_never_repeat() {
+        let start = Instant::now();
+        let mut clock = TickClock {
+            start,
+            hz: 30,
+            tick: 0,
+        };
+        assert_eq!(clock.advance(start + Duration::from_millis(34)), 1);
+        assert_eq!(
+            clock.advance(start + Duration::from_millis(34)),
+            2,
+            "a timer that fired early"
+        );
+        assert_eq!(
+            clock.advance(start + Duration::from_secs(10)),
+            300,
+            "after a pause"
+        );
+        assert_eq!(clock.begins(300), start + Duration::from_secs(10));
+        assert_eq!(
+            clock.since_tick_us(start + Duration::from_millis(10_005)),
+            5_000
+        );
+    }
+
+    #[test]
+    fn a_month_of_ticks_does_not_drift() {
+        let start = Instant::now();
+        let clock = TickClock {
+            start,
+            hz: 128,
+            tick: 0,
+        };
+        let month = Duration::from_secs(30 * 24 * 3600);
+        assert_eq!(clock.begins(month.as_secs() * 128), start + month);
+    }
+
+    #[test]
+    fn speeds_become_quanta() {
+        assert_eq!(quanta_per_second(40.0), 20_480);
+        assert_eq!(quanta_per_second(f32::INFINITY), u32::MAX);
+    }
+}

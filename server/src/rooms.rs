@@ -1,0 +1,141 @@
+//! The rooms by name: made when somebody asks for one, gone when nobody does.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use cubesync_protocol::CubeId;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::room::world::RoomFull;
+use crate::room::{Entrance, Room, RoomHandle, RoomSettings, quanta_per_second};
+
+/// The room that always exists, and the one people join who name none.
+pub const DEFAULT_ROOM: &str = "lobby";
+
+/// Why nobody can be brought into a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum EnterError {
+    /// The room has its fill of cubes.
+    #[error("this room is full, try another one")]
+    RoomFull,
+    /// The server has its fill of rooms.
+    #[error("this server has no place for another room, try one that exists")]
+    TooManyRooms,
+    /// The server stops.
+    #[error("the server is shutting down, try again soon")]
+    ShuttingDown,
+}
+
+/// All rooms of a server.
+#[derive(Debug)]
+pub(crate) struct Rooms {
+    tick_hz: u8,
+    top_speed: Option<u32>,
+    slow_reader_after: Duration,
+    drain: Duration,
+    limit: usize,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+    tasks: TaskTracker,
+    by_name: Mutex<BTreeMap<String, RoomHandle>>,
+}
+
+impl Rooms {
+    /// No rooms but the default one. The rooms' tasks run on `tasks` until `shutdown`.
+    pub(crate) fn new(
+        config: &Config,
+        metrics: Metrics,
+        shutdown: CancellationToken,
+        tasks: TaskTracker,
+    ) -> Arc<Self> {
+        let rooms = Arc::new(Self {
+            tick_hz: config.tick,
+            top_speed: config.top_speed_mps().map(quanta_per_second),
+            slow_reader_after: *config.slow_reader_after,
+            drain: *config.drain,
+            limit: config.max_rooms,
+            metrics,
+            shutdown,
+            tasks,
+            by_name: Mutex::default(),
+        });
+        let lobby = rooms.open(DEFAULT_ROOM);
+        rooms.lock().insert(DEFAULT_ROOM.into(), lobby);
+        rooms
+    }
+
+    /// Brings a player into a room; `room` is a clean name.
+    ///
+    /// # Errors
+    /// [`EnterError`], in words for the person who wanted in.
+    pub(crate) async fn enter(
+        self: &Arc<Self>,
+        room: &str,
+        entrance: Entrance,
+    ) -> Result<(RoomHandle, CubeId), EnterError> {
+        loop {
+            let handle = self.find_or_open(room)?;
+            match handle.enter(entrance.clone()).await {
+                Ok(Ok(cube)) => return Ok((handle, cube)),
+                Ok(Err(RoomFull)) => return Err(EnterError::RoomFull),
+                // It ended in between, which took it out of the map: the next try opens a new
+                // one, or finds that the server stops.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// A room that exists.
+    pub(crate) fn find(&self, room: &str) -> Option<RoomHandle> {
+        self.lock().get(room).cloned()
+    }
+
+    /// The rooms that exist, by name.
+    pub(crate) fn all(&self) -> Vec<RoomHandle> {
+        self.lock().values().cloned().collect()
+    }
+
+    fn find_or_open(self: &Arc<Self>, room: &str) -> Result<RoomHandle, EnterError> {
+        if self.shutdown.is_cancelled() {
+            return Err(EnterError::ShuttingDown);
+        }
+        let mut by_name = self.lock();
+        if let Some(handle) = by_name.get(room) {
+            return Ok(handle.clone());
+        }
+        if by_name.len() >= self.limit {
+            return Err(EnterError::TooManyRooms);
+        }
+        let handle = self.open(room);
+        by_name.insert(room.into(), handle.clone());
+        Ok(handle)
+    }
+
+    fn open(self: &Arc<Self>, name: &str) -> RoomHandle {
+        let settings = RoomSettings {
+            name: name.into(),
+            tick_hz: self.tick_hz,
+            top_speed: self.top_speed,
+            slow_reader_after: self.slow_reader_after,
+            drain: self.drain,
+            permanent: name == DEFAULT_ROOM,
+        };
+        let (handle, room) = Room::new(settings, self.metrics.clone());
+        self.metrics.rooms.inc();
+        let (rooms, name) = (Arc::clone(self), name.to_owned());
+        let retire = move || {
+            rooms.lock().remove(&name);
+            rooms.metrics.rooms.dec();
+        };
+        self.tasks.spawn(room.run(self.shutdown.clone(), retire));
+        handle
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, RoomHandle>> {
+        self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

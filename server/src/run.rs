@@ -1,0 +1,167 @@
+//! The server from start to end: bind, serve, stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{info, warn};
+
+use crate::admission::Admission;
+use crate::config::Config;
+use crate::metrics::{Disconnect, Metrics};
+use crate::rooms::Rooms;
+use crate::{http, listener, session, text};
+
+/// After the drain, connections that still linger have this long.
+const LAST_MOMENT: Duration = Duration::from_secs(2);
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} for {purpose}: {hint}")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What for.
+        purpose: &'static str,
+        /// What is wrong, and what to do.
+        hint: String,
+    },
+}
+
+/// Where a running server listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// Clients, over TCP.
+    pub tcp: SocketAddr,
+    /// Pages and metrics.
+    pub http: SocketAddr,
+    /// The line protocol, where it is on.
+    pub text: Option<SocketAddr>,
+}
+
+/// What every connection needs.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) rooms: Arc<Rooms>,
+    pub(crate) metrics: Metrics,
+    /// Cancelled when the server begins to stop.
+    pub(crate) shutdown: CancellationToken,
+}
+
+/// Runs a server until `shutdown` is cancelled, then says goodbye to everybody. `on_ready` is
+/// called once everything listens; port 0 in the configuration becomes a real port there.
+///
+/// # Errors
+/// [`StartError`] before anything was served.
+pub async fn run(
+    config: Config,
+    shutdown: CancellationToken,
+    on_ready: impl FnOnce(Addresses),
+) -> Result<(), StartError> {
+    let tcp = bind(config.listen, "clients", "--listen").await?;
+    let http_listener = bind(config.http, "HTTP", "--http").await?;
+    let text_listener = match config.text {
+        Some(address) => Some(bind(address, "the text protocol", "--text").await?),
+        None => None,
+    };
+    let addresses = Addresses {
+        tcp: tcp.local_addr().unwrap_or(config.listen),
+        http: http_listener.local_addr().unwrap_or(config.http),
+        text: text_listener
+            .as_ref()
+            .and_then(|listener| listener.local_addr().ok()),
+    };
+
+    let tasks = TaskTracker::new();
+    let metrics = Metrics::default();
+    let admission = Admission::new(
+        config.connection_limit(),
+        config.max_connections_per_address,
+    );
+    let rooms = Rooms::new(&config, metrics.clone(), shutdown.clone(), tasks.clone());
+    let shared = Arc::new(Shared {
+        config,
+        rooms,
+        metrics,
+        shutdown: shutdown.clone(),
+    });
+
+    let (players, typists) = (Arc::clone(&admission), admission);
+    tasks.spawn(listener::accept(tcp, shutdown.clone(), {
+        let (shared, tasks) = (Arc::clone(&shared), tasks.clone());
+        move |stream, peer| {
+            match players.admit(peer.ip()) {
+                Ok(admitted) => {
+                    tasks.spawn(session::serve(Arc::clone(&shared), stream, peer, admitted));
+                }
+                Err(refused) => {
+                    shared.metrics.disconnected(Disconnect::ConnectionLimit);
+                    session::turn_away(&stream, &refused);
+                }
+            }
+            std::future::ready(())
+        }
+    }));
+    if let Some(text_listener) = text_listener {
+        tasks.spawn(listener::accept(text_listener, shutdown.clone(), {
+            let (shared, tasks) = (Arc::clone(&shared), tasks.clone());
+            move |stream, peer| {
+                match typists.admit(peer.ip()) {
+                    Ok(admitted) => {
+                        tasks.spawn(text::serve(Arc::clone(&shared), stream, admitted));
+                    }
+                    Err(_) => shared.metrics.disconnected(Disconnect::ConnectionLimit),
+                }
+                std::future::ready(())
+            }
+        }));
+    }
+    // Pages are served until everything else has ended: a load balancer wants to hear 503.
+    let stop_http = CancellationToken::new();
+    let http = tokio::spawn(http::serve(
+        Arc::clone(&shared),
+        http_listener,
+        stop_http.clone(),
+    ));
+
+    on_ready(addresses);
+    shutdown.cancelled().await;
+    info!("stopping: telling everybody");
+    tasks.close();
+    let limit = *shared.config.drain + LAST_MOMENT;
+    if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
+        warn!("some connections did not end in time");
+    }
+    stop_http.cancel();
+    // It ends by itself within its own bound; a panic in it has been reported.
+    let _ = http.await;
+    Ok(())
+}
+
+async fn bind(
+    address: SocketAddr,
+    purpose: &'static str,
+    flag: &'static str,
+) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = match error.kind() {
+            std::io::ErrorKind::AddrInUse => format!(
+                "the port is in use; stop the other program or choose another port with {flag}"
+            ),
+            std::io::ErrorKind::PermissionDenied => format!(
+                "no permission for this port; choose one above 1023 with {flag}"
+            ),
+            std::io::ErrorKind::AddrNotAvailable => format!(
+                "this machine does not have that address; choose another with {flag}, 0.0.0.0 for all"
+            ),
+            _ => error.to_string(),
+        };
+        StartError::Bind { address, purpose, hint }
+    })
+}

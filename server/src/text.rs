@@ -1,0 +1,476 @@
+//! The tutorial's text protocol, for `nc` and telnet: a name, then lines of coordinates.
+//!
+//! The first line is a name. Then each line `x y z`, in metres, puts that person's cube there,
+//! and each change of any cube comes back as `name x y z`. A wrong line is answered by a line
+//! that starts with `error:`. Underneath it is a player like any other: the room's frames are
+//! decoded and written as lines.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use cubesync_protocol::limits::{MAX_HEIGHT_QUANTA, MAX_HORIZONTAL_QUANTA};
+use cubesync_protocol::quantize::QUANTA_PER_METRE;
+use cubesync_protocol::{
+    ClientMessage, Colour, CubeId, CubePose, Event, Message, Pose, Position, Rotation,
+    ServerMessage, clean_name, frame,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::admission::Admitted;
+use crate::metrics::Disconnect;
+use crate::room::fanout::Outlet;
+use crate::room::world::SpeedRule;
+use crate::room::{Entrance, RoomHandle};
+use crate::rooms::DEFAULT_ROOM;
+use crate::run::Shared;
+
+/// Longest line that is read; a longer one is answered with an error.
+const MAX_LINE_BYTES: usize = 256;
+
+/// A person needs a moment to type their name.
+const NAME_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Frames and answers that wait for the socket; a reader that is slower goes on with a keyframe.
+const OUTPUT_QUEUE: usize = 8;
+
+/// A write that takes this long goes to nobody.
+const WRITE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The colour of people without a window.
+const TYPIST_COLOUR: Colour = Colour {
+    red: 0xD8,
+    green: 0xD8,
+    blue: 0xD8,
+};
+
+/// Serves one person to the end.
+pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, admitted: Admitted) {
+    shared.metrics.connections.inc();
+    if let Some(reason) = converse(&shared, stream).await {
+        shared.metrics.disconnected(reason);
+    }
+    shared.metrics.connections.dec();
+    drop(admitted);
+}
+
+/// Returns why the conversation ended where the room has not counted that.
+async fn converse(shared: &Shared, stream: TcpStream) -> Option<Disconnect> {
+    let (reader, mut writer) = stream.into_split();
+    let mut lines = Lines {
+        reader,
+        received: BytesMut::new(),
+        skipping: false,
+    };
+    let name = tokio::select! {
+        name = tokio::time::timeout(NAME_DEADLINE, read_name(&mut lines, &mut writer)) => name,
+        () = shared.shutdown.cancelled() => return Some(Disconnect::ShuttingDown),
+    };
+    let name = match name {
+        Ok(Some(name)) => name,
+        Ok(None) => return Some(Disconnect::Left),
+        Err(_) => return Some(Disconnect::HelloTimeout),
+    };
+    let (frame_sender, frames) = mpsc::channel(OUTPUT_QUEUE);
+    let (answer_sender, answers) = mpsc::channel(OUTPUT_QUEUE);
+    let entrance = Entrance {
+        name,
+        colour: TYPIST_COLOUR,
+        rule: SpeedRule::Unlimited,
+        outlet: Outlet::Frames(frame_sender),
+        ended: CancellationToken::new(),
+    };
+    let (room, cube) = match shared.rooms.enter(DEFAULT_ROOM, entrance).await {
+        Ok(entered) => entered,
+        Err(error) => {
+            // Best effort: the connection ends either way.
+            let _ = write_line(&mut writer, &format!("error: {error}")).await;
+            return Some(Disconnect::Rejected);
+        }
+    };
+    // Two whole loops side by side; whichever ends first ends the conversation.
+    let reason = tokio::select! {
+        reason = read_coordinates(&mut lines, &room, cube, answer_sender) => Some(reason),
+        reason = write_changes(&mut writer, frames, answers) => reason,
+    };
+    if let Some(reason) = reason {
+        // A room that has ended has counted everybody already.
+        let _ = room.leave(cube, reason).await;
+    }
+    None
+}
+
+async fn read_name(lines: &mut Lines, writer: &mut OwnedWriteHalf) -> Option<String> {
+    loop {
+        let problem = match lines.next().await? {
+            Line::Whole(line) => match clean_name(&line) {
+                Ok(name) => return Some(name.to_owned()),
+                Err(error) => error.to_string(),
+            },
+            Line::TooLong => "a name is short".into(),
+        };
+        write_line(writer, &format!("error: {problem}; type your name again"))
+            .await
+            .ok()?;
+    }
+}
+
+async fn read_coordinates(
+    lines: &mut Lines,
+    room: &RoomHandle,
+    cube: CubeId,
+    answers: mpsc::Sender<String>,
+) -> Disconnect {
+    while let Some(line) = lines.next().await {
+        let position = match line {
+            Line::Whole(line) => parse_position(&line),
+            Line::TooLong => Err("the line is too long".into()),
+        };
+        match position {
+            Ok(position) => {
+                let pose = Pose {
+                    position,
+                    rotation: Rotation::IDENTITY,
+                };
+                let sample = ClientMessage::Sample {
+                    cubes: vec![CubePose { cube, pose }],
+                };
+                if room.message(cube, sample).await.is_err() {
+                    return Disconnect::ShuttingDown;
+                }
+            }
+            Err(problem) => {
+                let expected = "expected three numbers \"x y z\" in metres, such as \"3 -2.5 0.5\"";
+                if answers
+                    .send(format!("error: {problem}; {expected}"))
+                    .await
+                    .is_err()
+                {
+                    return Disconnect::Lost;
+                }
+            }
+        }
+    }
+    Disconnect::Left
+}
+
+/// Returns `None` when the room has ended the connection and its last words are written.
+async fn write_changes(
+    writer: &mut OwnedWriteHalf,
+    mut frames: mpsc::Receiver<Bytes>,
+    mut answers: mpsc::Receiver<String>,
+) -> Option<Disconnect> {
+    let mut names = Names::default();
+    loop {
+        let text = tokio::select! {
+            frames = frames.recv() => names.lines(frames?),
+            Some(answer) = answers.recv() => answer + "\n",
+        };
+        let write = writer.write_all(text.as_bytes());
+        match tokio::time::timeout(WRITE_DEADLINE, write).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Some(Disconnect::Lost),
+            Err(_) => return Some(Disconnect::SlowReader),
+        }
+    }
+}
+
+async fn write_line(writer: &mut OwnedWriteHalf, line: &str) -> std::io::Result<()> {
+    let write = async {
+        writer.write_all(line.as_bytes()).await?;
+        writer.write_all(b"\n").await
+    };
+    tokio::time::timeout(WRITE_DEADLINE, write).await?
+}
+
+fn parse_position(line: &str) -> Result<Position, String> {
+    let numbers = line
+        .split_whitespace()
+        .map(|word| {
+            word.parse::<f32>()
+                .map_err(|_| format!("{word:?} is no number"))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let &[x, y, z] = numbers.as_slice() else {
+        return Err(format!("there are {} numbers", numbers.len()));
+    };
+    let horizontal = MAX_HORIZONTAL_QUANTA as f32 / QUANTA_PER_METRE;
+    let height = MAX_HEIGHT_QUANTA as f32 / QUANTA_PER_METRE;
+    // NaN is in no range.
+    let inside = (-horizontal..=horizontal).contains(&x)
+        && (-horizontal..=horizontal).contains(&y)
+        && (0.0..=height).contains(&z);
+    if !inside {
+        return Err(format!(
+            "that is outside the world: x and y go from -{horizontal} to {horizontal}, z from 0 \
+             to {height}"
+        ));
+    }
+    Ok(Position::from_metres([x, y, z]))
+}
+
+/// Turns the room's frames into lines.
+#[derive(Debug, Default)]
+struct Names {
+    by_cube: HashMap<CubeId, (String, Position)>,
+}
+
+impl Names {
+    /// A line for each cube whose position these frames change.
+    fn lines(&mut self, frames: Bytes) -> String {
+        let mut text = String::new();
+        let mut frames = BytesMut::from(frames);
+        while let Ok(Some(payload)) = frame::split(&mut frames, ServerMessage::MAX_PAYLOAD_BYTES) {
+            match ServerMessage::decode(&payload) {
+                Ok(ServerMessage::Keyframe(keyframe)) => {
+                    let before = std::mem::take(&mut self.by_cube);
+                    for info in keyframe.cubes {
+                        let position = info.pose.position;
+                        if before
+                            .get(&info.cube)
+                            .is_none_or(|(_, old)| *old != position)
+                        {
+                            push_line(&mut text, &info.name, position);
+                        }
+                        self.by_cube.insert(info.cube, (info.name, position));
+                    }
+                }
+                Ok(ServerMessage::Snapshot(snapshot)) => {
+                    for event in snapshot.events {
+                        match event {
+                            Event::Joined(info) => {
+                                push_line(&mut text, &info.name, info.pose.position);
+                                self.by_cube
+                                    .insert(info.cube, (info.name, info.pose.position));
+                            }
+                            Event::Left { cube } => drop(self.by_cube.remove(&cube)),
+                            Event::Taken { .. } | Event::Freed { .. } => {}
+                        }
+                    }
+                    for CubePose { cube, pose } in snapshot.cubes {
+                        if let Some((name, position)) = self.by_cube.get_mut(&cube)
+                            && *position != pose.position
+                        {
+                            *position = pose.position;
+                            push_line(&mut text, name, *position);
+                        }
+                    }
+                }
+                Ok(ServerMessage::Closing { message, .. }) => {
+                    text.push_str(&format!("error: {message}\n"));
+                }
+                // The rest is for programs.
+                Ok(_) => {}
+                Err(error) => {
+                    debug_assert!(false, "our own frame does not decode: {error}");
+                }
+            }
+        }
+        text
+    }
+}
+
+fn push_line(text: &mut String, name: &str, position: Position) {
+    text.push_str(name);
+    for metres in position.to_metres() {
+        // Three decimals are finer than a quantum; zeros at the end say nothing.
+        let number = format!("{metres:.3}");
+        let number = number.trim_end_matches('0').trim_end_matches('.');
+        text.push(' ');
+        text.push_str(if number == "-0" { "0" } else { number });
+    }
+    text.push('\n');
+}
+
+/// Lines of bounded length from a socket. tokio-util's `LinesCodec` would end the stream at
+/// bytes that are not UTF-8; a person at a terminal deserves an answer instead.
+struct Lines {
+    reader: OwnedReadHalf,
+    received: BytesMut,
+    /// The rest of a line that is too long is being dropped.
+    skipping: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Line {
+    Whole(String),
+    TooLong,
+}
+
+impl Lines {
+    /// The next line without its end; `None` at the end of the stream, or when it breaks. A last
+    /// line without an end counts. Cancelling it loses nothing.
+    async fn next(&mut self) -> Option<Line> {
+        loop {
+            if let Some(line) = take_line(&mut self.received, &mut self.skipping) {
+                return Some(line);
+            }
+            if self.reader.read_buf(&mut self.received).await.ok()? == 0 {
+                let rest = self.received.split();
+                return (!rest.is_empty()).then(|| whole(&rest));
+            }
+        }
+    }
+}
+
+fn take_line(received: &mut BytesMut, skipping: &mut bool) -> Option<Line> {
+    loop {
+        let end = received.iter().position(|&byte| byte == b'\n');
+        match end {
+            Some(end) if *skipping => {
+                let _rest = received.split_to(end + 1);
+                *skipping = false;
+            }
+            Some(end) if end <= MAX_LINE_BYTES => {
+                let line = received.split_to(end + 1);
+                return Some(whole(&line));
+            }
+            None if *skipping => {
+                received.clear();
+                return None;
+            }
+            None if received.len() <= MAX_LINE_BYTES => return None,
+            _ => {
+                *skipping = true;
+                return Some(Line::TooLong);
+            }
+        }
+    }
+}
+
+fn whole(line: &[u8]) -> Line {
+    Line::Whole(
+        String::from_utf8_lossy(line)
+            .trim_end_matches(['\r', '\n'])
+            .to_owned(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use cubesync_protocol::{CubeInfo, CubeKind, Keyframe, Snapshot};
+
+    use super::*;
+
+    #[test]
+    fn coordinates_are_three_numbers_inside_the_world() {
+        assert_eq!(
+            parse_position(" 1 -2.5\t0.5 "),
+            Ok(Position {
+                x: 512,
+                y: -1280,
+                z: 256
+            })
+        );
+        assert_eq!(parse_position("1 2"), Err("there are 2 numbers".into()));
+        assert_eq!(parse_position(""), Err("there are 0 numbers".into()));
+        assert_eq!(
+            parse_position("1 two 3"),
+            Err("\"two\" is no number".into())
+        );
+        for outside in ["257 0 0", "0 0 -1", "NaN 0 0", "0 inf 0", "0 0 32.1"] {
+            let error = parse_position(outside).unwrap_err();
+            assert!(error.contains("outside the world"), "{outside}: {error}");
+        }
+    }
+
+    #[test]
+    fn lines_of_any_length_are_answered_and_only_short_ones_are_kept() {
+        let mut skipping = false;
+        let mut received = BytesMut::from(&b"one\r\ntw"[..]);
+        let mut next = |received: &mut BytesMut| take_line(received, &mut skipping);
+        assert_eq!(next(&mut received), Some(Line::Whole("one".into())));
+        assert_eq!(next(&mut received), None);
+        received.extend_from_slice(b"o\n");
+        assert_eq!(next(&mut received), Some(Line::Whole("two".into())));
+        received.extend_from_slice(&[b'x'; MAX_LINE_BYTES + 1]);
+        assert_eq!(next(&mut received), Some(Line::TooLong));
+        for _ in 0..100 {
+            received.extend_from_slice(&[b'x'; 10_000]);
+            assert_eq!(next(&mut received), None);
+            assert!(received.is_empty(), "a long line takes no memory");
+        }
+        received.extend_from_slice(b"end\nthree\n");
+        assert_eq!(next(&mut received), Some(Line::Whole("three".into())));
+    }
+
+    #[test]
+    fn positions_are_written_short() {
+        let mut text = String::new();
+        push_line(
+            &mut text,
+            "Anna",
+            Position {
+                x: 512,
+                y: -1,
+                z: 0,
+            },
+        );
+        assert_eq!(text, "Anna 1 -0.002 0\n");
+    }
+
+    #[test]
+    fn every_change_of_position_becomes_one_line() {
+        let position = Position {
+            x: 512,
+            y: 0,
+            z: 256,
+        };
+        let info = |cube, name: &str| CubeInfo {
+            cube: CubeId(cube),
+            kind: CubeKind::Player,
+            name: name.into(),
+            colour: TYPIST_COLOUR,
+            pose: Pose {
+                position,
+                rotation: Rotation::IDENTITY,
+            },
+        };
+        let keyframe = Keyframe {
+            tick: 1,
+            cubes: vec![info(1, "Anna")],
+        };
+        let moved = Pose {
+            position: Position {
+                x: 1024,
+                ..position
+            },
+            ..Pose::default()
+        };
+        let snapshot = Snapshot {
+            tick: 2,
+            events: vec![Event::Joined(info(2, "Вася"))],
+            cubes: vec![CubePose {
+                cube: CubeId(1),
+                pose: moved,
+            }],
+        };
+        let turned = Snapshot {
+            tick: 3,
+            events: vec![Event::Left { cube: CubeId(2) }],
+            cubes: vec![CubePose {
+                cube: CubeId(1),
+                pose: moved,
+            }],
+        };
+        let mut frames = BytesMut::new();
+        for message in [
+            ServerMessage::Keyframe(keyframe.clone()),
+            ServerMessage::Snapshot(snapshot),
+            ServerMessage::Snapshot(turned),
+            ServerMessage::Keyframe(keyframe),
+        ] {
+            message.append_frame(&mut frames);
+        }
+        let text = Names::default().lines(frames.freeze());
+        assert_eq!(
+            text,
+            "Anna 1 0 0.5\nВася 1 0 0.5\nAnna 2 0 0.5\nAnna 1 0 0.5\n"
+        );
+    }
+}
