@@ -1,19 +1,17 @@
 //! A client for a game or a bot: socket, session, snapshot buffer and reconnect behind one type.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cubesync_protocol::{Colour, CubeId, CubeInfo, CubePose, Hello, Pose, Welcome};
+use cubesync_protocol::{Colour, CubeId, CubeInfo, Hello, Pose, Welcome};
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
-use crate::interpolation::TickPose;
-use crate::playout::PlayoutDelay;
 use crate::report::{ClientEvent, CubeView, Statistics, Status};
 use crate::session::{Retry, Session, SessionEvent};
-use crate::snapshot_buffer::SnapshotBuffer;
 use crate::socket::{Socket, SocketState};
+use crate::view::View;
 use crate::world::{World, WorldChange};
 
 /// Who has not heard from the server for this long, one and a half heartbeats, shows others as stale.
@@ -49,10 +47,7 @@ pub struct Client {
     session: Option<Session>,
     /// The last session that had joined and is over: shown until the next one has joined.
     previous: Option<Session>,
-    buffer: SnapshotBuffer,
-    /// Where this client put its own cube and those it holds: ahead of what the server says.
-    controlled: BTreeMap<CubeId, Pose>,
-    playout: PlayoutDelay,
+    view: View,
     events: VecDeque<ClientEvent>,
     /// Of the sessions that are over, and all bytes.
     total: Statistics,
@@ -78,9 +73,7 @@ impl Client {
             incoming: BytesMut::new(),
             session: None,
             previous: None,
-            buffer: SnapshotBuffer::default(),
-            controlled: BTreeMap::new(),
-            playout: PlayoutDelay::default(),
+            view: View::default(),
             events: VecDeque::new(),
             total: Statistics::default(),
         }
@@ -101,7 +94,7 @@ impl Client {
         self.take_events(now);
         self.flush();
         if let Some(clock) = self.session.as_ref().and_then(Session::clock) {
-            self.playout.advance(clock.tick_at(now));
+            self.view.advance(clock.tick_at(now));
         }
     }
 
@@ -130,9 +123,8 @@ impl Client {
     pub fn set_pose(&mut self, cube: CubeId, pose: Pose) {
         if let Some(session) = &mut self.session
             && session.set_pose(cube, pose)
-            && let Some(shown) = self.controlled.get_mut(&cube)
         {
-            *shown = pose;
+            self.view.set_pose(cube, pose);
         }
     }
 
@@ -161,9 +153,9 @@ impl Client {
         else {
             return Vec::new();
         };
-        let shown_tick = clock.tick_at(now) - self.playout.ticks();
+        let clock_tick = clock.tick_at(now);
         let is_silent = !session.is_joined() || now.saturating_sub(session.heard()) >= STALE_AFTER;
-        let view = |info| self.view(info, shown_tick, welcome.cube, is_silent);
+        let view = |info| self.view_of(info, clock_tick, welcome.cube, is_silent);
         world.cubes().map(view).collect()
     }
 
@@ -174,7 +166,7 @@ impl Client {
             statistics.add(session.counters());
             statistics.round_trip = session.clock().and_then(Clock::round_trip);
             statistics.players = session.world().map_or(0, World::players);
-            let delay_s = |tick_hz| self.playout.ticks().max(0.0) / f64::from(tick_hz);
+            let delay_s = |tick_hz| self.view.delay_ticks().max(0.0) / f64::from(tick_hz);
             let delay_s = session.welcome().map(|welcome| delay_s(welcome.tick_hz));
             statistics.playout_delay = Duration::from_secs_f64(delay_s.unwrap_or_default());
         }
@@ -255,9 +247,7 @@ impl Client {
                 SessionEvent::Joined(welcome) => self.joined(welcome),
                 SessionEvent::World(change) => self.changed(now, change),
                 SessionEvent::Corrected(corrected) => {
-                    if let Some(shown) = self.controlled.get_mut(&corrected.cube) {
-                        *shown = corrected.pose;
-                    }
+                    self.view.set_pose(corrected.cube, corrected.pose);
                     self.events.push_back(ClientEvent::Corrected(corrected));
                 }
                 SessionEvent::Refused { cube, holder } => {
@@ -271,9 +261,8 @@ impl Client {
 
     fn joined(&mut self, welcome: Welcome) {
         self.previous = None;
-        self.buffer.clear();
-        self.playout = PlayoutDelay::default();
-        self.controlled = BTreeMap::from([(welcome.cube, welcome.pose)]);
+        self.view = View::default();
+        self.view.gain(welcome.cube, welcome.pose);
         self.status = Status::Joined;
         self.events.push_back(ClientEvent::Joined(welcome));
     }
@@ -285,53 +274,35 @@ impl Client {
                 tick,
                 known_until,
                 poses,
-            } => return self.moved(now, tick, known_until, &poses),
+            } => {
+                if let Some(clock) = self.session.as_ref().and_then(Session::clock) {
+                    let clock_tick = clock.tick_at(now);
+                    self.view.moved(clock_tick, tick, known_until, &poses);
+                }
+                return;
+            }
             WorldChange::Joined(info) if Some(info.cube) == own => return,
             WorldChange::Joined(info) => ClientEvent::CubeJoined(info),
             WorldChange::Left(info) => {
-                self.controlled.remove(&info.cube);
-                self.buffer.remove(info.cube);
+                self.view.remove(info.cube);
                 ClientEvent::CubeLeft(info)
             }
             WorldChange::Taken { cube, by } => {
-                self.lose(cube);
+                self.view.lose(cube);
                 if Some(by) == own {
                     let world = self.session.as_ref().and_then(Session::world);
                     let known = world.and_then(|world| world.cube(cube));
                     let pose = known.map(|known| known.pose).unwrap_or_default();
-                    self.controlled.insert(cube, pose);
+                    self.view.gain(cube, pose);
                 }
                 ClientEvent::CubeTaken { cube, by }
             }
             WorldChange::Freed { cube } => {
-                self.lose(cube);
+                self.view.lose(cube);
                 ClientEvent::CubeFreed { cube }
             }
         };
         self.events.push_back(event);
-    }
-
-    /// What this client let go of stays where it put it, until somebody moves it: its own way
-    /// there, which the server tells it too, is the past.
-    fn lose(&mut self, cube: CubeId) {
-        if let Some(pose) = self.controlled.remove(&cube) {
-            self.buffer.place(cube, pose);
-        }
-    }
-
-    fn moved(&mut self, now: Duration, tick: u64, known_until: u64, poses: &[CubePose]) {
-        let Some(clock) = self.session.as_ref().and_then(Session::clock) else {
-            return;
-        };
-        let clock_tick = clock.tick_at(now);
-        self.playout.arrived(tick, clock_tick);
-        let shown_tick = clock_tick - self.playout.ticks();
-        for &CubePose { cube, pose } in poses {
-            if !self.controlled.contains_key(&cube) {
-                let new = TickPose { tick, pose };
-                self.buffer.push(cube, new, known_until, shown_tick);
-            }
-        }
     }
 
     fn disconnect(&mut self, now: Duration, reason: String, retry: Retry) {
@@ -365,21 +336,14 @@ impl Client {
         joined.or(self.previous.as_ref())
     }
 
-    fn view<'a>(
+    fn view_of<'a>(
         &self,
         info: &'a CubeInfo,
-        shown_tick: f64,
+        clock_tick: f64,
         own: CubeId,
         is_silent: bool,
     ) -> CubeView<'a> {
-        let controlled = self.controlled.get(&info.cube);
-        let drawn = match controlled {
-            Some(&pose) => pose.into(),
-            None => self
-                .buffer
-                .pose_at(info.cube, shown_tick)
-                .unwrap_or(info.pose.into()),
-        };
+        let drawn = self.view.pose_at(info, clock_tick);
         CubeView {
             cube: info.cube,
             kind: info.kind,
@@ -388,12 +352,23 @@ impl Client {
             position: drawn.position,
             rotation: drawn.rotation,
             own: info.cube == own,
-            stale: is_silent && controlled.is_none(),
+            stale: is_silent && !self.view.is_controlled(info.cube),
         }
     }
 }
 
 impl ClientOptions {
+    /// The lobby of a server, in orange and without a join key.
+    pub fn new(server: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            server: server.into(),
+            room: "lobby".to_owned(),
+            name: name.into(),
+            colour: Colour::from([0xE0, 0x80, 0x20]),
+            join_key: None,
+        }
+    }
+
     fn hello(&self) -> Hello {
         Hello {
             join_key: self.join_key.clone(),

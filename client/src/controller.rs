@@ -51,6 +51,16 @@ pub struct Input {
     pub fast: bool,
 }
 
+impl Input {
+    /// Walking in a direction, counted from the world's x axis towards its y axis.
+    pub fn towards(angle_rad: f32) -> Self {
+        Self {
+            direction: [angle_rad.cos(), angle_rad.sin()],
+            ..Self::default()
+        }
+    }
+}
+
 /// The own cube in motion.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Controller {

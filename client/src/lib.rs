@@ -5,9 +5,9 @@
 //! shortest program that uses it, and [`Controller`] moves a cube the way a person expects.
 //!
 //! Read it in the order of the data. Bytes come from the [`socket`]; the [`session`] makes
-//! messages of them, keeps the [`world`] and the server's [`clock`], and sends [`sample`]s of
+//! messages of them. Once it is in a [`room`], it keeps the [`world`] and the server's [`clock`] and sends [`sample`]s of
 //! the cubes it controls. The [`snapshot_buffer`] holds the recent poses; [`playout`] says which
-//! tick to show, [`interpolation`] where a cube is at it. After a lost connection [`backoff`] says when
+//! tick to show, [`interpolation`] where a cube is at it, and the [`view`] is what comes of them. After a lost connection [`backoff`] says when
 //! to try again. The [`client`] ties them together, and [`report`] is what it tells. Only the
 //! socket does I/O, and nothing else reads a clock: every time is an argument.
 
@@ -23,6 +23,7 @@ pub mod sample;
 pub mod session;
 pub mod snapshot_buffer;
 pub mod socket;
+pub mod view;
 pub mod world;
 
 pub use client::{Client, ClientOptions};

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use cubesync_protocol::{Colour, CubeId, CubeInfo, CubeKind, CubePose, Welcome};
+use cubesync_protocol::{
+    Colour, CubeId, CubeInfo, CubeKind, CubePose, Pose, Position, Rotation, Welcome,
+};
 
 use crate::session::Counters;
 
@@ -88,6 +90,16 @@ pub struct CubeView<'a> {
     pub stale: bool,
 }
 
+impl CubeView<'_> {
+    /// Where it is drawn, as a pose that can be sent.
+    pub fn pose(&self) -> Pose {
+        Pose {
+            position: Position::from_metres(self.position),
+            rotation: Rotation::from_quaternion(self.rotation),
+        }
+    }
+}
+
 /// What the connection did so far, reconnects included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statistics {
@@ -118,5 +130,19 @@ impl Statistics {
         self.frames_out += session.frames_out;
         self.updates_in += session.updates_in;
         self.updates_out += session.updates_out;
+    }
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connecting => f.write_str("connecting"),
+            Self::Joining => f.write_str("joining"),
+            Self::Joined => f.write_str("joined"),
+            Self::Waiting { retry_in, reason } => {
+                write!(f, "{reason}; next try in {:.1} s", retry_in.as_secs_f32())
+            }
+            Self::Failed { reason } => f.write_str(reason),
+        }
     }
 }

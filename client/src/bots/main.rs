@@ -1,3 +1,248 @@
-//! Headless clients that wander about.
+//! Headless clients that wander about like people: company for one, and load for a server.
 
-fn main() {}
+mod bot;
+mod summary;
+mod wander;
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use clap::Parser;
+use cubesync_client::ClientOptions;
+use cubesync_client::protocol::limits::MAX_NAME_CHARS;
+use cubesync_client::protocol::{Colour, clean_name, clean_room};
+
+use crate::bot::Bot;
+use crate::summary::Summary;
+
+const FRAME: Duration = Duration::from_micros(16_667);
+const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+/// Between the starts of two bots, and of the first and the last, at most.
+const LONGEST_STAGGER: Duration = Duration::from_millis(25);
+const LONGEST_START: Duration = Duration::from_secs(5);
+/// Files a process has open besides its sockets, generously.
+const OTHER_FILES: usize = 32;
+/// Longest number behind a bot's name, with its space.
+const NUMBER_CHARS: usize = 5;
+
+/// Joins a cubesync server with bots that wander about, and sums up what they saw.
+#[derive(Debug, Parser)]
+#[command(name = "cubesync-bots", version)]
+struct Arguments {
+    /// The server's host:port
+    #[arg(long, env = "CUBESYNC_SERVER", default_value = "127.0.0.1:14900")]
+    server: String,
+    /// How many bots, 1 to 2000
+    #[arg(long, env = "CUBESYNC_COUNT", default_value_t = 3,
+        value_parser = clap::value_parser!(u16).range(1..=2000))]
+    count: u16,
+    /// The room to join
+    #[arg(long, env = "CUBESYNC_ROOM", default_value = "lobby", value_parser = room)]
+    room: String,
+    /// How long to run, such as 30s or 2m; without it until Ctrl-C
+    #[arg(long = "for", env = "CUBESYNC_FOR", value_name = "TIME",
+        value_parser = humantime::parse_duration)]
+    run_for: Option<Duration>,
+    /// The bots' name; a number follows it
+    #[arg(long, env = "CUBESYNC_NAME", default_value = "Bot", value_parser = name)]
+    name: String,
+    /// Makes the bots walk the same ways again
+    #[arg(long, env = "CUBESYNC_SEED")]
+    seed: Option<u64>,
+    /// The server's join key, where it asks for one
+    #[arg(long, env = "CUBESYNC_JOIN_KEY", hide_env_values = true)]
+    join_key: Option<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn room(text: &str) -> Result<String, String> {
+    let room = clean_room(text).map_err(|error| error.to_string())?;
+    Ok(room.to_owned())
+}
+
+fn name(text: &str) -> Result<String, String> {
+    let name = clean_name(text).map_err(|error| error.to_string())?;
+    let limit = MAX_NAME_CHARS - NUMBER_CHARS;
+    if name.chars().count() > limit {
+        return Err(format!("a number follows: {limit} characters at most"));
+    }
+    Ok(name.to_owned())
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    check_open_files(usize::from(arguments.count))?;
+    let is_stopped = Arc::new(AtomicBool::new(false));
+    let stop = Arc::clone(&is_stopped);
+    ctrlc::set_handler(move || stop.store(true, Ordering::Relaxed))
+        .context("cannot listen for Ctrl-C")?;
+
+    let mut bots = bots(arguments);
+    let start = Instant::now();
+    let mut status = StatusLine::default();
+    let stagger = LONGEST_STAGGER.min(LONGEST_START / u32::from(arguments.count));
+    loop {
+        let now = start.elapsed();
+        for (bot, starts_at) in bots.iter_mut().zip((0u32..).map(|index| stagger * index)) {
+            if now >= starts_at {
+                bot.step(start.elapsed());
+            }
+        }
+        status.print_when_due(&bots, now);
+        let is_over = arguments.run_for.is_some_and(|run_for| now >= run_for);
+        if is_over || is_stopped.load(Ordering::Relaxed) || bots.iter().all(Bot::has_failed) {
+            break;
+        }
+        thread::sleep((now + FRAME).saturating_sub(start.elapsed()));
+    }
+    status.end();
+    println!("{}", summary(&bots).lines(start.elapsed()));
+    let failed: Vec<_> = bots.iter().filter(|bot| !bot.is_joined()).collect();
+    let reason = failed.first().map(|bot| {
+        let name = &bot.client.options().name;
+        let before = if bot.has_joined {
+            "lost its connection"
+        } else {
+            "never joined"
+        };
+        format!("{name} {before}: {}", bot.client.status())
+    });
+    let (failed, count) = (failed.len(), bots.len());
+    bots.iter_mut().for_each(|bot| bot.client.close());
+    ensure!(
+        failed == 0,
+        "{failed} of {count} failed; {}",
+        reason.unwrap_or_default()
+    );
+    Ok(())
+}
+
+fn bots(arguments: &Arguments) -> Vec<Bot> {
+    let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
+    let mut random = fastrand::Rng::with_seed(seed);
+    let bot = |number| {
+        let options = ClientOptions {
+            server: arguments.server.clone(),
+            room: arguments.room.clone(),
+            name: format!("{} {number}", arguments.name),
+            colour: colour(&mut random),
+            join_key: arguments.join_key.clone(),
+        };
+        Bot::new(options, random.u64(..), number == 1)
+    };
+    (1..=arguments.count).map(bot).collect()
+}
+
+/// Any bright colour: one channel full, one empty, one between.
+fn colour(random: &mut fastrand::Rng) -> Colour {
+    let mut channels = [0xF0, 0x40, random.u8(0x40..=0xF0)];
+    random.shuffle(&mut channels);
+    channels.into()
+}
+
+fn summary(bots: &[Bot]) -> Summary {
+    Summary::of(
+        bots.iter()
+            .map(|bot| (bot.is_joined(), bot.client.statistics())),
+    )
+}
+
+/// Says it before the first bots are there, since the rest would fail one by one.
+fn check_open_files(count: usize) -> anyhow::Result<()> {
+    let needed = count + OTHER_FILES;
+    // Where there is no such file, the connections that fail say so themselves.
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let limit = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))
+        .and_then(|numbers| numbers.split_whitespace().next()?.parse::<usize>().ok());
+    ensure!(
+        limit.is_none_or(|limit| needed <= limit),
+        "{count} bots need {needed} open files and {} are allowed; \
+         raise the limit with `ulimit -n {needed}` or lower --count",
+        limit.unwrap_or_default()
+    );
+    Ok(())
+}
+
+/// The line that says how it goes: rewritten on a terminal, one after the other elsewhere.
+#[derive(Debug, Default)]
+struct StatusLine {
+    before: Summary,
+    printed: Duration,
+}
+
+impl StatusLine {
+    fn print_when_due(&mut self, bots: &[Bot], now: Duration) {
+        let passed = now.saturating_sub(self.printed);
+        if passed < STATUS_INTERVAL {
+            return;
+        }
+        let summary = summary(bots);
+        let mut line = summary.status(&self.before, passed);
+        if let Some(bot) = bots.iter().find(|bot| !bot.is_joined()) {
+            line = format!(
+                "{line}; {}: {}",
+                bot.client.options().name,
+                bot.client.status()
+            );
+        }
+        let mut output = std::io::stderr();
+        // Nobody may be there to read it; the bots walk on.
+        let _ = if output.is_terminal() {
+            write!(output, "\r\x1b[K{line}")
+        } else {
+            writeln!(output, "{line}")
+        };
+        self.before = summary;
+        self.printed = now;
+    }
+
+    fn end(&self) {
+        let mut output = std::io::stderr();
+        if self.printed > Duration::ZERO && output.is_terminal() {
+            let _ = writeln!(output);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_what_the_help_says() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+        let parse = |arguments: &[&str]| {
+            Arguments::try_parse_from([&["cubesync-bots"], arguments].concat())
+        };
+        let parsed = parse(&["--count", "20", "--for", "2m"]).unwrap();
+        assert_eq!(
+            (parsed.count, parsed.run_for),
+            (20, Some(Duration::from_secs(120)))
+        );
+        for wrong in [
+            ["--count", "0"],
+            ["--count", "2001"],
+            ["--for", "soon"],
+            ["--name", " "],
+        ] {
+            assert_eq!(parse(&wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
+        }
+    }
+}

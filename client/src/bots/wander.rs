@@ -1,0 +1,150 @@
+//! How a bot decides what to do: like a person who looks around. Pure; the seed decides all.
+
+use std::f32::consts::{PI, TAU};
+
+use cubesync_client::Input;
+
+/// Bots turn back this far from the origin, in metres.
+const HOME_RADIUS_M: f32 = 18.0;
+/// How quickly a bot that went too far turns back, in rad/s.
+const TURN_BACK_RADPS: f32 = 2.5;
+
+/// What one bot is about to do.
+#[derive(Debug)]
+pub(crate) struct Wander {
+    random: fastrand::Rng,
+    heading_rad: f32,
+    turn_radps: f32,
+    /// Part of the full speed; 0 while it stands and looks around.
+    speed: f32,
+    is_fast: bool,
+    /// Time until it changes its mind, in seconds.
+    left_s: f32,
+}
+
+impl Wander {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        Self {
+            heading_rad: random.f32() * TAU,
+            turn_radps: 0.0,
+            speed: 0.0,
+            is_fast: false,
+            left_s: random.f32(),
+            random,
+        }
+    }
+
+    /// The input of a frame of `dt_s` at a position.
+    pub(crate) fn input(&mut self, [x, y, _]: [f32; 3], dt_s: f32) -> Input {
+        self.left_s -= dt_s;
+        if self.left_s <= 0.0 {
+            self.decide();
+        }
+        let mut turn_radps = self.turn_radps;
+        if x.hypot(y) > HOME_RADIUS_M {
+            let home = angle_between(self.heading_rad, (-y).atan2(-x));
+            if home.abs() > 0.5 {
+                turn_radps = TURN_BACK_RADPS * home.signum();
+            }
+        }
+        self.heading_rad += turn_radps * dt_s;
+        let (sine, cosine) = self.heading_rad.sin_cos();
+        // A person jumps about every eight seconds, and rarely while standing.
+        let jumps_per_s = if self.speed > 0.0 { 0.12 } else { 0.03 };
+        Input {
+            direction: [cosine * self.speed, sine * self.speed],
+            jump: self.random.f32() < jumps_per_s * dt_s,
+            fast: self.is_fast,
+        }
+    }
+
+    /// A time between two, in seconds.
+    pub(crate) fn seconds(&mut self, least: f32, most: f32) -> f32 {
+        least + self.random.f32() * (most - least)
+    }
+
+    fn decide(&mut self) {
+        let choice = self.random.f32();
+        self.is_fast = choice > 0.8;
+        self.speed = match choice {
+            0.0..0.3 => 0.0,
+            0.3..0.5 => 0.5,
+            _ => 1.0,
+        };
+        self.left_s = if self.speed > 0.0 {
+            self.seconds(0.7, 4.0)
+        } else {
+            self.seconds(0.5, 2.5)
+        };
+        self.turn_radps = if self.random.f32() < 0.4 {
+            0.0
+        } else {
+            self.seconds(-1.5, 1.5)
+        };
+        if self.random.f32() < 0.3 {
+            self.heading_rad += self.seconds(-PI / 2.0, PI / 2.0);
+        }
+    }
+}
+
+/// The input that walks from one point to another.
+pub(crate) fn walk_to([x, y, _]: [f32; 3], [to_x, to_y, _]: [f32; 3]) -> Input {
+    let (dx, dy) = (to_x - x, to_y - y);
+    let distance = dx.hypot(dy).max(1e-3);
+    Input {
+        direction: [dx / distance, dy / distance],
+        ..Input::default()
+    }
+}
+
+fn angle_between(from_rad: f32, to_rad: f32) -> f32 {
+    (to_rad - from_rad + PI).rem_euclid(TAU) - PI
+}
+
+#[cfg(test)]
+mod tests {
+    use cubesync_client::Controller;
+    use cubesync_client::protocol::Pose;
+
+    use super::*;
+
+    /// Ten minutes of a bot, as (position, velocity) of each frame.
+    fn path(seed: u64) -> Vec<([f32; 3], [f32; 3])> {
+        let mut wander = Wander::new(seed);
+        let mut cube = Controller::new(Pose::default());
+        let mut path = Vec::new();
+        for _ in 0..60 * 600 {
+            let input = wander.input(cube.position(), 1.0 / 60.0);
+            cube.step(input, 1.0 / 60.0);
+            path.push((cube.position(), cube.velocity()));
+        }
+        path
+    }
+
+    fn share(path: &[([f32; 3], [f32; 3])], is: impl Fn([f32; 3], f32) -> bool) -> f32 {
+        let speed_of = |velocity: [f32; 3]| velocity[0].hypot(velocity[1]);
+        let count = path
+            .iter()
+            .filter(|&&(position, velocity)| is(position, speed_of(velocity)));
+        count.count() as f32 / path.len() as f32
+    }
+
+    #[test]
+    fn a_bot_walks_runs_stands_and_jumps_near_the_origin() {
+        for seed in 0..10 {
+            let path = path(seed);
+            assert!(share(&path, |_, speed_mps| speed_mps < 0.1) > 0.1);
+            assert!(share(&path, |_, speed_mps| (2.0..6.1).contains(&speed_mps)) > 0.2);
+            assert!(share(&path, |_, speed_mps| speed_mps > 8.0) > 0.05);
+            assert!(share(&path, |[_, _, z], _| z > 1.0) > 0.005);
+            assert!(share(&path, |[x, y, _], _| x.hypot(y) > 25.0) == 0.0);
+        }
+    }
+
+    #[test]
+    fn the_same_seed_walks_the_same_way() {
+        assert_eq!(path(3), path(3));
+        assert_ne!(path(3), path(4));
+    }
+}
