@@ -8,7 +8,7 @@ use macroquad::math::{Rect, Vec2};
 use crate::canvas::Canvas;
 use crate::clock::FrameTime;
 use crate::feed::Feed;
-use crate::join::dots;
+use crate::join::{dots, sentence};
 use crate::theme;
 
 /// How long the keys are shown after the first join.
@@ -47,7 +47,7 @@ impl Banner {
                 let seconds = retry_in.as_secs_f64().ceil().max(1.0);
                 Some(Self {
                     title: format!("{what}, retrying in {seconds} s"),
-                    detail: Some(reason),
+                    detail: Some(sentence(&reason)),
                     busy: false,
                 })
             }

@@ -26,7 +26,7 @@ pub(crate) struct InputReader {
 pub(crate) struct InputFrame {
     /// Keys that went down, without repetition.
     pub(crate) pressed: HashSet<KeyCode>,
-    /// Keys and characters for a text field, in order and with repetition.
+    /// Keys and characters for controls, in order and with repetition: several may come in a frame.
     pub(crate) edits: Vec<Edit>,
     /// Where the movement keys point: to the right and forward, at most 1 long.
     pub(crate) direction: Vec2,
@@ -67,6 +67,12 @@ pub(crate) enum Edit {
     Home,
     /// To the end.
     End,
+    /// To the control below.
+    Next,
+    /// To the control above.
+    Previous,
+    /// Do what the focused control is for.
+    Confirm,
 }
 
 /// Which keys are down, and what has happened to them in this frame.
@@ -116,11 +122,6 @@ impl InputFrame {
     pub(crate) fn is_pressed(&self, key: KeyCode) -> bool {
         self.pressed.contains(&key)
     }
-
-    /// Whether one of the keys that confirm went down.
-    pub(crate) fn is_confirmed(&self) -> bool {
-        self.is_pressed(KeyCode::Enter) || self.is_pressed(KeyCode::KpEnter)
-    }
 }
 
 impl Keys {
@@ -154,7 +155,7 @@ impl EventHandler for Keys {
 
     fn draw(&mut self) {}
 
-    fn key_down_event(&mut self, key: KeyCode, modifiers: KeyMods, _repeat: bool) {
+    fn key_down_event(&mut self, key: KeyCode, modifiers: KeyMods, repeat: bool) {
         // X11's repeat flag is wrong for a key that was let go in another window.
         if self.down.insert(key) {
             self.pressed.insert(key);
@@ -170,6 +171,11 @@ impl EventHandler for Keys {
             KeyCode::V if modifiers.ctrl || modifiers.logo => Edit::Paste,
             KeyCode::Insert if modifiers.shift => Edit::Paste,
             KeyCode::U if modifiers.ctrl => Edit::Clear,
+            KeyCode::Tab if modifiers.shift => Edit::Previous,
+            KeyCode::Tab | KeyCode::Down => Edit::Next,
+            KeyCode::Up => Edit::Previous,
+            // Held down, it must not confirm what comes next.
+            KeyCode::Enter | KeyCode::KpEnter if !repeat => Edit::Confirm,
             _ => return,
         };
         self.edits.push(edit);

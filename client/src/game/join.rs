@@ -75,7 +75,7 @@ impl JoinScreen {
                 .join_key
                 .filter(|key| key.len() <= MAX_JOIN_KEY_BYTES),
             focus: Focus::Name,
-            error,
+            error: error.as_deref().map(sentence),
             joining: None,
         }
     }
@@ -88,7 +88,9 @@ impl JoinScreen {
             Status::Connecting | Status::Joining => return None,
             Status::Joined => return self.joining.take(),
             // Here a person waits in front of the screen, who can correct the address: no retry.
-            Status::Waiting { reason, .. } | Status::Failed { reason } => self.error = Some(reason),
+            Status::Waiting { reason, .. } | Status::Failed { reason } => {
+                self.error = Some(sentence(&reason));
+            }
         }
         self.joining = None;
         None
@@ -102,9 +104,11 @@ impl JoinScreen {
         time: FrameTime,
         screen: Vec2,
     ) {
-        if self.joining.is_none() {
-            self.move_focus(input);
-            self.edit(input);
+        for &edit in &input.edits {
+            // What is typed while it is joining is lost on purpose: the fields are as they are sent.
+            if self.joining.is_none() {
+                self.edit(edit);
+            }
         }
         let row = if screen.y < 560.0 { LOW_ROW } else { ROW };
         let error = self
@@ -192,9 +196,7 @@ impl JoinScreen {
             if pressed || input.is_pressed(KeyCode::Escape) {
                 self.joining = None;
             }
-        } else if widgets::button(canvas, input, area, "Join", ButtonStyle::Primary, focused)
-            || input.is_confirmed()
-        {
+        } else if widgets::button(canvas, input, area, "Join", ButtonStyle::Primary, focused) {
             self.join();
         }
     }
@@ -219,8 +221,10 @@ impl JoinScreen {
             let example = "Enter the server's address, for example localhost:14900";
             return Err((Focus::Server, example.to_owned()));
         }
-        let name = clean_name(self.name.text()).map_err(|error| (Focus::Name, sentence(&error)))?;
-        let room = clean_room(self.room.text()).map_err(|error| (Focus::Room, sentence(&error)))?;
+        let name = clean_name(self.name.text())
+            .map_err(|error| (Focus::Name, sentence(&error.to_string())))?;
+        let room = clean_room(self.room.text())
+            .map_err(|error| (Focus::Room, sentence(&error.to_string())))?;
         // The port may be left out.
         let has_port = server
             .rsplit_once(':')
@@ -244,44 +248,34 @@ impl JoinScreen {
         }
     }
 
-    fn move_focus(&mut self, input: &InputFrame) {
-        let back = input.fast && input.is_pressed(KeyCode::Tab) || input.is_pressed(KeyCode::Up);
-        let on = input.is_pressed(KeyCode::Tab) || input.is_pressed(KeyCode::Down);
-        let step = match (back, on) {
-            (true, _) => ORDER.len() - 1,
-            (_, true) => 1,
-            _ => return,
-        };
-        let place = ORDER
-            .iter()
-            .position(|&focus| focus == self.focus)
-            .unwrap_or(0);
-        self.focus = ORDER[(place + step) % ORDER.len()];
-    }
-
-    fn edit(&mut self, input: &InputFrame) {
+    fn edit(&mut self, edit: Edit) {
         let count = self.colours.len();
-        for &edit in &input.edits {
-            match (self.focus, edit) {
-                (Focus::Colour, Edit::Left) => self.chosen = (self.chosen + count - 1) % count,
-                (Focus::Colour, Edit::Right) => self.chosen = (self.chosen + 1) % count,
-                (focus, edit) => {
-                    if let Some(field) = self.field(focus) {
-                        field.apply(edit, miniquad::window::clipboard_get);
-                    }
+        match (self.focus, edit) {
+            (_, Edit::Next) => self.move_focus(1),
+            (_, Edit::Previous) => self.move_focus(ORDER.len() - 1),
+            (_, Edit::Confirm) => self.join(),
+            (Focus::Colour, Edit::Left) => self.chosen = (self.chosen + count - 1) % count,
+            (Focus::Colour, Edit::Right) => self.chosen = (self.chosen + 1) % count,
+            (focus, edit) => {
+                if let Some(field) = self.field(focus) {
+                    field.apply(edit, miniquad::window::clipboard_get);
                 }
             }
         }
     }
+
+    fn move_focus(&mut self, steps: usize) {
+        let place = ORDER.iter().position(|&focus| focus == self.focus);
+        self.focus = ORDER[(place.unwrap_or(0) + steps) % ORDER.len()];
+    }
 }
 
-/// An error as a sentence: the libraries' begin with a small letter.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let text = error.to_string();
-    let mut characters = text.chars();
+/// A reason as a sentence: the libraries' begin with a small letter.
+pub(crate) fn sentence(reason: &str) -> String {
+    let mut characters = reason.chars();
     match characters.next() {
         Some(first) => first.to_uppercase().chain(characters).collect(),
-        None => text,
+        None => String::new(),
     }
 }
 
@@ -344,14 +338,25 @@ mod tests {
     #[test]
     fn tab_goes_round_and_shift_tab_goes_back() {
         let mut screen = screen("a", "a");
-        let mut tab = InputFrame::default();
-        tab.pressed.insert(KeyCode::Tab);
         for expected in [Focus::Room, Focus::Colour, Focus::Join, Focus::Server] {
-            screen.move_focus(&tab);
+            screen.edit(Edit::Next);
             assert_eq!(screen.focus, expected);
         }
-        tab.fast = true;
-        screen.move_focus(&tab);
+        screen.edit(Edit::Previous);
         assert_eq!(screen.focus, Focus::Join);
+    }
+
+    #[test]
+    fn typing_goes_to_the_field_that_has_the_focus_at_that_moment() {
+        let mut screen = screen("a", "b");
+        let edits = [
+            Edit::Type('1'),
+            Edit::Next,
+            Edit::Type('2'),
+            Edit::Previous,
+            Edit::Type('3'),
+        ];
+        edits.into_iter().for_each(|edit| screen.edit(edit));
+        assert_eq!((screen.name.text(), screen.room.text()), ("b13", "lobby2"));
     }
 }

@@ -1,10 +1,9 @@
 //! What lies over the game: the menu and the help.
 
-use macroquad::input::KeyCode;
 use macroquad::math::{Rect, Vec2};
 
 use crate::canvas::Canvas;
-use crate::input::InputFrame;
+use crate::input::{Edit, InputFrame};
 use crate::theme;
 use crate::widgets::{self, ButtonStyle};
 
@@ -53,11 +52,15 @@ impl Menu {
         input: &InputFrame,
         screen: Vec2,
     ) -> Option<Choice> {
-        let down = input.is_pressed(KeyCode::Down) || input.is_pressed(KeyCode::Tab) && !input.fast;
-        let up = input.is_pressed(KeyCode::Up) || input.is_pressed(KeyCode::Tab) && input.fast;
-        let step = usize::from(down) + usize::from(up) * (CHOICES.len() - 1);
-        self.focus = (self.focus + step) % CHOICES.len();
-
+        let mut chosen = None;
+        for edit in &input.edits {
+            match edit {
+                Edit::Next => self.focus = (self.focus + 1) % CHOICES.len(),
+                Edit::Previous => self.focus = (self.focus + CHOICES.len() - 1) % CHOICES.len(),
+                Edit::Confirm => chosen = Some(CHOICES[self.focus].0),
+                _ => {}
+            }
+        }
         canvas.rounded(Rect::new(0.0, 0.0, screen.x, screen.y), 0.0, theme::VEIL);
         let panel = centred(screen, Vec2::new(340.0, 256.0));
         canvas.panel(panel);
@@ -68,7 +71,6 @@ impl Menu {
             theme::TITLE,
             theme::TEXT,
         );
-        let mut chosen = input.is_pressed(KeyCode::Escape).then_some(Choice::Resume);
         for (index, (choice, label)) in CHOICES.into_iter().enumerate() {
             let top = panel.y + 74.0 + index as f32 * 54.0;
             let area = Rect::new(panel.x + 32.0, top, panel.w - 64.0, 44.0);

@@ -81,6 +81,9 @@ impl Play {
         if let Status::Failed { reason } = self.client.status() {
             return Some(Ending::Left(Some(reason)));
         }
+        if input.is_pressed(KeyCode::Escape) {
+            self.on_escape();
+        }
         if self.menu.is_none() {
             self.on_keys(input, time.now);
             self.camera.drag(input.drag);
@@ -134,17 +137,20 @@ impl Play {
         Some(ending)
     }
 
+    /// Closes what is open, or opens the menu.
+    fn on_escape(&mut self) {
+        let was_open = self.menu.take().is_some() || std::mem::take(&mut self.shows_help);
+        if !was_open {
+            self.menu = Some(Menu::default());
+        }
+    }
+
     fn on_keys(&mut self, input: &InputFrame, now: Duration) {
         if input.is_pressed(KeyCode::F1) {
             self.shows_help = !self.shows_help;
         }
         if input.is_pressed(KeyCode::F3) {
             self.shows_figures = !self.shows_figures;
-        }
-        if input.is_pressed(KeyCode::Escape) {
-            if !std::mem::take(&mut self.shows_help) {
-                self.menu = Some(Menu::default());
-            }
         }
         if input.take {
             self.take_or_drop(now);

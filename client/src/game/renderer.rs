@@ -190,7 +190,7 @@ impl Instance {
 
     fn ring(cube: &SceneCube) -> Option<Self> {
         let mut instance = Self::new(cube);
-        instance.tint.w = cube.ring;
+        instance.tint.w = cube.ring * cube.opacity;
         (cube.ring > 0.0).then_some(instance)
     }
 }

@@ -68,6 +68,7 @@ impl TextField {
             }
             Edit::Home => self.caret = 0,
             Edit::End => self.caret = self.text.len(),
+            Edit::Next | Edit::Previous | Edit::Confirm => {}
         }
     }
 

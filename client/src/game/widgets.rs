@@ -19,7 +19,7 @@ pub(crate) enum ButtonStyle {
     Quiet,
 }
 
-/// Draws a button; true when it is clicked, or confirmed with the keyboard while it is focused.
+/// Draws a button; true when it is clicked.
 pub(crate) fn button(
     canvas: &Canvas,
     input: &InputFrame,
@@ -45,7 +45,7 @@ pub(crate) fn button(
     }
     let middle = area.center();
     canvas.text_centred(label, middle.x, middle.y, theme::BODY, text);
-    hover && input.clicked || focused && input.is_confirmed()
+    hover && input.clicked
 }
 
 /// Draws a field with its label above; true when it is clicked. `time_s` makes the caret blink.
