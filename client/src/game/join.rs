@@ -1,25 +1,17 @@
 //! The join screen: where to, as whom, and what went wrong in plain words.
 
+mod panel;
+
 use cubesync_client::protocol::limits::{MAX_JOIN_KEY_BYTES, MAX_NAME_CHARS, MAX_ROOM_CHARS};
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
 use cubesync_client::{Client, ClientOptions, Status};
-use macroquad::input::KeyCode;
-use macroquad::math::{Rect, Vec2};
 use macroquad::miniquad;
 
-use crate::canvas::Canvas;
 use crate::clock::FrameTime;
-use crate::input::{Edit, InputFrame};
+use crate::input::Edit;
 use crate::text_field::TextField;
-use crate::theme::{self, PALETTE};
-use crate::widgets::{self, ButtonStyle};
+use crate::theme::PALETTE;
 
-const WIDTH: f32 = 420.0;
-/// What is on the panel below each other: fields of this height, and this from one to the next.
-const FIELD_HEIGHT: f32 = 40.0;
-const ROW: f32 = 68.0;
-/// The same in a low window.
-const LOW_ROW: f32 = 58.0;
 /// Host names are at most 253 characters long, and a port follows.
 const MAX_SERVER_CHARS: usize = 260;
 
@@ -94,111 +86,6 @@ impl JoinScreen {
         }
         self.joining = None;
         None
-    }
-
-    /// Draws the screen and reacts to what is done on it.
-    pub(crate) fn show(
-        &mut self,
-        canvas: &Canvas,
-        input: &InputFrame,
-        time: FrameTime,
-        screen: Vec2,
-    ) {
-        for &edit in &input.edits {
-            // What is typed while it is joining is lost on purpose: the fields are as they are sent.
-            if self.joining.is_none() {
-                self.edit(edit);
-            }
-        }
-        let row = if screen.y < 560.0 { LOW_ROW } else { ROW };
-        let error = self
-            .error
-            .as_deref()
-            .map(|error| canvas.wrapped(error, WIDTH - 64.0, theme::SMALL));
-        let error_height = error
-            .as_ref()
-            .map_or(0.0, |lines| lines.len() as f32 * 18.0 + 6.0);
-        let height = row * 4.0 + 152.0 + error_height;
-        let panel = Rect::new(
-            (screen.x - WIDTH) / 2.0,
-            ((screen.y - height) / 2.0).max(8.0),
-            WIDTH,
-            height,
-        );
-        canvas.panel(panel);
-        let (left, width) = (panel.x + 32.0, WIDTH - 64.0);
-        let mut y = panel.y + 38.0;
-        canvas.text("cubesync", left, y, theme::TITLE, theme::TEXT);
-        let hint = "move a cube together";
-        let hint_width = canvas.width(hint, theme::SMALL);
-        canvas.text(
-            hint,
-            panel.right() - 32.0 - hint_width,
-            y + 3.0,
-            theme::SMALL,
-            theme::MUTED,
-        );
-
-        y += 52.0;
-        for (focus, label) in [
-            (Focus::Server, "Server"),
-            (Focus::Name, "Your name"),
-            (Focus::Room, "Room"),
-        ] {
-            let area = Rect::new(left, y, width, FIELD_HEIGHT);
-            let focused = self.focus == focus && self.joining.is_none();
-            let time_s = time.now.as_secs_f32();
-            if let Some(field) = self.field(focus)
-                && widgets::text_field(canvas, input, area, label, field, focused, time_s)
-                && self.joining.is_none()
-            {
-                self.focus = focus;
-            }
-            y += row;
-        }
-        self.show_colours(canvas, input, Vec2::new(left, y));
-        y += row - 6.0;
-        for line in error.iter().flatten() {
-            canvas.text(line, left, y, theme::SMALL, theme::ERROR);
-            y += 18.0;
-        }
-        if error.is_some() {
-            y += 6.0;
-        }
-        self.show_join(canvas, input, Rect::new(left, y - 6.0, width, 44.0), time);
-    }
-
-    fn show_colours(&mut self, canvas: &Canvas, input: &InputFrame, corner: Vec2) {
-        canvas.text(
-            "Colour",
-            corner.x,
-            corner.y - 12.0,
-            theme::SMALL,
-            theme::MUTED,
-        );
-        let step = (WIDTH - 64.0 - 34.0) / (self.colours.len() - 1) as f32;
-        for (index, &colour) in self.colours.clone().iter().enumerate() {
-            let area = Rect::new(corner.x + step * index as f32, corner.y + 2.0, 34.0, 34.0);
-            let focused = self.focus == Focus::Colour;
-            let shown = theme::screen_colour(colour);
-            if widgets::swatch(canvas, input, area, shown, self.chosen == index, focused) {
-                self.chosen = index;
-                self.focus = Focus::Colour;
-            }
-        }
-    }
-
-    fn show_join(&mut self, canvas: &Canvas, input: &InputFrame, area: Rect, time: FrameTime) {
-        let focused = self.focus == Focus::Join;
-        if self.joining.is_some() {
-            let label = format!("Connecting{}   Esc cancels", dots(time));
-            let pressed = widgets::button(canvas, input, area, &label, ButtonStyle::Quiet, false);
-            if pressed || input.is_pressed(KeyCode::Escape) {
-                self.joining = None;
-            }
-        } else if widgets::button(canvas, input, area, "Join", ButtonStyle::Primary, focused) {
-            self.join();
-        }
     }
 
     fn join(&mut self) {

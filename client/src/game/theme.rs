@@ -16,7 +16,7 @@ pub(crate) const ERROR: Color = Color::new(1.0, 0.52, 0.45, 1.0);
 /// What goes well.
 pub(crate) const GOOD: Color = Color::new(0.42, 0.87, 0.58, 1.0);
 /// A panel.
-pub(crate) const PANEL: Color = Color::new(0.055, 0.075, 0.115, 0.90);
+pub(crate) const PANEL: Color = Color::new(0.055, 0.075, 0.115, 0.93);
 /// A field or a quiet button on a panel.
 pub(crate) const FIELD: Color = Color::new(0.115, 0.145, 0.205, 1.0);
 /// The same under the mouse.

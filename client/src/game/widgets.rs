@@ -48,18 +48,16 @@ pub(crate) fn button(
     hover && input.clicked
 }
 
-/// Draws a field with its label above; true when it is clicked. `time_s` makes the caret blink.
+/// Draws a field; true when it is clicked. `time_s` makes the caret blink.
 pub(crate) fn text_field(
     canvas: &Canvas,
     input: &InputFrame,
     area: Rect,
-    label: &str,
     field: &TextField,
     focused: bool,
     time_s: f32,
 ) -> bool {
     let hover = area.contains(input.mouse);
-    canvas.text(label, area.x, area.y - 12.0, theme::SMALL, theme::MUTED);
     let ground = if hover {
         theme::FIELD_HOVER
     } else {

@@ -1,0 +1,173 @@
+//! How the join screen looks, in a roomy and in a low window.
+
+use macroquad::input::KeyCode;
+use macroquad::math::{Rect, Vec2, vec2};
+
+use super::{Focus, JoinScreen, dots};
+use crate::canvas::Canvas;
+use crate::clock::FrameTime;
+use crate::input::InputFrame;
+use crate::theme;
+use crate::widgets::{self, ButtonStyle};
+
+const WIDTH: f32 = 420.0;
+const MARGIN: f32 = 32.0;
+const SWATCH: f32 = 34.0;
+const BUTTON_HEIGHT: f32 = 44.0;
+const ERROR_LINE: f32 = 18.0;
+/// A window lower than this has no room for labels above their fields.
+const ROOMY: f32 = 580.0;
+
+/// Where things are on the panel.
+struct Layout {
+    /// The top of the first field, from the panel's.
+    first: f32,
+    /// From one field to the next.
+    row: f32,
+    field_height: f32,
+    /// Where a field's label is, from the field's left middle.
+    label: Vec2,
+    /// What labels take of a field's width.
+    beside: f32,
+}
+
+impl Layout {
+    fn new(screen: Vec2) -> Self {
+        if screen.y < ROOMY {
+            Self {
+                first: 64.0,
+                row: 46.0,
+                field_height: 36.0,
+                label: vec2(-96.0, 0.0),
+                beside: 96.0,
+            }
+        } else {
+            Self {
+                first: 90.0,
+                row: 68.0,
+                field_height: 40.0,
+                label: vec2(0.0, -32.0),
+                beside: 0.0,
+            }
+        }
+    }
+
+    fn field(&self, panel: Rect, row: usize) -> Rect {
+        Rect::new(
+            panel.x + MARGIN + self.beside,
+            panel.y + self.first + self.row * row as f32,
+            panel.w - 2.0 * MARGIN - self.beside,
+            self.field_height,
+        )
+    }
+}
+
+impl JoinScreen {
+    /// Draws the screen and reacts to what is done on it.
+    pub(crate) fn show(
+        &mut self,
+        canvas: &Canvas,
+        input: &InputFrame,
+        time: FrameTime,
+        screen: Vec2,
+    ) {
+        for &edit in &input.edits {
+            // What is typed while it is joining is lost on purpose: the fields are as they are sent.
+            if self.joining.is_none() {
+                self.edit(edit);
+            }
+        }
+        let layout = Layout::new(screen);
+        let error = self.error.as_deref().unwrap_or_default();
+        let mut error = canvas.wrapped(error, WIDTH - 2.0 * MARGIN, theme::SMALL);
+        error.retain(|line| !line.is_empty());
+        let error_height = error.len() as f32 * ERROR_LINE;
+        let rows = layout.first + layout.row * 3.0 + layout.field_height + 20.0;
+        let size = vec2(WIDTH, rows + error_height + BUTTON_HEIGHT + 28.0);
+        let corner = ((screen - size) / 2.0).floor().max(vec2(0.0, 4.0));
+        let panel = Rect::new(corner.x, corner.y, size.x, size.y);
+
+        canvas.panel(panel);
+        show_title(canvas, panel, layout.first / 2.0 - 6.0);
+        self.show_fields(canvas, input, time, panel, &layout);
+        self.show_colours(canvas, input, &layout, layout.field(panel, 3));
+        let left = panel.x + MARGIN;
+        for (index, line) in error.iter().enumerate() {
+            let y = panel.y + rows + index as f32 * ERROR_LINE - 2.0;
+            canvas.text(line, left, y, theme::SMALL, theme::ERROR);
+        }
+        let top = panel.y + rows + error_height;
+        let button = Rect::new(left, top, WIDTH - 2.0 * MARGIN, BUTTON_HEIGHT);
+        self.show_join(canvas, input, button, time);
+    }
+
+    fn show_fields(
+        &mut self,
+        canvas: &Canvas,
+        input: &InputFrame,
+        time: FrameTime,
+        panel: Rect,
+        layout: &Layout,
+    ) {
+        let fields = [
+            (Focus::Server, "Server"),
+            (Focus::Name, "Your name"),
+            (Focus::Room, "Room"),
+        ];
+        let idle = self.joining.is_none();
+        let blink_s = time.now.as_secs_f32();
+        for (row, (focus, label)) in fields.into_iter().enumerate() {
+            let area = layout.field(panel, row);
+            show_label(canvas, layout, area, label);
+            let focused = self.focus == focus && idle;
+            if let Some(field) = self.field(focus)
+                && widgets::text_field(canvas, input, area, field, focused, blink_s)
+                && idle
+            {
+                self.focus = focus;
+            }
+        }
+    }
+
+    fn show_colours(&mut self, canvas: &Canvas, input: &InputFrame, layout: &Layout, area: Rect) {
+        show_label(canvas, layout, area, "Colour");
+        let step = (area.w - SWATCH) / (self.colours.len() - 1) as f32;
+        let side = SWATCH.min(step - 7.0);
+        for (index, &colour) in self.colours.iter().enumerate() {
+            let x = area.x + (area.w - side) / (self.colours.len() - 1) as f32 * index as f32;
+            let swatch = Rect::new(x, area.center().y - side / 2.0, side, side);
+            let focused = self.focus == Focus::Colour;
+            let shown = theme::screen_colour(colour);
+            if widgets::swatch(canvas, input, swatch, shown, self.chosen == index, focused) {
+                self.chosen = index;
+                self.focus = Focus::Colour;
+            }
+        }
+    }
+
+    fn show_join(&mut self, canvas: &Canvas, input: &InputFrame, area: Rect, time: FrameTime) {
+        let focused = self.focus == Focus::Join;
+        if self.joining.is_some() {
+            let label = format!("Connecting{}   Esc cancels", dots(time));
+            let pressed = widgets::button(canvas, input, area, &label, ButtonStyle::Quiet, false);
+            if pressed || input.is_pressed(KeyCode::Escape) {
+                self.joining = None;
+            }
+        } else if widgets::button(canvas, input, area, "Join", ButtonStyle::Primary, focused) {
+            self.join();
+        }
+    }
+}
+
+fn show_title(canvas: &Canvas, panel: Rect, below_top: f32) {
+    let (left, y) = (panel.x + MARGIN, panel.y + below_top);
+    canvas.text("cubesync", left, y, theme::TITLE, theme::TEXT);
+    let hint = "move a cube together";
+    let x = panel.right() - MARGIN - canvas.width(hint, theme::SMALL);
+    canvas.text(hint, x, y + 3.0, theme::SMALL, theme::MUTED);
+}
+
+fn show_label(canvas: &Canvas, layout: &Layout, field: Rect, label: &str) {
+    let (x, y) = (field.x + layout.label.x, field.center().y + layout.label.y);
+    canvas.text(label, x, y, theme::SMALL, theme::MUTED);
+}
