@@ -15,7 +15,7 @@ const REACH_M: f32 = 2.5;
 pub(crate) struct Bot {
     pub(crate) client: Client,
     /// Whether it was in the room at any time.
-    pub(crate) has_joined: bool,
+    has_joined: bool,
     cube: Option<Controller>,
     wander: Wander,
     /// Whether this one plays with the free cube.
@@ -58,6 +58,20 @@ impl Bot {
     /// Whether it was refused for good.
     pub(crate) fn has_failed(&self) -> bool {
         matches!(self.client.status(), Status::Failed { .. })
+    }
+
+    /// Why it is not in the room.
+    pub(crate) fn failure(&self) -> String {
+        let name = &self.client.options().name;
+        let what = if self.has_joined {
+            "lost its connection"
+        } else {
+            "never joined"
+        };
+        match self.client.status() {
+            Status::Waiting { reason, .. } => format!("{name} {what}: {reason}"),
+            status => format!("{name} {what}: {status}"),
+        }
     }
 
     /// One frame.

@@ -112,23 +112,13 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     status.end();
     println!("{}", summary(&bots).lines(start.elapsed()));
     let failed: Vec<_> = bots.iter().filter(|bot| !bot.is_joined()).collect();
-    let reason = failed.first().map(|bot| {
-        let name = &bot.client.options().name;
-        let before = if bot.has_joined {
-            "lost its connection"
-        } else {
-            "never joined"
-        };
-        format!("{name} {before}: {}", bot.client.status())
-    });
+    let first = failed.first().map(|bot| bot.failure());
     let (failed, count) = (failed.len(), bots.len());
     bots.iter_mut().for_each(|bot| bot.client.close());
-    ensure!(
-        failed == 0,
-        "{failed} of {count} failed; {}",
-        reason.unwrap_or_default()
-    );
-    Ok(())
+    match first {
+        Some(first) => anyhow::bail!("{failed} of {count} failed; {first}"),
+        None => Ok(()),
+    }
 }
 
 fn bots(arguments: &Arguments) -> Vec<Bot> {

@@ -4,10 +4,10 @@ use std::f32::consts::{PI, TAU};
 
 use cubesync_client::Input;
 
-/// Bots turn back this far from the origin, in metres.
-const HOME_RADIUS_M: f32 = 18.0;
+/// Bots turn back this far from the origin, in metres; who runs needs some more to do so.
+const HOME_RADIUS_M: f32 = 14.0;
 /// How quickly a bot that went too far turns back, in rad/s.
-const TURN_BACK_RADPS: f32 = 2.5;
+const TURN_BACK_RADPS: f32 = 3.5;
 
 /// What one bot is about to do.
 #[derive(Debug)]

@@ -1,0 +1,283 @@
+//! The whole client over a real socket, against a server that says what a test wants.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use cubesync_client::protocol::{
+    ClientMessage, CloseCode, CubeId, CubeInfo, CubeKind, CubePose, Event, Keyframe, Message, Pose,
+    Position, RejectCode, ServerMessage, Snapshot, Welcome, frame,
+};
+use cubesync_client::{Client, ClientEvent, ClientOptions, Status};
+
+const FREE: CubeId = CubeId(0);
+const OTHER: CubeId = CubeId(1);
+
+/// Longer than any of these tests takes on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn pose(x_m: f32) -> Pose {
+    Pose {
+        position: Position::from_metres([x_m, 0.0, 0.5]),
+        ..Pose::default()
+    }
+}
+
+fn info(cube: CubeId, kind: CubeKind) -> CubeInfo {
+    CubeInfo {
+        cube,
+        kind,
+        name: format!("name {cube}"),
+        colour: [1, 2, 3].into(),
+        pose: pose(0.0),
+    }
+}
+
+/// The server's end of one connection.
+struct Peer {
+    stream: TcpStream,
+    read: BytesMut,
+}
+
+impl Peer {
+    fn send(&mut self, message: &ServerMessage) {
+        self.stream.write_all(&message.to_frame()).unwrap();
+    }
+
+    fn hear(&mut self) -> ClientMessage {
+        loop {
+            if let Some(payload) =
+                frame::split(&mut self.read, ClientMessage::MAX_PAYLOAD_BYTES).unwrap()
+            {
+                return ClientMessage::decode(&payload).unwrap();
+            }
+            let mut bytes = [0; 1024];
+            let count = self.stream.read(&mut bytes).unwrap();
+            assert!(count > 0, "the client went away");
+            self.read.extend_from_slice(&bytes[..count]);
+        }
+    }
+
+    /// Lets the client in, with a free cube and another player.
+    fn welcome(&mut self, own: CubeId) {
+        assert!(matches!(self.hear(), ClientMessage::Hello(_)));
+        self.send(&ServerMessage::Welcome(Welcome {
+            version: 1,
+            room: "lobby".into(),
+            name: "Anna".into(),
+            cube: own,
+            pose: pose(2.0),
+            tick_hz: 30,
+            tick: 100,
+            since_tick_us: 0,
+            max_speed: 0,
+        }));
+        let free = CubeKind::Free { holder: None };
+        let cubes = vec![
+            info(FREE, free),
+            info(OTHER, CubeKind::Player),
+            info(own, CubeKind::Player),
+        ];
+        let tick = 100;
+        self.send(&ServerMessage::Keyframe(Keyframe { tick, cubes }));
+    }
+}
+
+/// A client, a listener for it, and a clock that can be put forward.
+struct Trial {
+    listener: TcpListener,
+    client: Client,
+    start: Instant,
+    skipped: Duration,
+    events: Vec<ClientEvent>,
+}
+
+impl Trial {
+    fn new() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap().to_string();
+        Self {
+            listener,
+            client: Client::new(ClientOptions::new(server, "Anna"), 1),
+            start: Instant::now(),
+            skipped: Duration::ZERO,
+            events: Vec::new(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed() + self.skipped
+    }
+
+    fn poll(&mut self) {
+        let now = self.now();
+        self.client.poll(now);
+        self.events
+            .extend(std::iter::from_fn(|| self.client.next_event()));
+    }
+
+    /// Polls until `is_reached`.
+    fn until(&mut self, is_reached: impl Fn(&mut Self) -> bool) {
+        while !is_reached(self) {
+            let status = self.client.status();
+            assert!(
+                self.start.elapsed() < PATIENCE,
+                "{status}; {:?}",
+                self.events
+            );
+            self.poll();
+            thread::yield_now();
+        }
+    }
+
+    fn accept(&mut self) -> Peer {
+        self.until(|trial| trial.client.status() == Status::Joining);
+        Peer {
+            stream: self.listener.accept().unwrap().0,
+            read: BytesMut::new(),
+        }
+    }
+
+    fn join(&mut self, own: CubeId) -> Peer {
+        let mut peer = self.accept();
+        self.poll();
+        peer.welcome(own);
+        self.until(|trial| trial.client.status() == Status::Joined);
+        peer
+    }
+
+    /// Where a cube is drawn, and whether it is stale.
+    fn drawn(&self, cube: CubeId) -> (f32, bool) {
+        let views = self.client.cubes(self.now());
+        let view = views.iter().find(|view| view.cube == cube).unwrap();
+        (view.position[0], view.stale)
+    }
+}
+
+#[test]
+fn joins_moves_and_sees_others_move() {
+    let mut trial = Trial::new();
+    let own = CubeId(7);
+    let mut peer = trial.join(own);
+    assert!(matches!(trial.events[..], [ClientEvent::Joined(_)]));
+    assert_eq!(trial.client.own_cube(), Some(own));
+    assert_eq!(trial.drawn(own), (2.0, false));
+    assert_eq!(trial.drawn(OTHER), (0.0, false));
+
+    trial.client.set_pose(own, pose(3.0));
+    trial.client.set_pose(OTHER, pose(9.0));
+    assert_eq!(trial.drawn(own), (3.0, false));
+    trial.until(|trial| trial.client.statistics().updates_out == 1);
+    let sampled = std::iter::repeat_with(|| peer.hear())
+        .find(|message| !matches!(message, ClientMessage::Ping { .. }));
+    let cubes = vec![CubePose {
+        cube: own,
+        pose: pose(3.0),
+    }];
+    assert_eq!(sampled, Some(ClientMessage::Sample { cubes }));
+
+    let (cube, pose) = (OTHER, pose(1.0));
+    peer.send(&ServerMessage::Snapshot(Snapshot {
+        tick: 101,
+        events: vec![Event::Joined(info(CubeId(9), CubeKind::Player))],
+        cubes: vec![CubePose { cube, pose }],
+    }));
+    trial.until(|trial| trial.drawn(OTHER) == (1.0, false));
+    assert!(matches!(&trial.events[1..], [ClientEvent::CubeJoined(info)] if info.cube.0 == 9));
+    let statistics = trial.client.statistics();
+    assert_eq!((statistics.players, statistics.updates_in), (3, 1));
+
+    trial.skipped += Duration::from_millis(1_500);
+    assert_eq!(trial.drawn(OTHER), (1.0, true));
+    assert_eq!(trial.drawn(own), (3.0, false));
+}
+
+#[test]
+fn comes_back_by_itself_and_shows_what_was_last_until_then() {
+    let mut trial = Trial::new();
+    drop(trial.join(CubeId(7)));
+    trial.until(|trial| matches!(trial.client.status(), Status::Waiting { .. }));
+    assert!(matches!(
+        trial.events.last(),
+        Some(ClientEvent::Disconnected { .. })
+    ));
+    assert_eq!(trial.client.own_cube(), None);
+    assert_eq!(trial.drawn(OTHER), (0.0, true));
+
+    trial.skipped += Duration::from_secs(2);
+    let _peer = trial.join(CubeId(8));
+    assert_eq!(trial.client.own_cube(), Some(CubeId(8)));
+    assert_eq!(trial.drawn(CubeId(8)), (2.0, false));
+    let joins = trial.events.iter();
+    let joins = joins.filter(|event| matches!(event, ClientEvent::Joined(_)));
+    assert_eq!(joins.count(), 2);
+    assert_eq!(trial.client.cubes(trial.now()).len(), 3);
+}
+
+#[test]
+fn a_reject_for_good_is_not_tried_again() {
+    let mut trial = Trial::new();
+    let mut peer = trial.accept();
+    peer.send(&ServerMessage::Reject {
+        code: RejectCode::JoinKey,
+        message: "the join key is wrong".into(),
+    });
+    drop(peer);
+    let reason = "the join key is wrong".to_owned();
+    let failed = Status::Failed { reason };
+    trial.until(|trial| matches!(trial.client.status(), Status::Failed { .. }));
+    assert_eq!(trial.client.status(), failed);
+    trial.skipped += Duration::from_secs(60);
+    trial.poll();
+    assert_eq!(trial.client.status(), failed);
+    trial.listener.set_nonblocking(true).unwrap();
+    let nobody = trial.listener.accept().unwrap_err();
+    assert_eq!(nobody.kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn waits_as_long_as_a_closing_server_asks_for() {
+    let mut trial = Trial::new();
+    let mut peer = trial.join(CubeId(7));
+    peer.send(&ServerMessage::Closing {
+        code: CloseCode::ShuttingDown,
+        message: "the server stops".into(),
+        retry_after_ms: Some(2_500),
+    });
+    drop(peer);
+    trial.until(|trial| trial.client.status() != Status::Joined);
+    let expected = Status::Waiting {
+        retry_in: Duration::from_millis(2_500),
+        reason: "the server stops".into(),
+    };
+    assert_eq!(trial.client.status(), expected);
+}
+
+#[test]
+fn leaving_tells_the_server_and_is_final() {
+    let mut trial = Trial::new();
+    let mut peer = trial.join(CubeId(7));
+    trial.client.close();
+    let mut rest = Vec::new();
+    peer.stream.read_to_end(&mut rest).unwrap();
+    trial.skipped += Duration::from_secs(60);
+    trial.poll();
+    assert!(matches!(trial.client.status(), Status::Failed { .. }));
+    assert!(trial.client.cubes(trial.now()).is_empty());
+}
+
+#[test]
+fn an_address_without_a_port_is_explained() {
+    for server in ["localhost", ":14900", "localhost:port", "localhost:99999"] {
+        let mut client = Client::new(ClientOptions::new(server, "Anna"), 1);
+        client.poll(Duration::ZERO);
+        match client.status() {
+            Status::Failed { reason } => assert!(reason.contains("host:port"), "{reason}"),
+            status => panic!("{status}"),
+        }
+    }
+}
