@@ -24,17 +24,23 @@ mod widgets;
 
 use clap::Parser;
 use macroquad::miniquad::conf::Platform;
-use macroquad::window::{Conf, next_frame};
+use macroquad::window::{
+    Conf, next_frame, request_new_screen_size, screen_dpi_scale, screen_width,
+};
 
 use crate::app::App;
 use crate::options::Options;
+
+/// The window's size at the start, in logical pixels.
+const WINDOW_WIDTH: u16 = 1280;
+const WINDOW_HEIGHT: u16 = 720;
 
 fn main() {
     let options = Options::parse();
     let window = Conf {
         window_title: options.window_title(),
-        window_width: 1280,
-        window_height: 720,
+        window_width: WINDOW_WIDTH.into(),
+        window_height: WINDOW_HEIGHT.into(),
         high_dpi: true,
         sample_count: options.sample_count(),
         platform: Platform {
@@ -54,6 +60,11 @@ fn main() {
 async fn run(options: Options) -> anyhow::Result<()> {
     let joins_at_once = options.skips_the_join_screen();
     let mut app = App::new(options.client_options(), joins_at_once)?;
+    // X11 takes the size as physical pixels: too small on a HiDPI screen.
+    let (width, height) = (f32::from(WINDOW_WIDTH), f32::from(WINDOW_HEIGHT));
+    if screen_dpi_scale() > 1.0 && screen_width() < width {
+        request_new_screen_size(width, height);
+    }
     while app.frame() {
         next_frame().await;
     }
