@@ -48,6 +48,7 @@ pub struct Addresses {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    pub(crate) addresses: Addresses,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) metrics: Metrics,
     /// Cancelled when the server begins to stop.
@@ -87,6 +88,7 @@ pub async fn run(
     let rooms = Rooms::new(&config, metrics.clone(), shutdown.clone(), tasks.clone());
     let shared = Arc::new(Shared {
         config,
+        addresses,
         rooms,
         metrics,
         shutdown: shutdown.clone(),

@@ -21,7 +21,7 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, headers: HeaderMap) 
     }
     html(render(
         &rooms,
-        &join_address(&headers, shared.config.listen.port()),
+        &join_address(&headers, shared.addresses.tcp.port()),
     ))
 }
 
@@ -104,7 +104,6 @@ mod tests {
             page.contains("cargo client --server example:14900"),
             "{page}"
         );
-        assert!(!page.contains('{') || !page.contains("{rooms}"));
     }
 
     #[test]

@@ -1,0 +1,212 @@
+//! A bad peer loses its connection, and nobody else notices.
+
+use cubesync_protocol::{
+    ClientMessage, CloseCode, CubeId, CubePose, Event, Message, Pose, ServerMessage,
+};
+use tokio::net::TcpSocket;
+
+use crate::support::{Client, Player, Server};
+
+/// Waits for the server's last word; it must be a `Closing`, and then the end.
+async fn closed_with(player: &mut Player) -> CloseCode {
+    let code = player
+        .client
+        .find(|message| match message {
+            ServerMessage::Closing { code, message, .. } => {
+                assert!(message.len() > 10, "a person can read it: {message}");
+                Some(code)
+            }
+            _ => None,
+        })
+        .await;
+    assert_eq!(player.client.receive().await, None);
+    code
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_messages_end_only_their_own_connection() {
+    let server = Server::start(&["--tick", "60"]).await;
+    let mut bystander = server.join("bystander").await;
+    let hello = cubesync_protocol::Hello::new("lobby", "twice", crate::support::COLOUR);
+    let nine = vec![
+        CubePose {
+            cube: CubeId(0),
+            pose: Pose::default()
+        };
+        9
+    ];
+    let bad: Vec<Vec<u8>> = vec![
+        vec![0, 0, 0, 0],
+        vec![0, 0, 0x10, 1],
+        vec![0xFF; 4],
+        vec![0, 0, 0, 1, 200],
+        vec![0, 0, 0, 3, 2, 0, 0],
+        ClientMessage::Hello(hello).to_frame().to_vec(),
+        ClientMessage::Sample { cubes: nine }.to_frame().to_vec(),
+    ];
+    let count = bad.len();
+    for bytes in bad {
+        let mut player = server.join("bad").await;
+        player.client.send_bytes(&bytes).await;
+        assert_eq!(
+            closed_with(&mut player).await,
+            CloseCode::BadMessage,
+            "{bytes:?}"
+        );
+    }
+    let counted = format!("cubesync_disconnects_total{{reason=\"bad_message\"}} {count}");
+    server.counts(&counted).await;
+    let events = bystander.events(2 * count).await;
+    let leaves = events
+        .iter()
+        .filter(|event| matches!(event, Event::Left { .. }))
+        .count();
+    assert_eq!(leaves, count);
+    let pose = bystander.step(10).await;
+    bystander.sees(bystander.cube(), pose).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_messages_is_cut() {
+    let server = Server::start(&["--max-messages", "10"]).await;
+    let mut player = server.join("flood").await;
+    let mut frames = bytes::BytesMut::new();
+    for sent_us in 0..21 {
+        ClientMessage::Ping { sent_us }.append_frame(&mut frames);
+    }
+    player.client.send_bytes(&frames).await;
+    assert_eq!(closed_with(&mut player).await, CloseCode::TooManyMessages);
+}
+
+#[tokio::test]
+async fn a_burst_within_the_limit_is_fine() {
+    let server = Server::start(&["--max-messages", "10"]).await;
+    let mut player = server.join("eager").await;
+    for sent_us in 0..20 {
+        player.client.send(&ClientMessage::Ping { sent_us }).await;
+    }
+    let mut pongs = 0;
+    while pongs < 20 {
+        pongs += player
+            .client
+            .find(|message| matches!(message, ServerMessage::Pong { .. }).then_some(1))
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_told_and_gone() {
+    let server = Server::start(&["--tick", "60", "--dead-after", "300ms"]).await;
+    let mut silent = server.join("silent").await;
+    assert_eq!(closed_with(&mut silent).await, CloseCode::Silent);
+    server
+        .counts("cubesync_disconnects_total{reason=\"silent\"} 1")
+        .await;
+    server.counts("cubesync_connections 0").await;
+}
+
+#[tokio::test]
+async fn a_connection_cut_inside_a_frame_leaves_once() {
+    let server = Server::start(&["--tick", "60"]).await;
+    let mut watcher = server.join("watcher").await;
+    let mut player = server.join("cut").await;
+    player.client.send_bytes(&[0, 0, 0, 9, 1]).await;
+    let cube = player.cube();
+    drop(player);
+    let events = watcher.events(2).await;
+    assert_eq!(events[1], Event::Left { cube });
+    server
+        .counts("cubesync_disconnects_total{reason=\"lost\"} 1")
+        .await;
+}
+
+#[tokio::test]
+async fn a_reader_that_never_reads_is_cut_and_delays_nobody() {
+    let server = Server::start(&["--tick", "128", "--slow-reader-after", "200ms"]).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(server.addresses.tcp).await.unwrap();
+    let sleeper = Client::new(stream).join("lobby", "sleeper").await;
+    let cube = sleeper.cube();
+
+    // Enough movers fill the sleeper's buffers; each pauses between moves by reading its own.
+    let mut movers = Vec::new();
+    for number in 0..40 {
+        let mut mover = server.join(&format!("mover {number}")).await;
+        movers.push(tokio::spawn(async move {
+            loop {
+                let pose = mover.step(1).await;
+                let own = mover.cube();
+                loop {
+                    let snapshot = mover.next_snapshot().await;
+                    if snapshot.events.contains(&Event::Left { cube }) {
+                        return;
+                    }
+                    if snapshot.cubes.contains(&CubePose { cube: own, pose }) {
+                        break;
+                    }
+                }
+            }
+        }));
+    }
+    for mover in movers {
+        crate::support::soon(mover).await.unwrap();
+    }
+    server
+        .counts("cubesync_disconnects_total{reason=\"slow_reader\"} 1")
+        .await;
+    drop(sleeper);
+}
+
+#[tokio::test]
+async fn a_reader_that_pauses_comes_back_to_the_present() {
+    let server = Server::start(&["--tick", "128"]).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(server.addresses.tcp).await.unwrap();
+    let mut sleeper = Client::new(stream).join("lobby", "sleeper").await;
+    let mut movers = Vec::new();
+    for number in 0..100 {
+        movers.push(server.join(&format!("mover {number}")).await);
+    }
+    // Until far more has been sent to the sleeper than the kernel's buffers and the log hold.
+    let mut last = Pose::default();
+    for _ in 0..350 {
+        for mover in &mut movers {
+            last = mover.step(1).await;
+        }
+        let (cube, first) = (movers[99].cube(), &mut movers[0]);
+        first.sees(cube, last).await;
+    }
+    for mover in &mut movers[1..] {
+        while mover.client.stream.try_read(&mut [0; 65_536]).is_ok() {}
+    }
+    let cube = movers[99].cube();
+    let mut keyframes = 0;
+    let sees_last = |pose: &CubePose| pose.cube == cube && pose.pose == last;
+    loop {
+        match sleeper
+            .client
+            .receive()
+            .await
+            .expect("the sleeper stays connected")
+        {
+            ServerMessage::Keyframe(keyframe) => {
+                keyframes += 1;
+                if keyframe
+                    .cubes
+                    .iter()
+                    .any(|info| info.cube == cube && info.pose == last)
+                {
+                    break;
+                }
+            }
+            ServerMessage::Snapshot(snapshot) if snapshot.cubes.iter().any(sees_last) => break,
+            _ => {}
+        }
+    }
+    assert!(
+        keyframes >= 1,
+        "the sleeper read a backlog instead of a keyframe"
+    );
+}

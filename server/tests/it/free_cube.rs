@@ -1,0 +1,142 @@
+//! The free cube: one holder at a time, and the server decides who was first.
+
+use cubesync_protocol::{ClientMessage, CubeId, CubeKind, Event, ServerMessage};
+
+use crate::support::{Player, Server};
+
+const FREE: CubeId = CubeId(0);
+
+async fn take(player: &mut Player) {
+    player
+        .client
+        .send(&ClientMessage::Take { cube: FREE })
+        .await;
+}
+
+async fn release(player: &mut Player) {
+    player
+        .client
+        .send(&ClientMessage::Release { cube: FREE })
+        .await;
+}
+
+fn refused(message: ServerMessage) -> Option<Option<CubeId>> {
+    match message {
+        ServerMessage::Refused { cube, holder } => {
+            assert_eq!(cube, FREE);
+            Some(holder)
+        }
+        _ => None,
+    }
+}
+
+/// Waits for a change of who holds the cube.
+async fn authority(player: &mut Player) -> Event {
+    loop {
+        for event in player.next_snapshot().await.events {
+            if matches!(event, Event::Taken { .. } | Event::Freed { .. }) {
+                return event;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn taken_moved_and_released_as_everybody_sees() {
+    let server = Server::start(&["--tick", "60"]).await;
+    let mut anna = server.join("Anna").await;
+    let mut watcher = server.join("watcher").await;
+    take(&mut anna).await;
+    assert_eq!(
+        authority(&mut watcher).await,
+        Event::Taken {
+            cube: FREE,
+            by: anna.cube()
+        }
+    );
+    let mut pose = anna.knows(FREE).unwrap().pose;
+    pose.position.x += 900;
+    anna.sample(FREE, pose).await;
+    watcher.sees(FREE, pose).await;
+    release(&mut anna).await;
+    assert_eq!(authority(&mut watcher).await, Event::Freed { cube: FREE });
+
+    let late = server.join("late").await;
+    let free = late.knows(FREE).unwrap();
+    assert_eq!(
+        (free.kind, free.pose),
+        (CubeKind::Free { holder: None }, pose)
+    );
+}
+
+#[tokio::test]
+async fn of_many_who_reach_for_it_exactly_one_gets_it() {
+    let server = Server::start(&["--tick", "30"]).await;
+    let mut players = Vec::new();
+    for number in 0..8 {
+        players.push(server.join(&format!("p{number}")).await);
+    }
+    for player in &mut players {
+        take(player).await;
+    }
+    let mut watcher = server.join("watcher").await;
+    let holder = match watcher.knows(FREE).unwrap().kind {
+        CubeKind::Free {
+            holder: Some(holder),
+        } => holder,
+        _ => match authority(&mut watcher).await {
+            Event::Taken { by, .. } => by,
+            other => panic!("{other:?}"),
+        },
+    };
+    for player in &mut players {
+        if player.cube() != holder {
+            assert_eq!(player.client.find(refused).await, Some(holder));
+        }
+    }
+}
+
+#[tokio::test]
+async fn it_is_freed_where_it_was_when_its_holder_vanishes() {
+    let server = Server::start(&["--tick", "60"]).await;
+    let mut anna = server.join("Anna").await;
+    let mut boris = server.join("Boris").await;
+    take(&mut anna).await;
+    let mut pose = anna.knows(FREE).unwrap().pose;
+    pose.position.y -= 600;
+    anna.sample(FREE, pose).await;
+    boris.sees(FREE, pose).await;
+    let gone = anna.cube();
+    drop(anna);
+    let events = boris.events(2).await;
+    assert_eq!(
+        events,
+        [Event::Freed { cube: FREE }, Event::Left { cube: gone }]
+    );
+    take(&mut boris).await;
+    assert_eq!(
+        authority(&mut boris).await,
+        Event::Taken {
+            cube: FREE,
+            by: boris.cube()
+        }
+    );
+    let late = server.join("late").await;
+    assert_eq!(late.knows(FREE).unwrap().pose, pose);
+}
+
+#[tokio::test]
+async fn a_players_own_cube_cannot_be_taken() {
+    let server = Server::start(&[]).await;
+    let anna = server.join("Anna").await;
+    let mut boris = server.join("Boris").await;
+    boris
+        .client
+        .send(&ClientMessage::Take { cube: anna.cube() })
+        .await;
+    let refused = |message| match message {
+        ServerMessage::Refused { cube, holder } => Some((cube, holder)),
+        _ => None,
+    };
+    assert_eq!(boris.client.find(refused).await, (anna.cube(), None));
+}

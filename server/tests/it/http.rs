@@ -1,0 +1,203 @@
+//! The pages, as a plain HTTP client sees them.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::{Server, soon};
+
+pub struct Answer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+}
+
+pub async fn request(address: SocketAddr, method: &str, path: &str) -> Answer {
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: test.example:8080\r\nConnection: close\r\n\r\n");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    Answer {
+        status,
+        head: head.into(),
+        body: body.into(),
+    }
+}
+
+pub async fn get(address: SocketAddr, path: &str) -> Answer {
+    request(address, "GET", path).await
+}
+
+#[tokio::test]
+async fn the_time_page_is_html_of_exactly_its_length_and_never_cached() {
+    let server = Server::start(&[]).await;
+    let answer = get(server.addresses.http, "/time.html").await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(
+        answer.header("content-length"),
+        Some(answer.body.len().to_string().as_str())
+    );
+    assert!(answer.body.contains("<title>Время</title>"));
+
+    let head = request(server.addresses.http, "HEAD", "/time.html").await;
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert_eq!(
+        head.header("content-length"),
+        answer.header("content-length")
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_there_and_what_is_not_allowed_is_said_in_plain_text() {
+    let server = Server::start(&[]).await;
+    for path in [
+        "/nothing",
+        "/time.html/",
+        "/../etc/passwd",
+        "/cubes.json?room=nowhere",
+    ] {
+        let answer = get(server.addresses.http, path).await;
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (404, "Не найдено"),
+            "{path}"
+        );
+        assert_eq!(
+            answer.header("content-type"),
+            Some("text/plain; charset=utf-8")
+        );
+    }
+    for method in ["POST", "DELETE", "BREW"] {
+        let answer = request(server.addresses.http, method, "/time.html").await;
+        assert_eq!(answer.status, 405, "{method}");
+        assert_eq!(answer.header("allow"), Some("GET,HEAD"));
+    }
+}
+
+#[tokio::test]
+async fn cubes_are_listed_in_metres() {
+    let server = Server::start(&["--tick", "60"]).await;
+    let mut player = server.join("Вася").await;
+    player.welcome.pose.position = cubesync_protocol::Position {
+        x: 768,
+        y: -1024,
+        z: 256,
+    };
+    let pose = player.step(0).await;
+    player.sees(player.cube(), pose).await;
+    let answer = get(server.addresses.http, "/cubes.json").await;
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let room: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(
+        (&room["room"], &room["tick_hz"]),
+        (&"lobby".into(), &60.into())
+    );
+    assert_eq!(room["cubes"][0]["kind"], "free");
+    let own = &room["cubes"][1];
+    assert_eq!(
+        (&own["name"], &own["colour"]),
+        (&"Вася".into(), &"#0ac81e".into())
+    );
+    assert_eq!(own["position"], serde_json::json!([1.5, -2.0, 0.5]));
+
+    let _other = server.join_room("attic", "Anna").await;
+    let answer = get(server.addresses.http, "/cubes.json?room=attic").await;
+    assert!(answer.body.contains("Anna") && !answer.body.contains("Вася"));
+}
+
+#[tokio::test]
+async fn the_start_page_shows_who_is_here_and_how_to_join() {
+    let server = Server::start(&[]).await;
+    let _player = server.join("<Вася>").await;
+    let answer = get(server.addresses.http, "/").await;
+    let port = server.addresses.tcp.port();
+    assert!(
+        answer
+            .body
+            .contains(&format!("cargo client --server test.example:{port}"))
+    );
+    assert!(answer.body.contains("&lt;Вася&gt;") && !answer.body.contains("<Вася>"));
+}
+
+#[tokio::test]
+async fn metrics_count_what_happens() {
+    let server = Server::start(&["--tick", "60"]).await;
+    let mut player = server.join("Anna").await;
+    let pose = player.step(1).await;
+    player.sees(player.cube(), pose).await;
+    for line in [
+        "cubesync_connections 1",
+        "cubesync_rooms 1",
+        "cubesync_cubes 2",
+    ] {
+        server.counts(line).await;
+    }
+    let metrics = get(server.addresses.http, "/metrics").await;
+    assert!(
+        metrics
+            .header("content-type")
+            .unwrap()
+            .starts_with("application/openmetrics-text")
+    );
+    let value = |name: &str| -> f64 {
+        let line = metrics
+            .body
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap();
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert_eq!(value("cubesync_received_frames_total"), 2.0);
+    assert!(value("cubesync_received_bytes_total") > 30.0);
+    assert!(value("cubesync_sent_frames_total") >= 3.0);
+    assert!(value("cubesync_sent_bytes_total") > 100.0);
+    assert!(value("cubesync_ticks_total") >= 1.0);
+    assert!(value("cubesync_tick_duration_seconds_count") >= 1.0);
+    drop(player);
+    server
+        .counts("cubesync_disconnects_total{reason=\"left\"} 1")
+        .await;
+    server.counts("cubesync_cubes 1").await;
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_cut() {
+    let server = Server::start(&[]).await;
+    let mut stream = TcpStream::connect(server.addresses.http).await.unwrap();
+    stream
+        .write_all(b"GET /time.html HTTP/1.1\r\nHost: te")
+        .await
+        .unwrap();
+    let mut answer = Vec::new();
+    // Closed by the head's deadline, with or without an answer.
+    let _ = soon(stream.read_to_end(&mut answer)).await;
+    let mut stream = TcpStream::connect(server.addresses.http).await.unwrap();
+    let mut head = b"GET /time.html HTTP/1.1\r\nHost: test\r\n".to_vec();
+    for number in 0..65 {
+        head.extend_from_slice(format!("X-{number}: 1\r\n").as_bytes());
+    }
+    head.extend_from_slice(b"\r\n");
+    stream.write_all(&head).await.unwrap();
+    let mut answer = String::new();
+    soon(stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}

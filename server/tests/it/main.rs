@@ -1,0 +1,14 @@
+//! The server over real sockets. Each file is a part of the behaviour; `support` is written once.
+
+#![allow(unreachable_pub, reason = "a test binary exports nothing")]
+#![allow(clippy::unwrap_used, reason = "its helpers are tests too")]
+
+mod faults;
+mod free_cube;
+mod handshake;
+mod http;
+mod process;
+mod relay;
+mod shutdown;
+mod support;
+mod text;

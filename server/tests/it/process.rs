@@ -1,0 +1,105 @@
+//! The program itself: its words, its exit codes, its time zone, its signals.
+
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::http::get;
+use crate::support::soon;
+
+fn program(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cubesync-server"));
+    command
+        .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// Starts the program and reads the address of its pages from what it prints.
+async fn start(command: &mut Command) -> (Child, std::net::SocketAddr) {
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    let address = loop {
+        let line = soon(lines.next_line())
+            .await
+            .unwrap()
+            .expect("it prints its addresses");
+        if let Some((_, rest)) = line.split_once("http://") {
+            break rest.split('/').next().unwrap().parse().unwrap();
+        }
+    };
+    (child, address)
+}
+
+#[tokio::test]
+async fn the_time_page_honours_tz() {
+    // A zone that no machine has by itself: 5 hours 17 minutes east of Greenwich.
+    let (_server, address) = start(program(&[]).env("TZ", "CUBE-05:17")).await;
+    let page = get(address, "/time.html").await.body;
+    let (_, rest) = page.split_once("<h1>").unwrap();
+    let (shown, _) = rest.split_once("</h1>").unwrap();
+    let offset = jiff::tz::Offset::from_seconds((5 * 60 + 17) * 60).unwrap();
+    let zone = jiff::tz::TimeZone::fixed(offset);
+    let format = "%H:%M:%S %d.%m.%Y";
+    let shown = jiff::civil::DateTime::strptime(format, shown).unwrap();
+    let expected = jiff::Zoned::now().with_time_zone(zone).datetime();
+    let apart = expected.duration_since(shown);
+    assert!(
+        apart.abs() < jiff::SignedDuration::from_mins(2),
+        "{shown} and {expected}"
+    );
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn sigterm_and_ctrl_c_end_it_with_success() {
+    for signal in ["TERM", "INT"] {
+        let (mut server, _) = start(&mut program(&[])).await;
+        let pid = server.id().unwrap().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", signal, &pid])
+                .status()
+                .await
+                .unwrap()
+                .success()
+        );
+        let status = soon(server.wait()).await.unwrap();
+        assert_eq!(status.code(), Some(0), "{signal}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_ends_it_with_one_line_and_code_1() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let mut child = program(&["--text", &address]).spawn().unwrap();
+    let mut words = String::new();
+    soon(child.stderr.take().unwrap().read_to_string(&mut words))
+        .await
+        .unwrap();
+    let status = soon(child.wait()).await.unwrap();
+    assert_eq!(status.code(), Some(1));
+    assert_eq!(words.lines().count(), 1, "{words}");
+    assert!(
+        words.starts_with("error: cannot listen on") && words.contains("--text"),
+        "{words}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_flag_ends_it_with_code_2_and_help_with_0() {
+    for (arguments, code) in [
+        (["--tick", "1000"], 2),
+        (["--help", ""], 0),
+        (["--version", ""], 0),
+    ] {
+        let output = soon(program(&arguments).output()).await.unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    }
+}

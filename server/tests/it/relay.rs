@@ -1,0 +1,166 @@
+//! What players see of each other.
+
+use cubesync_protocol::{CubeId, Event, Pose, Position, Rotation, ServerMessage};
+
+use crate::support::Server;
+
+#[tokio::test]
+async fn what_one_moves_the_two_others_and_itself_see() {
+    let server = Server::start(&["--tick", "60"]).await;
+    let mut anna = server.join("Anna").await;
+    let mut boris = server.join("Boris").await;
+    let mut vasya = server.join("Вася").await;
+    let turned = Pose {
+        position: Position {
+            x: 100,
+            y: -2_000,
+            z: 300,
+        },
+        rotation: Rotation::from_quaternion([0.0, 0.0, 0.6, 0.8]),
+    };
+    let cube = anna.cube();
+    anna.sample(cube, turned).await;
+    for player in [&mut anna, &mut boris, &mut vasya] {
+        player.sees(cube, turned).await;
+    }
+    let pose = vasya.step(50).await;
+    anna.sees(vasya.cube(), pose).await;
+    boris.sees(vasya.cube(), pose).await;
+}
+
+#[tokio::test]
+async fn joins_and_leaves_are_told_once_and_in_order() {
+    let server = Server::start(&["--tick", "120"]).await;
+    let mut watcher = server.join("watcher").await;
+    let first = server.join("first").await;
+    let second = server.join("second").await;
+    let (one, two) = (first.cube(), second.cube());
+    assert!(second.knows(one).is_some() && first.knows(two).is_none());
+    drop(first);
+    server.counts("cubesync_cubes 3").await;
+    drop(second);
+    let third = server.join("third").await;
+
+    let mut told = Vec::new();
+    for event in watcher.events(5).await {
+        match event {
+            Event::Joined(info) => told.push(format!("+{}", info.name)),
+            Event::Left { cube } if cube == one => told.push("-first".into()),
+            Event::Left { cube } if cube == two => told.push("-second".into()),
+            other => panic!("{other:?}"),
+        }
+    }
+    // The last leave and the last join are not ordered by anything the test does.
+    assert_eq!(told[..3], ["+first", "+second", "-first"]);
+    let mut last = told[3..].to_vec();
+    last.sort();
+    assert_eq!(last, ["+third", "-second"]);
+    assert_eq!(third.knows(one), None);
+}
+
+#[tokio::test]
+async fn rooms_do_not_see_each_other() {
+    let server = Server::start(&["--tick", "120"]).await;
+    let mut attic = server.join_room("attic", "Anna").await;
+    let mut lobby = server.join("Anna").await;
+    assert_eq!(
+        (attic.welcome.name.as_str(), lobby.welcome.name.as_str()),
+        ("Anna", "Anna")
+    );
+    lobby.step(100).await;
+    let cubes = attic.keyframe.cubes.len();
+    assert_eq!(cubes, 2, "the free cube and Anna's own");
+    let pose = attic.step(7).await;
+    let snapshot = loop {
+        let snapshot = attic.next_snapshot().await;
+        assert_eq!(snapshot.events, []);
+        if !snapshot.cubes.is_empty() {
+            break snapshot;
+        }
+    };
+    assert_eq!(snapshot.cubes.len(), 1);
+    assert_eq!(snapshot.cubes[0].pose, pose);
+}
+
+#[tokio::test]
+async fn nothing_changed_means_nothing_sent_but_a_heartbeat() {
+    let server = Server::start(&["--tick", "100"]).await;
+    let mut player = server.join("Anna").await;
+    let first = player.next_snapshot().await.tick;
+    let second = player.next_snapshot().await;
+    assert!(second.events.is_empty() && second.cubes.is_empty());
+    assert!(
+        second.tick >= first + 100,
+        "{first} and {} are too close",
+        second.tick
+    );
+}
+
+#[tokio::test]
+async fn a_pong_carries_the_tick_and_comes_between_ticks() {
+    let server = Server::start(&["--tick", "1"]).await;
+    let mut player = server.join("Anna").await;
+    let pong = |message| match message {
+        ServerMessage::Pong {
+            sent_us,
+            tick,
+            since_tick_us,
+        } => Some((sent_us, tick, since_tick_us)),
+        _ => None,
+    };
+    for number in 0..50 {
+        let ping = cubesync_protocol::ClientMessage::Ping { sent_us: number };
+        player.client.send(&ping).await;
+        let (sent_us, tick, since_tick_us) = player.client.find(pong).await;
+        assert_eq!(sent_us, number);
+        assert!(tick >= player.welcome.tick && since_tick_us < 2_000_000);
+    }
+}
+
+#[tokio::test]
+async fn too_fast_a_move_is_corrected_and_nobody_sees_it() {
+    let server = Server::start(&["--tick", "60", "--max-speed", "10"]).await;
+    let mut cheat = server.join("cheat").await;
+    let mut watcher = server.join("watcher").await;
+    let truth = cheat.welcome.pose;
+    cheat.step(512 * 200).await;
+    let correction = |message| match message {
+        ServerMessage::Correction(correction) => Some(correction),
+        _ => None,
+    };
+    let corrected = cheat.client.find(correction).await;
+    assert_eq!((corrected.cube, corrected.pose), (cheat.cube(), truth));
+    cheat.welcome.pose = truth;
+    let honest = cheat.step(100).await;
+    let snapshot = loop {
+        let snapshot = watcher.next_snapshot().await;
+        if !snapshot.cubes.is_empty() {
+            break snapshot;
+        }
+    };
+    assert_eq!(
+        snapshot.cubes[0].pose, honest,
+        "the first move that is seen is the honest one"
+    );
+}
+
+#[tokio::test]
+async fn somebody_elses_cube_and_one_that_does_not_exist_stay_where_they_are() {
+    let server = Server::start(&["--tick", "60"]).await;
+    let mut thief = server.join("thief").await;
+    let mut owner = server.join("owner").await;
+    let theirs = owner.cube();
+    thief.sample(CubeId(9_999), Pose::default()).await;
+    thief.sample(theirs, Pose::default()).await;
+    let correction = |message| match message {
+        ServerMessage::Correction(correction) => Some(correction),
+        _ => None,
+    };
+    let corrected = thief.client.find(correction).await;
+    assert_eq!(
+        (corrected.cube, corrected.pose),
+        (theirs, owner.welcome.pose)
+    );
+    let pose = owner.step(30).await;
+    thief.sees(theirs, pose).await;
+}
