@@ -35,12 +35,16 @@ vec3 sky(vec3 ray) {
     return colour + vec3(5.0, 4.2, 3.0) * smoothstep(0.99955, 0.99985, near_sun);
 }
 
+// How much of a thing is seen through the air, that far away.
+float clarity(vec3 from_eye) {
+    return exp(-dot(from_eye, from_eye) * 1.5e-5);
+}
+
 // Distance takes a thing's own colour and leaves the horizon's.
 vec3 haze(vec3 colour, vec3 from_eye) {
-    float range2 = dot(from_eye, from_eye);
     vec2 flat_ray = normalize(from_eye.xy + vec2(1e-5, 0.0));
     float near_sun = max(dot(flat_ray, sun.xy), 0.0);
-    return mix(horizon(near_sun), colour, exp(-range2 * 2.6e-5));
+    return mix(horizon(near_sun), colour, clarity(from_eye));
 }
 
 // Linear light to what a screen shows: a soft shoulder, then gamma 2.

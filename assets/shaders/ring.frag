@@ -12,6 +12,5 @@ void main() {
     float ring = smoothstep(width, 0.0, abs(distance - radius)) * (0.55 + 0.25 * beat);
     float pool = exp(-distance * 1.5) * 0.8 * smoothstep(3.0, 2.0, distance);
     float strength = colour.w * (ring + pool) / (1.0 + height * 0.8);
-    float clear = exp(-dot(ground - eye.xyz, ground - eye.xyz) * 2.6e-5);
-    gl_FragColor = vec4(colour.rgb * strength * clear, 1.0);
+    gl_FragColor = vec4(colour.rgb * strength * clarity(ground - eye.xyz), 1.0);
 }

@@ -8,6 +8,7 @@ mod clock;
 mod feed;
 mod figures;
 mod hud;
+mod icon;
 mod input;
 mod join;
 mod layer;
@@ -43,6 +44,7 @@ fn main() {
         window_height: WINDOW_HEIGHT.into(),
         high_dpi: true,
         sample_count: options.sample_count(),
+        icon: Some(icon::icon()),
         platform: Platform {
             linux_wm_class: "cubesync",
             ..Platform::default()

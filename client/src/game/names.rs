@@ -11,7 +11,7 @@ use crate::theme;
 /// From a cube's centre up to its name.
 const ABOVE_M: f32 = 0.95;
 /// Names farther away than this fade, and are gone at twice the distance.
-const CLEAR_M: f32 = 32.0;
+const CLEAR_M: f32 = 42.0;
 /// Names nearer than this are written larger.
 const NEAR_M: f32 = 18.0;
 /// A crowd is not readable; the nearest names are.
@@ -132,7 +132,7 @@ mod tests {
     fn names_behind_the_camera_and_in_the_distance_are_not_drawn() {
         assert_eq!(seen(&[cube(0.0)]), [1.0]);
         assert!(seen(&[cube(-30.0), cube(100.0)]).is_empty());
-        let fading = seen(&[cube(35.0)])[0];
+        let fading = seen(&[cube(50.0)])[0];
         assert!(fading > 0.0 && fading < 1.0);
     }
 

@@ -1,0 +1,97 @@
+//! What happens in the room: to the own cube, to the one in its hands, and as news for the person.
+
+use std::time::Duration;
+
+use cubesync_client::protocol::{CubeId, CubePose, Pose, Position, Rotation, Welcome};
+use cubesync_client::{ClientEvent, Controller, CubeView, Status};
+
+use super::Play;
+use crate::carry::Carry;
+
+impl Play {
+    /// Takes note of what the client tells.
+    pub(super) fn on_event(&mut self, event: ClientEvent, now: Duration) {
+        match event {
+            ClientEvent::Joined(welcome) => self.on_joined(&welcome, now),
+            ClientEvent::CubeJoined(info) => self.feed.push(now, format!("{} joined", info.name)),
+            ClientEvent::CubeLeft(info) => self.feed.push(now, format!("{} left", info.name)),
+            ClientEvent::CubeTaken { cube, by } => self.on_taken(cube, by, now),
+            ClientEvent::CubeFreed { cube } => {
+                if self.carry.cube() == Some(cube) {
+                    self.carry = Carry::Empty;
+                }
+            }
+            ClientEvent::Refused { holder, .. } => {
+                let who = holder.and_then(|holder| self.name_of(holder, now));
+                let who = who.unwrap_or_else(|| "somebody".to_owned());
+                self.feed.push(now, format!("{who} was faster"));
+            }
+            ClientEvent::Corrected(CubePose { cube, pose }) => {
+                if self.client.own_cube() == Some(cube) {
+                    self.controller.set_pose(pose);
+                } else if self.carry == Carry::Held(cube) {
+                    self.controller.pick_up(pose);
+                }
+            }
+            ClientEvent::Disconnected { reason } => {
+                self.carry = Carry::Empty;
+                let retry = match self.client.status() {
+                    Status::Waiting { retry_in, .. } => {
+                        format!(", retrying in {:.1} s", retry_in.as_secs_f64())
+                    }
+                    _ => String::new(),
+                };
+                println!("connection lost{retry} ({reason})");
+            }
+        }
+    }
+
+    fn on_joined(&mut self, welcome: &Welcome, now: Duration) {
+        println!(
+            "joined room {} as {} (cube {})",
+            welcome.room, welcome.name, welcome.cube
+        );
+        if self
+            .first_join
+            .replace(self.first_join.unwrap_or(now))
+            .is_some()
+        {
+            self.feed.push(now, "Connected again".to_owned());
+        }
+        self.controller = Controller::new(welcome.pose);
+        self.carry = Carry::Empty;
+        self.camera.jump_to(self.controller.position().into());
+    }
+
+    fn on_taken(&mut self, cube: CubeId, by: CubeId, now: Duration) {
+        if self.client.own_cube() == Some(by) {
+            let from = self
+                .client
+                .cubes(now)
+                .iter()
+                .find(|view| view.cube == cube)
+                .map(pose_of);
+            if let Some(from) = from {
+                self.controller.pick_up(from);
+            }
+            self.carry = Carry::Held(cube);
+        } else if let Some(name) = self.name_of(by, now) {
+            self.feed.push(now, format!("{name} took the cube"));
+        }
+    }
+
+    fn name_of(&self, cube: CubeId, now: Duration) -> Option<String> {
+        let cubes = self.client.cubes(now);
+        cubes
+            .iter()
+            .find(|view| view.cube == cube)
+            .map(|view| view.name.to_owned())
+    }
+}
+
+fn pose_of(view: &CubeView<'_>) -> Pose {
+    Pose {
+        position: Position::from_metres(view.position),
+        rotation: Rotation::from_quaternion(view.rotation),
+    }
+}
