@@ -2,7 +2,7 @@
 
 use cubesync_client::CubeView;
 use cubesync_client::protocol::CubeKind;
-use macroquad::math::{Rect, Vec2, Vec3, vec3};
+use macroquad::math::{Rect, Vec2, Vec3, vec2, vec3};
 
 use crate::camera::View;
 use crate::canvas::Canvas;
@@ -20,30 +20,19 @@ const MAX_NAMES: usize = 120;
 /// A name on the screen.
 struct Label<'a> {
     text: &'a str,
-    place: Vec2,
+    area: Rect,
     distance_m: f32,
     is_free_cube: bool,
+    is_own: bool,
 }
 
 /// Draws the names of all cubes that a view sees.
 pub(crate) fn show(canvas: &Canvas, view: &View, screen: Vec2, cubes: &[CubeView<'_>]) {
-    let labels = labels(view, screen, cubes);
+    let labels = labels(view, screen, cubes, |text, size| canvas.width(text, size));
     // All pills first: what is of one kind is drawn in one go.
     for label in &labels {
-        let size = label.size();
-        let width = canvas.width(label.text, size) + 18.0;
-        let height = f32::from(size) + 9.0;
-        let area = Rect::new(
-            label.place.x - width / 2.0,
-            label.place.y - height / 2.0,
-            width,
-            height,
-        );
-        canvas.rounded(
-            area,
-            height / 2.0,
-            theme::faded(theme::PILL, label.opacity()),
-        );
+        let pill = theme::faded(theme::PILL, label.opacity());
+        canvas.rounded(label.area, label.area.h / 2.0, pill);
     }
     for label in &labels {
         let colour = if label.is_free_cube {
@@ -52,37 +41,73 @@ pub(crate) fn show(canvas: &Canvas, view: &View, screen: Vec2, cubes: &[CubeView
             theme::TEXT
         };
         let colour = theme::faded(colour, label.opacity());
-        canvas.text_centred(
-            label.text,
-            label.place.x,
-            label.place.y,
-            label.size(),
-            colour,
-        );
+        let middle = label.area.center();
+        canvas.text_centred(label.text, middle.x, middle.y, label.size(), colour);
     }
 }
 
-/// The names to draw, the farthest first.
-fn labels<'a>(view: &View, screen: Vec2, cubes: &[CubeView<'a>]) -> Vec<Label<'a>> {
-    let shown = Rect::new(-100.0, -20.0, screen.x + 200.0, screen.y + 40.0);
-    let mut labels: Vec<Label<'a>> = cubes
+/// The names to draw, the most important first: the own one, the free cube's, then the nearest.
+/// One that would cover another is left out, since neither could be read.
+fn labels<'a>(
+    view: &View,
+    screen: Vec2,
+    cubes: &[CubeView<'a>],
+    width: impl Fn(&str, u16) -> f32,
+) -> Vec<Label<'a>> {
+    let visible = Rect::new(0.0, 0.0, screen.x, screen.y);
+    let mut seen: Vec<(Vec2, Label<'a>)> = cubes
         .iter()
-        .filter_map(|cube| {
-            let above = Vec3::from(cube.position) + vec3(0.0, 0.0, ABOVE_M);
-            let (place, distance_m) = view.project(above)?;
-            (shown.contains(place) && distance_m < 2.0 * CLEAR_M).then_some(Label {
-                text: cube.name,
-                place,
-                distance_m,
-                is_free_cube: matches!(cube.kind, CubeKind::Free { .. }),
-            })
-        })
+        .filter_map(|cube| Label::new(cube, view))
         .collect();
-    labels.sort_by(|a, b| b.distance_m.total_cmp(&a.distance_m));
-    labels.split_off(labels.len().saturating_sub(MAX_NAMES))
+    seen.sort_by(|(_, a), (_, b)| {
+        let last = |label: &Label<'_>| (!label.is_own, !label.is_free_cube);
+        last(a)
+            .cmp(&last(b))
+            .then(a.distance_m.total_cmp(&b.distance_m))
+    });
+    let mut labels: Vec<Label<'a>> = Vec::new();
+    for (place, mut label) in seen {
+        let size = label.size();
+        let extent = vec2(width(label.text, size) + 18.0, f32::from(size) + 9.0);
+        label.area = around(place, extent);
+        let covers = |other: &Label<'_>| around(place, extent * 0.6).overlaps(&other.core());
+        if label.area.overlaps(&visible) && !labels.iter().any(covers) {
+            labels.push(label);
+        }
+        if labels.len() == MAX_NAMES {
+            break;
+        }
+    }
+    labels
+}
+
+fn around(middle: Vec2, extent: Vec2) -> Rect {
+    let corner = middle - extent / 2.0;
+    Rect::new(corner.x, corner.y, extent.x, extent.y)
+}
+
+impl<'a> Label<'a> {
+    /// A cube's name and where its middle is, unless it is too far away or behind the camera.
+    fn new(cube: &CubeView<'a>, view: &View) -> Option<(Vec2, Self)> {
+        let above = Vec3::from(cube.position) + vec3(0.0, 0.0, ABOVE_M);
+        let (place, distance_m) = view.project(above)?;
+        let label = Self {
+            text: cube.name,
+            area: Rect::default(),
+            distance_m,
+            is_free_cube: matches!(cube.kind, CubeKind::Free { .. }),
+            is_own: cube.own,
+        };
+        (distance_m < 2.0 * CLEAR_M).then_some((place, label))
+    }
 }
 
 impl Label<'_> {
+    /// The part of the area that no other name may cover.
+    fn core(&self) -> Rect {
+        around(self.area.center(), self.area.size() * 0.6)
+    }
+
     fn size(&self) -> u16 {
         if self.distance_m < NEAR_M {
             theme::BODY
@@ -99,7 +124,6 @@ impl Label<'_> {
 #[cfg(test)]
 mod tests {
     use cubesync_client::protocol::{Colour, CubeId};
-    use macroquad::math::vec2;
 
     use super::*;
     use crate::camera::Camera;
@@ -119,30 +143,48 @@ mod tests {
         }
     }
 
-    fn seen(cubes: &[CubeView<'static>]) -> Vec<f32> {
-        // The camera stands 10 m south of the origin and looks north.
+    fn seen(cubes: &[CubeView<'static>]) -> Vec<Label<'static>> {
+        // The camera stands south of the origin and looks north.
         let view = Camera::new(vec3(0.0, 0.0, 0.5)).view(SCREEN);
-        labels(&view, SCREEN, cubes)
-            .iter()
-            .map(Label::opacity)
-            .collect()
+        labels(&view, SCREEN, cubes, |_, _| 40.0)
     }
 
     #[test]
     fn names_behind_the_camera_and_in_the_distance_are_not_drawn() {
-        assert_eq!(seen(&[cube(0.0)]), [1.0]);
-        assert!(seen(&[cube(-30.0), cube(100.0)]).is_empty());
-        let fading = seen(&[cube(50.0)])[0];
+        assert!(seen(&[cube(-30.0), cube(200.0)]).is_empty());
+        let near = seen(&[cube(0.0)]);
+        assert_eq!((near.len(), near[0].opacity()), (1, 1.0));
+        let fading = seen(&[cube(50.0)])[0].opacity();
         assert!(fading > 0.0 && fading < 1.0);
     }
 
     #[test]
-    fn a_crowd_shows_its_nearest_names_last() {
-        let crowd: Vec<_> = (0..300).map(|index| cube(index as f32 * 0.1)).collect();
+    fn of_names_on_top_of_each_other_the_nearest_is_drawn_and_the_own_one_before_it() {
+        let row = [cube(8.0), cube(0.0), cube(9.0), cube(8.5)];
+        let shown = seen(&row);
+        assert_eq!(
+            shown.len(),
+            2,
+            "one in front, and one of the three behind it"
+        );
+        assert!(shown[0].distance_m < shown[1].distance_m);
+        let own = CubeView {
+            own: true,
+            ..cube(9.0)
+        };
+        let shown = seen(&[cube(8.5), own]);
+        assert!(shown.len() == 1 && shown[0].is_own);
+    }
+
+    #[test]
+    fn a_crowd_shows_a_bounded_number_of_names() {
+        let spread = |index: i32| CubeView {
+            position: [(index % 40 - 20) as f32, (index / 40) as f32 * 3.0, 0.5],
+            ..cube(0.0)
+        };
+        let crowd: Vec<_> = (0..1000).map(spread).collect();
         let view = Camera::new(vec3(0.0, 0.0, 0.5)).view(SCREEN);
-        let labels = labels(&view, SCREEN, &crowd);
-        assert_eq!(labels.len(), MAX_NAMES);
-        assert!(labels.is_sorted_by(|far, near| far.distance_m >= near.distance_m));
-        assert!(labels[MAX_NAMES - 1].place.distance(vec2(640.0, 360.0)) < 60.0);
+        let shown = labels(&view, SCREEN, &crowd, |_, _| 1.0);
+        assert_eq!(shown.len(), MAX_NAMES);
     }
 }
