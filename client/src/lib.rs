@@ -31,3 +31,18 @@ pub use controller::{Controller, Input};
 pub use cubesync_protocol as protocol;
 pub use report::{ClientEvent, CubeView, Statistics, Status};
 pub use session::Session;
+
+#[cfg(test)]
+mod testing {
+    //! What several tests need.
+
+    use cubesync_protocol::{Pose, Position};
+
+    /// Upright on the floor, `x_m` metres east of the origin.
+    pub(crate) fn pose(x_m: f32) -> Pose {
+        Pose {
+            position: Position::from_metres([x_m, 0.0, 0.5]),
+            ..Pose::default()
+        }
+    }
+}

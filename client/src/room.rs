@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cubesync_protocol::limits::{PING_INTERVAL, TICK_HZ_RANGE};
-use cubesync_protocol::{CubePose, Welcome};
+use cubesync_protocol::{CubeId, CubePose, Pose, Welcome};
 
 use crate::clock::Clock;
 use crate::sample::Controlled;
@@ -17,6 +17,10 @@ const FIRST_PING_INTERVAL: Duration = Duration::from_millis(200);
 /// to spare before the next tick and some after the last one. Two samples in one tick would
 /// leave another without.
 const SAMPLE_PHASE: f64 = 0.25;
+/// How quickly the measured time of a frame follows, per frame.
+const FRAME_FOLLOW: f64 = 0.05;
+/// Longest frame that counts, in seconds.
+const LONGEST_FRAME_S: f64 = 0.1;
 
 /// A client's side of the room it is in.
 #[derive(Debug)]
@@ -31,6 +35,10 @@ pub struct Room {
     pub controlled: Controlled,
     began: Duration,
     sampled_tick: f64,
+    /// When the poses were set that are there now.
+    posed_at: Duration,
+    /// Usual time from there to the poll that sends them, in seconds.
+    frame_s: f64,
     pings: u32,
     ping_at: Duration,
 }
@@ -63,6 +71,8 @@ impl Room {
             controlled,
             began: now,
             sampled_tick: f64::MIN,
+            posed_at: now,
+            frame_s: 0.0,
             pings: 0,
             ping_at: now,
             welcome,
@@ -105,15 +115,29 @@ impl Room {
         Ok(())
     }
 
-    /// The cubes to send now, once a tick at most; mostly empty.
-    pub fn sample_when_due(&mut self, now: Duration) -> Vec<CubePose> {
+    /// Moves a cube of this client; whether it is one.
+    pub fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
+        self.controlled.set_pose(cube, pose, self.posed_at)
+    }
+
+    /// The cubes to send now, once a tick at most and only if they `can_be_sent`; mostly empty.
+    /// To be asked in every frame, before its poses are set.
+    pub fn sample_when_due(&mut self, now: Duration, can_be_sent: bool) -> Vec<CubePose> {
+        let posed_at = std::mem::replace(&mut self.posed_at, now);
+        let frame_s = now.saturating_sub(posed_at).as_secs_f64();
+        self.frame_s += (frame_s.min(LONGEST_FRAME_S) - self.frame_s) * FRAME_FOLLOW;
+        // What is sent now, a frame after the poses were set, arrives half a round trip later.
         let way = self.clock.round_trip().unwrap_or_default() / 2;
-        let tick = (self.clock.tick_at(now + way) - SAMPLE_PHASE).floor();
-        if tick <= self.sampled_tick {
+        let arrival = posed_at + way + Duration::from_secs_f64(self.frame_s);
+        let arrival_tick = self.clock.tick_at(arrival) - SAMPLE_PHASE;
+        let tick = arrival_tick.floor();
+        if tick <= self.sampled_tick || !can_be_sent {
             return Vec::new();
         }
         self.sampled_tick = tick;
-        self.controlled.take_sample()
+        let since_s = (arrival_tick - tick) / f64::from(self.welcome.tick_hz);
+        let instant = posed_at.saturating_sub(Duration::from_secs_f64(since_s));
+        self.controlled.take_sample(instant)
     }
 
     /// The time to put into a ping, when one is due.
@@ -134,9 +158,8 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::{CubeId, Pose, Position};
-
     use super::*;
+    use crate::testing::pose;
 
     const OWN: CubeId = CubeId(7);
 
@@ -160,18 +183,36 @@ mod tests {
         (0u64..).map(|frame| Duration::from_secs(1) + Duration::from_micros(frame * 16_667))
     }
 
+    /// The x of each sample while the own cube moves at 6 m/s, in frames of these lengths.
+    fn samples_m(tick_hz: u8, frames_us: impl Iterator<Item = u64>) -> Vec<f32> {
+        let mut room = room(tick_hz).unwrap();
+        let (mut now, mut samples_m) = (Duration::from_secs(1), Vec::new());
+        for frame_us in frames_us {
+            now += Duration::from_micros(frame_us);
+            let sample = room.sample_when_due(now, true);
+            samples_m.extend(sample.iter().map(|cube| cube.pose.position.to_metres()[0]));
+            room.set_pose(OWN, pose(6.0 * (now.as_secs_f32() - 1.0)));
+        }
+        samples_m
+    }
+
     #[test]
     fn a_cube_that_always_moves_is_sampled_once_in_each_tick() {
         for (tick_hz, expected) in [(10, 100), (30, 300), (128, 600)] {
-            let mut room = room(tick_hz).unwrap();
-            let mut samples = 0;
-            for (frame, now) in frames().take(600).enumerate() {
-                let position = Position::from_metres([frame as f32 * 0.1, 0.0, 0.0]);
-                let rotation = Pose::default().rotation;
-                room.controlled.set_pose(OWN, Pose { position, rotation });
-                samples += room.sample_when_due(now).len();
-            }
-            assert!(samples.abs_diff(expected) <= 1, "{samples} at {tick_hz} Hz");
+            let count = samples_m(tick_hz, std::iter::repeat_n(16_667, 600)).len();
+            assert!(count.abs_diff(expected) <= 2, "{count} at {tick_hz} Hz");
+        }
+    }
+
+    #[test]
+    fn an_even_motion_is_even_in_its_samples_whatever_the_frames() {
+        let uneven = (0..1_000).map(|frame| 12_000 + frame * 7_919 % 9_000);
+        let samples_m = samples_m(20, uneven);
+        assert!(samples_m.len() > 300);
+        // While the frame's time is being learnt, the instants still shift.
+        for pair in samples_m[60..].windows(2) {
+            let step_m = pair[1] - pair[0];
+            assert!((step_m - 0.3).abs() < 0.02, "{step_m}");
         }
     }
 

@@ -1,7 +1,18 @@
 //! The cubes a client is the authority over, and what of them is to be sent.
+//!
+//! A pose is set once a frame and sampled once a tick, and neither divides the other. To send
+//! the pose of the newest frame would make an even motion uneven by up to a frame for everybody
+//! else. So each pose has its time, and a sample is where the cube was at the instant of the tick.
+
+use std::time::Duration;
 
 use cubesync_protocol::limits::MAX_CUBES_PER_SAMPLE;
-use cubesync_protocol::{CubeId, CubePose, Pose};
+use cubesync_protocol::{CubeId, CubePose, Pose, Position, Rotation};
+
+use crate::interpolation::{self, TickPose};
+
+/// Poses that were set further apart than this are no motion: the cube rested in between.
+const LONGEST_FRAME: Duration = Duration::from_millis(100);
 
 /// The own cube and the held ones, as set last and as sent last.
 #[derive(Debug, Clone, Default)]
@@ -12,22 +23,24 @@ pub struct Controlled {
 #[derive(Debug, Clone)]
 struct ControlledCube {
     cube: CubeId,
-    pose: Pose,
+    before: TimedPose,
+    newest: TimedPose,
     sent: Pose,
     /// The server was told to free it, and has not yet.
     is_released: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct TimedPose {
+    at: Duration,
+    pose: Pose,
 }
 
 impl Controlled {
     /// The cube is this client's from now on; the server has it at `pose`.
     pub fn gain(&mut self, cube: CubeId, pose: Pose) {
         self.lose(cube);
-        self.cubes.push(ControlledCube {
-            cube,
-            pose,
-            sent: pose,
-            is_released: false,
-        });
+        self.cubes.push(ControlledCube::resting(cube, pose));
     }
 
     /// The cube is not this client's any more.
@@ -36,9 +49,15 @@ impl Controlled {
     }
 
     /// Moves a cube; whether it is one that can be moved.
-    pub fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
-        let known = self.find(cube).filter(|known| !known.is_released);
-        known.map(|known| known.pose = pose).is_some()
+    pub fn set_pose(&mut self, cube: CubeId, pose: Pose, at: Duration) -> bool {
+        let Some(known) = self.find(cube).filter(|known| !known.is_released) else {
+            return false;
+        };
+        if at > known.newest.at {
+            known.before = known.newest;
+        }
+        known.newest = TimedPose { at, pose };
+        true
     }
 
     /// Moves a cube to where the server has it, which need not be sent back; whether it is one
@@ -47,31 +66,40 @@ impl Controlled {
         let Some(known) = self.find(corrected.cube) else {
             return false;
         };
-        known.pose = corrected.pose;
-        known.sent = corrected.pose;
+        let is_released = known.is_released;
+        *known = ControlledCube::resting(corrected.cube, corrected.pose);
+        known.is_released = is_released;
         true
     }
 
-    /// Marks a cube as on its way to being free; whether it was held until now.
-    pub fn release(&mut self, cube: CubeId) -> bool {
-        let known = self.find(cube).filter(|known| !known.is_released);
-        known.map(|known| known.is_released = true).is_some()
+    /// Marks a cube as on its way to being free, if it is held: `Some` then, with what of it is
+    /// yet to be sent before the release.
+    pub fn release(&mut self, cube: CubeId) -> Option<Vec<CubePose>> {
+        let known = self.find(cube).filter(|known| !known.is_released)?;
+        known.is_released = true;
+        let pose = known.newest.pose;
+        let is_sent = known.sent == pose;
+        Some(if is_sent {
+            Vec::new()
+        } else {
+            vec![CubePose { cube, pose }]
+        })
     }
 
-    /// What changed since the last sample, as a sample's cubes; empty: nothing is to be sent.
-    pub fn take_sample(&mut self) -> Vec<CubePose> {
-        let changed = self
-            .cubes
-            .iter_mut()
-            .filter(|known| !known.is_released && known.pose != known.sent);
+    /// What changed since the last sample, as a sample's cubes, as it was at an instant; empty:
+    /// nothing is to be sent.
+    pub fn take_sample(&mut self, instant: Duration) -> Vec<CubePose> {
+        let changed = self.cubes.iter_mut().filter_map(|known| {
+            let pose = known.pose_at(instant);
+            let is_changed = !known.is_released && known.sent != pose;
+            is_changed.then_some((known, pose))
+        });
         changed
             .take(MAX_CUBES_PER_SAMPLE)
-            .map(|known| {
-                known.sent = known.pose;
-                CubePose {
-                    cube: known.cube,
-                    pose: known.pose,
-                }
+            .map(|(known, pose)| {
+                known.sent = pose;
+                let cube = known.cube;
+                CubePose { cube, pose }
             })
             .collect()
     }
@@ -81,20 +109,48 @@ impl Controlled {
     }
 }
 
+impl ControlledCube {
+    fn resting(cube: CubeId, pose: Pose) -> Self {
+        let at = Duration::ZERO;
+        let rest = TimedPose { at, pose };
+        Self {
+            cube,
+            before: rest,
+            newest: rest,
+            sent: pose,
+            is_released: false,
+        }
+    }
+
+    fn pose_at(&self, instant: Duration) -> Pose {
+        let Self { before, newest, .. } = self;
+        let frame = newest.at.saturating_sub(before.at);
+        if instant >= newest.at || frame > LONGEST_FRAME || before.pose == newest.pose {
+            return newest.pose;
+        }
+        let share = instant.saturating_sub(before.at).as_secs_f64() / frame.as_secs_f64();
+        let at = |tick, timed: &TimedPose| TickPose {
+            tick,
+            pose: timed.pose,
+        };
+        let between = interpolation::between(at(0, before), at(1, newest), share);
+        Pose {
+            position: Position::from_metres(between.position),
+            rotation: Rotation::from_quaternion(between.rotation),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::Position;
-
     use super::*;
+    use crate::testing::pose;
 
     const OWN: CubeId = CubeId(7);
     const HELD: CubeId = CubeId(0);
 
-    fn pose(x_m: f32) -> Pose {
-        Pose {
-            position: Position::from_metres([x_m, 0.0, 0.5]),
-            ..Pose::default()
-        }
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
     }
 
     fn controlled() -> Controlled {
@@ -112,33 +168,56 @@ mod tests {
     #[test]
     fn only_what_changed_is_sent_and_only_once() {
         let mut controlled = controlled();
-        assert_eq!(controlled.take_sample(), []);
-        assert!(controlled.set_pose(OWN, pose(3.0)));
-        assert!(controlled.set_pose(OWN, pose(4.0)));
-        assert_eq!(controlled.take_sample(), [moved(OWN, 4.0)]);
-        assert_eq!(controlled.take_sample(), []);
-        assert!(!controlled.set_pose(CubeId(99), pose(3.0)));
-        assert_eq!(controlled.take_sample(), []);
+        assert_eq!(controlled.take_sample(ms(10)), []);
+        assert!(controlled.set_pose(OWN, pose(3.0), ms(200)));
+        assert!(controlled.set_pose(OWN, pose(4.0), ms(200)));
+        assert_eq!(controlled.take_sample(ms(200)), [moved(OWN, 4.0)]);
+        assert_eq!(controlled.take_sample(ms(210)), []);
+        assert!(!controlled.set_pose(CubeId(99), pose(3.0), ms(220)));
+        assert_eq!(controlled.take_sample(ms(220)), []);
+    }
+
+    #[test]
+    fn a_sample_is_where_the_cube_was_at_its_instant() {
+        let mut controlled = controlled();
+        controlled.set_pose(OWN, pose(0.0), ms(200));
+        controlled.set_pose(OWN, pose(2.0), ms(220));
+        assert_eq!(controlled.take_sample(ms(205)), [moved(OWN, 0.5)]);
+        controlled.set_pose(OWN, pose(4.0), ms(240));
+        assert_eq!(controlled.take_sample(ms(235)), [moved(OWN, 3.5)]);
+        assert_eq!(controlled.take_sample(ms(265)), [moved(OWN, 4.0)]);
+    }
+
+    #[test]
+    fn a_rest_and_a_jump_are_no_motion() {
+        let mut controlled = controlled();
+        controlled.set_pose(OWN, pose(2.0), ms(5_000));
+        assert_eq!(controlled.take_sample(ms(4_990)), [moved(OWN, 2.0)]);
+        controlled.set_pose(OWN, pose(50.0), ms(5_016));
+        assert_eq!(controlled.take_sample(ms(5_008)), []);
+        assert_eq!(controlled.take_sample(ms(5_041)), [moved(OWN, 50.0)]);
     }
 
     #[test]
     fn a_correction_is_not_sent_back() {
         let mut controlled = controlled();
-        controlled.set_pose(OWN, pose(30.0));
+        controlled.set_pose(OWN, pose(30.0), ms(10));
         assert!(controlled.correct(moved(OWN, 2.0)));
-        assert_eq!(controlled.take_sample(), []);
+        assert_eq!(controlled.take_sample(ms(20)), []);
         assert!(!controlled.correct(moved(CubeId(99), 2.0)));
     }
 
     #[test]
     fn a_released_cube_stays_where_it_was_put() {
         let mut controlled = controlled();
-        assert!(controlled.release(HELD));
-        assert!(!controlled.release(HELD));
-        assert!(!controlled.set_pose(HELD, pose(9.0)));
-        assert_eq!(controlled.take_sample(), []);
-        controlled.lose(HELD);
+        controlled.set_pose(HELD, pose(2.0), ms(10));
+        assert_eq!(controlled.release(HELD), Some(vec![moved(HELD, 2.0)]));
+        assert_eq!(controlled.release(HELD), None);
+        assert!(!controlled.set_pose(HELD, pose(9.0), ms(20)));
+        assert_eq!(controlled.take_sample(ms(20)), []);
         controlled.gain(HELD, pose(1.0));
-        assert!(controlled.set_pose(HELD, pose(9.0)));
+        assert_eq!(controlled.release(HELD), Some(vec![]));
+        controlled.gain(HELD, pose(1.0));
+        assert!(controlled.set_pose(HELD, pose(9.0), ms(30)));
     }
 }

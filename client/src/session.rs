@@ -184,7 +184,7 @@ impl Session {
     /// of the next sample is sent.
     pub fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
         let room = self.room.as_mut();
-        room.is_some_and(|room| room.controlled.set_pose(cube, pose))
+        room.is_some_and(|room| room.set_pose(cube, pose))
     }
 
     /// Asks to hold a free cube.
@@ -199,10 +199,8 @@ impl Session {
         let Some(room) = self.room.as_mut().filter(|room| cube != room.welcome.cube) else {
             return;
         };
-        let sample = room.controlled.take_sample();
-        let is_held = room.controlled.release(cube);
-        self.send_sample(sample);
-        if is_held {
+        if let Some(sample) = room.controlled.release(cube) {
+            self.send_sample(sample);
             self.send(&ClientMessage::Release { cube });
         }
     }
@@ -329,15 +327,11 @@ impl Session {
     }
 
     fn send_what_is_due(&mut self, now: Duration) {
-        let is_backlogged = self.outgoing.len() > BACKLOG_BYTES;
+        let can_be_sent = self.outgoing.len() <= BACKLOG_BYTES;
         let Some(room) = &mut self.room else {
             return;
         };
-        let sample = if is_backlogged {
-            Vec::new()
-        } else {
-            room.sample_when_due(now)
-        };
+        let sample = room.sample_when_due(now, can_be_sent);
         let ping = room.ping_when_due(now);
         self.send_sample(sample);
         if let Some(sent_us) = ping {
@@ -379,11 +373,12 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use cubesync_protocol::{
-        CloseCode, Colour, CubeInfo, CubeKind, Event, Keyframe, Position, RejectCode, Snapshot,
+        CloseCode, Colour, CubeInfo, CubeKind, Event, Keyframe, RejectCode, Snapshot,
     };
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::pose;
 
     const OWN: CubeId = CubeId(7);
     const FREE: CubeId = CubeId(0);
@@ -395,13 +390,6 @@ mod tests {
 
     fn ms(milliseconds: u64) -> Duration {
         Duration::from_millis(milliseconds)
-    }
-
-    fn pose(x_m: f32) -> Pose {
-        Pose {
-            position: Position::from_metres([x_m, 0.0, 0.5]),
-            ..Pose::default()
-        }
     }
 
     fn info(cube: CubeId, kind: CubeKind) -> CubeInfo {
@@ -628,7 +616,7 @@ mod tests {
             cube,
             pose: pose(x_m),
         };
-        let cubes = vec![moved(OWN, 2.0), moved(FREE, 1.0)];
+        let cubes = vec![moved(FREE, 1.0)];
         let expected = [
             ClientMessage::Sample { cubes },
             ClientMessage::Release { cube: FREE },
@@ -637,6 +625,10 @@ mod tests {
         session.release(OWN);
         session.release(FREE);
         assert_eq!(said(&mut session), []);
+        session.poll(ms(100));
+        session.poll(ms(150));
+        let cubes = vec![moved(OWN, 2.0)];
+        assert!(said(&mut session).contains(&ClientMessage::Sample { cubes }));
     }
 
     #[test]
@@ -668,12 +660,12 @@ mod tests {
         session.set_pose(OWN, pose(2.0));
         assert_eq!(session.counters().updates_out, 0);
         session.outgoing().clear();
-        session.poll(ms(101));
+        session.poll(ms(116));
         assert_eq!(session.counters().updates_out, 1);
         for _ in 0..MAX_OUTGOING_BYTES {
             session.take(FREE);
         }
-        session.poll(ms(102));
+        session.poll(ms(133));
         assert!(ended(&mut session).0.contains("does not take"));
     }
 

@@ -85,19 +85,15 @@ impl SnapshotBuffer {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::Position;
-
     use super::*;
+    use crate::testing::pose;
 
     const CUBE: CubeId = CubeId(7);
 
     fn at(tick: u64, x_m: f32) -> TickPose {
         TickPose {
             tick,
-            pose: Pose {
-                position: Position::from_metres([x_m, 0.0, 0.5]),
-                ..Pose::default()
-            },
+            pose: pose(x_m),
         }
     }
 

@@ -85,16 +85,10 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::{Colour, CubeKind, Position};
+    use cubesync_protocol::{Colour, CubeKind};
 
     use super::*;
-
-    fn pose(x_m: f32) -> Pose {
-        Pose {
-            position: Position::from_metres([x_m, 0.0, 0.5]),
-            ..Pose::default()
-        }
-    }
+    use crate::testing::pose;
 
     fn info() -> CubeInfo {
         CubeInfo {
