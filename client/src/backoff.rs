@@ -1,8 +1,8 @@
 //! How long to wait before the next try to connect.
 //!
 //! Each wait is random between the shortest and three times the last one ("decorrelated jitter":
-//! M. Brooker, "Exponential Backoff and Jitter", 2015), so that clients that lost the same server do
-//! not all come back at once.
+//! M. Brooker, "Exponential Backoff and Jitter", 2015), so that clients that lost the same server
+//! do not all come back at once.
 
 use std::time::Duration;
 

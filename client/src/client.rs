@@ -4,35 +4,23 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cubesync_protocol::{Colour, CubeId, CubeInfo, Hello, Pose, Welcome};
+use cubesync_protocol::{CubeId, CubeInfo, Pose, Welcome};
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
+use crate::options::ClientOptions;
 use crate::report::{ClientEvent, CubeView, Statistics, Status};
-use crate::session::{Retry, Session, SessionEvent};
+use crate::session::Session;
+use crate::session_event::{Retry, SessionEvent};
 use crate::socket::{Socket, SocketState};
 use crate::view::View;
 use crate::world::{World, WorldChange};
 
-/// Who has not heard from the server for this long, one and a half heartbeats, shows others as stale.
+/// Who has not heard from the server for this long, one and a half heartbeats, shows others as
+/// stale.
 const STALE_AFTER: Duration = Duration::from_millis(1_500);
 /// Reads per poll, at most, so that a flood does not hold up a frame: 1 MiB.
 const MAX_READS_PER_POLL: usize = 64;
-
-/// Where to connect and as whom.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientOptions {
-    /// The server's `host:port`; the host is a name or an address.
-    pub server: String,
-    /// The room to join.
-    pub room: String,
-    /// The player's name; the server may add a number to it.
-    pub name: String,
-    /// The colour of the player's cube.
-    pub colour: Colour,
-    /// The server's join key, where it asks for one.
-    pub join_key: Option<String>,
-}
 
 /// A client of one server, connected or about to be.
 ///
@@ -199,7 +187,7 @@ impl Client {
             }
             return;
         }
-        if let Err(reason) = check_address(&self.options.server) {
+        if let Err(reason) = self.options.check_address() {
             return self.disconnect(now, reason, Retry::Never);
         }
         self.status = Status::Connecting;
@@ -354,35 +342,5 @@ impl Client {
             own: info.cube == own,
             stale: is_silent && !self.view.is_controlled(info.cube),
         }
-    }
-}
-
-impl ClientOptions {
-    /// The lobby of a server, in orange and without a join key.
-    pub fn new(server: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            server: server.into(),
-            room: "lobby".to_owned(),
-            name: name.into(),
-            colour: Colour::from([0xE0, 0x80, 0x20]),
-            join_key: None,
-        }
-    }
-
-    fn hello(&self) -> Hello {
-        Hello {
-            join_key: self.join_key.clone(),
-            ..Hello::new(&self.room, &self.name, self.colour)
-        }
-    }
-}
-
-/// Whether a text is a `host:port`. What it names may still not exist.
-fn check_address(server: &str) -> Result<(), String> {
-    match server.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
-        _ => Err(format!(
-            "\"{server}\" is no address; write it as host:port, for example localhost:14900"
-        )),
     }
 }

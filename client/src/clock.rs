@@ -159,7 +159,8 @@ mod tests {
     proptest! {
         #[test]
         fn never_steps_backwards(
-            pings in prop::collection::vec((0u64..2_000, 0u64..500, 0u64..400, 0u32..60_000), 1..40),
+            pings in prop::collection::vec(
+                (0u64..2_000, 0u64..500, 0u64..400, 0u32..60_000), 1..40),
         ) {
             let mut clock = clock();
             let mut now = Duration::ZERO;

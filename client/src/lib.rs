@@ -5,30 +5,34 @@
 //! shortest program that uses it, and [`Controller`] moves a cube the way a person expects.
 //!
 //! Read it in the order of the data. Bytes come from the [`socket`]; the [`session`] makes
-//! messages of them. Once it is in a [`room`], it keeps the [`world`] and the server's [`clock`] and sends [`sample`]s of
-//! the cubes it controls. The [`snapshot_buffer`] holds the recent poses; [`playout`] says which
-//! tick to show, [`interpolation`] where a cube is at it, and the [`view`] is what comes of them. After a lost connection [`backoff`] says when
-//! to try again. The [`client`] ties them together, and [`report`] is what it tells. Only the
-//! socket does I/O, and nothing else reads a clock: every time is an argument.
+//! messages of them. Once it is in a [`room`], that keeps the [`world`] and the server's
+//! [`clock`] and makes the [`sample`]s of the cubes it controls. The [`snapshot_buffer`] holds the
+//! recent poses; [`playout`] says which tick to show, [`interpolation`] where a cube is at it,
+//! and the [`view`] is what comes of them. After a lost connection [`backoff`] says when to try
+//! again. The [`client`] ties them together, and [`report`] is what it tells. Only the socket
+//! does I/O and reads a clock: everywhere else the time is an argument.
 
 pub mod backoff;
 pub mod client;
 pub mod clock;
 pub mod controller;
 pub mod interpolation;
+pub mod options;
 pub mod playout;
 pub mod report;
 pub mod room;
 pub mod sample;
 pub mod session;
+pub mod session_event;
 pub mod snapshot_buffer;
 pub mod socket;
 pub mod view;
 pub mod world;
 
-pub use client::{Client, ClientOptions};
+pub use client::Client;
 pub use controller::{Controller, Input};
 pub use cubesync_protocol as protocol;
+pub use options::ClientOptions;
 pub use report::{ClientEvent, CubeView, Statistics, Status};
 pub use session::Session;
 

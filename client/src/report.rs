@@ -6,7 +6,7 @@ use cubesync_protocol::{
     Colour, CubeId, CubeInfo, CubeKind, CubePose, Pose, Position, Rotation, Welcome,
 };
 
-use crate::session::Counters;
+use crate::session_event::Counters;
 
 /// How far the client is.
 #[derive(Debug, Clone, PartialEq, Eq)]

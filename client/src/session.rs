@@ -17,6 +17,7 @@ use cubesync_protocol::{
 
 use crate::clock::Clock;
 use crate::room::{Room, RoomError};
+use crate::session_event::{Counters, Retry, SessionEvent};
 use crate::world::{World, WorldChange, WorldError};
 
 /// How long a server may take to answer the hello and to send the first keyframe.
@@ -25,55 +26,8 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKLOG_BYTES: usize = 1024;
 /// With more bytes than this unsent, the connection is as good as dead.
 const MAX_OUTGOING_BYTES: usize = 64 * 1024;
-
-/// What came of a session, in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SessionEvent {
-    /// The server's welcome and first keyframe are there: [`Session::world`] is complete.
-    Joined(Welcome),
-    /// Something changed in the room.
-    World(WorldChange),
-    /// The server put one of this client's cubes somewhere else.
-    Corrected(CubePose),
-    /// A take came too late.
-    Refused {
-        /// The cube that was asked for.
-        cube: CubeId,
-        /// Who holds it, if it is held.
-        holder: Option<CubeId>,
-    },
-    /// The session is over; nothing follows.
-    Ended {
-        /// Why, for a person.
-        reason: String,
-        /// Whether to try again.
-        retry: Retry,
-    },
-}
-
-/// What to do after a session's end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// Try again after a wait of the client's choice.
-    Backoff,
-    /// Try again after the time the server asked for.
-    After(Duration),
-    /// The same would happen again: leave it to the person.
-    Never,
-}
-
-/// What went through a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Messages received.
-    pub frames_in: u64,
-    /// Messages sent.
-    pub frames_out: u64,
-    /// Poses received in snapshots.
-    pub updates_in: u64,
-    /// Poses sent in samples.
-    pub updates_out: u64,
-}
+/// Of a reason that the server gives: a few sentences.
+const MAX_REASON_CHARS: usize = 300;
 
 /// Why a session broke off.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -298,7 +252,7 @@ impl Session {
                 } else {
                     Retry::Never
                 };
-                self.end(message, retry);
+                self.end(printable(&message), retry);
             }
             ServerMessage::Closing {
                 message,
@@ -315,7 +269,10 @@ impl Session {
 
     fn close(&mut self, message: String, retry_after_ms: Option<u32>) {
         let after = |ms: u32| Retry::After(Duration::from_millis(ms.into()));
-        self.end(message, retry_after_ms.map_or(Retry::Never, after));
+        self.end(
+            printable(&message),
+            retry_after_ms.map_or(Retry::Never, after),
+        );
     }
 
     fn tell(&mut self, changes: Vec<WorldChange>) {
@@ -368,6 +325,13 @@ impl Session {
             self.events.push_back(SessionEvent::Ended { reason, retry });
         }
     }
+}
+
+/// A server's text as it may be shown: a stranger's control characters could write anywhere on a
+/// terminal.
+fn printable(text: &str) -> String {
+    let characters = text.chars().filter(|character| !character.is_control());
+    characters.take(MAX_REASON_CHARS).collect()
 }
 
 #[cfg(test)]
@@ -518,7 +482,7 @@ mod tests {
             (RejectCode::Full, Retry::Backoff),
         ] {
             let mut session = new();
-            let message = "a reason".to_owned();
+            let message = "a \u{1b}\nreason".to_owned();
             hear(
                 &mut session,
                 ms(1),

@@ -1,7 +1,7 @@
 //! The native socket: a TCP stream that is polled and never blocks.
 //!
-//! Looking a name up and connecting do block, so a thread does both. A browser's socket has the same
-//! functions: connect, poll, receive, send, close.
+//! Looking a name up and connecting do block, so a thread does both. A browser's socket has the
+//! same functions: connect, poll, receive, send, close.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};

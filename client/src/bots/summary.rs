@@ -59,7 +59,8 @@ impl Summary {
             )
         };
         format!(
-            "connected {} of {} for {:.1} s\n{}{}round trip min {}, median {}, max {}, waits for a frame included",
+            "connected {} of {} for {:.1} s\n{}{}\
+             round trip min {}, median {}, max {}, waits for a frame included",
             self.joined,
             self.bots,
             ran.as_secs_f32(),

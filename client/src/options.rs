@@ -1,0 +1,50 @@
+//! Where a client connects and as whom.
+
+use cubesync_protocol::{Colour, Hello};
+
+/// Where to connect and as whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// The server's `host:port`; the host is a name or an address.
+    pub server: String,
+    /// The room to join.
+    pub room: String,
+    /// The player's name; the server may add a number to it.
+    pub name: String,
+    /// The colour of the player's cube.
+    pub colour: Colour,
+    /// The server's join key, where it asks for one.
+    pub join_key: Option<String>,
+}
+
+impl ClientOptions {
+    /// The lobby of a server, in orange and without a join key.
+    pub fn new(server: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            server: server.into(),
+            room: "lobby".to_owned(),
+            name: name.into(),
+            colour: Colour::from([0xE0, 0x80, 0x20]),
+            join_key: None,
+        }
+    }
+
+    /// The first message to the server.
+    pub(crate) fn hello(&self) -> Hello {
+        Hello {
+            join_key: self.join_key.clone(),
+            ..Hello::new(&self.room, &self.name, self.colour)
+        }
+    }
+
+    /// Whether the server is given as `host:port`. What that names may still not exist.
+    pub(crate) fn check_address(&self) -> Result<(), String> {
+        let server = &self.server;
+        match server.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
+            _ => Err(format!(
+                "\"{server}\" is no address; write it as host:port, for example localhost:14900"
+            )),
+        }
+    }
+}

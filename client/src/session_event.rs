@@ -1,0 +1,57 @@
+//! What a session tells whoever drives it.
+
+use std::time::Duration;
+
+use cubesync_protocol::{CubeId, CubePose, Welcome};
+
+use crate::world::WorldChange;
+
+/// What came of a session, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SessionEvent {
+    /// The server's welcome and first keyframe are there:
+    /// [`Session::world`](crate::Session::world) is complete.
+    Joined(Welcome),
+    /// Something changed in the room.
+    World(WorldChange),
+    /// The server put one of this client's cubes somewhere else.
+    Corrected(CubePose),
+    /// A take came too late.
+    Refused {
+        /// The cube that was asked for.
+        cube: CubeId,
+        /// Who holds it, if it is held.
+        holder: Option<CubeId>,
+    },
+    /// The session is over; nothing follows.
+    Ended {
+        /// Why, for a person.
+        reason: String,
+        /// Whether to try again.
+        retry: Retry,
+    },
+}
+
+/// What to do after a session's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// Try again after a wait of the client's choice.
+    Backoff,
+    /// Try again after the time the server asked for.
+    After(Duration),
+    /// The same would happen again: leave it to the person.
+    Never,
+}
+
+/// What went through a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Messages received.
+    pub frames_in: u64,
+    /// Messages sent.
+    pub frames_out: u64,
+    /// Poses received in snapshots.
+    pub updates_in: u64,
+    /// Poses sent in samples.
+    pub updates_out: u64,
+}
