@@ -1,5 +1,7 @@
 //! The window's two screens, and what is drawn in each frame.
 
+use std::io::Write;
+
 use cubesync_client::{Client, ClientOptions};
 use macroquad::math::{Vec2, vec2, vec3};
 use macroquad::window::{screen_dpi_scale, screen_height, screen_width};
@@ -7,7 +9,7 @@ use macroquad::window::{screen_dpi_scale, screen_height, screen_width};
 use crate::camera::Camera;
 use crate::canvas::Canvas;
 use crate::clock::{Clock, FrameTime};
-use crate::input::{InputFrame, InputReader};
+use crate::input::InputReader;
 use crate::join::JoinScreen;
 use crate::play::{Ending, Play};
 use crate::renderer::Renderer;
@@ -66,13 +68,19 @@ impl App {
                 }
                 None
             }
-            Screen::Play(play) => {
-                draw_play(&mut self.renderer, &self.canvas, play, &input, time, size)
-            }
+            Screen::Play(play) => play.update(&input, time).or_else(|| {
+                play.draw(&mut self.renderer, &self.canvas, time, size);
+                play.show_menu(&self.canvas, &input, size)
+            }),
         };
         match ending {
             Some(Ending::Quit) => return false,
-            Some(Ending::Left(reason)) => self.screen = Screen::join(self.options.clone(), reason),
+            Some(Ending::Left(reason)) => {
+                if let Some(reason) = &reason {
+                    tell(&format!("disconnected: {reason}"));
+                }
+                self.screen = Screen::join(self.options.clone(), reason);
+            }
             None => {}
         }
         true
@@ -89,19 +97,10 @@ impl Screen {
     }
 }
 
-fn draw_play(
-    renderer: &mut Renderer,
-    canvas: &Canvas,
-    play: &mut Play,
-    input: &InputFrame,
-    time: FrameTime,
-    size: Vec2,
-) -> Option<Ending> {
-    let failed = play.update(input, time);
-    let cubes = scene::scene(&play.client().cubes(time.now));
-    let size_px = size * screen_dpi_scale();
-    renderer.draw(&play.view(size_px), size_px, time.now.as_secs_f32(), &cubes);
-    failed.or_else(|| play.show(canvas, input, time, size))
+/// A line on standard output, for a person or a program that watches; nobody needs to.
+pub(crate) fn tell(line: &str) {
+    // Unlike `println!`, this does not end the game when the reader is gone.
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// The scene behind the join screen, seen from a camera that circles it.

@@ -36,7 +36,7 @@ impl Camera {
     pub(crate) fn new(target: Vec3) -> Self {
         Self {
             yaw_rad: FRAC_PI_2,
-            pitch_rad: 0.42,
+            pitch_rad: 0.39,
             distance_m: 10.0,
             wanted_distance_m: 10.0,
             target,

@@ -9,6 +9,7 @@ use macroquad::miniquad;
 
 use crate::clock::FrameTime;
 use crate::input::Edit;
+use crate::options::with_port;
 use crate::text_field::TextField;
 use crate::theme::PALETTE;
 
@@ -21,14 +22,16 @@ enum Focus {
     Server,
     Name,
     Room,
+    JoinKey,
     Colour,
     Join,
 }
 
-const ORDER: [Focus; 5] = [
+const ORDER: [Focus; 6] = [
     Focus::Server,
     Focus::Name,
     Focus::Room,
+    Focus::JoinKey,
     Focus::Colour,
     Focus::Join,
 ];
@@ -39,9 +42,9 @@ pub(crate) struct JoinScreen {
     server: TextField,
     name: TextField,
     room: TextField,
+    join_key: TextField,
     colours: Vec<Colour>,
     chosen: usize,
-    join_key: Option<String>,
     focus: Focus,
     error: Option<String>,
     joining: Option<Client>,
@@ -58,14 +61,12 @@ impl JoinScreen {
             server: TextField::new(options.server, MAX_SERVER_CHARS),
             name: TextField::new(options.name, MAX_NAME_CHARS),
             room: TextField::new(options.room, MAX_ROOM_CHARS),
+            join_key: TextField::new(options.join_key.unwrap_or_default(), MAX_JOIN_KEY_BYTES),
             chosen: colours
                 .iter()
                 .position(|&colour| colour == options.colour)
                 .unwrap_or(0),
             colours,
-            join_key: options
-                .join_key
-                .filter(|key| key.len() <= MAX_JOIN_KEY_BYTES),
             focus: Focus::Name,
             error: error.as_deref().map(sentence),
             joining: None,
@@ -112,17 +113,17 @@ impl JoinScreen {
             .map_err(|error| (Focus::Name, sentence(&error.to_string())))?;
         let room = clean_room(self.room.text())
             .map_err(|error| (Focus::Room, sentence(&error.to_string())))?;
-        // The port may be left out.
-        let has_port = server
-            .rsplit_once(':')
-            .is_some_and(|(host, _)| !host.ends_with(':'));
-        let port = if has_port { "" } else { ":14900" };
+        let join_key = self.join_key.text();
+        if join_key.len() > MAX_JOIN_KEY_BYTES {
+            let error = format!("A join key has at most {MAX_JOIN_KEY_BYTES} bytes");
+            return Err((Focus::JoinKey, error));
+        }
         Ok(ClientOptions {
-            server: format!("{server}{port}"),
+            server: with_port(server),
             room: room.to_owned(),
             name: name.to_owned(),
             colour: self.colours[self.chosen],
-            join_key: self.join_key.clone(),
+            join_key: Some(join_key.to_owned()).filter(|key| !key.is_empty()),
         })
     }
 
@@ -131,6 +132,7 @@ impl JoinScreen {
             Focus::Server => Some(&mut self.server),
             Focus::Name => Some(&mut self.name),
             Focus::Room => Some(&mut self.room),
+            Focus::JoinKey => Some(&mut self.join_key),
             Focus::Colour | Focus::Join => None,
         }
     }
@@ -197,11 +199,16 @@ mod tests {
     }
 
     #[test]
-    fn the_port_may_be_left_out() {
-        let server = |typed| screen(typed, "a").options().unwrap().server;
-        assert_eq!(server(" example.org "), "example.org:14900");
-        assert_eq!(server("example.org:1"), "example.org:1");
-        assert_eq!(server("[::1]:5"), "[::1]:5");
+    fn a_join_key_is_sent_only_when_there_is_one() {
+        let mut screen = screen("a", "a");
+        assert_eq!(screen.options().unwrap().join_key, None);
+        screen.focus = Focus::JoinKey;
+        screen.edit(Edit::Type('k'));
+        assert_eq!(screen.options().unwrap().join_key.as_deref(), Some("k"));
+        "я".repeat(100)
+            .chars()
+            .for_each(|character| screen.edit(Edit::Type(character)));
+        assert_eq!(screen.options().unwrap_err().0, Focus::JoinKey);
     }
 
     #[test]
@@ -225,7 +232,13 @@ mod tests {
     #[test]
     fn tab_goes_round_and_shift_tab_goes_back() {
         let mut screen = screen("a", "a");
-        for expected in [Focus::Room, Focus::Colour, Focus::Join, Focus::Server] {
+        for expected in [
+            Focus::Room,
+            Focus::JoinKey,
+            Focus::Colour,
+            Focus::Join,
+            Focus::Server,
+        ] {
             screen.edit(Edit::Next);
             assert_eq!(screen.focus, expected);
         }

@@ -1,5 +1,6 @@
 //! The command line, and who plays when it does not say.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use clap::Parser;
@@ -10,13 +11,15 @@ use crate::theme::PALETTE;
 
 /// Where the join screen points to unless told otherwise.
 const DEFAULT_SERVER: &str = "localhost:14900";
+/// Where servers listen unless told otherwise.
+const DEFAULT_PORT: u16 = 14_900;
 
 /// Joins a cubesync server and shows its cubes in a window.
 #[derive(Debug, Parser)]
 #[command(name = "cubesync-client", version)]
 pub(crate) struct Options {
     /// The server to join, without the join screen
-    #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_SERVER")]
+    #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_SERVER", value_parser = parse_server)]
     server: Option<String>,
     /// Your name, above your cube [default: your user name]
     #[arg(long, env = "CUBESYNC_NAME", value_parser = parse_name)]
@@ -76,6 +79,27 @@ impl Options {
     }
 }
 
+/// An address as a person writes it, with the usual port where it has none.
+pub(crate) fn with_port(server: &str) -> String {
+    let server = server.trim();
+    if let Ok(address) = server.parse::<IpAddr>() {
+        return SocketAddr::new(address, DEFAULT_PORT).to_string();
+    }
+    // In an IPv6 address colons before the bracket are no port's.
+    let after_bracket = server.rsplit(']').next().unwrap_or(server);
+    match after_bracket.contains(':') {
+        true => server.to_owned(),
+        false => format!("{server}:{DEFAULT_PORT}"),
+    }
+}
+
+fn parse_server(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("it is empty; write it as host:port, for example localhost:14900".to_owned()),
+        server => Ok(with_port(server)),
+    }
+}
+
 fn parse_name(text: &str) -> Result<String, String> {
     clean_name(text)
         .map(str::to_owned)
@@ -131,6 +155,20 @@ mod tests {
                 .to_string()
                 .contains("needs at least one visible character")
         );
+    }
+
+    #[test]
+    fn the_port_may_be_left_out() {
+        for (written, expected) in [
+            (" example.org ", "example.org:14900"),
+            ("example.org:1", "example.org:1"),
+            ("10.0.0.1", "10.0.0.1:14900"),
+            ("::1", "[::1]:14900"),
+            ("[::1]", "[::1]:14900"),
+            ("[::1]:5", "[::1]:5"),
+        ] {
+            assert_eq!(with_port(written), expected);
+        }
     }
 
     #[test]

@@ -8,8 +8,9 @@ use cubesync_client::protocol::{CubeId, CubeKind, CubePose, Pose, Position, Rota
 use cubesync_client::{Client, Controller, CubeView, Input, Status};
 use macroquad::input::KeyCode;
 use macroquad::math::{Vec2, Vec3, vec3};
+use macroquad::window::screen_dpi_scale;
 
-use crate::camera::{Camera, View};
+use crate::camera::Camera;
 use crate::canvas::Canvas;
 use crate::carry::{Carry, CarryStep};
 use crate::clock::FrameTime;
@@ -18,7 +19,8 @@ use crate::figures::Figures;
 use crate::hud::{self, Banner};
 use crate::input::InputFrame;
 use crate::menu::{self, Choice, Menu};
-use crate::{names, widgets};
+use crate::renderer::Renderer;
+use crate::{names, scene, widgets};
 
 /// How near a free cube must be to be taken, in metres.
 const REACH_M: f32 = 4.0;
@@ -67,11 +69,6 @@ impl Play {
         }
     }
 
-    /// The client, to read from.
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
-    }
-
     /// Lets a frame's time pass: network, input, motion.
     pub(crate) fn update(&mut self, input: &InputFrame, time: FrameTime) -> Option<Ending> {
         self.client.poll(time.now);
@@ -95,20 +92,24 @@ impl Play {
         None
     }
 
-    /// The view of the own cube on a screen of that size.
-    pub(crate) fn view(&self, screen: Vec2) -> View {
-        self.camera.view(screen)
-    }
-
-    /// Draws everything flat over the scene.
-    pub(crate) fn show(
-        &mut self,
+    /// Draws the scene, and flat over it everything but the menu.
+    pub(crate) fn draw(
+        &self,
+        renderer: &mut Renderer,
         canvas: &Canvas,
-        input: &InputFrame,
         time: FrameTime,
         screen: Vec2,
-    ) -> Option<Ending> {
+    ) {
         let cubes = self.client.cubes(time.now);
+        let screen_px = screen * screen_dpi_scale();
+        let view = self.camera.view(screen_px);
+        renderer.draw(
+            &view,
+            screen_px,
+            time.now.as_secs_f32(),
+            &scene::scene(&cubes),
+        );
+
         names::show(canvas, &self.camera.view(screen), screen, &cubes);
         hud::show_room(canvas, &self.client);
         hud::show_feed(canvas, &self.feed, time.now, screen);
@@ -128,6 +129,15 @@ impl Play {
         if self.shows_help {
             menu::show_help(canvas, screen);
         }
+    }
+
+    /// Draws the menu when it is open, and does what is chosen there.
+    pub(crate) fn show_menu(
+        &mut self,
+        canvas: &Canvas,
+        input: &InputFrame,
+        screen: Vec2,
+    ) -> Option<Ending> {
         let choice = self.menu.as_mut()?.show(canvas, input, screen)?;
         self.menu = None;
         let ending = match choice {

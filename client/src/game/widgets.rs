@@ -48,12 +48,13 @@ pub(crate) fn button(
     hover && input.clicked
 }
 
-/// Draws a field; true when it is clicked. `time_s` makes the caret blink.
+/// Draws a field, with a hint while it is empty; true when it is clicked. `time_s` makes the caret blink.
 pub(crate) fn text_field(
     canvas: &Canvas,
     input: &InputFrame,
     area: Rect,
     field: &TextField,
+    hint: &str,
     focused: bool,
     time_s: f32,
 ) -> bool {
@@ -74,6 +75,9 @@ pub(crate) fn text_field(
     let start = field.before_caret().len() - before.len();
     let shown = head(&field.text()[start..], fits);
     let (x, y) = (area.x + 12.0, area.center().y);
+    if field.text().is_empty() {
+        canvas.text(hint, x, y, theme::SMALL, theme::faded(theme::MUTED, 0.7));
+    }
     canvas.text(shown, x, y, theme::BODY, theme::TEXT);
     if focused && time_s.fract() < 0.6 {
         let caret = x + canvas.width(before, theme::BODY);

@@ -109,19 +109,25 @@ impl JoinScreen {
         panel: Rect,
         layout: &Layout,
     ) {
+        let [server, name, last] = [0, 1, 2].map(|row| layout.field(panel, row));
+        let room = Rect::new(last.x, last.y, (last.w * 0.55).floor(), last.h);
+        let key_left = room.right() + 10.0;
+        let key = Rect::new(key_left, last.y, last.right() - key_left, last.h);
+        for (area, label) in [(server, "Server"), (name, "Your name"), (room, "Room")] {
+            show_label(canvas, layout, area, label);
+        }
         let fields = [
-            (Focus::Server, "Server"),
-            (Focus::Name, "Your name"),
-            (Focus::Room, "Room"),
+            (Focus::Server, server, ""),
+            (Focus::Name, name, ""),
+            (Focus::Room, room, ""),
+            (Focus::JoinKey, key, "join key, if any"),
         ];
         let idle = self.joining.is_none();
         let blink_s = time.now.as_secs_f32();
-        for (row, (focus, label)) in fields.into_iter().enumerate() {
-            let area = layout.field(panel, row);
-            show_label(canvas, layout, area, label);
+        for (focus, area, hint) in fields {
             let focused = self.focus == focus && idle;
             if let Some(field) = self.field(focus)
-                && widgets::text_field(canvas, input, area, field, focused, blink_s)
+                && widgets::text_field(canvas, input, area, field, hint, focused, blink_s)
                 && idle
             {
                 self.focus = focus;

@@ -6,6 +6,7 @@ use cubesync_client::protocol::{CubeId, CubePose, Pose, Position, Rotation, Welc
 use cubesync_client::{ClientEvent, Controller, CubeView, Status};
 
 use super::Play;
+use crate::app::tell;
 use crate::carry::Carry;
 
 impl Play {
@@ -41,16 +42,16 @@ impl Play {
                     }
                     _ => String::new(),
                 };
-                println!("connection lost{retry} ({reason})");
+                tell(&format!("connection lost{retry} ({reason})"));
             }
         }
     }
 
     fn on_joined(&mut self, welcome: &Welcome, now: Duration) {
-        println!(
-            "joined room {} as {} (cube {})",
-            welcome.room, welcome.name, welcome.cube
-        );
+        let Welcome {
+            room, name, cube, ..
+        } = welcome;
+        tell(&format!("joined room {room} as {name} (cube {cube})"));
         if self
             .first_join
             .replace(self.first_join.unwrap_or(now))
