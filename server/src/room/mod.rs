@@ -3,7 +3,9 @@
 //! Events come in through one bounded channel; a tick turns what they changed into one snapshot
 //! frame in the [`log`], and the [`fanout`] writes it to everybody.
 
+mod clock;
 pub mod fanout;
+mod handle;
 pub mod log;
 pub mod world;
 
@@ -14,19 +16,19 @@ use bytes::Bytes;
 use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, PROTOCOL_VERSION};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{
-    ClientMessage, CloseCode, Colour, CubeId, CubeInfo, Message, ServerMessage, Snapshot, Welcome,
+    ClientMessage, CloseCode, CubeId, Message, ServerMessage, Snapshot, Welcome,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::fanout::{Connection, Flushed, Outlet};
+use self::clock::TickClock;
+use self::fanout::{Connection, Flushed};
+use self::handle::RoomEvent;
+pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView};
 use self::log::SnapshotLog;
-use self::world::{RoomFull, SpeedRule, World};
+use self::world::{RoomFull, World};
 use crate::metrics::{Disconnect, Metrics};
-
-/// Events a room has waiting at most; a session that finds no place waits, and its peer with it.
-const EVENT_QUEUE: usize = 4_096;
 
 /// How long an empty room is kept, so that the free cube is where it was when somebody returns.
 const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
@@ -54,107 +56,6 @@ pub struct RoomSettings {
     pub permanent: bool,
 }
 
-/// A player who asks to come in.
-#[derive(Debug, Clone)]
-pub struct Entrance {
-    /// The clean name.
-    pub name: String,
-    /// The colour of their cube.
-    pub colour: Colour,
-    /// How fast they may move.
-    pub rule: SpeedRule,
-    /// Where their frames go.
-    pub outlet: Outlet,
-    /// Cancelled when the room has ended the connection.
-    pub ended: CancellationToken,
-}
-
-/// What a room is told.
-#[derive(Debug)]
-enum RoomEvent {
-    Enter {
-        entrance: Entrance,
-        reply: oneshot::Sender<Result<CubeId, RoomFull>>,
-    },
-    Message {
-        from: CubeId,
-        message: ClientMessage,
-    },
-    Leave {
-        from: CubeId,
-        reason: Disconnect,
-    },
-    View {
-        reply: oneshot::Sender<RoomView>,
-    },
-}
-
-/// A room as a person may look at it.
-#[derive(Debug, Clone)]
-pub struct RoomView {
-    /// The room's name.
-    pub name: String,
-    /// The tick the room is in.
-    pub tick: u64,
-    /// Ticks per second.
-    pub tick_hz: u8,
-    /// Every cube by rising id.
-    pub cubes: Vec<CubeInfo>,
-}
-
-/// The room's task is gone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the room has ended")]
-pub struct RoomEnded;
-
-/// A way to talk to a room's task.
-#[derive(Debug, Clone)]
-pub struct RoomHandle {
-    events: mpsc::Sender<RoomEvent>,
-}
-
-impl RoomHandle {
-    /// Brings a player in; `Welcome` and a keyframe then go to their outlet.
-    ///
-    /// # Errors
-    /// Outside: the room has ended, ask for a new one. Inside: it is full.
-    pub async fn enter(&self, entrance: Entrance) -> Result<Result<CubeId, RoomFull>, RoomEnded> {
-        let (reply, answer) = oneshot::channel();
-        self.send(RoomEvent::Enter { entrance, reply }).await?;
-        answer.await.map_err(|_| RoomEnded)
-    }
-
-    /// Passes on what a player said.
-    ///
-    /// # Errors
-    /// The room has ended.
-    pub async fn message(&self, from: CubeId, message: ClientMessage) -> Result<(), RoomEnded> {
-        self.send(RoomEvent::Message { from, message }).await
-    }
-
-    /// Takes a player out. Where the peer can still be told, it is told the reason.
-    ///
-    /// # Errors
-    /// The room has ended.
-    pub async fn leave(&self, from: CubeId, reason: Disconnect) -> Result<(), RoomEnded> {
-        self.send(RoomEvent::Leave { from, reason }).await
-    }
-
-    /// The room as it is now.
-    ///
-    /// # Errors
-    /// The room has ended.
-    pub async fn view(&self) -> Result<RoomView, RoomEnded> {
-        let (reply, answer) = oneshot::channel();
-        self.send(RoomEvent::View { reply }).await?;
-        answer.await.map_err(|_| RoomEnded)
-    }
-
-    async fn send(&self, event: RoomEvent) -> Result<(), RoomEnded> {
-        self.events.send(event).await.map_err(|_| RoomEnded)
-    }
-}
-
 /// A room before its task runs.
 #[derive(Debug)]
 pub struct Room {
@@ -175,52 +76,17 @@ struct Member {
     ended: CancellationToken,
 }
 
-/// Tick numbers from time: tick n begins n tick lengths after the start.
-#[derive(Debug, Clone, Copy)]
-struct TickClock {
-    start: Instant,
-    hz: u32,
-    tick: u64,
-}
-
-impl TickClock {
-    fn begins(&self, tick: u64) -> Instant {
-        let nanoseconds = tick as u128 * 1_000_000_000 / u128::from(self.hz);
-        let whole = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
-        self.start + whole
-    }
-
-    /// The newest tick that has begun; later than the last one, whatever the clock does.
-    fn advance(&mut self, now: Instant) -> u64 {
-        let elapsed = now.saturating_duration_since(self.start).as_nanos();
-        let begun = elapsed * u128::from(self.hz) / 1_000_000_000;
-        self.tick = u64::try_from(begun).unwrap_or(u64::MAX).max(self.tick + 1);
-        self.tick
-    }
-
-    fn since_tick_us(&self, now: Instant) -> u32 {
-        let since = now
-            .saturating_duration_since(self.begins(self.tick))
-            .as_micros();
-        u32::try_from(since).unwrap_or(u32::MAX)
-    }
-}
-
 impl Room {
     /// A room with nothing but the free cube, and the way to talk to it. Its time begins now.
     pub fn new(settings: RoomSettings, metrics: Metrics) -> (RoomHandle, Self) {
-        let (sender, events) = mpsc::channel(EVENT_QUEUE);
+        let (handle, events) = RoomHandle::new();
         let mut world = World::new(settings.tick_hz, settings.top_speed);
         world.tick(0);
         metrics
             .cubes
             .inc_by(i64::try_from(world.cube_count()).unwrap_or(i64::MAX));
         let now = Instant::now();
-        let clock = TickClock {
-            start: now,
-            hz: settings.tick_hz.into(),
-            tick: 0,
-        };
+        let clock = TickClock::new(now, settings.tick_hz);
         let room = Self {
             world,
             log: SnapshotLog::default(),
@@ -232,14 +98,14 @@ impl Room {
             settings,
             metrics,
         };
-        (RoomHandle { events: sender }, room)
+        (handle, room)
     }
 
     /// Runs until `shutdown`, or until the room was empty for a while and is not permanent;
     /// `retire` is called before the room stops listening.
     pub async fn run(mut self, shutdown: CancellationToken, retire: impl FnOnce()) {
         loop {
-            let next_tick = self.clock.begins(self.clock.tick + 1);
+            let next_tick = self.clock.begins(self.clock.tick() + 1);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
@@ -281,7 +147,7 @@ impl Room {
                 // Who asked may be gone.
                 let _ = reply.send(RoomView {
                     name: self.settings.name.clone(),
-                    tick: self.clock.tick,
+                    tick: self.clock.tick(),
                     tick_hz: self.settings.tick_hz,
                     cubes: self.world.cubes().cloned().collect(),
                 });
@@ -306,7 +172,7 @@ impl Room {
             cube,
             pose: info.pose,
             tick_hz: self.settings.tick_hz,
-            tick: self.clock.tick,
+            tick: self.clock.tick(),
             since_tick_us: self.clock.since_tick_us(now),
             max_speed: self.settings.top_speed.unwrap_or(0),
         });
@@ -346,7 +212,7 @@ impl Room {
                 let since_tick_us = self.clock.since_tick_us(now);
                 let pong = ServerMessage::Pong {
                     sent_us,
-                    tick: self.clock.tick,
+                    tick: self.clock.tick(),
                     since_tick_us,
                 };
                 self.tell(from, &pong, now);
@@ -537,44 +403,6 @@ pub fn quanta_per_second(metres_per_second: f32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ticks_follow_the_clock_and_never_repeat() {
-        let start = Instant::now();
-        let mut clock = TickClock {
-            start,
-            hz: 30,
-            tick: 0,
-        };
-        assert_eq!(clock.advance(start + Duration::from_millis(34)), 1);
-        assert_eq!(
-            clock.advance(start + Duration::from_millis(34)),
-            2,
-            "a timer that fired early"
-        );
-        assert_eq!(
-            clock.advance(start + Duration::from_secs(10)),
-            300,
-            "after a pause"
-        );
-        assert_eq!(clock.begins(300), start + Duration::from_secs(10));
-        assert_eq!(
-            clock.since_tick_us(start + Duration::from_millis(10_005)),
-            5_000
-        );
-    }
-
-    #[test]
-    fn a_month_of_ticks_does_not_drift() {
-        let start = Instant::now();
-        let clock = TickClock {
-            start,
-            hz: 128,
-            tick: 0,
-        };
-        let month = Duration::from_secs(30 * 24 * 3600);
-        assert_eq!(clock.begins(month.as_secs() * 128), start + month);
-    }
 
     #[test]
     fn speeds_become_quanta() {
