@@ -154,9 +154,12 @@ impl Client {
             statistics.add(session.counters());
             statistics.round_trip = session.clock().and_then(Clock::round_trip);
             statistics.players = session.world().map_or(0, World::players);
-            let delay_s = |tick_hz| self.view.delay_ticks().max(0.0) / f64::from(tick_hz);
-            let delay_s = session.welcome().map(|welcome| delay_s(welcome.tick_hz));
-            statistics.playout_delay = Duration::from_secs_f64(delay_s.unwrap_or_default());
+            let delay_s = session.welcome().map_or(0.0, |welcome| {
+                self.view.delay_ticks().max(0.0) / f64::from(welcome.tick_hz)
+            });
+            // A server that lies about its ticks can make it longer than a duration can be.
+            let delay = Duration::try_from_secs_f64(delay_s);
+            statistics.playout_delay = delay.unwrap_or(Duration::MAX);
         }
         statistics
     }
