@@ -194,7 +194,8 @@ impl StatusLine {
         let mut output = std::io::stderr();
         // Nobody may be there to read it; the bots walk on.
         let _ = if output.is_terminal() {
-            write!(output, "\r\x1b[K{line}")
+            // Without wrapping: a line that is too long is cut, and stays one line.
+            write!(output, "\r\x1b[K\x1b[?7l{line}\x1b[?7h")
         } else {
             writeln!(output, "{line}")
         };
