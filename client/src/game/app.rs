@@ -68,10 +68,11 @@ impl App {
                 }
                 None
             }
-            Screen::Play(play) => play.update(&input, time).or_else(|| {
+            Screen::Play(play) => {
+                let failed = play.update(&input, time);
                 play.draw(&mut self.renderer, &self.canvas, time, size);
-                play.show_menu(&self.canvas, &input, size)
-            }),
+                failed.or_else(|| play.show_menu(&self.canvas, &input, size))
+            }
         };
         match ending {
             Some(Ending::Quit) => return false,

@@ -8,7 +8,6 @@ use std::collections::HashSet;
 use macroquad::input::utils::{register_input_subscriber, repeat_all_miniquad_input};
 use macroquad::input::{
     KeyCode, MouseButton, is_mouse_button_down, is_mouse_button_pressed, mouse_position,
-    mouse_wheel,
 };
 use macroquad::math::{Vec2, vec2};
 use macroquad::miniquad::{EventHandler, KeyMods};
@@ -82,6 +81,7 @@ struct Keys {
     pressed: HashSet<KeyCode>,
     edits: Vec<Edit>,
     take: bool,
+    wheel: f32,
 }
 
 impl InputReader {
@@ -110,8 +110,6 @@ impl InputReader {
             mouse,
             clicked: is_mouse_button_pressed(MouseButton::Left),
             drag,
-            // Some systems count a notch as 1, others as 120.
-            wheel: mouse_wheel().1.clamp(-1.0, 1.0),
             ..self.keys.take_frame()
         }
     }
@@ -145,6 +143,7 @@ impl Keys {
             pressed: std::mem::take(&mut self.pressed),
             edits: std::mem::take(&mut self.edits),
             take: std::mem::take(&mut self.take),
+            wheel: std::mem::take(&mut self.wheel),
             ..InputFrame::default()
         }
     }
@@ -198,6 +197,11 @@ impl EventHandler for Keys {
             // Nor has the E key.
             self.take |= !repeat && matches!(character, 'у' | 'У');
         }
+    }
+
+    fn mouse_wheel_event(&mut self, _x: f32, y: f32) {
+        // Some systems count a notch as 1, others as 120.
+        self.wheel += y.clamp(-1.0, 1.0);
     }
 
     /// The window lost the keyboard: nobody will tell when a held key goes up.
@@ -265,6 +269,16 @@ mod tests {
         let second = keys.take_frame();
         assert!(!second.is_pressed(KeyCode::Backspace));
         assert_eq!(second.edits, [Edit::Backspace]);
+    }
+
+    #[test]
+    fn every_notch_of_the_wheel_counts_whatever_its_unit() {
+        let mut keys = Keys::default();
+        for unit in [1.0, 120.0, -1.0, 1.0] {
+            keys.mouse_wheel_event(0.0, unit);
+        }
+        assert_eq!(keys.take_frame().wheel, 2.0);
+        assert_eq!(keys.take_frame().wheel, 0.0);
     }
 
     #[test]

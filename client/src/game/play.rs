@@ -4,7 +4,7 @@ mod events;
 
 use std::time::Duration;
 
-use cubesync_client::protocol::{CubeId, CubeKind, CubePose, Pose, Position, Rotation};
+use cubesync_client::protocol::{CubeId, CubeKind, CubePose, Pose};
 use cubesync_client::{Client, Controller, CubeView, Input, Status};
 use macroquad::input::KeyCode;
 use macroquad::math::{Vec2, Vec3, vec3};
@@ -54,10 +54,7 @@ impl Play {
     pub(crate) fn new(client: Client) -> Self {
         Self {
             client,
-            controller: Controller::new(Pose {
-                position: Position::from_metres([0.0, 0.0, 0.5]),
-                rotation: Rotation::IDENTITY,
-            }),
+            controller: Controller::new(Pose::default()),
             carry: Carry::Empty,
             camera: Camera::new(vec3(0.0, 0.0, 0.5)),
             feed: Feed::default(),

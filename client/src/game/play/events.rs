@@ -22,11 +22,13 @@ impl Play {
                     self.carry = Carry::Empty;
                 }
             }
-            ClientEvent::Refused { holder, .. } => {
+            // A key pressed twice asks for what is already ours.
+            ClientEvent::Refused { holder, .. } if holder != self.client.own_cube() => {
                 let who = holder.and_then(|holder| self.name_of(holder, now));
                 let who = who.unwrap_or_else(|| "somebody".to_owned());
                 self.feed.push(now, format!("{who} was faster"));
             }
+            ClientEvent::Refused { .. } => {}
             ClientEvent::Corrected(CubePose { cube, pose }) => {
                 if self.client.own_cube() == Some(cube) {
                     self.controller.set_pose(pose);
@@ -52,12 +54,9 @@ impl Play {
             room, name, cube, ..
         } = welcome;
         tell(&format!("joined room {room} as {name} (cube {cube})"));
-        if self
-            .first_join
-            .replace(self.first_join.unwrap_or(now))
-            .is_some()
-        {
-            self.feed.push(now, "Connected again".to_owned());
+        match self.first_join {
+            Some(_) => self.feed.push(now, "Connected again".to_owned()),
+            None => self.first_join = Some(now),
         }
         self.controller = Controller::new(welcome.pose);
         self.carry = Carry::Empty;
