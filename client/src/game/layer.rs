@@ -67,18 +67,18 @@ impl Layer {
         Ok(layer)
     }
 
-    /// A layer that draws its shape once, with a texture.
-    pub(crate) fn textured(
+    /// A layer that draws its shape once, with textures of those names.
+    pub(crate) fn once(
         context: &mut dyn RenderingBackend,
         sources: [&str; 2],
         shape: &Shape,
-        texture: &str,
+        textures: &[&str],
     ) -> anyhow::Result<Self> {
         Self::new(
             context,
             sources,
             shape,
-            &[texture],
+            textures,
             &[],
             PipelineParams::default(),
         )

@@ -1,7 +1,7 @@
 //! The scene: sky and floor, shadows, rings of light and cubes, each kind in one instanced draw.
 //!
 //! Frame by frame: the shadows of all cubes go into a texture of half the screen's size, the
-//! backdrop reads it while it draws sky and floor, rings add light to the floor, and the cubes stand on top.
+//! floor reads it while it is drawn, rings add light to the floor, and the cubes stand on top.
 //! Nothing can be between the eye and a cube but another cube, so only cubes need depth.
 // The only unsafe call gives access to the GPU beside macroquad; see `Renderer::draw`.
 #![allow(unsafe_code)]
@@ -64,7 +64,8 @@ struct Uniforms {
 /// Everything on the GPU.
 pub(crate) struct Renderer {
     shadows: Layer,
-    backdrop: Layer,
+    sky: Layer,
+    ground: Layer,
     rings: Layer,
     cubes: Layer,
     shadow_target: Option<ShadowTarget>,
@@ -103,7 +104,8 @@ impl Renderer {
         };
         Ok(Self {
             shadows: Layer::instanced(context, glsl!("shadow"), &square, multiply)?,
-            backdrop: Layer::textured(context, glsl!("backdrop"), &square, "shadows")?,
+            sky: Layer::once(context, glsl!("sky"), &square, &[])?,
+            ground: Layer::once(context, glsl!("ground"), &square, &["shadows"])?,
             rings: Layer::instanced(context, glsl!("ring"), &square, add)?,
             cubes: Layer::instanced(context, glsl!("cube"), &cube, solid)?,
             shadow_target: None,
@@ -136,7 +138,8 @@ impl Renderer {
             depth: Some(1.0),
             stencil: None,
         });
-        self.backdrop.draw(context, uniforms(), &[target.0]);
+        self.sky.draw(context, uniforms(), &[]);
+        self.ground.draw(context, uniforms(), &[target.0]);
         self.rings.draw_instances(context, uniforms(), &ringed);
         self.cubes.draw_instances(context, uniforms(), &instances);
         context.end_render_pass();

@@ -1,5 +1,5 @@
-// The sky above the horizon; below it the floor z = 0 with a metre grid. Line widths are filtered with the
-// exact size of the pixel's footprint on the floor, so that no line flickers at any distance.
+// The floor z = 0 with a metre grid. Line widths are filtered with the exact size of the pixel's
+// footprint on the floor, so that no line flickers at any distance.
 uniform sampler2D shadows;
 varying vec3 ray;
 varying vec2 place;
@@ -31,10 +31,7 @@ vec2 line(vec2 d, vec2 footprint, float half_width) {
 
 void main() {
     vec3 direction = normalize(ray);
-    if (direction.z > -0.0015) {
-        gl_FragColor = vec4(display(sky(direction)), 1.0);
-        return;
-    }
+    direction.z = min(direction.z, -0.0005);
     float range = -eye.z / direction.z;
     vec3 from_eye = direction * range;
     vec2 position = eye.xy + from_eye.xy;
@@ -49,7 +46,7 @@ void main() {
     float inside = inside2.x * inside2.y;
 
     vec2 tile = floor(position / 10.0);
-    float checker = mod(tile.x + tile.y, 2.0) * exp(-along * 0.35);
+    float checker = mod(tile.x + tile.y, 2.0) / (1.0 + along * along);
     vec3 albedo = mix(vec3(0.076, 0.092, 0.132), vec3(0.090, 0.107, 0.150), checker);
     float fine = either(lines(position, footprint, 1.0, 0.012));
     float bold = either(lines(position, footprint, 10.0, 0.035));
@@ -67,7 +64,8 @@ void main() {
     // The world's end glows.
     vec2 edge = line(abs(position) - WORLD, footprint, 0.25);
     float end = max(edge.x * step(abs(position.y), WORLD + 0.25), edge.y * step(abs(position.x), WORLD + 0.25));
-    float halo = exp(-abs(max(abs(position.x), abs(position.y)) - WORLD) * 0.35);
+    float beyond = max(abs(position.x), abs(position.y)) - WORLD;
+    float halo = 1.0 / (1.0 + beyond * beyond * 0.15);
     colour += vec3(1.0, 0.42, 0.20) * (end * 1.4 + halo * 0.30);
 
     gl_FragColor = vec4(display(haze(colour, from_eye)), 1.0);
