@@ -38,6 +38,9 @@ const WINDOW_HEIGHT: u16 = 720;
 
 fn main() {
     let options = Options::parse();
+    if cfg!(target_os = "linux") && std::env::var_os("DISPLAY").is_none_or(|name| name.is_empty()) {
+        fail("no display to open a window on: set DISPLAY, or use cubesync-bots without one");
+    }
     let window = Conf {
         window_title: options.window_title(),
         window_width: WINDOW_WIDTH.into(),
@@ -53,10 +56,15 @@ fn main() {
     };
     macroquad::Window::from_config(window, async {
         if let Err(error) = run(options).await {
-            eprintln!("error: {error:#}");
-            std::process::exit(1);
+            fail(&format!("{error:#}"));
         }
     });
+}
+
+/// Ends the program with one line that a person can act on.
+fn fail(reason: &str) -> ! {
+    eprintln!("error: {reason}");
+    std::process::exit(1);
 }
 
 async fn run(options: Options) -> anyhow::Result<()> {
