@@ -1,0 +1,3 @@
+//! The comparison of cubesync's server with other relays.
+
+fn main() {}
