@@ -28,10 +28,9 @@ fn cube_moved_by_keys_in_one_window_moves_in_the_other() {
     let anna = join(&display, &server, ANNA);
     let vasya = join(&display, &server, VASYA);
 
-    // Away from where cubes appear, so that none hides Anna's.
-    anna.window.focus();
-    walk(&anna.window, "Up", &server);
     let before = find_anna(&vasya.window, "1-other-window-before");
+    anna.window.focus();
+    // She looks at the middle of the world, so this leads past it.
     walk(&anna.window, "Right", &server);
     let after = until(
         "Anna's cube is at another place in Вася's window",
@@ -99,13 +98,16 @@ fn walk(window: &Window<'_>, key: &'static str, server: &Server) {
     });
 }
 
-/// Where Anna's cube is in a window, waiting until it is there.
+/// Where Anna's cube is in a window, once two looks agree: the view turns at first, and cubes glide.
 fn find_anna(window: &Window<'_>, picture: &str) -> Patch {
-    until("Anna's cube is in the window", || {
-        window
+    let mut last: Option<Patch> = None;
+    until("Anna's cube lies still in the window", || {
+        let patch = window
             .look(picture)
             .find(is_magenta)
-            .filter(|patch| patch.pixels > 50)
+            .filter(|patch| patch.pixels > 50);
+        let before = std::mem::replace(&mut last, patch);
+        patch.filter(|patch| before.is_some_and(|before| patch.distance_pixels(&before) < 1.0))
     })
 }
 
