@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cubesync_protocol::{CubeId, CubeInfo, Pose, Welcome};
+use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Pose, Welcome};
 
 use crate::backoff::Backoff;
 use crate::clock::Clock;
@@ -166,6 +166,9 @@ impl Client {
 
     /// Leaves for good; flushes what it can without blocking.
     pub fn close(&mut self) {
+        if let Some(session) = &mut self.session {
+            session.leave();
+        }
         self.flush();
         if let Some(session) = self.session.take() {
             self.total.add(session.counters());
@@ -255,6 +258,7 @@ impl Client {
         self.view = View::default();
         self.view.gain(welcome.cube, welcome.pose);
         self.status = Status::Joined;
+        self.options.resume = Some(welcome.resume);
         self.events.push_back(ClientEvent::Joined(welcome));
     }
 
@@ -343,7 +347,8 @@ impl Client {
             position: drawn.position,
             rotation: drawn.rotation,
             own: info.cube == own,
-            stale: is_silent && !self.view.is_controlled(info.cube),
+            stale: info.kind == CubeKind::Ghost
+                || (is_silent && !self.view.is_controlled(info.cube)),
         }
     }
 }

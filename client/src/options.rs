@@ -1,6 +1,6 @@
 //! Where a client connects and as whom.
 
-use cubesync_protocol::{Colour, Hello};
+use cubesync_protocol::{Colour, Hello, ResumeToken};
 
 /// Where to connect and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,6 +15,9 @@ pub struct ClientOptions {
     pub colour: Colour,
     /// The server's join key, where it asks for one.
     pub join_key: Option<String>,
+    /// The token of an earlier [`Welcome`](cubesync_protocol::Welcome) in this room, to get the
+    /// same cube back. A client that reconnects by itself uses the newest one.
+    pub resume: Option<ResumeToken>,
 }
 
 impl ClientOptions {
@@ -26,6 +29,7 @@ impl ClientOptions {
             name: name.into(),
             colour: Colour::from([0xE0, 0x80, 0x20]),
             join_key: None,
+            resume: None,
         }
     }
 
@@ -33,6 +37,7 @@ impl ClientOptions {
     pub(crate) fn hello(&self) -> Hello {
         Hello {
             join_key: self.join_key.clone(),
+            resume: self.resume,
             ..Hello::new(&self.room, &self.name, self.colour)
         }
     }

@@ -158,6 +158,8 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
+    use cubesync_protocol::ResumeToken;
+
     use super::*;
     use crate::testing::pose;
 
@@ -174,6 +176,7 @@ mod tests {
             tick: 100,
             since_tick_us: 0,
             max_speed: 0,
+            resume: ResumeToken([0; 16]),
         };
         Room::new(welcome, Duration::from_secs(1))
     }

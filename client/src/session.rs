@@ -159,6 +159,13 @@ impl Session {
         }
     }
 
+    /// Says that the player leaves for good, so that no ghost stays behind.
+    pub fn leave(&mut self) {
+        if self.is_joined() {
+            self.send(&ClientMessage::Leave);
+        }
+    }
+
     /// Whether the client is in the room and the session is not over.
     pub fn is_joined(&self) -> bool {
         !self.is_over && self.known().is_some()
@@ -337,7 +344,7 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use cubesync_protocol::{
-        CloseCode, Colour, CubeInfo, CubeKind, Event, Keyframe, RejectCode, Snapshot,
+        CloseCode, Colour, CubeInfo, CubeKind, Event, Keyframe, RejectCode, ResumeToken, Snapshot,
     };
     use proptest::prelude::*;
 
@@ -377,6 +384,7 @@ mod tests {
             tick: 100,
             since_tick_us: 0,
             max_speed: 0,
+            resume: ResumeToken([7; 16]),
         }
     }
 

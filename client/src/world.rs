@@ -184,6 +184,14 @@ impl World {
                 *self.holder(cube)? = None;
                 WorldChange::Freed { cube }
             }
+            Event::Ghost { cube } => {
+                self.known(cube)?.kind = CubeKind::Ghost;
+                return Ok(());
+            }
+            Event::Returned { cube } => {
+                self.known(cube)?.kind = CubeKind::Player;
+                return Ok(());
+            }
         });
         Ok(())
     }
@@ -219,7 +227,7 @@ impl World {
     fn holder(&mut self, cube: CubeId) -> Result<&mut Option<CubeId>, WorldError> {
         match &mut self.known(cube)?.kind {
             CubeKind::Free { holder } => Ok(holder),
-            CubeKind::Player => Err(WorldError::NotFree(cube)),
+            CubeKind::Player | CubeKind::Ghost => Err(WorldError::NotFree(cube)),
         }
     }
 }
@@ -234,7 +242,7 @@ fn pose_of(info: &CubeInfo) -> CubePose {
 fn holder_of(info: &CubeInfo) -> Option<CubeId> {
     match info.kind {
         CubeKind::Free { holder } => holder,
-        CubeKind::Player => None,
+        CubeKind::Player | CubeKind::Ghost => None,
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use cubesync_client::protocol::{
     ClientMessage, CloseCode, CubeId, CubeInfo, CubeKind, CubePose, Event, Keyframe, Message, Pose,
-    Position, RejectCode, ServerMessage, Snapshot, Welcome, frame,
+    Position, RejectCode, ResumeToken, ServerMessage, Snapshot, Welcome, frame,
 };
 use cubesync_client::{Client, ClientEvent, ClientOptions, Status};
 
@@ -75,6 +75,7 @@ impl Peer {
             tick: 100,
             since_tick_us: 0,
             max_speed: 0,
+            resume: ResumeToken([7; 16]),
         }));
         let free = CubeKind::Free { holder: None };
         let cubes = vec![

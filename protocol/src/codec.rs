@@ -170,7 +170,10 @@ mod tests {
         };
         vec![
             ("client hello", ClientMessage::Hello(hello)),
-            ("client hello with join key", ClientMessage::Hello(with_key)),
+            (
+                "client hello with key and token",
+                ClientMessage::Hello(with_key),
+            ),
             (
                 "client sample",
                 ClientMessage::Sample {
@@ -180,6 +183,7 @@ mod tests {
             ("client take", ClientMessage::Take { cube: CubeId(0) }),
             ("client release", ClientMessage::Release { cube: CubeId(0) }),
             ("client ping", ClientMessage::Ping { sent_us: 1_000_000 }),
+            ("client leave", ClientMessage::Leave),
         ]
     }
 
@@ -194,6 +198,7 @@ mod tests {
             tick: 90_000,
             since_tick_us: 12_345,
             max_speed: 20_480,
+            resume: ResumeToken(*b"0123456789abcdef"),
         };
         let keyframe = Keyframe {
             tick: 90_000,
@@ -206,7 +211,7 @@ mod tests {
                     },
                     "box",
                 ),
-                info(7, CubeKind::Player, "Вася"),
+                info(7, CubeKind::Ghost, "Вася"),
             ],
         };
         let snapshot = Snapshot {
@@ -219,6 +224,8 @@ mod tests {
                 },
                 Event::Freed { cube: CubeId(3) },
                 Event::Left { cube: CubeId(7) },
+                Event::Ghost { cube: CubeId(300) },
+                Event::Returned { cube: CubeId(300) },
             ],
             cubes: vec![CubePose {
                 cube: CubeId(300),

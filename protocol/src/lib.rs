@@ -20,7 +20,7 @@ pub use codec::{DecodeError, Message};
 pub use frame::FrameError;
 pub use message::{
     ClientMessage, CloseCode, Colour, ColourError, CubeId, CubeInfo, CubeKind, CubePose, Event,
-    Hello, Keyframe, RejectCode, ServerMessage, Snapshot, Welcome,
+    Hello, Keyframe, RejectCode, ResumeToken, ServerMessage, Snapshot, Welcome,
 };
 pub use quantize::{Pose, Position, Rotation};
 pub use text::{TextError, clean_name, clean_room};

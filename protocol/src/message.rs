@@ -104,6 +104,8 @@ pub enum ClientMessage {
         /// The client's own clock, in microseconds; comes back unread.
         sent_us: u64,
     },
+    /// Leaves for good: the cube goes at once. Who just closes becomes a ghost for a while.
+    Leave,
 }
 
 /// The opening words of a client.
@@ -121,10 +123,24 @@ pub struct Hello {
     pub colour: Colour,
     /// The server's join key, where it asks for one.
     pub join_key: Option<String>,
+    /// The token of the last [`Welcome`] in this room, to get the same cube back. One that has
+    /// expired or was used is ignored.
+    pub resume: Option<ResumeToken>,
+}
+
+/// Shows that a new connection belongs to the player of an earlier one. Random, so that nobody
+/// can guess it; good for one use, and kept out of logs.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ResumeToken(pub [u8; 16]);
+
+impl std::fmt::Debug for ResumeToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ResumeToken(..)")
+    }
 }
 
 impl Hello {
-    /// The opening of this version, without a join key.
+    /// The opening of this version, without a join key or a token.
     pub fn new(room: impl Into<String>, name: impl Into<String>, colour: Colour) -> Self {
         Self {
             magic: MAGIC,
@@ -133,6 +149,7 @@ impl Hello {
             name: name.into(),
             colour,
             join_key: None,
+            resume: None,
         }
     }
 }
@@ -205,7 +222,7 @@ pub struct Welcome {
     pub name: String,
     /// The client's own cube.
     pub cube: CubeId,
-    /// Where that cube starts.
+    /// Where that cube starts; where it was, when it was resumed.
     pub pose: Pose,
     /// Ticks per second, 1 ..= 128.
     pub tick_hz: u8,
@@ -215,6 +232,8 @@ pub struct Welcome {
     pub since_tick_us: u32,
     /// Top speed of a cube, in quanta per second; faster samples are corrected. 0: unlimited.
     pub max_speed: u32,
+    /// For the next `Hello` in this room, should this connection break.
+    pub resume: ResumeToken,
 }
 
 /// Every cube of a room as it is at the end of a tick.
@@ -251,6 +270,8 @@ pub enum CubeKind {
         /// The holder; `None` while nobody holds it.
         holder: Option<CubeId>,
     },
+    /// A player whose connection is lost: nobody, until they come back.
+    Ghost,
 }
 
 /// What changed in one tick: first the events, in order, then the poses.
@@ -284,6 +305,17 @@ pub enum Event {
     /// A held cube was let go and stays where it is.
     Freed {
         /// The free cube.
+        cube: CubeId,
+    },
+    /// A player's connection was lost. Their cube stays as a ghost until `Returned` or `Left`.
+    /// What they held is freed by a `Freed` before this.
+    Ghost {
+        /// The player's cube.
+        cube: CubeId,
+    },
+    /// The player of a ghost is back.
+    Returned {
+        /// The player's cube.
         cube: CubeId,
     },
 }
@@ -325,6 +357,8 @@ pub enum CloseCode {
     Silent,
     /// The client did not read what it was sent.
     SlowReader,
+    /// Another connection showed this one's resume token and has its cube now.
+    Replaced,
 }
 
 #[cfg(test)]

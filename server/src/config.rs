@@ -96,6 +96,12 @@ pub struct Config {
     #[arg(env = "CUBESYNC_SLOW_READER_AFTER")]
     pub slow_reader_after: humantime::Duration,
 
+    /// A player whose connection is lost can come back to their cube for this long; meanwhile it
+    /// stands there as a ghost
+    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(15).into())]
+    #[arg(env = "CUBESYNC_RESUME_WITHIN")]
+    pub resume_within: humantime::Duration,
+
     /// Time to deliver the last words when the server stops
     #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(15).into())]
     #[arg(env = "CUBESYNC_DRAIN")]

@@ -17,6 +17,6 @@ mod session;
 mod text;
 
 pub use config::Config;
-pub use metrics::{Disconnect, Metrics};
+pub use metrics::{Disconnect, Metrics, TickDuration};
 pub use rooms::DEFAULT_ROOM;
 pub use run::{Addresses, StartError, run};

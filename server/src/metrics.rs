@@ -1,5 +1,7 @@
 //! What the server counts, in Prometheus' text form.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,11 +14,17 @@ const TICK_BUCKETS_SECONDS: [f64; 12] = [
     50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 1.0,
 ];
 
+/// Tick durations kept for whoever asks what the last ones were: a second of 500 rooms at the
+/// highest rate, 256 KiB.
+const MAX_RECENT_TICKS: usize = 64 * 1024;
+
 /// Why a connection ended: the label of `cubesync_disconnects_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Disconnect {
-    /// The peer closed.
+    /// The peer said that it leaves.
     Left,
+    /// The peer closed without a word.
+    Closed,
     /// The network broke, or the peer vanished with a reset.
     Lost,
     /// Nothing came for too long.
@@ -27,6 +35,8 @@ pub enum Disconnect {
     TooManyMessages,
     /// The peer did not read what it was sent.
     SlowReader,
+    /// The player came back on another connection.
+    Replaced,
     /// The server stopped.
     ShuttingDown,
     /// No `Hello` in time.
@@ -37,21 +47,53 @@ pub enum Disconnect {
     ConnectionLimit,
 }
 
-impl EncodeLabelValue for Disconnect {
-    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
-        let reason = match self {
+impl Disconnect {
+    /// Whether the player may be on their way back.
+    pub fn is_accident(self) -> bool {
+        matches!(
+            self,
+            Self::Closed | Self::Lost | Self::Silent | Self::SlowReader
+        )
+    }
+}
+
+impl Disconnect {
+    /// Every reason, in the order in which a person would read them.
+    pub const ALL: [Self; 10] = [
+        Self::Left,
+        Self::Lost,
+        Self::Silent,
+        Self::SlowReader,
+        Self::BadMessage,
+        Self::TooManyMessages,
+        Self::HelloTimeout,
+        Self::Rejected,
+        Self::ConnectionLimit,
+        Self::ShuttingDown,
+    ];
+
+    /// The reason as it stands in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Left => "left",
+            Self::Closed => "closed",
             Self::Lost => "lost",
             Self::Silent => "silent",
             Self::BadMessage => "bad_message",
             Self::TooManyMessages => "too_many_messages",
             Self::SlowReader => "slow_reader",
+            Self::Replaced => "replaced",
             Self::ShuttingDown => "shutting_down",
             Self::HelloTimeout => "hello_timeout",
             Self::Rejected => "rejected",
             Self::ConnectionLimit => "connection_limit",
-        };
-        EncodeLabelValue::encode(&reason, encoder)
+        }
+    }
+}
+
+impl EncodeLabelValue for Disconnect {
+    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
     }
 }
 
@@ -60,8 +102,48 @@ struct DisconnectLabels {
     reason: Disconnect,
 }
 
-/// All counters. Cheap to clone: the clones count together.
+/// How long ticks took: all of them in buckets, and the last ones exactly. Clones count together.
 #[derive(Debug, Clone)]
+pub struct TickDuration {
+    histogram: Histogram,
+    recent_us: Arc<Mutex<Vec<u32>>>,
+}
+
+impl TickDuration {
+    /// Counts a tick.
+    pub fn observe(&self, seconds: f64) {
+        self.histogram.observe(seconds);
+        let mut recent = self.recent();
+        if recent.len() < MAX_RECENT_TICKS {
+            // `as` saturates.
+            recent.push((seconds * 1e6).round() as u32);
+        }
+    }
+
+    /// The durations since the last call, in microseconds and the order of their ticks; for one
+    /// caller only. Nobody asking costs no more than [`MAX_RECENT_TICKS`].
+    pub(crate) fn take_recent_us(&self) -> Vec<u32> {
+        std::mem::take(&mut self.recent())
+    }
+
+    fn recent(&self) -> std::sync::MutexGuard<'_, Vec<u32>> {
+        self.recent_us
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for TickDuration {
+    fn default() -> Self {
+        Self {
+            histogram: Histogram::new(TICK_BUCKETS_SECONDS),
+            recent_us: Arc::default(),
+        }
+    }
+}
+
+/// All counters. Cheap to clone: the clones count together.
+#[derive(Debug, Clone, Default)]
 pub struct Metrics {
     /// Open connections, of TCP and of the text protocol.
     pub connections: Gauge,
@@ -72,7 +154,7 @@ pub struct Metrics {
     /// Ticks of all rooms.
     pub ticks: Counter,
     /// How long a room worked on a tick, fan-out included.
-    pub tick_duration: Histogram,
+    pub tick_duration: TickDuration,
     /// Bytes from clients, frame headers included.
     pub received_bytes: Counter,
     /// Frames from clients.
@@ -84,29 +166,20 @@ pub struct Metrics {
     disconnects: Family<DisconnectLabels, Counter>,
 }
 
-impl Default for Metrics {
-    fn default() -> Self {
-        Self {
-            connections: Gauge::default(),
-            rooms: Gauge::default(),
-            cubes: Gauge::default(),
-            ticks: Counter::default(),
-            tick_duration: Histogram::new(TICK_BUCKETS_SECONDS),
-            received_bytes: Counter::default(),
-            received_frames: Counter::default(),
-            sent_bytes: Counter::default(),
-            sent_frames: Counter::default(),
-            disconnects: Family::default(),
-        }
-    }
-}
-
 impl Metrics {
     /// Counts an ended connection.
     pub fn disconnected(&self, reason: Disconnect) {
         self.disconnects
             .get_or_create(&DisconnectLabels { reason })
             .inc();
+    }
+
+    /// Ended connections by reason; reasons that never occurred are missing.
+    pub fn disconnects(&self) -> impl Iterator<Item = (Disconnect, u64)> {
+        Disconnect::ALL.into_iter().filter_map(|reason| {
+            let counter = self.disconnects.get(&DisconnectLabels { reason })?;
+            Some((reason, counter.get()))
+        })
     }
 
     /// Everything in Prometheus' text form.
@@ -120,7 +193,7 @@ impl Metrics {
             "tick_duration",
             "Work on one tick of one room",
             Unit::Seconds,
-            self.tick_duration.clone(),
+            self.tick_duration.histogram.clone(),
         );
         let traffic = [
             ("received_bytes", "Bytes from clients", &self.received_bytes),
@@ -150,6 +223,29 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_reason_is_listed_once_and_counted() {
+        let metrics = Metrics::default();
+        assert_eq!(metrics.disconnects().count(), 0);
+        for (index, reason) in Disconnect::ALL.into_iter().enumerate() {
+            (0..=index).for_each(|_| metrics.disconnected(reason));
+        }
+        let counts = metrics.disconnects().map(|(_, count)| count);
+        assert!(counts.eq(1..=Disconnect::ALL.len() as u64));
+    }
+
+    #[test]
+    fn recent_ticks_are_told_once_and_bounded() {
+        let ticks = TickDuration::default();
+        ticks.observe(0.001_5);
+        ticks.observe(1e9);
+        assert_eq!(ticks.take_recent_us(), [1_500, u32::MAX]);
+        for _ in 0..=MAX_RECENT_TICKS {
+            ticks.observe(0.0);
+        }
+        assert_eq!(ticks.take_recent_us().len(), MAX_RECENT_TICKS);
+    }
 
     #[test]
     fn the_text_names_every_counter_and_reason() {

@@ -36,6 +36,7 @@ pub(crate) struct Rooms {
     tick_hz: u8,
     top_speed: Option<u32>,
     slow_reader_after: Duration,
+    resume_within: Duration,
     drain: Duration,
     limit: usize,
     metrics: Metrics,
@@ -56,6 +57,7 @@ impl Rooms {
             tick_hz: config.tick,
             top_speed: config.top_speed_mps().map(quanta_per_second),
             slow_reader_after: *config.slow_reader_after,
+            resume_within: *config.resume_within,
             drain: *config.drain,
             limit: config.max_rooms,
             metrics,
@@ -121,6 +123,7 @@ impl Rooms {
             tick_hz: self.tick_hz,
             top_speed: self.top_speed,
             slow_reader_after: self.slow_reader_after,
+            resume_within: self.resume_within,
             drain: self.drain,
             permanent: name == DEFAULT_ROOM,
         };

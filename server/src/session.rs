@@ -87,7 +87,7 @@ async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
             return Err(error);
         }
         Ok(Ok(None)) => {
-            shared.metrics.disconnected(Disconnect::Left);
+            shared.metrics.disconnected(Disconnect::Closed);
             return Ok(());
         }
         Ok(Ok(Some(Err(refusal)))) => return reject(shared, &mut stream, refusal).await,
@@ -100,6 +100,7 @@ async fn converse(shared: &Shared, mut stream: TcpStream) -> io::Result<()> {
         name: hello.name,
         colour: hello.colour,
         rule: SpeedRule::TopSpeed,
+        resume: hello.resume,
         outlet: Outlet::Tcp(Arc::clone(&stream)),
         ended: ended.clone(),
     };
@@ -243,7 +244,7 @@ async fn read_messages(
             Err(_) => return Disconnect::Silent,
             Ok(Err(_)) => return Disconnect::Lost,
             // An end inside a frame is a connection that broke.
-            Ok(Ok(0)) if received.is_empty() => return Disconnect::Left,
+            Ok(Ok(0)) if received.is_empty() => return Disconnect::Closed,
             Ok(Ok(0)) => return Disconnect::Lost,
             Ok(Ok(_)) => {}
         }
@@ -271,6 +272,7 @@ fn next_message(
     limiter.check().map_err(|_| Disconnect::TooManyMessages)?;
     match ClientMessage::decode(&payload).map_err(|error| bad_message(&error))? {
         ClientMessage::Hello(_) => Err(Disconnect::BadMessage),
+        ClientMessage::Leave => Err(Disconnect::Left),
         ClientMessage::Sample { cubes } if cubes.len() > MAX_CUBES_PER_SAMPLE => {
             Err(Disconnect::BadMessage)
         }

@@ -82,6 +82,7 @@ async fn converse(shared: &Shared, stream: TcpStream) -> Option<Disconnect> {
         name,
         colour: TYPIST_COLOUR,
         rule: SpeedRule::Unlimited,
+        resume: None,
         outlet: Outlet::Frames(frame_sender),
         ended: CancellationToken::new(),
     };
@@ -249,7 +250,11 @@ impl Names {
                                     .insert(info.cube, (info.name, info.pose.position));
                             }
                             Event::Left { cube } => drop(self.by_cube.remove(&cube)),
-                            Event::Taken { .. } | Event::Freed { .. } => {}
+                            // Nothing of this moves a cube.
+                            Event::Taken { .. }
+                            | Event::Freed { .. }
+                            | Event::Ghost { .. }
+                            | Event::Returned { .. } => {}
                         }
                     }
                     for CubePose { cube, pose } in snapshot.cubes {

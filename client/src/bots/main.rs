@@ -131,6 +131,7 @@ fn bots(arguments: &Arguments) -> Vec<Bot> {
             name: format!("{} {number}", arguments.name),
             colour: colour(&mut random),
             join_key: arguments.join_key.clone(),
+            resume: None,
         };
         Bot::new(options, random.u64(..), number == 1)
     };

@@ -124,6 +124,7 @@ impl JoinScreen {
             name: name.to_owned(),
             colour: self.colours[self.chosen],
             join_key: Some(join_key.to_owned()).filter(|key| !key.is_empty()),
+            resume: None,
         })
     }
 
@@ -184,6 +185,7 @@ mod tests {
             name: name.into(),
             colour: PALETTE[3],
             join_key: None,
+            resume: None,
         };
         JoinScreen::new(options, None)
     }

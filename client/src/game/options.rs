@@ -75,6 +75,7 @@ impl Options {
             name: self.name.unwrap_or_else(default_name),
             colour: self.colour.unwrap_or(any),
             join_key: self.join_key,
+            resume: None,
         }
     }
 }

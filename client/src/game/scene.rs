@@ -31,7 +31,7 @@ fn scene_cube(view: &CubeView<'_>, cubes: &[CubeView<'_>]) -> SceneCube {
         blink: (view.kind == CubeKind::Player).then(|| blink(view.cube.0)),
     };
     match view.kind {
-        CubeKind::Player => cube,
+        CubeKind::Player | CubeKind::Ghost => cube,
         CubeKind::Free { holder: None } => SceneCube {
             colour: GOLD,
             glow: 0.55,

@@ -44,6 +44,7 @@ impl From<CubeInfo> for Cube {
     fn from(info: CubeInfo) -> Self {
         let (kind, holder) = match info.kind {
             CubeKind::Player => ("player", None),
+            CubeKind::Ghost => ("ghost", None),
             CubeKind::Free { holder } => ("free", Some(holder.map(|CubeId(id)| id))),
         };
         Self {

@@ -1,6 +1,6 @@
 //! What can be said to a room's task, from any other task.
 
-use cubesync_protocol::{ClientMessage, Colour, CubeId, CubeInfo};
+use cubesync_protocol::{ClientMessage, Colour, CubeId, CubeInfo, ResumeToken};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,8 @@ pub struct Entrance {
     pub colour: Colour,
     /// How fast they may move.
     pub rule: SpeedRule,
+    /// What they show to get their cube back.
+    pub resume: Option<ResumeToken>,
     /// Where their frames go.
     pub outlet: Outlet,
     /// Cancelled when the room has ended the connection.

@@ -9,14 +9,14 @@ mod handle;
 pub mod log;
 pub mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, PROTOCOL_VERSION};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{
-    ClientMessage, CloseCode, CubeId, Message, ServerMessage, Snapshot, Welcome,
+    ClientMessage, CloseCode, CubeId, Message, ResumeToken, ServerMessage, Snapshot, Welcome,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use self::fanout::{Connection, Flushed};
 use self::handle::RoomEvent;
 pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView};
 use self::log::SnapshotLog;
-use self::world::{RoomFull, World};
+use self::world::{RoomFull, SpeedRule, World};
 use crate::metrics::{Disconnect, Metrics};
 
 /// How long an empty room is kept, so that the free cube is where it was when somebody returns.
@@ -50,6 +50,8 @@ pub struct RoomSettings {
     pub top_speed: Option<u32>,
     /// A connection that takes nothing for this long is cut.
     pub slow_reader_after: Duration,
+    /// A lost player's cube stays this long as a ghost.
+    pub resume_within: Duration,
     /// How long a stopping room tries to deliver its last frames.
     pub drain: Duration,
     /// Whether the room stays when nobody is in it.
@@ -64,6 +66,10 @@ pub struct Room {
     world: World,
     log: SnapshotLog,
     members: BTreeMap<CubeId, Member>,
+    /// Players who may come back, and until when.
+    ghosts: BTreeMap<CubeId, Instant>,
+    /// The one token that is good for each member and ghost.
+    tokens: HashMap<ResumeToken, CubeId>,
     events: mpsc::Receiver<RoomEvent>,
     clock: TickClock,
     heartbeat_at: u64,
@@ -91,6 +97,8 @@ impl Room {
             world,
             log: SnapshotLog::default(),
             members: BTreeMap::new(),
+            ghosts: BTreeMap::new(),
+            tokens: HashMap::new(),
             events,
             clock,
             heartbeat_at: 0,
@@ -160,11 +168,21 @@ impl Room {
             name,
             colour,
             rule,
+            resume,
             outlet,
             ended,
         } = entrance;
-        let cube = self.world.join(&name, colour, rule)?;
-        let info = self.world.cube(cube).expect("the cube has just joined");
+        let resumed = resume.and_then(|token| self.resume(token, rule, now));
+        let cube = match resumed {
+            Some(cube) => cube,
+            None => {
+                let cube = self.world.join(&name, colour, rule)?;
+                self.metrics.cubes.inc();
+                cube
+            }
+        };
+        let token = self.new_token(cube);
+        let info = self.world.cube(cube).expect("the cube has just come in");
         let welcome = ServerMessage::Welcome(Welcome {
             version: PROTOCOL_VERSION,
             room: self.settings.name.clone(),
@@ -175,8 +193,10 @@ impl Room {
             tick: self.clock.tick(),
             since_tick_us: self.clock.since_tick_us(now),
             max_speed: self.settings.top_speed.unwrap_or(0),
+            resume: token,
         });
-        info!(room = self.settings.name, %cube, name = info.name, "joined");
+        let resumed = resumed.is_some();
+        info!(room = self.settings.name, %cube, name = info.name, resumed, "joined");
         self.members.insert(
             cube,
             Member {
@@ -184,7 +204,6 @@ impl Room {
                 ended,
             },
         );
-        self.metrics.cubes.inc();
         self.empty_since = None;
         self.tell(cube, &welcome, now);
         Ok(cube)
@@ -217,13 +236,47 @@ impl Room {
                 };
                 self.tell(from, &pong, now);
             }
-            // The session lets only one Hello through, and that is not sent here.
-            ClientMessage::Hello(_) => {}
+            // The session keeps these to itself.
+            ClientMessage::Hello(_) | ClientMessage::Leave => {}
         }
+    }
+
+    /// The cube a token stands for, which is now its bearer's. A connection that still has it is
+    /// closed. What the player held was freed, so that client and server agree on it.
+    fn resume(&mut self, token: ResumeToken, rule: SpeedRule, now: Instant) -> Option<CubeId> {
+        let cube = *self.tokens.get(&token)?;
+        self.remove(cube, Disconnect::Replaced, now);
+        self.ghosts.remove(&cube);
+        self.world.resume(cube, rule).then_some(cube)
+    }
+
+    /// Makes the token for a cube; the one before is no longer good.
+    fn new_token(&mut self, cube: CubeId) -> ResumeToken {
+        let mut token = ResumeToken([0; 16]);
+        getrandom::fill(&mut token.0).expect("the system has random numbers");
+        self.tokens.retain(|_, other| *other != cube);
+        self.tokens.insert(token, cube);
+        token
+    }
+
+    fn expire_ghosts(&mut self, now: Instant) {
+        let expired = self.ghosts.iter().filter(|(_, until)| **until <= now);
+        for cube in expired.map(|(cube, _)| *cube).collect::<Vec<_>>() {
+            self.ghosts.remove(&cube);
+            self.forget(cube);
+        }
+    }
+
+    /// Takes a player's cube out of the world.
+    fn forget(&mut self, player: CubeId) {
+        self.world.leave(player);
+        self.tokens.retain(|_, cube| *cube != player);
+        self.metrics.cubes.dec();
     }
 
     fn tick(&mut self, now: Instant) {
         let tick = self.clock.advance(now);
+        self.expire_ghosts(now);
         let snapshot = self.world.tick(tick);
         let corrections = self.world.corrections();
         self.metrics.ticks.inc();
@@ -320,8 +373,15 @@ impl Room {
         if let Some(info) = self.world.cube(player) {
             info!(room = self.settings.name, cube = %player, name = info.name, ?reason, "left");
         }
-        self.world.leave(player);
-        self.metrics.cubes.dec();
+        if reason == Disconnect::Replaced
+            || (reason.is_accident() && !self.settings.resume_within.is_zero())
+        {
+            self.world.ghost(player);
+            self.ghosts
+                .insert(player, now + self.settings.resume_within);
+        } else {
+            self.forget(player);
+        }
         self.metrics.disconnected(reason);
         if self.members.is_empty() {
             self.empty_since = Some(now);
@@ -388,6 +448,10 @@ fn farewell(reason: Disconnect) -> Option<(CloseCode, &'static str)> {
         Disconnect::TooManyMessages => Some((
             CloseCode::TooManyMessages,
             "the client sent too many messages",
+        )),
+        Disconnect::Replaced => Some((
+            CloseCode::Replaced,
+            "the player came back on another connection",
         )),
         Disconnect::Silent => Some((CloseCode::Silent, "nothing was heard from the client")),
         _ => None,

@@ -160,23 +160,36 @@ impl World {
 
     /// A player leaves: what they hold is freed where it is, their own cube goes.
     pub fn leave(&mut self, player: CubeId) {
-        if self.cubes.remove(&player).is_none() {
-            return;
+        if self.cubes.remove(&player).is_some() {
+            self.free_all_of(player);
+            self.events.push(Event::Left { cube: player });
         }
-        for cube in self.cubes.values_mut() {
-            if cube.info.kind
-                == (CubeKind::Free {
-                    holder: Some(player),
-                })
-            {
-                cube.info.kind = CubeKind::Free { holder: None };
-                self.events.push(Event::Freed {
-                    cube: cube.info.cube,
-                });
-            }
+    }
+
+    /// A player's connection is lost: what they hold is freed, their own cube stays as a ghost.
+    pub fn ghost(&mut self, player: CubeId) {
+        if let Some(cube) = self.cubes.get_mut(&player)
+            && cube.info.kind == CubeKind::Player
+        {
+            cube.info.kind = CubeKind::Ghost;
+            self.free_all_of(player);
+            self.events.push(Event::Ghost { cube: player });
         }
-        self.corrections.retain(|&(to, _)| to != player);
-        self.events.push(Event::Left { cube: player });
+    }
+
+    /// The player of a ghost is back; false when there is no such ghost.
+    pub fn resume(&mut self, player: CubeId, rule: SpeedRule) -> bool {
+        let ghost = self
+            .cubes
+            .get_mut(&player)
+            .filter(|cube| cube.info.kind == CubeKind::Ghost);
+        let Some(cube) = ghost else {
+            return false;
+        };
+        cube.info.kind = CubeKind::Player;
+        cube.rule = rule;
+        self.events.push(Event::Returned { cube: player });
+        true
     }
 
     /// A player says where one of their cubes is. A pose that the rules do not allow changes
@@ -218,7 +231,7 @@ impl World {
             .ok_or(Refusal { holder: None })?;
         let taken = self.cubes.get_mut(&cube).ok_or(Refusal { holder: None })?;
         match taken.info.kind {
-            CubeKind::Player => Err(Refusal { holder: None }),
+            CubeKind::Player | CubeKind::Ghost => Err(Refusal { holder: None }),
             CubeKind::Free {
                 holder: Some(holder),
             } if holder == player => Ok(()),
@@ -295,6 +308,22 @@ impl World {
         corrections.into_iter().filter_map(truth).collect()
     }
 
+    fn free_all_of(&mut self, player: CubeId) {
+        for cube in self.cubes.values_mut() {
+            if cube.info.kind
+                == (CubeKind::Free {
+                    holder: Some(player),
+                })
+            {
+                cube.info.kind = CubeKind::Free { holder: None };
+                self.events.push(Event::Freed {
+                    cube: cube.info.cube,
+                });
+            }
+        }
+        self.corrections.retain(|&(to, _)| to != player);
+    }
+
     fn insert(&mut self, info: CubeInfo, rule: SpeedRule) {
         let left = self.top_speed.unwrap_or(0) * SPEED_BURST_SECONDS * self.tick_hz;
         let budget = SpeedBudget {
@@ -351,6 +380,7 @@ fn may_move(info: &CubeInfo, player: CubeId) -> bool {
     match info.kind {
         CubeKind::Player => info.cube == player,
         CubeKind::Free { holder } => holder == Some(player),
+        CubeKind::Ghost => false,
     }
 }
 
@@ -468,6 +498,38 @@ mod tests {
     }
 
     #[test]
+    fn a_ghost_keeps_its_place_and_holds_nothing_until_its_player_is_back() {
+        let mut world = world();
+        let anna = join(&mut world, "Anna");
+        let boris = join(&mut world, "Boris");
+        world.take(anna, FREE).unwrap();
+        world.tick(1);
+        let pose = world.cube(anna).unwrap().pose;
+        world.ghost(anna);
+        world.ghost(anna);
+        let events = world.tick(2).unwrap().events;
+        assert_eq!(
+            events,
+            [Event::Freed { cube: FREE }, Event::Ghost { cube: anna }]
+        );
+        assert_eq!(world.cube(anna).unwrap().kind, CubeKind::Ghost);
+        let sample = move_by(&world, anna, 1);
+        world.sample(anna, sample);
+        assert_eq!(world.corrections().len(), 1);
+
+        assert!(world.resume(anna, SpeedRule::TopSpeed));
+        assert!(
+            !world.resume(anna, SpeedRule::TopSpeed) && !world.resume(boris, SpeedRule::TopSpeed)
+        );
+        assert_eq!(
+            world.tick(3).unwrap().events,
+            [Event::Returned { cube: anna }]
+        );
+        let info = world.cube(anna).unwrap();
+        assert_eq!((info.kind, info.pose), (CubeKind::Player, pose));
+    }
+
+    #[test]
     fn nobody_moves_a_cube_that_is_not_theirs() {
         let mut world = world();
         let (anna, boris) = (join(&mut world, "Anna"), join(&mut world, "Boris"));
@@ -582,6 +644,11 @@ mod tests {
                     }
                     (2, Some(player)) => drop(world.take(player, FREE)),
                     (3, Some(player)) => world.release(player, FREE),
+                    (9, Some(player)) => {
+                        if !world.resume(player, SpeedRule::TopSpeed) {
+                            world.ghost(player);
+                        }
+                    }
                     (roll, Some(player)) => {
                         let cube = if roll < 6 { FREE } else { player };
                         let sample = move_by(&world, cube, random.i32(-9..9));
@@ -602,6 +669,10 @@ mod tests {
                     }
                     Event::Freed { cube } => {
                         view.get_mut(&cube).unwrap().kind = CubeKind::Free { holder: None };
+                    }
+                    Event::Ghost { cube } => view.get_mut(&cube).unwrap().kind = CubeKind::Ghost,
+                    Event::Returned { cube } => {
+                        view.get_mut(&cube).unwrap().kind = CubeKind::Player;
                     }
                 }
             }

@@ -174,7 +174,7 @@ async fn metrics_count_what_happens() {
     assert!(value("cubesync_tick_duration_seconds_count") >= 1.0);
     drop(player);
     server
-        .counts("cubesync_disconnects_total{reason=\"left\"} 1")
+        .counts("cubesync_disconnects_total{reason=\"closed\"} 1")
         .await;
     server.counts("cubesync_cubes 1").await;
 }

@@ -9,6 +9,7 @@ mod handshake;
 mod http;
 mod process;
 mod relay;
+mod resume;
 mod shutdown;
 mod support;
 mod text;

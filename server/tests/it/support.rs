@@ -31,16 +31,21 @@ pub async fn soon<T>(what: impl Future<Output = T>) -> T {
         .expect("it should have happened by now")
 }
 
-/// A configuration on free ports of loopback, with further flags.
+/// A configuration on free ports of loopback, with further flags. Who leaves is gone at once,
+/// unless a flag says otherwise.
 pub fn config(flags: &[&str]) -> Config {
-    let base = [
-        "cubesync-server",
-        "--listen",
-        "127.0.0.1:0",
-        "--http",
-        "127.0.0.1:0",
-    ];
-    Config::parse_from(base.iter().chain(flags))
+    let mut config = Config::parse_from(["cubesync-server"].iter().chain(flags));
+    let given = |flag| flags.contains(&flag);
+    if !given("--listen") {
+        config.listen = "127.0.0.1:0".parse().unwrap();
+    }
+    if !given("--http") {
+        config.http = "127.0.0.1:0".parse().unwrap();
+    }
+    if !given("--resume-within") {
+        config.resume_within = Duration::ZERO.into();
+    }
+    config
 }
 
 /// A running server; dropping it stops it.
@@ -165,6 +170,11 @@ impl Client {
     pub async fn join(mut self, room: &str, name: &str) -> Player {
         self.send(&ClientMessage::Hello(Hello::new(room, name, COLOUR)))
             .await;
+        self.welcomed().await
+    }
+
+    /// Waits for the answer to a good hello.
+    pub async fn welcomed(mut self) -> Player {
         let Some(ServerMessage::Welcome(welcome)) = self.receive().await else {
             panic!("no welcome");
         };
