@@ -248,10 +248,16 @@ fn program(folder: &Path, name: &str) -> PathBuf {
 }
 
 fn what_to_open(listen: SocketAddr, http: SocketAddr, windows: bool) -> String {
-    let clients = if windows {
-        "Three windows are open: click into one and move its cube with the arrow keys (F1 helps)."
+    let (clients, one_more) = if windows {
+        (
+            "Three windows are open: click into one and move its cube with the arrow keys (F1 helps).",
+            (format!("cargo client --server {listen}"), "one more window"),
+        )
     } else {
-        "There is no display, so three bots move their cubes."
+        (
+            "Three bots move their cubes, without windows.",
+            (format!("cargo bots --server {listen}"), "more bots"),
+        )
     };
     let places = [
         (
@@ -260,7 +266,7 @@ fn what_to_open(listen: SocketAddr, http: SocketAddr, windows: bool) -> String {
         ),
         (format!("http://{http}/time.html"), "the server's time"),
         (format!("http://{http}/cubes.json"), "every cube as numbers"),
-        (format!("cargo client --server {listen}"), "one more window"),
+        one_more,
     ];
     let lines = places.map(|(place, what)| format!("  {place:<40} {what}\n"));
     format!(
