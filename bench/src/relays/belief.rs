@@ -1,0 +1,422 @@
+//! What clients believe, computed once for all clients that have received the same bytes.
+//!
+//! A belief is a function of the one before it and of the payload that came. So beliefs form a
+//! tree: a client that receives a payload that another one at the same belief has received (all
+//! its bytes are compared) goes on to that one's next belief, and neither decodes nor checks it
+//! again. Thousands of clients of one room then cost a comparison of bytes each.
+
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
+
+use anyhow::{Context, Result};
+use cubesync_protocol::{CubeId, CubeInfo, Event, Keyframe, Pose, Rotation, Snapshot};
+
+/// A receiver's state stands for the truth when no axis of its position is farther from it than
+/// this, and its rotation no farther than [`BOUND_DEGREES`]. Today's snapshots carry the whole
+/// state.
+const BOUND_QUANTA: u32 = 0;
+const BOUND_DEGREES: f32 = 0.0;
+
+/// A state that is like the truth of one of this many steps before its own is late, not wrong.
+const LATE_STEPS: usize = 8;
+
+/// Sample times that are this near each other are counted together, in microseconds.
+const SAMPLED_RESOLUTION_US: u64 = 64;
+
+/// Where the cubes really are.
+pub(crate) trait Truth {
+    /// Whose cube it is; `None` for one that no client moves.
+    fn client(&self, cube: CubeId) -> Option<usize>;
+    /// The step whose samples belong to a tick; `None` before the first.
+    fn step(&self, tick: u64) -> Option<usize>;
+    /// Where a client's cube is at a step.
+    fn pose(&self, client: usize, step: usize) -> Pose;
+    /// When that was sampled.
+    fn sampled_us(&self, client: usize, step: usize) -> Option<u64>;
+}
+
+/// What a client believes right after a tick's frame.
+#[derive(Debug)]
+pub(crate) struct Belief {
+    /// The tick.
+    pub(crate) tick: u64,
+    /// What the frame delivered.
+    pub(crate) score: Score,
+    /// The ticks before it that came without a frame: the tick, and how many states were right.
+    pub(crate) silent: Vec<(u64, u64)>,
+    cubes: Cubes,
+    next: RefCell<Vec<(Box<[u8]>, Rc<Belief>)>>,
+}
+
+/// What became right by a frame.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Score {
+    /// Cubes whose state is that of a newer step than before.
+    pub(crate) delivered: u64,
+    /// Those whose step is older than the tick's.
+    pub(crate) late: u64,
+    /// Cubes whose state is like no recent truth.
+    pub(crate) wrong: u64,
+    /// The largest distance from the nearest recent truth.
+    pub(crate) largest: Error,
+    /// When the delivered ones were sampled, and how many then.
+    pub(crate) sampled: Vec<(u64, u64)>,
+}
+
+/// By cube id.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Cubes(Vec<Option<Believed>>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Believed {
+    pose: Pose,
+    /// The newest step that was delivered, plus one.
+    seen: usize,
+}
+
+/// The beliefs of one thread's clients.
+#[derive(Debug, Default)]
+pub(crate) struct Beliefs {
+    /// First keyframes and what they lead to.
+    first: Vec<(Box<[u8]>, Rc<Belief>)>,
+    /// The newest tick and its beliefs: clients that came in at different ticks believe the same
+    /// soon.
+    newest_tick: u64,
+    newest: Vec<Weak<Belief>>,
+}
+
+impl Beliefs {
+    /// The belief that this payload led to before.
+    pub(crate) fn known_next(
+        &self,
+        known: Option<&Rc<Belief>>,
+        payload: &[u8],
+    ) -> Option<Rc<Belief>> {
+        let find = |next: &[(Box<[u8]>, Rc<Belief>)]| {
+            let found = next.iter().find(|(bytes, _)| **bytes == *payload);
+            found.map(|(_, belief)| Rc::clone(belief))
+        };
+        match known {
+            Some(known) => find(&known.next.borrow()),
+            None => find(&self.first),
+        }
+    }
+
+    /// The belief after a keyframe.
+    pub(crate) fn keyframe(
+        &mut self,
+        known: Option<&Rc<Belief>>,
+        payload: &[u8],
+        keyframe: Keyframe,
+        truth: &impl Truth,
+    ) -> Rc<Belief> {
+        let mut cubes = Cubes::default();
+        for info in keyframe.cubes {
+            let seen = known.and_then(|known| known.cubes.at(info.cube));
+            cubes.put(&info, seen.map_or(0, |believed| believed.seen));
+        }
+        // What lies between is lost, so no tick before counts as silent.
+        self.add(known, payload, keyframe.tick, Vec::new(), cubes, truth)
+    }
+
+    /// The belief after a snapshot.
+    pub(crate) fn snapshot(
+        &mut self,
+        known: &Rc<Belief>,
+        payload: &[u8],
+        snapshot: Snapshot,
+        truth: &impl Truth,
+    ) -> Result<Rc<Belief>> {
+        let mut cubes = known.cubes.clone();
+        let mut silent = Vec::new();
+        for tick in known.tick + 1..snapshot.tick {
+            if let Some(step) = truth.step(tick) {
+                silent.push((tick, cubes.check(step, truth).delivered));
+            }
+        }
+        for event in snapshot.events {
+            match event {
+                Event::Joined(info) => cubes.put(&info, 0),
+                Event::Left { cube } => cubes.remove(cube),
+                // Who holds or has lost a cube does not matter here.
+                _ => {}
+            }
+        }
+        for moved in snapshot.cubes {
+            let believed = cubes
+                .0
+                .get_mut(moved.cube.0 as usize)
+                .and_then(Option::as_mut);
+            let believed = believed.context("a snapshot moved a cube that never joined")?;
+            believed.pose = moved.pose;
+        }
+        Ok(self.add(Some(known), payload, snapshot.tick, silent, cubes, truth))
+    }
+
+    fn add(
+        &mut self,
+        known: Option<&Rc<Belief>>,
+        payload: &[u8],
+        tick: u64,
+        silent: Vec<(u64, u64)>,
+        mut cubes: Cubes,
+        truth: &impl Truth,
+    ) -> Rc<Belief> {
+        let score = truth
+            .step(tick)
+            .map(|step| cubes.check(step, truth))
+            .unwrap_or_default();
+        if tick > self.newest_tick {
+            self.newest_tick = tick;
+            self.newest.clear();
+        }
+        let alive = self.newest.iter().filter_map(Weak::upgrade);
+        let same = alive
+            .filter(|other| other.tick == tick && other.silent == silent)
+            .find(|other| other.cubes == cubes && other.score == score);
+        let belief = same.unwrap_or_else(|| {
+            let belief = Rc::new(Belief {
+                tick,
+                score,
+                silent,
+                cubes,
+                next: RefCell::default(),
+            });
+            self.newest.push(Rc::downgrade(&belief));
+            belief
+        });
+        let entry = (Box::from(payload), Rc::clone(&belief));
+        match known {
+            Some(known) => known.next.borrow_mut().push(entry),
+            None => self.first.push(entry),
+        }
+        belief
+    }
+}
+
+impl Cubes {
+    fn at(&self, cube: CubeId) -> Option<&Believed> {
+        self.0.get(cube.0 as usize)?.as_ref()
+    }
+
+    fn put(&mut self, info: &CubeInfo, seen: usize) {
+        let index = info.cube.0 as usize;
+        if self.0.len() <= index {
+            self.0.resize(index + 1, None);
+        }
+        let pose = info.pose;
+        self.0[index] = Some(Believed { pose, seen });
+    }
+
+    fn remove(&mut self, cube: CubeId) {
+        if let Some(place) = self.0.get_mut(cube.0 as usize) {
+            *place = None;
+        }
+    }
+
+    /// Compares every cube with the truth of a step, and the newest ones before it.
+    fn check(&mut self, step: usize, truth: &impl Truth) -> Score {
+        let mut score = Score::default();
+        for (id, believed) in self.0.iter_mut().enumerate() {
+            let Some(believed) = believed else { continue };
+            let Some(client) = truth.client(CubeId(id as u32)) else {
+                continue;
+            };
+            let recent = (step.saturating_sub(LATE_STEPS)..=step).rev();
+            let mut nearest = None;
+            let mut found = None;
+            for step in recent {
+                let error = Error::between(believed.pose, truth.pose(client, step));
+                let nearer = nearest.is_none_or(|nearest: Error| error.quanta < nearest.quanta);
+                if nearer || error.is_within_bounds() {
+                    nearest = Some(error);
+                }
+                if error.is_within_bounds() {
+                    found = Some(step);
+                    break;
+                }
+            }
+            score.largest = score.largest.max(nearest.unwrap_or_default());
+            match found {
+                None => score.wrong += 1,
+                Some(found) if found < believed.seen => {}
+                Some(found) => {
+                    believed.seen = found + 1;
+                    score.delivered += 1;
+                    score.late += u64::from(found < step);
+                    if let Some(sampled_us) = truth.sampled_us(client, found) {
+                        score.add_sampled(sampled_us);
+                    }
+                }
+            }
+        }
+        score
+    }
+}
+
+impl Score {
+    fn add_sampled(&mut self, sampled_us: u64) {
+        let sampled_us = sampled_us / SAMPLED_RESOLUTION_US * SAMPLED_RESOLUTION_US;
+        match self.sampled.last_mut() {
+            Some((last_us, count)) if *last_us == sampled_us => *count += 1,
+            _ => self.sampled.push((sampled_us, 1)),
+        }
+    }
+}
+
+/// How far a state is from a truth.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Error {
+    /// Along the axis where it is farthest.
+    pub(crate) quanta: u32,
+    /// Of the turn between the two.
+    pub(crate) degrees: f32,
+}
+
+impl Error {
+    /// The larger of each.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            quanta: self.quanta.max(other.quanta),
+            degrees: self.degrees.max(other.degrees),
+        }
+    }
+
+    fn between(believed: Pose, truth: Pose) -> Self {
+        let (a, b) = (believed.position, truth.position);
+        let axes = [a.x.abs_diff(b.x), a.y.abs_diff(b.y), a.z.abs_diff(b.z)];
+        Self {
+            quanta: axes.into_iter().max().unwrap_or(0),
+            degrees: angle_degrees(believed.rotation, truth.rotation),
+        }
+    }
+
+    fn is_within_bounds(self) -> bool {
+        self.quanta <= BOUND_QUANTA && self.degrees <= BOUND_DEGREES
+    }
+}
+
+fn angle_degrees(a: Rotation, b: Rotation) -> f32 {
+    if a == b {
+        return 0.0;
+    }
+    // The chord between two unit quaternions is 2 sin(angle / 4), and exact for small angles.
+    let (a, b) = (a.to_quaternion(), b.to_quaternion());
+    let chord = |sign: f32| {
+        let parts = a.iter().zip(b).map(|(a, b)| (a - sign * b).powi(2));
+        parts.sum::<f32>().sqrt()
+    };
+    4.0 * (chord(1.0).min(chord(-1.0)) / 2.0).asin().to_degrees()
+}
+
+#[cfg(test)]
+mod tests {
+    use cubesync_protocol::{Colour, CubeKind, CubePose, Position};
+
+    use super::*;
+
+    /// One client that owns cube 1 and moves by one quantum each step; tick 10 is step 0.
+    struct OneCube;
+
+    fn at(x: i32) -> Pose {
+        let position = Position { x, y: 0, z: 256 };
+        Pose {
+            position,
+            ..Pose::default()
+        }
+    }
+
+    impl Truth for OneCube {
+        fn client(&self, cube: CubeId) -> Option<usize> {
+            (cube.0 == 1).then_some(0)
+        }
+        fn step(&self, tick: u64) -> Option<usize> {
+            tick.checked_sub(10).map(|step| step as usize)
+        }
+        fn pose(&self, _client: usize, step: usize) -> Pose {
+            at(step as i32)
+        }
+        fn sampled_us(&self, _client: usize, step: usize) -> Option<u64> {
+            Some(step as u64 * 1_000)
+        }
+    }
+
+    fn first(beliefs: &mut Beliefs, x: i32) -> Rc<Belief> {
+        let info = |cube| CubeInfo {
+            cube: CubeId(cube),
+            kind: CubeKind::Player,
+            name: "a".into(),
+            colour: Colour::from([0; 3]),
+            pose: at(x),
+        };
+        let cubes = vec![info(0), info(1)];
+        let keyframe = Keyframe { tick: 9, cubes };
+        beliefs.keyframe(None, &[x as u8], keyframe, &OneCube)
+    }
+
+    fn moved(tick: u64, x: i32) -> Snapshot {
+        let cube = CubeId(1);
+        Snapshot {
+            tick,
+            events: Vec::new(),
+            cubes: vec![CubePose { cube, pose: at(x) }],
+        }
+    }
+
+    #[test]
+    fn states_are_counted_once_and_told_apart_as_right_late_and_wrong() {
+        let mut beliefs = Beliefs::default();
+        let known = first(&mut beliefs, 500);
+        let mut next = |known: &Rc<Belief>, tick, x| {
+            let payload = [tick as u8, x as u8];
+            beliefs
+                .snapshot(known, &payload, moved(tick, x), &OneCube)
+                .unwrap()
+        };
+        let right = next(&known, 12, 2);
+        assert_eq!((right.score.delivered, right.score.late), (1, 0));
+        assert_eq!(right.score.sampled, [(2_000 / 64 * 64, 1)]);
+        // Two silent ticks passed, and what it believed then was not the truth.
+        assert_eq!(right.silent, [(10, 0), (11, 0)]);
+        let late = next(&right, 14, 3);
+        assert_eq!((late.score.delivered, late.score.late), (1, 1));
+        let again = next(&late, 15, 3);
+        assert_eq!((again.score.delivered, again.score.wrong), (0, 0));
+        let wrong = next(&again, 16, 77);
+        assert_eq!((wrong.score.delivered, wrong.score.wrong), (0, 1));
+        assert_eq!(wrong.score.largest.quanta, 71);
+    }
+
+    #[test]
+    fn clients_with_the_same_bytes_share_a_belief_and_others_find_back_to_it() {
+        let mut beliefs = Beliefs::default();
+        let (one, other) = (first(&mut beliefs, 5), first(&mut beliefs, 6));
+        let same = beliefs.known_next(None, &[5]).unwrap();
+        assert!(Rc::ptr_eq(&one, &same));
+        assert!(beliefs.known_next(Some(&one), b"frame").is_none());
+        let snapshot = || moved(10, 0);
+        let after_one = beliefs
+            .snapshot(&one, b"frame", snapshot(), &OneCube)
+            .unwrap();
+        let after_other = beliefs
+            .snapshot(&other, b"frame", snapshot(), &OneCube)
+            .unwrap();
+        let known = beliefs.known_next(Some(&one), b"frame").unwrap();
+        assert!(Rc::ptr_eq(&after_one, &known));
+        // Cube 0, which nobody moves, still differs; nothing else does.
+        assert!(!Rc::ptr_eq(&after_one, &after_other));
+    }
+
+    #[test]
+    fn angles_between_rotations_are_exact_when_small_and_when_large() {
+        let turned = |degrees: f32| {
+            let (sine, cosine) = (degrees.to_radians() / 2.0).sin_cos();
+            Rotation::from_quaternion([0.0, 0.0, sine, cosine])
+        };
+        for degrees in [1.0, 90.0, 170.0] {
+            let measured = angle_degrees(Rotation::IDENTITY, turned(degrees));
+            assert!((measured - degrees).abs() < 0.3, "{degrees}: {measured}");
+        }
+        assert_eq!(angle_degrees(turned(5.0), turned(5.0)), 0.0);
+    }
+}

@@ -1,0 +1,104 @@
+//! The comparison: every system under the same load, one after the other.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::measure::{Setting, measure};
+use crate::motions::Motion;
+use crate::options::{Comparison, Load};
+use crate::row::Row;
+use crate::systems::{self, Setup, System};
+use crate::table;
+
+/// Each measurement of a quick run, in seconds.
+const QUICK_SECONDS: u64 = 3;
+
+/// Measures everything that was asked for and reports it.
+pub(crate) fn run(options: &Comparison) -> Result<()> {
+    let base = base_setting(&options.load)?;
+    let mut rows = Vec::new();
+    let mut missing = Vec::new();
+    for (number, &clients) in options.clients.iter().enumerate() {
+        for (further, &motion) in options.motion.iter().enumerate() {
+            if options.quick && number > 0 && further > 0 {
+                continue;
+            }
+            let mut setting = base.clone();
+            setting.motion = motion;
+            setting.setup.clients = clients as usize;
+            if options.quick {
+                setting.duration = Duration::from_secs(QUICK_SECONDS);
+            }
+            for &system in &options.systems {
+                if further > 0 && !matches!(system, System::Ours | System::Floor) {
+                    continue;
+                }
+                setting.system = system;
+                if !system.is_installed() {
+                    if !missing.contains(&system) {
+                        missing.push(system);
+                    }
+                } else if let Some(row) = measure_one(&mut setting)? {
+                    rows.push(row);
+                }
+            }
+        }
+    }
+    println!("\n{}", table::table(&rows));
+    for system in missing {
+        println!("{}: not installed.", system.name());
+    }
+    if let Some(file) = &options.json {
+        let json = serde_json::to_string_pretty(&rows)?;
+        fs::write(file, json + "\n").with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// What all measurements of a run have in common; the system, the motion and the clients are to
+/// be set.
+pub(crate) fn base_setting(load: &Load) -> Result<Setting> {
+    let program = match &load.server {
+        Some(program) => program.clone(),
+        None => systems::build_server()?,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(Setting {
+        system: System::Ours,
+        motion: Motion::Wander,
+        duration: Duration::from_secs(load.seconds),
+        threads: load.threads.unwrap_or((cores / 2).max(1)),
+        spacing_m: load.spacing,
+        setup: Setup {
+            program,
+            arguments: load.server_arguments.clone(),
+            clients: 0,
+            hz: load.hz,
+            tick_bytes: 0,
+        },
+    })
+}
+
+/// One row; none for a floor that would write nothing.
+fn measure_one(setting: &mut Setting) -> Result<Option<Row>> {
+    let Setup {
+        clients,
+        hz,
+        tick_bytes,
+        ..
+    } = setting.setup;
+    let system = setting.system;
+    if system == System::Floor && tick_bytes == 0 {
+        return Ok(None);
+    }
+    let (name, motion) = (system.name(), setting.motion.name());
+    eprint!("{name}, {clients} clients, {hz} Hz, {motion} ... ");
+    let row = measure(setting).with_context(|| format!("{name} with {clients} clients"))?;
+    eprintln!("{}", table::brief(&row));
+    if system == System::Ours {
+        setting.setup.tick_bytes = row.details.bytes_per_tick.round() as usize;
+    }
+    Ok(Some(row))
+}

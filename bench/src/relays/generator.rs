@@ -1,0 +1,337 @@
+//! The load generator: an epoll loop per thread that is hundreds or thousands of clients.
+//!
+//! It knows when it is itself the bottleneck: each thread measures the CPU it uses and how late
+//! it sends.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use hdrhistogram::Histogram;
+use mio::{Events, Interest, Poll, Token};
+
+use crate::connection::{Connection, Scratch};
+use crate::dialect::{Dialect, Schedule};
+use crate::process::thread_cpu;
+use crate::tally::{Tally, histogram};
+use crate::workload::Workload;
+
+/// Clients that connect before the generator reads again: the servers' backlogs are 1,000 or
+/// more, and who said hello wants an answer.
+const CONNECT_BATCH: usize = 64;
+/// All clients are in by then, or the run fails. 5,000 need some seconds.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest wait for a socket while the generator waits for others.
+const IDLE_POLL: Duration = Duration::from_millis(2);
+/// Reads of one socket in a row, when it always has more.
+const READS_IN_A_ROW: usize = 4;
+/// The latest that is told apart, in microseconds.
+const LATEST_US: u64 = 10_000_000;
+
+/// What the threads of a run and its measurement share.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Clients that are in.
+    pub(crate) joined: AtomicUsize,
+    /// Set when all are in.
+    pub(crate) timeline: OnceLock<Timeline>,
+    /// Set to end the run early.
+    pub(crate) stop: AtomicBool,
+}
+
+/// When what happens, in the workload's microseconds.
+#[derive(Debug, Clone)]
+pub(crate) struct Timeline {
+    /// No sample before this.
+    pub(crate) start_us: u64,
+    /// What is measured.
+    pub(crate) window_us: Range<u64>,
+    /// The threads end.
+    pub(crate) end_us: u64,
+}
+
+/// What came of one thread's clients.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// What they received.
+    pub(crate) tally: Tally,
+    /// From when a sample was due until it was taken, in microseconds, in the window.
+    pub(crate) lateness_us: Histogram<u64>,
+    /// The part of the window in which the thread used a core, 0 ..= 1.
+    pub(crate) cpu_share: f64,
+    /// Samples that a full socket kept from being sent.
+    pub(crate) unsent: u64,
+    /// Connections that ended early, and why the first did.
+    pub(crate) lost: usize,
+    /// The reason of the first loss.
+    pub(crate) loss: Option<String>,
+}
+
+/// Runs the clients of one thread from connecting to the timeline's end.
+pub(crate) fn run<D: Dialect>(
+    dialect: D,
+    clients: Range<usize>,
+    server: SocketAddr,
+    workload: &Workload,
+    progress: &Progress,
+) -> Result<Outcome> {
+    let mut generator = Generator {
+        poll: Poll::new()?,
+        dialect,
+        first: clients.start,
+        connections: Vec::with_capacity(clients.len()),
+        unfinished: Vec::new(),
+        scratch: Scratch::new(),
+        out: Vec::new(),
+        workload,
+        outcome: Outcome {
+            tally: Tally::new(),
+            lateness_us: histogram(LATEST_US),
+            cpu_share: 0.0,
+            unsent: 0,
+            lost: 0,
+            loss: None,
+        },
+    };
+    let mut events = Events::with_capacity(1024);
+    generator.join(clients, server, progress, &mut events)?;
+    let timeline = loop {
+        if let Some(timeline) = progress.timeline.get() {
+            break timeline;
+        }
+        if progress.stop.load(Ordering::Relaxed) {
+            bail!("stopped");
+        }
+        generator.receive(&mut events, IDLE_POLL, None)?;
+    };
+    generator.play(timeline, progress, &mut events)?;
+    Ok(generator.outcome)
+}
+
+struct Generator<'run, D: Dialect> {
+    poll: Poll,
+    dialect: D,
+    /// The number of this thread's first client.
+    first: usize,
+    connections: Vec<Connection<D::Client>>,
+    /// Sockets that had more than their share at the last look.
+    unfinished: Vec<usize>,
+    scratch: Scratch,
+    out: Vec<u8>,
+    workload: &'run Workload,
+    outcome: Outcome,
+}
+
+/// The next sample to be taken. The clients' turns come in the order of their numbers.
+struct Turn {
+    schedule: Schedule,
+    index: usize,
+    step: usize,
+}
+
+impl<D: Dialect> Generator<'_, D> {
+    fn join(
+        &mut self,
+        clients: Range<usize>,
+        server: SocketAddr,
+        progress: &Progress,
+        events: &mut Events,
+    ) -> Result<()> {
+        let deadline = Instant::now() + JOIN_TIMEOUT;
+        let count = clients.len();
+        for client in clients {
+            let mut connection = Connection::connect(&mut self.dialect, client, server)?;
+            let index = self.connections.len();
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let registry = self.poll.registry();
+            registry.register(&mut connection.stream, Token(index), interest)?;
+            self.connections.push(connection);
+            if index % CONNECT_BATCH == 0 {
+                self.receive(events, Duration::ZERO, None)?;
+                self.check(progress)?;
+            }
+        }
+        let mut ready = 0;
+        while ready < count {
+            self.receive(events, IDLE_POLL, None)?;
+            self.check(progress)?;
+            if Instant::now() > deadline {
+                bail!("only {ready} of {count} clients came in");
+            }
+            let is_ready = |connection: &Connection<_>| self.dialect.is_ready(&connection.state);
+            // In the order of joining, so that the count goes on where it stopped.
+            ready += self.connections[ready..]
+                .iter()
+                .take_while(|c| is_ready(c))
+                .count();
+        }
+        progress.joined.fetch_add(count, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn play(
+        &mut self,
+        timeline: &Timeline,
+        progress: &Progress,
+        events: &mut Events,
+    ) -> Result<()> {
+        self.outcome.tally.window_us = timeline.window_us.clone();
+        let mut turn = Turn {
+            schedule: self.dialect.schedule(timeline.start_us),
+            index: 0,
+            step: 0,
+        };
+        let mut cpu_before = None;
+        let mut is_measured = false;
+        loop {
+            let now_us = self.workload.now_us();
+            if cpu_before.is_none() && now_us >= timeline.window_us.start {
+                cpu_before = Some((thread_cpu()?, now_us));
+            }
+            if let Some((cpu, from_us)) = cpu_before
+                && !is_measured
+                && now_us >= timeline.window_us.end
+            {
+                let wall = Duration::from_micros(now_us - from_us);
+                let used = thread_cpu()?.saturating_sub(cpu);
+                self.outcome.cpu_share = used.as_secs_f64() / wall.as_secs_f64();
+                is_measured = true;
+            }
+            if now_us >= timeline.end_us || progress.stop.load(Ordering::Relaxed) {
+                return Ok(());
+            }
+            let due_us = self.send_due(&mut turn)?;
+            let wait = Duration::from_micros(due_us.saturating_sub(self.workload.now_us()));
+            self.receive(events, wait, Some(&mut turn))?;
+        }
+    }
+
+    /// Takes every sample that is due and returns when the next one is.
+    fn send_due(&mut self, turn: &mut Turn) -> Result<u64> {
+        loop {
+            let client = self.first + turn.index;
+            let due_us = turn.schedule.due_us(client, turn.step);
+            let now_us = self.workload.now_us();
+            if now_us < due_us {
+                return Ok(due_us);
+            }
+            self.send(client, turn, now_us - due_us)?;
+            turn.index += 1;
+            if turn.index == self.connections.len() {
+                turn.index = 0;
+                turn.step += 1;
+            }
+        }
+    }
+
+    fn send(&mut self, client: usize, turn: &Turn, late_us: u64) -> Result<()> {
+        let now_us = self.workload.now_us();
+        let connection = &mut self.connections[turn.index];
+        if !connection.is_open {
+            return Ok(());
+        }
+        if self.outcome.tally.window_us.contains(&now_us) {
+            self.outcome.lateness_us.saturating_record(late_us);
+        }
+        if !connection.is_flushed() {
+            self.outcome.unsent += 1;
+            return Ok(());
+        }
+        self.workload.mark_sampled(client, turn.step, now_us);
+        self.out.clear();
+        self.dialect
+            .sample(client, &mut connection.state, turn.step, &mut self.out);
+        if !self.out.is_empty()
+            && let Err(error) = connection.send(&self.out)
+        {
+            self.lose(turn.index, &error.into())?;
+        }
+        Ok(())
+    }
+
+    /// Waits for sockets and takes in what they have, sending what is due in between.
+    fn receive(
+        &mut self,
+        events: &mut Events,
+        wait: Duration,
+        mut turn: Option<&mut Turn>,
+    ) -> Result<()> {
+        let unfinished = std::mem::take(&mut self.unfinished);
+        let wait = if unfinished.is_empty() {
+            wait
+        } else {
+            Duration::ZERO
+        };
+        match self.poll.poll(events, Some(wait)) {
+            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                return Err(error.into());
+            }
+            _ => {}
+        }
+        let ready = events
+            .iter()
+            .map(|event| (event.token().0, event.is_writable()));
+        for (index, is_writable) in unfinished
+            .into_iter()
+            .map(|index| (index, false))
+            .chain(ready)
+        {
+            if !self.connections[index].is_open {
+                continue;
+            }
+            if is_writable && let Err(error) = self.connections[index].flush() {
+                self.lose(index, &error.into())?;
+                continue;
+            }
+            self.read(index)?;
+            if let Some(turn) = &mut turn {
+                self.send_due(turn)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&mut self, index: usize) -> Result<()> {
+        let workload = self.workload;
+        for _ in 0..READS_IN_A_ROW {
+            let more = self.connections[index].read(
+                &mut self.dialect,
+                &mut self.scratch,
+                || workload.now_us(),
+                &mut self.outcome.tally,
+            );
+            match more {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => return self.lose(index, &error),
+            }
+        }
+        self.unfinished.push(index);
+        Ok(())
+    }
+
+    fn lose(&mut self, index: usize, error: &anyhow::Error) -> Result<()> {
+        let connection = &mut self.connections[index];
+        connection.is_open = false;
+        self.poll.registry().deregister(&mut connection.stream)?;
+        self.outcome.lost += 1;
+        self.outcome
+            .loss
+            .get_or_insert_with(|| format!("{error:#}"));
+        Ok(())
+    }
+
+    /// While joining, a lost connection is the end.
+    fn check(&self, progress: &Progress) -> Result<()> {
+        if progress.stop.load(Ordering::Relaxed) {
+            bail!("stopped");
+        }
+        match &self.outcome.loss {
+            Some(reason) => Err(anyhow::anyhow!("{reason}")).context("a client did not come in"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! One measurement: a server, its clients, and what came of both.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+
+use crate::dialect::Dialect;
+use crate::generator::{self, Outcome, Progress, Timeline};
+use crate::motions::Motion;
+use crate::ours::{Ours, Room};
+use crate::peers::floor::Floor;
+use crate::peers::mqtt::Mqtt;
+use crate::peers::naive::Naive;
+use crate::peers::nats::Nats;
+use crate::peers::redis::Redis;
+use crate::peers::websocket::WebSocket;
+use crate::peers::{Framing, Relay};
+use crate::process::Server;
+use crate::row::{Details, Row};
+use crate::systems::{self, Setup, System};
+use crate::workload::Workload;
+
+/// From the last join to the first sample: what joining stirred up settles.
+const SETTLE: Duration = Duration::from_millis(500);
+/// From the first sample to the measurement.
+const WARM_UP: Duration = Duration::from_millis(1_000);
+/// After the measurement, ours waits for the heartbeat that ends the last silent ticks.
+const GRACE: Duration = Duration::from_millis(1_300);
+/// How often the measuring thread looks whether it should stop.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// A generator thread with less than this part of a core to spare is a bottleneck.
+const BUSY: f64 = 0.9;
+/// Sends that are later than this part of a tick distort the load.
+const LATE: f64 = 0.2;
+
+/// Set by Ctrl-C.
+pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    /// Which system.
+    pub(crate) system: System,
+    /// How its clients move.
+    pub(crate) motion: Motion,
+    /// How long, after a second's warm-up.
+    pub(crate) duration: Duration,
+    /// Threads of the load generator.
+    pub(crate) threads: usize,
+    /// Distance of the clients' homes, in metres.
+    pub(crate) spacing_m: f32,
+    /// The server.
+    pub(crate) setup: Setup,
+}
+
+/// Measures once. Server and clients are gone when it returns, whatever happened.
+pub(crate) fn measure(setting: &Setting) -> Result<Row> {
+    let Setup { clients, hz, .. } = setting.setup;
+    let length = WARM_UP + setting.duration + GRACE + Duration::from_secs(1);
+    let workload = Workload::new(setting.motion, clients, hz, length, setting.spacing_m);
+    let workload = Arc::new(workload);
+    let server = systems::start(setting.system, &setting.setup)?;
+    let run = Run::new(&server, &workload, setting);
+    match setting.system {
+        System::Ours => {
+            let room = Arc::new(Room::new(&workload));
+            run.with(|| Ours::new(Arc::clone(&workload), Arc::clone(&room)))
+        }
+        System::Floor => {
+            let tick_bytes = setting.setup.tick_bytes;
+            run.with(|| Floor::new(Arc::clone(&workload), tick_bytes))
+        }
+        System::Naive => run.with_relay(|| Naive),
+        System::Websocket => run.with_relay(WebSocket::default),
+        System::Nats => run.with_relay(Nats::default),
+        System::Redis => run.with_relay(Redis::default),
+        System::Mosquitto => run.with_relay(Mqtt::default),
+    }
+}
+
+struct Run<'run> {
+    server: &'run Server,
+    workload: &'run Arc<Workload>,
+    setting: &'run Setting,
+    progress: Progress,
+}
+
+/// What the server used in the window.
+struct Usage {
+    cpu: Duration,
+    wall: Duration,
+}
+
+impl<'run> Run<'run> {
+    fn new(server: &'run Server, workload: &'run Arc<Workload>, setting: &'run Setting) -> Self {
+        Self {
+            server,
+            workload,
+            setting,
+            progress: Progress::default(),
+        }
+    }
+
+    fn with_relay<F: Framing>(self, framing: impl Fn() -> F + Sync) -> Result<Row> {
+        let workload = Arc::clone(self.workload);
+        self.with(|| Relay::new(framing(), Arc::clone(&workload)))
+    }
+
+    fn with<D: Dialect>(self, dialect: impl Fn() -> D + Sync) -> Result<Row> {
+        let (usage, outcomes) = thread::scope(|scope| {
+            let handles: Vec<_> = self
+                .shares()
+                .map(|share| {
+                    let (dialect, run) = (&dialect, &self);
+                    scope.spawn(move || run.generate(dialect(), share))
+                })
+                .collect();
+            let usage = self.watch(|| handles.iter().any(|handle| handle.is_finished()));
+            if usage.is_err() {
+                self.progress.stop.store(true, Ordering::Relaxed);
+            }
+            let outcomes: Vec<_> = handles
+                .into_iter()
+                .map(|handle| {
+                    handle
+                        .join()
+                        .map_err(|_| anyhow!("a generator thread panicked"))
+                })
+                .collect();
+            (usage, outcomes)
+        });
+        // A generator's error comes first: it is why the measurement failed.
+        let outcomes = outcomes
+            .into_iter()
+            .map(Result::flatten)
+            .collect::<Result<Vec<_>>>()?;
+        let usage = usage?;
+        self.row(&usage, &outcomes)
+    }
+
+    /// Each thread's clients.
+    fn shares(&self) -> impl Iterator<Item = Range<usize>> {
+        let (clients, threads) = (self.workload.clients, self.setting.threads);
+        let threads = threads.clamp(1, clients);
+        (0..threads).map(move |n| clients * n / threads..clients * (n + 1) / threads)
+    }
+
+    fn generate(&self, dialect: impl Dialect, share: Range<usize>) -> Result<Outcome> {
+        let address = self.server.address;
+        generator::run(dialect, share, address, self.workload, &self.progress)
+    }
+
+    /// Starts the clock when all are in, and measures the server.
+    fn watch(&self, has_ended: impl Fn() -> bool) -> Result<Usage> {
+        while self.progress.joined.load(Ordering::Relaxed) < self.workload.clients {
+            self.pause(LOOK_EVERY, &has_ended)?;
+        }
+        let start_us = self.workload.now_us() + micros(SETTLE);
+        let from_us = start_us + micros(WARM_UP);
+        let to_us = from_us + micros(self.setting.duration);
+        let is_ours = self.setting.system == System::Ours;
+        let end_us = to_us + if is_ours { micros(GRACE) } else { 0 };
+        let timeline = Timeline {
+            start_us,
+            window_us: from_us..to_us,
+            end_us,
+        };
+        self.progress
+            .timeline
+            .set(timeline)
+            .map_err(|_| anyhow!("a run has one timeline"))?;
+
+        self.wait_until(self.workload.instant(from_us), &has_ended)?;
+        let (cpu, began) = (self.server.cpu()?, Instant::now());
+        self.wait_until(self.workload.instant(to_us), || false)?;
+        Ok(Usage {
+            cpu: self.server.cpu()?.saturating_sub(cpu),
+            wall: began.elapsed(),
+        })
+    }
+
+    fn wait_until(&self, instant: Instant, has_ended: impl Fn() -> bool) -> Result<()> {
+        loop {
+            let left = instant.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            self.pause(left.min(LOOK_EVERY), &has_ended)?;
+        }
+    }
+
+    fn pause(&self, time: Duration, has_ended: impl Fn() -> bool) -> Result<()> {
+        if STOP.load(Ordering::Relaxed) {
+            bail!("stopped");
+        }
+        if has_ended() {
+            bail!("the load generator ended early");
+        }
+        thread::sleep(time);
+        Ok(())
+    }
+
+    fn row(&self, usage: &Usage, outcomes: &[Outcome]) -> Result<Row> {
+        let (first, others) = outcomes.split_first().context("a run has a thread")?;
+        let mut tally = crate::tally::Tally::new();
+        tally.merge(&first.tally);
+        let mut lateness_us = first.lateness_us.clone();
+        for other in others {
+            tally.merge(&other.tally);
+            lateness_us += &other.lateness_us;
+        }
+        let busiest = outcomes
+            .iter()
+            .map(|outcome| outcome.cpu_share)
+            .fold(0.0, f64::max);
+        let late_ms = lateness_us.value_at_quantile(0.99) as f64 / 1_000.0;
+        let tick_ms = self.workload.period().as_secs_f64() * 1_000.0;
+
+        let (n, hz) = (self.workload.clients, self.workload.hz);
+        let seconds = self.setting.duration.as_secs_f64();
+        let expected = (n * n) as f64 * f64::from(hz) * seconds;
+        let delivered = tally.delivered as f64;
+        let per_delivery = |value: f64| (tally.delivered > 0).then_some(value / delivered);
+        let latency = &tally.latency_us;
+        let quantile_ms = |quantile| {
+            (!latency.is_empty()).then(|| latency.value_at_quantile(quantile) as f64 / 1_000.0)
+        };
+        Ok(Row {
+            system: self.setting.system.name(),
+            n,
+            hz,
+            motion: self.setting.motion.name(),
+            delivered_per_s: delivered / seconds,
+            fraction: delivered / expected,
+            cpu_s_per_million: per_delivery(usage.cpu.as_secs_f64() * 1e6),
+            bytes_per_delivery: per_delivery(tally.bytes as f64),
+            p50_ms: quantile_ms(0.5),
+            p99_ms: quantile_ms(0.99),
+            max_ms: quantile_ms(1.0),
+            rss_mb: self.server.peak_memory_bytes()? as f64 / 1e6,
+            generator_saturated: busiest > BUSY || late_ms > LATE * tick_ms,
+            details: Details {
+                bytes_per_tick: tally.bytes as f64 / (n as f64 * f64::from(hz) * seconds),
+                server_cores: usage.cpu.as_secs_f64() / usage.wall.as_secs_f64(),
+                generator_cores: outcomes.iter().map(|outcome| outcome.cpu_share).sum(),
+                late_ms,
+                unsent: outcomes.iter().map(|outcome| outcome.unsent).sum(),
+                lost: outcomes.iter().map(|outcome| outcome.lost).sum(),
+                loss: outcomes.iter().find_map(|outcome| outcome.loss.clone()),
+                late: tally.late,
+                wrong: tally.wrong,
+                largest: tally.largest,
+            },
+        })
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    duration.as_micros() as u64
+}

@@ -1,0 +1,101 @@
+//! What can be asked for.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::motions::Motion;
+use crate::serve::Baseline;
+use crate::systems::System;
+
+/// Compares cubesync's server with other relays: everybody sees everybody, the same motion for
+/// all, one run.
+#[derive(Debug, Parser)]
+#[command(
+    name = "bench-relays",
+    bin_name = "cargo bench-relays",
+    max_term_width = 100
+)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    pub(crate) mode: Option<Mode>,
+    #[command(flatten)]
+    pub(crate) comparison: Comparison,
+}
+
+/// Other things than the comparison.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Mode {
+    /// Run one of the baseline servers until the standard input ends.
+    #[command(subcommand, hide = true)]
+    Serve(Baseline),
+}
+
+/// The comparison.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Comparison {
+    /// How many clients; a run for each number
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        default_value = "100,500"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) clients: Vec<u32>,
+
+    /// How the cubes move; only ours and the floor run with more than the first
+    #[arg(
+        long,
+        value_name = "MOTION,...",
+        value_delimiter = ',',
+        default_value = "wander,jump,idle"
+    )]
+    pub(crate) motion: Vec<Motion>,
+
+    /// What to measure, ours first: the floor writes as many bytes as ours
+    #[arg(long, value_name = "SYSTEM,...", value_delimiter = ',')]
+    #[arg(default_value = "ours,floor,naive,websocket,nats,redis,mosquitto")]
+    pub(crate) systems: Vec<System>,
+
+    /// Everything within two minutes: 3 seconds each, and the further motions for the first
+    /// number of clients only
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Write the rows as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) load: Load,
+}
+
+/// What every mode needs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Load {
+    /// Samples per second of each client, and ticks of our server
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=128))]
+    pub(crate) hz: u32,
+
+    /// Seconds of each measurement, after a second's warm-up
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub(crate) seconds: u64,
+
+    /// Threads of the load generator [default: half of the cores]
+    #[arg(long, value_name = "COUNT")]
+    pub(crate) threads: Option<usize>,
+
+    /// Distance of neighbouring clients' homes in metres
+    #[arg(long, value_name = "M", default_value_t = 3.0)]
+    pub(crate) spacing: f32,
+
+    /// A built cubesync-server to measure [default: build it]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) server: Option<PathBuf>,
+
+    /// An argument for cubesync-server; may be given several times
+    #[arg(long = "server-arg", value_name = "ARG", allow_hyphen_values = true)]
+    pub(crate) server_arguments: Vec<String>,
+}

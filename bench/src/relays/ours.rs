@@ -1,0 +1,282 @@
+//! cubesync's client side, for thousands of clients: joins, samples at the ticks, and checks what
+//! every client believes against the truth.
+//!
+//! This and [`belief`](crate::belief) are all that knows our wire.
+
+use std::rc::Rc;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use bytes::BytesMut;
+use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES};
+use cubesync_protocol::{
+    ClientMessage, Colour, CubeId, CubePose, Hello, Message, Pose, ServerMessage,
+};
+
+use crate::belief::{Belief, Beliefs, Truth};
+use crate::dialect::{Dialect, Schedule};
+use crate::tally::Tally;
+use crate::workload::Workload;
+
+/// Samples reach the server this long before the tick: a loopback's jitter on a busy machine.
+const MARGIN: Duration = Duration::from_millis(2);
+/// What one sample costs the generator and the server's reading side; the clients of one process
+/// cannot send at once as thousands of machines would.
+const SAMPLE_COST: Duration = Duration::from_micros(12);
+/// Samples are spread over this part of a tick at most.
+const LARGEST_SPREAD: f64 = 0.6;
+/// A client that has nothing to say pings this often.
+const PING_EVERY: Duration = Duration::from_secs(4);
+
+/// What the clients of all threads know of the room.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// When tick 0 began, in the workload's microseconds: the earliest that any answer told.
+    origin_us: AtomicI64,
+    /// By cube id, the client it belongs to plus one.
+    owners: Vec<AtomicU32>,
+    /// The tick of step 0.
+    first_tick: OnceLock<u64>,
+    hz: u32,
+}
+
+impl Room {
+    /// Of a server that was just started for this workload.
+    pub(crate) fn new(workload: &Workload) -> Self {
+        // The ids are given from 0 upwards; some more than clients for free cubes.
+        let ids = workload.clients + 64;
+        Self {
+            origin_us: AtomicI64::new(i64::MAX),
+            owners: (0..ids).map(|_| AtomicU32::new(0)).collect(),
+            first_tick: OnceLock::new(),
+            hz: workload.hz,
+        }
+    }
+
+    /// Learns from an answer that came at `now_us` where the ticks are.
+    fn observe(&self, now_us: u64, tick: u64, since_tick_us: u32) {
+        let tick_us = tick as i64 * 1_000_000 / i64::from(self.hz);
+        let origin_us = now_us as i64 - i64::from(since_tick_us) - tick_us;
+        self.origin_us.fetch_min(origin_us, Ordering::Relaxed);
+    }
+
+    fn begins_us(&self, tick: u64) -> u64 {
+        let origin_us = self.origin_us.load(Ordering::Relaxed);
+        let tick_us = tick as i64 * 1_000_000 / i64::from(self.hz);
+        u64::try_from(origin_us + tick_us).unwrap_or(0)
+    }
+
+    fn first_tick_after(&self, at_us: u64) -> u64 {
+        let origin_us = self.origin_us.load(Ordering::Relaxed);
+        let since_us = u64::try_from(at_us as i64 - origin_us).unwrap_or(0);
+        (since_us * u64::from(self.hz)).div_ceil(1_000_000)
+    }
+}
+
+impl Truth for (&Workload, &Room) {
+    fn client(&self, cube: CubeId) -> Option<usize> {
+        let owner = self.1.owners.get(cube.0 as usize)?;
+        owner
+            .load(Ordering::Relaxed)
+            .checked_sub(1)
+            .map(|client| client as usize)
+    }
+
+    fn step(&self, tick: u64) -> Option<usize> {
+        let first = *self.1.first_tick.get()?;
+        tick.checked_sub(first).map(|step| step as usize)
+    }
+
+    fn pose(&self, client: usize, step: usize) -> Pose {
+        self.0.pose(client, step)
+    }
+
+    fn sampled_us(&self, client: usize, step: usize) -> Option<u64> {
+        self.0.sampled_us(client, step)
+    }
+}
+
+/// The clients of one thread.
+pub(crate) struct Ours {
+    workload: Arc<Workload>,
+    room: Arc<Room>,
+    beliefs: Beliefs,
+    frame: BytesMut,
+}
+
+/// One client.
+pub(crate) struct OurClient {
+    number: usize,
+    cube: Option<CubeId>,
+    belief: Option<Rc<Belief>>,
+    sent: Option<Pose>,
+}
+
+impl Ours {
+    /// For one thread.
+    pub(crate) fn new(workload: Arc<Workload>, room: Arc<Room>) -> Self {
+        Self {
+            workload,
+            room,
+            beliefs: Beliefs::default(),
+            frame: BytesMut::new(),
+        }
+    }
+
+    fn append(&mut self, message: &ClientMessage, out: &mut Vec<u8>) {
+        self.frame.clear();
+        message.append_frame(&mut self.frame);
+        out.extend_from_slice(&self.frame);
+    }
+
+    /// Takes in a payload that changes what a client believes; other messages are handled at
+    /// once.
+    fn take_in(
+        &mut self,
+        client: &mut OurClient,
+        payload: &[u8],
+        now_us: u64,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let truth = (&*self.workload, &*self.room);
+        let known = client.belief.as_ref();
+        if let Some(next) = self.beliefs.known_next(known, payload) {
+            self.count(&next, now_us, tally);
+            client.belief = Some(next);
+            return Ok(());
+        }
+        match ServerMessage::decode(payload)? {
+            ServerMessage::Welcome(welcome) => {
+                self.room
+                    .observe(now_us, welcome.tick, welcome.since_tick_us);
+                let owner = self.room.owners.get(welcome.cube.0 as usize);
+                let owner = owner.context("a cube's id is larger than there are cubes")?;
+                owner.store(client.number as u32 + 1, Ordering::Relaxed);
+                client.cube = Some(welcome.cube);
+            }
+            ServerMessage::Pong {
+                tick,
+                since_tick_us,
+                ..
+            } => {
+                self.room.observe(now_us, tick, since_tick_us);
+            }
+            ServerMessage::Keyframe(keyframe) => {
+                let next = self.beliefs.keyframe(known, payload, keyframe, &truth);
+                self.count(&next, now_us, tally);
+                client.belief = Some(next);
+            }
+            ServerMessage::Snapshot(snapshot) => {
+                let known = known.context("a snapshot came before the keyframe")?;
+                let next = self.beliefs.snapshot(known, payload, snapshot, &truth)?;
+                self.count(&next, now_us, tally);
+                client.belief = Some(next);
+            }
+            // The workload's next sample says the truth again.
+            ServerMessage::Correction(_) | ServerMessage::Refused { .. } => {}
+            ServerMessage::Reject { message, .. } | ServerMessage::Closing { message, .. } => {
+                bail!("the server said: {message}")
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what a client that reached `belief` at `now_us` was delivered with it.
+    fn count(&self, belief: &Belief, now_us: u64, tally: &mut Tally) {
+        let is_measured = |tick| tally.window_us.contains(&self.room.begins_us(tick));
+        let silent = belief.silent.iter().filter(|&&(tick, _)| is_measured(tick));
+        let silent: u64 = silent.map(|&(_, delivered)| delivered).sum();
+        let is_measured = is_measured(belief.tick);
+        tally.delivered += silent;
+        if !is_measured {
+            return;
+        }
+        let score = &belief.score;
+        tally.delivered += score.delivered;
+        tally.late += score.late;
+        tally.wrong += score.wrong;
+        tally.largest = tally.largest.max(score.largest);
+        for &(sampled_us, count) in &score.sampled {
+            tally.latency(now_us, sampled_us, count);
+        }
+    }
+}
+
+impl Dialect for Ours {
+    type Client = OurClient;
+
+    fn connected(&mut self, client: usize, out: &mut Vec<u8>) -> OurClient {
+        let colour = Colour::from([0x80; 3]);
+        let hello = Hello::new("bench", format!("bench {client}"), colour);
+        self.append(&ClientMessage::Hello(hello), out);
+        OurClient {
+            number: client,
+            cube: None,
+            belief: None,
+            sent: None,
+        }
+    }
+
+    fn is_ready(&self, state: &OurClient) -> bool {
+        state.belief.is_some()
+    }
+
+    fn schedule(&mut self, earliest_us: u64) -> Schedule {
+        let clients = self.workload.clients;
+        let period = self.workload.period();
+        let spread = (SAMPLE_COST * clients as u32).min(period.mul_f64(LARGEST_SPREAD));
+        let lead_us = (MARGIN + spread).as_micros() as u64;
+        let first_tick = self
+            .room
+            .first_tick
+            .get_or_init(|| self.room.first_tick_after(earliest_us + lead_us));
+        Schedule {
+            start_us: self.room.begins_us(*first_tick) - lead_us,
+            period,
+            spread,
+            clients,
+        }
+    }
+
+    fn sample(&mut self, client: usize, state: &mut OurClient, step: usize, out: &mut Vec<u8>) {
+        let pose = self.workload.pose(client, step);
+        if let Some(cube) = state.cube
+            && state.sent != Some(pose)
+        {
+            state.sent = Some(pose);
+            let cubes = vec![CubePose { cube, pose }];
+            self.append(&ClientMessage::Sample { cubes }, out);
+        }
+        let ping_steps = PING_EVERY.as_secs() as usize * self.workload.hz as usize;
+        if step % ping_steps == client % ping_steps {
+            let sent_us = self.workload.now_us();
+            self.append(&ClientMessage::Ping { sent_us }, out);
+        }
+    }
+
+    fn receive(
+        &mut self,
+        state: &mut OurClient,
+        received: &[u8],
+        now_us: u64,
+        tally: &mut Tally,
+        _out: &mut Vec<u8>,
+    ) -> Result<usize> {
+        let mut taken = 0;
+        while let Some(header) = received[taken..].first_chunk::<FRAME_HEADER_BYTES>() {
+            let len_bytes = u32::from_be_bytes(*header) as usize;
+            if len_bytes == 0 || len_bytes > MAX_SERVER_PAYLOAD_BYTES {
+                bail!("the server sent a frame of {len_bytes} bytes");
+            }
+            let start = taken + FRAME_HEADER_BYTES;
+            let Some(payload) = received.get(start..start + len_bytes) else {
+                break;
+            };
+            self.take_in(state, payload, now_us, tally)?;
+            taken = start + len_bytes;
+        }
+        Ok(taken)
+    }
+}

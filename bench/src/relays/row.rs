@@ -1,0 +1,64 @@
+//! What one measurement found.
+
+use serde::Serialize;
+
+use crate::belief::Error;
+
+/// One line of the table, and of the JSON file under these names.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Row {
+    /// Which system.
+    pub(crate) system: &'static str,
+    /// Clients.
+    pub(crate) n: usize,
+    /// Samples per second of each.
+    pub(crate) hz: u32,
+    /// How they move.
+    pub(crate) motion: &'static str,
+    /// Updates that reached a receiver, per second.
+    pub(crate) delivered_per_s: f64,
+    /// The part of all that should have, 0 ..= 1.
+    pub(crate) fraction: f64,
+    /// Server CPU seconds per million of them.
+    pub(crate) cpu_s_per_million: Option<f64>,
+    /// TCP payload received per delivery.
+    pub(crate) bytes_per_delivery: Option<f64>,
+    /// Median of the time from taking a sample to its arrival.
+    pub(crate) p50_ms: Option<f64>,
+    /// Its 99th percentile.
+    pub(crate) p99_ms: Option<f64>,
+    /// Its maximum.
+    pub(crate) max_ms: Option<f64>,
+    /// The server's largest resident memory, in megabytes.
+    pub(crate) rss_mb: f64,
+    /// The load generator was itself a bottleneck: a better one could find better figures.
+    pub(crate) generator_saturated: bool,
+    /// What explains the figures.
+    #[serde(skip)]
+    pub(crate) details: Details,
+}
+
+/// What is not in the table.
+#[derive(Debug, Clone)]
+pub(crate) struct Details {
+    /// TCP payload per client and tick.
+    pub(crate) bytes_per_tick: f64,
+    /// Cores the server used.
+    pub(crate) server_cores: f64,
+    /// Cores the generator used.
+    pub(crate) generator_cores: f64,
+    /// 99th percentile of how late samples were taken.
+    pub(crate) late_ms: f64,
+    /// Samples that could not be sent.
+    pub(crate) unsent: u64,
+    /// Connections that ended early.
+    pub(crate) lost: usize,
+    /// Why the first did.
+    pub(crate) loss: Option<String>,
+    /// Deliveries after their own tick.
+    pub(crate) late: u64,
+    /// States like no recent truth.
+    pub(crate) wrong: u64,
+    /// The largest error.
+    pub(crate) largest: Error,
+}

@@ -1,0 +1,174 @@
+//! The systems that are compared: how each is started, and who its clients are.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+
+use crate::process::{Server, find_program, free_address};
+use crate::serve::ANNOUNCEMENT;
+
+/// Faster than any motion: the server checks every sample and accepts it.
+const MAX_SPEED_MPS: &str = "1000000";
+
+/// What can be measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum System {
+    /// cubesync's server.
+    Ours,
+    /// The bare writes of as many bytes as ours.
+    Floor,
+    /// tokio broadcast + bincode, one message each.
+    Naive,
+    /// axum WebSocket + JSON, one message each.
+    Websocket,
+    /// nats-server.
+    Nats,
+    /// redis-server, pub/sub.
+    Redis,
+    /// mosquitto (MQTT), QoS 0.
+    Mosquitto,
+}
+
+impl System {
+    /// The name in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "cubesync",
+            Self::Floor => "write floor",
+            Self::Naive => "tokio broadcast + bincode",
+            Self::Websocket => "axum WebSocket + JSON",
+            Self::Nats => "nats-server",
+            Self::Redis => "redis pub/sub",
+            Self::Mosquitto => "mosquitto",
+        }
+    }
+
+    /// Whether it can be started here.
+    pub(crate) fn is_installed(self) -> bool {
+        let program = match self {
+            Self::Nats => "nats-server",
+            Self::Redis => "redis-server",
+            Self::Mosquitto => "mosquitto",
+            _ => return true,
+        };
+        find_program(program).is_some()
+    }
+}
+
+/// What a server must know of the run.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    /// cubesync's server program.
+    pub(crate) program: PathBuf,
+    /// More arguments for it.
+    pub(crate) arguments: Vec<String>,
+    /// Clients that will come.
+    pub(crate) clients: usize,
+    /// Ticks per second.
+    pub(crate) hz: u32,
+    /// Bytes our server wrote to a client at each tick, for the floor.
+    pub(crate) tick_bytes: usize,
+}
+
+/// Starts a system's server.
+pub(crate) fn start(system: System, setup: &Setup) -> Result<Server> {
+    match system {
+        System::Ours => start_ours(setup),
+        System::Naive => start_own("naive", &[]),
+        System::Websocket => start_own("websocket", &[]),
+        System::Floor => start_own(
+            "floor",
+            &[
+                format!("--clients={}", setup.clients),
+                format!("--hz={}", setup.hz),
+                format!("--bytes={}", setup.tick_bytes),
+            ],
+        ),
+        System::Nats => {
+            let address = free_address()?;
+            let mut command = installed("nats-server")?;
+            command.args(["--addr", "127.0.0.1", "--port", &address.port().to_string()]);
+            Server::start_at(&mut command, address)
+        }
+        System::Redis => {
+            let address = free_address()?;
+            let mut command = installed("redis-server")?;
+            command
+                .args(["--bind", "127.0.0.1", "--port", &address.port().to_string()])
+                .args(["--save", "", "--appendonly", "no"])
+                // The default cuts a subscriber that is 32 MB behind: the run would be over.
+                .args(["--client-output-buffer-limit", "pubsub 0 0 0"])
+                .args(["--maxclients", &(setup.clients + 100).to_string()]);
+            Server::start_at(&mut command, address)
+        }
+        System::Mosquitto => start_mosquitto(),
+    }
+}
+
+fn start_ours(setup: &Setup) -> Result<Server> {
+    let mut command = Command::new(&setup.program);
+    command
+        .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .args(["--tick", &setup.hz.to_string()])
+        .args(["--max-speed", MAX_SPEED_MPS])
+        .args(&setup.arguments)
+        // A line for each of thousands of joins would be measured as well.
+        .env("CUBESYNC_LOG", "warn");
+    Server::start_announced(&mut command, "clients ")
+}
+
+fn start_own(baseline: &str, arguments: &[String]) -> Result<Server> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["serve", baseline]).args(arguments);
+    Server::start_announced(&mut command, ANNOUNCEMENT)
+}
+
+fn start_mosquitto() -> Result<Server> {
+    let address = free_address()?;
+    // It reads its settings from files only.
+    let settings = std::env::temp_dir().join(format!("cubesync-bench-{}.conf", address.port()));
+    std::fs::write(&settings, mosquitto_settings(address))?;
+    let mut command = installed("mosquitto")?;
+    let server = Server::start_at(command.arg("-c").arg(&settings), address);
+    std::fs::remove_file(&settings)?;
+    server
+}
+
+fn mosquitto_settings(address: SocketAddr) -> String {
+    format!(
+        "listener {} {}\nallow_anonymous true\npersistence false\nset_tcp_nodelay true\n\
+         log_dest none\n",
+        address.port(),
+        address.ip()
+    )
+}
+
+fn installed(name: &str) -> Result<Command> {
+    let program = find_program(name).with_context(|| format!("{name} is not installed"))?;
+    Ok(Command::new(program))
+}
+
+/// Builds cubesync's server as it is released, beside this program.
+pub(crate) fn build_server() -> Result<PathBuf> {
+    let own = std::env::current_exe().context("cannot find out where this program lies")?;
+    let folder = own.parent().context("this program lies in no folder")?;
+    let target = folder
+        .parent()
+        .context("this program lies in no target folder")?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--release", "--package", "cubesync-server"])
+        .arg("--target-dir")
+        .arg(target)
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
+        .status()
+        .context("cannot start cargo; give a built server with --server")?;
+    if !status.success() {
+        bail!("the server does not build; give a built one with --server");
+    }
+    let name = format!("cubesync-server{}", std::env::consts::EXE_SUFFIX);
+    Ok(target.join("release").join(name))
+}

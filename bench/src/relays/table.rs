@@ -1,0 +1,109 @@
+//! The report on the terminal.
+
+use std::fmt::Write;
+
+use crate::row::Row;
+use crate::systems::System;
+
+const HEAD: &str = "system                       N  motion  delivered/s  fraction  CPU/M    x ours   \
+                    bytes   x ours  p50 ms  p99 ms  max ms  RSS MB";
+
+/// All rows, each with its ratio to our row of the same workload.
+pub(crate) fn table(rows: &[Row]) -> String {
+    let mut text = format!("{HEAD}\n");
+    for row in rows {
+        let ours = rows
+            .iter()
+            .find(|other| is_ours(other) && is_same_load(other, row));
+        writeln!(text, "{}", line(row, ours)).expect("writing to a string cannot fail");
+    }
+    text.push_str(
+        "\nCPU/M: server CPU seconds per million deliveries. bytes: TCP payload received per \
+         delivery.\n* the load generator was busy or late: a better one might find better \
+         figures.\n",
+    );
+    for row in rows.iter().filter(|row| is_ours(row)) {
+        let details = &row.details;
+        writeln!(
+            text,
+            "cubesync, N = {}, {}: largest error {} quanta, {:.2} degrees; {} states wrong, {} late.",
+            row.n,
+            row.motion,
+            details.largest.quanta,
+            details.largest.degrees,
+            details.wrong,
+            details.late,
+        )
+        .expect("writing to a string cannot fail");
+    }
+    for row in rows {
+        if let Some(reason) = &row.details.loss {
+            let lost = row.details.lost;
+            writeln!(
+                text,
+                "{}, N = {}: lost {lost} connections: {reason}.",
+                row.system, row.n
+            )
+            .expect("writing to a string cannot fail");
+        }
+    }
+    text
+}
+
+/// One measurement in one line, for the progress.
+pub(crate) fn brief(row: &Row) -> String {
+    let details = &row.details;
+    format!(
+        "{:.0} delivered/s ({:.0} %), server {:.2} cores, generator {:.2} cores, sends up to {:.1} ms late{}",
+        row.delivered_per_s,
+        100.0 * row.fraction,
+        details.server_cores,
+        details.generator_cores,
+        details.late_ms,
+        if details.unsent > 0 {
+            format!(", {} not sent", details.unsent)
+        } else {
+            String::new()
+        },
+    )
+}
+
+fn is_ours(row: &Row) -> bool {
+    row.system == System::Ours.name()
+}
+
+fn is_same_load(a: &Row, b: &Row) -> bool {
+    (a.n, a.hz, a.motion) == (b.n, b.hz, b.motion)
+}
+
+fn line(row: &Row, ours: Option<&Row>) -> String {
+    let number = |value: Option<f64>, decimals: usize| match value {
+        Some(value) => format!("{value:.decimals$}"),
+        None => "-".to_owned(),
+    };
+    let ratio = |value: fn(&Row) -> Option<f64>| {
+        let ratio = value(row)
+            .zip(ours.and_then(value))
+            .filter(|&(_, ours)| ours > 0.0);
+        ratio.map_or("-".to_owned(), |(value, ours)| {
+            format!("{:.2}", value / ours)
+        })
+    };
+    let mark = if row.generator_saturated { "*" } else { "" };
+    format!(
+        "{:<26} {:>4}  {:<6} {:>12}  {:>7.1}%  {:>6} {:>8}  {:>6} {:>8}  {:>6}  {:>6}  {:>6}  {:>6.1}",
+        format!("{}{mark}", row.system),
+        row.n,
+        row.motion,
+        format!("{:.0}", row.delivered_per_s),
+        100.0 * row.fraction,
+        number(row.cpu_s_per_million, 3),
+        ratio(|row| row.cpu_s_per_million),
+        number(row.bytes_per_delivery, 2),
+        ratio(|row| row.bytes_per_delivery),
+        number(row.p50_ms, 1),
+        number(row.p99_ms, 1),
+        number(row.max_ms, 0),
+        row.rss_mb,
+    )
+}

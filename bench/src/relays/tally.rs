@@ -1,0 +1,102 @@
+//! What the clients of one generator thread received during the measurement.
+
+use std::ops::Range;
+
+use hdrhistogram::Histogram;
+
+use crate::belief::Error;
+
+/// The longest latency that is told apart, in microseconds: a minute.
+const LONGEST_US: u64 = 60_000_000;
+
+/// Counts of one thread; add them up with [`merge`](Self::merge).
+#[derive(Debug)]
+pub(crate) struct Tally {
+    /// When it counts, in the workload's microseconds.
+    pub(crate) window_us: Range<u64>,
+    /// Updates that reached a receiver.
+    pub(crate) delivered: u64,
+    /// TCP payload received, in bytes.
+    pub(crate) bytes: u64,
+    /// From taking a sample to its arrival, in microseconds.
+    pub(crate) latency_us: Histogram<u64>,
+    /// Deliveries that came in a later tick than their own.
+    pub(crate) late: u64,
+    /// States that were like none of the last truths.
+    pub(crate) wrong: u64,
+    /// The largest distance of a receiver's state from the truth it stands for.
+    pub(crate) largest: Error,
+}
+
+impl Tally {
+    /// Counts nothing yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            window_us: 0..0,
+            delivered: 0,
+            bytes: 0,
+            latency_us: histogram(LONGEST_US),
+            late: 0,
+            wrong: 0,
+            largest: Error::default(),
+        }
+    }
+
+    /// Counts bytes that came at `now_us`.
+    pub(crate) fn received(&mut self, now_us: u64, len_bytes: usize) {
+        if self.window_us.contains(&now_us) {
+            self.bytes += len_bytes as u64;
+        }
+    }
+
+    /// Counts updates that came at `now_us` and were sampled at `sampled_us`.
+    pub(crate) fn delivered(&mut self, now_us: u64, sampled_us: u64, count: u64) {
+        if self.window_us.contains(&now_us) {
+            self.delivered += count;
+            self.latency(now_us, sampled_us, count);
+        }
+    }
+
+    /// Records a latency whose delivery is counted elsewhere.
+    pub(crate) fn latency(&mut self, now_us: u64, sampled_us: u64, count: u64) {
+        let latency_us = now_us.saturating_sub(sampled_us);
+        self.latency_us.saturating_record_n(latency_us, count);
+    }
+
+    /// Adds another thread's counts.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.delivered += other.delivered;
+        self.bytes += other.bytes;
+        self.latency_us += &other.latency_us;
+        self.late += other.late;
+        self.wrong += other.wrong;
+        self.largest = self.largest.max(other.largest);
+    }
+}
+
+/// A histogram of microseconds with a resolution of 1 %.
+pub(crate) fn histogram(longest_us: u64) -> Histogram<u64> {
+    Histogram::new_with_bounds(1, longest_us, 2).expect("the bounds are in order")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_comes_in_the_window_counts() {
+        let mut tally = Tally::new();
+        tally.window_us = 100..200;
+        for now_us in [99, 100, 199, 200] {
+            tally.received(now_us, 10);
+            tally.delivered(now_us, now_us - 50, 3);
+        }
+        assert_eq!((tally.bytes, tally.delivered), (20, 6));
+        assert_eq!(tally.latency_us.len(), 6);
+        assert_eq!(tally.latency_us.max(), 50);
+        let mut sum = Tally::new();
+        sum.merge(&tally);
+        sum.merge(&tally);
+        assert_eq!((sum.bytes, sum.delivered), (40, 12));
+    }
+}

@@ -1,0 +1,97 @@
+//! The truth of a run: where every client's cube is at every step, and when that was sampled.
+//!
+//! It is the same for every system. All threads read it, so a receiver's state can be checked
+//! against its sender's truth wherever the sender runs.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use cubesync_protocol::{Pose, Position};
+
+use crate::motions::{self, Motion};
+
+/// Neighbouring homes are about this far apart, in metres.
+const GOLDEN_ANGLE_RADIANS: f32 = 2.399_963;
+
+/// What the clients of a run do.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    /// Samples a second of each client.
+    pub(crate) hz: u32,
+    /// How many clients there are.
+    pub(crate) clients: usize,
+    steps: usize,
+    /// Client by client, the pose of each step.
+    poses: Vec<Pose>,
+    /// Alike: when the pose was sampled, in microseconds since `began`; 0 is not yet.
+    sampled_us: Vec<AtomicU32>,
+    began: Instant,
+}
+
+impl Workload {
+    /// The same truth for the same arguments. The clients' homes are spread over a disc,
+    /// `spacing_m` apart.
+    pub(crate) fn new(
+        motion: Motion,
+        clients: usize,
+        hz: u32,
+        duration: Duration,
+        spacing_m: f32,
+    ) -> Self {
+        let steps = (duration.as_secs_f32() * hz as f32).ceil() as usize + 1;
+        let mut poses = Vec::with_capacity(clients * steps);
+        for client in 0..clients {
+            let radius_m = spacing_m * (client as f32).sqrt();
+            let (sine, cosine) = (client as f32 * GOLDEN_ANGLE_RADIANS).sin_cos();
+            let home = Position::from_metres([radius_m * cosine, radius_m * sine, 0.5]);
+            motions::append_trace(&mut poses, motion, client as u64, home, hz, steps);
+        }
+        Self {
+            hz,
+            clients,
+            steps,
+            sampled_us: poses.iter().map(|_| AtomicU32::new(0)).collect(),
+            poses,
+            began: Instant::now(),
+        }
+    }
+
+    /// One step.
+    pub(crate) fn period(&self) -> Duration {
+        Duration::from_secs(1) / self.hz
+    }
+
+    /// Where a client's cube is at a step; after the last one it rests.
+    pub(crate) fn pose(&self, client: usize, step: usize) -> Pose {
+        self.poses[self.index(client, step)]
+    }
+
+    /// Microseconds since the workload began: the clock of everything in a run.
+    pub(crate) fn now_us(&self) -> u64 {
+        self.began.elapsed().as_micros() as u64
+    }
+
+    /// The instant of a time of this workload.
+    pub(crate) fn instant(&self, at_us: u64) -> Instant {
+        self.began + Duration::from_micros(at_us)
+    }
+
+    /// A client's step was sampled at this time.
+    pub(crate) fn mark_sampled(&self, client: usize, step: usize, at_us: u64) {
+        let at_us = u32::try_from(at_us).unwrap_or(u32::MAX);
+        self.sampled_us[self.index(client, step)].store(at_us, Ordering::Relaxed);
+    }
+
+    /// When a client's step was sampled; `None` when it was not, or there is no such client.
+    pub(crate) fn sampled_us(&self, client: usize, step: usize) -> Option<u64> {
+        if client >= self.clients {
+            return None;
+        }
+        let at_us = self.sampled_us[self.index(client, step)].load(Ordering::Relaxed);
+        (at_us > 0).then_some(at_us.into())
+    }
+
+    fn index(&self, client: usize, step: usize) -> usize {
+        client * self.steps + step.min(self.steps - 1)
+    }
+}
