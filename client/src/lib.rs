@@ -13,6 +13,8 @@
 //! does I/O and reads a clock: everywhere else the time is an argument.
 
 pub mod backoff;
+#[cfg(target_arch = "wasm32")]
+pub mod browser;
 pub mod client;
 pub mod clock;
 pub mod controller;

@@ -1,7 +1,6 @@
 //! The native socket: a TCP stream that is polled and never blocks.
 //!
-//! Looking a name up and connecting do block, so a thread does both. A browser's socket has the
-//! same functions: connect, poll, receive, send, close.
+//! Looking a name up and connecting do block, so a thread does both.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -10,15 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES};
 
-/// How long looking up and connecting may take together.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Read at once: about a tick of a room of a thousand. Each read clears as much memory first.
-const READ_BYTES: usize = 16 * 1024;
-/// Unread bytes that are kept: the longest frame and one read more, which always lets the
-/// longest frame become complete.
-const MAX_INCOMING_BYTES: usize = FRAME_HEADER_BYTES + MAX_SERVER_PAYLOAD_BYTES + READ_BYTES;
+use super::{CONNECT_TIMEOUT, SocketState, read_into};
+
 /// Of the connecting thread: the system's name lookup needs more than the smallest.
 const THREAD_STACK_BYTES: usize = 256 * 1024;
 
@@ -38,20 +31,6 @@ enum State {
     Open(TcpStream),
     Closed {
         reason: String,
-    },
-}
-
-/// How far a socket is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SocketState<'a> {
-    /// Not yet usable.
-    Connecting,
-    /// Bytes can flow.
-    Open,
-    /// Over, for good.
-    Closed {
-        /// Why, for a person.
-        reason: &'a str,
     },
 }
 
@@ -109,14 +88,11 @@ impl Socket {
         let State::Open(stream) = &mut self.state else {
             return 0;
         };
-        let start = buffer.len();
-        if start >= MAX_INCOMING_BYTES {
-            return 0;
-        }
-        buffer.resize((start + READ_BYTES).min(MAX_INCOMING_BYTES), 0);
-        let result = retry(|| stream.read(&mut buffer[start..]));
-        let count = *result.as_ref().unwrap_or(&0);
-        buffer.truncate(start + count);
+        let mut result = Err(ErrorKind::WouldBlock.into());
+        let count = read_into(buffer, |room| {
+            result = retry(|| stream.read(room));
+            *result.as_ref().unwrap_or(&0)
+        });
         match result {
             Ok(0) => self.close("the server closed the connection"),
             Err(error) if error.kind() != ErrorKind::WouldBlock => self.close(broken(&error)),
@@ -228,6 +204,7 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 mod tests {
     use std::net::TcpListener;
 
+    use super::super::MAX_INCOMING_BYTES;
     use super::*;
 
     fn listener() -> (TcpListener, String) {

@@ -1,0 +1,51 @@
+//! The socket under a session: polled once a frame, never blocking, and the same for everybody
+//! who uses it. Natively it is a TCP stream, in a browser tab a WebSocket to the page's server.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+#[cfg(target_arch = "wasm32")]
+mod web;
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES};
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use native::Socket;
+#[cfg(target_arch = "wasm32")]
+pub use web::Socket;
+
+/// How long connecting may take, the lookup of the name included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Read at once: about a tick of a room of a thousand. Each read clears as much memory first.
+const READ_BYTES: usize = 16 * 1024;
+/// Unread bytes that are kept: the longest frame and one read more, which always lets the
+/// longest frame become complete.
+const MAX_INCOMING_BYTES: usize = FRAME_HEADER_BYTES + MAX_SERVER_PAYLOAD_BYTES + READ_BYTES;
+
+/// How far a socket is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketState<'a> {
+    /// Not yet usable.
+    Connecting,
+    /// Bytes can flow.
+    Open,
+    /// Over, for good.
+    Closed {
+        /// Why, for a person.
+        reason: &'a str,
+    },
+}
+
+/// Appends what one read gives to a buffer that has room; how many bytes.
+fn read_into(buffer: &mut BytesMut, read: impl FnOnce(&mut [u8]) -> usize) -> usize {
+    let start = buffer.len();
+    if start >= MAX_INCOMING_BYTES {
+        return 0;
+    }
+    buffer.resize((start + READ_BYTES).min(MAX_INCOMING_BYTES), 0);
+    let count = read(&mut buffer[start..]);
+    buffer.truncate(start + count);
+    count
+}
