@@ -54,6 +54,16 @@ pub struct Config {
     #[arg(value_parser = join_key)]
     pub join_key: Option<String>,
 
+    /// Origin of a page that may connect to /ws from elsewhere, such as https://game.example;
+    /// repeat it for more
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "CUBESYNC_ALLOW_ORIGIN",
+        value_delimiter = ','
+    )]
+    pub allow_origin: Vec<String>,
+
     /// Connections at most [default: 10000, or what the limit on open files leaves]
     #[arg(long, value_name = "COUNT", env = "CUBESYNC_MAX_CONNECTIONS")]
     pub max_connections: Option<usize>,

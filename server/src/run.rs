@@ -13,7 +13,8 @@ use crate::admission::Admission;
 use crate::config::Config;
 use crate::metrics::{Disconnect, Metrics};
 use crate::rooms::Rooms;
-use crate::{http, listener, session, text};
+use crate::session::tcp;
+use crate::{http, listener, text};
 
 /// After the drain, connections that still linger have this long.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
@@ -49,8 +50,11 @@ pub struct Addresses {
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) addresses: Addresses,
+    pub(crate) admission: Arc<Admission>,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) metrics: Metrics,
+    /// Everything that ends before the pages do.
+    pub(crate) tasks: TaskTracker,
     /// Cancelled when the server begins to stop.
     pub(crate) shutdown: CancellationToken,
 }
@@ -89,40 +93,16 @@ pub async fn run(
     let shared = Arc::new(Shared {
         config,
         addresses,
+        admission,
         rooms,
         metrics,
+        tasks: tasks.clone(),
         shutdown: shutdown.clone(),
     });
 
-    let (players, typists) = (Arc::clone(&admission), admission);
-    tasks.spawn(listener::accept(tcp, shutdown.clone(), {
-        let (shared, tasks) = (Arc::clone(&shared), tasks.clone());
-        move |stream, peer| {
-            match players.admit(peer.ip()) {
-                Ok(admitted) => {
-                    tasks.spawn(session::serve(Arc::clone(&shared), stream, peer, admitted));
-                }
-                Err(refused) => {
-                    shared.metrics.disconnected(Disconnect::ConnectionLimit);
-                    session::turn_away(&stream, &refused);
-                }
-            }
-            std::future::ready(())
-        }
-    }));
+    tasks.spawn(accept_players(tcp, Arc::clone(&shared)));
     if let Some(text_listener) = text_listener {
-        tasks.spawn(listener::accept(text_listener, shutdown.clone(), {
-            let (shared, tasks) = (Arc::clone(&shared), tasks.clone());
-            move |stream, peer| {
-                match typists.admit(peer.ip()) {
-                    Ok(admitted) => {
-                        tasks.spawn(text::serve(Arc::clone(&shared), stream, admitted));
-                    }
-                    Err(_) => shared.metrics.disconnected(Disconnect::ConnectionLimit),
-                }
-                std::future::ready(())
-            }
-        }));
+        tasks.spawn(accept_typists(text_listener, Arc::clone(&shared)));
     }
     // Pages are served until everything else has ended: a load balancer wants to hear 503.
     let stop_http = CancellationToken::new();
@@ -144,6 +124,38 @@ pub async fn run(
     // It ends by itself within its own bound; a panic in it has been reported.
     let _ = http.await;
     Ok(())
+}
+
+async fn accept_players(listener: TcpListener, shared: Arc<Shared>) {
+    listener::accept(listener, shared.shutdown.clone(), |stream, peer| {
+        match shared.admission.admit(peer.ip()) {
+            Ok(admitted) => {
+                let serving = tcp::serve(Arc::clone(&shared), stream, peer, admitted);
+                shared.tasks.spawn(serving);
+            }
+            Err(refused) => {
+                shared.metrics.disconnected(Disconnect::ConnectionLimit);
+                tcp::turn_away(&stream, &refused);
+            }
+        }
+        std::future::ready(())
+    })
+    .await;
+}
+
+async fn accept_typists(listener: TcpListener, shared: Arc<Shared>) {
+    listener::accept(listener, shared.shutdown.clone(), |stream, peer| {
+        match shared.admission.admit(peer.ip()) {
+            Ok(admitted) => {
+                shared
+                    .tasks
+                    .spawn(text::serve(Arc::clone(&shared), stream, admitted));
+            }
+            Err(_) => shared.metrics.disconnected(Disconnect::ConnectionLimit),
+        }
+        std::future::ready(())
+    })
+    .await;
 }
 
 async fn bind(

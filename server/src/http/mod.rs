@@ -1,46 +1,23 @@
 //! The pages: `/time.html`, what a person or a program may want to know, and clear errors.
 
+mod connection;
 mod cubes;
 mod home;
 mod time;
+mod upgrade;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error};
+use tracing::error;
 
-use crate::listener;
 use crate::run::Shared;
-
-/// Headers a request may have.
-const MAX_HEADERS: usize = 64;
-
-/// Bytes a request's head may have.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
-
-/// Time for a request's head, and how long an idle connection is kept.
-const HEAD_DEADLINE: Duration = Duration::from_secs(5);
-
-/// A response that is not taken in this time goes to nobody.
-const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
-
-/// Connections served at the same time; more wait in the kernel.
-const MAX_CONNECTIONS: usize = 256;
-
-/// Time for running responses when the server stops.
-const STOP_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Something in the server failed; the person sees `Ошибка`, the log says what.
 #[derive(Debug)]
@@ -61,36 +38,7 @@ impl IntoResponse for InternalError {
 
 /// Serves HTTP until `stop`, then lets running responses end.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES);
-    let service = TowerToHyperService::new(router(shared));
-    let graceful = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-
-    listener::accept(listener, stop, |stream, peer| {
-        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
-        let connection = graceful.watch(connection);
-        let places = Arc::clone(&places);
-        async move {
-            let place = places
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed");
-            tokio::spawn(async move {
-                if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_LIFETIME, connection).await
-                {
-                    debug!(%peer, %error, "http connection broke");
-                }
-                drop(place);
-            });
-        }
-    })
-    .await;
-    // Who has not finished by then is cut.
-    let _ = tokio::time::timeout(STOP_DEADLINE, graceful.shutdown()).await;
+    connection::serve(listener, router(shared), stop).await;
 }
 
 fn router(shared: Arc<Shared>) -> Router {
@@ -100,6 +48,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/cubes.json", get(cubes::page))
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
+        .route("/ws", get(upgrade::page))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(shared)

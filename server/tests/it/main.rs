@@ -13,3 +13,4 @@ mod resume;
 mod shutdown;
 mod support;
 mod text;
+mod websocket;

@@ -1,0 +1,195 @@
+//! `/ws`: which requests become a WebSocket.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Extension, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use cubesync_protocol::limits::MAX_CLIENT_PAYLOAD_BYTES;
+
+use super::plain;
+use crate::metrics::Disconnect;
+use crate::run::Shared;
+use crate::session::websocket;
+
+/// A message holds a few frames at most: what a client has to say in one tick.
+const MAX_MESSAGE_BYTES: usize = 4 * MAX_CLIENT_PAYLOAD_BYTES;
+
+/// What the library reads into at once. Its default of 128 KiB per connection is for uploads.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+
+/// The only version there is (RFC 6455).
+const VERSION: &str = "13";
+
+/// Checks what the library does not, and hands the socket to a session.
+pub(super) async fn page(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<SocketAddr>,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    if shared.shutdown.is_cancelled() {
+        return plain(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the server is shutting down\n",
+        );
+    }
+    let refused = refuse_origin(&headers, &shared.config.allow_origin);
+    if let Some(refused) = refused.or_else(|| refuse_request(&headers)) {
+        return refused;
+    }
+    let upgrade = match upgrade {
+        Ok(upgrade) => upgrade,
+        Err(rejection) => return rejection.into_response(),
+    };
+    let admitted = match shared.admission.admit(peer.ip()) {
+        Ok(admitted) => admitted,
+        Err(refused) => {
+            shared.metrics.disconnected(Disconnect::ConnectionLimit);
+            return (StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).into_response();
+        }
+    };
+    let tasks = shared.tasks.clone();
+    upgrade
+        .max_message_size(MAX_MESSAGE_BYTES)
+        .max_frame_size(MAX_MESSAGE_BYTES)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        // A frame leaves when it is sent, not when a buffer is full.
+        .write_buffer_size(0)
+        .on_upgrade(move |socket| tasks.track_future(websocket::serve(shared, socket, admitted)))
+}
+
+/// The answer to a page that may not connect: it may only connect back to where it came from, or
+/// from where the operator allows. Programs that are no browsers send no origin.
+fn refuse_origin(headers: &HeaderMap, allowed: &[String]) -> Option<Response> {
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Some(plain(
+            StatusCode::BAD_REQUEST,
+            "a request has exactly one Host\n",
+        ));
+    };
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let origin = match (origins.next(), origins.next()) {
+        (None, _) => return None,
+        (Some(origin), None) => origin,
+        _ => return Some(foreign_origin()),
+    };
+    let (Ok(host), Ok(origin)) = (host.to_str(), origin.to_str()) else {
+        return Some(foreign_origin());
+    };
+    let is_allowed = allowed.iter().any(|allowed| allowed == origin);
+    (!is_allowed && !is_same_origin(origin, host)).then(foreign_origin)
+}
+
+fn foreign_origin() -> Response {
+    plain(
+        StatusCode::FORBIDDEN,
+        "this page's origin is not allowed here; the operator can allow it with --allow-origin\n",
+    )
+}
+
+fn is_same_origin(origin: &str, host: &str) -> bool {
+    let Ok(uri) = origin.parse::<Uri>() else {
+        return false;
+    };
+    let default_port = match uri.scheme_str() {
+        Some("http") => ":80",
+        Some("https") => ":443",
+        _ => return false,
+    };
+    let is_bare = uri.path() == "/" && uri.query().is_none() && !origin.ends_with('/');
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    // A browser leaves the default port out on both sides; a proxy may write it on one.
+    let bare = |authority: &str| {
+        let authority = authority.to_ascii_lowercase();
+        authority
+            .strip_suffix(default_port)
+            .map_or(authority.clone(), str::to_owned)
+    };
+    is_bare && !authority.is_empty() && bare(authority) == bare(host)
+}
+
+/// The answer to a request that is no right WebSocket: a version that is not ours is told ours; a
+/// key is 16 bytes in base64.
+fn refuse_request(headers: &HeaderMap) -> Option<Response> {
+    let one = |name| {
+        let mut values = headers.get_all(name).iter();
+        values
+            .next()
+            .filter(|_| values.next().is_none())
+            .and_then(|value| value.to_str().ok())
+    };
+    if one(header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
+        let version = [(header::SEC_WEBSOCKET_VERSION, VERSION)];
+        let told = plain(
+            StatusCode::UPGRADE_REQUIRED,
+            "this is a WebSocket, version 13\n",
+        );
+        return Some((version, told).into_response());
+    }
+    // 16 bytes are 22 digits and two signs of padding.
+    let digits = one(header::SEC_WEBSOCKET_KEY).and_then(|key| key.strip_suffix("=="));
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    match digits {
+        Some(digits) if digits.len() == 22 && digits.bytes().all(is_digit) => None,
+        _ => Some(plain(
+            StatusCode::BAD_REQUEST,
+            "Sec-WebSocket-Key is missing or malformed\n",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_origin_is_the_same_host_and_port() {
+        for (origin, host) in [
+            ("http://game.example:8080", "game.example:8080"),
+            ("http://Game.example", "game.EXAMPLE:80"),
+            ("https://game.example", "game.example"),
+            ("https://game.example:443", "game.example"),
+            ("http://[::1]:8080", "[::1]:8080"),
+        ] {
+            assert!(is_same_origin(origin, host), "{origin} {host}");
+        }
+        for (origin, host) in [
+            ("null", "null"),
+            ("", ""),
+            ("http://", ""),
+            ("http://game.example:8081", "game.example:8080"),
+            ("https://game.example", "game.example:80"),
+            ("http://game.example.evil", "game.example"),
+            ("http://evil/game.example", "game.example"),
+            ("http://game.example/", "game.example"),
+            ("http://user@game.example", "game.example"),
+            ("file://game.example", "game.example"),
+            ("game.example", "game.example"),
+        ] {
+            assert!(!is_same_origin(origin, host), "{origin} {host}");
+        }
+    }
+
+    #[test]
+    fn a_key_is_16_bytes_in_base64() {
+        let check = |key: &str| {
+            let version = (header::SEC_WEBSOCKET_VERSION, "13".parse().unwrap());
+            let key = (header::SEC_WEBSOCKET_KEY, key.parse().unwrap());
+            refuse_request(&HeaderMap::from_iter([version, key])).map(|refused| refused.status())
+        };
+        assert_eq!(check("dGhlIHNhbXBsZSBub25jZQ=="), None);
+        for wrong in [
+            "",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25j==",
+            "dGhlIHNhb!BsZSBub25jZQ==",
+        ] {
+            assert_eq!(check(wrong), Some(StatusCode::BAD_REQUEST), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! A player on a TCP connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use cubesync_protocol::{Message, RejectCode, ServerMessage};
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use super::handshake::Refusal;
+use super::source::Source;
+use super::{Introduction, enter, introduction, read_messages, refusal_frame};
+use crate::admission::Admitted;
+use crate::room::fanout::Outlet;
+use crate::run::Shared;
+
+/// What the kernel may hold for a client, in bytes (Linux doubles it): a second of a crowded
+/// room's snapshots. The default would let a reader that stopped hide behind megabytes.
+const SEND_BUFFER_BYTES: usize = 256 * 1024;
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    admitted: Admitted,
+) {
+    shared.metrics.connections.inc();
+    match prepare(&stream) {
+        Ok(()) => converse(&shared, Arc::new(stream)).await,
+        Err(error) => debug!(%peer, %error, "connection broke"),
+    }
+    shared.metrics.connections.dec();
+    drop(admitted);
+}
+
+/// Tells a peer that it is not admitted, where that needs no waiting.
+pub(crate) fn turn_away(stream: &TcpStream, reason: &impl std::fmt::Display) {
+    let message = reason.to_string();
+    let reject = ServerMessage::Reject {
+        code: RejectCode::Full,
+        message,
+    }
+    .to_frame();
+    // A peer that cannot take a hundred bytes at once sees a closed connection instead.
+    let _ = stream.try_write(&reject);
+}
+
+/// Sets what a socket of the protocol needs.
+pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES)
+}
+
+async fn converse(shared: &Shared, stream: Arc<TcpStream>) {
+    let mut source = Source::tcp(Arc::clone(&stream));
+    let hello = match introduction(shared, &mut source).await {
+        Introduction::Hello(hello) => hello,
+        Introduction::Refused(refusal) => return refuse(shared, &stream, source, refusal).await,
+        Introduction::Gone(reason) => return shared.metrics.disconnected(reason),
+    };
+    let ended = CancellationToken::new();
+    let outlet = Outlet::Tcp(Arc::clone(&stream));
+    let (room, cube) = match enter(shared, hello, outlet, ended.clone()).await {
+        Ok(entered) => entered,
+        Err(refusal) => return refuse(shared, &stream, source, refusal).await,
+    };
+    let reading = read_messages(shared, &mut source, &room, cube);
+    if let Some(reason) = ended.run_until_cancelled(reading).await {
+        // A room that has ended has said goodbye already.
+        let _ = room.leave(cube, reason).await;
+    }
+    source.linger().await;
+}
+
+async fn refuse(shared: &Shared, stream: &TcpStream, source: Source, refusal: Refusal) {
+    // The socket is new: its buffer has place for a frame, or the peer is gone.
+    let _ = stream.try_write(&refusal_frame(shared, refusal));
+    let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+    source.linger().await;
+}

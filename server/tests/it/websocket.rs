@@ -1,0 +1,294 @@
+//! The same protocol in a browser's clothes: `/ws`.
+
+use bytes::BytesMut;
+use cubesync_protocol::{
+    ClientMessage, CloseCode, Hello, Message as _, RejectCode, ServerMessage, frame,
+};
+use futures_util::{SinkExt, StreamExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use crate::support::{COLOUR, Server, soon};
+
+struct Browser {
+    socket: WebSocketStream<TcpStream>,
+    received: BytesMut,
+}
+
+impl Browser {
+    /// A tab with the server's own page.
+    async fn open(server: &Server) -> Self {
+        let stream = TcpStream::connect(server.addresses.http).await.unwrap();
+        Self::open_on(server, stream).await
+    }
+
+    async fn open_on(server: &Server, stream: TcpStream) -> Self {
+        let address = server.addresses.http;
+        let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
+        let origin = format!("http://{address}").parse().unwrap();
+        request.headers_mut().insert("Origin", origin);
+        let (socket, _) = tokio_tungstenite::client_async(request, stream)
+            .await
+            .unwrap();
+        Self {
+            socket,
+            received: BytesMut::new(),
+        }
+    }
+
+    async fn join(server: &Server, name: &str) -> (Self, cubesync_protocol::Welcome) {
+        let mut browser = Self::open(server).await;
+        browser
+            .send(&[ClientMessage::Hello(Hello::new("lobby", name, COLOUR))])
+            .await;
+        let welcome = browser.welcome().await;
+        assert!(matches!(
+            browser.receive().await,
+            Some(ServerMessage::Keyframe(_))
+        ));
+        (browser, welcome)
+    }
+
+    async fn welcome(&mut self) -> cubesync_protocol::Welcome {
+        match self.receive().await {
+            Some(ServerMessage::Welcome(welcome)) => welcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Sends messages as the frames of one binary message.
+    async fn send(&mut self, messages: &[ClientMessage]) {
+        let mut frames = BytesMut::new();
+        for message in messages {
+            message.append_frame(&mut frames);
+        }
+        self.socket
+            .send(Message::Binary(frames.freeze()))
+            .await
+            .unwrap();
+    }
+
+    /// The next message; `None` at the end.
+    async fn receive(&mut self) -> Option<ServerMessage> {
+        loop {
+            let limit = ServerMessage::MAX_PAYLOAD_BYTES;
+            if let Some(payload) = frame::split(&mut self.received, limit).unwrap() {
+                return Some(ServerMessage::decode(&payload).unwrap());
+            }
+            match soon(self.socket.next()).await {
+                Some(Ok(Message::Binary(bytes))) => self.received.extend_from_slice(&bytes),
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return None,
+                Some(Ok(other)) => panic!("{other:?}"),
+            }
+        }
+    }
+
+    async fn find<T>(&mut self, mut pick: impl FnMut(ServerMessage) -> Option<T>) -> T {
+        loop {
+            let message = self.receive().await.expect("the connection should be open");
+            if let Some(found) = pick(message) {
+                return found;
+            }
+        }
+    }
+}
+
+fn closing(message: ServerMessage) -> Option<CloseCode> {
+    match message {
+        ServerMessage::Closing { code, .. } => Some(code),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_browser_and_a_window_see_each_other_move() {
+    let server = Server::start(&["--tick", "60"]).await;
+    let mut window = server.join("window").await;
+    let (mut browser, welcome) = Browser::join(&server, "browser").await;
+
+    let pose = window.step(40).await;
+    let seen = |message| match message {
+        ServerMessage::Snapshot(snapshot) => snapshot.cubes.first().copied(),
+        _ => None,
+    };
+    let moved = browser.find(seen).await;
+    assert_eq!((moved.cube, moved.pose), (window.cube(), pose));
+
+    let mut pose = welcome.pose;
+    pose.position.y += 70;
+    let cubes = vec![cubesync_protocol::CubePose {
+        cube: welcome.cube,
+        pose,
+    }];
+    browser
+        .send(&[
+            ClientMessage::Ping { sent_us: 5 },
+            ClientMessage::Sample { cubes },
+        ])
+        .await;
+    window.sees(welcome.cube, pose).await;
+    let pong = |message| matches!(message, ServerMessage::Pong { sent_us: 5, .. }).then_some(());
+    browser.find(pong).await;
+}
+
+#[tokio::test]
+async fn a_reloaded_page_gets_its_cube_back() {
+    let server = Server::start(&["--tick", "60", "--resume-within", "15s"]).await;
+    let (browser, first) = Browser::join(&server, "browser").await;
+    drop(browser);
+    let mut again = Browser::open(&server).await;
+    let hello = Hello {
+        resume: Some(first.resume),
+        ..Hello::new("lobby", "browser", COLOUR)
+    };
+    again.send(&[ClientMessage::Hello(hello)]).await;
+    assert_eq!(again.welcome().await.cube, first.cube);
+}
+
+#[tokio::test]
+async fn a_bad_greeting_is_rejected_in_words_and_closed_cleanly() {
+    let server = Server::start(&[]).await;
+    let mut browser = Browser::open(&server).await;
+    browser
+        .send(&[ClientMessage::Hello(Hello::new("lobby", " ", COLOUR))])
+        .await;
+    let Some(ServerMessage::Reject { code, .. }) = browser.receive().await else {
+        panic!("no reject");
+    };
+    assert_eq!(code, RejectCode::Name);
+    assert!(matches!(
+        soon(browser.socket.next()).await,
+        Some(Ok(Message::Close(_)))
+    ));
+    assert!(soon(browser.socket.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn what_is_no_message_of_the_protocol_ends_the_connection() {
+    let server = Server::start(&["--tick", "60"]).await;
+    let (mut browser, _) = Browser::join(&server, "a").await;
+    browser
+        .socket
+        .send(Message::Binary(vec![0, 0, 0, 1, 99].into()))
+        .await
+        .unwrap();
+    assert_eq!(browser.find(closing).await, CloseCode::BadMessage);
+    assert_eq!(browser.receive().await, None);
+
+    let (mut browser, _) = Browser::join(&server, "b").await;
+    browser
+        .socket
+        .send(Message::Text("hello".into()))
+        .await
+        .unwrap();
+    while browser.receive().await.is_some() {}
+
+    let (mut browser, _) = Browser::join(&server, "c").await;
+    let flood = Message::Binary(vec![0; 64 * 1024].into());
+    // The server may close while this is still being sent.
+    let _ = browser.socket.send(flood).await;
+    while browser.receive().await.is_some() {}
+    server.counts("cubesync_cubes 1").await;
+    server.counts("cubesync_connections 0").await;
+}
+
+#[tokio::test]
+async fn browsers_are_told_that_the_server_stops() {
+    let server = Server::start(&[]).await;
+    let (mut browser, _) = Browser::join(&server, "a").await;
+    server.begin_stop();
+    assert_eq!(browser.find(closing).await, CloseCode::ShuttingDown);
+    assert_eq!(browser.receive().await, None);
+    drop(browser);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_tab_that_never_reads_is_cut() {
+    let server = Server::start(&["--tick", "128", "--slow-reader-after", "200ms"]).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(server.addresses.http).await.unwrap();
+    let mut sleeper = Browser::open_on(&server, stream).await;
+    sleeper
+        .send(&[ClientMessage::Hello(Hello::new("lobby", "sleeper", COLOUR))])
+        .await;
+    let mut movers = Vec::new();
+    for number in 0..60 {
+        movers.push(server.join(&format!("mover {number}")).await);
+    }
+    let slow = "cubesync_disconnects_total{reason=\"slow_reader\"} 1";
+    let moving = async {
+        loop {
+            for mover in &mut movers {
+                mover.step(1).await;
+            }
+            movers[0].next_snapshot().await;
+            for mover in &mut movers[1..] {
+                while mover.client.stream.try_read(&mut [0; 65_536]).is_ok() {}
+            }
+        }
+    };
+    tokio::select! {
+        () = moving => {}
+        () = server.counts(slow) => {}
+    }
+    drop(sleeper);
+}
+
+/// The status of an upgrade request with these headers; a WebSocket is 101.
+async fn status(server: &Server, headers: &str) -> u16 {
+    let mut stream = TcpStream::connect(server.addresses.http).await.unwrap();
+    let request = format!(
+        "GET /ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{headers}\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    soon(stream.read_exact(&mut answer)).await.unwrap();
+    String::from_utf8_lossy(&answer[9..]).parse().unwrap()
+}
+
+#[tokio::test]
+async fn only_right_requests_from_right_origins_become_websockets() {
+    let server = Server::start(&["--allow-origin", "https://friend.example"]).await;
+    let host = "Host: game.example:8080";
+    let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    for (headers, expected) in [
+        (format!("{host}\r\n{key}"), 101),
+        (
+            format!("{host}\r\n{key}\r\nOrigin: http://game.example:8080"),
+            101,
+        ),
+        (
+            format!("{host}\r\n{key}\r\nOrigin: https://friend.example"),
+            101,
+        ),
+        (
+            format!("{host}\r\n{key}\r\nOrigin: https://enemy.example"),
+            403,
+        ),
+        (
+            format!("{host}\r\n{key}\r\nOrigin: http://game.example:8081"),
+            403,
+        ),
+        (
+            format!("{host}\r\n{key}\r\nOrigin: http://game.example:8080.evil"),
+            403,
+        ),
+        (format!("{host}\r\n{key}\r\nOrigin: null"), 403),
+        (
+            format!("{host}\r\n{key}\r\nOrigin: http://game.example:8080\r\nOrigin: null"),
+            403,
+        ),
+        (key.to_owned(), 400),
+        (format!("{host}\r\n{host}\r\n{key}"), 400),
+        (host.to_owned(), 426),
+        (format!("{host}\r\n{}", key.replace("13", "8")), 426),
+        (format!("{host}\r\n{}", key.replace("dGhl", "")), 400),
+    ] {
+        assert_eq!(status(&server, &headers).await, expected, "{headers}");
+    }
+}
