@@ -13,6 +13,7 @@ pub mod codec;
 pub mod frame;
 pub mod limits;
 pub mod message;
+pub mod motion;
 pub mod quantize;
 pub mod text;
 

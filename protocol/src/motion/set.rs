@@ -1,0 +1,359 @@
+//! The cubes that sender and receivers believe in, and one tick of them as bytes.
+
+use super::model::{Decide, Modelled};
+use super::range::{RangeDecoder, RangeEncoder};
+use super::state::{MotionState, Surprise};
+use super::syntax::{self, TickContext};
+use super::varint::{read_head, read_surprise, write_surprise};
+use super::{Codec, Encoding};
+use crate::message::CubeId;
+use crate::quantize::Pose;
+
+/// Bytes are not what an encoder wrote. The set has then believed a part of them: replace it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MotionError {
+    /// The bytes end too early.
+    #[error("the motion of a tick ends too early")]
+    Short,
+    /// The bytes do not end where the cubes do.
+    #[error("the motion of a tick has bytes left over")]
+    Trailing,
+    /// A number is larger than any encoder writes.
+    #[error("a number in the motion of a tick is out of range")]
+    Number,
+    /// A cube is named that is not in the set.
+    #[error("the motion of a tick names a cube that is not there")]
+    Cube,
+}
+
+/// Cubes by rising id, in the state that everybody believes.
+///
+/// Sender and receiver start from equal sets, and do the same to them: [`insert`](Self::insert),
+/// [`remove`](Self::remove), [`advance`](Self::advance), and one encodes a tick, the other
+/// decodes it. Then they are equal again, to the bit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MotionSet {
+    codec: &'static Codec,
+    cubes: Vec<Cube>,
+    /// Which cubes are not settled, rising.
+    active: Vec<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cube {
+    id: CubeId,
+    state: MotionState,
+}
+
+/// The surprises of a tick: index of the cube and what it is, rising.
+type Plan = Vec<(u32, Surprise)>;
+
+impl MotionSet {
+    /// No cubes.
+    pub fn new(codec: &'static Codec) -> Self {
+        Self {
+            codec,
+            cubes: Vec::new(),
+            active: Vec::new(),
+        }
+    }
+
+    /// Adds a cube, or replaces it and returns what was believed before. Cheapest by rising id.
+    pub fn insert(&mut self, id: CubeId, state: MotionState) -> Option<MotionState> {
+        let before = self.remove(id);
+        let index = self.cubes.partition_point(|cube| cube.id < id);
+        self.cubes.insert(index, Cube { id, state });
+        let at = self
+            .active
+            .partition_point(|&active| (active as usize) < index);
+        for active in &mut self.active[at..] {
+            *active += 1;
+        }
+        if !state.is_settled() {
+            self.active.insert(at, index as u32);
+        }
+        before
+    }
+
+    /// Takes a cube out.
+    pub fn remove(&mut self, id: CubeId) -> Option<MotionState> {
+        let index = self.find(id)?;
+        let at = self
+            .active
+            .partition_point(|&active| (active as usize) < index);
+        if self.active.get(at) == Some(&(index as u32)) {
+            self.active.remove(at);
+        }
+        for active in &mut self.active[at..] {
+            *active -= 1;
+        }
+        Some(self.cubes.remove(index).state)
+    }
+
+    /// What is believed about a cube.
+    pub fn get(&self, id: CubeId) -> Option<&MotionState> {
+        self.find(id).map(|index| &self.cubes[index].state)
+    }
+
+    /// Where a cube is believed to be.
+    pub fn pose(&self, id: CubeId) -> Option<Pose> {
+        self.get(id).map(|state| state.pose(self.codec))
+    }
+
+    /// Where every cube is believed to be, by rising id.
+    pub fn poses(&self) -> impl ExactSizeIterator<Item = (CubeId, Pose)> {
+        self.iter().map(|(id, state)| (id, state.pose(self.codec)))
+    }
+
+    /// All cubes by rising id.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (CubeId, &MotionState)> {
+        self.cubes.iter().map(|cube| (cube.id, &cube.state))
+    }
+
+    /// The cubes that are not settled, by rising id.
+    pub fn active(&self) -> impl ExactSizeIterator<Item = (CubeId, &MotionState)> {
+        self.active.iter().map(|&index| {
+            let cube = &self.cubes[index as usize];
+            (cube.id, &cube.state)
+        })
+    }
+
+    /// How many cubes there are.
+    pub fn len(&self) -> usize {
+        self.cubes.len()
+    }
+
+    /// Whether there are no cubes.
+    pub fn is_empty(&self) -> bool {
+        self.cubes.is_empty()
+    }
+
+    /// Goes on in time; in one step or in many, the result is the same.
+    pub fn advance(&mut self, ticks: u32) {
+        let cubes = &mut self.cubes;
+        self.active.retain(|&index| {
+            let state = &mut cubes[index as usize].state;
+            state.advance(ticks);
+            !state.is_settled()
+        });
+    }
+
+    /// Compares every cube with its true pose and appends the surprises to `out`; they are
+    /// believed from then on. Returns how many there were; when 0, nothing was appended.
+    pub fn encode_tick(&mut self, truth: impl FnMut(CubeId) -> Pose, out: &mut Vec<u8>) -> usize {
+        self.encode(0..self.cubes.len() as u32, truth, out)
+    }
+
+    /// The same when cubes that are settled and not among `touched` are known to be where they
+    /// were: it costs no more than the others.
+    pub fn encode_touched(
+        &mut self,
+        touched: impl IntoIterator<Item = CubeId>,
+        truth: impl FnMut(CubeId) -> Pose,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let touched = touched.into_iter().filter_map(|id| self.find(id));
+        let mut touched = touched.map(|index| index as u32).collect::<Vec<_>>();
+        touched.sort_unstable();
+        touched.dedup();
+        self.encode(touched.into_iter(), truth, out)
+    }
+
+    /// Decodes what [`encode_tick`](Self::encode_tick) appended, and names the cubes that
+    /// surprised.
+    pub fn decode_tick(
+        &mut self,
+        mut bytes: &[u8],
+        mut changed: impl FnMut(CubeId),
+    ) -> Result<(), MotionError> {
+        match self.codec.encoding {
+            Encoding::Varints => {
+                let mut next = 0;
+                let mut woken = Vec::new();
+                while !bytes.is_empty() {
+                    let (skipped, mask) = read_head(&mut bytes)?;
+                    let index = skipped.saturating_add(next);
+                    let cube = self
+                        .cubes
+                        .get_mut(index as usize)
+                        .ok_or(MotionError::Cube)?;
+                    let prediction = cube.state.prediction();
+                    let surprise = read_surprise(&mut bytes, mask, prediction.largest)?;
+                    if cube.state.is_settled() {
+                        woken.push(index);
+                    }
+                    cube.state.apply(surprise, prediction, self.codec);
+                    changed(cube.id);
+                    next = index + 1;
+                }
+                self.wake(&woken);
+                Ok(())
+            }
+            Encoding::Range(table) => {
+                let mut decide = Modelled {
+                    coder: RangeDecoder::new(bytes),
+                    table,
+                };
+                self.tick(&mut decide, &Plan::new(), &Plan::new(), changed)?;
+                if decide.is_at_end() {
+                    Ok(())
+                } else {
+                    Err(MotionError::Trailing)
+                }
+            }
+        }
+    }
+
+    /// Like [`encode_tick`](Self::encode_tick), but only shows each decision that the range
+    /// coder would take: for the training of its table.
+    pub fn train_tick(
+        &mut self,
+        truth: impl FnMut(CubeId) -> Pose,
+        decide: &mut impl Decide,
+    ) -> usize {
+        let (moving, woken) = self.plan(0..self.cubes.len() as u32, truth);
+        if moving.is_empty() && woken.is_empty() {
+            return 0;
+        }
+        self.tick(decide, &moving, &woken, |_| {})
+            .expect("a plan names cubes of the set");
+        moving.len() + woken.len()
+    }
+
+    fn encode(
+        &mut self,
+        touched: impl Iterator<Item = u32>,
+        truth: impl FnMut(CubeId) -> Pose,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let (moving, woken) = self.plan(touched, truth);
+        let count = moving.len() + woken.len();
+        if count == 0 {
+            return 0;
+        }
+        match self.codec.encoding {
+            Encoding::Varints => self.write_varints(moving, woken, out),
+            Encoding::Range(table) => {
+                let mut decide = Modelled {
+                    coder: RangeEncoder::new(out),
+                    table,
+                };
+                self.tick(&mut decide, &moving, &woken, |_| {})
+                    .expect("a plan names cubes of the set");
+                decide.finish();
+            }
+        }
+        count
+    }
+
+    /// The surprises of the moving cubes and of the settled ones.
+    fn plan(
+        &self,
+        touched: impl Iterator<Item = u32>,
+        mut truth: impl FnMut(CubeId) -> Pose,
+    ) -> (Plan, Plan) {
+        let mut surprise = |index: u32| {
+            let cube = &self.cubes[index as usize];
+            let surprise = cube.state.surprise(truth(cube.id), self.codec)?;
+            Some((index, surprise))
+        };
+        let moving = self
+            .active
+            .iter()
+            .filter_map(|&index| surprise(index))
+            .collect();
+        let woken = touched
+            .filter(|&index| self.cubes[index as usize].state.is_settled())
+            .filter_map(surprise)
+            .collect();
+        (moving, woken)
+    }
+
+    fn write_varints(&mut self, moving: Plan, woken: Plan, out: &mut Vec<u8>) {
+        let mut all = moving;
+        let indices = woken.iter().map(|&(index, _)| index).collect::<Vec<_>>();
+        all.extend(woken);
+        all.sort_unstable_by_key(|&(index, _)| index);
+        let mut next = 0;
+        for (index, surprise) in all {
+            let state = &mut self.cubes[index as usize].state;
+            let prediction = state.prediction();
+            write_surprise(out, index - next, surprise, prediction.largest);
+            state.apply(surprise, prediction, self.codec);
+            next = index + 1;
+        }
+        self.wake(&indices);
+    }
+
+    /// One tick in both directions. Planned is nothing when reading.
+    fn tick(
+        &mut self,
+        decide: &mut impl Decide,
+        moving: &Plan,
+        woken: &Plan,
+        mut changed: impl FnMut(CubeId),
+    ) -> Result<(), MotionError> {
+        let mut context = TickContext::new(self.active.len());
+        let mut planned = moving.iter().peekable();
+        for &index in &self.active {
+            let cube = &mut self.cubes[index as usize];
+            let wanted = planned.next_if(|(planned, _)| *planned == index);
+            if context.surprised(decide, &cube.state, wanted.is_some()) {
+                let wanted = wanted.map_or(Surprise::Stopped, |&(_, surprise)| surprise);
+                cube.say(decide, &context, wanted, self.codec);
+                changed(cube.id);
+            }
+        }
+        let count = context.woken(decide, woken.len());
+        if count > self.cubes.len() - self.active.len() {
+            return Err(MotionError::Number);
+        }
+        let mut next = 0;
+        let mut indices = Vec::with_capacity(count);
+        for done in 0..count {
+            let (wanted, surprise) = woken
+                .get(done)
+                .copied()
+                .unwrap_or((next, Surprise::Stopped));
+            let left = self.cubes.len() - next as usize;
+            let gap = context.gap(decide, count - done, left, (wanted - next) as usize);
+            let index = (next as usize).saturating_add(gap);
+            let cube = self.cubes.get_mut(index).ok_or(MotionError::Cube)?;
+            if !cube.state.is_settled() {
+                return Err(MotionError::Cube);
+            }
+            cube.say(decide, &context, surprise, self.codec);
+            changed(cube.id);
+            indices.push(index as u32);
+            next = index as u32 + 1;
+        }
+        self.wake(&indices);
+        Ok(())
+    }
+
+    /// Merges cubes that are no longer settled into the moving ones.
+    fn wake(&mut self, woken: &[u32]) {
+        if !woken.is_empty() {
+            self.active.extend(woken);
+            self.active.sort_unstable();
+        }
+    }
+
+    fn find(&self, id: CubeId) -> Option<usize> {
+        self.cubes.binary_search_by_key(&id, |cube| cube.id).ok()
+    }
+}
+
+impl Cube {
+    fn say(
+        &mut self,
+        decide: &mut impl Decide,
+        context: &TickContext,
+        wanted: Surprise,
+        codec: &Codec,
+    ) {
+        let prediction = self.state.prediction();
+        let surprise = syntax::surprise(decide, &self.state, &prediction, context, wanted);
+        self.state.apply(surprise, prediction, codec);
+    }
+}
