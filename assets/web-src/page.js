@@ -37,7 +37,7 @@
     window.addEventListener("error", (event) => {
         if (event.target instanceof HTMLScriptElement) {
             cubesyncFail("A part of the page could not be loaded. Check your connection, then reload.");
-        } else if (event.error instanceof WebAssembly.RuntimeError) {
+        } else if (event.error?.constructor.name === "RuntimeError") {
             cubesyncFail(`The game stopped because of a mistake in it.\n${event.error.message}`);
         }
     }, true);

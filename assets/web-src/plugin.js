@@ -136,7 +136,9 @@
     window.addEventListener("pageshow", (event) => event.persisted && store(session, "cubesync", {}));
 
     function setting(key) {
-        return kept[key] ?? address.get(key) ?? remembered[key] ?? "";
+        if (key === "join") return kept.join ?? (address.has("name") ? "1" : "");
+        const said = ["name", "room"].includes(key) ? address.get(key) : null;
+        return kept[key] ?? said ?? remembered[key] ?? "";
     }
 
     function keep(key, value) {

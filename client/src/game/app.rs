@@ -1,8 +1,7 @@
 //! The window's two screens, and what is drawn in each frame.
 
-use std::io::Write;
-
 use cubesync_client::{Client, ClientOptions};
+use macroquad::input::KeyCode;
 use macroquad::math::{Vec2, vec2, vec3};
 use macroquad::window::{screen_dpi_scale, screen_height, screen_width};
 
@@ -11,6 +10,7 @@ use crate::canvas::Canvas;
 use crate::clock::{Clock, FrameTime};
 use crate::input::InputReader;
 use crate::join::JoinScreen;
+use crate::platform::{self, tell};
 use crate::play::{Ending, Play};
 use crate::renderer::Renderer;
 use crate::scene;
@@ -37,7 +37,7 @@ impl App {
     /// When the graphics driver cannot draw the scene.
     pub(crate) fn new(options: ClientOptions, joins_at_once: bool) -> anyhow::Result<Self> {
         let screen = if joins_at_once {
-            Screen::play(Client::new(options.clone(), fastrand::u64(..)))
+            Screen::play(Client::new(options.clone(), platform::seed()))
         } else {
             Screen::join(options.clone(), None)
         };
@@ -57,11 +57,18 @@ impl App {
         let input = self.input.read();
         // Logical pixels, in which everything flat is measured.
         let size = vec2(screen_width(), screen_height());
+        // A browser fills the screen with this key by itself.
+        if input.is_pressed(KeyCode::F11) {
+            platform::toggle_fullscreen();
+        }
+        let draws = !platform::is_hidden();
         let ending = match &mut self.screen {
             Screen::Join(join) => {
                 let joined = join.poll(time);
-                draw_showcase(&mut self.renderer, size, time);
-                join.show(&self.canvas, &input, time, size);
+                if draws {
+                    draw_showcase(&mut self.renderer, size, time);
+                    join.show(&self.canvas, &input, time, size);
+                }
                 if let Some(client) = joined {
                     self.options = client.options().clone();
                     self.screen = Screen::play(client);
@@ -69,8 +76,10 @@ impl App {
                 None
             }
             Screen::Play(play) => {
-                let failed = play.update(&input, time);
-                play.draw(&mut self.renderer, &self.canvas, time, size);
+                let failed = play.update(&input, time, size);
+                if draws {
+                    play.draw(&mut self.renderer, &self.canvas, time, size);
+                }
                 failed.or_else(|| play.show_menu(&self.canvas, &input, size))
             }
         };
@@ -96,12 +105,6 @@ impl Screen {
     fn play(client: Client) -> Self {
         Self::Play(Box::new(Play::new(client)))
     }
-}
-
-/// A line on standard output, for a person or a program that watches; nobody needs to.
-pub(crate) fn tell(line: &str) {
-    // Unlike `println!`, this does not end the game when the reader is gone.
-    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 /// The scene behind the join screen, seen from a camera that circles it.

@@ -15,6 +15,7 @@ use crate::theme;
 const KEYS_SHOWN: Duration = Duration::from_secs(12);
 const KEYS_FADE_S: f32 = 1.5;
 const KEYS: &str = "WASD or arrows move  ·  Space jumps  ·  drag to look around  ·  F1 help";
+const TOUCH_KEYS: &str = "Drag to look around  ·  pinch to zoom";
 const SHORT_KEYS: &str = "WASD or arrows move  ·  F1 help";
 
 /// What a person is told while there is no connection.
@@ -134,9 +135,14 @@ pub(crate) fn show_room(canvas: &Canvas, client: &Client) {
     }
 }
 
-/// Draws the feed into the lower left corner, the newest line at the bottom.
-pub(crate) fn show_feed(canvas: &Canvas, feed: &Feed, now: Duration, screen: Vec2) {
-    let mut y = screen.y - 36.0;
+/// Draws the feed into the lower left corner, the newest line at the bottom; by touch the stick
+/// is there, and the feed goes below the room's name.
+pub(crate) fn show_feed(canvas: &Canvas, feed: &Feed, now: Duration, screen: Vec2, by_touch: bool) {
+    let (mut y, next) = if by_touch {
+        (74.0, 34.0)
+    } else {
+        (screen.y - 36.0, -34.0)
+    };
     for (line, opacity) in feed.lines(now) {
         let width = canvas.width(line, theme::SMALL) + 24.0;
         canvas.rounded(
@@ -151,20 +157,24 @@ pub(crate) fn show_feed(canvas: &Canvas, feed: &Feed, now: Duration, screen: Vec
             theme::SMALL,
             theme::faded(theme::TEXT, opacity),
         );
-        y -= 34.0;
+        y += next;
     }
 }
 
 /// Draws the most needed keys in the first seconds of a game.
-pub(crate) fn show_keys(canvas: &Canvas, since_join: Duration, screen: Vec2) {
+pub(crate) fn show_keys(canvas: &Canvas, since_join: Duration, screen: Vec2, by_touch: bool) {
     let left_s = KEYS_SHOWN.saturating_sub(since_join).as_secs_f32();
     let opacity = (left_s / KEYS_FADE_S).min(1.0);
     if opacity <= 0.0 {
         return;
     }
-    let keys = if screen.x < 800.0 { SHORT_KEYS } else { KEYS };
+    let (keys, bottom) = match screen.x {
+        _ if by_touch => (TOUCH_KEYS, 250.0),
+        ..800.0 => (SHORT_KEYS, 52.0),
+        _ => (KEYS, 52.0),
+    };
     let width = canvas.width(keys, theme::SMALL) + 32.0;
-    let area = Rect::new((screen.x - width) / 2.0, screen.y - 52.0, width, 32.0);
+    let area = Rect::new((screen.x - width) / 2.0, screen.y - bottom, width, 32.0);
     canvas.rounded(area, 16.0, theme::faded(theme::PILL, opacity));
     let middle = area.center();
     canvas.text_centred(

@@ -1,4 +1,4 @@
-//! What a person did since the last frame: keys, characters and the mouse.
+//! What a person did since the last frame: keys, characters, the mouse and fingers.
 //!
 //! Key events are collected by ourselves instead of asking macroquad which keys are down, because
 //! only events keep their order, repeat with the keyboard's own rate, and tell a Ctrl+V from a v.
@@ -8,9 +8,14 @@ use std::collections::HashSet;
 use macroquad::input::utils::{register_input_subscriber, repeat_all_miniquad_input};
 use macroquad::input::{
     KeyCode, MouseButton, is_mouse_button_down, is_mouse_button_pressed, mouse_position,
+    simulate_mouse_with_touch,
 };
 use macroquad::math::{Vec2, vec2};
-use macroquad::miniquad::{EventHandler, KeyMods};
+use macroquad::miniquad::{EventHandler, KeyMods, TouchPhase};
+use macroquad::window::screen_dpi_scale;
+
+use crate::platform;
+use crate::pointer::{Fingers, Touch};
 
 /// Collects events from frame to frame.
 #[derive(Debug)]
@@ -35,14 +40,18 @@ pub(crate) struct InputFrame {
     pub(crate) fast: bool,
     /// E went down.
     pub(crate) take: bool,
-    /// The mouse, in logical pixels.
+    /// The mouse or a finger, in logical pixels.
     pub(crate) mouse: Vec2,
-    /// The left button went down.
+    /// The left button went down, or a finger tapped.
     pub(crate) clicked: bool,
     /// How far the mouse went with a button held, in logical pixels.
     pub(crate) drag: Vec2,
     /// Notches of the wheel away from the person.
     pub(crate) wheel: f32,
+    /// What fingers did, in order.
+    pub(crate) touches: Vec<Touch>,
+    /// Fingers are in use, not a mouse.
+    pub(crate) by_touch: bool,
 }
 
 /// One step of editing a text.
@@ -82,11 +91,13 @@ struct Keys {
     edits: Vec<Edit>,
     take: bool,
     wheel: f32,
+    fingers: Fingers,
 }
 
 impl InputReader {
     /// A reader of everything from now on. Needs the window.
     pub(crate) fn new() -> Self {
+        simulate_mouse_with_touch(false);
         Self {
             subscriber: register_input_subscriber(),
             keys: Keys::default(),
@@ -106,11 +117,22 @@ impl InputReader {
             None => Vec2::ZERO,
         };
         self.drag_from = held.then_some(mouse);
-        InputFrame {
+        let frame = InputFrame {
             mouse,
             clicked: is_mouse_button_pressed(MouseButton::Left),
             drag,
             ..self.keys.take_frame()
+        };
+        match self.keys.fingers.take_frame() {
+            Some(fingers) => InputFrame {
+                mouse: fingers.place,
+                clicked: fingers.tapped,
+                drag: Vec2::ZERO,
+                touches: fingers.touches,
+                by_touch: true,
+                ..frame
+            },
+            None => frame,
         }
     }
 }
@@ -200,13 +222,26 @@ impl EventHandler for Keys {
     }
 
     fn mouse_wheel_event(&mut self, _x: f32, y: f32) {
-        // Some systems count a notch as 1, others as 120.
-        self.wheel += y.clamp(-1.0, 1.0);
+        self.wheel += platform::notches(y);
+    }
+
+    fn mouse_motion_event(&mut self, _x: f32, _y: f32) {
+        self.fingers.on_mouse();
+    }
+
+    fn touch_event(&mut self, phase: TouchPhase, finger: u64, x: f32, y: f32) {
+        let place = vec2(x, y) / screen_dpi_scale();
+        self.fingers.on_touch(Touch {
+            finger,
+            phase,
+            place,
+        });
     }
 
     /// The window lost the keyboard: nobody will tell when a held key goes up.
     fn window_minimized_event(&mut self) {
         self.down.clear();
+        self.fingers.release();
     }
 }
 

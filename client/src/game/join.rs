@@ -9,7 +9,7 @@ use macroquad::miniquad;
 
 use crate::clock::FrameTime;
 use crate::input::Edit;
-use crate::options::with_port;
+use crate::platform::{self, with_port};
 use crate::text_field::TextField;
 use crate::theme::PALETTE;
 
@@ -35,6 +35,11 @@ const ORDER: [Focus; 6] = [
     Focus::Colour,
     Focus::Join,
 ];
+
+/// What there is of it here: in a browser the page says which server.
+fn order() -> &'static [Focus] {
+    &ORDER[usize::from(!platform::CHOOSES_SERVER)..]
+}
 
 /// The fields, and the client that is trying to join.
 #[derive(Debug)]
@@ -93,7 +98,7 @@ impl JoinScreen {
         match self.options() {
             Ok(options) => {
                 self.error = None;
-                self.joining = Some(Client::new(options, fastrand::u64(..)));
+                self.joining = Some(Client::new(options, platform::seed()));
             }
             Err((focus, error)) => {
                 self.focus = focus;
@@ -142,7 +147,7 @@ impl JoinScreen {
         let count = self.colours.len();
         match (self.focus, edit) {
             (_, Edit::Next) => self.move_focus(1),
-            (_, Edit::Previous) => self.move_focus(ORDER.len() - 1),
+            (_, Edit::Previous) => self.move_focus(order().len() - 1),
             (_, Edit::Confirm) => self.join(),
             (Focus::Colour, Edit::Left) => self.chosen = (self.chosen + count - 1) % count,
             (Focus::Colour, Edit::Right) => self.chosen = (self.chosen + 1) % count,
@@ -155,8 +160,9 @@ impl JoinScreen {
     }
 
     fn move_focus(&mut self, steps: usize) {
-        let place = ORDER.iter().position(|&focus| focus == self.focus);
-        self.focus = ORDER[(place.unwrap_or(0) + steps) % ORDER.len()];
+        let order = order();
+        let place = order.iter().position(|&focus| focus == self.focus);
+        self.focus = order[(place.unwrap_or(0) + steps) % order.len()];
     }
 }
 

@@ -4,28 +4,32 @@ use macroquad::math::{Rect, Vec2};
 
 use crate::canvas::Canvas;
 use crate::input::{Edit, InputFrame};
+use crate::platform::{self, Invite};
 use crate::theme;
 use crate::widgets::{self, ButtonStyle};
+
+const MARGIN: f32 = 32.0;
+const WIDTH: f32 = 356.0;
 
 /// What was chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Choice {
     /// Go on playing.
     Resume,
+    /// Put the invite link into the clipboard.
+    Copy,
+    /// Fill the screen, or no more.
+    Fullscreen,
+    /// Show the keys.
+    Help,
     /// Back to the join screen.
     Leave,
     /// Close the window.
     Quit,
 }
 
-const CHOICES: [(Choice, &str); 3] = [
-    (Choice::Resume, "Resume"),
-    (Choice::Leave, "Leave to the join screen"),
-    (Choice::Quit, "Quit"),
-];
-
 /// Every key, as the help shows it.
-const HELP: [(&str, &str); 10] = [
+const HELP: [(&str, &str); 11] = [
     ("W A S D   ← ↑ → ↓", "move, as the camera looks"),
     ("Shift", "move faster"),
     ("Space", "jump"),
@@ -34,17 +38,40 @@ const HELP: [(&str, &str); 10] = [
     ("Wheel", "nearer and farther"),
     ("F1", "this help"),
     ("F3", "network figures"),
+    ("F11", "fill the screen"),
     ("Esc", "menu"),
     ("Tab   Enter", "choose in menus"),
 ];
 
 /// The open menu.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Menu {
+    choices: Vec<Choice>,
     focus: usize,
+    invite: Option<Invite>,
+    is_copied: bool,
 }
 
 impl Menu {
+    /// The menu of a game to which that invites; `by_touch` leaves out what needs keys.
+    pub(crate) fn new(invite: Option<Invite>, by_touch: bool) -> Self {
+        let choices = [
+            (Choice::Resume, true),
+            (Choice::Copy, invite.is_some()),
+            (Choice::Fullscreen, platform::can_fullscreen()),
+            (Choice::Help, !by_touch),
+            (Choice::Leave, true),
+            (Choice::Quit, platform::CAN_QUIT),
+        ];
+        let possible = choices.into_iter().filter(|(_, is_possible)| *is_possible);
+        Self {
+            choices: possible.map(|(choice, _)| choice).collect(),
+            focus: 0,
+            invite,
+            is_copied: false,
+        }
+    }
+
     /// Draws the menu and reacts to what is done on it.
     pub(crate) fn show(
         &mut self,
@@ -52,38 +79,83 @@ impl Menu {
         input: &InputFrame,
         screen: Vec2,
     ) -> Option<Choice> {
-        let mut chosen = None;
-        for edit in &input.edits {
-            match edit {
-                Edit::Next => self.focus = (self.focus + 1) % CHOICES.len(),
-                Edit::Previous => self.focus = (self.focus + CHOICES.len() - 1) % CHOICES.len(),
-                Edit::Confirm => chosen = Some(CHOICES[self.focus].0),
-                _ => {}
-            }
-        }
+        let mut chosen = self.edit(input);
         canvas.rounded(Rect::new(0.0, 0.0, screen.x, screen.y), 0.0, theme::VEIL);
-        let panel = centred(screen, Vec2::new(340.0, 256.0));
+        let width = WIDTH.min(screen.x - 16.0);
+        let note = self.note(canvas, width - 2.0 * MARGIN);
+        let row = if screen.y < 440.0 { 44.0 } else { 54.0 };
+        let above = 66.0 + note.len() as f32 * 19.0 + 8.0;
+        let height = above + self.choices.len() as f32 * row + 14.0;
+        let panel = centred(screen, Vec2::new(width, height));
         canvas.panel(panel);
-        canvas.text(
-            "cubesync",
-            panel.x + 32.0,
-            panel.y + 40.0,
-            theme::TITLE,
-            theme::TEXT,
-        );
-        for (index, (choice, label)) in CHOICES.into_iter().enumerate() {
-            let top = panel.y + 74.0 + index as f32 * 54.0;
-            let area = Rect::new(panel.x + 32.0, top, panel.w - 64.0, 44.0);
-            let style = if index == 0 {
+        let left = panel.x + MARGIN;
+        canvas.text("cubesync", left, panel.y + 38.0, theme::TITLE, theme::TEXT);
+        for (index, line) in note.iter().enumerate() {
+            let y = panel.y + 72.0 + index as f32 * 19.0;
+            canvas.text(line, left, y, theme::SMALL, theme::MUTED);
+        }
+        for (index, &choice) in self.choices.iter().enumerate() {
+            let top = panel.y + above + index as f32 * row;
+            let area = Rect::new(left, top, panel.w - 2.0 * MARGIN, row - 10.0);
+            let style = if choice == Choice::Resume {
                 ButtonStyle::Primary
             } else {
                 ButtonStyle::Quiet
             };
-            if widgets::button(canvas, input, area, label, style, self.focus == index) {
+            let focused = self.focus == index && !input.by_touch;
+            if widgets::button(canvas, input, area, self.label(choice), style, focused) {
                 chosen = Some(choice);
             }
         }
+        if chosen == Some(Choice::Copy)
+            && let Some(invite) = &self.invite
+        {
+            platform::copy(&invite.link);
+            self.is_copied = true;
+            return None;
+        }
         chosen
+    }
+
+    fn edit(&mut self, input: &InputFrame) -> Option<Choice> {
+        let count = self.choices.len();
+        let mut chosen = None;
+        for edit in &input.edits {
+            match edit {
+                Edit::Next => self.focus = (self.focus + 1) % count,
+                Edit::Previous => self.focus = (self.focus + count - 1) % count,
+                Edit::Confirm => chosen = Some(self.choices[self.focus]),
+                _ => {}
+            }
+        }
+        chosen
+    }
+
+    /// How others come here, in lines.
+    fn note(&self, canvas: &Canvas, width: f32) -> Vec<String> {
+        let text = match &self.invite {
+            None => return Vec::new(),
+            Some(Invite {
+                link,
+                is_local: true,
+            }) => {
+                format!("Open {link} on this computer. Others need its network address instead.")
+            }
+            Some(Invite { link, .. }) => format!("To play along, open {link} in a browser."),
+        };
+        canvas.wrapped(&text, width, theme::SMALL)
+    }
+
+    fn label(&self, choice: Choice) -> &'static str {
+        match choice {
+            Choice::Resume => "Resume",
+            Choice::Copy if self.is_copied => "Copied",
+            Choice::Copy => "Copy invite link",
+            Choice::Fullscreen => "Full screen",
+            Choice::Help => "Keys",
+            Choice::Leave => "Leave to the join screen",
+            Choice::Quit => "Quit",
+        }
     }
 }
 
@@ -91,7 +163,7 @@ impl Menu {
 pub(crate) fn show_help(canvas: &Canvas, screen: Vec2) {
     let line_height = if screen.y < 480.0 { 25.0 } else { 32.0 };
     let height = 92.0 + HELP.len() as f32 * line_height;
-    let panel = centred(screen, Vec2::new(520.0, height));
+    let panel = centred(screen, Vec2::new(520.0_f32.min(screen.x - 16.0), height));
     canvas.panel(panel);
     canvas.text(
         "Keys",

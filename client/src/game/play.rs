@@ -19,7 +19,9 @@ use crate::figures::Figures;
 use crate::hud::{self, Banner};
 use crate::input::InputFrame;
 use crate::menu::{self, Choice, Menu};
+use crate::platform;
 use crate::renderer::Renderer;
+use crate::touch::{TouchControls, TouchInput};
 use crate::{names, scene, widgets};
 
 /// How near a free cube must be to be taken, in metres.
@@ -36,6 +38,8 @@ pub(crate) struct Play {
     figures: Figures,
     first_join: Option<Duration>,
     menu: Option<Menu>,
+    touch: TouchControls,
+    by_touch: bool,
     shows_help: bool,
     shows_figures: bool,
 }
@@ -47,6 +51,13 @@ pub(crate) enum Ending {
     Left(Option<String>),
     /// The window is to close.
     Quit,
+}
+
+/// What the take key or button would do.
+#[derive(Debug, Clone, Copy)]
+struct Hint {
+    label: &'static str,
+    text: &'static str,
 }
 
 impl Play {
@@ -61,13 +72,20 @@ impl Play {
             figures: Figures::default(),
             first_join: None,
             menu: None,
+            touch: TouchControls::default(),
+            by_touch: false,
             shows_help: false,
             shows_figures: false,
         }
     }
 
     /// Lets a frame's time pass: network, input, motion.
-    pub(crate) fn update(&mut self, input: &InputFrame, time: FrameTime) -> Option<Ending> {
+    pub(crate) fn update(
+        &mut self,
+        input: &InputFrame,
+        time: FrameTime,
+        screen: Vec2,
+    ) -> Option<Ending> {
         self.client.poll(time.now);
         while let Some(event) = self.client.next_event() {
             self.on_event(event, time.now);
@@ -75,17 +93,14 @@ impl Play {
         self.feed.retire(time.now);
         self.figures.count(&self.client, time);
         if let Status::Failed { reason } = self.client.status() {
+            platform::left();
             return Some(Ending::Left(Some(reason)));
         }
         if input.is_pressed(KeyCode::Escape) {
-            self.on_escape();
+            self.on_escape(input.by_touch);
         }
-        if self.menu.is_none() {
-            self.on_keys(input, time.now);
-            self.camera.drag(input.drag);
-            self.camera.zoom(input.wheel);
-        }
-        self.step(input, time.step_s());
+        let wanted = self.wanted(input, time.now, screen);
+        self.step(wanted, time.step_s());
         None
     }
 
@@ -109,12 +124,19 @@ impl Play {
 
         names::show(canvas, &self.camera.view(screen), screen, &cubes);
         hud::show_room(canvas, &self.client);
-        hud::show_feed(canvas, &self.feed, time.now, screen);
+        hud::show_feed(canvas, &self.feed, time.now, screen, self.by_touch);
         if let Some(joined) = self.first_join {
-            hud::show_keys(canvas, time.now.saturating_sub(joined), screen);
+            let since_join = time.now.saturating_sub(joined);
+            hud::show_keys(canvas, since_join, screen, self.by_touch);
         }
-        if let Some((key, text)) = self.hint(&cubes) {
-            widgets::key_hint(canvas, key, text, screen.x / 2.0, screen.y - 92.0);
+        let hint = self.hint(&cubes);
+        if self.by_touch {
+            if self.menu.is_none() {
+                let take = hint.map(|hint| hint.label);
+                self.touch.show(canvas, screen, take);
+            }
+        } else if let Some(Hint { text, .. }) = hint {
+            widgets::key_hint(canvas, "E", text, screen.x / 2.0, screen.y - 92.0);
         }
         if self.shows_figures {
             self.figures.show(canvas, screen);
@@ -138,30 +160,62 @@ impl Play {
         let choice = self.menu.as_mut()?.show(canvas, input, screen)?;
         self.menu = None;
         let ending = match choice {
-            Choice::Resume => return None,
+            Choice::Resume | Choice::Copy => return None,
+            Choice::Fullscreen => {
+                platform::toggle_fullscreen();
+                return None;
+            }
+            Choice::Help => {
+                self.shows_help = true;
+                return None;
+            }
             Choice::Leave => Ending::Left(None),
             Choice::Quit => Ending::Quit,
         };
         self.client.close();
+        platform::left();
         Some(ending)
     }
 
     /// Closes what is open, or opens the menu.
-    fn on_escape(&mut self) {
+    fn on_escape(&mut self, by_touch: bool) {
         let was_open = self.menu.take().is_some() || std::mem::take(&mut self.shows_help);
         if !was_open {
-            self.menu = Some(Menu::default());
+            let invite = platform::invite(self.client.options());
+            self.menu = Some(Menu::new(invite, by_touch));
         }
     }
 
-    fn on_keys(&mut self, input: &InputFrame, now: Duration) {
+    /// Lets keys, mouse and fingers do what they do; how the own cube is to move.
+    fn wanted(&mut self, input: &InputFrame, now: Duration, screen: Vec2) -> Input {
+        self.by_touch = input.by_touch;
+        if self.menu.is_some() {
+            self.touch.release();
+            return Input::default();
+        }
+        let touch = self.touch.update(&input.touches, screen);
+        self.on_keys(input, touch, now);
+        self.camera.drag(input.drag + touch.drag);
+        self.camera.zoom(input.wheel + touch.zoom);
+        if touch.menu {
+            self.on_escape(input.by_touch);
+        }
+        let direction = (input.direction + touch.direction).clamp_length_max(1.0);
+        Input {
+            direction: self.camera.on_floor(direction).into(),
+            jump: input.jump || touch.jump,
+            fast: input.fast || touch.fast,
+        }
+    }
+
+    fn on_keys(&mut self, input: &InputFrame, touch: TouchInput, now: Duration) {
         if input.is_pressed(KeyCode::F1) {
             self.shows_help = !self.shows_help;
         }
         if input.is_pressed(KeyCode::F3) {
             self.shows_figures = !self.shows_figures;
         }
-        if input.take {
+        if input.take || touch.take {
             self.take_or_drop(now);
         }
     }
@@ -194,31 +248,28 @@ impl Play {
             .map(|cube| cube.cube)
     }
 
-    fn hint(&self, cubes: &[CubeView<'_>]) -> Option<(&'static str, &'static str)> {
+    fn hint(&self, cubes: &[CubeView<'_>]) -> Option<Hint> {
         if self.menu.is_some() || self.client.status() != Status::Joined {
             return None;
         }
         match self.carry {
-            Carry::Held(_) => Some(("E", "drop the cube")),
+            Carry::Held(_) => Some(Hint {
+                label: "Drop",
+                text: "drop the cube",
+            }),
             Carry::Falling { .. } => None,
-            Carry::Empty => self.cube_in_reach(cubes).map(|_| ("E", "take the cube")),
+            Carry::Empty => self.cube_in_reach(cubes).map(|_| Hint {
+                label: "Take",
+                text: "take the cube",
+            }),
         }
     }
 
     /// Moves the own cube and the one in its hands.
-    fn step(&mut self, input: &InputFrame, dt_s: f32) {
+    fn step(&mut self, wanted: Input, dt_s: f32) {
         let Some(own) = self.client.own_cube() else {
             // While there is no connection nobody would see a motion.
             return;
-        };
-        let wanted = if self.menu.is_some() {
-            Input::default()
-        } else {
-            Input {
-                direction: self.camera.on_floor(input.direction).into(),
-                jump: input.jump,
-                fast: input.fast,
-            }
         };
         self.controller.step(wanted, dt_s);
         self.client.set_pose(own, self.controller.pose());

@@ -32,6 +32,15 @@ impl TextField {
         &self.text[..self.caret]
     }
 
+    /// Puts another text in its place, as if it had been typed.
+    pub(crate) fn replace(&mut self, text: &str) {
+        self.text.clear();
+        self.caret = 0;
+        text.chars()
+            .filter(|character| !character.is_control())
+            .for_each(|character| self.insert(character));
+    }
+
     /// Applies one edit; `clipboard` is asked only for a paste.
     pub(crate) fn apply(&mut self, edit: Edit, clipboard: impl FnOnce() -> Option<String>) {
         match edit {
@@ -118,6 +127,16 @@ mod tests {
     fn a_paste_is_one_clean_line_and_keeps_the_limit() {
         assert_eq!(edited("", &[Edit::Paste]).text(), "héllo");
         assert_eq!(edited("12345", &[Edit::Paste]).text(), "12345hél");
+    }
+
+    #[test]
+    fn a_replaced_text_keeps_the_limit_and_the_caret_goes_to_its_end() {
+        let mut field = edited("abc", &[Edit::Home]);
+        field.replace("Вася\n и все");
+        assert_eq!(
+            (field.text(), field.before_caret()),
+            ("Вася и в", "Вася и в")
+        );
     }
 
     #[test]

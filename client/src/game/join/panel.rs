@@ -3,13 +3,15 @@
 use macroquad::input::KeyCode;
 use macroquad::math::{Rect, Vec2, vec2};
 
-use super::{Focus, JoinScreen, dots};
+use super::{Focus, JoinScreen, dots, order};
 use crate::canvas::Canvas;
 use crate::clock::FrameTime;
 use crate::input::InputFrame;
+use crate::platform;
 use crate::theme;
 use crate::widgets::{self, ButtonStyle};
 
+/// Unless the window is narrower.
 const WIDTH: f32 = 420.0;
 const MARGIN: f32 = 32.0;
 const SWATCH: f32 = 34.0;
@@ -17,6 +19,9 @@ const BUTTON_HEIGHT: f32 = 44.0;
 const ERROR_LINE: f32 = 18.0;
 /// A window lower than this has no room for labels above their fields.
 const ROOMY: f32 = 580.0;
+
+/// The row of the name: below the server's, where a person chooses that.
+const FIRST_ROW: usize = if platform::CHOOSES_SERVER { 1 } else { 0 };
 
 /// Where things are on the panel.
 struct Layout {
@@ -78,26 +83,28 @@ impl JoinScreen {
             }
         }
         let layout = Layout::new(screen);
+        let width = WIDTH.min(screen.x - 16.0);
         let error = self.error.as_deref().unwrap_or_default();
-        let mut error = canvas.wrapped(error, WIDTH - 2.0 * MARGIN, theme::SMALL);
+        let mut error = canvas.wrapped(error, width - 2.0 * MARGIN, theme::SMALL);
         error.retain(|line| !line.is_empty());
         let error_height = error.len() as f32 * ERROR_LINE;
-        let rows = layout.first + layout.row * 3.0 + layout.field_height + 20.0;
-        let size = vec2(WIDTH, rows + error_height + BUTTON_HEIGHT + 28.0);
+        let last_row = FIRST_ROW + 2;
+        let rows = layout.first + layout.row * last_row as f32 + layout.field_height + 20.0;
+        let size = vec2(width, rows + error_height + BUTTON_HEIGHT + 28.0);
         let corner = ((screen - size) / 2.0).floor().max(vec2(0.0, 4.0));
         let panel = Rect::new(corner.x, corner.y, size.x, size.y);
 
         canvas.panel(panel);
         show_title(canvas, panel, layout.first / 2.0 - 6.0);
         self.show_fields(canvas, input, time, panel, &layout);
-        self.show_colours(canvas, input, &layout, layout.field(panel, 3));
+        self.show_colours(canvas, input, &layout, layout.field(panel, last_row));
         let left = panel.x + MARGIN;
         for (index, line) in error.iter().enumerate() {
             let y = panel.y + rows + index as f32 * ERROR_LINE - 2.0;
             canvas.text(line, left, y, theme::SMALL, theme::ERROR);
         }
         let top = panel.y + rows + error_height;
-        let button = Rect::new(left, top, WIDTH - 2.0 * MARGIN, BUTTON_HEIGHT);
+        let button = Rect::new(left, top, width - 2.0 * MARGIN, BUTTON_HEIGHT);
         self.show_join(canvas, input, button, time);
     }
 
@@ -109,27 +116,35 @@ impl JoinScreen {
         panel: Rect,
         layout: &Layout,
     ) {
-        let [server, name, last] = [0, 1, 2].map(|row| layout.field(panel, row));
+        let row = |row| layout.field(panel, row);
+        let (server, name, last) = (row(0), row(FIRST_ROW), row(FIRST_ROW + 1));
         let room = Rect::new(last.x, last.y, (last.w * 0.55).floor(), last.h);
         let key_left = room.right() + 10.0;
         let key = Rect::new(key_left, last.y, last.right() - key_left, last.h);
-        for (area, label) in [(server, "Server"), (name, "Your name"), (room, "Room")] {
-            show_label(canvas, layout, area, label);
-        }
         let fields = [
-            (Focus::Server, server, ""),
-            (Focus::Name, name, ""),
-            (Focus::Room, room, ""),
-            (Focus::JoinKey, key, "join key, if any"),
+            (Focus::Server, server, "Server", ""),
+            (Focus::Name, name, "Your name", ""),
+            (Focus::Room, room, "Room", ""),
+            (Focus::JoinKey, key, "", "join key, if any"),
         ];
         let idle = self.joining.is_none();
         let blink_s = time.now.as_secs_f32();
-        for (focus, area, hint) in fields {
+        for (index, (focus, area, label, hint)) in fields.into_iter().enumerate() {
+            if !order().contains(&focus) {
+                continue;
+            }
+            show_label(canvas, layout, area, label);
             let focused = self.focus == focus && idle;
-            if let Some(field) = self.field(focus)
-                && widgets::text_field(canvas, input, area, field, hint, focused, blink_s)
-                && idle
-            {
+            let Some(field) = self.field(focus) else {
+                continue;
+            };
+            let mut is_chosen =
+                widgets::text_field(canvas, input, area, field, hint, focused, blink_s);
+            if idle && let Some(text) = platform::typed(index, area, field.text()) {
+                field.replace(&text);
+                is_chosen = true;
+            }
+            if is_chosen && idle {
                 self.focus = focus;
             }
         }
@@ -154,7 +169,8 @@ impl JoinScreen {
     fn show_join(&mut self, canvas: &Canvas, input: &InputFrame, area: Rect, time: FrameTime) {
         let focused = self.focus == Focus::Join;
         if self.joining.is_some() {
-            let label = format!("Connecting{}   Esc cancels", dots(time));
+            let cancel = if input.by_touch { "a tap" } else { "Esc" };
+            let label = format!("Connecting{}   {cancel} cancels", dots(time));
             let pressed = widgets::button(canvas, input, area, &label, ButtonStyle::Quiet, false);
             if pressed || input.is_pressed(KeyCode::Escape) {
                 self.joining = None;

@@ -6,8 +6,8 @@ use cubesync_client::protocol::{CubeId, CubePose, Pose, Position, Rotation, Welc
 use cubesync_client::{ClientEvent, Controller, CubeView, Status};
 
 use super::Play;
-use crate::app::tell;
 use crate::carry::Carry;
+use crate::platform::{self, tell};
 
 impl Play {
     /// Takes note of what the client tells.
@@ -54,6 +54,7 @@ impl Play {
             room, name, cube, ..
         } = welcome;
         tell(&format!("joined room {room} as {name} (cube {cube})"));
+        platform::joined(self.client.options(), name);
         match self.first_join {
             Some(_) => self.feed.push(now, "Connected again".to_owned()),
             None => self.first_join = Some(now),

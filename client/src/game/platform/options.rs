@@ -12,7 +12,7 @@ use crate::theme::PALETTE;
 /// Where the join screen points to unless told otherwise.
 const DEFAULT_SERVER: &str = "localhost:14900";
 /// Where servers listen unless told otherwise.
-const DEFAULT_PORT: u16 = 14_900;
+pub(super) const DEFAULT_PORT: u16 = 14_900;
 
 /// Joins a cubesync server and shows its cubes in a window.
 #[derive(Debug, Parser)]

@@ -1,0 +1,38 @@
+//! What a window of its own and a browser tab do differently: the same functions for both.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+#[cfg(not(target_arch = "wasm32"))]
+mod options;
+#[cfg(target_arch = "wasm32")]
+mod web;
+
+use cubesync_client::ClientOptions;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use native::*;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use options::with_port;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use web::*;
+
+/// How the program was started.
+pub(crate) struct Start {
+    /// Where to connect and as whom.
+    pub(crate) options: ClientOptions,
+    /// Whether to leave the join screen out.
+    pub(crate) joins_at_once: bool,
+    /// The window's title.
+    pub(crate) title: String,
+    /// Samples per pixel.
+    pub(crate) sample_count: i32,
+}
+
+/// An address that others open in a browser to come into the same room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Invite {
+    /// The address.
+    pub(crate) link: String,
+    /// It names this machine by a name that means another one to everybody else.
+    pub(crate) is_local: bool,
+}

@@ -1,0 +1,191 @@
+//! A window of its own.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::process;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use cubesync_client::ClientOptions;
+use macroquad::math::Rect;
+use macroquad::miniquad::window;
+
+use super::options::{DEFAULT_PORT, Options};
+use super::{Invite, Start};
+
+/// Whether a person says which server to join.
+pub(crate) const CHOOSES_SERVER: bool = true;
+/// Whether the program can end itself.
+pub(crate) const CAN_QUIT: bool = true;
+
+/// Frames faster than this are not held back by a screen: there is no vsync, as on a virtual
+/// display or behind some drivers, and the loop would take a whole core.
+const UNPACED: Duration = Duration::from_micros(1_000_000 / 160);
+/// What such frames are slowed down to.
+const PACE: Duration = Duration::from_micros(1_000_000 / 120);
+/// Where servers have their pages unless told otherwise.
+const PAGES_PORT: u16 = 8080;
+
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+static IS_FULLSCREEN: AtomicBool = AtomicBool::new(false);
+
+/// Reads the command line.
+pub(crate) fn start() -> Start {
+    let options = Options::parse();
+    if cfg!(target_os = "linux") && std::env::var_os("DISPLAY").is_none_or(|name| name.is_empty()) {
+        fail("no display to open a window on: set DISPLAY, or use cubesync-bots without one");
+    }
+    Start {
+        joins_at_once: options.skips_the_join_screen(),
+        title: options.window_title(),
+        sample_count: options.sample_count(),
+        options: options.client_options(),
+    }
+}
+
+/// The time since the program's start.
+pub(crate) fn now() -> Duration {
+    BEGAN.elapsed()
+}
+
+/// A number that differs from start to start.
+pub(crate) fn seed() -> u64 {
+    fastrand::u64(..)
+}
+
+/// Rests after a frame that took this long, when frames come too fast.
+pub(crate) fn pace(elapsed: Duration) {
+    if let Some(rest) = rest(elapsed) {
+        thread::sleep(rest);
+    }
+}
+
+/// A line on standard output, for a person or a program that watches; nobody needs to.
+pub(crate) fn tell(line: &str) {
+    // Unlike `println!`, this does not end the game when the reader is gone.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Ends the program with one line that a person can act on.
+pub(crate) fn fail(reason: &str) -> ! {
+    eprintln!("error: {reason}");
+    process::exit(1);
+}
+
+/// Whether nobody can see what is drawn; a window does not know.
+pub(crate) fn is_hidden() -> bool {
+    false
+}
+
+/// Takes note of who plays where, for the next start.
+pub(crate) fn joined(_options: &ClientOptions, _name: &str) {}
+
+/// Takes note that the person left.
+pub(crate) fn left() {}
+
+/// The address for others, when the server is where servers are unless told otherwise: only then
+/// is it known where its pages are.
+pub(crate) fn invite(options: &ClientOptions) -> Option<Invite> {
+    let (host, port) = options.server.rsplit_once(':')?;
+    if port.parse() != Ok(DEFAULT_PORT) {
+        return None;
+    }
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let is_local = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    let outside = if is_local { network_address() } else { None };
+    let host = outside.map_or(host.to_owned(), |address| address.to_string());
+    let mut link = format!("http://{host}:{PAGES_PORT}/");
+    if options.room != "lobby" {
+        link.push_str("?room=");
+        link.push_str(&percent_encoded(&options.room));
+    }
+    Some(Invite {
+        link,
+        is_local: is_local && outside.is_none(),
+    })
+}
+
+/// Puts a text into the clipboard.
+pub(crate) fn copy(text: &str) {
+    window::clipboard_set(text);
+}
+
+/// Whether the window can fill the screen.
+pub(crate) fn can_fullscreen() -> bool {
+    true
+}
+
+/// Fills the screen, or no more.
+pub(crate) fn toggle_fullscreen() {
+    let was_fullscreen = IS_FULLSCREEN.fetch_xor(true, Ordering::Relaxed);
+    window::set_fullscreen(!was_fullscreen);
+}
+
+/// What was typed into a field by other means than key events.
+pub(crate) fn typed(_index: usize, _area: Rect, _text: &str) -> Option<String> {
+    None
+}
+
+/// Notches of a mouse wheel; some systems count a notch as 1, others as 120.
+pub(crate) fn notches(wheel: f32) -> f32 {
+    wheel.clamp(-1.0, 1.0)
+}
+
+fn rest(elapsed: Duration) -> Option<Duration> {
+    (elapsed < UNPACED).then(|| PACE - elapsed)
+}
+
+/// The address of this machine that others in its network reach. Nothing is sent for it: the
+/// system only says from where it would send.
+fn network_address() -> Option<IpAddr> {
+    /// For documentation (RFC 5737): routed like any address, and nobody's.
+    const ANYBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(SocketAddr::from((ANYBODY, 9))).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+}
+
+fn percent_encoded(text: &str) -> String {
+    let encode = |byte: u8| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(encode).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_frames_without_vsync_rest() {
+        assert_eq!(
+            rest(Duration::from_millis(2)),
+            Some(PACE - Duration::from_millis(2))
+        );
+        for hertz in [60, 75, 120, 144] {
+            assert_eq!(rest(Duration::from_secs(1) / hertz), None, "{hertz} Hz");
+        }
+    }
+
+    #[test]
+    fn an_invite_names_the_servers_pages_and_the_room() {
+        let link = |server: &str, room: &str| {
+            let mut options = ClientOptions::new(server, "Anna");
+            options.room = room.to_owned();
+            invite(&options).map(|invite| invite.link)
+        };
+        let expected = "http://10.0.0.5:8080/".to_owned();
+        assert_eq!(link("10.0.0.5:14900", "lobby"), Some(expected));
+        let expected = "http://[fe80::1]:8080/?room=%D0%B4%D0%B2%D0%B0%20b".to_owned();
+        assert_eq!(link("[fe80::1]:14900", "два b"), Some(expected));
+        // Nobody knows where this server's pages are.
+        assert_eq!(link("10.0.0.5:4000", "lobby"), None);
+    }
+}

@@ -1,0 +1,142 @@
+//! A browser tab. The page says who plays where, and keeps it over a reload.
+
+use std::time::Duration;
+
+use cubesync_client::protocol::limits::MAX_JOIN_KEY_BYTES;
+use cubesync_client::protocol::{ResumeToken, clean_name, clean_room};
+use cubesync_client::{ClientOptions, browser};
+use macroquad::math::Rect;
+
+use super::{Invite, Start};
+use crate::theme::PALETTE;
+
+/// Whether a person says which server to join: here the page does.
+pub(crate) const CHOOSES_SERVER: bool = false;
+/// Whether the program can end itself.
+pub(crate) const CAN_QUIT: bool = false;
+
+/// What browsers report of one notch of a usual wheel, in pixels.
+const NOTCH_PX: f32 = 100.0;
+
+/// Reads what the page knows.
+pub(crate) fn start() -> Start {
+    // Without this the random numbers were the same in every tab.
+    fastrand::seed(seed());
+    let name = browser::setting("name").and_then(|name| clean_name(&name).ok().map(str::to_owned));
+    let room = browser::setting("room").and_then(|room| clean_room(&room).ok().map(str::to_owned));
+    let colour = browser::setting("colour").and_then(|colour| colour.parse().ok());
+    let key = browser::setting("key").filter(|key| key.len() <= MAX_JOIN_KEY_BYTES);
+    let resume = browser::setting("resume").and_then(|token| token_from(&token));
+    let any = fastrand::choice(PALETTE).unwrap_or(PALETTE[0]);
+    Start {
+        joins_at_once: browser::setting("join").is_some() && name.is_some(),
+        title: "cubesync".to_owned(),
+        // The page chooses it with the rest of the drawing context.
+        sample_count: 1,
+        options: ClientOptions {
+            server: browser::address(),
+            room: room.unwrap_or_else(|| "lobby".to_owned()),
+            name: name.unwrap_or_else(|| format!("Player {}", fastrand::u8(10..100))),
+            colour: colour.unwrap_or(any),
+            join_key: key,
+            resume,
+        },
+    }
+}
+
+/// The time since the page was opened.
+pub(crate) fn now() -> Duration {
+    browser::now()
+}
+
+/// A number that differs from start to start.
+pub(crate) fn seed() -> u64 {
+    u64::from(browser::random()) << 32 | u64::from(browser::random())
+}
+
+/// Does nothing: browsers pace frames.
+pub(crate) fn pace(_elapsed: Duration) {}
+
+/// Does nothing: nobody reads a tab's output.
+pub(crate) fn tell(_line: &str) {}
+
+/// Ends the game with a text on the page.
+pub(crate) fn fail(reason: &str) -> ! {
+    browser::fail(reason);
+    std::process::abort()
+}
+
+/// Whether nobody can see what is drawn.
+pub(crate) fn is_hidden() -> bool {
+    browser::is_hidden()
+}
+
+/// Takes note of who plays where, for the next page in this tab, and names the tab.
+pub(crate) fn joined(options: &ClientOptions, name: &str) {
+    let colour = options.colour.to_string();
+    let key = options.join_key.as_deref().unwrap_or_default();
+    let resume = options.resume.map(token_text).unwrap_or_default();
+    browser::keep("name", &options.name);
+    browser::keep("room", &options.room);
+    browser::keep("colour", &colour);
+    browser::keep("key", key);
+    browser::keep("resume", &resume);
+    browser::keep("join", "1");
+    browser::set_title(&format!("cubesync — {name}"));
+}
+
+/// Takes note that the person left: a reload shows the join screen.
+pub(crate) fn left() {
+    browser::keep("resume", "");
+    browser::keep("join", "");
+    browser::set_title("cubesync");
+}
+
+/// The page's address, for others.
+pub(crate) fn invite(options: &ClientOptions) -> Option<Invite> {
+    let host = options.server.rsplit_once(':').map_or("", |(host, _)| host);
+    Some(Invite {
+        link: browser::invite_link(&options.room),
+        is_local: host == "localhost" || host == "[::1]" || host.starts_with("127."),
+    })
+}
+
+/// Puts a text into the clipboard.
+pub(crate) fn copy(text: &str) {
+    browser::copy(text);
+}
+
+/// Whether the page can fill the screen.
+pub(crate) fn can_fullscreen() -> bool {
+    browser::can_fullscreen()
+}
+
+/// Fills the screen, or no more.
+pub(crate) fn toggle_fullscreen() {
+    browser::toggle_fullscreen();
+}
+
+/// What was typed into a field by other means than key events: on a phone's keyboard.
+pub(crate) fn typed(index: usize, area: Rect, text: &str) -> Option<String> {
+    let area = [area.x, area.y, area.w, area.h];
+    browser::text_field(index as u32, area, text)
+}
+
+/// Notches of a mouse wheel; a touchpad gives small parts of one.
+pub(crate) fn notches(wheel: f32) -> f32 {
+    (wheel / NOTCH_PX).clamp(-1.0, 1.0)
+}
+
+/// An address as a person writes it; here nobody does.
+pub(crate) fn with_port(server: &str) -> String {
+    server.to_owned()
+}
+
+fn token_text(ResumeToken(bytes): ResumeToken) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn token_from(text: &str) -> Option<ResumeToken> {
+    let number = u128::from_str_radix(text, 16).ok()?;
+    Some(ResumeToken(number.to_be_bytes()))
+}

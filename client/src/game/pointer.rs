@@ -1,0 +1,154 @@
+//! What points at things: a mouse, or fingers, of which one that taps is like a click.
+
+use macroquad::math::Vec2;
+use macroquad::miniquad::TouchPhase;
+
+/// A finger that moves farther than this, in logical pixels, does not tap.
+const TAP_PX: f32 = 16.0;
+/// Where nothing is: no finger hovers.
+const NOWHERE: Vec2 = Vec2::splat(-1e4);
+
+/// What a finger did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Touch {
+    /// Tells fingers apart while they are down.
+    pub(crate) finger: u64,
+    /// What it did.
+    pub(crate) phase: TouchPhase,
+    /// Where, in logical pixels.
+    pub(crate) place: Vec2,
+}
+
+/// Fingers as a mouse, since the first touch and until the mouse is moved.
+#[derive(Debug, Default)]
+pub(crate) struct Fingers {
+    in_use: bool,
+    touches: Vec<Touch>,
+    /// The finger that may be about to tap, and where it came down.
+    tapping: Option<(u64, Vec2)>,
+}
+
+/// One frame of fingers.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct FingerFrame {
+    /// Everything they did, in order.
+    pub(crate) touches: Vec<Touch>,
+    /// Where the first one is.
+    pub(crate) place: Vec2,
+    /// It tapped.
+    pub(crate) tapped: bool,
+}
+
+impl Fingers {
+    /// Takes in what a finger did.
+    pub(crate) fn on_touch(&mut self, touch: Touch) {
+        self.in_use = true;
+        self.touches.push(touch);
+    }
+
+    /// A mouse was moved: it is in use now.
+    pub(crate) fn on_mouse(&mut self) {
+        self.in_use = false;
+    }
+
+    /// Forgets every finger: nobody will tell when they go up.
+    pub(crate) fn release(&mut self) {
+        let Some((finger, place)) = self.tapping.take() else {
+            return;
+        };
+        let phase = TouchPhase::Cancelled;
+        self.touches.push(Touch {
+            finger,
+            phase,
+            place,
+        });
+    }
+
+    /// What they did since the last call; nothing while a mouse is in use.
+    pub(crate) fn take_frame(&mut self) -> Option<FingerFrame> {
+        let touches = std::mem::take(&mut self.touches);
+        let mut frame = FingerFrame {
+            touches,
+            place: self.tapping.map_or(NOWHERE, |(_, place)| place),
+            tapped: false,
+        };
+        for touch in &frame.touches {
+            match (touch.phase, self.tapping) {
+                (TouchPhase::Started, None) => self.tapping = Some((touch.finger, touch.place)),
+                (TouchPhase::Ended | TouchPhase::Cancelled, Some((finger, start)))
+                    if finger == touch.finger =>
+                {
+                    self.tapping = None;
+                    // The click comes when the finger goes up: only then browsers let a page
+                    // fill the screen or use the clipboard.
+                    let stayed = start.distance(touch.place) < TAP_PX;
+                    frame.tapped |= touch.phase == TouchPhase::Ended && stayed;
+                }
+                _ => continue,
+            }
+            frame.place = touch.place;
+        }
+        self.in_use.then_some(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use macroquad::math::vec2;
+
+    use super::*;
+
+    fn touch(finger: u64, phase: TouchPhase, x: f32) -> Touch {
+        let place = vec2(x, 0.0);
+        Touch {
+            finger,
+            phase,
+            place,
+        }
+    }
+
+    fn frame(fingers: &mut Fingers, touches: &[Touch]) -> FingerFrame {
+        touches.iter().for_each(|&touch| fingers.on_touch(touch));
+        fingers.take_frame().unwrap()
+    }
+
+    #[test]
+    fn a_finger_that_goes_up_where_it_came_down_taps_there_even_within_a_frame() {
+        let mut fingers = Fingers::default();
+        let both = [
+            touch(1, TouchPhase::Started, 50.0),
+            touch(1, TouchPhase::Ended, 52.0),
+        ];
+        let taps = frame(&mut fingers, &both);
+        assert!(taps.tapped && taps.place.x == 52.0);
+        let after = frame(&mut fingers, &[]);
+        assert!(!after.tapped && after.place == NOWHERE);
+    }
+
+    #[test]
+    fn a_drag_a_second_finger_and_a_cancelled_touch_do_not_tap() {
+        let mut fingers = Fingers::default();
+        let drag = [
+            touch(1, TouchPhase::Started, 0.0),
+            touch(2, TouchPhase::Started, 0.0),
+            touch(2, TouchPhase::Ended, 0.0),
+            touch(1, TouchPhase::Moved, 90.0),
+            touch(1, TouchPhase::Ended, 90.0),
+        ];
+        assert!(!frame(&mut fingers, &drag).tapped);
+        let cancelled = [
+            touch(3, TouchPhase::Started, 0.0),
+            touch(3, TouchPhase::Cancelled, 0.0),
+        ];
+        assert!(!frame(&mut fingers, &cancelled).tapped);
+    }
+
+    #[test]
+    fn a_mouse_takes_over_when_it_moves_and_a_finger_when_it_touches() {
+        let mut fingers = Fingers::default();
+        assert_eq!(fingers.take_frame(), None);
+        frame(&mut fingers, &[touch(1, TouchPhase::Started, 0.0)]);
+        fingers.on_mouse();
+        assert_eq!(fingers.take_frame(), None);
+    }
+}
