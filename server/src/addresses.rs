@@ -4,22 +4,38 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use cubesync_server::Addresses;
+use qrcode::render::Renderer;
+use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
 
-/// A few lines for the terminal: what to open here, and what to tell a friend.
-pub(crate) fn summary(bound: &Addresses) -> String {
+/// Light modules around the code. Four are the norm; two are enough for every reader that was
+/// tried, and leave the code and the addresses together on a terminal of 24 lines.
+const QUIET_MODULES: u32 = 2;
+
+/// Black on white whatever the terminal's colours are; the numbers are of the fixed part of its palette.
+const BLACK_ON_WHITE: &str = "\x1b[38;5;16;48;5;231m";
+const USUAL_COLOURS: &str = "\x1b[0m";
+
+/// A few lines for the terminal: what to open here, and what to tell a friend, who may as well
+/// scan it where `with_qr` asks for that and others can reach us.
+pub(crate) fn summary(bound: &Addresses, with_qr: bool) -> String {
     let lan = lan_address();
+    summary_from(bound, lan, with_qr)
+}
+
+fn summary_from(bound: &Addresses, lan: Option<IpAddr>, with_qr: bool) -> String {
     let mut text = format!("cubesync {} is serving\n", env!("CARGO_PKG_VERSION"));
-    let mut line = |label: &str, url: &dyn Fn(SocketAddr) -> String, address: SocketAddr| {
+    let mut line = |label: &str, what: &dyn Fn(SocketAddr) -> String, address: SocketAddr| {
         let [here, there] = reachable(address, lan);
         for (address, place) in [(here, "on this machine"), (there, "on your network")] {
             if let Some(address) = address {
-                writeln!(text, "  {label:<8} {:<36} {place}", url(address))
+                writeln!(text, "  {label:<8} {:<36} {place}", what(address))
                     .expect("writing to a string cannot fail");
             }
         }
     };
+    line("browser", &|address| page(address), bound.http);
     line("clients", &|address| address.to_string(), bound.tcp);
-    line("pages", &|address| format!("http://{address}/"), bound.http);
     if let Some(address) = bound.text {
         line(
             "text",
@@ -27,8 +43,30 @@ pub(crate) fn summary(bound: &Addresses) -> String {
             address,
         );
     }
-    text.push_str("Ctrl-C stops it.\n");
+    text.push_str(
+        "Open it in a browser to play, /status there to see who is here. Ctrl-C stops.\n",
+    );
+    if with_qr && let [_, Some(address)] = reachable(bound.http, lan) {
+        text.push_str(&qr_code(&page(address)));
+    }
     text
+}
+
+fn page(address: SocketAddr) -> String {
+    format!("http://{address}/")
+}
+
+/// The text as half blocks, two modules a character; empty for what no code could hold.
+fn qr_code(text: &str) -> String {
+    let Ok(code) = QrCode::with_error_correction_level(text, EcLevel::L) else {
+        return String::new();
+    };
+    let modules = code.to_colors();
+    let blocks = Renderer::<Dense1x2>::new(&modules, code.width(), QUIET_MODULES).build();
+    blocks
+        .lines()
+        .map(|line| format!("  {BLACK_ON_WHITE}{line}{USUAL_COLOURS}\n"))
+        .collect()
 }
 
 /// How a bound address is reached from this machine, and from others.
@@ -85,9 +123,57 @@ mod tests {
             http: local(2),
             text: Some(local(3)),
         };
-        let text = summary(&bound);
+        let text = summary(&bound, true);
         for expected in ["127.0.0.1:1 ", "http://127.0.0.1:2/ ", "nc 127.0.0.1 3 "] {
             assert!(text.contains(expected), "{expected} is missing in:\n{text}");
         }
+        assert!(
+            !text.contains(BLACK_ON_WHITE),
+            "nobody else can reach this, so there is nothing to scan"
+        );
+    }
+
+    #[test]
+    fn everything_and_the_code_fit_a_terminal_of_80_by_24() {
+        let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+        let bound = Addresses {
+            tcp: any(65_535),
+            http: any(65_535),
+            text: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 65_535))),
+        };
+        let longest = "255.255.255.255".parse().ok();
+        let text = summary_from(&bound, longest, true);
+        let lines: Vec<_> = text
+            .lines()
+            .map(|line| line.replace(BLACK_ON_WHITE, "").replace(USUAL_COLOURS, ""))
+            .collect();
+        // One line is the command's own, one the cursor's.
+        assert!(lines.len() <= 24 - 2, "{} lines:\n{text}", lines.len());
+        let widest = lines.iter().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(80), "{widest:?} columns:\n{text}");
+        let without = summary_from(&bound, longest, false);
+        assert!(
+            lines.len() > without.lines().count() + 12,
+            "the code is there"
+        );
+    }
+
+    #[test]
+    fn the_code_is_square_and_has_its_light_border() {
+        let code = qr_code("http://192.168.1.5:8080/");
+        let lines: Vec<_> = code
+            .lines()
+            .map(|line| line.trim_start().trim_start_matches(BLACK_ON_WHITE))
+            .map(|line| line.trim_end_matches(USUAL_COLOURS))
+            .collect();
+        // 25 modules hold 32 bytes; with the border 29, two to a line.
+        assert_eq!(lines.len(), 29_usize.div_ceil(2));
+        assert!(lines.iter().all(|line| line.chars().count() == 29));
+        assert_eq!(lines[0].trim(), "", "the border above");
+        // The corner's dark frame of 7 modules, seen from above: its first line and a side.
+        assert_eq!(
+            lines[1].chars().skip(2).take(7).collect::<String>(),
+            "█▀▀▀▀▀█"
+        );
     }
 }

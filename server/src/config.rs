@@ -112,6 +112,11 @@ pub struct Config {
     #[arg(env = "CUBESYNC_RESUME_WITHIN")]
     pub resume_within: humantime::Duration,
 
+    /// Print no QR code of the address to open; without a terminal there is none anyway
+    #[arg(long, env = "CUBESYNC_NO_QR")]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    pub no_qr: bool,
+
     /// Time to deliver the last words when the server stops
     #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(15).into())]
     #[arg(env = "CUBESYNC_DRAIN")]

@@ -35,8 +35,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .init();
     let shutdown = CancellationToken::new();
     tokio::spawn(stop_on_signal(shutdown.clone()));
+    let with_qr = std::io::stdout().is_terminal() && !config.no_qr;
     run(config, shutdown, |bound| {
-        print!("{}", addresses::summary(&bound))
+        print!("{}", addresses::summary(&bound, with_qr))
     })
     .await?;
     Ok(())

@@ -13,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -39,8 +40,12 @@ const MAX_CONNECTIONS: usize = 256;
 /// Time for running responses when the server stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(1);
 
+/// When a request's connection is cut, whatever it carries then.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ConnectionEnds(pub(super) Instant);
+
 /// Serves `router` until `stop`, then lets running responses end. Each request knows its peer
-/// by an `Extension<SocketAddr>`.
+/// by an `Extension<SocketAddr>`, and its connection's end by [`ConnectionEnds`].
 pub(super) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let connections = TaskTracker::new();
@@ -68,9 +73,11 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, router: Router, stop: Ca
     if let Err(error) = tcp::prepare(&stream) {
         return debug!(%peer, %error, "http connection broke");
     }
+    let end = Instant::now() + CONNECTION_LIFETIME;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(ConnectionEnds(end));
         let mut router = router.clone();
         async move {
             Ok::<_, Infallible>(
@@ -96,7 +103,7 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, router: Router, stop: Ca
         }
         connection.await
     };
-    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_LIFETIME, serving).await {
+    if let Ok(Err(error)) = tokio::time::timeout_at(end, serving).await {
         debug!(%peer, %error, "http connection broke");
     }
 }

@@ -2,7 +2,10 @@
 
 mod connection;
 mod cubes;
-mod home;
+mod encoding;
+mod files;
+mod security;
+mod status;
 mod time;
 mod upgrade;
 
@@ -11,6 +14,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -38,12 +42,17 @@ impl IntoResponse for InternalError {
 
 /// Serves HTTP until `stop`, then lets running responses end.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
-    connection::serve(listener, router(shared), stop).await;
+    let (status, watching) = status::new(&shared, stop.clone());
+    let router = router(shared, status);
+    tokio::join!(watching, connection::serve(listener, router, stop));
 }
 
-fn router(shared: Arc<Shared>) -> Router {
+fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
+    // Without the game, the page that says what runs here and how to join.
+    let game = files::game().unwrap_or_else(|| Router::new().route("/", get(status::page)));
     Router::new()
-        .route("/", get(home::page))
+        .merge(game)
+        .merge(status)
         .route("/time.html", get(time::page))
         .route("/cubes.json", get(cubes::page))
         .route("/healthz", get(health))
@@ -51,6 +60,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .route("/ws", get(upgrade::page))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn(security::secure))
         .with_state(shared)
 }
 

@@ -1,4 +1,4 @@
-//! `/`: what is running here and how to join.
+//! The page itself: who is here and how to join, which a script then keeps up to date.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -6,21 +6,18 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
-use cubesync_protocol::CubeKind;
 
-use super::{escaped, html};
-use crate::room::RoomView;
+use super::feed::{self, MAX_ROOMS, RoomNow};
+use crate::http::{escaped, html};
 use crate::run::Shared;
 
-/// Answers with the rooms and the commands to join.
-pub(super) async fn page(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    let mut rooms = Vec::new();
-    for room in shared.rooms.all() {
-        // A room that ended a moment ago is not shown.
-        rooms.extend(room.view().await.ok());
-    }
+/// Answers with the rooms and the command to join.
+pub(in crate::http) async fn page(
+    State(shared): State<Arc<Shared>>,
+    headers: HeaderMap,
+) -> Response {
     html(render(
-        &rooms,
+        &feed::rooms(&shared).await,
         &join_address(&headers, shared.addresses.tcp.port()),
     ))
 }
@@ -38,62 +35,37 @@ fn join_address(headers: &HeaderMap, port: u16) -> String {
     format!("{name}:{port}")
 }
 
-fn render(rooms: &[RoomView], join_address: &str) -> String {
+fn render(rooms: &[RoomNow], join_address: &str) -> String {
     let mut rows = String::new();
-    for room in rooms {
-        let players = room
-            .cubes
-            .iter()
-            .filter(|cube| cube.kind == CubeKind::Player)
-            .map(|cube| &cube.name);
-        let names = players
-            .clone()
-            .map(|name| escaped(name))
-            .collect::<Vec<_>>()
-            .join(", ");
+    for room in rooms.iter().take(MAX_ROOMS) {
+        let names: Vec<_> = room.names.iter().map(|name| escaped(name)).collect();
         write!(
             rows,
             "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
             escaped(&room.name),
-            players.count(),
-            if names.is_empty() {
-                "—".into()
-            } else {
-                names
-            },
+            room.players,
+            names.join(", "),
         )
         .expect("writing to a string cannot fail");
     }
     PAGE.replace("{rooms}", &rows)
         .replace("{address}", &escaped(join_address))
+        .replace("{version}", env!("CARGO_PKG_VERSION"))
 }
 
-const PAGE: &str = include_str!("home.html");
+const PAGE: &str = include_str!("page.html");
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::{Colour, CubeId, CubeInfo, Pose};
-
     use super::*;
 
     #[test]
     fn the_page_shows_rooms_players_and_the_command_to_join() {
-        let player = CubeInfo {
-            cube: CubeId(1),
-            kind: CubeKind::Player,
-            name: "<Вася>".into(),
-            colour: Colour {
-                red: 0,
-                green: 0,
-                blue: 0,
-            },
-            pose: Pose::default(),
-        };
-        let room = RoomView {
+        let room = RoomNow {
             name: "lobby".into(),
-            tick: 1,
-            tick_hz: 30,
-            cubes: vec![player],
+            players: 1,
+            ghosts: 0,
+            names: vec!["<Вася>".into()],
         };
         let page = render(&[room], "example:14900");
         assert!(

@@ -1,0 +1,401 @@
+//! What the status page shows: a look at the server every second, and the last two minutes of it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use cubesync_protocol::CubeKind;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Metrics;
+use crate::room::RoomView;
+use crate::run::Shared;
+
+/// How often is looked.
+const EVERY: Duration = Duration::from_secs(1);
+
+/// Looks that are remembered: two minutes, which a newcomer gets at once.
+const MAX_SAMPLES: usize = 120;
+
+/// Rooms whose players are listed by name, the fullest first.
+pub(super) const MAX_ROOMS: usize = 20;
+
+/// Names listed of one room. With [`MAX_ROOMS`] it bounds an event to about 100 KB.
+const MAX_NAMES: usize = 40;
+
+/// Rooms whose number of players is remembered: what one chart can show.
+const MAX_CHARTED_ROOMS: usize = 6;
+
+/// A room whose task does not answer in this time is not shown.
+const ROOM_DEADLINE: Duration = Duration::from_millis(500);
+
+/// What viewers are sent.
+#[derive(Debug)]
+pub(super) struct Feed {
+    tick_hz: u8,
+    samples: VecDeque<Sample>,
+    /// The newest [`Now`], encoded once for all.
+    pub(super) now: Arc<str>,
+}
+
+/// What a newcomer gets: the server, and every sample that is remembered, the oldest first.
+#[derive(Debug, Serialize)]
+struct History<'a> {
+    version: &'static str,
+    tick_hz: u8,
+    samples: &'a VecDeque<Sample>,
+}
+
+/// The newest sample, and what is shown only as it is now.
+#[derive(Debug, Serialize)]
+struct Now<'a> {
+    sample: &'a Sample,
+    uptime_s: u64,
+    /// The fullest ones.
+    rooms: &'a [RoomNow],
+    /// Ended connections by reason since the start.
+    disconnects: BTreeMap<&'static str, u64>,
+}
+
+/// Numbers of one second, for charts.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Sample {
+    /// Unix time.
+    time_s: f64,
+    connections: i64,
+    rooms: usize,
+    players: usize,
+    /// Of the fullest rooms.
+    players_by_room: BTreeMap<String, usize>,
+    /// `None`: no room with players ticked.
+    tick: Option<TickTimes>,
+    received: Traffic,
+    sent: Traffic,
+}
+
+/// How long ticks took.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct TickTimes {
+    count: usize,
+    p50_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+}
+
+/// Per second, frame headers included.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+struct Traffic {
+    bytes_per_s: f64,
+    frames_per_s: f64,
+}
+
+/// Who is in a room.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct RoomNow {
+    pub(super) name: String,
+    pub(super) players: usize,
+    /// Players who lost their connection and may come back.
+    pub(super) ghosts: usize,
+    /// The first of the players.
+    pub(super) names: Vec<String>,
+}
+
+/// Counters at one instant, from which rates are taken.
+#[derive(Debug, Clone, Copy)]
+struct Counters {
+    at: Instant,
+    received_bytes: u64,
+    received_frames: u64,
+    sent_bytes: u64,
+    sent_frames: u64,
+}
+
+impl Feed {
+    /// Nothing seen yet.
+    pub(super) fn new(tick_hz: u8) -> Self {
+        Self {
+            tick_hz,
+            samples: VecDeque::new(),
+            now: Arc::from(""),
+        }
+    }
+
+    /// What a newcomer is sent, as JSON.
+    pub(super) fn history(&self) -> String {
+        json(&History {
+            version: env!("CARGO_PKG_VERSION"),
+            tick_hz: self.tick_hz,
+            samples: &self.samples,
+        })
+    }
+
+    fn push(&mut self, sample: Sample, now: String) {
+        if self.samples.len() == MAX_SAMPLES {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample);
+        self.now = now.into();
+    }
+}
+
+/// Looks at the server until `stop`.
+pub(super) async fn watch_server(
+    shared: Arc<Shared>,
+    publish: watch::Sender<Feed>,
+    stop: CancellationToken,
+) {
+    let start = Instant::now();
+    let looking = async {
+        let mut timer = interval(EVERY);
+        timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        timer.tick().await;
+        let mut before = Counters::read(&shared.metrics);
+        loop {
+            timer.tick().await;
+            let counters = Counters::read(&shared.metrics);
+            let rooms = rooms(&shared).await;
+            let sample = Sample {
+                time_s: unix_time_s(),
+                connections: shared.metrics.connections.get(),
+                rooms: rooms.len(),
+                players: rooms.iter().map(|room| room.players).sum(),
+                players_by_room: charted(&rooms),
+                tick: TickTimes::of(shared.metrics.tick_duration.take_recent_us()),
+                received: counters.received_since(&before),
+                sent: counters.sent_since(&before),
+            };
+            let now = json(&Now {
+                sample: &sample,
+                uptime_s: start.elapsed().as_secs(),
+                rooms: rooms.get(..MAX_ROOMS).unwrap_or(&rooms),
+                disconnects: disconnects(&shared.metrics),
+            });
+            publish.send_modify(|feed| feed.push(sample, now));
+            before = counters;
+        }
+    };
+    stop.run_until_cancelled(looking).await;
+}
+
+/// All rooms, the fullest first.
+pub(super) async fn rooms(shared: &Shared) -> Vec<RoomNow> {
+    let mut rooms = Vec::new();
+    for room in shared.rooms.all() {
+        // A room that has just ended is not shown either.
+        if let Ok(Ok(view)) = timeout(ROOM_DEADLINE, room.view()).await {
+            rooms.push(RoomNow::from(view));
+        }
+    }
+    sort(&mut rooms);
+    rooms
+}
+
+fn sort(rooms: &mut [RoomNow]) {
+    rooms.sort_by(|a, b| b.players.cmp(&a.players).then_with(|| a.name.cmp(&b.name)));
+}
+
+fn charted(rooms: &[RoomNow]) -> BTreeMap<String, usize> {
+    let fullest = rooms.iter().take(MAX_CHARTED_ROOMS);
+    fullest
+        .map(|room| (room.name.clone(), room.players))
+        .collect()
+}
+
+fn disconnects(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
+    metrics
+        .disconnects()
+        .map(|(reason, count)| (reason.as_str(), count))
+        .collect()
+}
+
+fn unix_time_s() -> f64 {
+    // A clock before 1970 is wrong anyway.
+    let time = SystemTime::now().duration_since(UNIX_EPOCH);
+    rounded(time.unwrap_or_default().as_secs_f64())
+}
+
+/// Three digits after the point: more only make the text longer.
+fn rounded(number: f64) -> f64 {
+    (number * 1_000.0).round() / 1_000.0
+}
+
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("numbers, texts and lists have a JSON form")
+}
+
+impl From<RoomView> for RoomNow {
+    fn from(view: RoomView) -> Self {
+        let of_kind = |kind| view.cubes.iter().filter(move |cube| cube.kind == kind);
+        let names = of_kind(CubeKind::Player).take(MAX_NAMES);
+        Self {
+            players: of_kind(CubeKind::Player).count(),
+            ghosts: of_kind(CubeKind::Ghost).count(),
+            names: names.map(|cube| cube.name.clone()).collect(),
+            name: view.name,
+        }
+    }
+}
+
+impl TickTimes {
+    fn of(mut ticks_us: Vec<u32>) -> Option<Self> {
+        ticks_us.sort_unstable();
+        let ms = |us: &u32| rounded(f64::from(*us) / 1_000.0);
+        // The smallest value that is not exceeded by that share of all (nearest rank).
+        let rank = |percent: usize| {
+            ticks_us
+                .len()
+                .checked_mul(percent)?
+                .div_ceil(100)
+                .checked_sub(1)
+        };
+        Some(Self {
+            count: ticks_us.len(),
+            p50_ms: ms(ticks_us.get(rank(50)?)?),
+            p99_ms: ms(ticks_us.get(rank(99)?)?),
+            max_ms: ms(ticks_us.last()?),
+        })
+    }
+}
+
+impl Counters {
+    fn read(metrics: &Metrics) -> Self {
+        Self {
+            at: Instant::now(),
+            received_bytes: metrics.received_bytes.get(),
+            received_frames: metrics.received_frames.get(),
+            sent_bytes: metrics.sent_bytes.get(),
+            sent_frames: metrics.sent_frames.get(),
+        }
+    }
+
+    fn received_since(&self, before: &Self) -> Traffic {
+        Traffic {
+            bytes_per_s: self.rate(before, |counters| counters.received_bytes),
+            frames_per_s: self.rate(before, |counters| counters.received_frames),
+        }
+    }
+
+    fn sent_since(&self, before: &Self) -> Traffic {
+        Traffic {
+            bytes_per_s: self.rate(before, |counters| counters.sent_bytes),
+            frames_per_s: self.rate(before, |counters| counters.sent_frames),
+        }
+    }
+
+    /// Per second. Two looks are never at the same instant.
+    fn rate(&self, before: &Self, counter: impl Fn(&Self) -> u64) -> f64 {
+        let count = counter(self).saturating_sub(counter(before));
+        rounded(count as f64 / (self.at - before.at).as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cubesync_protocol::{Colour, CubeId, CubeInfo, Pose};
+
+    use super::*;
+
+    fn sample(number: u32) -> Sample {
+        Sample {
+            time_s: number.into(),
+            connections: 1,
+            rooms: 1,
+            players: 1,
+            players_by_room: BTreeMap::new(),
+            tick: None,
+            received: Traffic::default(),
+            sent: Traffic::default(),
+        }
+    }
+
+    #[test]
+    fn percentiles_are_of_the_nearest_rank() {
+        assert_eq!(TickTimes::of(Vec::new()), None);
+        let times = |count, p50_ms, p99_ms, max_ms| {
+            Some(TickTimes {
+                count,
+                p50_ms,
+                p99_ms,
+                max_ms,
+            })
+        };
+        assert_eq!(TickTimes::of(vec![1_500]), times(1, 1.5, 1.5, 1.5));
+        let backwards = (1..=200).map(|us| us * 1_000).rev().collect();
+        assert_eq!(TickTimes::of(backwards), times(200, 100.0, 198.0, 200.0));
+    }
+
+    #[test]
+    fn rates_are_per_second_of_the_time_that_passed() {
+        let metrics = Metrics::default();
+        let before = Counters::read(&metrics);
+        metrics.sent_bytes.inc_by(3_000);
+        metrics.sent_frames.inc_by(30);
+        let after = Counters {
+            at: before.at + Duration::from_millis(1_500),
+            ..Counters::read(&metrics)
+        };
+        let sent = after.sent_since(&before);
+        assert_eq!((sent.bytes_per_s, sent.frames_per_s), (2_000.0, 20.0));
+        assert_eq!(after.received_since(&before), Traffic::default());
+    }
+
+    #[test]
+    fn a_newcomer_gets_the_last_two_minutes_and_no_more() {
+        let mut feed = Feed::new(30);
+        for number in 0..=MAX_SAMPLES as u32 {
+            feed.push(sample(number), String::new());
+        }
+        let history: serde_json::Value = serde_json::from_str(&feed.history()).unwrap();
+        let samples = history["samples"].as_array().unwrap();
+        assert_eq!(samples.len(), MAX_SAMPLES);
+        assert_eq!(samples[0]["time_s"], 1.0);
+    }
+
+    #[test]
+    fn a_room_tells_who_plays_and_how_many_are_away() {
+        let cube = |id, kind, name: &str| CubeInfo {
+            cube: CubeId(id),
+            kind,
+            name: name.into(),
+            colour: Colour {
+                red: 0,
+                green: 0,
+                blue: 0,
+            },
+            pose: Pose::default(),
+        };
+        let mut cubes = vec![
+            cube(0, CubeKind::Free { holder: None }, "cube"),
+            cube(1, CubeKind::Ghost, "Anna"),
+        ];
+        cubes.extend((2..100).map(|id| cube(id, CubeKind::Player, "Bob")));
+        let room = RoomNow::from(RoomView {
+            name: "lobby".into(),
+            tick: 0,
+            tick_hz: 30,
+            cubes,
+        });
+        assert_eq!((room.players, room.ghosts), (98, 1));
+        assert_eq!(room.names, vec!["Bob"; MAX_NAMES]);
+    }
+
+    #[test]
+    fn the_fullest_rooms_come_first() {
+        let room = |name: &str, players| RoomNow {
+            name: name.into(),
+            players,
+            ghosts: 0,
+            names: Vec::new(),
+        };
+        let mut rooms = [room("b", 1), room("c", 9), room("a", 1)];
+        sort(&mut rooms);
+        assert_eq!(
+            rooms.each_ref().map(|room| room.name.as_str()),
+            ["c", "a", "b"]
+        );
+        assert_eq!(charted(&rooms).len(), 3);
+    }
+}
