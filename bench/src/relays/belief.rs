@@ -9,13 +9,9 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 use anyhow::{Context, Result};
-use cubesync_protocol::{CubeId, CubeInfo, Event, Keyframe, Pose, Rotation, Snapshot};
+use cubesync_protocol::{CubeId, CubeInfo, Event, Keyframe, Pose, Snapshot};
 
-/// A receiver's state stands for the truth when no axis of its position is farther from it than
-/// this, and its rotation no farther than [`BOUND_DEGREES`]. Today's snapshots carry the whole
-/// state.
-const BOUND_QUANTA: u32 = 0;
-const BOUND_DEGREES: f32 = 0.0;
+use crate::error::Error;
 
 /// A state that is like the truth of one of this many steps before its own is late, not wrong.
 const LATE_STEPS: usize = 8;
@@ -25,6 +21,8 @@ const SAMPLED_RESOLUTION_US: u64 = 64;
 
 /// Where the cubes really are.
 pub(crate) trait Truth {
+    /// A receiver's state stands for the truth when it is no farther from it than this.
+    fn bound(&self) -> Error;
     /// Whose cube it is; `None` for one that no client moves.
     fn client(&self, cube: CubeId) -> Option<usize>;
     /// The step whose samples belong to a tick; `None` before the first.
@@ -45,12 +43,17 @@ pub(crate) struct Belief {
     /// The ticks before it that came without a frame: the tick, and how many states were right.
     pub(crate) silent: Vec<(u64, u64)>,
     cubes: Cubes,
-    next: RefCell<Vec<(Box<[u8]>, Rc<Belief>)>>,
+    next: RefCell<Vec<Step>>,
 }
+
+/// A payload, and what a client believes after it.
+type Step = (Box<[u8]>, Rc<Belief>);
 
 /// What became right by a frame.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Score {
+    /// Cubes of clients that were compared.
+    pub(crate) compared: u64,
     /// Cubes whose state is that of a newer step than before.
     pub(crate) delivered: u64,
     /// Those whose step is older than the tick's.
@@ -78,7 +81,7 @@ struct Believed {
 #[derive(Debug, Default)]
 pub(crate) struct Beliefs {
     /// First keyframes and what they lead to.
-    first: Vec<(Box<[u8]>, Rc<Belief>)>,
+    first: Vec<Step>,
     /// The newest tick and its beliefs: clients that came in at different ticks believe the same
     /// soon.
     newest_tick: u64,
@@ -92,7 +95,7 @@ impl Beliefs {
         known: Option<&Rc<Belief>>,
         payload: &[u8],
     ) -> Option<Rc<Belief>> {
-        let find = |next: &[(Box<[u8]>, Rc<Belief>)]| {
+        let find = |next: &[Step]| {
             let found = next.iter().find(|(bytes, _)| **bytes == *payload);
             found.map(|(_, belief)| Rc::clone(belief))
         };
@@ -222,16 +225,17 @@ impl Cubes {
             let Some(client) = truth.client(CubeId(id as u32)) else {
                 continue;
             };
+            score.compared += 1;
             let recent = (step.saturating_sub(LATE_STEPS)..=step).rev();
             let mut nearest = None;
             let mut found = None;
             for step in recent {
                 let error = Error::between(believed.pose, truth.pose(client, step));
                 let nearer = nearest.is_none_or(|nearest: Error| error.quanta < nearest.quanta);
-                if nearer || error.is_within_bounds() {
+                if nearer || error.is_within(truth.bound()) {
                     nearest = Some(error);
                 }
-                if error.is_within_bounds() {
+                if error.is_within(truth.bound()) {
                     found = Some(step);
                     break;
                 }
@@ -255,6 +259,12 @@ impl Cubes {
 }
 
 impl Score {
+    /// The part of the compared cubes whose sample was there in time; `None` before any step.
+    pub(crate) fn in_time(&self) -> Option<f64> {
+        let in_time = (self.delivered - self.late) as f64;
+        (self.compared > 0).then_some(in_time / self.compared as f64)
+    }
+
     fn add_sampled(&mut self, sampled_us: u64) {
         let sampled_us = sampled_us / SAMPLED_RESOLUTION_US * SAMPLED_RESOLUTION_US;
         match self.sampled.last_mut() {
@@ -262,51 +272,6 @@ impl Score {
             _ => self.sampled.push((sampled_us, 1)),
         }
     }
-}
-
-/// How far a state is from a truth.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub(crate) struct Error {
-    /// Along the axis where it is farthest.
-    pub(crate) quanta: u32,
-    /// Of the turn between the two.
-    pub(crate) degrees: f32,
-}
-
-impl Error {
-    /// The larger of each.
-    pub(crate) fn max(self, other: Self) -> Self {
-        Self {
-            quanta: self.quanta.max(other.quanta),
-            degrees: self.degrees.max(other.degrees),
-        }
-    }
-
-    fn between(believed: Pose, truth: Pose) -> Self {
-        let (a, b) = (believed.position, truth.position);
-        let axes = [a.x.abs_diff(b.x), a.y.abs_diff(b.y), a.z.abs_diff(b.z)];
-        Self {
-            quanta: axes.into_iter().max().unwrap_or(0),
-            degrees: angle_degrees(believed.rotation, truth.rotation),
-        }
-    }
-
-    fn is_within_bounds(self) -> bool {
-        self.quanta <= BOUND_QUANTA && self.degrees <= BOUND_DEGREES
-    }
-}
-
-fn angle_degrees(a: Rotation, b: Rotation) -> f32 {
-    if a == b {
-        return 0.0;
-    }
-    // The chord between two unit quaternions is 2 sin(angle / 4), and exact for small angles.
-    let (a, b) = (a.to_quaternion(), b.to_quaternion());
-    let chord = |sign: f32| {
-        let parts = a.iter().zip(b).map(|(a, b)| (a - sign * b).powi(2));
-        parts.sum::<f32>().sqrt()
-    };
-    4.0 * (chord(1.0).min(chord(-1.0)) / 2.0).asin().to_degrees()
 }
 
 #[cfg(test)]
@@ -327,6 +292,9 @@ mod tests {
     }
 
     impl Truth for OneCube {
+        fn bound(&self) -> Error {
+            Error::default()
+        }
         fn client(&self, cube: CubeId) -> Option<usize> {
             (cube.0 == 1).then_some(0)
         }
@@ -405,18 +373,5 @@ mod tests {
         assert!(Rc::ptr_eq(&after_one, &known));
         // Cube 0, which nobody moves, still differs; nothing else does.
         assert!(!Rc::ptr_eq(&after_one, &after_other));
-    }
-
-    #[test]
-    fn angles_between_rotations_are_exact_when_small_and_when_large() {
-        let turned = |degrees: f32| {
-            let (sine, cosine) = (degrees.to_radians() / 2.0).sin_cos();
-            Rotation::from_quaternion([0.0, 0.0, sine, cosine])
-        };
-        for degrees in [1.0, 90.0, 170.0] {
-            let measured = angle_degrees(Rotation::IDENTITY, turned(degrees));
-            assert!((measured - degrees).abs() < 0.3, "{degrees}: {measured}");
-        }
-        assert_eq!(angle_degrees(turned(5.0), turned(5.0)), 0.0);
     }
 }

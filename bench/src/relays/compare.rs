@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::measure::{Setting, measure};
 use crate::motions::Motion;
 use crate::options::{Comparison, Load};
+use crate::plot;
 use crate::row::Row;
 use crate::systems::{self, Setup, System};
 use crate::table;
@@ -54,6 +55,10 @@ pub(crate) fn run(options: &Comparison) -> Result<()> {
         let json = serde_json::to_string_pretty(&rows)?;
         fs::write(file, json + "\n").with_context(|| format!("cannot write {}", file.display()))?;
     }
+    if let Some(file) = &options.svg {
+        let svg = plot::svg(&rows);
+        fs::write(file, svg).with_context(|| format!("cannot write {}", file.display()))?;
+    }
     Ok(())
 }
 
@@ -71,6 +76,7 @@ pub(crate) fn base_setting(load: &Load) -> Result<Setting> {
         duration: Duration::from_secs(load.seconds),
         threads: load.threads.unwrap_or((cores / 2).max(1)),
         spacing_m: load.spacing,
+        deaf_clients: 0,
         setup: Setup {
             program,
             arguments: load.server_arguments.clone(),
@@ -81,7 +87,7 @@ pub(crate) fn base_setting(load: &Load) -> Result<Setting> {
     })
 }
 
-/// One row; none for a floor that would write nothing.
+/// One row; none for the floor of a load at which ours writes nothing.
 fn measure_one(setting: &mut Setting) -> Result<Option<Row>> {
     let Setup {
         clients,
@@ -90,7 +96,9 @@ fn measure_one(setting: &mut Setting) -> Result<Option<Row>> {
         ..
     } = setting.setup;
     let system = setting.system;
-    if system == System::Floor && tick_bytes == 0 {
+    // Heartbeats are no writes per tick.
+    let is_silent = setting.motion == Motion::Idle || tick_bytes == 0;
+    if system == System::Floor && is_silent {
         return Ok(None);
     }
     let (name, motion) = (system.name(), setting.motion.name());

@@ -20,6 +20,12 @@ pub(crate) trait Dialect {
     /// When the samples are due, none before `earliest_us`. Called once, when all are ready.
     fn schedule(&mut self, earliest_us: u64) -> Schedule;
 
+    /// How much earlier than scheduled samples are due by now, in microseconds: a system with
+    /// ticks learns how long they need.
+    fn lead_us(&self) -> u64 {
+        0
+    }
+
     /// A client's step is due: appends what it has to send, if anything.
     fn sample(&mut self, client: usize, state: &mut Self::Client, step: usize, out: &mut Vec<u8>);
 

@@ -5,17 +5,16 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use hdrhistogram::Histogram;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::connection::{Connection, Scratch};
 use crate::dialect::{Dialect, Schedule};
 use crate::process::thread_cpu;
+use crate::progress::{Outcome, Progress, Timeline};
 use crate::tally::{Tally, histogram};
 use crate::workload::Workload;
 
@@ -30,45 +29,6 @@ const IDLE_POLL: Duration = Duration::from_millis(2);
 const READS_IN_A_ROW: usize = 4;
 /// The latest that is told apart, in microseconds.
 const LATEST_US: u64 = 10_000_000;
-
-/// What the threads of a run and its measurement share.
-#[derive(Debug, Default)]
-pub(crate) struct Progress {
-    /// Clients that are in.
-    pub(crate) joined: AtomicUsize,
-    /// Set when all are in.
-    pub(crate) timeline: OnceLock<Timeline>,
-    /// Set to end the run early.
-    pub(crate) stop: AtomicBool,
-}
-
-/// When what happens, in the workload's microseconds.
-#[derive(Debug, Clone)]
-pub(crate) struct Timeline {
-    /// No sample before this.
-    pub(crate) start_us: u64,
-    /// What is measured.
-    pub(crate) window_us: Range<u64>,
-    /// The threads end.
-    pub(crate) end_us: u64,
-}
-
-/// What came of one thread's clients.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    /// What they received.
-    pub(crate) tally: Tally,
-    /// From when a sample was due until it was taken, in microseconds, in the window.
-    pub(crate) lateness_us: Histogram<u64>,
-    /// The part of the window in which the thread used a core, 0 ..= 1.
-    pub(crate) cpu_share: f64,
-    /// Samples that a full socket kept from being sent.
-    pub(crate) unsent: u64,
-    /// Connections that ended early, and why the first did.
-    pub(crate) lost: usize,
-    /// The reason of the first loss.
-    pub(crate) loss: Option<String>,
-}
 
 /// Runs the clients of one thread from connecting to the timeline's end.
 pub(crate) fn run<D: Dialect>(
@@ -149,7 +109,7 @@ impl<D: Dialect> Generator<'_, D> {
             let registry = self.poll.registry();
             registry.register(&mut connection.stream, Token(index), interest)?;
             self.connections.push(connection);
-            if index % CONNECT_BATCH == 0 {
+            if index.is_multiple_of(CONNECT_BATCH) {
                 self.receive(events, Duration::ZERO, None)?;
                 self.check(progress)?;
             }
@@ -213,7 +173,8 @@ impl<D: Dialect> Generator<'_, D> {
     fn send_due(&mut self, turn: &mut Turn) -> Result<u64> {
         loop {
             let client = self.first + turn.index;
-            let due_us = turn.schedule.due_us(client, turn.step);
+            let scheduled_us = turn.schedule.due_us(client, turn.step);
+            let due_us = scheduled_us.saturating_sub(self.dialect.lead_us());
             let now_us = self.workload.now_us();
             if now_us < due_us {
                 return Ok(due_us);

@@ -6,17 +6,22 @@
 //! [`compare`] the report.
 
 mod belief;
+mod capacity;
 mod compare;
 mod connection;
 mod dialect;
+mod error;
 mod generator;
 mod measure;
+mod memory;
 mod motions;
 mod options;
 mod ours;
 mod payload;
 mod peers;
+mod plot;
 mod process;
+mod progress;
 mod row;
 mod serve;
 mod systems;
@@ -43,11 +48,13 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    if let Some(Mode::Serve(baseline)) = &options.mode {
-        return serve::run(baseline);
-    }
     ctrlc::set_handler(|| measure::STOP.store(true, Ordering::Relaxed))?;
     // The servers inherit it.
     rlimit::increase_nofile_limit(u64::MAX)?;
-    compare::run(&options.comparison)
+    match &options.mode {
+        Some(Mode::Serve(baseline)) => serve::run(baseline),
+        Some(Mode::Capacity(options)) => capacity::run(options),
+        Some(Mode::Memory(options)) => memory::run(options),
+        None => compare::run(&options.comparison),
+    }
 }

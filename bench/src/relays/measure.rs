@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::dialect::Dialect;
-use crate::generator::{self, Outcome, Progress, Timeline};
+use crate::generator;
 use crate::motions::Motion;
-use crate::ours::{Ours, Room};
+use crate::ours::{self, Ours, Room};
 use crate::peers::floor::Floor;
 use crate::peers::mqtt::Mqtt;
 use crate::peers::naive::Naive;
@@ -20,6 +20,7 @@ use crate::peers::redis::Redis;
 use crate::peers::websocket::WebSocket;
 use crate::peers::{Framing, Relay};
 use crate::process::Server;
+use crate::progress::{Outcome, Progress, Timeline};
 use crate::row::{Details, Row};
 use crate::systems::{self, Setup, System};
 use crate::workload::Workload;
@@ -53,6 +54,8 @@ pub(crate) struct Setting {
     pub(crate) threads: usize,
     /// Distance of the clients' homes, in metres.
     pub(crate) spacing_m: f32,
+    /// Clients of ours that say hello and never read, besides the measured ones.
+    pub(crate) deaf_clients: usize,
     /// The server.
     pub(crate) setup: Setup,
 }
@@ -64,7 +67,10 @@ pub(crate) fn measure(setting: &Setting) -> Result<Row> {
     let workload = Workload::new(setting.motion, clients, hz, length, setting.spacing_m);
     let workload = Arc::new(workload);
     let server = systems::start(setting.system, &setting.setup)?;
-    let run = Run::new(&server, &workload, setting);
+    let before = server.memory_bytes()?;
+    let deaf = (0..setting.deaf_clients).map(|number| ours::join_deaf(number, server.address));
+    let _deaf = deaf.collect::<Result<Vec<_>>>()?;
+    let run = Run::new(&server, &workload, setting, before);
     match setting.system {
         System::Ours => {
             let room = Arc::new(Room::new(&workload));
@@ -87,18 +93,28 @@ struct Run<'run> {
     workload: &'run Arc<Workload>,
     setting: &'run Setting,
     progress: Progress,
+    /// The server's memory before anybody came, in bytes.
+    memory_before: u64,
 }
 
 /// What the server used in the window.
 struct Usage {
     cpu: Duration,
     wall: Duration,
+    /// Resident bytes, second by second.
+    memory: Vec<u64>,
 }
 
 impl<'run> Run<'run> {
-    fn new(server: &'run Server, workload: &'run Arc<Workload>, setting: &'run Setting) -> Self {
+    fn new(
+        server: &'run Server,
+        workload: &'run Arc<Workload>,
+        setting: &'run Setting,
+        memory_before: u64,
+    ) -> Self {
         Self {
             server,
+            memory_before,
             workload,
             setting,
             progress: Progress::default(),
@@ -126,18 +142,14 @@ impl<'run> Run<'run> {
             let outcomes: Vec<_> = handles
                 .into_iter()
                 .map(|handle| {
-                    handle
-                        .join()
-                        .map_err(|_| anyhow!("a generator thread panicked"))
+                    let joined = handle.join();
+                    joined.unwrap_or_else(|_| Err(anyhow!("a generator thread panicked")))
                 })
                 .collect();
             (usage, outcomes)
         });
         // A generator's error comes first: it is why the measurement failed.
-        let outcomes = outcomes
-            .into_iter()
-            .map(Result::flatten)
-            .collect::<Result<Vec<_>>>()?;
+        let outcomes = outcomes.into_iter().collect::<Result<Vec<_>>>()?;
         let usage = usage?;
         self.row(&usage, &outcomes)
     }
@@ -176,10 +188,16 @@ impl<'run> Run<'run> {
 
         self.wait_until(self.workload.instant(from_us), &has_ended)?;
         let (cpu, began) = (self.server.cpu()?, Instant::now());
+        let mut memory = Vec::new();
+        for second_us in (from_us..to_us).step_by(1_000_000) {
+            self.wait_until(self.workload.instant(second_us), || false)?;
+            memory.push(self.server.memory_bytes()?);
+        }
         self.wait_until(self.workload.instant(to_us), || false)?;
         Ok(Usage {
             cpu: self.server.cpu()?.saturating_sub(cpu),
             wall: began.elapsed(),
+            memory,
         })
     }
 
@@ -251,6 +269,8 @@ impl<'run> Run<'run> {
                 unsent: outcomes.iter().map(|outcome| outcome.unsent).sum(),
                 lost: outcomes.iter().map(|outcome| outcome.lost).sum(),
                 loss: outcomes.iter().find_map(|outcome| outcome.loss.clone()),
+                memory_before: self.memory_before,
+                memory: usage.memory.clone(),
                 late: tally.late,
                 wrong: tally.wrong,
                 largest: tally.largest,

@@ -30,6 +30,10 @@ pub(crate) enum Mode {
     /// Run one of the baseline servers until the standard input ends.
     #[command(subcommand, hide = true)]
     Serve(Baseline),
+    /// Find out how many clients this machine holds.
+    Capacity(Capacity),
+    /// Find out what connections cost in memory, those of clients that never read too.
+    Memory(Memory),
 }
 
 /// The comparison.
@@ -67,6 +71,53 @@ pub(crate) struct Comparison {
     /// Write the rows as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+
+    /// Draw CPU and bytes per delivery
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) load: Load,
+}
+
+/// The search for the largest number of clients.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Capacity {
+    /// Largest age of what 99 % of the receivers see, in ticks
+    #[arg(long, value_name = "TICKS", default_value_t = 2.0)]
+    pub(crate) staleness: f64,
+
+    /// Where the search begins
+    #[arg(long, value_name = "N", default_value_t = 250)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) from: u32,
+
+    /// Where it ends at the latest; a room holds 5,000 cubes, a free one included
+    #[arg(long, value_name = "N", default_value_t = 4_999)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) to: u32,
+
+    #[command(flatten)]
+    pub(crate) load: Load,
+}
+
+/// The memory of connections.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Memory {
+    /// Idle connections that share the memory
+    #[arg(long, value_name = "N", default_value_t = 2_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=18_000))]
+    pub(crate) idle: u32,
+
+    /// Clients that never read, and as many that move and read
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) deaf: u32,
+
+    /// Ticks that they are watched, at 128 Hz
+    #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1_280..=100_000))]
+    pub(crate) ticks: u32,
 
     #[command(flatten)]
     pub(crate) load: Load,

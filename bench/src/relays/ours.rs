@@ -3,6 +3,8 @@
 //!
 //! This and [`belief`](crate::belief) are all that knows our wire.
 
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -17,14 +19,28 @@ use cubesync_protocol::{
 
 use crate::belief::{Belief, Beliefs, Truth};
 use crate::dialect::{Dialect, Schedule};
+use crate::error::Error;
 use crate::tally::Tally;
 use crate::workload::Workload;
 
-/// Samples reach the server this long before the tick: a loopback's jitter on a busy machine.
-const MARGIN: Duration = Duration::from_millis(2);
+/// Today's snapshots carry the whole state.
+const BOUND: Error = Error {
+    quanta: 0,
+    degrees: 0.0,
+};
+/// Samples are to reach the server this long before the tick; the least and the most, since it
+/// adapts to the jitter of the machine.
+const LEAST_MARGIN_US: u64 = 1_500;
+const MOST_MARGIN_US: u64 = 12_000;
+/// A tick that less than this part of the samples has reached makes the margin longer by
+/// [`MARGIN_GROWS_US`], any other shorter by [`MARGIN_SHRINKS_US`]: so about one tick in forty may
+/// come too early.
+const IN_TIME: f64 = 0.995;
+const MARGIN_GROWS_US: u64 = 800;
+const MARGIN_SHRINKS_US: u64 = 20;
 /// What one sample costs the generator and the server's reading side; the clients of one process
 /// cannot send at once as thousands of machines would.
-const SAMPLE_COST: Duration = Duration::from_micros(12);
+const SAMPLE_COST: Duration = Duration::from_micros(8);
 /// Samples are spread over this part of a tick at most.
 const LARGEST_SPREAD: f64 = 0.6;
 /// A client that has nothing to say pings this often.
@@ -76,6 +92,10 @@ impl Room {
 }
 
 impl Truth for (&Workload, &Room) {
+    fn bound(&self) -> Error {
+        BOUND
+    }
+
     fn client(&self, cube: CubeId) -> Option<usize> {
         let owner = self.1.owners.get(cube.0 as usize)?;
         owner
@@ -98,11 +118,23 @@ impl Truth for (&Workload, &Room) {
     }
 }
 
+/// Joins and never reads.
+pub(crate) fn join_deaf(number: usize, server: SocketAddr) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect(server)?;
+    stream.write_all(&hello(&format!("deaf {number}")).to_frame())?;
+    Ok(stream)
+}
+
+fn hello(name: &str) -> ClientMessage {
+    ClientMessage::Hello(Hello::new("bench", name, Colour::from([0x80; 3])))
+}
+
 /// The clients of one thread.
 pub(crate) struct Ours {
     workload: Arc<Workload>,
     room: Arc<Room>,
     beliefs: Beliefs,
+    margin_us: u64,
     frame: BytesMut,
 }
 
@@ -121,6 +153,7 @@ impl Ours {
             workload,
             room,
             beliefs: Beliefs::default(),
+            margin_us: LEAST_MARGIN_US,
             frame: BytesMut::new(),
         }
     }
@@ -171,6 +204,7 @@ impl Ours {
             ServerMessage::Snapshot(snapshot) => {
                 let known = known.context("a snapshot came before the keyframe")?;
                 let next = self.beliefs.snapshot(known, payload, snapshot, &truth)?;
+                self.margin_us = adapted(self.margin_us, &next);
                 self.count(&next, now_us, tally);
                 client.belief = Some(next);
             }
@@ -204,13 +238,24 @@ impl Ours {
     }
 }
 
+/// The margin after a tick.
+fn adapted(margin_us: u64, belief: &Belief) -> u64 {
+    let Some(in_time) = belief.score.in_time() else {
+        return margin_us;
+    };
+    let margin_us = if in_time < IN_TIME {
+        margin_us + MARGIN_GROWS_US
+    } else {
+        margin_us.saturating_sub(MARGIN_SHRINKS_US)
+    };
+    margin_us.clamp(LEAST_MARGIN_US, MOST_MARGIN_US)
+}
+
 impl Dialect for Ours {
     type Client = OurClient;
 
     fn connected(&mut self, client: usize, out: &mut Vec<u8>) -> OurClient {
-        let colour = Colour::from([0x80; 3]);
-        let hello = Hello::new("bench", format!("bench {client}"), colour);
-        self.append(&ClientMessage::Hello(hello), out);
+        self.append(&hello(&format!("bench {client}")), out);
         OurClient {
             number: client,
             cube: None,
@@ -227,17 +272,21 @@ impl Dialect for Ours {
         let clients = self.workload.clients;
         let period = self.workload.period();
         let spread = (SAMPLE_COST * clients as u32).min(period.mul_f64(LARGEST_SPREAD));
-        let lead_us = (MARGIN + spread).as_micros() as u64;
+        let lead_us = MOST_MARGIN_US + spread.as_micros() as u64;
         let first_tick = self
             .room
             .first_tick
             .get_or_init(|| self.room.first_tick_after(earliest_us + lead_us));
         Schedule {
-            start_us: self.room.begins_us(*first_tick) - lead_us,
+            start_us: self.room.begins_us(*first_tick) - spread.as_micros() as u64,
             period,
             spread,
             clients,
         }
+    }
+
+    fn lead_us(&self) -> u64 {
+        self.margin_us
     }
 
     fn sample(&mut self, client: usize, state: &mut OurClient, step: usize, out: &mut Vec<u8>) {

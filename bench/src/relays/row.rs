@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::belief::Error;
+use crate::error::Error;
 
 /// One line of the table, and of the JSON file under these names.
 #[derive(Debug, Clone, Serialize)]
@@ -55,6 +55,10 @@ pub(crate) struct Details {
     pub(crate) lost: usize,
     /// Why the first did.
     pub(crate) loss: Option<String>,
+    /// The server's resident bytes before anybody came.
+    pub(crate) memory_before: u64,
+    /// The same second by second during the measurement.
+    pub(crate) memory: Vec<u64>,
     /// Deliveries after their own tick.
     pub(crate) late: u64,
     /// States like no recent truth.

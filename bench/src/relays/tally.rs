@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use hdrhistogram::Histogram;
 
-use crate::belief::Error;
+use crate::error::Error;
 
 /// The longest latency that is told apart, in microseconds: a minute.
 const LONGEST_US: u64 = 60_000_000;
