@@ -6,7 +6,7 @@ use crate::quantize::Rotation;
 /// Steps from 0 to the largest value of a smallest component, as in [`Rotation`].
 const STEPS: i32 = 511;
 /// Largest value of a component's ten bits on the wire.
-const STORED_MAX: i32 = 1_023;
+pub(super) const STORED_MAX: i32 = 1_023;
 /// Parts of a step that a [`Quaternion`] keeps: an angle of 0.01°.
 const PARTS_BITS: u32 = 4;
 /// Squared length of a unit [`Quaternion`]: a smallest component ends at 1/√2, that is 511 steps.

@@ -178,7 +178,7 @@ impl MotionSet {
                         .get_mut(index as usize)
                         .ok_or(MotionError::Cube)?;
                     let prediction = cube.state.prediction();
-                    let surprise = read_surprise(&mut bytes, mask, prediction.largest)?;
+                    let surprise = read_surprise(&mut bytes, mask, prediction.largest, self.codec)?;
                     if cube.state.is_settled() {
                         woken.push(index);
                     }
@@ -278,7 +278,7 @@ impl MotionSet {
         for (index, surprise) in all {
             let state = &mut self.cubes[index as usize].state;
             let prediction = state.prediction();
-            write_surprise(out, index - next, surprise, prediction.largest);
+            write_surprise(out, index - next, surprise, prediction.largest, self.codec);
             state.apply(surprise, prediction, self.codec);
             next = index + 1;
         }
@@ -353,7 +353,7 @@ impl Cube {
         codec: &Codec,
     ) {
         let prediction = self.state.prediction();
-        let surprise = syntax::surprise(decide, &self.state, &prediction, context, wanted);
+        let surprise = syntax::surprise(decide, &self.state, &prediction, context, wanted, codec);
         self.state.apply(surprise, prediction, codec);
     }
 }

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Codec;
+use super::jump::Jump;
 use super::rotation::{Parts, Quaternion, Spin};
 use crate::limits::{MAX_HEIGHT_QUANTA, MAX_HORIZONTAL_QUANTA};
 use crate::quantize::{Pose, Position};
@@ -52,6 +53,8 @@ pub(super) enum Surprise {
     Stopped,
     /// It is off by this much.
     Error(Correction),
+    /// It is far away, at once.
+    Jumped(Jump),
 }
 
 /// The difference from the prediction, in steps of the codec.
@@ -228,6 +231,10 @@ impl MotionState {
         if !self.is_still() && self.is_at_base(truth, codec) {
             return Some(Surprise::Stopped);
         }
+        if off.iter().any(|off| off.abs() > JUMP) {
+            let turns = !same_words || !is_within(turned, codec.rotation_bound);
+            return Some(Surprise::Jumped(Jump::to(truth, turns, codec)));
+        }
         Some(Surprise::Error(Correction {
             position: off.map(|off| told(off, codec.position_bound)),
             largest: parts.largest,
@@ -253,15 +260,26 @@ impl MotionState {
         // A gain over more ticks is nothing anyway, and this fits every type below.
         let age = self.age.clamp(1, 1 << 16) as i32;
         match surprise {
-            Surprise::Stopped => {
-                self.velocity = [0; 3];
-                self.acceleration = [0; 3];
-                self.spin = [0; 3];
-            }
+            Surprise::Stopped => self.stop(),
             Surprise::Error(correction) => self.correct(correction, prediction, age, codec),
+            Surprise::Jumped(jump) => {
+                let parts = prediction
+                    .quaternion
+                    .parts(prediction.largest, codec.rotation_grid);
+                self.stop();
+                self.base = jump.pose(parts.into(), codec);
+                self.position_errors = [[i8::MAX; 3], self.position_errors[0]];
+                self.rotation_errors = [[0; 3], self.rotation_errors[0]];
+            }
         }
         self.age = 0;
         self.history |= 1;
+    }
+
+    fn stop(&mut self) {
+        self.velocity = [0; 3];
+        self.acceleration = [0; 3];
+        self.spin = [0; 3];
     }
 
     fn correct(&mut self, correction: Correction, prediction: Prediction, age: i32, codec: &Codec) {
@@ -274,11 +292,11 @@ impl MotionState {
         }
         .clamped();
         let off = offsets(position, prediction.position);
-        let jumped = off.iter().any(|off| off.abs() > JUMP);
         let velocity_now = self.velocity_now();
-        for (axis, off) in off.into_iter().enumerate().filter(|_| !jumped) {
+        for (axis, off) in off.into_iter().enumerate() {
             // The error is taken for a velocity that was wrong since the last surprise.
-            let gained = off * VELOCITY_PARTS / age;
+            // More than a jump is a stranger's.
+            let gained = off.clamp(-JUMP, JUMP) * VELOCITY_PARTS / age;
             let velocity = velocity_now[axis] + gained;
             let acceleration =
                 self.acceleration[axis] + gained * codec.acceleration_gain / (256 * age);
@@ -288,11 +306,6 @@ impl MotionState {
                 _ => 0,
             };
         }
-        if jumped {
-            self.velocity = [0; 3];
-            self.acceleration = [0; 3];
-        }
-
         let mut parts = prediction
             .quaternion
             .parts(correction.largest, codec.rotation_grid);
@@ -307,11 +320,11 @@ impl MotionState {
         };
         let turn = Quaternion::from(self.base.rotation).spin_from(prediction.quaternion);
         self.spin = match turn {
-            Some(turn) if !jumped => std::array::from_fn(|axis| {
+            Some(turn) => std::array::from_fn(|axis| {
                 let spin = i32::from(self.spin[axis]) + turn[axis] / age;
                 spin.clamp(i16::MIN.into(), i16::MAX.into()) as i16
             }),
-            _ => [0; 3],
+            None => [0; 3],
         };
         self.position_errors = [correction.position.map(cut), self.position_errors[0]];
         self.rotation_errors = [correction.rotation.map(cut), self.rotation_errors[0]];

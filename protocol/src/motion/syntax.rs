@@ -1,6 +1,8 @@
 //! What the range coder says about a tick, decision by decision, and in which contexts each
 //! decision is seen. One function describes both directions; see [`Decide`].
 
+use super::Codec;
+use super::jump::Jump;
 use super::model::{Decide, FEATURES, Rows};
 use super::rotation::Parts;
 use super::state::{Correction, MotionState, Prediction, Surprise};
@@ -53,8 +55,8 @@ impl Group {
 
 /// Is a moving cube surprising?
 const SURPRISED: Group = Group::after(None, 1, [256, 512, 128, 384, 256, 64]);
-/// Has it stopped?
-const STOPPED: Group = Group::after(Some(&SURPRISED), 1, [256, 64, 64, 128, 32, 343]);
+/// Has it stopped, or jumped?
+const STOPPED: Group = Group::after(Some(&SURPRISED), 2, [256, 64, 64, 128, 32, 343]);
 /// Did the largest component change, and to which of the others?
 const LARGEST: Group = Group::after(Some(&STOPPED), 3, [64, 8, 1, 1, 1, 1]);
 /// The error along an axis.
@@ -271,6 +273,7 @@ pub(super) fn surprise(
     prediction: &Prediction,
     tick: &TickContext,
     surprise: Surprise,
+    codec: &Codec,
 ) -> Surprise {
     let history = usize::from(state.history());
     let speeds = state.speed();
@@ -283,22 +286,23 @@ pub(super) fn surprise(
     let rotation_size = class(sum(turn_newer));
     let height = height_class(prediction.position.z);
 
-    if !state.is_still() {
-        let rows = STOPPED.rows([
-            history,
-            speed * 8 + spin,
-            position_size * 8 + rotation_size,
-            height * 4 + (history >> 1 & 3),
-            tick.before * 8 + age,
-            clip(speeds[0], 3) * 49 + clip(speeds[1], 3) * 7 + clip(speeds[2], 3),
-        ]);
-        if decide.decide(&rows, 0, surprise == Surprise::Stopped) {
-            return Surprise::Stopped;
-        }
+    let rows = STOPPED.rows([
+        history,
+        speed * 8 + spin,
+        position_size * 8 + rotation_size,
+        height * 4 + (history >> 1 & 3),
+        tick.before * 8 + age,
+        clip(speeds[0], 3) * 49 + clip(speeds[1], 3) * 7 + clip(speeds[2], 3),
+    ]);
+    if !state.is_still() && decide.decide(&rows, 0, surprise == Surprise::Stopped) {
+        return Surprise::Stopped;
+    }
+    if decide.decide(&rows, 1, matches!(surprise, Surprise::Jumped(_))) {
+        return jumped(decide, surprise, codec);
     }
     let wanted = match surprise {
         Surprise::Error(correction) => correction,
-        Surprise::Stopped => Correction::default(),
+        _ => Correction::default(),
     };
 
     let mut position = [0; 3];
@@ -373,6 +377,17 @@ pub(super) fn surprise(
         largest,
         rotation,
     })
+}
+
+fn jumped(decide: &mut impl Decide, surprise: Surprise, codec: &Codec) -> Surprise {
+    let mut jump = match surprise {
+        Surprise::Jumped(jump) => jump,
+        _ => Jump::default(),
+    };
+    let turns = decide.raw(jump.rotation.is_some().into(), 1) == 1;
+    jump.rotation = turns.then(|| jump.rotation.unwrap_or_default());
+    jump.visit(codec, |field, bits| *field = decide.raw(*field, bits));
+    Surprise::Jumped(jump)
 }
 
 fn axis_class(axis: usize, other: [i32; 2]) -> usize {

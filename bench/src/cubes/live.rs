@@ -1,0 +1,158 @@
+//! The encodings compared on people's motion, within the bounds of live play; every tick is
+//! decoded and compared with the truth.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+use cubesync_protocol::limits::FRAME_HEADER_BYTES;
+use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_protocol::{CubeId, CubePose, Message, Pose, Rotation, ServerMessage, Snapshot};
+
+use crate::people::{People, tracks};
+
+/// Cubes of a run. The seeds are not those of the training.
+const CUBES: u64 = 100;
+const SECONDS: usize = 60;
+
+#[derive(Default)]
+struct Cost {
+    bytes: usize,
+    surprises: usize,
+    encode: Duration,
+    decode: Duration,
+    error_quanta: i32,
+    error_degrees: f64,
+}
+
+/// Prints the table.
+pub(crate) fn run() -> anyhow::Result<()> {
+    println!("{CUBES} cubes in one set, {SECONDS} s; bytes per cube and tick, headers of snapshots not counted;");
+    println!("ns per cube that moves (idle: per cube); surprises per cube and tick; largest errors");
+    println!();
+    println!("| motion | Hz | encoding | bytes | surprises | encode ns | decode ns | error, quanta | error, degrees |");
+    println!("|---|---|---|---|---|---|---|---|---|");
+    let motions = [
+        ("wander", People::Wander),
+        ("play", People::Play),
+        ("jump", People::Jump),
+        ("jump unturned", People::JumpUnturned),
+        ("idle", People::Idle),
+    ];
+    for (name, people) in motions {
+        for hz in [20, 30] {
+            eprint!("\r\x1b[K{name} at {hz} Hz");
+            let tracks = tracks(people, 0..CUBES, hz, SECONDS * hz as usize);
+            let rows = [
+                ("full poses of changed cubes, bincode", full_poses(&tracks)?),
+                ("residual varints", residuals(&tracks, &Codec::LIVE_VARINTS)?),
+                ("residuals, range coder", residuals(&tracks, &Codec::LIVE)?),
+            ];
+            eprint!("\r\x1b[K");
+            for (encoding, cost) in rows {
+                row(name, hz, encoding, &cost, &tracks);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn row(name: &str, hz: u32, encoding: &str, cost: &Cost, tracks: &[Vec<Pose>]) {
+    let all = (tracks.len() * tracks[0].len()) as f64;
+    let moves = |track: &Vec<Pose>| track.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    let moving = match tracks.iter().map(moves).sum::<usize>() {
+        0 => all,
+        moving => moving as f64,
+    };
+    println!(
+        "| {name} | {hz} | {encoding} | {:.3} | {:.3} | {:.0} | {:.0} | {} | {:.2} |",
+        cost.bytes as f64 / all,
+        cost.surprises as f64 / all,
+        cost.encode.as_nanos() as f64 / moving,
+        cost.decode.as_nanos() as f64 / moving,
+        cost.error_quanta,
+        cost.error_degrees,
+    );
+}
+
+fn full_poses(tracks: &[Vec<Pose>]) -> anyhow::Result<Cost> {
+    let mut cost = Cost::default();
+    // A message without cubes: what a snapshot costs anyway.
+    let empty = ServerMessage::Snapshot(Snapshot::default()).to_frame().len();
+    for tick in 1..tracks[0].len() {
+        let started = Instant::now();
+        let changed = tracks.iter().enumerate().filter(|(_, track)| track[tick] != track[tick - 1]);
+        let cubes = changed
+            .map(|(index, track)| CubePose {
+                cube: CubeId(index as u32),
+                pose: track[tick],
+            })
+            .collect::<Vec<_>>();
+        cost.surprises += cubes.len();
+        let frame = ServerMessage::Snapshot(Snapshot {
+            cubes,
+            ..Snapshot::default()
+        })
+        .to_frame();
+        cost.encode += started.elapsed();
+        cost.bytes += frame.len() - empty;
+        let started = Instant::now();
+        ServerMessage::decode(&frame[FRAME_HEADER_BYTES..])?;
+        cost.decode += started.elapsed();
+    }
+    Ok(cost)
+}
+
+fn residuals(tracks: &[Vec<Pose>], codec: &'static Codec) -> anyhow::Result<Cost> {
+    let mut cost = Cost::default();
+    let mut sender = believed(tracks, codec);
+    let mut receiver = sender.clone();
+    let mut bytes = Vec::new();
+    for tick in 1..tracks[0].len() {
+        let started = Instant::now();
+        bytes.clear();
+        sender.advance(1);
+        cost.surprises += sender.encode_tick(|id| tracks[id.0 as usize][tick], &mut bytes);
+        cost.encode += started.elapsed();
+        cost.bytes += bytes.len();
+
+        let started = Instant::now();
+        receiver.advance(1);
+        if !bytes.is_empty() {
+            receiver
+                .decode_tick(&bytes, |_| {})
+                .with_context(|| format!("tick {tick}"))?;
+        }
+        cost.decode += started.elapsed();
+        ensure!(sender == receiver, "tick {tick}: sender and receiver disagree");
+        for (id, pose) in receiver.poses() {
+            let truth = tracks[id.0 as usize][tick];
+            let (is, should) = (pose.position, truth.position);
+            let off = [is.x - should.x, is.y - should.y, is.z - should.z];
+            cost.error_quanta = off.iter().fold(cost.error_quanta, |most, off| most.max(off.abs()));
+            cost.error_degrees = cost.error_degrees.max(degrees(pose.rotation, truth.rotation));
+        }
+    }
+    Ok(cost)
+}
+
+/// Everything at rest where it is at first.
+pub(crate) fn believed(tracks: &[Vec<Pose>], codec: &'static Codec) -> MotionSet {
+    let mut set = MotionSet::new(codec);
+    for (index, track) in tracks.iter().enumerate() {
+        set.insert(CubeId(index as u32), MotionState::at_rest(track[0]));
+    }
+    set
+}
+
+fn degrees(a: Rotation, b: Rotation) -> f64 {
+    if a == b {
+        return 0.0;
+    }
+    let [a, b] = [a, b].map(|rotation| rotation.to_quaternion().map(f64::from));
+    // The chord, not the cosine, which hides small angles.
+    let chord = |sign: f64| {
+        let squares = a.iter().zip(b).map(|(a, b)| (a - sign * b).powi(2));
+        squares.sum::<f64>().sqrt()
+    };
+    4.0 * (chord(1.0).min(chord(-1.0)) / 2.0).asin().to_degrees()
+}

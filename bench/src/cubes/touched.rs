@@ -1,0 +1,72 @@
+//! The trace's eighth field, which is no motion: whether the player touches a cube. A program
+//! would send it as an event; here it is a list of the cubes where it is not as expected.
+//!
+//! A count, then for each the cubes skipped, as bytes of seven bits. What is expected: a cube
+//! that begins to move is touched, and nothing else changes.
+
+use anyhow::{Context, ensure};
+use cubesync_protocol::Pose;
+
+use crate::trace::Frame;
+
+/// Appends what is not as expected from the baseline.
+pub(crate) fn write(out: &mut Vec<u8>, baseline: &Frame, before: &Frame, now: &Frame) {
+    let expected = expected(baseline, before, &now.poses);
+    let wrong = (0..now.touched.len()).filter(|&index| now.touched[index] != expected[index]);
+    let wrong = wrong.collect::<Vec<_>>();
+    write_number(out, wrong.len());
+    let mut next = 0;
+    for index in wrong {
+        write_number(out, index - next);
+        next = index + 1;
+    }
+}
+
+/// Reads it back; `poses` are those of the frame.
+pub(crate) fn read(
+    bytes: &mut &[u8],
+    baseline: &Frame,
+    before: &Frame,
+    poses: &[Pose],
+) -> anyhow::Result<Vec<bool>> {
+    let mut touched = expected(baseline, before, poses);
+    let mut next = 0;
+    for _ in 0..read_number(bytes)? {
+        let index = next + read_number(bytes)?;
+        ensure!(index < touched.len(), "a flag of cube {index}");
+        touched[index] ^= true;
+        next = index + 1;
+    }
+    Ok(touched)
+}
+
+/// `before` is the frame before the baseline.
+fn expected(baseline: &Frame, before: &Frame, poses: &[Pose]) -> Vec<bool> {
+    (0..poses.len())
+        .map(|index| {
+            let was_still = before.poses[index] == baseline.poses[index];
+            baseline.touched[index] || was_still && poses[index] != baseline.poses[index]
+        })
+        .collect()
+}
+
+fn write_number(out: &mut Vec<u8>, mut number: usize) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn read_number(bytes: &mut &[u8]) -> anyhow::Result<usize> {
+    let mut number = 0;
+    for place in [0, 7] {
+        let (&byte, rest) = bytes.split_first().context("a flag is missing")?;
+        *bytes = rest;
+        number |= usize::from(byte & 0x7F) << place;
+        if byte < 0x80 {
+            break;
+        }
+    }
+    Ok(number)
+}

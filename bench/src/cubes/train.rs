@@ -1,0 +1,105 @@
+//! Trains the tables of the range coder and writes them where the sources include them.
+
+use std::path::Path;
+
+use anyhow::Context;
+use cubesync_protocol::Pose;
+use cubesync_protocol::motion::{Codec, GROUPS};
+
+use crate::encodings::believed;
+use crate::live;
+use crate::people::{People, tracks};
+use crate::trace::Trace;
+use crate::trainer::Trainer;
+
+const LIVE_TABLE: &str = "protocol/src/motion/tables/live.bin";
+const PHYSICS_TABLE: &str = "protocol/src/motion/tables/physics.bin";
+const SIX_BACK_TABLE: &str = "bench/src/cubes/six_back.bin";
+
+/// Passes over the recorded motion; more than these gain less than 0.1 %.
+const PASSES: usize = 12;
+/// The last passes go in smaller steps, so that the entries come to rest.
+const FINE_PASSES: usize = 3;
+
+/// Trains all tables: on a recording of tumbling cubes, and on people.
+pub(crate) fn run(recording: &Path) -> anyhow::Result<()> {
+    let trace = Trace::read(recording)?;
+    for (path, back) in [(PHYSICS_TABLE, 1), (SIX_BACK_TABLE, 6)] {
+        train(path, |trainer| on_trace(&trace, back, trainer))?;
+    }
+    let people = training_tracks();
+    train(LIVE_TABLE, |trainer| {
+        for tracks in &people {
+            on_people(tracks, trainer);
+        }
+    })
+}
+
+/// Trains one table by passes over motion, and writes it.
+fn train(path: &str, mut pass: impl FnMut(&mut Trainer)) -> anyhow::Result<()> {
+    let mut trainer = Trainer::new();
+    for number in 1..=PASSES {
+        trainer.set_fine(number + FINE_PASSES > PASSES);
+        trainer.take_bits();
+        pass(&mut trainer);
+        eprint!("\r{path}: pass {number} of {PASSES}");
+    }
+    eprintln!();
+    let bits = trainer.take_bits();
+    let all = bits.iter().sum::<f64>();
+    for ((name, _), bits) in GROUPS.iter().zip(bits) {
+        println!("{path}: {name} takes {:.1} % of {:.0} bytes", bits / all * 100.0, all / 8.0);
+    }
+    std::fs::write(path, trainer.table())
+        .with_context(|| format!("cannot write {path}: start this in the repository's root"))
+}
+
+fn on_trace(trace: &Trace, back: usize, trainer: &mut Trainer) {
+    let mut set = believed(trace, &Codec::PHYSICS_VARINTS);
+    for (baseline, now) in trace.frames.iter().zip(&trace.frames[back..]) {
+        let truth = |id: cubesync_protocol::CubeId| now.poses[id.0 as usize];
+        set.advance(1);
+        if back == 1 {
+            set.train_tick(truth, trainer);
+            continue;
+        }
+        set.encode_tick(|id| baseline.poses[id.0 as usize], &mut Vec::new());
+        let mut later = set.clone();
+        later.advance(back as u32);
+        later.train_tick(truth, trainer);
+    }
+}
+
+fn on_people(tracks: &[Vec<Pose>], trainer: &mut Trainer) {
+    let mut set = live::believed(tracks, &Codec::LIVE_VARINTS);
+    for tick in 1..tracks[0].len() {
+        set.advance(1);
+        set.train_tick(|id| tracks[id.0 as usize][tick], trainer);
+    }
+}
+
+/// Rooms full of people and single ones (a client sends only its own cube), at the usual rates,
+/// some among cubes that rest, and a few that jump about.
+fn training_tracks() -> Vec<Vec<Vec<Pose>>> {
+    let mut sets = Vec::new();
+    let mut seeds = 1_000..;
+    let mut next = |count: u64| {
+        let first = seeds.next().unwrap_or(0) * 1_000;
+        first..first + count
+    };
+    for hz in [20, 30, 60] {
+        let ticks = 40 * hz as usize;
+        for people in [People::Wander, People::Play] {
+            sets.push(tracks(people, next(40), hz, ticks));
+            let mut with_resting = tracks(People::Idle, next(300), hz, ticks);
+            for (place, track) in tracks(people, next(12), hz, ticks).into_iter().enumerate() {
+                with_resting[place * 23 + 7] = track;
+            }
+            sets.push(with_resting);
+            sets.extend((0..8).map(|_| tracks(people, next(1), hz, ticks)));
+        }
+        sets.push(tracks(People::Jump, next(4), hz, 400));
+        sets.push(tracks(People::JumpUnturned, next(4), hz, 400));
+    }
+    sets
+}
