@@ -1,0 +1,136 @@
+//! The wire's cost per cube: full state as bincode, and surprises through the motion codec.
+//!
+//! `cargo bench -p cubesync-bench --bench codec`; items are cubes.
+
+#[path = "../src/relays/motions.rs"]
+#[allow(dead_code, reason = "the load generator uses the rest")]
+mod motions;
+
+use cubesync_protocol::frame;
+use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_protocol::{CubeId, CubePose, Message, Pose, Position, ServerMessage, Snapshot};
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+
+use crate::motions::{Motion, append_trace};
+
+const SIZES: [usize; 3] = [100, 1_000, 5_000];
+const HZ: u32 = 20;
+/// Ticks in a row that are coded at once.
+const TICKS: usize = 32;
+
+fn main() {
+    divan::main();
+}
+
+/// Tick by tick, the poses of people who wander.
+fn wander(cubes: usize) -> Vec<Vec<Pose>> {
+    let mut ticks = vec![Vec::new(); TICKS];
+    let mut trace = Vec::new();
+    for cube in 0..cubes {
+        trace.clear();
+        let home = Position::from_metres([cube as f32 % 100.0, (cube / 100) as f32, 0.5]);
+        append_trace(&mut trace, Motion::Wander, cube as u64, home, HZ, TICKS);
+        for (tick, &pose) in ticks.iter_mut().zip(&trace) {
+            tick.push(pose);
+        }
+    }
+    ticks
+}
+
+fn full_state(cubes: usize) -> ServerMessage {
+    let poses = wander(cubes).swap_remove(0);
+    let cubes = poses.into_iter().enumerate().map(|(index, pose)| CubePose {
+        cube: CubeId(index as u32),
+        pose,
+    });
+    ServerMessage::Snapshot(Snapshot {
+        tick: 100_000,
+        cubes: cubes.collect(),
+        ..Snapshot::default()
+    })
+}
+
+#[divan::bench(args = SIZES)]
+fn full_state_encode(bencher: Bencher<'_, '_>, cubes: usize) {
+    let message = full_state(cubes);
+    bencher
+        .counter(ItemsCount::new(cubes))
+        .bench(|| black_box(&message).to_frame());
+}
+
+#[divan::bench(args = SIZES)]
+fn full_state_decode(bencher: Bencher<'_, '_>, cubes: usize) {
+    let mut stream = bytes::BytesMut::from(&full_state(cubes).to_frame()[..]);
+    let payload = frame::split(&mut stream, ServerMessage::MAX_PAYLOAD_BYTES);
+    let payload = payload.expect("our own frame").expect("a whole frame");
+    bencher
+        .counter(ItemsCount::new(cubes))
+        .bench(|| ServerMessage::decode(black_box(&payload)));
+}
+
+/// The set before the first tick.
+fn at_start(ticks: &[Vec<Pose>], codec: &'static Codec) -> MotionSet {
+    let mut set = MotionSet::new(codec);
+    for (index, &pose) in ticks[0].iter().enumerate() {
+        set.insert(CubeId(index as u32), MotionState::at_rest(pose));
+    }
+    set
+}
+
+/// Codes all ticks, and the bytes of each.
+fn encode(set: &mut MotionSet, ticks: &[Vec<Pose>]) -> Vec<Vec<u8>> {
+    let coded = ticks.iter().map(|poses| {
+        let mut out = Vec::new();
+        set.advance(1);
+        set.encode_tick(|cube| poses[cube.0 as usize], &mut out);
+        out
+    });
+    coded.collect()
+}
+
+fn bench_encode(bencher: Bencher<'_, '_>, cubes: usize, codec: &'static Codec) {
+    let ticks = wander(cubes);
+    let start = at_start(&ticks, codec);
+    bencher
+        .counter(ItemsCount::new(cubes * TICKS))
+        .with_inputs(|| start.clone())
+        .bench_values(|mut set| encode(&mut set, &ticks));
+}
+
+fn bench_decode(bencher: Bencher<'_, '_>, cubes: usize, codec: &'static Codec) {
+    let ticks = wander(cubes);
+    let start = at_start(&ticks, codec);
+    let coded = encode(&mut start.clone(), &ticks);
+    bencher
+        .counter(ItemsCount::new(cubes * TICKS))
+        .with_inputs(|| start.clone())
+        .bench_values(|mut set| {
+            for bytes in &coded {
+                set.advance(1);
+                set.decode_tick(black_box(bytes), |_| {})
+                    .expect("our own bytes");
+            }
+            set
+        });
+}
+
+#[divan::bench(args = SIZES)]
+fn varints_encode(bencher: Bencher<'_, '_>, cubes: usize) {
+    bench_encode(bencher, cubes, &Codec::LIVE_VARINTS);
+}
+
+#[divan::bench(args = SIZES)]
+fn varints_decode(bencher: Bencher<'_, '_>, cubes: usize) {
+    bench_decode(bencher, cubes, &Codec::LIVE_VARINTS);
+}
+
+#[divan::bench(args = SIZES)]
+fn range_coder_encode(bencher: Bencher<'_, '_>, cubes: usize) {
+    bench_encode(bencher, cubes, &Codec::LIVE);
+}
+
+#[divan::bench(args = SIZES)]
+fn range_coder_decode(bencher: Bencher<'_, '_>, cubes: usize) {
+    bench_decode(bencher, cubes, &Codec::LIVE);
+}
