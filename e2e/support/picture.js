@@ -1,0 +1,71 @@
+import { inflateSync } from "node:zlib";
+
+const SIGNATURE_BYTES = 8;
+
+/// What a page showed: a PNG as browsers make them, 8 bits a channel and not interlaced.
+export class Picture {
+    constructor(png) {
+        const packed = [];
+        for (let at = SIGNATURE_BYTES; at < png.length;) {
+            const length = png.readUInt32BE(at);
+            const kind = png.toString("latin1", at + 4, at + 8);
+            const data = png.subarray(at + 8, at + 8 + length);
+            if (kind === "IHDR") {
+                this.width = data.readUInt32BE(0);
+                this.height = data.readUInt32BE(4);
+                this.channels = { 2: 3, 6: 4 }[data[9]];
+                if (data[8] !== 8 || !this.channels || data[12] !== 0) throw new Error("an unusual PNG");
+            } else if (kind === "IDAT") {
+                packed.push(data);
+            }
+            at += length + 12;
+        }
+        this.bytes = this.#unfilter(inflateSync(Buffer.concat(packed)));
+    }
+
+    /// Each row says by its first byte from which neighbours its bytes are predicted (PNG, 9.2).
+    #unfilter(filtered) {
+        const [step, row] = [this.channels, this.width * this.channels];
+        const bytes = Buffer.alloc(row * this.height);
+        for (let y = 0; y < this.height; y++) {
+            const filter = filtered[y * (row + 1)];
+            for (let x = 0; x < row; x++) {
+                const at = y * row + x;
+                const left = x >= step ? bytes[at - step] : 0;
+                const above = y > 0 ? bytes[at - row] : 0;
+                const corner = x >= step && y > 0 ? bytes[at - row - step] : 0;
+                const predicted = [0, left, above, (left + above) >> 1, paeth(left, above, corner)][filter];
+                bytes[at] = filtered[y * (row + 1) + 1 + x] + predicted;
+            }
+        }
+        return bytes;
+    }
+
+    /// The centre of all pixels of a colour and how many they are, or null if there are fewer than `least`.
+    find(isIt, least = 50) {
+        let [sumX, sumY, pixels] = [0, 0, 0];
+        for (let at = 0, pixel = 0; at < this.bytes.length; at += this.channels, pixel++) {
+            if (!isIt(this.bytes[at], this.bytes[at + 1], this.bytes[at + 2])) continue;
+            sumX += pixel % this.width;
+            sumY += Math.floor(pixel / this.width);
+            pixels++;
+        }
+        return pixels < least ? null : { x: sumX / pixels, y: sumY / pixels, pixels };
+    }
+}
+
+function paeth(left, above, corner) {
+    const [a, b, c] = [above - corner, left - corner, left + above - 2 * corner].map(Math.abs);
+    if (a <= b && a <= c) return left;
+    return b <= c ? above : corner;
+}
+
+/// The distance of two patches in pixels.
+export function apart(one, other) {
+    return Math.hypot(one.x - other.x, one.y - other.y);
+}
+
+/// Bright or in shadow, at any distance through the haze.
+export function isMagenta(red, green, blue) {
+    return red > green + 60 && blue > green + 60 && Math.abs(red - blue) < 60;
+}

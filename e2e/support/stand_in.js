@@ -1,0 +1,45 @@
+import { createHash } from "node:crypto";
+import { createServer } from "node:http";
+
+// Of RFC 6455, 1.3.
+const WEBSOCKET_ID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// Something between the browser and the server: it hands the server's pages on, changed as
+/// `change(path, text)` says, and answers at /ws itself: with these frames, or without any with
+/// an error, as a proxy does that knows no WebSockets.
+export async function standIn(server, { change = (path, text) => text, frames }) {
+    const http = createServer(async (request, response) => {
+        const answer = await fetch(`http://${server.http}${request.url}`);
+        const type = answer.headers.get("content-type");
+        const body = type.startsWith("text/html")
+            ? change(request.url, await answer.text())
+            : Buffer.from(await answer.arrayBuffer());
+        response.writeHead(answer.status, { "content-type": type, "cache-control": "no-store" }).end(body);
+    });
+    http.on("upgrade", (request, socket) => {
+        socket.on("error", () => {});
+        if (!frames) return socket.end("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+        const accept = createHash("sha1").update(request.headers["sec-websocket-key"] + WEBSOCKET_ID).digest("base64");
+        socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
+        // A final binary message of less than 126 bytes, unmasked, and a close without a reason.
+        socket.write(Buffer.concat([Buffer.from([0x82, frames.length]), frames]));
+        socket.once("data", () => socket.end(Buffer.from([0x88, 0])));
+    });
+    await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
+    return {
+        page: `http://127.0.0.1:${http.address().port}/`,
+        end: () => {
+            http.closeAllConnections();
+            http.close();
+        },
+    };
+}
+
+/// The server's `Reject`, as docs/PROTOCOL.md describes it.
+export function rejectFrame(code, message) {
+    const text = Buffer.from(message);
+    const payload = Buffer.concat([Buffer.from([1, code, text.length]), text]);
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(payload.length);
+    return Buffer.concat([length, payload]);
+}

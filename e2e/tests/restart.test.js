@@ -1,0 +1,35 @@
+import { MAGENTA } from "../support/browser.js";
+import { scenario, walked } from "../support/scenario.js";
+import { until } from "../support/until.js";
+
+// What a browser says of a server that is not there.
+const announced = [/ERR_CONNECTION_REFUSED/, /ERR_CONNECTION_RESET/, /ERR_EMPTY_RESPONSE/];
+
+scenario("both tabs come back by themselves when the server does", { announced }, async ({ server, browser }) => {
+    const anna = await browser.open(`${server.page}?name=Anna`, { colour: MAGENTA });
+    const boris = await browser.open(`${server.page}?name=Boris`);
+    await Promise.all([anna.joined(), boris.joined()]);
+    const before = await anna.look("4-before-the-restart");
+    // The words are drawn, not written into the page: what tells is the panel they stand on.
+    const panel = (picture) => picture.find(isPanel, 0).pixels;
+
+    await server.restart(async () => {
+        await until("a panel says that the connection is lost", async () =>
+            panel(await anna.look("5-connection-lost")) > panel(before) + 5_000);
+    });
+    await until("both are in the room again", async () => {
+        const names = (await server.cubes()).map(({ name }) => name);
+        return names.includes("Anna") && names.includes("Boris");
+    });
+    // Not only connected again: keys move the cube of the new session.
+    const start = await server.cube("Anna");
+    await anna.hold("ArrowUp", () => until("Anna walks again", async () =>
+        walked(start, await server.cube("Anna")) > 2));
+    await until("the panel is gone", async () =>
+        panel(await boris.look("6-connected-again")) < panel(before) + 5_000);
+});
+
+/// The ground of a panel of the game.
+function isPanel(red, green, blue) {
+    return red < 40 && green < 45 && blue < 55;
+}
