@@ -86,10 +86,15 @@ class Chart {
   options(lines) {
     const axis = { stroke: colour("dim"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     const clock = (time) => new Date(time * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-    const value = (plot, number) => number == null ? "–" : this.format(number);
+    // Without a finger or a mouse on the chart its legend tells the newest values.
+    const newest = (plot, index, at) => plot.data[index][at ?? plot.data[0].length - 1];
+    const value = (plot, number, index, at) => {
+      const shown = newest(plot, index, at);
+      return shown == null ? "–" : this.format(shown);
+    };
     return {
       ...this.size(),
-      padding: [8, 12, 0, 0],
+      padding: [8, 26, 0, 0],
       cursor: { drag: { x: false, y: false }, y: false, points: { size: 6 } },
       legend: { live: true },
       scales: {
@@ -97,12 +102,12 @@ class Chart {
         y: { range: (plot, low, high) => [0, Math.max((high ?? 0) * 1.1, this.floor)] },
       },
       axes: [
-        { ...axis, space: 90, values: (plot, times) => times.map(clock) },
+        { ...axis, space: 90, size: 28, values: (plot, times) => times.map(clock) },
         { ...axis, size: 48, space: 32, values: (plot, numbers) => numbers.map((number) => this.format(number)) },
       ],
       series: [
-        { label: "at", value: (plot, time) => time == null ? "–" : clock(time) },
-        ...lines.map((line, index) => ({ label: line.label, stroke: colour(COLOURS[index]), width: 2, spanGaps: false, points: { show: false }, value })),
+        { label: "at", value: (plot, time) => time == null ? "now" : clock(time) },
+        ...lines.map((line, index) => ({ label: line.label, stroke: colour(COLOURS[index]), fill: `${colour(COLOURS[index])}14`, width: 2, spanGaps: false, points: { show: false }, value })),
       ],
     };
   }
@@ -175,7 +180,7 @@ function showTiles(sample) {
   say("players-note", `in ${plural(sample.rooms, "room")} · ${plural(sample.connections, "connection")}`);
   say("tick", milliseconds(sample.tick?.p99_ms));
   const share = (ms) => { const percent = ms / tickMs * 100; return percent < 10 ? percent.toFixed(1) : Math.round(percent); };
-  say("tick-note", sample.tick ? `${share(sample.tick.p99_ms)} % of a tick's ${milliseconds(tickMs)}` : "nobody plays");
+  say("tick-note", sample.tick ? `${share(sample.tick.p99_ms)} % of its ${milliseconds(tickMs)}` : "nobody plays");
   say("sent", bytesPerSecond(sample.sent.bytes_per_s));
   say("sent-note", `${Math.round(sample.sent.frames_per_s)} frames/s`);
   say("received", bytesPerSecond(sample.received.bytes_per_s));
@@ -200,13 +205,14 @@ function showRooms(rooms, count) {
 }
 
 const REASONS = {
-  left: "left", lost: "lost their connection", silent: "fell silent", slow_reader: "read too slowly",
+  left: "left", closed: "closed without a word", replaced: "came back on another connection", lost: "lost their connection", silent: "fell silent", slow_reader: "read too slowly",
   bad_message: "sent something wrong", too_many_messages: "sent too much", hello_timeout: "never introduced themselves",
   rejected: "were turned away, and told why", connection_limit: "found no place", shutting_down: "were here when the server stopped",
 };
 
 function showDisconnects(disconnects) {
-  const texts = Object.entries(disconnects).map(([reason, count]) => `${count} ${REASONS[reason] ?? reason}`);
+  const byCount = Object.entries(disconnects).sort(([, a], [, b]) => b - a);
+  const texts = byCount.map(([reason, count]) => `${count} ${REASONS[reason] ?? reason}`);
   element("ends").hidden = texts.length === 0;
   say("disconnects", texts.join(" · "));
 }

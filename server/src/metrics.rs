@@ -43,11 +43,28 @@ pub enum Disconnect {
     HelloTimeout,
     /// The handshake was refused; the peer was told why.
     Rejected,
-    /// Too many connections in all or from one address; the peer was told.
+    /// Too many connections in all or from one address; the peer was told. It stays the last: the
+    /// length of [`Disconnect::ALL`] is known from it.
     ConnectionLimit,
 }
 
 impl Disconnect {
+    /// Every reason.
+    pub const ALL: [Self; Self::ConnectionLimit as usize + 1] = [
+        Self::Left,
+        Self::Closed,
+        Self::Lost,
+        Self::Silent,
+        Self::BadMessage,
+        Self::TooManyMessages,
+        Self::SlowReader,
+        Self::Replaced,
+        Self::ShuttingDown,
+        Self::HelloTimeout,
+        Self::Rejected,
+        Self::ConnectionLimit,
+    ];
+
     /// Whether the player may be on their way back.
     pub fn is_accident(self) -> bool {
         matches!(
@@ -55,22 +72,6 @@ impl Disconnect {
             Self::Closed | Self::Lost | Self::Silent | Self::SlowReader
         )
     }
-}
-
-impl Disconnect {
-    /// Every reason, in the order in which a person would read them.
-    pub const ALL: [Self; 10] = [
-        Self::Left,
-        Self::Lost,
-        Self::Silent,
-        Self::SlowReader,
-        Self::BadMessage,
-        Self::TooManyMessages,
-        Self::HelloTimeout,
-        Self::Rejected,
-        Self::ConnectionLimit,
-        Self::ShuttingDown,
-    ];
 
     /// The reason as it stands in metrics.
     pub fn as_str(self) -> &'static str {

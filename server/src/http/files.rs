@@ -150,19 +150,24 @@ fn file(path: String, stored: Stored) -> Option<File> {
     let media_type = media_type(&path)?;
     let hash = u64::from_be_bytes(*stored.hash.first_chunk()?);
     let mut contents = stored.contents;
-    if let Some(plain) = contents.get(&Encoding::Identity) {
-        if !contents.contains_key(&Encoding::Gzip) {
-            let packed = packed(plain);
-            if packed.len() < plain.len() {
-                contents.insert(Encoding::Gzip, packed);
-            }
+    let (plain, gzip) = (
+        contents.get(&Encoding::Identity),
+        contents.get(&Encoding::Gzip),
+    );
+    let missing = match (plain, gzip) {
+        (Some(_), Some(_)) => None,
+        (Some(plain), None) => {
+            Some((Encoding::Gzip, packed(plain))).filter(|(_, packed)| packed.len() < plain.len())
         }
-    } else {
-        let unpacked = unpacked(contents.get(&Encoding::Gzip)?)
-            .inspect_err(|error| error!(path, %error, "a file was embedded broken"))
-            .ok()?;
-        contents.insert(Encoding::Identity, unpacked);
-    }
+        (None, Some(gzip)) => {
+            let plain = unpacked(gzip)
+                .inspect_err(|error| error!(path, %error, "a file was embedded broken"))
+                .ok()?;
+            Some((Encoding::Identity, plain))
+        }
+        (None, None) => return None,
+    };
+    contents.extend(missing);
     let forms = contents.into_iter().map(|(encoding, content)| Form {
         encoding,
         tag: HeaderValue::try_from(format!("\"{hash:016x}-{}\"", encoding.as_str()))

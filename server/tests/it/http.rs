@@ -10,11 +10,13 @@ use crate::support::{Server, soon};
 pub struct Answer {
     pub status: u16,
     pub head: String,
+    /// The body as text.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then_some(value.trim())
@@ -22,20 +24,37 @@ impl Answer {
     }
 }
 
-pub async fn request(address: SocketAddr, method: &str, path: &str) -> Answer {
-    let request =
-        format!("{method} {path} HTTP/1.1\r\nHost: test.example:8080\r\nConnection: close\r\n\r\n");
+/// Asks with further header lines.
+pub async fn request_with(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Answer {
+    let mut request =
+        format!("{method} {path} HTTP/1.1\r\nHost: test.example:8080\r\nConnection: close\r\n");
+    for (name, value) in headers {
+        request.push_str(&format!("{name}: {value}\r\n"));
+    }
+    request.push_str("\r\n");
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    soon(stream.read_to_string(&mut answer)).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer has a head");
+    let mut answer = Vec::new();
+    soon(stream.read_to_end(&mut answer)).await.unwrap();
+    let end = answer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+    let bytes = answer.split_off(end.expect("an answer has a head") + 4);
+    let head = String::from_utf8(answer).unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     Answer {
         status,
-        head: head.into(),
-        body: body.into(),
+        head,
+        body: String::from_utf8_lossy(&bytes).into(),
+        bytes,
     }
+}
+
+pub async fn request(address: SocketAddr, method: &str, path: &str) -> Answer {
+    request_with(address, method, path, &[]).await
 }
 
 pub async fn get(address: SocketAddr, path: &str) -> Answer {
@@ -125,10 +144,10 @@ async fn cubes_are_listed_in_metres() {
 }
 
 #[tokio::test]
-async fn the_start_page_shows_who_is_here_and_how_to_join() {
+async fn the_status_page_shows_who_is_here_and_how_to_join() {
     let server = Server::start(&[]).await;
     let _player = server.join("<Вася>").await;
-    let answer = get(server.addresses.http, "/").await;
+    let answer = get(server.addresses.http, "/status").await;
     let port = server.addresses.tcp.port();
     assert!(
         answer

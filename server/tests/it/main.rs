@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "its helpers are tests too")]
 
 mod faults;
+mod files;
 mod free_cube;
 mod handshake;
 mod http;
@@ -11,6 +12,7 @@ mod process;
 mod relay;
 mod resume;
 mod shutdown;
+mod status;
 mod support;
 mod text;
 mod websocket;

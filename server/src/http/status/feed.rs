@@ -20,6 +20,10 @@ const EVERY: Duration = Duration::from_secs(1);
 /// Looks that are remembered: two minutes, which a newcomer gets at once.
 const MAX_SAMPLES: usize = 120;
 
+/// Looks over which tick times are summed up: one second of one room has 30 ticks, too few to
+/// tell the slowest of a hundred.
+const TICK_LOOKS: usize = 10;
+
 /// Rooms whose players are listed by name, the fullest first.
 pub(super) const MAX_ROOMS: usize = 20;
 
@@ -70,7 +74,7 @@ struct Sample {
     players: usize,
     /// Of the fullest rooms.
     players_by_room: BTreeMap<String, usize>,
-    /// `None`: no room with players ticked.
+    /// Of the last ten seconds; `None`: no room with players ticked.
     tick: Option<TickTimes>,
     received: Traffic,
     sent: Traffic,
@@ -153,9 +157,14 @@ pub(super) async fn watch_server(
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         timer.tick().await;
         let mut before = Counters::read(&shared.metrics);
+        let mut ticks_us = VecDeque::new();
         loop {
             timer.tick().await;
             let counters = Counters::read(&shared.metrics);
+            ticks_us.push_back(shared.metrics.tick_duration.take_recent_us());
+            if ticks_us.len() > TICK_LOOKS {
+                ticks_us.pop_front();
+            }
             let rooms = rooms(&shared).await;
             let sample = Sample {
                 time_s: unix_time_s(),
@@ -163,7 +172,7 @@ pub(super) async fn watch_server(
                 rooms: rooms.len(),
                 players: rooms.iter().map(|room| room.players).sum(),
                 players_by_room: charted(&rooms),
-                tick: TickTimes::of(shared.metrics.tick_duration.take_recent_us()),
+                tick: TickTimes::of(ticks_us.iter().flatten().copied().collect()),
                 received: counters.received_since(&before),
                 sent: counters.sent_since(&before),
             };
@@ -241,21 +250,18 @@ impl From<RoomView> for RoomNow {
 
 impl TickTimes {
     fn of(mut ticks_us: Vec<u32>) -> Option<Self> {
-        ticks_us.sort_unstable();
-        let ms = |us: &u32| rounded(f64::from(*us) / 1_000.0);
+        let count = ticks_us.len();
         // The smallest value that is not exceeded by that share of all (nearest rank).
-        let rank = |percent: usize| {
-            ticks_us
-                .len()
-                .checked_mul(percent)?
-                .div_ceil(100)
-                .checked_sub(1)
+        let mut percentile_ms = |percent: usize| {
+            let rank = (count * percent).div_ceil(100).checked_sub(1)?;
+            let (_, us, _) = ticks_us.select_nth_unstable(rank);
+            Some(rounded(f64::from(*us) / 1_000.0))
         };
         Some(Self {
-            count: ticks_us.len(),
-            p50_ms: ms(ticks_us.get(rank(50)?)?),
-            p99_ms: ms(ticks_us.get(rank(99)?)?),
-            max_ms: ms(ticks_us.last()?),
+            count,
+            p50_ms: percentile_ms(50)?,
+            p99_ms: percentile_ms(99)?,
+            max_ms: percentile_ms(100)?,
         })
     }
 }

@@ -88,3 +88,54 @@ async fn next_event(mut viewer: Viewer) -> Option<(Result<Event, Infallible>, Vi
     };
     Some((Ok(event), viewer))
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use super::*;
+
+    fn viewer(feed: watch::Receiver<Feed>, ends: Instant) -> Viewer {
+        let places = Arc::new(Semaphore::new(1));
+        Viewer {
+            feed,
+            ends,
+            greeted: false,
+            _place: places.try_acquire_owned().unwrap(),
+        }
+    }
+
+    async fn events_of(viewer: Viewer, count: usize) -> Vec<String> {
+        let body = Sse::new(stream::unfold(viewer, next_event)).into_response();
+        let events = body.into_body().into_data_stream().take(count);
+        events
+            .map(|event| String::from_utf8(event.unwrap().into()).unwrap())
+            .collect()
+            .await
+    }
+
+    #[tokio::test]
+    async fn a_late_reader_goes_on_with_the_newest_and_held_nobody_up() {
+        let (publish, feed) = watch::channel(Feed::new(30));
+        let mut viewer = viewer(feed, Instant::now() + Duration::from_secs(60));
+        viewer.greeted = true;
+        for number in ["1", "2", "3"] {
+            publish.send_modify(|feed| feed.now = Arc::from(number));
+        }
+        drop(publish);
+        let events = events_of(viewer, 9).await;
+        assert_eq!(events, ["event: now\ndata: 3\n\n"]);
+    }
+
+    #[tokio::test]
+    async fn a_viewer_is_let_go_before_the_connection_is_cut() {
+        let (publish, feed) = watch::channel(Feed::new(30));
+        let events = events_of(viewer(feed, Instant::now()), 9).await;
+        assert_eq!(events.len(), 1);
+        assert!(
+            events[0].starts_with("event: history\nretry: 500\ndata: {"),
+            "{events:?}"
+        );
+        drop(publish);
+    }
+}

@@ -1,0 +1,174 @@
+//! The status page's events.
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::http::get;
+use crate::support::{Server, soon};
+
+/// The server has room for this many.
+const MAX_VIEWERS: usize = 64;
+
+/// Somebody who looks at the page.
+struct Viewer {
+    stream: BufReader<TcpStream>,
+    status: u16,
+}
+
+impl Viewer {
+    /// Asks in HTTP/1.0, whose body is the events as they are, without chunks.
+    async fn open(server: &Server) -> Self {
+        Self::ask(server, "1.0").await
+    }
+
+    async fn ask(server: &Server, version: &str) -> Self {
+        let mut stream = TcpStream::connect(server.addresses.http).await.unwrap();
+        let request = format!("GET /status/events HTTP/{version}\r\nHost: test\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut viewer = Self {
+            stream: BufReader::new(stream),
+            status: 0,
+        };
+        let first = viewer.line().await;
+        viewer.status = first.split(' ').nth(1).unwrap().parse().unwrap();
+        while !viewer.line().await.is_empty() {}
+        viewer
+    }
+
+    async fn line(&mut self) -> String {
+        let mut line = String::new();
+        soon(self.stream.read_line(&mut line)).await.unwrap();
+        line.trim_end().into()
+    }
+
+    /// The next event's name and data.
+    async fn event(&mut self) -> (String, Value) {
+        let (mut name, mut data) = (String::new(), String::new());
+        loop {
+            let line = self.line().await;
+            match line.split_once(": ") {
+                Some(("event", value)) => name = value.into(),
+                Some(("data", value)) => data = value.into(),
+                None if line.is_empty() => return (name, serde_json::from_str(&data).unwrap()),
+                _ => {}
+            }
+        }
+    }
+
+    /// The first `now` that `wanted` accepts.
+    async fn now(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        soon(async {
+            loop {
+                let (name, now) = self.event().await;
+                if name == "now" && wanted(&now) {
+                    return now;
+                }
+            }
+        })
+        .await
+    }
+}
+
+fn keys(value: &Value) -> Vec<&str> {
+    value
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(|key| &**key)
+        .collect()
+}
+
+#[tokio::test]
+async fn viewers_hear_the_past_and_then_what_is() {
+    let server = Server::start(&["--tick", "60"]).await;
+    let mut player = server.join("Вася").await;
+    let _other = server.join_room("attic", "Anna").await;
+    let pose = player.step(1).await;
+    player.sees(player.cube(), pose).await;
+
+    let mut viewer = Viewer::open(&server).await;
+    assert_eq!(viewer.status, 200);
+    let (name, history) = viewer.event().await;
+    assert_eq!(name, "history");
+    assert_eq!(keys(&history), ["samples", "tick_hz", "version"]);
+    assert_eq!(history["tick_hz"], 60);
+    assert_eq!(history["version"], env!("CARGO_PKG_VERSION"));
+
+    let now = viewer
+        .now(|now| now["sample"]["players"] == 2 && !now["sample"]["tick"].is_null())
+        .await;
+    assert_eq!(keys(&now), ["disconnects", "rooms", "sample", "uptime_s"]);
+    let sample = &now["sample"];
+    let expected = [
+        "connections",
+        "players",
+        "players_by_room",
+        "received",
+        "rooms",
+        "sent",
+        "tick",
+        "time_s",
+    ];
+    assert_eq!(keys(sample), expected);
+    assert_eq!(
+        (&sample["connections"], &sample["rooms"]),
+        (&2.into(), &2.into())
+    );
+    let by_room = serde_json::json!({ "attic": 1, "lobby": 1 });
+    assert_eq!(sample["players_by_room"], by_room);
+    assert_eq!(
+        keys(&sample["tick"]),
+        ["count", "max_ms", "p50_ms", "p99_ms"]
+    );
+    let number = |value: &Value| value.as_f64().unwrap();
+    assert!(number(&sample["tick"]["p50_ms"]) <= number(&sample["tick"]["max_ms"]));
+    assert_eq!(keys(&sample["sent"]), ["bytes_per_s", "frames_per_s"]);
+    let lobby = serde_json::json!({
+        "name": "lobby", "players": 1, "ghosts": 0, "names": ["Вася"],
+    });
+    assert!(now["rooms"].as_array().unwrap().contains(&lobby), "{now}");
+
+    drop(player);
+    let later = viewer.now(|now| now["disconnects"]["closed"] == 1).await;
+    assert!(number(&later["sample"]["time_s"]) > number(&sample["time_s"]));
+
+    // A second viewer gets what the first one heard.
+    let (_, history) = Viewer::open(&server).await.event().await;
+    assert!(history["samples"].as_array().unwrap().contains(sample));
+}
+
+#[tokio::test]
+async fn viewers_are_bounded_and_those_who_do_not_read_delay_nobody() {
+    let server = Server::start(&[]).await;
+    let mut viewers = Vec::new();
+    for _ in 0..MAX_VIEWERS {
+        viewers.push(Viewer::open(&server).await);
+    }
+    assert!(viewers.iter().all(|viewer| viewer.status == 200));
+    assert_eq!(Viewer::open(&server).await.status, 503);
+    assert_eq!(get(server.addresses.http, "/status").await.status, 200);
+    // One of them reads, the others never do.
+    let mut reader = viewers.pop().unwrap();
+    let first = reader.now(|_| true).await;
+    let second = reader.now(|_| true).await;
+    assert_ne!(first, second);
+
+    drop(reader);
+    let free = async { while Viewer::open(&server).await.status != 200 {} };
+    soon(free).await;
+}
+
+#[tokio::test]
+async fn viewers_hear_the_end_when_the_server_stops() {
+    let server = Server::start(&[]).await;
+    let mut viewer = Viewer::ask(&server, "1.1").await;
+    server.begin_stop();
+    let mut rest = String::new();
+    soon(viewer.stream.read_to_string(&mut rest)).await.unwrap();
+    assert!(
+        rest.ends_with("\r\n0\r\n\r\n"),
+        "a chunked answer that ends as it should: {rest}"
+    );
+    server.stopped().await;
+}
