@@ -126,6 +126,7 @@ mod tests {
 
     use super::*;
     use crate::limits::{MAX_CUBES_PER_ROOM, MAX_NAME_CHARS, PROTOCOL_VERSION};
+    use crate::motion::{Codec, MotionSet, MotionState};
     use crate::*;
 
     /// `protocol/vectors/messages.txt`: one message a line, `name: hex bytes of the frame`.
@@ -154,8 +155,19 @@ mod tests {
             kind,
             name: name.into(),
             colour: COLOUR,
-            pose: pose(),
+            motion: MotionState::at_rest(pose()),
         }
+    }
+
+    /// A cube at rest goes on a metre in a tick.
+    fn surprises() -> Bytes {
+        let mut set = MotionSet::new(&Codec::LIVE);
+        set.insert(CubeId(300), MotionState::at_rest(pose()));
+        let mut moved = pose();
+        moved.position.x += 512;
+        let mut bytes = Vec::new();
+        assert_eq!(set.encode_tick(|_| moved, &mut bytes), 1);
+        bytes.into()
     }
 
     fn client_messages() -> Vec<(&'static str, ClientMessage)> {
@@ -177,6 +189,7 @@ mod tests {
             (
                 "client sample",
                 ClientMessage::Sample {
+                    tick: 90_001,
                     cubes: vec![moved(7), moved(0)],
                 },
             ),
@@ -227,10 +240,7 @@ mod tests {
                 Event::Ghost { cube: CubeId(300) },
                 Event::Returned { cube: CubeId(300) },
             ],
-            cubes: vec![CubePose {
-                cube: CubeId(300),
-                pose: pose(),
-            }],
+            surprises: surprises(),
         };
         vec![
             ("server welcome", ServerMessage::Welcome(welcome)),
@@ -256,6 +266,7 @@ mod tests {
                     sent_us: 1_000_000,
                     tick: 90_000,
                     since_tick_us: 99,
+                    late_samples: 3,
                 },
             ),
             (
@@ -382,20 +393,28 @@ mod tests {
 
     #[test]
     fn the_largest_keyframe_fits_a_frame() {
-        let pose = Pose {
-            position: Position {
-                x: i32::MIN,
-                y: i32::MIN,
-                z: i32::MIN,
-            },
-            rotation: Rotation::IDENTITY,
-        };
+        // A cube that tumbles across the world has the longest state.
+        let mut set = MotionSet::new(&Codec::LIVE);
+        set.insert(CubeId(0), MotionState::at_rest(Pose::default()));
+        for tick in 0..9u8 {
+            set.advance(1);
+            let x = 14_000 * i32::from(tick);
+            let position = Position {
+                x,
+                y: -x,
+                z: x % 16_000,
+            };
+            let rotation = Rotation::from([tick, tick * 3, tick * 7, tick * 28]);
+            set.encode_tick(|_| Pose { position, rotation }, &mut Vec::new());
+        }
+        let motion = *set.get(CubeId(0)).unwrap();
+        assert!(!motion.is_settled());
         let name = "🦀".repeat(MAX_NAME_CHARS);
         let kind = CubeKind::Free {
             holder: Some(CubeId(u32::MAX)),
         };
         let cube = CubeInfo {
-            pose,
+            motion,
             ..info(u32::MAX, kind, &name)
         };
         let keyframe = Keyframe {

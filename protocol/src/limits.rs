@@ -7,7 +7,7 @@ use std::time::Duration;
 pub const MAGIC: [u8; 4] = *b"CUBE";
 
 /// The protocol version this crate speaks. Raised by every change of the wire bytes.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// Bytes of the big-endian length that precedes every payload.
 pub const FRAME_HEADER_BYTES: usize = 4;

@@ -4,9 +4,11 @@
 //! keep their bytes in every version, so that two programs of different ages can tell each
 //! other what is wrong.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{MAGIC, PROTOCOL_VERSION};
+use crate::motion::MotionState;
 use crate::quantize::Pose;
 
 /// Names one cube of a room, and through it the player whose own cube it is. Given by the
@@ -79,10 +81,13 @@ pub enum ClientMessage {
     /// The first message of a connection, and only the first. Answered by
     /// [`ServerMessage::Welcome`] or [`ServerMessage::Reject`].
     Hello(Hello),
-    /// Where the cubes are that this client is the authority over: its own and the one it holds.
-    /// At most once a tick, and only when one of them changed. At most
+    /// Where the cubes are that this client is the authority over: its own and the one it holds,
+    /// at the instant of a tick. Sent so that it arrives just before that tick, at most once a
+    /// tick, and only when one of them changed. At most
     /// [`MAX_CUBES_PER_SAMPLE`](crate::limits::MAX_CUBES_PER_SAMPLE) cubes.
     Sample {
+        /// The tick; each sample's is later than the one before.
+        tick: u64,
         /// The poses, each cube once.
         cubes: Vec<CubePose>,
     },
@@ -189,6 +194,9 @@ pub enum ServerMessage {
         tick: u64,
         /// Microseconds since that tick began.
         since_tick_us: u32,
+        /// How many of this client's samples have come after their tick so far: it should send
+        /// them a little earlier.
+        late_samples: u32,
     },
     /// The server did not accept this client's last samples of a cube (too fast, out of bounds,
     /// not its own): the cube is here. Go on from this pose.
@@ -256,8 +264,8 @@ pub struct CubeInfo {
     pub name: String,
     /// Its colour.
     pub colour: Colour,
-    /// Where it is.
-    pub pose: Pose,
+    /// Where it is and how everybody believes it to move, by [`Codec::LIVE`](crate::motion::Codec::LIVE).
+    pub motion: MotionState,
 }
 
 /// Who may move a cube.
@@ -274,15 +282,19 @@ pub enum CubeKind {
     Ghost,
 }
 
-/// What changed in one tick: first the events, in order, then the poses.
+/// What changed in one tick: first the events, then the surprises.
+///
+/// A receiver first advances what it believes to this tick, then takes out who left and puts in
+/// who joined, then decodes the surprises; see [`MotionSet`](crate::motion::MotionSet).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The tick.
     pub tick: u64,
     /// Joins, leaves and changes of authority in the order in which they happened.
     pub events: Vec<Event>,
-    /// The new poses by rising id. A cube that is not here has not moved since the last tick.
-    pub cubes: Vec<CubePose>,
+    /// The cubes that are not where they were believed to be, encoded by [`Codec::LIVE`](crate::motion::Codec::LIVE). Empty
+    /// when there is none.
+    pub surprises: Bytes,
 }
 
 /// What happened to a cube besides moving. Each is told exactly once.
