@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::room::world::SampleCounts;
+
 /// Tick durations from 50 microseconds to the length of a tick at 1 Hz.
 const TICK_BUCKETS_SECONDS: [f64; 12] = [
     50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 1.0,
@@ -99,6 +101,11 @@ impl EncodeLabelValue for Disconnect {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SampleLabels {
+    timing: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DisconnectLabels {
     reason: Disconnect,
 }
@@ -165,6 +172,7 @@ pub struct Metrics {
     /// Frames to clients: counted when they are due, once per connection.
     pub sent_frames: Counter,
     disconnects: Family<DisconnectLabels, Counter>,
+    samples: Family<SampleLabels, Counter>,
 }
 
 impl Metrics {
@@ -181,6 +189,29 @@ impl Metrics {
             let counter = self.disconnects.get(&DisconnectLabels { reason })?;
             Some((reason, counter.get()))
         })
+    }
+
+    /// Counts how samples came.
+    pub(crate) fn count_samples(&self, counts: SampleCounts) {
+        let SampleCounts {
+            on_time,
+            early,
+            late,
+            missing,
+        } = counts;
+        let counted = [
+            ("on_time", on_time),
+            ("early", early),
+            ("late", late),
+            ("missing", missing),
+        ];
+        for (timing, count) in counted {
+            if count > 0 {
+                self.samples
+                    .get_or_create(&SampleLabels { timing })
+                    .inc_by(count);
+            }
+        }
     }
 
     /// Everything in Prometheus' text form.
@@ -209,6 +240,11 @@ impl Metrics {
         for (name, help, counter) in traffic {
             registry.register(name, help, counter.clone());
         }
+        registry.register(
+            "samples",
+            "Samples of moving cubes by when they came",
+            self.samples.clone(),
+        );
         registry.register(
             "disconnects",
             "Ended connections by reason",

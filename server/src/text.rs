@@ -5,16 +5,17 @@
 //! that starts with `error:`. Underneath it is a player like any other: the room's frames are
 //! decoded and written as lines.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cubesync_protocol::limits::{MAX_HEIGHT_QUANTA, MAX_HORIZONTAL_QUANTA};
+use cubesync_protocol::motion::{Codec, MotionSet};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{
-    ClientMessage, Colour, CubeId, CubePose, Event, Message, Pose, Position, Rotation,
-    ServerMessage, clean_name, frame,
+    ClientMessage, Colour, CubeId, CubeInfo, CubePose, Event, Message, Pose, Position, Rotation,
+    ServerMessage, Snapshot, clean_name, frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -139,6 +140,7 @@ async fn read_coordinates(
                     rotation: Rotation::IDENTITY,
                 };
                 let sample = ClientMessage::Sample {
+                    tick: 0,
                     cubes: vec![CubePose { cube, pose }],
                 };
                 if room.message(cube, sample).await.is_err() {
@@ -216,9 +218,21 @@ fn parse_position(line: &str) -> Result<Position, String> {
 }
 
 /// Turns the room's frames into lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Names {
-    by_cube: HashMap<CubeId, (String, Position)>,
+    by_cube: BTreeMap<CubeId, (String, Position)>,
+    believed: MotionSet,
+    tick: u64,
+}
+
+impl Default for Names {
+    fn default() -> Self {
+        Self {
+            by_cube: BTreeMap::new(),
+            believed: MotionSet::new(&Codec::LIVE),
+            tick: 0,
+        }
+    }
 }
 
 impl Names {
@@ -230,42 +244,13 @@ impl Names {
             match ServerMessage::decode(&payload) {
                 Ok(ServerMessage::Keyframe(keyframe)) => {
                     let before = std::mem::take(&mut self.by_cube);
+                    self.believed = MotionSet::new(&Codec::LIVE);
+                    self.tick = keyframe.tick;
                     for info in keyframe.cubes {
-                        let position = info.pose.position;
-                        if before
-                            .get(&info.cube)
-                            .is_none_or(|(_, old)| *old != position)
-                        {
-                            push_line(&mut text, &info.name, position);
-                        }
-                        self.by_cube.insert(info.cube, (info.name, position));
+                        self.insert(info, &before, &mut text);
                     }
                 }
-                Ok(ServerMessage::Snapshot(snapshot)) => {
-                    for event in snapshot.events {
-                        match event {
-                            Event::Joined(info) => {
-                                push_line(&mut text, &info.name, info.pose.position);
-                                self.by_cube
-                                    .insert(info.cube, (info.name, info.pose.position));
-                            }
-                            Event::Left { cube } => drop(self.by_cube.remove(&cube)),
-                            // Nothing of this moves a cube.
-                            Event::Taken { .. }
-                            | Event::Freed { .. }
-                            | Event::Ghost { .. }
-                            | Event::Returned { .. } => {}
-                        }
-                    }
-                    for CubePose { cube, pose } in snapshot.cubes {
-                        if let Some((name, position)) = self.by_cube.get_mut(&cube)
-                            && *position != pose.position
-                        {
-                            *position = pose.position;
-                            push_line(&mut text, name, *position);
-                        }
-                    }
-                }
+                Ok(ServerMessage::Snapshot(snapshot)) => self.hear(snapshot, &mut text),
                 Ok(ServerMessage::Closing { message, .. }) => {
                     text.push_str(&format!("error: {message}\n"));
                 }
@@ -278,13 +263,74 @@ impl Names {
         }
         text
     }
+
+    fn hear(&mut self, snapshot: Snapshot, text: &mut String) {
+        let elapsed = snapshot.tick.saturating_sub(self.tick);
+        self.tick = snapshot.tick;
+        self.believed
+            .advance(u32::try_from(elapsed).unwrap_or(u32::MAX));
+        for event in snapshot.events {
+            match event {
+                Event::Joined(info) => self.insert(info, &BTreeMap::new(), text),
+                Event::Left { cube } => {
+                    self.by_cube.remove(&cube);
+                    self.believed.remove(cube);
+                }
+                // Nothing of this moves a cube.
+                Event::Taken { .. }
+                | Event::Freed { .. }
+                | Event::Ghost { .. }
+                | Event::Returned { .. } => {}
+            }
+        }
+        let mut changed = Vec::new();
+        if !snapshot.surprises.is_empty() {
+            let decoded = self
+                .believed
+                .decode_tick(&snapshot.surprises, |cube| changed.push(cube));
+            debug_assert!(
+                decoded.is_ok(),
+                "our own surprises do not decode: {decoded:?}"
+            );
+        }
+        // Who moves as expected moves without a surprise.
+        changed.extend(self.believed.active().map(|(cube, _)| cube));
+        changed.sort_unstable();
+        changed.dedup();
+        for cube in changed {
+            let pose = self.believed.pose(cube).unwrap_or_default();
+            if let Some((name, position)) = self.by_cube.get_mut(&cube)
+                && *position != pose.position
+            {
+                *position = pose.position;
+                push_line(text, name, *position);
+            }
+        }
+    }
+
+    fn insert(
+        &mut self,
+        info: CubeInfo,
+        before: &BTreeMap<CubeId, (String, Position)>,
+        text: &mut String,
+    ) {
+        let position = info.motion.pose(&Codec::LIVE).position;
+        if before
+            .get(&info.cube)
+            .is_none_or(|(_, old)| *old != position)
+        {
+            push_line(text, &info.name, position);
+        }
+        self.believed.insert(info.cube, info.motion);
+        self.by_cube.insert(info.cube, (info.name, position));
+    }
 }
 
 fn push_line(text: &mut String, name: &str, position: Position) {
     text.push_str(name);
     for metres in position.to_metres() {
-        // Three decimals are finer than a quantum; zeros at the end say nothing.
-        let number = format!("{metres:.3}");
+        // Two decimals are as fine as what everybody believes; zeros at the end say nothing.
+        let number = format!("{metres:.2}");
         let number = number.trim_end_matches('0').trim_end_matches('.');
         text.push(' ');
         text.push_str(if number == "-0" { "0" } else { number });
@@ -358,7 +404,8 @@ fn whole(line: &[u8]) -> Line {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::{CubeInfo, CubeKind, Keyframe, Snapshot};
+    use cubesync_protocol::motion::MotionState;
+    use cubesync_protocol::{CubeKind, Keyframe};
 
     use super::*;
 
@@ -412,70 +459,68 @@ mod tests {
             "Anna",
             Position {
                 x: 512,
-                y: -1,
+                y: -5,
                 z: 0,
             },
         );
-        assert_eq!(text, "Anna 1 -0.002 0\n");
+        assert_eq!(text, "Anna 1 -0.01 0\n");
     }
 
     #[test]
     fn every_change_of_position_becomes_one_line() {
-        let position = Position {
-            x: 512,
-            y: 0,
-            z: 256,
+        let rest = |x: i32| {
+            let position = Position { x, y: 0, z: 256 };
+            MotionState::at_rest(Pose {
+                position,
+                ..Pose::default()
+            })
         };
         let info = |cube, name: &str| CubeInfo {
             cube: CubeId(cube),
             kind: CubeKind::Player,
             name: name.into(),
             colour: TYPIST_COLOUR,
-            pose: Pose {
-                position,
-                rotation: Rotation::IDENTITY,
-            },
+            motion: rest(512),
         };
         let keyframe = Keyframe {
             tick: 1,
             cubes: vec![info(1, "Anna")],
         };
-        let moved = Pose {
-            position: Position {
-                x: 1024,
-                ..position
-            },
-            ..Pose::default()
-        };
-        let snapshot = Snapshot {
-            tick: 2,
-            events: vec![Event::Joined(info(2, "Вася"))],
-            cubes: vec![CubePose {
-                cube: CubeId(1),
-                pose: moved,
-            }],
-        };
-        let turned = Snapshot {
-            tick: 3,
-            events: vec![Event::Left { cube: CubeId(2) }],
-            cubes: vec![CubePose {
-                cube: CubeId(1),
-                pose: moved,
-            }],
+        let mut sender = MotionSet::new(&Codec::LIVE);
+        sender.insert(CubeId(1), rest(512));
+        let mut snapshot = |tick, x, events| {
+            sender.advance(1);
+            let mut surprises = Vec::new();
+            let truth = rest(x).pose(&Codec::LIVE);
+            sender.encode_tick(|_| truth, &mut surprises);
+            ServerMessage::Snapshot(Snapshot {
+                tick,
+                events,
+                surprises: surprises.into(),
+            })
         };
         let mut frames = BytesMut::new();
         for message in [
             ServerMessage::Keyframe(keyframe.clone()),
-            ServerMessage::Snapshot(snapshot),
-            ServerMessage::Snapshot(turned),
+            snapshot(2, 1024, vec![]),
+            snapshot(3, 1024, vec![]),
             ServerMessage::Keyframe(keyframe),
         ] {
             message.append_frame(&mut frames);
         }
+        let joined = Snapshot {
+            tick: 2,
+            events: vec![
+                Event::Joined(info(2, "Вася")),
+                Event::Left { cube: CubeId(1) },
+            ],
+            surprises: Bytes::new(),
+        };
+        ServerMessage::Snapshot(joined).append_frame(&mut frames);
         let text = Names::default().lines(frames.freeze());
         assert_eq!(
             text,
-            "Anna 1 0 0.5\nВася 1 0 0.5\nAnna 2 0 0.5\nAnna 1 0 0.5\n"
+            "Anna 1 0 0.5\nAnna 2 0 0.5\nAnna 1 0 0.5\nВася 1 0 0.5\n"
         );
     }
 }

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
-use cubesync_protocol::{CubeId, CubeInfo, CubeKind};
+use cubesync_protocol::{CubeId, CubeKind};
 use serde::{Deserialize, Serialize};
 
 use super::{InternalError, NOT_CACHED, not_found};
+use crate::room::world;
 use crate::rooms::DEFAULT_ROOM;
 use crate::run::Shared;
 
@@ -40,8 +41,8 @@ struct Cube {
     rotation: [f32; 4],
 }
 
-impl From<CubeInfo> for Cube {
-    fn from(info: CubeInfo) -> Self {
+impl From<world::Cube> for Cube {
+    fn from(info: world::Cube) -> Self {
         let (kind, holder) = match info.kind {
             CubeKind::Player => ("player", None),
             CubeKind::Ghost => ("ghost", None),
@@ -92,7 +93,7 @@ mod tests {
             y: -512,
             z: 256,
         };
-        let info = CubeInfo {
+        let info = world::Cube {
             cube: CubeId(3),
             kind: CubeKind::Free { holder: None },
             name: "cube".into(),
@@ -112,7 +113,7 @@ mod tests {
             "position": [1.5, -1.0, 0.5], "rotation": [0.0, 0.0, 0.0, 1.0],
         });
         assert_eq!(free, expected);
-        let player = CubeInfo {
+        let player = world::Cube {
             kind: CubeKind::Player,
             ..info
         };

@@ -248,6 +248,7 @@ mod tests {
             sent_us: number,
             tick: 0,
             since_tick_us: 0,
+            late_samples: 0,
         }
     }
 

@@ -1,11 +1,11 @@
 //! What can be said to a room's task, from any other task.
 
-use cubesync_protocol::{ClientMessage, Colour, CubeId, CubeInfo, ResumeToken};
+use cubesync_protocol::{ClientMessage, Colour, CubeId, ResumeToken};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::fanout::Outlet;
-use super::world::{RoomFull, SpeedRule};
+use super::world::{Cube, RoomFull, SpeedRule};
 use crate::metrics::Disconnect;
 
 /// Events a room has waiting at most; a session that finds no place waits, and its peer with it.
@@ -58,7 +58,7 @@ pub struct RoomView {
     /// Ticks per second.
     pub tick_hz: u8,
     /// Every cube by rising id.
-    pub cubes: Vec<CubeInfo>,
+    pub cubes: Vec<Cube>,
 }
 
 /// The room's task is gone.

@@ -7,6 +7,8 @@ mod clock;
 pub mod fanout;
 mod handle;
 pub mod log;
+mod speed;
+mod track;
 pub mod world;
 
 use std::collections::{BTreeMap, HashMap};
@@ -157,7 +159,7 @@ impl Room {
                     name: self.settings.name.clone(),
                     tick: self.clock.tick(),
                     tick_hz: self.settings.tick_hz,
-                    cubes: self.world.cubes().cloned().collect(),
+                    cubes: self.world.cubes().collect(),
                 });
             }
         }
@@ -215,11 +217,7 @@ impl Room {
             return;
         }
         match message {
-            ClientMessage::Sample { cubes } => {
-                for cube in cubes {
-                    self.world.sample(from, cube);
-                }
-            }
+            ClientMessage::Sample { tick, cubes } => self.world.sample(from, tick, cubes),
             ClientMessage::Take { cube } => {
                 if let Err(refusal) = self.world.take(from, cube) {
                     let holder = refusal.holder;
@@ -228,11 +226,11 @@ impl Room {
             }
             ClientMessage::Release { cube } => self.world.release(from, cube),
             ClientMessage::Ping { sent_us } => {
-                let since_tick_us = self.clock.since_tick_us(now);
                 let pong = ServerMessage::Pong {
                     sent_us,
                     tick: self.clock.tick(),
-                    since_tick_us,
+                    since_tick_us: self.clock.since_tick_us(now),
+                    late_samples: self.world.late_samples(from),
                 };
                 self.tell(from, &pong, now);
             }
@@ -280,6 +278,7 @@ impl Room {
         let snapshot = self.world.tick(tick);
         let corrections = self.world.corrections();
         self.metrics.ticks.inc();
+        self.metrics.count_samples(self.world.take_sample_counts());
         if self.members.is_empty() {
             return;
         }

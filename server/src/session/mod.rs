@@ -144,7 +144,7 @@ fn judge(payload: &[u8], limiter: &DefaultDirectRateLimiter) -> Result<ClientMes
     match ClientMessage::decode(payload) {
         Ok(ClientMessage::Leave) => Err(Disconnect::Left),
         Ok(ClientMessage::Hello(_)) => Err(Disconnect::BadMessage),
-        Ok(ClientMessage::Sample { cubes }) if cubes.len() > MAX_CUBES_PER_SAMPLE => {
+        Ok(ClientMessage::Sample { cubes, .. }) if cubes.len() > MAX_CUBES_PER_SAMPLE => {
             Err(Disconnect::BadMessage)
         }
         Ok(message) => Ok(message),

@@ -5,7 +5,7 @@ use cubesync_protocol::{
 };
 use tokio::net::TcpSocket;
 
-use crate::support::{Client, Player, Server};
+use crate::support::{Client, Crowd, Player, Server};
 
 /// Waits for the server's last word; it must be a `Closing`, and then the end.
 async fn closed_with(player: &mut Player) -> CloseCode {
@@ -42,7 +42,7 @@ async fn bytes_that_are_no_messages_end_only_their_own_connection() {
         vec![0, 0, 0, 1, 200],
         vec![0, 0, 0, 3, 2, 0, 0],
         ClientMessage::Hello(hello).to_frame().to_vec(),
-        ClientMessage::Sample { cubes: nine }.to_frame().to_vec(),
+        ClientMessage::Sample { tick: 1, cubes: nine }.to_frame().to_vec(),
     ];
     let count = bad.len();
     for bytes in bad {
@@ -62,7 +62,7 @@ async fn bytes_that_are_no_messages_end_only_their_own_connection() {
         .filter(|event| matches!(event, Event::Left { .. }))
         .count();
     assert_eq!(leaves, count);
-    let pose = bystander.step(10).await;
+    let pose = bystander.step(100).await;
     bystander.sees(bystander.cube(), pose).await;
 }
 
@@ -120,93 +120,57 @@ async fn a_connection_cut_inside_a_frame_leaves_once() {
         .await;
 }
 
-#[tokio::test]
-async fn a_reader_that_never_reads_is_cut_and_delays_nobody() {
-    let server = Server::start(&["--tick", "128", "--slow-reader-after", "200ms"]).await;
+/// A player whose kernel takes as little as possible.
+async fn sleeper(server: &Server) -> Player {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let stream = socket.connect(server.addresses.tcp).await.unwrap();
-    let sleeper = Client::new(stream).join("lobby", "sleeper").await;
-    let cube = sleeper.cube();
+    Client::new(stream).join("lobby", "sleeper").await
+}
 
-    // Enough movers fill the sleeper's buffers; each pauses between moves by reading its own.
-    let mut movers = Vec::new();
-    for number in 0..40 {
-        let mut mover = server.join(&format!("mover {number}")).await;
-        movers.push(tokio::spawn(async move {
-            loop {
-                let pose = mover.step(1).await;
-                let own = mover.cube();
-                loop {
-                    let snapshot = mover.next_snapshot().await;
-                    if snapshot.events.contains(&Event::Left { cube }) {
-                        return;
-                    }
-                    if snapshot.cubes.contains(&CubePose { cube: own, pose }) {
-                        break;
-                    }
-                }
-            }
-        }));
+#[tokio::test]
+async fn a_reader_that_never_reads_is_cut_and_delays_nobody() {
+    let flags = ["--tick", "128", "--max-speed", "0", "--slow-reader-after", "200ms"];
+    let server = Server::start(&flags).await;
+    let sleeper = sleeper(&server).await;
+    let mut crowd = Crowd::join(&server, 200).await;
+    let stirring = async {
+        loop {
+            crowd.stir().await;
+        }
+    };
+    tokio::select! {
+        () = stirring => {}
+        () = server.counts("cubesync_disconnects_total{reason=\"slow_reader\"} 1") => {}
     }
-    for mover in movers {
-        crate::support::soon(mover).await.unwrap();
-    }
-    server
-        .counts("cubesync_disconnects_total{reason=\"slow_reader\"} 1")
-        .await;
     drop(sleeper);
+    server.counts("cubesync_connections 200").await;
+    let bystander = &mut crowd.players[0];
+    let pose = bystander.step(100).await;
+    bystander.sees(bystander.cube(), pose).await;
 }
 
 #[tokio::test]
 async fn a_reader_that_pauses_comes_back_to_the_present() {
-    let server = Server::start(&["--tick", "128"]).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let stream = socket.connect(server.addresses.tcp).await.unwrap();
-    let mut sleeper = Client::new(stream).join("lobby", "sleeper").await;
-    let mut movers = Vec::new();
-    for number in 0..100 {
-        movers.push(server.join(&format!("mover {number}")).await);
-    }
+    let server = Server::start(&["--tick", "128", "--max-speed", "0"]).await;
+    let mut sleeper = sleeper(&server).await;
+    let mut crowd = Crowd::join(&server, 200).await;
     // Until far more has been sent to the sleeper than the kernel's buffers and the log hold.
-    let mut last = Pose::default();
-    for _ in 0..350 {
-        for mover in &mut movers {
-            last = mover.step(1).await;
-        }
-        let (cube, first) = (movers[99].cube(), &mut movers[0]);
-        first.sees(cube, last).await;
+    for _ in 0..500 {
+        crowd.stir().await;
     }
-    for mover in &mut movers[1..] {
-        while mover.client.stream.try_read(&mut [0; 65_536]).is_ok() {}
-    }
-    let cube = movers[99].cube();
+    let last = crowd.players.last().unwrap();
+    let (cube, pose) = (last.cube(), last.welcome.pose);
     let mut keyframes = 0;
-    let sees_last = |pose: &CubePose| pose.cube == cube && pose.pose == last;
-    loop {
-        match sleeper
-            .client
-            .receive()
-            .await
-            .expect("the sleeper stays connected")
-        {
+    while !sleeper.believes(cube, pose) {
+        match sleeper.client.receive().await.expect("the sleeper stays connected") {
             ServerMessage::Keyframe(keyframe) => {
                 keyframes += 1;
-                if keyframe
-                    .cubes
-                    .iter()
-                    .any(|info| info.cube == cube && info.pose == last)
-                {
-                    break;
-                }
+                sleeper.believe(keyframe);
             }
-            ServerMessage::Snapshot(snapshot) if snapshot.cubes.iter().any(sees_last) => break,
+            ServerMessage::Snapshot(snapshot) => drop(sleeper.decode(snapshot)),
             _ => {}
         }
     }
-    assert!(
-        keyframes >= 1,
-        "the sleeper read a backlog instead of a keyframe"
-    );
+    assert!(keyframes >= 1, "the sleeper read a backlog instead of a keyframe");
 }

@@ -4,7 +4,7 @@ use cubesync_protocol::{
     ClientMessage, CubeId, CubeKind, Hello, Message, RejectCode, ServerMessage,
 };
 
-use crate::support::{COLOUR, Client, Server};
+use crate::support::{COLOUR, Client, Server, pose_of};
 
 async fn assert_rejected(mut client: Client, expected: RejectCode) -> String {
     let Some(ServerMessage::Reject { code, message }) = client.receive().await else {
@@ -38,13 +38,13 @@ async fn a_good_hello_is_welcomed_and_sees_the_room() {
         (welcome.name.as_str(), welcome.room.as_str()),
         ("Вася", "lobby")
     );
-    assert_eq!((welcome.tick_hz, welcome.version), (60, 1));
+    assert_eq!((welcome.tick_hz, welcome.version), (60, 2));
     assert_eq!(welcome.max_speed, 40 * 512);
     assert!(welcome.since_tick_us < 1_000_000);
 
     let own = player.knows(player.cube()).unwrap();
     assert_eq!(
-        (own.kind, own.colour, own.pose),
+        (own.kind, own.colour, pose_of(own)),
         (CubeKind::Player, COLOUR, welcome.pose)
     );
     let free = player.knows(CubeId(0)).unwrap();
@@ -86,14 +86,14 @@ async fn another_version_is_told_which_one_is_served() {
     let message = rejected_hello(
         &server,
         Hello {
-            version: 2,
+            version: 9,
             ..hello("new")
         },
         RejectCode::Version,
     )
     .await;
     assert!(
-        message.contains("version 2") && message.contains("version 1"),
+        message.contains("version 9") && message.contains("version 2"),
         "{message}"
     );
     server

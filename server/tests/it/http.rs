@@ -161,7 +161,7 @@ async fn the_status_page_shows_who_is_here_and_how_to_join() {
 async fn metrics_count_what_happens() {
     let server = Server::start(&["--tick", "60"]).await;
     let mut player = server.join("Anna").await;
-    let pose = player.step(1).await;
+    let pose = player.step(100).await;
     player.sees(player.cube(), pose).await;
     for line in [
         "cubesync_connections 1",

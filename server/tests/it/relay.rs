@@ -2,7 +2,7 @@
 
 use cubesync_protocol::{CubeId, Event, Pose, Position, Rotation, ServerMessage};
 
-use crate::support::Server;
+use crate::support::{Server, is_near};
 
 #[tokio::test]
 async fn what_one_moves_the_two_others_and_itself_see() {
@@ -70,7 +70,7 @@ async fn rooms_do_not_see_each_other() {
     lobby.step(100).await;
     let cubes = attic.keyframe.cubes.len();
     assert_eq!(cubes, 2, "the free cube and Anna's own");
-    let pose = attic.step(7).await;
+    let pose = attic.step(70).await;
     let snapshot = loop {
         let snapshot = attic.next_snapshot().await;
         assert_eq!(snapshot.events, []);
@@ -79,7 +79,7 @@ async fn rooms_do_not_see_each_other() {
         }
     };
     assert_eq!(snapshot.cubes.len(), 1);
-    assert_eq!(snapshot.cubes[0].pose, pose);
+    assert!(is_near(snapshot.cubes[0].pose, pose));
 }
 
 #[tokio::test]
@@ -105,6 +105,7 @@ async fn a_pong_carries_the_tick_and_comes_between_ticks() {
             sent_us,
             tick,
             since_tick_us,
+            ..
         } => Some((sent_us, tick, since_tick_us)),
         _ => None,
     };
@@ -138,8 +139,8 @@ async fn too_fast_a_move_is_corrected_and_nobody_sees_it() {
             break snapshot;
         }
     };
-    assert_eq!(
-        snapshot.cubes[0].pose, honest,
+    assert!(
+        is_near(snapshot.cubes[0].pose, honest),
         "the first move that is seen is the honest one"
     );
 }

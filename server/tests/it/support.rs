@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use clap::Parser;
+use cubesync_protocol::motion::{Codec, MotionSet};
 use cubesync_protocol::{
     ClientMessage, Colour, CubeId, CubeInfo, CubePose, Event, Hello, Keyframe, Message, Pose,
     ServerMessage, Snapshot, Welcome, frame,
@@ -181,11 +182,7 @@ impl Client {
         let Some(ServerMessage::Keyframe(keyframe)) = self.receive().await else {
             panic!("no keyframe after the welcome");
         };
-        Player {
-            client: self,
-            welcome,
-            keyframe,
-        }
+        Player::new(self, welcome, keyframe)
     }
 }
 
@@ -194,20 +191,70 @@ pub struct Player {
     pub client: Client,
     pub welcome: Welcome,
     pub keyframe: Keyframe,
+    believed: MotionSet,
+    /// The tick of what is believed.
+    tick: u64,
+    /// The tick of the last sample.
+    sampled: u64,
+}
+
+/// A snapshot, its surprises decoded.
+#[derive(Debug)]
+pub struct Heard {
+    pub tick: u64,
+    pub events: Vec<Event>,
+    /// The cubes that surprised.
+    pub cubes: Vec<CubePose>,
 }
 
 impl Player {
+    fn new(client: Client, welcome: Welcome, keyframe: Keyframe) -> Self {
+        let believed = MotionSet::new(&Codec::LIVE);
+        let mut player = Self {
+            client,
+            welcome,
+            keyframe: keyframe.clone(),
+            believed,
+            tick: 0,
+            sampled: 0,
+        };
+        player.believe(keyframe);
+        player
+    }
+
+    /// Takes in a keyframe.
+    pub fn believe(&mut self, keyframe: Keyframe) {
+        self.believed = MotionSet::new(&Codec::LIVE);
+        for info in &keyframe.cubes {
+            self.believed.insert(info.cube, info.motion);
+        }
+        self.tick = keyframe.tick;
+        self.keyframe = keyframe;
+    }
+
+    /// Whether a cube is believed to be somewhere.
+    pub fn believes(&self, cube: CubeId, pose: Pose) -> bool {
+        self.believed.pose(cube).is_some_and(|believed| is_near(believed, pose))
+    }
+
     pub fn cube(&self) -> CubeId {
         self.welcome.cube
     }
 
-    /// Says that a cube is somewhere.
+    /// Says that a cube is somewhere, at the tick after the newest known one or later.
     pub async fn sample(&mut self, cube: CubeId, pose: Pose) {
+        self.sampled = (self.sampled + 1).max(self.tick + 1);
         let cubes = vec![CubePose { cube, pose }];
-        self.client.send(&ClientMessage::Sample { cubes }).await;
+        self.client
+            .send(&ClientMessage::Sample {
+                tick: self.sampled,
+                cubes,
+            })
+            .await;
     }
 
-    /// Moves the own cube a little: returns the new pose.
+    /// Moves the own cube: returns the new pose. Farther than the bound below which a move is
+    /// not worth telling.
     pub async fn step(&mut self, x: i32) -> Pose {
         self.welcome.pose.position.x += x;
         let pose = self.welcome.pose;
@@ -215,19 +262,55 @@ impl Player {
         pose
     }
 
-    pub async fn next_snapshot(&mut self) -> Snapshot {
-        self.client
+    pub async fn next_snapshot(&mut self) -> Heard {
+        let snapshot = self
+            .client
             .find(|message| match message {
                 ServerMessage::Snapshot(snapshot) => Some(snapshot),
                 _ => None,
             })
-            .await
+            .await;
+        self.decode(snapshot)
     }
 
-    /// Waits until a cube's pose arrives in a snapshot.
+    /// What a snapshot says on top of what is believed.
+    pub fn decode(&mut self, snapshot: Snapshot) -> Heard {
+        let Snapshot {
+            tick,
+            events,
+            surprises,
+        } = snapshot;
+        self.believed.advance((tick - self.tick) as u32);
+        self.tick = tick;
+        for event in &events {
+            match event {
+                Event::Joined(info) => drop(self.believed.insert(info.cube, info.motion)),
+                Event::Left { cube } => drop(self.believed.remove(*cube)),
+                _ => {}
+            }
+        }
+        let mut surprised = Vec::new();
+        if !surprises.is_empty() {
+            self.believed
+                .decode_tick(&surprises, |cube| surprised.push(cube))
+                .unwrap();
+        }
+        let pose = |cube| CubePose {
+            cube,
+            pose: self.believed.pose(cube).unwrap(),
+        };
+        Heard {
+            tick,
+            events,
+            cubes: surprised.into_iter().map(pose).collect(),
+        }
+    }
+
+    /// Waits until a cube is believed to be somewhere, within the codec's bound.
     pub async fn sees(&mut self, cube: CubeId, pose: Pose) {
-        let expected = CubePose { cube, pose };
-        while !self.next_snapshot().await.cubes.contains(&expected) {}
+        while !self.believes(cube, pose) {
+            self.next_snapshot().await;
+        }
     }
 
     /// The next `count` events, in order.
@@ -243,5 +326,47 @@ impl Player {
     /// What the keyframe says about a cube.
     pub fn knows(&self, cube: CubeId) -> Option<&CubeInfo> {
         self.keyframe.cubes.iter().find(|info| info.cube == cube)
+    }
+}
+
+/// Where a cube is in what a keyframe or a join says about it.
+pub fn pose_of(info: &CubeInfo) -> Pose {
+    info.motion.pose(&Codec::LIVE)
+}
+
+/// Whether two poses are as near as the codec promises: 2 quanta along each axis, and a degree.
+pub fn is_near(a: Pose, b: Pose) -> bool {
+    let apart = |a: i32, b: i32| a.abs_diff(b) <= Codec::LIVE.position_bound as u32;
+    let [p, q] = [a.rotation, b.rotation].map(|rotation| rotation.to_quaternion());
+    let cosine = p.iter().zip(q).map(|(p, q)| p * q).sum::<f32>().abs();
+    let (a, b) = (a.position, b.position);
+    apart(a.x, b.x) && apart(a.y, b.y) && apart(a.z, b.z) && cosine > 0.9999
+}
+
+/// Players who jump about, so that every tick has much to tell. Needs `--max-speed 0`.
+pub struct Crowd {
+    pub players: Vec<Player>,
+}
+
+impl Crowd {
+    pub async fn join(server: &Server, count: usize) -> Self {
+        let mut players = Vec::new();
+        for number in 0..count {
+            players.push(server.join(&format!("jumper {number}")).await);
+        }
+        Self { players }
+    }
+
+    /// Everybody jumps once, and a tick passes.
+    pub async fn stir(&mut self) {
+        for (number, player) in self.players.iter_mut().enumerate() {
+            let back = player.welcome.pose.position.x > 0;
+            let far = 20_000 + number as i32;
+            player.step(if back { -far } else { far }).await;
+        }
+        self.players[0].next_snapshot().await;
+        for player in &mut self.players[1..] {
+            while player.client.stream.try_read(&mut [0; 65_536]).is_ok() {}
+        }
     }
 }

@@ -300,7 +300,7 @@ impl Counters {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::{Colour, CubeId, CubeInfo, Pose};
+    use cubesync_protocol::{Colour, CubeId, Pose};
 
     use super::*;
 
@@ -362,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_room_tells_who_plays_and_how_many_are_away() {
-        let cube = |id, kind, name: &str| CubeInfo {
+        let cube = |id, kind, name: &str| crate::room::world::Cube {
             cube: CubeId(id),
             kind,
             name: name.into(),

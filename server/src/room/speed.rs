@@ -1,0 +1,77 @@
+//! How far a cube may go: the room's top speed, held over time.
+
+/// A cube may cover at once what its top speed covers in this time: a connection that stalled
+/// delivers several samples together.
+const BURST_SECONDS: u64 = 1;
+
+/// A room's top speed, and its ticks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TopSpeed {
+    pub(super) quanta_per_second: u64,
+    pub(super) tick_hz: u64,
+}
+
+/// How far a cube may go now: grows with time at top speed up to the burst.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SpeedBudget {
+    /// In units of 1/tick rate of a quantum, so that a tick's share is a whole number.
+    left: u64,
+    tick: u64,
+}
+
+impl TopSpeed {
+    fn burst(self) -> u64 {
+        self.quanta_per_second * BURST_SECONDS * self.tick_hz
+    }
+}
+
+impl SpeedBudget {
+    /// A full budget.
+    pub(super) fn new(top_speed: TopSpeed, tick: u64) -> Self {
+        Self {
+            left: top_speed.burst(),
+            tick,
+        }
+    }
+
+    /// Takes `distance_quanta` out of the budget, if it is there.
+    pub(super) fn spend(&mut self, distance_quanta: u64, top_speed: TopSpeed, tick: u64) -> bool {
+        let elapsed = tick.saturating_sub(self.tick);
+        let grown = elapsed.saturating_mul(top_speed.quanta_per_second);
+        self.left = self.left.saturating_add(grown).min(top_speed.burst());
+        self.tick = self.tick.max(tick);
+        match self
+            .left
+            .checked_sub(distance_quanta.saturating_mul(top_speed.tick_hz))
+        {
+            Some(left) => {
+                self.left = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn top_speed_holds_over_time_and_leaves_room_for_a_stall() {
+        let top_speed = TopSpeed {
+            quanta_per_second: 600,
+            tick_hz: 30,
+        };
+        let mut budget = SpeedBudget::new(top_speed, 0);
+        assert!(budget.spend(600, top_speed, 0));
+        assert!(!budget.spend(1, top_speed, 0));
+        for tick in 1..=100 {
+            assert!(budget.spend(20, top_speed, tick), "tick {tick}");
+            assert!(!budget.spend(1, top_speed, tick), "tick {tick}");
+        }
+        assert!(!budget.spend(601, top_speed, 10_000));
+        assert!(budget.spend(600, top_speed, 10_000));
+        assert!(!budget.spend(u64::MAX, top_speed, u64::MAX));
+    }
+}
