@@ -41,9 +41,7 @@ fn summary_from(bound: &Addresses, lan: Option<IpAddr>, with_qr: bool) -> String
             address,
         );
     }
-    text.push_str(
-        "Open it in a browser to play, /status there to see who is here. Ctrl-C stops.\n",
-    );
+    text.push_str("Play at the browser address; its /status shows who is here. Ctrl-C stops it.\n");
     if with_qr && let [_, Some(address)] = reachable(bound.http, lan) {
         text.push_str(&qr_code(&page(address)));
     }
