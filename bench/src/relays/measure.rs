@@ -42,6 +42,11 @@ const LATE: f64 = 0.2;
 /// Set by Ctrl-C.
 pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
 
+/// Whether Ctrl-C was pressed.
+pub(crate) fn is_stopped() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
+
 /// What is measured.
 #[derive(Debug, Clone)]
 pub(crate) struct Setting {
@@ -213,7 +218,7 @@ impl<'run> Run<'run> {
     }
 
     fn pause(&self, time: Duration, has_ended: impl Fn() -> bool) -> Result<()> {
-        if STOP.load(Ordering::Relaxed) {
+        if is_stopped() {
             bail!("stopped");
         }
         if has_ended() {
