@@ -182,22 +182,25 @@
     // Only a real input opens a phone's keyboard: there is one over each field that the game
     // draws, and it shows itself while it has the keyboard.
     const fields = new Map();
-    setInterval(() => {
+    function removeUnseenFields() {
         for (const [index, field] of fields) {
-            if (performance.now() - field.seen_ms < 300 || document.hidden) continue;
-            field.input.remove();
-            fields.delete(index);
+            if (!field.is_seen) {
+                field.input.remove();
+                fields.delete(index);
+            }
+            field.is_seen = false;
         }
-    }, 100);
+        if (fields.size) requestAnimationFrame(removeUnseenFields);
+    }
 
     function makeField(index) {
         const input = document.body.appendChild(document.createElement("input"));
-        const field = { input, changed: false };
+        const field = { input, is_changed: false };
         input.className = "field";
         input.autocomplete = "off";
         input.spellcheck = false;
         input.enterKeyHint = "go";
-        input.oninput = () => field.changed = true;
+        input.oninput = () => field.is_changed = true;
         input.onpaste = (event) => event.stopPropagation();
         input.onkeydown = (event) => {
             event.stopPropagation();
@@ -206,6 +209,8 @@
             wasm_exports.key_down(257, 0, false);
             wasm_exports.key_up(257, 0);
         };
+        // One look a frame, after the game's.
+        if (!fields.size) requestAnimationFrame(removeUnseenFields);
         fields.set(index, field);
         return field;
     }
@@ -214,12 +219,12 @@
         if (!matchMedia("(any-pointer: coarse)").matches) return -1;
         const field = fields.get(index) ?? makeField(index);
         const area = canvas.getBoundingClientRect();
-        field.seen_ms = performance.now();
+        field.is_seen = true;
         Object.assign(field.input.style, {
             left: `${area.left + x}px`, top: `${area.top + y}px`, width: `${width}px`, height: `${height}px`,
         });
-        if (field.changed) {
-            field.changed = false;
+        if (field.is_changed) {
+            field.is_changed = false;
             return write(field.input.value, to, room);
         }
         const value = read(text, length);

@@ -16,6 +16,10 @@ const HIGHEST_TICKS: f64 = 8.0;
 /// How quickly the delay changes, in ticks per tick: cubes seem that much slower or faster
 /// meanwhile, which nobody sees at a twentieth.
 const CHANGE_RATE: f64 = 0.05;
+/// A delay that is longer than wanted by more than this is no jitter: the client was stopped for a
+/// while (a sleeping computer, a frozen tab) and has read what piled up. It jumps to now, where
+/// following would take minutes.
+const PAUSE_TICKS: f64 = 16.0;
 
 /// The playout delay, from how late snapshots arrive.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +55,9 @@ impl PlayoutDelay {
         let Some((delay_ticks, before)) = &mut self.current else {
             return;
         };
+        if *delay_ticks > self.wanted_ticks + PAUSE_TICKS {
+            *delay_ticks = self.wanted_ticks;
+        }
         let change = (clock_tick - *before).max(0.0) * CHANGE_RATE;
         *delay_ticks += (self.wanted_ticks - *delay_ticks).clamp(-change, change);
         *before = clock_tick;
@@ -92,6 +99,13 @@ mod tests {
     fn a_single_stall_changes_nothing() {
         let lags = (0..100).map(|tick| if tick == 50 { 30.0 } else { 0.5 });
         assert!((delay_after(lags) - 2.5).abs() < 1e-9);
+    }
+
+    #[test]
+    fn after_a_pause_what_piled_up_is_skipped() {
+        // Asleep for ten seconds from the first tick on; then all of it is read at once.
+        let lags = (0..301).map(|tick| f64::from(300 - tick));
+        assert!(delay_after(lags) <= HIGHEST_TICKS);
     }
 
     #[test]

@@ -4,17 +4,15 @@ use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use cubesync_server::Addresses;
-use qrcode::render::Renderer;
-use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 
 /// Light modules around the code. Four are the norm; two are enough for every reader that was
 /// tried, and leave the code and the addresses together on a terminal of 24 lines.
-const QUIET_MODULES: u32 = 2;
+const QUIET_MODULES: usize = 2;
 
-/// Black on white whatever the terminal's colours are; the numbers are of the fixed part of its palette.
-const BLACK_ON_WHITE: &str = "\x1b[38;5;16;48;5;231m";
-const USUAL_COLOURS: &str = "\x1b[0m";
+/// Black and white in the part of a terminal's palette that no theme changes.
+const BLACK: u8 = 16;
+const WHITE: u8 = 231;
 
 /// A few lines for the terminal: what to open here, and what to tell a friend, who may as well
 /// scan it where `with_qr` asks for that and others can reach us.
@@ -43,9 +41,7 @@ fn summary_from(bound: &Addresses, lan: Option<IpAddr>, with_qr: bool) -> String
             address,
         );
     }
-    text.push_str(
-        "Open it in a browser to play, /status there to see who is here. Ctrl-C stops.\n",
-    );
+    text.push_str("Play at the browser address; its /status shows who is here. Ctrl-C stops it.\n");
     if with_qr && let [_, Some(address)] = reachable(bound.http, lan) {
         text.push_str(&qr_code(&page(address)));
     }
@@ -56,17 +52,34 @@ fn page(address: SocketAddr) -> String {
     format!("http://{address}/")
 }
 
-/// The text as half blocks, two modules a character; empty for what no code could hold.
+/// The text as a code, two modules a character; empty for what no code could hold. The upper
+/// module is the background, so that a font whose blocks do not touch leaves no gaps.
 fn qr_code(text: &str) -> String {
     let Ok(code) = QrCode::with_error_correction_level(text, EcLevel::L) else {
         return String::new();
     };
-    let modules = code.to_colors();
-    let blocks = Renderer::<Dense1x2>::new(&modules, code.width(), QUIET_MODULES).build();
-    blocks
-        .lines()
-        .map(|line| format!("  {BLACK_ON_WHITE}{line}{USUAL_COLOURS}\n"))
-        .collect()
+    let colour = |x: usize, y: usize| {
+        let inside = |place: usize| {
+            let module = place.checked_sub(QUIET_MODULES)?;
+            (module < code.width()).then_some(module)
+        };
+        match (inside(x), inside(y)) {
+            (Some(x), Some(y)) => code[(x, y)].select(BLACK, WHITE),
+            _ => WHITE,
+        }
+    };
+    let side = code.width() + 2 * QUIET_MODULES;
+    let mut lines = String::new();
+    for y in (0..side).step_by(2) {
+        lines.push_str("  ");
+        for x in 0..side {
+            let (upper, lower) = (colour(x, y), colour(x, y + 1));
+            write!(lines, "\x1b[38;5;{lower};48;5;{upper}m\u{2584}")
+                .expect("writing to a string cannot fail");
+        }
+        lines.push_str("\x1b[0m\n");
+    }
+    lines
 }
 
 /// How a bound address is reached from this machine, and from others.
@@ -128,7 +141,7 @@ mod tests {
             assert!(text.contains(expected), "{expected} is missing in:\n{text}");
         }
         assert!(
-            !text.contains(BLACK_ON_WHITE),
+            !text.contains('\u{2584}'),
             "nobody else can reach this, so there is nothing to scan"
         );
     }
@@ -143,10 +156,7 @@ mod tests {
         };
         let longest = "255.255.255.255".parse().ok();
         let text = summary_from(&bound, longest, true);
-        let lines: Vec<_> = text
-            .lines()
-            .map(|line| line.replace(BLACK_ON_WHITE, "").replace(USUAL_COLOURS, ""))
-            .collect();
+        let lines: Vec<_> = text.lines().map(without_colours).collect();
         // One line is the command's own, one the cursor's.
         assert!(lines.len() <= 24 - 2, "{} lines:\n{text}", lines.len());
         let widest = lines.iter().map(|line| line.chars().count()).max();
@@ -159,21 +169,47 @@ mod tests {
     }
 
     #[test]
-    fn the_code_is_square_and_has_its_light_border() {
-        let code = qr_code("http://192.168.1.5:8080/");
-        let lines: Vec<_> = code
-            .lines()
-            .map(|line| line.trim_start().trim_start_matches(BLACK_ON_WHITE))
-            .map(|line| line.trim_end_matches(USUAL_COLOURS))
-            .collect();
-        // 25 modules hold 32 bytes; with the border 29, two to a line.
-        assert_eq!(lines.len(), 29_usize.div_ceil(2));
-        assert!(lines.iter().all(|line| line.chars().count() == 29));
-        assert_eq!(lines[0].trim(), "", "the border above");
-        // The corner's dark frame of 7 modules, seen from above: its first line and a side.
-        assert_eq!(
-            lines[1].chars().skip(2).take(7).collect::<String>(),
-            "█▀▀▀▀▀█"
-        );
+    fn the_code_has_its_three_corners_and_a_light_border() {
+        // 25 modules hold 32 bytes; with the border 29.
+        let dark = dark_modules(&qr_code("http://192.168.1.5:8080/"));
+        assert!(dark.iter().all(|line| line.len() == 29));
+        let corner = [
+            "#######", "#.....#", "#.###.#", "#.###.#", "#.###.#", "#.....#", "#######",
+        ];
+        for (left, top) in [(2, 2), (20, 2), (2, 20)] {
+            let seen = dark[top..top + 7].iter().map(|line| {
+                let line = &line[left..left + 7];
+                line.iter().map(|&dark| if dark { '#' } else { '.' })
+            });
+            let seen: Vec<String> = seen.map(Iterator::collect).collect();
+            assert_eq!(seen, corner, "at {left}, {top}");
+        }
+        for border in [&dark[0], &dark[1], &dark[27], &dark[28]] {
+            assert!(!border.contains(&true));
+        }
+    }
+
+    fn without_colours(line: &str) -> String {
+        let mut parts = line.split("\x1b[");
+        let mut text = parts.next().unwrap().to_owned();
+        text.extend(parts.map(|part| part.split_once('m').unwrap().1));
+        text
+    }
+
+    /// What a terminal would show of a code.
+    fn dark_modules(code: &str) -> Vec<Vec<bool>> {
+        let mut rows = Vec::new();
+        for line in code.lines() {
+            let cells = line.split("\x1b[38;5;").skip(1).map(|cell| {
+                let (colours, _) = cell.split_once('m').unwrap();
+                let (lower, upper) = colours.split_once(";48;5;").unwrap();
+                [upper, lower].map(|colour| colour == BLACK.to_string())
+            });
+            let cells: Vec<_> = cells.collect();
+            for half in [0, 1] {
+                rows.push(cells.iter().map(|cell| cell[half]).collect());
+            }
+        }
+        rows
     }
 }

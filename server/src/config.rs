@@ -54,7 +54,7 @@ pub struct Config {
     #[arg(value_parser = join_key)]
     pub join_key: Option<String>,
 
-    /// Origin of a page that may connect to /ws from elsewhere, such as https://game.example;
+    /// Origin of a page that may connect to /ws from elsewhere, such as `https://game.example`;
     /// repeat it for more
     #[arg(
         long,

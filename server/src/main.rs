@@ -1,6 +1,7 @@
 //! The server program: parse, log, run.
 
 mod addresses;
+mod signals;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
@@ -10,6 +11,8 @@ use clap::Parser;
 use cubesync_server::{Config, run};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+
+use self::signals::Signals;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -34,7 +37,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         .with_ansi(std::io::stderr().is_terminal())
         .init();
     let shutdown = CancellationToken::new();
-    tokio::spawn(stop_on_signal(shutdown.clone()));
+    let signals = Signals::listen().context("cannot listen for Ctrl-C")?;
+    tokio::spawn(stop_on_signal(signals, shutdown.clone()));
     let with_qr = std::io::stdout().is_terminal() && !config.no_qr;
     run(config, shutdown, |bound| {
         print!("{}", addresses::summary(&bound, with_qr))
@@ -44,27 +48,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 /// The first signal stops the server gently, the second at once.
-async fn stop_on_signal(shutdown: CancellationToken) {
-    signal().await;
+async fn stop_on_signal(mut signals: Signals, shutdown: CancellationToken) {
+    signals.next().await;
     shutdown.cancel();
-    signal().await;
+    signals.next().await;
     std::process::exit(1);
-}
-
-/// Ctrl-C or, where there is one, SIGTERM. Without a handler the system ends the process.
-async fn signal() {
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
-    }
 }

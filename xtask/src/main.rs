@@ -3,6 +3,7 @@
 mod children;
 mod demo;
 mod health;
+mod web;
 
 use std::process::ExitCode;
 
@@ -24,6 +25,8 @@ enum Chore {
     /// The clients are windows, or headless bots where there is no display. Ctrl-C ends all of it.
     /// `cargo demo` is short for it.
     Demo(demo::Options),
+    /// Build the browser's client into assets/web/, for the server to embed.
+    Web(web::Options),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> Result<()> {
     match arguments.chore {
         Some(Chore::Demo(options)) => demo::run(&options),
+        Some(Chore::Web(options)) => web::run(&options),
         None => Ok(Arguments::command().print_help()?),
     }
 }

@@ -13,8 +13,9 @@ use cubesync_protocol::{CubeId, CubeInfo, Event, Keyframe, Pose, Snapshot};
 
 use crate::error::Error;
 
-/// A state that is like the truth of one of this many steps before its own is late, not wrong.
-const LATE_STEPS: usize = 8;
+/// A state that is like the truth of one of this many steps before its own is late, not wrong:
+/// 2 seconds at 20 Hz, which only an overload reaches.
+const LATE_STEPS: usize = 40;
 
 /// Sample times that are this near each other are counted together, in microseconds.
 const SAMPLED_RESOLUTION_US: u64 = 64;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::measure::{Setting, measure};
+use crate::measure::{Setting, is_stopped, measure};
 use crate::motions::Motion;
 use crate::options::{Comparison, Load};
 use crate::plot;
@@ -38,18 +38,25 @@ pub(crate) fn run(options: &Comparison) -> Result<()> {
                 }
                 setting.system = system;
                 if !system.is_installed() {
-                    if !missing.contains(&system) {
-                        missing.push(system);
+                    missing.push((system, "not installed".to_owned()));
+                    continue;
+                }
+                match measure_one(&mut setting) {
+                    Ok(row) => rows.extend(row),
+                    // Without ours there is nothing to compare; without another there is less.
+                    Err(error) if system == System::Ours || is_stopped() => return Err(error),
+                    Err(error) => {
+                        eprintln!("failed");
+                        missing.push((system, format!("{error:#}")));
                     }
-                } else if let Some(row) = measure_one(&mut setting)? {
-                    rows.push(row);
                 }
             }
         }
     }
     println!("\n{}", table::table(&rows));
-    for system in missing {
-        println!("{}: not installed.", system.name());
+    missing.dedup();
+    for (system, reason) in missing {
+        println!("{}: {reason}.", system.name());
     }
     if let Some(file) = &options.json {
         let json = serde_json::to_string_pretty(&rows)?;

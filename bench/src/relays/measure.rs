@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::dialect::Dialect;
 use crate::generator;
 use crate::motions::Motion;
-use crate::ours::{self, Ours, Room};
+use crate::ours::{self, Ours};
 use crate::peers::floor::Floor;
 use crate::peers::mqtt::Mqtt;
 use crate::peers::naive::Naive;
@@ -21,6 +21,7 @@ use crate::peers::websocket::WebSocket;
 use crate::peers::{Framing, Relay};
 use crate::process::Server;
 use crate::progress::{Outcome, Progress, Timeline};
+use crate::room::Room;
 use crate::row::{Details, Row};
 use crate::systems::{self, Setup, System};
 use crate::workload::Workload;
@@ -40,6 +41,11 @@ const LATE: f64 = 0.2;
 
 /// Set by Ctrl-C.
 pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Whether Ctrl-C was pressed.
+pub(crate) fn is_stopped() -> bool {
+    STOP.load(Ordering::Relaxed)
+}
 
 /// What is measured.
 #[derive(Debug, Clone)]
@@ -212,7 +218,7 @@ impl<'run> Run<'run> {
     }
 
     fn pause(&self, time: Duration, has_ended: impl Fn() -> bool) -> Result<()> {
-        if STOP.load(Ordering::Relaxed) {
+        if is_stopped() {
             bail!("stopped");
         }
         if has_ended() {

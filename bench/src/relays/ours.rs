@@ -1,13 +1,12 @@
 //! cubesync's client side, for thousands of clients: joins, samples at the ticks, and checks what
 //! every client believes against the truth.
 //!
-//! This and [`belief`](crate::belief) are all that knows our wire.
+//! This and [`belief`](crate::belief) are all that knows our messages.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +19,8 @@ use cubesync_protocol::{
 use crate::belief::{Belief, Beliefs, Truth};
 use crate::dialect::{Dialect, Schedule};
 use crate::error::Error;
+use crate::margin::Margin;
+use crate::room::Room;
 use crate::tally::Tally;
 use crate::workload::Workload;
 
@@ -28,16 +29,6 @@ const BOUND: Error = Error {
     quanta: 0,
     degrees: 0.0,
 };
-/// Samples are to reach the server this long before the tick; the least and the most, since it
-/// adapts to the jitter of the machine.
-const LEAST_MARGIN_US: u64 = 1_500;
-const MOST_MARGIN_US: u64 = 12_000;
-/// A tick that less than this part of the samples has reached makes the margin longer by
-/// [`MARGIN_GROWS_US`], any other shorter by [`MARGIN_SHRINKS_US`]: so about one tick in forty may
-/// come too early.
-const IN_TIME: f64 = 0.995;
-const MARGIN_GROWS_US: u64 = 800;
-const MARGIN_SHRINKS_US: u64 = 20;
 /// What one sample costs the generator and the server's reading side; the clients of one process
 /// cannot send at once as thousands of machines would.
 const SAMPLE_COST: Duration = Duration::from_micros(8);
@@ -46,67 +37,17 @@ const LARGEST_SPREAD: f64 = 0.6;
 /// A client that has nothing to say pings this often.
 const PING_EVERY: Duration = Duration::from_secs(4);
 
-/// What the clients of all threads know of the room.
-#[derive(Debug)]
-pub(crate) struct Room {
-    /// When tick 0 began, in the workload's microseconds: the earliest that any answer told.
-    origin_us: AtomicI64,
-    /// By cube id, the client it belongs to plus one.
-    owners: Vec<AtomicU32>,
-    /// The tick of step 0.
-    first_tick: OnceLock<u64>,
-    hz: u32,
-}
-
-impl Room {
-    /// Of a server that was just started for this workload.
-    pub(crate) fn new(workload: &Workload) -> Self {
-        // The ids are given from 0 upwards; some more than clients for free cubes.
-        let ids = workload.clients + 64;
-        Self {
-            origin_us: AtomicI64::new(i64::MAX),
-            owners: (0..ids).map(|_| AtomicU32::new(0)).collect(),
-            first_tick: OnceLock::new(),
-            hz: workload.hz,
-        }
-    }
-
-    /// Learns from an answer that came at `now_us` where the ticks are.
-    fn observe(&self, now_us: u64, tick: u64, since_tick_us: u32) {
-        let tick_us = tick as i64 * 1_000_000 / i64::from(self.hz);
-        let origin_us = now_us as i64 - i64::from(since_tick_us) - tick_us;
-        self.origin_us.fetch_min(origin_us, Ordering::Relaxed);
-    }
-
-    fn begins_us(&self, tick: u64) -> u64 {
-        let origin_us = self.origin_us.load(Ordering::Relaxed);
-        let tick_us = tick as i64 * 1_000_000 / i64::from(self.hz);
-        u64::try_from(origin_us + tick_us).unwrap_or(0)
-    }
-
-    fn first_tick_after(&self, at_us: u64) -> u64 {
-        let origin_us = self.origin_us.load(Ordering::Relaxed);
-        let since_us = u64::try_from(at_us as i64 - origin_us).unwrap_or(0);
-        (since_us * u64::from(self.hz)).div_ceil(1_000_000)
-    }
-}
-
 impl Truth for (&Workload, &Room) {
     fn bound(&self) -> Error {
         BOUND
     }
 
     fn client(&self, cube: CubeId) -> Option<usize> {
-        let owner = self.1.owners.get(cube.0 as usize)?;
-        owner
-            .load(Ordering::Relaxed)
-            .checked_sub(1)
-            .map(|client| client as usize)
+        self.1.owner(cube)
     }
 
     fn step(&self, tick: u64) -> Option<usize> {
-        let first = *self.1.first_tick.get()?;
-        tick.checked_sub(first).map(|step| step as usize)
+        self.1.step(tick)
     }
 
     fn pose(&self, client: usize, step: usize) -> Pose {
@@ -134,7 +75,7 @@ pub(crate) struct Ours {
     workload: Arc<Workload>,
     room: Arc<Room>,
     beliefs: Beliefs,
-    margin_us: u64,
+    margin: Margin,
     frame: BytesMut,
 }
 
@@ -150,10 +91,10 @@ impl Ours {
     /// For one thread.
     pub(crate) fn new(workload: Arc<Workload>, room: Arc<Room>) -> Self {
         Self {
+            margin: Margin::new(workload.period()),
             workload,
             room,
             beliefs: Beliefs::default(),
-            margin_us: LEAST_MARGIN_US,
             frame: BytesMut::new(),
         }
     }
@@ -184,9 +125,7 @@ impl Ours {
             ServerMessage::Welcome(welcome) => {
                 self.room
                     .observe(now_us, welcome.tick, welcome.since_tick_us);
-                let owner = self.room.owners.get(welcome.cube.0 as usize);
-                let owner = owner.context("a cube's id is larger than there are cubes")?;
-                owner.store(client.number as u32 + 1, Ordering::Relaxed);
+                self.room.set_owner(welcome.cube, client.number)?;
                 client.cube = Some(welcome.cube);
             }
             ServerMessage::Pong {
@@ -204,7 +143,9 @@ impl Ours {
             ServerMessage::Snapshot(snapshot) => {
                 let known = known.context("a snapshot came before the keyframe")?;
                 let next = self.beliefs.snapshot(known, payload, snapshot, &truth)?;
-                self.margin_us = adapted(self.margin_us, &next);
+                if let Some(in_time) = next.score.in_time() {
+                    self.margin.adapt(in_time);
+                }
                 self.count(&next, now_us, tally);
                 client.belief = Some(next);
             }
@@ -238,19 +179,6 @@ impl Ours {
     }
 }
 
-/// The margin after a tick.
-fn adapted(margin_us: u64, belief: &Belief) -> u64 {
-    let Some(in_time) = belief.score.in_time() else {
-        return margin_us;
-    };
-    let margin_us = if in_time < IN_TIME {
-        margin_us + MARGIN_GROWS_US
-    } else {
-        margin_us.saturating_sub(MARGIN_SHRINKS_US)
-    };
-    margin_us.clamp(LEAST_MARGIN_US, MOST_MARGIN_US)
-}
-
 impl Dialect for Ours {
     type Client = OurClient;
 
@@ -272,13 +200,10 @@ impl Dialect for Ours {
         let clients = self.workload.clients;
         let period = self.workload.period();
         let spread = (SAMPLE_COST * clients as u32).min(period.mul_f64(LARGEST_SPREAD));
-        let lead_us = MOST_MARGIN_US + spread.as_micros() as u64;
-        let first_tick = self
-            .room
-            .first_tick
-            .get_or_init(|| self.room.first_tick_after(earliest_us + lead_us));
+        let lead_us = self.margin.most_us() + spread.as_micros() as u64;
+        let first_tick = self.room.set_first_tick(earliest_us + lead_us);
         Schedule {
-            start_us: self.room.begins_us(*first_tick) - spread.as_micros() as u64,
+            start_us: self.room.begins_us(first_tick) - spread.as_micros() as u64,
             period,
             spread,
             clients,
@@ -286,7 +211,7 @@ impl Dialect for Ours {
     }
 
     fn lead_us(&self) -> u64 {
-        self.margin_us
+        self.margin.us()
     }
 
     fn sample(&mut self, client: usize, state: &mut OurClient, step: usize, out: &mut Vec<u8>) {

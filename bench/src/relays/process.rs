@@ -36,20 +36,22 @@ impl Server {
                 return Ok(server);
             }
         }
-        bail!("{command:?} ended without saying where it listens")
+        let program = command.get_program().display();
+        bail!("{program} ended without saying where it listens")
     }
 
     /// Starts a server that was told to listen on `address`, and waits until it does.
     pub(crate) fn start_at(command: &mut Command, address: SocketAddr) -> Result<Self> {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut server = Self::spawn(command, address)?;
+        let program = command.get_program().display();
         let deadline = Instant::now() + START_TIMEOUT;
         while TcpStream::connect(address).is_err() {
             if let Some(status) = server.child.try_wait()? {
-                bail!("{command:?} ended at once: {status}");
+                bail!("{program} ended at once: {status}");
             }
             if Instant::now() > deadline {
-                bail!("{command:?} does not listen on {address}");
+                bail!("{program} does not listen on {address}");
             }
             std::thread::sleep(START_POLL);
         }
@@ -76,7 +78,7 @@ impl Server {
         let child = command
             .stdin(Stdio::piped())
             .spawn()
-            .with_context(|| format!("cannot start {command:?}"))?;
+            .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         Ok(Self { child, address })
     }
 

@@ -6,7 +6,7 @@ use crate::row::Row;
 use crate::systems::System;
 
 const HEAD: &str = "system                       N  motion  delivered/s  fraction  CPU/M    x ours   \
-                    bytes   x ours  p50 ms  p99 ms  max ms  RSS MB";
+                    bytes   x ours  p50 ms  p99 ms  max ms   cores  RSS MB";
 
 /// All rows, each with its ratio to our row of the same workload.
 pub(crate) fn table(rows: &[Row]) -> String {
@@ -19,7 +19,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     }
     text.push_str(
         "\nCPU/M: server CPU seconds per million deliveries. bytes: TCP payload received per \
-         delivery.\n* the load generator was busy or late: a better one might find better \
+         delivery. cores: what the server used.\n* the load generator was busy or late: a better one might find better \
          figures.\n",
     );
     for row in rows.iter().filter(|row| is_ours(row)) {
@@ -91,7 +91,7 @@ fn line(row: &Row, ours: Option<&Row>) -> String {
     };
     let mark = if row.generator_saturated { "*" } else { "" };
     format!(
-        "{:<26} {:>4}  {:<6} {:>12}  {:>7.1}%  {:>6} {:>8}  {:>6} {:>8}  {:>6}  {:>6}  {:>6}  {:>6.1}",
+        "{:<26} {:>4}  {:<6} {:>12}  {:>7.1}%  {:>6} {:>8}  {:>6} {:>8}  {:>6}  {:>6}  {:>6}  {:>6.3}  {:>6.1}",
         format!("{}{mark}", row.system),
         row.n,
         row.motion,
@@ -104,6 +104,7 @@ fn line(row: &Row, ours: Option<&Row>) -> String {
         number(row.p50_ms, 1),
         number(row.p99_ms, 1),
         number(row.max_ms, 0),
+        row.details.server_cores,
         row.rss_mb,
     )
 }

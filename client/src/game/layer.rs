@@ -23,18 +23,15 @@ const UNIFORMS: [(&str, UniformType); 6] = [
 /// The fields of an [`Instance`].
 const INSTANCE: [&str; 4] = ["placed", "rotation", "tint", "look"];
 
-/// A vertex and a fragment shader from `assets/shaders`, with what they share in front.
+/// What every shader begins with.
+const COMMON: &str = include_str!("../../../assets/shaders/common.glsl");
+
+/// A vertex and a fragment shader from `assets/shaders`, without what they share.
 macro_rules! glsl {
     ($name:literal) => {
         [
-            concat!(
-                include_str!("../../../assets/shaders/common.glsl"),
-                include_str!(concat!("../../../assets/shaders/", $name, ".vert"))
-            ),
-            concat!(
-                include_str!("../../../assets/shaders/common.glsl"),
-                include_str!(concat!("../../../assets/shaders/", $name, ".frag"))
-            ),
+            include_str!(concat!("../../../assets/shaders/", $name, ".vert")),
+            include_str!(concat!("../../../assets/shaders/", $name, ".frag")),
         ]
     };
 }
@@ -86,7 +83,7 @@ impl Layer {
 
     fn new(
         context: &mut dyn RenderingBackend,
-        [vertex, fragment]: [&str; 2],
+        sources: [&str; 2],
         shape: &Shape,
         textures: &[&str],
         instance: &[&'static str],
@@ -100,8 +97,13 @@ impl Layer {
             },
             images: textures.iter().map(|&name| name.to_owned()).collect(),
         };
+        let [vertex, fragment] = sources.map(|source| format!("{COMMON}{source}"));
+        let source = ShaderSource::Glsl {
+            vertex: &vertex,
+            fragment: &fragment,
+        };
         let shader = context
-            .new_shader(ShaderSource::Glsl { vertex, fragment }, meta)
+            .new_shader(source, meta)
             .map_err(|error| anyhow!("the graphics driver cannot compile a shader: {error}"))?;
         let mut layouts = vec![BufferLayout::default()];
         let mut attributes = match shape.numbers_per_vertex {

@@ -99,8 +99,8 @@ fn position_step(codec: &Codec) -> i32 {
 }
 
 fn turn_step(codec: &Codec) -> i32 {
-    let grid = codec.rotation_grid;
-    2 * (codec.rotation_bound / grid) * grid + grid
+    let bits = codec.rotation_grid_bits;
+    (2 * (codec.rotation_bound >> bits) + 1) << bits
 }
 
 fn bits(size: i32, step: i32) -> u32 {

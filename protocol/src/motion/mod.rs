@@ -18,6 +18,9 @@ mod state;
 mod syntax;
 mod varint;
 
+#[cfg(test)]
+mod tests;
+
 pub use model::{Decide, FEATURES, LOGIT_PARTS, Rows, Table};
 pub use set::{MotionError, MotionSet};
 pub use state::MotionState;
@@ -42,8 +45,8 @@ pub struct Codec {
     pub position_bound: i32,
     /// A component of a rotation may be off by this, in steps of its ten bits (0.16° each).
     pub rotation_bound: i32,
-    /// The components of all rotations are multiples of this, 1 or more.
-    pub rotation_grid: i32,
+    /// The components of all rotations are known to have so many zeros at the end.
+    pub rotation_grid_bits: u32,
     /// What part of a change of velocity, of 256, is expected again in the next tick: who starts
     /// to run or falls goes on doing so, what tumbles does not.
     pub acceleration_gain: i32,
@@ -60,7 +63,7 @@ impl Codec {
         encoding: Encoding::Range(Table::LIVE),
         position_bound: 2,
         rotation_bound: 3,
-        rotation_grid: 1,
+        rotation_grid_bits: 0,
         acceleration_gain: 192,
     };
 
@@ -76,7 +79,7 @@ impl Codec {
         encoding: Encoding::Range(Table::PHYSICS),
         position_bound: 0,
         rotation_bound: 0,
-        rotation_grid: 2,
+        rotation_grid_bits: 1,
         acceleration_gain: 0,
     };
 

@@ -5,7 +5,7 @@
 //! model, trained offline on recorded motion and never changed. So a keyframe carries no
 //! statistics and a cursor can join at any.
 
-use super::range::{BitCoder, RangeDecoder, RangeEncoder};
+use super::range::BitCoder;
 use super::syntax::TABLE_BYTES;
 
 /// Contexts per decision.
@@ -84,10 +84,11 @@ pub(super) struct Modelled<C> {
 impl<C: BitCoder> Decide for Modelled<C> {
     #[inline]
     fn decide(&mut self, rows: &Rows, node: usize, bit: bool) -> bool {
-        let sum = rows
-            .iter()
-            .map(|&row| i32::from(self.table.0[row as usize + node] as i8))
-            .sum::<i32>();
+        let table = self.table.0;
+        let mut sum = 0;
+        for &row in rows {
+            sum += i32::from(table[row as usize + node] as i8);
+        }
         let index = sum.clamp(-SUM_MAX, SUM_MAX) + SUM_MAX;
         self.coder
             .bit(u32::from(PROBABILITIES[index as usize]), bit)
@@ -95,18 +96,6 @@ impl<C: BitCoder> Decide for Modelled<C> {
 
     fn raw(&mut self, bits: u32, count: u32) -> u32 {
         self.coder.raw(bits, count)
-    }
-}
-
-impl Modelled<RangeEncoder<'_>> {
-    pub(super) fn finish(self) {
-        self.coder.finish();
-    }
-}
-
-impl Modelled<RangeDecoder<'_>> {
-    pub(super) fn is_at_end(&self) -> bool {
-        self.coder.is_at_end()
     }
 }
 

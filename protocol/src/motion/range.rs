@@ -176,7 +176,7 @@ mod tests {
     #[test]
     fn likely_decisions_cost_almost_nothing() {
         assert_eq!(encode(&[(65_535, true); 4_000]).len(), 1);
-        assert_eq!(encode(&[(1, true); 8]).len(), 16);
+        assert_eq!(encode(&[(65_535, false); 8]).len(), 16);
     }
 
     #[test]

@@ -83,17 +83,22 @@ impl Quaternion {
         (index as usize, (first - second) >> PARTS_BITS)
     }
 
-    /// The nearest rotation that leaves out a given component, whose bits are multiples of
-    /// `grid`. Where another component is larger, they may be beyond what ten bits hold.
-    pub(super) fn parts(self, largest: usize, grid: i32) -> Parts {
+    /// The nearest rotation that leaves out a given component, whose bits end in so many zeros.
+    /// Where another component is larger, they may be beyond what ten bits hold.
+    #[inline]
+    pub(super) fn parts(self, largest: usize, grid_bits: u32) -> Parts {
         // q and -q are the same rotation; the left-out component is the positive one.
         let sign = if self.0[largest] < 0 { -1 } else { 1 };
-        let unit = grid << PARTS_BITS;
-        let stored = OTHERS[largest].map(|index| {
-            let parts = sign * self.0[index] + (STEPS << PARTS_BITS) + unit / 2;
-            parts.div_euclid(unit) * grid
-        });
-        Parts { largest, stored }
+        let bits = PARTS_BITS + grid_bits;
+        let stored = |index: usize| {
+            let parts = sign * self.0[index] + (STEPS << PARTS_BITS) + (1 << (bits - 1));
+            (parts >> bits) << grid_bits
+        };
+        let [a, b, c] = OTHERS[largest];
+        Parts {
+            largest,
+            stored: [stored(a), stored(b), stored(c)],
+        }
     }
 
     /// The rotation after some ticks of a spin.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Codec;
 use super::jump::Jump;
-use super::rotation::{Parts, Quaternion, Spin};
+use super::rotation::{Parts, Quaternion, STORED_MAX, Spin};
 use crate::limits::{MAX_HEIGHT_QUANTA, MAX_HORIZONTAL_QUANTA};
 use crate::quantize::{Pose, Position};
 
@@ -32,6 +32,8 @@ pub(super) const SETTLED_AFTER: u32 = 24;
 pub struct MotionState {
     /// Where the cube was at the last surprise.
     base: Pose,
+    /// `base.rotation`, unpacked: a square root that each prediction would take.
+    orientation: Quaternion,
     /// Quanta / [`VELOCITY_PARTS`] per tick.
     velocity: [i32; 3],
     /// The same per tick and tick.
@@ -83,6 +85,7 @@ impl MotionState {
                 position: pose.position.clamped(),
                 rotation: pose.rotation,
             },
+            orientation: pose.rotation.into(),
             velocity: [0; 3],
             acceleration: [0; 3],
             spin: [0; 3],
@@ -101,7 +104,7 @@ impl MotionState {
         let prediction = self.prediction();
         let parts = prediction
             .quaternion
-            .parts(prediction.largest, codec.rotation_grid);
+            .parts(prediction.largest, codec.rotation_grid_bits);
         Pose {
             position: prediction.position,
             rotation: parts.into(),
@@ -136,6 +139,10 @@ impl MotionState {
         self.base
     }
 
+    pub(super) fn orientation(&self) -> Quaternion {
+        self.orientation
+    }
+
     /// Quanta per tick, rounded.
     pub(super) fn speed(&self) -> [i32; 3] {
         self.velocity_now()
@@ -163,10 +170,9 @@ impl MotionState {
     }
 
     pub(super) fn prediction(&self) -> Prediction {
-        let base = Quaternion::from(self.base.rotation);
-        let quaternion = base.turned(self.spin, self.age);
+        let quaternion = self.orientation.turned(self.spin, self.age);
         // Near a tie the words of the base may leave out another component than one would now.
-        let largest = match quaternion == base {
+        let largest = match quaternion == self.orientation {
             true => Parts::from(self.base.rotation).largest,
             false => quaternion.largest().0,
         };
@@ -204,7 +210,7 @@ impl MotionState {
     }
 
     /// What there is to say about where the cube really is; `None` while it is as believed.
-    pub(super) fn surprise(&self, truth: Pose, codec: &Codec) -> Option<Surprise> {
+    pub(super) fn surprise(&self, truth: Pose, codec: &Codec) -> Option<(Surprise, Prediction)> {
         if truth == self.base && self.is_still() {
             return None;
         }
@@ -216,7 +222,7 @@ impl MotionState {
         let parts = Parts::from(truth.rotation);
         let expected = prediction
             .quaternion
-            .parts(parts.largest, codec.rotation_grid);
+            .parts(parts.largest, codec.rotation_grid_bits);
         let off = offsets(truth.position, prediction.position);
         let turned = differences(parts.stored, expected.stored);
         // Two rotations in different words can be as near as one likes; only a codec without
@@ -229,17 +235,18 @@ impl MotionState {
             return None;
         }
         if !self.is_still() && self.is_at_base(truth, codec) {
-            return Some(Surprise::Stopped);
+            return Some((Surprise::Stopped, prediction));
         }
         if off.iter().any(|off| off.abs() > JUMP) {
             let turns = !same_words || !is_within(turned, codec.rotation_bound);
-            return Some(Surprise::Jumped(Jump::to(truth, turns, codec)));
+            return Some((Surprise::Jumped(Jump::to(truth, turns, codec)), prediction));
         }
-        Some(Surprise::Error(Correction {
+        let correction = Correction {
             position: off.map(|off| told(off, codec.position_bound)),
             largest: parts.largest,
-            rotation: turned.map(|off| told(off, codec.rotation_bound) / codec.rotation_grid),
-        }))
+            rotation: turned.map(|off| told(off, codec.rotation_bound) >> codec.rotation_grid_bits),
+        };
+        Some((Surprise::Error(correction), prediction))
     }
 
     fn is_at_base(&self, truth: Pose, codec: &Codec) -> bool {
@@ -247,7 +254,7 @@ impl MotionState {
         let base = match truth.rotation == self.base.rotation {
             true => parts,
             false if codec.rotation_bound == 0 => return false,
-            false => Quaternion::from(self.base.rotation).parts(parts.largest, 1),
+            false => self.orientation.parts(parts.largest, 0),
         };
         is_within(
             offsets(truth.position, self.base.position),
@@ -265,9 +272,10 @@ impl MotionState {
             Surprise::Jumped(jump) => {
                 let parts = prediction
                     .quaternion
-                    .parts(prediction.largest, codec.rotation_grid);
+                    .parts(prediction.largest, codec.rotation_grid_bits);
                 self.stop();
                 self.base = jump.pose(parts.into(), codec);
+                self.orientation = self.base.rotation.into();
                 self.position_errors = [[i8::MAX; 3], self.position_errors[0]];
                 self.rotation_errors = [[0; 3], self.rotation_errors[0]];
             }
@@ -293,41 +301,46 @@ impl MotionState {
         .clamped();
         let off = offsets(position, prediction.position);
         let velocity_now = self.velocity_now();
+        // Most surprise again in the next tick, and a division takes as long as all else here.
+        let per_tick = |parts: i32| if age == 1 { parts } else { parts / age };
         for (axis, off) in off.into_iter().enumerate() {
-            // The error is taken for a velocity that was wrong since the last surprise.
-            // More than a jump is a stranger's.
-            let gained = off.clamp(-JUMP, JUMP) * VELOCITY_PARTS / age;
+            // The error is taken for a velocity that was wrong since the last surprise. More
+            // than a jump is a stranger's.
+            let gained = per_tick(off.clamp(-JUMP, JUMP) * VELOCITY_PARTS);
             let velocity = velocity_now[axis] + gained;
             let acceleration =
-                self.acceleration[axis] + gained * codec.acceleration_gain / (256 * age);
+                self.acceleration[axis] + per_tick(gained * codec.acceleration_gain / 256);
             self.velocity[axis] = velocity.clamp(-TOP_VELOCITY, TOP_VELOCITY);
             self.acceleration[axis] = match acceleration.abs() {
                 LEAST_ACCELERATION..=TOP_ACCELERATION => acceleration,
                 _ => 0,
             };
         }
+        self.base.position = position;
+        self.position_errors = [correction.position.map(cut), self.position_errors[0]];
+        self.rotation_errors = [correction.rotation.map(cut), self.rotation_errors[0]];
+
+        let is_turned = correction.rotation != [0; 3] || correction.largest != prediction.largest;
+        if !is_turned && self.spin == [0; 3] {
+            return;
+        }
         let mut parts = prediction
             .quaternion
-            .parts(correction.largest, codec.rotation_grid);
+            .parts(correction.largest, codec.rotation_grid_bits);
         for (stored, steps) in parts.stored.iter_mut().zip(correction.rotation) {
             *stored = stored
-                .saturating_add(steps.saturating_mul(codec.rotation_grid))
-                .clamp(0, 1_023);
+                .saturating_add(steps.saturating_mul(1 << codec.rotation_grid_bits))
+                .clamp(0, STORED_MAX);
         }
-        self.base = Pose {
-            position,
-            rotation: parts.into(),
-        };
-        let turn = Quaternion::from(self.base.rotation).spin_from(prediction.quaternion);
-        self.spin = match turn {
+        self.base.rotation = parts.into();
+        self.orientation = self.base.rotation.into();
+        self.spin = match self.orientation.spin_from(prediction.quaternion) {
             Some(turn) => std::array::from_fn(|axis| {
-                let spin = i32::from(self.spin[axis]) + turn[axis] / age;
+                let spin = i32::from(self.spin[axis]) + per_tick(turn[axis]);
                 spin.clamp(i16::MIN.into(), i16::MAX.into()) as i16
             }),
             None => [0; 3],
         };
-        self.position_errors = [correction.position.map(cut), self.position_errors[0]];
-        self.rotation_errors = [correction.rotation.map(cut), self.rotation_errors[0]];
     }
 }
 

@@ -147,6 +147,7 @@ fn start_of(size: u32) -> (u32, u32) {
 }
 
 /// 0, 1, 2, 3-4, 5-8, 9-16, 17-64, more.
+#[inline]
 fn class(value: u32) -> usize {
     match value {
         0..=2 => value as usize,
@@ -162,10 +163,12 @@ fn class6(value: u32) -> usize {
     class(value).min(5)
 }
 
+#[inline]
 fn clip(value: i32, limit: i32) -> usize {
     (value.clamp(-limit, limit) + limit) as usize
 }
 
+#[inline]
 fn sum(values: [i32; 3]) -> u32 {
     values.iter().map(|value| value.unsigned_abs()).sum()
 }
@@ -253,6 +256,7 @@ impl TickContext {
     }
 }
 
+#[inline]
 fn widen(errors: [i8; 3]) -> [i32; 3] {
     errors.map(i32::from)
 }
@@ -347,8 +351,8 @@ pub(super) fn surprise(
         largest = (expected + distance) % 4;
     }
 
-    let predicted: Parts = prediction.quaternion.parts(largest, 1);
-    let base = super::rotation::Quaternion::from(state.base().rotation).parts(largest, 1);
+    let predicted: Parts = prediction.quaternion.parts(largest, 0);
+    let base = state.orientation().parts(largest, 0);
     let mut rotation = [0; 3];
     for index in 0..3 {
         let turning = predicted.stored[index] - base.stored[index];

@@ -36,10 +36,14 @@ static STATUS_PAGE: LazyLock<Vec<File>> = LazyLock::new(load::<StatusPage>);
 /// The page that the game starts from.
 const INDEX: &str = "index.html";
 
-/// The browser client, its page at `/`; `None` if this server was built without one.
+/// Whether this server was built with the browser client.
+pub(super) fn has_game() -> bool {
+    GAME.iter().any(|file| file.path == INDEX)
+}
+
+/// The browser client, its page at `/`; `None` if there is none.
 pub(super) fn game<S: Clone + Send + Sync + 'static>() -> Option<Router<S>> {
-    let has_index = GAME.iter().any(|file| file.path == INDEX);
-    has_index.then(|| routes("/", &GAME))
+    has_game().then(|| routes("/", &GAME))
 }
 
 /// What the status page refers to.

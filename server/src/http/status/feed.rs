@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use cubesync_protocol::CubeKind;
 use serde::Serialize;
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::sample::{Counters, Sample, TickTimes, unix_time_s};
 use crate::metrics::Metrics;
 use crate::room::RoomView;
 use crate::run::Shared;
@@ -64,38 +65,6 @@ struct Now<'a> {
     disconnects: BTreeMap<&'static str, u64>,
 }
 
-/// Numbers of one second, for charts.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Sample {
-    /// Unix time.
-    time_s: f64,
-    connections: i64,
-    rooms: usize,
-    players: usize,
-    /// Of the fullest rooms.
-    players_by_room: BTreeMap<String, usize>,
-    /// Of the last ten seconds; `None`: no room with players ticked.
-    tick: Option<TickTimes>,
-    received: Traffic,
-    sent: Traffic,
-}
-
-/// How long ticks took.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct TickTimes {
-    count: usize,
-    p50_ms: f64,
-    p99_ms: f64,
-    max_ms: f64,
-}
-
-/// Per second, frame headers included.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
-struct Traffic {
-    bytes_per_s: f64,
-    frames_per_s: f64,
-}
-
 /// Who is in a room.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct RoomNow {
@@ -105,16 +74,6 @@ pub(super) struct RoomNow {
     pub(super) ghosts: usize,
     /// The first of the players.
     pub(super) names: Vec<String>,
-}
-
-/// Counters at one instant, from which rates are taken.
-#[derive(Debug, Clone, Copy)]
-struct Counters {
-    at: Instant,
-    received_bytes: u64,
-    received_frames: u64,
-    sent_bytes: u64,
-    sent_frames: u64,
 }
 
 impl Feed {
@@ -220,17 +179,6 @@ fn disconnects(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
         .collect()
 }
 
-fn unix_time_s() -> f64 {
-    // A clock before 1970 is wrong anyway.
-    let time = SystemTime::now().duration_since(UNIX_EPOCH);
-    rounded(time.unwrap_or_default().as_secs_f64())
-}
-
-/// Three digits after the point: more only make the text longer.
-fn rounded(number: f64) -> f64 {
-    (number * 1_000.0).round() / 1_000.0
-}
-
 fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("numbers, texts and lists have a JSON form")
 }
@@ -248,61 +196,12 @@ impl From<RoomView> for RoomNow {
     }
 }
 
-impl TickTimes {
-    fn of(mut ticks_us: Vec<u32>) -> Option<Self> {
-        let count = ticks_us.len();
-        // The smallest value that is not exceeded by that share of all (nearest rank).
-        let mut percentile_ms = |percent: usize| {
-            let rank = (count * percent).div_ceil(100).checked_sub(1)?;
-            let (_, us, _) = ticks_us.select_nth_unstable(rank);
-            Some(rounded(f64::from(*us) / 1_000.0))
-        };
-        Some(Self {
-            count,
-            p50_ms: percentile_ms(50)?,
-            p99_ms: percentile_ms(99)?,
-            max_ms: percentile_ms(100)?,
-        })
-    }
-}
-
-impl Counters {
-    fn read(metrics: &Metrics) -> Self {
-        Self {
-            at: Instant::now(),
-            received_bytes: metrics.received_bytes.get(),
-            received_frames: metrics.received_frames.get(),
-            sent_bytes: metrics.sent_bytes.get(),
-            sent_frames: metrics.sent_frames.get(),
-        }
-    }
-
-    fn received_since(&self, before: &Self) -> Traffic {
-        Traffic {
-            bytes_per_s: self.rate(before, |counters| counters.received_bytes),
-            frames_per_s: self.rate(before, |counters| counters.received_frames),
-        }
-    }
-
-    fn sent_since(&self, before: &Self) -> Traffic {
-        Traffic {
-            bytes_per_s: self.rate(before, |counters| counters.sent_bytes),
-            frames_per_s: self.rate(before, |counters| counters.sent_frames),
-        }
-    }
-
-    /// Per second. Two looks are never at the same instant.
-    fn rate(&self, before: &Self, counter: impl Fn(&Self) -> u64) -> f64 {
-        let count = counter(self).saturating_sub(counter(before));
-        rounded(count as f64 / (self.at - before.at).as_secs_f64())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use cubesync_protocol::{Colour, CubeId, Pose};
 
     use super::*;
+    use crate::http::status::sample::Traffic;
 
     fn sample(number: u32) -> Sample {
         Sample {
@@ -315,37 +214,6 @@ mod tests {
             received: Traffic::default(),
             sent: Traffic::default(),
         }
-    }
-
-    #[test]
-    fn percentiles_are_of_the_nearest_rank() {
-        assert_eq!(TickTimes::of(Vec::new()), None);
-        let times = |count, p50_ms, p99_ms, max_ms| {
-            Some(TickTimes {
-                count,
-                p50_ms,
-                p99_ms,
-                max_ms,
-            })
-        };
-        assert_eq!(TickTimes::of(vec![1_500]), times(1, 1.5, 1.5, 1.5));
-        let backwards = (1..=200).map(|us| us * 1_000).rev().collect();
-        assert_eq!(TickTimes::of(backwards), times(200, 100.0, 198.0, 200.0));
-    }
-
-    #[test]
-    fn rates_are_per_second_of_the_time_that_passed() {
-        let metrics = Metrics::default();
-        let before = Counters::read(&metrics);
-        metrics.sent_bytes.inc_by(3_000);
-        metrics.sent_frames.inc_by(30);
-        let after = Counters {
-            at: before.at + Duration::from_millis(1_500),
-            ..Counters::read(&metrics)
-        };
-        let sent = after.sent_since(&before);
-        assert_eq!((sent.bytes_per_s, sent.frames_per_s), (2_000.0, 20.0));
-        assert_eq!(after.received_since(&before), Traffic::default());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! `/status`: a page for people about the running server, live.
 //!
-//! One task looks at the server once a second ([`feed`]) and encodes what it saw once; every
-//! viewer is sent the same text ([`viewers`]).
+//! One task looks at the server once a second ([`sample`]) and encodes what it saw once ([`feed`]);
+//! every viewer is sent the same text ([`viewers`]).
 
 mod feed;
 mod page;
+mod sample;
 mod viewers;
 
 use std::sync::Arc;

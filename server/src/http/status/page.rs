@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::Response;
 
 use super::feed::{self, MAX_ROOMS, RoomNow};
-use crate::http::{escaped, html};
+use crate::http::{escaped, files, html};
 use crate::run::Shared;
 
 /// Answers with the rooms and the command to join.
@@ -18,6 +18,7 @@ pub(in crate::http) async fn page(
 ) -> Response {
     html(render(
         &feed::rooms(&shared).await,
+        files::has_game(),
         &join_address(&headers, shared.addresses.tcp.port()),
     ))
 }
@@ -35,7 +36,7 @@ fn join_address(headers: &HeaderMap, port: u16) -> String {
     format!("{name}:{port}")
 }
 
-fn render(rooms: &[RoomNow], join_address: &str) -> String {
+fn render(rooms: &[RoomNow], has_game: bool, join_address: &str) -> String {
     let mut rows = String::new();
     for room in rooms.iter().take(MAX_ROOMS) {
         let names: Vec<_> = room.names.iter().map(|name| escaped(name)).collect();
@@ -48,7 +49,13 @@ fn render(rooms: &[RoomNow], join_address: &str) -> String {
         )
         .expect("writing to a string cannot fail");
     }
+    let play = if has_game {
+        "<a href=\"/\">Play in this browser</a>, or with a window of its own:"
+    } else {
+        "With a window of its own:"
+    };
     PAGE.replace("{rooms}", &rows)
+        .replace("{play}", play)
         .replace("{address}", &escaped(join_address))
         .replace("{version}", env!("CARGO_PKG_VERSION"))
 }
@@ -67,7 +74,7 @@ mod tests {
             ghosts: 0,
             names: vec!["<Вася>".into()],
         };
-        let page = render(&[room], "example:14900");
+        let page = render(std::slice::from_ref(&room), true, "example:14900");
         assert!(
             page.contains("<td>lobby</td><td>1</td><td>&lt;Вася&gt;</td>"),
             "{page}"
@@ -75,6 +82,12 @@ mod tests {
         assert!(
             page.contains("cargo client --server example:14900"),
             "{page}"
+        );
+        assert!(page.contains("<a href=\"/\">Play"), "{page}");
+        let page = render(&[room], false, "example:14900");
+        assert!(
+            !page.contains("Play"),
+            "there is no game to link to: {page}"
         );
     }
 

@@ -1,0 +1,113 @@
+//! What the clients of all threads know of our room: when its ticks are, and whose cubes.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+use cubesync_protocol::CubeId;
+
+use crate::workload::Workload;
+
+/// The room of a run.
+#[derive(Debug)]
+pub(crate) struct Room {
+    /// When tick 0 began, in the workload's microseconds: the earliest that any answer told.
+    origin_us: AtomicI64,
+    /// By cube id, the client it belongs to plus one.
+    owners: Vec<AtomicU32>,
+    /// The tick of step 0.
+    first_tick: OnceLock<u64>,
+    hz: u32,
+}
+
+impl Room {
+    /// Of a server that was just started for this workload.
+    pub(crate) fn new(workload: &Workload) -> Self {
+        // The ids are given from 0 upwards; some more than clients for free cubes.
+        let ids = workload.clients + 64;
+        Self {
+            origin_us: AtomicI64::new(i64::MAX),
+            owners: (0..ids).map(|_| AtomicU32::new(0)).collect(),
+            first_tick: OnceLock::new(),
+            hz: workload.hz,
+        }
+    }
+
+    /// Learns from an answer that came at `now_us` where the ticks are.
+    pub(crate) fn observe(&self, now_us: u64, tick: u64, since_tick_us: u32) {
+        let tick_us = tick as i64 * 1_000_000 / i64::from(self.hz);
+        let origin_us = now_us as i64 - i64::from(since_tick_us) - tick_us;
+        self.origin_us.fetch_min(origin_us, Ordering::Relaxed);
+    }
+
+    /// When a tick begins, in the workload's microseconds.
+    pub(crate) fn begins_us(&self, tick: u64) -> u64 {
+        let origin_us = self.origin_us.load(Ordering::Relaxed);
+        let tick_us = tick as i64 * 1_000_000 / i64::from(self.hz);
+        u64::try_from(origin_us + tick_us).unwrap_or(0)
+    }
+
+    /// The tick of step 0: the first after `at_us`, for all threads that of the first that asks.
+    pub(crate) fn set_first_tick(&self, at_us: u64) -> u64 {
+        *self.first_tick.get_or_init(|| self.first_tick_after(at_us))
+    }
+
+    /// The step that belongs to a tick; `None` before the first.
+    pub(crate) fn step(&self, tick: u64) -> Option<usize> {
+        let first = *self.first_tick.get()?;
+        tick.checked_sub(first).map(|step| step as usize)
+    }
+
+    /// The cube is this client's.
+    ///
+    /// # Errors
+    /// Its id is larger than there can be cubes.
+    pub(crate) fn set_owner(&self, cube: CubeId, client: usize) -> Result<()> {
+        let owner = self.owners.get(cube.0 as usize);
+        let owner = owner.context("a cube's id is larger than there are cubes")?;
+        owner.store(client as u32 + 1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whose the cube is.
+    pub(crate) fn owner(&self, cube: CubeId) -> Option<usize> {
+        let owner = self.owners.get(cube.0 as usize)?;
+        let client = owner.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(client as usize)
+    }
+
+    fn first_tick_after(&self, at_us: u64) -> u64 {
+        let origin_us = self.origin_us.load(Ordering::Relaxed);
+        let since_us = u64::try_from(at_us as i64 - origin_us).unwrap_or(0);
+        (since_us * u64::from(self.hz)).div_ceil(1_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::motions::Motion;
+
+    #[test]
+    fn the_earliest_answer_tells_where_the_ticks_are() {
+        let workload = Workload::new(Motion::Idle, 2, 20, Duration::from_secs(1), 1.0);
+        let room = Room::new(&workload);
+        // Tick 3 began at 160,000, which one answer told at once and another late.
+        room.observe(165_000, 3, 5_000);
+        room.observe(180_000, 3, 9_000);
+        assert_eq!(room.begins_us(4), 210_000);
+        assert_eq!(room.step(5), None);
+        assert_eq!(room.set_first_tick(210_001), 5);
+        assert_eq!(room.set_first_tick(999_999), 5);
+        assert_eq!((room.step(4), room.step(7)), (None, Some(2)));
+
+        room.set_owner(CubeId(1), 0).unwrap();
+        assert_eq!(
+            (room.owner(CubeId(1)), room.owner(CubeId(0))),
+            (Some(0), None)
+        );
+        assert!(room.set_owner(CubeId(1_000_000), 1).is_err());
+    }
+}

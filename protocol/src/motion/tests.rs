@@ -1,0 +1,423 @@
+//! The codec as a whole: sender and receivers through any history.
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::limits::{MAX_HEIGHT_QUANTA, MAX_HORIZONTAL_QUANTA};
+use crate::message::CubeId;
+use crate::quantize::{Pose, Position, Rotation};
+
+const CODECS: [&Codec; 4] = [
+    &Codec::LIVE,
+    &Codec::LIVE_VARINTS,
+    &Codec::PHYSICS,
+    &Codec::PHYSICS_VARINTS,
+];
+
+/// Most that a rotation within the bound of live play is off: three steps in each component, and
+/// what follows for the left-out one.
+const LIVE_DEGREES: f64 = 1.7;
+
+/// What happens to sender, receivers and the truth.
+#[derive(Debug, Clone)]
+enum Event {
+    /// Cubes move, and the tick is sent.
+    Tick(Vec<(u8, Move)>),
+    /// Time passes.
+    Silence(u32),
+    Insert(u8, Pose),
+    Remove(u8),
+    /// Another receiver starts from what the sender believes.
+    Join,
+}
+
+#[derive(Debug, Clone)]
+enum Move {
+    By([i8; 3]),
+    To(Pose),
+    Turn([f32; 4]),
+    /// As in the tick before.
+    GoOn,
+}
+
+fn positions() -> impl Strategy<Value = Position> {
+    let side = MAX_HORIZONTAL_QUANTA;
+    (-side..=side, -side..=side, 0..=MAX_HEIGHT_QUANTA).prop_map(|(x, y, z)| Position { x, y, z })
+}
+
+fn quaternions() -> impl Strategy<Value = [f32; 4]> {
+    prop::array::uniform4(-1.0f32..1.0)
+}
+
+fn poses() -> impl Strategy<Value = Pose> {
+    (positions(), quaternions()).prop_map(|(position, quaternion)| Pose {
+        position,
+        rotation: Rotation::from_quaternion(quaternion),
+    })
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let moves = prop_oneof![
+        3 => prop::array::uniform3(-40i8..40).prop_map(Move::By),
+        1 => poses().prop_map(Move::To),
+        2 => quaternions().prop_map(Move::Turn),
+        6 => Just(Move::GoOn),
+    ];
+    let event = prop_oneof![
+        12 => prop::collection::vec((0u8..12, moves), 0..8).prop_map(Event::Tick),
+        2 => (1u32..60).prop_map(Event::Silence),
+        2 => (0u8..12, poses()).prop_map(|(id, pose)| Event::Insert(id, pose)),
+        1 => (0u8..12).prop_map(Event::Remove),
+        1 => Just(Event::Join),
+    ];
+    prop::collection::vec(event, 0..60)
+}
+
+/// The nearest pose that the codec may lose nothing of: its rotation on the grid.
+fn on_grid(pose: Pose, codec: &Codec) -> Pose {
+    let odd = (1 << codec.rotation_grid_bits) - 1;
+    let packed = u32::from_le_bytes(pose.rotation.into());
+    let packed = packed & !(odd | odd << 10 | odd << 20);
+    Pose {
+        rotation: packed.to_le_bytes().into(),
+        ..pose
+    }
+}
+
+fn degrees(a: Rotation, b: Rotation) -> f64 {
+    let [a, b] = [a, b].map(|rotation| rotation.to_quaternion().map(f64::from));
+    let chord = |sign: f64| {
+        let squares = a.iter().zip(b).map(|(a, b)| (a - sign * b).powi(2));
+        squares.sum::<f64>().sqrt()
+    };
+    4.0 * (chord(1.0).min(chord(-1.0)) / 2.0).asin().to_degrees()
+}
+
+fn is_close(believed: Pose, truth: Pose, codec: &Codec) -> bool {
+    if codec.position_bound == 0 {
+        return believed == truth;
+    }
+    let (a, b) = (believed.position, truth.position);
+    let off = [a.x - b.x, a.y - b.y, a.z - b.z];
+    off.iter().all(|off| off.abs() <= codec.position_bound)
+        && degrees(believed.rotation, truth.rotation) <= LIVE_DEGREES
+}
+
+/// A state as a keyframe carries it. Only here does a test need bytes of a part of a message.
+fn through_bytes(state: &MotionState) -> MotionState {
+    let configuration = bincode::config::standard();
+    let bytes = bincode::serde::encode_to_vec(state, configuration).unwrap();
+    let (state, length) = bincode::serde::decode_from_slice(&bytes, configuration).unwrap();
+    assert_eq!(length, bytes.len());
+    state
+}
+
+fn joined(codec: &'static Codec, sender: &MotionSet) -> MotionSet {
+    let mut set = MotionSet::new(codec);
+    for (id, state) in sender.iter() {
+        set.insert(id, through_bytes(state));
+    }
+    set
+}
+
+fn live_through(events: &[Event], codec: &'static Codec) -> Result<(), TestCaseError> {
+    let mut truth = BTreeMap::<CubeId, (Pose, [i32; 3])>::new();
+    let mut sender = MotionSet::new(codec);
+    let mut receivers = vec![MotionSet::new(codec)];
+    for event in events {
+        match event {
+            Event::Tick(moves) => {
+                let mut moved = BTreeMap::new();
+                for (id, by) in moves {
+                    moved.insert(CubeId(u32::from(*id)), by);
+                }
+                for (id, (pose, velocity)) in &mut truth {
+                    let Position { x, y, z } = pose.position;
+                    match moved.get(id) {
+                        Some(Move::By(by)) => *velocity = by.map(i32::from),
+                        Some(Move::To(to)) => {
+                            *pose = *to;
+                            *velocity = [0; 3];
+                            continue;
+                        }
+                        Some(Move::Turn(to)) => pose.rotation = Rotation::from_quaternion(*to),
+                        Some(Move::GoOn) => {}
+                        None => *velocity = [0; 3],
+                    }
+                    pose.position = Position {
+                        x: x + velocity[0],
+                        y: y + velocity[1],
+                        z: z + velocity[2],
+                    }
+                    .clamped();
+                }
+                let mut bytes = Vec::new();
+                let touched = moved.keys().copied().collect::<Vec<_>>();
+                sender.advance(1);
+                let truth_of = |id: CubeId| on_grid(truth[&id].0, codec);
+                let count = sender.encode_touched(touched, truth_of, &mut bytes);
+                prop_assert_eq!(count == 0, bytes.is_empty());
+                for receiver in &mut receivers {
+                    receiver.advance(1);
+                    let mut changed = Vec::new();
+                    if count > 0 {
+                        prop_assert_eq!(
+                            receiver.decode_tick(&bytes, |id| changed.push(id)),
+                            Ok(())
+                        );
+                    }
+                    prop_assert_eq!(changed.len(), count);
+                    prop_assert_eq!(&*receiver, &sender);
+                }
+                for (id, believed) in sender.poses() {
+                    let truth = truth_of(id);
+                    prop_assert!(
+                        is_close(believed, truth, codec),
+                        "{id:?}: {believed:?} is not {truth:?}"
+                    );
+                }
+            }
+            Event::Silence(ticks) => {
+                sender.advance(*ticks);
+                for receiver in &mut receivers {
+                    // In other steps than the sender.
+                    receiver.advance(ticks / 2);
+                    receiver.advance(ticks - ticks / 2);
+                    prop_assert_eq!(&*receiver, &sender);
+                }
+                // The next tick finds cubes that do not move where they are believed to be.
+                for (id, believed) in sender.poses() {
+                    truth.insert(id, (believed, [0; 3]));
+                }
+            }
+            Event::Insert(id, pose) => {
+                let (id, pose) = (CubeId(u32::from(*id)), on_grid(*pose, codec));
+                truth.insert(id, (pose, [0; 3]));
+                for set in receivers.iter_mut().chain([&mut sender]) {
+                    set.insert(id, MotionState::at_rest(pose));
+                }
+            }
+            Event::Remove(id) => {
+                let id = CubeId(u32::from(*id));
+                let was_there = truth.remove(&id).is_some();
+                for set in receivers.iter_mut().chain([&mut sender]) {
+                    prop_assert_eq!(set.remove(id).is_some(), was_there);
+                }
+            }
+            Event::Join => {
+                let receiver = joined(codec, &sender);
+                prop_assert_eq!(&receiver, &sender);
+                receivers.push(receiver);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A set with cubes in every kind of motion, after some ticks.
+fn busy(codec: &'static Codec) -> MotionSet {
+    let mut set = MotionSet::new(codec);
+    for index in 0..40 {
+        set.insert(CubeId(index * 3), MotionState::at_rest(path(index, 0)));
+    }
+    for tick in 1..20 {
+        set.advance(1);
+        set.encode_tick(|id| on_grid(path(id.0 / 3, tick), codec), &mut Vec::new());
+    }
+    set
+}
+
+/// A third of the cubes rest; others walk, turn, fall.
+fn path(index: u32, tick: i32) -> Pose {
+    let [x, y] = [index as i32 * 300, index as i32 * -200];
+    let moves = (index % 3) as i32;
+    let angle = (moves * tick * (index as i32 % 5)) as f32 * 0.04;
+    Pose {
+        position: Position {
+            x: x + moves * 37 * tick,
+            y: y - moves * tick * tick,
+            z: (4_000 * (moves / 2) - 6 * tick * tick).max(256),
+        },
+        rotation: Rotation::from_quaternion([angle.sin() * 0.3, 0.0, angle.sin(), angle.cos()]),
+    }
+}
+
+fn is_sound(set: &MotionSet) -> bool {
+    set.poses().all(|(_, pose)| pose.position.is_in_bounds())
+}
+
+proptest! {
+    #[test]
+    fn every_receiver_believes_the_truth_within_the_bound(events in events()) {
+        for codec in CODECS {
+            live_through(&events, codec)?;
+        }
+    }
+
+    #[test]
+    fn any_bytes_leave_every_cube_inside_the_world(
+        bytes in prop::collection::vec(any::<u8>(), 0..200), ticks: u32,
+    ) {
+        for codec in CODECS {
+            let mut set = busy(codec);
+            let _ = set.decode_tick(&bytes, |_| {});
+            prop_assert!(is_sound(&set));
+            for ticks in [1, 7, ticks, u32::MAX] {
+                set.advance(ticks);
+                prop_assert!(is_sound(&set));
+            }
+            // And it can still be used.
+            set.encode_tick(|id| on_grid(path(id.0 / 3, 40), codec), &mut Vec::new());
+            prop_assert!(is_sound(&set));
+        }
+    }
+
+    #[test]
+    fn damaged_ticks_leave_every_cube_inside_the_world(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), 1u8..), 1..4),
+        length in any::<prop::sample::Index>(),
+    ) {
+        for codec in CODECS {
+            let mut sender = busy(codec);
+            let mut receiver = sender.clone();
+            let mut bytes = Vec::new();
+            sender.encode_tick(|id| on_grid(path(id.0 / 3, 23), codec), &mut bytes);
+            for (place, flip) in &flips {
+                let place = place.index(bytes.len());
+                bytes[place] ^= flip;
+            }
+            bytes.truncate(length.index(bytes.len() + 1));
+            let _ = receiver.decode_tick(&bytes, |_| {});
+            receiver.advance(1_000_000);
+            prop_assert!(is_sound(&receiver));
+        }
+    }
+
+    #[test]
+    fn any_bytes_of_a_state_are_a_state_inside_the_world(
+        mut bytes in prop::collection::vec(any::<u8>(), 120), ticks: u32, truth in poses(),
+    ) {
+        // A moving cube; a settled one has nothing but its pose.
+        bytes[0] = 1;
+        let configuration = bincode::config::standard();
+        let decoded = bincode::serde::decode_from_slice::<MotionState, _>(&bytes, configuration);
+        prop_assume!(decoded.is_ok());
+        let (mut state, _) = decoded.unwrap();
+        prop_assert_eq!(through_bytes(&state), state);
+        for ticks in [0, 1, ticks] {
+            state.advance(ticks);
+            prop_assert!(state.pose(&Codec::LIVE).position.is_in_bounds());
+        }
+        let mut set = MotionSet::new(&Codec::LIVE);
+        set.insert(CubeId(0), state);
+        set.encode_tick(|_| truth, &mut Vec::new());
+        prop_assert!(is_close(set.pose(CubeId(0)).unwrap(), truth, &Codec::LIVE));
+    }
+
+    #[test]
+    fn time_passes_alike_in_any_steps(steps in prop::collection::vec(0u32..100, 0..6)) {
+        for codec in CODECS {
+            let mut at_once = busy(codec);
+            let mut in_steps = at_once.clone();
+            at_once.advance(steps.iter().sum());
+            for ticks in steps.iter().copied() {
+                in_steps.advance(ticks);
+            }
+            prop_assert_eq!(at_once, in_steps);
+        }
+    }
+}
+
+#[test]
+fn a_cube_that_stands_still_costs_nothing_for_ever() {
+    for codec in CODECS {
+        let mut set = MotionSet::new(codec);
+        let truth = |tick: i32| on_grid(path(2, tick), codec);
+        set.insert(CubeId(7), MotionState::at_rest(truth(0)));
+        for tick in 1..15 {
+            set.advance(1);
+            set.encode_tick(|_| truth(tick), &mut Vec::new());
+        }
+        assert!(!set.get(CubeId(7)).unwrap().is_settled());
+        let mut surprises = Vec::new();
+        for _ in 0..60 {
+            set.advance(1);
+            surprises.push(set.encode_tick(|_| truth(14), &mut Vec::new()));
+        }
+        // It may still be believed to be where it was at an earlier surprise; after the next it
+        // is said to stand.
+        assert!(surprises.iter().sum::<usize>() <= 2, "{surprises:?}");
+        let state = *set.get(CubeId(7)).unwrap();
+        assert!(state.is_settled());
+        assert_eq!(state, MotionState::at_rest(state.pose(codec)));
+        assert_eq!(state.velocity(), [0.0; 3]);
+        assert_eq!(set.active().len(), 0);
+    }
+}
+
+#[test]
+fn one_who_walks_among_thousands_costs_two_bytes_a_tick() {
+    let mut set = MotionSet::new(&Codec::LIVE);
+    for index in 0..5_000 {
+        set.insert(CubeId(index), MotionState::at_rest(path(0, 0)));
+    }
+    let mut bytes = Vec::new();
+    for tick in 0..200 {
+        let walker = path(1, tick % 50);
+        set.advance(1);
+        set.encode_touched([CubeId(4_321)], |_| walker, &mut bytes);
+    }
+    assert!(bytes.len() <= 400, "{} bytes", bytes.len());
+}
+
+#[test]
+fn a_settled_state_is_small() {
+    let state = MotionState::at_rest(path(1, 5));
+    let bytes = bincode::serde::encode_to_vec(state, bincode::config::standard()).unwrap();
+    assert!(bytes.len() <= 14, "{} bytes", bytes.len());
+}
+
+#[test]
+fn touched_cubes_are_sent_as_all_are() {
+    for codec in CODECS {
+        let mut all = busy(codec);
+        let mut touched = all.clone();
+        let truth = |id: CubeId| on_grid(path(id.0 / 3, 22), codec);
+        let [mut by_all, mut by_touched] = [Vec::new(), Vec::new()];
+        let unknown = CubeId(1);
+        let ids = all
+            .iter()
+            .map(|(id, _)| id)
+            .chain([unknown])
+            .collect::<Vec<_>>();
+        all.encode_tick(truth, &mut by_all);
+        touched.encode_touched(ids.into_iter().rev(), truth, &mut by_touched);
+        assert_eq!(by_all, by_touched);
+        assert_eq!(all, touched);
+    }
+}
+
+#[test]
+fn bytes_left_over_or_missing_are_an_error() {
+    for codec in CODECS {
+        let mut sender = busy(codec);
+        let receiver = sender.clone();
+        let mut bytes = Vec::new();
+        sender.encode_tick(|id| on_grid(path(id.0 / 3, 22), codec), &mut bytes);
+        let mut longer = bytes.clone();
+        longer.extend([0; 5]);
+        assert_eq!(receiver.clone().decode_tick(&bytes, |_| {}), Ok(()));
+        assert!(receiver.clone().decode_tick(&longer, |_| {}).is_err());
+        if codec.encoding == Encoding::Varints {
+            let shorter = &bytes[..bytes.len() - 1];
+            assert_eq!(
+                receiver.clone().decode_tick(shorter, |_| {}),
+                Err(MotionError::Short)
+            );
+        }
+        let mut empty = MotionSet::new(codec);
+        assert!(empty.decode_tick(&bytes, |_| {}).is_err());
+    }
+}

@@ -1,0 +1,119 @@
+//! `cargo xtask web`: builds the browser's client into `assets/web/`, from where the server embeds
+//! it. What was built is committed, so that nobody else needs the tools; `--check` tells whether
+//! it still belongs to its sources.
+
+mod bundle;
+mod manifest;
+mod sources;
+mod tools;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+
+use self::manifest::Manifest;
+use self::sources::Sources;
+use self::tools::Toolchain;
+
+/// Where the bundle is, from the workspace's folder.
+const BUNDLE: &str = "assets/web";
+
+/// What the chore can be told.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Build nothing; fail when the bundle is not the one of its sources.
+    #[arg(long)]
+    check: bool,
+    /// Build with this instead of the first one that is installed.
+    #[arg(long, value_enum)]
+    toolchain: Option<Toolchain>,
+}
+
+/// Builds or checks.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let workspace = workspace();
+    let sources = Sources::read(&workspace)?;
+    if options.check {
+        let manifest = Manifest::read(&workspace.join(BUNDLE))?;
+        return check(&manifest, &sources, &workspace.join(BUNDLE));
+    }
+    let toolchain = options.toolchain.map_or_else(Toolchain::installed, Ok)?;
+    let built = tools::build(toolchain, &workspace, &sources)?;
+    let manifest = bundle::write(&workspace, &sources, &built)?;
+    print!("{}", manifest.sizes());
+    Ok(())
+}
+
+/// Why a bundle is not the one of these sources, if it is not.
+fn check(manifest: &Manifest, sources: &Sources, bundle: &Path) -> Result<()> {
+    if manifest.miniquad != sources.miniquad.version {
+        bail!(
+            "the bundle's gl.js is of miniquad {}, but Cargo.lock has {}; run `cargo xtask web`",
+            manifest.miniquad,
+            sources.miniquad.version
+        );
+    }
+    if manifest.sources != sources.hash {
+        bail!(
+            "{BUNDLE} was built from other sources; run `cargo xtask web` and commit what it writes"
+        );
+    }
+    manifest.check_files(bundle)?;
+    println!("{BUNDLE} is the bundle of its sources");
+    Ok(())
+}
+
+fn workspace() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().unwrap_or(package).to_path_buf()
+}
+
+/// Tells contents apart, on every machine and in every version; nobody means harm here.
+/// FNV-1a with 64 bits (G. Fowler, L. C. Noll, K.-P. Vo).
+fn hash(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
+    let mut hash: u64 = 0xCBF2_9CE4_8422_2325;
+    let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);
+    for part in parts {
+        let part = part.as_ref();
+        part.iter().copied().for_each(&mut add);
+        // So that what goes from one part to the next counts.
+        part.len().to_le_bytes().into_iter().for_each(&mut add);
+    }
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn the_loader_in_the_bundle_is_of_the_locked_miniquad() {
+        // Another one is a black screen.
+        let lock = fs::read_to_string(workspace().join("Cargo.lock")).unwrap();
+        let (_, entry) = lock
+            .split_once("name = \"miniquad\"\nversion = \"")
+            .unwrap();
+        let (locked, _) = entry.split_once('"').unwrap();
+        let manifest = Manifest::read(&workspace().join(BUNDLE)).unwrap();
+        assert_eq!(manifest.miniquad, locked);
+    }
+
+    #[test]
+    fn every_file_of_the_bundle_is_there_as_it_was_built() {
+        let bundle = workspace().join(BUNDLE);
+        Manifest::read(&bundle)
+            .unwrap()
+            .check_files(&bundle)
+            .unwrap();
+    }
+
+    #[test]
+    fn what_moves_between_two_files_changes_the_hash() {
+        assert_eq!(hash(["a"]), hash(["a"]));
+        assert_ne!(hash(["ab", "c"]), hash(["a", "bc"]));
+        assert_ne!(hash(["a"]), hash(["a", ""]));
+    }
+}
