@@ -16,10 +16,10 @@ const HIGHEST_TICKS: f64 = 8.0;
 /// How quickly the delay changes, in ticks per tick: cubes seem that much slower or faster
 /// meanwhile, which nobody sees at a twentieth.
 const CHANGE_RATE: f64 = 0.05;
-/// A delay that is longer than wanted by more than this is no jitter: the client was stopped for a
-/// while (a sleeping computer, a frozen tab) and has read what piled up. It jumps to now, where
+/// A delay that is longer than wanted by more than this, which no jitter makes, is a pause: the
+/// client was asleep (a computer, a frozen tab) and reads what piled up. It jumps to now, where
 /// following would take minutes.
-const PAUSE_TICKS: f64 = 16.0;
+const PAUSE_TICKS: f64 = HIGHEST_TICKS - LOWEST_TICKS;
 
 /// The playout delay, from how late snapshots arrive.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +56,11 @@ impl PlayoutDelay {
             return;
         };
         if *delay_ticks > self.wanted_ticks + PAUSE_TICKS {
+            // How late things were before does not matter any more.
+            let newest = self.lags.pop_back().unwrap_or_default();
+            self.lags.clear();
+            self.lags.push_back(newest);
+            self.wanted_ticks = newest + LOWEST_TICKS;
             *delay_ticks = self.wanted_ticks;
         }
         let change = (clock_tick - *before).max(0.0) * CHANGE_RATE;

@@ -1,15 +1,12 @@
 import { chromium } from "playwright-core";
 
-import { chromiumPath, FLAGS } from "./chromium.js";
+import { chromiumPath, FLAGS, rememberColour } from "./chromium.js";
 import { keepPicture } from "./output.js";
-import { apart, isMagenta, Picture } from "./picture.js";
-import { until } from "./until.js";
+import { findMagenta, Picture } from "./picture.js";
 
 const VIEW = { width: 800, height: 600 };
 /// Nothing else in the world is magenta, so a picture tells where Anna's cube is.
 export const MAGENTA = "#ff00ff";
-/// Two looks nearer than this are of a cube at rest.
-const STILL_PIXELS = 1;
 
 /// Chromium, and everything its pages complain about.
 export class Browser {
@@ -26,13 +23,10 @@ export class Browser {
         return browser;
     }
 
-    /// A person's own browser: what one keeps the others do not see. `colour` is as if chosen earlier.
+    /// A person's own browser: what one keeps the others do not see. `colour` was chosen earlier.
     async person({ colour, ...options } = {}) {
         const context = await this.#chromium.newContext({ viewport: VIEW, ...options });
-        const remembered = JSON.stringify({ colour: colour ?? "#20b0a0" });
-        await context.addInitScript((remembered) => {
-            if (location.protocol === "http:") localStorage.cubesync ??= remembered;
-        }, remembered);
+        await context.addInitScript(rememberColour(colour));
         return context;
     }
 
@@ -81,15 +75,8 @@ export class Tab {
         return new Picture(png);
     }
 
-    /// Where the magenta cube is, once two looks agree: the view turns at first, and cubes glide.
-    async findMagenta(name) {
-        let before = null;
-        return until(`the magenta cube lies still in ${name}`, async () => {
-            const patch = (await this.look(name)).find(isMagenta);
-            const isStill = patch && before && apart(patch, before) < STILL_PIXELS;
-            before = patch;
-            return isStill ? patch : null;
-        });
+    findMagenta(name) {
+        return findMagenta(this, name);
     }
 
     /// Holds a key down while something is done.

@@ -27,3 +27,10 @@ export function chromiumPath() {
     if (!path) throw new Error("no Chromium: install the package chromium, or name one in CUBESYNC_CHROMIUM");
     return path;
 }
+
+/// A script that lets a page find the colour of a player who was here before. The game's own choice
+/// of colours would be another in each run.
+export function rememberColour(colour = "#20b0a0") {
+    const remembered = JSON.stringify(JSON.stringify({ colour }));
+    return `if (location.protocol === "http:") localStorage.cubesync = ${remembered};`;
+}

@@ -1,11 +1,12 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync } from "node:fs";
+import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 
-import { chromiumPath, FLAGS } from "./chromium.js";
+import { chromiumPath, FLAGS, rememberColour } from "./chromium.js";
 import { keepPicture } from "./output.js";
-import { Picture } from "./picture.js";
+import { findMagenta, Picture } from "./picture.js";
 import { soon, until } from "./until.js";
 
 /// Chromium over its bare protocol, with tabs that really are in front or hidden: Playwright lets
@@ -15,24 +16,33 @@ export class Devtools {
     #child;
     #unread = "";
     #calls = new Map();
-    complaints = [];
+    #complaints = [];
+    tabs = [];
 
-    constructor() {
-        const flags = ["--headless=new", "--remote-debugging-pipe", `--user-data-dir=${this.#profile}`];
+    static async start() {
+        const devtools = new Devtools();
         // It reads from file 3 and writes to file 4.
         const stdio = ["ignore", "ignore", "ignore", "pipe", "pipe"];
-        this.#child = spawn(chromiumPath(), [...flags, ...FLAGS, "--window-size=800,700"], { stdio });
-        process.on("exit", () => this.#child.kill("SIGKILL"));
-        this.#child.stdio[4].setEncoding("utf8").on("data", (text) => this.#hear(text));
+        const flags = [`--user-data-dir=${devtools.#profile}`, "--remote-debugging-pipe", "--window-size=800,700"];
+        const child = spawn(chromiumPath(), ["--headless=new", ...FLAGS, ...flags], { stdio });
+        process.on("exit", () => child.kill("SIGKILL"));
+        child.stdio[4].setEncoding("utf8").on("data", (text) => devtools.#hear(text));
+        devtools.#child = child;
+        await devtools.send("Browser.getVersion");
+        return devtools;
     }
 
-    /// Opens an address in a new tab, in front of the others.
-    async open(address) {
-        const { targetId } = await this.send("Target.createTarget", { url: address });
+    /// Opens an address in a new tab in front of the others, or in a window of its own.
+    async open(address, { colour, newWindow = false } = {}) {
+        const { targetId } = await this.send("Target.createTarget", { url: "about:blank", newWindow });
         const { sessionId } = await this.send("Target.attachToTarget", { targetId, flatten: true });
         const tab = new RealTab(this, targetId, sessionId);
+        this.tabs.push(tab);
         await tab.send("Runtime.enable");
         await tab.send("Log.enable");
+        await tab.send("Page.enable");
+        await tab.send("Page.addScriptToEvaluateOnNewDocument", { source: rememberColour(colour) });
+        await tab.send("Page.navigate", { url: address });
         return tab;
     }
 
@@ -52,18 +62,26 @@ export class Devtools {
 
     #on({ id, result, error, method, params }) {
         const call = this.#calls.get(id);
-        if (error) call.reject(new Error(`${call.method}: ${error.message}`));
-        else if (call) call.resolve(result);
-        else if (method === "Runtime.exceptionThrown") this.complaints.push(JSON.stringify(params.exceptionDetails));
-        else if (method === "Log.entryAdded" && params.entry.level === "error") this.complaints.push(params.entry.text);
-        else if (method === "Runtime.consoleAPICalled" && params.type === "error") this.complaints.push(JSON.stringify(params.args));
+        if (call) return error ? call.reject(new Error(`${call.method}: ${error.message}`)) : call.resolve(result);
+        const complaint = {
+            "Runtime.exceptionThrown": () => params.exceptionDetails.exception?.description ?? params.exceptionDetails.text,
+            "Runtime.consoleAPICalled": () => params.type === "error" && JSON.stringify(params.args),
+            "Log.entryAdded": () => params.entry.level === "error" && params.entry.text,
+        }[method]?.();
+        if (complaint) this.#complaints.push(complaint);
+    }
+
+    /// What pages have complained about, but for what a test announced.
+    complaints(announced) {
+        return this.#complaints.filter((text) => !announced.some((pattern) => pattern.test(text)));
     }
 
     async end() {
         const ended = once(this.#child, "exit");
-        this.#child.kill("SIGKILL");
+        await this.send("Browser.close");
         await soon("the end of Chromium", ended);
-        rmSync(this.#profile, { recursive: true, force: true, maxRetries: 10 });
+        // Its helpers may still be writing.
+        await rm(this.#profile, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
     }
 }
 
@@ -100,12 +118,32 @@ class RealTab {
         await until(`${expression} in the page`, () => this.value(expression));
     }
 
+    /// Waits until the player is in the room, and nothing covers the game.
+    async joined() {
+        await this.until("document.title.startsWith('cubesync — ') && document.getElementById('cover').hidden");
+    }
+
     /// Presses a letter's key and keeps it down.
-    async press(letter) {
-        const code = `Key${letter.toUpperCase()}`;
-        await this.send("Input.dispatchKeyEvent", {
-            type: "keyDown", code, key: letter, text: letter, windowsVirtualKeyCode: letter.toUpperCase().charCodeAt(0),
+    press(letter) {
+        return this.#key("keyDown", letter, { text: letter });
+    }
+
+    /// Holds a letter's key down while something is done.
+    async hold(letter, meanwhile) {
+        await this.press(letter);
+        await meanwhile();
+        await this.#key("keyUp", letter);
+    }
+
+    #key(type, letter, more) {
+        const upper = letter.toUpperCase();
+        return this.send("Input.dispatchKeyEvent", {
+            type, code: `Key${upper}`, key: letter, windowsVirtualKeyCode: upper.charCodeAt(0), ...more,
         });
+    }
+
+    findMagenta(name) {
+        return findMagenta(this, name);
     }
 
     /// Looks, and keeps what it saw as `name`.png.

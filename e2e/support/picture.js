@@ -1,6 +1,10 @@
 import { inflateSync } from "node:zlib";
 
+import { until } from "./until.js";
+
 const SIGNATURE_BYTES = 8;
+// Two looks nearer than this are of a cube at rest.
+const STILL_PIXELS = 1;
 
 /// What a page showed: a PNG as browsers make them, 8 bits a channel and not interlaced.
 export class Picture {
@@ -68,4 +72,21 @@ export function apart(one, other) {
 /// Bright or in shadow, at any distance through the haze.
 export function isMagenta(red, green, blue) {
     return red > green + 60 && blue > green + 60 && Math.abs(red - blue) < 60;
+}
+
+/// Where the magenta cube is in a tab, once two looks agree: the view turns at first, and cubes glide.
+export async function findMagenta(tab, name) {
+    let before = null;
+    return until(`the magenta cube lies still in ${name}`, async () => {
+        const patch = (await tab.look(name)).find(isMagenta);
+        const isStill = patch && before && apart(patch, before) < STILL_PIXELS;
+        before = patch;
+        return isStill ? patch : null;
+    });
+}
+
+/// The ground of the game's panels. Their words are drawn, not written into the page, so this tells
+/// that there are some.
+export function isPanel(red, green, blue) {
+    return red < 40 && green < 45 && blue < 55;
 }

@@ -1,50 +1,77 @@
 import assert from "node:assert/strict";
-import test from "node:test";
 
+import { MAGENTA } from "../support/browser.js";
 import { Devtools } from "../support/devtools.js";
-import { walked } from "../support/scenario.js";
-import { Server } from "../support/server.js";
+import { apart, isMagenta, isPanel } from "../support/picture.js";
+import { atRest, scenario, walked } from "../support/scenario.js";
 import { until } from "../support/until.js";
 
-const DEADLINE_MS = 120_000;
-// Much longer than a cube needs to come to rest, and enough to make a queue of what was missed.
-const HIDDEN_TICKS = 150;
+const TWO_FRAMES = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))";
+// Far enough that nobody mixes up where he was and where he is.
+const WALK_M = 6;
+const WALK_PIXELS = 120;
+// The camera may still be on its last way.
+const NEAR_PIXELS = 40;
 
-test("a hidden tab's cube rests, and its view is now when it returns", { timeout: DEADLINE_MS }, async () => {
-    const [server, browser] = [await Server.start(), new Devtools()];
-    try {
-        const move = await server.startTypist("Mark");
+async function hide(tab, other) {
+    await other.bringToFront();
+    await tab.until("document.visibilityState === 'hidden'");
+}
+
+const WAYS = {
+    "behind another": { leave: hide, comeBack: (tab) => tab.bringToFront() },
+    // What browsers do to a tab that nobody has looked at for minutes: nothing runs there at all,
+    // and its connection may be cut.
+    "frozen": {
+        leave: async (tab, other) => {
+            await hide(tab, other);
+            await tab.send("Page.setWebLifecycleState", { state: "frozen" });
+        },
+        comeBack: async (tab) => {
+            await tab.send("Page.setWebLifecycleState", { state: "active" });
+            await tab.bringToFront();
+        },
+    },
+};
+
+for (const [how, { leave, comeBack }] of Object.entries(WAYS)) {
+    const options = { start: Devtools.start, announced: [/Page entered Back-Forward Cache/] };
+    scenario(`while a tab is ${how} its cube rests, and its view is now when it returns`, options, async ({ server, browser }) => {
+        const other = await browser.open("about:blank");
         const anna = await browser.open(`${server.page}?name=Anna`);
-        const other = await browser.open(`${server.page}time.html`);
-        await anna.bringToFront();
-        await anna.until("document.title.startsWith('cubesync — ') && document.getElementById('cover').hidden");
+        const mark = await browser.open(`${server.page}?name=Mark`, { colour: MAGENTA, newWindow: true });
+        await Promise.all([anna.joined(), mark.joined()]);
         assert.equal(await anna.value("document.visibilityState"), "visible");
+        const before = await until("Anna sees Mark", async () => (await anna.look("16-before")).find(isMagenta));
 
-        // The key goes up when nobody looks, and no page hears of it.
+        // Nobody lets the key go before, and no page hears of it afterwards.
         const start = await server.cube("Anna");
-        await anna.press("w");
-        await until("Anna walks", async () => walked(start, await server.cube("Anna")) > 2);
-        await other.bringToFront();
-        await anna.until("document.visibilityState === 'hidden'");
+        await anna.press("s");
+        await until("Anna walks", async () => walked(start, await server.cube("Anna")) > 1);
+        await leave(anna, other);
+        const rest = await atRest(server, "Anna");
 
-        let last = await server.cube("Anna");
-        await until("the hidden cube rests", async () => {
-            const now = await server.cube("Anna");
-            const isStill = walked(last, now) === 0;
-            last = now;
-            return isStill;
-        });
-        const { tick } = await server.room();
-        for (let number = 0; ; number++) {
-            // Back and forth far away, so that each tick has something to tell.
-            move(number % 20, 40, 0.5);
-            const room = await server.room();
-            const cube = room.cubes.find(({ name }) => name === "Anna");
-            assert.equal(walked(last, cube), 0, "the hidden cube moves");
-            if (room.tick > tick + HIDDEN_TICKS) break;
+        for (const key of ["d", "a", "d", "a", "d"]) {
+            const from = await server.cube("Mark");
+            await mark.hold(key, () => until("Mark walks", async () => walked(from, await server.cube("Mark")) > WALK_M));
         }
-    } finally {
-        await browser.end();
-        await server.end();
-    }
-});
+        await atRest(server, "Mark");
+        assert.equal(walked(rest, await server.cube("Anna")), 0, "the cube of a hidden tab moves");
+
+        await comeBack(anna);
+        await anna.value(TWO_FRAMES);
+        let picture = await anna.look(`17-returned-${how.replaceAll(" ", "-")}`);
+        if (picture.find(isPanel, 10_000)) {
+            picture = await until("Anna is connected again", async () => {
+                const picture = await anna.look("18-connected-again");
+                return !picture.find(isPanel, 10_000) && picture;
+            });
+        }
+        const first = picture.find(isMagenta);
+        const later = await anna.findMagenta("19-later");
+        assert.ok(apart(before, later) > WALK_PIXELS, "Mark has walked");
+        assert.ok(first && apart(first, later) < NEAR_PIXELS, "the view ran after the time");
+        const back = await server.cube("Anna");
+        assert.deepEqual([back.id, back.kind, walked(rest, back)], [start.id, "player", 0]);
+    });
+}

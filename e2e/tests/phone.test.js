@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 
-import { scenario, walked } from "../support/scenario.js";
+import { atRest, scenario, walked } from "../support/scenario.js";
 import { until } from "../support/until.js";
 
 const PHONE = { viewport: { width: 390, height: 844 }, deviceScaleFactor: 3, hasTouch: true, isMobile: true };
@@ -21,13 +21,7 @@ scenario("on a phone a thumb moves the cube, and the page stays where it is", {}
     await anna.look("7-phone-stick");
     await touch("touchEnd");
 
-    let last = await server.cube("Anna");
-    await until("Anna rests", async () => {
-        const now = await server.cube("Anna");
-        const isStill = walked(last, now) === 0;
-        last = now;
-        return isStill;
-    });
+    const rest = await atRest(server, "Anna");
     // A finger goes over the page, and two fingers spread.
     await touch("touchStart", [195, 300]);
     for (const y of [250, 200, 100]) await touch("touchMove", [195, y]);
@@ -42,6 +36,6 @@ scenario("on a phone a thumb moves the cube, and the page stays where it is", {}
         selected: String(getSelection()),
     }));
     assert.deepEqual(page, { scroll: [0, 0], scale: 1, overflow: 0, selected: "" });
-    assert.equal(walked(last, await server.cube("Anna")), 0, "looking around moves no cube");
+    assert.equal(walked(rest, await server.cube("Anna")), 0, "looking around moves no cube");
     await anna.look("8-phone-turned");
 });

@@ -1,4 +1,5 @@
 import { MAGENTA } from "../support/browser.js";
+import { isPanel } from "../support/picture.js";
 import { scenario, walked } from "../support/scenario.js";
 import { until } from "../support/until.js";
 
@@ -10,7 +11,6 @@ scenario("both tabs come back by themselves when the server does", { announced }
     const boris = await browser.open(`${server.page}?name=Boris`);
     await Promise.all([anna.joined(), boris.joined()]);
     const before = await anna.look("4-before-the-restart");
-    // The words are drawn, not written into the page: what tells is the panel they stand on.
     const panel = (picture) => picture.find(isPanel, 0).pixels;
 
     await server.restart(async () => {
@@ -28,8 +28,3 @@ scenario("both tabs come back by themselves when the server does", { announced }
     await until("the panel is gone", async () =>
         panel(await boris.look("6-connected-again")) < panel(before) + 5_000);
 });
-
-/// The ground of a panel of the game.
-function isPanel(red, green, blue) {
-    return red < 40 && green < 45 && blue < 55;
-}

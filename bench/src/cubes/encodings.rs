@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use cubesync_protocol::limits::FRAME_HEADER_BYTES;
 use cubesync_protocol::motion::{Codec, Encoding, MotionSet, MotionState, Table};
-use cubesync_protocol::{
-    CubeId, CubePose, Message, Pose, ServerMessage, Snapshot,
-};
+use cubesync_protocol::{CubeId, CubePose, Message, Pose, ServerMessage, Snapshot};
 
 use crate::touched;
 use crate::trace::{CUBES, FIRST_FRAME, Frame, Trace};
@@ -35,16 +33,42 @@ struct Cost {
 pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     let trace = Trace::read(path)?;
     let frames = trace.frames.len();
-    println!("{}: {frames} frames of {CUBES} cubes, lossless, every frame decoded and compared", path.display());
-    println!("bytes a frame and kbit/s at 60 Hz without packet headers; ns and counts per cube of a frame");
+    println!(
+        "{}: {frames} frames of {CUBES} cubes, lossless, every frame decoded and compared",
+        path.display()
+    );
+    println!(
+        "bytes a frame and kbit/s at 60 Hz without packet headers; ns and counts per cube of a frame"
+    );
     println!();
-    println!("| baseline | encoding | kbit/s | of it the touched flag | bytes/frame | encode ns | decode ns |");
+    println!(
+        "| baseline | encoding | kbit/s | of it the touched flag | bytes/frame | encode ns | decode ns |"
+    );
     println!("|---|---|---|---|---|---|---|");
     for (baseline, back) in [("previous frame", 1), ("six frames back", 6)] {
-        let range: &'static Codec = if back == 1 { &Codec::PHYSICS } else { &SIX_BACK };
-        row(&trace, baseline, "full poses of changed cubes, bincode", full_poses(&trace, back)?);
-        row(&trace, baseline, "residual varints", residuals(&trace, &Codec::PHYSICS_VARINTS, back)?);
-        row(&trace, baseline, "residuals, range coder", residuals(&trace, range, back)?);
+        let range: &'static Codec = if back == 1 {
+            &Codec::PHYSICS
+        } else {
+            &SIX_BACK
+        };
+        row(
+            &trace,
+            baseline,
+            "full poses of changed cubes, bincode",
+            full_poses(&trace, back)?,
+        );
+        row(
+            &trace,
+            baseline,
+            "residual varints",
+            residuals(&trace, &Codec::PHYSICS_VARINTS, back)?,
+        );
+        row(
+            &trace,
+            baseline,
+            "residuals, range coder",
+            residuals(&trace, range, back)?,
+        );
     }
     Ok(())
 }
@@ -130,7 +154,10 @@ fn residuals(trace: &Trace, codec: &'static Codec, back: usize) -> anyhow::Resul
                 .with_context(|| format!("frame {index}"))?;
         }
         cost.decode += started.elapsed();
-        ensure!(sending == receiving, "frame {index}: sender and receiver disagree");
+        ensure!(
+            sending == receiving,
+            "frame {index}: sender and receiver disagree"
+        );
         let poses = receiving.poses().map(|(_, pose)| pose).collect::<Vec<_>>();
         let flags = touched::read(&mut flags.as_slice(), baseline, before, &poses)?;
         check(index, now, &poses, &flags)?;
@@ -179,9 +206,19 @@ fn steps(trace: &Trace, back: usize) -> impl Iterator<Item = (usize, [&Frame; 3]
 }
 
 fn check(index: usize, frame: &Frame, poses: &[Pose], touched: &[bool]) -> anyhow::Result<()> {
-    let wrong = frame.poses.iter().zip(poses).position(|(was, is)| was != is);
-    ensure!(wrong.is_none(), "frame {index}: cube {wrong:?} came back elsewhere");
-    ensure!(frame.touched == touched, "frame {index}: a flag came back wrong");
+    let wrong = frame
+        .poses
+        .iter()
+        .zip(poses)
+        .position(|(was, is)| was != is);
+    ensure!(
+        wrong.is_none(),
+        "frame {index}: cube {wrong:?} came back elsewhere"
+    );
+    ensure!(
+        frame.touched == touched,
+        "frame {index}: a flag came back wrong"
+    );
     Ok(())
 }
 

@@ -26,10 +26,16 @@ struct Cost {
 
 /// Prints the table.
 pub(crate) fn run() -> anyhow::Result<()> {
-    println!("{CUBES} cubes in one set, {SECONDS} s; bytes per cube and tick, headers of snapshots not counted;");
-    println!("ns per cube that moves (idle: per cube); surprises per cube and tick; largest errors");
+    println!(
+        "{CUBES} cubes in one set, {SECONDS} s; bytes per cube and tick, headers of snapshots not counted;"
+    );
+    println!(
+        "ns per cube that moves (idle: per cube); surprises per cube and tick; largest errors"
+    );
     println!();
-    println!("| motion | Hz | encoding | bytes | surprises | encode ns | decode ns | error, quanta | error, degrees |");
+    println!(
+        "| motion | Hz | encoding | bytes | surprises | encode ns | decode ns | error, quanta | error, degrees |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|");
     let motions = [
         ("wander", People::Wander),
@@ -44,7 +50,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
             let tracks = tracks(people, 0..CUBES, hz, SECONDS * hz as usize);
             let rows = [
                 ("full poses of changed cubes, bincode", full_poses(&tracks)?),
-                ("residual varints", residuals(&tracks, &Codec::LIVE_VARINTS)?),
+                (
+                    "residual varints",
+                    residuals(&tracks, &Codec::LIVE_VARINTS)?,
+                ),
                 ("residuals, range coder", residuals(&tracks, &Codec::LIVE)?),
             ];
             eprint!("\r\x1b[K");
@@ -77,10 +86,15 @@ fn row(name: &str, hz: u32, encoding: &str, cost: &Cost, tracks: &[Vec<Pose>]) {
 fn full_poses(tracks: &[Vec<Pose>]) -> anyhow::Result<Cost> {
     let mut cost = Cost::default();
     // A message without cubes: what a snapshot costs anyway.
-    let empty = ServerMessage::Snapshot(Snapshot::default()).to_frame().len();
+    let empty = ServerMessage::Snapshot(Snapshot::default())
+        .to_frame()
+        .len();
     for tick in 1..tracks[0].len() {
         let started = Instant::now();
-        let changed = tracks.iter().enumerate().filter(|(_, track)| track[tick] != track[tick - 1]);
+        let changed = tracks
+            .iter()
+            .enumerate()
+            .filter(|(_, track)| track[tick] != track[tick - 1]);
         let cubes = changed
             .map(|(index, track)| CubePose {
                 cube: CubeId(index as u32),
@@ -123,13 +137,20 @@ fn residuals(tracks: &[Vec<Pose>], codec: &'static Codec) -> anyhow::Result<Cost
                 .with_context(|| format!("tick {tick}"))?;
         }
         cost.decode += started.elapsed();
-        ensure!(sender == receiver, "tick {tick}: sender and receiver disagree");
+        ensure!(
+            sender == receiver,
+            "tick {tick}: sender and receiver disagree"
+        );
         for (id, pose) in receiver.poses() {
             let truth = tracks[id.0 as usize][tick];
             let (is, should) = (pose.position, truth.position);
             let off = [is.x - should.x, is.y - should.y, is.z - should.z];
-            cost.error_quanta = off.iter().fold(cost.error_quanta, |most, off| most.max(off.abs()));
-            cost.error_degrees = cost.error_degrees.max(degrees(pose.rotation, truth.rotation));
+            cost.error_quanta = off
+                .iter()
+                .fold(cost.error_quanta, |most, off| most.max(off.abs()));
+            cost.error_degrees = cost
+                .error_degrees
+                .max(degrees(pose.rotation, truth.rotation));
         }
     }
     Ok(cost)

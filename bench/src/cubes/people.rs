@@ -31,7 +31,12 @@ pub(crate) enum People {
 }
 
 /// Tracks of people, one pose a tick; the seeds decide all.
-pub(crate) fn tracks(people: People, seeds: std::ops::Range<u64>, hz: u32, ticks: usize) -> Vec<Vec<Pose>> {
+pub(crate) fn tracks(
+    people: People,
+    seeds: std::ops::Range<u64>,
+    hz: u32,
+    ticks: usize,
+) -> Vec<Vec<Pose>> {
     seeds.map(|seed| track(people, seed, hz, ticks)).collect()
 }
 
@@ -77,9 +82,17 @@ fn play(poses: &mut Vec<Pose>, seed: u64, home: Position, hz: u32, ticks: usize)
                 if random.f32() < 0.6 {
                     heading_rad += f32::from(random.u8(0..8)) * FRAC_PI_4;
                 }
-                turn_radps = if random.bool() { 0.0 } else { (random.f32() - 0.5) * 3.0 };
+                turn_radps = if random.bool() {
+                    0.0
+                } else {
+                    (random.f32() - 0.5) * 3.0
+                };
                 input.fast = random.f32() < 0.25;
-                input.direction = if random.f32() < 0.3 { [0.0; 2] } else { [1.0; 2] };
+                input.direction = if random.f32() < 0.3 {
+                    [0.0; 2]
+                } else {
+                    [1.0; 2]
+                };
             }
             let [x, y, _] = cube.position();
             let (dx, dy) = (home[0] - x, home[1] - y);

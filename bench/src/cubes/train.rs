@@ -48,7 +48,11 @@ fn train(path: &str, mut pass: impl FnMut(&mut Trainer)) -> anyhow::Result<()> {
     let bits = trainer.take_bits();
     let all = bits.iter().sum::<f64>();
     for ((name, _), bits) in GROUPS.iter().zip(bits) {
-        println!("{path}: {name} takes {:.1} % of {:.0} bytes", bits / all * 100.0, all / 8.0);
+        println!(
+            "{path}: {name} takes {:.1} % of {:.0} bytes",
+            bits / all * 100.0,
+            all / 8.0
+        );
     }
     std::fs::write(path, trainer.table())
         .with_context(|| format!("cannot write {path}: start this in the repository's root"))

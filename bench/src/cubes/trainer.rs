@@ -6,11 +6,11 @@
 use cubesync_protocol::motion::{Decide, GROUPS, LOGIT_PARTS, Rows, TABLE_BYTES};
 
 /// Longest step of an entry, in nats.
-const RATE: f32 = 0.35;
+const RATE: f32 = 0.2;
 /// The same in the last passes.
-const FINE_RATE: f32 = 0.07;
+const FINE_RATE: f32 = 0.04;
 /// What each entry's squared gradients start at: entries that were hardly seen stay near 0.
-const PRIOR: f32 = 2.0;
+const PRIOR: f32 = 4.0;
 /// Sums are cut here, as the codec does.
 const SUM_MAX: f32 = 11.0;
 
@@ -59,7 +59,10 @@ impl Decide for Trainer {
         let sum = at.iter().map(|&at| self.entries[at]).sum::<f32>();
         let yes = 1.0 / (1.0 + (-sum.clamp(-SUM_MAX, SUM_MAX)).exp());
         let row = rows[0] as usize;
-        self.group = GROUPS.iter().rposition(|&(_, start)| start <= row).unwrap_or(0);
+        self.group = GROUPS
+            .iter()
+            .rposition(|&(_, start)| start <= row)
+            .unwrap_or(0);
         self.bits[self.group] -= f64::from(if bit { yes } else { 1.0 - yes }).log2();
         let gradient = f32::from(u8::from(bit)) - yes;
         for at in at {

@@ -11,6 +11,7 @@
 
 mod jump;
 mod model;
+mod number;
 mod range;
 mod rotation;
 mod set;

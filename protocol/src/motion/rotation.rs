@@ -4,7 +4,7 @@
 use crate::quantize::Rotation;
 
 /// Steps from 0 to the largest value of a smallest component, as in [`Rotation`].
-const STEPS: i32 = 511;
+pub(super) const STEPS: i32 = 511;
 /// Largest value of a component's ten bits on the wire.
 pub(super) const STORED_MAX: i32 = 1_023;
 /// Parts of a step that a [`Quaternion`] keeps: an angle of 0.01°.
@@ -101,6 +101,19 @@ impl Quaternion {
         }
     }
 
+    /// Where between two stored values, in quarters, each component is that
+    /// [`parts`](Self::parts) rounds: the nearer to the next one, the likelier that.
+    pub(super) fn quarters(self, largest: usize, grid_bits: u32) -> [usize; 3] {
+        let sign = if self.0[largest] < 0 { -1 } else { 1 };
+        let bits = PARTS_BITS + grid_bits;
+        let quarter = |index: usize| {
+            let parts = sign * self.0[index] + (STEPS << PARTS_BITS) + (1 << (bits - 1));
+            (parts >> (bits - 2) & 3) as usize
+        };
+        let [a, b, c] = OTHERS[largest];
+        [quarter(a), quarter(b), quarter(c)]
+    }
+
     /// The rotation after some ticks of a spin.
     pub(super) fn turned(self, spin: Spin, ticks: u32) -> Self {
         if spin == [0; 3] || ticks == 0 {
@@ -156,4 +169,93 @@ fn product(a: [i64; 4], b: [i64; 4]) -> [i64; 4] {
         aw * bz + ax * by - ay * bx + az * bw,
         aw * bw - ax * bx - ay * by - az * bz,
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The angle between two rotations, in degrees.
+    fn degrees(a: Quaternion, b: Quaternion) -> f64 {
+        let [a, b] = [a, b].map(|q| q.0.map(f64::from));
+        let length = |q: [f64; 4]| q.iter().map(|part| part * part).sum::<f64>().sqrt();
+        let chord = |sign: f64| {
+            let parts = (0..4).map(|at| a[at] / length(a) - sign * b[at] / length(b));
+            parts.map(|part| part * part).sum::<f64>().sqrt()
+        };
+        4.0 * (chord(1.0).min(chord(-1.0)) / 2.0).asin().to_degrees()
+    }
+
+    fn rotations() -> impl Strategy<Value = Rotation> {
+        prop::array::uniform4(-1.0f32..1.0).prop_map(Rotation::from_quaternion)
+    }
+
+    /// As `turned`, with the sines of this machine.
+    fn turned_in_floats(from: Quaternion, spin: Spin, ticks: u32) -> Quaternion {
+        let vector = spin.map(|part| f64::from(part) / 16_384.0 * f64::from(ticks));
+        let angle = vector.iter().map(|part| part * part).sum::<f64>().sqrt();
+        let [x, y, z] = vector.map(|part| part / angle * angle.sin());
+        let [ax, ay, az, aw] = [x, y, z, angle.cos()];
+        let [bx, by, bz, bw] = from.0.map(f64::from);
+        let turned = [
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+            aw * bw - ax * bx - ay * by - az * bz,
+        ];
+        Quaternion(turned.map(|part| part.round() as i32))
+    }
+
+    proptest! {
+        #[test]
+        fn any_four_bytes_come_back_through_their_parts(bytes: [u8; 4]) {
+            let rotation = Rotation::from(bytes);
+            prop_assert_eq!(Rotation::from(Parts::from(rotation)), rotation);
+            let parts = Parts::from(rotation);
+            prop_assert_eq!(Quaternion::from(rotation).parts(parts.largest, 0), parts);
+        }
+
+        #[test]
+        fn turning_in_whole_numbers_is_turning(
+            from in rotations(),
+            spin in prop::array::uniform3(-2_000i16..2_000),
+            ticks in 1u32..20,
+        ) {
+            prop_assume!(spin != [0; 3]);
+            let from = Quaternion::from(from);
+            let exact = turned_in_floats(from, spin, ticks);
+            prop_assert!(degrees(from.turned(spin, ticks), exact) < 0.1);
+        }
+
+        #[test]
+        fn a_spin_is_found_again(
+            from in rotations(), spin in prop::array::uniform3(-4_000i16..4_000),
+        ) {
+            let from = Quaternion::from(from);
+            let found = from.turned(spin, 1).spin_from(from).unwrap();
+            for (found, spin) in found.into_iter().zip(spin) {
+                prop_assert!((found - i32::from(spin)).abs() <= 16, "{} for {}", found, spin);
+            }
+        }
+
+        #[test]
+        fn no_spin_leaves_what_a_rotation_can_be(
+            bytes: [u8; 4], spin: [i16; 3], ticks: u32, largest in 0usize..4,
+        ) {
+            let turned = Quaternion::from(Rotation::from(bytes)).turned(spin, ticks);
+            // Three tens of bits near their maximum are longer than a unit, by less than a half.
+            prop_assert!(turned.0.iter().all(|part| part.abs() < 20_000));
+            let parts = turned.parts(largest, 0);
+            prop_assert!(parts.stored.iter().all(|stored| (-800..1_900).contains(stored)));
+        }
+    }
+
+    #[test]
+    fn what_is_too_far_to_tell_has_no_spin() {
+        let half_turn = Rotation::from_quaternion([0.0, 0.0, 1.0, 0.0]);
+        let none = Quaternion::from(Rotation::IDENTITY);
+        assert_eq!(Quaternion::from(half_turn).spin_from(none), None);
+    }
 }

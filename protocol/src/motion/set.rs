@@ -3,7 +3,7 @@
 use super::model::{Decide, Modelled, Table};
 use super::range::{RangeDecoder, RangeEncoder};
 use super::state::{MotionState, Prediction, Surprise};
-use super::syntax::{self, TickContext};
+use super::syntax::TickContext;
 use super::varint::{read_head, read_surprise, write_surprise};
 use super::{Codec, Encoding};
 use crate::message::CubeId;
@@ -385,7 +385,7 @@ impl Cube {
             Some(planned) => (planned.surprise, planned.prediction),
             None => (Surprise::Stopped, self.state.prediction()),
         };
-        let surprise = syntax::surprise(decide, &self.state, &prediction, context, surprise, codec);
+        let surprise = context.surprise(decide, &self.state, &prediction, surprise, codec);
         self.state.apply(surprise, prediction, codec);
     }
 }

@@ -149,6 +149,10 @@ impl MotionState {
             .map(|parts| (parts + VELOCITY_PARTS / 2).div_euclid(VELOCITY_PARTS))
     }
 
+    pub(super) fn acceleration(&self) -> [i32; 3] {
+        self.acceleration
+    }
+
     pub(super) fn spin(&self) -> Spin {
         self.spin
     }

@@ -421,3 +421,57 @@ fn bytes_left_over_or_missing_are_an_error() {
         assert!(empty.decode_tick(&bytes, |_| {}).is_err());
     }
 }
+
+/// The bytes of some ticks, in hexadecimal.
+fn golden(codec: &'static Codec) -> String {
+    let mut set = MotionSet::new(codec);
+    for index in 0..6 {
+        set.insert(
+            CubeId(index * 3),
+            MotionState::at_rest(on_grid(path(index, 0), codec)),
+        );
+    }
+    let jump = Pose {
+        position: Position {
+            x: -100_000,
+            y: 7,
+            z: 9_000,
+        },
+        ..Pose::default()
+    };
+    let ticks = [1, 2, 3, 4, 4, 4, 5].map(|tick| {
+        let mut bytes = Vec::new();
+        set.advance(1);
+        let truth = |id: CubeId| match (id.0, tick) {
+            (9, 4..) => jump,
+            _ => path(id.0 / 3, tick),
+        };
+        set.encode_tick(|id| on_grid(truth(id), codec), &mut bytes);
+        bytes
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect::<String>()
+    });
+    ticks.join(" ")
+}
+
+/// A change of these bytes is a change of the wire: raise the protocol's version.
+#[test]
+fn the_bytes_of_a_tick_are_pinned() {
+    assert_eq!(
+        golden(&Codec::LIVE_VARINTS),
+        "a9004a123a2d94010b46e601a9004a46e6010594010b ab00460710382f8e010f2340d401ab00460740d401078e010f23 810033036908810033036908 83000d0a051b0a4034c240334338030d0a051b0a 800000800000  ab004a1114366f029401256b329901eb00024a11329901079401256b"
+    );
+    assert_eq!(
+        golden(&Codec::LIVE),
+        "103340bb2b50acd8dbe9535b96e383080c2283f9 9b3461e6ce7816090af05339af085764f5310fba06 4f12ee1a7c7de60814ea b2b02048569ac53c5fe444cc8c0b 0000000cfa8fbc  1dac1434ff99d17146a00142b373f7d988dad18c3d74e2277019e05c"
+    );
+    assert_eq!(
+        golden(&Codec::PHYSICS_VARINTS),
+        "ab004a010a1e2f9401030b2474ab004a012474079401030b ab004605081a2f8e010b231e6aab0046051e6a078e010b23 8200032e07170202aa00030202060717 aa000302022e071701014004cbc3018050462a030101060717 800000800000  ab004a11081c6f029401236b184feb00024a11184f079401236b"
+    );
+    assert_eq!(
+        golden(&Codec::PHYSICS),
+        "73e3e2be9a04ce876bdbe765925125cea0969f81d0d7cbfc93 3f009223dac7d61fbed09afe6e32c19aefa8952e2d41bee6024f 07a3d9dd9ec382a3f3b3 327953987c7d2e6a6c825d71b9938fefdbfb 00000007157380  1ba0f97707c1fe5fbbb9cb62efc343bf40725e9ced2a646b386991ef58c105f72e10f169b0"
+    );
+}
