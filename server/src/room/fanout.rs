@@ -12,6 +12,7 @@ use cubesync_protocol::{Message, ServerMessage};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 
 use super::log::{BEFORE_LOG, Sequence, SnapshotLog};
 
@@ -97,13 +98,13 @@ impl Connection {
         let flushed = match &self.outlet {
             Outlet::Tcp(stream) => {
                 let stream = Arc::clone(stream);
-                self.flush_tcp(&stream, log)
+                self.flush_tcp(&stream, log)?
             }
             Outlet::Frames(frames) => {
                 let frames = frames.clone();
                 self.flush_frames(&frames, log)
             }
-        }?;
+        };
         if flushed == Flushed::All || self.written_bytes > before {
             self.blocked_since = None;
         } else if self.blocked_since.is_none() {
@@ -169,11 +170,7 @@ impl Connection {
         }
     }
 
-    fn flush_frames(
-        &mut self,
-        frames: &mpsc::Sender<Bytes>,
-        log: &SnapshotLog,
-    ) -> io::Result<Flushed> {
+    fn flush_frames(&mut self, frames: &mpsc::Sender<Bytes>, log: &SnapshotLog) -> Flushed {
         loop {
             let next = if !self.begun.is_empty() {
                 std::mem::take(&mut self.begun)
@@ -183,17 +180,15 @@ impl Connection {
                 self.cursor += 1;
                 frame.clone()
             } else {
-                return Ok(Flushed::All);
+                return Flushed::All;
             };
             let len_bytes = next.len() as u64;
             match frames.try_send(next) {
                 Ok(()) => self.written_bytes += len_bytes,
-                Err(mpsc::error::TrySendError::Full(frame)) => {
+                // Whoever closed the channel tells the room why; until then it takes nothing.
+                Err(TrySendError::Full(frame) | TrySendError::Closed(frame)) => {
                     self.begun = frame;
-                    return Ok(Flushed::Blocked);
-                }
-                Err(mpsc::error::TrySendError::Closed(_)) => {
-                    return Err(io::ErrorKind::BrokenPipe.into());
+                    return Flushed::Blocked;
                 }
             }
         }

@@ -30,11 +30,11 @@ pub(super) enum Truth {
 }
 
 impl Track {
-    /// A cube that stands.
-    pub(super) fn new(pose: Pose) -> Self {
+    /// A cube that stands, at a tick.
+    pub(super) fn new(pose: Pose, tick: u64) -> Self {
         Self {
             pose,
-            tick: 0,
+            tick,
             step: [0; 3],
             is_moving: false,
             is_new: false,
@@ -128,7 +128,7 @@ mod tests {
 
     /// Walks at 10 quanta a tick until tick 3.
     fn walking() -> Track {
-        let mut track = Track::new(at(0));
+        let mut track = Track::new(at(0), 0);
         for tick in 1..=3 {
             track.sample(tick, at(10 * tick as i32), HZ);
             assert_eq!(track.truth(tick, HZ), Truth::At(at(10 * tick as i32)));
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn a_jump_after_a_rest_is_no_speed() {
-        let mut track = Track::new(at(0));
+        let mut track = Track::new(at(0), 0);
         track.sample(100, at(50_000), HZ);
         assert_eq!(track.truth(102, HZ), Truth::At(at(50_000)));
         assert!(!track.is_awake());

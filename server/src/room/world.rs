@@ -514,7 +514,7 @@ impl World {
         let budget = self
             .top_speed
             .map(|top_speed| SpeedBudget::new(top_speed, self.tick));
-        let track = Track::new(pose);
+        let track = Track::new(pose, self.tick);
         self.cubes.insert(
             id,
             Tracked {

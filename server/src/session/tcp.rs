@@ -17,9 +17,9 @@ use crate::admission::Admitted;
 use crate::room::fanout::Outlet;
 use crate::run::Shared;
 
-/// What the kernel may hold for a client, in bytes (Linux doubles it): a second of a crowded
-/// room's snapshots. The default would let a reader that stopped hide behind megabytes.
-const SEND_BUFFER_BYTES: usize = 256 * 1024;
+/// What the kernel may hold for a client, in bytes (Linux doubles it): a good second of a room of
+/// a thousand. The default would let a reader that stopped hide behind megabytes.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(

@@ -10,7 +10,6 @@ use crate::support::{Client, Crowd, Player, Server};
 /// Waits for the server's last word; it must be a `Closing`, and then the end.
 async fn closed_with(player: &mut Player) -> CloseCode {
     let code = player
-        .client
         .find(|message| match message {
             ServerMessage::Closing { code, message, .. } => {
                 assert!(message.len() > 10, "a person can read it: {message}");
@@ -42,7 +41,12 @@ async fn bytes_that_are_no_messages_end_only_their_own_connection() {
         vec![0, 0, 0, 1, 200],
         vec![0, 0, 0, 3, 2, 0, 0],
         ClientMessage::Hello(hello).to_frame().to_vec(),
-        ClientMessage::Sample { tick: 1, cubes: nine }.to_frame().to_vec(),
+        ClientMessage::Sample {
+            tick: 1,
+            cubes: nine,
+        }
+        .to_frame()
+        .to_vec(),
     ];
     let count = bad.len();
     for bytes in bad {
@@ -88,7 +92,6 @@ async fn a_burst_within_the_limit_is_fine() {
     let mut pongs = 0;
     while pongs < 20 {
         pongs += player
-            .client
             .find(|message| matches!(message, ServerMessage::Pong { .. }).then_some(1))
             .await;
     }
@@ -130,7 +133,14 @@ async fn sleeper(server: &Server) -> Player {
 
 #[tokio::test]
 async fn a_reader_that_never_reads_is_cut_and_delays_nobody() {
-    let flags = ["--tick", "128", "--max-speed", "0", "--slow-reader-after", "200ms"];
+    let flags = [
+        "--tick",
+        "128",
+        "--max-speed",
+        "0",
+        "--slow-reader-after",
+        "200ms",
+    ];
     let server = Server::start(&flags).await;
     let sleeper = sleeper(&server).await;
     let mut crowd = Crowd::join(&server, 200).await;
@@ -152,18 +162,25 @@ async fn a_reader_that_never_reads_is_cut_and_delays_nobody() {
 
 #[tokio::test]
 async fn a_reader_that_pauses_comes_back_to_the_present() {
-    let server = Server::start(&["--tick", "128", "--max-speed", "0"]).await;
+    let patient = ["--slow-reader-after", "10m", "--dead-after", "10m"];
+    let flags = [&["--tick", "128", "--max-speed", "0"][..], &patient].concat();
+    let server = Server::start(&flags).await;
     let mut sleeper = sleeper(&server).await;
     let mut crowd = Crowd::join(&server, 200).await;
     // Until far more has been sent to the sleeper than the kernel's buffers and the log hold.
-    for _ in 0..500 {
+    for _ in 0..300 {
         crowd.stir().await;
     }
     let last = crowd.players.last().unwrap();
     let (cube, pose) = (last.cube(), last.welcome.pose);
     let mut keyframes = 0;
     while !sleeper.believes(cube, pose) {
-        match sleeper.client.receive().await.expect("the sleeper stays connected") {
+        match sleeper
+            .client
+            .receive()
+            .await
+            .expect("the sleeper stays connected")
+        {
             ServerMessage::Keyframe(keyframe) => {
                 keyframes += 1;
                 sleeper.believe(keyframe);
@@ -172,5 +189,8 @@ async fn a_reader_that_pauses_comes_back_to_the_present() {
             _ => {}
         }
     }
-    assert!(keyframes >= 1, "the sleeper read a backlog instead of a keyframe");
+    assert!(
+        keyframes >= 1,
+        "the sleeper read a backlog instead of a keyframe"
+    );
 }

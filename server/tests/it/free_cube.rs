@@ -91,7 +91,7 @@ async fn of_many_who_reach_for_it_exactly_one_gets_it() {
     };
     for player in &mut players {
         if player.cube() != holder {
-            assert_eq!(player.client.find(refused).await, Some(holder));
+            assert_eq!(player.find(refused).await, Some(holder));
         }
     }
 }
@@ -138,5 +138,5 @@ async fn a_players_own_cube_cannot_be_taken() {
         ServerMessage::Refused { cube, holder } => Some((cube, holder)),
         _ => None,
     };
-    assert_eq!(boris.client.find(refused).await, (anna.cube(), None));
+    assert_eq!(boris.find(refused).await, (anna.cube(), None));
 }

@@ -87,7 +87,7 @@ async fn who_comes_back_before_the_loss_is_noticed_replaces_the_old_connection()
         } => Some((code, retry_after_ms)),
         _ => None,
     };
-    assert_eq!(old.client.find(closing).await, (CloseCode::Replaced, None));
+    assert_eq!(old.find(closing).await, (CloseCode::Replaced, None));
     assert_eq!(old.client.receive().await, None);
     server
         .counts("cubesync_disconnects_total{reason=\"replaced\"} 1")

@@ -16,7 +16,6 @@ async fn everybody_is_told_and_spread_and_the_server_ends() {
     server.begin_stop();
     for player in &mut players {
         let (code, retry_after_ms) = player
-            .client
             .find(|message| match message {
                 ServerMessage::Closing {
                     code,

@@ -7,7 +7,7 @@ use clap::Parser;
 use cubesync_protocol::motion::{Codec, MotionSet};
 use cubesync_protocol::{
     ClientMessage, Colour, CubeId, CubeInfo, CubePose, Event, Hello, Keyframe, Message, Pose,
-    ServerMessage, Snapshot, Welcome, frame,
+    Position, ServerMessage, Snapshot, Welcome, frame,
 };
 use cubesync_server::{Addresses, Config, StartError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -234,7 +234,9 @@ impl Player {
 
     /// Whether a cube is believed to be somewhere.
     pub fn believes(&self, cube: CubeId, pose: Pose) -> bool {
-        self.believed.pose(cube).is_some_and(|believed| is_near(believed, pose))
+        self.believed
+            .pose(cube)
+            .is_some_and(|believed| is_near(believed, pose))
     }
 
     pub fn cube(&self) -> CubeId {
@@ -262,15 +264,35 @@ impl Player {
         pose
     }
 
-    pub async fn next_snapshot(&mut self) -> Heard {
-        let snapshot = self
+    /// The next message; what a snapshot says is believed.
+    pub async fn receive(&mut self) -> (ServerMessage, Option<Heard>) {
+        let message = self
             .client
-            .find(|message| match message {
-                ServerMessage::Snapshot(snapshot) => Some(snapshot),
-                _ => None,
-            })
-            .await;
-        self.decode(snapshot)
+            .receive()
+            .await
+            .expect("the connection should be open");
+        let heard = match &message {
+            ServerMessage::Snapshot(snapshot) => Some(self.decode(snapshot.clone())),
+            _ => None,
+        };
+        (message, heard)
+    }
+
+    /// The first message that `pick` wants; snapshots before it are believed.
+    pub async fn find<T>(&mut self, mut pick: impl FnMut(ServerMessage) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = pick(self.receive().await.0) {
+                return found;
+            }
+        }
+    }
+
+    pub async fn next_snapshot(&mut self) -> Heard {
+        loop {
+            if let (_, Some(heard)) = self.receive().await {
+                return heard;
+            }
+        }
     }
 
     /// What a snapshot says on top of what is believed.
@@ -359,10 +381,14 @@ impl Crowd {
 
     /// Everybody jumps once, and a tick passes.
     pub async fn stir(&mut self) {
-        for (number, player) in self.players.iter_mut().enumerate() {
-            let back = player.welcome.pose.position.x > 0;
-            let far = 20_000 + number as i32;
-            player.step(if back { -far } else { far }).await;
+        for player in &mut self.players {
+            let place = || fastrand::i32(-100_000..100_000);
+            player.welcome.pose.position = Position {
+                x: place(),
+                y: place(),
+                z: 256,
+            };
+            player.step(0).await;
         }
         self.players[0].next_snapshot().await;
         for player in &mut self.players[1..] {

@@ -57,19 +57,36 @@ async fn typed_coordinates_move_a_cube_for_typists_and_players() {
     boris.hears_at_last("Boris 200.5 -3 0.5").await;
     // The window sees Boris where he is, and the typists see the window's cube move.
     let [far] = ["200.5 -3 0.5"].map(|typed| {
-        let metres: Vec<f32> = typed.split(' ').map(|number| number.parse().unwrap()).collect();
+        let metres: Vec<f32> = typed
+            .split(' ')
+            .map(|number| number.parse().unwrap())
+            .collect();
         Position::from_metres(metres.try_into().unwrap())
     });
     let boris_cube = CubeId(3);
-    player.sees(boris_cube, Pose { position: far, ..Pose::default() }).await;
+    player
+        .sees(
+            boris_cube,
+            Pose {
+                position: far,
+                ..Pose::default()
+            },
+        )
+        .await;
     let pose = player.step(512).await;
     loop {
         let line = anna.hears().await;
         if let Some(numbers) = line.strip_prefix("Anna ") {
-            let metres: Vec<f32> =
-                numbers.split_whitespace().map(|word| word.parse().unwrap()).collect();
+            let metres: Vec<f32> = numbers
+                .split_whitespace()
+                .map(|word| word.parse().unwrap())
+                .collect();
             let expected = pose.position.to_metres();
-            if metres.iter().zip(expected).all(|(is, should)| (is - should).abs() < 0.02) {
+            if metres
+                .iter()
+                .zip(expected)
+                .all(|(is, should)| (is - should).abs() < 0.02)
+            {
                 break;
             }
         }

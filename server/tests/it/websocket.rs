@@ -122,9 +122,17 @@ async fn a_browser_and_a_window_see_each_other_move() {
 
     let mut pose = welcome.pose;
     pose.position.y += 200;
-    let cubes = vec![cubesync_protocol::CubePose { cube: welcome.cube, pose }];
-    let sample = ClientMessage::Sample { tick: tick + 1, cubes };
-    browser.send(&[ClientMessage::Ping { sent_us: 5 }, sample]).await;
+    let cubes = vec![cubesync_protocol::CubePose {
+        cube: welcome.cube,
+        pose,
+    }];
+    let sample = ClientMessage::Sample {
+        tick: tick + 1,
+        cubes,
+    };
+    browser
+        .send(&[ClientMessage::Ping { sent_us: 5 }, sample])
+        .await;
     window.sees(welcome.cube, pose).await;
     let pong = |message| matches!(message, ServerMessage::Pong { sent_us: 5, .. }).then_some(());
     browser.find(pong).await;
@@ -204,7 +212,15 @@ async fn browsers_are_told_that_the_server_stops() {
 
 #[tokio::test]
 async fn a_tab_that_never_reads_is_cut() {
-    let server = Server::start(&["--tick", "128", "--max-speed", "0", "--slow-reader-after", "200ms"]).await;
+    let server = Server::start(&[
+        "--tick",
+        "128",
+        "--max-speed",
+        "0",
+        "--slow-reader-after",
+        "200ms",
+    ])
+    .await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let stream = socket.connect(server.addresses.http).await.unwrap();
