@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use cubesync_protocol::{Message, ServerMessage};
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
@@ -27,7 +27,7 @@ const MAX_PERSONAL_BYTES: usize = 4 * 1024;
 #[derive(Debug, Clone)]
 pub enum Outlet {
     /// A TCP socket; the session reads from it and only the room writes to it.
-    Tcp(Arc<TcpStream>),
+    Tcp(Arc<OwnedWriteHalf>),
     /// A task of this process that turns frames into something else. Each item is one or more
     /// whole frames.
     Frames(mpsc::Sender<Bytes>),
@@ -128,21 +128,21 @@ impl Connection {
     pub fn finish(&self) {
         if let Outlet::Tcp(stream) = &self.outlet {
             // Fails only when the peer was faster.
-            let _ = SockRef::from(&**stream).shutdown(std::net::Shutdown::Write);
+            let _ = SockRef::from((**stream).as_ref()).shutdown(std::net::Shutdown::Write);
         }
     }
 
     /// Ends the connection and drops what the kernel still holds for a peer that does not read.
     pub fn reset(&self) {
         if let Outlet::Tcp(stream) = &self.outlet {
-            let socket = SockRef::from(&**stream);
+            let socket = SockRef::from((**stream).as_ref());
             // Fails only when the peer was faster.
             let _ = socket.set_linger(Some(Duration::ZERO));
             let _ = socket.shutdown(std::net::Shutdown::Both);
         }
     }
 
-    fn flush_tcp(&mut self, stream: &TcpStream, log: &SnapshotLog) -> io::Result<Flushed> {
+    fn flush_tcp(&mut self, stream: &OwnedWriteHalf, log: &SnapshotLog) -> io::Result<Flushed> {
         loop {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let own = [&self.begun[..], &self.personal[..]];
@@ -234,7 +234,8 @@ impl Connection {
 mod tests {
     use cubesync_protocol::frame;
     use tokio::io::AsyncReadExt;
-    use tokio::net::{TcpListener, TcpSocket};
+    use tokio::net::tcp::OwnedReadHalf;
+    use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
     use super::*;
 
@@ -254,7 +255,7 @@ mod tests {
     }
 
     /// A connected pair whose kernel buffers are as small as the kernel allows.
-    async fn tight_pair() -> (Arc<TcpStream>, TcpStream) {
+    async fn tight_pair() -> (Arc<OwnedWriteHalf>, OwnedReadHalf, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -265,11 +266,12 @@ mod tests {
         let (server, _) = listener.accept().await.unwrap();
         SockRef::from(&server).set_send_buffer_size(4096).unwrap();
         server.writable().await.unwrap();
-        (Arc::new(server), client)
+        let (reader, writer) = server.into_split();
+        (Arc::new(writer), reader, client)
     }
 
     /// Reads until the server's side may write again.
-    async fn make_room(server: &TcpStream, client: &mut TcpStream, received: &mut BytesMut) {
+    async fn make_room(server: &OwnedWriteHalf, client: &mut TcpStream, received: &mut BytesMut) {
         tokio::select! {
             writable = server.writable() => writable.unwrap(),
             read = client.read_buf(received) => assert!(read.unwrap() > 0),
@@ -278,7 +280,7 @@ mod tests {
 
     #[tokio::test]
     async fn frames_arrive_whole_and_in_order_through_any_number_of_partial_writes() {
-        let (server, mut client) = tight_pair().await;
+        let (server, _reader, mut client) = tight_pair().await;
         let mut connection = Connection::new(Outlet::Tcp(Arc::clone(&server)));
         let mut log = SnapshotLog::default();
         let mut random = fastrand::Rng::with_seed(3);
@@ -321,7 +323,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reader_that_stalls_goes_on_with_a_keyframe_and_whole_frames() {
-        let (server, mut client) = tight_pair().await;
+        let (server, _reader, mut client) = tight_pair().await;
         let mut connection = Connection::new(Outlet::Tcp(Arc::clone(&server)));
         let mut log = SnapshotLog::default();
         let filler = ServerMessage::Reject {

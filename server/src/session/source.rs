@@ -1,7 +1,9 @@
 //! Where a session's bytes come from: a TCP stream, or a WebSocket's binary messages.
 
+use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use axum::extract::ws::{self, WebSocket};
 use bytes::{Bytes, BytesMut};
@@ -9,7 +11,8 @@ use cubesync_protocol::FrameError;
 use cubesync_protocol::limits::MAX_CLIENT_PAYLOAD_BYTES;
 use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::tcp::OwnedReadHalf;
 
 use super::{LINGER, frame};
 
@@ -34,12 +37,12 @@ pub(super) struct Source {
 }
 
 enum Reader {
-    Tcp(Arc<TcpStream>),
+    Tcp(OwnedReadHalf),
     WebSocket(SplitStream<WebSocket>),
 }
 
 impl Source {
-    pub(super) fn tcp(stream: Arc<TcpStream>) -> Self {
+    pub(super) fn tcp(stream: OwnedReadHalf) -> Self {
         Self {
             reader: Reader::Tcp(stream),
             received: BytesMut::new(),
@@ -89,24 +92,24 @@ impl Reader {
     /// Waits for bytes and appends them; 0 is the end.
     async fn read(&mut self, received: &mut BytesMut) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => loop {
-                stream.readable().await?;
-                match try_read(stream, received) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                    result => return result,
-                }
-            },
+            Self::Tcp(stream) => poll_fn(|context| poll_read(stream, received, context)).await,
             Self::WebSocket(stream) => read_message(stream, received).await,
         }
     }
 }
 
-/// The buffer stands on the stack of this call, so it is no part of the waiting task.
-fn try_read(stream: &TcpStream, received: &mut BytesMut) -> io::Result<usize> {
+/// The buffer stands on the stack of this call, so it is no part of the waiting task. A read that
+/// does not fill it waits for the next bytes without asking the kernel once more.
+fn poll_read(
+    stream: &mut OwnedReadHalf,
+    received: &mut BytesMut,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
     let mut chunk = [0; READ_BYTES];
-    let count = stream.try_read(&mut chunk)?;
-    received.extend_from_slice(&chunk[..count]);
-    Ok(count)
+    let mut buffer = ReadBuf::new(&mut chunk);
+    ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
+    received.extend_from_slice(buffer.filled());
+    Poll::Ready(Ok(buffer.filled().len()))
 }
 
 async fn read_message(

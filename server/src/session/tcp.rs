@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cubesync_protocol::{Message, RejectCode, ServerMessage};
 use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -30,7 +31,7 @@ pub(crate) async fn serve(
 ) {
     shared.metrics.connections.inc();
     match prepare(&stream) {
-        Ok(()) => converse(&shared, Arc::new(stream)).await,
+        Ok(()) => converse(&shared, stream).await,
         Err(error) => debug!(%peer, %error, "connection broke"),
     }
     shared.metrics.connections.dec();
@@ -55,18 +56,19 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES)
 }
 
-async fn converse(shared: &Shared, stream: Arc<TcpStream>) {
-    let mut source = Source::tcp(Arc::clone(&stream));
+async fn converse(shared: &Shared, stream: TcpStream) {
+    let (reader, writer) = stream.into_split();
+    let (mut source, writer) = (Source::tcp(reader), Arc::new(writer));
     let hello = match introduction(shared, &mut source).await {
         Introduction::Hello(hello) => hello,
-        Introduction::Refused(refusal) => return refuse(shared, &stream, source, refusal).await,
+        Introduction::Refused(refusal) => return refuse(shared, &writer, source, refusal).await,
         Introduction::Gone(reason) => return shared.metrics.disconnected(reason),
     };
     let ended = CancellationToken::new();
-    let outlet = Outlet::Tcp(Arc::clone(&stream));
+    let outlet = Outlet::Tcp(Arc::clone(&writer));
     let (room, cube) = match enter(shared, hello, outlet, ended.clone()).await {
         Ok(entered) => entered,
-        Err(refusal) => return refuse(shared, &stream, source, refusal).await,
+        Err(refusal) => return refuse(shared, &writer, source, refusal).await,
     };
     let reading = read_messages(shared, &mut source, &room, cube);
     if let Some(reason) = ended.run_until_cancelled(reading).await {
@@ -76,9 +78,9 @@ async fn converse(shared: &Shared, stream: Arc<TcpStream>) {
     source.linger().await;
 }
 
-async fn refuse(shared: &Shared, stream: &TcpStream, source: Source, refusal: Refusal) {
+async fn refuse(shared: &Shared, writer: &OwnedWriteHalf, source: Source, refusal: Refusal) {
     // The socket is new: its buffer has place for a frame, or the peer is gone.
-    let _ = stream.try_write(&refusal_frame(shared, refusal));
-    let _ = SockRef::from(stream).shutdown(std::net::Shutdown::Write);
+    let _ = writer.try_write(&refusal_frame(shared, refusal));
+    let _ = SockRef::from(writer.as_ref()).shutdown(std::net::Shutdown::Write);
     source.linger().await;
 }
