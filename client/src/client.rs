@@ -153,6 +153,7 @@ impl Client {
         if let Some(session) = &self.session {
             statistics.add(session.counters());
             statistics.round_trip = session.clock().and_then(Clock::round_trip);
+            statistics.lead = session.lead().unwrap_or_default();
             statistics.players = session.world().map_or(0, World::players);
             let delay_s = session.welcome().map_or(0.0, |welcome| {
                 self.view.delay_ticks().max(0.0) / f64::from(welcome.tick_hz)
@@ -255,7 +256,7 @@ impl Client {
 
     fn joined(&mut self, welcome: Welcome) {
         self.previous = None;
-        self.view = View::default();
+        self.view = View::new(welcome.tick_hz);
         self.view.gain(welcome.cube, welcome.pose);
         self.status = Status::Joined;
         self.options.resume = Some(welcome.resume);
@@ -268,11 +269,11 @@ impl Client {
             WorldChange::Moved {
                 tick,
                 known_until,
-                poses,
+                states,
             } => {
                 if let Some(clock) = self.session.as_ref().and_then(Session::clock) {
                     let clock_tick = clock.tick_at(now);
-                    self.view.moved(clock_tick, tick, known_until, &poses);
+                    self.view.moved(clock_tick, tick, known_until, &states);
                 }
                 return;
             }
@@ -286,9 +287,8 @@ impl Client {
                 self.view.lose(cube);
                 if Some(by) == own {
                     let world = self.session.as_ref().and_then(Session::world);
-                    let known = world.and_then(|world| world.cube(cube));
-                    let pose = known.map(|known| known.pose).unwrap_or_default();
-                    self.view.gain(cube, pose);
+                    let pose = world.and_then(|world| world.pose(cube));
+                    self.view.gain(cube, pose.unwrap_or_default());
                 }
                 ClientEvent::CubeTaken { cube, by }
             }

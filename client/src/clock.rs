@@ -64,8 +64,7 @@ impl Clock {
             round_trip,
             offset_s: server_s(self.tick_hz, tick, since_tick_us) - midway_s,
         });
-        let fastest = self.recent.iter().min_by_key(|recent| recent.round_trip);
-        let Some(offset_s) = fastest.map(|fastest| fastest.offset_s) else {
+        let Some(offset_s) = self.fastest().map(|fastest| fastest.offset_s) else {
             return;
         };
         let error_s = self.offset_s + self.remaining_error_s(now) - offset_s;
@@ -84,6 +83,15 @@ impl Clock {
         let mut round_trips: Vec<_> = self.recent.iter().map(|recent| recent.round_trip).collect();
         round_trips.sort_unstable();
         round_trips.get(round_trips.len() / 2).copied()
+    }
+
+    /// The shortest of the recent round trips, by which the clock is set; `None` before the first.
+    pub fn fastest_round_trip(&self) -> Option<Duration> {
+        self.fastest().map(|fastest| fastest.round_trip)
+    }
+
+    fn fastest(&self) -> Option<&Measurement> {
+        self.recent.iter().min_by_key(|recent| recent.round_trip)
     }
 
     fn remaining_error_s(&self, now: Duration) -> f64 {
@@ -140,6 +148,8 @@ mod tests {
         // A slow ping that claims another second of difference.
         clock.measured(ms(2_000), ms(2_900), 190, 0);
         assert!((clock.tick_at(ms(5_000)) - before).abs() < 1e-6);
+        assert_eq!(clock.fastest_round_trip(), Some(ms(10)));
+        assert_eq!(clock.round_trip(), Some(ms(900)));
         for _ in 0..RECENT_MEASUREMENTS {
             clock.measured(ms(3_000), ms(3_900), 190, 0);
         }

@@ -6,19 +6,22 @@
 //!
 //! Read it in the order of the data. Bytes come from the [`socket`]; the [`session`] makes
 //! messages of them. Once it is in a [`room`], that keeps the [`world`] and the server's
-//! [`clock`] and makes the [`sample`]s of the cubes it controls. The [`snapshot_buffer`] holds the
-//! recent poses; [`playout`] says which tick to show, [`interpolation`] where a cube is at it,
-//! and the [`view`] is what comes of them. After a lost connection [`backoff`] says when to try
+//! [`clock`] and makes the [`sample`]s of the cubes it controls, by a [`lead`] ahead of their
+//! ticks. The [`snapshot_buffer`] holds the recent surprises; [`playout`] says which tick to
+//! show, [`interpolation`] where a cube is at it, [`blend`] hides what came too late, and the
+//! [`view`] is what comes of them. After a lost connection [`backoff`] says when to try
 //! again. The [`client`] ties them together, and [`report`] is what it tells. Only the socket
 //! does I/O and reads a clock: everywhere else the time is an argument.
 
 pub mod backoff;
+pub mod blend;
 #[cfg(target_arch = "wasm32")]
 pub mod browser;
 pub mod client;
 pub mod clock;
 pub mod controller;
 pub mod interpolation;
+pub mod lead;
 pub mod options;
 pub mod playout;
 pub mod report;
@@ -42,7 +45,8 @@ pub use session::Session;
 mod testing {
     //! What several tests need.
 
-    use cubesync_protocol::{Pose, Position};
+    use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+    use cubesync_protocol::{CubeId, Pose, Position};
 
     /// Upright on the floor, `x_m` metres east of the origin.
     pub(crate) fn pose(x_m: f32) -> Pose {
@@ -50,5 +54,22 @@ mod testing {
             position: Position::from_metres([x_m, 0.0, 0.5]),
             ..Pose::default()
         }
+    }
+    /// At `x_m` and believed to go on by `step_m` in each tick.
+    pub(crate) fn moving(x_m: f32, step_m: f32) -> MotionState {
+        const EXACT: Codec = Codec {
+            position_bound: 0,
+            acceleration_gain: 0,
+            ..Codec::LIVE
+        };
+        let cube = CubeId(0);
+        let mut set = MotionSet::new(&EXACT);
+        set.insert(cube, MotionState::at_rest(pose(x_m - 100.0)));
+        // A jump has no speed; what follows in the next tick is all of it.
+        for x_m in [x_m - step_m, x_m] {
+            set.advance(1);
+            set.encode_tick(|_| pose(x_m), &mut Vec::new());
+        }
+        *set.get(cube).expect("the cube was inserted")
     }
 }

@@ -113,7 +113,7 @@ pub struct Statistics {
     pub frames_in: u64,
     /// Messages sent.
     pub frames_out: u64,
-    /// Poses of cubes received, one per cube and snapshot.
+    /// Surprises received, one per cube that moved other than believed and snapshot.
     pub updates_in: u64,
     /// Poses of cubes sent.
     pub updates_out: u64,
@@ -121,6 +121,10 @@ pub struct Statistics {
     pub players: usize,
     /// How far behind the server's clock remote cubes are shown.
     pub playout_delay: Duration,
+    /// How long before its tick a sample of the own cubes is taken.
+    pub lead: Duration,
+    /// Samples that reached the server after their tick, as far as it has told.
+    pub late_samples: u64,
 }
 
 impl Statistics {
@@ -130,6 +134,7 @@ impl Statistics {
         self.frames_out += session.frames_out;
         self.updates_in += session.updates_in;
         self.updates_out += session.updates_out;
+        self.late_samples += session.late_samples;
     }
 }
 

@@ -4,23 +4,16 @@
 use std::time::Duration;
 
 use cubesync_protocol::limits::{PING_INTERVAL, TICK_HZ_RANGE};
-use cubesync_protocol::{CubeId, CubePose, Pose, Welcome};
+use cubesync_protocol::{CubeId, Pose, Welcome};
 
 use crate::clock::Clock;
-use crate::sample::Controlled;
+use crate::lead::Lead;
+use crate::sample::{Controlled, Sample};
 use crate::world::{World, WorldChange};
 
 /// Pings right after the join, to know the clock soon, and the time between them.
 const FIRST_PINGS: u32 = 5;
 const FIRST_PING_INTERVAL: Duration = Duration::from_millis(200);
-/// When in a tick a sample should reach the server, as a part of the tick: with a frame's time
-/// to spare before the next tick and some after the last one. Two samples in one tick would
-/// leave another without.
-const SAMPLE_PHASE: f64 = 0.25;
-/// How quickly the measured time of a frame follows, per frame.
-const FRAME_FOLLOW: f64 = 0.05;
-/// Longest frame that counts, in seconds.
-const LONGEST_FRAME_S: f64 = 0.1;
 
 /// A client's side of the room it is in.
 #[derive(Debug)]
@@ -33,12 +26,13 @@ pub struct Room {
     pub clock: Clock,
     /// The own cube and the held ones.
     pub controlled: Controlled,
+    /// How long before its tick a sample is taken.
+    pub lead: Lead,
     began: Duration,
-    sampled_tick: f64,
+    /// The newest tick that needs no sample any more.
+    sampled_tick: u64,
     /// When the poses were set that are there now.
     posed_at: Duration,
-    /// Usual time from there to the poll that sends them, in seconds.
-    frame_s: f64,
     pings: u32,
     ping_at: Duration,
 }
@@ -69,10 +63,10 @@ impl Room {
             clock: Clock::new(welcome.tick_hz, welcome.tick, welcome.since_tick_us, now),
             world: World::default(),
             controlled,
+            lead: Lead::new(now),
             began: now,
-            sampled_tick: f64::MIN,
+            sampled_tick: welcome.tick,
             posed_at: now,
-            frame_s: 0.0,
             pings: 0,
             ping_at: now,
             welcome,
@@ -84,7 +78,7 @@ impl Room {
         for change in changes {
             match *change {
                 WorldChange::Taken { cube, by } if by == self.welcome.cube => {
-                    let known = self.world.cube(cube).map(|known| known.pose);
+                    let known = self.world.pose(cube);
                     self.controlled.gain(cube, known.unwrap_or_default());
                 }
                 WorldChange::Taken { cube, .. } | WorldChange::Freed { cube } => {
@@ -105,6 +99,7 @@ impl Room {
         sent_us: u64,
         tick: u64,
         since_tick_us: u32,
+        late_samples: u32,
     ) -> Result<(), RoomError> {
         let sent = Duration::from_micros(sent_us);
         // The ping's time was rounded down to microseconds.
@@ -112,6 +107,10 @@ impl Room {
             return Err(RoomError::Pong);
         }
         self.clock.measured(sent, now, tick, since_tick_us);
+        if self.lead.answered(now, late_samples) {
+            // Whether it is long enough now should not wait.
+            self.ping_at = self.ping_at.min(now + FIRST_PING_INTERVAL);
+        }
         Ok(())
     }
 
@@ -120,24 +119,51 @@ impl Room {
         self.controlled.set_pose(cube, pose, self.posed_at)
     }
 
-    /// The cubes to send now, once a tick at most and only if they `can_be_sent`; mostly empty.
-    /// To be asked in every frame, before its poses are set.
-    pub fn sample_when_due(&mut self, now: Duration, can_be_sent: bool) -> Vec<CubePose> {
+    /// Marks a held cube as on its way to being free; `None` if it is not held. What is in the
+    /// sample is to be sent before the release.
+    pub fn release(&mut self, cube: CubeId) -> Option<Sample> {
+        if cube == self.welcome.cube {
+            return None;
+        }
+        let has_moved = self.controlled.release(cube)?;
+        let tick = self.due(self.posed_at).0.max(self.sampled_tick + 1);
+        let mut cubes = Vec::new();
+        if has_moved {
+            // Others that have moved as well go along: the tick has no other sample.
+            cubes = self.controlled.take_sample(self.posed_at);
+            self.sampled_tick = tick;
+        }
+        Some(Sample { tick, cubes })
+    }
+
+    /// The cubes to send now, once a tick at most and only if they `can_be_sent`. To be asked in
+    /// every frame, before its poses are set.
+    pub fn sample_when_due(&mut self, now: Duration, can_be_sent: bool) -> Option<Sample> {
         let posed_at = std::mem::replace(&mut self.posed_at, now);
-        let frame_s = now.saturating_sub(posed_at).as_secs_f64();
-        self.frame_s += (frame_s.min(LONGEST_FRAME_S) - self.frame_s) * FRAME_FOLLOW;
-        // What is sent now, a frame after the poses were set, arrives half a round trip later.
-        let way = self.clock.round_trip().unwrap_or_default() / 2;
-        let arrival = posed_at + way + Duration::from_secs_f64(self.frame_s);
-        let arrival_tick = self.clock.tick_at(arrival) - SAMPLE_PHASE;
-        let tick = arrival_tick.floor();
+        let frame = now.saturating_sub(posed_at);
+        self.lead.advance(frame, &self.clock);
+        let (tick, instant) = self.due(posed_at);
         if tick <= self.sampled_tick || !can_be_sent {
-            return Vec::new();
+            return None;
         }
         self.sampled_tick = tick;
-        let since_s = (arrival_tick - tick) / f64::from(self.welcome.tick_hz);
+        let cubes = self.controlled.take_sample(instant);
+        if cubes.is_empty() {
+            return None;
+        }
+        self.lead.sent();
+        Some(Sample { tick, cubes })
+    }
+
+    /// The newest tick whose sample's instant has come, and that instant. The poses of a sample
+    /// are known up to `posed_at`.
+    fn due(&self, posed_at: Duration) -> (u64, Duration) {
+        let tick_hz = f64::from(self.welcome.tick_hz);
+        let arrival_tick = self.clock.tick_at(posed_at + self.lead.duration());
+        let tick = arrival_tick.floor();
+        let since_s = (arrival_tick - tick) / tick_hz;
         let instant = posed_at.saturating_sub(Duration::from_secs_f64(since_s));
-        self.controlled.take_sample(instant)
+        (tick as u64, instant)
     }
 
     /// The time to put into a ping, when one is due.
@@ -167,7 +193,7 @@ mod tests {
 
     fn room(tick_hz: u8) -> Result<Room, RoomError> {
         let welcome = Welcome {
-            version: 1,
+            version: 2,
             room: "lobby".into(),
             name: "Anna".into(),
             cube: OWN,
@@ -193,7 +219,8 @@ mod tests {
         for frame_us in frames_us {
             now += Duration::from_micros(frame_us);
             let sample = room.sample_when_due(now, true);
-            samples_m.extend(sample.iter().map(|cube| cube.pose.position.to_metres()[0]));
+            let cubes = sample.iter().flat_map(|sample| &sample.cubes);
+            samples_m.extend(cubes.map(|cube| cube.pose.position.to_metres()[0]));
             room.set_pose(OWN, pose(6.0 * (now.as_secs_f32() - 1.0)));
         }
         samples_m
@@ -243,9 +270,9 @@ mod tests {
         let mut room = room(30).unwrap();
         let now = Duration::from_secs(2);
         for sent_us in [0, 999_998, 2_000_001, u64::MAX] {
-            assert_eq!(room.pong(now, sent_us, 100, 0), Err(RoomError::Pong));
+            assert_eq!(room.pong(now, sent_us, 100, 0, 0), Err(RoomError::Pong));
         }
-        assert_eq!(room.pong(now, 1_900_000, 100, 0), Ok(()));
+        assert_eq!(room.pong(now, 1_900_000, 100, 0, 0), Ok(()));
         assert_eq!(room.clock.round_trip(), Some(Duration::from_millis(100)));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A pose is set once a frame and sampled once a tick, and neither divides the other. To send
 //! the pose of the newest frame would make an even motion uneven by up to a frame for everybody
-//! else. So each pose has its time, and a sample is where the cube was at the instant of the tick.
+//! else. So each pose has its time, and a sample is where the cube was at its tick's instant.
 
 use std::time::Duration;
 
@@ -13,6 +13,15 @@ use crate::interpolation::{self, TickPose};
 
 /// Poses that were set further apart than this are no motion: the cube rested in between.
 const LONGEST_FRAME: Duration = Duration::from_millis(100);
+
+/// Where the changed cubes are at a tick.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// The tick.
+    pub tick: u64,
+    /// The poses; may be none.
+    pub cubes: Vec<CubePose>,
+}
 
 /// The own cube and the held ones, as set last and as sent last.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +35,8 @@ struct ControlledCube {
     before: TimedPose,
     newest: TimedPose,
     sent: Pose,
+    /// The last sample said that it moves; that it rests is yet to be said.
+    is_moving: bool,
     /// The server was told to free it, and has not yet.
     is_released: bool,
 }
@@ -72,31 +83,28 @@ impl Controlled {
         true
     }
 
-    /// Marks a cube as on its way to being free, if it is held: `Some` then, with what of it is
-    /// yet to be sent before the release.
-    pub fn release(&mut self, cube: CubeId) -> Option<Vec<CubePose>> {
+    /// Marks a cube as on its way to being free, if it is held: `Some` then, and whether its last
+    /// pose is yet to be sent before the release.
+    pub fn release(&mut self, cube: CubeId) -> Option<bool> {
         let known = self.find(cube).filter(|known| !known.is_released)?;
         known.is_released = true;
-        let pose = known.newest.pose;
-        let is_sent = known.sent == pose;
-        Some(if is_sent {
-            Vec::new()
-        } else {
-            vec![CubePose { cube, pose }]
-        })
+        Some(known.sent != known.newest.pose)
     }
 
     /// What changed since the last sample, as a sample's cubes, as it was at an instant; empty:
-    /// nothing is to be sent.
+    /// nothing is to be sent. What came to rest is sent once more: a missing sample might as well
+    /// be late.
     pub fn take_sample(&mut self, instant: Duration) -> Vec<CubePose> {
         let changed = self.cubes.iter_mut().filter_map(|known| {
             let pose = known.pose_at(instant);
-            let is_changed = !known.is_released && known.sent != pose;
-            is_changed.then_some((known, pose))
+            let is_moving = known.sent != pose;
+            let has_stopped = known.is_moving && !known.is_released;
+            (is_moving || has_stopped).then_some((known, pose))
         });
         changed
             .take(MAX_CUBES_PER_SAMPLE)
             .map(|(known, pose)| {
+                known.is_moving = known.sent != pose;
                 known.sent = pose;
                 let cube = known.cube;
                 CubePose { cube, pose }
@@ -118,6 +126,7 @@ impl ControlledCube {
             before: rest,
             newest: rest,
             sent: pose,
+            is_moving: false,
             is_released: false,
         }
     }
@@ -125,7 +134,11 @@ impl ControlledCube {
     fn pose_at(&self, instant: Duration) -> Pose {
         let Self { before, newest, .. } = self;
         let frame = newest.at.saturating_sub(before.at);
-        if instant >= newest.at || frame > LONGEST_FRAME || before.pose == newest.pose {
+        if instant >= newest.at
+            || self.is_released
+            || frame > LONGEST_FRAME
+            || before.pose == newest.pose
+        {
             return newest.pose;
         }
         let share = instant.saturating_sub(before.at).as_secs_f64() / frame.as_secs_f64();
@@ -166,13 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changed_is_sent_and_only_once() {
+    fn only_what_changed_is_sent_and_once_more_when_it_rests() {
         let mut controlled = controlled();
         assert_eq!(controlled.take_sample(ms(10)), []);
         assert!(controlled.set_pose(OWN, pose(3.0), ms(200)));
         assert!(controlled.set_pose(OWN, pose(4.0), ms(200)));
         assert_eq!(controlled.take_sample(ms(200)), [moved(OWN, 4.0)]);
-        assert_eq!(controlled.take_sample(ms(210)), []);
+        assert_eq!(controlled.take_sample(ms(210)), [moved(OWN, 4.0)]);
+        assert_eq!(controlled.take_sample(ms(215)), []);
         assert!(!controlled.set_pose(CubeId(99), pose(3.0), ms(220)));
         assert_eq!(controlled.take_sample(ms(220)), []);
     }
@@ -194,7 +208,7 @@ mod tests {
         controlled.set_pose(OWN, pose(2.0), ms(5_000));
         assert_eq!(controlled.take_sample(ms(4_990)), [moved(OWN, 2.0)]);
         controlled.set_pose(OWN, pose(50.0), ms(5_016));
-        assert_eq!(controlled.take_sample(ms(5_008)), []);
+        assert_eq!(controlled.take_sample(ms(5_008)), [moved(OWN, 2.0)]);
         assert_eq!(controlled.take_sample(ms(5_041)), [moved(OWN, 50.0)]);
     }
 
@@ -210,13 +224,15 @@ mod tests {
     #[test]
     fn a_released_cube_stays_where_it_was_put() {
         let mut controlled = controlled();
+        controlled.set_pose(HELD, pose(0.0), ms(1));
         controlled.set_pose(HELD, pose(2.0), ms(10));
-        assert_eq!(controlled.release(HELD), Some(vec![moved(HELD, 2.0)]));
+        assert_eq!(controlled.release(HELD), Some(true));
         assert_eq!(controlled.release(HELD), None);
         assert!(!controlled.set_pose(HELD, pose(9.0), ms(20)));
+        assert_eq!(controlled.take_sample(ms(5)), [moved(HELD, 2.0)]);
         assert_eq!(controlled.take_sample(ms(20)), []);
         controlled.gain(HELD, pose(1.0));
-        assert_eq!(controlled.release(HELD), Some(vec![]));
+        assert_eq!(controlled.release(HELD), Some(false));
         controlled.gain(HELD, pose(1.0));
         assert!(controlled.set_pose(HELD, pose(9.0), ms(30)));
     }

@@ -11,12 +11,13 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cubesync_protocol::limits::DEAD_AFTER;
 use cubesync_protocol::{
-    ClientMessage, CubeId, CubePose, DecodeError, FrameError, Hello, Message, Pose, ServerMessage,
+    ClientMessage, CubeId, DecodeError, Event, FrameError, Hello, Message, Pose, ServerMessage,
     Welcome, frame,
 };
 
 use crate::clock::Clock;
 use crate::room::{Room, RoomError};
+use crate::sample::Sample;
 use crate::session_event::{Counters, Retry, SessionEvent};
 use crate::world::{World, WorldChange, WorldError};
 
@@ -150,10 +151,8 @@ impl Session {
 
     /// Lets go of a held cube, where it was put last.
     pub fn release(&mut self, cube: CubeId) {
-        let Some(room) = self.room.as_mut().filter(|room| cube != room.welcome.cube) else {
-            return;
-        };
-        if let Some(sample) = room.controlled.release(cube) {
+        let room = self.room.as_mut();
+        if let Some(sample) = room.and_then(|room| room.release(cube)) {
             self.send_sample(sample);
             self.send(&ClientMessage::Release { cube });
         }
@@ -184,6 +183,11 @@ impl Session {
     /// The server's clock; stays after the end.
     pub fn clock(&self) -> Option<&Clock> {
         self.known().map(|room| &room.clock)
+    }
+
+    /// How long before their ticks samples are taken.
+    pub fn lead(&self) -> Option<Duration> {
+        self.known().map(|room| room.lead.duration())
     }
 
     /// When the session began.
@@ -221,15 +225,24 @@ impl Session {
                 self.tell(changes);
             }
             ServerMessage::Snapshot(snapshot) => {
-                self.counters.updates_in += snapshot.cubes.len() as u64;
+                let joined = snapshot.events.iter();
+                let joined = joined.filter(|event| matches!(event, Event::Joined(_)));
+                let joined = joined.count();
                 let changes = room.world.snapshot(snapshot)?;
+                if let Some(WorldChange::Moved { states, .. }) = changes.last() {
+                    self.counters.updates_in += states.len().saturating_sub(joined) as u64;
+                }
                 self.tell(changes);
             }
             ServerMessage::Pong {
                 sent_us,
                 tick,
                 since_tick_us,
-            } => room.pong(now, sent_us, tick, since_tick_us)?,
+                late_samples,
+            } => {
+                room.pong(now, sent_us, tick, since_tick_us, late_samples)?;
+                self.counters.late_samples = late_samples.into();
+            }
             ServerMessage::Correction(corrected) => {
                 room.controlled.correct(corrected);
                 self.events.push_back(SessionEvent::Corrected(corrected));
@@ -297,16 +310,18 @@ impl Session {
         };
         let sample = room.sample_when_due(now, can_be_sent);
         let ping = room.ping_when_due(now);
-        self.send_sample(sample);
+        if let Some(sample) = sample {
+            self.send_sample(sample);
+        }
         if let Some(sent_us) = ping {
             self.send(&ClientMessage::Ping { sent_us });
         }
     }
 
-    fn send_sample(&mut self, cubes: Vec<CubePose>) {
+    fn send_sample(&mut self, Sample { tick, cubes }: Sample) {
         if !cubes.is_empty() {
             self.counters.updates_out += cubes.len() as u64;
-            self.send(&ClientMessage::Sample { cubes });
+            self.send(&ClientMessage::Sample { tick, cubes });
         }
     }
 
@@ -343,8 +358,11 @@ fn printable(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use cubesync_protocol::motion::MotionState;
     use cubesync_protocol::{
-        CloseCode, Colour, CubeInfo, CubeKind, Event, Keyframe, RejectCode, ResumeToken, Snapshot,
+        CloseCode, Colour, CubeInfo, CubeKind, CubePose, Keyframe, RejectCode, ResumeToken,
+        Snapshot,
     };
     use proptest::prelude::*;
 
@@ -369,13 +387,13 @@ mod tests {
             kind,
             name: "name".into(),
             colour: COLOUR,
-            pose: pose(0.0),
+            motion: MotionState::at_rest(pose(0.0)),
         }
     }
 
     fn welcome() -> Welcome {
         Welcome {
-            version: 1,
+            version: 2,
             room: "lobby".into(),
             name: "Anna".into(),
             cube: OWN,
@@ -399,11 +417,10 @@ mod tests {
     }
 
     fn snapshot(tick: u64, events: Vec<Event>) -> ServerMessage {
-        let cubes = Vec::new();
         ServerMessage::Snapshot(Snapshot {
             tick,
             events,
-            cubes,
+            surprises: Bytes::new(),
         })
     }
 
@@ -588,9 +605,9 @@ mod tests {
             cube,
             pose: pose(x_m),
         };
-        let cubes = vec![moved(FREE, 1.0)];
+        let cubes = vec![moved(OWN, 2.0), moved(FREE, 1.0)];
         let expected = [
-            ClientMessage::Sample { cubes },
+            ClientMessage::Sample { tick: 101, cubes },
             ClientMessage::Release { cube: FREE },
         ];
         assert_eq!(said(&mut session), expected);
@@ -600,7 +617,7 @@ mod tests {
         session.poll(ms(100));
         session.poll(ms(150));
         let cubes = vec![moved(OWN, 2.0)];
-        assert!(said(&mut session).contains(&ClientMessage::Sample { cubes }));
+        assert!(said(&mut session).contains(&ClientMessage::Sample { tick: 102, cubes }));
     }
 
     #[test]
@@ -653,6 +670,7 @@ mod tests {
                 sent_us: 0,
                 tick: 101,
                 since_tick_us: 9,
+                late_samples: 1,
             },
             ServerMessage::Refused {
                 cube: FREE,

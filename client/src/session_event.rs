@@ -50,8 +50,10 @@ pub struct Counters {
     pub frames_in: u64,
     /// Messages sent.
     pub frames_out: u64,
-    /// Poses received in snapshots.
+    /// Surprises of cubes received in snapshots.
     pub updates_in: u64,
     /// Poses sent in samples.
     pub updates_out: u64,
+    /// Samples that reached the server after their tick, as far as it has told.
+    pub late_samples: u64,
 }

@@ -2,31 +2,70 @@
 
 use std::collections::BTreeMap;
 
-use cubesync_protocol::{CubeId, CubeInfo, CubePose, Pose};
+use cubesync_protocol::motion::{Codec, MotionState};
+use cubesync_protocol::{CubeId, CubeInfo, Pose};
 
-use crate::interpolation::{DrawnPose, TickPose};
+use crate::blend::Blends;
+use crate::interpolation::DrawnPose;
 use crate::playout::PlayoutDelay;
-use crate::snapshot_buffer::SnapshotBuffer;
+use crate::snapshot_buffer::{SnapshotBuffer, Surprise};
 
 /// The cubes' poses of one session, from the join on.
 #[derive(Debug, Default)]
 pub struct View {
     buffer: SnapshotBuffer,
+    blends: Blends,
     /// The own cube and the held ones: ahead of what the server says about them.
     controlled: BTreeMap<CubeId, Pose>,
     playout: PlayoutDelay,
 }
 
 impl View {
-    /// Takes in the poses of a tick, read when the server's clock was at `clock_tick`. Up to
-    /// and with `known_until` every cube is known to have been where it was before.
-    pub fn moved(&mut self, clock_tick: f64, tick: u64, known_until: u64, poses: &[CubePose]) {
+    /// Of a room of this tick rate.
+    pub fn new(tick_hz: u8) -> Self {
+        Self {
+            buffer: SnapshotBuffer::new(tick_hz),
+            blends: Blends::new(tick_hz),
+            ..Self::default()
+        }
+    }
+
+    /// Takes in what is believed about cubes from a tick on, read when the server's clock was at
+    /// `clock_tick`. Up to and with `known_until`, what was believed before is known to have
+    /// been right.
+    pub fn moved(
+        &mut self,
+        clock_tick: f64,
+        tick: u64,
+        known_until: u64,
+        states: &[(CubeId, MotionState)],
+    ) {
         self.playout.arrived(tick, clock_tick);
         let shown_tick = clock_tick - self.playout.ticks();
-        for &CubePose { cube, pose } in poses {
+        let cubes: Vec<_> = if self.buffer.is_frozen(shown_tick) {
+            self.buffer.cubes().collect()
+        } else if (known_until as f64) < shown_tick {
+            states.iter().map(|&(cube, _)| cube).collect()
+        } else {
+            Vec::new()
+        };
+        let shown = |cube| Some((cube, self.shown(cube, clock_tick)?.position));
+        let shown: Vec<_> = cubes.into_iter().filter_map(shown).collect();
+        self.buffer.heard(tick);
+        for &(cube, state) in states {
             if !self.controlled.contains_key(&cube) {
-                let new = TickPose { tick, pose };
-                self.buffer.push(cube, new, known_until, shown_tick);
+                let surprise = Surprise {
+                    tick,
+                    known_until,
+                    state,
+                };
+                self.buffer.push(cube, surprise, shown_tick);
+            }
+        }
+        for (cube, shown_m) in shown {
+            if let Some(believed) = self.buffer.pose_at(cube, shown_tick) {
+                self.blends
+                    .start(cube, shown_m, believed.position, clock_tick);
             }
         }
     }
@@ -34,6 +73,7 @@ impl View {
     /// Lets the playout delay follow the network.
     pub fn advance(&mut self, clock_tick: f64) {
         self.playout.advance(clock_tick);
+        self.blends.advance(clock_tick);
     }
 
     /// The playout delay.
@@ -51,6 +91,7 @@ impl View {
     pub fn lose(&mut self, cube: CubeId) {
         if let Some(pose) = self.controlled.remove(&cube) {
             self.buffer.place(cube, pose);
+            self.blends.remove(cube);
         }
     }
 
@@ -58,6 +99,7 @@ impl View {
     pub fn remove(&mut self, cube: CubeId) {
         self.controlled.remove(&cube);
         self.buffer.remove(cube);
+        self.blends.remove(cube);
     }
 
     /// Moves a cube that this client controls; others stay.
@@ -77,9 +119,19 @@ impl View {
         if let Some(&pose) = self.controlled.get(&info.cube) {
             return pose.into();
         }
+        let shown = self.shown(info.cube, clock_tick);
+        shown.unwrap_or_else(|| info.motion.pose(&Codec::LIVE).into())
+    }
+
+    /// Where a cube is shown that this client does not control.
+    fn shown(&self, cube: CubeId, clock_tick: f64) -> Option<DrawnPose> {
         let shown_tick = clock_tick - self.playout.ticks();
-        let shown = self.buffer.pose_at(info.cube, shown_tick);
-        shown.unwrap_or(info.pose.into())
+        let mut shown = self.buffer.pose_at(cube, shown_tick)?;
+        let offset_m = self.blends.offset_m(cube, clock_tick);
+        for (position, offset) in shown.position.iter_mut().zip(offset_m) {
+            *position += offset;
+        }
+        Some(shown)
     }
 }
 
@@ -88,7 +140,7 @@ mod tests {
     use cubesync_protocol::{Colour, CubeKind};
 
     use super::*;
-    use crate::testing::pose;
+    use crate::testing::{moving, pose};
 
     fn info() -> CubeInfo {
         CubeInfo {
@@ -96,17 +148,22 @@ mod tests {
             kind: CubeKind::Free { holder: None },
             name: "cube".into(),
             colour: Colour::from([1, 2, 3]),
-            pose: pose(0.0),
+            motion: MotionState::at_rest(pose(0.0)),
         }
     }
 
     /// Takes in the cube at `x_m`, half a tick after the tick.
     fn hear(view: &mut View, tick: u64, x_m: f32) {
-        let poses = [CubePose {
-            cube: CubeId(0),
-            pose: pose(x_m),
-        }];
-        view.moved(tick as f64 + 0.5, tick, tick - 1, &poses);
+        surprise(
+            view,
+            tick as f64 + 0.5,
+            tick,
+            MotionState::at_rest(pose(x_m)),
+        );
+    }
+
+    fn surprise(view: &mut View, clock_tick: f64, tick: u64, state: MotionState) {
+        view.moved(clock_tick, tick, tick - 1, &[(CubeId(0), state)]);
     }
 
     fn x_m(view: &View, clock_tick: f64) -> f32 {
@@ -140,6 +197,32 @@ mod tests {
         for clock_tick in [11.0, 12.0, 20.0] {
             assert_eq!(x_m(&view, clock_tick), 10.0);
         }
+    }
+
+    #[test]
+    fn a_surprise_that_comes_late_is_blended_in() {
+        let mut view = View::new(20);
+        hear(&mut view, 1, 0.0);
+        surprise(&mut view, 2.5, 2, moving(0.0, 0.25));
+        assert_eq!(x_m(&view, 8.5), 1.0);
+        // It stopped at tick 3, and tick 6 is shown already.
+        surprise(&mut view, 8.5, 3, MotionState::at_rest(pose(0.25)));
+        for (clock_tick, expected_m) in [(8.5, 1.0), (9.5, 0.625), (10.5, 0.25), (12.0, 0.25)] {
+            assert_eq!(x_m(&view, clock_tick), expected_m, "at {clock_tick}");
+        }
+    }
+
+    #[test]
+    fn after_a_long_silence_frozen_cubes_catch_up_and_do_not_jump() {
+        let mut view = View::new(20);
+        hear(&mut view, 1, 0.0);
+        surprise(&mut view, 2.5, 2, moving(0.0, 0.03125));
+        // A heartbeat was due at 22, and 250 ms more are believed.
+        let frozen_m = 25.0 * 0.03125;
+        assert_eq!(x_m(&view, 40.0), frozen_m);
+        view.moved(40.0, 30, 29, &[]);
+        assert_eq!(x_m(&view, 40.0), frozen_m);
+        assert_eq!(x_m(&view, 42.0), (42.0 - 2.0 - 2.5) * 0.03125);
     }
 
     #[test]

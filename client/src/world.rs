@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
-use cubesync_protocol::{CubeId, CubeInfo, CubeKind, CubePose, Event, Keyframe, Snapshot};
+use cubesync_protocol::motion::{Codec, MotionError, MotionSet, MotionState};
+use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Event, Keyframe, Pose, Snapshot};
 
 /// Something that changed in the room, told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorldChange {
     /// A cube came. Not told for the cubes of the first keyframe.
     Joined(CubeInfo),
-    /// A cube left; it is as it was last.
+    /// A cube left.
     Left(CubeInfo),
     /// A free cube was taken.
     Taken {
@@ -25,15 +26,15 @@ pub enum WorldChange {
         /// The free cube.
         cube: CubeId,
     },
-    /// Where cubes are at a tick. Comes for every keyframe and snapshot, after their other
-    /// changes, with the cubes that joined among the poses.
+    /// What is believed about cubes from a tick on. Comes for every keyframe and snapshot, after
+    /// their other changes, with the cubes that joined among them.
     Moved {
         /// The tick.
         tick: u64,
-        /// Up to and with this tick every cube is known to have been where it was before.
+        /// Up to and with this tick, what was believed before is known to have been right.
         known_until: u64,
-        /// The new poses.
-        poses: Vec<CubePose>,
+        /// The cubes that are not as believed before.
+        states: Vec<(CubeId, MotionState)>,
     },
 }
 
@@ -60,17 +61,22 @@ pub enum WorldError {
     /// More cubes than a room can have.
     #[error("the room has more than {MAX_CUBES_PER_ROOM} cubes")]
     TooManyCubes,
+    /// The surprises make no sense.
+    #[error(transparent)]
+    Motion(#[from] MotionError),
 }
 
 /// The room's cubes at the newest tick.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct World {
+    /// Their motion is that of when they became known.
     cubes: BTreeMap<CubeId, CubeInfo>,
+    motion: MotionSet,
     tick: Option<u64>,
 }
 
 impl World {
-    /// The cubes, by rising id.
+    /// The cubes, by rising id. Where they are now, [`pose`](Self::pose) says.
     pub fn cubes(&self) -> impl Iterator<Item = &CubeInfo> {
         self.cubes.values()
     }
@@ -78,6 +84,11 @@ impl World {
     /// One cube.
     pub fn cube(&self, cube: CubeId) -> Option<&CubeInfo> {
         self.cubes.get(&cube)
+    }
+
+    /// Where a cube is believed to be at the newest tick.
+    pub fn pose(&self, cube: CubeId) -> Option<Pose> {
+        self.motion.pose(cube)
     }
 
     /// Players in the room.
@@ -107,7 +118,10 @@ impl World {
             return Err(WorldError::TooManyCubes);
         }
         let is_first = self.tick.replace(tick).is_none();
-        let poses = cubes.iter().map(pose_of).collect();
+        self.motion = MotionSet::new(&Codec::LIVE);
+        for info in &cubes {
+            self.motion.insert(info.cube, info.motion);
+        }
         let new: BTreeMap<_, _> = cubes.into_iter().map(|cube| (cube.cube, cube)).collect();
         let old = std::mem::replace(&mut self.cubes, new);
         let mut changes = Vec::new();
@@ -117,7 +131,7 @@ impl World {
         changes.push(WorldChange::Moved {
             tick,
             known_until,
-            poses,
+            states: self.motion.iter().map(|(id, state)| (id, *state)).collect(),
         });
         Ok(changes)
     }
@@ -128,53 +142,62 @@ impl World {
     /// [`WorldError`]; the world is not to be used any further.
     pub fn snapshot(&mut self, snapshot: Snapshot) -> Result<Vec<WorldChange>, WorldError> {
         let tick = snapshot.tick;
-        match self.tick.replace(tick) {
+        let before = match self.tick.replace(tick) {
             None => return Err(WorldError::NoKeyframe),
             Some(before) if tick <= before => return Err(WorldError::Tick { tick, before }),
-            Some(_) => {}
-        }
+            Some(before) => before,
+        };
+        // In longer than a lifetime at any rate everything has come to rest.
+        self.motion
+            .advance(u32::try_from(tick - before).unwrap_or(u32::MAX));
         let mut changes = Vec::with_capacity(snapshot.events.len() + 1);
-        let mut poses = Vec::with_capacity(snapshot.cubes.len());
+        let mut surprised = Vec::new();
         for event in snapshot.events {
-            self.apply(event, &mut changes, &mut poses)?;
+            if let Event::Joined(info) = &event {
+                surprised.push(info.cube);
+            }
+            changes.extend(self.apply(event)?);
         }
-        for new in snapshot.cubes {
-            self.known(new.cube)?.pose = new.pose;
-            poses.push(new);
+        if !snapshot.surprises.is_empty() {
+            self.motion
+                .decode_tick(&snapshot.surprises, |cube| surprised.push(cube))?;
         }
+        let states = surprised
+            .into_iter()
+            .filter_map(|cube| self.motion.get(cube).map(|state| (cube, *state)));
         changes.push(WorldChange::Moved {
             tick,
             known_until: tick.saturating_sub(1),
-            poses,
+            states: states.collect(),
         });
         Ok(changes)
     }
 
-    fn apply(
-        &mut self,
-        event: Event,
-        changes: &mut Vec<WorldChange>,
-        poses: &mut Vec<CubePose>,
-    ) -> Result<(), WorldError> {
-        changes.push(match event {
+    fn apply(&mut self, event: Event) -> Result<Option<WorldChange>, WorldError> {
+        Ok(Some(match event {
             Event::Joined(info) => {
-                poses.push(pose_of(&info));
                 let count = self.cubes.len();
                 match self.cubes.entry(info.cube) {
                     // The keyframe of the same moment had it already.
                     Entry::Occupied(mut known) => {
+                        self.motion.insert(info.cube, info.motion);
                         known.insert(info);
-                        return Ok(());
+                        return Ok(None);
                     }
                     Entry::Vacant(_) if count >= MAX_CUBES_PER_ROOM => {
                         return Err(WorldError::TooManyCubes);
                     }
-                    Entry::Vacant(place) => WorldChange::Joined(place.insert(info).clone()),
+                    Entry::Vacant(place) => {
+                        self.motion.insert(info.cube, info.motion);
+                        WorldChange::Joined(place.insert(info).clone())
+                    }
                 }
             }
             Event::Left { cube } => {
                 let left = self.cubes.remove(&cube);
-                WorldChange::Left(left.ok_or(WorldError::UnknownCube(cube))?)
+                let mut left = left.ok_or(WorldError::UnknownCube(cube))?;
+                left.motion = self.motion.remove(cube).unwrap_or(left.motion);
+                WorldChange::Left(left)
             }
             Event::Taken { cube, by } => {
                 *self.holder(cube)? = Some(by);
@@ -186,14 +209,13 @@ impl World {
             }
             Event::Ghost { cube } => {
                 self.known(cube)?.kind = CubeKind::Ghost;
-                return Ok(());
+                return Ok(None);
             }
             Event::Returned { cube } => {
                 self.known(cube)?.kind = CubeKind::Player;
-                return Ok(());
+                return Ok(None);
             }
-        });
-        Ok(())
+        }))
     }
 
     fn tell_difference(&self, old: BTreeMap<CubeId, CubeInfo>, changes: &mut Vec<WorldChange>) {
@@ -232,10 +254,13 @@ impl World {
     }
 }
 
-fn pose_of(info: &CubeInfo) -> CubePose {
-    CubePose {
-        cube: info.cube,
-        pose: info.pose,
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            cubes: BTreeMap::new(),
+            motion: MotionSet::new(&Codec::LIVE),
+            tick: None,
+        }
     }
 }
 
@@ -248,9 +273,11 @@ fn holder_of(info: &CubeInfo) -> Option<CubeId> {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::{Colour, Pose};
+    use bytes::Bytes;
+    use cubesync_protocol::Colour;
 
     use super::*;
+    use crate::testing::{moving, pose};
 
     fn cube(id: u32, kind: CubeKind) -> CubeInfo {
         CubeInfo {
@@ -258,7 +285,7 @@ mod tests {
             kind,
             name: format!("name {id}"),
             colour: Colour::from([1, 2, 3]),
-            pose: Pose::default(),
+            motion: MotionState::at_rest(Pose::default()),
         }
     }
 
@@ -282,7 +309,7 @@ mod tests {
         Snapshot {
             tick,
             events,
-            cubes: Vec::new(),
+            surprises: Bytes::new(),
         }
     }
 
@@ -316,6 +343,47 @@ mod tests {
     }
 
     #[test]
+    fn cubes_surprise_after_the_events_and_move_as_believed_without_a_message() {
+        let known = |id, motion| CubeInfo {
+            motion,
+            ..player(id)
+        };
+        let running = moving(0.0, 0.25);
+        let mut world = world(5, vec![known(1, running), player(2)]);
+        // The server's side: three silent ticks, then one leaves, one comes in and moves at once.
+        let mut server = MotionSet::new(&Codec::LIVE);
+        server.insert(CubeId(1), running);
+        server.advance(4);
+        server.insert(CubeId(3), MotionState::at_rest(pose(2.0)));
+        let joined = known(3, MotionState::at_rest(pose(2.0)));
+        let mut surprises = Vec::new();
+        let truth = |cube| match cube {
+            CubeId(1) => pose(1.0),
+            _ => pose(2.5),
+        };
+        assert_eq!(server.encode_tick(truth, &mut surprises), 1);
+        let events = vec![Event::Left { cube: CubeId(2) }, Event::Joined(joined)];
+        let mut changes = world
+            .snapshot(Snapshot {
+                surprises: surprises.into(),
+                ..snapshot(9, events)
+            })
+            .unwrap();
+        let Some(WorldChange::Moved {
+            tick: 9, states, ..
+        }) = changes.pop()
+        else {
+            panic!("{changes:?}");
+        };
+        assert!(states.iter().all(|&(cube, _)| cube == CubeId(3)));
+        assert_eq!(states.last().unwrap().1.pose(&Codec::LIVE), pose(2.5));
+        assert_eq!(world.pose(CubeId(1)), Some(pose(1.0)));
+        assert_eq!(world.pose(CubeId(2)), None);
+        world.snapshot(snapshot(13, vec![])).unwrap();
+        assert_eq!(world.pose(CubeId(1)), Some(pose(2.0)));
+    }
+
+    #[test]
     fn a_later_keyframe_tells_what_was_missed() {
         let mut world = world(5, vec![free(0, Some(1)), player(1), player(2)]);
         let cubes = vec![free(0, Some(3)), player(2), player(3)];
@@ -333,12 +401,12 @@ mod tests {
         let WorldChange::Moved {
             tick: 9,
             known_until: 5,
-            poses,
+            states,
         } = &changes[4]
         else {
             panic!("{:?}", changes[4]);
         };
-        assert_eq!(poses.len(), 3);
+        assert_eq!(states.len(), 3);
         assert_eq!(changes.len(), 5);
     }
 
@@ -368,9 +436,8 @@ mod tests {
             WorldError::UnknownCube(cube)
         );
         let mut moved = snapshot(6, vec![]);
-        let pose = Pose::default();
-        moved.cubes.push(CubePose { cube, pose });
-        assert_eq!(error(moved), WorldError::UnknownCube(cube));
+        moved.surprises = Bytes::from_static(&[0xFF; 40]);
+        assert!(matches!(error(moved), WorldError::Motion(_)));
         let first = World::default().snapshot(snapshot(1, vec![]));
         assert_eq!(first, Err(WorldError::NoKeyframe));
         let joins = (1..=MAX_CUBES_PER_ROOM as u32).map(|id| Event::Joined(player(id + 1)));

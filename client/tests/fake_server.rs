@@ -7,7 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use cubesync_client::protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_client::protocol::{
     ClientMessage, CloseCode, CubeId, CubeInfo, CubeKind, CubePose, Event, Keyframe, Message, Pose,
     Position, RejectCode, ResumeToken, ServerMessage, Snapshot, Welcome, frame,
@@ -33,8 +34,21 @@ fn info(cube: CubeId, kind: CubeKind) -> CubeInfo {
         kind,
         name: format!("name {cube}"),
         colour: [1, 2, 3].into(),
-        pose: pose(0.0),
+        motion: MotionState::at_rest(pose(0.0)),
     }
+}
+
+/// One of these cubes, which all rest at the origin, jumps somewhere and stays there.
+fn put(cubes: &[CubeId], moved: CubeId, there: Pose) -> Bytes {
+    let mut set = MotionSet::new(&Codec::LIVE);
+    for &cube in cubes {
+        set.insert(cube, MotionState::at_rest(pose(0.0)));
+    }
+    set.advance(1);
+    let truth = |cube| if cube == moved { there } else { pose(0.0) };
+    let mut bytes = Vec::new();
+    assert_eq!(set.encode_tick(truth, &mut bytes), 1);
+    bytes.into()
 }
 
 /// The server's end of one connection.
@@ -66,7 +80,7 @@ impl Peer {
     fn welcome(&mut self, own: CubeId) {
         assert!(matches!(self.hear(), ClientMessage::Hello(_)));
         self.send(&ServerMessage::Welcome(Welcome {
-            version: 1,
+            version: 2,
             room: "lobby".into(),
             name: "Anna".into(),
             cube: own,
@@ -175,25 +189,30 @@ fn joins_moves_and_sees_others_move() {
     trial.until(|trial| trial.client.statistics().updates_out == 1);
     let sampled = std::iter::repeat_with(|| peer.hear())
         .find(|message| !matches!(message, ClientMessage::Ping { .. }));
-    let cubes = vec![CubePose {
+    let moved = CubePose {
         cube: own,
         pose: pose(3.0),
-    }];
-    assert_eq!(sampled, Some(ClientMessage::Sample { cubes }));
+    };
+    assert!(
+        matches!(&sampled, Some(ClientMessage::Sample { tick: 101.., cubes }) if *cubes == [moved]),
+        "{sampled:?}"
+    );
 
-    let (cube, pose) = (OTHER, pose(1.0));
     peer.send(&ServerMessage::Snapshot(Snapshot {
         tick: 101,
         events: vec![Event::Joined(info(CubeId(9), CubeKind::Player))],
-        cubes: vec![CubePose { cube, pose }],
+        surprises: put(&[FREE, OTHER, own, CubeId(9)], OTHER, pose(5.0)),
     }));
-    trial.until(|trial| trial.drawn(OTHER) == (1.0, false));
+    // Positions may be off by 4 mm.
+    let is_there =
+        |(x_m, is_stale): (f32, bool), expected| (x_m - 5.0).abs() < 0.005 && is_stale == expected;
+    trial.until(|trial| is_there(trial.drawn(OTHER), false));
     assert!(matches!(&trial.events[1..], [ClientEvent::CubeJoined(info)] if info.cube.0 == 9));
     let statistics = trial.client.statistics();
     assert_eq!((statistics.players, statistics.updates_in), (3, 1));
 
     trial.skipped += Duration::from_millis(1_500);
-    assert_eq!(trial.drawn(OTHER), (1.0, true));
+    assert!(is_there(trial.drawn(OTHER), true));
     assert_eq!(trial.drawn(own), (3.0, false));
 }
 

@@ -9,7 +9,8 @@ use std::cell::RefCell;
 use std::rc::{Rc, Weak};
 
 use anyhow::{Context, Result};
-use cubesync_protocol::{CubeId, CubeInfo, Event, Keyframe, Pose, Snapshot};
+use cubesync_protocol::motion::{Codec, MotionSet};
+use cubesync_protocol::{CubeId, Event, Keyframe, Pose, Snapshot};
 
 use crate::error::Error;
 
@@ -67,15 +68,11 @@ pub(crate) struct Score {
     pub(crate) sampled: Vec<(u64, u64)>,
 }
 
-/// By cube id.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Cubes(Vec<Option<Believed>>);
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Believed {
-    pose: Pose,
-    /// The newest step that was delivered, plus one.
-    seen: usize,
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Cubes {
+    motion: MotionSet,
+    /// By cube id: the newest step that was delivered, plus one.
+    seen: Vec<usize>,
 }
 
 /// The beliefs of one thread's clients.
@@ -114,10 +111,12 @@ impl Beliefs {
         keyframe: Keyframe,
         truth: &impl Truth,
     ) -> Rc<Belief> {
-        let mut cubes = Cubes::default();
+        let mut cubes = Cubes {
+            motion: MotionSet::new(&Codec::LIVE),
+            seen: known.map_or(Vec::new(), |known| known.cubes.seen.clone()),
+        };
         for info in keyframe.cubes {
-            let seen = known.and_then(|known| known.cubes.at(info.cube));
-            cubes.put(&info, seen.map_or(0, |believed| believed.seen));
+            cubes.motion.insert(info.cube, info.motion);
         }
         // What lies between is lost, so no tick before counts as silent.
         self.add(known, payload, keyframe.tick, Vec::new(), cubes, truth)
@@ -134,25 +133,23 @@ impl Beliefs {
         let mut cubes = known.cubes.clone();
         let mut silent = Vec::new();
         for tick in known.tick + 1..snapshot.tick {
+            cubes.motion.advance(1);
             if let Some(step) = truth.step(tick) {
                 silent.push((tick, cubes.check(step, truth).delivered));
             }
         }
+        cubes.motion.advance(1);
         for event in snapshot.events {
             match event {
-                Event::Joined(info) => cubes.put(&info, 0),
-                Event::Left { cube } => cubes.remove(cube),
+                Event::Joined(info) => drop(cubes.motion.insert(info.cube, info.motion)),
+                Event::Left { cube } => drop(cubes.motion.remove(cube)),
                 // Who holds or has lost a cube does not matter here.
                 _ => {}
             }
         }
-        for moved in snapshot.cubes {
-            let believed = cubes
-                .0
-                .get_mut(moved.cube.0 as usize)
-                .and_then(Option::as_mut);
-            let believed = believed.context("a snapshot moved a cube that never joined")?;
-            believed.pose = moved.pose;
+        if !snapshot.surprises.is_empty() {
+            let decoded = cubes.motion.decode_tick(&snapshot.surprises, |_| {});
+            decoded.context("the surprises of a snapshot make no sense")?;
         }
         Ok(self.add(Some(known), payload, snapshot.tick, silent, cubes, truth))
     }
@@ -199,39 +196,24 @@ impl Beliefs {
 }
 
 impl Cubes {
-    fn at(&self, cube: CubeId) -> Option<&Believed> {
-        self.0.get(cube.0 as usize)?.as_ref()
-    }
-
-    fn put(&mut self, info: &CubeInfo, seen: usize) {
-        let index = info.cube.0 as usize;
-        if self.0.len() <= index {
-            self.0.resize(index + 1, None);
-        }
-        let pose = info.pose;
-        self.0[index] = Some(Believed { pose, seen });
-    }
-
-    fn remove(&mut self, cube: CubeId) {
-        if let Some(place) = self.0.get_mut(cube.0 as usize) {
-            *place = None;
-        }
-    }
-
     /// Compares every cube with the truth of a step, and the newest ones before it.
     fn check(&mut self, step: usize, truth: &impl Truth) -> Score {
         let mut score = Score::default();
-        for (id, believed) in self.0.iter_mut().enumerate() {
-            let Some(believed) = believed else { continue };
-            let Some(client) = truth.client(CubeId(id as u32)) else {
+        for (id, pose) in self.motion.poses() {
+            let Some(client) = truth.client(id) else {
                 continue;
             };
+            let index = id.0 as usize;
+            if self.seen.len() <= index {
+                self.seen.resize(index + 1, 0);
+            }
+            let seen = &mut self.seen[index];
             score.compared += 1;
             let recent = (step.saturating_sub(LATE_STEPS)..=step).rev();
             let mut nearest = None;
             let mut found = None;
             for step in recent {
-                let error = Error::between(believed.pose, truth.pose(client, step));
+                let error = Error::between(pose, truth.pose(client, step));
                 let nearer = nearest.is_none_or(|nearest: Error| error.quanta < nearest.quanta);
                 if nearer || error.is_within(truth.bound()) {
                     nearest = Some(error);
@@ -244,9 +226,9 @@ impl Cubes {
             score.largest = score.largest.max(nearest.unwrap_or_default());
             match found {
                 None => score.wrong += 1,
-                Some(found) if found < believed.seen => {}
+                Some(found) if found < *seen => {}
                 Some(found) => {
-                    believed.seen = found + 1;
+                    *seen = found + 1;
                     score.delivered += 1;
                     score.late += u64::from(found < step);
                     if let Some(sampled_us) = truth.sampled_us(client, found) {
@@ -277,7 +259,8 @@ impl Score {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::{Colour, CubeKind, CubePose, Position};
+    use cubesync_protocol::motion::MotionState;
+    use cubesync_protocol::{Colour, CubeInfo, CubeKind, Position};
 
     use super::*;
 
@@ -310,25 +293,28 @@ mod tests {
         }
     }
 
-    fn first(beliefs: &mut Beliefs, x: i32) -> Rc<Belief> {
-        let info = |cube| CubeInfo {
+    fn resting(cube: u32, x: i32) -> CubeInfo {
+        CubeInfo {
             cube: CubeId(cube),
             kind: CubeKind::Player,
             name: "a".into(),
             colour: Colour::from([0; 3]),
-            pose: at(x),
-        };
-        let cubes = vec![info(0), info(1)];
+            motion: MotionState::at_rest(at(x)),
+        }
+    }
+
+    fn first(beliefs: &mut Beliefs, x: i32) -> Rc<Belief> {
+        let cubes = vec![resting(0, x), resting(1, x)];
         let keyframe = Keyframe { tick: 9, cubes };
         beliefs.keyframe(None, &[x as u8], keyframe, &OneCube)
     }
 
+    /// From this tick on cube 1 is believed to rest exactly at `x`.
     fn moved(tick: u64, x: i32) -> Snapshot {
-        let cube = CubeId(1);
         Snapshot {
             tick,
-            events: Vec::new(),
-            cubes: vec![CubePose { cube, pose: at(x) }],
+            events: vec![Event::Joined(resting(1, x))],
+            ..Snapshot::default()
         }
     }
 
@@ -374,5 +360,44 @@ mod tests {
         assert!(Rc::ptr_eq(&after_one, &known));
         // Cube 0, which nobody moves, still differs; nothing else does.
         assert!(!Rc::ptr_eq(&after_one, &after_other));
+    }
+    #[test]
+    fn surprises_are_believed_and_silent_ticks_pass_as_believed() {
+        let mut beliefs = Beliefs::default();
+        let known = first(&mut beliefs, 4_000);
+        let mut server = known.cubes.motion.clone();
+        let mut known = known;
+        // A jump, and from the next tick on a quantum each step.
+        for (tick, x) in [(10, 0), (11, 1)] {
+            server.advance(1);
+            let still = server.pose(CubeId(0)).unwrap();
+            let truth = |cube: CubeId| if cube.0 == 1 { at(x) } else { still };
+            let mut surprises = Vec::new();
+            server.encode_tick(truth, &mut surprises);
+            let snapshot = Snapshot {
+                tick,
+                surprises: surprises.into(),
+                ..Snapshot::default()
+            };
+            let payload = [tick as u8];
+            known = beliefs
+                .snapshot(&known, &payload, snapshot, &OneCube)
+                .unwrap();
+        }
+        assert_eq!(known.cubes.motion, server);
+        let heartbeat = Snapshot {
+            tick: 14,
+            ..Snapshot::default()
+        };
+        let known = beliefs.snapshot(&known, b"", heartbeat, &OneCube).unwrap();
+        server.advance(3);
+        assert_eq!(known.cubes.motion, server);
+        assert_eq!(known.silent.len(), 2);
+        let nonsense = Snapshot {
+            tick: 15,
+            surprises: vec![0xFF; 40].into(),
+            ..Snapshot::default()
+        };
+        assert!(beliefs.snapshot(&known, b"x", nonsense, &OneCube).is_err());
     }
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
 use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES};
+use cubesync_protocol::motion::Codec;
 use cubesync_protocol::{
     ClientMessage, Colour, CubeId, CubePose, Hello, Message, Pose, ServerMessage,
 };
@@ -24,10 +25,10 @@ use crate::room::Room;
 use crate::tally::Tally;
 use crate::workload::Workload;
 
-/// Today's snapshots carry the whole state.
+/// What [`Codec::LIVE`] promises.
 const BOUND: Error = Error {
-    quanta: 0,
-    degrees: 0.0,
+    quanta: Codec::LIVE.position_bound as u32,
+    degrees: 1.7,
 };
 /// What one sample costs the generator and the server's reading side; the clients of one process
 /// cannot send at once as thousands of machines would.
@@ -76,6 +77,8 @@ pub(crate) struct Ours {
     room: Arc<Room>,
     beliefs: Beliefs,
     margin: Margin,
+    /// The tick of step 0, once there is a schedule.
+    first_tick: u64,
     frame: BytesMut,
 }
 
@@ -85,6 +88,8 @@ pub(crate) struct OurClient {
     cube: Option<CubeId>,
     belief: Option<Rc<Belief>>,
     sent: Option<Pose>,
+    /// The last sample said that it moves; that it rests is yet to be said.
+    is_moving: bool,
 }
 
 impl Ours {
@@ -95,6 +100,7 @@ impl Ours {
             workload,
             room,
             beliefs: Beliefs::default(),
+            first_tick: 0,
             frame: BytesMut::new(),
         }
     }
@@ -189,6 +195,7 @@ impl Dialect for Ours {
             cube: None,
             belief: None,
             sent: None,
+            is_moving: false,
         }
     }
 
@@ -201,9 +208,9 @@ impl Dialect for Ours {
         let period = self.workload.period();
         let spread = (SAMPLE_COST * clients as u32).min(period.mul_f64(LARGEST_SPREAD));
         let lead_us = self.margin.most_us() + spread.as_micros() as u64;
-        let first_tick = self.room.set_first_tick(earliest_us + lead_us);
+        self.first_tick = self.room.set_first_tick(earliest_us + lead_us);
         Schedule {
-            start_us: self.room.begins_us(first_tick) - spread.as_micros() as u64,
+            start_us: self.room.begins_us(self.first_tick) - spread.as_micros() as u64,
             period,
             spread,
             clients,
@@ -216,12 +223,15 @@ impl Dialect for Ours {
 
     fn sample(&mut self, client: usize, state: &mut OurClient, step: usize, out: &mut Vec<u8>) {
         let pose = self.workload.pose(client, step);
+        let is_moving = state.sent != Some(pose);
         if let Some(cube) = state.cube
-            && state.sent != Some(pose)
+            && (is_moving || state.is_moving)
         {
+            state.is_moving = is_moving;
             state.sent = Some(pose);
+            let tick = self.first_tick + step as u64;
             let cubes = vec![CubePose { cube, pose }];
-            self.append(&ClientMessage::Sample { cubes }, out);
+            self.append(&ClientMessage::Sample { tick, cubes }, out);
         }
         let ping_steps = PING_EVERY.as_secs() as usize * self.workload.hz as usize;
         if step % ping_steps == client % ping_steps {

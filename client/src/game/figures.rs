@@ -97,6 +97,10 @@ impl Figures {
                 ),
             ),
             ("playout delay", milliseconds(now.playout_delay)),
+            (
+                "sample lead",
+                format!("{}   {} late", milliseconds(now.lead), now.late_samples),
+            ),
             ("players", now.players.to_string()),
             (
                 "room",

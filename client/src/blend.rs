@@ -1,0 +1,133 @@
+//! Hides that a shown cube was believed to be elsewhere.
+//!
+//! When a surprise comes after its tick was shown, the cube would jump. It keeps the difference
+//! instead and loses it evenly over a moment.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cubesync_protocol::CubeId;
+
+/// How long a difference lasts.
+const BLEND: Duration = Duration::from_millis(100);
+/// A larger difference is not blended out: the cube would run through walls.
+const SNAP_M: f32 = 1.0;
+
+/// The differences between where cubes are shown and where they are believed to be.
+#[derive(Debug, Clone, Default)]
+pub struct Blends {
+    ticks: f64,
+    cubes: BTreeMap<CubeId, Blend>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Blend {
+    offset_m: [f32; 3],
+    /// When it was this.
+    clock_tick: f64,
+}
+
+impl Blends {
+    /// For a room of this tick rate.
+    pub fn new(tick_hz: u8) -> Self {
+        Self {
+            ticks: BLEND.as_secs_f64() * f64::from(tick_hz),
+            cubes: BTreeMap::new(),
+        }
+    }
+
+    /// A cube that was shown at `shown_m` when the server's clock was at `clock_tick` is now
+    /// believed to have been at `believed_m`.
+    pub fn start(
+        &mut self,
+        cube: CubeId,
+        shown_m: [f32; 3],
+        believed_m: [f32; 3],
+        clock_tick: f64,
+    ) {
+        let offset_m: [f32; 3] = std::array::from_fn(|axis| shown_m[axis] - believed_m[axis]);
+        let distance_m = offset_m.iter().map(|off| off * off).sum::<f32>().sqrt();
+        let blend = Blend {
+            offset_m,
+            clock_tick,
+        };
+        if distance_m > 0.0 && distance_m <= SNAP_M {
+            self.cubes.insert(cube, blend);
+        } else {
+            self.cubes.remove(&cube);
+        }
+    }
+
+    /// The cube is shown where it is believed to be.
+    pub fn remove(&mut self, cube: CubeId) {
+        self.cubes.remove(&cube);
+    }
+
+    /// Forgets what has passed.
+    pub fn advance(&mut self, clock_tick: f64) {
+        let ticks = self.ticks;
+        self.cubes
+            .retain(|_, blend| blend.share(clock_tick, ticks) > 0.0);
+    }
+
+    /// How far from its believed position a cube is to be shown.
+    pub fn offset_m(&self, cube: CubeId, clock_tick: f64) -> [f32; 3] {
+        self.cubes.get(&cube).map_or([0.0; 3], |blend| {
+            let share = blend.share(clock_tick, self.ticks) as f32;
+            blend.offset_m.map(|off| off * share)
+        })
+    }
+}
+
+impl Blend {
+    /// What part of it is left.
+    fn share(&self, clock_tick: f64, ticks: f64) -> f64 {
+        (1.0 - (clock_tick - self.clock_tick) / ticks).clamp(0.0, 1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CUBE: CubeId = CubeId(7);
+
+    /// 20 Hz, so a difference lasts two ticks; at tick 10 the cube is `off_m` from its truth.
+    fn blends(off_m: f32) -> Blends {
+        let mut blends = Blends::new(20);
+        blends.start(CUBE, [3.0 + off_m, 1.0, 0.5], [3.0, 1.0, 0.5], 10.0);
+        blends
+    }
+
+    fn offset_m(blends: &Blends, clock_tick: f64) -> f32 {
+        blends.offset_m(CUBE, clock_tick)[0]
+    }
+
+    #[test]
+    fn a_difference_is_lost_evenly_and_then_forgotten() {
+        let mut blends = blends(0.5);
+        for (clock_tick, expected_m) in [(10.0, 0.5), (11.0, 0.25), (11.5, 0.125), (12.0, 0.0)] {
+            assert_eq!(offset_m(&blends, clock_tick), expected_m);
+        }
+        assert_eq!(blends.offset_m(CubeId(8), 10.0), [0.0; 3]);
+        blends.advance(11.9);
+        assert_eq!(blends.cubes.len(), 1);
+        blends.advance(12.0);
+        assert!(blends.cubes.is_empty());
+    }
+
+    #[test]
+    fn a_large_difference_snaps() {
+        assert_eq!(offset_m(&blends(1.0), 10.0), 1.0);
+        assert_eq!(offset_m(&blends(1.1), 10.0), 0.0);
+    }
+
+    #[test]
+    fn the_newest_difference_counts() {
+        let mut blends = blends(0.5);
+        blends.start(CUBE, [3.25, 1.0, 0.5], [3.0, 1.0, 0.5], 11.0);
+        assert_eq!(offset_m(&blends, 12.0), 0.125);
+        blends.start(CUBE, [3.0, 1.0, 0.5], [9.0, 1.0, 0.5], 11.0);
+        assert_eq!(offset_m(&blends, 11.0), 0.0);
+    }
+}

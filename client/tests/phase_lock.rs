@@ -1,0 +1,162 @@
+//! Samples arrive just before their ticks, over simulated networks and at different frame rates.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
+use std::time::Duration;
+
+use cubesync_client::protocol::{CubeId, Pose, Position, ResumeToken, Welcome};
+use cubesync_client::room::Room;
+
+const OWN: CubeId = CubeId(7);
+const TICK_HZ: f64 = 30.0;
+/// The server's clock, when the client's shows zero.
+const SERVER_AHEAD_S: f64 = 1_234.567;
+/// Until then the clock is not known well.
+const SETTLED_S: f64 = 3.0;
+const END_S: f64 = 63.0;
+
+/// A network and what draws the frames, in milliseconds.
+struct Conditions {
+    up_ms: f64,
+    down_ms: f64,
+    /// What is added to each way, at most.
+    jitter_ms: f64,
+    /// The shortest and the longest frame.
+    frame_ms: (f64, f64),
+}
+
+/// What came of the samples after the first seconds.
+struct Outcome {
+    in_time: f64,
+    /// On average, of those in time.
+    early_ms: f64,
+}
+
+/// One direction of a TCP connection: nothing overtakes.
+struct Way {
+    base_ms: f64,
+    jitter_ms: f64,
+    last_s: f64,
+}
+
+impl Way {
+    /// When what is sent now arrives.
+    fn arrival_s(&mut self, now_s: f64, random: &mut fastrand::Rng) -> f64 {
+        let mut way_ms = self.base_ms + random.f64() * self.jitter_ms;
+        // A packet in 300 is lost and sent again.
+        if random.u32(0..300) == 0 {
+            way_ms += 60.0;
+        }
+        self.last_s = self.last_s.max(now_s + way_ms / 1_000.0);
+        self.last_s
+    }
+}
+
+fn server_tick(at_s: f64) -> f64 {
+    (at_s + SERVER_AHEAD_S) * TICK_HZ
+}
+
+/// A minute in the life of a client that always moves.
+fn play(conditions: &Conditions) -> Outcome {
+    let mut random = fastrand::Rng::with_seed(1);
+    let way = |base_ms| Way {
+        base_ms,
+        jitter_ms: conditions.jitter_ms,
+        last_s: 0.0,
+    };
+    let (mut up, mut down) = (way(conditions.up_ms), way(conditions.down_ms));
+    // The welcome was sent at zero.
+    let mut now_s = down.arrival_s(0.0, &mut random);
+    let mut room = Room::new(welcome(server_tick(0.0)), seconds(now_s)).unwrap();
+    let mut pongs = std::collections::VecDeque::new();
+    let (mut newest_tick, mut late_samples) = (0, 0);
+    let (mut in_time, mut late, mut early_ms) = (0, 0, 0.0);
+    while now_s < END_S {
+        let (shortest, longest) = conditions.frame_ms;
+        now_s += (shortest + random.f64() * (longest - shortest)) / 1_000.0;
+        let now = seconds(now_s);
+        while let Some(&(arrival_s, sent_us, tick, late)) = pongs.front()
+            && arrival_s <= now_s
+        {
+            pongs.pop_front();
+            let since_tick_us = (f64::fract(tick) / TICK_HZ * 1e6) as u32;
+            let pong = room.pong(now, sent_us, tick as u64, since_tick_us, late);
+            pong.unwrap();
+        }
+        if let Some(sample) = room.sample_when_due(now, true) {
+            assert!(sample.tick > newest_tick);
+            newest_tick = sample.tick;
+            let arrival_s = up.arrival_s(now_s, &mut random);
+            let early_ticks = sample.tick as f64 - server_tick(arrival_s);
+            late_samples += u32::from(early_ticks < 0.0);
+            if now_s >= SETTLED_S {
+                if early_ticks < 0.0 {
+                    late += 1;
+                } else {
+                    in_time += 1;
+                    early_ms += early_ticks / TICK_HZ * 1_000.0;
+                }
+            }
+        }
+        if let Some(sent_us) = room.ping_when_due(now) {
+            let heard_s = up.arrival_s(now_s, &mut random);
+            let arrival_s = down.arrival_s(heard_s, &mut random);
+            pongs.push_back((arrival_s, sent_us, server_tick(heard_s), late_samples));
+        }
+        let position = Position::from_metres([now_s as f32, 0.0, 0.5]);
+        let pose = Pose {
+            position,
+            ..Pose::default()
+        };
+        room.set_pose(OWN, pose);
+    }
+    Outcome {
+        in_time: f64::from(in_time) / f64::from(in_time + late),
+        early_ms: early_ms / f64::from(in_time),
+    }
+}
+
+fn welcome(tick: f64) -> Welcome {
+    Welcome {
+        version: 2,
+        room: "lobby".into(),
+        name: "Anna".into(),
+        cube: OWN,
+        pose: Pose::default(),
+        tick_hz: TICK_HZ as u8,
+        tick: tick as u64,
+        since_tick_us: (tick.fract() / TICK_HZ * 1e6) as u32,
+        max_speed: 0,
+        resume: ResumeToken([0; 16]),
+    }
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::from_secs_f64(seconds)
+}
+
+#[test]
+fn samples_arrive_just_before_their_ticks() {
+    for (up_ms, down_ms, jitter_ms) in [
+        (0.1, 0.1, 0.1),
+        (15.0, 15.0, 1.0),
+        (60.0, 20.0, 4.0),
+        (10.0, 50.0, 10.0),
+        (40.0, 40.0, 20.0),
+    ] {
+        for frame_ms in [(6.9, 7.0), (16.6, 16.7), (12.0, 21.0), (33.0, 34.0)] {
+            let conditions = Conditions {
+                up_ms,
+                down_ms,
+                jitter_ms,
+                frame_ms,
+            };
+            let Outcome { in_time, early_ms } = play(&conditions);
+            let case = format!("{up_ms}/{down_ms} +{jitter_ms} {frame_ms:?}");
+            println!("{case}: {:.1} %, {early_ms:.1} ms", in_time * 100.0);
+            assert!(in_time >= 0.95, "{case}: only {in_time} in time");
+            let longest_ms = frame_ms.1 + jitter_ms + 6.0;
+            assert!(early_ms <= longest_ms, "{case}: {early_ms} ms early");
+        }
+    }
+}
