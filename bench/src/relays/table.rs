@@ -22,8 +22,8 @@ pub(crate) fn table(rows: &[Row]) -> String {
     }
     text.push_str(
         "\nCPU/M: server CPU seconds per million deliveries. bytes: TCP payload received per \
-         delivery. cores: what the server used.\n* the load generator was busy or late: a better one might find better \
-         figures.\n",
+         delivery. cores: what the server used.\n* the load generator was busy or late: on a machine of its own it might \
+         find better figures.\n",
     );
     for row in rows.iter().filter(|row| is_ours(row)) {
         let details = &row.details;
