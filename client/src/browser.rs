@@ -16,6 +16,7 @@ unsafe extern "C" {
     fn cubesync_now_ms() -> f64;
     fn cubesync_random() -> u32;
     fn cubesync_is_hidden() -> u32;
+    fn cubesync_prefers_touch() -> u32;
     fn cubesync_fail(text: *const u8, length: usize);
     fn cubesync_socket_open() -> u32;
     fn cubesync_socket_state(id: u32) -> u32;
@@ -89,6 +90,12 @@ pub fn random() -> u32 {
 pub fn is_hidden() -> bool {
     // SAFETY: a number.
     unsafe { cubesync_is_hidden() != 0 }
+}
+
+/// Whether this is a phone or a tablet.
+pub fn prefers_touch() -> bool {
+    // SAFETY: a number.
+    unsafe { cubesync_prefers_touch() != 0 }
 }
 
 /// Covers the page with a text: what went wrong and what to do.

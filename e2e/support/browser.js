@@ -50,6 +50,16 @@ export class Browser {
         return this.#complaints.filter((text) => !announced.some((pattern) => pattern.test(text)));
     }
 
+    /// CPU seconds of Chromium's processes since they started, by kind.
+    async processTimes() {
+        const devtools = await this.#chromium.newBrowserCDPSession();
+        const { processInfo } = await devtools.send("SystemInfo.getProcessInfo");
+        await devtools.detach();
+        const times = {};
+        for (const { type, cpuTime } of processInfo) times[type] = (times[type] ?? 0) + cpuTime;
+        return times;
+    }
+
     async end() {
         await this.#chromium.close();
     }

@@ -5,34 +5,35 @@ import { createServer } from "node:http";
 const WEBSOCKET_ID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Something between the browser and the server: it hands the server's pages on, changed as
-/// `change(path, text)` says, and answers at /ws itself: with these frames, or without any with
-/// an error, as a proxy does that knows no WebSockets.
-export async function standIn(server, { change = (path, text) => text, frames }) {
+/// `change(text, request)` says, and answers at /ws itself: with a frame, or without one with an
+/// error, as a proxy does that knows no WebSockets. It counts the sockets that were asked for.
+export async function standIn(server, { change = (text) => text, frame }) {
+    const standIn = { sockets: 0 };
     const http = createServer(async (request, response) => {
         const answer = await fetch(`http://${server.http}${request.url}`);
         const type = answer.headers.get("content-type");
         const body = type.startsWith("text/html")
-            ? change(request.url, await answer.text())
+            ? change(await answer.text(), request)
             : Buffer.from(await answer.arrayBuffer());
         response.writeHead(answer.status, { "content-type": type, "cache-control": "no-store" }).end(body);
     });
     http.on("upgrade", (request, socket) => {
+        standIn.sockets++;
         socket.on("error", () => {});
-        if (!frames) return socket.end("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
+        if (!frame) return socket.end("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
         const accept = createHash("sha1").update(request.headers["sec-websocket-key"] + WEBSOCKET_ID).digest("base64");
         socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);
         // A final binary message of less than 126 bytes, unmasked, and a close without a reason.
-        socket.write(Buffer.concat([Buffer.from([0x82, frames.length]), frames]));
+        socket.write(Buffer.concat([Buffer.from([0x82, frame.length]), frame]));
         socket.once("data", () => socket.end(Buffer.from([0x88, 0])));
     });
     await new Promise((resolve) => http.listen(0, "127.0.0.1", resolve));
-    return {
-        page: `http://127.0.0.1:${http.address().port}/`,
-        end: () => {
-            http.closeAllConnections();
-            http.close();
-        },
+    standIn.page = `http://127.0.0.1:${http.address().port}/`;
+    standIn.end = () => {
+        http.closeAllConnections();
+        http.close();
     };
+    return standIn;
 }
 
 /// The server's `Reject`, as docs/PROTOCOL.md describes it.

@@ -20,7 +20,7 @@ scenario("the address says room and name, and the menu copies it for others", {}
         await anna.look(`9-menu-at-${host}`);
         await anna.page.keyboard.press("Enter");
         // Only a page on this machine may read it.
-        const reader = await browser.open(`${server.page}time.html`, person);
+        const reader = await browser.open(`${server.page}status`, person);
         const link = await until("the link is in the clipboard", () =>
             reader.page.evaluate(() => navigator.clipboard.readText()));
         assert.equal(link, `${page}?room=Garten+7`);

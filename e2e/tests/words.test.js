@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
 
+import { isPanel } from "../support/picture.js";
 import { scenario } from "../support/scenario.js";
 import { rejectFrame, standIn } from "../support/stand_in.js";
 import { until } from "../support/until.js";
 
 // `RejectCode::Version`.
 const VERSION = 1;
+// The smallest panel has more.
+const PANEL_PIXELS = 10_000;
 
 scenario("without WebGL the page says so and what to do", { flags: ["--disable-3d-apis"] }, async ({ server, browser }) => {
     const tab = await browser.open(server.page);
@@ -13,24 +16,49 @@ scenario("without WebGL the page says so and what to do", { flags: ["--disable-3
     await until("there are words", async () => (await message.innerText()).includes("WebGL"));
     assert.match(await message.innerText(), /hardware acceleration/);
     assert.ok(await tab.page.locator("#reload").isVisible());
-    await tab.look("10-no-webgl");
+    await tab.look("20-no-webgl");
 });
 
-scenario("a tab that an update left behind reloads itself once", {}, async ({ server, browser }) => {
-    // The first page is of the build before.
-    let pages = 0;
-    const change = (path, text) => {
-        const isPage = text.includes("data-build=");
-        return isPage && pages++ === 0 ? text.replace(/data-build="/, "data-build=\"old-") : text;
-    };
-    const frames = rejectFrame(VERSION, "this server speaks version 2; reload the page");
-    const updated = await standIn(server, { change, frames });
+scenario("without the game's file the page says so and what to do", { announced: [/ERR_FAILED/] }, async ({ server, browser }) => {
+    const person = await browser.person();
+    await person.route("**/*.wasm", (route) => route.abort());
+    const tab = await browser.open(server.page, person);
+    const message = tab.page.locator("#message");
+    await until("there are words", async () => (await message.innerText()).includes("could not be loaded"));
+    await tab.look("21-no-game");
+    await person.unroute("**/*.wasm");
+    await tab.page.locator("#reload").click();
+    await until("the game is there", () => tab.page.locator("#cover").isHidden());
+});
+
+scenario("a socket that something on the way blocks is told from a server that is gone", { announced: [/WebSocket connection to .* failed/] }, async ({ server, browser }) => {
+    const proxy = await standIn(server, {});
     try {
-        const tab = await browser.open(`${updated.page}?name=Anna`);
+        const tab = await browser.open(`${proxy.page}?name=Anna`);
+        await until("words stand on a panel", async () =>
+            (await tab.look("22-socket-blocked")).find(isPanel, PANEL_PIXELS));
+        await until("it tries again by itself", () => proxy.sockets > 1);
+    } finally {
+        proxy.end();
+    }
+});
+
+scenario("a tab that an update left behind reloads itself, once", {}, async ({ server, browser }) => {
+    // Even a page that stays old, as one from a cache that holds on to it, is fetched once again only.
+    const change = (text, { headers }) =>
+        headers["sec-fetch-dest"] === "document" ? text.replace("data-build=\"", "data-build=\"old-") : text;
+    const frame = rejectFrame(VERSION, "this server speaks version 2; reload the page");
+    const updated = await standIn(server, { change, frame });
+    try {
+        const tab = await browser.open("about:blank");
         let loads = 0;
         tab.page.on("load", () => loads++);
-        await tab.page.waitForEvent("load");
-        await tab.look("11-reloaded");
+        await tab.page.goto(`${updated.page}?name=Anna`);
+        await until("the page has reloaded itself", () => loads === 2);
+        await until("the old page has asked again", () => updated.sockets === 2);
+        await until("words stand on a panel", async () =>
+            (await tab.look("23-version")).find(isPanel, PANEL_PIXELS));
+        assert.equal(loads, 2);
     } finally {
         updated.end();
     }

@@ -224,7 +224,7 @@ fn check(index: usize, frame: &Frame, poses: &[Pose], touched: &[bool]) -> anyho
 
 fn progress(index: usize, trace: &Trace) {
     let frames = trace.frames.len();
-    if index % 500 == 0 || index + 1 == frames {
+    if index.is_multiple_of(500) || index + 1 == frames {
         let end = if index + 1 == frames { "\r\x1b[K" } else { "" };
         eprint!("\rframe {index} of {frames}{end}");
     }

@@ -8,7 +8,7 @@ use cubesync_protocol::limits::FRAME_HEADER_BYTES;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{CubeId, CubePose, Message, Pose, Rotation, ServerMessage, Snapshot};
 
-use crate::people::{People, tracks};
+use crate::people::{People, ticks, tracks};
 
 /// Cubes of a run. The seeds are not those of the training.
 const CUBES: u64 = 100;
@@ -89,7 +89,7 @@ fn full_poses(tracks: &[Vec<Pose>]) -> anyhow::Result<Cost> {
     let empty = ServerMessage::Snapshot(Snapshot::default())
         .to_frame()
         .len();
-    for tick in 1..tracks[0].len() {
+    for tick in ticks(tracks) {
         let started = Instant::now();
         let changed = tracks
             .iter()
@@ -121,7 +121,7 @@ fn residuals(tracks: &[Vec<Pose>], codec: &'static Codec) -> anyhow::Result<Cost
     let mut sender = believed(tracks, codec);
     let mut receiver = sender.clone();
     let mut bytes = Vec::new();
-    for tick in 1..tracks[0].len() {
+    for tick in ticks(tracks) {
         let started = Instant::now();
         bytes.clear();
         sender.advance(1);

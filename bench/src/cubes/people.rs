@@ -40,6 +40,11 @@ pub(crate) fn tracks(
     seeds.map(|seed| track(people, seed, hz, ticks)).collect()
 }
 
+/// The ticks of tracks after the first, where everything rests.
+pub(crate) fn ticks(tracks: &[Vec<Pose>]) -> std::ops::Range<usize> {
+    1..tracks.first().map_or(1, Vec::len)
+}
+
 fn track(people: People, seed: u64, hz: u32, ticks: usize) -> Vec<Pose> {
     let home = Position {
         x: (seed as i32 % 10 - 5) * SPACING,

@@ -70,3 +70,32 @@ fn read_number(bytes: &mut &[u8]) -> anyhow::Result<usize> {
     }
     Ok(number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_come_back_whatever_they_are() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut frame = || Frame {
+            poses: (0..901)
+                .map(|_| {
+                    let mut pose = Pose::default();
+                    pose.position.x = random.i32(0..2);
+                    pose
+                })
+                .collect(),
+            touched: (0..901).map(|_| random.bool()).collect(),
+        };
+        for _ in 0..20 {
+            let [before, baseline, now] = [frame(), frame(), frame()];
+            let mut bytes = Vec::new();
+            write(&mut bytes, &baseline, &before, &now);
+            let mut rest = bytes.as_slice();
+            let read = read(&mut rest, &baseline, &before, &now.poses).unwrap();
+            assert_eq!(read, now.touched);
+            assert!(rest.is_empty());
+        }
+    }
+}

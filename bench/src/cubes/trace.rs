@@ -6,30 +6,30 @@ use anyhow::{Context, bail, ensure};
 use cubesync_protocol::{Pose, Position, Rotation};
 
 /// Cubes in a frame.
-pub const CUBES: usize = 901;
+pub(crate) const CUBES: usize = 901;
 /// Eight i32, little endian.
 const CUBE_BYTES: usize = 32;
 const FRAME_BYTES: usize = CUBES * CUBE_BYTES;
 /// First frame that counts: those before are copies of one.
-pub const FIRST_FRAME: usize = 6;
+pub(crate) const FIRST_FRAME: usize = 6;
 
 /// A recording of [`CUBES`] cubes at 60 Hz.
-pub struct Trace {
+pub(crate) struct Trace {
     /// The frames.
-    pub frames: Vec<Frame>,
+    pub(crate) frames: Vec<Frame>,
 }
 
 /// All cubes at one instant.
-pub struct Frame {
+pub(crate) struct Frame {
     /// Where they are.
-    pub poses: Vec<Pose>,
+    pub(crate) poses: Vec<Pose>,
     /// Whether the player touches them, directly or through others.
-    pub touched: Vec<bool>,
+    pub(crate) touched: Vec<bool>,
 }
 
 impl Trace {
     /// Reads a file of the published format.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let name = path.display();
         if path.extension().is_some_and(|end| end == "xz") {
             bail!("{name} is packed: unpack it first with `xz -dk {name}`");
@@ -72,12 +72,53 @@ impl Frame {
             // Nine bits, 0 ..= 511, on the scale of ours: the odd ones of -511 ..= 511 steps,
             // that is the even ones of 0 ..= 1022.
             let packed = [a, b, c].iter().fold(largest as u32, |packed, &part| {
-                packed << 10 | part as u32 * 2
+                (packed << 10) | (part as u32 * 2)
             });
             let rotation = Rotation::from(packed.to_le_bytes());
             poses.push(Pose { position, rotation });
             touched.push(interacting == 1);
         }
         Ok(Self { poses, touched })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(fields: [i32; 8]) -> Vec<u8> {
+        let cube = fields.map(i32::to_le_bytes).concat();
+        cube.repeat(CUBES)
+    }
+
+    #[test]
+    fn rotations_keep_what_their_nine_bits_say() {
+        let frame = Frame::read(&frame([3, 256, 511, 0, -5, 6, 7, 1])).unwrap();
+        let [x, y, z, w] = frame.poses[900].rotation.to_quaternion();
+        let most = std::f32::consts::FRAC_1_SQRT_2;
+        assert!((x - most / 511.0).abs() < 1e-6, "{x}");
+        assert!((y - most).abs() < 1e-3 && (z + most).abs() < 1e-3 && w.abs() < 1e-3);
+        assert_eq!(frame.poses[900].position, Position { x: -5, y: 6, z: 7 });
+        assert!(frame.touched[0]);
+    }
+
+    #[test]
+    fn files_of_another_kind_are_refused_in_words() {
+        for wrong in [
+            [4, 0, 0, 0, 0, 0, 0, 0],
+            [0, 512, 0, 0, 0, 0, 0, 0],
+            [0; 8].map(|_| -1),
+        ] {
+            let error = Frame::read(&frame(wrong)).err().unwrap().to_string();
+            assert!(error.contains("out of range"), "{error}");
+        }
+        let packed = Trace::read(Path::new("cubes.bin.xz"))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(packed.contains("xz -dk cubes.bin.xz"), "{packed}");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+        let size = Trace::read(&source).err().unwrap().to_string();
+        assert!(size.contains("multiple of 28832"), "{size}");
     }
 }

@@ -8,7 +8,7 @@ use cubesync_protocol::motion::{Codec, GROUPS};
 
 use crate::encodings::believed;
 use crate::live;
-use crate::people::{People, tracks};
+use crate::people::{People, ticks, tracks};
 use crate::trace::Trace;
 use crate::trainer::Trainer;
 
@@ -76,7 +76,7 @@ fn on_trace(trace: &Trace, back: usize, trainer: &mut Trainer) {
 
 fn on_people(tracks: &[Vec<Pose>], trainer: &mut Trainer) {
     let mut set = live::believed(tracks, &Codec::LIVE_VARINTS);
-    for tick in 1..tracks[0].len() {
+    for tick in ticks(tracks) {
         set.advance(1);
         set.train_tick(|id| tracks[id.0 as usize][tick], trainer);
     }

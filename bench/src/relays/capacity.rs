@@ -109,7 +109,7 @@ fn card(row: &Row, failed: Option<&Row>, options: &Capacity) -> String {
          \x20 delivered   {:.1} million updates a second, {:.1} %\n\
          \x20 per client  {:.0} kB/s down, {:.2} bytes an update\n\
          \x20 server      {:.2} cores, {:.0} MB resident\n\
-         \x20 generator   {:.2} cores\n",
+         \x20 generator   {:.2} cores; other programs {:.2} cores\n",
         model()
             .map(|model| format!(", {model}"))
             .unwrap_or_default(),
@@ -128,6 +128,7 @@ fn card(row: &Row, failed: Option<&Row>, options: &Capacity) -> String {
         details.server_cores,
         row.rss_mb,
         details.generator_cores,
+        details.other_cores,
     )
 }
 

@@ -20,7 +20,7 @@ const QUICK_SECONDS: u64 = 3;
 pub(crate) fn run(options: &Comparison) -> Result<()> {
     let base = base_setting(&options.load)?;
     let mut rows = Vec::new();
-    let mut missing = Vec::new();
+    let mut failures = Vec::new();
     for (number, &clients) in options.clients.iter().enumerate() {
         for (further, &motion) in options.motion.iter().enumerate() {
             if options.quick && number > 0 && further > 0 {
@@ -38,7 +38,6 @@ pub(crate) fn run(options: &Comparison) -> Result<()> {
                 }
                 setting.system = system;
                 if !system.is_installed() {
-                    missing.push((system, "not installed".to_owned()));
                     continue;
                 }
                 match measure_one(&mut setting) {
@@ -47,16 +46,22 @@ pub(crate) fn run(options: &Comparison) -> Result<()> {
                     Err(error) if system == System::Ours || is_stopped() => return Err(error),
                     Err(error) => {
                         eprintln!("failed");
-                        missing.push((system, format!("{error:#}")));
+                        failures.push(format!("{error:#}"));
                     }
                 }
             }
         }
     }
     println!("\n{}", table::table(&rows));
-    missing.dedup();
-    for (system, reason) in missing {
-        println!("{}: {reason}.", system.name());
+    for system in options
+        .systems
+        .iter()
+        .filter(|system| !system.is_installed())
+    {
+        println!("{}: not installed.", system.name());
+    }
+    for reason in failures {
+        println!("Failed: {reason}.");
     }
     if let Some(file) = &options.json {
         let json = serde_json::to_string_pretty(&rows)?;

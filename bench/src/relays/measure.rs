@@ -19,7 +19,7 @@ use crate::peers::nats::Nats;
 use crate::peers::redis::Redis;
 use crate::peers::websocket::WebSocket;
 use crate::peers::{Framing, Relay};
-use crate::process::Server;
+use crate::process::{Server, machine_cpu};
 use crate::progress::{Outcome, Progress, Timeline};
 use crate::room::Room;
 use crate::row::{Details, Row};
@@ -106,6 +106,8 @@ struct Run<'run> {
 /// What the server used in the window.
 struct Usage {
     cpu: Duration,
+    /// What everything on this machine used.
+    machine_cpu: Duration,
     wall: Duration,
     /// Resident bytes, second by second.
     memory: Vec<u64>,
@@ -194,6 +196,7 @@ impl<'run> Run<'run> {
 
         self.wait_until(self.workload.instant(from_us), &has_ended)?;
         let (cpu, began) = (self.server.cpu()?, Instant::now());
+        let all_cpu = machine_cpu()?;
         let mut memory = Vec::new();
         for second_us in (from_us..to_us).step_by(1_000_000) {
             self.wait_until(self.workload.instant(second_us), || false)?;
@@ -202,6 +205,7 @@ impl<'run> Run<'run> {
         self.wait_until(self.workload.instant(to_us), || false)?;
         Ok(Usage {
             cpu: self.server.cpu()?.saturating_sub(cpu),
+            machine_cpu: machine_cpu()?.saturating_sub(all_cpu),
             wall: began.elapsed(),
             memory,
         })
@@ -241,6 +245,9 @@ impl<'run> Run<'run> {
             .iter()
             .map(|outcome| outcome.cpu_share)
             .fold(0.0, f64::max);
+        let cores = |cpu: Duration| cpu.as_secs_f64() / usage.wall.as_secs_f64();
+        let (server_cores, machine_cores) = (cores(usage.cpu), cores(usage.machine_cpu));
+        let generator_cores: f64 = outcomes.iter().map(|outcome| outcome.cpu_share).sum();
         let late_ms = lateness_us.value_at_quantile(0.99) as f64 / 1_000.0;
         let tick_ms = self.workload.period().as_secs_f64() * 1_000.0;
 
@@ -269,8 +276,9 @@ impl<'run> Run<'run> {
             generator_saturated: busiest > BUSY || late_ms > LATE * tick_ms,
             details: Details {
                 bytes_per_tick: tally.bytes as f64 / (n as f64 * f64::from(hz) * seconds),
-                server_cores: usage.cpu.as_secs_f64() / usage.wall.as_secs_f64(),
-                generator_cores: outcomes.iter().map(|outcome| outcome.cpu_share).sum(),
+                server_cores,
+                generator_cores,
+                other_cores: (machine_cores - server_cores - generator_cores).max(0.0),
                 late_ms,
                 unsent: outcomes.iter().map(|outcome| outcome.unsent).sum(),
                 lost: outcomes.iter().map(|outcome| outcome.lost).sum(),

@@ -117,6 +117,30 @@ pub(crate) fn find_program(name: &str) -> Option<std::path::PathBuf> {
         .find(|file| file.is_file())
 }
 
+/// CPU time of everything on this machine.
+pub(crate) fn machine_cpu() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let line = text.lines().next().context("empty /proc/stat")?;
+    // User, nice, system, idle, waiting, interrupts, soft interrupts, stolen by other machines.
+    let fields = line.split_whitespace().skip(1).take(8);
+    let times = fields.map(str::parse).collect::<Result<Vec<u64>, _>>()?;
+    let [
+        user,
+        nice,
+        system,
+        _,
+        _,
+        interrupts,
+        soft_interrupts,
+        stolen,
+    ] = times[..]
+    else {
+        bail!("unreadable /proc/stat");
+    };
+    let hundredths = user + nice + system + interrupts + soft_interrupts + stolen;
+    Ok(Duration::from_millis(10 * hundredths))
+}
+
 /// CPU time of the calling thread.
 pub(crate) fn thread_cpu() -> Result<Duration> {
     let text = fs::read_to_string("/proc/thread-self/schedstat")?;

@@ -47,6 +47,8 @@ pub(crate) struct Details {
     pub(crate) server_cores: f64,
     /// Cores the generator used.
     pub(crate) generator_cores: f64,
+    /// Cores that other programs used meanwhile.
+    pub(crate) other_cores: f64,
     /// 99th percentile of how late samples were taken.
     pub(crate) late_ms: f64,
     /// Samples that could not be sent.

@@ -8,6 +8,9 @@ use crate::systems::System;
 const HEAD: &str = "system                       N  motion  delivered/s  fraction  CPU/M    x ours   \
                     bytes   x ours  p50 ms  p99 ms  max ms   cores  RSS MB";
 
+/// When other programs use more than this, the report says so.
+const DISTURBED_CORES: f64 = 0.3;
+
 /// All rows, each with its ratio to our row of the same workload.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!("{HEAD}\n");
@@ -19,8 +22,8 @@ pub(crate) fn table(rows: &[Row]) -> String {
     }
     text.push_str(
         "\nCPU/M: server CPU seconds per million deliveries. bytes: TCP payload received per \
-         delivery. cores: what the server used.\n* the load generator was busy or late: a better one might find better \
-         figures.\n",
+         delivery. cores: what the server used.\n* the load generator was busy or late: on a machine of its own it might \
+         find better figures.\n",
     );
     for row in rows.iter().filter(|row| is_ours(row)) {
         let details = &row.details;
@@ -33,6 +36,18 @@ pub(crate) fn table(rows: &[Row]) -> String {
             details.largest.degrees,
             details.wrong,
             details.late,
+        )
+        .expect("writing to a string cannot fail");
+    }
+    let others = rows
+        .iter()
+        .map(|row| row.details.other_cores)
+        .fold(0.0, f64::max);
+    if others > DISTURBED_CORES {
+        writeln!(
+            text,
+            "Other programs used up to {others:.1} cores meanwhile: CPU and bytes per delivery can \
+             be compared, fractions and latencies suffer."
         )
         .expect("writing to a string cannot fail");
     }
@@ -54,11 +69,12 @@ pub(crate) fn table(rows: &[Row]) -> String {
 pub(crate) fn brief(row: &Row) -> String {
     let details = &row.details;
     format!(
-        "{:.0} delivered/s ({:.0} %), server {:.2} cores, generator {:.2} cores, sends up to {:.1} ms late{}",
+        "{:.0} delivered/s ({:.0} %), server {:.2}, generator {:.2}, others {:.2} cores, sends up to {:.1} ms late{}",
         row.delivered_per_s,
         100.0 * row.fraction,
         details.server_cores,
         details.generator_cores,
+        details.other_cores,
         details.late_ms,
         if details.unsent > 0 {
             format!(", {} not sent", details.unsent)

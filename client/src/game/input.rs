@@ -100,7 +100,10 @@ impl InputReader {
         simulate_mouse_with_touch(false);
         Self {
             subscriber: register_input_subscriber(),
-            keys: Keys::default(),
+            keys: Keys {
+                fingers: Fingers::new(platform::prefers_touch()),
+                ..Keys::default()
+            },
             drag_from: None,
         }
     }

@@ -166,13 +166,14 @@ impl JoinScreen {
     }
 }
 
-/// A reason as a sentence: the libraries' begin with a small letter.
+/// A reason as a sentence: ours begin with a small letter, and are in English. The table for all
+/// other letters would be a fiftieth of what a browser loads.
 pub(crate) fn sentence(reason: &str) -> String {
-    let mut characters = reason.chars();
-    match characters.next() {
-        Some(first) => first.to_uppercase().chain(characters).collect(),
-        None => String::new(),
+    let mut sentence = reason.to_owned();
+    if let Some(first) = sentence.get_mut(..1) {
+        first.make_ascii_uppercase();
     }
+    sentence
 }
 
 /// One to three dots in turn: something is going on.

@@ -1,5 +1,7 @@
 //! What points at things: a mouse, or fingers, of which one that taps is like a click.
 
+use std::collections::BTreeMap;
+
 use macroquad::math::Vec2;
 use macroquad::miniquad::TouchPhase;
 
@@ -24,6 +26,8 @@ pub(crate) struct Touch {
 pub(crate) struct Fingers {
     in_use: bool,
     touches: Vec<Touch>,
+    /// Where they are.
+    down: BTreeMap<u64, Vec2>,
     /// The finger that may be about to tap, and where it came down.
     tapping: Option<(u64, Vec2)>,
 }
@@ -40,9 +44,25 @@ pub(crate) struct FingerFrame {
 }
 
 impl Fingers {
+    /// No finger touches yet; `in_use` even so where there is no mouse.
+    pub(crate) fn new(in_use: bool) -> Self {
+        Self {
+            in_use,
+            ..Self::default()
+        }
+    }
+
     /// Takes in what a finger did.
     pub(crate) fn on_touch(&mut self, touch: Touch) {
         self.in_use = true;
+        match touch.phase {
+            TouchPhase::Started | TouchPhase::Moved => {
+                self.down.insert(touch.finger, touch.place);
+            }
+            TouchPhase::Ended | TouchPhase::Cancelled => {
+                self.down.remove(&touch.finger);
+            }
+        }
         self.touches.push(touch);
     }
 
@@ -51,17 +71,15 @@ impl Fingers {
         self.in_use = false;
     }
 
-    /// Forgets every finger: nobody will tell when they go up.
+    /// Lifts every finger: nobody will tell when they go up.
     pub(crate) fn release(&mut self) {
-        let Some((finger, place)) = self.tapping.take() else {
-            return;
-        };
-        let phase = TouchPhase::Cancelled;
-        self.touches.push(Touch {
-            finger,
-            phase,
-            place,
-        });
+        let down = std::mem::take(&mut self.down);
+        self.touches
+            .extend(down.into_iter().map(|(finger, place)| Touch {
+                finger,
+                phase: TouchPhase::Cancelled,
+                place,
+            }));
     }
 
     /// What they did since the last call; nothing while a mouse is in use.
@@ -141,6 +159,18 @@ mod tests {
             touch(3, TouchPhase::Cancelled, 0.0),
         ];
         assert!(!frame(&mut fingers, &cancelled).tapped);
+    }
+
+    #[test]
+    fn losing_the_window_lifts_every_finger_once() {
+        let mut fingers = Fingers::default();
+        let two = [1, 2].map(|finger| touch(finger, TouchPhase::Started, 0.0));
+        frame(&mut fingers, &two);
+        fingers.release();
+        fingers.release();
+        let lifted = fingers.take_frame().unwrap().touches;
+        let expected = [1, 2].map(|finger| touch(finger, TouchPhase::Cancelled, 0.0));
+        assert_eq!(lifted, expected);
     }
 
     #[test]

@@ -14,7 +14,9 @@ pub const FEATURES: usize = 6;
 /// Where the contexts of a group of decisions begin in the table.
 pub type Rows = [u32; FEATURES];
 
-/// Takes modelled decisions: reads, writes, or trains. See [`BitCoder`] for the direction.
+/// Takes modelled decisions: reads, writes, or trains. One function describes the syntax for all:
+/// whoever writes returns the decision that was given, whoever reads ignores that and returns
+/// what was read.
 pub trait Decide {
     /// Decision number `node` of the group at `rows`.
     fn decide(&mut self, rows: &Rows, node: usize, bit: bool) -> bool;

@@ -121,11 +121,16 @@ impl JoinScreen {
         let room = Rect::new(last.x, last.y, (last.w * 0.55).floor(), last.h);
         let key_left = room.right() + 10.0;
         let key = Rect::new(key_left, last.y, last.right() - key_left, last.h);
+        let key_hint = if key.w < 130.0 {
+            "join key"
+        } else {
+            "join key, if any"
+        };
         let fields = [
             (Focus::Server, server, "Server", ""),
             (Focus::Name, name, "Your name", ""),
             (Focus::Room, room, "Room", ""),
-            (Focus::JoinKey, key, "", "join key, if any"),
+            (Focus::JoinKey, key, "", key_hint),
         ];
         let idle = self.joining.is_none();
         let blink_s = time.now.as_secs_f32();

@@ -80,6 +80,11 @@ pub(crate) fn is_hidden() -> bool {
     false
 }
 
+/// Whether fingers are what people have here, before the first touch.
+pub(crate) fn prefers_touch() -> bool {
+    false
+}
+
 /// Takes note of who plays where, for the next start.
 pub(crate) fn joined(_options: &ClientOptions, _name: &str) {}
 

@@ -71,6 +71,11 @@ pub(crate) fn is_hidden() -> bool {
     browser::is_hidden()
 }
 
+/// Whether fingers are what people have here, before the first touch.
+pub(crate) fn prefers_touch() -> bool {
+    browser::prefers_touch()
+}
+
 /// Takes note of who plays where, for the next page in this tab, and names the tab.
 pub(crate) fn joined(options: &ClientOptions, name: &str) {
     let colour = options.colour.to_string();

@@ -1,0 +1,28 @@
+import assert from "node:assert/strict";
+
+import { LAN_HOST } from "../support/chromium.js";
+import { scenario } from "../support/scenario.js";
+
+const MAX_BYTES = 250_000;
+
+// Over plain http browsers take gzip, on localhost and over https brotli as well.
+for (const [host, packing] of [[LAN_HOST, "gzip"], ["127.0.0.1", "brotli"]]) {
+    scenario(`the page comes in few bytes with ${packing}`, {}, async ({ server, browser }) => {
+        const tab = await browser.open("about:blank");
+        const network = await tab.page.context().newCDPSession(tab.page);
+        const paths = new Map();
+        const sizes = new Map();
+        network.on("Network.requestWillBeSent", ({ requestId, request }) =>
+            paths.set(requestId, new URL(request.url).pathname));
+        network.on("Network.loadingFinished", ({ requestId, encodedDataLength }) =>
+            sizes.set(paths.get(requestId), encodedDataLength));
+        await network.send("Network.enable");
+        await tab.page.goto(`http://${host}:${server.http.split(":")[1]}/?name=Anna`);
+        await tab.joined();
+
+        const bytes = [...sizes.values()].reduce((sum, size) => sum + size);
+        console.log(`${packing}: ${bytes} bytes`, Object.fromEntries(sizes));
+        assert.ok([...sizes.keys()].some((path) => path.endsWith(".wasm")), "the game was transferred");
+        assert.ok(bytes <= MAX_BYTES, `${bytes} bytes`);
+    });
+}
