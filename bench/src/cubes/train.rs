@@ -16,7 +16,7 @@ const LIVE_TABLE: &str = "protocol/src/motion/tables/live.bin";
 const PHYSICS_TABLE: &str = "protocol/src/motion/tables/physics.bin";
 const SIX_BACK_TABLE: &str = "bench/src/cubes/six_back.bin";
 
-/// Passes over the recorded motion; more than these gain less than 0.1 %.
+/// Passes over the recorded motion.
 const PASSES: usize = 12;
 /// The last passes go in smaller steps, so that the entries come to rest.
 const FINE_PASSES: usize = 3;

@@ -293,7 +293,7 @@ impl MotionSet {
     }
 
     // These two are not generic, so that they are compiled here, where all they call can be
-    // inlined: in the caller's crate they took half as many instructions again.
+    // inlined: in the caller's crate they took a sixth more instructions.
     fn write_range(&mut self, moving: &Plan, woken: &Plan, table: Table, out: &mut Vec<u8>) {
         let coder = RangeEncoder::new(out);
         let mut decide = Modelled { coder, table };
