@@ -53,7 +53,8 @@ impl Room {
         for &cube in &self.players {
             let mut pose = self.world.cube(cube).expect("nobody leaves").pose;
             pose.position.x += step;
-            self.world.sample(cube, CubePose { cube, pose });
+            self.world
+                .sample(cube, self.tick, vec![CubePose { cube, pose }]);
         }
         let snapshot = self.world.tick(self.tick).expect("everybody has moved");
         self.log.push(ServerMessage::Snapshot(snapshot).to_frame());

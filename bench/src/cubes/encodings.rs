@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use cubesync_protocol::limits::FRAME_HEADER_BYTES;
 use cubesync_protocol::motion::{Codec, Encoding, MotionSet, MotionState, Table};
-use cubesync_protocol::{CubeId, CubePose, Message, Pose, ServerMessage, Snapshot};
+use cubesync_protocol::{CubeId, CubePose, Pose};
 
+use crate::full_state;
 use crate::touched;
 use crate::trace::{CUBES, FIRST_FRAME, Frame, Trace};
 
@@ -87,24 +87,18 @@ fn row(trace: &Trace, baseline: &str, encoding: &str, cost: Cost) {
     );
 }
 
-/// Today's plain wire: a snapshot message with every cube that is not as in the baseline.
+/// The plain way: the whole pose of every cube that is not as in the baseline.
 fn full_poses(trace: &Trace, back: usize) -> anyhow::Result<Cost> {
     let mut cost = Cost::default();
     for (index, [before, baseline, now]) in steps(trace, back) {
         let started = Instant::now();
         let poses = baseline.poses.iter().zip(&now.poses).enumerate();
         let changed = poses.filter(|(_, (was, is))| was != is);
-        let snapshot = Snapshot {
-            cubes: changed
-                .map(|(index, (_, &pose))| CubePose {
-                    cube: CubeId(index as u32),
-                    pose,
-                })
-                .collect(),
-            ..Snapshot::default()
-        };
-        let frame = ServerMessage::Snapshot(snapshot).to_frame();
-        let bytes = &frame[FRAME_HEADER_BYTES..];
+        let changed = changed.map(|(index, (_, &pose))| CubePose {
+            cube: CubeId(index as u32),
+            pose,
+        });
+        let bytes = full_state::encode(&changed.collect::<Vec<_>>())?;
         cost.encode += started.elapsed();
         let mut flags = Vec::new();
         touched::write(&mut flags, baseline, before, now);
@@ -113,10 +107,7 @@ fn full_poses(trace: &Trace, back: usize) -> anyhow::Result<Cost> {
 
         let started = Instant::now();
         let mut poses = baseline.poses.clone();
-        let ServerMessage::Snapshot(snapshot) = ServerMessage::decode(bytes)? else {
-            anyhow::bail!("a snapshot came back as another message");
-        };
-        for cube in snapshot.cubes {
+        for cube in full_state::decode(&bytes)? {
             poses[cube.cube.0 as usize] = cube.pose;
         }
         cost.decode += started.elapsed();

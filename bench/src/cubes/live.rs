@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use cubesync_protocol::limits::FRAME_HEADER_BYTES;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
-use cubesync_protocol::{CubeId, CubePose, Message, Pose, Rotation, ServerMessage, Snapshot};
+use cubesync_protocol::{CubeId, CubePose, Pose, Rotation};
 
+use crate::full_state;
 use crate::people::{People, ticks, tracks};
 
 /// Cubes of a run. The seeds are not those of the training.
@@ -85,10 +85,8 @@ fn row(name: &str, hz: u32, encoding: &str, cost: &Cost, tracks: &[Vec<Pose>]) {
 
 fn full_poses(tracks: &[Vec<Pose>]) -> anyhow::Result<Cost> {
     let mut cost = Cost::default();
-    // A message without cubes: what a snapshot costs anyway.
-    let empty = ServerMessage::Snapshot(Snapshot::default())
-        .to_frame()
-        .len();
+    // A list without cubes: what it costs anyway.
+    let empty = full_state::encode(&[])?.len();
     for tick in ticks(tracks) {
         let started = Instant::now();
         let changed = tracks
@@ -102,15 +100,11 @@ fn full_poses(tracks: &[Vec<Pose>]) -> anyhow::Result<Cost> {
             })
             .collect::<Vec<_>>();
         cost.surprises += cubes.len();
-        let frame = ServerMessage::Snapshot(Snapshot {
-            cubes,
-            ..Snapshot::default()
-        })
-        .to_frame();
+        let bytes = full_state::encode(&cubes)?;
         cost.encode += started.elapsed();
-        cost.bytes += frame.len() - empty;
+        cost.bytes += bytes.len() - empty;
         let started = Instant::now();
-        ServerMessage::decode(&frame[FRAME_HEADER_BYTES..])?;
+        full_state::decode(&bytes)?;
         cost.decode += started.elapsed();
     }
     Ok(cost)

@@ -6,6 +6,7 @@
 #[allow(dead_code, unreachable_pub)]
 mod controller;
 mod encodings;
+mod full_state;
 mod live;
 #[path = "../relays/motions.rs"]
 #[allow(dead_code)]
