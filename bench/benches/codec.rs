@@ -2,13 +2,14 @@
 //!
 //! `cargo bench -p cubesync-bench --bench codec`; items are cubes.
 
+#[path = "../src/cubes/full_state.rs"]
+mod full_state;
 #[path = "../src/relays/motions.rs"]
 #[allow(dead_code, reason = "the load generator uses the rest")]
 mod motions;
 
-use cubesync_protocol::frame;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
-use cubesync_protocol::{CubeId, CubePose, Message, Pose, Position, ServerMessage, Snapshot};
+use cubesync_protocol::{CubeId, CubePose, Pose, Position};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 
@@ -38,35 +39,29 @@ fn wander(cubes: usize) -> Vec<Vec<Pose>> {
     ticks
 }
 
-fn full_state(cubes: usize) -> ServerMessage {
+fn poses(cubes: usize) -> Vec<CubePose> {
     let poses = wander(cubes).swap_remove(0);
     let cubes = poses.into_iter().enumerate().map(|(index, pose)| CubePose {
         cube: CubeId(index as u32),
         pose,
     });
-    ServerMessage::Snapshot(Snapshot {
-        tick: 100_000,
-        cubes: cubes.collect(),
-        ..Snapshot::default()
-    })
+    cubes.collect()
 }
 
 #[divan::bench(args = SIZES)]
 fn full_state_encode(bencher: Bencher<'_, '_>, cubes: usize) {
-    let message = full_state(cubes);
+    let poses = poses(cubes);
     bencher
         .counter(ItemsCount::new(cubes))
-        .bench(|| black_box(&message).to_frame());
+        .bench(|| full_state::encode(black_box(&poses)));
 }
 
 #[divan::bench(args = SIZES)]
 fn full_state_decode(bencher: Bencher<'_, '_>, cubes: usize) {
-    let mut stream = bytes::BytesMut::from(&full_state(cubes).to_frame()[..]);
-    let payload = frame::split(&mut stream, ServerMessage::MAX_PAYLOAD_BYTES);
-    let payload = payload.expect("our own frame").expect("a whole frame");
+    let bytes = full_state::encode(&poses(cubes)).expect("plain data");
     bencher
         .counter(ItemsCount::new(cubes))
-        .bench(|| ServerMessage::decode(black_box(&payload)));
+        .bench(|| full_state::decode(black_box(&bytes)));
 }
 
 /// The set before the first tick.
