@@ -45,16 +45,38 @@ export class Picture {
         return bytes;
     }
 
-    /// The centre of all pixels of a colour and how many they are, or null if there are fewer than `least`.
-    find(isIt, least = 50) {
+    /// The centre of all pixels of a colour and how many they are, or null if there are fewer than
+    /// `least`; of a part of the picture if one is named.
+    find(isIt, least = 50, { left = 0, top = 0, right = this.width, bottom = this.height } = {}) {
         let [sumX, sumY, pixels] = [0, 0, 0];
-        for (let at = 0, pixel = 0; at < this.bytes.length; at += this.channels, pixel++) {
-            if (!isIt(this.bytes[at], this.bytes[at + 1], this.bytes[at + 2])) continue;
-            sumX += pixel % this.width;
-            sumY += Math.floor(pixel / this.width);
-            pixels++;
+        for (let y = top; y < bottom; y++) {
+            for (let x = left; x < right; x++) {
+                const at = (y * this.width + x) * this.channels;
+                if (!isIt(this.bytes[at], this.bytes[at + 1], this.bytes[at + 2])) continue;
+                sumX += x;
+                sumY += y;
+                pixels++;
+            }
         }
         return pixels < least ? null : { x: sumX / pixels, y: sumY / pixels, pixels };
+    }
+
+    // The game's words are drawn, not written into the page. What tells them are the lights beside
+    // them and their colour, in a picture of 800 x 600.
+
+    /// The green light beside the room's name, which is there while the game is connected.
+    showsConnection() {
+        return this.find((red, green) => green > 190 && red < 150, 20, { left: 24, top: 24, right: 44, bottom: 40 });
+    }
+
+    /// The red light of the panel that says why there is no connection. It beats: look again.
+    showsLoss() {
+        return this.find(isAlarm, 40, { left: 150, top: 78, right: 400, bottom: 102 });
+    }
+
+    /// Words of an error on the join screen.
+    showsError() {
+        return this.find(isAlarm, 500);
     }
 }
 
@@ -85,8 +107,6 @@ export async function findMagenta(tab, name) {
     });
 }
 
-/// The ground of the game's panels. Their words are drawn, not written into the page, so this tells
-/// that there are some.
-export function isPanel(red, green, blue) {
-    return red < 40 && green < 45 && blue < 55;
+function isAlarm(red, green, blue) {
+    return red > 100 && red > 1.6 * green && green > blue;
 }

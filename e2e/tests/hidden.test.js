@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 
 import { MAGENTA } from "../support/browser.js";
 import { Devtools } from "../support/devtools.js";
-import { apart, isMagenta, isPanel } from "../support/picture.js";
+import { apart, isMagenta } from "../support/picture.js";
 import { atRest, scenario, walked } from "../support/scenario.js";
 import { until } from "../support/until.js";
 
@@ -61,10 +61,10 @@ for (const [how, { leave, comeBack }] of Object.entries(WAYS)) {
         await comeBack(anna);
         await anna.value(TWO_FRAMES);
         let picture = await anna.look(`17-returned-${how.replaceAll(" ", "-")}`);
-        if (picture.find(isPanel, 10_000)) {
+        if (!picture.showsConnection()) {
             picture = await until("Anna is connected again", async () => {
                 const picture = await anna.look("18-connected-again");
-                return !picture.find(isPanel, 10_000) && picture;
+                return picture.showsConnection() && picture;
             });
         }
         const first = picture.find(isMagenta);

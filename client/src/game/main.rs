@@ -8,7 +8,6 @@ mod clock;
 mod feed;
 mod figures;
 mod hud;
-mod icon;
 mod input;
 mod join;
 mod layer;
@@ -39,18 +38,20 @@ const WINDOW_HEIGHT: u16 = 720;
 
 fn main() {
     let start = platform::start();
+    // Every field: the default has miniquad's logo in it, 21 KB that a browser would load.
     let window = Conf {
         window_title: start.title.clone(),
         window_width: WINDOW_WIDTH.into(),
         window_height: WINDOW_HEIGHT.into(),
         high_dpi: true,
+        fullscreen: false,
         sample_count: start.sample_count,
-        icon: Some(icon::icon()),
+        window_resizable: true,
+        icon: start.icon.clone(),
         platform: Platform {
             linux_wm_class: "cubesync",
             ..Platform::default()
         },
-        ..Conf::default()
     };
     macroquad::Window::from_config(window, async {
         if let Err(error) = run(start).await {

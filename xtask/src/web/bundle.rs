@@ -7,10 +7,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use super::hash;
 use super::manifest::{Entry, MANIFEST, Manifest};
 use super::sources::Sources;
 use super::tools::{self, Built};
-use super::{BUNDLE, hash};
 
 const SOURCES: &str = "assets/web-src";
 /// Where everything begins; its name must stay.
@@ -18,10 +18,14 @@ const PAGE: &str = "index.html";
 /// Longer contents are stored compressed, and only so.
 const LONGEST_PLAIN_BYTES: usize = 32 * 1024;
 
-/// Writes the bundle in the place of the last one.
-pub(super) fn write(workspace: &Path, sources: &Sources, built: &Built) -> Result<Manifest> {
-    let folder = workspace.join(BUNDLE);
-    clear(&folder)?;
+/// Writes the bundle into a folder, in the place of the last one.
+pub(super) fn write(
+    workspace: &Path,
+    folder: &Path,
+    sources: &Sources,
+    built: &Built,
+) -> Result<Manifest> {
+    clear(folder)?;
     let mut contents = read_folder(&workspace.join(SOURCES))?;
     let page = contents.remove(PAGE).context("there is no page")?;
     contents.insert("client.wasm".to_owned(), built.wasm.clone());
@@ -34,12 +38,12 @@ pub(super) fn write(workspace: &Path, sources: &Sources, built: &Built) -> Resul
     ];
     for (name, content) in contents {
         let hashed = hashed_name(&name, &content);
-        let entry = store(&folder, &hashed, &content)?;
+        let entry = store(folder, &hashed, &content)?;
         manifest.files.insert(hashed.clone(), entry);
         names.push((name, hashed));
     }
     let page = fill(&String::from_utf8(page)?, &names)?;
-    let entry = store(&folder, PAGE, page.as_bytes())?;
+    let entry = store(folder, PAGE, page.as_bytes())?;
     manifest.files.insert(PAGE.to_owned(), entry);
     fs::write(folder.join(MANIFEST), manifest.to_json()?)?;
     Ok(manifest)

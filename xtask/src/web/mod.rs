@@ -7,9 +7,10 @@ mod manifest;
 mod sources;
 mod tools;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use self::manifest::Manifest;
@@ -25,6 +26,9 @@ pub(crate) struct Options {
     /// Build nothing; fail when the bundle is not the one of its sources.
     #[arg(long)]
     check: bool,
+    /// Write to this folder, which must not be there yet, instead of assets/web.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "check")]
+    into: Option<PathBuf>,
     /// Build with this instead of the first one that is installed.
     #[arg(long, value_enum)]
     toolchain: Option<Toolchain>,
@@ -34,13 +38,17 @@ pub(crate) struct Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = workspace();
     let sources = Sources::read(&workspace)?;
+    let committed = workspace.join(BUNDLE);
     if options.check {
-        let manifest = Manifest::read(&workspace.join(BUNDLE))?;
-        return check(&manifest, &sources, &workspace.join(BUNDLE));
+        return check(&Manifest::read(&committed)?, &sources, &committed);
+    }
+    if let Some(folder) = &options.into {
+        fs::create_dir(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let toolchain = options.toolchain.map_or_else(Toolchain::installed, Ok)?;
     let built = tools::build(toolchain, &workspace, &sources)?;
-    let manifest = bundle::write(&workspace, &sources, &built)?;
+    let folder = options.into.as_deref().unwrap_or(&committed);
+    let manifest = bundle::write(&workspace, folder, &sources, &built)?;
     print!("{}", manifest.sizes());
     Ok(())
 }
@@ -85,8 +93,6 @@ fn hash(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]

@@ -1,6 +1,8 @@
 //! What a window of its own and a browser tab do differently: the same functions for both.
 
 #[cfg(not(target_arch = "wasm32"))]
+mod icon;
+#[cfg(not(target_arch = "wasm32"))]
 mod native;
 #[cfg(not(target_arch = "wasm32"))]
 mod options;
@@ -8,6 +10,7 @@ mod options;
 mod web;
 
 use cubesync_client::ClientOptions;
+use macroquad::miniquad::conf::Icon;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use native::*;
@@ -24,6 +27,8 @@ pub(crate) struct Start {
     pub(crate) joins_at_once: bool,
     /// The window's title.
     pub(crate) title: String,
+    /// The window's icon, where the program has to bring it.
+    pub(crate) icon: Option<Icon>,
     /// Samples per pixel.
     pub(crate) sample_count: i32,
 }

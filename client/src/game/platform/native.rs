@@ -13,6 +13,7 @@ use cubesync_client::ClientOptions;
 use macroquad::math::Rect;
 use macroquad::miniquad::window;
 
+use super::icon::icon;
 use super::options::{DEFAULT_PORT, Options};
 use super::{Invite, Start};
 
@@ -41,6 +42,7 @@ pub(crate) fn start() -> Start {
     Start {
         joins_at_once: options.skips_the_join_screen(),
         title: options.window_title(),
+        icon: Some(icon()),
         sample_count: options.sample_count(),
         options: options.client_options(),
     }

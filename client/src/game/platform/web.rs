@@ -31,6 +31,7 @@ pub(crate) fn start() -> Start {
     Start {
         joins_at_once: browser::setting("join").is_some() && name.is_some(),
         title: "cubesync".to_owned(),
+        icon: None,
         // The page chooses it with the rest of the drawing context.
         sample_count: 1,
         options: ClientOptions {
