@@ -21,6 +21,8 @@ mod varint;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;
 
 pub use model::{Decide, FEATURES, LOGIT_PARTS, Rows, Table};
 pub use set::{MotionError, MotionSet};
