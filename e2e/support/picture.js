@@ -71,7 +71,7 @@ export class Picture {
 
     /// The red light of the panel that says why there is no connection. It beats: look again.
     showsLoss() {
-        return this.find(isAlarm, 40, { left: 150, top: 78, right: 400, bottom: 102 });
+        return this.find(isAlarm, 40, { left: 90, top: 78, right: 400, bottom: 102 });
     }
 
     /// Words of an error on the join screen.

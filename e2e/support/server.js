@@ -1,7 +1,9 @@
-import { connect } from "node:net";
+import { once } from "node:events";
+import { get as request } from "node:http";
+import { buffer } from "node:stream/consumers";
 
 import { built, Program } from "./program.js";
-import { until } from "./until.js";
+import { soon, until } from "./until.js";
 
 const LOOPBACK = "127.0.0.1:0";
 
@@ -9,24 +11,22 @@ const LOOPBACK = "127.0.0.1:0";
 export class Server {
     #program;
     #bots = [];
-    #typists = [];
 
     /// Starts one on free ports, and waits until it serves.
     static async start(profile) {
         const server = new Server();
         server.profile = profile;
-        await server.#startAt({ tcp: LOOPBACK, http: LOOPBACK, text: LOOPBACK });
+        await server.#startAt({ tcp: LOOPBACK, http: LOOPBACK });
         return server;
     }
 
-    async #startAt({ tcp, http, text }) {
-        const flags = ["--listen", tcp, "--http", http, "--text", text];
+    async #startAt({ tcp, http }) {
+        const flags = ["--listen", tcp, "--http", http];
         this.#program = new Program("the server", built("cubesync-server", this.profile), flags);
         const address = async (pattern) => (await this.#program.line(pattern))[1];
         // In the order in which it prints them.
         this.http = await address(/browser +http:\/\/(\S+)\/ /);
         this.tcp = await address(/clients +(\S+) /);
-        this.text = (await address(/text +nc (\S+ \d+) /)).replace(" ", ":");
         this.page = `http://${this.http}/`;
     }
 
@@ -47,18 +47,6 @@ export class Server {
         });
     }
 
-    /// Somebody who types where their cube is. Gives a function that says it.
-    async startTypist(name) {
-        const [host, port] = this.text.split(":");
-        const socket = connect(Number(port), host);
-        this.#typists.push(socket);
-        socket.on("error", () => {});
-        socket.resume();
-        socket.write(`${name}\n`);
-        await until(`${name} is in the room`, () => this.cube(name));
-        return (...position) => socket.write(`${position.join(" ")}\n`);
-    }
-
     /// Every cube of a room; none if there is no such room.
     async cubes(room = "lobby") {
         return (await this.room(room))?.cubes ?? [];
@@ -66,8 +54,8 @@ export class Server {
 
     /// A room as /cubes.json tells it.
     async room(room = "lobby") {
-        const answer = await fetch(`${this.page}cubes.json?room=${encodeURIComponent(room)}`);
-        return answer.ok ? answer.json() : null;
+        const { status, body } = await get(`${this.page}cubes.json?room=${encodeURIComponent(room)}`);
+        return status === 200 ? JSON.parse(body) : null;
     }
 
     /// The cube of the player with this name.
@@ -76,8 +64,15 @@ export class Server {
     }
 
     async end() {
-        this.#typists.forEach((socket) => socket.destroy());
         for (const bots of this.#bots) await bots.end();
         await this.#program.end();
     }
+}
+
+/// An answer over a connection of its own. A kept one may be closed by the server just when it is
+/// used again, and `fetch` keeps them.
+export async function get(address) {
+    const asked = request(address, { agent: false });
+    const [response] = await soon(`the answer of ${address}`, once(asked, "response"));
+    return { status: response.statusCode, headers: response.headers, body: await buffer(response) };
 }

@@ -1,6 +1,8 @@
 import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 
+import { get } from "./server.js";
+
 // Of RFC 6455, 1.3.
 const WEBSOCKET_ID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -10,12 +12,10 @@ const WEBSOCKET_ID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 export async function standIn(server, { change = (text) => text, frame }) {
     const standIn = { sockets: 0 };
     const http = createServer(async (request, response) => {
-        const answer = await fetch(`http://${server.http}${request.url}`);
-        const type = answer.headers.get("content-type");
-        const body = type.startsWith("text/html")
-            ? change(await answer.text(), request)
-            : Buffer.from(await answer.arrayBuffer());
-        response.writeHead(answer.status, { "content-type": type, "cache-control": "no-store" }).end(body);
+        const { status, headers, body } = await get(`http://${server.http}${request.url}`);
+        const type = headers["content-type"];
+        const changed = type.startsWith("text/html") ? change(String(body), request) : body;
+        response.writeHead(status, { "content-type": type, "cache-control": "no-store" }).end(changed);
     });
     http.on("upgrade", (request, socket) => {
         standIn.sockets++;

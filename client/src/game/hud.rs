@@ -169,7 +169,9 @@ pub(crate) fn show_keys(canvas: &Canvas, since_join: Duration, screen: Vec2, by_
         return;
     }
     let (keys, bottom) = match screen.x {
-        _ if by_touch => (TOUCH_KEYS, 250.0),
+        // On an upright phone the controls are below.
+        ..600.0 if by_touch => (TOUCH_KEYS, 250.0),
+        _ if by_touch => (TOUCH_KEYS, 52.0),
         ..800.0 => (SHORT_KEYS, 52.0),
         _ => (KEYS, 52.0),
     };

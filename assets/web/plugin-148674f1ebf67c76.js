@@ -18,7 +18,7 @@
     // it still answers, its cube comes to rest, and nothing piles up for the return.
     let last_frame_ms = 0;
     function frameWhileHidden() {
-        if (!document.hidden || cubesyncFailed() || performance.now() - last_frame_ms < 15) return;
+        if (!document.hidden || !wasm_exports || cubesyncFailed() || performance.now() - last_frame_ms < 15) return;
         last_frame_ms = performance.now();
         wasm_exports.frame();
     }
@@ -268,6 +268,7 @@
             cubesync_now_ms: () => performance.now(),
             cubesync_random: () => crypto.getRandomValues(new Uint32Array(1))[0],
             cubesync_is_hidden: () => Number(document.hidden),
+            cubesync_prefers_touch: () => Number(matchMedia("(hover: none) and (pointer: coarse)").matches),
             cubesync_fail: (text, length) => cubesyncFail(read(text, length)),
             cubesync_socket_open: openSocket,
             cubesync_socket_state: (id) => {

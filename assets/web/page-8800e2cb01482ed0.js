@@ -31,6 +31,12 @@
         return true;
     };
 
+    // Phones have up to four times as many pixels, which nobody tells apart and everybody waits for.
+    const ratio = Object.getOwnPropertyDescriptor(window, "devicePixelRatio")?.get;
+    if (ratio) {
+        Object.defineProperty(window, "devicePixelRatio", { get: () => Math.min(ratio.call(window), 2) });
+    }
+
     // iPhones have no pointer lock, and the game asks to leave it in every frame.
     document.exitPointerLock ??= () => {};
 
