@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use cubesync_protocol::limits::HEARTBEAT_INTERVAL;
+use cubesync_protocol::limits::MOVING_HEARTBEAT_INTERVAL;
 use cubesync_protocol::motion::{Codec, MotionState};
 use cubesync_protocol::{CubeId, Pose};
 
@@ -42,7 +42,7 @@ pub struct SnapshotBuffer {
 impl SnapshotBuffer {
     /// For a room of this tick rate.
     pub fn new(tick_hz: u8) -> Self {
-        let silence = HEARTBEAT_INTERVAL + LONGEST_EXTRAPOLATION;
+        let silence = MOVING_HEARTBEAT_INTERVAL + LONGEST_EXTRAPOLATION;
         Self {
             silent_ticks: silence.as_secs_f64() * f64::from(tick_hz),
             ..Self::default()
@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_cube_that_runs_straight_runs_on_without_a_message() {
         let buffer = buffer(&[(10, moving(0.0, 0.25))], 0.0);
-        for (tick, expected_m) in [(10.0, 0.0), (11.0, 0.25), (12.5, 0.625), (20.0, 2.5)] {
+        for (tick, expected_m) in [(10.0, 0.0), (11.0, 0.25), (12.5, 0.625), (19.0, 2.25)] {
             assert_eq!(x_m(&buffer, tick), expected_m, "at {tick}");
         }
     }
@@ -238,12 +238,12 @@ mod tests {
     #[test]
     fn in_a_long_silence_cubes_freeze() {
         let mut buffer = buffer(&[(10, moving(0.0, 0.25))], 0.0);
-        // A heartbeat is due after 20 ticks, and 5 more are believed.
-        assert!(!buffer.is_frozen(35.0));
-        assert_eq!(x_m(&buffer, 35.0), 6.25);
-        assert!(buffer.is_frozen(35.1));
-        assert_eq!(x_m(&buffer, 90.0), 6.25);
-        buffer.heard(80);
+        // A heartbeat is due after 4 ticks, and 5 more are believed.
+        assert!(!buffer.is_frozen(19.0));
+        assert_eq!(x_m(&buffer, 19.0), 2.25);
+        assert!(buffer.is_frozen(19.1));
+        assert_eq!(x_m(&buffer, 90.0), 2.25);
+        buffer.heard(81);
         assert_eq!(x_m(&buffer, 90.0), 20.0);
     }
 

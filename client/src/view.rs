@@ -217,10 +217,10 @@ mod tests {
         let mut view = View::new(20);
         hear(&mut view, 1, 0.0);
         surprise(&mut view, 2.5, 2, moving(0.0, 0.03125));
-        // A heartbeat was due at 22, and 250 ms more are believed.
-        let frozen_m = 25.0 * 0.03125;
+        // A heartbeat was due at 6, and 250 ms more are believed.
+        let frozen_m = 9.0 * 0.03125;
         assert_eq!(x_m(&view, 40.0), frozen_m);
-        view.moved(40.0, 30, 29, &[]);
+        view.moved(40.0, 32, 31, &[]);
         assert_eq!(x_m(&view, 40.0), frozen_m);
         assert_eq!(x_m(&view, 42.0), (42.0 - 2.0 - 2.5) * 0.03125);
     }

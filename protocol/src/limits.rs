@@ -55,5 +55,9 @@ pub const DEAD_AFTER: Duration = Duration::from_secs(15);
 /// The server sends a snapshot at least this often, even when nothing moved.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The same while a cube moves: a client goes on with what it believes for this long and a little
+/// more, then it knows that the network has stopped.
+pub const MOVING_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(200);
+
 /// A connection must have said `Hello` this long after it was accepted.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! Every message of protocol version 1, in the order of a conversation.
+//! Every message of the protocol, in the order of a conversation.
 //!
 //! The variants' order is their number on the wire. `Hello` up to its version, and `Reject`,
 //! keep their bytes in every version, so that two programs of different ages can tell each
@@ -83,7 +83,7 @@ pub enum ClientMessage {
     Hello(Hello),
     /// Where the cubes are that this client is the authority over: its own and the one it holds,
     /// at the instant of a tick. Sent so that it arrives just before that tick, at most once a
-    /// tick, and only when one of them changed. At most
+    /// tick: for each tick in which one of them moved, and once more when it has come to rest. At most
     /// [`MAX_CUBES_PER_SAMPLE`](crate::limits::MAX_CUBES_PER_SAMPLE) cubes.
     Sample {
         /// The tick; each sample's is later than the one before.
@@ -183,8 +183,9 @@ pub enum ServerMessage {
     /// Everything in the room at a tick: after `Welcome`, and instead of the snapshots that a
     /// slow connection missed.
     Keyframe(Keyframe),
-    /// What changed in one tick. No change, no snapshot, except a heartbeat every
-    /// [`HEARTBEAT_INTERVAL`](crate::limits::HEARTBEAT_INTERVAL).
+    /// What surprised in one tick. No surprise, no snapshot, except a heartbeat every
+    /// [`HEARTBEAT_INTERVAL`](crate::limits::HEARTBEAT_INTERVAL), and every
+    /// [`MOVING_HEARTBEAT_INTERVAL`](crate::limits::MOVING_HEARTBEAT_INTERVAL) while a cube moves.
     Snapshot(Snapshot),
     /// The answer to [`ClientMessage::Ping`], sent at once.
     Pong {

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, PROTOCOL_VERSION};
+use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, MOVING_HEARTBEAT_INTERVAL, PROTOCOL_VERSION};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{
     ClientMessage, CloseCode, CubeId, Message, ResumeToken, ServerMessage, Snapshot, Welcome,
@@ -74,7 +74,8 @@ pub struct Room {
     tokens: HashMap<ResumeToken, CubeId>,
     events: mpsc::Receiver<RoomEvent>,
     clock: TickClock,
-    heartbeat_at: u64,
+    /// The tick of the newest frame in the log.
+    published: u64,
     empty_since: Option<Instant>,
 }
 
@@ -103,7 +104,7 @@ impl Room {
             tokens: HashMap::new(),
             events,
             clock,
-            heartbeat_at: 0,
+            published: 0,
             empty_since: Some(now),
             settings,
             metrics,
@@ -284,7 +285,7 @@ impl Room {
         }
         if let Some(snapshot) = snapshot {
             self.publish(snapshot);
-        } else if tick >= self.heartbeat_at {
+        } else if self.is_heartbeat_due(tick) {
             self.publish(Snapshot {
                 tick,
                 ..Snapshot::default()
@@ -299,9 +300,18 @@ impl Room {
             .observe(now.elapsed().as_secs_f64());
     }
 
+    fn is_heartbeat_due(&self, tick: u64) -> bool {
+        let interval = if self.world.is_moving() {
+            MOVING_HEARTBEAT_INTERVAL
+        } else {
+            HEARTBEAT_INTERVAL
+        };
+        let silent_ms = (tick - self.published) * 1_000 / u64::from(self.settings.tick_hz);
+        u128::from(silent_ms) >= interval.as_millis()
+    }
+
     fn publish(&mut self, snapshot: Snapshot) {
-        let heartbeat_ticks = HEARTBEAT_INTERVAL.as_secs() * u64::from(self.settings.tick_hz);
-        self.heartbeat_at = snapshot.tick + heartbeat_ticks;
+        self.published = snapshot.tick;
         self.log.push(ServerMessage::Snapshot(snapshot).to_frame());
         let readers = self.members.len() as u64;
         self.metrics.sent_frames.inc_by(readers);

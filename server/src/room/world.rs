@@ -362,6 +362,11 @@ impl World {
         })
     }
 
+    /// Whether everybody believes that a cube moves, or that it has just stopped.
+    pub fn is_moving(&self) -> bool {
+        self.believed.active().len() > 0
+    }
+
     /// Everything, as it was at the last [`tick`](Self::tick). Right after a tick only: later
     /// changes would come a second time with the next snapshot.
     pub fn keyframe(&self) -> Keyframe {
