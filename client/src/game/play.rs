@@ -93,7 +93,7 @@ impl Play {
         self.feed.retire(time.now);
         self.figures.count(&self.client, time);
         if let Status::Failed { reason } = self.client.status() {
-            platform::left();
+            platform::left(false);
             return Some(Ending::Left(Some(reason)));
         }
         if input.is_pressed(KeyCode::Escape) {
@@ -173,7 +173,7 @@ impl Play {
             Choice::Quit => Ending::Quit,
         };
         self.client.close();
-        platform::left();
+        platform::left(true);
         Some(ending)
     }
 

@@ -64,7 +64,8 @@ fn check(manifest: &Manifest, sources: &Sources, bundle: &Path) -> Result<()> {
     }
     if manifest.sources != sources.hash {
         bail!(
-            "{BUNDLE} was built from other sources; run `cargo xtask web` and commit what it writes"
+            "{BUNDLE} was built from other sources; run `cargo xtask web --toolchain debian` and commit what it \
+             writes"
         );
     }
     manifest.check_files(bundle)?;

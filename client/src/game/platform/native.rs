@@ -90,8 +90,8 @@ pub(crate) fn prefers_touch() -> bool {
 /// Takes note of who plays where, for the next start.
 pub(crate) fn joined(_options: &ClientOptions, _name: &str) {}
 
-/// Takes note that the person left.
-pub(crate) fn left() {}
+/// Takes note that the game is over, and whether the person wished it.
+pub(crate) fn left(_by_choice: bool) {}
 
 /// The address for others, when the server is where servers are unless told otherwise: only then
 /// is it known where its pages are.

@@ -91,10 +91,13 @@ pub(crate) fn joined(options: &ClientOptions, name: &str) {
     browser::set_title(&format!("cubesync — {name}"));
 }
 
-/// Takes note that the person left: a reload shows the join screen.
-pub(crate) fn left() {
-    browser::keep("resume", "");
-    browser::keep("join", "");
+/// Takes note that the game is over. Only who wished it finds the join screen after a reload:
+/// what failed may work with the page of an updated server.
+pub(crate) fn left(by_choice: bool) {
+    if by_choice {
+        browser::keep("resume", "");
+        browser::keep("join", "");
+    }
     browser::set_title("cubesync");
 }
 
