@@ -37,6 +37,11 @@ pub(super) fn write(
         ("wasm-bytes".to_owned(), built.wasm.len().to_string()),
     ];
     for (name, content) in contents {
+        let content = if name.ends_with(".js") {
+            without_comments(&String::from_utf8(content)?).into_bytes()
+        } else {
+            content
+        };
         let hashed = hashed_name(&name, &content);
         let entry = store(folder, &hashed, &content)?;
         manifest.files.insert(hashed.clone(), entry);
@@ -92,6 +97,15 @@ fn hashed_name(name: &str, content: &[u8]) -> String {
     }
 }
 
+/// A script without the lines and the indentation that are for people. Every line of code stays a
+/// line of its own, so nothing else has to be known about the language; scripts whose texts go
+/// over several lines are not for it.
+fn without_comments(script: &str) -> String {
+    let lines = script.lines().map(str::trim);
+    let code = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
+    code.flat_map(|line| [line, "\n"]).collect()
+}
+
 /// Puts the names in the place of `{page.js}` and so on; all of them, and nothing else is left.
 fn fill(page: &str, names: &[(String, String)]) -> Result<String> {
     let mut page = page.to_owned();
@@ -117,6 +131,12 @@ mod tests {
         let [one, other] = ["a", "b"].map(|content| hashed_name("page.js", content.as_bytes()));
         assert_ne!(one, other);
         assert!(one.starts_with("page-") && one.ends_with(".js"), "{one}");
+    }
+
+    #[test]
+    fn a_script_loses_the_lines_for_people_only() {
+        let script = "// About a.\nconst a = [\n    1, // one\n\n    2,\n];\n";
+        assert_eq!(without_comments(script), "const a = [\n1, // one\n2,\n];\n");
     }
 
     #[test]
