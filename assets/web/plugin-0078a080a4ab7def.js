@@ -1,0 +1,253 @@
+"use strict";
+(() => {
+const VERSION = 1;
+const [CONNECTING, OPEN, UNREACHABLE, BLOCKED, CLOSED, LOST, FLOODED] = [0, 1, 2, 3, 4, 5, 6];
+const MAX_UNREAD_BYTES = 4 << 20;
+const MAX_UNSENT_BYTES = 4 << 10;
+const bytes = (pointer, length) => new Uint8Array(wasm_memory.buffer, pointer, length);
+const read = (pointer, length) => new TextDecoder().decode(bytes(pointer, length));
+const write = (text, pointer, room) => new TextEncoder().encodeInto(text, bytes(pointer, room)).written;
+let last_frame_ms = 0;
+function frameWhileHidden() {
+if (!document.hidden || !wasm_exports || cubesyncFailed() || performance.now() - last_frame_ms < 15) return;
+last_frame_ms = performance.now();
+wasm_exports.frame();
+}
+setInterval(frameWhileHidden, 1000);
+const sockets = new Map();
+let last_socket = 0;
+function openSocket() {
+const socket = { code: CONNECTING, unread: [], offset: 0, unread_bytes: 0 };
+const url = new URL("ws", document.baseURI);
+url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+url.search = "";
+sockets.set(++last_socket, socket);
+try {
+socket.web = new WebSocket(url);
+} catch {
+socket.code = BLOCKED;
+return last_socket;
+}
+socket.web.binaryType = "arraybuffer";
+socket.web.onopen = () => {
+socket.code = OPEN;
+frameWhileHidden();
+reloadWhenNewer();
+};
+socket.web.onmessage = ({ data }) => {
+if (!(data instanceof ArrayBuffer) || socket.code !== OPEN) return;
+socket.unread.push(new Uint8Array(data));
+socket.unread_bytes += data.byteLength;
+frameWhileHidden();
+if (socket.unread_bytes > MAX_UNREAD_BYTES) {
+socket.code = FLOODED;
+socket.unread = [];
+socket.web.close();
+}
+};
+socket.web.onclose = async (event) => {
+if (socket.code === OPEN) {
+socket.code = event.code === 1006 ? LOST : CLOSED;
+} else if (socket.code === CONNECTING) {
+const answer = await fetch("healthz", { cache: "no-store" }).catch(() => null);
+socket.code = answer?.ok ? BLOCKED : UNREACHABLE;
+}
+frameWhileHidden();
+};
+return last_socket;
+}
+function receive(id, to, room) {
+const socket = sockets.get(id);
+let count = 0;
+while (socket?.unread.length && count < room) {
+const rest = socket.unread[0].subarray(socket.offset, socket.offset + room - count);
+bytes(to + count, rest.length).set(rest);
+count += rest.length;
+socket.offset += rest.length;
+if (socket.offset === socket.unread[0].length) {
+socket.unread.shift();
+socket.offset = 0;
+}
+}
+if (socket) socket.unread_bytes -= count;
+return count;
+}
+function send(id, from, length) {
+const web = sockets.get(id)?.web;
+if (web?.readyState !== WebSocket.OPEN || web.bufferedAmount > MAX_UNSENT_BYTES) return 0;
+web.send(bytes(from, length).slice());
+return 1;
+}
+function closeSocket(id) {
+const socket = sockets.get(id);
+sockets.delete(id);
+if (!socket) return;
+socket.code = CLOSED;
+socket.web?.close();
+}
+async function reloadWhenNewer() {
+const answer = await fetch(location.pathname, { cache: "no-store" }).catch(() => null);
+const build = answer?.ok && /data-build="([^"]+)"/.exec(await answer.text())?.[1];
+if (build && build !== document.documentElement.dataset.build) cubesyncReloadOnce(build);
+}
+const stored = (storage, key) => {
+try {
+return JSON.parse(storage().getItem(key)) ?? {};
+} catch {
+return {};
+}
+};
+const store = (storage, key, value) => {
+try {
+storage().setItem(key, JSON.stringify(value));
+} catch {
+}
+};
+const session = () => sessionStorage;
+const local = () => localStorage;
+const address = new URLSearchParams(location.search);
+const remembered = stored(local, "cubesync");
+let kept = stored(session, "cubesync");
+store(session, "cubesync", {});
+if (kept.search !== location.search) kept = { search: location.search };
+window.addEventListener("pagehide", () => store(session, "cubesync", kept));
+window.addEventListener("pageshow", (event) => event.persisted && store(session, "cubesync", {}));
+function setting(key) {
+if (key === "join") return kept.join ?? (address.has("name") ? "1" : "");
+const said = ["name", "room"].includes(key) ? address.get(key) : null;
+return kept[key] ?? said ?? remembered[key] ?? "";
+}
+function keep(key, value) {
+kept[key] = value;
+if (key === "name" || key === "colour") {
+remembered[key] = value;
+store(local, "cubesync", remembered);
+}
+}
+function inviteLink(room) {
+const link = new URL(location.pathname, location.href);
+if (room !== "lobby") link.searchParams.set("room", room);
+return link.href;
+}
+async function copy(text) {
+try {
+return await navigator.clipboard.writeText(text);
+} catch {
+const area = document.body.appendChild(document.createElement("textarea"));
+area.value = text;
+area.select();
+const copied = document.execCommand("copy");
+area.remove();
+canvas.focus();
+if (!copied) window.prompt("Copy this link:", text);
+}
+}
+function toggleFullscreen() {
+const page = document.documentElement;
+const is_on = document.fullscreenElement ?? document.webkitFullscreenElement;
+const change = is_on
+? document.exitFullscreen ?? document.webkitExitFullscreen
+: page.requestFullscreen ?? page.webkitRequestFullscreen;
+change?.call(is_on ? document : page)?.catch?.(() => {});
+}
+const fields = new Map();
+function removeUnseenFields() {
+for (const [index, field] of fields) {
+if (!field.is_seen) {
+field.input.remove();
+fields.delete(index);
+}
+field.is_seen = false;
+}
+if (fields.size) requestAnimationFrame(removeUnseenFields);
+}
+function makeField(index) {
+const input = document.body.appendChild(document.createElement("input"));
+const field = { input, is_changed: false };
+input.className = "field";
+input.autocomplete = "off";
+input.spellcheck = false;
+input.enterKeyHint = "go";
+input.oninput = () => field.is_changed = true;
+input.onpaste = (event) => event.stopPropagation();
+input.onkeydown = (event) => {
+event.stopPropagation();
+if (event.key !== "Enter" || event.isComposing) return;
+input.blur();
+wasm_exports.key_down(257, 0, false);
+wasm_exports.key_up(257, 0);
+};
+if (!fields.size) requestAnimationFrame(removeUnseenFields);
+fields.set(index, field);
+return field;
+}
+function textField(index, x, y, width, height, text, length, to, room) {
+if (!matchMedia("(any-pointer: coarse)").matches) return -1;
+const field = fields.get(index) ?? makeField(index);
+const area = canvas.getBoundingClientRect();
+field.is_seen = true;
+Object.assign(field.input.style, {
+left: `${area.left + x}px`, top: `${area.top + y}px`, width: `${width}px`, height: `${height}px`,
+});
+if (field.is_changed) {
+field.is_changed = false;
+return write(field.input.value, to, room);
+}
+const value = read(text, length);
+if (field.input.value !== value) field.input.value = value;
+return -1;
+}
+window.addEventListener("keydown", (event) => {
+if (event.target !== canvas || !wasm_exports) return;
+const is_ours = !/^F\d+$/.test(event.code) || event.code === "F1" || event.code === "F3";
+const types = ["Quote", "Slash"].includes(event.code) && event.key.length === 1;
+if (event.metaKey) {
+wasm_exports.focus(false);
+if (event.code === "KeyV") wasm_exports.key_down(86, 2, event.repeat);
+} else if (types && !event.ctrlKey) {
+event.preventDefault();
+wasm_exports.key_press(event.key.codePointAt(0));
+} else if (is_ours) {
+return;
+}
+event.stopImmediatePropagation();
+}, true);
+canvas.addEventListener("pointerdown", (event) => {
+if (event.pointerType === "mouse") canvas.setPointerCapture(event.pointerId);
+canvas.focus();
+});
+canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+window.addEventListener("gesturestart", (event) => event.preventDefault());
+new ResizeObserver(() => window.onresize?.()).observe(canvas);
+miniquad_add_plugin({
+name: "cubesync",
+version: VERSION,
+register_plugin: ({ env }) => Object.assign(env, {
+cubesync_now_ms: () => performance.now(),
+cubesync_random: () => crypto.getRandomValues(new Uint32Array(1))[0],
+cubesync_is_hidden: () => Number(document.hidden),
+cubesync_prefers_touch: () => Number(matchMedia("(hover: none) and (pointer: coarse)").matches),
+cubesync_fail: (text, length) => cubesyncFail(read(text, length)),
+cubesync_socket_open: openSocket,
+cubesync_socket_state: (id) => {
+const socket = sockets.get(id);
+return socket?.unread.length ? OPEN : socket?.code ?? CLOSED;
+},
+cubesync_socket_receive: receive,
+cubesync_socket_send: send,
+cubesync_socket_close: closeSocket,
+cubesync_setting: (key, length, to, room) => write(setting(read(key, length)), to, room),
+cubesync_keep: (key, key_length, value, length) => keep(read(key, key_length), read(value, length)),
+cubesync_address: (to, room) => {
+const port = location.port || (location.protocol === "https:" ? 443 : 80);
+return write(`${location.hostname}:${port}`, to, room);
+},
+cubesync_invite_link: (text, length, to, room) => write(inviteLink(read(text, length)), to, room),
+cubesync_copy: (text, length) => void copy(read(text, length)),
+cubesync_set_title: (text, length) => document.title = read(text, length),
+cubesync_can_fullscreen: () => Number(document.fullscreenEnabled ?? document.webkitFullscreenEnabled ?? false),
+cubesync_toggle_fullscreen: toggleFullscreen,
+cubesync_text_field: textField,
+}),
+});
+})();
