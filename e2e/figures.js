@@ -23,7 +23,7 @@ try {
     await server.end();
 }
 
-/// How long a page takes from its address to the game, in a new profile and again with a warm cache.
+// How long a page takes from its address to the game, in a new profile and again with a warm cache.
 async function firstFrames() {
     const person = await browser.person();
     await person.addInitScript(() => {
@@ -42,7 +42,7 @@ async function firstFrames() {
     console.log(`from the address to the first frame: ${times.join(", ")} ms (the first without a cache)`);
 }
 
-/// What a frame costs while that many others move.
+// What a frame costs while that many others move.
 async function frames(others) {
     const tab = await browser.open(`${server.page}?name=Anna`);
     await tab.joined();

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 // without encryption.
 export const LAN_HOST = "lan.test";
 
-/// Flags for every start: no traffic of its own, and WebGL in software.
+// Flags for every start: no traffic of its own, and WebGL in software.
 export const FLAGS = [
     "--no-sandbox",
     "--no-first-run",
@@ -20,7 +20,7 @@ export const FLAGS = [
 
 const NAMES = ["chromium", "chromium-browser", "google-chrome"];
 
-/// The browser that is installed, or that CUBESYNC_CHROMIUM names.
+// The browser that is installed, or that CUBESYNC_CHROMIUM names.
 export function chromiumPath() {
     const places = process.env.PATH.split(":").flatMap((folder) => NAMES.map((name) => `${folder}/${name}`));
     const path = process.env.CUBESYNC_CHROMIUM ?? places.find(existsSync);
@@ -28,8 +28,8 @@ export function chromiumPath() {
     return path;
 }
 
-/// A script that lets a page find the colour of a player who was here before. The game's own choice
-/// of colours would be another in each run.
+// A script that lets a page find the colour of a player who was here before. The game's own choice
+// of colours would be another in each run.
 export function rememberColour(colour = "#20b0a0") {
     const remembered = JSON.stringify(JSON.stringify({ colour }));
     return `if (location.protocol === "http:") localStorage.cubesync = ${remembered};`;

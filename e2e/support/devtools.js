@@ -9,8 +9,8 @@ import { keepPicture } from "./output.js";
 import { findMagenta, Picture } from "./picture.js";
 import { soon, until } from "./until.js";
 
-/// Chromium over its bare protocol, with tabs that really are in front or hidden: Playwright lets
-/// every page believe that it is seen and has the focus.
+// Chromium over its bare protocol, with tabs that really are in front or hidden: Playwright lets
+// every page believe that it is seen and has the focus.
 export class Devtools {
     #profile = mkdtempSync(`${tmpdir()}/cubesync-e2e-`);
     #child;
@@ -32,7 +32,7 @@ export class Devtools {
         return devtools;
     }
 
-    /// Opens an address in a new tab in front of the others, or in a window of its own.
+    // Opens an address in a new tab in front of the others, or in a window of its own.
     async open(address, { colour, newWindow = false } = {}) {
         const { targetId } = await this.send("Target.createTarget", { url: "about:blank", newWindow });
         const { sessionId } = await this.send("Target.attachToTarget", { targetId, flatten: true });
@@ -71,7 +71,7 @@ export class Devtools {
         if (complaint) this.#complaints.push(complaint);
     }
 
-    /// What pages have complained about, but for what a test announced.
+    // What pages have complained about, but for what a test announced.
     complaints(announced) {
         return this.#complaints.filter((text) => !announced.some((pattern) => pattern.test(text)));
     }
@@ -100,12 +100,12 @@ class RealTab {
         return this.#devtools.send(method, params, this.#session);
     }
 
-    /// Comes before the other tabs of the window.
+    // Comes before the other tabs of the window.
     async bringToFront() {
         await this.#devtools.send("Target.activateTarget", { targetId: this.#target });
     }
 
-    /// The value of an expression in the page; of a promise, what it gives.
+    // The value of an expression in the page; of a promise, what it gives.
     async value(expression) {
         const { result, exceptionDetails } = await this.send("Runtime.evaluate", {
             expression, awaitPromise: true, returnByValue: true,
@@ -118,17 +118,17 @@ class RealTab {
         await until(`${expression} in the page`, () => this.value(expression));
     }
 
-    /// Waits until the player is in the room, and nothing covers the game.
+    // Waits until the player is in the room, and nothing covers the game.
     async joined() {
         await this.until("document.title.startsWith('cubesync — ') && document.getElementById('cover').hidden");
     }
 
-    /// Presses a letter's key and keeps it down.
+    // Presses a letter's key and keeps it down.
     press(letter) {
         return this.#key("keyDown", letter, { text: letter });
     }
 
-    /// Holds a letter's key down while something is done.
+    // Holds a letter's key down while something is done.
     async hold(letter, meanwhile) {
         await this.press(letter);
         await meanwhile();
@@ -142,11 +142,12 @@ class RealTab {
         });
     }
 
+    // Where the magenta cube is.
     findMagenta(name) {
         return findMagenta(this, name);
     }
 
-    /// Looks, and keeps what it saw as `name`.png.
+    // Looks, and keeps what it saw as `name`.png.
     async look(name) {
         const { data } = await this.send("Page.captureScreenshot");
         const png = Buffer.from(data, "base64");

@@ -6,7 +6,7 @@ const SIGNATURE_BYTES = 8;
 // Two looks nearer than this are of a cube at rest.
 const STILL_PIXELS = 1;
 
-/// What a page showed: a PNG as browsers make them, 8 bits a channel and not interlaced.
+// What a page showed: a PNG as browsers make them, 8 bits a channel and not interlaced.
 export class Picture {
     constructor(png) {
         const packed = [];
@@ -27,7 +27,7 @@ export class Picture {
         this.bytes = this.#unfilter(inflateSync(Buffer.concat(packed)));
     }
 
-    /// Each row says by its first byte from which neighbours its bytes are predicted (PNG, 9.2).
+    // Each row says by its first byte from which neighbours its bytes are predicted (PNG, 9.2).
     #unfilter(filtered) {
         const [step, row] = [this.channels, this.width * this.channels];
         const bytes = Buffer.alloc(row * this.height);
@@ -45,8 +45,8 @@ export class Picture {
         return bytes;
     }
 
-    /// The centre of all pixels of a colour and how many they are, or null if there are fewer than
-    /// `least`; of a part of the picture if one is named.
+    // The centre of all pixels of a colour and how many they are, or null if there are fewer than
+    // `least`; of a part of the picture if one is named.
     find(isIt, least = 50, { left = 0, top = 0, right = this.width, bottom = this.height } = {}) {
         let [sumX, sumY, pixels] = [0, 0, 0];
         for (let y = top; y < bottom; y++) {
@@ -64,17 +64,17 @@ export class Picture {
     // The game's words are drawn, not written into the page. What tells them are the lights beside
     // them and their colour, in a picture of 800 x 600.
 
-    /// The green light beside the room's name, which is there while the game is connected.
+    // The green light beside the room's name, which is there while the game is connected.
     showsConnection() {
         return this.find((red, green) => green > 190 && red < 150, 20, { left: 24, top: 24, right: 44, bottom: 40 });
     }
 
-    /// The red light of the panel that says why there is no connection. It beats: look again.
+    // The red light of the panel that says why there is no connection. It beats: look again.
     showsLoss() {
         return this.find(isAlarm, 40, { left: 90, top: 78, right: 400, bottom: 102 });
     }
 
-    /// Words of an error on the join screen.
+    // Words of an error on the join screen.
     showsError() {
         return this.find(isAlarm, 500);
     }
@@ -86,17 +86,17 @@ function paeth(left, above, corner) {
     return b <= c ? above : corner;
 }
 
-/// The distance of two patches in pixels.
+// The distance of two patches in pixels.
 export function apart(one, other) {
     return Math.hypot(one.x - other.x, one.y - other.y);
 }
 
-/// Bright or in shadow, at any distance through the haze.
+// Bright or in shadow, at any distance through the haze.
 export function isMagenta(red, green, blue) {
     return red > green + 60 && blue > green + 60 && Math.abs(red - blue) < 60;
 }
 
-/// Where the magenta cube is in a tab, once two looks agree: the view turns at first, and cubes glide.
+// Where the magenta cube is in a tab, once two looks agree: the view turns at first, and cubes glide.
 export async function findMagenta(tab, name) {
     let before = null;
     return until(`the magenta cube lies still in ${name}`, async () => {

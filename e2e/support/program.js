@@ -11,14 +11,14 @@ const running = new Set();
 // A test that ran into its deadline leaves nothing behind either.
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));
 
-/// The path of one of our programs, as `npm test` builds them.
+// The path of one of our programs, as `npm test` builds them.
 export function built(name, profile = "debug") {
     const path = `${process.env.CARGO_TARGET_DIR ?? `${WORKSPACE}target`}/${profile}/${name}`;
     if (!existsSync(path)) throw new Error(`${path} is missing: start the tests with npm`);
     return path;
 }
 
-/// A running program and the lines it prints.
+// A running program and the lines it prints.
 export class Program {
     #name;
     #child;
@@ -38,8 +38,8 @@ export class Program {
         }
     }
 
-    /// The next line with that in it, matched. Lines before it are passed over for good, so that
-    /// waiting twice for the same words means: twice.
+    // The next line with that in it, matched. Lines before it are passed over for good, so that
+    // waiting twice for the same words means: twice.
     async line(pattern) {
         try {
             return await until(`${this.#name} prints ${pattern}`, () => {
@@ -55,7 +55,7 @@ export class Program {
         }
     }
 
-    /// Ends it at once, as `kill -9` does, or as another signal asks for.
+    // Ends it at once, as `kill -9` does, or as another signal asks for.
     async end(signal = "SIGKILL") {
         this.#child.kill(signal);
         await soon(`the end of ${this.#name}`, this.#ended);

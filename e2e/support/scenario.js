@@ -10,8 +10,8 @@ const DEADLINE_MS = 180_000;
 // A hidden tab may tell once a second only.
 const REST_TICKS = 60;
 
-/// A test with a server and a browser of its own. It fails when a page complains about anything
-/// that `announced` has no pattern for.
+// A test with a server and a browser of its own. It fails when a page complains about anything
+// that `announced` has no pattern for.
 export function scenario(claim, { announced = [], flags = [], start = Browser.start }, play) {
     test(claim, { timeout: DEADLINE_MS }, async () => {
         const server = await Server.start();
@@ -34,13 +34,13 @@ export function scenario(claim, { announced = [], flags = [], start = Browser.st
     });
 }
 
-/// How far a cube is from where it was, over the floor, in metres.
+// How far a cube is from where it was, over the floor, in metres.
 export function walked(before, after) {
     const [x, y] = [0, 1].map((axis) => after.position[axis] - before.position[axis]);
     return Math.hypot(x, y);
 }
 
-/// Waits until the player's cube has not moved for a time; gives it.
+// Waits until the player's cube has not moved for a time; gives it.
 export async function atRest(server, name) {
     let [before, since] = [await server.cube(name), (await server.room()).tick];
     return until(`${name}'s cube rests`, async () => {

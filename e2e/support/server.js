@@ -7,12 +7,12 @@ import { soon, until } from "./until.js";
 
 const LOOPBACK = "127.0.0.1:0";
 
-/// A real server, and what it says over HTTP.
+// A real server, and what it says over HTTP.
 export class Server {
     #program;
     #bots = [];
 
-    /// Starts one on free ports, and waits until it serves.
+    // Starts one on free ports, and waits until it serves.
     static async start(profile) {
         const server = new Server();
         server.profile = profile;
@@ -30,14 +30,14 @@ export class Server {
         this.page = `http://${this.http}/`;
     }
 
-    /// The same server again: ended at once, and for `meanwhile` not there.
+    // The same server again: ended at once, and for `meanwhile` not there.
     async restart(meanwhile) {
         await this.#program.end();
         await meanwhile();
         await this.#startAt(this);
     }
 
-    /// Starts headless clients and waits until they are in the room.
+    // Starts headless clients and waits until they are in the room.
     async startBots(count, room = "lobby") {
         const flags = ["--server", this.tcp, "--count", String(count), "--room", room];
         this.#bots.push(new Program("the bots", built("cubesync-bots", this.profile), flags));
@@ -47,18 +47,18 @@ export class Server {
         });
     }
 
-    /// Every cube of a room; none if there is no such room.
+    // Every cube of a room; none if there is no such room.
     async cubes(room = "lobby") {
         return (await this.room(room))?.cubes ?? [];
     }
 
-    /// A room as /cubes.json tells it.
+    // A room as /cubes.json tells it.
     async room(room = "lobby") {
         const { status, body } = await get(`${this.page}cubes.json?room=${encodeURIComponent(room)}`);
         return status === 200 ? JSON.parse(body) : null;
     }
 
-    /// The cube of the player with this name.
+    // The cube of the player with this name.
     async cube(name, room) {
         return (await this.cubes(room)).find((cube) => cube.name === name);
     }
@@ -69,8 +69,8 @@ export class Server {
     }
 }
 
-/// An answer over a connection of its own. A kept one may be closed by the server just when it is
-/// used again, and `fetch` keeps them.
+// An answer over a connection of its own. A kept one may be closed by the server just when it is
+// used again, and `fetch` keeps them.
 export async function get(address) {
     const asked = request(address, { agent: false });
     const [response] = await soon(`the answer of ${address}`, once(asked, "response"));

@@ -6,9 +6,9 @@ import { get } from "./server.js";
 // Of RFC 6455, 1.3.
 const WEBSOCKET_ID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Something between the browser and the server: it hands the server's pages on, changed as
-/// `change(text, request)` says, and answers at /ws itself: with a frame, or without one with an
-/// error, as a proxy does that knows no WebSockets. It counts the sockets that were asked for.
+// Something between the browser and the server: it hands the server's pages on, changed as
+// `change(text, request)` says, and answers at /ws itself: with a frame, or without one with an
+// error, as a proxy does that knows no WebSockets. It counts the sockets that were asked for.
 export async function standIn(server, { change = (text) => text, frame }) {
     const standIn = { sockets: 0 };
     const http = createServer(async (request, response) => {
@@ -36,7 +36,7 @@ export async function standIn(server, { change = (text) => text, frame }) {
     return standIn;
 }
 
-/// The server's `Reject`, as docs/PROTOCOL.md describes it.
+// The server's `Reject`, as docs/PROTOCOL.md describes it.
 export function rejectFrame(code, message) {
     const text = Buffer.from(message);
     const payload = Buffer.concat([Buffer.from([1, code, text.length]), text]);

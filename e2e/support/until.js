@@ -5,7 +5,7 @@ import { setTimeout as pause } from "node:timers/promises";
 export const PATIENCE_MS = 45_000;
 const LOOK_EVERY_MS = 50;
 
-/// Looks again and again until there is something, and gives that; fails when it takes too long.
+// Looks again and again until there is something, and gives that; fails when it takes too long.
 export async function until(what, look) {
     const deadline = performance.now() + PATIENCE_MS;
     for (;;) {
@@ -16,7 +16,7 @@ export async function until(what, look) {
     }
 }
 
-/// Gives what the promise gives, unless that takes too long.
+// Gives what the promise gives, unless that takes too long.
 export async function soon(what, promise) {
     const giveUp = new AbortController();
     const late = pause(PATIENCE_MS, null, { signal: giveUp.signal }).then(

@@ -18,7 +18,7 @@ test("only pages of the server itself may open its socket", async () => {
     }
 });
 
-/// The status with which the server answers a page of that origin.
+// The status with which the server answers a page of that origin.
 function upgrade(host, origin) {
     const [hostname, port] = host.split(":");
     const asked = request({
