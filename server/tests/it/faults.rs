@@ -168,7 +168,7 @@ async fn a_reader_that_pauses_comes_back_to_the_present() {
     let mut sleeper = sleeper(&server).await;
     let mut crowd = Crowd::join(&server, 200).await;
     // Until far more has been sent to the sleeper than the kernel's buffers and the log hold.
-    for _ in 0..300 {
+    for _ in 0..200 {
         crowd.stir().await;
     }
     let last = crowd.players.last().unwrap();

@@ -191,7 +191,7 @@ async fn metrics_count_what_happens() {
     assert!(value("cubesync_sent_bytes_total") > 100.0);
     assert!(value("cubesync_ticks_total") >= 1.0);
     assert!(value("cubesync_tick_duration_seconds_count") >= 1.0);
-    drop(player);
+    player.hang_up().await;
     server
         .counts("cubesync_disconnects_total{reason=\"closed\"} 1")
         .await;

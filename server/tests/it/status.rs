@@ -84,7 +84,7 @@ async fn viewers_hear_the_past_and_then_what_is() {
     let server = Server::start(&["--tick", "60"]).await;
     let mut player = server.join("Вася").await;
     let _other = server.join_room("attic", "Anna").await;
-    let pose = player.step(1).await;
+    let pose = player.step(100).await;
     player.sees(player.cube(), pose).await;
 
     let mut viewer = Viewer::open(&server).await;
@@ -129,7 +129,7 @@ async fn viewers_hear_the_past_and_then_what_is() {
     });
     assert!(now["rooms"].as_array().unwrap().contains(&lobby), "{now}");
 
-    drop(player);
+    player.hang_up().await;
     let later = viewer.now(|now| now["disconnects"]["closed"] == 1).await;
     assert!(number(&later["sample"]["time_s"]) > number(&sample["time_s"]));
 

@@ -345,6 +345,13 @@ impl Player {
         events
     }
 
+    /// Closes without a word and reads to the end. Just dropped with unread bytes, a connection
+    /// is reset, and the server would count it as lost.
+    pub async fn hang_up(mut self) {
+        self.client.stream.shutdown().await.unwrap();
+        while self.client.receive().await.is_some() {}
+    }
+
     /// What the keyframe says about a cube.
     pub fn knows(&self, cube: CubeId) -> Option<&CubeInfo> {
         self.keyframe.cubes.iter().find(|info| info.cube == cube)
@@ -379,7 +386,7 @@ impl Crowd {
         Self { players }
     }
 
-    /// Everybody jumps once, and a tick passes.
+    /// Everybody jumps once, and the server has seen it.
     pub async fn stir(&mut self) {
         for player in &mut self.players {
             let place = || fastrand::i32(-100_000..100_000);
@@ -390,7 +397,9 @@ impl Crowd {
             };
             player.step(0).await;
         }
-        self.players[0].next_snapshot().await;
+        // When the first one's jump is there, so are most others': they were not merged into one.
+        let first = &mut self.players[0];
+        first.sees(first.cube(), first.welcome.pose).await;
         for player in &mut self.players[1..] {
             while player.client.stream.try_read(&mut [0; 65_536]).is_ok() {}
         }
