@@ -260,10 +260,8 @@ fn what_to_open(listen: SocketAddr, http: SocketAddr, windows: bool) -> String {
         )
     };
     let places = [
-        (
-            format!("http://{http}/"),
-            "what is running, and how to join",
-        ),
+        (format!("http://{http}/"), "the game, in a browser"),
+        (format!("http://{http}/status"), "who is here, live"),
         (format!("http://{http}/time.html"), "the server's time"),
         (format!("http://{http}/cubes.json"), "every cube as numbers"),
         one_more,
