@@ -1,6 +1,6 @@
 //! cubesync's server as a library: [`run()`] it with a [`Config`] and a way to stop it.
 //!
-//! The data's way: [`listener`](mod@crate) accepts a socket, a session reads frames and decodes
+//! The data's way: the listener accepts a socket, a session reads frames and decodes
 //! messages, a [`room`] applies them to its [`world`](room::world), and once a tick encodes what
 //! changed into its [`log`](room::log), from which the [fan-out](room::fanout) writes to every
 //! socket. Beside it stand the text protocol, which joins a room like any player, and the pages.

@@ -1,11 +1,9 @@
 //! A bad peer loses its connection, and nobody else notices.
 
+use crate::support::{Client, Crowd, Player, Server, tight_stream};
 use cubesync_protocol::{
     ClientMessage, CloseCode, CubeId, CubePose, Event, Message, Pose, ServerMessage,
 };
-use tokio::net::TcpSocket;
-
-use crate::support::{Client, Crowd, Player, Server};
 
 /// Waits for the server's last word; it must be a `Closing`, and then the end.
 async fn closed_with(player: &mut Player) -> CloseCode {
@@ -125,9 +123,7 @@ async fn a_connection_cut_inside_a_frame_leaves_once() {
 
 /// A player whose kernel takes as little as possible.
 async fn sleeper(server: &Server) -> Player {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let stream = socket.connect(server.addresses.tcp).await.unwrap();
+    let stream = tight_stream(server.addresses.tcp).await;
     Client::new(stream).join("lobby", "sleeper").await
 }
 
@@ -144,15 +140,8 @@ async fn a_reader_that_never_reads_is_cut_and_delays_nobody() {
     let server = Server::start(&flags).await;
     let sleeper = sleeper(&server).await;
     let mut crowd = Crowd::join(&server, 200).await;
-    let stirring = async {
-        loop {
-            crowd.stir().await;
-        }
-    };
-    tokio::select! {
-        () = stirring => {}
-        () = server.counts("cubesync_disconnects_total{reason=\"slow_reader\"} 1") => {}
-    }
+    let slow = "cubesync_disconnects_total{reason=\"slow_reader\"} 1";
+    crowd.stir_until(server.counts(slow)).await;
     drop(sleeper);
     server.counts("cubesync_connections 200").await;
     let bystander = &mut crowd.players[0];

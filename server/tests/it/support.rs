@@ -1,5 +1,6 @@
 //! A server on ports of its own, and a client that says exactly what a test wants.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -11,7 +12,7 @@ use cubesync_protocol::{
 };
 use cubesync_server::{Addresses, Config, StartError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -184,6 +185,13 @@ impl Client {
         };
         Player::new(self, welcome, keyframe)
     }
+}
+
+/// A connection whose kernel takes as little as possible for a peer that does not read.
+pub async fn tight_stream(address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.connect(address).await.unwrap()
 }
 
 /// A client that has been let in.
@@ -384,6 +392,19 @@ impl Crowd {
             players.push(server.join(&format!("jumper {number}")).await);
         }
         Self { players }
+    }
+
+    /// Everybody jumps again and again until `done`.
+    pub async fn stir_until(&mut self, done: impl Future<Output = ()>) {
+        let stirring = async {
+            loop {
+                self.stir().await;
+            }
+        };
+        tokio::select! {
+            () = stirring => {}
+            () = done => {}
+        }
     }
 
     /// Everybody jumps once, and the server has seen it.

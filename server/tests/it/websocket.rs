@@ -6,12 +6,12 @@ use cubesync_protocol::{
 };
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
-use crate::support::{COLOUR, Crowd, Server, soon};
+use crate::support::{COLOUR, Crowd, Server, soon, tight_stream};
 
 struct Browser {
     socket: WebSocketStream<TcpStream>,
@@ -221,23 +221,14 @@ async fn a_tab_that_never_reads_is_cut() {
         "200ms",
     ])
     .await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let stream = socket.connect(server.addresses.http).await.unwrap();
+    let stream = tight_stream(server.addresses.http).await;
     let mut sleeper = Browser::open_on(&server, stream).await;
     sleeper
         .send(&[ClientMessage::Hello(Hello::new("lobby", "sleeper", COLOUR))])
         .await;
     let mut crowd = Crowd::join(&server, 200).await;
-    let stirring = async {
-        loop {
-            crowd.stir().await;
-        }
-    };
-    tokio::select! {
-        () = stirring => {}
-        () = server.counts("cubesync_disconnects_total{reason=\"slow_reader\"} 1") => {}
-    }
+    let slow = "cubesync_disconnects_total{reason=\"slow_reader\"} 1";
+    crowd.stir_until(server.counts(slow)).await;
     drop(sleeper);
 }
 
