@@ -125,7 +125,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limits::{MAX_CUBES_PER_ROOM, MAX_NAME_CHARS, PROTOCOL_VERSION};
+    use crate::limits::{FAR_INTERVAL_TICKS, MAX_CUBES_PER_ROOM, MAX_NAME_CHARS, PROTOCOL_VERSION};
     use crate::motion::{Codec, MotionSet, MotionState};
     use crate::*;
 
@@ -190,7 +190,8 @@ mod tests {
                 "client sample",
                 ClientMessage::Sample {
                     tick: 90_001,
-                    cubes: vec![moved(7), moved(0)],
+                    placed: vec![moved(7), moved(0)],
+                    surprises: surprises(),
                 },
             ),
             ("client take", ClientMessage::Take { cube: CubeId(0) }),
@@ -214,6 +215,8 @@ mod tests {
             resume: ResumeToken(*b"0123456789abcdef"),
         };
         let keyframe = Keyframe {
+            cell: CellId(40),
+            interval_ticks: FAR_INTERVAL_TICKS,
             tick: 90_000,
             cubes: vec![
                 info(0, CubeKind::Free { holder: None }, "cube"),
@@ -228,6 +231,7 @@ mod tests {
             ],
         };
         let snapshot = Snapshot {
+            cell: CellId(1_000),
             tick: 90_001,
             events: vec![
                 Event::Joined(info(300, CubeKind::Player, "Anna")),
@@ -237,6 +241,8 @@ mod tests {
                 },
                 Event::Freed { cube: CubeId(3) },
                 Event::Left { cube: CubeId(7) },
+                Event::Entered(info(9, CubeKind::Player, "Ben")),
+                Event::Exited { cube: CubeId(3) },
                 Event::Ghost { cube: CubeId(300) },
                 Event::Returned { cube: CubeId(300) },
             ],
@@ -255,10 +261,13 @@ mod tests {
             ("server snapshot", ServerMessage::Snapshot(snapshot)),
             (
                 "server heartbeat",
-                ServerMessage::Snapshot(Snapshot {
-                    tick: 90_031,
-                    ..Snapshot::default()
-                }),
+                ServerMessage::Heartbeat { tick: 90_031 },
+            ),
+            (
+                "server out of sight",
+                ServerMessage::OutOfSight {
+                    cells: vec![CellId(40), CellId(1_000)],
+                },
             ),
             (
                 "server pong",
@@ -370,7 +379,7 @@ mod tests {
 
     #[test]
     fn a_claimed_length_takes_no_memory() {
-        // A sample of 2^60 cubes, and a Reject whose text is 2^60 bytes long.
+        // A sample of 2^60 placed cubes, and a Reject whose text is 2^60 bytes long.
         let huge = [&[253][..], &(1u64 << 60).to_le_bytes()].concat();
         let sample = [&[1][..], &huge].concat();
         assert!(ClientMessage::decode(&sample).is_err());
@@ -418,6 +427,8 @@ mod tests {
             ..info(u32::MAX, kind, &name)
         };
         let keyframe = Keyframe {
+            cell: CellId(u16::MAX),
+            interval_ticks: 1,
             tick: u64::MAX,
             cubes: vec![cube; MAX_CUBES_PER_ROOM],
         };

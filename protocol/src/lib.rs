@@ -4,11 +4,13 @@
 //! too. Read it in the order of the data: a [`Pose`] is made of whole numbers ([`quantize`]),
 //! travels in a [`ClientMessage`] or a [`ServerMessage`] ([`message`]), becomes bytes
 //! ([`codec`], the one file that knows bincode) and stands in a length-prefixed [`frame`].
+//! What moved is told in [`motion`], and to whom is a matter of [`cells`].
 //! Every number that bounds something is in [`limits`].
 //!
 //! `docs/PROTOCOL.md` says the same for a reader without Rust, and `protocol/vectors/` holds the
 //! literal bytes that both are tested against.
 
+pub mod cells;
 pub mod codec;
 pub mod frame;
 pub mod limits;
@@ -20,8 +22,8 @@ pub mod text;
 pub use codec::{DecodeError, Message};
 pub use frame::FrameError;
 pub use message::{
-    ClientMessage, CloseCode, Colour, ColourError, CubeId, CubeInfo, CubeKind, CubePose, Event,
-    Hello, Keyframe, RejectCode, ResumeToken, ServerMessage, Snapshot, Welcome,
+    CellId, ClientMessage, CloseCode, Colour, ColourError, CubeId, CubeInfo, CubeKind, CubePose,
+    Event, Hello, Keyframe, RejectCode, ResumeToken, ServerMessage, Snapshot, Welcome,
 };
 pub use quantize::{Pose, Position, Rotation};
 pub use text::{TextError, clean_name, clean_room};

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub const MAGIC: [u8; 4] = *b"CUBE";
 
 /// The protocol version this crate speaks. Raised by every change of the wire bytes.
-pub const PROTOCOL_VERSION: u16 = 2;
+pub const PROTOCOL_VERSION: u16 = 3;
 
 /// Bytes of the big-endian length that precedes every payload.
 pub const FRAME_HEADER_BYTES: usize = 4;
@@ -36,6 +36,12 @@ pub const MAX_ROOM_CHARS: usize = 32;
 /// Longest join key, in bytes.
 pub const MAX_JOIN_KEY_BYTES: usize = 128;
 
+/// Cells that a room can have, at most: as many squares of 16 m as lie on the world.
+pub const MAX_CELLS: usize = 1_089;
+
+/// Far cells are told of every so many ticks.
+pub const FAR_INTERVAL_TICKS: u8 = 4;
+
 /// Half the side of the square world, in quanta: 256 m to each side of the origin.
 pub const MAX_HORIZONTAL_QUANTA: i32 = 131_072;
 
@@ -52,11 +58,12 @@ pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 /// Who was silent for this long is gone.
 pub const DEAD_AFTER: Duration = Duration::from_secs(15);
 
-/// The server sends a snapshot at least this often, even when nothing moved.
+/// The server sends something at least this often, even when nothing moved.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The same while a cube moves: a client goes on with what it believes for this long and a little
-/// more, then it knows that the network has stopped.
+/// The same while a cube moves, and for a client while one of its cubes moves: the other side goes
+/// on with what it believes for this long and a little more, then it knows that the network has
+/// stopped.
 pub const MOVING_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A connection must have said `Hello` this long after it was accepted.

@@ -24,6 +24,13 @@ impl std::fmt::Display for CubeId {
     }
 }
 
+/// Names a cell: a square of a room's floor whose cubes are told of together. Which square it is,
+/// a receiver need not know.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct CellId(pub u16);
+
 /// A colour in sRGB, 0 ..= 255 each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(from = "[u8; 3]", into = "[u8; 3]")]
@@ -83,13 +90,21 @@ pub enum ClientMessage {
     Hello(Hello),
     /// Where the cubes are that this client is the authority over: its own and the one it holds,
     /// at the instant of a tick. Sent so that it arrives just before that tick, at most once a
-    /// tick: for each tick in which one of them moved, and once more when it has come to rest. At most
-    /// [`MAX_CUBES_PER_SAMPLE`](crate::limits::MAX_CUBES_PER_SAMPLE) cubes.
+    /// tick: when one of them is not where it is believed to be, and as a heartbeat every
+    /// [`MOVING_HEARTBEAT_INTERVAL`](crate::limits::MOVING_HEARTBEAT_INTERVAL) while one moves.
+    ///
+    /// Client and server hold the same [`MotionSet`](crate::motion::MotionSet) for it, empty at
+    /// the `Welcome`: it advances to the tick, takes in the placed cubes, then the surprises.
     Sample {
         /// The tick; each sample's is later than the one before.
         tick: u64,
-        /// The poses, each cube once.
-        cubes: Vec<CubePose>,
+        /// Cubes that are told of for the first time since they are this client's: from here on
+        /// they are in the set, standing there. [`Release`](Self::Release) takes one out. At most
+        /// [`MAX_CUBES_PER_SAMPLE`](crate::limits::MAX_CUBES_PER_SAMPLE) are in it.
+        placed: Vec<CubePose>,
+        /// The cubes that are not where they were believed to be, encoded by
+        /// [`Codec::LIVE`](crate::motion::Codec::LIVE). Empty when there is none.
+        surprises: Bytes,
     },
     /// Asks to hold a free cube. Everybody learns the outcome from [`Event::Taken`]; who came
     /// too late also gets [`ServerMessage::Refused`].
@@ -180,13 +195,24 @@ pub enum ServerMessage {
         /// What a person needs to know: a sentence to show as it is.
         message: String,
     },
-    /// Everything in the room at a tick: after `Welcome`, and instead of the snapshots that a
-    /// slow connection missed.
+    /// Everything in a cell at a tick: when the cell comes into sight, when it is told of more or
+    /// less often from now on, and instead of the snapshots that a slow connection missed. The
+    /// first ones follow the `Welcome`, in one go.
     Keyframe(Keyframe),
-    /// What surprised in one tick. No surprise, no snapshot, except a heartbeat every
-    /// [`HEARTBEAT_INTERVAL`](crate::limits::HEARTBEAT_INTERVAL), and every
-    /// [`MOVING_HEARTBEAT_INTERVAL`](crate::limits::MOVING_HEARTBEAT_INTERVAL) while a cube moves.
+    /// What happened and what surprised in one tick and cell. No surprise, no snapshot.
     Snapshot(Snapshot),
+    /// Everything has gone on as believed up to this tick. Sent when nothing else was for
+    /// [`HEARTBEAT_INTERVAL`](crate::limits::HEARTBEAT_INTERVAL), and for
+    /// [`MOVING_HEARTBEAT_INTERVAL`](crate::limits::MOVING_HEARTBEAT_INTERVAL) while a cube moves.
+    Heartbeat {
+        /// The tick.
+        tick: u64,
+    },
+    /// These cells are out of sight now: nothing more is told of them.
+    OutOfSight {
+        /// The cells.
+        cells: Vec<CellId>,
+    },
     /// The answer to [`ClientMessage::Ping`], sent at once.
     Pong {
         /// The ping's `sent_us`.
@@ -245,12 +271,17 @@ pub struct Welcome {
     pub resume: ResumeToken,
 }
 
-/// Every cube of a room as it is at the end of a tick.
+/// Every cube of a cell as it is at the end of a tick. Replaces what was known of the cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keyframe {
+    /// The cell.
+    pub cell: CellId,
+    /// The cell is told of every so many ticks from now on: 1, or
+    /// [`FAR_INTERVAL_TICKS`](crate::limits::FAR_INTERVAL_TICKS) when it is far.
+    pub interval_ticks: u8,
     /// The tick.
     pub tick: u64,
-    /// All cubes by rising id. What is not here has left.
+    /// All its cubes by rising id.
     pub cubes: Vec<CubeInfo>,
 }
 
@@ -283,12 +314,15 @@ pub enum CubeKind {
     Ghost,
 }
 
-/// What changed in one tick: first the events, then the surprises.
+/// What changed in a cell in one tick: first the events, then the surprises.
 ///
-/// A receiver first advances what it believes to this tick, then takes out who left and puts in
-/// who joined, then decodes the surprises; see [`MotionSet`](crate::motion::MotionSet).
+/// A receiver first advances what it believes of the cell to this tick, then takes out who left
+/// and puts in who joined, then decodes the surprises; see
+/// [`MotionSet`](crate::motion::MotionSet).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Snapshot {
+    /// The cell.
+    pub cell: CellId,
     /// The tick.
     pub tick: u64,
     /// Joins, leaves and changes of authority in the order in which they happened.
@@ -298,13 +332,22 @@ pub struct Snapshot {
     pub surprises: Bytes,
 }
 
-/// What happened to a cube besides moving. Each is told exactly once.
+/// What happened to a cube of a cell besides moving. Each is told exactly once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
-    /// A cube came into the room.
+    /// A cube came into the room, and is in this cell.
     Joined(CubeInfo),
-    /// A cube left the room. What it held is freed by a `Freed` before this.
+    /// A cube left the room. What it held is freed by a `Freed` in the same tick.
     Left {
+        /// Which cube.
+        cube: CubeId,
+    },
+    /// A cube came over from another cell.
+    Entered(CubeInfo),
+    /// A cube went to another cell. If that one is in sight, its `Entered` comes in the same tick,
+    /// in any order, or up to [`FAR_INTERVAL_TICKS`](crate::limits::FAR_INTERVAL_TICKS) later when
+    /// the cell is far; else the cube is out of sight.
+    Exited {
         /// Which cube.
         cube: CubeId,
     },
@@ -321,7 +364,7 @@ pub enum Event {
         cube: CubeId,
     },
     /// A player's connection was lost. Their cube stays as a ghost until `Returned` or `Left`.
-    /// What they held is freed by a `Freed` before this.
+    /// What they held is freed by a `Freed` in the same tick.
     Ghost {
         /// The player's cube.
         cube: CubeId,

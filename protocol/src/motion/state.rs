@@ -131,7 +131,8 @@ impl MotionState {
         }
     }
 
-    pub(super) fn is_still(&self) -> bool {
+    /// Whether the cube is believed to stand, though it may have stopped just now.
+    pub fn is_still(&self) -> bool {
         self.velocity == [0; 3] && self.acceleration == [0; 3] && self.spin == [0; 3]
     }
 
