@@ -14,7 +14,7 @@ use crate::session::Session;
 use crate::session_event::{Retry, SessionEvent};
 use crate::socket::{Socket, SocketState};
 use crate::view::View;
-use crate::world::{World, WorldChange};
+use crate::world::{World, WorldChange, holder_of};
 
 /// Who has not heard from the server for this long, one and a half heartbeats, shows others as
 /// stale.
@@ -283,21 +283,36 @@ impl Client {
                 self.view.remove(info.cube);
                 ClientEvent::CubeLeft(info)
             }
-            WorldChange::Taken { cube, by } => {
-                self.view.lose(cube);
-                if Some(by) == own {
-                    let world = self.session.as_ref().and_then(Session::world);
-                    let pose = world.and_then(|world| world.pose(cube));
-                    self.view.gain(cube, pose.unwrap_or_default());
+            WorldChange::Appeared(info) => match holder_of(&info).filter(|&by| Some(by) == own) {
+                Some(by) => self.taken(info.cube, by),
+                None => return,
+            },
+            WorldChange::Disappeared(info) if Some(info.cube) == own => return,
+            WorldChange::Disappeared(info) => {
+                let was_held = self.view.is_controlled(info.cube);
+                self.view.remove(info.cube);
+                if !was_held {
+                    return;
                 }
-                ClientEvent::CubeTaken { cube, by }
+                ClientEvent::CubeFreed { cube: info.cube }
             }
+            WorldChange::Taken { cube, by } => self.taken(cube, by),
             WorldChange::Freed { cube } => {
                 self.view.lose(cube);
                 ClientEvent::CubeFreed { cube }
             }
         };
         self.events.push_back(event);
+    }
+
+    fn taken(&mut self, cube: CubeId, by: CubeId) -> ClientEvent {
+        self.view.lose(cube);
+        if Some(by) == self.own_cube() {
+            let world = self.session.as_ref().and_then(Session::world);
+            let pose = world.and_then(|world| world.pose(cube));
+            self.view.gain(cube, pose.unwrap_or_default());
+        }
+        ClientEvent::CubeTaken { cube, by }
     }
 
     fn disconnect(&mut self, now: Duration, reason: String, retry: Retry) {

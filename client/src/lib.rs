@@ -5,9 +5,9 @@
 //! shortest program that uses it, and [`Controller`] moves a cube the way a person expects.
 //!
 //! Read it in the order of the data. Bytes come from the [`socket`]; the [`session`] makes
-//! messages of them. Once it is in a [`room`], that keeps the [`world`] and the server's
-//! [`clock`] and makes the [`sample`]s of the cubes it controls, by a [`lead`] ahead of their
-//! ticks. The [`snapshot_buffer`] holds the recent surprises; [`playout`] says which tick to
+//! messages of them. Once it is in a [`room`], that keeps the [`world`] of the cells in [`sight`]
+//! and the server's [`clock`] and makes the [`sample`]s of the cubes it controls, by a [`lead`]
+//! ahead of their ticks. The [`snapshot_buffer`] holds the recent surprises; [`playout`] says which tick to
 //! show, [`interpolation`] where a cube is at it, [`blend`] hides what came too late, and the
 //! [`view`] is what comes of them. After a lost connection [`backoff`] says when to try
 //! again. The [`client`] ties them together, and [`report`] is what it tells. Only the socket
@@ -29,6 +29,7 @@ pub mod room;
 pub mod sample;
 pub mod session;
 pub mod session_event;
+pub mod sight;
 pub mod snapshot_buffer;
 pub mod socket;
 pub mod view;

@@ -37,9 +37,10 @@ pub enum ClientEvent {
     /// The client is in the room: at first, and again after each reconnect. Cubes known before
     /// are forgotten; the own cube has a new id and starts at the welcome's pose.
     Joined(Welcome),
-    /// Somebody else's cube came into the room. Not told for the cubes that were there before.
+    /// Somebody else's cube came into the room, in sight. Not told for cubes that were there
+    /// before; [`Client::cubes`](crate::Client::cubes) has everything in sight.
     CubeJoined(CubeInfo),
-    /// A cube left the room; it is as it was last.
+    /// A cube left the room, in sight; it is as it was last.
     CubeLeft(CubeInfo),
     /// A free cube was taken.
     CubeTaken {
@@ -48,7 +49,7 @@ pub enum ClientEvent {
         /// Its holder's own cube.
         by: CubeId,
     },
-    /// A held cube was let go.
+    /// A held cube was let go, or the one this client held went out of sight.
     CubeFreed {
         /// The free cube.
         cube: CubeId,
@@ -115,9 +116,9 @@ pub struct Statistics {
     pub frames_out: u64,
     /// Surprises received, one per cube that moved other than believed and snapshot.
     pub updates_in: u64,
-    /// Poses of cubes sent.
+    /// The same sent, and the poses that cubes are first told of with.
     pub updates_out: u64,
-    /// Players in the room, this one included.
+    /// Players in sight, this one included.
     pub players: usize,
     /// How far behind the server's clock remote cubes are shown.
     pub playout_delay: Duration,

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use cubesync_protocol::limits::{PING_INTERVAL, TICK_HZ_RANGE};
+use cubesync_protocol::limits::{MOVING_HEARTBEAT_INTERVAL, PING_INTERVAL, TICK_HZ_RANGE};
 use cubesync_protocol::{CubeId, Pose, Welcome};
 
 use crate::clock::Clock;
 use crate::lead::Lead;
 use crate::sample::{Controlled, Sample};
-use crate::world::{World, WorldChange};
+use crate::world::{World, WorldChange, holder_of};
 
 /// Pings right after the join, to know the clock soon, and the time between them.
 const FIRST_PINGS: u32 = 5;
@@ -31,6 +31,8 @@ pub struct Room {
     began: Duration,
     /// The newest tick that needs no sample any more.
     sampled_tick: u64,
+    /// When a sample was sent last.
+    sent_at: Duration,
     /// When the poses were set that are there now.
     posed_at: Duration,
     pings: u32,
@@ -61,11 +63,12 @@ impl Room {
         controlled.gain(welcome.cube, welcome.pose);
         Ok(Self {
             clock: Clock::new(welcome.tick_hz, welcome.tick, welcome.since_tick_us, now),
-            world: World::default(),
+            world: World::new(welcome.cube),
             controlled,
             lead: Lead::new(now),
             began: now,
             sampled_tick: welcome.tick,
+            sent_at: now,
             posed_at: now,
             pings: 0,
             ping_at: now,
@@ -75,14 +78,18 @@ impl Room {
 
     /// Takes in who controls what after changes of the world.
     pub fn apply(&mut self, changes: &[WorldChange]) {
+        let own = self.welcome.cube;
         for change in changes {
-            match *change {
-                WorldChange::Taken { cube, by } if by == self.welcome.cube => {
-                    let known = self.world.pose(cube);
-                    self.controlled.gain(cube, known.unwrap_or_default());
+            match change {
+                WorldChange::Taken { cube, by } if *by == own => self.gain(*cube),
+                WorldChange::Appeared(info) if holder_of(info) == Some(own) => {
+                    self.gain(info.cube);
                 }
                 WorldChange::Taken { cube, .. } | WorldChange::Freed { cube } => {
-                    self.controlled.lose(cube);
+                    self.controlled.lose(*cube);
+                }
+                WorldChange::Left(info) | WorldChange::Disappeared(info) if info.cube != own => {
+                    self.controlled.lose(info.cube);
                 }
                 _ => {}
             }
@@ -119,25 +126,24 @@ impl Room {
         self.controlled.set_pose(cube, pose, self.posed_at)
     }
 
-    /// Marks a held cube as on its way to being free; `None` if it is not held. What is in the
-    /// sample is to be sent before the release.
-    pub fn release(&mut self, cube: CubeId) -> Option<Sample> {
+    /// Gives a held cube up; `None` if it is not held. What there is to say is to be sent before
+    /// the release.
+    pub fn release(&mut self, cube: CubeId) -> Option<Option<Sample>> {
         if cube == self.welcome.cube {
             return None;
         }
-        let has_moved = self.controlled.release(cube)?;
         let tick = self.due(self.posed_at).0.max(self.sampled_tick + 1);
-        let mut cubes = Vec::new();
-        if has_moved {
-            // Others that have moved as well go along: the tick has no other sample.
-            cubes = self.controlled.take_sample(self.posed_at);
+        let last = self.controlled.release(cube, tick, self.posed_at)?;
+        if last.is_some() {
+            // Others that have moved as well went along: the tick has no other sample.
             self.sampled_tick = tick;
+            self.sent_at = self.posed_at;
         }
-        Some(Sample { tick, cubes })
+        Some(last)
     }
 
-    /// The cubes to send now, once a tick at most and only if they `can_be_sent`. To be asked in
-    /// every frame, before its poses are set.
+    /// What to send now, once a tick at most and only if it `can_be_sent`. To be asked in every
+    /// frame, before its poses are set.
     pub fn sample_when_due(&mut self, now: Duration, can_be_sent: bool) -> Option<Sample> {
         let posed_at = std::mem::replace(&mut self.posed_at, now);
         let frame = now.saturating_sub(posed_at);
@@ -147,12 +153,16 @@ impl Room {
             return None;
         }
         self.sampled_tick = tick;
-        let cubes = self.controlled.take_sample(instant);
-        if cubes.is_empty() {
-            return None;
-        }
+        let is_silent = now.saturating_sub(self.sent_at) >= MOVING_HEARTBEAT_INTERVAL;
+        let sample = self.controlled.take_sample(tick, instant, is_silent)?;
+        self.sent_at = now;
         self.lead.sent();
-        Some(Sample { tick, cubes })
+        Some(sample)
+    }
+
+    fn gain(&mut self, cube: CubeId) {
+        let known = self.world.pose(cube);
+        self.controlled.gain(cube, known.unwrap_or_default());
     }
 
     /// The newest tick whose sample's instant has come, and that instant. The poses of a sample

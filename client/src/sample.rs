@@ -3,10 +3,13 @@
 //! A pose is set once a frame and sampled once a tick, and neither divides the other. To send
 //! the pose of the newest frame would make an even motion uneven by up to a frame for everybody
 //! else. So each pose has its time, and a sample is where the cube was at its tick's instant.
+//! What is sent of it is what the server does not expect; see [`MotionSet`].
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use cubesync_protocol::limits::MAX_CUBES_PER_SAMPLE;
+use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{CubeId, CubePose, Pose, Position, Rotation};
 
 use crate::interpolation::{self, TickPose};
@@ -14,19 +17,27 @@ use crate::interpolation::{self, TickPose};
 /// Poses that were set further apart than this are no motion: the cube rested in between.
 const LONGEST_FRAME: Duration = Duration::from_millis(100);
 
-/// Where the changed cubes are at a tick.
+/// What is to be said of the cubes at a tick; see
+/// [`ClientMessage::Sample`](cubesync_protocol::ClientMessage::Sample).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     /// The tick.
     pub tick: u64,
-    /// The poses; may be none.
-    pub cubes: Vec<CubePose>,
+    /// Cubes that are told of for the first time.
+    pub placed: Vec<CubePose>,
+    /// What is not as believed.
+    pub surprises: Bytes,
+    /// How many cubes are placed or surprise; none in a heartbeat.
+    pub updates: usize,
 }
 
-/// The own cube and the held ones, as set last and as sent last.
-#[derive(Debug, Clone, Default)]
+/// The own cube and the held ones: as set last, and as the server believes them to move.
+#[derive(Debug, Clone)]
 pub struct Controlled {
     cubes: Vec<ControlledCube>,
+    /// Those of the cubes that the server was told of, at `tick`.
+    believed: MotionSet,
+    tick: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -34,11 +45,11 @@ struct ControlledCube {
     cube: CubeId,
     before: TimedPose,
     newest: TimedPose,
-    sent: Pose,
-    /// The last sample said that it moves; that it rests is yet to be said.
-    is_moving: bool,
-    /// The server was told to free it, and has not yet.
-    is_released: bool,
+    /// Where the server had it when it became this client's.
+    gained: Pose,
+    /// It is not this client's any more, but was not released: the server still believes things
+    /// about it.
+    is_lost: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -50,18 +61,23 @@ struct TimedPose {
 impl Controlled {
     /// The cube is this client's from now on; the server has it at `pose`.
     pub fn gain(&mut self, cube: CubeId, pose: Pose) {
-        self.lose(cube);
+        self.cubes.retain(|known| known.cube != cube);
         self.cubes.push(ControlledCube::resting(cube, pose));
     }
 
     /// The cube is not this client's any more.
     pub fn lose(&mut self, cube: CubeId) {
-        self.cubes.retain(|known| known.cube != cube);
+        let is_believed = self.believed.get(cube).is_some();
+        self.cubes.retain(|known| known.cube != cube || is_believed);
+        if let Some(known) = self.find(cube) {
+            known.before = known.newest;
+            known.is_lost = true;
+        }
     }
 
     /// Moves a cube; whether it is one that can be moved.
     pub fn set_pose(&mut self, cube: CubeId, pose: Pose, at: Duration) -> bool {
-        let Some(known) = self.find(cube).filter(|known| !known.is_released) else {
+        let Some(known) = self.find(cube) else {
             return false;
         };
         if at > known.newest.at {
@@ -71,49 +87,86 @@ impl Controlled {
         true
     }
 
-    /// Moves a cube to where the server has it, which need not be sent back; whether it is one
-    /// of these.
+    /// Moves a cube to where the server has it; whether it is one of these.
     pub fn correct(&mut self, corrected: CubePose) -> bool {
         let Some(known) = self.find(corrected.cube) else {
             return false;
         };
-        let is_released = known.is_released;
         *known = ControlledCube::resting(corrected.cube, corrected.pose);
-        known.is_released = is_released;
         true
     }
 
-    /// Marks a cube as on its way to being free, if it is held: `Some` then, and whether its last
-    /// pose is yet to be sent before the release.
-    pub fn release(&mut self, cube: CubeId) -> Option<bool> {
-        let known = self.find(cube).filter(|known| !known.is_released)?;
-        known.is_released = true;
-        Some(known.sent != known.newest.pose)
+    /// Gives a cube up that is this client's; `None` if it is not. What there is to say at `tick`
+    /// is to be sent before its release.
+    pub fn release(
+        &mut self,
+        cube: CubeId,
+        tick: u64,
+        instant: Duration,
+    ) -> Option<Option<Sample>> {
+        let known = self.find(cube)?;
+        // It stays where it was put.
+        known.before = known.newest;
+        // A cube that moves as believed is let go where this sample says.
+        let last = self.take_sample(tick, instant, true);
+        self.believed.remove(cube);
+        self.cubes.retain(|known| known.cube != cube);
+        Some(last)
     }
 
-    /// What changed since the last sample, as a sample's cubes, as it was at an instant; empty:
-    /// nothing is to be sent. What came to rest is sent once more: a missing sample might as well
-    /// be late.
-    pub fn take_sample(&mut self, instant: Duration) -> Vec<CubePose> {
-        let changed = self.cubes.iter_mut().filter_map(|known| {
-            let pose = known.pose_at(instant);
-            let is_moving = known.sent != pose;
-            let has_stopped = known.is_moving && !known.is_released;
-            (is_moving || has_stopped).then_some((known, pose))
-        });
-        changed
-            .take(MAX_CUBES_PER_SAMPLE)
-            .map(|(known, pose)| {
-                known.is_moving = known.sent != pose;
-                known.sent = pose;
-                let cube = known.cube;
-                CubePose { cube, pose }
-            })
-            .collect()
+    /// What is to be said at a tick, whose instant this is: where the cubes are that are not as
+    /// believed; after a long silence also that those which move still do.
+    pub fn take_sample(&mut self, tick: u64, instant: Duration, is_silent: bool) -> Option<Sample> {
+        let ticks = tick.saturating_sub(self.tick);
+        self.believed
+            .advance(u32::try_from(ticks).unwrap_or(u32::MAX));
+        self.tick = self.tick.max(tick);
+        let placed = self.place(instant);
+        let mut surprises = Vec::new();
+        let cubes = &self.cubes;
+        let truth = |cube| {
+            let known = cubes.iter().find(|known| known.cube == cube);
+            let known = known.expect("what is believed is about cubes of this client");
+            known.pose_at(instant)
+        };
+        let surprised = self.believed.encode_tick(truth, &mut surprises);
+        let updates = placed.len() + surprised;
+        let moves = || self.believed.active().any(|(_, state)| !state.is_still());
+        (updates > 0 || (is_silent && moves())).then(|| Sample {
+            tick,
+            placed,
+            surprises: surprises.into(),
+            updates,
+        })
+    }
+
+    /// Tells the server of the cubes that have moved since they are this client's.
+    fn place(&mut self, instant: Duration) -> Vec<CubePose> {
+        let mut placed = Vec::new();
+        for known in &self.cubes {
+            let (cube, pose) = (known.cube, known.pose_at(instant));
+            let is_new = self.believed.get(cube).is_none() && pose != known.gained;
+            if is_new && self.believed.len() < MAX_CUBES_PER_SAMPLE {
+                self.believed.insert(cube, MotionState::at_rest(pose));
+                placed.push(CubePose { cube, pose });
+            }
+        }
+        placed
     }
 
     fn find(&mut self, cube: CubeId) -> Option<&mut ControlledCube> {
-        self.cubes.iter_mut().find(|known| known.cube == cube)
+        let mut cubes = self.cubes.iter_mut();
+        cubes.find(|known| known.cube == cube && !known.is_lost)
+    }
+}
+
+impl Default for Controlled {
+    fn default() -> Self {
+        Self {
+            cubes: Vec::new(),
+            believed: MotionSet::new(&Codec::LIVE),
+            tick: 0,
+        }
     }
 }
 
@@ -125,20 +178,15 @@ impl ControlledCube {
             cube,
             before: rest,
             newest: rest,
-            sent: pose,
-            is_moving: false,
-            is_released: false,
+            gained: pose,
+            is_lost: false,
         }
     }
 
     fn pose_at(&self, instant: Duration) -> Pose {
         let Self { before, newest, .. } = self;
         let frame = newest.at.saturating_sub(before.at);
-        if instant >= newest.at
-            || self.is_released
-            || frame > LONGEST_FRAME
-            || before.pose == newest.pose
-        {
+        if instant >= newest.at || frame > LONGEST_FRAME || before.pose == newest.pose {
             return newest.pose;
         }
         let share = instant.saturating_sub(before.at).as_secs_f64() / frame.as_secs_f64();

@@ -11,8 +11,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cubesync_protocol::limits::DEAD_AFTER;
 use cubesync_protocol::{
-    ClientMessage, CubeId, DecodeError, Event, FrameError, Hello, Message, Pose, ServerMessage,
-    Welcome, frame,
+    ClientMessage, CubeId, DecodeError, FrameError, Hello, Message, Pose, ServerMessage, Welcome,
+    frame,
 };
 
 use crate::clock::Clock;
@@ -21,7 +21,7 @@ use crate::sample::Sample;
 use crate::session_event::{Counters, Retry, SessionEvent};
 use crate::world::{World, WorldChange, WorldError};
 
-/// How long a server may take to answer the hello and to send the first keyframe.
+/// How long a server may take to answer the hello and to show the own cube.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// With more bytes than this unsent, samples wait: the newest pose goes out when there is room.
 const BACKLOG_BYTES: usize = 1024;
@@ -51,6 +51,8 @@ pub struct Session {
     started: Duration,
     heard: Duration,
     room: Option<Room>,
+    /// It was told that the client is in the room.
+    has_joined: bool,
     is_over: bool,
     outgoing: BytesMut,
     events: VecDeque<SessionEvent>,
@@ -65,6 +67,7 @@ impl Session {
             started: now,
             heard: now,
             room: None,
+            has_joined: false,
             is_over: false,
             outgoing: BytesMut::new(),
             events: VecDeque::new(),
@@ -152,8 +155,10 @@ impl Session {
     /// Lets go of a held cube, where it was put last.
     pub fn release(&mut self, cube: CubeId) {
         let room = self.room.as_mut();
-        if let Some(sample) = room.and_then(|room| room.release(cube)) {
-            self.send_sample(sample);
+        if let Some(last) = room.and_then(|room| room.release(cube)) {
+            if let Some(sample) = last {
+                self.send_sample(sample);
+            }
             self.send(&ClientMessage::Release { cube });
         }
     }
@@ -205,7 +210,7 @@ impl Session {
         self.counters
     }
 
-    /// The room, once its first keyframe is there.
+    /// The room, once the own cube is in sight.
     fn known(&self) -> Option<&Room> {
         self.room.as_ref().filter(|room| room.world.is_known())
     }
@@ -216,24 +221,19 @@ impl Session {
         };
         match message {
             ServerMessage::Keyframe(keyframe) => {
-                let is_first = !room.world.is_known();
                 let changes = room.world.keyframe(keyframe)?;
-                if is_first {
-                    let joined = SessionEvent::Joined(room.welcome.clone());
-                    self.events.push_back(joined);
-                }
                 self.tell(changes);
             }
             ServerMessage::Snapshot(snapshot) => {
-                let joined = snapshot.events.iter();
-                let joined = joined.filter(|event| matches!(event, Event::Joined(_)));
-                let joined = joined.count();
                 let changes = room.world.snapshot(snapshot)?;
-                if let Some(WorldChange::Moved { states, .. }) = changes.last() {
-                    self.counters.updates_in += states.len().saturating_sub(joined) as u64;
-                }
+                self.counters.updates_in = room.world.surprises();
                 self.tell(changes);
             }
+            ServerMessage::Heartbeat { tick } => {
+                let changes = room.world.heartbeat(tick)?;
+                self.tell(changes);
+            }
+            ServerMessage::OutOfSight { cells } => room.world.out_of_sight(&cells)?,
             ServerMessage::Pong {
                 sent_us,
                 tick,
@@ -296,9 +296,14 @@ impl Session {
     }
 
     fn tell(&mut self, changes: Vec<WorldChange>) {
-        if let Some(room) = &mut self.room {
-            room.apply(&changes);
+        let Some(room) = &mut self.room else {
+            return;
+        };
+        if room.world.is_known() && !std::mem::replace(&mut self.has_joined, true) {
+            let joined = SessionEvent::Joined(room.welcome.clone());
+            self.events.push_back(joined);
         }
+        room.apply(&changes);
         let events = changes.into_iter().map(SessionEvent::World);
         self.events.extend(events);
     }
@@ -318,11 +323,13 @@ impl Session {
         }
     }
 
-    fn send_sample(&mut self, Sample { tick, cubes }: Sample) {
-        if !cubes.is_empty() {
-            self.counters.updates_out += cubes.len() as u64;
-            self.send(&ClientMessage::Sample { tick, cubes });
-        }
+    fn send_sample(&mut self, sample: Sample) {
+        self.counters.updates_out += sample.updates as u64;
+        self.send(&ClientMessage::Sample {
+            tick: sample.tick,
+            placed: sample.placed,
+            surprises: sample.surprises,
+        });
     }
 
     fn send(&mut self, message: &ClientMessage) {

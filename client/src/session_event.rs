@@ -9,8 +9,8 @@ use crate::world::WorldChange;
 /// What came of a session, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// The server's welcome and first keyframe are there:
-    /// [`Session::world`](crate::Session::world) is complete.
+    /// The server's welcome is there, and the own cube is in sight:
+    /// [`Session::world`](crate::Session::world) is known.
     Joined(Welcome),
     /// Something changed in the room.
     World(WorldChange),
@@ -52,7 +52,7 @@ pub struct Counters {
     pub frames_out: u64,
     /// Surprises of cubes received in snapshots.
     pub updates_in: u64,
-    /// Poses sent in samples.
+    /// Poses and surprises sent in samples.
     pub updates_out: u64,
     /// Samples that reached the server after their tick, as far as it has told.
     pub late_samples: u64,

@@ -55,6 +55,11 @@ impl SnapshotBuffer {
         self.heard_tick = self.heard_tick.max(tick);
     }
 
+    /// The newest tick that was heard of.
+    pub fn heard_tick(&self) -> u64 {
+        self.heard_tick
+    }
+
     /// Whether what is believed at this tick is frozen, for want of news.
     pub fn is_frozen(&self, tick: f64) -> bool {
         tick > self.last_tick()

@@ -40,7 +40,10 @@ impl View {
         known_until: u64,
         states: &[(CubeId, MotionState)],
     ) {
-        self.playout.arrived(tick, clock_tick);
+        // A tick is told of cell by cell.
+        if tick > self.buffer.heard_tick() {
+            self.playout.arrived(tick, clock_tick);
+        }
         let shown_tick = clock_tick - self.playout.ticks();
         let cubes: Vec<_> = if self.buffer.is_frozen(shown_tick) {
             self.buffer.cubes().collect()

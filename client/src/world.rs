@@ -1,19 +1,23 @@
 //! What a client knows of its room: keyframes and snapshots in, changes out.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 
-use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
-use cubesync_protocol::motion::{Codec, MotionError, MotionSet, MotionState};
-use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Event, Keyframe, Pose, Snapshot};
+use cubesync_protocol::motion::{Codec, MotionState};
+use cubesync_protocol::{CellId, CubeId, CubeInfo, CubeKind, Event, Keyframe, Pose, Snapshot};
 
-/// Something that changed in the room, told once.
+use crate::sight::{Sight, SightError};
+
+/// Something that changed in what is in sight, told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum WorldChange {
-    /// A cube came. Not told for the cubes of the first keyframe.
+    /// A cube came into the room.
     Joined(CubeInfo),
-    /// A cube left.
+    /// A cube left the room.
     Left(CubeInfo),
+    /// A cube came into sight. Not told for the cubes that were in sight from the beginning.
+    Appeared(CubeInfo),
+    /// A cube went out of sight.
+    Disappeared(CubeInfo),
     /// A free cube was taken.
     Taken {
         /// The free cube.
@@ -26,8 +30,8 @@ pub enum WorldChange {
         /// The free cube.
         cube: CubeId,
     },
-    /// What is believed about cubes from a tick on. Comes for every keyframe and snapshot, after
-    /// their other changes, with the cubes that joined among them.
+    /// What is believed about cubes from a tick on. Comes for every keyframe, snapshot and
+    /// heartbeat, after their other changes, with the cubes that came among them.
     Moved {
         /// The tick.
         tick: u64,
@@ -38,44 +42,42 @@ pub enum WorldChange {
     },
 }
 
-/// A keyframe or snapshot that cannot be true.
+/// A message that cannot be true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WorldError {
-    /// Ticks must rise.
-    #[error("tick {tick} came after tick {before}")]
-    Tick {
-        /// The message's tick.
-        tick: u64,
-        /// The newest tick before it.
-        before: u64,
-    },
-    /// Deltas need something to be applied to.
-    #[error("a snapshot came before the first keyframe")]
-    NoKeyframe,
-    /// A cube that never joined, or left.
-    #[error("cube {0} is not in the room")]
-    UnknownCube(CubeId),
+    /// It makes no sense in its cell.
+    #[error(transparent)]
+    Sight(#[from] SightError),
     /// Authority over a player's cube never changes hands.
     #[error("cube {0} belongs to a player and cannot be taken or freed")]
     NotFree(CubeId),
-    /// More cubes than a room can have.
-    #[error("the room has more than {MAX_CUBES_PER_ROOM} cubes")]
-    TooManyCubes,
-    /// The surprises make no sense.
-    #[error(transparent)]
-    Motion(#[from] MotionError),
 }
 
-/// The room's cubes at the newest tick.
+/// The cubes in sight at the newest tick.
+///
+/// Until the own cube is among them, nothing is told.
 #[derive(Debug, Clone)]
 pub struct World {
+    own: CubeId,
+    is_known: bool,
     /// Their motion is that of when they became known.
     cubes: BTreeMap<CubeId, CubeInfo>,
-    motion: MotionSet,
-    tick: Option<u64>,
+    sight: Sight,
+    surprises: u64,
 }
 
 impl World {
+    /// What the player of this cube knows at first: nothing.
+    pub fn new(own: CubeId) -> Self {
+        Self {
+            own,
+            is_known: false,
+            cubes: BTreeMap::new(),
+            sight: Sight::default(),
+            surprises: 0,
+        }
+    }
+
     /// The cubes, by rising id. Where they are now, [`pose`](Self::pose) says.
     pub fn cubes(&self) -> impl Iterator<Item = &CubeInfo> {
         self.cubes.values()
@@ -88,52 +90,43 @@ impl World {
 
     /// Where a cube is believed to be at the newest tick.
     pub fn pose(&self, cube: CubeId) -> Option<Pose> {
-        self.motion.pose(cube)
+        let state = self.sight.state(cube)?;
+        Some(state.pose(&Codec::LIVE))
     }
 
-    /// Players in the room.
+    /// Players in sight.
     pub fn players(&self) -> usize {
         self.cubes()
             .filter(|cube| cube.kind == CubeKind::Player)
             .count()
     }
 
-    /// Whether the first keyframe is there.
-    pub fn is_known(&self) -> bool {
-        self.tick.is_some()
+    /// How many surprises came so far.
+    pub fn surprises(&self) -> u64 {
+        self.surprises
     }
 
-    /// Takes in a keyframe. What differs from the cubes known before is told as if their
-    /// snapshots had come.
+    /// Whether the own cube has been in sight.
+    pub fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// Takes in a keyframe. What differs from what was known is told as if snapshots had come.
     ///
     /// # Errors
     /// [`WorldError`]; the world is not to be used any further.
     pub fn keyframe(&mut self, keyframe: Keyframe) -> Result<Vec<WorldChange>, WorldError> {
-        let Keyframe { tick, cubes } = keyframe;
-        let known_until = match self.tick {
-            Some(before) if tick < before => return Err(WorldError::Tick { tick, before }),
-            before => before.unwrap_or(tick),
-        };
-        if cubes.len() > MAX_CUBES_PER_ROOM {
-            return Err(WorldError::TooManyCubes);
-        }
-        let is_first = self.tick.replace(tick).is_none();
-        self.motion = MotionSet::new(&Codec::LIVE);
-        for info in &cubes {
-            self.motion.insert(info.cube, info.motion);
-        }
-        let new: BTreeMap<_, _> = cubes.into_iter().map(|cube| (cube.cube, cube)).collect();
-        let old = std::mem::replace(&mut self.cubes, new);
+        let known_until = self.sight.start(&keyframe)?;
+        let Keyframe { cell, cubes, .. } = keyframe;
+        let moved: Vec<_> = cubes.iter().map(|info| info.cube).collect();
         let mut changes = Vec::new();
-        if !is_first {
-            self.tell_difference(old, &mut changes);
+        for info in cubes {
+            self.claimed(info, WorldChange::Appeared, &mut changes);
         }
-        changes.push(WorldChange::Moved {
-            tick,
-            known_until,
-            states: self.motion.iter().map(|(id, state)| (id, *state)).collect(),
-        });
-        Ok(changes)
+        // Before all others: a cube that appeared may hold one already.
+        changes.sort_by_key(|change| !matches!(change, WorldChange::Appeared(_)));
+        let states = self.states(cell, &moved);
+        self.tell(known_until, states, changes)
     }
 
     /// Takes in a snapshot.
@@ -141,130 +134,188 @@ impl World {
     /// # Errors
     /// [`WorldError`]; the world is not to be used any further.
     pub fn snapshot(&mut self, snapshot: Snapshot) -> Result<Vec<WorldChange>, WorldError> {
-        let tick = snapshot.tick;
-        let before = match self.tick.replace(tick) {
-            None => return Err(WorldError::NoKeyframe),
-            Some(before) if tick <= before => return Err(WorldError::Tick { tick, before }),
-            Some(before) => before,
-        };
-        // In longer than a lifetime at any rate everything has come to rest.
-        self.motion
-            .advance(u32::try_from(tick - before).unwrap_or(u32::MAX));
+        let cell = snapshot.cell;
+        let known_until = self.sight.advance(cell, snapshot.tick)?;
+        let exits = last_exits(&snapshot.events);
         let mut changes = Vec::with_capacity(snapshot.events.len() + 1);
-        let mut surprised = Vec::new();
-        for event in snapshot.events {
-            if let Event::Joined(info) = &event {
-                surprised.push(info.cube);
+        let mut moved = Vec::new();
+        for (index, event) in snapshot.events.into_iter().enumerate() {
+            if let Event::Joined(info) | Event::Entered(info) = &event {
+                // A far cell tells late: where the cube went to has perhaps claimed it already.
+                let passes = exits.get(&info.cube).is_some_and(|&exit| exit > index);
+                self.sight.enter(cell, info.cube, info.motion, passes);
+                if passes {
+                    continue;
+                }
+                moved.push(info.cube);
             }
-            changes.extend(self.apply(event)?);
+            self.apply(cell, event, &mut changes)?;
         }
-        if !snapshot.surprises.is_empty() {
-            self.motion
-                .decode_tick(&snapshot.surprises, |cube| surprised.push(cube))?;
-        }
-        let states = surprised
-            .into_iter()
-            .filter_map(|cube| self.motion.get(cube).map(|state| (cube, *state)));
-        changes.push(WorldChange::Moved {
-            tick,
-            known_until: tick.saturating_sub(1),
-            states: states.collect(),
-        });
-        Ok(changes)
+        let surprised = self.sight.surprise(cell, &snapshot.surprises)?;
+        self.surprises += surprised.len() as u64;
+        moved.extend(surprised);
+        let states = self.states(cell, &moved);
+        self.tell(known_until, states, changes)
     }
 
-    fn apply(&mut self, event: Event) -> Result<Option<WorldChange>, WorldError> {
-        Ok(Some(match event {
-            Event::Joined(info) => {
-                let count = self.cubes.len();
-                match self.cubes.entry(info.cube) {
-                    // The keyframe of the same moment had it already.
-                    Entry::Occupied(mut known) => {
-                        self.motion.insert(info.cube, info.motion);
-                        known.insert(info);
-                        return Ok(None);
-                    }
-                    Entry::Vacant(_) if count >= MAX_CUBES_PER_ROOM => {
-                        return Err(WorldError::TooManyCubes);
-                    }
-                    Entry::Vacant(place) => {
-                        self.motion.insert(info.cube, info.motion);
-                        WorldChange::Joined(place.insert(info).clone())
-                    }
-                }
-            }
+    /// Takes in a heartbeat: everything has gone on as believed up to a tick.
+    ///
+    /// # Errors
+    /// [`WorldError`]; the world is not to be used any further.
+    pub fn heartbeat(&mut self, tick: u64) -> Result<Vec<WorldChange>, WorldError> {
+        self.sight.hear(tick)?;
+        self.tell(tick, Vec::new(), Vec::new())
+    }
+
+    /// Takes in that cells are out of sight. Their cubes are told of later, if no other cell has
+    /// them.
+    ///
+    /// # Errors
+    /// [`WorldError`]; the world is not to be used any further.
+    pub fn out_of_sight(&mut self, cells: &[CellId]) -> Result<(), WorldError> {
+        for &cell in cells {
+            self.sight.end(cell)?;
+        }
+        Ok(())
+    }
+
+    /// Only events of the cell that a cube is in count: those of others are old news.
+    fn apply(
+        &mut self,
+        cell: CellId,
+        event: Event,
+        changes: &mut Vec<WorldChange>,
+    ) -> Result<(), WorldError> {
+        match event {
+            Event::Joined(info) => self.claimed(info, WorldChange::Joined, changes),
+            Event::Entered(info) => self.claimed(info, WorldChange::Appeared, changes),
+            Event::Exited { cube } => self.sight.exit(cell, cube),
             Event::Left { cube } => {
-                let left = self.cubes.remove(&cube);
-                let mut left = left.ok_or(WorldError::UnknownCube(cube))?;
-                left.motion = self.motion.remove(cube).unwrap_or(left.motion);
-                WorldChange::Left(left)
+                if let Some(state) = self.sight.leave(cell, cube) {
+                    let left = self.take_out(cube, state);
+                    changes.extend(left.map(WorldChange::Left));
+                }
             }
             Event::Taken { cube, by } => {
-                *self.holder(cube)? = Some(by);
-                WorldChange::Taken { cube, by }
-            }
-            Event::Freed { cube } => {
-                *self.holder(cube)? = None;
-                WorldChange::Freed { cube }
-            }
-            Event::Ghost { cube } => {
-                self.known(cube)?.kind = CubeKind::Ghost;
-                return Ok(None);
-            }
-            Event::Returned { cube } => {
-                self.known(cube)?.kind = CubeKind::Player;
-                return Ok(None);
-            }
-        }))
-    }
-
-    fn tell_difference(&self, old: BTreeMap<CubeId, CubeInfo>, changes: &mut Vec<WorldChange>) {
-        let joined = self.cubes().filter(|cube| !old.contains_key(&cube.cube));
-        let joined: Vec<_> = joined.cloned().map(WorldChange::Joined).collect();
-        let mut left = Vec::new();
-        for (cube, was) in old {
-            let holder = self.cube(cube).map(holder_of);
-            match (holder_of(&was), holder.unwrap_or_default()) {
-                (before, after) if before == after => {}
-                (before, after) => {
-                    changes.extend(before.map(|_| WorldChange::Freed { cube }));
-                    changes.extend(after.map(|by| WorldChange::Taken { cube, by }));
+                if let Some(holder) = self.holder(cell, cube)? {
+                    *holder = Some(by);
+                    changes.push(WorldChange::Taken { cube, by });
                 }
             }
-            if holder.is_none() {
-                left.push(WorldChange::Left(was));
+            Event::Freed { cube } => {
+                if let Some(holder) = self.holder(cell, cube)? {
+                    *holder = None;
+                    changes.push(WorldChange::Freed { cube });
+                }
             }
+            Event::Ghost { cube } => self.become_kind(cell, cube, CubeKind::Ghost),
+            Event::Returned { cube } => self.become_kind(cell, cube, CubeKind::Player),
         }
-        changes.extend(left);
-        // Before all others: a cube that joined may hold one already.
-        changes.splice(0..0, joined);
+        Ok(())
     }
 
-    fn known(&mut self, cube: CubeId) -> Result<&mut CubeInfo, WorldError> {
-        self.cubes
-            .get_mut(&cube)
-            .ok_or(WorldError::UnknownCube(cube))
+    /// A cell claims a cube: one that is known is told of as far as its holder differs.
+    fn claimed(
+        &mut self,
+        info: CubeInfo,
+        came: fn(CubeInfo) -> WorldChange,
+        changes: &mut Vec<WorldChange>,
+    ) {
+        let cube = info.cube;
+        let Some(known) = self.cubes.get_mut(&cube) else {
+            changes.push(came(info.clone()));
+            self.cubes.insert(cube, info);
+            return;
+        };
+        let (before, after) = (holder_of(known), holder_of(&info));
+        if before != after {
+            changes.extend(before.map(|_| WorldChange::Freed { cube }));
+            changes.extend(after.map(|by| WorldChange::Taken { cube, by }));
+        }
+        *known = info;
     }
 
-    fn holder(&mut self, cube: CubeId) -> Result<&mut Option<CubeId>, WorldError> {
-        match &mut self.known(cube)?.kind {
-            CubeKind::Free { holder } => Ok(holder),
-            CubeKind::Player | CubeKind::Ghost => Err(WorldError::NotFree(cube)),
+    /// What is believed about those of some cubes that are in a cell.
+    fn states(&self, cell: CellId, cubes: &[CubeId]) -> Vec<(CubeId, MotionState)> {
+        let here = cubes.iter().filter(|&&cube| self.sight.is_in(cell, cube));
+        here.filter_map(|&cube| Some((cube, self.sight.state(cube)?)))
+            .collect()
+    }
+
+    /// Ends a message.
+    fn tell(
+        &mut self,
+        known_until: u64,
+        states: Vec<(CubeId, MotionState)>,
+        mut changes: Vec<WorldChange>,
+    ) -> Result<Vec<WorldChange>, WorldError> {
+        self.sight.check()?;
+        for (cube, state) in self.sight.forget_lost() {
+            let lost = self.take_out(cube, state);
+            changes.extend(lost.map(WorldChange::Disappeared));
         }
+        let tick = self.sight.tick();
+        if self.is_known {
+            changes.push(WorldChange::Moved {
+                tick,
+                known_until,
+                states,
+            });
+            return Ok(changes);
+        }
+        self.is_known = self.cubes.contains_key(&self.own);
+        let state = |&cube| Some((cube, self.sight.state(cube)?));
+        let everything = self.is_known.then(|| WorldChange::Moved {
+            tick,
+            known_until: tick,
+            states: self.cubes.keys().filter_map(state).collect(),
+        });
+        Ok(everything.into_iter().collect())
+    }
+
+    fn take_out(&mut self, cube: CubeId, motion: MotionState) -> Option<CubeInfo> {
+        let info = self.cubes.remove(&cube)?;
+        Some(CubeInfo { motion, ..info })
+    }
+
+    fn become_kind(&mut self, cell: CellId, cube: CubeId, kind: CubeKind) {
+        if let Some(known) = self.known(cell, cube) {
+            known.kind = kind;
+        }
+    }
+
+    fn holder(
+        &mut self,
+        cell: CellId,
+        cube: CubeId,
+    ) -> Result<Option<&mut Option<CubeId>>, WorldError> {
+        match self.known(cell, cube).map(|known| &mut known.kind) {
+            None => Ok(None),
+            Some(CubeKind::Free { holder }) => Ok(Some(holder)),
+            Some(CubeKind::Player | CubeKind::Ghost) => Err(WorldError::NotFree(cube)),
+        }
+    }
+
+    /// A cube that is in a cell.
+    fn known(&mut self, cell: CellId, cube: CubeId) -> Option<&mut CubeInfo> {
+        let is_here = self.sight.is_in(cell, cube);
+        self.cubes.get_mut(&cube).filter(|_| is_here)
     }
 }
 
-impl Default for World {
-    fn default() -> Self {
-        Self {
-            cubes: BTreeMap::new(),
-            motion: MotionSet::new(&Codec::LIVE),
-            tick: None,
-        }
-    }
+/// Where in a snapshot cubes go to another cell for the last time.
+fn last_exits(events: &[Event]) -> BTreeMap<CubeId, usize> {
+    let exits = events.iter().enumerate();
+    exits
+        .filter_map(|(index, event)| match event {
+            Event::Exited { cube } => Some((*cube, index)),
+            _ => None,
+        })
+        .collect()
 }
 
-fn holder_of(info: &CubeInfo) -> Option<CubeId> {
+/// Who holds a cube.
+pub fn holder_of(info: &CubeInfo) -> Option<CubeId> {
     match info.kind {
         CubeKind::Free { holder } => holder,
         CubeKind::Player | CubeKind::Ghost => None,
