@@ -44,6 +44,12 @@ pub struct Config {
     #[arg(value_parser = speed)]
     pub max_speed: f32,
 
+    /// Players are told only of cubes within this many metres, and more rarely beyond half of it;
+    /// for rooms of hundreds and more [default: everything]
+    #[arg(long, value_name = "METRES", env = "CUBESYNC_VIEW_DISTANCE")]
+    #[arg(value_parser = view_distance)]
+    pub view_distance: Option<f32>,
+
     /// Key that clients must show; anybody may join unless it is given
     #[arg(
         long,
@@ -152,6 +158,13 @@ fn speed(text: &str) -> Result<f32, String> {
     }
 }
 
+fn view_distance(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(distance) if (1.0..=1e6).contains(&distance) => Ok(distance),
+        _ => Err("expected metres from 1 to 1000000".into()),
+    }
+}
+
 fn join_key(text: &str) -> Result<String, String> {
     match text.len() {
         1..=MAX_JOIN_KEY_BYTES => Ok(text.into()),
@@ -181,6 +194,8 @@ mod tests {
             ["--tick", "129"],
             ["--max-speed", "-1"],
             ["--max-speed", "NaN"],
+            ["--view-distance", "0"],
+            ["--view-distance", "far"],
             ["--join-key", ""],
             ["--listen", "14900"],
             ["--drain", "soon"],

@@ -9,7 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::room::world::SampleCounts;
+use crate::room::fanout::Written;
+use crate::room::uplink::SampleCounts;
 
 /// Tick durations from 50 microseconds to the length of a tick at 1 Hz.
 const TICK_BUCKETS_SECONDS: [f64; 12] = [
@@ -189,6 +190,12 @@ impl Metrics {
             let counter = self.disconnects.get(&DisconnectLabels { reason })?;
             Some((reason, counter.get()))
         })
+    }
+
+    /// Counts what went out to a connection.
+    pub(crate) fn count_written(&self, written: Written) {
+        self.sent_bytes.inc_by(written.bytes);
+        self.sent_frames.inc_by(written.frames);
     }
 
     /// Counts how samples came.

@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cubesync_protocol::CubeId;
+use cubesync_protocol::cells::Grid;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::room::world::RoomFull;
-use crate::room::{Entrance, Room, RoomHandle, RoomSettings, quanta_per_second};
+use crate::room::{Entrance, Room, RoomHandle, RoomSettings, quanta};
 
 /// The room that always exists, and the one people join who name none.
 pub const DEFAULT_ROOM: &str = "lobby";
@@ -35,6 +36,7 @@ pub(crate) enum EnterError {
 pub(crate) struct Rooms {
     tick_hz: u8,
     top_speed: Option<u32>,
+    grid: Grid,
     slow_reader_after: Duration,
     resume_within: Duration,
     drain: Duration,
@@ -55,7 +57,11 @@ impl Rooms {
     ) -> Arc<Self> {
         let rooms = Arc::new(Self {
             tick_hz: config.tick,
-            top_speed: config.top_speed_mps().map(quanta_per_second),
+            top_speed: config.top_speed_mps().map(quanta),
+            grid: config
+                .view_distance
+                .map(quanta)
+                .map_or(Grid::WHOLE, Grid::new),
             slow_reader_after: *config.slow_reader_after,
             resume_within: *config.resume_within,
             drain: *config.drain,
@@ -122,6 +128,7 @@ impl Rooms {
             name: name.into(),
             tick_hz: self.tick_hz,
             top_speed: self.top_speed,
+            grid: self.grid,
             slow_reader_after: self.slow_reader_after,
             resume_within: self.resume_within,
             drain: self.drain,

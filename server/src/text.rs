@@ -14,8 +14,8 @@ use cubesync_protocol::limits::{MAX_HEIGHT_QUANTA, MAX_HORIZONTAL_QUANTA};
 use cubesync_protocol::motion::{Codec, MotionSet};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{
-    ClientMessage, Colour, CubeId, CubeInfo, CubePose, Event, Message, Pose, Position, Rotation,
-    ServerMessage, Snapshot, clean_name, frame,
+    CellId, ClientMessage, Colour, CubeId, CubeInfo, CubePose, Event, Message, Pose, Position,
+    Rotation, ServerMessage, Snapshot, clean_name, frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -26,8 +26,8 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Admitted;
 use crate::metrics::Disconnect;
 use crate::room::fanout::Outlet;
-use crate::room::world::SpeedRule;
-use crate::room::{Entrance, RoomHandle};
+use crate::room::uplink::SpeedRule;
+use crate::room::{Entrance, RoomHandle, SightRule};
 use crate::rooms::DEFAULT_ROOM;
 use crate::run::Shared;
 
@@ -83,6 +83,7 @@ async fn converse(shared: &Shared, stream: TcpStream) -> Option<Disconnect> {
         name,
         colour: TYPIST_COLOUR,
         rule: SpeedRule::Unlimited,
+        sight: SightRule::Everything,
         resume: None,
         outlet: Outlet::Frames(frame_sender),
         ended: CancellationToken::new(),
@@ -141,7 +142,8 @@ async fn read_coordinates(
                 };
                 let sample = ClientMessage::Sample {
                     tick: 0,
-                    cubes: vec![CubePose { cube, pose }],
+                    placed: vec![CubePose { cube, pose }],
+                    surprises: Bytes::new(),
                 };
                 if room.message(cube, sample).await.is_err() {
                     return Disconnect::ShuttingDown;
@@ -218,36 +220,27 @@ fn parse_position(line: &str) -> Result<Position, String> {
 }
 
 /// Turns the room's frames into lines.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Names {
     by_cube: BTreeMap<CubeId, (String, Position)>,
-    believed: MotionSet,
-    tick: u64,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        Self {
-            by_cube: BTreeMap::new(),
-            believed: MotionSet::new(&Codec::LIVE),
-            tick: 0,
-        }
-    }
+    /// What is believed of each cell, and at which tick.
+    cells: BTreeMap<CellId, (MotionSet, u64)>,
 }
 
 impl Names {
     /// A line for each cube whose position these frames change.
     fn lines(&mut self, frames: Bytes) -> String {
         let mut text = String::new();
+        let mut is_anew = false;
         let mut frames = BytesMut::from(frames);
         while let Ok(Some(payload)) = frame::split(&mut frames, ServerMessage::MAX_PAYLOAD_BYTES) {
             match ServerMessage::decode(&payload) {
                 Ok(ServerMessage::Keyframe(keyframe)) => {
-                    let before = std::mem::take(&mut self.by_cube);
-                    self.believed = MotionSet::new(&Codec::LIVE);
-                    self.tick = keyframe.tick;
+                    let believed = MotionSet::new(&Codec::LIVE);
+                    self.cells.insert(keyframe.cell, (believed, keyframe.tick));
+                    is_anew = true;
                     for info in keyframe.cubes {
-                        self.insert(info, &before, &mut text);
+                        self.insert(keyframe.cell, info, &mut text);
                     }
                 }
                 Ok(ServerMessage::Snapshot(snapshot)) => self.hear(snapshot, &mut text),
@@ -261,21 +254,34 @@ impl Names {
                 }
             }
         }
+        if is_anew {
+            // Some may have left while this reader was behind.
+            let cells = &self.cells;
+            let is_there = |cube| {
+                let mut cells = cells.values();
+                cells.any(|(believed, _)| believed.get(cube).is_some())
+            };
+            self.by_cube.retain(|cube, _| is_there(*cube));
+        }
         text
     }
 
     fn hear(&mut self, snapshot: Snapshot, text: &mut String) {
-        let elapsed = snapshot.tick.saturating_sub(self.tick);
-        self.tick = snapshot.tick;
-        self.believed
-            .advance(u32::try_from(elapsed).unwrap_or(u32::MAX));
+        if let Some((believed, tick)) = self.cells.get_mut(&snapshot.cell) {
+            let elapsed = snapshot.tick.saturating_sub(*tick);
+            *tick = snapshot.tick;
+            believed.advance(u32::try_from(elapsed).unwrap_or(u32::MAX));
+        }
         for event in snapshot.events {
             match event {
-                Event::Joined(info) => self.insert(info, &BTreeMap::new(), text),
+                Event::Joined(info) | Event::Entered(info) => {
+                    self.insert(snapshot.cell, info, text);
+                }
                 Event::Left { cube } => {
                     self.by_cube.remove(&cube);
-                    self.believed.remove(cube);
+                    self.remove(snapshot.cell, cube);
                 }
+                Event::Exited { cube } => self.remove(snapshot.cell, cube),
                 // Nothing of this moves a cube.
                 Event::Taken { .. }
                 | Event::Freed { .. }
@@ -283,22 +289,23 @@ impl Names {
                 | Event::Returned { .. } => {}
             }
         }
+        let Some((believed, _)) = self.cells.get_mut(&snapshot.cell) else {
+            return;
+        };
         let mut changed = Vec::new();
         if !snapshot.surprises.is_empty() {
-            let decoded = self
-                .believed
-                .decode_tick(&snapshot.surprises, |cube| changed.push(cube));
+            let decoded = believed.decode_tick(&snapshot.surprises, |cube| changed.push(cube));
             debug_assert!(
                 decoded.is_ok(),
                 "our own surprises do not decode: {decoded:?}"
             );
         }
         // Who moves as expected moves without a surprise.
-        changed.extend(self.believed.active().map(|(cube, _)| cube));
+        changed.extend(believed.active().map(|(cube, _)| cube));
         changed.sort_unstable();
         changed.dedup();
         for cube in changed {
-            let pose = self.believed.pose(cube).unwrap_or_default();
+            let pose = believed.pose(cube).unwrap_or_default();
             if let Some((name, position)) = self.by_cube.get_mut(&cube)
                 && *position != pose.position
             {
@@ -308,21 +315,22 @@ impl Names {
         }
     }
 
-    fn insert(
-        &mut self,
-        info: CubeInfo,
-        before: &BTreeMap<CubeId, (String, Position)>,
-        text: &mut String,
-    ) {
+    fn insert(&mut self, cell: CellId, info: CubeInfo, text: &mut String) {
         let position = info.motion.pose(&Codec::LIVE).position;
-        if before
-            .get(&info.cube)
-            .is_none_or(|(_, old)| *old != position)
-        {
+        let known = self.by_cube.get(&info.cube);
+        if known.is_none_or(|(_, before)| *before != position) {
             push_line(text, &info.name, position);
         }
-        self.believed.insert(info.cube, info.motion);
+        if let Some((believed, _)) = self.cells.get_mut(&cell) {
+            believed.insert(info.cube, info.motion);
+        }
         self.by_cube.insert(info.cube, (info.name, position));
+    }
+
+    fn remove(&mut self, cell: CellId, cube: CubeId) {
+        if let Some((believed, _)) = self.cells.get_mut(&cell) {
+            believed.remove(cube);
+        }
     }
 }
 
@@ -483,6 +491,8 @@ mod tests {
             motion: rest(512),
         };
         let keyframe = Keyframe {
+            cell: CellId(0),
+            interval_ticks: 1,
             tick: 1,
             cubes: vec![info(1, "Anna")],
         };
@@ -494,6 +504,7 @@ mod tests {
             let truth = rest(x).pose(&Codec::LIVE);
             sender.encode_tick(|_| truth, &mut surprises);
             ServerMessage::Snapshot(Snapshot {
+                cell: CellId(0),
                 tick,
                 events,
                 surprises: surprises.into(),
@@ -509,6 +520,7 @@ mod tests {
             message.append_frame(&mut frames);
         }
         let joined = Snapshot {
+            cell: CellId(0),
             tick: 2,
             events: vec![
                 Event::Joined(info(2, "Вася")),

@@ -3,21 +3,27 @@
 //! Nothing is encoded or queued per connection. What is a connection's own (a pong, a
 //! correction) is small and goes between two shared frames.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
-use cubesync_protocol::{Message, ServerMessage};
+use cubesync_protocol::cells::{Sight, View};
+use cubesync_protocol::{CellId, Message, ServerMessage};
 use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::log::{BEFORE_LOG, Sequence, SnapshotLog};
+use super::log::{Cursor, SnapshotLog, StreamId};
 
-/// Buffers handed to the kernel in one write: half a second of ticks.
-const MAX_SLICES: usize = 16;
+/// Buffers handed to the kernel in one write: a tick of all cells in sight, or half a second of
+/// one.
+const MAX_SLICES: usize = 48;
+
+/// For those who get bytes through a channel, frames are put together up to about this.
+const BATCH_BYTES: usize = 16 * 1024;
 
 /// Own frames a connection may have waiting, in bytes. A peer that asks without reading gets no
 /// answers beyond this.
@@ -46,14 +52,28 @@ pub enum Flushed {
 #[derive(Debug)]
 pub struct Connection {
     outlet: Outlet,
-    /// What must be written before anything else: the rest of a frame that was begun.
-    begun: Bytes,
+    /// What must be written before anything else: the rest of a frame that was begun, keyframes.
+    begun: VecDeque<Bytes>,
     /// Whole frames for this connection only.
     personal: BytesMut,
-    cursor: Sequence,
+    cursor: Cursor,
+    /// The cells it sees, and the same as streams.
+    view: View,
+    streams: Vec<StreamId>,
+    /// The newest tick that it was told of.
+    told_tick: u64,
     /// Since when the outlet has taken nothing although there was something to write.
     blocked_since: Option<Instant>,
-    written_bytes: u64,
+    written: Written,
+}
+
+/// What went out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Bytes.
+    pub bytes: u64,
+    /// Frames that were begun.
+    pub frames: u64,
 }
 
 impl Connection {
@@ -61,11 +81,14 @@ impl Connection {
     pub fn new(outlet: Outlet) -> Self {
         Self {
             outlet,
-            begun: Bytes::new(),
+            begun: VecDeque::new(),
             personal: BytesMut::new(),
-            cursor: BEFORE_LOG,
+            cursor: Cursor::BEFORE_LOG,
+            view: View::new(),
+            streams: Vec::new(),
+            told_tick: 0,
             blocked_since: None,
-            written_bytes: 0,
+            written: Written::default(),
         }
     }
 
@@ -75,18 +98,56 @@ impl Connection {
             return false;
         }
         message.append_frame(&mut self.personal);
+        self.written.frames += 1;
         true
     }
 
-    /// Gives a connection that is new or has fallen behind the keyframe of the log's end, and
-    /// says whether it did. Right after a tick only.
-    pub fn catch_up(&mut self, log: &mut SnapshotLog, build: impl FnOnce() -> Bytes) -> bool {
-        let due = self.begun.is_empty() && self.personal.is_empty() && log.has_lost(self.cursor);
-        if due {
-            self.begun = log.keyframe(build);
-            self.cursor = log.next();
+    /// What the connection sees.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Whether it must be shown everything: it is new, or has fallen behind, and takes bytes.
+    pub fn is_due(&self, log: &SnapshotLog) -> bool {
+        self.is_empty() && log.has_lost(self.cursor)
+    }
+
+    /// Whether it has been told everything up to the log's end.
+    pub fn is_up_to_date(&self, log: &SnapshotLog) -> bool {
+        self.is_empty() && self.cursor == log.end()
+    }
+
+    /// Goes on from the log's end, of this tick, with another view. `shown` are the keyframes of
+    /// what was not in sight before; one that [is due](Self::is_due) needs all of them.
+    pub fn show(
+        &mut self,
+        view: View,
+        shown: impl IntoIterator<Item = Bytes>,
+        log: &SnapshotLog,
+        tick: u64,
+    ) {
+        let is_seen = |cell: &CellId| view.binary_search_by_key(cell, |(cell, _)| *cell).is_ok();
+        let cells = self.view.iter().map(|(cell, _)| *cell);
+        let cells: Vec<_> = cells.filter(|cell| !is_seen(cell)).collect();
+        if !cells.is_empty() {
+            self.begin(ServerMessage::OutOfSight { cells }.to_frame());
         }
-        due
+        for keyframe in shown {
+            self.begin(keyframe);
+        }
+        let stream = |&(cell, sight): &(CellId, Sight)| StreamId::new(cell, sight);
+        self.streams = view.iter().map(stream).collect();
+        self.view = view;
+        self.cursor = log.end();
+        self.told_tick = tick;
+    }
+
+    /// Tells of a tick after which nothing was written for so many ticks, if it was.
+    pub fn keep_alive(&mut self, tick: u64, interval_ticks: u64, heartbeat: &Bytes) {
+        if self.is_empty() && tick - self.told_tick >= interval_ticks {
+            self.begin(heartbeat.clone());
+            self.told_tick = tick;
+        }
     }
 
     /// Writes until everything is written or the outlet takes no more.
@@ -94,7 +155,7 @@ impl Connection {
     /// # Errors
     /// The outlet is closed.
     pub fn flush(&mut self, log: &SnapshotLog, now: Instant) -> io::Result<Flushed> {
-        let before = self.written_bytes;
+        let before = self.written.bytes;
         let flushed = match &self.outlet {
             Outlet::Tcp(stream) => {
                 let stream = Arc::clone(stream);
@@ -105,7 +166,7 @@ impl Connection {
                 self.flush_frames(&frames, log)
             }
         };
-        if flushed == Flushed::All || self.written_bytes > before {
+        if flushed == Flushed::All || self.written.bytes > before {
             self.blocked_since = None;
         } else if self.blocked_since.is_none() {
             self.blocked_since = Some(now);
@@ -113,9 +174,29 @@ impl Connection {
         Ok(flushed)
     }
 
-    /// Bytes written since the last call.
-    pub fn take_written_bytes(&mut self) -> u64 {
-        std::mem::take(&mut self.written_bytes)
+    /// The same right after a tick. Says whether the connection was told of it.
+    ///
+    /// # Errors
+    /// The outlet is closed.
+    pub fn flush_tick(
+        &mut self,
+        log: &SnapshotLog,
+        tick: u64,
+        now: Instant,
+    ) -> io::Result<Flushed> {
+        let before = self.cursor;
+        let mut next = before;
+        if log.next(&self.streams, &mut next).is_none() && self.is_empty() {
+            self.cursor = next;
+            return Ok(Flushed::All);
+        }
+        self.told_tick = tick;
+        self.flush(log, now)
+    }
+
+    /// What was written since the last call.
+    pub fn take_written(&mut self) -> Written {
+        std::mem::take(&mut self.written)
     }
 
     /// How long the outlet has taken nothing.
@@ -142,21 +223,33 @@ impl Connection {
         }
     }
 
+    /// Nothing is waiting but what the log has.
+    fn is_empty(&self) -> bool {
+        self.begun.is_empty() && self.personal.is_empty()
+    }
+
+    fn begin(&mut self, frame: Bytes) {
+        self.begun.push_back(frame);
+        self.written.frames += 1;
+    }
+
     fn flush_tcp(&mut self, stream: &OwnedWriteHalf, log: &SnapshotLog) -> io::Result<Flushed> {
         loop {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let own = [&self.begun[..], &self.personal[..]];
-            let shared = log.from(self.cursor).map(|frame| &frame[..]);
-            let waiting = own
-                .into_iter()
-                .filter(|bytes| !bytes.is_empty())
-                .chain(shared);
             let mut count = 0;
-            for (slice, bytes) in slices.iter_mut().zip(waiting) {
+            let own = self.begun.iter().map(|frame| &frame[..]);
+            let own = own.chain(std::iter::once(&self.personal[..]).filter(|own| !own.is_empty()));
+            let mut cursor = self.cursor;
+            let shared = std::iter::from_fn(|| log.next(&self.streams, &mut cursor));
+            for (slice, bytes) in slices
+                .iter_mut()
+                .zip(own.chain(shared.map(|frame| &frame[..])))
+            {
                 *slice = IoSlice::new(bytes);
                 count += 1;
             }
             if count == 0 {
+                self.cursor = cursor;
                 return Ok(Flushed::All);
             }
             match stream.try_write_vectored(&slices[..count]) {
@@ -171,62 +264,64 @@ impl Connection {
     }
 
     fn flush_frames(&mut self, frames: &mpsc::Sender<Bytes>, log: &SnapshotLog) -> Flushed {
-        loop {
-            let next = if !self.begun.is_empty() {
-                std::mem::take(&mut self.begun)
-            } else if !self.personal.is_empty() {
-                self.personal.split().freeze()
-            } else if let Some(frame) = log.from(self.cursor).next() {
-                self.cursor += 1;
-                frame.clone()
-            } else {
-                return Flushed::All;
-            };
+        while let Some(next) = self.next_batch(log) {
             let len_bytes = next.len() as u64;
             match frames.try_send(next) {
-                Ok(()) => self.written_bytes += len_bytes,
+                Ok(()) => self.written.bytes += len_bytes,
                 // Whoever closed the channel tells the room why; until then it takes nothing.
-                Err(TrySendError::Full(frame) | TrySendError::Closed(frame)) => {
-                    self.begun = frame;
+                Err(TrySendError::Full(batch) | TrySendError::Closed(batch)) => {
+                    self.begun.push_front(batch);
                     return Flushed::Blocked;
                 }
             }
         }
+        Flushed::All
+    }
+
+    /// What is waiting, as far as it makes one message of a reasonable size.
+    fn next_batch(&mut self, log: &SnapshotLog) -> Option<Bytes> {
+        let first = self.take_next(log)?;
+        let Some(second) = self.take_next(log) else {
+            return Some(first);
+        };
+        let mut batch = BytesMut::from(first);
+        batch.extend_from_slice(&second);
+        while batch.len() < BATCH_BYTES
+            && let Some(next) = self.take_next(log)
+        {
+            batch.extend_from_slice(&next);
+        }
+        Some(batch.freeze())
+    }
+
+    fn take_next(&mut self, log: &SnapshotLog) -> Option<Bytes> {
+        if let Some(begun) = self.begun.pop_front() {
+            return Some(begun);
+        }
+        if !self.personal.is_empty() {
+            return Some(self.personal.split().freeze());
+        }
+        let next = log.next(&self.streams, &mut self.cursor).cloned();
+        self.written.frames += u64::from(next.is_some());
+        next
     }
 
     /// Moves on by the bytes the socket took, in the order in which they were offered.
     fn advance(&mut self, written: usize, log: &SnapshotLog) {
-        self.written_bytes += written as u64;
+        self.written.bytes += written as u64;
         let mut left = written;
-
-        let from_begun = left.min(self.begun.len());
-        self.begun.advance(from_begun);
-        left -= from_begun;
-        if left == 0 {
-            return;
-        }
-
-        if left < self.personal.len() {
-            self.personal.advance(left);
-            self.begun = self.personal.split().freeze();
-            return;
-        }
-        left -= self.personal.len();
-        self.personal = BytesMut::new();
-
-        let mut passed = 0;
-        for frame in log.from(self.cursor) {
-            if left == 0 {
-                break;
+        while left > 0 {
+            let Some(mut next) = self.take_next(log) else {
+                debug_assert!(false, "{left} bytes were written that nobody offered");
+                return;
+            };
+            let taken = left.min(next.len());
+            next.advance(taken);
+            left -= taken;
+            if !next.is_empty() {
+                self.begun.push_front(next);
             }
-            passed += 1;
-            if left < frame.len() {
-                self.begun = frame.slice(left..);
-                break;
-            }
-            left -= frame.len();
         }
-        self.cursor += passed;
     }
 }
 
@@ -239,12 +334,22 @@ mod tests {
 
     use super::*;
 
+    const CELL: CellId = CellId(0);
+
     fn pong(number: u64) -> ServerMessage {
         ServerMessage::Pong {
             sent_us: number,
             tick: 0,
             since_tick_us: 0,
             late_samples: 0,
+        }
+    }
+
+    /// Shows a connection everything if it is due.
+    fn catch_up(connection: &mut Connection, log: &SnapshotLog, number: u64) {
+        if connection.is_due(log) {
+            let view = vec![(CELL, Sight::Near)];
+            connection.show(view, [pong(number).to_frame()], log, number);
         }
     }
 
@@ -282,7 +387,7 @@ mod tests {
     async fn frames_arrive_whole_and_in_order_through_any_number_of_partial_writes() {
         let (server, _reader, mut client) = tight_pair().await;
         let mut connection = Connection::new(Outlet::Tcp(Arc::clone(&server)));
-        let mut log = SnapshotLog::default();
+        let mut log = SnapshotLog::new(2);
         let mut random = fastrand::Rng::with_seed(3);
         let mut received = BytesMut::new();
         let long = ServerMessage::Reject {
@@ -292,10 +397,10 @@ mod tests {
         let mut blocked = 0;
         connection.push_personal(&pong(0));
         connection.flush(&log, Instant::now()).unwrap();
-        connection.catch_up(&mut log, || pong(1).to_frame());
+        catch_up(&mut connection, &log, 1);
         let (mut sent_shared, mut sent_personal) = (0, 0);
         for number in 2..2_000 {
-            log.push(long.to_frame());
+            log.push(vec![(StreamId::new(CELL, Sight::Near), long.to_frame())]);
             sent_shared += 1;
             if random.bool() {
                 sent_personal += usize::from(connection.push_personal(&pong(number)));
@@ -325,15 +430,15 @@ mod tests {
     async fn a_reader_that_stalls_goes_on_with_a_keyframe_and_whole_frames() {
         let (server, _reader, mut client) = tight_pair().await;
         let mut connection = Connection::new(Outlet::Tcp(Arc::clone(&server)));
-        let mut log = SnapshotLog::default();
+        let mut log = SnapshotLog::new(2);
         let filler = ServerMessage::Reject {
             code: cubesync_protocol::RejectCode::Full,
             message: "x".repeat(1_000),
         };
         let start = Instant::now();
         for number in 0..500 {
-            log.push(filler.to_frame());
-            connection.catch_up(&mut log, || pong(number).to_frame());
+            log.push(vec![(StreamId::new(CELL, Sight::Near), filler.to_frame())]);
+            catch_up(&mut connection, &log, number);
             connection.flush(&log, start).unwrap();
         }
         assert!(log.has_lost(connection.cursor));
@@ -351,7 +456,7 @@ mod tests {
         {
             make_room(&server, &mut client, &mut received).await;
             connection.flush(&log, later).unwrap();
-            connection.catch_up(&mut log, || pong(number).to_frame());
+            catch_up(&mut connection, &log, number);
             number += 1;
         }
         assert_eq!(connection.blocked_for(later), Duration::ZERO);
@@ -372,10 +477,13 @@ mod tests {
     async fn a_full_channel_blocks_and_loses_nothing() {
         let (sender, mut receiver) = mpsc::channel(2);
         let mut connection = Connection::new(Outlet::Frames(sender));
-        let mut log = SnapshotLog::default();
-        connection.catch_up(&mut log, || pong(0).to_frame());
+        let mut log = SnapshotLog::new(2);
+        catch_up(&mut connection, &log, 0);
         for number in 1..5 {
-            log.push(pong(number).to_frame());
+            log.push(vec![(
+                StreamId::new(CELL, Sight::Near),
+                pong(number).to_frame(),
+            )]);
         }
         let mut received = BytesMut::new();
         while connection.flush(&log, Instant::now()).unwrap() == Flushed::Blocked {
@@ -400,5 +508,63 @@ mod tests {
             .count();
         assert!(taken < 1_000);
         assert!(connection.personal.len() < 2 * MAX_PERSONAL_BYTES);
+    }
+
+    #[test]
+    fn another_view_is_told_of_what_is_new_and_what_is_gone_after_all_of_the_old() {
+        let (sender, mut receiver) = mpsc::channel(64);
+        let mut connection = Connection::new(Outlet::Frames(sender));
+        let mut log = SnapshotLog::new(StreamId::count(4));
+        let [a, b, c] = [1, 2, 3].map(CellId);
+        let near = |cell| StreamId::new(cell, Sight::Near);
+        let far = |cell| StreamId::new(cell, Sight::Far);
+        let old = vec![(a, Sight::Near), (b, Sight::Near)];
+        connection.show(old, [1, 2].map(|number| pong(number).to_frame()), &log, 1);
+        let tick = |number| {
+            [near(a), far(a), near(b), far(b), near(c), far(c)]
+                .into_iter()
+                .zip(number..)
+                .map(|(stream, number)| (stream, pong(number).to_frame()))
+                .collect()
+        };
+        log.push(tick(10));
+        assert!(!connection.is_up_to_date(&log));
+        connection.flush_tick(&log, 2, Instant::now()).unwrap();
+        assert!(connection.is_up_to_date(&log));
+        let new = vec![(b, Sight::Far), (c, Sight::Near)];
+        connection.show(new, [3, 4].map(|number| pong(number).to_frame()), &log, 2);
+        log.push(tick(20));
+        connection.flush_tick(&log, 3, Instant::now()).unwrap();
+        drop(connection);
+
+        let mut received = BytesMut::new();
+        while let Ok(frames) = receiver.try_recv() {
+            received.extend_from_slice(&frames);
+        }
+        let gone = ServerMessage::OutOfSight { cells: vec![a] };
+        let expected = [1, 2, 10, 12].map(pong).into_iter().chain([gone]);
+        let expected = expected.chain([3, 4, 23, 24].map(pong));
+        assert_eq!(take_all(&mut received), expected.collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_heartbeat_comes_only_when_nothing_else_was_told_for_long() {
+        let (sender, mut receiver) = mpsc::channel(64);
+        let mut connection = Connection::new(Outlet::Frames(sender));
+        let mut log = SnapshotLog::new(2);
+        catch_up(&mut connection, &log, 0);
+        let mut told = Vec::new();
+        for tick in 1..20u64 {
+            if tick == 3 {
+                log.push(vec![(StreamId::new(CELL, Sight::Near), pong(0).to_frame())]);
+            }
+            connection.flush_tick(&log, tick, Instant::now()).unwrap();
+            connection.keep_alive(tick, 6, &pong(tick).to_frame());
+            connection.flush(&log, Instant::now()).unwrap();
+            if receiver.try_recv().is_ok() {
+                told.push(tick);
+            }
+        }
+        assert_eq!(told, [1, 3, 9, 15]);
     }
 }

@@ -5,7 +5,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::fanout::Outlet;
-use super::world::{Cube, RoomFull, SpeedRule};
+use super::uplink::SpeedRule;
+use super::world::{Cube, RoomFull};
 use crate::metrics::Disconnect;
 
 /// Events a room has waiting at most; a session that finds no place waits, and its peer with it.
@@ -20,12 +21,23 @@ pub struct Entrance {
     pub colour: Colour,
     /// How fast they may move.
     pub rule: SpeedRule,
+    /// What they are told of.
+    pub sight: SightRule,
     /// What they show to get their cube back.
     pub resume: Option<ResumeToken>,
     /// Where their frames go.
     pub outlet: Outlet,
     /// Cancelled when the room has ended the connection.
     pub ended: CancellationToken,
+}
+
+/// What a player is told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SightRule {
+    /// What is within the view distance of their cubes.
+    Surroundings,
+    /// The whole room, at every tick.
+    Everything,
 }
 
 /// What a room is told.

@@ -1,95 +1,136 @@
 //! The snapshot log: a room's last ticks as encoded frames, shared by all connections.
 //!
-//! Each frame is encoded once. A connection is a cursor into the log, so a room of a thousand
-//! has one copy of everything, and a slow reader costs no memory: it falls off the log's end and
-//! goes on with a keyframe.
+//! Each frame is encoded once. A connection is a cursor into the log and the streams it sees, so
+//! a room of a thousand has one copy of everything, and a slow reader costs no memory: it falls
+//! off the log's end and goes on with keyframes.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use cubesync_protocol::CellId;
+use cubesync_protocol::cells::Sight;
 
-/// Frames the log holds at most: two seconds at the default tick rate. A reader that is further
-/// behind is better served by a keyframe.
-const MAX_FRAMES: usize = 64;
+/// Ticks the log holds at most: two seconds at the default rate. A reader that is further
+/// behind is better served by keyframes.
+const MAX_TICKS: usize = 64;
 
-/// Bytes the log holds at most, the newest frame excepted; in a crowded room this ends the log first.
+/// Bytes the log holds at most, the newest tick excepted; in a crowded room this ends the log first.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// The number of a frame in its log, from 1.
-pub type Sequence = u64;
+/// What is told of a cell at one rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct StreamId(u16);
 
-/// Where a new connection's cursor stands: before everything, so it begins with a keyframe.
-pub const BEFORE_LOG: Sequence = 0;
+/// A place in the log: the next frame of those that a connection sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cursor {
+    /// The number of a tick in its log, from 1.
+    sequence: u64,
+    /// Which of the connection's streams is next in it.
+    stream: usize,
+}
 
-/// A bounded run of shared frames.
+impl Cursor {
+    /// Where a new connection stands: before everything, so it begins with keyframes.
+    pub const BEFORE_LOG: Self = Self {
+        sequence: 0,
+        stream: 0,
+    };
+}
+
+/// A bounded run of ticks.
 #[derive(Debug)]
 pub struct SnapshotLog {
-    frames: VecDeque<Bytes>,
+    ticks: VecDeque<Tick>,
     len_bytes: usize,
-    /// The number of the first frame in `frames`.
-    first: Sequence,
-    /// The state after the frames before the number.
-    keyframe: Option<(Sequence, Bytes)>,
+    /// The number of the first one in `ticks`.
+    first: u64,
+    streams: usize,
+}
+
+/// The frames of a tick.
+#[derive(Debug)]
+struct Tick {
+    /// By stream, which of the frames is its own, plus one; 0 is none.
+    index: Box<[u16]>,
+    frames: Vec<Bytes>,
+    len_bytes: usize,
+}
+
+impl StreamId {
+    /// What is told of a cell to those who see it so.
+    pub fn new(cell: CellId, sight: Sight) -> Self {
+        Self(cell.0 * 2 + u16::from(sight == Sight::Far))
+    }
+
+    /// How many streams so many cells have.
+    pub fn count(cells: usize) -> usize {
+        cells * 2
+    }
 }
 
 impl SnapshotLog {
-    /// The number the next frame will have.
-    pub fn next(&self) -> Sequence {
-        self.first + self.frames.len() as Sequence
+    /// An empty log, for stream numbers below `streams`.
+    pub fn new(streams: usize) -> Self {
+        Self {
+            ticks: VecDeque::new(),
+            len_bytes: 0,
+            first: 1,
+            streams,
+        }
     }
 
-    /// Whether a cursor's next frame is no longer here.
-    pub fn has_lost(&self, cursor: Sequence) -> bool {
-        cursor < self.first
+    /// Where the next tick will be.
+    pub fn end(&self) -> Cursor {
+        Cursor {
+            sequence: self.first + self.ticks.len() as u64,
+            stream: 0,
+        }
     }
 
-    /// Appends a frame and forgets the oldest ones over the bound.
-    pub fn push(&mut self, frame: Bytes) {
-        self.len_bytes += frame.len();
-        self.frames.push_back(frame);
-        while self.frames.len() > MAX_FRAMES
-            || (self.len_bytes > MAX_BYTES && self.frames.len() > 1)
-        {
-            let oldest = self.frames.pop_front().expect("the log is over its bound");
-            self.len_bytes -= oldest.len();
+    /// Whether what is next for a cursor is no longer here.
+    pub fn has_lost(&self, cursor: Cursor) -> bool {
+        cursor.sequence < self.first
+    }
+
+    /// Appends a tick's frames and forgets the oldest ticks over the bound.
+    pub fn push(&mut self, frames: Vec<(StreamId, Bytes)>) {
+        let mut tick = Tick {
+            index: vec![0; self.streams].into_boxed_slice(),
+            frames: Vec::with_capacity(frames.len()),
+            len_bytes: 0,
+        };
+        for (stream, frame) in frames {
+            tick.len_bytes += frame.len();
+            tick.frames.push(frame);
+            tick.index[usize::from(stream.0)] = tick.frames.len() as u16;
+        }
+        self.len_bytes += tick.len_bytes;
+        self.ticks.push_back(tick);
+        while self.ticks.len() > MAX_TICKS || (self.len_bytes > MAX_BYTES && self.ticks.len() > 1) {
+            let oldest = self.ticks.pop_front().expect("the log is over its bound");
+            self.len_bytes -= oldest.len_bytes;
             self.first += 1;
         }
     }
 
-    /// The frames from a cursor on; none for a cursor that fell off.
-    pub fn from(&self, cursor: Sequence) -> impl Iterator<Item = &Bytes> {
-        let skip = cursor
-            .checked_sub(self.first)
-            .unwrap_or(self.frames.len() as Sequence);
-        let skip = usize::try_from(skip)
-            .unwrap_or(usize::MAX)
-            .min(self.frames.len());
-        self.frames.range(skip..)
-    }
-
-    /// The keyframe of the log's end. Built at most once between two pushes, however many
-    /// connections need it.
-    pub fn keyframe(&mut self, build: impl FnOnce() -> Bytes) -> Bytes {
-        let next = self.next();
-        match &self.keyframe {
-            Some((sequence, frame)) if *sequence == next => frame.clone(),
-            _ => {
-                let frame = build();
-                self.keyframe = Some((next, frame.clone()));
-                frame
+    /// The next frame of these streams at or after the cursor, which moves behind it; `None` at
+    /// the log's end, and for a cursor that fell off.
+    pub fn next(&self, streams: &[StreamId], cursor: &mut Cursor) -> Option<&Bytes> {
+        loop {
+            let place = usize::try_from(cursor.sequence.checked_sub(self.first)?).ok()?;
+            let tick = self.ticks.get(place)?;
+            while let Some(stream) = streams.get(cursor.stream) {
+                cursor.stream += 1;
+                let index = usize::from(tick.index[usize::from(stream.0)]);
+                if let Some(index) = index.checked_sub(1) {
+                    return Some(&tick.frames[index]);
+                }
             }
-        }
-    }
-}
-
-impl Default for SnapshotLog {
-    /// An empty log.
-    fn default() -> Self {
-        Self {
-            frames: VecDeque::new(),
-            len_bytes: 0,
-            first: BEFORE_LOG + 1,
-            keyframe: None,
+            *cursor = Cursor {
+                sequence: cursor.sequence + 1,
+                stream: 0,
+            };
         }
     }
 }
@@ -98,58 +139,72 @@ impl Default for SnapshotLog {
 mod tests {
     use super::*;
 
+    const NEAR: [StreamId; 3] = [StreamId(0), StreamId(2), StreamId(4)];
+
     fn frame(number: usize) -> Bytes {
         Bytes::from(number.to_string())
     }
 
+    /// All frames from a cursor on.
+    fn read(log: &SnapshotLog, streams: &[StreamId], mut cursor: Cursor) -> Vec<Bytes> {
+        std::iter::from_fn(|| log.next(streams, &mut cursor).cloned()).collect()
+    }
+
+    fn frames(range: std::ops::Range<usize>) -> Vec<Bytes> {
+        range.map(frame).collect()
+    }
+
     #[test]
-    fn a_cursor_reads_every_frame_once_until_it_falls_off() {
-        let mut log = SnapshotLog::default();
-        assert!(log.has_lost(BEFORE_LOG));
-        let cursor = log.next();
-        for number in 0..MAX_FRAMES {
-            log.push(frame(number));
+    fn a_cursor_reads_every_tick_once_until_it_falls_off() {
+        let mut log = SnapshotLog::new(2);
+        assert!(log.has_lost(Cursor::BEFORE_LOG));
+        let mut cursor = log.end();
+        for number in 0..MAX_TICKS {
+            log.push(vec![(NEAR[0], frame(number))]);
         }
         assert!(!log.has_lost(cursor));
-        assert!(
-            log.from(cursor)
-                .eq((0..MAX_FRAMES).map(frame).collect::<Vec<_>>().iter())
-        );
-        assert!(
-            log.from(cursor + 60)
-                .eq((60..MAX_FRAMES).map(frame).collect::<Vec<_>>().iter())
-        );
-        assert_eq!(log.from(log.next()).count(), 0);
+        assert_eq!(read(&log, &NEAR[..1], cursor), frames(0..MAX_TICKS));
+        assert!(read(&log, &NEAR[..1], log.end()).is_empty());
 
-        log.push(frame(MAX_FRAMES));
+        log.push(vec![(NEAR[0], frame(MAX_TICKS))]);
         assert!(log.has_lost(cursor));
-        assert_eq!(log.from(cursor).count(), 0);
-        assert!(!log.has_lost(cursor + 1));
+        assert!(read(&log, &NEAR[..1], cursor).is_empty());
+        assert_eq!(log.next(&NEAR[..1], &mut cursor), None);
+        assert!(log.has_lost(cursor), "who has lost something stays so");
+    }
+
+    #[test]
+    fn a_cursor_sees_its_streams_only_and_stops_anywhere() {
+        let mut log = SnapshotLog::new(6);
+        let mut cursor = log.end();
+        log.push(vec![
+            (NEAR[0], frame(0)),
+            (StreamId(1), frame(9)),
+            (NEAR[2], frame(1)),
+        ]);
+        log.push(vec![(StreamId(3), frame(9))]);
+        log.push(vec![(NEAR[1], frame(2)), (NEAR[2], frame(3))]);
+        assert_eq!(read(&log, &NEAR, cursor), frames(0..4));
+        assert_eq!(read(&log, &NEAR[1..2], cursor), frames(2..3));
+        for number in 0..4 {
+            assert_eq!(read(&log, &NEAR, cursor), frames(number..4));
+            assert_eq!(log.next(&NEAR, &mut cursor), Some(&frame(number)));
+        }
+        assert_eq!(log.next(&NEAR, &mut cursor), None);
+        assert_eq!(cursor, log.end());
     }
 
     #[test]
     fn the_log_is_bounded_in_bytes_but_keeps_the_newest() {
-        let mut log = SnapshotLog::default();
+        let mut log = SnapshotLog::new(2);
         let large = Bytes::from(vec![0; MAX_BYTES / 2]);
+        let start = log.end();
         for _ in 0..3 {
-            log.push(large.clone());
+            log.push(vec![(NEAR[0], large.clone())]);
         }
-        assert_eq!(log.from(log.next() - 2).count(), 2);
-        assert!(log.has_lost(log.next() - 3));
-        log.push(Bytes::from(vec![0; MAX_BYTES + 1]));
-        assert_eq!(log.from(log.next() - 1).count(), 1);
-        assert!(log.has_lost(log.next() - 2));
-    }
-
-    #[test]
-    fn a_keyframe_is_built_once_for_all_who_need_it() {
-        let mut log = SnapshotLog::default();
-        assert_eq!(log.keyframe(|| frame(1)), frame(1));
-        assert_eq!(
-            log.keyframe(|| unreachable!("it is built already")),
-            frame(1)
-        );
-        log.push(frame(2));
-        assert_eq!(log.keyframe(|| frame(3)), frame(3));
+        assert!(log.has_lost(start));
+        assert_eq!(log.ticks.len(), 2);
+        log.push(vec![(NEAR[0], Bytes::from(vec![0; MAX_BYTES + 1]))]);
+        assert_eq!(log.ticks.len(), 1);
     }
 }

@@ -1,35 +1,44 @@
 //! Rooms: one task owns a world and everything that is written to its connections.
 //!
-//! Events come in through one bounded channel; a tick turns what they changed into one snapshot
-//! frame in the [`log`], and the [`fanout`] writes it to everybody.
+//! Events come in through one bounded channel. What players say goes through their [`uplink`] into
+//! the [`world`]; a tick turns what has changed into one snapshot frame for each of the [`cells`],
+//! they go into the [`log`], and the [`fanout`] writes them to those who see the cells.
 
+pub mod cells;
 mod clock;
 pub mod fanout;
 mod handle;
 pub mod log;
+mod resumption;
 mod speed;
+#[cfg(test)]
+mod testing;
 mod track;
+pub mod uplink;
 pub mod world;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use cubesync_protocol::cells::{Grid, View};
 use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, MOVING_HEARTBEAT_INTERVAL, PROTOCOL_VERSION};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{
-    ClientMessage, CloseCode, CubeId, Message, ResumeToken, ServerMessage, Snapshot, Welcome,
+    ClientMessage, CloseCode, CubeId, Message, Position, ResumeToken, ServerMessage, Welcome,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::cells::Cells;
 use self::clock::TickClock;
 use self::fanout::{Connection, Flushed};
 use self::handle::RoomEvent;
-pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView};
+pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, SightRule};
 use self::log::SnapshotLog;
-use self::world::{RoomFull, SpeedRule, World};
+use self::resumption::Resumption;
+use self::uplink::SpeedRule;
+use self::world::{RoomFull, World};
 use crate::metrics::{Disconnect, Metrics};
 
 /// How long an empty room is kept, so that the free cube is where it was when somebody returns.
@@ -41,6 +50,9 @@ const RETURN_SPREAD_MS: u32 = 3_000;
 /// How often a stopping room tries to write what is left.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
+/// Events taken in a row before the clock is looked at.
+const EVENT_BATCH: usize = 64;
+
 /// What a room needs to know about the server.
 #[derive(Debug, Clone)]
 pub struct RoomSettings {
@@ -50,6 +62,8 @@ pub struct RoomSettings {
     pub tick_hz: u8,
     /// Top speed of a cube in quanta per second; `None`: unlimited.
     pub top_speed: Option<u32>,
+    /// How the floor is divided into cells.
+    pub grid: Grid,
     /// A connection that takes nothing for this long is cut.
     pub slow_reader_after: Duration,
     /// A lost player's cube stays this long as a ghost.
@@ -66,16 +80,12 @@ pub struct Room {
     settings: RoomSettings,
     metrics: Metrics,
     world: World,
+    cells: Cells,
     log: SnapshotLog,
     members: BTreeMap<CubeId, Member>,
-    /// Players who may come back, and until when.
-    ghosts: BTreeMap<CubeId, Instant>,
-    /// The one token that is good for each member and ghost.
-    tokens: HashMap<ResumeToken, CubeId>,
+    resumption: Resumption,
     events: mpsc::Receiver<RoomEvent>,
     clock: TickClock,
-    /// The tick of the newest frame in the log.
-    published: u64,
     empty_since: Option<Instant>,
 }
 
@@ -83,6 +93,9 @@ pub struct Room {
 struct Member {
     connection: Connection,
     ended: CancellationToken,
+    sight: SightRule,
+    /// Where the player's cubes were when their view was chosen.
+    seen_from: Vec<Position>,
 }
 
 impl Room {
@@ -90,21 +103,22 @@ impl Room {
     pub fn new(settings: RoomSettings, metrics: Metrics) -> (RoomHandle, Self) {
         let (handle, events) = RoomHandle::new();
         let mut world = World::new(settings.tick_hz, settings.top_speed);
-        world.tick(0);
+        let mut cells = Cells::new(settings.grid);
+        let furniture = world.tick(0);
+        cells.tick(0, furniture, &world);
         metrics
             .cubes
             .inc_by(i64::try_from(world.cube_count()).unwrap_or(i64::MAX));
         let now = Instant::now();
         let clock = TickClock::new(now, settings.tick_hz);
         let room = Self {
+            log: SnapshotLog::new(cells.streams()),
             world,
-            log: SnapshotLog::default(),
+            cells,
             members: BTreeMap::new(),
-            ghosts: BTreeMap::new(),
-            tokens: HashMap::new(),
+            resumption: Resumption::default(),
             events,
             clock,
-            published: 0,
             empty_since: Some(now),
             settings,
             metrics,
@@ -115,8 +129,10 @@ impl Room {
     /// Runs until `shutdown`, or until the room was empty for a while and is not permanent;
     /// `retire` is called before the room stops listening.
     pub async fn run(mut self, shutdown: CancellationToken, retire: impl FnOnce()) {
+        let timer = tokio::time::sleep_until(self.next_tick());
+        tokio::pin!(timer);
+        let mut events = Vec::with_capacity(EVENT_BATCH);
         loop {
-            let next_tick = self.clock.begins(self.clock.tick() + 1);
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
@@ -124,23 +140,33 @@ impl Room {
                     self.drain().await;
                     break;
                 }
-                () = tokio::time::sleep_until(next_tick.into()) => {
+                () = &mut timer => {
                     self.tick(Instant::now());
                     if self.is_abandoned(Instant::now()) {
                         retire();
                         break;
                     }
+                    timer.as_mut().reset(self.next_tick());
                 }
-                event = self.events.recv() => match event {
-                    Some(event) => self.handle(event, Instant::now()),
-                    None => break,
-                },
+                count = self.events.recv_many(&mut events, EVENT_BATCH) => {
+                    if count == 0 {
+                        break;
+                    }
+                    let now = Instant::now();
+                    for event in events.drain(..) {
+                        self.handle(event, now);
+                    }
+                }
             }
         }
         self.metrics
             .cubes
             .dec_by(i64::try_from(self.world.cube_count()).unwrap_or(i64::MAX));
         debug!(room = self.settings.name, "the room has ended");
+    }
+
+    fn next_tick(&self) -> tokio::time::Instant {
+        self.clock.begins(self.clock.tick() + 1).into()
     }
 
     fn handle(&mut self, event: RoomEvent, now: Instant) {
@@ -171,6 +197,7 @@ impl Room {
             name,
             colour,
             rule,
+            sight,
             resume,
             outlet,
             ended,
@@ -184,7 +211,7 @@ impl Room {
                 cube
             }
         };
-        let token = self.new_token(cube);
+        let token = self.resumption.issue(cube);
         let info = self.world.cube(cube).expect("the cube has just come in");
         let welcome = ServerMessage::Welcome(Welcome {
             version: PROTOCOL_VERSION,
@@ -205,6 +232,8 @@ impl Room {
             Member {
                 connection: Connection::new(outlet),
                 ended,
+                sight,
+                seen_from: Vec::new(),
             },
         );
         self.empty_since = None;
@@ -218,7 +247,16 @@ impl Room {
             return;
         }
         match message {
-            ClientMessage::Sample { tick, cubes } => self.world.sample(from, tick, cubes),
+            ClientMessage::Sample {
+                tick,
+                placed,
+                surprises,
+            } => {
+                if let Err(error) = self.world.sample(from, tick, &placed, &surprises) {
+                    debug!(cube = %from, %error, "bad sample");
+                    self.remove(from, Disconnect::BadMessage, now);
+                }
+            }
             ClientMessage::Take { cube } => {
                 if let Err(refusal) = self.world.take(from, cube) {
                     let holder = refusal.holder;
@@ -243,102 +281,87 @@ impl Room {
     /// The cube a token stands for, which is now its bearer's. A connection that still has it is
     /// closed. What the player held was freed, so that client and server agree on it.
     fn resume(&mut self, token: ResumeToken, rule: SpeedRule, now: Instant) -> Option<CubeId> {
-        let cube = *self.tokens.get(&token)?;
+        let cube = self.resumption.cube(token)?;
         self.remove(cube, Disconnect::Replaced, now);
-        self.ghosts.remove(&cube);
+        self.resumption.returned(cube);
         self.world.resume(cube, rule).then_some(cube)
-    }
-
-    /// Makes the token for a cube; the one before is no longer good.
-    fn new_token(&mut self, cube: CubeId) -> ResumeToken {
-        let mut token = ResumeToken([0; 16]);
-        getrandom::fill(&mut token.0).expect("the system has random numbers");
-        self.tokens.retain(|_, other| *other != cube);
-        self.tokens.insert(token, cube);
-        token
-    }
-
-    fn expire_ghosts(&mut self, now: Instant) {
-        let expired = self.ghosts.iter().filter(|(_, until)| **until <= now);
-        for cube in expired.map(|(cube, _)| *cube).collect::<Vec<_>>() {
-            self.ghosts.remove(&cube);
-            self.forget(cube);
-        }
     }
 
     /// Takes a player's cube out of the world.
     fn forget(&mut self, player: CubeId) {
         self.world.leave(player);
-        self.tokens.retain(|_, cube| *cube != player);
+        self.resumption.forget(player);
         self.metrics.cubes.dec();
     }
 
     fn tick(&mut self, now: Instant) {
         let tick = self.clock.advance(now);
-        self.expire_ghosts(now);
-        let snapshot = self.world.tick(tick);
+        for ghost in self.resumption.expired(now) {
+            self.forget(ghost);
+        }
+        let changes = self.world.tick(tick);
+        let frames = self.cells.tick(tick, changes, &self.world);
         let corrections = self.world.corrections();
         self.metrics.ticks.inc();
         self.metrics.count_samples(self.world.take_sample_counts());
         if self.members.is_empty() {
             return;
         }
-        if let Some(snapshot) = snapshot {
-            self.publish(snapshot);
-        } else if self.is_heartbeat_due(tick) {
-            self.publish(Snapshot {
-                tick,
-                ..Snapshot::default()
-            });
+        if !frames.is_empty() {
+            self.log.push(frames);
         }
         for (player, pose) in corrections {
             self.tell(player, &ServerMessage::Correction(pose), now);
         }
-        self.fan_out(now);
+        self.fan_out(tick, now);
         self.metrics
             .tick_duration
             .observe(now.elapsed().as_secs_f64());
     }
 
-    fn is_heartbeat_due(&self, tick: u64) -> bool {
-        let interval = if self.world.is_moving() {
+    fn heartbeat_ticks(&self) -> u64 {
+        let interval = if self.cells.is_moving() {
             MOVING_HEARTBEAT_INTERVAL
         } else {
             HEARTBEAT_INTERVAL
         };
-        let silent_ms = (tick - self.published) * 1_000 / u64::from(self.settings.tick_hz);
-        u128::from(silent_ms) >= interval.as_millis()
+        let ticks = interval.as_millis() as u64 * u64::from(self.settings.tick_hz);
+        ticks.div_ceil(1_000).max(1)
     }
 
-    fn publish(&mut self, snapshot: Snapshot) {
-        self.published = snapshot.tick;
-        self.log.push(ServerMessage::Snapshot(snapshot).to_frame());
-        let readers = self.members.len() as u64;
-        self.metrics.sent_frames.inc_by(readers);
-    }
-
-    fn fan_out(&mut self, now: Instant) {
+    fn fan_out(&mut self, tick: u64, now: Instant) {
+        let heartbeat = ServerMessage::Heartbeat { tick }.to_frame();
+        let heartbeat_ticks = self.heartbeat_ticks();
+        let may_change_views = self.cells.may_change_views();
         let mut over = Vec::new();
-        for (&cube, member) in &mut self.members {
-            let connection = &mut member.connection;
-            if connection.catch_up(&mut self.log, || keyframe(&self.world)) {
-                self.metrics.sent_frames.inc();
+        for (&player, member) in &mut self.members {
+            if may_change_views && member.connection.is_due(&self.log) {
+                member.look(player, tick, &self.log, &self.world, &mut self.cells);
             }
-            match connection.flush(&self.log, now) {
+            let mut flushed = member.connection.flush_tick(&self.log, tick, now);
+            if matches!(flushed, Ok(Flushed::All)) {
+                if may_change_views && member.has_moved(player, &self.world, &self.cells) {
+                    member.look(player, tick, &self.log, &self.world, &mut self.cells);
+                }
+                let connection = &mut member.connection;
+                connection.keep_alive(tick, heartbeat_ticks, &heartbeat);
+                if !connection.is_up_to_date(&self.log) {
+                    flushed = connection.flush(&self.log, now);
+                }
+            }
+            match flushed {
                 Ok(Flushed::All) => {}
                 Ok(Flushed::Blocked) => {
-                    if connection.blocked_for(now) >= self.settings.slow_reader_after {
-                        over.push((cube, Disconnect::SlowReader));
+                    if member.connection.blocked_for(now) >= self.settings.slow_reader_after {
+                        over.push((player, Disconnect::SlowReader));
                     }
                 }
-                Err(_) => over.push((cube, Disconnect::Lost)),
+                Err(_) => over.push((player, Disconnect::Lost)),
             }
-            self.metrics
-                .sent_bytes
-                .inc_by(connection.take_written_bytes());
+            self.metrics.count_written(member.connection.take_written());
         }
-        for (cube, reason) in over {
-            self.remove(cube, reason, now);
+        for (player, reason) in over {
+            self.remove(player, reason, now);
         }
     }
 
@@ -348,14 +371,10 @@ impl Room {
         let Some(member) = self.members.get_mut(&player) else {
             return;
         };
-        if member.connection.push_personal(message) {
-            self.metrics.sent_frames.inc();
-        }
+        member.connection.push_personal(message);
         // An error comes again at the next tick, which removes the player.
         let _ = member.connection.flush(&self.log, now);
-        self.metrics
-            .sent_bytes
-            .inc_by(member.connection.take_written_bytes());
+        self.metrics.count_written(member.connection.take_written());
     }
 
     fn remove(&mut self, player: CubeId, reason: Disconnect, now: Instant) {
@@ -379,6 +398,7 @@ impl Room {
             member.connection.finish();
         }
         member.ended.cancel();
+        self.cells.look_away(member.connection.view());
         if let Some(info) = self.world.cube(player) {
             info!(room = self.settings.name, cube = %player, name = info.name, ?reason, "left");
         }
@@ -386,8 +406,8 @@ impl Room {
             || (reason.is_accident() && !self.settings.resume_within.is_zero())
         {
             self.world.ghost(player);
-            self.ghosts
-                .insert(player, now + self.settings.resume_within);
+            let until = now + self.settings.resume_within;
+            self.resumption.lost(player, until);
         } else {
             self.forget(player);
         }
@@ -443,8 +463,48 @@ impl Room {
     }
 }
 
-fn keyframe(world: &World) -> Bytes {
-    ServerMessage::Keyframe(world.keyframe()).to_frame()
+impl Member {
+    /// Whether what the player sees must be chosen anew.
+    fn has_moved(&self, player: CubeId, world: &World, cells: &Cells) -> bool {
+        if self.sight == SightRule::Everything || cells.grid() == Grid::WHOLE {
+            return false;
+        }
+        let slack = u64::from(cells.grid().view_slack());
+        let mut before = self.seen_from.iter();
+        let has_moved = world.viewpoints(player).any(|now| {
+            before
+                .next()
+                .is_none_or(|before| before.distance(now) > slack)
+        });
+        has_moved || before.next().is_some()
+    }
+
+    /// Chooses what the player sees, and shows them what they did not see before: everything
+    /// when they are new or have fallen behind.
+    fn look(
+        &mut self,
+        player: CubeId,
+        tick: u64,
+        log: &SnapshotLog,
+        world: &World,
+        cells: &mut Cells,
+    ) {
+        self.seen_from = world.viewpoints(player).collect();
+        let is_due = self.connection.is_due(log);
+        let before = self.connection.view();
+        let view = match self.sight {
+            SightRule::Everything => cells.everything(),
+            SightRule::Surroundings => cells.grid().view(&self.seen_from, before),
+        };
+        cells.look(&view);
+        cells.look_away(before);
+        let is_new = |seen| is_due || before.binary_search(seen).is_err();
+        let new: View = view.iter().filter(|seen| is_new(seen)).copied().collect();
+        let shown = new
+            .into_iter()
+            .map(|(cell, sight)| cells.keyframe(cell, sight, world));
+        self.connection.show(view, shown, log, tick);
+    }
 }
 
 /// What a peer is told when its connection ends, where it can be told and does not know.
@@ -467,10 +527,10 @@ fn farewell(reason: Disconnect) -> Option<(CloseCode, &'static str)> {
     }
 }
 
-/// A speed as the wire has it.
-pub fn quanta_per_second(metres_per_second: f32) -> u32 {
+/// A distance, or a speed, as the wire has it.
+pub fn quanta(metres: f32) -> u32 {
     // `as` saturates.
-    (metres_per_second * QUANTA_PER_METRE).round() as u32
+    (metres * QUANTA_PER_METRE).round() as u32
 }
 
 #[cfg(test)]
@@ -478,8 +538,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn speeds_become_quanta() {
-        assert_eq!(quanta_per_second(40.0), 20_480);
-        assert_eq!(quanta_per_second(f32::INFINITY), u32::MAX);
+    fn metres_become_quanta() {
+        assert_eq!(quanta(40.0), 20_480);
+        assert_eq!(quanta(f32::INFINITY), u32::MAX);
     }
 }

@@ -13,7 +13,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_CUBES_PER_SAMPLE};
+use cubesync_protocol::limits::FRAME_HEADER_BYTES;
 use cubesync_protocol::{ClientMessage, CubeId, Hello, Message, RejectCode, ServerMessage, frame};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio_util::sync::CancellationToken;
@@ -23,8 +23,8 @@ use self::handshake::{Refusal, check_hello, not_hello};
 use self::source::Source;
 use crate::metrics::Disconnect;
 use crate::room::fanout::Outlet;
-use crate::room::world::SpeedRule;
-use crate::room::{Entrance, RoomHandle};
+use crate::room::uplink::SpeedRule;
+use crate::room::{Entrance, RoomHandle, SightRule};
 use crate::rooms::EnterError;
 use crate::run::Shared;
 
@@ -82,6 +82,7 @@ async fn enter(
         name,
         colour,
         rule,
+        sight: SightRule::Surroundings,
         resume,
         outlet,
         ended,
@@ -144,9 +145,6 @@ fn judge(payload: &[u8], limiter: &DefaultDirectRateLimiter) -> Result<ClientMes
     match ClientMessage::decode(payload) {
         Ok(ClientMessage::Leave) => Err(Disconnect::Left),
         Ok(ClientMessage::Hello(_)) => Err(Disconnect::BadMessage),
-        Ok(ClientMessage::Sample { cubes, .. }) if cubes.len() > MAX_CUBES_PER_SAMPLE => {
-            Err(Disconnect::BadMessage)
-        }
         Ok(message) => Ok(message),
         Err(error) => {
             debug!(%error, "bad message");

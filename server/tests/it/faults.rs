@@ -25,13 +25,11 @@ async fn bytes_that_are_no_messages_end_only_their_own_connection() {
     let server = Server::start(&["--tick", "60"]).await;
     let mut bystander = server.join("bystander").await;
     let hello = cubesync_protocol::Hello::new("lobby", "twice", crate::support::COLOUR);
-    let nine = vec![
-        CubePose {
-            cube: CubeId(0),
-            pose: Pose::default()
-        };
-        9
-    ];
+    let pose = Pose::default();
+    let nine = (0..9).map(|id| CubePose {
+        cube: CubeId(id),
+        pose,
+    });
     let bad: Vec<Vec<u8>> = vec![
         vec![0, 0, 0, 0],
         vec![0, 0, 0x10, 1],
@@ -41,7 +39,15 @@ async fn bytes_that_are_no_messages_end_only_their_own_connection() {
         ClientMessage::Hello(hello).to_frame().to_vec(),
         ClientMessage::Sample {
             tick: 1,
-            cubes: nine,
+            placed: nine.collect(),
+            surprises: Default::default(),
+        }
+        .to_frame()
+        .to_vec(),
+        ClientMessage::Sample {
+            tick: 1,
+            placed: vec![],
+            surprises: vec![0xFF; 40].into(),
         }
         .to_frame()
         .to_vec(),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use clap::Parser;
-use cubesync_protocol::motion::{Codec, MotionSet};
+use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{
     ClientMessage, Colour, CubeId, CubeInfo, CubePose, Event, Hello, Keyframe, Message, Pose,
     Position, ServerMessage, Snapshot, Welcome, frame,
@@ -202,7 +202,8 @@ pub struct Player {
     believed: MotionSet,
     /// The tick of what is believed.
     tick: u64,
-    /// The tick of the last sample.
+    /// What the server knows of this client's cubes, as of its last sample.
+    told: MotionSet,
     sampled: u64,
 }
 
@@ -224,6 +225,7 @@ impl Player {
             keyframe: keyframe.clone(),
             believed,
             tick: 0,
+            told: MotionSet::new(&Codec::LIVE),
             sampled: 0,
         };
         player.believe(keyframe);
@@ -253,14 +255,30 @@ impl Player {
 
     /// Says that a cube is somewhere, at the tick after the newest known one or later.
     pub async fn sample(&mut self, cube: CubeId, pose: Pose) {
-        self.sampled = (self.sampled + 1).max(self.tick + 1);
-        let cubes = vec![CubePose { cube, pose }];
-        self.client
-            .send(&ClientMessage::Sample {
-                tick: self.sampled,
-                cubes,
-            })
-            .await;
+        let tick = (self.sampled + 1).max(self.tick + 1);
+        let ticks = tick - std::mem::replace(&mut self.sampled, tick);
+        self.told.advance(ticks as u32);
+        let mut placed = Vec::new();
+        if self.told.get(cube).is_none() {
+            self.told.insert(cube, MotionState::at_rest(pose));
+            placed.push(CubePose { cube, pose });
+        }
+        let others = self.told.clone();
+        let truth = |other| {
+            if other == cube {
+                pose
+            } else {
+                others.pose(other).unwrap()
+            }
+        };
+        let mut surprises = Vec::new();
+        self.told.encode_tick(truth, &mut surprises);
+        let sample = ClientMessage::Sample {
+            tick,
+            placed,
+            surprises: surprises.into(),
+        };
+        self.client.send(&sample).await;
     }
 
     /// Moves the own cube: returns the new pose. Farther than the bound below which a move is
@@ -281,6 +299,10 @@ impl Player {
             .expect("the connection should be open");
         let heard = match &message {
             ServerMessage::Snapshot(snapshot) => Some(self.decode(snapshot.clone())),
+            ServerMessage::Heartbeat { tick } => Some(self.decode(Snapshot {
+                tick: *tick,
+                ..Snapshot::default()
+            })),
             _ => None,
         };
         (message, heard)
@@ -309,6 +331,7 @@ impl Player {
             tick,
             events,
             surprises,
+            ..
         } = snapshot;
         self.believed.advance((tick - self.tick) as u32);
         self.tick = tick;

@@ -122,13 +122,14 @@ async fn a_browser_and_a_window_see_each_other_move() {
 
     let mut pose = welcome.pose;
     pose.position.y += 200;
-    let cubes = vec![cubesync_protocol::CubePose {
+    let placed = vec![cubesync_protocol::CubePose {
         cube: welcome.cube,
         pose,
     }];
     let sample = ClientMessage::Sample {
         tick: tick + 1,
-        cubes,
+        placed,
+        surprises: Default::default(),
     };
     browser
         .send(&[ClientMessage::Ping { sent_us: 5 }, sample])

@@ -1,0 +1,323 @@
+//! Who is told what: a room's cubes by the cell they are in, and each tick's frames.
+//!
+//! A cell has one stream for those who are near, of every tick, and while somebody looks at it
+//! from afar a second one, of every fourth tick. Each stream has a belief of its own and is
+//! encoded once, for all who see it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use bytes::Bytes;
+use cubesync_protocol::cells::{Grid, Sight, View};
+use cubesync_protocol::limits::FAR_INTERVAL_TICKS;
+use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_protocol::{CellId, CubeId, Event, Keyframe, Message, Pose, ServerMessage, Snapshot};
+
+use super::log::StreamId;
+use super::world::{Changes, World};
+
+/// A room's cells, and what everybody believes about the cubes in them.
+#[derive(Debug)]
+pub struct Cells {
+    grid: Grid,
+    tick: u64,
+    /// By their number.
+    cells: Vec<Cell>,
+    places: BTreeMap<CubeId, CellId>,
+    /// Those of the last tick that somebody has asked for.
+    keyframes: HashMap<StreamId, Bytes>,
+}
+
+#[derive(Debug)]
+struct Cell {
+    id: CellId,
+    near: Stream,
+    /// What has happened to its cubes in the tick that is being told.
+    events: Vec<Event>,
+    /// Which of its cubes may be elsewhere than believed.
+    touched: Vec<CubeId>,
+    far: Option<Far>,
+}
+
+/// What some receivers of a cell believe.
+#[derive(Debug, Clone)]
+struct Stream {
+    believed: MotionSet,
+    tick: u64,
+}
+
+/// The stream of a cell that is seen from afar.
+#[derive(Debug)]
+struct Far {
+    stream: Stream,
+    viewers: usize,
+    /// Of the ticks since it was told last.
+    events: Vec<Event>,
+    touched: Vec<CubeId>,
+}
+
+impl Cells {
+    /// No cubes.
+    pub fn new(grid: Grid) -> Self {
+        let cell = |id| Cell {
+            id: CellId(id as u16),
+            near: Stream::new(0),
+            events: Vec::new(),
+            touched: Vec::new(),
+            far: None,
+        };
+        Self {
+            grid,
+            tick: 0,
+            cells: (0..grid.cells()).map(cell).collect(),
+            places: BTreeMap::new(),
+            keyframes: HashMap::new(),
+        }
+    }
+
+    /// How the floor is divided.
+    pub fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    /// How many streams there can be: their numbers are below.
+    pub fn streams(&self) -> usize {
+        StreamId::count(self.cells.len())
+    }
+
+    /// Whether everybody believes that a cube moves, or that it has just stopped.
+    pub fn is_moving(&self) -> bool {
+        let mut near = self.cells.iter().map(|cell| &cell.near.believed);
+        near.any(|believed| believed.active().len() > 0)
+    }
+
+    /// All cells, as who needs to know everything sees them.
+    pub fn everything(&self) -> View {
+        self.cells
+            .iter()
+            .map(|cell| (cell.id, Sight::Near))
+            .collect()
+    }
+
+    /// Whether what connections see may change right after this tick: all streams tell of it.
+    pub fn may_change_views(&self) -> bool {
+        self.cells.len() == 1 || self.tick.is_multiple_of(FAR_INTERVAL_TICKS.into())
+    }
+
+    /// The frames of a tick, by stream. `world` is as after that tick.
+    pub fn tick(&mut self, tick: u64, changes: Changes, world: &World) -> Vec<(StreamId, Bytes)> {
+        let is_far_told =
+            tick / u64::from(FAR_INTERVAL_TICKS) > self.tick / u64::from(FAR_INTERVAL_TICKS);
+        self.tick = tick;
+        self.keyframes.clear();
+        for cell in &mut self.cells {
+            cell.near.advance(tick);
+        }
+        for event in changes.events {
+            self.happened(event);
+        }
+        for cube in changes.touched {
+            self.moved(cube, world);
+        }
+        let truth = |cube| world.pose(cube).unwrap_or_default();
+        let mut frames = Vec::new();
+        for cell in &mut self.cells {
+            if let Some(snapshot) = cell.tell(truth) {
+                frames.push((StreamId::new(cell.id, Sight::Near), frame(snapshot)));
+            }
+            if let Some(far) = &mut cell.far
+                && is_far_told
+                && let Some(snapshot) = far.tell(tick, cell.id, &cell.near.believed, truth)
+            {
+                frames.push((StreamId::new(cell.id, Sight::Far), frame(snapshot)));
+            }
+        }
+        frames
+    }
+
+    /// Somebody looks at these from now on. Right after a tick that
+    /// [may change views](Self::may_change_views) only.
+    pub fn look(&mut self, view: &[(CellId, Sight)]) {
+        for (cell, _) in far(view) {
+            let cell = &mut self.cells[usize::from(cell.0)];
+            let far = cell.far.get_or_insert_with(|| Far {
+                stream: cell.near.clone(),
+                viewers: 0,
+                events: Vec::new(),
+                touched: Vec::new(),
+            });
+            far.viewers += 1;
+        }
+    }
+
+    /// Somebody looks at these no more.
+    pub fn look_away(&mut self, view: &[(CellId, Sight)]) {
+        for (cell, _) in far(view) {
+            let place = &mut self.cells[usize::from(cell.0)].far;
+            let far = place.as_mut().expect("who looks away has looked");
+            far.viewers -= 1;
+            if far.viewers == 0 {
+                *place = None;
+            }
+        }
+    }
+
+    /// Everything in a cell as of the last tick, as one frame. Built once a tick, however many
+    /// connections need it. Right after a tick that [may change views](Self::may_change_views)
+    /// only, and of what somebody looks at.
+    pub fn keyframe(&mut self, cell: CellId, sight: Sight, world: &World) -> Bytes {
+        let build = || {
+            let known = &self.cells[usize::from(cell.0)];
+            let (stream, interval_ticks) = match (sight, &known.far) {
+                (Sight::Far, Some(far)) => (&far.stream, FAR_INTERVAL_TICKS),
+                _ => (&known.near, 1),
+            };
+            debug_assert_eq!(stream.tick, self.tick, "a keyframe is of the last tick");
+            let info = |(cube, motion): (CubeId, &MotionState)| world.info(cube, *motion);
+            let keyframe = Keyframe {
+                cell,
+                interval_ticks,
+                tick: self.tick,
+                cubes: stream.believed.iter().filter_map(info).collect(),
+            };
+            ServerMessage::Keyframe(keyframe).to_frame()
+        };
+        let stream = StreamId::new(cell, sight);
+        self.keyframes.entry(stream).or_insert_with(build).clone()
+    }
+
+    /// Passes an event on to the cell of its cube.
+    fn happened(&mut self, event: Event) {
+        let (cube, cell) = match &event {
+            Event::Joined(info) => {
+                let cell = self.grid.cell(info.motion.pose(&Codec::LIVE).position);
+                self.places.insert(info.cube, cell);
+                (info.cube, Some(cell))
+            }
+            Event::Left { cube } => (*cube, self.places.remove(cube)),
+            Event::Entered(_) | Event::Exited { .. } => return,
+            Event::Taken { cube, .. }
+            | Event::Freed { cube }
+            | Event::Ghost { cube }
+            | Event::Returned { cube } => (*cube, self.places.get(cube).copied()),
+        };
+        debug_assert!(cell.is_some(), "cube {cube} is in no cell");
+        if let Some(cell) = cell {
+            self.cells[usize::from(cell.0)].happened(event);
+        }
+    }
+
+    /// A cube may be elsewhere, perhaps in another cell.
+    fn moved(&mut self, cube: CubeId, world: &World) {
+        let (Some(place), Some(pose)) = (self.places.get_mut(&cube), world.pose(cube)) else {
+            return;
+        };
+        let before = std::mem::replace(place, self.grid.next_cell(*place, pose.position));
+        let now = *place;
+        if before != now {
+            let from = &mut self.cells[usize::from(before.0)];
+            let motion = from.near.believed.get(cube).copied();
+            from.happened(Event::Exited { cube });
+            let info = motion.and_then(|motion| world.info(cube, motion));
+            let info = info.expect("a cube in a cell is in the world and believed in");
+            self.cells[usize::from(now.0)].happened(Event::Entered(info));
+        }
+        self.cells[usize::from(now.0)].touched.push(cube);
+    }
+}
+
+impl Cell {
+    fn happened(&mut self, event: Event) {
+        self.near.take_in(&event);
+        self.events.push(event);
+    }
+
+    fn tell(&mut self, truth: impl Fn(CubeId) -> Pose) -> Option<Snapshot> {
+        let events = std::mem::take(&mut self.events);
+        let touched = std::mem::take(&mut self.touched);
+        if let Some(far) = &mut self.far {
+            far.events.extend_from_slice(&events);
+            far.touched.extend_from_slice(&touched);
+        }
+        self.near.tell(self.id, events, touched, truth)
+    }
+}
+
+impl Far {
+    fn tell(
+        &mut self,
+        tick: u64,
+        cell: CellId,
+        near: &MotionSet,
+        truth: impl Fn(CubeId) -> Pose,
+    ) -> Option<Snapshot> {
+        self.stream.advance(tick);
+        let mut events = std::mem::take(&mut self.events);
+        events.retain_mut(|event| match event {
+            // Where it came in is past; who has gone on since need not be told of.
+            Event::Joined(info) | Event::Entered(info) => {
+                near.get(info.cube).map(|now| info.motion = *now).is_some()
+            }
+            _ => true,
+        });
+        for event in &events {
+            self.stream.take_in(event);
+        }
+        let touched = std::mem::take(&mut self.touched);
+        self.stream.tell(cell, events, touched, truth)
+    }
+}
+
+impl Stream {
+    fn new(tick: u64) -> Self {
+        Self {
+            believed: MotionSet::new(&Codec::LIVE),
+            tick,
+        }
+    }
+
+    fn advance(&mut self, tick: u64) {
+        let ticks = tick - self.tick;
+        self.believed
+            .advance(u32::try_from(ticks).unwrap_or(u32::MAX));
+        self.tick = tick;
+    }
+
+    fn take_in(&mut self, event: &Event) {
+        match event {
+            Event::Joined(info) | Event::Entered(info) => {
+                self.believed.insert(info.cube, info.motion);
+            }
+            Event::Left { cube } | Event::Exited { cube } => {
+                self.believed.remove(*cube);
+            }
+            _ => {}
+        }
+    }
+
+    /// `None` when there is nothing to tell.
+    fn tell(
+        &mut self,
+        cell: CellId,
+        events: Vec<Event>,
+        touched: Vec<CubeId>,
+        truth: impl Fn(CubeId) -> Pose,
+    ) -> Option<Snapshot> {
+        let mut surprises = Vec::new();
+        self.believed.encode_touched(touched, truth, &mut surprises);
+        let is_news = !events.is_empty() || !surprises.is_empty();
+        is_news.then_some(Snapshot {
+            cell,
+            tick: self.tick,
+            events,
+            surprises: surprises.into(),
+        })
+    }
+}
+
+fn far(view: &[(CellId, Sight)]) -> impl Iterator<Item = &(CellId, Sight)> {
+    view.iter().filter(|(_, sight)| *sight == Sight::Far)
+}
+
+fn frame(snapshot: Snapshot) -> Bytes {
+    ServerMessage::Snapshot(snapshot).to_frame()
+}

@@ -1,0 +1,90 @@
+//! Players whose connection is lost, and the tokens with which they come back.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Instant;
+
+use cubesync_protocol::{CubeId, ResumeToken};
+
+/// Who may come back to which cube.
+#[derive(Debug, Default)]
+pub(super) struct Resumption {
+    /// Ghosts, and until when their players may come back.
+    ghosts: BTreeMap<CubeId, Instant>,
+    /// The one token that is good for each player and ghost.
+    tokens: HashMap<CubeId, ResumeToken>,
+    cubes: HashMap<ResumeToken, CubeId>,
+}
+
+impl Resumption {
+    /// Makes the token for a cube; the one before is no longer good.
+    pub(super) fn issue(&mut self, cube: CubeId) -> ResumeToken {
+        let mut token = ResumeToken([0; 16]);
+        getrandom::fill(&mut token.0).expect("the system has random numbers");
+        if let Some(before) = self.tokens.insert(cube, token) {
+            self.cubes.remove(&before);
+        }
+        self.cubes.insert(token, cube);
+        token
+    }
+
+    /// The cube that a token stands for.
+    pub(super) fn cube(&self, token: ResumeToken) -> Option<CubeId> {
+        self.cubes.get(&token).copied()
+    }
+
+    /// A player's connection is lost; they may come back until then.
+    pub(super) fn lost(&mut self, cube: CubeId, until: Instant) {
+        self.ghosts.insert(cube, until);
+    }
+
+    /// The player is back.
+    pub(super) fn returned(&mut self, cube: CubeId) {
+        self.ghosts.remove(&cube);
+    }
+
+    /// The player does not come back.
+    pub(super) fn forget(&mut self, cube: CubeId) {
+        self.ghosts.remove(&cube);
+        if let Some(token) = self.tokens.remove(&cube) {
+            self.cubes.remove(&token);
+        }
+    }
+
+    /// The ghosts whose time is over.
+    pub(super) fn expired(&self, now: Instant) -> Vec<CubeId> {
+        let expired = self.ghosts.iter().filter(|(_, until)| **until <= now);
+        expired.map(|(cube, _)| *cube).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_the_newest_token_is_good_and_none_of_who_is_forgotten() {
+        let (cube, mut resumption) = (CubeId(7), Resumption::default());
+        let first = resumption.issue(cube);
+        let second = resumption.issue(cube);
+        assert_eq!(
+            (resumption.cube(first), resumption.cube(second)),
+            (None, Some(cube))
+        );
+        resumption.forget(cube);
+        assert_eq!(resumption.cube(second), None);
+    }
+
+    #[test]
+    fn a_ghost_expires_at_its_time_unless_its_player_returned() {
+        let (now, mut resumption) = (Instant::now(), Resumption::default());
+        let until = now + Duration::from_secs(15);
+        for cube in [CubeId(7), CubeId(8)] {
+            resumption.lost(cube, until);
+        }
+        resumption.returned(CubeId(8));
+        assert_eq!(resumption.expired(until - Duration::from_millis(1)), []);
+        assert_eq!(resumption.expired(until), [CubeId(7)]);
+    }
+}

@@ -1,0 +1,62 @@
+//! What several tests of the room need.
+
+use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_protocol::{CubeId, CubePose, Pose, Position};
+
+/// A client's side of its samples.
+#[derive(Debug)]
+pub(super) struct Teller {
+    believed: MotionSet,
+    tick: u64,
+}
+
+impl Default for Teller {
+    fn default() -> Self {
+        Self {
+            believed: MotionSet::new(&Codec::LIVE),
+            tick: 0,
+        }
+    }
+}
+
+impl Teller {
+    /// Upright on the floor.
+    pub(super) fn at(x: i32) -> Pose {
+        let position = Position { x, y: 0, z: 256 };
+        Pose {
+            position,
+            ..Pose::default()
+        }
+    }
+
+    /// What the sample of a tick says when the cube is there; other cubes are as believed.
+    pub(super) fn sample(
+        &mut self,
+        tick: u64,
+        cube: CubeId,
+        pose: Pose,
+    ) -> (Vec<CubePose>, Vec<u8>) {
+        self.believed.advance((tick - self.tick) as u32);
+        self.tick = tick;
+        let mut surprises = Vec::new();
+        if self.believed.get(cube).is_none() {
+            self.believed.insert(cube, MotionState::at_rest(pose));
+            return (vec![CubePose { cube, pose }], surprises);
+        }
+        let believed = self.believed.clone();
+        let truth = |id| {
+            if id == cube {
+                pose
+            } else {
+                believed.pose(id).unwrap_or_default()
+            }
+        };
+        self.believed.encode_tick(truth, &mut surprises);
+        (Vec::new(), surprises)
+    }
+
+    /// The cube was released.
+    pub(super) fn release(&mut self, cube: CubeId) {
+        self.believed.remove(cube);
+    }
+}

@@ -1,0 +1,295 @@
+//! What a player's client says about its cubes: samples in, states at ticks out.
+//!
+//! Client and server hold the same motion set and advance it alike, as in the other direction. A
+//! tick without a sample says that everything goes on as believed.
+
+use std::collections::VecDeque;
+
+use cubesync_protocol::limits::{MAX_CUBES_PER_SAMPLE, MOVING_HEARTBEAT_INTERVAL};
+use cubesync_protocol::motion::{Codec, MotionError, MotionSet, MotionState};
+use cubesync_protocol::{CubeId, CubePose};
+
+/// A moving cube whose client says nothing for this part of a second stands. Two heartbeats and
+/// most hiccups of a network are shorter.
+const GRACE_PER_SECOND: u64 = 2;
+
+/// How a player may move their cubes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpeedRule {
+    /// At most the room's top speed, each sample at its tick.
+    TopSpeed,
+    /// Anywhere at once, at any tick: for people who type coordinates.
+    Unlimited,
+}
+
+/// How the samples of moving cubes came since the last count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SampleCounts {
+    /// Within the tick before their own: as they should.
+    pub on_time: u64,
+    /// More than a tick too early.
+    pub early: u64,
+    /// After their tick had begun.
+    pub late: u64,
+    /// Ticks at which nothing had been heard about a moving cube for longer than a heartbeat.
+    pub missing: u64,
+}
+
+/// A sample that no client sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SampleError {
+    /// Each sample is later than the one before.
+    #[error("the sample of tick {tick} came after that of tick {before}")]
+    Tick {
+        /// The sample's tick.
+        tick: u64,
+        /// The tick of the one before.
+        before: u64,
+    },
+    /// A client moves its own cube and the one it holds.
+    #[error("a client tells of more than {MAX_CUBES_PER_SAMPLE} cubes")]
+    TooManyCubes,
+    /// The surprises make no sense.
+    #[error(transparent)]
+    Motion(#[from] MotionError),
+}
+
+/// Cubes, and how they are believed to move, from a tick on.
+pub(super) type Told = (u64, Vec<(CubeId, MotionState)>);
+
+/// One player's side of the room.
+#[derive(Debug)]
+pub(super) struct Uplink {
+    pub(super) rule: SpeedRule,
+    /// As of the newest sample's tick.
+    believed: MotionSet,
+    newest_tick: u64,
+    /// Samples whose tick has not come: at most a second's.
+    pending: VecDeque<Told>,
+    /// How many samples have come after their tick.
+    pub(super) late_samples: u32,
+}
+
+impl Uplink {
+    pub(super) fn new(rule: SpeedRule) -> Self {
+        Self {
+            rule,
+            believed: MotionSet::new(&Codec::LIVE),
+            newest_tick: 0,
+            pending: VecDeque::new(),
+            late_samples: 0,
+        }
+    }
+
+    /// Takes in a sample while the room is in tick `now`. It counts at its tick, or at the next
+    /// one when it comes late.
+    ///
+    /// # Errors
+    /// [`SampleError`]: from now on nothing that this client says can be understood.
+    pub(super) fn sample(
+        &mut self,
+        tick: u64,
+        placed: &[CubePose],
+        surprises: &[u8],
+        now: u64,
+        tick_hz: u64,
+        counts: &mut SampleCounts,
+    ) -> Result<(), SampleError> {
+        let at_rest = |placed: &CubePose| (placed.cube, MotionState::at_rest(placed.pose));
+        if self.rule == SpeedRule::Unlimited {
+            let told = placed.iter().map(at_rest).collect();
+            self.pending.push_back((now + 1, told));
+            return Ok(());
+        }
+        let before = std::mem::replace(&mut self.newest_tick, tick);
+        if tick <= before {
+            return Err(SampleError::Tick { tick, before });
+        }
+        self.believed
+            .advance(u32::try_from(tick - before).unwrap_or(u32::MAX));
+        let mut changed = Vec::new();
+        for (cube, state) in placed.iter().map(at_rest) {
+            self.believed.insert(cube, state);
+            changed.push(cube);
+        }
+        if self.believed.len() > MAX_CUBES_PER_SAMPLE {
+            return Err(SampleError::TooManyCubes);
+        }
+        if !surprises.is_empty() {
+            self.believed
+                .decode_tick(surprises, |cube| changed.push(cube))?;
+        }
+        // What moves is told of again: the room may have thought that the network was gone.
+        changed.extend(self.believed.active().map(|(cube, _)| cube));
+        changed.sort_unstable();
+        changed.dedup();
+        let state = |cube| Some((cube, *self.believed.get(cube)?));
+        let told: Vec<_> = changed.into_iter().filter_map(state).collect();
+        if tick <= now {
+            self.late_samples = self.late_samples.saturating_add(1);
+            counts.late += 1;
+        } else if tick > now + 1 {
+            counts.early += 1;
+        } else {
+            counts.on_time += 1;
+        }
+        // Further ahead than a second is no clock of ours.
+        let due = tick.min(now + tick_hz);
+        match self.pending.back_mut() {
+            Some((last, waiting)) if *last >= due => waiting.extend(told),
+            _ => self.pending.push_back((due, told)),
+        }
+        Ok(())
+    }
+
+    /// The next sample whose tick is not after `until`.
+    pub(super) fn next_due(&mut self, until: u64) -> Option<Told> {
+        let is_due = self.pending.front().is_some_and(|(tick, _)| *tick <= until);
+        if is_due {
+            self.pending.pop_front()
+        } else {
+            None
+        }
+    }
+
+    /// Whether samples wait for their tick.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// The client does not tell of this cube any more.
+    pub(super) fn release(&mut self, cube: CubeId) {
+        self.believed.remove(cube);
+    }
+
+    /// For how many ticks nothing has been heard.
+    pub(super) fn silent_ticks(&self, now: u64) -> u64 {
+        now.saturating_sub(self.newest_tick)
+    }
+}
+
+/// The longest silence, in ticks, that says that a moving cube goes on as believed.
+pub(super) fn grace(tick_hz: u64) -> u64 {
+    (tick_hz / GRACE_PER_SECOND).max(2)
+}
+
+/// The longest silence, in ticks, that is to be expected while a cube moves.
+pub(super) fn heartbeat(tick_hz: u64) -> u64 {
+    (MOVING_HEARTBEAT_INTERVAL.as_millis() as u64 * tick_hz / 1_000).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::Teller;
+    use super::*;
+
+    const CUBE: CubeId = CubeId(7);
+    const HZ: u64 = 30;
+
+    struct Line {
+        uplink: Uplink,
+        teller: Teller,
+        counts: SampleCounts,
+    }
+
+    impl Line {
+        fn new() -> Self {
+            Self {
+                uplink: Uplink::new(SpeedRule::TopSpeed),
+                teller: Teller::default(),
+                counts: SampleCounts::default(),
+            }
+        }
+
+        /// Says in tick `now` where the cube is at `tick`.
+        fn say(&mut self, now: u64, tick: u64, x: i32) -> Result<(), SampleError> {
+            let (placed, surprises) = self.teller.sample(tick, CUBE, Teller::at(x));
+            let Self { uplink, counts, .. } = self;
+            uplink.sample(tick, &placed, &surprises, now, HZ, counts)
+        }
+
+        /// What is due: the tick, and the cube's x there.
+        fn due(&mut self, until: u64) -> Option<(u64, Option<i32>)> {
+            let (tick, told) = self.uplink.next_due(until)?;
+            let x = told
+                .first()
+                .map(|(_, state)| state.pose(&Codec::LIVE).position.x);
+            Some((tick, x))
+        }
+    }
+
+    #[test]
+    fn a_sample_counts_at_its_own_tick_whenever_it_came_before() {
+        let mut line = Line::new();
+        for tick in 2..=5 {
+            line.say(1, tick, 10 * tick as i32).unwrap();
+        }
+        assert_eq!(line.due(1), None);
+        for tick in 2..=5 {
+            assert_eq!(line.due(tick), Some((tick, Some(10 * tick as i32))));
+            assert_eq!(line.due(tick), None);
+        }
+        line.say(8, 7, 100).unwrap();
+        assert_eq!(line.due(8), Some((7, Some(100))));
+        let SampleCounts {
+            on_time,
+            early,
+            late,
+            ..
+        } = line.counts;
+        assert_eq!((on_time, early, late), (1, 3, 1));
+        assert_eq!(line.uplink.late_samples, 1);
+    }
+
+    #[test]
+    fn ticks_must_rise_and_a_tick_beyond_any_clock_is_bounded() {
+        let mut line = Line::new();
+        line.say(1, 2, 0).unwrap();
+        let again = line.say(1, 2, 50);
+        assert_eq!(again, Err(SampleError::Tick { tick: 2, before: 2 }));
+
+        let mut line = Line::new();
+        for tick in 0..1_000 {
+            line.say(1, u64::MAX - 1_000 + tick, 90 * (tick % 7) as i32)
+                .unwrap();
+        }
+        assert_eq!(line.uplink.pending.len(), 1);
+        assert!(line.due(HZ).is_none() && line.due(1 + HZ).is_some());
+    }
+
+    #[test]
+    fn more_cubes_than_a_client_can_have_and_nonsense_are_errors() {
+        let mut line = Line::new();
+        let pose = Teller::at(0);
+        let placed = |range: std::ops::Range<u32>| -> Vec<_> {
+            range
+                .map(|id| CubePose {
+                    cube: CubeId(id),
+                    pose,
+                })
+                .collect()
+        };
+        let mut say = |tick, placed: Vec<CubePose>, surprises: &[u8]| {
+            let Line { uplink, counts, .. } = &mut line;
+            uplink.sample(tick, &placed, surprises, 1, HZ, counts)
+        };
+        assert_eq!(say(2, placed(0..8), &[]), Ok(()));
+        assert_eq!(say(3, placed(0..8), &[]), Ok(()), "the same ones again");
+        let nonsense = say(4, vec![], &[0xFF; 40]);
+        assert!(
+            matches!(nonsense, Err(SampleError::Motion(_))),
+            "{nonsense:?}"
+        );
+        assert_eq!(say(5, placed(8..9), &[]), Err(SampleError::TooManyCubes));
+    }
+
+    #[test]
+    fn a_released_cube_is_told_of_no_more() {
+        let mut line = Line::new();
+        line.say(1, 2, 0).unwrap();
+        line.uplink.release(CUBE);
+        let surprises = [0x55; 3];
+        let Line { uplink, counts, .. } = &mut line;
+        assert!(uplink.sample(3, &[], &surprises, 1, HZ, counts).is_err());
+    }
+}
