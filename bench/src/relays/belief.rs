@@ -1,18 +1,21 @@
-//! What clients believe, computed once for all clients that have received the same bytes.
+//! What clients believe of a cell, computed once for all clients that have received the same bytes.
 //!
 //! A belief is a function of the one before it and of the payload that came. So beliefs form a
 //! tree: a client that receives a payload that another one at the same belief has received (all
 //! its bytes are compared) goes on to that one's next belief, and neither decodes nor checks it
 //! again. Thousands of clients of one room then cost a comparison of bytes each.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cubesync_protocol::motion::{Codec, MotionSet};
-use cubesync_protocol::{CubeId, Event, Keyframe, Pose, Snapshot};
+use cubesync_protocol::{CellId, CubeId, Event, Keyframe, Pose, Snapshot};
 
 use crate::error::Error;
+use crate::score::Score;
+use crate::truth::Truth;
 
 /// A state that is like the truth of one of this many steps before its own is late, not wrong:
 /// 2 seconds at 20 Hz, which only an overload reaches.
@@ -21,128 +24,168 @@ const LATE_STEPS: usize = 40;
 /// Sample times that are this near each other are counted together, in microseconds.
 const SAMPLED_RESOLUTION_US: u64 = 64;
 
-/// Where the cubes really are.
-pub(crate) trait Truth {
-    /// A receiver's state stands for the truth when it is no farther from it than this.
-    fn bound(&self) -> Error;
-    /// Whose cube it is; `None` for one that no client moves.
-    fn client(&self, cube: CubeId) -> Option<usize>;
-    /// The step whose samples belong to a tick; `None` before the first.
-    fn step(&self, tick: u64) -> Option<usize>;
-    /// Where a client's cube is at a step.
-    fn pose(&self, client: usize, step: usize) -> Pose;
-    /// When that was sampled.
-    fn sampled_us(&self, client: usize, step: usize) -> Option<u64>;
-}
-
-/// What a client believes right after a tick's frame.
+/// What a client believes of a cell right after its frame of a tick.
 #[derive(Debug)]
 pub(crate) struct Belief {
+    /// The cell.
+    pub(crate) cell: CellId,
     /// The tick.
     pub(crate) tick: u64,
-    /// What the frame delivered.
-    pub(crate) score: Score,
-    /// The ticks before it that came without a frame: the tick, and how many states were right.
-    pub(crate) silent: Vec<(u64, u64)>,
+    /// What the frame delivered, measured or not.
+    pub(crate) fresh: Score,
+    /// What counts of the frame and of the ticks that came without one before it.
+    pub(crate) measured: Score,
+    /// When what the frame delivered was sampled, and how many states then. Empty when it does
+    /// not count.
+    pub(crate) sampled: Vec<(u64, u64)>,
+    interval_ticks: u64,
     cubes: Cubes,
     next: RefCell<Vec<Step>>,
+    /// The last answer to how the ticks up to one went without a frame: many clients ask alike.
+    silence: Cell<Option<(u64, Score)>>,
 }
 
 /// A payload, and what a client believes after it.
 type Step = (Box<[u8]>, Rc<Belief>);
 
-/// What became right by a frame.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Score {
-    /// Cubes of clients that were compared.
-    pub(crate) compared: u64,
-    /// Cubes whose state is that of a newer step than before.
-    pub(crate) delivered: u64,
-    /// Those whose step is older than the tick's.
-    pub(crate) late: u64,
-    /// Cubes whose state is like no recent truth.
-    pub(crate) wrong: u64,
-    /// The largest distance from the nearest recent truth.
-    pub(crate) largest: Error,
-    /// When the delivered ones were sampled, and how many then.
-    pub(crate) sampled: Vec<(u64, u64)>,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Cubes {
     motion: MotionSet,
-    /// By cube id: the newest step that was delivered, plus one.
-    seen: Vec<usize>,
+    /// By rising cube id: the newest step that was delivered, plus one.
+    seen: Vec<(CubeId, usize)>,
 }
 
 /// The beliefs of one thread's clients.
 #[derive(Debug, Default)]
 pub(crate) struct Beliefs {
-    /// First keyframes and what they lead to.
-    first: Vec<Step>,
-    /// The newest tick and its beliefs: clients that came in at different ticks believe the same
-    /// soon.
-    newest_tick: u64,
-    newest: Vec<Weak<Belief>>,
+    /// By cell and by how often it is told of.
+    newest: HashMap<(CellId, u8), Newest>,
 }
 
-impl Beliefs {
+/// The newest tick of a cell and its beliefs: clients that came to see it at different ticks
+/// believe the same soon.
+#[derive(Debug, Default)]
+struct Newest {
+    tick: u64,
+    /// The keyframes of the tick, and what they lead to.
+    keyframes: Vec<Step>,
+    beliefs: Vec<Weak<Belief>>,
+}
+
+impl Belief {
     /// The belief that this payload led to before.
-    pub(crate) fn known_next(
-        &self,
-        known: Option<&Rc<Belief>>,
-        payload: &[u8],
-    ) -> Option<Rc<Belief>> {
-        let find = |next: &[Step]| {
-            let found = next.iter().find(|(bytes, _)| **bytes == *payload);
-            found.map(|(_, belief)| Rc::clone(belief))
-        };
-        match known {
-            Some(known) => find(&known.next.borrow()),
-            None => find(&self.first),
+    pub(crate) fn known_next(&self, payload: &[u8]) -> Option<Rc<Belief>> {
+        find(&self.next.borrow(), payload)
+    }
+
+    /// The cubes of the cell, by rising id.
+    pub(crate) fn cubes(&self) -> impl ExactSizeIterator<Item = CubeId> {
+        self.cubes.motion.iter().map(|(cube, _)| cube)
+    }
+
+    /// What counts of the ticks after this one, up to `until`, when no frame comes.
+    pub(crate) fn silent_until(&self, until: u64, truth: &impl Truth) -> Score {
+        match self.silence.get() {
+            Some((known_until, score)) if known_until == until => score,
+            _ => {
+                let score = self
+                    .cubes
+                    .clone()
+                    .pass(self.tick, until, self.interval_ticks, truth);
+                self.silence.set(Some((until, score)));
+                score
+            }
         }
     }
 
+    /// What counts of the ticks after `heard` or this one, when nothing at all comes any more:
+    /// the states are expected, and none is there.
+    pub(crate) fn lost_after(&self, heard: u64, last: u64, truth: &impl Truth) -> Score {
+        let players = self.cubes().filter(|&cube| truth.client(cube).is_some());
+        let ticks = (heard.max(self.tick) + 1..=last).filter(|&tick| {
+            tick.is_multiple_of(self.interval_ticks)
+                && truth.is_measured(tick)
+                && truth.step(tick).is_some()
+        });
+        Score {
+            expected: players.count() as u64 * ticks.count() as u64,
+            ..Score::default()
+        }
+    }
+}
+
+impl Beliefs {
+    /// The belief that this keyframe led to before.
+    pub(crate) fn known_keyframe(
+        &self,
+        cell: CellId,
+        interval_ticks: u8,
+        payload: &[u8],
+    ) -> Option<Rc<Belief>> {
+        let newest = self.newest.get(&(cell, interval_ticks))?;
+        find(&newest.keyframes, payload)
+    }
+
     /// The belief after a keyframe.
+    ///
+    /// # Errors
+    /// It makes no sense.
     pub(crate) fn keyframe(
         &mut self,
-        known: Option<&Rc<Belief>>,
         payload: &[u8],
         keyframe: Keyframe,
         truth: &impl Truth,
-    ) -> Rc<Belief> {
+    ) -> Result<Rc<Belief>> {
+        if keyframe.interval_ticks == 0 {
+            bail!("a keyframe tells of its cell every 0 ticks");
+        }
         let mut cubes = Cubes {
             motion: MotionSet::new(&Codec::LIVE),
-            seen: known.map_or(Vec::new(), |known| known.cubes.seen.clone()),
+            seen: Vec::new(),
         };
         for info in keyframe.cubes {
             cubes.motion.insert(info.cube, info.motion);
         }
-        // What lies between is lost, so no tick before counts as silent.
-        self.add(known, payload, keyframe.tick, Vec::new(), cubes, truth)
+        let cell = (keyframe.cell, keyframe.interval_ticks);
+        let belief = self.add(cell, keyframe.tick, Score::default(), cubes, truth);
+        let newest = self.newest.entry(cell).or_default();
+        if newest.tick == keyframe.tick {
+            newest
+                .keyframes
+                .push((Box::from(payload), Rc::clone(&belief)));
+        }
+        Ok(belief)
     }
 
     /// The belief after a snapshot.
+    ///
+    /// # Errors
+    /// It makes no sense.
     pub(crate) fn snapshot(
         &mut self,
-        known: &Rc<Belief>,
+        known: &Belief,
         payload: &[u8],
         snapshot: Snapshot,
         truth: &impl Truth,
     ) -> Result<Rc<Belief>> {
-        let mut cubes = known.cubes.clone();
-        let mut silent = Vec::new();
-        for tick in known.tick + 1..snapshot.tick {
-            cubes.motion.advance(1);
-            if let Some(step) = truth.step(tick) {
-                silent.push((tick, cubes.check(step, truth).delivered));
-            }
+        if snapshot.tick <= known.tick {
+            bail!(
+                "a snapshot is of tick {}, the one before of {}",
+                snapshot.tick,
+                known.tick
+            );
         }
+        let mut cubes = known.cubes.clone();
+        let silent = cubes.pass(known.tick, snapshot.tick - 1, known.interval_ticks, truth);
         cubes.motion.advance(1);
         for event in snapshot.events {
             match event {
-                Event::Joined(info) => drop(cubes.motion.insert(info.cube, info.motion)),
-                Event::Left { cube } => drop(cubes.motion.remove(cube)),
+                Event::Joined(info) | Event::Entered(info) => {
+                    cubes.motion.insert(info.cube, info.motion);
+                }
+                Event::Left { cube } | Event::Exited { cube } => {
+                    cubes.motion.remove(cube);
+                }
                 // Who holds or has lost a cube does not matter here.
                 _ => {}
             }
@@ -151,109 +194,157 @@ impl Beliefs {
             let decoded = cubes.motion.decode_tick(&snapshot.surprises, |_| {});
             decoded.context("the surprises of a snapshot make no sense")?;
         }
-        Ok(self.add(Some(known), payload, snapshot.tick, silent, cubes, truth))
+        let cell = (known.cell, known.interval_ticks as u8);
+        let belief = self.add(cell, snapshot.tick, silent, cubes, truth);
+        let step = (Box::from(payload), Rc::clone(&belief));
+        known.next.borrow_mut().push(step);
+        Ok(belief)
     }
 
     fn add(
         &mut self,
-        known: Option<&Rc<Belief>>,
-        payload: &[u8],
+        (cell, interval_ticks): (CellId, u8),
         tick: u64,
-        silent: Vec<(u64, u64)>,
+        silent: Score,
         mut cubes: Cubes,
         truth: &impl Truth,
     ) -> Rc<Belief> {
-        let score = truth
-            .step(tick)
-            .map(|step| cubes.check(step, truth))
-            .unwrap_or_default();
-        if tick > self.newest_tick {
-            self.newest_tick = tick;
-            self.newest.clear();
+        let mut sampled = Vec::new();
+        let step = truth.step(tick);
+        let step = step.filter(|_| tick.is_multiple_of(interval_ticks.into()));
+        let fresh = step.map(|step| {
+            cubes.check(step, truth, |client, step| {
+                if let Some(sampled_us) = truth.sampled_us(client, step) {
+                    add_sampled(&mut sampled, sampled_us);
+                }
+            })
+        });
+        let fresh = fresh.unwrap_or_default();
+        let mut measured = silent;
+        if truth.is_measured(tick) {
+            measured += fresh;
+        } else {
+            sampled.clear();
         }
-        let alive = self.newest.iter().filter_map(Weak::upgrade);
-        let same = alive
-            .filter(|other| other.tick == tick && other.silent == silent)
-            .find(|other| other.cubes == cubes && other.score == score);
-        let belief = same.unwrap_or_else(|| {
+        let newest = self.newest.entry((cell, interval_ticks)).or_default();
+        if tick > newest.tick {
+            newest.tick = tick;
+            newest.keyframes.clear();
+            newest.beliefs.clear();
+        }
+        let mut alive = newest.beliefs.iter().filter_map(Weak::upgrade);
+        let same = alive.find(|other| {
+            (other.tick, &other.cubes, &other.sampled) == (tick, &cubes, &sampled)
+                && (other.fresh, other.measured) == (fresh, measured)
+        });
+        same.unwrap_or_else(|| {
             let belief = Rc::new(Belief {
+                cell,
                 tick,
-                score,
-                silent,
+                fresh,
+                measured,
+                sampled,
+                interval_ticks: interval_ticks.into(),
                 cubes,
                 next: RefCell::default(),
+                silence: Cell::default(),
             });
-            self.newest.push(Rc::downgrade(&belief));
+            newest.beliefs.push(Rc::downgrade(&belief));
             belief
-        });
-        let entry = (Box::from(payload), Rc::clone(&belief));
-        match known {
-            Some(known) => known.next.borrow_mut().push(entry),
-            None => self.first.push(entry),
-        }
-        belief
+        })
     }
 }
 
 impl Cubes {
-    /// Compares every cube with the truth of a step, and the newest ones before it.
-    fn check(&mut self, step: usize, truth: &impl Truth) -> Score {
+    /// Goes on as believed, and returns what counts of the ticks after `known` up to `until`.
+    fn pass(&mut self, known: u64, until: u64, interval_ticks: u64, truth: &impl Truth) -> Score {
         let mut score = Score::default();
-        for (id, pose) in self.motion.poses() {
-            let Some(client) = truth.client(id) else {
+        for tick in known + 1..=until {
+            self.motion.advance(1);
+            if tick.is_multiple_of(interval_ticks)
+                && truth.is_measured(tick)
+                && let Some(step) = truth.step(tick)
+            {
+                score += self.check(step, truth, |_, _| {});
+            }
+        }
+        score
+    }
+
+    /// Compares every cube with the truth of a step, and the newest ones before it; tells whose
+    /// cube was delivered, and its step.
+    fn check(
+        &mut self,
+        step: usize,
+        truth: &impl Truth,
+        mut delivered: impl FnMut(usize, usize),
+    ) -> Score {
+        let mut score = Score::default();
+        let before = std::mem::take(&mut self.seen);
+        let mut before = before.into_iter().peekable();
+        self.seen.reserve(self.motion.len());
+        for (cube, pose) in self.motion.poses() {
+            let Some(client) = truth.client(cube) else {
                 continue;
             };
-            let index = id.0 as usize;
-            if self.seen.len() <= index {
-                self.seen.resize(index + 1, 0);
-            }
-            let seen = &mut self.seen[index];
-            score.compared += 1;
-            let recent = (step.saturating_sub(LATE_STEPS)..=step).rev();
-            let mut nearest = None;
-            let mut found = None;
-            for step in recent {
-                let error = Error::between(pose, truth.pose(client, step));
-                let nearer = nearest.is_none_or(|nearest: Error| error.quanta < nearest.quanta);
-                if nearer || error.is_within(truth.bound()) {
-                    nearest = Some(error);
-                }
-                if error.is_within(truth.bound()) {
-                    found = Some(step);
-                    break;
-                }
-            }
-            score.largest = score.largest.max(nearest.unwrap_or_default());
-            match found {
-                None => score.wrong += 1,
-                Some(found) if found < *seen => {}
-                Some(found) => {
-                    *seen = found + 1;
-                    score.delivered += 1;
-                    score.late += u64::from(found < step);
-                    if let Some(sampled_us) = truth.sampled_us(client, found) {
-                        score.add_sampled(sampled_us);
+            while before.next_if(|(other, _)| *other < cube).is_some() {}
+            let seen = before.next_if(|(other, _)| *other == cube);
+            let mut seen = seen.map_or(0, |(_, seen)| seen);
+            score.expected += 1;
+            match find_step(pose, client, step, truth) {
+                Ok((found, error)) => {
+                    score.largest = score.largest.max(error);
+                    if found >= seen {
+                        seen = found + 1;
+                        score.delivered += 1;
+                        score.late += u64::from(found < step);
+                        delivered(client, found);
                     }
                 }
+                Err(error) => {
+                    score.largest = score.largest.max(error);
+                    score.wrong += 1;
+                    let own = Error::between(pose, truth.pose(client, step));
+                    score.loose += u64::from(own.is_within(truth.bound().twice()));
+                }
             }
+            self.seen.push((cube, seen));
         }
         score
     }
 }
 
-impl Score {
-    /// The part of the compared cubes whose sample was there in time; `None` before any step.
-    pub(crate) fn in_time(&self) -> Option<f64> {
-        let in_time = (self.delivered - self.late) as f64;
-        (self.compared > 0).then_some(in_time / self.compared as f64)
-    }
-
-    fn add_sampled(&mut self, sampled_us: u64) {
-        let sampled_us = sampled_us / SAMPLED_RESOLUTION_US * SAMPLED_RESOLUTION_US;
-        match self.sampled.last_mut() {
-            Some((last_us, count)) if *last_us == sampled_us => *count += 1,
-            _ => self.sampled.push((sampled_us, 1)),
+/// The newest step up to `step` whose truth a pose stands for, and how far it is from it; or how
+/// far it is from the nearest.
+fn find_step(
+    pose: Pose,
+    client: usize,
+    step: usize,
+    truth: &impl Truth,
+) -> Result<(usize, Error), Error> {
+    let mut nearest: Option<Error> = None;
+    for step in (step.saturating_sub(LATE_STEPS)..=step).rev() {
+        let error = Error::between(pose, truth.pose(client, step));
+        if error.is_within(truth.bound()) {
+            return Ok((step, error));
         }
+        if nearest.is_none_or(|nearest| error.quanta < nearest.quanta) {
+            nearest = Some(error);
+        }
+    }
+    Err(nearest.unwrap_or_default())
+}
+
+fn find(steps: &[Step], payload: &[u8]) -> Option<Rc<Belief>> {
+    let found = steps.iter().find(|(bytes, _)| **bytes == *payload);
+    found.map(|(_, belief)| Rc::clone(belief))
+}
+
+fn add_sampled(sampled: &mut Vec<(u64, u64)>, sampled_us: u64) {
+    let sampled_us = sampled_us / SAMPLED_RESOLUTION_US * SAMPLED_RESOLUTION_US;
+    match sampled.last_mut() {
+        Some((last_us, count)) if *last_us == sampled_us => *count += 1,
+        _ => sampled.push((sampled_us, 1)),
     }
 }
 
@@ -264,7 +355,10 @@ mod tests {
 
     use super::*;
 
-    /// One client that owns cube 1 and moves by one quantum each step; tick 10 is step 0.
+    const INTERVAL: u8 = 4;
+
+    /// One client that owns cube 1 and moves by one quantum each step; tick 10 is step 0, and all
+    /// ticks before 100 count.
     struct OneCube;
 
     fn at(x: i32) -> Pose {
@@ -285,6 +379,9 @@ mod tests {
         fn step(&self, tick: u64) -> Option<usize> {
             tick.checked_sub(10).map(|step| step as usize)
         }
+        fn is_measured(&self, tick: u64) -> bool {
+            tick < 100
+        }
         fn pose(&self, _client: usize, step: usize) -> Pose {
             at(step as i32)
         }
@@ -303,70 +400,86 @@ mod tests {
         }
     }
 
-    fn first(beliefs: &mut Beliefs, x: i32) -> Rc<Belief> {
-        let cubes = vec![resting(0, x), resting(1, x)];
-        let keyframe = Keyframe { tick: 9, cubes };
-        beliefs.keyframe(None, &[x as u8], keyframe, &OneCube)
+    fn first(beliefs: &mut Beliefs, interval_ticks: u8, x: i32) -> Rc<Belief> {
+        let keyframe = Keyframe {
+            cell: CellId(7),
+            interval_ticks,
+            tick: 9,
+            cubes: vec![resting(0, x), resting(1, x)],
+        };
+        beliefs.keyframe(&[x as u8], keyframe, &OneCube).unwrap()
+    }
+
+    fn snapshot(tick: u64, events: Vec<Event>) -> Snapshot {
+        Snapshot {
+            cell: CellId(7),
+            tick,
+            events,
+            ..Snapshot::default()
+        }
     }
 
     /// From this tick on cube 1 is believed to rest exactly at `x`.
     fn moved(tick: u64, x: i32) -> Snapshot {
-        Snapshot {
-            tick,
-            events: vec![Event::Joined(resting(1, x))],
-            ..Snapshot::default()
-        }
+        snapshot(tick, vec![Event::Entered(resting(1, x))])
+    }
+
+    fn next(beliefs: &mut Beliefs, known: &Belief, snapshot: Snapshot) -> Rc<Belief> {
+        let payload = [snapshot.tick as u8];
+        beliefs
+            .snapshot(known, &payload, snapshot, &OneCube)
+            .unwrap()
     }
 
     #[test]
     fn states_are_counted_once_and_told_apart_as_right_late_and_wrong() {
         let mut beliefs = Beliefs::default();
-        let known = first(&mut beliefs, 500);
-        let mut next = |known: &Rc<Belief>, tick, x| {
-            let payload = [tick as u8, x as u8];
-            beliefs
-                .snapshot(known, &payload, moved(tick, x), &OneCube)
-                .unwrap()
-        };
+        let known = first(&mut beliefs, 1, 500);
+        let mut next = |known: &Belief, tick, x| next(&mut beliefs, known, moved(tick, x));
         let right = next(&known, 12, 2);
-        assert_eq!((right.score.delivered, right.score.late), (1, 0));
-        assert_eq!(right.score.sampled, [(2_000 / 64 * 64, 1)]);
+        assert_eq!((right.fresh.delivered, right.fresh.late), (1, 0));
+        assert_eq!(right.sampled, [(2_000 / 64 * 64, 1)]);
         // Two silent ticks passed, and what it believed then was not the truth.
-        assert_eq!(right.silent, [(10, 0), (11, 0)]);
+        let Score {
+            expected,
+            delivered,
+            wrong,
+            ..
+        } = right.measured;
+        assert_eq!((expected, delivered, wrong), (3, 1, 2));
         let late = next(&right, 14, 3);
-        assert_eq!((late.score.delivered, late.score.late), (1, 1));
+        assert_eq!((late.fresh.delivered, late.fresh.late), (1, 1));
         let again = next(&late, 15, 3);
-        assert_eq!((again.score.delivered, again.score.wrong), (0, 0));
+        assert_eq!((again.fresh.delivered, again.fresh.wrong), (0, 0));
         let wrong = next(&again, 16, 77);
-        assert_eq!((wrong.score.delivered, wrong.score.wrong), (0, 1));
-        assert_eq!(wrong.score.largest.quanta, 71);
+        assert_eq!((wrong.fresh.delivered, wrong.fresh.wrong), (0, 1));
+        assert_eq!(wrong.fresh.largest.quanta, 71);
     }
 
     #[test]
     fn clients_with_the_same_bytes_share_a_belief_and_others_find_back_to_it() {
         let mut beliefs = Beliefs::default();
-        let (one, other) = (first(&mut beliefs, 5), first(&mut beliefs, 6));
-        let same = beliefs.known_next(None, &[5]).unwrap();
+        let (one, other) = (first(&mut beliefs, 1, 5), first(&mut beliefs, 1, 6));
+        let same = beliefs.known_keyframe(CellId(7), 1, &[5]).unwrap();
         assert!(Rc::ptr_eq(&one, &same));
-        assert!(beliefs.known_next(Some(&one), b"frame").is_none());
-        let snapshot = || moved(10, 0);
-        let after_one = beliefs
-            .snapshot(&one, b"frame", snapshot(), &OneCube)
-            .unwrap();
-        let after_other = beliefs
-            .snapshot(&other, b"frame", snapshot(), &OneCube)
-            .unwrap();
-        let known = beliefs.known_next(Some(&one), b"frame").unwrap();
-        assert!(Rc::ptr_eq(&after_one, &known));
+        assert!(beliefs.known_keyframe(CellId(7), INTERVAL, &[5]).is_none());
+        assert!(one.known_next(&[10]).is_none());
+        let after_one = next(&mut beliefs, &one, moved(10, 0));
+        let after_other = next(&mut beliefs, &other, moved(10, 0));
+        assert!(Rc::ptr_eq(&after_one, &one.known_next(&[10]).unwrap()));
         // Cube 0, which nobody moves, still differs; nothing else does.
         assert!(!Rc::ptr_eq(&after_one, &after_other));
+        let left = || snapshot(11, vec![Event::Left { cube: CubeId(0) }]);
+        let after_one = next(&mut beliefs, &after_one, left());
+        let after_other = next(&mut beliefs, &after_other, left());
+        assert!(Rc::ptr_eq(&after_one, &after_other));
     }
+
     #[test]
     fn surprises_are_believed_and_silent_ticks_pass_as_believed() {
         let mut beliefs = Beliefs::default();
-        let known = first(&mut beliefs, 4_000);
+        let mut known = first(&mut beliefs, 1, 4_000);
         let mut server = known.cubes.motion.clone();
-        let mut known = known;
         // A jump, and from the next tick on a quantum each step.
         for (tick, x) in [(10, 0), (11, 1)] {
             server.advance(1);
@@ -375,29 +488,79 @@ mod tests {
             let mut surprises = Vec::new();
             server.encode_tick(truth, &mut surprises);
             let snapshot = Snapshot {
-                tick,
                 surprises: surprises.into(),
-                ..Snapshot::default()
+                ..snapshot(tick, Vec::new())
             };
-            let payload = [tick as u8];
-            known = beliefs
-                .snapshot(&known, &payload, snapshot, &OneCube)
-                .unwrap();
+            known = next(&mut beliefs, &known, snapshot);
         }
         assert_eq!(known.cubes.motion, server);
-        let heartbeat = Snapshot {
-            tick: 14,
-            ..Snapshot::default()
-        };
-        let known = beliefs.snapshot(&known, b"", heartbeat, &OneCube).unwrap();
+        let known = next(&mut beliefs, &known, snapshot(14, Vec::new()));
         server.advance(3);
         assert_eq!(known.cubes.motion, server);
-        assert_eq!(known.silent.len(), 2);
-        let nonsense = Snapshot {
-            tick: 15,
+        assert_eq!(known.measured.expected, 3);
+    }
+
+    #[test]
+    fn a_cube_that_exits_is_no_longer_expected_in_its_cell() {
+        let mut beliefs = Beliefs::default();
+        let known = first(&mut beliefs, 1, 0);
+        let exited = vec![Event::Exited { cube: CubeId(1) }];
+        let known = next(&mut beliefs, &known, snapshot(10, exited));
+        assert_eq!(known.measured, Score::default());
+        assert!(known.cubes().eq([CubeId(0)]));
+        let known = next(&mut beliefs, &known, moved(11, 1));
+        assert!(known.cubes().eq([CubeId(0), CubeId(1)]));
+        assert_eq!((known.measured.expected, known.measured.delivered), (1, 1));
+    }
+
+    #[test]
+    fn far_cells_are_compared_at_their_ticks_only() {
+        let mut beliefs = Beliefs::default();
+        let known = first(&mut beliefs, INTERVAL, 0);
+        let known = next(&mut beliefs, &known, moved(16, 6));
+        // 12 and 16; at 12 it was at 2, not at 0.
+        let Score {
+            expected,
+            delivered,
+            ..
+        } = known.measured;
+        assert_eq!((expected, delivered), (2, 2));
+        assert_eq!(known.measured.late, 1);
+        let known = next(&mut beliefs, &known, moved(18, 8));
+        assert_eq!((known.measured, known.sampled.len()), (Score::default(), 0));
+    }
+
+    #[test]
+    fn a_cell_that_stays_silent_counts_to_the_end() {
+        let mut beliefs = Beliefs::default();
+        let known = first(&mut beliefs, INTERVAL, 0);
+        let silent = known.silent_until(15, &OneCube);
+        assert_eq!((silent.expected, silent.delivered), (1, 1));
+        assert_eq!(known.silent_until(15, &OneCube), silent);
+        assert_eq!(known.silent_until(21, &OneCube).expected, 3);
+        // Nothing came after tick 21: 24, 28 and so on up to 96 are missing; 100 does not count.
+        let lost = known.lost_after(21, 120, &OneCube);
+        assert_eq!((lost.expected, lost.delivered), (19, 0));
+    }
+
+    #[test]
+    fn nonsense_is_an_error() {
+        let mut beliefs = Beliefs::default();
+        let known = first(&mut beliefs, 1, 0);
+        let garbage = Snapshot {
             surprises: vec![0xFF; 40].into(),
-            ..Snapshot::default()
+            ..snapshot(15, Vec::new())
         };
-        assert!(beliefs.snapshot(&known, b"x", nonsense, &OneCube).is_err());
+        for nonsense in [garbage, snapshot(9, Vec::new())] {
+            let after = beliefs.snapshot(&known, b"x", nonsense, &OneCube);
+            assert!(after.is_err());
+        }
+        let never = Keyframe {
+            cell: CellId(7),
+            interval_ticks: 0,
+            tick: 9,
+            cubes: Vec::new(),
+        };
+        assert!(beliefs.keyframe(b"x", never, &OneCube).is_err());
     }
 }

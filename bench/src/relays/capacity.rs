@@ -99,23 +99,29 @@ fn card(row: &Row, failed: Option<&Row>, options: &Capacity) -> String {
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let ms = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.0} ms"));
+    let view = match options.load.view_distance {
+        Some(metres) => format!("{metres} m of view, homes {} m apart", options.load.spacing),
+        None => "everybody sees everybody".to_owned(),
+    };
     let kilobytes_per_s = details.bytes_per_tick * f64::from(row.hz) / 1e3;
     format!(
         "cubesync on this machine ({cores} cores{})\n\
          \n\
          \x20 holds       {} clients ({end})\n\
-         \x20 load        {}, {} Hz, in one room, the load generator on the same machine\n\
+         \x20 load        {}, {} Hz, in one room, {}, the load generator on the same machine\n\
          \x20 staleness   p50 {}, p99 {}, max {} (bound: p99 of {:.0} ms, {} ticks)\n\
          \x20 delivered   {:.1} million updates a second, {:.1} %\n\
          \x20 per client  {:.0} kB/s down, {:.2} bytes an update\n\
          \x20 server      {:.2} cores, {:.0} MB resident\n\
-         \x20 generator   {:.2} cores; other programs {:.2} cores\n",
+         \x20 generator   {:.2} cores; other programs {:.2} cores\n\
+         \x20 states      {}\n",
         model()
             .map(|model| format!(", {model}"))
             .unwrap_or_default(),
         row.n,
         row.motion,
         row.hz,
+        view,
         ms(row.p50_ms),
         ms(row.p99_ms),
         ms(row.max_ms),
@@ -129,6 +135,7 @@ fn card(row: &Row, failed: Option<&Row>, options: &Capacity) -> String {
         row.rss_mb,
         details.generator_cores,
         details.other_cores,
+        table::states(row),
     )
 }
 

@@ -37,7 +37,7 @@ pub(crate) fn run(options: &Comparison) -> Result<()> {
                     continue;
                 }
                 setting.system = system;
-                if !system.is_installed() {
+                if !is_measured(system, &setting) {
                     continue;
                 }
                 match measure_one(&mut setting) {
@@ -53,12 +53,12 @@ pub(crate) fn run(options: &Comparison) -> Result<()> {
         }
     }
     println!("\n{}", table::table(&rows));
-    for system in options
-        .systems
-        .iter()
-        .filter(|system| !system.is_installed())
-    {
-        println!("{}: not installed.", system.name());
+    for &system in &options.systems {
+        if !system.is_installed() {
+            println!("{}: not installed.", system.name());
+        } else if !is_measured(system, &base) {
+            println!("{}: tells everybody everything.", system.name());
+        }
     }
     for reason in failures {
         println!("Failed: {reason}.");
@@ -72,6 +72,11 @@ pub(crate) fn run(options: &Comparison) -> Result<()> {
         fs::write(file, svg).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
+}
+
+fn is_measured(system: System, setting: &Setting) -> bool {
+    let is_whole = setting.setup.view_distance_m.is_none();
+    system.is_installed() && (is_whole || system.has_interest())
 }
 
 /// What all measurements of a run have in common; the system, the motion and the clients are to
@@ -94,7 +99,9 @@ pub(crate) fn base_setting(load: &Load) -> Result<Setting> {
             arguments: load.server_arguments.clone(),
             clients: 0,
             hz: load.hz,
+            view_distance_m: load.view_distance,
             tick_bytes: 0,
+            tick_updates: 0,
         },
     })
 }
@@ -119,6 +126,7 @@ fn measure_one(setting: &mut Setting) -> Result<Option<Row>> {
     eprintln!("{}", table::brief(&row));
     if system == System::Ours {
         setting.setup.tick_bytes = row.details.bytes_per_tick.round() as usize;
+        setting.setup.tick_updates = row.details.updates_per_tick.round() as usize;
     }
     Ok(Some(row))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::progress::Timeline;
 use crate::tally::Tally;
 
 /// The client side of one system, for all clients of one generator thread.
@@ -17,8 +18,9 @@ pub(crate) trait Dialect {
     /// Whether a client may begin to send.
     fn is_ready(&self, state: &Self::Client) -> bool;
 
-    /// When the samples are due, none before `earliest_us`. Called once, when all are ready.
-    fn schedule(&mut self, earliest_us: u64) -> Schedule;
+    /// When the samples are due, none before the timeline's start. Called once, when all are
+    /// ready.
+    fn schedule(&mut self, timeline: &Timeline) -> Schedule;
 
     /// How much earlier than scheduled samples are due by now, in microseconds: a system with
     /// ticks learns how long they need.
@@ -42,6 +44,9 @@ pub(crate) trait Dialect {
         tally: &mut Tally,
         out: &mut Vec<u8>,
     ) -> Result<usize>;
+
+    /// The run is over: counts what did not come in a message of its own.
+    fn finish(&mut self, _state: &mut Self::Client, _tally: &mut Tally) {}
 }
 
 /// When the clients' samples are due.

@@ -20,6 +20,14 @@ impl Error {
         }
     }
 
+    /// Twice as far.
+    pub(crate) fn twice(self) -> Self {
+        Self {
+            quanta: 2 * self.quanta,
+            degrees: 2.0 * self.degrees,
+        }
+    }
+
     /// Between two poses.
     pub(crate) fn between(believed: Pose, truth: Pose) -> Self {
         let (a, b) = (believed.position, truth.position);

@@ -140,7 +140,7 @@ impl<D: Dialect> Generator<'_, D> {
     ) -> Result<()> {
         self.outcome.tally.window_us = timeline.window_us.clone();
         let mut turn = Turn {
-            schedule: self.dialect.schedule(timeline.start_us),
+            schedule: self.dialect.schedule(timeline),
             index: 0,
             step: 0,
         };
@@ -161,11 +161,19 @@ impl<D: Dialect> Generator<'_, D> {
                 is_measured = true;
             }
             if now_us >= timeline.end_us || progress.stop.load(Ordering::Relaxed) {
+                self.finish();
                 return Ok(());
             }
             let due_us = self.send_due(&mut turn)?;
             let wait = Duration::from_micros(due_us.saturating_sub(self.workload.now_us()));
             self.receive(events, wait, Some(&mut turn))?;
+        }
+    }
+
+    fn finish(&mut self) {
+        for connection in &mut self.connections {
+            let tally = &mut self.outcome.tally;
+            self.dialect.finish(&mut connection.state, tally);
         }
     }
 

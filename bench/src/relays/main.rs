@@ -5,6 +5,7 @@
 //! started; a [`tally`] counts what the clients received; [`measure`] makes a [`row`] of it, and
 //! [`compare`] the report.
 
+mod audit;
 mod belief;
 mod capacity;
 mod compare;
@@ -12,6 +13,8 @@ mod connection;
 mod dialect;
 mod error;
 mod generator;
+mod growth;
+mod head;
 mod margin;
 mod measure;
 mod memory;
@@ -25,10 +28,14 @@ mod process;
 mod progress;
 mod room;
 mod row;
+mod score;
 mod serve;
+mod sight;
 mod systems;
 mod table;
 mod tally;
+mod truth;
+mod uplink;
 mod workload;
 
 use std::process::ExitCode;
@@ -56,6 +63,7 @@ fn run(options: &Options) -> Result<()> {
     match &options.mode {
         Some(Mode::Serve(baseline)) => serve::run(baseline),
         Some(Mode::Capacity(options)) => capacity::run(options),
+        Some(Mode::Growth(options)) => growth::run(options),
         Some(Mode::Memory(options)) => memory::run(options),
         None => compare::run(&options.comparison),
     }

@@ -19,6 +19,10 @@ const SHRINKS_US: u64 = 20;
 pub(crate) struct Margin {
     us: u64,
     most_us: u64,
+    tick: u64,
+    /// Samples of `tick` that are known to have been there in time, and all.
+    in_time: u64,
+    samples: u64,
 }
 
 impl Margin {
@@ -28,6 +32,9 @@ impl Margin {
         Self {
             us: LEAST_US,
             most_us: MOST_US.min(half_us).max(LEAST_US),
+            tick: 0,
+            in_time: 0,
+            samples: 0,
         }
     }
 
@@ -41,8 +48,19 @@ impl Margin {
         self.most_us
     }
 
-    /// This part of a tick's samples was there in time.
-    pub(crate) fn adapt(&mut self, in_time: f64) {
+    /// So many of a tick's samples were there in time, in one of its cells.
+    pub(crate) fn learn(&mut self, tick: u64, in_time: u64, samples: u64) {
+        if tick > self.tick {
+            if self.samples > 0 {
+                self.adapt(self.in_time as f64 / self.samples as f64);
+            }
+            (self.tick, self.in_time, self.samples) = (tick, 0, 0);
+        }
+        self.in_time += in_time;
+        self.samples += samples;
+    }
+
+    fn adapt(&mut self, in_time: f64) {
         self.us = if in_time < IN_TIME {
             (self.us + GROWS_US).min(self.most_us)
         } else {
@@ -58,14 +76,17 @@ mod tests {
     #[test]
     fn the_margin_grows_while_samples_are_late_and_shrinks_again() {
         let mut margin = Margin::new(Duration::from_millis(10));
-        for _ in 0..100 {
-            margin.adapt(0.9);
+        for tick in 1..=100 {
+            margin.learn(tick, 100, 100);
+            margin.learn(tick, 80, 100);
         }
         assert_eq!(margin.us(), 5_000, "half a tick");
-        margin.adapt(1.0);
+        margin.learn(101, 100, 100);
+        assert_eq!(margin.us(), 5_000, "the tick before was late");
+        margin.learn(102, 100, 100);
         assert_eq!(margin.us(), 4_980);
-        for _ in 0..1_000 {
-            margin.adapt(1.0);
+        for tick in 103..=1_103 {
+            margin.learn(tick, 100, 100);
         }
         assert_eq!(margin.us(), LEAST_US);
     }

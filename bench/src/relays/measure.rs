@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use cubesync_protocol::quantize::QUANTA_PER_METRE;
 
 use crate::dialect::Dialect;
 use crate::generator;
@@ -80,11 +81,18 @@ pub(crate) fn measure(setting: &Setting) -> Result<Row> {
     match setting.system {
         System::Ours => {
             let room = Arc::new(Room::new(&workload));
-            run.with(|| Ours::new(Arc::clone(&workload), Arc::clone(&room)))
+            let view_distance = setting.setup.view_distance_m;
+            // `as` saturates.
+            let view_distance = view_distance.map(|metres| (metres * QUANTA_PER_METRE) as u32);
+            run.with(|| Ours::new(Arc::clone(&workload), Arc::clone(&room), view_distance))
         }
         System::Floor => {
-            let tick_bytes = setting.setup.tick_bytes;
-            run.with(|| Floor::new(Arc::clone(&workload), tick_bytes))
+            let Setup {
+                tick_bytes,
+                tick_updates,
+                ..
+            } = setting.setup;
+            run.with(|| Floor::new(Arc::clone(&workload), tick_bytes, tick_updates))
         }
         System::Naive => run.with_relay(|| Naive),
         System::Websocket => run.with_relay(WebSocket::default),
@@ -253,9 +261,15 @@ impl<'run> Run<'run> {
 
         let (n, hz) = (self.workload.clients, self.workload.hz);
         let seconds = self.setting.duration.as_secs_f64();
-        let expected = (n * n) as f64 * f64::from(hz) * seconds;
-        let delivered = tally.delivered as f64;
-        let per_delivery = |value: f64| (tally.delivered > 0).then_some(value / delivered);
+        let score = tally.score;
+        let client_ticks = n as f64 * f64::from(hz) * seconds;
+        let expected = match self.setting.setup.view_distance_m {
+            None => n as f64 * client_ticks,
+            Some(_) if self.setting.system == System::Ours => score.expected as f64,
+            Some(_) => self.setting.setup.tick_updates as f64 * client_ticks,
+        };
+        let delivered = score.delivered as f64;
+        let per_delivery = |value: f64| (score.delivered > 0).then_some(value / delivered);
         let latency = &tally.latency_us;
         let quantile_ms = |quantile| {
             (!latency.is_empty()).then(|| latency.value_at_quantile(quantile) as f64 / 1_000.0)
@@ -275,7 +289,8 @@ impl<'run> Run<'run> {
             rss_mb: self.server.peak_memory_bytes()? as f64 / 1e6,
             generator_saturated: busiest > BUSY || late_ms > LATE * tick_ms,
             details: Details {
-                bytes_per_tick: tally.bytes as f64 / (n as f64 * f64::from(hz) * seconds),
+                bytes_per_tick: tally.bytes as f64 / client_ticks,
+                updates_per_tick: expected / client_ticks,
                 server_cores,
                 generator_cores,
                 other_cores: (machine_cores - server_cores - generator_cores).max(0.0),
@@ -285,9 +300,8 @@ impl<'run> Run<'run> {
                 loss: outcomes.iter().find_map(|outcome| outcome.loss.clone()),
                 memory_before: self.memory_before,
                 memory: usage.memory.clone(),
-                late: tally.late,
-                wrong: tally.wrong,
-                largest: tally.largest,
+                score,
+                findings: tally.findings,
             },
         })
     }

@@ -32,6 +32,8 @@ pub(crate) enum Mode {
     Serve(Baseline),
     /// Find out how many clients this machine holds.
     Capacity(Capacity),
+    /// Find out how the cost grows with the number of clients who see only what is near.
+    Growth(Growth),
     /// Find out what connections cost in memory, those of clients that never read too.
     Memory(Memory),
 }
@@ -101,6 +103,24 @@ pub(crate) struct Capacity {
     pub(crate) load: Load,
 }
 
+/// The growth of the cost.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Growth {
+    /// How many clients; a run for each number
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        default_value = "50,200,500,1000,2000,4999"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) clients: Vec<u32>,
+
+    /// The view distance is 32 m unless it is given
+    #[command(flatten)]
+    pub(crate) load: Load,
+}
+
 /// The memory of connections.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Memory {
@@ -138,9 +158,13 @@ pub(crate) struct Load {
     #[arg(long, value_name = "COUNT")]
     pub(crate) threads: Option<usize>,
 
-    /// Distance of neighbouring clients' homes in metres
-    #[arg(long, value_name = "M", default_value_t = 3.0)]
+    /// Distance of neighbouring clients' homes in metres; 3.5 m spreads 5,000 over the world
+    #[arg(long, value_name = "METRES", default_value_t = 3.5)]
     pub(crate) spacing: f32,
+
+    /// Let our server tell its clients only what is this near [default: everything]
+    #[arg(long, value_name = "METRES")]
+    pub(crate) view_distance: Option<f32>,
 
     /// A built cubesync-server to measure [default: build it]
     #[arg(long, value_name = "FILE")]

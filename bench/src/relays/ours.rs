@@ -1,35 +1,33 @@
 //! cubesync's client side, for thousands of clients: joins, samples at the ticks, and checks what
 //! every client believes against the truth.
 //!
-//! This and [`belief`](crate::belief) are all that knows our messages.
+//! This, its [`uplink`](crate::uplink), its [`sight`](crate::sight), the [`head`](crate::head) of
+//! messages and [`belief`](crate::belief) are all that knows our messages.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
 use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES};
-use cubesync_protocol::motion::Codec;
-use cubesync_protocol::{
-    ClientMessage, Colour, CubeId, CubePose, Hello, Message, Pose, ServerMessage,
-};
+use cubesync_protocol::{CellId, ClientMessage, Colour, Hello, Message, ServerMessage};
 
-use crate::belief::{Belief, Beliefs, Truth};
+use crate::audit::Audit;
+use crate::belief::{Belief, Beliefs};
 use crate::dialect::{Dialect, Schedule};
-use crate::error::Error;
+use crate::head::Head;
 use crate::margin::Margin;
+use crate::progress::Timeline;
 use crate::room::Room;
+use crate::score::Score;
+use crate::sight::Sight;
 use crate::tally::Tally;
+use crate::truth::Run;
+use crate::uplink::Uplink;
 use crate::workload::Workload;
 
-/// What [`Codec::LIVE`] promises.
-const BOUND: Error = Error {
-    quanta: Codec::LIVE.position_bound as u32,
-    degrees: 1.7,
-};
 /// What one sample costs the generator and the server's reading side; the clients of one process
 /// cannot send at once as thousands of machines would.
 const SAMPLE_COST: Duration = Duration::from_micros(8);
@@ -37,28 +35,6 @@ const SAMPLE_COST: Duration = Duration::from_micros(8);
 const LARGEST_SPREAD: f64 = 0.6;
 /// A client that has nothing to say pings this often.
 const PING_EVERY: Duration = Duration::from_secs(4);
-
-impl Truth for (&Workload, &Room) {
-    fn bound(&self) -> Error {
-        BOUND
-    }
-
-    fn client(&self, cube: CubeId) -> Option<usize> {
-        self.1.owner(cube)
-    }
-
-    fn step(&self, tick: u64) -> Option<usize> {
-        self.1.step(tick)
-    }
-
-    fn pose(&self, client: usize, step: usize) -> Pose {
-        self.0.pose(client, step)
-    }
-
-    fn sampled_us(&self, client: usize, step: usize) -> Option<u64> {
-        self.0.sampled_us(client, step)
-    }
-}
 
 /// Joins and never reads.
 pub(crate) fn join_deaf(number: usize, server: SocketAddr) -> Result<TcpStream> {
@@ -73,10 +49,11 @@ fn hello(name: &str) -> ClientMessage {
 
 /// The clients of one thread.
 pub(crate) struct Ours {
-    workload: Arc<Workload>,
-    room: Arc<Room>,
+    run: Run,
     beliefs: Beliefs,
     margin: Margin,
+    /// With a view distance.
+    audit: Option<Audit>,
     /// The tick of step 0, once there is a schedule.
     first_tick: u64,
     frame: BytesMut,
@@ -85,20 +62,25 @@ pub(crate) struct Ours {
 /// One client.
 pub(crate) struct OurClient {
     number: usize,
-    cube: Option<CubeId>,
-    belief: Option<Rc<Belief>>,
-    sent: Option<Pose>,
-    /// The last sample said that it moves; that it rests is yet to be said.
-    is_moving: bool,
+    uplink: Option<Uplink>,
+    sight: Sight,
 }
 
 impl Ours {
-    /// For one thread.
-    pub(crate) fn new(workload: Arc<Workload>, room: Arc<Room>) -> Self {
+    /// For one thread; the server shows its clients what is within a view distance, in quanta.
+    pub(crate) fn new(
+        workload: Arc<Workload>,
+        room: Arc<Room>,
+        view_distance: Option<u32>,
+    ) -> Self {
         Self {
             margin: Margin::new(workload.period()),
-            workload,
-            room,
+            audit: view_distance.map(|distance| Audit::new(distance, workload.clients)),
+            run: Run {
+                workload,
+                room,
+                ticks: 0..0,
+            },
             beliefs: Beliefs::default(),
             first_tick: 0,
             frame: BytesMut::new(),
@@ -111,77 +93,154 @@ impl Ours {
         out.extend_from_slice(&self.frame);
     }
 
-    /// Takes in a payload that changes what a client believes; other messages are handled at
-    /// once.
     fn take_in(
         &mut self,
         client: &mut OurClient,
         payload: &[u8],
         now_us: u64,
         tally: &mut Tally,
+        out: &mut Vec<u8>,
     ) -> Result<()> {
-        let truth = (&*self.workload, &*self.room);
-        let known = client.belief.as_ref();
-        if let Some(next) = self.beliefs.known_next(known, payload) {
-            self.count(&next, now_us, tally);
-            client.belief = Some(next);
-            return Ok(());
+        match Head::read(payload)? {
+            Head::Snapshot { cell } => self.snapshot(client, cell, payload, now_us, tally),
+            Head::Keyframe {
+                cell,
+                interval_ticks,
+            } => self.keyframe(client, (cell, interval_ticks), payload, now_us, tally),
+            _ => self.others(client, ServerMessage::decode(payload)?, now_us, tally, out),
         }
-        match ServerMessage::decode(payload)? {
+    }
+
+    fn snapshot(
+        &mut self,
+        client: &mut OurClient,
+        cell: CellId,
+        payload: &[u8],
+        now_us: u64,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let known = client.sight.belief(cell);
+        let known = known.context("a snapshot came of a cell that is not in sight")?;
+        let next = match known.known_next(payload) {
+            Some(next) => next,
+            None => {
+                let ServerMessage::Snapshot(snapshot) = ServerMessage::decode(payload)? else {
+                    bail!("a snapshot turned out to be another message");
+                };
+                let next = self.beliefs.snapshot(known, payload, snapshot, &self.run)?;
+                let Score {
+                    expected,
+                    delivered,
+                    late,
+                    ..
+                } = next.fresh;
+                self.margin.learn(next.tick, delivered - late, expected);
+                next
+            }
+        };
+        self.audit(client, next.tick, tally);
+        count(&next, now_us, tally);
+        client.sight.believe(next)
+    }
+
+    fn keyframe(
+        &mut self,
+        client: &mut OurClient,
+        (cell, interval_ticks): (CellId, u8),
+        payload: &[u8],
+        now_us: u64,
+        tally: &mut Tally,
+    ) -> Result<()> {
+        let known = self.beliefs.known_keyframe(cell, interval_ticks, payload);
+        let next = match known {
+            Some(next) => next,
+            None => {
+                let ServerMessage::Keyframe(keyframe) = ServerMessage::decode(payload)? else {
+                    bail!("a keyframe turned out to be another message");
+                };
+                self.beliefs.keyframe(payload, keyframe, &self.run)?
+            }
+        };
+        let known = client.sight.belief(cell);
+        if let Some(known) = known {
+            tally.score += known.silent_until(next.tick.saturating_sub(1), &self.run);
+        }
+        let is_new = known.is_none_or(|known| known.tick < next.tick);
+        self.audit(client, next.tick, tally);
+        if is_new {
+            count(&next, now_us, tally);
+        }
+        client.sight.believe(next)
+    }
+
+    fn others(
+        &mut self,
+        client: &mut OurClient,
+        message: ServerMessage,
+        now_us: u64,
+        tally: &mut Tally,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        match message {
             ServerMessage::Welcome(welcome) => {
-                self.room
+                self.run
+                    .room
                     .observe(now_us, welcome.tick, welcome.since_tick_us);
-                self.room.set_owner(welcome.cube, client.number)?;
-                client.cube = Some(welcome.cube);
+                self.run.room.set_owner(welcome.cube, client.number)?;
+                // All cubes begin in the same place; where each belongs, fewer see it.
+                let mut uplink = Uplink::new(welcome.cube, self.run.workload.hz);
+                let home = self.run.workload.pose(client.number, 0);
+                if let Some(sample) = uplink.sample(welcome.tick + 1, home) {
+                    self.append(&sample, out);
+                }
+                client.uplink = Some(uplink);
             }
             ServerMessage::Pong {
                 tick,
                 since_tick_us,
                 ..
             } => {
-                self.room.observe(now_us, tick, since_tick_us);
+                self.run.room.observe(now_us, tick, since_tick_us);
             }
-            ServerMessage::Keyframe(keyframe) => {
-                let next = self.beliefs.keyframe(known, payload, keyframe, &truth);
-                self.count(&next, now_us, tally);
-                client.belief = Some(next);
+            ServerMessage::Heartbeat { tick } => {
+                self.audit(client, tick + 1, tally);
+                client.sight.hear(tick)?;
             }
-            ServerMessage::Snapshot(snapshot) => {
-                let known = known.context("a snapshot came before the keyframe")?;
-                let next = self.beliefs.snapshot(known, payload, snapshot, &truth)?;
-                if let Some(in_time) = next.score.in_time() {
-                    self.margin.adapt(in_time);
+            ServerMessage::OutOfSight { cells } => {
+                let until = client.sight.tick().saturating_sub(1);
+                for cell in cells {
+                    let belief = client.sight.forget(cell)?;
+                    tally.score += belief.silent_until(until, &self.run);
                 }
-                self.count(&next, now_us, tally);
-                client.belief = Some(next);
             }
             // The workload's next sample says the truth again.
             ServerMessage::Correction(_) | ServerMessage::Refused { .. } => {}
             ServerMessage::Reject { message, .. } | ServerMessage::Closing { message, .. } => {
                 bail!("the server said: {message}")
             }
+            ServerMessage::Keyframe(_) | ServerMessage::Snapshot(_) => {
+                bail!("a message turned out to be about a cell")
+            }
         }
         Ok(())
     }
 
-    /// Counts what a client that reached `belief` at `now_us` was delivered with it.
-    fn count(&self, belief: &Belief, now_us: u64, tally: &mut Tally) {
-        let is_measured = |tick| tally.window_us.contains(&self.room.begins_us(tick));
-        let silent = belief.silent.iter().filter(|&&(tick, _)| is_measured(tick));
-        let silent: u64 = silent.map(|&(_, delivered)| delivered).sum();
-        let is_measured = is_measured(belief.tick);
-        tally.delivered += silent;
-        if !is_measured {
-            return;
+    /// Looks at what a client has in sight before it takes in a message of a tick.
+    fn audit(&mut self, client: &OurClient, next: u64, tally: &mut Tally) {
+        if let Some(audit) = &mut self.audit
+            && let Some(tick) = Audit::due(client.number, &client.sight, next)
+            && self.run.ticks.contains(&tick)
+        {
+            tally.findings += audit.look(client.number, &client.sight, tick, &self.run);
         }
-        let score = &belief.score;
-        tally.delivered += score.delivered;
-        tally.late += score.late;
-        tally.wrong += score.wrong;
-        tally.largest = tally.largest.max(score.largest);
-        for &(sampled_us, count) in &score.sampled {
-            tally.latency(now_us, sampled_us, count);
-        }
+    }
+}
+
+/// Counts what a client that reached `belief` at `now_us` was delivered with it.
+fn count(belief: &Belief, now_us: u64, tally: &mut Tally) {
+    tally.score += belief.measured;
+    for &(sampled_us, count) in &belief.sampled {
+        tally.latency(now_us, sampled_us, count);
     }
 }
 
@@ -192,25 +251,24 @@ impl Dialect for Ours {
         self.append(&hello(&format!("bench {client}")), out);
         OurClient {
             number: client,
-            cube: None,
-            belief: None,
-            sent: None,
-            is_moving: false,
+            uplink: None,
+            sight: Sight::default(),
         }
     }
 
     fn is_ready(&self, state: &OurClient) -> bool {
-        state.belief.is_some()
+        !state.sight.is_empty()
     }
 
-    fn schedule(&mut self, earliest_us: u64) -> Schedule {
-        let clients = self.workload.clients;
-        let period = self.workload.period();
+    fn schedule(&mut self, timeline: &Timeline) -> Schedule {
+        let clients = self.run.workload.clients;
+        let period = self.run.workload.period();
         let spread = (SAMPLE_COST * clients as u32).min(period.mul_f64(LARGEST_SPREAD));
         let lead_us = self.margin.most_us() + spread.as_micros() as u64;
-        self.first_tick = self.room.set_first_tick(earliest_us + lead_us);
+        self.first_tick = self.run.room.set_first_tick(timeline.start_us + lead_us);
+        self.run.ticks = self.run.room.ticks(&timeline.window_us);
         Schedule {
-            start_us: self.room.begins_us(self.first_tick) - spread.as_micros() as u64,
+            start_us: self.run.room.begins_us(self.first_tick) - spread.as_micros() as u64,
             period,
             spread,
             clients,
@@ -222,20 +280,15 @@ impl Dialect for Ours {
     }
 
     fn sample(&mut self, client: usize, state: &mut OurClient, step: usize, out: &mut Vec<u8>) {
-        let pose = self.workload.pose(client, step);
-        let is_moving = state.sent != Some(pose);
-        if let Some(cube) = state.cube
-            && (is_moving || state.is_moving)
-        {
-            state.is_moving = is_moving;
-            state.sent = Some(pose);
-            let tick = self.first_tick + step as u64;
-            let cubes = vec![CubePose { cube, pose }];
-            self.append(&ClientMessage::Sample { tick, cubes }, out);
+        let pose = self.run.workload.pose(client, step);
+        let tick = self.first_tick + step as u64;
+        let uplink = state.uplink.as_mut();
+        if let Some(sample) = uplink.and_then(|uplink| uplink.sample(tick, pose)) {
+            self.append(&sample, out);
         }
-        let ping_steps = PING_EVERY.as_secs() as usize * self.workload.hz as usize;
+        let ping_steps = PING_EVERY.as_secs() as usize * self.run.workload.hz as usize;
         if step % ping_steps == client % ping_steps {
-            let sent_us = self.workload.now_us();
+            let sent_us = self.run.workload.now_us();
             self.append(&ClientMessage::Ping { sent_us }, out);
         }
     }
@@ -246,7 +299,7 @@ impl Dialect for Ours {
         received: &[u8],
         now_us: u64,
         tally: &mut Tally,
-        _out: &mut Vec<u8>,
+        out: &mut Vec<u8>,
     ) -> Result<usize> {
         let mut taken = 0;
         while let Some(header) = received[taken..].first_chunk::<FRAME_HEADER_BYTES>() {
@@ -258,9 +311,20 @@ impl Dialect for Ours {
             let Some(payload) = received.get(start..start + len_bytes) else {
                 break;
             };
-            self.take_in(state, payload, now_us, tally)?;
+            self.take_in(state, payload, now_us, tally, out)?;
             taken = start + len_bytes;
         }
         Ok(taken)
+    }
+
+    fn finish(&mut self, state: &mut OurClient, tally: &mut Tally) {
+        let Some(last) = self.run.ticks.clone().last() else {
+            return;
+        };
+        let heard = state.sight.tick().min(last);
+        for belief in state.sight.beliefs() {
+            tally.score += belief.silent_until(heard, &self.run);
+            tally.score += belief.lost_after(heard, last, &self.run);
+        }
     }
 }

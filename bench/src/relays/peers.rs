@@ -13,6 +13,7 @@ use anyhow::Result;
 
 use crate::dialect::{Dialect, Schedule};
 use crate::payload::Update;
+use crate::progress::Timeline;
 use crate::tally::Tally;
 use crate::workload::Workload;
 
@@ -84,10 +85,10 @@ impl<F: Framing> Dialect for Relay<F> {
     }
 
     /// The clients of a relay without ticks know nothing of each other.
-    fn schedule(&mut self, earliest_us: u64) -> Schedule {
+    fn schedule(&mut self, timeline: &Timeline) -> Schedule {
         let period = self.workload.period();
         Schedule {
-            start_us: earliest_us,
+            start_us: timeline.start_us,
             period,
             spread: period,
             clients: self.workload.clients,

@@ -1,5 +1,6 @@
 //! What the clients of all threads know of our room: when its ticks are, and whose cubes.
 
+use std::ops::Range;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
@@ -45,6 +46,11 @@ impl Room {
         let origin_us = self.origin_us.load(Ordering::Relaxed);
         let tick_us = tick as i64 * 1_000_000 / i64::from(self.hz);
         u64::try_from(origin_us + tick_us).unwrap_or(0)
+    }
+
+    /// The ticks that begin in a time, in the workload's microseconds.
+    pub(crate) fn ticks(&self, window_us: &Range<u64>) -> Range<u64> {
+        self.first_tick_after(window_us.start)..self.first_tick_after(window_us.end)
     }
 
     /// The tick of step 0: the first after `at_us`, for all threads that of the first that asks.
@@ -102,6 +108,7 @@ mod tests {
         assert_eq!(room.set_first_tick(210_001), 5);
         assert_eq!(room.set_first_tick(999_999), 5);
         assert_eq!((room.step(4), room.step(7)), (None, Some(2)));
+        assert_eq!(room.ticks(&(210_000..310_001)), 4..7);
 
         room.set_owner(CubeId(1), 0).unwrap();
         assert_eq!(

@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use crate::error::Error;
+use crate::audit::Findings;
+use crate::score::Score;
 
 /// One line of the table, and of the JSON file under these names.
 #[derive(Debug, Clone, Serialize)]
@@ -43,6 +44,8 @@ pub(crate) struct Row {
 pub(crate) struct Details {
     /// TCP payload per client and tick.
     pub(crate) bytes_per_tick: f64,
+    /// Updates that a client should have received per tick.
+    pub(crate) updates_per_tick: f64,
     /// Cores the server used.
     pub(crate) server_cores: f64,
     /// Cores the generator used.
@@ -61,10 +64,8 @@ pub(crate) struct Details {
     pub(crate) memory_before: u64,
     /// The same second by second during the measurement.
     pub(crate) memory: Vec<u64>,
-    /// Deliveries after their own tick.
-    pub(crate) late: u64,
-    /// States like no recent truth.
-    pub(crate) wrong: u64,
-    /// The largest error.
-    pub(crate) largest: Error,
+    /// For ours, how many states were right.
+    pub(crate) score: Score,
+    /// For ours with a view distance, whether what was in sight was right.
+    pub(crate) findings: Findings,
 }

@@ -46,6 +46,11 @@ impl System {
         }
     }
 
+    /// Whether it can tell its clients only what is near; the floor writes what ours does.
+    pub(crate) fn has_interest(self) -> bool {
+        matches!(self, Self::Ours | Self::Floor)
+    }
+
     /// Whether it can be started here.
     pub(crate) fn is_installed(self) -> bool {
         let program = match self {
@@ -69,8 +74,12 @@ pub(crate) struct Setup {
     pub(crate) clients: usize,
     /// Ticks per second.
     pub(crate) hz: u32,
+    /// How far clients of ours see, in metres; `None`: everything.
+    pub(crate) view_distance_m: Option<f32>,
     /// Bytes our server wrote to a client at each tick, for the floor.
     pub(crate) tick_bytes: usize,
+    /// Updates they held.
+    pub(crate) tick_updates: usize,
 }
 
 /// Starts a system's server.
@@ -109,11 +118,14 @@ pub(crate) fn start(system: System, setup: &Setup) -> Result<Server> {
 }
 
 fn start_ours(setup: &Setup) -> Result<Server> {
+    let view_distance = setup.view_distance_m;
+    let view_distance = view_distance.map(|metres| format!("--view-distance={metres}"));
     let mut command = Command::new(&setup.program);
     command
         .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
         .args(["--tick", &setup.hz.to_string()])
         .args(["--max-speed", MAX_SPEED_MPS])
+        .args(view_distance)
         .args(&setup.arguments)
         // A line for each of thousands of joins would be measured as well.
         .env("CUBESYNC_LOG", "warn");

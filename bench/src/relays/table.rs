@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::row::Row;
+use crate::row::{Details, Row};
 use crate::systems::System;
 
 const HEAD: &str = "system                       N  motion  delivered/s  fraction  CPU/M    x ours   \
@@ -26,16 +26,12 @@ pub(crate) fn table(rows: &[Row]) -> String {
          find better figures.\n",
     );
     for row in rows.iter().filter(|row| is_ours(row)) {
-        let details = &row.details;
         writeln!(
             text,
-            "cubesync, N = {}, {}: largest error {} quanta, {:.2} degrees; {} states wrong, {} late.",
+            "cubesync, N = {}, {}: {}.",
             row.n,
             row.motion,
-            details.largest.quanta,
-            details.largest.degrees,
-            details.wrong,
-            details.late,
+            states(row)
         )
         .expect("writing to a string cannot fail");
     }
@@ -61,6 +57,39 @@ pub(crate) fn table(rows: &[Row]) -> String {
             )
             .expect("writing to a string cannot fail");
         }
+    }
+    text
+}
+
+/// What was wrong with the states of our clients, and with what they had in sight.
+pub(crate) fn states(row: &Row) -> String {
+    let Details {
+        score, findings, ..
+    } = &row.details;
+    let mut text = format!(
+        "largest error {} quanta, {:.2} degrees; of {} states {} wrong ({} of them within twice \
+         the bound), {} late",
+        score.largest.quanta,
+        score.largest.degrees,
+        score.expected,
+        score.wrong,
+        score.loose,
+        score.late,
+    );
+    if findings.looks > 0 {
+        let looks = findings.looks;
+        let mean = |count: u64| count as f64 / looks as f64;
+        write!(
+            text,
+            "; {looks} looks at what is in sight: {:.1} cubes ({:.1} within the view distance), \
+             {} unseen, {} twice, {} kept",
+            mean(findings.in_sight),
+            mean(findings.within),
+            findings.unseen,
+            findings.twice,
+            findings.kept,
+        )
+        .expect("writing to a string cannot fail");
     }
     text
 }

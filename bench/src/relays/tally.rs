@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use hdrhistogram::Histogram;
 
-use crate::error::Error;
+use crate::audit::Findings;
+use crate::score::Score;
 
 /// The longest latency that is told apart, in microseconds: a minute.
 const LONGEST_US: u64 = 60_000_000;
@@ -14,18 +15,14 @@ const LONGEST_US: u64 = 60_000_000;
 pub(crate) struct Tally {
     /// When it counts, in the workload's microseconds.
     pub(crate) window_us: Range<u64>,
-    /// Updates that reached a receiver.
-    pub(crate) delivered: u64,
+    /// Updates that reached a receiver, and for ours those that did not.
+    pub(crate) score: Score,
+    /// What was found of what is in sight.
+    pub(crate) findings: Findings,
     /// TCP payload received, in bytes.
     pub(crate) bytes: u64,
     /// From taking a sample to its arrival, in microseconds.
     pub(crate) latency_us: Histogram<u64>,
-    /// Deliveries that came in a later tick than their own.
-    pub(crate) late: u64,
-    /// States that were like none of the last truths.
-    pub(crate) wrong: u64,
-    /// The largest distance of a receiver's state from the truth it stands for.
-    pub(crate) largest: Error,
 }
 
 impl Tally {
@@ -33,12 +30,10 @@ impl Tally {
     pub(crate) fn new() -> Self {
         Self {
             window_us: 0..0,
-            delivered: 0,
+            score: Score::default(),
+            findings: Findings::default(),
             bytes: 0,
             latency_us: histogram(LONGEST_US),
-            late: 0,
-            wrong: 0,
-            largest: Error::default(),
         }
     }
 
@@ -52,7 +47,7 @@ impl Tally {
     /// Counts updates that came at `now_us` and were sampled at `sampled_us`.
     pub(crate) fn delivered(&mut self, now_us: u64, sampled_us: u64, count: u64) {
         if self.window_us.contains(&now_us) {
-            self.delivered += count;
+            self.score.delivered += count;
             self.latency(now_us, sampled_us, count);
         }
     }
@@ -65,12 +60,10 @@ impl Tally {
 
     /// Adds another thread's counts.
     pub(crate) fn merge(&mut self, other: &Self) {
-        self.delivered += other.delivered;
+        self.score += other.score;
+        self.findings += other.findings;
         self.bytes += other.bytes;
         self.latency_us += &other.latency_us;
-        self.late += other.late;
-        self.wrong += other.wrong;
-        self.largest = self.largest.max(other.largest);
     }
 }
 
@@ -91,12 +84,12 @@ mod tests {
             tally.received(now_us, 10);
             tally.delivered(now_us, now_us - 50, 3);
         }
-        assert_eq!((tally.bytes, tally.delivered), (20, 6));
+        assert_eq!((tally.bytes, tally.score.delivered), (20, 6));
         assert_eq!(tally.latency_us.len(), 6);
         assert_eq!(tally.latency_us.max(), 50);
         let mut sum = Tally::new();
         sum.merge(&tally);
         sum.merge(&tally);
-        assert_eq!((sum.bytes, sum.delivered), (40, 12));
+        assert_eq!((sum.bytes, sum.score.delivered), (40, 12));
     }
 }

@@ -21,7 +21,7 @@ pub(crate) struct Workload {
     /// How many clients there are.
     pub(crate) clients: usize,
     steps: usize,
-    /// Client by client, the pose of each step.
+    /// Step by step, the pose of each client: what is looked at together lies together.
     poses: Vec<Pose>,
     /// Alike: when the pose was sampled, in microseconds since `began`; 0 is not yet.
     sampled_us: Vec<AtomicU32>,
@@ -39,12 +39,17 @@ impl Workload {
         spacing_m: f32,
     ) -> Self {
         let steps = (duration.as_secs_f32() * hz as f32).ceil() as usize + 1;
-        let mut poses = Vec::with_capacity(clients * steps);
+        let mut poses = vec![Pose::default(); clients * steps];
+        let mut trace = Vec::with_capacity(steps);
         for client in 0..clients {
             let radius_m = spacing_m * (client as f32).sqrt();
             let (sine, cosine) = (client as f32 * GOLDEN_ANGLE_RADIANS).sin_cos();
             let home = Position::from_metres([radius_m * cosine, radius_m * sine, 0.5]);
-            motions::append_trace(&mut poses, motion, client as u64, home, hz, steps);
+            trace.clear();
+            motions::append_trace(&mut trace, motion, client as u64, home, hz, steps);
+            for (step, &pose) in trace.iter().enumerate() {
+                poses[step * clients + client] = pose;
+            }
         }
         Self {
             hz,
@@ -92,6 +97,6 @@ impl Workload {
     }
 
     fn index(&self, client: usize, step: usize) -> usize {
-        client * self.steps + step.min(self.steps - 1)
+        step.min(self.steps - 1) * self.clients + client
     }
 }

@@ -5,21 +5,24 @@ use std::sync::Arc;
 use anyhow::Result;
 
 use crate::dialect::{Dialect, Schedule};
+use crate::progress::Timeline;
 use crate::tally::Tally;
 use crate::workload::Workload;
 
-/// Clients that only read. So many bytes are a tick, which delivers everybody's update.
+/// Clients that only read. So many bytes are a tick, which delivers so many updates.
 pub(crate) struct Floor {
     workload: Arc<Workload>,
     tick_bytes: usize,
+    tick_updates: usize,
 }
 
 impl Floor {
     /// The clients of one thread.
-    pub(crate) fn new(workload: Arc<Workload>, tick_bytes: usize) -> Self {
+    pub(crate) fn new(workload: Arc<Workload>, tick_bytes: usize, tick_updates: usize) -> Self {
         Self {
             workload,
             tick_bytes,
+            tick_updates,
         }
     }
 }
@@ -33,10 +36,10 @@ impl Dialect for Floor {
         true
     }
 
-    fn schedule(&mut self, earliest_us: u64) -> Schedule {
+    fn schedule(&mut self, timeline: &Timeline) -> Schedule {
         let period = self.workload.period();
         Schedule {
-            start_us: earliest_us,
+            start_us: timeline.start_us,
             period,
             spread: period,
             clients: self.workload.clients,
@@ -55,7 +58,7 @@ impl Dialect for Floor {
     ) -> Result<usize> {
         let ticks = received.len() / self.tick_bytes;
         if tally.window_us.contains(&now_us) {
-            tally.delivered += (ticks * self.workload.clients) as u64;
+            tally.score.delivered += (ticks * self.tick_updates) as u64;
         }
         Ok(ticks * self.tick_bytes)
     }

@@ -1,0 +1,219 @@
+//! Whether what receivers have in sight is what they must have, checked on a sample of them.
+
+use std::ops::AddAssign;
+
+use cubesync_protocol::Position;
+use cubesync_protocol::cells::Grid;
+use cubesync_protocol::limits::FAR_INTERVAL_TICKS;
+
+use crate::sight::Sight;
+use crate::truth::Truth;
+
+/// One of so many pairs of a client and a tick is looked at: it takes as long as the world is
+/// large.
+const PART: u64 = 32;
+
+/// What was found.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Findings {
+    /// Pairs of a client and a tick that were looked at.
+    pub(crate) looks: u64,
+    /// Clients' cubes that were in sight.
+    pub(crate) in_sight: u64,
+    /// Clients' cubes within the view distance.
+    pub(crate) within: u64,
+    /// Of those, cubes that were not in sight.
+    pub(crate) unseen: u64,
+    /// Cubes that were in sight twice.
+    pub(crate) twice: u64,
+    /// Cubes that were in sight though they were too far away for any of it.
+    pub(crate) kept: u64,
+}
+
+impl AddAssign for Findings {
+    fn add_assign(&mut self, other: Self) {
+        self.looks += other.looks;
+        self.in_sight += other.in_sight;
+        self.within += other.within;
+        self.unseen += other.unseen;
+        self.twice += other.twice;
+        self.kept += other.kept;
+    }
+}
+
+/// Looks at what clients have in sight.
+#[derive(Debug)]
+pub(crate) struct Audit {
+    /// The square of the view distance, in quanta: nearer cubes must be in sight.
+    within: u64,
+    /// Alike: farther ones must not.
+    most: u64,
+    /// By client, how often its cube is in sight; zero between looks.
+    times: Vec<u8>,
+}
+
+impl Audit {
+    /// With this view distance, in quanta, and so many clients.
+    pub(crate) fn new(view_distance: u32, clients: usize) -> Self {
+        let grid = Grid::new(view_distance);
+        let view_distance = u64::from(view_distance);
+        // A cell is in sight when a part of it is, some hysteresis later, and a cube may be a
+        // little outside of its cell: less than two sides, of eight slacks each.
+        let two_sides = 2 * 8 * u64::from(grid.view_slack());
+        Self {
+            within: view_distance.pow(2),
+            most: view_distance.saturating_add(two_sides).saturating_pow(2),
+            times: vec![0; clients],
+        }
+    }
+
+    /// The tick to look at before a client takes in a message of tick `next`, if there is one.
+    /// What is in sight is told of as a whole at the ticks at which far cells are.
+    pub(crate) fn due(client: usize, sight: &Sight, next: u64) -> Option<u64> {
+        let interval = u64::from(FAR_INTERVAL_TICKS);
+        let tick = next.checked_sub(1)? / interval * interval;
+        let is_new = sight.tick() <= tick && !sight.is_empty();
+        let number = tick / interval + 13 * client as u64;
+        (is_new && number.is_multiple_of(PART)).then_some(tick)
+    }
+
+    /// Compares what a client has in sight with the truth of a tick.
+    pub(crate) fn look(
+        &mut self,
+        client: usize,
+        sight: &Sight,
+        tick: u64,
+        truth: &impl Truth,
+    ) -> Findings {
+        let mut findings = Findings::default();
+        let Some(step) = truth.step(tick) else {
+            return findings;
+        };
+        let cubes = sight.beliefs().flat_map(|belief| belief.cubes());
+        for other in cubes.filter_map(|cube| truth.client(cube)) {
+            self.times[other] = self.times[other].saturating_add(1);
+        }
+        let own = truth.pose(client, step).position;
+        findings.looks = 1;
+        for (other, times) in self.times.iter_mut().enumerate() {
+            let distance = distance_squared(own, truth.pose(other, step).position);
+            let is_within = distance <= self.within;
+            findings.within += u64::from(is_within);
+            findings.unseen += u64::from(is_within && *times == 0);
+            findings.in_sight += u64::from(*times > 0);
+            findings.twice += u64::from(*times > 1);
+            findings.kept += u64::from(*times > 0 && distance > self.most);
+            *times = 0;
+        }
+        findings
+    }
+}
+
+/// The square of the distance over the floor, in quanta.
+fn distance_squared(a: Position, b: Position) -> u64 {
+    let square = |a: i32, b: i32| u64::from(a.abs_diff(b)).pow(2);
+    square(a.x, b.x) + square(a.y, b.y)
+}
+
+#[cfg(test)]
+mod tests {
+    use cubesync_protocol::motion::MotionState;
+    use cubesync_protocol::{CellId, Colour, CubeId, CubeInfo, CubeKind, Keyframe, Pose};
+
+    use super::*;
+    use crate::belief::Beliefs;
+    use crate::error::Error;
+
+    /// Client n owns cube n and stands n times 20 m east of the first; client 9 at 300 m.
+    struct Row;
+
+    impl Truth for Row {
+        fn bound(&self) -> Error {
+            Error::default()
+        }
+        fn client(&self, cube: CubeId) -> Option<usize> {
+            Some(cube.0 as usize)
+        }
+        fn step(&self, tick: u64) -> Option<usize> {
+            Some(tick as usize)
+        }
+        fn is_measured(&self, _tick: u64) -> bool {
+            true
+        }
+        fn pose(&self, client: usize, _step: usize) -> Pose {
+            let x_m = if client == 9 { 300 } else { 20 * client as i32 };
+            let position = Position {
+                x: 512 * x_m,
+                y: 0,
+                z: 0,
+            };
+            Pose {
+                position,
+                ..Pose::default()
+            }
+        }
+        fn sampled_us(&self, _client: usize, _step: usize) -> Option<u64> {
+            None
+        }
+    }
+
+    fn sight(cells: &[&[u32]]) -> Sight {
+        let mut beliefs = Beliefs::default();
+        let mut sight = Sight::default();
+        for (cell, cubes) in cells.iter().enumerate() {
+            let info = |&cube: &u32| CubeInfo {
+                cube: CubeId(cube),
+                kind: CubeKind::Player,
+                name: String::new(),
+                colour: Colour::from([0; 3]),
+                motion: MotionState::at_rest(Pose::default()),
+            };
+            let keyframe = Keyframe {
+                cell: CellId(cell as u16),
+                interval_ticks: 1,
+                tick: 8,
+                cubes: cubes.iter().map(info).collect(),
+            };
+            let belief = beliefs.keyframe(&[cell as u8], keyframe, &Row).unwrap();
+            sight.believe(belief).unwrap();
+        }
+        sight
+    }
+
+    #[test]
+    fn cubes_that_are_missing_double_or_too_far_are_found() {
+        // 64 m reach as far as client 3.
+        let mut audit = Audit::new(64 * 512, 10);
+        let mut look = |cells: &[&[u32]]| audit.look(0, &sight(cells), 8, &Row);
+        let right = Findings {
+            looks: 1,
+            in_sight: 5,
+            within: 4,
+            ..Findings::default()
+        };
+        assert_eq!(look(&[&[0, 1], &[2, 3, 4]]), right);
+        let wrong = Findings {
+            unseen: 2,
+            twice: 1,
+            kept: 1,
+            in_sight: 3,
+            ..right
+        };
+        assert_eq!(look(&[&[0, 1], &[1, 9]]), wrong);
+    }
+
+    #[test]
+    fn a_client_is_looked_at_when_a_far_tick_is_over() {
+        let sight = sight(&[&[0]]);
+        let due = |client, next| Audit::due(client, &sight, next);
+        let client = (0..PART as usize).find(|&client| due(client, 9) == Some(8));
+        let client = client.unwrap();
+        assert_eq!(
+            due(client, 12),
+            Some(8),
+            "silence does not change what is in sight"
+        );
+        assert_eq!(due(client, 8), None, "tick 8 is not over");
+        assert_eq!(due(client + 1, 9), None, "only a part is looked at");
+    }
+}

@@ -1,0 +1,34 @@
+//! How many of the states that receivers should have were right.
+
+use std::ops::AddAssign;
+
+use crate::error::Error;
+
+/// States compared with the truth.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Score {
+    /// States that a receiver should have: of every cube in its sight, at every tick at which the
+    /// cube's cell is told of.
+    pub(crate) expected: u64,
+    /// Those that are the state of a newer step than before.
+    pub(crate) delivered: u64,
+    /// Delivered ones whose step is older than the tick's.
+    pub(crate) late: u64,
+    /// States that are like no recent truth.
+    pub(crate) wrong: u64,
+    /// Wrong ones that are off from their own tick's truth by no more than twice the bound.
+    pub(crate) loose: u64,
+    /// The largest distance from the nearest recent truth.
+    pub(crate) largest: Error,
+}
+
+impl AddAssign for Score {
+    fn add_assign(&mut self, other: Self) {
+        self.expected += other.expected;
+        self.delivered += other.delivered;
+        self.late += other.late;
+        self.wrong += other.wrong;
+        self.loose += other.loose;
+        self.largest = self.largest.max(other.largest);
+    }
+}

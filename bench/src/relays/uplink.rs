@@ -1,0 +1,128 @@
+//! What a client says about its cube: where it is at first, then only surprises.
+
+use cubesync_protocol::limits::MOVING_HEARTBEAT_INTERVAL;
+use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_protocol::{ClientMessage, CubeId, CubePose, Pose};
+
+/// What the server believes of a client's cube.
+#[derive(Debug)]
+pub(crate) struct Uplink {
+    cube: CubeId,
+    set: MotionSet,
+    /// The tick of `set`.
+    tick: u64,
+    /// The tick of the last sample.
+    said_tick: u64,
+    heartbeat_ticks: u64,
+}
+
+impl Uplink {
+    /// Of a client that was welcomed with this cube, in a room of so many ticks a second.
+    pub(crate) fn new(cube: CubeId, hz: u32) -> Self {
+        let interval_ms = MOVING_HEARTBEAT_INTERVAL.as_millis() as u64;
+        Self {
+            cube,
+            set: MotionSet::new(&Codec::LIVE),
+            tick: 0,
+            said_tick: 0,
+            heartbeat_ticks: (interval_ms * u64::from(hz)).div_ceil(1_000),
+        }
+    }
+
+    /// What is to be said when the cube is here at a tick; `None`: the server believes it anyway.
+    pub(crate) fn sample(&mut self, tick: u64, pose: Pose) -> Option<ClientMessage> {
+        let passed = tick.saturating_sub(self.tick);
+        self.set.advance(u32::try_from(passed).unwrap_or(u32::MAX));
+        self.tick = tick;
+        let mut placed = Vec::new();
+        if self.set.is_empty() {
+            let cube = self.cube;
+            placed.push(CubePose { cube, pose });
+            self.set.insert(cube, MotionState::at_rest(pose));
+        }
+        let mut surprises = Vec::new();
+        self.set.encode_tick(|_| pose, &mut surprises);
+        let has_news = !placed.is_empty() || !surprises.is_empty();
+        if !has_news && !self.is_heartbeat_due() {
+            return None;
+        }
+        self.said_tick = tick;
+        let surprises = surprises.into();
+        Some(ClientMessage::Sample {
+            tick,
+            placed,
+            surprises,
+        })
+    }
+
+    fn is_heartbeat_due(&self) -> bool {
+        let is_moving = self.set.active().any(|(_, state)| !state.is_still());
+        is_moving && self.tick - self.said_tick >= self.heartbeat_ticks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cubesync_protocol::Position;
+
+    use super::*;
+
+    #[test]
+    fn a_receiver_that_decodes_the_samples_stays_within_the_bound() {
+        let mut uplink = Uplink::new(CubeId(3), 20);
+        let mut received = MotionSet::new(&Codec::LIVE);
+        let mut received_tick = 0;
+        let mut said = Vec::new();
+        // It stands, runs evenly, and stands again.
+        let at = |tick: u64| Pose {
+            position: Position {
+                x: 100 * (tick as i32).clamp(20, 60),
+                y: 0,
+                z: 256,
+            },
+            ..Pose::default()
+        };
+        for tick in 10..200 {
+            if let Some(message) = uplink.sample(tick, at(tick)) {
+                let ClientMessage::Sample {
+                    tick: own,
+                    placed,
+                    surprises,
+                } = message
+                else {
+                    panic!("{message:?} is no sample");
+                };
+                assert_eq!(own, tick);
+                received.advance((tick - received_tick) as u32);
+                received_tick = tick;
+                for CubePose { cube, pose } in placed {
+                    assert!(received.insert(cube, MotionState::at_rest(pose)).is_none());
+                }
+                if !surprises.is_empty() {
+                    received.decode_tick(&surprises, |_| {}).unwrap();
+                }
+                said.push(tick);
+            }
+            let mut believed = received.clone();
+            believed.advance((tick - received_tick) as u32);
+            let error = believed.pose(CubeId(3)).unwrap().position.x - at(tick).position.x;
+            assert!(error.abs() <= Codec::LIVE.position_bound, "{tick}: {error}");
+        }
+        assert_eq!(said[0], 10, "it is placed at once");
+        assert!(!said.contains(&15), "it stands");
+        // While it runs as believed, it beats every 200 ms: 4 ticks.
+        let running: Vec<_> = said
+            .iter()
+            .filter(|tick| (40..60).contains(*tick))
+            .collect();
+        assert!(running.len() >= 4, "{said:?}");
+        assert!(
+            running.windows(2).all(|pair| pair[1] - pair[0] == 4),
+            "{said:?}"
+        );
+        assert!(
+            said.iter().all(|&tick| tick < 70),
+            "it stands again: {said:?}"
+        );
+    }
+}
