@@ -49,6 +49,48 @@ mod testing {
     use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
     use cubesync_protocol::{CubeId, Pose, Position};
 
+    use crate::sample::Sample;
+
+    /// The server's side of a client's samples.
+    pub(crate) struct Listener {
+        pub(crate) believed: MotionSet,
+        tick: u64,
+    }
+
+    impl Listener {
+        pub(crate) fn new() -> Self {
+            Self {
+                believed: MotionSet::new(&Codec::LIVE),
+                tick: 0,
+            }
+        }
+
+        pub(crate) fn hear(&mut self, sample: &Sample) {
+            assert!(sample.tick > self.tick, "{sample:?}");
+            self.go_to(sample.tick);
+            for placed in &sample.placed {
+                let rest = MotionState::at_rest(placed.pose);
+                assert_eq!(self.believed.insert(placed.cube, rest), None);
+            }
+            if !sample.surprises.is_empty() {
+                let decoded = self.believed.decode_tick(&sample.surprises, |_| {});
+                decoded.expect("an encoder wrote it");
+            }
+        }
+
+        /// Everything goes on as believed.
+        pub(crate) fn go_to(&mut self, tick: u64) {
+            self.believed.advance((tick - self.tick) as u32);
+            self.tick = tick;
+        }
+
+        /// Where a cube is believed to be; `None` before it was placed.
+        pub(crate) fn x_m(&self, cube: CubeId) -> Option<f32> {
+            let pose = self.believed.pose(cube)?;
+            Some(pose.position.to_metres()[0])
+        }
+    }
+
     /// Upright on the floor, `x_m` metres east of the origin.
     pub(crate) fn pose(x_m: f32) -> Pose {
         Pose {

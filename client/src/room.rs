@@ -194,16 +194,18 @@ impl Room {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::ResumeToken;
+    use cubesync_protocol::limits::PROTOCOL_VERSION;
+    use cubesync_protocol::motion::MotionState;
+    use cubesync_protocol::{Colour, CubeInfo, CubeKind, ResumeToken};
 
     use super::*;
-    use crate::testing::pose;
+    use crate::testing::{Listener, pose};
 
     const OWN: CubeId = CubeId(7);
 
     fn room(tick_hz: u8) -> Result<Room, RoomError> {
         let welcome = Welcome {
-            version: 2,
+            version: PROTOCOL_VERSION,
             room: "lobby".into(),
             name: "Anna".into(),
             cube: OWN,
@@ -222,38 +224,86 @@ mod tests {
         (0u64..).map(|frame| Duration::from_secs(1) + Duration::from_micros(frame * 16_667))
     }
 
-    /// The x of each sample while the own cube moves at 6 m/s, in frames of these lengths.
-    fn samples_m(tick_hz: u8, frames_us: impl Iterator<Item = u64>) -> Vec<f32> {
+    /// Lets the own cube move in frames of these lengths: its samples, and where the server
+    /// believes it to be at each tick from the first one on.
+    fn play(
+        tick_hz: u8,
+        frames_us: impl Iterator<Item = u64>,
+        x_m: impl Fn(f32) -> f32,
+    ) -> (Vec<Sample>, Vec<f32>) {
         let mut room = room(tick_hz).unwrap();
-        let (mut now, mut samples_m) = (Duration::from_secs(1), Vec::new());
+        let (mut now, mut listener) = (Duration::from_secs(1), Listener::new());
+        let (mut samples, mut believed_m) = (Vec::new(), Vec::new());
         for frame_us in frames_us {
             now += Duration::from_micros(frame_us);
+            let before = room.sampled_tick;
             let sample = room.sample_when_due(now, true);
-            let cubes = sample.iter().flat_map(|sample| &sample.cubes);
-            samples_m.extend(cubes.map(|cube| cube.pose.position.to_metres()[0]));
-            room.set_pose(OWN, pose(6.0 * (now.as_secs_f32() - 1.0)));
+            if room.sampled_tick > before {
+                match sample {
+                    Some(sample) => {
+                        listener.hear(&sample);
+                        samples.push(sample);
+                    }
+                    None => listener.go_to(room.sampled_tick),
+                }
+                believed_m.extend(listener.x_m(OWN));
+            }
+            room.set_pose(OWN, pose(x_m(now.as_secs_f32() - 1.0)));
         }
-        samples_m
+        (samples, believed_m)
     }
 
     #[test]
-    fn a_cube_that_always_moves_is_sampled_once_in_each_tick() {
+    fn a_cube_that_always_surprises_is_sampled_once_in_each_tick() {
         for (tick_hz, expected) in [(10, 100), (30, 300), (128, 600)] {
-            let count = samples_m(tick_hz, std::iter::repeat_n(16_667, 600)).len();
-            assert!(count.abs_diff(expected) <= 2, "{count} at {tick_hz} Hz");
+            let frames_us = std::iter::repeat_n(16_667, 600);
+            let (samples, _) = play(tick_hz, frames_us, |s| (s * 997.0).sin());
+            let count = samples.len();
+            assert!(count.abs_diff(expected) <= 5, "{count} at {tick_hz} Hz");
         }
     }
 
     #[test]
-    fn an_even_motion_is_even_in_its_samples_whatever_the_frames() {
+    fn an_even_motion_is_even_to_the_server_whatever_the_frames() {
         let uneven = (0..1_000).map(|frame| 12_000 + frame * 7_919 % 9_000);
-        let samples_m = samples_m(20, uneven);
-        assert!(samples_m.len() > 300);
+        let (_, believed_m) = play(20, uneven, |s| 6.0 * s);
+        assert!(believed_m.len() > 300);
         // While the frame's time is being learnt, the instants still shift.
-        for pair in samples_m[60..].windows(2) {
+        for pair in believed_m[60..].windows(2) {
             let step_m = pair[1] - pair[0];
             assert!((step_m - 0.3).abs() < 0.02, "{step_m}");
         }
+    }
+
+    #[test]
+    fn a_cube_that_moves_as_believed_costs_a_few_heartbeats_and_one_that_rests_nothing() {
+        let frames_us = || std::iter::repeat_n(16_667, 6_000);
+        // Along the floor's side, 256 m away, one can walk for 100 s at 5 m/s.
+        let (walking, _) = play(30, frames_us(), |s| 5.0 * s - 250.0);
+        let (heartbeats, surprises): (Vec<_>, Vec<_>) =
+            walking.iter().partition(|sample| sample.updates == 0);
+        assert!(surprises.len() < 60, "{}", surprises.len());
+        assert!(heartbeats.len().abs_diff(450) < 50, "{}", heartbeats.len());
+        let longest = walking.windows(2).map(|pair| pair[1].tick - pair[0].tick);
+        assert!(longest.max().unwrap() <= 8);
+        let (resting, _) = play(30, frames_us(), |_| 3.0);
+        assert_eq!(resting.len(), 1);
+    }
+
+    #[test]
+    fn who_appears_in_this_clients_hands_is_controlled_until_it_disappears() {
+        let mut room = room(30).unwrap();
+        let held = CubeInfo {
+            cube: CubeId(0),
+            kind: CubeKind::Free { holder: Some(OWN) },
+            name: String::new(),
+            colour: Colour::from([1, 2, 3]),
+            motion: MotionState::at_rest(pose(2.0)),
+        };
+        room.apply(&[WorldChange::Appeared(held.clone())]);
+        assert!(room.set_pose(CubeId(0), pose(3.0)));
+        room.apply(&[WorldChange::Disappeared(held)]);
+        assert!(!room.set_pose(CubeId(0), pose(3.0)));
     }
 
     #[test]

@@ -205,7 +205,7 @@ impl ControlledCube {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::pose;
+    use crate::testing::{Listener, pose};
 
     const OWN: CubeId = CubeId(7);
     const HELD: CubeId = CubeId(0);
@@ -214,11 +214,41 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    fn controlled() -> Controlled {
-        let mut controlled = Controlled::default();
-        controlled.gain(OWN, pose(0.0));
-        controlled.gain(HELD, pose(1.0));
-        controlled
+    /// The client's side and the server's, from the join on.
+    struct Pair {
+        client: Controlled,
+        server: Listener,
+        tick: u64,
+    }
+
+    impl Pair {
+        fn new() -> Self {
+            let mut client = Controlled::default();
+            client.gain(OWN, pose(0.0));
+            client.gain(HELD, pose(1.0));
+            let server = Listener::new();
+            let tick = 100;
+            Self {
+                client,
+                server,
+                tick,
+            }
+        }
+
+        /// What is said at the next tick, and where the own cube is believed to be then.
+        fn sample(&mut self, instant: Duration) -> (Option<Sample>, Option<f32>) {
+            self.tick += 1;
+            let sample = self.client.take_sample(self.tick, instant, false);
+            if let Some(sample) = &sample {
+                self.server.hear(sample);
+            }
+            self.server.go_to(self.tick);
+            (sample, self.server.x_m(OWN))
+        }
+
+        fn believed_m(&mut self, instant: Duration) -> f32 {
+            self.sample(instant).1.unwrap()
+        }
     }
 
     fn moved(cube: CubeId, x_m: f32) -> CubePose {
@@ -226,62 +256,164 @@ mod tests {
         CubePose { cube, pose }
     }
 
+    /// Within the codec's bound.
+    fn is_near(believed_m: f32, expected_m: f32) -> bool {
+        (believed_m - expected_m).abs() < 0.005
+    }
+
     #[test]
-    fn only_what_changed_is_sent_and_once_more_when_it_rests() {
-        let mut controlled = controlled();
-        assert_eq!(controlled.take_sample(ms(10)), []);
-        assert!(controlled.set_pose(OWN, pose(3.0), ms(200)));
-        assert!(controlled.set_pose(OWN, pose(4.0), ms(200)));
-        assert_eq!(controlled.take_sample(ms(200)), [moved(OWN, 4.0)]);
-        assert_eq!(controlled.take_sample(ms(210)), [moved(OWN, 4.0)]);
-        assert_eq!(controlled.take_sample(ms(215)), []);
-        assert!(!controlled.set_pose(CubeId(99), pose(3.0), ms(220)));
-        assert_eq!(controlled.take_sample(ms(220)), []);
+    fn a_cube_is_placed_when_it_first_moves_and_then_only_surprises_are_sent() {
+        let mut pair = Pair::new();
+        assert_eq!(pair.sample(ms(10)), (None, None));
+        assert!(pair.client.set_pose(OWN, pose(0.0), ms(100)));
+        assert_eq!(pair.sample(ms(110)), (None, None));
+        assert!(pair.client.set_pose(OWN, pose(3.0), ms(200)));
+        assert!(pair.client.set_pose(OWN, pose(4.0), ms(200)));
+        let placed = Sample {
+            tick: 103,
+            placed: vec![moved(OWN, 4.0)],
+            surprises: Bytes::new(),
+            updates: 1,
+        };
+        assert_eq!(pair.sample(ms(200)), (Some(placed), Some(4.0)));
+        assert_eq!(pair.sample(ms(210)).0, None);
+        assert!(pair.client.set_pose(OWN, pose(4.5), ms(220)));
+        let (surprise, believed_m) = pair.sample(ms(220));
+        let surprise = surprise.unwrap();
+        assert_eq!((surprise.placed.len(), surprise.updates), (0, 1));
+        assert_eq!(believed_m, Some(4.5));
+        assert!(!pair.client.set_pose(CubeId(99), pose(3.0), ms(220)));
+    }
+
+    #[test]
+    fn an_even_motion_is_soon_believed_and_only_its_end_is_sent() {
+        let mut pair = Pair::new();
+        let mut sent = 0;
+        for step in 1..=40u16 {
+            let at = ms(u64::from(step) * 33);
+            let x_m = f32::from(step) * 0.2;
+            pair.client.set_pose(OWN, pose(x_m), at);
+            let (sample, believed_m) = pair.sample(at);
+            sent += usize::from(sample.is_some());
+            assert!(is_near(believed_m.unwrap(), x_m), "{believed_m:?}");
+        }
+        assert!(sent < 20, "{sent}");
+        let (end, believed_m) = pair.sample(ms(41 * 33));
+        assert!(end.is_some());
+        assert!(is_near(believed_m.unwrap(), 8.0));
+        // Not to overshoot may take another one.
+        pair.sample(ms(42 * 33));
+        assert_eq!(pair.sample(ms(43 * 33)).0, None);
     }
 
     #[test]
     fn a_sample_is_where_the_cube_was_at_its_instant() {
-        let mut controlled = controlled();
-        controlled.set_pose(OWN, pose(0.0), ms(200));
-        controlled.set_pose(OWN, pose(2.0), ms(220));
-        assert_eq!(controlled.take_sample(ms(205)), [moved(OWN, 0.5)]);
-        controlled.set_pose(OWN, pose(4.0), ms(240));
-        assert_eq!(controlled.take_sample(ms(235)), [moved(OWN, 3.5)]);
-        assert_eq!(controlled.take_sample(ms(265)), [moved(OWN, 4.0)]);
+        let mut pair = Pair::new();
+        pair.client.set_pose(OWN, pose(0.0), ms(200));
+        pair.client.set_pose(OWN, pose(2.0), ms(220));
+        assert_eq!(pair.believed_m(ms(205)), 0.5);
+        pair.client.set_pose(OWN, pose(4.0), ms(240));
+        assert_eq!(pair.believed_m(ms(235)), 3.5);
+        assert_eq!(pair.believed_m(ms(265)), 4.0);
     }
 
     #[test]
     fn a_rest_and_a_jump_are_no_motion() {
-        let mut controlled = controlled();
-        controlled.set_pose(OWN, pose(2.0), ms(5_000));
-        assert_eq!(controlled.take_sample(ms(4_990)), [moved(OWN, 2.0)]);
-        controlled.set_pose(OWN, pose(50.0), ms(5_016));
-        assert_eq!(controlled.take_sample(ms(5_008)), [moved(OWN, 2.0)]);
-        assert_eq!(controlled.take_sample(ms(5_041)), [moved(OWN, 50.0)]);
+        let mut pair = Pair::new();
+        pair.client.set_pose(OWN, pose(2.0), ms(5_000));
+        assert_eq!(pair.believed_m(ms(4_990)), 2.0);
+        pair.client.set_pose(OWN, pose(50.0), ms(5_016));
+        assert_eq!(pair.believed_m(ms(5_008)), 2.0);
+        assert!(is_near(pair.believed_m(ms(5_041)), 50.0));
     }
 
     #[test]
-    fn a_correction_is_not_sent_back() {
-        let mut controlled = controlled();
-        controlled.set_pose(OWN, pose(30.0), ms(10));
-        assert!(controlled.correct(moved(OWN, 2.0)));
-        assert_eq!(controlled.take_sample(ms(20)), []);
-        assert!(!controlled.correct(moved(CubeId(99), 2.0)));
+    fn a_moving_cube_that_does_not_surprise_is_told_of_after_a_silence() {
+        let mut pair = Pair::new();
+        for step in 1..=30u16 {
+            let at = ms(u64::from(step) * 33);
+            pair.client.set_pose(OWN, pose(f32::from(step)), at);
+            pair.sample(at);
+        }
+        pair.client.set_pose(OWN, pose(31.0), ms(31 * 33));
+        let mut silent = pair.client.clone();
+        assert_eq!(silent.take_sample(131, ms(31 * 33), false), None);
+        let heartbeat = pair.client.take_sample(131, ms(31 * 33), true).unwrap();
+        assert_eq!((heartbeat.tick, heartbeat.updates), (131, 0));
+        assert!(heartbeat.placed.is_empty() && heartbeat.surprises.is_empty());
+        let mut resting = Pair::new();
+        resting.client.set_pose(OWN, pose(2.0), ms(10));
+        resting.sample(ms(10));
+        assert_eq!(resting.client.take_sample(102, ms(43), true), None);
     }
 
     #[test]
-    fn a_released_cube_stays_where_it_was_put() {
-        let mut controlled = controlled();
-        controlled.set_pose(HELD, pose(0.0), ms(1));
-        controlled.set_pose(HELD, pose(2.0), ms(10));
-        assert_eq!(controlled.release(HELD), Some(true));
-        assert_eq!(controlled.release(HELD), None);
-        assert!(!controlled.set_pose(HELD, pose(9.0), ms(20)));
-        assert_eq!(controlled.take_sample(ms(5)), [moved(HELD, 2.0)]);
-        assert_eq!(controlled.take_sample(ms(20)), []);
-        controlled.gain(HELD, pose(1.0));
-        assert_eq!(controlled.release(HELD), Some(false));
-        controlled.gain(HELD, pose(1.0));
-        assert!(controlled.set_pose(HELD, pose(9.0), ms(30)));
+    fn a_corrected_cube_goes_on_from_there() {
+        let mut pair = Pair::new();
+        pair.client.set_pose(OWN, pose(30.0), ms(10));
+        assert_eq!(pair.believed_m(ms(20)), 30.0);
+        assert!(pair.client.correct(moved(OWN, 2.0)));
+        assert!(is_near(pair.believed_m(ms(53)), 2.0));
+        // One that the server was never told of needs no telling.
+        assert!(pair.client.correct(moved(HELD, 2.0)));
+        assert_eq!(pair.sample(ms(86)).0, None);
+        assert!(!pair.client.correct(moved(CubeId(99), 2.0)));
+    }
+
+    #[test]
+    fn a_released_cube_stays_where_it_was_put_and_is_placed_anew_when_it_comes_back() {
+        let mut pair = Pair::new();
+        pair.client.set_pose(HELD, pose(0.0), ms(1));
+        pair.client.set_pose(HELD, pose(2.0), ms(10));
+        let last = pair.client.release(HELD, 101, ms(5)).unwrap();
+        assert_eq!(last.unwrap().placed, [moved(HELD, 2.0)]);
+        assert_eq!(pair.client.release(HELD, 102, ms(5)), None);
+        assert!(!pair.client.set_pose(HELD, pose(9.0), ms(20)));
+        pair.client.lose(HELD);
+        assert_eq!(pair.sample(ms(20)).0, None);
+
+        pair.client.gain(HELD, pose(1.0));
+        assert_eq!(pair.client.release(HELD, 103, ms(25)), Some(None));
+        pair.client.gain(HELD, pose(1.0));
+        assert!(pair.client.set_pose(HELD, pose(9.0), ms(30)));
+        let (placed, _) = pair.sample(ms(30));
+        assert_eq!(placed.unwrap().placed, [moved(HELD, 9.0)]);
+    }
+
+    #[test]
+    fn a_cube_that_is_let_go_in_motion_is_released_where_the_last_sample_says() {
+        let mut pair = Pair::new();
+        for step in 1..=30u16 {
+            let at = ms(u64::from(step) * 33);
+            pair.client.set_pose(HELD, pose(f32::from(step)), at);
+            pair.sample(at);
+        }
+        pair.client.set_pose(HELD, pose(31.0), ms(31 * 33));
+        let last = pair.client.release(HELD, 131, ms(31 * 33)).unwrap();
+        pair.server.hear(&last.unwrap());
+        assert!(is_near(pair.server.x_m(HELD).unwrap(), 31.0));
+    }
+
+    #[test]
+    fn a_cube_that_was_lost_unreleased_stands_and_stays_known_to_the_server() {
+        let mut pair = Pair::new();
+        for step in 1..=5u16 {
+            let at = ms(u64::from(step) * 33);
+            pair.client.set_pose(HELD, pose(f32::from(step)), at);
+            pair.sample(at);
+        }
+        pair.client.lose(HELD);
+        assert!(!pair.client.set_pose(HELD, pose(9.0), ms(200)));
+        assert_eq!(pair.client.release(HELD, 106, ms(200)), None);
+        pair.sample(ms(200));
+        pair.sample(ms(233));
+        assert!(is_near(pair.server.x_m(HELD).unwrap(), 5.0));
+        assert_eq!(pair.client.take_sample(108, ms(266), true), None);
+        pair.tick = 108;
+        pair.client.gain(HELD, pose(5.0));
+        pair.client.set_pose(HELD, pose(6.0), ms(300));
+        let (sample, _) = pair.sample(ms(300));
+        assert_eq!(sample.unwrap().placed, []);
+        assert!(is_near(pair.server.x_m(HELD).unwrap(), 6.0));
     }
 }

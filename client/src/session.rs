@@ -366,10 +366,11 @@ fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use cubesync_protocol::motion::MotionState;
+    use cubesync_protocol::limits::PROTOCOL_VERSION;
+    use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
     use cubesync_protocol::{
-        CloseCode, Colour, CubeInfo, CubeKind, CubePose, Keyframe, RejectCode, ResumeToken,
-        Snapshot,
+        CellId, CloseCode, Colour, CubeInfo, CubeKind, CubePose, Event, Keyframe, RejectCode,
+        ResumeToken, Snapshot,
     };
     use proptest::prelude::*;
 
@@ -400,7 +401,7 @@ mod tests {
 
     fn welcome() -> Welcome {
         Welcome {
-            version: 2,
+            version: PROTOCOL_VERSION,
             room: "lobby".into(),
             name: "Anna".into(),
             cube: OWN,
@@ -415,6 +416,8 @@ mod tests {
 
     fn keyframe(tick: u64) -> ServerMessage {
         ServerMessage::Keyframe(Keyframe {
+            cell: CellId(0),
+            interval_ticks: 1,
             tick,
             cubes: vec![
                 info(FREE, CubeKind::Free { holder: None }),
@@ -427,8 +430,26 @@ mod tests {
         ServerMessage::Snapshot(Snapshot {
             tick,
             events,
-            surprises: Bytes::new(),
+            ..Snapshot::default()
         })
+    }
+
+    fn sample(tick: u64, placed: Vec<CubePose>, surprises: Bytes) -> ClientMessage {
+        ClientMessage::Sample {
+            tick,
+            placed,
+            surprises,
+        }
+    }
+
+    /// The surprise of the own cube, which stood for some ticks and is elsewhere then.
+    fn jump(from: Pose, to: Pose, ticks: u32) -> Bytes {
+        let mut believed = MotionSet::new(&Codec::LIVE);
+        believed.insert(OWN, MotionState::at_rest(from));
+        believed.advance(ticks);
+        let mut surprises = Vec::new();
+        assert_eq!(believed.encode_tick(|_| to, &mut surprises), 1);
+        surprises.into()
     }
 
     fn hear(session: &mut Session, now: Duration, messages: &[ServerMessage]) {
@@ -564,9 +585,12 @@ mod tests {
             (snapshot(99, vec![]), "tick 99 came after tick 100"),
             (ServerMessage::Welcome(welcome()), "second welcome"),
             (
-                snapshot(101, vec![Event::Left { cube: CubeId(9) }]),
-                "cube 9",
+                ServerMessage::OutOfSight {
+                    cells: vec![CellId(9)],
+                },
+                "cell 9",
             ),
+            (ServerMessage::Heartbeat { tick: 99 }, "tick 99 came"),
         ] {
             let mut session = joined();
             hear(&mut session, ms(1), &[message, keyframe(200)]);
@@ -612,37 +636,49 @@ mod tests {
             cube,
             pose: pose(x_m),
         };
-        let cubes = vec![moved(OWN, 2.0), moved(FREE, 1.0)];
+        let placed = vec![moved(OWN, 2.0), moved(FREE, 1.0)];
         let expected = [
-            ClientMessage::Sample { tick: 101, cubes },
+            sample(101, placed, Bytes::new()),
             ClientMessage::Release { cube: FREE },
         ];
         assert_eq!(said(&mut session), expected);
+        assert_eq!(session.counters().updates_out, 2);
         session.release(OWN);
         session.release(FREE);
         assert_eq!(said(&mut session), []);
+        session.set_pose(OWN, pose(3.0));
         session.poll(ms(100));
         session.poll(ms(150));
-        let cubes = vec![moved(OWN, 2.0)];
-        assert!(said(&mut session).contains(&ClientMessage::Sample { tick: 102, cubes }));
+        let surprise = jump(pose(2.0), pose(3.0), 1);
+        assert!(said(&mut session).contains(&sample(102, vec![], surprise)));
     }
 
     #[test]
-    fn a_corrected_pose_is_not_sent_back() {
+    fn a_corrected_cube_goes_on_from_there() {
         let mut session = joined();
         session.set_pose(OWN, pose(90.0));
+        session.poll(ms(60));
         let corrected = CubePose {
             cube: OWN,
             pose: pose(3.0),
         };
+        let placed = CubePose {
+            cube: OWN,
+            pose: pose(90.0),
+        };
+        assert_eq!(
+            said(&mut session),
+            [sample(102, vec![placed], Bytes::new())]
+        );
         hear(
             &mut session,
-            ms(60),
+            ms(70),
             &[ServerMessage::Correction(corrected)],
         );
-        session.poll(ms(100));
         assert_eq!(events(&mut session), [SessionEvent::Corrected(corrected)]);
-        assert_eq!(said(&mut session), []);
+        session.poll(ms(110));
+        let surprise = jump(pose(90.0), pose(3.0), 1);
+        assert_eq!(said(&mut session), [sample(103, vec![], surprise)]);
     }
 
     #[test]

@@ -326,9 +326,14 @@ pub fn holder_of(info: &CubeInfo) -> Option<CubeId> {
 mod tests {
     use bytes::Bytes;
     use cubesync_protocol::Colour;
+    use cubesync_protocol::limits::FAR_INTERVAL_TICKS;
+    use cubesync_protocol::motion::MotionSet;
 
     use super::*;
     use crate::testing::{moving, pose};
+
+    /// Cells from this one on are far.
+    const FAR: u16 = 100;
 
     fn cube(id: u32, kind: CubeKind) -> CubeInfo {
         CubeInfo {
@@ -349,48 +354,103 @@ mod tests {
         cube(id, CubeKind::Free { holder })
     }
 
-    fn world(tick: u64, cubes: Vec<CubeInfo>) -> World {
-        let mut world = World::default();
-        let changes = world.keyframe(Keyframe { tick, cubes }).unwrap();
-        assert!(matches!(changes[..], [WorldChange::Moved { .. }]));
-        world
+    fn keyframe(cell: u16, tick: u64, cubes: Vec<CubeInfo>) -> Keyframe {
+        Keyframe {
+            cell: CellId(cell),
+            interval_ticks: if cell < FAR { 1 } else { FAR_INTERVAL_TICKS },
+            tick,
+            cubes,
+        }
     }
 
-    fn snapshot(tick: u64, events: Vec<Event>) -> Snapshot {
+    fn snapshot(cell: u16, tick: u64, events: Vec<Event>) -> Snapshot {
         Snapshot {
+            cell: CellId(cell),
             tick,
             events,
             surprises: Bytes::new(),
         }
     }
 
-    /// The changes besides the poses.
+    /// At tick 5 player 1, whose world it is, and others are in cell 0; cell 1 and the far cell
+    /// are empty.
+    fn world(others: Vec<CubeInfo>) -> World {
+        let mut world = World::new(CubeId(1));
+        let mut cubes = others;
+        cubes.push(player(1));
+        cubes.sort_by_key(|cube| cube.cube);
+        let changes = world.keyframe(keyframe(0, 5, cubes)).unwrap();
+        assert!(matches!(changes[..], [WorldChange::Moved { .. }]));
+        for cell in [1, FAR] {
+            let changes = world.keyframe(keyframe(cell, 5, vec![])).unwrap();
+            assert_eq!(told(changes), []);
+        }
+        world
+    }
+
+    /// The changes besides the motion.
     fn told(mut changes: Vec<WorldChange>) -> Vec<WorldChange> {
         assert!(matches!(changes.pop(), Some(WorldChange::Moved { .. })));
         changes
     }
 
+    /// What is told of a snapshot with these events.
+    fn after(world: &mut World, cell: u16, tick: u64, events: Vec<Event>) -> Vec<WorldChange> {
+        told(world.snapshot(snapshot(cell, tick, events)).unwrap())
+    }
+
+    fn exited(id: u32) -> Event {
+        Event::Exited { cube: CubeId(id) }
+    }
+
+    fn ids(world: &World) -> Vec<u32> {
+        world.cubes().map(|info| info.cube.0).collect()
+    }
+
     #[test]
     fn a_snapshots_events_are_told_in_their_order() {
-        let mut world = world(5, vec![free(0, None), player(1)]);
-        let (cube, by) = (CubeId(0), CubeId(2));
+        let mut world = world(vec![free(0, None), player(2)]);
+        let (cube, by) = (CubeId(0), CubeId(3));
         let events = vec![
-            Event::Joined(player(2)),
+            Event::Joined(player(3)),
             Event::Taken { cube, by },
             Event::Freed { cube },
-            Event::Left { cube: CubeId(1) },
+            Event::Left { cube: CubeId(2) },
+            Event::Entered(player(4)),
+            Event::Ghost { cube: CubeId(3) },
         ];
-        let changes = world.snapshot(snapshot(6, events)).unwrap();
         assert_eq!(
-            told(changes),
+            after(&mut world, 0, 6, events),
             [
-                WorldChange::Joined(player(2)),
+                WorldChange::Joined(player(3)),
                 WorldChange::Taken { cube, by },
                 WorldChange::Freed { cube },
-                WorldChange::Left(player(1)),
+                WorldChange::Left(player(2)),
+                WorldChange::Appeared(player(4)),
             ]
         );
-        assert_eq!(world.players(), 1);
+        assert_eq!(world.players(), 2);
+        after(&mut world, 0, 7, vec![Event::Returned { cube: CubeId(3) }]);
+        assert_eq!(world.players(), 3);
+    }
+
+    #[test]
+    fn nothing_is_told_before_the_own_cube_is_in_sight() {
+        let mut world = World::new(CubeId(1));
+        assert_eq!(world.keyframe(keyframe(0, 5, vec![player(2)])), Ok(vec![]));
+        assert_eq!(world.heartbeat(5), Ok(vec![]));
+        assert!(!world.is_known());
+        let changes = world.keyframe(keyframe(1, 6, vec![player(1)])).unwrap();
+        assert!(world.is_known());
+        let states = [1, 2].map(|id| (CubeId(id), MotionState::at_rest(Pose::default())));
+        let expected = WorldChange::Moved {
+            tick: 6,
+            known_until: 6,
+            states: states.to_vec(),
+        };
+        assert_eq!(changes, [expected]);
+        let appeared = world.keyframe(keyframe(2, 6, vec![player(3)])).unwrap();
+        assert_eq!(told(appeared), [WorldChange::Appeared(player(3))]);
     }
 
     #[test]
@@ -400,101 +460,238 @@ mod tests {
             ..player(id)
         };
         let running = moving(0.0, 0.25);
-        let mut world = world(5, vec![known(1, running), player(2)]);
+        let mut world = world(vec![known(2, running), player(4)]);
         // The server's side: three silent ticks, then one leaves, one comes in and moves at once.
         let mut server = MotionSet::new(&Codec::LIVE);
-        server.insert(CubeId(1), running);
+        server.insert(CubeId(1), MotionState::at_rest(Pose::default()));
+        server.insert(CubeId(2), running);
         server.advance(4);
         server.insert(CubeId(3), MotionState::at_rest(pose(2.0)));
         let joined = known(3, MotionState::at_rest(pose(2.0)));
         let mut surprises = Vec::new();
         let truth = |cube| match cube {
-            CubeId(1) => pose(1.0),
+            CubeId(1) => Pose::default(),
+            CubeId(2) => pose(1.0),
             _ => pose(2.5),
         };
         assert_eq!(server.encode_tick(truth, &mut surprises), 1);
-        let events = vec![Event::Left { cube: CubeId(2) }, Event::Joined(joined)];
+        let events = vec![Event::Left { cube: CubeId(4) }, Event::Joined(joined)];
         let mut changes = world
             .snapshot(Snapshot {
                 surprises: surprises.into(),
-                ..snapshot(9, events)
+                ..snapshot(0, 9, events)
             })
             .unwrap();
         let Some(WorldChange::Moved {
-            tick: 9, states, ..
+            tick: 9,
+            known_until: 8,
+            states,
         }) = changes.pop()
         else {
             panic!("{changes:?}");
         };
         assert!(states.iter().all(|&(cube, _)| cube == CubeId(3)));
         assert_eq!(states.last().unwrap().1.pose(&Codec::LIVE), pose(2.5));
-        assert_eq!(world.pose(CubeId(1)), Some(pose(1.0)));
-        assert_eq!(world.pose(CubeId(2)), None);
-        world.snapshot(snapshot(13, vec![])).unwrap();
-        assert_eq!(world.pose(CubeId(1)), Some(pose(2.0)));
+        assert_eq!(world.surprises(), 1);
+        assert_eq!(world.pose(CubeId(2)), Some(pose(1.0)));
+        assert_eq!(world.pose(CubeId(4)), None);
+        world.snapshot(snapshot(0, 13, vec![])).unwrap();
+        assert_eq!(world.pose(CubeId(2)), Some(pose(2.0)));
+        world.heartbeat(15).unwrap();
+        assert_eq!(world.pose(CubeId(2)), Some(pose(2.5)));
+    }
+
+    #[test]
+    fn how_long_beliefs_were_right_depends_on_the_message() {
+        let mut world = world(vec![]);
+        let mut known_until =
+            |changes: Result<Vec<WorldChange>, WorldError>| match changes.unwrap().pop() {
+                Some(WorldChange::Moved { known_until, .. }) => known_until,
+                other => panic!("{other:?}"),
+            };
+        assert_eq!(known_until(world.snapshot(snapshot(0, 10, vec![]))), 9);
+        assert_eq!(known_until(world.snapshot(snapshot(FAR, 12, vec![]))), 8);
+        assert_eq!(known_until(world.keyframe(keyframe(0, 20, vec![]))), 10);
+        assert_eq!(known_until(world.heartbeat(30)), 30);
+        // Where the cubes of a new cell come from may have told late.
+        assert_eq!(known_until(world.keyframe(keyframe(2, 31, vec![]))), 27);
+        assert_eq!(known_until(world.keyframe(keyframe(3, 90, vec![]))), 31);
     }
 
     #[test]
     fn a_later_keyframe_tells_what_was_missed() {
-        let mut world = world(5, vec![free(0, Some(1)), player(1), player(2)]);
-        let cubes = vec![free(0, Some(3)), player(2), player(3)];
-        let changes = world.keyframe(Keyframe { tick: 9, cubes }).unwrap();
+        let mut world = world(vec![free(0, Some(1)), player(2)]);
+        let cubes = vec![free(0, Some(3)), player(1), player(3)];
+        let changes = world.keyframe(keyframe(0, 9, cubes)).unwrap();
         let (cube, by) = (CubeId(0), CubeId(3));
         assert_eq!(
-            changes[..4],
+            told(changes),
             [
-                WorldChange::Joined(player(3)),
+                WorldChange::Appeared(player(3)),
                 WorldChange::Freed { cube },
                 WorldChange::Taken { cube, by },
-                WorldChange::Left(player(1)),
             ]
         );
-        let WorldChange::Moved {
-            tick: 9,
-            known_until: 5,
-            states,
-        } = &changes[4]
-        else {
-            panic!("{:?}", changes[4]);
-        };
-        assert_eq!(states.len(), 3);
-        assert_eq!(changes.len(), 5);
+        assert_eq!(told(world.heartbeat(13).unwrap()), []);
+        let gone = WorldChange::Disappeared(player(2));
+        assert_eq!(told(world.heartbeat(14).unwrap()), [gone]);
     }
 
     #[test]
     fn a_join_that_the_keyframe_had_is_not_told_again() {
-        let mut world = world(5, vec![player(1)]);
-        let again = snapshot(6, vec![Event::Joined(player(1))]);
-        assert_eq!(told(world.snapshot(again).unwrap()), []);
+        let mut world = world(vec![]);
+        let again = vec![Event::Joined(player(1))];
+        assert_eq!(after(&mut world, 0, 6, again), []);
+    }
+
+    #[test]
+    fn a_cube_that_crosses_tells_nothing_in_either_order_of_the_frames() {
+        let frames = [
+            snapshot(0, 6, vec![exited(2)]),
+            snapshot(1, 6, vec![Event::Entered(player(2))]),
+        ];
+        for order in [[0, 1], [1, 0]] {
+            let mut world = world(vec![player(2)]);
+            for frame in order.map(|index| frames[index].clone()) {
+                assert_eq!(told(world.snapshot(frame).unwrap()), []);
+                assert_eq!(ids(&world), [1, 2]);
+            }
+            let left = vec![Event::Left { cube: CubeId(2) }];
+            assert_eq!(after(&mut world, 0, 7, left.clone()), []);
+            assert_eq!(
+                after(&mut world, 1, 7, left),
+                [WorldChange::Left(player(2))]
+            );
+        }
+    }
+
+    #[test]
+    fn a_crossing_tells_a_holder_that_differs() {
+        let mut world = world(vec![free(0, None)]);
+        let (cube, by) = (CubeId(0), CubeId(2));
+        let taken = vec![Event::Entered(free(0, Some(2)))];
+        assert_eq!(
+            after(&mut world, 1, 6, taken),
+            [WorldChange::Taken { cube, by }]
+        );
+    }
+
+    #[test]
+    fn a_far_cell_may_claim_a_cube_later_but_not_too_late() {
+        for (late_ticks, is_in_time) in [(4, true), (5, false)] {
+            let mut world = world(vec![player(2)]);
+            assert_eq!(after(&mut world, 0, 7, vec![exited(2)]), []);
+            assert_eq!(
+                told(world.heartbeat(7 + late_ticks).unwrap()).len(),
+                usize::from(!is_in_time)
+            );
+            let entered = vec![Event::Entered(player(2))];
+            let expected = match is_in_time {
+                true => vec![],
+                false => vec![WorldChange::Appeared(player(2))],
+            };
+            assert_eq!(after(&mut world, FAR, 7 + late_ticks, entered), expected);
+            assert_eq!(ids(&world), [1, 2]);
+        }
+    }
+
+    #[test]
+    fn a_lost_cube_moves_on_as_believed_and_disappears_once() {
+        let running = CubeInfo {
+            motion: moving(0.0, 0.25),
+            ..player(2)
+        };
+        for is_out_of_sight in [false, true] {
+            let mut world = world(vec![]);
+            world
+                .keyframe(keyframe(2, 6, vec![running.clone()]))
+                .unwrap();
+            world.heartbeat(8).unwrap();
+            if is_out_of_sight {
+                world.out_of_sight(&[CellId(2)]).unwrap();
+            } else {
+                assert_eq!(after(&mut world, 2, 8, vec![exited(2)]), []);
+            }
+            assert_eq!(told(world.heartbeat(12).unwrap()), []);
+            assert_eq!(world.pose(CubeId(2)), Some(pose(1.5)));
+            let changes = told(world.heartbeat(13).unwrap());
+            let [WorldChange::Disappeared(info)] = &changes[..] else {
+                panic!("{changes:?}");
+            };
+            assert_eq!(info.motion.pose(&Codec::LIVE), pose(1.75));
+            assert_eq!(told(world.heartbeat(99).unwrap()), []);
+            assert_eq!(ids(&world), [1]);
+        }
+    }
+
+    #[test]
+    fn what_a_far_cell_tells_of_a_cube_that_has_gone_on_is_old_news() {
+        let mut world = world(vec![]);
+        let entered = || Event::Entered(player(2));
+        assert_eq!(
+            after(&mut world, FAR, 8, vec![entered()]),
+            [WorldChange::Appeared(player(2))]
+        );
+        assert_eq!(after(&mut world, 0, 9, vec![entered()]), []);
+        let stale = vec![Event::Ghost { cube: CubeId(2) }, exited(2)];
+        assert_eq!(after(&mut world, FAR, 12, stale), []);
+        assert_eq!(world.players(), 2);
+        // Through the far cell and back between two of its ticks.
+        assert_eq!(after(&mut world, 0, 13, vec![exited(2)]), []);
+        assert_eq!(after(&mut world, 1, 15, vec![entered()]), []);
+        let through = vec![entered(), exited(2)];
+        assert_eq!(after(&mut world, FAR, 16, through), []);
+        assert_eq!(told(world.heartbeat(99).unwrap()), []);
+        assert_eq!(ids(&world), [1, 2]);
+        // Nor does it tell of cubes that were never in sight.
+        let unknown = vec![exited(7), Event::Left { cube: CubeId(8) }];
+        assert_eq!(after(&mut world, FAR, 100, unknown), []);
     }
 
     #[test]
     fn what_cannot_be_true_is_named() {
-        let known = world(5, vec![free(0, None), player(1)]);
+        let known = world(vec![free(0, None)]);
         let error = |snapshot| known.clone().snapshot(snapshot).unwrap_err();
         let (cube, by) = (CubeId(1), CubeId(1));
+        let before = 5;
+        let tick = |tick| SightError::Tick { tick, before }.into();
+        assert_eq!(error(snapshot(0, 5, vec![])), tick(5));
+        assert_eq!(known.clone().heartbeat(4), Err(tick(4)));
+        assert_eq!(known.clone().keyframe(keyframe(9, 4, vec![])), Err(tick(4)));
         assert_eq!(
-            error(snapshot(5, vec![])),
-            WorldError::Tick { tick: 5, before: 5 }
-        );
-        assert_eq!(
-            error(snapshot(6, vec![Event::Taken { cube, by }])),
+            error(snapshot(0, 6, vec![Event::Taken { cube, by }])),
             WorldError::NotFree(cube)
         );
-        let cube = CubeId(9);
-        assert_eq!(
-            error(snapshot(6, vec![Event::Left { cube }])),
-            WorldError::UnknownCube(cube)
-        );
-        let mut moved = snapshot(6, vec![]);
+        let mut moved = snapshot(0, 6, vec![]);
         moved.surprises = Bytes::from_static(&[0xFF; 40]);
-        assert!(matches!(error(moved), WorldError::Motion(_)));
-        let first = World::default().snapshot(snapshot(1, vec![]));
-        assert_eq!(first, Err(WorldError::NoKeyframe));
-        let joins = (1..=MAX_CUBES_PER_ROOM as u32).map(|id| Event::Joined(player(id + 1)));
-        assert_eq!(
-            error(snapshot(6, joins.collect())),
-            WorldError::TooManyCubes
-        );
+        assert!(matches!(
+            error(moved),
+            WorldError::Sight(SightError::Motion(_))
+        ));
+        let unknown = SightError::UnknownCell(CellId(2)).into();
+        assert_eq!(error(snapshot(2, 6, vec![])), unknown);
+        let out_of_sight = known.clone().out_of_sight(&[CellId(0), CellId(2)]);
+        assert_eq!(out_of_sight, Err(unknown));
+    }
+
+    #[test]
+    fn what_a_stranger_makes_a_client_keep_is_bounded() {
+        let mut known = world(vec![]);
+        let joins = |from: u32| (0..5_000).map(move |id| Event::Joined(player(from + id)));
+        assert!(known.snapshot(snapshot(0, 6, joins(10).collect())).is_ok());
+        let mut twice = known.clone();
+        let again = keyframe(2, 6, (0..5_000).map(|id| player(20_000 + id)).collect());
+        let too_many = Err(SightError::TooManyCubes.into());
+        assert_eq!(twice.keyframe(again.clone()), too_many);
+        // Nor as cubes that one cell after the other loses in the same tick.
+        known.out_of_sight(&[CellId(0)]).unwrap();
+        assert_eq!(known.keyframe(again), too_many);
+
+        let mut wide = world(vec![]);
+        let cells = (2..2_000).filter(|&cell| cell != FAR);
+        let result = cells
+            .map(|cell| wide.keyframe(keyframe(cell, 6, vec![])))
+            .find(Result::is_err);
+        assert_eq!(result, Some(Err(SightError::TooManyCells.into())));
     }
 }

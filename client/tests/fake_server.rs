@@ -8,15 +8,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use cubesync_client::protocol::limits::PROTOCOL_VERSION;
 use cubesync_client::protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_client::protocol::{
-    ClientMessage, CloseCode, CubeId, CubeInfo, CubeKind, CubePose, Event, Keyframe, Message, Pose,
-    Position, RejectCode, ResumeToken, ServerMessage, Snapshot, Welcome, frame,
+    CellId, ClientMessage, CloseCode, CubeId, CubeInfo, CubeKind, CubePose, Event, Keyframe,
+    Message, Pose, Position, RejectCode, ResumeToken, ServerMessage, Snapshot, Welcome, frame,
 };
 use cubesync_client::{Client, ClientEvent, ClientOptions, Status};
 
 const FREE: CubeId = CubeId(0);
 const OTHER: CubeId = CubeId(1);
+const HERE: CellId = CellId(0);
 
 /// Longer than any of these tests takes on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -80,7 +82,7 @@ impl Peer {
     fn welcome(&mut self, own: CubeId) {
         assert!(matches!(self.hear(), ClientMessage::Hello(_)));
         self.send(&ServerMessage::Welcome(Welcome {
-            version: 2,
+            version: PROTOCOL_VERSION,
             room: "lobby".into(),
             name: "Anna".into(),
             cube: own,
@@ -97,8 +99,12 @@ impl Peer {
             info(OTHER, CubeKind::Player),
             info(own, CubeKind::Player),
         ];
-        let tick = 100;
-        self.send(&ServerMessage::Keyframe(Keyframe { tick, cubes }));
+        self.send(&ServerMessage::Keyframe(Keyframe {
+            cell: HERE,
+            interval_ticks: 1,
+            tick: 100,
+            cubes,
+        }));
     }
 }
 
@@ -194,11 +200,16 @@ fn joins_moves_and_sees_others_move() {
         pose: pose(3.0),
     };
     assert!(
-        matches!(&sampled, Some(ClientMessage::Sample { tick: 101.., cubes }) if *cubes == [moved]),
+        matches!(
+            &sampled,
+            Some(ClientMessage::Sample { tick: 101.., placed, surprises })
+                if *placed == [moved] && surprises.is_empty()
+        ),
         "{sampled:?}"
     );
 
     peer.send(&ServerMessage::Snapshot(Snapshot {
+        cell: HERE,
         tick: 101,
         events: vec![Event::Joined(info(CubeId(9), CubeKind::Player))],
         surprises: put(&[FREE, OTHER, own, CubeId(9)], OTHER, pose(5.0)),
@@ -214,6 +225,46 @@ fn joins_moves_and_sees_others_move() {
     trial.skipped += Duration::from_millis(1_500);
     assert!(is_there(trial.drawn(OTHER), true));
     assert_eq!(trial.drawn(own), (3.0, false));
+}
+
+#[test]
+fn shows_what_is_in_sight_and_tells_only_of_who_joins() {
+    let mut trial = Trial::new();
+    let own = CubeId(7);
+    let mut peer = trial.join(own);
+    let far = CellId(5);
+    let held = CubeKind::Free { holder: Some(own) };
+    peer.send(&ServerMessage::Keyframe(Keyframe {
+        cell: far,
+        interval_ticks: 4,
+        tick: 101,
+        cubes: vec![info(CubeId(3), held), info(CubeId(9), CubeKind::Player)],
+    }));
+    trial.until(|trial| trial.client.cubes(trial.now()).len() == 5);
+    assert_eq!(trial.client.statistics().players, 3);
+    trial.client.set_pose(CubeId(3), pose(4.0));
+    assert_eq!(trial.drawn(CubeId(3)), (4.0, false));
+
+    // One crosses into the near cell; the rest of the far one goes out of sight.
+    peer.send(&ServerMessage::Snapshot(Snapshot {
+        cell: HERE,
+        tick: 102,
+        events: vec![Event::Entered(info(CubeId(9), CubeKind::Player))],
+        ..Snapshot::default()
+    }));
+    peer.send(&ServerMessage::OutOfSight { cells: vec![far] });
+    peer.send(&ServerMessage::Heartbeat { tick: 107 });
+    trial.until(|trial| trial.client.cubes(trial.now()).len() == 4);
+    let (cube, by) = (CubeId(3), own);
+    assert_eq!(
+        trial.events[1..],
+        [
+            ClientEvent::CubeTaken { cube, by },
+            ClientEvent::CubeFreed { cube },
+        ]
+    );
+    trial.client.set_pose(own, pose(3.0));
+    trial.until(|trial| trial.client.statistics().updates_out > 0);
 }
 
 #[test]
