@@ -140,10 +140,13 @@ impl View {
 
 #[cfg(test)]
 mod tests {
+    use cubesync_protocol::limits::FAR_INTERVAL_TICKS;
+    use cubesync_protocol::motion::MotionSet;
     use cubesync_protocol::{Colour, CubeKind};
 
     use super::*;
     use crate::testing::{moving, pose};
+    use crate::{Controller, Input};
 
     fn info() -> CubeInfo {
         CubeInfo {
@@ -226,6 +229,75 @@ mod tests {
         view.moved(40.0, 32, 31, &[]);
         assert_eq!(x_m(&view, 40.0), frozen_m);
         assert_eq!(x_m(&view, 42.0), (42.0 - 2.0 - 2.5) * 0.03125);
+    }
+
+    /// Where somebody is at ticks of 30 Hz who walks east for two seconds and then as `turned`
+    /// says, by the seconds since.
+    fn walk(turned: impl Fn(f32) -> [f32; 2]) -> Vec<Pose> {
+        let mut controller = Controller::new(pose(0.0));
+        let step = |tick: u16| {
+            let since_s = f32::from(tick) / 30.0 - 2.0;
+            let direction = if since_s < 0.0 {
+                [1.0, 0.0]
+            } else {
+                turned(since_s)
+            };
+            let input = Input {
+                direction,
+                ..Input::default()
+            };
+            controller.step(input, 1.0 / 30.0);
+            controller.pose()
+        };
+        (0..120).map(step).collect()
+    }
+
+    /// The longest way that a far cube is shown to go in a frame of 60 Hz, of what it really
+    /// goes at most. It is told of at every fourth tick, with one of them as the first.
+    fn longest_jump(truth: &[Pose], first: usize) -> f32 {
+        let far = usize::from(FAR_INTERVAL_TICKS);
+        let length = |from: [f32; 3], to: [f32; 3]| (to[0] - from[0]).hypot(to[1] - from[1]);
+        let steps = truth.windows(2).map(|pair| {
+            let [from, to] = [pair[0], pair[1]].map(|pose| pose.position.to_metres());
+            length(from, to) / 2.0
+        });
+        let most_m = steps.fold(0.0, f32::max);
+        let mut view = View::new(30);
+        let mut believed = MotionSet::new(&Codec::LIVE);
+        let rest = MotionState::at_rest(truth[0]);
+        believed.insert(CubeId(0), rest);
+        view.moved(0.2, 0, 0, &[(CubeId(0), rest)]);
+        let (mut shown, mut longest_m) = (None, 0.0);
+        for (tick, &truth) in truth.iter().enumerate() {
+            let now = tick as u64;
+            if tick % far == first {
+                believed.advance(FAR_INTERVAL_TICKS.into());
+                believed.encode_tick(|_| truth, &mut Vec::new());
+                let state = *believed.get(CubeId(0)).unwrap();
+                let known_until = now.saturating_sub(FAR_INTERVAL_TICKS.into());
+                view.moved(now as f64 + 0.2, now, known_until, &[(CubeId(0), state)]);
+            }
+            for part in [0.2, 0.7] {
+                let position = view.pose_at(&info(), now as f64 + part).position;
+                let before = shown.replace(position).unwrap_or(position);
+                longest_m = length(before, position).max(longest_m);
+            }
+        }
+        longest_m / most_m
+    }
+
+    #[test]
+    fn a_far_cube_that_walks_and_turns_never_jumps() {
+        let corner = walk(|_| [0.0, 1.0]);
+        let back = walk(|_| [-1.0, 0.0]);
+        let circle = walk(|s| [(s * 2.0).cos(), (s * 2.0).sin()]);
+        let stop = walk(|_| [0.0, 0.0]);
+        for (index, way) in [corner, back, circle, stop].into_iter().enumerate() {
+            for first in 0..FAR_INTERVAL_TICKS.into() {
+                let longest = longest_jump(&way, first);
+                assert!(longest <= 2.0, "way {index}: {longest} times as fast");
+            }
+        }
     }
 
     #[test]

@@ -504,7 +504,7 @@ mod tests {
     #[test]
     fn how_long_beliefs_were_right_depends_on_the_message() {
         let mut world = world(vec![]);
-        let mut known_until =
+        let known_until =
             |changes: Result<Vec<WorldChange>, WorldError>| match changes.unwrap().pop() {
                 Some(WorldChange::Moved { known_until, .. }) => known_until,
                 other => panic!("{other:?}"),

@@ -101,7 +101,7 @@ impl Figures {
                 "sample lead",
                 format!("{}   {} late", milliseconds(now.lead), now.late_samples),
             ),
-            ("players", now.players.to_string()),
+            ("players in sight", now.players.to_string()),
             (
                 "room",
                 welcome.map_or("—".to_owned(), |welcome| welcome.room.clone()),

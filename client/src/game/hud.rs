@@ -101,15 +101,15 @@ impl Banner {
     }
 }
 
-/// Draws which room this is, who is in it and how far away the server is.
+/// Draws which room this is, how many are in sight and how far away the server is.
 pub(crate) fn show_room(canvas: &Canvas, client: &Client) {
     let Some(welcome) = client.welcome() else {
         return;
     };
     let statistics = client.statistics();
     let players = match statistics.players {
-        1 => "1 player".to_owned(),
-        count => format!("{count} players"),
+        1 => "1 player in sight".to_owned(),
+        count => format!("{count} players in sight"),
     };
     let round_trip = statistics.round_trip.map_or(String::new(), |time| {
         format!("{} ms", time.as_millis().max(1))
