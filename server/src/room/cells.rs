@@ -134,6 +134,12 @@ impl Cells {
         frames
     }
 
+    /// Whether somebody looks at a cell from afar.
+    #[cfg(test)]
+    pub(super) fn is_seen_from_afar(&self) -> bool {
+        self.cells.iter().any(|cell| cell.far.is_some())
+    }
+
     /// Somebody looks at these from now on. Right after a tick that
     /// [may change views](Self::may_change_views) only.
     pub fn look(&mut self, view: &[(CellId, Sight)]) {

@@ -13,6 +13,8 @@ mod resumption;
 mod speed;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod track;
 pub mod uplink;
 pub mod world;
@@ -531,15 +533,4 @@ fn farewell(reason: Disconnect) -> Option<(CloseCode, &'static str)> {
 pub fn quanta(metres: f32) -> u32 {
     // `as` saturates.
     (metres * QUANTA_PER_METRE).round() as u32
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metres_become_quanta() {
-        assert_eq!(quanta(40.0), 20_480);
-        assert_eq!(quanta(f32::INFINITY), u32::MAX);
-    }
 }

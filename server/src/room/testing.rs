@@ -55,6 +55,11 @@ impl Teller {
         (Vec::new(), surprises)
     }
 
+    /// The tick of the last sample.
+    pub(super) fn tick(&self) -> u64 {
+        self.tick
+    }
+
     /// The cube was released.
     pub(super) fn release(&mut self, cube: CubeId) {
         self.believed.remove(cube);

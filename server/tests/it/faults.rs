@@ -141,7 +141,7 @@ async fn a_reader_that_never_reads_is_cut_and_delays_nobody() {
         "--max-speed",
         "0",
         "--slow-reader-after",
-        "200ms",
+        "1s",
     ];
     let server = Server::start(&flags).await;
     let sleeper = sleeper(&server).await;

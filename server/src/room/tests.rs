@@ -1,0 +1,456 @@
+//! What clients make of a room's frames, compared with the room's truth over long random runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use cubesync_client::world::{World as Seen, WorldChange};
+use cubesync_protocol::cells::Grid;
+use cubesync_protocol::limits::{FAR_INTERVAL_TICKS, MAX_HORIZONTAL_QUANTA};
+use cubesync_protocol::motion::Codec;
+use cubesync_protocol::{
+    CellId, ClientMessage, Colour, CubeId, CubeKind, Message, Pose, Position, ResumeToken,
+    ServerMessage, frame,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use super::fanout::Outlet;
+use super::testing::Teller;
+use super::uplink::SpeedRule;
+use super::*;
+use crate::metrics::Metrics;
+
+const HZ: u8 = 20;
+const FREE: CubeId = CubeId(0);
+const FAR: u64 = FAR_INTERVAL_TICKS as u64;
+const METRE: i32 = 512;
+
+/// A room whose time the test decides.
+struct Stage {
+    room: Room,
+    random: fastrand::Rng,
+    view_distance: Option<u32>,
+    clients: BTreeMap<CubeId, Client>,
+    /// Where the walkers are and how they go, in quanta per tick.
+    walks: BTreeMap<CubeId, (Position, [i32; 2])>,
+    /// Tokens of players whose connection is lost.
+    tokens: Vec<ResumeToken>,
+    /// When cubes left the room.
+    left: BTreeMap<CubeId, u64>,
+    found: Found,
+}
+
+/// What happened in a run, so that a test of nothing is noticed.
+#[derive(Debug, Default, Clone, Copy)]
+struct Found {
+    near: u64,
+    far: u64,
+    unseen: u64,
+    appeared: u64,
+    disappeared: u64,
+    fallen_behind: u64,
+    resumed: u64,
+}
+
+/// A player, with the real client's idea of the room.
+struct Client {
+    seen: Seen,
+    frames: mpsc::Receiver<Bytes>,
+    received: BytesMut,
+    teller: Teller,
+    /// What it was told to be in sight.
+    present: BTreeSet<CubeId>,
+    /// Reads nothing before this tick.
+    asleep_until: u64,
+    /// When it took in the last of what it had slept through.
+    awake_since: u64,
+    cells: BTreeSet<CellId>,
+    /// Cubes in sight that are too far away to be, and since when.
+    beyond: BTreeMap<CubeId, u64>,
+}
+
+impl Stage {
+    fn new(view_distance_m: Option<u32>, seed: u64) -> Self {
+        let view_distance = view_distance_m.map(|metres| metres * METRE as u32);
+        let settings = RoomSettings {
+            name: "stage".into(),
+            tick_hz: HZ,
+            top_speed: None,
+            grid: view_distance.map_or(Grid::WHOLE, Grid::new),
+            slow_reader_after: Duration::from_secs(3_600),
+            resume_within: Duration::from_secs(1),
+            drain: Duration::ZERO,
+            permanent: true,
+        };
+        let (_, room) = Room::new(settings, Metrics::default());
+        Self {
+            room,
+            random: fastrand::Rng::with_seed(seed),
+            view_distance,
+            clients: BTreeMap::new(),
+            walks: BTreeMap::new(),
+            tokens: Vec::new(),
+            left: BTreeMap::new(),
+            found: Found::default(),
+        }
+    }
+
+    fn tick(&self) -> u64 {
+        self.room.clock.tick()
+    }
+
+    fn now(&self) -> Instant {
+        self.room.clock.begins(self.tick()) + Duration::from_millis(1)
+    }
+
+    fn enter(&mut self, resume: Option<ResumeToken>) {
+        // As many as a WebSocket has.
+        let (outlet, frames) = mpsc::channel(4);
+        let entrance = Entrance {
+            name: "someone".into(),
+            colour: Colour::from([1, 2, 3]),
+            rule: SpeedRule::TopSpeed,
+            sight: SightRule::Surroundings,
+            resume,
+            outlet: Outlet::Frames(outlet),
+            ended: CancellationToken::new(),
+        };
+        let (reply, mut answer) = oneshot::channel();
+        let now = self.now();
+        self.room.handle(RoomEvent::Enter { entrance, reply }, now);
+        let cube = answer.try_recv().unwrap().unwrap();
+        let start = self.room.world.pose(cube).unwrap().position;
+        let walk = self.walks.entry(cube).or_insert((start, [0; 2]));
+        // A ghost stands where the server had it.
+        walk.0 = start;
+        let client = Client {
+            seen: Seen::new(cube),
+            frames,
+            received: BytesMut::new(),
+            teller: Teller::default(),
+            present: BTreeSet::new(),
+            asleep_until: 0,
+            awake_since: self.tick(),
+            cells: BTreeSet::new(),
+            beyond: BTreeMap::new(),
+        };
+        if self.clients.insert(cube, client).is_some() {
+            panic!("cube {cube} was given twice");
+        }
+    }
+
+    fn say(&mut self, from: CubeId, message: ClientMessage) {
+        let now = self.now();
+        self.room.handle(RoomEvent::Message { from, message }, now);
+    }
+
+    fn leave(&mut self, from: CubeId, reason: Disconnect) {
+        let now = self.now();
+        self.clients.remove(&from);
+        self.room.handle(RoomEvent::Leave { from, reason }, now);
+    }
+
+    fn some_client(&mut self) -> Option<CubeId> {
+        let clients: Vec<_> = self.clients.keys().copied().collect();
+        self.random.choice(clients)
+    }
+
+    /// Something that happens now and then.
+    fn happen(&mut self) {
+        let client = self.some_client();
+        match (self.random.u8(0..100), client) {
+            (0..2, _) if self.clients.len() < 14 => self.enter(None),
+            (2..4, _) if !self.tokens.is_empty() => {
+                let token = self
+                    .tokens
+                    .swap_remove(self.random.usize(0..self.tokens.len()));
+                let cube = self.room.resumption.cube(token);
+                self.found.resumed += u64::from(cube.is_some());
+                self.enter(Some(token));
+            }
+            (4, Some(client)) => self.leave(client, Disconnect::Left),
+            (5, Some(client)) => {
+                let token = self.room.resumption.issue(client);
+                self.tokens.push(token);
+                self.leave(client, Disconnect::Closed);
+            }
+            (6..10, Some(cube)) => self.say(cube, ClientMessage::Take { cube: FREE }),
+            (10..12, Some(client)) => {
+                self.clients.get_mut(&client).unwrap().teller.release(FREE);
+                self.say(client, ClientMessage::Release { cube: FREE });
+            }
+            (12, Some(client)) => {
+                let ticks = self.random.u64(1..150);
+                let tick = self.tick();
+                self.clients.get_mut(&client).unwrap().asleep_until = tick + ticks;
+            }
+            (13, Some(client)) => {
+                let place = || fastrand::i32(-MAX_HORIZONTAL_QUANTA..=MAX_HORIZONTAL_QUANTA);
+                let walk = self.walks.get_mut(&client).unwrap();
+                (walk.0.x, walk.0.y) = (place(), place());
+            }
+            _ => {}
+        }
+    }
+
+    /// Everybody goes a step and says so; some too late.
+    fn walk(&mut self) {
+        let clients: Vec<_> = self.clients.keys().copied().collect();
+        for client in clients {
+            let (position, step) = self.walks.get_mut(&client).unwrap();
+            if self.random.u8(0..20) == 0 {
+                // Up to 20 m/s.
+                let mut along = || self.random.i32(-METRE..=METRE);
+                *step = [along(), along()];
+            } else if self.random.u8(0..20) == 0 {
+                *step = [0; 2];
+            }
+            position.x += step[0];
+            position.y += step[1];
+            *position = position.clamped();
+            let pose = Pose {
+                position: *position,
+                ..Pose::default()
+            };
+            if self.random.u8(0..30) == 0 {
+                // The message is lost with the next ones, as on a network that stalls.
+                continue;
+            }
+            let late = if self.random.u8(0..10) == 0 { 1 } else { 0 };
+            let tick = self.tick() + 1 - late;
+            let teller = &mut self.clients.get_mut(&client).unwrap().teller;
+            if teller.tick() >= tick {
+                continue;
+            }
+            let (placed, surprises) = teller.sample(tick, client, pose);
+            let sample = ClientMessage::Sample {
+                tick,
+                placed,
+                surprises: surprises.into(),
+            };
+            self.say(client, sample);
+            let holds = self.room.world.cube(FREE).unwrap().kind
+                == (CubeKind::Free {
+                    holder: Some(client),
+                });
+            if holds && self.random.bool() {
+                let teller = &mut self.clients.get_mut(&client).unwrap().teller;
+                let mut held = pose;
+                held.position.x += 2 * METRE;
+                held.position = held.position.clamped();
+                let tick = tick + 1;
+                let (placed, surprises) = teller.sample(tick, FREE, held);
+                let sample = ClientMessage::Sample {
+                    tick,
+                    placed,
+                    surprises: surprises.into(),
+                };
+                self.say(client, sample);
+            }
+        }
+    }
+
+    fn step(&mut self) {
+        let cubes = |room: &Room| room.world.cubes().map(|cube| cube.cube).collect();
+        let before: BTreeSet<_> = cubes(&self.room);
+        for _ in 0..3 {
+            self.happen();
+        }
+        self.walk();
+        let begins = self.room.clock.begins(self.tick() + 1);
+        self.room.tick(begins);
+        let after = cubes(&self.room);
+        let tick = self.tick();
+        self.left
+            .extend(before.difference(&after).map(|&cube| (cube, tick)));
+        for (&own, client) in &mut self.clients {
+            if client.asleep_until <= tick {
+                client.read(own, tick, &self.room, &mut self.found);
+            }
+        }
+        let clients: Vec<_> = self.clients.keys().copied().collect();
+        for client in clients {
+            self.check(client);
+        }
+    }
+
+    /// Compares what a client sees with the truth.
+    fn check(&mut self, own: CubeId) {
+        let tick = self.tick();
+        let client = self.clients.get_mut(&own).unwrap();
+        let beyond = std::mem::take(&mut client.beyond);
+        let world = &self.room.world;
+        assert!(
+            client
+                .seen
+                .cubes()
+                .map(|cube| cube.cube)
+                .eq(client.present.iter().copied())
+        );
+        // Asleep, not yet shown around, or with what it slept through still on its way.
+        if client.asleep_until > tick
+            || tick < client.awake_since + 2 * FAR
+            || !client.seen.is_known()
+            || !self.room.members[&own]
+                .connection
+                .is_up_to_date(&self.room.log)
+        {
+            return;
+        }
+        // Silence says that everything is as believed.
+        let mut seen = client.seen.clone();
+        seen.heartbeat(tick).unwrap();
+        for cube in seen.cubes() {
+            let known = world.cube(cube.cube).is_some();
+            let left = self.left.get(&cube.cube);
+            assert!(
+                known || left.is_some_and(|left| left + FAR + 1 >= tick),
+                "tick {tick}: {own} still sees {cube:?}, gone at {left:?}"
+            );
+        }
+        let is_far_tick = tick.is_multiple_of(FAR);
+        let viewpoints: Vec<_> = world.viewpoints(own).collect();
+        for cube in world.cubes() {
+            let distance = |from: &Position| from.distance(cube.pose.position);
+            let distance = viewpoints.iter().map(distance).min().unwrap();
+            let reach = self.view_distance.map_or(u64::MAX, u64::from);
+            // Cells are half as wide or 16 m, and the hystereses less.
+            let most = reach.saturating_add(2 * (reach / 2).max(16 * METRE as u64));
+            if distance > most && seen.cube(cube.cube).is_some() {
+                let since = *beyond.get(&cube.cube).unwrap_or(&tick);
+                client.beyond.insert(cube.cube, since);
+                assert!(tick - since <= 2 * FAR + 1, "{own} keeps {cube:?}");
+            }
+            // What is in sight is chosen at far ticks.
+            if distance > reach || !is_far_tick {
+                self.found.unseen += u64::from(seen.cube(cube.cube).is_none());
+                continue;
+            }
+            let known = seen.cube(cube.cube);
+            let known = known.unwrap_or_else(|| panic!("{own} does not see {cube:?} at {tick}"));
+            assert_eq!(
+                (known.kind, &known.name),
+                (cube.kind, &cube.name),
+                "tick {tick}"
+            );
+            let believed = seen.pose(cube.cube).unwrap().position;
+            let truth = cube.pose.position;
+            let bound = Codec::LIVE.position_bound as u32;
+            for (believed, truth) in [(believed.x, truth.x), (believed.y, truth.y)] {
+                assert!(
+                    believed.abs_diff(truth) <= bound,
+                    "{own} sees {} at {believed} instead of {truth} at {tick}",
+                    cube.cube
+                );
+            }
+            if distance <= reach / 2 {
+                self.found.near += 1;
+            } else {
+                self.found.far += 1;
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Takes in all that there is.
+    fn read(&mut self, own: CubeId, tick: u64, room: &Room, found: &mut Found) {
+        let mut count = 0;
+        while let Ok(frames) = self.frames.try_recv() {
+            self.received.extend_from_slice(&frames);
+            count += 1;
+        }
+        if count == 4 {
+            // The channel was full, and may have more behind it.
+            self.awake_since = tick;
+        }
+        while let Some(payload) =
+            frame::split(&mut self.received, ServerMessage::MAX_PAYLOAD_BYTES).unwrap()
+        {
+            let changes = match ServerMessage::decode(&payload).unwrap() {
+                ServerMessage::Keyframe(keyframe) => {
+                    found.fallen_behind += u64::from(!self.cells.insert(keyframe.cell));
+                    self.seen.keyframe(keyframe)
+                }
+                ServerMessage::Snapshot(snapshot) => self.seen.snapshot(snapshot),
+                ServerMessage::Heartbeat { tick } => self.seen.heartbeat(tick),
+                ServerMessage::OutOfSight { cells } => {
+                    self.cells.retain(|cell| !cells.contains(cell));
+                    self.seen.out_of_sight(&cells).map(|()| Vec::new())
+                }
+                _ => continue,
+            };
+            for change in changes.unwrap() {
+                self.hear(change, found);
+            }
+            if self.present.is_empty() && self.seen.is_known() {
+                self.present = self.seen.cubes().map(|cube| cube.cube).collect();
+            }
+        }
+        assert!(self.received.is_empty(), "{own} has half a frame");
+        assert!(room.members.contains_key(&own));
+    }
+
+    /// Each cube comes once and goes once.
+    fn hear(&mut self, change: WorldChange, found: &mut Found) {
+        match change {
+            WorldChange::Joined(info) => assert!(self.present.insert(info.cube)),
+            WorldChange::Left(info) => assert!(self.present.remove(&info.cube)),
+            WorldChange::Appeared(info) => {
+                assert!(self.present.insert(info.cube));
+                found.appeared += 1;
+            }
+            WorldChange::Disappeared(info) => {
+                assert!(self.present.remove(&info.cube));
+                found.disappeared += 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+fn run(view_distance_m: Option<u32>, seed: u64, ticks: u64) -> Found {
+    let mut stage = Stage::new(view_distance_m, seed);
+    for _ in 0..6 {
+        stage.enter(None);
+    }
+    for _ in 0..ticks {
+        stage.step();
+    }
+    for client in stage.clients.keys().copied().collect::<Vec<_>>() {
+        stage.leave(client, Disconnect::Left);
+    }
+    assert!(
+        !stage.room.cells.is_seen_from_afar(),
+        "nobody looks any more"
+    );
+    stage.found
+}
+
+#[test]
+fn with_a_view_distance_clients_see_what_is_near_as_it_is_and_keep_nothing() {
+    for (view_distance_m, seed) in [(20, 1), (32, 2), (64, 3), (150, 4), (300, 5)] {
+        let found = run(Some(view_distance_m), seed, 2_000);
+        assert!(found.near > 5_000 && found.far > 500, "{found:?}");
+        assert!(found.appeared > 200 && found.disappeared > 50, "{found:?}");
+        assert!(
+            found.unseen > 5_000 && found.fallen_behind > 100,
+            "{found:?}"
+        );
+        assert!(found.resumed > 3, "{found:?}");
+    }
+}
+
+#[test]
+fn without_a_view_distance_clients_see_the_whole_room_at_every_tick() {
+    let found = run(None, 6, 3_000);
+    assert!(found.near > 50_000, "{found:?}");
+    assert_eq!((found.far, found.unseen), (0, 0));
+}
+
+#[test]
+fn metres_become_quanta() {
+    assert_eq!(quanta(40.0), 20_480);
+    assert_eq!(quanta(f32::INFINITY), u32::MAX);
+}
