@@ -1,12 +1,18 @@
-//! What a tick costs a room before the sockets: every cube has moved, and one frame in the log
-//! tells it to everybody.
+//! What a tick costs a room before the sockets: every player tells that their cube has moved, and
+//! one frame in the log tells it to everybody.
 //!
 //! `cargo bench -p cubesync-bench --bench tick`; items are cubes.
 
+use std::cell::RefCell;
+
+use cubesync_protocol::cells::Grid;
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
-use cubesync_protocol::{Colour, CubeId, CubePose, Message, ServerMessage};
+use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_protocol::{Colour, CubeId, CubePose, Pose};
+use cubesync_server::room::cells::Cells;
 use cubesync_server::room::log::SnapshotLog;
-use cubesync_server::room::world::{SpeedRule, World};
+use cubesync_server::room::uplink::SpeedRule;
+use cubesync_server::room::world::World;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
@@ -19,58 +25,105 @@ fn main() {
 /// A room without its connections.
 struct Room {
     world: World,
+    cells: Cells,
     log: SnapshotLog,
-    players: Vec<CubeId>,
+    players: Vec<Player>,
     tick: u64,
 }
+
+/// A player's client.
+struct Player {
+    cube: CubeId,
+    pose: Pose,
+    told: MotionSet,
+    told_tick: u64,
+}
+
+/// The surprises that each player tells of at a tick.
+type Samples = Vec<Vec<u8>>;
 
 impl Room {
     fn new(players: usize) -> Self {
         let mut world = World::new(HZ, None);
-        let colour = Colour::from([0x80; 3]);
-        let players = (0..players).map(|number| {
-            let joined = world.join(&format!("bench {number}"), colour, SpeedRule::TopSpeed);
-            joined.expect("a room has as many places")
-        });
+        let mut cells = Cells::new(Grid::WHOLE);
+        let players = (0..players).map(|number| Player::join(number, &mut world));
         let players = players.collect();
-        world.tick(0);
+        let changes = world.tick(1);
+        cells.tick(1, changes, &world);
         Self {
+            log: SnapshotLog::new(cells.streams()),
             world,
-            log: SnapshotLog::default(),
+            cells,
             players,
-            tick: 0,
+            tick: 1,
         }
     }
 
-    /// Everybody moves back and forth.
-    fn tick(&mut self) {
+    fn samples(&mut self) -> Samples {
+        self.players.iter_mut().map(Player::sample).collect()
+    }
+
+    fn tick(&mut self, samples: &Samples) {
         self.tick += 1;
-        let step = if self.tick.is_multiple_of(2) {
-            150
-        } else {
-            -150
-        };
-        for &cube in &self.players {
-            let mut pose = self.world.cube(cube).expect("nobody leaves").pose;
-            pose.position.x += step;
-            self.world
-                .sample(cube, self.tick, vec![CubePose { cube, pose }]);
+        for (player, surprises) in self.players.iter().zip(samples) {
+            let taken = self.world.sample(player.cube, self.tick, &[], surprises);
+            taken.expect("the players tell the truth");
         }
-        let snapshot = self.world.tick(self.tick).expect("everybody has moved");
-        self.log.push(ServerMessage::Snapshot(snapshot).to_frame());
+        let changes = self.world.tick(self.tick);
+        let frames = self.cells.tick(self.tick, changes, &self.world);
+        assert_eq!(frames.len(), 1, "everybody has moved");
+        self.log.push(frames);
     }
 }
 
-/// 10,000 cubes are more than a room holds: two rooms.
+impl Player {
+    fn join(number: usize, world: &mut World) -> Self {
+        let colour = Colour::from([0x80; 3]);
+        let joined = world.join(&format!("bench {number}"), colour, SpeedRule::TopSpeed);
+        let cube = joined.expect("a room has as many places");
+        let pose = world.pose(cube).expect("it has just come in");
+        let taken = world.sample(cube, 1, &[CubePose { cube, pose }], &[]);
+        taken.expect("it is the first");
+        let mut told = MotionSet::new(&Codec::LIVE);
+        told.insert(cube, MotionState::at_rest(pose));
+        Self {
+            cube,
+            pose,
+            told,
+            told_tick: 1,
+        }
+    }
+
+    /// Back and forth: nobody can predict it.
+    fn sample(&mut self) -> Vec<u8> {
+        self.told_tick += 1;
+        let is_even = self.told_tick.is_multiple_of(2);
+        self.pose.position.x += if is_even { 150 } else { -150 };
+        let mut surprises = Vec::new();
+        self.told.advance(1);
+        self.told.encode_tick(|_| self.pose, &mut surprises);
+        surprises
+    }
+}
+
+/// 10,000 cubes are more than a room holds: two rooms and more.
 #[divan::bench(args = [100, 1_000, 10_000])]
 fn everybody_moves(bencher: Bencher<'_, '_>, cubes: usize) {
     // One place is the free cube's.
     let most = MAX_CUBES_PER_ROOM - 1;
     let rooms = cubes.div_ceil(most);
-    let mut rooms: Vec<_> = (0..rooms)
-        .map(|room| Room::new((cubes - room * most).min(most)))
+    let rooms: Vec<_> = (0..rooms)
+        .map(|room| RefCell::new(Room::new((cubes - room * most).min(most))))
         .collect();
     bencher
         .counter(ItemsCount::new(cubes))
-        .bench_local(|| rooms.iter_mut().for_each(Room::tick));
+        .with_inputs(|| {
+            let samples = rooms.iter().map(|room| room.borrow_mut().samples());
+            samples.collect::<Vec<_>>()
+        })
+        .bench_local_refs(|samples| {
+            for (room, samples) in rooms.iter().zip(samples) {
+                room.borrow_mut().tick(samples);
+            }
+        });
 }

@@ -25,6 +25,12 @@ const CONNECT_BATCH: usize = 64;
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for a socket while the generator waits for others.
 const IDLE_POLL: Duration = Duration::from_millis(2);
+/// Between two looks at the sockets a thread rests this long for each of its clients, so that many
+/// have something by then: who is woken for every message pays for it, and the server that
+/// wakes them pays too.
+const REST_PER_CLIENT: Duration = Duration::from_nanos(250);
+/// But no longer than this: it adds to the latencies.
+const LONGEST_REST: Duration = Duration::from_micros(500);
 /// Reads of one socket in a row, when it always has more.
 const READS_IN_A_ROW: usize = 4;
 /// The latest that is told apart, in microseconds.
@@ -144,6 +150,7 @@ impl<D: Dialect> Generator<'_, D> {
             index: 0,
             step: 0,
         };
+        let rest = (REST_PER_CLIENT * self.connections.len() as u32).min(LONGEST_REST);
         let mut cpu_before = None;
         let mut is_measured = false;
         loop {
@@ -164,6 +171,7 @@ impl<D: Dialect> Generator<'_, D> {
                 self.finish();
                 return Ok(());
             }
+            std::thread::sleep(rest);
             let due_us = self.send_due(&mut turn)?;
             let wait = Duration::from_micros(due_us.saturating_sub(self.workload.now_us()));
             self.receive(events, wait, Some(&mut turn))?;

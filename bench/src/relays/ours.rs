@@ -21,7 +21,6 @@ use crate::head::Head;
 use crate::margin::Margin;
 use crate::progress::Timeline;
 use crate::room::Room;
-use crate::score::Score;
 use crate::sight::Sight;
 use crate::tally::Tally;
 use crate::truth::Run;
@@ -128,13 +127,9 @@ impl Ours {
                     bail!("a snapshot turned out to be another message");
                 };
                 let next = self.beliefs.snapshot(known, payload, snapshot, &self.run)?;
-                let Score {
-                    expected,
-                    delivered,
-                    late,
-                    ..
-                } = next.fresh;
-                self.margin.learn(next.tick, delivered - late, expected);
+                let fresh = next.fresh;
+                self.margin
+                    .learn(next.tick, fresh.in_time(), fresh.expected);
                 next
             }
         };

@@ -22,6 +22,14 @@ pub(crate) struct Score {
     pub(crate) largest: Error,
 }
 
+impl Score {
+    /// States that the newest samples have reached. What is off by a little more than the bound
+    /// is no sign of a late sample.
+    pub(crate) fn in_time(self) -> u64 {
+        self.delivered - self.late + self.loose
+    }
+}
+
 impl AddAssign for Score {
     fn add_assign(&mut self, other: Self) {
         self.expected += other.expected;
