@@ -5,6 +5,7 @@ mod camera;
 mod canvas;
 mod carry;
 mod clock;
+mod fade;
 mod feed;
 mod figures;
 mod hud;

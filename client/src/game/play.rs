@@ -14,6 +14,7 @@ use crate::camera::Camera;
 use crate::canvas::Canvas;
 use crate::carry::{Carry, CarryStep};
 use crate::clock::FrameTime;
+use crate::fade::Fades;
 use crate::feed::Feed;
 use crate::figures::Figures;
 use crate::hud::{self, Banner};
@@ -34,6 +35,7 @@ pub(crate) struct Play {
     controller: Controller,
     carry: Carry,
     camera: Camera,
+    fades: Fades,
     feed: Feed,
     figures: Figures,
     first_join: Option<Duration>,
@@ -68,6 +70,7 @@ impl Play {
             controller: Controller::new(Pose::default()),
             carry: Carry::Empty,
             camera: Camera::new(vec3(0.0, 0.0, 0.5)),
+            fades: Fades::default(),
             feed: Feed::default(),
             figures: Figures::default(),
             first_join: None,
@@ -106,7 +109,7 @@ impl Play {
 
     /// Draws the scene, and flat over it everything but the menu.
     pub(crate) fn draw(
-        &self,
+        &mut self,
         renderer: &mut Renderer,
         canvas: &Canvas,
         time: FrameTime,
@@ -115,12 +118,10 @@ impl Play {
         let cubes = self.client.cubes(time.now);
         let screen_px = screen * screen_dpi_scale();
         let view = self.camera.view(screen_px);
-        renderer.draw(
-            &view,
-            screen_px,
-            time.now.as_secs_f32(),
-            &scene::scene(&cubes),
-        );
+        let in_sight = cubes.iter().map(|view| view.cube);
+        let in_sight = in_sight.zip(scene::scene(&cubes));
+        let scene = self.fades.step(in_sight, time.step_s());
+        renderer.draw(&view, screen_px, time.now.as_secs_f32(), &scene);
 
         names::show(canvas, &self.camera.view(screen), screen, &cubes);
         hud::show_room(canvas, &self.client);
