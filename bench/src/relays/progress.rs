@@ -39,7 +39,7 @@ pub(crate) struct Outcome {
     pub(crate) lateness_us: Histogram<u64>,
     /// The part of the window in which the thread used a core, 0 ..= 1.
     pub(crate) cpu_share: f64,
-    /// Samples that a full socket kept from being sent.
+    /// Samples that were not sent, because the socket was full or the generator too late.
     pub(crate) unsent: u64,
     /// Connections that ended early, and why the first did.
     pub(crate) lost: usize,

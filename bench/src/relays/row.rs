@@ -54,7 +54,7 @@ pub(crate) struct Details {
     pub(crate) other_cores: f64,
     /// 99th percentile of how late samples were taken.
     pub(crate) late_ms: f64,
-    /// Samples that could not be sent.
+    /// Samples that were not sent, because the socket was full or the generator too late.
     pub(crate) unsent: u64,
     /// Connections that ended early.
     pub(crate) lost: usize,
