@@ -141,13 +141,11 @@ impl Sight {
         Ok(known_until.max(before))
     }
 
-    /// A cube came into a cell, which claims it unless it only `passes` through.
-    pub fn enter(&mut self, cell: CellId, cube: CubeId, state: MotionState, passes: bool) {
+    /// A cube came into a cell, which claims it.
+    pub fn enter(&mut self, cell: CellId, cube: CubeId, state: MotionState) {
         if let Some(known) = self.cells.get_mut(&cell) {
             known.motion.insert(cube, state);
-            if !passes {
-                self.claim(cell, cube);
-            }
+            self.claim(cell, cube);
         }
     }
 

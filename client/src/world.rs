@@ -136,17 +136,11 @@ impl World {
     pub fn snapshot(&mut self, snapshot: Snapshot) -> Result<Vec<WorldChange>, WorldError> {
         let cell = snapshot.cell;
         let known_until = self.sight.advance(cell, snapshot.tick)?;
-        let exits = last_exits(&snapshot.events);
         let mut changes = Vec::with_capacity(snapshot.events.len() + 1);
         let mut moved = Vec::new();
-        for (index, event) in snapshot.events.into_iter().enumerate() {
+        for event in snapshot.events {
             if let Event::Joined(info) | Event::Entered(info) = &event {
-                // A far cell tells late: where the cube went to has perhaps claimed it already.
-                let passes = exits.get(&info.cube).is_some_and(|&exit| exit > index);
-                self.sight.enter(cell, info.cube, info.motion, passes);
-                if passes {
-                    continue;
-                }
+                self.sight.enter(cell, info.cube, info.motion);
                 moved.push(info.cube);
             }
             self.apply(cell, event, &mut changes)?;
@@ -301,17 +295,6 @@ impl World {
         let is_here = self.sight.is_in(cell, cube);
         self.cubes.get_mut(&cube).filter(|_| is_here)
     }
-}
-
-/// Where in a snapshot cubes go to another cell for the last time.
-fn last_exits(events: &[Event]) -> BTreeMap<CubeId, usize> {
-    let exits = events.iter().enumerate();
-    exits
-        .filter_map(|(index, event)| match event {
-            Event::Exited { cube } => Some((*cube, index)),
-            _ => None,
-        })
-        .collect()
 }
 
 /// Who holds a cube.
@@ -639,8 +622,7 @@ mod tests {
         // Through the far cell and back between two of its ticks.
         assert_eq!(after(&mut world, 0, 13, vec![exited(2)]), []);
         assert_eq!(after(&mut world, 1, 15, vec![entered()]), []);
-        let through = vec![entered(), exited(2)];
-        assert_eq!(after(&mut world, FAR, 16, through), []);
+        assert_eq!(after(&mut world, FAR, 16, vec![exited(2)]), []);
         assert_eq!(told(world.heartbeat(99).unwrap()), []);
         assert_eq!(ids(&world), [1, 2]);
         // Nor does it tell of cubes that were never in sight.
