@@ -12,7 +12,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
 use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES};
-use cubesync_protocol::{CellId, ClientMessage, Colour, Hello, Message, ServerMessage};
+use cubesync_protocol::{
+    CellId, ClientMessage, Colour, CubePose, Hello, Message, ServerMessage, Welcome,
+};
 
 use crate::audit::Audit;
 use crate::belief::{Belief, Beliefs};
@@ -183,7 +185,9 @@ impl Ours {
                     .observe(now_us, welcome.tick, welcome.since_tick_us);
                 self.run.room.set_owner(welcome.cube, client.number)?;
                 // All cubes begin in the same place; where each belongs, fewer see it.
-                let mut uplink = Uplink::new(welcome.cube, self.run.workload.hz);
+                let Welcome { cube, pose, .. } = welcome;
+                let start = CubePose { cube, pose };
+                let mut uplink = Uplink::new(start, self.run.workload.hz);
                 let home = self.run.workload.pose(client.number, 0);
                 if let Some(sample) = uplink.sample(welcome.tick + 1, home) {
                     self.append(&sample, out);

@@ -2,12 +2,13 @@
 
 use cubesync_protocol::limits::MOVING_HEARTBEAT_INTERVAL;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
-use cubesync_protocol::{ClientMessage, CubeId, CubePose, Pose};
+use cubesync_protocol::{ClientMessage, CubePose, Pose};
 
 /// What the server believes of a client's cube.
 #[derive(Debug)]
 pub(crate) struct Uplink {
-    cube: CubeId,
+    /// The cube and where it started, until that is said.
+    unsaid: Option<CubePose>,
     set: MotionSet,
     /// The tick of `set`.
     tick: u64,
@@ -17,11 +18,11 @@ pub(crate) struct Uplink {
 }
 
 impl Uplink {
-    /// Of a client that was welcomed with this cube, in a room of so many ticks a second.
-    pub(crate) fn new(cube: CubeId, hz: u32) -> Self {
+    /// Of a client that was welcomed with this cube there, in a room of so many ticks a second.
+    pub(crate) fn new(cube: CubePose, hz: u32) -> Self {
         let interval_ms = MOVING_HEARTBEAT_INTERVAL.as_millis() as u64;
         Self {
-            cube,
+            unsaid: Some(cube),
             set: MotionSet::new(&Codec::LIVE),
             tick: 0,
             said_tick: 0,
@@ -34,11 +35,10 @@ impl Uplink {
         let passed = tick.saturating_sub(self.tick);
         self.set.advance(u32::try_from(passed).unwrap_or(u32::MAX));
         self.tick = tick;
-        let mut placed = Vec::new();
-        if self.set.is_empty() {
-            let cube = self.cube;
-            placed.push(CubePose { cube, pose });
-            self.set.insert(cube, MotionState::at_rest(pose));
+        // Where everybody believes it to be: all then go on from the same state.
+        let placed = Vec::from_iter(self.unsaid.take());
+        for CubePose { cube, pose } in &placed {
+            self.set.insert(*cube, MotionState::at_rest(*pose));
         }
         let mut surprises = Vec::new();
         self.set.encode_tick(|_| pose, &mut surprises);
@@ -63,13 +63,17 @@ impl Uplink {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::Position;
+    use cubesync_protocol::{CubeId, Position};
 
     use super::*;
 
     #[test]
     fn a_receiver_that_decodes_the_samples_stays_within_the_bound() {
-        let mut uplink = Uplink::new(CubeId(3), 20);
+        let start = CubePose {
+            cube: CubeId(3),
+            pose: Pose::default(),
+        };
+        let mut uplink = Uplink::new(start, 20);
         let mut received = MotionSet::new(&Codec::LIVE);
         let mut received_tick = 0;
         let mut said = Vec::new();
