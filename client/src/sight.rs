@@ -149,6 +149,14 @@ impl Sight {
         }
     }
 
+    /// A cube of a cell moves otherwise than was believed.
+    pub fn place(&mut self, cell: CellId, cube: CubeId, state: MotionState) {
+        let known = self.cells.get_mut(&cell);
+        if let Some(known) = known.filter(|known| known.motion.get(cube).is_some()) {
+            known.motion.insert(cube, state);
+        }
+    }
+
     /// A cube went from a cell to another one.
     pub fn exit(&mut self, cell: CellId, cube: CubeId) {
         let state = self.take_out(cell, cube);

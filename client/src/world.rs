@@ -143,6 +143,10 @@ impl World {
                 self.sight.enter(cell, info.cube, info.motion);
                 moved.push(info.cube);
             }
+            if let Event::Placed { cube, motion } = event {
+                self.sight.place(cell, cube, motion);
+                moved.push(cube);
+            }
             self.apply(cell, event, &mut changes)?;
         }
         let surprised = self.sight.surprise(cell, &snapshot.surprises)?;
@@ -204,6 +208,7 @@ impl World {
             }
             Event::Ghost { cube } => self.become_kind(cell, cube, CubeKind::Ghost),
             Event::Returned { cube } => self.become_kind(cell, cube, CubeKind::Player),
+            Event::Placed { .. } => {}
         }
         Ok(())
     }

@@ -111,6 +111,10 @@ fn any_event() -> impl Strategy<Value = Event> {
         cube().prop_map(|cube| Event::Freed { cube }),
         cube().prop_map(|cube| Event::Ghost { cube }),
         cube().prop_map(|cube| Event::Returned { cube }),
+        (cube(), any::<i32>()).prop_map(|(cube, x)| Event::Placed {
+            cube,
+            motion: MotionState::at_rest(at(x)),
+        }),
     ]
 }
 

@@ -245,6 +245,10 @@ mod tests {
                 Event::Exited { cube: CubeId(3) },
                 Event::Ghost { cube: CubeId(300) },
                 Event::Returned { cube: CubeId(300) },
+                Event::Placed {
+                    cube: CubeId(300),
+                    motion: MotionState::at_rest(pose()),
+                },
             ],
             surprises: surprises(),
         };

@@ -374,6 +374,14 @@ pub enum Event {
         /// The player's cube.
         cube: CubeId,
     },
+    /// A cube moves otherwise than everybody believed, and surprises could not tell how: its
+    /// player's word came late, or is the first one. From here on it is believed to move so.
+    Placed {
+        /// Which cube.
+        cube: CubeId,
+        /// Where it is and how it moves.
+        motion: MotionState,
+    },
 }
 
 /// Why a handshake failed.

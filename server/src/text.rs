@@ -272,6 +272,7 @@ impl Names {
             *tick = snapshot.tick;
             believed.advance(u32::try_from(elapsed).unwrap_or(u32::MAX));
         }
+        let mut changed = Vec::new();
         for event in snapshot.events {
             match event {
                 Event::Joined(info) | Event::Entered(info) => {
@@ -282,6 +283,12 @@ impl Names {
                     self.remove(snapshot.cell, cube);
                 }
                 Event::Exited { cube } => self.remove(snapshot.cell, cube),
+                Event::Placed { cube, motion } => {
+                    if let Some((believed, _)) = self.cells.get_mut(&snapshot.cell) {
+                        believed.insert(cube, motion);
+                    }
+                    changed.push(cube);
+                }
                 // Nothing of this moves a cube.
                 Event::Taken { .. }
                 | Event::Freed { .. }
@@ -292,7 +299,6 @@ impl Names {
         let Some((believed, _)) = self.cells.get_mut(&snapshot.cell) else {
             return;
         };
-        let mut changed = Vec::new();
         if !snapshot.surprises.is_empty() {
             let decoded = believed.decode_tick(&snapshot.surprises, |cube| changed.push(cube));
             debug_assert!(

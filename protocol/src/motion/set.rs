@@ -166,6 +166,15 @@ impl MotionSet {
         self.encode(touched.into_iter(), truth, out)
     }
 
+    /// What would be believed about a cube once it was told that it is there.
+    pub fn foresee(&self, id: CubeId, truth: Pose) -> Option<MotionState> {
+        let mut state = *self.get(id)?;
+        if let Some((surprise, prediction)) = state.surprise(truth, self.codec) {
+            state.apply(surprise, prediction, self.codec);
+        }
+        Some(state)
+    }
+
     /// Decodes what [`encode_tick`](Self::encode_tick) appended, and names the cubes that
     /// surprised.
     ///

@@ -122,6 +122,13 @@ impl MotionState {
         self.is_still() && self.age >= SETTLED_AFTER
     }
 
+    /// Whether the other cube moves like this one, and will for ever if both are told the same.
+    /// What is expected of them may differ.
+    pub fn moves_like(&self, other: &Self) -> bool {
+        let motion = |state: &Self| (state.velocity, state.acceleration, state.spin, state.age);
+        self.base == other.base && motion(self) == motion(other)
+    }
+
     /// Goes on in time; in one step or in many, the result is the same.
     pub fn advance(&mut self, ticks: u32) {
         self.age = self.age.saturating_add(ticks);

@@ -204,7 +204,8 @@ impl Cells {
             Event::Taken { cube, .. }
             | Event::Freed { cube }
             | Event::Ghost { cube }
-            | Event::Returned { cube } => (*cube, self.places.get(cube).copied()),
+            | Event::Returned { cube }
+            | Event::Placed { cube, .. } => (*cube, self.places.get(cube).copied()),
         };
         debug_assert!(cell.is_some(), "cube {cube} is in no cell");
         if let Some(cell) = cell {
@@ -227,7 +228,13 @@ impl Cells {
             let info = info.expect("a cube in a cell is in the world and believed in");
             self.cells[usize::from(now.0)].happened(Event::Entered(info));
         }
-        self.cells[usize::from(now.0)].touched.push(cube);
+        let cell = &mut self.cells[usize::from(now.0)];
+        if let Some(motion) = world.motion(cube)
+            && !cell.near.can_believe(cube, pose, &motion)
+        {
+            cell.happened(Event::Placed { cube, motion });
+        }
+        cell.touched.push(cube);
     }
 }
 
@@ -263,6 +270,8 @@ impl Far {
             Event::Joined(info) | Event::Entered(info) => {
                 near.get(info.cube).map(|now| info.motion = *now).is_some()
             }
+            // From afar nobody is in step anyway.
+            Event::Placed { .. } => false,
             _ => true,
         });
         for event in &events {
@@ -288,8 +297,25 @@ impl Stream {
         self.tick = tick;
     }
 
+    /// Whether a cube is believed to move as its player's client says, at the latest when
+    /// surprises have told where it is. In step with the client everybody believes the same as
+    /// it; otherwise each of the two ways adds an error of its own.
+    fn can_believe(&self, cube: CubeId, pose: Pose, motion: &MotionState) -> bool {
+        let moves_so = |state: &MotionState| state.moves_like(motion);
+        let believed = self.believed.get(cube);
+        believed.is_none_or(moves_so)
+            || self
+                .believed
+                .foresee(cube, pose)
+                .as_ref()
+                .is_some_and(moves_so)
+    }
+
     fn take_in(&mut self, event: &Event) {
         match event {
+            Event::Placed { cube, motion } => {
+                self.believed.insert(*cube, *motion);
+            }
             Event::Joined(info) | Event::Entered(info) => {
                 self.believed.insert(info.cube, info.motion);
             }

@@ -9,6 +9,8 @@ pub(super) struct Track {
     state: MotionState,
     /// The tick the state belongs to.
     tick: u64,
+    /// The authority's client has told so; otherwise the room has put the cube there.
+    is_told: bool,
 }
 
 impl Track {
@@ -17,20 +19,27 @@ impl Track {
         Self {
             state: MotionState::at_rest(pose),
             tick: 0,
+            is_told: false,
         }
     }
 
     /// A cube that goes on from a tick as its authority says.
     pub(super) fn told(state: MotionState, tick: u64) -> Self {
-        Self { state, tick }
+        Self {
+            state,
+            tick,
+            is_told: true,
+        }
     }
 
     /// Where the cube is at a tick. What was told too late has gone on since.
     pub(super) fn pose(&self, tick: u64) -> Pose {
-        let mut state = self.state;
-        let ticks = tick.saturating_sub(self.tick);
-        state.advance(u32::try_from(ticks).unwrap_or(u32::MAX));
-        state.pose(&Codec::LIVE)
+        self.state_at(tick).pose(&Codec::LIVE)
+    }
+
+    /// How the cube moves at a tick, if its authority's client has told.
+    pub(super) fn motion(&self, tick: u64) -> Option<MotionState> {
+        self.is_told.then(|| self.state_at(tick))
     }
 
     /// The tick of the newest word about the cube.
@@ -41,5 +50,12 @@ impl Track {
     /// Whether the cube is elsewhere at the next tick.
     pub(super) fn is_moving(&self) -> bool {
         !self.state.is_still()
+    }
+
+    fn state_at(&self, tick: u64) -> MotionState {
+        let mut state = self.state;
+        let ticks = tick.saturating_sub(self.tick);
+        state.advance(u32::try_from(ticks).unwrap_or(u32::MAX));
+        state
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
-use cubesync_protocol::motion::MotionState;
+use cubesync_protocol::motion::{Codec, MotionState};
 use cubesync_protocol::{
     Colour, CubeId, CubeInfo, CubeKind, CubePose, Event, Pose, Position, Rotation,
 };
@@ -160,6 +160,12 @@ impl World {
     /// Where a cube is, as of the last tick.
     pub fn pose(&self, cube: CubeId) -> Option<Pose> {
         self.cubes.get(&cube).map(|tracked| tracked.pose)
+    }
+
+    /// How a cube moves by the word of its player's client, as of the last tick; `None` when it
+    /// is where the room has put it.
+    pub fn motion(&self, cube: CubeId) -> Option<MotionState> {
+        self.cubes.get(&cube)?.track.motion(self.tick)
     }
 
     /// Where a player looks from: their own cube, and those they hold.
@@ -367,7 +373,10 @@ impl World {
                     continue;
                 };
                 if may_move(id, cube.kind, player) {
-                    cube.track = Track::told(state, tick);
+                    cube.track = match cube.rule {
+                        SpeedRule::TopSpeed => Track::told(state, tick),
+                        SpeedRule::Unlimited => Track::standing(state.pose(&Codec::LIVE)),
+                    };
                     self.awake.insert(id);
                 } else {
                     refused.push(id);

@@ -211,8 +211,9 @@ pub struct Player {
 #[derive(Debug)]
 pub struct Heard {
     pub tick: u64,
+    /// But for motion.
     pub events: Vec<Event>,
-    /// The cubes that surprised.
+    /// The cubes that surprised or were placed.
     pub cubes: Vec<CubePose>,
 }
 
@@ -329,20 +330,26 @@ impl Player {
     pub fn decode(&mut self, snapshot: Snapshot) -> Heard {
         let Snapshot {
             tick,
-            events,
+            mut events,
             surprises,
             ..
         } = snapshot;
         self.believed.advance((tick - self.tick) as u32);
         self.tick = tick;
-        for event in &events {
+        let mut surprised = Vec::new();
+        events.retain(|event| {
             match event {
                 Event::Joined(info) => drop(self.believed.insert(info.cube, info.motion)),
                 Event::Left { cube } => drop(self.believed.remove(*cube)),
+                Event::Placed { cube, motion } => {
+                    self.believed.insert(*cube, *motion);
+                    surprised.push(*cube);
+                    return false;
+                }
                 _ => {}
             }
-        }
-        let mut surprised = Vec::new();
+            true
+        });
         if !surprises.is_empty() {
             self.believed
                 .decode_tick(&surprises, |cube| surprised.push(cube))
