@@ -67,14 +67,15 @@ impl Audit {
         }
     }
 
-    /// The tick to look at before a client takes in a message of tick `next`, if there is one.
-    /// What is in sight is told of as a whole at the ticks at which far cells are.
+    /// The tick to look at before a client takes in a message of tick `next`, if there is one:
+    /// it was told of that tick, and has now heard all of it. What is in sight is told of as a
+    /// whole at the ticks at which far cells are.
     pub(crate) fn due(client: usize, sight: &Sight, next: u64) -> Option<u64> {
         let interval = u64::from(FAR_INTERVAL_TICKS);
-        let tick = next.checked_sub(1)? / interval * interval;
-        let is_new = sight.tick() <= tick && !sight.is_empty();
+        let tick = sight.tick();
+        let is_whole = tick < next && tick.is_multiple_of(interval) && !sight.is_empty();
         let number = tick / interval + 13 * client as u64;
-        (is_new && number.is_multiple_of(PART)).then_some(tick)
+        (is_whole && number.is_multiple_of(PART)).then_some(tick)
     }
 
     /// Compares what a client has in sight with the truth of a tick.

@@ -186,6 +186,9 @@ impl Beliefs {
                 Event::Left { cube } | Event::Exited { cube } => {
                     cubes.motion.remove(cube);
                 }
+                Event::Placed { cube, motion } if cubes.motion.get(cube).is_some() => {
+                    cubes.motion.insert(cube, motion);
+                }
                 // Who holds or has lost a cube does not matter here.
                 _ => {}
             }
