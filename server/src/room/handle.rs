@@ -1,7 +1,10 @@
 //! What can be said to a room's task, from any other task.
 
+use std::sync::Arc;
+
 use cubesync_protocol::{ClientMessage, Colour, CubeId, ResumeToken};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::fanout::Outlet;
@@ -60,6 +63,19 @@ pub(super) enum RoomEvent {
     },
 }
 
+impl RoomEvent {
+    /// Whether the next tick is early enough.
+    fn can_wait(&self) -> bool {
+        matches!(
+            self,
+            Self::Message {
+                message: ClientMessage::Sample { .. },
+                ..
+            }
+        )
+    }
+}
+
 /// A room as a person may look at it.
 #[derive(Debug, Clone)]
 pub struct RoomView {
@@ -82,13 +98,51 @@ pub struct RoomEnded;
 #[derive(Debug, Clone)]
 pub struct RoomHandle {
     events: mpsc::Sender<RoomEvent>,
+    bell: Arc<Notify>,
+}
+
+/// Where a room hears what is said to it.
+///
+/// Samples ring no bell: they count at a tick, and the room looks for them then. To wake it for
+/// each, from another thread, cost as much as all of the writing.
+#[derive(Debug)]
+pub(super) struct RoomEvents {
+    events: mpsc::Receiver<RoomEvent>,
+    bell: Arc<Notify>,
+}
+
+impl RoomEvents {
+    /// Waits until there is something that cannot wait for the next tick.
+    pub(super) async fn bell(&self) {
+        self.bell.notified().await;
+    }
+
+    /// The events that are there now.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = RoomEvent> {
+        (0..self.events.len()).map_while(|_| self.events.try_recv().ok())
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Hears no more.
+    pub(super) fn close(&mut self) {
+        self.events.close();
+    }
 }
 
 impl RoomHandle {
     /// A handle, and where the room hears what is said through it.
-    pub(super) fn new() -> (Self, mpsc::Receiver<RoomEvent>) {
-        let (events, receiver) = mpsc::channel(EVENT_QUEUE);
-        (Self { events }, receiver)
+    pub(super) fn new() -> (Self, RoomEvents) {
+        let (sender, events) = mpsc::channel(EVENT_QUEUE);
+        let bell = Arc::new(Notify::new());
+        let handle = Self {
+            events: sender,
+            bell: Arc::clone(&bell),
+        };
+        (handle, RoomEvents { events, bell })
     }
 
     /// Brings a player in; `Welcome` and a keyframe then go to their outlet.
@@ -128,6 +182,17 @@ impl RoomHandle {
     }
 
     async fn send(&self, event: RoomEvent) -> Result<(), RoomEnded> {
-        self.events.send(event).await.map_err(|_| RoomEnded)
+        let can_wait = event.can_wait();
+        match self.events.try_send(event) {
+            Ok(()) if can_wait => return Ok(()),
+            Ok(()) => {}
+            Err(TrySendError::Closed(_)) => return Err(RoomEnded),
+            Err(TrySendError::Full(event)) => {
+                self.bell.notify_one();
+                self.events.send(event).await.map_err(|_| RoomEnded)?;
+            }
+        }
+        self.bell.notify_one();
+        Ok(())
     }
 }

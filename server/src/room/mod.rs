@@ -28,15 +28,14 @@ use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{
     ClientMessage, CloseCode, CubeId, Message, Position, ResumeToken, ServerMessage, Welcome,
 };
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use self::cells::Cells;
 use self::clock::TickClock;
 use self::fanout::{Connection, Flushed};
-use self::handle::RoomEvent;
 pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, SightRule};
+use self::handle::{RoomEvent, RoomEvents};
 use self::log::SnapshotLog;
 use self::resumption::Resumption;
 use self::uplink::SpeedRule;
@@ -51,9 +50,6 @@ const RETURN_SPREAD_MS: u32 = 3_000;
 
 /// How often a stopping room tries to write what is left.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
-
-/// Events taken in a row before the clock is looked at.
-const EVENT_BATCH: usize = 64;
 
 /// What a room needs to know about the server.
 #[derive(Debug, Clone)]
@@ -86,7 +82,7 @@ pub struct Room {
     log: SnapshotLog,
     members: BTreeMap<CubeId, Member>,
     resumption: Resumption,
-    events: mpsc::Receiver<RoomEvent>,
+    events: RoomEvents,
     clock: TickClock,
     empty_since: Option<Instant>,
 }
@@ -133,7 +129,6 @@ impl Room {
     pub async fn run(mut self, shutdown: CancellationToken, retire: impl FnOnce()) {
         let timer = tokio::time::sleep_until(self.next_tick());
         tokio::pin!(timer);
-        let mut events = Vec::with_capacity(EVENT_BATCH);
         loop {
             tokio::select! {
                 biased;
@@ -143,6 +138,7 @@ impl Room {
                     break;
                 }
                 () = &mut timer => {
+                    self.take_events();
                     self.tick(Instant::now());
                     if self.is_abandoned(Instant::now()) {
                         retire();
@@ -150,15 +146,7 @@ impl Room {
                     }
                     timer.as_mut().reset(self.next_tick());
                 }
-                count = self.events.recv_many(&mut events, EVENT_BATCH) => {
-                    if count == 0 {
-                        break;
-                    }
-                    let now = Instant::now();
-                    for event in events.drain(..) {
-                        self.handle(event, now);
-                    }
-                }
+                () = self.events.bell() => self.take_events(),
             }
         }
         self.metrics
@@ -169,6 +157,13 @@ impl Room {
 
     fn next_tick(&self) -> tokio::time::Instant {
         self.clock.begins(self.clock.tick() + 1).into()
+    }
+
+    fn take_events(&mut self) {
+        let now = Instant::now();
+        for event in self.events.take().collect::<Vec<_>>() {
+            self.handle(event, now);
+        }
     }
 
     fn handle(&mut self, event: RoomEvent, now: Instant) {

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use cubesync_protocol::limits::FRAME_HEADER_BYTES;
 use cubesync_protocol::{ClientMessage, CubeId, Hello, Message, RejectCode, ServerMessage, frame};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -116,18 +117,33 @@ async fn read_messages(
     let per_second = shared.config.max_messages;
     let burst = per_second.saturating_mul(BURST_SECONDS);
     let limiter = RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst));
+    // One timer for the connection: to set one for every message would cost more than to read it.
+    let dead_after = *shared.config.dead_after;
+    let mut heard = Instant::now();
+    let silence = tokio::time::sleep(dead_after);
+    tokio::pin!(silence);
     loop {
-        let payload =
-            match tokio::time::timeout(*shared.config.dead_after, source.next_frame()).await {
-                Err(_) => return Disconnect::Silent,
-                Ok(Err(source::Error::Closed)) => return Disconnect::Closed,
-                Ok(Err(source::Error::Lost)) => return Disconnect::Lost,
-                Ok(Err(source::Error::Frame(error))) => {
-                    debug!(%error, "bad frame");
-                    return Disconnect::BadMessage;
+        let payload = tokio::select! {
+            biased;
+            payload = source.next_frame() => payload,
+            () = &mut silence => {
+                if heard.elapsed() >= dead_after {
+                    return Disconnect::Silent;
                 }
-                Ok(Ok(payload)) => payload,
-            };
+                silence.as_mut().reset(heard + dead_after);
+                continue;
+            }
+        };
+        heard = Instant::now();
+        let payload = match payload {
+            Ok(payload) => payload,
+            Err(source::Error::Closed) => return Disconnect::Closed,
+            Err(source::Error::Lost) => return Disconnect::Lost,
+            Err(source::Error::Frame(error)) => {
+                debug!(%error, "bad frame");
+                return Disconnect::BadMessage;
+            }
+        };
         count_frame(shared, &payload);
         let message = match judge(&payload, &limiter) {
             Ok(message) => message,

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -105,8 +106,8 @@ fn poll_read(
     received: &mut BytesMut,
     context: &mut Context<'_>,
 ) -> Poll<io::Result<usize>> {
-    let mut chunk = [0; READ_BYTES];
-    let mut buffer = ReadBuf::new(&mut chunk);
+    let mut chunk = [MaybeUninit::uninit(); READ_BYTES];
+    let mut buffer = ReadBuf::uninit(&mut chunk);
     ready!(Pin::new(stream).poll_read(context, &mut buffer))?;
     received.extend_from_slice(buffer.filled());
     Poll::Ready(Ok(buffer.filled().len()))
