@@ -118,30 +118,18 @@ fn distance_squared(a: Position, b: Position) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::motion::MotionState;
-    use cubesync_protocol::{CellId, Colour, CubeId, CubeInfo, CubeKind, Keyframe, Pose};
+    use cubesync_protocol::{CellId, Keyframe, Pose};
 
     use super::*;
     use crate::belief::Beliefs;
-    use crate::error::Error;
+    use crate::truth::scene::{Scene, info};
 
     /// Client n owns cube n and stands n times 20 m east of the first; client 9 at 300 m.
-    struct Row;
-
-    impl Truth for Row {
-        fn bound(&self) -> Error {
-            Error::default()
-        }
-        fn client(&self, cube: CubeId) -> Option<usize> {
-            Some(cube.0 as usize)
-        }
-        fn step(&self, tick: u64) -> Option<usize> {
-            Some(tick as usize)
-        }
-        fn is_measured(&self, _tick: u64) -> bool {
-            true
-        }
-        fn pose(&self, client: usize, _step: usize) -> Pose {
+    const ROW: Scene = Scene {
+        cubes: 0..10,
+        first_tick: 0,
+        ticks: 0..u64::MAX,
+        pose: |client, _| {
             let x_m = if client == 9 { 300 } else { 20 * client as i32 };
             let position = Position {
                 x: 512 * x_m,
@@ -152,30 +140,23 @@ mod tests {
                 position,
                 ..Pose::default()
             }
-        }
-        fn sampled_us(&self, _client: usize, _step: usize) -> Option<u64> {
-            None
-        }
-    }
+        },
+    };
 
     fn sight(cells: &[&[u32]]) -> Sight {
         let mut beliefs = Beliefs::default();
         let mut sight = Sight::default();
         for (cell, cubes) in cells.iter().enumerate() {
-            let info = |&cube: &u32| CubeInfo {
-                cube: CubeId(cube),
-                kind: CubeKind::Player,
-                name: String::new(),
-                colour: Colour::from([0; 3]),
-                motion: MotionState::at_rest(Pose::default()),
-            };
             let keyframe = Keyframe {
                 cell: CellId(cell as u16),
                 interval_ticks: 1,
                 tick: 8,
-                cubes: cubes.iter().map(info).collect(),
+                cubes: cubes
+                    .iter()
+                    .map(|&cube| info(cube, Pose::default()))
+                    .collect(),
             };
-            let belief = beliefs.keyframe(&[cell as u8], keyframe, &Row).unwrap();
+            let belief = beliefs.keyframe(&[cell as u8], keyframe, &ROW).unwrap();
             sight.believe(belief).unwrap();
         }
         sight
@@ -185,7 +166,7 @@ mod tests {
     fn cubes_that_are_missing_double_or_too_far_are_found() {
         // 64 m reach as far as client 3.
         let mut audit = Audit::new(64 * 512, 10);
-        let mut look = |cells: &[&[u32]]| audit.look(0, &sight(cells), 8, &Row);
+        let mut look = |cells: &[&[u32]]| audit.look(0, &sight(cells), 8, &ROW);
         let right = Findings {
             looks: 1,
             in_sight: 5,

@@ -10,16 +10,11 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 use anyhow::{Context, Result, bail};
-use cubesync_protocol::motion::{Codec, MotionSet};
-use cubesync_protocol::{CellId, CubeId, Event, Keyframe, Pose, Snapshot};
+use cubesync_protocol::{CellId, CubeId, Event, Keyframe, Snapshot};
 
-use crate::error::Error;
+use crate::check::Cubes;
 use crate::score::Score;
 use crate::truth::Truth;
-
-/// A state that is like the truth of one of this many steps before its own is late, not wrong:
-/// 2 seconds at 20 Hz, which only an overload reaches.
-const LATE_STEPS: usize = 40;
 
 /// Sample times that are this near each other are counted together, in microseconds.
 const SAMPLED_RESOLUTION_US: u64 = 64;
@@ -47,13 +42,6 @@ pub(crate) struct Belief {
 
 /// A payload, and what a client believes after it.
 type Step = (Box<[u8]>, Rc<Belief>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Cubes {
-    motion: MotionSet,
-    /// By rising cube id: the newest step that was delivered, plus one.
-    seen: Vec<(CubeId, usize)>,
-}
 
 /// The beliefs of one thread's clients.
 #[derive(Debug, Default)]
@@ -139,10 +127,7 @@ impl Beliefs {
         if keyframe.interval_ticks == 0 {
             bail!("a keyframe tells of its cell every 0 ticks");
         }
-        let mut cubes = Cubes {
-            motion: MotionSet::new(&Codec::LIVE),
-            seen: Vec::new(),
-        };
+        let mut cubes = Cubes::new();
         for info in keyframe.cubes {
             cubes.motion.insert(info.cube, info.motion);
         }
@@ -258,86 +243,6 @@ impl Beliefs {
     }
 }
 
-impl Cubes {
-    /// Goes on as believed, and returns what counts of the ticks after `known` up to `until`.
-    fn pass(&mut self, known: u64, until: u64, interval_ticks: u64, truth: &impl Truth) -> Score {
-        let mut score = Score::default();
-        for tick in known + 1..=until {
-            self.motion.advance(1);
-            if tick.is_multiple_of(interval_ticks)
-                && truth.is_measured(tick)
-                && let Some(step) = truth.step(tick)
-            {
-                score += self.check(step, truth, |_, _| {});
-            }
-        }
-        score
-    }
-
-    /// Compares every cube with the truth of a step, and the newest ones before it; tells whose
-    /// cube was delivered, and its step.
-    fn check(
-        &mut self,
-        step: usize,
-        truth: &impl Truth,
-        mut delivered: impl FnMut(usize, usize),
-    ) -> Score {
-        let mut score = Score::default();
-        let before = std::mem::take(&mut self.seen);
-        let mut before = before.into_iter().peekable();
-        self.seen.reserve(self.motion.len());
-        for (cube, pose) in self.motion.poses() {
-            let Some(client) = truth.client(cube) else {
-                continue;
-            };
-            while before.next_if(|(other, _)| *other < cube).is_some() {}
-            let seen = before.next_if(|(other, _)| *other == cube);
-            let mut seen = seen.map_or(0, |(_, seen)| seen);
-            score.expected += 1;
-            match find_step(pose, client, step, truth) {
-                Ok((found, error)) => {
-                    score.largest = score.largest.max(error);
-                    if found >= seen {
-                        seen = found + 1;
-                        score.delivered += 1;
-                        score.late += u64::from(found < step);
-                        delivered(client, found);
-                    }
-                }
-                Err(error) => {
-                    score.largest = score.largest.max(error);
-                    score.wrong += 1;
-                    let own = Error::between(pose, truth.pose(client, step));
-                    score.loose += u64::from(own.is_within(truth.bound().twice()));
-                }
-            }
-            self.seen.push((cube, seen));
-        }
-        score
-    }
-}
-
-/// The newest step up to `step` whose truth a pose stands for, and how far it is from it; or how
-/// far it is from the nearest.
-fn find_step(
-    pose: Pose,
-    client: usize,
-    step: usize,
-    truth: &impl Truth,
-) -> Result<(usize, Error), Error> {
-    let mut nearest: Option<Error> = None;
-    for step in (step.saturating_sub(LATE_STEPS)..=step).rev() {
-        let error = Error::between(pose, truth.pose(client, step));
-        if error.is_within(truth.bound()) {
-            return Ok((step, error));
-        }
-        if nearest.is_none_or(|nearest| error.quanta < nearest.quanta) {
-            nearest = Some(error);
-        }
-    }
-    Err(nearest.unwrap_or_default())
-}
-
 fn find(steps: &[Step], payload: &[u8]) -> Option<Rc<Belief>> {
     let found = steps.iter().find(|(bytes, _)| **bytes == *payload);
     found.map(|(_, belief)| Rc::clone(belief))
@@ -353,16 +258,12 @@ fn add_sampled(sampled: &mut Vec<(u64, u64)>, sampled_us: u64) {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::motion::MotionState;
-    use cubesync_protocol::{Colour, CubeInfo, CubeKind, Position};
+    use cubesync_protocol::{CubeInfo, Pose, Position};
 
     use super::*;
+    use crate::truth::scene::{Scene, info};
 
     const INTERVAL: u8 = 4;
-
-    /// One client that owns cube 1 and moves by one quantum each step; tick 10 is step 0, and all
-    /// ticks before 100 count.
-    struct OneCube;
 
     fn at(x: i32) -> Pose {
         let position = Position { x, y: 0, z: 256 };
@@ -372,35 +273,17 @@ mod tests {
         }
     }
 
-    impl Truth for OneCube {
-        fn bound(&self) -> Error {
-            Error::default()
-        }
-        fn client(&self, cube: CubeId) -> Option<usize> {
-            (cube.0 == 1).then_some(0)
-        }
-        fn step(&self, tick: u64) -> Option<usize> {
-            tick.checked_sub(10).map(|step| step as usize)
-        }
-        fn is_measured(&self, tick: u64) -> bool {
-            tick < 100
-        }
-        fn pose(&self, _client: usize, step: usize) -> Pose {
-            at(step as i32)
-        }
-        fn sampled_us(&self, _client: usize, step: usize) -> Option<u64> {
-            Some(step as u64 * 1_000)
-        }
-    }
+    /// One client that owns cube 1 and moves by one quantum each step; tick 10 is step 0, and all
+    /// ticks before 100 count.
+    const ONE_CUBE: Scene = Scene {
+        cubes: 1..2,
+        first_tick: 10,
+        ticks: 0..100,
+        pose: |_, step| at(step as i32),
+    };
 
     fn resting(cube: u32, x: i32) -> CubeInfo {
-        CubeInfo {
-            cube: CubeId(cube),
-            kind: CubeKind::Player,
-            name: "a".into(),
-            colour: Colour::from([0; 3]),
-            motion: MotionState::at_rest(at(x)),
-        }
+        info(cube, at(x))
     }
 
     fn first(beliefs: &mut Beliefs, interval_ticks: u8, x: i32) -> Rc<Belief> {
@@ -410,7 +293,7 @@ mod tests {
             tick: 9,
             cubes: vec![resting(0, x), resting(1, x)],
         };
-        beliefs.keyframe(&[x as u8], keyframe, &OneCube).unwrap()
+        beliefs.keyframe(&[x as u8], keyframe, &ONE_CUBE).unwrap()
     }
 
     fn snapshot(tick: u64, events: Vec<Event>) -> Snapshot {
@@ -430,7 +313,7 @@ mod tests {
     fn next(beliefs: &mut Beliefs, known: &Belief, snapshot: Snapshot) -> Rc<Belief> {
         let payload = [snapshot.tick as u8];
         beliefs
-            .snapshot(known, &payload, snapshot, &OneCube)
+            .snapshot(known, &payload, snapshot, &ONE_CUBE)
             .unwrap()
     }
 
@@ -537,12 +420,12 @@ mod tests {
     fn a_cell_that_stays_silent_counts_to_the_end() {
         let mut beliefs = Beliefs::default();
         let known = first(&mut beliefs, INTERVAL, 0);
-        let silent = known.silent_until(15, &OneCube);
+        let silent = known.silent_until(15, &ONE_CUBE);
         assert_eq!((silent.expected, silent.delivered), (1, 1));
-        assert_eq!(known.silent_until(15, &OneCube), silent);
-        assert_eq!(known.silent_until(21, &OneCube).expected, 3);
+        assert_eq!(known.silent_until(15, &ONE_CUBE), silent);
+        assert_eq!(known.silent_until(21, &ONE_CUBE).expected, 3);
         // Nothing came after tick 21: 24, 28 and so on up to 96 are missing; 100 does not count.
-        let lost = known.lost_after(21, 120, &OneCube);
+        let lost = known.lost_after(21, 120, &ONE_CUBE);
         assert_eq!((lost.expected, lost.delivered), (19, 0));
     }
 
@@ -555,7 +438,7 @@ mod tests {
             ..snapshot(15, Vec::new())
         };
         for nonsense in [garbage, snapshot(9, Vec::new())] {
-            let after = beliefs.snapshot(&known, b"x", nonsense, &OneCube);
+            let after = beliefs.snapshot(&known, b"x", nonsense, &ONE_CUBE);
             assert!(after.is_err());
         }
         let never = Keyframe {
@@ -564,6 +447,6 @@ mod tests {
             tick: 9,
             cubes: Vec::new(),
         };
-        assert!(beliefs.keyframe(b"x", never, &OneCube).is_err());
+        assert!(beliefs.keyframe(b"x", never, &ONE_CUBE).is_err());
     }
 }

@@ -8,6 +8,7 @@
 mod audit;
 mod belief;
 mod capacity;
+mod check;
 mod compare;
 mod connection;
 mod dialect;

@@ -93,52 +93,27 @@ impl Sight {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::motion::MotionState;
-    use cubesync_protocol::{Colour, CubeId, CubeInfo, CubeKind, Keyframe, Pose};
+    use cubesync_protocol::{Keyframe, Pose};
 
     use super::*;
     use crate::belief::Beliefs;
-    use crate::truth::Truth;
+    use crate::truth::scene::{Scene, info};
 
-    /// Nobody moves anything.
-    struct Nobody;
-
-    impl Truth for Nobody {
-        fn bound(&self) -> crate::error::Error {
-            crate::error::Error::default()
-        }
-        fn client(&self, _cube: CubeId) -> Option<usize> {
-            None
-        }
-        fn step(&self, _tick: u64) -> Option<usize> {
-            None
-        }
-        fn is_measured(&self, _tick: u64) -> bool {
-            false
-        }
-        fn pose(&self, _client: usize, _step: usize) -> Pose {
-            Pose::default()
-        }
-        fn sampled_us(&self, _client: usize, _step: usize) -> Option<u64> {
-            None
-        }
-    }
+    const NOBODY: Scene = Scene {
+        cubes: 0..0,
+        first_tick: 0,
+        ticks: 0..0,
+        pose: |_, _| Pose::default(),
+    };
 
     fn belief(cell: u16, tick: u64, cubes: u32) -> Rc<Belief> {
-        let info = |cube| CubeInfo {
-            cube: CubeId(cube),
-            kind: CubeKind::Player,
-            name: String::new(),
-            colour: Colour::from([0; 3]),
-            motion: MotionState::at_rest(Pose::default()),
-        };
         let keyframe = Keyframe {
             cell: CellId(cell),
             interval_ticks: 1,
             tick,
-            cubes: (0..cubes).map(info).collect(),
+            cubes: (0..cubes).map(|cube| info(cube, Pose::default())).collect(),
         };
-        Beliefs::default().keyframe(&[], keyframe, &Nobody).unwrap()
+        Beliefs::default().keyframe(&[], keyframe, &NOBODY).unwrap()
     }
 
     #[test]

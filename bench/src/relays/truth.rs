@@ -68,3 +68,62 @@ impl Truth for Run {
         self.workload.sampled_us(client, step)
     }
 }
+
+/// Truths for tests.
+#[cfg(test)]
+pub(crate) mod scene {
+    use cubesync_protocol::motion::MotionState;
+    use cubesync_protocol::{Colour, CubeInfo, CubeKind};
+
+    use super::*;
+
+    /// Clients that own a row of cubes.
+    pub(crate) struct Scene {
+        /// The first client's cube, the next one's, and so on.
+        pub(crate) cubes: Range<u32>,
+        /// The tick of step 0.
+        pub(crate) first_tick: u64,
+        /// The ticks that are measured.
+        pub(crate) ticks: Range<u64>,
+        /// Where a client's cube is at a step.
+        pub(crate) pose: fn(usize, usize) -> Pose,
+    }
+
+    impl Truth for Scene {
+        fn bound(&self) -> Error {
+            Error::default()
+        }
+
+        fn client(&self, cube: CubeId) -> Option<usize> {
+            let is_owned = self.cubes.contains(&cube.0);
+            is_owned.then(|| (cube.0 - self.cubes.start) as usize)
+        }
+
+        fn step(&self, tick: u64) -> Option<usize> {
+            tick.checked_sub(self.first_tick).map(|step| step as usize)
+        }
+
+        fn is_measured(&self, tick: u64) -> bool {
+            self.ticks.contains(&tick)
+        }
+
+        fn pose(&self, client: usize, step: usize) -> Pose {
+            (self.pose)(client, step)
+        }
+
+        fn sampled_us(&self, _client: usize, step: usize) -> Option<u64> {
+            Some(step as u64 * 1_000)
+        }
+    }
+
+    /// A cube that rests.
+    pub(crate) fn info(cube: u32, pose: Pose) -> CubeInfo {
+        CubeInfo {
+            cube: CubeId(cube),
+            kind: CubeKind::Player,
+            name: "a".into(),
+            colour: Colour::from([0; 3]),
+            motion: MotionState::at_rest(pose),
+        }
+    }
+}
