@@ -10,6 +10,18 @@ use crate::interpolation::DrawnPose;
 use crate::playout::PlayoutDelay;
 use crate::snapshot_buffer::{SnapshotBuffer, Surprise};
 
+/// How remote cubes are shown: as players want it, or in a way that shows what it saves them from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Display {
+    /// A playout delay in the past, between two known poses.
+    #[default]
+    Smooth,
+    /// As the newest message has them, standing until the next one.
+    Raw,
+    /// Now, as they are believed to have moved on since the newest message.
+    Extrapolated,
+}
+
 /// The cubes' poses of one session, from the join on.
 #[derive(Debug, Default)]
 pub struct View {
@@ -18,6 +30,7 @@ pub struct View {
     /// The own cube and the held ones: ahead of what the server says about them.
     controlled: BTreeMap<CubeId, Pose>,
     playout: PlayoutDelay,
+    display: Display,
 }
 
 impl View {
@@ -79,6 +92,16 @@ impl View {
         self.blends.advance(clock_tick);
     }
 
+    /// From now on remote cubes are shown like this.
+    pub fn set_display(&mut self, display: Display) {
+        self.display = display;
+    }
+
+    /// How remote cubes are shown.
+    pub fn display(&self) -> Display {
+        self.display
+    }
+
     /// The playout delay.
     pub fn delay_ticks(&self) -> f64 {
         self.playout.ticks()
@@ -122,7 +145,14 @@ impl View {
         if let Some(&pose) = self.controlled.get(&info.cube) {
             return pose.into();
         }
-        let shown = self.shown(info.cube, clock_tick);
+        let shown = match self.display {
+            Display::Smooth => self.shown(info.cube, clock_tick),
+            Display::Raw => {
+                let newest_tick = self.buffer.heard_tick() as f64;
+                self.buffer.pose_at(info.cube, newest_tick)
+            }
+            Display::Extrapolated => self.buffer.pose_at(info.cube, clock_tick),
+        };
         shown.unwrap_or_else(|| info.motion.pose(&Codec::LIVE).into())
     }
 
@@ -297,6 +327,23 @@ mod tests {
                 let longest = longest_jump(&way, first);
                 assert!(longest <= 2.0, "way {index}: {longest} times as fast");
             }
+        }
+    }
+
+    #[test]
+    fn raw_cubes_stand_between_messages_and_extrapolated_ones_are_where_they_should_be_now() {
+        let mut view = View::new(20);
+        hear(&mut view, 1, 0.0);
+        surprise(&mut view, 2.5, 2, moving(0.0, 0.25));
+        for (display, expected_m) in [
+            (Display::Raw, [0.0, 0.0]),
+            (Display::Extrapolated, [0.25, 0.375]),
+            (Display::Smooth, [0.0, 0.0]),
+        ] {
+            view.set_display(display);
+            assert_eq!(view.display(), display);
+            let shown_m = [3.0, 3.5].map(|clock_tick| x_m(&view, clock_tick));
+            assert_eq!(shown_m, expected_m, "{display:?}");
         }
     }
 
