@@ -87,6 +87,12 @@ impl Controlled {
         true
     }
 
+    /// Where a cube was put last, if it is one of these.
+    pub fn pose(&self, cube: CubeId) -> Option<Pose> {
+        let known = self.cubes.iter().find(|known| known.cube == cube)?;
+        Some(known.newest.pose)
+    }
+
     /// Moves a cube to where the server has it; whether it is one of these.
     pub fn correct(&mut self, corrected: CubePose) -> bool {
         let Some(known) = self.find(corrected.cube) else {

@@ -145,6 +145,12 @@ impl Session {
         room.is_some_and(|room| room.set_pose(cube, pose))
     }
 
+    /// Where the own cube was put last; stays after the end.
+    pub fn own_pose(&self) -> Option<Pose> {
+        let room = self.known()?;
+        room.controlled.pose(room.welcome.cube)
+    }
+
     /// Asks to hold a free cube.
     pub fn take(&mut self, cube: CubeId) {
         if self.is_joined() {

@@ -174,6 +174,8 @@ mod tests {
         let hello = Hello::new("lobby", "Вася", COLOUR);
         let with_key = Hello {
             join_key: Some("secret".into()),
+            resume: Some(ResumeToken(*b"0123456789abcdef")),
+            pose: Some(pose()),
             ..hello.clone()
         };
         let moved = |id| CubePose {
@@ -183,7 +185,7 @@ mod tests {
         vec![
             ("client hello", ClientMessage::Hello(hello)),
             (
-                "client hello with key and token",
+                "client hello with key, token and pose",
                 ClientMessage::Hello(with_key),
             ),
             (

@@ -146,6 +146,9 @@ pub struct Hello {
     /// The token of the last [`Welcome`] in this room, to get the same cube back. One that has
     /// expired or was used is ignored.
     pub resume: Option<ResumeToken>,
+    /// Where the player's cube was last. Only a server that has just started and does not know the
+    /// token takes it, so that after a restart everybody goes on where they were.
+    pub pose: Option<Pose>,
 }
 
 /// Shows that a new connection belongs to the player of an earlier one. Random, so that nobody
@@ -170,6 +173,7 @@ impl Hello {
             colour,
             join_key: None,
             resume: None,
+            pose: None,
         }
     }
 }

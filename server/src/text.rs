@@ -85,6 +85,7 @@ async fn converse(shared: &Shared, stream: TcpStream) -> Option<Disconnect> {
         rule: SpeedRule::Unlimited,
         sight: SightRule::Everything,
         resume: None,
+        pose: None,
         outlet: Outlet::Frames(frame_sender),
         ended: CancellationToken::new(),
     };

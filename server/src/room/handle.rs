@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cubesync_protocol::{ClientMessage, Colour, CubeId, ResumeToken};
+use cubesync_protocol::{ClientMessage, Colour, CubeId, Pose, ResumeToken};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,8 @@ pub struct Entrance {
     pub sight: SightRule,
     /// What they show to get their cube back.
     pub resume: Option<ResumeToken>,
+    /// Where they say that their cube was.
+    pub pose: Option<Pose>,
     /// Where their frames go.
     pub outlet: Outlet,
     /// Cancelled when the room has ended the connection.

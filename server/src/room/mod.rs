@@ -45,6 +45,10 @@ use crate::metrics::{Disconnect, Metrics};
 /// How long an empty room is kept, so that the free cube is where it was when somebody returns.
 const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
 
+/// So long after its beginning a room takes the word of returning players for where they were. In
+/// a room that has been there for longer, that would be a way to be anywhere at once.
+const ANNOUNCE_WITHIN: Duration = Duration::from_secs(60);
+
 /// Clients of a stopping server come back spread over this time.
 const RETURN_SPREAD_MS: u32 = 3_000;
 
@@ -159,6 +163,11 @@ impl Room {
         self.clock.begins(self.clock.tick() + 1).into()
     }
 
+    /// Whether who was here before a restart may still be coming back.
+    fn has_just_begun(&self) -> bool {
+        self.clock.tick() < ANNOUNCE_WITHIN.as_secs() * u64::from(self.settings.tick_hz)
+    }
+
     fn take_events(&mut self) {
         let now = Instant::now();
         for event in self.events.take().collect::<Vec<_>>() {
@@ -196,6 +205,7 @@ impl Room {
             rule,
             sight,
             resume,
+            pose,
             outlet,
             ended,
         } = entrance;
@@ -203,7 +213,8 @@ impl Room {
         let cube = match resumed {
             Some(cube) => cube,
             None => {
-                let cube = self.world.join(&name, colour, rule)?;
+                let pose = pose.filter(|_| resume.is_some() && self.has_just_begun());
+                let cube = self.world.join(&name, colour, rule, pose)?;
                 self.metrics.cubes.inc();
                 cube
             }

@@ -105,6 +105,10 @@ impl Stage {
     }
 
     fn enter(&mut self, resume: Option<ResumeToken>) {
+        self.enter_at(resume, None);
+    }
+
+    fn enter_at(&mut self, resume: Option<ResumeToken>, pose: Option<Pose>) -> CubeId {
         // As many as a WebSocket has.
         let (outlet, frames) = mpsc::channel(4);
         let entrance = Entrance {
@@ -113,6 +117,7 @@ impl Stage {
             rule: SpeedRule::TopSpeed,
             sight: SightRule::Surroundings,
             resume,
+            pose,
             outlet: Outlet::Frames(outlet),
             ended: CancellationToken::new(),
         };
@@ -138,6 +143,7 @@ impl Stage {
         if self.clients.insert(cube, client).is_some() {
             panic!("cube {cube} was given twice");
         }
+        cube
     }
 
     fn say(&mut self, from: CubeId, message: ClientMessage) {
@@ -454,6 +460,23 @@ fn without_a_view_distance_clients_see_the_whole_room_at_every_tick() {
     let found = run(None, 6, 3_000);
     assert!(found.near > 50_000, "{found:?}");
     assert_eq!((found.far, found.unseen), (0, 0));
+}
+
+#[test]
+fn a_room_believes_returning_players_only_in_its_first_minute() {
+    let mut stage = Stage::new(None, 7);
+    let far = Teller::at(100_000);
+    let mut starts_at = |stage: &mut Stage| {
+        let token = ResumeToken([7; 16]);
+        let cube = stage.enter_at(Some(token), Some(far));
+        stage.room.world.pose(cube).unwrap()
+    };
+    assert_eq!(starts_at(&mut stage), far);
+    for _ in 0..60 * u64::from(HZ) {
+        let begins = stage.room.clock.begins(stage.tick() + 1);
+        stage.room.tick(begins);
+    }
+    assert_ne!(starts_at(&mut stage), far);
 }
 
 #[test]

@@ -192,8 +192,8 @@ impl World {
         })
     }
 
-    /// A player comes in with a clean name; returns their own cube. A name that is in use gets
-    /// a number.
+    /// A player comes in with a clean name, at a pose or, without one, near the free cube; returns
+    /// their own cube. A name that is in use gets a number.
     ///
     /// # Errors
     /// [`RoomFull`] at [`MAX_CUBES_PER_ROOM`].
@@ -202,14 +202,18 @@ impl World {
         name: &str,
         colour: Colour,
         rule: SpeedRule,
+        pose: Option<Pose>,
     ) -> Result<CubeId, RoomFull> {
         if self.cubes.len() >= MAX_CUBES_PER_ROOM {
             return Err(RoomFull);
         }
-        let position = spawn_position(self.next_id);
-        let pose = Pose {
-            position,
+        let pose = pose.unwrap_or_else(|| Pose {
+            position: spawn_position(self.next_id),
             rotation: Rotation::IDENTITY,
+        });
+        let pose = Pose {
+            position: pose.position.clamped(),
+            ..pose
         };
         let name = self.unused_name(name);
         let cube = self.insert(CubeKind::Player, name, colour, pose, rule);
@@ -586,7 +590,10 @@ mod tests {
         }
 
         fn join(&mut self, name: &str) -> CubeId {
-            let cube = self.world.join(name, COLOUR, SpeedRule::TopSpeed).unwrap();
+            let cube = self
+                .world
+                .join(name, COLOUR, SpeedRule::TopSpeed, None)
+                .unwrap();
             self.tellers.insert(cube, Teller::default());
             cube
         }
@@ -886,7 +893,7 @@ mod tests {
         let mut stage = Stage::new();
         let typist = stage
             .world
-            .join("nc", COLOUR, SpeedRule::Unlimited)
+            .join("nc", COLOUR, SpeedRule::Unlimited, None)
             .unwrap();
         stage.world.take(typist, FREE).unwrap();
         stage.tick();
@@ -910,7 +917,7 @@ mod tests {
         for number in 1..MAX_CUBES_PER_ROOM {
             stage.join(&format!("p{number}"));
         }
-        let late = stage.world.join("late", COLOUR, SpeedRule::TopSpeed);
+        let late = stage.world.join("late", COLOUR, SpeedRule::TopSpeed, None);
         assert_eq!(late, Err(RoomFull));
     }
 }

@@ -76,6 +76,7 @@ async fn enter(
         name,
         colour,
         resume,
+        pose,
         ..
     } = hello;
     let rule = SpeedRule::TopSpeed;
@@ -85,6 +86,7 @@ async fn enter(
         rule,
         sight: SightRule::Surroundings,
         resume,
+        pose,
         outlet,
         ended,
     };

@@ -1,7 +1,8 @@
 //! A lost connection: the cube waits as a ghost, and its player gets it back.
 
 use cubesync_protocol::{
-    ClientMessage, CloseCode, CubeId, CubeKind, Event, Hello, ResumeToken, ServerMessage,
+    ClientMessage, CloseCode, CubeId, CubeKind, Event, Hello, Pose, Position, ResumeToken,
+    ServerMessage,
 };
 
 use crate::support::{COLOUR, Player, Server};
@@ -134,4 +135,28 @@ async fn who_breaks_the_rules_leaves_no_ghost() {
     bad.client.send_bytes(&[0xFF; 4]).await;
     let events = watcher.events(2).await;
     assert_eq!(events[1], Event::Left { cube: bad.cube() });
+}
+
+#[tokio::test]
+async fn after_a_restart_players_go_on_where_they_say_they_were() {
+    let server = server().await;
+    let pose = Pose {
+        position: Position {
+            x: 51_200,
+            y: -9_000,
+            z: 256,
+        },
+        ..Pose::default()
+    };
+    let hello = |resume| Hello {
+        resume,
+        pose: Some(pose),
+        ..Hello::new("lobby", "Anna", COLOUR)
+    };
+    for (resume, is_believed) in [(Some(ResumeToken([7; 16])), true), (None, false)] {
+        let mut client = server.connect().await;
+        client.send(&ClientMessage::Hello(hello(resume))).await;
+        let player = client.welcomed().await;
+        assert_eq!(player.welcome.pose == pose, is_believed);
+    }
 }

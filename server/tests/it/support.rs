@@ -254,8 +254,16 @@ impl Player {
         self.welcome.cube
     }
 
-    /// Says that a cube is somewhere, at the tick after the newest known one or later.
+    /// Says that a cube is somewhere, at the tick after the newest known one or later, and that it
+    /// stands there.
     pub async fn sample(&mut self, cube: CubeId, pose: Pose) {
+        self.say(cube, pose).await;
+        if self.told.get(cube).is_some_and(|told| !told.is_still()) {
+            self.say(cube, pose).await;
+        }
+    }
+
+    async fn say(&mut self, cube: CubeId, pose: Pose) {
         let tick = (self.sampled + 1).max(self.tick + 1);
         let ticks = tick - std::mem::replace(&mut self.sampled, tick);
         self.told.advance(ticks as u32);
@@ -291,7 +299,7 @@ impl Player {
         pose
     }
 
-    /// The next message; what a snapshot says is believed.
+    /// The next message; what it says about cubes is believed.
     pub async fn receive(&mut self) -> (ServerMessage, Option<Heard>) {
         let message = self
             .client
@@ -304,6 +312,11 @@ impl Player {
                 tick: *tick,
                 ..Snapshot::default()
             })),
+            // It was too slow for a moment.
+            ServerMessage::Keyframe(keyframe) => {
+                self.believe(keyframe.clone());
+                None
+            }
             _ => None,
         };
         (message, heard)
