@@ -79,7 +79,8 @@ impl Room {
 impl Player {
     fn join(number: usize, world: &mut World) -> Self {
         let colour = Colour::from([0x80; 3]);
-        let joined = world.join(&format!("bench {number}"), colour, SpeedRule::TopSpeed);
+        let name = format!("bench {number}");
+        let joined = world.join(&name, colour, SpeedRule::TopSpeed, None);
         let cube = joined.expect("a room has as many places");
         let pose = world.pose(cube).expect("it has just come in");
         let taken = world.sample(cube, 1, &[CubePose { cube, pose }], &[]);
