@@ -214,7 +214,9 @@ impl Client {
             (_, Some(session)) => session,
             (SocketState::Open, none) => {
                 self.status = Status::Joining;
-                none.insert(Session::new(self.options.hello(), now))
+                let mut hello = self.options.hello();
+                hello.pose = self.previous.as_ref().and_then(Session::own_pose);
+                none.insert(Session::new(hello, now))
             }
         };
         for _ in 0..MAX_READS_PER_POLL {
