@@ -4,16 +4,20 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Pose, Welcome};
+use cubesync_protocol::{CubeId, CubeInfo, CubeKind, CubePose, Pose, Welcome};
 
+use crate::ahead::Ahead;
+use crate::arrivals::Arrivals;
 use crate::backoff::Backoff;
 use crate::clock::Clock;
+use crate::interpolation::DrawnPose;
+use crate::lab::{Conditions, Lab};
 use crate::options::ClientOptions;
 use crate::report::{ClientEvent, CubeView, Statistics, Status};
 use crate::session::Session;
 use crate::session_event::{Retry, SessionEvent};
 use crate::socket::{Socket, SocketState};
-use crate::view::View;
+use crate::view::{Display, View};
 use crate::world::{World, WorldChange, holder_of};
 
 /// Who has not heard from the server for this long, one and a half heartbeats, shows others as
@@ -31,11 +35,19 @@ pub struct Client {
     link: Link,
     status: Status,
     backoff: Backoff,
+    lab: Lab,
+    /// From the socket to the lab, from there to the session, and from the lab to the socket.
+    arriving: BytesMut,
     incoming: BytesMut,
+    departing: BytesMut,
     session: Option<Session>,
     /// The last session that had joined and is over: shown until the next one has joined.
     previous: Option<Session>,
     view: View,
+    display: Display,
+    ahead: Ahead,
+    arrivals: Arrivals,
+    polled_at: Duration,
     events: VecDeque<ClientEvent>,
     /// Of the sessions that are over, and all bytes.
     total: Statistics,
@@ -52,16 +64,23 @@ impl Client {
     /// so that many clients do not come back in the same moment.
     pub fn new(options: ClientOptions, seed: u64) -> Self {
         Self {
+            lab: Lab::new(options.lab, options.lab_seed),
             options,
             link: Link::Down {
                 retry_at: Some(Duration::ZERO),
             },
             status: Status::Connecting,
             backoff: Backoff::new(seed),
+            arriving: BytesMut::new(),
             incoming: BytesMut::new(),
+            departing: BytesMut::new(),
             session: None,
             previous: None,
             view: View::default(),
+            display: Display::default(),
+            ahead: Ahead::default(),
+            arrivals: Arrivals::default(),
+            polled_at: Duration::ZERO,
             events: VecDeque::new(),
             total: Statistics::default(),
         }
@@ -74,16 +93,20 @@ impl Client {
 
     /// Reads what has come, sends what is due. Call it once a frame; it never blocks.
     pub fn poll(&mut self, now: Duration) {
+        self.polled_at = now;
         self.connect_when_due(now);
+        let bytes_before = self.total.bytes_in;
         self.read(now);
         if let Some(session) = &mut self.session {
             session.poll(now);
         }
         self.take_events(now);
-        self.flush();
+        self.arrivals.read(self.total.bytes_in - bytes_before);
+        self.flush(now);
         if let Some(clock) = self.session.as_ref().and_then(Session::clock) {
             self.view.advance(clock.tick_at(now));
         }
+        self.ahead.advance(now);
     }
 
     /// The next thing that happened; ask after each poll until there is none.
@@ -106,28 +129,79 @@ impl Client {
         self.session.as_ref().and_then(Session::welcome)
     }
 
-    /// Puts the own cube or a held one somewhere; any other cube stays where it is. It is shown
-    /// there at once and sent with the next sample, at most once a tick.
+    /// Puts the own cube, a held one or the one that was asked for last somewhere; any other cube
+    /// stays where it is. It is shown there at once and sent with the next sample, at most once a
+    /// tick.
     pub fn set_pose(&mut self, cube: CubeId, pose: Pose) {
+        let sent = self.ahead.sent(cube, pose, self.polled_at);
         if let Some(session) = &mut self.session
-            && session.set_pose(cube, pose)
+            && session.set_pose(cube, sent)
         {
             self.view.set_pose(cube, pose);
+        } else {
+            self.ahead.set_pose(cube, pose);
         }
     }
 
     /// Asks to hold a free cube; [`ClientEvent::CubeTaken`] or [`ClientEvent::Refused`] answers.
+    /// Until then [`set_pose`](Self::set_pose) moves it for this client alone. If somebody else
+    /// has it, it goes back from there within a moment.
     pub fn take(&mut self, cube: CubeId) {
-        if let Some(session) = &mut self.session {
+        if let Some(session) = self.session.as_mut().filter(|session| session.is_joined()) {
             session.take(cube);
+            if !self.view.is_controlled(cube) {
+                self.ahead.ask(cube);
+            }
         }
     }
 
     /// Lets go of a held cube where [`set_pose`](Self::set_pose) put it last.
     pub fn release(&mut self, cube: CubeId) {
-        if let Some(session) = &mut self.session {
-            session.release(cube);
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        if let Some(pose) = self.ahead.released(cube) {
+            session.set_pose(cube, pose);
         }
+        session.release(cube);
+    }
+
+    /// What the network lab does to the connection.
+    pub fn lab(&self) -> Conditions {
+        self.lab.conditions()
+    }
+
+    /// Makes the network worse than it is, or as good again.
+    pub fn set_lab(&mut self, conditions: Conditions) {
+        self.lab.set_conditions(conditions);
+    }
+
+    /// How remote cubes are shown.
+    pub fn display(&self) -> Display {
+        self.display
+    }
+
+    /// From now on remote cubes are shown like this, after reconnects as well.
+    pub fn set_display(&mut self, display: Display) {
+        self.display = display;
+        self.view.set_display(display);
+    }
+
+    /// Where the server said last that a cube is: at its own time, without a playout delay.
+    pub fn told(&self, cube: CubeId) -> Option<Pose> {
+        let world = self.session.as_ref().and_then(Session::world);
+        world.and_then(|world| world.pose(cube))
+    }
+
+    /// When the recent ticks of this session arrived.
+    pub fn arrivals(&self) -> &Arrivals {
+        &self.arrivals
+    }
+
+    /// The server's tick now and the part of it that has passed, once joined.
+    pub fn tick_at(&self, now: Duration) -> Option<f64> {
+        let clock = self.session.as_ref().and_then(Session::clock)?;
+        Some(clock.tick_at(now))
     }
 
     /// Every cube as it is to be drawn now, by rising id. After a lost connection: as it was
@@ -143,7 +217,7 @@ impl Client {
         };
         let clock_tick = clock.tick_at(now);
         let is_silent = !session.is_joined() || now.saturating_sub(session.heard()) >= STALE_AFTER;
-        let view = |info| self.view_of(info, clock_tick, welcome.cube, is_silent);
+        let view = |info| self.view_of(info, now, clock_tick, welcome.cube, is_silent);
         world.cubes().map(view).collect()
     }
 
@@ -170,7 +244,9 @@ impl Client {
         if let Some(session) = &mut self.session {
             session.leave();
         }
-        self.flush();
+        // Nobody waits for the lab any more.
+        self.flush(self.polled_at);
+        self.flush(Duration::MAX);
         if let Some(session) = self.session.take() {
             self.total.add(session.counters());
         }
@@ -220,21 +296,34 @@ impl Client {
             }
         };
         for _ in 0..MAX_READS_PER_POLL {
-            let count = socket.receive(&mut self.incoming);
-            if count == 0 {
+            let line = &mut self.lab.down;
+            let has_read = line.has_room() && socket.receive(&mut self.arriving) > 0;
+            line.send(now, &mut self.arriving);
+            let arrived = line.receive(now, &mut self.incoming);
+            if arrived > 0 {
+                self.total.bytes_in += arrived as u64;
+                session.receive(now, &mut self.incoming);
+            }
+            if !has_read {
                 break;
             }
-            self.total.bytes_in += count as u64;
-            session.receive(now, &mut self.incoming);
         }
-        if let SocketState::Closed { reason } = socket.poll(now) {
+        if let SocketState::Closed { reason } = socket.poll(now)
+            && self.lab.down.is_empty()
+        {
             session.disconnected(reason);
         }
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self, now: Duration) {
         if let (Link::Up(socket), Some(session)) = (&mut self.link, &mut self.session) {
-            self.total.bytes_out += socket.send(session.outgoing()) as u64;
+            let line = &mut self.lab.up;
+            // What the socket does not take stays with the session, which then sends less.
+            if self.departing.is_empty() && line.has_room() {
+                line.send(now, session.outgoing());
+            }
+            line.receive(now, &mut self.departing);
+            self.total.bytes_out += socket.send(&mut self.departing) as u64;
         }
     }
 
@@ -244,10 +333,11 @@ impl Client {
                 SessionEvent::Joined(welcome) => self.joined(welcome),
                 SessionEvent::World(change) => self.changed(now, change),
                 SessionEvent::Corrected(corrected) => {
-                    self.view.set_pose(corrected.cube, corrected.pose);
+                    self.correct(corrected, now);
                     self.events.push_back(ClientEvent::Corrected(corrected));
                 }
                 SessionEvent::Refused { cube, holder } => {
+                    self.give_back(cube, now);
                     let refused = ClientEvent::Refused { cube, holder };
                     self.events.push_back(refused);
                 }
@@ -259,7 +349,10 @@ impl Client {
     fn joined(&mut self, welcome: Welcome) {
         self.previous = None;
         self.view = View::new(welcome.tick_hz);
+        self.view.set_display(self.display);
         self.view.gain(welcome.cube, welcome.pose);
+        self.ahead = Ahead::default();
+        self.arrivals = Arrivals::default();
         self.status = Status::Joined;
         self.options.resume = Some(welcome.resume);
         self.events.push_back(ClientEvent::Joined(welcome));
@@ -273,9 +366,12 @@ impl Client {
                 known_until,
                 states,
             } => {
-                if let Some(clock) = self.session.as_ref().and_then(Session::clock) {
-                    let clock_tick = clock.tick_at(now);
+                if let Some(clock_tick) = self.tick_at(now) {
+                    let delay_ticks = self.view.delay_ticks();
                     self.view.moved(clock_tick, tick, known_until, &states);
+                    let tick_hz = self.welcome().map_or(0, |welcome| welcome.tick_hz);
+                    self.arrivals
+                        .arrived(tick, clock_tick, delay_ticks, tick_hz);
                 }
                 return;
             }
@@ -283,22 +379,24 @@ impl Client {
             WorldChange::Joined(info) => ClientEvent::CubeJoined(info),
             WorldChange::Left(info) => {
                 self.view.remove(info.cube);
+                self.ahead.forget(info.cube);
                 ClientEvent::CubeLeft(info)
             }
             WorldChange::Appeared(info) => match holder_of(&info).filter(|&by| Some(by) == own) {
-                Some(by) => self.taken(info.cube, by),
+                Some(by) => self.taken(info.cube, by, now),
                 None => return,
             },
             WorldChange::Disappeared(info) if Some(info.cube) == own => return,
             WorldChange::Disappeared(info) => {
                 let was_held = self.view.is_controlled(info.cube);
                 self.view.remove(info.cube);
+                self.ahead.forget(info.cube);
                 if !was_held {
                     return;
                 }
                 ClientEvent::CubeFreed { cube: info.cube }
             }
-            WorldChange::Taken { cube, by } => self.taken(cube, by),
+            WorldChange::Taken { cube, by } => self.taken(cube, by, now),
             WorldChange::Freed { cube } => {
                 self.view.lose(cube);
                 ClientEvent::CubeFreed { cube }
@@ -307,14 +405,38 @@ impl Client {
         self.events.push_back(event);
     }
 
-    fn taken(&mut self, cube: CubeId, by: CubeId) -> ClientEvent {
+    fn taken(&mut self, cube: CubeId, by: CubeId, now: Duration) -> ClientEvent {
         self.view.lose(cube);
         if Some(by) == self.own_cube() {
-            let world = self.session.as_ref().and_then(Session::world);
-            let pose = world.and_then(|world| world.pose(cube));
-            self.view.gain(cube, pose.unwrap_or_default());
+            let from = self.told(cube).unwrap_or_default();
+            let shown = self.ahead.granted(cube, from, now);
+            self.view.gain(cube, shown);
+        } else {
+            self.give_back(cube, now);
         }
         ClientEvent::CubeTaken { cube, by }
+    }
+
+    /// The server put a cube of this client somewhere else.
+    fn correct(&mut self, corrected: CubePose, now: Duration) {
+        let CubePose { cube, pose } = corrected;
+        let shown_m = self.place_m(cube, now);
+        self.view.set_pose(cube, pose);
+        if let Some(shown_m) = shown_m {
+            let to_m = pose.position.to_metres();
+            self.ahead.corrected(cube, shown_m, to_m, now);
+        }
+    }
+
+    /// Somebody else has the cube that was asked for.
+    fn give_back(&mut self, cube: CubeId, now: Duration) {
+        if let Some(shown) = self.ahead.pose(cube) {
+            self.ahead.forget(cube);
+            if let Some(to_m) = self.place_m(cube, now) {
+                let shown_m = shown.position.to_metres();
+                self.ahead.refused(cube, shown_m, to_m, now);
+            }
+        }
     }
 
     fn disconnect(&mut self, now: Duration, reason: String, retry: Retry) {
@@ -328,7 +450,11 @@ impl Client {
                 self.events.push_back(ClientEvent::Disconnected { reason });
             }
         }
-        self.incoming.clear();
+        for buffer in [&mut self.arriving, &mut self.incoming, &mut self.departing] {
+            buffer.clear();
+        }
+        self.lab.clear();
+        self.ahead = Ahead::default();
         let wait = match retry {
             Retry::Backoff => Some(self.backoff.next(lasted)),
             Retry::After(wait) => Some(wait),
@@ -348,14 +474,34 @@ impl Client {
         joined.or(self.previous.as_ref())
     }
 
+    /// Where a cube is shown.
+    fn place_m(&self, cube: CubeId, now: Duration) -> Option<[f32; 3]> {
+        let session = self.session.as_ref()?;
+        let info = session.world()?.cube(cube)?;
+        let clock_tick = session.clock()?.tick_at(now);
+        Some(self.drawn(info, now, clock_tick).position)
+    }
+
+    fn drawn(&self, info: &CubeInfo, now: Duration, clock_tick: f64) -> DrawnPose {
+        if let Some(pose) = self.ahead.pose(info.cube) {
+            return pose.into();
+        }
+        let drawn = self.view.pose_at(info, clock_tick);
+        DrawnPose {
+            position: self.ahead.shown_m(info.cube, drawn.position, now),
+            ..drawn
+        }
+    }
+
     fn view_of<'a>(
         &self,
         info: &'a CubeInfo,
+        now: Duration,
         clock_tick: f64,
         own: CubeId,
         is_silent: bool,
     ) -> CubeView<'a> {
-        let drawn = self.view.pose_at(info, clock_tick);
+        let drawn = self.drawn(info, now, clock_tick);
         CubeView {
             cube: info.cube,
             kind: info.kind,

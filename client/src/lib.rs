@@ -7,12 +7,15 @@
 //! Read it in the order of the data. Bytes come from the [`socket`]; the [`session`] makes
 //! messages of them. Once it is in a [`room`], that keeps the [`world`] of the cells in [`sight`]
 //! and the server's [`clock`] and makes the [`sample`]s of the cubes it controls, by a [`lead`]
-//! ahead of their ticks. The [`snapshot_buffer`] holds the recent surprises; [`playout`] says which tick to
+//! ahead of their ticks. What is shown [`ahead`] of the server's word comes to agree with it. The [`snapshot_buffer`] holds the recent surprises; [`playout`] says which tick to
 //! show, [`interpolation`] where a cube is at it, [`blend`] hides what came too late, and the
 //! [`view`] is what comes of them. After a lost connection [`backoff`] says when to try
-//! again. The [`client`] ties them together, and [`report`] is what it tells. Only the socket
-//! does I/O and reads a clock: everywhere else the time is an argument.
+//! again. The [`client`] ties them together, and [`report`] is what it tells, [`arrivals`] for
+//! a net graph; its [`lab`] makes the network worse. Only the socket does I/O and reads a clock:
+//! everywhere else the time is an argument.
 
+pub mod ahead;
+pub mod arrivals;
 pub mod backoff;
 pub mod blend;
 #[cfg(target_arch = "wasm32")]
@@ -21,6 +24,9 @@ pub mod client;
 pub mod clock;
 pub mod controller;
 pub mod interpolation;
+pub mod lab;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod lab_flags;
 pub mod lead;
 pub mod options;
 pub mod playout;

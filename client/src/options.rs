@@ -2,6 +2,8 @@
 
 use cubesync_protocol::{Colour, Hello, ResumeToken};
 
+use crate::lab::Conditions;
+
 /// Where to connect and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientOptions {
@@ -18,6 +20,10 @@ pub struct ClientOptions {
     /// The token of an earlier [`Welcome`](cubesync_protocol::Welcome) in this room, to get the
     /// same cube back. A client that reconnects by itself uses the newest one.
     pub resume: Option<ResumeToken>,
+    /// How much worse than it is the network is to be, at first.
+    pub lab: Conditions,
+    /// Where the accidents of that network come from.
+    pub lab_seed: u64,
 }
 
 impl ClientOptions {
@@ -30,6 +36,8 @@ impl ClientOptions {
             colour: Colour::from([0xE0, 0x80, 0x20]),
             join_key: None,
             resume: None,
+            lab: Conditions::default(),
+            lab_seed: 1,
         }
     }
 

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use cubesync_client::lab::Conditions;
 use cubesync_client::protocol::limits::PROTOCOL_VERSION;
 use cubesync_client::protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_client::protocol::{
@@ -119,11 +120,20 @@ struct Trial {
 
 impl Trial {
     fn new() -> Self {
+        Self::with(Conditions::default())
+    }
+
+    /// With a network that is so bad.
+    fn with(lab: Conditions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap().to_string();
+        let options = ClientOptions {
+            lab,
+            ..ClientOptions::new(server, "Anna")
+        };
         Self {
             listener,
-            client: Client::new(ClientOptions::new(server, "Anna"), 1),
+            client: Client::new(options, 1),
             start: Instant::now(),
             skipped: Duration::ZERO,
             events: Vec::new(),
@@ -173,9 +183,26 @@ impl Trial {
 
     /// Where a cube is drawn, and whether it is stale.
     fn drawn(&self, cube: CubeId) -> (f32, bool) {
-        let views = self.client.cubes(self.now());
+        self.drawn_at(cube, self.now())
+    }
+
+    fn drawn_at(&self, cube: CubeId, now: Duration) -> (f32, bool) {
+        let views = self.client.cubes(now);
         let view = views.iter().find(|view| view.cube == cube).unwrap();
         (view.position[0], view.stale)
+    }
+
+    /// Polls until something happens; when it did.
+    fn next_event(&mut self) -> (ClientEvent, Duration) {
+        loop {
+            assert!(self.start.elapsed() < PATIENCE);
+            let now = self.now();
+            self.client.poll(now);
+            if let Some(event) = self.client.next_event() {
+                return (event, now);
+            }
+            thread::yield_now();
+        }
     }
 }
 
@@ -339,6 +366,95 @@ fn leaving_tells_the_server_and_is_final() {
     trial.poll();
     assert!(matches!(trial.client.status(), Status::Failed { .. }));
     assert!(trial.client.cubes(trial.now()).is_empty());
+}
+
+fn taken(tick: u64, by: CubeId) -> ServerMessage {
+    ServerMessage::Snapshot(Snapshot {
+        cell: HERE,
+        tick,
+        events: vec![Event::Taken { cube: FREE, by }],
+        ..Snapshot::default()
+    })
+}
+
+#[test]
+fn a_cube_that_was_asked_for_follows_at_once_and_stays_when_it_is_given() {
+    let mut trial = Trial::new();
+    let own = CubeId(7);
+    let mut peer = trial.join(own);
+    trial.client.set_pose(FREE, pose(3.0));
+    assert_eq!(trial.drawn(FREE), (0.0, false));
+    trial.client.take(FREE);
+    trial.client.set_pose(FREE, pose(3.0));
+    assert_eq!(trial.drawn(FREE), (3.0, false));
+    assert_eq!(trial.client.told(FREE), Some(pose(0.0)));
+    peer.send(&taken(101, own));
+    let (event, now) = trial.next_event();
+    let (cube, by) = (FREE, own);
+    assert_eq!(event, ClientEvent::CubeTaken { cube, by });
+    assert_eq!(trial.drawn_at(FREE, now), (3.0, false));
+}
+
+#[test]
+fn a_cube_that_somebody_else_took_goes_back_smoothly() {
+    let mut trial = Trial::new();
+    let mut peer = trial.join(CubeId(7));
+    trial.client.take(FREE);
+    trial.client.set_pose(FREE, pose(3.0));
+    peer.send(&taken(101, OTHER));
+    peer.send(&ServerMessage::Refused {
+        cube: FREE,
+        holder: Some(OTHER),
+    });
+    let (_, now) = trial.next_event();
+    trial.client.set_pose(FREE, pose(9.0));
+    let drawn_m = [0, 50, 100, 150, 200, 250].map(|after_ms| {
+        let at = now + Duration::from_millis(after_ms);
+        trial.drawn_at(FREE, at).0
+    });
+    assert_eq!((drawn_m[0], drawn_m[5]), (3.0, 0.0));
+    let steps = drawn_m.windows(2).map(|pair| pair[0] - pair[1]);
+    steps.for_each(|step_m| assert!((0.5..0.7).contains(&step_m), "{drawn_m:?}"));
+}
+
+#[test]
+fn a_correction_blends_in_within_a_tenth_of_a_second() {
+    let mut trial = Trial::new();
+    let own = CubeId(7);
+    let mut peer = trial.join(own);
+    let corrected = CubePose {
+        cube: own,
+        pose: pose(2.5),
+    };
+    peer.send(&ServerMessage::Correction(corrected));
+    let (event, now) = trial.next_event();
+    assert_eq!(event, ClientEvent::Corrected(corrected));
+    for (after_ms, expected_m) in [(0, 2.0), (50, 2.25), (100, 2.5)] {
+        let at = now + Duration::from_millis(after_ms);
+        assert_eq!(trial.drawn_at(own, at), (expected_m, false));
+    }
+}
+
+#[test]
+fn the_lab_delays_both_ways_before_the_join_and_loses_nothing_at_the_end() {
+    let latency = Duration::from_millis(40);
+    let mut trial = Trial::with(Conditions {
+        latency,
+        ..Conditions::default()
+    });
+    let started = trial.now();
+    let mut peer = trial.accept();
+    let hello = thread::spawn(move || {
+        peer.welcome(CubeId(7));
+        peer
+    });
+    trial.until(|trial| trial.client.status() == Status::Joined);
+    assert!(trial.now() >= started + 2 * latency);
+    let mut peer = hello.join().unwrap();
+    trial.client.close();
+    let last = std::iter::repeat_with(|| peer.hear())
+        .find(|message| !matches!(message, ClientMessage::Ping { .. }));
+    assert_eq!(last, Some(ClientMessage::Leave));
 }
 
 #[test]

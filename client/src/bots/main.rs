@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use clap::Parser;
 use cubesync_client::ClientOptions;
+use cubesync_client::lab_flags::LabFlags;
 use cubesync_client::protocol::limits::MAX_NAME_CHARS;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
 
@@ -57,6 +58,8 @@ struct Arguments {
     /// The server's join key, where it asks for one
     #[arg(long, env = "CUBESYNC_JOIN_KEY", hide_env_values = true)]
     join_key: Option<String>,
+    #[command(flatten)]
+    lab: LabFlags,
 }
 
 fn main() -> ExitCode {
@@ -125,14 +128,14 @@ fn bots(arguments: &Arguments) -> Vec<Bot> {
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
     let bot = |number| {
-        let options = ClientOptions {
-            server: arguments.server.clone(),
+        let name = format!("{} {number}", arguments.name);
+        let mut options = ClientOptions {
             room: arguments.room.clone(),
-            name: format!("{} {number}", arguments.name),
             colour: colour(&mut random),
             join_key: arguments.join_key.clone(),
-            resume: None,
+            ..ClientOptions::new(arguments.server.as_str(), name)
         };
+        arguments.lab.apply(&mut options, number);
         Bot::new(options, random.u64(..), number == 1)
     };
     (1..=arguments.count).map(bot).collect()

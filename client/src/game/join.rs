@@ -44,6 +44,8 @@ fn order() -> &'static [Focus] {
 /// The fields, and the client that is trying to join.
 #[derive(Debug)]
 pub(crate) struct JoinScreen {
+    /// What there is no field for.
+    other: ClientOptions,
     server: TextField,
     name: TextField,
     room: TextField,
@@ -63,6 +65,7 @@ impl JoinScreen {
             colours[0] = options.colour;
         }
         Self {
+            other: options.clone(),
             server: TextField::new(options.server, MAX_SERVER_CHARS),
             name: TextField::new(options.name, MAX_NAME_CHARS),
             room: TextField::new(options.room, MAX_ROOM_CHARS),
@@ -130,6 +133,7 @@ impl JoinScreen {
             colour: self.colours[self.chosen],
             join_key: Some(join_key.to_owned()).filter(|key| !key.is_empty()),
             resume: None,
+            ..self.other.clone()
         })
     }
 
@@ -187,12 +191,8 @@ mod tests {
 
     fn screen(server: &str, name: &str) -> JoinScreen {
         let options = ClientOptions {
-            server: server.into(),
-            room: "lobby".into(),
-            name: name.into(),
             colour: PALETTE[3],
-            join_key: None,
-            resume: None,
+            ..ClientOptions::new(server, name)
         };
         JoinScreen::new(options, None)
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use clap::Parser;
 use cubesync_client::ClientOptions;
+use cubesync_client::lab_flags::LabFlags;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
 
 use crate::theme::PALETTE;
@@ -42,6 +43,8 @@ pub(crate) struct Options {
     /// graphics card]
     #[arg(long, value_name = "COUNT", env = "CUBESYNC_SAMPLES", value_parser = clap::value_parser!(i32).range(1..=16))]
     samples: Option<i32>,
+    #[command(flatten)]
+    lab: LabFlags,
 }
 
 impl Options {
@@ -69,14 +72,15 @@ impl Options {
     /// Where to connect and as whom, with what was not said filled in.
     pub(crate) fn client_options(self) -> ClientOptions {
         let any = fastrand::choice(PALETTE).unwrap_or(PALETTE[0]);
-        ClientOptions {
-            server: self.server.unwrap_or_else(|| DEFAULT_SERVER.to_owned()),
+        let server = self.server.unwrap_or_else(|| DEFAULT_SERVER.to_owned());
+        let mut options = ClientOptions {
             room: self.room,
-            name: self.name.unwrap_or_else(default_name),
             colour: self.colour.unwrap_or(any),
             join_key: self.join_key,
-            resume: None,
-        }
+            ..ClientOptions::new(server, self.name.unwrap_or_else(default_name))
+        };
+        self.lab.apply(&mut options, 0);
+        options
     }
 }
 

@@ -35,12 +35,14 @@ pub(crate) fn start() -> Start {
         // The page chooses it with the rest of the drawing context.
         sample_count: 1,
         options: ClientOptions {
-            server: browser::address(),
             room: room.unwrap_or_else(|| "lobby".to_owned()),
-            name: name.unwrap_or_else(|| format!("Player {}", fastrand::u8(10..100))),
             colour: colour.unwrap_or(any),
             join_key: key,
             resume,
+            ..ClientOptions::new(
+                browser::address(),
+                name.unwrap_or_else(|| format!("Player {}", fastrand::u8(10..100))),
+            )
         },
     }
 }

@@ -1,0 +1,330 @@
+//! The network lab: a network worse than the real one, between socket and session.
+//!
+//! Bytes and the time go in, the same bytes come out later and in order. A lost segment is what
+//! TCP makes of it: nothing passes until it was sent again, then everything does at once.
+//! Accidents come from a seed: the same bytes at the same times meet the same network.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+/// Bytes on their way, after which no more are taken: a slow line makes its sender wait, as a
+/// kernel's buffers do.
+const MAX_WAITING_BYTES: usize = 64 * 1024;
+/// What a sender waits beyond a round trip before it sends a segment again: the shortest that
+/// Linux allows. RFC 6298 wants a second, which no system follows.
+const RETRANSMISSION_WAIT: Duration = Duration::from_millis(200);
+/// Makes the accidents of one way differ from those of the other.
+const OTHER_WAY: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// What the lab does to the bytes of each way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Conditions {
+    /// How long one way takes; a round trip takes twice as much longer.
+    pub latency: Duration,
+    /// How far the time of one way strays from the latency, up or down.
+    pub jitter: Duration,
+    /// How many of a thousand segments are lost; what is sent at once is a segment.
+    pub loss_permille: u16,
+    /// Bits per second of each way; 0 is without limit.
+    pub bandwidth_bps: u32,
+}
+
+/// Both ways of a client's connection.
+#[derive(Debug, Clone)]
+pub struct Lab {
+    /// From the server.
+    pub down: Line,
+    /// To the server.
+    pub up: Line,
+}
+
+/// One way of a connection.
+#[derive(Debug, Clone)]
+pub struct Line {
+    conditions: Conditions,
+    random: fastrand::Rng,
+    waiting: VecDeque<Segment>,
+    waiting_bytes: usize,
+    /// When the line has sent what it was given.
+    free_at: Duration,
+    /// When the newest segment arrives.
+    last_due: Duration,
+}
+
+#[derive(Debug, Clone)]
+struct Segment {
+    due: Duration,
+    bytes: Vec<u8>,
+}
+
+impl Conditions {
+    /// The longest latency and jitter: with more, sessions end before they begin.
+    pub const MAX_LATENCY: Duration = Duration::from_secs(2);
+    /// The highest loss.
+    pub const MAX_LOSS_PERMILLE: u16 = 500;
+    /// The slowest line, in bits per second.
+    pub const MIN_BANDWIDTH_BPS: u32 = 1_000;
+
+    /// Whether the bytes pass as if there were no lab.
+    pub fn is_perfect(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl Lab {
+    /// A lab whose accidents come from `seed`.
+    pub fn new(conditions: Conditions, seed: u64) -> Self {
+        Self {
+            down: Line::new(conditions, seed),
+            up: Line::new(conditions, seed ^ OTHER_WAY),
+        }
+    }
+
+    /// What is done to the bytes.
+    pub fn conditions(&self) -> Conditions {
+        self.up.conditions
+    }
+
+    /// What is sent from now on fares like this. It still comes after what is on its way.
+    pub fn set_conditions(&mut self, conditions: Conditions) {
+        self.down.conditions = conditions;
+        self.up.conditions = conditions;
+    }
+
+    /// Forgets what is on its way: the connection is gone.
+    pub fn clear(&mut self) {
+        self.down.clear();
+        self.up.clear();
+    }
+}
+
+impl Line {
+    fn new(conditions: Conditions, seed: u64) -> Self {
+        Self {
+            conditions,
+            random: fastrand::Rng::with_seed(seed),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            free_at: Duration::ZERO,
+            last_due: Duration::ZERO,
+        }
+    }
+
+    /// Whether more is to be sent now; what is sent is taken in any case.
+    pub fn has_room(&self) -> bool {
+        self.waiting_bytes < MAX_WAITING_BYTES
+    }
+
+    /// Whether nothing is on its way.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Sends `bytes` as one segment and takes them out.
+    pub fn send(&mut self, now: Duration, bytes: &mut BytesMut) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.free_at = self.free_at.max(now) + self.sending_time(bytes.len());
+        let arrives = self.free_at + self.way();
+        self.last_due = self.last_due.max(arrives);
+        self.waiting_bytes += bytes.len();
+        self.waiting.push_back(Segment {
+            due: self.last_due,
+            bytes: bytes.to_vec(),
+        });
+        bytes.clear();
+    }
+
+    /// Appends what has arrived to `bytes`; how many bytes.
+    pub fn receive(&mut self, now: Duration, bytes: &mut BytesMut) -> usize {
+        let has_arrived = |segment: &&Segment| segment.due <= now;
+        let arrived = self.waiting.iter().take_while(has_arrived).count();
+        let before = bytes.len();
+        for segment in self.waiting.drain(..arrived) {
+            bytes.extend_from_slice(&segment.bytes);
+        }
+        let count = bytes.len() - before;
+        self.waiting_bytes -= count;
+        count
+    }
+
+    fn clear(&mut self) {
+        *self = Self {
+            random: self.random.clone(),
+            ..Self::new(self.conditions, 0)
+        };
+    }
+
+    fn sending_time(&self, bytes: usize) -> Duration {
+        let us = (bytes as u64 * 8_000_000).checked_div(self.conditions.bandwidth_bps.into());
+        Duration::from_micros(us.unwrap_or_default())
+    }
+
+    /// How long the next segment is on its way.
+    fn way(&mut self) -> Duration {
+        let Conditions {
+            latency, jitter, ..
+        } = self.conditions;
+        let strayed = (latency + jitter.mul_f64(2.0 * self.random.f64())).saturating_sub(jitter);
+        let is_lost = self.random.u16(..1_000) < self.conditions.loss_permille;
+        if is_lost {
+            return strayed + 2 * latency + RETRANSMISSION_WAIT;
+        }
+        strayed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn ms(milliseconds: u64) -> Duration {
+        Duration::from_millis(milliseconds)
+    }
+
+    const BAD: Conditions = Conditions {
+        latency: Duration::from_millis(150),
+        jitter: Duration::from_millis(50),
+        loss_permille: 50,
+        bandwidth_bps: 0,
+    };
+
+    /// Sends four bytes with their number in each of so many frames of 16 ms: when each number
+    /// arrived, as read once a millisecond.
+    fn arrivals(conditions: Conditions, seed: u64, frames: u32) -> Vec<Duration> {
+        let mut line = Lab::new(conditions, seed).down;
+        let (mut arrived, mut incoming) = (Vec::new(), BytesMut::new());
+        for now in (0u64..).map(ms) {
+            let number = now.as_millis() as u32 / 16;
+            if now.as_millis() % 16 == 0 && number < frames {
+                line.send(now, &mut BytesMut::from(&number.to_be_bytes()[..]));
+            }
+            line.receive(now, &mut incoming);
+            for number in incoming.split().chunks(4) {
+                assert_eq!(number, (arrived.len() as u32).to_be_bytes());
+                arrived.push(now);
+            }
+            if number >= frames && line.is_empty() {
+                return arrived;
+            }
+        }
+        unreachable!("time does not end");
+    }
+
+    fn delays(conditions: Conditions, frames: u32) -> impl Iterator<Item = Duration> {
+        let arrived = arrivals(conditions, 7, frames);
+        let sent = (0..).map(|number| ms(number * 16));
+        arrived.into_iter().zip(sent).map(|(due, sent)| due - sent)
+    }
+
+    #[test]
+    fn a_perfect_network_passes_bytes_at_once_and_whole() {
+        assert!(Conditions::default().is_perfect());
+        assert!(delays(Conditions::default(), 100).all(|delay| delay.is_zero()));
+    }
+
+    #[test]
+    fn without_loss_every_delay_is_within_the_jitter_and_all_of_it_is_used() {
+        let jittered = Conditions {
+            loss_permille: 0,
+            ..BAD
+        };
+        let delays: Vec<_> = delays(jittered, 2_000).collect();
+        let (least, most) = (delays.iter().min().unwrap(), delays.iter().max().unwrap());
+        // Read once a millisecond.
+        assert!(*least >= ms(100) && *most <= ms(201), "{least:?} {most:?}");
+        assert!(*least < ms(110) && *most > ms(195), "{least:?} {most:?}");
+    }
+
+    #[test]
+    fn a_loss_stops_everything_for_a_retransmission_and_then_all_comes_at_once() {
+        let stalling = Conditions {
+            latency: ms(60),
+            jitter: Duration::ZERO,
+            loss_permille: 20,
+            bandwidth_bps: 0,
+        };
+        let arrived = arrivals(stalling, 3, 2_000);
+        let stall = ms(60 + 2 * 60 + 200);
+        let lost = (0u64..).zip(&arrived);
+        let lost: Vec<_> = lost
+            .filter(|&(number, &due)| due == ms(number * 16) + stall)
+            .collect();
+        // Losses in the wake of a loss do not show; of 2,000 there are 40.
+        assert!((20..=60).contains(&lost.len()), "{}", lost.len());
+        let (first, &due) = lost[0];
+        let waited = arrived[first as usize..]
+            .iter()
+            .take_while(|&&at| at == due);
+        assert!(waited.count() > 200 / 16);
+    }
+
+    #[test]
+    fn the_bandwidth_is_respected() {
+        let slow = Conditions {
+            bandwidth_bps: 8_000,
+            ..Conditions::default()
+        };
+        let mut line = Lab::new(slow, 1).up;
+        let mut incoming = BytesMut::new();
+        for _ in 0..10 {
+            line.send(ms(0), &mut BytesMut::from(&[0; 500][..]));
+        }
+        // 1,000 bytes a second.
+        for (at_ms, bytes) in [(499, 0), (500, 500), (2_999, 2_000), (3_000, 500)] {
+            assert_eq!(line.receive(ms(at_ms), &mut incoming), bytes, "{at_ms}");
+        }
+        while line.has_room() {
+            line.send(ms(3_000), &mut BytesMut::from(&[0; 500][..]));
+        }
+        assert!(line.waiting_bytes < MAX_WAITING_BYTES + 500);
+        line.receive(Duration::MAX, &mut incoming);
+        assert!(line.is_empty() && line.has_room());
+    }
+
+    #[test]
+    fn the_same_seed_is_the_same_network_and_another_is_another() {
+        assert_eq!(arrivals(BAD, 7, 500), arrivals(BAD, 7, 500));
+        assert_ne!(arrivals(BAD, 7, 500), arrivals(BAD, 8, 500));
+    }
+
+    #[test]
+    fn a_better_network_never_overtakes_what_is_on_its_way_and_a_new_connection_begins_empty() {
+        let mut lab = Lab::new(BAD, 1);
+        lab.up.send(ms(0), &mut BytesMut::from(&b"old"[..]));
+        lab.set_conditions(Conditions::default());
+        lab.up.send(ms(1), &mut BytesMut::from(&b"new"[..]));
+        let mut incoming = BytesMut::new();
+        lab.up.receive(ms(1_000), &mut incoming);
+        assert_eq!(incoming, "oldnew");
+        lab.up.send(ms(1_001), &mut BytesMut::from(&b"gone"[..]));
+        lab.clear();
+        assert_eq!(lab.up.receive(Duration::MAX, &mut incoming), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_the_order_is_kept_whatever_the_network(
+            seed: u64,
+            latency in 0u64..300,
+            jitter in 0u64..300,
+            loss_permille in 0u16..=500,
+            bandwidth_bps in prop_oneof![Just(0), 4_000u32..1_000_000],
+        ) {
+            let conditions = Conditions {
+                latency: ms(latency),
+                jitter: ms(jitter),
+                loss_permille,
+                bandwidth_bps,
+            };
+            // Checks the order by itself.
+            let arrived = arrivals(conditions, seed, 100);
+            prop_assert_eq!(arrived.len(), 100);
+        }
+    }
+}
