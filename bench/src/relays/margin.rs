@@ -6,7 +6,7 @@ use std::time::Duration;
 /// At least this, in microseconds.
 const LEAST_US: u64 = 1_500;
 /// At most this, in microseconds, and half a tick.
-const MOST_US: u64 = 25_000;
+const MOST_US: u64 = 12_000;
 /// A tick that less than this part of the samples has reached in time makes the margin longer by
 /// [`GROWS_US`], any other shorter by [`SHRINKS_US`]: so about one tick in forty is missed by some
 /// where the jitter is larger than the least margin.
