@@ -105,6 +105,12 @@ impl Scene {
         messages
     }
 
+    /// What is known about a cube.
+    pub fn info(&self, cube: CubeId) -> Option<&CubeInfo> {
+        let cell = self.cells.get(self.places.get(&cube)?)?;
+        cell.cubes.get(&cube)
+    }
+
     /// The cubes at a tick that is not before the newest, by rising id: as believed.
     pub fn cubes(&self, tick: u64) -> impl Iterator<Item = (&CubeInfo, Pose)> {
         self.places.iter().filter_map(move |(cube, place)| {

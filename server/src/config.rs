@@ -1,6 +1,7 @@
 //! What can be set: every value has a flag, an environment variable and a default.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -117,6 +118,29 @@ pub struct Config {
     #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(15).into())]
     #[arg(env = "CUBESYNC_RESUME_WITHIN")]
     pub resume_within: humantime::Duration,
+
+    /// Record what happens in the room lobby into this file
+    #[arg(long, value_name = "FILE", env = "CUBESYNC_RECORD")]
+    pub record: Option<PathBuf>,
+
+    /// Length of the recording's file at most; over it the oldest part is dropped
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "64M",
+        env = "CUBESYNC_RECORD_MAX"
+    )]
+    #[arg(value_parser = cubesync_recording::parse_size)]
+    pub record_max: u64,
+
+    /// Play a recording in the room lobby, again and again, at the tick rate it was made with
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CUBESYNC_REPLAY",
+        conflicts_with = "tick"
+    )]
+    pub replay: Option<PathBuf>,
 
     /// Print no QR code of the address to open; without a terminal there is none anyway
     #[arg(long, env = "CUBESYNC_NO_QR")]

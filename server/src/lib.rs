@@ -10,6 +10,8 @@ mod config;
 mod http;
 mod listener;
 mod metrics;
+mod recorder;
+mod replay;
 pub mod room;
 mod rooms;
 mod run;

@@ -1,6 +1,7 @@
 //! The server from start to end: bind, serve, stop.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +13,10 @@ use tracing::{info, warn};
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::metrics::{Disconnect, Metrics};
-use crate::rooms::Rooms;
+use crate::replay::Replay;
+use crate::rooms::{DEFAULT_ROOM, Rooms};
 use crate::session::tcp;
-use crate::{http, listener, text};
+use crate::{http, listener, recorder, text};
 
 /// After the drain, connections that still linger have this long.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
@@ -31,6 +33,22 @@ pub enum StartError {
         purpose: &'static str,
         /// What is wrong, and what to do.
         hint: String,
+    },
+    /// The recording cannot be written.
+    #[error("cannot record into {}: {reason}", path.display())]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The recording cannot be played.
+    #[error("cannot play {}: {reason}", path.display())]
+    Replay {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
     },
 }
 
@@ -65,10 +83,14 @@ pub(crate) struct Shared {
 /// # Errors
 /// [`StartError`] before anything was served.
 pub async fn run(
-    config: Config,
+    mut config: Config,
     shutdown: CancellationToken,
     on_ready: impl FnOnce(Addresses),
 ) -> Result<(), StartError> {
+    let replay = config.replay.as_deref().map(Replay::open).transpose()?;
+    if let Some(replay) = &replay {
+        config.tick = replay.tick_hz();
+    }
     let tcp = bind(config.listen, "clients", "--listen").await?;
     let http_listener = bind(config.http, "HTTP", "--http").await?;
     let text_listener = match config.text {
@@ -82,6 +104,9 @@ pub async fn run(
             .as_ref()
             .and_then(|listener| listener.local_addr().ok()),
     };
+
+    let record = |path| recorder::create(path, config.record_max);
+    let recording = config.record.as_deref().map(record).transpose()?;
 
     let tasks = TaskTracker::new();
     let metrics = Metrics::default();
@@ -100,6 +125,13 @@ pub async fn run(
         shutdown: shutdown.clone(),
     });
 
+    let lobby = shared.rooms.find(DEFAULT_ROOM);
+    if let (Some(file), Some(lobby)) = (recording, lobby.clone()) {
+        tasks.spawn(recorder::record(file, lobby));
+    }
+    if let (Some(replay), Some(lobby)) = (replay, lobby) {
+        tasks.spawn(replay.play(lobby, shutdown.clone()));
+    }
     tasks.spawn(accept_players(tcp, Arc::clone(&shared)));
     if let Some(text_listener) = text_listener {
         tasks.spawn(accept_typists(text_listener, Arc::clone(&shared)));

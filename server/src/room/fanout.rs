@@ -37,6 +37,8 @@ pub enum Outlet {
     /// A task of this process that turns frames into something else. Each item is one or more
     /// whole frames.
     Frames(mpsc::Sender<Bytes>),
+    /// Nowhere: nobody looks.
+    Nowhere,
 }
 
 /// What a flush achieved.
@@ -164,6 +166,13 @@ impl Connection {
             Outlet::Frames(frames) => {
                 let frames = frames.clone();
                 self.flush_frames(&frames, log)
+            }
+            Outlet::Nowhere => {
+                self.begun.clear();
+                self.personal.clear();
+                self.cursor = log.end();
+                self.written = Written::default();
+                Flushed::All
             }
         };
         if flushed == Flushed::All || self.written.bytes > before {

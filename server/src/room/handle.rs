@@ -45,6 +45,9 @@ pub enum SightRule {
     Everything,
 }
 
+/// Stands where players are named, for who only looks. No cube ever has this number.
+pub const OBSERVER: CubeId = CubeId(u32::MAX);
+
 /// What a room is told.
 #[derive(Debug)]
 pub(super) enum RoomEvent {
@@ -62,6 +65,9 @@ pub(super) enum RoomEvent {
     },
     View {
         reply: oneshot::Sender<RoomView>,
+    },
+    Observe {
+        outlet: Outlet,
     },
 }
 
@@ -181,6 +187,16 @@ impl RoomHandle {
         let (reply, answer) = oneshot::channel();
         self.send(RoomEvent::View { reply }).await?;
         answer.await.map_err(|_| RoomEnded)
+    }
+
+    /// Shows everything, at every tick, to somebody who has no cube: a `Welcome`, in which the free
+    /// cube stands for the own one, then what players get. One at a time; they
+    /// [leave](Self::leave) as [`OBSERVER`]. Who is slow goes on with keyframes and is never cut.
+    ///
+    /// # Errors
+    /// The room has ended.
+    pub async fn observe(&self, outlet: Outlet) -> Result<(), RoomEnded> {
+        self.send(RoomEvent::Observe { outlet }).await
     }
 
     async fn send(&self, event: RoomEvent) -> Result<(), RoomEnded> {

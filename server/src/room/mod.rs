@@ -33,13 +33,13 @@ use tracing::{debug, info, warn};
 
 use self::cells::Cells;
 use self::clock::TickClock;
-use self::fanout::{Connection, Flushed};
-pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, SightRule};
+use self::fanout::{Connection, Flushed, Outlet};
+pub use self::handle::{Entrance, OBSERVER, RoomEnded, RoomHandle, RoomView, SightRule};
 use self::handle::{RoomEvent, RoomEvents};
 use self::log::SnapshotLog;
 use self::resumption::Resumption;
 use self::uplink::SpeedRule;
-use self::world::{RoomFull, World};
+use self::world::{Cube, RoomFull, World};
 use crate::metrics::{Disconnect, Metrics};
 
 /// How long an empty room is kept, so that the free cube is where it was when somebody returns.
@@ -195,6 +195,7 @@ impl Room {
                     cubes: self.world.cubes().collect(),
                 });
             }
+            RoomEvent::Observe { outlet } => self.observe(outlet, now),
         }
     }
 
@@ -213,7 +214,9 @@ impl Room {
         let cube = match resumed {
             Some(cube) => cube,
             None => {
-                let pose = pose.filter(|_| resume.is_some() && self.has_just_begun());
+                let may_choose =
+                    rule == SpeedRule::Unlimited || (resume.is_some() && self.has_just_begun());
+                let pose = pose.filter(|_| may_choose);
                 let cube = self.world.join(&name, colour, rule, pose)?;
                 self.metrics.cubes.inc();
                 cube
@@ -221,32 +224,45 @@ impl Room {
         };
         let token = self.resumption.issue(cube);
         let info = self.world.cube(cube).expect("the cube has just come in");
-        let welcome = ServerMessage::Welcome(Welcome {
+        let welcome = self.welcome(info.name.clone(), &info, token, now);
+        let resumed = resumed.is_some();
+        info!(room = self.settings.name, %cube, name = info.name, resumed, "joined");
+        let member = Member::new(outlet, ended, sight);
+        self.members.insert(cube, member);
+        self.empty_since = None;
+        self.tell(cube, &welcome, now);
+        Ok(cube)
+    }
+
+    fn welcome(
+        &self,
+        name: String,
+        own: &Cube,
+        resume: ResumeToken,
+        now: Instant,
+    ) -> ServerMessage {
+        ServerMessage::Welcome(Welcome {
             version: PROTOCOL_VERSION,
             room: self.settings.name.clone(),
-            name: info.name.clone(),
-            cube,
-            pose: info.pose,
+            name,
+            cube: own.cube,
+            pose: own.pose,
             tick_hz: self.settings.tick_hz,
             tick: self.clock.tick(),
             since_tick_us: self.clock.since_tick_us(now),
             max_speed: self.settings.top_speed.unwrap_or(0),
-            resume: token,
-        });
-        let resumed = resumed.is_some();
-        info!(room = self.settings.name, %cube, name = info.name, resumed, "joined");
-        self.members.insert(
-            cube,
-            Member {
-                connection: Connection::new(outlet),
-                ended,
-                sight,
-                seen_from: Vec::new(),
-            },
-        );
-        self.empty_since = None;
-        self.tell(cube, &welcome, now);
-        Ok(cube)
+            resume,
+        })
+    }
+
+    /// Shows everything to somebody without a cube, as if the first one were theirs.
+    fn observe(&mut self, outlet: Outlet, now: Instant) {
+        let first = self.world.cubes().next().expect("the free cube never goes");
+        let welcome = self.welcome(String::new(), &first, ResumeToken([0; 16]), now);
+        let sight = SightRule::Everything;
+        let member = Member::new(outlet, CancellationToken::new(), sight);
+        self.members.insert(OBSERVER, member);
+        self.tell(OBSERVER, &welcome, now);
     }
 
     fn message(&mut self, from: CubeId, message: ClientMessage, now: Instant) {
@@ -360,7 +376,9 @@ impl Room {
             match flushed {
                 Ok(Flushed::All) => {}
                 Ok(Flushed::Blocked) => {
-                    if member.connection.blocked_for(now) >= self.settings.slow_reader_after {
+                    let is_slow =
+                        member.connection.blocked_for(now) >= self.settings.slow_reader_after;
+                    if is_slow && player != OBSERVER {
                         over.push((player, Disconnect::SlowReader));
                     }
                 }
@@ -407,6 +425,9 @@ impl Room {
         }
         member.ended.cancel();
         self.cells.look_away(member.connection.view());
+        if player == OBSERVER {
+            return;
+        }
         if let Some(info) = self.world.cube(player) {
             info!(room = self.settings.name, cube = %player, name = info.name, ?reason, "left");
         }
@@ -472,6 +493,15 @@ impl Room {
 }
 
 impl Member {
+    fn new(outlet: Outlet, ended: CancellationToken, sight: SightRule) -> Self {
+        Self {
+            connection: Connection::new(outlet),
+            ended,
+            sight,
+            seen_from: Vec::new(),
+        }
+    }
+
     /// Whether what the player sees must be chosen anew.
     fn has_moved(&self, player: CubeId, world: &World, cells: &Cells) -> bool {
         if self.sight == SightRule::Everything || cells.grid() == Grid::WHOLE {

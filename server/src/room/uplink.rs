@@ -98,7 +98,8 @@ impl Uplink {
         let at_rest = |placed: &CubePose| (placed.cube, MotionState::at_rest(placed.pose));
         if self.rule == SpeedRule::Unlimited {
             let told = placed.iter().map(at_rest).collect();
-            self.pending.push_back((now + 1, told));
+            self.pending
+                .push_back((tick.clamp(now + 1, now + tick_hz), told));
             return Ok(());
         }
         let before = std::mem::replace(&mut self.newest_tick, tick);

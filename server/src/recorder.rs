@@ -1,0 +1,91 @@
+//! The flight recorder: what the lobby tells, into a file.
+//!
+//! It is an observer of the room like any reader: while the disk is slow, its frames wait in a
+//! bounded channel, then the room goes on without it, and it goes on with keyframes.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use cubesync_protocol::{Message, ServerMessage, frame};
+use cubesync_recording::{BoundedFile, Direction, Encoder};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::metrics::Disconnect;
+use crate::room::fanout::Outlet;
+use crate::room::{OBSERVER, RoomHandle};
+use crate::run::StartError;
+
+/// Ticks that wait for the room's side and for the disk, each: two seconds at the default rate.
+const QUEUE: usize = 64;
+
+/// Frames, and when they came.
+type Timed = (Duration, Bytes);
+
+/// Begins a recording's file.
+///
+/// # Errors
+/// [`StartError::Record`].
+pub(crate) fn create(path: &Path, max_bytes: u64) -> Result<BoundedFile, StartError> {
+    BoundedFile::create(path, max_bytes).map_err(|error| StartError::Record {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// Records a room until it ends or the file cannot be written, which nobody else notices.
+pub(crate) async fn record(mut file: BoundedFile, room: RoomHandle) {
+    let (outlet, mut frames) = mpsc::channel(QUEUE);
+    if room.observe(Outlet::Frames(outlet)).await.is_err() {
+        return;
+    }
+    let (to_disk, timed) = mpsc::channel(QUEUE);
+    let writer = tokio::task::spawn_blocking(move || write(timed, |chunk| file.append(chunk)));
+    let began = Instant::now();
+    while let Some(frames) = frames.recv().await {
+        if to_disk.send((began.elapsed(), frames)).await.is_err() {
+            break;
+        }
+    }
+    drop(to_disk);
+    // A panic has been reported.
+    if let Ok(Err(error)) = writer.await {
+        warn!(%error, "the recording has ended: its file cannot be written");
+        // A room that has ended has let everybody go.
+        let _ = room.leave(OBSERVER, Disconnect::Left).await;
+    }
+}
+
+/// Runs where it may block, until there are no more frames.
+fn write(
+    mut timed: mpsc::Receiver<Timed>,
+    mut append: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let mut encoder = Encoder::default();
+    let mut skipped_ticks = 0;
+    while let Some((at, frames)) = timed.blocking_recv() {
+        let mut frames = BytesMut::from(frames);
+        while let Ok(Some(payload)) = frame::split(&mut frames, ServerMessage::MAX_PAYLOAD_BYTES) {
+            if let Some(chunk) = encoder.record(at, Direction::FromServer, &payload) {
+                append(&chunk)?;
+            }
+        }
+        let skipped = encoder.scene().skipped_ticks();
+        if skipped > skipped_ticks {
+            let ticks = skipped - skipped_ticks;
+            warn!(
+                ticks,
+                "the disk is slow: ticks are missing in the recording"
+            );
+            skipped_ticks = skipped;
+        }
+    }
+    if let Some(chunk) = encoder.finish() {
+        append(&chunk)?;
+    }
+    info!("the recording is complete");
+    Ok(())
+}
