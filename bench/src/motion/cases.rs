@@ -1,0 +1,120 @@
+//! All displays on all traces through all networks.
+
+use crate::network::Network;
+use crate::play::{self, Shown};
+use crate::rivals::{DeadReckoning, Dynamic, Fixed, Latest, Rival};
+use crate::score::{Samples, Score, WARM_UP_S};
+use crate::trace::{Motion, Trace};
+
+/// A minute that is scored.
+pub(crate) const SECONDS: f64 = 120.0 + WARM_UP_S;
+
+/// A way to show cubes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum System {
+    Ours,
+    Fixed,
+    Dynamic,
+    Latest,
+    DeadReckoning,
+}
+
+impl System {
+    /// In the order of the table.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Ours,
+        Self::Fixed,
+        Self::Dynamic,
+        Self::Latest,
+        Self::DeadReckoning,
+    ];
+
+    /// As the table has it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Ours => "ours",
+            Self::Fixed => "fixed 100 ms",
+            Self::Dynamic => "Mirror-style",
+            Self::Latest => "latest",
+            Self::DeadReckoning => "dead reckoning",
+        }
+    }
+
+    /// What it shows.
+    pub(crate) fn play(
+        self,
+        trace: &Trace,
+        network: &Network,
+        seed: u64,
+        seconds: f64,
+    ) -> Vec<Shown> {
+        let rival = |rival: &mut dyn Rival| play::rival(rival, trace, network, seed, seconds);
+        match self {
+            Self::Ours => play::ours(trace, network, seed, seconds),
+            Self::Fixed => rival(&mut Fixed::default()),
+            Self::Dynamic => rival(&mut Dynamic::default()),
+            Self::Latest => at_mean_lag(rival(&mut Latest::default())),
+            Self::DeadReckoning => rival(&mut DeadReckoning::default()),
+        }
+    }
+}
+
+/// A system on a trace, or on all of them, through a network.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Case {
+    pub(crate) network: String,
+    pub(crate) motion: String,
+    pub(crate) system: String,
+    pub(crate) score: Score,
+}
+
+/// The motion's name of what all traces come to.
+pub(crate) const ALL_MOTIONS: &str = "all";
+
+/// Plays everything; first what all traces of a network come to, then each.
+pub(crate) fn run(seed: u64) -> Vec<Case> {
+    let traces = Motion::ALL.map(|motion| (motion.name(), Trace::new(motion, seed, SECONDS)));
+    let mut cases = Vec::new();
+    for network in &Network::ALL {
+        let ends_s = network.outage_ends_s(SECONDS);
+        let samples = |system: System| {
+            let samples = |(name, trace): &(&'static str, Trace)| {
+                let shown = system.play(trace, network, seed, SECONDS);
+                (*name, Samples::new(&shown, trace, &ends_s))
+            };
+            traces.iter().map(samples).collect::<Vec<_>>()
+        };
+        let samples = System::ALL.map(|system| (system, samples(system)));
+        let mut case = |motion: &str, system: System, samples: &Samples| {
+            cases.push(Case {
+                network: network.name.to_owned(),
+                motion: motion.to_owned(),
+                system: system.name().to_owned(),
+                score: samples.score(),
+            });
+        };
+        for (system, samples) in &samples {
+            let mut all = Samples::default();
+            for (_, samples) in samples {
+                all.add(samples);
+            }
+            case(ALL_MOTIONS, *system, &all);
+        }
+        for (index, (name, _)) in traces.iter().enumerate() {
+            for (system, samples) in &samples {
+                case(name, *system, &samples[index].1);
+            }
+        }
+    }
+    cases
+}
+
+/// Of a display without a clock: it shows what was so long ago as the snapshots are on average.
+fn at_mean_lag(mut shown: Vec<Shown>) -> Vec<Shown> {
+    let lag_s = |shown: &Shown| shown.time_s - shown.truth_s;
+    let mean_s = shown.iter().map(lag_s).sum::<f64>() / shown.len().max(1) as f64;
+    for shown in &mut shown {
+        shown.truth_s = shown.time_s - mean_s;
+    }
+    shown
+}

@@ -1,0 +1,148 @@
+//! The cases as a table, in print and in `bench/motion.txt`, and compared with it.
+
+use std::fmt::Write;
+
+use anyhow::{Context, bail};
+
+use crate::cases::{ALL_MOTIONS, Case, System};
+use crate::score::Score;
+
+/// A figure may be worse by this part, and by this much, before it counts: mathematical functions
+/// differ in the last bit from machine to machine, and a frame falls on the other side.
+const TOLERANCE: f64 = 0.03;
+
+/// A figure's heading, its unit's slack, and where it stands.
+const FIGURES: [(&str, f64, fn(&mut Score) -> &mut f64); 10] = [
+    ("rms cm", 0.05, |score| &mut score.rms_cm),
+    ("p99 cm", 0.1, |score| &mut score.p99_cm),
+    ("max cm", 2.0, |score| &mut score.max_cm),
+    ("turn °", 0.05, |score| &mut score.turn_degrees),
+    ("delay ms", 0.5, |score| &mut score.delay_ms),
+    ("p99 ms", 1.0, |score| &mut score.delay_p99_ms),
+    ("jerk x", 0.03, |score| &mut score.jerk),
+    ("frozen", 20.0, |score| &mut score.frozen_ms),
+    ("snaps", 0.3, |score| &mut score.snaps),
+    ("recovery", 20.0, |score| &mut score.recovery_ms),
+];
+const NAME_WIDTHS: [usize; 3] = [16, 9, 15];
+
+/// The table as text.
+pub(crate) fn text(cases: &[Case]) -> String {
+    let mut text = String::new();
+    let mut line = |names: [&str; 3], figures: Vec<String>| {
+        let names = names.into_iter().zip(NAME_WIDTHS);
+        let mut columns: Vec<_> = names
+            .map(|(name, width)| format!("{name:width$}"))
+            .collect();
+        columns.extend(figures.iter().map(|figure| format!("{figure:>8}")));
+        writeln!(text, "{}", columns.join(" | ").trim_end()).expect("a string takes everything");
+    };
+    let headings = FIGURES.map(|(heading, _, _)| heading.to_owned());
+    line(["network", "motion", "system"], headings.into());
+    for case in cases {
+        let mut score = case.score;
+        let figures = FIGURES.map(|(_, _, figure)| format!("{:.2}", figure(&mut score)));
+        line([&case.network, &case.motion, &case.system], figures.into());
+    }
+    text
+}
+
+/// What all traces of each network come to, in Markdown.
+pub(crate) fn markdown(cases: &[Case]) -> String {
+    let mut text = String::from("| network | system |");
+    for (heading, _, _) in FIGURES {
+        write!(text, " {heading} |").expect("a string takes everything");
+    }
+    text += "\n|---|---|";
+    text += &"---|".repeat(FIGURES.len());
+    text += "\n";
+    for case in cases.iter().filter(|case| case.motion == ALL_MOTIONS) {
+        let mut score = case.score;
+        let figures = FIGURES.map(|(_, _, figure)| format!("{:.1}", figure(&mut score)));
+        let is_ours = case.system == System::Ours.name();
+        let mark = if is_ours { "**" } else { "" };
+        writeln!(
+            text,
+            "| {} | {mark}{}{mark} | {} |",
+            case.network,
+            case.system,
+            figures.join(" | ")
+        )
+        .expect("a string takes everything");
+    }
+    text
+}
+
+/// Compares our cases with a table that was written before.
+///
+/// # Errors
+/// The figures that are worse, or lines that are not of these cases.
+pub(crate) fn check(cases: &[Case], before: &str) -> anyhow::Result<()> {
+    let mut worse = Vec::new();
+    let mut lines = before.lines().skip(1);
+    for case in cases {
+        let name = format!("{}, {}, {}", case.network, case.motion, case.system);
+        let line = lines.next().context("the committed table is too short")?;
+        let columns: Vec<_> = line.split('|').map(str::trim).collect();
+        if columns[..3] != [&case.network, &case.motion, &case.system] {
+            bail!("the committed table has another case in the place of {name}");
+        }
+        if case.system != System::Ours.name() {
+            continue;
+        }
+        let mut score = case.score;
+        for (index, (heading, slack, figure)) in FIGURES.into_iter().enumerate() {
+            let column = columns.get(index + NAME_WIDTHS.len());
+            let before: f64 = column.context("a column is missing")?.parse()?;
+            let now = *figure(&mut score);
+            // A figure that is no number is worse than any.
+            if !(now <= before * (1.0 + TOLERANCE) + slack) {
+                worse.push(format!("{name}: {heading} was {before:.2}, is {now:.2}"));
+            }
+        }
+    }
+    if worse.is_empty() {
+        return Ok(());
+    }
+    bail!("worse than the committed table:\n{}", worse.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(rms_cm: f64) -> Case {
+        let score = Score {
+            rms_cm,
+            p99_cm: 2.0,
+            max_cm: 3.0,
+            turn_degrees: 4.0,
+            delay_ms: 5.0,
+            delay_p99_ms: 6.0,
+            jerk: 7.0,
+            frozen_ms: 8.0,
+            snaps: 9.0,
+            recovery_ms: 10.0,
+        };
+        Case {
+            network: "LAN".into(),
+            motion: "people".into(),
+            system: "ours".into(),
+            score,
+        }
+    }
+
+    #[test]
+    fn only_what_is_worse_than_the_committed_table_is_named() {
+        let before = text(&[case(1.0)]);
+        assert!(check(&[case(1.0)], &before).is_ok());
+        assert!(check(&[case(0.5)], &before).is_ok());
+        let error = check(&[case(1.2)], &before).unwrap_err().to_string();
+        assert!(
+            error.ends_with("LAN, people, ours: rms cm was 1.00, is 1.20"),
+            "{error}"
+        );
+        assert!(check(&[case(f64::NAN)], &before).is_err());
+        assert!(check(&[case(1.0), case(1.0)], &before).is_err());
+    }
+}
