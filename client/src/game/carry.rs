@@ -1,5 +1,7 @@
-//! The free cube in the own cube's hands: held, or falling to the floor after it was let go.
+//! The free cube in the own cube's hands: asked for, held, or falling to the floor after it was
+//! let go.
 //!
+//! It follows the hands from the moment it is asked for; who is refused opens them again.
 //! It falls while it is still ours and is released where it lands: everybody sees the
 //! fall, and it never moves faster than a server allows.
 
@@ -13,6 +15,8 @@ pub(crate) enum Carry {
     /// Nothing.
     #[default]
     Empty,
+    /// They have a cube that the server has not given them yet.
+    Asked(CubeId),
     /// They hold a cube.
     Held(CubeId),
     /// A cube is on its way down.
@@ -46,7 +50,19 @@ impl Carry {
     pub(crate) fn cube(&self) -> Option<CubeId> {
         match *self {
             Self::Empty => None,
-            Self::Held(cube) | Self::Falling { cube, .. } => Some(cube),
+            Self::Asked(cube) | Self::Held(cube) | Self::Falling { cube, .. } => Some(cube),
+        }
+    }
+
+    /// The server gave a cube; whether it was in the hands already.
+    pub(crate) fn given(&mut self, cube: CubeId) -> bool {
+        std::mem::replace(self, Self::Held(cube)) == Self::Asked(cube)
+    }
+
+    /// Somebody else has a cube, or nobody: the hands open if it is in them.
+    pub(crate) fn taken_away(&mut self, cube: CubeId) {
+        if self.cube() == Some(cube) {
+            *self = Self::Empty;
         }
     }
 
@@ -66,7 +82,7 @@ impl Carry {
     pub(crate) fn step(&mut self, dt_s: f32) -> CarryStep {
         match self {
             Self::Empty => CarryStep::Nothing,
-            Self::Held(cube) => CarryStep::Carry(*cube),
+            Self::Asked(cube) | Self::Held(cube) => CarryStep::Carry(*cube),
             Self::Falling {
                 cube,
                 floor,
@@ -115,6 +131,26 @@ mod tests {
             pose: pose(0.5),
         };
         assert_eq!(carry.step(0.016), CarryStep::Release(landed));
+        assert_eq!(carry.step(0.016), CarryStep::Nothing);
+    }
+
+    #[test]
+    fn a_cube_is_carried_from_the_asking_on_and_cannot_be_dropped_before_the_answer() {
+        let mut carry = Carry::Asked(CUBE);
+        assert_eq!(carry.step(0.016), CarryStep::Carry(CUBE));
+        carry.let_go(pose(0.5), pose(0.5));
+        assert_eq!(carry.step(0.016), CarryStep::Carry(CUBE));
+        assert!(carry.given(CUBE));
+        assert_eq!(carry, Carry::Held(CUBE));
+        assert!(!Carry::Empty.given(CUBE));
+    }
+
+    #[test]
+    fn a_refused_cube_leaves_the_hands_and_another_ones_fate_does_not_open_them() {
+        let mut carry = Carry::Asked(CUBE);
+        carry.taken_away(CubeId(5));
+        assert_eq!(carry, Carry::Asked(CUBE));
+        carry.taken_away(CUBE);
         assert_eq!(carry.step(0.016), CarryStep::Nothing);
     }
 

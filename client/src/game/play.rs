@@ -4,7 +4,7 @@ mod events;
 
 use std::time::Duration;
 
-use cubesync_client::protocol::{CubeId, CubeKind, CubePose, Pose};
+use cubesync_client::protocol::{CubeKind, CubePose, Pose};
 use cubesync_client::{Client, Controller, CubeView, Input, Status};
 use macroquad::input::KeyCode;
 use macroquad::math::{Vec2, Vec3, vec3};
@@ -227,17 +227,19 @@ impl Play {
                 let (from, floor) = (self.controller.carry_pose(), self.controller.drop_pose());
                 self.carry.let_go(from, floor);
             }
-            Carry::Falling { .. } => {}
+            Carry::Asked(_) | Carry::Falling { .. } => {}
             Carry::Empty => {
-                if let Some(cube) = self.cube_in_reach(&self.client.cubes(now)) {
+                if let Some(CubePose { cube, pose }) = self.cube_in_reach(&self.client.cubes(now)) {
                     self.client.take(cube);
+                    self.controller.pick_up(pose);
+                    self.carry = Carry::Asked(cube);
                 }
             }
         }
     }
 
     /// The nearest cube that can be taken.
-    fn cube_in_reach(&self, cubes: &[CubeView<'_>]) -> Option<CubeId> {
+    fn cube_in_reach(&self, cubes: &[CubeView<'_>]) -> Option<CubePose> {
         let distance = |cube: &CubeView<'_>| {
             Vec3::from(cube.position).distance(self.controller.position().into())
         };
@@ -246,7 +248,10 @@ impl Play {
             .filter(|cube| matches!(cube.kind, CubeKind::Free { holder: None }))
             .filter(|cube| distance(cube) < REACH_M)
             .min_by(|a, b| distance(a).total_cmp(&distance(b)))
-            .map(|cube| cube.cube)
+            .map(|view| CubePose {
+                cube: view.cube,
+                pose: view.pose(),
+            })
     }
 
     fn hint(&self, cubes: &[CubeView<'_>]) -> Option<Hint> {
@@ -258,7 +263,7 @@ impl Play {
                 label: "Drop",
                 text: "drop the cube",
             }),
-            Carry::Falling { .. } => None,
+            Carry::Asked(_) | Carry::Falling { .. } => None,
             Carry::Empty => self.cube_in_reach(cubes).map(|_| Hint {
                 label: "Take",
                 text: "take the cube",

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cubesync_client::protocol::{CubeId, CubePose, Pose, Position, Rotation, Welcome};
-use cubesync_client::{ClientEvent, Controller, CubeView, Status};
+use cubesync_client::protocol::{CubeId, CubePose, Welcome};
+use cubesync_client::{ClientEvent, Controller, Status};
 
 use super::Play;
 use crate::carry::Carry;
@@ -15,15 +15,17 @@ impl Play {
         match event {
             ClientEvent::Joined(welcome) => self.on_joined(&welcome, now),
             ClientEvent::CubeJoined(info) => self.feed.push(now, format!("{} joined", info.name)),
-            ClientEvent::CubeLeft(info) => self.feed.push(now, format!("{} left", info.name)),
+            ClientEvent::CubeLeft(info) => {
+                self.carry.taken_away(info.cube);
+                self.feed.push(now, format!("{} left", info.name));
+            }
             ClientEvent::CubeTaken { cube, by } => self.on_taken(cube, by, now),
             ClientEvent::CubeFreed { cube } => {
-                if self.carry.cube() == Some(cube) {
-                    self.carry = Carry::Empty;
-                }
+                self.carry.taken_away(cube);
             }
             // A key pressed twice asks for what is already ours.
-            ClientEvent::Refused { holder, .. } if holder != self.client.own_cube() => {
+            ClientEvent::Refused { cube, holder } if holder != self.client.own_cube() => {
+                self.carry.taken_away(cube);
                 let who = holder.and_then(|holder| self.name_of(holder, now));
                 let who = who.unwrap_or_else(|| "somebody".to_owned());
                 self.feed.push(now, format!("{who} was faster"));
@@ -66,17 +68,16 @@ impl Play {
 
     fn on_taken(&mut self, cube: CubeId, by: CubeId, now: Duration) {
         if self.client.own_cube() == Some(by) {
-            let from = self
-                .client
-                .cubes(now)
-                .iter()
-                .find(|view| view.cube == cube)
-                .map(pose_of);
-            if let Some(from) = from {
-                self.controller.pick_up(from);
+            if !self.carry.given(cube) {
+                let cubes = self.client.cubes(now);
+                if let Some(taken) = cubes.iter().find(|view| view.cube == cube) {
+                    self.controller.pick_up(taken.pose());
+                }
             }
-            self.carry = Carry::Held(cube);
-        } else if let Some(name) = self.name_of(by, now) {
+            return;
+        }
+        self.carry.taken_away(cube);
+        if let Some(name) = self.name_of(by, now) {
             self.feed.push(now, format!("{name} took the cube"));
         }
     }
@@ -87,12 +88,5 @@ impl Play {
             .iter()
             .find(|view| view.cube == cube)
             .map(|view| view.name.to_owned())
-    }
-}
-
-fn pose_of(view: &CubeView<'_>) -> Pose {
-    Pose {
-        position: Position::from_metres(view.position),
-        rotation: Rotation::from_quaternion(view.rotation),
     }
 }
