@@ -13,6 +13,7 @@ use crate::clock::Clock;
 use crate::interpolation::DrawnPose;
 use crate::lab::{Conditions, Lab};
 use crate::options::ClientOptions;
+use crate::recorder::Tap;
 use crate::report::{ClientEvent, CubeView, Statistics, Status};
 use crate::session::Session;
 use crate::session_event::{Retry, SessionEvent};
@@ -22,7 +23,7 @@ use crate::world::{World, WorldChange, holder_of};
 
 /// Who has not heard from the server for this long, one and a half heartbeats, shows others as
 /// stale.
-const STALE_AFTER: Duration = Duration::from_millis(1_500);
+pub(crate) const STALE_AFTER: Duration = Duration::from_millis(1_500);
 /// Reads per poll, at most, so that a flood does not hold up a frame: 1 MiB.
 const MAX_READS_PER_POLL: usize = 64;
 
@@ -48,6 +49,7 @@ pub struct Client {
     ahead: Ahead,
     arrivals: Arrivals,
     polled_at: Duration,
+    tap: Option<Tap>,
     events: VecDeque<ClientEvent>,
     /// Of the sessions that are over, and all bytes.
     total: Statistics,
@@ -81,9 +83,15 @@ impl Client {
             ahead: Ahead::default(),
             arrivals: Arrivals::default(),
             polled_at: Duration::ZERO,
+            tap: None,
             events: VecDeque::new(),
             total: Statistics::default(),
         }
+    }
+
+    /// Tells a recorder of all bytes that come and go, from now on: best before the first poll.
+    pub fn record(&mut self, tap: Tap) {
+        self.tap = Some(tap);
     }
 
     /// What the client was made with.
@@ -292,6 +300,9 @@ impl Client {
                 self.status = Status::Joining;
                 let mut hello = self.options.hello();
                 hello.pose = self.previous.as_ref().and_then(Session::own_pose);
+                if let Some(tap) = &mut self.tap {
+                    tap.connected();
+                }
                 none.insert(Session::new(hello, now))
             }
         };
@@ -302,6 +313,9 @@ impl Client {
             let arrived = line.receive(now, &mut self.incoming);
             if arrived > 0 {
                 self.total.bytes_in += arrived as u64;
+                if let Some(tap) = &mut self.tap {
+                    tap.received(now, &self.incoming[self.incoming.len() - arrived..]);
+                }
                 session.receive(now, &mut self.incoming);
             }
             if !has_read {
@@ -320,6 +334,9 @@ impl Client {
             let line = &mut self.lab.up;
             // What the socket does not take stays with the session, which then sends less.
             if self.departing.is_empty() && line.has_room() {
+                if let Some(tap) = self.tap.as_mut().filter(|_| !session.outgoing().is_empty()) {
+                    tap.sent(now, session.outgoing());
+                }
                 line.send(now, session.outgoing());
             }
             line.receive(now, &mut self.departing);

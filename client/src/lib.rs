@@ -11,8 +11,8 @@
 //! show, [`interpolation`] where a cube is at it, [`blend`] hides what came too late, and the
 //! [`view`] is what comes of them. After a lost connection [`backoff`] says when to try
 //! again. The [`client`] ties them together, and [`report`] is what it tells, [`arrivals`] for
-//! a net graph; its [`lab`] makes the network worse. Only the socket does I/O and reads a clock:
-//! everywhere else the time is an argument.
+//! a net graph; its [`lab`] makes the network worse; the [`recorder`] writes all bytes into a file.
+//! Only the socket and the recorder do I/O, and only the socket reads a clock: everywhere else the time is an argument.
 
 pub mod ahead;
 pub mod arrivals;
@@ -30,6 +30,9 @@ pub mod lab_flags;
 pub mod lead;
 pub mod options;
 pub mod playout;
+pub mod recorder;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod replay;
 pub mod report;
 pub mod room;
 pub mod sample;

@@ -1,0 +1,12 @@
+//! The flight recorder of a client: all bytes that come and go, with their times, in a file. A
+//! browser tab has no files; there is a tap that never exists.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+#[cfg(target_arch = "wasm32")]
+mod web;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use native::{Recorder, Tap};
+#[cfg(target_arch = "wasm32")]
+pub use web::Tap;

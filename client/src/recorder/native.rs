@@ -1,0 +1,156 @@
+//! The recorder's thread, and the taps through which clients tell it of their bytes.
+
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use cubesync_protocol::{ClientMessage, Message, ServerMessage, frame};
+use cubesync_recording::{BoundedFile, Direction, Encoder};
+
+/// What waits for the disk at most: at 60 frames a second half a minute's.
+const QUEUE: usize = 4_096;
+
+/// What the thread is told.
+#[derive(Debug)]
+enum Traffic {
+    Connected,
+    Received(Duration, Vec<u8>),
+    Sent(Duration, Vec<u8>),
+    /// Something was left out, so that nothing after it can be understood.
+    Overrun,
+    Finish,
+}
+
+/// A recording that is being made. Dropping it writes what is left and waits for that.
+#[derive(Debug)]
+pub struct Recorder {
+    traffic: SyncSender<Traffic>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Where a client tells of its bytes; it never waits.
+#[derive(Debug)]
+pub struct Tap {
+    traffic: SyncSender<Traffic>,
+    has_overrun: bool,
+}
+
+impl Recorder {
+    /// Begins a recording of at most so many bytes. When it has to end early, `say` is called with
+    /// the reason, once and on another thread; nothing else changes.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn create(
+        path: &Path,
+        max_bytes: u64,
+        say: impl FnOnce(String) + Send + 'static,
+    ) -> io::Result<Self> {
+        let file = BoundedFile::create(path, max_bytes)?;
+        let (traffic, told) = mpsc::sync_channel(QUEUE);
+        let thread = thread::Builder::new()
+            .name("recorder".into())
+            .spawn(move || {
+                if let Err(reason) = record(&told, file) {
+                    say(format!("the recording has ended: {reason}"));
+                }
+            })?;
+        Ok(Self {
+            traffic,
+            thread: Some(thread),
+        })
+    }
+
+    /// For one client; of several at once only one makes sense.
+    pub fn tap(&self) -> Tap {
+        Tap {
+            traffic: self.traffic.clone(),
+            has_overrun: false,
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.traffic.send(Traffic::Finish);
+        if let Some(thread) = self.thread.take() {
+            // A panic has been reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Tap {
+    /// A connection begins.
+    pub fn connected(&mut self) {
+        self.tell(Traffic::Connected);
+    }
+
+    /// Bytes came.
+    pub fn received(&mut self, at: Duration, bytes: &[u8]) {
+        self.tell(Traffic::Received(at, bytes.to_vec()));
+    }
+
+    /// Bytes went.
+    pub fn sent(&mut self, at: Duration, bytes: &[u8]) {
+        self.tell(Traffic::Sent(at, bytes.to_vec()));
+    }
+
+    fn tell(&mut self, traffic: Traffic) {
+        let traffic = if self.has_overrun {
+            Traffic::Overrun
+        } else {
+            traffic
+        };
+        if let Err(TrySendError::Full(_)) = self.traffic.try_send(traffic) {
+            self.has_overrun = true;
+        }
+    }
+}
+
+/// Runs on the thread, until there is nothing more.
+fn record(told: &Receiver<Traffic>, mut file: BoundedFile) -> Result<(), String> {
+    let mut encoder = Encoder::default();
+    let (mut received, mut sent) = (BytesMut::new(), BytesMut::new());
+    let mut result = Ok(());
+    for traffic in told {
+        let (at, direction, buffer, bytes, limit_bytes) = match traffic {
+            Traffic::Connected => {
+                received.clear();
+                sent.clear();
+                encoder.reconnected();
+                continue;
+            }
+            Traffic::Received(at, bytes) => {
+                let limit_bytes = ServerMessage::MAX_PAYLOAD_BYTES;
+                let from = Direction::FromServer;
+                (at, from, &mut received, bytes, limit_bytes)
+            }
+            Traffic::Sent(at, bytes) => {
+                let limit_bytes = ClientMessage::MAX_PAYLOAD_BYTES;
+                let from = Direction::FromClient;
+                (at, from, &mut sent, bytes, limit_bytes)
+            }
+            Traffic::Overrun => {
+                result = Err("the disk is too slow".to_owned());
+                break;
+            }
+            Traffic::Finish => break,
+        };
+        buffer.extend_from_slice(&bytes);
+        // What is no frame ends the connection, so nothing follows.
+        while let Ok(Some(payload)) = frame::split(buffer, limit_bytes) {
+            if let Some(chunk) = encoder.record(at, direction, &payload) {
+                file.append(&chunk).map_err(|error| error.to_string())?;
+            }
+        }
+    }
+    if let Some(chunk) = encoder.finish() {
+        file.append(&chunk).map_err(|error| error.to_string())?;
+    }
+    result
+}
