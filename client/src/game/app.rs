@@ -80,7 +80,7 @@ impl App {
                 if draws {
                     play.draw(&mut self.renderer, &self.canvas, time, size);
                 }
-                failed.or_else(|| play.show_menu(&self.canvas, &input, size))
+                failed.or_else(|| play.show_panels(&self.canvas, &input, size))
             }
         };
         match ending {

@@ -8,6 +8,7 @@ use anyhow::Context;
 use macroquad::color::Color;
 use macroquad::math::{Rect, Vec2, vec2};
 use macroquad::models::{Mesh, Vertex, draw_mesh};
+use macroquad::shapes::{draw_line, draw_rectangle};
 use macroquad::text::{Font, TextParams, draw_text_ex, load_ttf_font_from_bytes, measure_text};
 use macroquad::window::screen_dpi_scale;
 
@@ -36,7 +37,7 @@ impl Canvas {
         // garbled. So the usual letters are put into it before the first frame.
         let letters: Vec<char> = (' '..='~')
             .chain('А'..='я')
-            .chain("ёЁ·–—…".chars())
+            .chain("ёЁ·–—…±−".chars())
             .collect();
         for size in [theme::SMALL, theme::BODY, theme::TITLE] {
             let size_px = (f32::from(size) * screen_dpi_scale()).ceil();
@@ -88,6 +89,16 @@ impl Canvas {
     /// The line around a rounded rectangle, `width` wide and inside of it.
     pub(crate) fn outline(&self, area: Rect, radius: f32, width: f32, colour: Color) {
         draw_mesh(&outline_mesh(area, radius, width, colour));
+    }
+
+    /// A filled rectangle with sharp edges: one of hundreds.
+    pub(crate) fn bar(&self, area: Rect, colour: Color) {
+        draw_rectangle(area.x, area.y, area.w, area.h, colour);
+    }
+
+    /// A straight line.
+    pub(crate) fn line(&self, from: Vec2, to: Vec2, width: f32, colour: Color) {
+        draw_line(from.x, from.y, to.x, to.y, width, colour);
     }
 
     /// A panel: shadow, ground, hairline.

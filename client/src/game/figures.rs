@@ -1,15 +1,18 @@
-//! The network figures behind F3, measured over half a second each.
+//! The net graph behind F3, with figures that are measured over half a second each.
 
 use std::time::Duration;
 
 use cubesync_client::{Client, Statistics};
-use macroquad::math::{Rect, Vec2};
+use macroquad::math::{Rect, Vec2, vec2};
 
 use crate::canvas::Canvas;
 use crate::clock::FrameTime;
-use crate::theme;
+use crate::{net_graph, theme};
 
 const PERIOD: Duration = Duration::from_millis(500);
+const ROW_HEIGHT: f32 = 20.0;
+/// The height of the four figures that are read at a glance.
+const HEADS_HEIGHT: f32 = 54.0;
 
 /// Counts frames and traffic.
 #[derive(Debug, Default)]
@@ -18,6 +21,7 @@ pub(crate) struct Figures {
     before: Statistics,
     frames: u32,
     longest_frame: Duration,
+    heads: [(&'static str, String); 4],
     rows: Vec<(&'static str, String)>,
 }
 
@@ -31,6 +35,7 @@ impl Figures {
             return;
         }
         let now = client.statistics();
+        self.heads = heads(client, &now);
         self.rows = self.rows(client, &now, period.as_secs_f64());
         self.since = time.now;
         self.before = now;
@@ -38,14 +43,46 @@ impl Figures {
         self.longest_frame = Duration::ZERO;
     }
 
-    /// Draws the panel into the upper right corner.
-    pub(crate) fn show(&self, canvas: &Canvas, screen: Vec2) {
-        let height = self.rows.len() as f32 * 20.0 + 24.0;
-        let panel = Rect::new(screen.x - 286.0, 16.0, 270.0, height);
+    /// Draws the panel into the upper right corner, on a small screen or by touch below what is
+    /// there already, and as many rows as there is room for.
+    pub(crate) fn show(
+        &self,
+        canvas: &Canvas,
+        client: &Client,
+        time: FrameTime,
+        screen: Vec2,
+        by_touch: bool,
+    ) {
+        let top = if by_touch || screen.x < 720.0 {
+            64.0
+        } else {
+            16.0
+        };
+        let width = 340.0_f32.min(screen.x - 16.0);
+        let above = HEADS_HEIGHT + net_graph::HEIGHT + 18.0;
+        let room = (screen.y - top - above - 36.0).max(0.0);
+        let shown = self.rows.len().min((room / ROW_HEIGHT) as usize);
+        let height = above + shown as f32 * ROW_HEIGHT + 6.0;
+        let left = (screen.x - 16.0 - width).max(8.0);
+        let panel = Rect::new(left, top, width, height);
         canvas.panel(panel);
-        for (index, (label, value)) in self.rows.iter().enumerate() {
-            let y = panel.y + 22.0 + index as f32 * 20.0;
-            canvas.text(label, panel.x + 16.0, y, theme::SMALL, theme::MUTED);
+        let (x, inside) = (panel.x + 16.0, panel.w - 32.0);
+        for (index, (label, value)) in self.heads.iter().enumerate() {
+            let x = x + index as f32 * inside / self.heads.len() as f32;
+            // As in the graph.
+            let colour = match index {
+                1 => theme::ACCENT,
+                2 => theme::ERROR,
+                _ => theme::TEXT,
+            };
+            canvas.text(value, x, top + 22.0, theme::BODY, colour);
+            canvas.text(label, x, top + 42.0, theme::SMALL, theme::MUTED);
+        }
+        let corner = vec2(x, top + HEADS_HEIGHT);
+        net_graph::show(canvas, client, time, corner, inside);
+        for (index, (label, value)) in self.rows.iter().take(shown).enumerate() {
+            let y = top + above + 6.0 + index as f32 * ROW_HEIGHT;
+            canvas.text(label, x, y, theme::SMALL, theme::MUTED);
             let x = panel.right() - 16.0 - canvas.width(value, theme::SMALL);
             canvas.text(value, x, y, theme::SMALL, theme::TEXT);
         }
@@ -71,10 +108,6 @@ impl Figures {
                 ),
             ),
             (
-                "round trip",
-                now.round_trip.map_or("—".to_owned(), milliseconds),
-            ),
-            (
                 "in",
                 traffic(
                     per_second(now.bytes_in, before.bytes_in),
@@ -96,15 +129,9 @@ impl Figures {
                     per_second(now.updates_out, before.updates_out)
                 ),
             ),
-            ("playout delay", milliseconds(now.playout_delay)),
             (
                 "sample lead",
                 format!("{}   {} late", milliseconds(now.lead), now.late_samples),
-            ),
-            ("players in sight", now.players.to_string()),
-            (
-                "room",
-                welcome.map_or("—".to_owned(), |welcome| welcome.room.clone()),
             ),
             (
                 "tick rate",
@@ -114,6 +141,18 @@ impl Figures {
             ),
         ]
     }
+}
+
+/// What is read at a glance: each with what it is.
+fn heads(client: &Client, now: &Statistics) -> [(&'static str, String); 4] {
+    let ms = |time: Duration| format!("{} ms", time.as_millis());
+    let arrivals = client.arrivals();
+    [
+        ("round trip", now.round_trip.map_or("—".to_owned(), ms)),
+        ("playout", ms(now.playout_delay)),
+        ("late ticks", arrivals.late_ticks().to_string()),
+        ("missing", arrivals.missing_ticks().to_string()),
+    ]
 }
 
 fn milliseconds(duration: Duration) -> String {

@@ -22,6 +22,10 @@ pub(crate) enum Choice {
     Fullscreen,
     /// Show the keys.
     Help,
+    /// Show the net graph, or no more.
+    Figures,
+    /// Open the network lab, or close it.
+    Lab,
     /// Back to the join screen.
     Leave,
     /// Close the window.
@@ -29,7 +33,7 @@ pub(crate) enum Choice {
 }
 
 /// Every key, as the help shows it.
-const HELP: [(&str, &str); 11] = [
+const HELP: [(&str, &str); 12] = [
     ("W A S D   ← ↑ → ↓", "move, as the camera looks"),
     ("Shift", "move faster"),
     ("Space", "jump"),
@@ -37,7 +41,8 @@ const HELP: [(&str, &str); 11] = [
     ("Mouse button", "hold and drag to look around"),
     ("Wheel", "nearer and farther"),
     ("F1", "this help"),
-    ("F3", "network figures"),
+    ("F3", "net graph"),
+    ("F4", "network lab"),
     ("F11", "fill the screen"),
     ("Esc", "menu"),
     ("Tab   Enter", "choose in menus"),
@@ -60,6 +65,8 @@ impl Menu {
             (Choice::Copy, invite.is_some()),
             (Choice::Fullscreen, platform::can_fullscreen()),
             (Choice::Help, !by_touch),
+            (Choice::Figures, by_touch),
+            (Choice::Lab, by_touch),
             (Choice::Leave, true),
             (Choice::Quit, platform::CAN_QUIT),
         ];
@@ -83,8 +90,9 @@ impl Menu {
         canvas.rounded(Rect::new(0.0, 0.0, screen.x, screen.y), 0.0, theme::VEIL);
         let width = WIDTH.min(screen.x - 16.0);
         let note = self.note(canvas, width - 2.0 * MARGIN);
-        let row = if screen.y < 440.0 { 44.0 } else { 54.0 };
         let above = 66.0 + note.len() as f32 * 19.0 + 8.0;
+        let room = screen.y - above - 30.0;
+        let row = (room / self.choices.len() as f32).clamp(34.0, 54.0);
         let height = above + self.choices.len() as f32 * row + 14.0;
         let panel = centred(screen, Vec2::new(width, height));
         canvas.panel(panel);
@@ -153,6 +161,8 @@ impl Menu {
             Choice::Copy => "Copy invite link",
             Choice::Fullscreen => "Full screen",
             Choice::Help => "Keys",
+            Choice::Figures => "Net graph",
+            Choice::Lab => "Network lab",
             Choice::Leave => "Leave to the join screen",
             Choice::Quit => "Quit",
         }

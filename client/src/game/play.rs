@@ -8,6 +8,7 @@ use cubesync_client::protocol::{CubeKind, CubePose, Pose};
 use cubesync_client::{Client, Controller, CubeView, Input, Status};
 use macroquad::input::KeyCode;
 use macroquad::math::{Vec2, Vec3, vec3};
+use macroquad::miniquad::TouchPhase;
 use macroquad::window::screen_dpi_scale;
 
 use crate::camera::Camera;
@@ -19,14 +20,18 @@ use crate::feed::Feed;
 use crate::figures::Figures;
 use crate::hud::{self, Banner};
 use crate::input::InputFrame;
+use crate::lab::{self, LabPanel};
 use crate::menu::{self, Choice, Menu};
 use crate::platform;
+use crate::pointer::Touch;
 use crate::renderer::Renderer;
 use crate::touch::{TouchControls, TouchInput};
-use crate::{names, scene, widgets};
+use crate::{ghosts, names, scene, widgets};
 
 /// How near a free cube must be to be taken, in metres.
 const REACH_M: f32 = 4.0;
+/// A screen of this width has room for two panels side by side.
+const TWO_PANELS_PX: f32 = 720.0;
 
 /// A client and everything around it that only a person needs.
 #[derive(Debug)]
@@ -38,6 +43,7 @@ pub(crate) struct Play {
     fades: Fades,
     feed: Feed,
     figures: Figures,
+    lab: LabPanel,
     first_join: Option<Duration>,
     menu: Option<Menu>,
     touch: TouchControls,
@@ -73,6 +79,7 @@ impl Play {
             fades: Fades::default(),
             feed: Feed::default(),
             figures: Figures::default(),
+            lab: LabPanel::default(),
             first_join: None,
             menu: None,
             touch: TouchControls::default(),
@@ -123,7 +130,11 @@ impl Play {
         let scene = self.fades.step(in_sight, time.step_s());
         renderer.draw(&view, screen_px, time.now.as_secs_f32(), &scene);
 
-        names::show(canvas, &self.camera.view(screen), screen, &cubes);
+        let view = self.camera.view(screen);
+        if self.lab.shows_truth {
+            ghosts::show(canvas, &view, &self.client, &cubes);
+        }
+        names::show(canvas, &view, screen, &cubes);
         hud::show_room(canvas, &self.client);
         hud::show_feed(canvas, &self.feed, time.now, screen, self.by_touch);
         if let Some(joined) = self.first_join {
@@ -140,24 +151,31 @@ impl Play {
             widgets::key_hint(canvas, "E", text, screen.x / 2.0, screen.y - 92.0);
         }
         if self.shows_figures {
-            self.figures.show(canvas, screen);
+            self.figures
+                .show(canvas, &self.client, time, screen, self.by_touch);
         }
         let server = &self.client.options().server;
         if let Some(banner) = Banner::new(self.client.status(), server, self.first_join.is_some()) {
             banner.show(canvas, screen, time);
         }
+        lab::show_badge(canvas, &self.client, screen);
         if self.shows_help {
             menu::show_help(canvas, screen);
         }
     }
 
-    /// Draws the menu when it is open, and does what is chosen there.
-    pub(crate) fn show_menu(
+    /// Draws the lab and the menu when they are open, and does what is chosen there.
+    pub(crate) fn show_panels(
         &mut self,
         canvas: &Canvas,
         input: &InputFrame,
         screen: Vec2,
     ) -> Option<Ending> {
+        if self.lab.is_open {
+            let nothing = InputFrame::default();
+            let input = if self.menu.is_none() { input } else { &nothing };
+            self.lab.show(canvas, &mut self.client, input, screen);
+        }
         let choice = self.menu.as_mut()?.show(canvas, input, screen)?;
         self.menu = None;
         let ending = match choice {
@@ -168,6 +186,14 @@ impl Play {
             }
             Choice::Help => {
                 self.shows_help = true;
+                return None;
+            }
+            Choice::Figures => {
+                self.toggle_figures(screen);
+                return None;
+            }
+            Choice::Lab => {
+                self.toggle_lab(screen);
                 return None;
             }
             Choice::Leave => Ending::Left(None),
@@ -194,10 +220,17 @@ impl Play {
             self.touch.release();
             return Input::default();
         }
-        let touch = self.touch.update(&input.touches, screen);
-        self.on_keys(input, touch, now);
-        self.camera.drag(input.drag + touch.drag);
-        self.camera.zoom(input.wheel + touch.zoom);
+        let is_begun = |touch: &Touch| touch.phase == TouchPhase::Started;
+        let mut touches = input.touches.clone();
+        touches.retain(|touch| !(is_begun(touch) && self.lab.covers(touch.place)));
+        let touch = self.touch.update(&touches, screen);
+        self.on_keys(input, touch, now, screen);
+        if !self.lab.covers(input.mouse) {
+            self.camera.drag(input.drag);
+            self.camera.zoom(input.wheel);
+        }
+        self.camera.drag(touch.drag);
+        self.camera.zoom(touch.zoom);
         if touch.menu {
             self.on_escape(input.by_touch);
         }
@@ -209,16 +242,30 @@ impl Play {
         }
     }
 
-    fn on_keys(&mut self, input: &InputFrame, touch: TouchInput, now: Duration) {
+    fn on_keys(&mut self, input: &InputFrame, touch: TouchInput, now: Duration, screen: Vec2) {
         if input.is_pressed(KeyCode::F1) {
             self.shows_help = !self.shows_help;
         }
         if input.is_pressed(KeyCode::F3) {
-            self.shows_figures = !self.shows_figures;
+            self.toggle_figures(screen);
+        }
+        if input.is_pressed(KeyCode::F4) {
+            self.toggle_lab(screen);
         }
         if input.take || touch.take {
             self.take_or_drop(now);
         }
+    }
+
+    /// On a small screen there is room for one panel.
+    fn toggle_figures(&mut self, screen: Vec2) {
+        self.shows_figures = !self.shows_figures;
+        self.lab.is_open &= screen.x >= TWO_PANELS_PX;
+    }
+
+    fn toggle_lab(&mut self, screen: Vec2) {
+        self.lab.is_open = !self.lab.is_open;
+        self.shows_figures &= screen.x >= TWO_PANELS_PX;
     }
 
     fn take_or_drop(&mut self, now: Duration) {

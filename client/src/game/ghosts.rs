@@ -1,0 +1,65 @@
+//! Where the server said last that the cubes are, as wire frames over the scene: at its own time,
+//! without the playout delay.
+
+use cubesync_client::{Client, CubeView};
+use macroquad::math::{Quat, Vec2, Vec3};
+
+use crate::camera::View;
+use crate::canvas::Canvas;
+use crate::theme;
+
+/// Farther away than this a wire frame is a blot.
+const FARTHEST_M: f32 = 80.0;
+
+/// Draws a wire frame for each cube.
+pub(crate) fn show(canvas: &Canvas, view: &View, client: &Client, cubes: &[CubeView<'_>]) {
+    for cube in cubes {
+        let Some(told) = client.told(cube.cube) else {
+            continue;
+        };
+        let centre = Vec3::from(told.position.to_metres());
+        if centre.distance(view.eye) > FARTHEST_M {
+            continue;
+        }
+        let rotation = Quat::from_array(told.rotation.to_quaternion());
+        let seen = corners().map(|corner| view.project(centre + rotation * corner));
+        for (from, to) in edges() {
+            if let (Some(from), Some(to)) = (place(seen[from]), place(seen[to])) {
+                canvas.line(from, to, 1.5, theme::faded(theme::TEXT, 0.9));
+            }
+        }
+    }
+}
+
+fn place(seen: Option<(Vec2, f32)>) -> Option<Vec2> {
+    seen.map(|(place, _)| place)
+}
+
+/// Bit 0, 1, 2 of a corner's number tells the side in x, y, z.
+fn corners() -> [Vec3; 8] {
+    let side = |corner: usize, axis: usize| (corner >> axis & 1) as f32 - 0.5;
+    std::array::from_fn(|corner| Vec3::from([0, 1, 2].map(|axis| side(corner, axis))))
+}
+
+/// From each corner to those that differ from it in one axis, each edge once.
+fn edges() -> impl Iterator<Item = (usize, usize)> {
+    (0..8).flat_map(|corner| {
+        let others = [1, 2, 4].map(|axis| corner | axis);
+        let others = others.into_iter().filter(move |&other| other != corner);
+        others.map(move |other| (corner, other))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wire_frame_has_twelve_edges_of_one_metre() {
+        let corners = corners();
+        let lengths: Vec<_> = edges()
+            .map(|(from, to)| corners[from].distance(corners[to]))
+            .collect();
+        assert_eq!(lengths, [1.0; 12]);
+    }
+}

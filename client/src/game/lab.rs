@@ -1,0 +1,360 @@
+//! The network lab in the window: a panel to make the network worse and to see what that does,
+//! and a badge while it is so.
+
+use std::time::Duration;
+
+use cubesync_client::Client;
+use cubesync_client::lab::Conditions;
+use cubesync_client::view::Display;
+use macroquad::math::{Rect, Vec2};
+
+use crate::canvas::Canvas;
+use crate::input::{Edit, InputFrame};
+use crate::theme;
+use crate::widgets::{self, ButtonStyle};
+
+/// Networks to choose from.
+const PRESETS: [(&str, Conditions); 5] = [
+    ("as it is", network(0, 0, 0)),
+    ("LAN", network(1, 1, 0)),
+    ("Wi-Fi", network(8, 7, 5)),
+    ("60 ± 20 ms, 2 %", network(60, 20, 20)),
+    ("150 ± 50 ms, 5 %", network(150, 50, 50)),
+];
+/// Bandwidths to choose from, in bits per second; no limit is the fastest.
+const BANDWIDTHS: [u32; 8] = [
+    16_000, 32_000, 64_000, 128_000, 256_000, 512_000, 1_000_000, 0,
+];
+const DISPLAYS: [(&str, Display); 3] = [
+    ("interpolated", Display::Smooth),
+    ("raw snapshots", Display::Raw),
+    ("extrapolated", Display::Extrapolated),
+];
+const LATENCY_STEP_MS: u64 = 10;
+const MAX_LATENCY_MS: u64 = 500;
+const LOSS_STEP_PERMILLE: u16 = 5;
+const MAX_LOSS_PERMILLE: u16 = 200;
+const NOTE: &str = "Times and losses are of each way. TCP loses nothing: while it sends a lost \
+                    segment again, everything waits. The wire frames are where the server said \
+                    last that cubes are, at its own time, without the playout delay.";
+
+const ROWS: [Row; 7] = [
+    Row::Network,
+    Row::Latency,
+    Row::Jitter,
+    Row::Loss,
+    Row::Bandwidth,
+    Row::Display,
+    Row::Truth,
+];
+
+/// What can be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Row {
+    Network,
+    Latency,
+    Jitter,
+    Loss,
+    Bandwidth,
+    Display,
+    Truth,
+}
+
+/// The panel, open or not, and what it shows besides the game.
+#[derive(Debug, Default)]
+pub(crate) struct LabPanel {
+    pub(crate) is_open: bool,
+    /// Whether the newest word of the server is drawn as wire frames.
+    pub(crate) shows_truth: bool,
+    focus: usize,
+    area: Rect,
+}
+
+impl LabPanel {
+    /// Whether a place belongs to the open panel.
+    pub(crate) fn covers(&self, place: Vec2) -> bool {
+        self.is_open && self.area.contains(place)
+    }
+
+    /// Draws the open panel and does what is done on it.
+    pub(crate) fn show(
+        &mut self,
+        canvas: &Canvas,
+        client: &mut Client,
+        input: &InputFrame,
+        screen: Vec2,
+    ) {
+        let row_height = if input.by_touch { 40.0 } else { 32.0 };
+        let width = 332.0_f32.min(screen.x - 16.0);
+        let top = if screen.y < 480.0 { 8.0 } else { 64.0 };
+        let note = canvas.wrapped(NOTE, width - 32.0, theme::SMALL);
+        let rows_height = 52.0 + ROWS.len() as f32 * row_height;
+        let note_height = 14.0 + note.len() as f32 * 17.0;
+        let has_note = top + rows_height + note_height < screen.y - 30.0;
+        let height = rows_height + if has_note { note_height } else { 8.0 };
+        let left = 16.0_f32.min((screen.x - width) / 2.0);
+        self.area = Rect::new(left, top, width, height);
+        canvas.panel(self.area);
+        let (x, right) = (self.area.x + 16.0, self.area.right() - 16.0);
+        canvas.text("Network lab", x, top + 26.0, theme::BODY, theme::TEXT);
+        let mut step = self.keys(input).map(|up| (self.focus, up));
+        let button = |area, label: &str, focused| {
+            widgets::button(canvas, input, area, label, ButtonStyle::Quiet, focused)
+        };
+        if button(
+            Rect::new(right - 64.0, top + 10.0, 64.0, 30.0),
+            "Close",
+            false,
+        ) {
+            self.is_open = false;
+        }
+        for (index, row) in ROWS.into_iter().enumerate() {
+            let y = top + 48.0 + index as f32 * row_height;
+            let side = row_height - 4.0;
+            let focused = index == self.focus && !input.by_touch;
+            let minus = Rect::new(right - 190.0, y, side, side);
+            let plus = Rect::new(right - side, y, side, side);
+            if button(minus, "−", focused) {
+                step = Some((index, false));
+            }
+            if button(plus, "+", focused) {
+                step = Some((index, true));
+            }
+            let middle = y + side / 2.0;
+            let colour = if focused { theme::ACCENT } else { theme::MUTED };
+            canvas.text(row.label(), x, middle, theme::SMALL, colour);
+            let centre = (minus.right() + plus.x) / 2.0;
+            let value = self.value(row, client);
+            canvas.text_centred(&value, centre, middle, theme::SMALL, theme::TEXT);
+        }
+        if has_note {
+            for (index, line) in note.iter().enumerate() {
+                let y = top + rows_height + 10.0 + index as f32 * 17.0;
+                canvas.text(line, x, y, theme::SMALL, theme::MUTED);
+            }
+        }
+        if let Some((index, up)) = step {
+            self.focus = index;
+            self.change(ROWS[index], up, client);
+        }
+    }
+
+    /// Tab goes from row to row, plus and minus change the one.
+    fn keys(&mut self, input: &InputFrame) -> Option<bool> {
+        if input.is_pressed(macroquad::input::KeyCode::Tab) {
+            let by = if input.fast { ROWS.len() - 1 } else { 1 };
+            self.focus = (self.focus + by) % ROWS.len();
+        }
+        input.edits.iter().find_map(|edit| match edit {
+            Edit::Type('+' | '=') => Some(true),
+            Edit::Type('-' | '_') => Some(false),
+            _ => None,
+        })
+    }
+
+    fn change(&mut self, row: Row, up: bool, client: &mut Client) {
+        match row {
+            Row::Truth => self.shows_truth = !self.shows_truth,
+            Row::Display => {
+                let displays = DISPLAYS.map(|(_, display)| display);
+                client.set_display(neighbour(&displays, client.display(), up));
+            }
+            _ => client.set_lab(changed(client.lab(), row, up)),
+        }
+    }
+
+    fn value(&self, row: Row, client: &Client) -> String {
+        let lab = client.lab();
+        let ms = |time: Duration| format!("{} ms", time.as_millis());
+        match row {
+            Row::Network => {
+                let preset = PRESETS.iter().find(|(_, network)| *network == lab);
+                preset.map_or("as below", |(name, _)| name).to_owned()
+            }
+            Row::Latency => ms(lab.latency),
+            Row::Jitter => format!("± {}", ms(lab.jitter)),
+            Row::Loss => percent(lab.loss_permille),
+            Row::Bandwidth => bandwidth(lab.bandwidth_bps),
+            Row::Display => display_name(client.display()).to_owned(),
+            Row::Truth => if self.shows_truth { "on" } else { "off" }.to_owned(),
+        }
+    }
+}
+
+impl Row {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Network => "Network",
+            Self::Latency => "Latency",
+            Self::Jitter => "Jitter",
+            Self::Loss => "Loss",
+            Self::Bandwidth => "Bandwidth",
+            Self::Display => "Others shown",
+            Self::Truth => "Wire frames",
+        }
+    }
+}
+
+/// Draws a frame around the window and what is done to the network, unless nothing is.
+pub(crate) fn show_badge(canvas: &Canvas, client: &Client, screen: Vec2) {
+    let Some(text) = badge(client.lab(), client.display()) else {
+        return;
+    };
+    let bottom = 20.0;
+    for edge in [
+        Rect::new(0.0, 0.0, screen.x, 4.0),
+        Rect::new(0.0, 0.0, 4.0, screen.y),
+        Rect::new(screen.x - 4.0, 0.0, 4.0, screen.y),
+        Rect::new(0.0, screen.y - bottom, screen.x, bottom),
+    ] {
+        canvas.bar(edge, theme::ACCENT);
+    }
+    let y = screen.y - bottom / 2.0;
+    canvas.text_centred(&text, screen.x / 2.0, y, theme::SMALL, theme::ON_ACCENT);
+}
+
+/// What is said while the network or the picture is not what it should be.
+fn badge(lab: Conditions, display: Display) -> Option<String> {
+    if lab.is_perfect() && display == Display::Smooth {
+        return None;
+    }
+    let mut parts = vec!["NETWORK LAB".to_owned()];
+    if !lab.latency.is_zero() || !lab.jitter.is_zero() {
+        let (latency, jitter) = (lab.latency.as_millis(), lab.jitter.as_millis());
+        parts.push(format!("{latency} ± {jitter} ms"));
+    }
+    if lab.loss_permille > 0 {
+        parts.push(format!("{} loss", percent(lab.loss_permille)));
+    }
+    if lab.bandwidth_bps > 0 {
+        parts.push(bandwidth(lab.bandwidth_bps));
+    }
+    if display != Display::Smooth {
+        parts.push(display_name(display).to_owned());
+    }
+    Some(parts.join("  ·  "))
+}
+
+fn changed(lab: Conditions, row: Row, up: bool) -> Conditions {
+    let step = |time: Duration| {
+        let now_ms = time.as_millis() as u64;
+        let next_ms = match up {
+            true => (now_ms / LATENCY_STEP_MS + 1) * LATENCY_STEP_MS,
+            false => now_ms.saturating_sub(1) / LATENCY_STEP_MS * LATENCY_STEP_MS,
+        };
+        Duration::from_millis(next_ms.min(MAX_LATENCY_MS))
+    };
+    match row {
+        Row::Network => neighbour(&PRESETS.map(|(_, network)| network), lab, up),
+        Row::Latency => Conditions {
+            latency: step(lab.latency),
+            ..lab
+        },
+        Row::Jitter => Conditions {
+            jitter: step(lab.jitter),
+            ..lab
+        },
+        Row::Loss => {
+            let loss = match up {
+                true => lab.loss_permille + LOSS_STEP_PERMILLE,
+                false => lab.loss_permille.saturating_sub(LOSS_STEP_PERMILLE),
+            };
+            Conditions {
+                loss_permille: loss.min(MAX_LOSS_PERMILLE),
+                ..lab
+            }
+        }
+        Row::Bandwidth => Conditions {
+            bandwidth_bps: neighbour(&BANDWIDTHS, lab.bandwidth_bps, up),
+            ..lab
+        },
+        Row::Display | Row::Truth => lab,
+    }
+}
+
+/// What stands after or before an item, around the ends; the first for what is not there.
+fn neighbour<T: Copy + PartialEq>(items: &[T], item: T, up: bool) -> T {
+    let by = if up { 1 } else { items.len() - 1 };
+    let at = items.iter().position(|other| *other == item);
+    items[at.map_or(0, |at| (at + by) % items.len())]
+}
+
+fn percent(permille: u16) -> String {
+    format!("{} %", f32::from(permille) / 10.0)
+}
+
+fn bandwidth(bps: u32) -> String {
+    match bps {
+        0 => "no limit".to_owned(),
+        _ => format!("{} kbit/s", f64::from(bps) / 1e3),
+    }
+}
+
+fn display_name(display: Display) -> &'static str {
+    let known = DISPLAYS.iter().find(|(_, other)| *other == display);
+    known.map_or("", |(name, _)| name)
+}
+
+const fn network(latency_ms: u64, jitter_ms: u64, loss_permille: u16) -> Conditions {
+    Conditions {
+        latency: Duration::from_millis(latency_ms),
+        jitter: Duration::from_millis(jitter_ms),
+        loss_permille,
+        bandwidth_bps: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn presets_follow_each_other_and_own_values_lead_back_to_the_network_as_it_is() {
+        let mut lab = Conditions::default();
+        for (_, expected) in PRESETS.into_iter().skip(1).chain([PRESETS[0]]) {
+            lab = changed(lab, Row::Network, true);
+            assert_eq!(lab, expected);
+        }
+        assert_eq!(changed(lab, Row::Network, false), PRESETS[4].1);
+        let own = changed(PRESETS[3].1, Row::Latency, true);
+        assert_eq!(own.latency, Duration::from_millis(70));
+        assert!(changed(own, Row::Network, true).is_perfect());
+    }
+
+    #[test]
+    fn values_go_in_round_steps_and_stay_within_bounds() {
+        let steps = |from_ms, up| {
+            let lab = changed(network(from_ms, 0, 0), Row::Latency, up);
+            lab.latency.as_millis()
+        };
+        assert_eq!((steps(8, true), steps(8, false)), (10, 0));
+        assert_eq!((steps(60, true), steps(60, false)), (70, 50));
+        assert_eq!((steps(500, true), steps(0, false)), (500, 0));
+        assert_eq!(
+            changed(network(0, 0, 200), Row::Loss, true).loss_permille,
+            200
+        );
+        assert_eq!(changed(network(0, 0, 3), Row::Loss, false).loss_permille, 0);
+        let slow = changed(Conditions::default(), Row::Bandwidth, false);
+        assert_eq!(slow.bandwidth_bps, 1_000_000);
+        assert!(changed(slow, Row::Bandwidth, true).is_perfect());
+    }
+
+    #[test]
+    fn the_badge_says_everything_that_is_not_as_it_should_be() {
+        assert_eq!(badge(Conditions::default(), Display::Smooth), None);
+        let said = |lab, display| badge(lab, display).unwrap();
+        assert_eq!(
+            said(network(150, 50, 50), Display::Smooth),
+            "NETWORK LAB  ·  150 ± 50 ms  ·  5 % loss"
+        );
+        let slow = Conditions {
+            bandwidth_bps: 64_000,
+            ..Conditions::default()
+        };
+        assert_eq!(
+            said(slow, Display::Raw),
+            "NETWORK LAB  ·  64 kbit/s  ·  raw snapshots"
+        );
+    }
+}

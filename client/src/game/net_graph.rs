@@ -1,0 +1,166 @@
+//! The net graph: how late the ticks of the last seconds came, what they weighed, and how far
+//! behind the screen is.
+//!
+//! A tick is a column at its own time. A stall of the network is therefore a slope: all its ticks
+//! came together, the first of them the latest. What rises above the playout delay came late.
+
+use cubesync_client::Client;
+use cubesync_client::arrivals::{ARRIVALS_KEPT, Arrival};
+use macroquad::color::Color;
+use macroquad::math::{Rect, Vec2, vec2};
+
+use crate::canvas::Canvas;
+use crate::clock::FrameTime;
+use crate::theme;
+
+const LAGS_HEIGHT: f32 = 84.0;
+const BYTES_HEIGHT: f32 = 34.0;
+const CAPTION_HEIGHT: f32 = 22.0;
+/// Of the ticks, the heaviest few may rise above the scale: a keyframe would hide all others.
+const ON_SCALE: f64 = 0.95;
+
+/// The height of the graph, in logical pixels.
+pub(crate) const HEIGHT: f32 = 2.0 * CAPTION_HEIGHT + LAGS_HEIGHT + BYTES_HEIGHT + 6.0;
+
+/// From ticks to a place on the screen.
+struct Axis {
+    area: Rect,
+    now_tick: f64,
+    tick_hz: f64,
+}
+
+/// Draws the graph from a corner on.
+pub(crate) fn show(canvas: &Canvas, client: &Client, time: FrameTime, corner: Vec2, width: f32) {
+    let (Some(now_tick), Some(welcome)) = (client.tick_at(time.now), client.welcome()) else {
+        return;
+    };
+    let tick_hz = f64::from(welcome.tick_hz);
+    let recent: Vec<&Arrival> = client.arrivals().recent().collect();
+    let axis = |y: f32, height| Axis {
+        area: Rect::new(corner.x, corner.y + y, width, height),
+        now_tick,
+        tick_hz,
+    };
+    show_lags(
+        canvas,
+        &axis(CAPTION_HEIGHT, LAGS_HEIGHT),
+        &recent,
+        client.statistics().playout_delay.as_secs_f64(),
+    );
+    let below = 2.0 * CAPTION_HEIGHT + LAGS_HEIGHT;
+    show_bytes(canvas, &axis(below, BYTES_HEIGHT), &recent);
+}
+
+fn show_lags(canvas: &Canvas, axis: &Axis, recent: &[&Arrival], delay_s: f64) {
+    let lag_s = |arrival: &Arrival| arrival.lag_ticks / axis.tick_hz;
+    let longest_s = recent.iter().map(|arrival| lag_s(arrival));
+    let top_s = nice_above(longest_s.fold(delay_s, f64::max).max(0.1));
+    axis.show_frame(
+        canvas,
+        "ticks: time until read",
+        &format!("{:.0} ms", top_s * 1e3),
+    );
+    for arrival in recent {
+        let colour = if arrival.is_late() {
+            theme::ERROR
+        } else {
+            theme::GOOD
+        };
+        axis.show_bar(canvas, arrival.tick, lag_s(arrival) / top_s, colour);
+    }
+    let point = |tick: f64, delay_s: f64| vec2(axis.x(tick), axis.y(delay_s / top_s));
+    let then = recent
+        .iter()
+        .map(|arrival| point(arrival.tick as f64, arrival.delay_ticks / axis.tick_hz));
+    let line: Vec<Vec2> = then.chain([point(axis.now_tick, delay_s)]).collect();
+    for pair in line.windows(2) {
+        canvas.line(pair[0], pair[1], 2.0, theme::ACCENT);
+    }
+}
+
+fn show_bytes(canvas: &Canvas, axis: &Axis, recent: &[&Arrival]) {
+    let mut sizes: Vec<u64> = recent.iter().map(|arrival| arrival.bytes).collect();
+    sizes.sort_unstable();
+    let usual = (sizes.len() as f64 * ON_SCALE) as usize;
+    let top = nice_above(sizes.get(usual).map_or(10.0, |&bytes| bytes.max(10) as f64));
+    axis.show_frame(canvas, "bytes per tick", &format!("{top:.0} B"));
+    for arrival in recent {
+        let share = arrival.bytes as f64 / top;
+        axis.show_bar(canvas, arrival.tick, share, theme::MUTED);
+    }
+}
+
+impl Axis {
+    /// The ground, and above it what is drawn and where its upper edge is.
+    fn show_frame(&self, canvas: &Canvas, caption: &str, top: &str) {
+        let Rect { x, y, w, h } = self.area;
+        canvas.bar(self.area, theme::FIELD);
+        canvas.bar(Rect::new(x, y + h / 2.0, w, 1.0), theme::LINE);
+        canvas.text(caption, x, y - 10.0, theme::SMALL, theme::MUTED);
+        let right = x + w - canvas.width(top, theme::SMALL);
+        canvas.text(top, right, y - 10.0, theme::SMALL, theme::MUTED);
+    }
+
+    fn show_bar(&self, canvas: &Canvas, tick: u64, share: f64, colour: Color) {
+        let left = self.x(tick as f64);
+        let pitch = self.area.w / (ARRIVALS_KEPT.as_secs_f32() * self.tick_hz as f32);
+        let (top, bottom) = (self.y(share), self.area.bottom());
+        let width = (pitch - 0.6).max(1.0).min(self.area.right() - left);
+        if left >= self.area.x && width > 0.0 {
+            let height = (bottom - top).max(1.0);
+            let bar = Rect::new(left, bottom - height, width, height);
+            canvas.bar(bar, colour);
+        }
+    }
+
+    fn x(&self, tick: f64) -> f32 {
+        let age_s = (self.now_tick - tick) / self.tick_hz;
+        let share = 1.0 - (age_s as f32) / ARRIVALS_KEPT.as_secs_f32();
+        self.area.x + self.area.w * share.clamp(0.0, 1.0)
+    }
+
+    fn y(&self, share: f64) -> f32 {
+        self.area.bottom() - self.area.h * (share as f32).clamp(0.0, 1.0)
+    }
+}
+
+/// The next of 1, 2, 5, 10, 20, ... times a power of ten that is not below it.
+fn nice_above(value: f64) -> f64 {
+    let power = 10f64.powf(value.log10().floor());
+    let steps = [1.0, 2.0, 5.0].map(|step| step * power);
+    let fitting = steps.into_iter().find(|&step| step >= value * 0.999);
+    fitting.unwrap_or(10.0 * power)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scale_ends_at_a_round_number() {
+        for (value, expected) in [
+            (0.1, 0.1),
+            (0.101, 0.2),
+            (0.34, 0.5),
+            (0.7, 1.0),
+            (10.0, 10.0),
+            (21.0, 50.0),
+        ] {
+            let nice = nice_above(value);
+            assert!((nice - expected).abs() < 1e-9, "{value}: {nice}");
+        }
+    }
+
+    #[test]
+    fn now_is_at_the_right_edge_and_nothing_leaves_the_graph() {
+        let axis = Axis {
+            area: Rect::new(10.0, 20.0, 400.0, 80.0),
+            now_tick: 1_000.0,
+            tick_hz: 30.0,
+        };
+        assert_eq!(axis.x(1_000.0), 410.0);
+        assert_eq!(axis.x(970.0), 310.0);
+        assert_eq!((axis.x(0.0), axis.x(2_000.0)), (10.0, 410.0));
+        assert_eq!((axis.y(0.0), axis.y(0.5), axis.y(9.0)), (100.0, 60.0, 20.0));
+    }
+}
