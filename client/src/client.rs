@@ -182,6 +182,9 @@ impl Client {
     /// Makes the network worse than it is, or as good again.
     pub fn set_lab(&mut self, conditions: Conditions) {
         self.lab.set_conditions(conditions);
+        if let Some(session) = &mut self.session {
+            session.measure_again();
+        }
     }
 
     /// How remote cubes are shown.

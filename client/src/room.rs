@@ -176,6 +176,12 @@ impl Room {
         (tick as u64, instant)
     }
 
+    /// The way to the server has changed: pings are as frequent as after the join.
+    pub fn measure_again(&mut self) {
+        self.pings = 0;
+        self.ping_at = self.ping_at.min(self.posed_at + FIRST_PING_INTERVAL);
+    }
+
     /// The time to put into a ping, when one is due.
     pub fn ping_when_due(&mut self, now: Duration) -> Option<u64> {
         if now < self.ping_at {
@@ -321,6 +327,23 @@ mod tests {
                 "{sent} instead of {expected}"
             );
         }
+    }
+
+    #[test]
+    fn a_changed_way_is_measured_by_five_quick_pings() {
+        let mut room = room(30).unwrap();
+        let sent = frames()
+            .take(60 * 15)
+            .enumerate()
+            .filter_map(|(frame, now)| {
+                room.sample_when_due(now, true);
+                if frame == 600 {
+                    room.measure_again();
+                }
+                room.ping_when_due(now)
+            });
+        let after = sent.filter(|&sent_us| sent_us > 11_000_000).count();
+        assert_eq!(after, 5);
     }
 
     #[test]

@@ -169,6 +169,13 @@ impl Session {
         }
     }
 
+    /// Learns the round trip anew, soon: the way to the server has changed.
+    pub fn measure_again(&mut self) {
+        if let Some(room) = &mut self.room {
+            room.measure_again();
+        }
+    }
+
     /// Says that the player leaves for good, so that no ghost stays behind.
     pub fn leave(&mut self) {
         if self.is_joined() {
