@@ -10,7 +10,7 @@ use crate::canvas::Canvas;
 use crate::clock::{Clock, FrameTime};
 use crate::input::InputReader;
 use crate::join::JoinScreen;
-use crate::platform::{self, tell};
+use crate::platform::{self, Replay, Start, tell};
 use crate::play::{Ending, Play};
 use crate::renderer::Renderer;
 use crate::scene;
@@ -28,18 +28,20 @@ pub(crate) struct App {
 enum Screen {
     Join(Box<JoinScreen>),
     Play(Box<Play>),
+    Replay(Box<Replay>),
 }
 
 impl App {
-    /// Opens the join screen, or joins at once.
+    /// Opens the join screen, or joins or plays a recording at once.
     ///
     /// # Errors
     /// When the graphics driver cannot draw the scene.
-    pub(crate) fn new(options: ClientOptions, joins_at_once: bool) -> anyhow::Result<Self> {
-        let screen = if joins_at_once {
-            Screen::play(Client::new(options.clone(), platform::seed()))
-        } else {
-            Screen::join(options.clone(), None)
+    pub(crate) fn new(start: Start) -> anyhow::Result<Self> {
+        let options = start.options;
+        let screen = match start.replay {
+            Some(replay) => Screen::Replay(Box::new(replay)),
+            None if start.joins_at_once => Screen::play(platform::client(options.clone())),
+            None => Screen::join(options.clone(), None),
         };
         Ok(Self {
             screen,
@@ -81,6 +83,13 @@ impl App {
                     play.draw(&mut self.renderer, &self.canvas, time, size);
                 }
                 failed.or_else(|| play.show_panels(&self.canvas, &input, size))
+            }
+            Screen::Replay(replay) => {
+                let ending = replay.update(&input, time, size);
+                if draws {
+                    replay.draw(&mut self.renderer, &self.canvas, time, size);
+                }
+                ending
             }
         };
         match ending {

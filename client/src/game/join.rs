@@ -101,7 +101,7 @@ impl JoinScreen {
         match self.options() {
             Ok(options) => {
                 self.error = None;
-                self.joining = Some(Client::new(options, platform::seed()));
+                self.joining = Some(platform::client(options));
             }
             Err((focus, error)) => {
                 self.focus = focus;

@@ -42,6 +42,7 @@ const WINDOW_HEIGHT: u16 = 720;
 
 fn main() {
     let start = platform::start();
+    let _at_end = platform::AtEnd;
     // Every field: the default has miniquad's logo in it, 21 KB that a browser would load.
     let window = Conf {
         window_title: start.title.clone(),
@@ -65,7 +66,7 @@ fn main() {
 }
 
 async fn run(start: Start) -> anyhow::Result<()> {
-    let mut app = App::new(start.options, start.joins_at_once)?;
+    let mut app = App::new(start)?;
     // X11 takes the size as physical pixels: too small on a HiDPI screen.
     let (width, height) = (f32::from(WINDOW_WIDTH), f32::from(WINDOW_HEIGHT));
     if platform::CAN_QUIT && screen_dpi_scale() > 1.0 && screen_width() < width {

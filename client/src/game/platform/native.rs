@@ -1,21 +1,25 @@
 //! A window of its own.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::process;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use cubesync_client::ClientOptions;
+use cubesync_client::recorder::Recorder;
+use cubesync_client::{Client, ClientOptions};
+use cubesync_recording::Recording;
 use macroquad::math::Rect;
 use macroquad::miniquad::window;
 
 use super::icon::icon;
 use super::options::{DEFAULT_PORT, Options};
-use super::{Invite, Start};
+use super::{Invite, Replay, Start};
 
 /// Whether a person says which server to join.
 pub(crate) const CHOOSES_SERVER: bool = true;
@@ -30,6 +34,8 @@ const PACE: Duration = Duration::from_micros(1_000_000 / 120);
 /// Where servers have their pages unless told otherwise.
 const PAGES_PORT: u16 = 8080;
 
+/// What is recorded, if anything is.
+static RECORDER: Mutex<Option<Recorder>> = Mutex::new(None);
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 static IS_FULLSCREEN: AtomicBool = AtomicBool::new(false);
 
@@ -39,13 +45,35 @@ pub(crate) fn start() -> Start {
     if cfg!(target_os = "linux") && std::env::var_os("DISPLAY").is_none_or(|name| name.is_empty()) {
         fail("no display to open a window on: set DISPLAY, or use cubesync-bots without one");
     }
+    if let Some((path, max_bytes)) = options.record() {
+        record(path, max_bytes);
+    }
     Start {
+        replay: options.replay().map(open),
         joins_at_once: options.skips_the_join_screen(),
         title: options.window_title(),
         icon: Some(icon()),
         sample_count: options.sample_count(),
         options: options.client_options(),
     }
+}
+
+/// Held by whoever may be the last to run: what is recorded is whole when it goes.
+pub(crate) struct AtEnd;
+
+impl Drop for AtEnd {
+    fn drop(&mut self) {
+        finish();
+    }
+}
+
+/// A client that joins; what it says and hears is recorded where that was asked for.
+pub(crate) fn client(options: ClientOptions) -> Client {
+    let mut client = Client::new(options, seed());
+    if let Some(recorder) = &*recorder() {
+        client.record(recorder.tap());
+    }
+    client
 }
 
 /// The time since the program's start.
@@ -74,6 +102,7 @@ pub(crate) fn tell(line: &str) {
 /// Ends the program with one line that a person can act on.
 pub(crate) fn fail(reason: &str) -> ! {
     eprintln!("error: {reason}");
+    finish();
     process::exit(1);
 }
 
@@ -139,6 +168,46 @@ pub(crate) fn typed(_index: usize, _area: Rect, _text: &str) -> Option<String> {
 /// Notches of a mouse wheel; some systems count a notch as 1, others as 120.
 pub(crate) fn notches(wheel: f32) -> f32 {
     wheel.clamp(-1.0, 1.0)
+}
+
+/// Begins to record; who ends the game in the terminal wants the recording as well.
+fn record(path: &Path, max_bytes: u64) {
+    let say = |reason| eprintln!("warning: {reason}");
+    match Recorder::create(path, max_bytes, say) {
+        Ok(made) => *recorder() = Some(made),
+        Err(error) => fail(&format!("cannot record into {}: {error}", path.display())),
+    }
+    let stopped = ctrlc::set_handler(|| {
+        finish();
+        process::exit(130);
+    });
+    if let Err(error) = stopped {
+        fail(&format!("cannot listen for Ctrl-C: {error}"));
+    }
+}
+
+/// Writes what is left of a recording, and waits until it is.
+fn finish() {
+    let made = recorder().take();
+    drop(made);
+}
+
+fn recorder() -> MutexGuard<'static, Option<Recorder>> {
+    RECORDER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn open(path: &Path) -> Replay {
+    let opened = File::open(path).map_err(|error| error.to_string());
+    let read = opened.and_then(|file| {
+        let recording = Recording::read(BufReader::new(file));
+        recording.map_err(|error| error.to_string())
+    });
+    let recording =
+        read.unwrap_or_else(|reason| fail(&format!("cannot play {}: {reason}", path.display())));
+    if let Some(damage) = recording.damage() {
+        tell(&damage);
+    }
+    Replay::new(cubesync_client::replay::Replay::new(recording))
 }
 
 fn rest(elapsed: Duration) -> Option<Duration> {

@@ -1,12 +1,13 @@
 //! The command line, and who plays when it does not say.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use cubesync_client::ClientOptions;
 use cubesync_client::lab_flags::LabFlags;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
+use cubesync_recording::parse_size;
 
 use crate::theme::PALETTE;
 
@@ -43,6 +44,26 @@ pub(crate) struct Options {
     /// graphics card]
     #[arg(long, value_name = "COUNT", env = "CUBESYNC_SAMPLES", value_parser = clap::value_parser!(i32).range(1..=16))]
     samples: Option<i32>,
+    /// Record everything that is said and heard into this file, for a bug report
+    #[arg(long, value_name = "FILE", env = "CUBESYNC_RECORD")]
+    record: Option<PathBuf>,
+    /// Length of the recording's file at most; over it the oldest part is dropped
+    #[arg(
+        long,
+        value_name = "SIZE",
+        env = "CUBESYNC_RECORD_MAX",
+        default_value = "64M"
+    )]
+    #[arg(value_parser = parse_size)]
+    record_max: u64,
+    /// Play a recording, of a client or of a server, instead of joining
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CUBESYNC_REPLAY",
+        conflicts_with = "record"
+    )]
+    replay: Option<PathBuf>,
     #[command(flatten)]
     lab: LabFlags,
 }
@@ -53,11 +74,22 @@ impl Options {
         self.server.is_some()
     }
 
+    /// Where to record to, and how much at most.
+    pub(crate) fn record(&self) -> Option<(&Path, u64)> {
+        Some((self.record.as_deref()?, self.record_max))
+    }
+
+    /// The recording to play.
+    pub(crate) fn replay(&self) -> Option<&Path> {
+        self.replay.as_deref()
+    }
+
     /// The window's title, which cannot change later.
     pub(crate) fn window_title(&self) -> String {
-        match &self.name {
-            Some(name) => format!("cubesync — {name}"),
-            None => "cubesync".to_owned(),
+        match (&self.replay, &self.name) {
+            (Some(path), _) => format!("cubesync — {}", path.display()),
+            (None, Some(name)) => format!("cubesync — {name}"),
+            (None, None) => "cubesync".to_owned(),
         }
     }
 

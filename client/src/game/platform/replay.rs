@@ -1,0 +1,242 @@
+//! A recording in the window: played, paused, stepped through and searched, from any side.
+
+use std::time::Duration;
+
+use cubesync_client::protocol::CubeId;
+use cubesync_client::{CubeView, replay};
+use macroquad::input::{KeyCode, is_key_down};
+use macroquad::math::{Rect, Vec2, Vec3, vec2, vec3};
+use macroquad::window::screen_dpi_scale;
+
+use super::replay_bar::{Asked, ReplayBar, Shown};
+use crate::camera::Camera;
+use crate::canvas::Canvas;
+use crate::clock::FrameTime;
+use crate::fade::Fades;
+use crate::input::{Edit, InputFrame};
+use crate::play::Ending;
+use crate::renderer::Renderer;
+use crate::{names, scene, theme};
+
+/// How much faster than it was it can be played.
+const SPEEDS: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
+const USUAL_SPEED: usize = 2;
+/// How far an arrow goes.
+const SKIP: Duration = Duration::from_secs(5);
+/// How fast the free camera goes.
+const CAMERA_SPEED_MPS: f32 = 12.0;
+
+/// The screen of a recording.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    replay: replay::Replay,
+    is_paused: bool,
+    /// Which of the speeds.
+    speed: usize,
+    camera: Camera,
+    /// What the free camera looks at.
+    target: Vec3,
+    follows: Option<CubeId>,
+    bar: ReplayBar,
+    fades: Fades,
+}
+
+impl Replay {
+    /// A recording at its beginning; the camera follows whoever made it.
+    pub(crate) fn new(replay: replay::Replay) -> Self {
+        let target = vec3(0.0, 0.0, 0.5);
+        Self {
+            follows: replay.own_cube(),
+            replay,
+            is_paused: false,
+            speed: USUAL_SPEED,
+            camera: Camera::new(target),
+            target,
+            bar: ReplayBar::default(),
+            fades: Fades::default(),
+        }
+    }
+
+    /// Lets a frame's time pass.
+    pub(crate) fn update(
+        &mut self,
+        input: &InputFrame,
+        time: FrameTime,
+        screen: Vec2,
+    ) -> Option<Ending> {
+        if input.is_pressed(KeyCode::Escape) {
+            return Some(Ending::Quit);
+        }
+        if self.follows.is_none() && self.replay.now() == self.replay.start() {
+            self.follows = self.replay.own_cube();
+        }
+        let asked = self.bar.update(input, screen);
+        self.on_keys(input);
+        match asked {
+            Some(Asked::Toggle) => self.toggle(),
+            Some(Asked::Seek(part)) => {
+                let length = self.replay.end() - self.replay.start();
+                self.replay.seek(self.replay.start() + length.mul_f32(part));
+            }
+            None => {}
+        }
+        if !self.is_paused {
+            let passed = Duration::from_secs_f32(time.step_s()).mul_f64(SPEEDS[self.speed]);
+            self.replay.advance(self.replay.now() + passed);
+            self.is_paused = self.replay.now() == self.replay.end();
+        }
+        if asked.is_none() {
+            self.camera.drag(input.drag);
+        }
+        self.camera.zoom(input.wheel);
+        self.look(time.step_s());
+        None
+    }
+
+    /// Draws the scene, and flat over it the rest.
+    pub(crate) fn draw(
+        &mut self,
+        renderer: &mut Renderer,
+        canvas: &Canvas,
+        time: FrameTime,
+        screen: Vec2,
+    ) {
+        let cubes = self.replay.cubes();
+        let screen_px = screen * screen_dpi_scale();
+        let in_sight = cubes.iter().map(|view| view.cube);
+        let in_sight = in_sight.zip(scene::scene(&cubes));
+        let scene = self.fades.step(in_sight, time.step_s());
+        let view = self.camera.view(screen_px);
+        renderer.draw(&view, screen_px, time.now.as_secs_f32(), &scene);
+        names::show(canvas, &self.camera.view(screen), screen, &cubes);
+        let following = self.follows.and_then(|cube| find(&cubes, cube));
+        let shown = Shown {
+            position: self.replay.now() - self.replay.start(),
+            length: self.replay.end() - self.replay.start(),
+            tick: self.replay.tick().map_or(0, |tick| tick as u64),
+            is_paused: self.is_paused,
+            speed: SPEEDS[self.speed],
+            following: following.map(|view| view.name),
+        };
+        self.bar.show(canvas, &shown, screen);
+        if let Some(damage) = self.replay.damage() {
+            show_damage(canvas, &damage, screen);
+        }
+    }
+
+    fn on_keys(&mut self, input: &InputFrame) {
+        if input.is_pressed(KeyCode::Space) {
+            self.toggle();
+        }
+        if input.is_pressed(KeyCode::Up) {
+            self.speed = (self.speed + 1).min(SPEEDS.len() - 1);
+        }
+        if input.is_pressed(KeyCode::Down) {
+            self.speed = self.speed.saturating_sub(1);
+        }
+        if input.is_pressed(KeyCode::Tab) {
+            let cubes = self.replay.cubes();
+            self.follows = next(&cubes, self.follows);
+        }
+        for edit in &input.edits {
+            let (now, tick) = (self.replay.now(), self.replay.tick_length());
+            match edit {
+                Edit::Left => self.replay.seek(now.saturating_sub(SKIP)),
+                Edit::Right => self.replay.seek(now + SKIP),
+                Edit::Type('.') => {
+                    self.is_paused = true;
+                    self.replay.advance(now + tick);
+                }
+                Edit::Type(',') => {
+                    self.is_paused = true;
+                    self.replay.seek(now.saturating_sub(tick));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Pauses, or goes on; at the end from the beginning.
+    fn toggle(&mut self) {
+        self.is_paused = !self.is_paused;
+        if !self.is_paused && self.replay.now() == self.replay.end() {
+            self.replay.seek(self.replay.start());
+        }
+    }
+
+    /// Moves the camera: with the cube it follows, or with the keys.
+    fn look(&mut self, dt_s: f32) {
+        // The arrows are for the time, so what is down is asked for letter by letter.
+        let axis = |plus, minus| {
+            f32::from(u8::from(is_key_down(plus))) - f32::from(u8::from(is_key_down(minus)))
+        };
+        let keys = vec2(axis(KeyCode::D, KeyCode::A), axis(KeyCode::W, KeyCode::S));
+        if keys != Vec2::ZERO {
+            self.follows = None;
+        }
+        let cubes = self.replay.cubes();
+        match self.follows.and_then(|cube| find(&cubes, cube)) {
+            Some(view) => self.target = view.position.into(),
+            None => {
+                let way = self.camera.on_floor(keys.clamp_length_max(1.0));
+                self.target += (way * CAMERA_SPEED_MPS * dt_s).extend(0.0);
+            }
+        }
+        self.camera.follow(self.target, dt_s);
+    }
+}
+
+fn find<'a, 'b>(cubes: &'b [CubeView<'a>], cube: CubeId) -> Option<&'b CubeView<'a>> {
+    cubes.iter().find(|view| view.cube == cube)
+}
+
+/// Whom to follow after this one: the next cube, after the last one nobody.
+fn next(cubes: &[CubeView<'_>], follows: Option<CubeId>) -> Option<CubeId> {
+    let mut ids = cubes.iter().map(|view| view.cube);
+    ids.find(|&id| follows.is_none_or(|before| id > before))
+}
+
+/// Draws what is wrong with the recording below the upper edge.
+fn show_damage(canvas: &Canvas, damage: &str, screen: Vec2) {
+    let widest = (screen.x - 64.0).clamp(120.0, 640.0);
+    let lines = canvas.wrapped(damage, widest, theme::SMALL);
+    let widths = lines.iter().map(|line| canvas.width(line, theme::SMALL));
+    let width = widths.fold(0.0, f32::max) + 32.0;
+    let height = lines.len() as f32 * 20.0 + 16.0;
+    let area = Rect::new(((screen.x - width) / 2.0).floor(), 16.0, width, height);
+    canvas.panel(area);
+    for (index, line) in lines.iter().enumerate() {
+        let y = area.y + 18.0 + index as f32 * 20.0;
+        canvas.text_centred(line, area.center().x, y, theme::SMALL, theme::ERROR);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cubesync_client::protocol::{Colour, CubeKind};
+
+    use super::*;
+
+    #[test]
+    fn tab_follows_one_cube_after_the_other_and_then_none() {
+        let view = |id| CubeView {
+            cube: CubeId(id),
+            kind: CubeKind::Player,
+            name: "",
+            colour: Colour::from([0; 3]),
+            position: [0.0; 3],
+            rotation: [0.0, 0.0, 0.0, 1.0],
+            own: false,
+            stale: false,
+        };
+        let cubes = [view(0), view(4), view(9)];
+        let mut follows = None;
+        for expected in [Some(0), Some(4), Some(9), None, Some(0)] {
+            follows = next(&cubes, follows);
+            assert_eq!(follows, expected.map(CubeId));
+        }
+        // Who is followed may be gone.
+        assert_eq!(next(&cubes, Some(CubeId(5))), Some(CubeId(9)));
+        assert_eq!(next(&[], Some(CubeId(5))), None);
+    }
+}
