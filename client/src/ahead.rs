@@ -4,7 +4,6 @@
 //! everybody else sees the cube come there within a moment; if not, it goes back within one.
 //! A correction is hidden in the same way: the cube keeps the difference, and loses it.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cubesync_protocol::{CubeId, Pose, Position};
@@ -26,10 +25,10 @@ pub struct Ahead {
     /// The cube that was asked for, and where it was put since.
     asked: Option<(CubeId, Option<Pose>)>,
     /// From where cubes are to where they are shown.
-    shown: BTreeMap<CubeId, Difference>,
-    /// From where this client puts the cubes that it has just been given to where it says that
-    /// they are, and where it put them last.
-    sent: BTreeMap<CubeId, (Difference, Pose)>,
+    shown: Vec<(CubeId, Difference)>,
+    /// From where this client puts the cube that it has just been given to where it says that it
+    /// is, and where it put it last.
+    sent: Option<(CubeId, Difference, Pose)>,
 }
 
 /// A way between two places that becomes shorter.
@@ -69,13 +68,14 @@ impl Ahead {
         self.forget(cube);
         let to_m = shown.position.to_metres();
         let difference = Difference::new(from.position.to_metres(), to_m, now, HANDOVER);
-        self.sent.insert(cube, (difference, shown));
+        self.sent = Some((cube, difference, shown));
         shown
     }
 
     /// What the server is to be told of a cube that was put somewhere.
     pub fn sent(&mut self, cube: CubeId, pose: Pose, now: Duration) -> Pose {
-        let Some((difference, last)) = self.sent.get_mut(&cube) else {
+        let Some((_, difference, last)) = self.sent.as_mut().filter(|(sent, ..)| *sent == cube)
+        else {
             return pose;
         };
         *last = pose;
@@ -88,7 +88,7 @@ impl Ahead {
 
     /// A cube is let go. Returns where it was put last, unless the server was told of that.
     pub fn released(&mut self, cube: CubeId) -> Option<Pose> {
-        let (_, last) = self.sent.remove(&cube)?;
+        let (.., last) = self.sent.take_if(|(sent, ..)| *sent == cube)?;
         Some(last)
     }
 
@@ -97,39 +97,39 @@ impl Ahead {
         self.forget(cube);
         let difference = Difference::new(shown_m, to_m, now, HANDOVER);
         if difference.length_m() <= HANDOVER_SNAPS_M {
-            self.shown.insert(cube, difference);
+            self.shown.push((cube, difference));
         }
     }
 
     /// The server moved a cube of this client from `shown_m` to `to_m`.
     pub fn corrected(&mut self, cube: CubeId, shown_m: [f32; 3], to_m: [f32; 3], now: Duration) {
-        self.shown.remove(&cube);
-        self.sent.remove(&cube);
+        self.forget(cube);
         let difference = Difference::new(shown_m, to_m, now, CORRECTION);
         if difference.length_m() <= CORRECTION_SNAPS_M {
-            self.shown.insert(cube, difference);
+            self.shown.push((cube, difference));
         }
     }
 
     /// Where a cube that is at `place_m` is shown.
     pub fn shown_m(&self, cube: CubeId, place_m: [f32; 3], now: Duration) -> [f32; 3] {
-        let way_m = self.shown.get(&cube).and_then(|shown| shown.way_m(now));
+        let shown = self.shown.iter().find(|(shown, _)| *shown == cube);
+        let way_m = shown.and_then(|(_, difference)| difference.way_m(now));
         way_m.map_or(place_m, |way_m| added(place_m, way_m))
     }
 
     /// The cube is where the server says, or is gone.
     pub fn forget(&mut self, cube: CubeId) {
         self.asked.take_if(|(asked, _)| *asked == cube);
-        self.shown.remove(&cube);
-        self.sent.remove(&cube);
+        self.shown.retain(|(shown, _)| *shown != cube);
+        self.sent.take_if(|(sent, ..)| *sent == cube);
     }
 
     /// Forgets what is over.
     pub fn advance(&mut self, now: Duration) {
         self.shown
-            .retain(|_, difference| difference.way_m(now).is_some());
+            .retain(|(_, difference)| difference.way_m(now).is_some());
         self.sent
-            .retain(|_, (difference, _)| difference.way_m(now).is_some());
+            .take_if(|(_, difference, _)| difference.way_m(now).is_none());
     }
 }
 

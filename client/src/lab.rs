@@ -168,7 +168,8 @@ impl Line {
         let Conditions {
             latency, jitter, ..
         } = self.conditions;
-        let strayed = (latency + jitter.mul_f64(2.0 * self.random.f64())).saturating_sub(jitter);
+        let strays_us = self.random.u64(..=2 * jitter.as_micros() as u64);
+        let strayed = (latency + Duration::from_micros(strays_us)).saturating_sub(jitter);
         let is_lost = self.random.u16(..1_000) < self.conditions.loss_permille;
         if is_lost {
             return strayed + 2 * latency + RETRANSMISSION_WAIT;

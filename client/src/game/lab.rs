@@ -280,13 +280,16 @@ fn neighbour<T: Copy + PartialEq>(items: &[T], item: T, up: bool) -> T {
 }
 
 fn percent(permille: u16) -> String {
-    format!("{} %", f32::from(permille) / 10.0)
+    match (permille / 10, permille % 10) {
+        (percent, 0) => format!("{percent} %"),
+        (percent, tenths) => format!("{percent}.{tenths} %"),
+    }
 }
 
 fn bandwidth(bps: u32) -> String {
     match bps {
         0 => "no limit".to_owned(),
-        _ => format!("{} kbit/s", f64::from(bps) / 1e3),
+        _ => format!("{} kbit/s", bps / 1_000),
     }
 }
 

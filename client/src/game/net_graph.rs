@@ -16,8 +16,9 @@ use crate::theme;
 const LAGS_HEIGHT: f32 = 84.0;
 const BYTES_HEIGHT: f32 = 34.0;
 const CAPTION_HEIGHT: f32 = 22.0;
-/// Of the ticks, the heaviest few may rise above the scale: a keyframe would hide all others.
-const ON_SCALE: f64 = 0.95;
+/// What is drawn of a tick's bytes, in mean ones: on the scale of a keyframe nothing else would be
+/// seen.
+const ON_SCALE: f64 = 2.0;
 
 /// The height of the graph, in logical pixels.
 pub(crate) const HEIGHT: f32 = 2.0 * CAPTION_HEIGHT + LAGS_HEIGHT + BYTES_HEIGHT + 6.0;
@@ -79,10 +80,9 @@ fn show_lags(canvas: &Canvas, axis: &Axis, recent: &[&Arrival], delay_s: f64) {
 }
 
 fn show_bytes(canvas: &Canvas, axis: &Axis, recent: &[&Arrival]) {
-    let mut sizes: Vec<u64> = recent.iter().map(|arrival| arrival.bytes).collect();
-    sizes.sort_unstable();
-    let usual = (sizes.len() as f64 * ON_SCALE) as usize;
-    let top = nice_above(sizes.get(usual).map_or(10.0, |&bytes| bytes.max(10) as f64));
+    let sum: u64 = recent.iter().map(|arrival| arrival.bytes).sum();
+    let mean = sum as f64 / recent.len().max(1) as f64;
+    let top = nice_above((mean * ON_SCALE).max(10.0));
     axis.show_frame(canvas, "bytes per tick", &format!("{top:.0} B"));
     for arrival in recent {
         let share = arrival.bytes as f64 / top;
@@ -124,12 +124,13 @@ impl Axis {
     }
 }
 
-/// The next of 1, 2, 5, 10, 20, ... times a power of ten that is not below it.
+/// The next of 0.1, 0.2, 0.5, 1, 2, ... that is not below it.
 fn nice_above(value: f64) -> f64 {
-    let power = 10f64.powf(value.log10().floor());
-    let steps = [1.0, 2.0, 5.0].map(|step| step * power);
-    let fitting = steps.into_iter().find(|&step| step >= value * 0.999);
-    fitting.unwrap_or(10.0 * power)
+    let (mut nice, mut steps) = (0.1, [2.0, 2.5, 2.0].into_iter().cycle());
+    while nice < value * 0.999 && nice < 1e9 {
+        nice *= steps.next().unwrap_or(10.0);
+    }
+    nice
 }
 
 #[cfg(test)]
