@@ -235,7 +235,7 @@
     // Keys that gl.js would take from the browser or get wrong. 86 is V, 2 is Ctrl.
     window.addEventListener("keydown", (event) => {
         if (event.target !== canvas || !wasm_exports) return;
-        const is_ours = !/^F\d+$/.test(event.code) || event.code === "F1" || event.code === "F3";
+        const is_ours = !/^F\d+$/.test(event.code) || ["F1", "F3", "F4"].includes(event.code);
         const types = ["Quote", "Slash"].includes(event.code) && event.key.length === 1;
         if (event.metaKey) {
             // While Command is down, macOS does not tell when another key goes up.
