@@ -9,7 +9,10 @@ use crate::quantize::Position;
 
 /// The world's side.
 const WORLD_SIDE: u32 = 2 * MAX_HORIZONTAL_QUANTA as u32;
-/// The smallest side of a cell, 16 m: a frame for each cell and tick costs a dozen bytes.
+/// The smallest side of a cell, 16 m. A cell is as wide as the view distance: a frame for each
+/// cell and tick costs a dozen bytes and a part of the write, and with cells half as wide players
+/// got a seventh more bytes and cost 5 % more CPU, although they saw fewer cubes (1,000 clients,
+/// 32 m).
 const LEAST_SIDE: u32 = 8_192;
 /// A cube stays in its cell until it is farther outside than this part of its side, so that one
 /// that walks along a border does not change cells all the time.
@@ -52,7 +55,7 @@ impl Grid {
 
     /// Cells for this view distance, in quanta. At least all cubes within it are in sight.
     pub fn new(view_distance: u32) -> Self {
-        let side = (view_distance / 2).max(LEAST_SIDE);
+        let side = view_distance.max(LEAST_SIDE);
         if side >= WORLD_SIDE {
             return Self::WHOLE;
         }
@@ -193,7 +196,7 @@ mod tests {
 
     #[test]
     fn without_squares_everything_is_near() {
-        for grid in [Grid::WHOLE, Grid::new(1_024 * METRE), Grid::new(u32::MAX)] {
+        for grid in [Grid::WHOLE, Grid::new(512 * METRE), Grid::new(u32::MAX)] {
             assert_eq!(grid.cells(), 1);
             assert_eq!(grid.cell(at(-256, 256)), CellId(0));
             assert_eq!(grid.next_cell(CellId(0), at(256, 0)), CellId(0));
@@ -212,7 +215,7 @@ mod tests {
 
     #[test]
     fn near_the_origin_nobody_changes_cells() {
-        let grid = Grid::new(64 * METRE);
+        let grid = Grid::new(32 * METRE);
         let middle = grid.cell(at(0, 0));
         for (x_m, y_m) in [(-15, -15), (15, 15), (-15, 15)] {
             assert_eq!(grid.cell(at(x_m, y_m)), middle);
@@ -261,7 +264,7 @@ mod tests {
                     prop_assert_eq!(sight, Some(Sight::Near));
                 }
                 // No farther than the cell is wide and the hystereses are long.
-                let most = view_distance + (view_distance / 2).max(LEAST_SIDE) * 2;
+                let most = view_distance + view_distance.max(LEAST_SIDE) * 2;
                 if grid.cells() > 1 && distance > u64::from(most) {
                     prop_assert_eq!(sight, None);
                 }
