@@ -5,14 +5,20 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use cubesync_protocol::limits::{
-    FRAME_HEADER_BYTES, MAX_CLIENT_PAYLOAD_BYTES, MAX_SERVER_PAYLOAD_BYTES,
+    FRAME_HEADER_BYTES, MAX_CLIENT_PAYLOAD_BYTES, MAX_SERVER_PAYLOAD_BYTES, PROTOCOL_VERSION,
 };
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 
-/// How every recording begins; the last byte is the format's version.
-pub const MAGIC: [u8; 8] = *b"CUBEREC\x01";
+/// How every recording begins: a name, the version of the file's format, and that of the wire.
+pub const FILE_HEADER: [u8; 10] = *b"CUBEREC\x01\x00\x03";
+/// The part of it that is the same in every version.
+pub(crate) const FILE_NAME: [u8; 7] = *b"CUBEREC";
+const _: () = assert!(
+    u16::from_be_bytes([FILE_HEADER[8], FILE_HEADER[9]]) == PROTOCOL_VERSION,
+    "a recording says which wire is in it"
+);
 
 /// Length and checksum in front of each chunk's body.
 const HEADER_BYTES: usize = 8;

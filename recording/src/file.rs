@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use crate::chunk::MAGIC;
+use crate::chunk::{FILE_HEADER, FILE_NAME};
 
 /// How long a recording's file gets unless told otherwise: hours of a few players.
 pub const DEFAULT_MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -28,15 +28,15 @@ impl BoundedFile {
     /// The file cannot be made, or is something else.
     pub fn create(path: &Path, max_bytes: u64) -> io::Result<Self> {
         if fs::metadata(path).is_ok_and(|known| known.is_file() && known.len() > 0) {
-            let mut magic = [0; 7];
-            let read = File::open(path)?.read_exact(&mut magic);
-            if read.is_err() || magic != MAGIC[..7] {
+            let mut name = [0; FILE_NAME.len()];
+            let read = File::open(path)?.read_exact(&mut name);
+            if read.is_err() || name != FILE_NAME {
                 let kind = io::ErrorKind::AlreadyExists;
                 return Err(io::Error::new(kind, "the file exists and is no recording"));
             }
         }
         let mut file = File::create(path)?;
-        file.write_all(&MAGIC)?;
+        file.write_all(&FILE_HEADER)?;
         Ok(Self {
             path: path.to_owned(),
             file,
@@ -60,7 +60,7 @@ impl BoundedFile {
     }
 
     fn len(&self) -> u64 {
-        MAGIC.len() as u64 + self.chunks.iter().sum::<u64>()
+        FILE_HEADER.len() as u64 + self.chunks.iter().sum::<u64>()
     }
 
     /// Drops the oldest quarter, and more if need be, so that `coming` bytes have room. What is kept
@@ -78,9 +78,9 @@ impl BoundedFile {
         let mut name = self.path.clone().into_os_string();
         name.push(".new");
         let mut old = File::open(&self.path)?;
-        old.seek(SeekFrom::Start(MAGIC.len() as u64 + dropped_bytes))?;
+        old.seek(SeekFrom::Start(FILE_HEADER.len() as u64 + dropped_bytes))?;
         let mut new = File::create(&name)?;
-        new.write_all(&MAGIC)?;
+        new.write_all(&FILE_HEADER)?;
         io::copy(&mut old, &mut new)?;
         fs::rename(&name, &self.path)?;
         self.file = new;

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use crate::chunk::{Chunk, Damage, Direction, Entry, MAGIC};
+use crate::chunk::{Chunk, Damage, Direction, Entry, FILE_HEADER, FILE_NAME};
 
 /// Why a file is no recording at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,9 +14,9 @@ pub enum OpenError {
     /// It begins otherwise.
     #[error("it is no recording of cubesync")]
     Foreign,
-    /// A later program wrote it.
-    #[error("it is a recording of version {0}; this program reads version {ours}", ours = MAGIC[7])]
-    Version(u8),
+    /// A program of another time wrote it.
+    #[error("it was recorded by a version of cubesync with another format or another wire")]
+    Version,
     /// Nothing in it is whole.
     #[error("nothing is in it that can be played{}", because(*.0))]
     Empty(Option<Damage>),
@@ -47,16 +47,16 @@ impl Recording {
     /// [`OpenError`] when there is nothing to play. [`damage`](Self::damage) says whether something is
     /// missing at the end.
     pub fn read(mut from: impl Read) -> Result<Self, OpenError> {
-        let mut magic = Vec::new();
-        let read = (&mut from).take(MAGIC.len() as u64).read_to_end(&mut magic);
+        let mut header = Vec::new();
+        let read = (&mut from)
+            .take(FILE_HEADER.len() as u64)
+            .read_to_end(&mut header);
         read.map_err(|error| OpenError::Unreadable(error.to_string()))?;
-        match magic.split_last() {
-            Some((version, name)) if name == &MAGIC[..7] => {
-                if *version != MAGIC[7] {
-                    return Err(OpenError::Version(*version));
-                }
-            }
-            _ => return Err(OpenError::Foreign),
+        if !header.starts_with(&FILE_NAME) {
+            return Err(OpenError::Foreign);
+        }
+        if header.len() == FILE_HEADER.len() && header != FILE_HEADER {
+            return Err(OpenError::Version);
         }
         let mut chunks: Vec<Chunk> = Vec::new();
         let damage = loop {

@@ -14,6 +14,7 @@ use crate::canvas::Canvas;
 use crate::clock::FrameTime;
 use crate::fade::Fades;
 use crate::input::{Edit, InputFrame};
+use crate::join::sentence;
 use crate::play::Ending;
 use crate::renderer::Renderer;
 use crate::{names, scene, theme};
@@ -37,21 +38,24 @@ pub(crate) struct Replay {
     /// What the free camera looks at.
     target: Vec3,
     follows: Option<CubeId>,
+    /// A person has said whom to follow; until then it is whoever made the recording.
+    has_chosen: bool,
     bar: ReplayBar,
     fades: Fades,
 }
 
 impl Replay {
-    /// A recording at its beginning; the camera follows whoever made it.
+    /// A recording at its beginning.
     pub(crate) fn new(replay: replay::Replay) -> Self {
         let target = vec3(0.0, 0.0, 0.5);
         Self {
-            follows: replay.own_cube(),
             replay,
             is_paused: false,
             speed: USUAL_SPEED,
             camera: Camera::new(target),
             target,
+            follows: None,
+            has_chosen: false,
             bar: ReplayBar::default(),
             fades: Fades::default(),
         }
@@ -67,7 +71,7 @@ impl Replay {
         if input.is_pressed(KeyCode::Escape) {
             return Some(Ending::Quit);
         }
-        if self.follows.is_none() && self.replay.now() == self.replay.start() {
+        if !self.has_chosen {
             self.follows = self.replay.own_cube();
         }
         let asked = self.bar.update(input, screen);
@@ -120,7 +124,7 @@ impl Replay {
         };
         self.bar.show(canvas, &shown, screen);
         if let Some(damage) = self.replay.damage() {
-            show_damage(canvas, &damage, screen);
+            show_damage(canvas, &sentence(&damage), screen);
         }
     }
 
@@ -135,8 +139,8 @@ impl Replay {
             self.speed = self.speed.saturating_sub(1);
         }
         if input.is_pressed(KeyCode::Tab) {
-            let cubes = self.replay.cubes();
-            self.follows = next(&cubes, self.follows);
+            self.follows = next(&self.replay.cubes(), self.follows);
+            self.has_chosen = true;
         }
         for edit in &input.edits {
             let (now, tick) = (self.replay.now(), self.replay.tick_length());
@@ -173,6 +177,7 @@ impl Replay {
         let keys = vec2(axis(KeyCode::D, KeyCode::A), axis(KeyCode::W, KeyCode::S));
         if keys != Vec2::ZERO {
             self.follows = None;
+            self.has_chosen = true;
         }
         let cubes = self.replay.cubes();
         match self.follows.and_then(|cube| find(&cubes, cube)) {

@@ -94,10 +94,14 @@ impl ReplayBar {
             Some(name) => format!("following {name}"),
             None => "free camera".to_owned(),
         };
-        let right = format!("{camera}   {}x", shown.speed);
-        let right_x = track.right() - canvas.width(&right, theme::SMALL);
-        if right_x > tick_x + canvas.width(&tick, theme::SMALL) + 12.0 {
-            canvas.text(&right, right_x, y, theme::SMALL, theme::TEXT);
+        let from = tick_x + canvas.width(&tick, theme::SMALL) + 12.0;
+        let speed = format!("{}x", shown.speed);
+        for right in [format!("{camera}   {speed}"), speed] {
+            let right_x = track.right() - canvas.width(&right, theme::SMALL);
+            if right_x > from {
+                canvas.text(&right, right_x, y, theme::SMALL, theme::TEXT);
+                break;
+            }
         }
         if screen.x >= HINTS_FROM {
             let y = track.bottom() + 17.0;
