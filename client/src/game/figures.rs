@@ -60,7 +60,9 @@ impl Figures {
         };
         let width = 340.0_f32.min(screen.x - 16.0);
         let above = HEADS_HEIGHT + net_graph::HEIGHT + 18.0;
-        let room = (screen.y - top - above - 36.0).max(0.0);
+        // Fingers need the lower part of the screen.
+        let below = if by_touch { 190.0 } else { 36.0 };
+        let room = (screen.y - top - above - below).max(0.0);
         let shown = self.rows.len().min((room / ROW_HEIGHT) as usize);
         let height = above + shown as f32 * ROW_HEIGHT + 6.0;
         let left = (screen.x - 16.0 - width).max(8.0);

@@ -112,7 +112,7 @@ impl LabPanel {
             let y = top + 48.0 + index as f32 * row_height;
             let side = row_height - 4.0;
             let focused = index == self.focus && !input.by_touch;
-            let minus = Rect::new(right - 190.0, y, side, side);
+            let minus = Rect::new(right - 200.0, y, side, side);
             let plus = Rect::new(right - side, y, side, side);
             if button(minus, "−", focused) {
                 step = Some((index, false));
