@@ -160,10 +160,11 @@ impl MotionSet {
         out: &mut Vec<u8>,
     ) -> usize {
         let touched = touched.into_iter().filter_map(|id| self.find(id));
-        let mut touched = touched.map(|index| index as u32).collect::<Vec<_>>();
-        touched.sort_unstable();
-        touched.dedup();
-        self.encode(touched.into_iter(), truth, out)
+        let mut candidates = self.active.clone();
+        candidates.extend(touched.map(|index| index as u32));
+        candidates.sort_unstable();
+        candidates.dedup();
+        self.encode(candidates.into_iter(), truth, out)
     }
 
     /// What would be believed about a cube once it was told that it is there.
@@ -208,72 +209,69 @@ impl MotionSet {
         moving.len() + woken.len()
     }
 
+    /// Candidates are indices, rising, those of the moving cubes among them.
     fn encode(
         &mut self,
-        touched: impl Iterator<Item = u32>,
+        candidates: impl Iterator<Item = u32>,
         truth: impl FnMut(CubeId) -> Pose,
         out: &mut Vec<u8>,
     ) -> usize {
-        let (moving, woken) = self.plan(touched, truth);
-        let count = moving.len() + woken.len();
-        if count == 0 {
-            return 0;
-        }
         match self.codec.encoding {
-            Encoding::Varints => self.write_varints(moving, woken, out),
-            Encoding::Range(table) => self.write_range(&moving, &woken, table, out),
+            Encoding::Varints => self.write_varints(candidates, truth, out),
+            Encoding::Range(table) => {
+                let (moving, woken) = self.plan(candidates, truth);
+                let count = moving.len() + woken.len();
+                if count > 0 {
+                    self.write_range(&moving, &woken, table, out);
+                }
+                count
+            }
         }
-        count
     }
 
     /// The surprises of the moving cubes and of the settled ones.
     fn plan(
         &self,
-        touched: impl Iterator<Item = u32>,
+        candidates: impl Iterator<Item = u32>,
         mut truth: impl FnMut(CubeId) -> Pose,
     ) -> (Plan, Plan) {
-        let mut surprise = |index: u32| {
+        let (mut moving, mut woken) = (Plan::new(), Plan::new());
+        for index in candidates {
             let cube = &self.cubes[index as usize];
-            let (surprise, prediction) = cube.state.surprise(truth(cube.id), self.codec)?;
-            Some(Planned {
-                index,
-                surprise,
-                prediction,
-            })
-        };
-        let moving = self
-            .active
-            .iter()
-            .filter_map(|&index| surprise(index))
-            .collect();
-        let woken = touched
-            .filter(|&index| self.cubes[index as usize].state.is_settled())
-            .filter_map(surprise)
-            .collect();
+            if let Some((surprise, prediction)) = cube.state.surprise(truth(cube.id), self.codec) {
+                let is_settled = cube.state.is_settled();
+                let plan = if is_settled { &mut woken } else { &mut moving };
+                plan.push(Planned {
+                    index,
+                    surprise,
+                    prediction,
+                });
+            }
+        }
         (moving, woken)
     }
 
-    fn write_varints(&mut self, moving: Plan, woken: Plan, out: &mut Vec<u8>) {
-        let mut all = moving;
-        let indices = woken
-            .iter()
-            .map(|planned| planned.index)
-            .collect::<Vec<_>>();
-        all.extend(woken);
-        all.sort_unstable_by_key(|planned| planned.index);
-        let mut next = 0;
-        for Planned {
-            index,
-            surprise,
-            prediction,
-        } in all
-        {
-            let state = &mut self.cubes[index as usize].state;
+    fn write_varints(
+        &mut self,
+        candidates: impl Iterator<Item = u32>,
+        mut truth: impl FnMut(CubeId) -> Pose,
+        out: &mut Vec<u8>,
+    ) -> usize {
+        let (mut count, mut next, mut woken) = (0, 0, Vec::new());
+        for index in candidates {
+            let Cube { id, state } = &mut self.cubes[index as usize];
+            let Some((surprise, prediction)) = state.surprise(truth(*id), self.codec) else {
+                continue;
+            };
+            if state.is_settled() {
+                woken.push(index);
+            }
             write_surprise(out, index - next, surprise, prediction.largest, self.codec);
             state.apply(surprise, prediction, self.codec);
-            next = index + 1;
+            (count, next) = (count + 1, index + 1);
         }
-        self.wake(&indices);
+        self.wake(&woken);
+        count
     }
 
     fn read_varints(
