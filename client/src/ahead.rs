@@ -92,8 +92,15 @@ impl Ahead {
         Some(last)
     }
 
-    /// The server does not give the cube, which is shown at `shown_m` and is at `to_m`.
-    pub fn refused(&mut self, cube: CubeId, shown_m: [f32; 3], to_m: [f32; 3], now: Duration) {
+    /// The server does not give a cube. Returns where it was shown, if it was asked for and put
+    /// anywhere; from there it is to [go back](Self::go_back).
+    pub fn refused(&mut self, cube: CubeId) -> Option<Pose> {
+        let (_, pose) = self.asked.take_if(|(asked, _)| *asked == cube)?;
+        pose
+    }
+
+    /// A cube that is at `to_m` comes there from `shown_m`.
+    pub fn go_back(&mut self, cube: CubeId, shown_m: [f32; 3], to_m: [f32; 3], now: Duration) {
         self.forget(cube);
         let difference = Difference::new(shown_m, to_m, now, HANDOVER);
         if difference.length_m() <= HANDOVER_SNAPS_M {
@@ -213,8 +220,9 @@ mod tests {
         let mut ahead = Ahead::default();
         ahead.ask(CUBE);
         ahead.set_pose(CUBE, pose(4.0));
-        ahead.refused(CUBE, [4.0, 0.0, 0.5], [0.0, 0.0, 0.5], ms(1_000));
-        assert_eq!(ahead.pose(CUBE), None);
+        assert_eq!(ahead.refused(CUBE), Some(pose(4.0)));
+        assert_eq!((ahead.refused(CUBE), ahead.pose(CUBE)), (None, None));
+        ahead.go_back(CUBE, [4.0, 0.0, 0.5], [0.0, 0.0, 0.5], ms(1_000));
         // Somebody else walks away with it.
         for (at_ms, place_m, shown_m) in
             [(1_000, 0.0, 4.0), (1_125, -1.0, 1.0), (1_250, -2.0, -2.0)]

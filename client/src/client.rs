@@ -450,12 +450,11 @@ impl Client {
 
     /// Somebody else has the cube that was asked for.
     fn give_back(&mut self, cube: CubeId, now: Duration) {
-        if let Some(shown) = self.ahead.pose(cube) {
-            self.ahead.forget(cube);
-            if let Some(to_m) = self.place_m(cube, now) {
-                let shown_m = shown.position.to_metres();
-                self.ahead.refused(cube, shown_m, to_m, now);
-            }
+        if let Some(shown) = self.ahead.refused(cube)
+            && let Some(to_m) = self.place_m(cube, now)
+        {
+            let shown_m = shown.position.to_metres();
+            self.ahead.go_back(cube, shown_m, to_m, now);
         }
     }
 
