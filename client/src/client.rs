@@ -1,11 +1,15 @@
 //! A client for a game or a bot: socket, session, snapshot buffer and reconnect behind one type.
 
+mod events;
+mod link;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cubesync_protocol::{CubeId, CubeInfo, CubeKind, CubePose, Pose, Welcome};
+use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Pose, Welcome};
 
+use self::link::Link;
 use crate::ahead::Ahead;
 use crate::arrivals::Arrivals;
 use crate::backoff::Backoff;
@@ -16,17 +20,12 @@ use crate::options::ClientOptions;
 use crate::recorder::Tap;
 use crate::report::{ClientEvent, CubeView, Statistics, Status};
 use crate::session::Session;
-use crate::session_event::{Retry, SessionEvent};
-use crate::socket::{Socket, SocketState};
 use crate::view::{Display, View};
-use crate::world::{World, WorldChange, holder_of};
+use crate::world::World;
 
 /// Who has not heard from the server for this long, one and a half heartbeats, shows others as
 /// stale.
 pub(crate) const STALE_AFTER: Duration = Duration::from_millis(1_500);
-/// Reads per poll, at most, so that a flood does not hold up a frame: 1 MiB.
-const MAX_READS_PER_POLL: usize = 64;
-
 /// A client of one server, connected or about to be.
 ///
 /// Times are since an epoch of the caller's choice and must not go backwards.
@@ -53,12 +52,6 @@ pub struct Client {
     events: VecDeque<ClientEvent>,
     /// Of the sessions that are over, and all bytes.
     total: Statistics,
-}
-
-#[derive(Debug)]
-enum Link {
-    Down { retry_at: Option<Duration> },
-    Up(Socket),
 }
 
 impl Client {
@@ -265,225 +258,6 @@ impl Client {
         self.link = Link::Down { retry_at: None };
         self.status = Status::Failed {
             reason: "left the room".to_owned(),
-        };
-    }
-
-    fn connect_when_due(&mut self, now: Duration) {
-        let Link::Down {
-            retry_at: Some(retry_at),
-        } = self.link
-        else {
-            return;
-        };
-        if now < retry_at {
-            if let Status::Waiting { retry_in, .. } = &mut self.status {
-                *retry_in = retry_at - now;
-            }
-            return;
-        }
-        if let Err(reason) = self.options.check_address() {
-            return self.disconnect(now, reason, Retry::Never);
-        }
-        self.status = Status::Connecting;
-        self.link = Link::Up(Socket::connect(&self.options.server, now));
-    }
-
-    fn read(&mut self, now: Duration) {
-        let Link::Up(socket) = &mut self.link else {
-            return;
-        };
-        let session = match (socket.poll(now), &mut self.session) {
-            (SocketState::Connecting, _) => return,
-            (SocketState::Closed { reason }, None) => {
-                let reason = reason.to_owned();
-                return self.disconnect(now, reason, Retry::Backoff);
-            }
-            (_, Some(session)) => session,
-            (SocketState::Open, none) => {
-                self.status = Status::Joining;
-                let mut hello = self.options.hello();
-                hello.pose = self.previous.as_ref().and_then(Session::own_pose);
-                if let Some(tap) = &mut self.tap {
-                    tap.connected();
-                }
-                none.insert(Session::new(hello, now))
-            }
-        };
-        for _ in 0..MAX_READS_PER_POLL {
-            let line = &mut self.lab.down;
-            let has_read = line.has_room() && socket.receive(&mut self.arriving) > 0;
-            line.send(now, &mut self.arriving);
-            let arrived = line.receive(now, &mut self.incoming);
-            if arrived > 0 {
-                self.total.bytes_in += arrived as u64;
-                if let Some(tap) = &mut self.tap {
-                    tap.received(now, &self.incoming[self.incoming.len() - arrived..]);
-                }
-                session.receive(now, &mut self.incoming);
-            }
-            if !has_read {
-                break;
-            }
-        }
-        if let SocketState::Closed { reason } = socket.poll(now)
-            && self.lab.down.is_empty()
-        {
-            session.disconnected(reason);
-        }
-    }
-
-    fn flush(&mut self, now: Duration) {
-        if let (Link::Up(socket), Some(session)) = (&mut self.link, &mut self.session) {
-            let line = &mut self.lab.up;
-            // What the socket does not take stays with the session, which then sends less.
-            if self.departing.is_empty() && line.has_room() {
-                if let Some(tap) = self.tap.as_mut().filter(|_| !session.outgoing().is_empty()) {
-                    tap.sent(now, session.outgoing());
-                }
-                line.send(now, session.outgoing());
-            }
-            line.receive(now, &mut self.departing);
-            self.total.bytes_out += socket.send(&mut self.departing) as u64;
-        }
-    }
-
-    fn take_events(&mut self, now: Duration) {
-        while let Some(event) = self.session.as_mut().and_then(Session::next_event) {
-            match event {
-                SessionEvent::Joined(welcome) => self.joined(welcome),
-                SessionEvent::World(change) => self.changed(now, change),
-                SessionEvent::Corrected(corrected) => {
-                    self.correct(corrected, now);
-                    self.events.push_back(ClientEvent::Corrected(corrected));
-                }
-                SessionEvent::Refused { cube, holder } => {
-                    self.give_back(cube, now);
-                    let refused = ClientEvent::Refused { cube, holder };
-                    self.events.push_back(refused);
-                }
-                SessionEvent::Ended { reason, retry } => self.disconnect(now, reason, retry),
-            }
-        }
-    }
-
-    fn joined(&mut self, welcome: Welcome) {
-        self.previous = None;
-        self.view = View::new(welcome.tick_hz);
-        self.view.set_display(self.display);
-        self.view.gain(welcome.cube, welcome.pose);
-        self.ahead = Ahead::default();
-        self.arrivals = Arrivals::default();
-        self.status = Status::Joined;
-        self.options.resume = Some(welcome.resume);
-        self.events.push_back(ClientEvent::Joined(welcome));
-    }
-
-    fn changed(&mut self, now: Duration, change: WorldChange) {
-        let own = self.own_cube();
-        let event = match change {
-            WorldChange::Moved {
-                tick,
-                known_until,
-                states,
-            } => {
-                if let Some(clock_tick) = self.tick_at(now) {
-                    let delay_ticks = self.view.delay_ticks();
-                    self.view.moved(clock_tick, tick, known_until, &states);
-                    let tick_hz = self.welcome().map_or(0, |welcome| welcome.tick_hz);
-                    self.arrivals
-                        .arrived(tick, clock_tick, delay_ticks, tick_hz);
-                }
-                return;
-            }
-            WorldChange::Joined(info) if Some(info.cube) == own => return,
-            WorldChange::Joined(info) => ClientEvent::CubeJoined(info),
-            WorldChange::Left(info) => {
-                self.view.remove(info.cube);
-                self.ahead.forget(info.cube);
-                ClientEvent::CubeLeft(info)
-            }
-            WorldChange::Appeared(info) => match holder_of(&info).filter(|&by| Some(by) == own) {
-                Some(by) => self.taken(info.cube, by, now),
-                None => return,
-            },
-            WorldChange::Disappeared(info) if Some(info.cube) == own => return,
-            WorldChange::Disappeared(info) => {
-                let was_held = self.view.is_controlled(info.cube);
-                self.view.remove(info.cube);
-                self.ahead.forget(info.cube);
-                if !was_held {
-                    return;
-                }
-                ClientEvent::CubeFreed { cube: info.cube }
-            }
-            WorldChange::Taken { cube, by } => self.taken(cube, by, now),
-            WorldChange::Freed { cube } => {
-                self.view.lose(cube);
-                ClientEvent::CubeFreed { cube }
-            }
-        };
-        self.events.push_back(event);
-    }
-
-    fn taken(&mut self, cube: CubeId, by: CubeId, now: Duration) -> ClientEvent {
-        self.view.lose(cube);
-        if Some(by) == self.own_cube() {
-            let from = self.told(cube).unwrap_or_default();
-            let shown = self.ahead.granted(cube, from, now);
-            self.view.gain(cube, shown);
-        } else {
-            self.give_back(cube, now);
-        }
-        ClientEvent::CubeTaken { cube, by }
-    }
-
-    /// The server put a cube of this client somewhere else.
-    fn correct(&mut self, corrected: CubePose, now: Duration) {
-        let CubePose { cube, pose } = corrected;
-        let shown_m = self.place_m(cube, now);
-        self.view.set_pose(cube, pose);
-        if let Some(shown_m) = shown_m {
-            let to_m = pose.position.to_metres();
-            self.ahead.corrected(cube, shown_m, to_m, now);
-        }
-    }
-
-    /// Somebody else has the cube that was asked for.
-    fn give_back(&mut self, cube: CubeId, now: Duration) {
-        if let Some(shown) = self.ahead.refused(cube)
-            && let Some(to_m) = self.place_m(cube, now)
-        {
-            let shown_m = shown.position.to_metres();
-            self.ahead.go_back(cube, shown_m, to_m, now);
-        }
-    }
-
-    fn disconnect(&mut self, now: Duration, reason: String, retry: Retry) {
-        let mut lasted = Duration::ZERO;
-        if let Some(session) = self.session.take() {
-            self.total.add(session.counters());
-            if session.welcome().is_some() {
-                lasted = now.saturating_sub(session.started());
-                self.previous = Some(session);
-                let reason = reason.clone();
-                self.events.push_back(ClientEvent::Disconnected { reason });
-            }
-        }
-        for buffer in [&mut self.arriving, &mut self.incoming, &mut self.departing] {
-            buffer.clear();
-        }
-        self.lab.clear();
-        self.ahead = Ahead::default();
-        let wait = match retry {
-            Retry::Backoff => Some(self.backoff.next(lasted)),
-            Retry::After(wait) => Some(wait),
-            Retry::Never => None,
-        };
-        let retry_at = wait.map(|wait| now + wait);
-        self.link = Link::Down { retry_at };
-        self.status = match wait {
-            Some(retry_in) => Status::Waiting { retry_in, reason },
-            None => Status::Failed { reason },
         };
     }
 

@@ -1,0 +1,127 @@
+//! What a session tells its client: what becomes of it for the picture and for the program.
+
+use std::time::Duration;
+
+use cubesync_protocol::{CubeId, CubePose, Welcome};
+
+use super::Client;
+use crate::ahead::Ahead;
+use crate::arrivals::Arrivals;
+use crate::report::{ClientEvent, Status};
+use crate::session::Session;
+use crate::session_event::SessionEvent;
+use crate::view::View;
+use crate::world::{WorldChange, holder_of};
+
+impl Client {
+    pub(super) fn take_events(&mut self, now: Duration) {
+        while let Some(event) = self.session.as_mut().and_then(Session::next_event) {
+            match event {
+                SessionEvent::Joined(welcome) => self.joined(welcome),
+                SessionEvent::World(change) => self.changed(now, change),
+                SessionEvent::Corrected(corrected) => {
+                    self.correct(corrected, now);
+                    self.events.push_back(ClientEvent::Corrected(corrected));
+                }
+                SessionEvent::Refused { cube, holder } => {
+                    self.give_back(cube, now);
+                    let refused = ClientEvent::Refused { cube, holder };
+                    self.events.push_back(refused);
+                }
+                SessionEvent::Ended { reason, retry } => self.disconnect(now, reason, retry),
+            }
+        }
+    }
+
+    fn joined(&mut self, welcome: Welcome) {
+        self.previous = None;
+        self.view = View::new(welcome.tick_hz);
+        self.view.set_display(self.display);
+        self.view.gain(welcome.cube, welcome.pose);
+        self.ahead = Ahead::default();
+        self.arrivals = Arrivals::default();
+        self.status = Status::Joined;
+        self.options.resume = Some(welcome.resume);
+        self.events.push_back(ClientEvent::Joined(welcome));
+    }
+
+    fn changed(&mut self, now: Duration, change: WorldChange) {
+        let own = self.own_cube();
+        let event = match change {
+            WorldChange::Moved {
+                tick,
+                known_until,
+                states,
+            } => {
+                if let Some(clock_tick) = self.tick_at(now) {
+                    let delay_ticks = self.view.delay_ticks();
+                    self.view.moved(clock_tick, tick, known_until, &states);
+                    let tick_hz = self.welcome().map_or(0, |welcome| welcome.tick_hz);
+                    self.arrivals
+                        .arrived(tick, clock_tick, delay_ticks, tick_hz);
+                }
+                return;
+            }
+            WorldChange::Joined(info) if Some(info.cube) == own => return,
+            WorldChange::Joined(info) => ClientEvent::CubeJoined(info),
+            WorldChange::Left(info) => {
+                self.view.remove(info.cube);
+                self.ahead.forget(info.cube);
+                ClientEvent::CubeLeft(info)
+            }
+            WorldChange::Appeared(info) => match holder_of(&info).filter(|&by| Some(by) == own) {
+                Some(by) => self.taken(info.cube, by, now),
+                None => return,
+            },
+            WorldChange::Disappeared(info) if Some(info.cube) == own => return,
+            WorldChange::Disappeared(info) => {
+                let was_held = self.view.is_controlled(info.cube);
+                self.view.remove(info.cube);
+                self.ahead.forget(info.cube);
+                if !was_held {
+                    return;
+                }
+                ClientEvent::CubeFreed { cube: info.cube }
+            }
+            WorldChange::Taken { cube, by } => self.taken(cube, by, now),
+            WorldChange::Freed { cube } => {
+                self.view.lose(cube);
+                ClientEvent::CubeFreed { cube }
+            }
+        };
+        self.events.push_back(event);
+    }
+
+    fn taken(&mut self, cube: CubeId, by: CubeId, now: Duration) -> ClientEvent {
+        self.view.lose(cube);
+        if Some(by) == self.own_cube() {
+            let from = self.told(cube).unwrap_or_default();
+            let shown = self.ahead.granted(cube, from, now);
+            self.view.gain(cube, shown);
+        } else {
+            self.give_back(cube, now);
+        }
+        ClientEvent::CubeTaken { cube, by }
+    }
+
+    /// The server put a cube of this client somewhere else.
+    fn correct(&mut self, corrected: CubePose, now: Duration) {
+        let CubePose { cube, pose } = corrected;
+        let shown_m = self.place_m(cube, now);
+        self.view.set_pose(cube, pose);
+        if let Some(shown_m) = shown_m {
+            let to_m = pose.position.to_metres();
+            self.ahead.corrected(cube, shown_m, to_m, now);
+        }
+    }
+
+    /// Somebody else has the cube that was asked for.
+    fn give_back(&mut self, cube: CubeId, now: Duration) {
+        if let Some(shown) = self.ahead.refused(cube)
+            && let Some(to_m) = self.place_m(cube, now)
+        {
+            let shown_m = shown.position.to_metres();
+            self.ahead.go_back(cube, shown_m, to_m, now);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The client's connection: socket, network lab and recorder around the session, and when to try
+//! again.
+
+use std::time::Duration;
+
+use super::Client;
+use crate::ahead::Ahead;
+use crate::report::{ClientEvent, Status};
+use crate::session::Session;
+use crate::session_event::Retry;
+use crate::socket::{Socket, SocketState};
+
+/// Reads per poll, at most, so that a flood does not hold up a frame: 1 MiB.
+const MAX_READS_PER_POLL: usize = 64;
+
+/// Whether there is a connection.
+#[derive(Debug)]
+pub(super) enum Link {
+    Down { retry_at: Option<Duration> },
+    Up(Socket),
+}
+
+impl Client {
+    pub(super) fn connect_when_due(&mut self, now: Duration) {
+        let Link::Down {
+            retry_at: Some(retry_at),
+        } = self.link
+        else {
+            return;
+        };
+        if now < retry_at {
+            if let Status::Waiting { retry_in, .. } = &mut self.status {
+                *retry_in = retry_at - now;
+            }
+            return;
+        }
+        if let Err(reason) = self.options.check_address() {
+            return self.disconnect(now, reason, Retry::Never);
+        }
+        self.status = Status::Connecting;
+        self.link = Link::Up(Socket::connect(&self.options.server, now));
+    }
+
+    pub(super) fn read(&mut self, now: Duration) {
+        let Link::Up(socket) = &mut self.link else {
+            return;
+        };
+        let session = match (socket.poll(now), &mut self.session) {
+            (SocketState::Connecting, _) => return,
+            (SocketState::Closed { reason }, None) => {
+                let reason = reason.to_owned();
+                return self.disconnect(now, reason, Retry::Backoff);
+            }
+            (_, Some(session)) => session,
+            (SocketState::Open, none) => {
+                self.status = Status::Joining;
+                let mut hello = self.options.hello();
+                hello.pose = self.previous.as_ref().and_then(Session::own_pose);
+                if let Some(tap) = &mut self.tap {
+                    tap.connected();
+                }
+                none.insert(Session::new(hello, now))
+            }
+        };
+        for _ in 0..MAX_READS_PER_POLL {
+            let line = &mut self.lab.down;
+            let has_read = line.has_room() && socket.receive(&mut self.arriving) > 0;
+            line.send(now, &mut self.arriving);
+            let arrived = line.receive(now, &mut self.incoming);
+            if arrived > 0 {
+                self.total.bytes_in += arrived as u64;
+                if let Some(tap) = &mut self.tap {
+                    tap.received(now, &self.incoming[self.incoming.len() - arrived..]);
+                }
+                session.receive(now, &mut self.incoming);
+            }
+            if !has_read {
+                break;
+            }
+        }
+        if let SocketState::Closed { reason } = socket.poll(now)
+            && self.lab.down.is_empty()
+        {
+            session.disconnected(reason);
+        }
+    }
+
+    pub(super) fn flush(&mut self, now: Duration) {
+        if let (Link::Up(socket), Some(session)) = (&mut self.link, &mut self.session) {
+            let line = &mut self.lab.up;
+            // What the socket does not take stays with the session, which then sends less.
+            if self.departing.is_empty() && line.has_room() {
+                if let Some(tap) = self.tap.as_mut().filter(|_| !session.outgoing().is_empty()) {
+                    tap.sent(now, session.outgoing());
+                }
+                line.send(now, session.outgoing());
+            }
+            line.receive(now, &mut self.departing);
+            self.total.bytes_out += socket.send(&mut self.departing) as u64;
+        }
+    }
+
+    pub(super) fn disconnect(&mut self, now: Duration, reason: String, retry: Retry) {
+        let mut lasted = Duration::ZERO;
+        if let Some(session) = self.session.take() {
+            self.total.add(session.counters());
+            if session.welcome().is_some() {
+                lasted = now.saturating_sub(session.started());
+                self.previous = Some(session);
+                let reason = reason.clone();
+                self.events.push_back(ClientEvent::Disconnected { reason });
+            }
+        }
+        for buffer in [&mut self.arriving, &mut self.incoming, &mut self.departing] {
+            buffer.clear();
+        }
+        self.lab.clear();
+        self.ahead = Ahead::default();
+        let wait = match retry {
+            Retry::Backoff => Some(self.backoff.next(lasted)),
+            Retry::After(wait) => Some(wait),
+            Retry::Never => None,
+        };
+        let retry_at = wait.map(|wait| now + wait);
+        self.link = Link::Down { retry_at };
+        self.status = match wait {
+            Some(retry_in) => Status::Waiting { retry_in, reason },
+            None => Status::Failed { reason },
+        };
+    }
+}
