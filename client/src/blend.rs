@@ -1,15 +1,16 @@
 //! Hides that a shown cube was believed to be elsewhere.
 //!
 //! When a surprise comes after its tick was shown, the cube would jump. It keeps the difference
-//! instead and loses it evenly over a moment.
+//! instead and loses it within a moment, quickly at first and gently at the end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cubesync_protocol::CubeId;
 
-/// How long a difference lasts.
-const BLEND: Duration = Duration::from_millis(100);
+/// How long a difference lasts. Measured with `cargo bench-motion` at 2 % loss: in half the time
+/// there are a third more jumps, in half as much again errors are a twentieth larger.
+const BLEND: Duration = Duration::from_millis(200);
 /// A larger difference is not blended out: the cube would run through walls.
 const SNAP_M: f32 = 1.0;
 
@@ -82,7 +83,8 @@ impl Blends {
 impl Blend {
     /// What part of it is left.
     fn share(&self, clock_tick: f64, ticks: f64) -> f64 {
-        (1.0 - (clock_tick - self.clock_tick) / ticks).clamp(0.0, 1.0)
+        let rest = (1.0 - (clock_tick - self.clock_tick) / ticks).clamp(0.0, 1.0);
+        rest * rest
     }
 }
 
@@ -92,7 +94,7 @@ mod tests {
 
     const CUBE: CubeId = CubeId(7);
 
-    /// 20 Hz, so a difference lasts two ticks; at tick 10 the cube is `off_m` from its truth.
+    /// 20 Hz, so a difference lasts four ticks; at tick 10 the cube is `off_m` from its truth.
     fn blends(off_m: f32) -> Blends {
         let mut blends = Blends::new(20);
         blends.start(CUBE, [3.0 + off_m, 1.0, 0.5], [3.0, 1.0, 0.5], 10.0);
@@ -104,15 +106,15 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_is_lost_evenly_and_then_forgotten() {
+    fn a_difference_is_lost_more_and_more_gently_and_then_forgotten() {
         let mut blends = blends(0.5);
-        for (clock_tick, expected_m) in [(10.0, 0.5), (11.0, 0.25), (11.5, 0.125), (12.0, 0.0)] {
+        for (clock_tick, expected_m) in [(10.0, 0.5), (11.0, 0.28125), (12.0, 0.125), (14.0, 0.0)] {
             assert_eq!(offset_m(&blends, clock_tick), expected_m);
         }
         assert_eq!(blends.offset_m(CubeId(8), 10.0), [0.0; 3]);
-        blends.advance(11.9);
+        blends.advance(13.9);
         assert_eq!(blends.cubes.len(), 1);
-        blends.advance(12.0);
+        blends.advance(14.0);
         assert!(blends.cubes.is_empty());
     }
 
@@ -126,7 +128,7 @@ mod tests {
     fn the_newest_difference_counts() {
         let mut blends = blends(0.5);
         blends.start(CUBE, [3.25, 1.0, 0.5], [3.0, 1.0, 0.5], 11.0);
-        assert_eq!(offset_m(&blends, 12.0), 0.125);
+        assert_eq!(offset_m(&blends, 13.0), 0.0625);
         blends.start(CUBE, [3.0, 1.0, 0.5], [9.0, 1.0, 0.5], 11.0);
         assert_eq!(offset_m(&blends, 11.0), 0.0);
     }

@@ -1,7 +1,8 @@
 //! Where a cube is between two known poses.
 //!
-//! Positions move on a straight line, rotations on the shortest arc (K. Shoemake, "Animating
-//! Rotation with Quaternion Curves", 1985).
+//! Positions move on a straight line, or on a cubic Hermite curve that keeps the speeds at both
+//! ends, rotations on the shortest arc (K. Shoemake, "Animating Rotation with Quaternion Curves",
+//! 1985).
 
 use cubesync_protocol::Pose;
 
@@ -11,6 +12,13 @@ const TELEPORT_M: f32 = 8.0;
 /// Rotations closer than this cosine of half their angle are mixed straight: the sine of the
 /// angle is too small to divide by.
 const NEARLY_EQUAL: f32 = 0.9995;
+
+/// A curve stays between its ends when no speed there is more than so many times the mean one
+/// (F. Fritsch, R. Carlson, "Monotone Piecewise Cubic Interpolation", 1980).
+const STEEPEST: f32 = 3.0;
+/// Speeds may exceed that by as much as takes the cube this far in the whole time, in metres: who
+/// turns back in mid-air may swing a little beyond the ends, a seventh of it.
+const SWING_M: f32 = 0.05;
 
 /// A pose at a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,9 +47,32 @@ impl From<Pose> for DrawnPose {
     }
 }
 
-/// Where a cube is at a tick and a fraction between two poses, `from` the earlier one; outside
-/// of them it is at the nearer one.
+/// Where a cube is at a tick and a fraction between two poses, `from` the earlier one, on a
+/// straight line; outside of them it is at the nearer one.
 pub fn between(from: TickPose, to: TickPose, tick: f64) -> DrawnPose {
+    along(from, to, tick, |_, start_m, end_m, share| {
+        start_m + (end_m - start_m) * share
+    })
+}
+
+/// The same on a curve, on which the cube has these velocities at its two ends, in metres per
+/// tick.
+pub fn curve(from: TickPose, to: TickPose, velocities: [[f32; 3]; 2], tick: f64) -> DrawnPose {
+    let ticks = to.tick.saturating_sub(from.tick).max(1) as f32;
+    along(from, to, tick, |axis, start_m, end_m, share| {
+        let ways_m = velocities.map(|velocity| velocity[axis] * ticks);
+        hermite(start_m, end_m, ways_m, share)
+    })
+}
+
+/// On the way that `position` gives for an axis, its two ends and the share of the time that has
+/// passed.
+fn along(
+    from: TickPose,
+    to: TickPose,
+    tick: f64,
+    position: impl Fn(usize, f32, f32, f32) -> f32,
+) -> DrawnPose {
     let ticks = to.tick.saturating_sub(from.tick).max(1);
     let share = ((tick - from.tick as f64) / ticks as f64).clamp(0.0, 1.0) as f32;
     let (start, end) = (DrawnPose::from(from.pose), DrawnPose::from(to.pose));
@@ -49,9 +80,22 @@ pub fn between(from: TickPose, to: TickPose, tick: f64) -> DrawnPose {
         return if share < 1.0 { start } else { end };
     }
     DrawnPose {
-        position: mix(start.position, end.position, share),
+        position: std::array::from_fn(|axis| {
+            position(axis, start.position[axis], end.position[axis], share)
+        }),
         rotation: slerp(start.rotation, end.rotation, share),
     }
+}
+
+/// A curve between two points; `ways` are how far the speeds at them would get in the whole time.
+fn hermite(from: f32, to: f32, ways: [f32; 2], share: f32) -> f32 {
+    let way = to - from;
+    let lowest = (STEEPEST * way).min(0.0) - SWING_M;
+    let highest = (STEEPEST * way).max(0.0) + SWING_M;
+    let [start, end] = ways.map(|way| way.clamp(lowest, highest));
+    let rest = 1.0 - share;
+    from + way * share * share * (3.0 - 2.0 * share) + start * share * rest * rest
+        - end * share * share * rest
 }
 
 fn mix<const N: usize>(from: [f32; N], to: [f32; N], share: f32) -> [f32; N] {
@@ -126,6 +170,19 @@ mod tests {
     }
 
     #[test]
+    fn a_curve_keeps_the_speeds_at_its_ends() {
+        // Two metres in two ticks, at first as fast as that, and at rest at the end.
+        let (from, to) = (at(10, 0.0, 0.0), at(12, 2.0, 0.0));
+        let velocities = [[1.0, 0.0, 0.0], [0.0; 3]];
+        let x_m = |tick| curve(from, to, velocities, tick).position[0];
+        for (tick, expected_m) in [(9.0, 0.0), (10.0, 0.0), (11.0, 1.25), (12.0, 2.0)] {
+            assert!((x_m(tick) - expected_m).abs() < 1e-6, "at {tick}");
+        }
+        assert!((x_m(10.001) - 0.001).abs() < 1e-5);
+        assert!((x_m(11.999) - 2.0).abs() < 1e-5);
+    }
+
+    #[test]
     fn stays_at_the_nearer_end_outside() {
         let (from, to) = (at(10, 1.0, 0.0), at(12, 2.0, 0.0));
         assert_eq!(between(from, to, -5.0).position[0], 1.0);
@@ -144,6 +201,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_curve_hardly_leaves_the_space_between_its_ends(
+            way_m in -5.0f32..5.0, start: f32, end: f32, share in 0.0f64..=1.0,
+        ) {
+            let (from, to) = (at(0, 0.0, 0.0), at(1, way_m, 0.0));
+            let velocities = [start, end].map(|speed| [speed, 0.0, 0.0]);
+            let x_m = curve(from, to, velocities, share).position[0];
+            let slack_m = SWING_M / 4.0 + 0.002;
+            prop_assert!(x_m >= way_m.min(0.0) - slack_m && x_m <= way_m.max(0.0) + slack_m);
+        }
+
         #[test]
         fn any_two_rotations_give_a_unit_quaternion(
             from: [u8; 4], to: [u8; 4], share in 0.0f64..=1.0,

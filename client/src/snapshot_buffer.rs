@@ -1,13 +1,15 @@
 //! The recent surprises of every cube, by tick, to draw from.
 //!
 //! Between its surprises a cube is where everybody believes it to be: one that rests, rests, and
-//! one that runs straight, runs, without any message.
+//! one that runs straight, runs, without any message. After the newest message that is a guess,
+//! which is right unless one is on its way: it is made more carefully, and not for long.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use cubesync_protocol::limits::MOVING_HEARTBEAT_INTERVAL;
 use cubesync_protocol::motion::{Codec, MotionState};
+use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{CubeId, Pose};
 
 use crate::interpolation::{self, DrawnPose, TickPose};
@@ -15,8 +17,13 @@ use crate::interpolation::{self, DrawnPose, TickPose};
 /// Surprises kept of one cube, at most: half a second at the highest tick rate. What has been
 /// shown is dropped long before.
 const MAX_SURPRISES_PER_CUBE: usize = 64;
-/// So long after the server should have spoken again, nothing is believed any more.
+/// From the moment when the server should have spoken again, a cube slows down for so long, and
+/// then it stands.
 const LONGEST_EXTRAPOLATION: Duration = Duration::from_millis(250);
+/// A guess goes on with no more than this in m/s²: more is an impact, and will not be repeated.
+/// What falls in the game gains so much. Measured with `cargo bench-motion` at 2 % loss: without
+/// the limit errors are a third larger, and there are four times as many jumps.
+const HIGHEST_ACCELERATION_MPS2: f32 = 20.0;
 
 /// What is believed about a cube from a tick on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,16 +42,21 @@ pub struct SnapshotBuffer {
     cubes: BTreeMap<CubeId, VecDeque<Surprise>>,
     /// The newest tick that was heard of.
     heard_tick: u64,
-    /// How much further is believed.
+    /// How much further everything is believed, how long cubes slow down after that, and the
+    /// highest acceleration of a guess, in metres per tick and tick.
     silent_ticks: f64,
+    slowing_ticks: f64,
+    acceleration_m: f32,
 }
 
 impl SnapshotBuffer {
     /// For a room of this tick rate.
     pub fn new(tick_hz: u8) -> Self {
-        let silence = MOVING_HEARTBEAT_INTERVAL + LONGEST_EXTRAPOLATION;
+        let ticks = |duration: Duration| duration.as_secs_f64() * f64::from(tick_hz);
         Self {
-            silent_ticks: silence.as_secs_f64() * f64::from(tick_hz),
+            silent_ticks: ticks(MOVING_HEARTBEAT_INTERVAL),
+            slowing_ticks: ticks(LONGEST_EXTRAPOLATION),
+            acceleration_m: HIGHEST_ACCELERATION_MPS2 / f32::from(tick_hz).powi(2),
             ..Self::default()
         }
     }
@@ -60,9 +72,9 @@ impl SnapshotBuffer {
         self.heard_tick
     }
 
-    /// Whether what is believed at this tick is frozen, for want of news.
-    pub fn is_frozen(&self, tick: f64) -> bool {
-        tick > self.last_tick()
+    /// Whether what is believed at this tick is a guess: nothing was heard of it.
+    pub fn is_guessed(&self, tick: f64) -> bool {
+        tick > self.heard_tick as f64
     }
 
     /// Takes in a surprise. Ticks before `shown_tick` need not be kept.
@@ -103,34 +115,85 @@ impl SnapshotBuffer {
         self.cubes.keys().copied()
     }
 
-    /// Where a cube is at a tick and a fraction: between where it is believed to be at the ticks
-    /// around it.
+    /// Where a cube is at a tick and a fraction: on a smooth way through where it is believed to
+    /// be at the ticks around it.
     pub fn pose_at(&self, cube: CubeId, tick: f64) -> Option<DrawnPose> {
         let surprises = self.cubes.get(&cube)?;
-        let tick = tick.min(self.last_tick());
         let next = surprises.partition_point(|surprise| surprise.tick as f64 <= tick);
-        let Some(believed) = next.checked_sub(1).map(|index| &surprises[index]) else {
+        let Some(index) = next.checked_sub(1) else {
             return surprises
                 .front()
                 .map(|first| first.at(first.tick).pose.into());
         };
-        let (from, to) = match surprises.get(next) {
-            Some(next) if next.known_until as f64 <= tick => {
-                let from = next.known_until.max(believed.tick);
-                (believed.at(from), next.at(next.tick))
+        let believed = &surprises[index];
+        if believed.state.is_settled() && next == surprises.len() {
+            return Some(believed.at(believed.tick).pose.into());
+        }
+        if self.is_guessed(tick) && next == surprises.len() {
+            return Some(self.guess(believed, tick));
+        }
+        let (from, end_index, to_tick) = match surprises.get(next) {
+            Some(surprise) if surprise.known_until as f64 <= tick => {
+                let from = surprise.known_until.max(believed.tick);
+                (from, next, surprise.tick)
             }
             _ => {
                 let from = tick.floor() as u64;
-                (believed.at(from), believed.at(from.saturating_add(1)))
+                (from, index, from.saturating_add(1))
             }
         };
-        Some(interpolation::between(from, to, tick))
+        let (before, from) = (believed.velocity_at(from), believed.at(from));
+        let to = surprises[end_index].at(to_tick);
+        let after = match surprises.get(end_index + 1) {
+            Some(surprise) if surprise.tick == to_tick + 1 => {
+                way_m(to.pose, surprise.at(surprise.tick).pose)
+            }
+            _ => surprises[end_index].velocity_at(to_tick + 1),
+        };
+        // At each end the mean of the ways in the tick before and after it: at the first moment
+        // of a turn, the velocity that was told is that of the tick before.
+        let ticks = to.tick.saturating_sub(from.tick).max(1) as f32;
+        let mean = way_m(from.pose, to.pose).map(|way_m| way_m / ticks);
+        let middle =
+            |a: [f32; 3], b: [f32; 3]| std::array::from_fn(|axis| (a[axis] + b[axis]) / 2.0);
+        let velocities = [middle(before, mean), middle(mean, after)];
+        Some(interpolation::curve(from, to, velocities, tick))
     }
 
-    /// The last tick at which something is believed.
-    fn last_tick(&self) -> f64 {
-        self.heard_tick as f64 + self.silent_ticks
+    /// Where a cube may be at a tick that nothing was heard of: it goes on as believed until the
+    /// server should have spoken again, and then slows down.
+    fn guess(&self, believed: &Surprise, tick: f64) -> DrawnPose {
+        let heard = self.heard_tick.max(believed.tick);
+        let silent = (tick - heard as f64).max(0.0);
+        let share = ((silent - self.silent_ticks) / self.slowing_ticks).clamp(0.0, 1.0);
+        let slowed = self.slowing_ticks * (share - share * share / 2.0);
+        let ticks = silent.min(self.silent_ticks) + slowed;
+
+        let whole = heard.saturating_add(ticks.floor() as u64);
+        let next = whole.saturating_add(1);
+        let turned =
+            interpolation::between(believed.at(whole), believed.at(next), heard as f64 + ticks);
+        let start = DrawnPose::from(believed.at(heard).pose).position;
+        let [before, after] =
+            [heard, heard.saturating_add(1)].map(|tick| believed.velocity_at(tick));
+        let ticks = ticks as f32;
+        let position = std::array::from_fn(|axis| {
+            let acceleration =
+                (after[axis] - before[axis]).clamp(-self.acceleration_m, self.acceleration_m);
+            start[axis] + before[axis] * ticks + acceleration * ticks * (ticks + 1.0) / 2.0
+        });
+        let [x, y, z] = position;
+        DrawnPose {
+            position: [x, y, z.max(0.0)],
+            ..turned
+        }
     }
+}
+
+/// From one place to another, in metres.
+fn way_m(from: Pose, to: Pose) -> [f32; 3] {
+    let [from, to] = [from, to].map(|pose| pose.position.to_metres());
+    std::array::from_fn(|axis| to[axis] - from[axis])
 }
 
 impl Surprise {
@@ -139,6 +202,12 @@ impl Surprise {
         let mut state = self.state;
         state.advance(u32::try_from(ticks).unwrap_or(u32::MAX));
         state
+    }
+
+    /// How the cube came to be where it is believed to be at a tick, in metres per tick.
+    fn velocity_at(&self, tick: u64) -> [f32; 3] {
+        let velocity = self.state_at(tick).velocity();
+        velocity.map(|quanta| quanta / QUANTA_PER_METRE)
     }
 
     fn at(&self, tick: u64) -> TickPose {
@@ -151,6 +220,8 @@ impl Surprise {
 
 #[cfg(test)]
 mod tests {
+    use cubesync_protocol::motion::MotionSet;
+
     use super::*;
     use crate::testing::{moving, pose};
 
@@ -187,22 +258,18 @@ mod tests {
     #[test]
     fn a_cube_is_between_its_ticks_and_rests_where_it_stopped() {
         let buffer = buffer(&[(10, rest(0.0)), (11, rest(1.0)), (12, rest(3.0))], 0.0);
-        for (tick, expected_m) in [
-            (9.0, 0.0),
-            (10.5, 0.5),
-            (11.5, 2.0),
-            (12.0, 3.0),
-            (20.0, 3.0),
-        ] {
+        for (tick, expected_m) in [(9.0, 0.0), (11.0, 1.0), (12.0, 3.0), (20.0, 3.0)] {
             assert_eq!(x_m(&buffer, tick), expected_m, "at {tick}");
         }
+        assert!((0.0..1.0).contains(&x_m(&buffer, 10.5)));
+        assert!((1.0..3.0).contains(&x_m(&buffer, 11.5)));
         assert_eq!(buffer.pose_at(CubeId(8), 10.0), None);
     }
 
     #[test]
     fn a_cube_that_runs_straight_runs_on_without_a_message() {
         let buffer = buffer(&[(10, moving(0.0, 0.25))], 0.0);
-        for (tick, expected_m) in [(10.0, 0.0), (11.0, 0.25), (12.5, 0.625), (19.0, 2.25)] {
+        for (tick, expected_m) in [(10.0, 0.0), (11.0, 0.25), (12.5, 0.625), (14.0, 1.0)] {
             assert_eq!(x_m(&buffer, tick), expected_m, "at {tick}");
         }
     }
@@ -241,15 +308,56 @@ mod tests {
     }
 
     #[test]
-    fn in_a_long_silence_cubes_freeze() {
+    fn in_a_long_silence_cubes_slow_down_and_then_stand() {
         let mut buffer = buffer(&[(10, moving(0.0, 0.25))], 0.0);
-        // A heartbeat is due after 4 ticks, and 5 more are believed.
-        assert!(!buffer.is_frozen(19.0));
-        assert_eq!(x_m(&buffer, 19.0), 2.25);
-        assert!(buffer.is_frozen(19.1));
-        assert_eq!(x_m(&buffer, 90.0), 2.25);
+        assert!(!buffer.is_guessed(10.0) && buffer.is_guessed(10.1));
+        // A heartbeat is due after 4 ticks; in the next 5 the cube slows down.
+        for (tick, expected_m) in [
+            (14.0, 1.0),
+            (16.5, 1.0 + 0.25 * 2.5 * 0.75),
+            (19.0, 1.625),
+            (90.0, 1.625),
+        ] {
+            assert!((x_m(&buffer, tick) - expected_m).abs() < 1e-5, "at {tick}");
+        }
         buffer.heard(81);
-        assert_eq!(x_m(&buffer, 90.0), 20.0);
+        assert_eq!(x_m(&buffer, 81.0), 17.75);
+    }
+
+    #[test]
+    fn a_cube_that_was_hit_is_not_guessed_to_gain_speed_for_ever() {
+        let mut set = MotionSet::new(&Codec::LIVE);
+        set.insert(CUBE, moving(0.0, 0.1));
+        set.advance(1);
+        set.encode_tick(|_| pose(0.6), &mut Vec::new());
+        let hit = *set.get(CUBE).unwrap();
+        let mut buffer = buffer(&[(10, hit)], 0.0);
+        let straight_m = 0.6 + 4.0 * hit.velocity()[0] / QUANTA_PER_METRE;
+        let gained_m = HIGHEST_ACCELERATION_MPS2 / 400.0 * 10.0;
+        assert!((x_m(&buffer, 14.0) - straight_m - gained_m).abs() < 0.01);
+        // What is known, and not guessed, is as believed: it gains most of the hit in each tick.
+        buffer.heard(14);
+        assert!(x_m(&buffer, 14.0) > straight_m + 2.0);
+    }
+
+    #[test]
+    fn a_cube_that_starts_and_stops_does_so_smoothly() {
+        let surprises = [
+            (10, rest(0.0)),
+            (11, moving(0.5, 0.5)),
+            (12, rest(1.0)),
+            (13, rest(1.0)),
+        ];
+        let buffer = buffer(&surprises, 0.0);
+        let way_m = |tick: f64| x_m(&buffer, tick + 0.1) - x_m(&buffer, tick);
+        for (slow, fast) in [(10.0, 10.9), (11.9, 11.0), (12.9, 11.9)] {
+            assert!(way_m(slow) < way_m(fast), "at {slow}");
+        }
+        for tick in [11.0, 12.0] {
+            let change_m = way_m(tick) - way_m(tick - 0.1);
+            // On straight lines it would be 0.05 m.
+            assert!(change_m.abs() < 0.031, "{change_m} at {tick}");
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ pub enum Display {
 pub struct View {
     buffer: SnapshotBuffer,
     blends: Blends,
+    /// Where cubes were shown of which it was told late, until that is blended in.
+    late: BTreeMap<CubeId, [f32; 3]>,
     /// The own cube and the held ones: ahead of what the server says about them.
     controlled: BTreeMap<CubeId, Pose>,
     playout: PlayoutDelay,
@@ -58,15 +60,19 @@ impl View {
             self.playout.arrived(tick, clock_tick);
         }
         let shown_tick = clock_tick - self.playout.ticks();
-        let cubes: Vec<_> = if self.buffer.is_frozen(shown_tick) {
+        let cubes: Vec<_> = if self.buffer.is_guessed(shown_tick) {
             self.buffer.cubes().collect()
         } else if (known_until as f64) < shown_tick {
             states.iter().map(|&(cube, _)| cube).collect()
         } else {
             Vec::new()
         };
-        let shown = |cube| Some((cube, self.shown(cube, clock_tick)?.position));
-        let shown: Vec<_> = cubes.into_iter().filter_map(shown).collect();
+        for cube in cubes {
+            if let Some(shown) = self.shown(cube, clock_tick) {
+                // What is told of a tick may be corrected by the next one in the same frame.
+                self.late.entry(cube).or_insert(shown.position);
+            }
+        }
         self.buffer.heard(tick);
         for &(cube, state) in states {
             if !self.controlled.contains_key(&cube) {
@@ -78,16 +84,18 @@ impl View {
                 self.buffer.push(cube, surprise, shown_tick);
             }
         }
-        for (cube, shown_m) in shown {
+    }
+
+    /// Once a frame, when everything has been taken in: lets what came late blend in, and the
+    /// playout delay follow the network.
+    pub fn advance(&mut self, clock_tick: f64) {
+        let shown_tick = clock_tick - self.playout.ticks();
+        while let Some((cube, shown_m)) = self.late.pop_first() {
             if let Some(believed) = self.buffer.pose_at(cube, shown_tick) {
                 self.blends
                     .start(cube, shown_m, believed.position, clock_tick);
             }
         }
-    }
-
-    /// Lets the playout delay follow the network.
-    pub fn advance(&mut self, clock_tick: f64) {
         self.playout.advance(clock_tick);
         self.blends.advance(clock_tick);
     }
@@ -118,6 +126,7 @@ impl View {
         if let Some(pose) = self.controlled.remove(&cube) {
             self.buffer.place(cube, pose);
             self.blends.remove(cube);
+            self.late.remove(&cube);
         }
     }
 
@@ -126,6 +135,7 @@ impl View {
         self.controlled.remove(&cube);
         self.buffer.remove(cube);
         self.blends.remove(cube);
+        self.late.remove(&cube);
     }
 
     /// Moves a cube that this client controls; others stay.
@@ -200,6 +210,7 @@ mod tests {
 
     fn surprise(view: &mut View, clock_tick: f64, tick: u64, state: MotionState) {
         view.moved(clock_tick, tick, tick - 1, &[(CubeId(0), state)]);
+        view.advance(clock_tick);
     }
 
     fn x_m(view: &View, clock_tick: f64) -> f32 {
@@ -212,9 +223,10 @@ mod tests {
         for tick in 1..=10 {
             hear(&mut view, tick, tick as f32);
         }
-        assert_eq!(view.delay_ticks(), 2.5);
-        assert_eq!(x_m(&view, 10.5), 8.0);
-        assert_eq!(x_m(&view, 11.0), 8.5);
+        assert_eq!(view.delay_ticks(), 2.25);
+        assert_eq!(x_m(&view, 10.25), 8.0);
+        assert!((8.0..9.0).contains(&x_m(&view, 10.75)));
+        assert_eq!(x_m(&view, 11.25), 9.0);
     }
 
     #[test]
@@ -240,12 +252,26 @@ mod tests {
         let mut view = View::new(20);
         hear(&mut view, 1, 0.0);
         surprise(&mut view, 2.5, 2, moving(0.0, 0.25));
-        assert_eq!(x_m(&view, 8.5), 1.0);
+        assert_eq!(x_m(&view, 8.25), 1.0);
         // It stopped at tick 3, and tick 6 is shown already.
-        surprise(&mut view, 8.5, 3, MotionState::at_rest(pose(0.25)));
-        for (clock_tick, expected_m) in [(8.5, 1.0), (9.5, 0.625), (10.5, 0.25), (12.0, 0.25)] {
+        surprise(&mut view, 8.25, 3, MotionState::at_rest(pose(0.25)));
+        for (clock_tick, expected_m) in [(8.25, 1.0), (10.25, 0.4375), (12.25, 0.25)] {
             assert_eq!(x_m(&view, clock_tick), expected_m, "at {clock_tick}");
         }
+    }
+
+    #[test]
+    fn what_is_corrected_in_the_same_frame_is_not_shown() {
+        let mut view = View::new(20);
+        hear(&mut view, 1, 0.0);
+        // It was far away for a tick, and all of it is read at once.
+        for (tick, x_m) in [(2, 9.0), (3, 0.25)] {
+            let state = MotionState::at_rest(pose(x_m));
+            view.moved(8.25, tick, tick - 1, &[(CubeId(0), state)]);
+        }
+        view.advance(8.25);
+        assert_eq!(x_m(&view, 8.25), 0.0);
+        assert!((0.0..0.25).contains(&x_m(&view, 9.0)));
     }
 
     #[test]
@@ -253,12 +279,14 @@ mod tests {
         let mut view = View::new(20);
         hear(&mut view, 1, 0.0);
         surprise(&mut view, 2.5, 2, moving(0.0, 0.03125));
-        // A heartbeat was due at 6, and 250 ms more are believed.
-        let frozen_m = 9.0 * 0.03125;
+        // A heartbeat was due at 6; from then on the cube slowed down for 250 ms.
+        let frozen_m = 6.5 * 0.03125;
         assert_eq!(x_m(&view, 40.0), frozen_m);
-        view.moved(40.0, 32, 31, &[]);
+        view.moved(40.0, 38, 37, &[]);
+        view.advance(40.0);
         assert_eq!(x_m(&view, 40.0), frozen_m);
-        assert_eq!(x_m(&view, 42.0), (42.0 - 2.0 - 2.5) * 0.03125);
+        assert!((frozen_m..1.1).contains(&x_m(&view, 41.0)));
+        assert_eq!(x_m(&view, 44.0), (44.0 - 2.25 - 2.0) * 0.03125);
     }
 
     /// Where somebody is at ticks of 30 Hz who walks east for two seconds and then as `turned`
@@ -308,6 +336,7 @@ mod tests {
                 view.moved(now as f64 + 0.2, now, known_until, &[(CubeId(0), state)]);
             }
             for part in [0.2, 0.7] {
+                view.advance(now as f64 + part);
                 let position = view.pose_at(&info(), now as f64 + part).position;
                 let before = shown.replace(position).unwrap_or(position);
                 longest_m = length(before, position).max(longest_m);
@@ -342,8 +371,13 @@ mod tests {
         ] {
             view.set_display(display);
             assert_eq!(view.display(), display);
-            let shown_m = [3.0, 3.5].map(|clock_tick| x_m(&view, clock_tick));
-            assert_eq!(shown_m, expected_m, "{display:?}");
+            for (clock_tick, expected_m) in [3.0, 3.5].into_iter().zip(expected_m) {
+                let shown_m = x_m(&view, clock_tick);
+                assert!(
+                    (shown_m - expected_m).abs() < 0.003,
+                    "{display:?}: {shown_m}"
+                );
+            }
         }
     }
 
