@@ -27,8 +27,8 @@ pub enum Display {
 pub struct View {
     buffer: SnapshotBuffer,
     blends: Blends,
-    /// Where cubes were shown of which it was told late, until that is blended in.
-    late: BTreeMap<CubeId, [f32; 3]>,
+    /// Where cubes were shown of which it was told late, and when, until that is blended in.
+    late: BTreeMap<CubeId, ([f32; 3], f64)>,
     /// The own cube and the held ones: ahead of what the server says about them.
     controlled: BTreeMap<CubeId, Pose>,
     playout: PlayoutDelay,
@@ -70,7 +70,8 @@ impl View {
         for cube in cubes {
             if let Some(shown) = self.shown(cube, clock_tick) {
                 // What is told of a tick may be corrected by the next one in the same frame.
-                self.late.entry(cube).or_insert(shown.position);
+                let shown = (shown.position, clock_tick);
+                self.late.entry(cube).or_insert(shown);
             }
         }
         self.buffer.heard(tick);
@@ -89,11 +90,11 @@ impl View {
     /// Once a frame, when everything has been taken in: lets what came late blend in, and the
     /// playout delay follow the network.
     pub fn advance(&mut self, clock_tick: f64) {
-        let shown_tick = clock_tick - self.playout.ticks();
-        while let Some((cube, shown_m)) = self.late.pop_first() {
+        while let Some((cube, (shown_m, told_tick))) = self.late.pop_first() {
+            let shown_tick = told_tick - self.playout.ticks();
             if let Some(believed) = self.buffer.pose_at(cube, shown_tick) {
                 self.blends
-                    .start(cube, shown_m, believed.position, clock_tick);
+                    .start(cube, shown_m, believed.position, told_tick);
             }
         }
         self.playout.advance(clock_tick);
