@@ -90,14 +90,16 @@ impl Replay {
     /// Goes on to a later moment, at most to the end.
     pub fn advance(&mut self, to: Duration) {
         let to = to.clamp(self.now, self.end().max(self.now));
-        while let Some(entry) = self.cursor.peek(&self.recording)
-            && entry.at <= to
+        while let Some(at) = self.cursor.peek(&self.recording).map(|entry| entry.at)
+            && at <= to
         {
-            let entry = self.cursor.next(&self.recording);
-            let entry = entry.expect("it was there a moment ago");
-            if entry.direction != Direction::FromClient {
-                self.hear(&entry);
+            // What was read in one go is looked at in one go.
+            while let Some(entry) = self.cursor.next_at(&self.recording, at) {
+                if entry.direction != Direction::FromClient {
+                    self.hear(&entry);
+                }
             }
+            self.take_events(at);
         }
         self.now = to;
         if let Some(tick) = self.tick() {
@@ -158,7 +160,7 @@ impl Replay {
                 // The ping was sent before the place that is played from.
                 let session = self.session.as_ref();
                 let began = session.map_or(Duration::ZERO, Session::started);
-                if Duration::from_micros(sent_us) <= began {
+                if Duration::from_micros(sent_us) < began {
                     return;
                 }
             }
@@ -168,8 +170,14 @@ impl Replay {
             return;
         };
         session.receive(entry.at, &mut BytesMut::from(&entry.frame[..]));
+    }
+
+    fn take_events(&mut self, at: Duration) {
+        let Some(session) = &mut self.session else {
+            return;
+        };
         while let Some(event) = session.next_event() {
-            let clock_tick = session.clock().map(|clock| clock.tick_at(entry.at));
+            let clock_tick = session.clock().map(|clock| clock.tick_at(at));
             match event {
                 SessionEvent::Joined(welcome) => self.view = View::new(welcome.tick_hz),
                 SessionEvent::World(WorldChange::Moved {
@@ -187,5 +195,90 @@ impl Replay {
                 _ => {}
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Three bots, seen by the server.
+    const LOBBY: &[u8] = include_bytes!("../../recording/tests/data/lobby.rec");
+    /// The same behind 60 ± 20 ms and 2 % loss, seen by a player.
+    const CLIENT: &[u8] = include_bytes!("../../recording/tests/data/client.rec");
+
+    fn replay(file: &[u8]) -> Replay {
+        Replay::new(Recording::read(file).unwrap())
+    }
+
+    fn positions(replay: &Replay) -> Vec<(CubeId, [f32; 3])> {
+        let cubes = replay.cubes();
+        cubes
+            .iter()
+            .map(|view| (view.cube, view.position))
+            .collect()
+    }
+
+    /// The longest way between two places of the same cube.
+    fn apart_m(before: &[(CubeId, [f32; 3])], after: &[(CubeId, [f32; 3])]) -> f32 {
+        let both = before.iter().filter_map(|(cube, from)| {
+            let (_, to) = after.iter().find(|(other, _)| other == cube)?;
+            Some((to[0] - from[0]).hypot(to[1] - from[1]))
+        });
+        both.fold(0.0, f32::max)
+    }
+
+    #[test]
+    fn a_recorded_game_plays_to_its_end_and_no_cube_jumps() {
+        for file in [LOBBY, CLIENT] {
+            let mut replay = replay(file);
+            let mut before = positions(&replay);
+            let (mut most, mut way_m) = (0, 0.0);
+            while replay.now() < replay.end() {
+                replay.advance(replay.now() + FRAME);
+                let after = positions(&replay);
+                let longest_m = apart_m(&before, &after);
+                // People run at 11 m/s.
+                assert!(longest_m < 0.5, "{longest_m} m at {:?}", replay.now());
+                way_m += longest_m;
+                most = after.len().max(most);
+                before = after;
+            }
+            assert_eq!(most, 5);
+            assert!(way_m > 20.0, "{way_m}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_was_sought_looks_as_it_does_when_everything_before_was_played() {
+        for (file, bound_m) in [(LOBBY, 0.02), (CLIENT, 0.02)] {
+            let (mut played, mut sought) = (replay(file), replay(file));
+            let mut worst_m = 0.0;
+            while played.now() < played.end() {
+                for _ in 0..40 {
+                    played.advance(played.now() + FRAME);
+                }
+                sought.seek(played.now());
+                assert_eq!(sought.now(), played.now());
+                let apart_m = apart_m(&positions(&played), &positions(&sought));
+                assert_eq!(played.cubes().len(), sought.cubes().len());
+                worst_m = apart_m.max(worst_m);
+                eprintln!("{:?} {apart_m}", played.now());
+            }
+            assert!(worst_m < bound_m, "{worst_m}");
+        }
+    }
+
+    #[test]
+    fn a_client_s_recording_knows_whose_it_is_and_a_server_s_is_nobody_s() {
+        let mut client = replay(CLIENT);
+        client.seek(client.end());
+        let own = client.own_cube().unwrap();
+        let cubes = client.cubes();
+        let view = cubes.iter().find(|view| view.own).unwrap();
+        assert_eq!((view.cube, view.name), (own, "Anna"));
+        let mut server = replay(LOBBY);
+        server.seek(server.end());
+        assert_eq!(server.own_cube(), None);
     }
 }

@@ -135,6 +135,12 @@ impl Cursor {
         self.next.as_ref()
     }
 
+    /// Goes on by an entry if it is of this time.
+    pub fn next_at(&mut self, recording: &Recording, at: Duration) -> Option<Entry> {
+        self.peek(recording).filter(|entry| entry.at == at)?;
+        self.next.take()
+    }
+
     /// Goes on by an entry.
     pub fn next(&mut self, recording: &Recording) -> Option<Entry> {
         self.peek(recording)?;

@@ -22,7 +22,9 @@ pub struct Scene {
     cells: BTreeMap<CellId, Cell>,
     /// Which cell has each cube: the one that claimed it last.
     places: BTreeMap<CubeId, CellId>,
-    skipped_ticks: u64,
+    gaps: u64,
+    /// The tick of the newest one.
+    gap_tick: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -44,9 +46,9 @@ impl Scene {
         self.tick
     }
 
-    /// How many ticks were left out because the reader was slow: keyframes came instead.
-    pub fn skipped_ticks(&self) -> u64 {
-        self.skipped_ticks
+    /// How often ticks were left out because the reader was slow: keyframes came instead.
+    pub fn gaps(&self) -> u64 {
+        self.gaps
     }
 
     /// Takes in a message. What makes no sense is left out.
@@ -123,7 +125,7 @@ impl Scene {
 
     fn welcomed(&mut self, at: Duration, welcome: &Welcome) {
         *self = Self {
-            skipped_ticks: self.skipped_ticks,
+            gaps: self.gaps,
             welcome: Some(Welcome {
                 resume: ResumeToken([0; 16]),
                 ..welcome.clone()
@@ -147,9 +149,10 @@ impl Scene {
         }
         if let Some(before) = before
             && before.interval_ticks == keyframe.interval_ticks
+            && keyframe.tick > self.gap_tick
         {
-            let skipped = keyframe.tick.saturating_sub(self.tick);
-            self.skipped_ticks = self.skipped_ticks.saturating_add(skipped);
+            self.gaps += 1;
+            self.gap_tick = keyframe.tick;
         }
         let mut cell = Cell {
             interval_ticks: keyframe.interval_ticks,

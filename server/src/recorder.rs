@@ -65,7 +65,7 @@ fn write(
     mut append: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut encoder = Encoder::default();
-    let mut skipped_ticks = 0;
+    let mut gaps = 0;
     while let Some((at, frames)) = timed.blocking_recv() {
         let mut frames = BytesMut::from(frames);
         while let Ok(Some(payload)) = frame::split(&mut frames, ServerMessage::MAX_PAYLOAD_BYTES) {
@@ -73,14 +73,9 @@ fn write(
                 append(&chunk)?;
             }
         }
-        let skipped = encoder.scene().skipped_ticks();
-        if skipped > skipped_ticks {
-            let ticks = skipped - skipped_ticks;
-            warn!(
-                ticks,
-                "the disk is slow: ticks are missing in the recording"
-            );
-            skipped_ticks = skipped;
+        if encoder.scene().gaps() > gaps {
+            gaps = encoder.scene().gaps();
+            warn!("the disk is slow: a part is missing in the recording, which goes on now");
         }
     }
     if let Some(chunk) = encoder.finish() {
@@ -88,4 +83,45 @@ fn write(
     }
     info!("the recording is complete");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use cubesync_recording::Recording;
+    use cubesync_recording::chunk::FILE_HEADER;
+
+    use super::*;
+
+    /// What a disk that breaks after so many chunks has got of a minute's recording.
+    fn on_a_disk_for(chunks: usize) -> (io::Result<()>, Vec<u8>) {
+        let (sender, timed) = mpsc::channel(100);
+        for second in 0..60 {
+            let heartbeat = ServerMessage::Heartbeat { tick: second }.to_frame();
+            let at = Duration::from_secs(second);
+            sender.try_send((at, heartbeat)).unwrap();
+        }
+        drop(sender);
+        let (mut disk, mut written) = (FILE_HEADER.to_vec(), 0);
+        let result = write(timed, |chunk| {
+            if written == chunks {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            written += 1;
+            disk.extend_from_slice(chunk);
+            Ok(())
+        });
+        (result, disk)
+    }
+
+    #[test]
+    fn what_was_written_before_the_disk_was_full_can_be_played() {
+        let (result, disk) = on_a_disk_for(3);
+        assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
+        let recording = Recording::read(&disk[..]).unwrap();
+        assert_eq!(recording.end(), Duration::from_secs(14));
+        let (result, disk) = on_a_disk_for(100);
+        assert!(result.is_ok());
+        let recording = Recording::read(&disk[..]).unwrap();
+        assert_eq!(recording.end(), Duration::from_secs(59));
+    }
 }

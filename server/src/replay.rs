@@ -28,6 +28,8 @@ const LEAD_TICKS: u64 = 3;
 /// A recorded server that was silent for longer than this many seconds was not heard: heartbeats
 /// come every second.
 const LONGEST_SILENCE_S: u64 = 2;
+/// So many seconds after its end a recording begins anew: one sees where it ends.
+const REST_S: u64 = 1;
 
 /// A recording that is played tick by tick, from its beginning again after its end.
 ///
@@ -40,6 +42,8 @@ pub(crate) struct Replay {
     scene: Scene,
     /// The tick that is shown.
     tick: u64,
+    /// How long it has been over.
+    rested_ticks: u64,
 }
 
 /// A recorded cube as a player of the room.
@@ -77,6 +81,7 @@ impl Replay {
             recording,
             scene: Scene::default(),
             tick: 0,
+            rested_ticks: 0,
         };
         replay.step();
         TICK_HZ_RANGE.contains(&replay.tick_hz()).then_some(replay)
@@ -152,19 +157,19 @@ impl Replay {
         Ok(())
     }
 
-    /// Goes on by a tick, after the last one to the first.
+    /// Goes on by a tick; after the last one everything rests a while, then it is the first one.
     fn step(&mut self) {
+        if self.cursor.peek(&self.recording).is_none() {
+            if self.rested_ticks < REST_S * u64::from(self.tick_hz()) {
+                self.rested_ticks += 1;
+                return;
+            }
+            self.rested_ticks = 0;
+            self.cursor = self.recording.seek(self.recording.start());
+            self.scene = Scene::default();
+        }
         self.tick += 1;
-        let mut is_rewound = false;
-        loop {
-            let Some(entry) = self.cursor.peek(&self.recording) else {
-                if std::mem::replace(&mut is_rewound, true) {
-                    return;
-                }
-                self.cursor = self.recording.seek(self.recording.start());
-                self.scene = Scene::default();
-                continue;
-            };
+        while let Some(entry) = self.cursor.peek(&self.recording) {
             let at = entry.at;
             let message = match entry.direction {
                 Direction::FromClient => None,
@@ -222,5 +227,74 @@ fn tick_of(message: &ServerMessage) -> Option<u64> {
         ServerMessage::Snapshot(snapshot) => Some(snapshot.tick),
         ServerMessage::Heartbeat { tick } => Some(*tick),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Fifteen seconds of three bots and a player, recorded by a server at 30 Hz, and the same
+    /// from behind a bad network.
+    const LOBBY: &[u8] = include_bytes!("../../recording/tests/data/lobby.rec");
+    const CLIENT: &[u8] = include_bytes!("../../recording/tests/data/client.rec");
+
+    fn replay(file: &[u8]) -> Replay {
+        Replay::new(Recording::read(file).unwrap()).unwrap()
+    }
+
+    fn positions(replay: &Replay) -> BTreeMap<CubeId, [f32; 3]> {
+        let cubes = replay.scene.cubes(replay.tick);
+        cubes
+            .map(|(info, pose)| (info.cube, pose.position.to_metres()))
+            .collect()
+    }
+
+    #[test]
+    fn every_tick_is_played_evenly_and_after_the_last_one_the_first() {
+        for (file, seconds) in [(LOBBY, 15), (CLIENT, 11)] {
+            let mut replay = replay(file);
+            assert_eq!(replay.tick_hz(), 30);
+            let (first, mut most, mut rested) = (replay.tick, 0, 0);
+            let mut before = positions(&replay);
+            loop {
+                let tick = replay.tick;
+                replay.step();
+                if replay.tick == tick {
+                    rested += 1;
+                    continue;
+                }
+                if replay.tick < tick {
+                    assert!(
+                        (tick - first).abs_diff(seconds * 30) < 60,
+                        "{first} to {tick}"
+                    );
+                    break;
+                }
+                assert_eq!(replay.tick, tick + 1);
+                let after = positions(&replay);
+                for (cube, to) in &after {
+                    let from = before.get(cube).unwrap_or(to);
+                    // 11 m/s, and a part of a player's stall.
+                    let way_m = (to[0] - from[0]).hypot(to[1] - from[1]);
+                    assert!(way_m < 1.0, "{cube} goes {way_m} m at {tick}");
+                }
+                most = after.len().max(most);
+                before = after;
+            }
+            assert_eq!((replay.tick, most, rested), (first, 5, 30));
+        }
+    }
+
+    #[test]
+    fn a_recording_in_which_nobody_was_welcomed_is_none() {
+        let mut encoder = cubesync_recording::Encoder::default();
+        let heartbeat = ServerMessage::Heartbeat { tick: 5 }.to_frame();
+        let payload = &heartbeat[FRAME_HEADER_BYTES..];
+        encoder.record(Duration::ZERO, Direction::FromServer, payload);
+        let chunk = encoder.finish().unwrap();
+        let file = [&cubesync_recording::chunk::FILE_HEADER[..], &chunk].concat();
+        let recording = Recording::read(&file[..]).unwrap();
+        assert!(Replay::new(recording).is_none());
     }
 }

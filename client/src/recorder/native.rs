@@ -154,3 +154,60 @@ fn record(told: &Receiver<Traffic>, mut file: BoundedFile) -> Result<(), String>
     }
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use cubesync_protocol::Colour;
+    use cubesync_protocol::Hello;
+    use cubesync_recording::{Entry, Recording};
+
+    use super::*;
+
+    #[test]
+    fn pieces_of_frames_are_put_together_and_a_new_connection_begins_anew() {
+        let path = std::env::temp_dir().join(format!("cubesync-tap-{}", std::process::id()));
+        let hello = Hello::new("lobby", "Anna", Colour::from([1, 2, 3]));
+        let hello = ClientMessage::Hello(hello).to_frame();
+        let heartbeat = ServerMessage::Heartbeat { tick: 7 }.to_frame();
+        let recorder = Recorder::create(&path, 1 << 20, |reason| panic!("{reason}")).unwrap();
+        for second in 0..2 {
+            // As a client that joins again has another one.
+            let mut tap = recorder.tap();
+            tap.connected();
+            for (index, byte) in (0u64..).zip(&hello[..]) {
+                tap.sent(Duration::from_millis(1_000 * second + index), &[*byte]);
+            }
+            let glued = [&heartbeat[..], &heartbeat, &heartbeat[..3]].concat();
+            tap.received(Duration::from_millis(1_000 * second + 900), &glued);
+        }
+        drop(recorder);
+        let recording = Recording::read(File::open(&path).unwrap()).unwrap();
+        fs::remove_file(&path).unwrap();
+        let mut cursor = recording.seek(Duration::ZERO);
+        let entries: Vec<Entry> = std::iter::from_fn(|| cursor.next(&recording)).collect();
+        let told = entries
+            .iter()
+            .map(|entry| (entry.at.as_millis() / 100, &entry.frame));
+        let expected = [(0, &hello), (9, &heartbeat), (9, &heartbeat)];
+        let again = expected.map(|(at, frame)| (at + 10, frame));
+        assert!(told.eq(expected.into_iter().chain(again)), "{entries:?}");
+    }
+
+    #[test]
+    fn a_tap_never_waits_and_what_it_leaves_out_ends_the_recording() {
+        let (traffic, told) = mpsc::sync_channel(2);
+        let has_overrun = false;
+        let mut tap = Tap {
+            traffic,
+            has_overrun,
+        };
+        for second in 0..4 {
+            tap.sent(Duration::from_secs(second), b"some bytes");
+        }
+        assert_eq!(told.try_iter().count(), 2);
+        tap.sent(Duration::from_secs(5), b"more bytes");
+        assert!(matches!(told.try_recv(), Ok(Traffic::Overrun)));
+    }
+}

@@ -12,6 +12,7 @@ use cubesync_protocol::{
     CellId, ClientMessage, Colour, CubeId, CubeKind, Message, Pose, Position, ResumeToken,
     ServerMessage, frame,
 };
+use cubesync_recording::Scene;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -477,6 +478,55 @@ fn a_room_believes_returning_players_only_in_its_first_minute() {
         stage.room.tick(begins);
     }
     assert_ne!(starts_at(&mut stage), far);
+}
+
+#[test]
+fn an_observer_without_a_cube_is_told_of_everything_and_catches_up_when_it_was_slow() {
+    let mut stage = Stage::new(Some(32), 9);
+    let (outlet, mut frames) = mpsc::channel(4);
+    let outlet = Outlet::Frames(outlet);
+    let now = stage.now();
+    stage.room.handle(RoomEvent::Observe { outlet }, now);
+    for _ in 0..6 {
+        stage.enter(None);
+    }
+    let (mut scene, mut received) = (Scene::default(), BytesMut::new());
+    let mut compared = 0;
+    for step in 0..2_300 {
+        stage.step();
+        if step % 1_000 > 300 {
+            // For longer than the channel and the log last.
+            continue;
+        }
+        while let Ok(frames) = frames.try_recv() {
+            received.extend_from_slice(&frames);
+        }
+        while let Ok(Some(payload)) = frame::split(&mut received, ServerMessage::MAX_PAYLOAD_BYTES)
+        {
+            scene.hear(Duration::ZERO, &ServerMessage::decode(&payload).unwrap());
+        }
+        let Room { members, log, .. } = &stage.room;
+        if !members[&OBSERVER].connection.is_up_to_date(log) {
+            continue;
+        }
+        let mut seen = scene.cubes(stage.tick());
+        for cube in stage.room.world.cubes() {
+            let (info, pose) = seen.next().unwrap();
+            let known = (info.cube, info.kind, &info.name);
+            assert_eq!(known, (cube.cube, cube.kind, &cube.name));
+            let apart = pose.position.distance(cube.pose.position);
+            assert!(apart <= 4, "{} quanta", apart);
+            compared += 1;
+        }
+        assert!(seen.next().is_none());
+    }
+    assert!(compared > 5_000, "{compared}");
+    assert!(scene.gaps() > 1, "{}", scene.gaps());
+
+    let cubes = stage.room.world.cube_count();
+    stage.leave(OBSERVER, Disconnect::Left);
+    assert!(!stage.room.members.contains_key(&OBSERVER));
+    assert_eq!(stage.room.world.cube_count(), cubes);
 }
 
 #[test]

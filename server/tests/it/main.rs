@@ -9,6 +9,7 @@ mod free_cube;
 mod handshake;
 mod http;
 mod process;
+mod recording;
 mod relay;
 mod resume;
 mod shutdown;

@@ -1,0 +1,145 @@
+//! The flight recorder: what was recorded is seen again, by the one who saw it and by others.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use cubesync_client::recorder::Recorder;
+use cubesync_client::replay::Replay;
+use cubesync_client::{Client, ClientOptions};
+use cubesync_protocol::{CubeId, CubeKind, Event, Pose, Position};
+use cubesync_recording::Recording;
+
+use crate::support::{COLOUR, Server, soon};
+
+/// A file that nobody else uses; it goes with this.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let name = format!("cubesync-it-{}-{name}", std::process::id());
+        Self(std::env::temp_dir().join(name))
+    }
+
+    fn flag(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn read(path: &Path) -> Recording {
+    Recording::read(File::open(path).unwrap()).unwrap()
+}
+
+/// Where somebody is who walks in a circle.
+fn circle(now: Duration) -> Pose {
+    let (sine, cosine) = (now.as_secs_f32() * 2.0).sin_cos();
+    Pose {
+        position: Position::from_metres([3.0 * cosine, 3.0 * sine, 0.5]),
+        ..Pose::default()
+    }
+}
+
+#[tokio::test]
+async fn a_replay_shows_what_the_live_client_saw() {
+    let server = Server::start(&[]).await;
+    let scratch = Scratch::new("client");
+    let address = server.addresses.tcp.to_string();
+    let mut watcher = Client::new(ClientOptions::new(&*address, "Anna"), 1);
+    let recorder = Recorder::create(&scratch.0, 1 << 20, |reason| panic!("{reason}")).unwrap();
+    watcher.record(recorder.tap());
+    let mut walker = Client::new(ClientOptions::new(&*address, "Vera"), 2);
+    let began = Instant::now();
+    let mut shown: Vec<(Duration, Vec<(CubeId, [f32; 3])>)> = Vec::new();
+    let mut seen_walking = 0;
+    let play = async {
+        while seen_walking < 150 {
+            let now = began.elapsed();
+            walker.poll(now);
+            if let Some(own) = walker.own_cube() {
+                walker.set_pose(own, circle(now));
+            }
+            watcher.poll(now);
+            let own = watcher.own_cube();
+            let cubes = watcher.cubes(now);
+            let others = cubes.iter().filter(|view| Some(view.cube) != own);
+            let others: Vec<_> = others.map(|view| (view.cube, view.position)).collect();
+            let before = shown.last();
+            seen_walking += usize::from(before.is_some_and(|(_, before)| *before != others));
+            shown.push((now, others));
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon(play).await;
+    drop(recorder);
+    let mut replay = Replay::new(read(&scratch.0));
+    let end = replay.end();
+    let mut compared = 0;
+    for (now, others) in shown {
+        if now > end {
+            break;
+        }
+        replay.advance(now);
+        let cubes = replay.cubes();
+        for (cube, position) in others {
+            let view = cubes.iter().find(|view| view.cube == cube).unwrap();
+            let [x, y] = [0, 1].map(|axis| view.position[axis] - position[axis]);
+            assert!(x.hypot(y) < 0.001, "{cube}: {x} {y} at {now:?}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 200, "{compared}");
+}
+
+#[tokio::test]
+async fn a_recorded_lobby_is_played_by_players_of_the_same_names() {
+    let scratch = Scratch::new("server");
+    let server = Server::start(&["--record", scratch.flag()]).await;
+    let mut anna = server.join("Anna").await;
+    let pose = anna.step(5_000).await;
+    anna.sees(anna.cube(), pose).await;
+    server.begin_stop();
+    server.stopped().await;
+    assert_eq!(read(&scratch.0).damage(), None);
+
+    let server = Server::start(&["--replay", scratch.flag(), "--max-speed", "1"]).await;
+    let mut watcher = server.join("Vera").await;
+    let mut known = watcher.keyframe.cubes.clone();
+    // It begins anew again and again, and so does she.
+    loop {
+        let anna = known.iter().rfind(|info| info.name == "Anna");
+        if let Some(info) = anna
+            && watcher.believes(info.cube, pose)
+        {
+            assert_eq!((info.kind, info.colour), (CubeKind::Player, COLOUR));
+            return;
+        }
+        for event in watcher.next_snapshot().await.events {
+            match event {
+                Event::Joined(info) => known.push(info),
+                Event::Left { cube } => known.retain(|info| info.cube != cube),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_or_played_ends_the_start_with_a_reason() {
+    let scratch = Scratch::new("foreign");
+    std::fs::write(&scratch.0, "not of ours").unwrap();
+    for (flag, expected) in [
+        ("--record", "the file exists and is no recording"),
+        ("--replay", "it is no recording of cubesync"),
+    ] {
+        let config = crate::support::config(&[flag, scratch.flag()]);
+        let result = cubesync_server::run(config, Default::default(), |_| {}).await;
+        let error = result.unwrap_err().to_string();
+        assert!(error.ends_with(expected), "{error}");
+    }
+}
