@@ -467,7 +467,7 @@ fn without_a_view_distance_clients_see_the_whole_room_at_every_tick() {
 fn a_room_believes_returning_players_only_in_its_first_minute() {
     let mut stage = Stage::new(None, 7);
     let far = Teller::at(100_000);
-    let mut starts_at = |stage: &mut Stage| {
+    let starts_at = |stage: &mut Stage| {
         let token = ResumeToken([7; 16]);
         let cube = stage.enter_at(Some(token), Some(far));
         stage.room.world.pose(cube).unwrap()

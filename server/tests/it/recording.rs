@@ -36,6 +36,9 @@ fn read(path: &Path) -> Recording {
     Recording::read(File::open(path).unwrap()).unwrap()
 }
 
+/// Where a cube is shown, in metres.
+type Place = (CubeId, [f32; 3]);
+
 /// Where somebody is who walks in a circle.
 fn circle(now: Duration) -> Pose {
     let (sine, cosine) = (now.as_secs_f32() * 2.0).sin_cos();
@@ -55,7 +58,7 @@ async fn a_replay_shows_what_the_live_client_saw() {
     watcher.record(recorder.tap());
     let mut walker = Client::new(ClientOptions::new(&*address, "Vera"), 2);
     let began = Instant::now();
-    let mut shown: Vec<(Duration, Vec<(CubeId, [f32; 3])>)> = Vec::new();
+    let mut shown: Vec<(Duration, Vec<Place>)> = Vec::new();
     let mut seen_walking = 0;
     let play = async {
         while seen_walking < 150 {
