@@ -2,11 +2,13 @@
 //!
 //! In the order of the data: a [`trace`] goes through a [`network`] to a display, which [`play`]
 //! steps frame by frame: ours or one of the [`rivals`]. A [`score`] says how well it did; all
-//! [`cases`] make a [`table`].
+//! [`cases`] make a [`table`], and a [`plot`] per network. What all of it costs is the [`cost`].
 
 mod cases;
+mod cost;
 mod network;
 mod play;
+mod plot;
 mod rivals;
 mod score;
 mod table;
@@ -17,6 +19,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+
+use crate::cases::SECONDS;
+use crate::network::Network;
+use crate::trace::{Motion, Trace};
 
 /// Plays seeded motion through simulated networks, and scores what a viewer sees.
 #[derive(Debug, Parser)]
@@ -31,6 +37,9 @@ struct Options {
     /// Print what all traces come to as Markdown.
     #[arg(long)]
     markdown: bool,
+    /// Measure what a frame costs beside 1,000 cubes instead, in real time.
+    #[arg(long, conflicts_with_all = ["check", "update", "markdown", "seed"])]
+    cost: bool,
     /// Other traces and other trouble.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -47,6 +56,9 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
+    if options.cost {
+        return cost::run();
+    }
     let path = PathBuf::from("bench/motion.txt");
     let cases = cases::run(options.seed);
     if options.markdown {
@@ -57,6 +69,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let context = || format!("{}; run this from the repository's root", path.display());
     if options.update {
         std::fs::write(&path, table::text(&cases)).with_context(context)?;
+        let trace = Trace::new(Motion::People, options.seed, SECONDS);
+        for network in &Network::ALL {
+            let path = format!("docs/motion/{}.svg", network.file);
+            let svg = plot::svg(network, options.seed, &trace, &cases);
+            std::fs::write(&path, svg).with_context(|| path)?;
+        }
     }
     if options.check {
         let before = std::fs::read_to_string(&path).with_context(context)?;

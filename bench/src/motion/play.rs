@@ -29,7 +29,8 @@ const CLOCK_SKEW: f64 = 30e-6;
 
 const OWN: CubeId = CubeId(0);
 const SHOWN: CubeId = CubeId(1);
-const COLOUR: Colour = Colour {
+/// Of everybody.
+pub(crate) const COLOUR: Colour = Colour {
     red: 224,
     green: 128,
     blue: 32,
@@ -106,7 +107,8 @@ fn frames(seconds: f64) -> impl Iterator<Item = f64> {
     (1..count).map(|frame| f64::from(frame) * FRAME_S)
 }
 
-fn tick_s(tick: u64) -> f64 {
+/// When a tick is.
+pub(crate) fn tick_s(tick: u64) -> f64 {
     tick as f64 / f64::from(TICK_HZ)
 }
 
@@ -134,6 +136,8 @@ impl<'a> Server<'a> {
         let at_rest = MotionState::at_rest(trace.at(0.0).pose());
         believed.insert(OWN, MotionState::at_rest(Pose::default()));
         believed.insert(SHOWN, at_rest);
+        let cubes = believed.iter().map(|(cube, &state)| info(cube, state));
+        let keyframe = keyframe(cubes.collect());
         let mut server = Self {
             trace,
             believed,
@@ -146,7 +150,7 @@ impl<'a> Server<'a> {
             pings: VecDeque::new(),
         };
         server.send(0.0, &ServerMessage::Welcome(welcome()));
-        server.send(0.0, &ServerMessage::Keyframe(keyframe(at_rest)));
+        server.send(0.0, &ServerMessage::Keyframe(keyframe));
         server
     }
 
@@ -238,7 +242,7 @@ impl<'a> Server<'a> {
     }
 }
 
-fn welcome() -> Welcome {
+pub(crate) fn welcome() -> Welcome {
     Welcome {
         version: PROTOCOL_VERSION,
         room: "lobby".into(),
@@ -253,22 +257,23 @@ fn welcome() -> Welcome {
     }
 }
 
-fn keyframe(motion: MotionState) -> Keyframe {
-    let info = |cube, motion| CubeInfo {
+/// The first keyframe.
+pub(crate) fn keyframe(cubes: Vec<CubeInfo>) -> Keyframe {
+    Keyframe {
+        cell: CellId(0),
+        interval_ticks: 1,
+        tick: 0,
+        cubes,
+    }
+}
+
+pub(crate) fn info(cube: CubeId, motion: MotionState) -> CubeInfo {
+    CubeInfo {
         cube,
         kind: CubeKind::Player,
         name: "cube".into(),
         colour: COLOUR,
         motion,
-    };
-    Keyframe {
-        cell: CellId(0),
-        interval_ticks: 1,
-        tick: 0,
-        cubes: vec![
-            info(OWN, MotionState::at_rest(Pose::default())),
-            info(SHOWN, motion),
-        ],
     }
 }
 

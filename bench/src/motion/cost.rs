@@ -1,0 +1,76 @@
+//! What a frame costs a client beside a thousand wandering cubes: reading, believing and drawing,
+//! without the drawing itself.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use bytes::BytesMut;
+use cubesync_client::Session;
+use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_protocol::{CellId, CubeId, Hello, Message, ServerMessage, Snapshot};
+
+use crate::play::{COLOUR, FRAME_S, TICK_HZ, Viewer, info, keyframe, tick_s, welcome};
+use crate::trace::{Motion, Trace};
+
+const CUBES: u32 = 1_000;
+const SECONDS: f64 = 10.0;
+/// The first frames warm the caches, and everybody starts.
+const WARM_UP_FRAMES: usize = 60;
+
+/// Prints it.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let traces: Vec<_> = (1..=CUBES)
+        .map(|seed| Trace::new(Motion::People, seed.into(), SECONDS))
+        .collect();
+    let truth = |cube: CubeId, tick| match cube.0.checked_sub(1) {
+        Some(index) => traces[index as usize].at(tick_s(tick)).pose(),
+        None => MotionState::at_rest(Default::default()).pose(&Codec::LIVE),
+    };
+    let mut believed = MotionSet::new(&Codec::LIVE);
+    for cube in (0..=CUBES).map(CubeId) {
+        believed.insert(cube, MotionState::at_rest(truth(cube, 0)));
+    }
+    let cubes = believed.iter().map(|(cube, &state)| info(cube, state));
+    let mut incoming = BytesMut::new();
+    ServerMessage::Welcome(welcome()).append_frame(&mut incoming);
+    ServerMessage::Keyframe(keyframe(cubes.collect())).append_frame(&mut incoming);
+    let hello = Hello::new("lobby", "Anna", COLOUR);
+    let mut client = Viewer::new(Session::new(hello, Duration::ZERO));
+
+    let mut costs = Vec::new();
+    let mut tick = 0;
+    for frame in 1..(SECONDS / FRAME_S) as u32 {
+        let now_s = f64::from(frame) * FRAME_S;
+        while tick_s(tick + 1) <= now_s {
+            tick += 1;
+            believed.advance(1);
+            let mut surprises = Vec::new();
+            believed.encode_tick(|cube| truth(cube, tick), &mut surprises);
+            let snapshot = Snapshot {
+                cell: CellId(0),
+                tick,
+                events: Vec::new(),
+                surprises: surprises.into(),
+            };
+            ServerMessage::Snapshot(snapshot).append_frame(&mut incoming);
+        }
+        let now = Duration::from_secs_f64(now_s);
+        let started = Instant::now();
+        client.frame(now, incoming.split());
+        let drawn = client.draw_all(now);
+        costs.push(started.elapsed());
+        ensure!(drawn == CUBES as usize + 1, "{drawn} cubes were drawn");
+    }
+    costs.drain(..WARM_UP_FRAMES);
+    costs.sort_unstable();
+    let ms = |cost: Duration| cost.as_secs_f64() * 1e3;
+    let mean_ms = ms(costs.iter().sum::<Duration>()) / costs.len() as f64;
+    let part = |part: usize| ms(costs[(costs.len() - 1) * part / 100]);
+    println!(
+        "{CUBES} cubes at {TICK_HZ} Hz, per frame at 60 Hz: mean {mean_ms:.3} ms, median {:.3} ms, \
+         p99 {:.3} ms",
+        part(50),
+        part(99)
+    );
+    Ok(())
+}

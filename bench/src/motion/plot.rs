@@ -1,0 +1,155 @@
+//! One picture per network: how wrong a walker is shown over some seconds, and what delay buys.
+
+use std::fmt::Write;
+
+use crate::cases::{ALL_MOTIONS, Case, System};
+use crate::network::Network;
+use crate::play::{FRAME_S, Shown};
+use crate::trace::Trace;
+
+/// The seconds of a run that are drawn: in the network with outages, one is among them.
+const FROM_S: f64 = 20.0;
+const TO_S: f64 = 28.0;
+/// Of so many frames the worst is drawn.
+const FRAMES_PER_POINT: usize = 3;
+const TOP: f64 = 64.0;
+const HEIGHT: f64 = 250.0;
+const LEFT: [f64; 2] = [56.0, 606.0];
+const WIDTHS: [f64; 2] = [490.0, 238.0];
+/// Errors are drawn on a scale of their logarithms.
+const LEAST_M: f64 = 0.001;
+const MOST_M: f64 = 10.0;
+const MOST_DELAY_MS: f64 = 450.0;
+
+/// The errors of a walker with each system, and what the table says of all motions.
+pub(crate) fn svg(network: &Network, seed: u64, trace: &Trace, cases: &[Case]) -> String {
+    let mut svg = String::from(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 860 350\" \
+         font-family=\"system-ui, sans-serif\" font-size=\"12\" fill=\"#1f2328\">\n\
+         <rect width=\"860\" height=\"350\" rx=\"8\" fill=\"#f6f8fa\"/>\n",
+    );
+    let mut add = |element: String| {
+        writeln!(svg, "{element}").expect("a string takes everything");
+    };
+    let title = format!("{}: how far from the truth a walker is shown", network.name);
+    add(text(LEFT[0], 22.0, "start", &title));
+    add(text(
+        LEFT[1],
+        22.0,
+        "start",
+        "delay and error (rms), all motions",
+    ));
+    for (label, error_m) in [
+        ("1 mm", 0.001),
+        ("1 cm", 0.01),
+        ("10 cm", 0.1),
+        ("1 m", 1.0),
+        ("10 m", 10.0),
+    ] {
+        let y = height(error_m);
+        add(text(LEFT[0] - 8.0, y + 4.0, "end", label));
+        for (left, width) in LEFT.into_iter().zip(WIDTHS) {
+            add(line([left, y], [left + width, y]));
+        }
+    }
+    for second in FROM_S as u32..=TO_S as u32 {
+        let x = across(0, (f64::from(second) - FROM_S) / (TO_S - FROM_S));
+        add(text(
+            x,
+            TOP + HEIGHT + 18.0,
+            "middle",
+            &format!("{second} s"),
+        ));
+    }
+    for delay_ms in [0, 100, 200, 300, 400] {
+        let x = across(1, f64::from(delay_ms) / MOST_DELAY_MS);
+        add(line([x, TOP], [x, TOP + HEIGHT]));
+        let label = match delay_ms {
+            400 => "400 ms".to_owned(),
+            _ => delay_ms.to_string(),
+        };
+        add(text(x, TOP + HEIGHT + 18.0, "middle", &label));
+    }
+    // Ours last, on top of the others.
+    for (index, system) in System::ALL.into_iter().enumerate().rev() {
+        let colour = colour(system);
+        let x = LEFT[0] + [0.0, 60.0, 170.0, 280.0, 340.0][index];
+        add(format!(
+            "<rect x=\"{x:.0}\" y=\"34\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{colour}\"/>"
+        ));
+        add(text(x + 17.0, 44.0, "start", system.name()));
+        // The saw of the latest position would hide everything else.
+        if system != System::Latest {
+            let shown = system.play(trace, network, seed, TO_S + 1.0);
+            let width = if system == System::Ours { 2.2 } else { 1.2 };
+            add(format!(
+                "<path d=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>",
+                path(&shown, trace)
+            ));
+        }
+        let case = cases.iter().find(|case| {
+            case.network == network.name
+                && case.motion == ALL_MOTIONS
+                && case.system == system.name()
+        });
+        if let Some(score) = case.map(|case| case.score) {
+            let x = across(1, (score.delay_ms / MOST_DELAY_MS).clamp(0.0, 1.0));
+            let y = height(score.rms_cm / 100.0);
+            add(format!(
+                "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"6\" fill=\"{colour}\"/>"
+            ));
+        }
+    }
+    svg.push_str("</svg>\n");
+    svg
+}
+
+/// The errors over time, the worst of a few frames at a time.
+fn path(shown: &[Shown], trace: &Trace) -> String {
+    let from = shown.partition_point(|shown| shown.time_s < FROM_S);
+    let to = shown.partition_point(|shown| shown.time_s <= TO_S - FRAME_S);
+    let error_m = |shown: &Shown| {
+        let truth = trace.at(shown.truth_s).position;
+        let square = |axis: usize| (shown.placed.position[axis] - truth[axis]).powi(2);
+        (square(0) + square(1) + square(2)).sqrt()
+    };
+    let mut path = String::new();
+    for (index, frames) in shown[from..to].chunks(FRAMES_PER_POINT).enumerate() {
+        let x = across(0, (frames[0].time_s - FROM_S) / (TO_S - FROM_S));
+        let y = height(frames.iter().map(error_m).fold(0.0, f64::max));
+        let command = if index == 0 { 'M' } else { 'L' };
+        write!(path, "{command}{x:.0} {y:.0}").expect("a string takes everything");
+    }
+    path
+}
+
+fn across(panel: usize, share: f64) -> f64 {
+    LEFT[panel] + WIDTHS[panel] * share
+}
+
+fn height(error_m: f64) -> f64 {
+    let share = (error_m / LEAST_M).ln() / (MOST_M / LEAST_M).ln();
+    TOP + HEIGHT * (1.0 - share.clamp(0.0, 1.0))
+}
+
+fn colour(system: System) -> &'static str {
+    match system {
+        System::Ours => "#e08020",
+        System::Fixed => "#3f78b5",
+        System::Dynamic => "#2e8b57",
+        System::Latest => "#9aa4ae",
+        System::DeadReckoning => "#a05bb5",
+    }
+}
+
+fn line(from: [f64; 2], to: [f64; 2]) -> String {
+    let [x, y] = from;
+    format!(
+        "<path d=\"M{x:.1} {y:.1}L{:.1} {:.1}\" stroke=\"#d0d7de\"/>",
+        to[0], to[1]
+    )
+}
+
+fn text(x: f64, y: f64, anchor: &str, text: &str) -> String {
+    format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>")
+}
