@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 use cubesync_client::recorder::Recorder;
 use cubesync_client::replay::Replay;
 use cubesync_client::{Client, ClientOptions};
-use cubesync_protocol::{CubeId, CubeKind, Event, Pose, Position};
+use cubesync_protocol::{ClientMessage, CubeId, CubeKind, Event, Pose, Position};
 use cubesync_recording::Recording;
 
 use crate::support::{COLOUR, Server, soon};
+
+const FREE: CubeId = CubeId(0);
 
 /// A file that nobody else uses; it goes with this.
 struct Scratch(PathBuf);
@@ -100,12 +102,19 @@ async fn a_replay_shows_what_the_live_client_saw() {
 }
 
 #[tokio::test]
-async fn a_recorded_lobby_is_played_by_players_of_the_same_names() {
+async fn a_recorded_lobby_is_played_by_players_of_the_same_names_with_the_free_cube() {
     let scratch = Scratch::new("server");
     let server = Server::start(&["--record", scratch.flag()]).await;
     let mut anna = server.join("Anna").await;
     let pose = anna.step(5_000).await;
     anna.sees(anna.cube(), pose).await;
+    let take = ClientMessage::Take { cube: FREE };
+    anna.client.send(&take).await;
+    assert!(matches!(anna.events(1).await[..], [Event::Taken { .. }]));
+    let mut carried = pose;
+    carried.position.y += 1_500;
+    anna.sample(FREE, carried).await;
+    anna.sees(FREE, carried).await;
     server.begin_stop();
     server.stopped().await;
     assert_eq!(read(&scratch.0).damage(), None);
@@ -113,11 +122,14 @@ async fn a_recorded_lobby_is_played_by_players_of_the_same_names() {
     let server = Server::start(&["--replay", scratch.flag(), "--max-speed", "1"]).await;
     let mut watcher = server.join("Vera").await;
     let mut known = watcher.keyframe.cubes.clone();
+    let mut holder = None;
     // It begins anew again and again, and so does she.
     loop {
         let anna = known.iter().rfind(|info| info.name == "Anna");
         if let Some(info) = anna
+            && holder == Some(info.cube)
             && watcher.believes(info.cube, pose)
+            && watcher.believes(FREE, carried)
         {
             assert_eq!((info.kind, info.colour), (CubeKind::Player, COLOUR));
             return;
@@ -126,6 +138,8 @@ async fn a_recorded_lobby_is_played_by_players_of_the_same_names() {
             match event {
                 Event::Joined(info) => known.push(info),
                 Event::Left { cube } => known.retain(|info| info.cube != cube),
+                Event::Taken { by, .. } => holder = Some(by),
+                Event::Freed { .. } => holder = None,
                 _ => {}
             }
         }
