@@ -50,16 +50,18 @@ impl From<Pose> for DrawnPose {
 /// Where a cube is at a tick and a fraction between two poses, `from` the earlier one, on a
 /// straight line; outside of them it is at the nearer one.
 pub fn between(from: TickPose, to: TickPose, tick: f64) -> DrawnPose {
-    along(from, to, tick, |_, start_m, end_m, share| {
+    let ticks = to.tick.saturating_sub(from.tick).max(1);
+    let share = ((tick - from.tick as f64) / ticks as f64) as f32;
+    let ends = [from.pose.into(), to.pose.into()];
+    along(ends, ticks as f32, share, |_, start_m, end_m, share| {
         start_m + (end_m - start_m) * share
     })
 }
 
-/// The same on a curve, on which the cube has these velocities at its two ends, in metres per
-/// tick.
-pub fn curve(from: TickPose, to: TickPose, velocities: [[f32; 3]; 2], tick: f64) -> DrawnPose {
-    let ticks = to.tick.saturating_sub(from.tick).max(1) as f32;
-    along(from, to, tick, |axis, start_m, end_m, share| {
+/// Where a cube is on a curve between two ends that are some ticks apart, after a share of that
+/// time; at the ends it has these velocities, in metres per tick.
+pub fn curve(ends: [DrawnPose; 2], ticks: f32, velocities: [[f32; 3]; 2], share: f32) -> DrawnPose {
+    along(ends, ticks, share, |axis, start_m, end_m, share| {
         let ways_m = velocities.map(|velocity| velocity[axis] * ticks);
         hermite(start_m, end_m, ways_m, share)
     })
@@ -68,15 +70,13 @@ pub fn curve(from: TickPose, to: TickPose, velocities: [[f32; 3]; 2], tick: f64)
 /// On the way that `position` gives for an axis, its two ends and the share of the time that has
 /// passed.
 fn along(
-    from: TickPose,
-    to: TickPose,
-    tick: f64,
+    [start, end]: [DrawnPose; 2],
+    ticks: f32,
+    share: f32,
     position: impl Fn(usize, f32, f32, f32) -> f32,
 ) -> DrawnPose {
-    let ticks = to.tick.saturating_sub(from.tick).max(1);
-    let share = ((tick - from.tick as f64) / ticks as f64).clamp(0.0, 1.0) as f32;
-    let (start, end) = (DrawnPose::from(from.pose), DrawnPose::from(to.pose));
-    if distance(start.position, end.position) > TELEPORT_M * ticks as f32 {
+    let share = share.clamp(0.0, 1.0);
+    if distance(start.position, end.position) > TELEPORT_M * ticks {
         return if share < 1.0 { start } else { end };
     }
     DrawnPose {
@@ -174,7 +174,9 @@ mod tests {
         // Two metres in two ticks, at first as fast as that, and at rest at the end.
         let (from, to) = (at(10, 0.0, 0.0), at(12, 2.0, 0.0));
         let velocities = [[1.0, 0.0, 0.0], [0.0; 3]];
-        let x_m = |tick| curve(from, to, velocities, tick).position[0];
+        let ends = [from, to].map(|end| end.pose.into());
+        let share = |tick: f64| (tick - 10.0) as f32 / 2.0;
+        let x_m = |tick| curve(ends, 2.0, velocities, share(tick)).position[0];
         for (tick, expected_m) in [(9.0, 0.0), (10.0, 0.0), (11.0, 1.25), (12.0, 2.0)] {
             assert!((x_m(tick) - expected_m).abs() < 1e-6, "at {tick}");
         }
@@ -203,11 +205,11 @@ mod tests {
     proptest! {
         #[test]
         fn a_curve_hardly_leaves_the_space_between_its_ends(
-            way_m in -5.0f32..5.0, start: f32, end: f32, share in 0.0f64..=1.0,
+            way_m in -5.0f32..5.0, start: f32, end: f32, share in 0.0f32..=1.0,
         ) {
-            let (from, to) = (at(0, 0.0, 0.0), at(1, way_m, 0.0));
+            let ends = [0.0, way_m].map(|x_m| at(0, x_m, 0.0).pose.into());
             let velocities = [start, end].map(|speed| [speed, 0.0, 0.0]);
-            let x_m = curve(from, to, velocities, share).position[0];
+            let x_m = curve(ends, 1.0, velocities, share).position[0];
             let slack_m = SWING_M / 4.0 + 0.002;
             prop_assert!(x_m >= way_m.min(0.0) - slack_m && x_m <= way_m.max(0.0) + slack_m);
         }

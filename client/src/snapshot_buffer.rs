@@ -12,7 +12,7 @@ use cubesync_protocol::motion::{Codec, MotionState};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{CubeId, Pose};
 
-use crate::interpolation::{self, DrawnPose, TickPose};
+use crate::interpolation::{self, DrawnPose};
 
 /// Surprises kept of one cube, at most: half a second at the highest tick rate. What has been
 /// shown is dropped long before.
@@ -36,10 +36,18 @@ pub struct Surprise {
     pub state: MotionState,
 }
 
+/// A surprise and where to draw it: who turns and runs surprises in each tick, and is drawn there
+/// in several frames.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    surprise: Surprise,
+    drawn: DrawnPose,
+}
+
 /// What was and is believed about the cubes of a room.
 #[derive(Debug, Clone, Default)]
 pub struct SnapshotBuffer {
-    cubes: BTreeMap<CubeId, VecDeque<Surprise>>,
+    cubes: BTreeMap<CubeId, VecDeque<Kept>>,
     /// The newest tick that was heard of.
     heard_tick: u64,
     /// How much further everything is believed, how long cubes slow down after that, and the
@@ -79,19 +87,25 @@ impl SnapshotBuffer {
 
     /// Takes in a surprise. Ticks before `shown_tick` need not be kept.
     pub fn push(&mut self, cube: CubeId, new: Surprise, shown_tick: f64) {
-        let surprises = self.cubes.entry(cube).or_default();
-        match surprises.back_mut() {
-            Some(newest) if newest.tick >= new.tick => newest.state = new.state,
+        let kept = self.cubes.entry(cube).or_default();
+        match kept.back_mut() {
+            Some(newest) if newest.surprise.tick >= new.tick => {
+                let state = new.state;
+                *newest = Kept::from(Surprise {
+                    state,
+                    ..newest.surprise
+                });
+            }
             // A keyframe repeats what is believed already.
-            Some(newest) if newest.state_at(new.tick) == new.state => {}
-            _ => surprises.push_back(new),
+            Some(newest) if newest.surprise.state_at(new.tick) == new.state => {}
+            _ => kept.push_back(new.into()),
         }
-        while surprises
+        while kept
             .get(1)
-            .is_some_and(|next| next.tick as f64 <= shown_tick)
-            || surprises.len() > MAX_SURPRISES_PER_CUBE
+            .is_some_and(|next| next.surprise.tick as f64 <= shown_tick)
+            || kept.len() > MAX_SURPRISES_PER_CUBE
         {
-            surprises.pop_front();
+            kept.pop_front();
         }
     }
 
@@ -102,7 +116,7 @@ impl SnapshotBuffer {
             known_until: 0,
             state: MotionState::at_rest(pose),
         };
-        self.cubes.insert(cube, VecDeque::from([rest]));
+        self.cubes.insert(cube, VecDeque::from([rest.into()]));
     }
 
     /// Forgets a cube.
@@ -118,23 +132,23 @@ impl SnapshotBuffer {
     /// Where a cube is at a tick and a fraction: on a smooth way through where it is believed to
     /// be at the ticks around it.
     pub fn pose_at(&self, cube: CubeId, tick: f64) -> Option<DrawnPose> {
-        let surprises = self.cubes.get(&cube)?;
-        let next = surprises.partition_point(|surprise| surprise.tick as f64 <= tick);
+        let kept = self.cubes.get(&cube)?;
+        let next = kept.partition_point(|kept| kept.surprise.tick as f64 <= tick);
         let Some(index) = next.checked_sub(1) else {
-            return surprises
-                .front()
-                .map(|first| first.at(first.tick).pose.into());
+            return kept.front().map(|first| first.drawn);
         };
-        let believed = &surprises[index];
-        if believed.state.is_settled() && next == surprises.len() {
-            return Some(believed.at(believed.tick).pose.into());
+        let believed = &kept[index];
+        if next == kept.len() {
+            if believed.surprise.state.is_settled() {
+                return Some(believed.drawn);
+            }
+            if self.is_guessed(tick) {
+                return Some(self.guess(believed, tick));
+            }
         }
-        if self.is_guessed(tick) && next == surprises.len() {
-            return Some(self.guess(believed, tick));
-        }
-        let (from, end_index, to_tick) = match surprises.get(next) {
-            Some(surprise) if surprise.known_until as f64 <= tick => {
-                let from = surprise.known_until.max(believed.tick);
+        let (from_tick, end, to_tick) = match kept.get(next) {
+            Some(Kept { surprise, .. }) if surprise.known_until as f64 <= tick => {
+                let from = surprise.known_until.max(believed.surprise.tick);
                 (from, next, surprise.tick)
             }
             _ => {
@@ -142,47 +156,46 @@ impl SnapshotBuffer {
                 (from, index, from.saturating_add(1))
             }
         };
-        let (before, from) = (believed.velocity_at(from), believed.at(from));
-        let to = surprises[end_index].at(to_tick);
-        let after = match surprises.get(end_index + 1) {
-            Some(surprise) if surprise.tick == to_tick + 1 => {
-                way_m(to.pose, surprise.at(surprise.tick).pose)
+        let ticks = to_tick.saturating_sub(from_tick).max(1) as f32;
+        let ends = [believed.at(from_tick), kept[end].at(to_tick)];
+        let after = match kept.get(end + 1) {
+            Some(kept) if kept.surprise.tick == to_tick + 1 => {
+                difference(kept.drawn.position, ends[1].position)
             }
-            _ => surprises[end_index].velocity_at(to_tick + 1),
+            _ => kept[end].surprise.velocity_at(to_tick + 1),
         };
         // At each end the mean of the ways in the tick before and after it: at the first moment
         // of a turn, the velocity that was told is that of the tick before.
-        let ticks = to.tick.saturating_sub(from.tick).max(1) as f32;
-        let mean = way_m(from.pose, to.pose).map(|way_m| way_m / ticks);
+        let mean = difference(ends[1].position, ends[0].position).map(|way_m| way_m / ticks);
+        let before = believed.surprise.velocity_at(from_tick);
         let middle =
             |a: [f32; 3], b: [f32; 3]| std::array::from_fn(|axis| (a[axis] + b[axis]) / 2.0);
         let velocities = [middle(before, mean), middle(mean, after)];
-        Some(interpolation::curve(from, to, velocities, tick))
+        let share = (tick - from_tick as f64) as f32 / ticks;
+        Some(interpolation::curve(ends, ticks, velocities, share))
     }
 
     /// Where a cube may be at a tick that nothing was heard of: it goes on as believed until the
     /// server should have spoken again, and then slows down.
-    fn guess(&self, believed: &Surprise, tick: f64) -> DrawnPose {
-        let heard = self.heard_tick.max(believed.tick);
+    fn guess(&self, believed: &Kept, tick: f64) -> DrawnPose {
+        let heard = self.heard_tick.max(believed.surprise.tick);
         let silent = (tick - heard as f64).max(0.0);
         let share = ((silent - self.silent_ticks) / self.slowing_ticks).clamp(0.0, 1.0);
         let slowed = self.slowing_ticks * (share - share * share / 2.0);
-        let ticks = silent.min(self.silent_ticks) + slowed;
+        let ticks = (silent.min(self.silent_ticks) + slowed) as f32;
 
-        let whole = heard.saturating_add(ticks.floor() as u64);
-        let next = whole.saturating_add(1);
-        let turned =
-            interpolation::between(believed.at(whole), believed.at(next), heard as f64 + ticks);
-        let start = DrawnPose::from(believed.at(heard).pose).position;
+        let whole = heard.saturating_add(ticks as u64);
+        let ends = [whole, whole.saturating_add(1)].map(|tick| believed.at(tick));
+        let turned = interpolation::curve(ends, 1.0, [[0.0; 3]; 2], ticks.fract());
+        let start = believed.at(heard).position;
         let [before, after] =
-            [heard, heard.saturating_add(1)].map(|tick| believed.velocity_at(tick));
-        let ticks = ticks as f32;
+            [heard, heard.saturating_add(1)].map(|tick| believed.surprise.velocity_at(tick));
         let position = std::array::from_fn(|axis| {
             let acceleration =
                 (after[axis] - before[axis]).clamp(-self.acceleration_m, self.acceleration_m);
             start[axis] + before[axis] * ticks + acceleration * ticks * (ticks + 1.0) / 2.0
         });
-        let [x, y, z] = position;
+        let [x, y, z]: [f32; 3] = position;
         DrawnPose {
             position: [x, y, z.max(0.0)],
             ..turned
@@ -190,9 +203,7 @@ impl SnapshotBuffer {
     }
 }
 
-/// From one place to another, in metres.
-fn way_m(from: Pose, to: Pose) -> [f32; 3] {
-    let [from, to] = [from, to].map(|pose| pose.position.to_metres());
+fn difference(to: [f32; 3], from: [f32; 3]) -> [f32; 3] {
     std::array::from_fn(|axis| to[axis] - from[axis])
 }
 
@@ -209,12 +220,21 @@ impl Surprise {
         let velocity = self.state_at(tick).velocity();
         velocity.map(|quanta| quanta / QUANTA_PER_METRE)
     }
+}
 
-    fn at(&self, tick: u64) -> TickPose {
-        TickPose {
-            tick,
-            pose: self.state_at(tick).pose(&Codec::LIVE),
+impl Kept {
+    fn at(&self, tick: u64) -> DrawnPose {
+        if tick <= self.surprise.tick {
+            return self.drawn;
         }
+        self.surprise.state_at(tick).pose(&Codec::LIVE).into()
+    }
+}
+
+impl From<Surprise> for Kept {
+    fn from(surprise: Surprise) -> Self {
+        let drawn = surprise.state.pose(&Codec::LIVE).into();
+        Self { surprise, drawn }
     }
 }
 
@@ -379,7 +399,7 @@ mod tests {
         let unseen = buffer(&surprises, 0.0);
         assert_eq!(unseen.cubes[&CUBE].len(), MAX_SURPRISES_PER_CUBE);
         let shown = buffer(&surprises, 997.5);
-        assert_eq!(shown.cubes[&CUBE].front().unwrap().tick, 997);
+        assert_eq!(shown.cubes[&CUBE].front().unwrap().surprise.tick, 997);
         assert!((x_m(&shown, 997.5) - 99.75).abs() < 0.01);
     }
 }
