@@ -66,7 +66,7 @@ pub(crate) fn rival(
             on_the_way.push_back((path.arrival_s(time_s), snapshot));
             tick += 1;
         }
-        while let Some((_, snapshot)) = on_the_way.pop_front_if(|&mut (at_s, _)| at_s <= now_s) {
+        while let Some(snapshot) = next_arrived(&mut on_the_way, now_s) {
             rival.hear(now_s, snapshot);
         }
         shown.extend(rival.show(now_s).map(|drawn| Shown {
@@ -100,6 +100,17 @@ pub(crate) fn ours(trace: &Trace, network: &Network, seed: u64, seconds: f64) ->
         );
     }
     shown
+}
+
+/// The next that has arrived by now.
+fn next_arrived<T>(on_the_way: &mut VecDeque<(f64, T)>, now_s: f64) -> Option<T> {
+    let &(at_s, _) = on_the_way.front()?;
+    let next = if at_s <= now_s {
+        on_the_way.pop_front()
+    } else {
+        None
+    };
+    next.map(|(_, next)| next)
 }
 
 fn frames(seconds: f64) -> impl Iterator<Item = f64> {
@@ -223,7 +234,7 @@ impl<'a> Server<'a> {
 
     fn take_arrived(&mut self, now_s: f64) -> BytesMut {
         let mut arrived = BytesMut::new();
-        while let Some((_, bytes)) = self.on_the_way.pop_front_if(|&mut (at_s, _)| at_s <= now_s) {
+        while let Some(bytes) = next_arrived(&mut self.on_the_way, now_s) {
             arrived.extend_from_slice(&bytes);
         }
         arrived

@@ -83,8 +83,8 @@ pub(crate) fn svg(network: &Network, seed: u64, trace: &Trace, cases: &[Case]) -
             let shown = system.play(trace, network, seed, TO_S + 1.0);
             let width = if system == System::Ours { 2.2 } else { 1.2 };
             add(format!(
-                "<path d=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>",
-                path(&shown, trace)
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>",
+                points(&shown, trace)
             ));
         }
         let case = cases.iter().find(|case| {
@@ -105,7 +105,7 @@ pub(crate) fn svg(network: &Network, seed: u64, trace: &Trace, cases: &[Case]) -
 }
 
 /// The errors over time, the worst of a few frames at a time.
-fn path(shown: &[Shown], trace: &Trace) -> String {
+fn points(shown: &[Shown], trace: &Trace) -> String {
     let from = shown.partition_point(|shown| shown.time_s < FROM_S);
     let to = shown.partition_point(|shown| shown.time_s <= TO_S - FRAME_S);
     let error_m = |shown: &Shown| {
@@ -113,14 +113,13 @@ fn path(shown: &[Shown], trace: &Trace) -> String {
         let square = |axis: usize| (shown.placed.position[axis] - truth[axis]).powi(2);
         (square(0) + square(1) + square(2)).sqrt()
     };
-    let mut path = String::new();
-    for (index, frames) in shown[from..to].chunks(FRAMES_PER_POINT).enumerate() {
+    let mut points = String::new();
+    for frames in shown[from..to].chunks(FRAMES_PER_POINT) {
         let x = across(0, (frames[0].time_s - FROM_S) / (TO_S - FROM_S));
         let y = height(frames.iter().map(error_m).fold(0.0, f64::max));
-        let command = if index == 0 { 'M' } else { 'L' };
-        write!(path, "{command}{x:.0} {y:.0}").expect("a string takes everything");
+        write!(points, "{x:.0},{y:.0} ").expect("a string takes everything");
     }
-    path
+    points
 }
 
 fn across(panel: usize, share: f64) -> f64 {

@@ -11,18 +11,29 @@ use crate::score::Score;
 /// differ in the last bit from machine to machine, and a frame falls on the other side.
 const TOLERANCE: f64 = 0.03;
 
-/// A figure's heading, its unit's slack, and where it stands.
-const FIGURES: [(&str, f64, fn(&mut Score) -> &mut f64); 10] = [
-    ("rms cm", 0.05, |score| &mut score.rms_cm),
-    ("p99 cm", 0.1, |score| &mut score.p99_cm),
-    ("max cm", 2.0, |score| &mut score.max_cm),
-    ("turn °", 0.05, |score| &mut score.turn_degrees),
-    ("delay ms", 0.5, |score| &mut score.delay_ms),
-    ("p99 ms", 1.0, |score| &mut score.delay_p99_ms),
-    ("jerk x", 0.03, |score| &mut score.jerk),
-    ("frozen", 20.0, |score| &mut score.frozen_ms),
-    ("snaps", 0.3, |score| &mut score.snaps),
-    ("recovery", 20.0, |score| &mut score.recovery_ms),
+/// A column of the table.
+struct Figure {
+    heading: &'static str,
+    /// By how much it may be worse in any case, in its own unit.
+    slack: f64,
+    of: fn(&Score) -> f64,
+}
+
+const fn figure(heading: &'static str, slack: f64, of: fn(&Score) -> f64) -> Figure {
+    Figure { heading, slack, of }
+}
+
+const FIGURES: [Figure; 10] = [
+    figure("rms cm", 0.05, |score| score.rms_cm),
+    figure("p99 cm", 0.1, |score| score.p99_cm),
+    figure("max cm", 2.0, |score| score.max_cm),
+    figure("turn °", 0.05, |score| score.turn_degrees),
+    figure("delay ms", 0.5, |score| score.delay_ms),
+    figure("p99 ms", 1.0, |score| score.delay_p99_ms),
+    figure("jerk x", 0.03, |score| score.jerk),
+    figure("frozen", 20.0, |score| score.frozen_ms),
+    figure("snaps", 0.3, |score| score.snaps),
+    figure("recovery", 20.0, |score| score.recovery_ms),
 ];
 const NAME_WIDTHS: [usize; 3] = [16, 9, 15];
 
@@ -37,40 +48,47 @@ pub(crate) fn text(cases: &[Case]) -> String {
         columns.extend(figures.iter().map(|figure| format!("{figure:>8}")));
         writeln!(text, "{}", columns.join(" | ").trim_end()).expect("a string takes everything");
     };
-    let headings = FIGURES.map(|(heading, _, _)| heading.to_owned());
+    let headings = FIGURES.map(|figure| figure.heading.to_owned());
     line(["network", "motion", "system"], headings.into());
     for case in cases {
-        let mut score = case.score;
-        let figures = FIGURES.map(|(_, _, figure)| format!("{:.2}", figure(&mut score)));
+        let figures = FIGURES.map(|figure| format!("{:.2}", (figure.of)(&case.score)));
         line([&case.network, &case.motion, &case.system], figures.into());
     }
     text
 }
 
-/// What all traces of each network come to, in Markdown.
+/// What all traces of each network come to, in Markdown, without the rotation and the largest
+/// error.
 pub(crate) fn markdown(cases: &[Case]) -> String {
-    let mut text = String::from("| network | system |");
-    for (heading, _, _) in FIGURES {
-        write!(text, " {heading} |").expect("a string takes everything");
+    const HEADINGS: [(usize, &str); 8] = [
+        (0, "error rms, cm"),
+        (1, "p99, cm"),
+        (4, "delay, ms"),
+        (5, "p99, ms"),
+        (6, "jerk, times"),
+        (7, "frozen, ms/min"),
+        (8, "snaps/min"),
+        (9, "recovery, ms"),
+    ];
+    let mut lines = vec!["| network | shown by |".to_owned(), "|---|---|".to_owned()];
+    for (_, heading) in HEADINGS {
+        lines[0] += &format!(" {heading} |");
+        lines[1] += "---|";
     }
-    text += "\n|---|---|";
-    text += &"---|".repeat(FIGURES.len());
-    text += "\n";
     for case in cases.iter().filter(|case| case.motion == ALL_MOTIONS) {
-        let mut score = case.score;
-        let figures = FIGURES.map(|(_, _, figure)| format!("{:.1}", figure(&mut score)));
-        let is_ours = case.system == System::Ours.name();
-        let mark = if is_ours { "**" } else { "" };
-        writeln!(
-            text,
-            "| {} | {mark}{}{mark} | {} |",
-            case.network,
-            case.system,
-            figures.join(" | ")
-        )
-        .expect("a string takes everything");
+        let mut line = if case.system == System::Ours.name() {
+            format!("| {} | **{}** |", case.network, case.system)
+        } else {
+            format!("| | {} |", case.system)
+        };
+        for (index, _) in HEADINGS {
+            let figure = (FIGURES[index].of)(&case.score);
+            let decimals = usize::from(figure > 0.0 && figure < 100.0);
+            line += &format!(" {figure:.decimals$} |");
+        }
+        lines.push(line);
     }
-    text
+    lines.join("\n") + "\n"
 }
 
 /// Compares our cases with a table that was written before.
@@ -90,13 +108,13 @@ pub(crate) fn check(cases: &[Case], before: &str) -> anyhow::Result<()> {
         if case.system != System::Ours.name() {
             continue;
         }
-        let mut score = case.score;
-        for (index, (heading, slack, figure)) in FIGURES.into_iter().enumerate() {
+        for (index, figure) in FIGURES.iter().enumerate() {
             let column = columns.get(index + NAME_WIDTHS.len());
             let before: f64 = column.context("a column is missing")?.parse()?;
-            let now = *figure(&mut score);
+            let now = (figure.of)(&case.score);
             // A figure that is no number is worse than any.
-            if !(now <= before * (1.0 + TOLERANCE) + slack) {
+            if now.is_nan() || now > before * (1.0 + TOLERANCE) + figure.slack {
+                let heading = figure.heading;
                 worse.push(format!("{name}: {heading} was {before:.2}, is {now:.2}"));
             }
         }
