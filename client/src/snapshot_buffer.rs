@@ -217,7 +217,11 @@ impl Surprise {
 
     /// How the cube came to be where it is believed to be at a tick, in metres per tick.
     fn velocity_at(&self, tick: u64) -> [f32; 3] {
-        let velocity = self.state_at(tick).velocity();
+        let velocity = if tick <= self.tick {
+            self.state.velocity()
+        } else {
+            self.state_at(tick).velocity()
+        };
         velocity.map(|quanta| quanta / QUANTA_PER_METRE)
     }
 }
