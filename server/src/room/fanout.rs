@@ -144,9 +144,16 @@ impl Connection {
         self.told_tick = tick;
     }
 
-    /// Tells of a tick after which nothing was written for so many ticks, if it was.
-    pub fn keep_alive(&mut self, tick: u64, interval_ticks: u64, heartbeat: &Bytes) {
-        if self.is_empty() && tick - self.told_tick >= interval_ticks {
+    /// Tells of a tick if nothing was written for so many ticks. Who has fallen behind must not
+    /// hear that all is as believed.
+    pub fn keep_alive(
+        &mut self,
+        log: &SnapshotLog,
+        tick: u64,
+        interval_ticks: u64,
+        heartbeat: &Bytes,
+    ) {
+        if self.is_up_to_date(log) && tick - self.told_tick >= interval_ticks {
             self.begin(heartbeat.clone());
             self.told_tick = tick;
         }
@@ -573,12 +580,22 @@ mod tests {
                 log.push(vec![(StreamId::new(CELL, Sight::Near), pong(0).to_frame())]);
             }
             connection.flush_tick(&log, tick, Instant::now()).unwrap();
-            connection.keep_alive(tick, 6, &pong(tick).to_frame());
+            connection.keep_alive(&log, tick, 6, &pong(tick).to_frame());
             connection.flush(&log, Instant::now()).unwrap();
             if receiver.try_recv().is_ok() {
                 told.push(tick);
             }
         }
         assert_eq!(told, [1, 3, 9, 15]);
+
+        // Who has not been shown everything is told nothing.
+        let (sender, mut receiver) = mpsc::channel(64);
+        let mut connection = Connection::new(Outlet::Frames(sender));
+        for tick in 20..40 {
+            connection.flush_tick(&log, tick, Instant::now()).unwrap();
+            connection.keep_alive(&log, tick, 6, &pong(tick).to_frame());
+            connection.flush(&log, Instant::now()).unwrap();
+        }
+        assert!(receiver.try_recv().is_err());
     }
 }

@@ -368,7 +368,7 @@ impl Room {
                     member.look(player, tick, &self.log, &self.world, &mut self.cells);
                 }
                 let connection = &mut member.connection;
-                connection.keep_alive(tick, heartbeat_ticks, &heartbeat);
+                connection.keep_alive(&self.log, tick, heartbeat_ticks, &heartbeat);
                 if !connection.is_up_to_date(&self.log) {
                     flushed = connection.flush(&self.log, now);
                 }
