@@ -32,7 +32,8 @@ const FIGURES: [Figure; 10] = [
     figure("p99 ms", 1.0, |score| score.delay_p99_ms),
     figure("jerk x", 0.03, |score| score.jerk),
     figure("frozen", 20.0, |score| score.frozen_ms),
-    figure("snaps", 0.3, |score| score.snaps),
+    // One of a trace's two minutes.
+    figure("snaps", 0.6, |score| score.snaps),
     figure("recovery", 20.0, |score| score.recovery_ms),
 ];
 const NAME_WIDTHS: [usize; 3] = [16, 9, 15];
