@@ -199,7 +199,7 @@ return -1;
 }
 window.addEventListener("keydown", (event) => {
 if (event.target !== canvas || !wasm_exports) return;
-const is_ours = !/^F\d+$/.test(event.code) || event.code === "F1" || event.code === "F3";
+const is_ours = !/^F\d+$/.test(event.code) || ["F1", "F3", "F4"].includes(event.code);
 const types = ["Quote", "Slash"].includes(event.code) && event.key.length === 1;
 if (event.metaKey) {
 wasm_exports.focus(false);
