@@ -618,6 +618,14 @@ mod tests {
             pose
         }
 
+        /// A cube runs at 100 quanta a tick, and its player says so at each.
+        fn run(&mut self, player: CubeId, cube: CubeId, ticks: u32) {
+            for _ in 0..ticks {
+                self.step(player, cube, 100);
+                self.tick();
+            }
+        }
+
         fn tick(&mut self) -> Changes {
             self.world.tick(self.world.tick + 1)
         }
@@ -632,10 +640,7 @@ mod tests {
         let mut stage = Stage::new();
         let anna = stage.join("Anna");
         stage.tick();
-        for _ in 0..8 {
-            stage.step(anna, anna, 100);
-            stage.tick();
-        }
+        stage.run(anna, anna, 8);
         let start = stage.pose(anna).position.x;
         for tick in 1..=6 {
             assert_eq!(stage.tick().touched, [anna]);
@@ -650,10 +655,7 @@ mod tests {
         let mut stage = Stage::new();
         let anna = stage.join("Anna");
         stage.tick();
-        for _ in 0..8 {
-            stage.step(anna, anna, 100);
-            stage.tick();
-        }
+        stage.run(anna, anna, 8);
         let said = stage.world.tick;
         while stage.tick().touched.contains(&anna) {}
         let stood = stage.pose(anna);
@@ -673,10 +675,7 @@ mod tests {
         let mut stage = Stage::new();
         let anna = stage.join("Anna");
         stage.tick();
-        for _ in 0..20 {
-            stage.step(anna, anna, 100);
-            stage.tick();
-        }
+        stage.run(anna, anna, 20);
         let tick = stage.world.tick;
         let before = stage.pose(anna);
         stage.tick();
@@ -750,10 +749,7 @@ mod tests {
         let anna = stage.join("Anna");
         stage.tick();
         stage.world.take(anna, FREE).unwrap();
-        for _ in 0..8 {
-            stage.step(anna, FREE, 100);
-            stage.tick();
-        }
+        stage.run(anna, FREE, 8);
         let dropped = stage.step(anna, FREE, 100);
         stage.world.release(anna, FREE);
         for _ in 0..40 {
