@@ -190,7 +190,7 @@ impl Connection {
         Ok(flushed)
     }
 
-    /// The same right after a tick. Says whether the connection was told of it.
+    /// The same right after a tick, without a call where there is nothing to write.
     ///
     /// # Errors
     /// The outlet is closed.
@@ -200,8 +200,7 @@ impl Connection {
         tick: u64,
         now: Instant,
     ) -> io::Result<Flushed> {
-        let before = self.cursor;
-        let mut next = before;
+        let mut next = self.cursor;
         if log.next(&self.streams, &mut next).is_none() && self.is_empty() {
             self.cursor = next;
             return Ok(Flushed::All);

@@ -171,13 +171,9 @@ impl World {
     /// Where a player looks from: their own cube, and those they hold.
     pub fn viewpoints(&self, player: CubeId) -> impl Iterator<Item = Position> {
         let held = self.players.get(&player).into_iter();
-        let held = held.flat_map(|player| &player.held);
-        let cubes = std::iter::once(&player).chain(held);
-        let positions = cubes.filter_map(|cube| self.pose(*cube));
-        positions
-            .map(|pose| pose.position)
-            .collect::<Vec<_>>()
-            .into_iter()
+        let held = held.flat_map(|player| player.held.iter().copied());
+        let cubes = std::iter::once(player).chain(held);
+        cubes.filter_map(|cube| Some(self.pose(cube)?.position))
     }
 
     /// What everybody is to know about a cube that is believed to move like this.
