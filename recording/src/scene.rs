@@ -204,15 +204,12 @@ impl Scene {
 
 impl Cell {
     fn apply(&mut self, event: &Event) {
+        self.believed.take_in(event);
         match event {
-            Event::Joined(info) | Event::Entered(info) => self.enter(info),
-            Event::Left { cube } | Event::Exited { cube } => {
-                self.cubes.remove(cube);
-                self.believed.remove(*cube);
+            Event::Joined(info) | Event::Entered(info) => {
+                self.cubes.insert(info.cube, info.clone());
             }
-            Event::Placed { cube, motion } if self.cubes.contains_key(cube) => {
-                self.believed.insert(*cube, *motion);
-            }
+            Event::Left { cube } | Event::Exited { cube } => drop(self.cubes.remove(cube)),
             Event::Placed { .. } => {}
             Event::Taken { cube, by } => {
                 let holder = Some(*by);

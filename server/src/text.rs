@@ -237,11 +237,14 @@ impl Names {
         while let Ok(Some(payload)) = frame::split(&mut frames, ServerMessage::MAX_PAYLOAD_BYTES) {
             match ServerMessage::decode(&payload) {
                 Ok(ServerMessage::Keyframe(keyframe)) => {
-                    let believed = MotionSet::new(&Codec::LIVE);
+                    let mut believed = MotionSet::new(&Codec::LIVE);
+                    for info in &keyframe.cubes {
+                        believed.insert(info.cube, info.motion);
+                    }
                     self.cells.insert(keyframe.cell, (believed, keyframe.tick));
                     is_anew = true;
                     for info in keyframe.cubes {
-                        self.insert(keyframe.cell, info, &mut text);
+                        self.insert(info, &mut text);
                     }
                 }
                 Ok(ServerMessage::Snapshot(snapshot)) => self.hear(snapshot, &mut text),
@@ -275,23 +278,16 @@ impl Names {
         }
         let mut changed = Vec::new();
         for event in snapshot.events {
+            if let Some((believed, _)) = self.cells.get_mut(&snapshot.cell) {
+                believed.take_in(&event);
+            }
             match event {
-                Event::Joined(info) | Event::Entered(info) => {
-                    self.insert(snapshot.cell, info, text);
-                }
-                Event::Left { cube } => {
-                    self.by_cube.remove(&cube);
-                    self.remove(snapshot.cell, cube);
-                }
-                Event::Exited { cube } => self.remove(snapshot.cell, cube),
-                Event::Placed { cube, motion } => {
-                    if let Some((believed, _)) = self.cells.get_mut(&snapshot.cell) {
-                        believed.insert(cube, motion);
-                    }
-                    changed.push(cube);
-                }
+                Event::Joined(info) | Event::Entered(info) => self.insert(info, text),
+                Event::Left { cube } => drop(self.by_cube.remove(&cube)),
+                Event::Placed { cube, .. } => changed.push(cube),
                 // Nothing of this moves a cube.
-                Event::Taken { .. }
+                Event::Exited { .. }
+                | Event::Taken { .. }
                 | Event::Freed { .. }
                 | Event::Ghost { .. }
                 | Event::Returned { .. } => {}
@@ -322,22 +318,13 @@ impl Names {
         }
     }
 
-    fn insert(&mut self, cell: CellId, info: CubeInfo, text: &mut String) {
+    fn insert(&mut self, info: CubeInfo, text: &mut String) {
         let position = info.motion.pose(&Codec::LIVE).position;
         let known = self.by_cube.get(&info.cube);
         if known.is_none_or(|(_, before)| *before != position) {
             push_line(text, &info.name, position);
         }
-        if let Some((believed, _)) = self.cells.get_mut(&cell) {
-            believed.insert(info.cube, info.motion);
-        }
         self.by_cube.insert(info.cube, (info.name, position));
-    }
-
-    fn remove(&mut self, cell: CellId, cube: CubeId) {
-        if let Some((believed, _)) = self.cells.get_mut(&cell) {
-            believed.remove(cube);
-        }
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
 use anyhow::{Context, Result, bail};
-use cubesync_protocol::{CellId, CubeId, Event, Keyframe, Snapshot};
+use cubesync_protocol::{CellId, CubeId, Keyframe, Snapshot};
 
 use crate::check::Cubes;
 use crate::score::Score;
@@ -163,20 +163,8 @@ impl Beliefs {
         let mut cubes = known.cubes.clone();
         let silent = cubes.pass(known.tick, snapshot.tick - 1, known.interval_ticks, truth);
         cubes.motion.advance(1);
-        for event in snapshot.events {
-            match event {
-                Event::Joined(info) | Event::Entered(info) => {
-                    cubes.motion.insert(info.cube, info.motion);
-                }
-                Event::Left { cube } | Event::Exited { cube } => {
-                    cubes.motion.remove(cube);
-                }
-                Event::Placed { cube, motion } if cubes.motion.get(cube).is_some() => {
-                    cubes.motion.insert(cube, motion);
-                }
-                // Who holds or has lost a cube does not matter here.
-                _ => {}
-            }
+        for event in &snapshot.events {
+            cubes.motion.take_in(event);
         }
         if !snapshot.surprises.is_empty() {
             let decoded = cubes.motion.decode_tick(&snapshot.surprises, |_| {});
@@ -258,7 +246,7 @@ fn add_sampled(sampled: &mut Vec<(u64, u64)>, sampled_us: u64) {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::{CubeInfo, Pose, Position};
+    use cubesync_protocol::{CubeInfo, Event, Pose, Position};
 
     use super::*;
     use crate::truth::scene::{Scene, info};

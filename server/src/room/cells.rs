@@ -60,7 +60,7 @@ impl Cells {
     pub fn new(grid: Grid) -> Self {
         let cell = |id| Cell {
             id: CellId(id as u16),
-            near: Stream::new(0),
+            near: Stream::default(),
             events: Vec::new(),
             touched: Vec::new(),
             far: None,
@@ -240,7 +240,7 @@ impl Cells {
 
 impl Cell {
     fn happened(&mut self, event: Event) {
-        self.near.take_in(&event);
+        self.near.believed.take_in(&event);
         self.events.push(event);
     }
 
@@ -275,21 +275,24 @@ impl Far {
             _ => true,
         });
         for event in &events {
-            self.stream.take_in(event);
+            self.stream.believed.take_in(event);
         }
         let touched = std::mem::take(&mut self.touched);
         self.stream.tell(cell, events, touched, truth)
     }
 }
 
-impl Stream {
-    fn new(tick: u64) -> Self {
+impl Default for Stream {
+    /// No cubes.
+    fn default() -> Self {
         Self {
             believed: MotionSet::new(&Codec::LIVE),
-            tick,
+            tick: 0,
         }
     }
+}
 
+impl Stream {
     fn advance(&mut self, tick: u64) {
         let ticks = tick - self.tick;
         self.believed
@@ -309,21 +312,6 @@ impl Stream {
                 .foresee(cube, pose)
                 .as_ref()
                 .is_some_and(moves_so)
-    }
-
-    fn take_in(&mut self, event: &Event) {
-        match event {
-            Event::Placed { cube, motion } => {
-                self.believed.insert(*cube, *motion);
-            }
-            Event::Joined(info) | Event::Entered(info) => {
-                self.believed.insert(info.cube, info.motion);
-            }
-            Event::Left { cube } | Event::Exited { cube } => {
-                self.believed.remove(*cube);
-            }
-            _ => {}
-        }
     }
 
     /// `None` when there is nothing to tell.

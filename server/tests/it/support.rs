@@ -351,15 +351,10 @@ impl Player {
         self.tick = tick;
         let mut surprised = Vec::new();
         events.retain(|event| {
-            match event {
-                Event::Joined(info) => drop(self.believed.insert(info.cube, info.motion)),
-                Event::Left { cube } => drop(self.believed.remove(*cube)),
-                Event::Placed { cube, motion } => {
-                    self.believed.insert(*cube, *motion);
-                    surprised.push(*cube);
-                    return false;
-                }
-                _ => {}
+            self.believed.take_in(event);
+            if let Event::Placed { cube, .. } = event {
+                surprised.push(*cube);
+                return false;
             }
             true
         });
