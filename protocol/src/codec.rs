@@ -3,8 +3,10 @@
 //! A payload is bincode 2's standard configuration through serde: little endian, integers as
 //! varints (signed ones zigzag first), enums as the variant's number, texts and lists as a length and
 //! their content. Decoding is bounded in memory (without a bound, nine bytes of input make
-//! bincode reserve gigabytes) and must consume every byte.
+//! bincode reserve gigabytes), must consume every byte, and takes numbers in their shortest form
+//! only: so a message has one form, and what two programs make of the same bytes cannot differ.
 
+use bincode::enc::write::SizeWriter;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,6 +34,9 @@ pub enum DecodeError {
         /// How many.
         count: usize,
     },
+    /// A number is written longer than it need be.
+    #[error("a number of the message is not in its shortest form")]
+    NotShortest,
     /// The message claims more memory than any valid one needs.
     #[error("the message claims more memory than allowed")]
     TooLarge,
@@ -98,7 +103,7 @@ fn configuration() -> bincode::config::Configuration {
     bincode::config::standard()
 }
 
-fn decode_whole<T: DeserializeOwned, const MEMORY_BYTES: usize>(
+fn decode_whole<T: Serialize + DeserializeOwned, const MEMORY_BYTES: usize>(
     payload: &[u8],
 ) -> Result<T, DecodeError> {
     let (message, read_bytes) = decode_prefix::<T, MEMORY_BYTES>(payload)?;
@@ -108,16 +113,30 @@ fn decode_whole<T: DeserializeOwned, const MEMORY_BYTES: usize>(
     }
 }
 
-fn decode_prefix<T: DeserializeOwned, const MEMORY_BYTES: usize>(
+fn decode_prefix<T: Serialize + DeserializeOwned, const MEMORY_BYTES: usize>(
     payload: &[u8],
 ) -> Result<(T, usize), DecodeError> {
     use bincode::error::DecodeError as Bincode;
-    bincode::serde::decode_from_slice(payload, configuration().with_limit::<MEMORY_BYTES>())
-        .map_err(|error| match error {
-            Bincode::UnexpectedEnd { .. } => DecodeError::Truncated,
-            Bincode::LimitExceeded => DecodeError::TooLarge,
-            other => DecodeError::Malformed(other.to_string()),
-        })
+    let (value, read_bytes) =
+        bincode::serde::decode_from_slice(payload, configuration().with_limit::<MEMORY_BYTES>())
+            .map_err(|error| match error {
+                Bincode::UnexpectedEnd { .. } => DecodeError::Truncated,
+                Bincode::LimitExceeded => DecodeError::TooLarge,
+                other => DecodeError::Malformed(other.to_string()),
+            })?;
+    // bincode takes a small number in a long form, too.
+    if encoded_bytes(&value) != read_bytes {
+        return Err(DecodeError::NotShortest);
+    }
+    Ok((value, read_bytes))
+}
+
+/// How many bytes a value takes, without memory for them.
+fn encoded_bytes(value: &impl Serialize) -> usize {
+    let mut size = SizeWriter::default();
+    bincode::serde::encode_into_writer(value, &mut size, configuration())
+        .expect("counting the bytes of plain data cannot fail");
+    size.bytes_written
 }
 
 #[cfg(test)]
@@ -381,6 +400,32 @@ mod tests {
             ClientMessage::decode(&payload),
             Err(DecodeError::Malformed(_))
         ));
+    }
+
+    #[test]
+    fn a_number_in_a_longer_form_than_it_needs_is_refused() {
+        let release = ClientMessage::Release { cube: CubeId(5) };
+        assert_eq!(ClientMessage::decode(&[3, 5]), Ok(release));
+        for longer in [
+            &[3, 0xFB, 5, 0][..],
+            &[3, 0xFC, 5, 0, 0, 0],
+            &[3, 0xFC, 0xFF, 0xFF, 0, 0],
+            // The tag, and a length.
+            &[0xFB, 3, 0, 5],
+            &[1, 9, 0xFB, 0, 0, 0],
+        ] {
+            let decoded = ClientMessage::decode(longer);
+            assert_eq!(decoded, Err(DecodeError::NotShortest), "{longer:x?}");
+        }
+        let heartbeat = ServerMessage::Heartbeat { tick: 251 };
+        assert_eq!(ServerMessage::decode(&[4, 0xFB, 251, 0]), Ok(heartbeat));
+        assert_eq!(
+            ServerMessage::decode(&[4, 0xFD, 251, 0, 0, 0, 0, 0, 0, 0]),
+            Err(DecodeError::NotShortest)
+        );
+        // Of a version, too, by which a client is told what is served.
+        assert_eq!(hello_version(b"\0CUBE\x03"), Some(3));
+        assert_eq!(hello_version(b"\0CUBE\xFB\x03\0"), None);
     }
 
     #[test]
