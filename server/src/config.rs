@@ -7,6 +7,8 @@ use std::time::Duration;
 use clap::Parser;
 use cubesync_protocol::limits::{DEAD_AFTER, HELLO_DEADLINE, MAX_JOIN_KEY_BYTES, TICK_HZ_RANGE};
 
+use crate::logging::LogFormat;
+
 /// Descriptors kept for listeners, HTTP and files when the connection limit is derived.
 const RESERVED_DESCRIPTORS: usize = 256;
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
@@ -141,6 +143,12 @@ pub struct Config {
         conflicts_with = "tick"
     )]
     pub replay: Option<PathBuf>,
+
+    /// How the log looks, on standard error: text for people, json for programs. CUBESYNC_LOG=debug
+    /// says more, CUBESYNC_LOG=warn less
+    #[arg(long, value_name = "FORMAT", env = "CUBESYNC_LOG_FORMAT")]
+    #[arg(value_enum, default_value_t = LogFormat::Text, hide_possible_values = true)]
+    pub log_format: LogFormat,
 
     /// Print no QR code of the address to open; without a terminal there is none anyway
     #[arg(long, env = "CUBESYNC_NO_QR")]

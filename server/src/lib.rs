@@ -9,6 +9,7 @@ mod admission;
 mod config;
 mod http;
 mod listener;
+pub mod logging;
 mod metrics;
 mod recorder;
 mod replay;

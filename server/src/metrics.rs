@@ -3,12 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::logging;
 use crate::room::fanout::Written;
 use crate::room::uplink::SampleCounts;
 
@@ -256,6 +257,11 @@ impl Metrics {
             "disconnects",
             "Ended connections by reason",
             self.disconnects.clone(),
+        );
+        registry.register(
+            "logs_suppressed",
+            "Lines of the log that were left out because there were too many",
+            ConstCounter::new(logging::suppressed()),
         );
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry)

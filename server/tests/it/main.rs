@@ -8,6 +8,7 @@ mod files;
 mod free_cube;
 mod handshake;
 mod http;
+mod log;
 mod process;
 mod recording;
 mod relay;

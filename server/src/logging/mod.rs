@@ -1,0 +1,174 @@
+//! What the server says on standard error: one line for each thing that happened.
+//!
+//! A line is never more important than the players. Each place in the code says only so much
+//! ([`limit`]), and nobody waits for whoever reads the lines ([`outlet`]).
+
+mod limit;
+mod outlet;
+#[cfg(test)]
+mod testing;
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::io::{self, IsTerminal};
+use std::panic::PanicHookInfo;
+
+use tracing::error;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+
+use self::limit::Limited;
+pub(crate) use self::limit::suppressed;
+use self::outlet::Outlet;
+
+/// The environment variable with the [`filter`].
+const FILTER_VARIABLE: &str = "CUBESYNC_LOG";
+
+/// How lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line, for programs.
+    Json,
+}
+
+/// Why there can be no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The environment variable makes no sense.
+    #[error("CUBESYNC_LOG={0:?} is no log filter; try info, debug or cubesync_server=debug")]
+    Filter(String),
+    /// The system gives no thread.
+    #[error("cannot start the thread that writes the log: {0}")]
+    Thread(#[from] io::Error),
+    /// Somebody else logs already.
+    #[error("cannot log: {0}")]
+    Taken(#[from] TryInitError),
+}
+
+/// A running log; dropping it writes what still waits, for at most a second.
+#[derive(Debug)]
+pub struct Log {
+    outlet: Outlet,
+}
+
+/// Logs to standard error from now on, what `CUBESYNC_LOG` asks for, panics included.
+///
+/// # Errors
+/// [`LogError`].
+pub fn start(format: LogFormat) -> Result<Log, LogError> {
+    let filter = filter()?;
+    let outlet = Outlet::new(io::stderr())?;
+    let lines = tracing_subscriber::fmt::layer()
+        .event_format(Limited::new(format, wants_colours()))
+        .with_writer(outlet.clone())
+        // It would say so with `eprintln!`, which panics when nobody reads it.
+        .log_internal_errors(false)
+        .with_filter(filter);
+    tracing_subscriber::registry().with(lines).try_init()?;
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(Log { outlet })
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.outlet.flush();
+    }
+}
+
+/// What is logged: levels such as `warn`, or `target=level` for a part of the program, with
+/// commas between; what is not named is logged from `info` on.
+///
+/// # Errors
+/// [`LogError::Filter`].
+pub fn filter() -> Result<Targets, LogError> {
+    match std::env::var(FILTER_VARIABLE) {
+        Ok(text) if !text.is_empty() => parse_filter(&text).ok_or(LogError::Filter(text)),
+        _ => Ok(Targets::new().with_default(LevelFilter::INFO)),
+    }
+}
+
+/// Whether a person looks at it who has not asked for no colours (no-color.org).
+fn wants_colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn parse_filter(text: &str) -> Option<Targets> {
+    // The library takes a word that is no level for a target of which everything is wanted.
+    let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
+    let is_clear = |part: &str| part.contains('=') || is_level(part);
+    if !text.split(',').all(is_clear) {
+        return None;
+    }
+    let targets: Targets = text.parse().ok()?;
+    Some(match targets.default_level() {
+        Some(_) => targets,
+        None => targets.with_default(LevelFilter::INFO),
+    })
+}
+
+/// One line for a panic, in place of the several that Rust prints by itself.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let payload = panic.payload();
+    let cause = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    let backtrace = Backtrace::capture();
+    let backtrace =
+        (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    error!(
+        location = panic.location().map(tracing::field::display),
+        task = tokio::task::try_id().map(tracing::field::display),
+        cause,
+        backtrace,
+        "panicked; please report this"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Level;
+
+    use super::*;
+
+    #[test]
+    fn a_filter_is_levels_and_targets() {
+        let enabled = |filter: &str, target: &str, level: Level| {
+            parse_filter(filter).unwrap().would_enable(target, &level)
+        };
+        assert!(enabled("debug", "hyper", Level::DEBUG));
+        assert!(!enabled("warn", "cubesync_server", Level::INFO));
+        let one = "cubesync_server::session=debug";
+        assert!(enabled(one, "cubesync_server::session", Level::DEBUG));
+        assert!(!enabled(one, "cubesync_server::room", Level::DEBUG));
+        assert!(enabled(one, "cubesync_server::room", Level::INFO));
+        assert!(!enabled("off", "cubesync_server", Level::ERROR));
+    }
+
+    #[test]
+    fn a_panic_is_one_line_with_its_place_and_words() {
+        let said = testing::lines(LogFormat::Json, || {
+            let before = std::panic::take_hook();
+            std::panic::set_hook(Box::new(log_panic));
+            let outcome = std::panic::catch_unwind(|| panic!("two\nlines of {}", 7));
+            std::panic::set_hook(before);
+            assert!(outcome.is_err());
+        });
+        assert_eq!(said.len(), 1, "{said:?}");
+        let line: serde_json::Value = serde_json::from_str(&said[0]).unwrap();
+        assert_eq!(line["level"], "ERROR");
+        assert_eq!(line["cause"], "two\nlines of 7");
+        assert!(line["location"].as_str().unwrap().contains(file!()));
+    }
+
+    #[test]
+    fn a_word_that_is_no_level_is_refused() {
+        for wrong in ["loud", "info,loud", "cubesync_server=loud", ","] {
+            assert!(parse_filter(wrong).is_none(), "{wrong}");
+        }
+    }
+}

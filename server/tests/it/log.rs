@@ -1,0 +1,144 @@
+//! The log of the program, and that nothing waits for whoever reads it.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::process::Stdio;
+
+use cubesync_protocol::{ClientMessage, Hello};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
+
+use crate::http::get;
+use crate::support::{COLOUR, Client, soon};
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cubesync-server"));
+    command
+        .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .args(["--log-format", "json", "--resume-within", "0s"])
+        .env_remove("CUBESYNC_LOG")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// The lines of a program's log.
+struct Log(Lines<BufReader<ChildStderr>>);
+
+impl Log {
+    fn of(server: &mut Child) -> Self {
+        Self(BufReader::new(server.stderr.take().unwrap()).lines())
+    }
+
+    /// The next line with this message.
+    async fn find(&mut self, message: &str) -> Value {
+        loop {
+            let line = soon(self.0.next_line()).await.unwrap().expect("more lines");
+            let line: Value = serde_json::from_str(&line).expect("every line is one object");
+            if line["message"] == message {
+                return line;
+            }
+        }
+    }
+}
+
+fn address(line: &Value, listener: &str) -> SocketAddr {
+    line[listener].as_str().unwrap().parse().unwrap()
+}
+
+async fn join(clients: SocketAddr, name: &str) {
+    let stream = tokio::net::TcpStream::connect(clients).await.unwrap();
+    let mut client = Client::new(stream);
+    let hello = Hello::new("lobby", name, COLOUR);
+    client.send(&ClientMessage::Hello(hello)).await;
+    client.welcomed().await.hang_up().await;
+}
+
+/// A pipe that nobody empties and into which nothing more goes, and its other end.
+fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    // Linux' pipes hold so much.
+    writer.write_all(&[b'x'; 65_536]).unwrap();
+    (reader, writer)
+}
+
+async fn ends_when_told(mut server: Child) {
+    let pid = server.id().unwrap().to_string();
+    let mut kill = Command::new("kill");
+    assert!(kill.arg(pid).status().await.unwrap().success());
+    assert_eq!(soon(server.wait()).await.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn joins_are_structured_and_a_flood_of_them_is_not_logged() {
+    let mut server = program()
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut log = Log::of(&mut server);
+    let serving = log.find("serving").await;
+    let clients = address(&serving, "clients");
+    join(clients, "Anna \"7\"").await;
+    let joined = log.find("joined").await;
+    assert_eq!(joined["name"], "Anna \"7\"");
+    assert_eq!(joined["room"], "lobby");
+    for number in 0..100 {
+        join(clients, &format!("flood {number}")).await;
+    }
+    let metrics = get(address(&serving, "http"), "/metrics").await.body;
+    let suppressed = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("cubesync_logs_suppressed_total "))
+        .unwrap();
+    // Of each of the two places ten lines, and few more in the time this takes.
+    assert!(suppressed.parse::<u32>().unwrap() > 100, "{suppressed}");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_log_that_nobody_reads_stops_nothing() {
+    let (_unread, stuck) = full_pipe();
+    let mut server = program()
+        .stdout(Stdio::piped())
+        .stderr(stuck)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let mut addresses = Vec::new();
+    while addresses.len() < 2 {
+        let line = soon(lines.next_line()).await.unwrap().unwrap();
+        let word = line.split_whitespace().nth(1).unwrap_or_default();
+        let word = word.trim_start_matches("http://").trim_end_matches('/');
+        addresses.extend(word.parse::<SocketAddr>().ok());
+    }
+    for number in 0..20 {
+        join(addresses[1], &format!("player {number}")).await;
+    }
+    assert_eq!(get(addresses[0], "/healthz").await.status, 200);
+    ends_when_told(server).await;
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn standard_output_may_be_closed_or_full() {
+    let (_unread, stuck) = full_pipe();
+    let (closed_reader, closed) = std::io::pipe().unwrap();
+    drop(closed_reader);
+    let full_disk = std::fs::File::create("/dev/full").unwrap();
+    for output in [stuck.into(), closed.into(), Stdio::from(full_disk)] {
+        let mut server = program()
+            .stdout(output)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut log = Log::of(&mut server);
+        let serving = log.find("serving").await;
+        assert_eq!(get(address(&serving, "http"), "/healthz").await.status, 200);
+        // From here on, standard error is closed as well.
+        drop(log);
+        join(address(&serving, "clients"), "Anna").await;
+        ends_when_told(server).await;
+    }
+}
