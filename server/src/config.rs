@@ -10,7 +10,7 @@ use cubesync_protocol::limits::{DEAD_AFTER, HELLO_DEADLINE, MAX_JOIN_KEY_BYTES, 
 use crate::logging::LogFormat;
 
 /// Descriptors kept for listeners, HTTP and files when the connection limit is derived.
-const RESERVED_DESCRIPTORS: usize = 256;
+pub(crate) const RESERVED_DESCRIPTORS: usize = 256;
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 
 /// Relays where cubes are: clients join over TCP, everybody sees everybody's cube, live.

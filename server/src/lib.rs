@@ -7,6 +7,7 @@
 
 mod admission;
 mod config;
+pub mod doctor;
 mod http;
 mod listener;
 pub mod logging;

@@ -7,16 +7,42 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
-use cubesync_server::{Config, logging, run};
+use clap::{Parser, Subcommand};
+use cubesync_server::{Config, doctor, logging, run};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use self::signals::Signals;
 
+/// What the program is to do.
+#[derive(Parser)]
+#[command(name = "cubesync-server", version, about, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Option<Chore>,
+    #[command(flatten)]
+    config: Config,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Tell in words whether a server with these flags would be in order: ports, who reaches it,
+    /// keys, limits, files. Ends with 1 if there is a problem
+    Doctor(Box<Config>),
+    /// Ask the server with these flags whether it is serving. Ends with 1 if it is not
+    Healthcheck(Box<Config>),
+}
+
 #[tokio::main]
 async fn main() -> ExitCode {
-    match serve(Config::parse()).await {
+    let arguments = Arguments::parse();
+    let outcome = match arguments.chore {
+        None => serve(arguments.config).await,
+        Some(Chore::Doctor(config)) => return examine(&config),
+        Some(Chore::Healthcheck(config)) => return success(doctor::is_serving(&config)),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not `eprintln!`, which panics when nobody reads it.
@@ -43,6 +69,21 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     })
     .await?;
     Ok(())
+}
+
+fn examine(config: &Config) -> ExitCode {
+    let report = doctor::examine(config);
+    let colours = logging::wants_colours(&std::io::stdout());
+    // Without a reader the exit code still tells.
+    let _ = write!(std::io::stdout(), "{}", report.render(colours));
+    success(report.is_in_order())
+}
+
+fn success(is_good: bool) -> ExitCode {
+    match is_good {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }
 
 /// Prints a text, or does not: standard output may be closed, and a pipe that nobody empties

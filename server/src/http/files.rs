@@ -41,6 +41,13 @@ pub(super) fn has_game() -> bool {
     GAME.iter().any(|file| file.path == INDEX)
 }
 
+/// A file of the browser client as it is, not packed; `None` if there is none of that name.
+pub(crate) fn game_file(path: &str) -> Option<Bytes> {
+    let file = GAME.iter().find(|file| file.path == path)?;
+    let is_plain = |form: &&Form| form.encoding == Encoding::Identity;
+    Some(file.forms.iter().find(is_plain)?.content.clone())
+}
+
 /// The browser client, its page at `/`; `None` if there is none.
 pub(super) fn game<S: Clone + Send + Sync + 'static>() -> Option<Router<S>> {
     has_game().then(|| routes("/", &GAME))

@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+pub(crate) use self::files::game_file;
 use crate::run::Shared;
 
 /// Something in the server failed; the person sees `Ошибка`, the log says what.

@@ -63,7 +63,7 @@ pub fn start(format: LogFormat) -> Result<Log, LogError> {
     let filter = filter()?;
     let outlet = Outlet::new(io::stderr())?;
     let lines = tracing_subscriber::fmt::layer()
-        .event_format(Limited::new(format, wants_colours()))
+        .event_format(Limited::new(format, wants_colours(&io::stderr())))
         .with_writer(outlet.clone())
         // It would say so with `eprintln!`, which panics when nobody reads it.
         .log_internal_errors(false)
@@ -91,9 +91,9 @@ pub fn filter() -> Result<Targets, LogError> {
     }
 }
 
-/// Whether a person looks at it who has not asked for no colours (no-color.org).
-fn wants_colours() -> bool {
-    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+/// Whether a person looks at an output who has not asked for no colours (no-color.org).
+pub fn wants_colours(output: &impl IsTerminal) -> bool {
+    output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn parse_filter(text: &str) -> Option<Targets> {

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, reason = "its helpers are tests too")]
 
+mod doctor;
 mod faults;
 mod files;
 mod free_cube;

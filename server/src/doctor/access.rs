@@ -1,0 +1,120 @@
+//! Who may play, and what others can read on the way.
+
+use super::Finding;
+use super::reach::{Reach, Scope};
+use crate::config::Config;
+
+/// A key that is shorter can be guessed or is a word.
+const SHORT_KEY_BYTES: usize = 12;
+
+pub(super) fn examine(config: &Config, reach: &Reach) -> Vec<Finding> {
+    let is_key = |argument: String| argument.starts_with("--join-key");
+    let key_is_argument = std::env::args().any(is_key);
+    judge(config, reach, key_is_argument)
+}
+
+fn judge(config: &Config, reach: &Reach, key_is_argument: bool) -> Vec<Finding> {
+    let mut findings = vec![join_key(config.join_key.as_deref(), reach, key_is_argument)];
+    findings.extend(
+        reach
+            .text
+            .map(|text| text_port(text, config.join_key.is_some())),
+    );
+    findings
+}
+
+fn join_key(key: Option<&str>, reach: &Reach, is_argument: bool) -> Finding {
+    const ABOUT: &str = "join key";
+    match key {
+        None if reach.players() == Scope::Internet => Finding::note(
+            ABOUT,
+            "none: everybody on the internet may play",
+            "to play among friends, set CUBESYNC_JOIN_KEY to a phrase and give it to them",
+        ),
+        None => Finding::ok(ABOUT, "none: whoever reaches it may play"),
+        Some(key) if key.len() < SHORT_KEY_BYTES => Finding::note(
+            ABOUT,
+            format!("it has less than {SHORT_KEY_BYTES} characters"),
+            "`openssl rand -hex 16` makes one that nobody guesses",
+        ),
+        Some(_) if is_argument => Finding::note(
+            ABOUT,
+            "it was given on the command line, where every user of this machine can read it",
+            "give it in the environment, as CUBESYNC_JOIN_KEY",
+        ),
+        Some(_) => Finding::ok(ABOUT, "asked for"),
+    }
+}
+
+fn text_port(scope: Scope, with_key: bool) -> Finding {
+    const ABOUT: &str = "text port";
+    let advice = "--text 127.0.0.1:14902 keeps it on this machine";
+    let free = "whoever reaches it joins without a key and puts a cube anywhere";
+    match scope {
+        Scope::Machine => Finding::ok(ABOUT, "on, for this machine only"),
+        Scope::Network if !with_key => {
+            Finding::note(ABOUT, format!("open to your network: {free}"), advice)
+        }
+        Scope::Network => Finding::problem(
+            ABOUT,
+            format!("open to your network, around the join key: {free}"),
+            advice,
+        ),
+        Scope::Internet => Finding::problem(ABOUT, format!("open to the internet: {free}"), advice),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use clap::Parser;
+
+    use super::super::Verdict;
+    use super::*;
+
+    /// Verdicts by what they are about.
+    fn judged(flags: &[&str], own: &str, key_is_argument: bool) -> Vec<(&'static str, Verdict)> {
+        let config = Config::parse_from(["cubesync-server"].iter().chain(flags));
+        let own: IpAddr = own.parse().unwrap();
+        let reach = Reach::of(&config, &[own]);
+        let findings = judge(&config, &reach, key_is_argument);
+        findings
+            .iter()
+            .map(|finding| (finding.about, finding.verdict))
+            .collect()
+    }
+
+    const NETWORK: &str = "192.168.1.5";
+    const INTERNET: &str = "8.8.8.8";
+
+    #[test]
+    fn a_missing_key_is_worth_a_note_in_public() {
+        assert_eq!(judged(&[], NETWORK, false), [("join key", Verdict::Ok)]);
+        assert_eq!(judged(&[], INTERNET, false), [("join key", Verdict::Note)]);
+    }
+
+    #[test]
+    fn a_key_is_long_and_not_on_the_command_line() {
+        let long = ["--join-key", "0123456789abcdef"];
+        assert_eq!(judged(&long, NETWORK, false), [("join key", Verdict::Ok)]);
+        assert_eq!(judged(&long, NETWORK, true), [("join key", Verdict::Note)]);
+        let short = ["--join-key", "sesame"];
+        assert_eq!(
+            judged(&short, NETWORK, false),
+            [("join key", Verdict::Note)]
+        );
+    }
+
+    #[test]
+    fn the_text_port_belongs_on_this_machine() {
+        let text = |flags: &[&str], own| judged(flags, own, false)[1];
+        let local = ["--text", "127.0.0.1:1"];
+        let open = ["--text", "0.0.0.0:1"];
+        let with_key = ["--text", "0.0.0.0:1", "--join-key", "0123456789abcdef"];
+        assert_eq!(text(&local, INTERNET), ("text port", Verdict::Ok));
+        assert_eq!(text(&open, NETWORK), ("text port", Verdict::Note));
+        assert_eq!(text(&with_key, NETWORK), ("text port", Verdict::Problem));
+        assert_eq!(text(&open, INTERNET), ("text port", Verdict::Problem));
+    }
+}

@@ -1,0 +1,53 @@
+//! Whether the machine's clock can be right.
+
+use std::time::{Duration, SystemTime};
+
+use super::Finding;
+
+/// A clock may be this far behind the one of the machine that built the program.
+const TOLERANCE: Duration = Duration::from_secs(60 * 60);
+
+pub(super) fn examine(now: SystemTime) -> Vec<Finding> {
+    let program = std::env::current_exe().and_then(|path| path.metadata()?.modified());
+    let zoned = jiff::Zoned::now();
+    let words = zoned.strftime("%Y-%m-%d %H:%M:%S %:Q").to_string();
+    vec![judge(now, program.ok(), &words)]
+}
+
+/// `program` is when the program was written to this machine's disk.
+fn judge(now: SystemTime, program: Option<SystemTime>, words: &str) -> Finding {
+    const ABOUT: &str = "clock";
+    match program {
+        Some(program) if now + TOLERANCE < program => Finding::problem(
+            ABOUT,
+            format!("it says {words}, which is before this program was made"),
+            "set it, for instance with `timedatectl set-ntp true`: certificates are judged by it, \
+             and every line of the log. Players' motion is not",
+        ),
+        _ => Finding::ok(ABOUT, format!("it says {words}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_clock_before_the_program_is_wrong() {
+        let now = SystemTime::now();
+        let day = Duration::from_secs(24 * 60 * 60);
+        let verdict = |program| judge(now, program, "now").verdict;
+        assert_eq!(verdict(Some(now - day)), Verdict::Ok);
+        assert_eq!(verdict(Some(now + TOLERANCE / 2)), Verdict::Ok);
+        assert_eq!(verdict(None), Verdict::Ok);
+        assert_eq!(verdict(Some(now + day)), Verdict::Problem);
+    }
+
+    #[test]
+    fn the_time_is_told_with_its_zone() {
+        let finding = &examine(SystemTime::now())[0];
+        assert!(finding.words.starts_with("it says 2"), "{finding:?}");
+        assert!(!finding.words.contains('%'), "{finding:?}");
+    }
+}

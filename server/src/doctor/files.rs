@@ -1,0 +1,170 @@
+//! Whether a recording can be written, and one to play be read.
+
+use std::io;
+use std::path::Path;
+
+use cubesync_recording::Recording;
+
+use super::Finding;
+use crate::config::Config;
+
+pub(super) fn examine(config: &Config) -> Vec<Finding> {
+    let record = config.record.as_deref().map(|path| {
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        judge_record(
+            path,
+            &writable(path, folder),
+            space_bytes(folder),
+            config.record_max,
+        )
+    });
+    let replay = config.replay.as_deref().map(|path| {
+        let read = std::fs::File::open(path)
+            .map_err(|error| error.to_string())
+            .and_then(|file| {
+                Recording::read(io::BufReader::new(file)).map_err(|error| error.to_string())
+            });
+        judge_replay(path, read.map(|_| ()))
+    });
+    record.into_iter().chain(replay).collect()
+}
+
+/// What is in the way of writing the file; an existing one stays as it is.
+fn writable(path: &Path, folder: &Path) -> io::Result<()> {
+    if path.exists() {
+        return std::fs::OpenOptions::new()
+            .write(true)
+            .open(path)
+            .map(|_| ());
+    }
+    // A name of its own in the same folder: the file itself would be a recording without anything.
+    let trial = folder.join(format!(".cubesync-doctor-{}", std::process::id()));
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&trial)?;
+    std::fs::remove_file(&trial)
+}
+
+/// What is free for us in a folder; `None`: the system does not say.
+#[cfg(unix)]
+fn space_bytes(folder: &Path) -> Option<u64> {
+    let space = nix::sys::statvfs::statvfs(folder).ok()?;
+    // Their widths differ from system to system.
+    #[allow(clippy::unnecessary_cast)]
+    let (blocks, block_bytes) = (
+        space.blocks_available() as u64,
+        space.fragment_size() as u64,
+    );
+    Some(blocks.saturating_mul(block_bytes))
+}
+
+#[cfg(not(unix))]
+fn space_bytes(_: &Path) -> Option<u64> {
+    None
+}
+
+fn judge_record(
+    path: &Path,
+    writable: &io::Result<()>,
+    space_bytes: Option<u64>,
+    max_bytes: u64,
+) -> Finding {
+    const ABOUT: &str = "recording";
+    let path = path.display();
+    let mib = |bytes: u64| format!("{} MiB", bytes.div_ceil(1024 * 1024));
+    match (writable, space_bytes) {
+        (Err(error), _) => Finding::problem(
+            ABOUT,
+            format!("cannot write {path}: {error}"),
+            "let the server's user write there, or choose another file with --record",
+        ),
+        (Ok(()), Some(space)) if space < max_bytes => Finding::problem(
+            ABOUT,
+            format!(
+                "{} are free beside {path}, and it may grow to {}: the recording would end",
+                mib(space),
+                mib(max_bytes)
+            ),
+            "make room, or bound it with --record-max",
+        ),
+        (Ok(()), _) => Finding::ok(
+            ABOUT,
+            format!("{path} can be written, up to {}", mib(max_bytes)),
+        ),
+    }
+}
+
+fn judge_replay(path: &Path, read: Result<(), String>) -> Finding {
+    const ABOUT: &str = "replay";
+    let path = path.display();
+    match read {
+        Ok(()) => Finding::ok(ABOUT, format!("{path} can be played")),
+        Err(error) => Finding::problem(
+            ABOUT,
+            format!("{path} cannot be played: {error}"),
+            "choose another file with --replay",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_recording_needs_permission_and_space() {
+        let path = Path::new("game.rec");
+        let denied = Err(io::ErrorKind::PermissionDenied.into());
+        let verdict = |writable, space| judge_record(path, writable, space, 1_000).verdict;
+        assert_eq!(verdict(&Ok(()), Some(1_000)), Verdict::Ok);
+        assert_eq!(verdict(&Ok(()), None), Verdict::Ok);
+        assert_eq!(verdict(&Ok(()), Some(999)), Verdict::Problem);
+        assert_eq!(verdict(&denied, Some(1_000)), Verdict::Problem);
+    }
+
+    #[test]
+    fn a_file_to_play_must_be_a_recording() {
+        let path = Path::new("game.rec");
+        assert_eq!(judge_replay(path, Ok(())).verdict, Verdict::Ok);
+        let broken = judge_replay(path, Err("broken".into()));
+        assert_eq!(broken.verdict, Verdict::Problem);
+    }
+
+    #[test]
+    fn looking_leaves_nothing_behind_and_changes_nothing() {
+        let folder = std::env::temp_dir().join(format!("doctor-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let file = folder.join("game.rec");
+        let verdicts = |path: &Path| {
+            let flags = ["cubesync-server", "--record", path.to_str().unwrap()];
+            let findings = examine(&Config::parse_from(flags));
+            findings
+                .iter()
+                .map(|finding| finding.verdict)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(verdicts(&file), [Verdict::Ok]);
+        assert!(std::fs::read_dir(&folder).unwrap().next().is_none());
+        std::fs::write(&file, "old").unwrap();
+        assert_eq!(verdicts(&file), [Verdict::Ok]);
+        assert_eq!(std::fs::read(&file).unwrap(), b"old");
+        assert_eq!(
+            verdicts(&folder.join("missing/game.rec")),
+            [Verdict::Problem]
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_system_tells_the_space() {
+        assert!(space_bytes(Path::new(".")).is_some());
+    }
+}

@@ -1,0 +1,180 @@
+//! What a check found, and how a person reads it.
+
+use std::fmt::{self, Write};
+
+/// Columns of a line; longer texts are wrapped.
+const WIDTH: usize = 80;
+
+/// Columns before the words: the verdict and what it is about.
+const INDENT: usize = 23;
+
+/// How good it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Worth knowing; it may be meant so.
+    Note,
+    /// It does not work, or lets somebody do what they should not.
+    Problem,
+}
+
+/// What one check says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// How good it is.
+    pub verdict: Verdict,
+    /// What was looked at.
+    pub about: &'static str,
+    /// How it is.
+    pub words: String,
+    /// What to do about it, or to know; empty for nothing.
+    pub advice: String,
+}
+
+impl Finding {
+    pub(super) fn ok(about: &'static str, words: impl Into<String>) -> Self {
+        Self::new(Verdict::Ok, about, words.into(), String::new())
+    }
+
+    pub(super) fn note(
+        about: &'static str,
+        words: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self::new(Verdict::Note, about, words.into(), advice.into())
+    }
+
+    pub(super) fn problem(
+        about: &'static str,
+        words: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Self {
+        Self::new(Verdict::Problem, about, words.into(), advice.into())
+    }
+
+    fn new(verdict: Verdict, about: &'static str, words: String, advice: String) -> Self {
+        Self {
+            verdict,
+            about,
+            words,
+            advice,
+        }
+    }
+}
+
+/// All findings.
+#[derive(Debug, Clone)]
+pub struct Report {
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    pub(super) fn new(findings: Vec<Finding>) -> Self {
+        Self { findings }
+    }
+
+    /// Whether there is no problem.
+    pub fn is_in_order(&self) -> bool {
+        self.count(Verdict::Problem) == 0
+    }
+
+    /// The report for a terminal, with or without colours.
+    pub fn render(&self, colours: bool) -> String {
+        let mut text = String::new();
+        self.write(&mut text, colours)
+            .expect("writing to a string cannot fail");
+        text
+    }
+
+    fn count(&self, verdict: Verdict) -> usize {
+        let findings = self.findings.iter();
+        findings
+            .filter(|finding| finding.verdict == verdict)
+            .count()
+    }
+
+    fn write(&self, f: &mut impl Write, colours: bool) -> fmt::Result {
+        for finding in &self.findings {
+            let (word, colour) = match finding.verdict {
+                Verdict::Ok => ("ok", "32"),
+                Verdict::Note => ("note", "33"),
+                Verdict::Problem => ("problem", "1;31"),
+            };
+            let (before, after) = match colours {
+                true => (format!("\x1b[{colour}m"), "\x1b[0m"),
+                false => (String::new(), ""),
+            };
+            let about = finding.about;
+            let mut lines = wrapped(&finding.words, WIDTH - INDENT).into_iter();
+            let first = lines.next().unwrap_or_default();
+            writeln!(f, "{before}{word:<8}{after} {about:<13} {first}")?;
+            let advice = wrapped(&finding.advice, WIDTH - INDENT - 2);
+            let advice = advice.iter().enumerate().map(|(row, line)| {
+                let mark = if row == 0 { "> " } else { "  " };
+                format!("{mark}{line}")
+            });
+            for line in lines.chain(advice) {
+                writeln!(f, "{:INDENT$}{line}", "")?;
+            }
+        }
+        let (problems, notes) = (self.count(Verdict::Problem), self.count(Verdict::Note));
+        let number = |count: usize, what: &str| match count {
+            0 => format!("no {what}s"),
+            1 => format!("1 {what}"),
+            _ => format!("{count} {what}s"),
+        };
+        writeln!(
+            f,
+            "\n{}, {}.",
+            number(problems, "problem"),
+            number(notes, "note")
+        )
+    }
+}
+
+/// The words in lines of so many columns; a longer word has a line of its own.
+fn wrapped(text: &str, columns: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= columns => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_is_in_order_without_problems_and_counts_them() {
+        let ok = Finding::ok("one", "good");
+        let note = Finding::note("two", "hm", "look");
+        let problem = Finding::problem("three", "bad", "mend it");
+        let report = Report::new(vec![ok.clone(), note.clone(), note]);
+        assert!(report.is_in_order());
+        let text = report.render(false);
+        assert!(text.ends_with("\nno problems, 2 notes.\n"), "{text}");
+        let report = Report::new(vec![ok, problem]);
+        assert!(!report.is_in_order());
+        let text = report.render(false);
+        assert!(text.ends_with("\n1 problem, no notes.\n"), "{text}");
+    }
+
+    #[test]
+    fn long_words_are_wrapped_and_every_line_fits() {
+        let words = "word ".repeat(60);
+        let report = Report::new(vec![Finding::note("something", words.clone(), words)]);
+        let text = report.render(false);
+        let widest = text.lines().map(|line| line.chars().count()).max();
+        assert!(widest <= Some(WIDTH), "{text}");
+        assert_eq!(text.matches("word").count(), 120);
+        assert_eq!(text.matches("> ").count(), 1);
+    }
+}

@@ -1,0 +1,37 @@
+//! `cubesync-server doctor`: whether a server with these flags would be in order, in words.
+//!
+//! Each check is a file: what it looks at, and a judgement of that alone, so that every verdict
+//! can be tested. Nothing is asked of any other machine, and nothing is changed.
+
+mod access;
+mod bundle;
+mod clock;
+mod descriptors;
+mod files;
+mod finding;
+mod log;
+mod ports;
+mod reach;
+
+use std::time::SystemTime;
+
+pub use self::finding::{Finding, Report, Verdict};
+pub use self::ports::is_serving;
+use self::reach::Reach;
+use crate::config::Config;
+
+/// Looks at everything.
+pub fn examine(config: &Config) -> Report {
+    let reach = Reach::of(config, &reach::own_addresses());
+    let findings = [
+        ports::examine(config),
+        reach.judge(config),
+        access::examine(config, &reach),
+        descriptors::examine(config),
+        bundle::examine(),
+        files::examine(config),
+        log::examine(config),
+        clock::examine(SystemTime::now()),
+    ];
+    Report::new(findings.into_iter().flatten().collect())
+}
