@@ -1,33 +1,71 @@
-//! How many connections there may be, in all and from one address.
+//! How many connections there may be, in all and from one address, and how many of them may not
+//! have introduced themselves yet.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::metrics::{Disconnect, HttpCut};
+
+/// Bits of an IPv6 address that name a household; the rest its devices choose as they like.
+const IPV6_NETWORK_BITS: u32 = 64;
 
 /// Why a connection is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
     /// The server holds all the connections it may.
     #[error("the server is full, try again later")]
-    ServerFull,
+    Server,
     /// One address holds all the connections it may.
     #[error("there are too many connections from your address")]
-    AddressFull,
+    Address,
+    /// Too many connections have not introduced themselves yet.
+    #[error("the server is busy with newcomers, try again in a moment")]
+    Newcomers,
+}
+
+impl Refused {
+    /// The same as a reason why a player's connection ended.
+    pub(crate) fn disconnect(self) -> Disconnect {
+        match self {
+            Self::Server => Disconnect::ServerFull,
+            Self::Address => Disconnect::AddressFull,
+            Self::Newcomers => Disconnect::PendingFull,
+        }
+    }
+
+    /// The same as a reason why a page's connection was cut.
+    pub(crate) fn http_cut(self) -> HttpCut {
+        match self {
+            Self::Address => HttpCut::AddressFull,
+            Self::Server | Self::Newcomers => HttpCut::Full,
+        }
+    }
+}
+
+/// Numbers of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Count {
+    /// All of them.
+    pub(crate) open: usize,
+    /// Those that have not introduced themselves yet.
+    pub(crate) pending: usize,
 }
 
 /// Counts the open connections.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    limit: usize,
-    limit_per_address: usize,
-    open: Mutex<Open>,
+    limit: Count,
+    limit_per_address: Count,
+    held: Mutex<Held>,
 }
 
 #[derive(Debug, Default)]
-struct Open {
-    total: usize,
+struct Held {
+    total: Count,
     /// Addresses with at least one connection; loopback is not counted.
-    by_address: HashMap<IpAddr, usize>,
+    by_address: HashMap<IpAddr, Count>,
 }
 
 /// One admitted connection; dropping it makes room for another.
@@ -35,57 +73,113 @@ struct Open {
 pub(crate) struct Admitted {
     admission: Arc<Admission>,
     address: IpAddr,
+    is_pending: AtomicBool,
 }
 
 impl Admission {
-    /// Limits in connections.
-    pub(crate) fn new(limit: usize, limit_per_address: usize) -> Arc<Self> {
+    /// Limits in all, and for each address but this machine's own.
+    pub(crate) fn new(limit: Count, limit_per_address: Count) -> Arc<Self> {
         Arc::new(Self {
             limit,
             limit_per_address,
-            open: Mutex::default(),
+            held: Mutex::default(),
         })
     }
 
-    /// Admits a connection from an address.
+    /// Admits a connection from an address. It is pending until it [has
+    /// joined](Admitted::has_joined).
     ///
     /// # Errors
     /// [`Refused`] at a limit.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Refused> {
-        let address = address.to_canonical();
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.total >= self.limit {
-            return Err(Refused::ServerFull);
+        let address = network(address);
+        let mut held = self.lock();
+        if held.total.open >= self.limit.open {
+            return Err(Refused::Server);
+        }
+        if held.total.pending >= self.limit.pending {
+            return Err(Refused::Newcomers);
         }
         if !address.is_loopback() {
-            let count = open.by_address.entry(address).or_default();
-            if *count >= self.limit_per_address {
-                return Err(Refused::AddressFull);
+            let count = held.by_address.get(&address).copied().unwrap_or_default();
+            if count.open >= self.limit_per_address.open {
+                return Err(Refused::Address);
             }
-            *count += 1;
+            if count.pending >= self.limit_per_address.pending {
+                return Err(Refused::Newcomers);
+            }
         }
-        open.total += 1;
+        held.change(address, |count| {
+            count.open += 1;
+            count.pending += 1;
+        });
         Ok(Admitted {
             admission: Arc::clone(self),
             address,
+            is_pending: AtomicBool::new(true),
         })
+    }
+
+    /// What is open now.
+    pub(crate) fn count(&self) -> Count {
+        self.lock().total
+    }
+
+    /// Connections at most, in all.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit.open
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Held {
+    fn change(&mut self, address: IpAddr, change: impl Fn(&mut Count)) {
+        change(&mut self.total);
+        if !address.is_loopback() {
+            let count = self.by_address.entry(address).or_default();
+            change(count);
+            if *count == Count::default() {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}
+
+impl Admitted {
+    /// The connection has introduced itself.
+    pub(crate) fn has_joined(&self) {
+        if self.is_pending.swap(false, Ordering::Relaxed) {
+            let mut held = self.admission.lock();
+            held.change(self.address, |count| count.pending -= 1);
+        }
+    }
+
+    /// Where it comes from, as far as that tells people apart.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let mut open = self
-            .admission
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        open.total -= 1;
-        if let Some(count) = open.by_address.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                open.by_address.remove(&self.address);
-            }
+        self.has_joined();
+        let mut held = self.admission.lock();
+        held.change(self.address, |count| count.open -= 1);
+    }
+}
+
+/// The part of an address by which people are told apart: all of an IPv4 address, the network of
+/// an IPv6 address.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let mask = u128::MAX << (Ipv6Addr::BITS - IPV6_NETWORK_BITS);
+            Ipv6Addr::from_bits(address.to_bits() & mask).into()
         }
+        address => address,
     }
 }
 
@@ -93,34 +187,71 @@ impl Drop for Admitted {
 mod tests {
     use super::*;
 
+    const NO_LIMIT: usize = usize::MAX;
+
+    fn count(open: usize, pending: usize) -> Count {
+        Count { open, pending }
+    }
+
+    fn addresses<const N: usize>(texts: [&str; N]) -> [IpAddr; N] {
+        texts.map(|text| text.parse().unwrap())
+    }
+
     #[test]
     fn limits_hold_and_a_closed_connection_makes_room() {
-        let admission = Admission::new(3, 2);
-        let [here, there]: [IpAddr; 2] = ["192.0.2.1", "192.0.2.2"].map(|a| a.parse().unwrap());
+        let admission = Admission::new(count(3, NO_LIMIT), count(2, NO_LIMIT));
+        let [here, there] = addresses(["192.0.2.1", "192.0.2.2"]);
         let first = admission.admit(here).unwrap();
         let _second = admission.admit(here).unwrap();
-        assert_eq!(admission.admit(here).unwrap_err(), Refused::AddressFull);
+        assert_eq!(admission.admit(here).unwrap_err(), Refused::Address);
         let _third = admission.admit(there).unwrap();
-        assert_eq!(admission.admit(there).unwrap_err(), Refused::ServerFull);
+        assert_eq!(admission.admit(there).unwrap_err(), Refused::Server);
         drop(first);
         assert!(admission.admit(here).is_ok());
     }
 
     #[test]
+    fn who_has_joined_makes_room_for_the_next_newcomer() {
+        let admission = Admission::new(count(9, 2), count(9, 1));
+        let [here, there, elsewhere] = addresses(["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        let first = admission.admit(here).unwrap();
+        assert_eq!(admission.admit(here).unwrap_err(), Refused::Newcomers);
+        let second = admission.admit(there).unwrap();
+        assert_eq!(admission.admit(elsewhere).unwrap_err(), Refused::Newcomers);
+        first.has_joined();
+        first.has_joined();
+        assert_eq!(admission.count(), count(2, 1));
+        let third = admission.admit(here).unwrap();
+        drop((first, second, third));
+        assert_eq!(admission.count(), count(0, 0));
+    }
+
+    #[test]
     fn loopback_counts_only_towards_the_whole() {
-        let admission = Admission::new(3, 1);
-        let addresses = ["127.0.0.1", "::1", "::ffff:127.0.0.1"].map(|a| a.parse().unwrap());
+        let admission = Admission::new(count(3, 3), count(1, 1));
+        let addresses = addresses(["127.0.0.1", "::1", "::ffff:127.0.0.1"]);
         let admitted = addresses.map(|address| admission.admit(address).unwrap());
         assert!(admission.admit(addresses[0]).is_err());
         drop(admitted);
-        assert!(admission.open.lock().unwrap().by_address.is_empty());
+        assert!(admission.held.lock().unwrap().by_address.is_empty());
+    }
+
+    #[test]
+    fn a_household_with_many_ipv6_addresses_is_one() {
+        let admission = Admission::new(count(9, 9), count(1, 9));
+        let [one, another, elsewhere] =
+            addresses(["2001:db8:0:7::1", "2001:db8:0:7:ffff::2", "2001:db8:0:8::1"]);
+        let _first = admission.admit(one).unwrap();
+        assert_eq!(admission.admit(another).unwrap_err(), Refused::Address);
+        assert!(admission.admit(elsewhere).is_ok());
     }
 
     #[test]
     fn a_refused_address_leaves_no_trace() {
-        let admission = Admission::new(3, 0);
-        let address: IpAddr = "192.0.2.1".parse().unwrap();
-        assert_eq!(admission.admit(address).unwrap_err(), Refused::AddressFull);
-        assert_eq!(admission.open.lock().unwrap().total, 0);
+        let admission = Admission::new(count(3, 3), count(0, 0));
+        let [address] = addresses(["192.0.2.1"]);
+        assert_eq!(admission.admit(address).unwrap_err(), Refused::Address);
+        assert_eq!(admission.count(), Count::default());
+        assert!(admission.held.lock().unwrap().by_address.is_empty());
     }
 }

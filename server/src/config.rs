@@ -1,17 +1,49 @@
 //! What can be set: every value has a flag, an environment variable and a default.
 
+use std::fmt::Debug;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::RangeBounds;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
-use cubesync_protocol::limits::{DEAD_AFTER, HELLO_DEADLINE, MAX_JOIN_KEY_BYTES, TICK_HZ_RANGE};
+use cubesync_protocol::clean_room;
+use cubesync_protocol::limits::{
+    DEAD_AFTER, HELLO_DEADLINE, MAX_CLIENT_PAYLOAD_BYTES, MAX_CUBES_PER_ROOM, MAX_JOIN_KEY_BYTES,
+    TICK_HZ_RANGE,
+};
 
 use crate::logging::LogFormat;
 
-/// Descriptors kept for listeners, HTTP and files when the connection limit is derived.
-pub(crate) const RESERVED_DESCRIPTORS: usize = 256;
+/// Descriptors kept for listeners and files when the connection limit is derived.
+const RESERVED_DESCRIPTORS: usize = 64;
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
+
+/// The longest `Hello` must fit.
+const MIN_FRAME_BYTES: usize = 512;
+
+/// The HTTP library works with no less.
+const MIN_HTTP_HEAD_BYTES: usize = 8 * 1024;
+
+/// Where `--help` lists them.
+const LIMITS: &str = "Limits";
+
+/// A room that has a key of its own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RoomKey {
+    /// The clean name.
+    pub room: String,
+    /// The key.
+    pub key: String,
+}
+
+impl std::fmt::Debug for RoomKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "RoomKey({}=..)", self.room)
+    }
+}
 
 /// Relays where cubes are: clients join over TCP, everybody sees everybody's cube, live.
 #[derive(Debug, Clone, Parser)]
@@ -63,6 +95,17 @@ pub struct Config {
     #[arg(value_parser = join_key)]
     pub join_key: Option<String>,
 
+    /// A room and its own key, which stands in for the server's there; repeat it for more
+    #[arg(
+        long,
+        value_name = "ROOM=KEY",
+        env = "CUBESYNC_ROOM_KEY",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    #[arg(value_parser = room_key)]
+    pub room_key: Vec<RoomKey>,
+
     /// Origin of a page that may connect to /ws from elsewhere, such as `https://game.example`;
     /// repeat it for more
     #[arg(
@@ -72,48 +115,6 @@ pub struct Config {
         value_delimiter = ','
     )]
     pub allow_origin: Vec<String>,
-
-    /// Connections at most [default: 10000, or what the limit on open files leaves]
-    #[arg(long, value_name = "COUNT", env = "CUBESYNC_MAX_CONNECTIONS")]
-    pub max_connections: Option<usize>,
-
-    /// Connections at most from one address; this machine's own are exempt
-    #[arg(long, value_name = "COUNT", default_value_t = 64)]
-    #[arg(env = "CUBESYNC_MAX_CONNECTIONS_PER_ADDRESS")]
-    pub max_connections_per_address: usize,
-
-    /// Rooms at most
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value_t = 1_000,
-        env = "CUBESYNC_MAX_ROOMS"
-    )]
-    pub max_rooms: usize,
-
-    /// Messages a second at most from one client; twice as many may come at once
-    #[arg(
-        long,
-        value_name = "COUNT",
-        default_value = "256",
-        env = "CUBESYNC_MAX_MESSAGES"
-    )]
-    pub max_messages: std::num::NonZeroU32,
-
-    /// A connection must have introduced itself within this time
-    #[arg(long, value_name = "TIME", default_value_t = HELLO_DEADLINE.into())]
-    #[arg(env = "CUBESYNC_HELLO_DEADLINE")]
-    pub hello_deadline: humantime::Duration,
-
-    /// A client that was silent for this long is gone
-    #[arg(long, value_name = "TIME", default_value_t = DEAD_AFTER.into())]
-    #[arg(env = "CUBESYNC_DEAD_AFTER")]
-    pub dead_after: humantime::Duration,
-
-    /// A client that has not read anything for this long is cut
-    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(5).into())]
-    #[arg(env = "CUBESYNC_SLOW_READER_AFTER")]
-    pub slow_reader_after: humantime::Duration,
 
     /// A player whose connection is lost can come back to their cube for this long; meanwhile it
     /// stands there as a ghost
@@ -159,6 +160,110 @@ pub struct Config {
     #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(15).into())]
     #[arg(env = "CUBESYNC_DRAIN")]
     pub drain: humantime::Duration,
+
+    /// Connections of players at most [default: 10000, or what the limit on open files leaves]
+    #[arg(long, value_name = "COUNT", env = "CUBESYNC_MAX_CONNECTIONS")]
+    #[arg(help_heading = LIMITS)]
+    pub max_connections: Option<usize>,
+
+    /// The same from one address (of IPv6: one /64 network); this machine's own are exempt
+    #[arg(long, value_name = "COUNT", default_value_t = 64)]
+    #[arg(env = "CUBESYNC_MAX_CONNECTIONS_PER_ADDRESS", help_heading = LIMITS)]
+    pub max_connections_per_address: usize,
+
+    /// Connections at most that have not introduced themselves yet
+    #[arg(long, value_name = "COUNT", default_value_t = 2_048)]
+    #[arg(env = "CUBESYNC_MAX_PENDING", help_heading = LIMITS)]
+    pub max_pending: usize,
+
+    /// The same from one address; this machine's own are exempt
+    #[arg(long, value_name = "COUNT", default_value_t = 32)]
+    #[arg(env = "CUBESYNC_MAX_PENDING_PER_ADDRESS", help_heading = LIMITS)]
+    pub max_pending_per_address: usize,
+
+    /// A connection must have introduced itself within this time
+    #[arg(long, value_name = "TIME", default_value_t = HELLO_DEADLINE.into())]
+    #[arg(env = "CUBESYNC_HELLO_DEADLINE", help_heading = LIMITS)]
+    pub hello_deadline: humantime::Duration,
+
+    /// Bytes of a client's frame at most, 512 to 4096
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_CLIENT_PAYLOAD_BYTES)]
+    #[arg(env = "CUBESYNC_MAX_FRAME", help_heading = LIMITS)]
+    #[arg(value_parser = max_frame)]
+    pub max_frame: usize,
+
+    /// A frame that was begun must end within this time
+    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(2).into())]
+    #[arg(env = "CUBESYNC_FRAME_DEADLINE", help_heading = LIMITS)]
+    pub frame_deadline: humantime::Duration,
+
+    /// Messages a second at most from one client; twice as many may come at once
+    #[arg(long, value_name = "COUNT", default_value = "256")]
+    #[arg(env = "CUBESYNC_MAX_MESSAGES", help_heading = LIMITS)]
+    pub max_messages: NonZeroU32,
+
+    /// Bytes a second at most from one client, 4096 and more; twice as many may come at once
+    #[arg(long, value_name = "BYTES", default_value = "65536")]
+    #[arg(env = "CUBESYNC_MAX_BYTES", help_heading = LIMITS)]
+    #[arg(value_parser = max_bytes)]
+    pub max_bytes: NonZeroU32,
+
+    /// Rooms at most
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
+    #[arg(env = "CUBESYNC_MAX_ROOMS", help_heading = LIMITS)]
+    pub max_rooms: usize,
+
+    /// Cubes in one room at most, the free one included, 2 to 5000
+    #[arg(long, value_name = "COUNT", default_value_t = MAX_CUBES_PER_ROOM)]
+    #[arg(env = "CUBESYNC_MAX_CUBES", help_heading = LIMITS)]
+    #[arg(value_parser = max_cubes)]
+    pub max_cubes: usize,
+
+    /// A client that was silent for this long is gone
+    #[arg(long, value_name = "TIME", default_value_t = DEAD_AFTER.into())]
+    #[arg(env = "CUBESYNC_DEAD_AFTER", help_heading = LIMITS)]
+    pub dead_after: humantime::Duration,
+
+    /// A client that has not read anything for this long is cut
+    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(5).into())]
+    #[arg(env = "CUBESYNC_SLOW_READER_AFTER", help_heading = LIMITS)]
+    pub slow_reader_after: humantime::Duration,
+
+    /// Bytes of a WebSocket's message at most, its fragments together
+    #[arg(long, value_name = "BYTES", default_value_t = 4 * MAX_CLIENT_PAYLOAD_BYTES)]
+    #[arg(env = "CUBESYNC_MAX_WS_MESSAGE", help_heading = LIMITS)]
+    pub max_ws_message: usize,
+
+    /// HTTP connections at most, WebSockets not counted
+    #[arg(long, value_name = "COUNT", default_value_t = 512)]
+    #[arg(env = "CUBESYNC_MAX_HTTP_CONNECTIONS", help_heading = LIMITS)]
+    pub max_http_connections: usize,
+
+    /// The same from one address; this machine's own are exempt
+    #[arg(long, value_name = "COUNT", default_value_t = 64)]
+    #[arg(env = "CUBESYNC_MAX_HTTP_CONNECTIONS_PER_ADDRESS", help_heading = LIMITS)]
+    pub max_http_connections_per_address: usize,
+
+    /// Headers of a request at most
+    #[arg(long, value_name = "COUNT", default_value_t = 64)]
+    #[arg(env = "CUBESYNC_MAX_HTTP_HEADERS", help_heading = LIMITS)]
+    pub max_http_headers: usize,
+
+    /// Bytes of a request's head at most, 8192 and more
+    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024)]
+    #[arg(env = "CUBESYNC_MAX_HTTP_HEAD", help_heading = LIMITS)]
+    #[arg(value_parser = max_http_head)]
+    pub max_http_head: usize,
+
+    /// A request's head must be complete within this time, and the next one begun
+    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(5).into())]
+    #[arg(env = "CUBESYNC_HTTP_HEAD_DEADLINE", help_heading = LIMITS)]
+    pub http_head_deadline: humantime::Duration,
+
+    /// An HTTP connection is cut after this time, whatever it carries
+    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(60).into())]
+    #[arg(env = "CUBESYNC_HTTP_LIFETIME", help_heading = LIMITS)]
+    pub http_lifetime: humantime::Duration,
 }
 
 impl Config {
@@ -168,9 +273,16 @@ impl Config {
         let descriptors = rlimit::increase_nofile_limit(u64::MAX).map_or(usize::MAX, |limit| {
             usize::try_from(limit).unwrap_or(usize::MAX)
         });
-        let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS).max(1);
+        let possible = descriptors
+            .saturating_sub(self.reserved_descriptors())
+            .max(1);
         self.max_connections
             .unwrap_or_else(|| DEFAULT_MAX_CONNECTIONS.min(possible))
+    }
+
+    /// Descriptors that are kept for all but players' connections.
+    pub(crate) fn reserved_descriptors(&self) -> usize {
+        RESERVED_DESCRIPTORS.saturating_add(self.max_http_connections)
     }
 
     /// The top speed in metres per second; `None` is unlimited.
@@ -204,6 +316,45 @@ fn join_key(text: &str) -> Result<String, String> {
     }
 }
 
+fn room_key(text: &str) -> Result<RoomKey, String> {
+    let (room, key) = text
+        .split_once('=')
+        .ok_or("expected a room, =, and its key")?;
+    let room = clean_room(room).map_err(|error| error.to_string())?;
+    Ok(RoomKey {
+        room: room.into(),
+        key: join_key(key)?,
+    })
+}
+
+/// A whole number within bounds.
+fn within<Number>(text: &str, range: impl RangeBounds<Number> + Debug) -> Result<Number, String>
+where
+    Number: FromStr + PartialOrd,
+{
+    match text.parse() {
+        Ok(number) if range.contains(&number) => Ok(number),
+        _ => Err(format!("expected a whole number within {range:?}")),
+    }
+}
+
+fn max_frame(text: &str) -> Result<usize, String> {
+    within(text, MIN_FRAME_BYTES..=MAX_CLIENT_PAYLOAD_BYTES)
+}
+
+fn max_bytes(text: &str) -> Result<NonZeroU32, String> {
+    let least = NonZeroU32::new(4_096).expect("it is not zero");
+    within(text, least..)
+}
+
+fn max_cubes(text: &str) -> Result<usize, String> {
+    within(text, 2..=MAX_CUBES_PER_ROOM)
+}
+
+fn max_http_head(text: &str) -> Result<usize, String> {
+    within(text, MIN_HTTP_HEAD_BYTES..)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,6 +383,13 @@ mod tests {
             ["--listen", "14900"],
             ["--drain", "soon"],
             ["--max-messages", "0"],
+            ["--max-bytes", "100"],
+            ["--max-frame", "5000"],
+            ["--max-cubes", "1"],
+            ["--max-http-head", "100"],
+            ["--room-key", "den"],
+            ["--room-key", "den="],
+            ["--room-key", "=key"],
         ] {
             let result = Config::try_parse_from(["cubesync-server"].into_iter().chain(arguments));
             assert!(result.is_err(), "{arguments:?}");

@@ -7,7 +7,9 @@
 
 mod admission;
 mod config;
+mod contain;
 pub mod doctor;
+mod host;
 mod http;
 mod listener;
 pub mod logging;
@@ -20,7 +22,9 @@ mod run;
 mod session;
 mod text;
 
-pub use config::Config;
+pub use config::{Config, RoomKey};
+pub use host::Host;
 pub use metrics::{Disconnect, Metrics, TickDuration};
 pub use rooms::DEFAULT_ROOM;
 pub use run::{Addresses, StartError, run};
+pub use session::stream::Stream;

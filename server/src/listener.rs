@@ -1,34 +1,41 @@
 //! Accepting connections without ever giving up.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
+
+use crate::metrics::{Door, Metrics};
 
 /// Pause after a failed accept. Out of descriptors, accepting fails at once and would spin.
 const BACKOFF: Duration = Duration::from_millis(100);
 
 /// Accepts until `shutdown` and passes each connection on.
-pub(crate) async fn accept<Serving: Future<Output = ()>>(
+pub(crate) async fn accept(
+    door: Door,
     listener: TcpListener,
-    shutdown: CancellationToken,
-    serve: impl Fn(TcpStream, SocketAddr) -> Serving,
+    metrics: &Metrics,
+    shutdown: &CancellationToken,
+    serve: impl Fn(TcpStream, SocketAddr),
 ) {
     let accepting = async {
         let mut failing = false;
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    failing = false;
-                    serve(stream, peer).await;
+                    if std::mem::take(&mut failing) {
+                        info!(listener = door.as_str(), "connections are accepted again");
+                    }
+                    serve(stream, peer);
                 }
                 Err(error) => {
+                    metrics.accept_failed(door);
                     // Once per spell: a full process would flood the log.
                     if !std::mem::replace(&mut failing, true) {
-                        warn!(%error, "cannot accept connections at the moment");
+                        let listener = door.as_str();
+                        warn!(listener, %error, "cannot accept connections at the moment");
                     }
                     tokio::time::sleep(BACKOFF).await;
                 }

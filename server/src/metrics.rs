@@ -1,14 +1,24 @@
 //! What the server counts, in Prometheus' text form.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod labels;
+mod process;
 
-use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+pub use self::labels::Disconnect;
+use self::labels::{
+    CorrectionLabels, DisconnectLabels, DoorLabels, HttpCutLabels, PanicLabels, ResponseLabels,
+    ResumeLabels, SampleLabels,
+};
+pub(crate) use self::labels::{Door, HttpCut, Task};
+use crate::admission::Count;
 use crate::logging;
 use crate::room::fanout::Written;
 use crate::room::uplink::SampleCounts;
@@ -21,96 +31,6 @@ const TICK_BUCKETS_SECONDS: [f64; 12] = [
 /// Tick durations kept for whoever asks what the last ones were: a second of 500 rooms at the
 /// highest rate, 256 KiB.
 const MAX_RECENT_TICKS: usize = 64 * 1024;
-
-/// Why a connection ended: the label of `cubesync_disconnects_total`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Disconnect {
-    /// The peer said that it leaves.
-    Left,
-    /// The peer closed without a word.
-    Closed,
-    /// The network broke, or the peer vanished with a reset.
-    Lost,
-    /// Nothing came for too long.
-    Silent,
-    /// What came was no message of the protocol.
-    BadMessage,
-    /// More messages came than the limit allows.
-    TooManyMessages,
-    /// The peer did not read what it was sent.
-    SlowReader,
-    /// The player came back on another connection.
-    Replaced,
-    /// The server stopped.
-    ShuttingDown,
-    /// No `Hello` in time.
-    HelloTimeout,
-    /// The handshake was refused; the peer was told why.
-    Rejected,
-    /// Too many connections in all or from one address; the peer was told. It stays the last: the
-    /// length of [`Disconnect::ALL`] is known from it.
-    ConnectionLimit,
-}
-
-impl Disconnect {
-    /// Every reason.
-    pub const ALL: [Self; Self::ConnectionLimit as usize + 1] = [
-        Self::Left,
-        Self::Closed,
-        Self::Lost,
-        Self::Silent,
-        Self::BadMessage,
-        Self::TooManyMessages,
-        Self::SlowReader,
-        Self::Replaced,
-        Self::ShuttingDown,
-        Self::HelloTimeout,
-        Self::Rejected,
-        Self::ConnectionLimit,
-    ];
-
-    /// Whether the player may be on their way back.
-    pub fn is_accident(self) -> bool {
-        matches!(
-            self,
-            Self::Closed | Self::Lost | Self::Silent | Self::SlowReader
-        )
-    }
-
-    /// The reason as it stands in metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Left => "left",
-            Self::Closed => "closed",
-            Self::Lost => "lost",
-            Self::Silent => "silent",
-            Self::BadMessage => "bad_message",
-            Self::TooManyMessages => "too_many_messages",
-            Self::SlowReader => "slow_reader",
-            Self::Replaced => "replaced",
-            Self::ShuttingDown => "shutting_down",
-            Self::HelloTimeout => "hello_timeout",
-            Self::Rejected => "rejected",
-            Self::ConnectionLimit => "connection_limit",
-        }
-    }
-}
-
-impl EncodeLabelValue for Disconnect {
-    fn encode(&self, encoder: &mut LabelValueEncoder) -> Result<(), std::fmt::Error> {
-        EncodeLabelValue::encode(&self.as_str(), encoder)
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SampleLabels {
-    timing: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct DisconnectLabels {
-    reason: Disconnect,
-}
 
 /// How long ticks took: all of them in buckets, and the last ones exactly. Clones count together.
 #[derive(Debug, Clone)]
@@ -153,9 +73,10 @@ impl Default for TickDuration {
 }
 
 /// All counters. Cheap to clone: the clones count together.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Metrics {
-    /// Open connections, of TCP and of the text protocol.
+    started: SystemTime,
+    /// Connections of players that are being served, whatever they speak.
     pub connections: Gauge,
     /// Rooms that exist.
     pub rooms: Gauge,
@@ -175,9 +96,83 @@ pub struct Metrics {
     pub sent_frames: Counter,
     disconnects: Family<DisconnectLabels, Counter>,
     samples: Family<SampleLabels, Counter>,
+    corrections: Family<CorrectionLabels, Counter>,
+    resumes: Family<ResumeLabels, Counter>,
+    http_responses: Family<ResponseLabels, Counter>,
+    http_cuts: Family<HttpCutLabels, Counter>,
+    accept_errors: Family<DoorLabels, Counter>,
+    panics: Family<PanicLabels, Counter>,
+}
+
+/// A connection that is being served; dropping it ends that, also when its task panics.
+#[derive(Debug)]
+pub(crate) struct Connected(Gauge);
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Default for Metrics {
+    /// Nothing is counted yet. What rarely happens is there from the start, so that whoever compares
+    /// with earlier values sees the first time as well.
+    fn default() -> Self {
+        let metrics = Self {
+            started: SystemTime::now(),
+            connections: Gauge::default(),
+            rooms: Gauge::default(),
+            cubes: Gauge::default(),
+            ticks: Counter::default(),
+            tick_duration: TickDuration::default(),
+            received_bytes: Counter::default(),
+            received_frames: Counter::default(),
+            sent_bytes: Counter::default(),
+            sent_frames: Counter::default(),
+            disconnects: Family::default(),
+            samples: Family::default(),
+            corrections: Family::default(),
+            resumes: Family::default(),
+            http_responses: Family::default(),
+            http_cuts: Family::default(),
+            accept_errors: Family::default(),
+            panics: Family::default(),
+        };
+        for reason in Disconnect::ALL {
+            metrics
+                .disconnects
+                .get_or_create(&DisconnectLabels { reason })
+                .inc_by(0);
+        }
+        for reason in HttpCut::ALL {
+            metrics
+                .http_cuts
+                .get_or_create(&HttpCutLabels { reason })
+                .inc_by(0);
+        }
+        for listener in Door::ALL {
+            metrics
+                .accept_errors
+                .get_or_create(&DoorLabels { listener })
+                .inc_by(0);
+        }
+        for task in Task::ALL {
+            metrics
+                .panics
+                .get_or_create(&PanicLabels { task })
+                .inc_by(0);
+        }
+        metrics
+    }
 }
 
 impl Metrics {
+    /// Counts a connection of a player for as long as the result lives.
+    pub(crate) fn connected(&self) -> Connected {
+        self.connections.inc();
+        Connected(self.connections.clone())
+    }
+
     /// Counts an ended connection.
     pub fn disconnected(&self, reason: Disconnect) {
         self.disconnects
@@ -187,10 +182,44 @@ impl Metrics {
 
     /// Ended connections by reason; reasons that never occurred are missing.
     pub fn disconnects(&self) -> impl Iterator<Item = (Disconnect, u64)> {
-        Disconnect::ALL.into_iter().filter_map(|reason| {
-            let counter = self.disconnects.get(&DisconnectLabels { reason })?;
-            Some((reason, counter.get()))
-        })
+        let count = |reason| {
+            let counter = self.disconnects.get(&DisconnectLabels { reason });
+            counter.map_or(0, |counter| counter.get())
+        };
+        let counts = Disconnect::ALL
+            .into_iter()
+            .map(move |reason| (reason, count(reason)));
+        counts.filter(|(_, count)| *count > 0)
+    }
+
+    /// Counts an HTTP connection that ended otherwise than by being served.
+    pub(crate) fn http_cut(&self, reason: HttpCut) {
+        self.http_cuts
+            .get_or_create(&HttpCutLabels { reason })
+            .inc();
+    }
+
+    /// Counts an answer.
+    pub(crate) fn http_response(&self, status: u16) {
+        let labels = ResponseLabels { status };
+        self.http_responses.get_or_create(&labels).inc();
+    }
+
+    /// Counts a connection that could not be accepted.
+    pub(crate) fn accept_failed(&self, listener: Door) {
+        let labels = DoorLabels { listener };
+        self.accept_errors.get_or_create(&labels).inc();
+    }
+
+    /// Counts a panic.
+    pub(crate) fn panicked(&self, task: Task) {
+        self.panics.get_or_create(&PanicLabels { task }).inc();
+    }
+
+    /// Counts a token that was shown, and whether it was good.
+    pub(crate) fn resumed(&self, is_good: bool) {
+        let outcome = if is_good { "resumed" } else { "unknown" };
+        self.resumes.get_or_create(&ResumeLabels { outcome }).inc();
     }
 
     /// Counts what went out to a connection.
@@ -206,36 +235,58 @@ impl Metrics {
             early,
             late,
             missing,
+            too_fast,
+            not_theirs,
         } = counts;
-        let counted = [
+        let timings = [
             ("on_time", on_time),
             ("early", early),
             ("late", late),
             ("missing", missing),
         ];
-        for (timing, count) in counted {
-            if count > 0 {
-                self.samples
-                    .get_or_create(&SampleLabels { timing })
-                    .inc_by(count);
-            }
+        for (timing, count) in timings.into_iter().filter(|(_, count)| *count > 0) {
+            let labels = SampleLabels { timing };
+            self.samples.get_or_create(&labels).inc_by(count);
+        }
+        let reasons = [("speed", too_fast), ("authority", not_theirs)];
+        for (reason, count) in reasons.into_iter().filter(|(_, count)| *count > 0) {
+            let labels = CorrectionLabels { reason };
+            self.corrections.get_or_create(&labels).inc_by(count);
         }
     }
 
-    /// Everything in Prometheus' text form.
-    pub fn render(&self) -> String {
-        let mut registry = Registry::with_prefix("cubesync");
-        registry.register("connections", "Open connections", self.connections.clone());
-        registry.register("rooms", "Rooms that exist", self.rooms.clone());
-        registry.register("cubes", "Cubes in all rooms", self.cubes.clone());
-        registry.register("ticks", "Ticks of all rooms", self.ticks.clone());
+    /// Everything in Prometheus' text form; `open` and `limit` are numbers of connections.
+    pub(crate) fn render(&self, open: Count, limit: usize) -> String {
+        let mut whole = Registry::default();
+        process::register(&mut whole, self.started);
+        let registry = whole.sub_registry_with_prefix("cubesync");
+        let number = |value: usize| {
+            let gauge = Gauge::<i64>::default();
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge
+        };
+        let gauges = [
+            ("connections", "Open connections", self.connections.clone()),
+            (
+                "pending_connections",
+                "Connections that have not introduced themselves yet",
+                number(open.pending),
+            ),
+            ("connections_limit", "Connections at most", number(limit)),
+            ("rooms", "Rooms that exist", self.rooms.clone()),
+            ("cubes", "Cubes in all rooms", self.cubes.clone()),
+        ];
+        for (name, help, gauge) in gauges {
+            registry.register(name, help, gauge);
+        }
         registry.register_with_unit(
             "tick_duration",
             "Work on one tick of one room",
             Unit::Seconds,
             self.tick_duration.histogram.clone(),
         );
-        let traffic = [
+        let counters = [
+            ("ticks", "Ticks of all rooms", &self.ticks),
             ("received_bytes", "Bytes from clients", &self.received_bytes),
             (
                 "received_frames",
@@ -245,7 +296,7 @@ impl Metrics {
             ("sent_bytes", "Bytes to clients", &self.sent_bytes),
             ("sent_frames", "Frames to clients", &self.sent_frames),
         ];
-        for (name, help, counter) in traffic {
+        for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
         }
         registry.register(
@@ -254,9 +305,39 @@ impl Metrics {
             self.samples.clone(),
         );
         registry.register(
+            "corrections",
+            "Corrections of samples against the rules, by rule",
+            self.corrections.clone(),
+        );
+        registry.register(
             "disconnects",
             "Ended connections by reason",
             self.disconnects.clone(),
+        );
+        registry.register(
+            "resumes",
+            "Tokens shown to come back, by whether they were good",
+            self.resumes.clone(),
+        );
+        registry.register(
+            "http_responses",
+            "Answers to requests by status",
+            self.http_responses.clone(),
+        );
+        registry.register(
+            "http_cuts",
+            "HTTP connections that ended otherwise than by being served, by reason",
+            self.http_cuts.clone(),
+        );
+        registry.register(
+            "accept_errors",
+            "Connections that could not be accepted, by listener",
+            self.accept_errors.clone(),
+        );
+        registry.register(
+            "panics",
+            "Failures that ended one connection or one room",
+            self.panics.clone(),
         );
         registry.register(
             "logs_suppressed",
@@ -264,7 +345,7 @@ impl Metrics {
             ConstCounter::new(logging::suppressed()),
         );
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &registry)
+        prometheus_client::encoding::text::encode(&mut text, &whole)
             .expect("writing to a string cannot fail");
         text
     }
@@ -304,9 +385,17 @@ mod tests {
         metrics.sent_bytes.inc_by(17);
         metrics.tick_duration.observe(0.002);
         metrics.disconnected(Disconnect::SlowReader);
-        let text = metrics.render();
+        let text = metrics.render(
+            Count {
+                open: 3,
+                pending: 1,
+            },
+            9,
+        );
         for line in [
             "cubesync_connections 3",
+            "cubesync_pending_connections 1",
+            "cubesync_connections_limit 9",
             "cubesync_sent_bytes_total 17",
             "cubesync_tick_duration_seconds_count 1",
             "cubesync_tick_duration_seconds_bucket{le=\"0.0025\"} 1",

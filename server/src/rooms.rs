@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::metrics::Metrics;
+use crate::contain::contain;
+use crate::metrics::{Disconnect, Metrics, Task};
 use crate::room::world::RoomFull;
 use crate::room::{Entrance, Room, RoomHandle, RoomSettings, quanta};
 
@@ -31,6 +32,17 @@ pub(crate) enum EnterError {
     ShuttingDown,
 }
 
+impl EnterError {
+    /// The same as a reason why a connection ended.
+    pub(crate) fn disconnect(self) -> Disconnect {
+        match self {
+            Self::RoomFull => Disconnect::RoomFull,
+            Self::TooManyRooms => Disconnect::TooManyRooms,
+            Self::ShuttingDown => Disconnect::ShuttingDown,
+        }
+    }
+}
+
 /// All rooms of a server.
 #[derive(Debug)]
 pub(crate) struct Rooms {
@@ -40,6 +52,7 @@ pub(crate) struct Rooms {
     slow_reader_after: Duration,
     resume_within: Duration,
     drain: Duration,
+    max_cubes: usize,
     limit: usize,
     metrics: Metrics,
     shutdown: CancellationToken,
@@ -65,6 +78,7 @@ impl Rooms {
             slow_reader_after: *config.slow_reader_after,
             resume_within: *config.resume_within,
             drain: *config.drain,
+            max_cubes: config.max_cubes,
             limit: config.max_rooms,
             metrics,
             shutdown,
@@ -132,6 +146,7 @@ impl Rooms {
             slow_reader_after: self.slow_reader_after,
             resume_within: self.resume_within,
             drain: self.drain,
+            max_cubes: self.max_cubes,
             permanent: name == DEFAULT_ROOM,
         };
         let (handle, room) = Room::new(settings, self.metrics.clone());
@@ -141,11 +156,53 @@ impl Rooms {
             rooms.lock().remove(&name);
             rooms.metrics.rooms.dec();
         };
-        self.tasks.spawn(room.run(self.shutdown.clone(), retire));
+        let running = room.run(self.shutdown.clone(), retire);
+        self.tasks
+            .spawn(contain(&self.metrics, Task::Room, running));
         handle
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, RoomHandle>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use cubesync_protocol::Colour;
+
+    use super::*;
+    use crate::room::SightRule;
+    use crate::room::fanout::Outlet;
+    use crate::room::uplink::SpeedRule;
+
+    #[tokio::test]
+    async fn a_room_that_panics_lets_its_players_go_and_the_next_one_comes_into_a_new_one() {
+        let (metrics, shutdown) = (Metrics::default(), CancellationToken::new());
+        let config = Config::parse_from(["cubesync-server"]);
+        let rooms = Rooms::new(&config, metrics.clone(), shutdown, TaskTracker::new());
+        let entrance = |ended: &CancellationToken| Entrance {
+            name: "Anna".into(),
+            colour: Colour::from([1, 2, 3]),
+            rule: SpeedRule::TopSpeed,
+            sight: SightRule::Surroundings,
+            resume: None,
+            pose: None,
+            outlet: Outlet::Nowhere,
+            ended: ended.clone(),
+        };
+        for room in [DEFAULT_ROOM, "den"] {
+            let ended = CancellationToken::new();
+            let (handle, _) = rooms.enter(room, entrance(&ended)).await.unwrap();
+            handle.panic().await;
+            ended.cancelled().await;
+            let (again, _) = rooms.enter(room, entrance(&ended)).await.unwrap();
+            assert_eq!(again.view().await.unwrap().cubes.len(), 2);
+        }
+        assert_eq!((metrics.rooms.get(), metrics.cubes.get()), (2, 4));
+        let text = metrics.render(Default::default(), 0);
+        let counted = "cubesync_panics_total{task=\"room\"} 2";
+        assert!(text.lines().any(|line| line == counted), "{text}");
     }
 }

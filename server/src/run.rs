@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Count};
 use crate::config::Config;
-use crate::metrics::{Disconnect, Metrics};
+use crate::contain::contain;
+use crate::metrics::{Door, Metrics, Task};
 use crate::replay::Replay;
 use crate::rooms::{DEFAULT_ROOM, Rooms};
-use crate::session::tcp;
+use crate::session::{Keys, tcp};
 use crate::{http, listener, recorder, text};
 
 /// After the drain, connections that still linger have this long.
@@ -69,12 +70,44 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) addresses: Addresses,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) keys: Keys,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) metrics: Metrics,
     /// Everything that ends before the pages do.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the server begins to stop.
     pub(crate) shutdown: CancellationToken,
+}
+
+impl Shared {
+    /// A server's rooms, without a way in.
+    pub(crate) fn new(config: Config, addresses: Addresses, shutdown: CancellationToken) -> Self {
+        let (tasks, metrics) = (TaskTracker::new(), Metrics::default());
+        let limit = Count {
+            open: config.connection_limit(),
+            pending: config.max_pending,
+        };
+        let limit_per_address = Count {
+            open: config.max_connections_per_address,
+            pending: config.max_pending_per_address,
+        };
+        Self {
+            addresses,
+            admission: Admission::new(limit, limit_per_address),
+            keys: Keys::new(&config),
+            rooms: Rooms::new(&config, metrics.clone(), shutdown.clone(), tasks.clone()),
+            config,
+            metrics,
+            tasks,
+            shutdown,
+        }
+    }
+
+    /// Runs what serves one connection.
+    pub(crate) fn spawn(&self, serving: impl Future<Output = ()> + Send + 'static) {
+        self.tasks
+            .spawn(contain(&self.metrics, Task::Connection, serving));
+    }
 }
 
 /// Runs a server until `shutdown` is cancelled, then says goodbye to everybody. `on_ready` is
@@ -108,29 +141,17 @@ pub async fn run(
     let record = |path| recorder::create(path, config.record_max);
     let recording = config.record.as_deref().map(record).transpose()?;
 
-    let tasks = TaskTracker::new();
-    let metrics = Metrics::default();
-    let admission = Admission::new(
-        config.connection_limit(),
-        config.max_connections_per_address,
-    );
-    let rooms = Rooms::new(&config, metrics.clone(), shutdown.clone(), tasks.clone());
-    let shared = Arc::new(Shared {
-        config,
-        addresses,
-        admission,
-        rooms,
-        metrics,
-        tasks: tasks.clone(),
-        shutdown: shutdown.clone(),
-    });
+    let shared = Arc::new(Shared::new(config, addresses, shutdown.clone()));
+    let tasks = &shared.tasks;
 
     let lobby = shared.rooms.find(DEFAULT_ROOM);
     if let (Some(file), Some(lobby)) = (recording, lobby.clone()) {
-        tasks.spawn(recorder::record(file, lobby));
+        let recording = recorder::record(file, lobby);
+        tasks.spawn(contain(&shared.metrics, Task::Other, recording));
     }
     if let (Some(replay), Some(lobby)) = (replay, lobby) {
-        tasks.spawn(replay.play(lobby, shutdown.clone()));
+        let playing = replay.play(lobby, shutdown.clone());
+        tasks.spawn(contain(&shared.metrics, Task::Other, playing));
     }
     tasks.spawn(accept_players(tcp, Arc::clone(&shared)));
     if let Some(text_listener) = text_listener {
@@ -159,33 +180,40 @@ pub async fn run(
 }
 
 async fn accept_players(listener: TcpListener, shared: Arc<Shared>) {
-    listener::accept(listener, shared.shutdown.clone(), |stream, peer| {
-        match shared.admission.admit(peer.ip()) {
+    let (metrics, shutdown) = (&shared.metrics, &shared.shutdown);
+    listener::accept(
+        Door::Tcp,
+        listener,
+        metrics,
+        shutdown,
+        |stream, peer| match shared.admission.admit(peer.ip()) {
             Ok(admitted) => {
-                let serving = tcp::serve(Arc::clone(&shared), stream, peer, admitted);
-                shared.tasks.spawn(serving);
+                let served = Arc::clone(&shared);
+                shared.spawn(async move { tcp::serve(&served, stream, admitted).await });
             }
             Err(refused) => {
-                shared.metrics.disconnected(Disconnect::ConnectionLimit);
+                shared.metrics.disconnected(refused.disconnect());
                 tcp::turn_away(&stream, &refused);
             }
-        }
-        std::future::ready(())
-    })
+        },
+    )
     .await;
 }
 
 async fn accept_typists(listener: TcpListener, shared: Arc<Shared>) {
-    listener::accept(listener, shared.shutdown.clone(), |stream, peer| {
+    let (metrics, shutdown) = (&shared.metrics, &shared.shutdown);
+    listener::accept(Door::Text, listener, metrics, shutdown, |stream, peer| {
         match shared.admission.admit(peer.ip()) {
             Ok(admitted) => {
-                shared
-                    .tasks
-                    .spawn(text::serve(Arc::clone(&shared), stream, admitted));
+                let served = Arc::clone(&shared);
+                shared.spawn(async move { text::serve(&served, stream, admitted).await });
             }
-            Err(_) => shared.metrics.disconnected(Disconnect::ConnectionLimit),
+            Err(refused) => {
+                shared.metrics.disconnected(refused.disconnect());
+                // Who cannot take a line at once sees a closed connection instead.
+                let _ = stream.try_write(format!("error: {refused}\n").as_bytes());
+            }
         }
-        std::future::ready(())
     })
     .await;
 }

@@ -6,7 +6,6 @@
 //! decoded and written as lines.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +16,7 @@ use cubesync_protocol::{
     CellId, ClientMessage, Colour, CubeId, CubeInfo, CubePose, Event, Message, Pose, Position,
     Rotation, ServerMessage, Snapshot, clean_name, frame,
 };
+use governor::{Quota, RateLimiter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -27,9 +27,10 @@ use crate::admission::Admitted;
 use crate::metrics::Disconnect;
 use crate::room::fanout::Outlet;
 use crate::room::uplink::SpeedRule;
-use crate::room::{Entrance, RoomHandle, SightRule};
+use crate::room::{Entrance, SightRule};
 use crate::rooms::DEFAULT_ROOM;
 use crate::run::Shared;
+use crate::session::Membership;
 
 /// Longest line that is read; a longer one is answered with an error.
 const MAX_LINE_BYTES: usize = 256;
@@ -39,6 +40,9 @@ const NAME_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Frames and answers that wait for the socket; a reader that is slower goes on with a keyframe.
 const OUTPUT_QUEUE: usize = 8;
+
+/// How often it is looked whether a person who says much may go on.
+const PACE: Duration = Duration::from_millis(10);
 
 /// A write that takes this long goes to nobody.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
@@ -51,17 +55,16 @@ const TYPIST_COLOUR: Colour = Colour {
 };
 
 /// Serves one person to the end.
-pub(crate) async fn serve(shared: Arc<Shared>, stream: TcpStream, admitted: Admitted) {
-    shared.metrics.connections.inc();
-    if let Some(reason) = converse(&shared, stream).await {
+pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted) {
+    let open = shared.metrics.connected();
+    if let Some(reason) = converse(shared, stream, &admitted).await {
         shared.metrics.disconnected(reason);
     }
-    shared.metrics.connections.dec();
-    drop(admitted);
+    drop((open, admitted));
 }
 
 /// Returns why the conversation ended where the room has not counted that.
-async fn converse(shared: &Shared, stream: TcpStream) -> Option<Disconnect> {
+async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) -> Option<Disconnect> {
     let (reader, mut writer) = stream.into_split();
     let mut lines = Lines {
         reader,
@@ -89,23 +92,21 @@ async fn converse(shared: &Shared, stream: TcpStream) -> Option<Disconnect> {
         outlet: Outlet::Frames(frame_sender),
         ended: CancellationToken::new(),
     };
-    let (room, cube) = match shared.rooms.enter(DEFAULT_ROOM, entrance).await {
-        Ok(entered) => entered,
+    admitted.has_joined();
+    let membership = match shared.rooms.enter(DEFAULT_ROOM, entrance).await {
+        Ok((room, cube)) => Membership::new(room, cube),
         Err(error) => {
             // Best effort: the connection ends either way.
             let _ = write_line(&mut writer, &format!("error: {error}")).await;
-            return Some(Disconnect::Rejected);
+            return Some(error.disconnect());
         }
     };
     // Two whole loops side by side; whichever ends first ends the conversation.
     let reason = tokio::select! {
-        reason = read_coordinates(&mut lines, &room, cube, answer_sender) => Some(reason),
+        reason = read_coordinates(shared, &mut lines, &membership, answer_sender) => Some(reason),
         reason = write_changes(&mut writer, frames, answers) => reason,
     };
-    if let Some(reason) = reason {
-        // A room that has ended has counted everybody already.
-        let _ = room.leave(cube, reason).await;
-    }
+    membership.end(reason).await;
     None
 }
 
@@ -125,12 +126,19 @@ async fn read_name(lines: &mut Lines, writer: &mut OwnedWriteHalf) -> Option<Str
 }
 
 async fn read_coordinates(
+    shared: &Shared,
     lines: &mut Lines,
-    room: &RoomHandle,
-    cube: CubeId,
+    membership: &Membership,
     answers: mpsc::Sender<String>,
 ) -> Disconnect {
+    let Membership { room, cube, .. } = membership;
+    let cube = *cube;
+    let limiter = RateLimiter::direct(Quota::per_second(shared.config.max_messages));
     while let Some(line) = lines.next().await {
+        // A file of coordinates may come through `nc`: it is read as fast as a client may speak.
+        while limiter.check().is_err() {
+            tokio::time::sleep(PACE).await;
+        }
         let position = match line {
             Line::Whole(line) => parse_position(&line),
             Line::TooLong => Err("the line is too long".into()),

@@ -1,7 +1,7 @@
 //! Whether the process may hold open as many connections as it is to.
 
 use super::Finding;
-use crate::config::{Config, RESERVED_DESCRIPTORS};
+use crate::config::Config;
 
 /// A server that can hold less than this is limited by its machine and not by its flags.
 const FEW: usize = 1_000;
@@ -12,7 +12,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     vec![judge(
         config.connection_limit(),
-        RESERVED_DESCRIPTORS,
+        config.reserved_descriptors(),
         limit,
     )]
 }

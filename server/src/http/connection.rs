@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,30 +13,18 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 use tracing::debug;
 
+use crate::admission::{Admission, Count};
+use crate::contain::contain;
 use crate::listener;
+use crate::metrics::{Door, HttpCut, Task};
+use crate::run::Shared;
 use crate::session::tcp;
-
-/// Headers a request may have.
-const MAX_HEADERS: usize = 64;
-
-/// Bytes a request's head may have.
-const MAX_HEAD_BYTES: usize = 16 * 1024;
-
-/// Time for a request's head, and how long an idle connection is kept.
-const HEAD_DEADLINE: Duration = Duration::from_secs(5);
-
-/// A response that is not taken in this time goes to nobody.
-const CONNECTION_LIFETIME: Duration = Duration::from_secs(60);
-
-/// Connections served at the same time; more wait in the kernel.
-const MAX_CONNECTIONS: usize = 256;
 
 /// Time for running responses when the server stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(1);
@@ -44,24 +33,46 @@ const STOP_DEADLINE: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionEnds(pub(super) Instant);
 
+/// What somebody is told who finds no place.
+const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
+    Content-Length: 49\r\nConnection: close\r\nRetry-After: 5\r\n\r\n\
+    too many connections, try again in a few seconds\n";
+
 /// Serves `router` until `stop`, then lets running responses end. Each request knows its peer
 /// by an `Extension<SocketAddr>`, and its connection's end by [`ConnectionEnds`].
-pub(super) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+pub(super) async fn serve(
+    shared: &Arc<Shared>,
+    listener: TcpListener,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let config = &shared.config;
+    let at_most = |open| Count {
+        open,
+        pending: usize::MAX,
+    };
+    let admission = Admission::new(
+        at_most(config.max_http_connections),
+        at_most(config.max_http_connections_per_address),
+    );
     let connections = TaskTracker::new();
-    listener::accept(listener, stop.clone(), |stream, peer| {
-        let (router, stop, connections) = (router.clone(), stop.clone(), connections.clone());
-        let places = Arc::clone(&places);
-        async move {
-            let place = places
-                .acquire_owned()
-                .await
-                .expect("the semaphore is never closed");
-            connections.spawn(async move {
-                serve_one(stream, peer, router, stop).await;
-                drop(place);
-            });
-        }
+    let metrics = &shared.metrics;
+    listener::accept(Door::Http, listener, metrics, &stop, |stream, peer| {
+        let admitted = match admission.admit(peer.ip()) {
+            Ok(admitted) => admitted,
+            Err(refused) => {
+                metrics.http_cut(refused.http_cut());
+                // Who cannot take a few lines at once sees a closed connection instead.
+                let _ = stream.try_write(FULL);
+                return;
+            }
+        };
+        let (router, stop, served) = (router.clone(), stop.clone(), Arc::clone(shared));
+        let serving = async move {
+            serve_one(&served, stream, peer, router, stop).await;
+            drop(admitted);
+        };
+        connections.spawn(contain(metrics, Task::Connection, serving));
     })
     .await;
     connections.close();
@@ -69,12 +80,21 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
     let _ = tokio::time::timeout(STOP_DEADLINE, connections.wait()).await;
 }
 
-async fn serve_one(stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
+async fn serve_one(
+    shared: &Shared,
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    stop: CancellationToken,
+) {
     if let Err(error) = tcp::prepare(&stream) {
         return debug!(%peer, %error, "http connection broke");
     }
-    let end = Instant::now() + CONNECTION_LIFETIME;
-    let service = service_fn(move |request: hyper::Request<Incoming>| {
+    let config = &shared.config;
+    let end = Instant::now() + *config.http_lifetime;
+    let was_served = AtomicBool::new(false);
+    let service = service_fn(|request: hyper::Request<Incoming>| {
+        was_served.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(ConnectionEnds(end));
@@ -90,9 +110,9 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, router: Router, stop: Ca
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_DEADLINE)
-        .max_headers(MAX_HEADERS)
-        .max_buf_size(MAX_HEAD_BYTES)
+        .header_read_timeout(*config.http_head_deadline)
+        .max_headers(config.max_http_headers)
+        .max_buf_size(config.max_http_head)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
@@ -103,7 +123,41 @@ async fn serve_one(stream: TcpStream, peer: SocketAddr, router: Router, stop: Ca
         }
         connection.await
     };
-    if let Ok(Err(error)) = tokio::time::timeout_at(end, serving).await {
-        debug!(%peer, %error, "http connection broke");
+    let cut = match tokio::time::timeout_at(end, serving).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => {
+            debug!(%peer, %error, "http connection broke");
+            reason(&error)
+        }
+        Err(_) => HttpCut::Lifetime,
+    };
+    // Between two requests, the head's time is how long an idle connection is kept.
+    let is_idle = cut == HttpCut::HeadTimeout && was_served.load(Ordering::Relaxed);
+    if !is_idle {
+        shared.metrics.http_cut(cut);
+    }
+}
+
+fn reason(error: &hyper::Error) -> HttpCut {
+    if error.is_timeout() {
+        HttpCut::HeadTimeout
+    } else if error.is_parse_too_large() {
+        HttpCut::HeadTooLong
+    } else if error.is_parse() {
+        HttpCut::BadRequest
+    } else {
+        HttpCut::Lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answer_to_who_finds_no_place_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(FULL).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
     }
 }

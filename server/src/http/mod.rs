@@ -8,13 +8,14 @@ mod security;
 mod status;
 mod time;
 mod upgrade;
+mod well_formed;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::from_fn;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
@@ -44,8 +45,8 @@ impl IntoResponse for InternalError {
 /// Serves HTTP until `stop`, then lets running responses end.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
     let (status, watching) = status::new(&shared, stop.clone());
-    let router = router(shared, status);
-    tokio::join!(watching, connection::serve(listener, router, stop));
+    let router = router(Arc::clone(&shared), status);
+    tokio::join!(watching, connection::serve(&shared, listener, router, stop));
 }
 
 fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
@@ -62,7 +63,15 @@ fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(security::secure))
+        .layer(from_fn(well_formed::check))
+        .layer(from_fn_with_state(Arc::clone(&shared), count))
         .with_state(shared)
+}
+
+async fn count(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let response = next.run(request).await;
+    shared.metrics.http_response(response.status().as_u16());
+    response
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> Response {
@@ -77,7 +86,9 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (
         [(header::CONTENT_TYPE, OPENMETRICS), NOT_CACHED],
-        shared.metrics.render(),
+        shared
+            .metrics
+            .render(shared.admission.count(), shared.admission.limit()),
     )
         .into_response()
 }

@@ -6,17 +6,14 @@ use std::sync::Arc;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use cubesync_protocol::limits::MAX_CLIENT_PAYLOAD_BYTES;
 
 use super::plain;
-use crate::metrics::Disconnect;
+use crate::contain::contain;
+use crate::metrics::Task;
 use crate::run::Shared;
 use crate::session::websocket;
-
-/// A message holds a few frames at most: what a client has to say in one tick.
-const MAX_MESSAGE_BYTES: usize = 4 * MAX_CLIENT_PAYLOAD_BYTES;
 
 /// What the library reads into at once. Its default of 128 KiB per connection is for uploads.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
@@ -48,37 +45,39 @@ pub(super) async fn page(
     let admitted = match shared.admission.admit(peer.ip()) {
         Ok(admitted) => admitted,
         Err(refused) => {
-            shared.metrics.disconnected(Disconnect::ConnectionLimit);
+            shared.metrics.disconnected(refused.disconnect());
             return (StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).into_response();
         }
     };
-    let tasks = shared.tasks.clone();
+    let max_message_bytes = shared.config.max_ws_message;
+    let serving = {
+        let tasks = shared.tasks.clone();
+        move |socket| {
+            let metrics = shared.metrics.clone();
+            let serving = async move { websocket::serve(&shared, socket, admitted).await };
+            tasks.track_future(contain(&metrics, Task::Connection, serving))
+        }
+    };
     upgrade
-        .max_message_size(MAX_MESSAGE_BYTES)
-        .max_frame_size(MAX_MESSAGE_BYTES)
+        .max_message_size(max_message_bytes)
+        .max_frame_size(max_message_bytes)
         .read_buffer_size(READ_BUFFER_BYTES)
         // A frame leaves when it is sent, not when a buffer is full.
         .write_buffer_size(0)
-        .on_upgrade(move |socket| tasks.track_future(websocket::serve(shared, socket, admitted)))
+        .on_upgrade(serving)
 }
 
 /// The answer to a page that may not connect: it may only connect back to where it came from, or
 /// from where the operator allows. Programs that are no browsers send no origin.
 fn refuse_origin(headers: &HeaderMap, allowed: &[String]) -> Option<Response> {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let (Some(host), None) = (hosts.next(), hosts.next()) else {
-        return Some(plain(
-            StatusCode::BAD_REQUEST,
-            "a request has exactly one Host\n",
-        ));
-    };
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let origin = match (origins.next(), origins.next()) {
         (None, _) => return None,
         (Some(origin), None) => origin,
         _ => return Some(foreign_origin()),
     };
-    let (Ok(host), Ok(origin)) = (host.to_str(), origin.to_str()) else {
+    let host = headers.get(header::HOST).map(HeaderValue::to_str);
+    let (Some(Ok(host)), Ok(origin)) = (host, origin.to_str()) else {
         return Some(foreign_origin());
     };
     let is_allowed = allowed.iter().any(|allowed| allowed == origin);

@@ -2,6 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+/// The runtime's time: it goes as the system's does, or as a simulation lets it.
+pub(super) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
 /// Tick numbers from time: tick n begins n tick lengths after the start.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TickClock {

@@ -69,6 +69,8 @@ pub(super) enum RoomEvent {
     Observe {
         outlet: Outlet,
     },
+    #[cfg(test)]
+    Panic,
 }
 
 impl RoomEvent {
@@ -177,6 +179,31 @@ impl RoomHandle {
     /// The room has ended.
     pub async fn leave(&self, from: CubeId, reason: Disconnect) -> Result<(), RoomEnded> {
         self.send(RoomEvent::Leave { from, reason }).await
+    }
+
+    /// Takes a player out whose session has panicked, without waiting.
+    pub(crate) fn abandon(&self, from: CubeId) {
+        let reason = Disconnect::Panicked;
+        match self.events.try_send(RoomEvent::Leave { from, reason }) {
+            Ok(()) => self.bell.notify_one(),
+            Err(TrySendError::Full(event)) => {
+                // Without a runtime the room has ended as well.
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    let handle = self.clone();
+                    runtime.spawn(async move { handle.send(event).await });
+                }
+            }
+            // With the room its members have ended.
+            Err(TrySendError::Closed(_)) => {}
+        }
+    }
+
+    /// Makes the room's task panic.
+    #[cfg(test)]
+    pub(crate) async fn panic(&self) {
+        self.send(RoomEvent::Panic)
+            .await
+            .expect("the room is there");
     }
 
     /// The room as it is now.

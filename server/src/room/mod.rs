@@ -72,6 +72,8 @@ pub struct RoomSettings {
     pub resume_within: Duration,
     /// How long a stopping room tries to deliver its last frames.
     pub drain: Duration,
+    /// Cubes at most, the free one included.
+    pub max_cubes: usize,
     /// Whether the room stays when nobody is in it.
     pub permanent: bool,
 }
@@ -111,7 +113,7 @@ impl Room {
         metrics
             .cubes
             .inc_by(i64::try_from(world.cube_count()).unwrap_or(i64::MAX));
-        let now = Instant::now();
+        let now = clock::now();
         let clock = TickClock::new(now, settings.tick_hz);
         let room = Self {
             log: SnapshotLog::new(cells.streams()),
@@ -129,34 +131,30 @@ impl Room {
     }
 
     /// Runs until `shutdown`, or until the room was empty for a while and is not permanent;
-    /// `retire` is called before the room stops listening.
+    /// `retire` is called before the room stops listening, also when it panics.
     pub async fn run(mut self, shutdown: CancellationToken, retire: impl FnOnce()) {
+        // What was given is dropped after what was made here: the room last.
+        let retire = Retire(Some(retire));
         let timer = tokio::time::sleep_until(self.next_tick());
         tokio::pin!(timer);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
-                    retire();
-                    self.drain().await;
-                    break;
+                    drop(retire);
+                    return self.drain().await;
                 }
                 () = &mut timer => {
                     self.take_events();
-                    self.tick(Instant::now());
-                    if self.is_abandoned(Instant::now()) {
-                        retire();
-                        break;
+                    self.tick(clock::now());
+                    if self.is_abandoned(clock::now()) {
+                        return drop(retire);
                     }
                     timer.as_mut().reset(self.next_tick());
                 }
                 () = self.events.bell() => self.take_events(),
             }
         }
-        self.metrics
-            .cubes
-            .dec_by(i64::try_from(self.world.cube_count()).unwrap_or(i64::MAX));
-        debug!(room = self.settings.name, "the room has ended");
     }
 
     fn next_tick(&self) -> tokio::time::Instant {
@@ -169,7 +167,7 @@ impl Room {
     }
 
     fn take_events(&mut self) {
-        let now = Instant::now();
+        let now = clock::now();
         for event in self.events.take().collect::<Vec<_>>() {
             self.handle(event, now);
         }
@@ -196,6 +194,8 @@ impl Room {
                 });
             }
             RoomEvent::Observe { outlet } => self.observe(outlet, now),
+            #[cfg(test)]
+            RoomEvent::Panic => panic!("the test asked for it"),
         }
     }
 
@@ -210,13 +210,20 @@ impl Room {
             outlet,
             ended,
         } = entrance;
-        let resumed = resume.and_then(|token| self.resume(token, rule, now));
+        let resumed = resume.and_then(|token| {
+            let cube = self.resume(token, rule, now);
+            self.metrics.resumed(cube.is_some());
+            cube
+        });
         let cube = match resumed {
             Some(cube) => cube,
             None => {
                 let may_choose =
                     rule == SpeedRule::Unlimited || (resume.is_some() && self.has_just_begun());
                 let pose = pose.filter(|_| may_choose);
+                if self.world.cube_count() >= self.settings.max_cubes {
+                    return Err(RoomFull);
+                }
                 let cube = self.world.join(&name, colour, rule, pose)?;
                 self.metrics.cubes.inc();
                 cube
@@ -423,7 +430,6 @@ impl Room {
         } else {
             member.connection.finish();
         }
-        member.ended.cancel();
         self.cells.look_away(member.connection.view());
         if player == OBSERVER {
             return;
@@ -457,7 +463,7 @@ impl Room {
     /// Tells everybody that the server stops, and waits until they have it.
     async fn drain(&mut self) {
         self.events.close();
-        let start = Instant::now();
+        let start = clock::now();
         for player in self.members.keys().copied().collect::<Vec<_>>() {
             let closing = ServerMessage::Closing {
                 code: CloseCode::ShuttingDown,
@@ -467,7 +473,7 @@ impl Room {
             self.tell(player, &closing, start);
         }
         while !self.members.is_empty() {
-            let now = Instant::now();
+            let now = clock::now();
             let out_of_time = now.saturating_duration_since(start) >= self.settings.drain;
             let mut done = Vec::new();
             for (&player, member) in &mut self.members {
@@ -483,12 +489,37 @@ impl Room {
                 tokio::time::sleep(DRAIN_POLL).await;
             }
         }
-        if start.elapsed() >= self.settings.drain {
+        if clock::now() - start >= self.settings.drain {
             warn!(
                 room = self.settings.name,
                 "some clients did not read that the server stops"
             );
         }
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let cubes = i64::try_from(self.world.cube_count()).unwrap_or(i64::MAX);
+        self.metrics.cubes.dec_by(cubes);
+        debug!(room = self.settings.name, "the room has ended");
+    }
+}
+
+/// Calls something once, in any case.
+struct Retire<Call: FnOnce()>(Option<Call>);
+
+impl<Call: FnOnce()> Drop for Retire<Call> {
+    fn drop(&mut self) {
+        if let Some(retire) = self.0.take() {
+            retire();
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.ended.cancel();
     }
 }
 
@@ -561,6 +592,17 @@ fn farewell(reason: Disconnect) -> Option<(CloseCode, &'static str)> {
             "the player came back on another connection",
         )),
         Disconnect::Silent => Some((CloseCode::Silent, "nothing was heard from the client")),
+        Disconnect::FrameTooLong => Some((
+            CloseCode::BadMessage,
+            "the client sent a frame that is longer than the server takes",
+        )),
+        Disconnect::FrameTooSlow => Some((
+            CloseCode::BadMessage,
+            "the client began a frame and did not end it in time",
+        )),
+        Disconnect::TooManyBytes => {
+            Some((CloseCode::TooManyMessages, "the client sent too many bytes"))
+        }
         _ => None,
     }
 }

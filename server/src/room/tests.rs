@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use cubesync_client::world::{World as Seen, WorldChange};
 use cubesync_protocol::cells::Grid;
-use cubesync_protocol::limits::{FAR_INTERVAL_TICKS, MAX_HORIZONTAL_QUANTA};
+use cubesync_protocol::limits::{FAR_INTERVAL_TICKS, MAX_CUBES_PER_ROOM, MAX_HORIZONTAL_QUANTA};
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::{
     CellId, ClientMessage, Colour, CubeId, CubeKind, Message, Pose, Position, ResumeToken,
@@ -82,6 +82,7 @@ impl Stage {
             slow_reader_after: Duration::from_secs(3_600),
             resume_within: Duration::from_secs(1),
             drain: Duration::ZERO,
+            max_cubes: MAX_CUBES_PER_ROOM,
             permanent: true,
         };
         let (_, room) = Room::new(settings, Metrics::default());

@@ -33,6 +33,10 @@ pub struct SampleCounts {
     pub late: u64,
     /// Ticks at which nothing had been heard about a moving cube for longer than a heartbeat.
     pub missing: u64,
+    /// Corrections because a cube went faster than the top speed.
+    pub too_fast: u64,
+    /// Corrections because a cube was somebody else's.
+    pub not_theirs: u64,
 }
 
 /// A sample that no client sends.

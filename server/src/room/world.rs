@@ -387,6 +387,7 @@ impl World {
             self.waiting.insert(player);
         }
         for cube in refused {
+            self.counts.not_theirs += 1;
             self.correct(player, cube);
         }
     }
@@ -426,6 +427,7 @@ impl World {
         if may_go {
             cube.pose = pose;
         } else {
+            self.counts.too_fast += 1;
             self.stand(id);
             self.correct(authority, id);
         }

@@ -5,23 +5,26 @@
 //! bytes come from and how the last ones are said.
 
 mod handshake;
+mod keys;
+mod queued;
 mod source;
+pub(crate) mod stream;
 pub(crate) mod tcp;
 pub(crate) mod websocket;
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cubesync_protocol::limits::FRAME_HEADER_BYTES;
 use cubesync_protocol::{ClientMessage, CubeId, Hello, Message, RejectCode, ServerMessage, frame};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use self::handshake::{Refusal, check_hello, not_hello};
+pub(crate) use self::keys::Keys;
 use self::source::Source;
+use crate::admission::Admitted;
 use crate::metrics::Disconnect;
 use crate::room::fanout::Outlet;
 use crate::room::uplink::SpeedRule;
@@ -33,9 +36,6 @@ use crate::run::Shared;
 /// unread would reset the connection and could destroy that frame (RFC 2525, 2.17).
 const LINGER: Duration = Duration::from_secs(1);
 
-/// A burst is this many seconds' worth of messages.
-const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(2).expect("two is not zero");
-
 /// How a connection introduced itself.
 enum Introduction {
     Hello(Hello),
@@ -45,21 +45,65 @@ enum Introduction {
 }
 
 /// Reads the first message and judges it.
-async fn introduction(shared: &Shared, source: &mut Source) -> Introduction {
-    let deadline = *shared.config.hello_deadline;
-    match tokio::time::timeout(deadline, source.next_frame()).await {
-        Err(_) => Introduction::Gone(Disconnect::HelloTimeout),
-        Ok(Err(error)) => match error {
-            source::Error::Frame(error) => Introduction::Refused(not_hello(&error)),
-            source::Error::Lost => Introduction::Gone(Disconnect::Lost),
-            source::Error::Closed => Introduction::Gone(Disconnect::Closed),
-        },
-        Ok(Ok(payload)) => {
+async fn introduction(shared: &Shared, source: &mut Source, admitted: &Admitted) -> Introduction {
+    let deadline = shared.config.hello_deadline;
+    let Ok(first) = tokio::time::timeout(*deadline, source.next_frame()).await else {
+        let problem = format!("it did not come within {deadline}");
+        return Introduction::Refused(not_hello(Disconnect::HelloTimeout, &problem));
+    };
+    match first {
+        Ok(payload) => {
             count_frame(shared, &payload);
-            match check_hello(&payload, shared.config.join_key.as_deref()) {
+            let hello = check_hello(&payload).and_then(|hello| {
+                let given = hello.join_key.as_deref();
+                shared.keys.check(&hello.room, given, admitted.address())?;
+                Ok(hello)
+            });
+            match hello {
                 Ok(hello) => Introduction::Hello(hello),
                 Err(refusal) => Introduction::Refused(refusal),
             }
+        }
+        Err(error @ (source::Error::Lost | source::Error::Closed)) => {
+            Introduction::Gone(error.disconnect())
+        }
+        Err(error @ source::Error::Frame(_)) => {
+            Introduction::Refused(not_hello(Disconnect::NotHello, &error))
+        }
+        Err(error) => Introduction::Refused(not_hello(error.disconnect(), &error)),
+    }
+}
+
+/// A player's place in a room. Who lets go of it without a word has panicked.
+pub(crate) struct Membership {
+    pub(crate) room: RoomHandle,
+    pub(crate) cube: CubeId,
+    is_over: bool,
+}
+
+impl Membership {
+    pub(crate) fn new(room: RoomHandle, cube: CubeId) -> Self {
+        Self {
+            room,
+            cube,
+            is_over: false,
+        }
+    }
+
+    /// Takes the player out; without a reason, the room has ended the connection already.
+    pub(crate) async fn end(mut self, reason: Option<Disconnect>) {
+        self.is_over = true;
+        if let Some(reason) = reason {
+            // A room that has ended has said goodbye already.
+            let _ = self.room.leave(self.cube, reason).await;
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.room.abandon(self.cube);
         }
     }
 }
@@ -70,7 +114,7 @@ async fn enter(
     hello: Hello,
     outlet: Outlet,
     ended: CancellationToken,
-) -> Result<(RoomHandle, CubeId), Refusal> {
+) -> Result<Membership, Refusal> {
     let Hello {
         room,
         name,
@@ -90,20 +134,29 @@ async fn enter(
         outlet,
         ended,
     };
-    shared.rooms.enter(&room, entrance).await.map_err(|error| {
-        let code = match error {
-            EnterError::ShuttingDown => RejectCode::ShuttingDown,
-            EnterError::RoomFull | EnterError::TooManyRooms => RejectCode::Full,
-        };
-        (code, error.to_string())
-    })
+    match shared.rooms.enter(&room, entrance).await {
+        Ok((room, cube)) => Ok(Membership::new(room, cube)),
+        Err(error) => Err(Refusal {
+            code: match error {
+                EnterError::ShuttingDown => RejectCode::ShuttingDown,
+                EnterError::RoomFull | EnterError::TooManyRooms => RejectCode::Full,
+            },
+            message: error.to_string(),
+            reason: error.disconnect(),
+        }),
+    }
 }
 
 /// The frame that tells a peer it is refused; counts it.
-fn refusal_frame(shared: &Shared, (code, message): Refusal) -> Bytes {
+fn refusal_frame(shared: &Shared, refusal: Refusal) -> Bytes {
+    let Refusal {
+        code,
+        message,
+        reason,
+    } = refusal;
     debug!(?code, message, "rejected");
     let frame = ServerMessage::Reject { code, message }.to_frame();
-    shared.metrics.disconnected(Disconnect::Rejected);
+    shared.metrics.disconnected(reason);
     shared.metrics.sent_bytes.inc_by(frame.len() as u64);
     shared.metrics.sent_frames.inc();
     frame
@@ -113,12 +166,8 @@ fn refusal_frame(shared: &Shared, (code, message): Refusal) -> Bytes {
 async fn read_messages(
     shared: &Shared,
     source: &mut Source,
-    room: &RoomHandle,
-    cube: CubeId,
+    membership: &Membership,
 ) -> Disconnect {
-    let per_second = shared.config.max_messages;
-    let burst = per_second.saturating_mul(BURST_SECONDS);
-    let limiter = RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst));
     // One timer for the connection: to set one for every message would cost more than to read it.
     let dead_after = *shared.config.dead_after;
     let mut heard = Instant::now();
@@ -139,34 +188,24 @@ async fn read_messages(
         heard = Instant::now();
         let payload = match payload {
             Ok(payload) => payload,
-            Err(source::Error::Closed) => return Disconnect::Closed,
-            Err(source::Error::Lost) => return Disconnect::Lost,
-            Err(source::Error::Frame(error)) => {
-                debug!(%error, "bad frame");
-                return Disconnect::BadMessage;
+            Err(error) => {
+                debug!(%error, "no more frames");
+                return error.disconnect();
             }
         };
         count_frame(shared, &payload);
-        let message = match judge(&payload, &limiter) {
+        let message = match ClientMessage::decode(&payload) {
+            Ok(ClientMessage::Leave) => return Disconnect::Left,
+            Ok(ClientMessage::Hello(_)) => return Disconnect::BadMessage,
             Ok(message) => message,
-            Err(reason) => return reason,
+            Err(error) => {
+                debug!(%error, "bad message");
+                return Disconnect::BadMessage;
+            }
         };
-        if room.message(cube, message).await.is_err() {
+        let Membership { room, cube, .. } = membership;
+        if room.message(*cube, message).await.is_err() {
             return Disconnect::ShuttingDown;
-        }
-    }
-}
-
-/// The message for the room in a payload, or why the connection ends with it.
-fn judge(payload: &[u8], limiter: &DefaultDirectRateLimiter) -> Result<ClientMessage, Disconnect> {
-    limiter.check().map_err(|_| Disconnect::TooManyMessages)?;
-    match ClientMessage::decode(payload) {
-        Ok(ClientMessage::Leave) => Err(Disconnect::Left),
-        Ok(ClientMessage::Hello(_)) => Err(Disconnect::BadMessage),
-        Ok(message) => Ok(message),
-        Err(error) => {
-            debug!(%error, "bad message");
-            Err(Disconnect::BadMessage)
         }
     }
 }

@@ -1,7 +1,6 @@
 //! A player on a TCP connection.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cubesync_protocol::{Message, RejectCode, ServerMessage};
@@ -23,19 +22,13 @@ use crate::run::Shared;
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Serves a connection to its end.
-pub(crate) async fn serve(
-    shared: Arc<Shared>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    admitted: Admitted,
-) {
-    shared.metrics.connections.inc();
+pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted) {
+    let open = shared.metrics.connected();
     match prepare(&stream) {
-        Ok(()) => converse(&shared, stream).await,
-        Err(error) => debug!(%peer, %error, "connection broke"),
+        Ok(()) => converse(shared, stream, &admitted).await,
+        Err(error) => debug!(%error, "connection broke"),
     }
-    shared.metrics.connections.dec();
-    drop(admitted);
+    drop((open, admitted));
 }
 
 /// Tells a peer that it is not admitted, where that needs no waiting.
@@ -56,25 +49,25 @@ pub(crate) fn prepare(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES)
 }
 
-async fn converse(shared: &Shared, stream: TcpStream) {
+async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) {
     let (reader, writer) = stream.into_split();
-    let (mut source, writer) = (Source::tcp(reader), Arc::new(writer));
-    let hello = match introduction(shared, &mut source).await {
+    let mut source = Source::tcp(reader, &shared.config);
+    let writer = Arc::new(writer);
+    let hello = match introduction(shared, &mut source, admitted).await {
         Introduction::Hello(hello) => hello,
         Introduction::Refused(refusal) => return refuse(shared, &writer, source, refusal).await,
         Introduction::Gone(reason) => return shared.metrics.disconnected(reason),
     };
     let ended = CancellationToken::new();
     let outlet = Outlet::Tcp(Arc::clone(&writer));
-    let (room, cube) = match enter(shared, hello, outlet, ended.clone()).await {
-        Ok(entered) => entered,
+    let membership = match enter(shared, hello, outlet, ended.clone()).await {
+        Ok(membership) => membership,
         Err(refusal) => return refuse(shared, &writer, source, refusal).await,
     };
-    let reading = read_messages(shared, &mut source, &room, cube);
-    if let Some(reason) = ended.run_until_cancelled(reading).await {
-        // A room that has ended has said goodbye already.
-        let _ = room.leave(cube, reason).await;
-    }
+    admitted.has_joined();
+    let reading = read_messages(shared, &mut source, &membership);
+    let reason = ended.run_until_cancelled(reading).await;
+    membership.end(reason).await;
     source.linger().await;
 }
 

@@ -97,7 +97,7 @@ async fn another_version_is_told_which_one_is_served() {
         "{message}"
     );
     server
-        .counts("cubesync_disconnects_total{reason=\"rejected\"} 1")
+        .counts("cubesync_disconnects_total{reason=\"wrong_version\"} 1")
         .await;
 }
 
@@ -161,14 +161,15 @@ async fn a_join_key_is_asked_for_where_there_is_one() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_in_time_is_closed() {
+async fn who_says_nothing_in_time_is_told_so_and_closed() {
     let server = Server::start(&["--hello-deadline", "50ms"]).await;
-    let mut silent = server.connect().await;
-    assert_eq!(silent.receive().await, None);
+    let silent = server.connect().await;
+    let message = assert_rejected(silent, RejectCode::NotHello).await;
+    assert!(message.contains("within 50ms"), "{message}");
     let mut half = server.connect().await;
     half.send_bytes(&ClientMessage::Hello(hello("half")).to_frame()[..9])
         .await;
-    assert_eq!(half.receive().await, None);
+    assert_rejected(half, RejectCode::NotHello).await;
     server
         .counts("cubesync_disconnects_total{reason=\"hello_timeout\"} 2")
         .await;
