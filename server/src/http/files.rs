@@ -5,6 +5,7 @@
 //! are for those who read the sources, and are not served.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Read};
 use std::sync::LazyLock;
 
@@ -15,23 +16,16 @@ use axum::routing::get;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::{GzEncoder, MultiGzDecoder};
-use rust_embed::Embed;
 use tracing::error;
 
 use super::encoding::{self, Encoding};
 
-/// The browser client. Without it (somebody deleted the folder) the server builds all the same.
-#[derive(Embed)]
-#[folder = "../assets/web"]
-#[allow_missing = true]
-struct Game;
+// GAME_FILES, the browser client (nothing if somebody deleted the folder), and
+// STATUS_PAGE_FILES: names and contents.
+include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
-#[derive(Embed)]
-#[folder = "../assets/status"]
-struct StatusPage;
-
-static GAME: LazyLock<Vec<File>> = LazyLock::new(load::<Game>);
-static STATUS_PAGE: LazyLock<Vec<File>> = LazyLock::new(load::<StatusPage>);
+static GAME: LazyLock<Vec<File>> = LazyLock::new(|| load(GAME_FILES));
+static STATUS_PAGE: LazyLock<Vec<File>> = LazyLock::new(|| load(STATUS_PAGE_FILES));
 
 /// The page that the game starts from.
 const INDEX: &str = "index.html";
@@ -127,21 +121,21 @@ fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
         .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
-fn load<Folder: Embed>() -> Vec<File> {
+fn load(files: &[(&'static str, &'static [u8])]) -> Vec<File> {
     let mut stored: BTreeMap<String, Stored> = BTreeMap::new();
-    for name in Folder::iter() {
+    for &(name, content) in files {
         let (path, encoding) = match name.rsplit_once('.') {
             Some((path, "br")) => (path, Encoding::Brotli),
             Some((path, "gz")) => (path, Encoding::Gzip),
-            _ => (&*name, Encoding::Identity),
+            _ => (name, Encoding::Identity),
         };
-        if let Some(file) = Folder::get(&name) {
-            // All forms are of one content, so the hash of any speaks for all.
-            let stored = stored.entry(path.into()).or_default();
-            stored.hash = file.metadata.sha256_hash();
-            let content = Bytes::from_owner(file.data);
-            stored.contents.insert(encoding, content);
-        }
+        let mut hasher = DefaultHasher::new();
+        content.hash(&mut hasher);
+        // All forms are of one content, so the hash of any speaks for all.
+        let stored = stored.entry(path.into()).or_default();
+        stored.hash = hasher.finish();
+        let content = Bytes::from_static(content);
+        stored.contents.insert(encoding, content);
     }
     stored
         .into_iter()
@@ -152,14 +146,14 @@ fn load<Folder: Embed>() -> Vec<File> {
 /// The forms of a file that lie in the folder.
 #[derive(Default)]
 struct Stored {
-    hash: [u8; 32],
+    hash: u64,
     contents: BTreeMap<Encoding, Bytes>,
 }
 
 /// `None`: a file that is not to be served, or has no form that suits everybody.
 fn file(path: String, stored: Stored) -> Option<File> {
     let media_type = media_type(&path)?;
-    let hash = u64::from_be_bytes(*stored.hash.first_chunk()?);
+    let hash = stored.hash;
     let mut contents = stored.contents;
     let (plain, gzip) = (
         contents.get(&Encoding::Identity),
@@ -254,7 +248,7 @@ mod tests {
             .iter()
             .map(|&(encoding, content)| (encoding, Bytes::copy_from_slice(content)));
         Stored {
-            hash: [7; 32],
+            hash: 7,
             contents: contents.collect(),
         }
     }
