@@ -14,6 +14,8 @@
 //! a net graph; its [`lab`] makes the network worse; the [`recorder`] writes all bytes into a file.
 //! Only the socket and the recorder do I/O, and only the socket reads a clock: everywhere else the time is an argument.
 
+#![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
+
 pub mod ahead;
 pub mod arrivals;
 pub mod backoff;
