@@ -116,6 +116,8 @@ impl Replay {
         self.view = View::default();
         let first = self.cursor.peek(&self.recording);
         self.now = first.map_or(to, |first| first.at);
+        // Between two chunks may be years.
+        self.advance(from);
         while self.now < to {
             self.advance((self.now + FRAME).min(to));
         }
@@ -200,6 +202,9 @@ impl Replay {
 
 #[cfg(test)]
 mod tests {
+    use cubesync_recording::Encoder;
+    use cubesync_recording::chunk::FILE_HEADER;
+
     use super::*;
 
     /// Three bots, seen by the server.
@@ -279,5 +284,26 @@ mod tests {
         let mut server = replay(LOBBY);
         server.seek(server.end());
         assert_eq!(server.own_cube(), None);
+    }
+
+    /// Frame by frame it would take half a minute for each year.
+    #[test]
+    fn a_place_after_years_of_silence_is_found_at_once() {
+        let century = Duration::from_secs(100 * 365 * 24 * 3600);
+        let mut encoder = Encoder::default();
+        let mut file = FILE_HEADER.to_vec();
+        for at in [Duration::ZERO, century] {
+            let said = ServerMessage::Heartbeat { tick: 1 }.to_frame();
+            let payload = &said[FRAME_HEADER_BYTES..];
+            file.extend(
+                encoder
+                    .record(at, Direction::FromServer, payload)
+                    .unwrap_or_default(),
+            );
+        }
+        file.extend(encoder.finish().unwrap());
+        let mut replay = replay(&file);
+        replay.seek(century - Duration::from_secs(1));
+        assert_eq!(replay.now(), century - Duration::from_secs(1));
     }
 }

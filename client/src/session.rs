@@ -9,10 +9,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cubesync_protocol::limits::DEAD_AFTER;
+use cubesync_protocol::limits::{DEAD_AFTER, MAX_TICK};
 use cubesync_protocol::{
-    ClientMessage, CubeId, DecodeError, FrameError, Hello, Message, Pose, ServerMessage, Welcome,
-    frame,
+    ClientMessage, CubeId, DecodeError, FrameError, Hello, Keyframe, Message, Pose, ServerMessage,
+    Snapshot, Welcome, frame,
 };
 
 use crate::clock::Clock;
@@ -229,6 +229,9 @@ impl Session {
     }
 
     fn handle(&mut self, now: Duration, message: ServerMessage) -> Result<(), SessionError> {
+        if tick_of(&message).is_some_and(|tick| tick > MAX_TICK) {
+            return Err(SessionError::Order("a tick that no room reaches"));
+        }
         let Some(room) = &mut self.room else {
             return self.handle_first(now, message);
         };
@@ -369,6 +372,18 @@ impl Session {
     }
 }
 
+/// The tick that a message names.
+fn tick_of(message: &ServerMessage) -> Option<u64> {
+    match message {
+        ServerMessage::Welcome(Welcome { tick, .. })
+        | ServerMessage::Keyframe(Keyframe { tick, .. })
+        | ServerMessage::Snapshot(Snapshot { tick, .. })
+        | ServerMessage::Heartbeat { tick }
+        | ServerMessage::Pong { tick, .. } => Some(*tick),
+        _ => None,
+    }
+}
+
 /// A server's text as it may be shown: a stranger's control characters could write anywhere on a
 /// terminal.
 fn printable(text: &str) -> String {
@@ -382,8 +397,7 @@ mod tests {
     use cubesync_protocol::limits::PROTOCOL_VERSION;
     use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
     use cubesync_protocol::{
-        CellId, CloseCode, Colour, CubeInfo, CubeKind, CubePose, Event, Keyframe, RejectCode,
-        ResumeToken, Snapshot,
+        CellId, CloseCode, Colour, CubeInfo, CubeKind, CubePose, Event, RejectCode, ResumeToken,
     };
     use proptest::prelude::*;
 
@@ -604,6 +618,10 @@ mod tests {
                 "cell 9",
             ),
             (ServerMessage::Heartbeat { tick: 99 }, "tick 99 came"),
+            (
+                ServerMessage::Heartbeat { tick: MAX_TICK + 1 },
+                "a tick that no room reaches",
+            ),
         ] {
             let mut session = joined();
             hear(&mut session, ms(1), &[message, keyframe(200)]);

@@ -51,6 +51,10 @@ pub const MAX_HEIGHT_QUANTA: i32 = 16_384;
 /// Ticks per second a room may run at.
 pub const TICK_HZ_RANGE: std::ops::RangeInclusive<u8> = 1..=128;
 
+/// No tick is later: at the highest rate a room reaches it after 70,000 years, and the client's clock
+/// counts that far without a gap.
+pub const MAX_TICK: u64 = 1 << 48;
+
 /// A client sends a [`Ping`](crate::ClientMessage::Ping) at least this often, so that both
 /// sides hear something.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);

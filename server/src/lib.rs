@@ -9,6 +9,8 @@ mod admission;
 mod config;
 mod contain;
 pub mod doctor;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod http;
 mod listener;

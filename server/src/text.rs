@@ -404,6 +404,28 @@ fn take_line(received: &mut BytesMut, skipping: &mut bool) -> Option<Line> {
     }
 }
 
+/// What is understood of a stream that comes in pieces, for fuzz/: each line, `None` for one that is
+/// too long, and its position or what is wrong with it.
+pub(crate) fn read_typed<'a>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+) -> Vec<crate::fuzzing::TypedLine> {
+    let (mut received, mut skipping) = (BytesMut::new(), false);
+    let mut lines = Vec::new();
+    for piece in pieces {
+        received.extend_from_slice(piece);
+        while let Some(line) = take_line(&mut received, &mut skipping) {
+            let line = match line {
+                Line::Whole(line) => Some(line),
+                Line::TooLong => None,
+            };
+            let position = line.as_deref().map(parse_position);
+            lines.push(crate::fuzzing::TypedLine { line, position });
+        }
+        assert!(received.len() <= MAX_LINE_BYTES, "what is kept is bounded");
+    }
+    lines
+}
+
 fn whole(line: &[u8]) -> Line {
     Line::Whole(
         String::from_utf8_lossy(line)

@@ -111,7 +111,7 @@ impl File {
 }
 
 /// Whether the client has this form already (RFC 9110, 13.1.2).
-fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+pub(super) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()

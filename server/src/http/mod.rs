@@ -4,6 +4,7 @@ mod connection;
 mod cubes;
 mod encoding;
 mod files;
+pub(crate) mod fuzzing;
 mod security;
 mod status;
 mod time;

@@ -23,7 +23,7 @@ pub(super) async fn secure(request: Request, next: Next) -> Response {
 }
 
 /// Everything comes from here, WASM may run, nothing may be inline.
-fn policy(headers: &HeaderMap) -> HeaderValue {
+pub(super) fn policy(headers: &HeaderMap) -> HeaderValue {
     let sockets = match same_host(headers) {
         Some(host) => format!(" ws://{host} wss://{host}"),
         None => String::new(),

@@ -69,7 +69,7 @@ pub(super) async fn page(
 
 /// The answer to a page that may not connect: it may only connect back to where it came from, or
 /// from where the operator allows. Programs that are no browsers send no origin.
-fn refuse_origin(headers: &HeaderMap, allowed: &[String]) -> Option<Response> {
+pub(super) fn refuse_origin(headers: &HeaderMap, allowed: &[String]) -> Option<Response> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let origin = match (origins.next(), origins.next()) {
         (None, _) => return None,
@@ -114,7 +114,7 @@ fn is_same_origin(origin: &str, host: &str) -> bool {
 
 /// The answer to a request that is no right WebSocket: a version that is not ours is told ours; a
 /// key is 16 bytes in base64.
-fn refuse_request(headers: &HeaderMap) -> Option<Response> {
+pub(super) fn refuse_request(headers: &HeaderMap) -> Option<Response> {
     let one = |name| {
         let mut values = headers.get_all(name).iter();
         values

@@ -16,7 +16,7 @@ pub(super) async fn check(request: Request, next: Next) -> Response {
     }
 }
 
-fn problem<Body>(request: &axum::http::Request<Body>) -> Option<&'static str> {
+pub(super) fn problem<Body>(request: &axum::http::Request<Body>) -> Option<&'static str> {
     let headers = request.headers();
     let hosts = headers.get_all(header::HOST).iter().count();
     let least = usize::from(request.version() >= Version::HTTP_11);

@@ -1,7 +1,7 @@
 //! A recording on the stage of the lobby: each recorded player is a player whose cube goes where
 //! the recorded one went. A [`reel`] says where the cubes are at a tick, a [`stage`] puts them there.
 
-mod reel;
+pub(crate) mod reel;
 mod stage;
 
 use std::fs::File;

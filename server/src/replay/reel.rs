@@ -15,7 +15,7 @@ const REST_S: u64 = 1;
 /// The ticks count, not when they arrived: everything is known already, so that a recording made
 /// behind a bad network plays as smoothly as the truth was.
 #[derive(Debug)]
-pub(super) struct Reel {
+pub(crate) struct Reel {
     recording: Recording,
     cursor: Cursor,
     scene: Scene,
@@ -26,7 +26,7 @@ pub(super) struct Reel {
 
 impl Reel {
     /// At its first tick; `None` when nobody was ever welcomed in it.
-    pub(super) fn new(recording: Recording) -> Option<Self> {
+    pub(crate) fn new(recording: Recording) -> Option<Self> {
         let mut reel = Self {
             cursor: recording.seek(recording.start()),
             recording,
@@ -44,17 +44,17 @@ impl Reel {
     }
 
     /// What is known at the tick.
-    pub(super) fn scene(&self) -> &Scene {
+    pub(crate) fn scene(&self) -> &Scene {
         &self.scene
     }
 
     /// The tick that is shown.
-    pub(super) fn tick(&self) -> u64 {
+    pub(crate) fn tick(&self) -> u64 {
         self.tick
     }
 
     /// Goes on by a tick; after the last one everything rests a while, then it is the first one.
-    pub(super) fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         if self.cursor.peek(&self.recording).is_none() {
             if self.rested_ticks < REST_S * u64::from(self.tick_hz()) {
                 self.rested_ticks += 1;
@@ -64,7 +64,7 @@ impl Reel {
             self.cursor = self.recording.seek(self.recording.start());
             self.scene = Scene::default();
         }
-        self.tick += 1;
+        self.tick = self.tick.saturating_add(1);
         while let Some(entry) = self.cursor.peek(&self.recording) {
             let at = entry.at;
             let message = match entry.direction {

@@ -1,0 +1,50 @@
+//! One payload as a message of either direction.
+
+use std::fmt::Debug;
+
+use cubesync_protocol::limits::{
+    FRAME_HEADER_BYTES, MAGIC, MAX_CLIENT_PAYLOAD_BYTES, MAX_NAME_CHARS, MAX_ROOM_CHARS,
+};
+use cubesync_protocol::{
+    ClientMessage, Hello, Message, ServerMessage, clean_name, clean_room, codec,
+};
+
+/// A payload is no message, or the only form of one.
+pub fn check(payload: &[u8]) {
+    let version = codec::hello_version(payload);
+    if payload.len() <= MAX_CLIENT_PAYLOAD_BYTES
+        && let Some((message, again)) = round_trip::<ClientMessage>(payload)
+    {
+        assert_eq!(again, payload, "{message:?}");
+        if let ClientMessage::Hello(hello) = message {
+            let announced = (hello.magic == MAGIC).then_some(hello.version);
+            assert_eq!(version, announced);
+            check_names(&hello);
+        }
+    }
+    if let Some((_, again)) = round_trip::<ServerMessage>(payload) {
+        // Motion that no server tells is forced into bounds, so the bytes may be others.
+        assert_eq!(again.len(), payload.len());
+    }
+}
+
+/// The message, and what it is encoded as.
+fn round_trip<M: Message + PartialEq + Debug>(payload: &[u8]) -> Option<(M, Vec<u8>)> {
+    let message = M::decode(payload).ok()?;
+    let again = message.to_frame().slice(FRAME_HEADER_BYTES..);
+    assert_eq!(M::decode(&again).as_ref(), Ok(&message));
+    Some((message, again.into()))
+}
+
+fn check_names(hello: &Hello) {
+    for (text, clean, limit_chars) in [
+        (&hello.name, clean_name(&hello.name), MAX_NAME_CHARS),
+        (&hello.room, clean_room(&hello.room), MAX_ROOM_CHARS),
+    ] {
+        if let Ok(clean) = clean {
+            assert!((1..=limit_chars).contains(&clean.chars().count()));
+            assert!(!clean.contains(char::is_control));
+            assert_eq!(clean, text.trim());
+        }
+    }
+}

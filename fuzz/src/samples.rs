@@ -1,0 +1,120 @@
+//! What players' clients say about their cubes, against a room's world.
+
+use cubesync_protocol::motion::Codec;
+use cubesync_protocol::{ClientMessage, Colour, CubeId, CubeKind, CubePose, Message};
+use cubesync_server::room::uplink::SpeedRule;
+use cubesync_server::room::world::World;
+
+use crate::input::Input;
+
+const HZ: u8 = 30;
+/// Quanta per second, and what may be covered at once.
+const TOP_SPEED: u32 = 20_480;
+const PLAYERS: usize = 3;
+const COLOUR: Colour = Colour {
+    red: 1,
+    green: 2,
+    blue: 3,
+};
+
+/// Cubes stay in the world and below the top speed, and only their authorities move them.
+pub fn check(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let mut world = World::new(HZ, Some(TOP_SPEED));
+    let mut players = Vec::new();
+    for name in ["a", "b", "c"] {
+        let joined = world.join(name, COLOUR, SpeedRule::TopSpeed, None);
+        players.push(joined.expect("there is room"));
+    }
+    let mut tick = 1;
+    world.tick(tick);
+    while !input.is_empty() {
+        let [operation, argument] = input.array();
+        let player = &mut players[usize::from(operation >> 4) % PLAYERS];
+        let cube = CubeId(u32::from(argument) % 8);
+        match operation % 8 {
+            0 => {
+                let payload = input.short_bytes();
+                if let Ok(ClientMessage::Sample {
+                    tick,
+                    placed,
+                    surprises,
+                }) = ClientMessage::decode(payload)
+                {
+                    // The room ends who cannot be understood.
+                    if world.sample(*player, tick, &placed, &surprises).is_err() {
+                        world.leave(*player);
+                    }
+                }
+            }
+            1 => {
+                let at = tick
+                    .saturating_add(u64::from(argument % 16))
+                    .saturating_sub(4);
+                let placed: Vec<_> = (0..argument / 16 % 4)
+                    .map(|_| CubePose {
+                        cube: CubeId(u32::from(input.byte()) % 8),
+                        pose: match argument / 64 {
+                            0 => input.any_pose(),
+                            _ => input.near_pose(),
+                        },
+                    })
+                    .collect();
+                let surprises = input.short_bytes();
+                if world.sample(*player, at, &placed, surprises).is_err() {
+                    world.leave(*player);
+                }
+            }
+            2 => drop(world.take(*player, cube)),
+            3 => world.release(*player, cube),
+            4 => world.ghost(*player),
+            5 => drop(world.resume(*player, SpeedRule::TopSpeed)),
+            6 if world.cube(*player).is_none() => {
+                let pose = input.any_pose();
+                let joined = world.join("d", COLOUR, SpeedRule::TopSpeed, Some(pose));
+                *player = joined.expect("there is room");
+            }
+            _ => {
+                let before: Vec<_> = world.cubes().collect();
+                tick += u64::from(argument % 8) + 1;
+                world.tick(tick);
+                for cube in &before {
+                    let Some(after) = world.pose(cube.cube) else {
+                        continue;
+                    };
+                    // A second's way at once is the most there ever is.
+                    let moved = cube.pose.position.distance(after.position);
+                    assert!(moved <= u64::from(TOP_SPEED), "{moved} quanta in a tick");
+                    if cube.kind == CubeKind::Ghost {
+                        assert_eq!(cube.pose, after, "a ghost stands");
+                    }
+                    if cube.kind == (CubeKind::Free { holder: None }) {
+                        assert_eq!(cube.pose, after, "nobody moves what nobody holds");
+                    }
+                }
+                for (player, told) in world.corrections() {
+                    assert!(world.cube(player).is_some());
+                    assert_eq!(world.pose(told.cube), Some(told.pose));
+                }
+            }
+        }
+        check_truth(&world);
+    }
+}
+
+fn check_truth(world: &World) {
+    for cube in world.cubes() {
+        assert!(cube.pose.position.is_in_bounds());
+        if let Some(motion) = world.motion(cube.cube) {
+            assert!(motion.pose(&Codec::LIVE).position.is_in_bounds());
+        }
+        if let CubeKind::Free {
+            holder: Some(holder),
+        } = cube.kind
+        {
+            let holder = world.cube(holder).expect("a holder is there");
+            assert_eq!(holder.kind, CubeKind::Player);
+            assert!(world.viewpoints(holder.cube).count() >= 2);
+        }
+    }
+}

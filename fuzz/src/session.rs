@@ -1,0 +1,310 @@
+//! A client's session after a valid welcome: the server says anything at any time.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use cubesync_client::Session;
+use cubesync_client::session_event::SessionEvent;
+use cubesync_client::view::View;
+use cubesync_client::world::WorldChange;
+use cubesync_protocol::limits::{MAX_CLIENT_PAYLOAD_BYTES, PROTOCOL_VERSION};
+use cubesync_protocol::motion::MotionState;
+use cubesync_protocol::{
+    CellId, ClientMessage, Colour, CubeId, CubeInfo, CubeKind, CubePose, Event, Hello, Keyframe,
+    Message, Pose, ResumeToken, ServerMessage, Snapshot, Welcome, frame,
+};
+
+use crate::input::Input;
+
+const OWN: CubeId = CubeId(1);
+const FREE: CubeId = CubeId(0);
+const COLOUR: Colour = Colour {
+    red: 1,
+    green: 2,
+    blue: 3,
+};
+/// What may wait to be written: the session gives up above 64 KiB, which it looks at once a poll.
+const MAX_WAITING_BYTES: usize = 80 * 1024;
+
+/// The session takes it in or ends, what it tells of the room fits together, what is drawn is a
+/// place, and what it says itself is what a server takes.
+pub fn check(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let mut table = Table::new(&mut input);
+    while !input.is_empty() {
+        table.go_on(&mut input);
+        table.look();
+    }
+}
+
+struct Table {
+    now: Duration,
+    session: Session,
+    view: View,
+    received: BytesMut,
+    /// The newest tick that was named.
+    tick: u64,
+    /// The cubes that the session has told of.
+    told: BTreeSet<CubeId>,
+    has_joined: bool,
+    is_over: bool,
+    sampled_tick: u64,
+}
+
+impl Table {
+    fn new(input: &mut Input<'_>) -> Self {
+        let now = Duration::from_secs(100);
+        let tick_hz = input.byte();
+        let welcome = Welcome {
+            version: PROTOCOL_VERSION,
+            room: "lobby".into(),
+            name: "a".into(),
+            cube: OWN,
+            pose: Pose::default(),
+            tick_hz,
+            tick: 1_000,
+            since_tick_us: u32::from_le_bytes(input.array()) >> 8,
+            max_speed: 20_480,
+            resume: ResumeToken([7; 16]),
+        };
+        let info = |cube, kind| info(cube, kind, MotionState::at_rest(Pose::default()));
+        let keyframe = Keyframe {
+            cell: CellId(0),
+            interval_ticks: 1,
+            tick: 1_000,
+            cubes: vec![
+                info(FREE, CubeKind::Free { holder: None }),
+                info(OWN, CubeKind::Player),
+            ],
+        };
+        let mut table = Self {
+            now,
+            session: Session::new(Hello::new("lobby", "a", COLOUR), now),
+            view: View::new(tick_hz.max(1)),
+            received: BytesMut::new(),
+            tick: 1_000,
+            told: BTreeSet::new(),
+            has_joined: false,
+            is_over: false,
+            sampled_tick: 0,
+        };
+        table.say(&ServerMessage::Welcome(welcome));
+        table.say(&ServerMessage::Keyframe(keyframe));
+        table.look();
+        table
+    }
+
+    fn go_on(&mut self, input: &mut Input<'_>) {
+        let operation = input.byte();
+        let argument = input.byte();
+        match operation % 12 {
+            // From a microsecond to two days.
+            0 => self.now += Duration::from_micros(u64::from(argument) << (operation / 12 * 2)),
+            1 => self.now += Duration::from_millis(argument.into()),
+            2 => {
+                let payload = input.short_bytes();
+                let length = (payload.len() as u32).to_be_bytes();
+                self.received.extend_from_slice(&length);
+                self.received.extend_from_slice(payload);
+            }
+            3 => self.received.extend_from_slice(input.short_bytes()),
+            4 => {
+                let cube = CubeId(u32::from(argument) % 4);
+                let pose = input.near_pose();
+                if self.session.set_pose(cube, pose) {
+                    self.view.gain(cube, pose);
+                }
+            }
+            5 if argument.is_multiple_of(2) => {
+                self.session.take(CubeId(u32::from(argument) % 8 / 2))
+            }
+            5 => self.session.release(CubeId(u32::from(argument) % 8 / 2)),
+            6 => self.session.measure_again(),
+            _ => {
+                let message = self.message(operation, argument, input);
+                self.say(&message);
+            }
+        }
+    }
+
+    fn say(&mut self, message: &ServerMessage) {
+        message.append_frame(&mut self.received);
+    }
+
+    /// What could be a server's, its tick counted from the newest one.
+    fn message(&mut self, operation: u8, argument: u8, input: &mut Input<'_>) -> ServerMessage {
+        let cell = CellId(u16::from(argument >> 4));
+        let tick = match argument % 16 {
+            15 => u64::MAX,
+            14 => u64::from_le_bytes(input.array()),
+            step => self.tick.saturating_add(step.into()).saturating_sub(3),
+        };
+        if tick < 1 << 40 {
+            self.tick = self.tick.max(tick);
+        }
+        match operation % 12 {
+            7 => ServerMessage::Keyframe(Keyframe {
+                cell,
+                interval_ticks: operation / 12,
+                tick,
+                cubes: (0..input.byte() % 5).map(|_| any_info(input)).collect(),
+            }),
+            8 | 9 => ServerMessage::Snapshot(Snapshot {
+                cell,
+                tick,
+                events: (0..input.byte() % 5).map(|_| any_event(input)).collect(),
+                surprises: input.short_bytes().to_vec().into(),
+            }),
+            10 => ServerMessage::Pong {
+                sent_us: u64::try_from(self.now.as_micros())
+                    .unwrap_or(u64::MAX)
+                    .wrapping_sub(u64::from(u32::from_le_bytes(input.array()))),
+                tick,
+                since_tick_us: u32::from_le_bytes(input.array()),
+                late_samples: input.byte().into(),
+            },
+            _ => match operation / 12 % 4 {
+                0 => ServerMessage::Heartbeat { tick },
+                1 => ServerMessage::OutOfSight { cells: vec![cell] },
+                2 => ServerMessage::Correction(CubePose {
+                    cube: CubeId(u32::from(argument) % 4),
+                    pose: input.any_pose(),
+                }),
+                _ => ServerMessage::Refused {
+                    cube: CubeId(u32::from(argument) % 4),
+                    holder: None,
+                },
+            },
+        }
+    }
+
+    /// What a client does once a frame.
+    fn look(&mut self) {
+        self.session.receive(self.now, &mut self.received);
+        assert!(self.received.len() <= 1 << 20);
+        self.session.poll(self.now);
+        let clock_tick = self.session.clock().map(|clock| clock.tick_at(self.now));
+        while let Some(event) = self.session.next_event() {
+            assert!(!self.is_over, "{event:?} after the end");
+            match event {
+                SessionEvent::Joined(_) => {
+                    assert!(!std::mem::replace(&mut self.has_joined, true));
+                }
+                SessionEvent::World(change) => self.hear(change, clock_tick),
+                SessionEvent::Corrected(corrected) => {
+                    if self.view.is_controlled(corrected.cube) {
+                        self.view.set_pose(corrected.cube, corrected.pose);
+                    }
+                }
+                SessionEvent::Refused { .. } => {}
+                SessionEvent::Ended { .. } => self.is_over = true,
+            }
+        }
+        if let (Some(world), Some(tick)) = (self.session.world(), clock_tick) {
+            assert!(tick.is_finite());
+            self.view.advance(tick);
+            let known = world.cubes().map(|info| info.cube);
+            assert!(self.is_over || known.eq(self.told.iter().copied()));
+            for info in world.cubes() {
+                assert!(self.is_over || world.pose(info.cube).is_some());
+                let drawn = self.view.pose_at(info, tick);
+                let numbers = drawn.position.iter().chain(&drawn.rotation);
+                assert!(
+                    numbers.into_iter().all(|number| number.is_finite()),
+                    "{drawn:?}"
+                );
+            }
+        }
+        self.send();
+    }
+
+    fn hear(&mut self, change: WorldChange, clock_tick: Option<f64>) {
+        match change {
+            WorldChange::Joined(info) | WorldChange::Appeared(info) => {
+                assert!(self.told.insert(info.cube));
+            }
+            WorldChange::Left(info) | WorldChange::Disappeared(info) => {
+                assert!(self.told.remove(&info.cube));
+                self.view.remove(info.cube);
+            }
+            WorldChange::Taken { cube, .. } => assert!(self.told.contains(&cube)),
+            WorldChange::Freed { cube } => {
+                assert!(self.told.contains(&cube));
+                self.view.lose(cube);
+            }
+            WorldChange::Moved {
+                tick,
+                known_until,
+                states,
+            } => {
+                if self.told.is_empty() {
+                    self.told = states.iter().map(|(cube, _)| *cube).collect();
+                }
+                assert!(states.iter().all(|(cube, _)| self.told.contains(cube)));
+                let clock_tick = clock_tick.unwrap_or(tick as f64);
+                self.view.moved(clock_tick, tick, known_until, &states);
+            }
+        }
+    }
+
+    /// Whatever a server says, it is told nothing that it would have to cut the connection for.
+    fn send(&mut self) {
+        let outgoing = self.session.outgoing();
+        assert!(outgoing.len() <= MAX_WAITING_BYTES);
+        while let Some(payload) =
+            frame::split(outgoing, MAX_CLIENT_PAYLOAD_BYTES).expect("whole frames")
+        {
+            let message = ClientMessage::decode(&payload).expect("a message of ours");
+            if let ClientMessage::Sample { tick, .. } = message {
+                assert!(tick > self.sampled_tick, "samples' ticks rise");
+                self.sampled_tick = tick;
+            }
+        }
+        assert!(outgoing.is_empty());
+    }
+}
+
+fn info(cube: CubeId, kind: CubeKind, motion: MotionState) -> CubeInfo {
+    CubeInfo {
+        cube,
+        kind,
+        name: "b".into(),
+        colour: COLOUR,
+        motion,
+    }
+}
+
+fn any_info(input: &mut Input<'_>) -> CubeInfo {
+    let [cube, kind] = input.array();
+    let kind = match kind % 4 {
+        0 => CubeKind::Player,
+        1 => CubeKind::Ghost,
+        2 => CubeKind::Free { holder: None },
+        _ => CubeKind::Free {
+            holder: Some(CubeId(u32::from(kind) / 4 % 6)),
+        },
+    };
+    let motion = MotionState::at_rest(input.near_pose());
+    info(CubeId(u32::from(cube) % 6), kind, motion)
+}
+
+fn any_event(input: &mut Input<'_>) -> Event {
+    let [kind, cube] = input.array();
+    let by = CubeId(u32::from(cube) / 6 % 6);
+    let cube = CubeId(u32::from(cube) % 6);
+    match kind % 9 {
+        0 => Event::Joined(any_info(input)),
+        1 => Event::Left { cube },
+        2 => Event::Entered(any_info(input)),
+        3 => Event::Exited { cube },
+        4 => Event::Taken { cube, by },
+        5 => Event::Freed { cube },
+        6 => Event::Ghost { cube },
+        7 => Event::Returned { cube },
+        _ => Event::Placed {
+            cube,
+            motion: MotionState::at_rest(input.near_pose()),
+        },
+    }
+}

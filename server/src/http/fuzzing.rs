@@ -1,0 +1,47 @@
+//! What our own code makes of a request's head, for fuzz/.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
+
+use super::encoding::{self, Encoding};
+use super::{files, security, upgrade, well_formed};
+
+/// The answers to one head.
+#[derive(Debug)]
+pub struct HeadAnswer {
+    /// The headers that can stand in a request, in order.
+    pub headers: HeaderMap,
+    /// Whether it may become a WebSocket.
+    pub is_upgrade: bool,
+    /// The coding in which a file is sent that there is in all of them.
+    pub coding: &'static str,
+    /// Whether a file with the tag `"1"` is known already.
+    pub is_known: bool,
+    /// What the page may do.
+    pub policy: HeaderValue,
+}
+
+/// What is made of a head by everything that looks at one. Headers that no request can have are
+/// left out.
+pub fn answer_head<'a>(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> HeadAnswer {
+    let header = |(name, value)| {
+        let name = HeaderName::from_bytes(name).ok()?;
+        Some((name, HeaderValue::from_bytes(value).ok()?))
+    };
+    let mut map = HeaderMap::new();
+    for (name, value) in headers.filter_map(header) {
+        map.append(name, value);
+    }
+    let mut request = Request::new(());
+    *request.headers_mut() = map;
+    let is_well_formed = well_formed::problem(&request).is_none();
+    let map = request.into_parts().0.headers;
+    let refused = upgrade::refuse_origin(&map, &[]).or_else(|| upgrade::refuse_request(&map));
+    let codings = [Encoding::Identity, Encoding::Gzip, Encoding::Brotli];
+    HeadAnswer {
+        is_upgrade: is_well_formed && refused.is_none(),
+        coding: encoding::choose(&map, codings.into_iter()).as_str(),
+        is_known: files::is_known(&map, &HeaderValue::from_static("\"1\"")),
+        policy: security::policy(&map),
+        headers: map,
+    }
+}
