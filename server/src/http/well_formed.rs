@@ -1,4 +1,4 @@
-//! Requests that HTTP forbids and the library lets pass.
+//! Requests that the library lets pass and nobody sends in good faith.
 
 use axum::extract::Request;
 use axum::http::{StatusCode, Version, header};
@@ -7,25 +7,30 @@ use axum::response::Response;
 
 use super::plain;
 
-/// Answers a request that different programs on its way could read differently: without a single
-/// `Host` (RFC 9112, 3.2), or with two ideas of how long its body is (6.3).
+/// Answers a request without a single `Host` (RFC 9112, 3.2), and one with a body: nothing here
+/// takes one, and two programs on its way could disagree on its length (6.3).
 pub(super) async fn check(request: Request, next: Next) -> Response {
     match problem(&request) {
-        Some(problem) => plain(StatusCode::BAD_REQUEST, problem),
+        Some((status, problem)) => plain(status, problem),
         None => next.run(request).await,
     }
 }
 
-pub(super) fn problem<Body>(request: &axum::http::Request<Body>) -> Option<&'static str> {
+pub(super) fn problem<Body>(
+    request: &axum::http::Request<Body>,
+) -> Option<(StatusCode, &'static str)> {
     let headers = request.headers();
     let hosts = headers.get_all(header::HOST).iter().count();
     let least = usize::from(request.version() >= Version::HTTP_11);
     if !(least..=1).contains(&hosts) {
-        return Some("a request has exactly one Host\n");
+        let problem = "a request has exactly one Host\n";
+        return Some((StatusCode::BAD_REQUEST, problem));
     }
-    let has = |name| headers.contains_key(name);
-    if has(header::CONTENT_LENGTH) && has(header::TRANSFER_ENCODING) {
-        return Some("a request says once how long its body is\n");
+    let lengths = headers.get_all(header::CONTENT_LENGTH);
+    let is_chunked = headers.contains_key(header::TRANSFER_ENCODING);
+    if is_chunked || lengths.iter().any(|length| length != "0") {
+        let problem = "a request has no body here\n";
+        return Some((StatusCode::PAYLOAD_TOO_LARGE, problem));
     }
     None
 }
@@ -53,11 +58,19 @@ mod tests {
     }
 
     #[test]
-    fn one_idea_of_the_bodys_length() {
+    fn no_body_however_its_length_is_told() {
         let host = ("host", "game.example");
-        let (length, chunked) = (("content-length", "3"), ("transfer-encoding", "chunked"));
-        assert!(!is_refused(Version::HTTP_11, &[host, length]));
-        assert!(!is_refused(Version::HTTP_11, &[host, chunked]));
-        assert!(is_refused(Version::HTTP_11, &[host, length, chunked]));
+        assert!(!is_refused(
+            Version::HTTP_11,
+            &[host, ("content-length", "0")]
+        ));
+        assert!(is_refused(
+            Version::HTTP_11,
+            &[host, ("content-length", "3")]
+        ));
+        assert!(is_refused(
+            Version::HTTP_11,
+            &[host, ("transfer-encoding", "chunked")]
+        ));
     }
 }

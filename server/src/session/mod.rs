@@ -217,3 +217,43 @@ fn count_frame(shared: &Shared, payload: &Bytes) {
         .received_bytes
         .inc_by((payload.len() + FRAME_HEADER_BYTES) as u64);
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use cubesync_protocol::{Colour, CubeKind};
+
+    use super::*;
+    use crate::Config;
+    use crate::run::Addresses;
+
+    #[tokio::test]
+    async fn a_session_that_panics_ends_alone_and_its_player_may_come_back() {
+        let config = Config::parse_from(["cubesync-server"]);
+        let addresses = Addresses {
+            tcp: config.listen,
+            http: config.http,
+            text: None,
+        };
+        let shared = Shared::new(config, addresses, CancellationToken::new());
+        let join = async |name| {
+            let ended = CancellationToken::new();
+            let hello = Hello::new("lobby", name, Colour::from([1, 2, 3]));
+            let entered = enter(&shared, hello, Outlet::Nowhere, ended.clone()).await;
+            (entered.unwrap(), ended)
+        };
+        let ((unlucky, ended), (bystander, _)) = (join("unlucky").await, join("bystander").await);
+        shared.spawn(async move {
+            let _membership = unlucky;
+            panic!("the test asked for it");
+        });
+        ended.cancelled().await;
+        let cubes = bystander.room.view().await.unwrap().cubes;
+        let kind = |name: &str| cubes.iter().find(|cube| cube.name == name).unwrap().kind;
+        assert_eq!(kind("unlucky"), CubeKind::Ghost);
+        assert_eq!(kind("bystander"), CubeKind::Player);
+        let counted: Vec<_> = shared.metrics.disconnects().collect();
+        assert_eq!(counted, [(Disconnect::Panicked, 1)]);
+        bystander.end(Some(Disconnect::Left)).await;
+    }
+}

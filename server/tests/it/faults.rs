@@ -6,7 +6,7 @@ use cubesync_protocol::{
 };
 
 /// Waits for the server's last word; it must be a `Closing`, and then the end.
-async fn closed_with(player: &mut Player) -> CloseCode {
+pub async fn closed_with(player: &mut Player) -> CloseCode {
     let code = player
         .find(|message| match message {
             ServerMessage::Closing { code, message, .. } => {

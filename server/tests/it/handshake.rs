@@ -6,7 +6,7 @@ use cubesync_protocol::{
 
 use crate::support::{COLOUR, Client, Server, pose_of};
 
-async fn assert_rejected(mut client: Client, expected: RejectCode) -> String {
+pub async fn assert_rejected(mut client: Client, expected: RejectCode) -> String {
     let Some(ServerMessage::Reject { code, message }) = client.receive().await else {
         panic!("no reject");
     };
@@ -19,7 +19,7 @@ async fn assert_rejected(mut client: Client, expected: RejectCode) -> String {
     message
 }
 
-async fn rejected_hello(server: &Server, hello: Hello, expected: RejectCode) -> String {
+pub async fn rejected_hello(server: &Server, hello: Hello, expected: RejectCode) -> String {
     let mut client = server.connect().await;
     client.send(&ClientMessage::Hello(hello)).await;
     assert_rejected(client, expected).await

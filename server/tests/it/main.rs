@@ -9,6 +9,7 @@ mod files;
 mod free_cube;
 mod handshake;
 mod http;
+mod limits;
 mod log;
 mod process;
 mod recording;
