@@ -6,6 +6,7 @@
 //! socket. Beside it stand the text protocol, which joins a room like any player, and the pages.
 
 mod admission;
+mod budget;
 mod config;
 mod contain;
 pub mod doctor;

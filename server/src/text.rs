@@ -16,14 +16,15 @@ use cubesync_protocol::{
     CellId, ClientMessage, Colour, CubeId, CubeInfo, CubePose, Event, Message, Pose, Position,
     Rotation, ServerMessage, Snapshot, clean_name, frame,
 };
-use governor::{Quota, RateLimiter};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admitted;
+use crate::budget::Budget;
 use crate::metrics::Disconnect;
 use crate::room::fanout::Outlet;
 use crate::room::uplink::SpeedRule;
@@ -43,6 +44,9 @@ const OUTPUT_QUEUE: usize = 8;
 
 /// How often it is looked whether a person who says much may go on.
 const PACE: Duration = Duration::from_millis(10);
+
+/// As many lines may come at once as in this time.
+const BURST: Duration = Duration::from_secs(1);
 
 /// A write that takes this long goes to nobody.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
@@ -133,10 +137,10 @@ async fn read_coordinates(
 ) -> Disconnect {
     let Membership { room, cube, .. } = membership;
     let cube = *cube;
-    let limiter = RateLimiter::direct(Quota::per_second(shared.config.max_messages));
+    let mut budget = Budget::new(shared.config.max_messages, BURST);
     while let Some(line) = lines.next().await {
         // A file of coordinates may come through `nc`: it is read as fast as a client may speak.
-        while limiter.check().is_err() {
+        while !budget.take(1, Instant::now()) {
             tokio::time::sleep(PACE).await;
         }
         let position = match line {

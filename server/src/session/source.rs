@@ -4,7 +4,6 @@
 use std::future::poll_fn;
 use std::io;
 use std::mem::MaybeUninit;
-use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -15,7 +14,6 @@ use cubesync_protocol::FrameError;
 use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_CLIENT_PAYLOAD_BYTES};
 use futures_util::StreamExt;
 use futures_util::stream::SplitStream;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::time::Instant;
@@ -23,13 +21,14 @@ use tokio::time::Instant;
 use super::stream::BoxedStream;
 use super::{LINGER, frame};
 use crate::Config;
+use crate::budget::Budget;
 use crate::metrics::Disconnect;
 
 /// Bytes read at once: the longest frame.
 const READ_BYTES: usize = MAX_CLIENT_PAYLOAD_BYTES;
 
-/// A burst is this many seconds' worth of messages and bytes.
-const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(2).expect("two is not zero");
+/// A burst is what may come in this time, of messages and of bytes.
+const BURST: Duration = Duration::from_secs(2);
 
 /// Why no frame comes.
 #[derive(Debug, thiserror::Error)]
@@ -77,8 +76,8 @@ pub(super) struct Source {
     begun: Option<Instant>,
     max_frame_bytes: usize,
     frame_deadline: Duration,
-    messages: DefaultDirectRateLimiter,
-    bytes: DefaultDirectRateLimiter,
+    messages: Budget,
+    bytes: Budget,
 }
 
 enum Reader {
@@ -109,18 +108,14 @@ impl Source {
     }
 
     fn new(reader: Reader, config: &Config) -> Self {
-        let at_most = |per_second: NonZeroU32| {
-            let burst = per_second.saturating_mul(BURST_SECONDS);
-            RateLimiter::direct(Quota::per_second(per_second).allow_burst(burst))
-        };
         Self {
             reader,
             received: BytesMut::new(),
             begun: None,
             max_frame_bytes: config.max_frame,
             frame_deadline: *config.frame_deadline,
-            messages: at_most(config.max_messages),
-            bytes: at_most(config.max_bytes),
+            messages: Budget::new(config.max_messages, BURST),
+            bytes: Budget::new(config.max_bytes, BURST),
         }
     }
 
@@ -156,15 +151,15 @@ impl Source {
     }
 
     /// Counts a message of so many bytes.
-    fn charge(&self, len_bytes: usize) -> Result<(), Error> {
-        self.messages.check().map_err(|_| Error::TooManyMessages)?;
-        let len_bytes = u32::try_from(len_bytes).ok().and_then(NonZeroU32::new);
-        // More than a burst can never be allowed, and is not now either.
-        let fits = len_bytes.is_some_and(|len| matches!(self.bytes.check_n(len), Ok(Ok(()))));
-        if fits {
-            Ok(())
-        } else {
+    fn charge(&mut self, len_bytes: usize) -> Result<(), Error> {
+        let now = Instant::now();
+        let len_bytes = u32::try_from(len_bytes).unwrap_or(u32::MAX);
+        if !self.messages.take(1, now) {
+            Err(Error::TooManyMessages)
+        } else if !self.bytes.take(len_bytes, now) {
             Err(Error::TooManyBytes)
+        } else {
+            Ok(())
         }
     }
 
