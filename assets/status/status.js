@@ -209,7 +209,7 @@ const REASONS = {
   bad_message: "sent something wrong", frame_too_long: "sent too long a frame", frame_too_slow: "did not finish a frame", too_many_messages: "sent too many messages", too_many_bytes: "sent too many bytes",
   hello_timeout: "never introduced themselves", not_hello: "spoke something else", wrong_version: "speak another version", bad_name: "had a name that cannot be used",
   wrong_key: "had no right key", too_many_tries: "guessed too many keys", tls_handshake: "failed at the encryption",
-  server_full: "found the server full", address_full: "were too many from one address", pending_full: "came with too many newcomers", room_full: "found the room full", too_many_rooms: "wanted one room too many",
+  server_full: "found the server full", address_full: "were too many from one address", pending_full: "came with too many newcomers", too_many_arrivals: "came too often from one address", room_full: "found the room full", too_many_rooms: "wanted one room too many",
   shutting_down: "were here when the server stopped", panicked: "hit a mistake of the server",
 };
 

@@ -2,14 +2,12 @@
 //! have introduced themselves yet.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::metrics::{Disconnect, HttpCut};
-
-/// Bits of an IPv6 address that name a household; the rest its devices choose as they like.
-const IPV6_NETWORK_BITS: u32 = 64;
+use crate::pace::{Pace, network};
 
 /// Why a connection is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +21,9 @@ pub(crate) enum Refused {
     /// Too many connections have not introduced themselves yet.
     #[error("the server is busy with newcomers, try again in a moment")]
     Newcomers,
+    /// Connections come too fast from one address.
+    #[error("connections come too fast from your address, try again in a few seconds")]
+    TooFast,
 }
 
 impl Refused {
@@ -32,13 +33,14 @@ impl Refused {
             Self::Server => Disconnect::ServerFull,
             Self::Address => Disconnect::AddressFull,
             Self::Newcomers => Disconnect::PendingFull,
+            Self::TooFast => Disconnect::TooManyArrivals,
         }
     }
 
     /// The same as a reason why a page's connection was cut.
     pub(crate) fn http_cut(self) -> HttpCut {
         match self {
-            Self::Address => HttpCut::AddressFull,
+            Self::Address | Self::TooFast => HttpCut::AddressFull,
             Self::Server | Self::Newcomers => HttpCut::Full,
         }
     }
@@ -58,6 +60,7 @@ pub(crate) struct Count {
 pub(crate) struct Admission {
     limit: Count,
     limit_per_address: Count,
+    arrivals: Option<Pace>,
     held: Mutex<Held>,
 }
 
@@ -77,11 +80,12 @@ pub(crate) struct Admitted {
 }
 
 impl Admission {
-    /// Limits in all, and for each address but this machine's own.
-    pub(crate) fn new(limit: Count, limit_per_address: Count) -> Arc<Self> {
+    /// Limits in all, for each address but this machine's own, and of how fast they may come.
+    pub(crate) fn new(limit: Count, limit_per_address: Count, arrivals: Option<Pace>) -> Arc<Self> {
         Arc::new(Self {
             limit,
             limit_per_address,
+            arrivals,
             held: Mutex::default(),
         })
     }
@@ -93,6 +97,10 @@ impl Admission {
     /// [`Refused`] at a limit.
     pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Refused> {
         let address = network(address);
+        let is_slow = |pace: &Pace| pace.allows(address);
+        if !self.arrivals.as_ref().is_none_or(is_slow) {
+            return Err(Refused::TooFast);
+        }
         let mut held = self.lock();
         if held.total.open >= self.limit.open {
             return Err(Refused::Server);
@@ -171,18 +179,6 @@ impl Drop for Admitted {
     }
 }
 
-/// The part of an address by which people are told apart: all of an IPv4 address, the network of
-/// an IPv6 address.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            let mask = u128::MAX << (Ipv6Addr::BITS - IPV6_NETWORK_BITS);
-            Ipv6Addr::from_bits(address.to_bits() & mask).into()
-        }
-        address => address,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,7 +195,7 @@ mod tests {
 
     #[test]
     fn limits_hold_and_a_closed_connection_makes_room() {
-        let admission = Admission::new(count(3, NO_LIMIT), count(2, NO_LIMIT));
+        let admission = Admission::new(count(3, NO_LIMIT), count(2, NO_LIMIT), None);
         let [here, there] = addresses(["192.0.2.1", "192.0.2.2"]);
         let first = admission.admit(here).unwrap();
         let _second = admission.admit(here).unwrap();
@@ -212,7 +208,7 @@ mod tests {
 
     #[test]
     fn who_has_joined_makes_room_for_the_next_newcomer() {
-        let admission = Admission::new(count(9, 2), count(9, 1));
+        let admission = Admission::new(count(9, 2), count(9, 1), None);
         let [here, there, elsewhere] = addresses(["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
         let first = admission.admit(here).unwrap();
         assert_eq!(admission.admit(here).unwrap_err(), Refused::Newcomers);
@@ -228,7 +224,7 @@ mod tests {
 
     #[test]
     fn loopback_counts_only_towards_the_whole() {
-        let admission = Admission::new(count(3, 3), count(1, 1));
+        let admission = Admission::new(count(3, 3), count(1, 1), None);
         let addresses = addresses(["127.0.0.1", "::1", "::ffff:127.0.0.1"]);
         let admitted = addresses.map(|address| admission.admit(address).unwrap());
         assert!(admission.admit(addresses[0]).is_err());
@@ -238,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_household_with_many_ipv6_addresses_is_one() {
-        let admission = Admission::new(count(9, 9), count(1, 9));
+        let admission = Admission::new(count(9, 9), count(1, 9), None);
         let [one, another, elsewhere] =
             addresses(["2001:db8:0:7::1", "2001:db8:0:7:ffff::2", "2001:db8:0:8::1"]);
         let _first = admission.admit(one).unwrap();
@@ -248,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_refused_address_leaves_no_trace() {
-        let admission = Admission::new(count(3, 3), count(0, 0));
+        let admission = Admission::new(count(3, 3), count(0, 0), None);
         let [address] = addresses(["192.0.2.1"]);
         assert_eq!(admission.admit(address).unwrap_err(), Refused::Address);
         assert_eq!(admission.count(), Count::default());

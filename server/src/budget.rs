@@ -34,6 +34,11 @@ impl Budget {
         }
         fits
     }
+
+    /// Whether it remembers nothing.
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        self.full_at <= now
+    }
 }
 
 #[cfg(test)]

@@ -181,6 +181,12 @@ pub struct Config {
     #[arg(env = "CUBESYNC_MAX_PENDING_PER_ADDRESS", help_heading = LIMITS)]
     pub max_pending_per_address: usize,
 
+    /// Connections a second at most from one address, 16 seconds' worth at once; this machine's own
+    /// are exempt
+    #[arg(long, value_name = "COUNT", default_value = "4")]
+    #[arg(env = "CUBESYNC_MAX_ARRIVALS_PER_ADDRESS", help_heading = LIMITS)]
+    pub max_arrivals_per_address: NonZeroU32,
+
     /// A connection must have introduced itself within this time
     #[arg(long, value_name = "TIME", default_value_t = HELLO_DEADLINE.into())]
     #[arg(env = "CUBESYNC_HELLO_DEADLINE", help_heading = LIMITS)]
@@ -213,6 +219,11 @@ pub struct Config {
     #[arg(env = "CUBESYNC_MAX_ROOMS", help_heading = LIMITS)]
     pub max_rooms: usize,
 
+    /// Rooms at most that one address has opened and that still exist; this machine's own are exempt
+    #[arg(long, value_name = "COUNT", default_value_t = 16)]
+    #[arg(env = "CUBESYNC_MAX_ROOMS_PER_ADDRESS", help_heading = LIMITS)]
+    pub max_rooms_per_address: usize,
+
     /// Cubes in one room at most, the free one included, 2 to 5000
     #[arg(long, value_name = "COUNT", default_value_t = MAX_CUBES_PER_ROOM)]
     #[arg(env = "CUBESYNC_MAX_CUBES", help_heading = LIMITS)]
@@ -243,6 +254,12 @@ pub struct Config {
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     #[arg(env = "CUBESYNC_MAX_HTTP_CONNECTIONS_PER_ADDRESS", help_heading = LIMITS)]
     pub max_http_connections_per_address: usize,
+
+    /// Requests a second at most from one address, 16 seconds' worth at once; this machine's own are
+    /// exempt
+    #[arg(long, value_name = "COUNT", default_value = "16")]
+    #[arg(env = "CUBESYNC_MAX_REQUESTS_PER_ADDRESS", help_heading = LIMITS)]
+    pub max_requests_per_address: NonZeroU32,
 
     /// Headers of a request at most
     #[arg(long, value_name = "COUNT", default_value_t = 64)]

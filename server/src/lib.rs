@@ -17,6 +17,7 @@ mod http;
 mod listener;
 pub mod logging;
 mod metrics;
+mod pace;
 mod recorder;
 mod replay;
 pub mod room;

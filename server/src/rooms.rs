@@ -1,6 +1,7 @@
 //! The rooms by name: made when somebody asks for one, gone when nobody does.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,15 +19,21 @@ use crate::room::{Entrance, Room, RoomHandle, RoomSettings, quanta};
 /// The room that always exists, and the one people join who name none.
 pub const DEFAULT_ROOM: &str = "lobby";
 
+/// A room may end while somebody comes in; more often than this in a row, something is wrong.
+const MAX_TRIES: usize = 3;
+
 /// Why nobody can be brought into a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EnterError {
     /// The room has its fill of cubes.
     #[error("this room is full, try another one")]
     RoomFull,
-    /// The server has its fill of rooms.
+    /// The server has its fill of rooms, or of those that one address opened.
     #[error("this server has no place for another room, try one that exists")]
     TooManyRooms,
+    /// The room fails again and again.
+    #[error("this room does not work at the moment, try another one")]
+    Broken,
     /// The server stops.
     #[error("the server is shutting down, try again soon")]
     ShuttingDown,
@@ -38,6 +45,7 @@ impl EnterError {
         match self {
             Self::RoomFull => Disconnect::RoomFull,
             Self::TooManyRooms => Disconnect::TooManyRooms,
+            Self::Broken => Disconnect::Panicked,
             Self::ShuttingDown => Disconnect::ShuttingDown,
         }
     }
@@ -57,7 +65,15 @@ pub(crate) struct Rooms {
     metrics: Metrics,
     shutdown: CancellationToken,
     tasks: TaskTracker,
-    by_name: Mutex<BTreeMap<String, RoomHandle>>,
+    limit_per_address: usize,
+    by_name: Mutex<BTreeMap<String, Opened>>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    handle: RoomHandle,
+    /// Who asked for it first.
+    by: IpAddr,
 }
 
 impl Rooms {
@@ -80,17 +96,21 @@ impl Rooms {
             drain: *config.drain,
             max_cubes: config.max_cubes,
             limit: config.max_rooms,
+            limit_per_address: config.max_rooms_per_address,
             metrics,
             shutdown,
             tasks,
             by_name: Mutex::default(),
         });
         let lobby = rooms.open(DEFAULT_ROOM);
-        rooms.lock().insert(DEFAULT_ROOM.into(), lobby);
+        let by = Ipv4Addr::LOCALHOST.into();
+        rooms
+            .lock()
+            .insert(DEFAULT_ROOM.into(), Opened { handle: lobby, by });
         rooms
     }
 
-    /// Brings a player into a room; `room` is a clean name.
+    /// Brings a player into a room; `room` is a clean name, `address` where they come from.
     ///
     /// # Errors
     /// [`EnterError`], in words for the person who wanted in.
@@ -98,9 +118,10 @@ impl Rooms {
         self: &Arc<Self>,
         room: &str,
         entrance: Entrance,
+        address: IpAddr,
     ) -> Result<(RoomHandle, CubeId), EnterError> {
-        loop {
-            let handle = self.find_or_open(room)?;
+        for _ in 0..MAX_TRIES {
+            let handle = self.find_or_open(room, address)?;
             match handle.enter(entrance.clone()).await {
                 Ok(Ok(cube)) => return Ok((handle, cube)),
                 Ok(Err(RoomFull)) => return Err(EnterError::RoomFull),
@@ -109,31 +130,39 @@ impl Rooms {
                 Err(_) => {}
             }
         }
+        Err(EnterError::Broken)
     }
 
     /// A room that exists.
     pub(crate) fn find(&self, room: &str) -> Option<RoomHandle> {
-        self.lock().get(room).cloned()
+        Some(self.lock().get(room)?.handle.clone())
     }
 
     /// The rooms that exist, by name.
     pub(crate) fn all(&self) -> Vec<RoomHandle> {
-        self.lock().values().cloned().collect()
+        let by_name = self.lock();
+        by_name.values().map(|room| room.handle.clone()).collect()
     }
 
-    fn find_or_open(self: &Arc<Self>, room: &str) -> Result<RoomHandle, EnterError> {
+    fn find_or_open(self: &Arc<Self>, room: &str, by: IpAddr) -> Result<RoomHandle, EnterError> {
         if self.shutdown.is_cancelled() {
             return Err(EnterError::ShuttingDown);
         }
         let mut by_name = self.lock();
-        if let Some(handle) = by_name.get(room) {
-            return Ok(handle.clone());
+        if let Some(opened) = by_name.get(room) {
+            return Ok(opened.handle.clone());
         }
-        if by_name.len() >= self.limit {
+        let of_address = || by_name.values().filter(|room| room.by == by).count();
+        let is_fill = !by.is_loopback() && of_address() >= self.limit_per_address;
+        if by_name.len() >= self.limit || is_fill {
             return Err(EnterError::TooManyRooms);
         }
         let handle = self.open(room);
-        by_name.insert(room.into(), handle.clone());
+        let opened = Opened {
+            handle: handle.clone(),
+            by,
+        };
+        by_name.insert(room.into(), opened);
         Ok(handle)
     }
 
@@ -162,7 +191,7 @@ impl Rooms {
         handle
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, RoomHandle>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Opened>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -176,6 +205,31 @@ mod tests {
     use crate::room::SightRule;
     use crate::room::fanout::Outlet;
     use crate::room::uplink::SpeedRule;
+
+    const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    #[tokio::test]
+    async fn an_address_may_open_only_so_many_rooms() {
+        let flags = ["cubesync-server", "--max-rooms-per-address", "2"];
+        let config = Config::parse_from(flags);
+        let shutdown = CancellationToken::new();
+        let rooms = Rooms::new(&config, Metrics::default(), shutdown, TaskTracker::new());
+        let [there, home] = [[192, 0, 2, 2], [127, 0, 0, 1]].map(IpAddr::from);
+        for (room, by, is_open) in [
+            ("a", HERE, true),
+            ("b", HERE, true),
+            ("c", HERE, false),
+            ("a", HERE, true),
+            ("c", there, true),
+            ("c", HERE, true),
+            ("d", home, true),
+            ("e", home, true),
+            ("f", home, true),
+        ] {
+            let found = rooms.find_or_open(room, by);
+            assert_eq!(found.is_ok(), is_open, "{room} {by}");
+        }
+    }
 
     #[tokio::test]
     async fn a_room_that_panics_lets_its_players_go_and_the_next_one_comes_into_a_new_one() {
@@ -194,10 +248,10 @@ mod tests {
         };
         for room in [DEFAULT_ROOM, "den"] {
             let ended = CancellationToken::new();
-            let (handle, _) = rooms.enter(room, entrance(&ended)).await.unwrap();
+            let (handle, _) = rooms.enter(room, entrance(&ended), HERE).await.unwrap();
             handle.panic().await;
             ended.cancelled().await;
-            let (again, _) = rooms.enter(room, entrance(&ended)).await.unwrap();
+            let (again, _) = rooms.enter(room, entrance(&ended), HERE).await.unwrap();
             assert_eq!(again.view().await.unwrap().cubes.len(), 2);
         }
         assert_eq!((metrics.rooms.get(), metrics.cubes.get()), (2, 4));

@@ -14,6 +14,7 @@ use crate::admission::{Admission, Count};
 use crate::config::Config;
 use crate::contain::contain;
 use crate::metrics::{Door, Metrics, Task};
+use crate::pace::Pace;
 use crate::replay::Replay;
 use crate::rooms::{DEFAULT_ROOM, Rooms};
 use crate::session::{Keys, tcp};
@@ -70,6 +71,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) addresses: Addresses,
     pub(crate) admission: Arc<Admission>,
+    /// Of pages, by address.
+    pub(crate) requests: Pace,
     pub(crate) keys: Keys,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) metrics: Metrics,
@@ -91,9 +94,11 @@ impl Shared {
             open: config.max_connections_per_address,
             pending: config.max_pending_per_address,
         };
+        let arrivals = Pace::new(config.max_arrivals_per_address);
         Self {
             addresses,
-            admission: Admission::new(limit, limit_per_address),
+            admission: Admission::new(limit, limit_per_address, Some(arrivals)),
+            requests: Pace::new(config.max_requests_per_address),
             keys: Keys::new(&config),
             rooms: Rooms::new(&config, metrics.clone(), shutdown.clone(), tasks.clone()),
             config,

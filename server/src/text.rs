@@ -97,7 +97,11 @@ async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) -> Op
         ended: CancellationToken::new(),
     };
     admitted.has_joined();
-    let membership = match shared.rooms.enter(DEFAULT_ROOM, entrance).await {
+    let membership = match shared
+        .rooms
+        .enter(DEFAULT_ROOM, entrance, admitted.address())
+        .await
+    {
         Ok((room, cube)) => Membership::new(room, cube),
         Err(error) => {
             // Best effort: the connection ends either way.

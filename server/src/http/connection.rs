@@ -54,6 +54,7 @@ pub(super) async fn serve(
     let admission = Admission::new(
         at_most(config.max_http_connections),
         at_most(config.max_http_connections_per_address),
+        None,
     );
     let connections = TaskTracker::new();
     let metrics = &shared.metrics;

@@ -11,10 +11,11 @@ mod time;
 mod upgrade;
 mod well_formed;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -65,12 +66,23 @@ fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(security::secure))
         .layer(from_fn(well_formed::check))
-        .layer(from_fn_with_state(Arc::clone(&shared), count))
+        .layer(from_fn_with_state(Arc::clone(&shared), pace))
         .with_state(shared)
 }
 
-async fn count(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+/// Answers as many requests as an address may make, and counts the answers.
+async fn pace(
+    State(shared): State<Arc<Shared>>,
+    Extension(peer): Extension<SocketAddr>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let response = if shared.requests.allows(peer.ip()) {
+        next.run(request).await
+    } else {
+        let problem = "too many requests came from your address, try again in a few seconds\n";
+        plain(StatusCode::TOO_MANY_REQUESTS, problem)
+    };
     shared.metrics.http_response(response.status().as_u16());
     response
 }

@@ -72,6 +72,8 @@ labels! {
         AddressFull => "address_full",
         /// Too many connections that have not introduced themselves.
         PendingFull => "pending_full",
+        /// Connections came too fast from the peer's address.
+        TooManyArrivals => "too_many_arrivals",
         /// The room has its fill of cubes.
         RoomFull => "room_full",
         /// The server has its fill of rooms.

@@ -221,9 +221,7 @@ impl Room {
                 let may_choose =
                     rule == SpeedRule::Unlimited || (resume.is_some() && self.has_just_begun());
                 let pose = pose.filter(|_| may_choose);
-                if self.world.cube_count() >= self.settings.max_cubes {
-                    return Err(RoomFull);
-                }
+                self.make_place()?;
                 let cube = self.world.join(&name, colour, rule, pose)?;
                 self.metrics.cubes.inc();
                 cube
@@ -239,6 +237,15 @@ impl Room {
         self.empty_since = None;
         self.tell(cube, &welcome, now);
         Ok(cube)
+    }
+
+    /// In a full room, the ghost that has waited for its player the longest goes.
+    fn make_place(&mut self) -> Result<(), RoomFull> {
+        if self.world.cube_count() >= self.settings.max_cubes {
+            let ghost = self.resumption.first_to_expire().ok_or(RoomFull)?;
+            self.forget(ghost);
+        }
+        Ok(())
     }
 
     fn welcome(

@@ -50,6 +50,12 @@ impl Resumption {
         }
     }
 
+    /// The ghost whose time is over next.
+    pub(super) fn first_to_expire(&self) -> Option<CubeId> {
+        let first = self.ghosts.iter().min_by_key(|(_, until)| **until);
+        first.map(|(cube, _)| *cube)
+    }
+
     /// The ghosts whose time is over.
     pub(super) fn expired(&self, now: Instant) -> Vec<CubeId> {
         let expired = self.ghosts.iter().filter(|(_, until)| **until <= now);

@@ -113,7 +113,8 @@ async fn enter(
     shared: &Shared,
     hello: Hello,
     outlet: Outlet,
-    ended: CancellationToken,
+    ended: &CancellationToken,
+    admitted: &Admitted,
 ) -> Result<Membership, Refusal> {
     let Hello {
         room,
@@ -132,14 +133,20 @@ async fn enter(
         resume,
         pose,
         outlet,
-        ended,
+        ended: ended.clone(),
     };
-    match shared.rooms.enter(&room, entrance).await {
+    let entered = shared
+        .rooms
+        .enter(&room, entrance, admitted.address())
+        .await;
+    match entered {
         Ok((room, cube)) => Ok(Membership::new(room, cube)),
         Err(error) => Err(Refusal {
             code: match error {
                 EnterError::ShuttingDown => RejectCode::ShuttingDown,
-                EnterError::RoomFull | EnterError::TooManyRooms => RejectCode::Full,
+                EnterError::RoomFull | EnterError::TooManyRooms | EnterError::Broken => {
+                    RejectCode::Full
+                }
             },
             message: error.to_string(),
             reason: error.disconnect(),
@@ -239,7 +246,8 @@ mod tests {
         let join = async |name| {
             let ended = CancellationToken::new();
             let hello = Hello::new("lobby", name, Colour::from([1, 2, 3]));
-            let entered = enter(&shared, hello, Outlet::Nowhere, ended.clone()).await;
+            let admitted = shared.admission.admit([127, 0, 0, 1].into()).unwrap();
+            let entered = enter(&shared, hello, Outlet::Nowhere, &ended, &admitted).await;
             (entered.unwrap(), ended)
         };
         let ((unlucky, ended), (bystander, _)) = (join("unlucky").await, join("bystander").await);

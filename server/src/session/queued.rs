@@ -74,7 +74,7 @@ async fn converse(shared: &Shared, sink: &mut Sink, source: &mut Source, admitte
     };
     let (sender, frames) = mpsc::channel(OUTPUT_QUEUE);
     let ended = CancellationToken::new();
-    let membership = match enter(shared, hello, Outlet::Frames(sender), ended.clone()).await {
+    let membership = match enter(shared, hello, Outlet::Frames(sender), &ended, admitted).await {
         Ok(membership) => membership,
         Err(refusal) => return refuse(shared, sink, refusal).await,
     };

@@ -60,7 +60,7 @@ async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) {
     };
     let ended = CancellationToken::new();
     let outlet = Outlet::Tcp(Arc::clone(&writer));
-    let membership = match enter(shared, hello, outlet, ended.clone()).await {
+    let membership = match enter(shared, hello, outlet, &ended, admitted).await {
         Ok(membership) => membership,
         Err(refusal) => return refuse(shared, &writer, source, refusal).await,
     };

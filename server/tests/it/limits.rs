@@ -73,6 +73,22 @@ async fn a_room_takes_only_so_many_cubes_and_other_rooms_go_on() {
 }
 
 #[tokio::test]
+async fn in_a_full_room_the_oldest_ghost_makes_place() {
+    let server = Server::start(&["--max-cubes", "4", "--resume-within", "5m"]).await;
+    let watcher = server.join("watcher").await;
+    let (first, second) = (server.join("first").await, server.join("second").await);
+    let (gone, kept) = (first.cube(), second.cube());
+    first.hang_up().await;
+    server.counts(&disconnects("closed", 1)).await;
+    second.hang_up().await;
+    server.counts(&disconnects("closed", 2)).await;
+    let newcomer = server.join("newcomer").await;
+    assert!(newcomer.knows(gone).is_none());
+    assert!(newcomer.knows(kept).is_some());
+    assert!(newcomer.knows(watcher.cube()).is_some());
+}
+
+#[tokio::test]
 async fn a_room_with_a_key_of_its_own_asks_for_that() {
     let server = Server::start(&["--room-key", "den=cave"]).await;
     let with_key = |room, key: &str| Hello {
