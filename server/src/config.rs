@@ -1,7 +1,7 @@
 //! What can be set: every value has a flag, an environment variable and a default.
 
 use std::fmt::Debug;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::ops::RangeBounds;
 use std::path::PathBuf;
@@ -115,6 +115,16 @@ pub struct Config {
         value_delimiter = ','
     )]
     pub allow_origin: Vec<String>,
+
+    /// Address of a reverse proxy in front of the pages, such as 127.0.0.1: who comes through it is
+    /// limited by the address that it notes in X-Forwarded-For; repeat it for more
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "CUBESYNC_TRUST_PROXY",
+        value_delimiter = ','
+    )]
+    pub trust_proxy: Vec<IpAddr>,
 
     /// A player whose connection is lost can come back to their cube for this long; meanwhile it
     /// stands there as a ghost

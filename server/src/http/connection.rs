@@ -19,6 +19,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 use tracing::debug;
 
+use super::proxy;
 use crate::admission::{Admission, Count};
 use crate::contain::contain;
 use crate::listener;
@@ -38,7 +39,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/pla
     Content-Length: 49\r\nConnection: close\r\nRetry-After: 5\r\n\r\n\
     too many connections, try again in a few seconds\n";
 
-/// Serves `router` until `stop`, then lets running responses end. Each request knows its peer
+/// Serves `router` until `stop`, then lets running responses end. Each request knows who asks
 /// by an `Extension<SocketAddr>`, and its connection's end by [`ConnectionEnds`].
 pub(super) async fn serve(
     shared: &Arc<Shared>,
@@ -59,7 +60,7 @@ pub(super) async fn serve(
     let connections = TaskTracker::new();
     let metrics = &shared.metrics;
     listener::accept(Door::Http, listener, metrics, &stop, |stream, peer| {
-        let admitted = match admission.admit(peer.ip()) {
+        let admitted = match admission.admit(proxy::connection(peer.ip(), &config.trust_proxy)) {
             Ok(admitted) => admitted,
             Err(refused) => {
                 metrics.http_cut(refused.http_cut());
@@ -97,7 +98,8 @@ async fn serve_one(
     let service = service_fn(|request: hyper::Request<Incoming>| {
         was_served.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer);
+        let client = proxy::client(peer, request.headers(), &config.trust_proxy);
+        request.extensions_mut().insert(client);
         request.extensions_mut().insert(ConnectionEnds(end));
         let mut router = router.clone();
         async move {

@@ -5,6 +5,7 @@ mod cubes;
 mod encoding;
 mod files;
 pub(crate) mod fuzzing;
+mod proxy;
 mod security;
 mod status;
 mod time;

@@ -242,3 +242,28 @@ async fn what_is_no_http_is_counted_by_what_is_wrong_with_it() {
         server.counts(&line).await;
     }
 }
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_everybody_has_limits_of_their_own() {
+    let flags = [
+        "--trust-proxy",
+        "127.0.0.1",
+        "--max-requests-per-address",
+        "1",
+    ];
+    let server = Server::start(&flags).await;
+    let ask = async |client: &str| {
+        let headers = [("X-Forwarded-For", client)];
+        request_with(server.addresses.http, "GET", "/healthz", &headers)
+            .await
+            .status
+    };
+    // A burst is 16 seconds' worth; these take less than that many seconds.
+    let mut refused = false;
+    for _ in 0..60 {
+        // The client wrote the first address, which counts for nothing; the proxy the second.
+        refused |= ask("192.0.2.8, 192.0.2.7").await == 429;
+    }
+    assert!(refused, "who asks too often is told so");
+    assert_eq!(ask("192.0.2.8").await, 200);
+}
