@@ -43,6 +43,10 @@ pub mod session_event;
 pub mod sight;
 pub mod snapshot_buffer;
 pub mod socket;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod tls_flags;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod trust;
 pub mod view;
 pub mod world;
 

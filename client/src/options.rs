@@ -3,12 +3,19 @@
 use cubesync_protocol::{Colour, Hello, ResumeToken};
 
 use crate::lab::Conditions;
+use crate::socket::bare_address;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::trust::Trust;
 
 /// Where to connect and as whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// The server's `host:port`; the host is a name or an address.
+    /// The server's `host:port`; the host is a name or an address. With `tls://` in front the
+    /// connection is encrypted. A browser's page decides that itself.
     pub server: String,
+    /// Whom to believe that it is this server, when the connection is encrypted.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub trust: Trust,
     /// The room to join.
     pub room: String,
     /// The player's name; the server may add a number to it.
@@ -31,6 +38,8 @@ impl ClientOptions {
     pub fn new(server: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             server: server.into(),
+            #[cfg(not(target_arch = "wasm32"))]
+            trust: Trust::default(),
             room: "lobby".to_owned(),
             name: name.into(),
             colour: Colour::from([0xE0, 0x80, 0x20]),
@@ -53,7 +62,7 @@ impl ClientOptions {
     /// Whether the server is given as `host:port`. What that names may still not exist.
     pub(crate) fn check_address(&self) -> Result<(), String> {
         let server = &self.server;
-        match server.rsplit_once(':') {
+        match bare_address(server).rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
             _ => Err(format!(
                 "\"{server}\" is no address; write it as host:port, for example localhost:14900"

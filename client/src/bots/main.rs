@@ -17,6 +17,7 @@ use cubesync_client::ClientOptions;
 use cubesync_client::lab_flags::LabFlags;
 use cubesync_client::protocol::limits::MAX_NAME_CHARS;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
+use cubesync_client::tls_flags::TlsFlags;
 
 use crate::bot::Bot;
 use crate::summary::Summary;
@@ -35,7 +36,7 @@ const NUMBER_CHARS: usize = 5;
 #[derive(Debug, Parser)]
 #[command(name = "cubesync-bots", version)]
 struct Arguments {
-    /// The server's host:port
+    /// The server's host:port; tls:// in front of it encrypts
     #[arg(long, env = "CUBESYNC_SERVER", default_value = "127.0.0.1:14900")]
     server: String,
     /// How many bots, 1 to 2000
@@ -58,6 +59,8 @@ struct Arguments {
     /// The server's join key, where it asks for one
     #[arg(long, env = "CUBESYNC_JOIN_KEY", hide_env_values = true)]
     join_key: Option<String>,
+    #[command(flatten)]
+    tls: TlsFlags,
     #[command(flatten)]
     lab: LabFlags,
 }
@@ -89,6 +92,7 @@ fn name(text: &str) -> Result<String, String> {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     check_open_files(usize::from(arguments.count))?;
+    arguments.tls.warn();
     let is_stopped = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&is_stopped);
     ctrlc::set_handler(move || stop.store(true, Ordering::Relaxed))
@@ -135,6 +139,7 @@ fn bots(arguments: &Arguments) -> Vec<Bot> {
             join_key: arguments.join_key.clone(),
             ..ClientOptions::new(arguments.server.as_str(), name)
         };
+        arguments.tls.apply(&mut options);
         arguments.lab.apply(&mut options, number);
         Bot::new(options, random.u64(..), number == 1)
     };

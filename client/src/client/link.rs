@@ -38,7 +38,7 @@ impl Client {
             return self.disconnect(now, reason, Retry::Never);
         }
         self.status = Status::Connecting;
-        self.link = Link::Up(Socket::connect(&self.options.server, now));
+        self.link = Link::Up(Socket::connect(&self.options, now));
     }
 
     pub(super) fn read(&mut self, now: Duration) {

@@ -135,6 +135,16 @@ pub(crate) fn show_room(canvas: &Canvas, client: &Client) {
     }
 }
 
+/// Draws a mark below the room's name: the server may be anybody.
+pub(crate) fn show_unverified(canvas: &Canvas) {
+    let text = "server not verified";
+    let (x, y) = (16.0, 72.0);
+    let width = canvas.width(text, theme::SMALL) + 48.0;
+    canvas.rounded(Rect::new(x, y - 14.0, width, 28.0), 14.0, theme::PILL);
+    canvas.rounded(Rect::new(x + 14.0, y - 4.0, 8.0, 8.0), 4.0, theme::ERROR);
+    canvas.text(text, x + 32.0, y, theme::SMALL, theme::ERROR);
+}
+
 /// Draws the feed into the lower left corner, the newest line at the bottom; by touch the stick
 /// is there, and the feed goes below the room's name.
 pub(crate) fn show_feed(canvas: &Canvas, feed: &Feed, now: Duration, screen: Vec2, by_touch: bool) {

@@ -136,6 +136,9 @@ impl Play {
         }
         names::show(canvas, &view, screen, &cubes);
         hud::show_room(canvas, &self.client);
+        if platform::is_unverified(self.client.options()) {
+            hud::show_unverified(canvas);
+        }
         hud::show_feed(canvas, &self.feed, time.now, screen, self.by_touch);
         if let Some(joined) = self.first_join {
             let since_join = time.now.saturating_sub(joined);

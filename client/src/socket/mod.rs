@@ -1,8 +1,11 @@
 //! The socket under a session: polled once a frame, never blocking, and the same for everybody
-//! who uses it. Natively it is a TCP stream, in a browser tab a WebSocket to the page's server.
+//! who uses it. Natively it is a TCP stream, encrypted or not, in a browser tab a WebSocket to the
+//! page's server.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
+#[cfg(not(target_arch = "wasm32"))]
+mod tls;
 #[cfg(target_arch = "wasm32")]
 mod web;
 
@@ -12,9 +15,13 @@ use bytes::BytesMut;
 use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES};
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use native::Socket;
+pub(crate) use native::bare_address;
+#[cfg(not(target_arch = "wasm32"))]
+pub use native::{Socket, TLS};
 #[cfg(target_arch = "wasm32")]
 pub use web::Socket;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use web::bare_address;
 
 /// How long connecting may take, the lookup of the name included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,6 +1,6 @@
-//! The native socket: a TCP stream that is polled and never blocks.
+//! The native socket: a TCP stream that is polled and never blocks, encrypted or not.
 //!
-//! Looking a name up and connecting do block, so a thread does both.
+//! Looking a name up, connecting and the handshake of TLS do block, so a thread does them.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -10,7 +10,13 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
 
+use super::tls::TlsStream;
 use super::{CONNECT_TIMEOUT, SocketState, read_into};
+use crate::options::ClientOptions;
+use crate::trust::Trust;
+
+/// What stands in front of the address of a server that is to be spoken to over TLS.
+pub const TLS: &str = "tls://";
 
 /// Of the connecting thread: the system's name lookup needs more than the smallest.
 const THREAD_STACK_BYTES: usize = 256 * 1024;
@@ -25,31 +31,36 @@ pub struct Socket {
 enum State {
     Connecting {
         server: String,
-        outcome: Receiver<Result<TcpStream, String>>,
+        outcome: Receiver<Result<Stream, String>>,
         give_up_at: Duration,
     },
-    Open(TcpStream),
+    Open(Stream),
     Closed {
         reason: String,
     },
 }
 
+#[derive(Debug)]
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream>),
+}
+
 impl Socket {
-    /// Starts to connect to `host:port`.
-    pub fn connect(server: &str, now: Duration) -> Self {
+    /// Starts to connect to the server that the options name.
+    pub fn connect(options: &ClientOptions, now: Duration) -> Self {
         let (sender, outcome) = mpsc::sync_channel(1);
-        let server = server.to_owned();
-        let thread_server = server.clone();
+        let (named, trust) = (options.server.clone(), options.trust.clone());
         let thread = thread::Builder::new()
             .name("connect".into())
             .stack_size(THREAD_STACK_BYTES)
             // Not joined: a lookup cannot be stopped. It ends by itself, and nobody listens.
             .spawn(move || {
-                let _ = sender.send(connect(&thread_server));
+                let _ = sender.send(connect(&named, &trust));
             });
         let state = match thread {
             Ok(_) => State::Connecting {
-                server,
+                server: bare_address(&options.server).to_owned(),
                 outcome,
                 give_up_at: now + CONNECT_TIMEOUT,
             },
@@ -90,7 +101,7 @@ impl Socket {
         };
         let mut result = Err(ErrorKind::WouldBlock.into());
         let count = read_into(buffer, |room| {
-            result = retry(|| stream.read(room));
+            result = retry(|| stream.reader().read(room));
             *result.as_ref().unwrap_or(&0)
         });
         match result {
@@ -108,7 +119,7 @@ impl Socket {
         while let State::Open(stream) = &mut self.state
             && !buffer.is_empty()
         {
-            match retry(|| stream.write(buffer)) {
+            match retry(|| stream.writer().write(buffer)) {
                 Ok(count) => {
                     buffer.advance(count);
                     sent_bytes += count;
@@ -128,9 +139,43 @@ impl Socket {
     }
 }
 
-/// Runs on the thread; tries every address of the name.
-fn connect(server: &str) -> Result<TcpStream, String> {
+impl Stream {
+    fn reader(&mut self) -> &mut dyn Read {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream,
+        }
+    }
+
+    fn writer(&mut self) -> &mut dyn Write {
+        match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream,
+        }
+    }
+}
+
+/// `host:port` of an address as a person gives it.
+pub(crate) fn bare_address(server: &str) -> &str {
+    server.strip_prefix(TLS).unwrap_or(server)
+}
+
+/// Runs on the thread.
+fn connect(named: &str, trust: &Trust) -> Result<Stream, String> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
+    let server = bare_address(named);
+    let stream = dial(server, deadline)?;
+    if server == named {
+        let prepared = stream.set_nonblocking(true);
+        prepared.map_err(|error| unreachable(server, &error))?;
+        return Ok(Stream::Plain(stream));
+    }
+    let stream = TlsStream::open(trust.config()?, stream, server, deadline)?;
+    Ok(Stream::Tls(Box::new(stream)))
+}
+
+/// Tries every address of the name.
+fn dial(server: &str, deadline: Instant) -> Result<TcpStream, String> {
     let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
     let addresses = server
         .to_socket_addrs()
@@ -152,7 +197,6 @@ fn connect(server: &str) -> Result<TcpStream, String> {
 fn open(address: &std::net::SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(address, timeout)?;
     stream.set_nodelay(true)?;
-    stream.set_nonblocking(true)?;
     Ok(stream)
 }
 
@@ -215,7 +259,8 @@ mod tests {
 
     /// Polls until the socket is no longer connecting; the time stands still.
     fn connected(server: &str) -> Socket {
-        let mut socket = Socket::connect(server, Duration::ZERO);
+        let options = ClientOptions::new(server, "Anna");
+        let mut socket = Socket::connect(&options, Duration::ZERO);
         while socket.poll(Duration::ZERO) == SocketState::Connecting {
             thread::yield_now();
         }

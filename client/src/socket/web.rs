@@ -8,6 +8,7 @@ use bytes::BytesMut;
 
 use super::{CONNECT_TIMEOUT, SocketState, read_into};
 use crate::browser::{self, SocketCode, SocketId};
+use crate::options::ClientOptions;
 
 /// One connection, from its beginning to its end.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ enum State {
 
 impl Socket {
     /// Starts to connect to the server that the page came from, whatever is written here.
-    pub fn connect(_server: &str, now: Duration) -> Self {
+    pub fn connect(_options: &ClientOptions, now: Duration) -> Self {
         Self {
             id: browser::socket_open(),
             state: State::Connecting {
@@ -92,6 +93,11 @@ impl Drop for Socket {
     fn drop(&mut self) {
         browser::socket_close(self.id);
     }
+}
+
+/// The page's own address is never anything else.
+pub(crate) fn bare_address(server: &str) -> &str {
+    server
 }
 
 fn reason(code: SocketCode) -> &'static str {

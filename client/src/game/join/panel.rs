@@ -127,7 +127,7 @@ impl JoinScreen {
             "join key, if any"
         };
         let fields = [
-            (Focus::Server, server, "Server", ""),
+            (Focus::Server, server, "Server", platform::SERVER_HINT),
             (Focus::Name, name, "Your name", ""),
             (Focus::Room, room, "Room", ""),
             (Focus::JoinKey, key, "", key_hint),

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use cubesync_client::recorder::Recorder;
+use cubesync_client::socket::TLS;
+use cubesync_client::trust::Trust;
 use cubesync_client::{Client, ClientOptions};
 use cubesync_recording::Recording;
 use macroquad::math::Rect;
@@ -23,6 +25,8 @@ use super::{Invite, Replay, Start};
 
 /// Whether a person says which server to join.
 pub(crate) const CHOOSES_SERVER: bool = true;
+/// What such a person can write.
+pub(crate) const SERVER_HINT: &str = "host:port, or tls://host:port to encrypt";
 /// Whether the program can end itself.
 pub(crate) const CAN_QUIT: bool = true;
 
@@ -122,10 +126,19 @@ pub(crate) fn joined(_options: &ClientOptions, _name: &str) {}
 /// Takes note that the game is over, and whether the person wished it.
 pub(crate) fn left(_by_choice: bool) {}
 
+/// Whether nobody has verified that this is the server it is meant to be.
+pub(crate) fn is_unverified(options: &ClientOptions) -> bool {
+    options.server.starts_with(TLS) && options.trust == Trust::Anybody
+}
+
 /// The address for others, when the server is where servers are unless told otherwise: only then
 /// is it known where its pages are.
 pub(crate) fn invite(options: &ClientOptions) -> Option<Invite> {
-    let (host, port) = options.server.rsplit_once(':')?;
+    let (scheme, address) = match options.server.strip_prefix(TLS) {
+        Some(address) => ("https", address),
+        None => ("http", options.server.as_str()),
+    };
+    let (host, port) = address.rsplit_once(':')?;
     if port.parse() != Ok(DEFAULT_PORT) {
         return None;
     }
@@ -133,7 +146,7 @@ pub(crate) fn invite(options: &ClientOptions) -> Option<Invite> {
     let is_local = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
     let outside = if is_local { network_address() } else { None };
     let host = outside.map_or(host.to_owned(), |address| address.to_string());
-    let mut link = format!("http://{host}:{PAGES_PORT}/");
+    let mut link = format!("{scheme}://{host}:{PAGES_PORT}/");
     if options.room != "lobby" {
         link.push_str("?room=");
         link.push_str(&percent_encoded(&options.room));
@@ -261,6 +274,8 @@ mod tests {
         assert_eq!(link("10.0.0.5:14900", "lobby"), Some(expected));
         let expected = "http://[fe80::1]:8080/?room=%D0%B4%D0%B2%D0%B0%20b".to_owned();
         assert_eq!(link("[fe80::1]:14900", "два b"), Some(expected));
+        let expected = "https://10.0.0.5:8080/".to_owned();
+        assert_eq!(link("tls://10.0.0.5:14900", "lobby"), Some(expected));
         // Nobody knows where this server's pages are.
         assert_eq!(link("10.0.0.5:4000", "lobby"), None);
     }

@@ -7,6 +7,8 @@ use clap::Parser;
 use cubesync_client::ClientOptions;
 use cubesync_client::lab_flags::LabFlags;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
+use cubesync_client::socket::TLS;
+use cubesync_client::tls_flags::TlsFlags;
 use cubesync_recording::parse_size;
 
 use crate::theme::PALETTE;
@@ -20,7 +22,7 @@ pub(super) const DEFAULT_PORT: u16 = 14_900;
 #[derive(Debug, Parser)]
 #[command(name = "cubesync-client", version)]
 pub(crate) struct Options {
-    /// The server to join, without the join screen
+    /// The server to join, without the join screen; tls:// in front of it encrypts
     #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_SERVER", value_parser = parse_server)]
     server: Option<String>,
     /// Your name, above your cube [default: your user name]
@@ -64,6 +66,8 @@ pub(crate) struct Options {
         conflicts_with = "record"
     )]
     replay: Option<PathBuf>,
+    #[command(flatten)]
+    tls: TlsFlags,
     #[command(flatten)]
     lab: LabFlags,
 }
@@ -111,6 +115,8 @@ impl Options {
             join_key: self.join_key,
             ..ClientOptions::new(server, self.name.unwrap_or_else(default_name))
         };
+        self.tls.warn();
+        self.tls.apply(&mut options);
         self.lab.apply(&mut options, 0);
         options
     }
@@ -119,6 +125,9 @@ impl Options {
 /// An address as a person writes it, with the usual port where it has none.
 pub(crate) fn with_port(server: &str) -> String {
     let server = server.trim();
+    if let Some(server) = server.strip_prefix(TLS) {
+        return format!("{TLS}{}", with_port(server));
+    }
     if let Ok(address) = server.parse::<IpAddr>() {
         return SocketAddr::new(address, DEFAULT_PORT).to_string();
     }
@@ -132,7 +141,9 @@ pub(crate) fn with_port(server: &str) -> String {
 
 fn parse_server(text: &str) -> Result<String, String> {
     match text.trim() {
-        "" => Err("it is empty; write it as host:port, for example localhost:14900".to_owned()),
+        "" | TLS => {
+            Err("it is empty; write it as host:port, for example localhost:14900".to_owned())
+        }
         server => Ok(with_port(server)),
     }
 }
@@ -203,6 +214,8 @@ mod tests {
             ("::1", "[::1]:14900"),
             ("[::1]", "[::1]:14900"),
             ("[::1]:5", "[::1]:5"),
+            ("tls://example.org", "tls://example.org:14900"),
+            ("tls://[::1]:5", "tls://[::1]:5"),
         ] {
             assert_eq!(with_port(written), expected);
         }

@@ -17,6 +17,8 @@ use crate::theme::PALETTE;
 
 /// Whether a person says which server to join: here the page does.
 pub(crate) const CHOOSES_SERVER: bool = false;
+/// Nobody writes it here.
+pub(crate) const SERVER_HINT: &str = "";
 /// Whether the program can end itself.
 pub(crate) const CAN_QUIT: bool = false;
 
@@ -130,6 +132,11 @@ pub(crate) fn left(by_choice: bool) {
         browser::keep("join", "");
     }
     browser::set_title("cubesync");
+}
+
+/// Whether nobody has verified the server: here the browser does.
+pub(crate) fn is_unverified(_options: &ClientOptions) -> bool {
+    false
 }
 
 /// The page's address, for others.

@@ -1,0 +1,96 @@
+//! Encryption on a command line: the same flags for every program.
+
+use clap::Args;
+
+use crate::options::ClientOptions;
+use crate::socket::TLS;
+use crate::trust::Trust;
+
+/// Whether to encrypt the connection, and whom to trust.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Encryption")]
+pub struct TlsFlags {
+    /// Encrypt the connection, as tls:// in front of the server's address does
+    #[arg(long, env = "CUBESYNC_TLS")]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    tls: bool,
+    /// Trust these certificates (PEM) as well as the system's: a server's own one, or its issuer's
+    #[arg(long, value_name = "FILE", env = "CUBESYNC_CA")]
+    #[arg(value_parser = |file: &str| Trust::also(file))]
+    ca: Option<Trust>,
+    /// Trust whoever answers: on the way, anybody can read and change what is said
+    #[arg(long, env = "CUBESYNC_INSECURE", conflicts_with = "ca")]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    insecure: bool,
+}
+
+impl TlsFlags {
+    /// Puts what the flags say into the options of a client.
+    pub fn apply(&self, options: &mut ClientOptions) {
+        if self.tls && !options.server.starts_with(TLS) {
+            options.server.insert_str(0, TLS);
+        }
+        options.trust = match &self.ca {
+            _ if self.insecure => Trust::Anybody,
+            Some(trust) => trust.clone(),
+            None => Trust::System,
+        };
+    }
+
+    /// Says on standard error that nobody is verified, if so.
+    pub fn warn(&self) {
+        if self.insecure {
+            eprintln!(
+                "warning: with --insecure no server is verified: on the way, anybody can read and \
+                 change what is said"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Program {
+        #[command(flatten)]
+        tls: TlsFlags,
+    }
+
+    fn options(server: &str, flags: &[&str]) -> ClientOptions {
+        let program = Program::parse_from([&["program"], flags].concat());
+        let mut options = ClientOptions::new(server, "Anna");
+        program.tls.apply(&mut options);
+        options
+    }
+
+    #[test]
+    fn encryption_is_asked_for_once() {
+        for server in ["host:1", "tls://host:1"] {
+            assert_eq!(options(server, &["--tls"]).server, "tls://host:1");
+        }
+        assert_eq!(options("host:1", &[]).server, "host:1");
+    }
+
+    #[test]
+    fn nobody_is_trusted_blindly_by_default() {
+        assert_eq!(options("host:1", &["--tls"]).trust, Trust::System);
+        assert_eq!(options("host:1", &["--insecure"]).trust, Trust::Anybody);
+    }
+
+    #[test]
+    fn a_file_without_a_certificate_is_a_usage_error() {
+        for (file, words) in [
+            ("Cargo.toml", "no certificate"),
+            ("no such file", "cannot read"),
+        ] {
+            let parsed = Program::try_parse_from(["program", "--ca", file]);
+            let error = parsed.unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Whom a client believes that it is the server it wants, where the two speak TLS.
+
+use std::path::Path;
+use std::sync::{Arc, LazyLock};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    version,
+};
+
+static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+    LazyLock::new(|| Arc::new(ring::default_provider()));
+
+/// The issuers that the system trusts; what it cannot read is as if it were not there.
+static SYSTEM: LazyLock<RootCertStore> = LazyLock::new(|| {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+});
+
+/// Whom a client believes that it is the server.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Trust {
+    /// Who has a certificate for the server's name, from an issuer that the system trusts.
+    #[default]
+    System,
+    /// Who has one from there, or from one of these, or one of these.
+    Also(Vec<CertificateDer<'static>>),
+    /// Whoever answers: nothing is verified.
+    Anybody,
+}
+
+impl Trust {
+    /// The system's issuers and the certificates in a PEM file.
+    ///
+    /// # Errors
+    /// The file cannot be read or holds no certificate, in words.
+    pub fn also(file: impl AsRef<Path>) -> Result<Self, String> {
+        let text = std::fs::read(file).map_err(|error| format!("cannot read it: {error}"))?;
+        let certificates = CertificateDer::pem_slice_iter(&text)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| format!("it is no PEM file: {error}"))?;
+        let (good, bad) = RootCertStore::empty().add_parsable_certificates(certificates.clone());
+        match (good, bad) {
+            (1.., 0) => Ok(Self::Also(certificates)),
+            (0, 0) => Err("there is no certificate in it".to_owned()),
+            _ => Err("a certificate in it is damaged".to_owned()),
+        }
+    }
+
+    /// How to connect to somebody who is believed.
+    ///
+    /// # Errors
+    /// Nobody could be believed, in words.
+    pub(crate) fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        let (mut roots, own) = match self {
+            Self::System => (SYSTEM.clone(), Vec::new()),
+            Self::Also(certificates) => (SYSTEM.clone(), certificates.clone()),
+            Self::Anybody => (RootCertStore::empty(), Vec::new()),
+        };
+        roots.add_parsable_certificates(own.iter().cloned());
+        let inner = match self {
+            Self::Anybody => None,
+            _ => Some(
+                WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(&PROVIDER))
+                    .build()
+                    .map_err(|_| {
+                        "this machine trusts no issuer of certificates: install the package \
+                         ca-certificates, or give the server's certificate with --ca"
+                    })?,
+            ),
+        };
+        let config = ClientConfig::builder_with_provider(Arc::clone(&PROVIDER))
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .expect("ring knows both versions")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier { inner, own }))
+            .with_no_client_auth();
+        Ok(Arc::new(config))
+    }
+}
+
+#[derive(Debug)]
+struct Verifier {
+    /// `None` verifies nothing.
+    inner: Option<Arc<WebPkiServerVerifier>>,
+    /// Certificates that were given by hand.
+    own: Vec<CertificateDer<'static>>,
+}
+
+impl ServerCertVerifier for Verifier {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let Some(inner) = &self.inner else {
+            return Ok(ServerCertVerified::assertion());
+        };
+        match inner.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+            // What `openssl req -x509` makes calls itself an authority, which no server may be
+            // (RFC 5280, 4.2.1.9). A person who gives exactly this one by hand means it. Its dates
+            // have been looked at before.
+            Err(Error::InvalidCertificate(CertificateError::Other(_)))
+                if self.own.contains(certificate) =>
+            {
+                verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+                Ok(ServerCertVerified::assertion())
+            }
+            verdict => verdict,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &PROVIDER.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &PROVIDER.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &PROVIDER.signature_verification_algorithms;
+        algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,270 @@
+//! The native socket over TLS, against servers with good and bad certificates.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use bytes::BytesMut;
+use cubesync_client::ClientOptions;
+use cubesync_client::socket::{Socket, SocketState};
+use cubesync_client::trust::Trust;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::CertificateDer;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What a server presents, and what a person would give to `--ca`.
+struct Identity {
+    config: Arc<ServerConfig>,
+    ca: Trust,
+}
+
+/// A certificate for 127.0.0.1 that vouches for itself, changed as a test wants.
+fn identity(change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    let mut parameters = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    change(&mut parameters);
+    let key = KeyPair::generate().unwrap();
+    let own = parameters.self_signed(&key).unwrap().der().clone();
+    Identity {
+        config: config(vec![own.clone()], &key),
+        ca: Trust::Also(vec![own]),
+    }
+}
+
+fn config(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Arc<ServerConfig> {
+    let key = key.serialize_der().try_into().unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    Arc::new(config)
+}
+
+type Encrypted = StreamOwned<ServerConnection, TcpStream>;
+
+/// Serves one connection on a thread and gives what `serve` makes of it, and the address.
+fn server<T: Send + 'static>(
+    config: &Arc<ServerConfig>,
+    serve: impl FnOnce(Encrypted) -> T + Send + 'static,
+) -> (String, thread::JoinHandle<T>) {
+    let config = Arc::clone(config);
+    plain_server(move |stream| {
+        let connection = ServerConnection::new(config).unwrap();
+        serve(StreamOwned::new(connection, stream))
+    })
+}
+
+fn plain_server<T: Send + 'static>(
+    serve: impl FnOnce(TcpStream) -> T + Send + 'static,
+) -> (String, thread::JoinHandle<T>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let thread = thread::spawn(move || serve(listener.accept().unwrap().0));
+    (address, thread)
+}
+
+/// Polls until the socket is no longer connecting; the time stands still.
+fn connected(server: &str, trust: &Trust) -> Socket {
+    let options = ClientOptions {
+        trust: trust.clone(),
+        ..ClientOptions::new(format!("tls://{server}"), "Anna")
+    };
+    let mut socket = Socket::connect(&options, Duration::ZERO);
+    while socket.poll(Duration::ZERO) == SocketState::Connecting {
+        thread::yield_now();
+    }
+    socket
+}
+
+/// Why there is no connection.
+fn refusal(server: &str, trust: &Trust) -> String {
+    match connected(server, trust).poll(Duration::ZERO) {
+        SocketState::Closed { reason } => reason.to_owned(),
+        state => panic!("{state:?}"),
+    }
+}
+
+/// Why a server with that certificate is refused; `None`: it is not.
+fn verdict(identity: &Identity, trust: &Trust) -> Option<String> {
+    // The handshake is all that happens; how it ends the client tells.
+    let (address, served) = server(&identity.config, |mut stream| stream.read(&mut [0]).is_ok());
+    let mut socket = connected(&address, trust);
+    let verdict = match socket.poll(Duration::ZERO) {
+        SocketState::Open => None,
+        SocketState::Closed { reason } => Some(reason.replace(&address, "SERVER")),
+        state => panic!("{state:?}"),
+    };
+    drop(socket);
+    assert_eq!(served.join().unwrap(), verdict.is_none());
+    verdict
+}
+
+#[test]
+fn bytes_flow_both_ways_and_the_end_comes_after_the_last() {
+    let identity = identity(|_| {});
+    let (address, served) = server(&identity.config, |mut stream| {
+        let mut heard = [0; 5];
+        stream.read_exact(&mut heard).unwrap();
+        stream.write_all(b"welcome").unwrap();
+        stream.conn.send_close_notify();
+        stream.flush().unwrap();
+        heard
+    });
+    let mut socket = connected(&address, &identity.ca);
+    let mut buffer = BytesMut::new();
+    assert_eq!(socket.receive(&mut buffer), 0);
+    assert_eq!(socket.send(&mut BytesMut::from(&b"hello"[..])), 5);
+    while socket.poll(Duration::ZERO) == SocketState::Open {
+        socket.receive(&mut buffer);
+    }
+    assert_eq!(&buffer[..], b"welcome");
+    let reason = "the server closed the connection";
+    assert_eq!(socket.poll(Duration::ZERO), SocketState::Closed { reason });
+    assert_eq!(&served.join().unwrap(), b"hello");
+}
+
+#[test]
+fn more_than_the_kernel_takes_goes_out_later_and_arrives_whole() {
+    const BYTES: usize = 16 * 1024 * 1024;
+    let identity = identity(|_| {});
+    let (address, served) = server(&identity.config, |mut stream| {
+        let mut heard = vec![0; BYTES];
+        stream.read_exact(&mut heard).unwrap();
+        heard
+    });
+    let mut socket = connected(&address, &identity.ca);
+    let all: Vec<u8> = (0..BYTES).map(|index| index as u8).collect();
+    let mut buffer = BytesMut::from(&all[..]);
+    while !buffer.is_empty() {
+        socket.send(&mut buffer);
+        // What TLS still holds goes out with the reads, which a client makes in each frame.
+        socket.receive(&mut BytesMut::new());
+        thread::yield_now();
+    }
+    while !served.is_finished() {
+        socket.receive(&mut BytesMut::new());
+        thread::yield_now();
+    }
+    assert!(served.join().unwrap() == all);
+}
+
+#[test]
+fn a_certificate_given_by_hand_is_trusted_and_others_are_not() {
+    let (one, other) = (identity(|_| {}), identity(|_| {}));
+    assert_eq!(verdict(&one, &one.ca), None);
+    let words = verdict(&one, &other.ca).unwrap();
+    assert!(
+        words.starts_with("nobody whom this machine trusts vouches for SERVER"),
+        "{words}"
+    );
+    for trust in [&other.ca, &Trust::System] {
+        let words = verdict(&one, trust).unwrap();
+        assert!(words.contains("--ca"), "{words}");
+    }
+    assert_eq!(verdict(&one, &Trust::Anybody), None);
+}
+
+#[test]
+fn an_issuer_given_by_hand_vouches_for_its_servers() {
+    let mut parameters = CertificateParams::new(Vec::new()).unwrap();
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let issuer_key = KeyPair::generate().unwrap();
+    let issuer = parameters.self_signed(&issuer_key).unwrap().der().clone();
+    let key = KeyPair::generate().unwrap();
+    let own = CertificateParams::new(vec!["127.0.0.1".to_owned()])
+        .unwrap()
+        .signed_by(&key, &Issuer::new(parameters, issuer_key))
+        .unwrap();
+    let identity = Identity {
+        config: config(vec![own.der().clone()], &key),
+        ca: Trust::Also(vec![issuer]),
+    };
+    assert_eq!(verdict(&identity, &identity.ca), None);
+}
+
+#[test]
+fn what_openssl_makes_by_default_can_be_given_by_hand() {
+    let authority = |parameters: &mut CertificateParams| {
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    };
+    let one = identity(authority);
+    assert_eq!(verdict(&one, &one.ca), None);
+    assert!(verdict(&one, &identity(authority).ca).is_some());
+    let elsewhere = identity(|parameters| {
+        *parameters = CertificateParams::new(vec!["game.example".to_owned()]).unwrap();
+        authority(parameters);
+    });
+    let words = verdict(&elsewhere, &elsewhere.ca).unwrap();
+    assert_eq!(
+        words,
+        "the certificate of SERVER is for other names: game.example"
+    );
+    let old = identity(|parameters| {
+        authority(parameters);
+        parameters.not_after = (SystemTime::now() - DAY).into();
+    });
+    let words = verdict(&old, &old.ca).unwrap();
+    assert!(
+        words.starts_with("the certificate of SERVER has expired"),
+        "{words}"
+    );
+}
+
+#[test]
+fn a_certificate_of_another_time_or_name_is_refused_in_words() {
+    let now = SystemTime::now();
+    let expired = identity(|parameters| parameters.not_after = (now - DAY).into());
+    let words = verdict(&expired, &expired.ca).unwrap();
+    assert!(
+        words.starts_with("the certificate of SERVER has expired"),
+        "{words}"
+    );
+
+    let early = identity(|parameters| parameters.not_before = (now + DAY).into());
+    let words = verdict(&early, &early.ca).unwrap();
+    assert!(
+        words.starts_with("the certificate of SERVER is not valid yet"),
+        "{words}"
+    );
+
+    let elsewhere = identity(|parameters| {
+        let names = vec!["game.example".to_owned(), "192.0.2.7".to_owned()];
+        *parameters = CertificateParams::new(names).unwrap();
+    });
+    let words = verdict(&elsewhere, &elsewhere.ca).unwrap();
+    let expected = "the certificate of SERVER is for other names: game.example, 192.0.2.7";
+    assert_eq!(words, expected);
+}
+
+#[test]
+fn who_does_not_speak_tls_is_told_apart_from_who_hangs_up() {
+    let (address, served) = plain_server(|mut stream| {
+        let mut hello = [0; 1024];
+        assert!(stream.read(&mut hello).unwrap() > 0);
+        // A `Reject` of ours begins like that.
+        stream.write_all(&[0, 0, 0, 9, 1, 0, 6]).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    });
+    let words = refusal(&address, &Trust::Anybody);
+    assert!(
+        words.starts_with(&format!("{address} does not speak TLS")),
+        "{words}"
+    );
+    served.join().unwrap();
+
+    let (address, served) = plain_server(drop);
+    let words = refusal(&address, &Trust::Anybody);
+    assert_eq!(
+        words,
+        format!("{address} cut the connection instead of speaking TLS")
+    );
+    served.join().unwrap();
+}
