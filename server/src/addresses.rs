@@ -32,8 +32,17 @@ fn summary_from(bound: &Addresses, lan: Option<IpAddr>, with_qr: bool) -> String
             }
         }
     };
-    line("browser", &|address| page(address), bound.http);
-    line("clients", &|address| address.to_string(), bound.tcp);
+    let is_encrypted = bound.tls.is_some();
+    let page = |address: SocketAddr| match is_encrypted {
+        true => format!("https://{address}/"),
+        false => format!("http://{address}/"),
+    };
+    let client = |address: SocketAddr| match is_encrypted {
+        true => format!("--server tls://{address}"),
+        false => address.to_string(),
+    };
+    line("browser", &page, bound.http);
+    line("clients", &client, bound.tcp);
     if let Some(address) = bound.text {
         line(
             "text",
@@ -41,15 +50,14 @@ fn summary_from(bound: &Addresses, lan: Option<IpAddr>, with_qr: bool) -> String
             address,
         );
     }
+    if let Some(fingerprint) = bound.tls {
+        writeln!(text, "  SHA-256  {fingerprint}").expect("writing to a string cannot fail");
+    }
     text.push_str("Play at the browser address; its /status shows who is here. Ctrl-C stops it.\n");
     if with_qr && let [_, Some(address)] = reachable(bound.http, lan) {
         text.push_str(&qr_code(&page(address)));
     }
     text
-}
-
-fn page(address: SocketAddr) -> String {
-    format!("http://{address}/")
 }
 
 /// The text as a code, two modules a character; empty for what no code could hold. The upper
@@ -107,6 +115,8 @@ fn lan_address() -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use cubesync_server::Fingerprint;
+
     use super::*;
 
     #[test]
@@ -135,6 +145,7 @@ mod tests {
             tcp: local(1),
             http: local(2),
             text: Some(local(3)),
+            tls: None,
         };
         let text = summary(&bound, true);
         for expected in ["127.0.0.1:1 ", "http://127.0.0.1:2/ ", "nc 127.0.0.1 3 "] {
@@ -144,6 +155,18 @@ mod tests {
             !text.contains('\u{2584}'),
             "nobody else can reach this, so there is nothing to scan"
         );
+        let encrypted = Addresses {
+            tls: Some(Fingerprint([0x0A; 32])),
+            ..bound
+        };
+        let text = summary(&encrypted, true);
+        for expected in [
+            "--server tls://127.0.0.1:1 ",
+            "https://127.0.0.1:2/ ",
+            "0A0A0A0A",
+        ] {
+            assert!(text.contains(expected), "{expected} is missing in:\n{text}");
+        }
     }
 
     #[test]
@@ -153,19 +176,27 @@ mod tests {
             tcp: any(65_535),
             http: any(65_535),
             text: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 65_535))),
+            tls: None,
+        };
+        let encrypted = Addresses {
+            text: None,
+            tls: Some(Fingerprint([0xFF; 32])),
+            ..bound
         };
         let longest = "255.255.255.255".parse().ok();
-        let text = summary_from(&bound, longest, true);
-        let lines: Vec<_> = text.lines().map(without_colours).collect();
-        // One line is the command's own, one the cursor's.
-        assert!(lines.len() <= 24 - 2, "{} lines:\n{text}", lines.len());
-        let widest = lines.iter().map(|line| line.chars().count()).max();
-        assert!(widest <= Some(80), "{widest:?} columns:\n{text}");
-        let without = summary_from(&bound, longest, false);
-        assert!(
-            lines.len() > without.lines().count() + 12,
-            "the code is there"
-        );
+        for bound in [bound, encrypted] {
+            let text = summary_from(&bound, longest, true);
+            let lines: Vec<_> = text.lines().map(without_colours).collect();
+            // One line is the command's own, one the cursor's.
+            assert!(lines.len() <= 24 - 2, "{} lines:\n{text}", lines.len());
+            let widest = lines.iter().map(|line| line.chars().count()).max();
+            assert!(widest <= Some(80), "{widest:?} columns:\n{text}");
+            let without = summary_from(&bound, longest, false);
+            assert!(
+                lines.len() > without.lines().count() + 12,
+                "the code is there"
+            );
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ const MIN_HTTP_HEAD_BYTES: usize = 8 * 1024;
 
 /// Where `--help` lists them.
 const LIMITS: &str = "Limits";
+const ENCRYPTION: &str = "Encryption";
 
 /// A room that has a key of its own.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,7 +61,7 @@ pub struct Config {
     pub http: SocketAddr,
 
     /// Address for the line protocol that nc and telnet speak; off unless given. Whoever reaches it
-    /// can move a cube anywhere at once, so keep it local
+    /// can move a cube anywhere at once, and it is never encrypted, so keep it local
     #[arg(long, value_name = "ADDR:PORT", env = "CUBESYNC_TEXT")]
     pub text: Option<SocketAddr>,
 
@@ -105,6 +106,24 @@ pub struct Config {
     )]
     #[arg(value_parser = room_key)]
     pub room_key: Vec<RoomKey>,
+
+    /// Certificate (PEM, the whole chain) with which the connections of clients and pages are
+    /// encrypted; read again at SIGHUP
+    #[arg(long, value_name = "FILE", env = "CUBESYNC_TLS_CERT")]
+    #[arg(help_heading = ENCRYPTION, requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The certificate's private key (PEM, without a passphrase)
+    #[arg(long, value_name = "FILE", env = "CUBESYNC_TLS_KEY")]
+    #[arg(help_heading = ENCRYPTION, requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Encrypt with a certificate of the server's own, for a network where nobody gives one out:
+    /// browsers warn of it, other clients need it as --ca. With --tls-cert and --tls-key it is
+    /// written there and used again at the next start
+    #[arg(long, env = "CUBESYNC_TLS_SELF_SIGNED", help_heading = ENCRYPTION)]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    pub tls_self_signed: bool,
 
     /// Origin of a page that may connect to /ws from elsewhere, such as `https://game.example`;
     /// repeat it for more
@@ -410,6 +429,8 @@ mod tests {
             ["--listen", "14900"],
             ["--drain", "soon"],
             ["--max-messages", "0"],
+            ["--tls-cert", "without-a-key.pem"],
+            ["--tls-key", "without-a-certificate.pem"],
             ["--max-bytes", "100"],
             ["--max-frame", "5000"],
             ["--max-cubes", "1"],

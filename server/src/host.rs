@@ -12,7 +12,7 @@ use crate::run::{Addresses, Shared};
 use crate::session::stream::{self, Stream};
 
 /// Rooms, and a way in for any stream of bytes. It tells the time by tokio's clock. Of the
-/// configuration it ignores addresses and recordings.
+/// configuration it ignores addresses, recordings and encryption.
 #[derive(Debug, Clone)]
 pub struct Host(Arc<Shared>);
 
@@ -23,8 +23,9 @@ impl Host {
             tcp: config.listen,
             http: config.http,
             text: config.text,
+            tls: None,
         };
-        Self(Arc::new(Shared::new(config, addresses, shutdown)))
+        Self(Arc::new(Shared::new(config, addresses, None, shutdown)))
     }
 
     /// Serves a player's connection to its end; a failure in it ends nothing else. `peer` counts

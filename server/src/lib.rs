@@ -25,6 +25,7 @@ mod rooms;
 mod run;
 mod session;
 mod text;
+mod tls;
 
 pub use config::{Config, RoomKey};
 pub use host::Host;
@@ -32,3 +33,4 @@ pub use metrics::{Disconnect, Metrics, TickDuration};
 pub use rooms::DEFAULT_ROOM;
 pub use run::{Addresses, StartError, run};
 pub use session::stream::Stream;
+pub use tls::{Certificate, CertificateError, Fingerprint};

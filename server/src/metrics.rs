@@ -4,7 +4,7 @@ mod labels;
 mod process;
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::Family;
@@ -14,8 +14,8 @@ use prometheus_client::registry::{Registry, Unit};
 
 pub use self::labels::Disconnect;
 use self::labels::{
-    CorrectionLabels, DisconnectLabels, DoorLabels, HttpCutLabels, PanicLabels, ResponseLabels,
-    ResumeLabels, SampleLabels,
+    CorrectionLabels, DisconnectLabels, DoorLabels, HttpCutLabels, PanicLabels, ReloadLabels,
+    ResponseLabels, ResumeLabels, SampleLabels,
 };
 pub(crate) use self::labels::{Door, HttpCut, Task};
 use crate::admission::Count;
@@ -31,6 +31,12 @@ const TICK_BUCKETS_SECONDS: [f64; 12] = [
 /// Tick durations kept for whoever asks what the last ones were: a second of 500 rooms at the
 /// highest rate, 256 KiB.
 const MAX_RECENT_TICKS: usize = 64 * 1024;
+
+/// How an attempt to read the certificate again can end: badly or well.
+const RELOADS: [&str; 2] = ["failed", "ok"];
+
+/// Of a metric that has one value or none.
+type NoLabels = [(&'static str, &'static str); 0];
 
 /// How long ticks took: all of them in buckets, and the last ones exactly. Clones count together.
 #[derive(Debug, Clone)]
@@ -102,6 +108,9 @@ pub struct Metrics {
     http_cuts: Family<HttpCutLabels, Counter>,
     accept_errors: Family<DoorLabels, Counter>,
     panics: Family<PanicLabels, Counter>,
+    /// Without a certificate there is none.
+    certificate_expiry: Family<NoLabels, Gauge>,
+    certificate_reloads: Family<ReloadLabels, Counter>,
 }
 
 /// A connection that is being served; dropping it ends that, also when its task panics.
@@ -137,6 +146,8 @@ impl Default for Metrics {
             http_cuts: Family::default(),
             accept_errors: Family::default(),
             panics: Family::default(),
+            certificate_expiry: Family::default(),
+            certificate_reloads: Family::default(),
         };
         for reason in Disconnect::ALL {
             metrics
@@ -154,6 +165,12 @@ impl Default for Metrics {
             metrics
                 .accept_errors
                 .get_or_create(&DoorLabels { listener })
+                .inc_by(0);
+        }
+        for outcome in RELOADS {
+            metrics
+                .certificate_reloads
+                .get_or_create(&ReloadLabels { outcome })
                 .inc_by(0);
         }
         for task in Task::ALL {
@@ -255,6 +272,21 @@ impl Metrics {
         }
     }
 
+    /// Notes when the certificate that is served from now on ends to be valid.
+    pub(crate) fn certificate_expires(&self, ends: SystemTime) {
+        let since = ends.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+        self.certificate_expiry.get_or_create(&[]).set(seconds);
+    }
+
+    /// Counts an attempt to read the certificate again.
+    pub(crate) fn certificate_reloaded(&self, is_good: bool) {
+        let outcome = RELOADS[usize::from(is_good)];
+        self.certificate_reloads
+            .get_or_create(&ReloadLabels { outcome })
+            .inc();
+    }
+
     /// Everything in Prometheus' text form; `open` and `limit` are numbers of connections.
     pub(crate) fn render(&self, open: Count, limit: usize) -> String {
         let mut whole = Registry::default();
@@ -338,6 +370,17 @@ impl Metrics {
             "panics",
             "Failures that ended one connection or one room",
             self.panics.clone(),
+        );
+        registry.register_with_unit(
+            "certificate_expiry_timestamp",
+            "When the certificate that is served expires, in Unix time",
+            Unit::Seconds,
+            self.certificate_expiry.clone(),
+        );
+        registry.register(
+            "certificate_reloads",
+            "Attempts to read the certificate again, by outcome",
+            self.certificate_reloads.clone(),
         );
         registry.register(
             "logs_suppressed",

@@ -18,6 +18,7 @@ use crate::pace::Pace;
 use crate::replay::Replay;
 use crate::rooms::{DEFAULT_ROOM, Rooms};
 use crate::session::{Keys, tcp};
+use crate::tls::{CertificateError, Fingerprint, Tls, reload_on_hangup};
 use crate::{http, listener, recorder, text};
 
 /// After the drain, connections that still linger have this long.
@@ -36,6 +37,9 @@ pub enum StartError {
         /// What is wrong, and what to do.
         hint: String,
     },
+    /// Connections cannot be encrypted.
+    #[error(transparent)]
+    Tls(#[from] CertificateError),
     /// The recording cannot be written.
     #[error("cannot record into {}: {reason}", path.display())]
     Record {
@@ -63,6 +67,8 @@ pub struct Addresses {
     pub http: SocketAddr,
     /// The line protocol, where it is on.
     pub text: Option<SocketAddr>,
+    /// Whether the first two are encrypted, and with which certificate.
+    pub tls: Option<Fingerprint>,
 }
 
 /// What every connection needs.
@@ -76,6 +82,8 @@ pub(crate) struct Shared {
     pub(crate) keys: Keys,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) metrics: Metrics,
+    /// How the connections of clients and pages are encrypted, where they are.
+    pub(crate) tls: Option<Tls>,
     /// Everything that ends before the pages do.
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the server begins to stop.
@@ -84,8 +92,16 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// A server's rooms, without a way in.
-    pub(crate) fn new(config: Config, addresses: Addresses, shutdown: CancellationToken) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        addresses: Addresses,
+        tls: Option<Tls>,
+        shutdown: CancellationToken,
+    ) -> Self {
         let (tasks, metrics) = (TaskTracker::new(), Metrics::default());
+        if let Some(tls) = &tls {
+            metrics.certificate_expires(tls.ends());
+        }
         let limit = Count {
             open: config.connection_limit(),
             pending: config.max_pending,
@@ -103,6 +119,7 @@ impl Shared {
             rooms: Rooms::new(&config, metrics.clone(), shutdown.clone(), tasks.clone()),
             config,
             metrics,
+            tls,
             tasks,
             shutdown,
         }
@@ -129,6 +146,7 @@ pub async fn run(
     if let Some(replay) = &replay {
         config.tick = replay.tick_hz();
     }
+    let tls = Tls::new(&config)?;
     let tcp = bind(config.listen, "clients", "--listen").await?;
     let http_listener = bind(config.http, "HTTP", "--http").await?;
     let text_listener = match config.text {
@@ -141,12 +159,13 @@ pub async fn run(
         text: text_listener
             .as_ref()
             .and_then(|listener| listener.local_addr().ok()),
+        tls: tls.as_ref().map(Tls::fingerprint),
     };
 
     let record = |path| recorder::create(path, config.record_max);
     let recording = config.record.as_deref().map(record).transpose()?;
 
-    let shared = Arc::new(Shared::new(config, addresses, shutdown.clone()));
+    let shared = Arc::new(Shared::new(config, addresses, tls, shutdown.clone()));
     let tasks = &shared.tasks;
 
     let lobby = shared.rooms.find(DEFAULT_ROOM);
@@ -158,6 +177,7 @@ pub async fn run(
         let playing = replay.play(lobby, shutdown.clone());
         tasks.spawn(contain(&shared.metrics, Task::Other, playing));
     }
+    tasks.spawn(reload_on_hangup(Arc::clone(&shared)));
     tasks.spawn(accept_players(tcp, Arc::clone(&shared)));
     if let Some(text_listener) = text_listener {
         tasks.spawn(accept_typists(text_listener, Arc::clone(&shared)));

@@ -19,13 +19,16 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 use tracing::debug;
 
+use super::https::Unencrypted;
 use super::proxy;
 use crate::admission::{Admission, Count};
 use crate::contain::contain;
 use crate::listener;
 use crate::metrics::{Door, HttpCut, Task};
 use crate::run::Shared;
+use crate::session::stream::Stream;
 use crate::session::tcp;
+use crate::tls::{self, Arrival};
 
 /// Time for running responses when the server stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(1);
@@ -92,6 +95,32 @@ async fn serve_one(
     if let Err(error) = tcp::prepare(&stream) {
         return debug!(%peer, %error, "http connection broke");
     }
+    let Some(tls) = &shared.tls else {
+        return serve_stream(shared, stream, peer, None, router, stop).await;
+    };
+    let deadline = *shared.config.http_head_deadline;
+    match tls::accept(&tls.pages, stream, deadline).await {
+        Arrival::Tls(stream) => serve_stream(shared, *stream, peer, None, router, stop).await,
+        Arrival::Plain(stream) => {
+            serve_stream(shared, stream, peer, Some(Unencrypted), router, stop).await
+        }
+        Arrival::Silent => shared.metrics.http_cut(HttpCut::HeadTimeout),
+        Arrival::Closed => {}
+        Arrival::Failed(error) => {
+            debug!(%peer, %error, "no handshake of TLS");
+            shared.metrics.http_cut(HttpCut::TlsHandshake);
+        }
+    }
+}
+
+async fn serve_stream(
+    shared: &Shared,
+    stream: impl Stream + 'static,
+    peer: SocketAddr,
+    unencrypted: Option<Unencrypted>,
+    router: Router,
+    stop: CancellationToken,
+) {
     let config = &shared.config;
     let end = Instant::now() + *config.http_lifetime;
     let was_served = AtomicBool::new(false);
@@ -101,6 +130,9 @@ async fn serve_one(
         let client = proxy::client(peer, request.headers(), &config.trust_proxy);
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(ConnectionEnds(end));
+        if let Some(unencrypted) = unencrypted {
+            request.extensions_mut().insert(unencrypted);
+        }
         let mut router = router.clone();
         async move {
             Ok::<_, Infallible>(

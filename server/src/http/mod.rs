@@ -5,6 +5,7 @@ mod cubes;
 mod encoding;
 mod files;
 pub(crate) mod fuzzing;
+mod https;
 mod proxy;
 mod security;
 mod status;
@@ -65,6 +66,7 @@ fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
         .route("/ws", get(upgrade::page))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn(https::only))
         .layer(from_fn(security::secure))
         .layer(from_fn(well_formed::check))
         .layer(from_fn_with_state(Arc::clone(&shared), pace))

@@ -156,6 +156,7 @@ label_sets! {
     SampleLabels { timing: &'static str }
     CorrectionLabels { reason: &'static str }
     ResumeLabels { outcome: &'static str }
+    ReloadLabels { outcome: &'static str }
     DisconnectLabels { reason: Disconnect }
     HttpCutLabels { reason: HttpCut }
     ResponseLabels { status: u16 }

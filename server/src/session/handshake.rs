@@ -50,6 +50,15 @@ pub(super) fn check_hello(payload: &[u8]) -> Result<Hello, Refusal> {
     Ok(hello)
 }
 
+/// The refusal of somebody who speaks without encryption where there is some.
+pub(super) fn no_tls() -> Refusal {
+    Refusal {
+        code: RejectCode::NotHello,
+        message: "this server speaks TLS only: put tls:// in front of its address".to_owned(),
+        reason: Disconnect::NotHello,
+    }
+}
+
 /// The refusal of something that is no greeting of ours.
 pub(super) fn not_hello(
     reason: Disconnect,

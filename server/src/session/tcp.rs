@@ -10,12 +10,15 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::handshake::Refusal;
+use super::handshake::{Refusal, no_tls};
 use super::source::Source;
+use super::stream;
 use super::{Introduction, enter, introduction, read_messages, refusal_frame};
 use crate::admission::Admitted;
+use crate::metrics::Disconnect;
 use crate::room::fanout::Outlet;
 use crate::run::Shared;
+use crate::tls::{self, Arrival, Tls};
 
 /// What the kernel may hold for a client, in bytes (Linux doubles it): a good second of a room of
 /// a thousand. The default would let a reader that stopped hide behind megabytes.
@@ -23,12 +26,38 @@ const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted) {
-    let open = shared.metrics.connected();
-    match prepare(&stream) {
-        Ok(()) => converse(shared, stream, &admitted).await,
-        Err(error) => debug!(%error, "connection broke"),
+    if let Err(error) = prepare(&stream) {
+        return debug!(%error, "connection broke");
     }
+    if let Some(tls) = &shared.tls {
+        return serve_encrypted(shared, tls, stream, admitted).await;
+    }
+    let open = shared.metrics.connected();
+    converse(shared, stream, &admitted).await;
     drop((open, admitted));
+}
+
+/// The same with TLS under it. Who speaks without is told so, in the way that they understand.
+async fn serve_encrypted(shared: &Shared, tls: &Tls, stream: TcpStream, admitted: Admitted) {
+    let arrival = {
+        let _open = shared.metrics.connected();
+        let deadline = *shared.config.hello_deadline;
+        tls::accept(&tls.players, stream, deadline).await
+    };
+    match arrival {
+        Arrival::Tls(stream) => stream::serve(shared, *stream, admitted).await,
+        Arrival::Plain(stream) => {
+            let (reader, writer) = stream.into_split();
+            let source = Source::tcp(reader, &shared.config);
+            refuse(shared, &writer, source, no_tls()).await;
+        }
+        Arrival::Silent => shared.metrics.disconnected(Disconnect::HelloTimeout),
+        Arrival::Closed => shared.metrics.disconnected(Disconnect::Closed),
+        Arrival::Failed(error) => {
+            debug!(%error, "no handshake of TLS");
+            shared.metrics.disconnected(Disconnect::TlsHandshake);
+        }
+    }
 }
 
 /// Tells a peer that it is not admitted, where that needs no waiting.

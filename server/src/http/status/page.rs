@@ -9,17 +9,19 @@ use axum::response::Response;
 
 use super::feed::{self, MAX_ROOMS, RoomNow};
 use crate::http::{escaped, files, html};
-use crate::run::Shared;
+use crate::run::{Addresses, Shared};
 
 /// Answers with the rooms and the command to join.
 pub(in crate::http) async fn page(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
 ) -> Response {
+    let Addresses { tcp, tls, .. } = shared.addresses;
+    let scheme = if tls.is_some() { "tls://" } else { "" };
     html(render(
         &feed::rooms(&shared).await,
         files::has_game(),
-        &join_address(&headers, shared.addresses.tcp.port()),
+        &format!("{scheme}{}", join_address(&headers, tcp.port())),
     ))
 }
 

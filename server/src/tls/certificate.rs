@@ -1,0 +1,347 @@
+//! A certificate with its key: read from files, and what a person wants to know of it.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+use ring::digest;
+use rustls::InconsistentKeys;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::pem::{self, PemObject};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::sign::CertifiedKey;
+use webpki::{EndEntityCert, KeyUsage};
+
+/// Longest file that is read: a chain is a few kilobytes.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+
+/// Later than any certificate's end.
+const FAR_FUTURE: Duration = Duration::from_secs(1 << 40);
+
+/// Why there is no certificate to serve with, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file cannot be read.
+    #[error("cannot read {}: {hint}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        hint: String,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: io::Error,
+    },
+    /// Only one of the two files exists.
+    #[error(
+        "{} is there and {} is not; --tls-self-signed makes both or none: delete the one or bring the other",
+        found.display(), missing.display()
+    )]
+    Half {
+        /// What is there.
+        found: PathBuf,
+        /// What is not.
+        missing: PathBuf,
+    },
+    /// What was read cannot be used.
+    #[error("{}: {hint}", path.display())]
+    Unusable {
+        /// The file; `memory` for a pair that was just made.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        hint: String,
+    },
+    /// The key belongs to another certificate.
+    #[error("the key in {} does not belong to the certificate in {}", key.display(), certificate.display())]
+    Mismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+    /// A certificate could not be made.
+    #[error("cannot make a certificate: {0}")]
+    Make(String),
+}
+
+/// A chain of certificates and the key of its first one, which fit together.
+#[derive(Debug, Clone)]
+pub struct Certificate {
+    key: Arc<CertifiedKey>,
+    fingerprint: Fingerprint,
+    names: Vec<String>,
+    begins: SystemTime,
+    ends: SystemTime,
+}
+
+impl Certificate {
+    /// Reads two files in PEM form: a chain, the server's own certificate first, and its key
+    /// (PKCS#8, PKCS#1 or SEC1, without a passphrase).
+    ///
+    /// # Errors
+    /// A file cannot be read or used, or the two do not belong together. That it has expired is
+    /// none: [`problem_at`](Self::problem_at) tells.
+    pub fn read(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
+        let (certificate_pem, key_pem) = (read(certificate)?, read(key)?);
+        Self::parse(&certificate_pem, certificate, &key_pem, key)
+    }
+
+    /// The same from memory; the paths are for errors.
+    pub(super) fn parse(
+        certificate_pem: &[u8],
+        certificate: &Path,
+        key_pem: &[u8],
+        key: &Path,
+    ) -> Result<Self, CertificateError> {
+        let unusable = |path: &Path, hint: String| CertificateError::Unusable {
+            path: path.to_owned(),
+            hint,
+        };
+        let chain = CertificateDer::pem_slice_iter(certificate_pem)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| unusable(certificate, format!("this is no PEM file: {error}")))?;
+        let Some(own) = chain.first().cloned() else {
+            let hint = "there is no certificate in it; expected are PEM blocks that begin with \
+                        -----BEGIN CERTIFICATE-----";
+            return Err(unusable(certificate, hint.to_owned()));
+        };
+        let private = PrivateKeyDer::from_pem_slice(key_pem)
+            .map_err(|error| unusable(key, key_hint(key_pem, &error)))?;
+        let pair = CertifiedKey::from_der(chain, private, &default_provider());
+        let pair = pair.map_err(|error| match error {
+            rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+                CertificateError::Mismatch {
+                    certificate: certificate.to_owned(),
+                    key: key.to_owned(),
+                }
+            }
+            rustls::Error::InvalidCertificate(error) => {
+                unusable(certificate, format!("the certificate is damaged: {error}"))
+            }
+            // It may tell of the key, and says no more than that it is of no kind it knows.
+            _ => unusable(
+                key,
+                "the key is damaged, or of a kind that TLS has no use for".into(),
+            ),
+        })?;
+        let parsed = EndEntityCert::try_from(&own).map_err(|error| {
+            unusable(certificate, format!("the certificate is damaged: {error}"))
+        })?;
+        let [begins, ends] = validity(&parsed)
+            .ok_or_else(|| unusable(certificate, "it cannot serve as a server's".to_owned()))?;
+        Ok(Self {
+            fingerprint: Fingerprint::of(&own),
+            names: parsed.valid_dns_names().map(str::to_owned).collect(),
+            key: Arc::new(pair),
+            begins,
+            ends,
+        })
+    }
+
+    /// The names it was given out for; addresses are not among them.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The last moment at which it is valid.
+    pub fn ends(&self) -> SystemTime {
+        self.ends
+    }
+
+    /// What tells it from every other one.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// Why clients that verify it refuse it at a time, as the rest of a sentence.
+    pub fn problem_at(&self, now: SystemTime) -> Option<String> {
+        if now > self.ends {
+            Some(format!("expired on {}", day(self.ends)))
+        } else if now < self.begins {
+            Some(format!("is not valid before {}", day(self.begins)))
+        } else {
+            None
+        }
+    }
+
+    /// What connections are served with.
+    pub(super) fn key(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.key)
+    }
+}
+
+/// The SHA-256 of a certificate: what browsers and `openssl x509 -fingerprint` show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(pub [u8; 32]);
+
+impl Fingerprint {
+    fn of(certificate: &CertificateDer<'_>) -> Self {
+        let digest = digest::digest(&digest::SHA256, certificate);
+        let bytes = digest.as_ref().try_into();
+        Self(bytes.expect("a SHA-256 has 32 bytes"))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .try_for_each(|byte| write!(formatter, "{byte:02X}"))
+    }
+}
+
+/// A moment as a day, as people write it everywhere.
+pub(super) fn day(time: SystemTime) -> String {
+    let stamp = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
+    stamp.strftime("%Y-%m-%d").to_string()
+}
+
+/// When a certificate begins and ends to be valid, asked of the library that verifies it: it says
+/// so when it refuses one, and the dates are the first it looks at.
+fn validity(certificate: &EndEntityCert<'_>) -> Option<[SystemTime; 2]> {
+    let refusal = |time| {
+        let at = UnixTime::since_unix_epoch(time);
+        let usage = KeyUsage::server_auth();
+        certificate
+            .verify_for_usage(&[], &[], &[], at, usage, None, None)
+            .err()
+    };
+    let webpki::Error::CertNotValidYet { not_before, .. } = refusal(Duration::ZERO)? else {
+        return None;
+    };
+    let webpki::Error::CertExpired { not_after, .. } = refusal(FAR_FUTURE)? else {
+        return None;
+    };
+    let moment = |time: UnixTime| UNIX_EPOCH + Duration::from_secs(time.as_secs());
+    Some([moment(not_before), moment(not_after)])
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
+    let failed = |hint: String| CertificateError::Read {
+        path: path.to_owned(),
+        hint,
+    };
+    let told = |error: io::Error| {
+        failed(match error.kind() {
+            io::ErrorKind::NotFound => {
+                "there is no such file; with --tls-self-signed one is made there".to_owned()
+            }
+            io::ErrorKind::PermissionDenied => {
+                "no permission; the server's user must be able to read it".to_owned()
+            }
+            _ => error.to_string(),
+        })
+    };
+    let length_bytes = fs::metadata(path).map_err(told)?.len();
+    if length_bytes > MAX_FILE_BYTES {
+        return Err(failed(
+            "it is too long for a certificate or a key".to_owned(),
+        ));
+    }
+    fs::read(path).map_err(told)
+}
+
+/// Why no key was found, without a byte of it.
+fn key_hint(text: &[u8], error: &pem::Error) -> String {
+    let has = |words: &str| {
+        text.windows(words.len())
+            .any(|part| part == words.as_bytes())
+    };
+    if has("ENCRYPTED") {
+        "the key has a passphrase, which nobody could type at a restart; \
+         `openssl pkey -in FILE -out NEW-FILE` writes it without"
+            .to_owned()
+    } else if matches!(error, pem::Error::NoItemsFound) {
+        "there is no key in it; expected is a PEM block such as -----BEGIN PRIVATE KEY-----"
+            .to_owned()
+    } else {
+        "the key is damaged".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, KeyPair};
+
+    use super::*;
+
+    fn pair() -> (String, String) {
+        let names = vec!["game.example".to_owned(), "192.0.2.7".to_owned()];
+        let key = KeyPair::generate().unwrap();
+        let mut parameters = CertificateParams::new(names).unwrap();
+        parameters.not_before = rcgen::date_time_ymd(2026, 1, 2);
+        parameters.not_after = rcgen::date_time_ymd(2026, 3, 4);
+        let certificate = parameters.self_signed(&key).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    fn parse(certificate: &str, key: &str) -> Result<Certificate, String> {
+        let paths = ["cert.pem", "key.pem"].map(Path::new);
+        Certificate::parse(certificate.as_bytes(), paths[0], key.as_bytes(), paths[1])
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_certificate_tells_its_names_and_its_time() {
+        let (certificate, key) = pair();
+        let certificate = parse(&certificate, &key).unwrap();
+        assert_eq!(certificate.names(), ["game.example"]);
+        let days = |days: u64| certificate.ends() + Duration::from_secs(days * 24 * 60 * 60);
+        let problem = certificate.problem_at(days(1)).unwrap();
+        assert_eq!(problem, "expired on 2026-03-04");
+        assert_eq!(certificate.problem_at(certificate.ends()), None);
+        let problem = certificate.problem_at(UNIX_EPOCH).unwrap();
+        assert_eq!(problem, "is not valid before 2026-01-02");
+    }
+
+    #[test]
+    fn the_fingerprint_is_the_one_that_others_show() {
+        // `openssl dgst -sha256` of three bytes.
+        let expected = "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD";
+        let certificate = CertificateDer::from(&b"abc"[..]);
+        assert_eq!(Fingerprint::of(&certificate).to_string(), expected);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pair_is_said_with_the_file() {
+        let ((certificate, key), (other, _)) = (pair(), pair());
+        let damaged = |pem: &str| pem.replacen("MI", "MM", 1);
+        let encrypted = key.replace("PRIVATE", "ENCRYPTED PRIVATE");
+        for (certificate, key, expected) in [
+            (
+                &*other,
+                &*key,
+                "key.pem does not belong to the certificate in cert.pem",
+            ),
+            (&key, &key, "cert.pem: there is no certificate in it"),
+            (&certificate, &certificate, "key.pem: there is no key in it"),
+            ("", &key, "cert.pem: there is no certificate in it"),
+            (
+                &certificate,
+                &encrypted,
+                "key.pem: the key has a passphrase",
+            ),
+            (
+                &damaged(&certificate),
+                &key,
+                "cert.pem: the certificate is damaged",
+            ),
+            (&certificate, &damaged(&key), "key.pem: the key is damaged"),
+            (&certificate, &key[..80], "key.pem: the key is damaged"),
+        ] {
+            let error = parse(certificate, key).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+            let secret = &key[40..60.min(key.len())];
+            assert!(!error.contains(secret), "{error}");
+        }
+    }
+}

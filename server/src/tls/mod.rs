@@ -1,0 +1,146 @@
+//! Encryption of everything but the text protocol: whose certificate, and how connections begin.
+
+mod accept;
+mod certificate;
+mod hangup;
+mod self_signed;
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use rustls::crypto::ring::default_provider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls::{ServerConfig, version};
+use tokio_rustls::TlsAcceptor;
+use tracing::{error, info, warn};
+
+pub(crate) use self::accept::{Arrival, accept};
+pub use self::certificate::{Certificate, CertificateError, Fingerprint};
+pub(crate) use self::hangup::reload_on_hangup;
+use crate::config::Config;
+use crate::metrics::Metrics;
+
+/// What the pages' clients are offered (ALPN): browsers would like HTTP/2 as well.
+const HTTP_1: &[u8] = b"http/1.1";
+
+/// The server's side of TLS.
+pub(crate) struct Tls {
+    /// For the TCP port.
+    pub(crate) players: TlsAcceptor,
+    /// For HTTP and WebSockets.
+    pub(crate) pages: TlsAcceptor,
+    current: Arc<Current>,
+    /// Certificate and key; `None`: they were made for this run only.
+    files: Option<(PathBuf, PathBuf)>,
+}
+
+impl Tls {
+    /// What the configuration asks for; `None`: no encryption.
+    ///
+    /// # Errors
+    /// The certificate or its key cannot be had.
+    pub(crate) fn new(config: &Config) -> Result<Option<Self>, CertificateError> {
+        let files = config.tls_cert.clone().zip(config.tls_key.clone());
+        let certificate = match (&files, config.tls_self_signed) {
+            (Some((certificate, key)), false) => Certificate::read(certificate, key)?,
+            (Some((certificate, key)), true) => self_signed::read_or_make(certificate, key)?,
+            (None, true) => self_signed::make()?.parse()?,
+            (None, false) => return Ok(None),
+        };
+        // Others may get in all the same, and the clock may be what is wrong.
+        if let Some(problem) = certificate.problem_at(SystemTime::now()) {
+            warn!("the certificate {problem}: clients that verify it will refuse to connect");
+        }
+        info!(
+            names = certificate.names().join(" "),
+            expires = %certificate::day(certificate.ends()),
+            sha256 = %certificate.fingerprint(),
+            "serving with TLS"
+        );
+        let current = Arc::new(Current(RwLock::new(certificate)));
+        let mut players = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_protocol_versions(&[&version::TLS13, &version::TLS12])
+            .expect("ring knows both versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
+        // Nobody asks for it: who comes back is known by the protocol's own token.
+        players.send_tls13_tickets = 0;
+        let mut pages = players.clone();
+        pages.alpn_protocols = vec![HTTP_1.to_vec()];
+        Ok(Some(Self {
+            players: Arc::new(players).into(),
+            pages: Arc::new(pages).into(),
+            current,
+            files,
+        }))
+    }
+
+    /// What tells the certificate from every other one.
+    pub(crate) fn fingerprint(&self) -> Fingerprint {
+        self.current.read().fingerprint()
+    }
+
+    /// The last moment at which the certificate is valid.
+    pub(crate) fn ends(&self) -> SystemTime {
+        self.current.read().ends()
+    }
+
+    /// Reads the files again, for the connections that are yet to come. What is not good is not
+    /// used: the certificate that was served goes on being served.
+    pub(crate) fn reload(&self, metrics: &Metrics) {
+        let Some((certificate, key)) = &self.files else {
+            return info!("the certificate was made for this run: there is nothing to read again");
+        };
+        let now = SystemTime::now();
+        let read = Certificate::read(certificate, key)
+            .map_err(|error| error.to_string())
+            .and_then(|new| match new.problem_at(now) {
+                None => Ok(new),
+                Some(problem) => Err(format!(
+                    "the certificate in {} {problem}",
+                    certificate.display()
+                )),
+            });
+        metrics.certificate_reloaded(read.is_ok());
+        match read {
+            Ok(new) => {
+                let expires = certificate::day(new.ends());
+                info!(%expires, sha256 = %new.fingerprint(), "new connections get a new certificate");
+                metrics.certificate_expires(new.ends());
+                *self
+                    .current
+                    .0
+                    .write()
+                    .unwrap_or_else(PoisonError::into_inner) = new;
+            }
+            Err(problem) => error!("the certificate stays the old one: {problem}"),
+        }
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Tls")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The certificate that the next connection gets.
+#[derive(Debug)]
+struct Current(RwLock<Certificate>);
+
+impl Current {
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Certificate> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.read().key())
+    }
+}
