@@ -241,8 +241,9 @@ mod tests {
             tcp: config.listen,
             http: config.http,
             text: None,
+            tls: None,
         };
-        let shared = Shared::new(config, addresses, CancellationToken::new());
+        let shared = Shared::new(config, addresses, None, CancellationToken::new());
         let join = async |name| {
             let ended = CancellationToken::new();
             let hello = Hello::new("lobby", name, Colour::from([1, 2, 3]));
