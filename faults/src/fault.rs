@@ -1,0 +1,135 @@
+//! What a fault is: who does what to the server, and what must be counted.
+
+use anyhow::Result;
+
+use crate::harness::scene::Scene;
+
+/// How the server of a fault is started. Faults with the same one share a server.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Setup {
+    /// Flags besides the ports.
+    pub(crate) flags: &'static [&'static str],
+    /// Further ones for `--quick`.
+    pub(crate) quick_flags: &'static [&'static str],
+    /// A line for bash that ends in running `"$0" "$@"`; empty: the server is run as it is.
+    /// `$SCRATCH` is a folder that goes with the server.
+    pub(crate) shell: &'static str,
+    /// Whether it listens on every address, not only on loopback.
+    pub(crate) is_open: bool,
+    /// The key that the bystanders show.
+    pub(crate) join_key: Option<&'static str>,
+}
+
+impl Setup {
+    /// More ticks than by default, so that the bystanders' percentiles stand on more of them.
+    pub(crate) const PLAIN: Self = Self {
+        flags: &["--tick", "60"],
+        quick_flags: &[],
+        shell: "",
+        is_open: false,
+        join_key: None,
+    };
+}
+
+/// One way to be a bad peer, or bad luck.
+pub(crate) struct Fault {
+    /// Unique, for `--only`.
+    pub(crate) name: &'static str,
+    /// Counters whose sum must have gone up by [`Outcome::faulty`]: a reason of
+    /// `cubesync_disconnects_total`, or a family and its label, such as `http 404`.
+    pub(crate) counters: &'static [&'static str],
+    /// Reasons of disconnects that may be counted besides.
+    pub(crate) also: &'static [&'static str],
+    /// Programs without which it cannot be run; `root` stands for that user.
+    pub(crate) needs: &'static [&'static str],
+    /// The server that it is done to.
+    pub(crate) setup: &'static Setup,
+    /// Whether the server's process or its bystanders' connections end in it by design.
+    pub(crate) is_fatal: bool,
+    /// Does it, checks what the peer saw, and says it.
+    pub(crate) run: fn(&mut Scene<'_>) -> Result<Outcome>,
+}
+
+impl Fault {
+    /// A fault of which `counters` count one for each faulty connection.
+    pub(crate) const fn new(
+        name: &'static str,
+        counters: &'static [&'static str],
+        run: fn(&mut Scene<'_>) -> Result<Outcome>,
+    ) -> Self {
+        Self {
+            name,
+            counters,
+            also: &[],
+            needs: &[],
+            setup: &Setup::PLAIN,
+            is_fatal: false,
+            run,
+        }
+    }
+
+    /// The same where these disconnects may be counted besides.
+    pub(crate) const fn also(mut self, reasons: &'static [&'static str]) -> Self {
+        self.also = reasons;
+        self
+    }
+
+    /// The same where it needs these programs.
+    pub(crate) const fn needs(mut self, programs: &'static [&'static str]) -> Self {
+        self.needs = programs;
+        self
+    }
+
+    /// The same on another server.
+    pub(crate) const fn on(mut self, setup: &'static Setup) -> Self {
+        self.setup = setup;
+        self
+    }
+
+    /// The same where nobody's connection is expected to live.
+    pub(crate) const fn fatal(mut self) -> Self {
+        self.is_fatal = true;
+        self
+    }
+}
+
+/// How often something must have been counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// Exactly so often.
+    Exactly(u64),
+    /// It depends on timing how often, but this often at least.
+    AtLeast(u64),
+}
+
+/// What a fault looked like from the outside.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// What the peer saw, for a person.
+    pub(crate) saw: String,
+    /// How often the counters must have counted.
+    pub(crate) faulty: Count,
+}
+
+impl Outcome {
+    /// Of one faulty connection.
+    pub(crate) fn one(saw: impl Into<String>) -> Self {
+        Self::of(1, saw)
+    }
+
+    /// Of so many.
+    pub(crate) fn of(faulty: u64, saw: impl Into<String>) -> Self {
+        Self {
+            saw: saw.into(),
+            faulty: Count::Exactly(faulty),
+        }
+    }
+
+    /// Of at least so many.
+    pub(crate) fn at_least(faulty: u64, saw: impl Into<String>) -> Self {
+        Self {
+            saw: saw.into(),
+            faulty: Count::AtLeast(faulty),
+        }
+    }
+}

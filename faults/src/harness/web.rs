@@ -1,0 +1,179 @@
+//! HTTP and WebSocket by hand: any bytes, right or wrong.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::{Buf, Bytes, BytesMut};
+
+/// An answer that has not begun after this long does not come.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The mask of every frame we send: it hides nothing.
+const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
+
+/// A WebSocket frame's first byte: the last part of a binary message.
+pub(crate) const BINARY: u8 = 0x82;
+
+/// How a connection's bytes ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The server closed it.
+    Fin,
+    /// The server reset it.
+    Reset,
+    /// It is still open.
+    Open,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// The status codes, one an answer.
+    pub(crate) statuses: Vec<u16>,
+    /// The first answer's head.
+    pub(crate) head: String,
+    /// What follows that head.
+    pub(crate) body: Vec<u8>,
+    /// How it ended.
+    pub(crate) end: End,
+}
+
+impl Answer {
+    /// The first status.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.statuses.first().copied()
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.statuses[..] {
+            [] => write!(f, "no answer")?,
+            [status] => write!(f, "{status}")?,
+            _ => write!(f, "{:?}", self.statuses)?,
+        }
+        match self.end {
+            End::Fin => write!(f, ", closed"),
+            End::Reset => write!(f, ", reset"),
+            End::Open => write!(f, ", kept open"),
+        }
+    }
+}
+
+/// Sends bytes and reads until the end, or until nothing has come for `quiet`.
+pub(crate) fn exchange(address: SocketAddr, bytes: &[u8], quiet: Duration) -> Result<Answer> {
+    let mut stream = TcpStream::connect(address).context("HTTP")?;
+    stream.set_read_timeout(Some(quiet))?;
+    // A server that has heard enough may cut us off while we talk.
+    let _ = stream.write_all(bytes);
+    Ok(read_answer(&mut stream))
+}
+
+/// A page, asked for as it should be.
+pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Answer> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    exchange(address, request.as_bytes(), PATIENCE)
+}
+
+/// Everything that comes until the stream's read timeout or its end.
+pub(crate) fn read_answer(stream: &mut TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    let end = match stream.read_to_end(&mut bytes) {
+        Ok(_) => End::Fin,
+        Err(error) if is_timeout(&error) => End::Open,
+        Err(_) => End::Reset,
+    };
+    let head_len = find(&bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
+    let status = |at: usize| {
+        let digits = bytes.get(at + 9..at + 12)?;
+        std::str::from_utf8(digits).ok()?.parse().ok()
+    };
+    let is_status_line = |&at: &usize| {
+        bytes[at..].starts_with(b"HTTP/1.1 ") || bytes[at..].starts_with(b"HTTP/1.0 ")
+    };
+    let statuses = (0..bytes.len()).filter(is_status_line).filter_map(status);
+    Answer {
+        statuses: statuses.collect(),
+        head: String::from_utf8_lossy(&bytes[..head_len]).into_owned(),
+        body: bytes[head_len..].to_vec(),
+        end,
+    }
+}
+
+/// Whether a read ended because its time was over.
+pub(crate) fn is_timeout(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
+    )
+}
+
+/// The request that makes a WebSocket, with further header lines, each ending in CR LF.
+pub(crate) fn upgrade(host: SocketAddr, headers: &str) -> String {
+    format!(
+        "GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{headers}\r\n"
+    )
+}
+
+/// The headers of a right one.
+pub(crate) const RIGHT_HEADERS: &str =
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// A WebSocket frame from a client. `first` is its first byte: final bit, reserved bits, opcode.
+pub(crate) fn ws_frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = ws_head(first, payload.len() as u64);
+    let masked = payload.iter().zip(MASK.iter().cycle());
+    frame.extend(masked.map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// The beginning of one that claims a length.
+pub(crate) fn ws_head(first: u8, len_bytes: u64) -> Vec<u8> {
+    const IS_MASKED: u8 = 0x80;
+    let mut head = vec![first];
+    match len_bytes {
+        0..=125 => head.push(IS_MASKED | len_bytes as u8),
+        126..=0xFFFF => {
+            head.push(IS_MASKED | 126);
+            head.extend((len_bytes as u16).to_be_bytes());
+        }
+        _ => {
+            head.push(IS_MASKED | 127);
+            head.extend(len_bytes.to_be_bytes());
+        }
+    }
+    head.extend(MASK);
+    head
+}
+
+/// Takes a whole frame of the server off the front: its opcode and payload.
+pub(crate) fn take_ws_frame(bytes: &mut BytesMut) -> Option<(u8, Bytes)> {
+    let short = usize::from(bytes.get(1)? & 0x7F);
+    let (head, len_bytes) = match short {
+        126 => (
+            4,
+            usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)),
+        ),
+        127 => (
+            10,
+            u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?) as usize,
+        ),
+        _ => (2, short),
+    };
+    if bytes.len() < head + len_bytes {
+        return None;
+    }
+    let opcode = bytes[0] & 0x0F;
+    bytes.advance(head);
+    Some((opcode, bytes.split_to(len_bytes).freeze()))
+}
+
+/// Where one sequence begins in another.
+pub(crate) fn find(bytes: &[u8], sequence: &[u8]) -> Option<usize> {
+    bytes
+        .windows(sequence.len())
+        .position(|window| window == sequence)
+}

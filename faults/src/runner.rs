@@ -1,0 +1,240 @@
+//! One fault after the other: measure, do it, measure again, judge.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Serialize;
+
+use crate::fault::{Count, Fault, Outcome};
+use crate::harness::bystanders::{Bystanders, Lags};
+use crate::harness::counters::Counters;
+use crate::harness::process::comes_true;
+use crate::harness::scene::Scene;
+use crate::harness::server::Server;
+
+/// Memory counts as back when it is no more than this above what it was, in KiB: the allocator
+/// keeps freed pages, and the players' names and ghosts of the last seconds are still there.
+pub(crate) const MEMORY_TOLERANCE_KIB: u64 = 4 * 1024;
+/// Counters, memory and descriptors have this long to come to what they should be.
+const SETTLE_WITHIN: Duration = Duration::from_secs(4);
+/// A p99 that is worse than this part is marked.
+const NOTICEABLE: f64 = 1.2;
+
+/// How a fault went.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "verdict", content = "why")]
+pub(crate) enum Verdict {
+    /// As it must.
+    Survived,
+    /// Otherwise.
+    Failed(String),
+    /// Something is missing here.
+    NotRun(String),
+}
+
+/// What was seen of a fault.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line {
+    pub(crate) list: &'static str,
+    pub(crate) fault: &'static str,
+    pub(crate) saw: String,
+    /// The counters that had to go up, and by how much they did.
+    pub(crate) counted: String,
+    pub(crate) before: Option<Lags>,
+    pub(crate) after: Option<Lags>,
+    /// Resident memory before and after, in KiB.
+    pub(crate) memory_kib: Option<[u64; 2]>,
+    pub(crate) took_s: f64,
+    #[serde(flatten)]
+    pub(crate) verdict: Verdict,
+}
+
+impl Line {
+    /// Whether the bystanders could notice.
+    pub(crate) fn is_noticed(&self) -> bool {
+        let both = self.before.zip(self.after);
+        both.is_some_and(|(before, after)| after.p99_ms > NOTICEABLE * before.p99_ms)
+    }
+}
+
+/// What lives from one fault to the next.
+pub(crate) struct Runner<'a> {
+    binary: &'a Path,
+    is_quick: bool,
+    /// In the order in which they must end.
+    stage: Option<(Bystanders, Server)>,
+}
+
+/// What a fault must leave as it was.
+struct Normal {
+    counters: Counters,
+    joins: u64,
+    memory_kib: u64,
+    descriptors: u64,
+    lags: Lags,
+}
+
+impl<'a> Runner<'a> {
+    pub(crate) fn new(binary: &'a Path, is_quick: bool) -> Self {
+        Self {
+            binary,
+            is_quick,
+            stage: None,
+        }
+    }
+
+    /// Runs a fault; whatever goes wrong is its verdict.
+    pub(crate) fn run(&mut self, list: &'static str, fault: &Fault) -> Line {
+        let began = Instant::now();
+        let mut line = Line {
+            list,
+            fault: fault.name,
+            saw: String::new(),
+            counted: String::new(),
+            before: None,
+            after: None,
+            memory_kib: None,
+            took_s: 0.0,
+            verdict: Verdict::Survived,
+        };
+        let missing: Vec<_> = fault.needs.iter().filter(|need| !is_here(need)).collect();
+        if !missing.is_empty() {
+            line.verdict = Verdict::NotRun(format!("needs {missing:?}"));
+        } else if let Err(error) = self.try_run(fault, &mut line) {
+            line.verdict = Verdict::Failed(format!("{error:#}"));
+            // The next one begins with a server that nobody has hurt.
+            self.stage = None;
+        }
+        line.took_s = began.elapsed().as_secs_f64();
+        line
+    }
+
+    fn try_run(&mut self, fault: &Fault, line: &mut Line) -> Result<()> {
+        let window = Duration::from_millis(if self.is_quick { 500 } else { 3_000 });
+        let is_right = |server: &Server| server.setup() == fault.setup;
+        if !self
+            .stage
+            .as_ref()
+            .is_some_and(|(_, server)| is_right(server))
+        {
+            self.stage = None;
+            let server = Server::start(self.binary, fault.setup, self.is_quick)?;
+            self.stage = Some((Bystanders::join(server.tcp, fault.setup.join_key)?, server));
+        }
+        let (bystanders, server) = self.stage.as_mut().context("a server was started")?;
+        let normal = Normal {
+            lags: bystanders.watch(window),
+            counters: server.counters()?,
+            joins: bystanders.joins(),
+            memory_kib: server.process().resident_kib()?,
+            descriptors: server.process().descriptors()?,
+        };
+        line.before = Some(normal.lags);
+        let began = Instant::now();
+        let mut scene = Scene {
+            server,
+            bystanders,
+            is_quick: self.is_quick,
+            binary: self.binary,
+        };
+        let outcome = (fault.run)(&mut scene)?;
+        line.saw = outcome.saw.clone();
+        if fault.is_fatal {
+            ensure!(bystanders.are_back(), "the bystanders do not come back");
+        } else {
+            let counted = settled_counters(server, fault, &outcome, &normal.counters);
+            line.counted = counted?;
+        }
+        std::thread::sleep(window);
+        line.after = Some(bystanders.between(began, Instant::now()));
+        ensure!(
+            server.ended(Duration::ZERO).is_none(),
+            "the process has ended"
+        );
+        if fault.is_fatal {
+            return Ok(());
+        }
+        ensure!(
+            bystanders.joins() == normal.joins,
+            "a bystander was cut off"
+        );
+        line.memory_kib = Some([normal.memory_kib, settled_memory(server, &normal)?]);
+        let descriptors = || server.process().descriptors().unwrap_or(u64::MAX);
+        ensure!(
+            comes_true(SETTLE_WITHIN, || descriptors() <= normal.descriptors),
+            "{} descriptors are open, there were {}",
+            descriptors(),
+            normal.descriptors
+        );
+        Ok(())
+    }
+}
+
+/// Waits until the memory is back, and says what it is then.
+fn settled_memory(server: &Server, normal: &Normal) -> Result<u64> {
+    let memory = || server.process().resident_kib().unwrap_or(u64::MAX);
+    let allowed = normal.memory_kib + MEMORY_TOLERANCE_KIB;
+    let is_back = comes_true(SETTLE_WITHIN, || memory() <= allowed);
+    let (before, after) = (normal.memory_kib, memory());
+    ensure!(is_back, "memory was {before} KiB and stays at {after} KiB");
+    Ok(after)
+}
+
+/// Waits until the fault was counted as it must be and nothing else was, and says what was.
+fn settled_counters(
+    server: &Server,
+    fault: &Fault,
+    outcome: &Outcome,
+    before: &Counters,
+) -> Result<String> {
+    if fault.counters.is_empty() {
+        return Ok("-".into());
+    }
+    let mut counters = server.counters()?;
+    let is_counted = |counters: &Counters| {
+        let grown = counters.growth(before, fault.counters);
+        match outcome.faulty {
+            Count::Exactly(count) => grown == count,
+            Count::AtLeast(count) => grown >= count,
+        }
+    };
+    comes_true(SETTLE_WITHIN, || {
+        if let Ok(now) = server.counters() {
+            counters = now;
+        }
+        is_counted(&counters)
+    });
+    let grown = counters.growth(before, fault.counters);
+    let names = fault.counters.join(", ");
+    if !is_counted(&counters) {
+        let all = counters.all_since(before);
+        let wanted = outcome.faulty;
+        bail!(
+            "{names} went up by {grown}, not by {wanted:?} (saw {}; {all})",
+            outcome.saw
+        );
+    }
+    // Who leaves as one should is no fault.
+    let is_explained =
+        |reason: &str| reason == "left" || [fault.counters, fault.also].concat().contains(&reason);
+    let other = counters
+        .disconnects_since(before)
+        .into_iter()
+        .find(|(reason, _)| !is_explained(reason));
+    if let Some((reason, count)) = other {
+        bail!("{names} went up by {grown} as it should, but {reason} by {count} too");
+    }
+    Ok(format!("{names} +{grown}"))
+}
+
+/// Whether a program is installed; `root` is here when we are.
+fn is_here(need: &str) -> bool {
+    if need == "root" {
+        return rustix::process::geteuid().is_root();
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
+    let mut folders = std::env::split_paths(&path).chain(usual);
+    folders.any(|folder| folder.join(need).is_file())
+}

@@ -1,0 +1,294 @@
+//! Bad networks and bad sockets.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{IpAddr, Ipv4Addr};
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use cubesync_protocol::CloseCode;
+
+use crate::fault::{Fault, Outcome, Setup};
+use crate::harness::crowd::{Crowd, CrowdPlan, Habit};
+use crate::harness::namespace::Namespace;
+use crate::harness::peer::Peer;
+use crate::harness::process::comes_true;
+use crate::harness::scene::{PATIENCE, Scene, hello};
+use crate::harness::server::free_address;
+use crate::harness::web;
+
+/// A server that peers in another network can reach, and that soon knows who is dead.
+const REACHABLE: Setup = Setup {
+    quick_flags: &["--dead-after", "4s"],
+    is_open: true,
+    ..Setup::PLAIN
+};
+
+/// A server that says much: everybody may jump anywhere, at every tick.
+const TALKATIVE: Setup = Setup {
+    flags: &["--tick", "128", "--max-speed", "0", "--resume-within", "1s"],
+    ..Setup::PLAIN
+};
+
+/// What a reader that never reads could hide behind with the kernel's default buffers.
+const HIDING_PLACE_BYTES: u64 = 4_300_000;
+
+pub(crate) const FAULTS: &[Fault] = &[
+    Fault::new("half-open", &["silent"], |scene| half_open(scene, false))
+        .needs(&["root", "ip"])
+        .on(&REACHABLE),
+    Fault::new("half-open-websocket", &["silent"], |scene| {
+        half_open(scene, true)
+    })
+    .needs(&["root", "ip"])
+    .on(&REACHABLE),
+    Fault::new("rst-in-mid-frame", &["lost"], |scene| {
+        let (mut peer, _) = scene.player("bad")?;
+        peer.send_raw(&[0, 0, 0, 9, 1])?;
+        peer.reset()?;
+        Ok(Outcome::one("it reset the connection itself"))
+    }),
+    Fault::new("rst-before-hello", &["lost"], |scene| {
+        let peer = scene.peer()?;
+        // Once it was accepted.
+        std::thread::sleep(Duration::from_millis(50));
+        peer.reset()?;
+        Ok(Outcome::one("it reset the connection itself"))
+    }),
+    Fault::new("never-reads", &["slow_reader"], never_reads).on(&TALKATIVE),
+    Fault::new("reads-1-kb-a-second", &["slow_reader"], reads_slowly).on(&TALKATIVE),
+    Fault::new(
+        "flood-without-a-byte",
+        &["hello_timeout", "pending_full"],
+        |scene| {
+            let count = scene.pick(300, 3_000);
+            let peers = silent_peers(scene, count)?;
+            let (mut ended, mut told) = (0, 0);
+            for mut peer in peers {
+                let ending = peer.ending(PATIENCE)?;
+                ending.over()?;
+                ended += 1;
+                told += u64::from(ending.last_word.is_some());
+            }
+            Ok(Outcome::of(
+                ended,
+                format!("all {ended} closed, {told} of them told why"),
+            ))
+        },
+    ),
+    Fault::new(
+        "descriptors-exhausted",
+        &["accept tcp"],
+        descriptors_exhausted,
+    )
+    .also(&["hello_timeout", "pending_full", "closed", "lost"]),
+    Fault::new("port-in-use", &[], |scene| {
+        let address = scene.server.tcp.to_string();
+        let http = free_address()?.to_string();
+        fails_to_start(
+            Command::new(scene.binary).args(["--listen", &address, "--http", &http]),
+            "in use",
+        )
+    }),
+    Fault::new("http-port-in-use", &[], |scene| {
+        let address = scene.server.http.to_string();
+        let tcp = free_address()?.to_string();
+        fails_to_start(
+            Command::new(scene.binary).args(["--listen", &tcp, "--http", &address]),
+            "in use",
+        )
+    }),
+    Fault::new("privileged-port", &[], privileged_port)
+        .needs(&["root", "unshare", "setpriv", "ip"]),
+];
+
+/// A cable is cut while a peer plays: nobody tells the server.
+fn half_open(scene: &mut Scene<'_>, is_websocket: bool) -> Result<Outcome> {
+    let namespace = Namespace::new()?;
+    let (address, further) = match is_websocket {
+        true => (scene.server.http, &["--websocket"][..]),
+        false => (scene.server.tcp, &[][..]),
+    };
+    let mut child = namespace.peer(address, further)?;
+    let told = child.stdout.take().context("no output")?;
+    let mut line = String::new();
+    let joined = BufReader::new(told).read_line(&mut line);
+    let cut = namespace.cut();
+    let began = Instant::now();
+    let before = scene.server.counters()?.value("silent");
+    let is_noticed = comes_true(Duration::from_secs(40), || {
+        let now = scene.server.counters();
+        now.is_ok_and(|counters| counters.value("silent") > before)
+    });
+    child.kill()?;
+    child.wait()?;
+    joined?;
+    cut?;
+    ensure!(line.starts_with("joined"), "the peer did not join: {line}");
+    ensure!(is_noticed, "nobody notices");
+    let seconds = began.elapsed().as_secs_f64();
+    Ok(Outcome::one(format!(
+        "nothing; known to be dead {seconds:.1} s after the cut"
+    )))
+}
+
+/// The crowd whose jumps are too much to read slowly.
+fn talkers(scene: &Scene<'_>) -> Result<Crowd> {
+    Crowd::join(CrowdPlan {
+        server: scene.server.tcp,
+        count: scene.pick(100, 300),
+        rooms: 1,
+        habit: Habit::Jump,
+        is_websocket: false,
+        returns: false,
+        over: Duration::from_millis(500),
+    })
+}
+
+fn never_reads(scene: &mut Scene<'_>) -> Result<Outcome> {
+    let crowd = talkers(scene)?;
+    let told_each = || {
+        let all = crowd.tally.received_bytes.load(Ordering::Relaxed);
+        all / crowd.tally.joined.load(Ordering::Relaxed).max(1)
+    };
+    let before = told_each();
+    let (mut peer, _) = scene.player("sleeper")?;
+    let slow = scene.server.counters()?.value("slow_reader");
+    let is_cut = comes_true(Duration::from_secs(60), || {
+        let now = scene.server.counters();
+        now.is_ok_and(|now| now.value("slow_reader") > slow)
+    });
+    ensure!(is_cut, "nobody cuts it");
+    let enough = || told_each() - before > HIDING_PLACE_BYTES;
+    ensure!(
+        scene.is_quick || comes_true(Duration::from_secs(120), enough),
+        "the room does not say {HIDING_PLACE_BYTES} bytes"
+    );
+    let said = (told_each() - before) as f64 / 1e6;
+    // What the kernel had taken for it before the server gave up.
+    let mut waiting = Vec::new();
+    peer.stream.set_read_timeout(Some(PATIENCE))?;
+    let end = peer.stream.read_to_end(&mut waiting);
+    let kilobytes = waiting.len() / 1_000;
+    crowd.leave()?;
+    let how = if end.is_ok() { "closed" } else { "reset" };
+    Ok(Outcome::one(format!(
+        "{how} while others were told {said:.1} MB; {kilobytes} kB lay in buffers"
+    )))
+}
+
+fn reads_slowly(scene: &mut Scene<'_>) -> Result<Outcome> {
+    let crowd = talkers(scene)?;
+    let mut peer = Peer::connect_tight(scene.server.tcp)?;
+    peer.join(hello("slow"))?;
+    let before = scene.server.counters()?;
+    let began = Instant::now();
+    let mut read = 0;
+    let is_cut = comes_true(Duration::from_secs(60), || {
+        std::thread::sleep(Duration::from_millis(200));
+        read += peer.stream.read(&mut [0; 205]).unwrap_or(0);
+        let now = scene.server.counters();
+        now.is_ok_and(|now| now.growth(&before, &["slow_reader"]) > 0)
+    });
+    ensure!(is_cut, "it still reads after {read} bytes");
+    let seconds = began.elapsed().as_secs();
+    crowd.leave()?;
+    Ok(Outcome::one(format!(
+        "cut after {seconds} s in which it read {read} bytes"
+    )))
+}
+
+/// Connections from several addresses of this machine that say nothing.
+fn silent_peers(scene: &Scene<'_>, count: u64) -> Result<Vec<Peer>> {
+    let source = |number: u64| IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + (number % 8) as u8));
+    let peers = (0..count).map(|number| Peer::connect_from(source(number), scene.server.tcp));
+    peers.collect()
+}
+
+fn descriptors_exhausted(scene: &mut Scene<'_>) -> Result<Outcome> {
+    const SPARE: u64 = 20;
+    const LASTS: Duration = Duration::from_secs(2);
+    let process = scene.server.process();
+    let before = process.limit_descriptors(Some(process.descriptors()? + SPARE))?;
+    let peers = silent_peers(scene, 100);
+    let cpu = process.cpu()?;
+    let lags = scene.bystanders.watch(LASTS);
+    let busy = (process.cpu()? - cpu).as_secs_f64() / LASTS.as_secs_f64();
+    process.limit_descriptors(before)?;
+    drop(peers?);
+    let is_open = || {
+        scene
+            .player("after")
+            .is_ok_and(|(peer, _)| peer.leave().is_ok())
+    };
+    ensure!(comes_true(PATIENCE, is_open), "nobody can join any more");
+    ensure!(lags.ticks > 0, "the bystanders saw nothing");
+    ensure!(
+        busy < 0.5,
+        "the server spins: {:.0} % of a core",
+        100.0 * busy
+    );
+    let percent = 100.0 * busy;
+    Ok(Outcome::at_least(
+        1,
+        format!("had to wait; server at {percent:.0} % of a core; then let in again"),
+    ))
+}
+
+/// Runs a server that cannot start: it must say why in one line, soon, and end with 1.
+pub(crate) fn fails_to_start(command: &mut Command, words: &str) -> Result<Outcome> {
+    let began = Instant::now();
+    let output = command.output().context("cannot start it")?;
+    let took = began.elapsed();
+    let error = String::from_utf8_lossy(&output.stderr);
+    let error = error.trim();
+    ensure!(
+        output.status.code() == Some(1),
+        "it ended with {}: {error}",
+        output.status
+    );
+    ensure!(
+        error.contains(words) && error.lines().count() == 1,
+        "it says: {error}"
+    );
+    ensure!(took < Duration::from_secs(1), "it took {took:?}");
+    Ok(Outcome::of(
+        0,
+        format!("exit code 1 after {} ms, \"{error}\"", took.as_millis()),
+    ))
+}
+
+/// Without rights, in a network of its own where the usual ports are for root alone.
+fn privileged_port(scene: &mut Scene<'_>) -> Result<Outcome> {
+    // Where nobody may read our build folder.
+    let copy = scene.server.folder.join("cubesync-server");
+    std::fs::copy(scene.binary, &copy)?;
+    let open = std::fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+    std::fs::set_permissions(&copy, open)?;
+    let script = "ip link set lo up && echo 1024 > /proc/sys/net/ipv4/ip_unprivileged_port_start && \
+                  exec setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set -all \
+                  \"$0\" --listen 127.0.0.1:80 --http 127.0.0.1:8080";
+    let mut command = Command::new("unshare");
+    command.args(["-n", "bash", "-c", script]).arg(&copy);
+    fails_to_start(&mut command, "no permission")
+}
+
+/// What runs in a namespace until its cable is cut and it is killed: a player who pings.
+pub(crate) fn play_half_open(server: std::net::SocketAddr, is_websocket: bool) -> Result<()> {
+    let mut peer = match is_websocket {
+        true => Peer::websocket(server)?,
+        false => Peer::connect(server)?,
+    };
+    peer.join(hello("far away"))?;
+    println!("joined");
+    loop {
+        peer.send(&cubesync_protocol::ClientMessage::Ping { sent_us: 0 })?;
+        if let Ok(reason) = peer
+            .ending(Duration::from_secs(1))?
+            .closed_with(CloseCode::Silent)
+        {
+            anyhow::bail!("told of its own death: {reason}");
+        }
+    }
+}
