@@ -45,7 +45,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::new("length-ffffffff", &["frame_too_long"], |scene| {
         scene.player_says(&[0xFF; 4], CloseCode::BadMessage)
     }),
-    Fault::new("length-ffffffff-first", &["frame_too_long"], |scene| {
+    Fault::new("length-ffffffff-first", &["not_hello"], |scene| {
         scene.stranger_says(&[0xFF; 4], RejectCode::NotHello)
     }),
     Fault::new("truncated-then-fin", &["lost"], |scene| {
@@ -64,12 +64,16 @@ pub(crate) const FAULTS: &[Fault] = &[
         peer.leave()?;
         Ok(Outcome::of(0, "let in: it took less than the deadline"))
     }),
-    Fault::new("hello-byte-by-byte-too-slow", &["hello_timeout"], |scene| {
-        let mut peer = scene.peer()?;
-        // The server ends it before the last byte.
-        let _ = drip(&mut peer, Duration::from_millis(100));
-        Ok(Outcome::one(peer.ending(PATIENCE)?.over()?))
-    }),
+    Fault::new(
+        "hello-byte-by-byte-too-slow",
+        &["frame_too_slow"],
+        |scene| {
+            let mut peer = scene.peer()?;
+            // The server ends it before the last byte.
+            let _ = drip(&mut peer, Duration::from_millis(100));
+            Ok(Outcome::one(peer.ending(PATIENCE)?.over()?))
+        },
+    ),
     Fault::new(
         "1000-frames-in-a-segment",
         &["too_many_messages"],
@@ -85,19 +89,13 @@ pub(crate) const FAULTS: &[Fault] = &[
             RejectCode::NotHello,
         )
     }),
-    Fault::new(
-        "tls-on-the-tcp-port",
-        &["frame_too_long", "not_hello"],
-        |scene| {
-            let client_hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3][..], &[7; 506]].concat();
-            scene.stranger_says(&client_hello, RejectCode::NotHello)
-        },
-    ),
-    Fault::new(
-        "http-on-the-tcp-port",
-        &["frame_too_long", "not_hello"],
-        |scene| scene.stranger_says(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", RejectCode::NotHello),
-    ),
+    Fault::new("tls-on-the-tcp-port", &["not_hello"], |scene| {
+        let client_hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xFC, 3, 3][..], &[7; 506]].concat();
+        scene.stranger_says(&client_hello, RejectCode::NotHello)
+    }),
+    Fault::new("http-on-the-tcp-port", &["not_hello"], |scene| {
+        scene.stranger_says(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", RejectCode::NotHello)
+    }),
     Fault::new("wrong-version", &["wrong_version"], |scene| {
         let version = PROTOCOL_VERSION + 1;
         let newer = ClientMessage::Hello(Hello {
@@ -144,18 +142,14 @@ pub(crate) const FAULTS: &[Fault] = &[
         };
         scene.player_says(&junk.to_frame(), CloseCode::BadMessage)
     }),
-    Fault::new(
-        "extreme-coordinates",
-        &["correction speed", "correction authority"],
-        |scene| {
-            let far = |x, y, z| Position { x, y, z };
-            let corners = [
-                far(i32::MIN, i32::MIN, i32::MIN),
-                far(i32::MAX, i32::MAX, i32::MAX),
-            ];
-            corrected(scene, &corners)
-        },
-    ),
+    Fault::new("extreme-coordinates", &["correction speed"], |scene| {
+        let far = |x, y, z| Position { x, y, z };
+        let corners = [
+            far(i32::MIN, i32::MIN, i32::MIN),
+            far(i32::MAX, i32::MAX, i32::MAX),
+        ];
+        corrected(scene, &corners)
+    }),
     Fault::new("teleport", &["correction speed"], |scene| {
         corrected(
             scene,

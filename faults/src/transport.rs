@@ -18,9 +18,10 @@ use crate::harness::scene::{PATIENCE, Scene, hello};
 use crate::harness::server::free_address;
 use crate::harness::web;
 
-/// A server that peers in another network can reach, and that soon knows who is dead.
+/// A server that peers in another network can reach, and that knows soon who is dead: a little after
+/// a good client's next ping.
 const REACHABLE: Setup = Setup {
-    quick_flags: &["--dead-after", "4s"],
+    quick_flags: &["--dead-after", "8s"],
     is_open: true,
     ..Setup::PLAIN
 };

@@ -76,8 +76,13 @@ impl Bystanders {
         let count = || self.lags().len();
         let before = count();
         comes_true(JOIN_WITHIN, || {
-            self.seen.is_playing.load(Ordering::Relaxed) && count() >= before + WARM_UP_TICKS
+            self.are_playing() && count() >= before + WARM_UP_TICKS
         })
+    }
+
+    /// Whether both are in the room.
+    pub(crate) fn are_playing(&self) -> bool {
+        self.seen.is_playing.load(Ordering::Relaxed)
     }
 
     /// How often they have joined, together.

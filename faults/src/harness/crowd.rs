@@ -193,11 +193,7 @@ async fn connect(
     tally.joined.fetch_add(1, Ordering::Relaxed);
     tally.welcomes.fetch_add(1, Ordering::Relaxed);
     if plan.habit == Habit::JoinAndLeave {
-        light.send(&ClientMessage::Leave).await?;
-        while light.read().await? > 0 {
-            light.skip();
-        }
-        return Ok(());
+        return light.leave().await;
     }
     let interval = match plan.habit {
         Habit::Rest | Habit::JoinAndLeave => PING,
@@ -221,7 +217,7 @@ async fn connect(
             }
             _ = timer.tick() => {
                 if tally.should_stop.load(Ordering::Relaxed) {
-                    return light.send(&ClientMessage::Leave).await;
+                    return light.leave().await;
                 }
                 tick += 1;
                 walked += 1;
@@ -388,7 +384,12 @@ impl Light {
         Ok(None)
     }
 
-    fn skip(&mut self) {
-        self.raw.clear();
+    /// Leaves as one should: closing while bytes are unread would be a reset.
+    async fn leave(mut self) -> Result<()> {
+        self.send(&ClientMessage::Leave).await?;
+        while self.read().await? > 0 {
+            self.raw.clear();
+        }
+        Ok(())
     }
 }

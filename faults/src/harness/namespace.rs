@@ -20,7 +20,10 @@ impl Namespace {
     /// Makes one; only root may.
     pub(crate) fn new() -> Result<Self> {
         let own = ip("-4 address show")? + &ip("-4 route show")?;
-        ensure!(!own.contains(NETWORK), "this machine uses {NETWORK}0.0/15 itself");
+        ensure!(
+            !own.contains(NETWORK),
+            "this machine uses {NETWORK}0.0/15 itself"
+        );
         let namespace = Self {
             // A device's name has at most 15 characters.
             name: format!("csf{}", std::process::id()),
