@@ -1,5 +1,6 @@
 //! Whether a recording can be written, and one to play be read.
 
+use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
@@ -10,16 +11,8 @@ use crate::config::Config;
 
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let record = config.record.as_deref().map(|path| {
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
-        judge_record(
-            path,
-            &writable(path, folder),
-            space_bytes(folder),
-            config.record_max,
-        )
+        let space = space_bytes(folder(path));
+        judge_record(path, &can_write(path), space, config.record_max)
     });
     let replay = config.replay.as_deref().map(|path| {
         let read = std::fs::File::open(path)
@@ -32,17 +25,21 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     record.into_iter().chain(replay).collect()
 }
 
-/// What is in the way of writing the file; an existing one stays as it is.
-fn writable(path: &Path, folder: &Path) -> io::Result<()> {
-    if path.exists() {
-        return std::fs::OpenOptions::new()
-            .write(true)
-            .open(path)
-            .map(|_| ());
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
     }
-    // A name of its own in the same folder: the file itself would be a recording without anything.
-    let trial = folder.join(format!(".cubesync-doctor-{}", std::process::id()));
-    std::fs::OpenOptions::new()
+}
+
+/// What is in the way of writing a file; an existing one stays as it is.
+pub(super) fn can_write(path: &Path) -> io::Result<()> {
+    if path.exists() {
+        return OpenOptions::new().write(true).open(path).map(|_| ());
+    }
+    // A name of its own in the same folder: the file itself would be half a recording or key.
+    let trial = folder(path).join(format!(".cubesync-doctor-{}", std::process::id()));
+    OpenOptions::new()
         .write(true)
         .create_new(true)
         .open(&trial)?;

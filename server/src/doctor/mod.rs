@@ -5,6 +5,7 @@
 
 mod access;
 mod bundle;
+mod certificate;
 mod clock;
 mod descriptors;
 mod files;
@@ -23,15 +24,17 @@ use crate::config::Config;
 /// Looks at everything.
 pub fn examine(config: &Config) -> Report {
     let reach = Reach::of(config, &reach::own_addresses());
+    let now = SystemTime::now();
     let findings = [
         ports::examine(config),
         reach.judge(config),
         access::examine(config, &reach),
+        certificate::examine(config, &reach, now),
         descriptors::examine(config),
         bundle::examine(),
         files::examine(config),
         log::examine(config),
-        clock::examine(SystemTime::now()),
+        clock::examine(now),
     ];
     Report::new(findings.into_iter().flatten().collect())
 }

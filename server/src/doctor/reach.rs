@@ -57,6 +57,8 @@ impl Reach {
             None => "this machine".to_owned(),
         };
         let (clients, http) = (config.listen.port(), config.http.port());
+        let is_encrypted = config.tls_cert.is_some() || config.tls_self_signed;
+        let scheme = if is_encrypted { "https" } else { "http" };
         vec![match self.players() {
             Scope::Machine => Finding::note(
                 ABOUT,
@@ -69,7 +71,7 @@ impl Reach {
                 format!(
                     "for players outside, let the router forward TCP ports {clients} and {http} to \
                      it. Then try from outside (a telephone without WLAN): open \
-                     http://OUTSIDE:{http}/, where OUTSIDE is the address the router shows for \
+                     {scheme}://OUTSIDE:{http}/, where OUTSIDE is the address the router shows for \
                      itself. If that is in 100.64.0.0/10 or private as well, the provider shares it \
                      among customers and forwarding cannot work: rent a machine"
                 ),
@@ -78,7 +80,7 @@ impl Reach {
                 ABOUT,
                 format!("{address} is a public address: everybody reaches it, but for firewalls"),
                 format!(
-                    "try from outside: `curl http://{address}:{http}/healthz` says \"serving\", \
+                    "try from outside: `curl {scheme}://{address}:{http}/healthz` says \"serving\", \
                      `nc -vz {address} {clients}` connects. If not, open both TCP ports in the \
                      firewall, the provider's too"
                 ),

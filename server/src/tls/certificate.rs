@@ -200,7 +200,7 @@ impl fmt::Display for Fingerprint {
 }
 
 /// A moment as a day, as people write it everywhere.
-pub(super) fn day(time: SystemTime) -> String {
+pub(crate) fn day(time: SystemTime) -> String {
     let stamp = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
     stamp.strftime("%Y-%m-%d").to_string()
 }

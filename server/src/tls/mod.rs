@@ -17,8 +17,11 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{error, info, warn};
 
 pub(crate) use self::accept::{Arrival, accept};
+pub(crate) use self::certificate::day;
 pub use self::certificate::{Certificate, CertificateError, Fingerprint};
 pub(crate) use self::hangup::reload_on_hangup;
+#[cfg(test)]
+pub(crate) use self::self_signed::read_or_make;
 use crate::config::Config;
 use crate::metrics::Metrics;
 

@@ -26,7 +26,7 @@ pub(super) struct Pair {
 }
 
 /// The pair in two files; when both are missing, a new one is made and written there.
-pub(super) fn read_or_make(
+pub(crate) fn read_or_make(
     certificate: &Path,
     key: &Path,
 ) -> Result<Certificate, CertificateError> {

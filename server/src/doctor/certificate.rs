@@ -1,0 +1,215 @@
+//! Whether connections are encrypted, and for how long the certificate is good.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::Finding;
+use super::files::can_write;
+use super::reach::{Reach, Scope};
+use crate::config::Config;
+use crate::tls::{Certificate, CertificateError, day};
+
+const ABOUT: &str = "encryption";
+
+/// Somebody should renew it now: those who give out certificates do so a month before the end.
+const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+pub(super) fn examine(config: &Config, reach: &Reach, now: SystemTime) -> Vec<Finding> {
+    let (certificate, key) = match (&config.tls_cert, &config.tls_key) {
+        (Some(certificate), Some(key)) => (certificate, key),
+        _ if config.tls_self_signed => {
+            return vec![Finding::note(
+                ABOUT,
+                "on, with a new certificate at each start",
+                "--tls-cert and --tls-key say where it is kept, so that players' --ca stays good",
+            )];
+        }
+        _ => {
+            let has_key = config.join_key.is_some() || !config.room_key.is_empty();
+            return vec![judge_none(reach.players(), has_key)];
+        }
+    };
+    if config.tls_self_signed && !certificate.exists() && !key.exists() {
+        return vec![judge_new(
+            certificate,
+            can_write(certificate).and_then(|()| can_write(key)),
+        )];
+    }
+    let mut findings = vec![judge(Certificate::read(certificate, key), now)];
+    findings.extend(judge_mode(key, mode(key)));
+    findings
+}
+
+fn judge_none(players: Scope, has_key: bool) -> Finding {
+    let advice = "--tls-cert and --tls-key turn it on, or a reverse proxy in front of the pages";
+    match players {
+        Scope::Machine => Finding::ok(ABOUT, "none; nothing leaves this machine"),
+        Scope::Network => Finding::ok(ABOUT, "none, which is for a network you trust"),
+        Scope::Internet if has_key => Finding::problem(
+            ABOUT,
+            "none: the join key crosses the internet for everybody on the way to read",
+            advice,
+        ),
+        Scope::Internet => Finding::note(
+            ABOUT,
+            "none: whoever is on the way can read and change what is played",
+            advice,
+        ),
+    }
+}
+
+fn judge_new(certificate: &Path, can_write: std::io::Result<()>) -> Finding {
+    match can_write {
+        Ok(()) => Finding::ok(
+            ABOUT,
+            format!(
+                "on; the first start writes a pair, {} for players' --ca",
+                certificate.display()
+            ),
+        ),
+        Err(error) => Finding::problem(
+            ABOUT,
+            format!(
+                "the new pair cannot be written beside {}: {error}",
+                certificate.display()
+            ),
+            "let the server's user write there, or choose other files with --tls-cert and --tls-key",
+        ),
+    }
+}
+
+fn judge(certificate: Result<Certificate, CertificateError>, now: SystemTime) -> Finding {
+    let certificate = match certificate {
+        Ok(certificate) => certificate,
+        Err(error) => {
+            let words = format!("the server would not start: {error}");
+            return Finding::problem(ABOUT, words, "mend the files, or choose others");
+        }
+    };
+    let renew = "renew it into the same files, then `systemctl reload cubesync`: nobody is dropped";
+    if let Some(problem) = certificate.problem_at(now) {
+        let words = format!("the certificate {problem}: clients that verify it refuse");
+        return Finding::problem(ABOUT, words, renew);
+    }
+    let ends = certificate.ends();
+    if ends < now + SOON {
+        return Finding::note(
+            ABOUT,
+            format!("the certificate ends on {}", day(ends)),
+            renew,
+        );
+    }
+    match certificate.names() {
+        [] => Finding::note(
+            ABOUT,
+            format!(
+                "on until {}, with a certificate that names no host",
+                day(ends)
+            ),
+            "players who come by a host's name will refuse it",
+        ),
+        names => Finding::ok(
+            ABOUT,
+            format!("on until {}, as {}", day(ends), names.join(", ")),
+        ),
+    }
+}
+
+/// Others of this machine should not read the key.
+fn judge_mode(key: &Path, mode: Option<u32>) -> Option<Finding> {
+    let is_open = mode.is_some_and(|mode| mode & 0o007 != 0);
+    is_open.then(|| {
+        Finding::note(
+            ABOUT,
+            format!("every user of this machine can read {}", key.display()),
+            format!("`chmod o= {}`", key.display()),
+        )
+    })
+}
+
+#[cfg(unix)]
+fn mode(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    Some(path.metadata().ok()?.permissions().mode())
+}
+
+#[cfg(not(unix))]
+fn mode(_: &Path) -> Option<u32> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn without_encryption_a_key_must_not_cross_the_internet() {
+        let verdict = |scope, has_key| judge_none(scope, has_key).verdict;
+        assert_eq!(verdict(Scope::Machine, true), Verdict::Ok);
+        assert_eq!(verdict(Scope::Network, true), Verdict::Ok);
+        assert_eq!(verdict(Scope::Internet, false), Verdict::Note);
+        assert_eq!(verdict(Scope::Internet, true), Verdict::Problem);
+    }
+
+    #[test]
+    fn a_certificate_is_good_until_it_is_not() {
+        let folder = std::env::temp_dir().join(format!("doctor-tls-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let paths = ["cert.pem", "key.pem"].map(|name| folder.join(name));
+        let [certificate, key] = paths.each_ref().map(|path| path.to_str().unwrap());
+        let flags = [
+            "cubesync-server",
+            "--tls-cert",
+            certificate,
+            "--tls-key",
+            key,
+        ];
+        let told = |flags: &[&str], now| {
+            let config = Config::parse_from(flags);
+            let findings = examine(&config, &Reach::of(&config, &[]), now);
+            findings
+                .into_iter()
+                .map(|finding| (finding.verdict, finding.words))
+                .collect::<Vec<_>>()
+        };
+        let now = SystemTime::now();
+        let [(Verdict::Problem, words)] = &told(&flags, now)[..] else {
+            panic!("there are no files yet");
+        };
+        assert!(words.contains("no such file"), "{words}");
+        let made = [&flags[..], &["--tls-self-signed"]].concat();
+        assert_eq!(told(&made, now)[0].0, Verdict::Ok);
+        assert!(!paths[0].exists(), "looking makes none");
+
+        crate::tls::read_or_make(&paths[0], &paths[1]).unwrap();
+        let day = Duration::from_secs(24 * 60 * 60);
+        let at = |now| told(&flags, now)[0].clone();
+        assert_eq!(at(now).0, Verdict::Ok);
+        assert!(at(now).1.contains("localhost"), "{:?}", at(now));
+        assert_eq!(at(now + 725 * day).0, Verdict::Note);
+        assert_eq!(at(now + 731 * day).0, Verdict::Problem);
+        assert_eq!(at(now - 2 * day).0, Verdict::Problem);
+        std::fs::write(key, "no key").unwrap();
+        assert_eq!(at(now).0, Verdict::Problem);
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_everybody_reads_is_worth_a_note() {
+        let verdict = |mode| judge_mode(Path::new("key.pem"), mode).map(|finding| finding.verdict);
+        assert_eq!(verdict(Some(0o100644)), Some(Verdict::Note));
+        assert_eq!(verdict(Some(0o100640)), None);
+        assert_eq!(verdict(None), None);
+    }
+
+    #[test]
+    fn a_new_pair_needs_a_place() {
+        let path = Path::new("cert.pem");
+        assert_eq!(judge_new(path, Ok(())).verdict, Verdict::Ok);
+        let denied = Err(std::io::ErrorKind::PermissionDenied.into());
+        assert_eq!(judge_new(path, denied).verdict, Verdict::Problem);
+    }
+}
