@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
 
 use cubesync_protocol::{CubeId, ResumeToken};
+use ring::rand::{SecureRandom, SystemRandom};
 
 /// Who may come back to which cube.
 #[derive(Debug, Default)]
@@ -19,7 +20,9 @@ impl Resumption {
     /// Makes the token for a cube; the one before is no longer good.
     pub(super) fn issue(&mut self, cube: CubeId) -> ResumeToken {
         let mut token = ResumeToken([0; 16]);
-        getrandom::fill(&mut token.0).expect("the system has random numbers");
+        SystemRandom::new()
+            .fill(&mut token.0)
+            .expect("the system has random numbers");
         if let Some(before) = self.tokens.insert(cube, token) {
             self.cubes.remove(&before);
         }

@@ -1,0 +1,208 @@
+//! Everything we depend on: explained in ARCHITECTURE.md, and allowed by deny.toml.
+//!
+//! `cargo deny check` looks at more, also at other systems' packages and at advisories; it takes
+//! minutes to build and needs a network. This looks at what is compiled here, each time.
+
+#![allow(clippy::unwrap_used, reason = "its helpers are tests too")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+fn read(file: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::fs::read_to_string(root.join(file)).unwrap()
+}
+
+/// What cargo says.
+fn cargo(arguments: &[&str]) -> String {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .args(arguments)
+        .arg("--locked")
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    let output = command.output().unwrap();
+    let problem = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{problem}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The packages that cargo tells of.
+fn packages(flags: &[&str]) -> Vec<Value> {
+    let told = cargo(&[&["metadata", "--format-version", "1"], flags].concat());
+    let told: Value = serde_json::from_str(&told).unwrap();
+    told["packages"].as_array().unwrap().clone()
+}
+
+/// This machine, as rustc calls it.
+fn host() -> String {
+    let output = Command::new("rustc").arg("-vV").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+    host.unwrap().to_owned()
+}
+
+fn text<'value>(value: &'value Value, key: &str) -> &'value str {
+    value[key].as_str().unwrap_or_default()
+}
+
+/// Who uses what, as a cell of the table says it: `client, server (tests)`.
+fn used() -> BTreeMap<String, String> {
+    let mut users: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
+    for package in packages(&["--no-deps"]) {
+        let user = text(&package, "name").trim_start_matches("cubesync-");
+        for dependency in package["dependencies"].as_array().unwrap() {
+            if dependency["path"].is_string() {
+                continue;
+            }
+            let users = users
+                .entry(text(dependency, "name").to_owned())
+                .or_default();
+            let ships = users.entry(user.to_owned()).or_default();
+            *ships |= text(dependency, "kind") != "dev";
+        }
+    }
+    let cell = |users: BTreeMap<String, bool>| {
+        let users = users.into_iter().map(|(user, ships)| match ships {
+            true => user,
+            false => format!("{user} (tests)"),
+        });
+        users.collect::<Vec<_>>().join(", ")
+    };
+    users
+        .into_iter()
+        .map(|(name, users)| (name, cell(users)))
+        .collect()
+}
+
+/// The table of ARCHITECTURE.md: a dependency, its users, and what for.
+fn explained() -> BTreeMap<String, String> {
+    let architecture = read("ARCHITECTURE.md");
+    let (_, rest) = architecture.split_once("\n## Dependencies\n").unwrap();
+    let section = rest.split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| {
+        let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
+        let (name, users, reason) = (cells.next()?, cells.next()?, cells.next()?);
+        (name != "crate").then(|| {
+            assert!(reason.len() > 8, "{name} says little about why");
+            (name.to_owned(), users.to_owned())
+        })
+    });
+    rows.collect()
+}
+
+#[test]
+fn every_direct_dependency_is_explained_and_none_that_is_gone() {
+    let (used, explained) = (used(), explained());
+    for (name, users) in &used {
+        assert_eq!(
+            explained.get(name),
+            Some(users),
+            "ARCHITECTURE.md, \"Dependencies\", should have: | {name} | {users} | why |"
+        );
+    }
+    for name in explained.keys() {
+        assert!(used.contains_key(name), "nothing uses {name} any more");
+    }
+}
+
+/// The values of a list in deny.toml that is written on one line.
+fn allowed_licences() -> BTreeSet<String> {
+    let deny = read("deny.toml");
+    let list = deny.lines().find_map(|line| line.strip_prefix("allow = "));
+    serde_json::from_str(list.unwrap()).unwrap()
+}
+
+/// The crates, with or without `@VERSION`, of which deny.toml says something.
+fn named_in_deny() -> BTreeSet<String> {
+    let deny = read("deny.toml");
+    let named = deny.split("crate = \"").skip(1);
+    named
+        .filter_map(|rest| rest.split('"').next())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether a licence expression is met by what is allowed. All parts that an AND joins must be.
+fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
+    let expression = expression.replace(" / ", " OR ").replace('/', " OR ");
+    expression.split(" AND ").all(|part| {
+        let choices = part.trim_matches(['(', ')']).split(" OR ");
+        choices.into_iter().any(|licence| allowed.contains(licence))
+    })
+}
+
+#[test]
+fn every_licence_is_allowed_and_every_package_from_where_we_think() {
+    let allowed = allowed_licences();
+    let excepted = named_in_deny();
+    let packages = packages(&["--filter-platform", &host()]);
+    assert!(packages.len() > 100, "{}", packages.len());
+    for package in packages {
+        let (name, licence) = (text(&package, "name"), text(&package, "license"));
+        assert!(
+            is_allowed(licence, &allowed) || excepted.contains(name),
+            "deny.toml does not allow {licence} of {name}"
+        );
+        if let Some(source) = package["source"].as_str() {
+            let ours = "registry+https://github.com/rust-lang/crates.io-index";
+            assert_eq!(source, ours, "{name}");
+        }
+    }
+}
+
+#[test]
+fn expressions_are_met_by_their_choices() {
+    let allowed = BTreeSet::from(["MIT".to_owned(), "Zlib".to_owned()]);
+    for good in [
+        "MIT",
+        "Apache-2.0 OR MIT",
+        "GPL/MIT",
+        "(GPL OR MIT) AND Zlib",
+    ] {
+        assert!(is_allowed(good, &allowed), "{good}");
+    }
+    for bad in ["GPL", "MIT AND GPL", "", "Apache-2.0 OR GPL"] {
+        assert!(!is_allowed(bad, &allowed), "{bad}");
+    }
+}
+
+#[test]
+fn what_is_there_twice_has_been_looked_at() {
+    let tree = [
+        "tree",
+        "--workspace",
+        "--duplicates",
+        "--edges",
+        "no-dev",
+        "--depth",
+        "0",
+        "--prefix",
+        "none",
+    ];
+    let mut versions: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in cargo(&tree).lines() {
+        let Some((name, rest)) = line.split_once(" v") else {
+            continue;
+        };
+        let version = rest.split(' ').next().unwrap().to_owned();
+        versions.entry(name.to_owned()).or_default().insert(version);
+    }
+    let skipped = named_in_deny();
+    for (name, versions) in versions {
+        let looked_at = versions.iter().filter(|version| {
+            let is_of = |skip: &String| match skip.split_once('@') {
+                Some((other, prefix)) => other == name && version.starts_with(prefix),
+                None => false,
+            };
+            skipped.iter().any(is_of)
+        });
+        assert!(
+            looked_at.count() + 1 >= versions.len(),
+            "{name} is there as {versions:?}: drop one, or say in deny.toml why not"
+        );
+    }
+}
