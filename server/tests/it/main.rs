@@ -11,6 +11,7 @@ mod handshake;
 mod http;
 mod limits;
 mod log;
+mod ops;
 mod process;
 mod recording;
 mod relay;

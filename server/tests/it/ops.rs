@@ -1,0 +1,147 @@
+//! What `docs/ops/` names exists: metrics in `/metrics`, flags and variables in `--help`.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use cubesync_protocol::{ClientMessage, Hello, ResumeToken};
+use tokio::process::Command;
+
+use crate::http::get;
+use crate::support::{COLOUR, Server, soon};
+
+/// Flags of the game, podman, cargo, certbot and groupadd.
+const OF_OTHERS: [&str; 19] = [
+    "--ca",
+    "--deploy-hook",
+    "--file",
+    "--format",
+    "--from",
+    "--insecure",
+    "--interval",
+    "--locked",
+    "--network",
+    "--now",
+    "--package",
+    "--publish",
+    "--release",
+    "--rm",
+    "--start-period",
+    "--system",
+    "--tag",
+    "--timeout",
+    "--version",
+];
+
+fn read(file: &str) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    std::fs::read_to_string(root.join(file)).unwrap()
+}
+
+/// Every word of a text that begins so and goes on with such signs.
+fn words<'text>(text: &'text str, start: &str, is_sign: fn(char) -> bool) -> BTreeSet<&'text str> {
+    let places = text.match_indices(start).filter(|(at, _)| {
+        // Not in the middle of a word.
+        let before = text[..*at].chars().next_back();
+        !before.is_some_and(|before| before.is_ascii_alphanumeric() || "_-/$".contains(before))
+    });
+    let words = places.map(|(at, _)| {
+        let end = text[at..].find(|sign| !is_sign(sign));
+        &text[at..end.map_or(text.len(), |length| at + length)]
+    });
+    words.filter(|word| word.len() > start.len()).collect()
+}
+
+/// The metrics of a server that has seen a bit of everything.
+async fn metrics() -> String {
+    let server = Server::start(&["--max-speed", "1"]).await;
+    let stranger = Hello {
+        resume: Some(ResumeToken([7; 16])),
+        ..Hello::new("lobby", "Anna", COLOUR)
+    };
+    let mut anna = server.connect().await;
+    anna.send(&ClientMessage::Hello(stranger)).await;
+    let mut anna = anna.welcomed().await;
+    anna.step(100_000).await;
+    server
+        .counts("cubesync_corrections_total{reason=\"speed\"} 1")
+        .await;
+    get(server.addresses.http, "/metrics").await.body
+}
+
+#[tokio::test]
+async fn every_metric_that_is_looked_at_exists() {
+    let known = metrics().await;
+    let known: BTreeSet<_> = known
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split([' ', '{']).next())
+        .collect();
+    // Only where there is a certificate.
+    let is_of_tls = |name: &&str| *name == "cubesync_certificate_expiry_timestamp_seconds";
+    let mut looked_at = 0;
+    for file in [
+        "grafana-dashboard.json",
+        "alerts.yml",
+        "alerts_test.yml",
+        "README.md",
+    ] {
+        let text = read(&format!("docs/ops/{file}"));
+        let is_sign = |sign: char| sign.is_ascii_alphanumeric() || sign == '_';
+        for name in ["cubesync_", "process_"]
+            .iter()
+            .flat_map(|start| words(&text, start, is_sign))
+            .filter(|name| !is_of_tls(name))
+        {
+            let histogram = format!("{name}_bucket");
+            assert!(
+                known.contains(name) || known.contains(&*histogram),
+                "{file} looks at {name}, which /metrics does not have"
+            );
+            looked_at += 1;
+        }
+    }
+    assert!(looked_at > 50, "{looked_at}");
+}
+
+#[tokio::test]
+async fn every_flag_and_variable_that_is_told_of_exists() {
+    let help = async |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cubesync-server"));
+        let output = soon(command.args(arguments).output()).await.unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let known = help(&["--help"]).await;
+    let is_flag_sign = |sign: char| sign.is_ascii_lowercase() || sign == '-';
+    let is_variable_sign = |sign: char| sign.is_ascii_uppercase() || sign == '_';
+    let flags = words(&known, "--", is_flag_sign);
+    let mut variables = words(&known, "CUBESYNC_", is_variable_sign);
+    variables.insert("CUBESYNC_LOG");
+    let mut told = 0;
+    for file in [
+        "docs/ops/README.md",
+        "docs/ops/cubesync.service",
+        "docs/ops/Containerfile",
+        "docs/ops/alerts.yml",
+        "SECURITY.md",
+    ] {
+        let text = read(file);
+        let named = words(&text, "--", is_flag_sign).into_iter();
+        // A table's ruler is no flag.
+        let is_flag = |flag: &&str| !flag.starts_with("---") && !OF_OTHERS.contains(flag);
+        for flag in named.filter(is_flag) {
+            assert!(
+                flags.contains(flag),
+                "{file} tells of {flag}, --help does not"
+            );
+            told += 1;
+        }
+        for variable in words(&text, "CUBESYNC_", is_variable_sign) {
+            assert!(
+                variables.contains(variable),
+                "{file} tells of {variable}, --help does not"
+            );
+            told += 1;
+        }
+    }
+    assert!(told > 30, "{told}");
+}
