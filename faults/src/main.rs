@@ -11,6 +11,7 @@ mod http;
 mod protocol;
 mod report;
 mod runner;
+mod soak;
 mod transport;
 
 use std::net::SocketAddr;
@@ -37,6 +38,21 @@ struct Options {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Soaks a server with players who come, move and go in every way there is
+    Soak {
+        /// For how long
+        #[arg(long = "for", value_name = "TIME", default_value = "1h")]
+        duration: humantime::Duration,
+        /// How many visitors at a time
+        #[arg(long, value_name = "COUNT", default_value_t = 60)]
+        players: usize,
+        /// Write what was seen every 10 s into this file
+        #[arg(long, value_name = "FILE")]
+        csv: Option<PathBuf>,
+        /// The server to soak [default: the one of this build, built first]
+        #[arg(long, value_name = "FILE")]
+        server_bin: Option<PathBuf>,
+    },
     /// Joins and pings until it is cut off: what the suite runs in a network of its own
     #[command(hide = true)]
     Peer {
@@ -87,6 +103,13 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = match options.command {
         None => run_suite(&options.suite),
+        Some(Command::Soak {
+            duration,
+            players,
+            csv,
+            server_bin,
+        }) => server_binary(server_bin.as_deref())
+            .and_then(|binary| soak::soak(&binary, *duration, players, csv.as_deref())),
         Some(Command::Peer { server, websocket }) => {
             transport::play_half_open(server, websocket).map(|()| true)
         }

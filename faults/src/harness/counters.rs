@@ -49,6 +49,11 @@ impl Counters {
         reasons.collect()
     }
 
+    /// All disconnects by reason.
+    pub(crate) fn disconnects(&self) -> Vec<(String, u64)> {
+        self.disconnects_since(&Self(BTreeMap::new()))
+    }
+
     /// Everything that has grown since, for who looks for a lost counter.
     pub(crate) fn all_since(&self, before: &Self) -> String {
         let grown = self.0.iter().filter_map(|(name, value)| {

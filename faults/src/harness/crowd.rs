@@ -5,21 +5,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use bytes::BytesMut;
+use anyhow::{Result, ensure};
 use cubesync_client::backoff::Backoff;
-use cubesync_protocol::{
-    ClientMessage, CloseCode, CubeId, CubePose, Hello, Message, Pose, Position, ResumeToken,
-    ServerMessage, Welcome, frame,
-};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use cubesync_protocol::{ClientMessage, CubeId, CubePose, Hello, Pose, Position, ResumeToken};
 use tokio::runtime::Runtime;
 use tokio::time::MissedTickBehavior;
 
+use super::light::{LastWord, Light};
 use super::peer::RED;
 use super::process::comes_true;
-use super::web;
 
 /// How often a client that does nothing says something.
 const PING: Duration = Duration::from_secs(4);
@@ -27,8 +21,6 @@ const PING: Duration = Duration::from_secs(4);
 const JUMP_QUANTA: i32 = 50_000;
 /// A connection that is not welcome after this long is given up.
 const JOIN_WITHIN: Duration = Duration::from_secs(20);
-/// Clients of one loopback address: Linux has about 28,000 ports for outgoing connections.
-const READ_BYTES: usize = 16 * 1024;
 
 /// What the clients of a crowd do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,13 +66,13 @@ pub(crate) struct Tally {
     /// Connections that are over.
     pub(crate) ended: AtomicU64,
     /// The last words: the code, and in how many milliseconds to come back.
-    closings: Mutex<Vec<(CloseCode, Option<u32>)>>,
+    closings: Mutex<Vec<LastWord>>,
     should_stop: AtomicBool,
 }
 
 impl Tally {
     /// What was said at the ends of connections.
-    pub(crate) fn closings(&self) -> Vec<(CloseCode, Option<u32>)> {
+    pub(crate) fn closings(&self) -> Vec<LastWord> {
         self.closings
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -186,7 +178,19 @@ async fn connect(
     is_joined: &mut bool,
     retry: &mut Option<Duration>,
 ) -> Result<()> {
-    let joining = Light::join(plan, number, *resume);
+    let room = match number % plan.rooms {
+        0 => "lobby".to_owned(),
+        room => format!("room {room}"),
+    };
+    let hello = Hello {
+        resume: *resume,
+        ..Hello::new(room, format!("crowd {number}"), RED)
+    };
+    let joining = async {
+        let mut light = Light::connect(plan.server, plan.is_websocket).await?;
+        let welcome = light.join(hello).await?;
+        anyhow::Ok((light, welcome))
+    };
     let (mut light, welcome) = tokio::time::timeout(JOIN_WITHIN, joining).await??;
     *resume = Some(welcome.resume);
     *is_joined = true;
@@ -256,140 +260,5 @@ fn random_position() -> Position {
         x: along(),
         y: along(),
         z: 256,
-    }
-}
-
-/// A connection that understands welcomes and last words.
-struct Light {
-    stream: TcpStream,
-    is_websocket: bool,
-    raw: BytesMut,
-    frames: BytesMut,
-}
-
-impl Light {
-    async fn join(
-        plan: &CrowdPlan,
-        number: usize,
-        resume: Option<ResumeToken>,
-    ) -> Result<(Self, Welcome)> {
-        let stream = TcpStream::connect(plan.server)
-            .await
-            .context("cannot connect")?;
-        stream.set_nodelay(true)?;
-        let mut light = Self {
-            stream,
-            is_websocket: false,
-            raw: BytesMut::new(),
-            frames: BytesMut::new(),
-        };
-        if plan.is_websocket {
-            light.upgrade(plan.server).await?;
-        }
-        let room = match number % plan.rooms {
-            0 => "lobby".to_owned(),
-            room => format!("room {room}"),
-        };
-        let hello = Hello {
-            resume,
-            ..Hello::new(room, format!("crowd {number}"), RED)
-        };
-        light.send(&ClientMessage::Hello(hello)).await?;
-        loop {
-            ensure!(light.read().await? > 0, "closed");
-            if let Some(payload) = light.next_payload()? {
-                match ServerMessage::decode(&payload)? {
-                    ServerMessage::Welcome(welcome) => return Ok((light, welcome)),
-                    other => bail!("not welcome: {other:?}"),
-                }
-            }
-        }
-    }
-
-    async fn upgrade(&mut self, http: SocketAddr) -> Result<()> {
-        let request = web::upgrade(http, web::RIGHT_HEADERS);
-        self.stream.write_all(request.as_bytes()).await?;
-        loop {
-            ensure!(self.stream.read_buf(&mut self.raw).await? > 0, "closed");
-            if let Some(at) = web::find(&self.raw, b"\r\n\r\n") {
-                ensure!(self.raw.starts_with(b"HTTP/1.1 101"), "no WebSocket");
-                let _ = self.raw.split_to(at + 4);
-                self.is_websocket = true;
-                return Ok(());
-            }
-        }
-    }
-
-    async fn send(&mut self, message: &ClientMessage) -> Result<()> {
-        let frame = message.to_frame();
-        let bytes = match self.is_websocket {
-            true => web::ws_frame(web::BINARY, &frame),
-            false => frame.to_vec(),
-        };
-        self.stream.write_all(&bytes).await.context("cannot send")
-    }
-
-    /// Reads what is there; 0 is the end. Cancelling it loses nothing.
-    async fn read(&mut self) -> Result<usize> {
-        // On the stack of this call: thousands of waiting clients hold no memory for reading.
-        self.stream.readable().await?;
-        let mut chunk = [0; READ_BYTES];
-        match self.stream.try_read(&mut chunk) {
-            Ok(count) => {
-                self.raw.extend_from_slice(&chunk[..count]);
-                Ok(count)
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                Box::pin(self.read()).await
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    fn next_payload(&mut self) -> Result<Option<bytes::Bytes>> {
-        if !self.is_websocket {
-            self.frames.unsplit(self.raw.split());
-        }
-        while self.is_websocket
-            && let Some((_, payload)) = web::take_ws_frame(&mut self.raw)
-        {
-            self.frames.extend_from_slice(&payload);
-        }
-        Ok(frame::split(
-            &mut self.frames,
-            ServerMessage::MAX_PAYLOAD_BYTES,
-        )?)
-    }
-
-    /// Takes in what was read, and finds a last word in it.
-    fn last_word(&mut self) -> Result<Option<(CloseCode, Option<u32>)>> {
-        /// `Closing`, as its first byte.
-        const CLOSING: u8 = 9;
-        while let Some(payload) = self.next_payload()? {
-            if payload.first() != Some(&CLOSING) {
-                continue;
-            }
-            if let ServerMessage::Closing {
-                code,
-                retry_after_ms,
-                ..
-            } = ServerMessage::decode(&payload)?
-            {
-                return Ok(Some((code, retry_after_ms)));
-            }
-        }
-        if self.frames.is_empty() {
-            self.frames = BytesMut::new();
-        }
-        Ok(None)
-    }
-
-    /// Leaves as one should: closing while bytes are unread would be a reset.
-    async fn leave(mut self) -> Result<()> {
-        self.send(&ClientMessage::Leave).await?;
-        while self.read().await? > 0 {
-            self.raw.clear();
-        }
-        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod bystanders;
 pub(crate) mod counters;
 pub(crate) mod crowd;
+pub(crate) mod light;
 pub(crate) mod namespace;
 pub(crate) mod peer;
 pub(crate) mod process;
