@@ -9,12 +9,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
-use cubesync_protocol::clean_room;
 use cubesync_protocol::limits::{
-    DEAD_AFTER, HELLO_DEADLINE, MAX_CLIENT_PAYLOAD_BYTES, MAX_CUBES_PER_ROOM, MAX_JOIN_KEY_BYTES,
-    TICK_HZ_RANGE,
+    DEAD_AFTER, HELLO_DEADLINE, MAX_CLIENT_PAYLOAD_BYTES, MAX_CUBES_PER_ROOM, TICK_HZ_RANGE,
 };
 
+use crate::key::{Key, RoomKey};
 use crate::logging::LogFormat;
 
 /// Descriptors kept for listeners and files when the connection limit is derived.
@@ -30,21 +29,6 @@ const MIN_HTTP_HEAD_BYTES: usize = 8 * 1024;
 /// Where `--help` lists them.
 const LIMITS: &str = "Limits";
 const ENCRYPTION: &str = "Encryption";
-
-/// A room that has a key of its own.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RoomKey {
-    /// The clean name.
-    pub room: String,
-    /// The key.
-    pub key: String,
-}
-
-impl std::fmt::Debug for RoomKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RoomKey({}=..)", self.room)
-    }
-}
 
 /// Relays where cubes are: clients join over TCP, everybody sees everybody's cube, live.
 #[derive(Debug, Clone, Parser)]
@@ -93,8 +77,7 @@ pub struct Config {
         env = "CUBESYNC_JOIN_KEY",
         hide_env_values = true
     )]
-    #[arg(value_parser = join_key)]
-    pub join_key: Option<String>,
+    pub join_key: Option<Key>,
 
     /// A room and its own key, which stands in for the server's there; repeat it for more
     #[arg(
@@ -104,7 +87,6 @@ pub struct Config {
         hide_env_values = true,
         value_delimiter = ','
     )]
-    #[arg(value_parser = room_key)]
     pub room_key: Vec<RoomKey>,
 
     /// Certificate (PEM, the whole chain) with which the connections of clients and pages are
@@ -331,6 +313,19 @@ impl Config {
         RESERVED_DESCRIPTORS.saturating_add(self.max_http_connections)
     }
 
+    /// What is wrong with a value that must not be printed: the parser would.
+    ///
+    /// # Errors
+    /// The flag, and what is wrong.
+    pub fn check_secrets(&self) -> Result<(), String> {
+        let join_key = self.join_key.iter().map(|key| ("--join-key", key.check()));
+        let room_keys = self.room_key.iter().map(|key| ("--room-key", key.check()));
+        for (flag, checked) in join_key.chain(room_keys) {
+            checked.map_err(|problem| format!("invalid value for {flag}: {problem}"))?;
+        }
+        Ok(())
+    }
+
     /// The top speed in metres per second; `None` is unlimited.
     pub fn top_speed_mps(&self) -> Option<f32> {
         (self.max_speed > 0.0).then_some(self.max_speed)
@@ -353,24 +348,6 @@ fn view_distance(text: &str) -> Result<f32, String> {
         Ok(distance) if (1.0..=1e6).contains(&distance) => Ok(distance),
         _ => Err("expected metres from 1 to 1000000".into()),
     }
-}
-
-fn join_key(text: &str) -> Result<String, String> {
-    match text.len() {
-        1..=MAX_JOIN_KEY_BYTES => Ok(text.into()),
-        _ => Err(format!("expected 1 to {MAX_JOIN_KEY_BYTES} bytes")),
-    }
-}
-
-fn room_key(text: &str) -> Result<RoomKey, String> {
-    let (room, key) = text
-        .split_once('=')
-        .ok_or("expected a room, =, and its key")?;
-    let room = clean_room(room).map_err(|error| error.to_string())?;
-    Ok(RoomKey {
-        room: room.into(),
-        key: join_key(key)?,
-    })
 }
 
 /// A whole number within bounds.
@@ -425,7 +402,6 @@ mod tests {
             ["--max-speed", "NaN"],
             ["--view-distance", "0"],
             ["--view-distance", "far"],
-            ["--join-key", ""],
             ["--listen", "14900"],
             ["--drain", "soon"],
             ["--max-messages", "0"],
@@ -435,9 +411,6 @@ mod tests {
             ["--max-frame", "5000"],
             ["--max-cubes", "1"],
             ["--max-http-head", "100"],
-            ["--room-key", "den"],
-            ["--room-key", "den="],
-            ["--room-key", "=key"],
         ] {
             let result = Config::try_parse_from(["cubesync-server"].into_iter().chain(arguments));
             assert!(result.is_err(), "{arguments:?}");

@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod fuzzing;
 mod host;
 mod http;
+mod key;
 mod listener;
 pub mod logging;
 mod metrics;
@@ -27,8 +28,9 @@ mod session;
 mod text;
 mod tls;
 
-pub use config::{Config, RoomKey};
+pub use config::Config;
 pub use host::Host;
+pub use key::{Key, RoomKey};
 pub use metrics::{Disconnect, Metrics, TickDuration};
 pub use rooms::DEFAULT_ROOM;
 pub use run::{Addresses, StartError, run};

@@ -7,7 +7,8 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand};
 use cubesync_server::{Config, doctor, logging, run};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -37,6 +38,15 @@ enum Chore {
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let config = match &arguments.chore {
+        None => &arguments.config,
+        Some(Chore::Doctor(config) | Chore::Healthcheck(config)) => config,
+    };
+    if let Err(problem) = config.check_secrets() {
+        Arguments::command()
+            .error(ErrorKind::ValueValidation, problem)
+            .exit();
+    }
     let outcome = match arguments.chore {
         None => serve(arguments.config).await,
         Some(Chore::Doctor(config)) => return examine(&config),

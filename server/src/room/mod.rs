@@ -442,7 +442,7 @@ impl Room {
             return;
         }
         if let Some(info) = self.world.cube(player) {
-            info!(room = self.settings.name, cube = %player, name = info.name, ?reason, "left");
+            info!(room = self.settings.name, cube = %player, name = info.name, reason = reason.as_str(), "left");
         }
         if reason == Disconnect::Replaced
             || (reason.is_accident() && !self.settings.resume_within.is_zero())

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::handshake::Refusal;
 use crate::Config;
+use crate::key::{Key, RoomKey};
 use crate::metrics::Disconnect;
 
 /// Wrong keys that one address may show within [`TRIES_FORGOTTEN_AFTER`]: a person mistypes a few
@@ -28,8 +29,8 @@ const MAX_ADDRESSES: usize = 10_000;
 /// The keys, and who has shown wrong ones.
 #[derive(Debug)]
 pub(crate) struct Keys {
-    server: Option<String>,
-    rooms: BTreeMap<String, String>,
+    server: Option<Key>,
+    rooms: BTreeMap<String, Key>,
     tries: Mutex<HashMap<IpAddr, Tries>>,
 }
 
@@ -42,7 +43,7 @@ struct Tries {
 impl Keys {
     /// The keys of a configuration.
     pub(crate) fn new(config: &Config) -> Self {
-        let room_key = |key: &crate::config::RoomKey| (key.room.clone(), key.key.clone());
+        let room_key = |key: &RoomKey| (key.room.clone(), key.key.clone());
         Self {
             server: config.join_key.clone(),
             rooms: config.room_key.iter().map(room_key).collect(),

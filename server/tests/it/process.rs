@@ -103,3 +103,19 @@ async fn a_wrong_flag_ends_it_with_code_2_and_help_with_0() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");
     }
 }
+
+#[tokio::test]
+async fn a_key_that_cannot_be_one_is_refused_without_being_printed() {
+    let long = "sesame".repeat(100);
+    for flags in [
+        ["--join-key", &long],
+        ["--room-key", &long],
+        ["--join-key", ""],
+    ] {
+        let output = soon(program(&flags).output()).await.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{flags:?}");
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert!(words.contains(flags[0]), "{words}");
+        assert!(!words.contains("sesame"), "{words}");
+    }
+}

@@ -1,0 +1,109 @@
+//! Secrets of the configuration.
+
+use std::fmt::{self, Debug, Formatter};
+use std::ops::Deref;
+
+use cubesync_protocol::clean_room;
+use cubesync_protocol::limits::MAX_JOIN_KEY_BYTES;
+
+/// A join key. It is whatever was given: a parser that refuses one would print it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Key(String);
+
+/// A room that has a key of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomKey {
+    /// The clean name; empty if what was given is no `ROOM=KEY`.
+    pub room: String,
+    /// The key.
+    pub key: Key,
+}
+
+impl Key {
+    /// What is wrong with it, without a character of it.
+    ///
+    /// # Errors
+    /// No client could show it.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self.len() {
+            1..=MAX_JOIN_KEY_BYTES => Ok(()),
+            _ => Err(format!("a key has 1 to {MAX_JOIN_KEY_BYTES} bytes")),
+        }
+    }
+}
+
+impl From<&str> for Key {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl Deref for Key {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Debug for Key {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(..)")
+    }
+}
+
+impl RoomKey {
+    /// What is wrong with it, without a character of the key.
+    ///
+    /// # Errors
+    /// It is no name and key.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if self.room.is_empty() {
+            return Err("expected the name of a room, =, and its key".to_owned());
+        }
+        self.key.check()
+    }
+}
+
+impl From<&str> for RoomKey {
+    fn from(text: &str) -> Self {
+        let (room, key) = text.split_once('=').unwrap_or_default();
+        Self {
+            room: clean_room(room).unwrap_or_default().to_owned(),
+            key: key.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_kept_out_of_every_output() {
+        let keys = (Key::from("sesame"), RoomKey::from("den=sesame"));
+        assert!(!format!("{keys:?}").contains("sesame"));
+        let long = "sesame".repeat(100);
+        for wrong in [
+            RoomKey::from(&*format!("den={long}")),
+            RoomKey::from(&*long),
+        ] {
+            let problem = wrong.check().unwrap_err();
+            assert!(!problem.contains("sesame"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn only_what_clients_can_show_is_a_key() {
+        assert_eq!(Key::from("a").check(), Ok(()));
+        assert!(Key::from("").check().is_err());
+        let room = RoomKey::from(" den =a=b");
+        assert_eq!(
+            (&*room.room, &*room.key, room.check()),
+            ("den", "a=b", Ok(()))
+        );
+        for wrong in ["den", "den=", "=key", "\u{202e}=key"] {
+            assert!(RoomKey::from(wrong).check().is_err(), "{wrong}");
+        }
+    }
+}
