@@ -20,4 +20,5 @@ mod shutdown;
 mod status;
 mod support;
 mod text;
+mod tls;
 mod websocket;

@@ -1,0 +1,521 @@
+//! Encryption: who is let in, who is told what, and new certificates while people play.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use cubesync_client::trust::Trust;
+use cubesync_client::{Client, ClientOptions, Status};
+use cubesync_protocol::{ClientMessage, Hello, Message as _, RejectCode, ServerMessage, frame};
+use futures_util::{SinkExt, StreamExt};
+use rcgen::{CertificateParams, KeyPair};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
+#[cfg(unix)]
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::process::{Child, Command};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+
+use crate::http::get;
+use crate::support::{COLOUR, Server, soon};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A folder with a certificate and its key; removed when dropped.
+struct Pair {
+    folder: PathBuf,
+    certificate: PathBuf,
+    key: PathBuf,
+}
+
+impl Pair {
+    /// Where a pair could be.
+    fn nowhere() -> Self {
+        let name = format!("cubesync-tls-{:016x}", fastrand::u64(..));
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
+        Self {
+            folder,
+            certificate,
+            key,
+        }
+    }
+
+    /// A good one for 127.0.0.1.
+    fn new() -> Self {
+        let pair = Self::nowhere();
+        pair.renew(|_| {});
+        pair
+    }
+
+    /// Puts another one in its place.
+    fn renew(&self, change: impl FnOnce(&mut CertificateParams)) {
+        let mut parameters = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        change(&mut parameters);
+        let key = KeyPair::generate().unwrap();
+        let certificate = parameters.self_signed(&key).unwrap();
+        fs::write(&self.certificate, certificate.pem()).unwrap();
+        fs::write(&self.key, key.serialize_pem()).unwrap();
+    }
+
+    /// The flags of a server that serves with it.
+    fn flags(&self) -> [&str; 4] {
+        [
+            "--tls-cert",
+            self.certificate.to_str().unwrap(),
+            "--tls-key",
+            self.key.to_str().unwrap(),
+        ]
+    }
+
+    /// What a player gives to `--ca`.
+    fn ca(&self) -> Trust {
+        Trust::also(&self.certificate).unwrap()
+    }
+
+    async fn serve(&self, flags: &[&str]) -> Server {
+        Server::start(&[&self.flags(), flags].concat()).await
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The real client, and the time it knows.
+struct Player {
+    client: Client,
+    began: Instant,
+}
+
+impl Player {
+    fn new(server: SocketAddr, scheme: &str, name: &str, trust: Trust) -> Self {
+        let options = ClientOptions {
+            trust,
+            ..ClientOptions::new(format!("{scheme}{server}"), name)
+        };
+        Self {
+            client: Client::new(options, 1),
+            began: Instant::now(),
+        }
+    }
+
+    /// Polls until its status is one that is waited for.
+    async fn until<T>(&mut self, mut pick: impl FnMut(&Client) -> Option<T>) -> T {
+        let polling = async {
+            loop {
+                self.client.poll(self.began.elapsed());
+                if let Some(found) = pick(&self.client) {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        soon(polling).await
+    }
+
+    async fn join(server: SocketAddr, name: &str, trust: Trust) -> Self {
+        let mut player = Self::new(server, "tls://", name, trust);
+        player
+            .until(|client| match client.status() {
+                Status::Joined => Some(()),
+                Status::Waiting { reason, .. } | Status::Failed { reason } => panic!("{reason}"),
+                Status::Connecting | Status::Joining => None,
+            })
+            .await;
+        player
+    }
+
+    /// Why it does not get in.
+    async fn refusal(server: SocketAddr, scheme: &str, trust: Trust) -> String {
+        let mut player = Self::new(server, scheme, "Anna", trust);
+        player
+            .until(|client| match client.status() {
+                Status::Joined => panic!("it should be refused"),
+                Status::Waiting { reason, .. } | Status::Failed { reason } => Some(reason),
+                Status::Connecting | Status::Joining => None,
+            })
+            .await
+    }
+
+    /// Waits until somebody of that name is in sight.
+    async fn sees(&mut self, name: &str) {
+        let began = self.began;
+        self.until(|client| {
+            let cubes = client.cubes(began.elapsed());
+            cubes.iter().any(|view| view.name == name).then_some(())
+        })
+        .await;
+    }
+}
+
+/// An encrypted connection as of a browser to which that certificate was shown.
+async fn connect(address: SocketAddr, certificate: &Path) -> TlsStream<TcpStream> {
+    let mut roots = RootCertStore::empty();
+    let certificate = CertificateDer::from_pem_file(certificate).unwrap();
+    roots.add(certificate).unwrap();
+    let provider = rustls::crypto::ring::default_provider();
+    let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::IpAddress(address.ip().into());
+    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+    soon(connecting).await.unwrap()
+}
+
+/// The answer to a request over https.
+async fn get_encrypted(address: SocketAddr, path: &str, certificate: &Path) -> String {
+    let mut stream = connect(address, certificate).await;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    soon(stream.read_to_end(&mut answer)).await.unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// Waits until a line stands in `/metrics`.
+async fn counts(address: SocketAddr, certificate: &Path, line: &str) {
+    let mut metrics = String::new();
+    let wait = async {
+        loop {
+            metrics = get_encrypted(address, "/metrics", certificate).await;
+            if metrics.lines().any(|other| other == line) {
+                return;
+            }
+        }
+    };
+    if tokio::time::timeout(crate::support::PATIENCE, wait)
+        .await
+        .is_err()
+    {
+        panic!("{line} never came; the last was:\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn players_meet_over_tls() {
+    let pair = Pair::new();
+    let server = pair.serve(&[]).await;
+    let mut anna = Player::join(server.addresses.tcp, "Anna", pair.ca()).await;
+    let mut boris = Player::join(server.addresses.tcp, "Boris", Trust::Anybody).await;
+    anna.sees("Boris").await;
+    boris.sees("Anna").await;
+    let cubes = get_encrypted(server.addresses.http, "/cubes.json", &pair.certificate).await;
+    assert!(cubes.contains("Anna") && cubes.contains("Boris"), "{cubes}");
+}
+
+#[tokio::test]
+async fn a_player_who_leaves_is_gone_and_the_server_closes_after_its_last_words() {
+    let pair = Pair::new();
+    let server = pair.serve(&[]).await;
+    let mut anna = Player::join(server.addresses.tcp, "Anna", pair.ca()).await;
+    let mut boris = Player::join(server.addresses.tcp, "Boris", pair.ca()).await;
+    anna.client.close();
+    let left = "cubesync_disconnects_total{reason=\"left\"} 1";
+    counts(server.addresses.http, &pair.certificate, left).await;
+    server.begin_stop();
+    let told = boris
+        .until(|client| match client.status() {
+            Status::Waiting { reason, .. } => Some(reason),
+            _ => None,
+        })
+        .await;
+    assert!(told.contains("shutting down"), "{told}");
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn who_is_not_the_server_or_no_longer_is_refused_in_words() {
+    let (pair, other) = (Pair::new(), Pair::new());
+    let server = pair.serve(&[]).await;
+    let words = Player::refusal(server.addresses.tcp, "tls://", other.ca()).await;
+    assert!(words.contains("--ca"), "{words}");
+    for (change, expected) in [
+        (
+            (|parameters| parameters.not_after = (SystemTime::now() - DAY).into())
+                as fn(&mut CertificateParams),
+            "has expired",
+        ),
+        (
+            |parameters| {
+                *parameters = CertificateParams::new(vec!["game.example".to_owned()]).unwrap();
+            },
+            "is for other names: game.example",
+        ),
+    ] {
+        pair.renew(change);
+        // An expired one is served with a warning: the server's clock may be what is wrong.
+        let server = pair.serve(&[]).await;
+        let words = Player::refusal(server.addresses.tcp, "tls://", pair.ca()).await;
+        assert!(words.contains(expected), "{words}");
+        let _anybody = Player::join(server.addresses.tcp, "Anna", Trust::Anybody).await;
+    }
+}
+
+#[tokio::test]
+async fn who_speaks_without_encryption_is_told_where_it_is_and_the_other_way_round() {
+    let pair = Pair::new();
+    let server = pair.serve(&[]).await;
+    let mut plain = server.connect().await;
+    plain
+        .send(&ClientMessage::Hello(Hello::new("lobby", "Anna", COLOUR)))
+        .await;
+    let Some(ServerMessage::Reject { code, message }) = plain.receive().await else {
+        panic!("no reject");
+    };
+    assert_eq!(code, RejectCode::NotHello);
+    assert!(message.contains("tls://"), "{message}");
+    let words = Player::refusal(server.addresses.tcp, "", Trust::System).await;
+    assert!(words.contains("put tls:// in front"), "{words}");
+    let counted = "cubesync_disconnects_total{reason=\"not_hello\"} 2";
+    counts(server.addresses.http, &pair.certificate, counted).await;
+
+    let plain = Server::start(&[]).await;
+    let words = Player::refusal(plain.addresses.tcp, "tls://", Trust::System).await;
+    assert!(words.contains("does not speak TLS"), "{words}");
+}
+
+#[tokio::test]
+async fn pages_come_over_https_and_plain_requests_are_sent_there() {
+    let pair = Pair::new();
+    let server = pair.serve(&[]).await;
+    let address = server.addresses.http;
+    let stream = connect(address, &pair.certificate).await;
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    let page = get_encrypted(address, "/status", &pair.certificate).await;
+    assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+    let join = format!("--server tls://127.0.0.1:{}", server.addresses.tcp.port());
+    assert!(page.contains(&join), "{page}");
+
+    let plain = get(address, "/?room=den").await;
+    assert_eq!(plain.status, 307);
+    let location = "https://test.example:8080/?room=den";
+    assert_eq!(plain.header("location"), Some(location));
+    assert_eq!(plain.body, "this server speaks https only\n");
+    // What asks whether the server is well knows no certificates.
+    let health = get(address, "/healthz").await;
+    assert_eq!((health.status, health.body.as_str()), (200, "serving\n"));
+}
+
+#[tokio::test]
+async fn a_browser_plays_over_wss() {
+    let pair = Pair::new();
+    let server = pair.serve(&[]).await;
+    let address = server.addresses.http;
+    let stream = connect(address, &pair.certificate).await;
+    let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
+    let origin = format!("https://{address}").parse().unwrap();
+    request.headers_mut().insert("Origin", origin);
+    let connecting = tokio_tungstenite::client_async(request, stream);
+    let (mut socket, _) = soon(connecting).await.unwrap();
+    let hello = ClientMessage::Hello(Hello::new("lobby", "Anna", COLOUR)).to_frame();
+    socket.send(Message::Binary(hello)).await.unwrap();
+    let Some(Ok(Message::Binary(bytes))) = soon(socket.next()).await else {
+        panic!("no answer");
+    };
+    let mut bytes = bytes::BytesMut::from(&bytes[..]);
+    let payload = frame::split(&mut bytes, ServerMessage::MAX_PAYLOAD_BYTES).unwrap();
+    let message = ServerMessage::decode(&payload.unwrap()).unwrap();
+    assert!(matches!(message, ServerMessage::Welcome(_)), "{message:?}");
+}
+
+#[tokio::test]
+async fn half_a_handshake_is_cut_by_the_deadline_and_counted() {
+    let pair = Pair::new();
+    let deadlines = ["--hello-deadline", "50ms", "--http-head-deadline", "50ms"];
+    let server = pair.serve(&deadlines).await;
+    for (address, counted) in [
+        (
+            server.addresses.tcp,
+            "cubesync_disconnects_total{reason=\"tls_handshake\"}",
+        ),
+        (
+            server.addresses.http,
+            "cubesync_http_cuts_total{reason=\"tls_handshake\"}",
+        ),
+    ] {
+        // The record's header promises 512 bytes.
+        let begun = [0x16, 3, 1, 2, 0, 1, 0, 1];
+        let nonsense = [0x16; 600];
+        for (count, bytes) in [(1, &begun[..]), (2, &nonsense[..])] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(bytes).await.unwrap();
+            let _ = soon(stream.read_to_end(&mut Vec::new())).await;
+            let line = format!("{counted} {count}");
+            counts(server.addresses.http, &pair.certificate, &line).await;
+        }
+    }
+    let mut silent = TcpStream::connect(server.addresses.tcp).await.unwrap();
+    let end = soon(silent.read(&mut [0])).await;
+    assert!(matches!(end, Ok(0) | Err(_)));
+    let line = "cubesync_disconnects_total{reason=\"hello_timeout\"} 1";
+    counts(server.addresses.http, &pair.certificate, line).await;
+}
+
+#[tokio::test]
+async fn files_that_cannot_be_used_are_an_error_that_says_what_to_do() {
+    let pair = Pair::new();
+    let other = Pair::new();
+    let missing = pair.folder.join("none.pem");
+    for (certificate, key, expected) in [
+        (&missing, &pair.key, "no such file; with --tls-self-signed"),
+        (&pair.certificate, &missing, "no such file"),
+        (&pair.certificate, &other.key, "does not belong to"),
+        (&pair.key, &pair.key, "there is no certificate in it"),
+    ] {
+        let flags = [
+            "--tls-cert",
+            certificate.to_str().unwrap(),
+            "--tls-key",
+            key.to_str().unwrap(),
+        ];
+        let config = crate::support::config(&flags);
+        let run = cubesync_server::run(config, Default::default(), |_| unreachable!());
+        let error = soon(run).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_self_signed_pair_is_made_once_and_its_key_is_nobody_elses() {
+    let pair = Pair::nowhere();
+    let server = pair.serve(&["--tls-self-signed"]).await;
+    let first = server.addresses.tls.unwrap();
+    let ca = pair.ca();
+    let _anna = Player::join(server.addresses.tcp, "Anna", ca.clone()).await;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = fs::metadata(&pair.key).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+    drop(server);
+    let again = pair.serve(&["--tls-self-signed"]).await;
+    assert_eq!(again.addresses.tls, Some(first));
+    let _boris = Player::join(again.addresses.tcp, "Boris", ca).await;
+
+    let in_memory = Server::start(&["--tls-self-signed"]).await;
+    assert_ne!(in_memory.addresses.tls, Some(first));
+    Player::join(in_memory.addresses.tcp, "Anna", Trust::Anybody).await;
+}
+
+/// The program, where it listens, and what it has logged so far.
+#[cfg(unix)]
+struct Program {
+    child: Child,
+    tcp: SocketAddr,
+    http: SocketAddr,
+    log: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
+}
+
+#[cfg(unix)]
+impl Program {
+    async fn start(pair: &Pair) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_cubesync-server"))
+            .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+            .args(pair.flags())
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        let (mut http, mut tcp) = (None, None);
+        while http.is_none() || tcp.is_none() {
+            let line = soon(lines.next_line()).await.unwrap();
+            let line = line.expect("it prints its addresses");
+            let after = |words| line.split_once(words)?.1.split(['/', ' ']).next();
+            http = http.or_else(|| after("https://")?.parse().ok());
+            tcp = tcp.or_else(|| after("tls://")?.parse().ok());
+        }
+        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self {
+            child,
+            tcp: tcp.unwrap(),
+            http: http.unwrap(),
+            log,
+        }
+    }
+
+    async fn hang_up(&mut self) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = Command::new("kill").args(["-s", "HUP", &pid]).status();
+        assert!(sent.await.unwrap().success());
+    }
+
+    /// The next line of the log with these words.
+    async fn says(&mut self, words: &str) -> String {
+        loop {
+            let line = soon(self.log.next_line()).await.unwrap();
+            let line = line.expect("the server should go on");
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_hangup_brings_a_new_certificate_and_drops_nobody() {
+    let pair = Pair::new();
+    let mut server = Program::start(&pair).await;
+    let old = pair.ca();
+    let mut anna = Player::join(server.tcp, "Anna", old.clone()).await;
+
+    pair.renew(|_| {});
+    server.hang_up().await;
+    server.says("new connections get a new certificate").await;
+    let words = Player::refusal(server.tcp, "tls://", old).await;
+    assert!(words.contains("--ca"), "{words}");
+    let new = fs::read(&pair.certificate).unwrap();
+    let _boris = Player::join(server.tcp, "Boris", pair.ca()).await;
+    anna.sees("Boris").await;
+
+    // The old key under the new certificate: nothing changes.
+    let served = pair.folder.join("served.pem");
+    fs::write(&served, new).unwrap();
+    let key = fs::read(&pair.key).unwrap();
+    pair.renew(|_| {});
+    fs::write(&pair.key, key).unwrap();
+    server.hang_up().await;
+    let line = server.says("the certificate stays the old one").await;
+    assert!(line.contains("does not belong to"), "{line}");
+
+    // One that has expired is none.
+    pair.renew(|parameters| parameters.not_after = (SystemTime::now() - DAY).into());
+    server.hang_up().await;
+    let line = server.says("the certificate stays the old one").await;
+    assert!(line.contains("expired on"), "{line}");
+
+    let _clara = Player::join(server.tcp, "Clara", Trust::also(&served).unwrap()).await;
+    anna.sees("Clara").await;
+    for line in [
+        "cubesync_certificate_reloads_total{outcome=\"ok\"} 1",
+        "cubesync_certificate_reloads_total{outcome=\"failed\"} 2",
+    ] {
+        counts(server.http, &served, line).await;
+    }
+    let metrics = get_encrypted(server.http, "/metrics", &served).await;
+    assert!(
+        metrics.contains("\ncubesync_certificate_expiry_timestamp_seconds{} "),
+        "{metrics}"
+    );
+}
