@@ -12,7 +12,7 @@ const MEASURED_MS = 10_000;
 // What the game does before the first bots have found their places is not of interest.
 const WARM_UP_MS = 5_000;
 
-const server = await Server.start("release");
+const server = await Server.start({ profile: "release" });
 const browser = await Browser.start();
 try {
     await firstFrames();

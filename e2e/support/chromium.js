@@ -32,5 +32,5 @@ export function chromiumPath() {
 // of colours would be another in each run.
 export function rememberColour(colour = "#20b0a0") {
     const remembered = JSON.stringify(JSON.stringify({ colour }));
-    return `if (location.protocol === "http:") localStorage.cubesync = ${remembered};`;
+    return `if (location.protocol.startsWith("http")) localStorage.cubesync = ${remembered};`;
 }

@@ -11,10 +11,10 @@ const DEADLINE_MS = 180_000;
 const REST_TICKS = 60;
 
 // A test with a server and a browser of its own. It fails when a page complains about anything
-// that `announced` has no pattern for.
-export function scenario(claim, { announced = [], flags = [], start = Browser.start }, play) {
+// that `announced` has no pattern for. `flags` are the browser's.
+export function scenario(claim, { announced = [], flags = [], serverFlags = [], start = Browser.start }, play) {
     test(claim, { timeout: DEADLINE_MS }, async () => {
-        const server = await Server.start();
+        const server = await Server.start({ flags: serverFlags });
         const browser = await start(flags).catch(async (error) => {
             await server.end();
             throw error;

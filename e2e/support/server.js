@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { get as request } from "node:http";
+import { get as encryptedRequest } from "node:https";
 import { buffer } from "node:stream/consumers";
 
 import { built, Program } from "./program.js";
@@ -12,22 +13,21 @@ export class Server {
     #program;
     #bots = [];
 
-    // Starts one on free ports, and waits until it serves.
-    static async start(profile) {
+    // Starts one on free ports, with further flags, and waits until it serves.
+    static async start({ profile, flags = [] } = {}) {
         const server = new Server();
         server.profile = profile;
+        server.flags = flags;
         await server.#startAt({ tcp: LOOPBACK, http: LOOPBACK });
         return server;
     }
 
     async #startAt({ tcp, http }) {
-        const flags = ["--listen", tcp, "--http", http];
+        const flags = ["--listen", tcp, "--http", http, ...this.flags];
         this.#program = new Program("the server", built("cubesync-server", this.profile), flags);
-        const address = async (pattern) => (await this.#program.line(pattern))[1];
         // In the order in which it prints them.
-        this.http = await address(/browser +http:\/\/(\S+)\/ /);
-        this.tcp = await address(/clients +(\S+) /);
-        this.page = `http://${this.http}/`;
+        [, this.page, this.http] = await this.#program.line(/browser +(https?:\/\/(\S+)\/) /);
+        [, this.clients, this.tcp] = await this.#program.line(/clients +(?:--server )?((?:tls:\/\/)?(\S+)) /);
     }
 
     // The same server again: ended at once, and for `meanwhile` not there.
@@ -39,7 +39,9 @@ export class Server {
 
     // Starts headless clients and waits until they are in the room.
     async startBots(count, room = "lobby") {
-        const flags = ["--server", this.tcp, "--count", String(count), "--room", room];
+        const flags = ["--server", this.clients, "--count", String(count), "--room", room];
+        // Nobody vouches for the certificate of a test.
+        if (this.clients !== this.tcp) flags.push("--insecure");
         this.#bots.push(new Program("the bots", built("cubesync-bots", this.profile), flags));
         await until("the bots are in the room", async () => {
             const players = (await this.cubes(room)).filter(({ name }) => name.startsWith("Bot"));
@@ -72,7 +74,8 @@ export class Server {
 // An answer over a connection of its own. A kept one may be closed by the server just when it is
 // used again, and `fetch` keeps them.
 export async function get(address) {
-    const asked = request(address, { agent: false });
+    const ask = address.startsWith("https:") ? encryptedRequest : request;
+    const asked = ask(address, { agent: false, rejectUnauthorized: false });
     const [response] = await soon(`the answer of ${address}`, once(asked, "response"));
     return { status: response.statusCode, headers: response.headers, body: await buffer(response) };
 }
