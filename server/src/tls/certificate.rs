@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,7 +13,7 @@ use ring::digest;
 use rustls::InconsistentKeys;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use webpki::{EndEntityCert, KeyUsage};
 
@@ -150,6 +151,14 @@ impl Certificate {
     /// The names it was given out for; addresses are not among them.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// Whether it was given out for an address.
+    pub fn is_for(&self, address: IpAddr) -> bool {
+        let own = self.key.end_entity_cert();
+        let parsed = own.ok().and_then(|own| EndEntityCert::try_from(own).ok());
+        let name = ServerName::IpAddress(address.into());
+        parsed.is_some_and(|own| own.verify_is_valid_for_subject_name(&name).is_ok())
     }
 
     /// The last moment at which it is valid.
@@ -295,6 +304,8 @@ mod tests {
         let (certificate, key) = pair();
         let certificate = parse(&certificate, &key).unwrap();
         assert_eq!(certificate.names(), ["game.example"]);
+        assert!(certificate.is_for([192, 0, 2, 7].into()));
+        assert!(!certificate.is_for([192, 0, 2, 8].into()));
         let days = |days: u64| certificate.ends() + Duration::from_secs(days * 24 * 60 * 60);
         let problem = certificate.problem_at(days(1)).unwrap();
         assert_eq!(problem, "expired on 2026-03-04");

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use rustls::crypto::ring::default_provider;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
 use tokio_rustls::TlsAcceptor;
@@ -70,6 +70,7 @@ impl Tls {
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
         // Nobody asks for it: who comes back is known by the protocol's own token.
         players.send_tls13_tickets = 0;
+        players.session_storage = Arc::new(NoServerSessionStorage {});
         let mut pages = players.clone();
         pages.alpn_protocols = vec![HTTP_1.to_vec()];
         Ok(Some(Self {

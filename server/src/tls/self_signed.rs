@@ -10,7 +10,7 @@ use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair,
     KeyUsagePurpose, SanType,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::certificate::{Certificate, CertificateError};
 
@@ -31,7 +31,11 @@ pub(crate) fn read_or_make(
     key: &Path,
 ) -> Result<Certificate, CertificateError> {
     match (certificate.exists(), key.exists()) {
-        (true, true) => {}
+        (true, true) => {
+            let kept = Certificate::read(certificate, key)?;
+            warn_of_new_addresses(&kept);
+            return Ok(kept);
+        }
         (false, false) => make()?.write(certificate, key)?,
         (has_certificate, _) => {
             let (found, missing) = if has_certificate {
@@ -46,6 +50,22 @@ pub(crate) fn read_or_make(
         }
     }
     Certificate::read(certificate, key)
+}
+
+/// A router may have given this machine another address since. Those of IPv6 change every day, and
+/// nobody types them.
+fn warn_of_new_addresses(kept: &Certificate) {
+    let unnamed = addresses()
+        .into_iter()
+        .filter(|address| address.is_ipv4() && !kept.is_for(*address));
+    let unnamed: Vec<_> = unnamed.map(|address| address.to_string()).collect();
+    if !unnamed.is_empty() {
+        warn!(
+            addresses = unnamed.join(" "),
+            "the certificate does not name all addresses of this machine: players who use another \
+             are refused; delete both files for a new one"
+        );
+    }
 }
 
 /// Makes a pair for every name and address this machine has.
