@@ -122,7 +122,13 @@ fn decode_prefix<T: Serialize + DeserializeOwned, const MEMORY_BYTES: usize>(
             .map_err(|error| match error {
                 Bincode::UnexpectedEnd { .. } => DecodeError::Truncated,
                 Bincode::LimitExceeded => DecodeError::TooLarge,
-                other => DecodeError::Malformed(other.to_string()),
+                Bincode::Utf8 { .. } => DecodeError::Malformed("a text that is not UTF-8".into()),
+                // In Rust's words, but what serde says of a value is for people.
+                Bincode::OtherString(problem) => DecodeError::Malformed(problem),
+                Bincode::UnexpectedVariant { .. } => {
+                    DecodeError::Malformed("an unknown tag".into())
+                }
+                _ => DecodeError::Malformed("a value that no message has".into()),
             })?;
     // bincode takes a small number in a long form, too.
     if encoded_bytes(&value) != read_bytes {

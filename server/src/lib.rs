@@ -17,6 +17,7 @@ mod http;
 mod key;
 mod listener;
 pub mod logging;
+mod meter;
 mod metrics;
 mod pace;
 mod recorder;

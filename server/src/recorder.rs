@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use crate::metrics::Disconnect;
 use crate::room::fanout::Outlet;
-use crate::room::{OBSERVER, RoomHandle};
+use crate::room::{RoomHandle, Seat};
 use crate::run::StartError;
 
 /// Ticks that wait for the room's side and for the disk, each: two seconds at the default rate.
@@ -55,7 +55,7 @@ pub(crate) async fn record(mut file: BoundedFile, room: RoomHandle) {
     if let Ok(Err(error)) = writer.await {
         warn!(%error, "the recording has ended: its file cannot be written");
         // A room that has ended has let everybody go.
-        let _ = room.leave(OBSERVER, Disconnect::Left).await;
+        let _ = room.leave(Seat::OBSERVER, Disconnect::Left).await;
     }
 }
 

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cubesync_protocol::CubeId;
 use cubesync_protocol::cells::Grid;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -14,7 +13,7 @@ use crate::config::Config;
 use crate::contain::contain;
 use crate::metrics::{Disconnect, Metrics, Task};
 use crate::room::world::RoomFull;
-use crate::room::{Entrance, Room, RoomHandle, RoomSettings, quanta};
+use crate::room::{Entrance, Room, RoomHandle, RoomSettings, Seat, quanta};
 
 /// The room that always exists, and the one people join who name none.
 pub const DEFAULT_ROOM: &str = "lobby";
@@ -119,11 +118,11 @@ impl Rooms {
         room: &str,
         entrance: Entrance,
         address: IpAddr,
-    ) -> Result<(RoomHandle, CubeId), EnterError> {
+    ) -> Result<(RoomHandle, Seat), EnterError> {
         for _ in 0..MAX_TRIES {
             let handle = self.find_or_open(room, address)?;
             match handle.enter(entrance.clone()).await {
-                Ok(Ok(cube)) => return Ok((handle, cube)),
+                Ok(Ok(seat)) => return Ok((handle, seat)),
                 Ok(Err(RoomFull)) => return Err(EnterError::RoomFull),
                 // It ended in between, which took it out of the map: the next try opens a new
                 // one, or finds that the server stops.

@@ -102,7 +102,7 @@ async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) -> Op
         .enter(DEFAULT_ROOM, entrance, admitted.address())
         .await
     {
-        Ok((room, cube)) => Membership::new(room, cube),
+        Ok((room, seat)) => Membership::new(room, seat),
         Err(error) => {
             // Best effort: the connection ends either way.
             let _ = write_line(&mut writer, &format!("error: {error}")).await;
@@ -139,8 +139,8 @@ async fn read_coordinates(
     membership: &Membership,
     answers: mpsc::Sender<String>,
 ) -> Disconnect {
-    let Membership { room, cube, .. } = membership;
-    let cube = *cube;
+    let Membership { room, seat, .. } = membership;
+    let cube = seat.cube;
     let mut budget = Budget::new(shared.config.max_messages, BURST);
     while let Some(line) = lines.next().await {
         // A file of coordinates may come through `nc`: it is read as fast as a client may speak.
@@ -162,7 +162,7 @@ async fn read_coordinates(
                     placed: vec![CubePose { cube, pose }],
                     surprises: Bytes::new(),
                 };
-                if room.message(cube, sample).await.is_err() {
+                if room.message(*seat, sample).await.is_err() {
                     return Disconnect::ShuttingDown;
                 }
             }

@@ -24,6 +24,7 @@ use super::proxy;
 use crate::admission::{Admission, Count};
 use crate::contain::contain;
 use crate::listener;
+use crate::meter::{Meter, Metered};
 use crate::metrics::{Door, HttpCut, Task};
 use crate::run::Shared;
 use crate::session::stream::Stream;
@@ -124,11 +125,14 @@ async fn serve_stream(
     let config = &shared.config;
     let end = Instant::now() + *config.http_lifetime;
     let was_served = AtomicBool::new(false);
+    let meter = Meter::default();
+    let stream = Metered::new(stream, meter.clone());
     let service = service_fn(|request: hyper::Request<Incoming>| {
         was_served.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
         let client = proxy::client(peer, request.headers(), &config.trust_proxy);
         request.extensions_mut().insert(client);
+        request.extensions_mut().insert(meter.clone());
         request.extensions_mut().insert(ConnectionEnds(end));
         if let Some(unencrypted) = unencrypted {
             request.extensions_mut().insert(unencrypted);

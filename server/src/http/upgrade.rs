@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::plain;
 use crate::contain::contain;
+use crate::meter::Meter;
 use crate::metrics::Task;
 use crate::run::Shared;
 use crate::session::websocket;
@@ -25,6 +26,7 @@ const VERSION: &str = "13";
 pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<SocketAddr>,
+    Extension(meter): Extension<Meter>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
@@ -54,7 +56,7 @@ pub(super) async fn page(
         let tasks = shared.tasks.clone();
         move |socket| {
             let metrics = shared.metrics.clone();
-            let serving = async move { websocket::serve(&shared, socket, admitted).await };
+            let serving = async move { websocket::serve(&shared, socket, meter, admitted).await };
             tasks.track_future(contain(&metrics, Task::Connection, serving))
         }
     };

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics::Disconnect;
 use crate::room::fanout::Outlet;
 use crate::room::uplink::SpeedRule;
-use crate::room::{Entrance, RoomEnded, RoomHandle, SightRule};
+use crate::room::{Entrance, RoomEnded, RoomHandle, Seat, SightRule};
 
 /// The free cube of every room is the first one.
 const FREE: CubeId = CubeId(0);
@@ -30,7 +30,7 @@ pub(super) struct Stage {
 /// A recorded player as a player of the room.
 #[derive(Debug)]
 struct Puppet {
-    cube: CubeId,
+    seat: Seat,
     name: String,
     colour: Colour,
     pose: Pose,
@@ -42,7 +42,7 @@ struct Carried {
     pose: Pose,
     holder: Option<CubeId>,
     /// Who of the room put it there.
-    by: CubeId,
+    by: Seat,
 }
 
 impl Stage {
@@ -88,8 +88,8 @@ impl Stage {
         let gone = self.puppets.iter().filter(|&entry| !is_there(entry));
         for recorded in gone.map(|(recorded, _)| *recorded).collect::<Vec<_>>() {
             if let Some(puppet) = self.puppets.remove(&recorded) {
-                self.room.leave(puppet.cube, Disconnect::Left).await?;
-                self.carried.take_if(|carried| carried.by == puppet.cube);
+                self.room.leave(puppet.seat, Disconnect::Left).await?;
+                self.carried.take_if(|carried| carried.by == puppet.seat);
             }
         }
         Ok(())
@@ -100,8 +100,8 @@ impl Stage {
             Some(puppet) if puppet.pose == pose => {}
             Some(puppet) => {
                 puppet.pose = pose;
-                let by = puppet.cube;
-                self.put(by, by, pose, tick).await?;
+                let by = puppet.seat;
+                self.put(by, by.cube, pose, tick).await?;
             }
             None => {
                 if let Some(puppet) = Puppet::enter(&self.room, info, pose).await? {
@@ -122,7 +122,7 @@ impl Stage {
         let holder = holder.filter(|holder| self.puppets.contains_key(holder));
         // Where nobody holds it, anybody may put it there.
         let by = holder.or_else(|| self.puppets.keys().next().copied());
-        let Some(by) = by.and_then(|by| Some(self.puppets.get(&by)?.cube)) else {
+        let Some(by) = by.and_then(|by| Some(self.puppets.get(&by)?.seat)) else {
             return Ok(());
         };
         let wanted = Carried { pose, holder, by };
@@ -145,7 +145,7 @@ impl Stage {
         Ok(())
     }
 
-    async fn put(&self, by: CubeId, cube: CubeId, pose: Pose, tick: u64) -> Result<(), RoomEnded> {
+    async fn put(&self, by: Seat, cube: CubeId, pose: Pose, tick: u64) -> Result<(), RoomEnded> {
         let sample = ClientMessage::Sample {
             tick,
             placed: vec![CubePose { cube, pose }],
@@ -173,9 +173,9 @@ impl Puppet {
             outlet: Outlet::Nowhere,
             ended: CancellationToken::new(),
         };
-        let cube = room.enter(entrance).await?.ok();
-        Ok(cube.map(|cube| Self {
-            cube,
+        let seat = room.enter(entrance).await?.ok();
+        Ok(seat.map(|seat| Self {
+            seat,
             name: info.name.clone(),
             colour: info.colour,
             pose,

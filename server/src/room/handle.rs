@@ -46,21 +46,38 @@ pub enum SightRule {
 }
 
 /// Stands where players are named, for who only looks. No cube ever has this number.
-pub const OBSERVER: CubeId = CubeId(u32::MAX);
+pub(super) const OBSERVER: CubeId = CubeId(u32::MAX);
+
+/// A player's place in a room, from one entrance to its end. Who comes back to a cube has another
+/// place, so that what their old connection still had to say is not taken for theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seat {
+    /// The player's own cube.
+    pub cube: CubeId,
+    pub(super) number: u64,
+}
+
+impl Seat {
+    /// Of who only looks.
+    pub const OBSERVER: Self = Self {
+        cube: OBSERVER,
+        number: 0,
+    };
+}
 
 /// What a room is told.
 #[derive(Debug)]
 pub(super) enum RoomEvent {
     Enter {
         entrance: Entrance,
-        reply: oneshot::Sender<Result<CubeId, RoomFull>>,
+        reply: oneshot::Sender<Result<Seat, RoomFull>>,
     },
     Message {
-        from: CubeId,
+        from: Seat,
         message: ClientMessage,
     },
     Leave {
-        from: CubeId,
+        from: Seat,
         reason: Disconnect,
     },
     View {
@@ -159,7 +176,7 @@ impl RoomHandle {
     ///
     /// # Errors
     /// Outside: the room has ended, ask for a new one. Inside: it is full.
-    pub async fn enter(&self, entrance: Entrance) -> Result<Result<CubeId, RoomFull>, RoomEnded> {
+    pub async fn enter(&self, entrance: Entrance) -> Result<Result<Seat, RoomFull>, RoomEnded> {
         let (reply, answer) = oneshot::channel();
         self.send(RoomEvent::Enter { entrance, reply }).await?;
         answer.await.map_err(|_| RoomEnded)
@@ -169,7 +186,7 @@ impl RoomHandle {
     ///
     /// # Errors
     /// The room has ended.
-    pub async fn message(&self, from: CubeId, message: ClientMessage) -> Result<(), RoomEnded> {
+    pub async fn message(&self, from: Seat, message: ClientMessage) -> Result<(), RoomEnded> {
         self.send(RoomEvent::Message { from, message }).await
     }
 
@@ -177,12 +194,12 @@ impl RoomHandle {
     ///
     /// # Errors
     /// The room has ended.
-    pub async fn leave(&self, from: CubeId, reason: Disconnect) -> Result<(), RoomEnded> {
+    pub async fn leave(&self, from: Seat, reason: Disconnect) -> Result<(), RoomEnded> {
         self.send(RoomEvent::Leave { from, reason }).await
     }
 
     /// Takes a player out whose session has panicked, without waiting.
-    pub(crate) fn abandon(&self, from: CubeId) {
+    pub(crate) fn abandon(&self, from: Seat) {
         let reason = Disconnect::Panicked;
         match self.events.try_send(RoomEvent::Leave { from, reason }) {
             Ok(()) => self.bell.notify_one(),
@@ -218,7 +235,7 @@ impl RoomHandle {
 
     /// Shows everything, at every tick, to somebody who has no cube: a `Welcome`, in which the free
     /// cube stands for the own one, then what players get. One at a time; they
-    /// [leave](Self::leave) as [`OBSERVER`]. Who is slow goes on with keyframes and is never cut.
+    /// [leave](Self::leave) as [`Seat::OBSERVER`]. Who is slow goes on with keyframes and is never cut.
     ///
     /// # Errors
     /// The room has ended.

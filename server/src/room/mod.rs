@@ -34,7 +34,8 @@ use tracing::{debug, info, warn};
 use self::cells::Cells;
 use self::clock::TickClock;
 use self::fanout::{Connection, Flushed, Outlet};
-pub use self::handle::{Entrance, OBSERVER, RoomEnded, RoomHandle, RoomView, SightRule};
+use self::handle::OBSERVER;
+pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, Seat, SightRule};
 use self::handle::{RoomEvent, RoomEvents};
 use self::log::SnapshotLog;
 use self::resumption::Resumption;
@@ -87,6 +88,8 @@ pub struct Room {
     cells: Cells,
     log: SnapshotLog,
     members: BTreeMap<CubeId, Member>,
+    /// How many players have come in.
+    seats: u64,
     resumption: Resumption,
     events: RoomEvents,
     clock: TickClock,
@@ -95,6 +98,7 @@ pub struct Room {
 
 #[derive(Debug)]
 struct Member {
+    seat: Seat,
     connection: Connection,
     ended: CancellationToken,
     sight: SightRule,
@@ -120,6 +124,7 @@ impl Room {
             world,
             cells,
             members: BTreeMap::new(),
+            seats: 0,
             resumption: Resumption::default(),
             events,
             clock,
@@ -178,12 +183,15 @@ impl Room {
             RoomEvent::Enter { entrance, reply } => {
                 let entered = self.enter(entrance, now);
                 // The session may have given up in the meantime.
-                if let (Ok(cube), Err(_)) = (entered, reply.send(entered)) {
-                    self.remove(cube, Disconnect::Lost, now);
+                if let (Ok(seat), Err(_)) = (entered, reply.send(entered)) {
+                    self.remove(seat.cube, Disconnect::Lost, now);
                 }
             }
-            RoomEvent::Message { from, message } => self.message(from, message, now),
-            RoomEvent::Leave { from, reason } => self.remove(from, reason, now),
+            // It may still have been in the queue when its sender was removed or had come back.
+            RoomEvent::Message { from, .. } | RoomEvent::Leave { from, .. }
+                if !self.is_taken(from) => {}
+            RoomEvent::Message { from, message } => self.message(from.cube, message, now),
+            RoomEvent::Leave { from, reason } => self.remove(from.cube, reason, now),
             RoomEvent::View { reply } => {
                 // Who asked may be gone.
                 let _ = reply.send(RoomView {
@@ -199,7 +207,7 @@ impl Room {
         }
     }
 
-    fn enter(&mut self, entrance: Entrance, now: Instant) -> Result<CubeId, RoomFull> {
+    fn enter(&mut self, entrance: Entrance, now: Instant) -> Result<Seat, RoomFull> {
         let Entrance {
             name,
             colour,
@@ -232,11 +240,22 @@ impl Room {
         let welcome = self.welcome(info.name.clone(), &info, token, now);
         let resumed = resumed.is_some();
         info!(room = self.settings.name, %cube, name = info.name, resumed, "joined");
-        let member = Member::new(outlet, ended, sight);
+        self.seats += 1;
+        let seat = Seat {
+            cube,
+            number: self.seats,
+        };
+        let member = Member::new(seat, outlet, ended, sight);
         self.members.insert(cube, member);
         self.empty_since = None;
         self.tell(cube, &welcome, now);
-        Ok(cube)
+        Ok(seat)
+    }
+
+    /// Whether somebody still sits there.
+    fn is_taken(&self, seat: Seat) -> bool {
+        let member = self.members.get(&seat.cube);
+        member.is_some_and(|member| member.seat == seat)
     }
 
     /// In a full room, the ghost that has waited for its player the longest goes.
@@ -274,16 +293,12 @@ impl Room {
         let first = self.world.cubes().next().expect("the free cube never goes");
         let welcome = self.welcome(String::new(), &first, ResumeToken([0; 16]), now);
         let sight = SightRule::Everything;
-        let member = Member::new(outlet, CancellationToken::new(), sight);
+        let member = Member::new(Seat::OBSERVER, outlet, CancellationToken::new(), sight);
         self.members.insert(OBSERVER, member);
         self.tell(OBSERVER, &welcome, now);
     }
 
     fn message(&mut self, from: CubeId, message: ClientMessage, now: Instant) {
-        // A message may still be in the queue when its sender has been removed.
-        if !self.members.contains_key(&from) {
-            return;
-        }
         match message {
             ClientMessage::Sample {
                 tick,
@@ -531,8 +546,9 @@ impl Drop for Member {
 }
 
 impl Member {
-    fn new(outlet: Outlet, ended: CancellationToken, sight: SightRule) -> Self {
+    fn new(seat: Seat, outlet: Outlet, ended: CancellationToken, sight: SightRule) -> Self {
         Self {
+            seat,
             connection: Connection::new(outlet),
             ended,
             sight,

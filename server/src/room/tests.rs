@@ -126,7 +126,7 @@ impl Stage {
         let (reply, mut answer) = oneshot::channel();
         let now = self.now();
         self.room.handle(RoomEvent::Enter { entrance, reply }, now);
-        let cube = answer.try_recv().unwrap().unwrap();
+        let Seat { cube, .. } = answer.try_recv().unwrap().unwrap();
         let start = self.room.world.pose(cube).unwrap().position;
         let walk = self.walks.entry(cube).or_insert((start, [0; 2]));
         // A ghost stands where the server had it.
@@ -150,12 +150,14 @@ impl Stage {
 
     fn say(&mut self, from: CubeId, message: ClientMessage) {
         let now = self.now();
+        let from = self.room.members[&from].seat;
         self.room.handle(RoomEvent::Message { from, message }, now);
     }
 
     fn leave(&mut self, from: CubeId, reason: Disconnect) {
         let now = self.now();
         self.clients.remove(&from);
+        let from = self.room.members[&from].seat;
         self.room.handle(RoomEvent::Leave { from, reason }, now);
     }
 
@@ -543,4 +545,33 @@ fn an_observer_without_a_cube_is_told_of_everything_and_catches_up_when_it_was_s
 fn metres_become_quanta() {
     assert_eq!(quanta(40.0), 20_480);
     assert_eq!(quanta(f32::INFINITY), u32::MAX);
+}
+
+#[test]
+fn what_an_old_connection_still_had_to_say_is_not_taken_for_the_new_ones() {
+    let mut stage = Stage::new(None, 7);
+    let cube = stage.enter_at(None, None);
+    let old = stage.room.members[&cube].seat;
+    let token = stage.room.resumption.issue(cube);
+    stage.clients.clear();
+    assert_eq!(stage.enter_at(Some(token), None), cube);
+    let now = stage.now();
+    let reason = Disconnect::Lost;
+    stage
+        .room
+        .handle(RoomEvent::Leave { from: old, reason }, now);
+    let message = ClientMessage::Take { cube: CubeId(0) };
+    stage
+        .room
+        .handle(RoomEvent::Message { from: old, message }, now);
+    let new = stage.room.members[&cube].seat;
+    assert_ne!(new, old);
+    let is_held = |kind| kind != CubeKind::Free { holder: None };
+    assert!(
+        !stage
+            .room
+            .world
+            .cubes()
+            .any(|free| free.cube == CubeId(0) && is_held(free.kind))
+    );
 }

@@ -7,6 +7,7 @@
 mod handshake;
 mod keys;
 mod queued;
+mod reader;
 mod source;
 pub(crate) mod stream;
 pub(crate) mod tcp;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cubesync_protocol::limits::FRAME_HEADER_BYTES;
-use cubesync_protocol::{ClientMessage, CubeId, Hello, Message, RejectCode, ServerMessage, frame};
+use cubesync_protocol::{ClientMessage, Hello, Message, RejectCode, ServerMessage, frame};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -28,7 +29,7 @@ use crate::admission::Admitted;
 use crate::metrics::Disconnect;
 use crate::room::fanout::Outlet;
 use crate::room::uplink::SpeedRule;
-use crate::room::{Entrance, RoomHandle, SightRule};
+use crate::room::{Entrance, RoomHandle, Seat, SightRule};
 use crate::rooms::EnterError;
 use crate::run::Shared;
 
@@ -67,7 +68,7 @@ async fn introduction(shared: &Shared, source: &mut Source, admitted: &Admitted)
         Err(error @ (source::Error::Lost | source::Error::Closed)) => {
             Introduction::Gone(error.disconnect())
         }
-        Err(error @ source::Error::Frame(_)) => {
+        Err(error @ (source::Error::Frame(_) | source::Error::WebSocket(_))) => {
             Introduction::Refused(not_hello(Disconnect::NotHello, &error))
         }
         Err(error) => Introduction::Refused(not_hello(error.disconnect(), &error)),
@@ -77,15 +78,15 @@ async fn introduction(shared: &Shared, source: &mut Source, admitted: &Admitted)
 /// A player's place in a room. Who lets go of it without a word has panicked.
 pub(crate) struct Membership {
     pub(crate) room: RoomHandle,
-    pub(crate) cube: CubeId,
+    pub(crate) seat: Seat,
     is_over: bool,
 }
 
 impl Membership {
-    pub(crate) fn new(room: RoomHandle, cube: CubeId) -> Self {
+    pub(crate) fn new(room: RoomHandle, seat: Seat) -> Self {
         Self {
             room,
-            cube,
+            seat,
             is_over: false,
         }
     }
@@ -95,7 +96,7 @@ impl Membership {
         self.is_over = true;
         if let Some(reason) = reason {
             // A room that has ended has said goodbye already.
-            let _ = self.room.leave(self.cube, reason).await;
+            let _ = self.room.leave(self.seat, reason).await;
         }
     }
 }
@@ -103,7 +104,7 @@ impl Membership {
 impl Drop for Membership {
     fn drop(&mut self) {
         if !self.is_over {
-            self.room.abandon(self.cube);
+            self.room.abandon(self.seat);
         }
     }
 }
@@ -140,7 +141,7 @@ async fn enter(
         .enter(&room, entrance, admitted.address())
         .await;
     match entered {
-        Ok((room, cube)) => Ok(Membership::new(room, cube)),
+        Ok((room, seat)) => Ok(Membership::new(room, seat)),
         Err(error) => Err(Refusal {
             code: match error {
                 EnterError::ShuttingDown => RejectCode::ShuttingDown,
@@ -210,8 +211,8 @@ async fn read_messages(
                 return Disconnect::BadMessage;
             }
         };
-        let Membership { room, cube, .. } = membership;
-        if room.message(*cube, message).await.is_err() {
+        let Membership { room, seat, .. } = membership;
+        if room.message(*seat, message).await.is_err() {
             return Disconnect::ShuttingDown;
         }
     }

@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::support::{COLOUR, Crowd, Server, soon, tight_stream};
 
@@ -190,15 +192,49 @@ async fn what_is_no_message_of_the_protocol_ends_the_connection() {
         .send(Message::Text("hello".into()))
         .await
         .unwrap();
-    while browser.receive().await.is_some() {}
+    assert_eq!(browser.find(closing).await, CloseCode::BadMessage);
+    assert_eq!(browser.receive().await, None);
 
     let (mut browser, _) = Browser::join(&server, "c").await;
     let flood = Message::Binary(vec![0; 64 * 1024].into());
     // The server may close while this is still being sent.
     let _ = browser.socket.send(flood).await;
     while browser.receive().await.is_some() {}
+    let reason =
+        |reason: &str, count| format!("cubesync_disconnects_total{{reason=\"{reason}\"}} {count}");
+    server.counts(&reason("bad_message", 2)).await;
+    server.counts(&reason("frame_too_long", 1)).await;
     server.counts("cubesync_cubes 1").await;
     server.counts("cubesync_connections 0").await;
+}
+
+#[tokio::test]
+async fn a_message_that_was_begun_must_end_and_its_parts_count_as_bytes() {
+    let part = |kind, bytes: &[u8]| {
+        let bytes = bytes.to_vec();
+        Message::Frame(Frame::message(bytes, OpCode::Data(kind), false))
+    };
+    let server = Server::start(&["--frame-deadline", "100ms"]).await;
+    let (mut browser, _) = Browser::join(&server, "never done").await;
+    browser
+        .socket
+        .send(part(Data::Binary, &[0, 0]))
+        .await
+        .unwrap();
+    assert_eq!(browser.find(closing).await, CloseCode::BadMessage);
+    let slow = "cubesync_disconnects_total{reason=\"frame_too_slow\"} 1";
+    server.counts(slow).await;
+
+    let server = Server::start(&["--max-bytes", "4096", "--frame-deadline", "60s"]).await;
+    let (mut browser, _) = Browser::join(&server, "endless").await;
+    browser.socket.send(part(Data::Binary, &[])).await.unwrap();
+    for _ in 0..2_000 {
+        // The server may close while this is still being sent.
+        let _ = browser.socket.send(part(Data::Continue, &[])).await;
+    }
+    while browser.receive().await.is_some() {}
+    let many = "cubesync_disconnects_total{reason=\"too_many_bytes\"} 1";
+    server.counts(many).await;
 }
 
 #[tokio::test]
