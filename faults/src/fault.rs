@@ -44,8 +44,8 @@ pub(crate) struct Fault {
     pub(crate) needs: &'static [&'static str],
     /// The server that it is done to.
     pub(crate) setup: &'static Setup,
-    /// Whether the server's process or its bystanders' connections end in it by design.
-    pub(crate) is_fatal: bool,
+    /// What it may cost.
+    pub(crate) toll: Toll,
     /// Does it, checks what the peer saw, and says it.
     pub(crate) run: fn(&mut Scene<'_>) -> Result<Outcome>,
 }
@@ -63,7 +63,7 @@ impl Fault {
             also: &[],
             needs: &[],
             setup: &Setup::PLAIN,
-            is_fatal: false,
+            toll: Toll::Nothing,
             run,
         }
     }
@@ -86,11 +86,22 @@ impl Fault {
         self
     }
 
-    /// The same where nobody's connection is expected to live.
-    pub(crate) const fn fatal(mut self) -> Self {
-        self.is_fatal = true;
+    /// The same where it may cost more than nothing.
+    pub(crate) const fn costs(mut self, toll: Toll) -> Self {
+        self.toll = toll;
         self
     }
+}
+
+/// What a fault costs those who did nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Toll {
+    /// Nobody's connection.
+    Nothing,
+    /// The bystanders may lose their connections, and come back by themselves.
+    Connections,
+    /// The process ends by design, and is started again.
+    Process,
 }
 
 /// How often something must have been counted.

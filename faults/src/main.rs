@@ -6,8 +6,10 @@
 //! must go on; the [`report`] tells it. [`soak`] is the long run, [`figures`] what it all costs.
 
 mod fault;
+mod figures;
 mod harness;
 mod http;
+mod operation;
 mod protocol;
 mod report;
 mod runner;
@@ -38,6 +40,12 @@ struct Options {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Measures what faults cost: times to notice and to recover, memory per connection
+    Figures {
+        /// The server to measure [default: the one of this build, built first]
+        #[arg(long, value_name = "FILE")]
+        server_bin: Option<PathBuf>,
+    },
     /// Soaks a server with players who come, move and go in every way there is
     Soak {
         /// For how long
@@ -92,10 +100,11 @@ struct Suite {
 }
 
 /// The lists, in the order in which they are run.
-const LISTS: [(&str, &[Fault]); 3] = [
+const LISTS: [(&str, &[Fault]); 4] = [
     ("protocol", protocol::FAULTS),
     ("transport", transport::FAULTS),
     ("http", http::FAULTS),
+    ("operation", operation::FAULTS),
 ];
 
 fn main() -> ExitCode {
@@ -103,6 +112,9 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let outcome = match options.command {
         None => run_suite(&options.suite),
+        Some(Command::Figures { server_bin }) => server_binary(server_bin.as_deref())
+            .and_then(|binary| figures::figures(&binary))
+            .map(|()| true),
         Some(Command::Soak {
             duration,
             players,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-use crate::fault::{Count, Fault, Outcome};
+use crate::fault::{Count, Fault, Outcome, Toll};
 use crate::harness::bystanders::{Bystanders, Lags};
 use crate::harness::counters::Counters;
 use crate::harness::process::comes_true;
@@ -140,11 +140,10 @@ impl<'a> Runner<'a> {
         };
         let outcome = (fault.run)(&mut scene)?;
         line.saw = outcome.saw.clone();
-        if fault.is_fatal {
-            ensure!(bystanders.are_back(), "the bystanders do not come back");
+        if fault.toll == Toll::Nothing {
+            line.counted = settled_counters(server, fault, &outcome, &normal.counters)?;
         } else {
-            let counted = settled_counters(server, fault, &outcome, &normal.counters);
-            line.counted = counted?;
+            ensure!(bystanders.are_back(), "the bystanders do not come back");
         }
         std::thread::sleep(window);
         line.after = Some(bystanders.between(began, Instant::now()));
@@ -152,11 +151,14 @@ impl<'a> Runner<'a> {
             server.ended(Duration::ZERO).is_none(),
             "the process has ended"
         );
-        if fault.is_fatal {
+        let is_whole = bystanders.are_playing() && bystanders.joins() == normal.joins;
+        ensure!(
+            is_whole || fault.toll != Toll::Nothing,
+            "a bystander was cut off"
+        );
+        if fault.toll == Toll::Process {
             return Ok(());
         }
-        let is_whole = bystanders.are_playing() && bystanders.joins() == normal.joins;
-        ensure!(is_whole, "a bystander was cut off");
         line.memory_kib = Some([normal.memory_kib, settled_memory(server, &normal)?]);
         let descriptors = || server.process().descriptors().unwrap_or(u64::MAX);
         ensure!(

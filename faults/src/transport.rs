@@ -1,7 +1,8 @@
 //! Bad networks and bad sockets.
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,11 +17,10 @@ use crate::harness::peer::Peer;
 use crate::harness::process::comes_true;
 use crate::harness::scene::{PATIENCE, Scene, hello};
 use crate::harness::server::free_address;
-use crate::harness::web;
 
 /// A server that peers in another network can reach, and that knows soon who is dead: a little after
 /// a good client's next ping.
-const REACHABLE: Setup = Setup {
+pub(crate) const REACHABLE: Setup = Setup {
     quick_flags: &["--dead-after", "8s"],
     is_open: true,
     ..Setup::PLAIN
@@ -64,7 +64,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         &["hello_timeout", "pending_full"],
         |scene| {
             let count = scene.pick(300, 3_000);
-            let peers = silent_peers(scene, count)?;
+            let peers = silent_peers(scene.server.tcp, count)?;
             let (mut ended, mut told) = (0, 0);
             for mut peer in peers {
                 let ending = peer.ending(PATIENCE)?;
@@ -105,7 +105,7 @@ pub(crate) const FAULTS: &[Fault] = &[
 ];
 
 /// A cable is cut while a peer plays: nobody tells the server.
-fn half_open(scene: &mut Scene<'_>, is_websocket: bool) -> Result<Outcome> {
+pub(crate) fn half_open(scene: &mut Scene<'_>, is_websocket: bool) -> Result<Outcome> {
     let namespace = Namespace::new()?;
     let (address, further) = match is_websocket {
         true => (scene.server.http, &["--websocket"][..]),
@@ -135,7 +135,7 @@ fn half_open(scene: &mut Scene<'_>, is_websocket: bool) -> Result<Outcome> {
 }
 
 /// The crowd whose jumps are too much to read slowly.
-fn talkers(scene: &Scene<'_>) -> Result<Crowd> {
+pub(crate) fn talkers(scene: &Scene<'_>) -> Result<Crowd> {
     Crowd::join(CrowdPlan {
         server: scene.server.tcp,
         count: scene.pick(100, 300),
@@ -201,9 +201,9 @@ fn reads_slowly(scene: &mut Scene<'_>) -> Result<Outcome> {
 }
 
 /// Connections from several addresses of this machine that say nothing.
-fn silent_peers(scene: &Scene<'_>, count: u64) -> Result<Vec<Peer>> {
+pub(crate) fn silent_peers(server: SocketAddr, count: u64) -> Result<Vec<Peer>> {
     let source = |number: u64| IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + (number % 8) as u8));
-    let peers = (0..count).map(|number| Peer::connect_from(source(number), scene.server.tcp));
+    let peers = (0..count).map(|number| Peer::connect_from(source(number), server));
     peers.collect()
 }
 
@@ -212,7 +212,7 @@ fn descriptors_exhausted(scene: &mut Scene<'_>) -> Result<Outcome> {
     const LASTS: Duration = Duration::from_secs(2);
     let process = scene.server.process();
     let before = process.limit_descriptors(Some(process.descriptors()? + SPARE))?;
-    let peers = silent_peers(scene, 100);
+    let peers = silent_peers(scene.server.tcp, 100);
     let cpu = process.cpu()?;
     let lags = scene.bystanders.watch(LASTS);
     let busy = (process.cpu()? - cpu).as_secs_f64() / LASTS.as_secs_f64();
@@ -265,7 +265,7 @@ fn privileged_port(scene: &mut Scene<'_>) -> Result<Outcome> {
     // Where nobody may read our build folder.
     let copy = scene.server.folder.join("cubesync-server");
     std::fs::copy(scene.binary, &copy)?;
-    let open = std::fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o755));
+    let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&copy, open)?;
     let script = "ip link set lo up && echo 1024 > /proc/sys/net/ipv4/ip_unprivileged_port_start && \
                   exec setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set -all \
@@ -276,7 +276,7 @@ fn privileged_port(scene: &mut Scene<'_>) -> Result<Outcome> {
 }
 
 /// What runs in a namespace until its cable is cut and it is killed: a player who pings.
-pub(crate) fn play_half_open(server: std::net::SocketAddr, is_websocket: bool) -> Result<()> {
+pub(crate) fn play_half_open(server: SocketAddr, is_websocket: bool) -> Result<()> {
     let mut peer = match is_websocket {
         true => Peer::websocket(server)?,
         false => Peer::connect(server)?,

@@ -168,7 +168,11 @@ fn play(server: SocketAddr, key: Option<&String>, seen: &Seen) {
 /// A pose that surprises everybody in every tick.
 fn restless(tick: f64) -> Pose {
     const STEP_M: f32 = 0.1;
-    let height = if tick as u64 % 2 == 0 { 0.0 } else { STEP_M };
+    let height = if (tick as u64).is_multiple_of(2) {
+        0.0
+    } else {
+        STEP_M
+    };
     Pose {
         position: Position::from_metres([2.0, 0.0, 0.5 + height]),
         ..Pose::default()

@@ -57,14 +57,6 @@ impl Ending {
         }
     }
 
-    /// It was told why by any `Closing`, and then the connection ended.
-    pub(crate) fn closed(&self) -> Result<String> {
-        match &self.last_word {
-            Some(ServerMessage::Closing { .. }) => self.over(),
-            _ => bail!("expected a Closing, saw {self}"),
-        }
-    }
-
     /// It was told this by a `Reject`, and then the connection ended.
     pub(crate) fn rejected_with(&self, wanted: RejectCode) -> Result<String> {
         match &self.last_word {

@@ -1,0 +1,192 @@
+//! What faults cost, in numbers: how soon the dead are known, how fast all are back, and how much
+//! memory a connection takes.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use cubesync_protocol::{CubeId, Event, ServerMessage};
+
+use crate::fault::Setup;
+use crate::harness::bystanders::Bystanders;
+use crate::harness::crowd::{Crowd, CrowdPlan, Habit};
+use crate::harness::peer::Peer;
+use crate::harness::scene::{PATIENCE, Scene};
+use crate::harness::server::Server;
+use crate::{operation, transport};
+
+/// Memory is read this long after the last connection was made.
+const SETTLED: Duration = Duration::from_secs(2);
+
+/// A server on which connections that say nothing stay, so that they can be weighed.
+const PATIENT: Setup = Setup {
+    flags: &["--hello-deadline", "10m", "--max-pending", "20000"],
+    ..Setup::PLAIN
+};
+
+/// Measures everything and prints it, a figure a line.
+pub(crate) fn figures(binary: &Path) -> Result<()> {
+    let cut =
+        |is_websocket| move |scene: &mut Scene<'_>| said(transport::half_open(scene, is_websocket));
+    show(
+        "dead peer, TCP",
+        on(binary, &transport::REACHABLE, cut(false)),
+    );
+    show(
+        "dead peer, WebSocket",
+        on(binary, &transport::REACHABLE, cut(true)),
+    );
+    show(
+        "removal after FIN",
+        on(binary, &Setup::PLAIN, |scene| removal(scene, drop_it)),
+    );
+    show(
+        "removal after RST",
+        on(binary, &Setup::PLAIN, |scene| removal(scene, Peer::reset)),
+    );
+    show(
+        "drain",
+        on(binary, &Setup::PLAIN, |scene| {
+            said(operation::sigterm_under_load(scene))
+        }),
+    );
+    show(
+        "drain, deaf clients",
+        on(binary, &operation::DEAF, |scene| {
+            said(operation::sigterm_with_deaf(scene))
+        }),
+    );
+    show(
+        "storm",
+        on(binary, &Setup::PLAIN, |scene| {
+            said(operation::reconnect_storm(scene))
+        }),
+    );
+    show(
+        "memory per pending connection",
+        pending_memory(binary, 5_000),
+    );
+    show(
+        "memory per idle player, TCP",
+        idle_memory(binary, 5_000, false),
+    );
+    show(
+        "memory per idle player, WebSocket",
+        idle_memory(binary, 2_000, true),
+    );
+    Ok(())
+}
+
+fn show(what: &str, figure: Result<String>) {
+    match figure {
+        Ok(figure) => println!("{what:<34} {figure}"),
+        Err(error) => println!("{what:<34} not measured: {error:#}"),
+    }
+}
+
+fn said(outcome: Result<crate::fault::Outcome>) -> Result<String> {
+    outcome.map(|outcome| outcome.saw)
+}
+
+/// Something that happens on a server of its own.
+fn on(
+    binary: &Path,
+    setup: &'static Setup,
+    measure: impl FnOnce(&mut Scene<'_>) -> Result<String>,
+) -> Result<String> {
+    let mut server = Server::start(binary, setup, false)?;
+    let bystanders = Bystanders::join(server.tcp, setup.join_key)?;
+    measure(&mut Scene {
+        server: &mut server,
+        bystanders: &bystanders,
+        is_quick: false,
+        binary,
+    })
+}
+
+fn drop_it(peer: Peer) -> Result<()> {
+    drop(peer);
+    Ok(())
+}
+
+/// From a connection's end until another player is told that its cube is a ghost.
+fn removal(scene: &mut Scene<'_>, end: fn(Peer) -> Result<()>) -> Result<String> {
+    const TRIES: usize = 50;
+    let (mut watcher, _) = scene.player("watching")?;
+    let mut times_ms = Vec::new();
+    for _ in 0..TRIES {
+        let (peer, welcome) = scene.player("going")?;
+        let cube = welcome.cube;
+        watcher.find(PATIENCE, |message| {
+            told_of(message, |event| is_joined(event, cube))
+        })?;
+        // So that the end comes anywhere in a tick.
+        std::thread::sleep(Duration::from_micros(fastrand::u64(..40_000)));
+        let began = Instant::now();
+        end(peer)?;
+        watcher.find(PATIENCE, |message| {
+            told_of(message, |event| *event == Event::Ghost { cube })
+        })?;
+        times_ms.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    times_ms.sort_by(f64::total_cmp);
+    let (median, worst) = (times_ms[TRIES / 2], times_ms[TRIES - 1]);
+    Ok(format!(
+        "median {median:.1} ms, worst of {TRIES} {worst:.1} ms, at 60 ticks/s"
+    ))
+}
+
+fn told_of(message: &ServerMessage, wanted: impl Fn(&Event) -> bool) -> Option<()> {
+    match message {
+        ServerMessage::Snapshot(snapshot) => snapshot.events.iter().any(wanted).then_some(()),
+        _ => None,
+    }
+}
+
+fn is_joined(event: &Event, cube: CubeId) -> bool {
+    matches!(event, Event::Joined(info) if info.cube == cube)
+}
+
+fn pending_memory(binary: &Path, count: u64) -> Result<String> {
+    let server = Server::start(binary, &PATIENT, false)?;
+    let before = server.process().resident_kib()?;
+    let peers = transport::silent_peers(server.tcp, count)?;
+    std::thread::sleep(SETTLED);
+    let pending = server.counters()?.value("gauge pending_connections");
+    ensure!(pending == count as f64, "only {pending} are pending");
+    let after = server.process().resident_kib()?;
+    drop(peers);
+    Ok(each(before, after, count))
+}
+
+fn idle_memory(binary: &Path, count: u64, is_websocket: bool) -> Result<String> {
+    const PLAYERS_PER_ROOM: u64 = 50;
+    let server = Server::start(binary, &PATIENT, false)?;
+    let before = server.process().resident_kib()?;
+    let crowd = Crowd::join(CrowdPlan {
+        server: if is_websocket {
+            server.http
+        } else {
+            server.tcp
+        },
+        count: count as usize,
+        rooms: (count / PLAYERS_PER_ROOM) as usize,
+        habit: Habit::Rest,
+        is_websocket,
+        returns: false,
+        over: Duration::from_secs(count / 500),
+    })?;
+    std::thread::sleep(SETTLED);
+    let after = server.process().resident_kib()?;
+    drop(crowd);
+    let rooms = count / PLAYERS_PER_ROOM;
+    Ok(format!(
+        "{}, {rooms} rooms included",
+        each(before, after, count)
+    ))
+}
+
+fn each(before_kib: u64, after_kib: u64, count: u64) -> String {
+    let kib = after_kib.saturating_sub(before_kib) as f64 / count as f64;
+    format!("{kib:.2} KiB ({count} connections: RSS {before_kib} to {after_kib} KiB)")
+}

@@ -1,0 +1,355 @@
+//! What an operator and a machine do to a server.
+
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use cubesync_protocol::{CloseCode, Hello};
+use rustix::process::Signal;
+
+use crate::fault::{Fault, Outcome, Setup, Toll};
+use crate::harness::counters::Counters;
+use crate::harness::crowd::{Crowd, CrowdPlan, Habit};
+use crate::harness::peer::Peer;
+use crate::harness::process::comes_true;
+use crate::harness::scene::{PATIENCE, Scene, hello};
+use crate::harness::web;
+use crate::transport::talkers;
+
+/// A stopping server spreads its clients over this time.
+const RETURN_SPREAD_MS: u32 = 3_000;
+/// A stopping server ends within its drain time and a last moment.
+const STOP_WITHIN: Duration = Duration::from_secs(18);
+
+/// A server that says much, and does not try for long to deliver it in a quick run.
+pub(crate) const DEAF: Setup = Setup {
+    flags: &["--tick", "128", "--max-speed", "0"],
+    quick_flags: &["--drain", "3s"],
+    ..Setup::PLAIN
+};
+
+/// The wall clock is what stands in a file; the clock that only runs is real.
+const CLOCK: Setup = Setup {
+    shell: "echo +0 > $SCRATCH/clock
+        export LD_PRELOAD=$(ls /usr/lib/*/faketime/libfaketimeMT.so.1 | head -1)
+        export FAKETIME_TIMESTAMP_FILE=$SCRATCH/clock FAKETIME_NO_CACHE=1
+        export FAKETIME_DONT_FAKE_MONOTONIC=1
+        exec \"$0\" \"$@\"",
+    ..Setup::PLAIN
+};
+
+/// It records onto a disk of 16 KiB.
+const SMALL_DISK: Setup = Setup {
+    flags: &["--tick", "60", "--max-speed", "0"],
+    shell: "exec unshare -m bash -c '
+        mount -t tmpfs -o size=16k tmpfs $SCRATCH && exec \"$0\" \"$@\" --record $SCRATCH/rec
+        ' \"$0\" \"$@\"",
+    ..Setup::PLAIN
+};
+
+/// A setup that differs in where its outputs go.
+const fn outputs(shell: &'static str) -> Setup {
+    Setup {
+        shell,
+        ..Setup::PLAIN
+    }
+}
+const STDERR_CLOSED: Setup = outputs("exec \"$0\" \"$@\" 2>&-");
+const STDERR_BROKEN: Setup = outputs("exec \"$0\" \"$@\" 2> >(exit)");
+const STDERR_FULL: Setup = outputs("exec \"$0\" \"$@\" 2> /dev/full");
+const STDERR_STUCK: Setup = outputs("mkfifo $SCRATCH/pipe && exec \"$0\" \"$@\" 2<> $SCRATCH/pipe");
+const STDOUT_CLOSED: Setup = outputs("exec \"$0\" \"$@\" >&-");
+const STDOUT_BROKEN: Setup = outputs("exec \"$0\" \"$@\" > >(exit)");
+
+pub(crate) const FAULTS: &[Fault] = &[
+    Fault::new("sigterm-under-load", &[], sigterm_under_load).costs(Toll::Process),
+    Fault::new("sigterm-with-deaf-clients", &[], sigterm_with_deaf)
+        .costs(Toll::Process)
+        .on(&DEAF),
+    Fault::new("second-signal", &[], second_signal).costs(Toll::Process),
+    Fault::new("sigkill-and-reconnect-storm", &[], reconnect_storm).costs(Toll::Process),
+    Fault::new("clock-a-day-forward", &["resume resumed"], |scene| {
+        clock(scene, 86_400)
+    })
+    .also(&["lost", "replaced"])
+    .needs(&["faketime"])
+    .on(&CLOCK),
+    Fault::new("clock-a-day-back", &["resume resumed"], |scene| {
+        clock(scene, -86_400)
+    })
+    .also(&["lost", "replaced"])
+    .needs(&["faketime"])
+    .on(&CLOCK),
+    Fault::new("full-disk-while-recording", &[], full_disk)
+        .needs(&["root", "unshare", "mount"])
+        .on(&SMALL_DISK),
+    Fault::new("stderr-closed", &["bad_message"], says_something).on(&STDERR_CLOSED),
+    Fault::new("stderr-broken", &["bad_message"], says_something).on(&STDERR_BROKEN),
+    Fault::new("stderr-full", &["bad_message"], says_something).on(&STDERR_FULL),
+    Fault::new("stderr-stuck", &["bad_message"], says_something).on(&STDERR_STUCK),
+    Fault::new("stdout-closed", &["bad_message"], says_something).on(&STDOUT_CLOSED),
+    Fault::new("stdout-broken", &["bad_message"], says_something).on(&STDOUT_BROKEN),
+    Fault::new("sigstop", &[], |scene| {
+        let pause = scene.pick(Duration::from_secs(4), Duration::from_secs(30));
+        scene.server.signal(Signal::STOP)?;
+        std::thread::sleep(pause);
+        scene.server.signal(Signal::CONT)?;
+        let began = Instant::now();
+        ensure!(
+            scene.bystanders.are_back(),
+            "the bystanders do not come back"
+        );
+        let seconds = began.elapsed().as_secs_f64();
+        Ok(Outcome::of(
+            0,
+            format!("{pause:?} of nothing; plays again after {seconds:.1} s"),
+        ))
+    })
+    .costs(Toll::Connections),
+];
+
+/// Asks for a page again and again until there is no server, and keeps what it said last.
+fn watch_stopping(scene: &Scene<'_>, is_over: &AtomicBool) -> (bool, Option<Counters>) {
+    let (mut is_unready, mut counters) = (false, None);
+    while !is_over.load(Ordering::Relaxed) {
+        let health = web::get(scene.server.http, "/healthz");
+        is_unready |= health.is_ok_and(|answer| answer.status() == Some(503));
+        counters = scene.server.counters().ok().or(counters);
+    }
+    (is_unready, counters)
+}
+
+pub(crate) fn sigterm_under_load(scene: &mut Scene<'_>) -> Result<Outcome> {
+    let count = scene.pick(60, 300);
+    let crowd = Crowd::join(CrowdPlan {
+        server: scene.server.tcp,
+        count,
+        rooms: 6,
+        habit: Habit::Walk,
+        is_websocket: false,
+        returns: false,
+        over: Duration::from_millis(500),
+    })?;
+    // One who does not go when asked to, so that there is a while to look at.
+    let (lingering, _) = scene.player("lingering")?;
+    let before = scene.server.counters()?;
+    let is_over = AtomicBool::new(false);
+    scene.server.signal(Signal::TERM)?;
+    let began = Instant::now();
+    let (status, gone, (is_unready, counters)) = std::thread::scope(|scope| {
+        let scene = &*scene;
+        let watching = scope.spawn(|| watch_stopping(scene, &is_over));
+        let gone = comes_true(PATIENCE, || crowd.tally.joined.load(Ordering::Relaxed) == 0)
+            .then(|| began.elapsed());
+        let status = comes_true(STOP_WITHIN, || {
+            web::get(scene.server.http, "/healthz").is_err()
+        });
+        is_over.store(true, Ordering::Relaxed);
+        (status, gone, watching.join().unwrap_or_default())
+    });
+    ensure!(status, "it goes on serving");
+    let status = scene.server.ended(STOP_WITHIN).context("it does not end")?;
+    let took = began.elapsed();
+    drop(lingering);
+    ensure!(status.code() == Some(0), "it ended with {status}");
+    ensure!(is_unready, "/healthz never said 503");
+    let told = told_to_come_back(&crowd)?;
+    ensure!(told == count, "only {told} of {count} were told");
+    let counted = counters.context("no metrics while it stops")?;
+    let counted = counted.growth(&before, &["shutting_down"]);
+    scene.server.restart()?;
+    let gone_ms = gone.context("clients are still there")?.as_millis();
+    Ok(Outcome::of(
+        0,
+        format!(
+            "{told} told, gone after {gone_ms} ms, healthz 503; exit 0 after {} ms; \
+             shutting_down +{counted}",
+            took.as_millis()
+        ),
+    ))
+}
+
+/// How many were told to come back, spread over the time for that.
+fn told_to_come_back(crowd: &Crowd) -> Result<usize> {
+    let closings = crowd.tally.closings();
+    let waits: Vec<u32> = closings
+        .into_iter()
+        .filter(|(code, _)| *code == CloseCode::ShuttingDown)
+        .filter_map(|(_, retry_after_ms)| retry_after_ms)
+        .collect();
+    let (first, last) = (waits.iter().min(), waits.iter().max());
+    let (first, last) = first.zip(last).context("nobody was told")?;
+    let is_spread = *last <= RETURN_SPREAD_MS && last - first > RETURN_SPREAD_MS / 2;
+    ensure!(is_spread, "all are to come back after {first} to {last} ms");
+    Ok(waits.len())
+}
+
+/// Clients that never read and have no room for a last word: the server must give up on them.
+pub(crate) fn sigterm_with_deaf(scene: &mut Scene<'_>) -> Result<Outcome> {
+    let crowd = talkers(scene)?;
+    let mut deaf = Vec::new();
+    for _ in 0..5 {
+        let mut peer = Peer::connect_tight(scene.server.tcp)?;
+        peer.join(hello("deaf"))?;
+        deaf.push(peer);
+    }
+    // Until nothing more fits, and before they are cut for it.
+    std::thread::sleep(Duration::from_secs(2));
+    scene.server.signal(Signal::TERM)?;
+    let began = Instant::now();
+    let status = scene.server.ended(STOP_WITHIN).context("it does not end")?;
+    let took = began.elapsed();
+    drop((crowd, deaf));
+    ensure!(status.code() == Some(0), "it ended with {status}");
+    scene.server.restart()?;
+    Ok(Outcome::of(
+        0,
+        format!("exit 0 after {} ms", took.as_millis()),
+    ))
+}
+
+fn second_signal(scene: &mut Scene<'_>) -> Result<Outcome> {
+    let (lingering, _) = scene.player("lingering")?;
+    scene.server.signal(Signal::TERM)?;
+    let is_stopping = || {
+        let health = web::get(scene.server.http, "/healthz");
+        health.is_ok_and(|answer| answer.status() == Some(503))
+    };
+    ensure!(
+        comes_true(PATIENCE, is_stopping),
+        "the first signal does nothing"
+    );
+    scene.server.signal(Signal::TERM)?;
+    let began = Instant::now();
+    let status = scene.server.ended(PATIENCE).context("it does not end")?;
+    let took = began.elapsed();
+    drop(lingering);
+    ensure!(status.code() == Some(1), "it ended with {status}");
+    ensure!(took < Duration::from_millis(500), "it took {took:?}");
+    scene.server.restart()?;
+    Ok(Outcome::of(
+        0,
+        format!("exit 1 at once, after {} ms", took.as_millis()),
+    ))
+}
+
+/// Everybody is cut off at once and comes back at once, as real clients do.
+pub(crate) fn reconnect_storm(scene: &mut Scene<'_>) -> Result<Outcome> {
+    const PLAYERS_PER_ROOM: usize = 50;
+    let count = scene.pick(300, 5_000);
+    let crowd = Crowd::join(CrowdPlan {
+        server: scene.server.tcp,
+        count,
+        rooms: count / PLAYERS_PER_ROOM,
+        habit: Habit::Rest,
+        is_websocket: false,
+        returns: true,
+        over: Duration::from_secs(count as u64 / 500),
+    })?;
+    let welcomes = || crowd.tally.welcomes.load(Ordering::Relaxed);
+    let before = welcomes();
+    scene.server.signal(Signal::KILL)?;
+    let began = Instant::now();
+    scene.server.ended(PATIENCE).context("it does not end")?;
+    scene.server.restart()?;
+    let up_ms = began.elapsed().as_millis();
+    let is_back = || welcomes() >= before + count as u64;
+    ensure!(
+        comes_true(Duration::from_secs(120), is_back) && crowd.is_whole(count as u64, PATIENCE),
+        "only {} of {count} are back",
+        crowd.tally.joined.load(Ordering::Relaxed)
+    );
+    let back_s = began.elapsed().as_secs_f64();
+    crowd.leave()?;
+    Ok(Outcome::of(
+        0,
+        format!("all {count} back {back_s:.1} s after the kill, server up after {up_ms} ms"),
+    ))
+}
+
+/// The wall clock jumps while a lost player may come back: nothing else may.
+fn clock(scene: &mut Scene<'_>, seconds: i64) -> Result<Outcome> {
+    let date = |scene: &Scene<'_>| -> Result<String> {
+        let page = web::get(scene.server.http, "/time.html")?;
+        let page = String::from_utf8_lossy(&page.body).into_owned();
+        let is_date = |word: &&str| word.len() == 10 && word.matches('.').count() == 2;
+        let date = page.split([' ', '<', '>']).find(is_date);
+        Ok(date.context("no date on the page")?.to_owned())
+    };
+    let set = |scene: &Scene<'_>, seconds: i64| {
+        fs::write(scene.server.folder.join("clock"), format!("{seconds:+}\n"))
+    };
+    let today = date(scene)?;
+    let (peer, first) = scene.player("lost")?;
+    peer.reset()?;
+    set(scene, seconds)?;
+    let is_moved = || date(scene).is_ok_and(|day| day != today);
+    ensure!(
+        comes_true(PATIENCE, is_moved),
+        "the clock does not move: {today}"
+    );
+    let there = date(scene)?;
+    let ticks = |scene: &Scene<'_>| anyhow::Ok(scene.server.counters()?.value("gauge ticks_total"));
+    let (began, before) = (Instant::now(), ticks(scene)?);
+    std::thread::sleep(Duration::from_secs(1));
+    let rate = (ticks(scene)? - before) / began.elapsed().as_secs_f64();
+    let mut back = scene.peer()?;
+    let resume = Some(first.resume);
+    let welcome = back.join(Hello {
+        resume,
+        ..hello("lost")
+    })?;
+    back.leave()?;
+    set(scene, 0)?;
+    ensure!(welcome.cube == first.cube, "the ghost went with the clock");
+    ensure!(
+        (50.0..70.0).contains(&rate),
+        "{rate:.0} ticks a second instead of 60"
+    );
+    Ok(Outcome::one(format!(
+        "date {today} to {there}; {rate:.0} ticks/s, ghost still there"
+    )))
+}
+
+fn full_disk(scene: &mut Scene<'_>) -> Result<Outcome> {
+    let crowd = Crowd::join(CrowdPlan {
+        server: scene.server.tcp,
+        count: 20,
+        rooms: 1,
+        habit: Habit::Jump,
+        is_websocket: false,
+        returns: false,
+        over: Duration::ZERO,
+    })?;
+    let line = || {
+        let log = scene.server.log();
+        log.lines()
+            .find(|line| line.contains("recording has ended"))
+            .map(str::to_owned)
+    };
+    let is_told = comes_true(Duration::from_secs(60), || line().is_some());
+    crowd.leave()?;
+    ensure!(is_told, "the log does not say that the disk is full");
+    let line = line().unwrap_or_default();
+    match line.split_once("recording has ended") {
+        Some((_, reason)) => Ok(Outcome::of(
+            0,
+            format!("nothing; log: recording has ended{reason}"),
+        )),
+        None => bail!("{line}"),
+    }
+}
+
+/// Gives the server reason to log more than a pipe holds, while its outputs are in disorder.
+fn says_something(scene: &mut Scene<'_>) -> Result<Outcome> {
+    let count = scene.pick(200, 1_000);
+    for number in 0..count {
+        let (peer, _) = scene.player(&format!("talkative {number}"))?;
+        peer.leave()?;
+    }
+    scene.player_says(&[0; 4], CloseCode::BadMessage)?;
+    Ok(Outcome::one(format!(
+        "nothing: {count} came and went, a bad one was told"
+    )))
+}
