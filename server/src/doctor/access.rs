@@ -4,45 +4,62 @@ use super::Finding;
 use super::reach::{Reach, Scope};
 use crate::config::Config;
 
+const KEY: &str = "join key";
+
 /// A key that is shorter can be guessed or is a word.
 const SHORT_KEY_BYTES: usize = 12;
 
 pub(super) fn examine(config: &Config, reach: &Reach) -> Vec<Finding> {
-    let is_key = |argument: String| argument.starts_with("--join-key");
+    let is_key = |argument: String| {
+        ["--join-key", "--room-key"]
+            .iter()
+            .any(|flag| argument.starts_with(flag))
+    };
     let key_is_argument = std::env::args().any(is_key);
     judge(config, reach, key_is_argument)
 }
 
 fn judge(config: &Config, reach: &Reach, key_is_argument: bool) -> Vec<Finding> {
-    let mut findings = vec![join_key(config.join_key.as_deref(), reach, key_is_argument)];
-    findings.extend(
-        reach
-            .text
-            .map(|text| text_port(text, config.join_key.is_some())),
-    );
+    let mut findings = vec![who_may_play(config, reach.players())];
+    let server = config.join_key.iter().map(|key| ("it".to_owned(), key));
+    let rooms = config.room_key.iter();
+    let rooms = rooms.map(|key| (format!("the key of room {}", key.room), &key.key));
+    let short = server
+        .chain(rooms)
+        .filter(|(_, key)| key.len() < SHORT_KEY_BYTES);
+    findings.extend(short.map(|(whose, _)| {
+        Finding::note(
+            KEY,
+            format!("{whose} has less than {SHORT_KEY_BYTES} characters"),
+            "`openssl rand -hex 16` makes one that nobody guesses",
+        )
+    }));
+    if key_is_argument {
+        findings.push(Finding::note(
+            KEY,
+            "given on the command line, where every user of this machine can read it",
+            "give it in the environment, as CUBESYNC_JOIN_KEY or CUBESYNC_ROOM_KEY",
+        ));
+    }
+    let has_key = config.join_key.is_some() || !config.room_key.is_empty();
+    findings.extend(reach.text.map(|text| text_port(text, has_key)));
     findings
 }
 
-fn join_key(key: Option<&str>, reach: &Reach, is_argument: bool) -> Finding {
-    const ABOUT: &str = "join key";
-    match key {
-        None if reach.players() == Scope::Internet => Finding::note(
-            ABOUT,
-            "none: everybody on the internet may play",
+fn who_may_play(config: &Config, players: Scope) -> Finding {
+    let rooms = match config.room_key.len() {
+        0 => String::new(),
+        1 => ", but for a room with a key of its own".to_owned(),
+        count => format!(", but for {count} rooms with keys of their own"),
+    };
+    match (&config.join_key, players) {
+        (Some(_), _) => Finding::ok(KEY, "asked for"),
+        (None, Scope::Internet) => Finding::note(
+            KEY,
+            format!("none: everybody on the internet may play{rooms}"),
             "to play among friends, set CUBESYNC_JOIN_KEY to a phrase and give it to them",
         ),
-        None => Finding::ok(ABOUT, "none: whoever reaches it may play"),
-        Some(key) if key.len() < SHORT_KEY_BYTES => Finding::note(
-            ABOUT,
-            format!("it has less than {SHORT_KEY_BYTES} characters"),
-            "`openssl rand -hex 16` makes one that nobody guesses",
-        ),
-        Some(_) if is_argument => Finding::note(
-            ABOUT,
-            "it was given on the command line, where every user of this machine can read it",
-            "give it in the environment, as CUBESYNC_JOIN_KEY",
-        ),
-        Some(_) => Finding::ok(ABOUT, "asked for"),
+        (None, _) => Finding::ok(KEY, format!("none: whoever reaches it may play{rooms}")),
     }
 }
 
@@ -98,12 +115,11 @@ mod tests {
     fn a_key_is_long_and_not_on_the_command_line() {
         let long = ["--join-key", "0123456789abcdef"];
         assert_eq!(judged(&long, NETWORK, false), [("join key", Verdict::Ok)]);
-        assert_eq!(judged(&long, NETWORK, true), [("join key", Verdict::Note)]);
-        let short = ["--join-key", "sesame"];
-        assert_eq!(
-            judged(&short, NETWORK, false),
-            [("join key", Verdict::Note)]
-        );
+        let noted = [("join key", Verdict::Ok), ("join key", Verdict::Note)];
+        assert_eq!(judged(&long, NETWORK, true), noted);
+        for short in [["--join-key", "sesame"], ["--room-key", "den=sesame"]] {
+            assert_eq!(judged(&short, NETWORK, false), noted);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the server says on standard error: one line for each thing that happened.
 //!
 //! A line is never more important than the players. Each place in the code says only so much
-//! ([`limit`]), and nobody waits for whoever reads the lines ([`outlet`]).
+//! (`limit`), and nobody waits for whoever reads the lines (`outlet`).
 
 mod limit;
 mod outlet;

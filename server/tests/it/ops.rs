@@ -51,7 +51,7 @@ fn words<'text>(text: &'text str, start: &str, is_sign: fn(char) -> bool) -> BTr
     words.filter(|word| word.len() > start.len()).collect()
 }
 
-/// The metrics of a server that has seen a bit of everything.
+/// The metrics of servers that have seen a bit of everything.
 async fn metrics() -> String {
     let server = Server::start(&["--max-speed", "1"]).await;
     let stranger = Hello {
@@ -65,7 +65,8 @@ async fn metrics() -> String {
     server
         .counts("cubesync_corrections_total{reason=\"speed\"} 1")
         .await;
-    get(server.addresses.http, "/metrics").await.body
+    let of_tls = crate::tls::metrics().await;
+    get(server.addresses.http, "/metrics").await.body + &of_tls
 }
 
 #[tokio::test]
@@ -76,8 +77,6 @@ async fn every_metric_that_is_looked_at_exists() {
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split([' ', '{']).next())
         .collect();
-    // Only where there is a certificate.
-    let is_of_tls = |name: &&str| *name == "cubesync_certificate_expiry_timestamp_seconds";
     let mut looked_at = 0;
     for file in [
         "grafana-dashboard.json",
@@ -90,7 +89,6 @@ async fn every_metric_that_is_looked_at_exists() {
         for name in ["cubesync_", "process_"]
             .iter()
             .flat_map(|start| words(&text, start, is_sign))
-            .filter(|name| !is_of_tls(name))
         {
             let histogram = format!("{name}_bucket");
             assert!(
@@ -101,6 +99,27 @@ async fn every_metric_that_is_looked_at_exists() {
         }
     }
     assert!(looked_at > 50, "{looked_at}");
+}
+
+/// Values of labels that queries choose by: `label="value"` and `label=~"one|another"`.
+fn chosen<'text>(query: &'text str, label: &str) -> BTreeSet<&'text str> {
+    let values = query.match_indices(label).filter_map(|(at, _)| {
+        let rest = &query[at + label.len()..];
+        let list = rest.strip_prefix("=~\"").or(rest.strip_prefix("=\""))?;
+        list.split('"').next()
+    });
+    values.flat_map(|list| list.split('|')).collect()
+}
+
+#[tokio::test]
+async fn every_reason_that_an_alert_is_about_exists() {
+    let (known, alerts) = (metrics().await, read("docs/ops/alerts.yml"));
+    let reasons = chosen(&alerts, "reason");
+    assert!(reasons.len() > 10, "{reasons:?}");
+    for reason in reasons {
+        let line = format!("cubesync_disconnects_total{{reason=\"{reason}\"}}");
+        assert!(known.contains(&line), "there is no reason {reason}");
+    }
 }
 
 #[tokio::test]

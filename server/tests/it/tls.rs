@@ -189,6 +189,13 @@ async fn get_encrypted(address: SocketAddr, path: &str, certificate: &Path) -> S
     String::from_utf8_lossy(&answer).into_owned()
 }
 
+/// What a server with a certificate counts.
+pub async fn metrics() -> String {
+    let pair = Pair::new();
+    let server = pair.serve(&[]).await;
+    get_encrypted(server.addresses.http, "/metrics", &pair.certificate).await
+}
+
 /// Waits until a line stands in `/metrics`.
 async fn counts(address: SocketAddr, certificate: &Path, line: &str) {
     let mut metrics = String::new();
