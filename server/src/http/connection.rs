@@ -103,7 +103,9 @@ async fn serve_one(
     match tls::accept(&tls.pages, stream, deadline).await {
         Arrival::Tls(stream) => serve_stream(shared, *stream, peer, None, router, stop).await,
         Arrival::Plain(stream) => {
-            serve_stream(shared, stream, peer, Some(Unencrypted), router, stop).await
+            let is_proxy = proxy::is_trusted(peer.ip(), &shared.config.trust_proxy);
+            let unencrypted = (!is_proxy).then_some(Unencrypted);
+            serve_stream(shared, stream, peer, unencrypted, router, stop).await
         }
         Arrival::Silent => shared.metrics.http_cut(HttpCut::HeadTimeout),
         Arrival::Closed => {}

@@ -8,7 +8,8 @@ use axum::response::{IntoResponse, Response};
 
 use super::plain;
 
-/// Stands in each request that came without encryption to a port that has it.
+/// Stands in each request that came without encryption to a port that has it; but for those of a
+/// trusted proxy, which came to that one as they may.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Unencrypted;
 

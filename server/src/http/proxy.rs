@@ -41,7 +41,8 @@ pub(super) fn client(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpAddr]) 
     client
 }
 
-fn is_trusted(address: IpAddr, trusted: &[IpAddr]) -> bool {
+/// Whether the operator has named this address as a proxy's.
+pub(super) fn is_trusted(address: IpAddr, trusted: &[IpAddr]) -> bool {
     let address = address.to_canonical();
     trusted
         .iter()

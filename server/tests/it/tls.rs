@@ -315,6 +315,10 @@ async fn pages_come_over_https_and_plain_requests_are_sent_there() {
     let location = "https://test.example:8080/?room=den";
     assert_eq!(plain.header("location"), Some(location));
     assert_eq!(plain.body, "this server speaks https only\n");
+    // A proxy has taken the encryption off already: it would be sent around in circles.
+    let behind_proxy = pair.serve(&["--trust-proxy", "127.0.0.1"]).await;
+    let plain = get(behind_proxy.addresses.http, "/status").await;
+    assert_eq!(plain.status, 200);
     // What asks whether the server is well knows no certificates.
     let health = get(address, "/healthz").await;
     assert_eq!((health.status, health.body.as_str()), (200, "serving\n"));
