@@ -560,6 +560,8 @@ mod tests {
             (RejectCode::JoinKey, Retry::Never),
             (RejectCode::Version, Retry::Never),
             (RejectCode::Full, Retry::Backoff),
+            // The hello was right, so it was late.
+            (RejectCode::NotHello, Retry::Backoff),
         ] {
             let mut session = new();
             let message = "a \u{1b}\nreason".to_owned();

@@ -391,7 +391,8 @@ pub enum Event {
 /// Why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RejectCode {
-    /// The first message was no `Hello` of this protocol.
+    /// The first message was no `Hello` of this protocol, or did not come in time. Who sent one was
+    /// slow, and may be faster another time.
     NotHello,
     /// The version is not served; the message says which are.
     Version,
@@ -408,7 +409,7 @@ pub enum RejectCode {
 impl RejectCode {
     /// Whether the same `Hello` may succeed later.
     pub fn is_temporary(self) -> bool {
-        matches!(self, Self::Full | Self::ShuttingDown)
+        matches!(self, Self::NotHello | Self::Full | Self::ShuttingDown)
     }
 }
 

@@ -137,6 +137,10 @@ impl Chunk {
         while !bytes.is_empty() {
             let entry = take_entry(&mut bytes, at).ok_or(Damage::Nonsense)?;
             at = entry.at;
+            // The next chunk begins there.
+            if at > self.end {
+                return Err(Damage::Nonsense);
+            }
             entries.push(entry);
         }
         Ok(entries)

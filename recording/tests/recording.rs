@@ -431,19 +431,36 @@ fn recordings_of_real_games_are_still_read() {
     }
 }
 
+/// A chunk of these packed entries, its checksum right.
+fn chunk(start_s: u64, end_s: u64, entries: &[u8]) -> Vec<u8> {
+    let mut body = (start_s * 1_000_000).to_be_bytes().to_vec();
+    body.extend_from_slice(&(end_s * 1_000_000).to_be_bytes());
+    body.extend_from_slice(entries);
+    let mut checksum = flate2::Crc::new();
+    checksum.update(&body);
+    let length = (body.len() as u32).to_be_bytes();
+    [&length[..], &checksum.sum().to_be_bytes(), &body].concat()
+}
+
+#[test]
+fn an_entry_after_its_chunks_end_makes_no_sense() {
+    // Stored, not compressed: 2 s after the start of the chunk the server says a byte.
+    let entry = [0x80, 0x89, 0x7A, 1, 0, 0, 0, 1, 9];
+    let packed = [&[1, 9, 0, !9, !0][..], &entry].concat();
+    for (end_s, expected) in [(2, 1), (1, 0)] {
+        let file = [&FILE_HEADER[..], &chunk(0, end_s, &packed)].concat();
+        let recording = Recording::read(&file[..]).unwrap();
+        let entries = entries_from(&recording, Duration::ZERO);
+        assert_eq!(entries.len(), expected, "a chunk of {end_s} s");
+    }
+}
+
 proptest! {
     #[test]
     fn any_bytes_with_the_right_header_are_read_without_a_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..200),
     ) {
-        let mut body = vec![0; 16];
-        body.extend_from_slice(&bytes);
-        let mut checksum = flate2::Crc::new();
-        checksum.update(&body);
-        let mut file = FILE_HEADER.to_vec();
-        file.extend_from_slice(&(body.len() as u32).to_be_bytes());
-        file.extend_from_slice(&checksum.sum().to_be_bytes());
-        file.extend_from_slice(&body);
+        let file = [&FILE_HEADER[..], &chunk(0, 0, &bytes)].concat();
         let recording = Recording::read(&file[..]).unwrap();
         prop_assert!(entries_from(&recording, Duration::ZERO).len() < 200);
         let _ = Recording::read(&bytes[..]);

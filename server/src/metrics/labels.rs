@@ -90,7 +90,12 @@ impl Disconnect {
     pub fn is_accident(self) -> bool {
         matches!(
             self,
-            Self::Closed | Self::Lost | Self::Silent | Self::SlowReader | Self::Panicked
+            Self::Closed
+                | Self::Lost
+                | Self::Silent
+                | Self::FrameTooSlow
+                | Self::SlowReader
+                | Self::Panicked
         )
     }
 }

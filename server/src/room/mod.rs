@@ -439,7 +439,8 @@ impl Room {
                 &ServerMessage::Closing {
                     code,
                     message: message.into(),
-                    retry_after_ms: None,
+                    // It was the network's fault: their cube waits for them.
+                    retry_after_ms: reason.is_accident().then_some(0),
                 },
                 now,
             );

@@ -83,6 +83,7 @@ async fn converse(shared: &Shared, sink: &mut Sink, source: &mut Source, admitte
     let reading = ended.run_until_cancelled(read_messages(shared, source, &membership));
     let mut is_written = false;
     let reason = tokio::select! {
+        biased;
         reason = reading => reason,
         outcome = &mut writing => {
             is_written = true;

@@ -9,8 +9,15 @@ use cubesync_protocol::{
 pub async fn closed_with(player: &mut Player) -> CloseCode {
     let code = player
         .find(|message| match message {
-            ServerMessage::Closing { code, message, .. } => {
+            ServerMessage::Closing {
+                code,
+                message,
+                retry_after_ms,
+            } => {
                 assert!(message.len() > 10, "a person can read it: {message}");
+                // Who was silent may have slept; who does what is wrong does it again.
+                let is_accident = code == CloseCode::Silent || message.contains("in time");
+                assert_eq!(retry_after_ms, is_accident.then_some(0));
                 Some(code)
             }
             _ => None,
