@@ -18,6 +18,10 @@ const BURST: Duration = Duration::from_secs(16);
 /// until some have been quiet.
 const MAX_ADDRESSES: usize = 65_536;
 
+/// How often it is looked which have been quiet: it takes a millisecond, and whoever has an IPv6
+/// network of /48 has as many addresses to ask from.
+const CLEAN_EVERY: Duration = Duration::from_secs(1);
+
 /// Bits of an IPv6 address that name a household; the rest its devices choose as they like.
 const IPV6_NETWORK_BITS: u32 = 64;
 
@@ -25,7 +29,13 @@ const IPV6_NETWORK_BITS: u32 = 64;
 #[derive(Debug)]
 pub(crate) struct Pace {
     per_second: NonZeroU32,
-    budgets: Mutex<HashMap<IpAddr, Budget>>,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    budgets: HashMap<IpAddr, Budget>,
+    cleaned: Instant,
 }
 
 impl Pace {
@@ -33,7 +43,10 @@ impl Pace {
     pub(crate) fn new(per_second: NonZeroU32) -> Self {
         Self {
             per_second,
-            budgets: Mutex::default(),
+            known: Mutex::new(Known {
+                budgets: HashMap::new(),
+                cleaned: Instant::now(),
+            }),
         }
     }
 
@@ -44,9 +57,11 @@ impl Pace {
             return true;
         }
         let now = Instant::now();
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        if budgets.len() >= MAX_ADDRESSES {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Known { budgets, cleaned } = &mut *known;
+        if budgets.len() >= MAX_ADDRESSES && now - *cleaned >= CLEAN_EVERY {
             budgets.retain(|_, budget| !budget.is_full(now));
+            *cleaned = now;
         }
         if budgets.len() >= MAX_ADDRESSES && !budgets.contains_key(&address) {
             return false;
@@ -97,6 +112,6 @@ mod tests {
         assert!(pace.allows([0, 0, 0, 1].into()), "who is known goes on");
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(pace.allows(next));
-        assert_eq!(pace.budgets.lock().unwrap().len(), 1);
+        assert_eq!(pace.known.lock().unwrap().budgets.len(), 1);
     }
 }
