@@ -101,7 +101,7 @@ async fn serve_one(
     };
     let deadline = *shared.config.http_head_deadline;
     match tls::accept(&tls.pages, stream, deadline).await {
-        Arrival::Tls(stream) => serve_stream(shared, *stream, peer, None, router, stop).await,
+        Arrival::Tls(stream) => serve_stream(shared, stream, peer, None, router, stop).await,
         Arrival::Plain(stream) => {
             let is_proxy = proxy::is_trusted(peer.ip(), &shared.config.trust_proxy);
             let unencrypted = (!is_proxy).then_some(Unencrypted);

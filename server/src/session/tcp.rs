@@ -30,7 +30,8 @@ pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted
         return debug!(%error, "connection broke");
     }
     if let Some(tls) = &shared.tls {
-        return serve_encrypted(shared, tls, stream, admitted).await;
+        // In a box, so that a task without encryption has no place for it.
+        return Box::pin(serve_encrypted(shared, tls, stream, admitted)).await;
     }
     let open = shared.metrics.connected();
     converse(shared, stream, &admitted).await;
@@ -45,7 +46,7 @@ async fn serve_encrypted(shared: &Shared, tls: &Tls, stream: TcpStream, admitted
         tls::accept(&tls.players, stream, deadline).await
     };
     match arrival {
-        Arrival::Tls(stream) => stream::serve(shared, *stream, admitted).await,
+        Arrival::Tls(stream) => stream::serve(shared, stream, admitted).await,
         Arrival::Plain(stream) => {
             let (reader, writer) = stream.into_split();
             let source = Source::tcp(reader, &shared.config);
