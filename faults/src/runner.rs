@@ -113,7 +113,7 @@ impl<'a> Runner<'a> {
     }
 
     fn try_run(&mut self, fault: &Fault, line: &mut Line) -> Result<()> {
-        let window = Duration::from_millis(if self.is_quick { 500 } else { 3_000 });
+        let window = Duration::from_millis(if self.is_quick { 300 } else { 3_000 });
         let is_right = |server: &Server| server.setup() == fault.setup;
         if !self
             .stage

@@ -21,7 +21,7 @@ use crate::harness::server::free_address;
 /// A server that peers in another network can reach, and that knows soon who is dead: a little after
 /// a good client's next ping.
 pub(crate) const REACHABLE: Setup = Setup {
-    quick_flags: &["--dead-after", "8s"],
+    quick_flags: &["--dead-after", "6500ms"],
     is_open: true,
     ..Setup::PLAIN
 };

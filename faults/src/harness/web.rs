@@ -63,12 +63,15 @@ impl fmt::Display for Answer {
     }
 }
 
-/// Sends bytes and reads until the end, or until nothing has come for `quiet`.
+/// Sends bytes, waits for an answer, and reads until the end or until nothing has come for `quiet`.
 pub(crate) fn exchange(address: SocketAddr, bytes: &[u8], quiet: Duration) -> Result<Answer> {
     let mut stream = TcpStream::connect(address).context("HTTP")?;
-    stream.set_read_timeout(Some(quiet))?;
     // A server that has heard enough may cut us off while we talk.
     let _ = stream.write_all(bytes);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    // What is wrong with it the reading will find as well.
+    let _ = stream.peek(&mut [0]);
+    stream.set_read_timeout(Some(quiet))?;
     Ok(read_answer(&mut stream))
 }
 
@@ -79,7 +82,7 @@ pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Answer> {
 }
 
 /// Everything that comes until the stream's read timeout or its end.
-pub(crate) fn read_answer(stream: &mut TcpStream) -> Answer {
+fn read_answer(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
     let end = match stream.read_to_end(&mut bytes) {
         Ok(_) => End::Fin,
