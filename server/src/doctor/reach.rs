@@ -58,7 +58,11 @@ impl Reach {
         };
         let (clients, http) = (config.listen.port(), config.http.port());
         let is_encrypted = config.tls_cert.is_some() || config.tls_self_signed;
-        let scheme = if is_encrypted { "https" } else { "http" };
+        // Which names the certificate has is another question.
+        let (scheme, curl) = match is_encrypted {
+            true => ("https", "curl -k"),
+            false => ("http", "curl"),
+        };
         vec![match self.players() {
             Scope::Machine => Finding::note(
                 ABOUT,
@@ -80,7 +84,7 @@ impl Reach {
                 ABOUT,
                 format!("{address} is a public address: everybody reaches it, but for firewalls"),
                 format!(
-                    "try from outside: `curl {scheme}://{address}:{http}/healthz` says \"serving\", \
+                    "try from outside: `{curl} {scheme}://{address}:{http}/healthz` says \"serving\", \
                      `nc -vz {address} {clients}` connects. If not, open both TCP ports in the \
                      firewall, the provider's too"
                 ),
