@@ -27,7 +27,7 @@ pub fn examine(config: &Config) -> Report {
     let now = SystemTime::now();
     let findings = [
         ports::examine(config),
-        reach.judge(config),
+        reach.judge(config.tls_cert.is_some() || config.tls_self_signed),
         access::examine(config, &reach),
         certificate::examine(config, &reach, now),
         descriptors::examine(config),

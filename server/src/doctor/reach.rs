@@ -19,77 +19,108 @@ pub(super) enum Scope {
 /// From where each listener is reached.
 #[derive(Debug, Clone)]
 pub(super) struct Reach {
-    pub(super) clients: Scope,
-    pub(super) http: Scope,
+    clients: Way,
+    http: Way,
     pub(super) text: Option<Scope>,
-    /// The widest way to clients or pages.
-    address: Option<IpAddr>,
+}
+
+/// The widest way to a listener.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    scope: Scope,
+    address: SocketAddr,
+}
+
+impl Way {
+    /// `own` are the machine's addresses.
+    fn to(listener: SocketAddr, own: &[IpAddr]) -> Self {
+        let widest = addresses(listener.ip(), own).max_by_key(|address| scope(*address));
+        let address = widest.unwrap_or(Ipv4Addr::LOCALHOST.into());
+        Self {
+            scope: scope(address),
+            address: SocketAddr::new(address, listener.port()),
+        }
+    }
+
+    fn whom(self) -> &'static str {
+        match self.scope {
+            Scope::Machine => "this machine",
+            Scope::Network => "your network",
+            Scope::Internet => "everybody",
+        }
+    }
 }
 
 impl Reach {
     /// `own` are the machine's addresses.
     pub(super) fn of(config: &Config, own: &[IpAddr]) -> Self {
-        let widest = |listener: SocketAddr| {
-            let addresses = addresses(listener.ip(), own);
-            addresses.max_by_key(|address| scope(*address))
-        };
-        let reach = |listener| widest(listener).map_or(Scope::Machine, scope);
-        let both = [config.listen, config.http];
-        let address = both.into_iter().filter_map(widest);
         Self {
-            clients: reach(config.listen),
-            http: reach(config.http),
-            text: config.text.map(reach),
-            address: address.max_by_key(|address| scope(*address)),
+            clients: Way::to(config.listen, own),
+            http: Way::to(config.http, own),
+            text: config.text.map(|text| Way::to(text, own).scope),
         }
     }
 
     /// From where players come in.
     pub(super) fn players(&self) -> Scope {
-        self.clients.max(self.http)
+        self.clients.scope.max(self.http.scope)
     }
 
-    pub(super) fn judge(&self, config: &Config) -> Vec<Finding> {
-        const ABOUT: &str = "reach";
-        let address = match self.address {
-            Some(IpAddr::V6(address)) => format!("[{address}]"),
-            Some(address) => address.to_string(),
-            None => "this machine".to_owned(),
+    pub(super) fn judge(&self, is_encrypted: bool) -> Vec<Finding> {
+        let (clients, http) = (self.clients.address, self.http.address);
+        let (page, client, curl) = match is_encrypted {
+            // Which names the certificate has is another question.
+            true => ("https://", "tls://", "curl -k"),
+            false => ("http://", "", "curl"),
         };
-        let (clients, http) = (config.listen.port(), config.http.port());
-        let is_encrypted = config.tls_cert.is_some() || config.tls_self_signed;
-        // Which names the certificate has is another question.
-        let (scheme, curl) = match is_encrypted {
-            true => ("https", "curl -k"),
-            false => ("http", "curl"),
-        };
-        vec![match self.players() {
+        let outside = match self.players() {
             Scope::Machine => Finding::note(
-                ABOUT,
+                "from outside",
                 "only programs of this machine reach it",
                 "right behind a reverse proxy; for others to join, --listen and --http with 0.0.0.0",
             ),
             Scope::Network => Finding::note(
-                ABOUT,
-                format!("your network reaches it at {address}, which is a private address"),
+                "from outside",
+                "not yet: its addresses are private",
                 format!(
-                    "for players outside, let the router forward TCP ports {clients} and {http} to \
-                     it. Then try from outside (a telephone without WLAN): open \
-                     {scheme}://OUTSIDE:{http}/, where OUTSIDE is the address the router shows for \
-                     itself. If that is in 100.64.0.0/10 or private as well, the provider shares it \
-                     among customers and forwarding cannot work: rent a machine"
+                    "for players outside, let the router forward TCP ports {} and {} to it. Then \
+                     try from outside (a telephone without WLAN): open {page}OUTSIDE:{}/, where \
+                     OUTSIDE is the address the router shows for itself. If that is in \
+                     100.64.0.0/10 or private as well, the provider shares it among customers and \
+                     forwarding cannot work: rent a machine",
+                    clients.port(),
+                    http.port(),
+                    http.port(),
                 ),
             ),
-            Scope::Internet => Finding::note(
-                ABOUT,
-                format!("{address} is a public address: everybody reaches it, but for firewalls"),
-                format!(
-                    "try from outside: `{curl} {scheme}://{address}:{http}/healthz` says \"serving\", \
-                     `nc -vz {address} {clients}` connects. If not, open both TCP ports in the \
-                     firewall, the provider's too"
-                ),
+            Scope::Internet => {
+                let mut tests = Vec::new();
+                if self.http.scope == Scope::Internet {
+                    tests.push(format!("`{curl} {page}{http}/healthz` says \"serving\""));
+                }
+                if self.clients.scope == Scope::Internet {
+                    let (ip, port) = (clients.ip(), clients.port());
+                    tests.push(format!("`nc -vz {ip} {port}` connects"));
+                }
+                Finding::note(
+                    "from outside",
+                    "everybody, unless a firewall is in between",
+                    format!(
+                        "try from outside: {}. If not, open the TCP ports in the firewall, the \
+                         provider's too",
+                        tests.join(", ")
+                    ),
+                )
+            }
+        };
+        vec![
+            Finding::ok("pages", format!("{page}{http}/ for {}", self.http.whom())),
+            Finding::ok(
+                "players",
+                format!("{client}{clients} for {}", self.clients.whom()),
             ),
-        }]
+            outside,
+        ]
     }
 }
 
@@ -155,12 +186,15 @@ mod tests {
 
     use super::*;
 
-    fn reach(flags: &[&str], own: &[&str]) -> (Reach, Finding) {
+    /// From where players come, and what is said of it.
+    fn reach(flags: &[&str], own: &[&str]) -> (Reach, String) {
         let config = Config::parse_from(["cubesync-server"].iter().chain(flags));
         let own: Vec<IpAddr> = own.iter().map(|address| address.parse().unwrap()).collect();
         let reach = Reach::of(&config, &own);
-        let finding = reach.judge(&config).remove(0);
-        (reach, finding)
+        let findings = reach.judge(false).into_iter();
+        let words = findings.map(|finding| format!("{}; {}\n", finding.words, finding.advice));
+        let words = words.collect();
+        (reach, words)
     }
 
     #[test]
@@ -184,25 +218,37 @@ mod tests {
 
     #[test]
     fn who_reaches_it_follows_from_where_it_listens() {
-        let (here, finding) = reach(
-            &["--listen", "127.0.0.1:1", "--http", "[::1]:2"],
-            &["8.8.8.8"],
-        );
+        let local = ["--listen", "127.0.0.1:1", "--http", "[::1]:2"];
+        let (here, words) = reach(&local, &["8.8.8.8"]);
         assert_eq!(here.players(), Scope::Machine);
-        assert!(finding.words.contains("only programs of this machine"));
-        let (network, finding) = reach(&[], &["192.168.1.5", "2a00::1"]);
-        assert_eq!(network.players(), Scope::Network);
-        assert!(finding.words.contains("192.168.1.5"), "{finding:?}");
-        assert!(finding.advice.contains("14900 and 8080"), "{finding:?}");
-        let everything = ["--http", "[::]:8080"];
-        let (internet, finding) = reach(&everything, &["192.168.1.5", "2a00::1"]);
-        assert_eq!(internet.clients, Scope::Network);
-        assert_eq!(internet.http, Scope::Internet);
-        assert!(finding.advice.contains("http://[2a00::1]:8080/healthz"));
-        let (alone, _) = reach(&["--text", "0.0.0.0:3"], &[]);
-        assert_eq!(
-            (alone.players(), alone.text),
-            (Scope::Machine, Some(Scope::Machine))
+        assert!(
+            words.contains("http://[::1]:2/ for this machine"),
+            "{words}"
         );
+        let (network, words) = reach(&[], &["192.168.1.5", "2a00::1"]);
+        assert_eq!(network.players(), Scope::Network);
+        assert!(
+            words.contains("192.168.1.5:14900 for your network"),
+            "{words}"
+        );
+        assert!(words.contains("ports 14900 and 8080"), "{words}");
+        let (alone, _) = reach(&["--text", "0.0.0.0:3"], &[]);
+        assert_eq!(alone.players(), Scope::Machine);
+        assert_eq!(alone.text, Some(Scope::Machine));
+    }
+
+    #[test]
+    fn only_what_the_internet_reaches_is_to_be_tried_from_there() {
+        let (internet, words) = reach(&["--http", "[::]:8080"], &["192.168.1.5", "2a00::1"]);
+        assert_eq!(internet.clients.scope, Scope::Network);
+        assert_eq!(internet.players(), Scope::Internet);
+        assert!(
+            words.contains("`curl http://[2a00::1]:8080/healthz`"),
+            "{words}"
+        );
+        assert!(!words.contains("nc -vz"), "{words}");
+        let (_, words) = reach(&["--http", "127.0.0.1:8080"], &["8.8.8.8"]);
+        assert!(words.contains("`nc -vz 8.8.8.8 14900`"), "{words}");
+        assert!(!words.contains("curl"), "{words}");
     }
 }
