@@ -1,52 +1,23 @@
 //! The server program: parse, log, run.
 
 mod addresses;
+mod arguments;
 mod signals;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
 use cubesync_server::{Config, doctor, logging, run};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use self::arguments::{Arguments, Chore};
 use self::signals::Signals;
-
-/// What the program is to do.
-#[derive(Parser)]
-#[command(name = "cubesync-server", version, about, max_term_width = 100)]
-#[command(args_conflicts_with_subcommands = true)]
-struct Arguments {
-    #[command(subcommand)]
-    chore: Option<Chore>,
-    #[command(flatten)]
-    config: Config,
-}
-
-#[derive(Subcommand)]
-enum Chore {
-    /// Tell in words whether a server with these flags would be in order: ports, who reaches it,
-    /// keys, limits, files. Ends with 1 if there is a problem
-    Doctor(Box<Config>),
-    /// Ask the server with these flags whether it is serving. Ends with 1 if it is not
-    Healthcheck(Box<Config>),
-}
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let config = match &arguments.chore {
-        None => &arguments.config,
-        Some(Chore::Doctor(config) | Chore::Healthcheck(config)) => config,
-    };
-    if let Err(problem) = config.check_secrets() {
-        Arguments::command()
-            .error(ErrorKind::ValueValidation, problem)
-            .exit();
-    }
+    let arguments = Arguments::read();
     let outcome = match arguments.chore {
         None => serve(arguments.config).await,
         Some(Chore::Doctor(config)) => return examine(&config),
