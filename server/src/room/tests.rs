@@ -1,4 +1,7 @@
 //! What clients make of a room's frames, compared with the room's truth over long random runs.
+//! In [`machine`] the same players do what proptest chooses, step by step.
+
+mod machine;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -263,15 +266,24 @@ impl Stage {
     }
 
     fn step(&mut self) {
-        let cubes = |room: &Room| room.world.cubes().map(|cube| cube.cube).collect();
-        let before: BTreeSet<_> = cubes(&self.room);
+        let before = self.cubes();
         for _ in 0..3 {
             self.happen();
         }
         self.walk();
+        self.end_tick(&before);
+    }
+
+    fn cubes(&self) -> BTreeSet<CubeId> {
+        self.room.world.cubes().map(|cube| cube.cube).collect()
+    }
+
+    /// The tick is over; compares what everybody sees with the truth. `before` are the cubes that
+    /// were there since the last one.
+    fn end_tick(&mut self, before: &BTreeSet<CubeId>) {
         let begins = self.room.clock.begins(self.tick() + 1);
         self.room.tick(begins);
-        let after = cubes(&self.room);
+        let after = self.cubes();
         let tick = self.tick();
         self.left
             .extend(before.difference(&after).map(|&cube| (cube, tick)));
