@@ -223,10 +223,17 @@ impl Cells {
         if before != now {
             let from = &mut self.cells[usize::from(before.0)];
             let motion = from.near.believed.get(cube).copied();
-            from.happened(Event::Exited { cube });
+            let has_just_joined = from.forget_join(cube);
+            if !has_just_joined {
+                from.happened(Event::Exited { cube });
+            }
             let info = motion.and_then(|motion| world.info(cube, motion));
             let info = info.expect("a cube in a cell is in the world and believed in");
-            self.cells[usize::from(now.0)].happened(Event::Entered(info));
+            self.cells[usize::from(now.0)].happened(if has_just_joined {
+                Event::Joined(info)
+            } else {
+                Event::Entered(info)
+            });
         }
         let cell = &mut self.cells[usize::from(now.0)];
         if let Some(motion) = world.motion(cube)
@@ -242,6 +249,19 @@ impl Cell {
     fn happened(&mut self, event: Event) {
         self.near.believed.take_in(&event);
         self.events.push(event);
+    }
+
+    /// A cube that has joined in this tick goes on to another cell; false if it was here before.
+    /// Nobody hears that it was here: the frames of a tick come in any order of their cells, and
+    /// the last claim counts.
+    fn forget_join(&mut self, cube: CubeId) -> bool {
+        let is_join = |event: &Event| matches!(event, Event::Joined(info) if info.cube == cube);
+        let Some(join) = self.events.iter().position(is_join) else {
+            return false;
+        };
+        self.events.remove(join);
+        self.near.believed.remove(cube);
+        true
     }
 
     fn tell(&mut self, truth: impl Fn(CubeId) -> Pose) -> Option<Snapshot> {
