@@ -129,7 +129,7 @@ pub enum ClientMessage {
 }
 
 /// The opening words of a client.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Always [`MAGIC`].
     pub magic: [u8; 4],
@@ -159,6 +159,19 @@ pub struct ResumeToken(pub [u8; 16]);
 impl std::fmt::Debug for ResumeToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ResumeToken(..)")
+    }
+}
+
+impl std::fmt::Debug for Hello {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hello")
+            .field("version", &self.version)
+            .field("room", &self.room)
+            .field("name", &self.name)
+            .field("has_key", &self.join_key.is_some())
+            .field("resume", &self.resume)
+            .finish_non_exhaustive()
     }
 }
 
@@ -433,6 +446,21 @@ pub enum CloseCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_secret_is_not_printed() {
+        let hello = Hello {
+            join_key: Some("open sesame".into()),
+            resume: Some(ResumeToken([77; 16])),
+            ..Hello::new("lobby", "Anna", Colour::from([1, 2, 3]))
+        };
+        let printed = format!("{hello:?}");
+        assert!(printed.contains("Anna") && printed.contains("has_key: true"));
+        assert!(
+            !printed.contains("sesame") && !printed.contains("77"),
+            "{printed}"
+        );
+    }
 
     #[test]
     fn colours_are_read_as_they_are_printed() {
