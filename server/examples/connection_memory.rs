@@ -1,5 +1,5 @@
-//! What a connection costs the server in resident memory, encrypted and not: one that has only
-//! connected, and one of a player who stands in a room and says nothing.
+//! What a connection costs the server in resident memory, over TCP and WebSocket, encrypted and
+//! not: one that has only connected, and one of a player who stands in a room and says nothing.
 //!
 //! `cargo run --release -p cubesync-server --example connection_memory`
 
@@ -13,7 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::Parser;
 use cubesync_protocol::{ClientMessage, Colour, Hello, Message};
-use cubesync_server::Config;
+use cubesync_server::{Addresses, Config};
+use futures_util::{SinkExt, StreamExt};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -22,8 +23,12 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite as ws;
 
 const CONNECTIONS: usize = 2_000;
+/// Players in one room.
+const ROOM: usize = 100;
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 /// Nobody is cut while it is measured.
 const FLAGS: [&str; 10] = [
@@ -42,75 +47,85 @@ const FLAGS: [&str; 10] = [
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<Any: AsyncRead + AsyncWrite + Send + Unpin> Stream for Any {}
 
+/// What is measured.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Tcp,
+    Tls,
+    WebSocket,
+    WebSocketOverTls,
+}
+
+impl Kind {
+    fn is_encrypted(self) -> bool {
+        matches!(self, Self::Tls | Self::WebSocketOverTls)
+    }
+
+    fn is_websocket(self) -> bool {
+        matches!(self, Self::WebSocket | Self::WebSocketOverTls)
+    }
+}
+
+enum Connection {
+    Bytes(Box<dyn Stream>),
+    WebSocket(Box<WebSocketStream<Box<dyn Stream>>>),
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let arguments: Vec<_> = std::env::args().collect();
     if arguments.get(1).is_some_and(|word| word == "serve") {
         let config = Config::parse_from(arguments.iter().skip(1));
-        let tell = |addresses: cubesync_server::Addresses| println!("{}", addresses.tcp);
+        let tell = |Addresses { tcp, http, .. }| println!("{tcp} {http}");
         return Ok(cubesync_server::run(config, Default::default(), tell).await?);
     }
     let folder = std::env::temp_dir().join(format!("cubesync-memory-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
-    println!("KiB of resident memory for each of {CONNECTIONS} connections");
-    println!("            connected   joined and idle");
-    for is_encrypted in [false, true] {
-        let measured = measure(is_encrypted.then_some(&*folder)).await?;
-        let label = if is_encrypted { "TLS" } else { "TCP" };
-        println!("{label:<10} {:>10.1} {:>17.1}", measured[0], measured[1]);
+    println!("KiB of resident memory for each of {CONNECTIONS} connections, in rooms of {ROOM}");
+    println!("                   connected   joined and idle");
+    for kind in [
+        Kind::Tcp,
+        Kind::Tls,
+        Kind::WebSocket,
+        Kind::WebSocketOverTls,
+    ] {
+        let [connected, idle] = measure(kind, &folder).await?;
+        println!("{:<17} {connected:>10.1} {idle:>17.1}", format!("{kind:?}"));
     }
     fs::remove_dir_all(&folder)?;
     Ok(())
 }
 
 /// KiB of a connection that has only connected, and of one whose player stands in a room.
-async fn measure(folder: Option<&Path>) -> Result<[f64; 2]> {
+async fn measure(kind: Kind, folder: &Path) -> Result<[f64; 2]> {
+    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
     let mut server = Command::new(std::env::current_exe()?);
     server.arg("serve").args(FLAGS);
-    let certificate = folder.map(|folder| folder.join("cert.pem"));
-    if let (Some(folder), Some(certificate)) = (folder, &certificate) {
-        server.arg("--tls-self-signed").arg("--tls-cert");
-        server
-            .arg(certificate)
-            .arg("--tls-key")
-            .arg(folder.join("key.pem"));
+    if kind.is_encrypted() {
+        server.arg("--tls-self-signed");
+        server.arg("--tls-cert").arg(&certificate);
+        server.arg("--tls-key").arg(&key);
     }
     let mut server = server.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
     let output = server.stdout.take().context("it is piped")?;
     let line = BufReader::new(output).lines().next_line().await?;
-    let address = line.context("the server ended")?.parse()?;
-    let connector = certificate.as_deref().map(connector).transpose()?;
+    let line = line.context("the server ended")?;
+    let (tcp, http) = line.split_once(' ').context("no two addresses")?;
+    let address = if kind.is_websocket() { http } else { tcp }.parse()?;
+    let connector = match kind.is_encrypted() {
+        true => Some(connector(&certificate)?),
+        false => None,
+    };
 
     // What the first connections bring with them is not theirs.
-    let _warm = connect(10, address, &connector).await?;
-    let before = resident_kib(&server)?;
-    let mut connections = connect(CONNECTIONS, address, &connector).await?;
+    let _warm = connect(10, kind, address, &connector).await?;
+    let before = settled_kib(&server).await?;
+    let connections = connect(CONNECTIONS, kind, address, &connector).await?;
     let connected = settled_kib(&server).await?;
     let mut reading = JoinSet::new();
-    let (joined, mut all) = tokio::sync::mpsc::channel(CONNECTIONS);
-    for mut stream in connections.drain(..) {
-        let hello = Hello::new(
-            "idle",
-            "Anna",
-            Colour {
-                red: 0,
-                green: 0,
-                blue: 0,
-            },
-        );
-        stream
-            .write_all(&ClientMessage::Hello(hello).to_frame())
-            .await?;
-        stream.flush().await?;
-        let joined = joined.clone();
-        reading.spawn(async move {
-            let mut bytes = vec![0; 16 * 1024];
-            // The first answer is the welcome; what follows is read so that nobody is slow.
-            while matches!(stream.read(&mut bytes).await, Ok(1..)) {
-                let _ = joined.try_send(());
-            }
-        });
-        all.recv().await;
+    for (number, connection) in connections.into_iter().enumerate() {
+        let room = format!("idle {}", number / ROOM);
+        join(connection, &room, &mut reading).await?;
     }
     let idle = settled_kib(&server).await?;
     Ok([connected, idle].map(|kib| (kib - before) / CONNECTIONS as f64))
@@ -118,22 +133,52 @@ async fn measure(folder: Option<&Path>) -> Result<[f64; 2]> {
 
 async fn connect(
     count: usize,
+    kind: Kind,
     address: SocketAddr,
     connector: &Option<TlsConnector>,
-) -> Result<Vec<Box<dyn Stream>>> {
-    let mut streams: Vec<Box<dyn Stream>> = Vec::new();
+) -> Result<Vec<Connection>> {
+    let mut connections = Vec::new();
     for _ in 0..count {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
-        streams.push(match connector {
+        let stream: Box<dyn Stream> = match connector {
             None => Box::new(stream),
             Some(connector) => {
                 let name = ServerName::IpAddress(address.ip().into());
                 Box::new(connector.connect(name, stream).await?)
             }
+        };
+        connections.push(match kind.is_websocket() {
+            false => Connection::Bytes(stream),
+            true => {
+                let asked = format!("ws://{address}/ws");
+                let (socket, _) = tokio_tungstenite::client_async(asked, stream).await?;
+                Connection::WebSocket(Box::new(socket))
+            }
         });
     }
-    Ok(streams)
+    Ok(connections)
+}
+
+/// Joins a room, waits for the first answer, and reads what follows so that nobody is slow.
+async fn join(connection: Connection, room: &str, reading: &mut JoinSet<()>) -> Result<()> {
+    let colour = Colour::from([0, 0, 0]);
+    let hello = ClientMessage::Hello(Hello::new(room, "Anna", colour)).to_frame();
+    match connection {
+        Connection::Bytes(mut stream) => {
+            stream.write_all(&hello).await?;
+            stream.flush().await?;
+            let mut bytes = vec![0; 16 * 1024];
+            stream.read(&mut bytes).await?;
+            reading.spawn(async move { while matches!(stream.read(&mut bytes).await, Ok(1..)) {} });
+        }
+        Connection::WebSocket(mut socket) => {
+            socket.send(ws::Message::Binary(hello)).await?;
+            socket.next().await.context("no answer")??;
+            reading.spawn(async move { while let Some(Ok(_)) = socket.next().await {} });
+        }
+    }
+    Ok(())
 }
 
 fn connector(certificate: &Path) -> Result<TlsConnector> {
