@@ -169,7 +169,7 @@ async fn join(connection: Connection, room: &str, reading: &mut JoinSet<()>) -> 
             stream.write_all(&hello).await?;
             stream.flush().await?;
             let mut bytes = vec![0; 16 * 1024];
-            stream.read(&mut bytes).await?;
+            anyhow::ensure!(stream.read(&mut bytes).await? > 0, "no answer");
             reading.spawn(async move { while matches!(stream.read(&mut bytes).await, Ok(1..)) {} });
         }
         Connection::WebSocket(mut socket) => {
