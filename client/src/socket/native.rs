@@ -113,9 +113,14 @@ impl Socket {
     }
 
     /// Sends as much from the front of `buffer` as goes without waiting, and takes it out; how
-    /// many bytes.
+    /// many bytes. Call it once a frame, also with nothing in it: encryption may hold the last of
+    /// it back until the socket takes more.
     pub fn send(&mut self, buffer: &mut BytesMut) -> usize {
         let mut sent_bytes = 0;
+        if let State::Open(stream) = &mut self.state {
+            // What is wrong with the connection the next read says.
+            let _ = stream.writer().flush();
+        }
         while let State::Open(stream) = &mut self.state
             && !buffer.is_empty()
         {

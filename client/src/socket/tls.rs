@@ -80,7 +80,7 @@ impl Read for TlsStream {
             }
             self.connection.read_tls(&mut self.socket)?;
             let processed = self.connection.process_new_packets();
-            // What TLS has to say itself. What does not go now goes with the next write.
+            // What TLS has to say itself. What does not go now goes later.
             let _ = self.flush();
             processed.map_err(io::Error::other)?;
         }
