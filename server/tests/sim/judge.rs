@@ -10,7 +10,7 @@ use crate::player::Seat;
 use crate::venue::Venue;
 
 /// Each of the two ways adds the codec's bound: what a client says, and what it is told from afar.
-const NEAR_QUANTA: i32 = 2;
+pub const NEAR_QUANTA: i32 = 2;
 const FAR_QUANTA: i32 = 4;
 const QUANTA_PER_METRE: u64 = 512;
 
@@ -80,7 +80,7 @@ fn check_view(venue: &Venue, seat: &Seat) {
     }
 }
 
-fn assert_near(a: Position, b: Position, bound: i32, what: &str) {
+pub fn assert_near(a: Position, b: Position, bound: i32, what: &str) {
     let off = [a.x - b.x, a.y - b.y, a.z - b.z];
     assert!(
         off.iter().all(|off| off.abs() <= bound),

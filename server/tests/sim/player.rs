@@ -22,7 +22,7 @@ use turmoil::net::TcpStream;
 use crate::faults;
 use crate::journal::{Count, Journal};
 use crate::scene::SERVER;
-use crate::venue::PORT;
+use crate::venue::{PORT, Venue};
 
 const FREE: CubeId = CubeId(0);
 const FRAME: Duration = Duration::from_micros(16_667);
@@ -57,6 +57,7 @@ impl Seat {
 /// What the program keeps from one connection to the next.
 struct Player {
     seat: Rc<RefCell<Seat>>,
+    venue: Rc<RefCell<Venue>>,
     dice: fastrand::Rng,
     is_calm: Rc<Cell<bool>>,
     journal: Journal,
@@ -65,6 +66,8 @@ struct Player {
     last_pose: Option<Pose>,
     last_cube: Option<CubeId>,
     step: [i32; 2],
+    /// Frames from one turn to the next, about. Who turns all the time surprises at every tick.
+    turns_every: u32,
 }
 
 /// Why a connection is over.
@@ -76,6 +79,7 @@ enum Over {
 /// Plays until the program is killed.
 pub async fn play(
     seat: Rc<RefCell<Seat>>,
+    venue: Rc<RefCell<Venue>>,
     is_calm: Rc<Cell<bool>>,
     journal: Journal,
 ) -> turmoil::Result {
@@ -85,6 +89,7 @@ pub async fn play(
     let mut backoff = Backoff::new(seed);
     let mut player = Player {
         seat,
+        venue,
         dice: fastrand::Rng::with_seed(seed),
         is_calm,
         journal,
@@ -92,6 +97,7 @@ pub async fn play(
         last_pose: None,
         last_cube: None,
         step: [0; 2],
+        turns_every: if seed.is_multiple_of(2) { 3 } else { 60 },
     };
     loop {
         let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect((SERVER, PORT)));
@@ -177,7 +183,7 @@ impl Player {
             ..
         } = seat;
         let session = session.as_mut()?;
-        let mut over = None;
+        let (mut over, mut heard) = (None, None);
         while let Some(event) = session.next_event() {
             let clock_tick = session.clock().map_or(0.0, |clock| clock.tick_at(now()));
             match event {
@@ -200,7 +206,10 @@ impl Player {
                     tick,
                     known_until,
                     states,
-                }) => view.moved(clock_tick, tick, known_until, &states),
+                }) => {
+                    view.moved(clock_tick, tick, known_until, &states);
+                    heard = Some(tick);
+                }
                 SessionEvent::World(change) => {
                     let own = session.welcome().map(|welcome| welcome.cube);
                     match &change {
@@ -232,12 +241,19 @@ impl Player {
                 }
                 SessionEvent::Ended { reason, retry } => {
                     self.journal.note(now(), name, (&reason, retry));
+                    // Coming back would hide it.
+                    let is_sense =
+                        !reason.contains("impossible") && !reason.contains("no cubesync");
+                    assert!(is_sense, "{name}: {reason}");
                     if reason.starts_with("nothing heard") {
                         self.journal.count(Count::Silence);
                     }
                     over = Some(Over::Ended(retry));
                 }
             }
+        }
+        if let Some(tick) = heard {
+            self.venue.borrow().check(name, session, tick);
         }
         if let Some(clock) = session.clock() {
             view.advance(clock.tick_at(now()));
@@ -254,7 +270,7 @@ impl Player {
             return None;
         }
         let dice = &mut self.dice;
-        if dice.u32(..60) == 0 {
+        if dice.u32(..self.turns_every) == 0 {
             let step = || dice.i32(-1..=1) * WALK_QUANTA_PER_FRAME;
             self.step = [(); 2].map({
                 let mut step = step;

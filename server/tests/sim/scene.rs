@@ -43,6 +43,9 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
         .simulation_duration(2 * END)
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(dice.u64(2..150)))
+        // Segments that wait for a reader: few, so that who is held up soon takes nothing more. As
+        // many greetings may wait as well.
+        .tcp_capacity(24)
         .enable_random_order()
         .build();
 
@@ -62,9 +65,10 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
     for name in &names {
         let seat = Rc::new(RefCell::new(Seat::new(name.clone(), dice.u64(..))));
         seats.push(seat.clone());
-        let (is_calm, journal) = (is_calm.clone(), journal.clone());
+        let (venue, is_calm, journal) = (venue.clone(), is_calm.clone(), journal.clone());
         sim.host(name.as_str(), move || {
-            player::play(seat.clone(), is_calm.clone(), journal.clone())
+            let (venue, is_calm) = (venue.clone(), is_calm.clone());
+            player::play(seat.clone(), venue, is_calm, journal.clone())
         });
     }
 

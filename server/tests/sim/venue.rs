@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
+use cubesync_client::Session;
 use cubesync_protocol::{CubeId, CubeKind};
 use cubesync_server::room::RoomView;
 use cubesync_server::{Config, DEFAULT_ROOM, Host};
@@ -15,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use turmoil::net::TcpListener;
 
 use crate::journal::{Count, Journal};
+use crate::judge;
 
 pub const PORT: u16 = 14_900;
 /// How often the truth is looked at.
@@ -32,6 +34,9 @@ pub struct Venue {
     pub truth: Option<RoomView>,
     /// Since when they are.
     ghosts: BTreeMap<CubeId, Duration>,
+    /// When the program began, and the truth at those of its ticks at which it was looked at.
+    began: Duration,
+    history: BTreeMap<u64, RoomView>,
 }
 
 impl Venue {
@@ -41,6 +46,35 @@ impl Venue {
             view_distance_m,
             truth: None,
             ghosts: BTreeMap::new(),
+            began: Duration::ZERO,
+            history: BTreeMap::new(),
+        }
+    }
+
+    /// A new program begins.
+    fn begin(&mut self) {
+        self.ghosts.clear();
+        self.history.clear();
+        self.began = turmoil::sim_elapsed().unwrap();
+    }
+
+    /// Who has heard everything up to a tick believes what was true at it. Who sees only a part of
+    /// the room hears of the rest later, and is judged at the end.
+    pub fn check(&self, name: &str, session: &Session, tick: u64) {
+        // What was held up may be of the program before.
+        if self.view_distance_m.is_some() || session.started() <= self.began {
+            return;
+        }
+        let (Some(truth), Some(world)) = (self.history.get(&tick), session.world()) else {
+            return;
+        };
+        for cube in &truth.cubes {
+            // Between two ticks only a cube that is let go is put somewhere.
+            let is_of_tick = !matches!(cube.kind, CubeKind::Free { .. });
+            if let Some(seen) = world.pose(cube.cube).filter(|_| is_of_tick) {
+                let what = format!("{name} sees {} at {tick}", cube.cube);
+                judge::assert_near(seen.position, cube.pose.position, judge::NEAR_QUANTA, &what);
+            }
         }
     }
 
@@ -88,6 +122,7 @@ impl Venue {
             }
         }
         self.ghosts = ghosts;
+        self.history.insert(truth.tick, truth.clone());
         self.truth = Some(truth);
     }
 }
@@ -99,7 +134,7 @@ pub async fn serve(
     journal: Journal,
 ) -> turmoil::Result {
     loop {
-        venue.borrow_mut().ghosts.clear();
+        venue.borrow_mut().begin();
         let shutdown = CancellationToken::new();
         let host = Host::new(venue.borrow().config(), shutdown.clone());
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
