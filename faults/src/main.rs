@@ -195,7 +195,7 @@ fn server_binary(given: Option<&Path>) -> Result<PathBuf> {
     } else {
         "dev"
     };
-    let status = std::process::Command::new(option_env!("CARGO").unwrap_or("cargo"))
+    let status = std::process::Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
         .args([
             "build",
             "--quiet",

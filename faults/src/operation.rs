@@ -237,7 +237,7 @@ fn second_signal(scene: &mut Scene<'_>) -> Result<Outcome> {
 /// Everybody is cut off at once and comes back at once, as real clients do.
 pub(crate) fn reconnect_storm(scene: &mut Scene<'_>) -> Result<Outcome> {
     const PLAYERS_PER_ROOM: usize = 50;
-    let count = scene.pick(300, 5_000);
+    let count = scene.pick(300, 9_900);
     let crowd = Crowd::join(CrowdPlan {
         server: scene.server.tcp,
         count,
@@ -245,7 +245,7 @@ pub(crate) fn reconnect_storm(scene: &mut Scene<'_>) -> Result<Outcome> {
         habit: Habit::Rest,
         is_websocket: false,
         returns: true,
-        over: Duration::from_secs(count as u64 / 500),
+        over: Duration::from_secs(count as u64 / 400),
     })?;
     let welcomes = || crowd.tally.welcomes.load(Ordering::Relaxed);
     let before = welcomes();

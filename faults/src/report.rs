@@ -67,7 +67,8 @@ fn summary(lines: &[Line]) -> String {
         "\n{} faults: {survived} survived, {failed} failed, {not_run} not run\n\
          p99: from a tick to the watcher's knowing it, before / during and after; * in {noticed}: \
          more than 20 % worse\n\
-         RSS: before / after; at most {} MiB more counts as back\n",
+         RSS: before / after; + where it is more than {} MiB higher: the allocator keeps it, and the \
+         same once more needed no more\n",
         lines.len(),
         MEMORY_TOLERANCE_KIB / 1024,
     );
@@ -105,6 +106,8 @@ fn memory(line: &Line) -> String {
     let Some(memory_kib) = line.memory_kib else {
         return "-".into();
     };
+    let is_kept = memory_kib[1] > memory_kib[0] + MEMORY_TOLERANCE_KIB;
+    let mark = if is_kept { "+" } else { "" };
     let [before, after] = memory_kib.map(|kib| kib as f64 / 1024.0);
-    format!("{before:.1} / {after:.1}")
+    format!("{before:.1} / {after:.1}{mark}")
 }

@@ -18,12 +18,15 @@ impl Counters {
     pub(crate) fn scrape(http: SocketAddr) -> Result<Self> {
         let answer = web::get(http, "/metrics")?;
         ensure!(answer.status() == Some(200), "/metrics: {answer}");
-        let body = String::from_utf8_lossy(&answer.body);
-        let values = body.lines().filter_map(|line| {
+        Ok(Self::read(&String::from_utf8_lossy(&answer.body)))
+    }
+
+    fn read(metrics: &str) -> Self {
+        let value = |line: &str| {
             let (name, value) = line.rsplit_once(' ')?;
             Some((name.to_owned(), value.parse().ok()?))
-        });
-        Ok(Self(values.collect()))
+        };
+        Self(metrics.lines().filter_map(value).collect())
     }
 
     /// One value by its short name; 0 when it was never counted.
@@ -79,5 +82,27 @@ fn full_name(short: &str) -> String {
         }
         Some(("gauge", name)) => format!("cubesync_{name}"),
         _ => format!("{DISCONNECTS}{short}\"}}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_grown_is_told_by_its_short_name() {
+        let before = Counters::read("cubesync_disconnects_total{reason=\"lost\"} 3\n");
+        let after = Counters::read(
+            "# HELP cubesync_disconnects Ended connections\n\
+             cubesync_disconnects_total{reason=\"lost\"} 4\n\
+             cubesync_disconnects_total{reason=\"left\"} 2\n\
+             cubesync_http_cuts_total{reason=\"full\"} 7\n\
+             cubesync_connections 5\n",
+        );
+        assert_eq!(after.growth(&before, &["lost", "left"]), 3);
+        assert_eq!(after.growth(&before, &["cut full"]), 7);
+        assert_eq!(after.value("gauge connections"), 5.0);
+        let lost_and_left = [("left".to_owned(), 2), ("lost".to_owned(), 1)];
+        assert_eq!(after.disconnects_since(&before), lost_and_left);
     }
 }

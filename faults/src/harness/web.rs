@@ -180,3 +180,34 @@ pub(crate) fn find(bytes: &[u8], sequence: &[u8]) -> Option<usize> {
         .windows(sequence.len())
         .position(|window| window == sequence)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_of_every_length_are_headed_as_rfc_6455_says() {
+        assert_eq!(ws_head(BINARY, 125)[..2], [0x82, 0x80 | 125]);
+        assert_eq!(ws_head(BINARY, 126)[..4], [0x82, 0x80 | 126, 0, 126]);
+        assert_eq!(
+            ws_head(BINARY, 1 << 16)[1..10],
+            [0x80 | 127, 0, 0, 0, 0, 0, 1, 0, 0]
+        );
+        assert_eq!(
+            ws_frame(BINARY, &[0x12, 0]),
+            [0x82, 0x82, 0x12, 0x34, 0x56, 0x78, 0, 0x34]
+        );
+    }
+
+    #[test]
+    fn a_servers_frame_is_taken_when_it_is_whole() {
+        let mut bytes = BytesMut::from(&[0x82, 126, 0, 3, 1, 2][..]);
+        assert_eq!(take_ws_frame(&mut bytes), None);
+        bytes.extend_from_slice(&[3, 0x88]);
+        assert_eq!(
+            take_ws_frame(&mut bytes),
+            Some((2, Bytes::from_static(&[1, 2, 3])))
+        );
+        assert_eq!(&bytes[..], [0x88]);
+    }
+}
