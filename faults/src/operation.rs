@@ -158,13 +158,16 @@ pub(crate) fn sigterm_under_load(scene: &mut Scene<'_>) -> Result<Outcome> {
     ensure!(told == count, "only {told} of {count} were told");
     let counted = counters.context("no metrics while it stops")?;
     let counted = counted.growth(&before, &["shutting_down"]);
+    ensure!(
+        counted >= told as u64,
+        "shutting_down went up by {counted} only"
+    );
     scene.server.restart()?;
     let gone_ms = gone.context("clients are still there")?.as_millis();
     Ok(Outcome::of(
         0,
         format!(
-            "{told} told, gone after {gone_ms} ms, healthz 503; exit 0 after {} ms; \
-             shutting_down +{counted}",
+            "{told} told, gone in {gone_ms} ms; 503; exit 0 in {} ms; shutting_down +{counted}",
             took.as_millis()
         ),
     ))

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::runner::{Line, MEMORY_TOLERANCE_KIB, Verdict};
 
 /// What a peer saw is cut to so many characters in the table; the file has all of it.
-const SAW_CHARS: usize = 58;
+const SAW_CHARS: usize = 64;
 
 /// One line about a fault that has just been run.
 pub(crate) fn progress(number: usize, of: usize, line: &Line) -> String {
