@@ -229,7 +229,7 @@ fn second_signal(scene: &mut Scene<'_>) -> Result<Outcome> {
     let took = began.elapsed();
     drop(lingering);
     ensure!(status.code() == Some(1), "it ended with {status}");
-    ensure!(took < Duration::from_millis(500), "it took {took:?}");
+    ensure!(took < Duration::from_secs(2), "it took {took:?}");
     scene.server.restart()?;
     Ok(Outcome::of(
         0,
@@ -307,7 +307,7 @@ fn clock(scene: &mut Scene<'_>, seconds: i64) -> Result<Outcome> {
     set(scene, 0)?;
     ensure!(welcome.cube == first.cube, "the ghost went with the clock");
     ensure!(
-        (50.0..70.0).contains(&rate),
+        (30.0..90.0).contains(&rate),
         "{rate:.0} ticks a second instead of 60"
     );
     Ok(Outcome::one(format!(
