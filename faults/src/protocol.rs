@@ -34,6 +34,12 @@ const FORGETFUL: Setup = Setup {
     ..Setup::PLAIN
 };
 
+/// A server that waits long for a greeting, so that it is the frame's deadline that ends it.
+const PATIENT: Setup = Setup {
+    flags: &["--tick", "60", "--hello-deadline", "30s"],
+    ..Setup::PLAIN
+};
+
 pub(crate) const FAULTS: &[Fault] = &[
     Fault::new("length-0", &["bad_message"], |scene| {
         scene.player_says(&[0; 4], CloseCode::BadMessage)
@@ -73,7 +79,8 @@ pub(crate) const FAULTS: &[Fault] = &[
             let _ = drip(&mut peer, Duration::from_millis(100));
             Ok(Outcome::one(peer.ending(PATIENCE)?.over()?))
         },
-    ),
+    )
+    .on(&PATIENT),
     Fault::new(
         "1000-frames-in-a-segment",
         &["too_many_messages"],
