@@ -99,6 +99,22 @@ pub fn hello_version(payload: &[u8]) -> Option<u16> {
     (tag == HELLO_TAG && magic == MAGIC).then_some(version)
 }
 
+/// What servers tell each other, in the same form as a message, without a frame's header.
+pub fn encode_peer(value: &impl Serialize) -> Bytes {
+    let mut buffer = BytesMut::new();
+    bincode::serde::encode_into_std_write(value, &mut (&mut buffer).writer(), configuration())
+        .expect("writing plain data into memory cannot fail");
+    buffer.freeze()
+}
+
+/// What another server told; bounded as a server's message to a client.
+///
+/// # Errors
+/// [`DecodeError`]: it speaks of something else.
+pub fn decode_peer<T: Serialize + DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeError> {
+    decode_whole::<T, SERVER_MEMORY_BYTES>(payload)
+}
+
 fn configuration() -> bincode::config::Configuration {
     bincode::config::standard()
 }

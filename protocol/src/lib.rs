@@ -19,7 +19,7 @@ pub mod motion;
 pub mod quantize;
 pub mod text;
 
-pub use codec::{DecodeError, Message};
+pub use codec::{DecodeError, Message, decode_peer, encode_peer};
 pub use frame::FrameError;
 pub use message::{
     CellId, ClientMessage, CloseCode, Colour, ColourError, CubeId, CubeInfo, CubeKind, CubePose,

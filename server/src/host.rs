@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+use crate::bus::Bus;
 use crate::room::RoomView;
 use crate::run::{Addresses, Shared};
 use crate::session::stream::{self, Stream};
@@ -19,13 +20,24 @@ pub struct Host(Arc<Shared>);
 impl Host {
     /// A host that stops when `shutdown` is cancelled. Call it inside of a tokio runtime.
     pub fn new(config: Config, shutdown: CancellationToken) -> Self {
+        Self::open(config, None, shutdown)
+    }
+
+    /// The same as one of several: they show the same rooms.
+    pub fn on_bus(config: Config, bus: Arc<dyn Bus>, shutdown: CancellationToken) -> Self {
+        Self::open(config, Some(bus), shutdown)
+    }
+
+    fn open(config: Config, bus: Option<Arc<dyn Bus>>, shutdown: CancellationToken) -> Self {
         let addresses = Addresses {
             tcp: config.listen,
             http: config.http,
             text: config.text,
             tls: None,
         };
-        Self(Arc::new(Shared::new(config, addresses, None, shutdown)))
+        Self(Arc::new(Shared::new(
+            config, addresses, None, bus, shutdown,
+        )))
     }
 
     /// Serves a player's connection to its end; a failure in it ends nothing else. `peer` counts

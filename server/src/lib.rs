@@ -7,6 +7,8 @@
 
 mod admission;
 mod budget;
+pub mod bus;
+mod cluster;
 mod config;
 mod contain;
 pub mod doctor;

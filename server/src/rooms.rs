@@ -9,6 +9,7 @@ use cubesync_protocol::cells::Grid;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::contain::contain;
 use crate::metrics::{Disconnect, Metrics, Task};
@@ -62,6 +63,7 @@ pub(crate) struct Rooms {
     max_cubes: usize,
     limit: usize,
     metrics: Metrics,
+    cluster: Option<Arc<Cluster>>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     limit_per_address: usize,
@@ -80,6 +82,7 @@ impl Rooms {
     pub(crate) fn new(
         config: &Config,
         metrics: Metrics,
+        cluster: Option<Arc<Cluster>>,
         shutdown: CancellationToken,
         tasks: TaskTracker,
     ) -> Arc<Self> {
@@ -97,6 +100,7 @@ impl Rooms {
             limit: config.max_rooms,
             limit_per_address: config.max_rooms_per_address,
             metrics,
+            cluster,
             shutdown,
             tasks,
             by_name: Mutex::default(),
@@ -176,6 +180,7 @@ impl Rooms {
             drain: self.drain,
             max_cubes: self.max_cubes,
             permanent: name == DEFAULT_ROOM,
+            cluster: self.cluster.clone(),
         };
         let (handle, room) = Room::new(settings, self.metrics.clone());
         self.metrics.rooms.inc();
@@ -212,7 +217,13 @@ mod tests {
         let flags = ["cubesync-server", "--max-rooms-per-address", "2"];
         let config = Config::parse_from(flags);
         let shutdown = CancellationToken::new();
-        let rooms = Rooms::new(&config, Metrics::default(), shutdown, TaskTracker::new());
+        let rooms = Rooms::new(
+            &config,
+            Metrics::default(),
+            None,
+            shutdown,
+            TaskTracker::new(),
+        );
         let [there, home] = [[192, 0, 2, 2], [127, 0, 0, 1]].map(IpAddr::from);
         for (room, by, is_open) in [
             ("a", HERE, true),
@@ -234,7 +245,7 @@ mod tests {
     async fn a_room_that_panics_lets_its_players_go_and_the_next_one_comes_into_a_new_one() {
         let (metrics, shutdown) = (Metrics::default(), CancellationToken::new());
         let config = Config::parse_from(["cubesync-server"]);
-        let rooms = Rooms::new(&config, metrics.clone(), shutdown, TaskTracker::new());
+        let rooms = Rooms::new(&config, metrics.clone(), None, shutdown, TaskTracker::new());
         let entrance = |ended: &CancellationToken| Entrance {
             name: "Anna".into(),
             colour: Colour::from([1, 2, 3]),

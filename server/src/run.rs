@@ -11,6 +11,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::admission::{Admission, Count};
+use crate::bus::Bus;
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::contain::contain;
 use crate::metrics::{Door, Metrics, Task};
@@ -82,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) keys: Keys,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) metrics: Metrics,
+    /// Where the server is one of several.
+    pub(crate) cluster: Option<Arc<Cluster>>,
     /// How the connections of clients and pages are encrypted, where they are.
     pub(crate) tls: Option<Tls>,
     /// Everything that ends before the pages do.
@@ -91,17 +95,19 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// A server's rooms, without a way in.
+    /// A server's rooms, without a way in. On a bus it is one of several.
     pub(crate) fn new(
         config: Config,
         addresses: Addresses,
         tls: Option<Tls>,
+        bus: Option<Arc<dyn Bus>>,
         shutdown: CancellationToken,
     ) -> Self {
         let (tasks, metrics) = (TaskTracker::new(), Metrics::default());
         if let Some(tls) = &tls {
             metrics.certificate_expires(tls.ends());
         }
+        let cluster = bus.map(Cluster::new);
         let limit = Count {
             open: config.connection_limit(),
             pending: config.max_pending,
@@ -116,7 +122,14 @@ impl Shared {
             admission: Admission::new(limit, limit_per_address, Some(arrivals)),
             requests: Pace::new(config.max_requests_per_address),
             keys: Keys::new(&config),
-            rooms: Rooms::new(&config, metrics.clone(), shutdown.clone(), tasks.clone()),
+            rooms: Rooms::new(
+                &config,
+                metrics.clone(),
+                cluster.clone(),
+                shutdown.clone(),
+                tasks.clone(),
+            ),
+            cluster,
             config,
             metrics,
             tls,
@@ -165,7 +178,7 @@ pub async fn run(
     let record = |path| recorder::create(path, config.record_max);
     let recording = config.record.as_deref().map(record).transpose()?;
 
-    let shared = Arc::new(Shared::new(config, addresses, tls, shutdown.clone()));
+    let shared = Arc::new(Shared::new(config, addresses, tls, None, shutdown.clone()));
     let tasks = &shared.tasks;
 
     let lobby = shared.rooms.find(DEFAULT_ROOM);

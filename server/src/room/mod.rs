@@ -20,6 +20,7 @@ pub mod uplink;
 pub mod world;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cubesync_protocol::cells::{Grid, View};
@@ -41,6 +42,7 @@ use self::log::SnapshotLog;
 use self::resumption::Resumption;
 use self::uplink::SpeedRule;
 use self::world::{Cube, RoomFull, World};
+use crate::cluster::Cluster;
 use crate::metrics::{Disconnect, Metrics};
 
 /// How long an empty room is kept, so that the free cube is where it was when somebody returns.
@@ -77,6 +79,8 @@ pub struct RoomSettings {
     pub max_cubes: usize,
     /// Whether the room stays when nobody is in it.
     pub permanent: bool,
+    /// The others that show the room, where there are any.
+    pub cluster: Option<Arc<Cluster>>,
 }
 
 /// A room before its task runs.

@@ -87,6 +87,7 @@ impl Stage {
             drain: Duration::ZERO,
             max_cubes: MAX_CUBES_PER_ROOM,
             permanent: true,
+            cluster: None,
         };
         let (_, room) = Room::new(settings, Metrics::default());
         Self {

@@ -244,7 +244,7 @@ mod tests {
             text: None,
             tls: None,
         };
-        let shared = Shared::new(config, addresses, None, CancellationToken::new());
+        let shared = Shared::new(config, addresses, None, None, CancellationToken::new());
         let join = async |name| {
             let ended = CancellationToken::new();
             let hello = Hello::new("lobby", name, Colour::from([1, 2, 3]));
