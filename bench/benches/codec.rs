@@ -42,7 +42,7 @@ fn wander(cubes: usize) -> Vec<Vec<Pose>> {
 fn poses(cubes: usize) -> Vec<CubePose> {
     let poses = wander(cubes).swap_remove(0);
     let cubes = poses.into_iter().enumerate().map(|(index, pose)| CubePose {
-        cube: CubeId(index as u32),
+        cube: CubeId(index as u64),
         pose,
     });
     cubes.collect()
@@ -68,7 +68,7 @@ fn full_state_decode(bencher: Bencher<'_, '_>, cubes: usize) {
 fn at_start(ticks: &[Vec<Pose>], codec: &'static Codec) -> MotionSet {
     let mut set = MotionSet::new(codec);
     for (index, &pose) in ticks[0].iter().enumerate() {
-        set.insert(CubeId(index as u32), MotionState::at_rest(pose));
+        set.insert(CubeId(index as u64), MotionState::at_rest(pose));
     }
     set
 }

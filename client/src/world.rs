@@ -323,7 +323,7 @@ mod tests {
     /// Cells from this one on are far.
     const FAR: u16 = 100;
 
-    fn cube(id: u32, kind: CubeKind) -> CubeInfo {
+    fn cube(id: u64, kind: CubeKind) -> CubeInfo {
         CubeInfo {
             cube: CubeId(id),
             kind,
@@ -333,11 +333,11 @@ mod tests {
         }
     }
 
-    fn player(id: u32) -> CubeInfo {
+    fn player(id: u64) -> CubeInfo {
         cube(id, CubeKind::Player)
     }
 
-    fn free(id: u32, holder: Option<u32>) -> CubeInfo {
+    fn free(id: u64, holder: Option<u64>) -> CubeInfo {
         let holder = holder.map(CubeId);
         cube(id, CubeKind::Free { holder })
     }
@@ -387,11 +387,11 @@ mod tests {
         told(world.snapshot(snapshot(cell, tick, events)).unwrap())
     }
 
-    fn exited(id: u32) -> Event {
+    fn exited(id: u64) -> Event {
         Event::Exited { cube: CubeId(id) }
     }
 
-    fn ids(world: &World) -> Vec<u32> {
+    fn ids(world: &World) -> Vec<u64> {
         world.cubes().map(|info| info.cube.0).collect()
     }
 
@@ -664,7 +664,7 @@ mod tests {
     #[test]
     fn what_a_stranger_makes_a_client_keep_is_bounded() {
         let mut known = world(vec![]);
-        let joins = |from: u32| (0..5_000).map(move |id| Event::Joined(player(from + id)));
+        let joins = |from: u64| (0..5_000).map(move |id| Event::Joined(player(from + id)));
         assert!(known.snapshot(snapshot(0, 6, joins(10).collect())).is_ok());
         let mut twice = known.clone();
         let again = keyframe(2, 6, (0..5_000).map(|id| player(20_000 + id)).collect());

@@ -91,17 +91,17 @@ impl Receiver {
 }
 
 fn any_info() -> impl Strategy<Value = CubeInfo> {
-    let holder = prop_oneof![Just(None), (0u32..6).prop_map(|id| Some(CubeId(id)))];
+    let holder = prop_oneof![Just(None), (0u64..6).prop_map(|id| Some(CubeId(id)))];
     let kind = prop_oneof![
         Just(CubeKind::Player),
         Just(CubeKind::Ghost),
         holder.prop_map(|holder| CubeKind::Free { holder }),
     ];
-    (0u32..6, kind, any::<i32>()).prop_map(|(id, kind, x)| info(CubeId(id), kind, x))
+    (0u64..6, kind, any::<i32>()).prop_map(|(id, kind, x)| info(CubeId(id), kind, x))
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
-    let cube = || (0u32..6).prop_map(CubeId);
+    let cube = || (0u64..6).prop_map(CubeId);
     prop_oneof![
         any_info().prop_map(Event::Joined),
         any_info().prop_map(Event::Entered),

@@ -414,7 +414,7 @@ fn still_there(peer: &mut Peer) -> Result<()> {
 
 /// Waits until a cube has left the room.
 fn gone(scene: &Scene<'_>, cube: CubeId) -> Result<()> {
-    let is_gone = || cubes(scene).is_ok_and(|cubes| !cubes.contains(&u64::from(cube.0)));
+    let is_gone = || cubes(scene).is_ok_and(|cubes| !cubes.contains(&cube.0));
     ensure!(comes_true(PATIENCE, is_gone), "the ghost does not go");
     Ok(())
 }

@@ -37,7 +37,7 @@ pub fn check(bytes: &[u8]) {
                 }
             }
             1 => {
-                let cube = CubeId(u32::from(input.byte()) % 48);
+                let cube = CubeId(u64::from(input.byte()) % 48);
                 let state = MotionState::at_rest(input.any_pose());
                 sender.insert(cube, state);
                 receiver.insert(cube, state);
@@ -124,7 +124,7 @@ fn on_grid(pose: Pose, codec: &Codec) -> Pose {
 /// Cubes of which every second one moves and turns.
 fn moving(codec: &'static Codec, count: u8) -> MotionSet {
     let mut set = MotionSet::new(codec);
-    let at = |id: u32, tick: i32| {
+    let at = |id: u64, tick: i32| {
         let mut pose = Pose::default();
         pose.position.x = 700 * id as i32;
         if id.is_multiple_of(2) {
@@ -136,7 +136,7 @@ fn moving(codec: &'static Codec, count: u8) -> MotionSet {
         }
         on_grid(pose, codec)
     };
-    for id in 0..u32::from(count) {
+    for id in 0..u64::from(count) {
         set.insert(CubeId(id), MotionState::at_rest(at(id, 0)));
     }
     for tick in 1..4 {

@@ -31,7 +31,7 @@ pub fn check(bytes: &[u8]) {
     while !input.is_empty() {
         let [operation, argument] = input.array();
         let player = &mut players[usize::from(operation >> 4) % PLAYERS];
-        let cube = CubeId(u32::from(argument) % 8);
+        let cube = CubeId(u64::from(argument) % 8);
         match operation % 8 {
             0 => {
                 let payload = input.short_bytes();
@@ -53,7 +53,7 @@ pub fn check(bytes: &[u8]) {
                     .saturating_sub(4);
                 let placed: Vec<_> = (0..argument / 16 % 4)
                     .map(|_| CubePose {
-                        cube: CubeId(u32::from(input.byte()) % 8),
+                        cube: CubeId(u64::from(input.byte()) % 8),
                         pose: match argument / 64 {
                             0 => input.any_pose(),
                             _ => input.near_pose(),

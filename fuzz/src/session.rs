@@ -110,16 +110,16 @@ impl Table {
             }
             3 => self.received.extend_from_slice(input.short_bytes()),
             4 => {
-                let cube = CubeId(u32::from(argument) % 4);
+                let cube = CubeId(u64::from(argument) % 4);
                 let pose = input.near_pose();
                 if self.session.set_pose(cube, pose) {
                     self.view.gain(cube, pose);
                 }
             }
             5 if argument.is_multiple_of(2) => {
-                self.session.take(CubeId(u32::from(argument) % 8 / 2))
+                self.session.take(CubeId(u64::from(argument) % 8 / 2))
             }
-            5 => self.session.release(CubeId(u32::from(argument) % 8 / 2)),
+            5 => self.session.release(CubeId(u64::from(argument) % 8 / 2)),
             6 => self.session.measure_again(),
             _ => {
                 let message = self.message(operation, argument, input);
@@ -168,11 +168,11 @@ impl Table {
                 0 => ServerMessage::Heartbeat { tick },
                 1 => ServerMessage::OutOfSight { cells: vec![cell] },
                 2 => ServerMessage::Correction(CubePose {
-                    cube: CubeId(u32::from(argument) % 4),
+                    cube: CubeId(u64::from(argument) % 4),
                     pose: input.any_pose(),
                 }),
                 _ => ServerMessage::Refused {
-                    cube: CubeId(u32::from(argument) % 4),
+                    cube: CubeId(u64::from(argument) % 4),
                     holder: None,
                 },
             },
@@ -282,17 +282,17 @@ fn any_info(input: &mut Input<'_>) -> CubeInfo {
         1 => CubeKind::Ghost,
         2 => CubeKind::Free { holder: None },
         _ => CubeKind::Free {
-            holder: Some(CubeId(u32::from(kind) / 4 % 6)),
+            holder: Some(CubeId(u64::from(kind) / 4 % 6)),
         },
     };
     let motion = MotionState::at_rest(input.near_pose());
-    info(CubeId(u32::from(cube) % 6), kind, motion)
+    info(CubeId(u64::from(cube) % 6), kind, motion)
 }
 
 fn any_event(input: &mut Input<'_>) -> Event {
     let [kind, cube] = input.array();
-    let by = CubeId(u32::from(cube) / 6 % 6);
-    let cube = CubeId(u32::from(cube) % 6);
+    let by = CubeId(u64::from(cube) / 6 % 6);
+    let cube = CubeId(u64::from(cube) % 6);
     match kind % 9 {
         0 => Event::Joined(any_info(input)),
         1 => Event::Left { cube },

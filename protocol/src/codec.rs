@@ -190,7 +190,7 @@ mod tests {
         }
     }
 
-    fn info(id: u32, kind: CubeKind, name: &str) -> CubeInfo {
+    fn info(id: u64, kind: CubeKind, name: &str) -> CubeInfo {
         CubeInfo {
             cube: CubeId(id),
             kind,
@@ -493,11 +493,11 @@ mod tests {
         assert!(!motion.is_settled());
         let name = "🦀".repeat(MAX_NAME_CHARS);
         let kind = CubeKind::Free {
-            holder: Some(CubeId(u32::MAX)),
+            holder: Some(CubeId(u64::MAX)),
         };
         let cube = CubeInfo {
             motion,
-            ..info(u32::MAX, kind, &name)
+            ..info(u64::MAX, kind, &name)
         };
         let keyframe = Keyframe {
             cell: CellId(u16::MAX),

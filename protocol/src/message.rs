@@ -12,11 +12,11 @@ use crate::motion::MotionState;
 use crate::quantize::Pose;
 
 /// Names one cube of a room, and through it the player whose own cube it is. Given by the
-/// server, from 0 upwards, and never used twice in a room's life.
+/// server, never used twice in a room's life; below 2^53, so that every language's numbers hold it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
-pub struct CubeId(pub u32);
+pub struct CubeId(pub u64);
 
 impl std::fmt::Display for CubeId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -26,7 +26,7 @@ fn at(tick: u64) -> Duration {
     Duration::from_micros(1_000_000 + tick * 1_000_000 / HZ)
 }
 
-fn info(cube: u32, kind: CubeKind, pose: Pose) -> CubeInfo {
+fn info(cube: u64, kind: CubeKind, pose: Pose) -> CubeInfo {
     CubeInfo {
         cube: CubeId(cube),
         kind,

@@ -95,7 +95,7 @@ fn full_poses(trace: &Trace, back: usize) -> anyhow::Result<Cost> {
         let poses = baseline.poses.iter().zip(&now.poses).enumerate();
         let changed = poses.filter(|(_, (was, is))| was != is);
         let changed = changed.map(|(index, (_, &pose))| CubePose {
-            cube: CubeId(index as u32),
+            cube: CubeId(index as u64),
             pose,
         });
         let bytes = full_state::encode(&changed.collect::<Vec<_>>())?;
@@ -181,7 +181,7 @@ fn at_baseline(
 pub(crate) fn believed(trace: &Trace, codec: &'static Codec) -> MotionSet {
     let mut set = MotionSet::new(codec);
     for (index, &pose) in trace.frames[0].poses.iter().enumerate() {
-        set.insert(CubeId(index as u32), MotionState::at_rest(pose));
+        set.insert(CubeId(index as u64), MotionState::at_rest(pose));
     }
     set
 }

@@ -95,7 +95,7 @@ fn full_poses(tracks: &[Vec<Pose>]) -> anyhow::Result<Cost> {
             .filter(|(_, track)| track[tick] != track[tick - 1]);
         let cubes = changed
             .map(|(index, track)| CubePose {
-                cube: CubeId(index as u32),
+                cube: CubeId(index as u64),
                 pose: track[tick],
             })
             .collect::<Vec<_>>();
@@ -154,7 +154,7 @@ fn residuals(tracks: &[Vec<Pose>], codec: &'static Codec) -> anyhow::Result<Cost
 pub(crate) fn believed(tracks: &[Vec<Pose>], codec: &'static Codec) -> MotionSet {
     let mut set = MotionSet::new(codec);
     for (index, track) in tracks.iter().enumerate() {
-        set.insert(CubeId(index as u32), MotionState::at_rest(track[0]));
+        set.insert(CubeId(index as u64), MotionState::at_rest(track[0]));
     }
     set
 }

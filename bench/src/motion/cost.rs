@@ -12,7 +12,7 @@ use cubesync_protocol::{CellId, CubeId, Hello, Message, ServerMessage, Snapshot}
 use crate::play::{COLOUR, FRAME_S, TICK_HZ, Viewer, info, keyframe, tick_s, welcome};
 use crate::trace::{Motion, Trace};
 
-const CUBES: u32 = 1_000;
+const CUBES: u64 = 1_000;
 const SECONDS: f64 = 10.0;
 /// The first frames warm the caches, and everybody starts.
 const WARM_UP_FRAMES: usize = 60;
@@ -20,7 +20,7 @@ const WARM_UP_FRAMES: usize = 60;
 /// Prints it.
 pub(crate) fn run() -> anyhow::Result<()> {
     let traces: Vec<_> = (1..=CUBES)
-        .map(|seed| Trace::new(Motion::People, seed.into(), SECONDS))
+        .map(|seed| Trace::new(Motion::People, seed, SECONDS))
         .collect();
     let truth = |cube: CubeId, tick| match cube.0.checked_sub(1) {
         Some(index) => traces[index as usize].at(tick_s(tick)).pose(),

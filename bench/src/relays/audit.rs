@@ -143,7 +143,7 @@ mod tests {
         },
     };
 
-    fn sight(cells: &[&[u32]]) -> Sight {
+    fn sight(cells: &[&[u64]]) -> Sight {
         let mut beliefs = Beliefs::default();
         let mut sight = Sight::default();
         for (cell, cubes) in cells.iter().enumerate() {
@@ -166,7 +166,7 @@ mod tests {
     fn cubes_that_are_missing_double_or_too_far_are_found() {
         // 64 m reach as far as client 3.
         let mut audit = Audit::new(64 * 512, 10);
-        let mut look = |cells: &[&[u32]]| audit.look(0, &sight(cells), 8, &ROW);
+        let mut look = |cells: &[&[u64]]| audit.look(0, &sight(cells), 8, &ROW);
         let right = Findings {
             looks: 1,
             in_sight: 5,

@@ -270,7 +270,7 @@ mod tests {
         pose: |_, step| at(step as i32),
     };
 
-    fn resting(cube: u32, x: i32) -> CubeInfo {
+    fn resting(cube: u64, x: i32) -> CubeInfo {
         info(cube, at(x))
     }
 

@@ -106,7 +106,7 @@ mod tests {
         pose: |_, _| Pose::default(),
     };
 
-    fn belief(cell: u16, tick: u64, cubes: u32) -> Rc<Belief> {
+    fn belief(cell: u16, tick: u64, cubes: u64) -> Rc<Belief> {
         let keyframe = Keyframe {
             cell: CellId(cell),
             interval_ticks: 1,
@@ -138,7 +138,7 @@ mod tests {
         assert!(sight.hear(9).is_err(), "ticks never fall");
         assert!(sight.believe(belief(2, 9, 0)).is_err());
         assert!(sight.forget(CellId(3)).is_err(), "it is not in sight");
-        let most = MAX_CUBES_PER_ROOM as u32;
+        let most = MAX_CUBES_PER_ROOM as u64;
         sight.believe(belief(2, 10, most)).unwrap();
         sight.believe(belief(3, 10, most)).unwrap();
         assert!(sight.believe(belief(4, 10, 1)).is_err());

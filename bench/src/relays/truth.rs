@@ -80,7 +80,7 @@ pub(crate) mod scene {
     /// Clients that own a row of cubes.
     pub(crate) struct Scene {
         /// The first client's cube, the next one's, and so on.
-        pub(crate) cubes: Range<u32>,
+        pub(crate) cubes: Range<u64>,
         /// The tick of step 0.
         pub(crate) first_tick: u64,
         /// The ticks that are measured.
@@ -117,7 +117,7 @@ pub(crate) mod scene {
     }
 
     /// A cube that rests.
-    pub(crate) fn info(cube: u32, pose: Pose) -> CubeInfo {
+    pub(crate) fn info(cube: u64, pose: Pose) -> CubeInfo {
         CubeInfo {
             cube: CubeId(cube),
             kind: CubeKind::Player,

@@ -65,7 +65,7 @@ pub(crate) fn showcase(time_s: f32) -> Vec<SceneCube> {
             glow: 0.0,
             ring: 0.0,
             opacity: 1.0,
-            blink: Some(blink(index as u32)),
+            blink: Some(blink(index as u64)),
         }
     };
     let free = SceneCube {
@@ -85,9 +85,9 @@ pub(crate) fn showcase(time_s: f32) -> Vec<SceneCube> {
         .collect()
 }
 
-/// No two neighbours blink together.
-fn blink(id: u32) -> f32 {
-    (id as f32 * 0.618).fract()
+/// No two neighbours blink together. Only the low part counts: a large id would lose it as `f32`.
+fn blink(id: u64) -> f32 {
+    ((id % 1_024) as f32 * 0.618).fract()
 }
 
 fn rgb(colour: Colour) -> Vec3 {
@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    fn view(id: u32, kind: CubeKind, stale: bool) -> CubeView<'static> {
+    fn view(id: u64, kind: CubeKind, stale: bool) -> CubeView<'static> {
         CubeView {
             cube: CubeId(id),
             kind,

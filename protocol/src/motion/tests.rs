@@ -131,7 +131,7 @@ fn live_through(events: &[Event], codec: &'static Codec) -> Result<(), TestCaseE
             Event::Tick(moves) => {
                 let mut moved = BTreeMap::new();
                 for (id, by) in moves {
-                    moved.insert(CubeId(u32::from(*id)), by);
+                    moved.insert(CubeId(u64::from(*id)), by);
                 }
                 for (id, (pose, velocity)) in &mut truth {
                     let Position { x, y, z } = pose.position;
@@ -193,14 +193,14 @@ fn live_through(events: &[Event], codec: &'static Codec) -> Result<(), TestCaseE
                 }
             }
             Event::Insert(id, pose) => {
-                let (id, pose) = (CubeId(u32::from(*id)), on_grid(*pose, codec));
+                let (id, pose) = (CubeId(u64::from(*id)), on_grid(*pose, codec));
                 truth.insert(id, (pose, [0; 3]));
                 for set in receivers.iter_mut().chain([&mut sender]) {
                     set.insert(id, MotionState::at_rest(pose));
                 }
             }
             Event::Remove(id) => {
-                let id = CubeId(u32::from(*id));
+                let id = CubeId(u64::from(*id));
                 let was_there = truth.remove(&id).is_some();
                 for set in receivers.iter_mut().chain([&mut sender]) {
                     prop_assert_eq!(set.remove(id).is_some(), was_there);
@@ -230,7 +230,7 @@ fn busy(codec: &'static Codec) -> MotionSet {
 }
 
 /// A third of the cubes rest; others walk, turn, fall.
-fn path(index: u32, tick: i32) -> Pose {
+fn path(index: u64, tick: i32) -> Pose {
     let [x, y] = [index as i32 * 300, index as i32 * -200];
     let moves = (index % 3) as i32;
     let angle = (moves * tick * (index as i32 % 5)) as f32 * 0.04;

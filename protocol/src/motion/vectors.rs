@@ -63,7 +63,7 @@ impl Trace {
         self.tick = tick;
     }
 
-    fn leave(&mut self, id: u32) {
+    fn leave(&mut self, id: u64) {
         self.line(format_args!("left {id}"));
         let id = CubeId(id);
         self.sender.remove(id).unwrap();
@@ -72,7 +72,7 @@ impl Trace {
         self.written.remove(&id);
     }
 
-    fn join(&mut self, id: u32, pose: Pose) {
+    fn join(&mut self, id: u64, pose: Pose) {
         let state = MotionState::at_rest(pose);
         self.line(format_args!("joined {id} {}", hex(&bytes(&state))));
         self.sender.insert(CubeId(id), state);
@@ -81,7 +81,7 @@ impl Trace {
     }
 
     /// Ends the tick with the cubes that are elsewhere now.
-    fn end(&mut self, moved: impl IntoIterator<Item = (u32, Pose)>) {
+    fn end(&mut self, moved: impl IntoIterator<Item = (u64, Pose)>) {
         self.truth
             .extend(moved.into_iter().map(|(id, pose)| (CubeId(id), pose)));
         let mut surprises = Vec::new();
@@ -281,14 +281,8 @@ fn people() -> String {
 /// Many that rest, of which some are pushed, and one that runs straight for long.
 fn crowd() -> String {
     let mut trace = Trace::begin("crowd");
-    let place = |id: u32| {
-        Body::at(
-            f64::from(id % 16) * 600.0,
-            f64::from(id / 16) * 600.0,
-            256.0,
-        )
-    };
-    let pushed = |id: u32, by: f64| {
+    let place = |id: u64| Body::at((id % 16) as f64 * 600.0, (id / 16) as f64 * 600.0, 256.0);
+    let pushed = |id: u64, by: f64| {
         let mut body = place(id);
         body.position[0] += by;
         (id, body.pose())
@@ -301,13 +295,13 @@ fn crowd() -> String {
     for tick in 2..7 {
         trace.tick(tick);
         let runner = pushed(5, f64::from(tick - 1) * 90.0);
-        let others: &[u32] = match tick {
+        let others: &[u64] = match tick {
             2 => &[17, 18, 80, 159],
             3 => &[0],
             4 => &[1, 2, 3, 4, 6, 7, 8, 9, 10],
             _ => &[],
         };
-        let others = others.iter().map(|&id| pushed(id, f64::from(id) - 70.5));
+        let others = others.iter().map(|&id| pushed(id, id as f64 - 70.5));
         trace.end([runner].into_iter().chain(others));
     }
     for tick in [60, 100, 101] {

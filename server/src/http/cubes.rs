@@ -28,12 +28,12 @@ struct Room {
 
 #[derive(Debug, Serialize)]
 struct Cube {
-    id: u32,
+    id: u64,
     name: String,
     kind: &'static str,
     /// The holder's id; only a free cube has the field.
     #[serde(skip_serializing_if = "Option::is_none")]
-    holder: Option<Option<u32>>,
+    holder: Option<Option<u64>>,
     colour: String,
     /// Metres, z up.
     position: [f32; 3],

@@ -46,7 +46,7 @@ pub enum SightRule {
 }
 
 /// Stands where players are named, for who only looks. No cube ever has this number.
-pub(super) const OBSERVER: CubeId = CubeId(u32::MAX);
+pub(super) const OBSERVER: CubeId = CubeId(u64::MAX);
 
 /// A player's place in a room, from one entrance to its end. Who comes back to a cube has another
 /// place, so that what their old connection still had to say is not taken for theirs.

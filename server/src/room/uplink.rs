@@ -266,7 +266,7 @@ mod tests {
     fn more_cubes_than_a_client_can_have_and_nonsense_are_errors() {
         let mut line = Line::new();
         let pose = Teller::at(0);
-        let placed = |range: std::ops::Range<u32>| -> Vec<_> {
+        let placed = |range: std::ops::Range<u64>| -> Vec<_> {
             range
                 .map(|id| CubePose {
                     cube: CubeId(id),

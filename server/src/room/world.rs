@@ -25,7 +25,7 @@ const FREE_CUBE_COLOUR: Colour = Colour {
 };
 
 /// Players start on a spiral around the free cube; after this many the places repeat.
-const SPAWN_PLACES: u32 = 512;
+const SPAWN_PLACES: u64 = 512;
 const SPAWN_INNER_RADIUS_METRES: f32 = 4.0;
 const SPAWN_SPACING_METRES: f32 = 1.6;
 /// Points turned by the golden angle fill a disc evenly (Vogel 1979).
@@ -74,7 +74,7 @@ pub struct World {
     /// `None`: unlimited.
     top_speed: Option<TopSpeed>,
     tick: u64,
-    next_id: u32,
+    next_id: u64,
     cubes: BTreeMap<CubeId, Tracked>,
     players: BTreeMap<CubeId, Player>,
     /// Players with samples that wait for their tick.
@@ -551,7 +551,7 @@ fn may_move(cube: CubeId, kind: CubeKind, player: CubeId) -> bool {
     }
 }
 
-fn spawn_position(id: u32) -> Position {
+fn spawn_position(id: u64) -> Position {
     let place = (id % SPAWN_PLACES) as f32;
     let radius = SPAWN_INNER_RADIUS_METRES + SPAWN_SPACING_METRES * place.sqrt();
     let (sin, cos) = (place * GOLDEN_ANGLE_RADIANS).sin_cos();

@@ -72,7 +72,7 @@ struct Machine {
     tokens: Vec<ResumeToken>,
     /// The one that is good for each player and ghost.
     good: BTreeMap<CubeId, ResumeToken>,
-    ids: u32,
+    ids: u64,
     /// Those that were in the room at some time since the last tick.
     there: BTreeSet<CubeId>,
     /// Who tells of cubes that are not theirs.
