@@ -2,25 +2,22 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::Receiver;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use clap::Args;
 
 use crate::children::Program;
-use crate::health;
+use crate::stage::{
+    build, folder_of_programs, free_address, local, program, server_ended, stop_at_ctrl_c, stopped,
+    wait_until_serving,
+};
 
 /// The people in the three windows: name and colour.
 const PEOPLE: [(&str, &str); 3] = [("Anna", "#e8553f"), ("Вася", "#3f86e8"), ("Bob", "#43b864")];
-/// How often the programs are looked at. Shorter than a person notices, long enough to cost nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A server needs milliseconds to serve; this only ends the wait for one that hangs.
-const SERVES_WITHIN: Duration = Duration::from_secs(15);
 
 /// What the demo can be told.
 #[derive(Args)]
@@ -49,11 +46,7 @@ enum End {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let listen = free_address(options.listen, "--listen")?;
     let http = free_address(options.http, "--http")?;
-    let (stop_sender, stop) = sync_channel(1);
-    ctrlc::set_handler(move || {
-        // A full channel holds a stop already.
-        let _ = stop_sender.try_send(());
-    })?;
+    let stop = stop_at_ctrl_c()?;
 
     match show(options.headless, listen, http, &stop)? {
         End::Stopped => println!("\nStopped."),
@@ -82,61 +75,12 @@ fn show(headless: bool, listen: SocketAddr, http: SocketAddr, stop: &Receiver<()
     watch(&mut server, clients, stop)
 }
 
-/// Builds the server and the clients, in the profile this program was built in, so that they lie
-/// beside it. Returns false if it was stopped.
-fn build(stop: &Receiver<()>) -> Result<bool> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .args([
-            "build",
-            "--package",
-            "cubesync-server",
-            "--package",
-            "cubesync-client",
-            "--bins",
-        ])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
-    println!("Building the server and the clients (the first time takes a few minutes) ...");
-    let mut cargo = Program::start("cargo build", &mut command)?;
-    loop {
-        if stopped(stop) {
-            return Ok(false);
-        }
-        match cargo.ended()? {
-            None => {}
-            Some(status) if status.success() => return Ok(true),
-            Some(status) => bail!("the build failed ({status}); what it said is above"),
-        }
-    }
-}
-
 fn start_server(programs: &Path, listen: SocketAddr, http: SocketAddr) -> Result<Program> {
     let mut command = Command::new(program(programs, "cubesync-server"));
     command
         .args(["--listen", &listen.to_string()])
         .args(["--http", &http.to_string()]);
     Program::start("the server", &mut command)
-}
-
-/// Returns false if it was stopped.
-fn wait_until_serving(server: &mut Program, http: SocketAddr, stop: &Receiver<()>) -> Result<bool> {
-    let started = Instant::now();
-    while !health::is_serving(http) {
-        if stopped(stop) {
-            return Ok(false);
-        }
-        if let Some(status) = server.ended()? {
-            return Err(server_ended(status));
-        }
-        if started.elapsed() > SERVES_WITHIN {
-            bail!("the server does not answer at http://{http}/healthz");
-        }
-    }
-    Ok(true)
 }
 
 fn start_windows(programs: &Path, server: SocketAddr) -> Result<Vec<Program>> {
@@ -185,66 +129,14 @@ fn watch(server: &mut Program, mut clients: Vec<Program>, stop: &Receiver<()>) -
     }
 }
 
-/// Waits a moment, and says whether the person wants to stop. Asked before a program is looked at:
-/// Ctrl-C reaches the programs as well, and their end is no failure then.
-fn stopped(stop: &Receiver<()>) -> bool {
-    stop.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout)
-}
-
-fn server_ended(status: ExitStatus) -> anyhow::Error {
-    anyhow!("the server ended by itself ({status}); what it said last is above")
-}
-
 fn client_failed(name: &str, status: ExitStatus) -> anyhow::Error {
     anyhow!("{name} failed ({status}); `cargo demo --headless` works without a display")
-}
-
-/// `wanted`, with a free port for port 0, or a line that says what to do when it is taken.
-fn free_address(wanted: SocketAddr, flag: &str) -> Result<SocketAddr> {
-    match TcpListener::bind(wanted) {
-        Ok(listener) => Ok(listener.local_addr()?),
-        Err(error) if error.kind() == ErrorKind::AddrInUse => bail!(
-            "port {} is in use: end the program that has it (another demo?), or take another \
-             port: cargo demo {flag} {}:0",
-            wanted.port(),
-            written_ip(wanted.ip()),
-        ),
-        Err(error) => Err(error).with_context(|| format!("cannot listen on {wanted} ({flag})")),
-    }
-}
-
-/// Where a program on this machine reaches a server that listens on `address`.
-fn local(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
-}
-
-/// An address as it is written before a colon and a port.
-fn written_ip(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    }
 }
 
 /// Whether a window can be opened, `display` being the variable DISPLAY. On Linux the game speaks
 /// X11 only, so WAYLAND_DISPLAY alone does not help it.
 fn has_display(display: Option<&OsStr>) -> bool {
     cfg!(any(target_os = "macos", windows)) || display.is_some_and(|display| !display.is_empty())
-}
-
-fn folder_of_programs() -> Result<PathBuf> {
-    let own = env::current_exe().context("cannot find out where this program lies")?;
-    let folder = own.parent().context("this program lies in no folder")?;
-    Ok(folder.to_path_buf())
-}
-
-fn program(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}{}", env::consts::EXE_SUFFIX))
 }
 
 fn what_to_open(listen: SocketAddr, http: SocketAddr, windows: bool) -> String {
@@ -276,6 +168,7 @@ fn what_to_open(listen: SocketAddr, http: SocketAddr, windows: bool) -> String {
 #[cfg(test)]
 mod tests {
     use std::process::Stdio;
+    use std::sync::mpsc::sync_channel;
 
     use clap::Parser;
 
@@ -298,41 +191,6 @@ mod tests {
         assert_eq!(options.listen, address("0.0.0.0:14900"));
         assert_eq!(options.http, address("0.0.0.0:8080"));
         assert!(!options.headless);
-    }
-
-    #[test]
-    fn server_on_every_address_is_reached_by_loopback() {
-        assert_eq!(local(address("0.0.0.0:14900")), address("127.0.0.1:14900"));
-        assert_eq!(local(address("[::]:14900")), address("[::1]:14900"));
-        assert_eq!(local(address("192.0.2.7:1")), address("192.0.2.7:1"));
-    }
-
-    #[test]
-    fn port_in_use_is_named_with_the_flag_to_change_it() {
-        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
-        let taken = holder.local_addr().unwrap();
-        let text = free_address(taken, "--http").unwrap_err().to_string();
-        assert!(
-            text.contains(&format!("port {} is in use", taken.port())),
-            "{text}"
-        );
-        assert!(text.contains("cargo demo --http 127.0.0.1:0"), "{text}");
-        assert!(!text.contains('\n'), "{text}");
-    }
-
-    #[test]
-    fn port_0_becomes_a_free_port() {
-        assert_ne!(
-            free_address(address("127.0.0.1:0"), "--listen")
-                .unwrap()
-                .port(),
-            0
-        );
-    }
-
-    #[test]
-    fn ipv6_address_is_written_in_brackets() {
-        assert_eq!(written_ip(address("[::1]:1").ip()), "[::1]");
     }
 
     #[cfg(target_os = "linux")]

@@ -3,6 +3,7 @@
 mod children;
 mod demo;
 mod health;
+mod stage;
 mod web;
 
 use std::process::ExitCode;
