@@ -24,6 +24,11 @@ impl Program {
         self.name
     }
 
+    /// The number that the system knows it by.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How the program ended, or `None` while it runs. Never blocks.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child
@@ -63,7 +68,7 @@ mod tests {
     #[test]
     fn dropped_program_is_killed_and_reaped() {
         let program = Program::start("rustc", &mut waiting_program()).unwrap();
-        let id = program.child.id();
+        let id = program.id();
         drop(program);
         // Signal 0 only asks whether the process exists; a zombie would still answer.
         let exists = Command::new("sh")

@@ -1,0 +1,341 @@
+//! `cargo demo-cluster`: three servers that show one world over NATS, bots on each, and what to
+//! look at, until Ctrl-C.
+
+use std::env;
+use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::Receiver;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::children::Program;
+use crate::stage::{
+    build, folder_of_programs, local, program, stop_at_ctrl_c, stopped, wait_until_serving,
+};
+
+/// What messages call each server, its bots, and what the bots' names begin with.
+const PLACES: [(&str, &str, &str); 3] = [
+    ("server 1", "the bots of server 1", "One"),
+    ("server 2", "the bots of server 2", "Two"),
+    ("server 3", "the bots of server 3", "Three"),
+];
+/// Server 1 takes the first of these ports, the next ones the next. Where one is taken, any other
+/// will do: the addresses are printed.
+const FIRST_TCP_PORT: u16 = 14_911;
+const FIRST_HTTP_PORT: u16 = 8_081;
+const NATS_PORT: u16 = 14_222;
+/// nats-server needs milliseconds; this only ends the wait for one that hangs.
+const NATS_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the demo can be told.
+#[derive(Args)]
+pub(crate) struct Options {
+    /// A nats-server program [default: the one that is installed]
+    #[arg(long, value_name = "FILE", conflicts_with = "bus")]
+    nats_server: Option<PathBuf>,
+    /// A NATS that runs already, such as nats://127.0.0.1:4222
+    #[arg(long, value_name = "URL")]
+    bus: Option<String>,
+    /// Where the servers listen; 0.0.0.0 lets friends join
+    #[arg(long, value_name = "ADDR", default_value_t = Ipv4Addr::LOCALHOST.into())]
+    ip: IpAddr,
+    /// Bots on each server
+    #[arg(long, value_name = "COUNT", default_value_t = 4)]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..=2000))]
+    bots: u16,
+    /// Kill server 1 after so many seconds, and watch its players move over
+    #[arg(long, value_name = "SECONDS")]
+    kill_one_after: Option<u64>,
+}
+
+/// A server and where it is.
+struct Place {
+    server: Program,
+    tcp: SocketAddr,
+    http: SocketAddr,
+}
+
+/// Everything that runs. What is dropped is killed.
+struct Stage {
+    nats: Option<Program>,
+    places: Vec<Place>,
+    bots: Vec<Program>,
+}
+
+/// Runs the demo until Ctrl-C (or SIGTERM), or until no server is left, which is an error.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let nats_server = match (&options.bus, &options.nats_server) {
+        (Some(_), _) => None,
+        (None, Some(file)) => Some(file.clone()),
+        (None, None) => Some(installed_nats_server()?),
+    };
+    let stop = stop_at_ctrl_c()?;
+    if !build(&stop)? {
+        println!("\nStopped.");
+        return Ok(());
+    }
+    let (bus, nats) = match (nats_server, &options.bus) {
+        (Some(program), _) => {
+            let (bus, nats) = start_nats(&program)?;
+            (bus, Some(nats))
+        }
+        (None, bus) => (bus.clone().unwrap_or_default(), None),
+    };
+    let mut stage = Stage {
+        nats,
+        places: Vec::new(),
+        bots: Vec::new(),
+    };
+    let is_up = stage.start(options, &bus, &stop)?;
+    if is_up {
+        println!("{}", stage.what_to_open(&bus, options));
+        stage.watch(options, &stop)?;
+    }
+    println!("\nStopped.");
+    Ok(())
+}
+
+impl Stage {
+    /// Starts servers and bots. Returns false if it was stopped.
+    fn start(&mut self, options: &Options, bus: &str, stop: &Receiver<()>) -> Result<bool> {
+        let programs = folder_of_programs()?;
+        let ports = (FIRST_TCP_PORT..).zip(FIRST_HTTP_PORT..);
+        for ((name, _, _), (tcp_port, http_port)) in PLACES.into_iter().zip(ports) {
+            let tcp = address_near(options.ip, tcp_port)?;
+            let http = address_near(options.ip, http_port)?;
+            let mut server = start_server(name, &programs, tcp, http, bus)?;
+            if !wait_until_serving(&mut server, local(http), stop)? {
+                return Ok(false);
+            }
+            self.places.push(Place { server, tcp, http });
+        }
+        for ((_, bots, name), place) in PLACES.into_iter().zip(&self.places) {
+            let mut command = Command::new(program(&programs, "cubesync-bots"));
+            command
+                .args(["--server", &local(place.tcp).to_string(), "--name", name])
+                .args(["--count", &options.bots.to_string()])
+                // Their status lines would run into each other.
+                .stdout(Stdio::null())
+                .stderr(Stdio::null());
+            self.bots.push(Program::start(bots, &mut command)?);
+        }
+        Ok(true)
+    }
+
+    /// Tells of what ends, until the person stops it or no server is left.
+    fn watch(&mut self, options: &Options, stop: &Receiver<()>) -> Result<()> {
+        let mut kill_at = options
+            .kill_one_after
+            .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        while !stopped(stop) {
+            if kill_at.is_some_and(|at| Instant::now() >= at) {
+                kill_at = None;
+                if !self.places.is_empty() {
+                    let killed = self.places.remove(0).server;
+                    println!("Killed {}: {}", killed.name(), self.who_goes_on());
+                }
+            }
+            if let Some(nats) = &mut self.nats
+                && nats.ended()?.is_some()
+            {
+                self.nats = None;
+                println!("nats-server has ended: each server goes on with its own players alone.");
+            }
+            for index in (0..self.places.len()).rev() {
+                if let Some(status) = self.places[index].server.ended()? {
+                    let ended = self.places.remove(index).server;
+                    let (name, rest) = (ended.name(), self.who_goes_on());
+                    println!("{name} has ended ({status}): {rest}");
+                }
+            }
+            for index in (0..self.bots.len()).rev() {
+                if let Some(status) = self.bots[index].ended()? {
+                    let ended = self.bots.remove(index);
+                    println!("{} have ended ({status}).", ended.name());
+                }
+            }
+            if self.places.is_empty() {
+                bail!("no server is left");
+            }
+        }
+        Ok(())
+    }
+
+    fn who_goes_on(&self) -> String {
+        let left: Vec<_> = self
+            .places
+            .iter()
+            .map(|place| place.server.name())
+            .collect();
+        format!("its players move over to {}.", left.join(" and "))
+    }
+
+    fn what_to_open(&self, bus: &str, options: &Options) -> String {
+        let bots = options.bots;
+        let mut text = format!(
+            "\nThree servers show one world, over NATS at {bus}. On each walk {bots} bots.\n\n"
+        );
+        for place in &self.places {
+            let (tcp, http) = (local(place.tcp), local(place.http));
+            let window = format!("cargo client --server {tcp}");
+            let line = format!(
+                "  {:<9} http://{http}/  {window:<38} process {}",
+                place.server.name(),
+                place.server.id(),
+            );
+            writeln!(text, "{line}").expect("writing to a string cannot fail");
+        }
+        let status = self.places.last().map(|place| local(place.http));
+        let status = status.map_or_else(String::new, |http| format!("http://{http}/status"));
+        let server = self.places.first().map_or(0, |place| place.server.id());
+        let hint = match options.kill_one_after {
+            Some(seconds) => format!("in {seconds} s, server 1 dies by itself"),
+            None => format!("kill -9 {server}"),
+        };
+        write!(
+            text,
+            "
+Look at:
+  two of the pages      side by side: who walks on one walks on the other; the bots' names say where they are
+  {status:<21} what the servers tell each other
+  {hint:<21} server 1 dies: its players are back within two seconds, on the others, as the cubes they were
+
+Ctrl-C ends all of it.
+"
+        )
+        .expect("writing to a string cannot fail");
+        text
+    }
+}
+
+fn start_server(
+    name: &'static str,
+    programs: &Path,
+    tcp: SocketAddr,
+    http: SocketAddr,
+    bus: &str,
+) -> Result<Program> {
+    let mut command = Command::new(program(programs, "cubesync-server"));
+    command
+        .args(["--listen", &tcp.to_string(), "--http", &http.to_string()])
+        .args(["--bus", bus, "--cluster-name", "demo"])
+        .env("CUBESYNC_LOG", "warn")
+        // Three lists of addresses would hide the one that is printed.
+        .stdout(Stdio::null());
+    Program::start(name, &mut command)
+}
+
+/// Starts nats-server for this machine only, and returns where it is.
+fn start_nats(program: &Path) -> Result<(String, Program)> {
+    let address = address_near(Ipv4Addr::LOCALHOST.into(), NATS_PORT)?;
+    let mut command = Command::new(program);
+    command
+        .args(["--addr", &address.ip().to_string()])
+        .args(["--port", &address.port().to_string()])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let mut nats = Program::start("nats-server", &mut command)?;
+    let started = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        if let Some(status) = nats.ended()? {
+            bail!("{} ended at once ({status})", program.display());
+        }
+        if started.elapsed() > NATS_WITHIN {
+            bail!("{} does not listen on {address}", program.display());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok((format!("nats://{address}"), nats))
+}
+
+fn installed_nats_server() -> Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    // Debian puts servers where only root's PATH points to.
+    let usual = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    env::split_paths(&path)
+        .chain(usual)
+        .map(|folder| program(&folder, "nats-server"))
+        .find(|file| file.is_file())
+        .context(
+            "nats-server is not installed: `apt-get install nats-server` or `brew install \
+             nats-server` or https://nats.io/download; or give one with --nats-server FILE or \
+             --bus nats://HOST:4222",
+        )
+}
+
+/// This port, or any free one.
+fn address_near(ip: IpAddr, port: u16) -> Result<SocketAddr> {
+    let listener = TcpListener::bind((ip, port)).or_else(|_| TcpListener::bind((ip, 0)));
+    let listener = listener.with_context(|| format!("cannot listen on {ip}"))?;
+    Ok(listener.local_addr()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use clap::Parser;
+
+    use super::*;
+    use crate::children::waiting_program;
+
+    #[derive(Parser)]
+    struct Demo {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn stage() -> Stage {
+        let places = PLACES.into_iter().zip(1..);
+        let places = places.map(|((name, _, _), port)| Place {
+            server: Program::start(name, &mut waiting_program()).unwrap(),
+            tcp: SocketAddr::from(([0; 4], port)),
+            http: SocketAddr::from(([0; 4], 100 + port)),
+        });
+        Stage {
+            nats: None,
+            places: places.collect(),
+            bots: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn three_pages_and_three_windows_are_printed() {
+        let options = Demo::parse_from(["demo"]).options;
+        let text = stage().what_to_open("nats://x", &options);
+        for number in 1..=3 {
+            let page = format!("http://127.0.0.1:{}/", 100 + number);
+            let window = format!("cargo client --server 127.0.0.1:{number} ");
+            assert!(text.contains(&page) && text.contains(&window), "{text}");
+        }
+        assert!(text.contains("kill -9 "), "{text}");
+    }
+
+    #[test]
+    fn demo_fails_when_its_last_server_ends() {
+        let options = Demo::parse_from(["demo", "--kill-one-after", "0"]).options;
+        let (_keeps_it_running, stop) = sync_channel(1);
+        let mut stage = stage();
+        stage.places.truncate(1);
+        let error = stage.watch(&options, &stop).unwrap_err();
+        assert_eq!(error.to_string(), "no server is left");
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_no_failure() {
+        let holder = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = holder.local_addr().unwrap();
+        let other = address_near(taken.ip(), taken.port()).unwrap();
+        assert_ne!(other.port(), taken.port());
+    }
+
+    #[test]
+    fn a_bus_and_a_program_for_one_exclude_each_other() {
+        let both = ["demo", "--bus", "nats://x", "--nats-server", "y"];
+        assert!(Demo::try_parse_from(both).is_err());
+    }
+}
