@@ -221,6 +221,7 @@ mod tests {
             since_tick_us: 0,
             max_speed: 0,
             resume: ResumeToken([0; 16]),
+            servers: Vec::new(),
         };
         Room::new(welcome, Duration::from_secs(1))
     }

@@ -438,6 +438,7 @@ mod tests {
             since_tick_us: 0,
             max_speed: 0,
             resume: ResumeToken([7; 16]),
+            servers: Vec::new(),
         }
     }
 

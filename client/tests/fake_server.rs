@@ -95,6 +95,7 @@ impl Peer {
             since_tick_us: 0,
             max_speed: 0,
             resume: ResumeToken([7; 16]),
+            servers: Vec::new(),
         }));
         let free = CubeKind::Free { holder: None };
         let cubes = vec![

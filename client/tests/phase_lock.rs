@@ -132,6 +132,7 @@ fn welcome(tick: f64) -> Welcome {
         since_tick_us: (tick.fract() / TICK_HZ * 1e6) as u32,
         max_speed: 0,
         resume: ResumeToken([0; 16]),
+        servers: Vec::new(),
     }
 }
 

@@ -67,6 +67,7 @@ impl Table {
             since_tick_us: u32::from_le_bytes(input.array()) >> 8,
             max_speed: 20_480,
             resume: ResumeToken([7; 16]),
+            servers: Vec::new(),
         };
         let info = |cube, kind| info(cube, kind, MotionState::at_rest(Pose::default()));
         let keyframe = Keyframe {

@@ -256,6 +256,10 @@ mod tests {
             since_tick_us: 12_345,
             max_speed: 20_480,
             resume: ResumeToken(*b"0123456789abcdef"),
+            servers: vec![ServerAddress {
+                tcp: "b.game.example:14900".into(),
+                web: "[2001:db8::2]:8080".into(),
+            }],
         };
         let keyframe = Keyframe {
             cell: CellId(40),

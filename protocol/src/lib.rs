@@ -23,7 +23,8 @@ pub use codec::{DecodeError, Message, decode_peer, encode_peer};
 pub use frame::FrameError;
 pub use message::{
     CellId, ClientMessage, CloseCode, Colour, ColourError, CubeId, CubeInfo, CubeKind, CubePose,
-    Event, Hello, Keyframe, RejectCode, ResumeToken, ServerMessage, Snapshot, Welcome,
+    Event, Hello, Keyframe, RejectCode, ResumeToken, ServerAddress, ServerMessage, Snapshot,
+    Welcome,
 };
 pub use quantize::{Pose, Position, Rotation};
 pub use text::{TextError, clean_name, clean_room};

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub const MAGIC: [u8; 4] = *b"CUBE";
 
 /// The protocol version this crate speaks. Raised by every change of the wire bytes.
-pub const PROTOCOL_VERSION: u16 = 3;
+pub const PROTOCOL_VERSION: u16 = 4;
 
 /// Bytes of the big-endian length that precedes every payload.
 pub const FRAME_HEADER_BYTES: usize = 4;
@@ -35,6 +35,13 @@ pub const MAX_ROOM_CHARS: usize = 32;
 
 /// Longest join key, in bytes.
 pub const MAX_JOIN_KEY_BYTES: usize = 128;
+
+/// Other servers that a `Welcome` names: where that many are gone at once, one more is no help.
+pub const MAX_SERVERS: usize = 16;
+
+/// Longest address of a server, in characters: the longest name that the domain name system
+/// knows (253), a colon and a port.
+pub const MAX_ADDRESS_CHARS: usize = 259;
 
 /// Cells that a room can have, at most: as many squares of 16 m as lie on the world.
 pub const MAX_CELLS: usize = 1_089;

@@ -286,6 +286,19 @@ pub struct Welcome {
     pub max_speed: u32,
     /// For the next `Hello` in this room, should this connection break.
     pub resume: ResumeToken,
+    /// Where else the same rooms are, should this server be gone then; best first. At most
+    /// [`MAX_SERVERS`](crate::limits::MAX_SERVERS), empty where a server is alone.
+    pub servers: Vec<ServerAddress>,
+}
+
+/// Where one more server of the same rooms is reached: with TLS, if this one speaks TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServerAddress {
+    /// `host:port` for TCP. At most
+    /// [`MAX_ADDRESS_CHARS`](crate::limits::MAX_ADDRESS_CHARS), like the other one.
+    pub tcp: String,
+    /// `host:port` for pages and WebSockets.
+    pub web: String,
 }
 
 /// Every cube of a cell as it is at the end of a tick. Replaces what was known of the cell.

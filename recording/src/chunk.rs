@@ -12,7 +12,7 @@ use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 
 /// How every recording begins: a name, the version of the file's format, and that of the wire.
-pub const FILE_HEADER: [u8; 10] = *b"CUBEREC\x01\x00\x03";
+pub const FILE_HEADER: [u8; 10] = *b"CUBEREC\x01\x00\x04";
 /// The part of it that is the same in every version.
 pub(crate) const FILE_NAME: [u8; 7] = *b"CUBEREC";
 const _: () = assert!(

@@ -73,7 +73,7 @@ fn conversation(ticks: u64) -> Vec<(Duration, Direction, Bytes)> {
     say(
         0,
         ServerMessage::Welcome(Welcome {
-            version: 3,
+            version: 4,
             room: "lobby".into(),
             name: "name 1".into(),
             cube: CubeId(1),
@@ -83,6 +83,7 @@ fn conversation(ticks: u64) -> Vec<(Duration, Direction, Bytes)> {
             since_tick_us: 0,
             max_speed: 0,
             resume: ResumeToken(*b"0123456789abcdef"),
+            servers: Vec::new(),
         }),
     );
     let mut cells: BTreeMap<u16, MotionSet> = BTreeMap::new();

@@ -265,6 +265,7 @@ pub(crate) fn welcome() -> Welcome {
         since_tick_us: 0,
         max_speed: 0,
         resume: ResumeToken([0; 16]),
+        servers: Vec::new(),
     }
 }
 

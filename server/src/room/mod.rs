@@ -289,6 +289,7 @@ impl Room {
             since_tick_us: self.clock.since_tick_us(now),
             max_speed: self.settings.top_speed.unwrap_or(0),
             resume,
+            servers: Vec::new(),
         })
     }
 

@@ -93,7 +93,7 @@ async fn another_version_is_told_which_one_is_served() {
     )
     .await;
     assert!(
-        message.contains("version 9") && message.contains("version 3"),
+        message.contains("version 9") && message.contains("version 4"),
         "{message}"
     );
     server
