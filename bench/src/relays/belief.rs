@@ -30,14 +30,24 @@ pub(crate) struct Belief {
     pub(crate) fresh: Score,
     /// What counts of the frame and of the ticks that came without one before it.
     pub(crate) measured: Score,
-    /// When what the frame delivered was sampled, and how many states then. Empty when it does
-    /// not count.
-    pub(crate) sampled: Vec<(u64, u64)>,
+    /// What the frame delivered, by when it was sampled. Empty when it does not count.
+    pub(crate) sampled: Vec<Sampled>,
     interval_ticks: u64,
     cubes: Cubes,
     next: RefCell<Vec<Step>>,
     /// The last answer to how the ticks up to one went without a frame: many clients ask alike.
     silence: Cell<Option<(u64, Score)>>,
+}
+
+/// States that were sampled at about the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sampled {
+    /// When.
+    pub(crate) at_us: u64,
+    /// The server that their clients are at.
+    pub(crate) server: usize,
+    /// How many.
+    pub(crate) count: u64,
 }
 
 /// A payload, and what a client believes after it.
@@ -191,7 +201,7 @@ impl Beliefs {
         let fresh = step.map(|step| {
             cubes.check(step, truth, |client, step| {
                 if let Some(sampled_us) = truth.sampled_us(client, step) {
-                    add_sampled(&mut sampled, sampled_us);
+                    add_sampled(&mut sampled, sampled_us, truth.server(client));
                 }
             })
         });
@@ -236,11 +246,15 @@ fn find(steps: &[Step], payload: &[u8]) -> Option<Rc<Belief>> {
     found.map(|(_, belief)| Rc::clone(belief))
 }
 
-fn add_sampled(sampled: &mut Vec<(u64, u64)>, sampled_us: u64) {
-    let sampled_us = sampled_us / SAMPLED_RESOLUTION_US * SAMPLED_RESOLUTION_US;
+fn add_sampled(sampled: &mut Vec<Sampled>, sampled_us: u64, server: usize) {
+    let at_us = sampled_us / SAMPLED_RESOLUTION_US * SAMPLED_RESOLUTION_US;
     match sampled.last_mut() {
-        Some((last_us, count)) if *last_us == sampled_us => *count += 1,
-        _ => sampled.push((sampled_us, 1)),
+        Some(last) if (last.at_us, last.server) == (at_us, server) => last.count += 1,
+        _ => sampled.push(Sampled {
+            at_us,
+            server,
+            count: 1,
+        }),
     }
 }
 
@@ -312,7 +326,10 @@ mod tests {
         let mut next = |known: &Belief, tick, x| next(&mut beliefs, known, moved(tick, x));
         let right = next(&known, 12, 2);
         assert_eq!((right.fresh.delivered, right.fresh.late), (1, 0));
-        assert_eq!(right.sampled, [(2_000 / 64 * 64, 1)]);
+        let [sampled] = right.sampled[..] else {
+            panic!("one state was delivered");
+        };
+        assert_eq!((sampled.at_us, sampled.count), (2_000 / 64 * 64, 1));
         // Two silent ticks passed, and what it believed then was not the truth.
         let Score {
             expected,

@@ -40,7 +40,7 @@ const LATEST_US: u64 = 10_000_000;
 pub(crate) fn run<D: Dialect>(
     dialect: D,
     clients: Range<usize>,
-    server: SocketAddr,
+    servers: &[SocketAddr],
     workload: &Workload,
     progress: &Progress,
 ) -> Result<Outcome> {
@@ -63,7 +63,7 @@ pub(crate) fn run<D: Dialect>(
         },
     };
     let mut events = Events::with_capacity(1024);
-    generator.join(clients, server, progress, &mut events)?;
+    generator.join(clients, servers, progress, &mut events)?;
     let timeline = loop {
         if let Some(timeline) = progress.timeline.get() {
             break timeline;
@@ -102,13 +102,14 @@ impl<D: Dialect> Generator<'_, D> {
     fn join(
         &mut self,
         clients: Range<usize>,
-        server: SocketAddr,
+        servers: &[SocketAddr],
         progress: &Progress,
         events: &mut Events,
     ) -> Result<()> {
         let deadline = Instant::now() + JOIN_TIMEOUT;
         let count = clients.len();
         for client in clients {
+            let server = servers[self.workload.server(client)];
             let mut connection = Connection::connect(&mut self.dialect, client, server)?;
             let index = self.connections.len();
             let interest = Interest::READABLE | Interest::WRITABLE;

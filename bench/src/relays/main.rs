@@ -9,6 +9,7 @@ mod audit;
 mod belief;
 mod capacity;
 mod check;
+mod cluster;
 mod compare;
 mod connection;
 mod dialect;
@@ -64,6 +65,7 @@ fn run(options: &Options) -> Result<()> {
     match &options.mode {
         Some(Mode::Serve(baseline)) => serve::run(baseline),
         Some(Mode::Capacity(options)) => capacity::run(options),
+        Some(Mode::Cluster(options)) => cluster::run(options),
         Some(Mode::Growth(options)) => growth::run(options),
         Some(Mode::Memory(options)) => memory::run(options),
         None => compare::run(&options.comparison),

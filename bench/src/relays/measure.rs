@@ -1,5 +1,6 @@
 //! One measurement: a server, its clients, and what came of both.
 
+use std::iter::Sum;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
+use hdrhistogram::Histogram;
 
+use crate::cluster::bus::{Bus, Counters};
 use crate::dialect::Dialect;
 use crate::generator;
 use crate::motions::Motion;
@@ -69,23 +72,14 @@ pub(crate) struct Setting {
 
 /// Measures once. Server and clients are gone when it returns, whatever happened.
 pub(crate) fn measure(setting: &Setting) -> Result<Row> {
-    let Setup { clients, hz, .. } = setting.setup;
-    let length = WARM_UP + setting.duration + GRACE + Duration::from_secs(1);
-    let workload = Workload::new(setting.motion, clients, hz, length, setting.spacing_m);
-    let workload = Arc::new(workload);
     let server = systems::start(setting.system, &setting.setup)?;
     let before = server.memory_bytes()?;
     let deaf = (0..setting.deaf_clients).map(|number| ours::join_deaf(number, server.address));
     let _deaf = deaf.collect::<Result<Vec<_>>>()?;
-    let run = Run::new(&server, &workload, setting, before);
+    let workload = Arc::new(setting.workload());
+    let run = Run::new(std::slice::from_ref(&server), &workload, setting, before);
     match setting.system {
-        System::Ours => {
-            let room = Arc::new(Room::new(&workload));
-            let view_distance = setting.setup.view_distance_m;
-            // `as` saturates.
-            let view_distance = view_distance.map(|metres| (metres * QUANTA_PER_METRE) as u32);
-            run.with(|| Ours::new(Arc::clone(&workload), Arc::clone(&room), view_distance))
-        }
+        System::Ours => run.with_ours(),
         System::Floor => {
             let Setup {
                 tick_bytes,
@@ -102,8 +96,24 @@ pub(crate) fn measure(setting: &Setting) -> Result<Row> {
     }
 }
 
+/// Measures servers of ours that run already, and the bus between them: the clients take turns at
+/// them.
+pub(crate) fn measure_cluster(
+    setting: &Setting,
+    servers: &[Server],
+    bus: Option<&Bus>,
+) -> Result<Row> {
+    let mut workload = setting.workload();
+    workload.servers = servers.len();
+    let workload = Arc::new(workload);
+    let mut run = Run::new(servers, &workload, setting, 0);
+    run.bus = bus;
+    run.with_ours()
+}
+
 struct Run<'run> {
-    server: &'run Server,
+    servers: &'run [Server],
+    bus: Option<&'run Bus>,
     workload: &'run Arc<Workload>,
     setting: &'run Setting,
     progress: Progress,
@@ -111,9 +121,10 @@ struct Run<'run> {
     memory_before: u64,
 }
 
-/// What the server used in the window.
+/// What the servers used in the window.
 struct Usage {
     cpu: Duration,
+    bus: Option<Counters>,
     /// What everything on this machine used.
     machine_cpu: Duration,
     wall: Duration,
@@ -121,20 +132,38 @@ struct Usage {
     memory: Vec<u64>,
 }
 
+impl Setting {
+    fn workload(&self) -> Workload {
+        let Setup { clients, hz, .. } = self.setup;
+        let length = WARM_UP + self.duration + GRACE + Duration::from_secs(1);
+        Workload::new(self.motion, clients, hz, length, self.spacing_m)
+    }
+}
+
 impl<'run> Run<'run> {
     fn new(
-        server: &'run Server,
+        servers: &'run [Server],
         workload: &'run Arc<Workload>,
         setting: &'run Setting,
         memory_before: u64,
     ) -> Self {
         Self {
-            server,
+            servers,
+            bus: None,
             memory_before,
             workload,
             setting,
             progress: Progress::default(),
         }
+    }
+
+    fn with_ours(self) -> Result<Row> {
+        let workload = Arc::clone(self.workload);
+        let room = Arc::new(Room::new(&workload));
+        let view_distance = self.setting.setup.view_distance_m;
+        // `as` saturates.
+        let view_distance = view_distance.map(|metres| (metres * QUANTA_PER_METRE) as u32);
+        self.with(|| Ours::new(Arc::clone(&workload), Arc::clone(&room), view_distance))
     }
 
     fn with_relay<F: Framing>(self, framing: impl Fn() -> F + Sync) -> Result<Row> {
@@ -178,8 +207,9 @@ impl<'run> Run<'run> {
     }
 
     fn generate(&self, dialect: impl Dialect, share: Range<usize>) -> Result<Outcome> {
-        let address = self.server.address;
-        generator::run(dialect, share, address, self.workload, &self.progress)
+        let addresses = self.servers.iter().map(|server| server.address);
+        let addresses = addresses.collect::<Vec<_>>();
+        generator::run(dialect, share, &addresses, self.workload, &self.progress)
     }
 
     /// Starts the clock when all are in, and measures the server.
@@ -203,20 +233,27 @@ impl<'run> Run<'run> {
             .map_err(|_| anyhow!("a run has one timeline"))?;
 
         self.wait_until(self.workload.instant(from_us), &has_ended)?;
-        let (cpu, began) = (self.server.cpu()?, Instant::now());
+        let (cpu, began) = (self.sum(Server::cpu)?, Instant::now());
+        let bus = self.bus.map(Bus::counters).transpose()?;
         let all_cpu = machine_cpu()?;
         let mut memory = Vec::new();
         for second_us in (from_us..to_us).step_by(1_000_000) {
             self.wait_until(self.workload.instant(second_us), || false)?;
-            memory.push(self.server.memory_bytes()?);
+            memory.push(self.sum(Server::memory_bytes)?);
         }
         self.wait_until(self.workload.instant(to_us), || false)?;
+        let bus_now = self.bus.map(Bus::counters).transpose()?;
         Ok(Usage {
-            cpu: self.server.cpu()?.saturating_sub(cpu),
+            cpu: self.sum(Server::cpu)?.saturating_sub(cpu),
+            bus: bus_now.zip(bus).map(|(now, before)| now - before),
             machine_cpu: machine_cpu()?.saturating_sub(all_cpu),
             wall: began.elapsed(),
             memory,
         })
+    }
+
+    fn sum<T: Sum>(&self, of: impl Fn(&Server) -> Result<T>) -> Result<T> {
+        self.servers.iter().map(of).sum()
     }
 
     fn wait_until(&self, instant: Instant, has_ended: impl Fn() -> bool) -> Result<()> {
@@ -270,10 +307,10 @@ impl<'run> Run<'run> {
         };
         let delivered = score.delivered as f64;
         let per_delivery = |value: f64| (score.delivered > 0).then_some(value / delivered);
-        let latency = &tally.latency_us;
-        let quantile_ms = |quantile| {
+        let quantile_ms = |latency: &Histogram<u64>, quantile| {
             (!latency.is_empty()).then(|| latency.value_at_quantile(quantile) as f64 / 1_000.0)
         };
+        let (latency, across) = (&tally.latency_us, &tally.across_us);
         Ok(Row {
             system: self.setting.system.name(),
             n,
@@ -283,12 +320,13 @@ impl<'run> Run<'run> {
             fraction: delivered / expected,
             cpu_s_per_million: per_delivery(usage.cpu.as_secs_f64() * 1e6),
             bytes_per_delivery: per_delivery(tally.bytes as f64),
-            p50_ms: quantile_ms(0.5),
-            p99_ms: quantile_ms(0.99),
-            max_ms: quantile_ms(1.0),
-            rss_mb: self.server.peak_memory_bytes()? as f64 / 1e6,
+            p50_ms: quantile_ms(latency, 0.5),
+            p99_ms: quantile_ms(latency, 0.99),
+            max_ms: quantile_ms(latency, 1.0),
+            rss_mb: self.sum(Server::peak_memory_bytes)? as f64 / 1e6,
             generator_saturated: busiest > BUSY || late_ms > LATE * tick_ms,
             details: Details {
+                seconds,
                 bytes_per_tick: tally.bytes as f64 / client_ticks,
                 updates_per_tick: expected / client_ticks,
                 server_cores,
@@ -302,6 +340,9 @@ impl<'run> Run<'run> {
                 memory: usage.memory.clone(),
                 score,
                 findings: tally.findings,
+                across_p50_ms: quantile_ms(across, 0.5),
+                across_p99_ms: quantile_ms(across, 0.99),
+                bus: usage.bus,
             },
         })
     }

@@ -32,6 +32,10 @@ pub(crate) enum Mode {
     Serve(Baseline),
     /// Find out how many clients this machine holds.
     Capacity(Capacity),
+    /// Find out what it costs when several servers show one room over NATS. `cargo bench-cluster`
+    /// is short for it.
+    #[command(bin_name = "cargo bench-cluster")]
+    Cluster(Cluster),
     /// Find out how the cost grows with the number of clients who see only what is near.
     Growth(Growth),
     /// Find out what connections cost in memory, those of clients that never read too.
@@ -117,6 +121,50 @@ pub(crate) struct Growth {
     pub(crate) clients: Vec<u32>,
 
     /// The view distance is 32 m unless it is given
+    #[command(flatten)]
+    pub(crate) load: Load,
+}
+
+/// Several servers and a bus.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Cluster {
+    /// How many players in all; a run for each number
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        default_value = "60,150"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    pub(crate) clients: Vec<u32>,
+
+    /// How many servers share them, beside one without a bus; a run for each number
+    #[arg(
+        long,
+        value_name = "N,...",
+        value_delimiter = ',',
+        default_value = "1,2,3"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=20))]
+    pub(crate) servers: Vec<u32>,
+
+    /// How often each run is made, by turns; the median counts
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub(crate) rounds: u32,
+
+    /// How often one of three servers is killed
+    #[arg(long, value_name = "COUNT", default_value_t = 3)]
+    pub(crate) kills: u32,
+
+    /// Everything within two minutes: one round of 3 seconds each, one kill
+    #[arg(long)]
+    pub(crate) quick: bool,
+
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+
     #[command(flatten)]
     pub(crate) load: Load,
 }

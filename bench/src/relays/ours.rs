@@ -136,7 +136,7 @@ impl Ours {
             }
         };
         self.audit(client, next.tick, tally);
-        count(&next, now_us, tally);
+        self.count(client, &next, now_us, tally);
         client.sight.believe(next)
     }
 
@@ -165,7 +165,7 @@ impl Ours {
         let is_new = known.is_none_or(|known| known.tick < next.tick);
         self.audit(client, next.tick, tally);
         if is_new {
-            count(&next, now_us, tally);
+            self.count(client, &next, now_us, tally);
         }
         client.sight.believe(next)
     }
@@ -183,7 +183,7 @@ impl Ours {
                 self.run
                     .room
                     .observe(now_us, welcome.tick, welcome.since_tick_us);
-                self.run.room.set_owner(welcome.cube, client.number)?;
+                self.run.room.set_owner(welcome.cube, client.number);
                 // All cubes begin in the same place; where each belongs, fewer see it.
                 let Welcome { cube, pose, .. } = welcome;
                 let start = CubePose { cube, pose };
@@ -224,6 +224,19 @@ impl Ours {
         Ok(())
     }
 
+    /// Counts what a client that reached `belief` at `now_us` was delivered with it.
+    fn count(&self, client: &OurClient, belief: &Belief, now_us: u64, tally: &mut Tally) {
+        tally.score += belief.measured;
+        let own = self.run.workload.server(client.number);
+        for sampled in &belief.sampled {
+            if sampled.server == own {
+                tally.latency(now_us, sampled.at_us, sampled.count);
+            } else {
+                tally.latency_across(now_us, sampled.at_us, sampled.count);
+            }
+        }
+    }
+
     /// Looks at what a client has in sight before it takes in a message of a tick.
     fn audit(&mut self, client: &OurClient, next: u64, tally: &mut Tally) {
         if let Some(audit) = &mut self.audit
@@ -232,14 +245,6 @@ impl Ours {
         {
             tally.findings += audit.look(client.number, &client.sight, tick, &self.run);
         }
-    }
-}
-
-/// Counts what a client that reached `belief` at `now_us` was delivered with it.
-fn count(belief: &Belief, now_us: u64, tally: &mut Tally) {
-    tally.score += belief.measured;
-    for &(sampled_us, count) in &belief.sampled {
-        tally.latency(now_us, sampled_us, count);
     }
 }
 

@@ -58,6 +58,11 @@ impl Server {
         Ok(server)
     }
 
+    /// The number that the system knows it by.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// CPU time used so far, of the kernel on its behalf too.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         process_cpu(self.child.id())

@@ -1,10 +1,10 @@
 //! What the clients of all threads know of our room: when its ticks are, and whose cubes.
 
+use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{OnceLock, PoisonError, RwLock};
 
-use anyhow::{Context, Result};
 use cubesync_protocol::CubeId;
 
 use crate::workload::Workload;
@@ -14,8 +14,8 @@ use crate::workload::Workload;
 pub(crate) struct Room {
     /// When tick 0 began, in the workload's microseconds: the earliest that any answer told.
     origin_us: AtomicI64,
-    /// By cube id, the client it belongs to plus one.
-    owners: Vec<AtomicU32>,
+    /// The client that a cube belongs to.
+    owners: RwLock<HashMap<CubeId, usize>>,
     /// The tick of step 0.
     first_tick: OnceLock<u64>,
     hz: u32,
@@ -24,11 +24,9 @@ pub(crate) struct Room {
 impl Room {
     /// Of a server that was just started for this workload.
     pub(crate) fn new(workload: &Workload) -> Self {
-        // The ids are given from 0 upwards; some more than clients for free cubes.
-        let ids = workload.clients + 64;
         Self {
             origin_us: AtomicI64::new(i64::MAX),
-            owners: (0..ids).map(|_| AtomicU32::new(0)).collect(),
+            owners: RwLock::default(),
             first_tick: OnceLock::new(),
             hz: workload.hz,
         }
@@ -65,21 +63,16 @@ impl Room {
     }
 
     /// The cube is this client's.
-    ///
-    /// # Errors
-    /// Its id is larger than there can be cubes.
-    pub(crate) fn set_owner(&self, cube: CubeId, client: usize) -> Result<()> {
-        let owner = self.owners.get(cube.0 as usize);
-        let owner = owner.context("a cube's id is larger than there are cubes")?;
-        owner.store(client as u32 + 1, Ordering::Relaxed);
-        Ok(())
+    pub(crate) fn set_owner(&self, cube: CubeId, client: usize) {
+        let owners = self.owners.write();
+        let mut owners = owners.unwrap_or_else(PoisonError::into_inner);
+        owners.insert(cube, client);
     }
 
     /// Whose the cube is.
     pub(crate) fn owner(&self, cube: CubeId) -> Option<usize> {
-        let owner = self.owners.get(cube.0 as usize)?;
-        let client = owner.load(Ordering::Relaxed).checked_sub(1)?;
-        Some(client as usize)
+        let owners = self.owners.read().unwrap_or_else(PoisonError::into_inner);
+        owners.get(&cube).copied()
     }
 
     fn first_tick_after(&self, at_us: u64) -> u64 {
@@ -110,11 +103,10 @@ mod tests {
         assert_eq!((room.step(4), room.step(7)), (None, Some(2)));
         assert_eq!(room.ticks(&(210_000..310_001)), 4..7);
 
-        room.set_owner(CubeId(1), 0).unwrap();
+        room.set_owner(CubeId(1 << 40), 0);
         assert_eq!(
-            (room.owner(CubeId(1)), room.owner(CubeId(0))),
+            (room.owner(CubeId(1 << 40)), room.owner(CubeId(0))),
             (Some(0), None)
         );
-        assert!(room.set_owner(CubeId(1_000_000), 1).is_err());
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::audit::Findings;
+use crate::cluster::bus::Counters;
 use crate::score::Score;
 
 /// One line of the table, and of the JSON file under these names.
@@ -42,6 +43,8 @@ pub(crate) struct Row {
 /// What is not in the table.
 #[derive(Debug, Clone)]
 pub(crate) struct Details {
+    /// How long was measured.
+    pub(crate) seconds: f64,
     /// TCP payload per client and tick.
     pub(crate) bytes_per_tick: f64,
     /// Updates that a client should have received per tick.
@@ -68,4 +71,11 @@ pub(crate) struct Details {
     pub(crate) score: Score,
     /// For ours with a view distance, whether what was in sight was right.
     pub(crate) findings: Findings,
+    /// For several servers of ours, the median of the time to clients of another server; the
+    /// row's own is to clients of the same one.
+    pub(crate) across_p50_ms: Option<f64>,
+    /// Its 99th percentile.
+    pub(crate) across_p99_ms: Option<f64>,
+    /// For servers with a bus, what it did meanwhile.
+    pub(crate) bus: Option<Counters>,
 }

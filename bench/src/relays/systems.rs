@@ -117,7 +117,8 @@ pub(crate) fn start(system: System, setup: &Setup) -> Result<Server> {
     }
 }
 
-fn start_ours(setup: &Setup) -> Result<Server> {
+/// Starts a server of ours.
+pub(crate) fn start_ours(setup: &Setup) -> Result<Server> {
     let view_distance = setup.view_distance_m;
     let view_distance = view_distance.map(|metres| format!("--view-distance={metres}"));
     let mut command = Command::new(&setup.program);
@@ -158,7 +159,8 @@ fn mosquitto_settings(address: SocketAddr) -> String {
     )
 }
 
-fn installed(name: &str) -> Result<Command> {
+/// A command for a program that must be installed.
+pub(crate) fn installed(name: &str) -> Result<Command> {
     let program = find_program(name).with_context(|| format!("{name} is not installed"))?;
     Ok(Command::new(program))
 }

@@ -21,8 +21,10 @@ pub(crate) struct Tally {
     pub(crate) findings: Findings,
     /// TCP payload received, in bytes.
     pub(crate) bytes: u64,
-    /// From taking a sample to its arrival, in microseconds.
+    /// From taking a sample to its arrival at a client of the same server, in microseconds.
     pub(crate) latency_us: Histogram<u64>,
+    /// The same at clients of other servers.
+    pub(crate) across_us: Histogram<u64>,
 }
 
 impl Tally {
@@ -34,6 +36,7 @@ impl Tally {
             findings: Findings::default(),
             bytes: 0,
             latency_us: histogram(LONGEST_US),
+            across_us: histogram(LONGEST_US),
         }
     }
 
@@ -58,12 +61,19 @@ impl Tally {
         self.latency_us.saturating_record_n(latency_us, count);
     }
 
+    /// The same for a receiver at another server than the sender.
+    pub(crate) fn latency_across(&mut self, now_us: u64, sampled_us: u64, count: u64) {
+        let latency_us = now_us.saturating_sub(sampled_us);
+        self.across_us.saturating_record_n(latency_us, count);
+    }
+
     /// Adds another thread's counts.
     pub(crate) fn merge(&mut self, other: &Self) {
         self.score += other.score;
         self.findings += other.findings;
         self.bytes += other.bytes;
         self.latency_us += &other.latency_us;
+        self.across_us += &other.across_us;
     }
 }
 

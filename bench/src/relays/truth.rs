@@ -30,6 +30,8 @@ pub(crate) trait Truth {
     fn pose(&self, client: usize, step: usize) -> Pose;
     /// When that was sampled.
     fn sampled_us(&self, client: usize, step: usize) -> Option<u64>;
+    /// Which server the client is at.
+    fn server(&self, client: usize) -> usize;
 }
 
 /// The truth of a run.
@@ -66,6 +68,10 @@ impl Truth for Run {
 
     fn sampled_us(&self, client: usize, step: usize) -> Option<u64> {
         self.workload.sampled_us(client, step)
+    }
+
+    fn server(&self, client: usize) -> usize {
+        self.workload.server(client)
     }
 }
 
@@ -113,6 +119,10 @@ pub(crate) mod scene {
 
         fn sampled_us(&self, _client: usize, step: usize) -> Option<u64> {
             Some(step as u64 * 1_000)
+        }
+
+        fn server(&self, _client: usize) -> usize {
+            0
         }
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Workload {
     pub(crate) hz: u32,
     /// How many clients there are.
     pub(crate) clients: usize,
+    /// How many servers share them; one unless it is said otherwise.
+    pub(crate) servers: usize,
     steps: usize,
     /// Step by step, the pose of each client: what is looked at together lies together.
     poses: Vec<Pose>,
@@ -54,6 +56,7 @@ impl Workload {
         Self {
             hz,
             clients,
+            servers: 1,
             steps,
             sampled_us: poses.iter().map(|_| AtomicU32::new(0)).collect(),
             poses,
@@ -64,6 +67,11 @@ impl Workload {
     /// One step.
     pub(crate) fn period(&self) -> Duration {
         Duration::from_secs(1) / self.hz
+    }
+
+    /// Which server a client is at: they take turns.
+    pub(crate) fn server(&self, client: usize) -> usize {
+        client % self.servers
     }
 
     /// Where a client's cube is at a step; after the last one it rests.

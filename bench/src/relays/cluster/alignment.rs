@@ -1,0 +1,184 @@
+//! Whether the servers of a cluster are in the same tick at the same time, seen from outside.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use cubesync_protocol::limits::FRAME_HEADER_BYTES;
+use cubesync_protocol::{ClientMessage, Colour, Hello, Message, ServerMessage};
+use serde::Serialize;
+
+use crate::measure::is_stopped;
+use crate::process::Server;
+use crate::row::Row;
+
+/// Servers that were just started have found each other by then.
+const FOUND_WITHIN: Duration = Duration::from_secs(20);
+/// Ticks that begin this near each other are the same one.
+const SAME_TICK_MS: f64 = 5.0;
+/// Pings of a look at a server; the fastest one counts.
+const PINGS: usize = 20;
+/// Looks at all servers, and the time between them.
+const LOOKS: usize = 30;
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A server answers a ping within a millisecond.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How far apart the servers' ticks began.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Alignment {
+    /// Players at all servers.
+    pub(crate) players: usize,
+    /// Servers.
+    pub(crate) servers: usize,
+    /// From the first server's tick to the last one's, the median of all looks.
+    pub(crate) spread_p50_ms: f64,
+    /// The largest.
+    pub(crate) spread_max_ms: f64,
+    /// Half of the longest round trip that was relied on: the clock that looked is no better.
+    pub(crate) uncertainty_ms: f64,
+}
+
+/// A player at each server, who does nothing but ask for the time.
+struct Probe {
+    players: Vec<Player>,
+    hz: u32,
+    began: Instant,
+    uncertainty_ms: f64,
+}
+
+struct Player {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+/// Looks at servers that have just been measured.
+pub(crate) fn measure(servers: &[Server], row: &Row) -> Result<Alignment> {
+    let mut probe = Probe::join(servers, row.hz)?;
+    let mut spreads = Vec::with_capacity(LOOKS);
+    for _ in 0..LOOKS {
+        spreads.push(probe.spread_ms()?);
+        std::thread::sleep(LOOK_EVERY);
+    }
+    spreads.sort_by(f64::total_cmp);
+    Ok(Alignment {
+        players: row.n,
+        servers: servers.len(),
+        spread_p50_ms: spreads[LOOKS / 2],
+        spread_max_ms: spreads[LOOKS - 1],
+        uncertainty_ms: probe.uncertainty_ms,
+    })
+}
+
+/// Waits until servers that were just started are in the same tick.
+pub(crate) fn wait(servers: &[Server], hz: u32) -> Result<()> {
+    if servers.len() < 2 {
+        return Ok(());
+    }
+    let mut probe = Probe::join(servers, hz)?;
+    let deadline = Instant::now() + FOUND_WITHIN;
+    loop {
+        let spread_ms = probe.spread_ms()?;
+        if spread_ms < SAME_TICK_MS {
+            return Ok(());
+        }
+        if is_stopped() {
+            bail!("stopped");
+        }
+        if Instant::now() > deadline {
+            bail!("the servers do not find each other: their ticks are {spread_ms:.0} ms apart");
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+impl Probe {
+    fn join(servers: &[Server], hz: u32) -> Result<Self> {
+        let players = servers.iter().enumerate().map(|(number, server)| {
+            let stream = TcpStream::connect(server.address)?;
+            stream.set_nodelay(true)?;
+            stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+            let name = format!("probe {number}");
+            let hello = Hello::new("probe", name, Colour::from([0x80; 3]));
+            (&stream).write_all(&ClientMessage::Hello(hello).to_frame())?;
+            Ok(Player {
+                stream,
+                received: Vec::new(),
+            })
+        });
+        Ok(Self {
+            players: players.collect::<Result<_>>()?,
+            hz,
+            began: Instant::now(),
+            uncertainty_ms: 0.0,
+        })
+    }
+
+    /// From the first server's tick to the last one's.
+    fn spread_ms(&mut self) -> Result<f64> {
+        let (mut first, mut last) = (f64::MAX, f64::MIN);
+        for player in &mut self.players {
+            let (origin_ms, uncertainty_ms) = player.origin_ms(self.began, self.hz)?;
+            self.uncertainty_ms = self.uncertainty_ms.max(uncertainty_ms);
+            (first, last) = (first.min(origin_ms), last.max(origin_ms));
+        }
+        Ok(last - first)
+    }
+}
+
+impl Player {
+    /// When the server's tick 0 was, as the fastest of a few pings says, and how exactly it can.
+    fn origin_ms(&mut self, began: Instant, hz: u32) -> Result<(f64, f64)> {
+        let mut best = (0.0, f64::MAX);
+        for _ in 0..PINGS {
+            let sent_us = began.elapsed().as_micros() as u64;
+            let ping = ClientMessage::Ping { sent_us };
+            self.stream.write_all(&ping.to_frame())?;
+            let (tick, since_tick_us) = self.pong(sent_us)?;
+            let now_us = began.elapsed().as_micros() as f64;
+            let half_us = (now_us - sent_us as f64) / 2.0;
+            let since_us = tick as f64 * 1e6 / f64::from(hz) + f64::from(since_tick_us);
+            if half_us / 1e3 < best.1 {
+                best = ((now_us - half_us - since_us) / 1e3, half_us / 1e3);
+            }
+        }
+        Ok(best)
+    }
+
+    /// Reads until the answer to this ping.
+    fn pong(&mut self, ping_us: u64) -> Result<(u64, u32)> {
+        loop {
+            match self.next()? {
+                ServerMessage::Pong {
+                    sent_us,
+                    tick,
+                    since_tick_us,
+                    ..
+                } if sent_us == ping_us => return Ok((tick, since_tick_us)),
+                ServerMessage::Reject { message, .. } | ServerMessage::Closing { message, .. } => {
+                    bail!("the server said: {message}")
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<ServerMessage> {
+        loop {
+            if let Some(header) = self.received.first_chunk::<FRAME_HEADER_BYTES>() {
+                let end = FRAME_HEADER_BYTES + u32::from_be_bytes(*header) as usize;
+                if let Some(payload) = self.received.get(FRAME_HEADER_BYTES..end) {
+                    let message = ServerMessage::decode(payload)?;
+                    self.received.drain(..end);
+                    return Ok(message);
+                }
+            }
+            let mut part = [0; 4096];
+            match self.stream.read(&mut part)? {
+                0 => bail!("the server closed the connection"),
+                len_bytes => self.received.extend_from_slice(&part[..len_bytes]),
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The bus under test: a nats-server, and what went through it.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::ops::Sub;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::process::{Server, free_address};
+use crate::systems::installed;
+
+/// It answers within a millisecond; this ends the wait for one that hangs.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+
+/// A running nats-server.
+#[derive(Debug)]
+pub(crate) struct Bus {
+    server: Server,
+    monitoring: SocketAddr,
+}
+
+/// What it did since its start, or in a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counters {
+    /// CPU time.
+    pub(crate) cpu: Duration,
+    /// What was published, and what was delivered to subscribers.
+    pub(crate) messages: Flow,
+    /// Their payload, in bytes.
+    pub(crate) payload: Flow,
+    /// All bytes that it read and wrote, its protocol's lines too.
+    pub(crate) wire: Flow,
+}
+
+/// Something that is counted on its way in and out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flow {
+    /// From the servers to the bus.
+    pub(crate) into: u64,
+    /// From the bus to the servers.
+    pub(crate) out: u64,
+}
+
+/// What we read of `/varz`.
+#[derive(Deserialize)]
+struct Varz {
+    in_msgs: u64,
+    out_msgs: u64,
+    in_bytes: u64,
+    out_bytes: u64,
+}
+
+impl Bus {
+    /// Starts one for this machine only.
+    pub(crate) fn start() -> Result<Self> {
+        let (address, monitoring) = (free_address()?, free_address()?);
+        let mut command = installed("nats-server")?;
+        command
+            .args(["--addr", "127.0.0.1", "--port", &address.port().to_string()])
+            .args(["--http_port", &monitoring.port().to_string()]);
+        Ok(Self {
+            server: Server::start_at(&mut command, address)?,
+            monitoring,
+        })
+    }
+
+    /// What servers are told: `--bus` and this.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://{}", self.server.address)
+    }
+
+    /// What it did so far.
+    pub(crate) fn counters(&self) -> Result<Counters> {
+        let wire = fs::read_to_string(format!("/proc/{}/io", self.server.id()));
+        let wire = wire.context("nats-server has ended")?;
+        let varz: Varz = serde_json::from_str(&self.ask("/varz")?)?;
+        Ok(Counters {
+            cpu: self.server.cpu()?,
+            messages: Flow {
+                into: varz.in_msgs,
+                out: varz.out_msgs,
+            },
+            payload: Flow {
+                into: varz.in_bytes,
+                out: varz.out_bytes,
+            },
+            wire: Flow {
+                into: io_field(&wire, "rchar:")?,
+                out: io_field(&wire, "wchar:")?,
+            },
+        })
+    }
+
+    /// The body of a page of its monitoring.
+    fn ask(&self, page: &str) -> Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.monitoring, ANSWER_WITHIN)?;
+        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        // HTTP/1.0: the answer ends with the connection and comes in one piece.
+        stream.write_all(format!("GET {page} HTTP/1.0\r\n\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (_, body) = answer
+            .split_once("\r\n\r\n")
+            .context("nats-server's monitoring gave no page")?;
+        Ok(body.to_owned())
+    }
+}
+
+impl Sub for Counters {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(before.cpu),
+            messages: self.messages - before.messages,
+            payload: self.payload - before.payload,
+            wire: self.wire - before.wire,
+        }
+    }
+}
+
+impl Sub for Flow {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            into: self.into.saturating_sub(before.into),
+            out: self.out.saturating_sub(before.out),
+        }
+    }
+}
+
+fn io_field(text: &str, field: &str) -> Result<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(field));
+    let value = value.with_context(|| format!("no {field} for nats-server"))?;
+    Ok(value.trim().parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_the_kernel_are_read_by_name() {
+        let text = "rchar: 12\nwchar: 345\nsyscr: 6\n";
+        assert_eq!(io_field(text, "wchar:").unwrap(), 345);
+        assert!(io_field(text, "nothing:").is_err());
+    }
+}
