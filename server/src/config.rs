@@ -13,6 +13,7 @@ use cubesync_protocol::limits::{
     DEAD_AFTER, HELLO_DEADLINE, MAX_CLIENT_PAYLOAD_BYTES, MAX_CUBES_PER_ROOM, TICK_HZ_RANGE,
 };
 
+use crate::bus::{BusAddress, cluster_name};
 use crate::key::{Key, RoomKey};
 use crate::logging::LogFormat;
 
@@ -29,6 +30,7 @@ const MIN_HTTP_HEAD_BYTES: usize = 8 * 1024;
 /// Where `--help` lists them.
 const LIMITS: &str = "Limits";
 const ENCRYPTION: &str = "Encryption";
+const SEVERAL: &str = "Several servers";
 
 /// Relays where cubes are: clients join over TCP, everybody sees everybody's cube, live.
 #[derive(Debug, Clone, Parser)]
@@ -171,6 +173,44 @@ pub struct Config {
     #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(15).into())]
     #[arg(env = "CUBESYNC_DRAIN")]
     pub drain: humantime::Duration,
+
+    /// NATS on which this server meets others that show the same rooms, such as nats://10.0.0.7:4222;
+    /// tls:// to have it encrypted, user:password@ or token@ before the host to log in; commas between
+    /// the members of a NATS cluster. Whoever can speak there is trusted: keep it private
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "CUBESYNC_BUS",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    #[arg(help_heading = SEVERAL)]
+    pub bus: Vec<BusAddress>,
+
+    /// Which servers belong together, where several worlds share one NATS
+    #[arg(long, value_name = "NAME", default_value = "cubesync")]
+    #[arg(env = "CUBESYNC_CLUSTER_NAME", help_heading = SEVERAL, value_parser = cluster_name)]
+    pub cluster_name: String,
+
+    /// With what to log in to NATS: a file of credentials (.creds), or one with the seed of an NKey
+    #[arg(long, value_name = "FILE", env = "CUBESYNC_BUS_CREDENTIALS")]
+    #[arg(help_heading = SEVERAL, requires = "bus")]
+    pub bus_credentials: Option<PathBuf>,
+
+    /// Certificate of the authority that NATS's own must be of (PEM) [default: what the system trusts]
+    #[arg(long, value_name = "FILE", env = "CUBESYNC_BUS_CA")]
+    #[arg(help_heading = SEVERAL, requires = "bus")]
+    pub bus_ca: Option<PathBuf>,
+
+    /// This server's own certificate for NATS (PEM), where that asks for one
+    #[arg(long, value_name = "FILE", env = "CUBESYNC_BUS_CERT")]
+    #[arg(help_heading = SEVERAL, requires = "bus", requires = "bus_key")]
+    pub bus_cert: Option<PathBuf>,
+
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", env = "CUBESYNC_BUS_KEY")]
+    #[arg(help_heading = SEVERAL, requires = "bus", requires = "bus_cert")]
+    pub bus_key: Option<PathBuf>,
 
     /// Connections of players at most [default: 10000, or what the limit on open files leaves]
     #[arg(long, value_name = "COUNT", env = "CUBESYNC_MAX_CONNECTIONS")]
@@ -320,7 +360,8 @@ impl Config {
     pub fn check_secrets(&self) -> Result<(), String> {
         let join_key = self.join_key.iter().map(|key| ("--join-key", key.check()));
         let room_keys = self.room_key.iter().map(|key| ("--room-key", key.check()));
-        for (flag, checked) in join_key.chain(room_keys) {
+        let bus = self.bus.iter().map(|address| ("--bus", address.check()));
+        for (flag, checked) in join_key.chain(room_keys).chain(bus) {
             checked.map_err(|problem| format!("invalid value for {flag}: {problem}"))?;
         }
         Ok(())

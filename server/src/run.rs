@@ -11,7 +11,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::admission::{Admission, Count};
-use crate::bus::Bus;
+use crate::bus::{Bus, BusError, Nats};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::contain::contain;
@@ -42,6 +42,9 @@ pub enum StartError {
     /// Connections cannot be encrypted.
     #[error(transparent)]
     Tls(#[from] CertificateError),
+    /// The bus cannot be had as it was asked for.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// The recording cannot be written.
     #[error("cannot record into {}: {reason}", path.display())]
     Record {
@@ -160,6 +163,7 @@ pub async fn run(
         config.tick = replay.tick_hz();
     }
     let tls = Tls::new(&config)?;
+    let nats = Nats::start(&config).await?;
     let tcp = bind(config.listen, "clients", "--listen").await?;
     let http_listener = bind(config.http, "HTTP", "--http").await?;
     let text_listener = match config.text {
@@ -178,7 +182,8 @@ pub async fn run(
     let record = |path| recorder::create(path, config.record_max);
     let recording = config.record.as_deref().map(record).transpose()?;
 
-    let shared = Arc::new(Shared::new(config, addresses, tls, None, shutdown.clone()));
+    let bus = nats.clone().map(|nats| nats as Arc<dyn Bus>);
+    let shared = Arc::new(Shared::new(config, addresses, tls, bus, shutdown.clone()));
     let tasks = &shared.tasks;
 
     let lobby = shared.rooms.find(DEFAULT_ROOM);
@@ -210,6 +215,9 @@ pub async fn run(
     let limit = *shared.config.drain + LAST_MOMENT;
     if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
         warn!("some connections did not end in time");
+    }
+    if let Some(nats) = nats {
+        nats.flush().await;
     }
     stop_http.cancel();
     // It ends by itself within its own bound; a panic in it has been reported.

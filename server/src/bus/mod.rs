@@ -5,12 +5,20 @@
 //! order, and nobody learns whether anybody heard. So the users of a bus repeat themselves until they
 //! agree.
 
+mod address;
+mod nats;
+mod subject;
+
 use std::fmt;
 use std::time::Instant;
 
 use bytes::Bytes;
 use cubesync_protocol::CellId;
 use tokio::sync::mpsc;
+
+pub use self::address::BusAddress;
+pub use self::nats::{BusError, Nats};
+pub(crate) use self::subject::cluster_name;
 
 /// Names a server of a cluster from its start to its end; drawn by lot, so that no two are
 /// alike although nobody counts them.
@@ -76,6 +84,23 @@ impl fmt::Debug for Subscription {
     }
 }
 
+/// What a bus has carried for this server since its start, and what it has not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Messages that were said.
+    pub sent_messages: u64,
+    /// Their bytes, with the names of their topics.
+    pub sent_bytes: u64,
+    /// Messages that came to an ear.
+    pub received_messages: u64,
+    /// Their bytes, with the names of their topics.
+    pub received_bytes: u64,
+    /// Messages that could not be said.
+    pub lost_sent: u64,
+    /// Messages that came to a full ear.
+    pub lost_received: u64,
+}
+
 /// Carries words between servers. Nothing here waits; what cannot be carried now is lost.
 pub trait Bus: fmt::Debug + Send + Sync {
     /// Says something to all others that listen to a topic.
@@ -86,4 +111,9 @@ pub trait Bus: fmt::Debug + Send + Sync {
 
     /// Whether others can be reached, as far as is known.
     fn is_connected(&self) -> bool;
+
+    /// What was carried, if this bus counts it.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
 }

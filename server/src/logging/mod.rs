@@ -26,6 +26,9 @@ use self::outlet::Outlet;
 /// The environment variable with the [`filter`].
 const FILTER_VARIABLE: &str = "CUBESYNC_LOG";
 
+/// A library that says at `info` what the program says itself in better words.
+const CHATTY: &str = "async_nats";
+
 /// How lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -87,7 +90,9 @@ impl Drop for Log {
 pub fn filter() -> Result<Targets, LogError> {
     match std::env::var(FILTER_VARIABLE) {
         Ok(text) if !text.is_empty() => parse_filter(&text).ok_or(LogError::Filter(text)),
-        _ => Ok(Targets::new().with_default(LevelFilter::INFO)),
+        _ => Ok(Targets::new()
+            .with_default(LevelFilter::INFO)
+            .with_target(CHATTY, LevelFilter::OFF)),
     }
 }
 
@@ -104,6 +109,10 @@ fn parse_filter(text: &str) -> Option<Targets> {
         return None;
     }
     let targets: Targets = text.parse().ok()?;
+    let targets = match text.contains(CHATTY) {
+        true => targets,
+        false => targets.with_target(CHATTY, LevelFilter::OFF),
+    };
     Some(match targets.default_level() {
         Some(_) => targets,
         None => targets.with_default(LevelFilter::INFO),
@@ -147,6 +156,8 @@ mod tests {
         assert!(!enabled(one, "cubesync_server::room", Level::DEBUG));
         assert!(enabled(one, "cubesync_server::room", Level::INFO));
         assert!(!enabled("off", "cubesync_server", Level::ERROR));
+        assert!(!enabled("debug", "async_nats::connector", Level::INFO));
+        assert!(enabled("async_nats=info", "async_nats", Level::INFO));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, reason = "its helpers are tests too")]
 
+mod bus;
 mod doctor;
 mod faults;
 mod files;
@@ -11,6 +12,7 @@ mod handshake;
 mod http;
 mod limits;
 mod log;
+mod nats;
 mod ops;
 mod process;
 mod recording;

@@ -119,3 +119,29 @@ async fn a_key_that_cannot_be_one_is_refused_without_being_printed() {
         assert!(!words.contains("sesame"), "{words}");
     }
 }
+
+#[tokio::test]
+async fn a_bus_that_makes_no_sense_is_refused_without_being_printed() {
+    for (flags, code) in [
+        (&["--bus", "http://anna:sesame@host"][..], 2),
+        (
+            &["--bus", "nats://anna:sesame@host", "--cluster-name", "a.b"],
+            2,
+        ),
+        (&["--bus-ca", "ca.pem"], 2),
+        (
+            &["--bus", "nats://anna:sesame@host", "--bus-ca", "/no/ca.pem"],
+            1,
+        ),
+    ] {
+        let output = soon(program(flags).output()).await.unwrap();
+        assert_eq!(output.status.code(), Some(code), "{flags:?}");
+        let words = String::from_utf8(output.stderr).unwrap();
+        let flag = flags[flags.len() - 2];
+        assert!(
+            words.contains(flag) || flags == ["--bus-ca", "ca.pem"],
+            "{words}"
+        );
+        assert!(!words.contains("sesame"), "{words}");
+    }
+}

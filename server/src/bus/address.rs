@@ -1,0 +1,129 @@
+//! Where a NATS server is, and who logs in there.
+
+use std::fmt::{self, Debug, Formatter};
+
+use async_nats::ServerAddr;
+
+/// Where a NATS server is, as people write it: `nats://host:4222`, with `user:password@` or
+/// `token@` before the host where it wants one, `tls://` where it must be encrypted. It is whatever
+/// was given: a parser that refuses it would print the password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BusAddress(String);
+
+/// How to log in, of an address.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Login {
+    /// A name and its password.
+    User(String, String),
+    /// One secret.
+    Token(String),
+}
+
+impl BusAddress {
+    /// What is wrong with it, without a character of it.
+    ///
+    /// # Errors
+    /// It is no address of a NATS server.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        self.parse().map(drop)
+    }
+
+    /// Where it is, without the secrets, and those.
+    pub(super) fn parse(&self) -> Result<(ServerAddr, Option<Login>), String> {
+        let expected = "expected nats://HOST:PORT or tls://HOST:PORT, with commas between several";
+        let wrong = || expected.to_owned();
+        let given: ServerAddr = self.0.trim().parse().map_err(|_| wrong())?;
+        let scheme = given.scheme();
+        if !matches!(scheme, "nats" | "tls") || given.host().is_empty() {
+            return Err(wrong());
+        }
+        let (host, port) = (given.host(), given.port());
+        let bare = match host.contains(':') {
+            true => format!("{scheme}://[{host}]:{port}"),
+            false => format!("{scheme}://{host}:{port}"),
+        };
+        let bare = bare.parse().map_err(|_| wrong())?;
+        let secret = |text| unescaped(text).ok_or("a % in a password is written as %25".to_owned());
+        let login = match (given.username(), given.password()) {
+            (None, _) => None,
+            (Some(token), None) => Some(Login::Token(secret(token)?)),
+            (Some(user), Some(password)) => Some(Login::User(secret(user)?, secret(password)?)),
+        };
+        Ok((bare, login))
+    }
+}
+
+impl From<&str> for BusAddress {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+impl Debug for BusAddress {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str("BusAddress(..)")
+    }
+}
+
+/// A text in which `%2F` stands for a slash, and so on (RFC 3986, 2.1).
+fn unescaped(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        bytes.push(match byte {
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> (String, Option<Login>) {
+        let (address, login) = BusAddress::from(text).parse().unwrap();
+        (address.as_url_str().to_owned(), login)
+    }
+
+    #[test]
+    fn addresses_are_what_nats_takes_and_hold_no_secrets() {
+        for (text, expected) in [
+            ("nats://bus.example:4223", "nats://bus.example:4223"),
+            ("bus.example", "nats://bus.example:4222"),
+            ("tls://u:p@[2001:db8::1]:1", "tls://[2001:db8::1]:1"),
+        ] {
+            assert_eq!(parse(text).0, expected);
+        }
+    }
+
+    #[test]
+    fn users_and_tokens_stand_before_the_host() {
+        let user = Login::User("anna".into(), "p@ss/%".into());
+        assert!(parse("nats://anna:p%40ss%2F%25@h:1").1 == Some(user));
+        assert!(parse("nats://t0ken@h").1 == Some(Login::Token("t0ken".into())));
+        assert!(parse("h").1.is_none());
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_without_being_printed() {
+        for wrong in [
+            "",
+            "http://secret@h",
+            "ws://secret@h",
+            "nats://",
+            "nats://u:secret@h:port",
+            "nats://u:secret%zz@h",
+            "nats://u:secret%2@h",
+        ] {
+            let address = BusAddress::from(wrong);
+            let problem = address.check().unwrap_err();
+            assert!(!problem.contains("secret"), "{problem}");
+            assert!(!format!("{address:?}").contains("secret"));
+        }
+    }
+}

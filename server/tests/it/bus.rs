@@ -1,0 +1,242 @@
+//! The bus over a real nats-server.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cubesync_protocol::CellId;
+use cubesync_server::bus::{Bus, Heard, Nats, Subscription, Topic};
+use rcgen::{CertificateParams, KeyPair};
+use tokio::sync::mpsc;
+
+use crate::nats::NatsServer;
+use crate::support::{config, soon};
+
+async fn join(url: &str, flags: &[&str]) -> Arc<Nats> {
+    let flags = [&["--bus", url], flags].concat();
+    let nats = Nats::start(&config(&flags)).await.unwrap();
+    nats.unwrap()
+}
+
+async fn becomes_connected(nats: &Nats, is_connected: bool) {
+    soon(async {
+        while nats.is_connected() != is_connected {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+fn listen(nats: &Nats, topic: &Topic) -> (mpsc::Receiver<Heard>, Subscription) {
+    let (ear, heard) = mpsc::channel(64);
+    let subscription = nats.subscribe(topic, ear);
+    (heard, subscription)
+}
+
+/// Says something until somebody hears it: NATS needs a moment to learn of a subscription.
+async fn reach(nats: &Nats, topic: &Topic, ear: &mut mpsc::Receiver<Heard>) {
+    let word = Bytes::from(format!("{:016x}", fastrand::u64(..)));
+    soon(async {
+        loop {
+            nats.publish(topic, word.clone());
+            let answer = tokio::time::timeout(Duration::from_millis(20), ear.recv()).await;
+            if matches!(answer, Ok(Some(heard)) if heard.payload == word) {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+fn cell(room: &str) -> Topic {
+    Topic::Cell(room.to_owned(), CellId(3))
+}
+
+/// A folder with files for NATS; removed when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let name = format!("cubesync-bus-{:016x}", fastrand::u64(..));
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server; .ci/run installs and runs it"]
+async fn words_reach_those_who_listen_to_the_topic_and_never_come_back() {
+    let server = NatsServer::start();
+    let (anna, ben) = (
+        join(&server.url(), &[]).await,
+        join(&server.url(), &[]).await,
+    );
+    // Dots, stars and spaces mean something to NATS.
+    let rooms = [cell("a.b *>"), cell("a.b *"), cell("ä")];
+    for room in &rooms {
+        let (mut own, _own) = listen(&anna, room);
+        let (mut heard, _listening) = listen(&ben, room);
+        reach(&anna, room, &mut heard).await;
+        reach(&ben, room, &mut own).await;
+        let word = Bytes::from_static(b"last");
+        anna.publish(room, word.clone());
+        soon(async { while heard.recv().await.unwrap().payload != word {} }).await;
+        reach(&ben, room, &mut own).await;
+        assert!(own.is_empty(), "one's own words came back");
+    }
+    let (mut elsewhere, _elsewhere) = listen(&ben, &rooms[0]);
+    let (mut here, _here) = listen(&ben, &rooms[1]);
+    reach(&anna, &rooms[1], &mut here).await;
+    assert!(elsewhere.try_recv().is_err(), "rooms are apart");
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server; .ci/run installs and runs it"]
+async fn clusters_that_share_a_nats_do_not_hear_each_other() {
+    let server = NatsServer::start();
+    let join = |name| join_named(server.url(), name);
+    let (ours, theirs, other) = (join("ours").await, join("theirs").await, join("ours").await);
+    let (mut heard, _listening) = listen(&other, &Topic::Servers);
+    let (mut heard_there, _there) = listen(&theirs, &Topic::Servers);
+    reach(&ours, &Topic::Servers, &mut heard).await;
+    assert!(heard_there.try_recv().is_err());
+}
+
+async fn join_named(url: String, name: &str) -> Arc<Nats> {
+    join(&url, &["--cluster-name", name]).await
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server; .ci/run installs and runs it"]
+async fn nats_may_go_and_come_back_and_what_was_said_meanwhile_is_lost() {
+    let mut server = NatsServer::start();
+    server.take_away();
+    let (anna, ben) = (
+        join(&server.url(), &[]).await,
+        join(&server.url(), &[]).await,
+    );
+    let (mut heard, listening) = listen(&ben, &cell("lobby"));
+    for _ in 0..2 {
+        assert!(!anna.is_connected());
+        let lost = anna.traffic().lost_sent;
+        anna.publish(&cell("lobby"), Bytes::from_static(b"old"));
+        assert_eq!(anna.traffic().lost_sent, lost + 1);
+        server.bring_back();
+        becomes_connected(&anna, true).await;
+        becomes_connected(&ben, true).await;
+        soon(async {
+            loop {
+                anna.publish(&cell("lobby"), Bytes::from_static(b"new"));
+                let answer = tokio::time::timeout(Duration::from_millis(20), heard.recv()).await;
+                if let Ok(heard) = answer {
+                    assert_eq!(heard.unwrap().payload, "new");
+                    return;
+                }
+            }
+        })
+        .await;
+        server.take_away();
+        becomes_connected(&anna, false).await;
+    }
+    assert!(ben.traffic().received_bytes >= ben.traffic().received_messages * 3);
+    drop(listening);
+    while soon(heard.recv()).await.is_some() {}
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server; .ci/run installs and runs it"]
+async fn a_full_ear_loses_words_and_they_are_counted() {
+    let server = NatsServer::start();
+    let (anna, ben) = (
+        join(&server.url(), &[]).await,
+        join(&server.url(), &[]).await,
+    );
+    becomes_connected(&anna, true).await;
+    let (ear, _never_read) = mpsc::channel(1);
+    let _listening = ben.subscribe(&cell("lobby"), ear);
+    soon(async {
+        while ben.traffic().lost_received == 0 {
+            anna.publish(&cell("lobby"), Bytes::from_static(b"hello"));
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(ben.traffic().received_messages, 1);
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server; .ci/run installs and runs it"]
+async fn nats_may_ask_who_one_is() {
+    // The seed and the key of the same pair, from NATS's documentation.
+    let seed = "SUANQDPB2RUOE4ETUA26CNX7FUKE5ZZKFCQIIW63OX225F2CO7UEXTM7ZY\n";
+    let key = "UAMMBNV2EYR65NYZZ7IAK5SIR5ODNTTERJOBOF4KJLMWI45YOXOSWULM";
+    let folder = Folder::new();
+    let nkey = folder.write(
+        "nats.conf",
+        &format!("authorization {{ users: [ {{ nkey: {key} }} ] }}"),
+    );
+    let seed = folder.write("seed.nk", seed);
+    let none: &[&str] = &[];
+    for (server, login, flags) in [
+        (
+            &["--user", "anna", "--pass", "p@ss"][..],
+            "anna:p%40ss@",
+            none,
+        ),
+        (&["--auth", "t0ken"], "t0ken@", none),
+        (&["--config", &nkey], "", &["--bus-credentials", &seed]),
+    ] {
+        let server = NatsServer::with(server);
+        let url = format!("nats://{login}{}", server.address());
+        becomes_connected(&*join(&url, flags).await, true).await;
+        let nobody = server.url();
+        let problem = Nats::try_once(&config(&["--bus", &nobody]))
+            .await
+            .unwrap_err();
+        assert!(problem.contains("authorization violation"), "{problem}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server; .ci/run installs and runs it"]
+async fn the_way_to_nats_may_be_encrypted_and_both_ends_show_certificates() {
+    let folder = Folder::new();
+    let key = KeyPair::generate().unwrap();
+    let parameters = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = parameters.self_signed(&key).unwrap();
+    let key = folder.write("key.pem", &key.serialize_pem());
+    let certificate = folder.write("cert.pem", &certificate.pem());
+    let files = ["--tls", "--tlscert", &certificate, "--tlskey", &key];
+    let server =
+        NatsServer::with(&[&files[..], &["--tlsverify", "--tlscacert", &certificate]].concat());
+    let url = format!("tls://{}", server.address());
+    let trusting = ["--bus-ca", &certificate];
+    let known = [
+        &trusting[..],
+        &["--bus-cert", &certificate, "--bus-key", &key],
+    ]
+    .concat();
+    becomes_connected(&*join(&url, &known).await, true).await;
+    for refused in [&trusting[..], &[]] {
+        let flags = [&["--bus", &url], refused].concat();
+        assert!(
+            Nats::try_once(&config(&flags)).await.is_err(),
+            "{refused:?}"
+        );
+    }
+}
