@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-    const VERSION = 1;
+    const VERSION = 2;
     // As `SocketCode` in client/src/browser.rs.
     const [CONNECTING, OPEN, UNREACHABLE, BLOCKED, CLOSED, LOST, FLOODED] = [0, 1, 2, 3, 4, 5, 6];
     // Unread bytes of a socket, at most: a few of the longest frames.
@@ -28,13 +28,14 @@
     const sockets = new Map();
     let last_socket = 0;
 
-    function openSocket() {
+    // To the page's server, or to one of its neighbours.
+    function openSocket(neighbour) {
         const socket = { code: CONNECTING, unread: [], offset: 0, unread_bytes: 0 };
-        const url = new URL("ws", document.baseURI);
-        url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-        url.search = "";
         sockets.set(++last_socket, socket);
         try {
+            const url = new URL(neighbour ? `//${neighbour}/ws` : "ws", document.baseURI);
+            url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+            url.search = "";
             socket.web = new WebSocket(url);
         } catch {
             socket.code = BLOCKED;
@@ -61,7 +62,7 @@
             if (socket.code === OPEN) {
                 socket.code = event.code === 1006 ? LOST : CLOSED;
             } else if (socket.code === CONNECTING) {
-                const answer = await fetch("healthz", { cache: "no-store" }).catch(() => null);
+                const answer = neighbour ? null : await fetch("healthz", { cache: "no-store" }).catch(() => null);
                 socket.code = answer?.ok ? BLOCKED : UNREACHABLE;
             }
             frameWhileHidden();
@@ -270,7 +271,7 @@
             cubesync_is_hidden: () => Number(document.hidden),
             cubesync_prefers_touch: () => Number(matchMedia("(hover: none) and (pointer: coarse)").matches),
             cubesync_fail: (text, length) => cubesyncFail(read(text, length)),
-            cubesync_socket_open: openSocket,
+            cubesync_socket_open: (address, length) => openSocket(read(address, length)),
             cubesync_socket_state: (id) => {
                 const socket = sockets.get(id);
                 return socket?.unread.length ? OPEN : socket?.code ?? CLOSED;

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 /// The plugin's version, which the page compares.
-const PLUGIN_VERSION: u32 = 1;
+const PLUGIN_VERSION: u32 = 2;
 /// Longest text the plugin gives, in bytes: an invite link with a full room name.
 const MAX_TEXT_BYTES: usize = 2048;
 
@@ -18,7 +18,7 @@ unsafe extern "C" {
     fn cubesync_is_hidden() -> u32;
     fn cubesync_prefers_touch() -> u32;
     fn cubesync_fail(text: *const u8, length: usize);
-    fn cubesync_socket_open() -> u32;
+    fn cubesync_socket_open(address: *const u8, length: usize) -> u32;
     fn cubesync_socket_state(id: u32) -> u32;
     fn cubesync_socket_receive(id: u32, to: *mut u8, room: usize) -> usize;
     fn cubesync_socket_send(id: u32, from: *const u8, length: usize) -> u32;
@@ -169,10 +169,10 @@ pub fn text_field(index: u32, [x, y, width, height]: [f32; 4], shown: &str) -> O
     typed.map(|_| text)
 }
 
-/// Starts to connect to the server of the page.
-pub(crate) fn socket_open() -> SocketId {
-    // SAFETY: a number.
-    SocketId(unsafe { cubesync_socket_open() })
+/// Starts to connect to a `host:port`, or to the server of the page if that is empty.
+pub(crate) fn socket_open(address: &str) -> SocketId {
+    // SAFETY: the address outlives the call.
+    SocketId(unsafe { cubesync_socket_open(address.as_ptr(), address.len()) })
 }
 
 /// How far a socket is.

@@ -2,6 +2,7 @@
 
 mod events;
 mod link;
+mod reunion;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -10,23 +11,29 @@ use bytes::BytesMut;
 use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Pose, Welcome};
 
 use self::link::Link;
+use self::reunion::Reunion;
 use crate::ahead::Ahead;
 use crate::arrivals::Arrivals;
-use crate::backoff::Backoff;
 use crate::clock::Clock;
 use crate::interpolation::DrawnPose;
 use crate::lab::{Conditions, Lab};
 use crate::options::ClientOptions;
 use crate::recorder::Tap;
 use crate::report::{ClientEvent, CubeView, Statistics, Status};
+use crate::servers::Servers;
 use crate::session::Session;
+use crate::socket::bare_address;
 use crate::view::{Display, View};
 use crate::world::World;
 
 /// Who has not heard from the server for this long, one and a half heartbeats, shows others as
 /// stale.
 pub(crate) const STALE_AFTER: Duration = Duration::from_millis(1_500);
-/// A client of one server, connected or about to be.
+/// After a lost connection the own cube can be moved on for this long: who plays on at another
+/// server hardly notices. Then it stands, since nobody sees it.
+const GLIDE: Duration = Duration::from_secs(2);
+
+/// A client of one server, or of one after the other, connected or about to be.
 ///
 /// Times are since an epoch of the caller's choice and must not go backwards.
 #[derive(Debug)]
@@ -34,7 +41,7 @@ pub struct Client {
     options: ClientOptions,
     link: Link,
     status: Status,
-    backoff: Backoff,
+    servers: Servers,
     lab: Lab,
     /// From the socket to the lab, from there to the session, and from the lab to the socket.
     arriving: BytesMut,
@@ -43,6 +50,8 @@ pub struct Client {
     session: Option<Session>,
     /// The last session that had joined and is over: shown until the next one has joined.
     previous: Option<Session>,
+    lost_at: Duration,
+    reunion: Reunion,
     view: View,
     display: Display,
     ahead: Ahead,
@@ -60,17 +69,19 @@ impl Client {
     pub fn new(options: ClientOptions, seed: u64) -> Self {
         Self {
             lab: Lab::new(options.lab, options.lab_seed),
+            servers: Servers::new(&options.server, seed),
             options,
             link: Link::Down {
                 retry_at: Some(Duration::ZERO),
             },
             status: Status::Connecting,
-            backoff: Backoff::new(seed),
             arriving: BytesMut::new(),
             incoming: BytesMut::new(),
             departing: BytesMut::new(),
             session: None,
             previous: None,
+            lost_at: Duration::ZERO,
+            reunion: Reunion::default(),
             view: View::default(),
             display: Display::default(),
             ahead: Ahead::default(),
@@ -102,6 +113,7 @@ impl Client {
             session.poll(now);
         }
         self.take_events(now);
+        self.give_up_when_late(now);
         self.arrivals.read(self.total.bytes_in - bytes_before);
         self.flush(now);
         if let Some(clock) = self.session.as_ref().and_then(Session::clock) {
@@ -120,9 +132,22 @@ impl Client {
         self.status.clone()
     }
 
-    /// The own cube, while joined.
+    /// The server that the client is at or tries to reach: the one in its options, or another one
+    /// of the same rooms.
+    pub fn server(&self) -> &str {
+        bare_address(self.servers.at())
+    }
+
+    /// The own cube, while joined and for two seconds after a lost connection: meanwhile it can be
+    /// moved on, and goes on from there at the next server.
     pub fn own_cube(&self) -> Option<CubeId> {
-        self.welcome().map(|welcome| welcome.cube)
+        let joined = self.session.as_ref().filter(|session| session.is_joined());
+        let glides = || {
+            let lost = self.previous.as_ref();
+            lost.filter(|_| self.polled_at.saturating_sub(self.lost_at) < GLIDE)
+        };
+        let welcome = joined.or_else(glides)?.welcome()?;
+        Some(welcome.cube)
     }
 
     /// What the server said at the join, while joined.
@@ -135,7 +160,8 @@ impl Client {
     /// tick.
     pub fn set_pose(&mut self, cube: CubeId, pose: Pose) {
         let sent = self.ahead.sent(cube, pose, self.polled_at);
-        if let Some(session) = &mut self.session
+        let joined = self.session.as_mut().filter(|session| session.is_joined());
+        if let Some(session) = joined.or(self.previous.as_mut())
             && session.set_pose(cube, sent)
         {
             self.view.set_pose(cube, pose);
@@ -220,7 +246,7 @@ impl Client {
             return Vec::new();
         };
         let clock_tick = clock.tick_at(now);
-        let is_silent = !session.is_joined() || now.saturating_sub(session.heard()) >= STALE_AFTER;
+        let is_silent = now.saturating_sub(session.heard()) >= STALE_AFTER;
         let view = |info| self.view_of(info, now, clock_tick, welcome.cube, is_silent);
         world.cubes().map(view).collect()
     }
@@ -269,7 +295,7 @@ impl Client {
 
     /// Where a cube is shown.
     fn place_m(&self, cube: CubeId, now: Duration) -> Option<[f32; 3]> {
-        let session = self.session.as_ref()?;
+        let session = self.shown()?;
         let info = session.world()?.cube(cube)?;
         let clock_tick = session.clock()?.tick_at(now);
         Some(self.drawn(info, now, clock_tick).position)

@@ -9,8 +9,8 @@
 //! and the server's [`clock`] and makes the [`sample`]s of the cubes it controls, by a [`lead`]
 //! ahead of their ticks. What is shown [`ahead`] of the server's word comes to agree with it. The [`snapshot_buffer`] holds the recent surprises; [`playout`] says which tick to
 //! show, [`interpolation`] where a cube is at it, [`blend`] hides what came too late, and the
-//! [`view`] is what comes of them. After a lost connection [`backoff`] says when to try
-//! again. The [`client`] ties them together, and [`report`] is what it tells, [`arrivals`] for
+//! [`view`] is what comes of them. After a lost connection [`servers`] says where to try
+//! again and [`backoff`] when. The [`client`] ties them together, and [`report`] is what it tells, [`arrivals`] for
 //! a net graph; its [`lab`] makes the network worse; the [`recorder`] writes all bytes into a file.
 //! Only the socket and the recorder do I/O, and only the socket reads a clock: everywhere else the time is an argument.
 
@@ -38,6 +38,7 @@ pub mod replay;
 pub mod report;
 pub mod room;
 pub mod sample;
+pub mod servers;
 pub mod session;
 pub mod session_event;
 pub mod sight;

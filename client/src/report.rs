@@ -34,9 +34,14 @@ pub enum Status {
 /// What happened, in the order in which it did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientEvent {
-    /// The client is in the room: at first, and again after each reconnect. Cubes known before
-    /// are forgotten; the own cube has a new id and starts at the welcome's pose.
+    /// The client is in the room: at first, and again after a reconnect with which its cube could
+    /// not go on. Cubes known before are forgotten; the own cube starts at the welcome's pose, and
+    /// may have a new id.
     Joined(Welcome),
+    /// The client is in the room again after a lost connection, at the same server or at another
+    /// one ([`Client::server`](crate::Client::server)): the own cube goes on from where it is
+    /// shown, and may have a new id.
+    Rejoined(Welcome),
     /// Somebody else's cube came into the room, in sight. Not told for cubes that were there
     /// before; [`Client::cubes`](crate::Client::cubes) has everything in sight.
     CubeJoined(CubeInfo),

@@ -11,16 +11,20 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cubesync_protocol::limits::{DEAD_AFTER, MAX_TICK};
 use cubesync_protocol::{
-    ClientMessage, CubeId, DecodeError, FrameError, Hello, Keyframe, Message, Pose, ServerMessage,
-    Snapshot, Welcome, frame,
+    ClientMessage, CubeId, DecodeError, FrameError, Hello, Keyframe, Message, Pose, ResumeToken,
+    ServerMessage, Snapshot, Welcome, frame,
 };
 
 use crate::clock::Clock;
 use crate::room::{Room, RoomError};
 use crate::sample::Sample;
+use crate::servers;
 use crate::session_event::{Counters, Retry, SessionEvent};
 use crate::world::{World, WorldChange, WorldError};
 
+/// A server that is silent this long has missed its heartbeat four times; a player who can go on
+/// at another one does not wait for [`DEAD_AFTER`].
+const MOVE_ON_AFTER: Duration = Duration::from_secs(5);
 /// How long a server may take to answer the hello and to show the own cube.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// With more bytes than this unsent, samples wait: the newest pose goes out when there is room.
@@ -105,8 +109,12 @@ impl Session {
         if self.is_over {
             return;
         }
-        if now.saturating_sub(self.heard) >= DEAD_AFTER {
-            let seconds = DEAD_AFTER.as_secs();
+        let is_alone = self
+            .known()
+            .is_none_or(|room| room.welcome.servers.is_empty());
+        let patience = if is_alone { DEAD_AFTER } else { MOVE_ON_AFTER };
+        if now.saturating_sub(self.heard) >= patience {
+            let seconds = patience.as_secs();
             return self.end(format!("nothing heard for {seconds} s"), Retry::Backoff);
         }
         if !self.is_joined() && now.saturating_sub(self.started) >= JOIN_TIMEOUT {
@@ -191,6 +199,12 @@ impl Session {
     /// What the server said at the join.
     pub fn welcome(&self) -> Option<&Welcome> {
         self.known().map(|room| &room.welcome)
+    }
+
+    /// What shows another server whose cube this is, if the server gave one out; stays after the
+    /// end.
+    pub fn token(&self) -> Option<ResumeToken> {
+        self.room.as_ref().map(|room| room.welcome.resume)
     }
 
     /// The room as of the newest tick; stays after the end.
@@ -281,12 +295,15 @@ impl Session {
 
     fn handle_first(&mut self, now: Duration, message: ServerMessage) -> Result<(), SessionError> {
         match message {
-            ServerMessage::Welcome(welcome) => self.room = Some(Room::new(welcome, now)?),
+            ServerMessage::Welcome(mut welcome) => {
+                welcome.servers = servers::usable(welcome.servers);
+                self.room = Some(Room::new(welcome, now)?);
+            }
             ServerMessage::Reject { code, message } => {
                 let retry = if code.is_temporary() {
                     Retry::Backoff
                 } else {
-                    Retry::Never
+                    Retry::Elsewhere
                 };
                 self.end(printable(&message), retry);
             }
@@ -397,7 +414,7 @@ mod tests {
     use cubesync_protocol::limits::PROTOCOL_VERSION;
     use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
     use cubesync_protocol::{
-        CellId, CloseCode, Colour, CubeInfo, CubeKind, CubePose, Event, RejectCode, ResumeToken,
+        CellId, CloseCode, Colour, CubeInfo, CubeKind, CubePose, Event, RejectCode, ServerAddress,
     };
     use proptest::prelude::*;
 
@@ -558,8 +575,8 @@ mod tests {
     #[test]
     fn a_reject_is_final_unless_it_is_temporary() {
         for (code, expected) in [
-            (RejectCode::JoinKey, Retry::Never),
-            (RejectCode::Version, Retry::Never),
+            (RejectCode::JoinKey, Retry::Elsewhere),
+            (RejectCode::Version, Retry::Elsewhere),
             (RejectCode::Full, Retry::Backoff),
             // The hello was right, so it was late.
             (RejectCode::NotHello, Retry::Backoff),
@@ -650,6 +667,31 @@ mod tests {
         assert_eq!(events(&mut session), []);
         session.poll(ms(1_000) + DEAD_AFTER);
         assert_eq!(ended(&mut session).0, "nothing heard for 15 s");
+    }
+
+    #[test]
+    fn who_can_go_on_elsewhere_waits_less_for_a_silent_server() {
+        let address = |tcp: &str| ServerAddress {
+            tcp: tcp.into(),
+            web: "b.example:8080".into(),
+        };
+        for (servers, used) in [
+            (vec![address("b.example:14900")], 1),
+            (vec![address("b")], 0),
+        ] {
+            let mut session = new();
+            let welcome = ServerMessage::Welcome(Welcome {
+                servers,
+                ..welcome()
+            });
+            hear(&mut session, ms(0), &[welcome, keyframe(100)]);
+            events(&mut session);
+            assert_eq!(session.welcome().unwrap().servers.len(), used);
+            session.poll(MOVE_ON_AFTER - ms(1));
+            assert_eq!(events(&mut session), []);
+            session.poll(MOVE_ON_AFTER);
+            assert_eq!(session.is_joined(), used == 0);
+        }
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub enum Retry {
     Backoff,
     /// Try again after the time the server asked for.
     After(Duration),
+    /// This server refuses for good; one of its neighbours may not.
+    Elsewhere,
     /// The same would happen again: leave it to the person.
     Never,
 }

@@ -77,7 +77,7 @@ fn connected(server: &str, trust: &Trust) -> Socket {
         trust: trust.clone(),
         ..ClientOptions::new(format!("tls://{server}"), "Anna")
     };
-    let mut socket = Socket::connect(&options, Duration::ZERO);
+    let mut socket = Socket::connect(&options.server, &options, Duration::ZERO);
     while socket.poll(Duration::ZERO) == SocketState::Connecting {
         thread::yield_now();
     }

@@ -82,7 +82,10 @@ impl Bot {
         while let Some(event) = self.client.next_event() {
             self.hear(event, now);
         }
-        let (Some(own), Some(mut cube)) = (self.client.own_cube(), self.cube.take()) else {
+        let Some(own) = self.client.own_cube() else {
+            return;
+        };
+        let Some(mut cube) = self.cube.take() else {
             return;
         };
         let mut input = self.wander.input(cube.position(), dt_s);

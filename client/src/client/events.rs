@@ -5,11 +5,13 @@ use std::time::Duration;
 use cubesync_protocol::{CubeId, CubePose, Welcome};
 
 use super::Client;
+use super::reunion::pose_to_go_on;
 use crate::ahead::Ahead;
 use crate::arrivals::Arrivals;
 use crate::report::{ClientEvent, Status};
 use crate::session::Session;
 use crate::session_event::SessionEvent;
+use crate::socket::neighbour;
 use crate::view::View;
 use crate::world::{WorldChange, holder_of};
 
@@ -17,7 +19,7 @@ impl Client {
     pub(super) fn take_events(&mut self, now: Duration) {
         while let Some(event) = self.session.as_mut().and_then(Session::next_event) {
             match event {
-                SessionEvent::Joined(welcome) => self.joined(welcome),
+                SessionEvent::Joined(welcome) => self.joined(welcome, now),
                 SessionEvent::World(change) => self.changed(now, change),
                 SessionEvent::Corrected(corrected) => {
                     self.correct(corrected, now);
@@ -31,18 +33,35 @@ impl Client {
                 SessionEvent::Ended { reason, retry } => self.disconnect(now, reason, retry),
             }
         }
+        self.reunite(now);
     }
 
-    fn joined(&mut self, welcome: Welcome) {
-        self.previous = None;
+    fn joined(&mut self, welcome: Welcome, now: Duration) {
+        let previous = self.previous.take();
+        if let Some(previous) = &previous {
+            self.remember(previous, now);
+        }
+        let goes_on_from = pose_to_go_on(previous.as_ref(), &welcome);
         self.view = View::new(welcome.tick_hz);
         self.view.set_display(self.display);
-        self.view.gain(welcome.cube, welcome.pose);
+        self.view
+            .gain(welcome.cube, goes_on_from.unwrap_or(welcome.pose));
         self.ahead = Ahead::default();
         self.arrivals = Arrivals::default();
         self.status = Status::Joined;
         self.options.resume = Some(welcome.resume);
-        self.events.push_back(ClientEvent::Joined(welcome));
+        let given = &self.options.server;
+        let others = welcome.servers.iter();
+        let others = others.map(|address| neighbour(address, given)).collect();
+        self.servers.joined(others);
+        let event = match (goes_on_from, &mut self.session) {
+            (Some(pose), Some(session)) => {
+                session.set_pose(welcome.cube, pose);
+                ClientEvent::Rejoined(welcome)
+            }
+            _ => ClientEvent::Joined(welcome),
+        };
+        self.events.push_back(event);
     }
 
     fn changed(&mut self, now: Duration, change: WorldChange) {
@@ -63,6 +82,7 @@ impl Client {
                 return;
             }
             WorldChange::Joined(info) if Some(info.cube) == own => return,
+            WorldChange::Joined(info) if self.reunion.is_old_news(&info, now) => return,
             WorldChange::Joined(info) => ClientEvent::CubeJoined(info),
             WorldChange::Left(info) => {
                 self.view.remove(info.cube);

@@ -16,8 +16,14 @@ const MAX_READS_PER_POLL: usize = 64;
 /// Whether there is a connection.
 #[derive(Debug)]
 pub(super) enum Link {
-    Down { retry_at: Option<Duration> },
-    Up(Socket),
+    Down {
+        retry_at: Option<Duration>,
+    },
+    Up {
+        socket: Socket,
+        /// By then it must be through, where others are waiting.
+        give_up_at: Option<Duration>,
+    },
 }
 
 impl Client {
@@ -38,11 +44,29 @@ impl Client {
             return self.disconnect(now, reason, Retry::Never);
         }
         self.status = Status::Connecting;
-        self.link = Link::Up(Socket::connect(&self.options, now));
+        self.link = Link::Up {
+            socket: Socket::connect(self.servers.at(), &self.options, now),
+            give_up_at: self.servers.patience().map(|patience| now + patience),
+        };
+    }
+
+    /// A machine that is dead does not refuse, it is silent.
+    pub(super) fn give_up_when_late(&mut self, now: Duration) {
+        let is_joined = self.session.as_ref().is_some_and(Session::is_joined);
+        if let Link::Up {
+            give_up_at: Some(give_up_at),
+            ..
+        } = self.link
+            && !is_joined
+            && now >= give_up_at
+        {
+            let reason = format!("no answer from {}", self.server());
+            self.disconnect(now, reason, Retry::Backoff);
+        }
     }
 
     pub(super) fn read(&mut self, now: Duration) {
-        let Link::Up(socket) = &mut self.link else {
+        let Link::Up { socket, give_up_at } = &mut self.link else {
             return;
         };
         let session = match (socket.poll(now), &mut self.session) {
@@ -54,6 +78,7 @@ impl Client {
             (_, Some(session)) => session,
             (SocketState::Open, none) => {
                 self.status = Status::Joining;
+                *give_up_at = self.servers.patience().map(|patience| now + patience);
                 let mut hello = self.options.hello();
                 hello.pose = self.previous.as_ref().and_then(Session::own_pose);
                 if let Some(tap) = &mut self.tap {
@@ -86,7 +111,7 @@ impl Client {
     }
 
     pub(super) fn flush(&mut self, now: Duration) {
-        if let (Link::Up(socket), Some(session)) = (&mut self.link, &mut self.session) {
+        if let (Link::Up { socket, .. }, Some(session)) = (&mut self.link, &mut self.session) {
             let line = &mut self.lab.up;
             // What the socket does not take stays with the session, which then sends less.
             if self.departing.is_empty() && line.has_room() {
@@ -101,11 +126,14 @@ impl Client {
     }
 
     pub(super) fn disconnect(&mut self, now: Duration, reason: String, retry: Retry) {
-        let mut lasted = Duration::ZERO;
+        let mut lasted = None;
         if let Some(session) = self.session.take() {
             self.total.add(session.counters());
+            // A token is good for one use, and this server's word may be all that came of it.
+            self.options.resume = session.token().or(self.options.resume);
             if session.welcome().is_some() {
-                lasted = now.saturating_sub(session.started());
+                lasted = Some(now.saturating_sub(session.started()));
+                self.lost_at = now;
                 self.previous = Some(session);
                 let reason = reason.clone();
                 self.events.push_back(ClientEvent::Disconnected { reason });
@@ -116,16 +144,17 @@ impl Client {
         }
         self.lab.clear();
         self.ahead = Ahead::default();
-        let wait = match retry {
-            Retry::Backoff => Some(self.backoff.next(lasted)),
-            Retry::After(wait) => Some(wait),
-            Retry::Never => None,
+        let next = self.servers.next(now, reason.clone(), retry, lasted);
+        self.link = Link::Down {
+            retry_at: next.as_ref().ok().copied(),
         };
-        let retry_at = wait.map(|wait| now + wait);
-        self.link = Link::Down { retry_at };
-        self.status = match wait {
-            Some(retry_in) => Status::Waiting { retry_in, reason },
-            None => Status::Failed { reason },
+        self.status = match next {
+            Ok(retry_at) if retry_at <= now => Status::Connecting,
+            Ok(retry_at) => Status::Waiting {
+                retry_in: retry_at - now,
+                reason,
+            },
+            Err(reason) => Status::Failed { reason },
         };
     }
 }

@@ -28,8 +28,9 @@ pub(crate) struct Banner {
 }
 
 impl Banner {
-    /// What a status means to a person; nothing while all is well.
-    pub(crate) fn new(status: Status, server: &str, was_joined: bool) -> Option<Self> {
+    /// What a status means to a person who was at a server before, if at any; nothing while all is
+    /// well.
+    pub(crate) fn new(status: Status, server: &str, was_at: Option<&str>) -> Option<Self> {
         let busy = |title| Self {
             title,
             detail: None,
@@ -37,10 +38,17 @@ impl Banner {
         };
         match status {
             Status::Joined | Status::Failed { .. } => None,
+            Status::Connecting | Status::Joining if was_at == Some(server) => {
+                Some(busy("Connection lost, reconnecting".to_owned()))
+            }
+            Status::Connecting | Status::Joining if was_at.is_some() => Some(Self {
+                detail: Some(server.to_owned()),
+                ..busy("Reconnecting to another server".to_owned())
+            }),
             Status::Connecting => Some(busy(format!("Connecting to {server}"))),
             Status::Joining => Some(busy("Joining the room".to_owned())),
             Status::Waiting { retry_in, reason } => {
-                let what = if was_joined {
+                let what = if was_at.is_some() {
                     "Connection lost"
                 } else {
                     "No connection"
@@ -209,23 +217,37 @@ mod tests {
         }
     }
 
-    fn title(status: Status, was_joined: bool) -> String {
-        Banner::new(status, "host:1", was_joined).unwrap().title
+    fn title(status: Status, was_at: Option<&str>) -> String {
+        Banner::new(status, "host:1", was_at).unwrap().title
     }
 
     #[test]
     fn every_wait_is_counted_down_in_whole_seconds() {
         assert_eq!(
-            title(waiting(2_100), true),
+            title(waiting(2_100), Some("host:2")),
             "Connection lost, retrying in 3 s"
         );
-        assert_eq!(title(waiting(0), true), "Connection lost, retrying in 1 s");
-        assert_eq!(title(waiting(900), false), "No connection, retrying in 1 s");
+        assert_eq!(
+            title(waiting(0), Some("host:1")),
+            "Connection lost, retrying in 1 s"
+        );
+        assert_eq!(title(waiting(900), None), "No connection, retrying in 1 s");
     }
 
     #[test]
     fn a_first_connection_says_where_to_and_a_joined_one_says_nothing() {
-        assert_eq!(title(Status::Connecting, false), "Connecting to host:1");
-        assert_eq!(Banner::new(Status::Joined, "host:1", true), None);
+        assert_eq!(title(Status::Connecting, None), "Connecting to host:1");
+        assert_eq!(Banner::new(Status::Joined, "host:1", Some("host:1")), None);
+    }
+
+    #[test]
+    fn who_goes_on_at_another_server_is_told_at_which() {
+        assert_eq!(
+            title(Status::Joining, Some("host:1")),
+            "Connection lost, reconnecting"
+        );
+        let banner = Banner::new(Status::Connecting, "host:1", Some("host:2")).unwrap();
+        assert_eq!(banner.title, "Reconnecting to another server");
+        assert_eq!(banner.detail.as_deref(), Some("host:1"));
     }
 }

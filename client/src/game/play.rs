@@ -45,6 +45,8 @@ pub(crate) struct Play {
     figures: Figures,
     lab: LabPanel,
     first_join: Option<Duration>,
+    /// Where the client was in the room last.
+    was_at: Option<String>,
     menu: Option<Menu>,
     touch: TouchControls,
     by_touch: bool,
@@ -81,6 +83,7 @@ impl Play {
             figures: Figures::default(),
             lab: LabPanel::default(),
             first_join: None,
+            was_at: None,
             menu: None,
             touch: TouchControls::default(),
             by_touch: false,
@@ -157,8 +160,8 @@ impl Play {
             self.figures
                 .show(canvas, &self.client, time, screen, self.by_touch);
         }
-        let server = &self.client.options().server;
-        if let Some(banner) = Banner::new(self.client.status(), server, self.first_join.is_some()) {
+        let (status, server) = (self.client.status(), self.client.server());
+        if let Some(banner) = Banner::new(status, server, self.was_at.as_deref()) {
             banner.show(canvas, screen, time);
         }
         lab::show_badge(canvas, &self.client, screen);

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
+use cubesync_protocol::ServerAddress;
 
 use super::tls::TlsStream;
 use super::{CONNECT_TIMEOUT, SocketState, read_into};
@@ -47,10 +48,10 @@ enum Stream {
 }
 
 impl Socket {
-    /// Starts to connect to the server that the options name.
-    pub fn connect(options: &ClientOptions, now: Duration) -> Self {
+    /// Starts to connect to a server, named like the one in the options.
+    pub fn connect(server: &str, options: &ClientOptions, now: Duration) -> Self {
         let (sender, outcome) = mpsc::sync_channel(1);
-        let (named, trust) = (options.server.clone(), options.trust.clone());
+        let (named, trust) = (server.to_owned(), options.trust.clone());
         let thread = thread::Builder::new()
             .name("connect".into())
             .stack_size(THREAD_STACK_BYTES)
@@ -60,7 +61,7 @@ impl Socket {
             });
         let state = match thread {
             Ok(_) => State::Connecting {
-                server: bare_address(&options.server).to_owned(),
+                server: bare_address(server).to_owned(),
                 outcome,
                 give_up_at: now + CONNECT_TIMEOUT,
             },
@@ -165,6 +166,12 @@ pub(crate) fn bare_address(server: &str) -> &str {
     server.strip_prefix(TLS).unwrap_or(server)
 }
 
+/// How a server that another one names is reached: encrypted, if that one was given so.
+pub(crate) fn neighbour(address: &ServerAddress, given: &str) -> String {
+    let scheme = if given.starts_with(TLS) { TLS } else { "" };
+    format!("{scheme}{}", address.tcp)
+}
+
 /// Runs on the thread.
 fn connect(named: &str, trust: &Trust) -> Result<Stream, String> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
@@ -265,7 +272,7 @@ mod tests {
     /// Polls until the socket is no longer connecting; the time stands still.
     fn connected(server: &str) -> Socket {
         let options = ClientOptions::new(server, "Anna");
-        let mut socket = Socket::connect(&options, Duration::ZERO);
+        let mut socket = Socket::connect(server, &options, Duration::ZERO);
         while socket.poll(Duration::ZERO) == SocketState::Connecting {
             thread::yield_now();
         }

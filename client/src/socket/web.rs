@@ -1,10 +1,12 @@
-//! The browser's socket: a WebSocket to the server that the page came from.
+//! The browser's socket: a WebSocket to the server that the page came from, or to one of its
+//! neighbours.
 //!
 //! A message holds one or more whole frames; here they are bytes in a row, as from TCP.
 
 use std::time::Duration;
 
 use bytes::BytesMut;
+use cubesync_protocol::ServerAddress;
 
 use super::{CONNECT_TIMEOUT, SocketState, read_into};
 use crate::browser::{self, SocketCode, SocketId};
@@ -25,10 +27,12 @@ enum State {
 }
 
 impl Socket {
-    /// Starts to connect to the server that the page came from, whatever is written here.
-    pub fn connect(_options: &ClientOptions, now: Duration) -> Self {
+    /// Starts to connect to a server. The one in the options is where the page came from, whatever
+    /// is written there.
+    pub fn connect(server: &str, options: &ClientOptions, now: Duration) -> Self {
+        let neighbour = if server == options.server { "" } else { server };
         Self {
-            id: browser::socket_open(),
+            id: browser::socket_open(neighbour),
             state: State::Connecting {
                 give_up_at: now + CONNECT_TIMEOUT,
             },
@@ -93,6 +97,11 @@ impl Drop for Socket {
     fn drop(&mut self) {
         browser::socket_close(self.id);
     }
+}
+
+/// How a server that another one names is reached: encrypted, if the page came so.
+pub(crate) fn neighbour(address: &ServerAddress, _given: &str) -> String {
+    address.web.clone()
 }
 
 /// The page's own address is never anything else.

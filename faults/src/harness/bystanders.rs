@@ -146,7 +146,7 @@ fn play(server: SocketAddr, key: Option<&String>, seen: &Seen) {
         for client in [&mut mover, &mut watcher] {
             client.poll(now);
             while let Some(event) = client.next_event() {
-                if let ClientEvent::Joined(_) = event {
+                if let ClientEvent::Joined(_) | ClientEvent::Rejoined(_) = event {
                     seen.joins.fetch_add(1, Ordering::Relaxed);
                     newest_tick = 0;
                 }

@@ -113,7 +113,7 @@ pub async fn play(
                 player.journal.count(Count::ToldWhen);
                 wait
             }
-            Over::Ended(Retry::Never) => {
+            Over::Ended(Retry::Elsewhere | Retry::Never) => {
                 panic!("nobody here has done anything wrong, and was told not to come back")
             }
         };

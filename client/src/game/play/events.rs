@@ -13,7 +13,12 @@ impl Play {
     /// Takes note of what the client tells.
     pub(super) fn on_event(&mut self, event: ClientEvent, now: Duration) {
         match event {
-            ClientEvent::Joined(welcome) => self.on_joined(&welcome, now),
+            ClientEvent::Joined(welcome) => {
+                self.on_joined(&welcome, now);
+                self.controller = Controller::new(welcome.pose);
+                self.camera.jump_to(self.controller.position().into());
+            }
+            ClientEvent::Rejoined(welcome) => self.on_joined(&welcome, now),
             ClientEvent::CubeJoined(info) => self.feed.push(now, format!("{} joined", info.name)),
             ClientEvent::CubeLeft(info) => {
                 self.carry.taken_away(info.cube);
@@ -44,7 +49,7 @@ impl Play {
                     Status::Waiting { retry_in, .. } => {
                         format!(", retrying in {:.1} s", retry_in.as_secs_f64())
                     }
-                    _ => String::new(),
+                    _ => format!(", trying {}", self.client.server()),
                 };
                 tell(&format!("connection lost{retry} ({reason})"));
             }
@@ -55,15 +60,18 @@ impl Play {
         let Welcome {
             room, name, cube, ..
         } = welcome;
-        tell(&format!("joined room {room} as {name} (cube {cube})"));
+        let server = self.client.server().to_owned();
+        tell(&format!(
+            "joined room {room} as {name} (cube {cube}) at {server}"
+        ));
         platform::joined(self.client.options(), name);
-        match self.first_join {
-            Some(_) => self.feed.push(now, "Connected again".to_owned()),
+        match &self.was_at {
+            Some(before) if *before == server => self.feed.push(now, "Connected again".to_owned()),
+            Some(_) => self.feed.push(now, format!("Playing on at {server}")),
             None => self.first_join = Some(now),
         }
-        self.controller = Controller::new(welcome.pose);
+        self.was_at = Some(server);
         self.carry = Carry::Empty;
-        self.camera.jump_to(self.controller.position().into());
     }
 
     fn on_taken(&mut self, cube: CubeId, by: CubeId, now: Duration) {
