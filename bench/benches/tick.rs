@@ -9,10 +9,10 @@ use cubesync_protocol::cells::Grid;
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{Colour, CubeId, CubePose, Pose};
-use cubesync_server::room::cells::Cells;
+use cubesync_server::room::cells::{Cells, frames};
 use cubesync_server::room::log::SnapshotLog;
 use cubesync_server::room::uplink::SpeedRule;
-use cubesync_server::room::world::World;
+use cubesync_server::room::world::{Ids, World};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
@@ -44,7 +44,7 @@ type Samples = Vec<Vec<u8>>;
 
 impl Room {
     fn new(players: usize) -> Self {
-        let mut world = World::new(HZ, None);
+        let mut world = World::new(HZ, None, Ids::COUNTED);
         let mut cells = Cells::new(Grid::WHOLE);
         let players = (0..players).map(|number| Player::join(number, &mut world));
         let players = players.collect();
@@ -70,7 +70,7 @@ impl Room {
             taken.expect("the players tell the truth");
         }
         let changes = self.world.tick(self.tick);
-        let frames = self.cells.tick(self.tick, changes, &self.world);
+        let frames = frames(self.cells.tick(self.tick, changes, &self.world));
         assert_eq!(frames.len(), 1, "everybody has moved");
         self.log.push(frames);
     }

@@ -3,7 +3,7 @@
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::{ClientMessage, Colour, CubeId, CubeKind, CubePose, Message};
 use cubesync_server::room::uplink::SpeedRule;
-use cubesync_server::room::world::World;
+use cubesync_server::room::world::{Ids, World};
 
 use crate::input::Input;
 
@@ -20,7 +20,7 @@ const COLOUR: Colour = Colour {
 /// Cubes stay in the world and below the top speed, and only their authorities move them.
 pub fn check(bytes: &[u8]) {
     let mut input = Input(bytes);
-    let mut world = World::new(HZ, Some(TOP_SPEED));
+    let mut world = World::new(HZ, Some(TOP_SPEED), Ids::COUNTED);
     let mut players = Vec::new();
     for name in ["a", "b", "c"] {
         let joined = world.join(name, COLOUR, SpeedRule::TopSpeed, None);

@@ -414,6 +414,22 @@ pub enum Event {
     },
 }
 
+impl Event {
+    /// The cube that it happened to.
+    pub fn cube(&self) -> CubeId {
+        match self {
+            Self::Joined(info) | Self::Entered(info) => info.cube,
+            Self::Left { cube }
+            | Self::Exited { cube }
+            | Self::Taken { cube, .. }
+            | Self::Freed { cube }
+            | Self::Ghost { cube }
+            | Self::Returned { cube }
+            | Self::Placed { cube, .. } => *cube,
+        }
+    }
+}
+
 /// Why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RejectCode {

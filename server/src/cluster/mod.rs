@@ -39,4 +39,9 @@ impl Cluster {
         let since = now.saturating_duration_since(self.epoch);
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
+
+    /// When it is that time of the cluster.
+    pub fn instant(&self, time_ns: u64) -> Instant {
+        self.epoch + std::time::Duration::from_nanos(time_ns)
+    }
 }

@@ -35,6 +35,8 @@ struct Cell {
     events: Vec<Event>,
     /// Which of its cubes may be elsewhere than believed.
     touched: Vec<CubeId>,
+    /// Those who look at it, from near or afar.
+    viewers: usize,
     far: Option<Far>,
 }
 
@@ -63,6 +65,7 @@ impl Cells {
             near: Stream::default(),
             events: Vec::new(),
             touched: Vec::new(),
+            viewers: 0,
             far: None,
         };
         Self {
@@ -103,8 +106,13 @@ impl Cells {
         self.cells.len() == 1 || self.tick.is_multiple_of(FAR_INTERVAL_TICKS.into())
     }
 
-    /// The frames of a tick, by stream. `world` is as after that tick.
-    pub fn tick(&mut self, tick: u64, changes: Changes, world: &World) -> Vec<(StreamId, Bytes)> {
+    /// What there is to tell of a tick, by stream. `world` is as after that tick.
+    pub fn tick(
+        &mut self,
+        tick: u64,
+        changes: Changes,
+        world: &World,
+    ) -> Vec<(StreamId, Snapshot)> {
         let is_far_told =
             tick / u64::from(FAR_INTERVAL_TICKS) > self.tick / u64::from(FAR_INTERVAL_TICKS);
         self.tick = tick;
@@ -119,19 +127,19 @@ impl Cells {
             self.moved(cube, world);
         }
         let truth = |cube| world.pose(cube).unwrap_or_default();
-        let mut frames = Vec::new();
+        let mut told = Vec::new();
         for cell in &mut self.cells {
             if let Some(snapshot) = cell.tell(truth) {
-                frames.push((StreamId::new(cell.id, Sight::Near), frame(snapshot)));
+                told.push((StreamId::new(cell.id, Sight::Near), snapshot));
             }
             if let Some(far) = &mut cell.far
                 && is_far_told
                 && let Some(snapshot) = far.tell(tick, cell.id, &cell.near.believed, truth)
             {
-                frames.push((StreamId::new(cell.id, Sight::Far), frame(snapshot)));
+                told.push((StreamId::new(cell.id, Sight::Far), snapshot));
             }
         }
-        frames
+        told
     }
 
     /// Whether somebody looks at a cell from afar.
@@ -143,8 +151,12 @@ impl Cells {
     /// Somebody looks at these from now on. Right after a tick that
     /// [may change views](Self::may_change_views) only.
     pub fn look(&mut self, view: &[(CellId, Sight)]) {
-        for (cell, _) in far(view) {
+        for (cell, sight) in view {
             let cell = &mut self.cells[usize::from(cell.0)];
+            cell.viewers += 1;
+            if *sight == Sight::Near {
+                continue;
+            }
             let far = cell.far.get_or_insert_with(|| Far {
                 stream: cell.near.clone(),
                 viewers: 0,
@@ -157,8 +169,13 @@ impl Cells {
 
     /// Somebody looks at these no more.
     pub fn look_away(&mut self, view: &[(CellId, Sight)]) {
-        for (cell, _) in far(view) {
-            let place = &mut self.cells[usize::from(cell.0)].far;
+        for (cell, sight) in view {
+            let cell = &mut self.cells[usize::from(cell.0)];
+            cell.viewers -= 1;
+            if *sight == Sight::Near {
+                continue;
+            }
+            let place = &mut cell.far;
             let far = place.as_mut().expect("who looks away has looked");
             far.viewers -= 1;
             if far.viewers == 0 {
@@ -171,36 +188,52 @@ impl Cells {
     /// connections need it. Right after a tick that [may change views](Self::may_change_views)
     /// only, and of what somebody looks at.
     pub fn keyframe(&mut self, cell: CellId, sight: Sight, world: &World) -> Bytes {
-        let build = || {
-            let known = &self.cells[usize::from(cell.0)];
-            let (stream, interval_ticks) = match (sight, &known.far) {
-                (Sight::Far, Some(far)) => (&far.stream, FAR_INTERVAL_TICKS),
-                _ => (&known.near, 1),
-            };
-            debug_assert_eq!(stream.tick, self.tick, "a keyframe is of the last tick");
-            let info = |(cube, motion): (CubeId, &MotionState)| world.info(cube, *motion);
-            let keyframe = Keyframe {
-                cell,
-                interval_ticks,
-                tick: self.tick,
-                cubes: stream.believed.iter().filter_map(info).collect(),
-            };
-            ServerMessage::Keyframe(keyframe).to_frame()
-        };
         let stream = StreamId::new(cell, sight);
-        self.keyframes.entry(stream).or_insert_with(build).clone()
+        if let Some(known) = self.keyframes.get(&stream) {
+            return known.clone();
+        }
+        let frame = ServerMessage::Keyframe(self.everything_in(cell, sight, world)).to_frame();
+        self.keyframes.insert(stream, frame.clone());
+        frame
+    }
+
+    /// The same as a message.
+    pub fn everything_in(&self, cell: CellId, sight: Sight, world: &World) -> Keyframe {
+        let known = &self.cells[usize::from(cell.0)];
+        let (stream, interval_ticks) = match (sight, &known.far) {
+            (Sight::Far, Some(far)) => (&far.stream, FAR_INTERVAL_TICKS),
+            _ => (&known.near, 1),
+        };
+        debug_assert_eq!(stream.tick, self.tick, "a keyframe is of the last tick");
+        let info = |(cube, motion): (CubeId, &MotionState)| world.info(cube, *motion);
+        Keyframe {
+            cell,
+            interval_ticks,
+            tick: self.tick,
+            cubes: stream.believed.iter().filter_map(info).collect(),
+        }
+    }
+
+    /// Whether a cell has cubes.
+    pub fn is_inhabited(&self, cell: CellId) -> bool {
+        !self.cells[usize::from(cell.0)].near.believed.is_empty()
+    }
+
+    /// The cells that somebody looks at, rising.
+    pub fn seen(&self) -> impl Iterator<Item = CellId> {
+        let seen = self.cells.iter().filter(|cell| cell.viewers > 0);
+        seen.map(|cell| cell.id)
     }
 
     /// Passes an event on to the cell of its cube.
     fn happened(&mut self, event: Event) {
         let (cube, cell) = match &event {
-            Event::Joined(info) => {
+            Event::Joined(info) | Event::Entered(info) => {
                 let cell = self.grid.cell(info.motion.pose(&Codec::LIVE).position);
                 self.places.insert(info.cube, cell);
                 (info.cube, Some(cell))
             }
-            Event::Left { cube } => (*cube, self.places.remove(cube)),
-            Event::Entered(_) | Event::Exited { .. } => return,
+            Event::Left { cube } | Event::Exited { cube } => (*cube, self.places.remove(cube)),
             Event::Taken { cube, .. }
             | Event::Freed { cube }
             | Event::Ghost { cube }
@@ -243,6 +276,13 @@ impl Cells {
         }
         cell.touched.push(cube);
     }
+}
+
+/// What there is to tell, as the frames that the log keeps.
+pub fn frames(told: Vec<(StreamId, Snapshot)>) -> Vec<(StreamId, Bytes)> {
+    let told = told.into_iter();
+    told.map(|(stream, snapshot)| (stream, ServerMessage::Snapshot(snapshot).to_frame()))
+        .collect()
 }
 
 impl Cell {
@@ -352,12 +392,4 @@ impl Stream {
             surprises: surprises.into(),
         })
     }
-}
-
-fn far(view: &[(CellId, Sight)]) -> impl Iterator<Item = &(CellId, Sight)> {
-    view.iter().filter(|(_, sight)| *sight == Sight::Far)
-}
-
-fn frame(snapshot: Snapshot) -> Bytes {
-    ServerMessage::Snapshot(snapshot).to_frame()
 }

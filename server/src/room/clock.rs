@@ -1,28 +1,42 @@
 //! Which tick a room is in: a whole number from time.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::cluster::Cluster;
 
 /// The runtime's time: it goes as the system's does, or as a simulation lets it.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Tick numbers from time: tick n begins n tick lengths after the start.
-#[derive(Debug, Clone, Copy)]
+/// Tick numbers from time: tick n begins n tick lengths after the start, which on several servers
+/// is the same.
+#[derive(Debug)]
 pub(super) struct TickClock {
-    start: Instant,
+    time: Time,
     hz: u32,
     tick: u64,
 }
 
+#[derive(Debug)]
+enum Time {
+    /// Since then.
+    Own(Instant),
+    /// Of a cluster.
+    Shared(Arc<Cluster>),
+}
+
 impl TickClock {
-    /// A clock at tick 0, which begins at `start`.
-    pub(super) fn new(start: Instant, hz: u8) -> Self {
-        Self {
-            start,
+    /// A clock that begins `now` with tick 0, or the cluster's clock.
+    pub(super) fn new(now: Instant, hz: u8, cluster: Option<Arc<Cluster>>) -> Self {
+        let mut clock = Self {
+            time: cluster.map_or(Time::Own(now), Time::Shared),
             hz: hz.into(),
             tick: 0,
-        }
+        };
+        clock.tick = clock.tick_at(now);
+        clock
     }
 
     /// The tick the clock is in.
@@ -32,16 +46,17 @@ impl TickClock {
 
     /// When a tick begins.
     pub(super) fn begins(&self, tick: u64) -> Instant {
-        let nanoseconds = tick as u128 * 1_000_000_000 / u128::from(self.hz);
-        let whole = Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX));
-        self.start + whole
+        let nanoseconds = (tick as u128 * 1_000_000_000).div_ceil(u128::from(self.hz));
+        let nanoseconds = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
+        match &self.time {
+            Time::Own(start) => *start + Duration::from_nanos(nanoseconds),
+            Time::Shared(cluster) => cluster.instant(nanoseconds),
+        }
     }
 
     /// The newest tick that has begun; later than the last one, whatever the clock does.
     pub(super) fn advance(&mut self, now: Instant) -> u64 {
-        let elapsed = now.saturating_duration_since(self.start).as_nanos();
-        let begun = elapsed * u128::from(self.hz) / 1_000_000_000;
-        self.tick = u64::try_from(begun).unwrap_or(u64::MAX).max(self.tick + 1);
+        self.tick = self.tick_at(now).max(self.tick + 1);
         self.tick
     }
 
@@ -52,6 +67,15 @@ impl TickClock {
             .as_micros();
         u32::try_from(since).unwrap_or(u32::MAX)
     }
+
+    fn tick_at(&self, now: Instant) -> u64 {
+        let nanoseconds = match &self.time {
+            Time::Own(start) => now.saturating_duration_since(*start).as_nanos(),
+            Time::Shared(cluster) => cluster.time_ns(now).into(),
+        };
+        let begun = nanoseconds * u128::from(self.hz) / 1_000_000_000;
+        u64::try_from(begun).unwrap_or(u64::MAX)
+    }
 }
 
 #[cfg(test)]
@@ -61,11 +85,7 @@ mod tests {
     #[test]
     fn ticks_follow_the_clock_and_never_repeat() {
         let start = Instant::now();
-        let mut clock = TickClock {
-            start,
-            hz: 30,
-            tick: 0,
-        };
+        let mut clock = TickClock::new(start, 30, None);
         assert_eq!(clock.advance(start + Duration::from_millis(34)), 1);
         assert_eq!(
             clock.advance(start + Duration::from_millis(34)),
@@ -87,11 +107,7 @@ mod tests {
     #[test]
     fn a_month_of_ticks_does_not_drift() {
         let start = Instant::now();
-        let clock = TickClock {
-            start,
-            hz: 128,
-            tick: 0,
-        };
+        let clock = TickClock::new(start, 128, None);
         let month = Duration::from_secs(30 * 24 * 3600);
         assert_eq!(clock.begins(month.as_secs() * 128), start + month);
     }

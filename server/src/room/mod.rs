@@ -9,6 +9,7 @@ mod clock;
 pub mod fanout;
 mod handle;
 pub mod log;
+mod peers;
 mod resumption;
 mod speed;
 #[cfg(test)]
@@ -27,8 +28,10 @@ use cubesync_protocol::cells::{Grid, View};
 use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, MOVING_HEARTBEAT_INTERVAL, PROTOCOL_VERSION};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{
-    ClientMessage, CloseCode, CubeId, Message, Position, ResumeToken, ServerMessage, Welcome,
+    ClientMessage, CloseCode, Colour, CubeId, Message, Pose, Position, ResumeToken, ServerMessage,
+    Welcome,
 };
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -39,9 +42,11 @@ use self::handle::OBSERVER;
 pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, Seat, SightRule};
 use self::handle::{RoomEvent, RoomEvents};
 use self::log::SnapshotLog;
+use self::peers::{Outcome, Peers};
 use self::resumption::Resumption;
 use self::uplink::SpeedRule;
-use self::world::{Cube, RoomFull, World};
+use self::world::{Changes, Cube, Ids, RoomFull, World};
+use crate::bus::Heard;
 use crate::cluster::Cluster;
 use crate::metrics::{Disconnect, Metrics};
 
@@ -54,6 +59,9 @@ const ANNOUNCE_WITHIN: Duration = Duration::from_secs(60);
 
 /// Clients of a stopping server come back spread over this time.
 const RETURN_SPREAD_MS: u32 = 3_000;
+
+/// Words of other servers that are taken in at once, at most: players wait meanwhile.
+const MAX_HEARD: usize = 1_024;
 
 /// How often a stopping room tries to write what is left.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -88,6 +96,8 @@ pub struct RoomSettings {
 pub struct Room {
     settings: RoomSettings,
     metrics: Metrics,
+    /// How many of its cubes the metrics know of.
+    counted: i64,
     world: World,
     cells: Cells,
     log: SnapshotLog,
@@ -97,7 +107,23 @@ pub struct Room {
     resumption: Resumption,
     events: RoomEvents,
     clock: TickClock,
+    opened: Instant,
+    /// The tick that has begun and is not told yet, because others are still to be heard.
+    open: Option<OpenTick>,
+    /// Where several servers show the room.
+    peers: Option<Peers>,
+    /// Players who come back, until it is known who else is there.
+    parked: Vec<(Entrance, oneshot::Sender<Result<Seat, RoomFull>>)>,
     empty_since: Option<Instant>,
+}
+
+/// A tick between its beginning and its end.
+#[derive(Debug)]
+struct OpenTick {
+    changes: Changes,
+    until: Instant,
+    /// How long the room has worked on it.
+    worked: Duration,
 }
 
 #[derive(Debug)]
@@ -114,16 +140,24 @@ impl Room {
     /// A room with nothing but the free cube, and the way to talk to it. Its time begins now.
     pub fn new(settings: RoomSettings, metrics: Metrics) -> (RoomHandle, Self) {
         let (handle, events) = RoomHandle::new();
-        let mut world = World::new(settings.tick_hz, settings.top_speed);
-        let mut cells = Cells::new(settings.grid);
-        let furniture = world.tick(0);
-        cells.tick(0, furniture, &world);
-        metrics
-            .cubes
-            .inc_by(i64::try_from(world.cube_count()).unwrap_or(i64::MAX));
         let now = clock::now();
-        let clock = TickClock::new(now, settings.tick_hz);
-        let room = Self {
+        let cluster = settings.cluster.clone();
+        let ids = match &cluster {
+            Some(cluster) => Ids::of(cluster.id()),
+            None => Ids::COUNTED,
+        };
+        let mut peers = cluster
+            .clone()
+            .map(|cluster| Peers::new(cluster, &settings, now));
+        let clock = TickClock::new(now, settings.tick_hz, cluster);
+        let mut world = World::new(settings.tick_hz, settings.top_speed, ids);
+        let mut cells = Cells::new(settings.grid);
+        let mut furniture = world.tick(clock.tick());
+        if let Some(peers) = &mut peers {
+            peers.tell(clock.tick(), &mut furniture, &world, now);
+        }
+        cells.tick(clock.tick(), furniture, &world);
+        let mut room = Self {
             log: SnapshotLog::new(cells.streams()),
             world,
             cells,
@@ -132,10 +166,16 @@ impl Room {
             resumption: Resumption::default(),
             events,
             clock,
+            opened: now,
+            open: None,
+            peers,
+            parked: Vec::new(),
             empty_since: Some(now),
             settings,
             metrics,
+            counted: 0,
         };
+        room.count_cubes();
         (handle, room)
     }
 
@@ -144,7 +184,7 @@ impl Room {
     pub async fn run(mut self, shutdown: CancellationToken, retire: impl FnOnce()) {
         // What was given is dropped after what was made here: the room last.
         let retire = Retire(Some(retire));
-        let timer = tokio::time::sleep_until(self.next_tick());
+        let timer = tokio::time::sleep_until(self.next_timer());
         tokio::pin!(timer);
         loop {
             tokio::select! {
@@ -155,24 +195,85 @@ impl Room {
                 }
                 () = &mut timer => {
                     self.take_events();
-                    self.tick(clock::now());
+                    if self.open.is_some() {
+                        self.end_tick(clock::now());
+                    } else {
+                        self.tick(clock::now());
+                    }
                     if self.is_abandoned(clock::now()) {
+                        self.leave_cluster();
                         return drop(retire);
                     }
-                    timer.as_mut().reset(self.next_tick());
+                    timer.as_mut().reset(self.next_timer());
                 }
                 () = self.events.bell() => self.take_events(),
+                heard = hear(&mut self.peers) => {
+                    self.hear(&heard, clock::now());
+                    if self.open.is_some() {
+                        self.end_tick_if_complete(clock::now());
+                        if self.open.is_none() {
+                            timer.as_mut().reset(self.next_timer());
+                        }
+                    }
+                }
             }
         }
     }
 
-    fn next_tick(&self) -> tokio::time::Instant {
-        self.clock.begins(self.clock.tick() + 1).into()
+    /// When the open tick must end, or the next one begins.
+    fn next_timer(&self) -> tokio::time::Instant {
+        let next = self.clock.begins(self.clock.tick() + 1);
+        let open = self.open.as_ref();
+        open.map_or(next, |open| open.until).into()
+    }
+
+    /// Takes in what other servers of the room have said.
+    fn hear(&mut self, first: &Heard, now: Instant) {
+        let Some(peers) = &mut self.peers else {
+            return;
+        };
+        peers.heard(first, &mut self.world, now);
+        for _ in 0..MAX_HEARD {
+            let Some(next) = peers.next_heard() else {
+                break;
+            };
+            peers.heard(&next, &mut self.world, now);
+        }
+        self.mind_outcomes(now);
+    }
+
+    /// Does what other servers' words demand of the players here.
+    fn mind_outcomes(&mut self, now: Instant) {
+        let outcomes = self.peers.as_mut().map(Peers::take_outcomes);
+        for outcome in outcomes.unwrap_or_default() {
+            match outcome {
+                Outcome::Moved(cube) => self.moved_away(cube, now),
+                Outcome::Refused {
+                    player,
+                    cube,
+                    holder,
+                } => self.tell(player, &ServerMessage::Refused { cube, holder }, now),
+            }
+        }
+    }
+
+    /// Ends the connection of a player who is at another server now.
+    fn moved_away(&mut self, player: CubeId, now: Instant) {
+        self.resumption.forget(player);
+        if self.members.contains_key(&player) {
+            self.dismiss(player, Disconnect::Replaced, now);
+        }
+    }
+
+    fn leave_cluster(&mut self) {
+        if let Some(peers) = &mut self.peers {
+            peers.leave();
+        }
     }
 
     /// Whether who was here before a restart may still be coming back.
-    fn has_just_begun(&self) -> bool {
-        self.clock.tick() < ANNOUNCE_WITHIN.as_secs() * u64::from(self.settings.tick_hz)
+    fn has_just_begun(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.opened) < ANNOUNCE_WITHIN
     }
 
     fn take_events(&mut self) {
@@ -184,6 +285,9 @@ impl Room {
 
     fn handle(&mut self, event: RoomEvent, now: Instant) {
         match event {
+            RoomEvent::Enter { entrance, reply } if self.must_wait(&entrance, now) => {
+                self.parked.push((entrance, reply));
+            }
             RoomEvent::Enter { entrance, reply } => {
                 let entered = self.enter(entrance, now);
                 // The session may have given up in the meantime.
@@ -211,6 +315,12 @@ impl Room {
         }
     }
 
+    /// Whether a player may have a cube on another server of which nothing has been heard yet.
+    fn must_wait(&self, entrance: &Entrance, now: Instant) -> bool {
+        let peers = self.peers.as_ref();
+        entrance.resume.is_some() && peers.is_some_and(|peers| !peers.is_settled(now))
+    }
+
     fn enter(&mut self, entrance: Entrance, now: Instant) -> Result<Seat, RoomFull> {
         let Entrance {
             name,
@@ -223,7 +333,9 @@ impl Room {
             ended,
         } = entrance;
         let resumed = resume.and_then(|token| {
-            let cube = self.resume(token, rule, now);
+            let cube = self
+                .resume(token, rule, now)
+                .or_else(|| self.come_over(token, (&name, colour), rule, pose));
             self.metrics.resumed(cube.is_some());
             cube
         });
@@ -231,15 +343,17 @@ impl Room {
             Some(cube) => cube,
             None => {
                 let may_choose =
-                    rule == SpeedRule::Unlimited || (resume.is_some() && self.has_just_begun());
+                    rule == SpeedRule::Unlimited || (resume.is_some() && self.has_just_begun(now));
                 let pose = pose.filter(|_| may_choose);
                 self.make_place()?;
-                let cube = self.world.join(&name, colour, rule, pose)?;
-                self.metrics.cubes.inc();
-                cube
+                self.world.join(&name, colour, rule, pose)?
             }
         };
+        self.count_cubes();
         let token = self.resumption.issue(cube);
+        if let Some(peers) = &mut self.peers {
+            peers.issued(cube, token);
+        }
         let info = self.world.cube(cube).expect("the cube has just come in");
         let welcome = self.welcome(info.name.clone(), &info, token, now);
         let resumed = resumed.is_some();
@@ -317,6 +431,11 @@ impl Room {
             }
             ClientMessage::Take { cube } => {
                 if let Err(refusal) = self.world.take(from, cube) {
+                    let is_elsewhere = !self.world.is_home(cube);
+                    let peers = self.peers.as_mut().filter(|_| is_elsewhere);
+                    if peers.is_some_and(|peers| peers.ask_for(from, cube, now)) {
+                        return;
+                    }
                     let holder = refusal.holder;
                     self.tell(from, &ServerMessage::Refused { cube, holder }, now);
                 }
@@ -345,36 +464,105 @@ impl Room {
         self.world.resume(cube, rule).then_some(cube)
     }
 
+    /// The cube of a player who was at another server until now.
+    fn come_over(
+        &mut self,
+        token: ResumeToken,
+        looks: (&str, Colour),
+        rule: SpeedRule,
+        pose: Option<Pose>,
+    ) -> Option<CubeId> {
+        let peers = self.peers.as_mut()?;
+        let cube = peers.cube(token)?;
+        peers.claim(cube);
+        self.world.come_over(cube, looks, rule, pose);
+        Some(cube)
+    }
+
     /// Takes a player's cube out of the world.
     fn forget(&mut self, player: CubeId) {
         self.world.leave(player);
         self.resumption.forget(player);
-        self.metrics.cubes.dec();
+        self.count_cubes();
     }
 
+    /// Begins the next tick, and ends it unless others are still to be heard.
     fn tick(&mut self, now: Instant) {
         let tick = self.clock.advance(now);
         for ghost in self.resumption.expired(now) {
             self.forget(ghost);
         }
-        let changes = self.world.tick(tick);
-        let frames = self.cells.tick(tick, changes, &self.world);
+        if self
+            .peers
+            .as_ref()
+            .is_some_and(|peers| peers.is_settled(now))
+        {
+            for (entrance, reply) in std::mem::take(&mut self.parked) {
+                self.handle(RoomEvent::Enter { entrance, reply }, now);
+            }
+        }
+        let mut changes = self.world.tick(tick);
+        let mut until = now;
+        if let Some(peers) = &mut self.peers {
+            peers.tell(tick, &mut changes, &self.world, now);
+            until += peers.wait();
+        }
+        self.open = Some(OpenTick {
+            changes,
+            until,
+            worked: Duration::ZERO,
+        });
+        self.end_tick_if_complete(now);
+        if let Some(open) = &mut self.open {
+            open.worked = now.elapsed();
+        }
+    }
+
+    fn end_tick_if_complete(&mut self, now: Instant) {
+        let peers = self.peers.as_ref();
+        if peers.is_none_or(|peers| !peers.is_waiting(now)) {
+            self.end_tick(now);
+        }
+    }
+
+    /// Tells everybody what the open tick brought.
+    fn end_tick(&mut self, now: Instant) {
+        let Some(OpenTick {
+            mut changes,
+            worked,
+            ..
+        }) = self.open.take()
+        else {
+            return;
+        };
+        let tick = self.clock.tick();
+        if let Some(peers) = &mut self.peers {
+            peers.look(self.cells.seen(), now);
+            peers.show(&mut self.world, now);
+            let Changes {
+                events, touched, ..
+            } = self.world.heard();
+            changes.events.extend(events);
+            changes.touched.extend(touched);
+            self.mind_outcomes(now);
+            self.count_cubes();
+        }
+        let told = self.cells.tick(tick, changes, &self.world);
         let corrections = self.world.corrections();
         self.metrics.ticks.inc();
         self.metrics.count_samples(self.world.take_sample_counts());
         if self.members.is_empty() {
             return;
         }
-        if !frames.is_empty() {
-            self.log.push(frames);
+        if !told.is_empty() {
+            self.log.push(cells::frames(told));
         }
         for (player, pose) in corrections {
             self.tell(player, &ServerMessage::Correction(pose), now);
         }
         self.fan_out(tick, now);
-        self.metrics
-            .tick_duration
-            .observe(now.elapsed().as_secs_f64());
+        let worked = worked + now.elapsed();
+        self.metrics.tick_duration.observe(worked.as_secs_f64());
     }
 
     fn heartbeat_ticks(&self) -> u64 {
@@ -438,6 +626,23 @@ impl Room {
     }
 
     fn remove(&mut self, player: CubeId, reason: Disconnect, now: Instant) {
+        if !self.dismiss(player, reason, now) || player == OBSERVER {
+            return;
+        }
+        if reason == Disconnect::Replaced
+            || (reason.is_accident() && !self.settings.resume_within.is_zero())
+        {
+            self.world.ghost(player);
+            let until = now + self.settings.resume_within;
+            self.resumption.lost(player, until);
+        } else {
+            self.forget(player);
+        }
+    }
+
+    /// Ends a member's connection; what becomes of their cube is another question. False if there
+    /// is no such member.
+    fn dismiss(&mut self, player: CubeId, reason: Disconnect, now: Instant) -> bool {
         if let Some((code, message)) = farewell(reason) {
             self.tell(
                 player,
@@ -451,7 +656,7 @@ impl Room {
             );
         }
         let Some(member) = self.members.remove(&player) else {
-            return;
+            return false;
         };
         if reason == Disconnect::SlowReader {
             member.connection.reset();
@@ -460,24 +665,23 @@ impl Room {
         }
         self.cells.look_away(member.connection.view());
         if player == OBSERVER {
-            return;
+            return true;
         }
         if let Some(info) = self.world.cube(player) {
             info!(room = self.settings.name, cube = %player, name = info.name, reason = reason.as_str(), "left");
-        }
-        if reason == Disconnect::Replaced
-            || (reason.is_accident() && !self.settings.resume_within.is_zero())
-        {
-            self.world.ghost(player);
-            let until = now + self.settings.resume_within;
-            self.resumption.lost(player, until);
-        } else {
-            self.forget(player);
         }
         self.metrics.disconnected(reason);
         if self.members.is_empty() {
             self.empty_since = Some(now);
         }
+        true
+    }
+
+    /// Counts the cubes that came or went.
+    fn count_cubes(&mut self) {
+        let count = i64::try_from(self.world.cube_count()).unwrap_or(i64::MAX);
+        self.metrics.cubes.inc_by(count - self.counted);
+        self.counted = count;
     }
 
     fn is_abandoned(&self, now: Instant) -> bool {
@@ -491,6 +695,7 @@ impl Room {
     /// Tells everybody that the server stops, and waits until they have it.
     async fn drain(&mut self) {
         self.events.close();
+        self.leave_cluster();
         let start = clock::now();
         for player in self.members.keys().copied().collect::<Vec<_>>() {
             let closing = ServerMessage::Closing {
@@ -528,9 +733,16 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        let cubes = i64::try_from(self.world.cube_count()).unwrap_or(i64::MAX);
-        self.metrics.cubes.dec_by(cubes);
+        self.metrics.cubes.dec_by(self.counted);
         debug!(room = self.settings.name, "the room has ended");
+    }
+}
+
+/// What the next other server says, where there are others.
+async fn hear(peers: &mut Option<Peers>) -> Heard {
+    match peers {
+        Some(peers) => peers.hear().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -14,6 +14,13 @@ use cubesync_protocol::{
 use super::speed::{SpeedBudget, TopSpeed};
 use super::track::Track;
 use super::uplink::{self, SampleCounts, SampleError, SpeedRule, Uplink};
+use crate::bus::ServerId;
+
+/// Of a player's number, this many bits count; above them is the server's.
+const COUNTER_BITS: u32 = 20;
+
+/// The cube that nobody has from the beginning.
+pub const FREE_CUBE: CubeId = CubeId(0);
 
 /// Where the free cube waits at first: on the floor at the origin.
 const FREE_CUBE_METRES: [f32; 3] = [0.0, 0.0, 0.5];
@@ -39,7 +46,7 @@ pub struct RoomFull;
 /// A free cube cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// Who holds it; `None` when it is no free cube.
+    /// Who holds it; `None` when it is no free cube, or when its home elsewhere decides.
     pub holder: Option<CubeId>,
 }
 
@@ -65,6 +72,18 @@ pub struct Changes {
     pub events: Vec<Event>,
     /// The cubes that may be elsewhere than they were, by rising id.
     pub touched: Vec<CubeId>,
+    /// The same events as who only knows the cubes that are at home here sees them: one that
+    /// comes to be at home here enters, one that ceases to be exits.
+    pub home_events: Vec<Event>,
+}
+
+/// How a cube from elsewhere comes into the world, or goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// It came into the room, or left it.
+    Room,
+    /// It came into sight, or went out of it.
+    Sight,
 }
 
 /// All cubes of a room, and what has changed since the last tick.
@@ -74,7 +93,9 @@ pub struct World {
     /// `None`: unlimited.
     top_speed: Option<TopSpeed>,
     tick: u64,
-    next_id: u64,
+    ids: Ids,
+    /// How many cubes have come, wherever they are at home.
+    arrivals: u64,
     cubes: BTreeMap<CubeId, Tracked>,
     players: BTreeMap<CubeId, Player>,
     /// Players with samples that wait for their tick.
@@ -82,6 +103,7 @@ pub struct World {
     /// Cubes that move, or that something has happened to since the last tick.
     awake: BTreeSet<CubeId>,
     events: Vec<Event>,
+    home_events: Vec<Event>,
     /// Who must be told where which cube really is.
     corrections: Vec<(CubeId, CubeId)>,
     counts: SampleCounts,
@@ -89,6 +111,9 @@ pub struct World {
 
 #[derive(Debug)]
 struct Tracked {
+    /// Whether this room is the authority over who may move it. If it is elsewhere, the room
+    /// only hears of it.
+    is_home: bool,
     kind: CubeKind,
     name: String,
     colour: Colour,
@@ -109,8 +134,8 @@ struct Player {
 
 impl World {
     /// A world with nothing but the free cube. `top_speed` is in quanta per second, `None` is
-    /// unlimited.
-    pub fn new(tick_hz: u8, top_speed: Option<u32>) -> Self {
+    /// unlimited. Players' cubes are numbered by `ids`.
+    pub fn new(tick_hz: u8, top_speed: Option<u32>, ids: Ids) -> Self {
         let tick_hz = u64::from(tick_hz);
         let top_speed = top_speed.map(|quanta| TopSpeed {
             quanta_per_second: quanta.into(),
@@ -120,23 +145,18 @@ impl World {
             tick_hz,
             top_speed,
             tick: 0,
-            next_id: 0,
+            ids,
+            arrivals: 0,
             cubes: BTreeMap::new(),
             players: BTreeMap::new(),
             waiting: BTreeSet::new(),
             awake: BTreeSet::new(),
             events: Vec::new(),
+            home_events: Vec::new(),
             corrections: Vec::new(),
             counts: SampleCounts::default(),
         };
-        let position = Position::from_metres(FREE_CUBE_METRES);
-        let pose = Pose {
-            position,
-            rotation: Rotation::IDENTITY,
-        };
-        let kind = CubeKind::Free { holder: None };
-        let rule = SpeedRule::TopSpeed;
-        world.insert(kind, FREE_CUBE_NAME.into(), FREE_CUBE_COLOUR, pose, rule);
+        world.insert_free_cube(None, Manner::Room);
         world
     }
 
@@ -203,16 +223,17 @@ impl World {
         if self.cubes.len() >= MAX_CUBES_PER_ROOM {
             return Err(RoomFull);
         }
-        let pose = pose.unwrap_or_else(|| Pose {
-            position: spawn_position(self.next_id),
-            rotation: Rotation::IDENTITY,
-        });
-        let pose = Pose {
-            position: pose.position.clamped(),
-            ..pose
-        };
-        let name = self.unused_name(name);
-        let cube = self.insert(CubeKind::Player, name, colour, pose, rule);
+        let (name, pose) = (self.unused_name(name), self.start(pose));
+        let cube = self.ids.next();
+        self.insert(
+            cube,
+            CubeKind::Player,
+            name,
+            colour,
+            pose,
+            rule,
+            Manner::Room,
+        );
         self.players.insert(cube, Player::new(rule));
         Ok(cube)
     }
@@ -221,9 +242,9 @@ impl World {
     pub fn leave(&mut self, player: CubeId) {
         if self.cubes.contains_key(&player) {
             self.free_all_of(player);
+            self.happened(Event::Left { cube: player });
             self.cubes.remove(&player);
             self.awake.remove(&player);
-            self.events.push(Event::Left { cube: player });
         }
     }
 
@@ -235,7 +256,7 @@ impl World {
             cube.kind = CubeKind::Ghost;
             self.stand(player);
             self.free_all_of(player);
-            self.events.push(Event::Ghost { cube: player });
+            self.happened(Event::Ghost { cube: player });
         }
     }
 
@@ -244,14 +265,14 @@ impl World {
         let ghost = self
             .cubes
             .get_mut(&player)
-            .filter(|cube| cube.kind == CubeKind::Ghost);
+            .filter(|cube| cube.kind == CubeKind::Ghost && cube.is_home);
         let Some(cube) = ghost else {
             return false;
         };
         cube.kind = CubeKind::Player;
         cube.rule = rule;
         self.players.insert(player, Player::new(rule));
-        self.events.push(Event::Returned { cube: player });
+        self.happened(Event::Returned { cube: player });
         true
     }
 
@@ -293,7 +314,7 @@ impl World {
     /// A player takes a free cube. Taking what one already holds succeeds and changes nothing.
     ///
     /// # Errors
-    /// [`Refusal`] when someone else was first or there is no such free cube.
+    /// [`Refusal`] when someone else was first or there is no such free cube here.
     pub fn take(&mut self, player: CubeId, cube: CubeId) -> Result<(), Refusal> {
         let nobody = Refusal { holder: None };
         let taker = self.players.get_mut(&player).ok_or(nobody)?;
@@ -301,6 +322,9 @@ impl World {
         let CubeKind::Free { holder } = &mut taken.kind else {
             return Err(nobody);
         };
+        if !taken.is_home {
+            return Err(Refusal { holder: *holder });
+        }
         match *holder {
             Some(first) if first == player => Ok(()),
             Some(first) => Err(Refusal {
@@ -310,7 +334,7 @@ impl World {
                 *holder = Some(player);
                 taken.rule = taker.uplink.rule;
                 taker.held.insert(cube);
-                self.events.push(Event::Taken { cube, by: player });
+                self.happened(Event::Taken { cube, by: player });
                 Ok(())
             }
         }
@@ -341,12 +365,169 @@ impl World {
         for &cube in &touched {
             self.follow(cube, tick);
         }
-        let cubes = &self.cubes;
-        let is_moving = |id: &CubeId| cubes.get(id).is_some_and(|cube| cube.track.is_moving());
-        self.awake.retain(is_moving);
+        for cube in &touched {
+            if self.is_still(*cube) {
+                self.awake.remove(cube);
+            }
+        }
         Changes {
             events: std::mem::take(&mut self.events),
             touched,
+            home_events: std::mem::take(&mut self.home_events),
+        }
+    }
+
+    /// Whether this room is the authority over a cube: false as well if it does not know it.
+    pub fn is_home(&self, cube: CubeId) -> bool {
+        self.cubes.get(&cube).is_some_and(|known| known.is_home)
+    }
+
+    /// A cube that is known to be at home elsewhere was like this at a tick. False if it is not
+    /// known.
+    pub fn steer(&mut self, cube: CubeId, kind: CubeKind, motion: MotionState, tick: u64) -> bool {
+        let Some(known) = self.cubes.get_mut(&cube).filter(|known| !known.is_home) else {
+            return false;
+        };
+        known.track = Track::told(motion, tick);
+        let before = std::mem::replace(&mut known.kind, kind);
+        self.kind_changed(cube, before, kind);
+        self.awake.insert(cube);
+        true
+    }
+
+    /// A cube that is not known yet and at home elsewhere was like this at a tick. `manner` is how it
+    /// came. Beyond [`MAX_CUBES_PER_ROOM`] there is no place for it.
+    pub fn show(&mut self, mut info: CubeInfo, tick: u64, manner: Manner) {
+        if self.cubes.len() >= MAX_CUBES_PER_ROOM || self.cubes.contains_key(&info.cube) {
+            return;
+        }
+        let track = Track::told(info.motion, tick);
+        let ticks = self.tick.saturating_sub(tick);
+        info.motion
+            .advance(u32::try_from(ticks).unwrap_or(u32::MAX));
+        self.arrivals = self.arrivals.wrapping_add(1);
+        let tracked = Tracked {
+            is_home: false,
+            kind: info.kind,
+            name: info.name.clone(),
+            colour: info.colour,
+            rule: SpeedRule::TopSpeed,
+            pose: info.motion.pose(&Codec::LIVE),
+            track,
+            budget: None,
+        };
+        self.cubes.insert(info.cube, tracked);
+        self.awake.insert(info.cube);
+        self.events.push(match manner {
+            Manner::Room => Event::Joined(info),
+            Manner::Sight => Event::Entered(info),
+        });
+    }
+
+    /// A cube from elsewhere is here no more.
+    pub fn hide(&mut self, cube: CubeId, manner: Manner) {
+        if self.cubes.remove(&cube).is_some() {
+            self.awake.remove(&cube);
+            self.events.push(match manner {
+                Manner::Room => Event::Left { cube },
+                Manner::Sight => Event::Exited { cube },
+            });
+        }
+    }
+
+    /// A cube from elsewhere is at home here from now on, and stands.
+    pub fn adopt(&mut self, cube: CubeId) {
+        let budget = self.new_budget();
+        let Some(known) = self.cubes.get_mut(&cube) else {
+            return;
+        };
+        known.is_home = true;
+        known.budget = budget;
+        let pose = known.pose;
+        self.stand(cube);
+        let info = self.info(cube, MotionState::at_rest(pose));
+        self.home_events.extend(info.map(Event::Entered));
+    }
+
+    /// The free cube is at home here from now on, and nobody holds it. Where it is not known to be,
+    /// it is `at` a pose, or where it was at first.
+    pub fn adopt_free_cube(&mut self, at: Option<Pose>) {
+        let Some(known) = self.cubes.get_mut(&FREE_CUBE) else {
+            return self.insert_free_cube(at, Manner::Sight);
+        };
+        let free = CubeKind::Free { holder: None };
+        let before = std::mem::replace(&mut known.kind, free);
+        self.kind_changed(FREE_CUBE, before, free);
+        self.adopt(FREE_CUBE);
+    }
+
+    /// A player has come here from another server, with their cube. Nothing but its number may be
+    /// known of it here; then it is as the entrance says.
+    pub fn come_over(
+        &mut self,
+        player: CubeId,
+        (name, colour): (&str, Colour),
+        rule: SpeedRule,
+        pose: Option<Pose>,
+    ) {
+        if self.cubes.contains_key(&player) {
+            self.adopt(player);
+            self.players.insert(player, Player::new(rule));
+            if let Some(cube) = self.cubes.get_mut(&player) {
+                cube.rule = rule;
+                if std::mem::replace(&mut cube.kind, CubeKind::Player) == CubeKind::Ghost {
+                    self.happened(Event::Returned { cube: player });
+                }
+            }
+        } else {
+            let (name, pose) = (self.unused_name(name), self.start(pose));
+            self.insert(
+                player,
+                CubeKind::Player,
+                name,
+                colour,
+                pose,
+                rule,
+                Manner::Sight,
+            );
+            self.players.insert(player, Player::new(rule));
+        }
+    }
+
+    /// A cube is at home elsewhere from now on. Its player is no longer here, and nobody here
+    /// holds it.
+    pub fn surrender(&mut self, cube: CubeId) {
+        self.free_all_of(cube);
+        let Some(known) = self.cubes.get_mut(&cube) else {
+            return;
+        };
+        known.is_home = false;
+        if let CubeKind::Free {
+            holder: Some(holder),
+        } = known.kind
+            && let Some(holder) = self.players.get_mut(&holder)
+        {
+            holder.held.remove(&cube);
+        }
+        self.home_events.push(Event::Exited { cube });
+    }
+
+    /// Ends what was heard from elsewhere about a tick, after [`tick`](Self::tick): what changed
+    /// since.
+    pub fn heard(&mut self) -> Changes {
+        // Those of here are told of at the next tick, here and elsewhere.
+        let awake = self.awake.iter().copied();
+        let touched: Vec<_> = awake.filter(|&cube| !self.is_home(cube)).collect();
+        for cube in &touched {
+            self.follow(*cube, self.tick);
+            if self.is_still(*cube) {
+                self.awake.remove(cube);
+            }
+        }
+        Changes {
+            events: std::mem::take(&mut self.events),
+            touched,
+            home_events: Vec::new(),
         }
     }
 
@@ -358,6 +539,31 @@ impl World {
             Some((player, CubePose { cube, pose }))
         };
         corrections.into_iter().filter_map(truth).collect()
+    }
+
+    /// Whether a cube is where it is at the next tick, too.
+    fn is_still(&self, cube: CubeId) -> bool {
+        let known = self.cubes.get(&cube);
+        known.is_none_or(|cube| !cube.track.is_moving())
+    }
+
+    /// Tells what it means that a cube from elsewhere is of another kind than before.
+    fn kind_changed(&mut self, cube: CubeId, before: CubeKind, now: CubeKind) {
+        match (before, now) {
+            (CubeKind::Player, CubeKind::Ghost) => self.events.push(Event::Ghost { cube }),
+            (CubeKind::Ghost, CubeKind::Player) => self.events.push(Event::Returned { cube }),
+            (CubeKind::Free { holder: before }, CubeKind::Free { holder: now })
+                if before != now =>
+            {
+                if before.is_some() {
+                    self.events.push(Event::Freed { cube });
+                }
+                if let Some(by) = now {
+                    self.events.push(Event::Taken { cube, by });
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Lets a player's samples count whose tick has come.
@@ -397,6 +603,10 @@ impl World {
         let Some(cube) = self.cubes.get_mut(&id) else {
             return;
         };
+        if !cube.is_home {
+            cube.pose = cube.track.pose(tick);
+            return;
+        }
         let authority = match cube.kind {
             CubeKind::Player => Some(id),
             CubeKind::Free { holder } => holder,
@@ -470,41 +680,78 @@ impl World {
                 player.held.remove(&cube);
             }
             self.stand(cube);
-            self.events.push(Event::Freed { cube });
+            self.happened(Event::Freed { cube });
         }
+    }
+
+    /// Keeps an event for the end of the tick.
+    fn happened(&mut self, event: Event) {
+        if self.is_home(event.cube()) {
+            self.home_events.push(event.clone());
+        }
+        self.events.push(event);
     }
 
     fn insert(
         &mut self,
+        cube: CubeId,
         kind: CubeKind,
         name: String,
         colour: Colour,
         pose: Pose,
         rule: SpeedRule,
-    ) -> CubeId {
-        let cube = CubeId(self.next_id);
-        self.next_id += 1;
-        let budget = self
-            .top_speed
-            .map(|top_speed| SpeedBudget::new(top_speed, self.tick));
+        manner: Manner,
+    ) {
+        self.arrivals = self.arrivals.wrapping_add(1);
         let tracked = Tracked {
+            is_home: true,
             kind,
             name: name.clone(),
             colour,
             rule,
             pose,
             track: Track::standing(pose),
-            budget,
+            budget: self.new_budget(),
         };
         self.cubes.insert(cube, tracked);
-        self.events.push(Event::Joined(CubeInfo {
+        let info = CubeInfo {
             cube,
             kind,
             name,
             colour,
             motion: MotionState::at_rest(pose),
-        }));
-        cube
+        };
+        self.happened(match manner {
+            Manner::Room => Event::Joined(info),
+            Manner::Sight => Event::Entered(info),
+        });
+    }
+
+    /// Where a player begins: there, or near the free cube.
+    fn start(&self, pose: Option<Pose>) -> Pose {
+        let pose = pose.unwrap_or_else(|| Pose {
+            position: spawn_position(self.arrivals),
+            rotation: Rotation::IDENTITY,
+        });
+        Pose {
+            position: pose.position.clamped(),
+            ..pose
+        }
+    }
+
+    fn insert_free_cube(&mut self, at: Option<Pose>, manner: Manner) {
+        let pose = at.unwrap_or_else(|| Pose {
+            position: Position::from_metres(FREE_CUBE_METRES),
+            rotation: Rotation::IDENTITY,
+        });
+        let free = CubeKind::Free { holder: None };
+        let (name, rule) = (FREE_CUBE_NAME.into(), SpeedRule::TopSpeed);
+        self.insert(FREE_CUBE, free, name, FREE_CUBE_COLOUR, pose, rule, manner);
+    }
+
+    fn new_budget(&self) -> Option<SpeedBudget> {
+        let top_speed = self.top_speed?;
+        Some(SpeedBudget::new(top_speed, self.tick))
     }
 
     fn unused_name(&self, name: &str) -> String {
@@ -516,6 +763,30 @@ impl World {
             .map(|number| format!("{name}-{number}"))
             .find(|name| !in_use(name))
             .expect("there are more numbers than cubes")
+    }
+}
+
+/// Numbers for players' cubes: each is given once.
+#[derive(Debug, Clone, Copy)]
+pub struct Ids {
+    next: u64,
+}
+
+impl Ids {
+    /// 1, 2, 3 and so on.
+    pub const COUNTED: Self = Self { next: 1 };
+
+    /// Numbers that no other server gives.
+    pub fn of(server: ServerId) -> Self {
+        Self {
+            next: (u64::from(server.0) << COUNTER_BITS) + 1,
+        }
+    }
+
+    fn next(&mut self) -> CubeId {
+        let cube = CubeId(self.next);
+        self.next += 1;
+        cube
     }
 }
 
@@ -551,8 +822,8 @@ fn may_move(cube: CubeId, kind: CubeKind, player: CubeId) -> bool {
     }
 }
 
-fn spawn_position(id: u64) -> Position {
-    let place = (id % SPAWN_PLACES) as f32;
+fn spawn_position(arrivals: u64) -> Position {
+    let place = (arrivals % SPAWN_PLACES) as f32;
     let radius = SPAWN_INNER_RADIUS_METRES + SPAWN_SPACING_METRES * place.sqrt();
     let (sin, cos) = (place * GOLDEN_ANGLE_RADIANS).sin_cos();
     Position::from_metres([radius * cos, radius * sin, 0.5])
@@ -579,7 +850,7 @@ mod tests {
     impl Stage {
         /// 30 ticks a second, 40 m/s.
         fn new() -> Self {
-            let mut world = World::new(30, Some(40 * 512));
+            let mut world = World::new(30, Some(40 * 512), Ids::COUNTED);
             world.tick(0);
             Self {
                 world,

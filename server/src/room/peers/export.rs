@@ -1,0 +1,71 @@
+//! What a server tells the others of a room's cubes that are at home with it.
+
+use std::collections::BTreeMap;
+
+use cubesync_protocol::CellId;
+use cubesync_protocol::cells::{Grid, Sight};
+
+use super::message::{Told, Word};
+use crate::room::cells::Cells;
+use crate::room::world::{Changes, World};
+
+/// For so many seconds, a cell whose last cube is gone is still listed, so that who missed that learns of it.
+const LISTED_SECONDS: u64 = 10;
+
+/// The own cubes by cell, and what the others believe of them.
+#[derive(Debug)]
+pub(super) struct Export {
+    cells: Cells,
+    /// The tick of each cell's last news.
+    news: BTreeMap<CellId, u64>,
+    listed_ticks: u64,
+}
+
+impl Export {
+    pub(super) fn new(grid: Grid, tick_hz: u8) -> Self {
+        Self {
+            cells: Cells::new(grid),
+            news: BTreeMap::new(),
+            listed_ticks: LISTED_SECONDS * u64::from(tick_hz),
+        }
+    }
+
+    /// The news of a tick, by cell. `changes` are those of own cubes.
+    pub(super) fn tick(
+        &mut self,
+        tick: u64,
+        changes: Changes,
+        world: &World,
+    ) -> impl Iterator<Item = (CellId, Word)> {
+        let snapshots = self.cells.tick(tick, changes, world);
+        snapshots.into_iter().map(move |(_, snapshot)| {
+            let cell = snapshot.cell;
+            let before = self.news.insert(cell, tick);
+            let since_ticks = before.map_or(0, |before| tick - before);
+            let word = Word::News {
+                since_ticks,
+                snapshot,
+            };
+            (cell, word)
+        })
+    }
+
+    /// The cells that others should know of, with the tick of their last news.
+    pub(super) fn list(&mut self, tick: u64) -> Vec<(CellId, u64)> {
+        let Self {
+            cells,
+            news,
+            listed_ticks,
+        } = self;
+        news.retain(|&cell, &mut told| cells.is_inhabited(cell) || tick - told <= *listed_ticks);
+        news.iter().map(|(&cell, &told)| (cell, told)).collect()
+    }
+
+    /// All own cubes in a cell, as of the last tick.
+    pub(super) fn everything_in(&self, cell: CellId, world: &World) -> Told {
+        Told {
+            news: self.news.get(&cell).copied().unwrap_or_default(),
+            keyframe: self.cells.everything_in(cell, Sight::Near, world),
+        }
+    }
+}

@@ -1,0 +1,397 @@
+//! A room on several servers: what is at home here is told to the others, what is at home there is
+//! shown here.
+//!
+//! Each server is the home of its own players' cubes and the authority over them. After each tick
+//! it tells, by cell, what has happened to them and how they surprised, as it tells its clients. The
+//! others hear what their players see. What is lost on the way is found by comparing, and asked for.
+//! Which home a cube has, the greatest [`Claim`] says; everybody knows the same claims in the end.
+
+mod export;
+mod home;
+mod message;
+mod peer;
+mod talk;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cubesync_protocol::cells::Grid;
+use cubesync_protocol::{CellId, CubeId, ResumeToken};
+use tokio::sync::mpsc;
+use tracing::{debug, info};
+
+use self::export::Export;
+use self::message::{Said, Seat, TokenDigest, Word};
+use self::peer::{LOST_AFTER, Peer, Touch};
+use super::RoomSettings;
+use super::world::{Changes, World};
+use crate::bus::{Heard, ServerId, Subscription, Topic};
+use crate::cluster::Cluster;
+
+/// Words that wait for the room, at most; more are lost, and then asked for.
+const EAR: usize = 8_192;
+
+/// A room asks who else is there when it opens; who answers does so within this time.
+const SETTLED_AFTER: Duration = Duration::from_millis(300);
+
+/// Beats of a room in which nothing moves.
+const IDLE_BEAT: Duration = Duration::from_millis(250);
+
+/// How often everything that was told is listed.
+const INVENTORY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// For so long after its last news, a server beats at every tick.
+const STEADY_FOR: Duration = Duration::from_secs(1);
+
+/// A cell stays subscribed for this long after the last one has looked away.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A cube that comes to another home is shown as it was until that home tells of it, at most so long.
+const MOVE_GRACE: Duration = Duration::from_millis(500);
+
+/// Who asks for a free cube elsewhere and gets no answer is refused after this time.
+const TAKE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Part of a tick, and time, that a room waits at most for the others' news of a tick.
+const WAIT_PART: u32 = 4;
+const MAX_WAIT: Duration = Duration::from_millis(10);
+
+/// Cubes in one answer, at most: names and all, they fit the largest payload of NATS.
+const ANSWER_CUBES: usize = 2_000;
+
+/// Servers that share a room, at most. More make no sense: each hears all others.
+const MAX_PEERS: usize = 1_024;
+
+/// What a room must do because of what was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// A player of this server is at another one now.
+    Moved(CubeId),
+    /// A player does not get a free cube.
+    Refused {
+        player: CubeId,
+        cube: CubeId,
+        holder: Option<CubeId>,
+    },
+}
+
+/// A room's view of its other servers.
+#[derive(Debug)]
+pub(super) struct Peers {
+    cluster: Arc<Cluster>,
+    room: String,
+    tick_hz: u8,
+    grid: Grid,
+    keep_lost: Duration,
+    opened: Instant,
+    tick: u64,
+    export: Export,
+    peers: BTreeMap<ServerId, Peer>,
+    /// Servers whose rooms are of another kind: they are not listened to.
+    strangers: BTreeSet<ServerId>,
+    claims: BTreeMap<CubeId, Seat>,
+    roster: Roster,
+    free_cube: FreeCube,
+    /// Who is silent for so long is not there.
+    lost_after: Duration,
+    /// Cubes that may not be as this room shows them.
+    touched: BTreeMap<CubeId, Touch>,
+    /// Cubes that have just got another home.
+    moving: BTreeMap<CubeId, Instant>,
+    /// Who has asked for which free cube, and until when there is hope.
+    asked: Vec<(CubeId, CubeId, Instant)>,
+    outcomes: Vec<Outcome>,
+    news_at: Option<Instant>,
+    beat_at: Option<Instant>,
+    inventory_at: Option<Instant>,
+    ear: mpsc::Receiver<Heard>,
+    mouth: mpsc::Sender<Heard>,
+    cells: BTreeMap<CellId, Listening>,
+    _room: [Subscription; 2],
+}
+
+/// A subscribed cell.
+#[derive(Debug)]
+struct Listening {
+    _subscription: Subscription,
+    /// Since when nobody sees it.
+    unseen_since: Option<Instant>,
+}
+
+/// The own cubes as the others know them, and how that will change.
+#[derive(Debug, Default)]
+struct Roster {
+    version: u64,
+    changed: BTreeSet<CubeId>,
+}
+
+/// What must be known to find the free cube a home.
+#[derive(Debug, Default)]
+struct FreeCube {
+    /// The highest that any claim had.
+    term: u32,
+    /// Since when it has a home that did not say so itself.
+    unconfirmed_since: Option<Instant>,
+    /// Since when this server reaches the bus.
+    connected_since: Option<Instant>,
+}
+
+impl Peers {
+    pub(super) fn new(cluster: Arc<Cluster>, settings: &RoomSettings, now: Instant) -> Self {
+        let (mouth, ear) = mpsc::channel(EAR);
+        let room = settings.name.clone();
+        let bus = cluster.bus();
+        let at = Topic::RoomAt(room.clone(), cluster.id());
+        let listening = [
+            bus.subscribe(&at, mouth.clone()),
+            bus.subscribe(&Topic::Room(room.clone()), mouth.clone()),
+        ];
+        let peers = Self {
+            tick_hz: settings.tick_hz,
+            grid: settings.grid,
+            keep_lost: settings.resume_within,
+            opened: now,
+            tick: 0,
+            export: Export::new(settings.grid, settings.tick_hz),
+            peers: BTreeMap::new(),
+            strangers: BTreeSet::new(),
+            claims: BTreeMap::new(),
+            roster: Roster::default(),
+            free_cube: FreeCube::default(),
+            lost_after: LOST_AFTER.max(4 * Duration::from_secs(1) / u32::from(settings.tick_hz)),
+            touched: BTreeMap::new(),
+            moving: BTreeMap::new(),
+            asked: Vec::new(),
+            outcomes: Vec::new(),
+            news_at: None,
+            beat_at: None,
+            inventory_at: None,
+            ear,
+            mouth,
+            cells: BTreeMap::new(),
+            _room: listening,
+            cluster,
+            room,
+        };
+        peers.say(
+            &Topic::Room(peers.room.clone()),
+            Word::Ask {
+                roster: true,
+                cells: Vec::new(),
+            },
+        );
+        peers
+    }
+
+    /// Waits until there is something to hear.
+    pub(super) async fn hear(&mut self) -> Heard {
+        match self.ear.recv().await {
+            Some(heard) => heard,
+            // It has a sender of its own.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What there is to hear now.
+    pub(super) fn next_heard(&mut self) -> Option<Heard> {
+        self.ear.try_recv().ok()
+    }
+
+    /// Whether who else is in the room is known, as far as can be.
+    pub(super) fn is_settled(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.opened) >= SETTLED_AFTER
+    }
+
+    /// How long to wait, from its beginning, for the others' news of a tick.
+    pub(super) fn wait(&self) -> Duration {
+        (Duration::from_secs(1) / u32::from(self.tick_hz) / WAIT_PART).min(MAX_WAIT)
+    }
+
+    /// Whether the others' news of the tick are still to come.
+    pub(super) fn is_waiting(&self, now: Instant) -> bool {
+        let mut peers = self.peers.values();
+        peers.any(|peer| peer.is_awaited(self.tick, now))
+    }
+
+    /// The cube of the player who has a token, if it is at home elsewhere.
+    pub(super) fn cube(&self, token: ResumeToken) -> Option<CubeId> {
+        let token = Some(TokenDigest::of(token));
+        let mut seats = self.claims.values();
+        let seat = seats.find(|seat| seat.token == token)?;
+        (seat.claim.server != self.cluster.id()).then_some(seat.cube)
+    }
+
+    /// A player from elsewhere has come here with their cube.
+    pub(super) fn claim(&mut self, cube: CubeId) {
+        let term = self.claims.get(&cube).map_or(0, |seat| seat.claim.term);
+        self.claim_as(cube, term.saturating_add(1), true);
+    }
+
+    /// A player here has a new token.
+    pub(super) fn issued(&mut self, cube: CubeId, token: ResumeToken) {
+        let claim = self.own_claim(0, true);
+        let seat = self.claims.entry(cube).or_insert(Seat {
+            cube,
+            claim,
+            token: None,
+        });
+        seat.token = Some(TokenDigest::of(token));
+        self.roster.changed.insert(cube);
+    }
+
+    /// A player here would like to take a free cube that is at home elsewhere; false if there is
+    /// none to ask.
+    pub(super) fn ask_for(&mut self, player: CubeId, cube: CubeId, now: Instant) -> bool {
+        let home = self.claims.get(&cube).map(|seat| seat.claim.server);
+        let Some(home) = home.filter(|home| self.peers.get(home).is_some_and(Peer::is_live)) else {
+            return false;
+        };
+        self.asked.retain(|&(by, of, _)| (by, of) != (player, cube));
+        self.asked.push((player, cube, now + TAKE_DEADLINE));
+        self.say_to(home, Word::Take { cube, by: player });
+        true
+    }
+
+    /// Tells the others what happened in a tick to the cubes that are at home here.
+    pub(super) fn tell(&mut self, tick: u64, changes: &mut Changes, world: &World, now: Instant) {
+        let slept = tick - self.tick.min(tick);
+        if slept > self.lost_after.as_secs() * u64::from(self.tick_hz) {
+            for peer in self.peers.values_mut() {
+                peer.excuse(now);
+            }
+        }
+        self.tick = tick;
+        let events = std::mem::take(&mut changes.home_events);
+        for event in &events {
+            self.note(event);
+        }
+        self.tell_roster();
+        let touched = changes.touched.iter().copied();
+        let own = Changes {
+            events,
+            touched: touched.filter(|&cube| world.is_home(cube)).collect(),
+            home_events: Vec::new(),
+        };
+        let news: Vec<_> = self.export.tick(tick, own, world).collect();
+        if !news.is_empty() {
+            self.news_at = Some(now);
+        }
+        for (cell, word) in news {
+            self.say(&Topic::Cell(self.room.clone(), cell), word);
+        }
+        self.beat(now);
+    }
+
+    /// Takes in what one of the others said.
+    pub(super) fn heard(&mut self, heard: &Heard, world: &mut World, now: Instant) {
+        let said = match Said::from_payload(&heard.payload) {
+            Ok(said) => said,
+            Err(error) => {
+                debug!(room = self.room, %error, "not understood on the bus");
+                return;
+            }
+        };
+        let from = said.from;
+        if from == self.cluster.id() || self.strangers.contains(&from) {
+            return;
+        }
+        if !self.peers.contains_key(&from) {
+            // A goodbye of somebody unknown opens nothing.
+            if matches!(said.word, Word::Bye) || self.peers.len() >= MAX_PEERS {
+                return;
+            }
+            self.meet(from, now);
+        }
+        let was_lost = self
+            .peers
+            .get_mut(&from)
+            .is_some_and(|peer| peer.heard(now));
+        if was_lost {
+            info!(room = self.room, server = %from, "is there again");
+            self.touch_all_of(from);
+        }
+        self.take_in(from, said.word, world, now);
+    }
+
+    /// What the room must do because of what was heard, since the last call.
+    pub(super) fn take_outcomes(&mut self) -> Vec<Outcome> {
+        std::mem::take(&mut self.outcomes)
+    }
+
+    /// Ends the wait for the others' news of a tick: shows what they told.
+    pub(super) fn show(&mut self, world: &mut World, now: Instant) {
+        self.listen_to_each(now);
+        self.mind_free_cube(world, now);
+        for (cube, touch) in std::mem::take(&mut self.touched) {
+            self.show_cube(cube, touch, world, now);
+        }
+        let outcomes = &mut self.outcomes;
+        self.asked.retain(|&(player, cube, until)| {
+            let is_over = now >= until;
+            if is_over {
+                let holder = None;
+                outcomes.push(Outcome::Refused {
+                    player,
+                    cube,
+                    holder,
+                });
+            }
+            !is_over
+        });
+    }
+
+    /// Listens to the cells that somebody here sees, by rising number.
+    pub(super) fn look(&mut self, seen: impl Iterator<Item = CellId>, now: Instant) {
+        for listening in self.cells.values_mut() {
+            listening.unseen_since = listening.unseen_since.or(Some(now));
+        }
+        for cell in seen {
+            if let Some(listening) = self.cells.get_mut(&cell) {
+                listening.unseen_since = None;
+                continue;
+            }
+            let topic = Topic::Cell(self.room.clone(), cell);
+            let listening = Listening {
+                _subscription: self.cluster.bus().subscribe(&topic, self.mouth.clone()),
+                unseen_since: None,
+            };
+            self.cells.insert(cell, listening);
+            for peer in self.peers.values_mut() {
+                peer.look(cell);
+            }
+        }
+        let (peers, touched) = (&mut self.peers, &mut self.touched);
+        self.cells.retain(|&cell, listening| {
+            let stays = listening
+                .unseen_since
+                .is_none_or(|since| now.saturating_duration_since(since) < LINGER);
+            if !stays {
+                for peer in peers.values_mut() {
+                    peer.look_away(cell, touched);
+                }
+            }
+            stays
+        });
+    }
+
+    /// Says that this server leaves the room.
+    pub(super) fn leave(&mut self) {
+        self.say(&Topic::Room(self.room.clone()), Word::Bye);
+    }
+
+    fn meet(&mut self, server: ServerId, now: Instant) {
+        info!(room = self.room, %server, "another server shows this room");
+        let mut peer = Peer::new(now);
+        for &cell in self.cells.keys() {
+            peer.look(cell);
+        }
+        self.peers.insert(server, peer);
+        // It does not know of this one, either.
+        self.inventory_at = None;
+        self.beat_at = None;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,401 @@
+//! Another server of a room: what it told of its cubes, and whether it is still there.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_protocol::{CellId, Colour, CubeId, CubeInfo, CubeKind, Event, Snapshot};
+
+use super::message::{Inventory, Told, Word};
+
+/// Who says nothing for so long is not there: four beats of a room in which nothing happens.
+pub(super) const LOST_AFTER: Duration = Duration::from_secs(1);
+
+/// A question that got no answer is asked again after this time.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// Who comes too late so often in a row is not waited for, for a while.
+const MAX_MISSED: u32 = 3;
+const NOT_AWAITED: Duration = Duration::from_secs(1);
+
+/// Words that wait for their tick, at most: a second's of a server with many cells. Without a
+/// bound, a server whose clock is ahead could fill the memory.
+const MAX_INBOX: usize = 16_384;
+
+/// How a cube has changed by a peer's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Touch {
+    Moved,
+    /// It came into the room right now.
+    Joined,
+}
+
+/// Another server, in one room.
+#[derive(Debug)]
+pub(super) struct Peer {
+    heard_at: Instant,
+    /// Since when it is not there.
+    lost_since: Option<Instant>,
+    /// Up to and with this tick, it has told everything.
+    tick: u64,
+    is_steady: bool,
+    missed: u32,
+    not_awaited_until: Option<Instant>,
+    /// The newest version of its roster that is known.
+    pub(super) roster: Option<u64>,
+    cells: BTreeMap<CellId, Replica>,
+    cubes: BTreeMap<CubeId, Shown>,
+    /// Cells of which something was lost.
+    unknown: BTreeSet<CellId>,
+    asked_at: Option<Instant>,
+    inbox: VecDeque<(u64, Word)>,
+}
+
+/// The peer's cubes of a cell, as it believes that they are believed.
+#[derive(Debug)]
+struct Replica {
+    believed: MotionSet,
+    tick: u64,
+    /// The tick of the newest news that is in it.
+    news: u64,
+}
+
+#[derive(Debug)]
+struct Shown {
+    cell: CellId,
+    kind: CubeKind,
+    name: String,
+    colour: Colour,
+}
+
+/// A cube as its peer told it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sighting<'a> {
+    pub(super) kind: CubeKind,
+    pub(super) motion: MotionState,
+    /// The tick of the motion.
+    pub(super) tick: u64,
+    name: &'a str,
+    colour: Colour,
+}
+
+impl Sighting<'_> {
+    pub(super) fn info(&self, cube: CubeId) -> CubeInfo {
+        CubeInfo {
+            cube,
+            kind: self.kind,
+            name: self.name.to_owned(),
+            colour: self.colour,
+            motion: self.motion,
+        }
+    }
+}
+
+impl Peer {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            heard_at: now,
+            lost_since: None,
+            tick: 0,
+            is_steady: false,
+            missed: 0,
+            not_awaited_until: None,
+            roster: None,
+            cells: BTreeMap::new(),
+            cubes: BTreeMap::new(),
+            unknown: BTreeSet::new(),
+            asked_at: None,
+            inbox: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.lost_since.is_none()
+    }
+
+    /// Since when it is not there.
+    pub(super) fn lost_since(&self) -> Option<Instant> {
+        self.lost_since
+    }
+
+    /// Something came from it; whether it had been lost.
+    pub(super) fn heard(&mut self, now: Instant) -> bool {
+        self.heard_at = now;
+        let was_lost = self.lost_since.take().is_some();
+        if was_lost {
+            self.roster = None;
+            self.unknown = self.cells.keys().copied().collect();
+            self.asked_at = None;
+        }
+        was_lost
+    }
+
+    /// Whether it is found to be gone right now.
+    pub(super) fn is_overdue(&self, now: Instant, lost_after: Duration) -> bool {
+        self.is_live() && now.saturating_duration_since(self.heard_at) >= lost_after
+    }
+
+    /// This server has been asleep: the silence was its own.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        self.heard_at = now;
+    }
+
+    /// It is not there any more.
+    pub(super) fn lose(&mut self, now: Instant) {
+        self.lost_since = Some(now);
+        self.is_steady = false;
+        self.inbox.clear();
+    }
+
+    /// The cubes it has told of.
+    pub(super) fn cubes(&self) -> impl Iterator<Item = CubeId> {
+        self.cubes.keys().copied()
+    }
+
+    /// A cube as it told it. Who is lost has ghosts that stand, and holds nothing.
+    pub(super) fn sighting(&self, cube: CubeId) -> Option<Sighting<'_>> {
+        let shown = self.cubes.get(&cube)?;
+        let replica = self.cells.get(&shown.cell)?;
+        let mut motion = *replica.believed.get(cube)?;
+        let mut kind = shown.kind;
+        if !self.is_live() {
+            motion = MotionState::at_rest(motion.pose(&Codec::LIVE));
+            kind = match kind {
+                CubeKind::Player | CubeKind::Ghost => CubeKind::Ghost,
+                CubeKind::Free { .. } => CubeKind::Free { holder: None },
+            };
+        }
+        Some(Sighting {
+            kind,
+            motion,
+            tick: replica.tick,
+            name: &shown.name,
+            colour: shown.colour,
+        })
+    }
+
+    /// Whether a room that has all of its own news of a tick should wait for this one's.
+    pub(super) fn is_awaited(&self, tick: u64, now: Instant) -> bool {
+        self.is_live()
+            && self.is_steady
+            && self.tick < tick
+            && self.not_awaited_until.is_none_or(|until| now >= until)
+    }
+
+    /// The wait for a tick is over.
+    pub(super) fn awaited(&mut self, tick: u64, now: Instant) {
+        if self.is_awaited(tick, now) {
+            self.missed += 1;
+            if self.missed >= MAX_MISSED {
+                self.missed = 0;
+                self.not_awaited_until = Some(now + NOT_AWAITED);
+            }
+        } else if self.tick >= tick {
+            self.missed = 0;
+        }
+    }
+
+    /// It has told everything of a tick.
+    pub(super) fn beat(&mut self, tick: u64, is_steady: bool) {
+        self.tick = self.tick.max(tick);
+        self.is_steady = is_steady;
+    }
+
+    /// Keeps a word until its tick.
+    pub(super) fn receive(&mut self, tick: u64, word: Word) {
+        if self.inbox.len() < MAX_INBOX {
+            self.inbox.push_back((tick, word));
+        }
+    }
+
+    /// The next word whose tick has come.
+    pub(super) fn next_due(&mut self, tick: u64) -> Option<Word> {
+        let (due, _) = self.inbox.front()?;
+        if *due > tick {
+            return None;
+        }
+        self.inbox.pop_front().map(|(_, word)| word)
+    }
+
+    /// What to ask it for now, if anything: whether its roster, and which cells.
+    pub(super) fn question(&mut self, now: Instant) -> Option<(bool, Vec<CellId>)> {
+        let is_time = self
+            .asked_at
+            .is_none_or(|at| now.saturating_duration_since(at) >= ASK_AGAIN);
+        if !self.is_live() || !is_time || (self.roster.is_some() && self.unknown.is_empty()) {
+            return None;
+        }
+        self.asked_at = Some(now);
+        Some((
+            self.roster.is_none(),
+            self.unknown.iter().copied().collect(),
+        ))
+    }
+
+    /// Somebody here sees the cell from now on.
+    pub(super) fn look(&mut self, cell: CellId) {
+        self.unknown.insert(cell);
+    }
+
+    /// Nobody here sees the cell any more.
+    pub(super) fn look_away(&mut self, cell: CellId, touched: &mut BTreeMap<CubeId, Touch>) {
+        self.unknown.remove(&cell);
+        self.cells.remove(&cell);
+        self.cubes.retain(|&cube, shown| {
+            let stays = shown.cell != cell;
+            if !stays {
+                touched.entry(cube).or_insert(Touch::Moved);
+            }
+            stays
+        });
+    }
+
+    /// Takes in news of a cell that somebody here sees.
+    pub(super) fn news(
+        &mut self,
+        since_ticks: u64,
+        snapshot: &Snapshot,
+        touched: &mut BTreeMap<CubeId, Touch>,
+    ) {
+        let (cell, tick) = (snapshot.cell, snapshot.tick);
+        let known = self.cells.get(&cell);
+        if known.is_some_and(|known| known.tick >= tick) {
+            // A keyframe was newer.
+            return;
+        }
+        if since_ticks == 0 {
+            self.empty(cell, tick, touched);
+            self.unknown.remove(&cell);
+        } else if self.unknown.contains(&cell)
+            || known.and_then(|known| known.news.checked_add(since_ticks)) != Some(tick)
+        {
+            self.unknown.insert(cell);
+            return;
+        }
+        let Some(replica) = self.cells.get_mut(&cell) else {
+            return;
+        };
+        let ticks = tick - replica.tick;
+        replica
+            .believed
+            .advance(u32::try_from(ticks).unwrap_or(u32::MAX));
+        (replica.tick, replica.news) = (tick, tick);
+        for event in &snapshot.events {
+            replica.believed.take_in(event);
+        }
+        let mut touch = |cube| _ = touched.entry(cube).or_insert(Touch::Moved);
+        let surprises = &snapshot.surprises;
+        let is_sound =
+            surprises.is_empty() || replica.believed.decode_tick(surprises, &mut touch).is_ok();
+        for event in &snapshot.events {
+            self.happened(cell, event, touched);
+        }
+        if !is_sound {
+            self.unknown.insert(cell);
+        }
+    }
+
+    /// Takes in all of a cell that somebody here sees.
+    pub(super) fn keyframe(&mut self, told: Told, touched: &mut BTreeMap<CubeId, Touch>) {
+        let Told { news, keyframe } = told;
+        let (cell, tick) = (keyframe.cell, keyframe.tick);
+        let known = self.cells.get(&cell);
+        let is_old = known.is_some_and(|known| tick < known.tick);
+        if is_old && !self.unknown.contains(&cell) {
+            return;
+        }
+        self.empty(cell, tick, touched);
+        self.unknown.remove(&cell);
+        let Some(replica) = self.cells.get_mut(&cell) else {
+            return;
+        };
+        replica.news = news;
+        for info in keyframe.cubes {
+            replica.believed.insert(info.cube, info.motion);
+            touched.entry(info.cube).or_insert(Touch::Moved);
+            self.cubes.insert(info.cube, Shown::new(cell, &info));
+        }
+    }
+
+    /// Compares what it has told with what came here. `is_seen` are the cells that somebody here
+    /// sees.
+    pub(super) fn check(
+        &mut self,
+        inventory: &Inventory,
+        tick: u64,
+        is_seen: impl Fn(CellId) -> bool,
+        touched: &mut BTreeMap<CubeId, Touch>,
+    ) {
+        if self.roster != Some(inventory.roster) {
+            self.roster = None;
+        }
+        for &(cell, news) in inventory.cells.iter().filter(|(cell, _)| is_seen(*cell)) {
+            let known = self.cells.get(&cell);
+            if known.is_none_or(|known| known.news < news) {
+                self.unknown.insert(cell);
+            }
+        }
+        let listed: BTreeSet<_> = inventory.cells.iter().map(|(cell, _)| *cell).collect();
+        let gone = self
+            .cells
+            .iter()
+            .filter(|(cell, known)| !listed.contains(cell) && known.tick < tick);
+        for cell in gone.map(|(cell, _)| *cell).collect::<Vec<_>>() {
+            self.empty(cell, tick, touched);
+        }
+        self.unknown.retain(|cell| listed.contains(cell));
+    }
+
+    /// There are none of its cubes in a cell.
+    fn empty(&mut self, cell: CellId, tick: u64, touched: &mut BTreeMap<CubeId, Touch>) {
+        let unknown = self.unknown.contains(&cell);
+        self.look_away(cell, touched);
+        if unknown {
+            self.unknown.insert(cell);
+        }
+        let replica = Replica {
+            believed: MotionSet::new(&Codec::LIVE),
+            tick,
+            news: 0,
+        };
+        self.cells.insert(cell, replica);
+    }
+
+    fn happened(&mut self, cell: CellId, event: &Event, touched: &mut BTreeMap<CubeId, Touch>) {
+        let cube = event.cube();
+        let touch = match event {
+            Event::Joined(_) => Touch::Joined,
+            _ => Touch::Moved,
+        };
+        let noted = touched.entry(cube).or_insert(touch);
+        *noted = touch.max(*noted);
+        let known = self.cubes.get_mut(&cube);
+        match (event, known) {
+            (Event::Joined(info) | Event::Entered(info), _) => {
+                self.cubes.insert(cube, Shown::new(cell, info));
+            }
+            // It may have entered another cell before.
+            (Event::Left { .. } | Event::Exited { .. }, Some(known)) if known.cell == cell => {
+                self.cubes.remove(&cube);
+            }
+            (Event::Taken { by, .. }, Some(known)) => {
+                known.kind = CubeKind::Free { holder: Some(*by) };
+            }
+            (Event::Freed { .. }, Some(known)) => known.kind = CubeKind::Free { holder: None },
+            (Event::Ghost { .. }, Some(known)) => known.kind = CubeKind::Ghost,
+            (Event::Returned { .. }, Some(known)) => known.kind = CubeKind::Player,
+            _ => {}
+        }
+    }
+}
+
+impl Shown {
+    fn new(cell: CellId, info: &CubeInfo) -> Self {
+        Self {
+            cell,
+            kind: info.kind,
+            name: info.name.clone(),
+            colour: info.colour,
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What servers of a room say and answer, and how what was heard is shown.
+
+use std::time::Instant;
+
+use cubesync_protocol::limits::MAX_TICK;
+use cubesync_protocol::{CellId, CubeId};
+use tracing::{info, warn};
+
+use super::message::{Inventory, Said, Told, Word};
+use super::peer::{Peer, Touch};
+use super::{ANSWER_CUBES, IDLE_BEAT, INVENTORY_INTERVAL, MOVE_GRACE, Outcome, Peers, STEADY_FOR};
+use crate::bus::{ServerId, Topic};
+use crate::room::world::{Manner, World};
+
+impl Peers {
+    /// Says something about the room or a cell of it.
+    pub(super) fn say(&self, topic: &Topic, word: Word) {
+        let from = self.cluster.id();
+        let said = Said { from, word };
+        self.cluster.bus().publish(topic, said.to_payload());
+    }
+
+    pub(super) fn say_to(&self, server: ServerId, word: Word) {
+        self.say(&Topic::RoomAt(self.room.clone(), server), word);
+    }
+
+    /// Says that everything of a tick has been told, where somebody may wait for that, and now and
+    /// then what has been told so far.
+    pub(super) fn beat(&mut self, now: Instant) {
+        let is_due = |last: Option<Instant>, interval| {
+            last.is_none_or(|at| now.saturating_duration_since(at) >= interval)
+        };
+        let is_steady = !is_due(self.news_at, STEADY_FOR);
+        let has_inventory = is_due(self.inventory_at, INVENTORY_INTERVAL);
+        if !is_steady && !has_inventory && !is_due(self.beat_at, IDLE_BEAT) {
+            return;
+        }
+        self.beat_at = Some(now);
+        let inventory = has_inventory.then(|| {
+            self.inventory_at = Some(now);
+            Inventory {
+                tick_hz: self.tick_hz,
+                cell_count: self.cell_count(),
+                roster: self.roster.version,
+                cells: self.export.list(self.tick),
+            }
+        });
+        let tick = self.tick;
+        let word = Word::Beat {
+            tick,
+            is_steady,
+            inventory,
+        };
+        self.say(&Topic::Room(self.room.clone()), word);
+    }
+
+    fn cell_count(&self) -> u16 {
+        u16::try_from(self.grid.cells()).unwrap_or(u16::MAX)
+    }
+
+    /// Takes a word in at once, or keeps it until its tick.
+    pub(super) fn take_in(&mut self, from: ServerId, word: Word, world: &mut World, now: Instant) {
+        // Farther ahead, its clock is wrong, or this one's: they will agree.
+        let latest = (self.tick + 2 * u64::from(self.tick_hz)).min(MAX_TICK);
+        let mut keep = |tick: u64, word: Word| {
+            if let Some(peer) = self.peers.get_mut(&from)
+                && tick <= latest
+            {
+                if let Word::Beat { is_steady, .. } = word {
+                    peer.beat(tick, is_steady);
+                }
+                peer.receive(tick, word);
+            }
+        };
+        match word {
+            Word::Beat { tick, .. } => keep(tick, word),
+            Word::News { ref snapshot, .. } => keep(snapshot.tick, word),
+            Word::Keyframes(ref told) => {
+                let ticks = told.iter().map(|told| told.keyframe.tick);
+                keep(ticks.max().unwrap_or_default(), word);
+            }
+            Word::Roster {
+                version,
+                changes,
+                seats,
+                gone,
+            } => {
+                if self.roster_changes(from, version, changes, &seats, &gone, now) {
+                    for seat in seats {
+                        self.consider(from, seat, world, now);
+                    }
+                }
+            }
+            Word::Ask { roster, cells } => self.answer(from, roster, &cells, world),
+            Word::Take { cube, by } => self.give(from, cube, by, world, now),
+            Word::Given { seat, by, pose } => self.given(from, seat, by, pose, world, now),
+            Word::Refused { cube, by, holder } => {
+                let before = self.asked.len();
+                self.asked
+                    .retain(|&(player, of, _)| (player, of) != (by, cube));
+                if before > self.asked.len() {
+                    let player = by;
+                    self.outcomes.push(Outcome::Refused {
+                        player,
+                        cube,
+                        holder,
+                    });
+                }
+            }
+            Word::Bye => {
+                info!(room = self.room, server = %from, "has left this room");
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.lose(now);
+                }
+                self.touch_all_of(from);
+            }
+        }
+    }
+
+    /// Takes in what each of the others has told up to now, asks for what is missing, and gives up
+    /// who is silent.
+    pub(super) fn listen_to_each(&mut self, now: Instant) {
+        for server in self.peers.keys().copied().collect::<Vec<_>>() {
+            self.listen_to(server, now);
+        }
+    }
+
+    fn listen_to(&mut self, server: ServerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&server) else {
+            return;
+        };
+        let touched = &mut self.touched;
+        while let Some(word) = peer.next_due(self.tick) {
+            match word {
+                Word::News {
+                    since_ticks,
+                    snapshot,
+                } if self.cells.contains_key(&snapshot.cell) => {
+                    peer.news(since_ticks, &snapshot, touched);
+                }
+                Word::Keyframes(told) => {
+                    let seen = told
+                        .into_iter()
+                        .filter(|told| self.cells.contains_key(&told.keyframe.cell));
+                    for told in seen {
+                        peer.keyframe(told, touched);
+                    }
+                }
+                Word::Beat {
+                    tick,
+                    inventory: Some(inventory),
+                    ..
+                } => {
+                    let theirs = (inventory.tick_hz, usize::from(inventory.cell_count));
+                    let ours = (self.tick_hz, self.grid.cells());
+                    if theirs != ours {
+                        warn!(
+                            room = self.room, %server, ?theirs, ?ours,
+                            "has another --tick or --view-distance; it is left out"
+                        );
+                        self.strangers.insert(server);
+                        return self.forget_peer(server);
+                    }
+                    peer.check(
+                        &inventory,
+                        tick,
+                        |cell| self.cells.contains_key(&cell),
+                        touched,
+                    );
+                }
+                _ => {}
+            }
+        }
+        peer.awaited(self.tick, now);
+        let question = peer.question(now);
+        let is_overdue = peer.is_overdue(now, self.lost_after);
+        let is_over = peer
+            .lost_since()
+            .is_some_and(|since| now.saturating_duration_since(since) >= self.keep_lost);
+        if let Some((roster, cells)) = question {
+            self.say_to(server, Word::Ask { roster, cells });
+        }
+        if is_overdue {
+            warn!(room = self.room, %server, "is silent: its cubes are ghosts now");
+            if let Some(peer) = self.peers.get_mut(&server) {
+                peer.lose(now);
+            }
+            self.touch_all_of(server);
+        }
+        if is_over {
+            info!(room = self.room, %server, "did not come back: its cubes leave");
+            self.forget_peer(server);
+        }
+    }
+
+    /// All cubes of a server may have to be shown otherwise.
+    pub(super) fn touch_all_of(&mut self, server: ServerId) {
+        let cubes = self.peers.get(&server).into_iter().flat_map(Peer::cubes);
+        for cube in cubes {
+            self.touched.entry(cube).or_insert(Touch::Moved);
+        }
+    }
+
+    /// Answers who asks: with all own cubes, or those of some cells.
+    fn answer(&mut self, server: ServerId, roster: bool, cells: &[CellId], world: &World) {
+        if roster {
+            self.tell_whole_roster(server);
+        }
+        let mut told: Vec<Told> = Vec::new();
+        let mut count = 0;
+        for &cell in cells {
+            if usize::from(cell.0) >= self.grid.cells() {
+                continue;
+            }
+            let whole = self.export.everything_in(cell, world);
+            let cubes = whole.keyframe.cubes.len() + 1;
+            if count + cubes > ANSWER_CUBES && !told.is_empty() {
+                count = 0;
+                self.say_to(server, Word::Keyframes(std::mem::take(&mut told)));
+            }
+            count += cubes;
+            told.push(whole);
+        }
+        if !told.is_empty() {
+            self.say_to(server, Word::Keyframes(told));
+        }
+    }
+
+    /// Shows a cube as its home told it, or no more.
+    pub(super) fn show_cube(
+        &mut self,
+        cube: CubeId,
+        touch: Touch,
+        world: &mut World,
+        now: Instant,
+    ) {
+        let seat = self.claims.get(&cube);
+        let home = seat.map(|seat| seat.claim.server);
+        if home == Some(self.cluster.id()) || world.is_home(cube) {
+            return;
+        }
+        let peer = home.and_then(|home| self.peers.get(&home));
+        if let Some(sighting) = peer.and_then(|peer| peer.sighting(cube)) {
+            self.moving.remove(&cube);
+            if !world.steer(cube, sighting.kind, sighting.motion, sighting.tick) {
+                let manner = match touch {
+                    Touch::Joined => Manner::Room,
+                    Touch::Moved => Manner::Sight,
+                };
+                // A full room shows no more; there is nothing else to do.
+                world.show(sighting.info(cube), sighting.tick, manner);
+            }
+        } else if world.cube(cube).is_some() {
+            let is_moving = self
+                .moving
+                .get(&cube)
+                .is_some_and(|since| now.saturating_duration_since(*since) < MOVE_GRACE);
+            if is_moving {
+                self.touched.insert(cube, touch);
+                return;
+            }
+            self.moving.remove(&cube);
+            world.hide(
+                cube,
+                match home {
+                    None => Manner::Room,
+                    Some(_) => Manner::Sight,
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,620 @@
+//! Rooms of several servers on a bus whose faults the test decides, tick by tick.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use cubesync_client::world::{World as Seen, WorldChange};
+use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
+use cubesync_protocol::{ClientMessage, Colour, CubeKind, Message, Pose, ServerMessage, frame};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::super::fanout::Outlet;
+use super::super::testing::Teller;
+use super::super::uplink::SpeedRule;
+use super::super::world::FREE_CUBE;
+use super::super::{Entrance, Room, RoomEvent, Seat, SightRule};
+use super::*;
+use crate::bus::{Bus, Ear};
+use crate::metrics::{Disconnect, Metrics};
+
+const HZ: u8 = 20;
+const METRE: i32 = 512;
+
+/// Who listens to what.
+#[derive(Debug, Default)]
+struct Net {
+    ears: Mutex<Vec<(u64, usize, Topic, Ear)>>,
+    next: AtomicU64,
+    /// Servers that hear nobody, and whom nobody hears.
+    cut: Mutex<BTreeSet<usize>>,
+    /// Payloads of which one in so many is lost; 0: none.
+    lossy: AtomicU64,
+    random: Mutex<fastrand::Rng>,
+    carried: AtomicU64,
+}
+
+/// A server's way to the others.
+#[derive(Debug)]
+struct Port {
+    net: Arc<Net>,
+    number: usize,
+}
+
+impl Bus for Port {
+    fn publish(&self, topic: &Topic, payload: Bytes) {
+        let cut = self.net.cut.lock().unwrap();
+        let ears = self.net.ears.lock().unwrap();
+        let lossy = self.net.lossy.load(Ordering::Relaxed);
+        for (_, number, listened, ear) in ears.iter() {
+            let is_cut = cut.contains(number) || cut.contains(&self.number);
+            let is_lost = lossy > 0 && self.net.random.lock().unwrap().u64(0..lossy) == 0;
+            if listened == topic && *number != self.number && !is_cut && !is_lost {
+                self.net.carried.fetch_add(1, Ordering::Relaxed);
+                let payload = payload.clone();
+                let at = Instant::now();
+                let _ = ear.try_send(Heard { payload, at });
+            }
+        }
+    }
+
+    fn subscribe(&self, topic: &Topic, ear: Ear) -> Subscription {
+        let id = self.net.next.fetch_add(1, Ordering::Relaxed);
+        let heard = (id, self.number, topic.clone(), ear);
+        self.net.ears.lock().unwrap().push(heard);
+        let net = Arc::clone(&self.net);
+        Subscription::new(move || net.ears.lock().unwrap().retain(|ear| ear.0 != id))
+    }
+
+    fn is_connected(&self) -> bool {
+        !self.net.cut.lock().unwrap().contains(&self.number)
+    }
+}
+
+/// Servers with a room each, and their players.
+struct Stage {
+    net: Arc<Net>,
+    /// `None`: it was killed.
+    rooms: Vec<Option<Room>>,
+    tick: u64,
+    players: Vec<Player>,
+    view_distance: Option<u32>,
+}
+
+struct Player {
+    server: usize,
+    seat: Seat,
+    token: ResumeToken,
+    seen: Seen,
+    frames: mpsc::Receiver<Bytes>,
+    received: BytesMut,
+    teller: Teller,
+    /// What was told of which cube, in order.
+    notices: Vec<(CubeId, &'static str)>,
+    refused: usize,
+    ended: CancellationToken,
+}
+
+impl Stage {
+    fn new(servers: usize, view_distance_m: Option<u32>) -> Self {
+        let net = Arc::new(Net::default());
+        *net.random.lock().unwrap() = fastrand::Rng::with_seed(7);
+        let mut stage = Self {
+            net,
+            rooms: Vec::new(),
+            tick: 0,
+            players: Vec::new(),
+            view_distance: view_distance_m.map(|metres| metres * METRE as u32),
+        };
+        for _ in 0..servers {
+            stage.open();
+        }
+        stage
+    }
+
+    /// Starts another server.
+    fn open(&mut self) -> usize {
+        let number = self.rooms.len();
+        let net = Arc::clone(&self.net);
+        let cluster = Cluster::new(Arc::new(Port { net, number }));
+        let settings = RoomSettings {
+            name: "stage".into(),
+            tick_hz: HZ,
+            top_speed: None,
+            grid: self.view_distance.map_or(Grid::WHOLE, Grid::new),
+            slow_reader_after: Duration::from_secs(3_600),
+            resume_within: Duration::from_secs(5),
+            drain: Duration::ZERO,
+            max_cubes: MAX_CUBES_PER_ROOM,
+            permanent: true,
+            cluster: Some(cluster),
+        };
+        let (_, room) = Room::new(settings, Metrics::default());
+        self.rooms.push(Some(room));
+        number
+    }
+
+    fn room(&self, server: usize) -> &Room {
+        self.rooms[server].as_ref().unwrap()
+    }
+
+    fn room_mut(&mut self, server: usize) -> &mut Room {
+        self.rooms[server].as_mut().unwrap()
+    }
+
+    fn now(&self, server: usize) -> Instant {
+        let room = self.room(server);
+        room.clock.begins(self.tick) + Duration::from_millis(2)
+    }
+
+    fn enter(&mut self, server: usize, x: i32, resume: Option<ResumeToken>) -> usize {
+        let (outlet, frames) = mpsc::channel(64);
+        let ended = CancellationToken::new();
+        let entrance = Entrance {
+            name: format!("player {}", self.players.len()),
+            colour: Colour::from([1, 2, 3]),
+            rule: SpeedRule::TopSpeed,
+            sight: SightRule::Surroundings,
+            resume,
+            pose: Some(Teller::at(x)),
+            outlet: Outlet::Frames(outlet),
+            ended: ended.clone(),
+        };
+        let (reply, mut answer) = oneshot::channel();
+        let now = self.now(server);
+        self.room_mut(server)
+            .handle(RoomEvent::Enter { entrance, reply }, now);
+        for _ in 0..HZ {
+            if let Ok(seat) = answer.try_recv() {
+                let seat = seat.unwrap();
+                self.players.push(Player {
+                    server,
+                    seat,
+                    token: ResumeToken([0; 16]),
+                    seen: Seen::new(seat.cube),
+                    frames,
+                    received: BytesMut::new(),
+                    teller: Teller::default(),
+                    notices: Vec::new(),
+                    refused: 0,
+                    ended,
+                });
+                let player = self.players.len() - 1;
+                self.go(player, seat.cube, x);
+                return player;
+            }
+            self.step();
+        }
+        panic!("nobody answers the player");
+    }
+
+    fn say(&mut self, player: usize, message: ClientMessage) {
+        let Player { server, seat, .. } = self.players[player];
+        let now = self.now(server);
+        let from = seat;
+        self.room_mut(server)
+            .handle(RoomEvent::Message { from, message }, now);
+    }
+
+    fn leave(&mut self, player: usize, reason: Disconnect) {
+        let Player { server, seat, .. } = self.players.remove(player);
+        let now = self.now(server);
+        let from = seat;
+        self.room_mut(server)
+            .handle(RoomEvent::Leave { from, reason }, now);
+    }
+
+    /// A player's cube, or what they hold, is there at the next tick.
+    fn go(&mut self, player: usize, cube: CubeId, x: i32) {
+        let tick = self.tick + 1;
+        let teller = &mut self.players[player].teller;
+        let (placed, surprises) = teller.sample(tick, cube, Teller::at(x));
+        let surprises = surprises.into();
+        self.say(
+            player,
+            ClientMessage::Sample {
+                tick,
+                placed,
+                surprises,
+            },
+        );
+    }
+
+    fn cube(&self, player: usize) -> CubeId {
+        self.players[player].seat.cube
+    }
+
+    /// One tick on all servers.
+    fn step(&mut self) {
+        self.tick += 1;
+        let running: Vec<_> = (0..self.rooms.len())
+            .filter(|&server| self.rooms[server].is_some())
+            .collect();
+        for &server in &running {
+            let now = self.now(server);
+            self.room_mut(server).tick(now);
+        }
+        for &server in &running {
+            let now = self.now(server) + Duration::from_millis(5);
+            let room = self.room_mut(server);
+            while let Some(heard) = room.peers.as_mut().unwrap().next_heard() {
+                room.hear(&heard, now);
+            }
+            room.end_tick(now);
+        }
+        for player in &mut self.players {
+            player.read();
+        }
+    }
+
+    fn run(&mut self, seconds: u32) {
+        for _ in 0..seconds * u32::from(HZ) {
+            self.step();
+        }
+    }
+
+    /// What is true: every cube as its home has it.
+    fn truth(&self) -> BTreeMap<CubeId, (CubeKind, Pose)> {
+        let mut truth = BTreeMap::new();
+        for room in self.rooms.iter().flatten() {
+            for cube in room.world.cubes() {
+                if room.world.is_home(cube.cube) {
+                    let twin = truth.insert(cube.cube, (cube.kind, cube.pose));
+                    assert_eq!(twin, None, "cube {} has two homes", cube.cube);
+                }
+            }
+        }
+        truth
+    }
+
+    /// Everybody sees what is true.
+    fn check(&self) {
+        let truth = self.truth();
+        for (number, player) in self.players.iter().enumerate() {
+            // Silence says that everything is as believed.
+            let mut known = player.seen.clone();
+            known.heartbeat(self.tick).unwrap();
+            let seen: Vec<_> = known.cubes().map(|cube| (cube.cube, cube.kind)).collect();
+            let expected = truth.iter().map(|(&cube, &(kind, _))| (cube, kind));
+            assert_eq!(
+                seen,
+                expected.collect::<Vec<_>>(),
+                "player {number} at tick {}",
+                self.tick
+            );
+            for (&cube, &(_, pose)) in &truth {
+                let seen = known.pose(cube).unwrap();
+                let off = seen.position.distance(pose.position);
+                let there = &self.room(player.server).world;
+                assert!(
+                    off <= 8,
+                    "player {number} sees cube {cube} at {:?}, their server at {:?}, its home at \
+                     {:?}, tick {}",
+                    seen.position,
+                    there.pose(cube).map(|pose| pose.position),
+                    pose.position,
+                    self.tick
+                );
+            }
+        }
+    }
+}
+
+impl Player {
+    fn read(&mut self) {
+        while let Ok(bytes) = self.frames.try_recv() {
+            self.received.extend_from_slice(&bytes);
+        }
+        while let Some(payload) =
+            frame::split(&mut self.received, ServerMessage::MAX_PAYLOAD_BYTES).unwrap()
+        {
+            let changes = match ServerMessage::decode(&payload).unwrap() {
+                ServerMessage::Welcome(welcome) => {
+                    self.token = welcome.resume;
+                    continue;
+                }
+                ServerMessage::Keyframe(keyframe) => self.seen.keyframe(keyframe),
+                ServerMessage::Snapshot(snapshot) => self.seen.snapshot(snapshot),
+                ServerMessage::Heartbeat { tick } => self.seen.heartbeat(tick),
+                ServerMessage::OutOfSight { cells } => {
+                    self.seen.out_of_sight(&cells).unwrap();
+                    continue;
+                }
+                ServerMessage::Refused { .. } => {
+                    self.refused += 1;
+                    continue;
+                }
+                _ => continue,
+            };
+            for change in changes.unwrap() {
+                let notice = match change {
+                    WorldChange::Joined(info) => (info.cube, "joined"),
+                    WorldChange::Left(info) => (info.cube, "left"),
+                    WorldChange::Appeared(info) => (info.cube, "appeared"),
+                    WorldChange::Disappeared(info) => (info.cube, "disappeared"),
+                    WorldChange::Taken { cube, .. } => (cube, "taken"),
+                    WorldChange::Freed { cube } => (cube, "freed"),
+                    WorldChange::Moved { .. } => continue,
+                };
+                self.notices.push(notice);
+            }
+        }
+    }
+
+    fn notices_of(&self, cube: CubeId) -> Vec<&'static str> {
+        let of = self.notices.iter().filter(|(of, _)| *of == cube);
+        of.map(|(_, notice)| *notice).collect()
+    }
+}
+
+#[test]
+fn everybody_sees_the_players_of_all_servers_join_walk_and_leave_once() {
+    let mut stage = Stage::new(3, None);
+    stage.run(2);
+    let [a, b] = [0, 1].map(|server| {
+        let player = stage.enter(server, server as i32 * METRE, None);
+        stage.run(1);
+        player
+    });
+    stage.check();
+    let c = stage.enter(2, 5 * METRE, None);
+    stage.run(1);
+    stage.check();
+    for step in 0..100 {
+        for player in [a, b, c] {
+            let x = (player as i32 * 10 + step) * METRE / 2 + (step % 7) * 30;
+            let cube = stage.cube(player);
+            stage.go(player, cube, x);
+        }
+        stage.step();
+        // Who has been still is not waited for.
+        if step > 0 {
+            stage.check();
+        }
+    }
+    let third = stage.cube(c);
+    stage.leave(c, Disconnect::Left);
+    stage.run(1);
+    stage.check();
+    for player in [a, b] {
+        assert_eq!(stage.players[player].notices_of(third), ["joined", "left"]);
+    }
+}
+
+#[test]
+fn the_free_cube_has_one_holder_in_all_and_goes_home_with_them() {
+    let mut stage = Stage::new(3, None);
+    stage.run(2);
+    let players = [0, 1, 2].map(|server| stage.enter(server, 4 * METRE, None));
+    stage.run(1);
+    for round in 0..4 {
+        for player in players {
+            let cube = FREE_CUBE;
+            stage.say(player, ClientMessage::Take { cube });
+        }
+        stage.run(2);
+        stage.check();
+        let (kind, _) = stage.truth()[&FREE_CUBE];
+        let CubeKind::Free {
+            holder: Some(holder),
+        } = kind
+        else {
+            panic!("nobody got it in round {round}: {kind:?}");
+        };
+        let refused = players.map(|player| stage.players[player].refused);
+        assert_eq!(
+            refused.iter().sum::<usize>(),
+            2 * (round + 1),
+            "{refused:?}"
+        );
+        let holder = players
+            .into_iter()
+            .find(|&player| stage.cube(player) == holder);
+        let holder = holder.unwrap();
+        assert!(
+            stage
+                .room(stage.players[holder].server)
+                .world
+                .is_home(FREE_CUBE)
+        );
+        for step in 0..20 {
+            stage.go(holder, FREE_CUBE, 1_000 * (round as i32 + 1) + step * 40);
+            stage.step();
+            if step > 0 {
+                stage.check();
+            }
+        }
+        stage.players[holder].teller.release(FREE_CUBE);
+        stage.say(holder, ClientMessage::Release { cube: FREE_CUBE });
+        stage.run(1);
+        stage.check();
+    }
+}
+
+#[test]
+fn what_is_lost_on_the_bus_heals() {
+    let mut stage = Stage::new(3, None);
+    stage.run(2);
+    for server in [0, 1, 2] {
+        for _ in 0..3 {
+            stage.enter(server, 4 * METRE, None);
+        }
+    }
+    stage.run(1);
+    stage.net.lossy.store(3, Ordering::Relaxed);
+    for step in 0..200 {
+        for player in 0..stage.players.len() {
+            let cube = stage.cube(player);
+            stage.go(player, cube, step * 300 + player as i32 * 1_000);
+        }
+        if step % 20 == 10 {
+            let player = (step as usize / 20) % 9;
+            stage.say(player, ClientMessage::Take { cube: FREE_CUBE });
+        }
+        if step % 20 == 19 {
+            let player = (step as usize / 20) % 9;
+            stage.players[player].teller.release(FREE_CUBE);
+            stage.say(player, ClientMessage::Release { cube: FREE_CUBE });
+        }
+        if step == 150 {
+            stage.leave(4, Disconnect::Left);
+            stage.enter(1, 0, None);
+        }
+        stage.step();
+    }
+    stage.net.lossy.store(0, Ordering::Relaxed);
+    stage.run(2);
+    stage.check();
+}
+
+#[test]
+fn a_server_that_is_cut_off_has_ghosts_elsewhere_that_leave_and_come_again() {
+    let mut stage = Stage::new(3, None);
+    stage.run(2);
+    let players = [0, 1, 2].map(|server| stage.enter(server, 4 * METRE, None));
+    stage.run(2);
+    stage.check();
+    let cubes = players.map(|player| stage.cube(player));
+    for outage_seconds in [3, 9] {
+        stage.net.cut.lock().unwrap().insert(1);
+        stage.run(2);
+        let kind = |player: usize, cube| stage.players[player].seen.cube(cube).map(|c| c.kind);
+        assert_eq!(kind(players[0], cubes[1]), Some(CubeKind::Ghost));
+        assert_eq!(kind(players[1], cubes[0]), Some(CubeKind::Ghost));
+        assert_eq!(kind(players[0], cubes[2]), Some(CubeKind::Player));
+        // On both sides somebody can take it.
+        for player in [players[0], players[1]] {
+            let cube = FREE_CUBE;
+            stage.say(player, ClientMessage::Take { cube });
+        }
+        stage.run(outage_seconds - 2);
+        let is_gone = stage.players[players[0]].seen.cube(cubes[1]).is_none();
+        assert_eq!(is_gone, outage_seconds > 6);
+        stage.net.cut.lock().unwrap().clear();
+        stage.run(2);
+        stage.check();
+        for player in players {
+            stage.players[player].teller.release(FREE_CUBE);
+            stage.say(player, ClientMessage::Release { cube: FREE_CUBE });
+        }
+        stage.run(1);
+        stage.check();
+        let (kind, _) = stage.truth()[&FREE_CUBE];
+        assert_eq!(kind, CubeKind::Free { holder: None });
+    }
+}
+
+#[test]
+fn players_of_a_dead_server_keep_their_cubes_at_another() {
+    let mut stage = Stage::new(3, None);
+    stage.run(2);
+    let players = [0, 1, 2].map(|server| {
+        let player = stage.enter(server, 4 * METRE, None);
+        stage.run(1);
+        player
+    });
+    let (cube, token) = (stage.cube(1), stage.players[1].token);
+    stage.rooms[1] = None;
+    stage.players.remove(1);
+    stage.step();
+    let back = stage.enter(2, 40 * METRE, Some(token));
+    assert_eq!(stage.cube(back), cube);
+    stage.run(2);
+    stage.check();
+    assert_eq!(stage.players[players[0]].notices_of(cube), ["joined"]);
+
+    // The token was good once.
+    let other = stage.enter(0, 0, Some(token));
+    assert_ne!(stage.cube(other), cube);
+    stage.run(1);
+    stage.check();
+}
+
+#[test]
+fn who_shows_their_token_at_another_server_moves_there_and_the_old_connection_ends() {
+    let mut stage = Stage::new(2, None);
+    stage.run(2);
+    stage.enter(0, 4 * METRE, None);
+    let moved = stage.enter(1, 4 * METRE, None);
+    stage.run(1);
+    let (cube, token) = (stage.cube(moved), stage.players[moved].token);
+    let again = stage.enter(0, 4 * METRE, Some(token));
+    assert_eq!(stage.cube(again), cube);
+    stage.run(1);
+    assert!(stage.players[moved].ended.is_cancelled());
+    stage.players.remove(moved);
+    stage.check();
+    assert!(stage.room(0).world.is_home(cube));
+    assert!(!stage.room(1).world.is_home(cube));
+}
+
+#[test]
+fn a_server_that_was_asleep_agrees_again() {
+    let mut stage = Stage::new(2, None);
+    stage.run(2);
+    let [a, b] = [0, 1].map(|server| stage.enter(server, 4 * METRE, None));
+    stage.run(1);
+    let sleeper = stage.rooms[1].take();
+    stage.run(3);
+    let seen = stage.players[a].seen.cube(stage.cube(b));
+    assert_eq!(seen.map(|cube| cube.kind), Some(CubeKind::Ghost));
+    stage.rooms[1] = sleeper;
+    stage.run(2);
+    stage.check();
+}
+
+#[test]
+fn only_what_somebody_sees_is_listened_to() {
+    let mut stage = Stage::new(2, Some(32));
+    stage.run(2);
+    let a = stage.enter(0, 0, None);
+    let b = stage.enter(1, 200 * METRE, None);
+    stage.run(1);
+    let listened = |stage: &Stage, server: usize| -> usize {
+        let ears = stage.net.ears.lock().unwrap();
+        let cells = ears
+            .iter()
+            .filter(|(_, of, topic, _)| *of == server && matches!(topic, Topic::Cell(..)));
+        cells.count()
+    };
+    assert!(listened(&stage, 0) > 0 && listened(&stage, 0) < stage.room(0).cells.grid().cells());
+    let (own, other) = (stage.cube(a), stage.cube(b));
+    assert!(stage.players[a].seen.cube(other).is_none());
+    assert!(stage.room(0).world.cube(other).is_none());
+    // Twenty metres a second.
+    for step in 0..200 {
+        stage.go(a, own, step * METRE);
+        stage.step();
+    }
+    stage.run(1);
+    assert_eq!(stage.players[a].notices_of(other), ["appeared"]);
+    stage.leave(b, Disconnect::Left);
+    stage.run(1);
+    assert_eq!(stage.players[a].notices_of(other), ["appeared", "left"]);
+    stage.leave(a, Disconnect::Left);
+    stage.run(4);
+    assert_eq!(listened(&stage, 0), 0);
+}
+
+#[test]
+fn nonsense_on_the_bus_changes_nothing() {
+    let mut stage = Stage::new(2, None);
+    stage.run(2);
+    for server in [0, 1] {
+        stage.enter(server, 4 * METRE, None);
+    }
+    stage.run(1);
+    let port = Port {
+        net: Arc::clone(&stage.net),
+        number: 99,
+    };
+    let topic = Topic::Room("stage".into());
+    let mut random = fastrand::Rng::with_seed(1);
+    for length in 0..300 {
+        let payload: Vec<_> = (0..length).map(|_| random.u8(..)).collect();
+        port.publish(&topic, payload.into());
+    }
+    stage.run(2);
+    stage.check();
+}
