@@ -34,7 +34,6 @@ pub(crate) enum Mode {
     Capacity(Capacity),
     /// Find out what it costs when several servers show one room over NATS. `cargo bench-cluster`
     /// is short for it.
-    #[command(bin_name = "cargo bench-cluster")]
     Cluster(Cluster),
     /// Find out how the cost grows with the number of clients who see only what is near.
     Growth(Growth),
@@ -126,8 +125,43 @@ pub(crate) struct Growth {
 }
 
 /// Several servers and a bus.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Cluster {
+    #[command(subcommand)]
+    pub(crate) mode: Option<ClusterMode>,
+    #[command(flatten)]
+    pub(crate) comparison: ClusterComparison,
+}
+
+/// What can be done with several servers besides measuring them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ClusterMode {
+    /// Count what goes over the bus between thousands of simulated servers and cells.
+    Scale(Scale),
+}
+
+/// A simulation.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Scale {
+    /// Leave out what has more servers
+    #[arg(long, value_name = "COUNT", default_value_t = 3_000)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) most: u32,
+
+    /// Ticks per second
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=128))]
+    pub(crate) hz: u32,
+
+    /// Ticks that are counted, after all have settled
+    #[arg(long, value_name = "COUNT", default_value_t = 40)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) ticks: u32,
+}
+
+/// The measurement of real servers.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ClusterComparison {
     /// How many players in all; a run for each number
     #[arg(
         long,

@@ -7,6 +7,7 @@
 mod alignment;
 pub(crate) mod bus;
 mod figures;
+mod scale;
 mod table;
 mod takeover;
 
@@ -22,7 +23,7 @@ use self::figures::Figures;
 use self::takeover::Takeover;
 use crate::compare::base_setting;
 use crate::measure::{Setting, measure_cluster};
-use crate::options::Cluster;
+use crate::options::{Cluster, ClusterComparison, ClusterMode};
 use crate::process::Server;
 use crate::{systems, table::brief};
 
@@ -44,6 +45,13 @@ struct Report {
 
 /// Measures everything that was asked for and reports it.
 pub(crate) fn run(options: &Cluster) -> Result<()> {
+    match &options.mode {
+        Some(ClusterMode::Scale(options)) => scale::run(options),
+        None => compare(&options.comparison),
+    }
+}
+
+fn compare(options: &ClusterComparison) -> Result<()> {
     let mut setting = base_setting(&options.load)?;
     let mut rounds = options.rounds;
     if options.quick {

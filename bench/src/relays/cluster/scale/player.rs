@@ -1,0 +1,77 @@
+//! A simulated player: the real session, in a task of its own.
+
+use std::cell::Cell;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use cubesync_client::Session;
+use cubesync_protocol::{Colour, Hello, Pose};
+use cubesync_server::Host;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::{Instant, timeout_at};
+
+/// What fits between a player and its server.
+const PIPE_BYTES: usize = 1 << 20;
+/// A client's frames per tick.
+const FRAMES_PER_TICK: u32 = 3;
+
+/// Where a player plays, and how.
+pub(super) struct Seat {
+    /// Its server.
+    pub(super) host: Host,
+    /// Its room.
+    pub(super) room: String,
+    /// Its name.
+    pub(super) name: String,
+    /// Where its cube is at each tick; after the last it goes back the same way.
+    pub(super) poses: Vec<Pose>,
+    /// One tick.
+    pub(super) period: Duration,
+}
+
+/// What a player tells of itself.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Players in its sight, itself too; 0 when it is not in the room.
+    pub(super) in_sight: Cell<usize>,
+    /// Bytes it received.
+    pub(super) bytes: Cell<u64>,
+}
+
+/// Plays until its server ends it or the runtime does.
+pub(super) async fn play(seat: Seat, told: &Told) {
+    let (mut stream, far) = duplex(PIPE_BYTES);
+    seat.host.serve(far, IpAddr::V4(Ipv4Addr::LOCALHOST));
+    let began = Instant::now();
+    let hello = Hello::new(seat.room, seat.name, Colour::from([0x80; 3]));
+    let mut session = Session::new(hello, Duration::ZERO);
+    let mut incoming = BytesMut::new();
+    for frame in 0.. {
+        if let Some(welcome) = session.welcome() {
+            let cube = welcome.cube;
+            let step = (frame / FRAMES_PER_TICK) as usize % (2 * seat.poses.len());
+            let back = 2 * seat.poses.len() - 1 - step;
+            session.set_pose(cube, seat.poses[step.min(back)]);
+        }
+        session.poll(began.elapsed());
+        let sent = stream.write_all_buf(session.outgoing()).await;
+        let until = began + seat.period * (frame + 1) / FRAMES_PER_TICK;
+        while let Ok(read) = timeout_at(until, read(&mut stream, &mut incoming)).await {
+            let Some(len_bytes) = read else {
+                told.in_sight.set(0);
+                return;
+            };
+            told.bytes.set(told.bytes.get() + len_bytes);
+            session.receive(began.elapsed(), &mut incoming);
+        }
+        let world = session.world().filter(|_| sent.is_ok());
+        told.in_sight.set(world.map_or(0, |world| world.players()));
+    }
+}
+
+/// How many bytes came; `None` at the end.
+async fn read(stream: &mut DuplexStream, incoming: &mut BytesMut) -> Option<u64> {
+    let read = stream.read_buf(incoming).await;
+    read.ok().filter(|&len| len > 0).map(|len| len as u64)
+}

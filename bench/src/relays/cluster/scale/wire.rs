@@ -1,0 +1,201 @@
+//! A bus in this process that counts what goes through it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Sub;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use cubesync_server::bus::{Bus, Ear, Heard, Subscription, Topic};
+use tokio::time::Instant;
+
+/// What is between all servers.
+#[derive(Clone, Default)]
+pub(super) struct Wire(Arc<Mutex<Inner>>);
+
+#[derive(Default)]
+struct Inner {
+    ears: HashMap<Topic, Vec<Listener>>,
+    next_id: u64,
+    subscriptions: u64,
+    counts: Counts,
+}
+
+struct Listener {
+    id: u64,
+    server: usize,
+    ear: Ear,
+}
+
+/// One server's end.
+pub(super) struct End {
+    wire: Wire,
+    server: usize,
+}
+
+/// What went through since the start, or in a time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    /// About cells: surprises.
+    pub(super) cells: Traffic,
+    /// About rooms: beats, and what one server asks another.
+    pub(super) rooms: Traffic,
+    /// Between servers whatever their rooms: presence and clocks.
+    pub(super) servers: Traffic,
+    /// Deliveries to an ear that was full.
+    pub(super) lost: u64,
+}
+
+/// Messages of a kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Traffic {
+    /// Said by a server.
+    pub(super) published: u64,
+    /// Their payload.
+    pub(super) published_bytes: u64,
+    /// Come to another one.
+    pub(super) delivered: u64,
+    /// Their payload.
+    pub(super) delivered_bytes: u64,
+}
+
+impl Wire {
+    /// A server's end of it.
+    pub(super) fn end(&self, server: usize) -> Arc<End> {
+        Arc::new(End {
+            wire: self.clone(),
+            server,
+        })
+    }
+
+    /// What went through so far.
+    pub(super) fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+
+    /// Subscriptions of all servers now, and the topics they are to.
+    pub(super) fn subscriptions(&self) -> (u64, usize) {
+        let inner = self.lock();
+        (inner.subscriptions, inner.ears.len())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bus for End {
+    fn publish(&self, topic: &Topic, payload: Bytes) {
+        let mut inner = self.wire.lock();
+        let Inner { ears, counts, .. } = &mut *inner;
+        let len_bytes = payload.len() as u64;
+        let heard = Heard {
+            payload,
+            at: Instant::now().into_std(),
+        };
+        let (mut delivered, mut lost) = (0, 0);
+        for listener in ears.get(topic).into_iter().flatten() {
+            if listener.server != self.server {
+                match listener.ear.try_send(heard.clone()) {
+                    Ok(()) => delivered += 1,
+                    Err(_) => lost += 1,
+                }
+            }
+        }
+        counts.lost += lost;
+        let traffic = match topic {
+            Topic::Cell(..) => &mut counts.cells,
+            Topic::Room(_) | Topic::RoomAt(..) => &mut counts.rooms,
+            Topic::Servers | Topic::Server(_) => &mut counts.servers,
+        };
+        traffic.published += 1;
+        traffic.published_bytes += len_bytes;
+        traffic.delivered += delivered;
+        traffic.delivered_bytes += delivered * len_bytes;
+    }
+
+    fn subscribe(&self, topic: &Topic, ear: Ear) -> Subscription {
+        let mut inner = self.wire.lock();
+        inner.next_id += 1;
+        inner.subscriptions += 1;
+        let id = inner.next_id;
+        inner.ears.entry(topic.clone()).or_default().push(Listener {
+            id,
+            server: self.server,
+            ear,
+        });
+        let (wire, topic) = (self.wire.clone(), topic.clone());
+        Subscription::new(move || {
+            let mut inner = wire.lock();
+            inner.subscriptions -= 1;
+            if let Some(listeners) = inner.ears.get_mut(&topic) {
+                listeners.retain(|listener| listener.id != id);
+                if listeners.is_empty() {
+                    inner.ears.remove(&topic);
+                }
+            }
+        })
+    }
+
+    fn is_connected(&self) -> bool {
+        true
+    }
+}
+
+impl fmt::Debug for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "End of server {}", self.server)
+    }
+}
+
+impl Sub for Counts {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            cells: self.cells - before.cells,
+            rooms: self.rooms - before.rooms,
+            servers: self.servers - before.servers,
+            lost: self.lost - before.lost,
+        }
+    }
+}
+
+impl Sub for Traffic {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            published: self.published - before.published,
+            published_bytes: self.published_bytes - before.published_bytes,
+            delivered: self.delivered - before.delivered,
+            delivered_bytes: self.delivered_bytes - before.delivered_bytes,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn others_hear_what_one_says_and_it_is_counted() {
+        let wire = Wire::default();
+        let (one, other) = (wire.end(0), wire.end(1));
+        let (ear, mut heard) = mpsc::channel(1);
+        let topic = Topic::Room("den".to_owned());
+        let subscription = other.subscribe(&topic, ear);
+        assert_eq!(wire.subscriptions(), (1, 1));
+        other.publish(&topic, Bytes::from_static(b"own"));
+        one.publish(&topic, Bytes::from_static(b"beat"));
+        one.publish(&topic, Bytes::from_static(b"too many"));
+        assert_eq!(heard.try_recv().unwrap().payload, "beat");
+        let counts = wire.counts();
+        assert_eq!((counts.rooms.published, counts.rooms.delivered), (3, 1));
+        assert_eq!((counts.rooms.delivered_bytes, counts.lost), (4, 1));
+        drop(subscription);
+        assert_eq!(wire.subscriptions(), (0, 0));
+    }
+}
