@@ -177,7 +177,7 @@ impl Player {
     fn play(&mut self, now: Duration) {
         self.client.poll(now);
         while let Some(event) = self.client.next_event() {
-            if let ClientEvent::Joined(welcome) = event {
+            if let ClientEvent::Joined(welcome) | ClientEvent::Rejoined(welcome) = event {
                 self.cube = Some(welcome.cube);
                 self.is_joined = true;
             }

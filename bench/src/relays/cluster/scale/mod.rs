@@ -86,6 +86,11 @@ pub(crate) fn run(options: &Scale) -> Result<()> {
         is_by_place: true,
     };
     table(
+        "One room on one server",
+        [10, 100, 1_000].map(|players| whole(1, players)),
+        options,
+    )?;
+    table(
         "More players on 10 servers: one room, everybody sees everybody",
         [100, 200, 400, 800].map(|players| whole(10.min(most), players)),
         options,
