@@ -14,6 +14,7 @@ use cubesync_protocol::limits::{
 };
 
 use crate::bus::{BusAddress, cluster_name};
+use crate::cluster::host_and_port;
 use crate::key::{Key, RoomKey};
 use crate::logging::LogFormat;
 
@@ -211,6 +212,17 @@ pub struct Config {
     #[arg(long, value_name = "FILE", env = "CUBESYNC_BUS_KEY")]
     #[arg(help_heading = SEVERAL, requires = "bus", requires = "bus_cert")]
     pub bus_key: Option<PathBuf>,
+
+    /// Where players reach this server over TCP: what others tell theirs, for when those must go
+    /// elsewhere [default: the address it listens at]
+    #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_PUBLIC_ADDRESS")]
+    #[arg(help_heading = SEVERAL, value_parser = host_and_port)]
+    pub public_address: Option<String>,
+
+    /// Where browsers reach it [default: the address it listens at]
+    #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_PUBLIC_HTTP")]
+    #[arg(help_heading = SEVERAL, value_parser = host_and_port)]
+    pub public_http: Option<String>,
 
     /// Connections of players at most [default: 10000, or what the limit on open files leaves]
     #[arg(long, value_name = "COUNT", env = "CUBESYNC_MAX_CONNECTIONS")]

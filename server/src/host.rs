@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Config;
 use crate::bus::Bus;
 use crate::room::RoomView;
-use crate::run::{Addresses, Shared};
+use crate::run::{Addresses, Base, Shared};
 use crate::session::stream::{self, Stream};
 
 /// Rooms, and a way in for any stream of bytes. It tells the time by tokio's clock. Of the
@@ -35,8 +35,9 @@ impl Host {
             text: config.text,
             tls: None,
         };
+        let base = Base::new(&config, &addresses, bus, &shutdown);
         Self(Arc::new(Shared::new(
-            config, addresses, None, bus, shutdown,
+            config, addresses, None, base, shutdown,
         )))
     }
 

@@ -1,5 +1,6 @@
 //! What the server counts, in Prometheus' text form.
 
+mod cluster;
 mod labels;
 mod process;
 
@@ -19,6 +20,7 @@ use self::labels::{
 };
 pub(crate) use self::labels::{Door, HttpCut, Task};
 use crate::admission::Count;
+use crate::cluster::Cluster;
 use crate::logging;
 use crate::room::fanout::Written;
 use crate::room::uplink::SampleCounts;
@@ -288,7 +290,7 @@ impl Metrics {
     }
 
     /// Everything in Prometheus' text form; `open` and `limit` are numbers of connections.
-    pub(crate) fn render(&self, open: Count, limit: usize) -> String {
+    pub(crate) fn render(&self, open: Count, limit: usize, cluster: Option<&Cluster>) -> String {
         let mut whole = Registry::default();
         process::register(&mut whole, self.started);
         let registry = whole.sub_registry_with_prefix("cubesync");
@@ -387,6 +389,9 @@ impl Metrics {
             "Lines of the log that were left out because there were too many",
             ConstCounter::new(logging::suppressed()),
         );
+        if let Some(cluster) = cluster {
+            cluster::register(registry, cluster);
+        }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &whole)
             .expect("writing to a string cannot fail");
@@ -434,6 +439,7 @@ mod tests {
                 pending: 1,
             },
             9,
+            None,
         );
         for line in [
             "cubesync_connections 3",

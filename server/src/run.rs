@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::admission::{Admission, Count};
 use crate::bus::{Bus, BusError, Nats};
-use crate::cluster::Cluster;
+use crate::cluster::{Card, Cluster};
 use crate::config::Config;
 use crate::contain::contain;
 use crate::metrics::{Door, Metrics, Task};
@@ -76,6 +76,37 @@ pub struct Addresses {
     pub tls: Option<Fingerprint>,
 }
 
+/// What is there before the rooms are.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub(crate) metrics: Metrics,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) cluster: Option<Arc<Cluster>>,
+}
+
+impl Base {
+    /// On a bus the server is one of several from now on.
+    pub(crate) fn new(
+        config: &Config,
+        addresses: &Addresses,
+        bus: Option<Arc<dyn Bus>>,
+        shutdown: &CancellationToken,
+    ) -> Self {
+        let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
+        let cluster = bus.map(Cluster::new);
+        if let Some(cluster) = &cluster {
+            let card = Card::new(config, addresses.tcp, addresses.http);
+            let living = Arc::clone(cluster).run(card, metrics.clone(), shutdown.clone());
+            tasks.spawn(contain(&metrics, Task::Other, living));
+        }
+        Self {
+            metrics,
+            tasks,
+            cluster,
+        }
+    }
+}
+
 /// What every connection needs.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -98,19 +129,22 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// A server's rooms, without a way in. On a bus it is one of several.
+    /// A server's rooms, without a way in.
     pub(crate) fn new(
         config: Config,
         addresses: Addresses,
         tls: Option<Tls>,
-        bus: Option<Arc<dyn Bus>>,
+        base: Base,
         shutdown: CancellationToken,
     ) -> Self {
-        let (tasks, metrics) = (TaskTracker::new(), Metrics::default());
+        let Base {
+            metrics,
+            tasks,
+            cluster,
+        } = base;
         if let Some(tls) = &tls {
             metrics.certificate_expires(tls.ends());
         }
-        let cluster = bus.map(Cluster::new);
         let limit = Count {
             open: config.connection_limit(),
             pending: config.max_pending,
@@ -183,7 +217,12 @@ pub async fn run(
     let recording = config.record.as_deref().map(record).transpose()?;
 
     let bus = nats.clone().map(|nats| nats as Arc<dyn Bus>);
-    let shared = Arc::new(Shared::new(config, addresses, tls, bus, shutdown.clone()));
+    let base = Base::new(&config, &addresses, bus, &shutdown);
+    if let Some(cluster) = &base.cluster {
+        // The rooms' ticks are numbered by the cluster's time.
+        cluster.settled().await;
+    }
+    let shared = Arc::new(Shared::new(config, addresses, tls, base, shutdown.clone()));
     let tasks = &shared.tasks;
 
     let lobby = shared.rooms.find(DEFAULT_ROOM);

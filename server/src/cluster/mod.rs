@@ -1,25 +1,59 @@
-//! A server as one of several that show the same rooms.
+//! A server as one of several that show the same rooms: who the others are, and what time it is
+//! everywhere.
+//!
+//! The servers talk over a [bus](crate::bus) ([`words`]). Each says once a second who it is
+//! ([`presence`]). Time begins when the first one starts; the others learn it from the one that has
+//! been there for the longest time ([`clock`]), before they open a room.
 
-use std::sync::Arc;
+mod card;
+mod clock;
+mod member;
+mod presence;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod testing;
+mod timeline;
+mod words;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use crate::bus::{Bus, ServerId};
+use cubesync_protocol::ServerAddress;
+use cubesync_protocol::limits::MAX_SERVERS;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+pub(crate) use self::card::Card;
+use self::card::Load;
+use self::member::{Member, Said};
+use self::words::Word;
+pub(crate) use self::words::{Presence, host_and_port};
+use crate::bus::{Bus, Heard, ServerId, Topic};
+use crate::metrics::Metrics;
+
+/// Words that wait to be heard: two from each of as many servers as anybody has tried.
+const MAX_WAITING: usize = 256;
 
 /// A server's place among others.
 #[derive(Debug)]
 pub struct Cluster {
     id: ServerId,
     bus: Arc<dyn Bus>,
-    epoch: Instant,
+    member: Mutex<Member>,
+    is_settled: watch::Sender<bool>,
 }
 
 impl Cluster {
-    /// The place of a server that has just started.
+    /// The place of a server that has just started: its time is 0.
     pub fn new(bus: Arc<dyn Bus>) -> Arc<Self> {
+        let id = ServerId(fastrand::u32(1..));
         Arc::new(Self {
-            id: ServerId(fastrand::u32(1..)),
+            id,
             bus,
-            epoch: tokio::time::Instant::now().into_std(),
+            member: Mutex::new(Member::new(id, now())),
+            is_settled: watch::Sender::new(false),
         })
     }
 
@@ -34,14 +68,108 @@ impl Cluster {
     }
 
     /// The time of the cluster in nanoseconds: the same on all of its servers, within a few
-    /// milliseconds.
+    /// milliseconds. Later instants never have earlier times.
     pub fn time_ns(&self, now: Instant) -> u64 {
-        let since = now.saturating_duration_since(self.epoch);
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+        self.member().clock.timeline().time_ns(now)
     }
 
-    /// When it is that time of the cluster.
+    /// The first instant at which it is that late, as far as can be known now.
     pub fn instant(&self, time_ns: u64) -> Instant {
-        self.epoch + std::time::Duration::from_nanos(time_ns)
+        self.member().clock.timeline().instant(time_ns)
     }
+
+    /// Waits until the time is known: for a second at most, if [`run`](Self::run) runs.
+    pub(crate) async fn settled(&self) {
+        // It fails only when the sender is gone, which is here.
+        let _ = self
+            .is_settled
+            .subscribe()
+            .wait_for(|settled| *settled)
+            .await;
+    }
+
+    /// Where else the same rooms are to be found, in another order each time so that players spread;
+    /// as many as players are told.
+    pub(crate) fn others(&self) -> Vec<ServerAddress> {
+        let mut addresses = self.member().others.addresses();
+        fastrand::shuffle(&mut addresses);
+        addresses.truncate(MAX_SERVERS);
+        addresses
+    }
+
+    /// Whether another server of the cluster has its pages at `host:port`, or had in the last day: they
+    /// may still be open.
+    pub(crate) fn has_page(&self, authority: &str) -> bool {
+        self.member().others.have_page(authority, now())
+    }
+
+    /// What the servers say of themselves, this one first, if it has said something.
+    pub(crate) fn servers(&self) -> Vec<Presence> {
+        let member = self.member();
+        let own = member.spoken().into_iter();
+        own.chain(member.others.all()).cloned().collect()
+    }
+
+    /// By how many seconds this server's time is off, as measured. Nobody measures that of the one whom
+    /// the others follow.
+    pub(crate) fn clock_offset_s(&self) -> f64 {
+        self.member().clock.found_ns() as f64 / 1e9
+    }
+
+    /// Lives among the others until `shutdown`, and then says goodbye.
+    pub(crate) async fn run(
+        self: Arc<Self>,
+        card: Card,
+        metrics: Metrics,
+        shutdown: CancellationToken,
+    ) {
+        let (ear, mut heard) = mpsc::channel(MAX_WAITING);
+        let _of_all = self.bus.subscribe(&Topic::Servers, ear.clone());
+        let _of_this = self.bus.subscribe(&Topic::Server(self.id), ear);
+        loop {
+            let load = Load::now(&metrics, self.bus.traffic());
+            let said = self.member().turn(&card, load, now());
+            self.say(said);
+            let (turn_at, is_settled) = {
+                let member = self.member();
+                (member.turn_at(), member.is_settled())
+            };
+            self.is_settled
+                .send_if_modified(|settled| std::mem::replace(settled, is_settled) != is_settled);
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                Some(heard) = heard.recv() => self.hear(&heard, &card),
+                () = tokio::time::sleep_until(turn_at.into()) => {}
+            }
+        }
+        self.say(vec![(Topic::Servers, Word::Gone(self.id))]);
+        self.is_settled.send_replace(true);
+    }
+
+    fn hear(&self, heard: &Heard, card: &Card) {
+        match Word::decode(&heard.payload) {
+            Ok(word) => {
+                let said = self.member().hear(word, card, heard.at, now());
+                self.say(said);
+            }
+            Err(error) => {
+                warn!(%error, "somebody on the bus speaks otherwise than this version");
+            }
+        }
+    }
+
+    fn say(&self, said: Said) {
+        for (topic, word) in said {
+            self.bus.publish(&topic, word.encode());
+        }
+    }
+
+    fn member(&self) -> MutexGuard<'_, Member> {
+        self.member.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The runtime's time: it goes as the system's does, or as a simulation lets it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

@@ -160,7 +160,7 @@ fn is_local_v6(address: Ipv6Addr) -> bool {
 
 /// The addresses this machine has towards the outside. Connecting a UDP socket sends nothing; it
 /// only asks the system for the route.
-pub(super) fn own_addresses() -> Vec<IpAddr> {
+pub(crate) fn own_addresses() -> Vec<IpAddr> {
     // Of the blocks for documentation (RFC 5737, RFC 3849): outside, and nobody's.
     let ways: [(IpAddr, IpAddr); 2] = [
         (

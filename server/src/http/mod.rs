@@ -102,9 +102,11 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (
         [(header::CONTENT_TYPE, OPENMETRICS), NOT_CACHED],
-        shared
-            .metrics
-            .render(shared.admission.count(), shared.admission.limit()),
+        shared.metrics.render(
+            shared.admission.count(),
+            shared.admission.limit(),
+            shared.cluster.as_deref(),
+        ),
     )
         .into_response()
 }

@@ -162,6 +162,7 @@ label_sets! {
     CorrectionLabels { reason: &'static str }
     ResumeLabels { outcome: &'static str }
     ReloadLabels { outcome: &'static str }
+    LostLabels { direction: &'static str }
     DisconnectLabels { reason: Disconnect }
     HttpCutLabels { reason: HttpCut }
     ResponseLabels { status: u16 }

@@ -28,8 +28,8 @@ use cubesync_protocol::cells::{Grid, View};
 use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, MOVING_HEARTBEAT_INTERVAL, PROTOCOL_VERSION};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{
-    ClientMessage, CloseCode, Colour, CubeId, Message, Pose, Position, ResumeToken, ServerMessage,
-    Welcome,
+    ClientMessage, CloseCode, Colour, CubeId, Message, Pose, Position, ResumeToken, ServerAddress,
+    ServerMessage, Welcome,
 };
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -57,8 +57,9 @@ const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
 /// a room that has been there for longer, that would be a way to be anywhere at once.
 const ANNOUNCE_WITHIN: Duration = Duration::from_secs(60);
 
-/// Clients of a stopping server come back spread over this time.
-const RETURN_SPREAD_MS: u32 = 3_000;
+/// Clients of a stopping server come back spread over this time; over the other if there are more
+/// servers, since those are there already.
+const RETURN_SPREAD_MS: [u32; 2] = [3_000, 1_000];
 
 /// Words of other servers that are taken in at once, at most: players wait meanwhile.
 const MAX_HEARD: usize = 1_024;
@@ -403,8 +404,14 @@ impl Room {
             since_tick_us: self.clock.since_tick_us(now),
             max_speed: self.settings.top_speed.unwrap_or(0),
             resume,
-            servers: Vec::new(),
+            servers: self.elsewhere(),
         })
+    }
+
+    /// Where else the room is to be found.
+    fn elsewhere(&self) -> Vec<ServerAddress> {
+        let cluster = self.settings.cluster.as_ref();
+        cluster.map(|cluster| cluster.others()).unwrap_or_default()
     }
 
     /// Shows everything to somebody without a cube, as if the first one were theirs.
@@ -697,11 +704,12 @@ impl Room {
         self.events.close();
         self.leave_cluster();
         let start = clock::now();
+        let spread_ms = RETURN_SPREAD_MS[usize::from(!self.elsewhere().is_empty())];
         for player in self.members.keys().copied().collect::<Vec<_>>() {
             let closing = ServerMessage::Closing {
                 code: CloseCode::ShuttingDown,
                 message: "the server is shutting down".into(),
-                retry_after_ms: Some(fastrand::u32(0..RETURN_SPREAD_MS)),
+                retry_after_ms: Some(fastrand::u32(0..spread_ms)),
             };
             self.tell(player, &closing, start);
         }

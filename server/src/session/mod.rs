@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
     use crate::Config;
-    use crate::run::Addresses;
+    use crate::run::{Addresses, Base};
 
     #[tokio::test]
     async fn a_session_that_panics_ends_alone_and_its_player_may_come_back() {
@@ -244,7 +244,9 @@ mod tests {
             text: None,
             tls: None,
         };
-        let shared = Shared::new(config, addresses, None, None, CancellationToken::new());
+        let shutdown = CancellationToken::new();
+        let base = Base::new(&config, &addresses, None, &shutdown);
+        let shared = Shared::new(config, addresses, None, base, shutdown);
         let join = async |name| {
             let ended = CancellationToken::new();
             let hello = Hello::new("lobby", name, Colour::from([1, 2, 3]));

@@ -5,7 +5,6 @@
 
 mod bus;
 mod doctor;
-mod elsewhere;
 mod faults;
 mod files;
 mod free_cube;

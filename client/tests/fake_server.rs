@@ -2,21 +2,213 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
-mod elsewhere;
-mod trial;
-
-use std::io::{ErrorKind, Read};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::{Bytes, BytesMut};
 use cubesync_client::lab::Conditions;
+use cubesync_client::protocol::limits::PROTOCOL_VERSION;
+use cubesync_client::protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_client::protocol::{
-    CellId, ClientMessage, CloseCode, CubeId, CubeKind, CubePose, Event, Keyframe, RejectCode,
-    ResumeToken, ServerMessage, Snapshot,
+    CellId, ClientMessage, CloseCode, CubeId, CubeInfo, CubeKind, CubePose, Event, Hello, Keyframe,
+    Message, Pose, Position, RejectCode, ResumeToken, ServerMessage, Snapshot, Welcome, frame,
 };
 use cubesync_client::{Client, ClientEvent, ClientOptions, Status};
 
-use crate::trial::{FREE, HERE, OTHER, Trial, info, pose, put};
+const FREE: CubeId = CubeId(0);
+const OTHER: CubeId = CubeId(1);
+const HERE: CellId = CellId(0);
+
+/// Longer than any of these tests takes on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn pose(x_m: f32) -> Pose {
+    Pose {
+        position: Position::from_metres([x_m, 0.0, 0.5]),
+        ..Pose::default()
+    }
+}
+
+fn info(cube: CubeId, kind: CubeKind) -> CubeInfo {
+    CubeInfo {
+        cube,
+        kind,
+        name: format!("name {cube}"),
+        colour: [1, 2, 3].into(),
+        motion: MotionState::at_rest(pose(0.0)),
+    }
+}
+
+/// One of these cubes, which all rest at the origin, jumps somewhere and stays there.
+fn put(cubes: &[CubeId], moved: CubeId, there: Pose) -> Bytes {
+    let mut set = MotionSet::new(&Codec::LIVE);
+    for &cube in cubes {
+        set.insert(cube, MotionState::at_rest(pose(0.0)));
+    }
+    set.advance(1);
+    let truth = |cube| if cube == moved { there } else { pose(0.0) };
+    let mut bytes = Vec::new();
+    assert_eq!(set.encode_tick(truth, &mut bytes), 1);
+    bytes.into()
+}
+
+/// The server's end of one connection.
+struct Peer {
+    stream: TcpStream,
+    read: BytesMut,
+}
+
+impl Peer {
+    fn send(&mut self, message: &ServerMessage) {
+        self.stream.write_all(&message.to_frame()).unwrap();
+    }
+
+    fn hear(&mut self) -> ClientMessage {
+        loop {
+            if let Some(payload) =
+                frame::split(&mut self.read, ClientMessage::MAX_PAYLOAD_BYTES).unwrap()
+            {
+                return ClientMessage::decode(&payload).unwrap();
+            }
+            let mut bytes = [0; 1024];
+            let count = self.stream.read(&mut bytes).unwrap();
+            assert!(count > 0, "the client went away");
+            self.read.extend_from_slice(&bytes[..count]);
+        }
+    }
+
+    /// Lets the client in, with a free cube and another player. Returns how it introduced itself.
+    fn welcome(&mut self, own: CubeId) -> Hello {
+        let ClientMessage::Hello(hello) = self.hear() else {
+            panic!("no hello");
+        };
+        self.send(&ServerMessage::Welcome(Welcome {
+            version: PROTOCOL_VERSION,
+            room: "lobby".into(),
+            name: "Anna".into(),
+            cube: own,
+            pose: pose(2.0),
+            tick_hz: 30,
+            tick: 100,
+            since_tick_us: 0,
+            max_speed: 0,
+            resume: ResumeToken([7; 16]),
+            servers: Vec::new(),
+        }));
+        let free = CubeKind::Free { holder: None };
+        let cubes = vec![
+            info(FREE, free),
+            info(OTHER, CubeKind::Player),
+            info(own, CubeKind::Player),
+        ];
+        self.send(&ServerMessage::Keyframe(Keyframe {
+            cell: HERE,
+            interval_ticks: 1,
+            tick: 100,
+            cubes,
+        }));
+        hello
+    }
+}
+
+/// A client, a listener for it, and a clock that can be put forward.
+struct Trial {
+    listener: TcpListener,
+    client: Client,
+    start: Instant,
+    skipped: Duration,
+    events: Vec<ClientEvent>,
+}
+
+impl Trial {
+    fn new() -> Self {
+        Self::with(Conditions::default())
+    }
+
+    /// With a network that is so bad.
+    fn with(lab: Conditions) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap().to_string();
+        let options = ClientOptions {
+            lab,
+            ..ClientOptions::new(server, "Anna")
+        };
+        Self {
+            listener,
+            client: Client::new(options, 1),
+            start: Instant::now(),
+            skipped: Duration::ZERO,
+            events: Vec::new(),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.start.elapsed() + self.skipped
+    }
+
+    fn poll(&mut self) {
+        let now = self.now();
+        self.client.poll(now);
+        self.events
+            .extend(std::iter::from_fn(|| self.client.next_event()));
+    }
+
+    /// Polls until `is_reached`.
+    fn until(&mut self, is_reached: impl Fn(&mut Self) -> bool) {
+        while !is_reached(self) {
+            let status = self.client.status();
+            assert!(
+                self.start.elapsed() < PATIENCE,
+                "{status}; {:?}",
+                self.events
+            );
+            self.poll();
+            thread::yield_now();
+        }
+    }
+
+    fn accept(&mut self) -> Peer {
+        self.until(|trial| trial.client.status() == Status::Joining);
+        Peer {
+            stream: self.listener.accept().unwrap().0,
+            read: BytesMut::new(),
+        }
+    }
+
+    fn join(&mut self, own: CubeId) -> Peer {
+        let mut peer = self.accept();
+        self.poll();
+        peer.welcome(own);
+        self.until(|trial| trial.client.status() == Status::Joined);
+        peer
+    }
+
+    /// Where a cube is drawn, and whether it is stale.
+    fn drawn(&self, cube: CubeId) -> (f32, bool) {
+        self.drawn_at(cube, self.now())
+    }
+
+    fn drawn_at(&self, cube: CubeId, now: Duration) -> (f32, bool) {
+        let views = self.client.cubes(now);
+        let view = views.iter().find(|view| view.cube == cube).unwrap();
+        (view.position[0], view.stale)
+    }
+
+    /// Polls until something happens; when it did.
+    fn next_event(&mut self) -> (ClientEvent, Duration) {
+        loop {
+            assert!(self.start.elapsed() < PATIENCE);
+            let now = self.now();
+            self.client.poll(now);
+            if let Some(event) = self.client.next_event() {
+                return (event, now);
+            }
+            thread::yield_now();
+        }
+    }
+}
 
 #[test]
 fn joins_moves_and_sees_others_move() {

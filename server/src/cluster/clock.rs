@@ -1,0 +1,249 @@
+//! What time it is in the cluster: one server's time, which the others follow.
+//!
+//! Followers ask it as NTP does (RFC 5905, section 8): each of the last eight answers says by how much
+//! they are off, within half of its way there and back and what clocks drifted apart since; the one
+//! with the narrowest bound counts. They correct that slowly. Whoever is far behind anybody steps forward; nobody ever steps back.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::timeline::{MAX_TIME_NS, Timeline, nanoseconds};
+use super::words::{Ping, Pong};
+use crate::bus::ServerId;
+
+/// Answers that are compared.
+const SAMPLES: usize = 8;
+
+/// Answers that are enough to begin with.
+const FIRST_SAMPLES: usize = 4;
+
+/// Between questions: of a server that does not know the time yet; until there are enough answers;
+/// then.
+const ASK_EVERY: [Duration; 3] = [
+    Duration::from_millis(20),
+    Duration::from_millis(100),
+    Duration::from_secs(1),
+];
+
+/// An answer that took longer says nothing.
+const MAX_ROUND_TRIP_NS: u64 = 1_000_000_000;
+
+/// What is further behind steps: to correct it would take longer than 12 s.
+const STEP_NS: i64 = 250_000_000;
+
+/// How fast bad clocks drift apart: 200 parts in a million, one in 5,000.
+const DRIFT: u64 = 5_000;
+
+/// Answers of one clock cannot differ by more than their ways and its drift while they came, with room
+/// to spare. If they do, the clock has been set.
+const MAX_DIFFERENCE_NS: u64 = 10_000_000;
+
+/// A server's idea of the time.
+#[derive(Debug)]
+pub(super) struct ClusterClock {
+    /// Where its own clock has its zero.
+    epoch: Instant,
+    timeline: Timeline,
+    /// Since when it knows the time, in that time.
+    joined_ns: Option<u64>,
+    /// Whom it asks; `None`: it is asked.
+    reference: Option<ServerId>,
+    samples: VecDeque<Sample>,
+    ask_at: Instant,
+    /// Whether the time is somebody else's.
+    has_learnt: bool,
+    /// By how much it was behind when it last looked.
+    found_ns: i64,
+}
+
+/// What an answer says.
+#[derive(Debug, Clone, Copy)]
+struct Sample {
+    /// When it came, on the own clock.
+    came_ns: u64,
+    round_trip_ns: u64,
+    /// The reference's time at this clock's zero.
+    offset_ns: i64,
+}
+
+impl ClusterClock {
+    /// It is 0 until others say otherwise.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            epoch: now,
+            timeline: Timeline::new(now, 0),
+            joined_ns: None,
+            reference: None,
+            samples: VecDeque::new(),
+            ask_at: now,
+            has_learnt: false,
+            found_ns: 0,
+        }
+    }
+
+    pub(super) fn timeline(&self) -> &Timeline {
+        &self.timeline
+    }
+
+    /// When it began to know the time, in that time.
+    pub(super) fn joined_ns(&self) -> Option<u64> {
+        self.joined_ns
+    }
+
+    /// From now on it knows the time, whoever told it. When nobody did, it is the first.
+    pub(super) fn settle(&mut self, now: Instant) {
+        let learnt = || self.timeline.time_ns(now);
+        if self.joined_ns.is_none() {
+            self.joined_ns = Some(if self.has_learnt { learnt() } else { 0 });
+        }
+    }
+
+    /// Whose time counts: another's or, with `None`, its own.
+    pub(super) fn follow(&mut self, reference: Option<ServerId>, now: Instant) {
+        if self.reference != reference {
+            self.reference = reference;
+            self.samples.clear();
+            self.ask_at = now;
+            self.found_ns = 0;
+            // What was being corrected was the old one's.
+            if self.joined_ns.is_some() {
+                self.timeline.slew(now, 0);
+            }
+        }
+    }
+
+    /// The question that is due, and whom it is for.
+    pub(super) fn ask(&mut self, from: ServerId, now: Instant) -> Option<(ServerId, Ping)> {
+        let reference = self.reference.filter(|_| now >= self.ask_at)?;
+        self.ask_at = now + self.ask_every();
+        let ping = Ping {
+            from,
+            sent_ns: self.own_ns(now),
+            time_ns: self.timeline.time_ns(now),
+        };
+        Some((reference, ping))
+    }
+
+    /// When the next question is due.
+    pub(super) fn ask_at(&self) -> Option<Instant> {
+        self.reference.map(|_| self.ask_at)
+    }
+
+    /// The answer to a question that came at an instant.
+    pub(super) fn answer(&self, from: ServerId, ping: Ping, came: Instant, now: Instant) -> Pong {
+        Pong {
+            from,
+            sent_ns: ping.sent_ns,
+            received_ns: self.timeline.time_ns(came),
+            answered_ns: self.timeline.time_ns(now),
+            is_settled: self.joined_ns.is_some(),
+        }
+    }
+
+    /// Takes an answer that came at an instant.
+    pub(super) fn learn(&mut self, pong: Pong, came: Instant, now: Instant) {
+        if self.reference != Some(pong.from) {
+            return;
+        }
+        let Some(sample) = Sample::new(pong, self.own_ns(came)) else {
+            return;
+        };
+        self.samples.retain(|other| other.agrees_with(sample));
+        self.samples.push_front(sample);
+        self.samples.truncate(SAMPLES);
+        let missing_ns = self.missing_ns(now).unwrap_or_default();
+        self.found_ns = missing_ns;
+        let are_enough = self.samples.len() >= FIRST_SAMPLES;
+        if self.joined_ns.is_none() {
+            // Nobody has looked at it yet.
+            let time_ns = self.timeline.time_ns(now).saturating_add_signed(missing_ns);
+            self.timeline = Timeline::new(now, time_ns);
+            self.has_learnt = true;
+            if pong.is_settled && are_enough {
+                self.settle(now);
+            }
+        } else if !are_enough {
+            // One unlucky answer would move it.
+        } else if missing_ns > STEP_NS {
+            let time_ns = self.timeline.time_ns(now).saturating_add_signed(missing_ns);
+            self.timeline.step(now, time_ns);
+        } else if missing_ns >= -STEP_NS {
+            self.timeline.slew(now, missing_ns);
+        }
+        // Else the reference is behind: it hears so with the next question, and steps.
+    }
+
+    /// Hears of anybody's time.
+    pub(super) fn hear(&mut self, time_ns: u64, now: Instant) {
+        let own_ns = self.timeline.time_ns(now);
+        let is_far_behind = time_ns > own_ns.saturating_add(STEP_NS.unsigned_abs());
+        if is_far_behind && time_ns <= MAX_TIME_NS {
+            self.timeline.step(now, time_ns);
+            self.has_learnt = true;
+        }
+    }
+
+    /// By how much this clock was behind, by the best of the last answers, when the last one came; what
+    /// it has corrected since is not told. Who is asked is never behind.
+    pub(super) fn found_ns(&self) -> i64 {
+        self.found_ns
+    }
+
+    /// How much later it is by the best answer; `None`: nobody is asked, or has answered.
+    fn missing_ns(&self, now: Instant) -> Option<i64> {
+        let own_ns = self.own_ns(now);
+        let bound_ns = |sample: &&Sample| sample.bound_ns(own_ns);
+        let best = self.samples.iter().min_by_key(bound_ns)?;
+        let right_ns = i128::from(own_ns) + i128::from(best.offset_ns);
+        let missing_ns = right_ns - i128::from(self.timeline.time_ns(now));
+        Some(clamped(missing_ns))
+    }
+
+    fn ask_every(&self) -> Duration {
+        let have_enough = self.samples.len() >= SAMPLES;
+        ASK_EVERY[match (self.joined_ns, have_enough) {
+            (None, _) => 0,
+            (Some(_), false) => 1,
+            (Some(_), true) => 2,
+        }]
+    }
+
+    /// The time of its own clock.
+    fn own_ns(&self, now: Instant) -> u64 {
+        nanoseconds(now.saturating_duration_since(self.epoch))
+    }
+}
+
+impl Sample {
+    /// `None`: the answer makes no sense.
+    fn new(pong: Pong, came_ns: u64) -> Option<Self> {
+        let away_ns = came_ns.checked_sub(pong.sent_ns)?;
+        let there_ns = pong.answered_ns.checked_sub(pong.received_ns)?;
+        let round_trip_ns = away_ns.checked_sub(there_ns)?;
+        if round_trip_ns > MAX_ROUND_TRIP_NS || pong.answered_ns > MAX_TIME_NS {
+            return None;
+        }
+        let there = i128::from(pong.received_ns) - i128::from(pong.sent_ns);
+        let back = i128::from(pong.answered_ns) - i128::from(came_ns);
+        Some(Self {
+            came_ns,
+            round_trip_ns,
+            offset_ns: clamped((there + back) / 2),
+        })
+    }
+
+    /// By how much it may be wrong.
+    fn bound_ns(&self, own_ns: u64) -> u64 {
+        self.round_trip_ns / 2 + own_ns.saturating_sub(self.came_ns) / DRIFT
+    }
+
+    /// Whether both can be of the same clock.
+    fn agrees_with(&self, other: Self) -> bool {
+        let ways_ns = self.round_trip_ns + other.round_trip_ns;
+        self.offset_ns.abs_diff(other.offset_ns) <= ways_ns / 2 + MAX_DIFFERENCE_NS
+    }
+}
+
+fn clamped(value: i128) -> i64 {
+    i64::try_from(value).unwrap_or(if value < 0 { i64::MIN } else { i64::MAX })
+}

@@ -1,0 +1,159 @@
+//! A server among others without I/O: what it says and hears of itself, of them and of the time.
+
+use std::time::{Duration, Instant};
+
+use tracing::{error, info, warn};
+
+use super::card::{Card, Load};
+use super::clock::ClusterClock;
+use super::presence::Others;
+use super::words::{Presence, Word};
+use crate::bus::{ServerId, Topic};
+
+/// Between two times it says that it is there: of one that is new, of the others.
+const SPEAK_EVERY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
+
+/// A new server waits for others to tell it the time, for this long at most.
+const SETTLE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Words and to whom.
+pub(super) type Said = Vec<(Topic, Word)>;
+
+/// A server's knowledge of its cluster.
+#[derive(Debug)]
+pub(super) struct Member {
+    id: ServerId,
+    pub(super) clock: ClusterClock,
+    pub(super) others: Others,
+    began: Instant,
+    speak_at: Instant,
+    /// What it last said of itself, and when.
+    spoken: Option<(Presence, Instant)>,
+}
+
+impl Member {
+    /// It knows nobody, and not what time it is.
+    pub(super) fn new(id: ServerId, now: Instant) -> Self {
+        Self {
+            id,
+            clock: ClusterClock::new(now),
+            others: Others::default(),
+            began: now,
+            speak_at: now,
+            spoken: None,
+        }
+    }
+
+    /// What it last said of itself.
+    pub(super) fn spoken(&self) -> Option<&Presence> {
+        self.spoken.as_ref().map(|(presence, _)| presence)
+    }
+
+    /// Does what is due, and says what is to be said.
+    pub(super) fn turn(&mut self, card: &Card, load: Load, now: Instant) -> Said {
+        for silent in self.others.remove_silent(now) {
+            let (id, players) = (silent.id, silent.address.tcp);
+            warn!(%id, players, "a server of the cluster is silent");
+        }
+        if now >= self.began + SETTLE_WITHIN {
+            self.clock.settle(now);
+        }
+        self.clock.follow(self.reference(), now);
+        let mut said = Said::new();
+        if now >= self.speak_at {
+            let presence = self.presence(card, load, now);
+            self.spoken = Some((presence.clone(), now));
+            said.push((Topic::Servers, Word::Here(Box::new(presence))));
+            self.speak_at = now + SPEAK_EVERY[usize::from(self.is_settled())];
+        }
+        if let Some((whom, ping)) = self.clock.ask(self.id, now) {
+            said.push((Topic::Server(whom), Word::Ping(ping)));
+        }
+        said
+    }
+
+    /// When the next turn is due.
+    pub(super) fn turn_at(&self) -> Instant {
+        let settle = (!self.is_settled()).then_some(self.began + SETTLE_WITHIN);
+        let dues = [settle, self.clock.ask_at(), self.others.next_silent()];
+        dues.into_iter().flatten().fold(self.speak_at, Instant::min)
+    }
+
+    /// Hears a word that came at an instant; the answer, if there is one.
+    pub(super) fn hear(&mut self, word: Word, card: &Card, came: Instant, now: Instant) -> Said {
+        match word {
+            Word::Here(presence) if presence.id == self.id => {
+                error!(id = %self.id, "another server has drawn the same number: start one of them again");
+            }
+            Word::Here(presence) => {
+                self.clock.hear(presence.time_ns, now);
+                self.meet(presence.clean(), card, now);
+            }
+            Word::Gone(id) => {
+                if let Some(gone) = self.others.remove(id, now) {
+                    info!(%id, players = gone.address.tcp, "a server has left the cluster");
+                }
+            }
+            Word::Ping(ping) => {
+                self.clock.hear(ping.time_ns, now);
+                let pong = self.clock.answer(self.id, ping, came, now);
+                return vec![(Topic::Server(ping.from), Word::Pong(pong))];
+            }
+            Word::Pong(pong) => self.clock.learn(pong, came, now),
+        }
+        Said::new()
+    }
+
+    /// Whether it knows what time it is.
+    pub(super) fn is_settled(&self) -> bool {
+        self.clock.joined_ns().is_some()
+    }
+
+    fn presence(&self, card: &Card, load: Load, now: Instant) -> Presence {
+        Presence {
+            id: self.id,
+            time_ns: self.clock.timeline().time_ns(now),
+            joined_ns: self.clock.joined_ns(),
+            rules: card.rules,
+            address: card.address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            players: load.players,
+            rooms: load.rooms,
+            cubes: load.cubes,
+            sent_bytes: load.sent_bytes,
+            received_bytes: load.received_bytes,
+            clock_offset_us: self.clock.found_ns() / 1_000,
+        }
+    }
+
+    fn meet(&mut self, presence: Presence, card: &Card, now: Instant) {
+        let (id, rules) = (presence.id, presence.rules);
+        let (players, version) = (presence.address.tcp.clone(), presence.version.clone());
+        if !self.others.hear(presence, now) {
+            return;
+        }
+        info!(%id, players, version, "a server of the cluster is there");
+        if rules != card.rules {
+            error!(
+                %id,
+                players,
+                theirs = ?rules,
+                ours = ?card.rules,
+                "that server has another --tick or --view-distance: the rooms will not be the same"
+            );
+        }
+        // It should know of this one at once, but not as often as anybody can say something.
+        let spoken = self.spoken.as_ref();
+        let soonest = spoken.map_or(now, |(_, at)| *at + SPEAK_EVERY[0]);
+        self.speak_at = self.speak_at.min(soonest.max(now));
+    }
+
+    /// The one that has been in the cluster for the longest time is who the others follow; `None`: this
+    /// one. Those that do not know the time yet come last.
+    fn reference(&self) -> Option<ServerId> {
+        let rank = |joined_ns: Option<u64>, id| (joined_ns.unwrap_or(u64::MAX), id);
+        let others = self.others.all();
+        let first = others.map(|other| rank(other.joined_ns, other.id)).min()?;
+        (first < rank(self.clock.joined_ns(), self.id)).then_some(first.1)
+    }
+}

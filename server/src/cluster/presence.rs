@@ -1,0 +1,144 @@
+//! Which other servers there are: each says so once a second.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use cubesync_protocol::ServerAddress;
+
+use super::words::Presence;
+use crate::bus::ServerId;
+
+/// A server that was silent for this long is gone: it says that it is there three times meanwhile.
+const GONE_AFTER: Duration = Duration::from_secs(3);
+
+/// Servers that are remembered, so that whoever invents some fills no memory.
+const MAX_OTHERS: usize = 1_024;
+
+/// Servers that are gone and whose pages may still be open in browsers, and for how long.
+const MAX_LATE: usize = 64;
+const LATE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The other servers of a cluster.
+#[derive(Debug, Default)]
+pub(super) struct Others {
+    by_id: BTreeMap<ServerId, Seen>,
+    /// Where the pages of those that are gone were.
+    late: VecDeque<(String, Instant)>,
+}
+
+#[derive(Debug)]
+struct Seen {
+    presence: Presence,
+    at: Instant,
+}
+
+impl Others {
+    /// Notes what a server says of itself, and tells whether it is a new one.
+    pub(super) fn hear(&mut self, presence: Presence, now: Instant) -> bool {
+        let is_new = !self.by_id.contains_key(&presence.id);
+        if is_new && self.by_id.len() >= MAX_OTHERS {
+            return false;
+        }
+        let seen = Seen { presence, at: now };
+        self.by_id.insert(seen.presence.id, seen);
+        is_new
+    }
+
+    /// A server has ended: what it was, if it was known.
+    pub(super) fn remove(&mut self, id: ServerId, now: Instant) -> Option<Presence> {
+        let presence = self.by_id.remove(&id)?.presence;
+        let page = presence.address.web.clone();
+        self.late.retain(|(other, _)| *other != page);
+        self.late.push_front((page, now));
+        self.late.truncate(MAX_LATE);
+        Some(presence)
+    }
+
+    /// Servers that have been silent for too long.
+    pub(super) fn remove_silent(&mut self, now: Instant) -> Vec<Presence> {
+        let silent = self
+            .by_id
+            .iter()
+            .filter(|(_, seen)| now >= seen.at + GONE_AFTER);
+        let silent: Vec<_> = silent.map(|(id, _)| *id).collect();
+        silent
+            .into_iter()
+            .filter_map(|id| self.remove(id, now))
+            .collect()
+    }
+
+    /// When the next one has been silent for too long, if it stays so.
+    pub(super) fn next_silent(&self) -> Option<Instant> {
+        self.by_id.values().map(|seen| seen.at + GONE_AFTER).min()
+    }
+
+    /// All of them, by their ids.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Presence> {
+        self.by_id.values().map(|seen| &seen.presence)
+    }
+
+    /// Where players reach them.
+    pub(super) fn addresses(&self) -> Vec<ServerAddress> {
+        let reachable = self.all().filter(|presence| presence.is_reachable());
+        reachable.map(|presence| presence.address.clone()).collect()
+    }
+
+    /// Whether one of them has its pages at `host:port`, or had.
+    pub(super) fn have_page(&self, authority: &str, now: Instant) -> bool {
+        let is_here = |presence: &Presence| presence.address.web == authority;
+        let is_late = |(page, since): &(String, Instant)| {
+            page == authority && now.saturating_duration_since(*since) < LATE_FOR
+        };
+        !authority.is_empty() && (self.all().any(is_here) || self.late.iter().any(is_late))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::presence;
+    use super::*;
+
+    #[test]
+    fn a_server_is_there_until_it_ends_or_is_silent() {
+        let start = Instant::now();
+        let after = |millis| start + Duration::from_millis(millis);
+        let mut others = Others::default();
+        assert!(others.hear(presence(1), start) && others.hear(presence(2), after(500)));
+        assert!(!others.hear(presence(1), after(1_000)), "it was known");
+        assert_eq!(others.next_silent(), Some(after(3_500)));
+        assert!(others.remove_silent(after(3_499)).is_empty());
+        assert_eq!(others.remove_silent(after(3_500)), [presence(2)]);
+        assert_eq!(others.remove(ServerId(1), after(3_600)), Some(presence(1)));
+        assert_eq!(others.remove(ServerId(1), after(3_600)), None);
+        assert_eq!((others.all().count(), others.next_silent()), (0, None));
+    }
+
+    #[test]
+    fn pages_outlive_their_servers_for_a_day() {
+        let start = Instant::now();
+        let mut others = Others::default();
+        others.hear(presence(1), start);
+        let page = presence(1).address.web;
+        assert!(others.have_page(&page, start));
+        others.remove(ServerId(1), start);
+        assert!(others.addresses().is_empty());
+        assert!(others.have_page(&page, start + LATE_FOR / 2));
+        assert!(!others.have_page(&page, start + LATE_FOR));
+        assert!(!others.have_page("elsewhere:80", start));
+        for id in 2..100 {
+            others.hear(presence(id), start);
+            others.remove(ServerId(id), start);
+        }
+        assert!(!others.have_page(&page, start), "the oldest are forgotten");
+    }
+
+    #[test]
+    fn who_invents_servers_fills_no_memory() {
+        let now = Instant::now();
+        let mut others = Others::default();
+        for id in 0..2_000 {
+            others.hear(presence(id), now);
+        }
+        assert_eq!(others.all().count(), MAX_OTHERS);
+    }
+}

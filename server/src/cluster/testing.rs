@@ -1,0 +1,40 @@
+//! What the tests of several files need.
+
+use cubesync_protocol::ServerAddress;
+
+use super::words::{Presence, Rules};
+use crate::bus::ServerId;
+
+/// A server that is just so.
+pub(super) fn presence(id: u32) -> Presence {
+    Presence {
+        id: ServerId(id),
+        time_ns: 0,
+        joined_ns: Some(0),
+        rules: rules(),
+        address: address(id),
+        version: "0.1.0".to_owned(),
+        players: 0,
+        rooms: 1,
+        cubes: 1,
+        sent_bytes: 0,
+        received_bytes: 0,
+        clock_offset_us: 0,
+    }
+}
+
+/// What all of them have in common.
+pub(super) fn rules() -> Rules {
+    Rules {
+        tick_hz: 30,
+        view_distance: None,
+    }
+}
+
+/// Each has a port of its own.
+pub(super) fn address(id: u32) -> ServerAddress {
+    ServerAddress {
+        tcp: format!("game.example:{}", 10_000 + id),
+        web: format!("game.example:{}", 20_000 + id),
+    }
+}
