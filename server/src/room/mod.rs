@@ -527,7 +527,7 @@ impl Room {
 
     fn end_tick_if_complete(&mut self, now: Instant) {
         let peers = self.peers.as_ref();
-        if peers.is_none_or(|peers| !peers.is_waiting(now)) {
+        if peers.is_none_or(|peers| !peers.is_waiting()) {
             self.end_tick(now);
         }
     }

@@ -8,6 +8,7 @@
 
 mod export;
 mod home;
+mod lateness;
 mod message;
 mod peer;
 mod talk;
@@ -103,6 +104,8 @@ pub(super) struct Peers {
     asked: Vec<(CubeId, CubeId, Instant)>,
     outcomes: Vec<Outcome>,
     news_at: Option<Instant>,
+    /// Whether the others expect a beat at every tick.
+    is_steady: bool,
     beat_at: Option<Instant>,
     inventory_at: Option<Instant>,
     ear: mpsc::Receiver<Heard>,
@@ -165,6 +168,7 @@ impl Peers {
             asked: Vec::new(),
             outcomes: Vec::new(),
             news_at: None,
+            is_steady: false,
             beat_at: None,
             inventory_at: None,
             ear,
@@ -209,9 +213,9 @@ impl Peers {
     }
 
     /// Whether the others' news of the tick are still to come.
-    pub(super) fn is_waiting(&self, now: Instant) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         let mut peers = self.peers.values();
-        peers.any(|peer| peer.is_awaited(self.tick, now))
+        peers.any(|peer| peer.is_awaited(self.tick))
     }
 
     /// The cube of the player who has a token, if it is at home elsewhere.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{CellId, Colour, CubeId, CubeInfo, CubeKind, Event, Snapshot};
 
+use super::lateness::Lateness;
 use super::message::{Inventory, Told, Word};
 
 /// Who says nothing for so long is not there: four beats of a room in which nothing happens.
@@ -13,10 +14,6 @@ pub(super) const LOST_AFTER: Duration = Duration::from_secs(1);
 
 /// A question that got no answer is asked again after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
-
-/// Who comes too late so often in a row is not waited for, for a while.
-const MAX_MISSED: u32 = 3;
-const NOT_AWAITED: Duration = Duration::from_secs(1);
 
 /// Words that wait for their tick, at most: a second's of a server with many cells. Without a
 /// bound, a server whose clock is ahead could fill the memory.
@@ -39,8 +36,7 @@ pub(super) struct Peer {
     /// Up to and with this tick, it has told everything.
     tick: u64,
     is_steady: bool,
-    missed: u32,
-    not_awaited_until: Option<Instant>,
+    lateness: Lateness,
     /// The newest version of its roster that is known.
     pub(super) roster: Option<u64>,
     cells: BTreeMap<CellId, Replica>,
@@ -73,7 +69,7 @@ struct Shown {
 pub(super) struct Sighting<'a> {
     pub(super) kind: CubeKind,
     pub(super) motion: MotionState,
-    /// The tick of the motion.
+    /// The tick here of the motion.
     pub(super) tick: u64,
     name: &'a str,
     colour: Colour,
@@ -98,8 +94,7 @@ impl Peer {
             lost_since: None,
             tick: 0,
             is_steady: false,
-            missed: 0,
-            not_awaited_until: None,
+            lateness: Lateness::default(),
             roster: None,
             cells: BTreeMap::new(),
             cubes: BTreeMap::new(),
@@ -145,6 +140,7 @@ impl Peer {
         self.lost_since = Some(now);
         self.is_steady = false;
         self.inbox.clear();
+        self.lateness = Lateness::default();
     }
 
     /// The cubes it has told of.
@@ -168,30 +164,28 @@ impl Peer {
         Some(Sighting {
             kind,
             motion,
-            tick: replica.tick,
+            tick: replica.tick + self.lateness.delay_ticks,
             name: &shown.name,
             colour: shown.colour,
         })
     }
 
     /// Whether a room that has all of its own news of a tick should wait for this one's.
-    pub(super) fn is_awaited(&self, tick: u64, now: Instant) -> bool {
-        self.is_live()
-            && self.is_steady
-            && self.tick < tick
-            && self.not_awaited_until.is_none_or(|until| now >= until)
+    pub(super) fn is_awaited(&self, tick: u64) -> bool {
+        self.is_live() && self.is_steady && self.lateness.is_awaited(self.tick, tick)
     }
 
     /// The wait for a tick is over.
-    pub(super) fn awaited(&mut self, tick: u64, now: Instant) {
-        if self.is_awaited(tick, now) {
-            self.missed += 1;
-            if self.missed >= MAX_MISSED {
-                self.missed = 0;
-                self.not_awaited_until = Some(now + NOT_AWAITED);
+    pub(super) fn awaited(
+        &mut self,
+        tick: u64,
+        tick_hz: u64,
+        touched: &mut BTreeMap<CubeId, Touch>,
+    ) {
+        if self.is_live() && self.is_steady && self.lateness.awaited(self.tick, tick, tick_hz) {
+            for &cube in self.cubes.keys() {
+                touched.entry(cube).or_insert(Touch::Moved);
             }
-        } else if self.tick >= tick {
-            self.missed = 0;
         }
     }
 
@@ -211,7 +205,7 @@ impl Peer {
     /// The next word whose tick has come.
     pub(super) fn next_due(&mut self, tick: u64) -> Option<Word> {
         let (due, _) = self.inbox.front()?;
-        if *due > tick {
+        if *due + self.lateness.delay_ticks > tick {
             return None;
         }
         self.inbox.pop_front().map(|(_, word)| word)

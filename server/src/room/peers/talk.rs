@@ -32,7 +32,9 @@ impl Peers {
         };
         let is_steady = !is_due(self.news_at, STEADY_FOR);
         let has_inventory = is_due(self.inventory_at, INVENTORY_INTERVAL);
-        if !is_steady && !has_inventory && !is_due(self.beat_at, IDLE_BEAT) {
+        // Nobody is to wait for a beat that does not come.
+        let was_steady = std::mem::replace(&mut self.is_steady, is_steady);
+        if !is_steady && !was_steady && !has_inventory && !is_due(self.beat_at, IDLE_BEAT) {
             return;
         }
         self.beat_at = Some(now);
@@ -171,7 +173,7 @@ impl Peers {
                 _ => {}
             }
         }
-        peer.awaited(self.tick, now);
+        peer.awaited(self.tick, self.tick_hz.into(), touched);
         let question = peer.question(now);
         let is_overdue = peer.is_overdue(now, self.lost_after);
         let is_over = peer
