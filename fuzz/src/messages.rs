@@ -2,11 +2,13 @@
 
 use std::fmt::Debug;
 
+use cubesync_client::servers;
 use cubesync_protocol::limits::{
-    FRAME_HEADER_BYTES, MAGIC, MAX_CLIENT_PAYLOAD_BYTES, MAX_NAME_CHARS, MAX_ROOM_CHARS,
+    FRAME_HEADER_BYTES, MAGIC, MAX_ADDRESS_CHARS, MAX_CLIENT_PAYLOAD_BYTES, MAX_NAME_CHARS,
+    MAX_ROOM_CHARS, MAX_SERVERS,
 };
 use cubesync_protocol::{
-    ClientMessage, Hello, Message, ServerMessage, clean_name, clean_room, codec,
+    ClientMessage, Hello, Message, ServerAddress, ServerMessage, clean_name, clean_room, codec,
 };
 
 /// A payload is no message, or the only form of one.
@@ -22,9 +24,12 @@ pub fn check(payload: &[u8]) {
             check_names(&hello);
         }
     }
-    if let Some((_, again)) = round_trip::<ServerMessage>(payload) {
+    if let Some((message, again)) = round_trip::<ServerMessage>(payload) {
         // Motion that no server tells is forced into bounds, so the bytes may be others.
         assert_eq!(again.len(), payload.len());
+        if let ServerMessage::Welcome(welcome) = message {
+            check_servers(welcome.servers);
+        }
     }
 }
 
@@ -34,6 +39,16 @@ fn round_trip<M: Message + PartialEq + Debug>(payload: &[u8]) -> Option<(M, Vec<
     let again = message.to_frame().slice(FRAME_HEADER_BYTES..);
     assert_eq!(M::decode(&again).as_ref(), Ok(&message));
     Some((message, again.into()))
+}
+
+/// What a browser makes an address of has nothing in it but a host and a port.
+fn check_servers(servers: Vec<ServerAddress>) {
+    let usable = servers::usable(servers);
+    assert!(usable.len() <= MAX_SERVERS);
+    for text in usable.iter().flat_map(|server| [&server.tcp, &server.web]) {
+        assert!(text.len() <= MAX_ADDRESS_CHARS && text.is_ascii());
+        assert!(!text.contains(|character| "/\\?#@% ".contains(character)));
+    }
 }
 
 fn check_names(hello: &Hello) {

@@ -35,13 +35,14 @@ pub fn answer_head<'a>(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> H
     *request.headers_mut() = map;
     let is_well_formed = well_formed::problem(&request).is_none();
     let map = request.into_parts().0.headers;
-    let refused = upgrade::refuse_origin(&map, &[]).or_else(|| upgrade::refuse_request(&map));
+    let refused =
+        upgrade::refuse_origin(&map, &[], |_| false).or_else(|| upgrade::refuse_request(&map));
     let codings = [Encoding::Identity, Encoding::Gzip, Encoding::Brotli];
     HeadAnswer {
         is_upgrade: is_well_formed && refused.is_none(),
         coding: encoding::choose(&map, codings.into_iter()).as_str(),
         is_known: files::is_known(&map, &HeaderValue::from_static("\"1\"")),
-        policy: security::policy(&map),
+        policy: security::policy(&map, &[]),
         headers: map,
     }
 }

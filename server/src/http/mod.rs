@@ -67,7 +67,7 @@ fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn(https::only))
-        .layer(from_fn(security::secure))
+        .layer(from_fn_with_state(Arc::clone(&shared), security::secure))
         .layer(from_fn(well_formed::check))
         .layer(from_fn_with_state(Arc::clone(&shared), pace))
         .with_state(shared)

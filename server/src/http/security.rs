@@ -1,13 +1,23 @@
 //! Headers that tell a browser what our pages may do, so that a mistake in one harms nobody.
 
-use axum::extract::Request;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
+use cubesync_protocol::ServerAddress;
+
+use crate::run::Shared;
 
 /// Adds the headers to every answer.
-pub(super) async fn secure(request: Request, next: Next) -> Response {
-    let policy = policy(request.headers());
+pub(super) async fn secure(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let others = shared.cluster.as_ref().map(|cluster| cluster.others());
+    let policy = policy(request.headers(), &others.unwrap_or_default());
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -22,12 +32,15 @@ pub(super) async fn secure(request: Request, next: Next) -> Response {
     response
 }
 
-/// Everything comes from here, WASM may run, nothing may be inline.
-pub(super) fn policy(headers: &HeaderMap) -> HeaderValue {
-    let sockets = match same_host(headers) {
-        Some(host) => format!(" ws://{host} wss://{host}"),
-        None => String::new(),
-    };
+/// Everything comes from here, WASM may run, nothing may be inline. The game may play on at the
+/// other servers of the same rooms: those that are there when the page is loaded.
+pub(super) fn policy(headers: &HeaderMap, others: &[ServerAddress]) -> HeaderValue {
+    let others = others.iter().filter_map(|other| source(&other.web));
+    let sockets: String = same_host(headers)
+        .into_iter()
+        .chain(others)
+        .map(|host| format!(" ws://{host} wss://{host}"))
+        .collect();
     let policy = format!(
         "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'{sockets}; \
          img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; \
@@ -37,10 +50,13 @@ pub(super) fn policy(headers: &HeaderMap) -> HeaderValue {
 }
 
 /// The host by which the page was asked for, if it can stand in a policy. `'self'` covers the
-/// page's own WebSocket too, but not in Safari before 15.4, so the host is named as well. IPv6
-/// addresses have no form there.
+/// page's own WebSocket too, but not in Safari before 15.4, so the host is named as well.
 fn same_host(headers: &HeaderMap) -> Option<&str> {
-    let host = headers.get(header::HOST)?.to_str().ok()?;
+    source(headers.get(header::HOST)?.to_str().ok()?)
+}
+
+/// A host, with or without a port, if it can stand in a policy. IPv6 addresses have no form there.
+fn source(host: &str) -> Option<&str> {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':');
     (!host.is_empty() && host.bytes().all(safe)).then_some(host)
 }
@@ -51,7 +67,7 @@ mod tests {
 
     fn policy_for(host: &'static str) -> String {
         let headers = HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(host))]);
-        policy(&headers).to_str().unwrap().into()
+        policy(&headers, &[]).to_str().unwrap().into()
     }
 
     #[test]
@@ -67,10 +83,22 @@ mod tests {
             assert!(policy_for(host).contains("connect-src 'self';"), "{host}");
         }
         assert!(
-            policy(&HeaderMap::new())
+            policy(&HeaderMap::new(), &[])
                 .to_str()
                 .unwrap()
                 .contains("connect-src 'self';")
         );
+    }
+
+    #[test]
+    fn the_sockets_of_the_other_servers_are_allowed_and_add_nothing_else() {
+        let other = |web: &str| ServerAddress {
+            tcp: "b.example:14900".into(),
+            web: web.into(),
+        };
+        let others = ["b.example:8080", "[2001:db8::2]:8080", "c *:1", "c;d:1"].map(other);
+        let policy = policy(&HeaderMap::new(), &others);
+        let sources = "connect-src 'self' ws://b.example:8080 wss://b.example:8080;";
+        assert!(policy.to_str().unwrap().contains(sources), "{policy:?}");
     }
 }

@@ -36,7 +36,9 @@ pub(super) async fn page(
             "the server is shutting down\n",
         );
     }
-    let refused = refuse_origin(&headers, &shared.config.allow_origin);
+    let cluster = shared.cluster.as_ref();
+    let is_neighbour = |page: &str| cluster.is_some_and(|cluster| cluster.has_page(page));
+    let refused = refuse_origin(&headers, &shared.config.allow_origin, is_neighbour);
     if let Some(refused) = refused.or_else(|| refuse_request(&headers)) {
         return refused;
     }
@@ -69,9 +71,14 @@ pub(super) async fn page(
         .on_upgrade(serving)
 }
 
-/// The answer to a page that may not connect: it may only connect back to where it came from, or
-/// from where the operator allows. Programs that are no browsers send no origin.
-pub(super) fn refuse_origin(headers: &HeaderMap, allowed: &[String]) -> Option<Response> {
+/// The answer to a page that may not connect: it may only connect back to where it came from, from
+/// another server of the same rooms (of which a `host:port` is asked), or from where the operator
+/// allows. Programs that are no browsers send no origin.
+pub(super) fn refuse_origin(
+    headers: &HeaderMap,
+    allowed: &[String],
+    is_neighbour: impl Fn(&str) -> bool,
+) -> Option<Response> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let origin = match (origins.next(), origins.next()) {
         (None, _) => return None,
@@ -82,8 +89,10 @@ pub(super) fn refuse_origin(headers: &HeaderMap, allowed: &[String]) -> Option<R
     let (Some(Ok(host)), Ok(origin)) = (host, origin.to_str()) else {
         return Some(foreign_origin());
     };
-    let is_allowed = allowed.iter().any(|allowed| allowed == origin);
-    (!is_allowed && !is_same_origin(origin, host)).then(foreign_origin)
+    let is_allowed = allowed.iter().any(|allowed| allowed == origin)
+        || is_same_origin(origin, host)
+        || page_of(origin).is_some_and(|(page, _)| is_neighbour(&page));
+    (!is_allowed).then(foreign_origin)
 }
 
 fn foreign_origin() -> Response {
@@ -94,24 +103,30 @@ fn foreign_origin() -> Response {
 }
 
 fn is_same_origin(origin: &str, host: &str) -> bool {
-    let Ok(uri) = origin.parse::<Uri>() else {
-        return false;
-    };
+    page_of(origin).is_some_and(|(page, default_port)| page == with_port(host, default_port))
+}
+
+/// The `host:port` of an origin, in small letters, and the port that its scheme needs not name.
+fn page_of(origin: &str) -> Option<(String, &'static str)> {
+    let uri = origin.parse::<Uri>().ok()?;
     let default_port = match uri.scheme_str() {
         Some("http") => ":80",
         Some("https") => ":443",
-        _ => return false,
+        _ => return None,
     };
     let is_bare = uri.path() == "/" && uri.query().is_none() && !origin.ends_with('/');
-    let authority = uri.authority().map_or("", |authority| authority.as_str());
-    // A browser leaves the default port out on both sides; a proxy may write it on one.
-    let bare = |authority: &str| {
-        let authority = authority.to_ascii_lowercase();
-        authority
-            .strip_suffix(default_port)
-            .map_or(authority.clone(), str::to_owned)
-    };
-    is_bare && !authority.is_empty() && bare(authority) == bare(host)
+    let authority = uri.authority().filter(|_| is_bare)?;
+    Some((with_port(authority.as_str(), default_port), default_port))
+}
+
+/// A browser leaves the default port out; a proxy and an operator may write it.
+fn with_port(authority: &str, default_port: &str) -> String {
+    let authority = authority.to_ascii_lowercase();
+    // The colons of an IPv6 address are in brackets.
+    match authority.rsplit_once(':') {
+        Some((_, port)) if !port.ends_with(']') => authority,
+        _ => authority + default_port,
+    }
 }
 
 /// The answer to a request that is no right WebSocket: a version that is not ours is told ours; a
@@ -173,6 +188,34 @@ mod tests {
             ("game.example", "game.example"),
         ] {
             assert!(!is_same_origin(origin, host), "{origin} {host}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_server_may_connect_and_no_other_one() {
+        let refused = |origin: &'static str| {
+            let headers = [(header::ORIGIN, origin), (header::HOST, "a.example:8080")];
+            let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+            let is_neighbour = |page: &str| ["b.example:8080", "c.example:443"].contains(&page);
+            refuse_origin(&HeaderMap::from_iter(headers), &[], is_neighbour).is_some()
+        };
+        for page in [
+            "http://a.example:8080",
+            "http://B.example:8080",
+            "https://b.example:8080",
+            "https://c.example",
+        ] {
+            assert!(!refused(page), "{page}");
+        }
+        for page in [
+            "http://b.example",
+            "http://c.example",
+            "http://b.example:8080/",
+            "file://b.example:8080",
+            "http://user@b.example:8080",
+            "null",
+        ] {
+            assert!(refused(page), "{page}");
         }
     }
 
