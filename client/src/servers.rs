@@ -5,8 +5,6 @@
 //! have been at fault, then every other one, without a wait and with little patience. Whoever
 //! found nobody goes on around them all with growing waits.
 
-use std::collections::VecDeque;
-use std::net::Ipv6Addr;
 use std::time::Duration;
 
 use cubesync_protocol::ServerAddress;
@@ -28,7 +26,7 @@ pub struct Servers {
     others: Vec<String>,
     at: String,
     /// Still to be tried in this round, each not before its time.
-    round: VecDeque<(String, Duration)>,
+    round: Vec<(String, Duration)>,
     is_fast: bool,
     /// Why the given server refuses for good, if it did in this round.
     refused: Option<String>,
@@ -44,7 +42,7 @@ impl Servers {
             last: given.clone(),
             given,
             others: Vec::new(),
-            round: VecDeque::new(),
+            round: Vec::new(),
             is_fast: false,
             refused: None,
             backoff: Backoff::new(seed),
@@ -103,11 +101,10 @@ impl Servers {
             Retry::After(wait) => wait,
             _ => self.backoff.next(lasted.unwrap_or_default()),
         };
-        if let Some((server, not_before)) = self.round.pop_front() {
-            self.at = server;
-            return Ok(not_before.max(now + wait));
-        }
-        Ok(now + wait)
+        // The given one at least is there.
+        let (server, not_before) = self.round.remove(0);
+        self.at = server;
+        Ok(not_before.max(now + wait))
     }
 
     /// The server that was left first, unless it said goodbye.
@@ -117,9 +114,9 @@ impl Servers {
         self.is_fast = !self.round.is_empty();
         match retry {
             Retry::After(wait) if !wait.is_zero() => {
-                self.round.push_back((self.last.clone(), now + wait));
+                self.round.push((self.last.clone(), now + wait));
             }
-            _ => self.round.push_front((self.last.clone(), now)),
+            _ => self.round.insert(0, (self.last.clone(), now)),
         }
     }
 
@@ -149,11 +146,12 @@ fn is_address(text: &str) -> bool {
         return false;
     };
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let is_ipv6 = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':');
     let bracketed = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'));
     let is_host = match bracketed {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        Some(address) => address.contains(':') && address.bytes().all(is_ipv6),
         None => !host.is_empty() && host.bytes().all(is_name),
     };
     let is_number = port.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,7 +1,6 @@
 //! What stays the same for a player whose client was away for a moment and is in the room again, at
 //! the same server or at another one.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cubesync_protocol::{CubeId, CubeInfo, Pose, Welcome};
@@ -16,7 +15,7 @@ const LASTS: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub(super) struct Reunion {
     /// Their names.
-    familiar: BTreeMap<CubeId, String>,
+    familiar: Vec<(CubeId, String)>,
     ends_at: Duration,
     /// Where others are shown until the new session says where they are.
     shown_m: Vec<(CubeId, [f32; 3])>,
@@ -25,7 +24,12 @@ pub(super) struct Reunion {
 impl Reunion {
     /// Whether the news that a cube joined is none: it was there before. Once for each.
     pub(super) fn is_old_news(&mut self, info: &CubeInfo, now: Duration) -> bool {
-        now < self.ends_at && self.familiar.remove(&info.cube).as_deref() == Some(&info.name)
+        let is_it = |(cube, name): &(CubeId, String)| *cube == info.cube && *name == info.name;
+        let known = self.familiar.iter().position(is_it);
+        let known = known.filter(|_| now < self.ends_at);
+        known
+            .map(|index| self.familiar.swap_remove(index))
+            .is_some()
     }
 }
 

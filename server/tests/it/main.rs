@@ -5,6 +5,7 @@
 
 mod bus;
 mod doctor;
+mod elsewhere;
 mod faults;
 mod files;
 mod free_cube;

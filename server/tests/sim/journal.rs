@@ -11,6 +11,8 @@ use std::time::Duration;
 pub enum Count {
     /// A player got their cube back.
     Resumed,
+    /// A player got their cube back at another server.
+    Moved,
     /// A player came back as somebody new.
     Renewed,
     /// A player was put back.
@@ -29,10 +31,17 @@ pub enum Count {
     Silence,
     /// A cube came into or went out of sight.
     Sight,
+    /// Servers that did not hear each other had a holder of the free cube each.
+    TwoHolders,
+    /// A server could not take in as much as the bus brought.
+    Overflow,
+    /// Two servers showed different rooms.
+    Split,
 }
 
 impl Count {
-    pub const ALL: [Self; 10] = [
+    /// What happens with one server.
+    pub const ALONE: &[Self] = &[
         Self::Resumed,
         Self::Renewed,
         Self::Corrected,
@@ -43,6 +52,22 @@ impl Count {
         Self::ToldWhen,
         Self::Silence,
         Self::Sight,
+    ];
+
+    /// What happens with several.
+    pub const CLUSTER: &[Self] = &[
+        Self::Resumed,
+        Self::Moved,
+        Self::Renewed,
+        Self::Refused,
+        Self::Held,
+        Self::Left,
+        Self::Ghost,
+        Self::ToldWhen,
+        Self::Sight,
+        Self::TwoHolders,
+        Self::Overflow,
+        Self::Split,
     ];
 }
 
@@ -89,10 +114,10 @@ impl Journal {
 }
 
 /// How often each happened.
-pub fn summary(counts: &[Count]) -> String {
-    let words = Count::ALL.map(|wanted| {
-        let count = counts.iter().filter(|&&count| count == wanted).count();
-        format!("{wanted:?} {count}")
-    });
-    words.join(", ")
+pub fn summary(counts: &[Count], wanted: &[Count]) -> String {
+    let of = |wanted| counts.iter().filter(|&&count| count == wanted).count();
+    let words = wanted
+        .iter()
+        .map(|&wanted| format!("{wanted:?} {}", of(wanted)));
+    words.collect::<Vec<_>>().join(", ")
 }

@@ -4,14 +4,16 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use cubesync_client::Session;
 use cubesync_protocol::{CubeKind, Position};
+use cubesync_server::room::RoomView;
 
 use crate::player::Seat;
 use crate::venue::Venue;
 
 /// Each of the two ways adds the codec's bound: what a client says, and what it is told from afar.
 pub const NEAR_QUANTA: i32 = 2;
-const FAR_QUANTA: i32 = 4;
+pub const FAR_QUANTA: i32 = 4;
 const QUANTA_PER_METRE: u64 = 512;
 
 /// Everybody is in the room once, nobody else is, and all see it as it is.
@@ -20,6 +22,14 @@ const QUANTA_PER_METRE: u64 = 512;
 /// When it is otherwise.
 pub fn check(venue: &Venue, seats: &[Rc<RefCell<Seat>>]) {
     let truth = venue.truth.as_ref().expect("the server runs");
+    check_players(truth, seats);
+    for seat in seats {
+        check_view(truth, venue.view_distance_m, &seat.borrow());
+    }
+}
+
+/// Everybody is in the room once, and nobody else is.
+pub fn check_players(truth: &RoomView, seats: &[Rc<RefCell<Seat>>]) {
     let mut players = BTreeSet::new();
     for seat in seats {
         let seat = seat.borrow();
@@ -27,7 +37,6 @@ pub fn check(venue: &Venue, seats: &[Rc<RefCell<Seat>>]) {
         assert!(session.is_joined(), "{} is in the room", seat.name);
         let own = session.welcome().expect("it has joined").cube;
         assert!(players.insert(own), "{} has a cube of their own", seat.name);
-        check_view(venue, &seat);
     }
     let there = truth.cubes.iter();
     let there = there.filter(|cube| matches!(cube.kind, CubeKind::Player | CubeKind::Ghost));
@@ -38,8 +47,21 @@ pub fn check(venue: &Venue, seats: &[Rc<RefCell<Seat>>]) {
     );
 }
 
-fn check_view(venue: &Venue, seat: &Seat) {
-    let truth = venue.truth.as_ref().expect("the server runs");
+/// Who has heard of everything up to a tick believes what was true at it.
+pub fn check_tick(truth: &RoomView, name: &str, session: &Session) {
+    let world = session.world().expect("it has heard of a tick");
+    for cube in &truth.cubes {
+        // Between two ticks only a cube that is let go is put somewhere.
+        let is_of_tick = !matches!(cube.kind, CubeKind::Free { .. });
+        if let Some(seen) = world.pose(cube.cube).filter(|_| is_of_tick) {
+            let what = format!("{name} sees {} at {}", cube.cube, truth.tick);
+            assert_near(seen.position, cube.pose.position, NEAR_QUANTA, &what);
+        }
+    }
+}
+
+/// A player sees what is there, and nothing else.
+pub fn check_view(truth: &RoomView, view_distance_m: Option<u16>, seat: &Seat) {
     let session = seat.session.as_ref().expect("it has joined");
     let (world, clock) = (session.world().unwrap(), session.clock().unwrap());
     let own = session.welcome().unwrap().cube;
@@ -57,7 +79,7 @@ fn check_view(venue: &Venue, seat: &Seat) {
         assert_eq!(info.colour, cube.colour);
         let seen = world.pose(info.cube).unwrap().position;
         assert_near(seen, cube.pose.position, FAR_QUANTA, &seat.name);
-        if venue.view_distance_m.is_none() {
+        if view_distance_m.is_none() {
             assert_near(seen, cube.pose.position, NEAR_QUANTA, &seat.name);
         }
         let [x, y, z] = seat.view.pose_at(info, tick).position;
@@ -66,9 +88,8 @@ fn check_view(venue: &Venue, seat: &Seat) {
     }
     for cube in &truth.cubes {
         let distance = cube.pose.position.distance(own_pose);
-        let is_near = venue
-            .view_distance_m
-            .is_none_or(|metres| distance <= u64::from(metres) * QUANTA_PER_METRE);
+        let is_near =
+            view_distance_m.is_none_or(|metres| distance <= u64::from(metres) * QUANTA_PER_METRE);
         assert!(
             !is_near || world.cube(cube.cube).is_some(),
             "{} sees {cube:?}",

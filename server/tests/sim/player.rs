@@ -10,20 +10,18 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use cubesync_client::Session;
-use cubesync_client::backoff::Backoff;
+use cubesync_client::servers::Servers;
 use cubesync_client::session_event::{Retry, SessionEvent};
 use cubesync_client::view::View;
 use cubesync_client::world::WorldChange;
-use cubesync_protocol::{Colour, CubeId, Hello, Pose, Position, ResumeToken, Rotation};
+use cubesync_protocol::{Colour, CubeId, Hello, Pose, Position, ResumeToken, Rotation, Welcome};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{sleep, timeout};
 use turmoil::net::TcpStream;
 
-use crate::faults;
 use crate::journal::{Count, Journal};
-use crate::scene::SERVER;
-use crate::venue::{PORT, Venue};
 
+pub const PORT: u16 = 14_900;
 const FREE: CubeId = CubeId(0);
 const FRAME: Duration = Duration::from_micros(16_667);
 /// As the client's socket has it.
@@ -32,10 +30,56 @@ const QUANTA_PER_METRE: i32 = 512;
 /// A quarter of the top speed.
 const WALK_QUANTA_PER_FRAME: i32 = 10 * QUANTA_PER_METRE / 60;
 
+/// Where players play.
+pub struct Stage {
+    /// The hosts of the servers, all of which have the room.
+    pub servers: Vec<String>,
+    /// Nobody moves any more.
+    pub is_calm: Cell<bool>,
+    /// Whether players try what they must not.
+    pub cheats: bool,
+    /// Until then players leave for good and cheat.
+    pub unruly_until: Duration,
+    pub journal: Journal,
+    pub watch: Box<dyn Watch>,
+}
+
+/// Who looks at what players are told.
+pub trait Watch {
+    /// A player is in the room, not for the first time if there was a cube `before`.
+    fn joined(&self, _seat: &Seat, _before: Option<&Before>) {}
+
+    /// A player has heard of everything up to a tick.
+    fn heard(&self, seat: &Seat, tick: u64);
+
+    /// A player saw this happen.
+    fn saw(&self, _seat: &Seat, _change: &WorldChange) {}
+
+    /// A player's own cube was put elsewhere.
+    fn corrected(&self, _seat: &Seat) {}
+
+    /// A player looks at the screen.
+    fn frame(&self, _seat: &Seat) {}
+}
+
+/// What became of a player's last session.
+pub struct Before {
+    pub cube: CubeId,
+    pub server: usize,
+    pub joined: Duration,
+    pub lost: Duration,
+}
+
 /// A player, as far as the judge looks.
 pub struct Seat {
     pub name: String,
     seed: u64,
+    /// Which of the servers they are at, or were.
+    pub server: usize,
+    /// When their program was too slow last.
+    pub paused: Duration,
+    /// When they came into the room.
+    pub joined: Duration,
     pub session: Option<Session>,
     pub view: View,
     /// Where the player has put their cube.
@@ -47,6 +91,9 @@ impl Seat {
         Self {
             name,
             seed,
+            server: 0,
+            paused: Duration::ZERO,
+            joined: Duration::ZERO,
             session: None,
             view: View::default(),
             pose: Pose::default(),
@@ -57,14 +104,13 @@ impl Seat {
 /// What the program keeps from one connection to the next.
 struct Player {
     seat: Rc<RefCell<Seat>>,
-    venue: Rc<RefCell<Venue>>,
+    stage: Rc<Stage>,
+    servers: Servers,
     dice: fastrand::Rng,
-    is_calm: Rc<Cell<bool>>,
-    journal: Journal,
     resume: Option<ResumeToken>,
     /// Where the cube was when the last session ended.
     last_pose: Option<Pose>,
-    last_cube: Option<CubeId>,
+    before: Option<Before>,
     step: [i32; 2],
     /// Frames from one turn to the next, about. Who turns all the time surprises at every tick.
     turns_every: u32,
@@ -77,49 +123,32 @@ enum Over {
 }
 
 /// Plays until the program is killed.
-pub async fn play(
-    seat: Rc<RefCell<Seat>>,
-    venue: Rc<RefCell<Venue>>,
-    is_calm: Rc<Cell<bool>>,
-    journal: Journal,
-) -> turmoil::Result {
+pub async fn play(seat: Rc<RefCell<Seat>>, stage: Rc<Stage>) -> turmoil::Result {
     // Who was killed remembers nothing.
     let (name, seed) = (seat.borrow().name.clone(), seat.borrow().seed);
     *seat.borrow_mut() = Seat::new(name, seed);
-    let mut backoff = Backoff::new(seed);
+    let mut dice = fastrand::Rng::with_seed(seed);
     let mut player = Player {
         seat,
-        venue,
-        dice: fastrand::Rng::with_seed(seed),
-        is_calm,
-        journal,
+        servers: given(&stage.servers, &mut dice),
+        stage,
+        dice,
         resume: None,
         last_pose: None,
-        last_cube: None,
+        before: None,
         step: [0; 2],
         turns_every: if seed.is_multiple_of(2) { 3 } else { 60 },
     };
     loop {
-        let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect((SERVER, PORT)));
-        let began = now();
-        let (over, lasted) = match connecting.await {
-            Ok(Ok(stream)) => player.visit(stream).await,
-            Ok(Err(_)) | Err(_) => (Over::Ended(Retry::Backoff), Duration::ZERO),
-        };
-        let wait = match over {
-            Over::Left => Duration::from_secs(1),
-            Over::Ended(Retry::Backoff) => backoff.next(lasted),
-            Over::Ended(Retry::After(wait)) => {
-                player.journal.count(Count::ToldWhen);
-                wait
-            }
-            Over::Ended(Retry::Elsewhere | Retry::Never) => {
-                panic!("nobody here has done anything wrong, and was told not to come back")
-            }
-        };
-        player.note(("waits", wait, "after", now() - began));
+        let over = player.knock().await;
+        let wait = player.choose(over);
         sleep(wait).await;
     }
+}
+
+/// A person gives one of the servers.
+fn given(servers: &[String], dice: &mut fastrand::Rng) -> Servers {
+    Servers::new(servers[dice.usize(..servers.len())].as_str(), dice.u64(..))
 }
 
 fn now() -> Duration {
@@ -128,11 +157,46 @@ fn now() -> Duration {
 
 impl Player {
     fn note(&self, what: impl std::fmt::Debug) {
-        self.journal.note(now(), &self.seat.borrow().name, what);
+        self.stage
+            .journal
+            .note(now(), &self.seat.borrow().name, what);
+    }
+
+    /// Goes to the server that was chosen; why it is over, and how long the player was in.
+    async fn knock(&mut self) -> (Over, Option<Duration>) {
+        let server = self.servers.at().to_owned();
+        let number = self.stage.servers.iter().position(|name| *name == server);
+        self.seat.borrow_mut().server = number.expect("the player knows only these");
+        let patience = self.servers.patience().unwrap_or(CONNECT_TIMEOUT);
+        let connecting = timeout(patience, TcpStream::connect((server.as_str(), PORT)));
+        match connecting.await {
+            Ok(Ok(stream)) => self.visit(stream).await,
+            Ok(Err(_)) | Err(_) => (Over::Ended(Retry::Backoff), None),
+        }
+    }
+
+    /// How long to wait before the next try.
+    fn choose(&mut self, (over, lasted): (Over, Option<Duration>)) -> Duration {
+        let wait = match over {
+            Over::Left => {
+                self.servers = given(&self.stage.servers, &mut self.dice);
+                Duration::from_secs(1)
+            }
+            Over::Ended(retry) => {
+                if matches!(retry, Retry::After(_)) {
+                    self.stage.journal.count(Count::ToldWhen);
+                }
+                let next = self.servers.next(now(), String::new(), retry, lasted);
+                let next = next.expect("nobody has done anything wrong, and may come back");
+                next.saturating_sub(now())
+            }
+        };
+        self.note(("waits", wait, "for", self.servers.at()));
+        wait
     }
 
     /// One connection; why it ended, and how long the player was in the room.
-    async fn visit(&mut self, mut stream: TcpStream) -> (Over, Duration) {
+    async fn visit(&mut self, mut stream: TcpStream) -> (Over, Option<Duration>) {
         let hello = Hello {
             resume: self.resume,
             pose: self.last_pose,
@@ -166,99 +230,118 @@ impl Player {
                 if matches!(over, Over::Ended(_)) {
                     self.last_pose = session.own_pose().or(self.last_pose);
                 }
-                return (over, lasted.unwrap_or_default());
+                if let Some(before) = self.before.as_mut().filter(|_| lasted.is_some()) {
+                    before.lost = now();
+                }
+                return (over, lasted);
             }
             // A program is not always as fast as it would like to be.
             let frames = if self.dice.u32(..2_000) == 0 { 60 } else { 1 };
+            if frames > 1 {
+                seat.borrow_mut().paused = now();
+            }
             sleep(frames * FRAME).await;
         }
     }
 
     fn hear(&mut self, seat: &mut Seat) -> Option<Over> {
-        let Seat {
-            name,
-            session,
-            view,
-            pose,
-            ..
-        } = seat;
-        let session = session.as_mut()?;
         let (mut over, mut heard) = (None, None);
-        while let Some(event) = session.next_event() {
-            let clock_tick = session.clock().map_or(0.0, |clock| clock.tick_at(now()));
+        while let Some(event) = seat.session.as_mut()?.next_event() {
             match event {
-                SessionEvent::Joined(welcome) => {
-                    self.journal
-                        .note(now(), name, (welcome.cube, &welcome.name));
-                    if let Some(last) = self.last_cube.replace(welcome.cube) {
-                        let is_same = last == welcome.cube;
-                        self.journal.count(if is_same {
-                            Count::Resumed
-                        } else {
-                            Count::Renewed
-                        });
-                    }
-                    self.resume = Some(welcome.resume);
-                    *pose = welcome.pose;
-                    *view = View::new(welcome.tick_hz);
-                }
+                SessionEvent::Joined(welcome) => self.joined(seat, welcome),
                 SessionEvent::World(WorldChange::Moved {
                     tick,
                     known_until,
                     states,
                 }) => {
-                    view.moved(clock_tick, tick, known_until, &states);
+                    let session = seat.session.as_ref()?;
+                    let clock_tick = session.clock().map_or(0.0, |clock| clock.tick_at(now()));
+                    seat.view.moved(clock_tick, tick, known_until, &states);
                     heard = Some(tick);
                 }
-                SessionEvent::World(change) => {
-                    let own = session.welcome().map(|welcome| welcome.cube);
-                    match &change {
-                        WorldChange::Left(info) | WorldChange::Disappeared(info) => {
-                            view.remove(info.cube);
-                        }
-                        WorldChange::Taken { by, .. } if Some(*by) == own => {
-                            self.journal.count(Count::Held);
-                        }
-                        _ => {}
-                    }
-                    if let WorldChange::Appeared(info) | WorldChange::Disappeared(info) = &change {
-                        self.journal.count(Count::Sight);
-                        self.journal.note(now(), name, ("sight", info.cube));
-                    } else {
-                        self.journal.note(now(), name, change);
-                    }
-                }
+                SessionEvent::World(change) => self.saw(seat, &change),
                 SessionEvent::Corrected(corrected) => {
-                    self.journal.note(now(), name, corrected);
-                    self.journal.count(Count::Corrected);
-                    if session.welcome().map(|welcome| welcome.cube) == Some(corrected.cube) {
-                        *pose = corrected.pose;
+                    self.stage.journal.note(now(), &seat.name, corrected);
+                    self.stage.journal.count(Count::Corrected);
+                    let own = seat.session.as_ref()?.welcome().map(|welcome| welcome.cube);
+                    if own == Some(corrected.cube) {
+                        seat.pose = corrected.pose;
+                        self.stage.watch.corrected(seat);
                     }
                 }
                 SessionEvent::Refused { cube, holder } => {
-                    self.journal.note(now(), name, ("refused", cube, holder));
-                    self.journal.count(Count::Refused);
+                    let refused = ("refused", cube, holder);
+                    self.stage.journal.note(now(), &seat.name, refused);
+                    self.stage.journal.count(Count::Refused);
                 }
                 SessionEvent::Ended { reason, retry } => {
-                    self.journal.note(now(), name, (&reason, retry));
+                    self.stage.journal.note(now(), &seat.name, (&reason, retry));
                     // Coming back would hide it.
                     let is_sense =
                         !reason.contains("impossible") && !reason.contains("no cubesync");
-                    assert!(is_sense, "{name}: {reason}");
+                    assert!(is_sense, "{}: {reason}", seat.name);
                     if reason.starts_with("nothing heard") {
-                        self.journal.count(Count::Silence);
+                        self.stage.journal.count(Count::Silence);
                     }
                     over = Some(Over::Ended(retry));
                 }
             }
         }
         if let Some(tick) = heard {
-            self.venue.borrow().check(name, session, tick);
+            self.stage.watch.heard(seat, tick);
         }
-        if let Some(clock) = session.clock() {
-            view.advance(clock.tick_at(now()));
+        self.stage.watch.frame(seat);
+        if let Some(clock) = seat.session.as_ref()?.clock() {
+            seat.view.advance(clock.tick_at(now()));
         }
         over
+    }
+
+    fn joined(&mut self, seat: &mut Seat, welcome: Welcome) {
+        let journal = &self.stage.journal;
+        journal.note(now(), &seat.name, (welcome.cube, &welcome.name));
+        (seat.joined, seat.pose) = (now(), welcome.pose);
+        let others = self.stage.servers.iter();
+        let others = others.filter(|server| **server != self.stage.servers[seat.server]);
+        self.servers.joined(others.cloned().collect());
+        seat.view = View::new(welcome.tick_hz);
+        let before = self.before.replace(Before {
+            cube: welcome.cube,
+            server: seat.server,
+            joined: now(),
+            lost: now(),
+        });
+        if let Some(before) = &before {
+            journal.count(match before.cube == welcome.cube {
+                true if before.server != seat.server => Count::Moved,
+                true => Count::Resumed,
+                false => Count::Renewed,
+            });
+        }
+        self.resume = Some(welcome.resume);
+        self.stage.watch.joined(seat, before.as_ref());
+    }
+
+    fn saw(&mut self, seat: &mut Seat, change: &WorldChange) {
+        let journal = &self.stage.journal;
+        let session = seat.session.as_ref();
+        let own = session
+            .and_then(Session::welcome)
+            .map(|welcome| welcome.cube);
+        match change {
+            WorldChange::Left(info) | WorldChange::Disappeared(info) => {
+                seat.view.remove(info.cube);
+            }
+            WorldChange::Taken { by, .. } if Some(*by) == own => journal.count(Count::Held),
+            _ => {}
+        }
+        if let WorldChange::Appeared(info) | WorldChange::Disappeared(info) = change {
+            journal.count(Count::Sight);
+            journal.note(now(), &seat.name, ("sight", info.cube));
+        } else {
+            journal.note(now(), &seat.name, change);
+        }
+        self.stage.watch.saw(seat, change);
     }
 
     /// Walks, carries, and sometimes cheats or leaves.
@@ -266,7 +349,7 @@ impl Player {
         let Seat { session, pose, .. } = seat;
         let session = session.as_mut()?;
         let own = session.welcome()?.cube;
-        if !session.is_joined() || self.is_calm.get() {
+        if !session.is_joined() || self.stage.is_calm.get() {
             return None;
         }
         let dice = &mut self.dice;
@@ -283,10 +366,12 @@ impl Player {
         let [x, y] = [x + self.step[0], y + self.step[1]];
         pose.position = Position { x, y, z }.clamped();
         match dice.u32(..3_000) {
-            0 => pose.position.x = -pose.position.x.signum() * 100 * QUANTA_PER_METRE,
+            0 if self.stage.cheats && now() < self.stage.unruly_until => {
+                pose.position.x = -pose.position.x.signum() * 100 * QUANTA_PER_METRE;
+            }
             // Who leaves may close with bytes unread: then the leave is lost with the connection, and
             // a ghost stays for a while.
-            1 if now() < faults::END => {
+            1 if now() < self.stage.unruly_until => {
                 session.leave();
                 return Some(self.leave());
             }
@@ -302,8 +387,8 @@ impl Player {
     }
 
     fn leave(&mut self) -> Over {
-        self.journal.count(Count::Left);
-        (self.resume, self.last_cube, self.last_pose) = (None, None, None);
+        self.stage.journal.count(Count::Left);
+        (self.resume, self.before, self.last_pose) = (None, None, None);
         Over::Left
     }
 }

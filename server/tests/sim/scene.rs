@@ -9,7 +9,7 @@ use turmoil::Builder;
 use crate::faults::{self, Action};
 use crate::journal::{Count, Journal};
 use crate::judge;
-use crate::player::{self, Seat};
+use crate::player::{self, Seat, Stage};
 use crate::venue::{self, Venue};
 
 pub const SERVER: &str = "server";
@@ -57,7 +57,14 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
         let (venue, is_closing, journal) = (venue.clone(), is_closing.clone(), journal.clone());
         move || venue::serve(venue.clone(), is_closing.clone(), journal.clone())
     });
-    let is_calm = Rc::new(Cell::new(false));
+    let stage = Rc::new(Stage {
+        servers: vec![SERVER.to_owned()],
+        is_calm: Cell::new(false),
+        cheats: true,
+        unruly_until: faults::END,
+        journal: journal.clone(),
+        watch: Box::new(venue.clone()),
+    });
     let names: Vec<_> = (0..dice.usize(2..=4))
         .map(|number| format!("player{number}"))
         .collect();
@@ -65,10 +72,9 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
     for name in &names {
         let seat = Rc::new(RefCell::new(Seat::new(name.clone(), dice.u64(..))));
         seats.push(seat.clone());
-        let (venue, is_calm, journal) = (venue.clone(), is_calm.clone(), journal.clone());
+        let stage = stage.clone();
         sim.host(name.as_str(), move || {
-            let (venue, is_calm) = (venue.clone(), is_calm.clone());
-            player::play(seat.clone(), venue, is_calm, journal.clone())
+            player::play(seat.clone(), stage.clone())
         });
     }
 
@@ -81,7 +87,7 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
                 action => action.apply(&mut sim),
             }
         }
-        is_calm.set(sim.elapsed() >= CALM);
+        stage.is_calm.set(sim.elapsed() >= CALM);
         sim.step().unwrap();
     }
     judge::check(&venue.borrow(), &seats);

@@ -17,8 +17,8 @@ use turmoil::net::TcpListener;
 
 use crate::journal::{Count, Journal};
 use crate::judge;
+use crate::player::{PORT, Seat, Watch};
 
-pub const PORT: u16 = 14_900;
 /// How often the truth is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A ghost stays for 15 s, until the next tick, and until it is looked at. Its player may have been
@@ -58,23 +58,13 @@ impl Venue {
         self.began = turmoil::sim_elapsed().unwrap();
     }
 
-    /// Who has heard everything up to a tick believes what was true at it. Who sees only a part of
-    /// the room hears of the rest later, and is judged at the end.
-    pub fn check(&self, name: &str, session: &Session, tick: u64) {
+    fn check(&self, name: &str, session: &Session, tick: u64) {
         // What was held up may be of the program before.
         if self.view_distance_m.is_some() || session.started() <= self.began {
             return;
         }
-        let (Some(truth), Some(world)) = (self.history.get(&tick), session.world()) else {
-            return;
-        };
-        for cube in &truth.cubes {
-            // Between two ticks only a cube that is let go is put somewhere.
-            let is_of_tick = !matches!(cube.kind, CubeKind::Free { .. });
-            if let Some(seen) = world.pose(cube.cube).filter(|_| is_of_tick) {
-                let what = format!("{name} sees {} at {tick}", cube.cube);
-                judge::assert_near(seen.position, cube.pose.position, judge::NEAR_QUANTA, &what);
-            }
+        if let Some(truth) = self.history.get(&tick) {
+            judge::check_tick(truth, name, session);
         }
     }
 
@@ -124,6 +114,15 @@ impl Venue {
         self.ghosts = ghosts;
         self.history.insert(truth.tick, truth.clone());
         self.truth = Some(truth);
+    }
+}
+
+impl Watch for Rc<RefCell<Venue>> {
+    /// Who has heard everything up to a tick believes what was true at it. Who sees only a part of
+    /// the room hears of the rest later, and is judged at the end.
+    fn heard(&self, seat: &Seat, tick: u64) {
+        let session = seat.session.as_ref().expect("it has heard something");
+        self.borrow().check(&seat.name, session, tick);
     }
 }
 

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-const VERSION = 1;
+const VERSION = 2;
 const [CONNECTING, OPEN, UNREACHABLE, BLOCKED, CLOSED, LOST, FLOODED] = [0, 1, 2, 3, 4, 5, 6];
 const MAX_UNREAD_BYTES = 4 << 20;
 const MAX_UNSENT_BYTES = 4 << 10;
@@ -16,13 +16,13 @@ wasm_exports.frame();
 setInterval(frameWhileHidden, 1000);
 const sockets = new Map();
 let last_socket = 0;
-function openSocket() {
+function openSocket(neighbour) {
 const socket = { code: CONNECTING, unread: [], offset: 0, unread_bytes: 0 };
-const url = new URL("ws", document.baseURI);
-url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-url.search = "";
 sockets.set(++last_socket, socket);
 try {
+const url = new URL(neighbour ? `//${neighbour}/ws` : "ws", document.baseURI);
+url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+url.search = "";
 socket.web = new WebSocket(url);
 } catch {
 socket.code = BLOCKED;
@@ -49,7 +49,7 @@ socket.web.onclose = async (event) => {
 if (socket.code === OPEN) {
 socket.code = event.code === 1006 ? LOST : CLOSED;
 } else if (socket.code === CONNECTING) {
-const answer = await fetch("healthz", { cache: "no-store" }).catch(() => null);
+const answer = neighbour ? null : await fetch("healthz", { cache: "no-store" }).catch(() => null);
 socket.code = answer?.ok ? BLOCKED : UNREACHABLE;
 }
 frameWhileHidden();
@@ -228,7 +228,7 @@ cubesync_random: () => crypto.getRandomValues(new Uint32Array(1))[0],
 cubesync_is_hidden: () => Number(document.hidden),
 cubesync_prefers_touch: () => Number(matchMedia("(hover: none) and (pointer: coarse)").matches),
 cubesync_fail: (text, length) => cubesyncFail(read(text, length)),
-cubesync_socket_open: openSocket,
+cubesync_socket_open: (address, length) => openSocket(read(address, length)),
 cubesync_socket_state: (id) => {
 const socket = sockets.get(id);
 return socket?.unread.length ? OPEN : socket?.code ?? CLOSED;

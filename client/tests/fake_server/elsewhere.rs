@@ -1,0 +1,127 @@
+//! A client whose server is gone, and the other servers that it was told of.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use cubesync_client::protocol::{
+    ClientMessage, CloseCode, CubeId, CubeKind, Event, RejectCode, ResumeToken, ServerMessage,
+    Snapshot,
+};
+use cubesync_client::{ClientEvent, Status};
+
+use crate::trial::{HERE, OTHER, Trial, info, pose};
+
+const OWN: CubeId = CubeId(7);
+
+fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").unwrap()
+}
+
+fn joined(tick: u64, cube: CubeId) -> ServerMessage {
+    ServerMessage::Snapshot(Snapshot {
+        cell: HERE,
+        tick,
+        events: vec![Event::Joined(info(cube, CubeKind::Player))],
+        ..Snapshot::default()
+    })
+}
+
+impl Trial {
+    /// The server is killed; from now on the trial listens at another one.
+    fn kill(&mut self, other: TcpListener) {
+        self.listener = other;
+    }
+}
+
+#[test]
+fn who_loses_a_server_plays_on_at_another_one_and_is_told_no_old_news() {
+    let (mut trial, other) = (Trial::new(), listener());
+    let mut peer = trial.join_naming(OWN, &[&other]);
+    peer.send(&joined(101, CubeId(9)));
+    trial.until(|trial| trial.events.len() == 2);
+    trial.client.set_pose(OWN, pose(5.0));
+    drop(peer);
+    trial.kill(other);
+    trial.until(|trial| trial.client.status() != Status::Joined);
+    // Meanwhile the own cube runs on, and nobody else is gone.
+    trial.client.set_pose(OWN, pose(5.5));
+    assert_eq!(trial.drawn(OWN), (5.5, false));
+    assert_eq!(trial.drawn(OTHER), (0.0, false));
+
+    let mut peer = trial.accept();
+    trial.client.set_pose(OWN, pose(6.0));
+    trial.poll();
+    let hello = peer.welcome(OWN);
+    assert_eq!(hello.resume, Some(ResumeToken([7; 16])));
+    assert_eq!(hello.pose, Some(pose(5.5)));
+    trial.until(|trial| trial.client.status() == Status::Joined);
+    assert_eq!(trial.drawn(OWN), (6.0, false));
+    peer.send(&joined(101, CubeId(9)));
+    peer.send(&joined(102, CubeId(10)));
+    trial.until(|trial| trial.events.len() == 5);
+    assert!(
+        matches!(
+            &trial.events[2..],
+            [
+                ClientEvent::Disconnected { .. },
+                ClientEvent::Rejoined(_),
+                ClientEvent::CubeJoined(new),
+            ] if new.cube == CubeId(10)
+        ),
+        "{:?}",
+        trial.events
+    );
+    let sent = trial.client.statistics().updates_out;
+    trial.client.set_pose(OWN, pose(6.5));
+    trial.until(|trial| trial.client.statistics().updates_out > sent);
+    let sample = std::iter::repeat_with(|| peer.hear())
+        .find(|message| matches!(message, ClientMessage::Sample { .. }));
+    assert!(
+        matches!(&sample, Some(ClientMessage::Sample { placed, .. })
+            if placed.len() == 1 && placed[0].cube == OWN && placed[0].pose != pose(2.0)),
+        "{sample:?}"
+    );
+}
+
+#[test]
+fn a_server_that_takes_connections_and_says_nothing_has_a_second() {
+    let (mut trial, silent, other) = (Trial::new(), listener(), listener());
+    drop(trial.join_naming(OWN, &[&silent, &other]));
+    trial.kill(silent);
+    trial.until(|trial| trial.is_joining_here());
+    trial.skipped += Duration::from_secs(1);
+    let silent = std::mem::replace(&mut trial.listener, other);
+    let mut peer = trial.accept();
+    trial.poll();
+    peer.welcome(OWN);
+    trial.until(|trial| trial.client.status() == Status::Joined);
+    drop(silent);
+}
+
+#[test]
+fn a_refusal_by_another_server_is_not_the_end() {
+    let (mut trial, strict, other) = (Trial::new(), listener(), listener());
+    drop(trial.join_naming(OWN, &[&strict, &other]));
+    trial.kill(strict);
+    let mut peer = trial.accept();
+    peer.send(&ServerMessage::Reject {
+        code: RejectCode::JoinKey,
+        message: "the join key is wrong".into(),
+    });
+    trial.kill(other);
+    trial.join(OWN);
+}
+
+#[test]
+fn who_is_told_that_the_server_stops_goes_elsewhere_at_once() {
+    let (mut trial, other) = (Trial::new(), listener());
+    let mut peer = trial.join_naming(OWN, &[&other]);
+    peer.send(&ServerMessage::Closing {
+        code: CloseCode::ShuttingDown,
+        message: "the server stops".into(),
+        retry_after_ms: Some(2_500),
+    });
+    // The old one still listens.
+    let _stopping = std::mem::replace(&mut trial.listener, other);
+    trial.join(OWN);
+}

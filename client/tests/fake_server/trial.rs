@@ -1,0 +1,229 @@
+//! A server that says what a test wants, and the client that hears it.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use cubesync_client::lab::Conditions;
+use cubesync_client::protocol::limits::PROTOCOL_VERSION;
+use cubesync_client::protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_client::protocol::{
+    CellId, ClientMessage, CubeId, CubeInfo, CubeKind, Hello, Keyframe, Message, Pose, Position,
+    ResumeToken, ServerAddress, ServerMessage, Welcome, frame,
+};
+use cubesync_client::{Client, ClientEvent, ClientOptions, Status};
+
+pub(crate) const FREE: CubeId = CubeId(0);
+pub(crate) const OTHER: CubeId = CubeId(1);
+pub(crate) const HERE: CellId = CellId(0);
+
+/// Longer than any of these tests takes on the slowest machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) fn pose(x_m: f32) -> Pose {
+    Pose {
+        position: Position::from_metres([x_m, 0.0, 0.5]),
+        ..Pose::default()
+    }
+}
+
+pub(crate) fn info(cube: CubeId, kind: CubeKind) -> CubeInfo {
+    CubeInfo {
+        cube,
+        kind,
+        name: format!("name {cube}"),
+        colour: [1, 2, 3].into(),
+        motion: MotionState::at_rest(pose(0.0)),
+    }
+}
+
+/// One of these cubes, which all rest at the origin, jumps somewhere and stays there.
+pub(crate) fn put(cubes: &[CubeId], moved: CubeId, there: Pose) -> Bytes {
+    let mut set = MotionSet::new(&Codec::LIVE);
+    for &cube in cubes {
+        set.insert(cube, MotionState::at_rest(pose(0.0)));
+    }
+    set.advance(1);
+    let truth = |cube| if cube == moved { there } else { pose(0.0) };
+    let mut bytes = Vec::new();
+    assert_eq!(set.encode_tick(truth, &mut bytes), 1);
+    bytes.into()
+}
+
+/// The server's end of one connection.
+pub(crate) struct Peer {
+    pub(crate) stream: TcpStream,
+    pub(crate) read: BytesMut,
+}
+
+impl Peer {
+    pub(crate) fn send(&mut self, message: &ServerMessage) {
+        self.stream.write_all(&message.to_frame()).unwrap();
+    }
+
+    pub(crate) fn hear(&mut self) -> ClientMessage {
+        loop {
+            if let Some(payload) =
+                frame::split(&mut self.read, ClientMessage::MAX_PAYLOAD_BYTES).unwrap()
+            {
+                return ClientMessage::decode(&payload).unwrap();
+            }
+            let mut bytes = [0; 1024];
+            let count = self.stream.read(&mut bytes).unwrap();
+            assert!(count > 0, "the client went away");
+            self.read.extend_from_slice(&bytes[..count]);
+        }
+    }
+
+    /// Lets the client in, with a free cube and another player. Returns how it introduced itself.
+    pub(crate) fn welcome(&mut self, own: CubeId) -> Hello {
+        self.welcome_naming(own, &[])
+    }
+
+    /// The same, as one of several servers; the others listen there.
+    pub(crate) fn welcome_naming(&mut self, own: CubeId, others: &[&TcpListener]) -> Hello {
+        let address = |other: &&TcpListener| other.local_addr().unwrap().to_string();
+        let servers = others.iter().map(|other| ServerAddress {
+            tcp: address(other),
+            web: address(other),
+        });
+        let ClientMessage::Hello(hello) = self.hear() else {
+            panic!("no hello");
+        };
+        self.send(&ServerMessage::Welcome(Welcome {
+            version: PROTOCOL_VERSION,
+            room: "lobby".into(),
+            name: "Anna".into(),
+            cube: own,
+            pose: pose(2.0),
+            tick_hz: 30,
+            tick: 100,
+            since_tick_us: 0,
+            max_speed: 0,
+            resume: ResumeToken([7; 16]),
+            servers: servers.collect(),
+        }));
+        let free = CubeKind::Free { holder: None };
+        let cubes = vec![
+            info(FREE, free),
+            info(OTHER, CubeKind::Player),
+            info(own, CubeKind::Player),
+        ];
+        self.send(&ServerMessage::Keyframe(Keyframe {
+            cell: HERE,
+            interval_ticks: 1,
+            tick: 100,
+            cubes,
+        }));
+        hello
+    }
+}
+
+/// A client, a listener for it, and a clock that can be put forward.
+pub(crate) struct Trial {
+    pub(crate) listener: TcpListener,
+    pub(crate) client: Client,
+    pub(crate) start: Instant,
+    pub(crate) skipped: Duration,
+    pub(crate) events: Vec<ClientEvent>,
+}
+
+impl Trial {
+    pub(crate) fn new() -> Self {
+        Self::with(Conditions::default())
+    }
+
+    /// With a network that is so bad.
+    pub(crate) fn with(lab: Conditions) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server = listener.local_addr().unwrap().to_string();
+        let options = ClientOptions {
+            lab,
+            ..ClientOptions::new(server, "Anna")
+        };
+        Self {
+            listener,
+            client: Client::new(options, 1),
+            start: Instant::now(),
+            skipped: Duration::ZERO,
+            events: Vec::new(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.start.elapsed() + self.skipped
+    }
+
+    pub(crate) fn poll(&mut self) {
+        let now = self.now();
+        self.client.poll(now);
+        self.events
+            .extend(std::iter::from_fn(|| self.client.next_event()));
+    }
+
+    /// Polls until `is_reached`.
+    pub(crate) fn until(&mut self, is_reached: impl Fn(&mut Self) -> bool) {
+        while !is_reached(self) {
+            let status = self.client.status();
+            assert!(
+                self.start.elapsed() < PATIENCE,
+                "{status}; {:?}",
+                self.events
+            );
+            self.poll();
+            thread::yield_now();
+        }
+    }
+
+    /// Whether the client has got through to where the trial listens.
+    pub(crate) fn is_joining_here(&self) -> bool {
+        let here = self.listener.local_addr().unwrap().to_string();
+        self.client.status() == Status::Joining && self.client.server() == here
+    }
+
+    pub(crate) fn accept(&mut self) -> Peer {
+        self.until(|trial| trial.is_joining_here());
+        Peer {
+            stream: self.listener.accept().unwrap().0,
+            read: BytesMut::new(),
+        }
+    }
+
+    pub(crate) fn join(&mut self, own: CubeId) -> Peer {
+        self.join_naming(own, &[])
+    }
+
+    pub(crate) fn join_naming(&mut self, own: CubeId, others: &[&TcpListener]) -> Peer {
+        let mut peer = self.accept();
+        self.poll();
+        peer.welcome_naming(own, others);
+        self.until(|trial| trial.client.status() == Status::Joined);
+        peer
+    }
+
+    /// Where a cube is drawn, and whether it is stale.
+    pub(crate) fn drawn(&self, cube: CubeId) -> (f32, bool) {
+        self.drawn_at(cube, self.now())
+    }
+
+    pub(crate) fn drawn_at(&self, cube: CubeId, now: Duration) -> (f32, bool) {
+        let views = self.client.cubes(now);
+        let view = views.iter().find(|view| view.cube == cube).unwrap();
+        (view.position[0], view.stale)
+    }
+
+    /// Polls until something happens; when it did.
+    pub(crate) fn next_event(&mut self) -> (ClientEvent, Duration) {
+        loop {
+            assert!(self.start.elapsed() < PATIENCE);
+            let now = self.now();
+            self.client.poll(now);
+            if let Some(event) = self.client.next_event() {
+                return (event, now);
+            }
+            thread::yield_now();
+        }
+    }
+}

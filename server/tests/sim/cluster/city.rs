@@ -1,0 +1,331 @@
+//! The servers' programs, and what must be true of what they show.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use clap::Parser;
+use cubesync_client::world::WorldChange;
+use cubesync_protocol::{CubeId, CubeKind};
+use cubesync_server::room::RoomView;
+use cubesync_server::{Config, DEFAULT_ROOM, Host};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use turmoil::net::TcpListener;
+
+use super::bus::Net;
+use super::faults::Weather;
+use crate::journal::{Count, Journal};
+use crate::judge;
+use crate::player::{Before, PORT, Seat, Watch};
+
+/// How often the truth is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A lost player's cube stays for so long.
+const RESUME_WITHIN: Duration = Duration::from_secs(4);
+/// What was not true for longer than this is known to all.
+const SETTLED: Duration = Duration::from_millis(1_500);
+/// A ghost of a player who was lost, whose server fell silent just before the cube would have gone,
+/// and was heard of again.
+const GHOST_AT_MOST: Duration = Duration::from_secs(3 * RESUME_WITHIN.as_secs() + 2);
+/// Who is in a room hears of it every second, and the way there takes a while.
+const HEARD_EVERY: Duration = Duration::from_millis(1_700);
+/// A program pauses for a second; what comes of it has come after this.
+const PAUSED: Duration = Duration::from_secs(2);
+/// From the last farewell to the new program.
+const RESTART_TAKES: Duration = Duration::from_millis(700);
+
+/// One server as far as the judge looks.
+#[derive(Default)]
+pub struct Site {
+    /// When its program began; `None` while there is none.
+    pub began: Option<Duration>,
+    pub truth: Option<RoomView>,
+    history: BTreeMap<u64, RoomView>,
+    /// Since when they are.
+    ghosts: BTreeMap<CubeId, Duration>,
+    /// When it was stalled last: for ever while it is.
+    stalled: Option<Duration>,
+}
+
+/// All of them.
+pub struct City {
+    pub tick_hz: u8,
+    pub view_distance_m: Option<u16>,
+    pub weather: Weather,
+    pub sites: Vec<Site>,
+    /// Who was told in this session that a cube had come.
+    told: BTreeMap<String, BTreeSet<CubeId>>,
+}
+
+impl City {
+    pub fn new(servers: usize, weather: Weather, dice: &mut fastrand::Rng) -> Self {
+        Self {
+            tick_hz: [10, 20, 30, 60][dice.usize(..4)],
+            view_distance_m: [None, Some(16), Some(40)][dice.usize(..3)],
+            weather,
+            sites: (0..servers).map(|_| Site::default()).collect(),
+            told: BTreeMap::new(),
+        }
+    }
+
+    fn config(&self) -> Config {
+        let mut flags = vec![
+            "cubesync-server".to_owned(),
+            format!("--tick={}", self.tick_hz),
+            format!("--resume-within={}s", RESUME_WITHIN.as_secs()),
+        ];
+        flags.extend(
+            self.view_distance_m
+                .map(|metres| format!("--view-distance={metres}")),
+        );
+        Config::parse_from(flags)
+    }
+
+    /// A server is stalled, or has just been.
+    pub fn stall(&mut self, server: usize, until: Duration) {
+        self.sites[server].stalled = Some(until);
+    }
+
+    /// A server's program is no more.
+    pub fn end(&mut self, server: usize) {
+        let stalled = self.sites[server].stalled;
+        self.sites[server] = Site {
+            stalled,
+            ..Site::default()
+        };
+    }
+
+    /// What must be true of a server's room at any time.
+    fn look(&mut self, server: usize, truth: RoomView, now: Duration, journal: &Journal) {
+        let site = &mut self.sites[server];
+        let mut ghosts = BTreeMap::new();
+        let cubes: BTreeMap<_, _> = truth.cubes.iter().map(|cube| (cube.cube, cube)).collect();
+        assert_eq!(cubes.len(), truth.cubes.len(), "ids tell cubes apart");
+        for cube in &truth.cubes {
+            assert!(cube.pose.position.is_in_bounds());
+            match cube.kind {
+                CubeKind::Ghost => {
+                    let before = site.ghosts.get(&cube.cube).copied();
+                    if before.is_none() {
+                        journal.count(Count::Ghost);
+                        journal.note(now, "ghost", (server, cube.cube));
+                    }
+                    let since = before.unwrap_or(now);
+                    let lasted = now - since;
+                    assert!(
+                        lasted <= GHOST_AT_MOST,
+                        "server{server}: {cube:?} is a ghost for {lasted:?}"
+                    );
+                    ghosts.insert(cube.cube, since);
+                }
+                CubeKind::Free {
+                    holder: Some(holder),
+                } => assert!(
+                    cubes.contains_key(&holder),
+                    "server{server}: {cube:?} has a holder who is not there"
+                ),
+                CubeKind::Free { holder: None } | CubeKind::Player => {}
+            }
+        }
+        site.ghosts = ghosts;
+        site.history.insert(truth.tick, truth.clone());
+        site.truth = Some(truth);
+        if self.holders().len() > 1 {
+            journal.count(Count::TwoHolders);
+        }
+        if self.agreement().is_err() {
+            journal.count(Count::Split);
+        }
+    }
+
+    fn holders(&self) -> BTreeSet<CubeId> {
+        let truths = self.sites.iter().filter_map(|site| site.truth.as_ref());
+        let cubes = truths.flat_map(|truth| &truth.cubes);
+        let holder = |kind| match kind {
+            CubeKind::Free { holder } => holder,
+            _ => None,
+        };
+        cubes.filter_map(|cube| holder(cube.kind)).collect()
+    }
+
+    /// Whether all servers show the same room; what is different otherwise.
+    pub fn agreement(&self) -> Result<(), String> {
+        let mut first: Option<(usize, BTreeMap<CubeId, _>)> = None;
+        for (server, site) in self.sites.iter().enumerate() {
+            let truth = site.truth.as_ref();
+            let truth = truth.ok_or_else(|| format!("server{server} shows nothing"))?;
+            let cubes: BTreeMap<_, _> = truth.cubes.iter().map(|cube| (cube.cube, cube)).collect();
+            let Some((other, before)) = &first else {
+                first = Some((server, cubes));
+                continue;
+            };
+            for cube in cubes.keys().chain(before.keys()) {
+                let (Some(here), Some(there)) = (cubes.get(cube), before.get(cube)) else {
+                    return Err(format!(
+                        "one of server{server} and server{other} has no {cube}"
+                    ));
+                };
+                let [a, b] = [here, there].map(|cube| cube.pose.position);
+                let bound = match self.view_distance_m {
+                    Some(_) => judge::FAR_QUANTA,
+                    None => judge::NEAR_QUANTA,
+                };
+                let is_near = [a.x - b.x, a.y - b.y, a.z - b.z]
+                    .iter()
+                    .all(|off| off.abs() <= bound);
+                let is_same =
+                    (here.kind, &here.name, here.colour) == (there.kind, &there.name, there.colour);
+                if !is_near || !is_same {
+                    return Err(format!(
+                        "server{server}: {here:?}, server{other}: {there:?}"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something is known to a program that has been there all the time.
+    fn is_remembered_since(&self, at: Duration) -> bool {
+        let began = self.sites.iter().filter_map(|site| site.began);
+        began.into_iter().any(|began| began + SETTLED < at)
+    }
+
+    fn is_steady(&self, server: usize, now: Duration) -> bool {
+        let site = &self.sites[server];
+        let is_up = site.began.is_some_and(|began| began + SETTLED < now);
+        is_up && site.stalled.is_none_or(|until| until + HEARD_EVERY < now)
+    }
+}
+
+impl Watch for Rc<RefCell<City>> {
+    fn joined(&self, seat: &Seat, before: Option<&Before>) {
+        let mut city = self.borrow_mut();
+        city.told.insert(seat.name.clone(), BTreeSet::new());
+        let Some(before) = before else {
+            return;
+        };
+        let own = seat.session.as_ref().and_then(|session| session.welcome());
+        let own = own.expect("it has joined").cube;
+        let can_be_lost = !city.weather.has_clear_bus()
+            || city.weather.players
+            || before.lost < before.joined + SETTLED
+            || seat.joined > before.lost + RESUME_WITHIN - Duration::from_millis(500)
+            || !city.is_steady(seat.server, seat.joined)
+            || !city.is_remembered_since(before.lost);
+        assert!(
+            can_be_lost || own == before.cube,
+            "{} had {} at server{} and has {own} at server{}",
+            seat.name,
+            before.cube,
+            before.server,
+            seat.server
+        );
+    }
+
+    fn heard(&self, seat: &Seat, tick: u64) {
+        let city = self.borrow();
+        let site = &city.sites[seat.server];
+        let session = seat.session.as_ref().expect("it has heard something");
+        // What was held up may be of the program before.
+        let is_of_program = site.began.is_some_and(|began| session.started() > began);
+        if city.view_distance_m.is_some() || !is_of_program {
+            return;
+        }
+        if let Some(truth) = site.history.get(&tick) {
+            judge::check_tick(truth, &seat.name, session);
+        }
+    }
+
+    fn saw(&self, seat: &Seat, change: &WorldChange) {
+        let WorldChange::Joined(info) = change else {
+            return;
+        };
+        let mut city = self.borrow_mut();
+        let is_first = city
+            .told
+            .get_mut(&seat.name)
+            .is_none_or(|told| told.insert(info.cube));
+        let can_come_again = !city.weather.has_clear_bus() || city.weather.servers;
+        assert!(
+            is_first || can_come_again,
+            "{} is told again that {info:?} has come",
+            seat.name
+        );
+    }
+
+    fn corrected(&self, seat: &Seat) {
+        let city = self.borrow();
+        let now = turmoil::sim_elapsed().unwrap();
+        assert!(
+            // A second without samples, and then all of its way at once, is as fast as may be.
+            city.weather.players || now < seat.paused + PAUSED || !city.is_steady(seat.server, now),
+            "{} has done nothing wrong and is put elsewhere",
+            seat.name
+        );
+    }
+
+    fn frame(&self, seat: &Seat) {
+        let (city, now) = (self.borrow(), turmoil::sim_elapsed().unwrap());
+        let Some(session) = seat.session.as_ref().filter(|session| session.is_joined()) else {
+            return;
+        };
+        let began = city.sites[seat.server].began;
+        let is_of_program = began.is_some_and(|began| session.started() > began);
+        let silent = now - session.heard();
+        assert!(
+            silent < HEARD_EVERY
+                || city.weather.players
+                || !is_of_program
+                || !city.is_steady(seat.server, now),
+            "{} has heard nothing of server{} for {silent:?}",
+            seat.name,
+            seat.server
+        );
+    }
+}
+
+/// Runs until it is killed; starts anew when it is asked to close.
+pub async fn serve(
+    server: usize,
+    city: Rc<RefCell<City>>,
+    net: Net,
+    is_closing: Rc<Cell<bool>>,
+    journal: Journal,
+) -> turmoil::Result {
+    loop {
+        let now = || turmoil::sim_elapsed().unwrap();
+        let config = city.borrow().config();
+        let shutdown = CancellationToken::new();
+        let host = Host::on_bus(config, net.join(server), shutdown.clone());
+        let delivery = tokio::task::spawn_local(net.clone().deliver(server));
+        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
+        city.borrow_mut().sites[server].began = Some(now());
+        journal.note(now(), "server", (server, "begins"));
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        while !is_closing.take() {
+            tokio::select! {
+                biased;
+                accepted = listener.accept() => {
+                    let (stream, peer) = accepted?;
+                    host.serve(stream, peer.ip());
+                }
+                _ = looks.tick() => {
+                    let truth = host.view(DEFAULT_ROOM).await.expect("the lobby stays");
+                    city.borrow_mut().look(server, truth, now(), &journal);
+                }
+            }
+        }
+        drop(listener);
+        shutdown.cancel();
+        host.stopped().await;
+        delivery.abort();
+        city.borrow_mut().end(server);
+        journal.note(now(), "server", (server, "has stopped"));
+        tokio::time::sleep(RESTART_TAKES).await;
+    }
+}
