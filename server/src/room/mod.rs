@@ -308,6 +308,7 @@ impl Room {
                     tick: self.clock.tick(),
                     tick_hz: self.settings.tick_hz,
                     cubes: self.world.cubes().collect(),
+                    at_home: self.world.at_home().collect(),
                 });
             }
             RoomEvent::Observe { outlet } => self.observe(outlet, now),

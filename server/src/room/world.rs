@@ -177,6 +177,12 @@ impl World {
             .map(|(&cube, tracked)| tracked.describe(cube))
     }
 
+    /// The cubes that are at home on this server, by rising id.
+    pub fn at_home(&self) -> impl Iterator<Item = CubeId> {
+        let here = self.cubes.iter().filter(|(_, cube)| cube.is_home);
+        here.map(|(&cube, _)| cube)
+    }
+
     /// Where a cube is, as of the last tick.
     pub fn pose(&self, cube: CubeId) -> Option<Pose> {
         self.cubes.get(&cube).map(|tracked| tracked.pose)

@@ -22,7 +22,7 @@ use turmoil::net::TcpStream;
 use crate::journal::{Count, Journal};
 
 pub const PORT: u16 = 14_900;
-const FREE: CubeId = CubeId(0);
+pub const FREE: CubeId = CubeId(0);
 const FRAME: Duration = Duration::from_micros(16_667);
 /// As the client's socket has it.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

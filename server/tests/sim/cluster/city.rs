@@ -10,6 +10,7 @@ use clap::Parser;
 use cubesync_client::world::WorldChange;
 use cubesync_protocol::{CubeId, CubeKind};
 use cubesync_server::room::RoomView;
+use cubesync_server::room::world::Cube;
 use cubesync_server::{Config, DEFAULT_ROOM, Host};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use super::bus::Net;
 use super::faults::Weather;
 use crate::journal::{Count, Journal};
 use crate::judge;
-use crate::player::{Before, PORT, Seat, Watch};
+use crate::player::{Before, FREE, PORT, Seat, Watch};
 
 /// How often the truth is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -124,7 +125,7 @@ impl City {
                 CubeKind::Free {
                     holder: Some(holder),
                 } => assert!(
-                    cubes.contains_key(&holder),
+                    cubes.contains_key(&holder) || self.view_distance_m.is_some(),
                     "server{server}: {cube:?} has a holder who is not there"
                 ),
                 CubeKind::Free { holder: None } | CubeKind::Player => {}
@@ -151,36 +152,49 @@ impl City {
         cubes.filter_map(|cube| holder(cube.kind)).collect()
     }
 
-    /// Whether all servers show the same room; what is different otherwise.
-    pub fn agreement(&self) -> Result<(), String> {
-        let mut first: Option<(usize, BTreeMap<CubeId, _>)> = None;
+    /// The room: each cube as it is at its home. What is wrong if a cube has two homes, or a server
+    /// shows nothing.
+    pub fn room(&self) -> Result<RoomView, String> {
+        let mut cubes = BTreeMap::new();
         for (server, site) in self.sites.iter().enumerate() {
             let truth = site.truth.as_ref();
             let truth = truth.ok_or_else(|| format!("server{server} shows nothing"))?;
-            let cubes: BTreeMap<_, _> = truth.cubes.iter().map(|cube| (cube.cube, cube)).collect();
-            let Some((other, before)) = &first else {
-                first = Some((server, cubes));
-                continue;
-            };
-            for cube in cubes.keys().chain(before.keys()) {
-                let (Some(here), Some(there)) = (cubes.get(cube), before.get(cube)) else {
-                    return Err(format!(
-                        "one of server{server} and server{other} has no {cube}"
-                    ));
+            let is_home = |cube: &&Cube| truth.at_home.contains(&cube.cube);
+            for cube in truth.cubes.iter().filter(is_home) {
+                if cubes.insert(cube.cube, cube.clone()).is_some() {
+                    return Err(format!("{} has two homes", cube.cube));
+                }
+            }
+        }
+        if !cubes.contains_key(&FREE) {
+            return Err("the free cube has no home".to_owned());
+        }
+        Ok(RoomView {
+            name: DEFAULT_ROOM.to_owned(),
+            tick: 0,
+            tick_hz: self.tick_hz,
+            at_home: cubes.keys().copied().collect(),
+            cubes: cubes.into_values().collect(),
+        })
+    }
+
+    /// Whether all servers show nothing but the room, as it is; what is different otherwise.
+    pub fn agreement(&self) -> Result<(), String> {
+        let room = self.room()?;
+        for (server, site) in self.sites.iter().enumerate() {
+            for here in site.truth.iter().flat_map(|truth| &truth.cubes) {
+                let there = room.cubes.iter().find(|cube| cube.cube == here.cube);
+                let Some(there) = there else {
+                    return Err(format!("server{server} shows {here:?}, which is gone"));
                 };
                 let [a, b] = [here, there].map(|cube| cube.pose.position);
-                let bound = match self.view_distance_m {
-                    Some(_) => judge::FAR_QUANTA,
-                    None => judge::NEAR_QUANTA,
-                };
-                let is_near = [a.x - b.x, a.y - b.y, a.z - b.z]
-                    .iter()
-                    .all(|off| off.abs() <= bound);
+                let off = [a.x - b.x, a.y - b.y, a.z - b.z];
+                let is_near = off.iter().all(|off| off.abs() <= judge::NEAR_QUANTA);
                 let is_same =
                     (here.kind, &here.name, here.colour) == (there.kind, &there.name, there.colour);
                 if !is_near || !is_same {
                     return Err(format!(
-                        "server{server}: {here:?}, server{other}: {there:?}"
+                        "server{server} shows {here:?} instead of {there:?}"
                     ));
                 }
             }

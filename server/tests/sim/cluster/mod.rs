@@ -115,11 +115,10 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
     }
     let city = city.borrow();
     city.agreement().unwrap();
-    judge::check_players(city.sites[0].truth.as_ref().unwrap(), &seats);
+    let room = city.room().unwrap();
+    judge::check_players(&room, &seats);
     for seat in &seats {
-        let seat = seat.borrow();
-        let truth = city.sites[seat.server].truth.as_ref().unwrap();
-        judge::check_view(truth, city.view_distance_m, &seat);
+        judge::check_view(&room, city.view_distance_m, &seat.borrow());
     }
     if net.overflown() > 0 {
         journal.count(Count::Overflow);
@@ -137,7 +136,15 @@ fn rooms(city: &City) -> String {
         words += &format!("\nserver{server}");
         for cube in site.truth.iter().flat_map(|truth| &truth.cubes) {
             let Position { x, y, .. } = cube.pose.position;
-            words += &format!(", {} {:?} {} at {x} {y}", cube.cube, cube.kind, cube.name);
+            let home = site
+                .truth
+                .iter()
+                .any(|truth| truth.at_home.contains(&cube.cube));
+            let home = if home { "here" } else { "elsewhere" };
+            words += &format!(
+                "; {home} {} {:?} {} {x} {y}",
+                cube.cube, cube.kind, cube.name
+            );
         }
     }
     words
@@ -156,9 +163,10 @@ fn script(spells: &[Spell]) -> Vec<(Duration, usize, bool)> {
     script
 }
 
-/// Whether all servers show the same, and who has been in for a while sees it.
+/// Whether all servers show the same, and who has been in for a while sees all of it.
 fn agreement(city: &City, seats: &[Rc<RefCell<Seat>>], now: Duration) -> Result<(), String> {
     city.agreement()?;
+    let room = city.room()?;
     for seat in seats {
         let seat = seat.borrow();
         let Some(session) = seat.session.as_ref().filter(|session| session.is_joined()) else {
@@ -167,19 +175,14 @@ fn agreement(city: &City, seats: &[Rc<RefCell<Seat>>], now: Duration) -> Result<
         if now < seat.joined + Duration::from_secs(1) || city.view_distance_m.is_some() {
             continue;
         }
-        let truth = city.sites[seat.server].truth.as_ref();
-        let there: Vec<_> = truth.map_or(&[][..], |truth| &truth.cubes).iter().collect();
         let world = session.world().expect("it has joined");
-        let is_same = there.len() == world.cubes().count()
-            && there.iter().all(|cube| {
+        let is_same = room.cubes.len() == world.cubes().count()
+            && room.cubes.iter().all(|cube| {
                 let seen = world.cube(cube.cube);
                 seen.is_some_and(|seen| (seen.kind, &seen.name) == (cube.kind, &cube.name))
             });
         if !is_same {
-            return Err(format!(
-                "{} does not see what server{} shows",
-                seat.name, seat.server
-            ));
+            return Err(format!("{} does not see the room", seat.name));
         }
     }
     Ok(())
