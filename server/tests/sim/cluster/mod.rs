@@ -5,6 +5,7 @@ mod city;
 mod faults;
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -116,6 +117,7 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
     let city = city.borrow();
     city.agreement().unwrap();
     let room = city.room().unwrap();
+    journal.note(sim.elapsed(), "in the end", Words(rooms(&city)));
     judge::check_players(&room, &seats);
     for seat in &seats {
         judge::check_view(&room, city.view_distance_m, &seat.borrow());
@@ -126,6 +128,15 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
     Outcome {
         hash: journal.hash(),
         counts: journal.counts(),
+    }
+}
+
+/// Printed as it is.
+struct Words(String);
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -172,7 +183,11 @@ fn agreement(city: &City, seats: &[Rc<RefCell<Seat>>], now: Duration) -> Result<
         let Some(session) = seat.session.as_ref().filter(|session| session.is_joined()) else {
             continue;
         };
-        if now < seat.joined + Duration::from_secs(1) || city.view_distance_m.is_some() {
+        // Who has not noticed yet that the server was killed sees an old room.
+        let began = city.sites[seat.server].began;
+        let is_of_program = began.is_some_and(|began| session.started() > began);
+        let is_new = now < seat.joined + Duration::from_secs(1);
+        if !is_of_program || is_new || city.view_distance_m.is_some() {
             continue;
         }
         let world = session.world().expect("it has joined");
