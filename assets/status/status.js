@@ -1,7 +1,7 @@
 // The status page: listens to /status/events and draws what it hears.
 //
 //   event history: { version, tick_hz, samples: [sample, ...] }   once per connection, the last two minutes
-//   event now:     { sample, uptime_s, rooms, disconnects }       every second
+//   event now:     { sample, uptime_s, rooms, disconnects }       every second, with cluster where there are several servers
 //
 // The shapes are written down in server/src/http/status/feed.rs.
 "use strict";
@@ -171,6 +171,7 @@ function onNow(now) {
   state("live", `live · version ${version} · up ${duration(now.uptime_s)}`);
   showTiles(sample);
   showRooms(now.rooms, sample.rooms);
+  showServers(now.cluster);
   showDisconnects(now.disconnects);
   draw();
 }
@@ -202,6 +203,34 @@ function showRooms(rooms, count) {
   }));
   element("more-rooms").hidden = count <= rooms.length;
   say("more-rooms", `and ${plural(count - rooms.length, "more room")}`);
+}
+
+function showServers(cluster) {
+  element("cluster").hidden = !cluster;
+  if (!cluster) return;
+  const reach = cluster.is_connected ? "" : " · the bus is away: this one is alone until it is back";
+  say("cluster-note", `${plural(cluster.count, "server")} · ${plural(cluster.players, "connection")} on all of them · ${bytesPerSecond(cluster.sent_bytes_per_s)} between them${reach}`);
+  element("servers").replaceChildren(...cluster.servers.map((server, index) => {
+    const row = document.createElement("tr");
+    const name = document.createElement("td");
+    const link = document.createElement(index > 0 && server.web ? "a" : "span");
+    if (link.localName === "a") link.href = `${location.protocol}//${server.web}/status`;
+    link.textContent = server.web || "somewhere";
+    const note = document.createElement("small");
+    note.textContent = `${index === 0 ? "this one · " : ""}version ${server.version}`;
+    name.append(link, note);
+    row.append(name);
+    const offset = server.clock_offset_ms;
+    const clock = `${offset < 0 ? "−" : ""}${milliseconds(Math.abs(offset))}`;
+    for (const text of [server.players, server.rooms, bytesPerSecond(server.sent_bytes_per_s), bytesPerSecond(server.received_bytes_per_s), clock]) {
+      const cell = document.createElement("td");
+      cell.textContent = text;
+      row.append(cell);
+    }
+    return row;
+  }));
+  element("more-servers").hidden = cluster.count <= cluster.servers.length;
+  say("more-servers", `and ${plural(cluster.count - cluster.servers.length, "more server")}`);
 }
 
 const REASONS = {

@@ -19,6 +19,14 @@ const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 /// Words and to whom.
 pub(super) type Said = Vec<(Topic, Word)>;
 
+/// What a server last said of itself, and when.
+#[derive(Debug)]
+struct Spoken {
+    presence: Presence,
+    load: Load,
+    at: Instant,
+}
+
 /// A server's knowledge of its cluster.
 #[derive(Debug)]
 pub(super) struct Member {
@@ -27,8 +35,7 @@ pub(super) struct Member {
     pub(super) others: Others,
     began: Instant,
     speak_at: Instant,
-    /// What it last said of itself, and when.
-    spoken: Option<(Presence, Instant)>,
+    spoken: Option<Spoken>,
 }
 
 impl Member {
@@ -46,7 +53,7 @@ impl Member {
 
     /// What it last said of itself.
     pub(super) fn spoken(&self) -> Option<&Presence> {
-        self.spoken.as_ref().map(|(presence, _)| presence)
+        self.spoken.as_ref().map(|spoken| &spoken.presence)
     }
 
     /// Does what is due, and says what is to be said.
@@ -62,7 +69,11 @@ impl Member {
         let mut said = Said::new();
         if now >= self.speak_at {
             let presence = self.presence(card, load, now);
-            self.spoken = Some((presence.clone(), now));
+            self.spoken = Some(Spoken {
+                presence: presence.clone(),
+                load,
+                at: now,
+            });
             said.push((Topic::Servers, Word::Here(Box::new(presence))));
             self.speak_at = now + SPEAK_EVERY[usize::from(self.is_settled())];
         }
@@ -120,10 +131,21 @@ impl Member {
             players: load.players,
             rooms: load.rooms,
             cubes: load.cubes,
-            sent_bytes: load.sent_bytes,
-            received_bytes: load.received_bytes,
+            sent_bytes_per_s: self.rate(|load| load.sent_bytes, load, now),
+            received_bytes_per_s: self.rate(|load| load.received_bytes, load, now),
             clock_offset_us: self.clock.found_ns() / 1_000,
         }
+    }
+
+    /// How fast a number has grown since it last spoke.
+    fn rate(&self, number: impl Fn(&Load) -> u64, load: Load, now: Instant) -> u64 {
+        let rate = self.spoken.as_ref().map(|spoken| {
+            let more = number(&load).saturating_sub(number(&spoken.load));
+            let since = now.saturating_duration_since(spoken.at);
+            // `as` saturates; two times are never at the same instant.
+            (more as f64 / since.as_secs_f64().max(0.001)) as u64
+        });
+        rate.unwrap_or_default()
     }
 
     fn meet(&mut self, presence: Presence, card: &Card, now: Instant) {
@@ -144,7 +166,7 @@ impl Member {
         }
         // It should know of this one at once, but not as often as anybody can say something.
         let spoken = self.spoken.as_ref();
-        let soonest = spoken.map_or(now, |(_, at)| *at + SPEAK_EVERY[0]);
+        let soonest = spoken.map_or(now, |spoken| spoken.at + SPEAK_EVERY[0]);
         self.speak_at = self.speak_at.min(soonest.max(now));
     }
 

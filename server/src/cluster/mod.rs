@@ -12,7 +12,7 @@ mod presence;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod timeline;
 mod words;
 

@@ -6,7 +6,7 @@ use super::words::{Presence, Rules};
 use crate::bus::ServerId;
 
 /// A server that is just so.
-pub(super) fn presence(id: u32) -> Presence {
+pub(crate) fn presence(id: u32) -> Presence {
     Presence {
         id: ServerId(id),
         time_ns: 0,
@@ -17,8 +17,8 @@ pub(super) fn presence(id: u32) -> Presence {
         players: 0,
         rooms: 1,
         cubes: 1,
-        sent_bytes: 0,
-        received_bytes: 0,
+        sent_bytes_per_s: 0,
+        received_bytes_per_s: 0,
         clock_offset_us: 0,
     }
 }

@@ -44,10 +44,10 @@ pub(crate) struct Presence {
     pub(crate) rooms: u32,
     /// Cubes in them, those of other servers included.
     pub(crate) cubes: u32,
-    /// Bytes that it has said on the bus.
-    pub(crate) sent_bytes: u64,
-    /// Bytes that it has heard there.
-    pub(crate) received_bytes: u64,
+    /// Bytes a second that it says on the bus.
+    pub(crate) sent_bytes_per_s: u64,
+    /// Bytes a second that it hears there.
+    pub(crate) received_bytes_per_s: u64,
     /// By how much its time is off, as it measured, in microseconds; the time of the one that the
     /// others follow is never off.
     pub(crate) clock_offset_us: i64,

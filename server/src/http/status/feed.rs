@@ -11,6 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::sample::{Counters, Sample, TickTimes, unix_time_s};
+use super::servers::ClusterNow;
 use crate::metrics::Metrics;
 use crate::room::RoomView;
 use crate::run::Shared;
@@ -63,6 +64,9 @@ struct Now<'a> {
     rooms: &'a [RoomNow],
     /// Ended connections by reason since the start.
     disconnects: BTreeMap<&'static str, u64>,
+    /// Where the server is one of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<ClusterNow>,
 }
 
 /// Who is in a room.
@@ -140,6 +144,7 @@ pub(super) async fn watch_server(
                 uptime_s: start.elapsed().as_secs(),
                 rooms: rooms.get(..MAX_ROOMS).unwrap_or(&rooms),
                 disconnects: disconnects(&shared.metrics),
+                cluster: shared.cluster.as_deref().map(ClusterNow::of),
             });
             publish.send_modify(|feed| feed.push(sample, now));
             before = counters;

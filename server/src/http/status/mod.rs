@@ -6,6 +6,7 @@
 mod feed;
 mod page;
 mod sample;
+mod servers;
 mod viewers;
 
 use std::sync::Arc;

@@ -1,0 +1,95 @@
+//! The servers of a cluster, as the status page shows them.
+
+use serde::Serialize;
+
+use crate::cluster::{Cluster, Presence};
+
+/// Servers that are listed. With some 200 bytes each they stay a small part of an event.
+const MAX_SERVERS: usize = 50;
+
+/// All servers that show the same rooms.
+#[derive(Debug, PartialEq, Serialize)]
+pub(super) struct ClusterNow {
+    /// Whether this one reaches the others.
+    is_connected: bool,
+    /// How many there are.
+    count: usize,
+    /// Connections of players on all of them.
+    players: u64,
+    /// What all of them say on the bus.
+    sent_bytes_per_s: u64,
+    /// This one first.
+    servers: Vec<ServerNow>,
+}
+
+/// One of them.
+#[derive(Debug, PartialEq, Serialize)]
+struct ServerNow {
+    /// Where its pages are; empty: it does not say.
+    web: String,
+    version: String,
+    players: u32,
+    rooms: u32,
+    sent_bytes_per_s: u64,
+    received_bytes_per_s: u64,
+    /// By how much its clock was behind the cluster's.
+    clock_offset_ms: f64,
+}
+
+impl ClusterNow {
+    pub(super) fn of(cluster: &Cluster) -> Self {
+        Self::new(cluster.servers(), cluster.bus().is_connected())
+    }
+
+    fn new(servers: Vec<Presence>, is_connected: bool) -> Self {
+        Self {
+            is_connected,
+            count: servers.len(),
+            players: servers.iter().map(|server| u64::from(server.players)).sum(),
+            sent_bytes_per_s: servers.iter().map(|server| server.sent_bytes_per_s).sum(),
+            servers: servers
+                .into_iter()
+                .take(MAX_SERVERS)
+                .map(ServerNow::from)
+                .collect(),
+        }
+    }
+}
+
+impl From<Presence> for ServerNow {
+    fn from(server: Presence) -> Self {
+        Self {
+            web: server.address.web,
+            version: server.version,
+            players: server.players,
+            rooms: server.rooms,
+            sent_bytes_per_s: server.sent_bytes_per_s,
+            received_bytes_per_s: server.received_bytes_per_s,
+            clock_offset_ms: server.clock_offset_us as f64 / 1_000.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::testing::presence;
+
+    #[test]
+    fn all_are_summed_up_and_the_first_are_listed() {
+        let server = |id| {
+            let mut server = presence(id);
+            (server.players, server.sent_bytes_per_s) = (2, 10);
+            server.clock_offset_us = -1_500;
+            server
+        };
+        let now = ClusterNow::new((0..60).map(server).collect(), true);
+        assert_eq!(
+            (now.count, now.players, now.sent_bytes_per_s),
+            (60, 120, 600)
+        );
+        assert_eq!(now.servers.len(), MAX_SERVERS);
+        assert_eq!(now.servers[0].web, presence(0).address.web);
+        assert_eq!(now.servers[0].clock_offset_ms, -1.5);
+    }
+}
