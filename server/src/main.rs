@@ -20,7 +20,7 @@ async fn main() -> ExitCode {
     let arguments = Arguments::read();
     let outcome = match arguments.chore {
         None => serve(arguments.config).await,
-        Some(Chore::Doctor(config)) => return examine(&config),
+        Some(Chore::Doctor(config)) => return examine(&config).await,
         Some(Chore::Healthcheck(config)) => return success(doctor::is_serving(&config)),
     };
     match outcome {
@@ -52,8 +52,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn examine(config: &Config) -> ExitCode {
-    let report = doctor::examine(config);
+async fn examine(config: &Config) -> ExitCode {
+    let report = doctor::examine(config).await;
     let colours = logging::wants_colours(&std::io::stdout());
     // Without a reader the exit code still tells.
     let _ = write!(std::io::stdout(), "{}", report.render(colours));

@@ -28,6 +28,12 @@ impl BusAddress {
         self.parse().map(drop)
     }
 
+    /// The host, and whether the way there is surely encrypted.
+    pub(crate) fn host(&self) -> Option<(String, bool)> {
+        let (address, _) = self.parse().ok()?;
+        Some((address.host().to_owned(), address.tls_required()))
+    }
+
     /// Where it is, without the secrets, and those.
     pub(super) fn parse(&self) -> Result<(ServerAddr, Option<Login>), String> {
         let expected = "expected nats://HOST:PORT or tls://HOST:PORT, with commas between several";

@@ -15,9 +15,9 @@ use crate::room::quanta;
 #[derive(Debug, Clone)]
 pub(crate) struct Card {
     /// What must be alike.
-    pub(super) rules: Rules,
+    pub(crate) rules: Rules,
     /// Where players reach it.
-    pub(super) address: ServerAddress,
+    pub(crate) address: ServerAddress,
 }
 
 /// What changes.

@@ -169,6 +169,14 @@ impl Cluster {
     }
 }
 
+/// What a server said of itself, if that is what was heard.
+pub(crate) fn overheard(payload: &[u8]) -> Option<Presence> {
+    match Word::decode(payload) {
+        Ok(Word::Here(presence)) => Some(presence.clean()),
+        _ => None,
+    }
+}
+
 /// The runtime's time: it goes as the system's does, or as a simulation lets it.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()

@@ -1,10 +1,11 @@
 //! `cubesync-server doctor`: whether a server with these flags would be in order, in words.
 //!
 //! Each check is a file: what it looks at, and a judgement of that alone, so that every verdict
-//! can be tested. Nothing is asked of any other machine, and nothing is changed.
+//! can be tested. No other machine is asked but those of the bus, and nothing is changed.
 
 mod access;
 mod bundle;
+mod bus;
 mod certificate;
 mod clock;
 mod descriptors;
@@ -23,13 +24,14 @@ pub(crate) use self::reach::own_addresses;
 use crate::config::Config;
 
 /// Looks at everything.
-pub fn examine(config: &Config) -> Report {
+pub async fn examine(config: &Config) -> Report {
     let reach = Reach::of(config, &own_addresses());
     let now = SystemTime::now();
     let findings = [
         ports::examine(config),
         reach.judge(config.tls_cert.is_some() || config.tls_self_signed),
         access::examine(config, &reach),
+        bus::examine(config).await,
         certificate::examine(config, &reach, now),
         descriptors::examine(config),
         bundle::examine(),

@@ -138,7 +138,7 @@ fn addresses(bound: IpAddr, own: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
 }
 
 /// From where an address is reached.
-fn scope(address: IpAddr) -> Scope {
+pub(super) fn scope(address: IpAddr) -> Scope {
     match address.to_canonical() {
         address if address.is_loopback() => Scope::Machine,
         IpAddr::V4(address) if is_local_v4(address) => Scope::Network,

@@ -12,7 +12,7 @@ use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::mpsc;
 
 use crate::nats::NatsServer;
-use crate::support::{config, soon};
+use crate::support::{Server, config, soon};
 
 async fn join(url: &str, flags: &[&str]) -> Arc<Nats> {
     let flags = [&["--bus", url], flags].concat();
@@ -239,4 +239,59 @@ async fn the_way_to_nats_may_be_encrypted_and_both_ends_show_certificates() {
             "{refused:?}"
         );
     }
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server; .ci/run installs and runs it"]
+async fn servers_tell_their_players_of_each_other_until_one_says_goodbye() {
+    let nats = NatsServer::start();
+    let url = nats.url();
+    let there = "127.0.0.1:1";
+    let first = Server::start(&["--bus", &url, "--public-address", there]).await;
+    let alone = first.join("Anna").await;
+    assert!(alone.welcome.servers.is_empty());
+    let second = Server::start(&["--bus", &url]).await;
+    first.counts("cubesync_cluster_servers 2").await;
+    second.counts("cubesync_cluster_servers 2").await;
+    second.counts("cubesync_cluster_players 1").await;
+    second.counts("cubesync_bus_connected 1").await;
+
+    let elsewhere = second.join("Ben").await.welcome.servers;
+    let found = elsewhere
+        .iter()
+        .map(|server| (server.tcp.clone(), server.web.clone()));
+    let expected = (there.to_owned(), first.addresses.http.to_string());
+    assert!(found.eq([expected]), "{elsewhere:?}");
+
+    second.begin_stop();
+    second.stopped().await;
+    first.counts("cubesync_cluster_servers 1").await;
+    assert!(first.join("Carl").await.welcome.servers.is_empty());
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server; .ci/run installs and runs it"]
+async fn what_is_no_word_of_a_server_ends_nothing() {
+    let nats = NatsServer::start();
+    let stranger = join(&nats.url(), &[]).await;
+    let server = Server::start(&["--bus", &nats.url()]).await;
+    let mut player = server.join("Anna").await;
+    becomes_connected(&stranger, true).await;
+    let topics = [Topic::Servers, Topic::Room("lobby".into()), cell("lobby")];
+    let mut rng = fastrand::Rng::with_seed(7);
+    for len_bytes in 0..2_000 {
+        let payload: Vec<u8> = (0..len_bytes % 200).map(|_| rng.u8(..)).collect();
+        stranger.publish(&topics[len_bytes % 3], payload.into());
+    }
+    stranger.flush().await;
+    let _second = Server::start(&["--bus", &nats.url()]).await;
+    server.counts("cubesync_cluster_servers 2").await;
+    let pose = player.step(100).await;
+    player.sees(player.cube(), pose).await;
+    server
+        .counts("cubesync_panics_total{task=\"room\"} 0")
+        .await;
+    server
+        .counts("cubesync_panics_total{task=\"other\"} 0")
+        .await;
 }

@@ -1,0 +1,209 @@
+//! Whether the bus is there, and who else is.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::Finding;
+use super::reach::{Scope, scope};
+use crate::bus::{Bus, Nats, Topic};
+use crate::cluster::{Card, Presence, overheard};
+use crate::config::Config;
+
+/// Each server says that it is there once a second.
+const LISTEN_FOR: Duration = Duration::from_millis(1_500);
+
+/// Others whose addresses are named.
+const MAX_NAMED: usize = 5;
+
+/// Clocks that are further apart than this are worth a note.
+const MAX_OFFSET_US: u64 = 5_000;
+
+const BUS: &str = "bus";
+const CLUSTER: &str = "other servers";
+
+/// Listens on the bus for a moment; says nothing there.
+pub(super) async fn examine(config: &Config) -> Vec<Finding> {
+    if config.bus.is_empty() {
+        return Vec::new();
+    }
+    let heard = listen(config).await;
+    let card = Card::new(config, config.listen, config.http);
+    let mut findings = judge(&card, heard);
+    findings.extend(config.bus.iter().filter_map(|address| {
+        let (host, is_encrypted) = address.host()?;
+        let is_public = host
+            .parse()
+            .is_ok_and(|ip: IpAddr| scope(ip) == Scope::Internet);
+        (is_public && !is_encrypted).then(open_to_the_internet)
+    }));
+    findings
+}
+
+async fn listen(config: &Config) -> Result<Vec<Presence>, String> {
+    Nats::try_once(config).await?;
+    let nats = Nats::start(config)
+        .await
+        .map_err(|error| error.to_string())?;
+    let Some(nats) = nats else {
+        return Ok(Vec::new());
+    };
+    let (ear, mut heard) = mpsc::channel(64);
+    let _listening = nats.subscribe(&Topic::Servers, ear);
+    let mut others = BTreeMap::new();
+    let listening = async {
+        while let Some(word) = heard.recv().await {
+            if let Some(presence) = overheard(&word.payload) {
+                others.insert(presence.id, presence);
+            }
+        }
+    };
+    // It listens until time is up.
+    let _ = tokio::time::timeout(LISTEN_FOR, listening).await;
+    Ok(others.into_values().collect())
+}
+
+/// What the others said, or why that is not known.
+fn judge(card: &Card, heard: Result<Vec<Presence>, String>) -> Vec<Finding> {
+    let others = match heard {
+        Ok(others) => others,
+        Err(reason) => {
+            return vec![Finding::problem(
+                BUS,
+                format!("cannot be used: {reason}"),
+                "the server starts all the same and is alone until it can. Is NATS running at that \
+                 address, does a firewall let this machine through, and does NATS know the user?",
+            )];
+        }
+    };
+    let mut findings = vec![Finding::ok(BUS, "NATS answers"), who(&others)];
+    let odd = others.iter().filter(|other| other.rules != card.rules);
+    findings.extend(odd.map(|other| {
+        Finding::problem(
+            CLUSTER,
+            format!(
+                "{} has another --tick or --view-distance",
+                other.address.tcp
+            ),
+            "give all servers the same, or their rooms will not be",
+        )
+    }));
+    let late = others
+        .iter()
+        .filter(|other| other.clock_offset_us.unsigned_abs() > MAX_OFFSET_US);
+    findings.extend(late.map(|other| {
+        Finding::note(
+            CLUSTER,
+            format!(
+                "the clock of {} is {} ms off",
+                other.address.tcp,
+                other.clock_offset_us / 1_000
+            ),
+            "what moves there is shown late here: a slow way to NATS, or a busy machine",
+        )
+    }));
+    let is_local = |address: &str| address.starts_with("127.") || address.starts_with("[::1]");
+    if is_local(&card.address.tcp) || is_local(&card.address.web) {
+        findings.push(Finding::note(
+            "public address",
+            format!(
+                "players elsewhere are told {} and {}",
+                card.address.tcp, card.address.web
+            ),
+            "right if all servers and players are on this machine; else --public-address and \
+             --public-http say how they reach this one",
+        ));
+    }
+    findings
+}
+
+fn who(others: &[Presence]) -> Finding {
+    let named: Vec<_> = others
+        .iter()
+        .take(MAX_NAMED)
+        .map(|other| &*other.address.tcp)
+        .collect();
+    let more = match others.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        count => format!(" and {count} more"),
+    };
+    let words = match others.len() {
+        0 => "nobody else of this cluster is there now".to_owned(),
+        _ => format!("{}{more}", named.join(", ")),
+    };
+    Finding::ok(CLUSTER, words)
+}
+
+fn open_to_the_internet() -> Finding {
+    Finding::problem(
+        BUS,
+        "goes over the internet, not encrypted: who is on the way reads and changes what servers tell each other",
+        "tls:// in --bus and a login, or a private network between the machines",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::Verdict;
+    use super::*;
+    use crate::cluster::testing::presence;
+
+    fn card() -> Card {
+        let flags = [
+            "--public-address",
+            "a.example:1",
+            "--public-http",
+            "a.example:2",
+        ];
+        let config = Config::parse_from(["cubesync-server"].iter().chain(&flags));
+        Card::new(&config, config.listen, config.http)
+    }
+
+    fn verdicts(findings: &[Finding]) -> Vec<(&'static str, Verdict)> {
+        findings
+            .iter()
+            .map(|finding| (finding.about, finding.verdict))
+            .collect()
+    }
+
+    #[test]
+    fn others_are_named_and_what_they_do_otherwise_is_said() {
+        let alone = judge(&card(), Ok(Vec::new()));
+        assert_eq!(
+            verdicts(&alone),
+            [(BUS, Verdict::Ok), (CLUSTER, Verdict::Ok)]
+        );
+        assert!(alone[1].words.contains("nobody else"));
+        let (mut slow, mut other) = (presence(1), presence(2));
+        slow.clock_offset_us = -9_000;
+        other.rules.tick_hz = 60;
+        let findings = judge(&card(), Ok(vec![slow, other]));
+        assert_eq!(findings[1].words, "game.example:10001, game.example:10002");
+        let expected = [(CLUSTER, Verdict::Problem), (CLUSTER, Verdict::Note)];
+        assert_eq!(verdicts(&findings)[2..], expected);
+        assert!(findings[2].words.contains("game.example:10002"));
+        let many = judge(&card(), Ok((0..9).map(presence).collect()));
+        assert!(many[1].words.ends_with(" and 4 more"));
+    }
+
+    #[test]
+    fn an_address_of_this_machine_is_worth_a_note() {
+        let mut card = card();
+        card.address.web = "127.0.0.1:8080".to_owned();
+        let findings = judge(&card, Ok(Vec::new()));
+        assert_eq!(verdicts(&findings)[2], ("public address", Verdict::Note));
+    }
+
+    #[tokio::test]
+    async fn a_bus_that_is_not_there_is_a_problem() {
+        let config = Config::parse_from(["cubesync-server", "--bus", "nats://127.0.0.1:1"]);
+        let findings = examine(&config).await;
+        assert_eq!(verdicts(&findings), [(BUS, Verdict::Problem)]);
+        let alone = Config::parse_from(["cubesync-server"]);
+        assert!(examine(&alone).await.is_empty());
+    }
+}
