@@ -68,6 +68,9 @@ pub(super) enum Word {
     /// The speaker has told all of a tick.
     Beat {
         tick: u64,
+        /// Of which there are news. They may come later: what is about different topics is carried
+        /// side by side.
+        cells: Vec<CellId>,
         /// Whether there will be one at the next tick, too.
         is_steady: bool,
         /// Now and then, to find what was lost.

@@ -281,10 +281,12 @@ impl Peers {
         if !news.is_empty() {
             self.news_at = Some(now);
         }
+        let mut told = Vec::with_capacity(news.len());
         for (cell, word) in news {
+            told.push(cell);
             self.say(&Topic::Cell(self.room.clone(), cell), word);
         }
-        self.beat(now);
+        self.beat(told, now);
     }
 
     /// Takes in what one of the others said.

@@ -15,6 +15,9 @@ pub(super) const LOST_AFTER: Duration = Duration::from_secs(1);
 /// A question that got no answer is asked again after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
+/// Ticks whose news come after them, at most: those of a bus that carries side by side.
+const MAX_INCOMPLETE: usize = 8;
+
 /// Words that wait for their tick, at most: a second's of a server with many cells. Without a
 /// bound, a server whose clock is ahead could fill the memory.
 const MAX_INBOX: usize = 16_384;
@@ -23,8 +26,8 @@ const MAX_INBOX: usize = 16_384;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Touch {
     Moved,
-    /// It came into the room right now.
-    Joined,
+    /// It has left the room.
+    Left,
 }
 
 /// Another server, in one room.
@@ -35,6 +38,11 @@ pub(super) struct Peer {
     lost_since: Option<Instant>,
     /// Up to and with this tick, it has told everything.
     tick: u64,
+    /// Ticks of which news are still to come, and of which cells.
+    incomplete: VecDeque<(u64, Vec<CellId>)>,
+    /// The tick of the newest news that came, by cell.
+    came: BTreeMap<CellId, u64>,
+    inventory: Option<(u64, Inventory)>,
     is_steady: bool,
     lateness: Lateness,
     /// The newest version of its roster that is known.
@@ -62,6 +70,8 @@ struct Shown {
     kind: CubeKind,
     name: String,
     colour: Colour,
+    /// When it came into the room, if it came into this cell.
+    joined: Option<u64>,
 }
 
 /// A cube as its peer told it.
@@ -73,9 +83,16 @@ pub(super) struct Sighting<'a> {
     pub(super) tick: u64,
     name: &'a str,
     colour: Colour,
+    joined: Option<u64>,
 }
 
 impl Sighting<'_> {
+    /// Whether it came into the room less than a second ago.
+    pub(super) fn has_just_joined(&self, tick: u64, tick_hz: u8) -> bool {
+        let is_recent = |joined| tick.saturating_sub(joined) <= u64::from(tick_hz);
+        self.joined.is_some_and(is_recent)
+    }
+
     pub(super) fn info(&self, cube: CubeId) -> CubeInfo {
         CubeInfo {
             cube,
@@ -93,6 +110,9 @@ impl Peer {
             heard_at: now,
             lost_since: None,
             tick: 0,
+            incomplete: VecDeque::new(),
+            came: BTreeMap::new(),
+            inventory: None,
             is_steady: false,
             lateness: Lateness::default(),
             roster: None,
@@ -140,6 +160,8 @@ impl Peer {
         self.lost_since = Some(now);
         self.is_steady = false;
         self.inbox.clear();
+        self.incomplete.clear();
+        self.inventory = None;
         self.lateness = Lateness::default();
     }
 
@@ -167,6 +189,7 @@ impl Peer {
             tick: replica.tick + self.lateness.delay_ticks,
             name: &shown.name,
             colour: shown.colour,
+            joined: shown.joined,
         })
     }
 
@@ -189,17 +212,52 @@ impl Peer {
         }
     }
 
-    /// It has told everything of a tick.
-    pub(super) fn beat(&mut self, tick: u64, is_steady: bool) {
-        self.tick = self.tick.max(tick);
+    /// It has told everything of a tick, with news of these cells.
+    pub(super) fn beat(
+        &mut self,
+        tick: u64,
+        cells: Vec<CellId>,
+        is_steady: bool,
+        inventory: Option<Inventory>,
+    ) {
         self.is_steady = is_steady;
+        self.inventory = inventory.map(|new| (tick, new)).or(self.inventory.take());
+        self.incomplete.push_back((tick, cells));
+        if self.incomplete.len() > MAX_INCOMPLETE {
+            self.incomplete.pop_front();
+        }
+        self.complete();
     }
 
     /// Keeps a word until its tick.
     pub(super) fn receive(&mut self, tick: u64, word: Word) {
+        if let Word::News { snapshot, .. } = &word {
+            self.came.insert(snapshot.cell, tick);
+            self.complete();
+        }
         if self.inbox.len() < MAX_INBOX {
             self.inbox.push_back((tick, word));
         }
+    }
+
+    /// Finds the newest tick of which all has come. Of older ones something was lost, perhaps.
+    fn complete(&mut self) {
+        let came = &self.came;
+        let is_complete = |(tick, cells): &(u64, Vec<CellId>)| {
+            let has_come = |cell| came.get(cell).is_some_and(|came| came >= tick);
+            cells.iter().all(has_come)
+        };
+        if let Some(last) = self.incomplete.iter().rposition(is_complete) {
+            self.tick = self.tick.max(self.incomplete[last].0);
+            self.incomplete.drain(..=last);
+        }
+    }
+
+    /// What it had told up to a tick, once everything up to then should be here.
+    pub(super) fn next_inventory(&mut self, tick: u64) -> Option<(u64, Inventory)> {
+        let delay_ticks = self.lateness.delay_ticks;
+        self.inventory
+            .take_if(|(told, _)| *told + delay_ticks < tick)
     }
 
     /// The next word whose tick has come.
@@ -234,6 +292,11 @@ impl Peer {
     /// Nobody here sees the cell any more.
     pub(super) fn look_away(&mut self, cell: CellId, touched: &mut BTreeMap<CubeId, Touch>) {
         self.unknown.remove(&cell);
+        self.came.remove(&cell);
+        self.forget(cell, touched);
+    }
+
+    fn forget(&mut self, cell: CellId, touched: &mut BTreeMap<CubeId, Touch>) {
         self.cells.remove(&cell);
         self.cubes.retain(|&cube, shown| {
             let stays = shown.cell != cell;
@@ -282,7 +345,7 @@ impl Peer {
         let is_sound =
             surprises.is_empty() || replica.believed.decode_tick(surprises, &mut touch).is_ok();
         for event in &snapshot.events {
-            self.happened(cell, event, touched);
+            self.happened((cell, tick), event, touched);
         }
         if !is_sound {
             self.unknown.insert(cell);
@@ -307,7 +370,7 @@ impl Peer {
         for info in keyframe.cubes {
             replica.believed.insert(info.cube, info.motion);
             touched.entry(info.cube).or_insert(Touch::Moved);
-            self.cubes.insert(info.cube, Shown::new(cell, &info));
+            self.cubes.insert(info.cube, Shown::new(cell, &info, None));
         }
     }
 
@@ -342,11 +405,7 @@ impl Peer {
 
     /// There are none of its cubes in a cell.
     fn empty(&mut self, cell: CellId, tick: u64, touched: &mut BTreeMap<CubeId, Touch>) {
-        let unknown = self.unknown.contains(&cell);
-        self.look_away(cell, touched);
-        if unknown {
-            self.unknown.insert(cell);
-        }
+        self.forget(cell, touched);
         let replica = Replica {
             believed: MotionSet::new(&Codec::LIVE),
             tick,
@@ -355,18 +414,26 @@ impl Peer {
         self.cells.insert(cell, replica);
     }
 
-    fn happened(&mut self, cell: CellId, event: &Event, touched: &mut BTreeMap<CubeId, Touch>) {
+    fn happened(
+        &mut self,
+        (cell, tick): (CellId, u64),
+        event: &Event,
+        touched: &mut BTreeMap<CubeId, Touch>,
+    ) {
         let cube = event.cube();
         let touch = match event {
-            Event::Joined(_) => Touch::Joined,
+            Event::Left { .. } => Touch::Left,
             _ => Touch::Moved,
         };
         let noted = touched.entry(cube).or_insert(touch);
         *noted = touch.max(*noted);
         let known = self.cubes.get_mut(&cube);
         match (event, known) {
-            (Event::Joined(info) | Event::Entered(info), _) => {
-                self.cubes.insert(cube, Shown::new(cell, info));
+            (Event::Joined(info), _) => {
+                self.cubes.insert(cube, Shown::new(cell, info, Some(tick)));
+            }
+            (Event::Entered(info), _) => {
+                self.cubes.insert(cube, Shown::new(cell, info, None));
             }
             // It may have entered another cell before.
             (Event::Left { .. } | Event::Exited { .. }, Some(known)) if known.cell == cell => {
@@ -384,12 +451,13 @@ impl Peer {
 }
 
 impl Shown {
-    fn new(cell: CellId, info: &CubeInfo) -> Self {
+    fn new(cell: CellId, info: &CubeInfo, joined: Option<u64>) -> Self {
         Self {
             cell,
             kind: info.kind,
             name: info.name.clone(),
             colour: info.colour,
+            joined,
         }
     }
 }

@@ -26,7 +26,7 @@ impl Peers {
 
     /// Says that everything of a tick has been told, where somebody may wait for that, and now and
     /// then what has been told so far.
-    pub(super) fn beat(&mut self, now: Instant) {
+    pub(super) fn beat(&mut self, cells: Vec<CellId>, now: Instant) {
         let is_due = |last: Option<Instant>, interval| {
             last.is_none_or(|at| now.saturating_duration_since(at) >= interval)
         };
@@ -50,6 +50,7 @@ impl Peers {
         let tick = self.tick;
         let word = Word::Beat {
             tick,
+            cells,
             is_steady,
             inventory,
         };
@@ -68,14 +69,22 @@ impl Peers {
             if let Some(peer) = self.peers.get_mut(&from)
                 && tick <= latest
             {
-                if let Word::Beat { is_steady, .. } = word {
-                    peer.beat(tick, is_steady);
-                }
                 peer.receive(tick, word);
             }
         };
         match word {
-            Word::Beat { tick, .. } => keep(tick, word),
+            Word::Beat {
+                tick,
+                mut cells,
+                is_steady,
+                inventory,
+            } if tick <= latest => {
+                cells.retain(|cell| self.cells.contains_key(cell));
+                if let Some(peer) = self.peers.get_mut(&from) {
+                    peer.beat(tick, cells, is_steady, inventory);
+                }
+            }
+            Word::Beat { .. } => {}
             Word::News { ref snapshot, .. } => keep(snapshot.tick, word),
             Word::Keyframes(ref told) => {
                 let ticks = told.iter().map(|told| told.keyframe.tick);
@@ -148,30 +157,22 @@ impl Peers {
                         peer.keyframe(told, touched);
                     }
                 }
-                Word::Beat {
-                    tick,
-                    inventory: Some(inventory),
-                    ..
-                } => {
-                    let theirs = (inventory.tick_hz, usize::from(inventory.cell_count));
-                    let ours = (self.tick_hz, self.grid.cells());
-                    if theirs != ours {
-                        warn!(
-                            room = self.room, %server, ?theirs, ?ours,
-                            "has another --tick or --view-distance; it is left out"
-                        );
-                        self.strangers.insert(server);
-                        return self.forget_peer(server);
-                    }
-                    peer.check(
-                        &inventory,
-                        tick,
-                        |cell| self.cells.contains_key(&cell),
-                        touched,
-                    );
-                }
                 _ => {}
             }
+        }
+        if let Some((tick, inventory)) = peer.next_inventory(self.tick) {
+            let theirs = (inventory.tick_hz, usize::from(inventory.cell_count));
+            let ours = (self.tick_hz, self.grid.cells());
+            if theirs != ours {
+                warn!(
+                    room = self.room, %server, ?theirs, ?ours,
+                    "has another --tick or --view-distance; it is left out"
+                );
+                self.strangers.insert(server);
+                return self.forget_peer(server);
+            }
+            let is_seen = |cell| self.cells.contains_key(&cell);
+            peer.check(&inventory, tick, is_seen, touched);
         }
         peer.awaited(self.tick, self.tick_hz.into(), touched);
         let question = peer.question(now);
@@ -245,9 +246,9 @@ impl Peers {
         if let Some(sighting) = peer.and_then(|peer| peer.sighting(cube)) {
             self.moving.remove(&cube);
             if !world.steer(cube, sighting.kind, sighting.motion, sighting.tick) {
-                let manner = match touch {
-                    Touch::Joined => Manner::Room,
-                    Touch::Moved => Manner::Sight,
+                let manner = match sighting.has_just_joined(self.tick, self.tick_hz) {
+                    true => Manner::Room,
+                    false => Manner::Sight,
                 };
                 // A full room shows no more; there is nothing else to do.
                 world.show(sighting.info(cube), sighting.tick, manner);
@@ -262,11 +263,12 @@ impl Peers {
                 return;
             }
             self.moving.remove(&cube);
+            let has_left = home.is_none() || touch == Touch::Left;
             world.hide(
                 cube,
-                match home {
-                    None => Manner::Room,
-                    Some(_) => Manner::Sight,
+                match has_left {
+                    true => Manner::Room,
+                    false => Manner::Sight,
                 },
             );
         }

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 use cubesync_client::world::{World as Seen, WorldChange};
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
-use cubesync_protocol::{ClientMessage, Colour, CubeKind, Message, Pose, ServerMessage, frame};
+use cubesync_protocol::{
+    ClientMessage, Colour, CubeKind, Event, Message, Pose, ServerMessage, frame,
+};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -90,6 +92,8 @@ struct Player {
     frames: mpsc::Receiver<Bytes>,
     received: BytesMut,
     teller: Teller,
+    /// How often a cube moved otherwise than all believed.
+    placed: usize,
     /// What was told of which cube, in order.
     notices: Vec<(CubeId, &'static str)>,
     refused: usize,
@@ -176,6 +180,7 @@ impl Stage {
                     frames,
                     received: BytesMut::new(),
                     teller: Teller::default(),
+                    placed: 0,
                     notices: Vec::new(),
                     refused: 0,
                     ended,
@@ -315,7 +320,12 @@ impl Player {
                     continue;
                 }
                 ServerMessage::Keyframe(keyframe) => self.seen.keyframe(keyframe),
-                ServerMessage::Snapshot(snapshot) => self.seen.snapshot(snapshot),
+                ServerMessage::Snapshot(snapshot) => {
+                    let events = snapshot.events.iter();
+                    let placed = events.filter(|event| matches!(event, Event::Placed { .. }));
+                    self.placed += placed.count();
+                    self.seen.snapshot(snapshot)
+                }
                 ServerMessage::Heartbeat { tick } => self.seen.heartbeat(tick),
                 ServerMessage::OutOfSight { cells } => {
                     self.seen.out_of_sight(&cells).unwrap();
@@ -617,4 +627,30 @@ fn nonsense_on_the_bus_changes_nothing() {
     }
     stage.run(2);
     stage.check();
+}
+
+#[test]
+fn who_is_told_in_time_is_told_once() {
+    let mut stage = Stage::new(2, None);
+    stage.run(2);
+    let players = [0, 1].map(|server| stage.enter(server, 4 * METRE, None));
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut step = [0; 2];
+    let mut x = [4 * METRE; 2];
+    let mut placed = 0;
+    for tick in 0..400 {
+        for player in players {
+            if random.u8(0..10) == 0 {
+                step[player] = random.i32(-100..100);
+            }
+            x[player] += step[player];
+            let cube = stage.cube(player);
+            stage.go(player, cube, x[player]);
+        }
+        stage.step();
+        if tick == 20 {
+            placed = stage.players[0].placed;
+        }
+    }
+    assert_eq!(stage.players[0].placed, placed);
 }
