@@ -179,3 +179,83 @@ impl Member {
         (first < rank(self.clock.joined_ns(), self.id)).then_some(first.1)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::testing::{address, presence, rules};
+    use super::super::timeline::MAX_TIME_NS;
+    use super::super::words::{Ping, Pong};
+    use super::*;
+
+    /// Small and huge ones, and some that could be true.
+    fn number() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0..3_u64,
+            0..10_000_000_000_u64,
+            u64::MAX - 2..=u64::MAX,
+            any::<u64>()
+        ]
+    }
+
+    fn word() -> impl Strategy<Value = Word> {
+        let id = || (0..4_u32).prop_map(ServerId);
+        let here = (id(), number(), prop::option::of(number()), any::<i64>());
+        let here = here.prop_map(|(id, time_ns, joined_ns, clock_offset_us)| {
+            Word::Here(Box::new(Presence {
+                id,
+                time_ns,
+                joined_ns,
+                clock_offset_us,
+                ..presence(1)
+            }))
+        });
+        let ping = (id(), number(), number()).prop_map(|(from, sent_ns, time_ns)| {
+            Word::Ping(Ping {
+                from,
+                sent_ns,
+                time_ns,
+            })
+        });
+        let pong = (id(), number(), number(), number(), any::<bool>());
+        let pong = pong.prop_map(|(from, sent_ns, received_ns, answered_ns, is_settled)| {
+            Word::Pong(Pong {
+                from,
+                sent_ns,
+                received_ns,
+                answered_ns,
+                is_settled,
+            })
+        });
+        prop_oneof![here, ping, pong, id().prop_map(Word::Gone)]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_said_time_goes_on_and_not_back(
+            words in prop::collection::vec((word(), 0..2_000_u64), 1..60)
+        ) {
+            let card = Card { rules: rules(), address: address(0) };
+            let began = Instant::now();
+            let mut now = began;
+            let mut member = Member::new(ServerId(0), now);
+            let mut last_ns = 0;
+            for (word, pause_ms) in words {
+                let heard = Word::decode(&word.encode()).unwrap();
+                prop_assert_eq!(&heard, &word);
+                member.hear(heard, &card, now, now);
+                now += Duration::from_millis(pause_ms);
+                member.turn(&card, Load::default(), now);
+                prop_assert!(member.turn_at() > now);
+                if member.is_settled() {
+                    let time_ns = member.clock.timeline().time_ns(now);
+                    prop_assert!(time_ns >= last_ns);
+                    last_ns = time_ns;
+                }
+            }
+            let longest_ns = MAX_TIME_NS + 2 * u64::try_from((now - began).as_nanos()).unwrap();
+            prop_assert!(last_ns <= longest_ns);
+        }
+    }
+}

@@ -66,7 +66,10 @@ async fn metrics() -> String {
         .counts("cubesync_corrections_total{reason=\"speed\"} 1")
         .await;
     let of_tls = crate::tls::metrics().await;
-    get(server.addresses.http, "/metrics").await.body + &of_tls
+    let of_several = Server::start(&["--bus", "nats://127.0.0.1:1"]).await;
+    let mut all = get(server.addresses.http, "/metrics").await.body + &of_tls;
+    all += &get(of_several.addresses.http, "/metrics").await.body;
+    all
 }
 
 #[tokio::test]

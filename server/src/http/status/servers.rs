@@ -46,7 +46,10 @@ impl ClusterNow {
             is_connected,
             count: servers.len(),
             players: servers.iter().map(|server| u64::from(server.players)).sum(),
-            sent_bytes_per_s: servers.iter().map(|server| server.sent_bytes_per_s).sum(),
+            sent_bytes_per_s: servers
+                .iter()
+                .map(|server| server.sent_bytes_per_s)
+                .fold(0, u64::saturating_add),
             servers: servers
                 .into_iter()
                 .take(MAX_SERVERS)
