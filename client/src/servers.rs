@@ -107,7 +107,7 @@ impl Servers {
         Ok(not_before.max(now + wait))
     }
 
-    /// The server that was left first, unless it said goodbye.
+    /// The server that was left first, unless it said goodbye or nothing.
     fn plan_fast_round(&mut self, now: Duration, retry: Retry) {
         let others = self.all().filter(|server| *server != self.last);
         self.round = others.map(|server| (server, now)).collect();
@@ -116,6 +116,7 @@ impl Servers {
             Retry::After(wait) if !wait.is_zero() => {
                 self.round.push((self.last.clone(), now + wait));
             }
+            Retry::OthersFirst => self.round.push((self.last.clone(), now)),
             _ => self.round.insert(0, (self.last.clone(), now)),
         }
     }
@@ -212,11 +213,14 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_said_goodbye_is_tried_last_and_not_before_it_asked_for() {
+    fn a_server_that_said_goodbye_or_nothing_is_tried_last_and_not_before_it_asked_for() {
         let mut servers = servers(&["b:1"]);
         let wait = Duration::from_secs(2);
         assert_eq!(servers.then(Retry::After(wait), LASTED), at_once("b:1"));
         assert_eq!(servers.tries(1), [(GIVEN.to_owned(), wait)]);
+        servers.joined(vec!["b:1".to_owned()]);
+        assert_eq!(servers.then(Retry::OthersFirst, LASTED), at_once("b:1"));
+        assert_eq!(servers.tries(1), [at_once(GIVEN)]);
     }
 
     #[test]

@@ -22,9 +22,9 @@ use crate::servers;
 use crate::session_event::{Counters, Retry, SessionEvent};
 use crate::world::{World, WorldChange, WorldError};
 
-/// A server that is silent this long has missed its heartbeat four times; a player who can go on
+/// A server that is silent this long has missed its heartbeat twice or more; a player who can go on
 /// at another one does not wait for [`DEAD_AFTER`].
-const MOVE_ON_AFTER: Duration = Duration::from_secs(5);
+const MOVE_ON_AFTER: Duration = Duration::from_secs(3);
 /// How long a server may take to answer the hello and to show the own cube.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// With more bytes than this unsent, samples wait: the newest pose goes out when there is room.
@@ -115,7 +115,7 @@ impl Session {
         let patience = if is_alone { DEAD_AFTER } else { MOVE_ON_AFTER };
         if now.saturating_sub(self.heard) >= patience {
             let seconds = patience.as_secs();
-            return self.end(format!("nothing heard for {seconds} s"), Retry::Backoff);
+            return self.end(format!("nothing heard for {seconds} s"), Retry::OthersFirst);
         }
         if !self.is_joined() && now.saturating_sub(self.started) >= JOIN_TIMEOUT {
             let seconds = JOIN_TIMEOUT.as_secs();

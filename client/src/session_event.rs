@@ -37,6 +37,8 @@ pub enum SessionEvent {
 pub enum Retry {
     /// Try again after a wait of the client's choice.
     Backoff,
+    /// The same, and elsewhere first where that is possible: the server was silent.
+    OthersFirst,
     /// Try again after the time the server asked for.
     After(Duration),
     /// This server refuses for good; one of its neighbours may not.
