@@ -265,6 +265,9 @@ impl Player {
                     self.stage.journal.count(Count::Corrected);
                     let own = seat.session.as_ref()?.welcome().map(|welcome| welcome.cube);
                     if own == Some(corrected.cube) {
+                        self.stage
+                            .journal
+                            .note(now(), &seat.name, ("was at", seat.pose.position));
                         seat.pose = corrected.pose;
                         self.stage.watch.corrected(seat);
                     }

@@ -183,11 +183,10 @@ fn agreement(city: &City, seats: &[Rc<RefCell<Seat>>], now: Duration) -> Result<
         let Some(session) = seat.session.as_ref().filter(|session| session.is_joined()) else {
             continue;
         };
-        // Who has not noticed yet that the server was killed sees an old room.
-        let began = city.sites[seat.server].began;
-        let is_of_program = began.is_some_and(|began| session.started() > began);
+        // Whose connection is dead has perhaps not noticed yet.
+        let is_heard = now < session.heard() + Duration::from_millis(1_500);
         let is_new = now < seat.joined + Duration::from_secs(1);
-        if !is_of_program || is_new || city.view_distance_m.is_some() {
+        if !is_heard || is_new || city.view_distance_m.is_some() {
             continue;
         }
         let world = session.world().expect("it has joined");
