@@ -7,11 +7,31 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
+use super::PeerMetrics;
 use super::labels::LostLabels;
 use crate::cluster::Cluster;
 
 /// Reads everything now.
-pub(super) fn register(registry: &mut Registry, cluster: &Cluster) {
+pub(super) fn register(registry: &mut Registry, cluster: &Cluster, peers: &PeerMetrics) {
+    for (name, help, counter) in [
+        (
+            "cluster_questions",
+            "Questions of rooms to other servers, after what was lost or is new to them",
+            &peers.questions,
+        ),
+        (
+            "cluster_silences",
+            "Servers of rooms that were silent for so long that their cubes became ghosts",
+            &peers.silences,
+        ),
+        (
+            "cluster_late_ticks",
+            "Ticks of rooms that were told before another server's news of them had come",
+            &peers.late_ticks,
+        ),
+    ] {
+        registry.register(name, help, counter.clone());
+    }
     let traffic = cluster.bus().traffic();
     registry.register(
         "bus_connected",

@@ -219,6 +219,11 @@ impl Cells {
         !self.cells[usize::from(cell.0)].near.believed.is_empty()
     }
 
+    /// All cells, rising.
+    pub fn all(&self) -> impl Iterator<Item = CellId> {
+        self.cells.iter().map(|cell| cell.id)
+    }
+
     /// The cells that somebody looks at, rising.
     pub fn seen(&self) -> impl Iterator<Item = CellId> {
         let seen = self.cells.iter().filter(|cell| cell.viewers > 0);

@@ -28,8 +28,8 @@ use cubesync_protocol::cells::{Grid, View};
 use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, MOVING_HEARTBEAT_INTERVAL, PROTOCOL_VERSION};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{
-    ClientMessage, CloseCode, Colour, CubeId, Message, Pose, Position, ResumeToken, ServerAddress,
-    ServerMessage, Welcome,
+    ClientMessage, CloseCode, Colour, CubeId, CubeKind, Message, Pose, Position, ResumeToken,
+    ServerAddress, ServerMessage, Welcome,
 };
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +45,7 @@ use self::log::SnapshotLog;
 use self::peers::{Outcome, Peers};
 use self::resumption::Resumption;
 use self::uplink::SpeedRule;
-use self::world::{Changes, Cube, Ids, RoomFull, World};
+use self::world::{Changes, Cube, FREE_CUBE, Ids, RoomFull, World};
 use crate::bus::Heard;
 use crate::cluster::Cluster;
 use crate::metrics::{Disconnect, Metrics};
@@ -63,6 +63,9 @@ const RETURN_SPREAD_MS: [u32; 2] = [3_000, 1_000];
 
 /// Words of other servers that are taken in at once, at most: players wait meanwhile.
 const MAX_HEARD: usize = 1_024;
+
+/// Who asked what is in the room will ask again within this time; meanwhile it hears of everything.
+const VIEWED_FOR: Duration = Duration::from_secs(5);
 
 /// How often a stopping room tries to write what is left.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
@@ -116,6 +119,8 @@ pub struct Room {
     /// Players who come back, until it is known who else is there.
     parked: Vec<(Entrance, oneshot::Sender<Result<Seat, RoomFull>>)>,
     empty_since: Option<Instant>,
+    /// When somebody asked for all of it.
+    viewed_at: Option<Instant>,
 }
 
 /// A tick between its beginning and its end.
@@ -149,7 +154,7 @@ impl Room {
         };
         let mut peers = cluster
             .clone()
-            .map(|cluster| Peers::new(cluster, &settings, now));
+            .map(|cluster| Peers::new(cluster, &settings, metrics.peers.clone(), now));
         let clock = TickClock::new(now, settings.tick_hz, cluster);
         let mut world = World::new(settings.tick_hz, settings.top_speed, ids);
         let mut cells = Cells::new(settings.grid);
@@ -172,6 +177,7 @@ impl Room {
             peers,
             parked: Vec::new(),
             empty_since: Some(now),
+            viewed_at: None,
             settings,
             metrics,
             counted: 0,
@@ -302,6 +308,7 @@ impl Room {
             RoomEvent::Message { from, message } => self.message(from.cube, message, now),
             RoomEvent::Leave { from, reason } => self.remove(from.cube, reason, now),
             RoomEvent::View { reply } => {
+                self.viewed_at = Some(now);
                 // Who asked may be gone.
                 let _ = reply.send(RoomView {
                     name: self.settings.name.clone(),
@@ -415,10 +422,17 @@ impl Room {
         cluster.map(|cluster| cluster.others()).unwrap_or_default()
     }
 
-    /// Shows everything to somebody without a cube, as if the first one were theirs.
+    /// Shows everything to somebody without a cube, as if the free one were theirs.
     fn observe(&mut self, outlet: Outlet, now: Instant) {
-        let first = self.world.cubes().next().expect("the free cube never goes");
-        let welcome = self.welcome(String::new(), &first, ResumeToken([0; 16]), now);
+        // At home elsewhere, it may not be known here yet.
+        let stand_in = self.world.cube(FREE_CUBE).unwrap_or_else(|| Cube {
+            cube: FREE_CUBE,
+            kind: CubeKind::Free { holder: None },
+            name: String::new(),
+            colour: Colour::from([0; 3]),
+            pose: Pose::default(),
+        });
+        let welcome = self.welcome(String::new(), &stand_in, ResumeToken([0; 16]), now);
         let sight = SightRule::Everything;
         let member = Member::new(Seat::OBSERVER, outlet, CancellationToken::new(), sight);
         self.members.insert(OBSERVER, member);
@@ -545,7 +559,13 @@ impl Room {
         };
         let tick = self.clock.tick();
         if let Some(peers) = &mut self.peers {
-            peers.look(self.cells.seen(), now);
+            let is_viewed = self
+                .viewed_at
+                .is_some_and(|at| now.saturating_duration_since(at) < VIEWED_FOR);
+            match is_viewed {
+                true => peers.look(self.cells.all(), now),
+                false => peers.look(self.cells.seen(), now),
+            }
             peers.show(&mut self.world, now);
             let Changes {
                 events, touched, ..

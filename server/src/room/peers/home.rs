@@ -144,7 +144,7 @@ impl Peers {
     fn hear_of(&mut self, server: ServerId, now: Instant) {
         if server != self.cluster.id() && !self.peers.contains_key(&server) {
             let mut peer = Peer::new(now);
-            peer.lose(now);
+            peer.lose(self.tick, now);
             self.peers.insert(server, peer);
         }
     }

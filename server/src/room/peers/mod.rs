@@ -29,12 +29,13 @@ use super::RoomSettings;
 use super::world::{Changes, World};
 use crate::bus::{Heard, ServerId, Subscription, Topic};
 use crate::cluster::Cluster;
+use crate::metrics::PeerMetrics;
 
 /// Words that wait for the room, at most; more are lost, and then asked for.
 const EAR: usize = 8_192;
 
 /// A room asks who else is there when it opens; who answers does so within this time.
-const SETTLED_AFTER: Duration = Duration::from_millis(300);
+const SETTLED_AFTER: Duration = Duration::from_millis(500);
 
 /// Beats of a room in which nothing moves.
 const IDLE_BEAT: Duration = Duration::from_millis(250);
@@ -111,6 +112,7 @@ pub(super) struct Peers {
     ear: mpsc::Receiver<Heard>,
     mouth: mpsc::Sender<Heard>,
     cells: BTreeMap<CellId, Listening>,
+    metrics: PeerMetrics,
     _room: [Subscription; 2],
 }
 
@@ -141,7 +143,12 @@ struct FreeCube {
 }
 
 impl Peers {
-    pub(super) fn new(cluster: Arc<Cluster>, settings: &RoomSettings, now: Instant) -> Self {
+    pub(super) fn new(
+        cluster: Arc<Cluster>,
+        settings: &RoomSettings,
+        metrics: PeerMetrics,
+        now: Instant,
+    ) -> Self {
         let (mouth, ear) = mpsc::channel(EAR);
         let room = settings.name.clone();
         let bus = cluster.bus();
@@ -174,6 +181,7 @@ impl Peers {
             ear,
             mouth,
             cells: BTreeMap::new(),
+            metrics,
             _room: listening,
             cluster,
             room,
@@ -302,18 +310,22 @@ impl Peers {
         if from == self.cluster.id() || self.strangers.contains(&from) {
             return;
         }
-        if !self.peers.contains_key(&from) {
+        let known = self.peers.get(&from);
+        if known.is_some_and(|known| known.has_just_left(now)) {
+            return;
+        }
+        if known.is_none() {
             // A goodbye of somebody unknown opens nothing.
             if matches!(said.word, Word::Bye) || self.peers.len() >= MAX_PEERS {
                 return;
             }
             self.meet(from, now);
         }
-        let was_lost = self
+        let was_silent = self
             .peers
             .get_mut(&from)
             .is_some_and(|peer| peer.heard(now));
-        if was_lost {
+        if was_silent {
             info!(room = self.room, server = %from, "is there again");
             self.touch_all_of(from);
         }
@@ -327,6 +339,9 @@ impl Peers {
 
     /// Ends the wait for the others' news of a tick: shows what they told.
     pub(super) fn show(&mut self, world: &mut World, now: Instant) {
+        if self.is_waiting() {
+            self.metrics.late_ticks.inc();
+        }
         self.listen_to_each(now);
         self.mind_free_cube(world, now);
         for (cube, touch) in std::mem::take(&mut self.touched) {

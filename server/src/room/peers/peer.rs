@@ -12,6 +12,12 @@ use super::message::{Inventory, Told, Word};
 /// Who says nothing for so long is not there: four beats of a room in which nothing happens.
 pub(super) const LOST_AFTER: Duration = Duration::from_secs(1);
 
+/// Its cubes stop earlier, after this part of that: as long as a player's whose samples do not come.
+const STOPPED_PART: u32 = 2;
+
+/// What comes so long after a goodbye was on its way before.
+const AFTER_GOODBYE: Duration = Duration::from_secs(1);
+
 /// A question that got no answer is asked again after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -36,6 +42,10 @@ pub(super) struct Peer {
     heard_at: Instant,
     /// Since when it is not there.
     lost_since: Option<Instant>,
+    /// Its tick at which its cubes were stopped, since it has said nothing.
+    stopped_at: Option<u64>,
+    /// When it said goodbye.
+    left_at: Option<Instant>,
     /// Up to and with this tick, it has told everything.
     tick: u64,
     /// Ticks of which news are still to come, and of which cells.
@@ -109,6 +119,8 @@ impl Peer {
         Self {
             heard_at: now,
             lost_since: None,
+            stopped_at: None,
+            left_at: None,
             tick: 0,
             incomplete: VecDeque::new(),
             came: BTreeMap::new(),
@@ -133,16 +145,29 @@ impl Peer {
         self.lost_since
     }
 
-    /// Something came from it; whether it had been lost.
+    /// Whether what comes from it was on its way when it said goodbye.
+    pub(super) fn has_just_left(&self, now: Instant) -> bool {
+        self.left_at
+            .is_some_and(|at| now.saturating_duration_since(at) < AFTER_GOODBYE)
+    }
+
+    /// It says goodbye.
+    pub(super) fn leave(&mut self, tick: u64, now: Instant) {
+        self.left_at = Some(now);
+        self.lose(tick, now);
+    }
+
+    /// Something came from it; whether its cubes are to be shown otherwise from now on.
     pub(super) fn heard(&mut self, now: Instant) -> bool {
         self.heard_at = now;
+        let was_stopped = self.stopped_at.take().is_some();
         let was_lost = self.lost_since.take().is_some();
         if was_lost {
             self.roster = None;
             self.unknown = self.cells.keys().copied().collect();
             self.asked_at = None;
         }
-        was_lost
+        was_stopped || was_lost
     }
 
     /// Whether it is found to be gone right now.
@@ -155,8 +180,19 @@ impl Peer {
         self.heard_at = now;
     }
 
+    /// It has said nothing for so long that its cubes stop at this tick, if they did not before.
+    pub(super) fn stop(&mut self, tick: u64, now: Instant, lost_after: Duration) -> bool {
+        let silence = now.saturating_duration_since(self.heard_at);
+        let stops = self.stopped_at.is_none() && silence >= lost_after / STOPPED_PART;
+        if stops {
+            self.stopped_at = Some(tick.saturating_sub(self.lateness.delay_ticks));
+        }
+        stops
+    }
+
     /// It is not there any more.
-    pub(super) fn lose(&mut self, now: Instant) {
+    pub(super) fn lose(&mut self, tick: u64, now: Instant) {
+        self.stop(tick, now, Duration::ZERO);
         self.lost_since = Some(now);
         self.is_steady = false;
         self.inbox.clear();
@@ -176,8 +212,12 @@ impl Peer {
         let replica = self.cells.get(&shown.cell)?;
         let mut motion = *replica.believed.get(cube)?;
         let mut kind = shown.kind;
-        if !self.is_live() {
+        if let Some(tick) = self.stopped_at {
+            let ticks = tick.saturating_sub(replica.tick);
+            motion.advance(u32::try_from(ticks).unwrap_or(u32::MAX));
             motion = MotionState::at_rest(motion.pose(&Codec::LIVE));
+        }
+        if !self.is_live() {
             kind = match kind {
                 CubeKind::Player | CubeKind::Ghost => CubeKind::Ghost,
                 CubeKind::Free { .. } => CubeKind::Free { holder: None },

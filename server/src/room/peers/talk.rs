@@ -121,7 +121,7 @@ impl Peers {
             Word::Bye => {
                 info!(room = self.room, server = %from, "has left this room");
                 if let Some(peer) = self.peers.get_mut(&from) {
-                    peer.lose(now);
+                    peer.leave(self.tick, now);
                 }
                 self.touch_all_of(from);
             }
@@ -176,18 +176,23 @@ impl Peers {
         }
         peer.awaited(self.tick, self.tick_hz.into(), touched);
         let question = peer.question(now);
+        let stops = peer.stop(self.tick, now, self.lost_after);
         let is_overdue = peer.is_overdue(now, self.lost_after);
         let is_over = peer
             .lost_since()
             .is_some_and(|since| now.saturating_duration_since(since) >= self.keep_lost);
         if let Some((roster, cells)) = question {
+            self.metrics.questions.inc();
             self.say_to(server, Word::Ask { roster, cells });
         }
         if is_overdue {
             warn!(room = self.room, %server, "is silent: its cubes are ghosts now");
             if let Some(peer) = self.peers.get_mut(&server) {
-                peer.lose(now);
+                peer.lose(self.tick, now);
             }
+            self.metrics.silences.inc();
+        }
+        if stops || is_overdue {
             self.touch_all_of(server);
         }
         if is_over {
