@@ -17,8 +17,8 @@ const SAMPLES: usize = 8;
 /// Answers that are enough to begin with.
 const FIRST_SAMPLES: usize = 4;
 
-/// Between questions: of a server that does not know the time yet; until there are enough answers;
-/// then.
+/// Between questions: of a server that does not know the time yet; until there are enough answers, and
+/// while they take unevenly long; else.
 const ASK_EVERY: [Duration; 3] = [
     Duration::from_millis(20),
     Duration::from_millis(100),
@@ -30,6 +30,12 @@ const MAX_ROUND_TRIP_NS: u64 = 1_000_000_000;
 
 /// What is further behind steps: to correct it would take longer than 12 s.
 const STEP_NS: i64 = 250_000_000;
+
+/// Answers whose ways differ by more than this were held up, some of them or all.
+const UNEVEN_NS: u64 = 5_000_000;
+
+/// When an answer may be more wrong than this, only what is certain is corrected.
+const VAGUE_NS: u64 = 50_000_000;
 
 /// How fast bad clocks drift apart: 200 parts in a million, one in 5,000.
 const DRIFT: u64 = 5_000;
@@ -151,7 +157,12 @@ impl ClusterClock {
         self.samples.retain(|other| other.agrees_with(sample));
         self.samples.push_front(sample);
         self.samples.truncate(SAMPLES);
-        let missing_ns = self.missing_ns(now).unwrap_or_default();
+        let (missing_ns, bound_ns) = self.missing_ns(now).unwrap_or_default();
+        // What is missing at least. Answers that were held up on their way say little.
+        let surely_ns = match missing_ns.unsigned_abs().saturating_sub(bound_ns) {
+            far_ns if missing_ns < 0 => 0_i64.saturating_sub_unsigned(far_ns),
+            far_ns => 0_i64.saturating_add_unsigned(far_ns),
+        };
         self.found_ns = missing_ns;
         let are_enough = self.samples.len() >= FIRST_SAMPLES;
         if self.joined_ns.is_none() {
@@ -164,11 +175,13 @@ impl ClusterClock {
             }
         } else if !are_enough {
             // One unlucky answer would move it.
-        } else if missing_ns > STEP_NS {
-            let time_ns = self.timeline.time_ns(now).saturating_add_signed(missing_ns);
+        } else if surely_ns > STEP_NS {
+            let time_ns = self.timeline.time_ns(now).saturating_add_signed(surely_ns);
             self.timeline.step(now, time_ns);
-        } else if missing_ns >= -STEP_NS {
-            self.timeline.slew(now, missing_ns);
+        } else if surely_ns >= -STEP_NS {
+            let is_vague = bound_ns > VAGUE_NS;
+            self.timeline
+                .slew(now, if is_vague { surely_ns } else { missing_ns });
         }
         // Else the reference is behind: it hears so with the next question, and steps.
     }
@@ -189,19 +202,22 @@ impl ClusterClock {
         self.found_ns
     }
 
-    /// How much later it is by the best answer; `None`: nobody is asked, or has answered.
-    fn missing_ns(&self, now: Instant) -> Option<i64> {
+    /// How much later it is by the best answer, and by how much that may be wrong; `None`: nobody is
+    /// asked, or has answered.
+    fn missing_ns(&self, now: Instant) -> Option<(i64, u64)> {
         let own_ns = self.own_ns(now);
         let bound_ns = |sample: &&Sample| sample.bound_ns(own_ns);
         let best = self.samples.iter().min_by_key(bound_ns)?;
         let right_ns = i128::from(own_ns) + i128::from(best.offset_ns);
         let missing_ns = right_ns - i128::from(self.timeline.time_ns(now));
-        Some(clamped(missing_ns))
+        Some((clamped(missing_ns), best.bound_ns(own_ns)))
     }
 
     fn ask_every(&self) -> Duration {
-        let have_enough = self.samples.len() >= SAMPLES;
-        ASK_EVERY[match (self.joined_ns, have_enough) {
+        let ways = self.samples.iter().map(|sample| sample.round_trip_ns);
+        let uneven_ns = ways.clone().max().unwrap_or(0) - ways.min().unwrap_or(0);
+        let is_clear = self.samples.len() >= SAMPLES && uneven_ns < UNEVEN_NS;
+        ASK_EVERY[match (self.joined_ns, is_clear) {
             (None, _) => 0,
             (Some(_), false) => 1,
             (Some(_), true) => 2,

@@ -45,6 +45,8 @@ struct World {
     rng: Rng,
     /// Nobody hears anybody.
     cut_ns: std::ops::Range<u64>,
+    /// What is said to others waits until the end, at the server of that number.
+    held_up_ns: (usize, std::ops::Range<u64>),
     jitter_ns: u64,
     loss_percent: u32,
 }
@@ -118,7 +120,10 @@ impl World {
             if is_for && self.rng.u32(..100) >= self.loss_percent {
                 let jitter_ns = (self.rng.f64().powi(4) * self.jitter_ns as f64) as u64;
                 let way_ns = self.servers[from].way_ns[0] + self.servers[to].way_ns[1];
-                let at_ns = self.now_ns + way_ns + jitter_ns;
+                let at_ns = match &self.held_up_ns {
+                    (server, time) if *server == from && time.contains(&self.now_ns) => time.end,
+                    _ => self.now_ns + way_ns + jitter_ns,
+                };
                 let event = Event::Heard(self.words.len() - 1);
                 self.events.push(Reverse((at_ns, to, event)));
             }
@@ -173,6 +178,7 @@ fn world(seed: u64, lives_ms: &[std::ops::Range<u64>], drifts_ppm: &[i64]) -> Wo
         words: Vec::new(),
         rng,
         cut_ns: 0..0,
+        held_up_ns: (0, 0..0),
         jitter_ns: 20_000_000,
         loss_percent: 5,
     }
@@ -233,6 +239,25 @@ fn those_that_started_apart_agree_when_they_meet_and_who_is_behind_steps() {
     assert!(world.servers[2].time_ns(world.now_ns) >= ahead_ns);
     world.run(40 * SECOND_NS);
     assert!(world.difference_ns() < 3_000_000);
+}
+
+#[test]
+fn who_hears_late_does_not_think_that_it_is_late() {
+    for seed in 0..50 {
+        let mut world = world(seed, &[0..ALWAYS, 100..ALWAYS, 200..ALWAYS], &[20, -20, 0]);
+        world.jitter_ns = 100_000;
+        // Silence first, so that nobody remembers better answers.
+        world.cut_ns = 10 * SECOND_NS..14 * SECOND_NS;
+        world.held_up_ns = (1, 14 * SECOND_NS..15 * SECOND_NS - 100_000_000);
+        for tenth in 100..250 {
+            world.run(tenth * SECOND_NS / 10);
+            let difference_ns = world.difference_ns();
+            assert!(
+                difference_ns < 8_000_000,
+                "{seed}, {tenth}: {difference_ns}"
+            );
+        }
+    }
 }
 
 proptest! {
