@@ -30,6 +30,8 @@ use crate::{ghosts, names, scene, widgets};
 
 /// How near a free cube must be to be taken, in metres.
 const REACH_M: f32 = 4.0;
+/// Who is in the room again so soon need not be told that the connection was lost.
+const BRIEF: Duration = Duration::from_millis(250);
 /// A screen of this width has room for two panels side by side.
 const TWO_PANELS_PX: f32 = 720.0;
 
@@ -45,8 +47,9 @@ pub(crate) struct Play {
     figures: Figures,
     lab: LabPanel,
     first_join: Option<Duration>,
-    /// Where the client was in the room last.
+    /// Where the client was in the room last, and since when it is there no more.
     was_at: Option<String>,
+    lost: Option<Duration>,
     menu: Option<Menu>,
     touch: TouchControls,
     by_touch: bool,
@@ -84,6 +87,7 @@ impl Play {
             lab: LabPanel::default(),
             first_join: None,
             was_at: None,
+            lost: None,
             menu: None,
             touch: TouchControls::default(),
             by_touch: false,
@@ -161,7 +165,10 @@ impl Play {
                 .show(canvas, &self.client, time, screen, self.by_touch);
         }
         let (status, server) = (self.client.status(), self.client.server());
-        if let Some(banner) = Banner::new(status, server, self.was_at.as_deref()) {
+        let is_brief = |lost| time.now.saturating_sub(lost) < BRIEF;
+        if !self.lost.is_some_and(is_brief)
+            && let Some(banner) = Banner::new(status, server, self.was_at.as_deref())
+        {
             banner.show(canvas, screen, time);
         }
         lab::show_badge(canvas, &self.client, screen);

@@ -269,6 +269,19 @@ mod tests {
         (listener, server)
     }
 
+    #[test]
+    fn a_neighbour_is_spoken_to_as_the_first_server_was() {
+        let address = ServerAddress {
+            tcp: "b.example:14900".into(),
+            web: "b.example:8080".into(),
+        };
+        assert_eq!(neighbour(&address, "a.example:14900"), address.tcp);
+        assert_eq!(
+            neighbour(&address, "tls://a.example:14900"),
+            "tls://b.example:14900"
+        );
+    }
+
     /// Polls until the socket is no longer connecting; the time stands still.
     fn connected(server: &str) -> Socket {
         let options = ClientOptions::new(server, "Anna");

@@ -99,6 +99,21 @@ fn a_server_that_takes_connections_and_says_nothing_has_a_second() {
 }
 
 #[test]
+fn a_token_that_came_with_a_welcome_and_nothing_more_is_the_one_to_show_next() {
+    let (mut trial, hasty, other) = (Trial::new(), listener(), listener());
+    drop(trial.join_naming(OWN, &[&hasty, &other]));
+    trial.kill(hasty);
+    let mut peer = trial.accept();
+    trial.poll();
+    peer.welcome_alone(OWN, ResumeToken([8; 16]));
+    drop(peer);
+    trial.kill(other);
+    let mut peer = trial.accept();
+    trial.poll();
+    assert_eq!(peer.welcome(OWN).resume, Some(ResumeToken([8; 16])));
+}
+
+#[test]
 fn a_refusal_by_another_server_is_not_the_end() {
     let (mut trial, strict, other) = (Trial::new(), listener(), listener());
     drop(trial.join_naming(OWN, &[&strict, &other]));

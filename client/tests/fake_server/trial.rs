@@ -77,18 +77,12 @@ impl Peer {
         }
     }
 
-    /// Lets the client in, with a free cube and another player. Returns how it introduced itself.
-    pub(crate) fn welcome(&mut self, own: CubeId) -> Hello {
-        self.welcome_naming(own, &[])
+    /// Says welcome, and nothing of the room.
+    pub(crate) fn welcome_alone(&mut self, own: CubeId, resume: ResumeToken) {
+        self.greet(own, resume, Vec::new());
     }
 
-    /// The same, as one of several servers; the others listen there.
-    pub(crate) fn welcome_naming(&mut self, own: CubeId, others: &[&TcpListener]) -> Hello {
-        let address = |other: &&TcpListener| other.local_addr().unwrap().to_string();
-        let servers = others.iter().map(|other| ServerAddress {
-            tcp: address(other),
-            web: address(other),
-        });
+    fn greet(&mut self, own: CubeId, resume: ResumeToken, servers: Vec<ServerAddress>) -> Hello {
         let ClientMessage::Hello(hello) = self.hear() else {
             panic!("no hello");
         };
@@ -102,9 +96,25 @@ impl Peer {
             tick: 100,
             since_tick_us: 0,
             max_speed: 0,
-            resume: ResumeToken([7; 16]),
-            servers: servers.collect(),
+            resume,
+            servers,
         }));
+        hello
+    }
+
+    /// Lets the client in, with a free cube and another player. Returns how it introduced itself.
+    pub(crate) fn welcome(&mut self, own: CubeId) -> Hello {
+        self.welcome_naming(own, &[])
+    }
+
+    /// The same, as one of several servers; the others listen there.
+    pub(crate) fn welcome_naming(&mut self, own: CubeId, others: &[&TcpListener]) -> Hello {
+        let address = |other: &&TcpListener| other.local_addr().unwrap().to_string();
+        let servers = others.iter().map(|other| ServerAddress {
+            tcp: address(other),
+            web: address(other),
+        });
+        let hello = self.greet(own, ResumeToken([7; 16]), servers.collect());
         let free = CubeKind::Free { holder: None };
         let cubes = vec![
             info(FREE, free),

@@ -45,6 +45,7 @@ impl Play {
             }
             ClientEvent::Disconnected { reason } => {
                 self.carry = Carry::Empty;
+                self.lost = Some(now);
                 let retry = match self.client.status() {
                     Status::Waiting { retry_in, .. } => {
                         format!(", retrying in {:.1} s", retry_in.as_secs_f64())
@@ -71,6 +72,7 @@ impl Play {
             None => self.first_join = Some(now),
         }
         self.was_at = Some(server);
+        self.lost = None;
         self.carry = Carry::Empty;
     }
 
