@@ -231,15 +231,14 @@ impl World {
         }
         let (name, pose) = (self.unused_name(name), self.start(pose));
         let cube = self.ids.next();
-        self.insert(
+        let info = CubeInfo {
             cube,
-            CubeKind::Player,
+            kind: CubeKind::Player,
             name,
             colour,
-            pose,
-            rule,
-            Manner::Room,
-        );
+            motion: MotionState::at_rest(pose),
+        };
+        self.insert(info, rule, Manner::Room);
         self.players.insert(cube, Player::new(rule));
         Ok(cube)
     }
@@ -487,15 +486,14 @@ impl World {
             }
         } else {
             let (name, pose) = (self.unused_name(name), self.start(pose));
-            self.insert(
-                player,
-                CubeKind::Player,
+            let info = CubeInfo {
+                cube: player,
+                kind: CubeKind::Player,
                 name,
                 colour,
-                pose,
-                rule,
-                Manner::Sight,
-            );
+                motion: MotionState::at_rest(pose),
+            };
+            self.insert(info, rule, Manner::Sight);
             self.players.insert(player, Player::new(rule));
         }
     }
@@ -698,35 +696,21 @@ impl World {
         self.events.push(event);
     }
 
-    fn insert(
-        &mut self,
-        cube: CubeId,
-        kind: CubeKind,
-        name: String,
-        colour: Colour,
-        pose: Pose,
-        rule: SpeedRule,
-        manner: Manner,
-    ) {
+    /// A cube that is at home here, and stands.
+    fn insert(&mut self, info: CubeInfo, rule: SpeedRule, manner: Manner) {
         self.arrivals = self.arrivals.wrapping_add(1);
+        let pose = info.motion.pose(&Codec::LIVE);
         let tracked = Tracked {
             is_home: true,
-            kind,
-            name: name.clone(),
-            colour,
+            kind: info.kind,
+            name: info.name.clone(),
+            colour: info.colour,
             rule,
             pose,
             track: Track::standing(pose),
             budget: self.new_budget(),
         };
-        self.cubes.insert(cube, tracked);
-        let info = CubeInfo {
-            cube,
-            kind,
-            name,
-            colour,
-            motion: MotionState::at_rest(pose),
-        };
+        self.cubes.insert(info.cube, tracked);
         self.happened(match manner {
             Manner::Room => Event::Joined(info),
             Manner::Sight => Event::Entered(info),
@@ -750,9 +734,14 @@ impl World {
             position: Position::from_metres(FREE_CUBE_METRES),
             rotation: Rotation::IDENTITY,
         });
-        let free = CubeKind::Free { holder: None };
-        let (name, rule) = (FREE_CUBE_NAME.into(), SpeedRule::TopSpeed);
-        self.insert(FREE_CUBE, free, name, FREE_CUBE_COLOUR, pose, rule, manner);
+        let info = CubeInfo {
+            cube: FREE_CUBE,
+            kind: CubeKind::Free { holder: None },
+            name: FREE_CUBE_NAME.into(),
+            colour: FREE_CUBE_COLOUR,
+            motion: MotionState::at_rest(pose),
+        };
+        self.insert(info, SpeedRule::TopSpeed, manner);
     }
 
     fn new_budget(&self) -> Option<SpeedBudget> {

@@ -157,6 +157,10 @@ impl Peers {
         let cubes = seats.filter(|seat| seat.claim.server == server && seat.cube != FREE_CUBE);
         let cubes: Vec<_> = cubes.map(|seat| seat.cube).collect();
         self.forget(server, cubes.into_iter());
+        // Others may have claims that seemed to be older than those.
+        for peer in self.peers.values_mut() {
+            peer.roster = None;
+        }
     }
 
     /// These cubes are not at home with a server any more.
@@ -175,7 +179,13 @@ impl Peers {
         let (cube, claim) = (seat.cube, seat.claim);
         let own = self.cluster.id();
         let known = self.claims.get(&cube).map(|known| known.claim);
+        let is_there = |server: ServerId| {
+            let peer = self.peers.get(&server);
+            server == own || peer.is_some_and(Peer::is_live)
+        };
         let is_old = match known {
+            // Its claim may never have reached the others, so that nobody makes a greater one.
+            Some(known) if cube == FREE_CUBE && !is_there(known.server) => false,
             // Its home knows best.
             Some(known) if claim.server == from => known > claim,
             Some(known) => known >= claim,
