@@ -1,6 +1,6 @@
 //! Where servers meet: something that carries what one of them says to those who listen.
 //!
-//! What it carries, and why, is the business of [`cluster`](crate::cluster) and of the rooms. A bus
+//! What it carries, and why, is the business of `cluster` and of the rooms. A bus
 //! promises little, as core NATS does: a payload comes once or not at all, those of one sender in
 //! order, and nobody learns whether anybody heard. So the users of a bus repeat themselves until they
 //! agree.
