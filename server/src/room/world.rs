@@ -183,6 +183,11 @@ impl World {
         here.map(|(&cube, _)| cube)
     }
 
+    /// What is written above a cube.
+    pub fn name(&self, cube: CubeId) -> Option<&str> {
+        self.cubes.get(&cube).map(|tracked| tracked.name.as_str())
+    }
+
     /// Where a cube is, as of the last tick.
     pub fn pose(&self, cube: CubeId) -> Option<Pose> {
         self.cubes.get(&cube).map(|tracked| tracked.pose)

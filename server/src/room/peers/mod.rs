@@ -310,26 +310,15 @@ impl Peers {
         if from == self.cluster.id() || self.strangers.contains(&from) {
             return;
         }
-        let known = self.peers.get(&from);
-        if known.is_some_and(|known| known.has_just_left(now)) {
-            return;
+        if self.is_sign_of_life(&said.word) {
+            self.lives(from, now);
         }
-        if known.is_none() {
-            // A goodbye of somebody unknown opens nothing.
-            if matches!(said.word, Word::Bye) || self.peers.len() >= MAX_PEERS {
-                return;
-            }
-            self.meet(from, now);
+        let is_live = self.peers.get(&from).is_some_and(Peer::is_live);
+        // What is older than a silence may come at its end. A question is answered in any case, and
+        // what was given away must not be lost.
+        if is_live || matches!(said.word, Word::Ask { .. } | Word::Given { .. }) {
+            self.take_in(from, said.word, world, now);
         }
-        let was_silent = self
-            .peers
-            .get_mut(&from)
-            .is_some_and(|peer| peer.heard(now));
-        if was_silent {
-            info!(room = self.room, server = %from, "is there again");
-            self.touch_all_of(from);
-        }
-        self.take_in(from, said.word, world, now);
     }
 
     /// What the room must do because of what was heard, since the last call.
@@ -399,6 +388,26 @@ impl Peers {
     /// Says that this server leaves the room.
     pub(super) fn leave(&mut self) {
         self.say(&Topic::Room(self.room.clone()), Word::Bye);
+    }
+
+    /// Whether a word was said a moment ago, and not held up somewhere.
+    fn is_sign_of_life(&self, word: &Word) -> bool {
+        let lost_ticks = self.lost_after.as_millis() as u64 * u64::from(self.tick_hz) / 1_000;
+        matches!(word, Word::Beat { tick, .. } if tick.saturating_add(lost_ticks) >= self.tick)
+    }
+
+    /// A server is there.
+    fn lives(&mut self, server: ServerId, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&server) else {
+            if self.peers.len() < MAX_PEERS {
+                self.meet(server, now);
+            }
+            return;
+        };
+        if !peer.has_just_left(now) && peer.heard(now) {
+            info!(room = self.room, %server, "is there again");
+            self.touch_all_of(server);
+        }
     }
 
     fn meet(&mut self, server: ServerId, now: Instant) {

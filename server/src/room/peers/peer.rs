@@ -91,7 +91,7 @@ pub(super) struct Sighting<'a> {
     pub(super) motion: MotionState,
     /// The tick here of the motion.
     pub(super) tick: u64,
-    name: &'a str,
+    pub(super) name: &'a str,
     colour: Colour,
     joined: Option<u64>,
 }

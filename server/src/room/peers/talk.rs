@@ -250,6 +250,10 @@ impl Peers {
         let peer = home.and_then(|home| self.peers.get(&home));
         if let Some(sighting) = peer.and_then(|peer| peer.sighting(cube)) {
             self.moving.remove(&cube);
+            if world.name(cube).is_some_and(|name| name != sighting.name) {
+                // At its new home another one had that name.
+                world.hide(cube, Manner::Sight);
+            }
             if !world.steer(cube, sighting.kind, sighting.motion, sighting.tick) {
                 let manner = match sighting.has_just_joined(self.tick, self.tick_hz) {
                     true => Manner::Room,
