@@ -1,12 +1,13 @@
 //! Where servers meet: something that carries what one of them says to those who listen.
 //!
 //! What it carries, and why, is the business of `cluster` and of the rooms. A bus
-//! promises little, as core NATS does: a payload comes once or not at all, those of one sender in
-//! order, and nobody learns whether anybody heard. So the users of a bus repeat themselves until they
-//! agree.
+//! promises little, as core NATS does: a payload comes once or not at all, those of one sender to one
+//! topic in order, and nobody learns whether anybody heard. So the users of a bus repeat themselves
+//! until they agree.
 
 mod address;
 mod nats;
+mod options;
 mod subject;
 
 use std::fmt;
@@ -17,7 +18,8 @@ use cubesync_protocol::CellId;
 use tokio::sync::mpsc;
 
 pub use self::address::BusAddress;
-pub use self::nats::{BusError, Nats};
+pub use self::nats::Nats;
+pub use self::options::BusError;
 pub(crate) use self::subject::cluster_name;
 
 /// Names a server of a cluster from its start to its end; drawn by lot, so that no two are

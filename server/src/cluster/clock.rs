@@ -1,8 +1,9 @@
 //! What time it is in the cluster: one server's time, which the others follow.
 //!
-//! Followers ask it as NTP does (RFC 5905, section 8): each of the last eight answers says by how much
-//! they are off, within half of its way there and back and what clocks drifted apart since; the one
-//! with the narrowest bound counts. They correct that slowly. Whoever is far behind anybody steps forward; nobody ever steps back.
+//! Followers ask it as NTP does (RFC 5905, section 8): each of the last eight answers says by how
+//! much they are off, within half of its way there and back and what clocks drifted apart since; the
+//! one with the narrowest bound counts. They correct that slowly. Whoever is far behind anybody steps
+//! forward; nobody ever steps back.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
