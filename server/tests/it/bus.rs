@@ -51,7 +51,11 @@ async fn reach(nats: &Nats, topic: &Topic, ear: &mut mpsc::Receiver<Heard>) {
 }
 
 fn cell(room: &str) -> Topic {
-    Topic::Cell(room.to_owned(), CellId(3))
+    cell_of(room, 3)
+}
+
+fn cell_of(room: &str, number: u16) -> Topic {
+    Topic::Cell(room.to_owned(), CellId(number))
 }
 
 /// A folder with files for NATS; removed when dropped.
@@ -274,24 +278,59 @@ async fn servers_tell_their_players_of_each_other_until_one_says_goodbye() {
 async fn what_is_no_word_of_a_server_ends_nothing() {
     let nats = NatsServer::start();
     let stranger = join(&nats.url(), &[]).await;
-    let server = Server::start(&["--bus", &nats.url()]).await;
-    let mut player = server.join("Anna").await;
     becomes_connected(&stranger, true).await;
-    let topics = [Topic::Servers, Topic::Room("lobby".into()), cell("lobby")];
+    let topics = [
+        Topic::Servers,
+        Topic::Room("lobby".into()),
+        cell_of("lobby", 0),
+    ];
+    let (ear, mut heard) = mpsc::channel(1_024);
+    let _listening = topics
+        .each_ref()
+        .map(|topic| stranger.subscribe(topic, ear.clone()));
+    let flags = ["--bus", &nats.url(), "--resume-within", "1s"];
+    let (first, second) = (Server::start(&flags).await, Server::start(&flags).await);
+    first.counts("cubesync_cluster_servers 2").await;
+    let (mut anna, mut ben) = (first.join("Anna").await, second.join("Ben").await);
+
     let mut rng = fastrand::Rng::with_seed(7);
-    for len_bytes in 0..2_000 {
-        let payload: Vec<u8> = (0..len_bytes % 200).map(|_| rng.u8(..)).collect();
-        stranger.publish(&topics[len_bytes % 3], payload.into());
+    for _ in 0..30 {
+        anna.step(100).await;
+        ben.step(100).await;
+        let word = soon(heard.recv()).await.unwrap().payload;
+        let words = std::iter::from_fn(|| heard.try_recv().ok()).map(|heard| heard.payload);
+        for word in words.collect::<Vec<_>>().into_iter().chain([word]) {
+            for topic in &topics {
+                stranger.publish(topic, word.clone());
+                stranger.publish(topic, bent(&word, &mut rng));
+                stranger.publish(topic, (0..rng.u8(..)).map(|_| rng.u8(..)).collect());
+            }
+        }
     }
     stranger.flush().await;
-    let _second = Server::start(&["--bus", &nats.url()]).await;
-    server.counts("cubesync_cluster_servers 2").await;
-    let pose = player.step(100).await;
-    player.sees(player.cube(), pose).await;
-    server
-        .counts("cubesync_panics_total{task=\"room\"} 0")
-        .await;
-    server
-        .counts("cubesync_panics_total{task=\"other\"} 0")
-        .await;
+    let _third = Server::start(&["--bus", &nats.url()]).await;
+    for server in [&first, &second] {
+        for task in ["room", "other"] {
+            let line = format!("cubesync_panics_total{{task=\"{task}\"}} 0");
+            server.counts(&line).await;
+        }
+    }
+    let carl = first.join("Carl").await;
+    assert_eq!(carl.welcome.room, "lobby");
+}
+
+/// The same but for a few bytes.
+fn bent(word: &[u8], rng: &mut fastrand::Rng) -> Bytes {
+    let mut bent = word.to_vec();
+    for _ in 0..rng.usize(1..4) {
+        let at = rng.usize(..bent.len());
+        // Of these begin long numbers.
+        bent[at] = rng
+            .choice([0, 1, 250, 251, 252, 253, 255, rng.clone().u8(..)])
+            .unwrap();
+        if rng.bool() {
+            bent.insert(at, rng.u8(..));
+        }
+    }
+    bent.into()
 }
