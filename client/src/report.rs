@@ -34,11 +34,10 @@ pub enum Status {
 /// What happened, in the order in which it did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientEvent {
-    /// The client is in the room: at first, and again after a reconnect with which its cube could
-    /// not go on. Cubes known before are forgotten; the own cube starts at the welcome's pose, and
+    /// The client is in the room: at first, and again after it was away for more than a moment. Cubes known before are forgotten; the own cube starts at the welcome's pose, and
     /// may have a new id.
     Joined(Welcome),
-    /// The client is in the room again after a lost connection, at the same server or at another
+    /// The client is in the room again after a moment without connection, at the same server or at another
     /// one ([`Client::server`](crate::Client::server)): the own cube goes on from where it is
     /// shown, and may have a new id.
     Rejoined(Welcome),

@@ -94,6 +94,11 @@ impl World {
         Some(state.pose(&Codec::LIVE))
     }
 
+    /// The newest tick that was told of.
+    pub fn tick(&self) -> u64 {
+        self.sight.tick()
+    }
+
     /// Players in sight.
     pub fn players(&self) -> usize {
         self.cubes()

@@ -41,7 +41,7 @@ impl Client {
         if let Some(previous) = &previous {
             self.remember(previous, now);
         }
-        let goes_on_from = pose_to_go_on(previous.as_ref(), &welcome);
+        let goes_on_from = pose_to_go_on(previous.as_ref(), &welcome, now);
         self.view = View::new(welcome.tick_hz);
         self.view.set_display(self.display);
         self.view

@@ -8,6 +8,9 @@ use cubesync_protocol::{CubeId, CubeInfo, Pose, Welcome};
 use super::Client;
 use crate::session::Session;
 
+/// Who knows nothing newer than this was away: everybody saw the cube stand, and there it is. Bytes
+/// may come late, as to a tab that wakes up; ticks say how old they are.
+const BRIEF: Duration = Duration::from_secs(5);
 /// So long after the join, a server may still learn from the others who is in the room.
 const LASTS: Duration = Duration::from_secs(5);
 
@@ -60,10 +63,19 @@ impl Client {
     }
 }
 
-/// Where the own cube goes on: where it is shown, if it can have come there from where the server
-/// knows it to be within half a second; a server lets a cube cover a second's way at once.
-pub(super) fn pose_to_go_on(previous: Option<&Session>, welcome: &Welcome) -> Option<Pose> {
-    let pose = previous?.own_pose()?;
+/// Where the own cube goes on after a moment: where it is shown, if it can have come there from where
+/// the server knows it to be within half a second; a server lets a cube cover a second's way at once.
+pub(super) fn pose_to_go_on(
+    previous: Option<&Session>,
+    welcome: &Welcome,
+    now: Duration,
+) -> Option<Pose> {
+    let previous = previous?;
+    let away_ticks = previous.clock()?.tick_at(now) - previous.world()?.tick() as f64;
+    if away_ticks > BRIEF.as_secs_f64() * f64::from(welcome.tick_hz) {
+        return None;
+    }
+    let pose = previous.own_pose()?;
     let way = pose.position.distance(welcome.pose.position);
     let is_near = welcome.max_speed == 0 || way <= u64::from(welcome.max_speed / 2);
     is_near.then_some(pose)

@@ -140,6 +140,20 @@ fn comes_back_by_itself_and_shows_what_was_last_until_then() {
 }
 
 #[test]
+fn who_was_away_for_long_begins_where_the_server_says() {
+    let mut trial = Trial::new();
+    let first = trial.join(CubeId(7));
+    trial.client.set_pose(CubeId(7), pose(5.0));
+    trial.skipped += Duration::from_secs(6);
+    drop(first);
+    trial.until(|trial| trial.client.status() != Status::Joined);
+    trial.skipped += Duration::from_secs(2);
+    trial.join(CubeId(7));
+    assert!(matches!(trial.events.last(), Some(ClientEvent::Joined(_))));
+    assert_eq!(trial.drawn(CubeId(7)), (2.0, false));
+}
+
+#[test]
 fn a_reject_for_good_is_not_tried_again() {
     let mut trial = Trial::new();
     let mut peer = trial.accept();
