@@ -3,8 +3,10 @@
 //! A [`fault`] is one way to be a bad peer, or bad luck. They stand in four lists: [`protocol`],
 //! [`transport`], [`http`] and [`operation`]. The [`runner`] does one after the other and looks
 //! at the process, its memory, its descriptors, its counters, and at two bystanders whose game
-//! must go on; the [`report`] tells it. [`soak`] is the long run, [`figures`] what it all costs.
+//! must go on; the [`report`] tells it. [`soak`] is the long run, [`figures`] what it all costs, [`cluster`]
+//! what several servers must survive together.
 
+mod cluster;
 mod fault;
 mod figures;
 mod harness;
@@ -43,6 +45,21 @@ enum Command {
     /// Measures what faults cost: times to notice and to recover, memory per connection
     Figures {
         /// The server to measure [default: the one of this build, built first]
+        #[arg(long, value_name = "FILE")]
+        server_bin: Option<PathBuf>,
+    },
+    /// Tears a cluster apart: a real nats-server, three servers and players on each
+    Cluster {
+        /// Only faults whose name contains this; repeat it for more
+        #[arg(long, value_name = "NAME")]
+        only: Vec<String>,
+        /// Shorter waits, for CI
+        #[arg(long)]
+        quick: bool,
+        /// Write what was seen into this file as well
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// The server to try it on [default: the one of this build, built first]
         #[arg(long, value_name = "FILE")]
         server_bin: Option<PathBuf>,
     },
@@ -115,6 +132,13 @@ fn main() -> ExitCode {
         Some(Command::Figures { server_bin }) => server_binary(server_bin.as_deref())
             .and_then(|binary| figures::figures(&binary))
             .map(|()| true),
+        Some(Command::Cluster {
+            only,
+            quick,
+            json,
+            server_bin,
+        }) => server_binary(server_bin.as_deref())
+            .and_then(|binary| cluster::run(&binary, &only, quick, json.as_deref())),
         Some(Command::Soak {
             duration,
             players,

@@ -250,7 +250,7 @@ fn settled_counters(
 }
 
 /// Whether a program is installed; `root` is here when we are.
-fn is_here(need: &str) -> bool {
+pub(crate) fn is_here(need: &str) -> bool {
     if need == "root" {
         return rustix::process::geteuid().is_root();
     }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 /// The cable's network, for tests between networks (RFC 2544): no machine's own, one hopes.
-const NETWORK: &str = "198.18.";
+pub(crate) const NETWORK: &str = "198.18.";
 const HERE: Ipv4Addr = Ipv4Addr::new(198, 18, 77, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(198, 18, 77, 2);
 
@@ -69,7 +69,8 @@ impl Drop for Namespace {
     }
 }
 
-fn ip(arguments: &str) -> Result<String> {
+/// Runs `ip`, and returns what it said.
+pub(crate) fn ip(arguments: &str) -> Result<String> {
     let output = Command::new("ip").args(arguments.split(' ')).output()?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "ip {arguments}: {}", error.trim());

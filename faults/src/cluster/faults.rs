@@ -1,0 +1,325 @@
+//! What goes wrong between servers.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
+
+use super::islands::Islands;
+use super::machine::{Program, Site};
+use super::players::{Pair, Players};
+use super::proxy::Proxy;
+use super::{Fault, Scene};
+
+/// What should come true at once comes true in this time on the slowest machine.
+const PATIENCE: Duration = Duration::from_secs(40);
+/// A cube of a silent server is a ghost after 1 s and leaves 15 s later.
+const LEAVES_WITHIN: Duration = Duration::from_secs(60);
+/// A server that is asked to stop does within its drain time.
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
+/// For so long nobody at the same server may see a moving cube stand: a busy machine included.
+const LOCAL_GAP: Duration = Duration::from_secs(2);
+const SERVERS: usize = 3;
+const PLAYERS_EACH: usize = 2;
+
+pub(super) const FAULTS: &[Fault] = &[
+    Fault::new("nats-gone", nats_gone),
+    Fault::new("nats-stopped", nats_stopped),
+    Fault::new("nats-slow", nats_slow),
+    Fault::new("garbage-on-the-bus", garbage),
+    Fault::new("server-killed", server_killed),
+    Fault::new("server-paused", server_paused),
+    Fault::new("rolling-restart", rolling_restart),
+    Fault::new("servers-cut-apart", cut_apart).needs_root(),
+];
+
+/// A nats-server, servers, and players on each who see each other.
+struct Cluster {
+    // In the order in which they must end.
+    players: Players,
+    servers: Vec<Program>,
+    nats: Program,
+}
+
+impl Cluster {
+    fn start(scene: &Scene<'_>) -> Result<Self> {
+        let site = Site::here(scene.folder);
+        let nats = site.nats(&[])?;
+        let bus = nats.address;
+        Self::on(scene, nats, bus)
+    }
+
+    /// The servers reach it at `bus`.
+    fn on(scene: &Scene<'_>, nats: Program, bus: std::net::SocketAddr) -> Result<Self> {
+        let site = Site::here(scene.folder);
+        let servers: Result<Vec<_>> = (0..SERVERS)
+            .map(|_| site.server(scene.binary, bus))
+            .collect();
+        Self::playing(servers?, nats)
+    }
+
+    fn playing(servers: Vec<Program>, nats: Program) -> Result<Self> {
+        let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
+        let players = Players::join(&addresses, PLAYERS_EACH);
+        let cluster = Self {
+            players,
+            servers,
+            nats,
+        };
+        cluster.players.are_together(PATIENCE)?;
+        cluster.players.begin();
+        Ok(cluster)
+    }
+
+    /// All are one again: what was seen, in words.
+    fn healed(&self) -> Result<String> {
+        let took = self.players.are_together(PATIENCE)?;
+        let agreed = self.players.agree(PATIENCE)?;
+        self.players.have_kept_their_cubes()?;
+        Ok(format!(
+            "whole again after {} ms, exact {} ms after the last move",
+            took.as_millis(),
+            agreed.as_millis()
+        ))
+    }
+
+    /// Who is at the same server has always seen the others move.
+    fn locals(&self) -> Result<String> {
+        let gap = self.players.longest_gap(Pair::Local);
+        ensure!(
+            gap < LOCAL_GAP,
+            "players of one server stood still for {gap:?}"
+        );
+        let put = self.players.corrections();
+        ensure!(put == 0, "{put} corrections for nothing wrong");
+        Ok(format!("locals' longest gap {} ms", gap.as_millis()))
+    }
+}
+
+/// While nobody hears the others: cubes of other servers are ghosts, then leave.
+fn silence(cluster: &Cluster, began: Instant, lasts: Duration) -> Result<String> {
+    cluster.players.see_ghosts(PATIENCE)?;
+    let ghosts = began.elapsed();
+    cluster.players.see_nobody_else(LEAVES_WITHIN)?;
+    let left = began.elapsed();
+    std::thread::sleep(lasts.saturating_sub(began.elapsed()));
+    let locals = cluster.locals()?;
+    Ok(format!(
+        "ghosts after {:.1} s, gone after {:.1} s, {locals}",
+        ghosts.as_secs_f64(),
+        left.as_secs_f64()
+    ))
+}
+
+fn nats_gone(scene: &Scene<'_>) -> Result<String> {
+    let mut cluster = Cluster::start(scene)?;
+    let began = Instant::now();
+    cluster.nats.kill()?;
+    let silence = silence(&cluster, began, scene.pick(20, 60))?;
+    cluster.nats.start_again()?;
+    Ok(format!("{silence}; {}", cluster.healed()?))
+}
+
+fn nats_stopped(scene: &Scene<'_>) -> Result<String> {
+    let cluster = Cluster::start(scene)?;
+    let began = Instant::now();
+    cluster.nats.signal(Signal::STOP)?;
+    let silence = silence(&cluster, began, scene.pick(20, 60))?;
+    cluster.nats.signal(Signal::CONT)?;
+    Ok(format!("{silence}; {}", cluster.healed()?))
+}
+
+/// Longer than a server may be silent: but it is not, it is late.
+fn nats_slow(scene: &Scene<'_>) -> Result<String> {
+    let nats = Site::here(scene.folder).nats(&[])?;
+    let proxy = Proxy::to(nats.address)?;
+    let cluster = Cluster::on(scene, nats, proxy.address)?;
+    proxy.delay(Duration::from_millis(600));
+    std::thread::sleep(scene.pick(6, 30));
+    let gap = cluster.players.longest_gap(Pair::Remote);
+    let together = cluster.players.are_together(PATIENCE)?;
+    let locals = cluster.locals()?;
+    proxy.delay(Duration::ZERO);
+    let healed = cluster.healed()?;
+    Ok(format!(
+        "600 ms each way: {locals}, others' {} ms, seen again {} ms later; {healed}",
+        gap.as_millis(),
+        together.as_millis()
+    ))
+}
+
+/// Somebody listens to everything, breaks it and says it again, and says things that are no words at
+/// all.
+fn garbage(scene: &Scene<'_>) -> Result<String> {
+    let cluster = Cluster::start(scene)?;
+    let mut bus = TcpStream::connect(cluster.nats.address)?;
+    bus.set_read_timeout(Some(Duration::from_millis(20)))?;
+    bus.write_all(b"CONNECT {\"verbose\":false,\"echo\":false}\r\nSUB > 1\r\n")?;
+    let mut dice = fastrand::Rng::with_seed(7);
+    let (mut heard, mut said) = (Vec::new(), 0);
+    let end = Instant::now() + scene.pick(5, 60);
+    while Instant::now() < end {
+        let mut chunk = [0; 16 * 1024];
+        if let Ok(count @ 1..) = bus.read(&mut chunk) {
+            heard.extend_from_slice(&chunk[..count]);
+        }
+        while let Some((subject, mut payload)) = take_message(&mut heard) {
+            match dice.u8(..4) {
+                0 => payload = (0..dice.usize(..64)).map(|_| dice.u8(..)).collect(),
+                1 => payload.truncate(dice.usize(..=payload.len())),
+                2 if !payload.is_empty() => {
+                    // The sender stays who it is: the first bytes are its name.
+                    let at = dice.usize(payload.len() / 2..payload.len());
+                    payload[at] ^= 1 << dice.u8(..8);
+                }
+                _ => {}
+            }
+            let head = format!("PUB {subject} {}\r\n", payload.len());
+            bus.write_all(&[head.as_bytes(), &payload, b"\r\n"].concat())?;
+            said += 1;
+        }
+    }
+    drop(bus);
+    ensure!(said > 0, "nothing was heard on the bus");
+    let gap = cluster.players.longest_gap(Pair::Local);
+    ensure!(
+        gap < LOCAL_GAP,
+        "players of one server stood still for {gap:?}"
+    );
+    let healed = cluster.healed()?;
+    Ok(format!(
+        "{said} broken and repeated payloads, locals' longest gap {} ms; {healed}",
+        gap.as_millis()
+    ))
+}
+
+/// Takes a whole `MSG` off the front of what a nats-server says: its subject and its payload.
+fn take_message(heard: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+    loop {
+        let end = heard.windows(2).position(|two| two == b"\r\n")?;
+        let line = String::from_utf8_lossy(&heard[..end]).into_owned();
+        let mut words = line.split(' ');
+        if words.next() != Some("MSG") {
+            heard.drain(..end + 2);
+            continue;
+        }
+        let subject = words.next()?.to_owned();
+        let length: usize = words.last()?.parse().ok()?;
+        let (from, to) = (end + 2, end + 2 + length);
+        if heard.len() < to + 2 {
+            return None;
+        }
+        let payload = heard[from..to].to_vec();
+        heard.drain(..to + 2);
+        return Some((subject, payload));
+    }
+}
+
+fn server_killed(scene: &Scene<'_>) -> Result<String> {
+    let mut cluster = Cluster::start(scene)?;
+    cluster.servers[0].kill()?;
+    let back = cluster.players.are_together(PATIENCE)?;
+    let gap = cluster.players.longest_gap(Pair::Remote);
+    cluster.players.have_kept_their_cubes()?;
+    cluster.servers[0].start_again()?;
+    let new = Players::join(&[cluster.servers[0].address], 1);
+    let joined = Instant::now();
+    // It is another one of the same name, which gets a number; what counts is that it is let in.
+    drop(new);
+    let healed = cluster.healed()?;
+    Ok(format!(
+        "its players play on elsewhere after {} ms (longest gap {} ms); after {} ms {healed}",
+        back.as_millis(),
+        gap.as_millis(),
+        joined.elapsed().as_millis()
+    ))
+}
+
+fn server_paused(scene: &Scene<'_>) -> Result<String> {
+    let cluster = Cluster::start(scene)?;
+    let began = Instant::now();
+    cluster.servers[0].signal(Signal::STOP)?;
+    cluster.players.are_together(PATIENCE)?;
+    let moved = began.elapsed();
+    let pause = scene.pick(20, 30);
+    std::thread::sleep(pause.saturating_sub(began.elapsed()));
+    cluster.servers[0].signal(Signal::CONT)?;
+    let healed = cluster.healed()?;
+    Ok(format!(
+        "its players play on elsewhere after {:.1} s; after {} s it goes on: {healed}",
+        moved.as_secs_f64(),
+        pause.as_secs()
+    ))
+}
+
+fn rolling_restart(scene: &Scene<'_>) -> Result<String> {
+    let mut cluster = Cluster::start(scene)?;
+    let mut longest = Duration::ZERO;
+    for number in 0..SERVERS {
+        let server = &mut cluster.servers[number];
+        server.signal(Signal::TERM)?;
+        let status = server.ended(STOPS_WITHIN).context("it does not stop")?;
+        ensure!(status.code() == Some(0), "it ended with {status}");
+        server.start_again()?;
+        longest = longest.max(cluster.players.are_together(PATIENCE)?);
+        cluster.players.have_kept_their_cubes()?;
+    }
+    let gap = cluster.players.longest_gap(Pair::Remote);
+    let healed = cluster.healed()?;
+    Ok(format!(
+        "all three, everybody kept their cube, longest gap {} ms; {healed}",
+        gap.as_millis()
+    ))
+}
+
+/// Two nats-servers that are one cluster, a server at one and two at the other, and the cable between
+/// them is cut.
+fn cut_apart(scene: &Scene<'_>) -> Result<String> {
+    let islands = Islands::new()?;
+    let route_port = 6_222;
+    let mut nats = Vec::new();
+    for number in 0..2 {
+        let (name, address, [own, other]) = islands.island(number);
+        let site = Site {
+            address,
+            netns: Some(name),
+            folder: scene.folder,
+        };
+        // So that a cable that says nothing is found out in seconds, not in minutes.
+        let config = scene.folder.join(format!("{name}.conf"));
+        std::fs::write(
+            &config,
+            format!(
+                "ping_interval: \"1s\"\nping_max: 2\ncluster {{ name: faults, listen: \"{own}:{route_port}\", \
+                 routes: [\"nats://{other}:{route_port}\"] }}\n"
+            ),
+        )?;
+        nats.push(site.nats(&[format!("--config={}", config.display())])?);
+    }
+    let mut servers = Vec::new();
+    for number in [0, 1, 1] {
+        let (name, address, _) = islands.island(number);
+        let site = Site {
+            address,
+            netns: Some(name),
+            folder: scene.folder,
+        };
+        servers.push(site.server(scene.binary, nats[number].address)?);
+    }
+    let second = nats.pop().context("there are two")?;
+    let cluster = Cluster::playing(servers, nats.pop().context("there are two")?)?;
+    let began = Instant::now();
+    islands.cut()?;
+    let alone = cluster.players.see_apart(PATIENCE, PLAYERS_EACH)?;
+    std::thread::sleep(scene.pick(20, 60).saturating_sub(began.elapsed()));
+    let locals = cluster.locals()?;
+    islands.mend()?;
+    let healed = cluster.healed()?;
+    drop((cluster, second));
+    Ok(format!(
+        "the sides see each other's cubes leave {:.1} s after the cut, {locals}; {healed}",
+        alone.as_secs_f64()
+    ))
+}

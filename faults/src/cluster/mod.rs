@@ -1,0 +1,152 @@
+//! What must not tear a cluster apart for longer than it lasts, tried on a real nats-server, three
+//! real servers and two real players on each.
+
+mod faults;
+mod islands;
+mod machine;
+mod players;
+mod proxy;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use crate::runner::{Verdict, is_here};
+
+/// Faults tried at the same time: each has servers and players of its own, which mostly wait.
+const AT_ONCE: usize = 4;
+
+/// A way to tear a cluster apart.
+struct Fault {
+    /// Unique, for `--only`.
+    name: &'static str,
+    needs: &'static [&'static str],
+    /// Does it, checks that it heals, and says what was seen.
+    run: fn(&Scene<'_>) -> Result<String>,
+}
+
+impl Fault {
+    const fn new(name: &'static str, run: fn(&Scene<'_>) -> Result<String>) -> Self {
+        Self {
+            name,
+            needs: &["nats-server"],
+            run,
+        }
+    }
+
+    const fn needs_root(mut self) -> Self {
+        self.needs = &["nats-server", "root", "ip"];
+        self
+    }
+}
+
+/// Where a fault happens.
+struct Scene<'a> {
+    /// The server's program.
+    binary: &'a Path,
+    /// For logs and configurations.
+    folder: &'a Path,
+    is_quick: bool,
+}
+
+impl Scene<'_> {
+    /// One of two times in seconds: for a quick run, or a thorough one.
+    fn pick(&self, quick_s: u64, thorough_s: u64) -> Duration {
+        Duration::from_secs(if self.is_quick { quick_s } else { thorough_s })
+    }
+}
+
+/// How a fault went.
+#[derive(Debug, Serialize)]
+struct Line {
+    fault: &'static str,
+    saw: String,
+    took_s: f64,
+    #[serde(flatten)]
+    verdict: Verdict,
+}
+
+/// Tries those whose names contain one of `only`, several at a time; whether all went well.
+pub(crate) fn run(
+    binary: &Path,
+    only: &[String],
+    is_quick: bool,
+    json: Option<&Path>,
+) -> Result<bool> {
+    let is_wanted = |fault: &&Fault| {
+        only.is_empty() || only.iter().any(|part| fault.name.contains(part.as_str()))
+    };
+    let wanted: Vec<_> = faults::FAULTS.iter().filter(is_wanted).collect();
+    ensure!(!wanted.is_empty(), "no fault of a cluster has such a name");
+    let (next, lines) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(wanted.len()) {
+            scope.spawn(|| {
+                while let Some(fault) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let line = try_one(fault, binary, is_quick);
+                    println!("{}", in_words(&line));
+                    let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+                    lines.push(line);
+                }
+            });
+        }
+    });
+    let lines = lines.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(file) = json {
+        let text = serde_json::to_string_pretty(&lines)?;
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    let is_well = |line: &Line| matches!(line.verdict, Verdict::Survived);
+    Ok(lines.iter().all(is_well))
+}
+
+fn try_one(fault: &Fault, binary: &Path, is_quick: bool) -> Line {
+    let began = Instant::now();
+    let missing: Vec<_> = fault.needs.iter().filter(|need| !is_here(need)).collect();
+    let (saw, verdict) = if missing.is_empty() {
+        match in_a_folder(fault, binary, is_quick) {
+            Ok(saw) => (saw, Verdict::Survived),
+            Err(error) => (String::new(), Verdict::Failed(format!("{error:#}"))),
+        }
+    } else {
+        let reason = format!("needs {missing:?}");
+        (String::new(), Verdict::NotRun(reason))
+    };
+    Line {
+        fault: fault.name,
+        saw,
+        took_s: began.elapsed().as_secs_f64(),
+        verdict,
+    }
+}
+
+fn in_a_folder(fault: &Fault, binary: &Path, is_quick: bool) -> Result<String> {
+    let name = format!("cubesync-cluster-{}-{}", std::process::id(), fault.name);
+    let folder: PathBuf = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&folder).context("no folder for logs")?;
+    let scene = Scene {
+        binary,
+        folder: &folder,
+        is_quick,
+    };
+    let outcome = (fault.run)(&scene);
+    if outcome.is_ok() {
+        // What failed keeps its logs.
+        let _ = std::fs::remove_dir_all(&folder);
+    }
+    outcome.with_context(|| format!("logs are in {}", folder.display()))
+}
+
+fn in_words(line: &Line) -> String {
+    let verdict = match &line.verdict {
+        Verdict::Survived => format!("ok: {}", line.saw),
+        Verdict::Failed(why) => format!("FAILED: {why}"),
+        Verdict::NotRun(why) => format!("not run: {why}"),
+    };
+    format!("{:<20} {:5.1} s  {verdict}", line.fault, line.took_s)
+}

@@ -1,0 +1,374 @@
+//! Players on the servers of a cluster, and what each of them sees: real clients in one thread.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use cubesync_client::protocol::{CubeId, CubeKind, Pose, Position};
+use cubesync_client::{Client, ClientEvent, ClientOptions, Status};
+
+use crate::harness::process::await_some;
+
+/// How often all are polled: the resolution of what is measured.
+const POLL: Duration = Duration::from_millis(4);
+/// Who sees a cube moving has seen it elsewhere so shortly ago.
+const FRESH: Duration = Duration::from_millis(300);
+/// Each of the two ways adds the codec's bound.
+const BOUND_QUANTA: i32 = 2;
+/// They walk in circles: at this speed, of this radius.
+const SPEED_MPS: f64 = 2.0;
+const RADIUS_M: f64 = 1.0;
+
+/// What one player sees.
+#[derive(Debug, Clone, Default)]
+struct Sight {
+    is_joined: bool,
+    server: String,
+    own: Option<CubeId>,
+    own_position: Position,
+    /// By number: what it is, its name, and where it was told to be.
+    cubes: BTreeMap<CubeId, (CubeKind, String, Position)>,
+    /// When each was seen to move last.
+    moved: BTreeMap<CubeId, Instant>,
+}
+
+/// Who has what to do with whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Pair {
+    /// Both are at the same server.
+    Local,
+    /// They are not.
+    Remote,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    sights: Vec<Sight>,
+    /// How often somebody came back with another cube.
+    lost_cubes: u64,
+    corrections: u64,
+    /// The longest time in which somebody saw a moving cube stand, by pair of names.
+    gaps: BTreeMap<(usize, usize), Duration>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    seen: Mutex<Seen>,
+    is_calm: AtomicBool,
+    should_stop: AtomicBool,
+}
+
+/// All of them, on a thread of their own.
+#[derive(Debug)]
+pub(super) struct Players {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Players {
+    /// Brings so many to each server.
+    pub(super) fn join(servers: &[SocketAddr], each: usize) -> Self {
+        let shared = Arc::new(Shared::default());
+        let homes = servers
+            .iter()
+            .flat_map(|&server| (0..each).map(move |_| server));
+        let clients: Vec<_> = homes
+            .enumerate()
+            .map(|(number, server)| {
+                let options = ClientOptions::new(server.to_string(), name_of(number));
+                Client::new(options, number as u64 + 1)
+            })
+            .collect();
+        shared.seen().sights = vec![Sight::default(); clients.len()];
+        let for_thread = Arc::clone(&shared);
+        Self {
+            shared,
+            thread: Some(std::thread::spawn(move || play(clients, &for_thread))),
+        }
+    }
+
+    /// Waits until everybody sees everybody else move; how long that took.
+    pub(super) fn are_together(&self, within: Duration) -> Result<Duration> {
+        self.comes("everybody sees everybody move", within, Seen::difference)
+    }
+
+    /// Waits until everybody sees the others' cubes of other servers as ghosts.
+    pub(super) fn see_ghosts(&self, within: Duration) -> Result<Duration> {
+        self.comes("cubes from elsewhere are ghosts", within, |seen| {
+            seen.remote(|known| !matches!(known, Some((CubeKind::Ghost, ..))))
+        })
+    }
+
+    /// Waits until nobody sees a cube from elsewhere.
+    pub(super) fn see_nobody_else(&self, within: Duration) -> Result<Duration> {
+        self.comes("cubes from elsewhere have left", within, |seen| {
+            seen.remote(|known| known.is_some())
+        })
+    }
+
+    /// Waits until the first `first` players see none of the others, nor these them, but all of their
+    /// own side.
+    pub(super) fn see_apart(&self, within: Duration, first: usize) -> Result<Duration> {
+        self.comes("both sides are alone", within, |seen| {
+            let sights = seen.sights.iter().enumerate();
+            let lonely = |(number, sight): (usize, &Sight)| {
+                let side = if number < first {
+                    first
+                } else {
+                    seen.sights.len() - first
+                };
+                // And the free cube.
+                let is_alone = sight.cubes.len() == side + 1;
+                (!is_alone).then(|| format!("{} sees {} cubes", name_of(number), sight.cubes.len()))
+            };
+            sights.filter_map(lonely).next()
+        })
+    }
+
+    /// Stops all and waits until everybody sees the others where they are.
+    pub(super) fn agree(&self, within: Duration) -> Result<Duration> {
+        self.shared.is_calm.store(true, Ordering::Relaxed);
+        let agreed = self.comes("every view is the truth", within, Seen::misplaced);
+        self.shared.is_calm.store(false, Ordering::Relaxed);
+        agreed
+    }
+
+    /// Forgets how long cubes stood, and who was put elsewhere: all have come to their places now.
+    pub(super) fn begin(&self) {
+        let mut seen = self.shared.seen();
+        seen.gaps.clear();
+        seen.corrections = 0;
+    }
+
+    /// The longest time for which somebody saw a moving cube stand since then.
+    pub(super) fn longest_gap(&self, pair: Pair) -> Duration {
+        let seen = self.shared.seen();
+        let is_wanted = |(a, b): &(usize, usize)| {
+            let is_local = seen.sights[*a].server == seen.sights[*b].server;
+            is_local == (pair == Pair::Local)
+        };
+        let gaps = seen.gaps.iter().filter(|(pair, _)| is_wanted(pair));
+        gaps.map(|(_, gap)| *gap).max().unwrap_or_default()
+    }
+
+    /// Nobody came back with another cube.
+    pub(super) fn have_kept_their_cubes(&self) -> Result<()> {
+        let lost = self.shared.seen().lost_cubes;
+        ensure!(lost == 0, "{lost} came back with another cube");
+        Ok(())
+    }
+
+    /// How often somebody was put elsewhere.
+    pub(super) fn corrections(&self) -> u64 {
+        self.shared.seen().corrections
+    }
+
+    fn comes(
+        &self,
+        what: &str,
+        within: Duration,
+        difference: impl Fn(&Seen) -> Option<String>,
+    ) -> Result<Duration> {
+        let began = Instant::now();
+        let came = await_some(within, || match difference(&self.shared.seen()) {
+            None => Some(began.elapsed()),
+            Some(_) => None,
+        });
+        match (came, difference(&self.shared.seen())) {
+            (Some(took), _) => Ok(took),
+            (None, difference) => bail!(
+                "after {} s it is not so that {what}: {}",
+                within.as_secs(),
+                difference.unwrap_or_default()
+            ),
+        }
+    }
+}
+
+impl Drop for Players {
+    fn drop(&mut self) {
+        self.shared.should_stop.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // A panic in it has been reported.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    /// What is not yet as it should be while all move; `None`: nothing.
+    fn difference(&self) -> Option<String> {
+        let now = Instant::now();
+        for (number, sight) in self.sights.iter().enumerate() {
+            let who = name_of(number);
+            if !sight.is_joined {
+                return Some(format!("{who} is not in the room"));
+            }
+            // And the free cube.
+            if sight.cubes.len() != self.sights.len() + 1 {
+                return Some(format!("{who} sees {} cubes", sight.cubes.len()));
+            }
+            for (other, seen) in self.sights.iter().enumerate() {
+                let name = name_of(other);
+                let Some(cube) = seen.own else {
+                    return Some(format!("{name} has no cube"));
+                };
+                match sight.cubes.get(&cube) {
+                    Some((CubeKind::Player, known, _)) if *known == name => {}
+                    known => return Some(format!("{who} sees {name} as {known:?}")),
+                }
+                let moved = sight.moved.get(&cube);
+                if other != number && moved.is_none_or(|&at| now - at > FRESH) {
+                    return Some(format!("{who} does not see {name} move"));
+                }
+            }
+        }
+        None
+    }
+
+    /// Who is not seen where they are, now that nobody moves.
+    fn misplaced(&self) -> Option<String> {
+        for (number, sight) in self.sights.iter().enumerate() {
+            for (other, seen) in self.sights.iter().enumerate() {
+                let own = seen.own_position;
+                let known = seen.own.and_then(|cube| sight.cubes.get(&cube));
+                let Some((CubeKind::Player, _, at)) = known else {
+                    return Some(format!(
+                        "{} does not see {}",
+                        name_of(number),
+                        name_of(other)
+                    ));
+                };
+                let off = [own.x - at.x, own.y - at.y, own.z - at.z];
+                if off.iter().any(|off| off.abs() > BOUND_QUANTA) {
+                    let (who, whom) = (name_of(number), name_of(other));
+                    return Some(format!("{who} sees {whom} off by {off:?} quanta"));
+                }
+            }
+            if sight.cubes.len() != self.sights.len() + 1 {
+                return Some(format!(
+                    "{} sees {} cubes",
+                    name_of(number),
+                    sight.cubes.len()
+                ));
+            }
+        }
+        None
+    }
+
+    /// Somebody who sees another server's player in a way that is not wanted.
+    fn remote(
+        &self,
+        is_unwanted: impl Fn(Option<&(CubeKind, String, Position)>) -> bool,
+    ) -> Option<String> {
+        for (number, sight) in self.sights.iter().enumerate() {
+            for (other, seen) in self.sights.iter().enumerate() {
+                let known = seen.own.and_then(|cube| sight.cubes.get(&cube));
+                if sight.server != seen.server && is_unwanted(known) {
+                    return Some(format!(
+                        "{} sees {} as {known:?}",
+                        name_of(number),
+                        name_of(other)
+                    ));
+                }
+            }
+        }
+        None
+    }
+}
+
+fn name_of(number: usize) -> String {
+    format!("player{number}")
+}
+
+fn play(mut clients: Vec<Client>, shared: &Shared) {
+    let start = Instant::now();
+    let mut cubes = vec![None; clients.len()];
+    // How long they have walked.
+    let (mut walked, mut before) = (Duration::ZERO, Duration::ZERO);
+    while !shared.should_stop.load(Ordering::Relaxed) {
+        let now = start.elapsed();
+        if !shared.is_calm.load(Ordering::Relaxed) {
+            walked += now - before;
+        }
+        before = now;
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.poll(now);
+            let (mut lost_cubes, mut corrections) = (0, 0);
+            while let Some(event) = client.next_event() {
+                match event {
+                    ClientEvent::Joined(welcome) | ClientEvent::Rejoined(welcome) => {
+                        let last = cubes[number].replace(welcome.cube);
+                        lost_cubes += u64::from(last.is_some_and(|last| last != welcome.cube));
+                    }
+                    ClientEvent::Corrected(_) => corrections += 1,
+                    _ => {}
+                }
+            }
+            let pose = pose_at(number, walked);
+            if let Some(own) = client.own_cube() {
+                client.set_pose(own, pose);
+            }
+            let mut seen = shared.seen();
+            seen.lost_cubes += lost_cubes;
+            seen.corrections += corrections;
+            seen.sights[number].own_position = pose.position;
+            seen.look(number, client, now);
+        }
+        std::thread::sleep(POLL);
+    }
+    clients.iter_mut().for_each(Client::close);
+}
+
+impl Seen {
+    /// Takes in what a player sees.
+    fn look(&mut self, number: usize, client: &Client, now: Duration) {
+        let at = Instant::now();
+        let owners: Vec<_> = self.sights.iter().map(|sight| sight.own).collect();
+        let sight = &mut self.sights[number];
+        sight.is_joined = client.status() == Status::Joined;
+        if !sight.is_joined {
+            return;
+        }
+        sight.server = client.server().to_owned();
+        sight.own = client.own_cube();
+        let mut cubes = BTreeMap::new();
+        for view in client.cubes(now) {
+            let Some(told) = client.told(view.cube) else {
+                continue;
+            };
+            let before = sight.cubes.get(&view.cube).map(|(.., position)| *position);
+            if before != Some(told.position) {
+                let last = sight.moved.insert(view.cube, at);
+                let owner = owners.iter().position(|own| *own == Some(view.cube));
+                if let (Some(last), Some(owner)) = (last, owner) {
+                    let gap = self.gaps.entry((number, owner)).or_default();
+                    *gap = (*gap).max(at - last);
+                }
+            }
+            cubes.insert(view.cube, (view.kind, view.name.to_owned(), told.position));
+        }
+        sight.cubes = cubes;
+    }
+}
+
+/// Everybody has a circle of their own.
+fn pose_at(number: usize, walked: Duration) -> Pose {
+    let angle = walked.as_secs_f64() * SPEED_MPS / RADIUS_M + number as f64;
+    let centre = 3.0 * RADIUS_M * number as f64;
+    let [x, y] = [centre + RADIUS_M * angle.cos(), RADIUS_M * angle.sin()];
+    Pose {
+        position: Position::from_metres([x as f32, y as f32, 0.5]),
+        ..Pose::default()
+    }
+}
