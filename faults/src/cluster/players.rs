@@ -96,6 +96,16 @@ impl Players {
         self.comes("everybody sees everybody move", within, Seen::difference)
     }
 
+    /// Waits until somebody has lost somebody, and then until everybody sees everybody move again; how
+    /// long both took.
+    pub(super) fn are_together_again(&self, within: Duration) -> Result<Duration> {
+        let apart = self.comes("somebody is lost", within, |seen| match seen.difference() {
+            Some(_) => None,
+            None => Some("everybody sees everybody move".to_owned()),
+        })?;
+        Ok(apart + self.are_together(within)?)
+    }
+
     /// Waits until everybody sees the others' cubes of other servers as ghosts.
     pub(super) fn see_ghosts(&self, within: Duration) -> Result<Duration> {
         self.comes("cubes from elsewhere are ghosts", within, |seen| {

@@ -58,6 +58,11 @@ pub trait Watch {
     /// A player's own cube was put elsewhere.
     fn corrected(&self, _seat: &Seat) {}
 
+    /// Whether the system of a player's server says that its program is gone.
+    fn is_reset(&self, _seat: &Seat) -> bool {
+        false
+    }
+
     /// A player looks at the screen.
     fn frame(&self, _seat: &Seat) {}
 }
@@ -212,6 +217,8 @@ impl Player {
         let seat = self.seat.clone();
         loop {
             let closed = read(&mut stream, &mut incoming).await;
+            let reset = self.stage.watch.is_reset(&seat.borrow());
+            let closed = closed.or(reset.then_some("the connection was reset"));
             let over = {
                 let seat = &mut *seat.borrow_mut();
                 let session = seat.session.as_mut().expect("it was made above");
@@ -229,6 +236,7 @@ impl Player {
                 let lasted = session.welcome().map(|_| now() - began);
                 if matches!(over, Over::Ended(_)) {
                     self.last_pose = session.own_pose().or(self.last_pose);
+                    self.resume = session.token().or(self.resume);
                 }
                 if let Some(before) = self.before.as_mut().filter(|_| lasted.is_some()) {
                     before.lost = now();

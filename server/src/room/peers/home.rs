@@ -83,15 +83,10 @@ impl Peers {
         self.say(&Topic::Room(self.room.clone()), word);
     }
 
-    /// Tells one server all own cubes, and those of servers that are gone: their players may turn up
-    /// there.
+    /// Tells one server all cubes: the own ones, and those of others as they are known here. The
+    /// home of some may have just died, and its players may turn up there.
     pub(super) fn tell_whole_roster(&self, to: ServerId) {
-        let is_told = |server: ServerId| {
-            let known = self.peers.get(&server);
-            known.map_or(server == self.cluster.id(), |peer| !peer.is_live())
-        };
-        let seats = self.claims.values();
-        let seats = seats.filter(|seat| is_told(seat.claim.server)).copied();
+        let seats = self.claims.values().copied();
         let word = Word::Roster {
             version: self.roster.version,
             changes: None,

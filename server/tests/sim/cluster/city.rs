@@ -49,6 +49,8 @@ pub struct Site {
     ghosts: BTreeMap<CubeId, Duration>,
     /// Since when the free cube has a holder who is not there: one who has just left.
     odd_since: Option<Duration>,
+    /// When its program was killed last.
+    killed: Duration,
     /// When it was stalled last: for ever while it is.
     stalled: Option<Duration>,
 }
@@ -95,11 +97,20 @@ impl City {
 
     /// A server's program is no more.
     pub fn end(&mut self, server: usize) {
-        let stalled = self.sites[server].stalled;
+        let Site {
+            stalled, killed, ..
+        } = self.sites[server];
         self.sites[server] = Site {
             stalled,
+            killed,
             ..Site::default()
         };
+    }
+
+    /// A server's program is killed.
+    pub fn kill(&mut self, server: usize, now: Duration) {
+        self.end(server);
+        self.sites[server].killed = now;
     }
 
     /// What must be true of a server's room at any time.
@@ -294,6 +305,14 @@ impl Watch for Rc<RefCell<City>> {
             seat.pose.position,
             now - seat.paused
         );
+    }
+
+    fn is_reset(&self, seat: &Seat) -> bool {
+        let city = self.borrow();
+        let killed = city.sites[seat.server].killed;
+        let session = seat.session.as_ref();
+        let is_older = session.is_some_and(|session| session.started() < killed);
+        is_older && !city.weather.machines
     }
 
     fn frame(&self, seat: &Seat) {

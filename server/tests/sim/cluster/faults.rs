@@ -44,6 +44,8 @@ pub struct Weather {
     pub bus: bool,
     pub stalls: bool,
     pub servers: bool,
+    /// Whether it is whole machines that die: nobody tells their players.
+    pub machines: bool,
     pub players: bool,
 }
 
@@ -53,6 +55,7 @@ impl Weather {
             bus: dice.u8(..4) > 0,
             stalls: dice.u8(..4) == 0,
             servers: dice.bool(),
+            machines: dice.u8(..3) == 0,
             players: dice.bool(),
         }
     }

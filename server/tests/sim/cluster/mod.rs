@@ -235,7 +235,7 @@ impl Scene<'_, '_> {
             }
             Fault::Crash(server) if begins => {
                 self.sim.crash(name_of(*server));
-                self.city.borrow_mut().end(*server);
+                self.city.borrow_mut().kill(*server, now);
             }
             Fault::Crash(server) => self.sim.bounce(name_of(*server)),
             Fault::Close(server) if begins => self.closing[*server].set(true),
