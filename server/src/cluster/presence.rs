@@ -77,10 +77,14 @@ impl Others {
         self.by_id.values().map(|seen| &seen.presence)
     }
 
-    /// Where players reach them.
+    /// Where players reach them. One that was killed and is back is there twice for a moment, and those
+    /// behind a load balancer have one address.
     pub(super) fn addresses(&self) -> Vec<ServerAddress> {
         let reachable = self.all().filter(|presence| presence.is_reachable());
-        reachable.map(|presence| presence.address.clone()).collect()
+        let mut addresses: Vec<_> = reachable.map(|presence| presence.address.clone()).collect();
+        addresses.sort_by(|a, b| (&a.tcp, &a.web).cmp(&(&b.tcp, &b.web)));
+        addresses.dedup();
+        addresses
     }
 
     /// Whether one of them has its pages at `host:port`, or had.
@@ -111,6 +115,21 @@ mod tests {
         assert_eq!(others.remove(ServerId(1), after(3_600)), Some(presence(1)));
         assert_eq!(others.remove(ServerId(1), after(3_600)), None);
         assert_eq!((others.all().count(), others.next_silent()), (0, None));
+    }
+
+    #[test]
+    fn players_are_told_each_address_once() {
+        let mut others = Others::default();
+        let killed = presence(1);
+        let back = Presence {
+            id: ServerId(3),
+            ..killed.clone()
+        };
+        for server in [&killed, &presence(2), &back] {
+            others.hear(server.clone(), Instant::now());
+        }
+        let expected = [killed.address, presence(2).address];
+        assert_eq!(others.addresses(), expected);
     }
 
     #[test]
