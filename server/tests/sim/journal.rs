@@ -33,8 +33,6 @@ pub enum Count {
     Sight,
     /// Servers that did not hear each other had a holder of the free cube each.
     TwoHolders,
-    /// A server could not take in as much as the bus brought.
-    Overflow,
     /// Two servers showed different rooms.
     Split,
 }
@@ -66,7 +64,6 @@ impl Count {
         Self::ToldWhen,
         Self::Sight,
         Self::TwoHolders,
-        Self::Overflow,
         Self::Split,
     ];
 }
