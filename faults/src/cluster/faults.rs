@@ -153,49 +153,79 @@ fn nats_slow(scene: &Scene<'_>) -> Result<String> {
     ))
 }
 
-/// Somebody listens to everything, breaks it and says it again, and says things that are no words at
-/// all.
+/// Somebody says on the bus what are no words at all, breaks words off, and says old ones again. Then
+/// they say words of others that are bent: who can do that is believed, but ends no room.
 fn garbage(scene: &Scene<'_>) -> Result<String> {
     let cluster = Cluster::start(scene)?;
-    let mut bus = TcpStream::connect(cluster.nats.address)?;
-    bus.set_read_timeout(Some(Duration::from_millis(20)))?;
-    bus.write_all(b"CONNECT {\"verbose\":false,\"echo\":false}\r\nSUB > 1\r\n")?;
-    let mut dice = fastrand::Rng::with_seed(7);
-    let (mut heard, mut said) = (Vec::new(), 0);
-    let end = Instant::now() + scene.pick(5, 60);
-    while Instant::now() < end {
-        let mut chunk = [0; 16 * 1024];
-        if let Ok(count @ 1..) = bus.read(&mut chunk) {
-            heard.extend_from_slice(&chunk[..count]);
-        }
-        while let Some((subject, mut payload)) = take_message(&mut heard) {
-            match dice.u8(..4) {
-                0 => payload = (0..dice.usize(..64)).map(|_| dice.u8(..)).collect(),
-                1 => payload.truncate(dice.usize(..=payload.len())),
-                2 if !payload.is_empty() => {
-                    // The sender stays who it is: the first bytes are its name.
-                    let at = dice.usize(payload.len() / 2..payload.len());
-                    payload[at] ^= 1 << dice.u8(..8);
-                }
-                _ => {}
-            }
-            let head = format!("PUB {subject} {}\r\n", payload.len());
-            bus.write_all(&[head.as_bytes(), &payload, b"\r\n"].concat())?;
-            said += 1;
-        }
-    }
-    drop(bus);
-    ensure!(said > 0, "nothing was heard on the bus");
+    let mut bus = Intruder::on(&cluster.nats)?;
+    let said = bus.speak(scene.pick(5, 60), false)?;
     let gap = cluster.players.longest_gap(Pair::Local);
+    let healed = cluster.healed()?;
+    let bent = bus.speak(scene.pick(5, 60), true)?;
+    let gap = gap.max(cluster.players.longest_gap(Pair::Local));
     ensure!(
         gap < LOCAL_GAP,
         "players of one server stood still for {gap:?}"
     );
-    let healed = cluster.healed()?;
+    for server in &cluster.servers {
+        ensure!(!server.has_said("panicked"), "{}", server.said());
+        Players::join(&[server.address], 1).are_in(PATIENCE)?;
+    }
     Ok(format!(
-        "{said} broken and repeated payloads, locals' longest gap {} ms; {healed}",
+        "{said} broken and repeated payloads: {healed}; {bent} bent ones: nobody panics, \
+         newcomers are let in, locals' longest gap {} ms",
         gap.as_millis()
     ))
+}
+
+/// Who listens to everything and says it otherwise.
+struct Intruder {
+    bus: TcpStream,
+    heard: Vec<u8>,
+    dice: fastrand::Rng,
+}
+
+impl Intruder {
+    fn on(nats: &Program) -> Result<Self> {
+        let mut bus = TcpStream::connect(nats.address)?;
+        bus.set_read_timeout(Some(Duration::from_millis(20)))?;
+        bus.write_all(b"CONNECT {\"verbose\":false,\"echo\":false}\r\nSUB > 1\r\n")?;
+        Ok(Self {
+            bus,
+            heard: Vec::new(),
+            dice: fastrand::Rng::with_seed(7),
+        })
+    }
+
+    /// Says what it hears, for a while; how much it said.
+    fn speak(&mut self, duration: Duration, bends: bool) -> Result<usize> {
+        let (mut said, end) = (0, Instant::now() + duration);
+        while Instant::now() < end {
+            let mut chunk = [0; 16 * 1024];
+            if let Ok(count @ 1..) = self.bus.read(&mut chunk) {
+                self.heard.extend_from_slice(&chunk[..count]);
+            }
+            while let Some((subject, mut payload)) = take_message(&mut self.heard) {
+                let dice = &mut self.dice;
+                if bends && !payload.is_empty() {
+                    let at = dice.usize(..payload.len());
+                    payload[at] ^= 1 << dice.u8(..8);
+                } else {
+                    match dice.u8(..3) {
+                        0 => payload = (0..dice.usize(..64)).map(|_| dice.u8(..)).collect(),
+                        1 => payload.truncate(dice.usize(..=payload.len())),
+                        _ => {}
+                    }
+                }
+                let head = format!("PUB {subject} {}\r\n", payload.len());
+                let whole = [head.as_bytes(), &payload, b"\r\n"].concat();
+                self.bus.write_all(&whole)?;
+                said += 1;
+            }
+        }
+        ensure!(said > 0, "nothing was heard on the bus");
+        Ok(said)
+    }
 }
 
 /// Takes a whole `MSG` off the front of what a nats-server says: its subject and its payload.

@@ -91,6 +91,11 @@ impl Program {
         Some(status)
     }
 
+    /// Whether a word is in what it has said.
+    pub(super) fn has_said(&self, word: &str) -> bool {
+        std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(word))
+    }
+
     /// The last of what it has said.
     pub(super) fn said(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();

@@ -96,6 +96,14 @@ impl Players {
         self.comes("everybody sees everybody move", within, Seen::difference)
     }
 
+    /// Waits until all are in the room.
+    pub(super) fn are_in(&self, within: Duration) -> Result<Duration> {
+        self.comes("all are in the room", within, |seen| {
+            let is_out = seen.sights.iter().position(|sight| !sight.is_joined);
+            is_out.map(|number| format!("{} is not", name_of(number)))
+        })
+    }
+
     /// Waits until somebody has lost somebody, and then until everybody sees everybody move again; how
     /// long both took.
     pub(super) fn are_together_again(&self, within: Duration) -> Result<Duration> {
