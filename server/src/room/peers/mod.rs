@@ -412,11 +412,7 @@ impl Peers {
 
     fn meet(&mut self, server: ServerId, now: Instant) {
         info!(room = self.room, %server, "another server shows this room");
-        let mut peer = Peer::new(now);
-        for &cell in self.cells.keys() {
-            peer.look(cell);
-        }
-        self.peers.insert(server, peer);
+        self.peers.insert(server, Peer::new(now));
         // It does not know of this one, either.
         self.inventory_at = None;
         self.beat_at = None;

@@ -53,6 +53,8 @@ pub(super) struct Peer {
     /// The tick of the newest news that came, by cell.
     came: BTreeMap<CellId, u64>,
     inventory: Option<(u64, Inventory)>,
+    /// The cells in which it has cubes, as far as it has said.
+    listed: BTreeSet<CellId>,
     is_steady: bool,
     lateness: Lateness,
     /// The newest version of its roster that is known.
@@ -125,6 +127,7 @@ impl Peer {
             incomplete: VecDeque::new(),
             came: BTreeMap::new(),
             inventory: None,
+            listed: BTreeSet::new(),
             is_steady: false,
             lateness: Lateness::default(),
             roster: None,
@@ -256,10 +259,16 @@ impl Peer {
     pub(super) fn beat(
         &mut self,
         tick: u64,
-        cells: Vec<CellId>,
+        mut cells: Vec<CellId>,
         is_steady: bool,
         inventory: Option<Inventory>,
+        is_seen: impl Fn(CellId) -> bool,
     ) {
+        if let Some(inventory) = &inventory {
+            self.listed = inventory.cells.iter().map(|(cell, _)| *cell).collect();
+        }
+        self.listed.extend(&cells);
+        cells.retain(|&cell| is_seen(cell));
         self.is_steady = is_steady;
         self.inventory = inventory.map(|new| (tick, new)).or(self.inventory.take());
         self.incomplete.push_back((tick, cells));
@@ -326,7 +335,10 @@ impl Peer {
 
     /// Somebody here sees the cell from now on.
     pub(super) fn look(&mut self, cell: CellId) {
-        self.unknown.insert(cell);
+        // Of other cells there is nothing to ask: news come, and the next inventory.
+        if self.listed.contains(&cell) {
+            self.unknown.insert(cell);
+        }
     }
 
     /// Nobody here sees the cell any more.

@@ -75,13 +75,13 @@ impl Peers {
         match word {
             Word::Beat {
                 tick,
-                mut cells,
+                cells,
                 is_steady,
                 inventory,
             } if tick <= latest => {
-                cells.retain(|cell| self.cells.contains_key(cell));
+                let is_seen = |cell| self.cells.contains_key(&cell);
                 if let Some(peer) = self.peers.get_mut(&from) {
-                    peer.beat(tick, cells, is_steady, inventory);
+                    peer.beat(tick, cells, is_steady, inventory, is_seen);
                 }
             }
             Word::Beat { .. } => {}
