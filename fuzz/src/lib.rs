@@ -5,6 +5,7 @@
 //! that are kept in `corpus/`: small inputs that reach everything the fuzzer has reached so far, and
 //! those that once broke something.
 
+pub mod bus;
 pub mod frames;
 pub mod http;
 mod input;
@@ -19,7 +20,8 @@ pub mod text;
 pub type Check = fn(&[u8]);
 
 /// Every check by the name of its target and of its folder in `corpus/`.
-pub const CHECKS: [(&str, Check); 8] = [
+pub const CHECKS: [(&str, Check); 9] = [
+    ("bus", bus::check),
     ("frames", frames::check),
     ("messages", messages::check),
     ("motion", motion::check),

@@ -239,7 +239,7 @@ fn take_message(heard: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
             continue;
         }
         let subject = words.next()?.to_owned();
-        let length: usize = words.last()?.parse().ok()?;
+        let length: usize = words.next_back()?.parse().ok()?;
         let (from, to) = (end + 2, end + 2 + length);
         if heard.len() < to + 2 {
             return None;

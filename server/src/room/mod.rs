@@ -9,7 +9,7 @@ mod clock;
 pub mod fanout;
 mod handle;
 pub mod log;
-mod peers;
+pub(crate) mod peers;
 mod resumption;
 mod speed;
 #[cfg(test)]

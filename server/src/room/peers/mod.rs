@@ -7,6 +7,7 @@
 //! Which home a cube has, the greatest [`Claim`] says; everybody knows the same claims in the end.
 
 mod export;
+pub(crate) mod fuzzing;
 mod home;
 mod lateness;
 mod message;

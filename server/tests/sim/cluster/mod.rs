@@ -242,18 +242,18 @@ impl Scene<'_, '_> {
             Fault::Close(_) => {}
             Fault::Kill(name) if begins => self.sim.crash(name.as_str()),
             Fault::Kill(name) => self.sim.bounce(name.as_str()),
-            Fault::Partition(name) => self.to_all(|sim, server| match begins {
+            Fault::Partition(name) => self.at_each(|sim, server| match begins {
                 true => sim.partition(name.as_str(), server),
                 false => sim.repair(name.as_str(), server),
             }),
-            Fault::Hold(name) => self.to_all(|sim, server| match begins {
+            Fault::Hold(name) => self.at_each(|sim, server| match begins {
                 true => sim.hold(name.as_str(), server),
                 false => sim.release(name.as_str(), server),
             }),
         }
     }
 
-    fn to_all(self, change: impl Fn(&Sim<'_>, String)) {
+    fn at_each(self, change: impl Fn(&Sim<'_>, String)) {
         for server in 0..self.closing.len() {
             change(self.sim, name_of(server));
         }

@@ -1,0 +1,147 @@
+//! A room that hears anything on its bus, for fuzz/.
+
+use std::fmt;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use cubesync_protocol::{Colour, CubePose};
+
+use super::super::cells::Cells;
+use super::super::uplink::SpeedRule;
+use super::super::world::{Cube, Ids};
+use super::*;
+use crate::bus::{Bus, Ear};
+use crate::metrics::Metrics;
+
+const HZ: u8 = 20;
+
+/// What was said, in order.
+#[derive(Debug, Default)]
+struct Record(Mutex<Vec<Bytes>>);
+
+impl Bus for Record {
+    fn publish(&self, _: &Topic, payload: Bytes) {
+        let mut said = self.0.lock().expect("nobody panics with it");
+        said.push(payload);
+    }
+
+    fn subscribe(&self, _: &Topic, _: Ear) -> Subscription {
+        Subscription::new(|| {})
+    }
+
+    fn is_connected(&self) -> bool {
+        true
+    }
+}
+
+/// A server's room without players' connections and without a bus.
+pub struct Overhearing {
+    record: Arc<Record>,
+    peers: Peers,
+    world: World,
+    cells: Cells,
+    opened: Instant,
+    tick: u64,
+}
+
+impl Overhearing {
+    /// An empty room. The server's number comes from fastrand.
+    pub fn new() -> Self {
+        let record = Arc::new(Record::default());
+        let cluster = Cluster::new(Arc::clone(&record) as Arc<dyn Bus>);
+        let settings = RoomSettings {
+            name: "fuzz".into(),
+            tick_hz: HZ,
+            top_speed: None,
+            grid: Grid::WHOLE,
+            slow_reader_after: Duration::from_secs(5),
+            resume_within: Duration::from_secs(15),
+            drain: Duration::ZERO,
+            max_cubes: 64,
+            permanent: true,
+            cluster: Some(Arc::clone(&cluster)),
+        };
+        let opened = Instant::now();
+        let mut room = Self {
+            record,
+            world: World::new(HZ, None, Ids::of(cluster.id())),
+            peers: Peers::new(cluster, &settings, Metrics::default().peers, opened),
+            cells: Cells::new(Grid::WHOLE),
+            opened,
+            tick: 0,
+        };
+        room.tick();
+        room
+    }
+
+    /// Somebody comes in; `None`: the room is full.
+    pub fn join(&mut self, name: &str) -> Option<CubeId> {
+        let colour = Colour::from([1, 2, 3]);
+        let cube = self
+            .world
+            .join(name, colour, SpeedRule::Unlimited, None)
+            .ok()?;
+        self.peers.issued(cube, ResumeToken([name.len() as u8; 16]));
+        Some(cube)
+    }
+
+    /// A player moves, or would like to.
+    pub fn place(&mut self, player: CubeId, placed: CubePose) {
+        // Who says what cannot be is put out by a room; here they stay.
+        let _ = self.world.sample(player, self.tick + 1, &[placed], &[]);
+    }
+
+    /// Somebody says something on the bus.
+    pub fn hear(&mut self, payload: Bytes) {
+        let at = self.now();
+        // What is for the server is read elsewhere, and must be readable, too.
+        let _ = crate::cluster::overheard(&payload);
+        self.peers
+            .heard(&Heard { payload, at }, &mut self.world, at);
+    }
+
+    /// Time goes on by a tick.
+    pub fn tick(&mut self) {
+        self.tick += 1;
+        let (tick, now) = (self.tick, self.now());
+        let mut changes = self.world.tick(tick);
+        self.peers.tell(tick, &mut changes, &self.world, now);
+        self.peers.look(std::iter::once(CellId(0)), now);
+        self.peers.show(&mut self.world, now);
+        let Changes {
+            events, touched, ..
+        } = self.world.heard();
+        changes.events.extend(events);
+        changes.touched.extend(touched);
+        self.cells.tick(tick, changes, &self.world);
+        self.peers.take_outcomes();
+    }
+
+    /// What the room has said since the last call.
+    pub fn said(&mut self) -> Vec<Bytes> {
+        let mut said = self.record.0.lock().expect("nobody panics with it");
+        std::mem::take(&mut said)
+    }
+
+    /// What the room shows.
+    pub fn cubes(&self) -> Vec<Cube> {
+        self.world.cubes().collect()
+    }
+
+    fn now(&self) -> Instant {
+        let ticks = u32::try_from(self.tick).unwrap_or(u32::MAX);
+        self.opened + Duration::from_secs(1) / u32::from(HZ) * ticks
+    }
+}
+
+impl Default for Overhearing {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Overhearing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Overhearing").finish_non_exhaustive()
+    }
+}
