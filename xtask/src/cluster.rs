@@ -177,7 +177,7 @@ impl Stage {
     fn what_to_open(&self, bus: &str, options: &Options) -> String {
         let bots = options.bots;
         let mut text = format!(
-            "\nThree servers show one world, over NATS at {bus}. On each walk {bots} bots.\n\n"
+            "\nThree servers show one world, over NATS at {bus}. On each walk {bots} bots, named after it.\n\n"
         );
         for place in &self.places {
             let (tcp, http) = (local(place.tcp), local(place.http));
@@ -200,9 +200,9 @@ impl Stage {
             text,
             "
 Look at:
-  two of the pages      side by side: who walks on one walks on the other; the bots' names say where they are
-  {status:<21} what the servers tell each other
-  {hint:<21} server 1 dies: its players are back within two seconds, on the others, as the cubes they were
+  two of the pages                side by side: who walks on one walks on the other
+  {status:<30}  how the servers do, and what they tell each other
+  {hint:<30}  server 1 dies: its players are back at once, at the others, as the cubes they were
 
 Ctrl-C ends all of it.
 "

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::motions::Motion;
 use crate::serve::Baseline;
@@ -141,9 +141,31 @@ pub(crate) enum ClusterMode {
     Scale(Scale),
 }
 
+/// What is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum World {
+    /// One room on one server: what a player receives
+    One,
+    /// More players on ten servers
+    Players,
+    /// The same players on more servers
+    Servers,
+    /// One room of 1,089 cells on more servers, each with players near each other
+    Near,
+    /// The same with players anywhere
+    Anywhere,
+    /// Many rooms, each on three servers
+    Rooms,
+}
+
 /// A simulation.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Scale {
+    /// What to simulate; a table for each
+    #[arg(long, value_name = "WORLD,...", value_delimiter = ',')]
+    #[arg(default_value = "one,players,servers,near,anywhere,rooms")]
+    pub(crate) worlds: Vec<World>,
+
     /// Leave out what has more servers
     #[arg(long, value_name = "COUNT", default_value_t = 3_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]

@@ -25,7 +25,7 @@ use self::player::{Seat, Told};
 use self::wire::{Counts, Wire};
 use crate::measure::is_stopped;
 use crate::motions::{self, Motion};
-use crate::options::Scale;
+use crate::options::{Scale, World};
 
 /// Until all have joined and everybody knows everybody.
 const SETTLE: Duration = Duration::from_secs(6);
@@ -35,6 +35,8 @@ const START: Duration = Duration::from_secs(1);
 const SPACING_M: f32 = 7.8;
 /// Ticks of a player's way; then it goes back the same way.
 const STEPS: usize = 200;
+/// Servers with four players each, in one room of many cells.
+const IN_ONE_ROOM: [usize; 4] = [10, 30, 100, 300];
 /// What is written to a string.
 const CANNOT_FAIL: &str = "writing to a string cannot fail";
 
@@ -68,84 +70,76 @@ struct Findings {
 
 /// Simulates each table's settings and prints it.
 pub(crate) fn run(options: &Scale) -> Result<()> {
-    let most = options.most as usize;
-    let steps = |numbers: &[usize]| -> Vec<usize> {
-        let mut steps = numbers.to_vec();
-        steps.retain(|&servers| servers <= most);
-        steps
-    };
     println!(
-        "{} Hz, everybody wanders; per tick, payload only\n",
+        "{} Hz, everybody wanders; messages and payload per tick\n",
         options.hz
     );
-    let whole = |servers, players: usize| Setting {
-        servers,
-        players_each: players / servers,
-        share: servers,
-        view_m: None,
-        is_by_place: true,
-    };
-    table(
-        "One room on one server",
-        [10, 100, 1_000].map(|players| whole(1, players)),
-        options,
-    )?;
-    table(
-        "More players on 10 servers: one room, everybody sees everybody",
-        [100, 200, 400, 800].map(|players| whole(10.min(most), players)),
-        options,
-    )?;
-    table(
-        "400 players on more servers: one room, everybody sees everybody",
-        steps(&[1, 2, 5, 10, 20, 50, 100])
-            .into_iter()
-            .map(|servers| whole(servers, 400)),
-        options,
-    )?;
-    let cells = |servers, is_by_place| Setting {
-        servers,
-        players_each: 4,
-        share: servers,
-        view_m: Some(16.0),
-        is_by_place,
-    };
-    let numbers = steps(&[10, 30, 100, 300, 1_000]);
-    table(
-        "4 players on each server, those of a server near each other: one room of 1,089 cells of 16 m",
-        numbers.iter().map(|&servers| cells(servers, true)),
-        options,
-    )?;
-    table(
-        "The same, but players are anywhere whatever their server",
-        numbers.iter().map(|&servers| cells(servers, false)),
-        options,
-    )?;
-    table(
-        "Many rooms, each on 3 servers with 4 players of each",
-        steps(&[3, 30, 300, 3_000])
-            .into_iter()
-            .map(|servers| Setting {
-                servers,
-                players_each: 4,
-                share: 3,
-                view_m: None,
-                is_by_place: true,
-            }),
-        options,
-    )
+    for &world in &options.worlds {
+        println!("{}\n{}", world.title(), HEAD.trim_end());
+        for setting in world.settings() {
+            if setting.servers > options.most as usize {
+                continue;
+            }
+            if is_stopped() {
+                bail!("stopped");
+            }
+            println!("{}", line(&simulate(setting, options)?));
+        }
+        println!();
+    }
+    Ok(())
 }
 
-fn table(title: &str, settings: impl IntoIterator<Item = Setting>, options: &Scale) -> Result<()> {
-    println!("{title}\n{}", HEAD.trim_end());
-    for setting in settings {
-        if is_stopped() {
-            bail!("stopped");
+impl World {
+    fn title(self) -> &'static str {
+        match self {
+            Self::One => "One room on one server",
+            Self::Players => "More players on 10 servers: one room, everybody sees everybody",
+            Self::Servers => "400 players on more servers: one room, everybody sees everybody",
+            Self::Near => {
+                "4 players on each server, near each other: one room of 1,089 cells of 16 m"
+            }
+            Self::Anywhere => "The same, but players are anywhere whatever their server",
+            Self::Rooms => "Many rooms, each on 3 servers with 4 players of each",
         }
-        let findings = simulate(setting, options)?;
-        println!("{}", line(&findings));
     }
-    println!();
-    Ok(())
+
+    fn settings(self) -> Vec<Setting> {
+        let whole = |servers, players: usize| Setting {
+            servers,
+            players_each: players / servers,
+            share: servers,
+            view_m: None,
+            is_by_place: true,
+        };
+        let fours = |share: Option<usize>, view_m, is_by_place| {
+            move |&servers: &usize| Setting {
+                servers,
+                players_each: 4,
+                share: share.unwrap_or(servers),
+                view_m,
+                is_by_place,
+            }
+        };
+        let cells = Some(16.0);
+        match self {
+            Self::One => [10, 20, 50, 100, 1_000]
+                .map(|players| whole(1, players))
+                .into(),
+            Self::Players => [100, 200, 400, 800]
+                .map(|players| whole(10, players))
+                .into(),
+            Self::Servers => [1, 2, 5, 10, 20, 50]
+                .map(|servers| whole(servers, 400))
+                .into(),
+            Self::Near => IN_ONE_ROOM.iter().map(fours(None, cells, true)).collect(),
+            Self::Anywhere => IN_ONE_ROOM.iter().map(fours(None, cells, false)).collect(),
+            Self::Rooms => [3, 30, 300, 3_000]
+                .iter()
+                .map(fours(Some(3), None, true))
+                .collect(),
+        }
+    }
 }
 
 const HEAD: &str = "\
