@@ -167,7 +167,7 @@ pub(crate) struct Scale {
     pub(crate) worlds: Vec<World>,
 
     /// Leave out what has more servers
-    #[arg(long, value_name = "COUNT", default_value_t = 3_000)]
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) most: u32,
 

@@ -134,7 +134,7 @@ impl World {
                 .into(),
             Self::Near => IN_ONE_ROOM.iter().map(fours(None, cells, true)).collect(),
             Self::Anywhere => IN_ONE_ROOM.iter().map(fours(None, cells, false)).collect(),
-            Self::Rooms => [3, 30, 300, 3_000]
+            Self::Rooms => [3, 30, 300, 1_000]
                 .iter()
                 .map(fours(Some(3), None, true))
                 .collect(),
