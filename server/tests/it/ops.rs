@@ -9,8 +9,9 @@ use tokio::process::Command;
 use crate::http::get;
 use crate::support::{COLOUR, Server, soon};
 
-/// Flags of the game, podman, cargo, certbot and groupadd.
-const OF_OTHERS: [&str; 19] = [
+/// Flags of the game, the benchmarks, podman, cargo, certbot and groupadd.
+const OF_OTHERS: [&str; 22] = [
+    "--build",
     "--ca",
     "--deploy-hook",
     "--file",
@@ -23,6 +24,7 @@ const OF_OTHERS: [&str; 19] = [
     "--now",
     "--package",
     "--publish",
+    "--quick",
     "--release",
     "--rm",
     "--start-period",
@@ -30,6 +32,7 @@ const OF_OTHERS: [&str; 19] = [
     "--tag",
     "--timeout",
     "--version",
+    "--worlds",
 ];
 
 fn read(file: &str) -> String {
@@ -144,6 +147,8 @@ async fn every_flag_and_variable_that_is_told_of_exists() {
         "docs/ops/cubesync.service",
         "docs/ops/Containerfile",
         "docs/ops/alerts.yml",
+        "docs/ops/compose.cluster.yaml",
+        "docs/SCALING.md",
         "SECURITY.md",
     ] {
         let text = read(file);
