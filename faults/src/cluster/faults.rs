@@ -159,22 +159,17 @@ fn garbage(scene: &Scene<'_>) -> Result<String> {
     let cluster = Cluster::start(scene)?;
     let mut bus = Intruder::on(&cluster.nats)?;
     let said = bus.speak(scene.pick(5, 60), false)?;
-    let gap = cluster.players.longest_gap(Pair::Local);
+    let locals = cluster.locals()?;
     let healed = cluster.healed()?;
+    // Bent times move the cluster's clock, bent claims its cubes.
     let bent = bus.speak(scene.pick(5, 60), true)?;
-    let gap = gap.max(cluster.players.longest_gap(Pair::Local));
-    ensure!(
-        gap < LOCAL_GAP,
-        "players of one server stood still for {gap:?}"
-    );
     for server in &cluster.servers {
         ensure!(!server.has_said("panicked"), "{}", server.said());
         Players::join(&[server.address], 1).are_in(PATIENCE)?;
     }
     Ok(format!(
-        "{said} broken and repeated payloads: {healed}; {bent} bent ones: nobody panics, \
-         newcomers are let in, locals' longest gap {} ms",
-        gap.as_millis()
+        "{said} broken and repeated payloads: {locals}; {healed}; {bent} bent ones: nobody panics, \
+         newcomers are let in"
     ))
 }
 
