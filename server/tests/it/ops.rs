@@ -10,9 +10,10 @@ use crate::http::get;
 use crate::support::{COLOUR, Server, soon};
 
 /// Flags of the game, the benchmarks, podman, cargo, certbot and groupadd.
-const OF_OTHERS: [&str; 22] = [
+const OF_OTHERS: [&str; 25] = [
     "--build",
     "--ca",
+    "--clients",
     "--deploy-hook",
     "--file",
     "--format",
@@ -25,6 +26,8 @@ const OF_OTHERS: [&str; 22] = [
     "--package",
     "--publish",
     "--quick",
+    "--seconds",
+    "--worlds",
     "--release",
     "--rm",
     "--start-period",
