@@ -137,9 +137,10 @@ impl Cluster {
             self.is_settled
                 .send_if_modified(|settled| std::mem::replace(settled, is_settled) != is_settled);
             tokio::select! {
+                biased;
                 () = shutdown.cancelled() => break,
-                Some(heard) = heard.recv() => self.hear(&heard, &card),
                 () = tokio::time::sleep_until(turn_at.into()) => {}
+                Some(heard) = heard.recv() => self.hear(&heard, &card),
             }
         }
         self.say(vec![(Topic::Servers, Word::Gone(self.id))]);
