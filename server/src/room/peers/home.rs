@@ -38,11 +38,12 @@ impl Peers {
     }
 
     /// Takes in which of the own cubes came and went in a tick.
-    pub(super) fn note(&mut self, event: &Event) {
+    pub(super) fn note(&mut self, event: &Event, world: &World) {
         let cube = event.cube();
         match event {
             Event::Joined(_) | Event::Entered(_) => {
-                if !self.is_here(cube) {
+                // It may have got another home before the tick was over.
+                if !self.is_here(cube) && world.is_home(cube) {
                     // Who begins alone gives way to who was there before.
                     self.claim_as(cube, 0, cube != FREE_CUBE);
                 }

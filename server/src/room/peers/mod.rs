@@ -91,7 +91,8 @@ pub(super) struct Peers {
     tick: u64,
     export: Export,
     peers: BTreeMap<ServerId, Peer>,
-    /// Servers whose rooms are of another kind: they are not listened to.
+    /// Servers whose rooms are of another kind: they are not listened to, unless they say that this
+    /// was a mistake.
     strangers: BTreeSet<ServerId>,
     claims: BTreeMap<CubeId, Seat>,
     roster: Roster,
@@ -277,7 +278,7 @@ impl Peers {
         self.tick = tick;
         let events = std::mem::take(&mut changes.home_events);
         for event in &events {
-            self.note(event);
+            self.note(event, world);
         }
         self.tell_roster();
         let touched = changes.touched.iter().copied();
@@ -308,7 +309,7 @@ impl Peers {
             }
         };
         let from = said.from;
-        if from == self.cluster.id() || self.strangers.contains(&from) {
+        if from == self.cluster.id() || self.is_strange(from, &said.word) {
             return;
         }
         if self.is_sign_of_life(&said.word) {

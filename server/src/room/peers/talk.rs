@@ -12,6 +12,11 @@ use super::{ANSWER_CUBES, IDLE_BEAT, INVENTORY_INTERVAL, MOVE_GRACE, Outcome, Pe
 use crate::bus::{ServerId, Topic};
 use crate::room::world::{Manner, World};
 
+/// What rooms must have in common to be one: their ticks per second, and their cells.
+fn kind_of(inventory: &Inventory) -> (u8, usize) {
+    (inventory.tick_hz, inventory.cell_count.into())
+}
+
 impl Peers {
     /// Says something about the room or a cell of it.
     pub(super) fn say(&self, topic: &Topic, word: Word) {
@@ -161,8 +166,7 @@ impl Peers {
             }
         }
         if let Some((tick, inventory)) = peer.next_inventory(self.tick) {
-            let theirs = (inventory.tick_hz, usize::from(inventory.cell_count));
-            let ours = (self.tick_hz, self.grid.cells());
+            let (theirs, ours) = (kind_of(&inventory), (self.tick_hz, self.grid.cells()));
             if theirs != ours {
                 warn!(
                     room = self.room, %server, ?theirs, ?ours,
@@ -199,6 +203,19 @@ impl Peers {
             info!(room = self.room, %server, "did not come back: its cubes leave");
             self.forget_peer(server);
         }
+    }
+
+    /// Whether a word is not to be listened to, since the speaker's room is of another kind.
+    pub(super) fn is_strange(&mut self, from: ServerId, word: &Word) -> bool {
+        if let Word::Beat {
+            inventory: Some(inventory),
+            ..
+        } = word
+            && kind_of(inventory) == (self.tick_hz, self.grid.cells())
+        {
+            self.strangers.remove(&from);
+        }
+        self.strangers.contains(&from)
     }
 
     /// All cubes of a server may have to be shown otherwise.

@@ -17,6 +17,7 @@ use super::super::testing::Teller;
 use super::super::uplink::SpeedRule;
 use super::super::world::FREE_CUBE;
 use super::super::{Entrance, Room, RoomEvent, Seat, SightRule};
+use super::message::{Claim, Inventory};
 use super::*;
 use crate::bus::{Bus, Ear};
 use crate::metrics::{Disconnect, Metrics};
@@ -440,6 +441,95 @@ fn the_free_cube_has_one_holder_in_all_and_goes_home_with_them() {
         stage.run(1);
         stage.check();
     }
+}
+
+#[test]
+fn who_takes_over_the_free_cube_and_hears_of_another_home_at_once_yields() {
+    let mut stage = Stage::new(3, None);
+    stage.run(2);
+    let home_of_it = |stage: &Stage| {
+        let mut rooms = stage.rooms.iter();
+        rooms.position(|room| {
+            room.as_ref()
+                .is_some_and(|room| room.world.is_home(FREE_CUBE))
+        })
+    };
+    let dead = home_of_it(&stage).unwrap();
+    stage.rooms[dead] = None;
+    let heir = loop {
+        stage.step();
+        if let Some(heir) = home_of_it(&stage) {
+            break heir;
+        }
+        assert!(stage.tick < 10 * u64::from(HZ), "it stays without a home");
+    };
+    let other = (0..3)
+        .find(|server| ![dead, heir].contains(server))
+        .unwrap();
+    let other = stage.room(other).peers.as_ref().unwrap().cluster.id();
+    let claim = Claim {
+        term: 99,
+        is_firm: true,
+        server: other,
+    };
+    let word = Word::Roster {
+        version: 99,
+        changes: None,
+        seats: vec![message::Seat {
+            cube: FREE_CUBE,
+            claim,
+            token: None,
+        }],
+        gone: Vec::new(),
+    };
+    let payload = Said { from: other, word }.to_payload();
+    // Before the tick in which the heir would have told that it has the cube.
+    let at = stage.now(heir) + Duration::from_millis(10);
+    stage.room_mut(heir).hear(&Heard { payload, at }, at);
+    stage.tick += 1;
+    let now = stage.now(heir);
+    stage.room_mut(heir).tick(now);
+    let room = stage.room(heir);
+    assert!(!room.world.is_home(FREE_CUBE));
+    let claims = &room.peers.as_ref().unwrap().claims;
+    assert_eq!(claims.get(&FREE_CUBE).map(|seat| seat.claim), Some(claim));
+}
+
+#[test]
+fn who_was_a_stranger_by_mistake_is_not_for_long() {
+    let mut stage = Stage::new(2, None);
+    stage.run(2);
+    for server in [0, 1] {
+        stage.enter(server, 4 * METRE, None);
+    }
+    stage.run(1);
+    // Between two lists.
+    for _ in 0..HZ / 2 {
+        stage.step();
+    }
+    let peers = stage.room(1).peers.as_ref().unwrap();
+    let (from, version) = (peers.cluster.id(), peers.roster.version);
+    let word = Word::Beat {
+        tick: stage.tick,
+        cells: Vec::new(),
+        is_steady: true,
+        inventory: Some(Inventory {
+            tick_hz: HZ + 1,
+            cell_count: 1,
+            roster: version,
+            cells: Vec::new(),
+        }),
+    };
+    let payload = Said { from, word }.to_payload();
+    let at = stage.now(0) + Duration::from_millis(10);
+    stage.room_mut(0).hear(&Heard { payload, at }, at);
+    stage.step();
+    stage.step();
+    let peers = |stage: &Stage| stage.room(0).peers.as_ref().unwrap().peers.len();
+    assert_eq!(peers(&stage), 0, "it was not believed");
+    stage.run(3);
+    assert_eq!(peers(&stage), 1);
+    stage.check();
 }
 
 #[test]
