@@ -35,7 +35,7 @@ const STEP_NS: i64 = 250_000_000;
 /// Answers whose ways differ by more than this were held up, some of them or all.
 const UNEVEN_NS: u64 = 5_000_000;
 
-/// When an answer may be more wrong than this, only what is certain is corrected.
+/// When an answer may be more wrong than this, only what is certain is believed.
 const VAGUE_NS: u64 = 50_000_000;
 
 /// How fast bad clocks drift apart: 200 parts in a million, one in 5,000.
@@ -166,12 +166,16 @@ impl ClusterClock {
         };
         self.found_ns = missing_ns;
         let are_enough = self.samples.len() >= FIRST_SAMPLES;
+        let is_vague = bound_ns > VAGUE_NS;
         if self.joined_ns.is_none() {
-            // Nobody has looked at it yet.
-            let time_ns = self.timeline.time_ns(now).saturating_add_signed(missing_ns);
+            // Nobody has looked at it yet. If it were later than it is, all others would step.
+            let is_believed = !is_vague || are_enough && self.uneven_ns() < UNEVEN_NS;
+            let earliest_ns = missing_ns.saturating_sub_unsigned(bound_ns);
+            let first_ns = if is_believed { missing_ns } else { earliest_ns };
+            let time_ns = self.timeline.time_ns(now).saturating_add_signed(first_ns);
             self.timeline = Timeline::new(now, time_ns);
             self.has_learnt = true;
-            if pong.is_settled && are_enough {
+            if pong.is_settled && are_enough && is_believed {
                 self.settle(now);
             }
         } else if !are_enough {
@@ -180,9 +184,8 @@ impl ClusterClock {
             let time_ns = self.timeline.time_ns(now).saturating_add_signed(surely_ns);
             self.timeline.step(now, time_ns);
         } else if surely_ns >= -STEP_NS {
-            let is_vague = bound_ns > VAGUE_NS;
-            self.timeline
-                .slew(now, if is_vague { surely_ns } else { missing_ns });
+            let likely_ns = if is_vague { surely_ns } else { missing_ns };
+            self.timeline.slew(now, likely_ns);
         }
         // Else the reference is behind: it hears so with the next question, and steps.
     }
@@ -215,14 +218,18 @@ impl ClusterClock {
     }
 
     fn ask_every(&self) -> Duration {
-        let ways = self.samples.iter().map(|sample| sample.round_trip_ns);
-        let uneven_ns = ways.clone().max().unwrap_or(0) - ways.min().unwrap_or(0);
-        let is_clear = self.samples.len() >= SAMPLES && uneven_ns < UNEVEN_NS;
+        let is_clear = self.samples.len() >= SAMPLES && self.uneven_ns() < UNEVEN_NS;
         ASK_EVERY[match (self.joined_ns, is_clear) {
             (None, _) => 0,
             (Some(_), false) => 1,
             (Some(_), true) => 2,
         }]
+    }
+
+    /// By how much the answers' ways there and back differ.
+    fn uneven_ns(&self) -> u64 {
+        let ways = self.samples.iter().map(|sample| sample.round_trip_ns);
+        ways.clone().max().unwrap_or(0) - ways.min().unwrap_or(0)
     }
 
     /// The time of its own clock.

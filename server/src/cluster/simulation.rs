@@ -215,6 +215,21 @@ fn who_joins_knows_the_time_before_it_opens_a_room() {
 }
 
 #[test]
+fn who_joins_and_hears_late_turns_nobodys_clock() {
+    for seed in 0..50 {
+        let mut world = world(seed, &[0..ALWAYS, 10_000..ALWAYS], &[20, -20]);
+        world.jitter_ns = 100_000;
+        // Its first questions wait, those that it had answers to until then are few.
+        world.held_up_ns = (0, 10 * SECOND_NS + 1_000_000..10 * SECOND_NS + 600_000_000);
+        world.run(14 * SECOND_NS);
+        let time_ns = world.servers[0].time_ns(world.now_ns);
+        let ahead_ns = time_ns.saturating_sub(14 * SECOND_NS);
+        assert!(ahead_ns < 10_000_000, "{seed}: {ahead_ns}");
+        assert!(world.difference_ns() < 3_000_000, "{seed}");
+    }
+}
+
+#[test]
 fn the_first_one_leaves_and_time_goes_on() {
     let mut world = world(
         7,

@@ -53,6 +53,8 @@ pub struct Site {
     killed: Duration,
     /// When it was stalled last: for ever while it is.
     stalled: Option<Duration>,
+    /// When its ticks leapt last.
+    leapt: Option<Duration>,
 }
 
 /// All of them.
@@ -120,6 +122,12 @@ impl City {
         let usual = u64::from(self.tick_hz) / 10;
         if truth.tick > before + usual + 2 {
             journal.note(now, "ticks leap", (server, before, truth.tick));
+            let is_new = site.began.is_none_or(|began| now < began + SETTLED);
+            assert!(
+                is_new || !self.weather.has_clear_bus(),
+                "server{server} has heard the others all the time, and its time was wrong"
+            );
+            site.leapt = Some(now);
         }
         let mut ghosts = BTreeMap::new();
         let cubes: BTreeMap<_, _> = truth.cubes.iter().map(|cube| (cube.cube, cube)).collect();
@@ -238,7 +246,9 @@ impl City {
     fn is_steady(&self, server: usize, now: Duration) -> bool {
         let site = &self.sites[server];
         let is_up = site.began.is_some_and(|began| began + SETTLED < now);
-        is_up && site.stalled.is_none_or(|until| until + HEARD_EVERY < now)
+        // Who could not hear the others has another time than they, and takes theirs.
+        let is_past = |at: Option<Duration>| at.is_none_or(|at| at + HEARD_EVERY < now);
+        is_up && is_past(site.stalled) && is_past(site.leapt)
     }
 }
 
