@@ -3,6 +3,8 @@
 //! Each answered ping is a measurement of the server's clock that is wrong by at most half its
 //! round trip, so the fastest of the recent ones counts. The clock follows it without ever
 //! stepping backwards: what is behind by a lot steps forward, everything else is slewed.
+//! A server among several may take the time of the others. Then older measurements are of another
+//! clock: what contradicts the newest, or a tick that is heard of, counts no more.
 //! Method: D. Mills, RFC 5905 (NTP), the clock filter of section 10.
 
 use std::collections::VecDeque;
@@ -13,6 +15,9 @@ use std::time::Duration;
 const RECENT_MEASUREMENTS: usize = 8;
 /// Who is further behind than this steps forward at once, in seconds.
 const STEP_S: f64 = 0.1;
+/// Measurements of one clock differ by half of both round trips at most, and by its drift meanwhile,
+/// in seconds.
+const DRIFT_S: f64 = 0.01;
 /// Errors below this are slewed so gently that no motion shows it, in seconds.
 const SMALL_ERROR_S: f64 = 0.03;
 /// Seconds of error corrected per second.
@@ -35,7 +40,8 @@ pub struct Clock {
 #[derive(Debug, Clone, Copy)]
 struct Measurement {
     round_trip: Duration,
-    offset_s: f64,
+    /// `None`: the server's clock has been set since.
+    offset_s: Option<f64>,
 }
 
 impl Clock {
@@ -57,20 +63,47 @@ impl Clock {
     pub fn measured(&mut self, sent: Duration, now: Duration, tick: u64, since_tick_us: u32) {
         let round_trip = now.saturating_sub(sent);
         let midway_s = (sent + round_trip / 2).as_secs_f64();
+        let offset_s = server_s(self.tick_hz, tick, since_tick_us) - midway_s;
         if self.recent.len() == RECENT_MEASUREMENTS {
             self.recent.pop_front();
         }
+        for other in &mut self.recent {
+            let most_s = (other.round_trip + round_trip).as_secs_f64() / 2.0 + DRIFT_S;
+            other.offset_s = other
+                .offset_s
+                .filter(|other_s| (other_s - offset_s).abs() <= most_s);
+        }
         self.recent.push_back(Measurement {
             round_trip,
-            offset_s: server_s(self.tick_hz, tick, since_tick_us) - midway_s,
+            offset_s: Some(offset_s),
         });
-        let Some(offset_s) = self.fastest().map(|fastest| fastest.offset_s) else {
+        let measured = self
+            .recent
+            .iter()
+            .filter(|recent| recent.offset_s.is_some());
+        let fastest = measured.min_by_key(|recent| recent.round_trip);
+        let Some(offset_s) = fastest.and_then(|fastest| fastest.offset_s) else {
             return;
         };
         let error_s = self.offset_s + self.remaining_error_s(now) - offset_s;
         self.offset_s = offset_s;
         self.error_s = if error_s < -STEP_S { 0.0 } else { error_s };
         self.set_at = now;
+    }
+
+    /// Takes in that a tick has begun at the server; whether that was far ahead of this clock, so that
+    /// it has to be measured again.
+    pub fn heard(&mut self, tick: u64, now: Duration) -> bool {
+        let behind_s = (tick as f64 - self.tick_at(now)) / self.tick_hz;
+        let is_far = behind_s > STEP_S;
+        if is_far {
+            self.offset_s += self.remaining_error_s(now) + behind_s;
+            self.error_s = 0.0;
+            for before in &mut self.recent {
+                before.offset_s = None;
+            }
+        }
+        is_far
     }
 
     /// The server's tick now and the part of it that has passed.
@@ -85,13 +118,10 @@ impl Clock {
         round_trips.get(round_trips.len() / 2).copied()
     }
 
-    /// The shortest of the recent round trips, by which the clock is set; `None` before the first.
+    /// The shortest of the recent round trips, by which the clock is set if the server's was not set
+    /// meanwhile; `None` before the first.
     pub fn fastest_round_trip(&self) -> Option<Duration> {
-        self.fastest().map(|fastest| fastest.round_trip)
-    }
-
-    fn fastest(&self) -> Option<&Measurement> {
-        self.recent.iter().min_by_key(|recent| recent.round_trip)
+        self.recent.iter().map(|recent| recent.round_trip).min()
     }
 
     fn remaining_error_s(&self, now: Duration) -> f64 {
@@ -145,8 +175,8 @@ mod tests {
         let mut clock = clock();
         clock.measured(ms(1_000), ms(1_010), 130, 0);
         let before = clock.tick_at(ms(5_000));
-        // A slow ping that claims another second of difference.
-        clock.measured(ms(2_000), ms(2_900), 190, 0);
+        // A slow ping that claims another third of a second of difference.
+        clock.measured(ms(2_000), ms(2_900), 165, 0);
         assert!((clock.tick_at(ms(5_000)) - before).abs() < 1e-6);
         assert_eq!(clock.fastest_round_trip(), Some(ms(10)));
         assert_eq!(clock.round_trip(), Some(ms(900)));
@@ -166,20 +196,42 @@ mod tests {
         assert!((clock.tick_at(ms(2_000)) - 140.4).abs() < 1e-6);
     }
 
+    #[test]
+    fn a_server_that_takes_another_time_is_followed_at_once() {
+        let mut clock = clock();
+        clock.measured(ms(1_000), ms(1_010), 120, 0);
+        assert!(!clock.heard(140, ms(2_020)), "it is as was thought");
+        // Its clock is set forward by a second; the first that comes from then on is a tick.
+        assert!(clock.heard(161, ms(2_060)));
+        assert!((clock.tick_at(ms(2_060)) - 161.0).abs() < 1e-6);
+        assert!(!clock.heard(161, ms(2_060)));
+        // What was measured before was faster and says nothing any more.
+        clock.measured(ms(2_200), ms(2_260), 164, 40_000);
+        assert!((clock.tick_at(ms(4_000)) - 200.2).abs() < 0.01);
+        assert_eq!(clock.fastest_round_trip(), Some(ms(10)));
+        // The same, told by a pong.
+        clock.measured(ms(5_000), ms(5_060), 231, 0);
+        assert!((clock.tick_at(ms(6_030)) - 251.0).abs() < 1e-6);
+    }
+
     proptest! {
         #[test]
         fn never_steps_backwards(
             pings in prop::collection::vec(
-                (0u64..2_000, 0u64..500, 0u64..400, 0u32..60_000), 1..40),
+                (0u64..2_000, 0u64..500, 0u64..400, 0u32..60_000, any::<bool>()), 1..40),
         ) {
             let mut clock = clock();
             let mut now = Duration::ZERO;
             let mut before = clock.tick_at(now);
-            for (wait_ms, round_trip_ms, tick, since_tick_us) in pings {
+            for (wait_ms, round_trip_ms, tick, since_tick_us, is_ping) in pings {
                 now += ms(wait_ms);
                 prop_assert!(clock.tick_at(now) >= before);
                 before = clock.tick_at(now);
-                clock.measured(now.saturating_sub(ms(round_trip_ms)), now, tick, since_tick_us);
+                if is_ping {
+                    clock.measured(now.saturating_sub(ms(round_trip_ms)), now, tick, since_tick_us);
+                } else {
+                    clock.heard(tick, now);
+                }
                 prop_assert!(clock.tick_at(now) >= before - 1e-6);
                 before = clock.tick_at(now);
             }

@@ -96,6 +96,13 @@ impl Room {
         }
     }
 
+    /// Takes in that a tick has begun.
+    pub fn heard(&mut self, tick: u64, now: Duration) {
+        if self.clock.heard(tick, now) {
+            self.measure_again();
+        }
+    }
+
     /// Takes in the answer to a ping.
     ///
     /// # Errors

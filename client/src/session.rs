@@ -249,6 +249,9 @@ impl Session {
         let Some(room) = &mut self.room else {
             return self.handle_first(now, message);
         };
+        if let Some(tick) = tick_of(&message) {
+            room.heard(tick, now);
+        }
         match message {
             ServerMessage::Keyframe(keyframe) => {
                 let changes = room.world.keyframe(keyframe)?;

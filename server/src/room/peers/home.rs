@@ -187,6 +187,14 @@ impl Peers {
             Some(known) => known >= claim,
             None => false,
         };
+        if cube == FREE_CUBE && claim.server == own && !is_old && !world.is_home(cube) {
+            if claim.term >= self.free_cube.term {
+                // It was given here, and nobody here was told.
+                self.claim_as(cube, claim.term, claim.is_firm);
+                world.adopt_free_cube(None);
+            }
+            return;
+        }
         if claim.server == own || is_old {
             if known.is_some_and(|known| known.server == own) {
                 // It does not know yet that the cube is here.
@@ -258,14 +266,20 @@ impl Peers {
         if claim.server != self.cluster.id() {
             return self.consider(from, seat, world, now);
         }
-        let known = self.claims.get(&cube);
-        if cube != FREE_CUBE || known.is_some_and(|known| known.claim >= claim) {
-            return;
-        }
+        let before = self.asked.len();
         self.asked
             .retain(|&(player, of, _)| (player, of) != (by, cube));
-        self.claim_as(cube, claim.term, claim.is_firm);
-        world.adopt_free_cube(Some(pose));
+        let is_asked = self.asked.len() < before;
+        let known = self.claims.get(&cube).map(|known| known.claim);
+        // Hearsay may have come first.
+        let is_here = known == Some(claim) && is_asked;
+        if cube != FREE_CUBE || known >= Some(claim) && !is_here {
+            return;
+        }
+        if !is_here {
+            self.claim_as(cube, claim.term, claim.is_firm);
+            world.adopt_free_cube(Some(pose));
+        }
         // Who is gone meanwhile has not taken it.
         let _ = world.take(by, cube);
     }

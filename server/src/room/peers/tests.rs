@@ -496,6 +496,30 @@ fn who_takes_over_the_free_cube_and_hears_of_another_home_at_once_yields() {
 }
 
 #[test]
+fn a_free_cube_that_is_given_to_a_server_which_hears_nothing_of_it_is_not_lost() {
+    let mut stage = Stage::new(2, None);
+    stage.run(2);
+    let players = [0, 1].map(|server| stage.enter(server, 4 * METRE, None));
+    stage.run(1);
+    // Each of the two gives it away.
+    for to in [0, 1, 0, 1] {
+        let cube = FREE_CUBE;
+        if stage.room(to).world.is_home(cube) {
+            continue;
+        }
+        stage.say(players[to], ClientMessage::Take { cube });
+        stage.net.cut.lock().unwrap().insert(to);
+        stage.step();
+        assert!(!stage.truth().contains_key(&cube), "it is given away");
+        stage.step();
+        stage.net.cut.lock().unwrap().clear();
+        stage.run(2);
+        stage.check();
+        assert!(stage.truth().contains_key(&cube), "it has a home");
+    }
+}
+
+#[test]
 fn who_was_a_stranger_by_mistake_is_not_for_long() {
     let mut stage = Stage::new(2, None);
     stage.run(2);

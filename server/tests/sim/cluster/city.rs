@@ -247,8 +247,8 @@ impl City {
         let site = &self.sites[server];
         let is_up = site.began.is_some_and(|began| began + SETTLED < now);
         // Who could not hear the others has another time than they, and takes theirs.
-        let is_past = |at: Option<Duration>| at.is_none_or(|at| at + HEARD_EVERY < now);
-        is_up && is_past(site.stalled) && is_past(site.leapt)
+        let is_past = |at: Option<Duration>, lasts| at.is_none_or(|at| at + lasts < now);
+        is_up && is_past(site.stalled, HEARD_EVERY) && is_past(site.leapt, HEARD_EVERY)
     }
 }
 

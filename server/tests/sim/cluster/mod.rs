@@ -24,8 +24,11 @@ use crate::scene::Outcome;
 const STEP: Duration = Duration::from_millis(5);
 /// At some moment until here all servers show the same.
 const AGREED: Duration = Duration::from_millis(HEAL.as_millis() as u64 + 2_000);
-/// Who lost their connection in the last moment of players' troubles is given up by both sides after
-/// 15 s, the ghost is gone 4 s later, and nobody waits for longer than 10 s.
+/// Who takes nothing for so long is given up; both sides know after this.
+const GIVEN_UP: Duration = Duration::from_secs(10);
+const GIVEN_UP_BY_BOTH: Duration = Duration::from_secs(15);
+/// Who lost their connection in the last moment of players' troubles is given up by both sides, the
+/// ghost is gone 4 s later, and nobody waits for longer than 10 s.
 const END: Duration = Duration::from_secs(36);
 
 /// Plays a seed.
@@ -95,7 +98,7 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
                 closing: &closing,
                 names: &names,
             };
-            scene.apply(number, fault, begins);
+            scene.apply(number, &spells[number], begins);
         }
         stage.is_calm.set(sim.elapsed() >= HEAL);
         sim.step().unwrap();
@@ -212,13 +215,17 @@ struct Scene<'a, 'sim> {
 }
 
 impl Scene<'_, '_> {
-    fn apply(self, number: usize, fault: &Fault, begins: bool) {
+    fn apply(self, number: usize, spell: &Spell, begins: bool) {
         let now = self.sim.elapsed();
-        match fault {
+        match &spell.fault {
             Fault::Bus(trouble) if begins => self.net.begin(number, trouble.clone()),
             Fault::Bus(_) => self.net.end(number),
             Fault::Stall(server) => {
-                let until = if begins { Duration::MAX / 2 } else { now };
+                let until = match begins {
+                    true => Duration::MAX / 2,
+                    false if spell.to - spell.from >= GIVEN_UP => now + GIVEN_UP_BY_BOTH - GIVEN_UP,
+                    false => now,
+                };
                 self.city.borrow_mut().stall(*server, until);
                 if begins {
                     self.net.begin(number, bus::Trouble::Held(*server));
