@@ -59,7 +59,8 @@ pub(super) struct Said {
 /// What there is to say.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Word {
-    /// What happened to the speaker's cubes of a cell, and how they surprised.
+    /// What happened to the speaker's cubes of a cell, and how they surprised. In a room of one cell it
+    /// is a beat, too, and there will be one at the next tick.
     News {
         /// Ticks since the speaker's last news of the cell; 0: it had no cubes.
         since_ticks: u64,

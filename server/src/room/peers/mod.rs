@@ -38,7 +38,7 @@ const EAR: usize = 8_192;
 /// A room asks who else is there when it opens; who answers does so within this time.
 const SETTLED_AFTER: Duration = Duration::from_millis(500);
 
-/// Beats of a room in which nothing moves.
+/// Beats of a room in which nothing moves, or whose news are beats: who sees no news hears these.
 const IDLE_BEAT: Duration = Duration::from_millis(250);
 
 /// How often everything that was told is listed.
@@ -222,10 +222,10 @@ impl Peers {
         (Duration::from_secs(1) / u32::from(self.tick_hz) / WAIT_PART).min(MAX_WAIT)
     }
 
-    /// Whether the others' news of the tick are still to come.
+    /// Whether the others' news of the tick are still to come, and somebody here is to see them.
     pub(super) fn is_waiting(&self) -> bool {
         let mut peers = self.peers.values();
-        peers.any(|peer| peer.is_awaited(self.tick))
+        !self.cells.is_empty() && peers.any(|peer| peer.is_awaited(self.tick))
     }
 
     /// The cube of the player who has a token, if it is at home elsewhere.
@@ -395,7 +395,12 @@ impl Peers {
     /// Whether a word was said a moment ago, and not held up somewhere.
     fn is_sign_of_life(&self, word: &Word) -> bool {
         let lost_ticks = self.lost_after.as_millis() as u64 * u64::from(self.tick_hz) / 1_000;
-        matches!(word, Word::Beat { tick, .. } if tick.saturating_add(lost_ticks) >= self.tick)
+        let tick = match word {
+            Word::Beat { tick, .. } => *tick,
+            Word::News { snapshot, .. } if self.news_are_beats() => snapshot.tick,
+            _ => return false,
+        };
+        tick.saturating_add(lost_ticks) >= self.tick
     }
 
     /// A server is there.

@@ -29,8 +29,8 @@ impl Peers {
         self.say(&Topic::RoomAt(self.room.clone(), server), word);
     }
 
-    /// Says that everything of a tick has been told, where somebody may wait for that, and now and
-    /// then what has been told so far.
+    /// Says that everything of a tick has been told, where somebody may wait for that and the news do
+    /// not say so themselves, and now and then what has been told so far.
     pub(super) fn beat(&mut self, cells: Vec<CellId>, now: Instant) {
         let is_due = |last: Option<Instant>, interval| {
             last.is_none_or(|at| now.saturating_duration_since(at) >= interval)
@@ -39,7 +39,9 @@ impl Peers {
         let has_inventory = is_due(self.inventory_at, INVENTORY_INTERVAL);
         // Nobody is to wait for a beat that does not come.
         let was_steady = std::mem::replace(&mut self.is_steady, is_steady);
-        if !is_steady && !was_steady && !has_inventory && !is_due(self.beat_at, IDLE_BEAT) {
+        let is_expected =
+            (is_steady || was_steady) && !(self.news_are_beats() && !cells.is_empty());
+        if !is_expected && !has_inventory && !is_due(self.beat_at, IDLE_BEAT) {
             return;
         }
         self.beat_at = Some(now);
@@ -60,6 +62,12 @@ impl Peers {
             inventory,
         };
         self.say(&Topic::Room(self.room.clone()), word);
+    }
+
+    /// Whether news say that everything of their tick has been told: in a room of one cell there is
+    /// nothing else to tell of.
+    pub(super) fn news_are_beats(&self) -> bool {
+        self.grid.cells() == 1
     }
 
     fn cell_count(&self) -> u16 {
@@ -90,7 +98,17 @@ impl Peers {
                 }
             }
             Word::Beat { .. } => {}
-            Word::News { ref snapshot, .. } => keep(snapshot.tick, word),
+            Word::News { ref snapshot, .. } => {
+                let (tick, cell) = (snapshot.tick, snapshot.cell);
+                keep(tick, word);
+                if self.news_are_beats()
+                    && tick <= latest
+                    && let Some(peer) = self.peers.get_mut(&from)
+                {
+                    let is_seen = |cell| self.cells.contains_key(&cell);
+                    peer.beat(tick, vec![cell], true, None, is_seen);
+                }
+            }
             Word::Keyframes(ref told) => {
                 let ticks = told.iter().map(|told| told.keyframe.tick);
                 keep(ticks.max().unwrap_or_default(), word);
@@ -178,7 +196,9 @@ impl Peers {
             let is_seen = |cell| self.cells.contains_key(&cell);
             peer.check(&inventory, tick, is_seen, touched);
         }
-        peer.awaited(self.tick, self.tick_hz.into(), touched);
+        if !self.cells.is_empty() {
+            peer.awaited(self.tick, self.tick_hz.into(), touched);
+        }
         let question = peer.question(now);
         let stops = peer.stop(self.tick, now, self.lost_after);
         let is_overdue = peer.is_overdue(now, self.lost_after);

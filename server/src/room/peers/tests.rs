@@ -768,3 +768,38 @@ fn who_is_told_in_time_is_told_once() {
     }
     assert_eq!(stage.players[0].placed, placed);
 }
+
+#[test]
+fn a_room_of_one_cell_is_told_in_one_message_a_tick() {
+    let mut stage = Stage::new(3, None);
+    stage.run(2);
+    let players = [0, 1].map(|server| stage.enter(server, 4 * METRE, None));
+    stage.run(1);
+    let before = stage.net.carried.load(Ordering::Relaxed);
+    let ticks = 10 * i32::from(HZ);
+    for tick in 0..ticks {
+        for player in players {
+            let cube = stage.cube(player);
+            stage.go(player, cube, 4 * METRE + tick % 2 * 150);
+        }
+        stage.step();
+    }
+    let carried = stage.net.carried.load(Ordering::Relaxed) - before;
+    // The third server sees nothing, and is told only that the others are there.
+    let news = 2 * ticks as u64;
+    let beats = 3 * 2 * 10 * 5;
+    assert!((news..news + beats).contains(&carried), "{carried}");
+    assert_eq!(
+        stage
+            .room(0)
+            .peers
+            .as_ref()
+            .unwrap()
+            .metrics
+            .late_ticks
+            .get(),
+        0
+    );
+    stage.run(1);
+    stage.check();
+}
