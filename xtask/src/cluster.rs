@@ -193,7 +193,7 @@ impl Stage {
         let status = status.map_or_else(String::new, |http| format!("http://{http}/status"));
         let server = self.places.first().map_or(0, |place| place.server.id());
         let hint = match options.kill_one_after {
-            Some(seconds) => format!("in {seconds} s, server 1 dies by itself"),
+            Some(seconds) => format!("wait {seconds} s"),
             None => format!("kill -9 {server}"),
         };
         write!(

@@ -39,8 +39,7 @@ impl Peers {
         let has_inventory = is_due(self.inventory_at, INVENTORY_INTERVAL);
         // Nobody is to wait for a beat that does not come.
         let was_steady = std::mem::replace(&mut self.is_steady, is_steady);
-        let is_expected =
-            (is_steady || was_steady) && !(self.news_are_beats() && !cells.is_empty());
+        let is_expected = (is_steady || was_steady) && (cells.is_empty() || !self.news_are_beats());
         if !is_expected && !has_inventory && !is_due(self.beat_at, IDLE_BEAT) {
             return;
         }
