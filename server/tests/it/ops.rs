@@ -10,7 +10,8 @@ use crate::http::get;
 use crate::support::{COLOUR, Server, soon};
 
 /// Flags of the game, the benchmarks, podman, cargo, certbot and groupadd.
-const OF_OTHERS: [&str; 25] = [
+const OF_OTHERS: &[&str] = &[
+    "--bench",
     "--build",
     "--ca",
     "--clients",
@@ -22,18 +23,21 @@ const OF_OTHERS: [&str; 25] = [
     "--interval",
     "--locked",
     "--network",
+    "--no-run",
     "--now",
     "--package",
     "--publish",
     "--quick",
-    "--seconds",
-    "--worlds",
     "--release",
     "--rm",
+    "--sample-count",
+    "--sample-size",
+    "--seconds",
     "--start-period",
     "--system",
     "--tag",
     "--timeout",
+    "--tool",
     "--version",
     "--worlds",
 ];
