@@ -272,8 +272,8 @@ impl Room {
         }
     }
 
-    fn leave_cluster(&mut self) {
-        if let Some(peers) = &mut self.peers {
+    fn leave_cluster(&self) {
+        if let Some(peers) = &self.peers {
             peers.leave();
         }
     }

@@ -84,17 +84,16 @@ impl Peers {
         self.say(&Topic::Room(self.room.clone()), word);
     }
 
-    /// Tells one server all cubes: the own ones, and those of others as they are known here. The
-    /// home of some may have just died, and its players may turn up there.
-    pub(super) fn tell_whole_roster(&self, to: ServerId) {
+    /// All cubes: the own ones, and those of others as they are known here. The home of some may have
+    /// just died, and its players may turn up elsewhere.
+    pub(super) fn whole_roster(&self) -> Word {
         let seats = self.claims.values().copied();
-        let word = Word::Roster {
+        Word::Roster {
             version: self.roster.version,
             changes: None,
             seats: seats.collect(),
             gone: Vec::new(),
-        };
-        self.say_to(to, word);
+        }
     }
 
     /// Takes in which cubes are not at home with a server any more; false if its roster is not known well

@@ -387,9 +387,12 @@ impl Peers {
         });
     }
 
-    /// Says that this server leaves the room.
-    pub(super) fn leave(&mut self) {
-        self.say(&Topic::Room(self.room.clone()), Word::Bye);
+    /// Says that this server leaves the room, and before that who has come since the last tick: they
+    /// show the others a token that only this server knows.
+    pub(super) fn leave(&self) {
+        let room = Topic::Room(self.room.clone());
+        self.say(&room, self.whole_roster());
+        self.say(&room, Word::Bye);
     }
 
     /// Whether a word was said a moment ago, and not held up somewhere.

@@ -248,7 +248,7 @@ impl Peers {
     /// Answers who asks: with all own cubes, or those of some cells.
     fn answer(&mut self, server: ServerId, roster: bool, cells: &[CellId], world: &World) {
         if roster {
-            self.tell_whole_roster(server);
+            self.say_to(server, self.whole_roster());
         }
         let mut told: Vec<Told> = Vec::new();
         let mut count = 0;

@@ -656,6 +656,27 @@ fn players_of_a_dead_server_keep_their_cubes_at_another() {
 }
 
 #[test]
+fn who_came_a_moment_before_their_server_stops_keeps_the_cube() {
+    let mut stage = Stage::new(3, None);
+    stage.run(2);
+    let player = stage.enter(0, 4 * METRE, None);
+    stage.run(1);
+    let (cube, token) = (stage.cube(player), stage.players[player].token);
+    let moved = stage.enter(1, 4 * METRE, Some(token));
+    stage.players[moved].read();
+    let token = stage.players[moved].token;
+    // Not a tick later.
+    stage.room(1).leave_cluster();
+    stage.rooms[1] = None;
+    stage.players.clear();
+    stage.step();
+    let back = stage.enter(2, 4 * METRE, Some(token));
+    assert_eq!(stage.cube(back), cube);
+    stage.run(2);
+    stage.check();
+}
+
+#[test]
 fn who_shows_their_token_at_another_server_moves_there_and_the_old_connection_ends() {
     let mut stage = Stage::new(2, None);
     stage.run(2);
