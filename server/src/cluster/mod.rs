@@ -32,6 +32,7 @@ use self::words::Word;
 pub(crate) use self::words::{Presence, host_and_port};
 use crate::bus::{Bus, Heard, ServerId, Topic};
 use crate::metrics::Metrics;
+use crate::room::world::Ids;
 
 /// Words that wait to be heard: two from each of as many servers as anybody has tried.
 const MAX_WAITING: usize = 256;
@@ -40,6 +41,7 @@ const MAX_WAITING: usize = 256;
 #[derive(Debug)]
 pub struct Cluster {
     id: ServerId,
+    cube_ids: Ids,
     bus: Arc<dyn Bus>,
     member: Mutex<Member>,
     is_settled: watch::Sender<bool>,
@@ -51,6 +53,7 @@ impl Cluster {
         let id = ServerId(fastrand::u32(1..));
         Arc::new(Self {
             id,
+            cube_ids: Ids::of(id),
             bus,
             member: Mutex::new(Member::new(id, now())),
             is_settled: watch::Sender::new(false),
@@ -60,6 +63,12 @@ impl Cluster {
     /// Who this server is.
     pub fn id(&self) -> ServerId {
         self.id
+    }
+
+    /// Numbers for cubes of all rooms here: a room that ends and is opened again must not give one
+    /// that lives on elsewhere.
+    pub(crate) fn cube_ids(&self) -> Ids {
+        self.cube_ids.clone()
     }
 
     /// How others are reached.

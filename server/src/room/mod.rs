@@ -149,8 +149,8 @@ impl Room {
         let now = clock::now();
         let cluster = settings.cluster.clone();
         let ids = match &cluster {
-            Some(cluster) => Ids::of(cluster.id()),
-            None => Ids::COUNTED,
+            Some(cluster) => cluster.cube_ids(),
+            None => Ids::counted(),
         };
         let mut peers = cluster
             .clone()

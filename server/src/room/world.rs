@@ -4,6 +4,8 @@
 //! collected and leaves as the tick's [`Changes`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 use cubesync_protocol::motion::{Codec, MotionState};
@@ -16,7 +18,8 @@ use super::track::Track;
 use super::uplink::{self, SampleCounts, SampleError, SpeedRule, Uplink};
 use crate::bus::ServerId;
 
-/// Of a player's number, this many bits count; above them is the server's.
+/// Of a player's number, this many bits count; above them is the server's. After a million players a
+/// server goes on with the numbers of another one, which hardly ever is there.
 const COUNTER_BITS: u32 = 20;
 
 /// The cube that nobody has from the beginning.
@@ -766,27 +769,24 @@ impl World {
     }
 }
 
-/// Numbers for players' cubes: each is given once.
-#[derive(Debug, Clone, Copy)]
-pub struct Ids {
-    next: u64,
-}
+/// Numbers for players' cubes: each is given once, whoever shares them.
+#[derive(Debug, Clone)]
+pub struct Ids(Arc<AtomicU64>);
 
 impl Ids {
     /// 1, 2, 3 and so on.
-    pub const COUNTED: Self = Self { next: 1 };
+    pub fn counted() -> Self {
+        Self(Arc::new(AtomicU64::new(1)))
+    }
 
     /// Numbers that no other server gives.
     pub fn of(server: ServerId) -> Self {
-        Self {
-            next: (u64::from(server.0) << COUNTER_BITS) + 1,
-        }
+        let first = (u64::from(server.0) << COUNTER_BITS) + 1;
+        Self(Arc::new(AtomicU64::new(first)))
     }
 
-    fn next(&mut self) -> CubeId {
-        let cube = CubeId(self.next);
-        self.next += 1;
-        cube
+    fn next(&self) -> CubeId {
+        CubeId(self.0.fetch_add(1, Ordering::Relaxed))
     }
 }
 
@@ -850,7 +850,7 @@ mod tests {
     impl Stage {
         /// 30 ticks a second, 40 m/s.
         fn new() -> Self {
-            let mut world = World::new(30, Some(40 * 512), Ids::COUNTED);
+            let mut world = World::new(30, Some(40 * 512), Ids::counted());
             world.tick(0);
             Self {
                 world,

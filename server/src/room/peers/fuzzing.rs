@@ -8,7 +8,7 @@ use cubesync_protocol::{Colour, CubePose};
 
 use super::super::cells::Cells;
 use super::super::uplink::SpeedRule;
-use super::super::world::{Cube, Ids};
+use super::super::world::Cube;
 use super::*;
 use crate::bus::{Bus, Ear};
 use crate::metrics::Metrics;
@@ -64,7 +64,7 @@ impl Overhearing {
         let opened = Instant::now();
         let mut room = Self {
             record,
-            world: World::new(HZ, None, Ids::of(cluster.id())),
+            world: World::new(HZ, None, cluster.cube_ids()),
             peers: Peers::new(cluster, &settings, Metrics::default().peers, opened),
             cells: Cells::new(Grid::WHOLE),
             opened,

@@ -140,6 +140,16 @@ impl Stage {
         number
     }
 
+    /// Ends a server's room as one does in which nobody has been for a while, and opens it again.
+    fn reopen(&mut self, server: usize) {
+        let room = self.rooms[server].take().unwrap();
+        room.leave_cluster();
+        let settings = room.settings.clone();
+        drop(room);
+        self.run(1);
+        self.rooms[server] = Some(Room::new(settings, Metrics::default()).1);
+    }
+
     fn room(&self, server: usize) -> &Room {
         self.rooms[server].as_ref().unwrap()
     }
@@ -673,6 +683,24 @@ fn who_came_a_moment_before_their_server_stops_keeps_the_cube() {
     let back = stage.enter(2, 4 * METRE, Some(token));
     assert_eq!(stage.cube(back), cube);
     stage.run(2);
+    stage.check();
+}
+
+#[test]
+fn a_room_that_is_opened_again_gives_no_number_that_lives_on_elsewhere() {
+    let mut stage = Stage::new(2, None);
+    stage.run(2);
+    let player = stage.enter(0, 4 * METRE, None);
+    stage.run(1);
+    let (cube, token) = (stage.cube(player), stage.players[player].token);
+    stage.enter(1, 4 * METRE, Some(token));
+    stage.players.remove(player);
+    stage.run(1);
+    stage.reopen(0);
+    let other = stage.enter(0, 8 * METRE, None);
+    assert_ne!(stage.cube(other), cube);
+    stage.run(2);
+    assert!(!stage.players[other].ended.is_cancelled());
     stage.check();
 }
 

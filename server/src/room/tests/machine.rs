@@ -94,7 +94,7 @@ impl Machine {
         let mut stage = Stage::new(view_distance_m, 0);
         let has_top_speed = view_distance_m.is_none();
         if has_top_speed {
-            let mut world = World::new(HZ, Some(TOP_SPEED), Ids::COUNTED);
+            let mut world = World::new(HZ, Some(TOP_SPEED), Ids::counted());
             world.tick(0);
             stage.room.world = world;
         }
