@@ -73,7 +73,7 @@ pub struct Cube {
 pub struct Changes {
     /// Joins, leaves and changes of authority in the order in which they happened.
     pub events: Vec<Event>,
-    /// The cubes that may be elsewhere than they were, by rising id.
+    /// The cubes that may be elsewhere than they were.
     pub touched: Vec<CubeId>,
     /// The same events as who only knows the cubes that are at home here sees them: one that
     /// comes to be at home here enters, one that ceases to be exits.
@@ -368,24 +368,16 @@ impl World {
         }
     }
 
-    /// Ends a tick: what changed since the last one. Tick numbers rise, and may leave some out.
+    /// Ends a tick of the cubes that are at home here: what changed since the last one. Tick numbers
+    /// rise, and may leave some out.
     pub fn tick(&mut self, tick: u64) -> Changes {
         self.tick = tick;
         for player in std::mem::take(&mut self.waiting) {
             self.apply_samples(player, tick);
         }
-        let touched: Vec<_> = self.awake.iter().copied().collect();
-        for &cube in &touched {
-            self.follow(cube, tick);
-        }
-        for cube in &touched {
-            if self.is_still(*cube) {
-                self.awake.remove(cube);
-            }
-        }
         Changes {
+            touched: self.follow_awake(true),
             events: std::mem::take(&mut self.events),
-            touched,
             home_events: std::mem::take(&mut self.home_events),
         }
     }
@@ -524,23 +516,31 @@ impl World {
         self.home_events.push(Event::Exited { cube });
     }
 
-    /// Ends what was heard from elsewhere about a tick, after [`tick`](Self::tick): what changed
-    /// since.
+    /// Ends a tick of the cubes that are at home elsewhere, after [`tick`](Self::tick): what changed
+    /// since. What others are to hear of it waits for the next tick.
     pub fn heard(&mut self) -> Changes {
-        // Those of here are told of at the next tick, here and elsewhere.
+        Changes {
+            touched: self.follow_awake(false),
+            events: std::mem::take(&mut self.events),
+            home_events: Vec::new(),
+        }
+    }
+
+    /// Moves the cubes that may move to the tick: those that are at home here, or the others.
+    fn follow_awake(&mut self, is_home: bool) -> Vec<CubeId> {
         let awake = self.awake.iter().copied();
-        let touched: Vec<_> = awake.filter(|&cube| !self.is_home(cube)).collect();
+        let touched: Vec<_> = awake
+            .filter(|&cube| self.is_home(cube) == is_home)
+            .collect();
+        for &cube in &touched {
+            self.follow(cube, self.tick);
+        }
         for cube in &touched {
-            self.follow(*cube, self.tick);
             if self.is_still(*cube) {
                 self.awake.remove(cube);
             }
         }
-        Changes {
-            events: std::mem::take(&mut self.events),
-            touched,
-            home_events: Vec::new(),
-        }
+        touched
     }
 
     /// Takes the corrections since the last call: a player, and the true pose of a cube.
