@@ -274,7 +274,7 @@ impl Room {
 
     fn leave_cluster(&self) {
         if let Some(peers) = &self.peers {
-            peers.leave();
+            peers.leave(&self.world);
         }
     }
 
@@ -387,7 +387,8 @@ impl Room {
 
     /// In a full room, the ghost that has waited for its player the longest goes.
     fn make_place(&mut self) -> Result<(), RoomFull> {
-        if self.world.cube_count() >= self.settings.max_cubes {
+        let elsewhere = self.peers.as_ref().map_or(0, Peers::cube_count);
+        if self.world.cube_count().max(elsewhere) >= self.settings.max_cubes {
             let ghost = self.resumption.first_to_expire().ok_or(RoomFull)?;
             self.forget(ghost);
         }

@@ -1,15 +1,20 @@
 //! Which server is the home of which cube, and how cubes get another home.
 
-use std::time::Instant;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use cubesync_protocol::{CubeId, CubeKind, Event, Pose};
 use tracing::info;
 
-use super::Peers;
 use super::message::{Claim, Seat, Word};
-use super::peer::{LOST_AFTER, Peer, Touch};
+use super::peer::{Peer, Touch};
+use super::{IDLE_BEAT, INVENTORY_INTERVAL, MAX_CLAIMS, MAX_PEERS, Peers};
 use crate::bus::{ServerId, Topic};
 use crate::room::world::{FREE_CUBE, World};
+
+/// A server that has got the free cube says so itself within this time: with its roster, or with the
+/// next list, which shows that somebody has missed that.
+const CONFIRMED_WITHIN: Duration = INVENTORY_INTERVAL.saturating_add(IDLE_BEAT);
 
 impl Peers {
     /// A cube is at home here from now on.
@@ -20,6 +25,7 @@ impl Peers {
         if cube == FREE_CUBE {
             self.free_cube.term = self.free_cube.term.max(term);
             self.free_cube.unconfirmed_since = None;
+            self.free_cube.is_taken_alone = false;
         }
         self.roster.changed.insert(cube);
     }
@@ -84,10 +90,10 @@ impl Peers {
         self.say(&Topic::Room(self.room.clone()), word);
     }
 
-    /// All cubes: the own ones, and those of others as they are known here. The home of some may have
-    /// just died, and its players may turn up elsewhere.
-    pub(super) fn whole_roster(&self) -> Word {
-        let seats = self.claims.values().copied();
+    /// All own cubes, and those of others that are to be told: the home of some may have just died, and
+    /// its players may turn up elsewhere.
+    pub(super) fn whole_roster(&self, is_told: impl Fn(&Seat) -> bool) -> Word {
+        let seats = self.claims.values().copied().filter(is_told);
         Word::Roster {
             version: self.roster.version,
             changes: None,
@@ -121,7 +127,7 @@ impl Peers {
             }
             None => {
                 peer.roster = Some(version);
-                let listed: Vec<_> = seats.iter().map(|seat| seat.cube).collect();
+                let listed: BTreeSet<_> = seats.iter().map(|seat| seat.cube).collect();
                 let is_gone =
                     |seat: &&Seat| seat.claim.server == from && !listed.contains(&seat.cube);
                 let gone = self.claims.values().filter(is_gone);
@@ -137,7 +143,10 @@ impl Peers {
 
     /// A server that is only known from what others say of it is gone.
     fn hear_of(&mut self, server: ServerId, now: Instant) {
-        if server != self.cluster.id() && !self.peers.contains_key(&server) {
+        let is_known = self.peers.contains_key(&server) || self.forgotten.contains(&server);
+        // The others are for those that are heard.
+        let has_place = self.peers.len() < MAX_PEERS / 2;
+        if server != self.cluster.id() && !is_known && has_place {
             let mut peer = Peer::new(now);
             peer.lose(self.tick, now);
             self.peers.insert(server, peer);
@@ -148,6 +157,8 @@ impl Peers {
     pub(super) fn forget_peer(&mut self, server: ServerId) {
         self.touch_all_of(server);
         self.peers.remove(&server);
+        self.forgotten.push_front(server);
+        self.forgotten.truncate(MAX_PEERS);
         let seats = self.claims.values();
         let cubes = seats.filter(|seat| seat.claim.server == server && seat.cube != FREE_CUBE);
         let cubes: Vec<_> = cubes.map(|seat| seat.cube).collect();
@@ -172,6 +183,9 @@ impl Peers {
     /// Takes in that a server says to be the home of a cube.
     pub(super) fn consider(&mut self, from: ServerId, seat: Seat, world: &mut World, now: Instant) {
         let (cube, claim) = (seat.cube, seat.claim);
+        if cube != FREE_CUBE && claim.server != from && self.is_stale_hearsay(claim.server) {
+            return;
+        }
         let own = self.cluster.id();
         let known = self.claims.get(&cube).map(|known| known.claim);
         let is_there = |server: ServerId| {
@@ -190,7 +204,7 @@ impl Peers {
             if claim.term >= self.free_cube.term {
                 // It was given here, and nobody here was told.
                 self.claim_as(cube, claim.term, claim.is_firm);
-                world.adopt_free_cube(None);
+                world.adopt_free_cube(self.free_cube.pose);
             }
             return;
         }
@@ -199,6 +213,9 @@ impl Peers {
                 // It does not know yet that the cube is here.
                 self.roster.changed.insert(cube);
             }
+            return;
+        }
+        if known.is_none() && self.claims.len() >= MAX_CLAIMS {
             return;
         }
         self.claims.insert(cube, seat);
@@ -217,6 +234,13 @@ impl Peers {
         }
     }
 
+    /// Whether a server is to be asked itself, or is gone, so that nobody else's word of it counts.
+    fn is_stale_hearsay(&self, of: ServerId) -> bool {
+        let peer = self.peers.get(&of);
+        self.forgotten.contains(&of)
+            || peer.is_some_and(|peer| peer.is_live() && peer.roster.is_some())
+    }
+
     /// Gives a free cube to a player of another server who asks for it, if nobody has it.
     pub(super) fn give(
         &mut self,
@@ -232,12 +256,10 @@ impl Peers {
             _ => None,
         };
         let seat = self.claims.get(&cube);
-        let (Some(known), Some(seat), None) = (known, seat, holder) else {
+        let free = known.filter(|known| matches!(known.kind, CubeKind::Free { holder: None }));
+        let Some((known, seat)) = free.zip(seat) else {
             return self.say_to(to, Word::Refused { cube, by, holder });
         };
-        if !matches!(known.kind, CubeKind::Free { .. }) {
-            return self.say_to(to, Word::Refused { cube, by, holder });
-        }
         let claim = Claim {
             term: seat.claim.term.saturating_add(1),
             is_firm: true,
@@ -279,37 +301,39 @@ impl Peers {
             self.claim_as(cube, claim.term, claim.is_firm);
             world.adopt_free_cube(Some(pose));
         }
-        // Who is gone meanwhile has not taken it.
-        let _ = world.take(by, cube);
+        // Who waited for too long was told that somebody was faster; who is gone has not taken it.
+        if is_asked {
+            let _ = world.take(by, cube);
+        }
     }
 
     /// Sees to it that the free cube has a home that is there. If it has none, the server with the lowest
     /// id is it; who hears nobody is it only until somebody says otherwise.
     pub(super) fn mind_free_cube(&mut self, world: &mut World, now: Instant) {
         let own = self.cluster.id();
-        let is_past = |since: Option<Instant>| {
-            since.is_some_and(|since| now.saturating_duration_since(since) >= LOST_AFTER)
+        let is_past = |since: Option<Instant>, after| {
+            since.is_some_and(|since| now.saturating_duration_since(since) >= after)
         };
         let connected_since = &mut self.free_cube.connected_since;
         *connected_since = match self.cluster.bus().is_connected() {
             true => connected_since.or(Some(now)),
             false => None,
         };
-        let is_connected = is_past(*connected_since);
+        let is_connected = is_past(*connected_since, self.lost_after);
         let known = self.claims.get(&FREE_CUBE).map(|seat| seat.claim);
         if let Some(known) = known
             && known.server == own
         {
-            // Who else claims it has been heard by now.
-            if !known.is_firm && is_connected {
+            if !known.is_firm && is_connected && self.hears_all() {
                 let term = self.free_cube.term.saturating_add(1);
                 self.claim_as(FREE_CUBE, term, true);
             }
             return;
         }
         let home = known.and_then(|known| self.peers.get(&known.server));
-        let has_home = home.is_some_and(Peer::is_live);
-        if has_home && !is_past(self.free_cube.unconfirmed_since) || !self.is_settled(now) {
+        let has_home = home.is_some_and(|home| !home.is_surely_gone(now));
+        let is_unconfirmed = is_past(self.free_cube.unconfirmed_since, CONFIRMED_WITHIN);
+        if has_home && !is_unconfirmed || !self.is_settled(now) {
             return;
         }
         let mut live = self.peers.iter().filter(|(_, peer)| peer.is_live());
@@ -319,7 +343,29 @@ impl Peers {
         }
         let term = self.free_cube.term.saturating_add(hears_somebody.into());
         self.claim_as(FREE_CUBE, term, hears_somebody);
+        self.free_cube.is_taken_alone = !hears_somebody;
         info!(room = self.room, "the free cube is at home here now");
-        world.adopt_free_cube(None);
+        world.adopt_free_cube(self.free_cube.pose);
     }
+
+    /// Whether everybody who may claim the free cube has been heard: all that are known of. Who took it
+    /// over alone has to hear somebody first.
+    fn hears_all(&self) -> bool {
+        let is_heard = |peer: &Peer| peer.is_live() && peer.roster.is_some();
+        let is_alone = self.peers.is_empty();
+        !(is_alone && self.free_cube.is_taken_alone) && self.peers.values().all(is_heard)
+    }
+
+    /// A server says where the free cube is, if it is at home there.
+    pub(super) fn free_cube_lies(&mut self, from: ServerId, pose: Option<Pose>) {
+        let home = self.claims.get(&FREE_CUBE).map(|seat| seat.claim.server);
+        if home == Some(from) {
+            self.free_cube.pose = pose.or(self.free_cube.pose);
+        }
+    }
+}
+
+/// Where the free cube is, if it is at home here.
+pub(super) fn own_free_cube(world: &World) -> Option<Pose> {
+    world.pose(FREE_CUBE).filter(|_| world.is_home(FREE_CUBE))
 }

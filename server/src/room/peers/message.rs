@@ -105,7 +105,10 @@ pub(super) enum Word {
         holder: Option<CubeId>,
     },
     /// The speaker leaves the room.
-    Bye,
+    Bye {
+        /// Where the free cube lies, if it was at home there.
+        free_cube: Option<Pose>,
+    },
 }
 
 /// What a speaker has told so far.
@@ -115,6 +118,8 @@ pub(super) struct Inventory {
     pub(super) tick_hz: u8,
     pub(super) cell_count: u16,
     pub(super) roster: u64,
+    /// Where the free cube is, if it is at home there: for who takes it over without seeing it.
+    pub(super) free_cube: Option<Pose>,
     /// The cells with cubes, and those that had some, with the tick of the last news.
     pub(super) cells: Vec<(CellId, u64)>,
 }

@@ -14,16 +14,18 @@ mod message;
 mod peer;
 mod talk;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cubesync_protocol::cells::Grid;
-use cubesync_protocol::{CellId, CubeId, ResumeToken};
+use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
+use cubesync_protocol::{CellId, CubeId, Pose, ResumeToken};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
 use self::export::Export;
+use self::home::own_free_cube;
 use self::message::{Said, Seat, TokenDigest, Word};
 use self::peer::{LOST_AFTER, Peer, Touch};
 use super::RoomSettings;
@@ -66,6 +68,10 @@ const ANSWER_CUBES: usize = 2_000;
 /// Servers that share a room, at most. More make no sense: each hears all others.
 const MAX_PEERS: usize = 1_024;
 
+/// Cubes of which a home is known, at most: those of a full room, and as many of which others believe
+/// that they are there.
+const MAX_CLAIMS: usize = 2 * MAX_CUBES_PER_ROOM;
+
 /// What a room must do because of what was heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
@@ -91,6 +97,8 @@ pub(super) struct Peers {
     tick: u64,
     export: Export,
     peers: BTreeMap<ServerId, Peer>,
+    /// Servers that did not come back: what others say of them is old.
+    forgotten: VecDeque<ServerId>,
     /// Servers whose rooms are of another kind: they are not listened to, unless they say that this
     /// was a mistake.
     strangers: BTreeSet<ServerId>,
@@ -138,6 +146,10 @@ struct Roster {
 struct FreeCube {
     /// The highest that any claim had.
     term: u32,
+    /// Where it was when its home told that last.
+    pose: Option<Pose>,
+    /// This server took it over when it heard nobody: others may have done so as well.
+    is_taken_alone: bool,
     /// Since when it has a home that did not say so itself.
     unconfirmed_since: Option<Instant>,
     /// Since when this server reaches the bus.
@@ -167,6 +179,7 @@ impl Peers {
             tick: 0,
             export: Export::new(settings.grid, settings.tick_hz),
             peers: BTreeMap::new(),
+            forgotten: VecDeque::new(),
             strangers: BTreeSet::new(),
             claims: BTreeMap::new(),
             roster: Roster::default(),
@@ -236,6 +249,11 @@ impl Peers {
         (seat.claim.server != self.cluster.id()).then_some(seat.cube)
     }
 
+    /// How many cubes are in the room on all servers.
+    pub(super) fn cube_count(&self) -> usize {
+        self.claims.len()
+    }
+
     /// A player from elsewhere has come here with their cube.
     pub(super) fn claim(&mut self, cube: CubeId) {
         let term = self.claims.get(&cube).map_or(0, |seat| seat.claim.term);
@@ -270,7 +288,8 @@ impl Peers {
     /// Tells the others what happened in a tick to the cubes that are at home here.
     pub(super) fn tell(&mut self, tick: u64, changes: &mut Changes, world: &World, now: Instant) {
         let slept = tick - self.tick.min(tick);
-        if slept > self.lost_after.as_secs() * u64::from(self.tick_hz) {
+        // Cubes of others stop after half of that.
+        if slept > self.lost_ticks() / 2 {
             for peer in self.peers.values_mut() {
                 peer.excuse(now);
             }
@@ -296,7 +315,7 @@ impl Peers {
             told.push(cell);
             self.say(&Topic::Cell(self.room.clone(), cell), word);
         }
-        self.beat(told, now);
+        self.beat(told, world, now);
     }
 
     /// Takes in what one of the others said.
@@ -312,7 +331,7 @@ impl Peers {
         if from == self.cluster.id() || self.is_strange(from, &said.word) {
             return;
         }
-        if self.is_sign_of_life(&said.word) {
+        if self.is_sign_of_life(&said.word) || self.is_first_roster(from, &said.word) {
             self.lives(from, now);
         }
         let is_live = self.peers.get(&from).is_some_and(Peer::is_live);
@@ -335,6 +354,8 @@ impl Peers {
         }
         self.listen_to_each(now);
         self.mind_free_cube(world, now);
+        self.moving
+            .retain(|_, since| now.saturating_duration_since(*since) < MOVE_GRACE);
         for (cube, touch) in std::mem::take(&mut self.touched) {
             self.show_cube(cube, touch, world, now);
         }
@@ -389,21 +410,34 @@ impl Peers {
 
     /// Says that this server leaves the room, and before that who has come since the last tick: they
     /// show the others a token that only this server knows.
-    pub(super) fn leave(&self) {
+    pub(super) fn leave(&self, world: &World) {
         let room = Topic::Room(self.room.clone());
-        self.say(&room, self.whole_roster());
-        self.say(&room, Word::Bye);
+        let own = self.cluster.id();
+        self.say(&room, self.whole_roster(|seat| seat.claim.server == own));
+        let free_cube = own_free_cube(world);
+        self.say(&room, Word::Bye { free_cube });
     }
 
     /// Whether a word was said a moment ago, and not held up somewhere.
     fn is_sign_of_life(&self, word: &Word) -> bool {
-        let lost_ticks = self.lost_after.as_millis() as u64 * u64::from(self.tick_hz) / 1_000;
         let tick = match word {
             Word::Beat { tick, .. } => *tick,
             Word::News { snapshot, .. } if self.news_are_beats() => snapshot.tick,
             _ => return false,
         };
-        tick.saturating_add(lost_ticks) >= self.tick
+        tick.saturating_add(self.lost_ticks()) >= self.tick
+    }
+
+    /// Whether a word is the roster of a server of which nothing was heard before: an answer, or the
+    /// last word of one that leaves.
+    fn is_first_roster(&self, from: ServerId, word: &Word) -> bool {
+        let is_whole = matches!(word, Word::Roster { changes: None, .. });
+        is_whole && !self.peers.contains_key(&from) && !self.forgotten.contains(&from)
+    }
+
+    /// The ticks of [`lost_after`](Self::lost_after).
+    fn lost_ticks(&self) -> u64 {
+        self.lost_after.as_millis() as u64 * u64::from(self.tick_hz) / 1_000
     }
 
     /// A server is there.
@@ -422,6 +456,7 @@ impl Peers {
 
     fn meet(&mut self, server: ServerId, now: Instant) {
         info!(room = self.room, %server, "another server shows this room");
+        self.forgotten.retain(|known| *known != server);
         self.peers.insert(server, Peer::new(now));
         // It does not know of this one, either.
         self.inventory_at = None;

@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
-use cubesync_protocol::{CellId, Colour, CubeId, CubeInfo, CubeKind, Event, Snapshot};
+use cubesync_protocol::{CellId, Colour, CubeId, CubeInfo, CubeKind, Event, Snapshot, clean_name};
 
+use super::IDLE_BEAT;
 use super::lateness::Lateness;
 use super::message::{Inventory, Told, Word};
 
@@ -49,7 +51,7 @@ pub(super) struct Peer {
     /// Up to and with this tick, it has told everything.
     tick: u64,
     /// Ticks of which news are still to come, and of which cells.
-    incomplete: VecDeque<(u64, Vec<CellId>)>,
+    incomplete: VecDeque<(u64, BTreeSet<CellId>)>,
     /// The tick of the newest news that came, by cell.
     came: BTreeMap<CellId, u64>,
     inventory: Option<(u64, Inventory)>,
@@ -82,6 +84,8 @@ struct Shown {
     kind: CubeKind,
     name: String,
     colour: Colour,
+    /// The tick of the word that says so: others about it may come later and be older.
+    since: u64,
     /// When it came into the room, if it came into this cell.
     joined: Option<u64>,
 }
@@ -158,6 +162,14 @@ impl Peer {
     pub(super) fn leave(&mut self, tick: u64, now: Instant) {
         self.left_at = Some(now);
         self.lose(tick, now);
+    }
+
+    /// Whether it said goodbye, or has not been there for so long that all others who fell silent with it
+    /// are known to be gone as well: they beat at different times.
+    pub(super) fn is_surely_gone(&self, now: Instant) -> bool {
+        let has_said_so = self.left_at == self.lost_since;
+        let is_gone = |since| has_said_so || now.saturating_duration_since(since) >= 2 * IDLE_BEAT;
+        self.lost_since.is_some_and(is_gone)
     }
 
     /// Something came from it; whether its cubes are to be shown otherwise from now on.
@@ -259,19 +271,26 @@ impl Peer {
     pub(super) fn beat(
         &mut self,
         tick: u64,
-        mut cells: Vec<CellId>,
+        cells: Vec<CellId>,
         is_steady: bool,
         inventory: Option<Inventory>,
         is_seen: impl Fn(CellId) -> bool,
     ) {
         if let Some(inventory) = &inventory {
+            // It tells of changes before, on the same topic.
+            if self.roster != Some(inventory.roster) {
+                self.roster = None;
+            }
             self.listed = inventory.cells.iter().map(|(cell, _)| *cell).collect();
         }
         self.listed.extend(&cells);
-        cells.retain(|&cell| is_seen(cell));
+        let has_come = |cell: &CellId| self.came.get(cell).is_some_and(|came| *came >= tick);
+        let awaited = cells.into_iter();
+        let awaited = awaited.filter(|cell| is_seen(*cell) && !has_come(cell));
+        let awaited = awaited.collect();
         self.is_steady = is_steady;
         self.inventory = inventory.map(|new| (tick, new)).or(self.inventory.take());
-        self.incomplete.push_back((tick, cells));
+        self.incomplete.push_back((tick, awaited));
         if self.incomplete.len() > MAX_INCOMPLETE {
             self.incomplete.pop_front();
         }
@@ -282,6 +301,11 @@ impl Peer {
     pub(super) fn receive(&mut self, tick: u64, word: Word) {
         if let Word::News { snapshot, .. } = &word {
             self.came.insert(snapshot.cell, tick);
+            for (awaited, cells) in &mut self.incomplete {
+                if *awaited <= tick {
+                    cells.remove(&snapshot.cell);
+                }
+            }
             self.complete();
         }
         if self.inbox.len() < MAX_INBOX {
@@ -291,11 +315,7 @@ impl Peer {
 
     /// Finds the newest tick of which all has come. Of older ones something was lost, perhaps.
     fn complete(&mut self) {
-        let came = &self.came;
-        let is_complete = |(tick, cells): &(u64, Vec<CellId>)| {
-            let has_come = |cell| came.get(cell).is_some_and(|came| came >= tick);
-            cells.iter().all(has_come)
-        };
+        let is_complete = |(_, cells): &(u64, BTreeSet<CellId>)| cells.is_empty();
         if let Some(last) = self.incomplete.iter().rposition(is_complete) {
             self.tick = self.tick.max(self.incomplete[last].0);
             self.incomplete.drain(..=last);
@@ -419,10 +439,12 @@ impl Peer {
             return;
         };
         replica.news = news;
-        for info in keyframe.cubes {
+        for info in &keyframe.cubes {
             replica.believed.insert(info.cube, info.motion);
             touched.entry(info.cube).or_insert(Touch::Moved);
-            self.cubes.insert(info.cube, Shown::new(cell, &info, None));
+        }
+        for info in &keyframe.cubes {
+            self.place((cell, tick), info, None);
         }
     }
 
@@ -435,9 +457,6 @@ impl Peer {
         is_seen: impl Fn(CellId) -> bool,
         touched: &mut BTreeMap<CubeId, Touch>,
     ) {
-        if self.roster != Some(inventory.roster) {
-            self.roster = None;
-        }
         for &(cell, news) in inventory.cells.iter().filter(|(cell, _)| is_seen(*cell)) {
             let known = self.cells.get(&cell);
             if known.is_none_or(|known| known.news < news) {
@@ -481,12 +500,8 @@ impl Peer {
         *noted = touch.max(*noted);
         let known = self.cubes.get_mut(&cube);
         match (event, known) {
-            (Event::Joined(info), _) => {
-                self.cubes.insert(cube, Shown::new(cell, info, Some(tick)));
-            }
-            (Event::Entered(info), _) => {
-                self.cubes.insert(cube, Shown::new(cell, info, None));
-            }
+            (Event::Joined(info), _) => self.place((cell, tick), info, Some(tick)),
+            (Event::Entered(info), _) => self.place((cell, tick), info, None),
             // It may have entered another cell before.
             (Event::Left { .. } | Event::Exited { .. }, Some(known)) if known.cell == cell => {
                 self.cubes.remove(&cube);
@@ -500,16 +515,25 @@ impl Peer {
             _ => {}
         }
     }
-}
 
-impl Shown {
-    fn new(cell: CellId, info: &CubeInfo, joined: Option<u64>) -> Self {
-        Self {
+    /// A cube is in a cell, by a word of a tick. What different cells tell comes in any order, and the
+    /// latest tick counts.
+    fn place(&mut self, (cell, tick): (CellId, u64), info: &CubeInfo, joined: Option<u64>) {
+        let known = self.cubes.get(&info.cube);
+        let is_old = known.is_some_and(|known| known.cell != cell && known.since > tick);
+        let has_no_place = known.is_none() && self.cubes.len() >= MAX_CUBES_PER_ROOM;
+        if is_old || has_no_place {
+            return;
+        }
+        let shown = Shown {
             cell,
             kind: info.kind,
-            name: info.name.clone(),
+            // It is shown to players.
+            name: clean_name(&info.name).unwrap_or("?").to_owned(),
             colour: info.colour,
+            since: tick,
             joined,
-        }
+        };
+        self.cubes.insert(info.cube, shown);
     }
 }

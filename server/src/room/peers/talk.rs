@@ -1,14 +1,18 @@
 //! What servers of a room say and answer, and how what was heard is shown.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use cubesync_protocol::limits::MAX_TICK;
 use cubesync_protocol::{CellId, CubeId};
 use tracing::{info, warn};
 
+use super::home::own_free_cube;
 use super::message::{Inventory, Said, Told, Word};
 use super::peer::{Peer, Touch};
-use super::{ANSWER_CUBES, IDLE_BEAT, INVENTORY_INTERVAL, MOVE_GRACE, Outcome, Peers, STEADY_FOR};
+use super::{
+    ANSWER_CUBES, IDLE_BEAT, INVENTORY_INTERVAL, MAX_PEERS, MOVE_GRACE, Outcome, Peers, STEADY_FOR,
+};
 use crate::bus::{ServerId, Topic};
 use crate::room::world::{Manner, World};
 
@@ -31,7 +35,7 @@ impl Peers {
 
     /// Says that everything of a tick has been told, where somebody may wait for that and the news do
     /// not say so themselves, and now and then what has been told so far.
-    pub(super) fn beat(&mut self, cells: Vec<CellId>, now: Instant) {
+    pub(super) fn beat(&mut self, cells: Vec<CellId>, world: &World, now: Instant) {
         let is_due = |last: Option<Instant>, interval| {
             last.is_none_or(|at| now.saturating_duration_since(at) >= interval)
         };
@@ -50,6 +54,7 @@ impl Peers {
                 tick_hz: self.tick_hz,
                 cell_count: self.cell_count(),
                 roster: self.roster.version,
+                free_cube: own_free_cube(world),
                 cells: self.export.list(self.tick),
             }
         });
@@ -90,13 +95,16 @@ impl Peers {
                 cells,
                 is_steady,
                 inventory,
-            } if tick <= latest => {
+            } => {
+                let lies = inventory.as_ref().and_then(|told| told.free_cube);
+                self.free_cube_lies(from, lies);
                 let is_seen = |cell| self.cells.contains_key(&cell);
-                if let Some(peer) = self.peers.get_mut(&from) {
+                if let Some(peer) = self.peers.get_mut(&from)
+                    && tick <= latest
+                {
                     peer.beat(tick, cells, is_steady, inventory, is_seen);
                 }
             }
-            Word::Beat { .. } => {}
             Word::News { ref snapshot, .. } => {
                 let (tick, cell) = (snapshot.tick, snapshot.cell);
                 keep(tick, word);
@@ -140,7 +148,8 @@ impl Peers {
                     });
                 }
             }
-            Word::Bye => {
+            Word::Bye { free_cube } => {
+                self.free_cube_lies(from, free_cube);
                 info!(room = self.room, server = %from, "has left this room");
                 if let Some(peer) = self.peers.get_mut(&from) {
                     peer.leave(self.tick, now);
@@ -189,7 +198,9 @@ impl Peers {
                     room = self.room, %server, ?theirs, ?ours,
                     "has another --tick or --view-distance; it is left out"
                 );
-                self.strangers.insert(server);
+                if self.strangers.len() < MAX_PEERS {
+                    self.strangers.insert(server);
+                }
                 return self.forget_peer(server);
             }
             let is_seen = |cell| self.cells.contains_key(&cell);
@@ -248,14 +259,17 @@ impl Peers {
     /// Answers who asks: with all own cubes, or those of some cells.
     fn answer(&mut self, server: ServerId, roster: bool, cells: &[CellId], world: &World) {
         if roster {
-            self.say_to(server, self.whole_roster());
+            self.say_to(server, self.whole_roster(|_| true));
         }
         let mut told: Vec<Told> = Vec::new();
         let mut count = 0;
-        for &cell in cells {
-            if usize::from(cell.0) >= self.grid.cells() {
-                continue;
-            }
+        let is_one = |cell: &CellId| usize::from(cell.0) < self.grid.cells();
+        for cell in cells
+            .iter()
+            .copied()
+            .filter(is_one)
+            .collect::<BTreeSet<_>>()
+        {
             let whole = self.export.everything_in(cell, world);
             let cubes = whole.keyframe.cubes.len() + 1;
             if count + cubes > ANSWER_CUBES && !told.is_empty() {

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::{Bytes, BytesMut};
 use cubesync_client::world::{World as Seen, WorldChange};
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
+use cubesync_protocol::motion::MotionState;
 use cubesync_protocol::{
-    ClientMessage, Colour, CubeKind, Event, Message, Pose, ServerMessage, frame,
+    ClientMessage, Colour, CubeInfo, CubeKind, Event, Keyframe, Message, Pose, ServerMessage,
+    Snapshot, frame,
 };
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -16,8 +18,8 @@ use super::super::fanout::Outlet;
 use super::super::testing::Teller;
 use super::super::uplink::SpeedRule;
 use super::super::world::FREE_CUBE;
-use super::super::{Entrance, Room, RoomEvent, Seat, SightRule};
-use super::message::{Claim, Inventory};
+use super::super::{Entrance, Room, RoomEvent, RoomFull, Seat, SightRule};
+use super::message::{Claim, Inventory, Told};
 use super::*;
 use crate::bus::{Bus, Ear};
 use crate::metrics::{Disconnect, Metrics};
@@ -30,8 +32,9 @@ const METRE: i32 = 512;
 struct Net {
     ears: Mutex<Vec<(u64, usize, Topic, Ear)>>,
     next: AtomicU64,
-    /// Servers that hear nobody, and whom nobody hears.
+    /// Servers that hear nobody, and whom nobody hears; those that do not notice it.
     cut: Mutex<BTreeSet<usize>>,
+    deaf: Mutex<BTreeSet<usize>>,
     /// Payloads of which one in so many is lost; 0: none.
     lossy: AtomicU64,
     random: Mutex<fastrand::Rng>,
@@ -47,7 +50,8 @@ struct Port {
 
 impl Bus for Port {
     fn publish(&self, topic: &Topic, payload: Bytes) {
-        let cut = self.net.cut.lock().unwrap();
+        let mut cut = self.net.cut.lock().unwrap().clone();
+        cut.extend(self.net.deaf.lock().unwrap().iter());
         let ears = self.net.ears.lock().unwrap();
         let lossy = self.net.lossy.load(Ordering::Relaxed);
         for (_, number, listened, ear) in ears.iter() {
@@ -551,6 +555,7 @@ fn who_was_a_stranger_by_mistake_is_not_for_long() {
             tick_hz: HZ + 1,
             cell_count: 1,
             roster: version,
+            free_cube: None,
             cells: Vec::new(),
         }),
     };
@@ -675,15 +680,182 @@ fn who_came_a_moment_before_their_server_stops_keeps_the_cube() {
     let moved = stage.enter(1, 4 * METRE, Some(token));
     stage.players[moved].read();
     let token = stage.players[moved].token;
-    // Not a tick later.
+    // Not a tick later, and another one has just started.
+    let late = stage.open();
     stage.room(1).leave_cluster();
     stage.rooms[1] = None;
     stage.players.clear();
     stage.step();
+    let back = stage.enter(late, 4 * METRE, Some(token));
+    assert_eq!(stage.cube(back), cube);
+    stage.run(1);
+    let token = stage.players[back].token;
     let back = stage.enter(2, 4 * METRE, Some(token));
     assert_eq!(stage.cube(back), cube);
+    stage.players.remove(0);
     stage.run(2);
     stage.check();
+}
+
+#[test]
+fn who_hears_nobody_for_a_moment_takes_the_free_cube_from_nobody() {
+    let mut stage = Stage::new(3, None);
+    stage.run(2);
+    let players = [0, 1, 2].map(|server| stage.enter(server, 4 * METRE, None));
+    for holder in [0, 1] {
+        let cube = FREE_CUBE;
+        stage.say(players[holder], ClientMessage::Take { cube });
+        stage.run(2);
+        let held = CubeKind::Free {
+            holder: Some(stage.cube(holder)),
+        };
+        assert_eq!(stage.truth()[&cube].0, held);
+        for deaf in (0..3).filter(|&server| server != holder) {
+            stage.net.deaf.lock().unwrap().insert(deaf);
+            stage.run(3);
+            stage.net.deaf.lock().unwrap().clear();
+            stage.run(2);
+            stage.check();
+            assert_eq!(stage.truth()[&cube].0, held);
+        }
+        stage.players[holder].teller.release(cube);
+        stage.say(players[holder], ClientMessage::Release { cube });
+        stage.run(1);
+    }
+}
+
+#[test]
+fn who_is_alone_for_good_keeps_the_free_cube_and_shares_it_later() {
+    let mut stage = Stage::new(2, None);
+    stage.run(2);
+    for server in [0, 1] {
+        stage.enter(server, 4 * METRE, None);
+    }
+    for (dead, alone) in [(0, 1), (1, 2)] {
+        stage.rooms[dead] = None;
+        stage.players.retain(|player| player.server != dead);
+        stage.run(8);
+        stage.check();
+        assert!(stage.room(alone).world.is_home(FREE_CUBE));
+        let new = stage.open();
+        stage.run(2);
+        stage.check();
+        let player = stage.enter(new, 4 * METRE, None);
+        let cube = FREE_CUBE;
+        stage.say(player, ClientMessage::Take { cube });
+        stage.run(1);
+        stage.check();
+        let holder = Some(stage.cube(player));
+        assert_eq!(stage.truth()[&cube].0, CubeKind::Free { holder });
+        stage.say(player, ClientMessage::Release { cube });
+        stage.run(1);
+    }
+}
+
+#[test]
+fn a_dead_server_is_forgotten_by_all_though_they_tell_each_other_of_it() {
+    let mut stage = Stage::new(3, None);
+    stage.run(2);
+    stage.enter(0, 4 * METRE, None);
+    let lost = stage.enter(1, 4 * METRE, None);
+    stage.run(1);
+    let (cube, dead) = (stage.cube(lost), stage.room(1).peers.as_ref().unwrap());
+    let dead = dead.cluster.id();
+    stage.rooms[1] = None;
+    stage.players.remove(lost);
+    stage.run(4);
+    // It learns of the dead one's cubes when the others have nearly forgotten it.
+    stage.open();
+    stage.run(12);
+    stage.check();
+    for room in stage.rooms.iter().flatten() {
+        let peers = room.peers.as_ref().unwrap();
+        assert!(!peers.peers.contains_key(&dead));
+        assert!(!peers.claims.contains_key(&cube));
+    }
+}
+
+#[test]
+fn the_free_cube_lies_where_it_was_though_its_heir_sees_nothing() {
+    for says_goodbye in [true, false] {
+        let mut stage = Stage::new(2, None);
+        stage.run(2);
+        let player = stage.enter(0, 4 * METRE, None);
+        let cube = FREE_CUBE;
+        stage.say(player, ClientMessage::Take { cube });
+        for step in 0..60 {
+            stage.go(player, cube, step * 80);
+            stage.step();
+        }
+        let (_, lies) = stage.truth()[&cube];
+        stage.run(2 * u32::from(!says_goodbye));
+        assert!(stage.room(0).world.is_home(cube));
+        if says_goodbye {
+            stage.room(0).leave_cluster();
+        }
+        stage.rooms[0] = None;
+        stage.players.clear();
+        stage.run(2);
+        let (kind, pose) = stage.truth()[&cube];
+        assert_eq!(kind, CubeKind::Free { holder: None });
+        let off = pose.position.distance(lies.position);
+        assert!(off <= 8, "{pose:?} instead of {lies:?}");
+    }
+}
+
+#[test]
+fn a_cube_is_where_the_latest_tick_has_it_whatever_comes_first() {
+    let info = CubeInfo {
+        cube: CubeId(7),
+        kind: CubeKind::Player,
+        name: "two\nlines".into(),
+        colour: Colour::from([1, 2, 3]),
+        motion: MotionState::at_rest(Teller::at(METRE)),
+    };
+    let keyframe = |cell, tick, cubes: &[&CubeInfo]| Told {
+        news: tick,
+        keyframe: Keyframe {
+            cell: CellId(cell),
+            interval_ticks: 1,
+            tick,
+            cubes: cubes.iter().map(|&info| info.clone()).collect(),
+        },
+    };
+    let entered = |cell, tick| Snapshot {
+        cell: CellId(cell),
+        tick,
+        events: vec![Event::Entered(info.clone())],
+        surprises: Bytes::new(),
+    };
+    let mut peer = Peer::new(Instant::now());
+    let touched = &mut BTreeMap::new();
+    // It went from the first cell to the second one at tick 11.
+    peer.news(0, &entered(2, 11), touched);
+    peer.keyframe(keyframe(1, 10, &[&info]), touched);
+    peer.keyframe(keyframe(1, 12, &[]), touched);
+    let sighting = peer.sighting(info.cube).unwrap();
+    assert_eq!(sighting.tick, 11);
+    assert_eq!(sighting.name, "?", "nobody is to be shown that");
+    // And out of it.
+    peer.keyframe(keyframe(2, 13, &[]), touched);
+    assert!(peer.sighting(info.cube).is_none());
+}
+
+#[test]
+fn a_room_is_full_when_it_is_on_all_servers_together() {
+    let mut stage = Stage::new(2, Some(32));
+    stage.run(2);
+    for x in [0, METRE] {
+        stage.enter(0, x, None);
+    }
+    stage.enter(1, 200 * METRE, None);
+    stage.run(1);
+    for (cubes, expected) in [(4, Err(RoomFull)), (5, Ok(()))] {
+        let room = stage.room_mut(1);
+        assert!(room.world.cube_count() < 4, "it does not see them all");
+        room.settings.max_cubes = cubes;
+        assert_eq!(room.make_place(), expected);
+    }
 }
 
 #[test]
