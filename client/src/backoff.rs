@@ -8,8 +8,8 @@ use std::time::Duration;
 
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(10);
-/// A session that lasted this long was a success: the next wait is short again.
-const LASTING: Duration = Duration::from_secs(10);
+/// A session that lasted this long was a success, and a reason to [`reset`](Backoff::reset).
+pub const LASTING: Duration = Duration::from_secs(10);
 
 /// The waits of one client.
 #[derive(Debug, Clone)]
@@ -27,11 +27,13 @@ impl Backoff {
         }
     }
 
-    /// The wait after a try that failed, or after a session that lasted `lasted`.
-    pub fn next(&mut self, lasted: Duration) -> Duration {
-        if lasted >= LASTING {
-            self.last = SHORTEST;
-        }
+    /// The next wait is short again.
+    pub fn reset(&mut self) {
+        self.last = SHORTEST;
+    }
+
+    /// The wait after one more try that failed.
+    pub fn next_wait(&mut self) -> Duration {
         let span = (3 * self.last).saturating_sub(SHORTEST);
         self.last = (SHORTEST + span.mul_f64(self.random.f64())).min(LONGEST);
         self.last
@@ -46,7 +48,7 @@ mod tests {
     fn waits_stay_in_their_range_and_grow() {
         for seed in 0..100 {
             let mut backoff = Backoff::new(seed);
-            let waits: Vec<_> = (0..50).map(|_| backoff.next(Duration::ZERO)).collect();
+            let waits: Vec<_> = (0..50).map(|_| backoff.next_wait()).collect();
             assert!(waits.iter().all(|wait| (SHORTEST..=LONGEST).contains(wait)));
             assert!(waits[0] <= 3 * SHORTEST);
             assert!(waits.iter().max().unwrap() > &(4 * SHORTEST));
@@ -54,19 +56,20 @@ mod tests {
     }
 
     #[test]
-    fn a_lasting_session_makes_the_next_wait_short() {
+    fn after_a_reset_the_next_wait_is_short() {
         let mut backoff = Backoff::new(1);
         for _ in 0..50 {
             for _ in 0..20 {
-                backoff.next(Duration::ZERO);
+                backoff.next_wait();
             }
-            assert!(backoff.next(LASTING) <= 3 * SHORTEST);
+            backoff.reset();
+            assert!(backoff.next_wait() <= 3 * SHORTEST);
         }
     }
 
     #[test]
     fn clients_with_other_seeds_wait_differently() {
-        let waits = |seed| Backoff::new(seed).next(Duration::ZERO);
+        let waits = |seed| Backoff::new(seed).next_wait();
         assert_ne!(waits(1), waits(2));
         assert_eq!(waits(1), waits(1));
     }

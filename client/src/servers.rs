@@ -1,21 +1,28 @@
 //! Which server to try next, and when: the one that a person gave, and those that the newest
 //! [`Welcome`](cubesync_protocol::Welcome) named.
 //!
-//! After a lost connection comes one fast round: the same server again, since the network may
-//! have been at fault, then every other one, without a wait and with little patience. Whoever
-//! found nobody goes on around them all with growing waits.
+//! After a session comes a first round, with little patience and, where others are, without a wait:
+//! the same server again, since the network may have been at fault, then every other one. Whoever
+//! found nobody goes on around them all with growing waits, and begins with the one that was
+//! given: behind that name may be servers that no list has yet.
 
 use std::time::Duration;
 
 use cubesync_protocol::ServerAddress;
 use cubesync_protocol::limits::{MAX_ADDRESS_CHARS, MAX_SERVERS};
 
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, LASTING};
 use crate::session_event::Retry;
 
-/// How long a server may take to answer while others wait: several round trips across an ocean,
-/// and short enough that a player hardly notices a machine that is silent.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long it may take to connect while others wait: several round trips across an ocean, and
+/// short enough that a player hardly notices a machine that is silent.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// How long a server may take to let a player in while others wait. One that has just opened the
+/// room lets players who come back wait for half a second, and who gives up has used their token.
+const JOIN_WITHIN: Duration = Duration::from_secs(3);
+/// So many sessions in a row may be brief before the client waits: servers that restart one after
+/// the other move a player a few times; one that lets players in and breaks does so for ever.
+const MAX_QUICK_MOVES: u32 = 3;
 
 /// The servers that a client knows.
 #[derive(Debug, Clone)]
@@ -27,7 +34,9 @@ pub struct Servers {
     at: String,
     /// Still to be tried in this round, each not before its time.
     round: Vec<(String, Duration)>,
-    is_fast: bool,
+    is_hasty: bool,
+    /// Sessions in a row that did not last.
+    brief: u32,
     /// Why the given server refuses for good, if it did in this round.
     refused: Option<String>,
     backoff: Backoff,
@@ -43,7 +52,8 @@ impl Servers {
             given,
             others: Vec::new(),
             round: Vec::new(),
-            is_fast: false,
+            is_hasty: false,
+            brief: 0,
             refused: None,
             backoff: Backoff::new(seed),
         }
@@ -54,10 +64,14 @@ impl Servers {
         &self.at
     }
 
-    /// How long it may take to connect, and again to be let in; `None` while nobody else is worth
-    /// the hurry.
-    pub fn patience(&self) -> Option<Duration> {
-        self.is_fast.then_some(PATIENCE)
+    /// How long it may take to connect; `None` while nobody else is worth the hurry.
+    pub fn connect_within(&self) -> Option<Duration> {
+        self.is_hasty.then_some(CONNECT_WITHIN)
+    }
+
+    /// How long it may take from there to be let in; `None` as above.
+    pub fn join_within(&self) -> Option<Duration> {
+        self.is_hasty.then_some(JOIN_WITHIN)
     }
 
     /// The server let the client in and names the others.
@@ -65,7 +79,7 @@ impl Servers {
         self.last.clone_from(&self.at);
         self.others = others;
         self.round.clear();
-        self.is_fast = false;
+        self.is_hasty = false;
         self.refused = None;
     }
 
@@ -84,8 +98,9 @@ impl Servers {
         if retry == Retry::Never {
             return Err(reason);
         }
-        if lasted.is_some() {
-            self.plan_fast_round(now, retry);
+        if let Some(lasted) = lasted {
+            self.count(lasted);
+            self.plan_first_round(now, retry);
         } else if retry == Retry::Elsewhere && self.at == self.given {
             self.refused = Some(reason);
         }
@@ -93,44 +108,73 @@ impl Servers {
             if let Some(reason) = self.refused.take() {
                 return Err(reason);
             }
-            self.is_fast = false;
-            self.round = self.all().map(|server| (server, now)).collect();
+            self.plan_later_round(now, retry);
         }
-        let wait = match retry {
-            _ if self.is_fast => Duration::ZERO,
-            Retry::After(wait) => wait,
-            _ => self.backoff.next(lasted.unwrap_or_default()),
-        };
         // The given one at least is there.
         let (server, not_before) = self.round.remove(0);
         self.at = server;
-        Ok(not_before.max(now + wait))
+        Ok(not_before.max(now))
     }
 
-    /// The server that was left first, unless it said goodbye or nothing.
-    fn plan_fast_round(&mut self, now: Duration, retry: Retry) {
-        let others = self.all().filter(|server| *server != self.last);
-        self.round = others.map(|server| (server, now)).collect();
-        self.is_fast = !self.round.is_empty();
-        match retry {
-            Retry::After(wait) if !wait.is_zero() => {
-                self.round.push((self.last.clone(), now + wait));
-            }
-            Retry::OthersFirst => self.round.push((self.last.clone(), now)),
-            _ => self.round.insert(0, (self.last.clone(), now)),
+    fn count(&mut self, lasted: Duration) {
+        if lasted < LASTING {
+            self.brief += 1;
+        } else {
+            self.brief = 0;
+            self.backoff.reset();
         }
     }
 
-    /// Each once: the others in their order, the last one, the given one.
-    fn all(&self) -> impl Iterator<Item = String> {
-        let mut all = Vec::with_capacity(self.others.len() + 2);
-        for server in self.others.iter().chain([&self.last, &self.given]) {
-            if !all.contains(server) {
-                all.push(server.clone());
-            }
+    /// The server that was left first, unless it said goodbye or nothing, or broke soon.
+    fn plan_first_round(&mut self, now: Duration, retry: Retry) {
+        let others = self.others.iter().chain([&self.given]);
+        let others = others.filter(|&server| *server != self.last);
+        self.round = each_once(others, now);
+        self.is_hasty = !self.round.is_empty();
+        let asked = asked_wait(retry);
+        let is_first = self.brief == 0 && retry != Retry::OthersFirst && asked.is_zero();
+        let place = if is_first { 0 } else { self.round.len() };
+        self.round.insert(place, (self.last.clone(), now + asked));
+        let has_reason_to_hurry = self.is_hasty || matches!(retry, Retry::After(_));
+        if self.brief > MAX_QUICK_MOVES || !has_reason_to_hurry {
+            self.put_off_round(now, retry);
         }
-        all.into_iter()
     }
+
+    /// The given one first, and the one that was left last.
+    fn plan_later_round(&mut self, now: Duration, retry: Retry) {
+        let others = self.others.iter().filter(|&server| *server != self.last);
+        let all = [&self.given].into_iter().chain(others).chain([&self.last]);
+        self.round = each_once(all, now);
+        self.is_hasty = false;
+        self.put_off_round(now, retry);
+    }
+
+    fn put_off_round(&mut self, now: Duration, retry: Retry) {
+        let wait = self.backoff.next_wait().max(asked_wait(retry));
+        self.round[0].1 = now + wait;
+    }
+}
+
+/// How long the server asked the client to stay away.
+fn asked_wait(retry: Retry) -> Duration {
+    match retry {
+        Retry::After(wait) => wait,
+        _ => Duration::ZERO,
+    }
+}
+
+fn each_once<'a>(
+    servers: impl Iterator<Item = &'a String>,
+    not_before: Duration,
+) -> Vec<(String, Duration)> {
+    let mut round: Vec<(String, Duration)> = Vec::new();
+    for server in servers {
+        if round.iter().all(|(known, _)| known != server) {
+            round.push((server.clone(), not_before));
+        }
+    }
+    round
 }
 
 /// The part of a server's list that can be used.
@@ -170,15 +214,20 @@ mod tests {
 
     const GIVEN: &str = "given:1";
     const NOW: Duration = Duration::from_secs(100);
-    const LASTED: Option<Duration> = Some(Duration::from_secs(60));
+    const LASTED: Option<Duration> = Some(LASTING);
+    const BRIEF: Option<Duration> = Some(Duration::from_millis(9_999));
 
     fn servers(others: &[&str]) -> Servers {
         let mut servers = Servers::new(GIVEN, 1);
-        servers.joined(others.iter().map(|&other| other.to_owned()).collect());
+        servers.joins(others);
         servers
     }
 
     impl Servers {
+        fn joins(&mut self, others: &[&str]) {
+            self.joined(others.iter().map(|&other| other.to_owned()).collect());
+        }
+
         /// Where to go after an end, and after what wait.
         fn then(&mut self, retry: Retry, lasted: Option<Duration>) -> (String, Duration) {
             let at = self.next(NOW, "why".to_owned(), retry, lasted).unwrap();
@@ -200,16 +249,74 @@ mod tests {
     #[test]
     fn after_a_loss_the_same_server_and_then_every_other_one_are_tried_at_once() {
         let mut servers = servers(&["b:1", "c:1"]);
-        assert_eq!(servers.patience(), None);
+        assert_eq!(servers.connect_within().or(servers.join_within()), None);
         assert_eq!(servers.then(Retry::Backoff, LASTED), at_once(GIVEN));
-        assert_eq!(servers.patience(), Some(PATIENCE));
+        let second = Duration::from_secs(1);
+        assert_eq!(servers.connect_within(), Some(second));
+        assert_eq!(servers.join_within(), Some(3 * second));
         assert_eq!(servers.tries(2), [at_once("b:1"), at_once("c:1")]);
-        // From here on around them all, with waits and as much patience as ever.
-        let later = servers.tries(6);
-        let order: Vec<_> = later.iter().map(|(server, _)| server.as_str()).collect();
-        assert_eq!(order, ["b:1", "c:1", GIVEN, "b:1", "c:1", GIVEN]);
-        assert!(later.iter().all(|(_, wait)| !wait.is_zero()));
-        assert_eq!(servers.patience(), None);
+    }
+
+    #[test]
+    fn later_rounds_begin_with_a_growing_wait_and_the_given_server_and_go_on_at_once() {
+        let mut servers = servers(&["b:1", "c:1"]);
+        servers.then(Retry::Backoff, LASTED);
+        servers.tries(2);
+        let mut backoff = Backoff::new(1);
+        for _ in 0..3 {
+            let given = (GIVEN.to_owned(), backoff.next_wait());
+            assert_eq!(servers.tries(3), [given, at_once("b:1"), at_once("c:1")]);
+            assert_eq!(servers.connect_within().or(servers.join_within()), None);
+        }
+    }
+
+    #[test]
+    fn who_is_in_only_briefly_again_and_again_waits_before_the_next_try() {
+        let (mut servers, mut backoff) = (servers(&["b:1"]), Backoff::new(1));
+        let mut wait_after = |retry, lasted| {
+            let (_, wait) = servers.then(retry, lasted);
+            servers.joins(&["b:1"]);
+            wait
+        };
+        let [none, long] = [0, 60].map(Duration::from_secs);
+        for _ in 0..2 {
+            for _ in 0..3 {
+                assert_eq!(wait_after(Retry::Backoff, BRIEF), none);
+            }
+            for retry in [Retry::Backoff, Retry::OthersFirst, Retry::After(none)] {
+                assert_eq!(wait_after(retry, BRIEF), backoff.next_wait());
+            }
+            assert_eq!(wait_after(Retry::After(long), BRIEF), long);
+            assert_eq!(wait_after(Retry::Backoff, LASTED), none);
+            backoff.next_wait();
+            backoff.reset();
+        }
+    }
+
+    #[test]
+    fn a_server_that_broke_soon_is_tried_last_however_often_it_does() {
+        let mut servers = servers(&["b:1", "c:1"]);
+        for _ in 0..5 {
+            assert_eq!(servers.then(Retry::Backoff, BRIEF).0, "b:1");
+            assert_eq!(servers.tries(2), [at_once("c:1"), at_once(GIVEN)]);
+            servers.joins(&["b:1", "c:1"]);
+        }
+    }
+
+    #[test]
+    fn after_a_lasting_session_the_waits_are_short_again() {
+        let (mut servers, mut backoff) = (servers(&["b:1"]), Backoff::new(1));
+        servers.then(Retry::Backoff, LASTED);
+        servers.tries(1);
+        for _ in 0..20 {
+            servers.tries(2);
+            backoff.next_wait();
+        }
+        servers.joins(&["b:1"]);
+        servers.then(Retry::Backoff, LASTED);
+        servers.tries(1);
+        backoff.reset();
+        assert_eq!(servers.tries(1)[0].1, backoff.next_wait());
     }
 
     #[test]
@@ -218,7 +325,7 @@ mod tests {
         let wait = Duration::from_secs(2);
         assert_eq!(servers.then(Retry::After(wait), LASTED), at_once("b:1"));
         assert_eq!(servers.tries(1), [(GIVEN.to_owned(), wait)]);
-        servers.joined(vec!["b:1".to_owned()]);
+        servers.joins(&["b:1"]);
         assert_eq!(servers.then(Retry::OthersFirst, LASTED), at_once("b:1"));
         assert_eq!(servers.tries(1), [at_once(GIVEN)]);
     }
@@ -229,11 +336,11 @@ mod tests {
         servers.then(Retry::Backoff, LASTED);
         servers.tries(1);
         assert_eq!(servers.at(), "b:1");
-        servers.joined(vec!["d:1".to_owned()]);
+        servers.joins(&["d:1"]);
         assert_eq!(servers.then(Retry::Backoff, LASTED), at_once("b:1"));
         assert_eq!(servers.tries(2), [at_once("d:1"), at_once(GIVEN)]);
         let order = servers.tries(3).into_iter().map(|(server, _)| server);
-        assert!(order.eq(["d:1", "b:1", GIVEN]));
+        assert!(order.eq([GIVEN, "d:1", "b:1"]));
     }
 
     #[test]
@@ -255,11 +362,18 @@ mod tests {
         let here = |wait| (GIVEN.to_owned(), wait);
         assert_eq!(alone.then(Retry::After(wait), LASTED), here(wait));
         let mut backoff = Backoff::new(1);
-        for lasted in [LASTED, None, None] {
-            let expected = backoff.next(lasted.unwrap_or_default());
-            assert_eq!(alone.then(Retry::Backoff, lasted), here(expected));
+        for lasted in [LASTED, None, BRIEF] {
+            assert_eq!(
+                alone.then(Retry::Backoff, lasted),
+                here(backoff.next_wait())
+            );
         }
-        assert_eq!(alone.patience(), None);
+        let soon = Retry::After(Duration::ZERO);
+        assert_eq!(alone.then(soon, LASTED), at_once(GIVEN));
+        // Whoever was not in has no reason to hurry.
+        backoff.reset();
+        assert_eq!(alone.then(soon, None), here(backoff.next_wait()));
+        assert_eq!(alone.connect_within(), None);
         for retry in [Retry::Elsewhere, Retry::Never] {
             let end = alone.next(NOW, "wrong key".to_owned(), retry, None);
             assert_eq!(end, Err("wrong key".to_owned()));
@@ -327,10 +441,14 @@ mod tests {
         #[test]
         fn whatever_fails_every_server_has_its_turn_in_each_round(
             others in prop::collection::btree_set("[a-f]:1", 0..6),
+            moved_after in 0..6_usize,
             failures in prop::collection::vec(0..4, 1..60),
         ) {
             let others: Vec<_> = others.into_iter().collect();
             let mut servers = Servers::new(GIVEN, 1);
+            servers.joined(others.clone());
+            servers.then(Retry::Backoff, LASTED);
+            servers.tries(moved_after);
             servers.joined(others.clone());
             let mut lasted = LASTED;
             let mut tried = Vec::new();

@@ -21,7 +21,7 @@ pub(super) enum Link {
     },
     Up {
         socket: Socket,
-        /// By then it must be through, where others are waiting.
+        /// By then it must have got one step further, where others are waiting.
         give_up_at: Option<Duration>,
     },
 }
@@ -46,7 +46,7 @@ impl Client {
         self.status = Status::Connecting;
         self.link = Link::Up {
             socket: Socket::connect(self.servers.at(), &self.options, now),
-            give_up_at: self.servers.patience().map(|patience| now + patience),
+            give_up_at: self.servers.connect_within().map(|within| now + within),
         };
     }
 
@@ -78,7 +78,7 @@ impl Client {
             (_, Some(session)) => session,
             (SocketState::Open, none) => {
                 self.status = Status::Joining;
-                *give_up_at = self.servers.patience().map(|patience| now + patience);
+                *give_up_at = self.servers.join_within().map(|within| now + within);
                 let mut hello = self.options.hello();
                 hello.pose = self.previous.as_ref().and_then(Session::own_pose);
                 if let Some(tap) = &mut self.tap {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use cubesync_client::backoff::Backoff;
+use cubesync_client::backoff::{Backoff, LASTING};
 use cubesync_protocol::{ClientMessage, CubeId, CubePose, Hello, Pose, Position, ResumeToken};
 use tokio::runtime::Runtime;
 use tokio::time::MissedTickBehavior;
@@ -164,7 +164,10 @@ async fn live(plan: &CrowdPlan, number: usize, tally: &Tally) {
         if !plan.returns || tally.should_stop.load(Ordering::Relaxed) {
             return;
         }
-        let wait = retry.unwrap_or_else(|| backoff.next(began.elapsed()));
+        if began.elapsed() >= LASTING {
+            backoff.reset();
+        }
+        let wait = retry.unwrap_or_else(|| backoff.next_wait());
         tokio::time::sleep(wait).await;
     }
 }

@@ -172,7 +172,7 @@ impl Player {
         let server = self.servers.at().to_owned();
         let number = self.stage.servers.iter().position(|name| *name == server);
         self.seat.borrow_mut().server = number.expect("the player knows only these");
-        let patience = self.servers.patience().unwrap_or(CONNECT_TIMEOUT);
+        let patience = self.servers.connect_within().unwrap_or(CONNECT_TIMEOUT);
         let connecting = timeout(patience, TcpStream::connect((server.as_str(), PORT)));
         match connecting.await {
             Ok(Ok(stream)) => self.visit(stream).await,
