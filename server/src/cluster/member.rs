@@ -1,5 +1,6 @@
 //! A server among others without I/O: what it says and hears of itself, of them and of the time.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
@@ -15,6 +16,11 @@ const SPEAK_EVERY: [Duration; 2] = [Duration::from_millis(50), Duration::from_se
 
 /// A new server waits for others to tell it the time, for this long at most.
 const SETTLE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Servers that a page's policy names. The policy is a header of every response and has each address
+/// twice: 64 of the length of `eu1.game.example:8080` are 3.4 KiB, and nginx passes on no headers of
+/// more than 4 or 8 KiB unless it is told to.
+const MAX_PAGES: usize = 64;
 
 /// Words and to whom.
 pub(super) type Said = Vec<(Topic, Word)>;
@@ -54,6 +60,15 @@ impl Member {
     /// What it last said of itself.
     pub(super) fn spoken(&self) -> Option<&Presence> {
         self.spoken.as_ref().map(|spoken| &spoken.presence)
+    }
+
+    /// Where the pages of all servers are, each once: its own first, the others' in alphabetical order.
+    pub(super) fn pages(&self) -> Vec<String> {
+        let own = self.spoken().map(|own| own.address.web.clone());
+        let others = self.others.addresses().into_iter();
+        let others: BTreeSet<_> = others.map(|other| other.web).collect();
+        let others = others.into_iter().filter(|page| own.as_ref() != Some(page));
+        own.iter().cloned().chain(others).take(MAX_PAGES).collect()
     }
 
     /// Does what is due, and says what is to be said.
@@ -229,6 +244,41 @@ mod tests {
             })
         });
         prop_oneof![here, ping, pong, id().prop_map(Word::Gone)]
+    }
+
+    #[test]
+    fn a_policy_names_all_servers_and_always_the_same_ones() {
+        let now = Instant::now();
+        let card = Card {
+            rules: rules(),
+            address: address(30),
+        };
+        let mut member = Member::new(ServerId(30), now);
+        member.turn(&card, Load::default(), now);
+        for id in (0..30).rev() {
+            member.others.hear(presence(id), now);
+        }
+        let page = |id| address(id).web;
+        let expected: Vec<_> = [30].into_iter().chain(0..30).map(page).collect();
+        assert_eq!(member.pages(), expected);
+        // Another server at the same address, such as one that was killed and is back.
+        let back = Presence {
+            address: address(30),
+            ..presence(200)
+        };
+        member.others.hear(back, now);
+        assert_eq!(member.pages(), expected);
+    }
+
+    #[test]
+    fn a_policy_has_an_end() {
+        let now = Instant::now();
+        let mut member = Member::new(ServerId(0), now);
+        for id in 1..200 {
+            member.others.hear(presence(id), now);
+        }
+        let expected: Vec<_> = (1..=64).map(|id| address(id).web).collect();
+        assert_eq!(member.pages(), expected);
     }
 
     proptest! {

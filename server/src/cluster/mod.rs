@@ -106,6 +106,12 @@ impl Cluster {
         addresses
     }
 
+    /// Where the pages of the servers are, as `host:port`: this one's first, since a browser may know it
+    /// by a load balancer's name only, then the others' in alphabetical order.
+    pub(crate) fn pages(&self) -> Vec<String> {
+        self.member().pages()
+    }
+
     /// Whether another server of the cluster has its pages at `host:port`, or had in the last day: they
     /// may still be open.
     pub(crate) fn has_page(&self, authority: &str) -> bool {

@@ -105,9 +105,7 @@ impl Presence {
     pub(super) fn clean(mut self) -> Self {
         let address = &mut self.address;
         for text in [&mut address.tcp, &mut address.web] {
-            if host_and_port(text).is_err() {
-                text.clear();
-            }
+            *text = host_and_port(text).unwrap_or_default();
         }
         let is_plain = |character: &char| character.is_ascii_graphic();
         self.version = self
@@ -125,7 +123,8 @@ impl Presence {
     }
 }
 
-/// An address as others are to write it: the name of a host or an IP address, and a port.
+/// An address as others are to write it: the name of a host or an IP address, and a port, in small
+/// letters as browsers name the origin of a page.
 ///
 /// # Errors
 /// It is none, or longer than players are told.
@@ -144,7 +143,7 @@ pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
     };
     let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
     match host && is_port && text.len() <= MAX_ADDRESS_CHARS {
-        true => Ok(text.to_owned()),
+        true => Ok(text.to_ascii_lowercase()),
         false => Err(wrong()),
     }
 }
@@ -177,6 +176,19 @@ mod tests {
             &long,
         ] {
             assert!(host_and_port(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_in_small_letters() {
+        for (given, expected) in [
+            ("EU1.Game.Example:8080", "eu1.game.example:8080"),
+            ("[2001:DB8::1]:8080", "[2001:db8::1]:8080"),
+        ] {
+            assert_eq!(host_and_port(given).as_deref(), Ok(expected));
+            let mut presence = super::super::testing::presence(7);
+            presence.address.web = given.to_owned();
+            assert_eq!(presence.clean().address.web, expected);
         }
     }
 

@@ -6,7 +6,6 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use cubesync_protocol::ServerAddress;
 
 use crate::run::Shared;
 
@@ -16,8 +15,9 @@ pub(super) async fn secure(
     request: Request,
     next: Next,
 ) -> Response {
-    let others = shared.cluster.as_ref().map(|cluster| cluster.others());
-    let policy = policy(request.headers(), &others.unwrap_or_default());
+    let cluster = shared.cluster.as_ref();
+    let pages = cluster.map_or_else(Vec::new, |cluster| cluster.pages());
+    let policy = policy(request.headers(), &pages);
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, policy);
@@ -33,12 +33,14 @@ pub(super) async fn secure(
 }
 
 /// Everything comes from here, WASM may run, nothing may be inline. The game may play on at the
-/// other servers of the same rooms: those that are there when the page is loaded.
-pub(super) fn policy(headers: &HeaderMap, others: &[ServerAddress]) -> HeaderValue {
-    let others = others.iter().filter_map(|other| source(&other.web));
-    let sockets: String = same_host(headers)
+/// servers of the same rooms, whose pages are those: the ones that are there when the page is loaded.
+/// This one is among them, for a page that a load balancer had from here and that plays elsewhere.
+pub(super) fn policy(headers: &HeaderMap, pages: &[String]) -> HeaderValue {
+    let same_host = same_host(headers);
+    let pages = pages.iter().filter_map(|page| source(page));
+    let sockets: String = same_host
         .into_iter()
-        .chain(others)
+        .chain(pages.filter(|page| Some(*page) != same_host))
         .map(|host| format!(" ws://{host} wss://{host}"))
         .collect();
     let policy = format!(
@@ -55,7 +57,9 @@ fn same_host(headers: &HeaderMap) -> Option<&str> {
     source(headers.get(header::HOST)?.to_str().ok()?)
 }
 
-/// A host, with or without a port, if it can stand in a policy. IPv6 addresses have no form there.
+/// A host, with or without a port, if it can stand in a policy: names of letters, digits and `-` (CSP
+/// level 3, `host-source`). Names with `_`, which a server's address may have, and IPv6 addresses have
+/// no form there, so no page plays on at such a server.
 fn source(host: &str) -> Option<&str> {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':');
     (!host.is_empty() && host.bytes().all(safe)).then_some(host)
@@ -91,14 +95,20 @@ mod tests {
     }
 
     #[test]
-    fn the_sockets_of_the_other_servers_are_allowed_and_add_nothing_else() {
-        let other = |web: &str| ServerAddress {
-            tcp: "b.example:14900".into(),
-            web: web.into(),
-        };
-        let others = ["b.example:8080", "[2001:db8::2]:8080", "c *:1", "c;d:1"].map(other);
-        let policy = policy(&HeaderMap::new(), &others);
-        let sources = "connect-src 'self' ws://b.example:8080 wss://b.example:8080;";
+    fn the_sockets_of_all_servers_are_allowed_and_add_nothing_else() {
+        let pages = [
+            "a.example:8080",
+            "b.example:8080",
+            "[2001:db8::2]:8080",
+            "c_d.example:1",
+            "c *:1",
+            "c;d:1",
+        ];
+        let host = HeaderValue::from_static("a.example:8080");
+        let headers = HeaderMap::from_iter([(header::HOST, host)]);
+        let policy = policy(&headers, &pages.map(str::to_owned));
+        let sources = "connect-src 'self' ws://a.example:8080 wss://a.example:8080 \
+                       ws://b.example:8080 wss://b.example:8080;";
         assert!(policy.to_str().unwrap().contains(sources), "{policy:?}");
     }
 }
