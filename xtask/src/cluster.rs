@@ -103,11 +103,13 @@ impl Stage {
     /// Starts servers and bots. Returns false if it was stopped.
     fn start(&mut self, options: &Options, bus: &str, stop: &Receiver<()>) -> Result<bool> {
         let programs = folder_of_programs()?;
-        let ports = (FIRST_TCP_PORT..).zip(FIRST_HTTP_PORT..);
-        for ((name, _, _), (tcp_port, http_port)) in PLACES.into_iter().zip(ports) {
-            let tcp = address_near(options.ip, tcp_port)?;
-            let http = address_near(options.ip, http_port)?;
-            let mut server = start_server(name, &programs, tcp, http, bus)?;
+        let tcp = addresses_near(options.ip, FIRST_TCP_PORT..)?;
+        let pages = addresses_near(options.ip, FIRST_HTTP_PORT..)?;
+        for ((name, _, _), (tcp, &http)) in PLACES.into_iter().zip(tcp.into_iter().zip(&pages)) {
+            let mut command = server_command(&programs, tcp, http, bus, &pages);
+            // Three lists of addresses would hide the one that is printed.
+            command.stdout(Stdio::null());
+            let mut server = Program::start(name, &mut command)?;
             if !wait_until_serving(&mut server, local(http), stop)? {
                 return Ok(false);
             }
@@ -196,6 +198,14 @@ impl Stage {
             Some(seconds) => format!("wait {seconds} s"),
             None => format!("kill -9 {server}"),
         };
+        if options.ip.is_unspecified() {
+            let here = local(SocketAddr::new(options.ip, 0)).ip();
+            writeln!(
+                text,
+                "\nFriends on your network open the same with this machine's address in place of {here}."
+            )
+            .expect("writing to a string cannot fail");
+        }
         write!(
             text,
             "
@@ -212,26 +222,30 @@ Ctrl-C ends all of it.
     }
 }
 
-fn start_server(
-    name: &'static str,
+/// A server whose neighbours have their pages at `pages`.
+fn server_command(
     programs: &Path,
     tcp: SocketAddr,
     http: SocketAddr,
     bus: &str,
-) -> Result<Program> {
+    pages: &[SocketAddr],
+) -> Command {
     let mut command = Command::new(program(programs, "cubesync-server"));
     command
         .args(["--listen", &tcp.to_string(), "--http", &http.to_string()])
         .args(["--bus", bus, "--cluster-name", "demo"])
-        .env("CUBESYNC_LOG", "warn")
-        // Three lists of addresses would hide the one that is printed.
-        .stdout(Stdio::null());
-    Program::start(name, &mut command)
+        .env("CUBESYNC_LOG", "warn");
+    // They know each other by this machine's address on the network, not by the one that is printed.
+    for page in pages {
+        let origin = format!("http://{}", local(*page));
+        command.args(["--allow-origin", &origin]);
+    }
+    command
 }
 
 /// Starts nats-server for this machine only, and returns where it is.
 fn start_nats(program: &Path) -> Result<(String, Program)> {
-    let address = address_near(Ipv4Addr::LOCALHOST.into(), NATS_PORT)?;
+    let address = listener_near(Ipv4Addr::LOCALHOST.into(), NATS_PORT)?.local_addr()?;
     let mut command = Command::new(program);
     command
         .args(["--addr", &address.ip().to_string()])
@@ -267,15 +281,24 @@ fn installed_nats_server() -> Result<PathBuf> {
         )
 }
 
-/// This port, or any free one.
-fn address_near(ip: IpAddr, port: u16) -> Result<SocketAddr> {
+/// One for each server: these ports, or any free ones.
+fn addresses_near(ip: IpAddr, ports: impl Iterator<Item = u16>) -> Result<Vec<SocketAddr>> {
+    // All are held until the last one is found, so that none is found twice.
+    let listeners = ports.take(PLACES.len()).map(|port| listener_near(ip, port));
+    let listeners = listeners.collect::<Result<Vec<_>>>()?;
+    let addresses = listeners.iter().map(TcpListener::local_addr);
+    Ok(addresses.collect::<Result<_, _>>()?)
+}
+
+/// On this port, or on any free one.
+fn listener_near(ip: IpAddr, port: u16) -> Result<TcpListener> {
     let listener = TcpListener::bind((ip, port)).or_else(|_| TcpListener::bind((ip, 0)));
-    let listener = listener.with_context(|| format!("cannot listen on {ip}"))?;
-    Ok(listener.local_addr()?)
+    listener.with_context(|| format!("cannot listen on {ip}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::mpsc::sync_channel;
 
     use clap::Parser;
@@ -329,8 +352,36 @@ mod tests {
     fn a_port_that_is_taken_is_no_failure() {
         let holder = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken = holder.local_addr().unwrap();
-        let other = address_near(taken.ip(), taken.port()).unwrap();
-        assert_ne!(other.port(), taken.port());
+        let others = addresses_near(taken.ip(), std::iter::repeat(taken.port())).unwrap();
+        let ports: BTreeSet<_> = others
+            .iter()
+            .chain([&taken])
+            .map(SocketAddr::port)
+            .collect();
+        assert_eq!(ports.len(), 4, "{others:?}");
+    }
+
+    #[test]
+    fn a_printed_page_may_play_on_at_each_server() {
+        let everywhere = [8_081, 8_082, 8_083].map(|port| SocketAddr::from(([0; 4], port)));
+        let tcp = SocketAddr::from(([0; 4], 14_911));
+        let command = server_command(Path::new("x"), tcp, everywhere[0], "nats://y", &everywhere);
+        let arguments: Vec<_> = command
+            .get_args()
+            .map(|word| word.to_str().unwrap())
+            .collect();
+        let expected = "--listen 0.0.0.0:14911 --http 0.0.0.0:8081 --bus nats://y --cluster-name demo \
+                        --allow-origin http://127.0.0.1:8081 --allow-origin http://127.0.0.1:8082 \
+                        --allow-origin http://127.0.0.1:8083";
+        assert_eq!(arguments.join(" "), expected);
+    }
+
+    #[test]
+    fn friends_are_thought_of_where_they_can_come() {
+        for (flags, is_told) in [(&["demo", "--ip", "0.0.0.0"][..], true), (&["demo"], false)] {
+            let text = stage().what_to_open("nats://x", &Demo::parse_from(flags).options);
+            assert_eq!(text.contains("Friends on your network"), is_told, "{text}");
+        }
     }
 
     #[test]
