@@ -1,6 +1,6 @@
 //! Whether the servers of a cluster are in the same tick at the same time, seen from outside.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,9 @@ const PINGS: usize = 20;
 /// Looks at all servers, and the time between them.
 const LOOKS: usize = 30;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Open at every server, whoever is in it: another room would be left behind, with its beats on the
+/// bus, when the players are measured.
+const ROOM: &str = "lobby";
 /// A server answers a ping within a millisecond.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -62,12 +65,14 @@ pub(crate) fn measure(servers: &[Server], row: &Row) -> Result<Alignment> {
         std::thread::sleep(LOOK_EVERY);
     }
     spreads.sort_by(f64::total_cmp);
+    let uncertainty_ms = probe.uncertainty_ms;
+    probe.leave()?;
     Ok(Alignment {
         players: row.n,
         servers: servers.len(),
         spread_p50_ms: spreads[LOOKS / 2],
         spread_max_ms: spreads[LOOKS - 1],
-        uncertainty_ms: probe.uncertainty_ms,
+        uncertainty_ms,
     })
 }
 
@@ -81,7 +86,7 @@ pub(crate) fn wait(servers: &[Server], hz: u32) -> Result<()> {
     loop {
         let spread_ms = probe.spread_ms()?;
         if spread_ms < SAME_TICK_MS {
-            return Ok(());
+            return probe.leave();
         }
         if is_stopped() {
             bail!("stopped");
@@ -100,7 +105,7 @@ impl Probe {
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(ANSWER_WITHIN))?;
             let name = format!("probe {number}");
-            let hello = Hello::new("probe", name, Colour::from([0x80; 3]));
+            let hello = Hello::new(ROOM, name, Colour::from([0x80; 3]));
             (&stream).write_all(&ClientMessage::Hello(hello).to_frame())?;
             Ok(Player {
                 stream,
@@ -113,6 +118,18 @@ impl Probe {
             began: Instant::now(),
             uncertainty_ms: 0.0,
         })
+    }
+
+    /// Takes the players out, and waits until the servers have done so: no ghosts stay. A second later,
+    /// before anything is measured, all that is left of them on the bus is six bytes a second of each
+    /// server, which lists the cell they were in for ten seconds more.
+    fn leave(mut self) -> Result<()> {
+        for player in &mut self.players {
+            player.stream.write_all(&ClientMessage::Leave.to_frame())?;
+            // A server closes when it has read that.
+            io::copy(&mut player.stream, &mut io::sink())?;
+        }
+        Ok(())
     }
 
     /// From the first server's tick to the last one's.

@@ -25,6 +25,9 @@ const SPEED_MPS: f32 = 4.0;
 /// A cube that is shown this near to where it is, and not marked as stale, is seen: playout delays
 /// it by half a metre, and one that stands is farther off within half a second.
 const NEAR_M: f32 = 1.5;
+/// How high everybody goes around before and after a server was killed. Clients believe for half a second
+/// that cubes of which they hear nothing go on as before: whom they see up there, they have heard of.
+const HEIGHTS_M: [f32; 2] = [0.5, 5.5];
 
 /// What became of the players of a killed server.
 #[derive(Debug, Clone, Serialize)]
@@ -56,6 +59,7 @@ struct Player {
     /// Where it goes around, and from which side.
     home_m: [f32; 2],
     from_rad: f32,
+    height_m: f32,
     cube: Option<CubeId>,
     is_joined: bool,
 }
@@ -92,6 +96,9 @@ pub(crate) fn measure(setting: &Setting) -> Result<Takeover> {
     }
     drop(servers.remove(0));
     let killed_at = game.began.elapsed();
+    for player in &mut game.players {
+        player.height_m = HEIGHTS_M[1];
+    }
     let mut back_at = vec![None; game.players.len()];
     game.play_until(|game, now| {
         for &mover in &movers {
@@ -169,6 +176,7 @@ impl Player {
             client: Client::new(options, number as u64),
             home_m: [8.0 * (number % 6) as f32, 8.0 * (number / 6) as f32],
             from_rad: number as f32,
+            height_m: HEIGHTS_M[0],
             cube: None,
             is_joined: false,
         }
@@ -195,7 +203,8 @@ impl Player {
     fn place_m(&self, now: Duration) -> [f32; 3] {
         let angle = self.from_rad + now.as_secs_f32() * SPEED_MPS / RADIUS_M;
         let [x, y] = self.home_m;
-        [x + RADIUS_M * angle.cos(), y + RADIUS_M * angle.sin(), 0.5]
+        let (sin, cos) = angle.sin_cos();
+        [x + RADIUS_M * cos, y + RADIUS_M * sin, self.height_m]
     }
 }
 
