@@ -248,6 +248,7 @@ fn take_message(heard: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
 fn server_killed(scene: &Scene<'_>) -> Result<String> {
     let mut cluster = Cluster::start(scene)?;
     cluster.servers[0].kill()?;
+    cluster.players.leap();
     let back = cluster.players.are_together_again(PATIENCE)?;
     let gap = cluster.players.longest_gap(Pair::Remote);
     cluster.players.have_kept_their_cubes()?;
@@ -264,6 +265,7 @@ fn server_killed(scene: &Scene<'_>) -> Result<String> {
 fn server_restarted(scene: &Scene<'_>) -> Result<String> {
     let mut cluster = Cluster::start(scene)?;
     cluster.servers[0].kill()?;
+    cluster.players.leap();
     cluster.servers[0].start_again()?;
     let back = cluster.players.are_together_again(PATIENCE)?;
     let gap = cluster.players.longest_gap(Pair::Remote);
@@ -279,6 +281,7 @@ fn server_paused(scene: &Scene<'_>) -> Result<String> {
     let cluster = Cluster::start(scene)?;
     let began = Instant::now();
     cluster.servers[0].signal(Signal::STOP)?;
+    cluster.players.leap();
     let moved = cluster.players.are_together_again(PATIENCE)?;
     let pause = scene.pick(20, 30);
     std::thread::sleep(pause.saturating_sub(began.elapsed()));
@@ -299,6 +302,7 @@ fn rolling_restart(scene: &Scene<'_>) -> Result<String> {
         server.signal(Signal::TERM)?;
         let status = server.ended(STOPS_WITHIN).context("it does not stop")?;
         ensure!(status.code() == Some(0), "it ended with {status}");
+        cluster.players.leap();
         server.start_again()?;
         longest = longest.max(cluster.players.are_together(PATIENCE)?);
         cluster.players.have_kept_their_cubes()?;

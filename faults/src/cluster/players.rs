@@ -22,6 +22,10 @@ const BOUND_QUANTA: i32 = 2;
 /// They walk in circles: at this speed, of this radius.
 const SPEED_MPS: f64 = 2.0;
 const RADIUS_M: f64 = 1.0;
+/// How high they walk: each leap takes them to the other height. Heights less than a metre apart count
+/// as the same.
+const HEIGHTS_M: [f32; 2] = [0.5, 5.5];
+const SAME_HEIGHT_QUANTA: i32 = 512;
 
 /// What one player sees.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +63,7 @@ struct Seen {
 struct Shared {
     seen: Mutex<Seen>,
     is_calm: AtomicBool,
+    is_up: AtomicBool,
     should_stop: AtomicBool,
 }
 
@@ -91,7 +96,7 @@ impl Players {
         }
     }
 
-    /// Waits until everybody sees everybody else move; how long that took.
+    /// Waits until everybody sees everybody else move, at their height; how long that took.
     pub(super) fn are_together(&self, within: Duration) -> Result<Duration> {
         self.comes("everybody sees everybody move", within, Seen::difference)
     }
@@ -102,6 +107,12 @@ impl Players {
             let is_out = seen.sights.iter().position(|sight| !sight.is_joined);
             is_out.map(|number| format!("{} is not", name_of(number)))
         })
+    }
+
+    /// Lets everybody leap to another height: who is seen there has been heard of since, and does not
+    /// just go on as the others believe for half a second.
+    pub(super) fn leap(&self) {
+        self.shared.is_up.fetch_xor(true, Ordering::Relaxed);
     }
 
     /// Waits until somebody has lost somebody, and then until everybody sees everybody move again; how
@@ -242,7 +253,11 @@ impl Seen {
                     return Some(format!("{name} has no cube"));
                 };
                 match sight.cubes.get(&cube) {
-                    Some((CubeKind::Player, known, _)) if *known == name => {}
+                    Some((CubeKind::Player, known, at)) if *known == name => {
+                        if (at.z - seen.own_position.z).abs() > SAME_HEIGHT_QUANTA {
+                            return Some(format!("{who} does not see where {name} leapt"));
+                        }
+                    }
                     known => return Some(format!("{who} sees {name} as {known:?}")),
                 }
                 let moved = sight.moved.get(&cube);
@@ -333,7 +348,8 @@ fn play(mut clients: Vec<Client>, shared: &Shared) {
                     _ => {}
                 }
             }
-            let pose = pose_at(number, walked);
+            let height_m = HEIGHTS_M[usize::from(shared.is_up.load(Ordering::Relaxed))];
+            let pose = pose_at(number, walked, height_m);
             if let Some(own) = client.own_cube() {
                 client.set_pose(own, pose);
             }
@@ -381,12 +397,12 @@ impl Seen {
 }
 
 /// Everybody has a circle of their own.
-fn pose_at(number: usize, walked: Duration) -> Pose {
+fn pose_at(number: usize, walked: Duration, height_m: f32) -> Pose {
     let angle = walked.as_secs_f64() * SPEED_MPS / RADIUS_M + number as f64;
     let centre = 3.0 * RADIUS_M * number as f64;
     let [x, y] = [centre + RADIUS_M * angle.cos(), RADIUS_M * angle.sin()];
     Pose {
-        position: Position::from_metres([x as f32, y as f32, 0.5]),
+        position: Position::from_metres([x as f32, y as f32, height_m]),
         ..Pose::default()
     }
 }
