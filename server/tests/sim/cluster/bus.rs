@@ -1,5 +1,5 @@
-//! A bus between the simulated servers: at most once, those of one sender in order, and as slow,
-//! deaf or torn as the seed wants it.
+//! A bus between the simulated servers: at most once, those of one sender to one topic in order,
+//! and as slow, deaf or torn as the seed wants it.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,6 +31,10 @@ pub enum Trouble {
 /// A way takes so long when nothing is wrong, at most.
 const FAST: Duration = Duration::from_millis(2);
 
+/// What is about different topics is carried side by side: a word is overtaken by later ones of so long
+/// after it, at most.
+const ASIDE: Duration = Duration::from_millis(4);
+
 /// The whole of it, shared by all servers.
 #[derive(Debug, Clone)]
 pub struct Net(Arc<Mutex<Inner>>);
@@ -48,9 +52,17 @@ struct Node {
     /// Counts the programs that were there.
     program: u64,
     ears: Vec<(u64, Topic, Ear)>,
-    /// By sender, in order.
-    inboxes: Vec<VecDeque<Letter>>,
+    /// By sender.
+    inboxes: Vec<Inbox>,
     bell: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    /// By when they are due.
+    letters: VecDeque<Letter>,
+    /// When the one that was sent last comes to the machine.
+    last: Duration,
 }
 
 #[derive(Debug)]
@@ -70,7 +82,7 @@ struct End {
 impl Net {
     pub fn new(servers: usize, seed: u64) -> Self {
         let node = || Node {
-            inboxes: (0..servers).map(|_| VecDeque::new()).collect(),
+            inboxes: (0..servers).map(|_| Inbox::default()).collect(),
             ..Node::default()
         };
         Self(Arc::new(Mutex::new(Inner {
@@ -87,7 +99,7 @@ impl Net {
         let there = &mut inner.nodes[node];
         there.program += 1;
         there.ears.clear();
-        there.inboxes.iter_mut().for_each(VecDeque::clear);
+        there.inboxes.fill_with(Inbox::default);
         Arc::new(End {
             net: self.clone(),
             node,
@@ -167,14 +179,10 @@ impl Inner {
             if to == from || self.is_lost(from, to) {
                 continue;
             }
-            let due = now + self.latency();
+            let arrives = now + self.latency();
+            let aside = Duration::from_micros(self.dice.u64(..=ASIDE.as_micros() as u64));
             let node = &mut self.nodes[to];
-            let inbox = &mut node.inboxes[from];
-            inbox.push_back(Letter {
-                due: inbox.back().map_or(due, |last| due.max(last.due)),
-                topic: topic.clone(),
-                payload: payload.clone(),
-            });
+            node.inboxes[from].put(arrives, aside, topic, payload);
             node.bell.notify_one();
         }
     }
@@ -187,13 +195,14 @@ impl Inner {
                 continue;
             }
             let there = &mut self.nodes[node];
-            while let Some(letter) = there.inboxes[from].front() {
+            let letters = &mut there.inboxes[from].letters;
+            while let Some(letter) = letters.front() {
                 if letter.due > now {
                     let sooner = next.is_none_or(|next| letter.due < next);
                     next = if sooner { Some(letter.due) } else { next };
                     break;
                 }
-                let letter = there.inboxes[from].pop_front().expect("it was looked at");
+                let letter = letters.pop_front().expect("it was looked at");
                 let at = Instant::now().into_std();
                 for (_, topic, ear) in &there.ears {
                     let payload = letter.payload.clone();
@@ -205,6 +214,31 @@ impl Inner {
             }
         }
         next
+    }
+}
+
+impl Inbox {
+    fn put(&mut self, arrives: Duration, aside: Duration, topic: &Topic, payload: &Bytes) {
+        self.last = self.last.max(arrives);
+        let mut due = self.last + aside;
+        if let Some(before) = self
+            .letters
+            .iter()
+            .rev()
+            .find(|other| other.topic == *topic)
+        {
+            due = due.max(before.due);
+        }
+        let place = self.letters.partition_point(|other| other.due <= due);
+        let (topic, payload) = (topic.clone(), payload.clone());
+        self.letters.insert(
+            place,
+            Letter {
+                due,
+                topic,
+                payload,
+            },
+        );
     }
 }
 
