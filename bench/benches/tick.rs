@@ -44,7 +44,7 @@ type Samples = Vec<Vec<u8>>;
 
 impl Room {
     fn new(players: usize) -> Self {
-        let mut world = World::new(HZ, None, Ids::COUNTED);
+        let mut world = World::new(HZ, None, Ids::counted());
         let mut cells = Cells::new(Grid::WHOLE);
         let players = (0..players).map(|number| Player::join(number, &mut world));
         let players = players.collect();

@@ -20,7 +20,7 @@ const COLOUR: Colour = Colour {
 /// Cubes stay in the world and below the top speed, and only their authorities move them.
 pub fn check(bytes: &[u8]) {
     let mut input = Input(bytes);
-    let mut world = World::new(HZ, Some(TOP_SPEED), Ids::COUNTED);
+    let mut world = World::new(HZ, Some(TOP_SPEED), Ids::counted());
     let mut players = Vec::new();
     for name in ["a", "b", "c"] {
         let joined = world.join(name, COLOUR, SpeedRule::TopSpeed, None);
