@@ -103,8 +103,10 @@ pub struct World {
     players: BTreeMap<CubeId, Player>,
     /// Players with samples that wait for their tick.
     waiting: BTreeSet<CubeId>,
-    /// Cubes that move, or that something has happened to since the last tick.
+    /// Cubes that move, or that something has happened to since the last tick: those that are at home
+    /// here, and the others.
     awake: BTreeSet<CubeId>,
+    awake_elsewhere: BTreeSet<CubeId>,
     events: Vec<Event>,
     home_events: Vec<Event>,
     /// Who must be told where which cube really is.
@@ -154,6 +156,7 @@ impl World {
             players: BTreeMap::new(),
             waiting: BTreeSet::new(),
             awake: BTreeSet::new(),
+            awake_elsewhere: BTreeSet::new(),
             events: Vec::new(),
             home_events: Vec::new(),
             corrections: Vec::new(),
@@ -375,8 +378,9 @@ impl World {
         for player in std::mem::take(&mut self.waiting) {
             self.apply_samples(player, tick);
         }
+        let awake = self.awake.iter().copied().collect();
         Changes {
-            touched: self.follow_awake(true),
+            touched: self.follow_all(awake),
             events: std::mem::take(&mut self.events),
             home_events: std::mem::take(&mut self.home_events),
         }
@@ -396,7 +400,7 @@ impl World {
         known.track = Track::told(motion, tick);
         let before = std::mem::replace(&mut known.kind, kind);
         self.kind_changed(cube, before, kind);
-        self.awake.insert(cube);
+        self.awake_elsewhere.insert(cube);
         true
     }
 
@@ -422,7 +426,7 @@ impl World {
             budget: None,
         };
         self.cubes.insert(info.cube, tracked);
-        self.awake.insert(info.cube);
+        self.awake_elsewhere.insert(info.cube);
         self.events.push(match manner {
             Manner::Room => Event::Joined(info),
             Manner::Sight => Event::Entered(info),
@@ -432,7 +436,7 @@ impl World {
     /// A cube from elsewhere is here no more.
     pub fn hide(&mut self, cube: CubeId, manner: Manner) {
         if self.cubes.remove(&cube).is_some() {
-            self.awake.remove(&cube);
+            self.awake_elsewhere.remove(&cube);
             self.events.push(match manner {
                 Manner::Room => Event::Left { cube },
                 Manner::Sight => Event::Exited { cube },
@@ -449,6 +453,7 @@ impl World {
         known.is_home = true;
         known.budget = budget;
         let pose = known.pose;
+        self.awake_elsewhere.remove(&cube);
         self.stand(cube);
         let info = self.info(cube, MotionState::at_rest(pose));
         self.home_events.extend(info.map(Event::Entered));
@@ -506,6 +511,9 @@ impl World {
             return;
         };
         known.is_home = false;
+        if self.awake.remove(&cube) {
+            self.awake_elsewhere.insert(cube);
+        }
         if let CubeKind::Free {
             holder: Some(holder),
         } = known.kind
@@ -519,28 +527,26 @@ impl World {
     /// Ends a tick of the cubes that are at home elsewhere, after [`tick`](Self::tick): what changed
     /// since. What others are to hear of it waits for the next tick.
     pub fn heard(&mut self) -> Changes {
+        let awake = self.awake_elsewhere.iter().copied().collect();
         Changes {
-            touched: self.follow_awake(false),
+            touched: self.follow_all(awake),
             events: std::mem::take(&mut self.events),
             home_events: Vec::new(),
         }
     }
 
-    /// Moves the cubes that may move to the tick: those that are at home here, or the others.
-    fn follow_awake(&mut self, is_home: bool) -> Vec<CubeId> {
-        let awake = self.awake.iter().copied();
-        let touched: Vec<_> = awake
-            .filter(|&cube| self.is_home(cube) == is_home)
-            .collect();
-        for &cube in &touched {
+    /// Moves cubes to the tick, and lets those sleep that stand now.
+    fn follow_all(&mut self, awake: Vec<CubeId>) -> Vec<CubeId> {
+        for &cube in &awake {
             self.follow(cube, self.tick);
         }
-        for cube in &touched {
+        for cube in &awake {
             if self.is_still(*cube) {
                 self.awake.remove(cube);
+                self.awake_elsewhere.remove(cube);
             }
         }
-        touched
+        awake
     }
 
     /// Takes the corrections since the last call: a player, and the true pose of a cube.
