@@ -10,7 +10,7 @@ use crate::scene::SERVER;
 pub const END: Duration = Duration::from_secs(30);
 
 /// Something is done to the network or to a program.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// What is sent is lost.
     Partition(String),

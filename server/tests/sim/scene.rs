@@ -26,6 +26,8 @@ pub struct Outcome {
     /// Of everything that happened.
     pub hash: u64,
     pub counts: Vec<Count>,
+    /// Whether a server was killed.
+    pub kills_servers: bool,
 }
 
 /// Plays a seed.
@@ -78,7 +80,10 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
         });
     }
 
-    let mut script = faults::script(&mut dice, &names).into_iter().peekable();
+    let script = faults::script(&mut dice, &names);
+    let kill = Action::Crash(SERVER.to_owned());
+    let kills_servers = script.iter().any(|(_, action)| *action == kill);
+    let mut script = script.into_iter().peekable();
     while sim.elapsed() < END {
         while let Some((_, action)) = script.next_if(|(at, _)| *at <= sim.elapsed()) {
             journal.note(sim.elapsed(), "fault", &action);
@@ -94,5 +99,6 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
     Outcome {
         hash: journal.hash(),
         counts: journal.counts(),
+        kills_servers,
     }
 }

@@ -264,12 +264,8 @@ impl Peers {
         let mut told: Vec<Told> = Vec::new();
         let mut count = 0;
         let is_one = |cell: &CellId| usize::from(cell.0) < self.grid.cells();
-        for cell in cells
-            .iter()
-            .copied()
-            .filter(is_one)
-            .collect::<BTreeSet<_>>()
-        {
+        let cells: BTreeSet<_> = cells.iter().copied().filter(is_one).collect();
+        for cell in cells {
             let whole = self.export.everything_in(cell, world);
             let cubes = whole.keyframe.cubes.len() + 1;
             if count + cubes > ANSWER_CUBES && !told.is_empty() {

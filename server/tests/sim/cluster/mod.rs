@@ -128,6 +128,9 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
     Outcome {
         hash: journal.hash(),
         counts: journal.counts(),
+        kills_servers: spells
+            .iter()
+            .any(|spell| matches!(spell.fault, Fault::Crash(_))),
     }
 }
 
