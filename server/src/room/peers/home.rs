@@ -25,7 +25,6 @@ impl Peers {
         if cube == FREE_CUBE {
             self.free_cube.term = self.free_cube.term.max(term);
             self.free_cube.unconfirmed_since = None;
-            self.free_cube.is_taken_alone = false;
         }
         self.roster.changed.insert(cube);
     }
@@ -164,6 +163,11 @@ impl Peers {
         let cubes: Vec<_> = cubes.map(|seat| seat.cube).collect();
         self.forget(server, cubes.into_iter());
         // Others may have claims that seemed to be older than those.
+        self.ask_everybody();
+    }
+
+    /// All others are to say again what is at home with them.
+    fn ask_everybody(&mut self) {
         for peer in self.peers.values_mut() {
             peer.roster = None;
         }
@@ -175,7 +179,7 @@ impl Peers {
             let seat = self.claims.get(&cube);
             if seat.is_some_and(|seat| seat.claim.server == server) {
                 self.claims.remove(&cube);
-                self.touched.entry(cube).or_insert(Touch::Moved);
+                self.touch(cube);
             }
         }
     }
@@ -219,7 +223,7 @@ impl Peers {
             return;
         }
         self.claims.insert(cube, seat);
-        self.touched.entry(cube).or_insert(Touch::Moved);
+        self.touch(cube);
         if cube == FREE_CUBE {
             self.free_cube.term = self.free_cube.term.max(claim.term);
             self.free_cube.unconfirmed_since = (claim.server != from).then_some(now);
@@ -231,6 +235,13 @@ impl Peers {
             info!(room = self.room, %cube, home = %claim.server, "is at home elsewhere now");
             self.outcomes.push(super::Outcome::Moved(cube));
             world.surrender(cube);
+        }
+    }
+
+    /// A cube may be shown otherwise by what is known of its home, and so may what it holds.
+    fn touch(&mut self, cube: CubeId) {
+        for cube in [cube, FREE_CUBE] {
+            self.touched.entry(cube).or_insert(Touch::Moved);
         }
     }
 
@@ -324,16 +335,28 @@ impl Peers {
         if let Some(known) = known
             && known.server == own
         {
-            if !known.is_firm && is_connected && self.hears_all() {
+            // Others may claim it who are not heard, and whoever is alone gives way to them. But who has been
+            // alone for a while does not give way to who has just come.
+            let is_heard = |peer: &Peer| peer.is_live() && peer.roster.is_some();
+            let (hears_all, is_alone) = (self.peers.values().all(is_heard), self.peers.is_empty());
+            let is_settled = is_alone && known.term > 0;
+            if !known.is_firm && is_connected && hears_all && !is_settled {
                 let term = self.free_cube.term.saturating_add(1);
-                self.claim_as(FREE_CUBE, term, true);
+                self.claim_as(FREE_CUBE, term, !is_alone);
             }
             return;
         }
         let home = known.and_then(|known| self.peers.get(&known.server));
         let has_home = home.is_some_and(|home| !home.is_surely_gone(now));
-        let is_unconfirmed = is_past(self.free_cube.unconfirmed_since, CONFIRMED_WITHIN);
-        if has_home && !is_unconfirmed || !self.is_settled(now) {
+        if is_past(self.free_cube.unconfirmed_since, CONFIRMED_WITHIN) {
+            // Nobody has it, or somebody whose claim seemed to be older than this one.
+            self.claims.remove(&FREE_CUBE);
+            self.free_cube.unconfirmed_since = None;
+            self.ask_everybody();
+        } else if has_home {
+            return;
+        }
+        if !self.is_settled(now) {
             return;
         }
         let mut live = self.peers.iter().filter(|(_, peer)| peer.is_live());
@@ -341,19 +364,10 @@ impl Peers {
         if live.any(|(&server, _)| server < own) {
             return;
         }
-        let term = self.free_cube.term.saturating_add(hears_somebody.into());
+        let term = self.free_cube.term.saturating_add(1);
         self.claim_as(FREE_CUBE, term, hears_somebody);
-        self.free_cube.is_taken_alone = !hears_somebody;
         info!(room = self.room, "the free cube is at home here now");
         world.adopt_free_cube(self.free_cube.pose);
-    }
-
-    /// Whether everybody who may claim the free cube has been heard: all that are known of. Who took it
-    /// over alone has to hear somebody first.
-    fn hears_all(&self) -> bool {
-        let is_heard = |peer: &Peer| peer.is_live() && peer.roster.is_some();
-        let is_alone = self.peers.is_empty();
-        !(is_alone && self.free_cube.is_taken_alone) && self.peers.values().all(is_heard)
     }
 
     /// A server says where the free cube is, if it is at home there.

@@ -30,13 +30,14 @@ impl std::fmt::Debug for TokenDigest {
     }
 }
 
-/// Which server is the home of a cube. Of two claims, the greater one holds.
+/// Which server is the home of a cube. Of two claims, the greater one holds: a firm one, then the later
+/// term.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Claim {
+    /// Claims by who heard nobody give way.
+    pub(super) is_firm: bool,
     /// Rises when a cube comes to another home.
     pub(super) term: u32,
-    /// Claims without asking, by who heard nobody, give way.
-    pub(super) is_firm: bool,
     pub(super) server: ServerId,
 }
 

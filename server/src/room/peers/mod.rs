@@ -148,8 +148,6 @@ struct FreeCube {
     term: u32,
     /// Where it was when its home told that last.
     pose: Option<Pose>,
-    /// This server took it over when it heard nobody: others may have done so as well.
-    is_taken_alone: bool,
     /// Since when it has a home that did not say so itself.
     unconfirmed_since: Option<Instant>,
     /// Since when this server reaches the bus.

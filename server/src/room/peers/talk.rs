@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use cubesync_protocol::limits::MAX_TICK;
-use cubesync_protocol::{CellId, CubeId};
+use cubesync_protocol::{CellId, CubeId, CubeKind};
 use tracing::{info, warn};
 
 use super::home::own_free_cube;
@@ -300,7 +300,15 @@ impl Peers {
                 // At its new home another one had that name.
                 world.hide(cube, Manner::Sight);
             }
-            if !world.steer(cube, sighting.kind, sighting.motion, sighting.tick) {
+            // Who has left holds nothing, though the news of that may be lost.
+            let is_there = |holder: &CubeId| self.claims.contains_key(holder);
+            let kind = match sighting.kind {
+                CubeKind::Free { holder } => CubeKind::Free {
+                    holder: holder.filter(is_there),
+                },
+                kind => kind,
+            };
+            if !world.steer(cube, kind, sighting.motion, sighting.tick) {
                 let manner = match sighting.has_just_joined(self.tick, self.tick_hz) {
                     true => Manner::Room,
                     false => Manner::Sight,

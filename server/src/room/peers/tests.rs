@@ -534,6 +534,29 @@ fn a_free_cube_that_is_given_to_a_server_which_hears_nothing_of_it_is_not_lost()
 }
 
 #[test]
+fn a_free_cube_that_is_given_away_unheard_by_all_has_one_home_again() {
+    let mut stage = Stage::new(3, None);
+    stage.run(2);
+    let players = [0, 1, 2].map(|server| stage.enter(server, 4 * METRE, None));
+    stage.run(1);
+    for to in [0, 1, 2, 0, 1, 2, 1, 0] {
+        let cube = FREE_CUBE;
+        if stage.room(to).world.is_home(cube) {
+            continue;
+        }
+        stage.say(players[to], ClientMessage::Take { cube });
+        let others = (0..3).filter(|&server| !stage.room(server).world.is_home(cube));
+        *stage.net.deaf.lock().unwrap() = others.collect();
+        stage.step();
+        assert!(!stage.truth().contains_key(&cube), "it is given away");
+        stage.net.deaf.lock().unwrap().clear();
+        stage.run(4);
+        stage.check();
+        assert!(stage.truth().contains_key(&cube), "it has a home");
+    }
+}
+
+#[test]
 fn who_was_a_stranger_by_mistake_is_not_for_long() {
     let mut stage = Stage::new(2, None);
     stage.run(2);
