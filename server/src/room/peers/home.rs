@@ -16,6 +16,9 @@ use crate::room::world::{FREE_CUBE, World};
 /// next list, which shows that somebody has missed that.
 const CONFIRMED_WITHIN: Duration = INVENTORY_INTERVAL.saturating_add(IDLE_BEAT);
 
+/// A server that has heard nobody for so long was here before whoever comes later.
+const ALONE_AFTER: Duration = Duration::from_secs(5);
+
 impl Peers {
     /// A cube is at home here from now on.
     pub(super) fn claim_as(&mut self, cube: CubeId, term: u32, is_firm: bool) {
@@ -330,7 +333,13 @@ impl Peers {
             true => connected_since.or(Some(now)),
             false => None,
         };
-        let is_connected = is_past(*connected_since, self.lost_after);
+        let is_alone = self.peers.is_empty();
+        let listens_for = if is_alone {
+            ALONE_AFTER
+        } else {
+            self.lost_after
+        };
+        let has_listened = is_past(*connected_since, listens_for);
         let known = self.claims.get(&FREE_CUBE).map(|seat| seat.claim);
         if let Some(known) = known
             && known.server == own
@@ -338,9 +347,9 @@ impl Peers {
             // Others may claim it who are not heard, and whoever is alone gives way to them. But who has been
             // alone for a while does not give way to who has just come.
             let is_heard = |peer: &Peer| peer.is_live() && peer.roster.is_some();
-            let (hears_all, is_alone) = (self.peers.values().all(is_heard), self.peers.is_empty());
+            let hears_all = self.peers.values().all(is_heard);
             let is_settled = is_alone && known.term > 0;
-            if !known.is_firm && is_connected && hears_all && !is_settled {
+            if !known.is_firm && has_listened && hears_all && !is_settled {
                 let term = self.free_cube.term.saturating_add(1);
                 self.claim_as(FREE_CUBE, term, !is_alone);
             }
