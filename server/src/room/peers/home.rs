@@ -348,8 +348,8 @@ impl Peers {
             // alone for a while does not give way to who has just come.
             let is_heard = |peer: &Peer| peer.is_live() && peer.roster.is_some();
             let hears_all = self.peers.values().all(is_heard);
-            let is_settled = is_alone && known.term > 0;
-            if !known.is_firm && has_listened && hears_all && !is_settled {
+            let was_first = is_alone && known.term > 0;
+            if !known.is_firm && has_listened && hears_all && !was_first {
                 let term = self.free_cube.term.saturating_add(1);
                 self.claim_as(FREE_CUBE, term, !is_alone);
             }

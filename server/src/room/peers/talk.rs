@@ -294,21 +294,17 @@ impl Peers {
             return;
         }
         let peer = home.and_then(|home| self.peers.get(&home));
-        if let Some(sighting) = peer.and_then(|peer| peer.sighting(cube)) {
+        if let Some(mut sighting) = peer.and_then(|peer| peer.sighting(cube)) {
             self.moving.remove(&cube);
             if world.name(cube).is_some_and(|name| name != sighting.name) {
                 // At its new home another one had that name.
                 world.hide(cube, Manner::Sight);
             }
             // Who has left holds nothing, though the news of that may be lost.
-            let is_there = |holder: &CubeId| self.claims.contains_key(holder);
-            let kind = match sighting.kind {
-                CubeKind::Free { holder } => CubeKind::Free {
-                    holder: holder.filter(is_there),
-                },
-                kind => kind,
-            };
-            if !world.steer(cube, kind, sighting.motion, sighting.tick) {
+            if let CubeKind::Free { holder } = &mut sighting.kind {
+                *holder = holder.filter(|holder| self.claims.contains_key(holder));
+            }
+            if !world.steer(cube, sighting.kind, sighting.motion, sighting.tick) {
                 let manner = match sighting.has_just_joined(self.tick, self.tick_hz) {
                     true => Manner::Room,
                     false => Manner::Sight,
