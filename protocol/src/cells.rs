@@ -3,8 +3,8 @@
 //! Whole numbers only. The sides of cells and the distances are in quanta, and only x and y
 //! matter: the world is much wider than high.
 
+use crate::cube::CellId;
 use crate::limits::{MAX_CELLS, MAX_HORIZONTAL_QUANTA};
-use crate::message::CellId;
 use crate::quantize::Position;
 
 /// The world's side.

@@ -12,6 +12,7 @@
 
 pub mod cells;
 pub mod codec;
+pub mod cube;
 pub mod frame;
 pub mod limits;
 pub mod message;
@@ -20,11 +21,11 @@ pub mod quantize;
 pub mod text;
 
 pub use codec::{DecodeError, Message, decode_peer, encode_peer};
+pub use cube::{CellId, Colour, ColourError, CubeId, CubePose};
 pub use frame::FrameError;
 pub use message::{
-    CellId, ClientMessage, CloseCode, Colour, ColourError, CubeId, CubeInfo, CubeKind, CubePose,
-    Event, Hello, Keyframe, RejectCode, ResumeToken, ServerAddress, ServerMessage, Snapshot,
-    Welcome,
+    ClientMessage, CloseCode, CubeInfo, CubeKind, Event, Hello, Keyframe, RejectCode, ResumeToken,
+    ServerAddress, ServerMessage, Snapshot, Welcome,
 };
 pub use quantize::{Pose, Position, Rotation};
 pub use text::{TextError, clean_name, clean_room};

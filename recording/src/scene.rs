@@ -204,7 +204,7 @@ impl Scene {
 
 impl Cell {
     fn apply(&mut self, event: &Event) {
-        self.believed.take_in(event);
+        event.apply_to(&mut self.believed);
         match event {
             Event::Joined(info) | Event::Entered(info) => {
                 self.cubes.insert(info.cube, info.clone());

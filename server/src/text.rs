@@ -295,7 +295,7 @@ impl Names {
         let mut changed = Vec::new();
         for event in snapshot.events {
             if let Some((believed, _)) = self.cells.get_mut(&snapshot.cell) {
-                believed.take_in(&event);
+                event.apply_to(believed);
             }
             match event {
                 Event::Joined(info) | Event::Entered(info) => self.insert(info, text),

@@ -174,7 +174,7 @@ impl Beliefs {
         let silent = cubes.pass(known.tick, snapshot.tick - 1, known.interval_ticks, truth);
         cubes.motion.advance(1);
         for event in &snapshot.events {
-            cubes.motion.take_in(event);
+            event.apply_to(&mut cubes.motion);
         }
         if !snapshot.surprises.is_empty() {
             let decoded = cubes.motion.decode_tick(&snapshot.surprises, |_| {});

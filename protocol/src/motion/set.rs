@@ -6,7 +6,7 @@ use super::state::{MotionState, Prediction, Surprise};
 use super::syntax::TickContext;
 use super::varint::{read_head, read_surprise, write_surprise};
 use super::{Codec, Encoding};
-use crate::message::{CubeId, Event};
+use crate::cube::CubeId;
 use crate::quantize::Pose;
 
 /// Bytes are not what an encoder wrote. The set has then believed a part of them: replace it.
@@ -95,29 +95,6 @@ impl MotionSet {
             *active -= 1;
         }
         Some(self.cubes.remove(index).state)
-    }
-
-    /// Takes in what happened to a cube of the cell that this is the set of: sender and receivers
-    /// do so after [`advance`](Self::advance), before the tick's surprises.
-    pub fn take_in(&mut self, event: &Event) {
-        match event {
-            Event::Joined(info) | Event::Entered(info) => {
-                self.insert(info.cube, info.motion);
-            }
-            Event::Left { cube } | Event::Exited { cube } => {
-                self.remove(*cube);
-            }
-            Event::Placed { cube, motion } => {
-                if self.find(*cube).is_some() {
-                    self.insert(*cube, *motion);
-                }
-            }
-            // Who may move a cube does not move it.
-            Event::Taken { .. }
-            | Event::Freed { .. }
-            | Event::Ghost { .. }
-            | Event::Returned { .. } => {}
-        }
     }
 
     /// What is believed about a cube.

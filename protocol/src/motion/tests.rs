@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::cube::CubeId;
 use crate::limits::{MAX_HEIGHT_QUANTA, MAX_HORIZONTAL_QUANTA};
-use crate::message::CubeId;
 use crate::quantize::{Pose, Position, Rotation};
 
 const CODECS: [&Codec; 4] = [

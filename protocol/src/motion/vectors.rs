@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::{Codec, MotionSet, MotionState};
-use crate::message::CubeId;
+use crate::cube::CubeId;
 use crate::quantize::{Pose, Position, Rotation};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/motion.txt");

@@ -292,7 +292,7 @@ pub fn frames(told: Vec<(StreamId, Snapshot)>) -> Vec<(StreamId, Bytes)> {
 
 impl Cell {
     fn happened(&mut self, event: Event) {
-        self.near.believed.take_in(&event);
+        event.apply_to(&mut self.near.believed);
         self.events.push(event);
     }
 
@@ -340,7 +340,7 @@ impl Far {
             _ => true,
         });
         for event in &events {
-            self.stream.believed.take_in(event);
+            event.apply_to(&mut self.stream.believed);
         }
         let touched = std::mem::take(&mut self.touched);
         self.stream.tell(cell, events, touched, truth)

@@ -351,7 +351,7 @@ impl Player {
         self.tick = tick;
         let mut surprised = Vec::new();
         events.retain(|event| {
-            self.believed.take_in(event);
+            event.apply_to(&mut self.believed);
             if let Event::Placed { cube, .. } = event {
                 surprised.push(*cube);
                 return false;

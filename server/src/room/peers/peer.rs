@@ -410,7 +410,7 @@ impl Peer {
             .advance(u32::try_from(ticks).unwrap_or(u32::MAX));
         (replica.tick, replica.news) = (tick, tick);
         for event in &snapshot.events {
-            replica.believed.take_in(event);
+            event.apply_to(&mut replica.believed);
         }
         let mut touch = |cube| _ = touched.entry(cube).or_insert(Touch::Moved);
         let surprises = &snapshot.surprises;

@@ -1,0 +1,104 @@
+//! How cubes and the cells that they stand in are named, and what a cube looks like.
+
+use serde::{Deserialize, Serialize};
+
+use crate::quantize::Pose;
+
+/// Names one cube of a room, and through it the player whose own cube it is. Given by the
+/// server, never used twice in a room's life; below 2^53, so that every language's numbers hold it.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct CubeId(pub u64);
+
+impl std::fmt::Display for CubeId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names a cell: a square of a room's floor whose cubes are told of together. Which square it is,
+/// a receiver need not know.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct CellId(pub u16);
+
+/// One cube's pose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CubePose {
+    /// Which cube.
+    pub cube: CubeId,
+    /// Where it is.
+    pub pose: Pose,
+}
+
+/// A colour in sRGB, 0 ..= 255 each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(from = "[u8; 3]", into = "[u8; 3]")]
+pub struct Colour {
+    /// Red.
+    pub red: u8,
+    /// Green.
+    pub green: u8,
+    /// Blue.
+    pub blue: u8,
+}
+
+impl From<[u8; 3]> for Colour {
+    fn from([red, green, blue]: [u8; 3]) -> Self {
+        Self { red, green, blue }
+    }
+}
+
+impl From<Colour> for [u8; 3] {
+    fn from(Colour { red, green, blue }: Colour) -> Self {
+        [red, green, blue]
+    }
+}
+
+impl std::fmt::Display for Colour {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "#{:02x}{:02x}{:02x}", self.red, self.green, self.blue)
+    }
+}
+
+/// A text is no colour.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is no colour; write it as #rrggbb, for example #e08020")]
+pub struct ColourError(String);
+
+impl std::str::FromStr for Colour {
+    type Err = ColourError;
+
+    /// Reads `#rrggbb`, the `#` optional.
+    fn from_str(text: &str) -> Result<Self, ColourError> {
+        let error = || ColourError(text.to_owned());
+        let digits = text.strip_prefix('#').unwrap_or(text);
+        if digits.len() != 6 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(error());
+        }
+        let number = u32::from_str_radix(digits, 16).map_err(|_| error())?;
+        let [_, red, green, blue] = number.to_be_bytes();
+        Ok(Self { red, green, blue })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_are_read_as_they_are_printed() {
+        let colour = Colour {
+            red: 0xE0,
+            green: 0x08,
+            blue: 0x2F,
+        };
+        assert_eq!(colour.to_string().parse(), Ok(colour));
+        assert_eq!("E0082f".parse(), Ok(colour));
+        for wrong in ["", "#", "#12345", "#1234567", "red", "+12345", "#ééé"] {
+            assert!(wrong.parse::<Colour>().is_err(), "{wrong:?}");
+        }
+    }
+}
