@@ -1,4 +1,4 @@
-//! What can be set: every value has a flag, an environment variable and a default.
+//! The configuration: every value has a flag, an environment variable and a default.
 
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
@@ -28,33 +28,43 @@ const MIN_FRAME_BYTES: usize = 512;
 /// The HTTP library works with no less.
 const MIN_HTTP_HEAD_BYTES: usize = 8 * 1024;
 
-/// Where `--help` lists them.
-const LIMITS: &str = "Limits";
+/// The groups of flags in `--help`.
+const ADDRESSES: &str = "Addresses";
+const GAME: &str = "The game";
+const ACCESS: &str = "Access";
 const ENCRYPTION: &str = "Encryption";
+const RECORDINGS: &str = "Recordings";
+const OPERATION: &str = "Operation";
 const SEVERAL: &str = "Several servers";
+const PLAYER_LIMITS: &str = "Limits for players (largest values)";
+const PAGE_LIMITS: &str = "Limits for pages (largest values)";
 
-/// Relays where cubes are: clients join over TCP, everybody sees everybody's cube, live.
+/// Relays the positions of cubes: clients join over TCP or WebSocket, and everybody sees everybody's cube move.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "cubesync-server", version, about, max_term_width = 100)]
 pub struct Config {
-    /// Address for clients (TCP)
+    /// Address on which the server accepts clients (TCP)
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:14900")]
     #[arg(env = "CUBESYNC_LISTEN")]
+    #[arg(help_heading = ADDRESSES)]
     pub listen: SocketAddr,
 
-    /// Address for pages and metrics (HTTP)
+    /// Address on which the server serves pages, the browser's game and metrics (HTTP)
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
     #[arg(env = "CUBESYNC_HTTP")]
+    #[arg(help_heading = ADDRESSES)]
     pub http: SocketAddr,
 
-    /// Address for the line protocol that nc and telnet speak; off unless given. Whoever reaches it
-    /// can move a cube anywhere at once, and it is never encrypted, so keep it local
+    /// Address of the line protocol for nc and telnet; off unless given. It is never encrypted, and
+    /// its players can put their cube anywhere at once: keep it local
     #[arg(long, value_name = "ADDR:PORT", env = "CUBESYNC_TEXT")]
+    #[arg(help_heading = ADDRESSES)]
     pub text: Option<SocketAddr>,
 
     /// Ticks per second, 1 to 128
     #[arg(long, value_name = "HZ", default_value_t = 30, env = "CUBESYNC_TICK")]
     #[arg(value_parser = clap::value_parser!(u8).range(tick_range()))]
+    #[arg(help_heading = GAME)]
     pub tick: u8,
 
     /// Top speed of a cube in metres per second; 0 is unlimited
@@ -65,24 +75,34 @@ pub struct Config {
         env = "CUBESYNC_MAX_SPEED"
     )]
     #[arg(value_parser = speed)]
+    #[arg(help_heading = GAME)]
     pub max_speed: f32,
 
-    /// Players are told only of cubes within this many metres, and more rarely beyond half of it;
-    /// for rooms of hundreds and more [default: everything]
+    /// Players see only cubes within this many metres, and cubes beyond half of it at a lower rate;
+    /// for rooms of hundreds of players and more [default: everything]
     #[arg(long, value_name = "METRES", env = "CUBESYNC_VIEW_DISTANCE")]
     #[arg(value_parser = view_distance)]
+    #[arg(help_heading = GAME)]
     pub view_distance: Option<f32>,
 
-    /// Key that clients must show; anybody may join unless it is given
+    /// How long the cube of a player whose connection is lost stays as a ghost, to which the player
+    /// can come back
+    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(15).into())]
+    #[arg(env = "CUBESYNC_RESUME_WITHIN")]
+    #[arg(help_heading = GAME)]
+    pub resume_within: humantime::Duration,
+
+    /// Key that clients must show; without it anybody may join
     #[arg(
         long,
         value_name = "KEY",
         env = "CUBESYNC_JOIN_KEY",
         hide_env_values = true
     )]
+    #[arg(help_heading = ACCESS)]
     pub join_key: Option<Key>,
 
-    /// A room and its own key, which stands in for the server's there; repeat it for more
+    /// A room and the key that counts there instead of the server's; repeat it for more rooms
     #[arg(
         long,
         value_name = "ROOM=KEY",
@@ -90,10 +110,33 @@ pub struct Config {
         hide_env_values = true,
         value_delimiter = ','
     )]
+    #[arg(help_heading = ACCESS)]
     pub room_key: Vec<RoomKey>,
 
-    /// Certificate (PEM, the whole chain) with which the connections of clients and pages are
-    /// encrypted; read again at SIGHUP
+    /// Origin of a page on another site that may connect to /ws, such as `https://game.example`;
+    /// repeat it for more
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "CUBESYNC_ALLOW_ORIGIN",
+        value_delimiter = ','
+    )]
+    #[arg(help_heading = ACCESS)]
+    pub allow_origin: Vec<String>,
+
+    /// Address of a reverse proxy in front of the pages, such as 127.0.0.1: its visitors are limited
+    /// by the address that it notes in X-Forwarded-For; repeat it for more
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "CUBESYNC_TRUST_PROXY",
+        value_delimiter = ','
+    )]
+    #[arg(help_heading = ACCESS)]
+    pub trust_proxy: Vec<IpAddr>,
+
+    /// Certificate (PEM, the whole chain) that encrypts the connections of clients and pages; read
+    /// again at SIGHUP
     #[arg(long, value_name = "FILE", env = "CUBESYNC_TLS_CERT")]
     #[arg(help_heading = ENCRYPTION, requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
@@ -103,44 +146,19 @@ pub struct Config {
     #[arg(help_heading = ENCRYPTION, requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
 
-    /// Encrypt with a certificate of the server's own, for a network where nobody gives one out:
+    /// Encrypt with a certificate that the server makes itself, for a network without an authority:
     /// browsers warn of it, other clients need it as --ca. With --tls-cert and --tls-key it is
-    /// written there and used again at the next start
+    /// written to those files and used again at the next start
     #[arg(long, env = "CUBESYNC_TLS_SELF_SIGNED", help_heading = ENCRYPTION)]
     #[arg(value_parser = clap::builder::BoolishValueParser::new())]
     pub tls_self_signed: bool,
 
-    /// Origin of a page that may connect to /ws from elsewhere, such as `https://game.example`;
-    /// repeat it for more
-    #[arg(
-        long,
-        value_name = "ORIGIN",
-        env = "CUBESYNC_ALLOW_ORIGIN",
-        value_delimiter = ','
-    )]
-    pub allow_origin: Vec<String>,
-
-    /// Address of a reverse proxy in front of the pages, such as 127.0.0.1: who comes through it is
-    /// limited by the address that it notes in X-Forwarded-For; repeat it for more
-    #[arg(
-        long,
-        value_name = "ADDR",
-        env = "CUBESYNC_TRUST_PROXY",
-        value_delimiter = ','
-    )]
-    pub trust_proxy: Vec<IpAddr>,
-
-    /// A player whose connection is lost can come back to their cube for this long; meanwhile it
-    /// stands there as a ghost
-    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(15).into())]
-    #[arg(env = "CUBESYNC_RESUME_WITHIN")]
-    pub resume_within: humantime::Duration,
-
-    /// Record what happens in the room lobby into this file
+    /// Record the room lobby into this file
     #[arg(long, value_name = "FILE", env = "CUBESYNC_RECORD")]
+    #[arg(help_heading = RECORDINGS)]
     pub record: Option<PathBuf>,
 
-    /// Length of the recording's file at most; over it the oldest part is dropped
+    /// Largest size of the recording's file; beyond it the oldest part is dropped
     #[arg(
         long,
         value_name = "SIZE",
@@ -148,6 +166,7 @@ pub struct Config {
         env = "CUBESYNC_RECORD_MAX"
     )]
     #[arg(value_parser = cubesync_recording::parse_size)]
+    #[arg(help_heading = RECORDINGS)]
     pub record_max: u64,
 
     /// Play a recording in the room lobby, again and again, at the tick rate it was made with
@@ -157,27 +176,31 @@ pub struct Config {
         env = "CUBESYNC_REPLAY",
         conflicts_with = "tick"
     )]
+    #[arg(help_heading = RECORDINGS)]
     pub replay: Option<PathBuf>,
 
-    /// How the log looks, on standard error: text for people, json for programs. CUBESYNC_LOG=debug
-    /// says more, CUBESYNC_LOG=warn less
+    /// Format of the log on standard error: text for people, json for programs. CUBESYNC_LOG=debug
+    /// logs more, CUBESYNC_LOG=warn less
     #[arg(long, value_name = "FORMAT", env = "CUBESYNC_LOG_FORMAT")]
     #[arg(value_enum, default_value_t = LogFormat::Text, hide_possible_values = true)]
+    #[arg(help_heading = OPERATION)]
     pub log_format: LogFormat,
 
-    /// Print no QR code of the address to open; without a terminal there is none anyway
+    /// Print no QR code of the address to open; without a terminal it is never printed
     #[arg(long, env = "CUBESYNC_NO_QR")]
     #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    #[arg(help_heading = OPERATION)]
     pub no_qr: bool,
 
-    /// Time to deliver the last words when the server stops
+    /// How long a stopping server tries to deliver its last messages
     #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(15).into())]
     #[arg(env = "CUBESYNC_DRAIN")]
+    #[arg(help_heading = OPERATION)]
     pub drain: humantime::Duration,
 
-    /// NATS on which this server meets others that show the same rooms, such as nats://10.0.0.7:4222;
-    /// tls:// to have it encrypted, user:password@ or token@ before the host to log in; commas between
-    /// the members of a NATS cluster. Whoever can speak there is trusted: keep it private
+    /// NATS server over which this server shares its rooms with others, such as
+    /// nats://10.0.0.7:4222; tls:// encrypts it, user:password@ or token@ before the host logs in,
+    /// commas separate the members of a NATS cluster. Everybody on it is trusted: keep it private
     #[arg(
         long,
         value_name = "URL",
@@ -188,161 +211,159 @@ pub struct Config {
     #[arg(help_heading = SEVERAL)]
     pub bus: Vec<BusAddress>,
 
-    /// Which servers belong together, where several worlds share one NATS
+    /// Name of the group of servers that share rooms, where several groups use one NATS
     #[arg(long, value_name = "NAME", default_value = "cubesync")]
     #[arg(env = "CUBESYNC_CLUSTER_NAME", help_heading = SEVERAL, value_parser = cluster_name)]
     pub cluster_name: String,
 
-    /// With what to log in to NATS: a file of credentials (.creds), or one with the seed of an NKey
+    /// File to log in to NATS with: credentials (.creds) or the seed of an NKey
     #[arg(long, value_name = "FILE", env = "CUBESYNC_BUS_CREDENTIALS")]
     #[arg(help_heading = SEVERAL, requires = "bus")]
     pub bus_credentials: Option<PathBuf>,
 
-    /// Certificate of the authority that NATS's own must be of (PEM) [default: what the system trusts]
+    /// Authority that must have signed the certificate of NATS (PEM) [default: the system's]
     #[arg(long, value_name = "FILE", env = "CUBESYNC_BUS_CA")]
     #[arg(help_heading = SEVERAL, requires = "bus")]
     pub bus_ca: Option<PathBuf>,
 
-    /// This server's own certificate for NATS (PEM), where that asks for one
+    /// This server's certificate for NATS (PEM), if NATS asks for one
     #[arg(long, value_name = "FILE", env = "CUBESYNC_BUS_CERT")]
     #[arg(help_heading = SEVERAL, requires = "bus", requires = "bus_key")]
     pub bus_cert: Option<PathBuf>,
 
-    /// Its private key (PEM)
+    /// Private key of --bus-cert (PEM)
     #[arg(long, value_name = "FILE", env = "CUBESYNC_BUS_KEY")]
     #[arg(help_heading = SEVERAL, requires = "bus", requires = "bus_cert")]
     pub bus_key: Option<PathBuf>,
 
-    /// Where players reach this server over TCP: what others tell theirs, for when those must go
-    /// elsewhere [default: the address it listens at]
+    /// Address at which players reach this server over TCP; the other servers pass it on to their
+    /// players, who come here if their server fails [default: the address of --listen]
     #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_PUBLIC_ADDRESS")]
     #[arg(help_heading = SEVERAL, value_parser = host_and_port)]
     pub public_address: Option<String>,
 
-    /// Where browsers reach it [default: the address it listens at]
+    /// Address at which browsers reach this server [default: the address of --http]
     #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_PUBLIC_HTTP")]
     #[arg(help_heading = SEVERAL, value_parser = host_and_port)]
     pub public_http: Option<String>,
 
-    /// Connections of players at most [default: 10000, or what the limit on open files leaves]
+    /// Players' connections [default: 10000, or fewer if the limit on open files is low]
     #[arg(long, value_name = "COUNT", env = "CUBESYNC_MAX_CONNECTIONS")]
-    #[arg(help_heading = LIMITS)]
+    #[arg(help_heading = PLAYER_LIMITS)]
     pub max_connections: Option<usize>,
 
-    /// The same from one address (of IPv6: one /64 network); this machine's own are exempt
+    /// Players' connections from one address (of IPv6: one /64 network); loopback is exempt
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
-    #[arg(env = "CUBESYNC_MAX_CONNECTIONS_PER_ADDRESS", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_CONNECTIONS_PER_ADDRESS", help_heading = PLAYER_LIMITS)]
     pub max_connections_per_address: usize,
 
-    /// Connections at most that have not introduced themselves yet
+    /// Connections that have not sent their Hello yet
     #[arg(long, value_name = "COUNT", default_value_t = 2_048)]
-    #[arg(env = "CUBESYNC_MAX_PENDING", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_PENDING", help_heading = PLAYER_LIMITS)]
     pub max_pending: usize,
 
-    /// The same from one address; this machine's own are exempt
+    /// Connections from one address that have not sent their Hello yet; loopback is exempt
     #[arg(long, value_name = "COUNT", default_value_t = 32)]
-    #[arg(env = "CUBESYNC_MAX_PENDING_PER_ADDRESS", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_PENDING_PER_ADDRESS", help_heading = PLAYER_LIMITS)]
     pub max_pending_per_address: usize,
 
-    /// Connections a second at most from one address, 16 seconds' worth at once; this machine's own
-    /// are exempt
+    /// New connections a second from one address, with bursts of 16 times as many; loopback is exempt
     #[arg(long, value_name = "COUNT", default_value = "4")]
-    #[arg(env = "CUBESYNC_MAX_ARRIVALS_PER_ADDRESS", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_ARRIVALS_PER_ADDRESS", help_heading = PLAYER_LIMITS)]
     pub max_arrivals_per_address: NonZeroU32,
 
-    /// A connection must have introduced itself within this time
+    /// Time within which a new connection must send its Hello
     #[arg(long, value_name = "TIME", default_value_t = HELLO_DEADLINE.into())]
-    #[arg(env = "CUBESYNC_HELLO_DEADLINE", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_HELLO_DEADLINE", help_heading = PLAYER_LIMITS)]
     pub hello_deadline: humantime::Duration,
 
     /// Bytes of a client's frame at most, 512 to 4096
     #[arg(long, value_name = "BYTES", default_value_t = MAX_CLIENT_PAYLOAD_BYTES)]
-    #[arg(env = "CUBESYNC_MAX_FRAME", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_FRAME", help_heading = PLAYER_LIMITS)]
     #[arg(value_parser = max_frame)]
     pub max_frame: usize,
 
     /// A frame that was begun must end within this time
     #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(2).into())]
-    #[arg(env = "CUBESYNC_FRAME_DEADLINE", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_FRAME_DEADLINE", help_heading = PLAYER_LIMITS)]
     pub frame_deadline: humantime::Duration,
 
-    /// Messages a second at most from one client; twice as many may come at once
+    /// Messages a second from one client, with bursts of twice as many
     #[arg(long, value_name = "COUNT", default_value = "256")]
-    #[arg(env = "CUBESYNC_MAX_MESSAGES", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_MESSAGES", help_heading = PLAYER_LIMITS)]
     pub max_messages: NonZeroU32,
 
-    /// Bytes a second at most from one client, 4096 and more; twice as many may come at once
+    /// Bytes a second from one client, at least 4096, with bursts of twice as many
     #[arg(long, value_name = "BYTES", default_value = "65536")]
-    #[arg(env = "CUBESYNC_MAX_BYTES", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_BYTES", help_heading = PLAYER_LIMITS)]
     #[arg(value_parser = max_bytes)]
     pub max_bytes: NonZeroU32,
 
-    /// Rooms at most
+    /// Rooms
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
-    #[arg(env = "CUBESYNC_MAX_ROOMS", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_ROOMS", help_heading = PLAYER_LIMITS)]
     pub max_rooms: usize,
 
-    /// Rooms at most that one address has opened and that still exist; this machine's own are exempt
+    /// Rooms that one address has opened and that still exist; loopback is exempt
     #[arg(long, value_name = "COUNT", default_value_t = 16)]
-    #[arg(env = "CUBESYNC_MAX_ROOMS_PER_ADDRESS", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_ROOMS_PER_ADDRESS", help_heading = PLAYER_LIMITS)]
     pub max_rooms_per_address: usize,
 
-    /// Cubes in one room at most, the free one included, 2 to 5000
+    /// Cubes in one room, the free one included, 2 to 5000
     #[arg(long, value_name = "COUNT", default_value_t = MAX_CUBES_PER_ROOM)]
-    #[arg(env = "CUBESYNC_MAX_CUBES", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_CUBES", help_heading = PLAYER_LIMITS)]
     #[arg(value_parser = max_cubes)]
     pub max_cubes: usize,
 
-    /// A client that was silent for this long is gone
+    /// Silence after which a client is considered gone
     #[arg(long, value_name = "TIME", default_value_t = DEAD_AFTER.into())]
-    #[arg(env = "CUBESYNC_DEAD_AFTER", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_DEAD_AFTER", help_heading = PLAYER_LIMITS)]
     pub dead_after: humantime::Duration,
 
-    /// A client that has not read anything for this long is cut
+    /// Time after which a client that reads nothing is disconnected
     #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(5).into())]
-    #[arg(env = "CUBESYNC_SLOW_READER_AFTER", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_SLOW_READER_AFTER", help_heading = PLAYER_LIMITS)]
     pub slow_reader_after: humantime::Duration,
 
     /// Bytes of a WebSocket's message at most, its fragments together
     #[arg(long, value_name = "BYTES", default_value_t = 4 * MAX_CLIENT_PAYLOAD_BYTES)]
-    #[arg(env = "CUBESYNC_MAX_WS_MESSAGE", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_WS_MESSAGE", help_heading = PAGE_LIMITS)]
     pub max_ws_message: usize,
 
-    /// HTTP connections at most, WebSockets not counted
+    /// HTTP connections, WebSockets not counted
     #[arg(long, value_name = "COUNT", default_value_t = 512)]
-    #[arg(env = "CUBESYNC_MAX_HTTP_CONNECTIONS", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_HTTP_CONNECTIONS", help_heading = PAGE_LIMITS)]
     pub max_http_connections: usize,
 
-    /// The same from one address; this machine's own are exempt
+    /// HTTP connections from one address; loopback is exempt
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
-    #[arg(env = "CUBESYNC_MAX_HTTP_CONNECTIONS_PER_ADDRESS", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_HTTP_CONNECTIONS_PER_ADDRESS", help_heading = PAGE_LIMITS)]
     pub max_http_connections_per_address: usize,
 
-    /// Requests a second at most from one address, 16 seconds' worth at once; this machine's own are
-    /// exempt
+    /// Requests a second from one address, with bursts of 16 times as many; loopback is exempt
     #[arg(long, value_name = "COUNT", default_value = "16")]
-    #[arg(env = "CUBESYNC_MAX_REQUESTS_PER_ADDRESS", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_REQUESTS_PER_ADDRESS", help_heading = PAGE_LIMITS)]
     pub max_requests_per_address: NonZeroU32,
 
     /// Headers of a request at most
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
-    #[arg(env = "CUBESYNC_MAX_HTTP_HEADERS", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_HTTP_HEADERS", help_heading = PAGE_LIMITS)]
     pub max_http_headers: usize,
 
     /// Bytes of a request's head at most, 8192 and more
     #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024)]
-    #[arg(env = "CUBESYNC_MAX_HTTP_HEAD", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_MAX_HTTP_HEAD", help_heading = PAGE_LIMITS)]
     #[arg(value_parser = max_http_head)]
     pub max_http_head: usize,
 
     /// A request's head must be complete within this time, and the next one begun
     #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(5).into())]
-    #[arg(env = "CUBESYNC_HTTP_HEAD_DEADLINE", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_HTTP_HEAD_DEADLINE", help_heading = PAGE_LIMITS)]
     pub http_head_deadline: humantime::Duration,
 
-    /// An HTTP connection is cut after this time, whatever it carries
+    /// Time after which an HTTP connection is closed, whatever it carries
     #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(60).into())]
-    #[arg(env = "CUBESYNC_HTTP_LIFETIME", help_heading = LIMITS)]
+    #[arg(env = "CUBESYNC_HTTP_LIFETIME", help_heading = PAGE_LIMITS)]
     pub http_lifetime: humantime::Duration,
 }
 
