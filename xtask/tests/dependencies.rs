@@ -1,4 +1,4 @@
-//! Everything we depend on: explained in ARCHITECTURE.md, and allowed by deny.toml.
+//! Every dependency is explained in docs/DEPENDENCIES.md and allowed by deny.toml.
 //!
 //! `cargo deny check` looks at more, also at other systems' packages and at advisories; it takes
 //! minutes to build and needs a network. This looks at what is compiled here, each time.
@@ -49,11 +49,27 @@ fn text<'value>(value: &'value Value, key: &str) -> &'value str {
     value[key].as_str().unwrap_or_default()
 }
 
-/// Who uses what, as a cell of the table says it: `client, server (tests)`.
+/// Returns the name by which the table calls a package: its folder, or `tools` for each of those
+/// that only developers run.
+fn user(package: &Value) -> String {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = root.canonicalize().unwrap();
+    let manifest = Path::new(text(package, "manifest_path"));
+    let folder = manifest.parent().unwrap().strip_prefix(root).unwrap();
+    let folder = folder.to_str().unwrap();
+    match folder {
+        "bench" | "faults" | "fuzz" | "xtask" => "tools".to_owned(),
+        _ if folder.starts_with("tools/") => "tools".to_owned(),
+        _ => folder.to_owned(),
+    }
+}
+
+/// Returns the users of each direct dependency, as the table writes them:
+/// `client, server (tests)`.
 fn used() -> BTreeMap<String, String> {
     let mut users: BTreeMap<String, BTreeMap<String, bool>> = BTreeMap::new();
     for package in packages(&["--no-deps"]) {
-        let user = text(&package, "name").trim_start_matches("cubesync-");
+        let user = user(&package);
         for dependency in package["dependencies"].as_array().unwrap() {
             if dependency["path"].is_string() {
                 continue;
@@ -61,7 +77,7 @@ fn used() -> BTreeMap<String, String> {
             let users = users
                 .entry(text(dependency, "name").to_owned())
                 .or_default();
-            let ships = users.entry(user.to_owned()).or_default();
+            let ships = users.entry(user.clone()).or_default();
             *ships |= text(dependency, "kind") != "dev";
         }
     }
@@ -78,18 +94,13 @@ fn used() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The table of ARCHITECTURE.md: a dependency, its users, and what for.
-fn explained() -> BTreeMap<String, String> {
-    let architecture = read("ARCHITECTURE.md");
-    let (_, rest) = architecture.split_once("\n## Dependencies\n").unwrap();
-    let section = rest.split("\n## ").next().unwrap();
-    let rows = section.lines().filter_map(|line| {
+/// Returns the rows of the table: a dependency, its users and its purpose.
+fn explained() -> BTreeMap<String, (String, String)> {
+    let page = read("docs/DEPENDENCIES.md");
+    let rows = page.lines().filter_map(|line| {
         let mut cells = line.strip_prefix("| ")?.strip_suffix(" |")?.split(" | ");
-        let (name, users, reason) = (cells.next()?, cells.next()?, cells.next()?);
-        (name != "crate").then(|| {
-            assert!(reason.len() > 8, "{name} says little about why");
-            (name.to_owned(), users.to_owned())
-        })
+        let (name, users, purpose) = (cells.next()?, cells.next()?, cells.next()?);
+        (name != "crate").then(|| (name.to_owned(), (users.to_owned(), purpose.to_owned())))
     });
     rows.collect()
 }
@@ -97,16 +108,26 @@ fn explained() -> BTreeMap<String, String> {
 #[test]
 fn every_direct_dependency_is_explained_and_none_that_is_gone() {
     let (used, explained) = (used(), explained());
+    let mut problems = Vec::new();
     for (name, users) in &used {
-        assert_eq!(
-            explained.get(name),
-            Some(users),
-            "ARCHITECTURE.md, \"Dependencies\", should have: | {name} | {users} | why |"
-        );
+        match explained.get(name) {
+            Some((stated, _)) if stated != users => {
+                problems.push(format!("{name} is used by: {users} (not: {stated})"));
+            }
+            Some((_, purpose)) if purpose.len() <= 8 => {
+                problems.push(format!("{name} needs a purpose"));
+            }
+            Some(_) => {}
+            None => problems.push(format!("a row is missing: | {name} | {users} | why |")),
+        }
     }
     for name in explained.keys() {
-        assert!(used.contains_key(name), "nothing uses {name} any more");
+        if !used.contains_key(name) {
+            problems.push(format!("no package uses {name} any more"));
+        }
     }
+    let problems = problems.join("\n");
+    assert!(problems.is_empty(), "docs/DEPENDENCIES.md:\n{problems}");
 }
 
 /// The values of a list in deny.toml that is written on one line.
