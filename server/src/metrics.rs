@@ -110,22 +110,9 @@ pub struct Metrics {
     http_cuts: Family<HttpCutLabels, Counter>,
     accept_errors: Family<DoorLabels, Counter>,
     panics: Family<PanicLabels, Counter>,
-    /// What rooms have with those of other servers.
-    pub(crate) peers: PeerMetrics,
     /// Without a certificate there is none.
     certificate_expiry: Family<NoLabels, Gauge>,
     certificate_reloads: Family<ReloadLabels, Counter>,
-}
-
-/// What rooms have with those of other servers. Clones count together.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct PeerMetrics {
-    /// Questions after what was lost, or is new here.
-    pub(crate) questions: Counter,
-    /// Servers that said nothing for so long that their cubes became ghosts.
-    pub(crate) silences: Counter,
-    /// Ticks that were told before another server's news of them had come.
-    pub(crate) late_ticks: Counter,
 }
 
 /// A connection that is being served; dropping it ends that, also when its task panics.
@@ -161,7 +148,6 @@ impl Default for Metrics {
             http_cuts: Family::default(),
             accept_errors: Family::default(),
             panics: Family::default(),
-            peers: PeerMetrics::default(),
             certificate_expiry: Family::default(),
             certificate_reloads: Family::default(),
         };
@@ -404,7 +390,7 @@ impl Metrics {
             ConstCounter::new(logging::suppressed()),
         );
         if let Some(cluster) = cluster {
-            cluster::register(registry, cluster, &self.peers);
+            cluster::register(registry, cluster);
         }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &whole)

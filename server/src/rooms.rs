@@ -9,10 +9,10 @@ use cubesync_protocol::cells::Grid;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::contain::contain;
 use crate::metrics::{Disconnect, Metrics, Task};
+use crate::room::backplane::Backplane;
 use crate::room::world::RoomFull;
 use crate::room::{Entrance, Room, RoomHandle, RoomSettings, Seat, quanta};
 
@@ -63,7 +63,7 @@ pub(crate) struct Rooms {
     max_cubes: usize,
     limit: usize,
     metrics: Metrics,
-    cluster: Option<Arc<Cluster>>,
+    backplane: Arc<dyn Backplane>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
     limit_per_address: usize,
@@ -82,7 +82,7 @@ impl Rooms {
     pub(crate) fn new(
         config: &Config,
         metrics: Metrics,
-        cluster: Option<Arc<Cluster>>,
+        backplane: Arc<dyn Backplane>,
         shutdown: CancellationToken,
         tasks: TaskTracker,
     ) -> Arc<Self> {
@@ -100,7 +100,7 @@ impl Rooms {
             limit: config.max_rooms,
             limit_per_address: config.max_rooms_per_address,
             metrics,
-            cluster,
+            backplane,
             shutdown,
             tasks,
             by_name: Mutex::default(),
@@ -180,7 +180,7 @@ impl Rooms {
             drain: self.drain,
             max_cubes: self.max_cubes,
             permanent: name == DEFAULT_ROOM,
-            cluster: self.cluster.clone(),
+            backplane: Arc::clone(&self.backplane),
         };
         let (handle, room) = Room::new(settings, self.metrics.clone());
         self.metrics.rooms.inc();
@@ -207,6 +207,7 @@ mod tests {
 
     use super::*;
     use crate::room::SightRule;
+    use crate::room::backplane::Alone;
     use crate::room::fanout::Outlet;
     use crate::room::uplink::SpeedRule;
 
@@ -220,7 +221,7 @@ mod tests {
         let rooms = Rooms::new(
             &config,
             Metrics::default(),
-            None,
+            Arc::new(Alone),
             shutdown,
             TaskTracker::new(),
         );
@@ -245,7 +246,13 @@ mod tests {
     async fn a_room_that_panics_lets_its_players_go_and_the_next_one_comes_into_a_new_one() {
         let (metrics, shutdown) = (Metrics::default(), CancellationToken::new());
         let config = Config::parse_from(["cubesync-server"]);
-        let rooms = Rooms::new(&config, metrics.clone(), None, shutdown, TaskTracker::new());
+        let rooms = Rooms::new(
+            &config,
+            metrics.clone(),
+            Arc::new(Alone),
+            shutdown,
+            TaskTracker::new(),
+        );
         let entrance = |ended: &CancellationToken| Entrance {
             name: "Anna".into(),
             colour: Colour::from([1, 2, 3]),

@@ -18,6 +18,7 @@ use crate::contain::contain;
 use crate::metrics::{Door, Metrics, Task};
 use crate::pace::Pace;
 use crate::replay::Replay;
+use crate::room::backplane::{Alone, Backplane};
 use crate::rooms::{DEFAULT_ROOM, Rooms};
 use crate::session::{Keys, tcp};
 use crate::tls::{CertificateError, Fingerprint, Tls, reload_on_hangup};
@@ -145,6 +146,10 @@ impl Shared {
         if let Some(tls) = &tls {
             metrics.certificate_expires(tls.ends());
         }
+        let backplane: Arc<dyn Backplane> = match &cluster {
+            Some(cluster) => Arc::clone(cluster) as _,
+            None => Arc::new(Alone),
+        };
         let limit = Count {
             open: config.connection_limit(),
             pending: config.max_pending,
@@ -162,7 +167,7 @@ impl Shared {
             rooms: Rooms::new(
                 &config,
                 metrics.clone(),
-                cluster.clone(),
+                backplane,
                 shutdown.clone(),
                 tasks.clone(),
             ),

@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use cubesync_protocol::ServerAddress;
 use cubesync_protocol::limits::MAX_SERVERS;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -32,36 +33,57 @@ use self::words::Word;
 pub(crate) use self::words::{Presence, host_and_port};
 use crate::bus::{Bus, Heard, ServerId, Topic};
 use crate::metrics::Metrics;
+use crate::room::RoomSettings;
+use crate::room::backplane::{Backplane, Peers, TimeSource};
+use crate::room::peers::SharedRoom;
 use crate::room::world::Ids;
 
 /// Words that wait to be heard: two from each of as many servers as anybody has tried.
 const MAX_WAITING: usize = 256;
 
+/// Of a player's number, this many bits count; above them is the server's. After a million players a
+/// server goes on with the numbers of another one, which hardly ever is there.
+const COUNTER_BITS: u32 = 20;
+
 /// A server's place among others.
 #[derive(Debug)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     id: ServerId,
     cube_ids: Ids,
     bus: Arc<dyn Bus>,
     member: Mutex<Member>,
     is_settled: watch::Sender<bool>,
+    /// What rooms count.
+    pub(crate) peer_metrics: PeerMetrics,
+}
+
+/// What rooms have to do with those of other servers. Clones count together.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct PeerMetrics {
+    /// Questions of rooms to other servers, after what was lost or is new to them.
+    pub(crate) questions: Counter,
+    /// Servers that were silent for so long that their cubes became ghosts.
+    pub(crate) silences: Counter,
+    /// Ticks that ended before another server's updates of them had come.
+    pub(crate) late_ticks: Counter,
 }
 
 impl Cluster {
     /// The place of a server that has just started: its time is 0.
-    pub fn new(bus: Arc<dyn Bus>) -> Arc<Self> {
+    pub(crate) fn new(bus: Arc<dyn Bus>) -> Arc<Self> {
         let id = ServerId(fastrand::u32(1..));
         Arc::new(Self {
             id,
-            cube_ids: Ids::of(id),
+            cube_ids: Ids::after(u64::from(id.0) << COUNTER_BITS),
             bus,
             member: Mutex::new(Member::new(id, now())),
             is_settled: watch::Sender::new(false),
+            peer_metrics: PeerMetrics::default(),
         })
     }
 
     /// Who this server is.
-    pub fn id(&self) -> ServerId {
+    pub(crate) fn id(&self) -> ServerId {
         self.id
     }
 
@@ -72,19 +94,8 @@ impl Cluster {
     }
 
     /// How others are reached.
-    pub fn bus(&self) -> &Arc<dyn Bus> {
+    pub(crate) fn bus(&self) -> &Arc<dyn Bus> {
         &self.bus
-    }
-
-    /// The time of the cluster in nanoseconds: the same on all of its servers, within a few
-    /// milliseconds. Later instants never have earlier times.
-    pub fn time_ns(&self, now: Instant) -> u64 {
-        self.member().clock.timeline().time_ns(now)
-    }
-
-    /// The first instant at which it is that late, as far as can be known now.
-    pub fn instant(&self, time_ns: u64) -> Instant {
-        self.member().clock.timeline().instant(time_ns)
     }
 
     /// Waits until the time is known: for a second at most, if [`run`](Self::run) runs.
@@ -182,6 +193,24 @@ impl Cluster {
 
     fn member(&self) -> MutexGuard<'_, Member> {
         self.member.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Backplane for Cluster {
+    fn open_room(self: Arc<Self>, settings: &RoomSettings, now: Instant) -> Box<dyn Peers> {
+        Box::new(SharedRoom::new(self, settings, now))
+    }
+}
+
+/// The time of the cluster: the same on all of its servers, within a few milliseconds. Later
+/// instants never have earlier times.
+impl TimeSource for Cluster {
+    fn time_ns(&self, now: Instant) -> u64 {
+        self.member().clock.timeline().time_ns(now)
+    }
+
+    fn instant(&self, time_ns: u64) -> Instant {
+        self.member().clock.timeline().instant(time_ns)
     }
 }
 

@@ -7,12 +7,12 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::{Registry, Unit};
 
-use super::PeerMetrics;
 use super::labels::LostLabels;
 use crate::cluster::Cluster;
 
 /// Reads everything now.
-pub(super) fn register(registry: &mut Registry, cluster: &Cluster, peers: &PeerMetrics) {
+pub(super) fn register(registry: &mut Registry, cluster: &Cluster) {
+    let peers = &cluster.peer_metrics;
     for (name, help, counter) in [
         (
             "cluster_questions",

@@ -224,10 +224,9 @@ impl Cells {
         self.cells.iter().map(|cell| cell.id)
     }
 
-    /// The cells that somebody looks at, rising.
-    pub fn seen(&self) -> impl Iterator<Item = CellId> {
-        let seen = self.cells.iter().filter(|cell| cell.viewers > 0);
-        seen.map(|cell| cell.id)
+    /// Whether somebody looks at a cell.
+    pub fn is_seen(&self, cell: CellId) -> bool {
+        self.cells[usize::from(cell.0)].viewers > 0
     }
 
     /// Passes an event on to the cell of its cube.

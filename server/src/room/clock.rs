@@ -1,37 +1,29 @@
 //! Which tick a room is in: a whole number from time.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::cluster::Cluster;
+use super::backplane::TimeSource;
 
 /// The runtime's time: it goes as the system's does, or as a simulation lets it.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Tick numbers from time: tick n begins n tick lengths after the start, which on several servers
-/// is the same.
+/// Tick numbers from time: tick n begins n tick lengths after time 0, which on several servers is
+/// the same instant.
 #[derive(Debug)]
 pub(super) struct TickClock {
-    time: Time,
+    time: Arc<dyn TimeSource>,
     hz: u32,
     tick: u64,
 }
 
-#[derive(Debug)]
-enum Time {
-    /// Since then.
-    Own(Instant),
-    /// Of a cluster.
-    Shared(Arc<Cluster>),
-}
-
 impl TickClock {
-    /// A clock that begins `now` with tick 0, or the cluster's clock.
-    pub(super) fn new(now: Instant, hz: u8, cluster: Option<Arc<Cluster>>) -> Self {
+    /// Creates a clock that is in the tick that it is `now`.
+    pub(super) fn new(time: Arc<dyn TimeSource>, hz: u8, now: Instant) -> Self {
         let mut clock = Self {
-            time: cluster.map_or(Time::Own(now), Time::Shared),
+            time,
             hz: hz.into(),
             tick: 0,
         };
@@ -48,10 +40,7 @@ impl TickClock {
     pub(super) fn begins(&self, tick: u64) -> Instant {
         let nanoseconds = (tick as u128 * 1_000_000_000).div_ceil(u128::from(self.hz));
         let nanoseconds = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
-        match &self.time {
-            Time::Own(start) => *start + Duration::from_nanos(nanoseconds),
-            Time::Shared(cluster) => cluster.instant(nanoseconds),
-        }
+        self.time.instant(nanoseconds)
     }
 
     /// The newest tick that has begun; later than the last one, whatever the clock does.
@@ -69,23 +58,27 @@ impl TickClock {
     }
 
     fn tick_at(&self, now: Instant) -> u64 {
-        let nanoseconds = match &self.time {
-            Time::Own(start) => now.saturating_duration_since(*start).as_nanos(),
-            Time::Shared(cluster) => cluster.time_ns(now).into(),
-        };
-        let begun = nanoseconds * u128::from(self.hz) / 1_000_000_000;
+        let nanoseconds = self.time.time_ns(now);
+        let begun = u128::from(nanoseconds) * u128::from(self.hz) / 1_000_000_000;
         u64::try_from(begun).unwrap_or(u64::MAX)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use super::super::backplane::TimeSince;
     use super::*;
+
+    fn clock(start: Instant, hz: u8) -> TickClock {
+        TickClock::new(Arc::new(TimeSince(start)), hz, start)
+    }
 
     #[test]
     fn ticks_follow_the_clock_and_never_repeat() {
         let start = Instant::now();
-        let mut clock = TickClock::new(start, 30, None);
+        let mut clock = clock(start, 30);
         assert_eq!(clock.advance(start + Duration::from_millis(34)), 1);
         assert_eq!(
             clock.advance(start + Duration::from_millis(34)),
@@ -107,7 +100,7 @@ mod tests {
     #[test]
     fn a_month_of_ticks_does_not_drift() {
         let start = Instant::now();
-        let clock = TickClock::new(start, 128, None);
+        let clock = clock(start, 128);
         let month = Duration::from_secs(30 * 24 * 3600);
         assert_eq!(clock.begins(month.as_secs() * 128), start + month);
     }

@@ -4,6 +4,7 @@
 //! the [`world`]; a tick turns what has changed into one snapshot frame for each of the [`cells`],
 //! they go into the [`log`], and the [`fanout`] writes them to those who see the cells.
 
+pub mod backplane;
 pub mod cells;
 mod clock;
 pub mod fanout;
@@ -13,7 +14,7 @@ pub(crate) mod peers;
 mod resumption;
 mod speed;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod track;
@@ -21,6 +22,7 @@ pub mod uplink;
 pub mod world;
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,12 +31,13 @@ use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, MOVING_HEARTBEAT_INTERVAL, P
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{
     ClientMessage, CloseCode, Colour, CubeId, CubeKind, Message, Pose, Position, ResumeToken,
-    ServerAddress, ServerMessage, Welcome,
+    ServerMessage, Welcome,
 };
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::backplane::{Backplane, Outcome, Peers};
 use self::cells::Cells;
 use self::clock::TickClock;
 use self::fanout::{Connection, Flushed, Outlet};
@@ -42,12 +45,9 @@ use self::handle::OBSERVER;
 pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, Seat, SightRule};
 use self::handle::{RoomEvent, RoomEvents};
 use self::log::SnapshotLog;
-use self::peers::{Outcome, Peers};
 use self::resumption::Resumption;
 use self::uplink::SpeedRule;
-use self::world::{Changes, Cube, FREE_CUBE, Ids, RoomFull, World};
-use crate::bus::Heard;
-use crate::cluster::Cluster;
+use self::world::{Changes, Cube, FREE_CUBE, RoomFull, World};
 use crate::metrics::{Disconnect, Metrics};
 
 /// How long an empty room is kept, so that the free cube is where it was when somebody returns.
@@ -60,9 +60,6 @@ const ANNOUNCE_WITHIN: Duration = Duration::from_secs(60);
 /// Clients of a stopping server come back spread over this time; over the other if there are more
 /// servers, since those are there already.
 const RETURN_SPREAD_MS: [u32; 2] = [3_000, 1_000];
-
-/// Words of other servers that are taken in at once, at most: players wait meanwhile.
-const MAX_HEARD: usize = 1_024;
 
 /// Who asked what is in the room will ask again within this time; meanwhile it hears of everything.
 const VIEWED_FOR: Duration = Duration::from_secs(5);
@@ -91,11 +88,11 @@ pub struct RoomSettings {
     pub max_cubes: usize,
     /// Whether the room stays when nobody is in it.
     pub permanent: bool,
-    /// The others that show the room, where there are any.
-    pub cluster: Option<Arc<Cluster>>,
+    /// How the room is connected with that of other servers.
+    pub backplane: Arc<dyn Backplane>,
 }
 
-/// A room before its task runs.
+/// A room before its task runs. A program that decides about the time calls its steps itself.
 #[derive(Debug)]
 pub struct Room {
     settings: RoomSettings,
@@ -112,12 +109,11 @@ pub struct Room {
     events: RoomEvents,
     clock: TickClock,
     opened: Instant,
-    /// The tick that has begun and is not told yet, because others are still to be heard.
+    /// The tick that has begun and waits for updates of other servers.
     open: Option<OpenTick>,
-    /// Where several servers show the room.
-    peers: Option<Peers>,
-    /// Players who come back, until it is known who else is there.
-    parked: Vec<(Entrance, oneshot::Sender<Result<Seat, RoomFull>>)>,
+    peers: Box<dyn Peers>,
+    /// Players who come back and wait until it is known who else is there.
+    waiting: Vec<(Entrance, oneshot::Sender<Result<Seat, RoomFull>>)>,
     empty_since: Option<Instant>,
     /// When somebody asked for all of it.
     viewed_at: Option<Instant>,
@@ -147,22 +143,13 @@ impl Room {
     pub fn new(settings: RoomSettings, metrics: Metrics) -> (RoomHandle, Self) {
         let (handle, events) = RoomHandle::new();
         let now = clock::now();
-        let cluster = settings.cluster.clone();
-        let ids = match &cluster {
-            Some(cluster) => cluster.cube_ids(),
-            None => Ids::counted(),
-        };
-        let mut peers = cluster
-            .clone()
-            .map(|cluster| Peers::new(cluster, &settings, metrics.peers.clone(), now));
-        let clock = TickClock::new(now, settings.tick_hz, cluster);
-        let mut world = World::new(settings.tick_hz, settings.top_speed, ids);
+        let mut peers = Arc::clone(&settings.backplane).open_room(&settings, now);
+        let clock = TickClock::new(peers.time(), settings.tick_hz, now);
+        let mut world = World::new(settings.tick_hz, settings.top_speed, peers.cube_ids());
         let mut cells = Cells::new(settings.grid);
-        let mut furniture = world.tick(clock.tick());
-        if let Some(peers) = &mut peers {
-            peers.tell(clock.tick(), &mut furniture, &world, now);
-        }
-        cells.tick(clock.tick(), furniture, &world);
+        let mut changes = world.tick(clock.tick());
+        peers.publish(clock.tick(), &mut changes, &world, now);
+        cells.tick(clock.tick(), changes, &world);
         let mut room = Self {
             log: SnapshotLog::new(cells.streams()),
             world,
@@ -175,7 +162,7 @@ impl Room {
             opened: now,
             open: None,
             peers,
-            parked: Vec::new(),
+            waiting: Vec::new(),
             empty_since: Some(now),
             viewed_at: None,
             settings,
@@ -201,21 +188,21 @@ impl Room {
                     return self.drain().await;
                 }
                 () = &mut timer => {
-                    self.take_events();
+                    self.take_events(clock::now());
                     if self.open.is_some() {
                         self.end_tick(clock::now());
                     } else {
                         self.tick(clock::now());
                     }
                     if self.is_abandoned(clock::now()) {
-                        self.leave_cluster();
+                        self.peers.leave(&self.world);
                         return drop(retire);
                     }
                     timer.as_mut().reset(self.next_timer());
                 }
-                () = self.events.bell() => self.take_events(),
-                heard = hear(&mut self.peers) => {
-                    self.hear(&heard, clock::now());
+                () = self.events.bell() => self.take_events(clock::now()),
+                () = poll_fn(|context| self.peers.poll_received(context)) => {
+                    self.apply_received(clock::now());
                     if self.open.is_some() {
                         self.end_tick_if_complete(clock::now());
                         if self.open.is_none() {
@@ -234,27 +221,31 @@ impl Room {
         open.map_or(next, |open| open.until).into()
     }
 
-    /// Takes in what other servers of the room have said.
-    fn hear(&mut self, first: &Heard, now: Instant) {
-        let Some(peers) = &mut self.peers else {
-            return;
-        };
-        peers.heard(first, &mut self.world, now);
-        for _ in 0..MAX_HEARD {
-            let Some(next) = peers.next_heard() else {
-                break;
-            };
-            peers.heard(&next, &mut self.world, now);
-        }
-        self.mind_outcomes(now);
+    /// Returns the room's truth.
+    pub fn world(&self) -> &World {
+        &self.world
     }
 
-    /// Does what other servers' words demand of the players here.
-    fn mind_outcomes(&mut self, now: Instant) {
-        let outcomes = self.peers.as_mut().map(Peers::take_outcomes);
-        for outcome in outcomes.unwrap_or_default() {
+    /// Returns the other servers that show the room.
+    pub fn peers(&self) -> &dyn Peers {
+        &*self.peers
+    }
+
+    /// Returns when a tick begins.
+    pub fn begins(&self, tick: u64) -> Instant {
+        self.clock.begins(tick)
+    }
+
+    /// Applies what other servers have sent.
+    pub fn apply_received(&mut self, now: Instant) {
+        let outcomes = self.peers.apply_received(&mut self.world, now);
+        self.apply_outcomes(outcomes, now);
+    }
+
+    fn apply_outcomes(&mut self, outcomes: Vec<Outcome>, now: Instant) {
+        for outcome in outcomes {
             match outcome {
-                Outcome::Moved(cube) => self.moved_away(cube, now),
+                Outcome::Migrated(cube) => self.migrated(cube, now),
                 Outcome::Refused {
                     player,
                     cube,
@@ -265,16 +256,10 @@ impl Room {
     }
 
     /// Ends the connection of a player who is at another server now.
-    fn moved_away(&mut self, player: CubeId, now: Instant) {
+    fn migrated(&mut self, player: CubeId, now: Instant) {
         self.resumption.forget(player);
         if self.members.contains_key(&player) {
             self.dismiss(player, Disconnect::Replaced, now);
-        }
-    }
-
-    fn leave_cluster(&self) {
-        if let Some(peers) = &self.peers {
-            peers.leave(&self.world);
         }
     }
 
@@ -283,8 +268,8 @@ impl Room {
         now.saturating_duration_since(self.opened) < ANNOUNCE_WITHIN
     }
 
-    fn take_events(&mut self) {
-        let now = clock::now();
+    /// Handles what was said through handles.
+    pub fn take_events(&mut self, now: Instant) {
         for event in self.events.take().collect::<Vec<_>>() {
             self.handle(event, now);
         }
@@ -293,7 +278,7 @@ impl Room {
     fn handle(&mut self, event: RoomEvent, now: Instant) {
         match event {
             RoomEvent::Enter { entrance, reply } if self.must_wait(&entrance, now) => {
-                self.parked.push((entrance, reply));
+                self.waiting.push((entrance, reply));
             }
             RoomEvent::Enter { entrance, reply } => {
                 let entered = self.enter(entrance, now);
@@ -326,8 +311,7 @@ impl Room {
 
     /// Whether a player may have a cube on another server of which nothing has been heard yet.
     fn must_wait(&self, entrance: &Entrance, now: Instant) -> bool {
-        let peers = self.peers.as_ref();
-        entrance.resume.is_some() && peers.is_some_and(|peers| !peers.is_settled(now))
+        entrance.resume.is_some() && !self.peers.is_settled(now)
     }
 
     fn enter(&mut self, entrance: Entrance, now: Instant) -> Result<Seat, RoomFull> {
@@ -360,9 +344,7 @@ impl Room {
         };
         self.count_cubes();
         let token = self.resumption.issue(cube);
-        if let Some(peers) = &mut self.peers {
-            peers.issued(cube, token);
-        }
+        self.peers.token_issued(cube, token);
         let info = self.world.cube(cube).expect("the cube has just come in");
         let welcome = self.welcome(info.name.clone(), &info, token, now);
         let resumed = resumed.is_some();
@@ -387,7 +369,7 @@ impl Room {
 
     /// In a full room, the ghost that has waited for its player the longest goes.
     fn make_place(&mut self) -> Result<(), RoomFull> {
-        let elsewhere = self.peers.as_ref().map_or(0, Peers::cube_count);
+        let elsewhere = self.peers.cube_count();
         if self.world.cube_count().max(elsewhere) >= self.settings.max_cubes {
             let ghost = self.resumption.first_to_expire().ok_or(RoomFull)?;
             self.forget(ghost);
@@ -413,14 +395,8 @@ impl Room {
             since_tick_us: self.clock.since_tick_us(now),
             max_speed: self.settings.top_speed.unwrap_or(0),
             resume,
-            servers: self.elsewhere(),
+            servers: self.peers.addresses(),
         })
-    }
-
-    /// Where else the room is to be found.
-    fn elsewhere(&self) -> Vec<ServerAddress> {
-        let cluster = self.settings.cluster.as_ref();
-        cluster.map(|cluster| cluster.others()).unwrap_or_default()
     }
 
     /// Shows everything to somebody without a cube, as if the free one were theirs.
@@ -455,8 +431,7 @@ impl Room {
             ClientMessage::Take { cube } => {
                 if let Err(refusal) = self.world.take(from, cube) {
                     let is_elsewhere = !self.world.is_home(cube);
-                    let peers = self.peers.as_mut().filter(|_| is_elsewhere);
-                    if peers.is_some_and(|peers| peers.ask_for(from, cube, now)) {
+                    if is_elsewhere && self.peers.request(from, cube, now) {
                         return;
                     }
                     let holder = refusal.holder;
@@ -495,9 +470,7 @@ impl Room {
         rule: SpeedRule,
         pose: Option<Pose>,
     ) -> Option<CubeId> {
-        let peers = self.peers.as_mut()?;
-        let cube = peers.cube(token)?;
-        peers.claim(cube);
+        let cube = self.peers.migrate(token)?;
         self.world.come_over(cube, looks, rule, pose);
         Some(cube)
     }
@@ -509,30 +482,22 @@ impl Room {
         self.count_cubes();
     }
 
-    /// Begins the next tick, and ends it unless others are still to be heard.
-    fn tick(&mut self, now: Instant) {
+    /// Begins the next tick, and ends it unless updates of other servers are still to come.
+    pub fn tick(&mut self, now: Instant) {
         let tick = self.clock.advance(now);
         for ghost in self.resumption.expired(now) {
             self.forget(ghost);
         }
-        if self
-            .peers
-            .as_ref()
-            .is_some_and(|peers| peers.is_settled(now))
-        {
-            for (entrance, reply) in std::mem::take(&mut self.parked) {
+        if self.peers.is_settled(now) {
+            for (entrance, reply) in std::mem::take(&mut self.waiting) {
                 self.handle(RoomEvent::Enter { entrance, reply }, now);
             }
         }
         let mut changes = self.world.tick(tick);
-        let mut until = now;
-        if let Some(peers) = &mut self.peers {
-            peers.tell(tick, &mut changes, &self.world, now);
-            until += peers.wait();
-        }
+        self.peers.publish(tick, &mut changes, &self.world, now);
         self.open = Some(OpenTick {
             changes,
-            until,
+            until: now + self.peers.wait().unwrap_or_default(),
             worked: Duration::ZERO,
         });
         self.end_tick_if_complete(now);
@@ -542,14 +507,13 @@ impl Room {
     }
 
     fn end_tick_if_complete(&mut self, now: Instant) {
-        let peers = self.peers.as_ref();
-        if peers.is_none_or(|peers| !peers.is_waiting()) {
+        if self.peers.wait().is_none() {
             self.end_tick(now);
         }
     }
 
-    /// Tells everybody what the open tick brought.
-    fn end_tick(&mut self, now: Instant) {
+    /// Ends the tick that has begun, if that is still to be done: sends everybody what it brought.
+    pub fn end_tick(&mut self, now: Instant) {
         let Some(OpenTick {
             mut changes,
             worked,
@@ -559,23 +523,17 @@ impl Room {
             return;
         };
         let tick = self.clock.tick();
-        if let Some(peers) = &mut self.peers {
-            let is_viewed = self
-                .viewed_at
-                .is_some_and(|at| now.saturating_duration_since(at) < VIEWED_FOR);
-            match is_viewed {
-                true => peers.look(self.cells.all(), now),
-                false => peers.look(self.cells.seen(), now),
-            }
-            peers.show(&mut self.world, now);
-            let Changes {
-                events, touched, ..
-            } = self.world.heard();
-            changes.events.extend(events);
-            changes.touched.extend(touched);
-            self.mind_outcomes(now);
-            self.count_cubes();
-        }
+        let is_viewed = self
+            .viewed_at
+            .is_some_and(|at| now.saturating_duration_since(at) < VIEWED_FOR);
+        let cells = self.cells.all();
+        let mut visible = cells.filter(|cell| is_viewed || self.cells.is_seen(*cell));
+        let outcomes = self
+            .peers
+            .finish_tick(&mut visible, &mut changes, &mut self.world, now);
+        drop(visible);
+        self.apply_outcomes(outcomes, now);
+        self.count_cubes();
         let told = self.cells.tick(tick, changes, &self.world);
         let corrections = self.world.corrections();
         self.metrics.ticks.inc();
@@ -724,9 +682,9 @@ impl Room {
     /// Tells everybody that the server stops, and waits until they have it.
     async fn drain(&mut self) {
         self.events.close();
-        self.leave_cluster();
+        self.peers.leave(&self.world);
         let start = clock::now();
-        let spread_ms = RETURN_SPREAD_MS[usize::from(!self.elsewhere().is_empty())];
+        let spread_ms = RETURN_SPREAD_MS[usize::from(!self.peers.addresses().is_empty())];
         for player in self.members.keys().copied().collect::<Vec<_>>() {
             let closing = ServerMessage::Closing {
                 code: CloseCode::ShuttingDown,
@@ -765,14 +723,6 @@ impl Drop for Room {
     fn drop(&mut self) {
         self.metrics.cubes.dec_by(self.counted);
         debug!(room = self.settings.name, "the room has ended");
-    }
-}
-
-/// What the next other server says, where there are others.
-async fn hear(peers: &mut Option<Peers>) -> Heard {
-    match peers {
-        Some(peers) => peers.hear().await,
-        None => std::future::pending().await,
     }
 }
 

@@ -5,7 +5,7 @@ use cubesync_protocol::{CubeId, CubePose, Pose, Position};
 
 /// A client's side of its samples.
 #[derive(Debug)]
-pub(super) struct Teller {
+pub(crate) struct Teller {
     believed: MotionSet,
     tick: u64,
 }
@@ -21,7 +21,7 @@ impl Default for Teller {
 
 impl Teller {
     /// Upright on the floor.
-    pub(super) fn at(x: i32) -> Pose {
+    pub(crate) fn at(x: i32) -> Pose {
         let position = Position { x, y: 0, z: 256 };
         Pose {
             position,
@@ -30,7 +30,7 @@ impl Teller {
     }
 
     /// What the sample of a tick says when the cube is there; other cubes are as believed.
-    pub(super) fn sample(
+    pub(crate) fn sample(
         &mut self,
         tick: u64,
         cube: CubeId,
@@ -56,12 +56,12 @@ impl Teller {
     }
 
     /// The tick of the last sample.
-    pub(super) fn tick(&self) -> u64 {
+    pub(crate) fn tick(&self) -> u64 {
         self.tick
     }
 
     /// The cube was released.
-    pub(super) fn release(&mut self, cube: CubeId) {
+    pub(crate) fn release(&mut self, cube: CubeId) {
         self.believed.remove(cube);
     }
 }

@@ -19,6 +19,7 @@ use cubesync_recording::Scene;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::backplane::Alone;
 use super::fanout::Outlet;
 use super::testing::Teller;
 use super::uplink::SpeedRule;
@@ -87,7 +88,7 @@ impl Stage {
             drain: Duration::ZERO,
             max_cubes: MAX_CUBES_PER_ROOM,
             permanent: true,
-            cluster: None,
+            backplane: Arc::new(Alone),
         };
         let (_, room) = Room::new(settings, Metrics::default());
         Self {

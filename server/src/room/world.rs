@@ -16,11 +16,6 @@ use cubesync_protocol::{
 use super::speed::{SpeedBudget, TopSpeed};
 use super::track::Track;
 use super::uplink::{self, SampleCounts, SampleError, SpeedRule, Uplink};
-use crate::bus::ServerId;
-
-/// Of a player's number, this many bits count; above them is the server's. After a million players a
-/// server goes on with the numbers of another one, which hardly ever is there.
-const COUNTER_BITS: u32 = 20;
 
 /// The cube that nobody has from the beginning.
 pub const FREE_CUBE: CubeId = CubeId(0);
@@ -780,15 +775,14 @@ impl World {
 pub struct Ids(Arc<AtomicU64>);
 
 impl Ids {
-    /// 1, 2, 3 and so on.
+    /// Returns the numbers 1, 2, 3 and so on.
     pub fn counted() -> Self {
-        Self(Arc::new(AtomicU64::new(1)))
+        Self::after(0)
     }
 
-    /// Numbers that no other server gives.
-    pub fn of(server: ServerId) -> Self {
-        let first = (u64::from(server.0) << COUNTER_BITS) + 1;
-        Self(Arc::new(AtomicU64::new(first)))
+    /// Returns the numbers after this one.
+    pub fn after(last: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(last + 1)))
     }
 
     fn next(&self) -> CubeId {

@@ -11,7 +11,6 @@ use super::super::uplink::SpeedRule;
 use super::super::world::Cube;
 use super::*;
 use crate::bus::{Bus, Ear};
-use crate::metrics::Metrics;
 
 const HZ: u8 = 20;
 
@@ -37,7 +36,7 @@ impl Bus for Record {
 /// A server's room without players' connections and without a bus.
 pub struct Overhearing {
     record: Arc<Record>,
-    peers: Peers,
+    peers: SharedRoom,
     world: World,
     cells: Cells,
     opened: Instant,
@@ -59,13 +58,13 @@ impl Overhearing {
             drain: Duration::ZERO,
             max_cubes: 64,
             permanent: true,
-            cluster: Some(Arc::clone(&cluster)),
+            backplane: Arc::clone(&cluster) as _,
         };
         let opened = Instant::now();
         let mut room = Self {
             record,
             world: World::new(HZ, None, cluster.cube_ids()),
-            peers: Peers::new(cluster, &settings, Metrics::default().peers, opened),
+            peers: SharedRoom::new(cluster, &settings, opened),
             cells: Cells::new(Grid::WHOLE),
             opened,
             tick: 0,
@@ -81,7 +80,8 @@ impl Overhearing {
             .world
             .join(name, colour, SpeedRule::Unlimited, None)
             .ok()?;
-        self.peers.issued(cube, ResumeToken([name.len() as u8; 16]));
+        self.peers
+            .token_issued(cube, ResumeToken([name.len() as u8; 16]));
         Some(cube)
     }
 
@@ -105,16 +105,11 @@ impl Overhearing {
         self.tick += 1;
         let (tick, now) = (self.tick, self.now());
         let mut changes = self.world.tick(tick);
-        self.peers.tell(tick, &mut changes, &self.world, now);
-        self.peers.look(std::iter::once(CellId(0)), now);
-        self.peers.show(&mut self.world, now);
-        let Changes {
-            events, touched, ..
-        } = self.world.heard();
-        changes.events.extend(events);
-        changes.touched.extend(touched);
+        self.peers.publish(tick, &mut changes, &self.world, now);
+        let mut visible = std::iter::once(CellId(0));
+        self.peers
+            .finish_tick(&mut visible, &mut changes, &mut self.world, now);
         self.cells.tick(tick, changes, &self.world);
-        self.peers.take_outcomes();
     }
 
     /// What the room has said since the last call.

@@ -8,8 +8,9 @@ use tracing::info;
 
 use super::message::{Claim, Seat, Word};
 use super::peer::{Peer, Touch};
-use super::{IDLE_BEAT, INVENTORY_INTERVAL, MAX_CLAIMS, MAX_PEERS, Peers};
+use super::{IDLE_BEAT, INVENTORY_INTERVAL, MAX_CLAIMS, MAX_PEERS, SharedRoom};
 use crate::bus::{ServerId, Topic};
+use crate::room::backplane::Peers;
 use crate::room::world::{FREE_CUBE, World};
 
 /// A server that has got the free cube says so itself within this time: with its roster, or with the
@@ -19,7 +20,7 @@ const CONFIRMED_WITHIN: Duration = INVENTORY_INTERVAL.saturating_add(IDLE_BEAT);
 /// A server that has heard nobody for so long was here before whoever comes later.
 const ALONE_AFTER: Duration = Duration::from_secs(5);
 
-impl Peers {
+impl SharedRoom {
     /// A cube is at home here from now on.
     pub(super) fn claim_as(&mut self, cube: CubeId, term: u32, is_firm: bool) {
         let claim = self.own_claim(term, is_firm);
@@ -236,7 +237,7 @@ impl Peers {
         }
         if world.is_home(cube) {
             info!(room = self.room, %cube, home = %claim.server, "is at home elsewhere now");
-            self.outcomes.push(super::Outcome::Moved(cube));
+            self.outcomes.push(super::Outcome::Migrated(cube));
             world.surrender(cube);
         }
     }

@@ -16,11 +16,12 @@ mod talk;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use cubesync_protocol::cells::Grid;
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
-use cubesync_protocol::{CellId, CubeId, Pose, ResumeToken};
+use cubesync_protocol::{CellId, CubeId, Pose, ResumeToken, ServerAddress};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
@@ -29,13 +30,16 @@ use self::home::own_free_cube;
 use self::message::{Said, Seat, TokenDigest, Word};
 use self::peer::{LOST_AFTER, Peer, Touch};
 use super::RoomSettings;
-use super::world::{Changes, World};
+use super::backplane::{Outcome, Peers, TimeSource};
+use super::world::{Changes, Ids, World};
 use crate::bus::{Heard, ServerId, Subscription, Topic};
-use crate::cluster::Cluster;
-use crate::metrics::PeerMetrics;
+use crate::cluster::{Cluster, PeerMetrics};
 
-/// Words that wait for the room, at most; more are lost, and then asked for.
-const EAR: usize = 8_192;
+/// Messages that wait for the room, at most; more are lost, and then asked for.
+const INBOX: usize = 8_192;
+
+/// Messages that are applied at once, at most: players wait meanwhile.
+const MAX_RECEIVED: usize = 1_024;
 
 /// A room asks who else is there when it opens; who answers does so within this time.
 const SETTLED_AFTER: Duration = Duration::from_millis(500);
@@ -72,22 +76,9 @@ const MAX_PEERS: usize = 1_024;
 /// that they are there.
 const MAX_CLAIMS: usize = 2 * MAX_CUBES_PER_ROOM;
 
-/// What a room must do because of what was heard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// A player of this server is at another one now.
-    Moved(CubeId),
-    /// A player does not get a free cube.
-    Refused {
-        player: CubeId,
-        cube: CubeId,
-        holder: Option<CubeId>,
-    },
-}
-
 /// A room's view of its other servers.
 #[derive(Debug)]
-pub(super) struct Peers {
+pub(crate) struct SharedRoom {
     cluster: Arc<Cluster>,
     room: String,
     tick_hz: u8,
@@ -119,8 +110,11 @@ pub(super) struct Peers {
     is_steady: bool,
     beat_at: Option<Instant>,
     inventory_at: Option<Instant>,
-    ear: mpsc::Receiver<Heard>,
-    mouth: mpsc::Sender<Heard>,
+    inbox: mpsc::Receiver<Heard>,
+    /// What was received first and is not applied yet.
+    received: Option<Heard>,
+    /// Where subscriptions put what they receive.
+    to_inbox: mpsc::Sender<Heard>,
     cells: BTreeMap<CellId, Listening>,
     metrics: PeerMetrics,
     _room: [Subscription; 2],
@@ -154,20 +148,17 @@ struct FreeCube {
     connected_since: Option<Instant>,
 }
 
-impl Peers {
-    pub(super) fn new(
-        cluster: Arc<Cluster>,
-        settings: &RoomSettings,
-        metrics: PeerMetrics,
-        now: Instant,
-    ) -> Self {
-        let (mouth, ear) = mpsc::channel(EAR);
+impl SharedRoom {
+    /// Connects a room that opens `now`.
+    pub(crate) fn new(cluster: Arc<Cluster>, settings: &RoomSettings, now: Instant) -> Self {
+        let metrics = cluster.peer_metrics.clone();
+        let (to_inbox, inbox) = mpsc::channel(INBOX);
         let room = settings.name.clone();
         let bus = cluster.bus();
         let at = Topic::RoomAt(room.clone(), cluster.id());
         let listening = [
-            bus.subscribe(&at, mouth.clone()),
-            bus.subscribe(&Topic::Room(room.clone()), mouth.clone()),
+            bus.subscribe(&at, to_inbox.clone()),
+            bus.subscribe(&Topic::Room(room.clone()), to_inbox.clone()),
         ];
         let peers = Self {
             tick_hz: settings.tick_hz,
@@ -191,8 +182,9 @@ impl Peers {
             is_steady: false,
             beat_at: None,
             inventory_at: None,
-            ear,
-            mouth,
+            inbox,
+            received: None,
+            to_inbox,
             cells: BTreeMap::new(),
             metrics,
             _room: listening,
@@ -209,115 +201,14 @@ impl Peers {
         peers
     }
 
-    /// Waits until there is something to hear.
-    pub(super) async fn hear(&mut self) -> Heard {
-        match self.ear.recv().await {
-            Some(heard) => heard,
-            // It has a sender of its own.
-            None => std::future::pending().await,
-        }
-    }
-
-    /// What there is to hear now.
-    pub(super) fn next_heard(&mut self) -> Option<Heard> {
-        self.ear.try_recv().ok()
-    }
-
-    /// Whether who else is in the room is known, as far as can be.
-    pub(super) fn is_settled(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.opened) >= SETTLED_AFTER
-    }
-
-    /// How long to wait, from its beginning, for the others' news of a tick.
-    pub(super) fn wait(&self) -> Duration {
-        (Duration::from_secs(1) / u32::from(self.tick_hz) / WAIT_PART).min(MAX_WAIT)
-    }
-
     /// Whether the others' news of the tick are still to come, and somebody here is to see them.
-    pub(super) fn is_waiting(&self) -> bool {
+    fn is_waiting(&self) -> bool {
         let mut peers = self.peers.values();
         !self.cells.is_empty() && peers.any(|peer| peer.is_awaited(self.tick))
     }
 
-    /// The cube of the player who has a token, if it is at home elsewhere.
-    pub(super) fn cube(&self, token: ResumeToken) -> Option<CubeId> {
-        let token = Some(TokenDigest::of(token));
-        let mut seats = self.claims.values();
-        let seat = seats.find(|seat| seat.token == token)?;
-        (seat.claim.server != self.cluster.id()).then_some(seat.cube)
-    }
-
-    /// How many cubes are in the room on all servers.
-    pub(super) fn cube_count(&self) -> usize {
-        self.claims.len()
-    }
-
-    /// A player from elsewhere has come here with their cube.
-    pub(super) fn claim(&mut self, cube: CubeId) {
-        let term = self.claims.get(&cube).map_or(0, |seat| seat.claim.term);
-        self.claim_as(cube, term.saturating_add(1), true);
-    }
-
-    /// A player here has a new token.
-    pub(super) fn issued(&mut self, cube: CubeId, token: ResumeToken) {
-        let claim = self.own_claim(0, true);
-        let seat = self.claims.entry(cube).or_insert(Seat {
-            cube,
-            claim,
-            token: None,
-        });
-        seat.token = Some(TokenDigest::of(token));
-        self.roster.changed.insert(cube);
-    }
-
-    /// A player here would like to take a free cube that is at home elsewhere; false if there is
-    /// none to ask.
-    pub(super) fn ask_for(&mut self, player: CubeId, cube: CubeId, now: Instant) -> bool {
-        let home = self.claims.get(&cube).map(|seat| seat.claim.server);
-        let Some(home) = home.filter(|home| self.peers.get(home).is_some_and(Peer::is_live)) else {
-            return false;
-        };
-        self.asked.retain(|&(by, of, _)| (by, of) != (player, cube));
-        self.asked.push((player, cube, now + TAKE_DEADLINE));
-        self.say_to(home, Word::Take { cube, by: player });
-        true
-    }
-
-    /// Tells the others what happened in a tick to the cubes that are at home here.
-    pub(super) fn tell(&mut self, tick: u64, changes: &mut Changes, world: &World, now: Instant) {
-        let slept = tick - self.tick.min(tick);
-        // Cubes of others stop after half of that.
-        if slept > self.lost_ticks() / 2 {
-            for peer in self.peers.values_mut() {
-                peer.excuse(now);
-            }
-        }
-        self.tick = tick;
-        let events = std::mem::take(&mut changes.home_events);
-        for event in &events {
-            self.note(event, world);
-        }
-        self.tell_roster();
-        let touched = changes.touched.iter().copied();
-        let own = Changes {
-            events,
-            touched: touched.filter(|&cube| world.is_home(cube)).collect(),
-            home_events: Vec::new(),
-        };
-        let news: Vec<_> = self.export.tick(tick, own, world).collect();
-        if !news.is_empty() {
-            self.news_at = Some(now);
-        }
-        let mut told = Vec::with_capacity(news.len());
-        for (cell, word) in news {
-            told.push(cell);
-            self.say(&Topic::Cell(self.room.clone(), cell), word);
-        }
-        self.beat(told, world, now);
-    }
-
     /// Takes in what one of the others said.
-    pub(super) fn heard(&mut self, heard: &Heard, world: &mut World, now: Instant) {
+    fn heard(&mut self, heard: &Heard, world: &mut World, now: Instant) {
         let said = match Said::from_payload(&heard.payload) {
             Ok(said) => said,
             Err(error) => {
@@ -340,13 +231,8 @@ impl Peers {
         }
     }
 
-    /// What the room must do because of what was heard, since the last call.
-    pub(super) fn take_outcomes(&mut self) -> Vec<Outcome> {
-        std::mem::take(&mut self.outcomes)
-    }
-
     /// Ends the wait for the others' news of a tick: shows what they told.
-    pub(super) fn show(&mut self, world: &mut World, now: Instant) {
+    fn show(&mut self, world: &mut World, now: Instant) {
         if self.is_waiting() {
             self.metrics.late_ticks.inc();
         }
@@ -373,7 +259,7 @@ impl Peers {
     }
 
     /// Listens to the cells that somebody here sees, by rising number.
-    pub(super) fn look(&mut self, seen: impl Iterator<Item = CellId>, now: Instant) {
+    fn look(&mut self, seen: &mut dyn Iterator<Item = CellId>, now: Instant) {
         for listening in self.cells.values_mut() {
             listening.unseen_since = listening.unseen_since.or(Some(now));
         }
@@ -384,7 +270,7 @@ impl Peers {
             }
             let topic = Topic::Cell(self.room.clone(), cell);
             let listening = Listening {
-                _subscription: self.cluster.bus().subscribe(&topic, self.mouth.clone()),
+                _subscription: self.cluster.bus().subscribe(&topic, self.to_inbox.clone()),
                 unseen_since: None,
             };
             self.cells.insert(cell, listening);
@@ -404,16 +290,6 @@ impl Peers {
             }
             stays
         });
-    }
-
-    /// Says that this server leaves the room, and before that who has come since the last tick: they
-    /// show the others a token that only this server knows.
-    pub(super) fn leave(&self, world: &World) {
-        let room = Topic::Room(self.room.clone());
-        let own = self.cluster.id();
-        self.say(&room, self.whole_roster(|seat| seat.claim.server == own));
-        let free_cube = own_free_cube(world);
-        self.say(&room, Word::Bye { free_cube });
     }
 
     /// Whether a word was said a moment ago, and not held up somewhere.
@@ -459,6 +335,148 @@ impl Peers {
         // It does not know of this one, either.
         self.inventory_at = None;
         self.beat_at = None;
+    }
+}
+
+impl Peers for SharedRoom {
+    fn cube_ids(&self) -> Ids {
+        self.cluster.cube_ids()
+    }
+
+    fn time(&self) -> Arc<dyn TimeSource> {
+        Arc::clone(&self.cluster) as Arc<dyn TimeSource>
+    }
+
+    fn addresses(&self) -> Vec<ServerAddress> {
+        self.cluster.others()
+    }
+
+    fn is_settled(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.opened) >= SETTLED_AFTER
+    }
+
+    fn cube_count(&self) -> usize {
+        self.claims.len()
+    }
+
+    fn token_issued(&mut self, cube: CubeId, token: ResumeToken) {
+        let claim = self.own_claim(0, true);
+        let seat = self.claims.entry(cube).or_insert(Seat {
+            cube,
+            claim,
+            token: None,
+        });
+        seat.token = Some(TokenDigest::of(token));
+        self.roster.changed.insert(cube);
+    }
+
+    fn migrate(&mut self, token: ResumeToken) -> Option<CubeId> {
+        let token = Some(TokenDigest::of(token));
+        let mut seats = self.claims.values();
+        let Seat { cube, claim, .. } = *seats.find(|seat| seat.token == token)?;
+        if claim.server == self.cluster.id() {
+            return None;
+        }
+        self.claim_as(cube, claim.term.saturating_add(1), true);
+        Some(cube)
+    }
+
+    fn request(&mut self, player: CubeId, cube: CubeId, now: Instant) -> bool {
+        let home = self.claims.get(&cube).map(|seat| seat.claim.server);
+        let Some(home) = home.filter(|home| self.peers.get(home).is_some_and(Peer::is_live)) else {
+            return false;
+        };
+        self.asked.retain(|&(by, of, _)| (by, of) != (player, cube));
+        self.asked.push((player, cube, now + TAKE_DEADLINE));
+        self.say_to(home, Word::Take { cube, by: player });
+        true
+    }
+
+    fn publish(&mut self, tick: u64, changes: &mut Changes, world: &World, now: Instant) {
+        let slept = tick - self.tick.min(tick);
+        // Cubes of others stop after half of that.
+        if slept > self.lost_ticks() / 2 {
+            for peer in self.peers.values_mut() {
+                peer.excuse(now);
+            }
+        }
+        self.tick = tick;
+        let events = std::mem::take(&mut changes.home_events);
+        for event in &events {
+            self.note(event, world);
+        }
+        self.tell_roster();
+        let touched = changes.touched.iter().copied();
+        let own = Changes {
+            events,
+            touched: touched.filter(|&cube| world.is_home(cube)).collect(),
+            home_events: Vec::new(),
+        };
+        let news: Vec<_> = self.export.tick(tick, own, world).collect();
+        if !news.is_empty() {
+            self.news_at = Some(now);
+        }
+        let mut told = Vec::with_capacity(news.len());
+        for (cell, word) in news {
+            told.push(cell);
+            self.say(&Topic::Cell(self.room.clone(), cell), word);
+        }
+        self.beat(told, world, now);
+    }
+
+    fn wait(&self) -> Option<Duration> {
+        let tick = Duration::from_secs(1) / u32::from(self.tick_hz);
+        self.is_waiting().then(|| (tick / WAIT_PART).min(MAX_WAIT))
+    }
+
+    fn poll_received(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.received.is_none() {
+            // It has a sender of its own, so that it never ends.
+            self.received = ready!(self.inbox.poll_recv(context));
+        }
+        Poll::Ready(())
+    }
+
+    fn apply_received(&mut self, world: &mut World, now: Instant) -> Vec<Outcome> {
+        let first = self.received.take();
+        let mut count = 0;
+        let mut next = first.or_else(|| self.inbox.try_recv().ok());
+        while let Some(heard) = next {
+            self.heard(&heard, world, now);
+            count += 1;
+            next = match count <= MAX_RECEIVED {
+                true => self.inbox.try_recv().ok(),
+                false => None,
+            };
+        }
+        std::mem::take(&mut self.outcomes)
+    }
+
+    fn finish_tick(
+        &mut self,
+        visible: &mut dyn Iterator<Item = CellId>,
+        changes: &mut Changes,
+        world: &mut World,
+        now: Instant,
+    ) -> Vec<Outcome> {
+        self.look(visible, now);
+        self.show(world, now);
+        let Changes {
+            events, touched, ..
+        } = world.heard();
+        changes.events.extend(events);
+        changes.touched.extend(touched);
+        std::mem::take(&mut self.outcomes)
+    }
+
+    /// Says before that who has come since the last tick: they show the others a token that only this
+    /// server knows.
+    fn leave(&self, world: &World) {
+        let room = Topic::Room(self.room.clone());
+        let own = self.cluster.id();
+        self.say(&room, self.whole_roster(|seat| seat.claim.server == own));
+        let free_cube = own_free_cube(world);
+        self.say(&room, Word::Bye { free_cube });
     }
 }
 

@@ -11,7 +11,8 @@ use super::home::own_free_cube;
 use super::message::{Inventory, Said, Told, Word};
 use super::peer::{Peer, Touch};
 use super::{
-    ANSWER_CUBES, IDLE_BEAT, INVENTORY_INTERVAL, MAX_PEERS, MOVE_GRACE, Outcome, Peers, STEADY_FOR,
+    ANSWER_CUBES, IDLE_BEAT, INVENTORY_INTERVAL, MAX_PEERS, MOVE_GRACE, Outcome, STEADY_FOR,
+    SharedRoom,
 };
 use crate::bus::{ServerId, Topic};
 use crate::room::world::{Manner, World};
@@ -21,7 +22,7 @@ fn kind_of(inventory: &Inventory) -> (u8, usize) {
     (inventory.tick_hz, inventory.cell_count.into())
 }
 
-impl Peers {
+impl SharedRoom {
     /// Says something about the room or a cell of it.
     pub(super) fn say(&self, topic: &Topic, word: Word) {
         let from = self.cluster.id();

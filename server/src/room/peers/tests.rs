@@ -1,5 +1,6 @@
 //! Rooms of several servers on a bus whose faults the test decides, tick by tick.
 
+use std::any::Any;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,18 +12,18 @@ use cubesync_protocol::{
     ClientMessage, Colour, CubeInfo, CubeKind, Event, Keyframe, Message, Pose, ServerMessage,
     Snapshot, frame,
 };
-use tokio::sync::oneshot;
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
-use super::super::fanout::Outlet;
-use super::super::testing::Teller;
-use super::super::uplink::SpeedRule;
-use super::super::world::FREE_CUBE;
-use super::super::{Entrance, Room, RoomEvent, RoomFull, Seat, SightRule};
 use super::message::{Claim, Inventory, Told};
 use super::*;
 use crate::bus::{Bus, Ear};
 use crate::metrics::{Disconnect, Metrics};
+use crate::room::fanout::Outlet;
+use crate::room::testing::Teller;
+use crate::room::uplink::SpeedRule;
+use crate::room::world::{FREE_CUBE, RoomFull};
+use crate::room::{Entrance, Room, RoomHandle, Seat, SightRule};
 
 const HZ: u8 = 20;
 const METRE: i32 = 512;
@@ -83,10 +84,43 @@ impl Bus for Port {
 struct Stage {
     net: Arc<Net>,
     /// `None`: it was killed.
-    rooms: Vec<Option<Room>>,
+    servers: Vec<Option<Server>>,
     tick: u64,
     players: Vec<Player>,
     view_distance: Option<u32>,
+    max_cubes: usize,
+}
+
+/// A server with its room.
+struct Server {
+    settings: RoomSettings,
+    handle: RoomHandle,
+    room: Room,
+}
+
+impl Server {
+    fn new(settings: RoomSettings) -> Self {
+        let (handle, room) = Room::new(settings.clone(), Metrics::default());
+        Self {
+            settings,
+            handle,
+            room,
+        }
+    }
+
+    /// What its room knows of the others.
+    fn shared(&self) -> &SharedRoom {
+        let peers: &dyn Any = self.room.peers();
+        peers.downcast_ref().unwrap()
+    }
+
+    fn owns(&self, cube: CubeId) -> bool {
+        self.room.world().is_home(cube)
+    }
+
+    fn leave(&self) {
+        self.room.peers().leave(self.room.world());
+    }
 }
 
 struct Player {
@@ -111,10 +145,11 @@ impl Stage {
         *net.random.lock().unwrap() = fastrand::Rng::with_seed(7);
         let mut stage = Self {
             net,
-            rooms: Vec::new(),
+            servers: Vec::new(),
             tick: 0,
             players: Vec::new(),
             view_distance: view_distance_m.map(|metres| metres * METRE as u32),
+            max_cubes: MAX_CUBES_PER_ROOM,
         };
         for _ in 0..servers {
             stage.open();
@@ -124,9 +159,8 @@ impl Stage {
 
     /// Starts another server.
     fn open(&mut self) -> usize {
-        let number = self.rooms.len();
+        let number = self.servers.len();
         let net = Arc::clone(&self.net);
-        let cluster = Cluster::new(Arc::new(Port { net, number }));
         let settings = RoomSettings {
             name: "stage".into(),
             tick_hz: HZ,
@@ -135,39 +169,60 @@ impl Stage {
             slow_reader_after: Duration::from_secs(3_600),
             resume_within: Duration::from_secs(5),
             drain: Duration::ZERO,
-            max_cubes: MAX_CUBES_PER_ROOM,
+            max_cubes: self.max_cubes,
             permanent: true,
-            cluster: Some(cluster),
+            backplane: Cluster::new(Arc::new(Port { net, number })),
         };
-        let (_, room) = Room::new(settings, Metrics::default());
-        self.rooms.push(Some(room));
+        self.servers.push(Some(Server::new(settings)));
         number
     }
 
     /// Ends a server's room as one does in which nobody has been for a while, and opens it again.
-    fn reopen(&mut self, server: usize) {
-        let room = self.rooms[server].take().unwrap();
-        room.leave_cluster();
-        let settings = room.settings.clone();
-        drop(room);
+    fn reopen(&mut self, number: usize) {
+        let server = self.servers[number].take().unwrap();
+        server.leave();
+        let settings = server.settings.clone();
+        drop(server);
         self.run(1);
-        self.rooms[server] = Some(Room::new(settings, Metrics::default()).1);
+        self.servers[number] = Some(Server::new(settings));
     }
 
-    fn room(&self, server: usize) -> &Room {
-        self.rooms[server].as_ref().unwrap()
+    fn server(&self, number: usize) -> &Server {
+        self.servers[number].as_ref().unwrap()
     }
 
-    fn room_mut(&mut self, server: usize) -> &mut Room {
-        self.rooms[server].as_mut().unwrap()
+    fn server_mut(&mut self, number: usize) -> &mut Server {
+        self.servers[number].as_mut().unwrap()
+    }
+
+    fn kill(&mut self, number: usize) {
+        self.servers[number] = None;
     }
 
     fn now(&self, server: usize) -> Instant {
-        let room = self.room(server);
-        room.clock.begins(self.tick) + Duration::from_millis(2)
+        self.server(server).room.begins(self.tick) + Duration::from_millis(2)
+    }
+
+    /// One server receives something that no server sent, 10 ms into the tick.
+    fn inject(&mut self, to: usize, said: &Said) {
+        let net = Arc::clone(&self.net);
+        let outsider = Port { net, number: 99 };
+        let id = self.server(to).shared().cluster.id();
+        outsider.publish(&Topic::RoomAt("stage".into(), id), said.to_payload());
+        let at = self.now(to) + Duration::from_millis(10);
+        self.server_mut(to).room.apply_received(at);
     }
 
     fn enter(&mut self, server: usize, x: i32, resume: Option<ResumeToken>) -> usize {
+        self.try_enter(server, x, resume).unwrap()
+    }
+
+    fn try_enter(
+        &mut self,
+        server: usize,
+        x: i32,
+        resume: Option<ResumeToken>,
+    ) -> Result<usize, RoomFull> {
         let (outlet, frames) = mpsc::channel(64);
         let ended = CancellationToken::new();
         let entrance = Entrance {
@@ -180,13 +235,13 @@ impl Stage {
             outlet: Outlet::Frames(outlet),
             ended: ended.clone(),
         };
-        let (reply, mut answer) = oneshot::channel();
-        let now = self.now(server);
-        self.room_mut(server)
-            .handle(RoomEvent::Enter { entrance, reply }, now);
+        let handle = self.server(server).handle.clone();
+        let mut entering = Box::pin(handle.enter(entrance));
+        assert!(entering.as_mut().now_or_never().is_none());
+        self.take_events(server);
         for _ in 0..HZ {
-            if let Ok(seat) = answer.try_recv() {
-                let seat = seat.unwrap();
+            if let Some(answer) = entering.as_mut().now_or_never() {
+                let seat = answer.unwrap()?;
                 self.players.push(Player {
                     server,
                     seat,
@@ -202,27 +257,31 @@ impl Stage {
                 });
                 let player = self.players.len() - 1;
                 self.go(player, seat.cube, x);
-                return player;
+                return Ok(player);
             }
             self.step();
         }
         panic!("nobody answers the player");
     }
 
+    fn take_events(&mut self, server: usize) {
+        let now = self.now(server);
+        self.server_mut(server).room.take_events(now);
+    }
+
     fn say(&mut self, player: usize, message: ClientMessage) {
         let Player { server, seat, .. } = self.players[player];
-        let now = self.now(server);
-        let from = seat;
-        self.room_mut(server)
-            .handle(RoomEvent::Message { from, message }, now);
+        let handle = &self.server(server).handle;
+        let said = handle.message(seat, message).now_or_never();
+        said.unwrap().unwrap();
+        self.take_events(server);
     }
 
     fn leave(&mut self, player: usize, reason: Disconnect) {
         let Player { server, seat, .. } = self.players.remove(player);
-        let now = self.now(server);
-        let from = seat;
-        self.room_mut(server)
-            .handle(RoomEvent::Leave { from, reason }, now);
+        let handle = &self.server(server).handle;
+        handle.leave(seat, reason).now_or_never().unwrap().unwrap();
+        self.take_events(server);
     }
 
     /// A player's cube, or what they hold, is there at the next tick.
@@ -248,19 +307,17 @@ impl Stage {
     /// One tick on all servers.
     fn step(&mut self) {
         self.tick += 1;
-        let running: Vec<_> = (0..self.rooms.len())
-            .filter(|&server| self.rooms[server].is_some())
+        let running: Vec<_> = (0..self.servers.len())
+            .filter(|&server| self.servers[server].is_some())
             .collect();
         for &server in &running {
             let now = self.now(server);
-            self.room_mut(server).tick(now);
+            self.server_mut(server).room.tick(now);
         }
         for &server in &running {
             let now = self.now(server) + Duration::from_millis(5);
-            let room = self.room_mut(server);
-            while let Some(heard) = room.peers.as_mut().unwrap().next_heard() {
-                room.hear(&heard, now);
-            }
+            let room = &mut self.server_mut(server).room;
+            room.apply_received(now);
             room.end_tick(now);
         }
         for player in &mut self.players {
@@ -277,9 +334,9 @@ impl Stage {
     /// What is true: every cube as its home has it.
     fn truth(&self) -> BTreeMap<CubeId, (CubeKind, Pose)> {
         let mut truth = BTreeMap::new();
-        for room in self.rooms.iter().flatten() {
-            for cube in room.world.cubes() {
-                if room.world.is_home(cube.cube) {
+        for server in self.servers.iter().flatten() {
+            for cube in server.room.world().cubes() {
+                if server.owns(cube.cube) {
                     let twin = truth.insert(cube.cube, (cube.kind, cube.pose));
                     assert_eq!(twin, None, "cube {} has two homes", cube.cube);
                 }
@@ -306,7 +363,7 @@ impl Stage {
             for (&cube, &(_, pose)) in &truth {
                 let seen = known.pose(cube).unwrap();
                 let off = seen.position.distance(pose.position);
-                let there = &self.room(player.server).world;
+                let there = self.server(player.server).room.world();
                 assert!(
                     off <= 8,
                     "player {number} sees cube {cube} at {:?}, their server at {:?}, its home at \
@@ -437,12 +494,7 @@ fn the_free_cube_has_one_holder_in_all_and_goes_home_with_them() {
             .into_iter()
             .find(|&player| stage.cube(player) == holder);
         let holder = holder.unwrap();
-        assert!(
-            stage
-                .room(stage.players[holder].server)
-                .world
-                .is_home(FREE_CUBE)
-        );
+        assert!(stage.server(stage.players[holder].server).owns(FREE_CUBE));
         for step in 0..20 {
             stage.go(holder, FREE_CUBE, 1_000 * (round as i32 + 1) + step * 40);
             stage.step();
@@ -462,14 +514,11 @@ fn who_takes_over_the_free_cube_and_hears_of_another_home_at_once_yields() {
     let mut stage = Stage::new(3, None);
     stage.run(2);
     let home_of_it = |stage: &Stage| {
-        let mut rooms = stage.rooms.iter();
-        rooms.position(|room| {
-            room.as_ref()
-                .is_some_and(|room| room.world.is_home(FREE_CUBE))
-        })
+        let mut servers = stage.servers.iter();
+        servers.position(|server| server.as_ref().is_some_and(|server| server.owns(FREE_CUBE)))
     };
     let dead = home_of_it(&stage).unwrap();
-    stage.rooms[dead] = None;
+    stage.kill(dead);
     let heir = loop {
         stage.step();
         if let Some(heir) = home_of_it(&stage) {
@@ -480,7 +529,7 @@ fn who_takes_over_the_free_cube_and_hears_of_another_home_at_once_yields() {
     let other = (0..3)
         .find(|server| ![dead, heir].contains(server))
         .unwrap();
-    let other = stage.room(other).peers.as_ref().unwrap().cluster.id();
+    let other = stage.server(other).shared().cluster.id();
     let claim = Claim {
         term: 99,
         is_firm: true,
@@ -496,16 +545,14 @@ fn who_takes_over_the_free_cube_and_hears_of_another_home_at_once_yields() {
         }],
         gone: Vec::new(),
     };
-    let payload = Said { from: other, word }.to_payload();
     // Before the tick in which the heir would have told that it has the cube.
-    let at = stage.now(heir) + Duration::from_millis(10);
-    stage.room_mut(heir).hear(&Heard { payload, at }, at);
+    stage.inject(heir, &Said { from: other, word });
     stage.tick += 1;
     let now = stage.now(heir);
-    stage.room_mut(heir).tick(now);
-    let room = stage.room(heir);
-    assert!(!room.world.is_home(FREE_CUBE));
-    let claims = &room.peers.as_ref().unwrap().claims;
+    stage.server_mut(heir).room.tick(now);
+    let server = stage.server(heir);
+    assert!(!server.owns(FREE_CUBE));
+    let claims = &server.shared().claims;
     assert_eq!(claims.get(&FREE_CUBE).map(|seat| seat.claim), Some(claim));
 }
 
@@ -518,7 +565,7 @@ fn a_free_cube_that_is_given_to_a_server_which_hears_nothing_of_it_is_not_lost()
     // Each of the two gives it away.
     for to in [0, 1, 0, 1] {
         let cube = FREE_CUBE;
-        if stage.room(to).world.is_home(cube) {
+        if stage.server(to).owns(cube) {
             continue;
         }
         stage.say(players[to], ClientMessage::Take { cube });
@@ -541,11 +588,11 @@ fn a_free_cube_that_is_given_away_unheard_by_all_has_one_home_again() {
     stage.run(1);
     for to in [0, 1, 2, 0, 1, 2, 1, 0] {
         let cube = FREE_CUBE;
-        if stage.room(to).world.is_home(cube) {
+        if stage.server(to).owns(cube) {
             continue;
         }
         stage.say(players[to], ClientMessage::Take { cube });
-        let others = (0..3).filter(|&server| !stage.room(server).world.is_home(cube));
+        let others = (0..3).filter(|&server| !stage.server(server).owns(cube));
         *stage.net.deaf.lock().unwrap() = others.collect();
         stage.step();
         assert!(!stage.truth().contains_key(&cube), "it is given away");
@@ -568,7 +615,7 @@ fn who_was_a_stranger_by_mistake_is_not_for_long() {
     for _ in 0..HZ / 2 {
         stage.step();
     }
-    let peers = stage.room(1).peers.as_ref().unwrap();
+    let peers = stage.server(1).shared();
     let (from, version) = (peers.cluster.id(), peers.roster.version);
     let word = Word::Beat {
         tick: stage.tick,
@@ -582,12 +629,10 @@ fn who_was_a_stranger_by_mistake_is_not_for_long() {
             cells: Vec::new(),
         }),
     };
-    let payload = Said { from, word }.to_payload();
-    let at = stage.now(0) + Duration::from_millis(10);
-    stage.room_mut(0).hear(&Heard { payload, at }, at);
+    stage.inject(0, &Said { from, word });
     stage.step();
     stage.step();
-    let peers = |stage: &Stage| stage.room(0).peers.as_ref().unwrap().peers.len();
+    let peers = |stage: &Stage| stage.server(0).shared().peers.len();
     assert_eq!(peers(&stage), 0, "it was not believed");
     stage.run(3);
     assert_eq!(peers(&stage), 1);
@@ -677,7 +722,7 @@ fn players_of_a_dead_server_keep_their_cubes_at_another() {
         player
     });
     let (cube, token) = (stage.cube(1), stage.players[1].token);
-    stage.rooms[1] = None;
+    stage.kill(1);
     stage.players.remove(1);
     stage.step();
     let back = stage.enter(2, 40 * METRE, Some(token));
@@ -705,8 +750,8 @@ fn who_came_a_moment_before_their_server_stops_keeps_the_cube() {
     let token = stage.players[moved].token;
     // Not a tick later, and another one has just started.
     let late = stage.open();
-    stage.room(1).leave_cluster();
-    stage.rooms[1] = None;
+    stage.server(1).leave();
+    stage.kill(1);
     stage.players.clear();
     stage.step();
     let back = stage.enter(late, 4 * METRE, Some(token));
@@ -755,11 +800,11 @@ fn who_is_alone_for_good_keeps_the_free_cube_and_shares_it_later() {
         stage.enter(server, 4 * METRE, None);
     }
     for (dead, alone) in [(0, 1), (1, 2)] {
-        stage.rooms[dead] = None;
+        stage.kill(dead);
         stage.players.retain(|player| player.server != dead);
         stage.run(8);
         stage.check();
-        assert!(stage.room(alone).world.is_home(FREE_CUBE));
+        assert!(stage.server(alone).owns(FREE_CUBE));
         let new = stage.open();
         stage.run(2);
         stage.check();
@@ -782,17 +827,17 @@ fn a_dead_server_is_forgotten_by_all_though_they_tell_each_other_of_it() {
     stage.enter(0, 4 * METRE, None);
     let lost = stage.enter(1, 4 * METRE, None);
     stage.run(1);
-    let (cube, dead) = (stage.cube(lost), stage.room(1).peers.as_ref().unwrap());
+    let (cube, dead) = (stage.cube(lost), stage.server(1).shared());
     let dead = dead.cluster.id();
-    stage.rooms[1] = None;
+    stage.kill(1);
     stage.players.remove(lost);
     stage.run(4);
     // It learns of the dead one's cubes when the others have nearly forgotten it.
     stage.open();
     stage.run(12);
     stage.check();
-    for room in stage.rooms.iter().flatten() {
-        let peers = room.peers.as_ref().unwrap();
+    for server in stage.servers.iter().flatten() {
+        let peers = server.shared();
         assert!(!peers.peers.contains_key(&dead));
         assert!(!peers.claims.contains_key(&cube));
     }
@@ -812,11 +857,11 @@ fn the_free_cube_lies_where_it_was_though_its_heir_sees_nothing() {
         }
         let (_, lies) = stage.truth()[&cube];
         stage.run(2 * u32::from(!says_goodbye));
-        assert!(stage.room(0).world.is_home(cube));
+        assert!(stage.server(0).owns(cube));
         if says_goodbye {
-            stage.room(0).leave_cluster();
+            stage.server(0).leave();
         }
-        stage.rooms[0] = None;
+        stage.kill(0);
         stage.players.clear();
         stage.run(2);
         let (kind, pose) = stage.truth()[&cube];
@@ -866,18 +911,22 @@ fn a_cube_is_where_the_latest_tick_has_it_whatever_comes_first() {
 
 #[test]
 fn a_room_is_full_when_it_is_on_all_servers_together() {
-    let mut stage = Stage::new(2, Some(32));
+    let mut stage = Stage::new(0, Some(32));
+    stage.max_cubes = 5;
+    stage.open();
+    stage.open();
     stage.run(2);
     for x in [0, METRE] {
         stage.enter(0, x, None);
     }
     stage.enter(1, 200 * METRE, None);
     stage.run(1);
-    for (cubes, expected) in [(4, Err(RoomFull)), (5, Ok(()))] {
-        let room = stage.room_mut(1);
-        assert!(room.world.cube_count() < 4, "it does not see them all");
-        room.settings.max_cubes = cubes;
-        assert_eq!(room.make_place(), expected);
+    for expected in [true, false] {
+        let known = stage.server(1).room.world().cube_count();
+        assert!(known < 4, "it does not see them all");
+        let entered = stage.try_enter(1, 200 * METRE, None);
+        assert_eq!(entered.is_ok(), expected);
+        stage.run(1);
     }
 }
 
@@ -913,8 +962,8 @@ fn who_shows_their_token_at_another_server_moves_there_and_the_old_connection_en
     assert!(stage.players[moved].ended.is_cancelled());
     stage.players.remove(moved);
     stage.check();
-    assert!(stage.room(0).world.is_home(cube));
-    assert!(!stage.room(1).world.is_home(cube));
+    assert!(stage.server(0).owns(cube));
+    assert!(!stage.server(1).owns(cube));
 }
 
 #[test]
@@ -923,11 +972,11 @@ fn a_server_that_was_asleep_agrees_again() {
     stage.run(2);
     let [a, b] = [0, 1].map(|server| stage.enter(server, 4 * METRE, None));
     stage.run(1);
-    let sleeper = stage.rooms[1].take();
+    let sleeper = stage.servers[1].take();
     stage.run(3);
     let seen = stage.players[a].seen.cube(stage.cube(b));
     assert_eq!(seen.map(|cube| cube.kind), Some(CubeKind::Ghost));
-    stage.rooms[1] = sleeper;
+    stage.servers[1] = sleeper;
     stage.run(2);
     stage.check();
 }
@@ -946,10 +995,10 @@ fn only_what_somebody_sees_is_listened_to() {
             .filter(|(_, of, topic, _)| *of == server && matches!(topic, Topic::Cell(..)));
         cells.count()
     };
-    assert!(listened(&stage, 0) > 0 && listened(&stage, 0) < stage.room(0).cells.grid().cells());
+    assert!(listened(&stage, 0) > 0 && listened(&stage, 0) < Grid::new(32 * METRE as u32).cells());
     let (own, other) = (stage.cube(a), stage.cube(b));
     assert!(stage.players[a].seen.cube(other).is_none());
-    assert!(stage.room(0).world.cube(other).is_none());
+    assert!(stage.server(0).room.world().cube(other).is_none());
     // Twenty metres a second.
     for step in 0..200 {
         stage.go(a, own, step * METRE);
@@ -1033,17 +1082,8 @@ fn a_room_of_one_cell_is_told_in_one_message_a_tick() {
     let news = 2 * ticks as u64;
     let beats = 3 * 2 * 10 * 5;
     assert!((news..news + beats).contains(&carried), "{carried}");
-    assert_eq!(
-        stage
-            .room(0)
-            .peers
-            .as_ref()
-            .unwrap()
-            .metrics
-            .late_ticks
-            .get(),
-        0
-    );
+    let late_ticks = &stage.server(0).shared().metrics.late_ticks;
+    assert_eq!(late_ticks.get(), 0);
     stage.run(1);
     stage.check();
 }

@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::super::world::Ids;
 use super::*;
 
 /// Metres per second, where there is a top speed.
