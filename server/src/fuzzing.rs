@@ -3,8 +3,8 @@
 use cubesync_protocol::{Pose, Position};
 use cubesync_recording::Recording;
 
+pub use crate::cluster::room::fuzzing::Overhearing;
 pub use crate::http::fuzzing::{HeadAnswer, answer_head};
-pub use crate::room::peers::fuzzing::Overhearing;
 
 /// A line of the text protocol.
 #[derive(Debug, PartialEq, Eq)]

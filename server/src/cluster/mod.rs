@@ -9,6 +9,7 @@ mod card;
 mod clock;
 mod member;
 mod presence;
+pub(crate) mod room;
 #[cfg(test)]
 mod simulation;
 #[cfg(test)]
@@ -29,13 +30,13 @@ use tracing::warn;
 pub(crate) use self::card::Card;
 use self::card::Load;
 use self::member::{Member, Said};
+use self::room::SharedRoom;
 use self::words::Word;
 pub(crate) use self::words::{Presence, host_and_port};
 use crate::bus::{Bus, Heard, ServerId, Topic};
 use crate::metrics::Metrics;
 use crate::room::RoomSettings;
 use crate::room::backplane::{Backplane, Peers, TimeSource};
-use crate::room::peers::SharedRoom;
 use crate::room::world::Ids;
 
 /// Words that wait to be heard: two from each of as many servers as anybody has tried.

@@ -10,7 +10,6 @@ mod clock;
 pub mod fanout;
 mod handle;
 pub mod log;
-pub(crate) mod peers;
 mod resumption;
 mod speed;
 #[cfg(test)]

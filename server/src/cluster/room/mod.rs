@@ -29,11 +29,11 @@ use self::export::Export;
 use self::home::own_free_cube;
 use self::message::{Said, Seat, TokenDigest, Word};
 use self::peer::{LOST_AFTER, Peer, Touch};
-use super::RoomSettings;
-use super::backplane::{Outcome, Peers, TimeSource};
-use super::world::{Changes, Ids, World};
+use super::{Cluster, PeerMetrics};
 use crate::bus::{Heard, ServerId, Subscription, Topic};
-use crate::cluster::{Cluster, PeerMetrics};
+use crate::room::RoomSettings;
+use crate::room::backplane::{Outcome, Peers, TimeSource};
+use crate::room::world::{Changes, Ids, World};
 
 /// Messages that wait for the room, at most; more are lost, and then asked for.
 const INBOX: usize = 8_192;

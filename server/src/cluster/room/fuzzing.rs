@@ -6,11 +6,11 @@ use std::sync::Mutex;
 use bytes::Bytes;
 use cubesync_protocol::{Colour, CubePose};
 
-use super::super::cells::Cells;
-use super::super::uplink::SpeedRule;
-use super::super::world::Cube;
 use super::*;
 use crate::bus::{Bus, Ear};
+use crate::room::cells::Cells;
+use crate::room::uplink::SpeedRule;
+use crate::room::world::Cube;
 
 const HZ: u8 = 20;
 
