@@ -1,4 +1,4 @@
-//! The private parts of the server that read what strangers wrote, for fuzz/ and nobody else.
+//! The private parts of the server that read what strangers wrote, for tools/fuzz/ and nobody else.
 
 use cubesync_protocol::{Pose, Position};
 use cubesync_recording::Recording;

@@ -412,7 +412,7 @@ fn take_line(received: &mut BytesMut, skipping: &mut bool) -> Option<Line> {
     }
 }
 
-/// What is understood of a stream that comes in pieces, for fuzz/: each line, `None` for one that is
+/// What is understood of a stream that comes in pieces, for tools/fuzz/: each line, `None` for one that is
 /// too long, and its position or what is wrong with it.
 pub(crate) fn read_typed<'a>(
     pieces: impl Iterator<Item = &'a [u8]>,

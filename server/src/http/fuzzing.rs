@@ -1,4 +1,4 @@
-//! What our own code makes of a request's head, for fuzz/.
+//! What our own code makes of a request's head, for tools/fuzz/.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
 

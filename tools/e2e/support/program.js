@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 import { soon, until } from "./until.js";
 
-const WORKSPACE = fileURLToPath(new URL("../../", import.meta.url));
+const WORKSPACE = fileURLToPath(new URL("../../../", import.meta.url));
 const running = new Set();
 // A test that ran into its deadline leaves nothing behind either.
 process.on("exit", () => running.forEach((child) => child.kill("SIGKILL")));

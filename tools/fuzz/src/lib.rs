@@ -1,7 +1,7 @@
 //! Whatever bytes come from strangers: what must hold for all of them.
 //!
 //! One module a decoder, each with a `check` that panics when something does not hold. libFuzzer
-//! looks for such bytes (`fuzz/run`, `fuzz_targets/`), and `cargo test` gives the checks the ones
+//! looks for such bytes (`tools/fuzz/run`, `fuzz_targets/`), and `cargo test` gives the checks the ones
 //! that are kept in `corpus/`: small inputs that reach everything the fuzzer has reached so far, and
 //! those that once broke something.
 

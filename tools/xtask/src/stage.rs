@@ -49,7 +49,7 @@ pub(crate) fn build(stop: &Receiver<()>) -> Result<bool> {
             "cubesync-client",
             "--bins",
         ])
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }

@@ -12,7 +12,7 @@ use std::process::Command;
 use serde_json::Value;
 
 fn read(file: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     std::fs::read_to_string(root.join(file)).unwrap()
 }
 

@@ -1,4 +1,4 @@
-//! A room that hears anything on its bus, for fuzz/.
+//! A room that hears anything on its bus, for tools/fuzz/.
 
 use std::fmt;
 use std::sync::Mutex;

@@ -2,7 +2,7 @@
 //! training of its tables.
 
 // The very file that moves the game's cube; as a dependency it would bring a window along.
-#[path = "../../../client/src/controller.rs"]
+#[path = "../../../../client/src/controller.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod controller;
 mod encodings;

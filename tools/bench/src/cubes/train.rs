@@ -14,7 +14,7 @@ use crate::trainer::Trainer;
 
 const LIVE_TABLE: &str = "protocol/src/motion/tables/live.bin";
 const PHYSICS_TABLE: &str = "protocol/src/motion/tables/physics.bin";
-const SIX_BACK_TABLE: &str = "bench/src/cubes/six_back.bin";
+const SIX_BACK_TABLE: &str = "tools/bench/src/cubes/six_back.bin";
 
 /// Passes over the recorded motion.
 const PASSES: usize = 12;

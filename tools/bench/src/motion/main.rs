@@ -59,7 +59,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
     if options.cost {
         return cost::run();
     }
-    let path = PathBuf::from("bench/motion.txt");
+    let path = PathBuf::from("tools/bench/motion.txt");
     let cases = cases::run(options.seed);
     if options.markdown {
         print!("{}", table::markdown(&cases));

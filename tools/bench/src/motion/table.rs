@@ -1,4 +1,4 @@
-//! The cases as a table, in print and in `bench/motion.txt`, and compared with it.
+//! The cases as a table, in print and in `tools/bench/motion.txt`, and compared with it.
 
 use std::fmt::Write;
 

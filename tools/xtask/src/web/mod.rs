@@ -74,8 +74,7 @@ fn check(manifest: &Manifest, sources: &Sources, bundle: &Path) -> Result<()> {
 }
 
 fn workspace() -> PathBuf {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package).to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
 /// Tells contents apart, on every machine and in every version; nobody means harm here.
