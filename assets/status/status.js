@@ -1,15 +1,15 @@
-// The status page: listens to /status/events and draws what it hears.
+// The status page: receives /status/events and draws them.
 //
 //   event history: { version, tick_hz, samples: [sample, ...] }   once per connection, the last two minutes
-//   event now:     { sample, uptime_s, rooms, disconnects }       every second, with cluster where there are several servers
+//   event now:     { sample, uptime_s, rooms, disconnects }       every second; with `cluster` where there are several servers
 //
-// The shapes are written down in server/src/http/status/feed.rs.
+// server/src/http/status/feed.rs defines the shapes.
 "use strict";
 
 const SPAN_S = 120;
 const PING_EVERY_MS = 2000;
-// Reconnecting is part of the plan (the server ends each connection within a minute), so it is
-// worth a word only when nothing is heard for longer.
+// Reconnecting is normal (the server ends each connection within a minute), so the page mentions it
+// only when no event has come for longer.
 const SILENT_AFTER_MS = 4000;
 const RETRY_MS = 10000;
 
@@ -23,7 +23,7 @@ let version = null;
 let samples = [];
 let trips = []; // { time_s, ms }
 
-// ---- numbers as people read them ----
+// ---- numbers for people ----
 
 function milliseconds(ms) {
   if (ms == null) return "–";
@@ -86,7 +86,7 @@ class Chart {
   options(lines) {
     const axis = { stroke: colour("dim"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     const clock = (time) => new Date(time * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
-    // Without a finger or a mouse on the chart its legend tells the newest values.
+    // Without a finger or a mouse on the chart, its legend shows the newest values.
     const newest = (plot, index, at) => plot.data[index][at ?? plot.data[0].length - 1];
     const value = (plot, number, index, at) => {
       const shown = newest(plot, index, at);
@@ -117,7 +117,7 @@ const plain = (number) => `${Math.round(number * 100) / 100}`;
 const kilobytes = (number) => number >= 100 ? `${Math.round(number)}` : `${Math.round(number * 10) / 10}`;
 
 function roomLines() {
-  // A room that is gone takes its line with it.
+  // When a room is gone, its line is removed.
   const names = Object.keys(samples.at(-1)?.players_by_room ?? {});
   return names.map((name) => ({ label: name, value: (sample) => sample.players_by_room[name] }));
 }
@@ -148,11 +148,11 @@ function draw() {
   for (const chart of charts) chart.draw();
 }
 
-// ---- what is heard ----
+// ---- events ----
 
 function onHistory(history) {
   if (version !== null && version !== history.version) {
-    location.reload(); // the server was updated, and this page belongs to the old one
+    location.reload(); // the server was updated, and this page belongs to its old version
     return;
   }
   version = history.version;
@@ -164,7 +164,7 @@ function onHistory(history) {
 
 function onNow(now) {
   const { sample } = now;
-  // The newest one may have come with the history.
+  // The history may have included this sample.
   if (!(samples.at(-1)?.time_s >= sample.time_s)) samples.push(sample);
   samples = samples.filter((other) => other.time_s > sample.time_s - SPAN_S);
   element("tiles").hidden = false;
@@ -208,14 +208,14 @@ function showRooms(rooms, count) {
 function showServers(cluster) {
   element("cluster").hidden = !cluster;
   if (!cluster) return;
-  const reach = cluster.is_connected ? "" : " · the bus is away: this one is alone until it is back";
+  const reach = cluster.is_connected ? "" : " · no connection to the bus: this server is alone until it is back";
   say("cluster-note", `${plural(cluster.count, "server")} · ${plural(cluster.players, "connection")} on all of them · ${bytesPerSecond(cluster.sent_bytes_per_s)} between them${reach}`);
   element("servers").replaceChildren(...cluster.servers.map((server, index) => {
     const row = document.createElement("tr");
     const name = document.createElement("td");
     const link = document.createElement(index > 0 && server.web ? "a" : "span");
     if (link.localName === "a") link.href = `${location.protocol}//${server.web}/status`;
-    link.textContent = server.web || "somewhere";
+    link.textContent = server.web || "address unknown";
     const note = document.createElement("small");
     note.textContent = `${index === 0 ? "this one · " : ""}version ${server.version}`;
     name.append(link, note);
@@ -234,12 +234,12 @@ function showServers(cluster) {
 }
 
 const REASONS = {
-  left: "left", closed: "closed without a word", replaced: "came back on another connection", lost: "lost their connection", silent: "fell silent", slow_reader: "read too slowly",
-  bad_message: "sent something wrong", frame_too_long: "sent too long a frame", frame_too_slow: "did not finish a frame", too_many_messages: "sent too many messages", too_many_bytes: "sent too many bytes",
-  hello_timeout: "never introduced themselves", not_hello: "spoke something else", wrong_version: "speak another version", bad_name: "had a name that cannot be used",
-  wrong_key: "had no right key", too_many_tries: "guessed too many keys", tls_handshake: "failed at the encryption",
-  server_full: "found the server full", address_full: "were too many from one address", pending_full: "came with too many newcomers", too_many_arrivals: "came too often from one address", room_full: "found the room full", too_many_rooms: "wanted one room too many",
-  shutting_down: "were here when the server stopped", panicked: "hit a mistake of the server",
+  left: "left", closed: "closed without leaving", replaced: "came back on another connection", lost: "lost their connection", silent: "fell silent", slow_reader: "read too slowly",
+  bad_message: "sent a bad message", frame_too_long: "sent too long a frame", frame_too_slow: "did not finish a frame", too_many_messages: "sent too many messages", too_many_bytes: "sent too many bytes",
+  hello_timeout: "sent no greeting", not_hello: "spoke another protocol", wrong_version: "spoke another version", bad_name: "had a name that cannot be used",
+  wrong_key: "had a wrong key or none", too_many_tries: "guessed too many keys", tls_handshake: "failed in the TLS handshake",
+  server_full: "found the server full", address_full: "were too many from one address", pending_full: "came while too many others were joining", too_many_arrivals: "came too often from one address", room_full: "found the room full", too_many_rooms: "asked for one room too many",
+  shutting_down: "were here when the server stopped", panicked: "hit a defect of the server",
 };
 
 function showDisconnects(disconnects) {
@@ -273,7 +273,7 @@ function open() {
   source.addEventListener("history", heard(onHistory));
   source.addEventListener("now", heard(onNow));
   source.onerror = () => {
-    // Closed for good (an error status, such as too many viewers): the browser does not retry that.
+    // After an error status, such as for too many viewers, the browser does not retry by itself.
     if (source?.readyState === EventSource.CLOSED) {
       state("lost", "the server has no place for another viewer; trying again");
       close();
@@ -287,7 +287,7 @@ function close() {
   source = null;
 }
 
-// A network that went away without a word leaves the connection open and silent.
+// When the network fails, the connection may stay open and silent.
 setInterval(() => {
   if (!source || performance.now() - heardAt < SILENT_AFTER_MS) return;
   state("lost", "the server does not answer; trying again");
@@ -297,13 +297,13 @@ setInterval(() => {
   }
 }, 1000);
 
-// Nobody looks at a hidden tab; the history fills the gap.
+// A hidden tab needs no events; the history fills the gap afterwards.
 document.addEventListener("visibilitychange", () => document.hidden ? close() : open());
 
 // ---- the round trip ----
 
-// The time between request and answer on a connection that is open already; opening one and the
-// page's own work do not count.
+// Measures the time between request and answer on an open connection, without the time to open one
+// and without the page's own work.
 async function measureTrip() {
   if (document.hidden) return;
   performance.clearResourceTimings();
@@ -311,7 +311,7 @@ async function measureTrip() {
   try {
     await (await fetch("/healthz", { cache: "no-store" })).text();
   } catch {
-    return; // the state line says that the server does not answer
+    return; // the state line already says that the server does not answer
   }
   const timing = performance.getEntriesByType("resource").find((entry) => entry.name.endsWith("/healthz"));
   if (!timing || timing.responseStart === 0) return;
@@ -322,5 +322,5 @@ async function measureTrip() {
 }
 
 if (!document.hidden) open();
-// Not at once: the page's own loading would be measured too.
+// The first measurement waits, so that it does not include the page's own loading.
 setInterval(measureTrip, PING_EVERY_MS);
