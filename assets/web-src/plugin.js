@@ -1,9 +1,10 @@
-// What the game asks the browser for; client/src/browser.rs calls it. It runs after gl.js.
+// What the game asks the browser for: client/src/socket/page.rs and client/game/src/platform/browser.rs
+// call it. It runs after gl.js.
 "use strict";
 
 (() => {
     const VERSION = 2;
-    // As `SocketCode` in client/src/browser.rs.
+    // As `SocketCode` in client/src/socket/page.rs.
     const [CONNECTING, OPEN, UNREACHABLE, BLOCKED, CLOSED, LOST, FLOODED] = [0, 1, 2, 3, 4, 5, 6];
     // Unread bytes of a socket, at most: a few of the longest frames.
     const MAX_UNREAD_BYTES = 4 << 20;

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
-
-use crate::lab::Conditions;
-use crate::options::ClientOptions;
+use cubesync_client::ClientOptions;
+use cubesync_client::lab::Conditions;
 
 /// Makes the network worse than it is, to try things out.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Network lab")]
-pub struct LabFlags {
+pub(crate) struct LabFlags {
     /// Adds this to the time of each way, such as 60ms
     #[arg(long, env = "CUBESYNC_LAB_LATENCY", value_name = "TIME", default_value = "0ms",
         value_parser = time)]
@@ -39,7 +38,7 @@ pub struct LabFlags {
 impl LabFlags {
     /// Puts what the flags say into the options of a client. Clients of different `number` have
     /// accidents of their own.
-    pub fn apply(&self, options: &mut ClientOptions, number: u16) {
+    pub(crate) fn apply(&self, options: &mut ClientOptions, number: u16) {
         options.lab = Conditions {
             latency: self.lab_latency,
             jitter: self.lab_jitter,

@@ -1,15 +1,14 @@
 //! Encryption on a command line: the same flags for every program.
 
 use clap::Args;
-
-use crate::options::ClientOptions;
-use crate::socket::TLS;
-use crate::trust::Trust;
+use cubesync_client::ClientOptions;
+use cubesync_client::socket::TLS;
+use cubesync_client::trust::Trust;
 
 /// Whether to encrypt the connection, and whom to trust.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Encryption")]
-pub struct TlsFlags {
+pub(crate) struct TlsFlags {
     /// Encrypt the connection, as tls:// in front of the server's address does
     #[arg(long, env = "CUBESYNC_TLS")]
     #[arg(value_parser = clap::builder::BoolishValueParser::new())]
@@ -26,7 +25,7 @@ pub struct TlsFlags {
 
 impl TlsFlags {
     /// Puts what the flags say into the options of a client.
-    pub fn apply(&self, options: &mut ClientOptions) {
+    pub(crate) fn apply(&self, options: &mut ClientOptions) {
         if self.tls && !options.server.starts_with(TLS) {
             options.server.insert_str(0, TLS);
         }
@@ -38,7 +37,7 @@ impl TlsFlags {
     }
 
     /// Says on standard error that nobody is verified, if so.
-    pub fn warn(&self) {
+    pub(crate) fn warn(&self) {
         if self.insecure {
             eprintln!(
                 "warning: with --insecure no server is verified: on the way, anybody can read and \

@@ -20,15 +20,11 @@ pub mod ahead;
 pub mod arrivals;
 pub mod backoff;
 pub mod blend;
-#[cfg(target_arch = "wasm32")]
-pub mod browser;
 pub mod client;
 pub mod clock;
 pub mod controller;
 pub mod interpolation;
 pub mod lab;
-#[cfg(not(target_arch = "wasm32"))]
-pub mod lab_flags;
 pub mod lead;
 pub mod options;
 pub mod playout;
@@ -44,8 +40,6 @@ pub mod session_event;
 pub mod sight;
 pub mod snapshot_buffer;
 pub mod socket;
-#[cfg(not(target_arch = "wasm32"))]
-pub mod tls_flags;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod trust;
 pub mod view;

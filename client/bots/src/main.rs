@@ -1,6 +1,8 @@
 //! Headless clients that wander about like people: company for one, and load for a server.
 
 mod bot;
+#[path = "../../flags/mod.rs"]
+mod flags;
 mod summary;
 mod wander;
 
@@ -14,12 +16,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use clap::Parser;
 use cubesync_client::ClientOptions;
-use cubesync_client::lab_flags::LabFlags;
 use cubesync_client::protocol::limits::MAX_NAME_CHARS;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
-use cubesync_client::tls_flags::TlsFlags;
 
 use crate::bot::Bot;
+use crate::flags::{LabFlags, TlsFlags};
 use crate::summary::Summary;
 
 const FRAME: Duration = Duration::from_micros(16_667);

@@ -8,6 +8,9 @@ mod clock;
 mod fade;
 mod feed;
 mod figures;
+#[cfg(not(target_arch = "wasm32"))]
+#[path = "../../flags/mod.rs"]
+mod flags;
 mod ghosts;
 mod hud;
 mod input;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cubesync_protocol::ServerAddress;
 
+use super::page::{self, SocketCode, SocketId};
 use super::{CONNECT_TIMEOUT, SocketState, read_into};
-use crate::browser::{self, SocketCode, SocketId};
 use crate::options::ClientOptions;
 
 /// One connection, from its beginning to its end.
@@ -32,7 +32,7 @@ impl Socket {
     pub fn connect(server: &str, options: &ClientOptions, now: Duration) -> Self {
         let neighbour = if server == options.server { "" } else { server };
         Self {
-            id: browser::socket_open(neighbour),
+            id: page::socket_open(neighbour),
             state: State::Connecting {
                 give_up_at: now + CONNECT_TIMEOUT,
             },
@@ -42,7 +42,7 @@ impl Socket {
     /// How far the connection is.
     pub fn poll(&mut self, now: Duration) -> SocketState<'_> {
         if !matches!(self.state, State::Closed { .. }) {
-            match (browser::socket_state(self.id), &self.state) {
+            match (page::socket_state(self.id), &self.state) {
                 (SocketCode::Connecting, State::Connecting { give_up_at })
                     if now >= *give_up_at =>
                 {
@@ -65,7 +65,7 @@ impl Socket {
     /// buffer is full, or the connection is over. Call it until then.
     pub fn receive(&mut self, buffer: &mut BytesMut) -> usize {
         match self.state {
-            State::Open => read_into(buffer, |room| browser::socket_receive(self.id, room)),
+            State::Open => read_into(buffer, |room| page::socket_receive(self.id, room)),
             _ => 0,
         }
     }
@@ -76,7 +76,7 @@ impl Socket {
         if !matches!(self.state, State::Open) || buffer.is_empty() {
             return 0;
         }
-        if !browser::socket_send(self.id, buffer) {
+        if !page::socket_send(self.id, buffer) {
             return 0;
         }
         let sent_bytes = buffer.len();
@@ -86,7 +86,7 @@ impl Socket {
 
     /// Ends the connection. What was sent still arrives.
     pub fn close(&mut self, reason: impl Into<String>) {
-        browser::socket_close(self.id);
+        page::socket_close(self.id);
         self.state = State::Closed {
             reason: reason.into(),
         };
@@ -95,7 +95,7 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        browser::socket_close(self.id);
+        page::socket_close(self.id);
     }
 }
 

@@ -46,7 +46,9 @@ pub(crate) fn build(stop: &Receiver<()>) -> Result<bool> {
             "--package",
             "cubesync-server",
             "--package",
-            "cubesync-client",
+            "cubesync-game",
+            "--package",
+            "cubesync-bots",
             "--bins",
         ])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));

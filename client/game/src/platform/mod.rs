@@ -1,5 +1,7 @@
 //! What a window of its own and a browser tab do differently: the same functions for both.
 
+#[cfg(target_arch = "wasm32")]
+mod browser;
 #[cfg(not(target_arch = "wasm32"))]
 mod icon;
 #[cfg(not(target_arch = "wasm32"))]

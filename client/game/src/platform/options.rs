@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use cubesync_client::ClientOptions;
-use cubesync_client::lab_flags::LabFlags;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
 use cubesync_client::socket::TLS;
-use cubesync_client::tls_flags::TlsFlags;
 use cubesync_recording::parse_size;
 
+use crate::flags::{LabFlags, TlsFlags};
 use crate::theme::PALETTE;
 
 /// Where the join screen points to unless told otherwise.

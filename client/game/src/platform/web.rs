@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use cubesync_client::protocol::limits::MAX_JOIN_KEY_BYTES;
 use cubesync_client::protocol::{ResumeToken, clean_name, clean_room};
-use cubesync_client::{Client, ClientOptions, browser};
+use cubesync_client::{Client, ClientOptions};
 use macroquad::math::{Rect, Vec2};
 
-use super::{Invite, Start};
+use super::{Invite, Start, browser};
 use crate::canvas::Canvas;
 use crate::clock::FrameTime;
 use crate::input::InputFrame;

@@ -12,19 +12,19 @@ use serde::Deserialize;
 use super::{hash, tools};
 
 /// The package that becomes the bundle.
-const PACKAGE: &str = "cubesync-client";
+const PACKAGE: &str = "cubesync-game";
 /// What it is built from, from the workspace's folder.
-const PLACES: [&str; 7] = [
+const PLACES: [&str; 9] = [
     "protocol/Cargo.toml",
     "protocol/src",
     "client/Cargo.toml",
     "client/src",
+    "client/game/Cargo.toml",
+    "client/game/src",
     "assets/fonts",
     "assets/shaders",
     "assets/web-src",
 ];
-/// Not in the bundle, though it lies there.
-const NOT_BUILT: &str = "client/src/bots";
 const PROFILE: &str = "[profile.web]";
 
 /// The sources of a bundle.
@@ -72,9 +72,6 @@ fn files(workspace: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut unread: Vec<PathBuf> = PLACES.into_iter().map(PathBuf::from).collect();
     while let Some(path) = unread.pop() {
-        if path == Path::new(NOT_BUILT) {
-            continue;
-        }
         let full = workspace.join(&path);
         if full.is_file() {
             found.insert(path);
@@ -214,11 +211,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bots_are_no_source_of_the_bundle_and_the_game_is() {
+    fn library_and_game_are_sources_of_the_bundle_and_bots_are_not() {
         let files = files(&super::super::workspace()).unwrap();
         let has = |path: &str| files.contains(Path::new(path));
-        assert!(has("client/src/game/main.rs") && has("assets/web-src/index.html"));
-        assert!(!has("client/src/bots/main.rs"));
+        assert!(has("client/src/client.rs") && has("client/game/src/main.rs"));
+        assert!(has("assets/web-src/index.html"));
+        assert!(!has("client/bots/src/main.rs"));
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub(super) fn build(toolchain: Toolchain, workspace: &Path, sources: &Sources) -
     let status = toolchain
         .command(target)
         .args(["build", "--locked", "--profile", "web", "--target", TARGET])
-        .args(["--package", "cubesync-client", "--bin", "cubesync-client"])
+        .args(["--package", "cubesync-game"])
         // Panics tell their file; it must not begin with a path of this machine.
         .env("RUSTFLAGS", remapped(sources)?)
         .env_remove("CARGO_ENCODED_RUSTFLAGS")

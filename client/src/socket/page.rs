@@ -1,0 +1,85 @@
+//! The page's WebSockets: functions of its plugin, `assets/web-src/plugin.js`, made safe. Only in
+//! WASM.
+// Each unsafe call passes numbers, or memory that is borrowed for the time of the call; the plugin
+// never keeps a pointer.
+#![allow(unsafe_code)]
+
+/// The plugin's version, which the page compares.
+const PLUGIN_VERSION: u32 = 2;
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn cubesync_socket_open(address: *const u8, length: usize) -> u32;
+    fn cubesync_socket_state(id: u32) -> u32;
+    fn cubesync_socket_receive(id: u32, to: *mut u8, room: usize) -> usize;
+    fn cubesync_socket_send(id: u32, from: *const u8, length: usize) -> u32;
+    fn cubesync_socket_close(id: u32);
+}
+
+/// Asked by gl.js.
+#[unsafe(no_mangle)]
+extern "C" fn cubesync_crate_version() -> u32 {
+    PLUGIN_VERSION
+}
+
+/// One WebSocket of the page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SocketId(u32);
+
+/// How far a WebSocket is; the numbers are the plugin's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SocketCode {
+    /// 0: not yet usable.
+    Connecting,
+    /// 1: messages can flow, or some that came are still unread.
+    Open,
+    /// 2: neither a WebSocket nor a page could be had.
+    Unreachable,
+    /// 3: the server gives pages but no WebSocket.
+    Blocked,
+    /// 4: closed by the server, or by us.
+    Closed,
+    /// 5: cut without a word.
+    Lost,
+    /// 6: too much was left unread.
+    Flooded,
+}
+
+/// Starts to connect to a `host:port`, or to the server of the page if that is empty.
+pub(super) fn socket_open(address: &str) -> SocketId {
+    // SAFETY: the address outlives the call.
+    SocketId(unsafe { cubesync_socket_open(address.as_ptr(), address.len()) })
+}
+
+/// How far a socket is.
+pub(super) fn socket_state(SocketId(id): SocketId) -> SocketCode {
+    // SAFETY: numbers.
+    match unsafe { cubesync_socket_state(id) } {
+        0 => SocketCode::Connecting,
+        1 => SocketCode::Open,
+        2 => SocketCode::Unreachable,
+        3 => SocketCode::Blocked,
+        5 => SocketCode::Lost,
+        6 => SocketCode::Flooded,
+        _ => SocketCode::Closed,
+    }
+}
+
+/// Moves bytes that have come to `buffer`; how many.
+pub(super) fn socket_receive(SocketId(id): SocketId, buffer: &mut [u8]) -> usize {
+    // SAFETY: the buffer outlives the call, and no more than its length is written.
+    let count = unsafe { cubesync_socket_receive(id, buffer.as_mut_ptr(), buffer.len()) };
+    count.min(buffer.len())
+}
+
+/// Sends a message, unless much is still waiting to be sent; whether it did.
+pub(super) fn socket_send(SocketId(id): SocketId, message: &[u8]) -> bool {
+    // SAFETY: the message outlives the call; the plugin copies it.
+    unsafe { cubesync_socket_send(id, message.as_ptr(), message.len()) != 0 }
+}
+
+/// Ends a socket; again does nothing.
+pub(super) fn socket_close(SocketId(id): SocketId) {
+    // SAFETY: a number.
+    unsafe { cubesync_socket_close(id) }
+}
