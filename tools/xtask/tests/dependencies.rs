@@ -52,15 +52,14 @@ fn text<'value>(value: &'value Value, key: &str) -> &'value str {
 /// Returns the name by which the table calls a package: its folder, or `tools` for each of those
 /// that only developers run.
 fn user(package: &Value) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let root = root.canonicalize().unwrap();
     let manifest = Path::new(text(package, "manifest_path"));
     let folder = manifest.parent().unwrap().strip_prefix(root).unwrap();
     let folder = folder.to_str().unwrap();
-    match folder {
-        "bench" | "faults" | "fuzz" | "xtask" => "tools".to_owned(),
-        _ if folder.starts_with("tools/") => "tools".to_owned(),
-        _ => folder.to_owned(),
+    match folder.starts_with("tools/") {
+        true => "tools".to_owned(),
+        false => folder.to_owned(),
     }
 }
 
