@@ -23,7 +23,7 @@ use crate::admission::Count;
 use crate::cluster::Cluster;
 use crate::logging;
 use crate::room::fanout::Written;
-use crate::room::uplink::SampleCounts;
+use crate::room::world::SampleCounts;
 
 /// Tick durations from 50 microseconds to the length of a tick at 1 Hz.
 const TICK_BUCKETS_SECONDS: [f64; 12] = [

@@ -209,7 +209,7 @@ mod tests {
     use crate::room::SightRule;
     use crate::room::backplane::Alone;
     use crate::room::fanout::Outlet;
-    use crate::room::uplink::SpeedRule;
+    use crate::room::speed::SpeedRule;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 

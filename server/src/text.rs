@@ -27,7 +27,7 @@ use crate::admission::Admitted;
 use crate::budget::Budget;
 use crate::metrics::Disconnect;
 use crate::room::fanout::Outlet;
-use crate::room::uplink::SpeedRule;
+use crate::room::speed::SpeedRule;
 use crate::room::{Entrance, SightRule};
 use crate::rooms::DEFAULT_ROOM;
 use crate::run::Shared;

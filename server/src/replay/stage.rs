@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Disconnect;
 use crate::room::fanout::Outlet;
-use crate::room::uplink::SpeedRule;
+use crate::room::speed::SpeedRule;
 use crate::room::{Entrance, RoomEnded, RoomHandle, Seat, SightRule};
 
 /// The free cube of every room is the first one.

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::fanout::Outlet;
-use super::uplink::SpeedRule;
+use super::speed::SpeedRule;
 use super::world::{Cube, RoomFull};
 use crate::metrics::Disconnect;
 

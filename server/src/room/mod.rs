@@ -11,7 +11,7 @@ pub mod fanout;
 mod handle;
 pub mod log;
 mod resumption;
-mod speed;
+pub mod speed;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -45,7 +45,7 @@ pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, Seat, SightRul
 use self::handle::{RoomEvent, RoomEvents};
 use self::log::SnapshotLog;
 use self::resumption::Resumption;
-use self::uplink::SpeedRule;
+use self::speed::SpeedRule;
 use self::world::{Changes, Cube, FREE_CUBE, RoomFull, World};
 use crate::metrics::{Disconnect, Metrics};
 

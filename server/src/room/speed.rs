@@ -4,6 +4,15 @@
 /// delivers several samples together.
 const BURST_SECONDS: u64 = 1;
 
+/// How a player may move their cubes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SpeedRule {
+    /// At most the room's top speed, each sample at its tick.
+    TopSpeed,
+    /// Anywhere at once, at any tick: for people who type coordinates.
+    Unlimited,
+}
+
 /// A room's top speed, and its ticks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TopSpeed {

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::backplane::Alone;
 use super::fanout::Outlet;
+use super::speed::SpeedRule;
 use super::testing::Teller;
-use super::uplink::SpeedRule;
 use super::*;
 use crate::metrics::Metrics;
 

@@ -13,30 +13,15 @@ use cubesync_protocol::{CubeId, CubePose};
 /// most hiccups of a network are shorter.
 const GRACE_PER_SECOND: u64 = 2;
 
-/// How a player may move their cubes.
+/// When a sample came, against the tick that it describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SpeedRule {
-    /// At most the room's top speed, each sample at its tick.
-    TopSpeed,
-    /// Anywhere at once, at any tick: for people who type coordinates.
-    Unlimited,
-}
-
-/// How the samples of moving cubes came since the last count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SampleCounts {
-    /// Within the tick before their own: as they should.
-    pub on_time: u64,
+pub enum Arrival {
+    /// Within the tick before its own: as it should.
+    OnTime,
     /// More than a tick too early.
-    pub early: u64,
-    /// After their tick had begun.
-    pub late: u64,
-    /// Ticks at which nothing had been heard about a moving cube for longer than a heartbeat.
-    pub missing: u64,
-    /// Corrections because a cube went faster than the top speed.
-    pub too_fast: u64,
-    /// Corrections because a cube was somebody else's.
-    pub not_theirs: u64,
+    Early,
+    /// After its tick had begun.
+    Late,
 }
 
 /// A sample that no client sends.
@@ -64,7 +49,6 @@ pub(super) type Told = (u64, Vec<(CubeId, MotionState)>);
 /// One player's side of the room.
 #[derive(Debug)]
 pub(super) struct Uplink {
-    pub(super) rule: SpeedRule,
     /// As of the newest sample's tick.
     believed: MotionSet,
     newest_tick: u64,
@@ -75,9 +59,8 @@ pub(super) struct Uplink {
 }
 
 impl Uplink {
-    pub(super) fn new(rule: SpeedRule) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            rule,
             believed: MotionSet::new(&Codec::LIVE),
             newest_tick: 0,
             pending: VecDeque::new(),
@@ -97,15 +80,7 @@ impl Uplink {
         surprises: &[u8],
         now: u64,
         tick_hz: u64,
-        counts: &mut SampleCounts,
-    ) -> Result<(), SampleError> {
-        let at_rest = |placed: &CubePose| (placed.cube, MotionState::at_rest(placed.pose));
-        if self.rule == SpeedRule::Unlimited {
-            let told = placed.iter().map(at_rest).collect();
-            self.pending
-                .push_back((tick.clamp(now + 1, now + tick_hz), told));
-            return Ok(());
-        }
+    ) -> Result<Arrival, SampleError> {
         let before = std::mem::replace(&mut self.newest_tick, tick);
         if tick <= before {
             return Err(SampleError::Tick { tick, before });
@@ -113,7 +88,7 @@ impl Uplink {
         self.believed
             .advance(u32::try_from(tick - before).unwrap_or(u32::MAX));
         let mut changed = Vec::new();
-        for (cube, state) in placed.iter().map(at_rest) {
+        for (cube, state) in at_rest(placed) {
             self.believed.insert(cube, state);
             changed.push(cube);
         }
@@ -130,21 +105,27 @@ impl Uplink {
         changed.dedup();
         let state = |cube| Some((cube, *self.believed.get(cube)?));
         let told: Vec<_> = changed.into_iter().filter_map(state).collect();
-        if tick <= now {
-            self.late_samples = self.late_samples.saturating_add(1);
-            counts.late += 1;
-        } else if tick > now + 1 {
-            counts.early += 1;
-        } else {
-            counts.on_time += 1;
-        }
         // Further ahead than a second is no clock of ours.
         let due = tick.min(now + tick_hz);
         match self.pending.back_mut() {
             Some((last, waiting)) if *last >= due => waiting.extend(told),
             _ => self.pending.push_back((due, told)),
         }
-        Ok(())
+        Ok(if tick <= now {
+            self.late_samples = self.late_samples.saturating_add(1);
+            Arrival::Late
+        } else if tick > now + 1 {
+            Arrival::Early
+        } else {
+            Arrival::OnTime
+        })
+    }
+
+    /// Takes in, while the room is in tick `now`, where cubes stand from a tick on: the samples of
+    /// people who type coordinates. They need not be in order.
+    pub(super) fn place(&mut self, tick: u64, placed: &[CubePose], now: u64, tick_hz: u64) {
+        let due = tick.clamp(now + 1, now + tick_hz);
+        self.pending.push_back((due, at_rest(placed).collect()));
     }
 
     /// The next sample whose tick is not after `until`.
@@ -173,6 +154,12 @@ impl Uplink {
     }
 }
 
+fn at_rest(placed: &[CubePose]) -> impl Iterator<Item = (CubeId, MotionState)> {
+    placed
+        .iter()
+        .map(|placed| (placed.cube, MotionState::at_rest(placed.pose)))
+}
+
 /// The longest silence, in ticks, that says that a moving cube goes on as believed.
 pub(super) fn grace(tick_hz: u64) -> u64 {
     (tick_hz / GRACE_PER_SECOND).max(2)
@@ -194,23 +181,20 @@ mod tests {
     struct Line {
         uplink: Uplink,
         teller: Teller,
-        counts: SampleCounts,
     }
 
     impl Line {
         fn new() -> Self {
             Self {
-                uplink: Uplink::new(SpeedRule::TopSpeed),
+                uplink: Uplink::new(),
                 teller: Teller::default(),
-                counts: SampleCounts::default(),
             }
         }
 
         /// Says in tick `now` where the cube is at `tick`.
-        fn say(&mut self, now: u64, tick: u64, x: i32) -> Result<(), SampleError> {
+        fn say(&mut self, now: u64, tick: u64, x: i32) -> Result<Arrival, SampleError> {
             let (placed, surprises) = self.teller.sample(tick, CUBE, Teller::at(x));
-            let Self { uplink, counts, .. } = self;
-            uplink.sample(tick, &placed, &surprises, now, HZ, counts)
+            self.uplink.sample(tick, &placed, &surprises, now, HZ)
         }
 
         /// What is due: the tick, and the cube's x there.
@@ -226,23 +210,16 @@ mod tests {
     #[test]
     fn a_sample_counts_at_its_own_tick_whenever_it_came_before() {
         let mut line = Line::new();
-        for tick in 2..=5 {
-            line.say(1, tick, 10 * tick as i32).unwrap();
-        }
+        let said = [2, 3, 4, 5].map(|tick| line.say(1, tick, 10 * tick as i32));
+        assert_eq!(said[0], Ok(Arrival::OnTime));
+        assert_eq!(said[1..], [Ok(Arrival::Early); 3]);
         assert_eq!(line.due(1), None);
         for tick in 2..=5 {
             assert_eq!(line.due(tick), Some((tick, Some(10 * tick as i32))));
             assert_eq!(line.due(tick), None);
         }
-        line.say(8, 7, 100).unwrap();
+        assert_eq!(line.say(8, 7, 100), Ok(Arrival::Late));
         assert_eq!(line.due(8), Some((7, Some(100))));
-        let SampleCounts {
-            on_time,
-            early,
-            late,
-            ..
-        } = line.counts;
-        assert_eq!((on_time, early, late), (1, 3, 1));
         assert_eq!(line.uplink.late_samples, 1);
     }
 
@@ -275,11 +252,11 @@ mod tests {
                 .collect()
         };
         let mut say = |tick, placed: Vec<CubePose>, surprises: &[u8]| {
-            let Line { uplink, counts, .. } = &mut line;
-            uplink.sample(tick, &placed, surprises, 1, HZ, counts)
+            line.uplink.sample(tick, &placed, surprises, 1, HZ)
         };
-        assert_eq!(say(2, placed(0..8), &[]), Ok(()));
-        assert_eq!(say(3, placed(0..8), &[]), Ok(()), "the same ones again");
+        assert_eq!(say(2, placed(0..8), &[]), Ok(Arrival::OnTime));
+        let again = say(3, placed(0..8), &[]);
+        assert_eq!(again, Ok(Arrival::Early), "the same ones again");
         let nonsense = say(4, vec![], &[0xFF; 40]);
         assert!(
             matches!(nonsense, Err(SampleError::Motion(_))),
@@ -294,7 +271,7 @@ mod tests {
         line.say(1, 2, 0).unwrap();
         line.uplink.release(CUBE);
         let surprises = [0x55; 3];
-        let Line { uplink, counts, .. } = &mut line;
-        assert!(uplink.sample(3, &[], &surprises, 1, HZ, counts).is_err());
+        let sample = line.uplink.sample(3, &[], &surprises, 1, HZ);
+        assert!(sample.is_err());
     }
 }

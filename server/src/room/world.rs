@@ -13,9 +13,9 @@ use cubesync_protocol::{
     Colour, CubeId, CubeInfo, CubeKind, CubePose, Event, Pose, Position, Rotation,
 };
 
-use super::speed::{SpeedBudget, TopSpeed};
+use super::speed::{SpeedBudget, SpeedRule, TopSpeed};
 use super::track::Track;
-use super::uplink::{self, SampleCounts, SampleError, SpeedRule, Uplink};
+use super::uplink::{self, Arrival, SampleError, Uplink};
 
 /// The cube that nobody has from the beginning.
 pub const FREE_CUBE: CubeId = CubeId(0);
@@ -46,6 +46,23 @@ pub struct RoomFull;
 pub struct Refusal {
     /// Who holds it; `None` when it is no free cube, or when its home elsewhere decides.
     pub holder: Option<CubeId>,
+}
+
+/// How the samples of moving cubes came since the last count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SampleCounts {
+    /// Within the tick before their own: as they should.
+    pub on_time: u64,
+    /// More than a tick too early.
+    pub early: u64,
+    /// After their tick had begun.
+    pub late: u64,
+    /// Ticks at which nothing had been heard about a moving cube for longer than a heartbeat.
+    pub missing: u64,
+    /// Corrections because a cube went faster than the top speed.
+    pub too_fast: u64,
+    /// Corrections because a cube was somebody else's.
+    pub not_theirs: u64,
 }
 
 /// A cube as the room knows it.
@@ -127,6 +144,7 @@ struct Tracked {
 
 #[derive(Debug)]
 struct Player {
+    rule: SpeedRule,
     uplink: Uplink,
     /// The free cubes they hold.
     held: BTreeSet<CubeId>,
@@ -305,10 +323,17 @@ impl World {
             return Ok(());
         };
         self.waiting.insert(player);
-        let counts = &mut self.counts;
-        known
-            .uplink
-            .sample(tick, placed, surprises, now, tick_hz, counts)
+        let uplink = &mut known.uplink;
+        if known.rule == SpeedRule::Unlimited {
+            uplink.place(tick, placed, now, tick_hz);
+            return Ok(());
+        }
+        match uplink.sample(tick, placed, surprises, now, tick_hz)? {
+            Arrival::OnTime => self.counts.on_time += 1,
+            Arrival::Early => self.counts.early += 1,
+            Arrival::Late => self.counts.late += 1,
+        }
+        Ok(())
     }
 
     /// How many samples of a player have come after their tick.
@@ -343,7 +368,7 @@ impl World {
             }),
             None => {
                 *holder = Some(player);
-                taken.rule = taker.uplink.rule;
+                taken.rule = taker.rule;
                 taker.held.insert(cube);
                 self.happened(Event::Taken { cube, by: player });
                 Ok(())
@@ -793,7 +818,8 @@ impl Ids {
 impl Player {
     fn new(rule: SpeedRule) -> Self {
         Self {
-            uplink: Uplink::new(rule),
+            rule,
+            uplink: Uplink::new(),
             held: BTreeSet::new(),
         }
     }

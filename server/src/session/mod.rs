@@ -28,7 +28,7 @@ use self::source::Source;
 use crate::admission::Admitted;
 use crate::metrics::Disconnect;
 use crate::room::fanout::Outlet;
-use crate::room::uplink::SpeedRule;
+use crate::room::speed::SpeedRule;
 use crate::room::{Entrance, RoomHandle, Seat, SightRule};
 use crate::rooms::EnterError;
 use crate::run::Shared;

@@ -11,7 +11,7 @@ use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{Colour, CubeId, CubePose, Pose};
 use cubesync_server::room::cells::{Cells, frames};
 use cubesync_server::room::log::SnapshotLog;
-use cubesync_server::room::uplink::SpeedRule;
+use cubesync_server::room::speed::SpeedRule;
 use cubesync_server::room::world::{Ids, World};
 use divan::Bencher;
 use divan::counter::ItemsCount;

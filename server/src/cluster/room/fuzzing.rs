@@ -9,7 +9,7 @@ use cubesync_protocol::{Colour, CubePose};
 use super::*;
 use crate::bus::{Bus, Ear};
 use crate::room::cells::Cells;
-use crate::room::uplink::SpeedRule;
+use crate::room::speed::SpeedRule;
 use crate::room::world::Cube;
 
 const HZ: u8 = 20;

@@ -20,8 +20,8 @@ use super::*;
 use crate::bus::{Bus, Ear};
 use crate::metrics::{Disconnect, Metrics};
 use crate::room::fanout::Outlet;
+use crate::room::speed::SpeedRule;
 use crate::room::testing::Teller;
-use crate::room::uplink::SpeedRule;
 use crate::room::world::{FREE_CUBE, RoomFull};
 use crate::room::{Entrance, Room, RoomHandle, Seat, SightRule};
 
