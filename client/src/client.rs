@@ -15,7 +15,6 @@ use self::reunion::Reunion;
 use crate::ahead::Ahead;
 use crate::arrivals::Arrivals;
 use crate::clock::Clock;
-use crate::interpolation::DrawnPose;
 use crate::lab::{Conditions, Lab};
 use crate::options::ClientOptions;
 use crate::recorder::Tap;
@@ -25,6 +24,7 @@ use crate::session::Session;
 use crate::socket::bare_address;
 use crate::view::{Display, View};
 use crate::world::World;
+use cubesync_protocol::interpolation::DrawnPose;
 
 /// Who has not heard from the server for this long, one and a half heartbeats, shows others as
 /// stale.

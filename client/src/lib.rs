@@ -6,9 +6,9 @@
 //!
 //! Read it in the order of the data. Bytes come from the [`socket`]; the [`session`] makes
 //! messages of them. Once it is in a [`room`], that keeps the [`world`] of the cells in [`sight`]
-//! and the server's [`clock`] and makes the [`sample`]s of the cubes it controls, by a [`lead`]
+//! and the server's [`clock`] and makes the samples of the cubes it controls, by a [`lead`]
 //! ahead of their ticks. What is shown [`ahead`] of the server's word comes to agree with it. The [`snapshot_buffer`] holds the recent surprises; [`playout`] says which tick to
-//! show, [`interpolation`] where a cube is at it, [`blend`] hides what came too late, and the
+//! show, [`interpolation`](cubesync_protocol::interpolation) where a cube is at it, [`blend`] hides what came too late, and the
 //! [`view`] is what comes of them. After a lost connection [`servers`] says where to try
 //! again and [`backoff`] when. The [`client`] ties them together, and [`report`] is what it tells, [`arrivals`] for
 //! a net graph; its [`lab`] makes the network worse; the [`recorder`] writes all bytes into a file.
@@ -23,7 +23,6 @@ pub mod blend;
 pub mod client;
 pub mod clock;
 pub mod controller;
-pub mod interpolation;
 pub mod lab;
 pub mod lead;
 pub mod options;
@@ -33,7 +32,6 @@ pub mod recorder;
 pub mod replay;
 pub mod report;
 pub mod room;
-pub mod sample;
 pub mod servers;
 pub mod session;
 pub mod session_event;
@@ -59,7 +57,7 @@ mod testing {
     use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
     use cubesync_protocol::{CubeId, Pose, Position};
 
-    use crate::sample::Sample;
+    use cubesync_protocol::uplink::sender::Sample;
 
     /// The server's side of a client's samples.
     pub(crate) struct Listener {

@@ -8,8 +8,8 @@ use cubesync_protocol::{CubeId, Pose, Welcome};
 
 use crate::clock::Clock;
 use crate::lead::Lead;
-use crate::sample::{Controlled, Sample};
 use crate::world::{World, WorldChange, holder_of};
+use cubesync_protocol::uplink::sender::{Controlled, Sample};
 
 /// Pings right after the join, to know the clock soon, and the time between them.
 const FIRST_PINGS: u32 = 5;

@@ -17,10 +17,10 @@ use cubesync_protocol::{
 
 use crate::clock::Clock;
 use crate::room::{Room, RoomError};
-use crate::sample::Sample;
 use crate::servers;
 use crate::session_event::{Counters, Retry, SessionEvent};
 use crate::world::{World, WorldChange, WorldError};
+use cubesync_protocol::uplink::sender::Sample;
 
 /// A server that is silent this long has missed its heartbeat twice or more; a player who can go on
 /// at another one does not wait for [`DEAD_AFTER`].

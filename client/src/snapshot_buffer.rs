@@ -12,7 +12,7 @@ use cubesync_protocol::motion::{Codec, MotionState};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{CubeId, Pose};
 
-use crate::interpolation::{self, DrawnPose};
+use cubesync_protocol::interpolation::{self, DrawnPose};
 
 /// Surprises kept of one cube, at most: half a second at the highest tick rate. What has been
 /// shown is dropped long before.

@@ -6,9 +6,9 @@ use cubesync_protocol::motion::{Codec, MotionState};
 use cubesync_protocol::{CubeId, CubeInfo, Pose};
 
 use crate::blend::Blends;
-use crate::interpolation::DrawnPose;
 use crate::playout::PlayoutDelay;
 use crate::snapshot_buffer::{SnapshotBuffer, Surprise};
+use cubesync_protocol::interpolation::DrawnPose;
 
 /// How remote cubes are shown: as players want it, or in a way that shows what it saves them from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -14,11 +14,13 @@ pub mod cells;
 pub mod codec;
 pub mod cube;
 pub mod frame;
+pub mod interpolation;
 pub mod limits;
 pub mod message;
 pub mod motion;
 pub mod quantize;
 pub mod text;
+pub mod uplink;
 
 pub use codec::{DecodeError, Message, decode_peer, encode_peer};
 pub use cube::{CellId, Colour, ColourError, CubeId, CubePose};

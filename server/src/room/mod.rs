@@ -1,6 +1,6 @@
 //! Rooms: one task owns a world and everything that is written to its connections.
 //!
-//! Events come in through one bounded channel. What players say goes through their [`uplink`] into
+//! Events come in through one bounded channel. What players say goes through their [`uplink`](cubesync_protocol::uplink) into
 //! the [`world`]; a tick turns what has changed into one snapshot frame for each of the [`cells`],
 //! they go into the [`log`], and the [`fanout`] writes them to those who see the cells.
 
@@ -17,7 +17,6 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod track;
-pub mod uplink;
 pub mod world;
 
 use std::collections::BTreeMap;

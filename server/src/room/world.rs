@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 use cubesync_protocol::motion::{Codec, MotionState};
+use cubesync_protocol::uplink::receiver::{self, Arrival, SampleError, Uplink};
 use cubesync_protocol::{
     Colour, CubeId, CubeInfo, CubeKind, CubePose, Event, Pose, Position, Rotation,
 };
 
 use super::speed::{SpeedBudget, SpeedRule, TopSpeed};
 use super::track::Track;
-use super::uplink::{self, Arrival, SampleError, Uplink};
 
 /// The cube that nobody has from the beginning.
 pub const FREE_CUBE: CubeId = CubeId(0);
@@ -657,10 +657,10 @@ impl World {
         };
         if cube.track.is_moving() && cube.rule == SpeedRule::TopSpeed {
             let silent_ticks = player.uplink.silent_ticks(self.tick);
-            if silent_ticks > uplink::heartbeat(self.tick_hz) {
+            if silent_ticks > receiver::heartbeat(self.tick_hz) {
                 self.counts.missing += 1;
             }
-            if silent_ticks > uplink::grace(self.tick_hz) {
+            if silent_ticks > receiver::grace(self.tick_hz) {
                 return self.stand(id);
             }
         }
@@ -819,7 +819,7 @@ impl Player {
     fn new(rule: SpeedRule) -> Self {
         Self {
             rule,
-            uplink: Uplink::new(),
+            uplink: Uplink::default(),
             held: BTreeSet::new(),
         }
     }
@@ -954,9 +954,9 @@ mod tests {
         let said = stage.world.tick;
         while stage.tick().touched.contains(&anna) {}
         let stood = stage.pose(anna);
-        assert_eq!(stage.world.tick, said + uplink::grace(30) + 2);
+        assert_eq!(stage.world.tick, said + receiver::grace(30) + 2);
         // It lacked a word for longer than a heartbeat, until it stood.
-        let missing = uplink::grace(30) + 1 - uplink::heartbeat(30);
+        let missing = receiver::grace(30) + 1 - receiver::heartbeat(30);
         assert_eq!(stage.world.take_sample_counts().missing, missing);
 
         let tick = stage.world.tick + 1;

@@ -4,7 +4,7 @@
 //! ends, rotations on the shortest arc (K. Shoemake, "Animating Rotation with Quaternion Curves",
 //! 1985).
 
-use cubesync_protocol::Pose;
+use crate::quantize::Pose;
 
 /// What is further than this from one tick to the next was put there, not moved, in metres: it
 /// snaps. Six times what the default top speed, 40 m/s, covers in a tick of 30 Hz.
@@ -129,10 +129,10 @@ fn slerp(from: [f32; 4], to: [f32; 4], share: f32) -> [f32; 4] {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::{Position, Rotation};
     use proptest::prelude::*;
 
     use super::*;
+    use crate::quantize::{Position, Rotation};
 
     fn at(tick: u64, x_m: f32, yaw_degrees: f32) -> TickPose {
         let (sine, cosine) = (yaw_degrees.to_radians() / 2.0).sin_cos();

@@ -7,18 +7,18 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use cubesync_protocol::limits::MAX_CUBES_PER_SAMPLE;
-use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
-use cubesync_protocol::{CubeId, CubePose, Pose, Position, Rotation};
-
+use crate::cube::{CubeId, CubePose};
 use crate::interpolation::{self, TickPose};
+use crate::limits::MAX_CUBES_PER_SAMPLE;
+use crate::motion::{Codec, MotionSet, MotionState};
+use crate::quantize::{Pose, Position, Rotation};
+use bytes::Bytes;
 
 /// Poses that were set further apart than this are no motion: the cube rested in between.
 const LONGEST_FRAME: Duration = Duration::from_millis(100);
 
 /// What is to be said of the cubes at a tick; see
-/// [`ClientMessage::Sample`](cubesync_protocol::ClientMessage::Sample).
+/// [`ClientMessage::Sample`](crate::ClientMessage::Sample).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     /// The tick.
@@ -211,7 +211,7 @@ impl ControlledCube {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Listener, pose};
+    use crate::uplink::testing::{Listener, pose};
 
     const OWN: CubeId = CubeId(7);
     const HELD: CubeId = CubeId(0);

@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 
-use cubesync_protocol::limits::{MAX_CUBES_PER_SAMPLE, MOVING_HEARTBEAT_INTERVAL};
-use cubesync_protocol::motion::{Codec, MotionError, MotionSet, MotionState};
-use cubesync_protocol::{CubeId, CubePose};
+use crate::cube::{CubeId, CubePose};
+use crate::limits::{MAX_CUBES_PER_SAMPLE, MOVING_HEARTBEAT_INTERVAL};
+use crate::motion::{Codec, MotionError, MotionSet, MotionState};
 
 /// A moving cube whose client says nothing for this part of a second stands. Two heartbeats and
 /// most hiccups of a network are shorter.
@@ -44,36 +44,27 @@ pub enum SampleError {
 }
 
 /// Cubes, and how they are believed to move, from a tick on.
-pub(super) type Told = (u64, Vec<(CubeId, MotionState)>);
+pub type Told = (u64, Vec<(CubeId, MotionState)>);
 
 /// One player's side of the room.
 #[derive(Debug)]
-pub(super) struct Uplink {
+pub struct Uplink {
     /// As of the newest sample's tick.
     believed: MotionSet,
     newest_tick: u64,
     /// Samples whose tick has not come: at most a second's.
     pending: VecDeque<Told>,
     /// How many samples have come after their tick.
-    pub(super) late_samples: u32,
+    pub late_samples: u32,
 }
 
 impl Uplink {
-    pub(super) fn new() -> Self {
-        Self {
-            believed: MotionSet::new(&Codec::LIVE),
-            newest_tick: 0,
-            pending: VecDeque::new(),
-            late_samples: 0,
-        }
-    }
-
     /// Takes in a sample while the room is in tick `now`. It counts at its tick, or at the next
     /// one when it comes late.
     ///
     /// # Errors
     /// [`SampleError`]: from now on nothing that this client says can be understood.
-    pub(super) fn sample(
+    pub fn sample(
         &mut self,
         tick: u64,
         placed: &[CubePose],
@@ -123,13 +114,13 @@ impl Uplink {
 
     /// Takes in, while the room is in tick `now`, where cubes stand from a tick on: the samples of
     /// people who type coordinates. They need not be in order.
-    pub(super) fn place(&mut self, tick: u64, placed: &[CubePose], now: u64, tick_hz: u64) {
+    pub fn place(&mut self, tick: u64, placed: &[CubePose], now: u64, tick_hz: u64) {
         let due = tick.clamp(now + 1, now + tick_hz);
         self.pending.push_back((due, at_rest(placed).collect()));
     }
 
     /// The next sample whose tick is not after `until`.
-    pub(super) fn next_due(&mut self, until: u64) -> Option<Told> {
+    pub fn next_due(&mut self, until: u64) -> Option<Told> {
         let is_due = self.pending.front().is_some_and(|(tick, _)| *tick <= until);
         if is_due {
             self.pending.pop_front()
@@ -139,18 +130,30 @@ impl Uplink {
     }
 
     /// Whether samples wait for their tick.
-    pub(super) fn is_waiting(&self) -> bool {
+    pub fn is_waiting(&self) -> bool {
         !self.pending.is_empty()
     }
 
     /// The client does not tell of this cube any more.
-    pub(super) fn release(&mut self, cube: CubeId) {
+    pub fn release(&mut self, cube: CubeId) {
         self.believed.remove(cube);
     }
 
     /// For how many ticks nothing has been heard.
-    pub(super) fn silent_ticks(&self, now: u64) -> u64 {
+    pub fn silent_ticks(&self, now: u64) -> u64 {
         now.saturating_sub(self.newest_tick)
+    }
+}
+
+impl Default for Uplink {
+    /// The state of a player who has just come in.
+    fn default() -> Self {
+        Self {
+            believed: MotionSet::new(&Codec::LIVE),
+            newest_tick: 0,
+            pending: VecDeque::new(),
+            late_samples: 0,
+        }
     }
 }
 
@@ -161,12 +164,12 @@ fn at_rest(placed: &[CubePose]) -> impl Iterator<Item = (CubeId, MotionState)> {
 }
 
 /// The longest silence, in ticks, that says that a moving cube goes on as believed.
-pub(super) fn grace(tick_hz: u64) -> u64 {
+pub fn grace(tick_hz: u64) -> u64 {
     (tick_hz / GRACE_PER_SECOND).max(2)
 }
 
 /// The longest silence, in ticks, that is to be expected while a cube moves.
-pub(super) fn heartbeat(tick_hz: u64) -> u64 {
+pub fn heartbeat(tick_hz: u64) -> u64 {
     (MOVING_HEARTBEAT_INTERVAL.as_millis() as u64 * tick_hz / 1_000).max(1)
 }
 
@@ -186,7 +189,7 @@ mod tests {
     impl Line {
         fn new() -> Self {
             Self {
-                uplink: Uplink::new(),
+                uplink: Uplink::default(),
                 teller: Teller::default(),
             }
         }
