@@ -6,45 +6,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::metrics::{Disconnect, HttpCut};
+use crate::ending::Ending;
 use crate::pace::{Pace, network};
-
-/// Why a connection is not admitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
-    /// The server holds all the connections it may.
-    #[error("the server is full, try again later")]
-    Server,
-    /// One address holds all the connections it may.
-    #[error("there are too many connections from your address")]
-    Address,
-    /// Too many connections have not introduced themselves yet.
-    #[error("the server is busy with newcomers, try again in a moment")]
-    Newcomers,
-    /// Connections come too fast from one address.
-    #[error("connections come too fast from your address, try again in a few seconds")]
-    TooFast,
-}
-
-impl Refused {
-    /// The same as a reason why a player's connection ended.
-    pub(crate) fn disconnect(self) -> Disconnect {
-        match self {
-            Self::Server => Disconnect::ServerFull,
-            Self::Address => Disconnect::AddressFull,
-            Self::Newcomers => Disconnect::PendingFull,
-            Self::TooFast => Disconnect::TooManyArrivals,
-        }
-    }
-
-    /// The same as a reason why a page's connection was cut.
-    pub(crate) fn http_cut(self) -> HttpCut {
-        match self {
-            Self::Address | Self::TooFast => HttpCut::AddressFull,
-            Self::Server | Self::Newcomers => HttpCut::Full,
-        }
-    }
-}
 
 /// Numbers of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -94,27 +57,27 @@ impl Admission {
     /// joined](Admitted::has_joined).
     ///
     /// # Errors
-    /// [`Refused`] at a limit.
-    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Refused> {
+    /// The limit that is reached.
+    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Ending> {
         let address = network(address);
         let is_slow = |pace: &Pace| pace.allows(address);
         if !self.arrivals.as_ref().is_none_or(is_slow) {
-            return Err(Refused::TooFast);
+            return Err(Ending::TooManyArrivals);
         }
         let mut held = self.lock();
         if held.total.open >= self.limit.open {
-            return Err(Refused::Server);
+            return Err(Ending::ServerFull);
         }
         if held.total.pending >= self.limit.pending {
-            return Err(Refused::Newcomers);
+            return Err(Ending::PendingFull);
         }
         if !address.is_loopback() {
             let count = held.by_address.get(&address).copied().unwrap_or_default();
             if count.open >= self.limit_per_address.open {
-                return Err(Refused::Address);
+                return Err(Ending::AddressFull);
             }
             if count.pending >= self.limit_per_address.pending {
-                return Err(Refused::Newcomers);
+                return Err(Ending::PendingFull);
             }
         }
         held.change(address, |count| {
@@ -199,9 +162,9 @@ mod tests {
         let [here, there] = addresses(["192.0.2.1", "192.0.2.2"]);
         let first = admission.admit(here).unwrap();
         let _second = admission.admit(here).unwrap();
-        assert_eq!(admission.admit(here).unwrap_err(), Refused::Address);
+        assert_eq!(admission.admit(here).unwrap_err(), Ending::AddressFull);
         let _third = admission.admit(there).unwrap();
-        assert_eq!(admission.admit(there).unwrap_err(), Refused::Server);
+        assert_eq!(admission.admit(there).unwrap_err(), Ending::ServerFull);
         drop(first);
         assert!(admission.admit(here).is_ok());
     }
@@ -211,9 +174,9 @@ mod tests {
         let admission = Admission::new(count(9, 2), count(9, 1), None);
         let [here, there, elsewhere] = addresses(["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
         let first = admission.admit(here).unwrap();
-        assert_eq!(admission.admit(here).unwrap_err(), Refused::Newcomers);
+        assert_eq!(admission.admit(here).unwrap_err(), Ending::PendingFull);
         let second = admission.admit(there).unwrap();
-        assert_eq!(admission.admit(elsewhere).unwrap_err(), Refused::Newcomers);
+        assert_eq!(admission.admit(elsewhere).unwrap_err(), Ending::PendingFull);
         first.has_joined();
         first.has_joined();
         assert_eq!(admission.count(), count(2, 1));
@@ -238,7 +201,7 @@ mod tests {
         let [one, another, elsewhere] =
             addresses(["2001:db8:0:7::1", "2001:db8:0:7:ffff::2", "2001:db8:0:8::1"]);
         let _first = admission.admit(one).unwrap();
-        assert_eq!(admission.admit(another).unwrap_err(), Refused::Address);
+        assert_eq!(admission.admit(another).unwrap_err(), Ending::AddressFull);
         assert!(admission.admit(elsewhere).is_ok());
     }
 
@@ -246,7 +209,7 @@ mod tests {
     fn a_refused_address_leaves_no_trace() {
         let admission = Admission::new(count(3, 3), count(0, 0), None);
         let [address] = addresses(["192.0.2.1"]);
-        assert_eq!(admission.admit(address).unwrap_err(), Refused::Address);
+        assert_eq!(admission.admit(address).unwrap_err(), Ending::AddressFull);
         assert_eq!(admission.count(), Count::default());
         assert!(admission.held.lock().unwrap().by_address.is_empty());
     }

@@ -12,11 +12,13 @@ mod cluster;
 mod config;
 mod contain;
 pub mod doctor;
+pub mod ending;
 #[doc(hidden)]
 pub mod fuzzing;
 mod host;
 mod http;
 mod key;
+pub mod label;
 mod listener;
 pub mod logging;
 mod meter;
@@ -32,9 +34,10 @@ mod text;
 mod tls;
 
 pub use config::Config;
+pub use ending::Ending;
 pub use host::Host;
 pub use key::{Key, RoomKey};
-pub use metrics::{Disconnect, Metrics, TickDuration};
+pub use metrics::{Metrics, TickDuration};
 pub use rooms::DEFAULT_ROOM;
 pub use run::{Addresses, StartError, run};
 pub use session::stream::Stream;

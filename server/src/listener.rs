@@ -7,6 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::label::Label;
 use crate::metrics::{Door, Metrics};
 
 /// Pause after a failed accept. Out of descriptors, accepting fails at once and would spin.

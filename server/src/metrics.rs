@@ -13,14 +13,15 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-pub use self::labels::Disconnect;
 use self::labels::{
     CorrectionLabels, DisconnectLabels, DoorLabels, HttpCutLabels, PanicLabels, ReloadLabels,
     ResponseLabels, ResumeLabels, SampleLabels,
 };
-pub(crate) use self::labels::{Door, HttpCut, Task};
+pub(crate) use self::labels::{Door, Task};
 use crate::admission::Count;
 use crate::cluster::Cluster;
+use crate::ending::{Ending, HttpEnding};
+use crate::label::Label;
 use crate::logging;
 use crate::room::fanout::Written;
 use crate::room::world::SampleCounts;
@@ -151,19 +152,19 @@ impl Default for Metrics {
             certificate_expiry: Family::default(),
             certificate_reloads: Family::default(),
         };
-        for reason in Disconnect::ALL {
+        for reason in Ending::ALL.iter().copied() {
             metrics
                 .disconnects
                 .get_or_create(&DisconnectLabels { reason })
                 .inc_by(0);
         }
-        for reason in HttpCut::ALL {
+        for reason in HttpEnding::ALL.iter().copied() {
             metrics
                 .http_cuts
                 .get_or_create(&HttpCutLabels { reason })
                 .inc_by(0);
         }
-        for listener in Door::ALL {
+        for listener in Door::ALL.iter().copied() {
             metrics
                 .accept_errors
                 .get_or_create(&DoorLabels { listener })
@@ -175,7 +176,7 @@ impl Default for Metrics {
                 .get_or_create(&ReloadLabels { outcome })
                 .inc_by(0);
         }
-        for task in Task::ALL {
+        for task in Task::ALL.iter().copied() {
             metrics
                 .panics
                 .get_or_create(&PanicLabels { task })
@@ -193,26 +194,27 @@ impl Metrics {
     }
 
     /// Counts an ended connection.
-    pub fn disconnected(&self, reason: Disconnect) {
+    pub fn disconnected(&self, reason: Ending) {
         self.disconnects
             .get_or_create(&DisconnectLabels { reason })
             .inc();
     }
 
     /// Ended connections by reason; reasons that never occurred are missing.
-    pub fn disconnects(&self) -> impl Iterator<Item = (Disconnect, u64)> {
+    pub fn disconnects(&self) -> impl Iterator<Item = (Ending, u64)> {
         let count = |reason| {
             let counter = self.disconnects.get(&DisconnectLabels { reason });
             counter.map_or(0, |counter| counter.get())
         };
-        let counts = Disconnect::ALL
-            .into_iter()
+        let counts = Ending::ALL
+            .iter()
+            .copied()
             .map(move |reason| (reason, count(reason)));
         counts.filter(|(_, count)| *count > 0)
     }
 
     /// Counts an HTTP connection that ended otherwise than by being served.
-    pub(crate) fn http_cut(&self, reason: HttpCut) {
+    pub(crate) fn http_cut(&self, reason: HttpEnding) {
         self.http_cuts
             .get_or_create(&HttpCutLabels { reason })
             .inc();
@@ -407,11 +409,11 @@ mod tests {
     fn every_reason_is_listed_once_and_counted() {
         let metrics = Metrics::default();
         assert_eq!(metrics.disconnects().count(), 0);
-        for (index, reason) in Disconnect::ALL.into_iter().enumerate() {
+        for (index, reason) in Ending::ALL.iter().copied().enumerate() {
             (0..=index).for_each(|_| metrics.disconnected(reason));
         }
         let counts = metrics.disconnects().map(|(_, count)| count);
-        assert!(counts.eq(1..=Disconnect::ALL.len() as u64));
+        assert!(counts.eq(1..=Ending::ALL.len() as u64));
     }
 
     #[test]
@@ -432,7 +434,7 @@ mod tests {
         metrics.connections.set(3);
         metrics.sent_bytes.inc_by(17);
         metrics.tick_duration.observe(0.002);
-        metrics.disconnected(Disconnect::SlowReader);
+        metrics.disconnected(Ending::SlowReader);
         let text = metrics.render(
             Count {
                 open: 3,

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::metrics::Disconnect;
+use crate::ending::Ending;
 use crate::room::fanout::Outlet;
 use crate::room::{RoomHandle, Seat};
 use crate::run::StartError;
@@ -55,7 +55,7 @@ pub(crate) async fn record(mut file: BoundedFile, room: RoomHandle) {
     if let Ok(Err(error)) = writer.await {
         warn!(%error, "the recording has ended: its file cannot be written");
         // A room that has ended has let everybody go.
-        let _ = room.leave(Seat::OBSERVER, Disconnect::Left).await;
+        let _ = room.leave(Seat::OBSERVER, Ending::Left).await;
     }
 }
 

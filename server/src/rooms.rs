@@ -11,7 +11,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::contain::contain;
-use crate::metrics::{Disconnect, Metrics, Task};
+use crate::ending::Ending;
+use crate::metrics::{Metrics, Task};
 use crate::room::backplane::Backplane;
 use crate::room::world::RoomFull;
 use crate::room::{Entrance, Room, RoomHandle, RoomSettings, Seat, quanta};
@@ -21,35 +22,6 @@ pub const DEFAULT_ROOM: &str = "lobby";
 
 /// A room may end while somebody comes in; more often than this in a row, something is wrong.
 const MAX_TRIES: usize = 3;
-
-/// Why nobody can be brought into a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum EnterError {
-    /// The room has its fill of cubes.
-    #[error("this room is full, try another one")]
-    RoomFull,
-    /// The server has its fill of rooms, or of those that one address opened.
-    #[error("this server has no place for another room, try one that exists")]
-    TooManyRooms,
-    /// The room fails again and again.
-    #[error("this room does not work at the moment, try another one")]
-    Broken,
-    /// The server stops.
-    #[error("the server is shutting down, try again soon")]
-    ShuttingDown,
-}
-
-impl EnterError {
-    /// The same as a reason why a connection ended.
-    pub(crate) fn disconnect(self) -> Disconnect {
-        match self {
-            Self::RoomFull => Disconnect::RoomFull,
-            Self::TooManyRooms => Disconnect::TooManyRooms,
-            Self::Broken => Disconnect::Panicked,
-            Self::ShuttingDown => Disconnect::ShuttingDown,
-        }
-    }
-}
 
 /// All rooms of a server.
 #[derive(Debug)]
@@ -116,24 +88,24 @@ impl Rooms {
     /// Brings a player into a room; `room` is a clean name, `address` where they come from.
     ///
     /// # Errors
-    /// [`EnterError`], in words for the person who wanted in.
+    /// The room is full or fails, there is no place for another room, or the server stops.
     pub(crate) async fn enter(
         self: &Arc<Self>,
         room: &str,
         entrance: Entrance,
         address: IpAddr,
-    ) -> Result<(RoomHandle, Seat), EnterError> {
+    ) -> Result<(RoomHandle, Seat), Ending> {
         for _ in 0..MAX_TRIES {
             let handle = self.find_or_open(room, address)?;
             match handle.enter(entrance.clone()).await {
                 Ok(Ok(seat)) => return Ok((handle, seat)),
-                Ok(Err(RoomFull)) => return Err(EnterError::RoomFull),
+                Ok(Err(RoomFull)) => return Err(Ending::RoomFull),
                 // It ended in between, which took it out of the map: the next try opens a new
                 // one, or finds that the server stops.
                 Err(_) => {}
             }
         }
-        Err(EnterError::Broken)
+        Err(Ending::Panicked)
     }
 
     /// A room that exists.
@@ -147,9 +119,9 @@ impl Rooms {
         by_name.values().map(|room| room.handle.clone()).collect()
     }
 
-    fn find_or_open(self: &Arc<Self>, room: &str, by: IpAddr) -> Result<RoomHandle, EnterError> {
+    fn find_or_open(self: &Arc<Self>, room: &str, by: IpAddr) -> Result<RoomHandle, Ending> {
         if self.shutdown.is_cancelled() {
-            return Err(EnterError::ShuttingDown);
+            return Err(Ending::ShuttingDown);
         }
         let mut by_name = self.lock();
         if let Some(opened) = by_name.get(room) {
@@ -158,7 +130,7 @@ impl Rooms {
         let of_address = || by_name.values().filter(|room| room.by == by).count();
         let is_fill = !by.is_loopback() && of_address() >= self.limit_per_address;
         if by_name.len() >= self.limit || is_fill {
-            return Err(EnterError::TooManyRooms);
+            return Err(Ending::TooManyRooms);
         }
         let handle = self.open(room);
         let opened = Opened {

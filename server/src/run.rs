@@ -282,8 +282,8 @@ async fn accept_players(listener: TcpListener, shared: Arc<Shared>) {
                 shared.spawn(async move { tcp::serve(&served, stream, admitted).await });
             }
             Err(refused) => {
-                shared.metrics.disconnected(refused.disconnect());
-                tcp::turn_away(&stream, &refused);
+                shared.metrics.disconnected(refused);
+                tcp::turn_away(&stream, refused);
             }
         },
     )
@@ -299,9 +299,9 @@ async fn accept_typists(listener: TcpListener, shared: Arc<Shared>) {
                 shared.spawn(async move { text::serve(&served, stream, admitted).await });
             }
             Err(refused) => {
-                shared.metrics.disconnected(refused.disconnect());
+                shared.metrics.disconnected(refused);
                 // Who cannot take a line at once sees a closed connection instead.
-                let _ = stream.try_write(format!("error: {refused}\n").as_bytes());
+                let _ = stream.try_write(format!("error: {}\n", refused.message()).as_bytes());
             }
         }
     })

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admitted;
 use crate::budget::Budget;
-use crate::metrics::Disconnect;
+use crate::ending::Ending;
 use crate::room::fanout::Outlet;
 use crate::room::speed::SpeedRule;
 use crate::room::{Entrance, SightRule};
@@ -68,7 +68,7 @@ pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted
 }
 
 /// Returns why the conversation ended where the room has not counted that.
-async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) -> Option<Disconnect> {
+async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) -> Option<Ending> {
     let (reader, mut writer) = stream.into_split();
     let mut lines = Lines {
         reader,
@@ -77,12 +77,12 @@ async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) -> Op
     };
     let name = tokio::select! {
         name = tokio::time::timeout(NAME_DEADLINE, read_name(&mut lines, &mut writer)) => name,
-        () = shared.shutdown.cancelled() => return Some(Disconnect::ShuttingDown),
+        () = shared.shutdown.cancelled() => return Some(Ending::ShuttingDown),
     };
     let name = match name {
         Ok(Some(name)) => name,
-        Ok(None) => return Some(Disconnect::Left),
-        Err(_) => return Some(Disconnect::HelloTimeout),
+        Ok(None) => return Some(Ending::Left),
+        Err(_) => return Some(Ending::HelloTimeout),
     };
     let (frame_sender, frames) = mpsc::channel(OUTPUT_QUEUE);
     let (answer_sender, answers) = mpsc::channel(OUTPUT_QUEUE);
@@ -103,10 +103,10 @@ async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) -> Op
         .await
     {
         Ok((room, seat)) => Membership::new(room, seat),
-        Err(error) => {
+        Err(ending) => {
             // Best effort: the connection ends either way.
-            let _ = write_line(&mut writer, &format!("error: {error}")).await;
-            return Some(error.disconnect());
+            let _ = write_line(&mut writer, &format!("error: {}", ending.message())).await;
+            return Some(ending);
         }
     };
     // Two whole loops side by side; whichever ends first ends the conversation.
@@ -138,7 +138,7 @@ async fn read_coordinates(
     lines: &mut Lines,
     membership: &Membership,
     answers: mpsc::Sender<String>,
-) -> Disconnect {
+) -> Ending {
     let Membership { room, seat, .. } = membership;
     let cube = seat.cube;
     let mut budget = Budget::new(shared.config.max_messages, BURST);
@@ -163,7 +163,7 @@ async fn read_coordinates(
                     surprises: Bytes::new(),
                 };
                 if room.message(*seat, sample).await.is_err() {
-                    return Disconnect::ShuttingDown;
+                    return Ending::ShuttingDown;
                 }
             }
             Err(problem) => {
@@ -173,12 +173,12 @@ async fn read_coordinates(
                     .await
                     .is_err()
                 {
-                    return Disconnect::Lost;
+                    return Ending::Lost;
                 }
             }
         }
     }
-    Disconnect::Left
+    Ending::Left
 }
 
 /// Returns `None` when the room has ended the connection and its last words are written.
@@ -186,7 +186,7 @@ async fn write_changes(
     writer: &mut OwnedWriteHalf,
     mut frames: mpsc::Receiver<Bytes>,
     mut answers: mpsc::Receiver<String>,
-) -> Option<Disconnect> {
+) -> Option<Ending> {
     let mut names = Names::default();
     loop {
         let text = tokio::select! {
@@ -196,8 +196,8 @@ async fn write_changes(
         let write = writer.write_all(text.as_bytes());
         match tokio::time::timeout(WRITE_DEADLINE, write).await {
             Ok(Ok(())) => {}
-            Ok(Err(_)) => return Some(Disconnect::Lost),
-            Err(_) => return Some(Disconnect::SlowReader),
+            Ok(Err(_)) => return Some(Ending::Lost),
+            Err(_) => return Some(Ending::SlowReader),
         }
     }
 }

@@ -23,9 +23,10 @@ use super::https::Unencrypted;
 use super::proxy;
 use crate::admission::{Admission, Count};
 use crate::contain::contain;
+use crate::ending::HttpEnding;
 use crate::listener;
 use crate::meter::{Meter, Metered};
-use crate::metrics::{Door, HttpCut, Task};
+use crate::metrics::{Door, Task};
 use crate::run::Shared;
 use crate::session::stream::Stream;
 use crate::session::tcp;
@@ -67,7 +68,7 @@ pub(super) async fn serve(
         let admitted = match admission.admit(proxy::connection(peer.ip(), &config.trust_proxy)) {
             Ok(admitted) => admitted,
             Err(refused) => {
-                metrics.http_cut(refused.http_cut());
+                metrics.http_cut(HttpEnding::not_admitted(refused));
                 // Who cannot take a few lines at once sees a closed connection instead.
                 let _ = stream.try_write(FULL);
                 return;
@@ -107,11 +108,11 @@ async fn serve_one(
             let unencrypted = (!is_proxy).then_some(Unencrypted);
             serve_stream(shared, stream, peer, unencrypted, router, stop).await
         }
-        Arrival::Silent => shared.metrics.http_cut(HttpCut::HeadTimeout),
+        Arrival::Silent => shared.metrics.http_cut(HttpEnding::HeadTimeout),
         Arrival::Closed => {}
         Arrival::Failed(error) => {
             debug!(%peer, %error, "no handshake of TLS");
-            shared.metrics.http_cut(HttpCut::TlsHandshake);
+            shared.metrics.http_cut(HttpEnding::TlsHandshake);
         }
     }
 }
@@ -170,24 +171,24 @@ async fn serve_stream(
             debug!(%peer, %error, "http connection broke");
             reason(&error)
         }
-        Err(_) => HttpCut::Lifetime,
+        Err(_) => HttpEnding::Lifetime,
     };
     // Between two requests, the head's time is how long an idle connection is kept.
-    let is_idle = cut == HttpCut::HeadTimeout && was_served.load(Ordering::Relaxed);
+    let is_idle = cut == HttpEnding::HeadTimeout && was_served.load(Ordering::Relaxed);
     if !is_idle {
         shared.metrics.http_cut(cut);
     }
 }
 
-fn reason(error: &hyper::Error) -> HttpCut {
+fn reason(error: &hyper::Error) -> HttpEnding {
     if error.is_timeout() {
-        HttpCut::HeadTimeout
+        HttpEnding::HeadTimeout
     } else if error.is_parse_too_large() {
-        HttpCut::HeadTooLong
+        HttpEnding::HeadTooLong
     } else if error.is_parse() {
-        HttpCut::BadRequest
+        HttpEnding::BadRequest
     } else {
-        HttpCut::Lost
+        HttpEnding::Lost
     }
 }
 

@@ -49,8 +49,8 @@ pub(super) async fn page(
     let admitted = match shared.admission.admit(peer.ip()) {
         Ok(admitted) => admitted,
         Err(refused) => {
-            shared.metrics.disconnected(refused.disconnect());
-            return (StatusCode::SERVICE_UNAVAILABLE, refused.to_string()).into_response();
+            shared.metrics.disconnected(refused);
+            return (StatusCode::SERVICE_UNAVAILABLE, refused.message()).into_response();
         }
     };
     let max_message_bytes = shared.config.max_ws_message;

@@ -9,7 +9,7 @@ use cubesync_protocol::{
 use cubesync_recording::Scene;
 use tokio_util::sync::CancellationToken;
 
-use crate::metrics::Disconnect;
+use crate::ending::Ending;
 use crate::room::fanout::Outlet;
 use crate::room::speed::SpeedRule;
 use crate::room::{Entrance, RoomEnded, RoomHandle, Seat, SightRule};
@@ -88,7 +88,7 @@ impl Stage {
         let gone = self.puppets.iter().filter(|&entry| !is_there(entry));
         for recorded in gone.map(|(recorded, _)| *recorded).collect::<Vec<_>>() {
             if let Some(puppet) = self.puppets.remove(&recorded) {
-                self.room.leave(puppet.seat, Disconnect::Left).await?;
+                self.room.leave(puppet.seat, Ending::Left).await?;
                 self.carried.take_if(|carried| carried.by == puppet.seat);
             }
         }

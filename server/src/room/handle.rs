@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::fanout::Outlet;
 use super::speed::SpeedRule;
 use super::world::{Cube, RoomFull};
-use crate::metrics::Disconnect;
+use crate::ending::Ending;
 
 /// Events a room has waiting at most; a session that finds no place waits, and its peer with it.
 const EVENT_QUEUE: usize = 4_096;
@@ -78,7 +78,7 @@ pub(super) enum RoomEvent {
     },
     Leave {
         from: Seat,
-        reason: Disconnect,
+        reason: Ending,
     },
     View {
         reply: oneshot::Sender<RoomView>,
@@ -196,13 +196,13 @@ impl RoomHandle {
     ///
     /// # Errors
     /// The room has ended.
-    pub async fn leave(&self, from: Seat, reason: Disconnect) -> Result<(), RoomEnded> {
+    pub async fn leave(&self, from: Seat, reason: Ending) -> Result<(), RoomEnded> {
         self.send(RoomEvent::Leave { from, reason }).await
     }
 
     /// Takes a player out whose session has panicked, without waiting.
     pub(crate) fn abandon(&self, from: Seat) {
-        let reason = Disconnect::Panicked;
+        let reason = Ending::Panicked;
         match self.events.try_send(RoomEvent::Leave { from, reason }) {
             Ok(()) => self.bell.notify_one(),
             Err(TrySendError::Full(event)) => {

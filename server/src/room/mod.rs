@@ -28,8 +28,8 @@ use cubesync_protocol::cells::{Grid, View};
 use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, MOVING_HEARTBEAT_INTERVAL, PROTOCOL_VERSION};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{
-    ClientMessage, CloseCode, Colour, CubeId, CubeKind, Message, Pose, Position, ResumeToken,
-    ServerMessage, Welcome,
+    ClientMessage, Colour, CubeId, CubeKind, Message, Pose, Position, ResumeToken, ServerMessage,
+    Welcome,
 };
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -46,7 +46,9 @@ use self::log::SnapshotLog;
 use self::resumption::Resumption;
 use self::speed::SpeedRule;
 use self::world::{Changes, Cube, FREE_CUBE, RoomFull, World};
-use crate::metrics::{Disconnect, Metrics};
+use crate::ending::Ending;
+use crate::label::Label;
+use crate::metrics::Metrics;
 
 /// How long an empty room is kept, so that the free cube is where it was when somebody returns.
 const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
@@ -257,7 +259,7 @@ impl Room {
     fn migrated(&mut self, player: CubeId, now: Instant) {
         self.resumption.forget(player);
         if self.members.contains_key(&player) {
-            self.dismiss(player, Disconnect::Replaced, now);
+            self.dismiss(player, Ending::Replaced, now);
         }
     }
 
@@ -282,7 +284,7 @@ impl Room {
                 let entered = self.enter(entrance, now);
                 // The session may have given up in the meantime.
                 if let (Ok(seat), Err(_)) = (entered, reply.send(entered)) {
-                    self.remove(seat.cube, Disconnect::Lost, now);
+                    self.remove(seat.cube, Ending::Lost, now);
                 }
             }
             // It may still have been in the queue when its sender was removed or had come back.
@@ -423,7 +425,7 @@ impl Room {
             } => {
                 if let Err(error) = self.world.sample(from, tick, &placed, &surprises) {
                     debug!(cube = %from, %error, "bad sample");
-                    self.remove(from, Disconnect::BadMessage, now);
+                    self.remove(from, Ending::BadMessage, now);
                 }
             }
             ClientMessage::Take { cube } => {
@@ -455,7 +457,7 @@ impl Room {
     /// closed. What the player held was freed, so that client and server agree on it.
     fn resume(&mut self, token: ResumeToken, rule: SpeedRule, now: Instant) -> Option<CubeId> {
         let cube = self.resumption.cube(token)?;
-        self.remove(cube, Disconnect::Replaced, now);
+        self.remove(cube, Ending::Replaced, now);
         self.resumption.returned(cube);
         self.world.resume(cube, rule).then_some(cube)
     }
@@ -586,10 +588,10 @@ impl Room {
                     let is_slow =
                         member.connection.blocked_for(now) >= self.settings.slow_reader_after;
                     if is_slow && player != OBSERVER {
-                        over.push((player, Disconnect::SlowReader));
+                        over.push((player, Ending::SlowReader));
                     }
                 }
-                Err(_) => over.push((player, Disconnect::Lost)),
+                Err(_) => over.push((player, Ending::Lost)),
             }
             self.metrics.count_written(member.connection.take_written());
         }
@@ -610,11 +612,11 @@ impl Room {
         self.metrics.count_written(member.connection.take_written());
     }
 
-    fn remove(&mut self, player: CubeId, reason: Disconnect, now: Instant) {
+    fn remove(&mut self, player: CubeId, reason: Ending, now: Instant) {
         if !self.dismiss(player, reason, now) || player == OBSERVER {
             return;
         }
-        if reason == Disconnect::Replaced
+        if reason == Ending::Replaced
             || (reason.is_accident() && !self.settings.resume_within.is_zero())
         {
             self.world.ghost(player);
@@ -627,23 +629,19 @@ impl Room {
 
     /// Ends a member's connection; what becomes of their cube is another question. False if there
     /// is no such member.
-    fn dismiss(&mut self, player: CubeId, reason: Disconnect, now: Instant) -> bool {
-        if let Some((code, message)) = farewell(reason) {
-            self.tell(
-                player,
-                &ServerMessage::Closing {
-                    code,
-                    message: message.into(),
-                    // It was the network's fault: their cube waits for them.
-                    retry_after_ms: reason.is_accident().then_some(0),
-                },
-                now,
-            );
+    fn dismiss(&mut self, player: CubeId, reason: Ending, now: Instant) -> bool {
+        // A stopping room has told everybody already.
+        if reason != Ending::ShuttingDown {
+            // After an accident their cube waits for them, so they may come back at once.
+            let retry_after_ms = reason.is_accident().then_some(0);
+            if let Some(closing) = reason.closing(retry_after_ms) {
+                self.tell(player, &closing, now);
+            }
         }
         let Some(member) = self.members.remove(&player) else {
             return false;
         };
-        if reason == Disconnect::SlowReader {
+        if reason == Ending::SlowReader {
             member.connection.reset();
         } else {
             member.connection.finish();
@@ -684,10 +682,9 @@ impl Room {
         let start = clock::now();
         let spread_ms = RETURN_SPREAD_MS[usize::from(!self.peers.addresses().is_empty())];
         for player in self.members.keys().copied().collect::<Vec<_>>() {
-            let closing = ServerMessage::Closing {
-                code: CloseCode::ShuttingDown,
-                message: "the server is shutting down".into(),
-                retry_after_ms: Some(fastrand::u32(0..spread_ms)),
+            let retry_after_ms = Some(fastrand::u32(0..spread_ms));
+            let Some(closing) = Ending::ShuttingDown.closing(retry_after_ms) else {
+                break;
             };
             self.tell(player, &closing, start);
         }
@@ -702,7 +699,7 @@ impl Room {
                 }
             }
             for player in done {
-                self.remove(player, Disconnect::ShuttingDown, now);
+                self.remove(player, Ending::ShuttingDown, now);
             }
             if !self.members.is_empty() {
                 tokio::time::sleep(DRAIN_POLL).await;
@@ -792,37 +789,6 @@ impl Member {
             .into_iter()
             .map(|(cell, sight)| cells.keyframe(cell, sight, world));
         self.connection.show(view, shown, log, tick);
-    }
-}
-
-/// What a peer is told when its connection ends, where it can be told and does not know.
-fn farewell(reason: Disconnect) -> Option<(CloseCode, &'static str)> {
-    match reason {
-        Disconnect::BadMessage => Some((
-            CloseCode::BadMessage,
-            "the server received something that is no message of this protocol",
-        )),
-        Disconnect::TooManyMessages => Some((
-            CloseCode::TooManyMessages,
-            "the client sent too many messages",
-        )),
-        Disconnect::Replaced => Some((
-            CloseCode::Replaced,
-            "the player came back on another connection",
-        )),
-        Disconnect::Silent => Some((CloseCode::Silent, "nothing was heard from the client")),
-        Disconnect::FrameTooLong => Some((
-            CloseCode::BadMessage,
-            "the client sent a frame that is longer than the server takes",
-        )),
-        Disconnect::FrameTooSlow => Some((
-            CloseCode::BadMessage,
-            "the client began a frame and did not end it in time",
-        )),
-        Disconnect::TooManyBytes => {
-            Some((CloseCode::TooManyMessages, "the client sent too many bytes"))
-        }
-        _ => None,
     }
 }
 

@@ -159,7 +159,7 @@ impl Stage {
         self.room.handle(RoomEvent::Message { from, message }, now);
     }
 
-    fn leave(&mut self, from: CubeId, reason: Disconnect) {
+    fn leave(&mut self, from: CubeId, reason: Ending) {
         let now = self.now();
         self.clients.remove(&from);
         let from = self.room.members[&from].seat;
@@ -184,11 +184,11 @@ impl Stage {
                 self.found.resumed += u64::from(cube.is_some());
                 self.enter(Some(token));
             }
-            (4, Some(client)) => self.leave(client, Disconnect::Left),
+            (4, Some(client)) => self.leave(client, Ending::Left),
             (5, Some(client)) => {
                 let token = self.room.resumption.issue(client);
                 self.tokens.push(token);
-                self.leave(client, Disconnect::Closed);
+                self.leave(client, Ending::Closed);
             }
             (6..10, Some(cube)) => self.say(cube, ClientMessage::Take { cube: FREE }),
             (10..12, Some(client)) => {
@@ -451,7 +451,7 @@ fn run(view_distance_m: Option<u32>, seed: u64, ticks: u64) -> Found {
         stage.step();
     }
     for client in stage.clients.keys().copied().collect::<Vec<_>>() {
-        stage.leave(client, Disconnect::Left);
+        stage.leave(client, Ending::Left);
     }
     assert!(
         !stage.room.cells.is_seen_from_afar(),
@@ -550,7 +550,7 @@ fn an_observer_without_a_cube_is_told_of_everything_and_catches_up_when_it_was_s
     assert!(scene.gaps() > 1, "{}", scene.gaps());
 
     let cubes = stage.room.world.cube_count();
-    stage.leave(OBSERVER, Disconnect::Left);
+    stage.leave(OBSERVER, Ending::Left);
     assert!(!stage.room.members.contains_key(&OBSERVER));
     assert_eq!(stage.room.world.cube_count(), cubes);
 }
@@ -570,7 +570,7 @@ fn what_an_old_connection_still_had_to_say_is_not_taken_for_the_new_ones() {
     stage.clients.clear();
     assert_eq!(stage.enter_at(Some(token), None), cube);
     let now = stage.now();
-    let reason = Disconnect::Lost;
+    let reason = Ending::Lost;
     stage
         .room
         .handle(RoomEvent::Leave { from: old, reason }, now);

@@ -5,15 +5,13 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use cubesync_protocol::RejectCode;
 use cubesync_protocol::limits::MAX_JOIN_KEY_BYTES;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
-use super::handshake::Refusal;
 use crate::Config;
+use crate::ending::{Ending, Problem};
 use crate::key::{Key, RoomKey};
-use crate::metrics::Disconnect;
 
 /// Wrong keys that one address may show within [`TRIES_FORGOTTEN_AFTER`]: a person mistypes a few
 /// times, and a dozen guesses a minute find no key.
@@ -61,7 +59,7 @@ impl Keys {
         room: &str,
         given: Option<&str>,
         address: IpAddr,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), Problem> {
         let (expected, place) = match self.rooms.get(room) {
             Some(key) => (key, "room"),
             None => match &self.server {
@@ -69,23 +67,17 @@ impl Keys {
                 None => return Ok(()),
             },
         };
-        let refusal = |reason, message| Refusal {
-            code: RejectCode::JoinKey,
-            message,
-            reason,
-        };
         let Some(given) = given else {
             let message = format!("this {place} asks for a join key, and it is missing");
-            return Err(refusal(Disconnect::WrongKey, message));
+            return Err(Problem::new(Ending::WrongKey, message));
         };
         let is_right = is_equal(expected, given);
         if !self.may_try(address, is_right) {
-            let message = "too many wrong join keys came from your address: try again in a minute";
-            return Err(refusal(Disconnect::TooManyTries, message.into()));
+            return Err(Ending::TooManyTries.into());
         }
         if !is_right {
             let message = format!("this {place} asks for a join key, and it is wrong");
-            return Err(refusal(Disconnect::WrongKey, message));
+            return Err(Problem::new(Ending::WrongKey, message));
         }
         Ok(())
     }
@@ -150,8 +142,8 @@ mod tests {
         [192, 0, 2, last].into()
     }
 
-    fn reason(outcome: Result<(), Refusal>) -> Option<Disconnect> {
-        outcome.err().map(|refusal| refusal.reason)
+    fn reason(outcome: Result<(), Problem>) -> Option<Ending> {
+        outcome.err().map(|problem| problem.ending)
     }
 
     #[tokio::test]
@@ -184,11 +176,11 @@ mod tests {
         let keys = keys(&["--join-key", "right"]);
         let check = |key, last| reason(keys.check("lobby", Some(key), address(last)));
         for _ in 1..MAX_TRIES {
-            assert_eq!(check("wrong", 1), Some(Disconnect::WrongKey));
+            assert_eq!(check("wrong", 1), Some(Ending::WrongKey));
             assert_eq!(check("right", 1), None);
         }
-        assert_eq!(check("wrong", 1), Some(Disconnect::TooManyTries));
-        assert_eq!(check("right", 1), Some(Disconnect::TooManyTries));
+        assert_eq!(check("wrong", 1), Some(Ending::TooManyTries));
+        assert_eq!(check("right", 1), Some(Ending::TooManyTries));
         assert_eq!(check("right", 2), None, "somebody else's tries");
         tokio::time::advance(TRIES_FORGOTTEN_AFTER).await;
         assert_eq!(check("right", 1), None);
@@ -202,13 +194,13 @@ mod tests {
             reason(keys.check("lobby", Some(key), address))
         };
         for number in 0..MAX_ADDRESSES as u32 {
-            assert_eq!(check("wrong", number), Some(Disconnect::WrongKey));
+            assert_eq!(check("wrong", number), Some(Ending::WrongKey));
         }
         let next = MAX_ADDRESSES as u32;
-        assert_eq!(check("wrong", next), Some(Disconnect::TooManyTries));
+        assert_eq!(check("wrong", next), Some(Ending::TooManyTries));
         assert_eq!(check("right", next), None);
         tokio::time::advance(TRIES_FORGOTTEN_AFTER).await;
-        assert_eq!(check("wrong", next), Some(Disconnect::WrongKey));
+        assert_eq!(check("wrong", next), Some(Ending::WrongKey));
         assert_eq!(keys.tries.lock().unwrap().len(), 1);
     }
 }

@@ -17,20 +17,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cubesync_protocol::limits::FRAME_HEADER_BYTES;
-use cubesync_protocol::{ClientMessage, Hello, Message, RejectCode, ServerMessage, frame};
+use cubesync_protocol::{ClientMessage, Hello, Message, frame};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::handshake::{Refusal, check_hello, not_hello};
+use self::handshake::check_hello;
 pub(crate) use self::keys::Keys;
 use self::source::Source;
 use crate::admission::Admitted;
-use crate::metrics::Disconnect;
+use crate::ending::{Ending, Problem};
+use crate::label::Label;
 use crate::room::fanout::Outlet;
 use crate::room::speed::SpeedRule;
 use crate::room::{Entrance, RoomHandle, Seat, SightRule};
-use crate::rooms::EnterError;
 use crate::run::Shared;
 
 /// How long a peer has to take its last frame and close. Closing while bytes of the peer are
@@ -40,9 +40,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How a connection introduced itself.
 enum Introduction {
     Hello(Hello),
-    Refused(Refusal),
+    Refused(Problem),
     /// It ended before it had.
-    Gone(Disconnect),
+    Gone(Ending),
 }
 
 /// Reads the first message and judges it.
@@ -50,7 +50,7 @@ async fn introduction(shared: &Shared, source: &mut Source, admitted: &Admitted)
     let deadline = shared.config.hello_deadline;
     let Ok(first) = tokio::time::timeout(*deadline, source.next_frame()).await else {
         let problem = format!("it did not come within {deadline}");
-        return Introduction::Refused(not_hello(Disconnect::HelloTimeout, &problem));
+        return Introduction::Refused(Problem::greeting(Ending::HelloTimeout, &problem));
     };
     match first {
         Ok(payload) => {
@@ -62,16 +62,19 @@ async fn introduction(shared: &Shared, source: &mut Source, admitted: &Admitted)
             });
             match hello {
                 Ok(hello) => Introduction::Hello(hello),
-                Err(refusal) => Introduction::Refused(refusal),
+                Err(problem) => Introduction::Refused(problem),
             }
         }
-        Err(error @ (source::Error::Lost | source::Error::Closed)) => {
-            Introduction::Gone(error.disconnect())
+        Err(Problem { ending, .. }) if matches!(ending, Ending::Lost | Ending::Closed) => {
+            Introduction::Gone(ending)
         }
-        Err(error @ (source::Error::Frame(_) | source::Error::WebSocket(_))) => {
-            Introduction::Refused(not_hello(Disconnect::NotHello, &error))
+        Err(problem) => {
+            let ending = match problem.ending {
+                Ending::BadMessage | Ending::FrameTooLong => Ending::NotHello,
+                ending => ending,
+            };
+            Introduction::Refused(Problem::greeting(ending, &problem))
         }
-        Err(error) => Introduction::Refused(not_hello(error.disconnect(), &error)),
     }
 }
 
@@ -92,7 +95,7 @@ impl Membership {
     }
 
     /// Takes the player out; without a reason, the room has ended the connection already.
-    pub(crate) async fn end(mut self, reason: Option<Disconnect>) {
+    pub(crate) async fn end(mut self, reason: Option<Ending>) {
         self.is_over = true;
         if let Some(reason) = reason {
             // A room that has ended has said goodbye already.
@@ -116,7 +119,7 @@ async fn enter(
     outlet: Outlet,
     ended: &CancellationToken,
     admitted: &Admitted,
-) -> Result<Membership, Refusal> {
+) -> Result<Membership, Ending> {
     let Hello {
         room,
         name,
@@ -136,46 +139,25 @@ async fn enter(
         outlet,
         ended: ended.clone(),
     };
-    let entered = shared
+    let (room, seat) = shared
         .rooms
         .enter(&room, entrance, admitted.address())
-        .await;
-    match entered {
-        Ok((room, seat)) => Ok(Membership::new(room, seat)),
-        Err(error) => Err(Refusal {
-            code: match error {
-                EnterError::ShuttingDown => RejectCode::ShuttingDown,
-                EnterError::RoomFull | EnterError::TooManyRooms | EnterError::Broken => {
-                    RejectCode::Full
-                }
-            },
-            message: error.to_string(),
-            reason: error.disconnect(),
-        }),
-    }
+        .await?;
+    Ok(Membership::new(room, seat))
 }
 
-/// The frame that tells a peer it is refused; counts it.
-fn refusal_frame(shared: &Shared, refusal: Refusal) -> Bytes {
-    let Refusal {
-        code,
-        message,
-        reason,
-    } = refusal;
-    debug!(?code, message, "rejected");
-    let frame = ServerMessage::Reject { code, message }.to_frame();
-    shared.metrics.disconnected(reason);
+/// Returns the frame that tells a peer that it is refused, and counts it.
+fn refusal_frame(shared: &Shared, problem: &Problem) -> Bytes {
+    debug!(reason = problem.ending.as_str(), %problem, "rejected");
+    let frame = problem.reject().to_frame();
+    shared.metrics.disconnected(problem.ending);
     shared.metrics.sent_bytes.inc_by(frame.len() as u64);
     shared.metrics.sent_frames.inc();
     frame
 }
 
 /// Passes on messages until the connection ends, and says why it did.
-async fn read_messages(
-    shared: &Shared,
-    source: &mut Source,
-    membership: &Membership,
-) -> Disconnect {
+async fn read_messages(shared: &Shared, source: &mut Source, membership: &Membership) -> Ending {
     // One timer for the connection: to set one for every message would cost more than to read it.
     let dead_after = *shared.config.dead_after;
     let mut heard = Instant::now();
@@ -187,7 +169,7 @@ async fn read_messages(
             payload = source.next_frame() => payload,
             () = &mut silence => {
                 if heard.elapsed() >= dead_after {
-                    return Disconnect::Silent;
+                    return Ending::Silent;
                 }
                 silence.as_mut().reset(heard + dead_after);
                 continue;
@@ -197,23 +179,23 @@ async fn read_messages(
         let payload = match payload {
             Ok(payload) => payload,
             Err(error) => {
-                debug!(%error, "no more frames");
-                return error.disconnect();
+                debug!(reason = error.ending.as_str(), %error, "no more frames");
+                return error.ending;
             }
         };
         count_frame(shared, &payload);
         let message = match ClientMessage::decode(&payload) {
-            Ok(ClientMessage::Leave) => return Disconnect::Left,
-            Ok(ClientMessage::Hello(_)) => return Disconnect::BadMessage,
+            Ok(ClientMessage::Leave) => return Ending::Left,
+            Ok(ClientMessage::Hello(_)) => return Ending::BadMessage,
             Ok(message) => message,
             Err(error) => {
                 debug!(%error, "bad message");
-                return Disconnect::BadMessage;
+                return Ending::BadMessage;
             }
         };
         let Membership { room, seat, .. } = membership;
         if room.message(*seat, message).await.is_err() {
-            return Disconnect::ShuttingDown;
+            return Ending::ShuttingDown;
         }
     }
 }
@@ -265,7 +247,7 @@ mod tests {
         assert_eq!(kind("unlucky"), CubeKind::Ghost);
         assert_eq!(kind("bystander"), CubeKind::Player);
         let counted: Vec<_> = shared.metrics.disconnects().collect();
-        assert_eq!(counted, [(Disconnect::Panicked, 1)]);
-        bystander.end(Some(Disconnect::Left)).await;
+        assert_eq!(counted, [(Ending::Panicked, 1)]);
+        bystander.end(Some(Ending::Left)).await;
     }
 }

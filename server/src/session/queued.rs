@@ -11,12 +11,11 @@ use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::handshake::Refusal;
 use super::source::Source;
 use super::stream::BoxedStream;
 use super::{Introduction, LINGER, enter, introduction, read_messages, refusal_frame};
 use crate::admission::Admitted;
-use crate::metrics::Disconnect;
+use crate::ending::{Ending, Problem};
 use crate::room::fanout::Outlet;
 use crate::run::Shared;
 
@@ -31,17 +30,17 @@ pub(super) enum Sink {
 
 impl Sink {
     /// Sends one or more whole frames.
-    async fn send(&mut self, frames: Bytes) -> Result<(), Disconnect> {
+    async fn send(&mut self, frames: Bytes) -> Result<(), Ending> {
         let sent = match self {
             Self::Stream(stream) => stream.write_all(&frames).await.is_ok(),
             Self::WebSocket(sink) => sink.send(Message::Binary(frames)).await.is_ok(),
         };
         if !sent {
-            return Err(Disconnect::Lost);
+            return Err(Ending::Lost);
         }
         match self {
             // Encryption may keep the last bytes until it is told that no more come.
-            Self::Stream(stream) => stream.flush().await.map_err(|_| Disconnect::Lost),
+            Self::Stream(stream) => stream.flush().await.map_err(|_| Ending::Lost),
             Self::WebSocket(_) => Ok(()),
         }
     }
@@ -69,14 +68,14 @@ pub(super) async fn serve(shared: &Shared, mut sink: Sink, mut source: Source, a
 async fn converse(shared: &Shared, sink: &mut Sink, source: &mut Source, admitted: &Admitted) {
     let hello = match introduction(shared, source, admitted).await {
         Introduction::Hello(hello) => hello,
-        Introduction::Refused(refusal) => return refuse(shared, sink, refusal).await,
+        Introduction::Refused(problem) => return refuse(shared, sink, problem).await,
         Introduction::Gone(reason) => return shared.metrics.disconnected(reason),
     };
     let (sender, frames) = mpsc::channel(OUTPUT_QUEUE);
     let ended = CancellationToken::new();
     let membership = match enter(shared, hello, Outlet::Frames(sender), &ended, admitted).await {
         Ok(membership) => membership,
-        Err(refusal) => return refuse(shared, sink, refusal).await,
+        Err(ending) => return refuse(shared, sink, ending.into()).await,
     };
     admitted.has_joined();
     let mut writing = std::pin::pin!(write_frames(sink, frames, *shared.config.slow_reader_after));
@@ -102,17 +101,17 @@ async fn write_frames(
     sink: &mut Sink,
     mut frames: mpsc::Receiver<Bytes>,
     deadline: Duration,
-) -> Result<(), Disconnect> {
+) -> Result<(), Ending> {
     while let Some(frame) = frames.recv().await {
         tokio::time::timeout(deadline, sink.send(frame))
             .await
-            .map_err(|_| Disconnect::SlowReader)??;
+            .map_err(|_| Ending::SlowReader)??;
     }
     Ok(())
 }
 
-async fn refuse(shared: &Shared, sink: &mut Sink, refusal: Refusal) {
-    let frame = refusal_frame(shared, refusal);
+async fn refuse(shared: &Shared, sink: &mut Sink, problem: Problem) {
+    let frame = refusal_frame(shared, &problem);
     // The peer may be gone already.
     let _ = tokio::time::timeout(LINGER, sink.send(frame)).await;
 }

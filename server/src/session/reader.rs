@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, ReadBuf, ReadHalf};
 use tokio::net::tcp::OwnedReadHalf;
 use tokio_tungstenite::tungstenite;
 
-use super::source::Error;
 use super::stream::BoxedStream;
+use crate::ending::{Ending, Problem};
 use crate::meter::Meter;
 
 /// Bytes read at once: the longest frame.
@@ -47,7 +47,10 @@ pub(super) enum Heard {
 impl Reader {
     /// Waits for something, and appends it where it is bytes of frames; also how many bytes came
     /// over the connection for it.
-    pub(super) async fn read(&mut self, received: &mut BytesMut) -> Result<(Heard, usize), Error> {
+    pub(super) async fn read(
+        &mut self,
+        received: &mut BytesMut,
+    ) -> Result<(Heard, usize), Problem> {
         match self {
             Self::Tcp(stream) => poll_fn(|context| poll_read(stream, received, context)).await,
             Self::Stream(stream) => poll_fn(|context| poll_read(stream, received, context)).await,
@@ -64,11 +67,11 @@ fn poll_read(
     stream: &mut (impl AsyncRead + Unpin),
     received: &mut BytesMut,
     context: &mut Context<'_>,
-) -> Poll<Result<(Heard, usize), Error>> {
+) -> Poll<Result<(Heard, usize), Problem>> {
     let mut chunk = [MaybeUninit::uninit(); READ_BYTES];
     let mut buffer = ReadBuf::uninit(&mut chunk);
     let read: io::Result<()> = ready!(Pin::new(stream).poll_read(context, &mut buffer));
-    read.map_err(|_| Error::Lost)?;
+    read.map_err(|_| Ending::Lost)?;
     received.extend_from_slice(buffer.filled());
     let heard = if buffer.filled().is_empty() {
         Heard::End
@@ -100,7 +103,7 @@ impl Messages {
         &mut self,
         received: &mut BytesMut,
         context: &mut Context<'_>,
-    ) -> Poll<Result<(Heard, usize), Error>> {
+    ) -> Poll<Result<(Heard, usize), Problem>> {
         let next = self.stream.poll_next_unpin(context);
         let read_bytes = self.meter.read_bytes();
         let len_bytes = read_bytes - std::mem::replace(&mut self.told_bytes, read_bytes);
@@ -117,7 +120,7 @@ impl Messages {
                     Heard::Bytes
                 }
                 ws::Message::Text(_) => {
-                    return Poll::Ready(Err(Error::WebSocket("a text message".into())));
+                    return Poll::Ready(Err(no_websocket("a text message")));
                 }
                 _ => Heard::Control,
             },
@@ -126,20 +129,26 @@ impl Messages {
     }
 }
 
-/// What an error of the library says of the peer.
-fn broken(error: axum::Error) -> Error {
+/// Returns what an error of the library says of the peer.
+fn broken(error: axum::Error) -> Problem {
     use tungstenite::Error as Library;
     use tungstenite::error::{CapacityError, ProtocolError};
     let error = error.into_inner();
     match error.downcast_ref::<Library>() {
         Some(Library::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
-            Error::Frame(FrameError::TooLong {
-                len_bytes: *size,
-                limit_bytes: *max_size,
+            let (len_bytes, limit_bytes) = (*size, *max_size);
+            Problem::from(FrameError::TooLong {
+                len_bytes,
+                limit_bytes,
             })
         }
-        Some(Library::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Error::Lost,
-        Some(Library::Protocol(_) | Library::Utf8(_)) => Error::WebSocket(error.to_string()),
-        _ => Error::Lost,
+        Some(Library::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Ending::Lost.into(),
+        Some(Library::Protocol(_) | Library::Utf8(_)) => no_websocket(&error.to_string()),
+        _ => Ending::Lost.into(),
     }
+}
+
+fn no_websocket(problem: &str) -> Problem {
+    let message = format!("this is no WebSocket of binary messages: {problem}");
+    Problem::new(Ending::BadMessage, message)
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use axum::extract::ws::WebSocket;
 use bytes::{Bytes, BytesMut};
-use cubesync_protocol::FrameError;
 use futures_util::stream::SplitStream;
 use tokio::io::ReadHalf;
 use tokio::net::tcp::OwnedReadHalf;
@@ -15,52 +14,11 @@ use super::stream::BoxedStream;
 use super::{LINGER, frame};
 use crate::Config;
 use crate::budget::Budget;
+use crate::ending::{Ending, Problem};
 use crate::meter::Meter;
-use crate::metrics::Disconnect;
 
 /// A burst is what may come in this time, of messages and of bytes.
 const BURST: Duration = Duration::from_secs(2);
-
-/// Why no frame comes.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Error {
-    /// The peer closed between two frames.
-    #[error("the peer closed the connection")]
-    Closed,
-    /// The connection broke, or ended inside a frame.
-    #[error("the connection was lost")]
-    Lost,
-    /// What came is no frame.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// What came is no WebSocket, or not of binary messages.
-    #[error("this is no WebSocket of binary messages: {0}")]
-    WebSocket(String),
-    /// A frame was begun and did not end in time.
-    #[error("a frame that was begun did not end in time")]
-    TooSlow,
-    /// More messages came than may.
-    #[error("too many messages came")]
-    TooManyMessages,
-    /// More bytes came than may.
-    #[error("too many bytes came")]
-    TooManyBytes,
-}
-
-impl Error {
-    /// The same as a reason why a connection ended.
-    pub(super) fn disconnect(&self) -> Disconnect {
-        match self {
-            Self::Closed => Disconnect::Closed,
-            Self::Lost => Disconnect::Lost,
-            Self::Frame(FrameError::Empty) | Self::WebSocket(_) => Disconnect::BadMessage,
-            Self::Frame(FrameError::TooLong { .. }) => Disconnect::FrameTooLong,
-            Self::TooSlow => Disconnect::FrameTooSlow,
-            Self::TooManyMessages => Disconnect::TooManyMessages,
-            Self::TooManyBytes => Disconnect::TooManyBytes,
-        }
-    }
-}
 
 /// The receiving side of a connection.
 pub(super) struct Source {
@@ -100,7 +58,7 @@ impl Source {
     }
 
     /// The next frame's payload. Cancelling it loses nothing.
-    pub(super) async fn next_frame(&mut self) -> Result<Bytes, Error> {
+    pub(super) async fn next_frame(&mut self) -> Result<Bytes, Problem> {
         loop {
             if let Some(payload) = frame::split(&mut self.received, self.max_frame_bytes)? {
                 self.begun = None;
@@ -118,7 +76,7 @@ impl Source {
                 None => read.await,
                 Some(begun) => tokio::time::timeout_at(begun + self.frame_deadline, read)
                     .await
-                    .map_err(|_| Error::TooSlow)?,
+                    .map_err(|_| Ending::FrameTooSlow)?,
             };
             let (heard, len_bytes) = read?;
             self.charge_bytes(len_bytes)?;
@@ -131,21 +89,21 @@ impl Source {
                 Heard::Part => {
                     self.begun.get_or_insert_with(Instant::now);
                 }
-                Heard::End if self.received.is_empty() => return Err(Error::Closed),
-                Heard::End => return Err(Error::Lost),
+                Heard::End if self.received.is_empty() => return Err(Ending::Closed.into()),
+                Heard::End => return Err(Ending::Lost.into()),
             }
         }
     }
 
-    fn charge_message(&mut self) -> Result<(), Error> {
+    fn charge_message(&mut self) -> Result<(), Ending> {
         let is_allowed = self.messages.take(1, Instant::now());
-        is_allowed.then_some(()).ok_or(Error::TooManyMessages)
+        is_allowed.then_some(()).ok_or(Ending::TooManyMessages)
     }
 
-    fn charge_bytes(&mut self, len_bytes: usize) -> Result<(), Error> {
+    fn charge_bytes(&mut self, len_bytes: usize) -> Result<(), Ending> {
         let len_bytes = u32::try_from(len_bytes).unwrap_or(u32::MAX);
         let is_allowed = self.bytes.take(len_bytes, Instant::now());
-        is_allowed.then_some(()).ok_or(Error::TooManyBytes)
+        is_allowed.then_some(()).ok_or(Ending::TooManyBytes)
     }
 
     /// Reads and drops what still comes until the peer closes, at most for [`LINGER`].

@@ -3,19 +3,19 @@
 use std::io;
 use std::sync::Arc;
 
-use cubesync_protocol::{Message, RejectCode, ServerMessage};
+use cubesync_protocol::Message;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::handshake::{Refusal, no_tls};
+use super::handshake::no_tls;
 use super::source::Source;
 use super::stream;
 use super::{Introduction, enter, introduction, read_messages, refusal_frame};
 use crate::admission::Admitted;
-use crate::metrics::Disconnect;
+use crate::ending::{Ending, Problem};
 use crate::room::fanout::Outlet;
 use crate::run::Shared;
 use crate::tls::{self, Arrival, Tls};
@@ -52,23 +52,18 @@ async fn serve_encrypted(shared: &Shared, tls: &Tls, stream: TcpStream, admitted
             let source = Source::tcp(reader, &shared.config);
             refuse(shared, &writer, source, no_tls()).await;
         }
-        Arrival::Silent => shared.metrics.disconnected(Disconnect::HelloTimeout),
-        Arrival::Closed => shared.metrics.disconnected(Disconnect::Closed),
+        Arrival::Silent => shared.metrics.disconnected(Ending::HelloTimeout),
+        Arrival::Closed => shared.metrics.disconnected(Ending::Closed),
         Arrival::Failed(error) => {
             debug!(%error, "no handshake of TLS");
-            shared.metrics.disconnected(Disconnect::TlsHandshake);
+            shared.metrics.disconnected(Ending::TlsHandshake);
         }
     }
 }
 
 /// Tells a peer that it is not admitted, where that needs no waiting.
-pub(crate) fn turn_away(stream: &TcpStream, reason: &impl std::fmt::Display) {
-    let message = reason.to_string();
-    let reject = ServerMessage::Reject {
-        code: RejectCode::Full,
-        message,
-    }
-    .to_frame();
+pub(crate) fn turn_away(stream: &TcpStream, ending: Ending) {
+    let reject = Problem::from(ending).reject().to_frame();
     // A peer that cannot take a hundred bytes at once sees a closed connection instead.
     let _ = stream.try_write(&reject);
 }
@@ -85,14 +80,14 @@ async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) {
     let writer = Arc::new(writer);
     let hello = match introduction(shared, &mut source, admitted).await {
         Introduction::Hello(hello) => hello,
-        Introduction::Refused(refusal) => return refuse(shared, &writer, source, refusal).await,
+        Introduction::Refused(problem) => return refuse(shared, &writer, source, problem).await,
         Introduction::Gone(reason) => return shared.metrics.disconnected(reason),
     };
     let ended = CancellationToken::new();
     let outlet = Outlet::Tcp(Arc::clone(&writer));
     let membership = match enter(shared, hello, outlet, &ended, admitted).await {
         Ok(membership) => membership,
-        Err(refusal) => return refuse(shared, &writer, source, refusal).await,
+        Err(ending) => return refuse(shared, &writer, source, ending.into()).await,
     };
     admitted.has_joined();
     let reading = read_messages(shared, &mut source, &membership);
@@ -101,9 +96,9 @@ async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) {
     source.linger().await;
 }
 
-async fn refuse(shared: &Shared, writer: &OwnedWriteHalf, source: Source, refusal: Refusal) {
+async fn refuse(shared: &Shared, writer: &OwnedWriteHalf, source: Source, problem: Problem) {
     // The socket is new: its buffer has place for a frame, or the peer is gone.
-    let _ = writer.try_write(&refusal_frame(shared, refusal));
+    let _ = writer.try_write(&refusal_frame(shared, &problem));
     let _ = SockRef::from(writer.as_ref()).shutdown(std::net::Shutdown::Write);
     source.linger().await;
 }

@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::message::{Claim, Inventory, Told};
 use super::*;
 use crate::bus::{Bus, Ear};
-use crate::metrics::{Disconnect, Metrics};
+use crate::ending::Ending;
+use crate::metrics::Metrics;
 use crate::room::fanout::Outlet;
 use crate::room::speed::SpeedRule;
 use crate::room::testing::Teller;
@@ -277,7 +278,7 @@ impl Stage {
         self.take_events(server);
     }
 
-    fn leave(&mut self, player: usize, reason: Disconnect) {
+    fn leave(&mut self, player: usize, reason: Ending) {
         let Player { server, seat, .. } = self.players.remove(player);
         let handle = &self.server(server).handle;
         handle.leave(seat, reason).now_or_never().unwrap().unwrap();
@@ -456,7 +457,7 @@ fn everybody_sees_the_players_of_all_servers_join_walk_and_leave_once() {
         }
     }
     let third = stage.cube(c);
-    stage.leave(c, Disconnect::Left);
+    stage.leave(c, Ending::Left);
     stage.run(1);
     stage.check();
     for player in [a, b] {
@@ -665,7 +666,7 @@ fn what_is_lost_on_the_bus_heals() {
             stage.say(player, ClientMessage::Release { cube: FREE_CUBE });
         }
         if step == 150 {
-            stage.leave(4, Disconnect::Left);
+            stage.leave(4, Ending::Left);
             stage.enter(1, 0, None);
         }
         stage.step();
@@ -1006,10 +1007,10 @@ fn only_what_somebody_sees_is_listened_to() {
     }
     stage.run(1);
     assert_eq!(stage.players[a].notices_of(other), ["appeared"]);
-    stage.leave(b, Disconnect::Left);
+    stage.leave(b, Ending::Left);
     stage.run(1);
     assert_eq!(stage.players[a].notices_of(other), ["appeared", "left"]);
-    stage.leave(a, Disconnect::Left);
+    stage.leave(a, Ending::Left);
     stage.run(4);
     assert_eq!(listened(&stage, 0), 0);
 }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::sample::{Counters, Sample, TickTimes, unix_time_s};
 use super::servers::ClusterNow;
+use crate::label::Label;
 use crate::metrics::Metrics;
 use crate::room::RoomView;
 use crate::run::Shared;

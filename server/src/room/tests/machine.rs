@@ -126,8 +126,8 @@ impl Machine {
                 self.enter(token);
             }
             Step::Forge => self.enter(Some(ResumeToken([0x5A; 16]))),
-            Step::Lose(number) => self.gone(number, Disconnect::Lost),
-            Step::Leave(number) => self.gone(number, Disconnect::Left),
+            Step::Lose(number) => self.gone(number, Ending::Lost),
+            Step::Leave(number) => self.gone(number, Ending::Left),
             Step::Ticks(ticks) => {
                 for _ in 0..ticks {
                     self.tick();
@@ -214,7 +214,7 @@ impl Machine {
         self.good.insert(cube, token);
     }
 
-    fn gone(&mut self, number: usize, reason: Disconnect) {
+    fn gone(&mut self, number: usize, reason: Ending) {
         let Some(player) = self.player(number) else {
             return;
         };
@@ -222,7 +222,7 @@ impl Machine {
         self.is_gone(player, reason);
     }
 
-    fn is_gone(&mut self, player: CubeId, reason: Disconnect) {
+    fn is_gone(&mut self, player: CubeId, reason: Ending) {
         self.holder.take_if(|holder| *holder == player);
         if reason.is_accident() {
             let pose = self.stage.room.world.pose(player).expect("a ghost stays");
@@ -297,7 +297,7 @@ impl Machine {
         };
         self.stage.say(player, sample(tick));
         self.stage.clients.remove(&player);
-        self.is_gone(player, Disconnect::BadMessage);
+        self.is_gone(player, Ending::BadMessage);
     }
 
     /// Everybody says where they are, then all of it must be so.
