@@ -3,39 +3,12 @@
 //! `cargo deny check` looks at more, also at other systems' packages and at advisories; it takes
 //! minutes to build and needs a network. This looks at what is compiled here, each time.
 
-#![allow(clippy::unwrap_used, reason = "its helpers are tests too")]
-
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
-fn read(file: &str) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    std::fs::read_to_string(root.join(file)).unwrap()
-}
-
-/// What cargo says.
-fn cargo(arguments: &[&str]) -> String {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .args(arguments)
-        .arg("--locked")
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
-    let output = command.output().unwrap();
-    let problem = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{problem}");
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// The packages that cargo tells of.
-fn packages(flags: &[&str]) -> Vec<Value> {
-    let told = cargo(&[&["metadata", "--format-version", "1"], flags].concat());
-    let told: Value = serde_json::from_str(&told).unwrap();
-    told["packages"].as_array().unwrap().clone()
-}
+use crate::cargo::{cargo, folder_of, packages, read, text};
 
 /// This machine, as rustc calls it.
 fn host() -> String {
@@ -45,21 +18,13 @@ fn host() -> String {
     host.unwrap().to_owned()
 }
 
-fn text<'value>(value: &'value Value, key: &str) -> &'value str {
-    value[key].as_str().unwrap_or_default()
-}
-
 /// Returns the name by which the table calls a package: its folder, or `tools` for each of those
 /// that only developers run.
 fn user(package: &Value) -> String {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let root = root.canonicalize().unwrap();
-    let manifest = Path::new(text(package, "manifest_path"));
-    let folder = manifest.parent().unwrap().strip_prefix(root).unwrap();
-    let folder = folder.to_str().unwrap();
-    match folder.starts_with("tools/") {
-        true => "tools".to_owned(),
-        false => folder.to_owned(),
+    let folder = folder_of(package);
+    match folder.strip_prefix("tools/") {
+        Some(_) => "tools".to_owned(),
+        None => folder,
     }
 }
 
