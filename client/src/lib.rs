@@ -62,20 +62,18 @@ mod testing {
     /// The server's side of a client's samples.
     pub(crate) struct Listener {
         pub(crate) believed: MotionSet,
-        tick: u64,
     }
 
     impl Listener {
         pub(crate) fn new() -> Self {
             Self {
                 believed: MotionSet::new(&Codec::LIVE),
-                tick: 0,
             }
         }
 
         pub(crate) fn hear(&mut self, sample: &Sample) {
-            assert!(sample.tick > self.tick, "{sample:?}");
-            self.go_to(sample.tick);
+            assert!(sample.tick > self.believed.tick(), "{sample:?}");
+            self.believed.advance_to(sample.tick);
             for placed in &sample.placed {
                 let rest = MotionState::at_rest(placed.pose);
                 assert_eq!(self.believed.insert(placed.cube, rest), None);
@@ -84,12 +82,6 @@ mod testing {
                 let decoded = self.believed.decode_tick(&sample.surprises, |_| {});
                 decoded.expect("an encoder wrote it");
             }
-        }
-
-        /// Everything goes on as believed.
-        pub(crate) fn go_to(&mut self, tick: u64) {
-            self.believed.advance((tick - self.tick) as u32);
-            self.tick = tick;
         }
 
         /// Where a cube is believed to be; `None` before it was placed.
@@ -118,7 +110,7 @@ mod testing {
         set.insert(cube, MotionState::at_rest(pose(x_m - 100.0)));
         // A jump has no speed; what follows in the next tick is all of it.
         for x_m in [x_m - step_m, x_m] {
-            set.advance(1);
+            set.advance_to(set.tick() + 1);
             set.encode_tick(|_| pose(x_m), &mut Vec::new());
         }
         *set.get(cube).expect("the cube was inserted")

@@ -258,7 +258,7 @@ mod tests {
                         listener.hear(&sample);
                         samples.push(sample);
                     }
-                    None => listener.go_to(room.sampled_tick),
+                    None => listener.believed.advance_to(room.sampled_tick),
                 }
                 believed_m.extend(listener.x_m(OWN));
             }

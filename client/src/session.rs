@@ -491,10 +491,10 @@ mod tests {
     }
 
     /// The surprise of the own cube, which stood for some ticks and is elsewhere then.
-    fn jump(from: Pose, to: Pose, ticks: u32) -> Bytes {
+    fn jump(from: Pose, to: Pose, ticks: u64) -> Bytes {
         let mut believed = MotionSet::new(&Codec::LIVE);
         believed.insert(OWN, MotionState::at_rest(from));
-        believed.advance(ticks);
+        believed.advance_to(ticks);
         let mut surprises = Vec::new();
         assert_eq!(believed.encode_tick(|_| to, &mut surprises), 1);
         surprises.into()

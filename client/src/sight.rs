@@ -54,8 +54,7 @@ pub struct Sight {
 #[derive(Debug, Clone)]
 struct Cell {
     interval_ticks: u8,
-    /// The tick that the cell was last told of.
-    tick: u64,
+    /// At the tick that the cell was last told of.
     motion: MotionSet,
 }
 
@@ -96,19 +95,18 @@ impl Sight {
         let Keyframe { cell, tick, .. } = *keyframe;
         let before = self.tick;
         self.hear(tick)?;
-        let mut motion = MotionSet::new(&Codec::LIVE);
+        let mut motion = MotionSet::at_tick(&Codec::LIVE, tick);
         for info in &keyframe.cubes {
             motion.insert(info.cube, info.motion);
         }
         let new = Cell {
             interval_ticks: keyframe.interval_ticks,
-            tick,
             motion,
         };
         let known_until = match self.cells.insert(cell, new) {
             Some(old) => {
                 self.lose_all(cell, &old);
-                old.tick
+                old.motion.tick()
             }
             // The cell they come from may have told late.
             None => before.min(tick.saturating_sub(FAR_INTERVAL_TICKS.into())),
@@ -130,12 +128,11 @@ impl Sight {
     pub fn advance(&mut self, cell: CellId, tick: u64) -> Result<u64, SightError> {
         let known = self.cells.get_mut(&cell);
         let known = known.ok_or(SightError::UnknownCell(cell))?;
-        let before = known.tick;
+        let before = known.motion.tick();
         if tick <= before {
             return Err(SightError::Tick { tick, before });
         }
-        known.tick = tick;
-        known.motion.advance(ticks_between(before, tick));
+        known.motion.advance_to(tick);
         let known_until = tick.saturating_sub(known.interval_ticks.into());
         self.hear(tick)?;
         Ok(known_until.max(before))
@@ -239,9 +236,7 @@ impl Sight {
             return Some(lost.at(self.tick));
         }
         let cell = self.cells.get(self.places.get(&cube)?)?;
-        let mut state = *cell.motion.get(cube)?;
-        state.advance(ticks_between(cell.tick, self.tick));
-        Some(state)
+        cell.motion.state_at(cube, self.tick)
     }
 
     fn claim(&mut self, cell: CellId, cube: CubeId) {
@@ -258,7 +253,7 @@ impl Sight {
     fn lose_all(&mut self, cell: CellId, old: &Cell) {
         for (cube, state) in old.motion.iter() {
             if self.is_in(cell, cube) {
-                self.lose(cube, old.tick, *state);
+                self.lose(cube, old.motion.tick(), *state);
             }
         }
     }
@@ -270,13 +265,6 @@ impl Sight {
 
 impl Lost {
     fn at(&self, tick: u64) -> MotionState {
-        let mut state = self.state;
-        state.advance(ticks_between(self.tick, tick));
-        state
+        self.state.advanced(self.tick, tick)
     }
-}
-
-/// In longer than a lifetime at any rate everything has come to rest.
-fn ticks_between(from: u64, to: u64) -> u32 {
-    u32::try_from(to.saturating_sub(from)).unwrap_or(u32::MAX)
 }

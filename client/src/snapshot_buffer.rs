@@ -209,10 +209,7 @@ fn difference(to: [f32; 3], from: [f32; 3]) -> [f32; 3] {
 
 impl Surprise {
     fn state_at(&self, tick: u64) -> MotionState {
-        let ticks = tick.saturating_sub(self.tick);
-        let mut state = self.state;
-        state.advance(u32::try_from(ticks).unwrap_or(u32::MAX));
-        state
+        self.state.advanced(self.tick, tick)
     }
 
     /// How the cube came to be where it is believed to be at a tick, in metres per tick.
@@ -325,8 +322,7 @@ mod tests {
     #[test]
     fn a_keyframe_that_says_what_is_believed_changes_nothing() {
         let mut buffer = buffer(&[(10, moving(0.0, 0.25))], 0.0);
-        let mut state = moving(0.0, 0.25);
-        state.advance(4);
+        let state = moving(0.0, 0.25).advanced(10, 14);
         push(&mut buffer, 14, state, 0.0);
         assert_eq!(buffer.cubes[&CUBE].len(), 1);
     }
@@ -352,7 +348,7 @@ mod tests {
     fn a_cube_that_was_hit_is_not_guessed_to_gain_speed_for_ever() {
         let mut set = MotionSet::new(&Codec::LIVE);
         set.insert(CUBE, moving(0.0, 0.1));
-        set.advance(1);
+        set.advance_to(set.tick() + 1);
         set.encode_tick(|_| pose(0.6), &mut Vec::new());
         let hit = *set.get(CUBE).unwrap();
         let mut buffer = buffer(&[(10, hit)], 0.0);

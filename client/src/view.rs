@@ -330,7 +330,7 @@ mod tests {
         for (tick, &truth) in truth.iter().enumerate() {
             let now = tick as u64;
             if tick % far == first {
-                believed.advance(FAR_INTERVAL_TICKS.into());
+                believed.advance_to(now);
                 believed.encode_tick(|_| truth, &mut Vec::new());
                 let state = *believed.get(CubeId(0)).unwrap();
                 let known_until = now.saturating_sub(FAR_INTERVAL_TICKS.into());

@@ -458,7 +458,7 @@ mod tests {
         let mut server = MotionSet::new(&Codec::LIVE);
         server.insert(CubeId(1), MotionState::at_rest(Pose::default()));
         server.insert(CubeId(2), running);
-        server.advance(4);
+        server.advance_to(4);
         server.insert(CubeId(3), MotionState::at_rest(pose(2.0)));
         let joined = known(3, MotionState::at_rest(pose(2.0)));
         let mut surprises = Vec::new();

@@ -483,7 +483,7 @@ mod tests {
         let mut set = MotionSet::new(&Codec::LIVE);
         set.insert(CubeId(0), MotionState::at_rest(Pose::default()));
         for tick in 0..9u8 {
-            set.advance(1);
+            set.advance_to(set.tick() + 1);
             let x = 14_000 * i32::from(tick);
             let position = Position {
                 x,

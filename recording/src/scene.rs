@@ -30,7 +30,6 @@ pub struct Scene {
 #[derive(Debug, Clone)]
 struct Cell {
     interval_ticks: u8,
-    tick: u64,
     believed: MotionSet,
     cubes: BTreeMap<CubeId, CubeInfo>,
 }
@@ -96,10 +95,10 @@ impl Scene {
         let mut messages = vec![ServerMessage::Welcome(welcome)];
         // Of two cells that have a cube, the one that told later claimed it.
         let mut cells: Vec<_> = self.cells.iter().collect();
-        cells.sort_by_key(|(_, cell)| cell.tick);
+        cells.sort_by_key(|(_, cell)| cell.believed.tick());
         let keyframe = |(&id, cell): (&CellId, &Cell)| {
             // Of the newest tick this cell may not have told yet.
-            let tick = cell.tick.max(self.tick.saturating_sub(1));
+            let tick = cell.believed.tick().max(self.tick.saturating_sub(1));
             ServerMessage::Keyframe(cell.keyframe(id, tick))
         };
         messages.extend(cells.into_iter().map(keyframe));
@@ -117,8 +116,7 @@ impl Scene {
     pub fn cubes(&self, tick: u64) -> impl Iterator<Item = (&CubeInfo, Pose)> {
         self.places.iter().filter_map(move |(cube, place)| {
             let cell = self.cells.get(place)?;
-            let mut state = *cell.believed.get(*cube)?;
-            state.advance(ticks_between(cell.tick, tick));
+            let state = cell.believed.state_at(*cube, tick)?;
             Some((cell.cubes.get(cube)?, state.pose(&Codec::LIVE)))
         })
     }
@@ -156,8 +154,7 @@ impl Scene {
         }
         let mut cell = Cell {
             interval_ticks: keyframe.interval_ticks,
-            tick: keyframe.tick,
-            believed: MotionSet::new(&Codec::LIVE),
+            believed: MotionSet::at_tick(&Codec::LIVE, keyframe.tick),
             cubes: BTreeMap::new(),
         };
         self.places.retain(|_, place| *place != keyframe.cell);
@@ -174,9 +171,7 @@ impl Scene {
         let Some(cell) = self.cells.get_mut(&snapshot.cell) else {
             return;
         };
-        cell.believed
-            .advance(ticks_between(cell.tick, snapshot.tick));
-        cell.tick = cell.tick.max(snapshot.tick);
+        cell.believed.advance_to(snapshot.tick);
         for event in &snapshot.events {
             cell.apply(event);
             match event {
@@ -234,10 +229,8 @@ impl Cell {
 
     fn keyframe(&self, id: CellId, tick: u64) -> Keyframe {
         let info = |(cube, info): (&CubeId, &CubeInfo)| {
-            let mut motion = *self.believed.get(*cube)?;
-            motion.advance(ticks_between(self.tick, tick));
             Some(CubeInfo {
-                motion,
+                motion: self.believed.state_at(*cube, tick)?,
                 ..info.clone()
             })
         };
@@ -248,9 +241,4 @@ impl Cell {
             cubes: self.cubes.iter().filter_map(info).collect(),
         }
     }
-}
-
-/// In longer than a lifetime at any rate everything has come to rest.
-fn ticks_between(from: u64, to: u64) -> u32 {
-    u32::try_from(to.saturating_sub(from)).unwrap_or(u32::MAX)
 }

@@ -111,7 +111,7 @@ fn conversation(ticks: u64) -> Vec<(Duration, Direction, Bytes)> {
     }
     for tick in 1..ticks {
         for (&cell, believed) in &mut cells {
-            believed.advance(1);
+            believed.advance_to(believed.tick() + 1);
             let (cube, free) = (CubeId(3), CubeId(0));
             let late = info(3, CubeKind::Player, walk(cube, tick));
             let events = match (cell, tick % 300) {

@@ -240,8 +240,8 @@ fn parse_position(line: &str) -> Result<Position, String> {
 #[derive(Debug, Default)]
 struct Names {
     by_cube: BTreeMap<CubeId, (String, Position)>,
-    /// What is believed of each cell, and at which tick.
-    cells: BTreeMap<CellId, (MotionSet, u64)>,
+    /// What is believed of each cell.
+    cells: BTreeMap<CellId, MotionSet>,
 }
 
 impl Names {
@@ -253,11 +253,11 @@ impl Names {
         while let Ok(Some(payload)) = frame::split(&mut frames, ServerMessage::MAX_PAYLOAD_BYTES) {
             match ServerMessage::decode(&payload) {
                 Ok(ServerMessage::Keyframe(keyframe)) => {
-                    let mut believed = MotionSet::new(&Codec::LIVE);
+                    let mut believed = MotionSet::at_tick(&Codec::LIVE, keyframe.tick);
                     for info in &keyframe.cubes {
                         believed.insert(info.cube, info.motion);
                     }
-                    self.cells.insert(keyframe.cell, (believed, keyframe.tick));
+                    self.cells.insert(keyframe.cell, believed);
                     is_anew = true;
                     for info in keyframe.cubes {
                         self.insert(info, &mut text);
@@ -279,7 +279,7 @@ impl Names {
             let cells = &self.cells;
             let is_there = |cube| {
                 let mut cells = cells.values();
-                cells.any(|(believed, _)| believed.get(cube).is_some())
+                cells.any(|believed| believed.get(cube).is_some())
             };
             self.by_cube.retain(|cube, _| is_there(*cube));
         }
@@ -287,14 +287,12 @@ impl Names {
     }
 
     fn hear(&mut self, snapshot: Snapshot, text: &mut String) {
-        if let Some((believed, tick)) = self.cells.get_mut(&snapshot.cell) {
-            let elapsed = snapshot.tick.saturating_sub(*tick);
-            *tick = snapshot.tick;
-            believed.advance(u32::try_from(elapsed).unwrap_or(u32::MAX));
+        if let Some(believed) = self.cells.get_mut(&snapshot.cell) {
+            believed.advance_to(snapshot.tick);
         }
         let mut changed = Vec::new();
         for event in snapshot.events {
-            if let Some((believed, _)) = self.cells.get_mut(&snapshot.cell) {
+            if let Some(believed) = self.cells.get_mut(&snapshot.cell) {
                 event.apply_to(believed);
             }
             match event {
@@ -309,7 +307,7 @@ impl Names {
                 | Event::Returned { .. } => {}
             }
         }
-        let Some((believed, _)) = self.cells.get_mut(&snapshot.cell) else {
+        let Some(believed) = self.cells.get_mut(&snapshot.cell) else {
             return;
         };
         if !snapshot.surprises.is_empty() {
@@ -531,7 +529,7 @@ mod tests {
         let mut sender = MotionSet::new(&Codec::LIVE);
         sender.insert(CubeId(1), rest(512));
         let mut snapshot = |tick, x, events| {
-            sender.advance(1);
+            sender.advance_to(sender.tick() + 1);
             let mut surprises = Vec::new();
             let truth = rest(x).pose(&Codec::LIVE);
             sender.encode_tick(|_| truth, &mut surprises);

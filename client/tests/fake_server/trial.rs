@@ -45,7 +45,7 @@ pub(crate) fn put(cubes: &[CubeId], moved: CubeId, there: Pose) -> Bytes {
     for &cube in cubes {
         set.insert(cube, MotionState::at_rest(pose(0.0)));
     }
-    set.advance(1);
+    set.advance_to(set.tick() + 1);
     let truth = |cube| if cube == moved { there } else { pose(0.0) };
     let mut bytes = Vec::new();
     assert_eq!(set.encode_tick(truth, &mut bytes), 1);

@@ -2,7 +2,7 @@
 
 use super::model::{Decide, Modelled, Table};
 use super::range::{RangeDecoder, RangeEncoder};
-use super::state::{MotionState, Prediction, Surprise};
+use super::state::{MotionState, Prediction, Surprise, ticks_between};
 use super::syntax::TickContext;
 use super::varint::{read_head, read_surprise, write_surprise};
 use super::{Codec, Encoding};
@@ -26,14 +26,15 @@ pub enum MotionError {
     Cube,
 }
 
-/// Cubes by rising id, in the state that everybody believes.
+/// The predicted states of cubes at a tick, by rising id.
 ///
-/// Sender and receiver start from equal sets, and do the same to them: [`insert`](Self::insert),
-/// [`remove`](Self::remove), [`advance`](Self::advance), and one encodes a tick, the other
-/// decodes it. Then they are equal again, to the bit.
+/// Sender and receiver start from equal sets and do the same to them: [`insert`](Self::insert),
+/// [`remove`](Self::remove), [`advance_to`](Self::advance_to), and one encodes a tick, the other
+/// decodes it. Then the sets are equal again, to the bit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MotionSet {
     codec: &'static Codec,
+    tick: u64,
     cubes: Vec<Cube>,
     /// Which cubes are not settled, rising.
     active: Vec<u32>,
@@ -56,13 +57,40 @@ struct Planned {
 }
 
 impl MotionSet {
-    /// No cubes.
+    /// Returns a set without cubes, at tick 0.
     pub fn new(codec: &'static Codec) -> Self {
         Self {
             codec,
+            tick: 0,
             cubes: Vec::new(),
             active: Vec::new(),
         }
+    }
+
+    /// Returns a set without cubes, at a tick.
+    pub fn at_tick(codec: &'static Codec, tick: u64) -> Self {
+        Self {
+            tick,
+            ..Self::new(codec)
+        }
+    }
+
+    /// The tick that all states belong to.
+    pub fn tick(&self) -> u64 {
+        self.tick
+    }
+
+    /// Advances every cube as predicted up to a tick; does nothing if that is not later than
+    /// [`tick`](Self::tick). In one step or in many, the result is the same.
+    pub fn advance_to(&mut self, tick: u64) {
+        let ticks = ticks_between(self.tick, tick);
+        self.tick = self.tick.max(tick);
+        let cubes = &mut self.cubes;
+        self.active.retain(|&index| {
+            let state = &mut cubes[index as usize].state;
+            state.advance(ticks);
+            !state.is_settled()
+        });
     }
 
     /// Adds a cube, or replaces it and returns what was believed before. Cheapest by rising id.
@@ -97,9 +125,16 @@ impl MotionSet {
         Some(self.cubes.remove(index).state)
     }
 
-    /// What is believed about a cube.
+    /// Returns the predicted state of a cube.
     pub fn get(&self, id: CubeId) -> Option<&MotionState> {
         self.find(id).map(|index| &self.cubes[index].state)
+    }
+
+    /// Returns the predicted state of a cube at a tick that is not earlier than
+    /// [`tick`](Self::tick).
+    pub fn state_at(&self, id: CubeId, tick: u64) -> Option<MotionState> {
+        let state = self.get(id)?;
+        Some(state.advanced(self.tick, tick))
     }
 
     /// Where a cube is believed to be.
@@ -133,16 +168,6 @@ impl MotionSet {
     /// Whether there are no cubes.
     pub fn is_empty(&self) -> bool {
         self.cubes.is_empty()
-    }
-
-    /// Goes on in time; in one step or in many, the result is the same.
-    pub fn advance(&mut self, ticks: u32) {
-        let cubes = &mut self.cubes;
-        self.active.retain(|&index| {
-            let state = &mut cubes[index as usize].state;
-            state.advance(ticks);
-            !state.is_settled()
-        });
     }
 
     /// Compares every cube with its true pose and appends the surprises to `out`; they are
@@ -204,7 +229,7 @@ impl MotionSet {
         if moving.is_empty() && woken.is_empty() {
             return 0;
         }
-        self.tick(decide, &moving, &woken, &mut |_| {})
+        self.code_tick(decide, &moving, &woken, &mut |_| {})
             .expect("a plan names cubes of the set");
         moving.len() + woken.len()
     }
@@ -304,7 +329,7 @@ impl MotionSet {
     fn write_range(&mut self, moving: &Plan, woken: &Plan, table: Table, out: &mut Vec<u8>) {
         let coder = RangeEncoder::new(out);
         let mut decide = Modelled { coder, table };
-        self.tick(&mut decide, moving, woken, &mut |_| {})
+        self.code_tick(&mut decide, moving, woken, &mut |_| {})
             .expect("a plan names cubes of the set");
         decide.coder.finish();
     }
@@ -317,15 +342,15 @@ impl MotionSet {
     ) -> Result<(), MotionError> {
         let coder = RangeDecoder::new(bytes);
         let mut decide = Modelled { coder, table };
-        self.tick(&mut decide, &Plan::new(), &Plan::new(), changed)?;
+        self.code_tick(&mut decide, &Plan::new(), &Plan::new(), changed)?;
         match decide.coder.is_at_end() {
             true => Ok(()),
             false => Err(MotionError::Trailing),
         }
     }
 
-    /// One tick in both directions. Planned is nothing when reading.
-    fn tick(
+    /// Encodes or decodes one tick; the plans are empty when it decodes.
+    fn code_tick(
         &mut self,
         decide: &mut impl Decide,
         moving: &Plan,

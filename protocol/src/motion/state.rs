@@ -129,8 +129,15 @@ impl MotionState {
         self.base == other.base && motion(self) == motion(other)
     }
 
-    /// Goes on in time; in one step or in many, the result is the same.
-    pub fn advance(&mut self, ticks: u32) {
+    /// Returns the state at tick `to` of a cube that has this state at tick `from`; it is this
+    /// one if `to` is not later.
+    pub fn advanced(mut self, from: u64, to: u64) -> Self {
+        self.advance(ticks_between(from, to));
+        self
+    }
+
+    /// Advances the state; in one step or in many, the result is the same.
+    pub(super) fn advance(&mut self, ticks: u32) {
         self.age = self.age.saturating_add(ticks);
         self.history = u32::from(self.history).checked_shl(ticks).unwrap_or(0) as u8;
         if self.is_settled() {
@@ -358,6 +365,12 @@ impl MotionState {
 
 fn cut(steps: i32) -> i8 {
     steps.clamp(-127, 127) as i8
+}
+
+/// Returns how many ticks a state has to advance. After more than [`u32::MAX`] of them everything
+/// has come to rest at any rate.
+pub(super) fn ticks_between(from: u64, to: u64) -> u32 {
+    u32::try_from(to.saturating_sub(from)).unwrap_or(u32::MAX)
 }
 
 fn offsets(a: Position, b: Position) -> [i32; 3] {

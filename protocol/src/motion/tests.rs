@@ -115,7 +115,7 @@ fn through_bytes(state: &MotionState) -> MotionState {
 }
 
 fn joined(codec: &'static Codec, sender: &MotionSet) -> MotionSet {
-    let mut set = MotionSet::new(codec);
+    let mut set = MotionSet::at_tick(codec, sender.tick());
     for (id, state) in sender.iter() {
         set.insert(id, through_bytes(state));
     }
@@ -155,12 +155,12 @@ fn live_through(events: &[Event], codec: &'static Codec) -> Result<(), TestCaseE
                 }
                 let mut bytes = Vec::new();
                 let touched = moved.keys().copied().collect::<Vec<_>>();
-                sender.advance(1);
+                sender.advance_to(sender.tick() + 1);
                 let truth_of = |id: CubeId| on_grid(truth[&id].0, codec);
                 let count = sender.encode_touched(touched, truth_of, &mut bytes);
                 prop_assert_eq!(count == 0, bytes.is_empty());
                 for receiver in &mut receivers {
-                    receiver.advance(1);
+                    receiver.advance_to(receiver.tick() + 1);
                     let mut changed = Vec::new();
                     if count > 0 {
                         prop_assert_eq!(
@@ -180,11 +180,12 @@ fn live_through(events: &[Event], codec: &'static Codec) -> Result<(), TestCaseE
                 }
             }
             Event::Silence(ticks) => {
-                sender.advance(*ticks);
+                let end = sender.tick() + u64::from(*ticks);
+                sender.advance_to(end);
                 for receiver in &mut receivers {
                     // In other steps than the sender.
-                    receiver.advance(ticks / 2);
-                    receiver.advance(ticks - ticks / 2);
+                    receiver.advance_to(receiver.tick() + u64::from(ticks / 2));
+                    receiver.advance_to(end);
                     prop_assert_eq!(&*receiver, &sender);
                 }
                 // The next tick finds cubes that do not move where they are believed to be.
@@ -223,7 +224,7 @@ fn busy(codec: &'static Codec) -> MotionSet {
         set.insert(CubeId(index * 3), MotionState::at_rest(path(index, 0)));
     }
     for tick in 1..20 {
-        set.advance(1);
+        set.advance_to(set.tick() + 1);
         set.encode_tick(|id| on_grid(path(id.0 / 3, tick), codec), &mut Vec::new());
     }
     set
@@ -265,7 +266,7 @@ proptest! {
             let _ = set.decode_tick(&bytes, |_| {});
             prop_assert!(is_sound(&set));
             for ticks in [1, 7, ticks, u32::MAX] {
-                set.advance(ticks);
+                set.advance_to(set.tick() + u64::from(ticks));
                 prop_assert!(is_sound(&set));
             }
             // And it can still be used.
@@ -290,7 +291,7 @@ proptest! {
             }
             bytes.truncate(length.index(bytes.len() + 1));
             let _ = receiver.decode_tick(&bytes, |_| {});
-            receiver.advance(1_000_000);
+            receiver.advance_to(1_000_000);
             prop_assert!(is_sound(&receiver));
         }
     }
@@ -321,9 +322,9 @@ proptest! {
         for codec in CODECS {
             let mut at_once = busy(codec);
             let mut in_steps = at_once.clone();
-            at_once.advance(steps.iter().sum());
+            at_once.advance_to(at_once.tick() + u64::from(steps.iter().sum::<u32>()));
             for ticks in steps.iter().copied() {
-                in_steps.advance(ticks);
+                in_steps.advance_to(in_steps.tick() + u64::from(ticks));
             }
             prop_assert_eq!(at_once, in_steps);
         }
@@ -337,13 +338,13 @@ fn a_cube_that_stands_still_costs_nothing_for_ever() {
         let truth = |tick: i32| on_grid(path(2, tick), codec);
         set.insert(CubeId(7), MotionState::at_rest(truth(0)));
         for tick in 1..15 {
-            set.advance(1);
+            set.advance_to(set.tick() + 1);
             set.encode_tick(|_| truth(tick), &mut Vec::new());
         }
         assert!(!set.get(CubeId(7)).unwrap().is_settled());
         let mut surprises = Vec::new();
         for _ in 0..60 {
-            set.advance(1);
+            set.advance_to(set.tick() + 1);
             surprises.push(set.encode_tick(|_| truth(14), &mut Vec::new()));
         }
         // It may still be believed to be where it was at an earlier surprise; after the next it
@@ -366,7 +367,7 @@ fn one_who_walks_among_thousands_costs_two_bytes_a_tick() {
     let mut bytes = Vec::new();
     for tick in 0..200 {
         let walker = path(1, tick % 50);
-        set.advance(1);
+        set.advance_to(set.tick() + 1);
         set.encode_touched([CubeId(4_321)], |_| walker, &mut bytes);
     }
     assert!(bytes.len() <= 400, "{} bytes", bytes.len());
@@ -441,7 +442,7 @@ fn golden(codec: &'static Codec) -> String {
     };
     let ticks = [1, 2, 3, 4, 4, 4, 5].map(|tick| {
         let mut bytes = Vec::new();
-        set.advance(1);
+        set.advance_to(set.tick() + 1);
         let truth = |id: CubeId| match (id.0, tick) {
             (9, 4..) => jump,
             _ => path(id.0 / 3, tick),

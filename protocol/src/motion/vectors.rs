@@ -36,7 +36,6 @@ struct Trace {
     truth: BTreeMap<CubeId, Pose>,
     /// The true and the believed pose as last written.
     written: BTreeMap<CubeId, (Pose, Pose)>,
-    tick: u32,
 }
 
 impl Trace {
@@ -47,7 +46,6 @@ impl Trace {
             receiver: MotionSet::new(&Codec::LIVE),
             truth: BTreeMap::new(),
             written: BTreeMap::new(),
-            tick: 0,
         }
     }
 
@@ -58,9 +56,8 @@ impl Trace {
     fn tick(&mut self, tick: u32) {
         self.line(format_args!("tick {tick}"));
         for set in [&mut self.sender, &mut self.receiver] {
-            set.advance(tick - self.tick);
+            set.advance_to(tick.into());
         }
-        self.tick = tick;
     }
 
     fn leave(&mut self, id: u64) {
@@ -88,7 +85,7 @@ impl Trace {
         let truth = &self.truth;
         if self.sender.encode_tick(|id| truth[&id], &mut surprises) > 0 {
             let longer = [&surprises[..], &[0; 5]].concat();
-            if self.tick == 2 {
+            if self.sender.tick() == 2 {
                 self.line(format_args!("wrong {}", hex(&longer)));
             }
             assert!(self.receiver.clone().decode_tick(&longer, |_| {}).is_err());

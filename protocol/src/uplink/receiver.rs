@@ -49,9 +49,8 @@ pub type Told = (u64, Vec<(CubeId, MotionState)>);
 /// One player's side of the room.
 #[derive(Debug)]
 pub struct Uplink {
-    /// As of the newest sample's tick.
+    /// At the newest sample's tick.
     believed: MotionSet,
-    newest_tick: u64,
     /// Samples whose tick has not come: at most a second's.
     pending: VecDeque<Told>,
     /// How many samples have come after their tick.
@@ -72,12 +71,11 @@ impl Uplink {
         now: u64,
         tick_hz: u64,
     ) -> Result<Arrival, SampleError> {
-        let before = std::mem::replace(&mut self.newest_tick, tick);
+        let before = self.believed.tick();
         if tick <= before {
             return Err(SampleError::Tick { tick, before });
         }
-        self.believed
-            .advance(u32::try_from(tick - before).unwrap_or(u32::MAX));
+        self.believed.advance_to(tick);
         let mut changed = Vec::new();
         for (cube, state) in at_rest(placed) {
             self.believed.insert(cube, state);
@@ -141,7 +139,7 @@ impl Uplink {
 
     /// For how many ticks nothing has been heard.
     pub fn silent_ticks(&self, now: u64) -> u64 {
-        now.saturating_sub(self.newest_tick)
+        now.saturating_sub(self.believed.tick())
     }
 }
 
@@ -150,7 +148,6 @@ impl Default for Uplink {
     fn default() -> Self {
         Self {
             believed: MotionSet::new(&Codec::LIVE),
-            newest_tick: 0,
             pending: VecDeque::new(),
             late_samples: 0,
         }

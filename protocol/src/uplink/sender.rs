@@ -35,9 +35,8 @@ pub struct Sample {
 #[derive(Debug, Clone)]
 pub struct Controlled {
     cubes: Vec<ControlledCube>,
-    /// Those of the cubes that the server was told of, at `tick`.
+    /// Those of the cubes that the server was told of.
     believed: MotionSet,
-    tick: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -123,10 +122,7 @@ impl Controlled {
     /// What is to be said at a tick, whose instant this is: where the cubes are that are not as
     /// believed; after a long silence also that those which move still do.
     pub fn take_sample(&mut self, tick: u64, instant: Duration, is_silent: bool) -> Option<Sample> {
-        let ticks = tick.saturating_sub(self.tick);
-        self.believed
-            .advance(u32::try_from(ticks).unwrap_or(u32::MAX));
-        self.tick = self.tick.max(tick);
+        self.believed.advance_to(tick);
         let placed = self.place(instant);
         let mut surprises = Vec::new();
         let cubes = &self.cubes;
@@ -171,7 +167,6 @@ impl Default for Controlled {
         Self {
             cubes: Vec::new(),
             believed: MotionSet::new(&Codec::LIVE),
-            tick: 0,
         }
     }
 }
@@ -248,7 +243,7 @@ mod tests {
             if let Some(sample) = &sample {
                 self.server.hear(sample);
             }
-            self.server.go_to(self.tick);
+            self.server.believed.advance_to(self.tick);
             (sample, self.server.x_m(OWN))
         }
 

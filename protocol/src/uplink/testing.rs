@@ -8,20 +8,18 @@ use crate::quantize::{Pose, Position};
 /// The server's side of a client's samples.
 pub(super) struct Listener {
     pub(super) believed: MotionSet,
-    tick: u64,
 }
 
 impl Listener {
     pub(super) fn new() -> Self {
         Self {
             believed: MotionSet::new(&Codec::LIVE),
-            tick: 0,
         }
     }
 
     pub(super) fn hear(&mut self, sample: &Sample) {
-        assert!(sample.tick > self.tick, "{sample:?}");
-        self.go_to(sample.tick);
+        assert!(sample.tick > self.believed.tick(), "{sample:?}");
+        self.believed.advance_to(sample.tick);
         for placed in &sample.placed {
             let rest = MotionState::at_rest(placed.pose);
             assert_eq!(self.believed.insert(placed.cube, rest), None);
@@ -30,12 +28,6 @@ impl Listener {
             let decoded = self.believed.decode_tick(&sample.surprises, |_| {});
             decoded.expect("an encoder wrote it");
         }
-    }
-
-    /// Everything goes on as believed.
-    pub(super) fn go_to(&mut self, tick: u64) {
-        self.believed.advance((tick - self.tick) as u32);
-        self.tick = tick;
     }
 
     /// Where a cube is believed to be; `None` before it was placed.
@@ -57,14 +49,12 @@ pub(super) fn pose(x_m: f32) -> Pose {
 #[derive(Debug)]
 pub(super) struct Teller {
     believed: MotionSet,
-    tick: u64,
 }
 
 impl Default for Teller {
     fn default() -> Self {
         Self {
             believed: MotionSet::new(&Codec::LIVE),
-            tick: 0,
         }
     }
 }
@@ -86,8 +76,7 @@ impl Teller {
         cube: CubeId,
         pose: Pose,
     ) -> (Vec<CubePose>, Vec<u8>) {
-        self.believed.advance((tick - self.tick) as u32);
-        self.tick = tick;
+        self.believed.advance_to(tick);
         let mut surprises = Vec::new();
         if self.believed.get(cube).is_none() {
             self.believed.insert(cube, MotionState::at_rest(pose));

@@ -44,7 +44,6 @@ struct Cell {
 #[derive(Debug, Clone)]
 struct Stream {
     believed: MotionSet,
-    tick: u64,
 }
 
 /// The stream of a cell that is seen from afar.
@@ -118,7 +117,7 @@ impl Cells {
         self.tick = tick;
         self.keyframes.clear();
         for cell in &mut self.cells {
-            cell.near.advance(tick);
+            cell.near.believed.advance_to(tick);
         }
         for event in changes.events {
             self.happened(event);
@@ -204,7 +203,11 @@ impl Cells {
             (Sight::Far, Some(far)) => (&far.stream, FAR_INTERVAL_TICKS),
             _ => (&known.near, 1),
         };
-        debug_assert_eq!(stream.tick, self.tick, "a keyframe is of the last tick");
+        debug_assert_eq!(
+            stream.believed.tick(),
+            self.tick,
+            "a keyframe is of the last tick"
+        );
         let info = |(cube, motion): (CubeId, &MotionState)| world.info(cube, *motion);
         Keyframe {
             cell,
@@ -327,7 +330,7 @@ impl Far {
         near: &MotionSet,
         truth: impl Fn(CubeId) -> Pose,
     ) -> Option<Snapshot> {
-        self.stream.advance(tick);
+        self.stream.believed.advance_to(tick);
         let mut events = std::mem::take(&mut self.events);
         events.retain_mut(|event| match event {
             // Where it came in is past; who has gone on since need not be told of.
@@ -351,19 +354,11 @@ impl Default for Stream {
     fn default() -> Self {
         Self {
             believed: MotionSet::new(&Codec::LIVE),
-            tick: 0,
         }
     }
 }
 
 impl Stream {
-    fn advance(&mut self, tick: u64) {
-        let ticks = tick - self.tick;
-        self.believed
-            .advance(u32::try_from(ticks).unwrap_or(u32::MAX));
-        self.tick = tick;
-    }
-
     /// Whether a cube is believed to move as its player's client says, at the latest when
     /// surprises have told where it is. In step with the client everybody believes the same as
     /// it; otherwise each of the two ways adds an error of its own.
@@ -391,7 +386,7 @@ impl Stream {
         let is_news = !events.is_empty() || !surprises.is_empty();
         is_news.then_some(Snapshot {
             cell,
-            tick: self.tick,
+            tick: self.believed.tick(),
             events,
             surprises: surprises.into(),
         })

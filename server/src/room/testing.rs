@@ -7,14 +7,12 @@ use cubesync_protocol::{CubeId, CubePose, Pose, Position};
 #[derive(Debug)]
 pub(crate) struct Teller {
     believed: MotionSet,
-    tick: u64,
 }
 
 impl Default for Teller {
     fn default() -> Self {
         Self {
             believed: MotionSet::new(&Codec::LIVE),
-            tick: 0,
         }
     }
 }
@@ -36,8 +34,7 @@ impl Teller {
         cube: CubeId,
         pose: Pose,
     ) -> (Vec<CubePose>, Vec<u8>) {
-        self.believed.advance((tick - self.tick) as u32);
-        self.tick = tick;
+        self.believed.advance_to(tick);
         let mut surprises = Vec::new();
         if self.believed.get(cube).is_none() {
             self.believed.insert(cube, MotionState::at_rest(pose));
@@ -57,7 +54,7 @@ impl Teller {
 
     /// The tick of the last sample.
     pub(crate) fn tick(&self) -> u64 {
-        self.tick
+        self.believed.tick()
     }
 
     /// The cube was released.

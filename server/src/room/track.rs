@@ -53,9 +53,6 @@ impl Track {
     }
 
     fn state_at(&self, tick: u64) -> MotionState {
-        let mut state = self.state;
-        let ticks = tick.saturating_sub(self.tick);
-        state.advance(u32::try_from(ticks).unwrap_or(u32::MAX));
-        state
+        self.state.advanced(self.tick, tick)
     }
 }

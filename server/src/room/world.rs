@@ -431,9 +431,7 @@ impl World {
             return;
         }
         let track = Track::told(info.motion, tick);
-        let ticks = self.tick.saturating_sub(tick);
-        info.motion
-            .advance(u32::try_from(ticks).unwrap_or(u32::MAX));
+        info.motion = info.motion.advanced(tick, self.tick);
         self.arrivals = self.arrivals.wrapping_add(1);
         let tracked = Tracked {
             is_home: false,

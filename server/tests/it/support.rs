@@ -200,11 +200,8 @@ pub struct Player {
     pub welcome: Welcome,
     pub keyframe: Keyframe,
     believed: MotionSet,
-    /// The tick of what is believed.
-    tick: u64,
     /// What the server knows of this client's cubes, as of its last sample.
     told: MotionSet,
-    sampled: u64,
 }
 
 /// A snapshot, its surprises decoded.
@@ -225,9 +222,7 @@ impl Player {
             welcome,
             keyframe: keyframe.clone(),
             believed,
-            tick: 0,
             told: MotionSet::new(&Codec::LIVE),
-            sampled: 0,
         };
         player.believe(keyframe);
         player
@@ -235,11 +230,10 @@ impl Player {
 
     /// Takes in a keyframe.
     pub fn believe(&mut self, keyframe: Keyframe) {
-        self.believed = MotionSet::new(&Codec::LIVE);
+        self.believed = MotionSet::at_tick(&Codec::LIVE, keyframe.tick);
         for info in &keyframe.cubes {
             self.believed.insert(info.cube, info.motion);
         }
-        self.tick = keyframe.tick;
         self.keyframe = keyframe;
     }
 
@@ -264,9 +258,8 @@ impl Player {
     }
 
     async fn say(&mut self, cube: CubeId, pose: Pose) {
-        let tick = (self.sampled + 1).max(self.tick + 1);
-        let ticks = tick - std::mem::replace(&mut self.sampled, tick);
-        self.told.advance(ticks as u32);
+        let tick = self.told.tick().max(self.believed.tick()) + 1;
+        self.told.advance_to(tick);
         let mut placed = Vec::new();
         if self.told.get(cube).is_none() {
             self.told.insert(cube, MotionState::at_rest(pose));
@@ -347,8 +340,7 @@ impl Player {
             surprises,
             ..
         } = snapshot;
-        self.believed.advance((tick - self.tick) as u32);
-        self.tick = tick;
+        self.believed.advance_to(tick);
         let mut surprised = Vec::new();
         events.retain(|event| {
             event.apply_to(&mut self.believed);

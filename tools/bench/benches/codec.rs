@@ -77,7 +77,7 @@ fn at_start(ticks: &[Vec<Pose>], codec: &'static Codec) -> MotionSet {
 fn encode(set: &mut MotionSet, ticks: &[Vec<Pose>]) -> Vec<Vec<u8>> {
     let coded = ticks.iter().map(|poses| {
         let mut out = Vec::new();
-        set.advance(1);
+        set.advance_to(set.tick() + 1);
         set.encode_tick(|cube| poses[cube.0 as usize], &mut out);
         out
     });
@@ -101,7 +101,7 @@ fn decode_all(bencher: Bencher<'_, '_>, ticks: &[Vec<Pose>], codec: &'static Cod
         .with_inputs(|| start.clone())
         .bench_values(|mut set| {
             for bytes in &coded {
-                set.advance(1);
+                set.advance_to(set.tick() + 1);
                 if bytes.is_empty() {
                     continue;
                 }
@@ -158,7 +158,7 @@ fn encode_one(bencher: Bencher<'_, '_>, codec: &'static Codec) {
         .bench_local_values(|mut set| {
             for poses in &ticks {
                 out.clear();
-                set.advance(1);
+                set.advance_to(set.tick() + 1);
                 set.encode_tick(|cube| poses[cube.0 as usize], &mut out);
             }
             set

@@ -36,7 +36,6 @@ struct Player {
     cube: CubeId,
     pose: Pose,
     told: MotionSet,
-    told_tick: u64,
 }
 
 /// The surprises that each player tells of at a tick.
@@ -85,23 +84,17 @@ impl Player {
         let pose = world.pose(cube).expect("it has just come in");
         let taken = world.sample(cube, 1, &[CubePose { cube, pose }], &[]);
         taken.expect("it is the first");
-        let mut told = MotionSet::new(&Codec::LIVE);
+        let mut told = MotionSet::at_tick(&Codec::LIVE, 1);
         told.insert(cube, MotionState::at_rest(pose));
-        Self {
-            cube,
-            pose,
-            told,
-            told_tick: 1,
-        }
+        Self { cube, pose, told }
     }
 
     /// Back and forth: nobody can predict it.
     fn sample(&mut self) -> Vec<u8> {
-        self.told_tick += 1;
-        let is_even = self.told_tick.is_multiple_of(2);
+        self.told.advance_to(self.told.tick() + 1);
+        let is_even = self.told.tick().is_multiple_of(2);
         self.pose.position.x += if is_even { 150 } else { -150 };
         let mut surprises = Vec::new();
-        self.told.advance(1);
         self.told.encode_tick(|_| self.pose, &mut surprises);
         surprises
     }

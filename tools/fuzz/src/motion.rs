@@ -21,12 +21,13 @@ pub fn check(bytes: &[u8]) {
     while !input.is_empty() {
         let operation = input.byte();
         let ticks = match operation >> 4 {
-            15 => u32::MAX,
+            15 => u32::MAX.into(),
             14 => 1 << 16,
-            ticks => u32::from(ticks),
+            ticks => u64::from(ticks),
         };
-        sender.advance(ticks);
-        receiver.advance(ticks);
+        for set in [&mut sender, &mut receiver] {
+            set.advance_to(set.tick() + ticks);
+        }
         match operation % 4 {
             0 => {
                 // Where part of a tick was believed the set is of no more use.
@@ -55,9 +56,9 @@ fn decode(set: &mut MotionSet, bytes: &[u8]) -> bool {
     let is_sense = set.decode_tick(bytes, |id| changed.push(id)).is_ok();
     assert!(set.poses().map(|(id, _)| id).eq(before));
     assert!(changed.iter().all(|&id| set.get(id).is_some()));
-    for ticks in [0, 1, 70, u32::MAX] {
+    for ticks in [0, 1, 70, u32::MAX.into()] {
         let mut later = set.clone();
-        later.advance(ticks);
+        later.advance_to(set.tick() + ticks);
         assert!(later.poses().all(|(_, pose)| pose.position.is_in_bounds()));
     }
     is_sense
@@ -140,7 +141,7 @@ fn moving(codec: &'static Codec, count: u8) -> MotionSet {
         set.insert(CubeId(id), MotionState::at_rest(at(id, 0)));
     }
     for tick in 1..4 {
-        set.advance(1);
+        set.advance_to(set.tick() + 1);
         set.encode_tick(|id| at(id.0, tick), &mut Vec::new());
     }
     set

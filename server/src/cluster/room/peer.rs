@@ -73,7 +73,6 @@ pub(super) struct Peer {
 #[derive(Debug)]
 struct Replica {
     believed: MotionSet,
-    tick: u64,
     /// The tick of the newest news that is in it.
     news: u64,
 }
@@ -228,9 +227,8 @@ impl Peer {
         let mut motion = *replica.believed.get(cube)?;
         let mut kind = shown.kind;
         if let Some(tick) = self.stopped_at {
-            let ticks = tick.saturating_sub(replica.tick);
-            motion.advance(u32::try_from(ticks).unwrap_or(u32::MAX));
-            motion = MotionState::at_rest(motion.pose(&Codec::LIVE));
+            let stopped = motion.advanced(replica.believed.tick(), tick);
+            motion = MotionState::at_rest(stopped.pose(&Codec::LIVE));
         }
         if !self.is_live() {
             kind = match kind {
@@ -241,7 +239,7 @@ impl Peer {
         Some(Sighting {
             kind,
             motion,
-            tick: replica.tick + self.lateness.delay_ticks,
+            tick: replica.believed.tick() + self.lateness.delay_ticks,
             name: &shown.name,
             colour: shown.colour,
             joined: shown.joined,
@@ -388,7 +386,7 @@ impl Peer {
     ) {
         let (cell, tick) = (snapshot.cell, snapshot.tick);
         let known = self.cells.get(&cell);
-        if known.is_some_and(|known| known.tick >= tick) {
+        if known.is_some_and(|known| known.believed.tick() >= tick) {
             // A keyframe was newer.
             return;
         }
@@ -404,11 +402,8 @@ impl Peer {
         let Some(replica) = self.cells.get_mut(&cell) else {
             return;
         };
-        let ticks = tick - replica.tick;
-        replica
-            .believed
-            .advance(u32::try_from(ticks).unwrap_or(u32::MAX));
-        (replica.tick, replica.news) = (tick, tick);
+        replica.believed.advance_to(tick);
+        replica.news = tick;
         for event in &snapshot.events {
             event.apply_to(&mut replica.believed);
         }
@@ -429,7 +424,7 @@ impl Peer {
         let Told { news, keyframe } = told;
         let (cell, tick) = (keyframe.cell, keyframe.tick);
         let known = self.cells.get(&cell);
-        let is_old = known.is_some_and(|known| tick < known.tick);
+        let is_old = known.is_some_and(|known| tick < known.believed.tick());
         if is_old && !self.unknown.contains(&cell) {
             return;
         }
@@ -467,7 +462,7 @@ impl Peer {
         let gone = self
             .cells
             .iter()
-            .filter(|(cell, known)| !listed.contains(cell) && known.tick < tick);
+            .filter(|(cell, known)| !listed.contains(cell) && known.believed.tick() < tick);
         for cell in gone.map(|(cell, _)| *cell).collect::<Vec<_>>() {
             self.empty(cell, tick, touched);
         }
@@ -478,8 +473,7 @@ impl Peer {
     fn empty(&mut self, cell: CellId, tick: u64, touched: &mut BTreeMap<CubeId, Touch>) {
         self.forget(cell, touched);
         let replica = Replica {
-            believed: MotionSet::new(&Codec::LIVE),
-            tick,
+            believed: MotionSet::at_tick(&Codec::LIVE, tick),
             news: 0,
         };
         self.cells.insert(cell, replica);

@@ -128,7 +128,7 @@ fn residuals(trace: &Trace, codec: &'static Codec, back: usize) -> anyhow::Resul
         let started = Instant::now();
         bytes.clear();
         let mut sending = at_baseline(&mut sender, codec, baseline, back);
-        sending.advance(back as u32);
+        sending.advance_to(sending.tick() + back as u64);
         sending.encode_tick(|id| now.poses[id.0 as usize], &mut bytes);
         cost.encode += started.elapsed();
         let mut flags = Vec::new();
@@ -138,7 +138,7 @@ fn residuals(trace: &Trace, codec: &'static Codec, back: usize) -> anyhow::Resul
 
         let started = Instant::now();
         let mut receiving = at_baseline(&mut receiver, codec, baseline, back);
-        receiving.advance(back as u32);
+        receiving.advance_to(receiving.tick() + back as u64);
         if !bytes.is_empty() {
             receiving
                 .decode_tick(&bytes, |_| {})
@@ -172,7 +172,7 @@ fn at_baseline(
     if back == 1 {
         return std::mem::replace(set, MotionSet::new(codec));
     }
-    set.advance(1);
+    set.advance_to(set.tick() + 1);
     set.encode_tick(|id| baseline.poses[id.0 as usize], &mut Vec::new());
     set.clone()
 }

@@ -62,14 +62,14 @@ fn on_trace(trace: &Trace, back: usize, trainer: &mut Trainer) {
     let mut set = believed(trace, &Codec::PHYSICS_VARINTS);
     for (baseline, now) in trace.frames.iter().zip(&trace.frames[back..]) {
         let truth = |id: cubesync_protocol::CubeId| now.poses[id.0 as usize];
-        set.advance(1);
+        set.advance_to(set.tick() + 1);
         if back == 1 {
             set.train_tick(truth, trainer);
             continue;
         }
         set.encode_tick(|id| baseline.poses[id.0 as usize], &mut Vec::new());
         let mut later = set.clone();
-        later.advance(back as u32);
+        later.advance_to(set.tick() + back as u64);
         later.train_tick(truth, trainer);
     }
 }
@@ -77,7 +77,7 @@ fn on_trace(trace: &Trace, back: usize, trainer: &mut Trainer) {
 fn on_people(tracks: &[Vec<Pose>], trainer: &mut Trainer) {
     let mut set = live::believed(tracks, &Codec::LIVE_VARINTS);
     for tick in ticks(tracks) {
-        set.advance(1);
+        set.advance_to(set.tick() + 1);
         set.train_tick(|id| tracks[id.0 as usize][tick], trainer);
     }
 }

@@ -43,7 +43,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         let now_s = f64::from(frame) * FRAME_S;
         while tick_s(tick + 1) <= now_s {
             tick += 1;
-            believed.advance(1);
+            believed.advance_to(believed.tick() + 1);
             let mut surprises = Vec::new();
             believed.encode_tick(|cube| truth(cube, tick), &mut surprises);
             let snapshot = Snapshot {

@@ -183,7 +183,7 @@ impl<'a> Server<'a> {
 
     fn next_tick(&mut self) {
         self.tick += 1;
-        self.believed.advance(1);
+        self.believed.advance_to(self.believed.tick() + 1);
         let truth = self.trace.at(tick_s(self.tick)).pose();
         let truth = |cube| match cube {
             SHOWN => truth,

@@ -86,10 +86,8 @@ impl Belief {
         match self.silence.get() {
             Some((known_until, score)) if known_until == until => score,
             _ => {
-                let score = self
-                    .cubes
-                    .clone()
-                    .pass(self.tick, until, self.interval_ticks, truth);
+                let mut cubes = self.cubes.clone();
+                let score = cubes.pass(until, self.interval_ticks, truth);
                 self.silence.set(Some((until, score)));
                 score
             }
@@ -137,7 +135,7 @@ impl Beliefs {
         if keyframe.interval_ticks == 0 {
             bail!("a keyframe tells of its cell every 0 ticks");
         }
-        let mut cubes = Cubes::new();
+        let mut cubes = Cubes::new(keyframe.tick);
         for info in keyframe.cubes {
             cubes.motion.insert(info.cube, info.motion);
         }
@@ -171,8 +169,8 @@ impl Beliefs {
             );
         }
         let mut cubes = known.cubes.clone();
-        let silent = cubes.pass(known.tick, snapshot.tick - 1, known.interval_ticks, truth);
-        cubes.motion.advance(1);
+        let silent = cubes.pass(snapshot.tick - 1, known.interval_ticks, truth);
+        cubes.motion.advance_to(snapshot.tick);
         for event in &snapshot.events {
             event.apply_to(&mut cubes.motion);
         }
@@ -373,7 +371,7 @@ mod tests {
         let mut server = known.cubes.motion.clone();
         // A jump, and from the next tick on a quantum each step.
         for (tick, x) in [(10, 0), (11, 1)] {
-            server.advance(1);
+            server.advance_to(server.tick() + 1);
             let still = server.pose(CubeId(0)).unwrap();
             let truth = |cube: CubeId| if cube.0 == 1 { at(x) } else { still };
             let mut surprises = Vec::new();
@@ -386,7 +384,7 @@ mod tests {
         }
         assert_eq!(known.cubes.motion, server);
         let known = next(&mut beliefs, &known, snapshot(14, Vec::new()));
-        server.advance(3);
+        server.advance_to(14);
         assert_eq!(known.cubes.motion, server);
         assert_eq!(known.measured.expected, 3);
     }

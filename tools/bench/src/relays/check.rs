@@ -21,25 +21,19 @@ pub(crate) struct Cubes {
 }
 
 impl Cubes {
-    /// No cubes.
-    pub(crate) fn new() -> Self {
+    /// Returns a cell without cubes at a tick.
+    pub(crate) fn new(tick: u64) -> Self {
         Self {
-            motion: MotionSet::new(&Codec::LIVE),
+            motion: MotionSet::at_tick(&Codec::LIVE, tick),
             seen: Vec::new(),
         }
     }
 
-    /// Goes on as believed, and returns what counts of the ticks after `known` up to `until`.
-    pub(crate) fn pass(
-        &mut self,
-        known: u64,
-        until: u64,
-        interval_ticks: u64,
-        truth: &impl Truth,
-    ) -> Score {
+    /// Goes on as believed, and returns what counts of the ticks up to `until`.
+    pub(crate) fn pass(&mut self, until: u64, interval_ticks: u64, truth: &impl Truth) -> Score {
         let mut score = Score::default();
-        for tick in known + 1..=until {
-            self.motion.advance(1);
+        for tick in self.motion.tick() + 1..=until {
+            self.motion.advance_to(tick);
             if tick.is_multiple_of(interval_ticks)
                 && truth.is_measured(tick)
                 && let Some(step) = truth.step(tick)

@@ -10,8 +10,6 @@ pub(crate) struct Uplink {
     /// The cube and where it started, until that is said.
     unsaid: Option<CubePose>,
     set: MotionSet,
-    /// The tick of `set`.
-    tick: u64,
     /// The tick of the last sample.
     said_tick: u64,
     heartbeat_ticks: u64,
@@ -24,7 +22,6 @@ impl Uplink {
         Self {
             unsaid: Some(cube),
             set: MotionSet::new(&Codec::LIVE),
-            tick: 0,
             said_tick: 0,
             heartbeat_ticks: (interval_ms * u64::from(hz)).div_ceil(1_000),
         }
@@ -32,9 +29,7 @@ impl Uplink {
 
     /// What is to be said when the cube is here at a tick; `None`: the server believes it anyway.
     pub(crate) fn sample(&mut self, tick: u64, pose: Pose) -> Option<ClientMessage> {
-        let passed = tick.saturating_sub(self.tick);
-        self.set.advance(u32::try_from(passed).unwrap_or(u32::MAX));
-        self.tick = tick;
+        self.set.advance_to(tick);
         // Where everybody believes it to be: all then go on from the same state.
         let placed = Vec::from_iter(self.unsaid.take());
         for CubePose { cube, pose } in &placed {
@@ -57,7 +52,7 @@ impl Uplink {
 
     fn is_heartbeat_due(&self) -> bool {
         let is_moving = self.set.active().any(|(_, state)| !state.is_still());
-        is_moving && self.tick - self.said_tick >= self.heartbeat_ticks
+        is_moving && self.set.tick() - self.said_tick >= self.heartbeat_ticks
     }
 }
 
@@ -75,7 +70,6 @@ mod tests {
         };
         let mut uplink = Uplink::new(start, 20);
         let mut received = MotionSet::new(&Codec::LIVE);
-        let mut received_tick = 0;
         let mut said = Vec::new();
         // It stands, runs evenly, and stands again.
         let at = |tick: u64| Pose {
@@ -97,8 +91,7 @@ mod tests {
                     panic!("{message:?} is no sample");
                 };
                 assert_eq!(own, tick);
-                received.advance((tick - received_tick) as u32);
-                received_tick = tick;
+                received.advance_to(tick);
                 for CubePose { cube, pose } in placed {
                     assert!(received.insert(cube, MotionState::at_rest(pose)).is_none());
                 }
@@ -107,9 +100,8 @@ mod tests {
                 }
                 said.push(tick);
             }
-            let mut believed = received.clone();
-            believed.advance((tick - received_tick) as u32);
-            let error = believed.pose(CubeId(3)).unwrap().position.x - at(tick).position.x;
+            let state = received.state_at(CubeId(3), tick).unwrap();
+            let error = state.pose(&Codec::LIVE).position.x - at(tick).position.x;
             assert!(error.abs() <= Codec::LIVE.position_bound, "{tick}: {error}");
         }
         assert_eq!(said[0], 10, "it is placed at once");
