@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::ending::Ending;
+use crate::metrics::MetricSet;
 use crate::pace::{Pace, network};
 
 /// Numbers of connections.
@@ -43,6 +44,25 @@ pub(crate) struct Admitted {
 }
 
 impl Admission {
+    /// Registers how many connections are pending, and how many there may be.
+    pub(crate) fn register_metrics(self: &Arc<Self>, set: &MetricSet) {
+        let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX));
+        let admission = Arc::clone(self);
+        set.read_gauge(
+            "cubesync_pending_connections",
+            "Connections that have not introduced themselves yet",
+            None,
+            move || number(admission.lock().total.pending),
+        );
+        let limit = self.limit.open;
+        set.read_gauge(
+            "cubesync_connections_limit",
+            "Connections at most",
+            None,
+            move || number(limit),
+        );
+    }
+
     /// Limits in all, for each address but this machine's own, and of how fast they may come.
     pub(crate) fn new(limit: Count, limit_per_address: Count, arrivals: Option<Pace>) -> Arc<Self> {
         Arc::new(Self {
@@ -89,16 +109,6 @@ impl Admission {
             address,
             is_pending: AtomicBool::new(true),
         })
-    }
-
-    /// What is open now.
-    pub(crate) fn count(&self) -> Count {
-        self.lock().total
-    }
-
-    /// Connections at most, in all.
-    pub(crate) fn limit(&self) -> usize {
-        self.limit.open
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -179,10 +189,10 @@ mod tests {
         assert_eq!(admission.admit(elsewhere).unwrap_err(), Ending::PendingFull);
         first.has_joined();
         first.has_joined();
-        assert_eq!(admission.count(), count(2, 1));
+        assert_eq!(admission.lock().total, count(2, 1));
         let third = admission.admit(here).unwrap();
         drop((first, second, third));
-        assert_eq!(admission.count(), count(0, 0));
+        assert_eq!(admission.lock().total, count(0, 0));
     }
 
     #[test]
@@ -210,7 +220,7 @@ mod tests {
         let admission = Admission::new(count(3, 3), count(0, 0), None);
         let [address] = addresses(["192.0.2.1"]);
         assert_eq!(admission.admit(address).unwrap_err(), Ending::AddressFull);
-        assert_eq!(admission.count(), Count::default());
+        assert_eq!(admission.lock().total, Count::default());
         assert!(admission.held.lock().unwrap().by_address.is_empty());
     }
 }

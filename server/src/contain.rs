@@ -21,7 +21,7 @@ pub(crate) fn contain<Work: Future<Output = ()>>(
     let contained = AssertUnwindSafe(work).catch_unwind();
     contained.map(move |outcome| {
         if outcome.is_err() {
-            metrics.panicked(task);
+            metrics.panics.count(task);
         }
     })
 }

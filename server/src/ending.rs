@@ -6,7 +6,7 @@ use std::fmt::Display;
 
 use cubesync_protocol::{CloseCode, FrameError, RejectCode, ServerMessage};
 
-use crate::label::{Label, label};
+use crate::label::Label;
 
 /// What there is to know about an [`Ending`].
 struct Facts {
@@ -237,39 +237,6 @@ impl From<FrameError> for Problem {
             FrameError::TooLong { .. } => Ending::FrameTooLong,
         };
         Self::new(ending, error.to_string())
-    }
-}
-
-label! {
-    /// Why an HTTP connection ended otherwise than by being served: the label of
-    /// `cubesync_http_cuts_total`.
-    pub enum HttpEnding("reason") {
-        /// No request's head in time, on a connection that had had none.
-        HeadTimeout => "head_timeout",
-        /// The head was too long, or had too many headers.
-        HeadTooLong => "head_too_long",
-        /// What came was no HTTP.
-        BadRequest => "bad_request",
-        /// The connection lived for as long as one may.
-        Lifetime => "lifetime",
-        /// Too many connections in all.
-        Full => "full",
-        /// Too many connections from the peer's address.
-        AddressFull => "address_full",
-        /// The handshake of the encryption failed.
-        TlsHandshake => "tls_handshake",
-        /// The network broke, or the peer went away in the middle.
-        Lost => "lost",
-    }
-}
-
-impl HttpEnding {
-    /// The same as the reason why a page's connection was not admitted.
-    pub fn not_admitted(ending: Ending) -> Self {
-        match ending {
-            Ending::AddressFull | Ending::TooManyArrivals => Self::AddressFull,
-            _ => Self::Full,
-        }
     }
 }
 

@@ -50,7 +50,7 @@ impl Host {
                 self.0
                     .spawn(async move { stream::serve(&shared, stream, admitted).await });
             }
-            Err(refused) => self.0.metrics.disconnected(refused),
+            Err(refused) => self.0.metrics.disconnects.count(refused),
         }
     }
 

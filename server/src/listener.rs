@@ -8,16 +8,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::label::Label;
-use crate::metrics::{Door, Metrics};
+use crate::server_metrics::{Listener, ServerMetrics};
 
 /// Pause after a failed accept. Out of descriptors, accepting fails at once and would spin.
 const BACKOFF: Duration = Duration::from_millis(100);
 
 /// Accepts until `shutdown` and passes each connection on.
 pub(crate) async fn accept(
-    door: Door,
+    of: Listener,
     listener: TcpListener,
-    metrics: &Metrics,
+    metrics: &ServerMetrics,
     shutdown: &CancellationToken,
     serve: impl Fn(TcpStream, SocketAddr),
 ) {
@@ -27,15 +27,15 @@ pub(crate) async fn accept(
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     if std::mem::take(&mut failing) {
-                        info!(listener = door.as_str(), "connections are accepted again");
+                        info!(listener = of.as_str(), "connections are accepted again");
                     }
                     serve(stream, peer);
                 }
                 Err(error) => {
-                    metrics.accept_failed(door);
+                    metrics.accept_errors.count(of);
                     // Once per spell: a full process would flood the log.
                     if !std::mem::replace(&mut failing, true) {
-                        let listener = door.as_str();
+                        let listener = of.as_str();
                         warn!(listener, %error, "cannot accept connections at the moment");
                     }
                     tokio::time::sleep(BACKOFF).await;

@@ -244,7 +244,7 @@ mod tests {
             assert_eq!(again.view().await.unwrap().cubes.len(), 2);
         }
         assert_eq!((metrics.rooms.get(), metrics.cubes.get()), (2, 4));
-        let text = metrics.render(Default::default(), 0, None);
+        let text = metrics.set.render();
         let counted = "cubesync_panics_total{task=\"room\"} 2";
         assert!(text.lines().any(|line| line == counted), "{text}");
     }

@@ -15,11 +15,12 @@ use crate::bus::{Bus, BusError, Nats};
 use crate::cluster::{Card, Cluster};
 use crate::config::Config;
 use crate::contain::contain;
-use crate::metrics::{Door, Metrics, Task};
+use crate::metrics::{Metrics, Task};
 use crate::pace::Pace;
 use crate::replay::Replay;
 use crate::room::backplane::{Alone, Backplane};
 use crate::rooms::{DEFAULT_ROOM, Rooms};
+use crate::server_metrics::{Listener, ServerMetrics};
 use crate::session::{Keys, tcp};
 use crate::tls::{CertificateError, Fingerprint, Tls, reload_on_hangup};
 use crate::{http, listener, recorder, text};
@@ -96,6 +97,7 @@ impl Base {
         let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
         let cluster = bus.map(Cluster::new);
         if let Some(cluster) = &cluster {
+            cluster.register_metrics(&metrics.set);
             let card = Card::new(config, addresses.tcp, addresses.http);
             let living = Arc::clone(cluster).run(card, metrics.clone(), shutdown.clone());
             tasks.spawn(contain(&metrics, Task::Other, living));
@@ -119,6 +121,7 @@ pub(crate) struct Shared {
     pub(crate) keys: Keys,
     pub(crate) rooms: Arc<Rooms>,
     pub(crate) metrics: Metrics,
+    pub(crate) server_metrics: ServerMetrics,
     /// Where the server is one of several.
     pub(crate) cluster: Option<Arc<Cluster>>,
     /// How the connections of clients and pages are encrypted, where they are.
@@ -144,7 +147,7 @@ impl Shared {
             cluster,
         } = base;
         if let Some(tls) = &tls {
-            metrics.certificate_expires(tls.ends());
+            tls.register_metrics(&metrics.set);
         }
         let backplane: Arc<dyn Backplane> = match &cluster {
             Some(cluster) => Arc::clone(cluster) as _,
@@ -159,9 +162,12 @@ impl Shared {
             pending: config.max_pending_per_address,
         };
         let arrivals = Pace::new(config.max_arrivals_per_address);
+        let admission = Admission::new(limit, limit_per_address, Some(arrivals));
+        Admission::register_metrics(&admission, &metrics.set);
         Self {
             addresses,
-            admission: Admission::new(limit, limit_per_address, Some(arrivals)),
+            admission,
+            server_metrics: ServerMetrics::new(&metrics.set),
             requests: Pace::new(config.max_requests_per_address),
             keys: Keys::new(&config),
             rooms: Rooms::new(
@@ -270,9 +276,9 @@ pub async fn run(
 }
 
 async fn accept_players(listener: TcpListener, shared: Arc<Shared>) {
-    let (metrics, shutdown) = (&shared.metrics, &shared.shutdown);
+    let (metrics, shutdown) = (&shared.server_metrics, &shared.shutdown);
     listener::accept(
-        Door::Tcp,
+        Listener::Tcp,
         listener,
         metrics,
         shutdown,
@@ -282,7 +288,7 @@ async fn accept_players(listener: TcpListener, shared: Arc<Shared>) {
                 shared.spawn(async move { tcp::serve(&served, stream, admitted).await });
             }
             Err(refused) => {
-                shared.metrics.disconnected(refused);
+                shared.metrics.disconnects.count(refused);
                 tcp::turn_away(&stream, refused);
             }
         },
@@ -291,20 +297,26 @@ async fn accept_players(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn accept_typists(listener: TcpListener, shared: Arc<Shared>) {
-    let (metrics, shutdown) = (&shared.metrics, &shared.shutdown);
-    listener::accept(Door::Text, listener, metrics, shutdown, |stream, peer| {
-        match shared.admission.admit(peer.ip()) {
-            Ok(admitted) => {
-                let served = Arc::clone(&shared);
-                shared.spawn(async move { text::serve(&served, stream, admitted).await });
+    let (metrics, shutdown) = (&shared.server_metrics, &shared.shutdown);
+    listener::accept(
+        Listener::Text,
+        listener,
+        metrics,
+        shutdown,
+        |stream, peer| {
+            match shared.admission.admit(peer.ip()) {
+                Ok(admitted) => {
+                    let served = Arc::clone(&shared);
+                    shared.spawn(async move { text::serve(&served, stream, admitted).await });
+                }
+                Err(refused) => {
+                    shared.metrics.disconnects.count(refused);
+                    // Who cannot take a line at once sees a closed connection instead.
+                    let _ = stream.try_write(format!("error: {}\n", refused.message()).as_bytes());
+                }
             }
-            Err(refused) => {
-                shared.metrics.disconnected(refused);
-                // Who cannot take a line at once sees a closed connection instead.
-                let _ = stream.try_write(format!("error: {}\n", refused.message()).as_bytes());
-            }
-        }
-    })
+        },
+    )
     .await;
 }
 

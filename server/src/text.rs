@@ -62,7 +62,7 @@ const TYPIST_COLOUR: Colour = Colour {
 pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted) {
     let open = shared.metrics.connected();
     if let Some(reason) = converse(shared, stream, &admitted).await {
-        shared.metrics.disconnected(reason);
+        shared.metrics.disconnects.count(reason);
     }
     drop((open, admitted));
 }

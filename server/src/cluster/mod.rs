@@ -8,6 +8,7 @@
 mod card;
 mod clock;
 mod member;
+mod metrics;
 mod presence;
 pub(crate) mod room;
 #[cfg(test)]
@@ -22,7 +23,6 @@ use std::time::Instant;
 
 use cubesync_protocol::ServerAddress;
 use cubesync_protocol::limits::MAX_SERVERS;
-use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -30,11 +30,12 @@ use tracing::warn;
 pub(crate) use self::card::Card;
 use self::card::Load;
 use self::member::{Member, Said};
+pub(crate) use self::metrics::PeerMetrics;
 use self::room::SharedRoom;
 use self::words::Word;
 pub(crate) use self::words::{Presence, host_and_port};
 use crate::bus::{Bus, Heard, ServerId, Topic};
-use crate::metrics::Metrics;
+use crate::metrics::{MetricSet, Metrics};
 use crate::room::RoomSettings;
 use crate::room::backplane::{Backplane, Peers, TimeSource};
 use crate::room::world::Ids;
@@ -58,17 +59,6 @@ pub(crate) struct Cluster {
     pub(crate) peer_metrics: PeerMetrics,
 }
 
-/// What rooms have to do with those of other servers. Clones count together.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct PeerMetrics {
-    /// Questions of rooms to other servers, after what was lost or is new to them.
-    pub(crate) questions: Counter,
-    /// Servers that were silent for so long that their cubes became ghosts.
-    pub(crate) silences: Counter,
-    /// Ticks that ended before another server's updates of them had come.
-    pub(crate) late_ticks: Counter,
-}
-
 impl Cluster {
     /// The place of a server that has just started: its time is 0.
     pub(crate) fn new(bus: Arc<dyn Bus>) -> Arc<Self> {
@@ -81,6 +71,11 @@ impl Cluster {
             is_settled: watch::Sender::new(false),
             peer_metrics: PeerMetrics::default(),
         })
+    }
+
+    /// Registers the metrics of this server as one of several.
+    pub(crate) fn register_metrics(self: &Arc<Self>, set: &MetricSet) {
+        metrics::register(set, self);
     }
 
     /// Who this server is.

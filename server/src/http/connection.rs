@@ -23,11 +23,11 @@ use super::https::Unencrypted;
 use super::proxy;
 use crate::admission::{Admission, Count};
 use crate::contain::contain;
-use crate::ending::HttpEnding;
 use crate::listener;
 use crate::meter::{Meter, Metered};
-use crate::metrics::{Door, Task};
+use crate::metrics::Task;
 use crate::run::Shared;
+use crate::server_metrics::{HttpEnding, Listener};
 use crate::session::stream::Stream;
 use crate::session::tcp;
 use crate::tls::{self, Arrival};
@@ -63,12 +63,12 @@ pub(super) async fn serve(
         None,
     );
     let connections = TaskTracker::new();
-    let metrics = &shared.metrics;
-    listener::accept(Door::Http, listener, metrics, &stop, |stream, peer| {
+    let metrics = &shared.server_metrics;
+    listener::accept(Listener::Http, listener, metrics, &stop, |stream, peer| {
         let admitted = match admission.admit(proxy::connection(peer.ip(), &config.trust_proxy)) {
             Ok(admitted) => admitted,
             Err(refused) => {
-                metrics.http_cut(HttpEnding::not_admitted(refused));
+                metrics.http_cuts.count(HttpEnding::not_admitted(refused));
                 // Who cannot take a few lines at once sees a closed connection instead.
                 let _ = stream.try_write(FULL);
                 return;
@@ -79,7 +79,7 @@ pub(super) async fn serve(
             serve_one(&served, stream, peer, router, stop).await;
             drop(admitted);
         };
-        connections.spawn(contain(metrics, Task::Connection, serving));
+        connections.spawn(contain(&shared.metrics, Task::Connection, serving));
     })
     .await;
     connections.close();
@@ -108,11 +108,17 @@ async fn serve_one(
             let unencrypted = (!is_proxy).then_some(Unencrypted);
             serve_stream(shared, stream, peer, unencrypted, router, stop).await
         }
-        Arrival::Silent => shared.metrics.http_cut(HttpEnding::HeadTimeout),
+        Arrival::Silent => shared
+            .server_metrics
+            .http_cuts
+            .count(HttpEnding::HeadTimeout),
         Arrival::Closed => {}
         Arrival::Failed(error) => {
             debug!(%peer, %error, "no handshake of TLS");
-            shared.metrics.http_cut(HttpEnding::TlsHandshake);
+            shared
+                .server_metrics
+                .http_cuts
+                .count(HttpEnding::TlsHandshake);
         }
     }
 }
@@ -176,7 +182,7 @@ async fn serve_stream(
     // Between two requests, the head's time is how long an idle connection is kept.
     let is_idle = cut == HttpEnding::HeadTimeout && was_served.load(Ordering::Relaxed);
     if !is_idle {
-        shared.metrics.http_cut(cut);
+        shared.server_metrics.http_cuts.count(cut);
     }
 }
 

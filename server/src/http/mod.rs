@@ -86,7 +86,9 @@ async fn pace(
         let problem = "too many requests came from your address, try again in a few seconds\n";
         plain(StatusCode::TOO_MANY_REQUESTS, problem)
     };
-    shared.metrics.http_response(response.status().as_u16());
+    shared
+        .server_metrics
+        .count_response(response.status().as_u16());
     response
 }
 
@@ -102,11 +104,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (
         [(header::CONTENT_TYPE, OPENMETRICS), NOT_CACHED],
-        shared.metrics.render(
-            shared.admission.count(),
-            shared.admission.limit(),
-            shared.cluster.as_deref(),
-        ),
+        shared.metrics.set.render(),
     )
         .into_response()
 }

@@ -49,7 +49,7 @@ pub(super) async fn page(
     let admitted = match shared.admission.admit(peer.ip()) {
         Ok(admitted) => admitted,
         Err(refused) => {
-            shared.metrics.disconnected(refused);
+            shared.metrics.disconnects.count(refused);
             return (StatusCode::SERVICE_UNAVAILABLE, refused.message()).into_response();
         }
     };

@@ -38,17 +38,17 @@ use tracing::{debug, info, warn};
 use self::backplane::{Backplane, Outcome, Peers};
 use self::cells::Cells;
 use self::clock::TickClock;
-use self::fanout::{Connection, Flushed, Outlet};
+use self::fanout::{Connection, Flushed, Outlet, Written};
 use self::handle::OBSERVER;
 pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, Seat, SightRule};
 use self::handle::{RoomEvent, RoomEvents};
 use self::log::SnapshotLog;
 use self::resumption::Resumption;
 use self::speed::SpeedRule;
-use self::world::{Changes, Cube, FREE_CUBE, RoomFull, World};
+use self::world::{Changes, Cube, FREE_CUBE, RoomFull, SampleCounts, World};
 use crate::ending::Ending;
 use crate::label::Label;
-use crate::metrics::Metrics;
+use crate::metrics::{BrokenRule, Metrics, Resumed, SampleTiming};
 
 /// How long an empty room is kept, so that the free cube is where it was when somebody returns.
 const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
@@ -329,7 +329,11 @@ impl Room {
             let cube = self
                 .resume(token, rule, now)
                 .or_else(|| self.come_over(token, (&name, colour), rule, pose));
-            self.metrics.resumed(cube.is_some());
+            let outcome = match cube {
+                Some(_) => Resumed::Resumed,
+                None => Resumed::Unknown,
+            };
+            self.metrics.resumes.count(outcome);
             cube
         });
         let cube = match resumed {
@@ -537,7 +541,7 @@ impl Room {
         let told = self.cells.tick(tick, changes, &self.world);
         let corrections = self.world.corrections();
         self.metrics.ticks.inc();
-        self.metrics.count_samples(self.world.take_sample_counts());
+        count_samples(&self.metrics, self.world.take_sample_counts());
         if self.members.is_empty() {
             return;
         }
@@ -593,7 +597,8 @@ impl Room {
                 }
                 Err(_) => over.push((player, Ending::Lost)),
             }
-            self.metrics.count_written(member.connection.take_written());
+            let Written { bytes, frames } = member.connection.take_written();
+            self.metrics.count_sent(bytes, frames);
         }
         for (player, reason) in over {
             self.remove(player, reason, now);
@@ -609,7 +614,8 @@ impl Room {
         member.connection.push_personal(message);
         // An error comes again at the next tick, which removes the player.
         let _ = member.connection.flush(&self.log, now);
-        self.metrics.count_written(member.connection.take_written());
+        let Written { bytes, frames } = member.connection.take_written();
+        self.metrics.count_sent(bytes, frames);
     }
 
     fn remove(&mut self, player: CubeId, reason: Ending, now: Instant) {
@@ -653,7 +659,7 @@ impl Room {
         if let Some(info) = self.world.cube(player) {
             info!(room = self.settings.name, cube = %player, name = info.name, reason = reason.as_str(), "left");
         }
-        self.metrics.disconnected(reason);
+        self.metrics.disconnects.count(reason);
         if self.members.is_empty() {
             self.empty_since = Some(now);
         }
@@ -789,6 +795,35 @@ impl Member {
             .into_iter()
             .map(|(cell, sight)| cells.keyframe(cell, sight, world));
         self.connection.show(view, shown, log, tick);
+    }
+}
+
+fn count_samples(metrics: &Metrics, counts: SampleCounts) {
+    let SampleCounts {
+        on_time,
+        early,
+        late,
+        missing,
+        too_fast,
+        not_theirs,
+    } = counts;
+    for (timing, count) in [
+        (SampleTiming::OnTime, on_time),
+        (SampleTiming::Early, early),
+        (SampleTiming::Late, late),
+        (SampleTiming::Missing, missing),
+    ] {
+        if count > 0 {
+            metrics.samples.add(timing, count);
+        }
+    }
+    for (rule, count) in [
+        (BrokenRule::Speed, too_fast),
+        (BrokenRule::Authority, not_theirs),
+    ] {
+        if count > 0 {
+            metrics.corrections.add(rule, count);
+        }
     }
 }
 

@@ -150,7 +150,7 @@ async fn enter(
 fn refusal_frame(shared: &Shared, problem: &Problem) -> Bytes {
     debug!(reason = problem.ending.as_str(), %problem, "rejected");
     let frame = problem.reject().to_frame();
-    shared.metrics.disconnected(problem.ending);
+    shared.metrics.disconnects.count(problem.ending);
     shared.metrics.sent_bytes.inc_by(frame.len() as u64);
     shared.metrics.sent_frames.inc();
     frame
@@ -246,7 +246,7 @@ mod tests {
         let kind = |name: &str| cubes.iter().find(|cube| cube.name == name).unwrap().kind;
         assert_eq!(kind("unlucky"), CubeKind::Ghost);
         assert_eq!(kind("bystander"), CubeKind::Player);
-        let counted: Vec<_> = shared.metrics.disconnects().collect();
+        let counted: Vec<_> = shared.metrics.disconnects.counts().collect();
         assert_eq!(counted, [(Ending::Panicked, 1)]);
         bystander.end(Some(Ending::Left)).await;
     }

@@ -69,7 +69,7 @@ async fn converse(shared: &Shared, sink: &mut Sink, source: &mut Source, admitte
     let hello = match introduction(shared, source, admitted).await {
         Introduction::Hello(hello) => hello,
         Introduction::Refused(problem) => return refuse(shared, sink, problem).await,
-        Introduction::Gone(reason) => return shared.metrics.disconnected(reason),
+        Introduction::Gone(reason) => return shared.metrics.disconnects.count(reason),
     };
     let (sender, frames) = mpsc::channel(OUTPUT_QUEUE);
     let ended = CancellationToken::new();

@@ -52,11 +52,11 @@ async fn serve_encrypted(shared: &Shared, tls: &Tls, stream: TcpStream, admitted
             let source = Source::tcp(reader, &shared.config);
             refuse(shared, &writer, source, no_tls()).await;
         }
-        Arrival::Silent => shared.metrics.disconnected(Ending::HelloTimeout),
-        Arrival::Closed => shared.metrics.disconnected(Ending::Closed),
+        Arrival::Silent => shared.metrics.disconnects.count(Ending::HelloTimeout),
+        Arrival::Closed => shared.metrics.disconnects.count(Ending::Closed),
         Arrival::Failed(error) => {
             debug!(%error, "no handshake of TLS");
-            shared.metrics.disconnected(Ending::TlsHandshake);
+            shared.metrics.disconnects.count(Ending::TlsHandshake);
         }
     }
 }
@@ -81,7 +81,7 @@ async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) {
     let hello = match introduction(shared, &mut source, admitted).await {
         Introduction::Hello(hello) => hello,
         Introduction::Refused(problem) => return refuse(shared, &writer, source, problem).await,
-        Introduction::Gone(reason) => return shared.metrics.disconnected(reason),
+        Introduction::Gone(reason) => return shared.metrics.disconnects.count(reason),
     };
     let ended = CancellationToken::new();
     let outlet = Outlet::Tcp(Arc::clone(&writer));

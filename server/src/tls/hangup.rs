@@ -22,7 +22,7 @@ pub(crate) async fn reload_on_hangup(shared: Arc<Shared>) {
             return shared.shutdown.cancel();
         }
         match &shared.tls {
-            Some(tls) => tls.reload(&shared.metrics),
+            Some(tls) => tls.reload(&shared.server_metrics),
             None => tracing::info!("SIGHUP: there is no certificate to read again"),
         }
     }

@@ -7,8 +7,9 @@ mod self_signed;
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use prometheus_client::registry::Unit;
 use rustls::crypto::ring::default_provider;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -23,7 +24,8 @@ pub(crate) use self::hangup::reload_on_hangup;
 #[cfg(test)]
 pub(crate) use self::self_signed::read_or_make;
 use crate::config::Config;
-use crate::metrics::Metrics;
+use crate::metrics::MetricSet;
+use crate::server_metrics::{Reload, ServerMetrics};
 
 /// What the pages' clients are offered (ALPN): browsers would like HTTP/2 as well.
 const HTTP_1: &[u8] = b"http/1.1";
@@ -86,14 +88,24 @@ impl Tls {
         self.current.read().fingerprint()
     }
 
-    /// The last moment at which the certificate is valid.
-    pub(crate) fn ends(&self) -> SystemTime {
-        self.current.read().ends()
+    /// Registers the last moment at which the certificate is valid.
+    pub(crate) fn register_metrics(&self, set: &MetricSet) {
+        let current = Arc::clone(&self.current);
+        set.read_gauge(
+            "cubesync_certificate_expiry_timestamp",
+            "When the certificate that is served expires, in Unix time",
+            Some(Unit::Seconds),
+            move || {
+                let since = current.read().ends().duration_since(UNIX_EPOCH);
+                let seconds = since.unwrap_or_default().as_secs();
+                Some(i64::try_from(seconds).unwrap_or(i64::MAX))
+            },
+        );
     }
 
     /// Reads the files again, for the connections that are yet to come. What is not good is not
     /// used: the certificate that was served goes on being served.
-    pub(crate) fn reload(&self, metrics: &Metrics) {
+    pub(crate) fn reload(&self, metrics: &ServerMetrics) {
         let Some((certificate, key)) = &self.files else {
             return info!("the certificate was made for this run: there is nothing to read again");
         };
@@ -107,12 +119,15 @@ impl Tls {
                     certificate.display()
                 )),
             });
-        metrics.certificate_reloaded(read.is_ok());
+        let outcome = match read {
+            Ok(_) => Reload::Good,
+            Err(_) => Reload::Failed,
+        };
+        metrics.certificate_reloads.count(outcome);
         match read {
             Ok(new) => {
                 let expires = certificate::day(new.ends());
                 info!(%expires, sha256 = %new.fingerprint(), "new connections get a new certificate");
-                metrics.certificate_expires(new.ends());
                 *self
                     .current
                     .0

@@ -527,7 +527,7 @@ async fn a_hangup_brings_a_new_certificate_and_drops_nobody() {
     }
     let metrics = get_encrypted(server.http, "/metrics", &served).await;
     assert!(
-        metrics.contains("\ncubesync_certificate_expiry_timestamp_seconds{} "),
+        metrics.contains("\ncubesync_certificate_expiry_timestamp_seconds "),
         "{metrics}"
     );
 }

@@ -180,7 +180,8 @@ fn charted(rooms: &[RoomNow]) -> BTreeMap<String, usize> {
 
 fn disconnects(metrics: &Metrics) -> BTreeMap<&'static str, u64> {
     metrics
-        .disconnects()
+        .disconnects
+        .counts()
         .map(|(reason, count)| (reason.as_str(), count))
         .collect()
 }

@@ -1,0 +1,120 @@
+//! What listeners, pages and the log count.
+
+mod process;
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+
+use crate::ending::Ending;
+use crate::label::label;
+use crate::logging;
+use crate::metrics::{CountersBy, MetricSet};
+
+label! {
+    /// What was listened to: the label of `cubesync_accept_errors_total`.
+    pub(crate) enum Listener("listener") {
+        /// Players' connections.
+        Tcp => "tcp",
+        /// Pages.
+        Http => "http",
+        /// The line protocol.
+        Text => "text",
+    }
+}
+
+label! {
+    /// Why an HTTP connection ended otherwise than by being served: the label of
+    /// `cubesync_http_cuts_total`.
+    pub(crate) enum HttpEnding("reason") {
+        /// No request's head in time, on a connection that had had none.
+        HeadTimeout => "head_timeout",
+        /// The head was too long, or had too many headers.
+        HeadTooLong => "head_too_long",
+        /// What came was no HTTP.
+        BadRequest => "bad_request",
+        /// The connection lived for as long as one may.
+        Lifetime => "lifetime",
+        /// Too many connections in all.
+        Full => "full",
+        /// Too many connections from the peer's address.
+        AddressFull => "address_full",
+        /// The handshake of the encryption failed.
+        TlsHandshake => "tls_handshake",
+        /// The network broke, or the peer went away in the middle.
+        Lost => "lost",
+    }
+}
+
+label! {
+    /// How an attempt to read the certificate again ended: the label of
+    /// `cubesync_certificate_reloads_total`.
+    pub(crate) enum Reload("outcome") {
+        /// The old certificate is still served.
+        Failed => "failed",
+        /// The new one is.
+        Good => "ok",
+    }
+}
+
+impl HttpEnding {
+    /// Returns the same reason as that for which a connection was not admitted.
+    pub(crate) fn not_admitted(ending: Ending) -> Self {
+        match ending {
+            Ending::AddressFull | Ending::TooManyArrivals => Self::AddressFull,
+            _ => Self::Full,
+        }
+    }
+}
+
+/// The metrics of listeners and pages.
+#[derive(Debug, Clone)]
+pub(crate) struct ServerMetrics {
+    /// Connections that could not be accepted.
+    pub(crate) accept_errors: CountersBy<Listener>,
+    /// HTTP connections that ended otherwise than by being served.
+    pub(crate) http_cuts: CountersBy<HttpEnding>,
+    /// Attempts to read the certificate again.
+    pub(crate) certificate_reloads: CountersBy<Reload>,
+    http_responses: Family<[(&'static str, u16); 1], Counter>,
+}
+
+impl ServerMetrics {
+    /// Registers these metrics, those of the log and those of the process.
+    pub(crate) fn new(set: &MetricSet) -> Self {
+        process::register(set);
+        set.read_counter(
+            "cubesync_logs_suppressed",
+            "Lines of the log that were left out because there were too many",
+            logging::suppressed,
+        );
+        let http_responses = Family::default();
+        set.register(
+            "cubesync_http_responses",
+            "Answers to requests by status",
+            None,
+            Family::clone(&http_responses),
+        );
+        Self {
+            accept_errors: set.counters_by(
+                "cubesync_accept_errors",
+                "Connections that could not be accepted, by listener",
+            ),
+            http_cuts: set.counters_by(
+                "cubesync_http_cuts",
+                "HTTP connections that ended otherwise than by being served, by reason",
+            ),
+            certificate_reloads: set.counters_by(
+                "cubesync_certificate_reloads",
+                "Attempts to read the certificate again, by outcome",
+            ),
+            http_responses,
+        }
+    }
+
+    /// Counts an answer to a request.
+    pub(crate) fn count_response(&self, status: u16) {
+        self.http_responses
+            .get_or_create(&[("status", status)])
+            .inc();
+    }
+}
