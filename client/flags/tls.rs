@@ -2,8 +2,7 @@
 
 use clap::Args;
 use cubesync_client::ClientOptions;
-use cubesync_client::socket::TLS;
-use cubesync_client::trust::Trust;
+use cubesync_client::Trust;
 
 /// Whether to encrypt the connection, and whom to trust.
 #[derive(Debug, Clone, Args)]
@@ -26,8 +25,8 @@ pub(crate) struct TlsFlags {
 impl TlsFlags {
     /// Puts what the flags say into the options of a client.
     pub(crate) fn apply(&self, options: &mut ClientOptions) {
-        if self.tls && !options.server.starts_with(TLS) {
-            options.server.insert_str(0, TLS);
+        if self.tls && !options.server.starts_with(ClientOptions::TLS) {
+            options.server.insert_str(0, ClientOptions::TLS);
         }
         options.trust = match &self.ca {
             _ if self.insecure => Trust::Anybody,

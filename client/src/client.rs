@@ -1,5 +1,7 @@
 //! A client for a game or a bot: socket, session, snapshot buffer and reconnect behind one type.
 
+mod ahead;
+mod arrivals;
 mod events;
 mod link;
 mod reunion;
@@ -8,23 +10,21 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use cubesync_protocol::interpolation::DrawnPose;
 use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Pose, Welcome};
 
+use self::ahead::Ahead;
+use self::arrivals::Arrivals;
+pub use self::arrivals::{ARRIVALS_KEPT, Arrival};
 use self::link::Link;
 use self::reunion::Reunion;
-use crate::ahead::Ahead;
-use crate::arrivals::Arrivals;
-use crate::clock::Clock;
 use crate::lab::{Conditions, Lab};
-use crate::options::ClientOptions;
+use crate::options::{ClientOptions, bare_address};
+use crate::playout::{Display, View};
+use crate::reconnect::Servers;
 use crate::recorder::Tap;
 use crate::report::{ClientEvent, CubeView, Statistics, Status};
-use crate::servers::Servers;
 use crate::session::Session;
-use crate::socket::bare_address;
-use crate::view::{Display, View};
-use crate::world::World;
-use cubesync_protocol::interpolation::DrawnPose;
 
 /// Who has not heard from the server for this long, one and a half heartbeats, shows others as
 /// stale.
@@ -223,9 +223,9 @@ impl Client {
         world.and_then(|world| world.pose(cube))
     }
 
-    /// When the recent ticks of this session arrived.
-    pub fn arrivals(&self) -> &Arrivals {
-        &self.arrivals
+    /// Returns how the ticks of the last [`ARRIVALS_KEPT`] arrived, by rising tick, for a net graph.
+    pub fn arrivals(&self) -> impl DoubleEndedIterator<Item = &Arrival> {
+        self.arrivals.recent()
     }
 
     /// The server's tick now and the part of it that has passed, once joined.
@@ -255,10 +255,13 @@ impl Client {
     pub fn statistics(&self) -> Statistics {
         let mut statistics = self.total;
         if let Some(session) = &self.session {
-            statistics.add(session.counters());
-            statistics.round_trip = session.clock().and_then(Clock::round_trip);
-            statistics.lead = session.lead().unwrap_or_default();
-            statistics.players = session.world().map_or(0, World::players);
+            let now = session.statistics();
+            statistics.add(&now);
+            statistics.round_trip = now.round_trip;
+            statistics.lead = now.lead;
+            statistics.players = now.players;
+            statistics.late_ticks = self.arrivals.late_ticks();
+            statistics.missing_ticks = self.arrivals.missing_ticks();
             let delay_s = session.welcome().map_or(0.0, |welcome| {
                 self.view.delay_ticks().max(0.0) / f64::from(welcome.tick_hz)
             });
@@ -278,7 +281,7 @@ impl Client {
         self.flush(self.polled_at);
         self.flush(Duration::MAX);
         if let Some(session) = self.session.take() {
-            self.total.add(session.counters());
+            self.total.add(&session.statistics());
         }
         self.previous = None;
         self.link = Link::Down { retry_at: None };

@@ -1,54 +1,43 @@
-//! Joining a cubesync server: everything a client needs except drawing.
+//! Joining a cubesync server: everything that a game or a bot needs except drawing.
 //!
-//! [`Client`] is the whole of it for a game or a bot: poll it once a frame, move your cube, ask
-//! where the others are. It never blocks and connects again by itself. `examples/join.rs` is the
-//! shortest program that uses it, and [`Controller`] moves a cube the way a person expects.
+//! [`Client`] is all that most programs use. Poll it once a frame, put your cube somewhere, and
+//! ask where the others are; it never blocks, and connects again by itself. [`Controller`] moves a
+//! cube the way a person expects. The smallest game on this library is `client/hello`.
 //!
-//! Read it in the order of the data. Bytes come from the [`socket`]; the [`session`] makes
-//! messages of them. Once it is in a [`room`], that keeps the [`world`] of the cells in [`sight`]
-//! and the server's [`clock`] and makes the samples of the cubes it controls, by a [`lead`]
-//! ahead of their ticks. What is shown [`ahead`] of the server's word comes to agree with it. The [`snapshot_buffer`] holds the recent surprises; [`playout`] says which tick to
-//! show, [`interpolation`](cubesync_protocol::interpolation) where a cube is at it, [`blend`] hides what came too late, and the
-//! [`view`] is what comes of them. After a lost connection [`servers`] says where to try
-//! again and [`backoff`] when. The [`client`] ties them together, and [`report`] is what it tells, [`arrivals`] for
-//! a net graph; its [`lab`] makes the network worse; the [`recorder`] writes all bytes into a file.
-//! Only the socket and the recorder do I/O, and only the socket reads a clock: everywhere else the time is an argument.
+//! The data takes this way, and so may a reader: bytes come from a [`socket`], the [`session`]
+//! makes messages of them and keeps what the server said, and [`playout`] makes a smooth picture
+//! of it. After a lost connection [`reconnect`] says where to try again, and when. On the way lie
+//! the [`lab`], which makes the network worse, and the [`recorder`], which writes all bytes into a
+//! file for [`replay`]. Only the socket and the recorder do I/O, and only the socket reads a
+//! clock: everywhere else the time is an argument.
 
 #![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
 
-pub mod ahead;
-pub mod arrivals;
-pub mod backoff;
-pub mod blend;
-pub mod client;
-pub mod clock;
-pub mod controller;
 pub mod lab;
-pub mod lead;
-pub mod options;
 pub mod playout;
+pub mod reconnect;
 pub mod recorder;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod replay;
-pub mod report;
-pub mod room;
-pub mod servers;
 pub mod session;
-pub mod session_event;
-pub mod sight;
-pub mod snapshot_buffer;
 pub mod socket;
-#[cfg(not(target_arch = "wasm32"))]
-pub mod trust;
-pub mod view;
 pub mod world;
 
-pub use client::Client;
+mod client;
+mod controller;
+mod options;
+mod report;
+mod sight;
+#[cfg(not(target_arch = "wasm32"))]
+mod trust;
+
+pub use client::{ARRIVALS_KEPT, Arrival, Client};
 pub use controller::{Controller, Input};
 pub use cubesync_protocol as protocol;
 pub use options::ClientOptions;
 pub use report::{ClientEvent, CubeView, Statistics, Status};
-pub use session::Session;
+#[cfg(not(target_arch = "wasm32"))]
+pub use trust::Trust;
 
 #[cfg(test)]
 mod testing {

@@ -3,7 +3,6 @@
 use cubesync_protocol::{Colour, Hello, ResumeToken};
 
 use crate::lab::Conditions;
-use crate::socket::bare_address;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::trust::Trust;
 
@@ -34,6 +33,9 @@ pub struct ClientOptions {
 }
 
 impl ClientOptions {
+    /// What stands in front of the address of a server that the client speaks TLS with.
+    pub const TLS: &str = "tls://";
+
     /// The lobby of a server, in orange and without a join key.
     pub fn new(server: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
@@ -59,8 +61,11 @@ impl ClientOptions {
         }
     }
 
-    /// Whether the server is given as `host:port`. What that names may still not exist.
-    pub(crate) fn check_address(&self) -> Result<(), String> {
+    /// Checks that the server is given as `host:port`. What that names may still not exist.
+    ///
+    /// # Errors
+    /// It is not; says so to a person, with an example.
+    pub fn check_address(&self) -> Result<(), String> {
         let server = &self.server;
         match bare_address(server).rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
@@ -69,4 +74,9 @@ impl ClientOptions {
             )),
         }
     }
+}
+
+/// Returns a server's `host:port` without what stands in front of it.
+pub(crate) fn bare_address(server: &str) -> &str {
+    server.strip_prefix(ClientOptions::TLS).unwrap_or(server)
 }

@@ -9,10 +9,10 @@ use cubesync_protocol::{Colour, CubeId, CubeInfo, CubeKind, Hello, Message, Serv
 use cubesync_recording::{Cursor, Direction, Entry, Recording};
 
 use crate::client::STALE_AFTER;
+use crate::playout::View;
 use crate::report::CubeView;
 use crate::session::Session;
-use crate::session_event::SessionEvent;
-use crate::view::View;
+use crate::session::SessionEvent;
 use crate::world::WorldChange;
 
 /// A place is played from this long before it, so that the clock and the playout delay are what

@@ -6,8 +6,6 @@ use cubesync_protocol::{
     Colour, CubeId, CubeInfo, CubeKind, CubePose, Pose, Position, Rotation, Welcome,
 };
 
-use crate::session_event::Counters;
-
 /// How far the client is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
@@ -130,11 +128,16 @@ pub struct Statistics {
     pub lead: Duration,
     /// Samples that reached the server after their tick, as far as it has told.
     pub late_samples: u64,
+    /// Ticks of this session that arrived after they were shown.
+    pub late_ticks: u64,
+    /// Ticks of this session that the server left out because they were not read in time. A tick
+    /// in which nothing had to be said is none.
+    pub missing_ticks: u64,
 }
 
 impl Statistics {
-    /// Adds what went through one session.
-    pub(crate) fn add(&mut self, session: Counters) {
+    /// Adds what a session counted.
+    pub(crate) fn add(&mut self, session: &Self) {
         self.frames_in += session.frames_in;
         self.frames_out += session.frames_out;
         self.updates_in += session.updates_in;

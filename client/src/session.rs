@@ -5,22 +5,32 @@
 //! was read to a buffer, [`receive`](Session::receive) it, [`poll`](Session::poll), take the
 //! events, and write the [`outgoing`](Session::outgoing) bytes.
 
+mod addresses;
+mod clock;
+mod event;
+mod lead;
+#[cfg(test)]
+mod phase_lock;
+mod room;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use cubesync_protocol::limits::{DEAD_AFTER, MAX_TICK};
+use cubesync_protocol::uplink::sender::Sample;
 use cubesync_protocol::{
     ClientMessage, CubeId, DecodeError, FrameError, Hello, Keyframe, Message, Pose, ResumeToken,
     ServerMessage, Snapshot, Welcome, frame,
 };
 
-use crate::clock::Clock;
-use crate::room::{Room, RoomError};
-use crate::servers;
-use crate::session_event::{Counters, Retry, SessionEvent};
+use self::room::{Room, RoomError};
+use crate::report::Statistics;
 use crate::world::{World, WorldChange, WorldError};
-use cubesync_protocol::uplink::sender::Sample;
+
+pub use addresses::usable;
+pub use clock::Clock;
+pub use event::{Retry, SessionEvent};
 
 /// A server that is silent this long has missed its heartbeat twice or more; a player who can go on
 /// at another one does not wait for [`DEAD_AFTER`].
@@ -60,7 +70,7 @@ pub struct Session {
     is_over: bool,
     outgoing: BytesMut,
     events: VecDeque<SessionEvent>,
-    counters: Counters,
+    total: Statistics,
 }
 
 impl Session {
@@ -75,7 +85,7 @@ impl Session {
             is_over: false,
             outgoing: BytesMut::new(),
             events: VecDeque::new(),
-            counters: Counters::default(),
+            total: Statistics::default(),
         };
         session.send(&ClientMessage::Hello(hello));
         session
@@ -91,7 +101,7 @@ impl Session {
             match frame::split(incoming, ServerMessage::MAX_PAYLOAD_BYTES) {
                 Ok(None) => return,
                 Ok(Some(payload)) => {
-                    self.counters.frames_in += 1;
+                    self.total.frames_in += 1;
                     let message = ServerMessage::decode(&payload).map_err(SessionError::from);
                     if let Err(error) = message.and_then(|message| self.handle(now, message)) {
                         self.end_by(&error);
@@ -217,11 +227,6 @@ impl Session {
         self.known().map(|room| &room.clock)
     }
 
-    /// How long before their ticks samples are taken.
-    pub fn lead(&self) -> Option<Duration> {
-        self.known().map(|room| room.lead.duration())
-    }
-
     /// When the session began.
     pub fn started(&self) -> Duration {
         self.started
@@ -232,9 +237,15 @@ impl Session {
         self.heard
     }
 
-    /// What went through so far.
-    pub fn counters(&self) -> Counters {
-        self.counters
+    /// Returns what the session did so far. The bytes and the playout delay are its client's.
+    pub fn statistics(&self) -> Statistics {
+        let room = self.known();
+        Statistics {
+            round_trip: room.and_then(|room| room.clock.round_trip()),
+            players: room.map_or(0, |room| room.world.players()),
+            lead: room.map_or(Duration::ZERO, |room| room.lead.duration()),
+            ..self.total
+        }
     }
 
     /// The room, once the own cube is in sight.
@@ -259,7 +270,7 @@ impl Session {
             }
             ServerMessage::Snapshot(snapshot) => {
                 let changes = room.world.snapshot(snapshot)?;
-                self.counters.updates_in = room.world.surprises();
+                self.total.updates_in = room.world.surprises();
                 self.tell(changes);
             }
             ServerMessage::Heartbeat { tick } => {
@@ -274,7 +285,7 @@ impl Session {
                 late_samples,
             } => {
                 room.pong(now, sent_us, tick, since_tick_us, late_samples)?;
-                self.counters.late_samples = late_samples.into();
+                self.total.late_samples = late_samples.into();
             }
             ServerMessage::Correction(corrected) => {
                 room.controlled.correct(corrected);
@@ -299,7 +310,7 @@ impl Session {
     fn handle_first(&mut self, now: Duration, message: ServerMessage) -> Result<(), SessionError> {
         match message {
             ServerMessage::Welcome(mut welcome) => {
-                welcome.servers = servers::usable(welcome.servers);
+                welcome.servers = usable(welcome.servers);
                 self.room = Some(Room::new(welcome, now)?);
             }
             ServerMessage::Reject { code, message } => {
@@ -360,7 +371,7 @@ impl Session {
     }
 
     fn send_sample(&mut self, sample: Sample) {
-        self.counters.updates_out += sample.updates as u64;
+        self.total.updates_out += sample.updates as u64;
         self.send(&ClientMessage::Sample {
             tick: sample.tick,
             placed: sample.placed,
@@ -371,7 +382,7 @@ impl Session {
     fn send(&mut self, message: &ClientMessage) {
         if !self.is_over {
             message.append_frame(&mut self.outgoing);
-            self.counters.frames_out += 1;
+            self.total.frames_out += 1;
         }
     }
 
@@ -721,7 +732,7 @@ mod tests {
             ClientMessage::Release { cube: FREE },
         ];
         assert_eq!(said(&mut session), expected);
-        assert_eq!(session.counters().updates_out, 2);
+        assert_eq!(session.statistics().updates_out, 2);
         session.release(OWN);
         session.release(FREE);
         assert_eq!(said(&mut session), []);
@@ -769,10 +780,10 @@ mod tests {
         session.set_pose(OWN, pose(1.0));
         session.poll(ms(100));
         session.set_pose(OWN, pose(2.0));
-        assert_eq!(session.counters().updates_out, 0);
+        assert_eq!(session.statistics().updates_out, 0);
         session.outgoing().clear();
         session.poll(ms(116));
-        assert_eq!(session.counters().updates_out, 1);
+        assert_eq!(session.statistics().updates_out, 1);
         for _ in 0..MAX_OUTGOING_BYTES {
             session.take(FREE);
         }

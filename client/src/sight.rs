@@ -41,7 +41,7 @@ pub enum SightError {
 
 /// The cells in sight and the cubes in them.
 #[derive(Debug, Clone, Default)]
-pub struct Sight {
+pub(crate) struct Sight {
     /// The newest tick that was heard of.
     tick: u64,
     cells: BTreeMap<CellId, Cell>,
@@ -69,7 +69,7 @@ struct Lost {
 
 impl Sight {
     /// The newest tick that was heard of.
-    pub fn tick(&self) -> u64 {
+    pub(crate) fn tick(&self) -> u64 {
         self.tick
     }
 
@@ -77,7 +77,7 @@ impl Sight {
     ///
     /// # Errors
     /// [`SightError::Tick`].
-    pub fn hear(&mut self, tick: u64) -> Result<(), SightError> {
+    pub(crate) fn hear(&mut self, tick: u64) -> Result<(), SightError> {
         if tick < self.tick {
             let before = self.tick;
             return Err(SightError::Tick { tick, before });
@@ -91,7 +91,7 @@ impl Sight {
     ///
     /// # Errors
     /// [`SightError`].
-    pub fn start(&mut self, keyframe: &Keyframe) -> Result<u64, SightError> {
+    pub(crate) fn start(&mut self, keyframe: &Keyframe) -> Result<u64, SightError> {
         let Keyframe { cell, tick, .. } = *keyframe;
         let before = self.tick;
         self.hear(tick)?;
@@ -125,7 +125,7 @@ impl Sight {
     ///
     /// # Errors
     /// [`SightError`].
-    pub fn advance(&mut self, cell: CellId, tick: u64) -> Result<u64, SightError> {
+    pub(crate) fn advance(&mut self, cell: CellId, tick: u64) -> Result<u64, SightError> {
         let known = self.cells.get_mut(&cell);
         let known = known.ok_or(SightError::UnknownCell(cell))?;
         let before = known.motion.tick();
@@ -139,7 +139,7 @@ impl Sight {
     }
 
     /// A cube came into a cell, which claims it.
-    pub fn enter(&mut self, cell: CellId, cube: CubeId, state: MotionState) {
+    pub(crate) fn enter(&mut self, cell: CellId, cube: CubeId, state: MotionState) {
         if let Some(known) = self.cells.get_mut(&cell) {
             known.motion.insert(cube, state);
             self.claim(cell, cube);
@@ -147,7 +147,7 @@ impl Sight {
     }
 
     /// A cube of a cell moves otherwise than was believed.
-    pub fn place(&mut self, cell: CellId, cube: CubeId, state: MotionState) {
+    pub(crate) fn place(&mut self, cell: CellId, cube: CubeId, state: MotionState) {
         let known = self.cells.get_mut(&cell);
         if let Some(known) = known.filter(|known| known.motion.get(cube).is_some()) {
             known.motion.insert(cube, state);
@@ -155,7 +155,7 @@ impl Sight {
     }
 
     /// A cube went from a cell to another one.
-    pub fn exit(&mut self, cell: CellId, cube: CubeId) {
+    pub(crate) fn exit(&mut self, cell: CellId, cube: CubeId) {
         let state = self.take_out(cell, cube);
         if self.is_in(cell, cube)
             && let Some(state) = state
@@ -165,7 +165,7 @@ impl Sight {
     }
 
     /// A cube went from a cell and for good; what was believed about it if it was in that cell.
-    pub fn leave(&mut self, cell: CellId, cube: CubeId) -> Option<MotionState> {
+    pub(crate) fn leave(&mut self, cell: CellId, cube: CubeId) -> Option<MotionState> {
         let state = self.take_out(cell, cube);
         if !self.is_in(cell, cube) {
             return None;
@@ -178,7 +178,11 @@ impl Sight {
     ///
     /// # Errors
     /// [`SightError::Motion`].
-    pub fn surprise(&mut self, cell: CellId, bytes: &[u8]) -> Result<Vec<CubeId>, SightError> {
+    pub(crate) fn surprise(
+        &mut self,
+        cell: CellId,
+        bytes: &[u8],
+    ) -> Result<Vec<CubeId>, SightError> {
         let mut surprised = Vec::new();
         if let Some(known) = self.cells.get_mut(&cell)
             && !bytes.is_empty()
@@ -193,14 +197,14 @@ impl Sight {
     ///
     /// # Errors
     /// [`SightError::UnknownCell`].
-    pub fn end(&mut self, cell: CellId) -> Result<(), SightError> {
+    pub(crate) fn end(&mut self, cell: CellId) -> Result<(), SightError> {
         let old = self.cells.remove(&cell);
         self.lose_all(cell, &old.ok_or(SightError::UnknownCell(cell))?);
         Ok(())
     }
 
     /// Forgets the cubes that have been lost for too long, and names them.
-    pub fn forget_lost(&mut self) -> Vec<(CubeId, MotionState)> {
+    pub(crate) fn forget_lost(&mut self) -> Vec<(CubeId, MotionState)> {
         let is_over = |lost: &Lost| self.tick - lost.since > FAR_INTERVAL_TICKS.into();
         let over = self.lost.iter().filter(|(_, lost)| is_over(lost));
         let over: Vec<_> = over
@@ -216,7 +220,7 @@ impl Sight {
     ///
     /// # Errors
     /// [`SightError::TooManyCubes`].
-    pub fn check(&self) -> Result<(), SightError> {
+    pub(crate) fn check(&self) -> Result<(), SightError> {
         let told: usize = self.cells.values().map(|cell| cell.motion.len()).sum();
         let known = self.places.len() + self.lost.len();
         match told.max(known) {
@@ -226,12 +230,12 @@ impl Sight {
     }
 
     /// Whether a cube is in a cell.
-    pub fn is_in(&self, cell: CellId, cube: CubeId) -> bool {
+    pub(crate) fn is_in(&self, cell: CellId, cube: CubeId) -> bool {
         self.places.get(&cube) == Some(&cell)
     }
 
     /// What is believed about a cube at the newest tick.
-    pub fn state(&self, cube: CubeId) -> Option<MotionState> {
+    pub(crate) fn state(&self, cube: CubeId) -> Option<MotionState> {
         if let Some(lost) = self.lost.get(&cube) {
             return Some(lost.at(self.tick));
         }

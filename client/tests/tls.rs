@@ -10,8 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
 use cubesync_client::ClientOptions;
+use cubesync_client::Trust;
 use cubesync_client::socket::{Socket, SocketState};
-use cubesync_client::trust::Trust;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::CertificateDer;

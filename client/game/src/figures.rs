@@ -35,7 +35,7 @@ impl Figures {
             return;
         }
         let now = client.statistics();
-        self.heads = heads(client, &now);
+        self.heads = heads(&now);
         self.rows = self.rows(client, &now, period.as_secs_f64());
         self.since = time.now;
         self.before = now;
@@ -146,14 +146,13 @@ impl Figures {
 }
 
 /// What is read at a glance: each with what it is.
-fn heads(client: &Client, now: &Statistics) -> [(&'static str, String); 4] {
+fn heads(now: &Statistics) -> [(&'static str, String); 4] {
     let ms = |time: Duration| format!("{} ms", time.as_millis());
-    let arrivals = client.arrivals();
     [
         ("round trip", now.round_trip.map_or("—".to_owned(), ms)),
         ("playout", ms(now.playout_delay)),
-        ("late ticks", arrivals.late_ticks().to_string()),
-        ("missing", arrivals.missing_ticks().to_string()),
+        ("late ticks", now.late_ticks.to_string()),
+        ("missing", now.missing_ticks.to_string()),
     ]
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use cubesync_client::Client;
 use cubesync_client::lab::Conditions;
-use cubesync_client::view::Display;
+use cubesync_client::playout::Display;
 use macroquad::math::{Rect, Vec2};
 
 use crate::canvas::Canvas;

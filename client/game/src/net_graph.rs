@@ -5,7 +5,7 @@
 //! came together, the first of them the latest. What rises above the playout delay came late.
 
 use cubesync_client::Client;
-use cubesync_client::arrivals::{ARRIVALS_KEPT, Arrival};
+use cubesync_client::{ARRIVALS_KEPT, Arrival};
 use macroquad::color::Color;
 use macroquad::math::{Rect, Vec2, vec2};
 
@@ -36,7 +36,7 @@ pub(crate) fn show(canvas: &Canvas, client: &Client, time: FrameTime, corner: Ve
         return;
     };
     let tick_hz = f64::from(welcome.tick_hz);
-    let recent: Vec<&Arrival> = client.arrivals().recent().collect();
+    let recent: Vec<&Arrival> = client.arrivals().collect();
     let axis = |y: f32, height| Axis {
         area: Rect::new(corner.x, corner.y + y, width, height),
         now_tick,

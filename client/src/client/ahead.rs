@@ -21,7 +21,7 @@ const HANDOVER_SNAPS_M: f32 = 16.0;
 
 /// How what is shown differs from what the server says.
 #[derive(Debug, Clone, Default)]
-pub struct Ahead {
+pub(crate) struct Ahead {
     /// The cube that was asked for, and where it was put since.
     asked: Option<(CubeId, Option<Pose>)>,
     /// From where cubes are to where they are shown.
@@ -41,12 +41,12 @@ struct Difference {
 
 impl Ahead {
     /// The server was asked for a cube.
-    pub fn ask(&mut self, cube: CubeId) {
+    pub(crate) fn ask(&mut self, cube: CubeId) {
         self.asked = Some((cube, None));
     }
 
     /// Puts the cube that was asked for somewhere; whether it is this one.
-    pub fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
+    pub(crate) fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
         match &mut self.asked {
             Some((asked, shown)) if *asked == cube => {
                 *shown = Some(pose);
@@ -57,13 +57,13 @@ impl Ahead {
     }
 
     /// Where the cube is that was asked for, if it is this one and was put anywhere.
-    pub fn pose(&self, cube: CubeId) -> Option<Pose> {
+    pub(crate) fn pose(&self, cube: CubeId) -> Option<Pose> {
         let (asked, pose) = self.asked?;
         pose.filter(|_| asked == cube)
     }
 
     /// The server gives a cube that lies at `from` there. Returns where it is to be shown.
-    pub fn granted(&mut self, cube: CubeId, from: Pose, now: Duration) -> Pose {
+    pub(crate) fn granted(&mut self, cube: CubeId, from: Pose, now: Duration) -> Pose {
         let shown = self.pose(cube).unwrap_or(from);
         self.forget(cube);
         let to_m = shown.position.to_metres();
@@ -73,7 +73,7 @@ impl Ahead {
     }
 
     /// What the server is to be told of a cube that was put somewhere.
-    pub fn sent(&mut self, cube: CubeId, pose: Pose, now: Duration) -> Pose {
+    pub(crate) fn sent(&mut self, cube: CubeId, pose: Pose, now: Duration) -> Pose {
         let Some((_, difference, last)) = self.sent.as_mut().filter(|(sent, ..)| *sent == cube)
         else {
             return pose;
@@ -87,20 +87,26 @@ impl Ahead {
     }
 
     /// A cube is let go. Returns where it was put last, unless the server was told of that.
-    pub fn released(&mut self, cube: CubeId) -> Option<Pose> {
+    pub(crate) fn released(&mut self, cube: CubeId) -> Option<Pose> {
         let (.., last) = self.sent.take_if(|(sent, ..)| *sent == cube)?;
         Some(last)
     }
 
     /// The server does not give a cube. Returns where it was shown, if it was asked for and put
     /// anywhere; from there it is to [go back](Self::go_back).
-    pub fn refused(&mut self, cube: CubeId) -> Option<Pose> {
+    pub(crate) fn refused(&mut self, cube: CubeId) -> Option<Pose> {
         let (_, pose) = self.asked.take_if(|(asked, _)| *asked == cube)?;
         pose
     }
 
     /// A cube that is at `to_m` comes there from `shown_m`.
-    pub fn go_back(&mut self, cube: CubeId, shown_m: [f32; 3], to_m: [f32; 3], now: Duration) {
+    pub(crate) fn go_back(
+        &mut self,
+        cube: CubeId,
+        shown_m: [f32; 3],
+        to_m: [f32; 3],
+        now: Duration,
+    ) {
         self.forget(cube);
         let difference = Difference::new(shown_m, to_m, now, HANDOVER);
         if difference.length_m() <= HANDOVER_SNAPS_M {
@@ -109,7 +115,13 @@ impl Ahead {
     }
 
     /// The server moved a cube of this client from `shown_m` to `to_m`.
-    pub fn corrected(&mut self, cube: CubeId, shown_m: [f32; 3], to_m: [f32; 3], now: Duration) {
+    pub(crate) fn corrected(
+        &mut self,
+        cube: CubeId,
+        shown_m: [f32; 3],
+        to_m: [f32; 3],
+        now: Duration,
+    ) {
         self.forget(cube);
         let difference = Difference::new(shown_m, to_m, now, CORRECTION);
         if difference.length_m() <= CORRECTION_SNAPS_M {
@@ -118,21 +130,21 @@ impl Ahead {
     }
 
     /// Where a cube that is at `place_m` is shown.
-    pub fn shown_m(&self, cube: CubeId, place_m: [f32; 3], now: Duration) -> [f32; 3] {
+    pub(crate) fn shown_m(&self, cube: CubeId, place_m: [f32; 3], now: Duration) -> [f32; 3] {
         let shown = self.shown.iter().find(|(shown, _)| *shown == cube);
         let way_m = shown.and_then(|(_, difference)| difference.way_m(now));
         way_m.map_or(place_m, |way_m| added(place_m, way_m))
     }
 
     /// The cube is where the server says, or is gone.
-    pub fn forget(&mut self, cube: CubeId) {
+    pub(crate) fn forget(&mut self, cube: CubeId) {
         self.asked.take_if(|(asked, _)| *asked == cube);
         self.shown.retain(|(shown, _)| *shown != cube);
         self.sent.take_if(|(sent, ..)| *sent == cube);
     }
 
     /// Forgets what is over.
-    pub fn advance(&mut self, now: Duration) {
+    pub(crate) fn advance(&mut self, now: Duration) {
         self.shown
             .retain(|(_, difference)| difference.way_m(now).is_some());
         self.sent

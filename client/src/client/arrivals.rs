@@ -24,7 +24,7 @@ pub struct Arrival {
 
 /// The arrivals of the last [`ARRIVALS_KEPT`] in one session.
 #[derive(Debug, Clone, Default)]
-pub struct Arrivals {
+pub(crate) struct Arrivals {
     recent: VecDeque<Arrival>,
     late_ticks: u64,
     missing_ticks: u64,
@@ -42,24 +42,24 @@ impl Arrival {
 
 impl Arrivals {
     /// The arrivals, by rising tick.
-    pub fn recent(&self) -> impl DoubleEndedIterator<Item = &Arrival> {
+    pub(crate) fn recent(&self) -> impl DoubleEndedIterator<Item = &Arrival> {
         self.recent.iter()
     }
 
     /// Ticks that came after they were shown, since the session's beginning.
-    pub fn late_ticks(&self) -> u64 {
+    pub(crate) fn late_ticks(&self) -> u64 {
         self.late_ticks
     }
 
     /// Ticks that the server left out because they were not read in time, since the session's
     /// beginning. A tick in which nothing surprising happened is none.
-    pub fn missing_ticks(&self) -> u64 {
+    pub(crate) fn missing_ticks(&self) -> u64 {
         self.missing_ticks
     }
 
     /// A tick was told of when the server's clock was at `clock_tick`, and tells of cells one by
     /// one: only the first counts. `delay_ticks` is the playout delay.
-    pub fn arrived(&mut self, tick: u64, clock_tick: f64, delay_ticks: f64, tick_hz: u8) {
+    pub(crate) fn arrived(&mut self, tick: u64, clock_tick: f64, delay_ticks: f64, tick_hz: u8) {
         let hz = f64::from(tick_hz);
         if let Some(newest) = self.recent.back() {
             if tick <= newest.tick {
@@ -87,7 +87,7 @@ impl Arrivals {
     }
 
     /// All that could be read was read, with so many bytes.
-    pub fn read(&mut self, bytes: u64) {
+    pub(crate) fn read(&mut self, bytes: u64) {
         self.bytes += bytes;
         let new = self.new.min(self.recent.len());
         if new > 0 {

@@ -5,14 +5,14 @@ use std::time::Duration;
 use cubesync_protocol::{CubeId, CubePose, Welcome};
 
 use super::Client;
+use super::ahead::Ahead;
+use super::arrivals::Arrivals;
 use super::reunion::pose_to_go_on;
-use crate::ahead::Ahead;
-use crate::arrivals::Arrivals;
+use crate::playout::View;
 use crate::report::{ClientEvent, Status};
 use crate::session::Session;
-use crate::session_event::SessionEvent;
+use crate::session::SessionEvent;
 use crate::socket::neighbour;
-use crate::view::View;
 use crate::world::{WorldChange, holder_of};
 
 impl Client {

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use super::Client;
-use crate::ahead::Ahead;
+use super::ahead::Ahead;
 use crate::report::{ClientEvent, Status};
+use crate::session::Retry;
 use crate::session::Session;
-use crate::session_event::Retry;
 use crate::socket::{Socket, SocketState};
 
 /// Reads per poll, at most, so that a flood does not hold up a frame: 1 MiB.
@@ -128,7 +128,7 @@ impl Client {
     pub(super) fn disconnect(&mut self, now: Duration, reason: String, retry: Retry) {
         let mut lasted = None;
         if let Some(session) = self.session.take() {
-            self.total.add(session.counters());
+            self.total.add(&session.statistics());
             // A token is good for one use, and this server's word may be all that came of it.
             self.options.resume = session.token().or(self.options.resume);
             if session.welcome().is_some() {

@@ -16,7 +16,7 @@ const SNAP_M: f32 = 1.0;
 
 /// The differences between where cubes are shown and where they are believed to be.
 #[derive(Debug, Clone, Default)]
-pub struct Blends {
+pub(crate) struct Blends {
     ticks: f64,
     cubes: BTreeMap<CubeId, Blend>,
 }
@@ -30,7 +30,7 @@ struct Blend {
 
 impl Blends {
     /// For a room of this tick rate.
-    pub fn new(tick_hz: u8) -> Self {
+    pub(crate) fn new(tick_hz: u8) -> Self {
         Self {
             ticks: BLEND.as_secs_f64() * f64::from(tick_hz),
             cubes: BTreeMap::new(),
@@ -39,7 +39,7 @@ impl Blends {
 
     /// A cube that was shown at `shown_m` when the server's clock was at `clock_tick` is now
     /// believed to have been at `believed_m`.
-    pub fn start(
+    pub(crate) fn start(
         &mut self,
         cube: CubeId,
         shown_m: [f32; 3],
@@ -60,19 +60,19 @@ impl Blends {
     }
 
     /// The cube is shown where it is believed to be.
-    pub fn remove(&mut self, cube: CubeId) {
+    pub(crate) fn remove(&mut self, cube: CubeId) {
         self.cubes.remove(&cube);
     }
 
     /// Forgets what has passed.
-    pub fn advance(&mut self, clock_tick: f64) {
+    pub(crate) fn advance(&mut self, clock_tick: f64) {
         let ticks = self.ticks;
         self.cubes
             .retain(|_, blend| blend.share(clock_tick, ticks) > 0.0);
     }
 
     /// How far from its believed position a cube is to be shown.
-    pub fn offset_m(&self, cube: CubeId, clock_tick: f64) -> [f32; 3] {
+    pub(crate) fn offset_m(&self, cube: CubeId, clock_tick: f64) -> [f32; 3] {
         self.cubes.get(&cube).map_or([0.0; 3], |blend| {
             let share = blend.share(clock_tick, self.ticks) as f32;
             blend.offset_m.map(|off| off * share)

@@ -28,7 +28,7 @@ const PAUSE_TICKS: f64 = HIGHEST_TICKS - LOWEST_TICKS;
 
 /// The playout delay, from how late snapshots arrive.
 #[derive(Debug, Clone, Default)]
-pub struct PlayoutDelay {
+pub(crate) struct PlayoutDelay {
     /// How long after their tick the recent snapshots were read, in ticks.
     lags: VecDeque<f64>,
     wanted_ticks: f64,
@@ -38,7 +38,7 @@ pub struct PlayoutDelay {
 
 impl PlayoutDelay {
     /// A snapshot of `tick` was read when the server's clock was at `clock_tick`.
-    pub fn arrived(&mut self, tick: u64, clock_tick: f64) {
+    pub(crate) fn arrived(&mut self, tick: u64, clock_tick: f64) {
         if self.lags.len() == RECENT_ARRIVALS {
             self.lags.pop_front();
         }
@@ -56,7 +56,7 @@ impl PlayoutDelay {
 
     /// Lets the delay follow what the arrivals ask for, up to now. The tick that is shown never
     /// goes back by it.
-    pub fn advance(&mut self, clock_tick: f64) {
+    pub(crate) fn advance(&mut self, clock_tick: f64) {
         let Some((delay_ticks, before)) = &mut self.current else {
             return;
         };
@@ -75,7 +75,7 @@ impl PlayoutDelay {
     }
 
     /// The delay, in ticks.
-    pub fn ticks(&self) -> f64 {
+    pub(crate) fn ticks(&self) -> f64 {
         self.current.map_or(LOWEST_TICKS, |(ticks, _)| ticks)
     }
 }

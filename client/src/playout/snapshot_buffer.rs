@@ -7,12 +7,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use cubesync_protocol::interpolation::{self, DrawnPose};
 use cubesync_protocol::limits::MOVING_HEARTBEAT_INTERVAL;
 use cubesync_protocol::motion::{Codec, MotionState};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{CubeId, Pose};
-
-use cubesync_protocol::interpolation::{self, DrawnPose};
 
 /// Surprises kept of one cube, at most: half a second at the highest tick rate. What has been
 /// shown is dropped long before.
@@ -27,13 +26,13 @@ const HIGHEST_ACCELERATION_MPS2: f32 = 20.0;
 
 /// What is believed about a cube from a tick on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Surprise {
+pub(crate) struct Surprise {
     /// The tick.
-    pub tick: u64,
+    pub(crate) tick: u64,
     /// Up to and with this tick, what was believed before is known to have been right.
-    pub known_until: u64,
+    pub(crate) known_until: u64,
     /// What is believed at the tick.
-    pub state: MotionState,
+    pub(crate) state: MotionState,
 }
 
 /// A surprise and where to draw it: who turns and runs surprises in each tick, and is drawn there
@@ -46,7 +45,7 @@ struct Kept {
 
 /// What was and is believed about the cubes of a room.
 #[derive(Debug, Clone, Default)]
-pub struct SnapshotBuffer {
+pub(crate) struct SnapshotBuffer {
     cubes: BTreeMap<CubeId, VecDeque<Kept>>,
     /// The newest tick that was heard of.
     heard_tick: u64,
@@ -59,7 +58,7 @@ pub struct SnapshotBuffer {
 
 impl SnapshotBuffer {
     /// For a room of this tick rate.
-    pub fn new(tick_hz: u8) -> Self {
+    pub(crate) fn new(tick_hz: u8) -> Self {
         let ticks = |duration: Duration| duration.as_secs_f64() * f64::from(tick_hz);
         Self {
             silent_ticks: ticks(MOVING_HEARTBEAT_INTERVAL),
@@ -71,22 +70,22 @@ impl SnapshotBuffer {
 
     /// The server told of a tick. Until it is silent for too long, all cubes that do not
     /// surprise move on as believed.
-    pub fn heard(&mut self, tick: u64) {
+    pub(crate) fn heard(&mut self, tick: u64) {
         self.heard_tick = self.heard_tick.max(tick);
     }
 
     /// The newest tick that was heard of.
-    pub fn heard_tick(&self) -> u64 {
+    pub(crate) fn heard_tick(&self) -> u64 {
         self.heard_tick
     }
 
     /// Whether what is believed at this tick is a guess: nothing was heard of it.
-    pub fn is_guessed(&self, tick: f64) -> bool {
+    pub(crate) fn is_guessed(&self, tick: f64) -> bool {
         tick > self.heard_tick as f64
     }
 
     /// Takes in a surprise. Ticks before `shown_tick` need not be kept.
-    pub fn push(&mut self, cube: CubeId, new: Surprise, shown_tick: f64) {
+    pub(crate) fn push(&mut self, cube: CubeId, new: Surprise, shown_tick: f64) {
         let kept = self.cubes.entry(cube).or_default();
         match kept.back_mut() {
             Some(newest) if newest.surprise.tick >= new.tick => {
@@ -110,7 +109,7 @@ impl SnapshotBuffer {
     }
 
     /// Puts a cube somewhere with no way there: it has been there all along.
-    pub fn place(&mut self, cube: CubeId, pose: Pose) {
+    pub(crate) fn place(&mut self, cube: CubeId, pose: Pose) {
         let rest = Surprise {
             tick: 0,
             known_until: 0,
@@ -120,18 +119,18 @@ impl SnapshotBuffer {
     }
 
     /// Forgets a cube.
-    pub fn remove(&mut self, cube: CubeId) {
+    pub(crate) fn remove(&mut self, cube: CubeId) {
         self.cubes.remove(&cube);
     }
 
     /// The cubes that are known.
-    pub fn cubes(&self) -> impl Iterator<Item = CubeId> {
+    pub(crate) fn cubes(&self) -> impl Iterator<Item = CubeId> {
         self.cubes.keys().copied()
     }
 
     /// Where a cube is at a tick and a fraction: on a smooth way through where it is believed to
     /// be at the ticks around it.
-    pub fn pose_at(&self, cube: CubeId, tick: f64) -> Option<DrawnPose> {
+    pub(crate) fn pose_at(&self, cube: CubeId, tick: f64) -> Option<DrawnPose> {
         let kept = self.cubes.get(&cube)?;
         let next = kept.partition_point(|kept| kept.surprise.tick as f64 <= tick);
         let Some(index) = next.checked_sub(1) else {

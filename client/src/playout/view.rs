@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use cubesync_protocol::interpolation::DrawnPose;
 use cubesync_protocol::motion::{Codec, MotionState};
 use cubesync_protocol::{CubeId, CubeInfo, Pose};
 
-use crate::blend::Blends;
-use crate::playout::PlayoutDelay;
-use crate::snapshot_buffer::{SnapshotBuffer, Surprise};
-use cubesync_protocol::interpolation::DrawnPose;
+use super::blend::Blends;
+use super::delay::PlayoutDelay;
+use super::snapshot_buffer::{SnapshotBuffer, Surprise};
 
 /// How remote cubes are shown: as players want it, or in a way that shows what it saves them from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -10,7 +10,7 @@ use crate::world::WorldChange;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEvent {
     /// The server's welcome is there, and the own cube is in sight:
-    /// [`Session::world`](crate::Session::world) is known.
+    /// [`Session::world`](super::Session::world) is known.
     Joined(Welcome),
     /// Something changed in the room.
     World(WorldChange),
@@ -45,19 +45,4 @@ pub enum Retry {
     Elsewhere,
     /// The same would happen again: leave it to the person.
     Never,
-}
-
-/// What went through a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Counters {
-    /// Messages received.
-    pub frames_in: u64,
-    /// Messages sent.
-    pub frames_out: u64,
-    /// Surprises of cubes received in snapshots.
-    pub updates_in: u64,
-    /// Poses and surprises sent in samples.
-    pub updates_out: u64,
-    /// Samples that reached the server after their tick, as far as it has told.
-    pub late_samples: u64,
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Clock;
+use super::clock::Clock;
 
 /// The margin of a network without jitter: the server's timer and threads are not exact either.
 const LEAST_MARGIN_S: f64 = 0.002;
@@ -35,7 +35,7 @@ const FAST_CHANGE: f64 = 0.5;
 
 /// The lead, from the round trips, the frames and what the server says.
 #[derive(Debug, Clone)]
-pub struct Lead {
+pub(crate) struct Lead {
     current_s: f64,
     /// The longest recent frame.
     frame_s: f64,
@@ -51,7 +51,7 @@ pub struct Lead {
 
 impl Lead {
     /// Of a session that has just been welcomed.
-    pub fn new(now: Duration) -> Self {
+    pub(crate) fn new(now: Duration) -> Self {
         Self {
             current_s: LEAST_MARGIN_S,
             frame_s: 0.0,
@@ -65,12 +65,12 @@ impl Lead {
     }
 
     /// The lead.
-    pub fn duration(&self) -> Duration {
+    pub(crate) fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.current_s)
     }
 
     /// Lets the lead follow, a frame after it was asked last.
-    pub fn advance(&mut self, frame: Duration, clock: &Clock) {
+    pub(crate) fn advance(&mut self, frame: Duration, clock: &Clock) {
         let elapsed_s = frame.as_secs_f64();
         let frame_s = elapsed_s.min(LONGEST_FRAME_S);
         let forgotten_s = (self.frame_s - frame_s) * FRAME_FORGET;
@@ -92,14 +92,14 @@ impl Lead {
     }
 
     /// A sample was sent.
-    pub fn sent(&mut self) {
+    pub(crate) fn sent(&mut self) {
         self.sent = self.sent.saturating_add(1);
         self.has_sent = true;
     }
 
     /// A ping was answered, and so many samples have been late in all; whether that makes the
     /// margin longer.
-    pub fn answered(&mut self, now: Duration, late_samples: u32) -> bool {
+    pub(crate) fn answered(&mut self, now: Duration, late_samples: u32) -> bool {
         let late = late_samples.saturating_sub(self.late_samples);
         let sent = std::mem::take(&mut self.sent);
         let since = now.saturating_sub(std::mem::replace(&mut self.answered, now));
@@ -113,11 +113,6 @@ impl Lead {
             self.learnt_s = (self.learnt_s - since.as_secs_f64() * MARGIN_SHRINKS).max(0.0);
         }
         is_longer
-    }
-
-    /// How many samples were late so far.
-    pub fn late_samples(&self) -> u32 {
-        self.late_samples
     }
 
     fn wanted_s(&self, clock: &Clock) -> f64 {

@@ -1,12 +1,10 @@
 //! Samples arrive just before their ticks, over simulated networks and at different frame rates.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
-
 use std::time::Duration;
 
-use cubesync_client::protocol::limits::PROTOCOL_VERSION;
-use cubesync_client::protocol::{CubeId, Pose, Position, ResumeToken, Welcome};
-use cubesync_client::room::Room;
+use super::room::Room;
+use cubesync_protocol::limits::PROTOCOL_VERSION;
+use cubesync_protocol::{CubeId, Pose, Position, ResumeToken, Welcome};
 
 const OWN: CubeId = CubeId(7);
 const TICK_HZ: f64 = 30.0;

@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use cubesync_protocol::limits::{MOVING_HEARTBEAT_INTERVAL, PING_INTERVAL, TICK_HZ_RANGE};
+use cubesync_protocol::uplink::sender::{Controlled, Sample};
 use cubesync_protocol::{CubeId, Pose, Welcome};
 
-use crate::clock::Clock;
-use crate::lead::Lead;
+use super::clock::Clock;
+use super::lead::Lead;
 use crate::world::{World, WorldChange, holder_of};
-use cubesync_protocol::uplink::sender::{Controlled, Sample};
 
 /// Pings right after the join, to know the clock soon, and the time between them.
 const FIRST_PINGS: u32 = 5;
@@ -17,17 +17,17 @@ const FIRST_PING_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A client's side of the room it is in.
 #[derive(Debug)]
-pub struct Room {
+pub(crate) struct Room {
     /// What the server said at the join.
-    pub welcome: Welcome,
+    pub(crate) welcome: Welcome,
     /// The cubes.
-    pub world: World,
+    pub(crate) world: World,
     /// The server's ticks.
-    pub clock: Clock,
+    pub(crate) clock: Clock,
     /// The own cube and the held ones.
-    pub controlled: Controlled,
+    pub(crate) controlled: Controlled,
     /// How long before its tick a sample is taken.
-    pub lead: Lead,
+    pub(crate) lead: Lead,
     began: Duration,
     /// The newest tick that needs no sample any more.
     sampled_tick: u64,
@@ -41,7 +41,7 @@ pub struct Room {
 
 /// A welcome or a pong that cannot be true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RoomError {
+pub(crate) enum RoomError {
     /// A rate that no room has.
     #[error("{0} ticks per second are outside of 1 to 128")]
     TickRate(u8),
@@ -55,7 +55,7 @@ impl Room {
     ///
     /// # Errors
     /// [`RoomError::TickRate`].
-    pub fn new(welcome: Welcome, now: Duration) -> Result<Self, RoomError> {
+    pub(crate) fn new(welcome: Welcome, now: Duration) -> Result<Self, RoomError> {
         if !TICK_HZ_RANGE.contains(&welcome.tick_hz) {
             return Err(RoomError::TickRate(welcome.tick_hz));
         }
@@ -77,7 +77,7 @@ impl Room {
     }
 
     /// Takes in who controls what after changes of the world.
-    pub fn apply(&mut self, changes: &[WorldChange]) {
+    pub(crate) fn apply(&mut self, changes: &[WorldChange]) {
         let own = self.welcome.cube;
         for change in changes {
             match change {
@@ -97,7 +97,7 @@ impl Room {
     }
 
     /// Takes in that a tick has begun.
-    pub fn heard(&mut self, tick: u64, now: Duration) {
+    pub(crate) fn heard(&mut self, tick: u64, now: Duration) {
         if self.clock.heard(tick, now) {
             self.measure_again();
         }
@@ -107,7 +107,7 @@ impl Room {
     ///
     /// # Errors
     /// [`RoomError::Pong`].
-    pub fn pong(
+    pub(crate) fn pong(
         &mut self,
         now: Duration,
         sent_us: u64,
@@ -129,13 +129,13 @@ impl Room {
     }
 
     /// Moves a cube of this client; whether it is one.
-    pub fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
+    pub(crate) fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
         self.controlled.set_pose(cube, pose, self.posed_at)
     }
 
     /// Gives a held cube up; `None` if it is not held. What there is to say is to be sent before
     /// the release.
-    pub fn release(&mut self, cube: CubeId) -> Option<Option<Sample>> {
+    pub(crate) fn release(&mut self, cube: CubeId) -> Option<Option<Sample>> {
         if cube == self.welcome.cube {
             return None;
         }
@@ -151,7 +151,7 @@ impl Room {
 
     /// What to send now, once a tick at most and only if it `can_be_sent`. To be asked in every
     /// frame, before its poses are set.
-    pub fn sample_when_due(&mut self, now: Duration, can_be_sent: bool) -> Option<Sample> {
+    pub(crate) fn sample_when_due(&mut self, now: Duration, can_be_sent: bool) -> Option<Sample> {
         let posed_at = std::mem::replace(&mut self.posed_at, now);
         let frame = now.saturating_sub(posed_at);
         self.lead.advance(frame, &self.clock);
@@ -184,13 +184,13 @@ impl Room {
     }
 
     /// The way to the server has changed: pings are as frequent as after the join.
-    pub fn measure_again(&mut self) {
+    pub(crate) fn measure_again(&mut self) {
         self.pings = 0;
         self.ping_at = self.ping_at.min(self.posed_at + FIRST_PING_INTERVAL);
     }
 
     /// The time to put into a ping, when one is due.
-    pub fn ping_when_due(&mut self, now: Duration) -> Option<u64> {
+    pub(crate) fn ping_when_due(&mut self, now: Duration) -> Option<u64> {
         if now < self.ping_at {
             return None;
         }

@@ -17,13 +17,13 @@ use bytes::BytesMut;
 use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES};
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use native::{Socket, TLS};
+pub use native::Socket;
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use native::{bare_address, neighbour};
+pub(crate) use native::neighbour;
 #[cfg(target_arch = "wasm32")]
 pub use web::Socket;
 #[cfg(target_arch = "wasm32")]
-pub(crate) use web::{bare_address, neighbour};
+pub(crate) use web::neighbour;
 
 /// How long connecting may take, the lookup of the name included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

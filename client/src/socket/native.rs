@@ -13,11 +13,8 @@ use cubesync_protocol::ServerAddress;
 
 use super::tls::TlsStream;
 use super::{CONNECT_TIMEOUT, SocketState, read_into};
-use crate::options::ClientOptions;
+use crate::options::{ClientOptions, bare_address};
 use crate::trust::Trust;
-
-/// What stands in front of the address of a server that is to be spoken to over TLS.
-pub const TLS: &str = "tls://";
 
 /// Of the connecting thread: the system's name lookup needs more than the smallest.
 const THREAD_STACK_BYTES: usize = 256 * 1024;
@@ -161,14 +158,13 @@ impl Stream {
     }
 }
 
-/// `host:port` of an address as a person gives it.
-pub(crate) fn bare_address(server: &str) -> &str {
-    server.strip_prefix(TLS).unwrap_or(server)
-}
-
 /// How a server that another one names is reached: encrypted, if that one was given so.
 pub(crate) fn neighbour(address: &ServerAddress, given: &str) -> String {
-    let scheme = if given.starts_with(TLS) { TLS } else { "" };
+    let scheme = if given.starts_with(ClientOptions::TLS) {
+        ClientOptions::TLS
+    } else {
+        ""
+    };
     format!("{scheme}{}", address.tcp)
 }
 

@@ -104,11 +104,6 @@ pub(crate) fn neighbour(address: &ServerAddress, _given: &str) -> String {
     address.web.clone()
 }
 
-/// The page's own address is never anything else.
-pub(crate) fn bare_address(server: &str) -> &str {
-    server
-}
-
 fn reason(code: SocketCode) -> &'static str {
     match code {
         SocketCode::Connecting | SocketCode::Open => "",

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use cubesync_client::trust::Trust;
+use cubesync_client::Trust;
 use cubesync_client::{Client, ClientOptions, Status};
 use cubesync_protocol::{ClientMessage, Hello, Message as _, RejectCode, ServerMessage, frame};
 use futures_util::{SinkExt, StreamExt};

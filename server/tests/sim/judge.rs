@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use cubesync_client::Session;
+use cubesync_client::session::Session;
 use cubesync_protocol::{CubeKind, Position};
 use cubesync_server::room::RoomView;
 

@@ -9,10 +9,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use cubesync_client::Session;
-use cubesync_client::servers::Servers;
-use cubesync_client::session_event::{Retry, SessionEvent};
-use cubesync_client::view::View;
+use cubesync_client::playout::View;
+use cubesync_client::reconnect::Servers;
+use cubesync_client::session::Session;
+use cubesync_client::session::{Retry, SessionEvent};
 use cubesync_client::world::WorldChange;
 use cubesync_protocol::{Colour, CubeId, Hello, Pose, Position, ResumeToken, Rotation, Welcome};
 use tokio::io::{AsyncRead, ReadBuf};

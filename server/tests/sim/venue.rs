@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
-use cubesync_client::Session;
+use cubesync_client::session::Session;
 use cubesync_protocol::{CubeId, CubeKind};
 use cubesync_server::room::RoomView;
 use cubesync_server::{Config, DEFAULT_ROOM, Host};

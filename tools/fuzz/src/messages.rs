@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use cubesync_client::servers;
+use cubesync_client::session;
 use cubesync_protocol::limits::{
     FRAME_HEADER_BYTES, MAGIC, MAX_ADDRESS_CHARS, MAX_CLIENT_PAYLOAD_BYTES, MAX_NAME_CHARS,
     MAX_ROOM_CHARS, MAX_SERVERS,
@@ -43,7 +43,7 @@ fn round_trip<M: Message + PartialEq + Debug>(payload: &[u8]) -> Option<(M, Vec<
 
 /// What a browser makes an address of has nothing in it but a host and a port.
 fn check_servers(servers: Vec<ServerAddress>) {
-    let usable = servers::usable(servers);
+    let usable = session::usable(servers);
     assert!(usable.len() <= MAX_SERVERS);
     for text in usable.iter().flat_map(|server| [&server.tcp, &server.web]) {
         assert!(text.len() <= MAX_ADDRESS_CHARS && text.is_ascii());

@@ -11,9 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use cubesync_client::Trust;
 use cubesync_client::recorder::Recorder;
-use cubesync_client::socket::TLS;
-use cubesync_client::trust::Trust;
 use cubesync_client::{Client, ClientOptions};
 use cubesync_recording::Recording;
 use macroquad::math::Rect;
@@ -128,13 +127,13 @@ pub(crate) fn left(_by_choice: bool) {}
 
 /// Whether nobody has verified that this is the server it is meant to be.
 pub(crate) fn is_unverified(options: &ClientOptions) -> bool {
-    options.server.starts_with(TLS) && options.trust == Trust::Anybody
+    options.server.starts_with(ClientOptions::TLS) && options.trust == Trust::Anybody
 }
 
 /// The address for others, when the server is where servers are unless told otherwise: only then
 /// is it known where its pages are.
 pub(crate) fn invite(options: &ClientOptions) -> Option<Invite> {
-    let (scheme, address) = match options.server.strip_prefix(TLS) {
+    let (scheme, address) = match options.server.strip_prefix(ClientOptions::TLS) {
         Some(address) => ("https", address),
         None => ("http", options.server.as_str()),
     };

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use cubesync_client::ClientOptions;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
-use cubesync_client::socket::TLS;
 use cubesync_recording::parse_size;
 
 use crate::flags::{LabFlags, TlsFlags};
@@ -124,8 +123,8 @@ impl Options {
 /// An address as a person writes it, with the usual port where it has none.
 pub(crate) fn with_port(server: &str) -> String {
     let server = server.trim();
-    if let Some(server) = server.strip_prefix(TLS) {
-        return format!("{TLS}{}", with_port(server));
+    if let Some(server) = server.strip_prefix(ClientOptions::TLS) {
+        return ClientOptions::TLS.to_owned() + &with_port(server);
     }
     if let Ok(address) = server.parse::<IpAddr>() {
         return SocketAddr::new(address, DEFAULT_PORT).to_string();
@@ -140,7 +139,7 @@ pub(crate) fn with_port(server: &str) -> String {
 
 fn parse_server(text: &str) -> Result<String, String> {
     match text.trim() {
-        "" | TLS => {
+        "" | ClientOptions::TLS => {
             Err("it is empty; write it as host:port, for example localhost:14900".to_owned())
         }
         server => Ok(with_port(server)),

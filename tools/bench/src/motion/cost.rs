@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use bytes::BytesMut;
-use cubesync_client::Session;
+use cubesync_client::session::Session;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{CellId, CubeId, Hello, Message, ServerMessage, Snapshot};
 

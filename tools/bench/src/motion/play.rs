@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cubesync_client::Session;
-use cubesync_client::session_event::SessionEvent;
-use cubesync_client::view::View;
+use cubesync_client::playout::View;
+use cubesync_client::session::Session;
+use cubesync_client::session::SessionEvent;
 use cubesync_client::world::WorldChange;
 use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, MOVING_HEARTBEAT_INTERVAL, PROTOCOL_VERSION};
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};

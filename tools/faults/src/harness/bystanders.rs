@@ -187,7 +187,6 @@ fn measure(watcher: &Client, start: Instant, newest_tick: &mut u64, seen: &Seen)
     };
     let new: Vec<_> = watcher
         .arrivals()
-        .recent()
         .rev()
         .take_while(|arrival| arrival.tick > *newest_tick)
         .collect();

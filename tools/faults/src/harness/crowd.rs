@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use cubesync_client::backoff::{Backoff, LASTING};
+use cubesync_client::reconnect::{Backoff, LASTING};
 use cubesync_protocol::{ClientMessage, CubeId, CubePose, Hello, Pose, Position, ResumeToken};
 use tokio::runtime::Runtime;
 use tokio::time::MissedTickBehavior;

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use cubesync_client::Session;
+use cubesync_client::session::Session;
 use cubesync_protocol::{Colour, Hello, Pose};
 use cubesync_server::Host;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};

@@ -1,0 +1,7 @@
+//! Where and when a client connects again.
+
+mod backoff;
+mod servers;
+
+pub use backoff::{Backoff, LASTING};
+pub use servers::Servers;
