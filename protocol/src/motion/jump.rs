@@ -1,5 +1,5 @@
-//! A cube that is somewhere else at once: its whole pose, as coarse as the bounds allow, in a
-//! few fields of bits.
+//! Jumps: the whole pose of a cube that is somewhere else at once, as coarse as the bounds allow,
+//! in a few fields of bits.
 
 use super::Codec;
 use super::rotation::{Parts, STORED_MAX};
@@ -11,17 +11,20 @@ const LARGEST_BITS: u32 = 2;
 
 /// Where a cube jumped to, in steps from the corner of the world.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Jump {
-    pub(super) position: [u32; 3],
-    /// The new rotation; `None`: it did not turn.
-    pub(super) rotation: Option<Turn>,
+pub struct Jump {
+    /// The steps along x, y and z.
+    pub position: [u32; 3],
+    /// The new rotation; `None` if the cube did not turn.
+    pub rotation: Option<Turn>,
 }
 
 /// A rotation in steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Turn {
-    pub(super) largest: u32,
-    pub(super) stored: [u32; 3],
+pub struct Turn {
+    /// The component that is left out, 0 ..= 3 for x, y, z and w.
+    pub largest: u32,
+    /// The steps of the other three components.
+    pub stored: [u32; 3],
 }
 
 /// Lowest coordinate and size of the world along each axis.
@@ -33,7 +36,7 @@ const SIZE: [i32; 3] = [
 ];
 
 impl Jump {
-    /// To a pose inside the world.
+    /// Returns the jump to a pose inside the world.
     pub(super) fn to(truth: Pose, turns: bool, codec: &Codec) -> Self {
         let Position { x, y, z } = truth.position;
         let step = position_step(codec);
@@ -53,7 +56,7 @@ impl Jump {
         }
     }
 
-    /// The pose, inside the world whatever the fields are; `rotation` is that of before.
+    /// Returns the pose, inside the world whatever the fields are; `rotation` is that of before.
     pub(super) fn pose(self, rotation: Rotation, codec: &Codec) -> Pose {
         let step = position_step(codec);
         let at = |axis: usize| {
@@ -79,8 +82,8 @@ impl Jump {
         }
     }
 
-    /// Goes through all fields, each with its bits, in the order in which they are sent.
-    pub(super) fn visit(&mut self, codec: &Codec, mut field: impl FnMut(&mut u32, u32)) {
+    /// Calls `field` with each field and its number of bits, in the order in which they are sent.
+    pub fn visit(&mut self, codec: &Codec, mut field: impl FnMut(&mut u32, u32)) {
         for (place, size) in self.position.iter_mut().zip(SIZE) {
             field(place, bits(size, position_step(codec)));
         }

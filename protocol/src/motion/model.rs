@@ -14,14 +14,14 @@ pub const FEATURES: usize = 6;
 /// Where the contexts of a group of decisions begin in the table.
 pub type Rows = [u32; FEATURES];
 
-/// Takes modelled decisions: reads, writes, or trains. One function describes the syntax for all:
-/// whoever writes returns the decision that was given, whoever reads ignores that and returns
-/// what was read.
+/// Something that takes modelled decisions: it writes them, reads them, or learns from them. One
+/// function describes the syntax for all: a writer returns the decision that it was given, a reader
+/// ignores that and returns what it read.
 pub trait Decide {
-    /// Decision number `node` of the group at `rows`.
+    /// Takes decision number `node` of the group at `rows`.
     fn decide(&mut self, rows: &Rows, node: usize, bit: bool) -> bool;
 
-    /// The lowest `count` bits, at most 24, of a number that nothing is known about.
+    /// Takes the lowest `count` bits, at most 24, of a number that nothing is known about.
     fn raw(&mut self, bits: u32, count: u32) -> u32;
 }
 
@@ -30,13 +30,10 @@ pub trait Decide {
 pub struct Table(&'static [u8; TABLE_BYTES]);
 
 impl Table {
-    /// Trained on people who walk, run, turn, jump and stand.
+    /// The table of live play, trained on people who walk, run, turn, jump and stand.
     pub const LIVE: Self = Self::new(include_bytes!("tables/live.bin"));
 
-    /// Trained on tumbling bodies: Glenn Fiedler's trace.
-    pub const PHYSICS: Self = Self::new(include_bytes!("tables/physics.bin"));
-
-    /// A table of one's own, as a trainer wrote it.
+    /// Returns the table that a trainer wrote.
     pub const fn new(bytes: &'static [u8; TABLE_BYTES]) -> Self {
         Self(bytes)
     }

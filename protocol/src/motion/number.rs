@@ -22,7 +22,7 @@ const PLAIN_SIZES: u32 = 4;
 /// The last size ends at 2^19, twice the world's side.
 const LAST_SIZE: u32 = PLAIN_SIZES + 2 * 17 - 1;
 
-/// Codes a number, at most 2^19 from zero.
+/// Codes a number that is at most 2^19 from zero.
 pub(super) fn number(decide: &mut impl Decide, rows: &Rows, value: i32) -> i32 {
     if decide.decide(rows, ZERO_NODE, value == 0) {
         return 0;
@@ -61,7 +61,7 @@ fn size_of(number: u32) -> u32 {
     (PLAIN_SIZES + 2 * (bits - 1) + ((number >> bits) & 1)).min(LAST_SIZE)
 }
 
-/// The first number of a size, and the bits of the rest.
+/// Returns the first number of a size, and the bits of the rest.
 fn start_of(size: u32) -> (u32, u32) {
     if size < PLAIN_SIZES {
         return (size, 0);

@@ -4,16 +4,13 @@
 //! Method: G. N. N. Martin, "Range encoding" (1979); renormalization as in Igor Pavlov's LZMA,
 //! with the carry written back into the bytes already produced, which saves LZMA's leading zero.
 
-/// Something that takes decisions: the encoder, the decoder, or a trainer that only watches.
-///
-/// One function describes the syntax for both directions, so that they cannot differ: a coder
-/// that writes returns the decision it was given, a coder that reads ignores that and returns
-/// what it read.
+/// Something that takes decisions of given probabilities: the encoder, which returns the decision
+/// that it was given, or the decoder, which ignores that and returns what it read.
 pub(super) trait BitCoder {
-    /// One decision; `probability` that it is a yes is of 65,536, 1 ..= 65,535.
+    /// Takes one decision; `probability` that it is a yes is of 65,536, 1 ..= 65,535.
     fn bit(&mut self, probability: u32, bit: bool) -> bool;
 
-    /// The lowest `count` bits of a number that nothing is known about, `count` at most 24.
+    /// Takes the lowest `count` bits of a number that nothing is known about, `count` at most 24.
     fn raw(&mut self, bits: u32, count: u32) -> u32 {
         (0..count).rev().fold(0, |read, place| {
             read << 1 | u32::from(self.bit(1 << 15, bits >> place & 1 == 1))
@@ -24,7 +21,7 @@ pub(super) trait BitCoder {
 /// The range is renormalized below this, so that it always has 24 bits.
 const RANGE_MIN: u32 = 1 << 24;
 
-/// Writes decisions behind whatever a buffer holds already.
+/// An encoder that writes behind whatever a buffer holds already.
 #[derive(Debug)]
 pub(super) struct RangeEncoder<'a> {
     out: &'a mut Vec<u8>,
@@ -100,8 +97,8 @@ impl BitCoder for RangeEncoder<'_> {
     }
 }
 
-/// Reads decisions. Behind the end of its bytes it reads zeros for ever, so whoever uses it
-/// bounds how much is read.
+/// A decoder. Behind the end of its bytes it reads zeros for ever, so its user bounds how much is
+/// read.
 #[derive(Debug)]
 pub(super) struct RangeDecoder<'a> {
     bytes: &'a [u8],

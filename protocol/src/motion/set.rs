@@ -1,20 +1,17 @@
-//! The cubes that sender and receivers believe in, and one tick of them as bytes.
+//! The cubes whose states sender and receivers predict alike, and one tick of them as bytes.
 
-use super::model::{Decide, Modelled, Table};
+use super::Codec;
+use super::model::{Decide, Modelled};
 use super::range::{RangeDecoder, RangeEncoder};
-use super::state::{MotionState, Prediction, Surprise, ticks_between};
+use super::residual::Residual;
+use super::state::{MotionState, Prediction, ticks_between};
 use super::syntax::TickContext;
-use super::varint::{read_head, read_surprise, write_surprise};
-use super::{Codec, Encoding};
 use crate::cube::CubeId;
 use crate::quantize::Pose;
 
-/// Bytes are not what an encoder wrote. The set has then believed a part of them: replace it.
+/// Why bytes are not what an encoder wrote. The set may have applied a part of them: replace it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MotionError {
-    /// The bytes end too early.
-    #[error("the motion of a tick ends too early")]
-    Short,
     /// The bytes do not end where the cubes do.
     #[error("the motion of a tick has bytes left over")]
     Trailing,
@@ -46,13 +43,13 @@ struct Cube {
     state: MotionState,
 }
 
-/// The surprises of a tick, by rising index of the cube.
-type Plan = Vec<Planned>;
+/// The updates of a tick, by rising index of the cube.
+type Updates = Vec<Update>;
 
 #[derive(Debug, Clone, Copy)]
-struct Planned {
+struct Update {
     index: u32,
-    surprise: Surprise,
+    residual: Residual,
     prediction: Prediction,
 }
 
@@ -93,7 +90,7 @@ impl MotionSet {
         });
     }
 
-    /// Adds a cube, or replaces it and returns what was believed before. Cheapest by rising id.
+    /// Adds a cube, or replaces it and returns its state until now. Cheapest by rising id.
     pub fn insert(&mut self, id: CubeId, state: MotionState) -> Option<MotionState> {
         let before = self.remove(id);
         let index = self.cubes.partition_point(|cube| cube.id < id);
@@ -110,7 +107,7 @@ impl MotionSet {
         before
     }
 
-    /// Takes a cube out.
+    /// Takes a cube out and returns its state.
     pub fn remove(&mut self, id: CubeId) -> Option<MotionState> {
         let index = self.find(id)?;
         let at = self
@@ -137,22 +134,22 @@ impl MotionSet {
         Some(state.advanced(self.tick, tick))
     }
 
-    /// Where a cube is believed to be.
+    /// Returns the predicted pose of a cube.
     pub fn pose(&self, id: CubeId) -> Option<Pose> {
         self.get(id).map(|state| state.pose(self.codec))
     }
 
-    /// Where every cube is believed to be, by rising id.
+    /// Returns the predicted pose of every cube, by rising id.
     pub fn poses(&self) -> impl ExactSizeIterator<Item = (CubeId, Pose)> {
         self.iter().map(|(id, state)| (id, state.pose(self.codec)))
     }
 
-    /// All cubes by rising id.
+    /// Returns the predicted state of every cube, by rising id.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (CubeId, &MotionState)> {
         self.cubes.iter().map(|cube| (cube.id, &cube.state))
     }
 
-    /// The cubes that are not settled, by rising id.
+    /// Returns the predicted state of every cube that is not settled, by rising id.
     pub fn active(&self) -> impl ExactSizeIterator<Item = (CubeId, &MotionState)> {
         self.active.iter().map(|&index| {
             let cube = &self.cubes[index as usize];
@@ -160,7 +157,7 @@ impl MotionSet {
         })
     }
 
-    /// How many cubes there are.
+    /// Returns the number of cubes.
     pub fn len(&self) -> usize {
         self.cubes.len()
     }
@@ -170,14 +167,14 @@ impl MotionSet {
         self.cubes.is_empty()
     }
 
-    /// Compares every cube with its true pose and appends the surprises to `out`; they are
-    /// believed from then on. Returns how many there were; when 0, nothing was appended.
+    /// Compares every cube with its true pose, appends the residuals to `out` and updates the states
+    /// with them. Returns the number of updates; when 0, nothing was appended.
     pub fn encode_tick(&mut self, truth: impl FnMut(CubeId) -> Pose, out: &mut Vec<u8>) -> usize {
         self.encode(0..self.cubes.len() as u32, truth, out)
     }
 
-    /// The same when cubes that are settled and not among `touched` are known to be where they
-    /// were: it costs no more than the others.
+    /// Does the same when cubes that are settled and not among `touched` are known to be where they
+    /// were, and costs nothing for those.
     pub fn encode_touched(
         &mut self,
         touched: impl IntoIterator<Item = CubeId>,
@@ -192,46 +189,70 @@ impl MotionSet {
         self.encode(candidates.into_iter(), truth, out)
     }
 
-    /// What would be believed about a cube once it was told that it is there.
+    /// Returns the state that a cube would have after an update with its true pose.
     pub fn foresee(&self, id: CubeId, truth: Pose) -> Option<MotionState> {
         let mut state = *self.get(id)?;
-        if let Some((surprise, prediction)) = state.surprise(truth, self.codec) {
-            state.apply(surprise, prediction, self.codec);
+        if let Some((residual, prediction)) = state.residual(truth, self.codec) {
+            state.apply(residual, prediction, self.codec);
         }
         Some(state)
     }
 
-    /// Decodes what [`encode_tick`](Self::encode_tick) appended, and names the cubes that
-    /// surprised.
+    /// Decodes what [`encode_tick`](Self::encode_tick) appended, updates the states with it, and
+    /// calls `updated` with each cube that had an update.
     ///
     /// # Errors
-    /// [`MotionError`]: no encoder wrote these bytes. The set has then believed a part of them:
+    /// [`MotionError`]: no encoder wrote these bytes. The set may have applied a part of them:
     /// replace it.
     pub fn decode_tick(
         &mut self,
         bytes: &[u8],
-        mut changed: impl FnMut(CubeId),
+        mut updated: impl FnMut(CubeId),
     ) -> Result<(), MotionError> {
-        match self.codec.encoding {
-            Encoding::Varints => self.read_varints(bytes, &mut changed),
-            Encoding::Range(table) => self.read_range(bytes, table, &mut changed),
-        }
+        self.read(bytes, &mut updated)
     }
 
-    /// Like [`encode_tick`](Self::encode_tick), but only shows each decision that the range
-    /// coder would take: for the training of its table.
+    /// Compares every cube with its true pose and shows each decision that
+    /// [`encode_tick`](Self::encode_tick) would code to `decide`, which trains a table. Updates the
+    /// states and returns the number of updates.
     pub fn train_tick(
         &mut self,
         truth: impl FnMut(CubeId) -> Pose,
         decide: &mut impl Decide,
     ) -> usize {
-        let (moving, woken) = self.plan(0..self.cubes.len() as u32, truth);
+        let (moving, woken) = self.updates(0..self.cubes.len() as u32, truth);
         if moving.is_empty() && woken.is_empty() {
             return 0;
         }
         self.code_tick(decide, &moving, &woken, &mut |_| {})
-            .expect("a plan names cubes of the set");
+            .expect("updates are of cubes of the set");
         moving.len() + woken.len()
+    }
+
+    /// Compares every cube with its true pose and returns the residuals by rising id; the states
+    /// stay as they are. For encodings other than this codec's.
+    pub fn residuals(
+        &self,
+        mut truth: impl FnMut(CubeId) -> Pose,
+    ) -> impl Iterator<Item = (CubeId, Residual)> {
+        self.cubes.iter().filter_map(move |cube| {
+            let (residual, _) = cube.state.residual(truth(cube.id), self.codec)?;
+            Some((cube.id, residual))
+        })
+    }
+
+    /// Updates the state of a cube with a residual. False if the cube is not in the set.
+    pub fn apply(&mut self, id: CubeId, residual: Residual) -> bool {
+        let Some(index) = self.find(id) else {
+            return false;
+        };
+        let state = &mut self.cubes[index].state;
+        let was_settled = state.is_settled();
+        state.apply(residual, state.prediction(), self.codec);
+        if was_settled {
+            self.wake(&[index as u32]);
+        }
+        true
     }
 
     /// Candidates are indices, rising, those of the moving cubes among them.
@@ -241,34 +262,29 @@ impl MotionSet {
         truth: impl FnMut(CubeId) -> Pose,
         out: &mut Vec<u8>,
     ) -> usize {
-        match self.codec.encoding {
-            Encoding::Varints => self.write_varints(candidates, truth, out),
-            Encoding::Range(table) => {
-                let (moving, woken) = self.plan(candidates, truth);
-                let count = moving.len() + woken.len();
-                if count > 0 {
-                    self.write_range(&moving, &woken, table, out);
-                }
-                count
-            }
+        let (moving, woken) = self.updates(candidates, truth);
+        let count = moving.len() + woken.len();
+        if count > 0 {
+            self.write(&moving, &woken, out);
         }
+        count
     }
 
-    /// The surprises of the moving cubes and of the settled ones.
-    fn plan(
+    /// Returns the updates of the moving cubes and of the settled ones.
+    fn updates(
         &self,
         candidates: impl Iterator<Item = u32>,
         mut truth: impl FnMut(CubeId) -> Pose,
-    ) -> (Plan, Plan) {
-        let (mut moving, mut woken) = (Plan::new(), Plan::new());
+    ) -> (Updates, Updates) {
+        let (mut moving, mut woken) = (Updates::new(), Updates::new());
         for index in candidates {
             let cube = &self.cubes[index as usize];
-            if let Some((surprise, prediction)) = cube.state.surprise(truth(cube.id), self.codec) {
+            if let Some((residual, prediction)) = cube.state.residual(truth(cube.id), self.codec) {
                 let is_settled = cube.state.is_settled();
-                let plan = if is_settled { &mut woken } else { &mut moving };
-                plan.push(Planned {
+                let updates = if is_settled { &mut woken } else { &mut moving };
+                updates.push(Update {
                     index,
-                    surprise,
+                    residual,
                     prediction,
                 });
             }
@@ -276,95 +292,44 @@ impl MotionSet {
         (moving, woken)
     }
 
-    fn write_varints(
-        &mut self,
-        candidates: impl Iterator<Item = u32>,
-        mut truth: impl FnMut(CubeId) -> Pose,
-        out: &mut Vec<u8>,
-    ) -> usize {
-        let (mut count, mut next, mut woken) = (0, 0, Vec::new());
-        for index in candidates {
-            let Cube { id, state } = &mut self.cubes[index as usize];
-            let Some((surprise, prediction)) = state.surprise(truth(*id), self.codec) else {
-                continue;
-            };
-            if state.is_settled() {
-                woken.push(index);
-            }
-            write_surprise(out, index - next, surprise, prediction.largest, self.codec);
-            state.apply(surprise, prediction, self.codec);
-            (count, next) = (count + 1, index + 1);
-        }
-        self.wake(&woken);
-        count
-    }
-
-    fn read_varints(
-        &mut self,
-        mut bytes: &[u8],
-        changed: &mut dyn FnMut(CubeId),
-    ) -> Result<(), MotionError> {
-        let mut next = 0;
-        let mut woken = Vec::new();
-        while !bytes.is_empty() {
-            let (skipped, head) = read_head(&mut bytes)?;
-            let index = skipped.saturating_add(next);
-            let cube = self.cubes.get_mut(index as usize);
-            let cube = cube.ok_or(MotionError::Cube)?;
-            let prediction = cube.state.prediction();
-            let surprise = read_surprise(&mut bytes, head, prediction.largest, self.codec)?;
-            if cube.state.is_settled() {
-                woken.push(index);
-            }
-            cube.state.apply(surprise, prediction, self.codec);
-            changed(cube.id);
-            next = index + 1;
-        }
-        self.wake(&woken);
-        Ok(())
-    }
-
     // These two are not generic, so that they are compiled here, where all they call can be
     // inlined: in the caller's crate they took a sixth more instructions.
-    fn write_range(&mut self, moving: &Plan, woken: &Plan, table: Table, out: &mut Vec<u8>) {
+    fn write(&mut self, moving: &Updates, woken: &Updates, out: &mut Vec<u8>) {
         let coder = RangeEncoder::new(out);
+        let table = self.codec.table;
         let mut decide = Modelled { coder, table };
         self.code_tick(&mut decide, moving, woken, &mut |_| {})
-            .expect("a plan names cubes of the set");
+            .expect("updates are of cubes of the set");
         decide.coder.finish();
     }
 
-    fn read_range(
-        &mut self,
-        bytes: &[u8],
-        table: Table,
-        changed: &mut dyn FnMut(CubeId),
-    ) -> Result<(), MotionError> {
+    fn read(&mut self, bytes: &[u8], updated: &mut dyn FnMut(CubeId)) -> Result<(), MotionError> {
         let coder = RangeDecoder::new(bytes);
+        let table = self.codec.table;
         let mut decide = Modelled { coder, table };
-        self.code_tick(&mut decide, &Plan::new(), &Plan::new(), changed)?;
+        self.code_tick(&mut decide, &Updates::new(), &Updates::new(), updated)?;
         match decide.coder.is_at_end() {
             true => Ok(()),
             false => Err(MotionError::Trailing),
         }
     }
 
-    /// Encodes or decodes one tick; the plans are empty when it decodes.
+    /// Encodes or decodes one tick; there are no updates yet when it decodes.
     fn code_tick(
         &mut self,
         decide: &mut impl Decide,
-        moving: &Plan,
-        woken: &Plan,
-        changed: &mut dyn FnMut(CubeId),
+        moving: &Updates,
+        woken: &Updates,
+        updated: &mut dyn FnMut(CubeId),
     ) -> Result<(), MotionError> {
         let mut context = TickContext::new(self.active.len());
-        let mut planned = moving.iter().peekable();
+        let mut updates = moving.iter().peekable();
         for &index in &self.active {
             let cube = &mut self.cubes[index as usize];
-            let wanted = planned.next_if(|planned| planned.index == index);
-            if context.surprised(decide, &cube.state, wanted.is_some()) {
-                cube.say(decide, &context, wanted, self.codec);
-                changed(cube.id);
+            let update = updates.next_if(|update| update.index == index);
+            if context.updated(decide, &cube.state, update.is_some()) {
+                cube.code(decide, &context, update, self.codec);
+                updated(cube.id);
             }
         }
         let count = context.woken(decide, woken.len());
@@ -374,8 +339,8 @@ impl MotionSet {
         let mut next = 0;
         let mut indices = Vec::with_capacity(count);
         for done in 0..count {
-            let planned = woken.get(done);
-            let wanted = planned.map_or(next, |planned| planned.index);
+            let update = woken.get(done);
+            let wanted = update.map_or(next, |update| update.index);
             let left = self.cubes.len() - next as usize;
             let gap = context.gap(decide, count - done, left, (wanted - next) as usize);
             let index = (next as usize).saturating_add(gap);
@@ -383,8 +348,8 @@ impl MotionSet {
             if !cube.state.is_settled() {
                 return Err(MotionError::Cube);
             }
-            cube.say(decide, &context, planned, self.codec);
-            changed(cube.id);
+            cube.code(decide, &context, update, self.codec);
+            updated(cube.id);
             indices.push(index as u32);
             next = index as u32 + 1;
         }
@@ -406,18 +371,19 @@ impl MotionSet {
 }
 
 impl Cube {
-    fn say(
+    /// Codes the residual of the cube, which has an update, and applies it.
+    fn code(
         &mut self,
         decide: &mut impl Decide,
         context: &TickContext,
-        planned: Option<&Planned>,
+        update: Option<&Update>,
         codec: &Codec,
     ) {
-        let (surprise, prediction) = match planned {
-            Some(planned) => (planned.surprise, planned.prediction),
-            None => (Surprise::Stopped, self.state.prediction()),
+        let (residual, prediction) = match update {
+            Some(update) => (update.residual, update.prediction),
+            None => (Residual::Stopped, self.state.prediction()),
         };
-        let surprise = context.surprise(decide, &self.state, &prediction, surprise, codec);
-        self.state.apply(surprise, prediction, codec);
+        let residual = context.residual(decide, &self.state, &prediction, residual, codec);
+        self.state.apply(residual, prediction, codec);
     }
 }

@@ -1,74 +1,57 @@
-//! What everybody believes about one cube: where it was when it last surprised, how it moves
-//! since then, and the little history that says what to expect of it.
+//! The predicted state of one cube: where it was at its last update, how it moves since then, and
+//! the little history that says what to expect of it.
+
+mod wire;
 
 use serde::{Deserialize, Serialize};
 
 use super::Codec;
 use super::jump::Jump;
+use super::residual::{Correction, Residual};
 use super::rotation::{Parts, Quaternion, STORED_MAX, Spin};
 use crate::limits::{MAX_HEIGHT_QUANTA, MAX_HORIZONTAL_QUANTA};
 use crate::quantize::{Pose, Position};
 
 /// Parts of a quantum that a velocity is counted in.
 const VELOCITY_PARTS: i32 = 256;
-/// A cube that is off by more along an axis, 4 m, has jumped and is believed to stand.
+/// A cube that is off by more along an axis, 4 m, has jumped and is predicted to stand.
 const JUMP: i32 = 2_048;
 /// Top speed along an axis: 8 m a tick.
 const TOP_VELOCITY: i32 = 4_096 * VELOCITY_PARTS;
-/// Less is believed to be none: 2 quanta per tick and tick. What is below is mostly the error of
-/// the velocities (measured at 20 and 30 Hz: 1/8 costs 12 % more, 1 and 2 are alike).
+/// A smaller acceleration counts as none: 2 quanta per tick and tick. What is below is mostly the
+/// error of the velocities (measured at 20 and 30 Hz: 1/8 costs 12 % more, 1 and 2 are alike).
 const LEAST_ACCELERATION: i32 = 2 * VELOCITY_PARTS;
-/// More is believed to be none: 1 m per tick and tick.
+/// A larger acceleration counts as none: 1 m per tick and tick.
 const TOP_ACCELERATION: i32 = 512 * VELOCITY_PARTS;
-/// An acceleration is believed to end after so many ticks.
+/// An acceleration is predicted to end after so many ticks.
 const LONGEST_ACCELERATION_TICKS: u32 = 64;
-/// After so many ticks without a surprise a cube that does not move is settled: its history is
+/// After so many ticks without an update a cube that does not move is settled: its history is
 /// forgotten, and it costs nothing until it wakes.
 pub(super) const SETTLED_AFTER: u32 = 24;
 
-/// What everybody believes about one cube, as it is now.
+/// The predicted state of one cube at a tick: where it is, how it moves and what to expect of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "wire::Motion", into = "wire::Motion")]
 pub struct MotionState {
-    /// Where the cube was at the last surprise.
+    /// Where the cube was at the last update.
     base: Pose,
-    /// `base.rotation`, unpacked: a square root that each prediction would take.
+    /// `base.rotation`, unpacked, which saves each prediction a square root.
     orientation: Quaternion,
     /// Quanta / [`VELOCITY_PARTS`] per tick.
     velocity: [i32; 3],
     /// The same per tick and tick.
     acceleration: [i32; 3],
     spin: Spin,
-    /// Ticks since the last surprise.
+    /// Ticks since the last update.
     age: u32,
-    /// The last eight ticks, the newest lowest: one bit for a surprise.
+    /// The last eight ticks, the newest lowest: a bit is 1 if the tick had an update.
     history: u8,
-    /// The last two surprises in position, the newer first, cut to a byte.
+    /// The position errors of the last two updates, the newer first, cut to a byte.
     position_errors: [[i8; 3]; 2],
     rotation_errors: [[i8; 3]; 2],
 }
 
-/// How a cube differs from what was believed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Surprise {
-    /// It is still where it was at the last surprise, and stays there.
-    Stopped,
-    /// It is off by this much.
-    Error(Correction),
-    /// It is far away, at once.
-    Jumped(Jump),
-}
-
-/// The difference from the prediction, in steps of the codec.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Correction {
-    pub(super) position: [i32; 3],
-    /// Which component of the rotation is left out.
-    pub(super) largest: usize,
-    pub(super) rotation: [i32; 3],
-}
-
-/// Where a cube should be now.
+/// The pose that a state predicts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Prediction {
     pub(super) position: Position,
@@ -78,7 +61,7 @@ pub(super) struct Prediction {
 }
 
 impl MotionState {
-    /// A cube that stands and has stood for long.
+    /// Returns the state of a cube that stands and has stood for long.
     pub fn at_rest(pose: Pose) -> Self {
         Self {
             base: Pose {
@@ -96,7 +79,7 @@ impl MotionState {
         }
     }
 
-    /// Where the cube is believed to be.
+    /// Returns the predicted pose.
     pub fn pose(&self, codec: &Codec) -> Pose {
         if self.is_still() {
             return self.base;
@@ -111,18 +94,18 @@ impl MotionState {
         }
     }
 
-    /// How the cube is believed to move, in quanta per tick.
+    /// Returns the predicted velocity, in quanta per tick.
     pub fn velocity(&self) -> [f32; 3] {
         self.velocity_now()
             .map(|parts| parts as f32 / VELOCITY_PARTS as f32)
     }
 
-    /// Whether the cube is believed to stand, and costs nothing until it wakes.
+    /// Whether the cube is predicted to stand and costs nothing until it wakes.
     pub fn is_settled(&self) -> bool {
         self.is_still() && self.age >= SETTLED_AFTER
     }
 
-    /// Whether the other cube moves like this one, and will for ever if both are told the same.
+    /// Whether the other cube moves like this one, and will for ever if both get the same updates.
     /// What is expected of them may differ.
     pub fn moves_like(&self, other: &Self) -> bool {
         let motion = |state: &Self| (state.velocity, state.acceleration, state.spin, state.age);
@@ -145,7 +128,7 @@ impl MotionState {
         }
     }
 
-    /// Whether the cube is believed to stand, though it may have stopped just now.
+    /// Whether the cube is predicted to stand, though it may have stopped just now.
     pub fn is_still(&self) -> bool {
         self.velocity == [0; 3] && self.acceleration == [0; 3] && self.spin == [0; 3]
     }
@@ -190,7 +173,7 @@ impl MotionState {
 
     pub(super) fn prediction(&self) -> Prediction {
         let quaternion = self.orientation.turned(self.spin, self.age);
-        // Near a tie the words of the base may leave out another component than one would now.
+        // Near a tie the base may leave out another component than one would now.
         let largest = match quaternion == self.orientation {
             true => Parts::from(self.base.rotation).largest,
             false => quaternion.largest().0,
@@ -228,8 +211,8 @@ impl MotionState {
         }
     }
 
-    /// What there is to say about where the cube really is; `None` while it is as believed.
-    pub(super) fn surprise(&self, truth: Pose, codec: &Codec) -> Option<(Surprise, Prediction)> {
+    /// Compares the true pose with the predicted one; `None` if it is within the codec's bounds.
+    pub(super) fn residual(&self, truth: Pose, codec: &Codec) -> Option<(Residual, Prediction)> {
         if truth == self.base && self.is_still() {
             return None;
         }
@@ -244,28 +227,28 @@ impl MotionState {
             .parts(parts.largest, codec.rotation_grid_bits);
         let off = offsets(truth.position, prediction.position);
         let turned = differences(parts.stored, expected.stored);
-        // Two rotations in different words can be as near as one likes; only a codec without
-        // loss tells them apart.
-        let same_words = codec.rotation_bound > 0 || parts.largest == prediction.largest;
-        if same_words
+        // Two rotations that leave out different components can be as near as one likes; only a
+        // codec without loss tells them apart.
+        let same_component = codec.rotation_bound > 0 || parts.largest == prediction.largest;
+        if same_component
             && is_within(off, codec.position_bound)
             && is_within(turned, codec.rotation_bound)
         {
             return None;
         }
         if !self.is_still() && self.is_at_base(truth, codec) {
-            return Some((Surprise::Stopped, prediction));
+            return Some((Residual::Stopped, prediction));
         }
         if off.iter().any(|off| off.abs() > JUMP) {
-            let turns = !same_words || !is_within(turned, codec.rotation_bound);
-            return Some((Surprise::Jumped(Jump::to(truth, turns, codec)), prediction));
+            let turns = !same_component || !is_within(turned, codec.rotation_bound);
+            return Some((Residual::Jumped(Jump::to(truth, turns, codec)), prediction));
         }
         let correction = Correction {
-            position: off.map(|off| told(off, codec.position_bound)),
+            position: off.map(|off| sent(off, codec.position_bound)),
             largest: parts.largest,
-            rotation: turned.map(|off| told(off, codec.rotation_bound) >> codec.rotation_grid_bits),
+            rotation: turned.map(|off| sent(off, codec.rotation_bound) >> codec.rotation_grid_bits),
         };
-        Some((Surprise::Error(correction), prediction))
+        Some((Residual::Error(correction), prediction))
     }
 
     fn is_at_base(&self, truth: Pose, codec: &Codec) -> bool {
@@ -281,14 +264,14 @@ impl MotionState {
         ) && is_within(differences(parts.stored, base.stored), codec.rotation_bound)
     }
 
-    /// Believes what the surprise says. Any correction leads to a state within bounds.
-    pub(super) fn apply(&mut self, surprise: Surprise, prediction: Prediction, codec: &Codec) {
+    /// Updates the state with a residual. Any residual leads to a state within bounds.
+    pub(super) fn apply(&mut self, residual: Residual, prediction: Prediction, codec: &Codec) {
         // A gain over more ticks is nothing anyway, and this fits every type below.
         let age = self.age.clamp(1, 1 << 16) as i32;
-        match surprise {
-            Surprise::Stopped => self.stop(),
-            Surprise::Error(correction) => self.correct(correction, prediction, age, codec),
-            Surprise::Jumped(jump) => {
+        match residual {
+            Residual::Stopped => self.stop(),
+            Residual::Error(correction) => self.correct(correction, prediction, age, codec),
+            Residual::Jumped(jump) => {
                 let parts = prediction
                     .quaternion
                     .parts(prediction.largest, codec.rotation_grid_bits);
@@ -320,11 +303,12 @@ impl MotionState {
         .clamped();
         let off = offsets(position, prediction.position);
         let velocity_now = self.velocity_now();
-        // Most surprise again in the next tick, and a division takes as long as all else here.
+        // Most cubes have another update in the next tick, and a division takes as long as all else
+        // here.
         let per_tick = |parts: i32| if age == 1 { parts } else { parts / age };
         for (axis, off) in off.into_iter().enumerate() {
-            // The error is taken for a velocity that was wrong since the last surprise. More
-            // than a jump is a stranger's.
+            // The error is taken for a velocity that was wrong since the last update. Only a
+            // stranger sends more than a jump.
             let gained = per_tick(off.clamp(-JUMP, JUMP) * VELOCITY_PARTS);
             let velocity = velocity_now[axis] + gained;
             let acceleration =
@@ -345,7 +329,7 @@ impl MotionState {
         }
         let mut parts = prediction
             .quaternion
-            .parts(correction.largest, codec.rotation_grid_bits);
+            .parts(correction.largest & 3, codec.rotation_grid_bits);
         for (stored, steps) in parts.stored.iter_mut().zip(correction.rotation) {
             *stored = stored
                 .saturating_add(steps.saturating_mul(1 << codec.rotation_grid_bits))
@@ -385,84 +369,7 @@ fn is_within(off: [i32; 3], bound: i32) -> bool {
     off.iter().all(|off| off.abs() <= bound)
 }
 
-/// What is told of an error: nothing within the bound, else all of it.
-fn told(off: i32, bound: i32) -> i32 {
+/// What is sent of an error: nothing within the bound, else all of it.
+fn sent(off: i32, bound: i32) -> i32 {
     if off.abs() <= bound { 0 } else { off }
-}
-
-mod wire {
-    //! A state as a keyframe carries it.
-
-    use serde::{Deserialize, Serialize};
-
-    use super::{MotionState, SETTLED_AFTER, Spin, TOP_ACCELERATION, TOP_VELOCITY};
-    use crate::quantize::Pose;
-
-    /// A settled cube is its pose and one byte.
-    #[derive(Serialize, Deserialize)]
-    pub(super) enum Motion {
-        Settled(Pose),
-        Moving {
-            base: Pose,
-            velocity: [i32; 3],
-            acceleration: [i32; 3],
-            spin: Spin,
-            age: u32,
-            history: u8,
-            position_errors: [[i8; 3]; 2],
-            rotation_errors: [[i8; 3]; 2],
-        },
-    }
-
-    impl From<MotionState> for Motion {
-        fn from(state: MotionState) -> Self {
-            if state.is_settled() {
-                return Self::Settled(state.base);
-            }
-            Self::Moving {
-                base: state.base,
-                velocity: state.velocity,
-                acceleration: state.acceleration,
-                spin: state.spin,
-                age: state.age,
-                history: state.history,
-                position_errors: state.position_errors,
-                rotation_errors: state.rotation_errors,
-            }
-        }
-    }
-
-    impl From<Motion> for MotionState {
-        /// What a stranger sends is forced into bounds.
-        fn from(motion: Motion) -> Self {
-            match motion {
-                Motion::Settled(pose) => Self::at_rest(pose),
-                Motion::Moving {
-                    base,
-                    velocity,
-                    acceleration,
-                    spin,
-                    age,
-                    history,
-                    position_errors,
-                    rotation_errors,
-                } => {
-                    let mut state = Self {
-                        velocity: velocity.map(|parts| parts.clamp(-TOP_VELOCITY, TOP_VELOCITY)),
-                        acceleration: acceleration
-                            .map(|parts| parts.clamp(-TOP_ACCELERATION, TOP_ACCELERATION)),
-                        spin,
-                        age,
-                        history,
-                        position_errors,
-                        rotation_errors,
-                        ..Self::at_rest(base)
-                    };
-                    state.advance(0);
-                    debug_assert!(state.age >= SETTLED_AFTER || !state.is_settled());
-                    state
-                }
-            }
-        }
-    }
 }

@@ -1,16 +1,17 @@
-//! What the range coder says about a tick, decision by decision, and in which contexts each
-//! decision is seen. One function describes both directions; see [`Decide`].
+//! The syntax of a tick: the decisions that the range coder takes, and the contexts in which each
+//! of them is seen. One function describes both directions; see [`Decide`].
 
 use super::Codec;
 use super::jump::Jump;
 use super::model::{Decide, FEATURES, Rows};
 use super::number::{NUMBER_NODES, number};
+use super::residual::{Correction, Residual};
 use super::rotation::STEPS;
-use super::state::{Correction, MotionState, Prediction, Surprise};
+use super::state::{MotionState, Prediction};
 
 /// A group of decisions that share their contexts.
 struct Group {
-    /// Where its rows begin.
+    /// Where the group's rows begin.
     start: usize,
     /// Decisions per context.
     nodes: usize,
@@ -54,10 +55,10 @@ impl Group {
     }
 }
 
-/// Is a moving cube surprising?
-const SURPRISED: Group = Group::after(None, 1, [256, 512, 128, 384, 256, 128]);
-/// Has it stopped, or jumped?
-const STOPPED: Group = Group::after(Some(&SURPRISED), 2, [256, 64, 64, 128, 32, 343]);
+/// Does a moving cube have an update?
+const UPDATED: Group = Group::after(None, 1, [256, 512, 128, 384, 256, 128]);
+/// Has the cube stopped, or jumped?
+const STOPPED: Group = Group::after(Some(&UPDATED), 2, [256, 64, 64, 128, 32, 343]);
 /// Is another component of the rotation left out, and which?
 const LARGEST: Group = Group::after(Some(&STOPPED), 3, [64, 8, 1, 1, 1, 1]);
 /// The error along an axis.
@@ -66,12 +67,12 @@ const POSITION: Group = Group::after(Some(&LARGEST), NUMBER_NODES, [90, 144, 192
 const ROTATION: Group = Group::after(Some(&POSITION), NUMBER_NODES, [140, 192, 192, 192, 128, 64]);
 /// How many settled cubes woke.
 const WOKEN: Group = Group::after(Some(&ROTATION), NUMBER_NODES, [8, 1, 1, 1, 1, 1]);
-/// How far the next of them is, in parts of the distance to expect.
+/// How far the next of them is, in parts of the expected distance.
 const GAP: Group = Group::after(Some(&WOKEN), NUMBER_NODES, [8, 1, 1, 1, 1, 1]);
 
-/// What the decisions are about, and where the rows of each begin in a trained table.
+/// What each group of decisions is about, and where its rows begin in a trained table.
 pub const GROUPS: [(&str, usize); 7] = [
-    ("surprised", SURPRISED.start),
+    ("updated", UPDATED.start),
     ("stopped", STOPPED.start),
     ("largest", LARGEST.start),
     ("position", POSITION.start),
@@ -86,12 +87,12 @@ pub const TABLE_BYTES: usize = GAP.end();
 /// The low bits of a waking cube's distance are coded plainly, at most so many.
 const GAP_BITS_MAX: u32 = 16;
 
-/// What the decisions of one tick have in common.
+/// The context that the decisions of one tick share.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TickContext {
     /// Size of the number of cubes that are not settled.
     active: usize,
-    /// Whether the last two moving cubes surprised.
+    /// One bit for each of the last two moving cubes: 1 if it had an update.
     before: usize,
 }
 
@@ -104,15 +105,15 @@ impl TickContext {
         }
     }
 
-    /// Is a cube that is not settled surprising?
-    pub(super) fn surprised(
+    /// Codes whether a cube that is not settled has an update.
+    pub(super) fn updated(
         &mut self,
         decide: &mut impl Decide,
         state: &MotionState,
-        surprised: bool,
+        updated: bool,
     ) -> bool {
         let cube = CubeContext::new(state, state.base().position.z);
-        let rows = SURPRISED.rows([
+        let rows = UPDATED.rows([
             cube.history,
             cube.speed * 64 + cube.spin * 8 + cube.position_size,
             self.before * 32 + self.active * 4 + cube.recent(),
@@ -120,18 +121,18 @@ impl TickContext {
             cube.position_size * 32 + cube.rotation_size * 4 + cube.recent(),
             (cube.age * 8 + cube.speed) * 2 + usize::from(cube.acceleration != [0; 3]),
         ]);
-        let surprised = decide.decide(&rows, 0, surprised);
-        self.before = (self.before << 1 | usize::from(surprised)) & 3;
-        surprised
+        let updated = decide.decide(&rows, 0, updated);
+        self.before = (self.before << 1 | usize::from(updated)) & 3;
+        updated
     }
 
-    /// How many settled cubes woke.
+    /// Codes how many settled cubes woke.
     pub(super) fn woken(&self, decide: &mut impl Decide, woken: usize) -> usize {
         let rows = WOKEN.rows([self.active, 0, 0, 0, 0, 0]);
         number(decide, &rows, woken as i32).max(0) as usize
     }
 
-    /// How many cubes are skipped before the next that woke, when `woken` more of them are among
+    /// Codes how many cubes are skipped before the next that woke, when `woken` more of them are among
     /// the `left` cubes that follow.
     pub(super) fn gap(
         &self,
@@ -150,15 +151,15 @@ impl TickContext {
         high.min(left >> bits) << bits | low
     }
 
-    /// How a cube differs from what was believed. The caller has told that it does.
-    pub(super) fn surprise(
+    /// Codes the residual of a cube that has an update.
+    pub(super) fn residual(
         &self,
         decide: &mut impl Decide,
         state: &MotionState,
         prediction: &Prediction,
-        surprise: Surprise,
+        residual: Residual,
         codec: &Codec,
-    ) -> Surprise {
+    ) -> Residual {
         let cube = CubeContext::new(state, prediction.position.z);
         let [x, y, z] = cube.speeds.map(|speed| clip(speed, 3));
         let rows = STOPPED.rows([
@@ -169,14 +170,14 @@ impl TickContext {
             self.before * 8 + cube.age,
             x * 49 + y * 7 + z,
         ]);
-        if !state.is_still() && decide.decide(&rows, 0, surprise == Surprise::Stopped) {
-            return Surprise::Stopped;
+        if !state.is_still() && decide.decide(&rows, 0, residual == Residual::Stopped) {
+            return Residual::Stopped;
         }
-        if decide.decide(&rows, 1, matches!(surprise, Surprise::Jumped(_))) {
-            return jumped(decide, surprise, codec);
+        if decide.decide(&rows, 1, matches!(residual, Residual::Jumped(_))) {
+            return jumped(decide, residual, codec);
         }
-        let wanted = match surprise {
-            Surprise::Error(correction) => correction,
+        let wanted = match residual {
+            Residual::Error(correction) => correction,
             _ => Correction::default(),
         };
         let position = cube.position(decide, wanted.position);
@@ -184,7 +185,7 @@ impl TickContext {
         let largest = cube.largest(decide, prediction, moved, wanted.largest);
         let turning = turning(state, prediction, largest, codec);
         let rotation = cube.rotation(decide, turning, position, wanted.rotation);
-        Surprise::Error(Correction {
+        Residual::Error(Correction {
             position,
             largest,
             rotation,
@@ -192,9 +193,9 @@ impl TickContext {
     }
 }
 
-/// What there is to see of a cube, in classes.
+/// The properties of a cube that its decisions depend on, in classes.
 struct CubeContext {
-    /// Bit n: it surprised n ticks ago. Bit 0 is now, and always 0.
+    /// Bit n is 1 if the cube had an update n ticks ago. Bit 0 is now, and always 0.
     history: usize,
     speeds: [i32; 3],
     acceleration: [i32; 3],
@@ -215,7 +216,7 @@ struct CubeContext {
 struct Turning {
     /// Where it is expected, in steps from 0.
     at: i32,
-    /// How far that is from the last surprise.
+    /// How far that is from the last update.
     by: i32,
     /// Where between two values.
     quarter: usize,
@@ -242,17 +243,17 @@ impl CubeContext {
         }
     }
 
-    /// Whether it surprised in the last two ticks.
+    /// Two bits: whether the cube had an update in each of the last two ticks.
     fn recent(&self) -> usize {
         self.history >> 1 & 3
     }
 
-    /// Class of the speed in two bits.
+    /// Returns the class of the speed in two bits.
     fn pace(&self) -> usize {
         self.speed.div_ceil(2).min(3)
     }
 
-    /// The errors along the three axes.
+    /// Codes the errors along the three axes.
     fn position(&self, decide: &mut impl Decide, wanted: [i32; 3]) -> [i32; 3] {
         let [newer, older] = self.errors;
         let all = class(sum(newer) + sum(older));
@@ -278,7 +279,7 @@ impl CubeContext {
         errors
     }
 
-    /// The component of the rotation that is left out.
+    /// Codes the component of the rotation that is left out.
     fn largest(
         &self,
         decide: &mut impl Decide,
@@ -303,7 +304,7 @@ impl CubeContext {
         (expected + distance) % 4
     }
 
-    /// The errors of the rotation's components.
+    /// Codes the errors of the rotation's components.
     fn rotation(
         &self,
         decide: &mut impl Decide,
@@ -354,19 +355,19 @@ fn turning(
     })
 }
 
-/// Jumps are rare: their fields are coded plainly.
-fn jumped(decide: &mut impl Decide, surprise: Surprise, codec: &Codec) -> Surprise {
-    let mut jump = match surprise {
-        Surprise::Jumped(jump) => jump,
+/// Codes a jump. Jumps are rare: their fields are coded plainly.
+fn jumped(decide: &mut impl Decide, residual: Residual, codec: &Codec) -> Residual {
+    let mut jump = match residual {
+        Residual::Jumped(jump) => jump,
         _ => Jump::default(),
     };
     let turns = decide.raw(jump.rotation.is_some().into(), 1) == 1;
     jump.rotation = turns.then(|| jump.rotation.unwrap_or_default());
     jump.visit(codec, |field, bits| *field = decide.raw(*field, bits));
-    Surprise::Jumped(jump)
+    Residual::Jumped(jump)
 }
 
-/// Sizes of the errors that were told before this one.
+/// Returns the sizes of the errors that were coded before this one, as a context.
 fn others(index: usize, errors: [i32; 3]) -> usize {
     let size = |other: usize| match other < index {
         true => class(errors[other].unsigned_abs()),

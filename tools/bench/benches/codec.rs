@@ -1,18 +1,24 @@
-//! The wire's cost per cube: full state as bincode, and surprises through the motion codec.
+//! The wire's cost per cube: full state as bincode, and residuals through the motion codec.
 //!
 //! `cargo bench -p cubesync-bench --bench codec`; items are cubes.
 
+#[path = "../src/cubes/codecs.rs"]
+#[allow(dead_code, reason = "the programs compare more of them")]
+mod codecs;
 #[path = "../src/cubes/full_state.rs"]
 mod full_state;
 #[path = "../src/relays/motions.rs"]
 #[allow(dead_code, reason = "the load generator uses the rest")]
 mod motions;
+#[path = "../src/cubes/varints.rs"]
+mod varints;
 
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{CubeId, CubePose, Pose, Position};
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 
+use crate::codecs::Encoding;
 use crate::motions::{Motion, append_trace};
 
 const SIZES: [usize; 3] = [100, 1_000, 5_000];
@@ -64,38 +70,39 @@ fn full_state_decode(bencher: Bencher<'_, '_>, cubes: usize) {
         .bench(|| full_state::decode(black_box(&bytes)));
 }
 
-/// The set before the first tick.
-fn at_start(ticks: &[Vec<Pose>], codec: &'static Codec) -> MotionSet {
-    let mut set = MotionSet::new(codec);
+/// Returns the set before the first tick.
+fn at_start(ticks: &[Vec<Pose>]) -> MotionSet {
+    let mut set = MotionSet::new(&Codec::LIVE);
     for (index, &pose) in ticks[0].iter().enumerate() {
         set.insert(CubeId(index as u64), MotionState::at_rest(pose));
     }
     set
 }
 
-/// Codes all ticks, and the bytes of each.
-fn encode(set: &mut MotionSet, ticks: &[Vec<Pose>]) -> Vec<Vec<u8>> {
+/// Encodes all ticks and returns the bytes of each.
+fn encode(encoding: Encoding, set: &mut MotionSet, ticks: &[Vec<Pose>]) -> Vec<Vec<u8>> {
     let coded = ticks.iter().map(|poses| {
         let mut out = Vec::new();
         set.advance_to(set.tick() + 1);
-        set.encode_tick(|cube| poses[cube.0 as usize], &mut out);
+        let truth = |cube: CubeId| poses[cube.0 as usize];
+        encoding.encode_tick(set, &Codec::LIVE, truth, &mut out);
         out
     });
     coded.collect()
 }
 
-fn bench_encode(bencher: Bencher<'_, '_>, cubes: usize, codec: &'static Codec) {
+fn bench_encode(bencher: Bencher<'_, '_>, cubes: usize, encoding: Encoding) {
     let ticks = wander(cubes);
-    let start = at_start(&ticks, codec);
+    let start = at_start(&ticks);
     bencher
         .counter(ItemsCount::new(cubes * TICKS))
         .with_inputs(|| start.clone())
-        .bench_values(|mut set| encode(&mut set, &ticks));
+        .bench_values(|mut set| encode(encoding, &mut set, &ticks));
 }
 
-fn decode_all(bencher: Bencher<'_, '_>, ticks: &[Vec<Pose>], codec: &'static Codec) {
-    let start = at_start(ticks, codec);
-    let coded = encode(&mut start.clone(), ticks);
+fn decode_all(bencher: Bencher<'_, '_>, ticks: &[Vec<Pose>], encoding: Encoding) {
+    let start = at_start(ticks);
+    let coded = encode(encoding, &mut start.clone(), ticks);
     bencher
         .counter(ItemsCount::new(start.len() * TICKS))
         .with_inputs(|| start.clone())
@@ -105,7 +112,8 @@ fn decode_all(bencher: Bencher<'_, '_>, ticks: &[Vec<Pose>], codec: &'static Cod
                 if bytes.is_empty() {
                     continue;
                 }
-                set.decode_tick(black_box(bytes), |_| {})
+                encoding
+                    .decode_tick(&mut set, &Codec::LIVE, black_box(bytes))
                     .expect("our own bytes");
             }
             set
@@ -114,25 +122,25 @@ fn decode_all(bencher: Bencher<'_, '_>, ticks: &[Vec<Pose>], codec: &'static Cod
 
 #[divan::bench(args = SIZES)]
 fn varints_encode(bencher: Bencher<'_, '_>, cubes: usize) {
-    bench_encode(bencher, cubes, &Codec::LIVE_VARINTS);
+    bench_encode(bencher, cubes, Encoding::Varints);
 }
 
 #[divan::bench(args = SIZES)]
 fn varints_decode(bencher: Bencher<'_, '_>, cubes: usize) {
-    decode_all(bencher, &wander(cubes), &Codec::LIVE_VARINTS);
+    decode_all(bencher, &wander(cubes), Encoding::Varints);
 }
 
 #[divan::bench(args = SIZES)]
 fn range_coder_encode(bencher: Bencher<'_, '_>, cubes: usize) {
-    bench_encode(bencher, cubes, &Codec::LIVE);
+    bench_encode(bencher, cubes, Encoding::Range);
 }
 
 #[divan::bench(args = SIZES)]
 fn range_coder_decode(bencher: Bencher<'_, '_>, cubes: usize) {
-    decode_all(bencher, &wander(cubes), &Codec::LIVE);
+    decode_all(bencher, &wander(cubes), Encoding::Range);
 }
 
-/// One cube that surprises at every tick: what a client says of its own cube.
+/// One cube that has an update in every tick, as a client's own cube may.
 fn jostled() -> Vec<Vec<Pose>> {
     let pose = |tick: i32| Pose {
         position: Position {
@@ -145,12 +153,12 @@ fn jostled() -> Vec<Vec<Pose>> {
     (0..TICKS as i32).map(|tick| vec![pose(tick)]).collect()
 }
 
-fn encode_one(bencher: Bencher<'_, '_>, codec: &'static Codec) {
+fn encode_one(bencher: Bencher<'_, '_>, encoding: Encoding) {
     let ticks = jostled();
-    let start = at_start(&ticks, codec);
-    let coded = encode(&mut start.clone(), &ticks);
-    let surprises = coded.iter().filter(|bytes| !bytes.is_empty()).count();
-    assert_eq!(surprises, TICKS - 1, "all but the first");
+    let start = at_start(&ticks);
+    let coded = encode(encoding, &mut start.clone(), &ticks);
+    let updates = coded.iter().filter(|bytes| !bytes.is_empty()).count();
+    assert_eq!(updates, TICKS - 1, "all but the first");
     let mut out = Vec::new();
     bencher
         .counter(ItemsCount::new(TICKS))
@@ -159,7 +167,8 @@ fn encode_one(bencher: Bencher<'_, '_>, codec: &'static Codec) {
             for poses in &ticks {
                 out.clear();
                 set.advance_to(set.tick() + 1);
-                set.encode_tick(|cube| poses[cube.0 as usize], &mut out);
+                let truth = |cube: CubeId| poses[cube.0 as usize];
+                encoding.encode_tick(&mut set, &Codec::LIVE, truth, &mut out);
             }
             set
         });
@@ -167,20 +176,20 @@ fn encode_one(bencher: Bencher<'_, '_>, codec: &'static Codec) {
 
 #[divan::bench]
 fn one_moving_cube_varints_encode(bencher: Bencher<'_, '_>) {
-    encode_one(bencher, &Codec::LIVE_VARINTS);
+    encode_one(bencher, Encoding::Varints);
 }
 
 #[divan::bench]
 fn one_moving_cube_varints_decode(bencher: Bencher<'_, '_>) {
-    decode_all(bencher, &jostled(), &Codec::LIVE_VARINTS);
+    decode_all(bencher, &jostled(), Encoding::Varints);
 }
 
 #[divan::bench]
 fn one_moving_cube_range_coder_encode(bencher: Bencher<'_, '_>) {
-    encode_one(bencher, &Codec::LIVE);
+    encode_one(bencher, Encoding::Range);
 }
 
 #[divan::bench]
 fn one_moving_cube_range_coder_decode(bencher: Bencher<'_, '_>) {
-    decode_all(bencher, &jostled(), &Codec::LIVE);
+    decode_all(bencher, &jostled(), Encoding::Range);
 }

@@ -4,18 +4,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use cubesync_protocol::motion::{Codec, Encoding, MotionSet, MotionState, Table};
+use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{CubeId, CubePose, Pose};
 
+use crate::codecs::{Encoding, PHYSICS, SIX_BACK};
 use crate::full_state;
 use crate::touched;
 use crate::trace::{CUBES, FIRST_FRAME, Frame, Trace};
-
-/// Seen six frames later everything is less certain, so that has a table of its own.
-pub(crate) const SIX_BACK: Codec = Codec {
-    encoding: Encoding::Range(Table::new(include_bytes!("six_back.bin"))),
-    ..Codec::PHYSICS
-};
 
 /// Frames per second of a recording.
 const HZ: f64 = 60.0;
@@ -46,11 +41,7 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     );
     println!("|---|---|---|---|---|---|---|");
     for (baseline, back) in [("previous frame", 1), ("six frames back", 6)] {
-        let range: &'static Codec = if back == 1 {
-            &Codec::PHYSICS
-        } else {
-            &SIX_BACK
-        };
+        let codec = if back == 1 { &PHYSICS } else { &SIX_BACK };
         row(
             &trace,
             baseline,
@@ -61,13 +52,13 @@ pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
             &trace,
             baseline,
             "residual varints",
-            residuals(&trace, &Codec::PHYSICS_VARINTS, back)?,
+            residuals(&trace, codec, Encoding::Varints, back)?,
         );
         row(
             &trace,
             baseline,
             "residuals, range coder",
-            residuals(&trace, range, back)?,
+            residuals(&trace, codec, Encoding::Range, back)?,
         );
     }
     Ok(())
@@ -117,11 +108,16 @@ fn full_poses(trace: &Trace, back: usize) -> anyhow::Result<Cost> {
     Ok(cost)
 }
 
-/// The motion codec. What sender and receiver believe is that of the baseline's frame, brought
-/// forward by as many ticks as it is back; nothing newer than the baseline is used.
-fn residuals(trace: &Trace, codec: &'static Codec, back: usize) -> anyhow::Result<Cost> {
+/// Codes the residuals. The states of sender and receiver are those of the baseline's frame, advanced
+/// by as many ticks as it is back; nothing newer than the baseline is used.
+fn residuals(
+    trace: &Trace,
+    codec: &'static Codec,
+    encoding: Encoding,
+    back: usize,
+) -> anyhow::Result<Cost> {
     let mut cost = Cost::default();
-    let mut sender = believed(trace, codec);
+    let mut sender = at_start(trace, codec);
     let mut receiver = sender.clone();
     let mut bytes = Vec::new();
     for (index, [before, baseline, now]) in steps(trace, back) {
@@ -129,7 +125,8 @@ fn residuals(trace: &Trace, codec: &'static Codec, back: usize) -> anyhow::Resul
         bytes.clear();
         let mut sending = at_baseline(&mut sender, codec, baseline, back);
         sending.advance_to(sending.tick() + back as u64);
-        sending.encode_tick(|id| now.poses[id.0 as usize], &mut bytes);
+        let truth = |id: CubeId| now.poses[id.0 as usize];
+        encoding.encode_tick(&mut sending, codec, truth, &mut bytes);
         cost.encode += started.elapsed();
         let mut flags = Vec::new();
         touched::write(&mut flags, baseline, before, now);
@@ -140,8 +137,8 @@ fn residuals(trace: &Trace, codec: &'static Codec, back: usize) -> anyhow::Resul
         let mut receiving = at_baseline(&mut receiver, codec, baseline, back);
         receiving.advance_to(receiving.tick() + back as u64);
         if !bytes.is_empty() {
-            receiving
-                .decode_tick(&bytes, |_| {})
+            encoding
+                .decode_tick(&mut receiving, codec, &bytes)
                 .with_context(|| format!("frame {index}"))?;
         }
         cost.decode += started.elapsed();
@@ -161,8 +158,8 @@ fn residuals(trace: &Trace, codec: &'static Codec, back: usize) -> anyhow::Resul
     Ok(cost)
 }
 
-/// What is believed of the baseline's frame, to go on from. `set` goes along by one frame; when that is
-/// the baseline, it is handed out and comes back after the frame is coded.
+/// Returns the states of the baseline's frame, to go on from. `set` advances by one frame; when that
+/// is the baseline, it is handed out and comes back after the frame is coded.
 fn at_baseline(
     set: &mut MotionSet,
     codec: &'static Codec,
@@ -177,8 +174,8 @@ fn at_baseline(
     set.clone()
 }
 
-/// Everything at rest where it is in the first frame.
-pub(crate) fn believed(trace: &Trace, codec: &'static Codec) -> MotionSet {
+/// Returns every cube at rest where it is in the first frame.
+pub(crate) fn at_start(trace: &Trace, codec: &'static Codec) -> MotionSet {
     let mut set = MotionSet::new(codec);
     for (index, &pose) in trace.frames[0].poses.iter().enumerate() {
         set.insert(CubeId(index as u64), MotionState::at_rest(pose));

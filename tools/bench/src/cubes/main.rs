@@ -2,6 +2,7 @@
 //! training of its tables.
 
 // The very file that moves the game's cube; as a dependency it would bring a window along.
+mod codecs;
 #[path = "../../../../client/src/controller.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod controller;
@@ -16,6 +17,7 @@ mod touched;
 mod trace;
 mod train;
 mod trainer;
+mod varints;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

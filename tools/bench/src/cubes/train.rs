@@ -4,16 +4,17 @@ use std::path::Path;
 
 use anyhow::Context;
 use cubesync_protocol::Pose;
-use cubesync_protocol::motion::{Codec, GROUPS};
+use cubesync_protocol::motion::GROUPS;
 
-use crate::encodings::believed;
+use crate::codecs::PHYSICS;
+use crate::encodings;
 use crate::live;
 use crate::people::{People, ticks, tracks};
 use crate::trace::Trace;
 use crate::trainer::Trainer;
 
 const LIVE_TABLE: &str = "protocol/src/motion/tables/live.bin";
-const PHYSICS_TABLE: &str = "protocol/src/motion/tables/physics.bin";
+const PHYSICS_TABLE: &str = "tools/bench/src/cubes/physics.bin";
 const SIX_BACK_TABLE: &str = "tools/bench/src/cubes/six_back.bin";
 
 /// Passes over the recorded motion.
@@ -59,7 +60,7 @@ fn train(path: &str, mut pass: impl FnMut(&mut Trainer)) -> anyhow::Result<()> {
 }
 
 fn on_trace(trace: &Trace, back: usize, trainer: &mut Trainer) {
-    let mut set = believed(trace, &Codec::PHYSICS_VARINTS);
+    let mut set = encodings::at_start(trace, &PHYSICS);
     for (baseline, now) in trace.frames.iter().zip(&trace.frames[back..]) {
         let truth = |id: cubesync_protocol::CubeId| now.poses[id.0 as usize];
         set.advance_to(set.tick() + 1);
@@ -75,7 +76,7 @@ fn on_trace(trace: &Trace, back: usize, trainer: &mut Trainer) {
 }
 
 fn on_people(tracks: &[Vec<Pose>], trainer: &mut Trainer) {
-    let mut set = live::believed(tracks, &Codec::LIVE_VARINTS);
+    let mut set = live::at_start(tracks);
     for tick in ticks(tracks) {
         set.advance_to(set.tick() + 1);
         set.train_tick(|id| tracks[id.0 as usize][tick], trainer);
