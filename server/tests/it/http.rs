@@ -220,3 +220,46 @@ async fn a_head_that_never_ends_is_cut() {
     soon(stream.read_to_string(&mut answer)).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
 }
+
+/// Sends bytes as they are and returns everything that comes until the end.
+async fn exchange(server: &Server, bytes: &[u8]) -> String {
+    let mut stream = TcpStream::connect(server.addresses.http).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = Vec::new();
+    soon(stream.read_to_end(&mut answer)).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn a_head_that_two_programs_could_read_differently_is_refused_and_ends_the_connection() {
+    const HIDDEN: &str = "0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+    let server = Server::start(&[]).await;
+    for headers in [
+        "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "X-Bare: a\rX-Other: b\r\n",
+        "X-Nul: a\0b\r\n",
+    ] {
+        let request = format!("POST /time.html HTTP/1.1\r\nHost: a\r\n{headers}\r\n{HIDDEN}");
+        let answer = exchange(&server, request.as_bytes()).await;
+        let is_refused = answer.starts_with("HTTP/1.1 400 ") || answer.starts_with("HTTP/1.1 413 ");
+        assert!(is_refused, "{headers:?}: {answer}");
+        assert_eq!(
+            answer.matches("HTTP/1.1 ").count(),
+            1,
+            "{headers:?}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_their_order_and_http_1_0_is_understood() {
+    let server = Server::start(&[]).await;
+    let mut requests = "GET /time.html HTTP/1.1\r\nHost: a\r\n\r\n".repeat(19);
+    requests += "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answers = exchange(&server, requests.as_bytes()).await;
+    assert_eq!(answers.matches("HTTP/1.1 200 ").count(), 20);
+    assert!(answers.ends_with("serving\n"));
+    let answer = exchange(&server, b"GET /time.html HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 200 "), "{answer}");
+}

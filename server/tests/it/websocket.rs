@@ -209,6 +209,39 @@ async fn what_is_no_message_of_the_protocol_ends_the_connection() {
 }
 
 #[tokio::test]
+async fn wrong_websocket_frames_end_the_connection_with_a_reason() {
+    let server = Server::start(&["--tick", "60"]).await;
+    // The mask is zero, so the payloads are as they stand.
+    let giant_ping = [&[0x89, 0x80 | 126, 0x0F, 0xA0, 0, 0, 0, 0][..], &[7; 4_000]].concat();
+    let claimed = [
+        &[0x82, 0x80 | 127][..],
+        &(1u64 << 62).to_be_bytes(),
+        &[0; 4],
+    ]
+    .concat();
+    let ping = [0, 0, 0, 1, 4];
+    let headed = |first: u8| [&[first, 0x80 | 5, 0, 0, 0, 0][..], &ping].concat();
+    let frames = [
+        [&[0x82, 5][..], &ping].concat(),
+        headed(0x82 | 0x70),
+        headed(0x83),
+        giant_ping,
+        claimed,
+    ];
+    for frame in frames {
+        let (mut browser, _) = Browser::join(&server, "a").await;
+        browser.socket.get_mut().write_all(&frame).await.unwrap();
+        let code = browser.find(closing).await;
+        assert_eq!(code, CloseCode::BadMessage, "{frame:?}");
+        assert_eq!(browser.receive().await, None);
+    }
+    for (reason, count) in [("bad_message", 4), ("frame_too_long", 1)] {
+        let line = format!("cubesync_disconnects_total{{reason=\"{reason}\"}} {count}");
+        server.counts(&line).await;
+    }
+}
+
+#[tokio::test]
 async fn a_message_that_was_begun_must_end_and_its_parts_count_as_bytes() {
     let part = |kind, bytes: &[u8]| {
         let bytes = bytes.to_vec();
