@@ -3,33 +3,7 @@
 use anyhow::Result;
 
 use crate::harness::scene::Scene;
-
-/// How the server of a fault is started. Faults with the same one share a server.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Setup {
-    /// Flags besides the ports.
-    pub(crate) flags: &'static [&'static str],
-    /// Further ones for `--quick`.
-    pub(crate) quick_flags: &'static [&'static str],
-    /// A line for bash that ends in running `"$0" "$@"`; empty: the server is run as it is.
-    /// `$SCRATCH` is a folder that goes with the server.
-    pub(crate) shell: &'static str,
-    /// Whether it listens on every address, not only on loopback.
-    pub(crate) is_open: bool,
-    /// The key that the bystanders show.
-    pub(crate) join_key: Option<&'static str>,
-}
-
-impl Setup {
-    /// More ticks than by default, so that the bystanders' percentiles stand on more of them.
-    pub(crate) const PLAIN: Self = Self {
-        flags: &["--tick", "60"],
-        quick_flags: &[],
-        shell: "",
-        is_open: false,
-        join_key: None,
-    };
-}
+use crate::harness::server::Setup;
 
 /// One way to be a bad peer, or bad luck.
 pub(crate) struct Fault {

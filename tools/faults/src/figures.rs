@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use cubesync_protocol::{CubeId, Event, ServerMessage};
 
-use crate::fault::Setup;
 use crate::harness::bystanders::Bystanders;
 use crate::harness::crowd::{Crowd, CrowdPlan, Habit};
 use crate::harness::peer::Peer;
 use crate::harness::scene::{PATIENCE, Scene};
 use crate::harness::server::Server;
+use crate::harness::server::Setup;
 use crate::{operation, transport};
 
 /// Memory is read this long after the last connection was made.

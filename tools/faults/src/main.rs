@@ -1,6 +1,6 @@
 //! Tries everything that must not bring a cubesync server down, on a real server process.
 //!
-//! A [`fault`] is one way to be a bad peer, or bad luck. They stand in four lists: [`protocol`],
+//! A [`fault`] is one way to be a bad peer, or bad luck. They stand in three lists:
 //! [`transport`], [`http`] and [`operation`]. The [`runner`] does one after the other and looks
 //! at the process, its memory, its descriptors, its counters, and at two bystanders whose game
 //! must go on; the [`report`] tells it. [`soak`] is the long run, [`figures`] what it all costs, [`cluster`]
@@ -12,7 +12,6 @@ mod figures;
 mod harness;
 mod http;
 mod operation;
-mod protocol;
 mod report;
 mod runner;
 mod soak;
@@ -117,8 +116,7 @@ struct Suite {
 }
 
 /// The lists, in the order in which they are run.
-const LISTS: [(&str, &[Fault]); 4] = [
-    ("protocol", protocol::FAULTS),
+const LISTS: [(&str, &[Fault]); 3] = [
     ("transport", transport::FAULTS),
     ("http", http::FAULTS),
     ("operation", operation::FAULTS),

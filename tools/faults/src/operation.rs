@@ -8,12 +8,13 @@ use anyhow::{Context, Result, bail, ensure};
 use cubesync_protocol::{CloseCode, Hello};
 use rustix::process::Signal;
 
-use crate::fault::{Fault, Outcome, Setup, Toll};
+use crate::fault::{Fault, Outcome, Toll};
 use crate::harness::counters::Counters;
 use crate::harness::crowd::{Crowd, CrowdPlan, Habit};
 use crate::harness::peer::Peer;
 use crate::harness::process::comes_true;
 use crate::harness::scene::{PATIENCE, Scene, hello};
+use crate::harness::server::Setup;
 use crate::harness::web;
 use crate::transport::talkers;
 
@@ -56,11 +57,8 @@ const fn outputs(shell: &'static str) -> Setup {
     }
 }
 const STDERR_CLOSED: Setup = outputs("exec \"$0\" \"$@\" 2>&-");
-const STDERR_BROKEN: Setup = outputs("exec \"$0\" \"$@\" 2> >(exit)");
 const STDERR_FULL: Setup = outputs("exec \"$0\" \"$@\" 2> /dev/full");
-const STDERR_STUCK: Setup = outputs("mkfifo $SCRATCH/pipe && exec \"$0\" \"$@\" 2<> $SCRATCH/pipe");
 const STDOUT_CLOSED: Setup = outputs("exec \"$0\" \"$@\" >&-");
-const STDOUT_BROKEN: Setup = outputs("exec \"$0\" \"$@\" > >(exit)");
 
 pub(crate) const FAULTS: &[Fault] = &[
     Fault::new("sigterm-under-load", &[], sigterm_under_load).costs(Toll::Process),
@@ -68,6 +66,31 @@ pub(crate) const FAULTS: &[Fault] = &[
         .costs(Toll::Process)
         .on(&DEAF),
     Fault::new("second-signal", &[], second_signal).costs(Toll::Process),
+    Fault::new("1000-joins-a-second", &["left"], |scene| {
+        let count = scene.pick(300, 3_000);
+        let began = Instant::now();
+        let crowd = Crowd::send(CrowdPlan {
+            server: scene.server.tcp,
+            count,
+            rooms: 1,
+            habit: Habit::JoinAndLeave,
+            is_websocket: false,
+            returns: false,
+            over: Duration::from_secs(1) * count as u32 / 1_000,
+        })?;
+        let is_over = || crowd.tally.ended.load(Ordering::Relaxed) == count as u64;
+        ensure!(comes_true(3 * PATIENCE, is_over), "some never end");
+        let welcomes = crowd.tally.welcomes.load(Ordering::Relaxed);
+        ensure!(
+            welcomes == count as u64,
+            "only {welcomes} of {count} were let in"
+        );
+        let rate = count as f64 / began.elapsed().as_secs_f64();
+        Ok(Outcome::of(
+            welcomes,
+            format!("{welcomes} let in and out, {rate:.0} a second"),
+        ))
+    }),
     Fault::new("sigkill-and-reconnect-storm", &[], reconnect_storm).costs(Toll::Process),
     Fault::new("clock-a-day-forward", &["resume resumed"], |scene| {
         clock(scene, 86_400)
@@ -85,11 +108,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         .needs(&["root", "unshare", "mount"])
         .on(&SMALL_DISK),
     Fault::new("stderr-closed", &["bad_message"], says_something).on(&STDERR_CLOSED),
-    Fault::new("stderr-broken", &["bad_message"], says_something).on(&STDERR_BROKEN),
     Fault::new("stderr-full", &["bad_message"], says_something).on(&STDERR_FULL),
-    Fault::new("stderr-stuck", &["bad_message"], says_something).on(&STDERR_STUCK),
     Fault::new("stdout-closed", &["bad_message"], says_something).on(&STDOUT_CLOSED),
-    Fault::new("stdout-broken", &["bad_message"], says_something).on(&STDOUT_BROKEN),
     Fault::new("sigstop", &[], |scene| {
         let pause = scene.pick(Duration::from_secs(4), Duration::from_secs(30));
         scene.server.signal(Signal::STOP)?;
@@ -114,7 +134,7 @@ fn watch_stopping(scene: &Scene<'_>, is_over: &AtomicBool) -> (bool, Option<Coun
     let (mut is_unready, mut counters) = (false, None);
     while !is_over.load(Ordering::Relaxed) {
         let health = web::get(scene.server.http, "/healthz");
-        is_unready |= health.is_ok_and(|answer| answer.status() == Some(503));
+        is_unready |= health.is_ok_and(|answer| answer.status == Some(503));
         counters = scene.server.counters().ok().or(counters);
     }
     (is_unready, counters)
@@ -217,7 +237,7 @@ fn second_signal(scene: &mut Scene<'_>) -> Result<Outcome> {
     scene.server.signal(Signal::TERM)?;
     let is_stopping = || {
         let health = web::get(scene.server.http, "/healthz");
-        health.is_ok_and(|answer| answer.status() == Some(503))
+        health.is_ok_and(|answer| answer.status == Some(503))
     };
     ensure!(
         comes_true(PATIENCE, is_stopping),
@@ -351,7 +371,9 @@ fn says_something(scene: &mut Scene<'_>) -> Result<Outcome> {
         let (peer, _) = scene.player(&format!("talkative {number}"))?;
         peer.leave()?;
     }
-    scene.player_says(&[0; 4], CloseCode::BadMessage)?;
+    let (mut bad, _) = scene.player("bad")?;
+    bad.send_raw(&[0; 4])?;
+    bad.ending(PATIENCE)?.closed_with(CloseCode::BadMessage)?;
     Ok(Outcome::one(format!(
         "nothing: {count} came and went, a bad one was told"
     )))

@@ -10,13 +10,13 @@ use anyhow::{Context, Result, ensure};
 use cubesync_protocol::Hello;
 use socket2::SockRef;
 
-use crate::fault::Setup;
 use crate::harness::bystanders::Bystanders;
 use crate::harness::crowd::sample;
 use crate::harness::light::Light;
 use crate::harness::peer::RED;
 use crate::harness::process::comes_true;
 use crate::harness::server::Server;
+use crate::harness::server::Setup;
 
 /// How often memory and descriptors are looked at.
 const LOOK: Duration = Duration::from_secs(10);

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use cubesync_protocol::CloseCode;
 
-use crate::fault::{Fault, Outcome, Setup};
+use crate::fault::{Fault, Outcome};
 use crate::harness::crowd::{Crowd, CrowdPlan, Habit};
 use crate::harness::namespace::Namespace;
 use crate::harness::peer::Peer;
 use crate::harness::process::comes_true;
 use crate::harness::scene::{PATIENCE, Scene, hello};
-use crate::harness::server::free_address;
+use crate::harness::server::Setup;
 
 /// A server that peers in another network can reach, and that knows soon who is dead: a little after
 /// a good client's next ping.
@@ -63,45 +63,16 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::new("never-reads", &["slow_reader"], never_reads).on(&TALKATIVE),
     Fault::new("reads-1-kb-a-second", &["slow_reader"], reads_slowly).on(&TALKATIVE),
     Fault::new(
-        "flood-without-a-byte",
-        &["hello_timeout", "pending_full"],
-        |scene| {
-            let count = scene.pick(300, 3_000);
-            let peers = silent_peers(scene.server.tcp, count)?;
-            let (mut ended, mut told) = (0, 0);
-            for mut peer in peers {
-                let ending = peer.ending(PATIENCE)?;
-                ending.over()?;
-                ended += 1;
-                told += u64::from(ending.last_word.is_some());
-            }
-            Ok(Outcome::of(
-                ended,
-                format!("all {ended} closed, {told} of them told why"),
-            ))
-        },
-    ),
-    Fault::new(
         "descriptors-exhausted",
         &["accept tcp"],
         descriptors_exhausted,
     )
     .also(&["hello_timeout", "pending_full", "closed", "lost"]),
-    Fault::new("port-in-use", &[], |scene| {
-        let address = scene.server.tcp.to_string();
-        let http = free_address()?.to_string();
-        fails_to_start(
-            Command::new(scene.binary).args(["--listen", &address, "--http", &http]),
-            "in use",
-        )
-    }),
-    Fault::new("http-port-in-use", &[], |scene| {
-        let address = scene.server.http.to_string();
-        let tcp = free_address()?.to_string();
-        fails_to_start(
-            Command::new(scene.binary).args(["--listen", &tcp, "--http", &address]),
-            "in use",
-        )
+    Fault::new("rst-of-a-websocket", &["lost"], |scene| {
+        let mut peer = scene.websocket()?;
+        peer.join(hello("bad"))?;
+        peer.reset()?;
+        Ok(Outcome::one("it reset the connection itself"))
     }),
     Fault::new("privileged-port", &[], privileged_port)
         .needs(&["root", "unshare", "setpriv", "ip"]),
@@ -241,7 +212,7 @@ fn descriptors_exhausted(scene: &mut Scene<'_>) -> Result<Outcome> {
 }
 
 /// Runs a server that cannot start: it must say why in one line, soon, and end with 1.
-pub(crate) fn fails_to_start(command: &mut Command, words: &str) -> Result<Outcome> {
+fn fails_to_start(command: &mut Command, words: &str) -> Result<Outcome> {
     let began = Instant::now();
     let output = command.output().context("cannot start it")?;
     let took = began.elapsed();

@@ -17,7 +17,7 @@ impl Counters {
     /// Asks the server.
     pub(crate) fn scrape(http: SocketAddr) -> Result<Self> {
         let answer = web::get(http, "/metrics")?;
-        ensure!(answer.status() == Some(200), "/metrics: {answer}");
+        ensure!(answer.status == Some(200), "/metrics: {:?}", answer.status);
         Ok(Self::read(&String::from_utf8_lossy(&answer.body)))
     }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::BytesMut;
 use cubesync_protocol::{
-    ClientMessage, CloseCode, Colour, Hello, Message, RejectCode, ServerMessage, Welcome, frame,
+    ClientMessage, CloseCode, Colour, Hello, Message, ServerMessage, Welcome, frame,
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -54,14 +54,6 @@ impl Ending {
         match &self.last_word {
             Some(ServerMessage::Closing { code, .. }) if *code == wanted => self.over(),
             _ => bail!("expected Closing {wanted:?}, saw {self}"),
-        }
-    }
-
-    /// It was told this by a `Reject`, and then the connection ended.
-    pub(crate) fn rejected_with(&self, wanted: RejectCode) -> Result<String> {
-        match &self.last_word {
-            Some(ServerMessage::Reject { code, .. }) if *code == wanted => self.over(),
-            _ => bail!("expected Reject {wanted:?}, saw {self}"),
         }
     }
 

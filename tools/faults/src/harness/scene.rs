@@ -4,12 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use cubesync_protocol::{CloseCode, Hello, RejectCode, Welcome};
+use cubesync_protocol::{Hello, Welcome};
 
 use super::bystanders::Bystanders;
 use super::peer::{Peer, RED};
 use super::server::Server;
-use crate::fault::Outcome;
 
 /// A server that has something to say says it in this time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,22 +46,6 @@ impl Scene<'_> {
         let mut peer = self.peer()?;
         let welcome = peer.join(hello(name))?;
         Ok((peer, welcome))
-    }
-
-    /// A player says this and must be closed with that reason.
-    pub(crate) fn player_says(&self, bytes: &[u8], expected: CloseCode) -> Result<Outcome> {
-        let (mut peer, _) = self.player("bad")?;
-        peer.send_raw(bytes)?;
-        Ok(Outcome::one(peer.ending(PATIENCE)?.closed_with(expected)?))
-    }
-
-    /// A stranger says this and must be rejected with that reason.
-    pub(crate) fn stranger_says(&self, bytes: &[u8], expected: RejectCode) -> Result<Outcome> {
-        let mut peer = self.peer()?;
-        peer.send_raw(bytes)?;
-        Ok(Outcome::one(
-            peer.ending(PATIENCE)?.rejected_with(expected)?,
-        ))
     }
 }
 

@@ -1,6 +1,5 @@
 //! HTTP and WebSocket by hand: any bytes, right or wrong.
 
-use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -28,82 +27,31 @@ pub(crate) enum End {
     Open,
 }
 
-/// What came back.
+/// The answer to a request.
 #[derive(Debug)]
 pub(crate) struct Answer {
-    /// The status codes, one an answer.
-    pub(crate) statuses: Vec<u16>,
-    /// The first answer's head.
-    pub(crate) head: String,
-    /// What follows that head.
+    /// The status code; `None` if there was no answer.
+    pub(crate) status: Option<u16>,
+    /// What follows the head.
     pub(crate) body: Vec<u8>,
-    /// How it ended.
-    pub(crate) end: End,
 }
 
-impl Answer {
-    /// The first status.
-    pub(crate) fn status(&self) -> Option<u16> {
-        self.statuses.first().copied()
-    }
-}
-
-impl fmt::Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.statuses[..] {
-            [] => write!(f, "no answer")?,
-            [status] => write!(f, "{status}")?,
-            _ => write!(f, "{:?}", self.statuses)?,
-        }
-        match self.end {
-            End::Fin => write!(f, ", closed"),
-            End::Reset => write!(f, ", reset"),
-            End::Open => write!(f, ", kept open"),
-        }
-    }
-}
-
-/// Sends bytes, waits for an answer, and reads until the end or until nothing has come for `quiet`.
-pub(crate) fn exchange(address: SocketAddr, bytes: &[u8], quiet: Duration) -> Result<Answer> {
-    let mut stream = TcpStream::connect(address).context("HTTP")?;
-    // A server that has heard enough may cut us off while we talk.
-    let _ = stream.write_all(bytes);
-    stream.set_read_timeout(Some(PATIENCE))?;
-    // What is wrong with it the reading will find as well.
-    let _ = stream.peek(&mut [0]);
-    stream.set_read_timeout(Some(quiet))?;
-    Ok(read_answer(&mut stream))
-}
-
-/// A page, asked for as it should be.
+/// Asks for a page.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Answer> {
+    let mut stream = TcpStream::connect(address).context("HTTP")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    exchange(address, request.as_bytes(), PATIENCE)
-}
-
-/// Everything that comes until the stream's read timeout or its end.
-fn read_answer(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
-    let end = match stream.read_to_end(&mut bytes) {
-        Ok(_) => End::Fin,
-        Err(error) if is_timeout(&error) => End::Open,
-        Err(_) => End::Reset,
-    };
+    // A server that stops meanwhile resets the connection: what came until then is the answer.
+    let _ = stream.write_all(request.as_bytes());
+    let _ = stream.read_to_end(&mut bytes);
     let head_len = find(&bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
-    let status = |at: usize| {
-        let digits = bytes.get(at + 9..at + 12)?;
-        std::str::from_utf8(digits).ok()?.parse().ok()
-    };
-    let is_status_line = |&at: &usize| {
-        bytes[at..].starts_with(b"HTTP/1.1 ") || bytes[at..].starts_with(b"HTTP/1.0 ")
-    };
-    let statuses = (0..bytes.len()).filter(is_status_line).filter_map(status);
-    Answer {
-        statuses: statuses.collect(),
-        head: String::from_utf8_lossy(&bytes[..head_len]).into_owned(),
-        body: bytes[head_len..].to_vec(),
-        end,
-    }
+    let body = bytes.split_off(head_len);
+    let head = String::from_utf8_lossy(&bytes);
+    let status = head
+        .strip_prefix("HTTP/1.1 ")
+        .and_then(|rest| rest.get(..3)?.parse().ok());
+    Ok(Answer { status, body })
 }
 
 /// Whether a read ended because its time was over.

@@ -25,7 +25,6 @@ const STILL_THERE: &[(&str, &str)] = &[
         "tools/bench/src/relays",
         "cluster compare measure plot row table",
     ),
-    ("tools/faults/src", "fault harness"),
 ];
 
 /// Which modules use which others, by name.
