@@ -2,7 +2,7 @@
 //!
 //! The data's way: the listener accepts a socket, a session reads frames and decodes
 //! messages, a [`room`] applies them to its [`world`](room::world), and once a tick encodes what
-//! changed into its [`log`](room::log), from which the [fan-out](room::fanout) writes to every
+//! changed into its [`log`](room::log), from which the [audience](room::audience) writes to every
 //! socket. Beside it stand the text protocol, which joins a room like any player, and the pages.
 
 mod admission;

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::ending::Ending;
-use crate::room::fanout::Outlet;
+use crate::room::audience::Outlet;
 use crate::room::{RoomHandle, Seat};
 use crate::run::StartError;
 

@@ -179,8 +179,8 @@ mod tests {
 
     use super::*;
     use crate::room::SightRule;
+    use crate::room::audience::Outlet;
     use crate::room::backplane::Alone;
-    use crate::room::fanout::Outlet;
     use crate::room::speed::SpeedRule;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admission::Admitted;
 use crate::budget::Budget;
 use crate::ending::Ending;
-use crate::room::fanout::Outlet;
+use crate::room::audience::Outlet;
 use crate::room::speed::SpeedRule;
 use crate::room::{Entrance, SightRule};
 use crate::rooms::DEFAULT_ROOM;

@@ -10,7 +10,7 @@ use cubesync_recording::Scene;
 use tokio_util::sync::CancellationToken;
 
 use crate::ending::Ending;
-use crate::room::fanout::Outlet;
+use crate::room::audience::Outlet;
 use crate::room::speed::SpeedRule;
 use crate::room::{Entrance, RoomEnded, RoomHandle, Seat, SightRule};
 

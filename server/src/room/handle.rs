@@ -7,7 +7,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::fanout::Outlet;
+use super::audience::Outlet;
 use super::speed::SpeedRule;
 use super::world::{Cube, RoomFull};
 use crate::ending::Ending;

@@ -1,15 +1,15 @@
 //! Rooms: one task owns a world and everything that is written to its connections.
 //!
-//! Events come in through one bounded channel. What players say goes through their [`uplink`](cubesync_protocol::uplink) into
-//! the [`world`]; a tick turns what has changed into one snapshot frame for each of the [`cells`],
-//! they go into the [`log`], and the [`fanout`] writes them to those who see the cells.
+//! Events come in through one bounded channel. What players send goes through
+//! [`uplink`](cubesync_protocol::uplink) into the [`world`]. Once a tick the [`publisher`] encodes
+//! what has changed into the [`log`], and the [`audience`] writes the log to those who see it.
 
+pub mod audience;
 pub mod backplane;
-pub mod cells;
 mod clock;
-pub mod fanout;
 mod handle;
 pub mod log;
+pub mod publisher;
 mod resumption;
 pub mod speed;
 #[cfg(test)]
@@ -35,14 +35,14 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use self::audience::{Connection, Flushed, Outlet, Written};
 use self::backplane::{Backplane, Outcome, Peers};
-use self::cells::Cells;
 use self::clock::TickClock;
-use self::fanout::{Connection, Flushed, Outlet, Written};
 use self::handle::OBSERVER;
 pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, Seat, SightRule};
 use self::handle::{RoomEvent, RoomEvents};
 use self::log::SnapshotLog;
+use self::publisher::Publisher;
 use self::resumption::Resumption;
 use self::speed::SpeedRule;
 use self::world::{Changes, Cube, FREE_CUBE, RoomFull, SampleCounts, World};
@@ -100,7 +100,7 @@ pub struct Room {
     /// How many of its cubes the metrics know of.
     counted: i64,
     world: World,
-    cells: Cells,
+    publisher: Publisher,
     log: SnapshotLog,
     members: BTreeMap<CubeId, Member>,
     /// How many players have come in.
@@ -146,14 +146,14 @@ impl Room {
         let mut peers = Arc::clone(&settings.backplane).open_room(&settings, now);
         let clock = TickClock::new(peers.time(), settings.tick_hz, now);
         let mut world = World::new(settings.tick_hz, settings.top_speed, peers.cube_ids());
-        let mut cells = Cells::new(settings.grid);
+        let mut publisher = Publisher::new(settings.grid);
         let mut changes = world.tick(clock.tick());
         peers.publish(clock.tick(), &mut changes, &world, now);
-        cells.tick(clock.tick(), changes, &world);
+        publisher.tick(clock.tick(), changes, &world);
         let mut room = Self {
-            log: SnapshotLog::new(cells.streams()),
+            log: SnapshotLog::new(publisher.streams()),
             world,
-            cells,
+            publisher,
             members: BTreeMap::new(),
             seats: 0,
             resumption: Resumption::default(),
@@ -530,15 +530,15 @@ impl Room {
         let is_viewed = self
             .viewed_at
             .is_some_and(|at| now.saturating_duration_since(at) < VIEWED_FOR);
-        let cells = self.cells.all();
-        let mut visible = cells.filter(|cell| is_viewed || self.cells.is_seen(*cell));
+        let cells = self.publisher.all();
+        let mut visible = cells.filter(|cell| is_viewed || self.publisher.is_seen(*cell));
         let outcomes = self
             .peers
             .finish_tick(&mut visible, &mut changes, &mut self.world, now);
         drop(visible);
         self.apply_outcomes(outcomes, now);
         self.count_cubes();
-        let told = self.cells.tick(tick, changes, &self.world);
+        let told = self.publisher.tick(tick, changes, &self.world);
         let corrections = self.world.corrections();
         self.metrics.ticks.inc();
         count_samples(&self.metrics, self.world.take_sample_counts());
@@ -546,7 +546,7 @@ impl Room {
             return;
         }
         if !told.is_empty() {
-            self.log.push(cells::frames(told));
+            self.log.push(publisher::frames(told));
         }
         for (player, pose) in corrections {
             self.tell(player, &ServerMessage::Correction(pose), now);
@@ -557,7 +557,7 @@ impl Room {
     }
 
     fn heartbeat_ticks(&self) -> u64 {
-        let interval = if self.cells.is_moving() {
+        let interval = if self.publisher.is_moving() {
             MOVING_HEARTBEAT_INTERVAL
         } else {
             HEARTBEAT_INTERVAL
@@ -569,16 +569,16 @@ impl Room {
     fn fan_out(&mut self, tick: u64, now: Instant) {
         let heartbeat = ServerMessage::Heartbeat { tick }.to_frame();
         let heartbeat_ticks = self.heartbeat_ticks();
-        let may_change_views = self.cells.may_change_views();
+        let may_change_views = self.publisher.may_change_views();
         let mut over = Vec::new();
         for (&player, member) in &mut self.members {
             if may_change_views && member.connection.is_due(&self.log) {
-                member.look(player, tick, &self.log, &self.world, &mut self.cells);
+                member.look(player, tick, &self.log, &self.world, &mut self.publisher);
             }
             let mut flushed = member.connection.flush_tick(&self.log, tick, now);
             if matches!(flushed, Ok(Flushed::All)) {
-                if may_change_views && member.has_moved(player, &self.world, &self.cells) {
-                    member.look(player, tick, &self.log, &self.world, &mut self.cells);
+                if may_change_views && member.has_moved(player, &self.world, &self.publisher) {
+                    member.look(player, tick, &self.log, &self.world, &mut self.publisher);
                 }
                 let connection = &mut member.connection;
                 connection.keep_alive(&self.log, tick, heartbeat_ticks, &heartbeat);
@@ -652,7 +652,7 @@ impl Room {
         } else {
             member.connection.finish();
         }
-        self.cells.look_away(member.connection.view());
+        self.publisher.look_away(member.connection.view());
         if player == OBSERVER {
             return true;
         }
@@ -756,7 +756,7 @@ impl Member {
     }
 
     /// Whether what the player sees must be chosen anew.
-    fn has_moved(&self, player: CubeId, world: &World, cells: &Cells) -> bool {
+    fn has_moved(&self, player: CubeId, world: &World, cells: &Publisher) -> bool {
         if self.sight == SightRule::Everything || cells.grid() == Grid::WHOLE {
             return false;
         }
@@ -778,7 +778,7 @@ impl Member {
         tick: u64,
         log: &SnapshotLog,
         world: &World,
-        cells: &mut Cells,
+        cells: &mut Publisher,
     ) {
         self.seen_from = world.viewpoints(player).collect();
         let is_due = self.connection.is_due(log);

@@ -19,8 +19,8 @@ use cubesync_recording::Scene;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+use super::audience::Outlet;
 use super::backplane::Alone;
-use super::fanout::Outlet;
 use super::speed::SpeedRule;
 use super::testing::Teller;
 use super::*;
@@ -454,7 +454,7 @@ fn run(view_distance_m: Option<u32>, seed: u64, ticks: u64) -> Found {
         stage.leave(client, Ending::Left);
     }
     assert!(
-        !stage.room.cells.is_seen_from_afar(),
+        !stage.room.publisher.is_seen_from_afar(),
         "nobody looks any more"
     );
     stage.found

@@ -28,7 +28,7 @@ use self::source::Source;
 use crate::admission::Admitted;
 use crate::ending::{Ending, Problem};
 use crate::label::Label;
-use crate::room::fanout::Outlet;
+use crate::room::audience::Outlet;
 use crate::room::speed::SpeedRule;
 use crate::room::{Entrance, RoomHandle, Seat, SightRule};
 use crate::run::Shared;

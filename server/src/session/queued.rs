@@ -16,7 +16,7 @@ use super::stream::BoxedStream;
 use super::{Introduction, LINGER, enter, introduction, read_messages, refusal_frame};
 use crate::admission::Admitted;
 use crate::ending::{Ending, Problem};
-use crate::room::fanout::Outlet;
+use crate::room::audience::Outlet;
 use crate::run::Shared;
 
 /// Frames that wait between the room and the socket. Few: what waits here is old news.

@@ -16,7 +16,7 @@ use super::stream;
 use super::{Introduction, enter, introduction, read_messages, refusal_frame};
 use crate::admission::Admitted;
 use crate::ending::{Ending, Problem};
-use crate::room::fanout::Outlet;
+use crate::room::audience::Outlet;
 use crate::run::Shared;
 use crate::tls::{self, Arrival, Tls};
 

@@ -9,8 +9,8 @@ use cubesync_protocol::cells::Grid;
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{Colour, CubeId, CubePose, Pose};
-use cubesync_server::room::cells::{Cells, frames};
 use cubesync_server::room::log::SnapshotLog;
+use cubesync_server::room::publisher::{Publisher, frames};
 use cubesync_server::room::speed::SpeedRule;
 use cubesync_server::room::world::{Ids, World};
 use divan::Bencher;
@@ -25,7 +25,7 @@ fn main() {
 /// A room without its connections.
 struct Room {
     world: World,
-    cells: Cells,
+    publisher: Publisher,
     log: SnapshotLog,
     players: Vec<Player>,
     tick: u64,
@@ -44,15 +44,15 @@ type Samples = Vec<Vec<u8>>;
 impl Room {
     fn new(players: usize) -> Self {
         let mut world = World::new(HZ, None, Ids::counted());
-        let mut cells = Cells::new(Grid::WHOLE);
+        let mut publisher = Publisher::new(Grid::WHOLE);
         let players = (0..players).map(|number| Player::join(number, &mut world));
         let players = players.collect();
         let changes = world.tick(1);
-        cells.tick(1, changes, &world);
+        publisher.tick(1, changes, &world);
         Self {
-            log: SnapshotLog::new(cells.streams()),
+            log: SnapshotLog::new(publisher.streams()),
             world,
-            cells,
+            publisher,
             players,
             tick: 1,
         }
@@ -69,7 +69,7 @@ impl Room {
             taken.expect("the players tell the truth");
         }
         let changes = self.world.tick(self.tick);
-        let frames = frames(self.cells.tick(self.tick, changes, &self.world));
+        let frames = frames(self.publisher.tick(self.tick, changes, &self.world));
         assert_eq!(frames.len(), 1, "everybody has moved");
         self.log.push(frames);
     }

@@ -6,7 +6,7 @@ use cubesync_protocol::CellId;
 use cubesync_protocol::cells::{Grid, Sight};
 
 use super::message::{Told, Word};
-use crate::room::cells::Cells;
+use crate::room::publisher::Publisher;
 use crate::room::world::{Changes, World};
 
 /// For so many seconds, a cell whose last cube is gone is still listed, so that who missed that learns of it.
@@ -15,7 +15,7 @@ const LISTED_SECONDS: u64 = 10;
 /// The own cubes by cell, and what the others believe of them.
 #[derive(Debug)]
 pub(super) struct Export {
-    cells: Cells,
+    publisher: Publisher,
     /// The tick of each cell's last news.
     news: BTreeMap<CellId, u64>,
     listed_ticks: u64,
@@ -24,7 +24,7 @@ pub(super) struct Export {
 impl Export {
     pub(super) fn new(grid: Grid, tick_hz: u8) -> Self {
         Self {
-            cells: Cells::new(grid),
+            publisher: Publisher::new(grid),
             news: BTreeMap::new(),
             listed_ticks: LISTED_SECONDS * u64::from(tick_hz),
         }
@@ -37,7 +37,7 @@ impl Export {
         changes: Changes,
         world: &World,
     ) -> impl Iterator<Item = (CellId, Word)> {
-        let snapshots = self.cells.tick(tick, changes, world);
+        let snapshots = self.publisher.tick(tick, changes, world);
         snapshots.into_iter().map(move |(_, snapshot)| {
             let cell = snapshot.cell;
             let before = self.news.insert(cell, tick);
@@ -53,11 +53,13 @@ impl Export {
     /// The cells that others should know of, with the tick of their last news.
     pub(super) fn list(&mut self, tick: u64) -> Vec<(CellId, u64)> {
         let Self {
-            cells,
+            publisher,
             news,
             listed_ticks,
         } = self;
-        news.retain(|&cell, &mut told| cells.is_inhabited(cell) || tick - told <= *listed_ticks);
+        news.retain(|&cell, &mut told| {
+            publisher.is_inhabited(cell) || tick - told <= *listed_ticks
+        });
         news.iter().map(|(&cell, &told)| (cell, told)).collect()
     }
 
@@ -65,7 +67,7 @@ impl Export {
     pub(super) fn everything_in(&self, cell: CellId, world: &World) -> Told {
         Told {
             news: self.news.get(&cell).copied().unwrap_or_default(),
-            keyframe: self.cells.everything_in(cell, Sight::Near, world),
+            keyframe: self.publisher.everything_in(cell, Sight::Near, world),
         }
     }
 }

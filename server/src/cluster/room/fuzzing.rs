@@ -8,7 +8,7 @@ use cubesync_protocol::{Colour, CubePose};
 
 use super::*;
 use crate::bus::{Bus, Ear};
-use crate::room::cells::Cells;
+use crate::room::publisher::Publisher;
 use crate::room::speed::SpeedRule;
 use crate::room::world::Cube;
 
@@ -38,7 +38,7 @@ pub struct Overhearing {
     record: Arc<Record>,
     peers: SharedRoom,
     world: World,
-    cells: Cells,
+    publisher: Publisher,
     opened: Instant,
     tick: u64,
 }
@@ -65,7 +65,7 @@ impl Overhearing {
             record,
             world: World::new(HZ, None, cluster.cube_ids()),
             peers: SharedRoom::new(cluster, &settings, opened),
-            cells: Cells::new(Grid::WHOLE),
+            publisher: Publisher::new(Grid::WHOLE),
             opened,
             tick: 0,
         };
@@ -109,7 +109,7 @@ impl Overhearing {
         let mut visible = std::iter::once(CellId(0));
         self.peers
             .finish_tick(&mut visible, &mut changes, &mut self.world, now);
-        self.cells.tick(tick, changes, &self.world);
+        self.publisher.tick(tick, changes, &self.world);
     }
 
     /// What the room has said since the last call.

@@ -20,7 +20,7 @@ use super::*;
 use crate::bus::{Bus, Ear};
 use crate::ending::Ending;
 use crate::metrics::Metrics;
-use crate::room::fanout::Outlet;
+use crate::room::audience::Outlet;
 use crate::room::speed::SpeedRule;
 use crate::room::testing::Teller;
 use crate::room::world::{FREE_CUBE, RoomFull};

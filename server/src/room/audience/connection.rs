@@ -16,7 +16,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::log::{Cursor, SnapshotLog, StreamId};
+use super::super::log::{Cursor, SnapshotLog, StreamId};
 
 /// Buffers handed to the kernel in one write: a tick of all cells in sight, or half a second of
 /// one.

@@ -17,7 +17,7 @@ use super::world::{Changes, World};
 
 /// A room's cells, and what everybody believes about the cubes in them.
 #[derive(Debug)]
-pub struct Cells {
+pub struct Publisher {
     grid: Grid,
     tick: u64,
     /// By their number.
@@ -56,7 +56,7 @@ struct Far {
     touched: Vec<CubeId>,
 }
 
-impl Cells {
+impl Publisher {
     /// No cubes.
     pub fn new(grid: Grid) -> Self {
         let cell = |id| Cell {
