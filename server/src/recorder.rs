@@ -14,9 +14,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::ending::Ending;
+use crate::room::RoomHandle;
 use crate::room::audience::Outlet;
-use crate::room::{RoomHandle, Seat};
 use crate::run::StartError;
 
 /// Ticks that wait for the room's side and for the disk, each: two seconds at the default rate.
@@ -39,9 +38,9 @@ pub(crate) fn create(path: &Path, max_bytes: u64) -> Result<BoundedFile, StartEr
 /// Records a room until it ends or the file cannot be written, which nobody else notices.
 pub(crate) async fn record(mut file: BoundedFile, room: RoomHandle) {
     let (outlet, mut frames) = mpsc::channel(QUEUE);
-    if room.observe(Outlet::Frames(outlet)).await.is_err() {
+    let Ok(_observer) = room.observe(Outlet::Frames(outlet)).await else {
         return;
-    }
+    };
     let (to_disk, timed) = mpsc::channel(QUEUE);
     let writer = tokio::task::spawn_blocking(move || write(timed, |chunk| file.append(chunk)));
     let began = Instant::now();
@@ -54,8 +53,6 @@ pub(crate) async fn record(mut file: BoundedFile, room: RoomHandle) {
     // A panic has been reported.
     if let Ok(Err(error)) = writer.await {
         warn!(%error, "the recording has ended: its file cannot be written");
-        // A room that has ended has let everybody go.
-        let _ = room.leave(Seat::OBSERVER, Ending::Left).await;
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::audience::Outlet;
+use super::audience::{Outlet, ReceiverId};
 use super::speed::SpeedRule;
 use super::world::{Cube, RoomFull};
 use crate::ending::Ending;
@@ -45,9 +45,6 @@ pub enum SightRule {
     Everything,
 }
 
-/// Stands where players are named, for who only looks. No cube ever has this number.
-pub(super) const OBSERVER: CubeId = CubeId(u64::MAX);
-
 /// A player's place in a room, from one entrance to its end. Who comes back to a cube has another
 /// place, so that what their old connection still had to say is not taken for theirs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,12 +54,17 @@ pub struct Seat {
     pub(super) number: u64,
 }
 
-impl Seat {
-    /// Of who only looks.
-    pub const OBSERVER: Self = Self {
-        cube: OBSERVER,
-        number: 0,
-    };
+/// A receiver of everything in a room, at every tick, without a cube. It leaves when this is dropped.
+#[derive(Debug)]
+pub struct Observer {
+    room: RoomHandle,
+    id: ReceiverId,
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.room.send_later(RoomEvent::EndObserver(self.id));
+    }
 }
 
 /// What a room is told.
@@ -85,7 +87,9 @@ pub(super) enum RoomEvent {
     },
     Observe {
         outlet: Outlet,
+        reply: oneshot::Sender<ReceiverId>,
     },
+    EndObserver(ReceiverId),
     #[cfg(test)]
     Panic,
 }
@@ -203,7 +207,12 @@ impl RoomHandle {
     /// Takes a player out whose session has panicked, without waiting.
     pub(crate) fn abandon(&self, from: Seat) {
         let reason = Ending::Panicked;
-        match self.events.try_send(RoomEvent::Leave { from, reason }) {
+        self.send_later(RoomEvent::Leave { from, reason });
+    }
+
+    /// Sends an event without waiting, from wherever something is dropped.
+    fn send_later(&self, event: RoomEvent) {
+        match self.events.try_send(event) {
             Ok(()) => self.bell.notify_one(),
             Err(TrySendError::Full(event)) => {
                 // Without a runtime the room has ended as well.
@@ -212,7 +221,7 @@ impl RoomHandle {
                     runtime.spawn(async move { handle.send(event).await });
                 }
             }
-            // With the room its members have ended.
+            // With the room its receivers have ended.
             Err(TrySendError::Closed(_)) => {}
         }
     }
@@ -235,14 +244,17 @@ impl RoomHandle {
         answer.await.map_err(|_| RoomEnded)
     }
 
-    /// Shows everything, at every tick, to somebody who has no cube: a `Welcome`, in which the free
-    /// cube stands for the own one, then what players get. One at a time; they
-    /// [leave](Self::leave) as [`Seat::OBSERVER`]. Who is slow goes on with keyframes and is never cut.
+    /// Sends an outlet everything, at every tick: a `Welcome`, in which the free cube stands for the own
+    /// one, then what players get. However slow it is, it is not cut, but goes on with keyframes.
     ///
     /// # Errors
     /// The room has ended.
-    pub async fn observe(&self, outlet: Outlet) -> Result<(), RoomEnded> {
-        self.send(RoomEvent::Observe { outlet }).await
+    pub async fn observe(&self, outlet: Outlet) -> Result<Observer, RoomEnded> {
+        let (reply, answer) = oneshot::channel();
+        self.send(RoomEvent::Observe { outlet, reply }).await?;
+        let id = answer.await.map_err(|_| RoomEnded)?;
+        let room = self.clone();
+        Ok(Observer { room, id })
     }
 
     async fn send(&self, event: RoomEvent) -> Result<(), RoomEnded> {

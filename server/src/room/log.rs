@@ -63,6 +63,11 @@ impl StreamId {
         Self(cell.0 * 2 + u16::from(sight == Sight::Far))
     }
 
+    /// Returns its number, below [`count`](Self::count) of the room's cells.
+    pub fn index(self) -> usize {
+        self.0.into()
+    }
+
     /// How many streams so many cells have.
     pub fn count(cells: usize) -> usize {
         cells * 2
@@ -103,7 +108,7 @@ impl SnapshotLog {
         for (stream, frame) in frames {
             tick.len_bytes += frame.len();
             tick.frames.push(frame);
-            tick.index[usize::from(stream.0)] = tick.frames.len() as u16;
+            tick.index[stream.index()] = tick.frames.len() as u16;
         }
         self.len_bytes += tick.len_bytes;
         self.ticks.push_back(tick);
@@ -122,7 +127,7 @@ impl SnapshotLog {
             let tick = self.ticks.get(place)?;
             while let Some(stream) = streams.get(cursor.stream) {
                 cursor.stream += 1;
-                let index = usize::from(tick.index[usize::from(stream.0)]);
+                let index = usize::from(tick.index[stream.index()]);
                 if let Some(index) = index.checked_sub(1) {
                     return Some(&tick.frames[index]);
                 }

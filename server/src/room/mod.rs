@@ -24,22 +24,20 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cubesync_protocol::cells::{Grid, View};
-use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, MOVING_HEARTBEAT_INTERVAL, PROTOCOL_VERSION};
+use cubesync_protocol::cells::Grid;
+use cubesync_protocol::limits::PROTOCOL_VERSION;
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{
-    ClientMessage, Colour, CubeId, CubeKind, Message, Pose, Position, ResumeToken, ServerMessage,
-    Welcome,
+    ClientMessage, Colour, CubeId, CubeKind, Pose, ResumeToken, ServerMessage, Welcome,
 };
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use self::audience::{Connection, Flushed, Outlet, Written};
+use self::audience::{Audience, Outlet, Receiver, ReceiverId, Written};
 use self::backplane::{Backplane, Outcome, Peers};
 use self::clock::TickClock;
-use self::handle::OBSERVER;
-pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, Seat, SightRule};
+pub use self::handle::{Entrance, Observer, RoomEnded, RoomHandle, RoomView, Seat, SightRule};
 use self::handle::{RoomEvent, RoomEvents};
 use self::log::SnapshotLog;
 use self::publisher::Publisher;
@@ -102,7 +100,10 @@ pub struct Room {
     world: World,
     publisher: Publisher,
     log: SnapshotLog,
+    audience: Audience,
     members: BTreeMap<CubeId, Member>,
+    /// How many observers have come.
+    observers: u64,
     /// How many players have come in.
     seats: u64,
     resumption: Resumption,
@@ -131,11 +132,7 @@ struct OpenTick {
 #[derive(Debug)]
 struct Member {
     seat: Seat,
-    connection: Connection,
     ended: CancellationToken,
-    sight: SightRule,
-    /// Where the player's cubes were when their view was chosen.
-    seen_from: Vec<Position>,
 }
 
 impl Room {
@@ -154,7 +151,9 @@ impl Room {
             log: SnapshotLog::new(publisher.streams()),
             world,
             publisher,
+            audience: Audience::new(settings.grid, settings.tick_hz),
             members: BTreeMap::new(),
+            observers: 0,
             seats: 0,
             resumption: Resumption::default(),
             events,
@@ -303,7 +302,14 @@ impl Room {
                     at_home: self.world.at_home().collect(),
                 });
             }
-            RoomEvent::Observe { outlet } => self.observe(outlet, now),
+            RoomEvent::Observe { outlet, reply } => {
+                let observer = self.observe(outlet, now);
+                // The observer may have given up in the meantime.
+                if reply.send(observer).is_err() {
+                    self.end(observer, Ending::Lost, now);
+                }
+            }
+            RoomEvent::EndObserver(observer) => self.end(observer, Ending::Left, now),
             #[cfg(test)]
             RoomEvent::Panic => panic!("the test asked for it"),
         }
@@ -358,8 +364,13 @@ impl Room {
             cube,
             number: self.seats,
         };
-        let member = Member::new(seat, outlet, ended, sight);
-        self.members.insert(cube, member);
+        self.members.insert(cube, Member { seat, ended });
+        let receiver = Receiver::new(outlet).cut_after(self.settings.slow_reader_after);
+        let receiver = match sight {
+            SightRule::Everything => receiver,
+            SightRule::Surroundings => receiver.surroundings_of(cube),
+        };
+        self.audience.add(ReceiverId::Player(cube), receiver);
         self.empty_since = None;
         self.tell(cube, &welcome, now);
         Ok(seat)
@@ -404,7 +415,7 @@ impl Room {
     }
 
     /// Shows everything to somebody without a cube, as if the free one were theirs.
-    fn observe(&mut self, outlet: Outlet, now: Instant) {
+    fn observe(&mut self, outlet: Outlet, now: Instant) -> ReceiverId {
         // At home elsewhere, it may not be known here yet.
         let stand_in = self.world.cube(FREE_CUBE).unwrap_or_else(|| Cube {
             cube: FREE_CUBE,
@@ -414,10 +425,12 @@ impl Room {
             pose: Pose::default(),
         });
         let welcome = self.welcome(String::new(), &stand_in, ResumeToken([0; 16]), now);
-        let sight = SightRule::Everything;
-        let member = Member::new(Seat::OBSERVER, outlet, CancellationToken::new(), sight);
-        self.members.insert(OBSERVER, member);
-        self.tell(OBSERVER, &welcome, now);
+        self.observers += 1;
+        let observer = ReceiverId::Observer(self.observers);
+        self.audience.add(observer, Receiver::new(outlet));
+        self.empty_since = None;
+        self.send(observer, &welcome, now);
+        observer
     }
 
     fn message(&mut self, from: CubeId, message: ClientMessage, now: Instant) {
@@ -530,8 +543,8 @@ impl Room {
         let is_viewed = self
             .viewed_at
             .is_some_and(|at| now.saturating_duration_since(at) < VIEWED_FOR);
-        let cells = self.publisher.all();
-        let mut visible = cells.filter(|cell| is_viewed || self.publisher.is_seen(*cell));
+        let cells = self.audience.cells();
+        let mut visible = cells.filter(|cell| is_viewed || self.audience.is_seen(*cell));
         let outcomes = self
             .peers
             .finish_tick(&mut visible, &mut changes, &mut self.world, now);
@@ -542,7 +555,7 @@ impl Room {
         let corrections = self.world.corrections();
         self.metrics.ticks.inc();
         count_samples(&self.metrics, self.world.take_sample_counts());
-        if self.members.is_empty() {
+        if self.audience.is_empty() {
             return;
         }
         if !told.is_empty() {
@@ -551,75 +564,49 @@ impl Room {
         for (player, pose) in corrections {
             self.tell(player, &ServerMessage::Correction(pose), now);
         }
-        self.fan_out(tick, now);
+        self.serve(tick, now);
         let worked = worked + now.elapsed();
         self.metrics.tick_duration.observe(worked.as_secs_f64());
     }
 
-    fn heartbeat_ticks(&self) -> u64 {
-        let interval = if self.publisher.is_moving() {
-            MOVING_HEARTBEAT_INTERVAL
-        } else {
-            HEARTBEAT_INTERVAL
-        };
-        let ticks = interval.as_millis() as u64 * u64::from(self.settings.tick_hz);
-        ticks.div_ceil(1_000).max(1)
-    }
-
-    fn fan_out(&mut self, tick: u64, now: Instant) {
-        let heartbeat = ServerMessage::Heartbeat { tick }.to_frame();
-        let heartbeat_ticks = self.heartbeat_ticks();
-        let may_change_views = self.publisher.may_change_views();
-        let mut over = Vec::new();
-        for (&player, member) in &mut self.members {
-            if may_change_views && member.connection.is_due(&self.log) {
-                member.look(player, tick, &self.log, &self.world, &mut self.publisher);
-            }
-            let mut flushed = member.connection.flush_tick(&self.log, tick, now);
-            if matches!(flushed, Ok(Flushed::All)) {
-                if may_change_views && member.has_moved(player, &self.world, &self.publisher) {
-                    member.look(player, tick, &self.log, &self.world, &mut self.publisher);
-                }
-                let connection = &mut member.connection;
-                connection.keep_alive(&self.log, tick, heartbeat_ticks, &heartbeat);
-                if !connection.is_up_to_date(&self.log) {
-                    flushed = connection.flush(&self.log, now);
-                }
-            }
-            match flushed {
-                Ok(Flushed::All) => {}
-                Ok(Flushed::Blocked) => {
-                    let is_slow =
-                        member.connection.blocked_for(now) >= self.settings.slow_reader_after;
-                    if is_slow && player != OBSERVER {
-                        over.push((player, Ending::SlowReader));
-                    }
-                }
-                Err(_) => over.push((player, Ending::Lost)),
-            }
-            let Written { bytes, frames } = member.connection.take_written();
-            self.metrics.count_sent(bytes, frames);
-        }
-        for (player, reason) in over {
-            self.remove(player, reason, now);
+    /// Writes a tick to everybody, and lets those go that do not take it.
+    fn serve(&mut self, tick: u64, now: Instant) {
+        let source = &mut self.publisher.with(&self.world);
+        let over = self.audience.serve(tick, &self.log, source, now);
+        self.count_written();
+        for (receiver, reason) in over {
+            self.end(receiver, reason, now);
         }
     }
 
-    /// Sends a frame to one player, at once where the socket takes it. A broken connection is
-    /// noticed by the next tick.
+    /// Sends a message to a player.
     fn tell(&mut self, player: CubeId, message: &ServerMessage, now: Instant) {
-        let Some(member) = self.members.get_mut(&player) else {
-            return;
-        };
-        member.connection.push_personal(message);
-        // An error comes again at the next tick, which removes the player.
-        let _ = member.connection.flush(&self.log, now);
-        let Written { bytes, frames } = member.connection.take_written();
-        self.metrics.count_sent(bytes, frames);
+        self.send(ReceiverId::Player(player), message, now);
+    }
+
+    fn send(&mut self, receiver: ReceiverId, message: &ServerMessage, now: Instant) {
+        self.audience.send(receiver, message, &self.log, now);
+        self.count_written();
+    }
+
+    /// Ends what a receiver has in the room.
+    fn end(&mut self, receiver: ReceiverId, reason: Ending, now: Instant) {
+        match receiver {
+            ReceiverId::Player(player) => self.remove(player, reason, now),
+            ReceiverId::Observer(_) => self.end_receiver(receiver, reason, now),
+        }
+    }
+
+    fn end_receiver(&mut self, receiver: ReceiverId, reason: Ending, now: Instant) {
+        let source = &mut self.publisher.with(&self.world);
+        self.audience.remove(receiver, reason, source);
+        if self.audience.is_empty() {
+            self.empty_since = Some(now);
+        }
     }
 
     fn remove(&mut self, player: CubeId, reason: Ending, now: Instant) {
-        if !self.dismiss(player, reason, now) || player == OBSERVER {
+        if !self.dismiss(player, reason, now) {
             return;
         }
         if reason == Ending::Replaced
@@ -644,26 +631,20 @@ impl Room {
                 self.tell(player, &closing, now);
             }
         }
-        let Some(member) = self.members.remove(&player) else {
+        if self.members.remove(&player).is_none() {
             return false;
-        };
-        if reason == Ending::SlowReader {
-            member.connection.reset();
-        } else {
-            member.connection.finish();
         }
-        self.publisher.look_away(member.connection.view());
-        if player == OBSERVER {
-            return true;
-        }
+        self.end_receiver(ReceiverId::Player(player), reason, now);
         if let Some(info) = self.world.cube(player) {
             info!(room = self.settings.name, cube = %player, name = info.name, reason = reason.as_str(), "left");
         }
         self.metrics.disconnects.count(reason);
-        if self.members.is_empty() {
-            self.empty_since = Some(now);
-        }
         true
+    }
+
+    fn count_written(&mut self) {
+        let Written { bytes, frames } = self.audience.take_written();
+        self.metrics.count_sent(bytes, frames);
     }
 
     /// Counts the cubes that came or went.
@@ -687,27 +668,26 @@ impl Room {
         self.peers.leave(&self.world);
         let start = clock::now();
         let spread_ms = RETURN_SPREAD_MS[usize::from(!self.peers.addresses().is_empty())];
-        for player in self.members.keys().copied().collect::<Vec<_>>() {
+        for receiver in self.audience.ids() {
             let retry_after_ms = Some(fastrand::u32(0..spread_ms));
             let Some(closing) = Ending::ShuttingDown.closing(retry_after_ms) else {
                 break;
             };
-            self.tell(player, &closing, start);
+            self.send(receiver, &closing, start);
         }
-        while !self.members.is_empty() {
+        while !self.audience.is_empty() {
             let now = clock::now();
-            let out_of_time = now.saturating_duration_since(start) >= self.settings.drain;
-            let mut done = Vec::new();
-            for (&player, member) in &mut self.members {
-                match member.connection.flush(&self.log, now) {
-                    Ok(Flushed::Blocked) if !out_of_time => {}
-                    _ => done.push(player),
-                }
+            let is_late = now.saturating_duration_since(start) >= self.settings.drain;
+            let drained = self.audience.drain(&self.log, now);
+            let ended = if is_late {
+                self.audience.ids()
+            } else {
+                drained
+            };
+            for receiver in ended {
+                self.end(receiver, Ending::ShuttingDown, now);
             }
-            for player in done {
-                self.remove(player, Ending::ShuttingDown, now);
-            }
-            if !self.members.is_empty() {
+            if !self.audience.is_empty() {
                 tokio::time::sleep(DRAIN_POLL).await;
             }
         }
@@ -741,60 +721,6 @@ impl<Call: FnOnce()> Drop for Retire<Call> {
 impl Drop for Member {
     fn drop(&mut self) {
         self.ended.cancel();
-    }
-}
-
-impl Member {
-    fn new(seat: Seat, outlet: Outlet, ended: CancellationToken, sight: SightRule) -> Self {
-        Self {
-            seat,
-            connection: Connection::new(outlet),
-            ended,
-            sight,
-            seen_from: Vec::new(),
-        }
-    }
-
-    /// Whether what the player sees must be chosen anew.
-    fn has_moved(&self, player: CubeId, world: &World, cells: &Publisher) -> bool {
-        if self.sight == SightRule::Everything || cells.grid() == Grid::WHOLE {
-            return false;
-        }
-        let slack = u64::from(cells.grid().view_slack());
-        let mut before = self.seen_from.iter();
-        let has_moved = world.viewpoints(player).any(|now| {
-            before
-                .next()
-                .is_none_or(|before| before.distance(now) > slack)
-        });
-        has_moved || before.next().is_some()
-    }
-
-    /// Chooses what the player sees, and shows them what they did not see before: everything
-    /// when they are new or have fallen behind.
-    fn look(
-        &mut self,
-        player: CubeId,
-        tick: u64,
-        log: &SnapshotLog,
-        world: &World,
-        cells: &mut Publisher,
-    ) {
-        self.seen_from = world.viewpoints(player).collect();
-        let is_due = self.connection.is_due(log);
-        let before = self.connection.view();
-        let view = match self.sight {
-            SightRule::Everything => cells.everything(),
-            SightRule::Surroundings => cells.grid().view(&self.seen_from, before),
-        };
-        cells.look(&view);
-        cells.look_away(before);
-        let is_new = |seen| is_due || before.binary_search(seen).is_err();
-        let new: View = view.iter().filter(|seen| is_new(seen)).copied().collect();
-        let shown = new
-            .into_iter()
-            .map(|(cell, sight)| cells.keyframe(cell, sight, world));
-        self.connection.show(view, shown, log, tick);
     }
 }
 

@@ -1,21 +1,23 @@
-//! Who is told what: a room's cubes by the cell they are in, and each tick's frames.
+//! The publisher: encodes what happened in a tick once, for everybody.
 //!
-//! A cell has one stream for those who are near, of every tick, and while somebody looks at it
-//! from afar a second one, of every fourth tick. Each stream has a belief of its own and is
-//! encoded once, for all who see it.
+//! Each cell has a stream of every tick, for receivers that are near. While somebody sees it from afar
+//! it has a second one, of every fourth tick. Each stream has a predicted state of its own.
 
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
-use cubesync_protocol::cells::{Grid, Sight, View};
+use cubesync_protocol::cells::{Grid, Sight};
 use cubesync_protocol::limits::FAR_INTERVAL_TICKS;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
-use cubesync_protocol::{CellId, CubeId, Event, Keyframe, Message, Pose, ServerMessage, Snapshot};
+use cubesync_protocol::{
+    CellId, CubeId, Event, Keyframe, Message, Pose, Position, ServerMessage, Snapshot,
+};
 
+use super::audience::Source;
 use super::log::StreamId;
 use super::world::{Changes, World};
 
-/// A room's cells, and what everybody believes about the cubes in them.
+/// A room's streams, and the state of its cubes that their receivers predict.
 #[derive(Debug)]
 pub struct Publisher {
     grid: Grid,
@@ -35,8 +37,7 @@ struct Cell {
     events: Vec<Event>,
     /// Which of its cubes may be elsewhere than believed.
     touched: Vec<CubeId>,
-    /// Those who look at it, from near or afar.
-    viewers: usize,
+    /// Its second stream, while somebody sees it from afar.
     far: Option<Far>,
 }
 
@@ -50,7 +51,6 @@ struct Stream {
 #[derive(Debug)]
 struct Far {
     stream: Stream,
-    viewers: usize,
     /// Of the ticks since it was told last.
     events: Vec<Event>,
     touched: Vec<CubeId>,
@@ -64,7 +64,6 @@ impl Publisher {
             near: Stream::default(),
             events: Vec::new(),
             touched: Vec::new(),
-            viewers: 0,
             far: None,
         };
         Self {
@@ -76,33 +75,9 @@ impl Publisher {
         }
     }
 
-    /// How the floor is divided.
-    pub fn grid(&self) -> Grid {
-        self.grid
-    }
-
     /// How many streams there can be: their numbers are below.
     pub fn streams(&self) -> usize {
         StreamId::count(self.cells.len())
-    }
-
-    /// Whether everybody believes that a cube moves, or that it has just stopped.
-    pub fn is_moving(&self) -> bool {
-        let mut near = self.cells.iter().map(|cell| &cell.near.believed);
-        near.any(|believed| believed.active().len() > 0)
-    }
-
-    /// All cells, as who needs to know everything sees them.
-    pub fn everything(&self) -> View {
-        self.cells
-            .iter()
-            .map(|cell| (cell.id, Sight::Near))
-            .collect()
-    }
-
-    /// Whether what connections see may change right after this tick: all streams tell of it.
-    pub fn may_change_views(&self) -> bool {
-        self.cells.len() == 1 || self.tick.is_multiple_of(FAR_INTERVAL_TICKS.into())
     }
 
     /// What there is to tell of a tick, by stream. `world` is as after that tick.
@@ -147,56 +122,15 @@ impl Publisher {
         self.cells.iter().any(|cell| cell.far.is_some())
     }
 
-    /// Somebody looks at these from now on. Right after a tick that
-    /// [may change views](Self::may_change_views) only.
-    pub fn look(&mut self, view: &[(CellId, Sight)]) {
-        for (cell, sight) in view {
-            let cell = &mut self.cells[usize::from(cell.0)];
-            cell.viewers += 1;
-            if *sight == Sight::Near {
-                continue;
-            }
-            let far = cell.far.get_or_insert_with(|| Far {
-                stream: cell.near.clone(),
-                viewers: 0,
-                events: Vec::new(),
-                touched: Vec::new(),
-            });
-            far.viewers += 1;
+    /// Lends the publisher, with the world as after the last tick, to its audience.
+    pub fn with<'a>(&'a mut self, world: &'a World) -> Published<'a> {
+        Published {
+            publisher: self,
+            world,
         }
     }
 
-    /// Somebody looks at these no more.
-    pub fn look_away(&mut self, view: &[(CellId, Sight)]) {
-        for (cell, sight) in view {
-            let cell = &mut self.cells[usize::from(cell.0)];
-            cell.viewers -= 1;
-            if *sight == Sight::Near {
-                continue;
-            }
-            let place = &mut cell.far;
-            let far = place.as_mut().expect("who looks away has looked");
-            far.viewers -= 1;
-            if far.viewers == 0 {
-                *place = None;
-            }
-        }
-    }
-
-    /// Everything in a cell as of the last tick, as one frame. Built once a tick, however many
-    /// connections need it. Right after a tick that [may change views](Self::may_change_views)
-    /// only, and of what somebody looks at.
-    pub fn keyframe(&mut self, cell: CellId, sight: Sight, world: &World) -> Bytes {
-        let stream = StreamId::new(cell, sight);
-        if let Some(known) = self.keyframes.get(&stream) {
-            return known.clone();
-        }
-        let frame = ServerMessage::Keyframe(self.everything_in(cell, sight, world)).to_frame();
-        self.keyframes.insert(stream, frame.clone());
-        frame
-    }
-
-    /// The same as a message.
+    /// Returns everything in a cell as of the last tick.
     pub fn everything_in(&self, cell: CellId, sight: Sight, world: &World) -> Keyframe {
         let known = &self.cells[usize::from(cell.0)];
         let (stream, interval_ticks) = match (sight, &known.far) {
@@ -220,16 +154,6 @@ impl Publisher {
     /// Whether a cell has cubes.
     pub fn is_inhabited(&self, cell: CellId) -> bool {
         !self.cells[usize::from(cell.0)].near.believed.is_empty()
-    }
-
-    /// All cells, rising.
-    pub fn all(&self) -> impl Iterator<Item = CellId> {
-        self.cells.iter().map(|cell| cell.id)
-    }
-
-    /// Whether somebody looks at a cell.
-    pub fn is_seen(&self, cell: CellId) -> bool {
-        self.cells[usize::from(cell.0)].viewers > 0
     }
 
     /// Passes an event on to the cell of its cube.
@@ -282,6 +206,54 @@ impl Publisher {
             cell.happened(Event::Placed { cube, motion });
         }
         cell.touched.push(cube);
+    }
+}
+
+/// A publisher and its world, as the source of an audience.
+#[derive(Debug)]
+pub struct Published<'a> {
+    publisher: &'a mut Publisher,
+    world: &'a World,
+}
+
+impl Source for Published<'_> {
+    fn is_moving(&self) -> bool {
+        let mut near = self.publisher.cells.iter().map(|cell| &cell.near.believed);
+        near.any(|believed| believed.active().len() > 0)
+    }
+
+    fn open(&mut self, cell: CellId, sight: Sight) {
+        let cell = &mut self.publisher.cells[usize::from(cell.0)];
+        if sight == Sight::Far {
+            cell.far = Some(Far {
+                stream: cell.near.clone(),
+                events: Vec::new(),
+                touched: Vec::new(),
+            });
+        }
+    }
+
+    fn close(&mut self, cell: CellId, sight: Sight) {
+        if sight == Sight::Far {
+            self.publisher.cells[usize::from(cell.0)].far = None;
+        }
+    }
+
+    /// It is built once a tick, however many receivers need it.
+    fn keyframe(&mut self, cell: CellId, sight: Sight) -> Bytes {
+        let Self { publisher, world } = self;
+        let stream = StreamId::new(cell, sight);
+        if let Some(known) = publisher.keyframes.get(&stream) {
+            return known.clone();
+        }
+        let keyframe = publisher.everything_in(cell, sight, world);
+        let frame = ServerMessage::Keyframe(keyframe).to_frame();
+        publisher.keyframes.insert(stream, frame.clone());
+        frame
+    }
+
+    fn viewpoints(&self, player: CubeId) -> impl Iterator<Item = Position> {
+        self.world.viewpoints(player)
     }
 }
 

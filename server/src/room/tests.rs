@@ -317,9 +317,10 @@ impl Stage {
         if client.asleep_until > tick
             || tick < client.awake_since + 3 * FAR
             || !client.seen.is_known()
-            || !self.room.members[&own]
-                .connection
-                .is_up_to_date(&self.room.log)
+            || !self
+                .room
+                .audience
+                .is_up_to_date(ReceiverId::Player(own), &self.room.log)
         {
             return;
         }
@@ -512,7 +513,9 @@ fn an_observer_without_a_cube_is_told_of_everything_and_catches_up_when_it_was_s
     let (outlet, mut frames) = mpsc::channel(4);
     let outlet = Outlet::Frames(outlet);
     let now = stage.now();
-    stage.room.handle(RoomEvent::Observe { outlet }, now);
+    let (reply, mut answer) = oneshot::channel();
+    stage.room.handle(RoomEvent::Observe { outlet, reply }, now);
+    let observer = answer.try_recv().unwrap();
     for _ in 0..6 {
         stage.enter(None);
     }
@@ -531,8 +534,8 @@ fn an_observer_without_a_cube_is_told_of_everything_and_catches_up_when_it_was_s
         {
             scene.hear(Duration::ZERO, &ServerMessage::decode(&payload).unwrap());
         }
-        let Room { members, log, .. } = &stage.room;
-        if !members[&OBSERVER].connection.is_up_to_date(log) {
+        let Room { audience, log, .. } = &stage.room;
+        if !audience.is_up_to_date(observer, log) {
             continue;
         }
         let mut seen = scene.cubes(stage.tick());
@@ -550,8 +553,9 @@ fn an_observer_without_a_cube_is_told_of_everything_and_catches_up_when_it_was_s
     assert!(scene.gaps() > 1, "{}", scene.gaps());
 
     let cubes = stage.room.world.cube_count();
-    stage.leave(OBSERVER, Ending::Left);
-    assert!(!stage.room.members.contains_key(&OBSERVER));
+    let now = stage.now();
+    stage.room.handle(RoomEvent::EndObserver(observer), now);
+    assert!(!stage.room.audience.ids().contains(&observer));
     assert_eq!(stage.room.world.cube_count(), cubes);
 }
 

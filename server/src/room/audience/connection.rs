@@ -1,10 +1,11 @@
-//! Fan-out: every connection is a cursor into the snapshot log, and writes what its socket takes.
+//! A connection: a cursor into the snapshot log that writes what its socket takes.
 //!
 //! Nothing is encoded or queued per connection. What is a connection's own (a pong, a
 //! correction) is small and goes between two shared frames.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::super::log::{Cursor, SnapshotLog, StreamId};
+use crate::room::log::{Cursor, SnapshotLog, StreamId};
 
 /// Buffers handed to the kernel in one write: a tick of all cells in sight, or half a second of
 /// one.
@@ -43,7 +44,7 @@ pub enum Outlet {
 
 /// What a flush achieved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flushed {
+pub(super) enum Flushed {
     /// Everything is written.
     All,
     /// The outlet takes no more at the moment.
@@ -52,7 +53,7 @@ pub enum Flushed {
 
 /// One connection's place in the log.
 #[derive(Debug)]
-pub struct Connection {
+pub(super) struct Connection {
     outlet: Outlet,
     /// What must be written before anything else: the rest of a frame that was begun, keyframes.
     begun: VecDeque<Bytes>,
@@ -78,9 +79,16 @@ pub struct Written {
     pub frames: u64,
 }
 
+impl AddAssign for Written {
+    fn add_assign(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.frames += other.frames;
+    }
+}
+
 impl Connection {
     /// A connection that has seen nothing yet.
-    pub fn new(outlet: Outlet) -> Self {
+    pub(super) fn new(outlet: Outlet) -> Self {
         Self {
             outlet,
             begun: VecDeque::new(),
@@ -95,7 +103,7 @@ impl Connection {
     }
 
     /// Adds a frame for this connection alone; returns false when too many are waiting.
-    pub fn push_personal(&mut self, message: &ServerMessage) -> bool {
+    pub(super) fn push_personal(&mut self, message: &ServerMessage) -> bool {
         if self.personal.len() > MAX_PERSONAL_BYTES {
             return false;
         }
@@ -105,23 +113,23 @@ impl Connection {
     }
 
     /// What the connection sees.
-    pub fn view(&self) -> &View {
+    pub(super) fn view(&self) -> &View {
         &self.view
     }
 
     /// Whether it must be shown everything: it is new, or has fallen behind, and takes bytes.
-    pub fn is_due(&self, log: &SnapshotLog) -> bool {
+    pub(super) fn is_due(&self, log: &SnapshotLog) -> bool {
         self.is_empty() && log.has_lost(self.cursor)
     }
 
     /// Whether it has been told everything up to the log's end.
-    pub fn is_up_to_date(&self, log: &SnapshotLog) -> bool {
+    pub(super) fn is_up_to_date(&self, log: &SnapshotLog) -> bool {
         self.is_empty() && self.cursor == log.end()
     }
 
     /// Goes on from the log's end, of this tick, with another view. `shown` are the keyframes of
     /// what was not in sight before; one that [is due](Self::is_due) needs all of them.
-    pub fn show(
+    pub(super) fn show(
         &mut self,
         view: View,
         shown: impl IntoIterator<Item = Bytes>,
@@ -146,7 +154,7 @@ impl Connection {
 
     /// Tells of a tick if nothing was written for so many ticks. Who has fallen behind must not
     /// hear that all is as believed.
-    pub fn keep_alive(
+    pub(super) fn keep_alive(
         &mut self,
         log: &SnapshotLog,
         tick: u64,
@@ -163,7 +171,7 @@ impl Connection {
     ///
     /// # Errors
     /// The outlet is closed.
-    pub fn flush(&mut self, log: &SnapshotLog, now: Instant) -> io::Result<Flushed> {
+    pub(super) fn flush(&mut self, log: &SnapshotLog, now: Instant) -> io::Result<Flushed> {
         let before = self.written.bytes;
         let flushed = match &self.outlet {
             Outlet::Tcp(stream) => {
@@ -194,7 +202,7 @@ impl Connection {
     ///
     /// # Errors
     /// The outlet is closed.
-    pub fn flush_tick(
+    pub(super) fn flush_tick(
         &mut self,
         log: &SnapshotLog,
         tick: u64,
@@ -210,18 +218,18 @@ impl Connection {
     }
 
     /// What was written since the last call.
-    pub fn take_written(&mut self) -> Written {
+    pub(super) fn take_written(&mut self) -> Written {
         std::mem::take(&mut self.written)
     }
 
     /// How long the outlet has taken nothing.
-    pub fn blocked_for(&self, now: Instant) -> Duration {
+    pub(super) fn blocked_for(&self, now: Instant) -> Duration {
         self.blocked_since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
     /// Ends the sending side; what the kernel has is still delivered.
-    pub fn finish(&self) {
+    pub(super) fn finish(&self) {
         if let Outlet::Tcp(stream) = &self.outlet {
             // Fails only when the peer was faster.
             let _ = SockRef::from((**stream).as_ref()).shutdown(std::net::Shutdown::Write);
@@ -229,7 +237,7 @@ impl Connection {
     }
 
     /// Ends the connection and drops what the kernel still holds for a peer that does not read.
-    pub fn reset(&self) {
+    pub(super) fn reset(&self) {
         if let Outlet::Tcp(stream) = &self.outlet {
             let socket = SockRef::from((**stream).as_ref());
             // Fails only when the peer was faster.

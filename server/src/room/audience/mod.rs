@@ -1,5 +1,209 @@
 //! The audience of a room: cursors that write the log to sockets.
+//!
+//! It does not matter to the audience who fills the log. What is not in there, keyframes above all,
+//! comes from a [`Source`].
 
-pub mod connection;
+mod connection;
+mod receiver;
+mod viewers;
 
-pub use self::connection::{Connection, Flushed, Outlet, Written};
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use bytes::Bytes;
+use cubesync_protocol::cells::{Grid, Sight};
+use cubesync_protocol::limits::{
+    FAR_INTERVAL_TICKS, HEARTBEAT_INTERVAL, MOVING_HEARTBEAT_INTERVAL,
+};
+use cubesync_protocol::{CellId, CubeId, Message, Position, ServerMessage};
+
+use self::connection::Flushed;
+pub use self::connection::{Outlet, Written};
+pub use self::receiver::Receiver;
+use self::viewers::Viewers;
+use super::log::SnapshotLog;
+use crate::ending::Ending;
+
+/// Whatever fills the log of an audience.
+pub trait Source {
+    /// Returns whether a cube moves by what the receivers know, or has just stopped.
+    fn is_moving(&self) -> bool;
+
+    /// Begins the stream of a cell that somebody sees from now on. It is called right after a tick at
+    /// which all streams bring their cells up to date.
+    fn open(&mut self, cell: CellId, sight: Sight);
+
+    /// Ends a stream that nobody sees any more.
+    fn close(&mut self, cell: CellId, sight: Sight);
+
+    /// Returns the keyframe of an open stream as of the last tick. It is called right after a tick at
+    /// which all streams bring their cells up to date.
+    fn keyframe(&mut self, cell: CellId, sight: Sight) -> Bytes;
+
+    /// Returns where a player looks from: their own cube, and those they hold.
+    fn viewpoints(&self, player: CubeId) -> impl Iterator<Item = Position>;
+}
+
+/// A receiver's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ReceiverId {
+    /// A player, by their own cube.
+    Player(CubeId),
+    /// Somebody without a cube, by a number.
+    Observer(u64),
+}
+
+/// All receivers of a room's log.
+#[derive(Debug)]
+pub struct Audience {
+    tick_hz: u8,
+    receivers: BTreeMap<ReceiverId, Receiver>,
+    viewers: Viewers,
+    written: Written,
+}
+
+impl Audience {
+    /// Creates an audience without receivers.
+    pub fn new(grid: Grid, tick_hz: u8) -> Self {
+        Self {
+            tick_hz,
+            receivers: BTreeMap::new(),
+            viewers: Viewers::new(grid),
+            written: Written::default(),
+        }
+    }
+
+    /// Returns whether there are no receivers.
+    pub fn is_empty(&self) -> bool {
+        self.receivers.is_empty()
+    }
+
+    /// Returns the names of all receivers.
+    pub fn ids(&self) -> Vec<ReceiverId> {
+        self.receivers.keys().copied().collect()
+    }
+
+    /// Adds a receiver, which gets keyframes of what it sees after the next tick.
+    pub fn add(&mut self, id: ReceiverId, receiver: Receiver) {
+        self.receivers.insert(id, receiver);
+    }
+
+    /// Ends a receiver's connection.
+    pub fn remove(&mut self, id: ReceiverId, reason: Ending, source: &mut impl Source) {
+        if let Some(receiver) = self.receivers.remove(&id) {
+            if reason == Ending::SlowReader {
+                receiver.connection.reset();
+            } else {
+                receiver.connection.finish();
+            }
+            self.viewers.leave(receiver.connection.view(), source);
+        }
+    }
+
+    /// Returns the cells that there are.
+    pub fn cells(&self) -> impl Iterator<Item = CellId> {
+        self.viewers.cells()
+    }
+
+    /// Returns whether somebody sees a cell.
+    pub fn is_seen(&self, cell: CellId) -> bool {
+        self.viewers.is_seen(cell)
+    }
+
+    /// Sends a message to one receiver, at once where its outlet takes it. A broken connection is
+    /// noticed when the next tick is [served](Self::serve).
+    pub fn send(
+        &mut self,
+        id: ReceiverId,
+        message: &ServerMessage,
+        log: &SnapshotLog,
+        now: Instant,
+    ) {
+        let Some(receiver) = self.receivers.get_mut(&id) else {
+            return;
+        };
+        receiver.connection.push_personal(message);
+        // An error comes again at the next tick, which removes the receiver.
+        let _ = receiver.connection.flush(log, now);
+        self.written += receiver.connection.take_written();
+    }
+
+    /// Writes what the log has to all receivers after a tick, and keyframes to those that are new, have
+    /// fallen behind or see other cells than before. Returns the receivers to remove, and why.
+    pub fn serve(
+        &mut self,
+        tick: u64,
+        log: &SnapshotLog,
+        source: &mut impl Source,
+        now: Instant,
+    ) -> Vec<(ReceiverId, Ending)> {
+        let heartbeat = ServerMessage::Heartbeat { tick }.to_frame();
+        let heartbeat_ticks = self.heartbeat_ticks(source.is_moving());
+        let may_change_views = self.may_change_views(tick);
+        let mut over = Vec::new();
+        for (&id, receiver) in &mut self.receivers {
+            if may_change_views && receiver.connection.is_due(log) {
+                receiver.look(tick, log, source, &mut self.viewers);
+            }
+            let mut flushed = receiver.connection.flush_tick(log, tick, now);
+            if matches!(flushed, Ok(Flushed::All)) {
+                if may_change_views && receiver.has_moved(source, self.viewers.grid()) {
+                    receiver.look(tick, log, source, &mut self.viewers);
+                }
+                let connection = &mut receiver.connection;
+                connection.keep_alive(log, tick, heartbeat_ticks, &heartbeat);
+                if !connection.is_up_to_date(log) {
+                    flushed = connection.flush(log, now);
+                }
+            }
+            match flushed {
+                Ok(Flushed::All) => {}
+                Ok(Flushed::Blocked) if receiver.is_too_slow(now) => {
+                    over.push((id, Ending::SlowReader));
+                }
+                Ok(Flushed::Blocked) => {}
+                Err(_) => over.push((id, Ending::Lost)),
+            }
+            self.written += receiver.connection.take_written();
+        }
+        over
+    }
+
+    /// Writes what is left before the room ends. Returns the receivers that wait for nothing more.
+    pub fn drain(&mut self, log: &SnapshotLog, now: Instant) -> Vec<ReceiverId> {
+        let mut done = Vec::new();
+        for (&id, receiver) in &mut self.receivers {
+            if receiver.connection.flush(log, now).ok() != Some(Flushed::Blocked) {
+                done.push(id);
+            }
+        }
+        done
+    }
+
+    /// Takes what was written since the last call.
+    pub fn take_written(&mut self) -> Written {
+        std::mem::take(&mut self.written)
+    }
+
+    /// Returns whether what receivers see may change right after a tick: all streams bring their cells
+    /// up to date then.
+    fn may_change_views(&self, tick: u64) -> bool {
+        self.viewers.grid() == Grid::WHOLE || tick.is_multiple_of(FAR_INTERVAL_TICKS.into())
+    }
+
+    fn heartbeat_ticks(&self, is_moving: bool) -> u64 {
+        let interval = if is_moving {
+            MOVING_HEARTBEAT_INTERVAL
+        } else {
+            HEARTBEAT_INTERVAL
+        };
+        let ticks = interval.as_millis() as u64 * u64::from(self.tick_hz);
+        ticks.div_ceil(1_000).max(1)
+    }
+
+    /// Returns whether a receiver has been sent everything up to the log's end.
+    #[cfg(test)]
+    pub(super) fn is_up_to_date(&self, id: ReceiverId, log: &SnapshotLog) -> bool {
+        self.receivers[&id].connection.is_up_to_date(log)
+    }
+}

@@ -1,0 +1,99 @@
+//! A receiver: its connection, and what it sees.
+
+use std::time::{Duration, Instant};
+
+use cubesync_protocol::cells::{Grid, View};
+use cubesync_protocol::{CubeId, Position};
+
+use super::Source;
+use super::connection::{Connection, Outlet};
+use super::viewers::Viewers;
+use crate::room::log::SnapshotLog;
+
+/// Somebody who gets what a room publishes.
+#[derive(Debug)]
+pub struct Receiver {
+    pub(super) connection: Connection,
+    /// The player whose surroundings it sees; `None`: it sees everything, at every tick.
+    viewer: Option<CubeId>,
+    /// Where the viewer's cubes were when the view was chosen.
+    seen_from: Vec<Position>,
+    /// A receiver that takes nothing for this long is cut; `None`: never.
+    slow_after: Option<Duration>,
+}
+
+impl Receiver {
+    /// Creates a receiver that sees everything, at every tick. However slow it is, it is not cut, but
+    /// goes on with keyframes.
+    pub fn new(outlet: Outlet) -> Self {
+        Self {
+            connection: Connection::new(outlet),
+            viewer: None,
+            seen_from: Vec::new(),
+            slow_after: None,
+        }
+    }
+
+    /// Restricts it to the surroundings of a player's cubes.
+    #[must_use]
+    pub fn surroundings_of(self, player: CubeId) -> Self {
+        let viewer = Some(player);
+        Self { viewer, ..self }
+    }
+
+    /// Cuts it when it takes nothing for so long.
+    #[must_use]
+    pub fn cut_after(self, silence: Duration) -> Self {
+        let slow_after = Some(silence);
+        Self { slow_after, ..self }
+    }
+
+    /// Returns whether it has taken nothing for too long.
+    pub(super) fn is_too_slow(&self, now: Instant) -> bool {
+        let limit = self.slow_after;
+        limit.is_some_and(|limit| self.connection.blocked_for(now) >= limit)
+    }
+
+    /// Returns whether its view must be chosen anew.
+    pub(super) fn has_moved(&self, source: &impl Source, grid: Grid) -> bool {
+        let Some(viewer) = self.viewer.filter(|_| grid != Grid::WHOLE) else {
+            return false;
+        };
+        let slack = u64::from(grid.view_slack());
+        let mut before = self.seen_from.iter();
+        let has_moved = source.viewpoints(viewer).any(|now| {
+            before
+                .next()
+                .is_none_or(|before| before.distance(now) > slack)
+        });
+        has_moved || before.next().is_some()
+    }
+
+    /// Chooses its view, and gives it keyframes of what it did not see before: of everything when it
+    /// is new or has fallen behind.
+    pub(super) fn look(
+        &mut self,
+        tick: u64,
+        log: &SnapshotLog,
+        source: &mut impl Source,
+        viewers: &mut Viewers,
+    ) {
+        let is_due = self.connection.is_due(log);
+        let before = self.connection.view();
+        let view = match self.viewer {
+            None => viewers.everything(),
+            Some(viewer) => {
+                self.seen_from = source.viewpoints(viewer).collect();
+                viewers.grid().view(&self.seen_from, before)
+            }
+        };
+        viewers.enter(&view, source);
+        viewers.leave(before, source);
+        let is_new = |seen| is_due || before.binary_search(seen).is_err();
+        let new: View = view.iter().filter(|seen| is_new(seen)).copied().collect();
+        let keyframes = new
+            .into_iter()
+            .map(|(cell, sight)| source.keyframe(cell, sight));
+        self.connection.show(view, keyframes, log, tick);
+    }
+}

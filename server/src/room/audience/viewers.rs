@@ -1,0 +1,66 @@
+//! How many receivers see which stream.
+
+use cubesync_protocol::CellId;
+use cubesync_protocol::cells::{Grid, Sight, View};
+
+use super::Source;
+use crate::room::log::StreamId;
+
+/// The number of receivers of each stream. A stream is open as long as it has some.
+#[derive(Debug)]
+pub(super) struct Viewers {
+    grid: Grid,
+    /// By the number of the stream.
+    counts: Vec<usize>,
+}
+
+impl Viewers {
+    /// Creates the counts of streams that nobody sees.
+    pub(super) fn new(grid: Grid) -> Self {
+        let counts = vec![0; StreamId::count(grid.cells())];
+        Self { grid, counts }
+    }
+
+    /// Returns how the floor is divided.
+    pub(super) fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    /// Returns the view of a receiver that sees everything.
+    pub(super) fn everything(&self) -> View {
+        self.cells().map(|cell| (cell, Sight::Near)).collect()
+    }
+
+    /// Returns the cells that there are.
+    pub(super) fn cells(&self) -> impl Iterator<Item = CellId> + use<> {
+        (0..self.grid.cells()).map(|cell| CellId(cell as u16))
+    }
+
+    /// Returns whether somebody sees a cell, from near or afar.
+    pub(super) fn is_seen(&self, cell: CellId) -> bool {
+        let count = |sight| self.counts[StreamId::new(cell, sight).index()];
+        count(Sight::Near) + count(Sight::Far) > 0
+    }
+
+    /// Counts a receiver that sees these from now on.
+    pub(super) fn enter(&mut self, view: &View, source: &mut impl Source) {
+        for &(cell, sight) in view {
+            let count = &mut self.counts[StreamId::new(cell, sight).index()];
+            *count += 1;
+            if *count == 1 {
+                source.open(cell, sight);
+            }
+        }
+    }
+
+    /// Counts a receiver that sees these no more.
+    pub(super) fn leave(&mut self, view: &View, source: &mut impl Source) {
+        for &(cell, sight) in view {
+            let count = &mut self.counts[StreamId::new(cell, sight).index()];
+            *count -= 1;
+            if *count == 0 {
+                source.close(cell, sight);
+            }
+        }
+    }
+}
