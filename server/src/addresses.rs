@@ -1,9 +1,9 @@
 //! Which addresses a person can open, in words.
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 
-use cubesync_server::Addresses;
+use cubesync_server::{Addresses, network};
 use qrcode::{EcLevel, QrCode};
 
 /// Light modules around the code. Four are the norm; two are enough for every reader that was
@@ -17,7 +17,7 @@ const WHITE: u8 = 231;
 /// A few lines for the terminal: what to open here, and what to tell a friend, who may as well
 /// scan it where `with_qr` asks for that and others can reach us.
 pub(crate) fn summary(bound: &Addresses, with_qr: bool) -> String {
-    let lan = lan_address();
+    let lan = network::lan_address();
     summary_from(bound, lan, with_qr)
 }
 
@@ -94,7 +94,7 @@ fn qr_code(text: &str) -> String {
 fn reachable(bound: SocketAddr, lan: Option<IpAddr>) -> [Option<SocketAddr>; 2] {
     let port = bound.port();
     if bound.ip().is_unspecified() {
-        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let here = network::reachable(bound, None);
         [Some(here), lan.map(|lan| SocketAddr::new(lan, port))]
     } else if bound.ip().is_loopback() {
         [Some(bound), None]
@@ -103,18 +103,10 @@ fn reachable(bound: SocketAddr, lan: Option<IpAddr>) -> [Option<SocketAddr>; 2] 
     }
 }
 
-/// The address other machines of the network know this one by. Connecting a UDP socket sends
-/// nothing; it only asks the system for the route.
-fn lan_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    // An address of the block for documentation (RFC 5737): outside, and nobody's.
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
-    let address = socket.local_addr().ok()?.ip();
-    (!address.is_unspecified() && !address.is_loopback()).then_some(address)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use cubesync_server::Fingerprint;
 
     use super::*;

@@ -1,43 +1,45 @@
 //! How many connections there may be, in all and from one address, and how many of them may not
 //! have introduced themselves yet.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
+use crate::by_address::{ByAddress, network};
 use crate::ending::Ending;
 use crate::metrics::MetricSet;
-use crate::pace::{Pace, network};
+use crate::pace::Pace;
 
 /// Numbers of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Count {
+pub struct Count {
     /// All of them.
-    pub(crate) open: usize,
+    pub open: usize,
     /// Those that have not introduced themselves yet.
-    pub(crate) pending: usize,
+    pub pending: usize,
 }
 
 /// Counts the open connections.
 #[derive(Debug)]
-pub(crate) struct Admission {
+pub struct Admission {
     limit: Count,
     limit_per_address: Count,
     arrivals: Option<Pace>,
     held: Mutex<Held>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Held {
     total: Count,
-    /// Addresses with at least one connection; loopback is not counted.
-    by_address: HashMap<IpAddr, Count>,
+    /// Addresses with at least one connection, so never more than there are connections; loopback is
+    /// not counted.
+    by_address: ByAddress<Count>,
 }
 
 /// One admitted connection; dropping it makes room for another.
 #[derive(Debug)]
-pub(crate) struct Admitted {
+pub struct Admitted {
     admission: Arc<Admission>,
     address: IpAddr,
     is_pending: AtomicBool,
@@ -45,7 +47,7 @@ pub(crate) struct Admitted {
 
 impl Admission {
     /// Registers how many connections are pending, and how many there may be.
-    pub(crate) fn register_metrics(self: &Arc<Self>, set: &MetricSet) {
+    pub fn register_metrics(self: &Arc<Self>, set: &MetricSet) {
         let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX));
         let admission = Arc::clone(self);
         set.read_gauge(
@@ -64,12 +66,16 @@ impl Admission {
     }
 
     /// Limits in all, for each address but this machine's own, and of how fast they may come.
-    pub(crate) fn new(limit: Count, limit_per_address: Count, arrivals: Option<Pace>) -> Arc<Self> {
+    pub fn new(limit: Count, limit_per_address: Count, arrivals: Option<Pace>) -> Arc<Self> {
+        let held = Held {
+            total: Count::default(),
+            by_address: ByAddress::new(limit.open),
+        };
         Arc::new(Self {
             limit,
             limit_per_address,
             arrivals,
-            held: Mutex::default(),
+            held: Mutex::new(held),
         })
     }
 
@@ -78,7 +84,7 @@ impl Admission {
     ///
     /// # Errors
     /// The limit that is reached.
-    pub(crate) fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Ending> {
+    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Ending> {
         let address = network(address);
         let is_slow = |pace: &Pace| pace.allows(address);
         if !self.arrivals.as_ref().is_none_or(is_slow) {
@@ -92,7 +98,7 @@ impl Admission {
             return Err(Ending::PendingFull);
         }
         if !address.is_loopback() {
-            let count = held.by_address.get(&address).copied().unwrap_or_default();
+            let count = held.by_address.get(address).copied().unwrap_or_default();
             if count.open >= self.limit_per_address.open {
                 return Err(Ending::AddressFull);
             }
@@ -120,10 +126,15 @@ impl Held {
     fn change(&mut self, address: IpAddr, change: impl Fn(&mut Count)) {
         change(&mut self.total);
         if !address.is_loopback() {
-            let count = self.by_address.entry(address).or_default();
-            change(count);
-            if *count == Count::default() {
-                self.by_address.remove(&address);
+            let is_idle = |count: &Count| *count == Count::default();
+            let now = Instant::now();
+            let count = self.by_address.entry(address, now, is_idle, Count::default);
+            let is_over = count.is_some_and(|count| {
+                change(count);
+                is_idle(count)
+            });
+            if is_over {
+                self.by_address.remove(address);
             }
         }
     }
@@ -131,7 +142,7 @@ impl Held {
 
 impl Admitted {
     /// The connection has introduced itself.
-    pub(crate) fn has_joined(&self) {
+    pub fn has_joined(&self) {
         if self.is_pending.swap(false, Ordering::Relaxed) {
             let mut held = self.admission.lock();
             held.change(self.address, |count| count.pending -= 1);
@@ -139,7 +150,7 @@ impl Admitted {
     }
 
     /// Where it comes from, as far as that tells people apart.
-    pub(crate) fn address(&self) -> IpAddr {
+    pub fn address(&self) -> IpAddr {
         self.address
     }
 }

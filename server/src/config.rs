@@ -9,14 +9,22 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
+use cubesync_protocol::ServerAddress;
+use cubesync_protocol::cells::Grid;
 use cubesync_protocol::limits::{
     DEAD_AFTER, HELLO_DEADLINE, MAX_CLIENT_PAYLOAD_BYTES, MAX_CUBES_PER_ROOM, TICK_HZ_RANGE,
 };
 
+use crate::admission::Count;
 use crate::bus::{BusAddress, cluster_name};
-use crate::cluster::host_and_port;
+use crate::cluster::{Card, Rules, host_and_port};
+use crate::host::HostSettings;
 use crate::key::{Key, RoomKey};
 use crate::logging::LogFormat;
+use crate::network;
+use crate::room::quanta;
+use crate::rooms::RoomsSettings;
+use crate::session::SessionSettings;
 
 /// Descriptors kept for listeners and files when the connection limit is derived.
 const RESERVED_DESCRIPTORS: usize = 64;
@@ -406,6 +414,67 @@ impl Config {
     }
 }
 
+/// What rooms, sessions and other servers need to know of it.
+impl Config {
+    /// Returns how the host of this server serves.
+    pub(crate) fn host_settings(&self) -> HostSettings {
+        HostSettings {
+            rooms: RoomsSettings {
+                tick_hz: self.tick,
+                top_speed: self.top_speed_mps().map(quanta),
+                grid: self.view_distance_quanta().map_or(Grid::WHOLE, Grid::new),
+                slow_reader_after: *self.slow_reader_after,
+                resume_within: *self.resume_within,
+                drain: *self.drain,
+                max_cubes: self.max_cubes,
+                max_rooms: self.max_rooms,
+                max_rooms_per_address: self.max_rooms_per_address,
+            },
+            sessions: SessionSettings {
+                hello_deadline: *self.hello_deadline,
+                max_frame_bytes: self.max_frame,
+                frame_deadline: *self.frame_deadline,
+                max_messages_per_second: self.max_messages,
+                max_bytes_per_second: self.max_bytes,
+                dead_after: *self.dead_after,
+                slow_reader_after: *self.slow_reader_after,
+            },
+            connections: Count {
+                open: self.connection_limit(),
+                pending: self.max_pending,
+            },
+            connections_per_address: Count {
+                open: self.max_connections_per_address,
+                pending: self.max_pending_per_address,
+            },
+            arrivals_per_address: self.max_arrivals_per_address,
+            join_key: self.join_key.clone(),
+            room_keys: self.room_key.clone(),
+        }
+    }
+
+    /// Returns what a server that listens to clients and for pages at these addresses says of itself:
+    /// players reach it there, unless the configuration says otherwise.
+    pub(crate) fn card(&self, listening: [SocketAddr; 2]) -> Card {
+        let outside = network::outward_addresses().into_iter().next();
+        let [tcp, web] = listening.map(|bound| network::reachable(bound, outside).to_string());
+        Card {
+            rules: Rules {
+                tick_hz: self.tick,
+                view_distance: self.view_distance_quanta(),
+            },
+            address: ServerAddress {
+                tcp: self.public_address.clone().unwrap_or(tcp),
+                web: self.public_http.clone().unwrap_or(web),
+            },
+        }
+    }
+
+    fn view_distance_quanta(&self) -> Option<u32> {
+        self.view_distance.map(quanta)
+    }
+}
+
 fn tick_range() -> std::ops::RangeInclusive<i64> {
     (*TICK_HZ_RANGE.start()).into()..=(*TICK_HZ_RANGE.end()).into()
 }
@@ -465,6 +534,19 @@ mod tests {
         assert_eq!(*config.hello_deadline, Duration::from_secs(2));
         assert_eq!(*config.dead_after, Duration::from_secs(15));
         assert!((1..=10_000).contains(&config.connection_limit()));
+    }
+
+    #[test]
+    fn players_find_a_server_where_it_listens_or_where_it_says() {
+        let one = "[::1]:1".parse().unwrap();
+        let flags = [
+            "cubesync-server",
+            "--public-address",
+            "eu1.game.example:443",
+        ];
+        let card = Config::parse_from(flags).card([one, one]);
+        assert_eq!(card.address.tcp, "eu1.game.example:443");
+        assert_eq!(card.address.web, "[::1]:1");
     }
 
     #[test]

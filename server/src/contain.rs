@@ -10,7 +10,7 @@ use crate::metrics::{Metrics, Task};
 ///
 /// What the work held is dropped on the way, so whatever others must learn of its end is told by a
 /// `Drop`. Nothing of it is used afterwards.
-pub(crate) fn contain<Work: Future<Output = ()>>(
+pub fn contain<Work: Future<Output = ()>>(
     metrics: &Metrics,
     task: Task,
     work: Work,

@@ -1,67 +1,129 @@
-//! A server without listeners: for a program that has its players' connections already, and for
-//! simulated networks.
+//! Rooms and sessions without listeners: for a program that has its players' connections already, and
+//! for simulated networks.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::Config;
-use crate::bus::Bus;
+use crate::admission::{Admission, Admitted, Count};
+use crate::contain::contain;
+use crate::ending::Ending;
+use crate::key::{Key, RoomKey};
+use crate::metrics::{Metrics, Task};
+use crate::pace::Pace;
 use crate::room::RoomView;
-use crate::run::{Addresses, Base, Shared};
-use crate::session::stream::{self, Stream};
+use crate::room::backplane::Backplane;
+use crate::rooms::{Rooms, RoomsSettings};
+use crate::session::{Keys, SessionSettings, Sessions, Stream};
 
-/// Rooms, and a way in for any stream of bytes. It tells the time by tokio's clock. Of the
-/// configuration it ignores addresses, recordings and encryption.
+/// How a host serves.
 #[derive(Debug, Clone)]
-pub struct Host(Arc<Shared>);
+pub struct HostSettings {
+    /// What holds for rooms.
+    pub rooms: RoomsSettings,
+    /// What holds for sessions.
+    pub sessions: SessionSettings,
+    /// Connections at most.
+    pub connections: Count,
+    /// Connections from one address at most.
+    pub connections_per_address: Count,
+    /// Connections a second from one address at most.
+    pub arrivals_per_address: NonZeroU32,
+    /// The key that players must show; `None`: anybody may join.
+    pub join_key: Option<Key>,
+    /// Keys of rooms, which stand in for the server's there.
+    pub room_keys: Vec<RoomKey>,
+}
+
+/// Rooms, and a way in for any stream of bytes. It tells the time by tokio's clock. Clones are the
+/// same host.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// Who may connect.
+    pub admission: Arc<Admission>,
+    /// The rooms.
+    pub rooms: Arc<Rooms>,
+    /// What serves players' connections.
+    pub sessions: Arc<Sessions>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// Rooms and connections; a host has [stopped](Self::stopped) when all of them have ended.
+    pub tasks: TaskTracker,
+    /// Stops the host when it is cancelled.
+    pub shutdown: CancellationToken,
+}
 
 impl Host {
     /// A host that stops when `shutdown` is cancelled. Call it inside of a tokio runtime.
-    pub fn new(config: Config, shutdown: CancellationToken) -> Self {
-        Self::open(config, None, shutdown)
+    pub fn new(
+        settings: HostSettings,
+        backplane: Arc<dyn Backplane>,
+        metrics: Metrics,
+        tasks: TaskTracker,
+        shutdown: CancellationToken,
+    ) -> Self {
+        let arrivals = Pace::new(settings.arrivals_per_address);
+        let admission = Admission::new(
+            settings.connections,
+            settings.connections_per_address,
+            Some(arrivals),
+        );
+        admission.register_metrics(&metrics.set);
+        let rooms = Rooms::new(
+            settings.rooms,
+            metrics.clone(),
+            backplane,
+            shutdown.clone(),
+            tasks.clone(),
+        );
+        let keys = Keys::new(settings.join_key, settings.room_keys);
+        let in_rooms = Arc::clone(&rooms);
+        let sessions = Sessions::new(settings.sessions, keys, in_rooms, metrics.clone());
+        Self {
+            admission,
+            rooms,
+            sessions: Arc::new(sessions),
+            metrics,
+            tasks,
+            shutdown,
+        }
     }
 
-    /// The same as one of several: they show the same rooms.
-    pub fn on_bus(config: Config, bus: Arc<dyn Bus>, shutdown: CancellationToken) -> Self {
-        Self::open(config, Some(bus), shutdown)
-    }
-
-    fn open(config: Config, bus: Option<Arc<dyn Bus>>, shutdown: CancellationToken) -> Self {
-        let addresses = Addresses {
-            tcp: config.listen,
-            http: config.http,
-            text: config.text,
-            tls: None,
-        };
-        let base = Base::new(&config, &addresses, bus, &shutdown);
-        Self(Arc::new(Shared::new(
-            config, addresses, None, base, shutdown,
-        )))
+    /// Admits a connection of a player from an address.
+    ///
+    /// # Errors
+    /// The limit that is reached; it has been counted.
+    pub fn admit(&self, peer: IpAddr) -> Result<Admitted, Ending> {
+        let admitted = self.admission.admit(peer);
+        admitted.inspect_err(|&ending| self.metrics.disconnects.count(ending))
     }
 
     /// Serves a player's connection to its end; a failure in it ends nothing else. `peer` counts
     /// towards the limits.
-    pub fn serve(&self, stream: impl Stream + 'static, peer: IpAddr) {
-        match self.0.admission.admit(peer) {
-            Ok(admitted) => {
-                let shared = Arc::clone(&self.0);
-                self.0
-                    .spawn(async move { stream::serve(&shared, stream, admitted).await });
-            }
-            Err(refused) => self.0.metrics.disconnects.count(refused),
+    pub fn serve(&self, stream: impl Stream, peer: IpAddr) {
+        if let Ok(admitted) = self.admit(peer) {
+            let sessions = Arc::clone(&self.sessions);
+            self.spawn(async move { sessions.serve_stream(stream, admitted).await });
         }
     }
 
-    /// A room as it is now; `None` when there is none of that name.
-    pub async fn view(&self, room: &str) -> Option<RoomView> {
-        self.0.rooms.find(room)?.view().await.ok()
+    /// Runs what serves one connection.
+    pub fn spawn(&self, serving: impl Future<Output = ()> + Send + 'static) {
+        let contained = contain(&self.metrics, Task::Connection, serving);
+        self.tasks.spawn(contained);
     }
 
-    /// Waits, after `shutdown`, until everybody has been told and is gone.
+    /// Returns a room as it is now; `None` when there is none of that name.
+    pub async fn view(&self, room: &str) -> Option<RoomView> {
+        self.rooms.find(room)?.view().await.ok()
+    }
+
+    /// Waits, after `shutdown`, until all players have been told and are gone.
     pub async fn stopped(&self) {
-        self.0.tasks.close();
-        self.0.tasks.wait().await;
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 }

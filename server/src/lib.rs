@@ -5,34 +5,36 @@
 //! changed into its [`log`](room::log), from which the [audience](room::audience) writes to every
 //! socket. Beside it stand the text protocol, which joins a room like any player, and the pages.
 
-mod admission;
-mod budget;
+pub mod admission;
 pub mod bus;
+pub mod by_address;
 mod cluster;
 mod config;
-mod contain;
+pub mod contain;
 pub mod doctor;
 pub mod ending;
 #[doc(hidden)]
 pub mod fuzzing;
-mod host;
+pub mod host;
 mod http;
-mod key;
+pub mod key;
 pub mod label;
 mod listener;
 pub mod logging;
-mod meter;
 pub mod metrics;
-mod pace;
+pub mod network;
+pub mod pace;
+mod players;
 mod recorder;
 mod replay;
 pub mod room;
-mod rooms;
+pub mod rooms;
 mod run;
 mod server_metrics;
-mod session;
+pub mod session;
 mod text;
 mod tls;
+pub mod token_bucket;
 
 pub use config::Config;
 pub use ending::Ending;
@@ -40,6 +42,6 @@ pub use host::Host;
 pub use key::{Key, RoomKey};
 pub use metrics::Metrics;
 pub use rooms::DEFAULT_ROOM;
-pub use run::{Addresses, StartError, run};
-pub use session::stream::Stream;
+pub use run::{Addresses, StartError, host, run};
+pub use session::Stream;
 pub use tls::{Certificate, CertificateError, Fingerprint};

@@ -9,13 +9,12 @@ use cubesync_protocol::cells::Grid;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::Config;
 use crate::contain::contain;
 use crate::ending::Ending;
 use crate::metrics::{Metrics, Task};
 use crate::room::backplane::Backplane;
 use crate::room::world::RoomFull;
-use crate::room::{Entrance, Room, RoomHandle, RoomSettings, Seat, quanta};
+use crate::room::{Entrance, Room, RoomHandle, RoomSettings, Seat};
 
 /// The room that always exists, and the one people join who name none.
 pub const DEFAULT_ROOM: &str = "lobby";
@@ -23,23 +22,67 @@ pub const DEFAULT_ROOM: &str = "lobby";
 /// A room may end while somebody comes in; more often than this in a row, something is wrong.
 const MAX_TRIES: usize = 3;
 
+/// What holds for every room, and how many there may be.
+#[derive(Debug, Clone)]
+pub struct RoomsSettings {
+    /// Ticks per second.
+    pub tick_hz: u8,
+    /// Top speed of a cube in quanta per second; `None`: unlimited.
+    pub top_speed: Option<u32>,
+    /// How the floor is divided into cells.
+    pub grid: Grid,
+    /// A connection that takes nothing for this long is cut.
+    pub slow_reader_after: Duration,
+    /// A lost player's cube stays this long as a ghost.
+    pub resume_within: Duration,
+    /// How long a stopping room tries to deliver its last frames.
+    pub drain: Duration,
+    /// Cubes in one room at most, the free one included.
+    pub max_cubes: usize,
+    /// Rooms at most.
+    pub max_rooms: usize,
+    /// Rooms at most that one address has opened and that still exist.
+    pub max_rooms_per_address: usize,
+}
+
 /// All rooms of a server.
 #[derive(Debug)]
-pub(crate) struct Rooms {
-    tick_hz: u8,
-    top_speed: Option<u32>,
-    grid: Grid,
-    slow_reader_after: Duration,
-    resume_within: Duration,
-    drain: Duration,
-    max_cubes: usize,
-    limit: usize,
+pub struct Rooms {
+    settings: RoomsSettings,
     metrics: Metrics,
     backplane: Arc<dyn Backplane>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
-    limit_per_address: usize,
     by_name: Mutex<BTreeMap<String, Opened>>,
+}
+
+/// A player's place in a room. A session that drops it without [ending](Self::end) it has panicked.
+#[derive(Debug)]
+pub struct Membership {
+    /// The room.
+    pub room: RoomHandle,
+    /// The player's place in it.
+    pub seat: Seat,
+    is_over: bool,
+}
+
+impl Membership {
+    /// Takes the player out; without a reason, the room has ended the connection already.
+    pub async fn end(mut self, reason: Option<Ending>) {
+        self.is_over = true;
+        if let Some(reason) = reason {
+            // A room that has ended has said goodbye already.
+            let _ = self.room.leave(self.seat, reason).await;
+        }
+    }
+}
+
+impl Drop for Membership {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.room.abandon(self.seat);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -50,27 +93,16 @@ struct Opened {
 }
 
 impl Rooms {
-    /// No rooms but the default one. The rooms' tasks run on `tasks` until `shutdown`.
-    pub(crate) fn new(
-        config: &Config,
+    /// Opens the default room. The rooms' tasks run on `tasks` until `shutdown`.
+    pub fn new(
+        settings: RoomsSettings,
         metrics: Metrics,
         backplane: Arc<dyn Backplane>,
         shutdown: CancellationToken,
         tasks: TaskTracker,
     ) -> Arc<Self> {
         let rooms = Arc::new(Self {
-            tick_hz: config.tick,
-            top_speed: config.top_speed_mps().map(quanta),
-            grid: config
-                .view_distance
-                .map(quanta)
-                .map_or(Grid::WHOLE, Grid::new),
-            slow_reader_after: *config.slow_reader_after,
-            resume_within: *config.resume_within,
-            drain: *config.drain,
-            max_cubes: config.max_cubes,
-            limit: config.max_rooms,
-            limit_per_address: config.max_rooms_per_address,
+            settings,
             metrics,
             backplane,
             shutdown,
@@ -89,16 +121,22 @@ impl Rooms {
     ///
     /// # Errors
     /// The room is full or fails, there is no place for another room, or the server stops.
-    pub(crate) async fn enter(
+    pub async fn enter(
         self: &Arc<Self>,
         room: &str,
         entrance: Entrance,
         address: IpAddr,
-    ) -> Result<(RoomHandle, Seat), Ending> {
+    ) -> Result<Membership, Ending> {
         for _ in 0..MAX_TRIES {
             let handle = self.find_or_open(room, address)?;
             match handle.enter(entrance.clone()).await {
-                Ok(Ok(seat)) => return Ok((handle, seat)),
+                Ok(Ok(seat)) => {
+                    return Ok(Membership {
+                        room: handle,
+                        seat,
+                        is_over: false,
+                    });
+                }
                 Ok(Err(RoomFull)) => return Err(Ending::RoomFull),
                 // It ended in between, which took it out of the map: the next try opens a new
                 // one, or finds that the server stops.
@@ -108,13 +146,13 @@ impl Rooms {
         Err(Ending::Panicked)
     }
 
-    /// A room that exists.
-    pub(crate) fn find(&self, room: &str) -> Option<RoomHandle> {
+    /// Returns the room of that name, if it exists.
+    pub fn find(&self, room: &str) -> Option<RoomHandle> {
         Some(self.lock().get(room)?.handle.clone())
     }
 
-    /// The rooms that exist, by name.
-    pub(crate) fn all(&self) -> Vec<RoomHandle> {
+    /// Returns the rooms that exist, by name.
+    pub fn all(&self) -> Vec<RoomHandle> {
         let by_name = self.lock();
         by_name.values().map(|room| room.handle.clone()).collect()
     }
@@ -128,8 +166,8 @@ impl Rooms {
             return Ok(opened.handle.clone());
         }
         let of_address = || by_name.values().filter(|room| room.by == by).count();
-        let is_fill = !by.is_loopback() && of_address() >= self.limit_per_address;
-        if by_name.len() >= self.limit || is_fill {
+        let is_fill = !by.is_loopback() && of_address() >= self.settings.max_rooms_per_address;
+        if by_name.len() >= self.settings.max_rooms || is_fill {
             return Err(Ending::TooManyRooms);
         }
         let handle = self.open(room);
@@ -144,13 +182,13 @@ impl Rooms {
     fn open(self: &Arc<Self>, name: &str) -> RoomHandle {
         let settings = RoomSettings {
             name: name.into(),
-            tick_hz: self.tick_hz,
-            top_speed: self.top_speed,
-            grid: self.grid,
-            slow_reader_after: self.slow_reader_after,
-            resume_within: self.resume_within,
-            drain: self.drain,
-            max_cubes: self.max_cubes,
+            tick_hz: self.settings.tick_hz,
+            top_speed: self.settings.top_speed,
+            grid: self.settings.grid,
+            slow_reader_after: self.settings.slow_reader_after,
+            resume_within: self.settings.resume_within,
+            drain: self.settings.drain,
+            max_cubes: self.settings.max_cubes,
             permanent: name == DEFAULT_ROOM,
             backplane: Arc::clone(&self.backplane),
         };
@@ -174,8 +212,7 @@ impl Rooms {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-    use cubesync_protocol::Colour;
+    use cubesync_protocol::{Colour, CubeKind};
 
     use super::*;
     use crate::room::SightRule;
@@ -183,15 +220,40 @@ mod tests {
     use crate::room::backplane::Alone;
     use crate::room::speed::SpeedRule;
 
+    fn settings() -> RoomsSettings {
+        RoomsSettings {
+            tick_hz: 30,
+            top_speed: None,
+            grid: Grid::WHOLE,
+            slow_reader_after: Duration::from_secs(5),
+            resume_within: Duration::from_secs(15),
+            drain: Duration::from_secs(1),
+            max_cubes: 100,
+            max_rooms: 100,
+            max_rooms_per_address: 2,
+        }
+    }
+
+    fn entrance(ended: &CancellationToken) -> Entrance {
+        Entrance {
+            name: "Anna".into(),
+            colour: Colour::from([1, 2, 3]),
+            rule: SpeedRule::TopSpeed,
+            sight: SightRule::Surroundings,
+            resume: None,
+            pose: None,
+            outlet: Outlet::Nowhere,
+            ended: ended.clone(),
+        }
+    }
+
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     #[tokio::test]
     async fn an_address_may_open_only_so_many_rooms() {
-        let flags = ["cubesync-server", "--max-rooms-per-address", "2"];
-        let config = Config::parse_from(flags);
         let shutdown = CancellationToken::new();
         let rooms = Rooms::new(
-            &config,
+            settings(),
             Metrics::default(),
             Arc::new(Alone),
             shutdown,
@@ -215,33 +277,52 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_session_that_panics_ends_alone_and_its_player_may_come_back() {
+        let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
+        let shutdown = CancellationToken::new();
+        let alone = Arc::new(Alone);
+        let rooms = Rooms::new(settings(), metrics.clone(), alone, shutdown, tasks);
+        let join = async |name: &str| {
+            let ended = CancellationToken::new();
+            let entrance = Entrance {
+                name: name.into(),
+                ..entrance(&ended)
+            };
+            let entered = rooms.enter(DEFAULT_ROOM, entrance, HERE).await;
+            (entered.unwrap(), ended)
+        };
+        let ((unlucky, ended), (bystander, _)) = (join("unlucky").await, join("bystander").await);
+        tokio::spawn(contain(&metrics, Task::Connection, async move {
+            let _membership = unlucky;
+            panic!("the test asked for it");
+        }));
+        ended.cancelled().await;
+        let cubes = bystander.room.view().await.unwrap().cubes;
+        let kind = |name: &str| cubes.iter().find(|cube| cube.name == name).unwrap().kind;
+        assert_eq!(kind("unlucky"), CubeKind::Ghost);
+        assert_eq!(kind("bystander"), CubeKind::Player);
+        let counted: Vec<_> = metrics.disconnects.counts().collect();
+        assert_eq!(counted, [(Ending::Panicked, 1)]);
+        bystander.end(Some(Ending::Left)).await;
+    }
+
+    #[tokio::test]
     async fn a_room_that_panics_lets_its_players_go_and_the_next_one_comes_into_a_new_one() {
         let (metrics, shutdown) = (Metrics::default(), CancellationToken::new());
-        let config = Config::parse_from(["cubesync-server"]);
         let rooms = Rooms::new(
-            &config,
+            settings(),
             metrics.clone(),
             Arc::new(Alone),
             shutdown,
             TaskTracker::new(),
         );
-        let entrance = |ended: &CancellationToken| Entrance {
-            name: "Anna".into(),
-            colour: Colour::from([1, 2, 3]),
-            rule: SpeedRule::TopSpeed,
-            sight: SightRule::Surroundings,
-            resume: None,
-            pose: None,
-            outlet: Outlet::Nowhere,
-            ended: ended.clone(),
-        };
         for room in [DEFAULT_ROOM, "den"] {
             let ended = CancellationToken::new();
-            let (handle, _) = rooms.enter(room, entrance(&ended), HERE).await.unwrap();
-            handle.panic().await;
+            let unlucky = rooms.enter(room, entrance(&ended), HERE).await.unwrap();
+            unlucky.room.panic().await;
             ended.cancelled().await;
-            let (again, _) = rooms.enter(room, entrance(&ended), HERE).await.unwrap();
-            assert_eq!(again.view().await.unwrap().cubes.len(), 2);
+            let again = rooms.enter(room, entrance(&ended), HERE).await.unwrap();
+            assert_eq!(again.room.view().await.unwrap().cubes.len(), 2);
         }
         assert_eq!((metrics.rooms.get(), metrics.cubes.get()), (2, 4));
         let text = metrics.set.render();

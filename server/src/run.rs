@@ -10,20 +10,20 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::admission::{Admission, Count};
 use crate::bus::{Bus, BusError, Nats};
-use crate::cluster::{Card, Cluster};
+use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::contain::contain;
+use crate::host::Host;
 use crate::metrics::{Metrics, Task};
 use crate::pace::Pace;
 use crate::replay::Replay;
 use crate::room::backplane::{Alone, Backplane};
-use crate::rooms::{DEFAULT_ROOM, Rooms};
+use crate::rooms::DEFAULT_ROOM;
 use crate::server_metrics::{Listener, ServerMetrics};
-use crate::session::{Keys, tcp};
+use crate::session::tcp;
 use crate::tls::{CertificateError, Fingerprint, Tls, reload_on_hangup};
-use crate::{http, listener, recorder, text};
+use crate::{http, listener, players, recorder, text};
 
 /// After the drain, connections that still linger have this long.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
@@ -78,119 +78,61 @@ pub struct Addresses {
     pub tls: Option<Fingerprint>,
 }
 
-/// What is there before the rooms are.
-#[derive(Debug)]
-pub(crate) struct Base {
-    pub(crate) metrics: Metrics,
-    pub(crate) tasks: TaskTracker,
-    pub(crate) cluster: Option<Arc<Cluster>>,
-}
-
-impl Base {
-    /// On a bus the server is one of several from now on.
-    pub(crate) fn new(
-        config: &Config,
-        addresses: &Addresses,
-        bus: Option<Arc<dyn Bus>>,
-        shutdown: &CancellationToken,
-    ) -> Self {
-        let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
-        let cluster = bus.map(Cluster::new);
-        if let Some(cluster) = &cluster {
-            cluster.register_metrics(&metrics.set);
-            let card = Card::new(config, addresses.tcp, addresses.http);
-            let living = Arc::clone(cluster).run(card, metrics.clone(), shutdown.clone());
-            tasks.spawn(contain(&metrics, Task::Other, living));
-        }
-        Self {
-            metrics,
-            tasks,
-            cluster,
-        }
-    }
-}
-
-/// What every connection needs.
+/// What the server's listeners and pages share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) addresses: Addresses,
-    pub(crate) admission: Arc<Admission>,
+    pub(crate) host: Host,
     /// Of pages, by address.
     pub(crate) requests: Pace,
-    pub(crate) keys: Keys,
-    pub(crate) rooms: Arc<Rooms>,
-    pub(crate) metrics: Metrics,
     pub(crate) server_metrics: ServerMetrics,
     /// Where the server is one of several.
     pub(crate) cluster: Option<Arc<Cluster>>,
     /// How the connections of clients and pages are encrypted, where they are.
     pub(crate) tls: Option<Tls>,
-    /// Everything that ends before the pages do.
-    pub(crate) tasks: TaskTracker,
-    /// Cancelled when the server begins to stop.
-    pub(crate) shutdown: CancellationToken,
 }
 
-impl Shared {
-    /// A server's rooms, without a way in.
-    pub(crate) fn new(
-        config: Config,
-        addresses: Addresses,
-        tls: Option<Tls>,
-        base: Base,
-        shutdown: CancellationToken,
-    ) -> Self {
-        let Base {
-            metrics,
-            tasks,
-            cluster,
-        } = base;
-        if let Some(tls) = &tls {
-            tls.register_metrics(&metrics.set);
-        }
-        let backplane: Arc<dyn Backplane> = match &cluster {
-            Some(cluster) => Arc::clone(cluster) as _,
-            None => Arc::new(Alone),
-        };
-        let limit = Count {
-            open: config.connection_limit(),
-            pending: config.max_pending,
-        };
-        let limit_per_address = Count {
-            open: config.max_connections_per_address,
-            pending: config.max_pending_per_address,
-        };
-        let arrivals = Pace::new(config.max_arrivals_per_address);
-        let admission = Admission::new(limit, limit_per_address, Some(arrivals));
-        Admission::register_metrics(&admission, &metrics.set);
-        Self {
-            addresses,
-            admission,
-            server_metrics: ServerMetrics::new(&metrics.set),
-            requests: Pace::new(config.max_requests_per_address),
-            keys: Keys::new(&config),
-            rooms: Rooms::new(
-                &config,
-                metrics.clone(),
-                backplane,
-                shutdown.clone(),
-                tasks.clone(),
-            ),
-            cluster,
-            config,
-            metrics,
-            tls,
-            tasks,
-            shutdown,
-        }
-    }
+/// Opens rooms without listeners, of which addresses, recordings and encryption of the configuration
+/// are ignored. On a bus the host is one of several that show the same rooms. Call it inside of a
+/// tokio runtime.
+pub fn host(config: &Config, bus: Option<Arc<dyn Bus>>, shutdown: CancellationToken) -> Host {
+    let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
+    let listening = [config.listen, config.http];
+    let cluster = bus.map(|bus| join_cluster(config, listening, bus, &metrics, &tasks, &shutdown));
+    open_host(config, cluster.as_ref(), metrics, tasks, shutdown)
+}
 
-    /// Runs what serves one connection.
-    pub(crate) fn spawn(&self, serving: impl Future<Output = ()> + Send + 'static) {
-        self.tasks
-            .spawn(contain(&self.metrics, Task::Connection, serving));
-    }
+fn open_host(
+    config: &Config,
+    cluster: Option<&Arc<Cluster>>,
+    metrics: Metrics,
+    tasks: TaskTracker,
+    shutdown: CancellationToken,
+) -> Host {
+    let backplane: Arc<dyn Backplane> = match cluster {
+        Some(cluster) => Arc::clone(cluster) as _,
+        None => Arc::new(Alone),
+    };
+    let settings = config.host_settings();
+    Host::new(settings, backplane, metrics, tasks, shutdown)
+}
+
+/// Makes the server one of several. It listens to clients and for pages at `listening`.
+fn join_cluster(
+    config: &Config,
+    listening: [SocketAddr; 2],
+    bus: Arc<dyn Bus>,
+    metrics: &Metrics,
+    tasks: &TaskTracker,
+    shutdown: &CancellationToken,
+) -> Arc<Cluster> {
+    let cluster = Cluster::new(bus);
+    cluster.register_metrics(&metrics.set);
+    let card = config.card(listening);
+    let living = Arc::clone(&cluster).run(card, metrics.clone(), shutdown.clone());
+    tasks.spawn(contain(metrics, Task::Other, living));
+    cluster
 }
 
 /// Runs a server until `shutdown` is cancelled, then says goodbye to everybody. `on_ready` is
@@ -227,23 +169,42 @@ pub async fn run(
     let record = |path| recorder::create(path, config.record_max);
     let recording = config.record.as_deref().map(record).transpose()?;
 
+    let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
     let bus = nats.clone().map(|nats| nats as Arc<dyn Bus>);
-    let base = Base::new(&config, &addresses, bus, &shutdown);
-    if let Some(cluster) = &base.cluster {
+    let listening = [addresses.tcp, addresses.http];
+    let cluster = bus.map(|bus| join_cluster(&config, listening, bus, &metrics, &tasks, &shutdown));
+    if let Some(cluster) = &cluster {
         // The rooms' ticks are numbered by the cluster's time.
         cluster.settled().await;
     }
-    let shared = Arc::new(Shared::new(config, addresses, tls, base, shutdown.clone()));
-    let tasks = &shared.tasks;
+    let server_metrics = ServerMetrics::new(&metrics.set);
+    if let Some(tls) = &tls {
+        tls.register_metrics(&metrics.set);
+    }
+    let shared = Arc::new(Shared {
+        host: open_host(&config, cluster.as_ref(), metrics, tasks, shutdown.clone()),
+        requests: Pace::new(config.max_requests_per_address),
+        config,
+        addresses,
+        server_metrics,
+        cluster,
+        tls,
+    });
+    let Host {
+        rooms,
+        metrics,
+        tasks,
+        ..
+    } = &shared.host;
 
-    let lobby = shared.rooms.find(DEFAULT_ROOM);
+    let lobby = rooms.find(DEFAULT_ROOM);
     if let (Some(file), Some(lobby)) = (recording, lobby.clone()) {
         let recording = recorder::record(file, lobby);
-        tasks.spawn(contain(&shared.metrics, Task::Other, recording));
+        tasks.spawn(contain(metrics, Task::Other, recording));
     }
     if let (Some(replay), Some(lobby)) = (replay, lobby) {
         let playing = replay.play(lobby, shutdown.clone());
-        tasks.spawn(contain(&shared.metrics, Task::Other, playing));
+        tasks.spawn(contain(metrics, Task::Other, playing));
     }
     tasks.spawn(reload_on_hangup(Arc::clone(&shared)));
     tasks.spawn(accept_players(tcp, Arc::clone(&shared)));
@@ -276,43 +237,41 @@ pub async fn run(
 }
 
 async fn accept_players(listener: TcpListener, shared: Arc<Shared>) {
-    let (metrics, shutdown) = (&shared.server_metrics, &shared.shutdown);
+    let (metrics, shutdown) = (&shared.server_metrics, &shared.host.shutdown);
     listener::accept(
         Listener::Tcp,
         listener,
         metrics,
         shutdown,
-        |stream, peer| match shared.admission.admit(peer.ip()) {
+        |stream, peer| match shared.host.admit(peer.ip()) {
             Ok(admitted) => {
                 let served = Arc::clone(&shared);
-                shared.spawn(async move { tcp::serve(&served, stream, admitted).await });
+                let serving = async move { players::serve(&served, stream, admitted).await };
+                shared.host.spawn(serving);
             }
-            Err(refused) => {
-                shared.metrics.disconnects.count(refused);
-                tcp::turn_away(&stream, refused);
-            }
+            Err(ending) => tcp::turn_away(&stream, ending),
         },
     )
     .await;
 }
 
 async fn accept_typists(listener: TcpListener, shared: Arc<Shared>) {
-    let (metrics, shutdown) = (&shared.server_metrics, &shared.shutdown);
+    let (metrics, shutdown) = (&shared.server_metrics, &shared.host.shutdown);
     listener::accept(
         Listener::Text,
         listener,
         metrics,
         shutdown,
         |stream, peer| {
-            match shared.admission.admit(peer.ip()) {
+            match shared.host.admit(peer.ip()) {
                 Ok(admitted) => {
                     let served = Arc::clone(&shared);
-                    shared.spawn(async move { text::serve(&served, stream, admitted).await });
+                    let serving = async move { text::serve(&served, stream, admitted).await };
+                    shared.host.spawn(serving);
                 }
-                Err(refused) => {
-                    shared.metrics.disconnects.count(refused);
-                    // Who cannot take a line at once sees a closed connection instead.
-                    let _ = stream.try_write(format!("error: {}\n", refused.message()).as_bytes());
+                Err(ending) => {
+                    // A peer that cannot take a line at once sees a closed connection instead.
+                    let _ = stream.try_write(format!("error: {}\n", ending.message()).as_bytes());
                 }
             }
         },

@@ -24,14 +24,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::Admitted;
-use crate::budget::Budget;
 use crate::ending::Ending;
 use crate::room::audience::Outlet;
 use crate::room::speed::SpeedRule;
 use crate::room::{Entrance, SightRule};
-use crate::rooms::DEFAULT_ROOM;
+use crate::rooms::{DEFAULT_ROOM, Membership};
 use crate::run::Shared;
-use crate::session::Membership;
+use crate::token_bucket::TokenBucket;
 
 /// Longest line that is read; a longer one is answered with an error.
 const MAX_LINE_BYTES: usize = 256;
@@ -60,9 +59,9 @@ const TYPIST_COLOUR: Colour = Colour {
 
 /// Serves one person to the end.
 pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted) {
-    let open = shared.metrics.connected();
+    let open = shared.host.metrics.connected();
     if let Some(reason) = converse(shared, stream, &admitted).await {
-        shared.metrics.disconnects.count(reason);
+        shared.host.metrics.disconnects.count(reason);
     }
     drop((open, admitted));
 }
@@ -77,7 +76,7 @@ async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) -> Op
     };
     let name = tokio::select! {
         name = tokio::time::timeout(NAME_DEADLINE, read_name(&mut lines, &mut writer)) => name,
-        () = shared.shutdown.cancelled() => return Some(Ending::ShuttingDown),
+        () = shared.host.shutdown.cancelled() => return Some(Ending::ShuttingDown),
     };
     let name = match name {
         Ok(Some(name)) => name,
@@ -97,12 +96,10 @@ async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) -> Op
         ended: CancellationToken::new(),
     };
     admitted.has_joined();
-    let membership = match shared
-        .rooms
-        .enter(DEFAULT_ROOM, entrance, admitted.address())
-        .await
-    {
-        Ok((room, seat)) => Membership::new(room, seat),
+    let rooms = &shared.host.rooms;
+    let entered = rooms.enter(DEFAULT_ROOM, entrance, admitted.address());
+    let membership = match entered.await {
+        Ok(membership) => membership,
         Err(ending) => {
             // Best effort: the connection ends either way.
             let _ = write_line(&mut writer, &format!("error: {}", ending.message())).await;
@@ -141,10 +138,11 @@ async fn read_coordinates(
 ) -> Ending {
     let Membership { room, seat, .. } = membership;
     let cube = seat.cube;
-    let mut budget = Budget::new(shared.config.max_messages, BURST);
+    let rate = shared.config.max_messages;
+    let mut budget = TokenBucket::per_second(rate, BURST, Instant::now().into_std());
     while let Some(line) = lines.next().await {
         // A file of coordinates may come through `nc`: it is read as fast as a client may speak.
-        while !budget.take(1, Instant::now()) {
+        while !budget.take(1, Instant::now().into_std()) {
             tokio::time::sleep(PACE).await;
         }
         let position = match line {

@@ -33,7 +33,7 @@ use self::member::{Member, Said};
 pub(crate) use self::metrics::PeerMetrics;
 use self::room::SharedRoom;
 use self::words::Word;
-pub(crate) use self::words::{Presence, host_and_port};
+pub(crate) use self::words::{Presence, Rules, host_and_port};
 use crate::bus::{Bus, Heard, ServerId, Topic};
 use crate::metrics::{MetricSet, Metrics};
 use crate::room::RoomSettings;

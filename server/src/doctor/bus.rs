@@ -30,7 +30,7 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
         return Vec::new();
     }
     let heard = listen(config).await;
-    let card = Card::new(config, config.listen, config.http);
+    let card = config.card([config.listen, config.http]);
     let mut findings = judge(&card, heard);
     findings.extend(config.bus.iter().filter_map(|address| {
         let (host, is_encrypted) = address.host()?;
@@ -160,7 +160,7 @@ mod tests {
             "a.example:2",
         ];
         let config = Config::parse_from(["cubesync-server"].iter().chain(&flags));
-        Card::new(&config, config.listen, config.http)
+        config.card([config.listen, config.http])
     }
 
     fn verdicts(findings: &[Finding]) -> Vec<(&'static str, Verdict)> {

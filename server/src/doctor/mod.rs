@@ -20,12 +20,12 @@ use std::time::SystemTime;
 pub use self::finding::{Finding, Report, Verdict};
 pub use self::ports::is_serving;
 use self::reach::Reach;
-pub(crate) use self::reach::own_addresses;
 use crate::config::Config;
+use crate::network::outward_addresses;
 
 /// Looks at everything.
 pub async fn examine(config: &Config) -> Report {
-    let reach = Reach::of(config, &own_addresses());
+    let reach = Reach::of(config, &outward_addresses());
     let now = SystemTime::now();
     let findings = [
         ports::examine(config),

@@ -1,6 +1,6 @@
 //! Who can reach the server, as far as that can be known without asking anybody outside.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Finding;
 use crate::config::Config;
@@ -156,28 +156,6 @@ fn is_local_v4(address: Ipv4Addr) -> bool {
 
 fn is_local_v6(address: Ipv6Addr) -> bool {
     address.is_unique_local() || address.is_unicast_link_local()
-}
-
-/// The addresses this machine has towards the outside. Connecting a UDP socket sends nothing; it
-/// only asks the system for the route.
-pub(crate) fn own_addresses() -> Vec<IpAddr> {
-    // Of the blocks for documentation (RFC 5737, RFC 3849): outside, and nobody's.
-    let ways: [(IpAddr, IpAddr); 2] = [
-        (
-            Ipv4Addr::UNSPECIFIED.into(),
-            Ipv4Addr::new(192, 0, 2, 1).into(),
-        ),
-        (
-            Ipv6Addr::UNSPECIFIED.into(),
-            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into(),
-        ),
-    ];
-    let own = ways.into_iter().filter_map(|(from, to)| {
-        let socket = UdpSocket::bind((from, 0)).ok()?;
-        socket.connect((to, 9)).ok()?;
-        Some(socket.local_addr().ok()?.ip())
-    });
-    own.filter(|address| !address.is_unspecified()).collect()
 }
 
 #[cfg(test)]

@@ -20,16 +20,15 @@ use tower_service::Service;
 use tracing::debug;
 
 use super::https::Unencrypted;
+use super::meter::{Meter, Metered};
 use super::proxy;
 use crate::admission::{Admission, Count};
 use crate::contain::contain;
 use crate::listener;
-use crate::meter::{Meter, Metered};
 use crate::metrics::Task;
 use crate::run::Shared;
 use crate::server_metrics::{HttpEnding, Listener};
-use crate::session::stream::Stream;
-use crate::session::tcp;
+use crate::session::{Stream, tcp};
 use crate::tls::{self, Arrival};
 
 /// Time for running responses when the server stops.
@@ -79,7 +78,7 @@ pub(super) async fn serve(
             serve_one(&served, stream, peer, router, stop).await;
             drop(admitted);
         };
-        connections.spawn(contain(&shared.metrics, Task::Connection, serving));
+        connections.spawn(contain(&shared.host.metrics, Task::Connection, serving));
     })
     .await;
     connections.close();
@@ -125,7 +124,7 @@ async fn serve_one(
 
 async fn serve_stream(
     shared: &Shared,
-    stream: impl Stream + 'static,
+    stream: impl Stream,
     peer: SocketAddr,
     unencrypted: Option<Unencrypted>,
     router: Router,

@@ -66,7 +66,7 @@ pub(super) async fn page(
     Query(which): Query<Which>,
 ) -> Result<Response, InternalError> {
     let name = which.room.as_deref().unwrap_or(DEFAULT_ROOM);
-    let Some(room) = shared.rooms.find(name) else {
+    let Some(room) = shared.host.rooms.find(name) else {
         return Ok(not_found().await);
     };
     let view = room.view().await?;

@@ -6,11 +6,13 @@ mod encoding;
 mod files;
 pub(crate) mod fuzzing;
 mod https;
+mod meter;
 mod proxy;
 mod security;
 mod status;
 mod time;
 mod upgrade;
+mod websocket;
 mod well_formed;
 
 use std::net::SocketAddr;
@@ -93,7 +95,7 @@ async fn pace(
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> Response {
-    if shared.shutdown.is_cancelled() {
+    if shared.host.shutdown.is_cancelled() {
         plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
     } else {
         plain(StatusCode::OK, "serving\n")
@@ -104,7 +106,7 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (
         [(header::CONTENT_TYPE, OPENMETRICS), NOT_CACHED],
-        shared.metrics.set.render(),
+        shared.host.metrics.set.render(),
     )
         .into_response()
 }

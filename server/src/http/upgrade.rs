@@ -9,12 +9,11 @@ use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
-use super::plain;
+use super::meter::Meter;
+use super::{plain, websocket};
 use crate::contain::contain;
-use crate::meter::Meter;
 use crate::metrics::Task;
 use crate::run::Shared;
-use crate::session::websocket;
 
 /// What the library reads into at once. Its default of 128 KiB per connection is for uploads.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
@@ -30,7 +29,7 @@ pub(super) async fn page(
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    if shared.shutdown.is_cancelled() {
+    if shared.host.shutdown.is_cancelled() {
         return plain(
             StatusCode::SERVICE_UNAVAILABLE,
             "the server is shutting down\n",
@@ -46,19 +45,21 @@ pub(super) async fn page(
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
-    let admitted = match shared.admission.admit(peer.ip()) {
+    let admitted = match shared.host.admit(peer.ip()) {
         Ok(admitted) => admitted,
-        Err(refused) => {
-            shared.metrics.disconnects.count(refused);
-            return (StatusCode::SERVICE_UNAVAILABLE, refused.message()).into_response();
+        Err(ending) => {
+            return (StatusCode::SERVICE_UNAVAILABLE, ending.message()).into_response();
         }
     };
     let max_message_bytes = shared.config.max_ws_message;
     let serving = {
-        let tasks = shared.tasks.clone();
+        let tasks = shared.host.tasks.clone();
         move |socket| {
-            let metrics = shared.metrics.clone();
-            let serving = async move { websocket::serve(&shared, socket, meter, admitted).await };
+            let metrics = shared.host.metrics.clone();
+            let serving = async move {
+                let (reader, writer) = websocket::split(socket, meter);
+                shared.host.sessions.serve(reader, writer, admitted).await;
+            };
             tasks.track_future(contain(&metrics, Task::Connection, serving))
         }
     };

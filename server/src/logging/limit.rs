@@ -14,6 +14,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::LogFormat;
+use crate::token_bucket::TokenBucket;
 
 /// Lines one place may say at once.
 const BURST: u32 = 10;
@@ -120,36 +121,24 @@ fn append(line: &mut String, shape: &Shape, left_out: u64) -> fmt::Result {
 /// What a place may still say.
 #[derive(Debug)]
 struct Place {
-    tokens: u32,
-    /// Up to when tokens were given out.
-    filled: Instant,
+    lines: TokenBucket,
     left_out: u64,
 }
 
 impl Place {
     fn new(now: Instant) -> Self {
         Self {
-            tokens: BURST,
-            filled: now,
+            lines: TokenBucket::new(EVERY, EVERY * BURST, now),
             left_out: 0,
         }
     }
 
     fn admit(&mut self, now: Instant) -> Option<u64> {
-        let earned = now.duration_since(self.filled).as_nanos() / EVERY.as_nanos();
-        let earned = u32::try_from(earned).unwrap_or(u32::MAX);
-        self.tokens = self.tokens.saturating_add(earned).min(BURST);
-        self.filled += EVERY * earned;
-        match self.tokens.checked_sub(1) {
-            Some(tokens) => {
-                self.tokens = tokens;
-                Some(std::mem::take(&mut self.left_out))
-            }
-            None => {
-                self.left_out += 1;
-                None
-            }
+        if self.lines.take(1, now) {
+            return Some(std::mem::take(&mut self.left_out));
         }
+        self.left_out += 1;
+        None
     }
 }
 

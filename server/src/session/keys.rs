@@ -1,6 +1,6 @@
 //! Who knows the key: of the server, or of a room that has one of its own.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use cubesync_protocol::limits::MAX_JOIN_KEY_BYTES;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
-use crate::Config;
+use crate::by_address::ByAddress;
 use crate::ending::{Ending, Problem};
 use crate::key::{Key, RoomKey};
 
@@ -26,26 +26,26 @@ const MAX_ADDRESSES: usize = 10_000;
 
 /// The keys, and who has shown wrong ones.
 #[derive(Debug)]
-pub(crate) struct Keys {
+pub struct Keys {
     server: Option<Key>,
     rooms: BTreeMap<String, Key>,
-    tries: Mutex<HashMap<IpAddr, Tries>>,
+    tries: Mutex<ByAddress<Tries>>,
 }
 
 #[derive(Debug)]
 struct Tries {
     wrong: u32,
-    since: Instant,
+    since: std::time::Instant,
 }
 
 impl Keys {
-    /// The keys of a configuration.
-    pub(crate) fn new(config: &Config) -> Self {
-        let room_key = |key: &RoomKey| (key.room.clone(), key.key.clone());
+    /// The server's key, and those of rooms that have one of their own.
+    pub fn new(server: Option<Key>, rooms: impl IntoIterator<Item = RoomKey>) -> Self {
+        let rooms = rooms.into_iter().map(|RoomKey { room, key }| (room, key));
         Self {
-            server: config.join_key.clone(),
-            rooms: config.room_key.iter().map(room_key).collect(),
-            tries: Mutex::default(),
+            server,
+            rooms: rooms.collect(),
+            tries: Mutex::new(ByAddress::new(MAX_ADDRESSES)),
         }
     }
 
@@ -54,12 +54,7 @@ impl Keys {
     ///
     /// # Errors
     /// They may not: the key is missing or wrong, or too many were wrong.
-    pub(super) fn check(
-        &self,
-        room: &str,
-        given: Option<&str>,
-        address: IpAddr,
-    ) -> Result<(), Problem> {
+    pub fn check(&self, room: &str, given: Option<&str>, address: IpAddr) -> Result<(), Problem> {
         let (expected, place) = match self.rooms.get(room) {
             Some(key) => (key, "room"),
             None => match &self.server {
@@ -82,34 +77,28 @@ impl Keys {
         Ok(())
     }
 
-    /// Counts a try; whether its outcome may be told. Where it may not, a right key is refused
-    /// too: else guessing would go on.
+    /// Counts a try, and returns whether its outcome may be told. Where it may not, a right key is
+    /// refused too: else guessing would go on.
     fn may_try(&self, address: IpAddr, is_right: bool) -> bool {
-        let now = Instant::now();
+        let now = Instant::now().into_std();
         let mut tries = self.tries.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = |tries: &Tries| now - tries.since >= TRIES_FORGOTTEN_AFTER;
-        if tries.get(&address).is_some_and(is_old) {
-            tries.remove(&address);
-        }
-        if let Some(known) = tries.get_mut(&address) {
-            known.wrong += u32::from(!is_right && known.wrong < MAX_TRIES);
-            return known.wrong < MAX_TRIES;
+        if tries.get(address).is_some_and(is_old) {
+            tries.remove(address);
         }
         if is_right {
-            return true;
+            let known = tries.get(address);
+            return known.is_none_or(|tries| tries.wrong < MAX_TRIES);
         }
-        if tries.len() >= MAX_ADDRESSES {
-            tries.retain(|_, tries| !is_old(tries));
-        }
-        let has_place = tries.len() < MAX_ADDRESSES;
-        if has_place {
-            let first = Tries {
-                wrong: 1,
-                since: now,
-            };
-            tries.insert(address, first);
-        }
-        has_place
+        let first = || Tries {
+            wrong: 0,
+            since: now,
+        };
+        let Some(known) = tries.entry(address, now, is_old, first) else {
+            return false;
+        };
+        known.wrong = MAX_TRIES.min(known.wrong + 1);
+        known.wrong < MAX_TRIES
     }
 }
 
@@ -130,12 +119,11 @@ fn is_equal(expected: &str, given: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
 
-    fn keys(flags: &[&str]) -> Keys {
-        Keys::new(&Config::parse_from(["cubesync-server"].iter().chain(flags)))
+    fn keys(server: Option<&str>, rooms: &[&str]) -> Keys {
+        let rooms = rooms.iter().map(|&key| RoomKey::from(key));
+        Keys::new(server.map(Key::from), rooms)
     }
 
     fn address(last: u8) -> IpAddr {
@@ -148,7 +136,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_rooms_own_key_stands_in_for_the_servers() {
-        let keys = keys(&["--join-key", "all", "--room-key", "den=cave=1"]);
+        let keys = keys(Some("all"), &["den=cave=1"]);
         for (room, key, right) in [
             ("lobby", Some("all"), true),
             ("lobby", Some("cave=1"), false),
@@ -165,7 +153,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_key_anybody_may_come() {
-        let keys = keys(&["--room-key", "den=cave"]);
+        let keys = keys(None, &["den=cave"]);
         assert_eq!(keys.check("lobby", None, address(1)), Ok(()));
         assert_eq!(keys.check("lobby", Some("any"), address(1)), Ok(()));
         assert!(keys.check("den", None, address(1)).is_err());
@@ -173,7 +161,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_too_many_wrong_keys_even_the_right_one_must_wait() {
-        let keys = keys(&["--join-key", "right"]);
+        let keys = keys(Some("right"), &[]);
         let check = |key, last| reason(keys.check("lobby", Some(key), address(last)));
         for _ in 1..MAX_TRIES {
             assert_eq!(check("wrong", 1), Some(Ending::WrongKey));
@@ -188,7 +176,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn memory_is_bounded_and_what_cannot_be_remembered_is_refused() {
-        let keys = keys(&["--join-key", "right"]);
+        let keys = keys(Some("right"), &[]);
         let check = |key, number: u32| {
             let address = std::net::Ipv4Addr::from_bits(number).into();
             reason(keys.check("lobby", Some(key), address))

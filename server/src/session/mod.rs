@@ -1,253 +1,301 @@
 //! One connection: the handshake, then frames in, messages to the room.
 //!
-//! A session only reads; from the moment the room has let it in, the room writes. So no write
-//! ever waits for a read or is cut off by one. [`tcp`] and [`websocket`] differ in where the
-//! bytes come from and how the last ones are said.
+//! A session reads; from the moment the room has let its player in, the room decides what is
+//! written. Either the room writes to the socket itself ([`tcp`]), or its frames come through a queue
+//! to the session, which sends them: for connections whose socket a library owns. So no write ever
+//! waits for a read or is cut off by one.
 
 mod handshake;
 mod keys;
-mod queued;
-mod reader;
 mod source;
-pub(crate) mod stream;
-pub(crate) mod tcp;
-pub(crate) mod websocket;
+mod stream;
+pub mod tcp;
+mod transport;
 
+use std::future::pending;
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cubesync_protocol::limits::FRAME_HEADER_BYTES;
-use cubesync_protocol::{ClientMessage, Hello, Message, frame};
-use tokio::time::Instant;
+use cubesync_protocol::{ClientMessage, Hello, Message};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use self::handshake::check_hello;
-pub(crate) use self::keys::Keys;
+pub use self::keys::Keys;
 use self::source::Source;
+pub use self::stream::Stream;
+pub use self::transport::{Reader, Received, Writer};
 use crate::admission::Admitted;
 use crate::ending::{Ending, Problem};
 use crate::label::Label;
+use crate::metrics::Metrics;
 use crate::room::audience::Outlet;
 use crate::room::speed::SpeedRule;
-use crate::room::{Entrance, RoomHandle, Seat, SightRule};
-use crate::run::Shared;
+use crate::room::{Entrance, SightRule};
+use crate::rooms::{Membership, Rooms};
 
 /// How long a peer has to take its last frame and close. Closing while bytes of the peer are
 /// unread would reset the connection and could destroy that frame (RFC 2525, 2.17).
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How a connection introduced itself.
-enum Introduction {
-    Hello(Hello),
-    Refused(Problem),
-    /// It ended before it had.
-    Gone(Ending),
+/// Frames that wait between a room and a session that sends them. Few: what waits here is old.
+const OUTPUT_QUEUE: usize = 4;
+
+/// What peers may do, and how long they may take.
+#[derive(Debug, Clone)]
+pub struct SessionSettings {
+    /// Time for the first message to come.
+    pub hello_deadline: Duration,
+    /// Longest payload of a frame.
+    pub max_frame_bytes: usize,
+    /// Time for a frame that was begun to end.
+    pub frame_deadline: Duration,
+    /// Messages a second; twice as many may come at once.
+    pub max_messages_per_second: NonZeroU32,
+    /// Bytes a second; twice as many may come at once.
+    pub max_bytes_per_second: NonZeroU32,
+    /// Silence after which a peer is gone.
+    pub dead_after: Duration,
+    /// Time for a queued frame to be sent.
+    pub slow_reader_after: Duration,
 }
 
-/// Reads the first message and judges it.
-async fn introduction(shared: &Shared, source: &mut Source, admitted: &Admitted) -> Introduction {
-    let deadline = shared.config.hello_deadline;
-    let Ok(first) = tokio::time::timeout(*deadline, source.next_frame()).await else {
-        let problem = format!("it did not come within {deadline}");
-        return Introduction::Refused(Problem::greeting(Ending::HelloTimeout, &problem));
-    };
-    match first {
-        Ok(payload) => {
-            count_frame(shared, &payload);
-            let hello = check_hello(&payload).and_then(|hello| {
-                let given = hello.join_key.as_deref();
-                shared.keys.check(&hello.room, given, admitted.address())?;
-                Ok(hello)
-            });
-            match hello {
-                Ok(hello) => Introduction::Hello(hello),
-                Err(problem) => Introduction::Refused(problem),
-            }
-        }
-        Err(Problem { ending, .. }) if matches!(ending, Ending::Lost | Ending::Closed) => {
-            Introduction::Gone(ending)
-        }
-        Err(problem) => {
-            let ending = match problem.ending {
-                Ending::BadMessage | Ending::FrameTooLong => Ending::NotHello,
-                ending => ending,
-            };
-            Introduction::Refused(Problem::greeting(ending, &problem))
-        }
-    }
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Sessions {
+    settings: SessionSettings,
+    keys: Keys,
+    rooms: Arc<Rooms>,
+    metrics: Metrics,
 }
 
-/// A player's place in a room. Who lets go of it without a word has panicked.
-pub(crate) struct Membership {
-    pub(crate) room: RoomHandle,
-    pub(crate) seat: Seat,
-    is_over: bool,
-}
-
-impl Membership {
-    pub(crate) fn new(room: RoomHandle, seat: Seat) -> Self {
+impl Sessions {
+    /// Sessions that bring their players into `rooms`.
+    pub fn new(settings: SessionSettings, keys: Keys, rooms: Arc<Rooms>, metrics: Metrics) -> Self {
         Self {
-            room,
-            seat,
-            is_over: false,
+            settings,
+            keys,
+            rooms,
+            metrics,
         }
     }
 
-    /// Takes the player out; without a reason, the room has ended the connection already.
-    pub(crate) async fn end(mut self, reason: Option<Ending>) {
-        self.is_over = true;
-        if let Some(reason) = reason {
-            // A room that has ended has said goodbye already.
-            let _ = self.room.leave(self.seat, reason).await;
-        }
+    /// Serves a TCP connection to its end.
+    pub async fn serve_tcp(&self, stream: TcpStream, admitted: Admitted) {
+        let (reader, writer) = tcp::split(stream);
+        self.serve(reader, writer, admitted).await;
     }
-}
 
-impl Drop for Membership {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.room.abandon(self.seat);
-        }
+    /// Serves any other stream of bytes to its end.
+    pub async fn serve_stream(&self, stream: impl Stream, admitted: Admitted) {
+        let (reader, writer) = stream::split(stream);
+        self.serve(reader, writer, admitted).await;
     }
-}
 
-/// Brings a player into the room they asked for.
-async fn enter(
-    shared: &Shared,
-    hello: Hello,
-    outlet: Outlet,
-    ended: &CancellationToken,
-    admitted: &Admitted,
-) -> Result<Membership, Ending> {
-    let Hello {
-        room,
-        name,
-        colour,
-        resume,
-        pose,
-        ..
-    } = hello;
-    let rule = SpeedRule::TopSpeed;
-    let entrance = Entrance {
-        name,
-        colour,
-        rule,
-        sight: SightRule::Surroundings,
-        resume,
-        pose,
-        outlet,
-        ended: ended.clone(),
-    };
-    let (room, seat) = shared
-        .rooms
-        .enter(&room, entrance, admitted.address())
-        .await?;
-    Ok(Membership::new(room, seat))
-}
+    /// Serves a connection to its end.
+    pub async fn serve(&self, reader: impl Reader, mut writer: impl Writer, admitted: Admitted) {
+        let open = self.metrics.connected();
+        let mut source = Source::new(reader, &self.settings);
+        self.converse(&mut source, &mut writer, &admitted).await;
+        source.linger().await;
+        drop((open, admitted));
+    }
 
-/// Returns the frame that tells a peer that it is refused, and counts it.
-fn refusal_frame(shared: &Shared, problem: &Problem) -> Bytes {
-    debug!(reason = problem.ending.as_str(), %problem, "rejected");
-    let frame = problem.reject().to_frame();
-    shared.metrics.disconnects.count(problem.ending);
-    shared.metrics.sent_bytes.inc_by(frame.len() as u64);
-    shared.metrics.sent_frames.inc();
-    frame
-}
+    /// Tells the peer of a TCP connection on which TLS was expected what to do.
+    pub async fn refuse_unencrypted(&self, stream: TcpStream) {
+        let (reader, mut writer) = tcp::split(stream);
+        self.reject(&mut writer, &handshake::no_tls()).await;
+        Source::new(reader, &self.settings).linger().await;
+    }
 
-/// Passes on messages until the connection ends, and says why it did.
-async fn read_messages(shared: &Shared, source: &mut Source, membership: &Membership) -> Ending {
-    // One timer for the connection: to set one for every message would cost more than to read it.
-    let dead_after = *shared.config.dead_after;
-    let mut heard = Instant::now();
-    let silence = tokio::time::sleep(dead_after);
-    tokio::pin!(silence);
-    loop {
-        let payload = tokio::select! {
-            biased;
-            payload = source.next_frame() => payload,
-            () = &mut silence => {
-                if heard.elapsed() >= dead_after {
-                    return Ending::Silent;
+    async fn converse(
+        &self,
+        source: &mut Source<impl Reader>,
+        writer: &mut impl Writer,
+        admitted: &Admitted,
+    ) {
+        let hello = match self.introduction(source, admitted.address()).await {
+            Ok(hello) => hello,
+            Err(problem) => return self.reject(writer, &problem).await,
+        };
+        let (outlet, frames) = match writer.outlet() {
+            Some(outlet) => (outlet, None),
+            None => {
+                let (sender, frames) = mpsc::channel(OUTPUT_QUEUE);
+                (Outlet::Frames(sender), Some(frames))
+            }
+        };
+        let ended = CancellationToken::new();
+        let entered = self.enter(hello, outlet, &ended, admitted.address()).await;
+        let membership = match entered {
+            Ok(membership) => membership,
+            Err(ending) => return self.reject(writer, &ending.into()).await,
+        };
+        admitted.has_joined();
+        let is_queued = frames.is_some();
+        {
+            let slow_reader_after = self.settings.slow_reader_after;
+            let mut writing = std::pin::pin!(send_queued(writer, frames, slow_reader_after));
+            let reading = ended.run_until_cancelled(self.read_messages(source, &membership));
+            let mut is_written = false;
+            let reason = tokio::select! {
+                biased;
+                reason = reading => reason,
+                outcome = &mut writing => {
+                    is_written = true;
+                    outcome.err()
                 }
-                silence.as_mut().reset(heard + dead_after);
-                continue;
+            };
+            membership.end(reason).await;
+            if is_queued && !is_written {
+                // The room has let go of the queue: its last words are what is still in there.
+                let _ = timeout(LINGER, writing).await;
             }
-        };
-        heard = Instant::now();
-        let payload = match payload {
-            Ok(payload) => payload,
-            Err(error) => {
-                debug!(reason = error.ending.as_str(), %error, "no more frames");
-                return error.ending;
-            }
-        };
-        count_frame(shared, &payload);
-        let message = match ClientMessage::decode(&payload) {
-            Ok(ClientMessage::Leave) => return Ending::Left,
-            Ok(ClientMessage::Hello(_)) => return Ending::BadMessage,
-            Ok(message) => message,
-            Err(error) => {
-                debug!(%error, "bad message");
-                return Ending::BadMessage;
-            }
-        };
-        let Membership { room, seat, .. } = membership;
-        if room.message(*seat, message).await.is_err() {
-            return Ending::ShuttingDown;
+        }
+        // A room that writes to the socket itself also closes it, after its last words.
+        if is_queued {
+            let _ = timeout(LINGER, writer.close()).await;
         }
     }
-}
 
-fn count_frame(shared: &Shared, payload: &Bytes) {
-    shared.metrics.received_frames.inc();
-    shared
-        .metrics
-        .received_bytes
-        .inc_by((payload.len() + FRAME_HEADER_BYTES) as u64);
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-    use cubesync_protocol::{Colour, CubeKind};
-
-    use super::*;
-    use crate::Config;
-    use crate::run::{Addresses, Base};
-
-    #[tokio::test]
-    async fn a_session_that_panics_ends_alone_and_its_player_may_come_back() {
-        let config = Config::parse_from(["cubesync-server"]);
-        let addresses = Addresses {
-            tcp: config.listen,
-            http: config.http,
-            text: None,
-            tls: None,
+    /// Reads the first message and judges it.
+    async fn introduction(
+        &self,
+        source: &mut Source<impl Reader>,
+        address: IpAddr,
+    ) -> Result<Hello, Problem> {
+        let deadline = self.settings.hello_deadline;
+        let Ok(first) = timeout(deadline, source.next_frame()).await else {
+            let problem = format!("it did not come within {deadline:?}");
+            return Err(Problem::greeting(Ending::HelloTimeout, &problem));
         };
-        let shutdown = CancellationToken::new();
-        let base = Base::new(&config, &addresses, None, &shutdown);
-        let shared = Shared::new(config, addresses, None, base, shutdown);
-        let join = async |name| {
-            let ended = CancellationToken::new();
-            let hello = Hello::new("lobby", name, Colour::from([1, 2, 3]));
-            let admitted = shared.admission.admit([127, 0, 0, 1].into()).unwrap();
-            let entered = enter(&shared, hello, Outlet::Nowhere, &ended, &admitted).await;
-            (entered.unwrap(), ended)
-        };
-        let ((unlucky, ended), (bystander, _)) = (join("unlucky").await, join("bystander").await);
-        shared.spawn(async move {
-            let _membership = unlucky;
-            panic!("the test asked for it");
-        });
-        ended.cancelled().await;
-        let cubes = bystander.room.view().await.unwrap().cubes;
-        let kind = |name: &str| cubes.iter().find(|cube| cube.name == name).unwrap().kind;
-        assert_eq!(kind("unlucky"), CubeKind::Ghost);
-        assert_eq!(kind("bystander"), CubeKind::Player);
-        let counted: Vec<_> = shared.metrics.disconnects.counts().collect();
-        assert_eq!(counted, [(Ending::Panicked, 1)]);
-        bystander.end(Some(Ending::Left)).await;
+        let payload = first.map_err(|problem| match problem.ending {
+            Ending::Lost | Ending::Closed => problem,
+            Ending::BadMessage | Ending::FrameTooLong => {
+                Problem::greeting(Ending::NotHello, &problem)
+            }
+            ending => Problem::greeting(ending, &problem),
+        })?;
+        self.count_frame(&payload);
+        let hello = check_hello(&payload)?;
+        let given = hello.join_key.as_deref();
+        self.keys.check(&hello.room, given, address)?;
+        Ok(hello)
     }
+
+    /// Brings a player into the room they asked for.
+    async fn enter(
+        &self,
+        hello: Hello,
+        outlet: Outlet,
+        ended: &CancellationToken,
+        address: IpAddr,
+    ) -> Result<Membership, Ending> {
+        let entrance = Entrance {
+            name: hello.name,
+            colour: hello.colour,
+            rule: SpeedRule::TopSpeed,
+            sight: SightRule::Surroundings,
+            resume: hello.resume,
+            pose: hello.pose,
+            outlet,
+            ended: ended.clone(),
+        };
+        self.rooms.enter(&hello.room, entrance, address).await
+    }
+
+    /// Counts a connection that ends before its player has joined, and tells the peer why if it is
+    /// still there.
+    async fn reject(&self, writer: &mut impl Writer, problem: &Problem) {
+        self.metrics.disconnects.count(problem.ending);
+        if !matches!(problem.ending, Ending::Lost | Ending::Closed) {
+            debug!(reason = problem.ending.as_str(), %problem, "rejected");
+            let frame = problem.reject().to_frame();
+            self.metrics.count_sent(frame.len() as u64, 1);
+            // The peer may be gone already.
+            let _ = timeout(LINGER, writer.send(frame)).await;
+        }
+        // A peer that takes nothing is not waited for.
+        let _ = timeout(LINGER, writer.close()).await;
+    }
+
+    /// Passes on messages until the connection ends, and returns why it did.
+    async fn read_messages(
+        &self,
+        source: &mut Source<impl Reader>,
+        membership: &Membership,
+    ) -> Ending {
+        // One timer for the connection: to set one for every message would cost more than to read it.
+        let dead_after = self.settings.dead_after;
+        let mut heard = Instant::now();
+        let silence = tokio::time::sleep(dead_after);
+        tokio::pin!(silence);
+        loop {
+            let payload = tokio::select! {
+                biased;
+                payload = source.next_frame() => payload,
+                () = &mut silence => {
+                    if heard.elapsed() >= dead_after {
+                        return Ending::Silent;
+                    }
+                    silence.as_mut().reset(heard + dead_after);
+                    continue;
+                }
+            };
+            heard = Instant::now();
+            let payload = match payload {
+                Ok(payload) => payload,
+                Err(error) => {
+                    debug!(reason = error.ending.as_str(), %error, "no more frames");
+                    return error.ending;
+                }
+            };
+            self.count_frame(&payload);
+            let message = match ClientMessage::decode(&payload) {
+                Ok(ClientMessage::Leave) => return Ending::Left,
+                Ok(ClientMessage::Hello(_)) => return Ending::BadMessage,
+                Ok(message) => message,
+                Err(error) => {
+                    debug!(%error, "bad message");
+                    return Ending::BadMessage;
+                }
+            };
+            let Membership { room, seat, .. } = membership;
+            if room.message(*seat, message).await.is_err() {
+                return Ending::ShuttingDown;
+            }
+        }
+    }
+
+    fn count_frame(&self, payload: &Bytes) {
+        self.metrics.received_frames.inc();
+        let len_bytes = payload.len() + FRAME_HEADER_BYTES;
+        self.metrics.received_bytes.inc_by(len_bytes as u64);
+    }
+}
+
+/// Sends frames from a queue until the room lets go of it; without a queue, waits for ever.
+async fn send_queued(
+    writer: &mut impl Writer,
+    frames: Option<mpsc::Receiver<Bytes>>,
+    deadline: Duration,
+) -> Result<(), Ending> {
+    let Some(mut frames) = frames else {
+        return pending().await;
+    };
+    while let Some(frame) = frames.recv().await {
+        match timeout(deadline, writer.send(frame)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(Ending::Lost),
+            Err(_) => return Err(Ending::SlowReader),
+        }
+    }
+    Ok(())
 }

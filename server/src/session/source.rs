@@ -1,63 +1,47 @@
 //! Where a session's frames come from, and how many may come.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
-use axum::extract::ws::WebSocket;
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::SplitStream;
-use tokio::io::ReadHalf;
-use tokio::net::tcp::OwnedReadHalf;
+use cubesync_protocol::frame;
 use tokio::time::Instant;
 
-use super::reader::{Heard, Messages, Reader};
-use super::stream::BoxedStream;
-use super::{LINGER, frame};
-use crate::Config;
-use crate::budget::Budget;
+use super::transport::{Reader, Received};
+use super::{LINGER, SessionSettings};
 use crate::ending::{Ending, Problem};
-use crate::meter::Meter;
+use crate::token_bucket::TokenBucket;
 
 /// A burst is what may come in this time, of messages and of bytes.
 const BURST: Duration = Duration::from_secs(2);
 
-/// The receiving side of a connection.
-pub(super) struct Source {
-    reader: Reader,
+/// Frames from the receiving half of a connection.
+pub(super) struct Source<From> {
+    reader: From,
     received: BytesMut,
     /// Since when the first bytes of an unfinished frame or message are there.
     begun: Option<Instant>,
     max_frame_bytes: usize,
     frame_deadline: Duration,
-    messages: Budget,
-    bytes: Budget,
+    messages: TokenBucket,
+    bytes: TokenBucket,
 }
 
-impl Source {
-    pub(super) fn tcp(stream: OwnedReadHalf, config: &Config) -> Self {
-        Self::new(Reader::Tcp(stream), config)
-    }
-
-    pub(super) fn stream(stream: ReadHalf<BoxedStream>, config: &Config) -> Self {
-        Self::new(Reader::Stream(stream), config)
-    }
-
-    pub(super) fn websocket(stream: SplitStream<WebSocket>, meter: Meter, config: &Config) -> Self {
-        Self::new(Reader::WebSocket(Messages::new(stream, meter)), config)
-    }
-
-    fn new(reader: Reader, config: &Config) -> Self {
+impl<From: Reader> Source<From> {
+    pub(super) fn new(reader: From, settings: &SessionSettings) -> Self {
+        let now = Instant::now().into_std();
         Self {
             reader,
             received: BytesMut::new(),
             begun: None,
-            max_frame_bytes: config.max_frame,
-            frame_deadline: *config.frame_deadline,
-            messages: Budget::new(config.max_messages, BURST),
-            bytes: Budget::new(config.max_bytes, BURST),
+            max_frame_bytes: settings.max_frame_bytes,
+            frame_deadline: settings.frame_deadline,
+            messages: TokenBucket::per_second(settings.max_messages_per_second, BURST, now),
+            bytes: TokenBucket::per_second(settings.max_bytes_per_second, BURST, now),
         }
     }
 
-    /// The next frame's payload. Cancelling it loses nothing.
+    /// Returns the next frame's payload. Cancelling it loses nothing.
     pub(super) async fn next_frame(&mut self) -> Result<Bytes, Problem> {
         loop {
             if let Some(payload) = frame::split(&mut self.received, self.max_frame_bytes)? {
@@ -71,51 +55,57 @@ impl Source {
             } else {
                 self.begun.get_or_insert_with(Instant::now);
             }
-            let read = self.reader.read(&mut self.received);
+            let Self {
+                reader, received, ..
+            } = self;
+            let read = poll_fn(|context| reader.poll_read(received, context));
             let read = match self.begun {
                 None => read.await,
                 Some(begun) => tokio::time::timeout_at(begun + self.frame_deadline, read)
                     .await
                     .map_err(|_| Ending::FrameTooSlow)?,
             };
-            let (heard, len_bytes) = read?;
+            let (what, len_bytes) = read?;
             self.charge_bytes(len_bytes)?;
-            match heard {
-                Heard::Bytes => {}
-                Heard::Control => {
+            match what {
+                Received::Bytes => {}
+                Received::Control => {
                     self.begun = None;
                     self.charge_message()?;
                 }
-                Heard::Part => {
+                Received::Part => {
                     self.begun.get_or_insert_with(Instant::now);
                 }
-                Heard::End if self.received.is_empty() => return Err(Ending::Closed.into()),
-                Heard::End => return Err(Ending::Lost.into()),
+                Received::End if self.received.is_empty() => return Err(Ending::Closed.into()),
+                Received::End => return Err(Ending::Lost.into()),
             }
         }
     }
 
     fn charge_message(&mut self) -> Result<(), Ending> {
-        let is_allowed = self.messages.take(1, Instant::now());
+        let is_allowed = self.messages.take(1, Instant::now().into_std());
         is_allowed.then_some(()).ok_or(Ending::TooManyMessages)
     }
 
     fn charge_bytes(&mut self, len_bytes: usize) -> Result<(), Ending> {
         let len_bytes = u32::try_from(len_bytes).unwrap_or(u32::MAX);
-        let is_allowed = self.bytes.take(len_bytes, Instant::now());
+        let is_allowed = self.bytes.take(len_bytes, Instant::now().into_std());
         is_allowed.then_some(()).ok_or(Ending::TooManyBytes)
     }
 
     /// Reads and drops what still comes until the peer closes, at most for [`LINGER`].
     pub(super) async fn linger(mut self) {
         let drain = async {
-            while let Ok((heard, _)) = self.reader.read(&mut self.received).await
-                && heard != Heard::End
+            let Self {
+                reader, received, ..
+            } = &mut self;
+            while let Ok((what, _)) = poll_fn(|context| reader.poll_read(received, context)).await
+                && what != Received::End
             {
-                self.received.clear();
+                received.clear();
             }
         };
-        // Who does not close in time is closed.
+        // A peer that does not close in time is closed.
         let _ = tokio::time::timeout(LINGER, drain).await;
     }
 }

@@ -1,23 +1,46 @@
-//! A player on any stream of bytes: an encrypted one, or a simulated network's.
+//! Any stream of bytes as a transport: an encrypted one, or a simulated network's.
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use std::io;
+use std::task::{Context, Poll};
 
-use super::queued::{self, Sink};
-use super::source::Source;
-use crate::admission::Admitted;
-use crate::run::Shared;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
-/// What a session can be held over.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+use super::transport::{self, Reader, Received, Writer};
+use crate::ending::Problem;
 
-impl<Any: AsyncRead + AsyncWrite + Send + Unpin> Stream for Any {}
+/// A stream over which a session can be held.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<Any: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for Any {}
 
 /// A stream of any kind.
-pub(super) type BoxedStream = Box<dyn Stream>;
+type BoxedStream = Box<dyn Stream>;
 
-/// Serves a connection to its end.
-pub(crate) async fn serve(shared: &Shared, stream: impl Stream + 'static, admitted: Admitted) {
-    let (reader, writer) = tokio::io::split(Box::new(stream) as BoxedStream);
-    let source = Source::stream(reader, &shared.config);
-    queued::serve(shared, Sink::Stream(writer), source, admitted).await;
+/// Takes a stream apart into the halves of a transport.
+pub(super) fn split(stream: impl Stream) -> (impl Reader, impl Writer) {
+    tokio::io::split(Box::new(stream) as BoxedStream)
+}
+
+impl Reader for ReadHalf<BoxedStream> {
+    fn poll_read(
+        &mut self,
+        received: &mut BytesMut,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(Received, usize), Problem>> {
+        transport::poll_read(self, received, context)
+    }
+}
+
+impl Writer for WriteHalf<BoxedStream> {
+    async fn send(&mut self, frames: Bytes) -> io::Result<()> {
+        self.write_all(&frames).await?;
+        // Encryption may keep the last bytes until it is told that no more come.
+        self.flush().await
+    }
+
+    async fn close(&mut self) {
+        // The peer may be gone already.
+        let _ = self.shutdown().await;
+    }
 }

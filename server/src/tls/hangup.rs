@@ -17,9 +17,14 @@ pub(crate) async fn reload_on_hangup(shared: Arc<Shared>) {
         Err(error) => return tracing::warn!(%error, "cannot listen for SIGHUP"),
     };
     let had_terminal = std::io::stdin().is_terminal();
-    while let Some(Some(())) = shared.shutdown.run_until_cancelled(hangups.recv()).await {
+    while let Some(Some(())) = shared
+        .host
+        .shutdown
+        .run_until_cancelled(hangups.recv())
+        .await
+    {
         if had_terminal && !std::io::stdin().is_terminal() {
-            return shared.shutdown.cancel();
+            return shared.host.shutdown.cancel();
         }
         match &shared.tls {
             Some(tls) => tls.reload(&shared.server_metrics),

@@ -13,6 +13,7 @@ use rcgen::{
 use tracing::{info, warn};
 
 use super::certificate::{Certificate, CertificateError};
+use crate::network::all_addresses;
 
 /// How long it is valid: two years, below the 825 days above which Apple's systems refuse one.
 const VALID_FOR: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
@@ -55,7 +56,7 @@ pub(crate) fn read_or_make(
 /// A router may have given this machine another address since. Those of IPv6 change every day, and
 /// nobody types them.
 fn warn_of_new_addresses(kept: &Certificate) {
-    let unnamed = addresses()
+    let unnamed = all_addresses()
         .into_iter()
         .filter(|address| address.is_ipv4() && !kept.is_for(*address));
     let unnamed: Vec<_> = unnamed.map(|address| address.to_string()).collect();
@@ -70,7 +71,7 @@ fn warn_of_new_addresses(kept: &Certificate) {
 
 /// Makes a pair for every name and address this machine has.
 pub(super) fn make() -> Result<Pair, CertificateError> {
-    make_for(names(), addresses()).map_err(|error| CertificateError::Make(error.to_string()))
+    make_for(names(), all_addresses()).map_err(|error| CertificateError::Make(error.to_string()))
 }
 
 fn make_for(names: Vec<String>, addresses: Vec<IpAddr>) -> Result<Pair, rcgen::Error> {
@@ -166,37 +167,6 @@ fn host_name() -> Option<String> {
     std::env::var("COMPUTERNAME").ok()
 }
 
-#[cfg(unix)]
-fn addresses() -> Vec<IpAddr> {
-    let Ok(interfaces) = nix::ifaddrs::getifaddrs() else {
-        return loopback();
-    };
-    let mut addresses = loopback();
-    for interface in interfaces {
-        let Some(address) = interface.address else {
-            continue;
-        };
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        let v6 = address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip()));
-        addresses.extend(v4.or(v6));
-    }
-    addresses.sort_unstable();
-    addresses.dedup();
-    addresses
-}
-
-#[cfg(not(unix))]
-fn addresses() -> Vec<IpAddr> {
-    loopback()
-}
-
-fn loopback() -> Vec<IpAddr> {
-    vec![
-        std::net::Ipv4Addr::LOCALHOST.into(),
-        std::net::Ipv6Addr::LOCALHOST.into(),
-    ]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,7 +178,7 @@ mod tests {
         let now = SystemTime::now();
         assert_eq!(certificate.problem_at(now), None);
         assert!(certificate.problem_at(now + 2 * VALID_FOR).is_some());
-        assert!(addresses().contains(&IpAddr::from([127, 0, 0, 1])));
+        assert!(all_addresses().contains(&IpAddr::from([127, 0, 0, 1])));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use clap::Parser;
 use cubesync_client::session::Session;
 use cubesync_protocol::{CubeId, CubeKind};
 use cubesync_server::room::RoomView;
-use cubesync_server::{Config, DEFAULT_ROOM, Host};
+use cubesync_server::{Config, DEFAULT_ROOM, host};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use turmoil::net::TcpListener;
@@ -135,7 +135,7 @@ pub async fn serve(
     loop {
         venue.borrow_mut().begin();
         let shutdown = CancellationToken::new();
-        let host = Host::new(venue.borrow().config(), shutdown.clone());
+        let host = host(&venue.borrow().config(), None, shutdown.clone());
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);

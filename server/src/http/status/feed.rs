@@ -120,19 +120,19 @@ pub(super) async fn watch_server(
         let mut timer = interval(EVERY);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         timer.tick().await;
-        let mut before = Counters::read(&shared.metrics);
+        let mut before = Counters::read(&shared.host.metrics);
         let mut ticks_us = VecDeque::new();
         loop {
             timer.tick().await;
-            let counters = Counters::read(&shared.metrics);
-            ticks_us.push_back(shared.metrics.tick_duration.take_recent_us());
+            let counters = Counters::read(&shared.host.metrics);
+            ticks_us.push_back(shared.host.metrics.tick_duration.take_recent_us());
             if ticks_us.len() > TICK_LOOKS {
                 ticks_us.pop_front();
             }
             let rooms = rooms(&shared).await;
             let sample = Sample {
                 time_s: unix_time_s(),
-                connections: shared.metrics.connections.get(),
+                connections: shared.host.metrics.connections.get(),
                 rooms: rooms.len(),
                 players: rooms.iter().map(|room| room.players).sum(),
                 players_by_room: charted(&rooms),
@@ -144,7 +144,7 @@ pub(super) async fn watch_server(
                 sample: &sample,
                 uptime_s: start.elapsed().as_secs(),
                 rooms: rooms.get(..MAX_ROOMS).unwrap_or(&rooms),
-                disconnects: disconnects(&shared.metrics),
+                disconnects: disconnects(&shared.host.metrics),
                 cluster: shared.cluster.as_deref().map(ClusterNow::of),
             });
             publish.send_modify(|feed| feed.push(sample, now));
@@ -157,7 +157,7 @@ pub(super) async fn watch_server(
 /// All rooms, the fullest first.
 pub(super) async fn rooms(shared: &Shared) -> Vec<RoomNow> {
     let mut rooms = Vec::new();
-    for room in shared.rooms.all() {
+    for room in shared.host.rooms.all() {
         // A room that has just ended is not shown either.
         if let Ok(Ok(view)) = timeout(ROOM_DEADLINE, room.view()).await {
             rooms.push(RoomNow::from(view));

@@ -11,7 +11,7 @@ use cubesync_client::world::WorldChange;
 use cubesync_protocol::{CubeId, CubeKind};
 use cubesync_server::room::RoomView;
 use cubesync_server::room::world::Cube;
-use cubesync_server::{Config, DEFAULT_ROOM, Host};
+use cubesync_server::{Config, DEFAULT_ROOM, host};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use turmoil::net::TcpListener;
@@ -361,7 +361,7 @@ pub async fn serve(
         let now = || turmoil::sim_elapsed().unwrap();
         let config = city.borrow().config();
         let shutdown = CancellationToken::new();
-        let host = Host::on_bus(config, net.join(server), shutdown.clone());
+        let host = host(&config, Some(net.join(server)), shutdown.clone());
         let delivery = tokio::task::spawn_local(net.clone().deliver(server));
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
         city.borrow_mut().sites[server].began = Some(now());

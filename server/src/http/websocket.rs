@@ -1,0 +1,100 @@
+//! A WebSocket as a transport: frames in binary messages.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use axum::extract::ws::{Message, WebSocket};
+use bytes::{Bytes, BytesMut};
+use cubesync_protocol::FrameError;
+use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::{SinkExt, StreamExt};
+use tokio_tungstenite::tungstenite;
+
+use super::meter::Meter;
+use crate::ending::{Ending, Problem};
+use crate::session::{Reader, Received, Writer};
+
+/// Takes a WebSocket apart into the halves of a transport. The meter is that of the stream under it.
+pub(super) fn split(socket: WebSocket, meter: Meter) -> (impl Reader, impl Writer) {
+    let (sink, stream) = socket.split();
+    let counted_bytes = meter.read_bytes();
+    let messages = Messages {
+        stream,
+        meter,
+        counted_bytes,
+    };
+    (messages, sink)
+}
+
+/// A WebSocket's messages. The library hands over a message when it is whole, so a meter under it
+/// tells of its parts.
+struct Messages {
+    stream: SplitStream<WebSocket>,
+    meter: Meter,
+    counted_bytes: u64,
+}
+
+impl Reader for Messages {
+    fn poll_read(
+        &mut self,
+        received: &mut BytesMut,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(Received, usize), Problem>> {
+        let next = self.stream.poll_next_unpin(context);
+        let read_bytes = self.meter.read_bytes();
+        let len_bytes = read_bytes - std::mem::replace(&mut self.counted_bytes, read_bytes);
+        let len_bytes = usize::try_from(len_bytes).unwrap_or(usize::MAX);
+        let what = match next {
+            Poll::Pending if len_bytes == 0 => return Poll::Pending,
+            Poll::Pending => Received::Part,
+            // The stream ends by itself after a close frame, once that is answered.
+            Poll::Ready(None) => Received::End,
+            Poll::Ready(Some(message)) => match message.map_err(broken)? {
+                Message::Binary(bytes) if bytes.is_empty() => Received::Control,
+                Message::Binary(bytes) => {
+                    received.extend_from_slice(&bytes);
+                    Received::Bytes
+                }
+                Message::Text(_) => return Poll::Ready(Err(no_websocket("a text message"))),
+                _ => Received::Control,
+            },
+        };
+        Poll::Ready(Ok((what, len_bytes)))
+    }
+}
+
+impl Writer for SplitSink<WebSocket, Message> {
+    async fn send(&mut self, frames: Bytes) -> io::Result<()> {
+        let sent = SinkExt::send(self, Message::Binary(frames)).await;
+        sent.map_err(io::Error::other)
+    }
+
+    async fn close(&mut self) {
+        // The peer may be gone already.
+        let _ = SinkExt::close(self).await;
+    }
+}
+
+/// Returns what an error of the library says of the peer.
+fn broken(error: axum::Error) -> Problem {
+    use tungstenite::Error as Library;
+    use tungstenite::error::{CapacityError, ProtocolError};
+    let error = error.into_inner();
+    match error.downcast_ref::<Library>() {
+        Some(Library::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
+            let (len_bytes, limit_bytes) = (*size, *max_size);
+            Problem::from(FrameError::TooLong {
+                len_bytes,
+                limit_bytes,
+            })
+        }
+        Some(Library::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Ending::Lost.into(),
+        Some(Library::Protocol(_) | Library::Utf8(_)) => no_websocket(&error.to_string()),
+        _ => Ending::Lost.into(),
+    }
+}
+
+fn no_websocket(problem: &str) -> Problem {
+    let message = format!("this is no WebSocket of binary messages: {problem}");
+    Problem::new(Ending::BadMessage, message)
+}
