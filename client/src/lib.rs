@@ -46,48 +46,15 @@ mod testing {
     use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
     use cubesync_protocol::{CubeId, Pose, Position};
 
-    use cubesync_protocol::uplink::sender::Sample;
-
-    /// The server's side of a client's samples.
-    pub(crate) struct Listener {
-        pub(crate) believed: MotionSet,
-    }
-
-    impl Listener {
-        pub(crate) fn new() -> Self {
-            Self {
-                believed: MotionSet::new(&Codec::LIVE),
-            }
-        }
-
-        pub(crate) fn hear(&mut self, sample: &Sample) {
-            assert!(sample.tick > self.believed.tick(), "{sample:?}");
-            self.believed.advance_to(sample.tick);
-            for placed in &sample.placed {
-                let rest = MotionState::at_rest(placed.pose);
-                assert_eq!(self.believed.insert(placed.cube, rest), None);
-            }
-            if !sample.surprises.is_empty() {
-                let decoded = self.believed.decode_tick(&sample.surprises, |_| {});
-                decoded.expect("an encoder wrote it");
-            }
-        }
-
-        /// Where a cube is believed to be; `None` before it was placed.
-        pub(crate) fn x_m(&self, cube: CubeId) -> Option<f32> {
-            let pose = self.believed.pose(cube)?;
-            Some(pose.position.to_metres()[0])
-        }
-    }
-
-    /// Upright on the floor, `x_m` metres east of the origin.
+    /// Returns a pose upright on the floor, `x_m` metres east of the origin.
     pub(crate) fn pose(x_m: f32) -> Pose {
         Pose {
             position: Position::from_metres([x_m, 0.0, 0.5]),
             ..Pose::default()
         }
     }
-    /// At `x_m` and believed to go on by `step_m` in each tick.
+
+    /// Returns the state of a cube at `x_m` that is predicted to go on by `step_m` in each tick.
     pub(crate) fn moving(x_m: f32, step_m: f32) -> MotionState {
         const EXACT: Codec = Codec {
             position_bound: 0,

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use cubesync_protocol::limits::{DEAD_AFTER, MAX_TICK};
-use cubesync_protocol::uplink::sender::Sample;
+use cubesync_protocol::uplink::Sample;
 use cubesync_protocol::{
     ClientMessage, CubeId, DecodeError, FrameError, Hello, Keyframe, Message, Pose, ResumeToken,
     ServerMessage, Snapshot, Welcome, frame,
@@ -375,7 +375,7 @@ impl Session {
         self.send(&ClientMessage::Sample {
             tick: sample.tick,
             placed: sample.placed,
-            surprises: sample.surprises,
+            surprises: sample.residuals,
         });
     }
 

@@ -1,4 +1,4 @@
-//! Where a cube is between two known poses.
+//! The pose of a cube between two known ones.
 //!
 //! Positions move on a straight line, or on a cubic Hermite curve that keeps the speeds at both
 //! ends, rotations on the shortest arc (K. Shoemake, "Animating Rotation with Quaternion Curves",
@@ -6,8 +6,8 @@
 
 use crate::quantize::Pose;
 
-/// What is further than this from one tick to the next was put there, not moved, in metres: it
-/// snaps. Six times what the default top speed, 40 m/s, covers in a tick of 30 Hz.
+/// A cube that is further away than this after one tick, in metres, was put there and did not move:
+/// it snaps. Six times what the default top speed, 40 m/s, covers in a tick of 30 Hz.
 const TELEPORT_M: f32 = 8.0;
 /// Rotations closer than this cosine of half their angle are mixed straight: the sine of the
 /// angle is too small to divide by.
@@ -16,18 +16,9 @@ const NEARLY_EQUAL: f32 = 0.9995;
 /// A curve stays between its ends when no speed there is more than so many times the mean one
 /// (F. Fritsch, R. Carlson, "Monotone Piecewise Cubic Interpolation", 1980).
 const STEEPEST: f32 = 3.0;
-/// Speeds may exceed that by as much as takes the cube this far in the whole time, in metres: who
-/// turns back in mid-air may swing a little beyond the ends, a seventh of it.
+/// Speeds may exceed that by as much as takes the cube this far in the whole time, in metres: a cube
+/// that turns back in mid-air may swing a little beyond the ends, a seventh of it.
 const SWING_M: f32 = 0.05;
-
-/// A pose at a tick.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TickPose {
-    /// The tick at whose end the cube was there.
-    pub tick: u64,
-    /// Where it was.
-    pub pose: Pose,
-}
 
 /// A pose to draw: metres and a unit quaternion `[x, y, z, w]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -47,19 +38,16 @@ impl From<Pose> for DrawnPose {
     }
 }
 
-/// Where a cube is at a tick and a fraction between two poses, `from` the earlier one, on a
-/// straight line; outside of them it is at the nearer one.
-pub fn between(from: TickPose, to: TickPose, tick: f64) -> DrawnPose {
-    let ticks = to.tick.saturating_sub(from.tick).max(1);
-    let share = ((tick - from.tick as f64) / ticks as f64) as f32;
-    let ends = [from.pose.into(), to.pose.into()];
-    along(ends, ticks as f32, share, |_, start_m, end_m, share| {
+/// Returns where a cube is on a straight line between two ends that are some ticks apart, after a
+/// share of that time.
+pub fn line(ends: [DrawnPose; 2], ticks: f32, share: f32) -> DrawnPose {
+    along(ends, ticks, share, |_, start_m, end_m, share| {
         start_m + (end_m - start_m) * share
     })
 }
 
-/// Where a cube is on a curve between two ends that are some ticks apart, after a share of that
-/// time; at the ends it has these velocities, in metres per tick.
+/// Returns where a cube is on a curve between two ends that are some ticks apart, after a share of
+/// that time; at the ends it has these velocities, in metres per tick.
 pub fn curve(ends: [DrawnPose; 2], ticks: f32, velocities: [[f32; 3]; 2], share: f32) -> DrawnPose {
     along(ends, ticks, share, |axis, start_m, end_m, share| {
         let ways_m = velocities.map(|velocity| velocity[axis] * ticks);
@@ -67,8 +55,8 @@ pub fn curve(ends: [DrawnPose; 2], ticks: f32, velocities: [[f32; 3]; 2], share:
     })
 }
 
-/// On the way that `position` gives for an axis, its two ends and the share of the time that has
-/// passed.
+/// Returns the pose on the way that `position` gives for an axis, its two ends and the share of the
+/// time that has passed.
 fn along(
     [start, end]: [DrawnPose; 2],
     ticks: f32,
@@ -87,7 +75,8 @@ fn along(
     }
 }
 
-/// A curve between two points; `ways` are how far the speeds at them would get in the whole time.
+/// Returns a point of the curve between two points; `ways` are how far the speeds at them would get
+/// in the whole time.
 fn hermite(from: f32, to: f32, ways: [f32; 2], share: f32) -> f32 {
     let way = to - from;
     let lowest = (STEEPEST * way).min(0.0) - SWING_M;
@@ -134,15 +123,13 @@ mod tests {
     use super::*;
     use crate::quantize::{Position, Rotation};
 
-    fn at(tick: u64, x_m: f32, yaw_degrees: f32) -> TickPose {
+    fn at(x_m: f32, yaw_degrees: f32) -> DrawnPose {
         let (sine, cosine) = (yaw_degrees.to_radians() / 2.0).sin_cos();
-        TickPose {
-            tick,
-            pose: Pose {
-                position: Position::from_metres([x_m, 0.0, 0.5]),
-                rotation: Rotation::from_quaternion([0.0, 0.0, sine, cosine]),
-            },
-        }
+        let pose = Pose {
+            position: Position::from_metres([x_m, 0.0, 0.5]),
+            rotation: Rotation::from_quaternion([0.0, 0.0, sine, cosine]),
+        };
+        pose.into()
     }
 
     fn yaw_degrees(pose: DrawnPose) -> f32 {
@@ -152,8 +139,8 @@ mod tests {
 
     #[test]
     fn moves_and_turns_evenly() {
-        for (tick, x_m, yaw) in [(10.0, 0.0, 0.0), (10.5, 1.0, 30.0), (11.75, 3.5, 105.0)] {
-            let pose = between(at(10, 0.0, 0.0), at(12, 4.0, 120.0), tick);
+        for (share, x_m, yaw) in [(0.0, 0.0, 0.0), (0.25, 1.0, 30.0), (0.875, 3.5, 105.0)] {
+            let pose = line([at(0.0, 0.0), at(4.0, 120.0)], 2.0, share);
             assert!((pose.position[0] - x_m).abs() < 1e-3);
             assert!(
                 (yaw_degrees(pose) - yaw).abs() < 0.5,
@@ -165,16 +152,15 @@ mod tests {
 
     #[test]
     fn turns_the_shortest_way() {
-        let pose = between(at(0, 0.0, 170.0), at(1, 0.0, 190.0), 0.5);
+        let pose = line([at(0.0, 170.0), at(0.0, 190.0)], 1.0, 0.5);
         assert!((yaw_degrees(pose).abs() - 180.0).abs() < 0.5);
     }
 
     #[test]
     fn a_curve_keeps_the_speeds_at_its_ends() {
         // Two metres in two ticks, at first as fast as that, and at rest at the end.
-        let (from, to) = (at(10, 0.0, 0.0), at(12, 2.0, 0.0));
+        let ends = [at(0.0, 0.0), at(2.0, 0.0)];
         let velocities = [[1.0, 0.0, 0.0], [0.0; 3]];
-        let ends = [from, to].map(|end| end.pose.into());
         let share = |tick: f64| (tick - 10.0) as f32 / 2.0;
         let x_m = |tick| curve(ends, 2.0, velocities, share(tick)).position[0];
         for (tick, expected_m) in [(9.0, 0.0), (10.0, 0.0), (11.0, 1.25), (12.0, 2.0)] {
@@ -186,20 +172,17 @@ mod tests {
 
     #[test]
     fn stays_at_the_nearer_end_outside() {
-        let (from, to) = (at(10, 1.0, 0.0), at(12, 2.0, 0.0));
-        assert_eq!(between(from, to, -5.0).position[0], 1.0);
-        assert_eq!(between(from, to, 99.0).position[0], 2.0);
+        let ends = [at(1.0, 0.0), at(2.0, 0.0)];
+        assert_eq!(line(ends, 2.0, -7.5).position[0], 1.0);
+        assert_eq!(line(ends, 2.0, 44.5).position[0], 2.0);
     }
 
     #[test]
     fn a_teleport_snaps_and_a_gap_of_several_ticks_does_not() {
-        let far = |tick| between(at(0, 0.0, 0.0), at(tick, 9.0, 0.0), tick as f64 / 2.0);
-        assert_eq!(far(1).position[0], 0.0);
-        assert_eq!(
-            between(at(0, 0.0, 0.0), at(1, 9.0, 0.0), 1.0).position[0],
-            9.0
-        );
-        assert_eq!(far(2).position[0], 4.5);
+        let ends = [at(0.0, 0.0), at(9.0, 0.0)];
+        assert_eq!(line(ends, 1.0, 0.5).position[0], 0.0);
+        assert_eq!(line(ends, 1.0, 1.0).position[0], 9.0);
+        assert_eq!(line(ends, 2.0, 0.5).position[0], 4.5);
     }
 
     proptest! {
@@ -207,7 +190,7 @@ mod tests {
         fn a_curve_hardly_leaves_the_space_between_its_ends(
             way_m in -5.0f32..5.0, start: f32, end: f32, share in 0.0f32..=1.0,
         ) {
-            let ends = [0.0, way_m].map(|x_m| at(0, x_m, 0.0).pose.into());
+            let ends = [0.0, way_m].map(|x_m| at(x_m, 0.0));
             let velocities = [start, end].map(|speed| [speed, 0.0, 0.0]);
             let x_m = curve(ends, 1.0, velocities, share).position[0];
             let slack_m = SWING_M / 4.0 + 0.002;
@@ -216,13 +199,11 @@ mod tests {
 
         #[test]
         fn any_two_rotations_give_a_unit_quaternion(
-            from: [u8; 4], to: [u8; 4], share in 0.0f64..=1.0,
+            from: [u8; 4], to: [u8; 4], share in 0.0f32..=1.0,
         ) {
-            let pose = |tick, rotation: [u8; 4]| TickPose {
-                tick,
-                pose: Pose { rotation: rotation.into(), ..Pose::default() },
-            };
-            let [x, y, z, w] = between(pose(0, from), pose(1, to), share).rotation;
+            let pose = |rotation: [u8; 4]| Pose { rotation: rotation.into(), ..Pose::default() };
+            let ends = [from, to].map(|rotation| pose(rotation).into());
+            let [x, y, z, w] = line(ends, 1.0, share).rotation;
             prop_assert!(((x * x + y * y + z * z + w * w).sqrt() - 1.0).abs() < 1e-4);
         }
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use cubesync_protocol::limits::{MOVING_HEARTBEAT_INTERVAL, PING_INTERVAL, TICK_HZ_RANGE};
-use cubesync_protocol::uplink::sender::{Controlled, Sample};
+use cubesync_protocol::uplink::{Sample, UplinkSender};
 use cubesync_protocol::{CubeId, Pose, Welcome};
 
 use super::clock::Clock;
@@ -25,7 +25,7 @@ pub(crate) struct Room {
     /// The server's ticks.
     pub(crate) clock: Clock,
     /// The own cube and the held ones.
-    pub(crate) controlled: Controlled,
+    pub(crate) controlled: UplinkSender,
     /// How long before its tick a sample is taken.
     pub(crate) lead: Lead,
     began: Duration,
@@ -59,7 +59,7 @@ impl Room {
         if !TICK_HZ_RANGE.contains(&welcome.tick_hz) {
             return Err(RoomError::TickRate(welcome.tick_hz));
         }
-        let mut controlled = Controlled::default();
+        let mut controlled = UplinkSender::default();
         controlled.gain(welcome.cube, welcome.pose);
         Ok(Self {
             clock: Clock::new(welcome.tick_hz, welcome.tick, welcome.since_tick_us, now),
@@ -208,11 +208,12 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use cubesync_protocol::limits::PROTOCOL_VERSION;
-    use cubesync_protocol::motion::MotionState;
+    use cubesync_protocol::motion::{Codec, MotionState};
+    use cubesync_protocol::uplink::UplinkReceiver;
     use cubesync_protocol::{Colour, CubeInfo, CubeKind, ResumeToken};
 
     use super::*;
-    use crate::testing::{Listener, pose};
+    use crate::testing::pose;
 
     const OWN: CubeId = CubeId(7);
 
@@ -238,37 +239,45 @@ mod tests {
         (0u64..).map(|frame| Duration::from_secs(1) + Duration::from_micros(frame * 16_667))
     }
 
-    /// Lets the own cube move in frames of these lengths: its samples, and where the server
-    /// believes it to be at each tick from the first one on.
+    /// Lets the own cube move in frames of these lengths. Returns its samples, and where the server
+    /// predicts it at each tick from the first one on.
     fn play(
         tick_hz: u8,
         frames_us: impl Iterator<Item = u64>,
         x_m: impl Fn(f32) -> f32,
     ) -> (Vec<Sample>, Vec<f32>) {
         let mut room = room(tick_hz).unwrap();
-        let (mut now, mut listener) = (Duration::from_secs(1), Listener::new());
-        let (mut samples, mut believed_m) = (Vec::new(), Vec::new());
+        let mut now = Duration::from_secs(1);
+        let mut receiver = UplinkReceiver::new(tick_hz.into());
+        let mut newest = None;
+        let (mut samples, mut predicted_m) = (Vec::new(), Vec::new());
         for frame_us in frames_us {
             now += Duration::from_micros(frame_us);
             let before = room.sampled_tick;
             let sample = room.sample_when_due(now, true);
             if room.sampled_tick > before {
-                match sample {
-                    Some(sample) => {
-                        listener.hear(&sample);
-                        samples.push(sample);
-                    }
-                    None => listener.believed.advance_to(room.sampled_tick),
+                let tick = room.sampled_tick;
+                if let Some(sample) = sample {
+                    let received =
+                        receiver.sample(tick - 1, tick, &sample.placed, &sample.residuals);
+                    received.unwrap();
+                    newest = receiver.next_due(tick);
+                    samples.push(sample);
                 }
-                believed_m.extend(listener.x_m(OWN));
+                predicted_m.extend(newest.as_ref().map(|newest| {
+                    let (cube, state) = newest.states[0];
+                    assert_eq!(cube, OWN);
+                    let state = state.advanced(newest.tick, tick);
+                    state.pose(&Codec::LIVE).position.to_metres()[0]
+                }));
             }
             room.set_pose(OWN, pose(x_m(now.as_secs_f32() - 1.0)));
         }
-        (samples, believed_m)
+        (samples, predicted_m)
     }
 
     #[test]
-    fn a_cube_that_always_surprises_is_sampled_once_in_each_tick() {
+    fn a_cube_that_always_has_an_update_is_sampled_once_in_each_tick() {
         for (tick_hz, expected) in [(10, 100), (30, 300), (128, 600)] {
             let frames_us = std::iter::repeat_n(16_667, 600);
             let (samples, _) = play(tick_hz, frames_us, |s| (s * 997.0).sin());
@@ -280,23 +289,23 @@ mod tests {
     #[test]
     fn an_even_motion_is_even_to_the_server_whatever_the_frames() {
         let uneven = (0..1_000).map(|frame| 12_000 + frame * 7_919 % 9_000);
-        let (_, believed_m) = play(20, uneven, |s| 6.0 * s);
-        assert!(believed_m.len() > 300);
+        let (_, predicted_m) = play(20, uneven, |s| 6.0 * s);
+        assert!(predicted_m.len() > 300);
         // While the frame's time is being learnt, the instants still shift.
-        for pair in believed_m[60..].windows(2) {
+        for pair in predicted_m[60..].windows(2) {
             let step_m = pair[1] - pair[0];
             assert!((step_m - 0.3).abs() < 0.02, "{step_m}");
         }
     }
 
     #[test]
-    fn a_cube_that_moves_as_believed_costs_a_few_heartbeats_and_one_that_rests_nothing() {
+    fn a_cube_that_moves_as_predicted_costs_a_few_heartbeats_and_one_that_rests_nothing() {
         let frames_us = || std::iter::repeat_n(16_667, 6_000);
         // Along the floor's side, 256 m away, one can walk for 100 s at 5 m/s.
         let (walking, _) = play(30, frames_us(), |s| 5.0 * s - 250.0);
-        let (heartbeats, surprises): (Vec<_>, Vec<_>) =
+        let (heartbeats, updates): (Vec<_>, Vec<_>) =
             walking.iter().partition(|sample| sample.updates == 0);
-        assert!(surprises.len() < 60, "{}", surprises.len());
+        assert!(updates.len() < 60, "{}", updates.len());
         assert!(heartbeats.len().abs_diff(450) < 50, "{}", heartbeats.len());
         let longest = walking.windows(2).map(|pair| pair[1].tick - pair[0].tick);
         assert!(longest.max().unwrap() <= 8);

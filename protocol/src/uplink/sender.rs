@@ -1,42 +1,42 @@
-//! The cubes a client is the authority over, and what of them is to be sent.
+//! The client's end of the way up: the cubes that it controls, and what of them must be sent.
 //!
 //! A pose is set once a frame and sampled once a tick, and neither divides the other. To send
 //! the pose of the newest frame would make an even motion uneven by up to a frame for everybody
 //! else. So each pose has its time, and a sample is where the cube was at its tick's instant.
-//! What is sent of it is what the server does not expect; see [`MotionSet`].
+//! Only its difference from what the server predicts is sent; see [`MotionSet`].
 
 use std::time::Duration;
 
 use crate::cube::{CubeId, CubePose};
-use crate::interpolation::{self, TickPose};
+use crate::interpolation;
 use crate::limits::MAX_CUBES_PER_SAMPLE;
 use crate::motion::{Codec, MotionSet, MotionState};
 use crate::quantize::{Pose, Position, Rotation};
 use bytes::Bytes;
 
-/// Poses that were set further apart than this are no motion: the cube rested in between.
+/// Poses that were set further apart than this are no motion: the cube stood in between.
 const LONGEST_FRAME: Duration = Duration::from_millis(100);
 
-/// What is to be said of the cubes at a tick; see
+/// What must be sent of the cubes at a tick; see
 /// [`ClientMessage::Sample`](crate::ClientMessage::Sample).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     /// The tick.
     pub tick: u64,
-    /// Cubes that are told of for the first time.
+    /// Cubes that are sent for the first time.
     pub placed: Vec<CubePose>,
-    /// What is not as believed.
-    pub surprises: Bytes,
-    /// How many cubes are placed or surprise; none in a heartbeat.
+    /// The residuals of the others.
+    pub residuals: Bytes,
+    /// The number of cubes that are placed or have a residual; 0 in a heartbeat.
     pub updates: usize,
 }
 
-/// The own cube and the held ones: as set last, and as the server believes them to move.
+/// A client's own cube and the held ones: as they were set last, and as the server predicts them.
 #[derive(Debug, Clone)]
-pub struct Controlled {
+pub struct UplinkSender {
     cubes: Vec<ControlledCube>,
-    /// Those of the cubes that the server was told of.
-    believed: MotionSet,
+    /// Those of the cubes that were sent.
+    predicted: MotionSet,
 }
 
 #[derive(Debug, Clone)]
@@ -46,8 +46,7 @@ struct ControlledCube {
     newest: TimedPose,
     /// Where the server had it when it became this client's.
     gained: Pose,
-    /// It is not this client's any more, but was not released: the server still believes things
-    /// about it.
+    /// The cube is not this client's any more, but was not released: the server still predicts it.
     is_lost: bool,
 }
 
@@ -57,24 +56,25 @@ struct TimedPose {
     pose: Pose,
 }
 
-impl Controlled {
-    /// The cube is this client's from now on; the server has it at `pose`.
+impl UplinkSender {
+    /// Adds a cube that is this client's from now on; the server has it at `pose`.
     pub fn gain(&mut self, cube: CubeId, pose: Pose) {
         self.cubes.retain(|known| known.cube != cube);
         self.cubes.push(ControlledCube::resting(cube, pose));
     }
 
-    /// The cube is not this client's any more.
+    /// Gives up a cube that is not this client's any more.
     pub fn lose(&mut self, cube: CubeId) {
-        let is_believed = self.believed.get(cube).is_some();
-        self.cubes.retain(|known| known.cube != cube || is_believed);
+        let is_predicted = self.predicted.get(cube).is_some();
+        self.cubes
+            .retain(|known| known.cube != cube || is_predicted);
         if let Some(known) = self.find(cube) {
             known.before = known.newest;
             known.is_lost = true;
         }
     }
 
-    /// Moves a cube; whether it is one that can be moved.
+    /// Moves a cube. False if it is not this client's.
     pub fn set_pose(&mut self, cube: CubeId, pose: Pose, at: Duration) -> bool {
         let Some(known) = self.find(cube) else {
             return false;
@@ -86,13 +86,13 @@ impl Controlled {
         true
     }
 
-    /// Where a cube was put last, if it is one of these.
+    /// Returns the pose of a cube as it was set last.
     pub fn pose(&self, cube: CubeId) -> Option<Pose> {
         let known = self.cubes.iter().find(|known| known.cube == cube)?;
         Some(known.newest.pose)
     }
 
-    /// Moves a cube to where the server has it; whether it is one of these.
+    /// Moves a cube to where the server has it. False if it is not this client's.
     pub fn correct(&mut self, corrected: CubePose) -> bool {
         let Some(known) = self.find(corrected.cube) else {
             return false;
@@ -101,8 +101,8 @@ impl Controlled {
         true
     }
 
-    /// Gives a cube up that is this client's; `None` if it is not. What there is to say at `tick`
-    /// is to be sent before its release.
+    /// Gives up a cube at a tick; `None` if it is not this client's. The sample must be sent before
+    /// the release.
     pub fn release(
         &mut self,
         cube: CubeId,
@@ -112,44 +112,43 @@ impl Controlled {
         let known = self.find(cube)?;
         // It stays where it was put.
         known.before = known.newest;
-        // A cube that moves as believed is let go where this sample says.
+        // A heartbeat is enough for a cube that moves as predicted: it is released at this tick.
         let last = self.take_sample(tick, instant, true);
-        self.believed.remove(cube);
+        self.predicted.remove(cube);
         self.cubes.retain(|known| known.cube != cube);
         Some(last)
     }
 
-    /// What is to be said at a tick, whose instant this is: where the cubes are that are not as
-    /// believed; after a long silence also that those which move still do.
+    /// Returns what must be sent at a tick, whose instant this is: the cubes that are not as
+    /// predicted, or after a long silence that those which move still do.
     pub fn take_sample(&mut self, tick: u64, instant: Duration, is_silent: bool) -> Option<Sample> {
-        self.believed.advance_to(tick);
+        self.predicted.advance_to(tick);
         let placed = self.place(instant);
-        let mut surprises = Vec::new();
+        let mut residuals = Vec::new();
         let cubes = &self.cubes;
         let truth = |cube| {
             let known = cubes.iter().find(|known| known.cube == cube);
-            let known = known.expect("what is believed is about cubes of this client");
+            let known = known.expect("only cubes of this client are predicted");
             known.pose_at(instant)
         };
-        let surprised = self.believed.encode_tick(truth, &mut surprises);
-        let updates = placed.len() + surprised;
-        let moves = || self.believed.active().any(|(_, state)| !state.is_still());
+        let updates = placed.len() + self.predicted.encode_tick(truth, &mut residuals);
+        let moves = || self.predicted.active().any(|(_, state)| !state.is_still());
         (updates > 0 || (is_silent && moves())).then(|| Sample {
             tick,
             placed,
-            surprises: surprises.into(),
+            residuals: residuals.into(),
             updates,
         })
     }
 
-    /// Tells the server of the cubes that have moved since they are this client's.
+    /// Starts to predict the cubes that have moved since they are this client's.
     fn place(&mut self, instant: Duration) -> Vec<CubePose> {
         let mut placed = Vec::new();
         for known in &self.cubes {
             let (cube, pose) = (known.cube, known.pose_at(instant));
-            let is_new = self.believed.get(cube).is_none() && pose != known.gained;
-            if is_new && self.believed.len() < MAX_CUBES_PER_SAMPLE {
-                self.believed.insert(cube, MotionState::at_rest(pose));
+            let is_new = self.predicted.get(cube).is_none() && pose != known.gained;
+            if is_new && self.predicted.len() < MAX_CUBES_PER_SAMPLE {
+                self.predicted.insert(cube, MotionState::at_rest(pose));
                 placed.push(CubePose { cube, pose });
             }
         }
@@ -162,11 +161,11 @@ impl Controlled {
     }
 }
 
-impl Default for Controlled {
+impl Default for UplinkSender {
     fn default() -> Self {
         Self {
             cubes: Vec::new(),
-            believed: MotionSet::new(&Codec::LIVE),
+            predicted: MotionSet::new(&Codec::LIVE),
         }
     }
 }
@@ -191,11 +190,8 @@ impl ControlledCube {
             return newest.pose;
         }
         let share = instant.saturating_sub(before.at).as_secs_f64() / frame.as_secs_f64();
-        let at = |tick, timed: &TimedPose| TickPose {
-            tick,
-            pose: timed.pose,
-        };
-        let between = interpolation::between(at(0, before), at(1, newest), share);
+        let ends = [before.pose.into(), newest.pose.into()];
+        let between = interpolation::line(ends, 1.0, share as f32);
         Pose {
             position: Position::from_metres(between.position),
             rotation: Rotation::from_quaternion(between.rotation),
@@ -206,7 +202,7 @@ impl ControlledCube {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uplink::testing::{Listener, pose};
+    use crate::uplink::testing::{Server, pose};
 
     const OWN: CubeId = CubeId(7);
     const HELD: CubeId = CubeId(0);
@@ -215,19 +211,19 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    /// The client's side and the server's, from the join on.
+    /// Both ends, from the join on.
     struct Pair {
-        client: Controlled,
-        server: Listener,
+        client: UplinkSender,
+        server: Server,
         tick: u64,
     }
 
     impl Pair {
         fn new() -> Self {
-            let mut client = Controlled::default();
+            let mut client = UplinkSender::default();
             client.gain(OWN, pose(0.0));
             client.gain(HELD, pose(1.0));
-            let server = Listener::new();
+            let server = Server::new();
             let tick = 100;
             Self {
                 client,
@@ -236,18 +232,17 @@ mod tests {
             }
         }
 
-        /// What is said at the next tick, and where the own cube is believed to be then.
+        /// Returns what is sent at the next tick, and where the server predicts the own cube then.
         fn sample(&mut self, instant: Duration) -> (Option<Sample>, Option<f32>) {
             self.tick += 1;
             let sample = self.client.take_sample(self.tick, instant, false);
             if let Some(sample) = &sample {
-                self.server.hear(sample);
+                self.server.receive(sample);
             }
-            self.server.believed.advance_to(self.tick);
-            (sample, self.server.x_m(OWN))
+            (sample, self.server.x_m(OWN, self.tick))
         }
 
-        fn believed_m(&mut self, instant: Duration) -> f32 {
+        fn predicted_m(&mut self, instant: Duration) -> f32 {
             self.sample(instant).1.unwrap()
         }
     }
@@ -258,12 +253,12 @@ mod tests {
     }
 
     /// Within the codec's bound.
-    fn is_near(believed_m: f32, expected_m: f32) -> bool {
-        (believed_m - expected_m).abs() < 0.005
+    fn is_near(predicted_m: f32, expected_m: f32) -> bool {
+        (predicted_m - expected_m).abs() < 0.005
     }
 
     #[test]
-    fn a_cube_is_placed_when_it_first_moves_and_then_only_surprises_are_sent() {
+    fn a_cube_is_placed_when_it_first_moves_and_then_only_residuals_are_sent() {
         let mut pair = Pair::new();
         assert_eq!(pair.sample(ms(10)), (None, None));
         assert!(pair.client.set_pose(OWN, pose(0.0), ms(100)));
@@ -273,35 +268,35 @@ mod tests {
         let placed = Sample {
             tick: 103,
             placed: vec![moved(OWN, 4.0)],
-            surprises: Bytes::new(),
+            residuals: Bytes::new(),
             updates: 1,
         };
         assert_eq!(pair.sample(ms(200)), (Some(placed), Some(4.0)));
         assert_eq!(pair.sample(ms(210)).0, None);
         assert!(pair.client.set_pose(OWN, pose(4.5), ms(220)));
-        let (surprise, believed_m) = pair.sample(ms(220));
-        let surprise = surprise.unwrap();
-        assert_eq!((surprise.placed.len(), surprise.updates), (0, 1));
-        assert_eq!(believed_m, Some(4.5));
+        let (update, predicted_m) = pair.sample(ms(220));
+        let update = update.unwrap();
+        assert_eq!((update.placed.len(), update.updates), (0, 1));
+        assert_eq!(predicted_m, Some(4.5));
         assert!(!pair.client.set_pose(CubeId(99), pose(3.0), ms(220)));
     }
 
     #[test]
-    fn an_even_motion_is_soon_believed_and_only_its_end_is_sent() {
+    fn an_even_motion_is_soon_predicted_and_only_its_end_is_sent() {
         let mut pair = Pair::new();
         let mut sent = 0;
         for step in 1..=40u16 {
             let at = ms(u64::from(step) * 33);
             let x_m = f32::from(step) * 0.2;
             pair.client.set_pose(OWN, pose(x_m), at);
-            let (sample, believed_m) = pair.sample(at);
+            let (sample, predicted_m) = pair.sample(at);
             sent += usize::from(sample.is_some());
-            assert!(is_near(believed_m.unwrap(), x_m), "{believed_m:?}");
+            assert!(is_near(predicted_m.unwrap(), x_m), "{predicted_m:?}");
         }
         assert!(sent < 20, "{sent}");
-        let (end, believed_m) = pair.sample(ms(41 * 33));
+        let (end, predicted_m) = pair.sample(ms(41 * 33));
         assert!(end.is_some());
-        assert!(is_near(believed_m.unwrap(), 8.0));
+        assert!(is_near(predicted_m.unwrap(), 8.0));
         // Not to overshoot may take another one.
         pair.sample(ms(42 * 33));
         assert_eq!(pair.sample(ms(43 * 33)).0, None);
@@ -312,24 +307,24 @@ mod tests {
         let mut pair = Pair::new();
         pair.client.set_pose(OWN, pose(0.0), ms(200));
         pair.client.set_pose(OWN, pose(2.0), ms(220));
-        assert_eq!(pair.believed_m(ms(205)), 0.5);
+        assert_eq!(pair.predicted_m(ms(205)), 0.5);
         pair.client.set_pose(OWN, pose(4.0), ms(240));
-        assert_eq!(pair.believed_m(ms(235)), 3.5);
-        assert_eq!(pair.believed_m(ms(265)), 4.0);
+        assert_eq!(pair.predicted_m(ms(235)), 3.5);
+        assert_eq!(pair.predicted_m(ms(265)), 4.0);
     }
 
     #[test]
     fn a_rest_and_a_jump_are_no_motion() {
         let mut pair = Pair::new();
         pair.client.set_pose(OWN, pose(2.0), ms(5_000));
-        assert_eq!(pair.believed_m(ms(4_990)), 2.0);
+        assert_eq!(pair.predicted_m(ms(4_990)), 2.0);
         pair.client.set_pose(OWN, pose(50.0), ms(5_016));
-        assert_eq!(pair.believed_m(ms(5_008)), 2.0);
-        assert!(is_near(pair.believed_m(ms(5_041)), 50.0));
+        assert_eq!(pair.predicted_m(ms(5_008)), 2.0);
+        assert!(is_near(pair.predicted_m(ms(5_041)), 50.0));
     }
 
     #[test]
-    fn a_moving_cube_that_does_not_surprise_is_told_of_after_a_silence() {
+    fn a_moving_cube_without_a_residual_has_a_heartbeat_after_a_silence() {
         let mut pair = Pair::new();
         for step in 1..=30u16 {
             let at = ms(u64::from(step) * 33);
@@ -341,7 +336,7 @@ mod tests {
         assert_eq!(silent.take_sample(131, ms(31 * 33), false), None);
         let heartbeat = pair.client.take_sample(131, ms(31 * 33), true).unwrap();
         assert_eq!((heartbeat.tick, heartbeat.updates), (131, 0));
-        assert!(heartbeat.placed.is_empty() && heartbeat.surprises.is_empty());
+        assert!(heartbeat.placed.is_empty() && heartbeat.residuals.is_empty());
         let mut resting = Pair::new();
         resting.client.set_pose(OWN, pose(2.0), ms(10));
         resting.sample(ms(10));
@@ -352,10 +347,10 @@ mod tests {
     fn a_corrected_cube_goes_on_from_there() {
         let mut pair = Pair::new();
         pair.client.set_pose(OWN, pose(30.0), ms(10));
-        assert_eq!(pair.believed_m(ms(20)), 30.0);
+        assert_eq!(pair.predicted_m(ms(20)), 30.0);
         assert!(pair.client.correct(moved(OWN, 2.0)));
-        assert!(is_near(pair.believed_m(ms(53)), 2.0));
-        // One that the server was never told of needs no telling.
+        assert!(is_near(pair.predicted_m(ms(53)), 2.0));
+        // A cube that was never sent needs no correction of the server's prediction.
         assert!(pair.client.correct(moved(HELD, 2.0)));
         assert_eq!(pair.sample(ms(86)).0, None);
         assert!(!pair.client.correct(moved(CubeId(99), 2.0)));
@@ -382,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cube_that_is_let_go_in_motion_is_released_where_the_last_sample_says() {
+    fn a_cube_that_is_released_in_motion_stops_where_the_last_sample_says() {
         let mut pair = Pair::new();
         for step in 1..=30u16 {
             let at = ms(u64::from(step) * 33);
@@ -391,8 +386,8 @@ mod tests {
         }
         pair.client.set_pose(HELD, pose(31.0), ms(31 * 33));
         let last = pair.client.release(HELD, 131, ms(31 * 33)).unwrap();
-        pair.server.hear(&last.unwrap());
-        assert!(is_near(pair.server.x_m(HELD).unwrap(), 31.0));
+        pair.server.receive(&last.unwrap());
+        assert!(is_near(pair.server.x_m(HELD, 131).unwrap(), 31.0));
     }
 
     #[test]
@@ -408,13 +403,13 @@ mod tests {
         assert_eq!(pair.client.release(HELD, 106, ms(200)), None);
         pair.sample(ms(200));
         pair.sample(ms(233));
-        assert!(is_near(pair.server.x_m(HELD).unwrap(), 5.0));
+        assert!(is_near(pair.server.x_m(HELD, pair.tick).unwrap(), 5.0));
         assert_eq!(pair.client.take_sample(108, ms(266), true), None);
         pair.tick = 108;
         pair.client.gain(HELD, pose(5.0));
         pair.client.set_pose(HELD, pose(6.0), ms(300));
         let (sample, _) = pair.sample(ms(300));
         assert_eq!(sample.unwrap().placed, []);
-        assert!(is_near(pair.server.x_m(HELD).unwrap(), 6.0));
+        assert!(is_near(pair.server.x_m(HELD, pair.tick).unwrap(), 6.0));
     }
 }

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 use cubesync_protocol::motion::{Codec, MotionState};
-use cubesync_protocol::uplink::receiver::{self, Arrival, SampleError, Uplink};
+use cubesync_protocol::uplink::{
+    Arrival, SampleError, TimedStates, UplinkReceiver, grace_ticks, heartbeat_ticks,
+};
 use cubesync_protocol::{
     Colour, CubeId, CubeInfo, CubeKind, CubePose, Event, Pose, Position, Rotation,
 };
@@ -145,7 +147,7 @@ struct Tracked {
 #[derive(Debug)]
 struct Player {
     rule: SpeedRule,
-    uplink: Uplink,
+    uplink: UplinkReceiver,
     /// The free cubes they hold.
     held: BTreeSet<CubeId>,
 }
@@ -263,7 +265,7 @@ impl World {
             motion: MotionState::at_rest(pose),
         };
         self.insert(info, rule, Manner::Room);
-        self.players.insert(cube, Player::new(rule));
+        self.players.insert(cube, Player::new(rule, self.tick_hz));
         Ok(cube)
     }
 
@@ -300,7 +302,7 @@ impl World {
         };
         cube.kind = CubeKind::Player;
         cube.rule = rule;
-        self.players.insert(player, Player::new(rule));
+        self.players.insert(player, Player::new(rule, self.tick_hz));
         self.happened(Event::Returned { cube: player });
         true
     }
@@ -318,17 +320,17 @@ impl World {
         placed: &[CubePose],
         surprises: &[u8],
     ) -> Result<(), SampleError> {
-        let (now, tick_hz) = (self.tick, self.tick_hz);
+        let now = self.tick;
         let Some(known) = self.players.get_mut(&player) else {
             return Ok(());
         };
         self.waiting.insert(player);
         let uplink = &mut known.uplink;
         if known.rule == SpeedRule::Unlimited {
-            uplink.place(tick, placed, now, tick_hz);
+            uplink.place(now, tick, placed);
             return Ok(());
         }
-        match uplink.sample(tick, placed, surprises, now, tick_hz)? {
+        match uplink.sample(now, tick, placed, surprises)? {
             Arrival::OnTime => self.counts.on_time += 1,
             Arrival::Early => self.counts.early += 1,
             Arrival::Late => self.counts.late += 1,
@@ -339,7 +341,7 @@ impl World {
     /// How many samples of a player have come after their tick.
     pub fn late_samples(&self, player: CubeId) -> u32 {
         let player = self.players.get(&player);
-        player.map_or(0, |player| player.uplink.late_samples)
+        player.map_or(0, |player| player.uplink.late_samples())
     }
 
     /// Takes the counts since the last call.
@@ -500,7 +502,7 @@ impl World {
     ) {
         if self.cubes.contains_key(&player) {
             self.adopt(player);
-            self.players.insert(player, Player::new(rule));
+            self.players.insert(player, Player::new(rule, self.tick_hz));
             if let Some(cube) = self.cubes.get_mut(&player) {
                 cube.rule = rule;
                 if std::mem::replace(&mut cube.kind, CubeKind::Player) == CubeKind::Ghost {
@@ -517,7 +519,7 @@ impl World {
                 motion: MotionState::at_rest(pose),
             };
             self.insert(info, rule, Manner::Sight);
-            self.players.insert(player, Player::new(rule));
+            self.players.insert(player, Player::new(rule, self.tick_hz));
         }
     }
 
@@ -608,8 +610,8 @@ impl World {
             return;
         };
         let mut refused = Vec::new();
-        while let Some((tick, told)) = known.uplink.next_due(until) {
-            for (id, state) in told {
+        while let Some(TimedStates { tick, states }) = known.uplink.next_due(until) {
+            for (id, state) in states {
                 // It may have left while the sample was on its way.
                 let Some(cube) = self.cubes.get_mut(&id) else {
                     continue;
@@ -625,7 +627,7 @@ impl World {
                 }
             }
         }
-        if known.uplink.is_waiting() {
+        if known.uplink.has_pending() {
             self.waiting.insert(player);
         }
         for cube in refused {
@@ -655,10 +657,10 @@ impl World {
         };
         if cube.track.is_moving() && cube.rule == SpeedRule::TopSpeed {
             let silent_ticks = player.uplink.silent_ticks(self.tick);
-            if silent_ticks > receiver::heartbeat(self.tick_hz) {
+            if silent_ticks > heartbeat_ticks(self.tick_hz) {
                 self.counts.missing += 1;
             }
-            if silent_ticks > receiver::grace(self.tick_hz) {
+            if silent_ticks > grace_ticks(self.tick_hz) {
                 return self.stand(id);
             }
         }
@@ -814,10 +816,10 @@ impl Ids {
 }
 
 impl Player {
-    fn new(rule: SpeedRule) -> Self {
+    fn new(rule: SpeedRule, tick_hz: u64) -> Self {
         Self {
             rule,
-            uplink: Uplink::default(),
+            uplink: UplinkReceiver::new(tick_hz),
             held: BTreeSet::new(),
         }
     }
@@ -952,9 +954,9 @@ mod tests {
         let said = stage.world.tick;
         while stage.tick().touched.contains(&anna) {}
         let stood = stage.pose(anna);
-        assert_eq!(stage.world.tick, said + receiver::grace(30) + 2);
+        assert_eq!(stage.world.tick, said + grace_ticks(30) + 2);
         // It lacked a word for longer than a heartbeat, until it stood.
-        let missing = receiver::grace(30) + 1 - receiver::heartbeat(30);
+        let missing = grace_ticks(30) + 1 - heartbeat_ticks(30);
         assert_eq!(stage.world.take_sample_counts().missing, missing);
 
         let tick = stage.world.tick + 1;
