@@ -270,7 +270,7 @@ impl Session {
             }
             ServerMessage::Snapshot(snapshot) => {
                 let changes = room.world.snapshot(snapshot)?;
-                self.total.updates_in = room.world.surprises();
+                self.total.updates_in = room.world.updates();
                 self.tell(changes);
             }
             ServerMessage::Heartbeat { tick } => {
@@ -375,7 +375,7 @@ impl Session {
         self.send(&ClientMessage::Sample {
             tick: sample.tick,
             placed: sample.placed,
-            surprises: sample.residuals,
+            residuals: sample.residuals,
         });
     }
 
@@ -493,11 +493,11 @@ mod tests {
         })
     }
 
-    fn sample(tick: u64, placed: Vec<CubePose>, surprises: Bytes) -> ClientMessage {
+    fn sample(tick: u64, placed: Vec<CubePose>, residuals: Bytes) -> ClientMessage {
         ClientMessage::Sample {
             tick,
             placed,
-            surprises,
+            residuals,
         }
     }
 
@@ -506,9 +506,9 @@ mod tests {
         let mut believed = MotionSet::new(&Codec::LIVE);
         believed.insert(OWN, MotionState::at_rest(from));
         believed.advance_to(ticks);
-        let mut surprises = Vec::new();
-        assert_eq!(believed.encode_tick(|_| to, &mut surprises), 1);
-        surprises.into()
+        let mut residuals = Vec::new();
+        assert_eq!(believed.encode_tick(|_| to, &mut residuals), 1);
+        residuals.into()
     }
 
     fn hear(session: &mut Session, now: Duration, messages: &[ServerMessage]) {

@@ -34,7 +34,7 @@ pub enum SightError {
     /// More cubes than the cells of a room can have.
     #[error("there are more than {MAX_CUBES} cubes in sight")]
     TooManyCubes,
-    /// The surprises make no sense.
+    /// The residuals make no sense.
     #[error(transparent)]
     Motion(#[from] MotionError),
 }
@@ -174,7 +174,7 @@ impl Sight {
         state
     }
 
-    /// Takes in the surprises of a cell; which cubes they are about.
+    /// Takes in the residuals of a cell; which cubes they are about.
     ///
     /// # Errors
     /// [`SightError::Motion`].

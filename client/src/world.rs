@@ -63,7 +63,7 @@ pub struct World {
     /// Their motion is that of when they became known.
     cubes: BTreeMap<CubeId, CubeInfo>,
     sight: Sight,
-    surprises: u64,
+    updates: u64,
 }
 
 impl World {
@@ -74,7 +74,7 @@ impl World {
             is_known: false,
             cubes: BTreeMap::new(),
             sight: Sight::default(),
-            surprises: 0,
+            updates: 0,
         }
     }
 
@@ -106,9 +106,9 @@ impl World {
             .count()
     }
 
-    /// How many surprises came so far.
-    pub fn surprises(&self) -> u64 {
-        self.surprises
+    /// Returns the number of updates so far.
+    pub fn updates(&self) -> u64 {
+        self.updates
     }
 
     /// Whether the own cube has been in sight.
@@ -154,8 +154,8 @@ impl World {
             }
             self.apply(cell, event, &mut changes)?;
         }
-        let surprised = self.sight.surprise(cell, &snapshot.surprises)?;
-        self.surprises += surprised.len() as u64;
+        let surprised = self.sight.surprise(cell, &snapshot.residuals)?;
+        self.updates += surprised.len() as u64;
         moved.extend(surprised);
         let states = self.states(cell, &moved);
         self.tell(known_until, states, changes)
@@ -361,7 +361,7 @@ mod tests {
             cell: CellId(cell),
             tick,
             events,
-            surprises: Bytes::new(),
+            residuals: Bytes::new(),
         }
     }
 
@@ -461,17 +461,17 @@ mod tests {
         server.advance_to(4);
         server.insert(CubeId(3), MotionState::at_rest(pose(2.0)));
         let joined = known(3, MotionState::at_rest(pose(2.0)));
-        let mut surprises = Vec::new();
+        let mut residuals = Vec::new();
         let truth = |cube| match cube {
             CubeId(1) => Pose::default(),
             CubeId(2) => pose(1.0),
             _ => pose(2.5),
         };
-        assert_eq!(server.encode_tick(truth, &mut surprises), 1);
+        assert_eq!(server.encode_tick(truth, &mut residuals), 1);
         let events = vec![Event::Left { cube: CubeId(4) }, Event::Joined(joined)];
         let mut changes = world
             .snapshot(Snapshot {
-                surprises: surprises.into(),
+                residuals: residuals.into(),
                 ..snapshot(0, 9, events)
             })
             .unwrap();
@@ -485,7 +485,7 @@ mod tests {
         };
         assert!(states.iter().all(|&(cube, _)| cube == CubeId(3)));
         assert_eq!(states.last().unwrap().1.pose(&Codec::LIVE), pose(2.5));
-        assert_eq!(world.surprises(), 1);
+        assert_eq!(world.updates(), 1);
         assert_eq!(world.pose(CubeId(2)), Some(pose(1.0)));
         assert_eq!(world.pose(CubeId(4)), None);
         world.snapshot(snapshot(0, 13, vec![])).unwrap();
@@ -655,7 +655,7 @@ mod tests {
             WorldError::NotFree(cube)
         );
         let mut moved = snapshot(0, 6, vec![]);
-        moved.surprises = Bytes::from_static(&[0xFF; 40]);
+        moved.residuals = Bytes::from_static(&[0xFF; 40]);
         assert!(matches!(
             error(moved),
             WorldError::Sight(SightError::Motion(_))

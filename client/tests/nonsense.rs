@@ -122,7 +122,7 @@ fn any_event() -> impl Strategy<Value = Event> {
 fn any_message() -> impl Strategy<Value = ServerMessage> {
     let cell = || (0u16..4).prop_map(CellId);
     let tick = || prop_oneof![2u64..9, Just(0), Just(u64::MAX)];
-    let surprises = prop_oneof![
+    let residuals = prop_oneof![
         3 => Just(Bytes::new()),
         1 => prop::collection::vec(any::<u8>(), 1..20).prop_map(Bytes::from),
     ];
@@ -133,13 +133,13 @@ fn any_message() -> impl Strategy<Value = ServerMessage> {
         prop::collection::vec(any_info(), 0..6),
     );
     let events = prop::collection::vec(any_event(), 0..6);
-    let snapshot = (cell(), tick(), events, surprises);
+    let snapshot = (cell(), tick(), events, residuals);
     prop_oneof![
         2 => keyframe.prop_map(|(cell, interval_ticks, tick, cubes)| {
             ServerMessage::Keyframe(Keyframe { cell, interval_ticks, tick, cubes })
         }),
-        4 => snapshot.prop_map(|(cell, tick, events, surprises)| {
-            ServerMessage::Snapshot(Snapshot { cell, tick, events, surprises })
+        4 => snapshot.prop_map(|(cell, tick, events, residuals)| {
+            ServerMessage::Snapshot(Snapshot { cell, tick, events, residuals })
         }),
         1 => tick().prop_map(|tick| ServerMessage::Heartbeat { tick }),
         1 => prop::collection::vec(cell(), 0..3)

@@ -201,7 +201,7 @@ mod tests {
     }
 
     /// A cube at rest goes on a metre in a tick.
-    fn surprises() -> Bytes {
+    fn residuals() -> Bytes {
         let mut set = MotionSet::new(&Codec::LIVE);
         set.insert(CubeId(300), MotionState::at_rest(pose()));
         let mut moved = pose();
@@ -234,7 +234,7 @@ mod tests {
                 ClientMessage::Sample {
                     tick: 90_001,
                     placed: vec![moved(7), moved(0)],
-                    surprises: surprises(),
+                    residuals: residuals(),
                 },
             ),
             ("client take", ClientMessage::Take { cube: CubeId(0) }),
@@ -297,7 +297,7 @@ mod tests {
                     motion: MotionState::at_rest(pose()),
                 },
             ],
-            surprises: surprises(),
+            residuals: residuals(),
         };
         vec![
             ("server welcome", ServerMessage::Welcome(welcome)),

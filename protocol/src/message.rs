@@ -24,7 +24,7 @@ pub enum ClientMessage {
     /// [`MOVING_HEARTBEAT_INTERVAL`](crate::limits::MOVING_HEARTBEAT_INTERVAL) while one moves.
     ///
     /// Client and server hold the same [`MotionSet`](crate::motion::MotionSet) for it, empty at
-    /// the `Welcome`: it advances to the tick, takes in the placed cubes, then the surprises.
+    /// the `Welcome`: it advances to the tick, takes in the placed cubes, then the residuals.
     Sample {
         /// The tick; each sample's is later than the one before.
         tick: u64,
@@ -34,7 +34,7 @@ pub enum ClientMessage {
         placed: Vec<CubePose>,
         /// The cubes that are not where they were believed to be, encoded by
         /// [`Codec::LIVE`](crate::motion::Codec::LIVE). Empty when there is none.
-        surprises: Bytes,
+        residuals: Bytes,
     },
     /// Asks to hold a free cube. Everybody learns the outcome from [`Event::Taken`]; who came
     /// too late also gets [`ServerMessage::Refused`].
@@ -265,10 +265,10 @@ pub enum CubeKind {
     Ghost,
 }
 
-/// What changed in a cell in one tick: first the events, then the surprises.
+/// What changed in a cell in one tick: first the events, then the residuals.
 ///
 /// A receiver first advances what it believes of the cell to this tick, then takes out who left
-/// and puts in who joined, then decodes the surprises; see
+/// and puts in who joined, then decodes the residuals; see
 /// [`MotionSet`](crate::motion::MotionSet).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -280,7 +280,7 @@ pub struct Snapshot {
     pub events: Vec<Event>,
     /// The cubes that are not where they were believed to be, encoded by [`Codec::LIVE`](crate::motion::Codec::LIVE). Empty
     /// when there is none.
-    pub surprises: Bytes,
+    pub residuals: Bytes,
 }
 
 /// What happened to a cube of a cell besides moving. Each is told exactly once.
@@ -325,7 +325,7 @@ pub enum Event {
         /// The player's cube.
         cube: CubeId,
     },
-    /// A cube moves otherwise than everybody believed, and surprises could not tell how: its
+    /// A cube moves otherwise than everybody believed, and residuals could not tell how: its
     /// player's word came late, or is the first one. From here on it is believed to move so.
     Placed {
         /// Which cube.
@@ -351,7 +351,7 @@ impl Event {
     }
 
     /// Changes the motion of the cell in which it happened. Publisher and receivers call this
-    /// after they have advanced the set to the tick, and before the tick's surprises.
+    /// after they have advanced the set to the tick, and before the tick's residuals.
     pub fn apply_to(&self, cell: &mut MotionSet) {
         match self {
             Self::Joined(info) | Self::Entered(info) => {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A decoder of MotionState and Snapshot.surprises, written from docs/MOTION-CODEC.md alone.
+"""A decoder of MotionState and Snapshot.residuals, written from docs/MOTION-CODEC.md alone.
 
 Run:  python3 protocol/vectors/decode_motion.py [FILE]
 
@@ -454,7 +454,7 @@ class CubeContext:
 
 
 class Tick:
-    """One tick's surprises (section 7)."""
+    """One tick's residuals (section 7)."""
 
     def __init__(self, data):
         self.coder = RangeDecoder(data)

@@ -186,10 +186,10 @@ impl Scene {
                 _ => {}
             }
         }
-        let is_sense = snapshot.surprises.is_empty()
+        let is_sense = snapshot.residuals.is_empty()
             || cell
                 .believed
-                .decode_tick(&snapshot.surprises, |_| {})
+                .decode_tick(&snapshot.residuals, |_| {})
                 .is_ok();
         if !is_sense {
             self.cells.remove(&snapshot.cell);

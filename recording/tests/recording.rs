@@ -138,20 +138,20 @@ fn conversation(ticks: u64) -> Vec<(Duration, Direction, Bytes)> {
                     _ => {}
                 }
             }
-            let mut surprises = Vec::new();
+            let mut residuals = Vec::new();
             let truth = |cube| match cube {
                 CubeId(0) => Pose::default(),
                 cube => walk(cube, tick),
             };
-            believed.encode_tick(truth, &mut surprises);
-            if !events.is_empty() || !surprises.is_empty() {
+            believed.encode_tick(truth, &mut residuals);
+            if !events.is_empty() || !residuals.is_empty() {
                 let cell = CellId(cell);
-                let surprises = surprises.into();
+                let residuals = residuals.into();
                 let snapshot = Snapshot {
                     cell,
                     tick,
                     events,
-                    surprises,
+                    residuals,
                 };
                 say(tick, ServerMessage::Snapshot(snapshot));
             }

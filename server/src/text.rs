@@ -158,7 +158,7 @@ async fn read_coordinates(
                 let sample = ClientMessage::Sample {
                     tick: 0,
                     placed: vec![CubePose { cube, pose }],
-                    surprises: Bytes::new(),
+                    residuals: Bytes::new(),
                 };
                 if room.message(*seat, sample).await.is_err() {
                     return Ending::ShuttingDown;
@@ -308,11 +308,11 @@ impl Names {
         let Some(believed) = self.cells.get_mut(&snapshot.cell) else {
             return;
         };
-        if !snapshot.surprises.is_empty() {
-            let decoded = believed.decode_tick(&snapshot.surprises, |cube| changed.push(cube));
+        if !snapshot.residuals.is_empty() {
+            let decoded = believed.decode_tick(&snapshot.residuals, |cube| changed.push(cube));
             debug_assert!(
                 decoded.is_ok(),
-                "our own surprises do not decode: {decoded:?}"
+                "our own residuals do not decode: {decoded:?}"
             );
         }
         // Who moves as expected moves without a surprise.
@@ -528,14 +528,14 @@ mod tests {
         sender.insert(CubeId(1), rest(512));
         let mut snapshot = |tick, x, events| {
             sender.advance_to(sender.tick() + 1);
-            let mut surprises = Vec::new();
+            let mut residuals = Vec::new();
             let truth = rest(x).pose(&Codec::LIVE);
-            sender.encode_tick(|_| truth, &mut surprises);
+            sender.encode_tick(|_| truth, &mut residuals);
             ServerMessage::Snapshot(Snapshot {
                 cell: CellId(0),
                 tick,
                 events,
-                surprises: surprises.into(),
+                residuals: residuals.into(),
             })
         };
         let mut frames = BytesMut::new();
@@ -554,7 +554,7 @@ mod tests {
                 Event::Joined(info(2, "Вася")),
                 Event::Left { cube: CubeId(1) },
             ],
-            surprises: Bytes::new(),
+            residuals: Bytes::new(),
         };
         ServerMessage::Snapshot(joined).append_frame(&mut frames);
         let text = Names::default().lines(frames.freeze());

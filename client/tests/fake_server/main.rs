@@ -41,8 +41,8 @@ fn joins_moves_and_sees_others_move() {
     assert!(
         matches!(
             &sampled,
-            Some(ClientMessage::Sample { tick: 101.., placed, surprises })
-                if *placed == [moved] && surprises.is_empty()
+            Some(ClientMessage::Sample { tick: 101.., placed, residuals })
+                if *placed == [moved] && residuals.is_empty()
         ),
         "{sampled:?}"
     );
@@ -51,7 +51,7 @@ fn joins_moves_and_sees_others_move() {
         cell: HERE,
         tick: 101,
         events: vec![Event::Joined(info(CubeId(9), CubeKind::Player))],
-        surprises: put(&[FREE, OTHER, own, CubeId(9)], OTHER, pose(5.0)),
+        residuals: put(&[FREE, OTHER, own, CubeId(9)], OTHER, pose(5.0)),
     }));
     // Positions may be off by 4 mm.
     let is_there =

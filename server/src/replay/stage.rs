@@ -149,7 +149,7 @@ impl Stage {
         let sample = ClientMessage::Sample {
             tick,
             placed: vec![CubePose { cube, pose }],
-            surprises: Bytes::new(),
+            residuals: Bytes::new(),
         };
         self.room.message(by, sample).await
     }

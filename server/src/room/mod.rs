@@ -438,9 +438,9 @@ impl Room {
             ClientMessage::Sample {
                 tick,
                 placed,
-                surprises,
+                residuals,
             } => {
-                if let Err(error) = self.world.sample(from, tick, &placed, &surprises) {
+                if let Err(error) = self.world.sample(from, tick, &placed, &residuals) {
                     debug!(cube = %from, %error, "bad sample");
                     self.remove(from, Ending::BadMessage, now);
                 }

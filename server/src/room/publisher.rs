@@ -332,7 +332,7 @@ impl Default for Stream {
 
 impl Stream {
     /// Whether a cube is believed to move as its player's client says, at the latest when
-    /// surprises have told where it is. In step with the client everybody believes the same as
+    /// residuals have told where it is. In step with the client everybody believes the same as
     /// it; otherwise each of the two ways adds an error of its own.
     fn can_believe(&self, cube: CubeId, pose: Pose, motion: &MotionState) -> bool {
         let moves_so = |state: &MotionState| state.moves_like(motion);
@@ -353,14 +353,14 @@ impl Stream {
         touched: Vec<CubeId>,
         truth: impl Fn(CubeId) -> Pose,
     ) -> Option<Snapshot> {
-        let mut surprises = Vec::new();
-        self.believed.encode_touched(touched, truth, &mut surprises);
-        let is_news = !events.is_empty() || !surprises.is_empty();
+        let mut residuals = Vec::new();
+        self.believed.encode_touched(touched, truth, &mut residuals);
+        let is_news = !events.is_empty() || !residuals.is_empty();
         is_news.then_some(Snapshot {
             cell,
             tick: self.believed.tick(),
             events,
-            surprises: surprises.into(),
+            residuals: residuals.into(),
         })
     }
 }

@@ -35,10 +35,10 @@ impl Teller {
         pose: Pose,
     ) -> (Vec<CubePose>, Vec<u8>) {
         self.believed.advance_to(tick);
-        let mut surprises = Vec::new();
+        let mut residuals = Vec::new();
         if self.believed.get(cube).is_none() {
             self.believed.insert(cube, MotionState::at_rest(pose));
-            return (vec![CubePose { cube, pose }], surprises);
+            return (vec![CubePose { cube, pose }], residuals);
         }
         let believed = self.believed.clone();
         let truth = |id| {
@@ -48,8 +48,8 @@ impl Teller {
                 believed.pose(id).unwrap_or_default()
             }
         };
-        self.believed.encode_tick(truth, &mut surprises);
-        (Vec::new(), surprises)
+        self.believed.encode_tick(truth, &mut residuals);
+        (Vec::new(), residuals)
     }
 
     /// The tick of the last sample.

@@ -239,11 +239,11 @@ impl Stage {
             if teller.tick() >= tick {
                 continue;
             }
-            let (placed, surprises) = teller.sample(tick, client, pose);
+            let (placed, residuals) = teller.sample(tick, client, pose);
             let sample = ClientMessage::Sample {
                 tick,
                 placed,
-                surprises: surprises.into(),
+                residuals: residuals.into(),
             };
             self.say(client, sample);
             let holds = self.room.world.cube(FREE).unwrap().kind
@@ -256,11 +256,11 @@ impl Stage {
                 held.position.x += 2 * METRE;
                 held.position = held.position.clamped();
                 let tick = tick + 1;
-                let (placed, surprises) = teller.sample(tick, FREE, held);
+                let (placed, residuals) = teller.sample(tick, FREE, held);
                 let sample = ClientMessage::Sample {
                     tick,
                     placed,
-                    surprises: surprises.into(),
+                    residuals: residuals.into(),
                 };
                 self.say(client, sample);
             }

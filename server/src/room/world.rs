@@ -318,7 +318,7 @@ impl World {
         player: CubeId,
         tick: u64,
         placed: &[CubePose],
-        surprises: &[u8],
+        residuals: &[u8],
     ) -> Result<(), SampleError> {
         let now = self.tick;
         let Some(known) = self.players.get_mut(&player) else {
@@ -330,7 +330,7 @@ impl World {
             uplink.place(now, tick, placed);
             return Ok(());
         }
-        match uplink.sample(now, tick, placed, surprises)? {
+        match uplink.sample(now, tick, placed, residuals)? {
             Arrival::OnTime => self.counts.on_time += 1,
             Arrival::Early => self.counts.early += 1,
             Arrival::Late => self.counts.late += 1,
@@ -900,8 +900,8 @@ mod tests {
         /// A player says where a cube is at a tick.
         fn say(&mut self, player: CubeId, tick: u64, cube: CubeId, pose: Pose) {
             let teller = self.tellers.get_mut(&player).unwrap();
-            let (placed, surprises) = teller.sample(tick, cube, pose);
-            let said = self.world.sample(player, tick, &placed, &surprises);
+            let (placed, residuals) = teller.sample(tick, cube, pose);
+            let said = self.world.sample(player, tick, &placed, &residuals);
             said.unwrap();
         }
 

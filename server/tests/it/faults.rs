@@ -47,14 +47,14 @@ async fn bytes_that_are_no_messages_end_only_their_own_connection() {
         ClientMessage::Sample {
             tick: 1,
             placed: nine.collect(),
-            surprises: Default::default(),
+            residuals: Default::default(),
         }
         .to_frame()
         .to_vec(),
         ClientMessage::Sample {
             tick: 1,
             placed: vec![],
-            surprises: vec![0xFF; 40].into(),
+            residuals: vec![0xFF; 40].into(),
         }
         .to_frame()
         .to_vec(),

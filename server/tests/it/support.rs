@@ -204,7 +204,7 @@ pub struct Player {
     told: MotionSet,
 }
 
-/// A snapshot, its surprises decoded.
+/// A snapshot, its residuals decoded.
 #[derive(Debug)]
 pub struct Heard {
     pub tick: u64,
@@ -273,12 +273,12 @@ impl Player {
                 others.pose(other).unwrap()
             }
         };
-        let mut surprises = Vec::new();
-        self.told.encode_tick(truth, &mut surprises);
+        let mut residuals = Vec::new();
+        self.told.encode_tick(truth, &mut residuals);
         let sample = ClientMessage::Sample {
             tick,
             placed,
-            surprises: surprises.into(),
+            residuals: residuals.into(),
         };
         self.client.send(&sample).await;
     }
@@ -337,7 +337,7 @@ impl Player {
         let Snapshot {
             tick,
             mut events,
-            surprises,
+            residuals,
             ..
         } = snapshot;
         self.believed.advance_to(tick);
@@ -350,9 +350,9 @@ impl Player {
             }
             true
         });
-        if !surprises.is_empty() {
+        if !residuals.is_empty() {
             self.believed
-                .decode_tick(&surprises, |cube| surprised.push(cube))
+                .decode_tick(&residuals, |cube| surprised.push(cube))
                 .unwrap();
         }
         let pose = |cube| CubePose {

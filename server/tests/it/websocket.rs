@@ -132,7 +132,7 @@ async fn a_browser_and_a_window_see_each_other_move() {
     let sample = ClientMessage::Sample {
         tick: tick + 1,
         placed,
-        surprises: Default::default(),
+        residuals: Default::default(),
     };
     browser
         .send(&[ClientMessage::Ping { sent_us: 5 }, sample])

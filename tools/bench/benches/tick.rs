@@ -38,7 +38,7 @@ struct Player {
     told: MotionSet,
 }
 
-/// The surprises that each player tells of at a tick.
+/// The residuals that each player tells of at a tick.
 type Samples = Vec<Vec<u8>>;
 
 impl Room {
@@ -64,8 +64,8 @@ impl Room {
 
     fn tick(&mut self, samples: &Samples) {
         self.tick += 1;
-        for (player, surprises) in self.players.iter().zip(samples) {
-            let taken = self.world.sample(player.cube, self.tick, &[], surprises);
+        for (player, residuals) in self.players.iter().zip(samples) {
+            let taken = self.world.sample(player.cube, self.tick, &[], residuals);
             taken.expect("the players tell the truth");
         }
         let changes = self.world.tick(self.tick);
@@ -94,9 +94,9 @@ impl Player {
         self.told.advance_to(self.told.tick() + 1);
         let is_even = self.told.tick().is_multiple_of(2);
         self.pose.position.x += if is_even { 150 } else { -150 };
-        let mut surprises = Vec::new();
-        self.told.encode_tick(|_| self.pose, &mut surprises);
-        surprises
+        let mut residuals = Vec::new();
+        self.told.encode_tick(|_| self.pose, &mut residuals);
+        residuals
     }
 }
 

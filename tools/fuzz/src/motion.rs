@@ -1,4 +1,4 @@
-//! The motion codec: a tick's surprises from a stranger, and our own there and back.
+//! The motion codec: a tick's residuals from a stranger, and our own there and back.
 
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{CubeId, Pose};

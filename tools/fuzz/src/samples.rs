@@ -38,11 +38,11 @@ pub fn check(bytes: &[u8]) {
                 if let Ok(ClientMessage::Sample {
                     tick,
                     placed,
-                    surprises,
+                    residuals,
                 }) = ClientMessage::decode(payload)
                 {
                     // The room ends who cannot be understood.
-                    if world.sample(*player, tick, &placed, &surprises).is_err() {
+                    if world.sample(*player, tick, &placed, &residuals).is_err() {
                         world.leave(*player);
                     }
                 }
@@ -60,8 +60,8 @@ pub fn check(bytes: &[u8]) {
                         },
                     })
                     .collect();
-                let surprises = input.short_bytes();
-                if world.sample(*player, at, &placed, surprises).is_err() {
+                let residuals = input.short_bytes();
+                if world.sample(*player, at, &placed, residuals).is_err() {
                     world.leave(*player);
                 }
             }

@@ -155,7 +155,7 @@ impl Table {
                 cell,
                 tick,
                 events: (0..input.byte() % 5).map(|_| any_event(input)).collect(),
-                surprises: input.short_bytes().to_vec().into(),
+                residuals: input.short_bytes().to_vec().into(),
             }),
             10 => ServerMessage::Pong {
                 sent_us: u64::try_from(self.now.as_micros())

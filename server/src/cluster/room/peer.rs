@@ -408,9 +408,9 @@ impl Peer {
             event.apply_to(&mut replica.believed);
         }
         let mut touch = |cube| _ = touched.entry(cube).or_insert(Touch::Moved);
-        let surprises = &snapshot.surprises;
+        let residuals = &snapshot.residuals;
         let is_sound =
-            surprises.is_empty() || replica.believed.decode_tick(surprises, &mut touch).is_ok();
+            residuals.is_empty() || replica.believed.decode_tick(residuals, &mut touch).is_ok();
         for event in &snapshot.events {
             self.happened((cell, tick), event, touched);
         }

@@ -289,14 +289,14 @@ impl Stage {
     fn go(&mut self, player: usize, cube: CubeId, x: i32) {
         let tick = self.tick + 1;
         let teller = &mut self.players[player].teller;
-        let (placed, surprises) = teller.sample(tick, cube, Teller::at(x));
-        let surprises = surprises.into();
+        let (placed, residuals) = teller.sample(tick, cube, Teller::at(x));
+        let residuals = residuals.into();
         self.say(
             player,
             ClientMessage::Sample {
                 tick,
                 placed,
-                surprises,
+                residuals,
             },
         );
     }
@@ -894,7 +894,7 @@ fn a_cube_is_where_the_latest_tick_has_it_whatever_comes_first() {
         cell: CellId(cell),
         tick,
         events: vec![Event::Entered(info.clone())],
-        surprises: Bytes::new(),
+        residuals: Bytes::new(),
     };
     let mut peer = Peer::new(Instant::now());
     let touched = &mut BTreeMap::new();

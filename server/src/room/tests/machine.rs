@@ -241,11 +241,11 @@ impl Machine {
         if client.teller.tick() >= tick {
             return false;
         }
-        let (placed, surprises) = client.teller.sample(tick, cube, pose);
+        let (placed, residuals) = client.teller.sample(tick, cube, pose);
         let sample = ClientMessage::Sample {
             tick,
             placed,
-            surprises: surprises.into(),
+            residuals: residuals.into(),
         };
         self.stage.say(player, sample);
         true
@@ -293,7 +293,7 @@ impl Machine {
         let sample = |tick| ClientMessage::Sample {
             tick,
             placed: Vec::new(),
-            surprises: Bytes::new(),
+            residuals: Bytes::new(),
         };
         self.stage.say(player, sample(tick));
         self.stage.clients.remove(&player);

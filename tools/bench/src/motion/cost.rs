@@ -44,13 +44,13 @@ pub(crate) fn run() -> anyhow::Result<()> {
         while tick_s(tick + 1) <= now_s {
             tick += 1;
             believed.advance_to(believed.tick() + 1);
-            let mut surprises = Vec::new();
-            believed.encode_tick(|cube| truth(cube, tick), &mut surprises);
+            let mut residuals = Vec::new();
+            believed.encode_tick(|cube| truth(cube, tick), &mut residuals);
             let snapshot = Snapshot {
                 cell: CellId(0),
                 tick,
                 events: Vec::new(),
-                surprises: surprises.into(),
+                residuals: residuals.into(),
             };
             ServerMessage::Snapshot(snapshot).append_frame(&mut incoming);
         }

@@ -189,14 +189,14 @@ impl<'a> Server<'a> {
             SHOWN => truth,
             _ => Pose::default(),
         };
-        let mut surprises = Vec::new();
+        let mut residuals = Vec::new();
         let tick = self.tick;
-        if self.believed.encode_tick(truth, &mut surprises) > 0 {
+        if self.believed.encode_tick(truth, &mut residuals) > 0 {
             return self.tell(&ServerMessage::Snapshot(Snapshot {
                 cell: CellId(0),
                 tick,
                 events: Vec::new(),
-                surprises: surprises.into(),
+                residuals: residuals.into(),
             }));
         }
         let is_still = self.believed.get(SHOWN).is_some_and(MotionState::is_still);

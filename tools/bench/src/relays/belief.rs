@@ -174,9 +174,9 @@ impl Beliefs {
         for event in &snapshot.events {
             event.apply_to(&mut cubes.motion);
         }
-        if !snapshot.surprises.is_empty() {
-            let decoded = cubes.motion.decode_tick(&snapshot.surprises, |_| {});
-            decoded.context("the surprises of a snapshot make no sense")?;
+        if !snapshot.residuals.is_empty() {
+            let decoded = cubes.motion.decode_tick(&snapshot.residuals, |_| {});
+            decoded.context("the residuals of a snapshot make no sense")?;
         }
         let cell = (known.cell, known.interval_ticks as u8);
         let belief = self.add(cell, snapshot.tick, silent, cubes, truth);
@@ -374,10 +374,10 @@ mod tests {
             server.advance_to(server.tick() + 1);
             let still = server.pose(CubeId(0)).unwrap();
             let truth = |cube: CubeId| if cube.0 == 1 { at(x) } else { still };
-            let mut surprises = Vec::new();
-            server.encode_tick(truth, &mut surprises);
+            let mut residuals = Vec::new();
+            server.encode_tick(truth, &mut residuals);
             let snapshot = Snapshot {
-                surprises: surprises.into(),
+                residuals: residuals.into(),
                 ..snapshot(tick, Vec::new())
             };
             known = next(&mut beliefs, &known, snapshot);
@@ -437,7 +437,7 @@ mod tests {
         let mut beliefs = Beliefs::default();
         let known = first(&mut beliefs, 1, 0);
         let garbage = Snapshot {
-            surprises: vec![0xFF; 40].into(),
+            residuals: vec![0xFF; 40].into(),
             ..snapshot(15, Vec::new())
         };
         for nonsense in [garbage, snapshot(9, Vec::new())] {

@@ -1,4 +1,4 @@
-//! What a client says about its cube: where it is at first, then only surprises.
+//! What a client says about its cube: where it is at first, then only residuals.
 
 use cubesync_protocol::limits::MOVING_HEARTBEAT_INTERVAL;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
@@ -35,18 +35,18 @@ impl Uplink {
         for CubePose { cube, pose } in &placed {
             self.set.insert(*cube, MotionState::at_rest(*pose));
         }
-        let mut surprises = Vec::new();
-        self.set.encode_tick(|_| pose, &mut surprises);
-        let has_news = !placed.is_empty() || !surprises.is_empty();
+        let mut residuals = Vec::new();
+        self.set.encode_tick(|_| pose, &mut residuals);
+        let has_news = !placed.is_empty() || !residuals.is_empty();
         if !has_news && !self.is_heartbeat_due() {
             return None;
         }
         self.said_tick = tick;
-        let surprises = surprises.into();
+        let residuals = residuals.into();
         Some(ClientMessage::Sample {
             tick,
             placed,
-            surprises,
+            residuals,
         })
     }
 
@@ -85,7 +85,7 @@ mod tests {
                 let ClientMessage::Sample {
                     tick: own,
                     placed,
-                    surprises,
+                    residuals,
                 } = message
                 else {
                     panic!("{message:?} is no sample");
@@ -95,8 +95,8 @@ mod tests {
                 for CubePose { cube, pose } in placed {
                     assert!(received.insert(cube, MotionState::at_rest(pose)).is_none());
                 }
-                if !surprises.is_empty() {
-                    received.decode_tick(&surprises, |_| {}).unwrap();
+                if !residuals.is_empty() {
+                    received.decode_tick(&residuals, |_| {}).unwrap();
                 }
                 said.push(tick);
             }

@@ -253,7 +253,7 @@ pub(crate) fn sample(tick: u64, cube: CubeId, position: Position) -> ClientMessa
     ClientMessage::Sample {
         tick,
         placed: vec![CubePose { cube, pose }],
-        surprises: Default::default(),
+        residuals: Default::default(),
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) struct End {
 /// What went through since the start, or in a time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
-    /// About cells: surprises.
+    /// About cells: residuals.
     pub(super) cells: Traffic,
     /// About rooms: beats, and what one server asks another.
     pub(super) rooms: Traffic,
