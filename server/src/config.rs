@@ -15,16 +15,16 @@ use cubesync_protocol::limits::{
     DEAD_AFTER, HELLO_DEADLINE, MAX_CLIENT_PAYLOAD_BYTES, MAX_CUBES_PER_ROOM, TICK_HZ_RANGE,
 };
 
-use crate::admission::Count;
 use crate::bus::{BusAddress, cluster_name};
 use crate::cluster::{Card, Rules, host_and_port};
-use crate::host::HostSettings;
-use crate::key::{Key, RoomKey};
 use crate::logging::LogFormat;
 use crate::network;
-use crate::room::quanta;
-use crate::rooms::RoomsSettings;
-use crate::session::SessionSettings;
+use cubesync_relay::admission::Count;
+use cubesync_relay::host::HostSettings;
+use cubesync_relay::key::{Key, RoomKey};
+use cubesync_relay::room::quanta;
+use cubesync_relay::rooms::RoomsSettings;
+use cubesync_relay::session::SessionSettings;
 
 /// Descriptors kept for listeners and files when the connection limit is derived.
 const RESERVED_DESCRIPTORS: usize = 64;

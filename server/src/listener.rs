@@ -7,8 +7,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::label::Label;
 use crate::server_metrics::{Listener, ServerMetrics};
+use cubesync_relay::label::Label;
 
 /// Pause after a failed accept. Out of descriptors, accepting fails at once and would spin.
 const BACKOFF: Duration = Duration::from_millis(100);

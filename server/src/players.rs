@@ -3,11 +3,11 @@
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use crate::admission::Admitted;
-use crate::ending::Ending;
 use crate::run::Shared;
-use crate::session::tcp;
 use crate::tls::{self, Arrival, Tls};
+use cubesync_relay::admission::Admitted;
+use cubesync_relay::ending::Ending;
+use cubesync_relay::session::tcp;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted) {

@@ -14,9 +14,9 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::room::RoomHandle;
-use crate::room::audience::Outlet;
 use crate::run::StartError;
+use cubesync_relay::room::RoomHandle;
+use cubesync_relay::room::audience::Outlet;
 
 /// Ticks that wait for the room's side and for the disk, each: two seconds at the default rate.
 const QUEUE: usize = 64;

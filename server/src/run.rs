@@ -13,17 +13,17 @@ use tracing::{info, warn};
 use crate::bus::{Bus, BusError, Nats};
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::contain::contain;
-use crate::host::Host;
-use crate::metrics::{Metrics, Task};
-use crate::pace::Pace;
 use crate::replay::Replay;
-use crate::room::backplane::{Alone, Backplane};
-use crate::rooms::DEFAULT_ROOM;
 use crate::server_metrics::{Listener, ServerMetrics};
-use crate::session::tcp;
 use crate::tls::{CertificateError, Fingerprint, Tls, reload_on_hangup};
 use crate::{http, listener, players, recorder, text};
+use cubesync_relay::contain::contain;
+use cubesync_relay::host::Host;
+use cubesync_relay::metrics::{Metrics, Task};
+use cubesync_relay::pace::Pace;
+use cubesync_relay::room::backplane::{Alone, Backplane};
+use cubesync_relay::rooms::DEFAULT_ROOM;
+use cubesync_relay::session::tcp;
 
 /// After the drain, connections that still linger have this long.
 const LAST_MOMENT: Duration = Duration::from_secs(2);

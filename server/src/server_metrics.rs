@@ -5,10 +5,10 @@ mod process;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
-use crate::ending::Ending;
-use crate::label::label;
 use crate::logging;
-use crate::metrics::{CountersBy, MetricSet};
+use cubesync_relay::ending::Ending;
+use cubesync_relay::label::label;
+use cubesync_relay::metrics::{CountersBy, MetricSet};
 
 label! {
     /// What was listened to: the label of `cubesync_accept_errors_total`.

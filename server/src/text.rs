@@ -23,14 +23,14 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::admission::Admitted;
-use crate::ending::Ending;
-use crate::room::audience::Outlet;
-use crate::room::speed::SpeedRule;
-use crate::room::{Entrance, SightRule};
-use crate::rooms::{DEFAULT_ROOM, Membership};
 use crate::run::Shared;
-use crate::token_bucket::TokenBucket;
+use cubesync_relay::admission::Admitted;
+use cubesync_relay::ending::Ending;
+use cubesync_relay::room::audience::Outlet;
+use cubesync_relay::room::speed::SpeedRule;
+use cubesync_relay::room::{Entrance, SightRule};
+use cubesync_relay::rooms::{DEFAULT_ROOM, Membership};
+use cubesync_relay::token_bucket::TokenBucket;
 
 /// Longest line that is read; a longer one is answered with an error.
 const MAX_LINE_BYTES: usize = 256;

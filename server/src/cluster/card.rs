@@ -4,7 +4,7 @@ use cubesync_protocol::ServerAddress;
 
 use super::words::Rules;
 use crate::bus::Traffic;
-use crate::metrics::Metrics;
+use cubesync_relay::metrics::Metrics;
 
 /// What does not change.
 #[derive(Debug, Clone)]

@@ -8,7 +8,7 @@ use prometheus_client::registry::Unit;
 
 use super::Cluster;
 use crate::bus::Traffic;
-use crate::metrics::MetricSet;
+use cubesync_relay::metrics::MetricSet;
 
 /// What rooms have to do with those of other servers. Clones count together.
 #[derive(Debug, Clone, Default)]

@@ -35,10 +35,10 @@ use self::room::SharedRoom;
 use self::words::Word;
 pub(crate) use self::words::{Presence, Rules, host_and_port};
 use crate::bus::{Bus, Heard, ServerId, Topic};
-use crate::metrics::{MetricSet, Metrics};
-use crate::room::RoomSettings;
-use crate::room::backplane::{Backplane, Peers, TimeSource};
-use crate::room::world::Ids;
+use cubesync_relay::metrics::{MetricSet, Metrics};
+use cubesync_relay::room::RoomSettings;
+use cubesync_relay::room::backplane::{Backplane, Peers, TimeSource};
+use cubesync_relay::room::world::Ids;
 
 /// Words that wait to be heard: two from each of as many servers as anybody has tried.
 const MAX_WAITING: usize = 256;

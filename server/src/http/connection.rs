@@ -22,14 +22,14 @@ use tracing::debug;
 use super::https::Unencrypted;
 use super::meter::{Meter, Metered};
 use super::proxy;
-use crate::admission::{Admission, Count};
-use crate::contain::contain;
 use crate::listener;
-use crate::metrics::Task;
 use crate::run::Shared;
 use crate::server_metrics::{HttpEnding, Listener};
-use crate::session::{Stream, tcp};
 use crate::tls::{self, Arrival};
+use cubesync_relay::admission::{Admission, Count};
+use cubesync_relay::contain::contain;
+use cubesync_relay::metrics::Task;
+use cubesync_relay::session::{Stream, tcp};
 
 /// Time for running responses when the server stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(1);

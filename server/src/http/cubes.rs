@@ -9,9 +9,9 @@ use cubesync_protocol::{CubeId, CubeKind};
 use serde::{Deserialize, Serialize};
 
 use super::{InternalError, NOT_CACHED, not_found};
-use crate::room::world;
-use crate::rooms::DEFAULT_ROOM;
 use crate::run::Shared;
+use cubesync_relay::room::world;
+use cubesync_relay::rooms::DEFAULT_ROOM;
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Which {

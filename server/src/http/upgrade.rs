@@ -11,9 +11,9 @@ use axum::response::{IntoResponse, Response};
 
 use super::meter::Meter;
 use super::{plain, websocket};
-use crate::contain::contain;
-use crate::metrics::Task;
 use crate::run::Shared;
+use cubesync_relay::contain::contain;
+use cubesync_relay::metrics::Task;
 
 /// What the library reads into at once. Its default of 128 KiB per connection is for uploads.
 const READ_BUFFER_BYTES: usize = 4 * 1024;

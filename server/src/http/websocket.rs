@@ -11,8 +11,8 @@ use futures_util::{SinkExt, StreamExt};
 use tokio_tungstenite::tungstenite;
 
 use super::meter::Meter;
-use crate::ending::{Ending, Problem};
-use crate::session::{Reader, Received, Writer};
+use cubesync_relay::ending::{Ending, Problem};
+use cubesync_relay::session::{Reader, Received, Writer};
 
 /// Takes a WebSocket apart into the halves of a transport. The meter is that of the stream under it.
 pub(super) fn split(socket: WebSocket, meter: Meter) -> (impl Reader, impl Writer) {
@@ -23,7 +23,7 @@ pub(super) fn split(socket: WebSocket, meter: Meter) -> (impl Reader, impl Write
         meter,
         counted_bytes,
     };
-    (messages, sink)
+    (messages, Sink(sink))
 }
 
 /// A WebSocket's messages. The library hands over a message when it is whole, so a meter under it
@@ -63,15 +63,18 @@ impl Reader for Messages {
     }
 }
 
-impl Writer for SplitSink<WebSocket, Message> {
+/// The sending half of a WebSocket.
+struct Sink(SplitSink<WebSocket, Message>);
+
+impl Writer for Sink {
     async fn send(&mut self, frames: Bytes) -> io::Result<()> {
-        let sent = SinkExt::send(self, Message::Binary(frames)).await;
+        let sent = self.0.send(Message::Binary(frames)).await;
         sent.map_err(io::Error::other)
     }
 
     async fn close(&mut self) {
         // The peer may be gone already.
-        let _ = SinkExt::close(self).await;
+        let _ = self.0.close().await;
     }
 }
 

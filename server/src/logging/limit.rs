@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::LogFormat;
-use crate::token_bucket::TokenBucket;
+use cubesync_relay::token_bucket::TokenBucket;
 
 /// Lines one place may say at once.
 const BURST: u32 = 10;

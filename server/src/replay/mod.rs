@@ -16,8 +16,8 @@ use tracing::{info, warn};
 
 use self::reel::Reel;
 use self::stage::Stage;
-use crate::room::{RoomEnded, RoomHandle};
 use crate::run::StartError;
+use cubesync_relay::room::{RoomEnded, RoomHandle};
 
 /// How many ticks early the room is told where the cubes will be: a timer may come late.
 const LEAD_TICKS: u64 = 3;

@@ -9,10 +9,10 @@ use cubesync_protocol::{
 use cubesync_recording::Scene;
 use tokio_util::sync::CancellationToken;
 
-use crate::ending::Ending;
-use crate::room::audience::Outlet;
-use crate::room::speed::SpeedRule;
-use crate::room::{Entrance, RoomEnded, RoomHandle, Seat, SightRule};
+use cubesync_relay::ending::Ending;
+use cubesync_relay::room::audience::Outlet;
+use cubesync_relay::room::speed::SpeedRule;
+use cubesync_relay::room::{Entrance, RoomEnded, RoomHandle, Seat, SightRule};
 
 /// The free cube of every room is the first one.
 const FREE: CubeId = CubeId(0);

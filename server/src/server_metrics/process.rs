@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use prometheus_client::registry::Unit;
 
-use crate::metrics::MetricSet;
+use cubesync_relay::metrics::MetricSet;
 
 /// Registers the process's memory, descriptors and start, as far as the system tells them.
 pub(super) fn register(set: &MetricSet) {

@@ -24,8 +24,8 @@ pub(crate) use self::hangup::reload_on_hangup;
 #[cfg(test)]
 pub(crate) use self::self_signed::read_or_make;
 use crate::config::Config;
-use crate::metrics::MetricSet;
 use crate::server_metrics::{Reload, ServerMetrics};
+use cubesync_relay::metrics::MetricSet;
 
 /// What the pages' clients are offered (ALPN): browsers would like HTTP/2 as well.
 const HTTP_1: &[u8] = b"http/1.1";

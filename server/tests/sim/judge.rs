@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use cubesync_client::session::Session;
 use cubesync_protocol::{CubeKind, Position};
-use cubesync_server::room::RoomView;
+use cubesync_relay::room::RoomView;
 
 use crate::player::Seat;
 use crate::venue::Venue;

@@ -9,10 +9,10 @@ use cubesync_protocol::cells::Grid;
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{Colour, CubeId, CubePose, Pose};
-use cubesync_server::room::log::SnapshotLog;
-use cubesync_server::room::publisher::{Publisher, frames};
-use cubesync_server::room::speed::SpeedRule;
-use cubesync_server::room::world::{Ids, World};
+use cubesync_relay::room::log::SnapshotLog;
+use cubesync_relay::room::publisher::{Publisher, frames};
+use cubesync_relay::room::speed::SpeedRule;
+use cubesync_relay::room::world::{Ids, World};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 

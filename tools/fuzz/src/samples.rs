@@ -2,8 +2,8 @@
 
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::{ClientMessage, Colour, CubeId, CubeKind, CubePose, Message};
-use cubesync_server::room::speed::SpeedRule;
-use cubesync_server::room::world::{Ids, World};
+use cubesync_relay::room::speed::SpeedRule;
+use cubesync_relay::room::world::{Ids, World};
 
 use crate::input::Input;
 

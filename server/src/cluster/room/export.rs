@@ -6,8 +6,8 @@ use cubesync_protocol::CellId;
 use cubesync_protocol::cells::{Grid, Sight};
 
 use super::message::{Told, Word};
-use crate::room::publisher::Publisher;
-use crate::room::world::{Changes, World};
+use cubesync_relay::room::publisher::Publisher;
+use cubesync_relay::room::world::{Changes, World};
 
 /// For so many seconds, a cell whose last cube is gone is still listed, so that who missed that learns of it.
 const LISTED_SECONDS: u64 = 10;

@@ -8,9 +8,9 @@ use cubesync_protocol::{Colour, CubePose};
 
 use super::*;
 use crate::bus::{Bus, Ear};
-use crate::room::publisher::Publisher;
-use crate::room::speed::SpeedRule;
-use crate::room::world::Cube;
+use cubesync_relay::room::publisher::Publisher;
+use cubesync_relay::room::speed::SpeedRule;
+use cubesync_relay::room::world::Cube;
 
 const HZ: u8 = 20;
 

@@ -31,9 +31,9 @@ use self::message::{Said, Seat, TokenDigest, Word};
 use self::peer::{LOST_AFTER, Peer, Touch};
 use super::{Cluster, PeerMetrics};
 use crate::bus::{Heard, ServerId, Subscription, Topic};
-use crate::room::RoomSettings;
-use crate::room::backplane::{Outcome, Peers, TimeSource};
-use crate::room::world::{Changes, Ids, World};
+use cubesync_relay::room::RoomSettings;
+use cubesync_relay::room::backplane::{Outcome, Peers, TimeSource};
+use cubesync_relay::room::world::{Changes, Ids, World};
 
 /// Messages that wait for the room, at most; more are lost, and then asked for.
 const INBOX: usize = 8_192;

@@ -15,7 +15,7 @@ use super::{
     SharedRoom,
 };
 use crate::bus::{ServerId, Topic};
-use crate::room::world::{Manner, World};
+use cubesync_relay::room::world::{Manner, World};
 
 /// What rooms must have in common to be one: their ticks per second, and their cells.
 fn kind_of(inventory: &Inventory) -> (u8, usize) {

@@ -12,10 +12,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::sample::{Counters, Sample, TickTimes, unix_time_s};
 use super::servers::ClusterNow;
-use crate::label::Label;
-use crate::metrics::Metrics;
-use crate::room::RoomView;
 use crate::run::Shared;
+use cubesync_relay::label::Label;
+use cubesync_relay::metrics::Metrics;
+use cubesync_relay::room::RoomView;
 
 /// How often is looked.
 const EVERY: Duration = Duration::from_secs(1);
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_room_tells_who_plays_and_how_many_are_away() {
-        let cube = |id, kind, name: &str| crate::room::world::Cube {
+        let cube = |id, kind, name: &str| cubesync_relay::room::world::Cube {
             cube: CubeId(id),
             kind,
             name: name.into(),

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::metrics::Metrics;
+use cubesync_relay::metrics::Metrics;
 
 /// Numbers of one second, for charts.
 #[derive(Debug, Clone, PartialEq, Serialize)]

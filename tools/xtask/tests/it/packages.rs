@@ -28,7 +28,7 @@ const PRODUCT: [Rule; 9] = [
     rule("recording", &["protocol"]),
     // The servers are tested with the real client.
     Rule {
-        tests_may_use: &["client"],
+        tests_may_use: &["client", "recording"],
         ..rule("server/relay", &["protocol"])
     },
     Rule {

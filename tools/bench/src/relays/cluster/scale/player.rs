@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cubesync_client::session::Session;
 use cubesync_protocol::{Colour, Hello, Pose};
-use cubesync_server::Host;
+use cubesync_relay::Host;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::{Instant, timeout_at};
 

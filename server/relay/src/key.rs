@@ -24,7 +24,7 @@ impl Key {
     ///
     /// # Errors
     /// No client could show it.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), String> {
         match self.len() {
             1..=MAX_JOIN_KEY_BYTES => Ok(()),
             _ => Err(format!("a key has 1 to {MAX_JOIN_KEY_BYTES} bytes")),
@@ -57,7 +57,7 @@ impl RoomKey {
     ///
     /// # Errors
     /// It is no name and key.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), String> {
         if self.room.is_empty() {
             return Err("expected the name of a room, =, and its key".to_owned());
         }

@@ -12,8 +12,8 @@ pub mod log;
 pub mod publisher;
 mod resumption;
 pub mod speed;
-#[cfg(test)]
-pub(crate) mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod track;

@@ -12,7 +12,9 @@ pub trait Label: Copy + Eq + 'static {
 }
 
 /// Declares an enumeration whose variants are the values of a label.
-macro_rules! label {
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __label {
     ($(#[$about:meta])* $vis:vis enum $name:ident($label:literal) {
         $($(#[$doc:meta])* $variant:ident => $text:literal,)*
     }) => {
@@ -31,4 +33,4 @@ macro_rules! label {
     };
 }
 
-pub(crate) use label;
+pub use __label as label;

@@ -5,7 +5,7 @@ use cubesync_protocol::{CubeId, CubePose, Pose, Position};
 
 /// A client's side of its samples.
 #[derive(Debug)]
-pub(crate) struct Teller {
+pub struct Teller {
     believed: MotionSet,
 }
 
@@ -19,7 +19,7 @@ impl Default for Teller {
 
 impl Teller {
     /// Upright on the floor.
-    pub(crate) fn at(x: i32) -> Pose {
+    pub fn at(x: i32) -> Pose {
         let position = Position { x, y: 0, z: 256 };
         Pose {
             position,
@@ -28,12 +28,7 @@ impl Teller {
     }
 
     /// What the sample of a tick says when the cube is there; other cubes are as believed.
-    pub(crate) fn sample(
-        &mut self,
-        tick: u64,
-        cube: CubeId,
-        pose: Pose,
-    ) -> (Vec<CubePose>, Vec<u8>) {
+    pub fn sample(&mut self, tick: u64, cube: CubeId, pose: Pose) -> (Vec<CubePose>, Vec<u8>) {
         self.believed.advance_to(tick);
         let mut residuals = Vec::new();
         if self.believed.get(cube).is_none() {
@@ -53,12 +48,12 @@ impl Teller {
     }
 
     /// The tick of the last sample.
-    pub(crate) fn tick(&self) -> u64 {
+    pub fn tick(&self) -> u64 {
         self.believed.tick()
     }
 
     /// The cube was released.
-    pub(crate) fn release(&mut self, cube: CubeId) {
+    pub fn release(&mut self, cube: CubeId) {
         self.believed.remove(cube);
     }
 }
