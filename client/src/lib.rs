@@ -2,7 +2,34 @@
 //!
 //! [`Client`] is all that most programs use. Poll it once a frame, put your cube somewhere, and
 //! ask where the others are; it never blocks, and connects again by itself. [`Controller`] moves a
-//! cube the way a person expects. The smallest game on this library is `client/hello`.
+//! cube the way a person expects. This one walks in a circle; the smallest game with a window is
+//! `client/hello`.
+//!
+//! ```no_run
+//! use std::time::{Duration, Instant};
+//!
+//! use cubesync_client::{Client, ClientEvent, ClientOptions, Controller, Input};
+//!
+//! let mut client = Client::new(ClientOptions::new("localhost:14900", "Anna"), 1);
+//! let (start, mut cube) = (Instant::now(), Controller::new(Default::default()));
+//! loop {
+//!     let now = start.elapsed();
+//!     client.poll(now);
+//!     while let Some(event) = client.next_event() {
+//!         if let ClientEvent::Joined(welcome) = event {
+//!             cube.set_pose(welcome.pose);
+//!         }
+//!     }
+//!     if let Some(own) = client.own_cube() {
+//!         cube.step(Input::towards(now.as_secs_f32()), 1.0 / 60.0);
+//!         client.set_pose(own, cube.pose());
+//!     }
+//!     for view in client.cubes(now) {
+//!         println!("{} is at {:.1?}; {}", view.name, view.position, client.status());
+//!     }
+//!     std::thread::sleep(Duration::from_millis(16));
+//! }
+//! ```
 //!
 //! The data takes this way, and so may a reader: bytes come from a [`socket`], the [`session`]
 //! makes messages of them and keeps what the server said, and [`playout`] makes a smooth picture

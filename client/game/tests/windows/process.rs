@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::env;
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -99,12 +99,12 @@ fn read_lines(output: impl Read + Send + 'static, sender: Sender<String>) {
     });
 }
 
-/// The server's program. Cargo gives a test only the programs of its own package, so this builds
-/// it, beside them and in their profile.
+/// Returns the server's program. Cargo gives a test only the programs of its own package, so this
+/// builds it, beside them and in their profile.
 pub(crate) fn server_program() -> PathBuf {
-    let folder = Path::new(env!("CARGO_BIN_EXE_cubesync-client"))
-        .parent()
-        .unwrap();
+    // A test lies in `deps`, in the folder of the programs.
+    let test = env::current_exe().unwrap();
+    let folder = test.ancestors().nth(2).unwrap();
     let mut build = Command::new(env!("CARGO"));
     build.args([
         "build",
