@@ -17,11 +17,11 @@ const LEAST_SIDE: u32 = 8_192;
 /// A cube stays in its cell until it is farther outside than this part of its side, so that one
 /// that walks along a border does not change cells all the time.
 const STAY_PART: u32 = 16;
-/// What is in sight is chosen anew when the viewer has gone farther than this part of a cell's
-/// side, and what was in sight stays until it is that much farther away than it needs to be.
+/// A view is chosen anew when the viewer has gone farther than this part of a cell's side, and a
+/// cell that was in sight stays until it is that much farther away than it needs to be.
 const VIEW_PART: u32 = 8;
 
-/// How a room's floor is divided: into squares, the origin in the middle of one.
+/// The division of a room's floor into squares; the origin is in the middle of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grid {
     /// `None`: everything is one cell, and always in sight.
@@ -36,13 +36,13 @@ struct Squares {
     count: u32,
 }
 
-/// How well a cell is seen from somewhere.
+/// The distance class of a cell that is in sight.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sight {
-    /// Some of it is within half the view distance: told of at every tick.
+    /// Some of the cell is within half the view distance: its stream has every tick.
     Near,
-    /// Some of it is within the view distance: told of every
-    /// [`FAR_INTERVAL_TICKS`](crate::limits::FAR_INTERVAL_TICKS).
+    /// Some of the cell is within the view distance: its stream has every
+    /// [`FAR_INTERVAL_TICKS`](crate::limits::FAR_INTERVAL_TICKS)th tick.
     Far,
 }
 
@@ -50,10 +50,10 @@ pub enum Sight {
 pub type View = Vec<(CellId, Sight)>;
 
 impl Grid {
-    /// Everything in one cell.
+    /// The grid with everything in one cell.
     pub const WHOLE: Self = Self { squares: None };
 
-    /// Cells for this view distance, in quanta. At least all cubes within it are in sight.
+    /// Returns the grid for a view distance, in quanta. At least all cubes within it are in sight.
     pub fn new(view_distance: u32) -> Self {
         let side = view_distance.max(LEAST_SIDE);
         if side >= WORLD_SIDE {
@@ -71,19 +71,19 @@ impl Grid {
         }
     }
 
-    /// How many cells there are: their ids are below.
+    /// Returns the number of cells: their ids are below it.
     pub fn cells(&self) -> usize {
         self.squares
             .map_or(1, |squares| (squares.count * squares.count) as usize)
     }
 
-    /// The cell a position is in.
+    /// Returns the cell that a position is in.
     pub fn cell(&self, position: Position) -> CellId {
         self.squares
             .map_or(CellId(0), |squares| squares.cell(position))
     }
 
-    /// The cell of a cube that was in `before`: another one only if it has clearly left that.
+    /// Returns the cell of a cube that was in `before`: another one only if it has clearly left that.
     pub fn next_cell(&self, before: CellId, position: Position) -> CellId {
         match self.squares {
             Some(squares) if squares.distance(before, position) > squares.side / STAY_PART => {
@@ -93,15 +93,15 @@ impl Grid {
         }
     }
 
-    /// How far a viewer may go until what is in sight must be chosen anew, in quanta.
+    /// Returns how far a viewer may go until their view must be chosen anew, in quanta.
     pub fn view_slack(&self) -> u32 {
         self.squares
             .map_or(u32::MAX, |squares| squares.side / VIEW_PART)
     }
 
-    /// What is in sight of a viewer who sees from some positions (where their cubes are): at
-    /// least every cube within the view distance, wherever they go within the
-    /// [slack](Self::view_slack). Of what was in sight `before`, some more.
+    /// Returns the view of a player from the positions of their cubes: at least every cube within
+    /// the view distance, wherever they go within the [slack](Self::view_slack). Cells that were in
+    /// sight `before` stay a little longer.
     pub fn view(&self, positions: &[Position], before: &View) -> View {
         let Some(squares) = self.squares else {
             return vec![(CellId(0), Sight::Near)];
@@ -154,7 +154,7 @@ impl Squares {
         CellId(index as u16)
     }
 
-    /// Which square of a row or column a coordinate is in.
+    /// Returns the index of the square of a row or column that a coordinate is in.
     fn index(self, coordinate: i32) -> u32 {
         let from_edge = i64::from(coordinate) + i64::from(self.side * self.count / 2);
         let index = from_edge.div_euclid(self.side.into());

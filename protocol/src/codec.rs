@@ -15,10 +15,10 @@ use crate::frame;
 use crate::limits::{MAGIC, MAX_CLIENT_PAYLOAD_BYTES, MAX_SERVER_PAYLOAD_BYTES};
 use crate::message::{ClientMessage, ServerMessage};
 
-/// Memory a client's message may take while it is decoded, in bytes.
+/// Largest memory that a client's message may take while it is decoded, in bytes.
 const CLIENT_MEMORY_BYTES: usize = MAX_CLIENT_PAYLOAD_BYTES;
 
-/// Memory a server's message may take while it is decoded, in bytes: its parts are up to four
+/// Largest memory that a server's message may take while it is decoded, in bytes: its parts are up to four
 /// times as large in memory as on the wire.
 const SERVER_MEMORY_BYTES: usize = 4 * MAX_SERVER_PAYLOAD_BYTES;
 
@@ -31,7 +31,7 @@ pub enum DecodeError {
     /// The payload goes on after the message.
     #[error("{count} bytes follow the message in its payload")]
     TrailingBytes {
-        /// How many.
+        /// The number of bytes.
         count: usize,
     },
     /// A number is written longer than it need be.
@@ -50,7 +50,7 @@ pub trait Message: Serialize + Sized {
     /// Longest payload in this direction, for [`frame::split`].
     const MAX_PAYLOAD_BYTES: usize;
 
-    /// The message in a frame's payload.
+    /// Decodes the message in a frame's payload.
     ///
     /// # Errors
     /// [`DecodeError`]: the sender does not speak this protocol; end the connection.
@@ -64,7 +64,7 @@ pub trait Message: Serialize + Sized {
         });
     }
 
-    /// The message as one frame.
+    /// Returns the message as one frame.
     fn to_frame(&self) -> Bytes {
         let mut buffer = BytesMut::new();
         self.append_frame(&mut buffer);
@@ -88,9 +88,9 @@ impl Message for ServerMessage {
     }
 }
 
-/// The version that a client's first payload announces; `None` when it is no `Hello` with the
-/// right magic. Reads only the part that is the same in every version, so that a client of another version can
-/// be told.
+/// Returns the version that a client's first payload announces; `None` if it is no `Hello` with the
+/// right magic. Reads only the part that is the same in every version, so that the server can answer
+/// a client of another one.
 pub fn hello_version(payload: &[u8]) -> Option<u16> {
     const HELLO_TAG: u32 = 0;
     let (tag, magic, version) = decode_prefix::<(u32, [u8; 4], u16), CLIENT_MEMORY_BYTES>(payload)
@@ -99,7 +99,8 @@ pub fn hello_version(payload: &[u8]) -> Option<u16> {
     (tag == HELLO_TAG && magic == MAGIC).then_some(version)
 }
 
-/// What servers tell each other, in the same form as a message, without a frame's header.
+/// Encodes what a server sends to another one, in the same form as a message, without a frame's
+/// header.
 pub fn encode_peer(value: &impl Serialize) -> Bytes {
     let mut buffer = BytesMut::new();
     bincode::serde::encode_into_std_write(value, &mut (&mut buffer).writer(), configuration())
@@ -107,10 +108,10 @@ pub fn encode_peer(value: &impl Serialize) -> Bytes {
     buffer.freeze()
 }
 
-/// What another server told; bounded as a server's message to a client.
+/// Decodes what another server sent; bounded as a server's message to a client.
 ///
 /// # Errors
-/// [`DecodeError`]: it speaks of something else.
+/// [`DecodeError`]: the payload is something else.
 pub fn decode_peer<T: Serialize + DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeError> {
     decode_whole::<T, SERVER_MEMORY_BYTES>(payload)
 }
@@ -139,7 +140,7 @@ fn decode_prefix<T: Serialize + DeserializeOwned, const MEMORY_BYTES: usize>(
                 Bincode::UnexpectedEnd { .. } => DecodeError::Truncated,
                 Bincode::LimitExceeded => DecodeError::TooLarge,
                 Bincode::Utf8 { .. } => DecodeError::Malformed("a text that is not UTF-8".into()),
-                // In Rust's words, but what serde says of a value is for people.
+                // serde's texts are Rust's, but meant for people.
                 Bincode::OtherString(problem) => DecodeError::Malformed(problem),
                 Bincode::UnexpectedVariant { .. } => {
                     DecodeError::Malformed("an unknown tag".into())
@@ -153,7 +154,7 @@ fn decode_prefix<T: Serialize + DeserializeOwned, const MEMORY_BYTES: usize>(
     Ok((value, read_bytes))
 }
 
-/// How many bytes a value takes, without memory for them.
+/// Returns the number of bytes that a value takes, without memory for them.
 fn encoded_bytes(value: &impl Serialize) -> usize {
     let mut size = SizeWriter::default();
     bincode::serde::encode_into_writer(value, &mut size, configuration())

@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::quantize::Pose;
 
-/// Names one cube of a room, and through it the player whose own cube it is. Given by the
-/// server, never used twice in a room's life; below 2^53, so that every language's numbers hold it.
+/// The name of a cube in its room, and of the player whose own cube it is. The server chooses it and
+/// never uses one twice in a room's life; it is below 2^53, so that every language's numbers hold it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -17,19 +17,19 @@ impl std::fmt::Display for CubeId {
     }
 }
 
-/// Names a cell: a square of a room's floor whose cubes are told of together. Which square it is,
-/// a receiver need not know.
+/// The name of a cell: a square of a room's floor whose cubes share a stream. A receiver need not
+/// know which square it is.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 pub struct CellId(pub u16);
 
-/// One cube's pose.
+/// The pose of one cube.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CubePose {
-    /// Which cube.
+    /// The cube.
     pub cube: CubeId,
-    /// Where it is.
+    /// Its pose.
     pub pose: Pose,
 }
 
@@ -63,7 +63,7 @@ impl std::fmt::Display for Colour {
     }
 }
 
-/// A text is no colour.
+/// Returned when a colour cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{0}\" is no colour; write it as #rrggbb, for example #e08020")]
 pub struct ColourError(String);
@@ -71,7 +71,7 @@ pub struct ColourError(String);
 impl std::str::FromStr for Colour {
     type Err = ColourError;
 
-    /// Reads `#rrggbb`, the `#` optional.
+    /// Parses `#rrggbb`; the `#` is optional.
     fn from_str(text: &str) -> Result<Self, ColourError> {
         let error = || ColourError(text.to_owned());
         let digits = text.strip_prefix('#').unwrap_or(text);

@@ -23,7 +23,7 @@ pub enum FrameError {
     },
 }
 
-/// Takes the first whole frame's payload off the front of `buffer`; `None` while it is not
+/// Takes the payload of the first frame off the front of `buffer`; `None` while the frame is not
 /// complete. `limit_bytes` bounds the payload.
 ///
 /// # Errors

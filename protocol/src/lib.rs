@@ -1,11 +1,11 @@
-//! cubesync's wire: what a client and a server say to each other, and nothing else.
+//! cubesync's wire: what a client and a server must agree on, and nothing else.
 //!
 //! The crate does no I/O and reads no clock, so it runs wherever a client does, in a browser
 //! too. Read it in the order of the data: a [`Pose`] is made of whole numbers ([`quantize`]),
 //! travels in a [`ClientMessage`] or a [`ServerMessage`] ([`message`]), becomes bytes
 //! ([`codec`], the one file that knows bincode) and stands in a length-prefixed [`frame`].
-//! What moved is told in [`motion`], and to whom is a matter of [`cells`].
-//! Every number that bounds something is in [`limits`].
+//! [`motion`] encodes how cubes move, [`cells`] divide a room by who sees what, and [`uplink`]
+//! holds both ends of a client's samples. Every number that bounds something is in [`limits`].
 //!
 //! `docs/PROTOCOL.md` says the same for a reader without Rust, and `protocol/vectors/` holds the
 //! literal bytes that both are tested against.

@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-/// First field of [`Hello`](crate::Hello): tells a cubesync client from anything else that
-/// found the port.
+/// First field of [`Hello`](crate::Hello): it tells a cubesync client from anything else that found
+/// the port.
 pub const MAGIC: [u8; 4] = *b"CUBE";
 
-/// The protocol version this crate speaks. Raised by every change of the wire bytes.
+/// The protocol version that this crate speaks. Every change of the wire bytes raises it.
 pub const PROTOCOL_VERSION: u16 = 4;
 
 /// Bytes of the big-endian length that precedes every payload.
 pub const FRAME_HEADER_BYTES: usize = 4;
 
-/// Longest payload a client may send, in bytes. The longest message, a `Hello` with full-length
+/// Longest payload that a client may send, in bytes. The longest message, a `Hello` with full-length
 /// texts, needs about 300.
 pub const MAX_CLIENT_PAYLOAD_BYTES: usize = 4 * 1024;
 
-/// Longest payload a server may send, in bytes: a keyframe of [`MAX_CUBES_PER_ROOM`] cubes with
+/// Longest payload that a server may send, in bytes: a keyframe of [`MAX_CUBES_PER_ROOM`] cubes with
 /// full-length names (a test checks it).
 pub const MAX_SERVER_PAYLOAD_BYTES: usize = 1024 * 1024;
 
-/// Cubes in one room, at most, the free cube included: what fits a keyframe.
+/// Largest number of cubes in one room, the free cube included: what fits a keyframe.
 pub const MAX_CUBES_PER_ROOM: usize = 5_000;
 
-/// Cubes one sample may carry: a client moves its own cube and the one it holds; the rest is
-/// room for worlds with more free cubes.
+/// Largest number of cubes that a client may control: it moves its own cube and the one it holds; the
+/// rest is room for worlds with more free cubes.
 pub const MAX_CUBES_PER_SAMPLE: usize = 8;
 
 /// Longest player name, in characters: what stays readable above a cube.
@@ -36,17 +36,18 @@ pub const MAX_ROOM_CHARS: usize = 32;
 /// Longest join key, in bytes.
 pub const MAX_JOIN_KEY_BYTES: usize = 128;
 
-/// Other servers that a `Welcome` names: where that many are gone at once, one more is no help.
+/// Largest number of other servers that a `Welcome` names: if that many are gone at once, one more
+/// is no help.
 pub const MAX_SERVERS: usize = 16;
 
 /// Longest address of a server, in characters: the longest name that the domain name system
 /// knows (253), a colon and a port.
 pub const MAX_ADDRESS_CHARS: usize = 259;
 
-/// Cells that a room can have, at most: as many squares of 16 m as lie on the world.
+/// Largest number of cells in a room: as many squares of 16 m as lie on the world.
 pub const MAX_CELLS: usize = 1_089;
 
-/// Far cells are told of every so many ticks.
+/// Interval of a far cell's snapshots, in ticks.
 pub const FAR_INTERVAL_TICKS: u8 = 4;
 
 /// Half the side of the square world, in quanta: 256 m to each side of the origin.
@@ -55,27 +56,26 @@ pub const MAX_HORIZONTAL_QUANTA: i32 = 131_072;
 /// The ceiling, in quanta: 32 m. The floor is at 0, and a position is a cube's centre.
 pub const MAX_HEIGHT_QUANTA: i32 = 16_384;
 
-/// Ticks per second a room may run at.
+/// Rates that a room may run at, in ticks per second.
 pub const TICK_HZ_RANGE: std::ops::RangeInclusive<u8> = 1..=128;
 
-/// No tick is later: at the highest rate a room reaches it after 70,000 years, and the client's clock
+/// The last tick: at the highest rate a room reaches it after 70,000 years, and the client's clock
 /// counts that far without a gap.
 pub const MAX_TICK: u64 = 1 << 48;
 
-/// A client sends a [`Ping`](crate::ClientMessage::Ping) at least this often, so that both
-/// sides hear something.
+/// Longest time between two [`Ping`](crate::ClientMessage::Ping)s of a client, so that both sides
+/// receive something.
 pub const PING_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Who was silent for this long is gone.
+/// A peer that was silent for this long is gone.
 pub const DEAD_AFTER: Duration = Duration::from_secs(15);
 
-/// The server sends something at least this often, even when nothing moved.
+/// Longest time between two messages of the server, even if nothing moves.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The same while a cube moves, and for a client while one of its cubes moves: the other side goes
-/// on with what it believes for this long and a little more, then it knows that the network has
-/// stopped.
+/// on as predicted for this long and a little more, then it knows that the network has stopped.
 pub const MOVING_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A connection must have said `Hello` this long after it was accepted.
+/// Longest time from accepting a connection to its `Hello`.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(2);

@@ -12,32 +12,33 @@ use crate::limits::{MAGIC, PROTOCOL_VERSION};
 use crate::motion::{MotionSet, MotionState};
 use crate::quantize::Pose;
 
-/// What a client says to the server.
+/// A message from a client to the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ClientMessage {
     /// The first message of a connection, and only the first. Answered by
     /// [`ServerMessage::Welcome`] or [`ServerMessage::Reject`].
     Hello(Hello),
-    /// Where the cubes are that this client is the authority over: its own and the one it holds,
-    /// at the instant of a tick. Sent so that it arrives just before that tick, at most once a
-    /// tick: when one of them is not where it is believed to be, and as a heartbeat every
+    /// The poses of the cubes that this client controls, its own and the one it holds, at the
+    /// instant of a tick. A client sends it so that it arrives just before that tick, at most once
+    /// a tick: when one of the cubes is not as predicted, and as a heartbeat every
     /// [`MOVING_HEARTBEAT_INTERVAL`](crate::limits::MOVING_HEARTBEAT_INTERVAL) while one moves.
     ///
-    /// Client and server hold the same [`MotionSet`](crate::motion::MotionSet) for it, empty at
-    /// the `Welcome`: it advances to the tick, takes in the placed cubes, then the residuals.
+    /// Client and server hold the same [`MotionSet`] for it, empty at the `Welcome`. Both advance
+    /// it to the tick, insert the placed cubes, then apply the residuals; see
+    /// [`uplink`](crate::uplink).
     Sample {
         /// The tick; each sample's is later than the one before.
         tick: u64,
-        /// Cubes that are told of for the first time since they are this client's: from here on
-        /// they are in the set, standing there. [`Release`](Self::Release) takes one out. At most
-        /// [`MAX_CUBES_PER_SAMPLE`](crate::limits::MAX_CUBES_PER_SAMPLE) are in it.
+        /// Cubes that are sent for the first time since they are this client's: from here on they
+        /// are in the set, at rest. [`Release`](Self::Release) takes one out. The set holds at most
+        /// [`MAX_CUBES_PER_SAMPLE`](crate::limits::MAX_CUBES_PER_SAMPLE).
         placed: Vec<CubePose>,
-        /// The cubes that are not where they were believed to be, encoded by
+        /// The residuals of the cubes that are not as predicted, encoded by
         /// [`Codec::LIVE`](crate::motion::Codec::LIVE). Empty when there is none.
         residuals: Bytes,
     },
-    /// Asks to hold a free cube. Everybody learns the outcome from [`Event::Taken`]; who came
-    /// too late also gets [`ServerMessage::Refused`].
+    /// Asks to hold a free cube. Everybody learns the outcome from [`Event::Taken`]; a client that
+    /// came too late also gets [`ServerMessage::Refused`].
     Take {
         /// The free cube.
         cube: CubeId,
@@ -47,25 +48,26 @@ pub enum ClientMessage {
         /// The held cube.
         cube: CubeId,
     },
-    /// Asks for a [`ServerMessage::Pong`]: measures the round trip and the server's clock, and
-    /// shows that the client lives. At least every
+    /// Asks for a [`ServerMessage::Pong`], which measures the round trip and the server's clock,
+    /// and shows that the client lives. A client sends one at least every
     /// [`PING_INTERVAL`](crate::limits::PING_INTERVAL).
     Ping {
         /// The client's own clock, in microseconds; comes back unread.
         sent_us: u64,
     },
-    /// Leaves for good: the cube goes at once. Who just closes becomes a ghost for a while.
+    /// Leaves for good: the cube goes at once. A client that only closes its connection leaves a
+    /// ghost for a while.
     Leave,
 }
 
-/// The opening words of a client.
+/// The first message of a client.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hello {
     /// Always [`MAGIC`].
     pub magic: [u8; 4],
     /// The version the client speaks: [`PROTOCOL_VERSION`].
     pub version: u16,
-    /// The room to join; made when it does not exist. See [`clean_room`](crate::clean_room).
+    /// The room to join; the server makes it if it does not exist. See [`clean_room`](crate::clean_room).
     pub room: String,
     /// The player's name. See [`clean_name`](crate::clean_name).
     pub name: String,
@@ -76,13 +78,13 @@ pub struct Hello {
     /// The token of the last [`Welcome`] in this room, to get the same cube back. One that has
     /// expired or was used is ignored.
     pub resume: Option<ResumeToken>,
-    /// Where the player's cube was last. Only a server that has just started and does not know the
-    /// token takes it, so that after a restart everybody goes on where they were.
+    /// The last pose of the player's cube. Only a server that has just started and does not know
+    /// the token uses it, so that after a restart everybody goes on where they were.
     pub pose: Option<Pose>,
 }
 
-/// Shows that a new connection belongs to the player of an earlier one. Random, so that nobody
-/// can guess it; good for one use, and kept out of logs.
+/// A secret that shows that a new connection belongs to the player of an earlier one. It is random,
+/// so that nobody can guess it, good for one use, and kept out of logs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ResumeToken(pub [u8; 16]);
 
@@ -93,7 +95,7 @@ impl std::fmt::Debug for ResumeToken {
 }
 
 impl std::fmt::Debug for Hello {
-    /// Without the key.
+    /// Prints everything but the join key and the token.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hello")
             .field("version", &self.version)
@@ -106,7 +108,7 @@ impl std::fmt::Debug for Hello {
 }
 
 impl Hello {
-    /// The opening of this version, without a join key or a token.
+    /// Returns a `Hello` of this version, without a join key or a token.
     pub fn new(room: impl Into<String>, name: impl Into<String>, colour: Colour) -> Self {
         Self {
             magic: MAGIC,
@@ -121,32 +123,32 @@ impl Hello {
     }
 }
 
-/// What the server says to a client.
+/// A message from the server to a client.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServerMessage {
-    /// The handshake succeeded. Always the first message then; a keyframe follows.
+    /// The handshake succeeded. It is then always the first message, and a keyframe follows.
     Welcome(Welcome),
     /// The handshake failed; the connection closes after it.
     Reject {
-        /// What a program needs to know.
+        /// The reason for programs.
         code: RejectCode,
-        /// What a person needs to know: a sentence to show as it is.
+        /// The reason for people: a sentence to show as it is.
         message: String,
     },
-    /// Everything in a cell at a tick: when the cell comes into sight, when it is told of more or
-    /// less often from now on, and instead of the snapshots that a slow connection missed. The
-    /// first ones follow the `Welcome`, in one go.
+    /// Everything in a cell at a tick. The server sends it when the cell comes into sight, when its
+    /// interval changes, and instead of the snapshots that a slow connection missed. The first ones
+    /// follow the `Welcome`, in one go.
     Keyframe(Keyframe),
-    /// What happened and what surprised in one tick and cell. No surprise, no snapshot.
+    /// The events and residuals of one cell in one tick. If there are none, there is no snapshot.
     Snapshot(Snapshot),
-    /// Everything has gone on as believed up to this tick. Sent when nothing else was for
-    /// [`HEARTBEAT_INTERVAL`](crate::limits::HEARTBEAT_INTERVAL), and for
+    /// Everything has gone on as predicted up to this tick. The server sends it when it has sent
+    /// nothing else for [`HEARTBEAT_INTERVAL`](crate::limits::HEARTBEAT_INTERVAL), or for
     /// [`MOVING_HEARTBEAT_INTERVAL`](crate::limits::MOVING_HEARTBEAT_INTERVAL) while a cube moves.
     Heartbeat {
         /// The tick.
         tick: u64,
     },
-    /// These cells are out of sight now: nothing more is told of them.
+    /// These cells are out of sight now: their streams end.
     OutOfSight {
         /// The cells.
         cells: Vec<CellId>,
@@ -159,43 +161,44 @@ pub enum ServerMessage {
         tick: u64,
         /// Microseconds since that tick began.
         since_tick_us: u32,
-        /// How many of this client's samples have come after their tick so far: it should send
-        /// them a little earlier.
+        /// The number of this client's samples that have come after their tick so far. If it grows,
+        /// the client should send a little earlier.
         late_samples: u32,
     },
-    /// The server did not accept this client's last samples of a cube (too fast, out of bounds,
-    /// not its own): the cube is here. Go on from this pose.
+    /// The server did not accept this client's last samples of a cube (too fast, out of bounds, not
+    /// its own). The client goes on from this pose.
     Correction(CubePose),
     /// The answer to a [`ClientMessage::Take`] that came too late or named no free cube.
     Refused {
         /// The cube that was asked for.
         cube: CubeId,
-        /// Who holds it, if it is held.
+        /// The own cube of its holder, if it is held.
         holder: Option<CubeId>,
     },
     /// The server ends the connection; nothing follows.
     Closing {
-        /// What a program needs to know.
+        /// The reason for programs.
         code: CloseCode,
-        /// What a person needs to know: a sentence to show as it is.
+        /// The reason for people: a sentence to show as it is.
         message: String,
-        /// When to come back, in milliseconds from now; `None`: do not come back by yourself.
+        /// When to come back, in milliseconds from now. Without it, a client does not come back by
+        /// itself.
         retry_after_ms: Option<u32>,
     },
 }
 
-/// What a client needs to take part.
+/// Everything that a client needs to take part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// The version spoken from here on.
     pub version: u16,
     /// The room, its name cleaned.
     pub room: String,
-    /// The player's name, cleaned, and told apart from an equal one by a number.
+    /// The player's name, cleaned; a number tells it from an equal one.
     pub name: String,
     /// The client's own cube.
     pub cube: CubeId,
-    /// Where that cube starts; where it was, when it was resumed.
+    /// The pose that the cube starts at; its last one, if it was resumed.
     pub pose: Pose,
     /// Ticks per second, 1 ..= 128.
     pub tick_hz: u8,
@@ -207,12 +210,12 @@ pub struct Welcome {
     pub max_speed: u32,
     /// For the next `Hello` in this room, should this connection break.
     pub resume: ResumeToken,
-    /// Where else the same rooms are, should this server be gone then; best first. At most
+    /// Other servers of the same rooms, should this one be gone then; best first. At most
     /// [`MAX_SERVERS`](crate::limits::MAX_SERVERS), empty where a server is alone.
     pub servers: Vec<ServerAddress>,
 }
 
-/// Where one more server of the same rooms is reached: with TLS, if this one speaks TLS.
+/// The addresses of one more server of the same rooms. It speaks TLS if this one does.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerAddress {
     /// `host:port` for TCP. At most
@@ -222,54 +225,53 @@ pub struct ServerAddress {
     pub web: String,
 }
 
-/// Every cube of a cell as it is at the end of a tick. Replaces what was known of the cell.
+/// Every cube of a cell at the end of a tick. It replaces what a receiver knew of the cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Keyframe {
     /// The cell.
     pub cell: CellId,
-    /// The cell is told of every so many ticks from now on: 1, or
-    /// [`FAR_INTERVAL_TICKS`](crate::limits::FAR_INTERVAL_TICKS) when it is far.
+    /// The interval of the cell's snapshots from now on: 1, or
+    /// [`FAR_INTERVAL_TICKS`](crate::limits::FAR_INTERVAL_TICKS) if the cell is far.
     pub interval_ticks: u8,
     /// The tick.
     pub tick: u64,
-    /// All its cubes by rising id.
+    /// All cubes of the cell by rising id.
     pub cubes: Vec<CubeInfo>,
 }
 
-/// What is known about a cube.
+/// Everything that a receiver knows about a cube.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CubeInfo {
-    /// Which cube.
+    /// The cube.
     pub cube: CubeId,
-    /// Whose it is.
+    /// Whose cube it is.
     pub kind: CubeKind,
     /// The text above it.
     pub name: String,
     /// Its colour.
     pub colour: Colour,
-    /// Where it is and how everybody believes it to move, by [`Codec::LIVE`](crate::motion::Codec::LIVE).
+    /// Its predicted state, by [`Codec::LIVE`](crate::motion::Codec::LIVE).
     pub motion: MotionState,
 }
 
-/// Who may move a cube.
+/// The kind of a cube, which says who may move it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CubeKind {
-    /// A player's own cube: that player alone.
+    /// A player's own cube: only that player moves it.
     Player,
-    /// A free cube: its holder, who is named by their own cube.
+    /// A free cube: only its holder, who is named by their own cube, moves it.
     Free {
         /// The holder; `None` while nobody holds it.
         holder: Option<CubeId>,
     },
-    /// A player whose connection is lost: nobody, until they come back.
+    /// The cube of a player whose connection is lost: nobody moves it until they come back.
     Ghost,
 }
 
-/// What changed in a cell in one tick: first the events, then the residuals.
+/// The changes of a cell in one tick.
 ///
-/// A receiver first advances what it believes of the cell to this tick, then takes out who left
-/// and puts in who joined, then decodes the residuals; see
-/// [`MotionSet`](crate::motion::MotionSet).
+/// A receiver advances its [`MotionSet`] of the cell to this tick, applies the events in order
+/// ([`Event::apply_to`]), then decodes the residuals.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Snapshot {
     /// The cell.
@@ -278,28 +280,28 @@ pub struct Snapshot {
     pub tick: u64,
     /// Joins, leaves and changes of authority in the order in which they happened.
     pub events: Vec<Event>,
-    /// The cubes that are not where they were believed to be, encoded by [`Codec::LIVE`](crate::motion::Codec::LIVE). Empty
-    /// when there is none.
+    /// The residuals of the cubes that are not as predicted, encoded by
+    /// [`Codec::LIVE`](crate::motion::Codec::LIVE). Empty when there is none.
     pub residuals: Bytes,
 }
 
-/// What happened to a cube of a cell besides moving. Each is told exactly once.
+/// Something that happened to a cube of a cell besides moving. Each is sent exactly once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A cube came into the room, and is in this cell.
     Joined(CubeInfo),
     /// A cube left the room. What it held is freed by a `Freed` in the same tick.
     Left {
-        /// Which cube.
+        /// The cube.
         cube: CubeId,
     },
-    /// A cube came over from another cell.
+    /// A cube came from another cell.
     Entered(CubeInfo),
     /// A cube went to another cell. If that one is in sight, its `Entered` comes in the same tick,
     /// in any order, or up to [`FAR_INTERVAL_TICKS`](crate::limits::FAR_INTERVAL_TICKS) later when
     /// the cell is far; else the cube is out of sight.
     Exited {
-        /// Which cube.
+        /// The cube.
         cube: CubeId,
     },
     /// A free cube was taken.
@@ -325,18 +327,18 @@ pub enum Event {
         /// The player's cube.
         cube: CubeId,
     },
-    /// A cube moves otherwise than everybody believed, and residuals could not tell how: its
-    /// player's word came late, or is the first one. From here on it is believed to move so.
+    /// A cube moves otherwise than predicted, and a residual cannot express how: its player's
+    /// sample came late, or is the first one. From here on this is its predicted state.
     Placed {
-        /// Which cube.
+        /// The cube.
         cube: CubeId,
-        /// Where it is and how it moves.
+        /// The predicted state.
         motion: MotionState,
     },
 }
 
 impl Event {
-    /// The cube that it happened to.
+    /// Returns the cube that it happened to.
     pub fn cube(&self) -> CubeId {
         match self {
             Self::Joined(info) | Self::Entered(info) => info.cube,
@@ -377,8 +379,8 @@ impl Event {
 /// Why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RejectCode {
-    /// The first message was no `Hello` of this protocol, or did not come in time. Who sent one was
-    /// slow, and may be faster another time.
+    /// The first message was no `Hello` of this protocol, or did not come in time. A client that did
+    /// send one was slow, and may be faster another time.
     NotHello,
     /// The version is not served; the message says which are.
     Version,
@@ -421,7 +423,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_secret_is_not_printed() {
+    fn secrets_are_not_printed() {
         let hello = Hello {
             join_key: Some("open sesame".into()),
             resume: Some(ResumeToken([77; 16])),

@@ -25,14 +25,14 @@ pub struct Position {
 }
 
 impl Position {
-    /// The nearest position inside the world to a point in metres; NaN counts as 0.
+    /// Returns the nearest position inside the world to a point in metres; NaN counts as 0.
     pub fn from_metres(metres: [f32; 3]) -> Self {
         // `as` saturates and turns NaN into 0.
         let [x, y, z] = metres.map(|metre| (metre * QUANTA_PER_METRE).round() as i32);
         Self { x, y, z }.clamped()
     }
 
-    /// The point in metres.
+    /// Returns the point in metres.
     pub fn to_metres(self) -> [f32; 3] {
         [self.x, self.y, self.z].map(|quanta| quanta as f32 / QUANTA_PER_METRE)
     }
@@ -42,7 +42,7 @@ impl Position {
         self == self.clamped()
     }
 
-    /// The nearest position inside the world.
+    /// Returns the nearest position inside the world.
     pub fn clamped(self) -> Self {
         let horizontal = |quanta: i32| quanta.clamp(-MAX_HORIZONTAL_QUANTA, MAX_HORIZONTAL_QUANTA);
         Self {
@@ -52,7 +52,7 @@ impl Position {
         }
     }
 
-    /// Straight distance to another position, in quanta, rounded down.
+    /// Returns the straight distance to another position, in quanta, rounded down.
     pub fn distance(self, other: Self) -> u64 {
         let square = |a: i32, b: i32| i64::from(a).abs_diff(i64::from(b)).pow(2);
         // Positions from the wire may be any i32: the sum of three squares of 33-bit numbers
@@ -85,7 +85,7 @@ impl Rotation {
             | ROTATION_STEPS as u32,
     );
 
-    /// The nearest rotation to a quaternion `[x, y, z, w]` of any length; one without a
+    /// Returns the nearest rotation to a quaternion `[x, y, z, w]` of any length; one without a
     /// direction (zero, NaN, infinite) becomes the identity.
     pub fn from_quaternion(quaternion: [f32; 4]) -> Self {
         let length = quaternion
@@ -112,7 +112,7 @@ impl Rotation {
         Self((largest as u32) << (3 * ROTATION_BITS) | packed)
     }
 
-    /// The unit quaternion `[x, y, z, w]`.
+    /// Returns the unit quaternion `[x, y, z, w]`.
     pub fn to_quaternion(self) -> [f32; 4] {
         let largest = (self.0 >> (3 * ROTATION_BITS)) as usize;
         let mut quaternion = [0.0; 4];
@@ -125,7 +125,7 @@ impl Rotation {
             rest -= quaternion[index] * quaternion[index];
         }
         quaternion[largest] = rest.max(0.0).sqrt();
-        // Three components near their maximum describe more than a unit: bytes of a stranger.
+        // A stranger's three components may be near their maximum, which is longer than a unit.
         let length = quaternion
             .iter()
             .map(|component| component * component)
@@ -161,7 +161,7 @@ impl From<Rotation> for [u8; 4] {
     }
 }
 
-/// Where a cube is and how it is turned.
+/// The position and the rotation of a cube.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Pose {
     /// The cube's centre.

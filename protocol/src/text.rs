@@ -1,4 +1,4 @@
-//! Which texts people may give: player and room names, as others will see them.
+//! The texts that people may give: player and room names, as others will see them.
 
 use crate::limits::{MAX_NAME_CHARS, MAX_ROOM_CHARS};
 
@@ -31,7 +31,7 @@ pub enum TextError {
     },
 }
 
-/// A player's name without surrounding white space: 1 to [`MAX_NAME_CHARS`] visible characters.
+/// Returns a player's name without surrounding white space: 1 to [`MAX_NAME_CHARS`] visible characters.
 ///
 /// # Errors
 /// [`TextError`] says what is wrong in words for the person who typed it.
@@ -39,7 +39,7 @@ pub fn clean_name(name: &str) -> Result<&str, TextError> {
     clean("name", name, MAX_NAME_CHARS)
 }
 
-/// A room's name without surrounding white space: 1 to [`MAX_ROOM_CHARS`] visible characters.
+/// Returns a room's name without surrounding white space: 1 to [`MAX_ROOM_CHARS`] visible characters.
 ///
 /// # Errors
 /// [`TextError`] says what is wrong in words for the person who typed it.
@@ -69,7 +69,8 @@ fn clean<'text>(
     }
 }
 
-/// Control characters, and the invisible ones that reorder or hide text (Unicode TR 36).
+/// Whether a character is a control character or an invisible one that reorders or hides text
+/// (Unicode TR 36).
 fn is_forbidden(character: char) -> bool {
     character.is_control()
         || matches!(

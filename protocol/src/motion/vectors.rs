@@ -1,5 +1,6 @@
-//! `protocol/vectors/motion.txt`: motion as bytes and what must be believed, for who writes a
-//! decoder in another language.
+//! `protocol/vectors/motion.txt`: motion as bytes and the poses that follow from them, for authors of
+//! decoders in other languages. The file calls a predicted pose `believed`, and residuals
+//! `surprises`.
 //!
 //! The truth is made with additions, products and square roots only: every machine gets the
 //! same, which a sine does not promise.
@@ -28,13 +29,13 @@ const HEAD: &str = "\
 # state ID BYTES       a keyframe at this tick: the cube's MotionState
 ";
 
-/// A trace as it is written: what happens to a sender, and what a receiver makes of it.
+/// A trace as it is written: the inputs of a sender, and the poses of its receiver.
 struct Trace {
     text: String,
     sender: MotionSet,
     receiver: MotionSet,
     truth: BTreeMap<CubeId, Pose>,
-    /// The true and the believed pose as last written.
+    /// The true and the predicted pose as last written.
     written: BTreeMap<CubeId, (Pose, Pose)>,
 }
 
@@ -81,22 +82,22 @@ impl Trace {
     fn end(&mut self, moved: impl IntoIterator<Item = (u64, Pose)>) {
         self.truth
             .extend(moved.into_iter().map(|(id, pose)| (CubeId(id), pose)));
-        let mut surprises = Vec::new();
+        let mut residuals = Vec::new();
         let truth = &self.truth;
-        if self.sender.encode_tick(|id| truth[&id], &mut surprises) > 0 {
-            let longer = [&surprises[..], &[0; 5]].concat();
+        if self.sender.encode_tick(|id| truth[&id], &mut residuals) > 0 {
+            let longer = [&residuals[..], &[0; 5]].concat();
             if self.sender.tick() == 2 {
                 self.line(format_args!("wrong {}", hex(&longer)));
             }
             assert!(self.receiver.clone().decode_tick(&longer, |_| {}).is_err());
-            self.line(format_args!("surprises {}", hex(&surprises)));
-            self.receiver.decode_tick(&surprises, |_| {}).unwrap();
+            self.line(format_args!("surprises {}", hex(&residuals)));
+            self.receiver.decode_tick(&residuals, |_| {}).unwrap();
         }
-        for (id, believed) in self.receiver.poses() {
-            let poses = (self.truth[&id], believed);
+        for (id, predicted) in self.receiver.poses() {
+            let poses = (self.truth[&id], predicted);
             if self.written.insert(id, poses) != Some(poses) {
-                let (true_pose, believed) = (in_words(poses.0), in_words(poses.1));
-                writeln!(self.text, "cube {id} true {true_pose} believed {believed}").unwrap();
+                let (true_pose, predicted) = (in_words(poses.0), in_words(poses.1));
+                writeln!(self.text, "cube {id} true {true_pose} believed {predicted}").unwrap();
             }
         }
         self.line(format_args!("end"));
