@@ -1,0 +1,481 @@
+//! A room's truth: which cubes there are, where, and who may move them.
+//!
+//! Pure: no sockets, no clock. Time is the tick number. What happens between two ticks is
+//! collected and leaves as the tick's [`Changes`].
+
+mod ids;
+mod movement;
+mod remote;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
+use cubesync_protocol::motion::{Codec, MotionState};
+use cubesync_protocol::uplink::UplinkReceiver;
+use cubesync_protocol::{Colour, CubeId, CubeInfo, CubeKind, Event, Pose, Position, Rotation};
+
+pub use self::ids::Ids;
+pub use self::movement::SampleCounts;
+pub use self::remote::Manner;
+use super::speed::{SpeedBudget, SpeedRule, TopSpeed};
+use super::track::Track;
+
+/// The cube that nobody has from the beginning.
+pub const FREE_CUBE: CubeId = CubeId(0);
+
+/// Where the free cube waits at first: on the floor at the origin.
+const FREE_CUBE_METRES: [f32; 3] = [0.0, 0.0, 0.5];
+const FREE_CUBE_NAME: &str = "cube";
+const FREE_CUBE_COLOUR: Colour = Colour {
+    red: 0xF2,
+    green: 0xB1,
+    blue: 0x34,
+};
+
+/// Players start on a spiral around the free cube; after this many the places repeat.
+const SPAWN_PLACES: u64 = 512;
+const SPAWN_INNER_RADIUS_METRES: f32 = 4.0;
+const SPAWN_SPACING_METRES: f32 = 1.6;
+/// Points turned by the golden angle fill a disc evenly (Vogel 1979).
+const GOLDEN_ANGLE_RADIANS: f32 = 2.399_963;
+
+/// The room already holds as many cubes as it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the room is full")]
+pub struct RoomFull;
+
+/// A free cube cannot be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// Who holds it; `None` when it is no free cube, or when its home elsewhere decides.
+    pub holder: Option<CubeId>,
+}
+
+/// A cube as the room knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cube {
+    /// Which cube.
+    pub cube: CubeId,
+    /// Whose it is.
+    pub kind: CubeKind,
+    /// The text above it.
+    pub name: String,
+    /// Its colour.
+    pub colour: Colour,
+    /// Where it is, as of the last tick.
+    pub pose: Pose,
+}
+
+/// What happened up to the end of a tick since the one before.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Joins, leaves and changes of authority in the order in which they happened.
+    pub events: Vec<Event>,
+    /// The cubes that may be elsewhere than they were.
+    pub touched: Vec<CubeId>,
+    /// The same events as who only knows the cubes that are at home here sees them: one that
+    /// comes to be at home here enters, one that ceases to be exits.
+    pub home_events: Vec<Event>,
+}
+
+/// All cubes of a room, and what has changed since the last tick.
+#[derive(Debug)]
+pub struct World {
+    tick_hz: u64,
+    /// `None`: unlimited.
+    top_speed: Option<TopSpeed>,
+    tick: u64,
+    ids: Ids,
+    /// How many cubes have come, wherever they are at home.
+    arrivals: u64,
+    cubes: BTreeMap<CubeId, Tracked>,
+    players: BTreeMap<CubeId, Player>,
+    /// Players with samples that wait for their tick.
+    waiting: BTreeSet<CubeId>,
+    /// Cubes that move, or that something has happened to since the last tick: those that are at home
+    /// here, and the others.
+    awake: BTreeSet<CubeId>,
+    awake_elsewhere: BTreeSet<CubeId>,
+    events: Vec<Event>,
+    home_events: Vec<Event>,
+    /// Who must be told where which cube really is.
+    corrections: Vec<(CubeId, CubeId)>,
+    counts: SampleCounts,
+}
+
+#[derive(Debug)]
+struct Tracked {
+    /// Whether this room is the authority over who may move it. If it is elsewhere, the room
+    /// only hears of it.
+    is_home: bool,
+    kind: CubeKind,
+    name: String,
+    colour: Colour,
+    rule: SpeedRule,
+    /// Where the cube is as of the last tick, within all rules.
+    pose: Pose,
+    /// Where its authority says that it is.
+    track: Track,
+    budget: Option<SpeedBudget>,
+}
+
+#[derive(Debug)]
+struct Player {
+    rule: SpeedRule,
+    uplink: UplinkReceiver,
+    /// The free cubes they hold.
+    held: BTreeSet<CubeId>,
+}
+
+impl World {
+    /// A world with nothing but the free cube. `top_speed` is in quanta per second, `None` is
+    /// unlimited. Players' cubes are numbered by `ids`.
+    pub fn new(tick_hz: u8, top_speed: Option<u32>, ids: Ids) -> Self {
+        let tick_hz = u64::from(tick_hz);
+        let top_speed = top_speed.map(|quanta| TopSpeed {
+            quanta_per_second: quanta.into(),
+            tick_hz,
+        });
+        let mut world = Self {
+            tick_hz,
+            top_speed,
+            tick: 0,
+            ids,
+            arrivals: 0,
+            cubes: BTreeMap::new(),
+            players: BTreeMap::new(),
+            waiting: BTreeSet::new(),
+            awake: BTreeSet::new(),
+            awake_elsewhere: BTreeSet::new(),
+            events: Vec::new(),
+            home_events: Vec::new(),
+            corrections: Vec::new(),
+            counts: SampleCounts::default(),
+        };
+        world.insert_free_cube(None, Manner::Room);
+        world
+    }
+
+    /// Cubes in the room, the free one included.
+    pub fn cube_count(&self) -> usize {
+        self.cubes.len()
+    }
+
+    /// What is known about a cube.
+    pub fn cube(&self, cube: CubeId) -> Option<Cube> {
+        self.cubes.get(&cube).map(|tracked| tracked.describe(cube))
+    }
+
+    /// Every cube by rising id.
+    pub fn cubes(&self) -> impl Iterator<Item = Cube> {
+        self.cubes
+            .iter()
+            .map(|(&cube, tracked)| tracked.describe(cube))
+    }
+
+    /// The cubes that are at home on this server, by rising id.
+    pub fn at_home(&self) -> impl Iterator<Item = CubeId> {
+        let here = self.cubes.iter().filter(|(_, cube)| cube.is_home);
+        here.map(|(&cube, _)| cube)
+    }
+
+    /// What is written above a cube.
+    pub fn name(&self, cube: CubeId) -> Option<&str> {
+        self.cubes.get(&cube).map(|tracked| tracked.name.as_str())
+    }
+
+    /// Where a cube is, as of the last tick.
+    pub fn pose(&self, cube: CubeId) -> Option<Pose> {
+        self.cubes.get(&cube).map(|tracked| tracked.pose)
+    }
+
+    /// How a cube moves by the word of its player's client, as of the last tick; `None` when it
+    /// is where the room has put it.
+    pub fn motion(&self, cube: CubeId) -> Option<MotionState> {
+        self.cubes.get(&cube)?.track.motion(self.tick)
+    }
+
+    /// Where a player looks from: their own cube, and those they hold.
+    pub fn viewpoints(&self, player: CubeId) -> impl Iterator<Item = Position> {
+        let held = self.players.get(&player).into_iter();
+        let held = held.flat_map(|player| player.held.iter().copied());
+        let cubes = std::iter::once(player).chain(held);
+        cubes.filter_map(|cube| Some(self.pose(cube)?.position))
+    }
+
+    /// What everybody is to know about a cube that is believed to move like this.
+    pub fn info(&self, cube: CubeId, motion: MotionState) -> Option<CubeInfo> {
+        let tracked = self.cubes.get(&cube)?;
+        Some(CubeInfo {
+            cube,
+            kind: tracked.kind,
+            name: tracked.name.clone(),
+            colour: tracked.colour,
+            motion,
+        })
+    }
+
+    /// A player comes in with a clean name, at a pose or, without one, near the free cube; returns
+    /// their own cube. A name that is in use gets a number.
+    ///
+    /// # Errors
+    /// [`RoomFull`] at [`MAX_CUBES_PER_ROOM`].
+    pub fn join(
+        &mut self,
+        name: &str,
+        colour: Colour,
+        rule: SpeedRule,
+        pose: Option<Pose>,
+    ) -> Result<CubeId, RoomFull> {
+        if self.cubes.len() >= MAX_CUBES_PER_ROOM {
+            return Err(RoomFull);
+        }
+        let (name, pose) = (self.unused_name(name), self.start(pose));
+        let cube = self.ids.next();
+        let info = CubeInfo {
+            cube,
+            kind: CubeKind::Player,
+            name,
+            colour,
+            motion: MotionState::at_rest(pose),
+        };
+        self.insert(info, rule, Manner::Room);
+        self.players.insert(cube, Player::new(rule, self.tick_hz));
+        Ok(cube)
+    }
+
+    /// A player leaves: what they hold is freed where it is, their own cube goes.
+    pub fn leave(&mut self, player: CubeId) {
+        if self.cubes.contains_key(&player) {
+            self.free_all_of(player);
+            self.happened(Event::Left { cube: player });
+            self.cubes.remove(&player);
+            self.awake.remove(&player);
+        }
+    }
+
+    /// A player's connection is lost: what they hold is freed, their own cube stays as a ghost.
+    pub fn ghost(&mut self, player: CubeId) {
+        if let Some(cube) = self.cubes.get_mut(&player)
+            && cube.kind == CubeKind::Player
+        {
+            cube.kind = CubeKind::Ghost;
+            self.stand(player);
+            self.free_all_of(player);
+            self.happened(Event::Ghost { cube: player });
+        }
+    }
+
+    /// The player of a ghost is back; false when there is no such ghost.
+    pub fn resume(&mut self, player: CubeId, rule: SpeedRule) -> bool {
+        let ghost = self
+            .cubes
+            .get_mut(&player)
+            .filter(|cube| cube.kind == CubeKind::Ghost && cube.is_home);
+        let Some(cube) = ghost else {
+            return false;
+        };
+        cube.kind = CubeKind::Player;
+        cube.rule = rule;
+        self.players.insert(player, Player::new(rule, self.tick_hz));
+        self.happened(Event::Returned { cube: player });
+        true
+    }
+
+    /// A player takes a free cube. Taking what one already holds succeeds and changes nothing.
+    ///
+    /// # Errors
+    /// [`Refusal`] when someone else was first or there is no such free cube here.
+    pub fn take(&mut self, player: CubeId, cube: CubeId) -> Result<(), Refusal> {
+        let nobody = Refusal { holder: None };
+        let taker = self.players.get_mut(&player).ok_or(nobody)?;
+        let taken = self.cubes.get_mut(&cube).ok_or(nobody)?;
+        let CubeKind::Free { holder } = &mut taken.kind else {
+            return Err(nobody);
+        };
+        if !taken.is_home {
+            return Err(Refusal { holder: *holder });
+        }
+        match *holder {
+            Some(first) if first == player => Ok(()),
+            Some(first) => Err(Refusal {
+                holder: Some(first),
+            }),
+            None => {
+                *holder = Some(player);
+                taken.rule = taker.rule;
+                taker.held.insert(cube);
+                self.happened(Event::Taken { cube, by: player });
+                Ok(())
+            }
+        }
+    }
+
+    /// A player lets go of a cube, where their last sample puts it; nothing happens when they
+    /// do not hold it.
+    pub fn release(&mut self, player: CubeId, cube: CubeId) {
+        // What the player said before counts, though its tick may not have come.
+        self.apply_samples(player, u64::MAX);
+        if let Some(known) = self.players.get_mut(&player) {
+            known.uplink.release(cube);
+            if known.held.contains(&cube) {
+                let told = self.cubes.get(&cube).map(|held| held.track.tick());
+                self.follow(cube, told.unwrap_or_default().max(self.tick));
+                self.free(cube);
+            }
+        }
+    }
+
+    /// Ends a tick of the cubes that are at home here: what changed since the last one. Tick numbers
+    /// rise, and may leave some out.
+    pub fn tick(&mut self, tick: u64) -> Changes {
+        self.tick = tick;
+        for player in std::mem::take(&mut self.waiting) {
+            self.apply_samples(player, tick);
+        }
+        let awake = self.awake.iter().copied().collect();
+        Changes {
+            touched: self.follow_all(awake),
+            events: std::mem::take(&mut self.events),
+            home_events: std::mem::take(&mut self.home_events),
+        }
+    }
+
+    /// Whether this room is the authority over a cube: false as well if it does not know it.
+    pub fn is_home(&self, cube: CubeId) -> bool {
+        self.cubes.get(&cube).is_some_and(|known| known.is_home)
+    }
+
+    /// The player is not there any more.
+    fn free_all_of(&mut self, player: CubeId) {
+        self.corrections.retain(|&(to, _)| to != player);
+        let Some(gone) = self.players.remove(&player) else {
+            return;
+        };
+        for cube in gone.held {
+            self.free(cube);
+        }
+    }
+
+    fn free(&mut self, cube: CubeId) {
+        let Some(held) = self.cubes.get_mut(&cube) else {
+            return;
+        };
+        if let CubeKind::Free { holder } = &mut held.kind {
+            let player = holder
+                .take()
+                .and_then(|holder| self.players.get_mut(&holder));
+            if let Some(player) = player {
+                player.held.remove(&cube);
+            }
+            self.stand(cube);
+            self.happened(Event::Freed { cube });
+        }
+    }
+
+    /// Keeps an event for the end of the tick.
+    fn happened(&mut self, event: Event) {
+        if self.is_home(event.cube()) {
+            self.home_events.push(event.clone());
+        }
+        self.events.push(event);
+    }
+
+    /// A cube that is at home here, and stands.
+    fn insert(&mut self, info: CubeInfo, rule: SpeedRule, manner: Manner) {
+        self.arrivals = self.arrivals.wrapping_add(1);
+        let pose = info.motion.pose(&Codec::LIVE);
+        let tracked = Tracked {
+            is_home: true,
+            kind: info.kind,
+            name: info.name.clone(),
+            colour: info.colour,
+            rule,
+            pose,
+            track: Track::standing(pose),
+            budget: self.new_budget(),
+        };
+        self.cubes.insert(info.cube, tracked);
+        self.happened(match manner {
+            Manner::Room => Event::Joined(info),
+            Manner::Sight => Event::Entered(info),
+        });
+    }
+
+    /// Where a player begins: there, or near the free cube.
+    fn start(&self, pose: Option<Pose>) -> Pose {
+        let pose = pose.unwrap_or_else(|| Pose {
+            position: spawn_position(self.arrivals),
+            rotation: Rotation::IDENTITY,
+        });
+        Pose {
+            position: pose.position.clamped(),
+            ..pose
+        }
+    }
+
+    fn insert_free_cube(&mut self, at: Option<Pose>, manner: Manner) {
+        let pose = at.unwrap_or_else(|| Pose {
+            position: Position::from_metres(FREE_CUBE_METRES),
+            rotation: Rotation::IDENTITY,
+        });
+        let info = CubeInfo {
+            cube: FREE_CUBE,
+            kind: CubeKind::Free { holder: None },
+            name: FREE_CUBE_NAME.into(),
+            colour: FREE_CUBE_COLOUR,
+            motion: MotionState::at_rest(pose),
+        };
+        self.insert(info, SpeedRule::TopSpeed, manner);
+    }
+
+    fn new_budget(&self) -> Option<SpeedBudget> {
+        let top_speed = self.top_speed?;
+        Some(SpeedBudget::new(top_speed, self.tick))
+    }
+
+    fn unused_name(&self, name: &str) -> String {
+        let in_use = |name: &str| self.cubes.values().any(|cube| cube.name == name);
+        if !in_use(name) {
+            return name.into();
+        }
+        (2..)
+            .map(|number| format!("{name}-{number}"))
+            .find(|name| !in_use(name))
+            .expect("there are more numbers than cubes")
+    }
+}
+
+impl Player {
+    fn new(rule: SpeedRule, tick_hz: u64) -> Self {
+        Self {
+            rule,
+            uplink: UplinkReceiver::new(tick_hz),
+            held: BTreeSet::new(),
+        }
+    }
+}
+
+impl Tracked {
+    fn describe(&self, cube: CubeId) -> Cube {
+        let Self {
+            kind, colour, pose, ..
+        } = *self;
+        Cube {
+            cube,
+            kind,
+            name: self.name.clone(),
+            colour,
+            pose,
+        }
+    }
+}
+
+fn spawn_position(arrivals: u64) -> Position {
+    let place = (arrivals % SPAWN_PLACES) as f32;
+    let radius = SPAWN_INNER_RADIUS_METRES + SPAWN_SPACING_METRES * place.sqrt();
+    let (sin, cos) = (place * GOLDEN_ANGLE_RADIANS).sin_cos();
+    Position::from_metres([radius * cos, radius * sin, 0.5])
+}

@@ -1,0 +1,199 @@
+//! How cubes move: by their players' samples, within the rules.
+
+use cubesync_protocol::motion::Codec;
+use cubesync_protocol::uplink::{Arrival, SampleError, TimedStates, grace_ticks, heartbeat_ticks};
+use cubesync_protocol::{CubeId, CubeKind, CubePose};
+
+use super::World;
+use crate::room::speed::SpeedRule;
+use crate::room::track::Track;
+
+/// How the samples of moving cubes came since the last count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SampleCounts {
+    /// Within the tick before their own: as they should.
+    pub on_time: u64,
+    /// More than a tick too early.
+    pub early: u64,
+    /// After their tick had begun.
+    pub late: u64,
+    /// Ticks at which nothing had been heard about a moving cube for longer than a heartbeat.
+    pub missing: u64,
+    /// Corrections because a cube went faster than the top speed.
+    pub too_fast: u64,
+    /// Corrections because a cube was somebody else's.
+    pub not_theirs: u64,
+}
+
+impl World {
+    /// A player says where their cubes are at a tick. It counts at that tick, or at the next
+    /// one when it comes late. What the rules do not allow changes nothing, and the player is told
+    /// the true pose ([`corrections`](Self::corrections)).
+    ///
+    /// # Errors
+    /// [`SampleError`]: nothing that this player says can be understood any more.
+    pub fn sample(
+        &mut self,
+        player: CubeId,
+        tick: u64,
+        placed: &[CubePose],
+        residuals: &[u8],
+    ) -> Result<(), SampleError> {
+        let now = self.tick;
+        let Some(known) = self.players.get_mut(&player) else {
+            return Ok(());
+        };
+        self.waiting.insert(player);
+        let uplink = &mut known.uplink;
+        if known.rule == SpeedRule::Unlimited {
+            uplink.place(now, tick, placed);
+            return Ok(());
+        }
+        match uplink.sample(now, tick, placed, residuals)? {
+            Arrival::OnTime => self.counts.on_time += 1,
+            Arrival::Early => self.counts.early += 1,
+            Arrival::Late => self.counts.late += 1,
+        }
+        Ok(())
+    }
+
+    /// How many samples of a player have come after their tick.
+    pub fn late_samples(&self, player: CubeId) -> u32 {
+        let player = self.players.get(&player);
+        player.map_or(0, |player| player.uplink.late_samples())
+    }
+
+    /// Takes the counts since the last call.
+    pub fn take_sample_counts(&mut self) -> SampleCounts {
+        std::mem::take(&mut self.counts)
+    }
+
+    /// Takes the corrections since the last call: a player, and the true pose of a cube.
+    pub fn corrections(&mut self) -> Vec<(CubeId, CubePose)> {
+        let corrections = std::mem::take(&mut self.corrections);
+        let truth = |(player, cube): (CubeId, CubeId)| {
+            let pose = self.pose(cube)?;
+            Some((player, CubePose { cube, pose }))
+        };
+        corrections.into_iter().filter_map(truth).collect()
+    }
+
+    /// Lets a player's samples count whose tick has come.
+    pub(super) fn apply_samples(&mut self, player: CubeId, until: u64) {
+        let Some(known) = self.players.get_mut(&player) else {
+            return;
+        };
+        let mut refused = Vec::new();
+        while let Some(TimedStates { tick, states }) = known.uplink.next_due(until) {
+            for (id, state) in states {
+                // It may have left while the sample was on its way.
+                let Some(cube) = self.cubes.get_mut(&id) else {
+                    continue;
+                };
+                if may_move(id, cube.kind, player) {
+                    cube.track = match cube.rule {
+                        SpeedRule::TopSpeed => Track::told(state, tick),
+                        SpeedRule::Unlimited => Track::standing(state.pose(&Codec::LIVE)),
+                    };
+                    self.awake.insert(id);
+                } else {
+                    refused.push(id);
+                }
+            }
+        }
+        if known.uplink.has_pending() {
+            self.waiting.insert(player);
+        }
+        for cube in refused {
+            self.counts.not_theirs += 1;
+            self.correct(player, cube);
+        }
+    }
+
+    /// Moves cubes to the tick, and lets those sleep that stand now.
+    pub(super) fn follow_all(&mut self, awake: Vec<CubeId>) -> Vec<CubeId> {
+        for &cube in &awake {
+            self.follow(cube, self.tick);
+        }
+        for cube in &awake {
+            if self.is_still(*cube) {
+                self.awake.remove(cube);
+                self.awake_elsewhere.remove(cube);
+            }
+        }
+        awake
+    }
+
+    /// Whether a cube is where it is at the next tick, too.
+    pub(super) fn is_still(&self, cube: CubeId) -> bool {
+        let known = self.cubes.get(&cube);
+        known.is_none_or(|cube| !cube.track.is_moving())
+    }
+
+    /// Lets a cube go where its authority says that it is at a tick, as far as the rules allow.
+    pub(super) fn follow(&mut self, id: CubeId, tick: u64) {
+        let Some(cube) = self.cubes.get_mut(&id) else {
+            return;
+        };
+        if !cube.is_home {
+            cube.pose = cube.track.pose(tick);
+            return;
+        }
+        let authority = match cube.kind {
+            CubeKind::Player => Some(id),
+            CubeKind::Free { holder } => holder,
+            CubeKind::Ghost => None,
+        };
+        let Some((authority, player)) =
+            authority.and_then(|authority| Some((authority, self.players.get(&authority)?)))
+        else {
+            return;
+        };
+        if cube.track.is_moving() && cube.rule == SpeedRule::TopSpeed {
+            let silent_ticks = player.uplink.silent_ticks(self.tick);
+            if silent_ticks > heartbeat_ticks(self.tick_hz) {
+                self.counts.missing += 1;
+            }
+            if silent_ticks > grace_ticks(self.tick_hz) {
+                return self.stand(id);
+            }
+        }
+        let pose = cube.track.pose(tick);
+        let distance = cube.pose.position.distance(pose.position);
+        let may_go = match (self.top_speed, &mut cube.budget) {
+            (Some(top_speed), Some(budget)) if cube.rule == SpeedRule::TopSpeed => {
+                budget.spend(distance, top_speed, self.tick)
+            }
+            _ => true,
+        };
+        if may_go {
+            cube.pose = pose;
+        } else {
+            self.counts.too_fast += 1;
+            self.stand(id);
+            self.correct(authority, id);
+        }
+    }
+
+    /// The cube stays where it is: nobody moves it, or not as the rules are.
+    pub(super) fn stand(&mut self, id: CubeId) {
+        if let Some(cube) = self.cubes.get_mut(&id) {
+            cube.track = Track::standing(cube.pose);
+            self.awake.insert(id);
+        }
+    }
+
+    pub(super) fn correct(&mut self, player: CubeId, cube: CubeId) {
+        if !self.corrections.contains(&(player, cube)) {
+            self.corrections.push((player, cube));
+        }
+    }
+}
+
+fn may_move(cube: CubeId, kind: CubeKind, player: CubeId) -> bool {
+    match kind {
+        CubeKind::Player => cube == player,
+        CubeKind::Free { holder } => holder == Some(player),
+        CubeKind::Ghost => false,
+    }
+}
