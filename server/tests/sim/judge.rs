@@ -54,7 +54,7 @@ pub fn check_tick(truth: &RoomView, name: &str, session: &Session) {
         // Between two ticks only a cube that is let go is put somewhere. What is at home elsewhere
         // is heard of a moment after the tick.
         let is_of_tick =
-            !matches!(cube.kind, CubeKind::Free { .. }) && truth.at_home.contains(&cube.cube);
+            !matches!(cube.kind, CubeKind::Free { .. }) && truth.owned.contains(&cube.cube);
         if let Some(seen) = world.pose(cube.cube).filter(|_| is_of_tick) {
             let what = format!("{name} sees {} at {}", cube.cube, truth.tick);
             assert_near(seen.position, cube.pose.position, NEAR_QUANTA, &what);

@@ -118,8 +118,8 @@ pub struct RoomView {
     pub tick_hz: u8,
     /// Every cube by rising id.
     pub cubes: Vec<Cube>,
-    /// Those of them that are at home on this server: without a bus all.
-    pub at_home: Vec<CubeId>,
+    /// Those of them that this server owns: without a bus all.
+    pub owned: Vec<CubeId>,
 }
 
 /// The room's task is gone.

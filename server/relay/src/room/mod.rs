@@ -299,7 +299,7 @@ impl Room {
                     tick: self.clock.tick(),
                     tick_hz: self.settings.tick_hz,
                     cubes: self.world.cubes().collect(),
-                    at_home: self.world.at_home().collect(),
+                    owned: self.world.owned().collect(),
                 });
             }
             RoomEvent::Observe { outlet, reply } => {
@@ -334,7 +334,7 @@ impl Room {
         let resumed = resume.and_then(|token| {
             let cube = self
                 .resume(token, rule, now)
-                .or_else(|| self.come_over(token, (&name, colour), rule, pose));
+                .or_else(|| self.migrate_here(token, (&name, colour), rule, pose));
             let outcome = match cube {
                 Some(_) => Resumed::Resumed,
                 None => Resumed::Unknown,
@@ -447,7 +447,7 @@ impl Room {
             }
             ClientMessage::Take { cube } => {
                 if let Err(refusal) = self.world.take(from, cube) {
-                    let is_elsewhere = !self.world.is_home(cube);
+                    let is_elsewhere = !self.world.owns(cube);
                     if is_elsewhere && self.peers.request(from, cube, now) {
                         return;
                     }
@@ -480,7 +480,7 @@ impl Room {
     }
 
     /// The cube of a player who was at another server until now.
-    fn come_over(
+    fn migrate_here(
         &mut self,
         token: ResumeToken,
         looks: (&str, Colour),
@@ -488,7 +488,7 @@ impl Room {
         pose: Option<Pose>,
     ) -> Option<CubeId> {
         let cube = self.peers.migrate(token)?;
-        self.world.come_over(cube, looks, rule, pose);
+        self.world.migrate_here(cube, looks, rule, pose);
         Some(cube)
     }
 

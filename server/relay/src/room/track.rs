@@ -1,53 +1,53 @@
-//! Where a cube is, tick by tick, between the words of its authority.
+//! Where a cube is, tick by tick, between the samples of its authority.
 
 use cubesync_protocol::Pose;
 use cubesync_protocol::motion::{Codec, MotionState};
 
-/// What is known about a cube's motion.
+/// A cube's motion from its newest sample on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Track {
     state: MotionState,
     /// The tick the state belongs to.
     tick: u64,
-    /// The authority's client has told so; otherwise the room has put the cube there.
-    is_told: bool,
+    /// Whether the authority's client has sent it; otherwise the room has put the cube there.
+    is_sampled: bool,
 }
 
 impl Track {
-    /// A cube that stands.
+    /// Returns the track of a cube that stands.
     pub(super) fn standing(pose: Pose) -> Self {
         Self {
             state: MotionState::at_rest(pose),
             tick: 0,
-            is_told: false,
+            is_sampled: false,
         }
     }
 
-    /// A cube that goes on from a tick as its authority says.
-    pub(super) fn told(state: MotionState, tick: u64) -> Self {
+    /// Returns the track of a cube that goes on from a tick as its authority has sampled it.
+    pub(super) fn sampled(state: MotionState, tick: u64) -> Self {
         Self {
             state,
             tick,
-            is_told: true,
+            is_sampled: true,
         }
     }
 
-    /// Where the cube is at a tick. What was told too late has gone on since.
+    /// Returns where the cube is at a tick. From a late sample it has gone on since.
     pub(super) fn pose(&self, tick: u64) -> Pose {
         self.state_at(tick).pose(&Codec::LIVE)
     }
 
-    /// How the cube moves at a tick, if its authority's client has told.
+    /// Returns how the cube moves at a tick, if its authority's client has sent that.
     pub(super) fn motion(&self, tick: u64) -> Option<MotionState> {
-        self.is_told.then(|| self.state_at(tick))
+        self.is_sampled.then(|| self.state_at(tick))
     }
 
-    /// The tick of the newest word about the cube.
+    /// Returns the tick of the newest sample of the cube.
     pub(super) fn tick(&self) -> u64 {
         self.tick
     }
 
-    /// Whether the cube is elsewhere at the next tick.
+    /// Returns whether the cube is elsewhere at the next tick.
     pub(super) fn is_moving(&self) -> bool {
         !self.state.is_still()
     }

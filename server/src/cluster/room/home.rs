@@ -52,7 +52,7 @@ impl SharedRoom {
         match event {
             Event::Joined(_) | Event::Entered(_) => {
                 // It may have got another home before the tick was over.
-                if !self.is_here(cube) && world.is_home(cube) {
+                if !self.is_here(cube) && world.owns(cube) {
                     // Who begins alone gives way to who was there before.
                     self.claim_as(cube, 0, cube != FREE_CUBE);
                 }
@@ -208,7 +208,7 @@ impl SharedRoom {
             Some(known) => known >= claim,
             None => false,
         };
-        if cube == FREE_CUBE && claim.server == own && !is_old && !world.is_home(cube) {
+        if cube == FREE_CUBE && claim.server == own && !is_old && !world.owns(cube) {
             if claim.term >= self.free_cube.term {
                 // It was given here, and nobody here was told.
                 self.claim_as(cube, claim.term, claim.is_firm);
@@ -235,10 +235,10 @@ impl SharedRoom {
         if known.is_some_and(|known| known.server != claim.server) {
             self.moving.insert(cube, now);
         }
-        if world.is_home(cube) {
+        if world.owns(cube) {
             info!(room = self.room, %cube, home = %claim.server, "is at home elsewhere now");
             self.outcomes.push(super::Outcome::Migrated(cube));
-            world.surrender(cube);
+            world.yield_cube(cube);
         }
     }
 
@@ -265,7 +265,7 @@ impl SharedRoom {
         world: &mut World,
         now: Instant,
     ) {
-        let known = world.cube(cube).filter(|_| world.is_home(cube));
+        let known = world.cube(cube).filter(|_| world.owns(cube));
         let holder = match known.as_ref().map(|known| known.kind) {
             Some(CubeKind::Free { holder }) => holder,
             _ => None,
@@ -391,5 +391,5 @@ impl SharedRoom {
 
 /// Where the free cube is, if it is at home here.
 pub(super) fn own_free_cube(world: &World) -> Option<Pose> {
-    world.pose(FREE_CUBE).filter(|_| world.is_home(FREE_CUBE))
+    world.pose(FREE_CUBE).filter(|_| world.owns(FREE_CUBE))
 }

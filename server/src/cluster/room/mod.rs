@@ -401,7 +401,7 @@ impl Peers for SharedRoom {
             }
         }
         self.tick = tick;
-        let events = std::mem::take(&mut changes.home_events);
+        let events = std::mem::take(&mut changes.own_events);
         for event in &events {
             self.note(event, world);
         }
@@ -409,8 +409,8 @@ impl Peers for SharedRoom {
         let touched = changes.touched.iter().copied();
         let own = Changes {
             events,
-            touched: touched.filter(|&cube| world.is_home(cube)).collect(),
-            home_events: Vec::new(),
+            touched: touched.filter(|&cube| world.owns(cube)).collect(),
+            own_events: Vec::new(),
         };
         let news: Vec<_> = self.export.tick(tick, own, world).collect();
         if !news.is_empty() {
@@ -463,7 +463,7 @@ impl Peers for SharedRoom {
         self.show(world, now);
         let Changes {
             events, touched, ..
-        } = world.heard();
+        } = world.finish_remote();
         changes.events.extend(events);
         changes.touched.extend(touched);
         std::mem::take(&mut self.outcomes)

@@ -15,7 +15,7 @@ use super::{
     SharedRoom,
 };
 use crate::bus::{ServerId, Topic};
-use cubesync_relay::room::world::{Manner, World};
+use cubesync_relay::room::world::{EntryReason, World};
 
 /// What rooms must have in common to be one: their ticks per second, and their cells.
 fn kind_of(inventory: &Inventory) -> (u8, usize) {
@@ -291,7 +291,7 @@ impl SharedRoom {
     ) {
         let seat = self.claims.get(&cube);
         let home = seat.map(|seat| seat.claim.server);
-        if home == Some(self.cluster.id()) || world.is_home(cube) {
+        if home == Some(self.cluster.id()) || world.owns(cube) {
             return;
         }
         let peer = home.and_then(|home| self.peers.get(&home));
@@ -299,19 +299,19 @@ impl SharedRoom {
             self.moving.remove(&cube);
             if world.name(cube).is_some_and(|name| name != sighting.name) {
                 // At its new home another one had that name.
-                world.hide(cube, Manner::Sight);
+                world.hide_remote(cube, EntryReason::Sight);
             }
             // Who has left holds nothing, though the news of that may be lost.
             if let CubeKind::Free { holder } = &mut sighting.kind {
                 *holder = holder.filter(|holder| self.claims.contains_key(holder));
             }
-            if !world.steer(cube, sighting.kind, sighting.motion, sighting.tick) {
-                let manner = match sighting.has_just_joined(self.tick, self.tick_hz) {
-                    true => Manner::Room,
-                    false => Manner::Sight,
+            if !world.update_remote(cube, sighting.kind, sighting.motion, sighting.tick) {
+                let reason = match sighting.has_just_joined(self.tick, self.tick_hz) {
+                    true => EntryReason::Room,
+                    false => EntryReason::Sight,
                 };
                 // A full room shows no more; there is nothing else to do.
-                world.show(sighting.info(cube), sighting.tick, manner);
+                world.show_remote(sighting.info(cube), sighting.tick, reason);
             }
         } else if world.cube(cube).is_some() {
             let is_moving = self
@@ -324,11 +324,11 @@ impl SharedRoom {
             }
             self.moving.remove(&cube);
             let has_left = home.is_none() || touch == Touch::Left;
-            world.hide(
+            world.hide_remote(
                 cube,
                 match has_left {
-                    true => Manner::Room,
-                    false => Manner::Sight,
+                    true => EntryReason::Room,
+                    false => EntryReason::Sight,
                 },
             );
         }

@@ -116,7 +116,7 @@ impl Server {
     }
 
     fn owns(&self, cube: CubeId) -> bool {
-        self.room.world().is_home(cube)
+        self.room.world().owns(cube)
     }
 
     fn leave(&self) {

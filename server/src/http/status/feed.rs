@@ -258,7 +258,7 @@ mod tests {
             tick: 0,
             tick_hz: 30,
             cubes,
-            at_home: Vec::new(),
+            owned: Vec::new(),
         });
         assert_eq!((room.players, room.ghosts), (98, 1));
         assert_eq!(room.names, vec!["Bob"; MAX_NAMES]);

@@ -191,8 +191,8 @@ impl City {
         for (server, site) in self.sites.iter().enumerate() {
             let truth = site.truth.as_ref();
             let truth = truth.ok_or_else(|| format!("server{server} shows nothing"))?;
-            let is_home = |cube: &&Cube| truth.at_home.contains(&cube.cube);
-            for cube in truth.cubes.iter().filter(is_home) {
+            let is_own = |cube: &&Cube| truth.owned.contains(&cube.cube);
+            for cube in truth.cubes.iter().filter(is_own) {
                 if cubes.insert(cube.cube, cube.clone()).is_some() {
                     return Err(format!("{} has two homes", cube.cube));
                 }
@@ -205,7 +205,7 @@ impl City {
             name: DEFAULT_ROOM.to_owned(),
             tick: 0,
             tick_hz: self.tick_hz,
-            at_home: cubes.keys().copied().collect(),
+            owned: cubes.keys().copied().collect(),
             cubes: cubes.into_values().collect(),
         })
     }

@@ -153,7 +153,7 @@ fn rooms(city: &City) -> String {
             let home = site
                 .truth
                 .iter()
-                .any(|truth| truth.at_home.contains(&cube.cube));
+                .any(|truth| truth.owned.contains(&cube.cube));
             let home = if home { "here" } else { "elsewhere" };
             words += &format!(
                 "; {home} {} {:?} {} {x} {y}",

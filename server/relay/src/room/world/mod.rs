@@ -18,7 +18,7 @@ use cubesync_protocol::{Colour, CubeId, CubeInfo, CubeKind, Event, Pose, Positio
 
 pub use self::ids::Ids;
 pub use self::movement::SampleCounts;
-pub use self::remote::Manner;
+pub use self::remote::EntryReason;
 use super::speed::{SpeedBudget, SpeedRule, TopSpeed};
 use super::track::Track;
 
@@ -49,7 +49,7 @@ pub struct RoomFull;
 /// A free cube cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// Who holds it; `None` when it is no free cube, or when its home elsewhere decides.
+    /// Who holds it; `None` when it is no free cube, or when another server owns it and decides.
     pub holder: Option<CubeId>,
 }
 
@@ -75,9 +75,9 @@ pub struct Changes {
     pub events: Vec<Event>,
     /// The cubes that may be elsewhere than they were.
     pub touched: Vec<CubeId>,
-    /// The same events as who only knows the cubes that are at home here sees them: one that
-    /// comes to be at home here enters, one that ceases to be exits.
-    pub home_events: Vec<Event>,
+    /// The events of the cubes that this server owns: one that it comes to own enters, one that it
+    /// ceases to own exits.
+    pub own_events: Vec<Event>,
 }
 
 /// All cubes of a room, and what has changed since the last tick.
@@ -88,35 +88,34 @@ pub struct World {
     top_speed: Option<TopSpeed>,
     tick: u64,
     ids: Ids,
-    /// How many cubes have come, wherever they are at home.
+    /// How many cubes have come, whoever owns them.
     arrivals: u64,
     cubes: BTreeMap<CubeId, Tracked>,
     players: BTreeMap<CubeId, Player>,
     /// Players with samples that wait for their tick.
     waiting: BTreeSet<CubeId>,
-    /// Cubes that move, or that something has happened to since the last tick: those that are at home
-    /// here, and the others.
+    /// Cubes that move, or that something has happened to since the last tick: those that this server
+    /// owns, and the others.
     awake: BTreeSet<CubeId>,
-    awake_elsewhere: BTreeSet<CubeId>,
+    awake_remote: BTreeSet<CubeId>,
     events: Vec<Event>,
-    home_events: Vec<Event>,
-    /// Who must be told where which cube really is.
+    own_events: Vec<Event>,
+    /// Players, and the cubes whose true pose they must be sent.
     corrections: Vec<(CubeId, CubeId)>,
     counts: SampleCounts,
 }
 
 #[derive(Debug)]
 struct Tracked {
-    /// Whether this room is the authority over who may move it. If it is elsewhere, the room
-    /// only hears of it.
-    is_home: bool,
+    /// Whether this server owns it and decides who may move it.
+    is_own: bool,
     kind: CubeKind,
     name: String,
     colour: Colour,
     rule: SpeedRule,
     /// Where the cube is as of the last tick, within all rules.
     pose: Pose,
-    /// Where its authority says that it is.
+    /// How it moves by what its authority said last.
     track: Track,
     budget: Option<SpeedBudget>,
 }
@@ -130,7 +129,7 @@ struct Player {
 }
 
 impl World {
-    /// A world with nothing but the free cube. `top_speed` is in quanta per second, `None` is
+    /// Creates a world with nothing but the free cube. `top_speed` is in quanta per second, `None` is
     /// unlimited. Players' cubes are numbered by `ids`.
     pub fn new(tick_hz: u8, top_speed: Option<u32>, ids: Ids) -> Self {
         let tick_hz = u64::from(tick_hz);
@@ -148,56 +147,56 @@ impl World {
             players: BTreeMap::new(),
             waiting: BTreeSet::new(),
             awake: BTreeSet::new(),
-            awake_elsewhere: BTreeSet::new(),
+            awake_remote: BTreeSet::new(),
             events: Vec::new(),
-            home_events: Vec::new(),
+            own_events: Vec::new(),
             corrections: Vec::new(),
             counts: SampleCounts::default(),
         };
-        world.insert_free_cube(None, Manner::Room);
+        world.insert_free_cube(None, EntryReason::Room);
         world
     }
 
-    /// Cubes in the room, the free one included.
+    /// Counts the cubes in the room, the free one included.
     pub fn cube_count(&self) -> usize {
         self.cubes.len()
     }
 
-    /// What is known about a cube.
+    /// Returns what is known about a cube.
     pub fn cube(&self, cube: CubeId) -> Option<Cube> {
         self.cubes.get(&cube).map(|tracked| tracked.describe(cube))
     }
 
-    /// Every cube by rising id.
+    /// Returns every cube by rising id.
     pub fn cubes(&self) -> impl Iterator<Item = Cube> {
         self.cubes
             .iter()
             .map(|(&cube, tracked)| tracked.describe(cube))
     }
 
-    /// The cubes that are at home on this server, by rising id.
-    pub fn at_home(&self) -> impl Iterator<Item = CubeId> {
-        let here = self.cubes.iter().filter(|(_, cube)| cube.is_home);
+    /// Returns the cubes that this server owns, by rising id.
+    pub fn owned(&self) -> impl Iterator<Item = CubeId> {
+        let here = self.cubes.iter().filter(|(_, cube)| cube.is_own);
         here.map(|(&cube, _)| cube)
     }
 
-    /// What is written above a cube.
+    /// Returns the name above a cube.
     pub fn name(&self, cube: CubeId) -> Option<&str> {
         self.cubes.get(&cube).map(|tracked| tracked.name.as_str())
     }
 
-    /// Where a cube is, as of the last tick.
+    /// Returns where a cube is, as of the last tick.
     pub fn pose(&self, cube: CubeId) -> Option<Pose> {
         self.cubes.get(&cube).map(|tracked| tracked.pose)
     }
 
-    /// How a cube moves by the word of its player's client, as of the last tick; `None` when it
-    /// is where the room has put it.
+    /// Returns how a cube moves by the samples of its player's client, as of the last tick; `None` when
+    /// the room has put it where it is.
     pub fn motion(&self, cube: CubeId) -> Option<MotionState> {
         self.cubes.get(&cube)?.track.motion(self.tick)
     }
 
-    /// Where a player looks from: their own cube, and those they hold.
+    /// Returns where a player looks from: their own cube, and those they hold.
     pub fn viewpoints(&self, player: CubeId) -> impl Iterator<Item = Position> {
         let held = self.players.get(&player).into_iter();
         let held = held.flat_map(|player| player.held.iter().copied());
@@ -205,7 +204,7 @@ impl World {
         cubes.filter_map(|cube| Some(self.pose(cube)?.position))
     }
 
-    /// What everybody is to know about a cube that is believed to move like this.
+    /// Returns what receivers must know about a cube whose predicted state is this.
     pub fn info(&self, cube: CubeId, motion: MotionState) -> Option<CubeInfo> {
         let tracked = self.cubes.get(&cube)?;
         Some(CubeInfo {
@@ -217,7 +216,7 @@ impl World {
         })
     }
 
-    /// A player comes in with a clean name, at a pose or, without one, near the free cube; returns
+    /// Lets a player come in with a clean name, at a pose or, without one, near the free cube. Returns
     /// their own cube. A name that is in use gets a number.
     ///
     /// # Errors
@@ -241,12 +240,12 @@ impl World {
             colour,
             motion: MotionState::at_rest(pose),
         };
-        self.insert(info, rule, Manner::Room);
+        self.insert(info, rule, EntryReason::Room);
         self.players.insert(cube, Player::new(rule, self.tick_hz));
         Ok(cube)
     }
 
-    /// A player leaves: what they hold is freed where it is, their own cube goes.
+    /// Removes a player: what they hold is freed where it is, and their own cube goes.
     pub fn leave(&mut self, player: CubeId) {
         if self.cubes.contains_key(&player) {
             self.free_all_of(player);
@@ -256,7 +255,7 @@ impl World {
         }
     }
 
-    /// A player's connection is lost: what they hold is freed, their own cube stays as a ghost.
+    /// Keeps the cube of a player whose connection is lost as a ghost, and frees what they hold.
     pub fn ghost(&mut self, player: CubeId) {
         if let Some(cube) = self.cubes.get_mut(&player)
             && cube.kind == CubeKind::Player
@@ -268,12 +267,12 @@ impl World {
         }
     }
 
-    /// The player of a ghost is back; false when there is no such ghost.
+    /// Gives a ghost back to its player. Returns false when there is no such ghost.
     pub fn resume(&mut self, player: CubeId, rule: SpeedRule) -> bool {
         let ghost = self
             .cubes
             .get_mut(&player)
-            .filter(|cube| cube.kind == CubeKind::Ghost && cube.is_home);
+            .filter(|cube| cube.kind == CubeKind::Ghost && cube.is_own);
         let Some(cube) = ghost else {
             return false;
         };
@@ -284,7 +283,7 @@ impl World {
         true
     }
 
-    /// A player takes a free cube. Taking what one already holds succeeds and changes nothing.
+    /// Lets a player take a free cube. Taking what one already holds succeeds and changes nothing.
     ///
     /// # Errors
     /// [`Refusal`] when someone else was first or there is no such free cube here.
@@ -295,7 +294,7 @@ impl World {
         let CubeKind::Free { holder } = &mut taken.kind else {
             return Err(nobody);
         };
-        if !taken.is_home {
+        if !taken.is_own {
             return Err(Refusal { holder: *holder });
         }
         match *holder {
@@ -313,23 +312,23 @@ impl World {
         }
     }
 
-    /// A player lets go of a cube, where their last sample puts it; nothing happens when they
-    /// do not hold it.
+    /// Lets a player let go of a cube, where their last sample puts it. Nothing happens when they do
+    /// not hold it.
     pub fn release(&mut self, player: CubeId, cube: CubeId) {
         // What the player said before counts, though its tick may not have come.
         self.apply_samples(player, u64::MAX);
         if let Some(known) = self.players.get_mut(&player) {
             known.uplink.release(cube);
             if known.held.contains(&cube) {
-                let told = self.cubes.get(&cube).map(|held| held.track.tick());
-                self.follow(cube, told.unwrap_or_default().max(self.tick));
+                let sampled = self.cubes.get(&cube).map(|held| held.track.tick());
+                self.follow(cube, sampled.unwrap_or_default().max(self.tick));
                 self.free(cube);
             }
         }
     }
 
-    /// Ends a tick of the cubes that are at home here: what changed since the last one. Tick numbers
-    /// rise, and may leave some out.
+    /// Ends a tick of the cubes that this server owns, and returns what changed since the last one. Tick
+    /// numbers rise, and may leave some out.
     pub fn tick(&mut self, tick: u64) -> Changes {
         self.tick = tick;
         for player in std::mem::take(&mut self.waiting) {
@@ -339,16 +338,16 @@ impl World {
         Changes {
             touched: self.follow_all(awake),
             events: std::mem::take(&mut self.events),
-            home_events: std::mem::take(&mut self.home_events),
+            own_events: std::mem::take(&mut self.own_events),
         }
     }
 
-    /// Whether this room is the authority over a cube: false as well if it does not know it.
-    pub fn is_home(&self, cube: CubeId) -> bool {
-        self.cubes.get(&cube).is_some_and(|known| known.is_home)
+    /// Returns whether this server owns a cube; false as well if it does not know it.
+    pub fn owns(&self, cube: CubeId) -> bool {
+        self.cubes.get(&cube).is_some_and(|known| known.is_own)
     }
 
-    /// The player is not there any more.
+    /// Forgets a player, and frees what they hold.
     fn free_all_of(&mut self, player: CubeId) {
         self.corrections.retain(|&(to, _)| to != player);
         let Some(gone) = self.players.remove(&player) else {
@@ -377,18 +376,18 @@ impl World {
 
     /// Keeps an event for the end of the tick.
     fn happened(&mut self, event: Event) {
-        if self.is_home(event.cube()) {
-            self.home_events.push(event.clone());
+        if self.owns(event.cube()) {
+            self.own_events.push(event.clone());
         }
         self.events.push(event);
     }
 
-    /// A cube that is at home here, and stands.
-    fn insert(&mut self, info: CubeInfo, rule: SpeedRule, manner: Manner) {
+    /// Adds a cube that this server owns, and that stands.
+    fn insert(&mut self, info: CubeInfo, rule: SpeedRule, reason: EntryReason) {
         self.arrivals = self.arrivals.wrapping_add(1);
         let pose = info.motion.pose(&Codec::LIVE);
         let tracked = Tracked {
-            is_home: true,
+            is_own: true,
             kind: info.kind,
             name: info.name.clone(),
             colour: info.colour,
@@ -398,13 +397,13 @@ impl World {
             budget: self.new_budget(),
         };
         self.cubes.insert(info.cube, tracked);
-        self.happened(match manner {
-            Manner::Room => Event::Joined(info),
-            Manner::Sight => Event::Entered(info),
+        self.happened(match reason {
+            EntryReason::Room => Event::Joined(info),
+            EntryReason::Sight => Event::Entered(info),
         });
     }
 
-    /// Where a player begins: there, or near the free cube.
+    /// Returns where a player begins: there, or near the free cube.
     fn start(&self, pose: Option<Pose>) -> Pose {
         let pose = pose.unwrap_or_else(|| Pose {
             position: spawn_position(self.arrivals),
@@ -416,7 +415,7 @@ impl World {
         }
     }
 
-    fn insert_free_cube(&mut self, at: Option<Pose>, manner: Manner) {
+    fn insert_free_cube(&mut self, at: Option<Pose>, reason: EntryReason) {
         let pose = at.unwrap_or_else(|| Pose {
             position: Position::from_metres(FREE_CUBE_METRES),
             rotation: Rotation::IDENTITY,
@@ -428,7 +427,7 @@ impl World {
             colour: FREE_CUBE_COLOUR,
             motion: MotionState::at_rest(pose),
         };
-        self.insert(info, SpeedRule::TopSpeed, manner);
+        self.insert(info, SpeedRule::TopSpeed, reason);
     }
 
     fn new_budget(&self) -> Option<SpeedBudget> {

@@ -17,7 +17,7 @@ pub struct SampleCounts {
     pub early: u64,
     /// After their tick had begun.
     pub late: u64,
-    /// Ticks at which nothing had been heard about a moving cube for longer than a heartbeat.
+    /// Ticks at which nothing had come about a moving cube for longer than a heartbeat.
     pub missing: u64,
     /// Corrections because a cube went faster than the top speed.
     pub too_fast: u64,
@@ -26,12 +26,12 @@ pub struct SampleCounts {
 }
 
 impl World {
-    /// A player says where their cubes are at a tick. It counts at that tick, or at the next
-    /// one when it comes late. What the rules do not allow changes nothing, and the player is told
+    /// Takes a player's sample of where their cubes are at a tick. It counts at that tick, or at the
+    /// next one when it comes late. What the rules do not allow changes nothing, and the player is sent
     /// the true pose ([`corrections`](Self::corrections)).
     ///
     /// # Errors
-    /// [`SampleError`]: nothing that this player says can be understood any more.
+    /// [`SampleError`]: nothing that this player sends can be understood any more.
     pub fn sample(
         &mut self,
         player: CubeId,
@@ -57,7 +57,7 @@ impl World {
         Ok(())
     }
 
-    /// How many samples of a player have come after their tick.
+    /// Counts a player's samples that have come after their tick.
     pub fn late_samples(&self, player: CubeId) -> u32 {
         let player = self.players.get(&player);
         player.map_or(0, |player| player.uplink.late_samples())
@@ -78,7 +78,7 @@ impl World {
         corrections.into_iter().filter_map(truth).collect()
     }
 
-    /// Lets a player's samples count whose tick has come.
+    /// Applies a player's samples whose tick has come.
     pub(super) fn apply_samples(&mut self, player: CubeId, until: u64) {
         let Some(known) = self.players.get_mut(&player) else {
             return;
@@ -92,7 +92,7 @@ impl World {
                 };
                 if may_move(id, cube.kind, player) {
                     cube.track = match cube.rule {
-                        SpeedRule::TopSpeed => Track::told(state, tick),
+                        SpeedRule::TopSpeed => Track::sampled(state, tick),
                         SpeedRule::Unlimited => Track::standing(state.pose(&Codec::LIVE)),
                     };
                     self.awake.insert(id);
@@ -118,24 +118,24 @@ impl World {
         for cube in &awake {
             if self.is_still(*cube) {
                 self.awake.remove(cube);
-                self.awake_elsewhere.remove(cube);
+                self.awake_remote.remove(cube);
             }
         }
         awake
     }
 
-    /// Whether a cube is where it is at the next tick, too.
+    /// Returns whether a cube stays where it is until the next tick.
     pub(super) fn is_still(&self, cube: CubeId) -> bool {
         let known = self.cubes.get(&cube);
         known.is_none_or(|cube| !cube.track.is_moving())
     }
 
-    /// Lets a cube go where its authority says that it is at a tick, as far as the rules allow.
+    /// Moves a cube to where its authority has it at a tick, as far as the rules allow.
     pub(super) fn follow(&mut self, id: CubeId, tick: u64) {
         let Some(cube) = self.cubes.get_mut(&id) else {
             return;
         };
-        if !cube.is_home {
+        if !cube.is_own {
             cube.pose = cube.track.pose(tick);
             return;
         }
@@ -175,7 +175,7 @@ impl World {
         }
     }
 
-    /// The cube stays where it is: nobody moves it, or not as the rules are.
+    /// Stops a cube where it is: nobody moves it, or not within the rules.
     pub(super) fn stand(&mut self, id: CubeId) {
         if let Some(cube) = self.cubes.get_mut(&id) {
             cube.track = Track::standing(cube.pose);

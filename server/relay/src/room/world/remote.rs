@@ -8,9 +8,9 @@ use super::{Changes, FREE_CUBE, Player, Tracked, World};
 use crate::room::speed::SpeedRule;
 use crate::room::track::Track;
 
-/// How a cube from elsewhere comes into the world, or goes.
+/// Why another server's cube comes into the world, or goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum EntryReason {
     /// It came into the room, or left it.
     Room,
     /// It came into sight, or went out of it.
@@ -18,30 +18,35 @@ pub enum Manner {
 }
 
 impl World {
-    /// A cube that is known to be at home elsewhere was like this at a tick. False if it is not
-    /// known.
-    pub fn steer(&mut self, cube: CubeId, kind: CubeKind, motion: MotionState, tick: u64) -> bool {
-        let Some(known) = self.cubes.get_mut(&cube).filter(|known| !known.is_home) else {
+    /// Updates another server's cube to what it was at a tick. Returns false if it is not known.
+    pub fn update_remote(
+        &mut self,
+        cube: CubeId,
+        kind: CubeKind,
+        motion: MotionState,
+        tick: u64,
+    ) -> bool {
+        let Some(known) = self.cubes.get_mut(&cube).filter(|known| !known.is_own) else {
             return false;
         };
-        known.track = Track::told(motion, tick);
+        known.track = Track::sampled(motion, tick);
         let before = std::mem::replace(&mut known.kind, kind);
         self.kind_changed(cube, before, kind);
-        self.awake_elsewhere.insert(cube);
+        self.awake_remote.insert(cube);
         true
     }
 
-    /// A cube that is not known yet and at home elsewhere was like this at a tick. `manner` is how it
-    /// came. Beyond [`MAX_CUBES_PER_ROOM`] there is no place for it.
-    pub fn show(&mut self, mut info: CubeInfo, tick: u64, manner: Manner) {
+    /// Adds another server's cube as it was at a tick, unless the room holds
+    /// [`MAX_CUBES_PER_ROOM`].
+    pub fn show_remote(&mut self, mut info: CubeInfo, tick: u64, reason: EntryReason) {
         if self.cubes.len() >= MAX_CUBES_PER_ROOM || self.cubes.contains_key(&info.cube) {
             return;
         }
-        let track = Track::told(info.motion, tick);
+        let track = Track::sampled(info.motion, tick);
         info.motion = info.motion.advanced(tick, self.tick);
         self.arrivals = self.arrivals.wrapping_add(1);
         let tracked = Tracked {
-            is_home: false,
+            is_own: false,
             kind: info.kind,
             name: info.name.clone(),
             colour: info.colour,
@@ -51,44 +56,44 @@ impl World {
             budget: None,
         };
         self.cubes.insert(info.cube, tracked);
-        self.awake_elsewhere.insert(info.cube);
-        self.events.push(match manner {
-            Manner::Room => Event::Joined(info),
-            Manner::Sight => Event::Entered(info),
+        self.awake_remote.insert(info.cube);
+        self.events.push(match reason {
+            EntryReason::Room => Event::Joined(info),
+            EntryReason::Sight => Event::Entered(info),
         });
     }
 
-    /// A cube from elsewhere is here no more.
-    pub fn hide(&mut self, cube: CubeId, manner: Manner) {
+    /// Removes another server's cube.
+    pub fn hide_remote(&mut self, cube: CubeId, reason: EntryReason) {
         if self.cubes.remove(&cube).is_some() {
-            self.awake_elsewhere.remove(&cube);
-            self.events.push(match manner {
-                Manner::Room => Event::Left { cube },
-                Manner::Sight => Event::Exited { cube },
+            self.awake_remote.remove(&cube);
+            self.events.push(match reason {
+                EntryReason::Room => Event::Left { cube },
+                EntryReason::Sight => Event::Exited { cube },
             });
         }
     }
 
-    /// A cube from elsewhere is at home here from now on, and stands.
+    /// Makes this server the owner of a cube, which stands.
     pub fn adopt(&mut self, cube: CubeId) {
         let budget = self.new_budget();
         let Some(known) = self.cubes.get_mut(&cube) else {
             return;
         };
-        known.is_home = true;
+        known.is_own = true;
         known.budget = budget;
         let pose = known.pose;
-        self.awake_elsewhere.remove(&cube);
+        self.awake_remote.remove(&cube);
         self.stand(cube);
         let info = self.info(cube, MotionState::at_rest(pose));
-        self.home_events.extend(info.map(Event::Entered));
+        self.own_events.extend(info.map(Event::Entered));
     }
 
-    /// The free cube is at home here from now on, and nobody holds it. Where it is not known to be,
-    /// it is `at` a pose, or where it was at first.
+    /// Makes this server the owner of the free cube, which nobody holds. If it is not known, it is `at` a
+    /// pose, or where it was at first.
     pub fn adopt_free_cube(&mut self, at: Option<Pose>) {
         let Some(known) = self.cubes.get_mut(&FREE_CUBE) else {
-            return self.insert_free_cube(at, Manner::Sight);
+            return self.insert_free_cube(at, EntryReason::Sight);
         };
         let free = CubeKind::Free { holder: None };
         let before = std::mem::replace(&mut known.kind, free);
@@ -96,9 +101,9 @@ impl World {
         self.adopt(FREE_CUBE);
     }
 
-    /// A player has come here from another server, with their cube. Nothing but its number may be
-    /// known of it here; then it is as the entrance says.
-    pub fn come_over(
+    /// Makes this server the owner of the cube of a player who has come from another server. If the
+    /// cube is not known, it gets the looks and the pose that the player announced.
+    pub fn migrate_here(
         &mut self,
         player: CubeId,
         (name, colour): (&str, Colour),
@@ -123,21 +128,20 @@ impl World {
                 colour,
                 motion: MotionState::at_rest(pose),
             };
-            self.insert(info, rule, Manner::Sight);
+            self.insert(info, rule, EntryReason::Sight);
             self.players.insert(player, Player::new(rule, self.tick_hz));
         }
     }
 
-    /// A cube is at home elsewhere from now on. Its player is no longer here, and nobody here
-    /// holds it.
-    pub fn surrender(&mut self, cube: CubeId) {
+    /// Leaves a cube to another server. Its player is no longer here, and nobody here holds it.
+    pub fn yield_cube(&mut self, cube: CubeId) {
         self.free_all_of(cube);
         let Some(known) = self.cubes.get_mut(&cube) else {
             return;
         };
-        known.is_home = false;
+        known.is_own = false;
         if self.awake.remove(&cube) {
-            self.awake_elsewhere.insert(cube);
+            self.awake_remote.insert(cube);
         }
         if let CubeKind::Free {
             holder: Some(holder),
@@ -146,21 +150,21 @@ impl World {
         {
             holder.held.remove(&cube);
         }
-        self.home_events.push(Event::Exited { cube });
+        self.own_events.push(Event::Exited { cube });
     }
 
-    /// Ends a tick of the cubes that are at home elsewhere, after [`tick`](Self::tick): what changed
-    /// since. What others are to hear of it waits for the next tick.
-    pub fn heard(&mut self) -> Changes {
-        let awake = self.awake_elsewhere.iter().copied().collect();
+    /// Ends a tick of the other servers' cubes, after [`tick`](Self::tick), and returns what changed since.
+    /// What other servers must know of that waits for the next tick.
+    pub fn finish_remote(&mut self) -> Changes {
+        let awake = self.awake_remote.iter().copied().collect();
         Changes {
             touched: self.follow_all(awake),
             events: std::mem::take(&mut self.events),
-            home_events: Vec::new(),
+            own_events: Vec::new(),
         }
     }
 
-    /// Tells what it means that a cube from elsewhere is of another kind than before.
+    /// Keeps the event that a change of a cube's kind means.
     fn kind_changed(&mut self, cube: CubeId, before: CubeKind, now: CubeKind) {
         match (before, now) {
             (CubeKind::Player, CubeKind::Ghost) => self.events.push(Event::Ghost { cube }),
