@@ -10,16 +10,16 @@ use std::sync::mpsc::Receiver;
 use anyhow::{Result, anyhow};
 use clap::Args;
 
-use crate::children::Program;
-use crate::stage::{
+use crate::program::Program;
+use crate::setup::{
     build, folder_of_programs, free_address, local, program, server_ended, stop_at_ctrl_c, stopped,
     wait_until_serving,
 };
 
-/// The people in the three windows: name and colour.
-const PEOPLE: [(&str, &str); 3] = [("Anna", "#e8553f"), ("Вася", "#3f86e8"), ("Bob", "#43b864")];
+/// The players in the three windows: name and colour.
+const PLAYERS: [(&str, &str); 3] = [("Anna", "#e8553f"), ("Вася", "#3f86e8"), ("Bob", "#43b864")];
 
-/// What the demo can be told.
+/// The flags of `cargo demo`.
 #[derive(Args)]
 pub(crate) struct Options {
     /// Where the server accepts clients; port 0 takes a free one.
@@ -55,9 +55,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The demo itself. Every program it started has ended when it returns.
+/// Starts everything and waits for the end. Every program it started has ended when it returns.
 fn show(headless: bool, listen: SocketAddr, http: SocketAddr, stop: &Receiver<()>) -> Result<End> {
-    if !build(stop)? {
+    // Without `cluster`: a single server needs no NATS, which would take long to compile.
+    if !build(&["--no-default-features"], stop)? {
         return Ok(End::Stopped);
     }
     let programs = folder_of_programs()?;
@@ -84,7 +85,7 @@ fn start_server(programs: &Path, listen: SocketAddr, http: SocketAddr) -> Result
 }
 
 fn start_windows(programs: &Path, server: SocketAddr) -> Result<Vec<Program>> {
-    PEOPLE
+    PLAYERS
         .iter()
         .map(|(name, colour)| {
             let mut command = Command::new(program(programs, "cubesync-client"));
@@ -100,11 +101,11 @@ fn start_bots(programs: &Path, server: SocketAddr) -> Result<Program> {
     let mut command = Command::new(program(programs, "cubesync-bots"));
     command
         .args(["--server", &server.to_string()])
-        .args(["--count", &PEOPLE.len().to_string()]);
+        .args(["--count", &PLAYERS.len().to_string()]);
     Program::start("the bots", &mut command)
 }
 
-/// Looks at the programs until there is a reason to end.
+/// Checks the programs until there is a reason to end.
 fn watch(server: &mut Program, mut clients: Vec<Program>, stop: &Receiver<()>) -> Result<End> {
     let mut failure = None;
     loop {
@@ -133,8 +134,8 @@ fn client_failed(name: &str, status: ExitStatus) -> anyhow::Error {
     anyhow!("{name} failed ({status}); `cargo demo --headless` works without a display")
 }
 
-/// Whether a window can be opened, `display` being the variable DISPLAY. On Linux the game speaks
-/// X11 only, so WAYLAND_DISPLAY alone does not help it.
+/// Returns whether a window can be opened, `display` being the variable DISPLAY. On Linux the game speaks
+/// X11 only, so WAYLAND_DISPLAY alone does not help.
 fn has_display(display: Option<&OsStr>) -> bool {
     cfg!(any(target_os = "macos", windows)) || display.is_some_and(|display| !display.is_empty())
 }
@@ -173,7 +174,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::children::waiting_program;
+    use crate::program::waiting_program;
 
     #[derive(Parser)]
     struct Demo {
@@ -216,7 +217,7 @@ mod tests {
 
     #[test]
     fn demo_fails_when_its_last_client_failed() {
-        let (_keeps_it_running, stop) = sync_channel(1);
+        let (_sender, stop) = sync_channel(1);
         let mut server = Program::start("the server", &mut waiting_program()).unwrap();
         let mut failing = Command::new("rustc");
         failing.arg("--no-such-flag").stderr(Stdio::null());
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn demo_fails_when_its_server_ends() {
-        let (_keeps_it_running, stop) = sync_channel(1);
+        let (_sender, stop) = sync_channel(1);
         let mut ending = Command::new("rustc");
         ending.arg("--version").stdout(Stdio::null());
         let mut server = Program::start("the server", &mut ending).unwrap();

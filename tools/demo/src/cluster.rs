@@ -12,26 +12,26 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::children::Program;
-use crate::stage::{
+use crate::program::Program;
+use crate::setup::{
     build, folder_of_programs, local, program, stop_at_ctrl_c, stopped, wait_until_serving,
 };
 
-/// What messages call each server, its bots, and what the bots' names begin with.
-const PLACES: [(&str, &str, &str); 3] = [
+/// For each server: its name in messages, that of its bots, and the beginning of the bots' own names.
+const NAMES: [(&str, &str, &str); 3] = [
     ("server 1", "the bots of server 1", "One"),
     ("server 2", "the bots of server 2", "Two"),
     ("server 3", "the bots of server 3", "Three"),
 ];
-/// Server 1 takes the first of these ports, the next ones the next. Where one is taken, any other
-/// will do: the addresses are printed.
+/// Server 1 takes the first of these ports, the others the next ones. Instead of a port that is in
+/// use any other serves: the addresses are printed.
 const FIRST_TCP_PORT: u16 = 14_911;
 const FIRST_HTTP_PORT: u16 = 8_081;
 const NATS_PORT: u16 = 14_222;
 /// nats-server needs milliseconds; this only ends the wait for one that hangs.
-const NATS_WITHIN: Duration = Duration::from_secs(10);
+const NATS_START_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the demo can be told.
+/// The flags of `cargo demo-cluster`.
 #[derive(Args)]
 pub(crate) struct Options {
     /// A nats-server program [default: the one that is installed]
@@ -52,17 +52,17 @@ pub(crate) struct Options {
     kill_one_after: Option<u64>,
 }
 
-/// A server and where it is.
-struct Place {
-    server: Program,
+/// A server and its addresses.
+struct Server {
+    program: Program,
     tcp: SocketAddr,
     http: SocketAddr,
 }
 
-/// Everything that runs. What is dropped is killed.
-struct Stage {
+/// Everything that runs; dropping it kills it.
+struct Cluster {
     nats: Option<Program>,
-    places: Vec<Place>,
+    servers: Vec<Server>,
     bots: Vec<Program>,
 }
 
@@ -74,7 +74,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         (None, None) => Some(installed_nats_server()?),
     };
     let stop = stop_at_ctrl_c()?;
-    if !build(&stop)? {
+    if !build(&[], &stop)? {
         println!("\nStopped.");
         return Ok(());
     }
@@ -85,40 +85,40 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         }
         (None, bus) => (bus.clone().unwrap_or_default(), None),
     };
-    let mut stage = Stage {
+    let mut cluster = Cluster {
         nats,
-        places: Vec::new(),
+        servers: Vec::new(),
         bots: Vec::new(),
     };
-    let is_up = stage.start(options, &bus, &stop)?;
+    let is_up = cluster.start(options, &bus, &stop)?;
     if is_up {
-        println!("{}", stage.what_to_open(&bus, options));
-        stage.watch(options, &stop)?;
+        println!("{}", cluster.what_to_open(&bus, options));
+        cluster.watch(options, &stop)?;
     }
     println!("\nStopped.");
     Ok(())
 }
 
-impl Stage {
-    /// Starts servers and bots. Returns false if it was stopped.
+impl Cluster {
+    /// Starts servers and bots. Returns false if Ctrl-C was pressed meanwhile.
     fn start(&mut self, options: &Options, bus: &str, stop: &Receiver<()>) -> Result<bool> {
         let programs = folder_of_programs()?;
         let tcp = addresses_near(options.ip, FIRST_TCP_PORT..)?;
         let pages = addresses_near(options.ip, FIRST_HTTP_PORT..)?;
-        for ((name, _, _), (tcp, &http)) in PLACES.into_iter().zip(tcp.into_iter().zip(&pages)) {
+        for ((name, _, _), (tcp, &http)) in NAMES.into_iter().zip(tcp.into_iter().zip(&pages)) {
             let mut command = server_command(&programs, tcp, http, bus, &pages);
             // Three lists of addresses would hide the one that is printed.
             command.stdout(Stdio::null());
-            let mut server = Program::start(name, &mut command)?;
-            if !wait_until_serving(&mut server, local(http), stop)? {
+            let mut program = Program::start(name, &mut command)?;
+            if !wait_until_serving(&mut program, local(http), stop)? {
                 return Ok(false);
             }
-            self.places.push(Place { server, tcp, http });
+            self.servers.push(Server { program, tcp, http });
         }
-        for ((_, bots, name), place) in PLACES.into_iter().zip(&self.places) {
+        for ((_, bots, name), server) in NAMES.into_iter().zip(&self.servers) {
             let mut command = Command::new(program(&programs, "cubesync-bots"));
             command
-                .args(["--server", &local(place.tcp).to_string(), "--name", name])
+                .args(["--server", &local(server.tcp).to_string(), "--name", name])
                 .args(["--count", &options.bots.to_string()])
                 // Their status lines would run into each other.
                 .stdout(Stdio::null())
@@ -128,7 +128,7 @@ impl Stage {
         Ok(true)
     }
 
-    /// Tells of what ends, until the person stops it or no server is left.
+    /// Prints what ends, until Ctrl-C or until no server is left.
     fn watch(&mut self, options: &Options, stop: &Receiver<()>) -> Result<()> {
         let mut kill_at = options
             .kill_one_after
@@ -136,9 +136,9 @@ impl Stage {
         while !stopped(stop) {
             if kill_at.is_some_and(|at| Instant::now() >= at) {
                 kill_at = None;
-                if !self.places.is_empty() {
-                    let killed = self.places.remove(0).server;
-                    println!("Killed {}: {}", killed.name(), self.who_goes_on());
+                if !self.servers.is_empty() {
+                    let killed = self.servers.remove(0).program;
+                    println!("Killed {}: {}", killed.name(), self.where_players_move());
                 }
             }
             if let Some(nats) = &mut self.nats
@@ -147,10 +147,10 @@ impl Stage {
                 self.nats = None;
                 println!("nats-server has ended: each server goes on with its own players alone.");
             }
-            for index in (0..self.places.len()).rev() {
-                if let Some(status) = self.places[index].server.ended()? {
-                    let ended = self.places.remove(index).server;
-                    let (name, rest) = (ended.name(), self.who_goes_on());
+            for index in (0..self.servers.len()).rev() {
+                if let Some(status) = self.servers[index].program.ended()? {
+                    let ended = self.servers.remove(index).program;
+                    let (name, rest) = (ended.name(), self.where_players_move());
                     println!("{name} has ended ({status}): {rest}");
                 }
             }
@@ -160,18 +160,18 @@ impl Stage {
                     println!("{} have ended ({status}).", ended.name());
                 }
             }
-            if self.places.is_empty() {
+            if self.servers.is_empty() {
                 bail!("no server is left");
             }
         }
         Ok(())
     }
 
-    fn who_goes_on(&self) -> String {
+    fn where_players_move(&self) -> String {
         let left: Vec<_> = self
-            .places
+            .servers
             .iter()
-            .map(|place| place.server.name())
+            .map(|server| server.program.name())
             .collect();
         format!("its players move over to {}.", left.join(" and "))
     }
@@ -181,19 +181,19 @@ impl Stage {
         let mut text = format!(
             "\nThree servers show one world, over NATS at {bus}. On each walk {bots} bots, named after it.\n\n"
         );
-        for place in &self.places {
-            let (tcp, http) = (local(place.tcp), local(place.http));
+        for server in &self.servers {
+            let (tcp, http) = (local(server.tcp), local(server.http));
             let window = format!("cargo client --server {tcp}");
             let line = format!(
                 "  {:<9} http://{http}/  {window:<38} process {}",
-                place.server.name(),
-                place.server.id(),
+                server.program.name(),
+                server.program.id(),
             );
             writeln!(text, "{line}").expect("writing to a string cannot fail");
         }
-        let status = self.places.last().map(|place| local(place.http));
+        let status = self.servers.last().map(|server| local(server.http));
         let status = status.map_or_else(String::new, |http| format!("http://{http}/status"));
-        let server = self.places.first().map_or(0, |place| place.server.id());
+        let server = self.servers.first().map_or(0, |server| server.program.id());
         let hint = match options.kill_one_after {
             Some(seconds) => format!("wait {seconds} s"),
             None => format!("kill -9 {server}"),
@@ -258,7 +258,7 @@ fn start_nats(program: &Path) -> Result<(String, Program)> {
         if let Some(status) = nats.ended()? {
             bail!("{} ended at once ({status})", program.display());
         }
-        if started.elapsed() > NATS_WITHIN {
+        if started.elapsed() > NATS_START_TIMEOUT {
             bail!("{} does not listen on {address}", program.display());
         }
         std::thread::sleep(Duration::from_millis(20));
@@ -284,7 +284,7 @@ fn installed_nats_server() -> Result<PathBuf> {
 /// One for each server: these ports, or any free ones.
 fn addresses_near(ip: IpAddr, ports: impl Iterator<Item = u16>) -> Result<Vec<SocketAddr>> {
     // All are held until the last one is found, so that none is found twice.
-    let listeners = ports.take(PLACES.len()).map(|port| listener_near(ip, port));
+    let listeners = ports.take(NAMES.len()).map(|port| listener_near(ip, port));
     let listeners = listeners.collect::<Result<Vec<_>>>()?;
     let addresses = listeners.iter().map(TcpListener::local_addr);
     Ok(addresses.collect::<Result<_, _>>()?)
@@ -304,7 +304,7 @@ mod tests {
     use clap::Parser;
 
     use super::*;
-    use crate::children::waiting_program;
+    use crate::program::waiting_program;
 
     #[derive(Parser)]
     struct Demo {
@@ -312,16 +312,16 @@ mod tests {
         options: Options,
     }
 
-    fn stage() -> Stage {
-        let places = PLACES.into_iter().zip(1..);
-        let places = places.map(|((name, _, _), port)| Place {
-            server: Program::start(name, &mut waiting_program()).unwrap(),
+    fn cluster() -> Cluster {
+        let servers = NAMES.into_iter().zip(1..);
+        let servers = servers.map(|((name, _, _), port)| Server {
+            program: Program::start(name, &mut waiting_program()).unwrap(),
             tcp: SocketAddr::from(([0; 4], port)),
             http: SocketAddr::from(([0; 4], 100 + port)),
         });
-        Stage {
+        Cluster {
             nats: None,
-            places: places.collect(),
+            servers: servers.collect(),
             bots: Vec::new(),
         }
     }
@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn three_pages_and_three_windows_are_printed() {
         let options = Demo::parse_from(["demo"]).options;
-        let text = stage().what_to_open("nats://x", &options);
+        let text = cluster().what_to_open("nats://x", &options);
         for number in 1..=3 {
             let page = format!("http://127.0.0.1:{}/", 100 + number);
             let window = format!("cargo client --server 127.0.0.1:{number} ");
@@ -341,10 +341,10 @@ mod tests {
     #[test]
     fn demo_fails_when_its_last_server_ends() {
         let options = Demo::parse_from(["demo", "--kill-one-after", "0"]).options;
-        let (_keeps_it_running, stop) = sync_channel(1);
-        let mut stage = stage();
-        stage.places.truncate(1);
-        let error = stage.watch(&options, &stop).unwrap_err();
+        let (_sender, stop) = sync_channel(1);
+        let mut cluster = cluster();
+        cluster.servers.truncate(1);
+        let error = cluster.watch(&options, &stop).unwrap_err();
         assert_eq!(error.to_string(), "no server is left");
     }
 
@@ -379,7 +379,7 @@ mod tests {
     #[test]
     fn friends_are_thought_of_where_they_can_come() {
         for (flags, is_told) in [(&["demo", "--ip", "0.0.0.0"][..], true), (&["demo"], false)] {
-            let text = stage().what_to_open("nats://x", &Demo::parse_from(flags).options);
+            let text = cluster().what_to_open("nats://x", &Demo::parse_from(flags).options);
             assert_eq!(text.contains("Friends on your network"), is_told, "{text}");
         }
     }

@@ -1,25 +1,25 @@
-//! Asks a server over HTTP whether it serves.
+//! Whether a server serves, asked over HTTP.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// How long one question may take. A local server answers in a millisecond.
-const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+/// How long one request may take. A local server answers in a millisecond.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(500);
 /// A status line is shorter; more is not read.
 const STATUS_LINE_BYTES: u64 = 128;
 
-/// Whether `GET /healthz` at `http` is answered with 200 now.
+/// Returns whether `GET /healthz` at `http` is answered with 200 now.
 pub(crate) fn is_serving(http: SocketAddr) -> bool {
     ask(http).is_ok_and(|answer| has_status_200(&answer))
 }
 
 fn ask(http: SocketAddr) -> std::io::Result<Vec<u8>> {
-    let mut stream = TcpStream::connect_timeout(&http, ANSWER_WITHIN)?;
-    stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-    stream.set_write_timeout(Some(ANSWER_WITHIN))?;
-    let question = format!("GET /healthz HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n");
-    stream.write_all(question.as_bytes())?;
+    let mut stream = TcpStream::connect_timeout(&http, REQUEST_TIMEOUT)?;
+    stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
+    stream.set_write_timeout(Some(REQUEST_TIMEOUT))?;
+    let request = format!("GET /healthz HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(STATUS_LINE_BYTES).read_to_end(&mut answer)?;
     Ok(answer)
@@ -42,9 +42,9 @@ mod tests {
         let address = listener.local_addr().unwrap();
         thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let mut question = [0; 1024];
-            let len_bytes = stream.read(&mut question).unwrap();
-            assert!(question[..len_bytes].starts_with(b"GET /healthz HTTP/1.1\r\n"));
+            let mut request = [0; 1024];
+            let len_bytes = stream.read(&mut request).unwrap();
+            assert!(request[..len_bytes].starts_with(b"GET /healthz HTTP/1.1\r\n"));
             stream.write_all(answer.as_bytes()).unwrap();
         });
         address

@@ -1,4 +1,4 @@
-//! The programs a chore starts. None of them outlives it.
+//! The programs that a demo starts. None of them outlives it.
 
 use std::process::{Child, Command, ExitStatus};
 
@@ -19,21 +19,21 @@ impl Program {
         Ok(Self { name, child })
     }
 
-    /// What messages call the program.
+    /// Returns the name of the program in messages.
     pub(crate) fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The number that the system knows it by.
+    /// Returns the process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// How the program ended, or `None` while it runs. Never blocks.
+    /// Returns how the program ended, or `None` while it runs. Never blocks.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         self.child
             .try_wait()
-            .with_context(|| format!("cannot ask how {} is", self.name))
+            .with_context(|| format!("cannot check {}", self.name))
     }
 }
 
@@ -46,7 +46,7 @@ impl Drop for Program {
     }
 }
 
-/// For tests: a program that their machine has, and that waits for its standard input.
+/// Returns a program that every machine with tests has, and that waits for its standard input.
 #[cfg(test)]
 pub(crate) fn waiting_program() -> Command {
     let mut command = Command::new("rustc");

@@ -1,5 +1,5 @@
-//! What the demos have in common: programs that are built, addresses that are free, and a person
-//! who may stop it all at any time.
+//! What both demos need: programs that are built, addresses that are free, and Ctrl-C, which ends
+//! them at any time.
 
 use std::env;
 use std::io::ErrorKind;
@@ -11,15 +11,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 
-use crate::children::Program;
 use crate::health;
+use crate::program::Program;
 
-/// How often the programs are looked at. Shorter than a person notices, long enough to cost nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often the programs are checked: too short for a person to notice, long enough to cost nothing.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// A server needs milliseconds to serve; this only ends the wait for one that hangs.
-const SERVES_WITHIN: Duration = Duration::from_secs(15);
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A channel that Ctrl-C and SIGTERM write to.
+/// Returns a channel that Ctrl-C and SIGTERM write to.
 pub(crate) fn stop_at_ctrl_c() -> Result<Receiver<()>> {
     let (stop_sender, stop) = sync_channel(1);
     ctrlc::set_handler(move || {
@@ -29,15 +29,15 @@ pub(crate) fn stop_at_ctrl_c() -> Result<Receiver<()>> {
     Ok(stop)
 }
 
-/// Waits a moment, and says whether the person wants to stop. Asked before a program is looked at:
-/// Ctrl-C reaches the programs as well, and their end is no failure then.
+/// Waits a moment and returns whether Ctrl-C was pressed meanwhile. Call it before a program is
+/// checked: Ctrl-C reaches the programs as well, and their end is no failure then.
 pub(crate) fn stopped(stop: &Receiver<()>) -> bool {
-    stop.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout)
+    stop.recv_timeout(CHECK_INTERVAL) != Err(RecvTimeoutError::Timeout)
 }
 
-/// Builds the server and the clients, in the profile this program was built in, so that they lie
-/// beside it. Returns false if it was stopped.
-pub(crate) fn build(stop: &Receiver<()>) -> Result<bool> {
+/// Builds the server and the clients with these flags of cargo, in the profile of this program, so
+/// that they lie beside it. Returns false if Ctrl-C was pressed meanwhile.
+pub(crate) fn build(flags: &[&str], stop: &Receiver<()>) -> Result<bool> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
@@ -51,6 +51,7 @@ pub(crate) fn build(stop: &Receiver<()>) -> Result<bool> {
             "cubesync-bots",
             "--bins",
         ])
+        .args(flags)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     if !cfg!(debug_assertions) {
         command.arg("--release");
@@ -69,7 +70,7 @@ pub(crate) fn build(stop: &Receiver<()>) -> Result<bool> {
     }
 }
 
-/// Returns false if it was stopped.
+/// Waits until a server answers. Returns false if Ctrl-C was pressed meanwhile.
 pub(crate) fn wait_until_serving(
     server: &mut Program,
     http: SocketAddr,
@@ -83,18 +84,23 @@ pub(crate) fn wait_until_serving(
         if let Some(status) = server.ended()? {
             return Err(server_ended(status));
         }
-        if started.elapsed() > SERVES_WITHIN {
+        if started.elapsed() > START_TIMEOUT {
             bail!("the server does not answer at http://{http}/healthz");
         }
     }
     Ok(true)
 }
 
+/// Returns the error of a demo whose server ended.
 pub(crate) fn server_ended(status: ExitStatus) -> anyhow::Error {
     anyhow!("the server ended by itself ({status}); what it said last is above")
 }
 
-/// `wanted`, with a free port for port 0, or a line that says what to do when it is taken.
+/// Returns `wanted`, with a free port for port 0.
+///
+/// # Errors
+///
+/// A port that is in use: the error says what to do about it.
 pub(crate) fn free_address(wanted: SocketAddr, flag: &str) -> Result<SocketAddr> {
     match TcpListener::bind(wanted) {
         Ok(listener) => Ok(listener.local_addr()?),
@@ -108,7 +114,7 @@ pub(crate) fn free_address(wanted: SocketAddr, flag: &str) -> Result<SocketAddr>
     }
 }
 
-/// Where a program on this machine reaches a server that listens on `address`.
+/// Returns where a program on this machine reaches a server that listens on `address`.
 pub(crate) fn local(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -118,7 +124,7 @@ pub(crate) fn local(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// An address as it is written before a colon and a port.
+/// Writes an address as it stands before a colon and a port.
 fn written_ip(ip: IpAddr) -> String {
     match ip {
         IpAddr::V4(ip) => ip.to_string(),
@@ -126,12 +132,14 @@ fn written_ip(ip: IpAddr) -> String {
     }
 }
 
+/// Returns the folder of this program, where cargo puts the others as well.
 pub(crate) fn folder_of_programs() -> Result<PathBuf> {
     let own = env::current_exe().context("cannot find out where this program lies")?;
     let folder = own.parent().context("this program lies in no folder")?;
     Ok(folder.to_path_buf())
 }
 
+/// Returns the path of a program in a folder.
 pub(crate) fn program(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}{}", env::consts::EXE_SUFFIX))
 }
