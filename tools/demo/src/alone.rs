@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::mpsc::Receiver;
 
 use anyhow::{Result, anyhow};
-use clap::Args;
+use clap::{Arg, ArgAction, ArgMatches, value_parser};
 
 use crate::program::Program;
 use crate::setup::{
@@ -20,19 +20,58 @@ use crate::setup::{
 const PLAYERS: [(&str, &str); 3] = [("Anna", "#e8553f"), ("Вася", "#3f86e8"), ("Bob", "#43b864")];
 
 /// The flags of `cargo demo`.
-#[derive(Args)]
 pub(crate) struct Options {
-    /// Where the server accepts clients; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:14900")]
-    #[arg(env = "CUBESYNC_LISTEN")]
     listen: SocketAddr,
-    /// Where the server serves its pages; port 0 takes a free one.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
-    #[arg(env = "CUBESYNC_HTTP")]
     http: SocketAddr,
-    /// Start bots instead of windows even where there is a display.
-    #[arg(long)]
     headless: bool,
+}
+
+/// Describes `cargo demo` and its flags.
+pub(crate) fn command() -> clap::Command {
+    let address = |name, variable, default, help| {
+        Arg::new(name)
+            .long(name)
+            .value_name("ADDR:PORT")
+            .env(variable)
+            .default_value(default)
+            .value_parser(value_parser!(SocketAddr))
+            .help(help)
+    };
+    clap::Command::new("demo")
+        .about("Build everything, start a server and three clients, and print the addresses to open")
+        .after_help(
+            "The clients are windows, or headless bots where there is no display. Ctrl-C ends all of it.",
+        )
+        .arg(address(
+            "listen",
+            "CUBESYNC_LISTEN",
+            "0.0.0.0:14900",
+            "Where the server accepts clients; port 0 takes a free one",
+        ))
+        .arg(address(
+            "http",
+            "CUBESYNC_HTTP",
+            "0.0.0.0:8080",
+            "Where the server serves its pages; port 0 takes a free one",
+        ))
+        .arg(
+            Arg::new("headless")
+                .long("headless")
+                .action(ArgAction::SetTrue)
+                .help("Start bots instead of windows even where there is a display"),
+        )
+}
+
+impl Options {
+    /// Reads the flags that were given, or their defaults.
+    pub(crate) fn read(flags: &ArgMatches) -> Self {
+        let address = |name| *flags.get_one(name).expect("the flag has a default");
+        Self {
+            listen: address("listen"),
+            http: address("http"),
+            headless: flags.get_flag("headless"),
+        }
+    }
 }
 
 /// Why the demo is over, when nothing went wrong.
@@ -171,16 +210,8 @@ mod tests {
     use std::process::Stdio;
     use std::sync::mpsc::sync_channel;
 
-    use clap::Parser;
-
     use super::*;
     use crate::program::waiting_program;
-
-    #[derive(Parser)]
-    struct Demo {
-        #[command(flatten)]
-        options: Options,
-    }
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()
@@ -188,7 +219,7 @@ mod tests {
 
     #[test]
     fn defaults_are_the_documented_ports() {
-        let options = Demo::parse_from(["demo"]).options;
+        let options = Options::read(&command().get_matches_from(["demo"]));
         assert_eq!(options.listen, address("0.0.0.0:14900"));
         assert_eq!(options.http, address("0.0.0.0:8080"));
         assert!(!options.headless);

@@ -9,27 +9,11 @@ mod setup;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::Parser;
-
-/// Shows cubesync.
-#[derive(Parser)]
-#[command(name = "cargo", bin_name = "cargo")]
-enum Demo {
-    /// Build everything, start a server and three clients, and print the addresses to open.
-    ///
-    /// The clients are windows, or headless bots where there is no display. Ctrl-C ends all of it.
-    #[command(name = "demo")]
-    Alone(alone::Options),
-    /// Start three servers that show one world over NATS, with bots on each, and print what to
-    /// look at.
-    ///
-    /// Ctrl-C ends all of it.
-    #[command(name = "demo-cluster")]
-    Cluster(cluster::Options),
-}
+use clap::Command;
 
 fn main() -> ExitCode {
-    match run(&Demo::parse()) {
+    let matches = commands().get_matches();
+    match run(matches.subcommand()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -38,9 +22,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(demo: &Demo) -> Result<()> {
-    match demo {
-        Demo::Alone(options) => alone::run(options),
-        Demo::Cluster(options) => cluster::run(options),
+fn commands() -> Command {
+    Command::new("cargo")
+        .bin_name("cargo")
+        .about("Shows cubesync")
+        .subcommand_required(true)
+        .subcommand(alone::command())
+        .subcommand(cluster::command())
+}
+
+fn run(chosen: Option<(&str, &clap::ArgMatches)>) -> Result<()> {
+    match chosen {
+        Some((cluster::NAME, flags)) => cluster::run(&cluster::Options::read(flags)),
+        Some((_, flags)) => alone::run(&alone::Options::read(flags)),
+        None => Ok(()),
     }
 }
