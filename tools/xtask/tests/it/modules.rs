@@ -18,8 +18,7 @@ const STILL_THERE: &[(&str, &str)] = &[
     ("client/game/src", "layer renderer"),
     (
         "server/src",
-        "admission bus cluster config contain doctor fuzzing http listener metrics recorder replay \
-         room rooms run session text tls",
+        "fuzzing http players recorder replay run text tls",
     ),
     (
         "tools/bench/src/relays",
