@@ -20,6 +20,7 @@ const STILL_THERE: &[(&str, &str)] = &[
         "server/src",
         "fuzzing http players recorder replay run text tls",
     ),
+    ("server/src", "bus cluster config"),
     (
         "tools/bench/src/relays",
         "cluster compare measure plot row table",
