@@ -10,9 +10,10 @@ use crate::canvas::Canvas;
 use crate::clock::{Clock, FrameTime};
 use crate::input::InputReader;
 use crate::join::JoinScreen;
-use crate::platform::{self, Replay, Start, tell};
+use crate::platform::{self, Start, tell};
 use crate::play::{Ending, Play};
 use crate::renderer::Renderer;
+use crate::replay::Replay;
 use crate::scene;
 
 /// Everything in the window.
@@ -38,8 +39,8 @@ impl App {
     /// When the graphics driver cannot draw the scene.
     pub(crate) fn new(start: Start) -> anyhow::Result<Self> {
         let options = start.options;
-        let screen = match start.replay {
-            Some(replay) => Screen::Replay(Box::new(replay)),
+        let screen = match start.recording {
+            Some(recording) => Screen::Replay(Box::new(Replay::new(recording))),
             None if start.joins_at_once => Screen::play(platform::client(options.clone())),
             None => Screen::join(options.clone(), None),
         };

@@ -1,6 +1,7 @@
 //! One kind of thing on the GPU: its shader, its shape, and room for its instances.
 
 use anyhow::anyhow;
+use macroquad::math::Vec4;
 use macroquad::miniquad::{
     Bindings, BufferId, BufferLayout, BufferSource, BufferType, BufferUsage, Pipeline,
     PipelineParams, RenderingBackend, ShaderMeta, ShaderSource, TextureId, UniformBlockLayout,
@@ -8,7 +9,6 @@ use macroquad::miniquad::{
 };
 
 use crate::mesh::Shape;
-use crate::renderer::Instance;
 
 /// The frame's uniforms, as in `common.glsl`; the order of `renderer::Uniforms`.
 const UNIFORMS: [(&str, UniformType); 6] = [
@@ -19,6 +19,16 @@ const UNIFORMS: [(&str, UniformType); 6] = [
     ("up", UniformType::Float4),
     ("sun", UniformType::Float4),
 ];
+
+/// What the shaders know about one cube.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Instance {
+    pub(crate) placed: Vec4,
+    pub(crate) rotation: [f32; 4],
+    pub(crate) tint: Vec4,
+    pub(crate) look: Vec4,
+}
 
 /// The fields of an [`Instance`].
 const INSTANCE: [&str; 4] = ["placed", "rotation", "tint", "look"];

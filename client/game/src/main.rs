@@ -25,6 +25,7 @@ mod platform;
 mod play;
 mod pointer;
 mod renderer;
+mod replay;
 mod scene;
 mod text_field;
 mod theme;

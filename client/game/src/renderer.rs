@@ -15,7 +15,7 @@ use macroquad::miniquad::{
 use macroquad::window::get_internal_gl;
 
 use crate::camera::View;
-use crate::layer::{Layer, glsl};
+use crate::layer::{Instance, Layer, glsl};
 use crate::mesh;
 
 /// Towards the sun, not normalized: a late afternoon in the west-southwest.
@@ -38,16 +38,6 @@ pub(crate) struct SceneCube {
     pub(crate) opacity: f32,
     /// When it blinks with the eyes that players have in front, 0 to 1; `None` without eyes.
     pub(crate) blink: Option<f32>,
-}
-
-/// What the shaders know about one cube.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Instance {
-    placed: Vec4,
-    rotation: [f32; 4],
-    tint: Vec4,
-    look: Vec4,
 }
 
 /// What the shaders know about the frame; the order of `layer::UNIFORMS`.

@@ -8,10 +8,6 @@ mod icon;
 mod native;
 #[cfg(not(target_arch = "wasm32"))]
 mod options;
-#[cfg(not(target_arch = "wasm32"))]
-mod replay;
-#[cfg(not(target_arch = "wasm32"))]
-mod replay_bar;
 #[cfg(target_arch = "wasm32")]
 mod web;
 
@@ -22,8 +18,6 @@ use macroquad::miniquad::conf::Icon;
 pub(crate) use native::*;
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use options::with_port;
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) use replay::Replay;
 #[cfg(target_arch = "wasm32")]
 pub(crate) use web::*;
 
@@ -32,7 +26,7 @@ pub(crate) struct Start {
     /// Where to connect and as whom.
     pub(crate) options: ClientOptions,
     /// A recording to play instead of joining a server.
-    pub(crate) replay: Option<Replay>,
+    pub(crate) recording: Option<Recording>,
     /// Whether to leave the join screen out.
     pub(crate) joins_at_once: bool,
     /// The window's title.

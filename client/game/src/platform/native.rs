@@ -14,13 +14,13 @@ use clap::Parser;
 use cubesync_client::Trust;
 use cubesync_client::recorder::Recorder;
 use cubesync_client::{Client, ClientOptions};
-use cubesync_recording::Recording;
+pub(crate) use cubesync_recording::Recording;
 use macroquad::math::Rect;
 use macroquad::miniquad::window;
 
 use super::icon::icon;
 use super::options::{DEFAULT_PORT, Options};
-use super::{Invite, Replay, Start};
+use super::{Invite, Start};
 
 /// Whether a person says which server to join.
 pub(crate) const CHOOSES_SERVER: bool = true;
@@ -52,7 +52,7 @@ pub(crate) fn start() -> Start {
         record(path, max_bytes);
     }
     Start {
-        replay: options.replay().map(open),
+        recording: options.replay().map(open),
         joins_at_once: options.skips_the_join_screen(),
         title: options.window_title(),
         icon: Some(icon()),
@@ -208,7 +208,7 @@ fn recorder() -> MutexGuard<'static, Option<Recorder>> {
     RECORDER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn open(path: &Path) -> Replay {
+fn open(path: &Path) -> Recording {
     let opened = File::open(path).map_err(|error| error.to_string());
     let read = opened.and_then(|file| {
         let recording = Recording::read(BufReader::new(file));
@@ -219,7 +219,7 @@ fn open(path: &Path) -> Replay {
     if let Some(damage) = recording.damage() {
         tell(&damage);
     }
-    Replay::new(cubesync_client::replay::Replay::new(recording))
+    recording
 }
 
 fn rest(elapsed: Duration) -> Option<Duration> {

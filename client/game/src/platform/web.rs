@@ -5,14 +5,9 @@ use std::time::Duration;
 use cubesync_client::protocol::limits::MAX_JOIN_KEY_BYTES;
 use cubesync_client::protocol::{ResumeToken, clean_name, clean_room};
 use cubesync_client::{Client, ClientOptions};
-use macroquad::math::{Rect, Vec2};
+use macroquad::math::Rect;
 
 use super::{Invite, Start, browser};
-use crate::canvas::Canvas;
-use crate::clock::FrameTime;
-use crate::input::InputFrame;
-use crate::play::Ending;
-use crate::renderer::Renderer;
 use crate::theme::PALETTE;
 
 /// Whether a person says which server to join: here the page does.
@@ -25,20 +20,8 @@ pub(crate) const CAN_QUIT: bool = false;
 /// What browsers report of one notch of a usual wheel, in pixels.
 const NOTCH_PX: f32 = 100.0;
 
-/// A recording in the window: a page has none.
-pub(crate) enum Replay {}
-
-impl Replay {
-    /// Lets a frame's time pass.
-    pub(crate) fn update(&mut self, _: &InputFrame, _: FrameTime, _: Vec2) -> Option<Ending> {
-        match *self {}
-    }
-
-    /// Draws the scene.
-    pub(crate) fn draw(&mut self, _: &mut Renderer, _: &Canvas, _: FrameTime, _: Vec2) {
-        match *self {}
-    }
-}
+/// A recording to play: a page has none.
+pub(crate) enum Recording {}
 
 /// Nothing has to be done at the end of the program.
 pub(crate) struct AtEnd;
@@ -59,7 +42,7 @@ pub(crate) fn start() -> Start {
     let resume = browser::setting("resume").and_then(|token| token_from(&token));
     let any = fastrand::choice(PALETTE).unwrap_or(PALETTE[0]);
     Start {
-        replay: None,
+        recording: None,
         joins_at_once: browser::setting("join").is_some() && name.is_some(),
         title: "cubesync".to_owned(),
         icon: None,

@@ -8,13 +8,14 @@ use macroquad::input::{KeyCode, is_key_down};
 use macroquad::math::{Rect, Vec2, Vec3, vec2, vec3};
 use macroquad::window::screen_dpi_scale;
 
-use super::replay_bar::{Asked, ReplayBar, Shown};
+use super::bar::{Asked, ReplayBar, Shown};
 use crate::camera::Camera;
 use crate::canvas::Canvas;
 use crate::clock::FrameTime;
 use crate::fade::Fades;
 use crate::input::{Edit, InputFrame};
 use crate::join::sentence;
+use crate::platform::Recording;
 use crate::play::Ending;
 use crate::renderer::Renderer;
 use crate::{names, scene, theme};
@@ -45,11 +46,11 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// A recording at its beginning.
-    pub(crate) fn new(replay: replay::Replay) -> Self {
+    /// Makes a screen that begins to play a recording.
+    pub(crate) fn new(recording: Recording) -> Self {
         let target = vec3(0.0, 0.0, 0.5);
         Self {
-            replay,
+            replay: replay::Replay::new(recording),
             is_paused: false,
             speed: USUAL_SPEED,
             camera: Camera::new(target),

@@ -12,11 +12,6 @@ use crate::source::code;
 /// them, and one that is gone fails, so the list only shrinks.
 const STILL_THERE: &[(&str, &str)] = &[
     (
-        "client/game/src",
-        "clock figures hud input join lab menu net_graph platform play text_field widgets",
-    ),
-    ("client/game/src", "layer renderer"),
-    (
         "server/src",
         "fuzzing http players recorder replay run text tls",
     ),

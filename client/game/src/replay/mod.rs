@@ -1,0 +1,13 @@
+//! The screen that plays a recording. A browser tab has no files, so there it never exists.
+
+#[cfg(not(target_arch = "wasm32"))]
+mod bar;
+#[cfg(not(target_arch = "wasm32"))]
+mod native;
+#[cfg(target_arch = "wasm32")]
+mod web;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use native::Replay;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use web::Replay;

@@ -1,0 +1,30 @@
+//! A browser tab plays no recordings.
+
+use macroquad::math::Vec2;
+
+use crate::canvas::Canvas;
+use crate::clock::FrameTime;
+use crate::input::InputFrame;
+use crate::platform::Recording;
+use crate::play::Ending;
+use crate::renderer::Renderer;
+
+/// The screen of a recording, which never exists.
+pub(crate) enum Replay {}
+
+impl Replay {
+    /// Never called: there is no recording.
+    pub(crate) fn new(recording: Recording) -> Self {
+        match recording {}
+    }
+
+    /// Never called.
+    pub(crate) fn update(&mut self, _: &InputFrame, _: FrameTime, _: Vec2) -> Option<Ending> {
+        match *self {}
+    }
+
+    /// Never called.
+    pub(crate) fn draw(&mut self, _: &mut Renderer, _: &Canvas, _: FrameTime, _: Vec2) {
+        match *self {}
+    }
+}
