@@ -219,8 +219,8 @@ impl Client {
 
     /// Where the server said last that a cube is: at its own time, without a playout delay.
     pub fn told(&self, cube: CubeId) -> Option<Pose> {
-        let world = self.session.as_ref().and_then(Session::world);
-        world.and_then(|world| world.pose(cube))
+        let replica = self.session.as_ref().and_then(Session::replica);
+        replica.and_then(|replica| replica.pose(cube))
     }
 
     /// Returns how the ticks of the last [`ARRIVALS_KEPT`] arrived, by rising tick, for a net graph.
@@ -240,15 +240,15 @@ impl Client {
         let Some(session) = self.shown() else {
             return Vec::new();
         };
-        let (Some(welcome), Some(world), Some(clock)) =
-            (session.welcome(), session.world(), session.clock())
+        let (Some(welcome), Some(replica), Some(clock)) =
+            (session.welcome(), session.replica(), session.clock())
         else {
             return Vec::new();
         };
         let clock_tick = clock.tick_at(now);
         let is_silent = now.saturating_sub(session.heard()) >= STALE_AFTER;
         let view = |info| self.view_of(info, now, clock_tick, welcome.cube, is_silent);
-        world.cubes().map(view).collect()
+        replica.cubes().map(view).collect()
     }
 
     /// What the connection did so far.
@@ -299,7 +299,7 @@ impl Client {
     /// Where a cube is shown.
     fn place_m(&self, cube: CubeId, now: Duration) -> Option<[f32; 3]> {
         let session = self.shown()?;
-        let info = session.world()?.cube(cube)?;
+        let info = session.replica()?.cube(cube)?;
         let clock_tick = session.clock()?.tick_at(now);
         Some(self.drawn(info, now, clock_tick).position)
     }

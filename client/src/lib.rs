@@ -32,11 +32,11 @@
 //! ```
 //!
 //! The data takes this way, and so may a reader: bytes come from a [`socket`], the [`session`]
-//! makes messages of them and keeps what the server said, and [`playout`] makes a smooth picture
-//! of it. After a lost connection [`reconnect`] says where to try again, and when. On the way lie
-//! the [`lab`], which makes the network worse, and the [`recorder`], which writes all bytes into a
-//! file for [`replay`]. Only the socket and the recorder do I/O, and only the socket reads a
-//! clock: everywhere else the time is an argument.
+//! makes messages of them and keeps a [`Replica`](protocol::Replica) of the room, and [`playout`]
+//! makes a smooth picture of it. After a lost connection [`reconnect`] says where to try again, and
+//! when. On the way lie the [`lab`], which makes the network worse, and the [`recorder`], which
+//! writes all bytes into a file for [`replay`]. Only the socket and the recorder do I/O, and only
+//! the socket reads a clock: everywhere else the time is an argument.
 
 #![cfg_attr(not(target_arch = "wasm32"), forbid(unsafe_code))]
 
@@ -48,13 +48,11 @@ pub mod recorder;
 pub mod replay;
 pub mod session;
 pub mod socket;
-pub mod world;
 
 mod client;
 mod controller;
 mod options;
 mod report;
-mod sight;
 #[cfg(not(target_arch = "wasm32"))]
 mod trust;
 

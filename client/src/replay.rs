@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use cubesync_protocol::limits::FRAME_HEADER_BYTES;
-use cubesync_protocol::{Colour, CubeId, CubeInfo, CubeKind, Hello, Message, ServerMessage};
+use cubesync_protocol::replica::Change;
+use cubesync_protocol::{
+    Colour, CubeId, CubeInfo, CubeKind, Hello, Message, Replica, ServerMessage,
+};
 use cubesync_recording::{Cursor, Direction, Entry, Recording};
 
 use crate::client::STALE_AFTER;
@@ -13,7 +16,6 @@ use crate::playout::View;
 use crate::report::CubeView;
 use crate::session::Session;
 use crate::session::SessionEvent;
-use crate::world::WorldChange;
 
 /// A place is played from this long before it, so that the clock and the playout delay are what
 /// they were.
@@ -133,7 +135,7 @@ impl Replay {
         let silent = self.now.saturating_sub(session.heard());
         let is_silent = !session.is_joined() || silent >= STALE_AFTER;
         let view = |info: &'_ CubeInfo| self.view.pose_at(info, tick);
-        let cubes = session.world().into_iter().flat_map(|world| world.cubes());
+        let cubes = session.replica().into_iter().flat_map(Replica::cubes);
         cubes
             .map(|info| {
                 let drawn = view(info);
@@ -182,7 +184,7 @@ impl Replay {
             let clock_tick = session.clock().map(|clock| clock.tick_at(at));
             match event {
                 SessionEvent::Joined(welcome) => self.view = View::new(welcome.tick_hz),
-                SessionEvent::World(WorldChange::Moved {
+                SessionEvent::Changed(Change::Moved {
                     tick,
                     known_until,
                     states,
@@ -190,7 +192,7 @@ impl Replay {
                     let clock_tick = clock_tick.unwrap_or(tick as f64);
                     self.view.moved(clock_tick, tick, known_until, &states);
                 }
-                SessionEvent::World(WorldChange::Left(info) | WorldChange::Disappeared(info)) => {
+                SessionEvent::Changed(Change::Left(info) | Change::Disappeared(info)) => {
                     self.view.remove(info.cube);
                 }
                 // What happened is seen; a session that is over stands still.

@@ -18,15 +18,15 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use cubesync_protocol::limits::{DEAD_AFTER, MAX_TICK};
+use cubesync_protocol::replica::{Change, ReplicaError};
 use cubesync_protocol::uplink::Sample;
 use cubesync_protocol::{
-    ClientMessage, CubeId, DecodeError, FrameError, Hello, Keyframe, Message, Pose, ResumeToken,
-    ServerMessage, Snapshot, Welcome, frame,
+    ClientMessage, CubeId, DecodeError, FrameError, Hello, Keyframe, Message, Pose, Replica,
+    ResumeToken, ServerMessage, Snapshot, Welcome, frame,
 };
 
 use self::room::{Room, RoomError};
 use crate::report::Statistics;
-use crate::world::{World, WorldChange, WorldError};
 
 pub use addresses::usable;
 pub use clock::Clock;
@@ -52,7 +52,7 @@ enum SessionError {
     #[error(transparent)]
     Message(#[from] DecodeError),
     #[error(transparent)]
-    World(#[from] WorldError),
+    Replica(#[from] ReplicaError),
     #[error("{0}")]
     Order(&'static str),
     #[error(transparent)]
@@ -217,9 +217,9 @@ impl Session {
         self.room.as_ref().map(|room| room.welcome.resume)
     }
 
-    /// The room as of the newest tick; stays after the end.
-    pub fn world(&self) -> Option<&World> {
-        self.known().map(|room| &room.world)
+    /// The cubes in sight as of the newest tick; stays after the end.
+    pub fn replica(&self) -> Option<&Replica> {
+        self.known().map(|room| &room.replica)
     }
 
     /// The server's clock; stays after the end.
@@ -242,7 +242,7 @@ impl Session {
         let room = self.known();
         Statistics {
             round_trip: room.and_then(|room| room.clock.round_trip()),
-            players: room.map_or(0, |room| room.world.players()),
+            players: room.map_or(0, |room| room.replica.players()),
             lead: room.map_or(Duration::ZERO, |room| room.lead.duration()),
             ..self.total
         }
@@ -250,7 +250,7 @@ impl Session {
 
     /// The room, once the own cube is in sight.
     fn known(&self) -> Option<&Room> {
-        self.room.as_ref().filter(|room| room.world.is_known())
+        self.room.as_ref().filter(|room| room.is_known)
     }
 
     fn handle(&mut self, now: Duration, message: ServerMessage) -> Result<(), SessionError> {
@@ -264,20 +264,14 @@ impl Session {
             room.heard(tick, now);
         }
         match message {
-            ServerMessage::Keyframe(keyframe) => {
-                let changes = room.world.keyframe(keyframe)?;
-                self.tell(changes);
+            ServerMessage::Keyframe(_)
+            | ServerMessage::Snapshot(_)
+            | ServerMessage::Heartbeat { .. }
+            | ServerMessage::OutOfSight { .. } => {
+                let changes = room.take_in(&message)?;
+                self.total.updates_in = room.replica.updates();
+                self.report(changes);
             }
-            ServerMessage::Snapshot(snapshot) => {
-                let changes = room.world.snapshot(snapshot)?;
-                self.total.updates_in = room.world.updates();
-                self.tell(changes);
-            }
-            ServerMessage::Heartbeat { tick } => {
-                let changes = room.world.heartbeat(tick)?;
-                self.tell(changes);
-            }
-            ServerMessage::OutOfSight { cells } => room.world.out_of_sight(&cells)?,
             ServerMessage::Pong {
                 sent_us,
                 tick,
@@ -342,17 +336,16 @@ impl Session {
         );
     }
 
-    fn tell(&mut self, changes: Vec<WorldChange>) {
-        let Some(room) = &mut self.room else {
+    fn report(&mut self, changes: Vec<Change>) {
+        let Some(room) = &self.room else {
             return;
         };
-        if room.world.is_known() && !std::mem::replace(&mut self.has_joined, true) {
+        if room.is_known && !std::mem::replace(&mut self.has_joined, true) {
             let joined = SessionEvent::Joined(room.welcome.clone());
             self.events.push_back(joined);
         }
-        room.apply(&changes);
-        let events = changes.into_iter().map(SessionEvent::World);
-        self.events.extend(events);
+        self.events
+            .extend(changes.into_iter().map(SessionEvent::Changed));
     }
 
     fn send_what_is_due(&mut self, now: Duration) {
@@ -579,7 +572,7 @@ mod tests {
         assert_eq!(events[0], SessionEvent::Joined(welcome()));
         assert!(matches!(
             events[1..],
-            [SessionEvent::World(WorldChange::Moved { tick: 100, .. })]
+            [SessionEvent::Changed(Change::Moved { tick: 100, .. })]
         ));
         session.poll(ms(20));
         let sent_us = 20_000;

@@ -4,8 +4,9 @@
 //! too. Read it in the order of the data: a [`Pose`] is made of whole numbers ([`quantize`]),
 //! travels in a [`ClientMessage`] or a [`ServerMessage`] ([`message`]), becomes bytes
 //! ([`codec`], the one file that knows bincode) and stands in a length-prefixed [`frame`].
-//! [`motion`] encodes how cubes move, [`cells`] divide a room by who sees what, and [`uplink`]
-//! holds both ends of a client's samples. Every number that bounds something is in [`limits`].
+//! [`motion`] encodes how cubes move, [`cells`] divide a room by who sees what, [`uplink`] holds
+//! both ends of a client's samples, and a [`Replica`] is what every receiver makes of a room's
+//! messages. Every number that bounds something is in [`limits`].
 //!
 //! `docs/PROTOCOL.md` says the same for a reader without Rust, and `protocol/vectors/` holds the
 //! literal bytes that both are tested against.
@@ -19,6 +20,7 @@ pub mod limits;
 pub mod message;
 pub mod motion;
 pub mod quantize;
+pub mod replica;
 pub mod text;
 pub mod uplink;
 
@@ -30,4 +32,5 @@ pub use message::{
     ServerAddress, ServerMessage, Snapshot, Welcome,
 };
 pub use quantize::{Pose, Position, Rotation};
+pub use replica::Replica;
 pub use text::{TextError, clean_name, clean_room};

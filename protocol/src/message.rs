@@ -254,6 +254,16 @@ pub struct CubeInfo {
     pub motion: MotionState,
 }
 
+impl CubeInfo {
+    /// Returns who holds the cube, by that player's own cube.
+    pub fn holder(&self) -> Option<CubeId> {
+        match self.kind {
+            CubeKind::Free { holder } => holder,
+            CubeKind::Player | CubeKind::Ghost => None,
+        }
+    }
+}
+
 /// The kind of a cube, which says who may move it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum CubeKind {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use cubesync_protocol::replica::Change;
 use cubesync_protocol::{CubeId, CubePose, Welcome};
 
 use super::Client;
@@ -13,14 +14,13 @@ use crate::report::{ClientEvent, Status};
 use crate::session::Session;
 use crate::session::SessionEvent;
 use crate::socket::neighbour;
-use crate::world::{WorldChange, holder_of};
 
 impl Client {
     pub(super) fn take_events(&mut self, now: Duration) {
         while let Some(event) = self.session.as_mut().and_then(Session::next_event) {
             match event {
                 SessionEvent::Joined(welcome) => self.joined(welcome, now),
-                SessionEvent::World(change) => self.changed(now, change),
+                SessionEvent::Changed(change) => self.changed(now, change),
                 SessionEvent::Corrected(corrected) => {
                     self.correct(corrected, now);
                     self.events.push_back(ClientEvent::Corrected(corrected));
@@ -64,10 +64,10 @@ impl Client {
         self.events.push_back(event);
     }
 
-    fn changed(&mut self, now: Duration, change: WorldChange) {
+    fn changed(&mut self, now: Duration, change: Change) {
         let own = self.own_cube();
         let event = match change {
-            WorldChange::Moved {
+            Change::Moved {
                 tick,
                 known_until,
                 states,
@@ -81,20 +81,20 @@ impl Client {
                 }
                 return;
             }
-            WorldChange::Joined(info) if Some(info.cube) == own => return,
-            WorldChange::Joined(info) if self.reunion.is_old_news(&info, now) => return,
-            WorldChange::Joined(info) => ClientEvent::CubeJoined(info),
-            WorldChange::Left(info) => {
+            Change::Joined(info) if Some(info.cube) == own => return,
+            Change::Joined(info) if self.reunion.is_old_news(&info, now) => return,
+            Change::Joined(info) => ClientEvent::CubeJoined(info),
+            Change::Left(info) => {
                 self.view.remove(info.cube);
                 self.ahead.forget(info.cube);
                 ClientEvent::CubeLeft(info)
             }
-            WorldChange::Appeared(info) => match holder_of(&info).filter(|&by| Some(by) == own) {
+            Change::Appeared(info) => match info.holder().filter(|&by| Some(by) == own) {
                 Some(by) => self.taken(info.cube, by, now),
                 None => return,
             },
-            WorldChange::Disappeared(info) if Some(info.cube) == own => return,
-            WorldChange::Disappeared(info) => {
+            Change::Disappeared(info) if Some(info.cube) == own => return,
+            Change::Disappeared(info) => {
                 let was_held = self.view.is_controlled(info.cube);
                 self.view.remove(info.cube);
                 self.ahead.forget(info.cube);
@@ -103,8 +103,8 @@ impl Client {
                 }
                 ClientEvent::CubeFreed { cube: info.cube }
             }
-            WorldChange::Taken { cube, by } => self.taken(cube, by, now),
-            WorldChange::Freed { cube } => {
+            Change::Taken { cube, by } => self.taken(cube, by, now),
+            Change::Freed { cube } => {
                 self.view.lose(cube);
                 ClientEvent::CubeFreed { cube }
             }

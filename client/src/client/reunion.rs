@@ -39,14 +39,14 @@ impl Reunion {
 impl Client {
     /// Takes note of what is shown of the last session, which a new one is about to replace.
     pub(super) fn remember(&mut self, previous: &Session, now: Duration) {
-        let (Some(world), Some(clock)) = (previous.world(), previous.clock()) else {
+        let (Some(replica), Some(clock)) = (previous.replica(), previous.clock()) else {
             return;
         };
         let clock_tick = clock.tick_at(now);
         self.reunion.ends_at = now + LASTS;
-        let names = world.cubes().map(|info| (info.cube, info.name.clone()));
+        let names = replica.cubes().map(|info| (info.cube, info.name.clone()));
         self.reunion.familiar = names.collect();
-        let others = world
+        let others = replica
             .cubes()
             .filter(|info| !self.view.is_controlled(info.cube));
         let shown = others.map(|info| (info.cube, self.drawn(info, now, clock_tick).position));
@@ -71,7 +71,7 @@ pub(super) fn pose_to_go_on(
     now: Duration,
 ) -> Option<Pose> {
     let previous = previous?;
-    let away_ticks = previous.clock()?.tick_at(now) - previous.world()?.tick() as f64;
+    let away_ticks = previous.clock()?.tick_at(now) - previous.replica()?.tick() as f64;
     if away_ticks > BRIEF.as_secs_f64() * f64::from(welcome.tick_hz) {
         return None;
     }

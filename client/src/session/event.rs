@@ -2,18 +2,17 @@
 
 use std::time::Duration;
 
+use cubesync_protocol::replica::Change;
 use cubesync_protocol::{CubeId, CubePose, Welcome};
-
-use crate::world::WorldChange;
 
 /// What came of a session, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEvent {
     /// The server's welcome is there, and the own cube is in sight:
-    /// [`Session::world`](super::Session::world) is known.
+    /// [`Session::replica`](super::Session::replica) is known.
     Joined(Welcome),
     /// Something changed in the room.
-    World(WorldChange),
+    Changed(Change),
     /// The server put one of this client's cubes somewhere else.
     Corrected(CubePose),
     /// A take came too late.

@@ -1,15 +1,15 @@
-//! What there is of a session once the server has welcomed it: the world, the clock, the cubes
+//! What there is of a session once the server has welcomed it: the replica, the clock, the cubes
 //! it controls, and when a sample and a ping are due.
 
 use std::time::Duration;
 
 use cubesync_protocol::limits::{MOVING_HEARTBEAT_INTERVAL, PING_INTERVAL, TICK_HZ_RANGE};
+use cubesync_protocol::replica::{Change, ReplicaError};
 use cubesync_protocol::uplink::{Sample, UplinkSender};
-use cubesync_protocol::{CubeId, Pose, Welcome};
+use cubesync_protocol::{CubeId, Pose, Replica, ServerMessage, Welcome};
 
 use super::clock::Clock;
 use super::lead::Lead;
-use crate::world::{World, WorldChange, holder_of};
 
 /// Pings right after the join, to know the clock soon, and the time between them.
 const FIRST_PINGS: u32 = 5;
@@ -20,8 +20,10 @@ const FIRST_PING_INTERVAL: Duration = Duration::from_millis(200);
 pub(crate) struct Room {
     /// What the server said at the join.
     pub(crate) welcome: Welcome,
-    /// The cubes.
-    pub(crate) world: World,
+    /// The cubes in sight.
+    pub(crate) replica: Replica,
+    /// Whether the own cube has been in sight.
+    pub(crate) is_known: bool,
     /// The server's ticks.
     pub(crate) clock: Clock,
     /// The own cube and the held ones.
@@ -63,7 +65,8 @@ impl Room {
         controlled.gain(welcome.cube, welcome.pose);
         Ok(Self {
             clock: Clock::new(welcome.tick_hz, welcome.tick, welcome.since_tick_us, now),
-            world: World::new(welcome.cube),
+            replica: Replica::default(),
+            is_known: false,
             controlled,
             lead: Lead::new(now),
             began: now,
@@ -76,19 +79,35 @@ impl Room {
         })
     }
 
-    /// Takes in who controls what after changes of the world.
-    pub(crate) fn apply(&mut self, changes: &[WorldChange]) {
+    /// Takes in a message about the cubes in sight. Returns what changed; until the own cube is in
+    /// sight nothing, and then everything at once.
+    ///
+    /// # Errors
+    /// [`ReplicaError`]; the room is not to be used any further.
+    pub(crate) fn take_in(&mut self, message: &ServerMessage) -> Result<Vec<Change>, ReplicaError> {
+        let changes = self.replica.take_in(message)?;
+        if self.is_known {
+            self.change_control(&changes);
+            return Ok(changes);
+        }
+        self.is_known = self.replica.cube(self.welcome.cube).is_some();
+        let everything = self.is_known.then(|| self.replica.everything());
+        Ok(everything.into_iter().collect())
+    }
+
+    /// Gains and loses the cubes that changes give to this client and take from it.
+    fn change_control(&mut self, changes: &[Change]) {
         let own = self.welcome.cube;
         for change in changes {
             match change {
-                WorldChange::Taken { cube, by } if *by == own => self.gain(*cube),
-                WorldChange::Appeared(info) if holder_of(info) == Some(own) => {
+                Change::Taken { cube, by } if *by == own => self.gain(*cube),
+                Change::Appeared(info) if info.holder() == Some(own) => {
                     self.gain(info.cube);
                 }
-                WorldChange::Taken { cube, .. } | WorldChange::Freed { cube } => {
+                Change::Taken { cube, .. } | Change::Freed { cube } => {
                     self.controlled.lose(*cube);
                 }
-                WorldChange::Left(info) | WorldChange::Disappeared(info) if info.cube != own => {
+                Change::Left(info) | Change::Disappeared(info) if info.cube != own => {
                     self.controlled.lose(info.cube);
                 }
                 _ => {}
@@ -168,7 +187,7 @@ impl Room {
     }
 
     fn gain(&mut self, cube: CubeId) {
-        let known = self.world.pose(cube);
+        let known = self.replica.pose(cube);
         self.controlled.gain(cube, known.unwrap_or_default());
     }
 
@@ -210,7 +229,7 @@ mod tests {
     use cubesync_protocol::limits::PROTOCOL_VERSION;
     use cubesync_protocol::motion::{Codec, MotionState};
     use cubesync_protocol::uplink::UplinkReceiver;
-    use cubesync_protocol::{Colour, CubeInfo, CubeKind, ResumeToken};
+    use cubesync_protocol::{CellId, Colour, CubeInfo, CubeKind, Keyframe, ResumeToken};
 
     use super::*;
     use crate::testing::pose;
@@ -323,10 +342,45 @@ mod tests {
             colour: Colour::from([1, 2, 3]),
             motion: MotionState::at_rest(pose(2.0)),
         };
-        room.apply(&[WorldChange::Appeared(held.clone())]);
+        room.change_control(&[Change::Appeared(held.clone())]);
         assert!(room.set_pose(CubeId(0), pose(3.0)));
-        room.apply(&[WorldChange::Disappeared(held)]);
+        room.change_control(&[Change::Disappeared(held)]);
         assert!(!room.set_pose(CubeId(0), pose(3.0)));
+    }
+
+    #[test]
+    fn nothing_is_reported_before_the_own_cube_is_in_sight() {
+        let player = |cube| CubeInfo {
+            cube,
+            kind: CubeKind::Player,
+            name: String::new(),
+            colour: Colour::from([1, 2, 3]),
+            motion: MotionState::at_rest(Pose::default()),
+        };
+        let keyframe = |cell, tick, cube| {
+            ServerMessage::Keyframe(Keyframe {
+                cell: CellId(cell),
+                interval_ticks: 1,
+                tick,
+                cubes: vec![player(cube)],
+            })
+        };
+        let mut room = room(30).unwrap();
+        assert_eq!(room.take_in(&keyframe(0, 5, CubeId(2))), Ok(vec![]));
+        let heartbeat = ServerMessage::Heartbeat { tick: 5 };
+        assert_eq!(room.take_in(&heartbeat), Ok(vec![]));
+        assert!(!room.is_known);
+        let changes = room.take_in(&keyframe(1, 6, OWN)).unwrap();
+        assert!(room.is_known);
+        let states = [CubeId(2), OWN].map(|cube| (cube, player(cube).motion));
+        let everything = Change::Moved {
+            tick: 6,
+            known_until: 6,
+            states: states.to_vec(),
+        };
+        assert_eq!(changes, [everything]);
+        let changes = room.take_in(&keyframe(2, 6, CubeId(3))).unwrap();
+        assert_eq!(changes[0], Change::Appeared(player(CubeId(3))));
     }
 
     #[test]

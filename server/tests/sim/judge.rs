@@ -49,13 +49,13 @@ pub fn check_players(truth: &RoomView, seats: &[Rc<RefCell<Seat>>]) {
 
 /// Who has heard of everything up to a tick believes what was true at it.
 pub fn check_tick(truth: &RoomView, name: &str, session: &Session) {
-    let world = session.world().expect("it has heard of a tick");
+    let replica = session.replica().expect("it has heard of a tick");
     for cube in &truth.cubes {
         // Between two ticks only a cube that is let go is put somewhere. What is at home elsewhere
         // is heard of a moment after the tick.
         let is_of_tick =
             !matches!(cube.kind, CubeKind::Free { .. }) && truth.owned.contains(&cube.cube);
-        if let Some(seen) = world.pose(cube.cube).filter(|_| is_of_tick) {
+        if let Some(seen) = replica.pose(cube.cube).filter(|_| is_of_tick) {
             let what = format!("{name} sees {} at {}", cube.cube, truth.tick);
             assert_near(seen.position, cube.pose.position, NEAR_QUANTA, &what);
         }
@@ -65,11 +65,11 @@ pub fn check_tick(truth: &RoomView, name: &str, session: &Session) {
 /// A player sees what is there, and nothing else.
 pub fn check_view(truth: &RoomView, view_distance_m: Option<u16>, seat: &Seat) {
     let session = seat.session.as_ref().expect("it has joined");
-    let (world, clock) = (session.world().unwrap(), session.clock().unwrap());
+    let (replica, clock) = (session.replica().unwrap(), session.clock().unwrap());
     let own = session.welcome().unwrap().cube;
     let tick = clock.tick_at(session.heard());
     let own_pose = session.own_pose().unwrap().position;
-    for info in world.cubes() {
+    for info in replica.cubes() {
         let cube = truth.cubes.iter().find(|cube| cube.cube == info.cube);
         let cube = cube.unwrap_or_else(|| panic!("{} sees {info:?}, which is gone", seat.name));
         assert_eq!(
@@ -79,7 +79,7 @@ pub fn check_view(truth: &RoomView, view_distance_m: Option<u16>, seat: &Seat) {
             seat.name
         );
         assert_eq!(info.colour, cube.colour);
-        let seen = world.pose(info.cube).unwrap().position;
+        let seen = replica.pose(info.cube).unwrap().position;
         assert_near(seen, cube.pose.position, FAR_QUANTA, &seat.name);
         if view_distance_m.is_none() {
             assert_near(seen, cube.pose.position, NEAR_QUANTA, &seat.name);
@@ -93,7 +93,7 @@ pub fn check_view(truth: &RoomView, view_distance_m: Option<u16>, seat: &Seat) {
         let is_near =
             view_distance_m.is_none_or(|metres| distance <= u64::from(metres) * QUANTA_PER_METRE);
         assert!(
-            !is_near || world.cube(cube.cube).is_some(),
+            !is_near || replica.cube(cube.cube).is_some(),
             "{} sees {cube:?}",
             seat.name
         );

@@ -1,4 +1,4 @@
-//! A player's program: the real session, its world and its view, as a client drives them.
+//! A player's program: the real session, its replica and its view, as a client drives them.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -11,9 +11,8 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use cubesync_client::playout::View;
 use cubesync_client::reconnect::Servers;
-use cubesync_client::session::Session;
-use cubesync_client::session::{Retry, SessionEvent};
-use cubesync_client::world::WorldChange;
+use cubesync_client::session::{Retry, Session, SessionEvent};
+use cubesync_protocol::replica::Change;
 use cubesync_protocol::{Colour, CubeId, Hello, Pose, Position, ResumeToken, Rotation, Welcome};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{sleep, timeout};
@@ -53,7 +52,7 @@ pub trait Watch {
     fn heard(&self, seat: &Seat, tick: u64);
 
     /// A player saw this happen.
-    fn saw(&self, _seat: &Seat, _change: &WorldChange) {}
+    fn saw(&self, _seat: &Seat, _change: &Change) {}
 
     /// A player's own cube was put elsewhere.
     fn corrected(&self, _seat: &Seat) {}
@@ -257,7 +256,7 @@ impl Player {
         while let Some(event) = seat.session.as_mut()?.next_event() {
             match event {
                 SessionEvent::Joined(welcome) => self.joined(seat, welcome),
-                SessionEvent::World(WorldChange::Moved {
+                SessionEvent::Changed(Change::Moved {
                     tick,
                     known_until,
                     states,
@@ -267,7 +266,7 @@ impl Player {
                     seat.view.moved(clock_tick, tick, known_until, &states);
                     heard = Some(tick);
                 }
-                SessionEvent::World(change) => self.saw(seat, &change),
+                SessionEvent::Changed(change) => self.saw(seat, &change),
                 SessionEvent::Corrected(corrected) => {
                     self.stage.journal.note(now(), &seat.name, corrected);
                     self.stage.journal.count(Count::Corrected);
@@ -333,20 +332,20 @@ impl Player {
         self.stage.watch.joined(seat, before.as_ref());
     }
 
-    fn saw(&mut self, seat: &mut Seat, change: &WorldChange) {
+    fn saw(&mut self, seat: &mut Seat, change: &Change) {
         let journal = &self.stage.journal;
         let session = seat.session.as_ref();
         let own = session
             .and_then(Session::welcome)
             .map(|welcome| welcome.cube);
         match change {
-            WorldChange::Left(info) | WorldChange::Disappeared(info) => {
+            Change::Left(info) | Change::Disappeared(info) => {
                 seat.view.remove(info.cube);
             }
-            WorldChange::Taken { by, .. } if Some(*by) == own => journal.count(Count::Held),
+            Change::Taken { by, .. } if Some(*by) == own => journal.count(Count::Held),
             _ => {}
         }
-        if let WorldChange::Appeared(info) | WorldChange::Disappeared(info) = change {
+        if let Change::Appeared(info) | Change::Disappeared(info) = change {
             journal.count(Count::Sight);
             journal.note(now(), &seat.name, ("sight", info.cube));
         } else {

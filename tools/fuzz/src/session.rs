@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use cubesync_client::playout::View;
-use cubesync_client::session::Session;
-use cubesync_client::session::SessionEvent;
-use cubesync_client::world::WorldChange;
+use cubesync_client::session::{Session, SessionEvent};
 use cubesync_protocol::limits::{MAX_CLIENT_PAYLOAD_BYTES, PROTOCOL_VERSION};
 use cubesync_protocol::motion::MotionState;
+use cubesync_protocol::replica::Change;
 use cubesync_protocol::{
     CellId, ClientMessage, Colour, CubeId, CubeInfo, CubeKind, CubePose, Event, Hello, Keyframe,
     Message, Pose, ResumeToken, ServerMessage, Snapshot, Welcome, frame,
@@ -192,7 +191,7 @@ impl Table {
                 SessionEvent::Joined(_) => {
                     assert!(!std::mem::replace(&mut self.has_joined, true));
                 }
-                SessionEvent::World(change) => self.hear(change, clock_tick),
+                SessionEvent::Changed(change) => self.hear(change, clock_tick),
                 SessionEvent::Corrected(corrected) => {
                     if self.view.is_controlled(corrected.cube) {
                         self.view.set_pose(corrected.cube, corrected.pose);
@@ -202,13 +201,13 @@ impl Table {
                 SessionEvent::Ended { .. } => self.is_over = true,
             }
         }
-        if let (Some(world), Some(tick)) = (self.session.world(), clock_tick) {
+        if let (Some(replica), Some(tick)) = (self.session.replica(), clock_tick) {
             assert!(tick.is_finite());
             self.view.advance(tick);
-            let known = world.cubes().map(|info| info.cube);
+            let known = replica.cubes().map(|info| info.cube);
             assert!(self.is_over || known.eq(self.told.iter().copied()));
-            for info in world.cubes() {
-                assert!(self.is_over || world.pose(info.cube).is_some());
+            for info in replica.cubes() {
+                assert!(self.is_over || replica.pose(info.cube).is_some());
                 let drawn = self.view.pose_at(info, tick);
                 let numbers = drawn.position.iter().chain(&drawn.rotation);
                 assert!(
@@ -220,21 +219,21 @@ impl Table {
         self.send();
     }
 
-    fn hear(&mut self, change: WorldChange, clock_tick: Option<f64>) {
+    fn hear(&mut self, change: Change, clock_tick: Option<f64>) {
         match change {
-            WorldChange::Joined(info) | WorldChange::Appeared(info) => {
+            Change::Joined(info) | Change::Appeared(info) => {
                 assert!(self.told.insert(info.cube));
             }
-            WorldChange::Left(info) | WorldChange::Disappeared(info) => {
+            Change::Left(info) | Change::Disappeared(info) => {
                 assert!(self.told.remove(&info.cube));
                 self.view.remove(info.cube);
             }
-            WorldChange::Taken { cube, .. } => assert!(self.told.contains(&cube)),
-            WorldChange::Freed { cube } => {
+            Change::Taken { cube, .. } => assert!(self.told.contains(&cube)),
+            Change::Freed { cube } => {
                 assert!(self.told.contains(&cube));
                 self.view.lose(cube);
             }
-            WorldChange::Moved {
+            Change::Moved {
                 tick,
                 known_until,
                 states,

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use cubesync_client::world::{World as Seen, WorldChange};
 use cubesync_protocol::cells::Grid;
 use cubesync_protocol::limits::{FAR_INTERVAL_TICKS, MAX_CUBES_PER_ROOM, MAX_HORIZONTAL_QUANTA};
 use cubesync_protocol::motion::Codec;
+use cubesync_protocol::replica::Change;
 use cubesync_protocol::{
-    CellId, ClientMessage, Colour, CubeId, CubeKind, Message, Pose, Position, ResumeToken,
+    CellId, ClientMessage, Colour, CubeId, CubeKind, Message, Pose, Position, Replica, ResumeToken,
     ServerMessage, frame,
 };
 use cubesync_recording::Scene;
@@ -58,9 +58,9 @@ struct Found {
     resumed: u64,
 }
 
-/// A player, with the real client's idea of the room.
+/// A player, with a replica as a client has it.
 struct Client {
-    seen: Seen,
+    seen: Replica,
     frames: mpsc::Receiver<Bytes>,
     received: BytesMut,
     teller: Teller,
@@ -137,7 +137,7 @@ impl Stage {
         // A ghost stands where the server had it.
         walk.0 = start;
         let client = Client {
-            seen: Seen::new(cube),
+            seen: Replica::default(),
             frames,
             received: BytesMut::new(),
             teller: Teller::default(),
@@ -316,7 +316,7 @@ impl Stage {
         // Asleep, not yet shown around, or with what it slept through still on its way.
         if client.asleep_until > tick
             || tick < client.awake_since + 3 * FAR
-            || !client.seen.is_known()
+            || client.present.is_empty()
             || !self
                 .room
                 .audience
@@ -401,23 +401,22 @@ impl Client {
         while let Some(payload) =
             frame::split(&mut self.received, ServerMessage::MAX_PAYLOAD_BYTES).unwrap()
         {
-            let changes = match ServerMessage::decode(&payload).unwrap() {
+            let message = ServerMessage::decode(&payload).unwrap();
+            match &message {
                 ServerMessage::Keyframe(keyframe) => {
                     found.fallen_behind += u64::from(!self.cells.insert(keyframe.cell));
-                    self.seen.keyframe(keyframe)
                 }
-                ServerMessage::Snapshot(snapshot) => self.seen.snapshot(snapshot),
-                ServerMessage::Heartbeat { tick } => self.seen.heartbeat(tick),
                 ServerMessage::OutOfSight { cells } => {
                     self.cells.retain(|cell| !cells.contains(cell));
-                    self.seen.out_of_sight(&cells).map(|()| Vec::new())
                 }
-                _ => continue,
-            };
-            for change in changes.unwrap() {
-                self.hear(change, found);
+                _ => {}
             }
-            if self.present.is_empty() && self.seen.is_known() {
+            let changes = self.seen.take_in(&message).unwrap();
+            if !self.present.is_empty() {
+                for change in changes {
+                    self.hear(change, found);
+                }
+            } else if self.seen.cube(own).is_some() {
                 self.present = self.seen.cubes().map(|cube| cube.cube).collect();
             }
         }
@@ -426,15 +425,15 @@ impl Client {
     }
 
     /// Each cube comes once and goes once.
-    fn hear(&mut self, change: WorldChange, found: &mut Found) {
+    fn hear(&mut self, change: Change, found: &mut Found) {
         match change {
-            WorldChange::Joined(info) => assert!(self.present.insert(info.cube)),
-            WorldChange::Left(info) => assert!(self.present.remove(&info.cube)),
-            WorldChange::Appeared(info) => {
+            Change::Joined(info) => assert!(self.present.insert(info.cube)),
+            Change::Left(info) => assert!(self.present.remove(&info.cube)),
+            Change::Appeared(info) => {
                 assert!(self.present.insert(info.cube));
                 found.appeared += 1;
             }
-            WorldChange::Disappeared(info) => {
+            Change::Disappeared(info) => {
                 assert!(self.present.remove(&info.cube));
                 found.disappeared += 1;
             }

@@ -5,12 +5,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{Bytes, BytesMut};
-use cubesync_client::world::{World as Seen, WorldChange};
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 use cubesync_protocol::motion::MotionState;
+use cubesync_protocol::replica::Change;
 use cubesync_protocol::{
-    ClientMessage, Colour, CubeInfo, CubeKind, Event, Keyframe, Message, Pose, ServerMessage,
-    Snapshot, frame,
+    ClientMessage, Colour, CubeInfo, CubeKind, Event, Keyframe, Message, Pose, Replica,
+    ServerMessage, Snapshot, frame,
 };
 use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
@@ -128,7 +128,9 @@ struct Player {
     server: usize,
     seat: Seat,
     token: ResumeToken,
-    seen: Seen,
+    seen: Replica,
+    /// The own cube has been in sight.
+    is_known: bool,
     frames: mpsc::Receiver<Bytes>,
     received: BytesMut,
     teller: Teller,
@@ -247,7 +249,8 @@ impl Stage {
                     server,
                     seat,
                     token: ResumeToken([0; 16]),
-                    seen: Seen::new(seat.cube),
+                    seen: Replica::default(),
+                    is_known: false,
                     frames,
                     received: BytesMut::new(),
                     teller: Teller::default(),
@@ -387,38 +390,31 @@ impl Player {
         while let Some(payload) =
             frame::split(&mut self.received, ServerMessage::MAX_PAYLOAD_BYTES).unwrap()
         {
-            let changes = match ServerMessage::decode(&payload).unwrap() {
-                ServerMessage::Welcome(welcome) => {
-                    self.token = welcome.resume;
-                    continue;
-                }
-                ServerMessage::Keyframe(keyframe) => self.seen.keyframe(keyframe),
+            let message = ServerMessage::decode(&payload).unwrap();
+            match &message {
+                ServerMessage::Welcome(welcome) => self.token = welcome.resume,
                 ServerMessage::Snapshot(snapshot) => {
                     let events = snapshot.events.iter();
                     let placed = events.filter(|event| matches!(event, Event::Placed { .. }));
                     self.placed += placed.count();
-                    self.seen.snapshot(snapshot)
                 }
-                ServerMessage::Heartbeat { tick } => self.seen.heartbeat(tick),
-                ServerMessage::OutOfSight { cells } => {
-                    self.seen.out_of_sight(&cells).unwrap();
-                    continue;
-                }
-                ServerMessage::Refused { .. } => {
-                    self.refused += 1;
-                    continue;
-                }
-                _ => continue,
-            };
-            for change in changes.unwrap() {
+                ServerMessage::Refused { .. } => self.refused += 1,
+                _ => {}
+            }
+            let changes = self.seen.take_in(&message).unwrap();
+            if !self.is_known {
+                self.is_known = self.seen.cube(self.seat.cube).is_some();
+                continue;
+            }
+            for change in changes {
                 let notice = match change {
-                    WorldChange::Joined(info) => (info.cube, "joined"),
-                    WorldChange::Left(info) => (info.cube, "left"),
-                    WorldChange::Appeared(info) => (info.cube, "appeared"),
-                    WorldChange::Disappeared(info) => (info.cube, "disappeared"),
-                    WorldChange::Taken { cube, .. } => (cube, "taken"),
-                    WorldChange::Freed { cube } => (cube, "freed"),
-                    WorldChange::Moved { .. } => continue,
+                    Change::Joined(info) => (info.cube, "joined"),
+                    Change::Left(info) => (info.cube, "left"),
+                    Change::Appeared(info) => (info.cube, "appeared"),
+                    Change::Disappeared(info) => (info.cube, "disappeared"),
+                    Change::Taken { cube, .. } => (cube, "taken"),
+                    Change::Freed { cube } => (cube, "freed"),
+                    Change::Moved { .. } => continue,
                 };
                 self.notices.push(notice);
             }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use clap::Parser;
-use cubesync_client::world::WorldChange;
+use cubesync_protocol::replica::Change;
 use cubesync_protocol::{CubeId, CubeKind};
 use cubesync_relay::DEFAULT_ROOM;
 use cubesync_relay::room::RoomView;
@@ -292,8 +292,8 @@ impl Watch for Rc<RefCell<City>> {
         }
     }
 
-    fn saw(&self, seat: &Seat, change: &WorldChange) {
-        let WorldChange::Joined(info) = change else {
+    fn saw(&self, seat: &Seat, change: &Change) {
+        let Change::Joined(info) = change else {
             return;
         };
         let mut city = self.borrow_mut();

@@ -192,13 +192,13 @@ fn agreement(city: &City, seats: &[Rc<RefCell<Seat>>], now: Duration) -> Result<
         if !is_heard || is_new || city.view_distance_m.is_some() {
             continue;
         }
-        let world = session.world().expect("it has joined");
+        let replica = session.replica().expect("it has joined");
         let is_there = |cube| room.cubes.iter().any(|known| known.cube == cube);
-        let is_same = world
+        let is_same = replica
             .cubes()
             .all(|seen| seen.kind == CubeKind::Ghost || is_there(seen.cube))
             && room.cubes.iter().all(|cube| {
-                let seen = world.cube(cube.cube);
+                let seen = replica.cube(cube.cube);
                 seen.is_some_and(|seen| (seen.kind, &seen.name) == (cube.kind, &cube.name))
             });
         if !is_same {

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use cubesync_client::playout::View;
-use cubesync_client::session::Session;
-use cubesync_client::session::SessionEvent;
-use cubesync_client::world::WorldChange;
+use cubesync_client::session::{Session, SessionEvent};
 use cubesync_protocol::limits::{HEARTBEAT_INTERVAL, MOVING_HEARTBEAT_INTERVAL, PROTOCOL_VERSION};
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_protocol::replica::Change;
 use cubesync_protocol::{
     CellId, ClientMessage, Colour, CubeId, CubeInfo, CubeKind, Hello, Keyframe, Message, Pose,
     ResumeToken, ServerMessage, Snapshot, Welcome, frame,
@@ -313,7 +312,7 @@ impl Viewer {
                     self.view = View::new(welcome.tick_hz);
                     self.view.gain(welcome.cube, welcome.pose);
                 }
-                SessionEvent::World(WorldChange::Moved {
+                SessionEvent::Changed(Change::Moved {
                     tick,
                     known_until,
                     states,
@@ -335,7 +334,7 @@ impl Viewer {
 
     /// Where the cube is drawn, and of when that is.
     fn draw(&self, now: Duration) -> Option<(f64, Placed)> {
-        let info = self.session.world()?.cube(SHOWN)?;
+        let info = self.session.replica()?.cube(SHOWN)?;
         let clock_tick = self.session.clock()?.tick_at(now);
         let drawn = self.view.pose_at(info, clock_tick);
         let shown_s = (clock_tick - self.view.delay_ticks()) / f64::from(TICK_HZ);
@@ -348,11 +347,11 @@ impl Viewer {
 
     /// Draws everything; how many cubes that were.
     pub(crate) fn draw_all(&self, now: Duration) -> usize {
-        let (Some(world), Some(clock)) = (self.session.world(), self.session.clock()) else {
+        let (Some(replica), Some(clock)) = (self.session.replica(), self.session.clock()) else {
             return 0;
         };
         let clock_tick = clock.tick_at(now);
-        let drawn = world
+        let drawn = replica
             .cubes()
             .map(|info| self.view.pose_at(info, clock_tick));
         drawn.map(std::hint::black_box).count()

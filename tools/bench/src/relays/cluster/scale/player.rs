@@ -65,8 +65,9 @@ pub(super) async fn play(seat: Seat, told: &Told) {
             told.bytes.set(told.bytes.get() + len_bytes);
             session.receive(began.elapsed(), &mut incoming);
         }
-        let world = session.world().filter(|_| sent.is_ok());
-        told.in_sight.set(world.map_or(0, |world| world.players()));
+        let replica = session.replica().filter(|_| sent.is_ok());
+        told.in_sight
+            .set(replica.map_or(0, |replica| replica.players()));
     }
 }
 

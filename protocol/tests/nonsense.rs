@@ -1,19 +1,15 @@
-//! Whatever a server says, a client takes it in or names what is wrong with it.
-
-#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+//! Whatever a server says, a replica takes it in or names what is wrong with it.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use cubesync_client::protocol::motion::MotionState;
-use cubesync_client::protocol::{
-    CellId, Colour, CubeId, CubeInfo, CubeKind, Event, Keyframe, Pose, Position, ServerMessage,
-    Snapshot,
+use cubesync_protocol::motion::MotionState;
+use cubesync_protocol::replica::{CellStream, Change, ReplicaError};
+use cubesync_protocol::{
+    CellId, Colour, CubeId, CubeInfo, CubeKind, Event, Keyframe, Pose, Position, Replica,
+    ServerMessage, Snapshot,
 };
-use cubesync_client::world::{World, WorldChange, WorldError};
 use proptest::prelude::*;
-
-const OWN: CubeId = CubeId(0);
 
 fn at(x: i32) -> Pose {
     let position = Position { x, y: 0, z: 256 };
@@ -33,58 +29,43 @@ fn info(cube: CubeId, kind: CubeKind, x: i32) -> CubeInfo {
     }
 }
 
-/// A client's world, and which cubes it has told of.
+/// A replica, and the cubes that its changes have named.
+#[derive(Default)]
 struct Receiver {
-    world: World,
-    told: BTreeSet<CubeId>,
+    replica: Replica,
+    named: BTreeSet<CubeId>,
 }
 
 impl Receiver {
-    fn new() -> Self {
-        Self {
-            world: World::new(OWN),
-            told: BTreeSet::new(),
-        }
-    }
-
-    /// Takes in a message; what is told must fit what was told before and what is known now.
-    fn hear(&mut self, message: ServerMessage) -> Result<(), WorldError> {
-        let was_known = self.world.is_known();
-        let changes = match message {
-            ServerMessage::Keyframe(keyframe) => self.world.keyframe(keyframe)?,
-            ServerMessage::Snapshot(snapshot) => self.world.snapshot(snapshot)?,
-            ServerMessage::Heartbeat { tick } => self.world.heartbeat(tick)?,
-            ServerMessage::OutOfSight { cells } => {
-                self.world.out_of_sight(&cells)?;
-                Vec::new()
-            }
-            other => panic!("{other:?}"),
-        };
-        for change in changes {
+    /// Takes in a message; the changes must fit those before and the cubes that are known now.
+    fn take_in(&mut self, message: &ServerMessage) -> Result<(), ReplicaError> {
+        for change in self.replica.take_in(message)? {
             match change {
-                WorldChange::Joined(info) | WorldChange::Appeared(info) => {
-                    assert!(self.told.insert(info.cube));
+                Change::Joined(info) | Change::Appeared(info) => {
+                    assert!(self.named.insert(info.cube));
                 }
-                WorldChange::Left(info) | WorldChange::Disappeared(info) => {
-                    assert!(self.told.remove(&info.cube));
+                Change::Left(info) | Change::Disappeared(info) => {
+                    assert!(self.named.remove(&info.cube));
                 }
-                WorldChange::Taken { cube, .. } | WorldChange::Freed { cube } => {
-                    assert!(self.told.contains(&cube));
+                Change::Taken { cube, .. } | Change::Freed { cube } => {
+                    assert!(self.named.contains(&cube));
                 }
-                WorldChange::Moved { states, .. } if !was_known => {
-                    self.told = states.iter().map(|&(cube, _)| cube).collect();
-                }
-                WorldChange::Moved { states, .. } => {
-                    assert!(states.iter().all(|(cube, _)| self.told.contains(cube)));
+                Change::Moved { states, .. } => {
+                    assert!(states.iter().all(|(cube, _)| self.named.contains(cube)));
                 }
             }
         }
-        if self.world.is_known() {
-            let known = self.world.cubes().map(|info| info.cube);
-            assert!(known.eq(self.told.iter().copied()));
+        let known = self.replica.cubes().map(|info| info.cube);
+        assert!(known.eq(self.named.iter().copied()));
+        for info in self.replica.cubes() {
+            assert!(self.replica.pose(info.cube).is_some());
         }
-        for info in self.world.cubes() {
-            assert!(self.world.pose(info.cube).is_some());
+        for (cell, stream) in self.replica.streams() {
+            let keyframe = self.replica.keyframe_of(cell, stream.tick());
+            assert_eq!(
+                keyframe.as_ref().map(CellStream::from).as_ref(),
+                Some(stream)
+            );
         }
         Ok(())
     }
@@ -148,13 +129,12 @@ fn any_message() -> impl Strategy<Value = ServerMessage> {
 }
 
 proptest! {
-    /// What cannot be true is an error, and a client that went on all the same would not fall
-    /// over it either.
+    /// Nonsense is an error, and a receiver that goes on all the same does not fall over it.
     #[test]
     fn any_messages_are_taken_in_or_named(
         messages in prop::collection::vec(any_message(), 1..60),
     ) {
-        let mut receiver = Receiver::new();
+        let mut receiver = Receiver::default();
         let mut newest = 100u64;
         for mut message in messages {
             if let ServerMessage::Keyframe(Keyframe { tick, .. })
@@ -165,9 +145,9 @@ proptest! {
                 *tick = (newest - 2).saturating_add(*tick);
                 newest = newest.max(*tick);
             }
-            let before = receiver.world.clone();
-            if receiver.hear(message).is_err() {
-                receiver.world = before;
+            let before = receiver.replica.clone();
+            if receiver.take_in(&message).is_err() {
+                receiver.replica = before;
             }
         }
     }
