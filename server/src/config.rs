@@ -15,7 +15,7 @@ use cubesync_protocol::limits::{
     DEAD_AFTER, HELLO_DEADLINE, MAX_CLIENT_PAYLOAD_BYTES, MAX_CUBES_PER_ROOM, TICK_HZ_RANGE,
 };
 
-use crate::bus::{BusAddress, cluster_name};
+use crate::bus::{BusAddress, NatsSettings, cluster_name};
 use crate::cluster::{Card, Rules, host_and_port};
 use crate::logging::LogFormat;
 use crate::network;
@@ -468,6 +468,18 @@ impl Config {
                 web: self.public_http.clone().unwrap_or(web),
             },
         }
+    }
+
+    /// Returns where other servers are to be met; `None`: nowhere.
+    pub fn nats_settings(&self) -> Option<NatsSettings> {
+        let certificate = self.bus_cert.clone().zip(self.bus_key.clone());
+        (!self.bus.is_empty()).then(|| NatsSettings {
+            addresses: self.bus.clone(),
+            cluster_name: self.cluster_name.clone(),
+            credentials: self.bus_credentials.clone(),
+            authority: self.bus_ca.clone(),
+            certificate,
+        })
     }
 
     fn view_distance_quanta(&self) -> Option<u32> {

@@ -9,6 +9,7 @@ mod config;
 pub mod doctor;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hangup;
 mod http;
 mod listener;
 pub mod logging;
@@ -18,9 +19,13 @@ mod recorder;
 mod replay;
 mod run;
 mod server_metrics;
+mod shared;
+mod start_error;
 mod text;
 mod tls;
 
 pub use config::Config;
-pub use run::{Addresses, StartError, host, run};
+pub use run::{host, run};
+pub use shared::Addresses;
+pub use start_error::StartError;
 pub use tls::{Certificate, CertificateError, Fingerprint};

@@ -3,7 +3,7 @@
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use crate::run::Shared;
+use crate::shared::Shared;
 use crate::tls::{self, Arrival, Tls};
 use cubesync_relay::admission::Admitted;
 use cubesync_relay::ending::Ending;

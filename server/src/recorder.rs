@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::run::StartError;
+use crate::start_error::StartError;
 use cubesync_relay::room::RoomHandle;
 use cubesync_relay::room::audience::Outlet;
 

@@ -1,7 +1,6 @@
 //! The server from start to end: bind, serve, stop.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,12 +9,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::bus::{Bus, BusError, Nats};
+use crate::bus::{Bus, Nats};
 use crate::cluster::Cluster;
 use crate::config::Config;
+use crate::hangup::reload_on_hangup;
 use crate::replay::Replay;
 use crate::server_metrics::{Listener, ServerMetrics};
-use crate::tls::{CertificateError, Fingerprint, Tls, reload_on_hangup};
+use crate::shared::{Addresses, Shared};
+use crate::start_error::StartError;
+use crate::tls::Tls;
 use crate::{http, listener, players, recorder, text};
 use cubesync_relay::contain::contain;
 use cubesync_relay::host::Host;
@@ -27,71 +29,6 @@ use cubesync_relay::session::tcp;
 
 /// After the drain, connections that still linger have this long.
 const LAST_MOMENT: Duration = Duration::from_secs(2);
-
-/// Why the server does not start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address cannot be listened on.
-    #[error("cannot listen on {address} for {purpose}: {hint}")]
-    Bind {
-        /// The address asked for.
-        address: SocketAddr,
-        /// What for.
-        purpose: &'static str,
-        /// What is wrong, and what to do.
-        hint: String,
-    },
-    /// Connections cannot be encrypted.
-    #[error(transparent)]
-    Tls(#[from] CertificateError),
-    /// The bus cannot be had as it was asked for.
-    #[error(transparent)]
-    Bus(#[from] BusError),
-    /// The recording cannot be written.
-    #[error("cannot record into {}: {reason}", path.display())]
-    Record {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-    /// The recording cannot be played.
-    #[error("cannot play {}: {reason}", path.display())]
-    Replay {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// Where a running server listens.
-#[derive(Debug, Clone, Copy)]
-pub struct Addresses {
-    /// Clients, over TCP.
-    pub tcp: SocketAddr,
-    /// Pages and metrics.
-    pub http: SocketAddr,
-    /// The line protocol, where it is on.
-    pub text: Option<SocketAddr>,
-    /// Whether the first two are encrypted, and with which certificate.
-    pub tls: Option<Fingerprint>,
-}
-
-/// What the server's listeners and pages share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) config: Config,
-    pub(crate) addresses: Addresses,
-    pub(crate) host: Host,
-    /// Of pages, by address.
-    pub(crate) requests: Pace,
-    pub(crate) server_metrics: ServerMetrics,
-    /// Where the server is one of several.
-    pub(crate) cluster: Option<Arc<Cluster>>,
-    /// How the connections of clients and pages are encrypted, where they are.
-    pub(crate) tls: Option<Tls>,
-}
 
 /// Opens rooms without listeners, of which addresses, recordings and encryption of the configuration
 /// are ignored. On a bus the host is one of several that show the same rooms. Call it inside of a
@@ -150,7 +87,10 @@ pub async fn run(
         config.tick = replay.tick_hz();
     }
     let tls = Tls::new(&config)?;
-    let nats = Nats::start(&config).await?;
+    let nats = match config.nats_settings() {
+        Some(settings) => Some(Nats::start(settings).await?),
+        None => None,
+    };
     let tcp = bind(config.listen, "clients", "--listen").await?;
     let http_listener = bind(config.http, "HTTP", "--http").await?;
     let text_listener = match config.text {

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::run::Shared;
+use crate::shared::Shared;
 use cubesync_relay::admission::Admitted;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::room::audience::Outlet;
@@ -408,11 +408,18 @@ fn take_line(received: &mut BytesMut, skipping: &mut bool) -> Option<Line> {
     }
 }
 
+/// A line of the text protocol.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TypedLine {
+    /// Without its end; `None` for one that is too long.
+    pub line: Option<String>,
+    /// What it says, or what is wrong with it.
+    pub position: Option<Result<Position, String>>,
+}
+
 /// What is understood of a stream that comes in pieces, for tools/fuzz/: each line, `None` for one that is
 /// too long, and its position or what is wrong with it.
-pub(crate) fn read_typed<'a>(
-    pieces: impl Iterator<Item = &'a [u8]>,
-) -> Vec<crate::fuzzing::TypedLine> {
+pub fn read_typed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<TypedLine> {
     let (mut received, mut skipping) = (BytesMut::new(), false);
     let mut lines = Vec::new();
     for piece in pieces {
@@ -423,7 +430,7 @@ pub(crate) fn read_typed<'a>(
                 Line::TooLong => None,
             };
             let position = line.as_deref().map(parse_position);
-            lines.push(crate::fuzzing::TypedLine { line, position });
+            lines.push(TypedLine { line, position });
         }
         assert!(received.len() <= MAX_LINE_BYTES, "what is kept is bounded");
     }

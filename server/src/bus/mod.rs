@@ -19,7 +19,7 @@ use tokio::sync::mpsc;
 
 pub use self::address::BusAddress;
 pub use self::nats::Nats;
-pub use self::options::BusError;
+pub use self::options::{BusError, NatsSettings};
 pub(crate) use self::subject::cluster_name;
 
 /// Names a server of a cluster from its start to its end; drawn by lot, so that no two are

@@ -13,10 +13,9 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::coop;
 use tracing::{info, warn};
 
-use super::options::{BusError, options};
+use super::options::{BusError, NatsSettings, options};
 use super::subject::subject;
 use super::{Bus, Ear, Heard, Subscription, Topic, Traffic};
-use crate::config::Config;
 
 /// How long the last words may take.
 const FLUSH_WITHIN: Duration = Duration::from_millis(500);
@@ -41,17 +40,13 @@ struct Counts {
 }
 
 impl Nats {
-    /// The bus that the configuration asks for; `None`: it asks for none. It connects in the
-    /// background, again and again, for as long as this lives.
+    /// Connects in the background, again and again, for as long as this lives.
     ///
     /// # Errors
-    /// [`BusError`]: the configuration makes no sense.
-    pub async fn start(config: &Config) -> Result<Option<Arc<Self>>, BusError> {
-        if config.bus.is_empty() {
-            return Ok(None);
-        }
+    /// The settings make no sense.
+    pub async fn start(settings: NatsSettings) -> Result<Arc<Self>, BusError> {
         let counts = Arc::new(Counts::default());
-        let (addresses, options) = options(config)?;
+        let (addresses, options) = options(&settings)?;
         let news = News::new(Arc::clone(&counts));
         let client = options
             .retry_on_initial_connect()
@@ -62,12 +57,12 @@ impl Nats {
             .connect(addresses)
             .await
             .map_err(|error| BusError::Address(error.to_string()))?;
-        Ok(Some(Arc::new(Self {
+        Ok(Arc::new(Self {
             client,
-            cluster: config.cluster_name.clone(),
+            cluster: settings.cluster_name,
             runtime: Handle::current(),
             counts,
-        })))
+        }))
     }
 
     /// Waits until what was said has been written, for a moment at most.
@@ -82,8 +77,8 @@ impl Nats {
     ///
     /// # Errors
     /// In words for a person.
-    pub async fn try_once(config: &Config) -> Result<(), String> {
-        let (addresses, options) = options(config).map_err(|error| error.to_string())?;
+    pub async fn try_once(settings: &NatsSettings) -> Result<(), String> {
+        let (addresses, options) = options(settings).map_err(|error| error.to_string())?;
         let connected = options.connect(addresses).await;
         connected.map(drop).map_err(|error| error.to_string())
     }
@@ -211,14 +206,12 @@ impl News {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
 
     #[tokio::test]
     async fn without_nats_words_are_lost_and_counted_and_nobody_waits() {
-        let config = Config::parse_from(["cubesync-server", "--bus", "127.0.0.1:1"]);
-        let nats = Nats::start(&config).await.unwrap().unwrap();
+        let settings = NatsSettings::of("127.0.0.1:1".into());
+        let nats = Nats::start(settings).await.unwrap();
         let (ear, _heard) = tokio::sync::mpsc::channel(1);
         let _subscription = nats.subscribe(&Topic::Servers, ear);
         nats.publish(&Topic::Servers, Bytes::from_static(b"hello"));

@@ -1,4 +1,4 @@
-//! How NATS is reached, by the configuration.
+//! How NATS is reached.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::address::{BusAddress, Login};
-use crate::config::Config;
 
 /// What is said and not yet written: a room of the most cubes, each in a cell of its own, within
 /// one tick.
@@ -26,6 +25,35 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
 /// Between two attempts, the first of which is made at once.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Which NATS to connect to, and how.
+#[derive(Debug, Clone)]
+pub struct NatsSettings {
+    /// Members of one NATS cluster; at least one.
+    pub addresses: Vec<BusAddress>,
+    /// Which servers belong together, where several worlds share one NATS.
+    pub cluster_name: String,
+    /// A file of credentials (.creds), or one with the seed of an NKey.
+    pub credentials: Option<PathBuf>,
+    /// The certificate of the authority that NATS's own must be of.
+    pub authority: Option<PathBuf>,
+    /// This server's own certificate and its private key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+}
+
+impl NatsSettings {
+    /// One address, without encryption.
+    #[cfg(test)]
+    pub(super) fn of(address: BusAddress) -> Self {
+        Self {
+            addresses: vec![address],
+            cluster_name: "cubesync".to_owned(),
+            credentials: None,
+            authority: None,
+            certificate: None,
+        }
+    }
+}
 
 /// Why there is no bus: something about the flags. That NATS is away is no error.
 #[derive(Debug, thiserror::Error)]
@@ -46,8 +74,10 @@ pub enum BusError {
 }
 
 /// Where to connect, and how.
-pub(super) fn options(config: &Config) -> Result<(Vec<ServerAddr>, ConnectOptions), BusError> {
-    let parsed: Result<Vec<_>, _> = config.bus.iter().map(BusAddress::parse).collect();
+pub(super) fn options(
+    settings: &NatsSettings,
+) -> Result<(Vec<ServerAddr>, ConnectOptions), BusError> {
+    let parsed: Result<Vec<_>, _> = settings.addresses.iter().map(BusAddress::parse).collect();
     let (addresses, logins): (Vec<_>, Vec<_>) =
         parsed.map_err(BusError::Address)?.into_iter().unzip();
     let mut options = ConnectOptions::new()
@@ -63,7 +93,7 @@ pub(super) fn options(config: &Config) -> Result<(Vec<ServerAddr>, ConnectOption
         Some(Login::Token(token)) => options.token(token),
         None => options,
     };
-    if let Some(path) = &config.bus_credentials {
+    if let Some(path) = &settings.credentials {
         let problem = |reason: String| file("--bus-credentials", path, reason);
         let text = std::fs::read_to_string(path).map_err(|error| problem(error.to_string()))?;
         options = match text.contains("-----BEGIN") {
@@ -75,11 +105,11 @@ pub(super) fn options(config: &Config) -> Result<(Vec<ServerAddr>, ConnectOption
             })?),
         };
     }
-    if let Some(path) = &config.bus_ca {
+    if let Some(path) = &settings.authority {
         certificates(path).map_err(|reason| file("--bus-ca", path, reason))?;
         options = options.add_root_certificates(path.clone());
     }
-    if let Some((certificate, key)) = config.bus_cert.as_ref().zip(config.bus_key.as_ref()) {
+    if let Some((certificate, key)) = &settings.certificate {
         certificates(certificate).map_err(|reason| file("--bus-cert", certificate, reason))?;
         PrivateKeyDer::from_pem_file(key)
             .map_err(|error| file("--bus-key", key, error.to_string()))?;
@@ -131,13 +161,14 @@ fn retry_after(attempts: usize) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
 
-    fn problem(flags: &[&str]) -> String {
-        let config = Config::parse_from(["cubesync-server"].iter().chain(flags));
-        match options(&config) {
+    fn settings() -> NatsSettings {
+        NatsSettings::of("h".into())
+    }
+
+    fn problem(settings: &NatsSettings) -> String {
+        match options(settings) {
             Ok(_) => String::new(),
             Err(error) => error.to_string(),
         }
@@ -154,16 +185,27 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_file_is_said_with_its_flag_and_name() {
-        let nothing = ["--bus", "h", "--bus-ca", "/nowhere/ca.pem"];
+        let nothing = NatsSettings {
+            authority: Some("/nowhere/ca.pem".into()),
+            ..settings()
+        };
         assert!(problem(&nothing).starts_with("--bus-ca /nowhere/ca.pem: "));
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
-        for flag in ["--bus-ca", "--bus-credentials"] {
-            let problem = problem(&["--bus", "h", flag, source]);
+        let authority = NatsSettings {
+            authority: Some(source.into()),
+            ..settings()
+        };
+        let credentials = NatsSettings {
+            credentials: Some(source.into()),
+            ..settings()
+        };
+        for (flag, wrong) in [("--bus-ca", authority), ("--bus-credentials", credentials)] {
+            let problem = problem(&wrong);
             assert!(
                 problem.starts_with(&format!("{flag} {source}: ")),
                 "{problem}"
             );
         }
-        assert_eq!(problem(&["--bus", "h"]), "");
+        assert_eq!(problem(&settings()), "");
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::Finding;
 use super::reach::{Scope, scope};
-use crate::bus::{Bus, Nats, Topic};
+use crate::bus::{Bus, Nats, NatsSettings, Topic};
 use crate::cluster::{Card, Presence, overheard};
 use crate::config::Config;
 
@@ -26,10 +26,10 @@ const CLUSTER: &str = "other servers";
 
 /// Listens on the bus for a moment; says nothing there.
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
-    if config.bus.is_empty() {
+    let Some(settings) = config.nats_settings() else {
         return Vec::new();
-    }
-    let heard = listen(config).await;
+    };
+    let heard = listen(settings).await;
     let card = config.card([config.listen, config.http]);
     let mut findings = judge(&card, heard);
     findings.extend(config.bus.iter().filter_map(|address| {
@@ -42,14 +42,11 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
     findings
 }
 
-async fn listen(config: &Config) -> Result<Vec<Presence>, String> {
-    Nats::try_once(config).await?;
-    let nats = Nats::start(config)
+async fn listen(settings: NatsSettings) -> Result<Vec<Presence>, String> {
+    Nats::try_once(&settings).await?;
+    let nats = Nats::start(settings)
         .await
         .map_err(|error| error.to_string())?;
-    let Some(nats) = nats else {
-        return Ok(Vec::new());
-    };
     let (ear, mut heard) = mpsc::channel(64);
     let _listening = nats.subscribe(&Topic::Servers, ear);
     let mut others = BTreeMap::new();

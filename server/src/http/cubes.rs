@@ -9,7 +9,7 @@ use cubesync_protocol::{CubeId, CubeKind};
 use serde::{Deserialize, Serialize};
 
 use super::{InternalError, NOT_CACHED, not_found};
-use crate::run::Shared;
+use crate::shared::Shared;
 use cubesync_relay::room::world;
 use cubesync_relay::rooms::DEFAULT_ROOM;
 

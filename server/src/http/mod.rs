@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 pub(crate) use self::files::game_file;
-use crate::run::Shared;
+use crate::shared::Shared;
 
 /// Something in the server failed; the person sees `Ошибка`, the log says what.
 #[derive(Debug)]

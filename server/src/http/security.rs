@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
-use crate::run::Shared;
+use crate::shared::Shared;
 
 /// Adds the headers to every answer.
 pub(super) async fn secure(

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::meter::Meter;
 use super::{plain, websocket};
-use crate::run::Shared;
+use crate::shared::Shared;
 use cubesync_relay::contain::contain;
 use cubesync_relay::metrics::Task;
 

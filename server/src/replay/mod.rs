@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use self::reel::Reel;
 use self::stage::Stage;
-use crate::run::StartError;
+use crate::start_error::StartError;
 use cubesync_relay::room::{RoomEnded, RoomHandle};
 
 /// How many ticks early the room is told where the cubes will be: a timer may come late.

@@ -2,7 +2,6 @@
 
 mod accept;
 mod certificate;
-mod hangup;
 mod self_signed;
 
 use std::path::PathBuf;
@@ -20,7 +19,6 @@ use tracing::{error, info, warn};
 pub(crate) use self::accept::{Arrival, accept};
 pub(crate) use self::certificate::day;
 pub use self::certificate::{Certificate, CertificateError, Fingerprint};
-pub(crate) use self::hangup::reload_on_hangup;
 #[cfg(test)]
 pub(crate) use self::self_signed::read_or_make;
 use crate::config::Config;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cubesync_protocol::CellId;
-use cubesync_server::bus::{Bus, Heard, Nats, Subscription, Topic};
+use cubesync_server::bus::{Bus, Heard, Nats, NatsSettings, Subscription, Topic};
 use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::mpsc;
 
@@ -16,8 +16,11 @@ use crate::support::{Server, config, soon};
 
 async fn join(url: &str, flags: &[&str]) -> Arc<Nats> {
     let flags = [&["--bus", url], flags].concat();
-    let nats = Nats::start(&config(&flags)).await.unwrap();
-    nats.unwrap()
+    Nats::start(settings(&flags)).await.unwrap()
+}
+
+fn settings(flags: &[&str]) -> NatsSettings {
+    config(flags).nats_settings().unwrap()
 }
 
 async fn becomes_connected(nats: &Nats, is_connected: bool) {
@@ -209,7 +212,7 @@ async fn nats_may_ask_who_one_is() {
         let url = format!("nats://{login}{}", server.address());
         becomes_connected(&*join(&url, flags).await, true).await;
         let nobody = server.url();
-        let problem = Nats::try_once(&config(&["--bus", &nobody]))
+        let problem = Nats::try_once(&settings(&["--bus", &nobody]))
             .await
             .unwrap_err();
         assert!(problem.contains("authorization violation"), "{problem}");
@@ -239,7 +242,7 @@ async fn the_way_to_nats_may_be_encrypted_and_both_ends_show_certificates() {
     for refused in [&trusting[..], &[]] {
         let flags = [&["--bus", &url], refused].concat();
         assert!(
-            Nats::try_once(&config(&flags)).await.is_err(),
+            Nats::try_once(&settings(&flags)).await.is_err(),
             "{refused:?}"
         );
     }

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::sample::{Counters, Sample, TickTimes, unix_time_s};
 use super::servers::ClusterNow;
-use crate::run::Shared;
+use crate::shared::Shared;
 use cubesync_relay::label::Label;
 use cubesync_relay::metrics::Metrics;
 use cubesync_relay::room::RoomView;

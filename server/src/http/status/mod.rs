@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use self::feed::Feed;
 pub(super) use self::page::page;
 use self::viewers::Viewers;
-use crate::run::Shared;
+use crate::shared::Shared;
 
 /// The page with what it refers to, and the task that looks at the server until it is stopped.
 /// When the task ends, so do all viewers' connections.

@@ -9,7 +9,7 @@ use axum::response::Response;
 
 use super::feed::{self, MAX_ROOMS, RoomNow};
 use crate::http::{escaped, files, html};
-use crate::run::{Addresses, Shared};
+use crate::shared::{Addresses, Shared};
 
 /// Answers with the rooms and the command to join.
 pub(in crate::http) async fn page(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::run::Shared;
+use crate::shared::Shared;
 
 /// Reads the certificate again at each SIGHUP, until the server stops. A closed terminal sends the
 /// same signal to whoever runs in it: that ends the server, as it does without this.
