@@ -11,9 +11,7 @@ use std::time::Duration;
 use clap::Parser;
 use cubesync_protocol::ServerAddress;
 use cubesync_protocol::cells::Grid;
-use cubesync_protocol::limits::{
-    DEAD_AFTER, HELLO_DEADLINE, MAX_CLIENT_PAYLOAD_BYTES, MAX_CUBES_PER_ROOM, TICK_HZ_RANGE,
-};
+use cubesync_protocol::limits::{DEAD_AFTER, HELLO_DEADLINE, MAX_CUBES_PER_ROOM, TICK_HZ_RANGE};
 
 use crate::bus::{BusAddress, NatsSettings, cluster_name};
 use crate::cluster::{Card, Rules, host_and_port};
@@ -29,12 +27,6 @@ use cubesync_relay::session::SessionSettings;
 /// Descriptors kept for listeners and files when the connection limit is derived.
 const RESERVED_DESCRIPTORS: usize = 64;
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
-
-/// The longest `Hello` must fit.
-const MIN_FRAME_BYTES: usize = 512;
-
-/// The HTTP library works with no less.
-const MIN_HTTP_HEAD_BYTES: usize = 8 * 1024;
 
 /// The groups of flags in `--help`.
 const ADDRESSES: &str = "Addresses";
@@ -285,17 +277,6 @@ pub struct Config {
     #[arg(env = "CUBESYNC_HELLO_DEADLINE", help_heading = PLAYER_LIMITS)]
     pub hello_deadline: humantime::Duration,
 
-    /// Bytes of a client's frame at most, 512 to 4096
-    #[arg(long, value_name = "BYTES", default_value_t = MAX_CLIENT_PAYLOAD_BYTES)]
-    #[arg(env = "CUBESYNC_MAX_FRAME", help_heading = PLAYER_LIMITS)]
-    #[arg(value_parser = max_frame)]
-    pub max_frame: usize,
-
-    /// A frame that was begun must end within this time
-    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(2).into())]
-    #[arg(env = "CUBESYNC_FRAME_DEADLINE", help_heading = PLAYER_LIMITS)]
-    pub frame_deadline: humantime::Duration,
-
     /// Messages a second from one client, with bursts of twice as many
     #[arg(long, value_name = "COUNT", default_value = "256")]
     #[arg(env = "CUBESYNC_MAX_MESSAGES", help_heading = PLAYER_LIMITS)]
@@ -333,11 +314,6 @@ pub struct Config {
     #[arg(env = "CUBESYNC_SLOW_READER_AFTER", help_heading = PLAYER_LIMITS)]
     pub slow_reader_after: humantime::Duration,
 
-    /// Bytes of a WebSocket's message at most, its fragments together
-    #[arg(long, value_name = "BYTES", default_value_t = 4 * MAX_CLIENT_PAYLOAD_BYTES)]
-    #[arg(env = "CUBESYNC_MAX_WS_MESSAGE", help_heading = PAGE_LIMITS)]
-    pub max_ws_message: usize,
-
     /// HTTP connections, WebSockets not counted
     #[arg(long, value_name = "COUNT", default_value_t = 512)]
     #[arg(env = "CUBESYNC_MAX_HTTP_CONNECTIONS", help_heading = PAGE_LIMITS)]
@@ -352,22 +328,6 @@ pub struct Config {
     #[arg(long, value_name = "COUNT", default_value = "16")]
     #[arg(env = "CUBESYNC_MAX_REQUESTS_PER_ADDRESS", help_heading = PAGE_LIMITS)]
     pub max_requests_per_address: NonZeroU32,
-
-    /// Headers of a request at most
-    #[arg(long, value_name = "COUNT", default_value_t = 64)]
-    #[arg(env = "CUBESYNC_MAX_HTTP_HEADERS", help_heading = PAGE_LIMITS)]
-    pub max_http_headers: usize,
-
-    /// Bytes of a request's head at most, 8192 and more
-    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024)]
-    #[arg(env = "CUBESYNC_MAX_HTTP_HEAD", help_heading = PAGE_LIMITS)]
-    #[arg(value_parser = max_http_head)]
-    pub max_http_head: usize,
-
-    /// A request's head must be complete within this time, and the next one begun
-    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(5).into())]
-    #[arg(env = "CUBESYNC_HTTP_HEAD_DEADLINE", help_heading = PAGE_LIMITS)]
-    pub http_head_deadline: humantime::Duration,
 
     /// Time after which an HTTP connection is closed, whatever it carries
     #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(60).into())]
@@ -432,8 +392,6 @@ impl Config {
             },
             sessions: SessionSettings {
                 hello_deadline: *self.hello_deadline,
-                max_frame_bytes: self.max_frame,
-                frame_deadline: *self.frame_deadline,
                 max_messages_per_second: self.max_messages,
                 max_bytes_per_second: self.max_bytes,
                 dead_after: *self.dead_after,
@@ -516,10 +474,6 @@ where
     }
 }
 
-fn max_frame(text: &str) -> Result<usize, String> {
-    within(text, MIN_FRAME_BYTES..=MAX_CLIENT_PAYLOAD_BYTES)
-}
-
 fn max_bytes(text: &str) -> Result<NonZeroU32, String> {
     let least = NonZeroU32::new(4_096).expect("it is not zero");
     within(text, least..)
@@ -527,10 +481,6 @@ fn max_bytes(text: &str) -> Result<NonZeroU32, String> {
 
 fn max_cubes(text: &str) -> Result<usize, String> {
     within(text, 2..=MAX_CUBES_PER_ROOM)
-}
-
-fn max_http_head(text: &str) -> Result<usize, String> {
-    within(text, MIN_HTTP_HEAD_BYTES..)
 }
 
 #[cfg(test)]
@@ -576,9 +526,7 @@ mod tests {
             ["--tls-cert", "without-a-key.pem"],
             ["--tls-key", "without-a-certificate.pem"],
             ["--max-bytes", "100"],
-            ["--max-frame", "5000"],
             ["--max-cubes", "1"],
-            ["--max-http-head", "100"],
         ] {
             let result = Config::try_parse_from(["cubesync-server"].into_iter().chain(arguments));
             assert!(result.is_err(), "{arguments:?}");

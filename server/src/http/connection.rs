@@ -31,6 +31,16 @@ use cubesync_relay::contain::contain;
 use cubesync_relay::metrics::Task;
 use cubesync_relay::session::{Stream, tcp};
 
+/// Time for a TLS handshake, for a request's head, and between two requests. A browser sends a head
+/// in one packet, so only a stalled network needs seconds.
+const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Largest number of headers in a request: browsers send about 20, proxies add a few.
+const MAX_HEADERS: usize = 64;
+
+/// Largest size of a request's head. The pages set no cookies, so what comes is under 2 KiB.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
 /// Time for running responses when the server stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(1);
 
@@ -99,7 +109,7 @@ async fn serve_one(
     let Some(tls) = &shared.tls else {
         return serve_stream(shared, stream, peer, None, router, stop).await;
     };
-    let deadline = *shared.config.http_head_deadline;
+    let deadline = HEAD_DEADLINE;
     match tls::accept(&tls.pages, stream, deadline).await {
         Arrival::Tls(stream) => serve_stream(shared, stream, peer, None, router, stop).await,
         Arrival::Plain(stream) => {
@@ -157,9 +167,9 @@ async fn serve_stream(
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(*config.http_head_deadline)
-        .max_headers(config.max_http_headers)
-        .max_buf_size(config.max_http_head)
+        .header_read_timeout(HEAD_DEADLINE)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);

@@ -8,12 +8,17 @@ use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use cubesync_protocol::limits::MAX_CLIENT_PAYLOAD_BYTES;
 
 use super::meter::Meter;
 use super::{plain, websocket};
 use crate::shared::Shared;
 use cubesync_relay::contain::contain;
 use cubesync_relay::metrics::Task;
+
+/// Longest message of a WebSocket, its fragments together. A browser sends what one frame of the game
+/// has to say in one message, and that is far less than four of the longest payloads.
+const MAX_MESSAGE_BYTES: usize = 4 * MAX_CLIENT_PAYLOAD_BYTES;
 
 /// What the library reads into at once. Its default of 128 KiB per connection is for uploads.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
@@ -51,7 +56,6 @@ pub(super) async fn page(
             return (StatusCode::SERVICE_UNAVAILABLE, ending.message()).into_response();
         }
     };
-    let max_message_bytes = shared.config.max_ws_message;
     let serving = {
         let tasks = shared.host.tasks.clone();
         move |socket| {
@@ -64,8 +68,8 @@ pub(super) async fn page(
         }
     };
     upgrade
-        .max_message_size(max_message_bytes)
-        .max_frame_size(max_message_bytes)
+        .max_message_size(MAX_MESSAGE_BYTES)
+        .max_frame_size(MAX_MESSAGE_BYTES)
         .read_buffer_size(READ_BUFFER_BYTES)
         // A frame leaves when it is sent, not when a buffer is full.
         .write_buffer_size(0)

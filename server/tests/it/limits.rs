@@ -29,7 +29,7 @@ async fn newcomers_who_say_nothing_leave_no_place_for_more_and_none_is_taken_fro
 
 #[tokio::test]
 async fn a_frame_that_was_begun_must_end() {
-    let server = Server::start(&["--frame-deadline", "50ms"]).await;
+    let server = Server::start(&[]).await;
     let mut slow = server.join("slow").await;
     slow.client.send_bytes(&[0, 0]).await;
     assert_eq!(closed_with(&mut slow).await, CloseCode::BadMessage);
@@ -54,9 +54,9 @@ async fn bytes_are_limited_apart_from_messages() {
 
 #[tokio::test]
 async fn a_longer_frame_than_allowed_is_told_so() {
-    let server = Server::start(&["--max-frame", "512"]).await;
+    let server = Server::start(&[]).await;
     let mut player = server.join("long").await;
-    player.client.send_bytes(&[0, 0, 2, 1]).await;
+    player.client.send_bytes(&[0, 0, 0x10, 1]).await;
     assert_eq!(closed_with(&mut player).await, CloseCode::BadMessage);
     server.counts(&disconnects("frame_too_long", 1)).await;
 }
@@ -214,7 +214,7 @@ async fn a_second_host_and_bodies_are_refused() {
 
 #[tokio::test]
 async fn what_is_no_http_is_counted_by_what_is_wrong_with_it() {
-    let server = Server::start(&["--http-head-deadline", "100ms"]).await;
+    let server = Server::start(&[]).await;
     let long = format!(
         "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
         "x".repeat(20_000)

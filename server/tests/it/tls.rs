@@ -349,9 +349,7 @@ async fn a_browser_plays_over_wss() {
 #[tokio::test]
 async fn half_a_handshake_is_cut_by_the_deadline_and_counted() {
     let pair = Pair::new();
-    // The one of HTTP is also for whoever asks for the counters: long enough on a busy machine.
-    let deadlines = ["--hello-deadline", "50ms", "--http-head-deadline", "2s"];
-    let server = pair.serve(&deadlines).await;
+    let server = pair.serve(&["--hello-deadline", "50ms"]).await;
     for (address, counted) in [
         (
             server.addresses.tcp,

@@ -247,7 +247,7 @@ async fn a_message_that_was_begun_must_end_and_its_parts_count_as_bytes() {
         let bytes = bytes.to_vec();
         Message::Frame(Frame::message(bytes, OpCode::Data(kind), false))
     };
-    let server = Server::start(&["--frame-deadline", "100ms"]).await;
+    let server = Server::start(&[]).await;
     let (mut browser, _) = Browser::join(&server, "never done").await;
     browser
         .socket
@@ -258,7 +258,7 @@ async fn a_message_that_was_begun_must_end_and_its_parts_count_as_bytes() {
     let slow = "cubesync_disconnects_total{reason=\"frame_too_slow\"} 1";
     server.counts(slow).await;
 
-    let server = Server::start(&["--max-bytes", "4096", "--frame-deadline", "60s"]).await;
+    let server = Server::start(&["--max-bytes", "4096"]).await;
     let (mut browser, _) = Browser::join(&server, "endless").await;
     browser.socket.send(part(Data::Binary, &[])).await.unwrap();
     for _ in 0..2_000 {

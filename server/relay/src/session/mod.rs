@@ -53,10 +53,6 @@ const OUTPUT_QUEUE: usize = 4;
 pub struct SessionSettings {
     /// Time for the first message to come.
     pub hello_deadline: Duration,
-    /// Longest payload of a frame.
-    pub max_frame_bytes: usize,
-    /// Time for a frame that was begun to end.
-    pub frame_deadline: Duration,
     /// Messages a second; twice as many may come at once.
     pub max_messages_per_second: NonZeroU32,
     /// Bytes a second; twice as many may come at once.

@@ -4,13 +4,17 @@ use std::future::poll_fn;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use cubesync_protocol::frame;
+use cubesync_protocol::{ClientMessage, Message, frame};
 use tokio::time::Instant;
 
 use super::transport::{Reader, Received};
 use super::{LINGER, SessionSettings};
 use crate::ending::{Ending, Problem};
 use crate::token_bucket::TokenBucket;
+
+/// A frame that was begun must end within this time. Clients write whole frames of a few dozen bytes,
+/// so only a stalled network is slower, and the longest frame passes in it at 2 kB/s.
+const FRAME_DEADLINE: Duration = Duration::from_secs(2);
 
 /// A burst is what may come in this time, of messages and of bytes.
 const BURST: Duration = Duration::from_secs(2);
@@ -21,8 +25,6 @@ pub(super) struct Source<From> {
     received: BytesMut,
     /// Since when the first bytes of an unfinished frame or message are there.
     begun: Option<Instant>,
-    max_frame_bytes: usize,
-    frame_deadline: Duration,
     messages: TokenBucket,
     bytes: TokenBucket,
 }
@@ -34,8 +36,6 @@ impl<From: Reader> Source<From> {
             reader,
             received: BytesMut::new(),
             begun: None,
-            max_frame_bytes: settings.max_frame_bytes,
-            frame_deadline: settings.frame_deadline,
             messages: TokenBucket::per_second(settings.max_messages_per_second, BURST, now),
             bytes: TokenBucket::per_second(settings.max_bytes_per_second, BURST, now),
         }
@@ -44,7 +44,9 @@ impl<From: Reader> Source<From> {
     /// Returns the next frame's payload. Cancelling it loses nothing.
     pub(super) async fn next_frame(&mut self) -> Result<Bytes, Problem> {
         loop {
-            if let Some(payload) = frame::split(&mut self.received, self.max_frame_bytes)? {
+            if let Some(payload) =
+                frame::split(&mut self.received, ClientMessage::MAX_PAYLOAD_BYTES)?
+            {
                 self.begun = None;
                 self.charge_message()?;
                 return Ok(payload);
@@ -61,7 +63,7 @@ impl<From: Reader> Source<From> {
             let read = poll_fn(|context| reader.poll_read(received, context));
             let read = match self.begun {
                 None => read.await,
-                Some(begun) => tokio::time::timeout_at(begun + self.frame_deadline, read)
+                Some(begun) => tokio::time::timeout_at(begun + FRAME_DEADLINE, read)
                     .await
                     .map_err(|_| Ending::FrameTooSlow)?,
             };
