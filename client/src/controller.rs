@@ -1,7 +1,7 @@
-//! How input moves a cube: the same for a person and a bot.
+//! How input moves a cube, for people and bots alike.
 //!
-//! It is pure: no clock and no device. Everything is stepped in small equal parts of a frame, so
-//! that the path hardly depends on the frame rate.
+//! A controller reads no clock and no device. It steps everything in small equal parts of a frame,
+//! so that the path hardly depends on the frame rate.
 
 use std::f32::consts::{PI, TAU};
 
@@ -40,19 +40,19 @@ const STEP_S: f32 = 1.0 / 240.0;
 /// the cube goes on from where it was.
 const LONGEST_FRAME_S: f32 = 0.1;
 
-/// What a person wants a cube to do in a frame.
+/// What the player wants the own cube to do in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Input {
-    /// Where to, in the world's x and y; the length, at most 1, is the part of the full speed.
+    /// The direction in the world's x and y. Its length, at most 1, is the share of the full speed.
     pub direction: [f32; 2],
-    /// Jump, when on the floor.
+    /// Jumps, when on the floor.
     pub jump: bool,
-    /// Run instead of walk.
+    /// Runs instead of walking.
     pub fast: bool,
 }
 
 impl Input {
-    /// Walking in a direction, counted from the world's x axis towards its y axis.
+    /// Makes an input that walks in a direction, counted from the world's x axis towards its y axis.
     pub fn towards(angle_rad: f32) -> Self {
         Self {
             direction: [angle_rad.cos(), angle_rad.sin()],
@@ -73,7 +73,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A cube at rest.
+    /// Makes a controller of a cube at rest.
     pub fn new(pose: Pose) -> Self {
         Self {
             position: pose.position.to_metres(),
@@ -100,7 +100,7 @@ impl Controller {
         }
     }
 
-    /// Where the cube is, as it is sent.
+    /// Returns the cube's pose, as it is sent.
     pub fn pose(&self) -> Pose {
         Pose {
             position: Position::from_metres(self.position),
@@ -108,12 +108,12 @@ impl Controller {
         }
     }
 
-    /// The cube's centre, in metres.
+    /// Returns the cube's centre, in metres.
     pub fn position(&self) -> [f32; 3] {
         self.position
     }
 
-    /// In m/s.
+    /// Returns the cube's velocity, in m/s.
     pub fn velocity(&self) -> [f32; 3] {
         self.velocity
     }
@@ -131,7 +131,7 @@ impl Controller {
         self.carry_offset = std::array::from_fn(|axis| from[axis] - place[axis]);
     }
 
-    /// Where a carried cube goes: in front of the own one, at its height.
+    /// Returns where a carried cube goes: in front of the own one, at its height.
     pub fn carry_pose(&self) -> Pose {
         let place = self.carry_place();
         let position = std::array::from_fn(|axis| place[axis] + self.carry_offset[axis]);
@@ -141,7 +141,7 @@ impl Controller {
         }
     }
 
-    /// Where a carried cube is put down: under [`carry_pose`](Self::carry_pose), flat on the
+    /// Returns where a carried cube is put down: under [`carry_pose`](Self::carry_pose), flat on the
     /// floor.
     pub fn drop_pose(&self) -> Pose {
         let [x, y, _] = self.carry_pose().position.to_metres();

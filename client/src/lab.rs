@@ -1,21 +1,21 @@
 //! The network lab: a network worse than the real one, between socket and session.
 //!
-//! Bytes and the time go in, the same bytes come out later and in order. A lost segment is what
-//! TCP makes of it: nothing passes until it was sent again, then everything does at once.
-//! Accidents come from a seed: the same bytes at the same times meet the same network.
+//! Bytes and the time go in, the same bytes come out later and in order. A lost segment has the
+//! effect that it has with TCP: nothing passes until it was sent again, then everything at once.
+//! Losses and jitter come from a seed: the same bytes at the same times meet the same network.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::BytesMut;
 
-/// Bytes on their way, after which no more are taken: a slow line makes its sender wait, as a
-/// kernel's buffers do.
+/// Bytes on their way after which a line is full: a slow line makes its sender wait, as a kernel's
+/// buffers do.
 const MAX_WAITING_BYTES: usize = 64 * 1024;
-/// What a sender waits beyond a round trip before it sends a segment again: the shortest that
-/// Linux allows. RFC 6298 wants a second, which no system follows.
+/// How long beyond a round trip a sender waits before it sends a segment again: Linux's minimum.
+/// RFC 6298 asks for a second, which no system follows.
 const RETRANSMISSION_WAIT: Duration = Duration::from_millis(200);
-/// Makes the accidents of one way differ from those of the other.
+/// Makes the losses of one way differ from those of the other.
 const OTHER_WAY: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// What the lab does to the bytes of each way.
@@ -47,7 +47,7 @@ pub struct Line {
     random: fastrand::Rng,
     waiting: VecDeque<Segment>,
     waiting_bytes: usize,
-    /// When the line has sent what it was given.
+    /// When the line has sent everything that it was given.
     free_at: Duration,
     /// When the newest segment arrives.
     last_due: Duration,
@@ -60,11 +60,11 @@ struct Segment {
 }
 
 impl Conditions {
-    /// The longest latency and jitter: with more, sessions end before they begin.
+    /// Longest latency and jitter: with more, sessions end before they begin.
     pub const MAX_LATENCY: Duration = Duration::from_secs(2);
-    /// The highest loss.
+    /// Highest loss.
     pub const MAX_LOSS_PERMILLE: u16 = 500;
-    /// The slowest line, in bits per second.
+    /// Lowest bandwidth, in bits per second.
     pub const MIN_BANDWIDTH_BPS: u32 = 1_000;
 
     /// Whether the bytes pass as if there were no lab.
@@ -74,7 +74,7 @@ impl Conditions {
 }
 
 impl Lab {
-    /// A lab whose accidents come from `seed`.
+    /// Makes a lab whose losses and jitter come from `seed`.
     pub fn new(conditions: Conditions, seed: u64) -> Self {
         Self {
             down: Line::new(conditions, seed),
@@ -82,18 +82,19 @@ impl Lab {
         }
     }
 
-    /// What is done to the bytes.
+    /// Returns what the lab does to the bytes.
     pub fn conditions(&self) -> Conditions {
         self.up.conditions
     }
 
-    /// What is sent from now on fares like this. It still comes after what is on its way.
+    /// Sets what the lab does to bytes that are sent from now on. They still arrive after the bytes
+    /// that are on their way.
     pub fn set_conditions(&mut self, conditions: Conditions) {
         self.down.conditions = conditions;
         self.up.conditions = conditions;
     }
 
-    /// Forgets what is on its way: the connection is gone.
+    /// Drops all bytes on their way, when the connection has ended.
     pub fn clear(&mut self) {
         self.down.clear();
         self.up.clear();
@@ -112,7 +113,7 @@ impl Line {
         }
     }
 
-    /// Whether more is to be sent now; what is sent is taken in any case.
+    /// Whether the line is not full. It takes bytes in any case.
     pub fn has_room(&self) -> bool {
         self.waiting_bytes < MAX_WAITING_BYTES
     }
@@ -138,7 +139,7 @@ impl Line {
         bytes.clear();
     }
 
-    /// Appends what has arrived to `bytes`; how many bytes.
+    /// Appends the bytes that have arrived to `bytes` and returns how many they are.
     pub fn receive(&mut self, now: Duration, bytes: &mut BytesMut) -> usize {
         let has_arrived = |segment: &&Segment| segment.due <= now;
         let arrived = self.waiting.iter().take_while(has_arrived).count();

@@ -1,4 +1,4 @@
-//! Where a client connects and as whom.
+//! Where a client connects, and as which player.
 
 use cubesync_protocol::{Colour, Hello, ResumeToken};
 
@@ -6,13 +6,13 @@ use crate::lab::Conditions;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::trust::Trust;
 
-/// Where to connect and as whom.
+/// Where to connect, and as which player.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientOptions {
     /// The server's `host:port`; the host is a name or an address. With `tls://` in front the
     /// connection is encrypted. A browser's page decides that itself.
     pub server: String,
-    /// Whom to believe that it is this server, when the connection is encrypted.
+    /// Which certificates to accept, when the connection is encrypted.
     #[cfg(not(target_arch = "wasm32"))]
     pub trust: Trust,
     /// The room to join.
@@ -23,12 +23,12 @@ pub struct ClientOptions {
     pub colour: Colour,
     /// The server's join key, where it asks for one.
     pub join_key: Option<String>,
-    /// The token of an earlier [`Welcome`](cubesync_protocol::Welcome) in this room, to get the
-    /// same cube back. A client that reconnects by itself uses the newest one.
+    /// The token of an earlier [`Welcome`](cubesync_protocol::Welcome) in this room, with which the
+    /// server gives the same cube back. A client that reconnects by itself uses the newest one.
     pub resume: Option<ResumeToken>,
-    /// How much worse than it is the network is to be, at first.
+    /// What the network lab does to the connection at first.
     pub lab: Conditions,
-    /// Where the accidents of that network come from.
+    /// Seed of the lab's losses and jitter.
     pub lab_seed: u64,
 }
 
@@ -36,7 +36,7 @@ impl ClientOptions {
     /// What stands in front of the address of a server that the client speaks TLS with.
     pub const TLS: &str = "tls://";
 
-    /// The lobby of a server, in orange and without a join key.
+    /// Makes options for the lobby of a server, with an orange cube and no join key.
     pub fn new(server: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
             server: server.into(),
@@ -52,7 +52,7 @@ impl ClientOptions {
         }
     }
 
-    /// The first message to the server.
+    /// Returns the first message to the server.
     pub(crate) fn hello(&self) -> Hello {
         Hello {
             join_key: self.join_key.clone(),

@@ -1,4 +1,4 @@
-//! What a client tells the program around it: how far it is, what happened, what to draw.
+//! What a client reports: its status, what happened, what to draw, and statistics.
 
 use std::time::Duration;
 
@@ -6,43 +6,44 @@ use cubesync_protocol::{
     Colour, CubeId, CubeInfo, CubeKind, CubePose, Pose, Position, Rotation, Welcome,
 };
 
-/// How far the client is.
+/// The state of a client's connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
-    /// Looking the name up or connecting.
+    /// The client looks the name up or connects.
     Connecting,
-    /// Connected; the server has not answered yet.
+    /// The client is connected and waits for the server's answer.
     Joining,
-    /// In the room.
+    /// The client is in the room.
     Joined,
-    /// Not connected; another try follows by itself.
+    /// The client is not connected and will try again by itself.
     Waiting {
-        /// Time until then, as of the last poll.
+        /// Time until the next try, as of the last poll.
         retry_in: Duration,
         /// Why the last connection ended, for a person.
         reason: String,
     },
-    /// Refused for good, or closed; the client stays so.
+    /// The client was refused for good, or closed. It stays so.
     Failed {
         /// Why, for a person.
         reason: String,
     },
 }
 
-/// What happened, in the order in which it did.
+/// Something that happened, in the order in which it did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientEvent {
-    /// The client is in the room: at first, and again after it was away for more than a moment. Cubes known before are forgotten; the own cube starts at the welcome's pose, and
+    /// The client is in the room, for the first time or after more than a moment without a
+    /// connection. Cubes known before are forgotten. The own cube starts at the welcome's pose, and
     /// may have a new id.
     Joined(Welcome),
-    /// The client is in the room again after a moment without connection, at the same server or at another
-    /// one ([`Client::server`](crate::Client::server)): the own cube goes on from where it is
-    /// shown, and may have a new id.
+    /// The client is in the room again after a moment without a connection, at the same server or at
+    /// another one ([`Client::server`](crate::Client::server)). The own cube goes on from where it
+    /// is shown, and may have a new id.
     Rejoined(Welcome),
-    /// Somebody else's cube came into the room, in sight. Not told for cubes that were there
-    /// before; [`Client::cubes`](crate::Client::cubes) has everything in sight.
+    /// Another player's cube came into the room, in sight. There is no such event for cubes that
+    /// were there before; [`Client::cubes`](crate::Client::cubes) has everything in sight.
     CubeJoined(CubeInfo),
-    /// A cube left the room, in sight; it is as it was last.
+    /// A cube in sight left the room; this is its last state.
     CubeLeft(CubeInfo),
     /// A free cube was taken.
     CubeTaken {
@@ -51,35 +52,35 @@ pub enum ClientEvent {
         /// Its holder's own cube.
         by: CubeId,
     },
-    /// A held cube was let go, or the one this client held went out of sight.
+    /// A held cube was released, or the one that this client held went out of sight.
     CubeFreed {
         /// The free cube.
         cube: CubeId,
     },
-    /// A take came too late.
+    /// The server refused to give a cube: somebody else was faster.
     Refused {
         /// The cube that was asked for.
         cube: CubeId,
-        /// Who holds it, if it is held.
+        /// Its holder's own cube, if it is held.
         holder: Option<CubeId>,
     },
-    /// The server put a cube of this client somewhere else: go on from there.
+    /// The server put a cube of this client somewhere else. Go on from there.
     Corrected(CubePose),
-    /// The connection is gone; [`Client::status`](crate::Client::status) says what follows.
+    /// The connection is lost. [`Client::status`](crate::Client::status) says what follows.
     Disconnected {
         /// Why, for a person.
         reason: String,
     },
 }
 
-/// One cube as it is to be drawn.
+/// One cube, as it is to be drawn.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CubeView<'a> {
-    /// Which cube.
+    /// Its id.
     pub cube: CubeId,
-    /// Whose it is.
+    /// Whether it is a player's, a ghost or a free cube.
     pub kind: CubeKind,
-    /// The text above it.
+    /// Its name, to be written above it.
     pub name: &'a str,
     /// Its colour.
     pub colour: Colour,
@@ -89,12 +90,12 @@ pub struct CubeView<'a> {
     pub rotation: [f32; 4],
     /// Whether it is this client's own cube.
     pub own: bool,
-    /// Whether it may be elsewhere by now: the server has not been heard for a while.
+    /// Whether it may be elsewhere by now, because nothing has been received for a while.
     pub stale: bool,
 }
 
 impl CubeView<'_> {
-    /// Where it is drawn, as a pose that can be sent.
+    /// Returns where it is drawn, as a pose that can be sent.
     pub fn pose(&self) -> Pose {
         Pose {
             position: Position::from_metres(self.position),
@@ -103,10 +104,11 @@ impl CubeView<'_> {
     }
 }
 
-/// What the connection did so far, reconnects included.
+/// What the client has sent and received so far, including earlier connections, and how its
+/// connection is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statistics {
-    /// A ping's way there and back; includes the wait for the poll that reads the answer.
+    /// Round trip of a ping, including the wait for the poll that reads the answer.
     pub round_trip: Option<Duration>,
     /// Bytes received.
     pub bytes_in: u64,
@@ -116,9 +118,9 @@ pub struct Statistics {
     pub frames_in: u64,
     /// Messages sent.
     pub frames_out: u64,
-    /// Surprises received, one per cube that moved other than believed and snapshot.
+    /// Updates received: one for each cube and snapshot in which it moved other than predicted.
     pub updates_in: u64,
-    /// The same sent, and the poses that cubes are first told of with.
+    /// Updates sent, including the first pose of each cube.
     pub updates_out: u64,
     /// Players in sight, this one included.
     pub players: usize,
@@ -126,12 +128,12 @@ pub struct Statistics {
     pub playout_delay: Duration,
     /// How long before its tick a sample of the own cubes is taken.
     pub lead: Duration,
-    /// Samples that reached the server after their tick, as far as it has told.
+    /// Samples that reached the server after their tick, by its last report.
     pub late_samples: u64,
     /// Ticks of this session that arrived after they were shown.
     pub late_ticks: u64,
-    /// Ticks of this session that the server left out because they were not read in time. A tick
-    /// in which nothing had to be said is none.
+    /// Ticks of this session that the server left out because the client read too slowly. A tick
+    /// without updates is not one of them.
     pub missing_ticks: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Whom a client believes that it is the server it wants, where the two speak TLS.
+//! Which certificates a client accepts from a server that it speaks TLS with.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -17,30 +17,30 @@ use rustls::{
 static PROVIDER: LazyLock<Arc<CryptoProvider>> =
     LazyLock::new(|| Arc::new(ring::default_provider()));
 
-/// The issuers that the system trusts; what it cannot read is as if it were not there.
+/// The issuers that the system trusts, without the certificates that cannot be read.
 static SYSTEM: LazyLock<RootCertStore> = LazyLock::new(|| {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
 });
 
-/// Whom a client believes that it is the server.
+/// Which servers a client trusts when it encrypts the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Trust {
-    /// Who has a certificate for the server's name, from an issuer that the system trusts.
+    /// Servers with a certificate for their name from an issuer that the system trusts.
     #[default]
     System,
-    /// Who has one from there, or from one of these, or one of these.
+    /// The same, and servers with one of these certificates or with one that these issued.
     Also(Vec<CertificateDer<'static>>),
-    /// Whoever answers: nothing is verified.
+    /// Any server: nothing is verified.
     Anybody,
 }
 
 impl Trust {
-    /// The system's issuers and the certificates in a PEM file.
+    /// Reads a PEM file of certificates to trust beside the system's issuers.
     ///
     /// # Errors
-    /// The file cannot be read or holds no certificate, in words.
+    /// The file cannot be read or holds no certificate; the text says so to a person.
     pub fn also(file: impl AsRef<Path>) -> Result<Self, String> {
         let text = std::fs::read(file).map_err(|error| format!("cannot read it: {error}"))?;
         let certificates = CertificateDer::pem_slice_iter(&text)
@@ -54,10 +54,10 @@ impl Trust {
         }
     }
 
-    /// How to connect to somebody who is believed.
+    /// Returns how to connect.
     ///
     /// # Errors
-    /// Nobody could be believed, in words.
+    /// No certificate could be verified; the text says why to a person.
     pub(crate) fn config(&self) -> Result<Arc<ClientConfig>, String> {
         let (mut roots, own) = match self {
             Self::System => (SYSTEM.clone(), Vec::new()),

@@ -1,7 +1,7 @@
-//! Hides that a shown cube was believed to be elsewhere.
+//! Hides jumps of cubes that were shown at a wrong place.
 //!
-//! When a surprise comes after its tick was shown, the cube would jump. It keeps the difference
-//! instead and loses it within a moment, quickly at first and gently at the end.
+//! An update that arrives after its tick was shown would make the cube jump. The cube keeps the
+//! difference instead and loses it within a moment, quickly at first and gently at the end.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ const BLEND: Duration = Duration::from_millis(200);
 /// A larger difference is not blended out: the cube would run through walls.
 const SNAP_M: f32 = 1.0;
 
-/// The differences between where cubes are shown and where they are believed to be.
+/// The differences between where cubes are shown and where they should be.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Blends {
     ticks: f64,
@@ -24,12 +24,12 @@ pub(crate) struct Blends {
 #[derive(Debug, Clone, Copy)]
 struct Blend {
     offset_m: [f32; 3],
-    /// When it was this.
+    /// The server's clock when the difference was this.
     clock_tick: f64,
 }
 
 impl Blends {
-    /// For a room of this tick rate.
+    /// Makes an empty set for a room of this tick rate.
     pub(crate) fn new(tick_hz: u8) -> Self {
         Self {
             ticks: BLEND.as_secs_f64() * f64::from(tick_hz),
@@ -37,16 +37,16 @@ impl Blends {
         }
     }
 
-    /// A cube that was shown at `shown_m` when the server's clock was at `clock_tick` is now
-    /// believed to have been at `believed_m`.
+    /// Starts to blend a cube that was shown at `shown_m` when the server's clock was at `clock_tick`
+    /// and should have been at `predicted_m`.
     pub(crate) fn start(
         &mut self,
         cube: CubeId,
         shown_m: [f32; 3],
-        believed_m: [f32; 3],
+        predicted_m: [f32; 3],
         clock_tick: f64,
     ) {
-        let offset_m: [f32; 3] = std::array::from_fn(|axis| shown_m[axis] - believed_m[axis]);
+        let offset_m: [f32; 3] = std::array::from_fn(|axis| shown_m[axis] - predicted_m[axis]);
         let distance_m = offset_m.iter().map(|off| off * off).sum::<f32>().sqrt();
         let blend = Blend {
             offset_m,
@@ -59,19 +59,19 @@ impl Blends {
         }
     }
 
-    /// The cube is shown where it is believed to be.
+    /// Shows a cube where it should be.
     pub(crate) fn remove(&mut self, cube: CubeId) {
         self.cubes.remove(&cube);
     }
 
-    /// Forgets what has passed.
+    /// Forgets differences that are over.
     pub(crate) fn advance(&mut self, clock_tick: f64) {
         let ticks = self.ticks;
         self.cubes
             .retain(|_, blend| blend.share(clock_tick, ticks) > 0.0);
     }
 
-    /// How far from its believed position a cube is to be shown.
+    /// Returns how far from its place a cube is to be shown.
     pub(crate) fn offset_m(&self, cube: CubeId, clock_tick: f64) -> [f32; 3] {
         self.cubes.get(&cube).map_or([0.0; 3], |blend| {
             let share = blend.share(clock_tick, self.ticks) as f32;

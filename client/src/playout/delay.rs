@@ -37,7 +37,7 @@ pub(crate) struct PlayoutDelay {
 }
 
 impl PlayoutDelay {
-    /// A snapshot of `tick` was read when the server's clock was at `clock_tick`.
+    /// Takes in that a snapshot of `tick` was read when the server's clock was at `clock_tick`.
     pub(crate) fn arrived(&mut self, tick: u64, clock_tick: f64) {
         if self.lags.len() == RECENT_ARRIVALS {
             self.lags.pop_front();
@@ -54,14 +54,13 @@ impl PlayoutDelay {
         }
     }
 
-    /// Lets the delay follow what the arrivals ask for, up to now. The tick that is shown never
-    /// goes back by it.
+    /// Lets the delay follow the recent arrivals. The shown tick never goes back because of it.
     pub(crate) fn advance(&mut self, clock_tick: f64) {
         let Some((delay_ticks, before)) = &mut self.current else {
             return;
         };
         if *delay_ticks > self.wanted_ticks + PAUSE_TICKS {
-            // How late things were before does not matter any more.
+            // The lags from before the pause do not matter any more.
             let newest = self.lags.pop_back().unwrap_or_default();
             self.lags.clear();
             self.lags.push_back(newest);
@@ -74,7 +73,7 @@ impl PlayoutDelay {
         *before = clock_tick;
     }
 
-    /// The delay, in ticks.
+    /// Returns the delay, in ticks.
     pub(crate) fn ticks(&self) -> f64 {
         self.current.map_or(LOWEST_TICKS, |(ticks, _)| ticks)
     }

@@ -1,8 +1,9 @@
-//! The recent surprises of every cube, by tick, to draw from.
+//! The recent updates of every cube, by tick, to draw from.
 //!
-//! Between its surprises a cube is where everybody believes it to be: one that rests, rests, and
-//! one that runs straight, runs, without any message. After the newest message that is a guess,
-//! which is right unless one is on its way: it is made more carefully, and not for long.
+//! Between two updates a cube follows its predicted state, which both ends advance alike: a cube
+//! that rests goes on resting and a cube that runs straight goes on running, without any message.
+//! After the newest message this is an extrapolation. It is right unless an update is on its way,
+//! so it is made more carefully, and ends after a while.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -13,51 +14,50 @@ use cubesync_protocol::motion::{Codec, MotionState};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{CubeId, Pose};
 
-/// Surprises kept of one cube, at most: half a second at the highest tick rate. What has been
-/// shown is dropped long before.
-const MAX_SURPRISES_PER_CUBE: usize = 64;
-/// From the moment when the server should have spoken again, a cube slows down for so long, and
-/// then it stands.
+/// Largest number of updates kept of one cube: half a second at the highest tick rate. Updates that
+/// have been shown are dropped long before.
+const MAX_UPDATES_PER_CUBE: usize = 64;
+/// How long a cube takes to slow down and stand once the next message of a moving cube is overdue.
 const LONGEST_EXTRAPOLATION: Duration = Duration::from_millis(250);
-/// A guess goes on with no more than this in m/s²: more is an impact, and will not be repeated.
-/// What falls in the game gains so much. Measured with `cargo bench-motion` at 2 % loss: without
+/// Highest acceleration of an extrapolated cube, in m/s²: that of a fall in the game. A higher one
+/// is an impact, which does not go on. Measured with `cargo bench-motion` at 2 % loss: without
 /// the limit errors are a third larger, and there are four times as many jumps.
 const HIGHEST_ACCELERATION_MPS2: f32 = 20.0;
 
-/// What is believed about a cube from a tick on.
+/// The predicted state of a cube from a tick on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Surprise {
+pub(crate) struct Update {
     /// The tick.
     pub(crate) tick: u64,
-    /// Up to and with this tick, what was believed before is known to have been right.
+    /// Up to and including this tick the state before is known to have been right.
     pub(crate) known_until: u64,
-    /// What is believed at the tick.
+    /// The state at the tick.
     pub(crate) state: MotionState,
 }
 
-/// A surprise and where to draw it: who turns and runs surprises in each tick, and is drawn there
-/// in several frames.
+/// An update and where to draw it: a cube that turns and runs is updated in each tick, and drawn
+/// there in several frames.
 #[derive(Debug, Clone, Copy)]
 struct Kept {
-    surprise: Surprise,
+    update: Update,
     drawn: DrawnPose,
 }
 
-/// What was and is believed about the cubes of a room.
+/// The recent updates of a room's cubes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SnapshotBuffer {
     cubes: BTreeMap<CubeId, VecDeque<Kept>>,
-    /// The newest tick that was heard of.
-    heard_tick: u64,
-    /// How much further everything is believed, how long cubes slow down after that, and the
-    /// highest acceleration of a guess, in metres per tick and tick.
+    /// The newest tick of which something was received.
+    newest_tick: u64,
+    /// How long cubes go on after that tick, how long they slow down afterwards, and the highest
+    /// acceleration of an extrapolation, in metres per tick and tick.
     silent_ticks: f64,
     slowing_ticks: f64,
     acceleration_m: f32,
 }
 
 impl SnapshotBuffer {
-    /// For a room of this tick rate.
+    /// Makes an empty buffer for a room of this tick rate.
     pub(crate) fn new(tick_hz: u8) -> Self {
         let ticks = |duration: Duration| duration.as_secs_f64() * f64::from(tick_hz);
         Self {
@@ -68,49 +68,49 @@ impl SnapshotBuffer {
         }
     }
 
-    /// The server told of a tick. Until it is silent for too long, all cubes that do not
-    /// surprise move on as believed.
-    pub(crate) fn heard(&mut self, tick: u64) {
-        self.heard_tick = self.heard_tick.max(tick);
+    /// Notes that something was received of a tick: cubes without an update in it were predicted
+    /// rightly.
+    pub(crate) fn received(&mut self, tick: u64) {
+        self.newest_tick = self.newest_tick.max(tick);
     }
 
-    /// The newest tick that was heard of.
-    pub(crate) fn heard_tick(&self) -> u64 {
-        self.heard_tick
+    /// Returns the newest tick of which something was received.
+    pub(crate) fn newest_tick(&self) -> u64 {
+        self.newest_tick
     }
 
-    /// Whether what is believed at this tick is a guess: nothing was heard of it.
-    pub(crate) fn is_guessed(&self, tick: f64) -> bool {
-        tick > self.heard_tick as f64
+    /// Whether states at this tick are extrapolated: nothing has been received of it.
+    pub(crate) fn is_extrapolated(&self, tick: f64) -> bool {
+        tick > self.newest_tick as f64
     }
 
-    /// Takes in a surprise. Ticks before `shown_tick` need not be kept.
-    pub(crate) fn push(&mut self, cube: CubeId, new: Surprise, shown_tick: f64) {
+    /// Takes in an update. Ticks before `shown_tick` need not be kept.
+    pub(crate) fn push(&mut self, cube: CubeId, new: Update, shown_tick: f64) {
         let kept = self.cubes.entry(cube).or_default();
         match kept.back_mut() {
-            Some(newest) if newest.surprise.tick >= new.tick => {
+            Some(newest) if newest.update.tick >= new.tick => {
                 let state = new.state;
-                *newest = Kept::from(Surprise {
+                *newest = Kept::from(Update {
                     state,
-                    ..newest.surprise
+                    ..newest.update
                 });
             }
-            // A keyframe repeats what is believed already.
-            Some(newest) if newest.surprise.state_at(new.tick) == new.state => {}
+            // A keyframe repeats states that are predicted already.
+            Some(newest) if newest.update.state_at(new.tick) == new.state => {}
             _ => kept.push_back(new.into()),
         }
         while kept
             .get(1)
-            .is_some_and(|next| next.surprise.tick as f64 <= shown_tick)
-            || kept.len() > MAX_SURPRISES_PER_CUBE
+            .is_some_and(|next| next.update.tick as f64 <= shown_tick)
+            || kept.len() > MAX_UPDATES_PER_CUBE
         {
             kept.pop_front();
         }
     }
 
-    /// Puts a cube somewhere with no way there: it has been there all along.
+    /// Puts a cube somewhere as if it had been there all along.
     pub(crate) fn place(&mut self, cube: CubeId, pose: Pose) {
-        let rest = Surprise {
+        let rest = Update {
             tick: 0,
             known_until: 0,
             state: MotionState::at_rest(pose),
@@ -123,32 +123,32 @@ impl SnapshotBuffer {
         self.cubes.remove(&cube);
     }
 
-    /// The cubes that are known.
+    /// Returns the known cubes.
     pub(crate) fn cubes(&self) -> impl Iterator<Item = CubeId> {
         self.cubes.keys().copied()
     }
 
-    /// Where a cube is at a tick and a fraction: on a smooth way through where it is believed to
-    /// be at the ticks around it.
+    /// Returns where a cube is at a tick and a fraction: on a smooth way through its states at the
+    /// ticks around it.
     pub(crate) fn pose_at(&self, cube: CubeId, tick: f64) -> Option<DrawnPose> {
         let kept = self.cubes.get(&cube)?;
-        let next = kept.partition_point(|kept| kept.surprise.tick as f64 <= tick);
+        let next = kept.partition_point(|kept| kept.update.tick as f64 <= tick);
         let Some(index) = next.checked_sub(1) else {
             return kept.front().map(|first| first.drawn);
         };
-        let believed = &kept[index];
+        let known = &kept[index];
         if next == kept.len() {
-            if believed.surprise.state.is_settled() {
-                return Some(believed.drawn);
+            if known.update.state.is_settled() {
+                return Some(known.drawn);
             }
-            if self.is_guessed(tick) {
-                return Some(self.guess(believed, tick));
+            if self.is_extrapolated(tick) {
+                return Some(self.extrapolate(known, tick));
             }
         }
         let (from_tick, end, to_tick) = match kept.get(next) {
-            Some(Kept { surprise, .. }) if surprise.known_until as f64 <= tick => {
-                let from = surprise.known_until.max(believed.surprise.tick);
-                (from, next, surprise.tick)
+            Some(Kept { update, .. }) if update.known_until as f64 <= tick => {
+                let from = update.known_until.max(known.update.tick);
+                (from, next, update.tick)
             }
             _ => {
                 let from = tick.floor() as u64;
@@ -156,17 +156,17 @@ impl SnapshotBuffer {
             }
         };
         let ticks = to_tick.saturating_sub(from_tick).max(1) as f32;
-        let ends = [believed.at(from_tick), kept[end].at(to_tick)];
+        let ends = [known.at(from_tick), kept[end].at(to_tick)];
         let after = match kept.get(end + 1) {
-            Some(kept) if kept.surprise.tick == to_tick + 1 => {
+            Some(kept) if kept.update.tick == to_tick + 1 => {
                 difference(kept.drawn.position, ends[1].position)
             }
-            _ => kept[end].surprise.velocity_at(to_tick + 1),
+            _ => kept[end].update.velocity_at(to_tick + 1),
         };
         // At each end the mean of the ways in the tick before and after it: at the first moment
-        // of a turn, the velocity that was told is that of the tick before.
+        // of a turn, the received velocity is that of the tick before.
         let mean = difference(ends[1].position, ends[0].position).map(|way_m| way_m / ticks);
-        let before = believed.surprise.velocity_at(from_tick);
+        let before = known.update.velocity_at(from_tick);
         let middle =
             |a: [f32; 3], b: [f32; 3]| std::array::from_fn(|axis| (a[axis] + b[axis]) / 2.0);
         let velocities = [middle(before, mean), middle(mean, after)];
@@ -174,21 +174,21 @@ impl SnapshotBuffer {
         Some(interpolation::curve(ends, ticks, velocities, share))
     }
 
-    /// Where a cube may be at a tick that nothing was heard of: it goes on as believed until the
-    /// server should have spoken again, and then slows down.
-    fn guess(&self, believed: &Kept, tick: f64) -> DrawnPose {
-        let heard = self.heard_tick.max(believed.surprise.tick);
-        let silent = (tick - heard as f64).max(0.0);
+    /// Extrapolates a cube to a tick of which nothing was received: it goes on as predicted until
+    /// the next message is overdue, then slows down and stands.
+    fn extrapolate(&self, known: &Kept, tick: f64) -> DrawnPose {
+        let newest = self.newest_tick.max(known.update.tick);
+        let silent = (tick - newest as f64).max(0.0);
         let share = ((silent - self.silent_ticks) / self.slowing_ticks).clamp(0.0, 1.0);
         let slowed = self.slowing_ticks * (share - share * share / 2.0);
         let ticks = (silent.min(self.silent_ticks) + slowed) as f32;
 
-        let whole = heard.saturating_add(ticks as u64);
-        let ends = [whole, whole.saturating_add(1)].map(|tick| believed.at(tick));
+        let whole = newest.saturating_add(ticks as u64);
+        let ends = [whole, whole.saturating_add(1)].map(|tick| known.at(tick));
         let turned = interpolation::curve(ends, 1.0, [[0.0; 3]; 2], ticks.fract());
-        let start = believed.at(heard).position;
+        let start = known.at(newest).position;
         let [before, after] =
-            [heard, heard.saturating_add(1)].map(|tick| believed.surprise.velocity_at(tick));
+            [newest, newest.saturating_add(1)].map(|tick| known.update.velocity_at(tick));
         let position = std::array::from_fn(|axis| {
             let acceleration =
                 (after[axis] - before[axis]).clamp(-self.acceleration_m, self.acceleration_m);
@@ -206,12 +206,12 @@ fn difference(to: [f32; 3], from: [f32; 3]) -> [f32; 3] {
     std::array::from_fn(|axis| to[axis] - from[axis])
 }
 
-impl Surprise {
+impl Update {
     fn state_at(&self, tick: u64) -> MotionState {
         self.state.advanced(self.tick, tick)
     }
 
-    /// How the cube came to be where it is believed to be at a tick, in metres per tick.
+    /// Returns how the cube moved in the tick that ends at `tick`, in metres per tick.
     fn velocity_at(&self, tick: u64) -> [f32; 3] {
         let velocity = if tick <= self.tick {
             self.state.velocity()
@@ -224,17 +224,17 @@ impl Surprise {
 
 impl Kept {
     fn at(&self, tick: u64) -> DrawnPose {
-        if tick <= self.surprise.tick {
+        if tick <= self.update.tick {
             return self.drawn;
         }
-        self.surprise.state_at(tick).pose(&Codec::LIVE).into()
+        self.update.state_at(tick).pose(&Codec::LIVE).into()
     }
 }
 
-impl From<Surprise> for Kept {
-    fn from(surprise: Surprise) -> Self {
-        let drawn = surprise.state.pose(&Codec::LIVE).into();
-        Self { surprise, drawn }
+impl From<Update> for Kept {
+    fn from(update: Update) -> Self {
+        let drawn = update.state.pose(&Codec::LIVE).into();
+        Self { update, drawn }
     }
 }
 
@@ -253,19 +253,19 @@ mod tests {
     }
 
     fn push(buffer: &mut SnapshotBuffer, tick: u64, state: MotionState, shown_tick: f64) {
-        let surprise = Surprise {
+        let update = Update {
             tick,
             known_until: tick.saturating_sub(1),
             state,
         };
-        buffer.heard(tick);
-        buffer.push(CUBE, surprise, shown_tick);
+        buffer.received(tick);
+        buffer.push(CUBE, update, shown_tick);
     }
 
-    /// A buffer that took in these surprises from snapshots, all shown from `shown_tick` on.
-    fn buffer(surprises: &[(u64, MotionState)], shown_tick: f64) -> SnapshotBuffer {
+    /// A buffer that took in these updates from snapshots, all shown from `shown_tick` on.
+    fn buffer(updates: &[(u64, MotionState)], shown_tick: f64) -> SnapshotBuffer {
         let mut buffer = SnapshotBuffer::new(HZ);
-        for &(tick, state) in surprises {
+        for &(tick, state) in updates {
             push(&mut buffer, tick, state, shown_tick);
         }
         buffer
@@ -307,19 +307,19 @@ mod tests {
     fn after_missed_snapshots_a_cube_glides_from_where_it_was_known_to_be() {
         let mut buffer = buffer(&[(10, rest(0.0))], 0.0);
         // Snapshots up to 20 came without the cube, then a keyframe of tick 30.
-        let surprise = Surprise {
+        let update = Update {
             tick: 30,
             known_until: 20,
             state: rest(4.0),
         };
-        buffer.heard(30);
-        buffer.push(CUBE, surprise, 0.0);
+        buffer.received(30);
+        buffer.push(CUBE, update, 0.0);
         assert_eq!(x_m(&buffer, 20.0), 0.0);
         assert_eq!(x_m(&buffer, 25.0), 2.0);
     }
 
     #[test]
-    fn a_keyframe_that_says_what_is_believed_changes_nothing() {
+    fn a_keyframe_that_repeats_the_prediction_changes_nothing() {
         let mut buffer = buffer(&[(10, moving(0.0, 0.25))], 0.0);
         let state = moving(0.0, 0.25).advanced(10, 14);
         push(&mut buffer, 14, state, 0.0);
@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn in_a_long_silence_cubes_slow_down_and_then_stand() {
         let mut buffer = buffer(&[(10, moving(0.0, 0.25))], 0.0);
-        assert!(!buffer.is_guessed(10.0) && buffer.is_guessed(10.1));
+        assert!(!buffer.is_extrapolated(10.0) && buffer.is_extrapolated(10.1));
         // A heartbeat is due after 4 ticks; in the next 5 the cube slows down.
         for (tick, expected_m) in [
             (14.0, 1.0),
@@ -339,12 +339,12 @@ mod tests {
         ] {
             assert!((x_m(&buffer, tick) - expected_m).abs() < 1e-5, "at {tick}");
         }
-        buffer.heard(81);
+        buffer.received(81);
         assert_eq!(x_m(&buffer, 81.0), 17.75);
     }
 
     #[test]
-    fn a_cube_that_was_hit_is_not_guessed_to_gain_speed_for_ever() {
+    fn a_cube_that_was_hit_is_not_extrapolated_to_gain_speed_for_ever() {
         let mut set = MotionSet::new(&Codec::LIVE);
         set.insert(CUBE, moving(0.0, 0.1));
         set.advance_to(set.tick() + 1);
@@ -354,20 +354,20 @@ mod tests {
         let straight_m = 0.6 + 4.0 * hit.velocity()[0] / QUANTA_PER_METRE;
         let gained_m = HIGHEST_ACCELERATION_MPS2 / 400.0 * 10.0;
         assert!((x_m(&buffer, 14.0) - straight_m - gained_m).abs() < 0.01);
-        // What is known, and not guessed, is as believed: it gains most of the hit in each tick.
-        buffer.heard(14);
+        // Within known ticks the prediction holds: the cube gains most of the hit in each tick.
+        buffer.received(14);
         assert!(x_m(&buffer, 14.0) > straight_m + 2.0);
     }
 
     #[test]
     fn a_cube_that_starts_and_stops_does_so_smoothly() {
-        let surprises = [
+        let updates = [
             (10, rest(0.0)),
             (11, moving(0.5, 0.5)),
             (12, rest(1.0)),
             (13, rest(1.0)),
         ];
-        let buffer = buffer(&surprises, 0.0);
+        let buffer = buffer(&updates, 0.0);
         let way_m = |tick: f64| x_m(&buffer, tick + 0.1) - x_m(&buffer, tick);
         for (slow, fast) in [(10.0, 10.9), (11.9, 11.0), (12.9, 11.9)] {
             assert!(way_m(slow) < way_m(fast), "at {slow}");
@@ -392,13 +392,13 @@ mod tests {
 
     #[test]
     fn what_was_shown_is_dropped_and_nothing_grows_without_bound() {
-        let surprises: Vec<_> = (0..1_000)
+        let updates: Vec<_> = (0..1_000)
             .map(|tick| (tick, rest(tick as f32 / 10.0)))
             .collect();
-        let unseen = buffer(&surprises, 0.0);
-        assert_eq!(unseen.cubes[&CUBE].len(), MAX_SURPRISES_PER_CUBE);
-        let shown = buffer(&surprises, 997.5);
-        assert_eq!(shown.cubes[&CUBE].front().unwrap().surprise.tick, 997);
+        let unseen = buffer(&updates, 0.0);
+        assert_eq!(unseen.cubes[&CUBE].len(), MAX_UPDATES_PER_CUBE);
+        let shown = buffer(&updates, 997.5);
+        assert_eq!(shown.cubes[&CUBE].front().unwrap().update.tick, 997);
         assert!((x_m(&shown, 997.5) - 99.75).abs() < 0.01);
     }
 }

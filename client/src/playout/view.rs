@@ -1,4 +1,4 @@
-//! What there is to draw: own cubes where they were put, remote ones a little in the past.
+//! What to draw: own cubes where the client put them, remote ones a playout delay in the past.
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use cubesync_protocol::{CubeId, CubeInfo, Pose};
 
 use super::blend::Blends;
 use super::delay::PlayoutDelay;
-use super::snapshot_buffer::{SnapshotBuffer, Surprise};
+use super::snapshot_buffer::{SnapshotBuffer, Update};
 
-/// How remote cubes are shown: as players want it, or in a way that shows what it saves them from.
+/// How remote cubes are shown: smoothly, or in one of two ways that show why that is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Display {
-    /// A playout delay in the past, between two known poses.
+    /// A playout delay in the past, between two known states.
     #[default]
     Smooth,
-    /// As the newest message has them, standing until the next one.
+    /// At the newest received state, standing until the next one.
     Raw,
-    /// Now, as they are believed to have moved on since the newest message.
+    /// Now: extrapolated from the newest received state.
     Extrapolated,
 }
 
@@ -27,16 +27,16 @@ pub enum Display {
 pub struct View {
     buffer: SnapshotBuffer,
     blends: Blends,
-    /// Where cubes were shown of which it was told late, and when, until that is blended in.
+    /// Where cubes were shown whose updates came too late, and when, until they are blended.
     late: BTreeMap<CubeId, ([f32; 3], f64)>,
-    /// The own cube and the held ones: ahead of what the server says about them.
+    /// The own cube and the held ones, where the client put them.
     controlled: BTreeMap<CubeId, Pose>,
     playout: PlayoutDelay,
     display: Display,
 }
 
 impl View {
-    /// Of a room of this tick rate.
+    /// Makes a view of a room of this tick rate.
     pub fn new(tick_hz: u8) -> Self {
         Self {
             buffer: SnapshotBuffer::new(tick_hz),
@@ -45,9 +45,9 @@ impl View {
         }
     }
 
-    /// Takes in what is believed about cubes from a tick on, read when the server's clock was at
-    /// `clock_tick`. Up to and with `known_until`, what was believed before is known to have
-    /// been right.
+    /// Takes in the states of cubes from a tick on, read when the server's clock was at
+    /// `clock_tick`. Up to and including `known_until` the states before are known to have been
+    /// right.
     pub fn moved(
         &mut self,
         clock_tick: f64,
@@ -55,12 +55,12 @@ impl View {
         known_until: u64,
         states: &[(CubeId, MotionState)],
     ) {
-        // A tick is told of cell by cell.
-        if tick > self.buffer.heard_tick() {
+        // A tick arrives cell by cell.
+        if tick > self.buffer.newest_tick() {
             self.playout.arrived(tick, clock_tick);
         }
         let shown_tick = clock_tick - self.playout.ticks();
-        let cubes: Vec<_> = if self.buffer.is_guessed(shown_tick) {
+        let cubes: Vec<_> = if self.buffer.is_extrapolated(shown_tick) {
             self.buffer.cubes().collect()
         } else if (known_until as f64) < shown_tick {
             states.iter().map(|&(cube, _)| cube).collect()
@@ -69,60 +69,60 @@ impl View {
         };
         for cube in cubes {
             if let Some(shown) = self.shown(cube, clock_tick) {
-                // What is told of a tick may be corrected by the next one in the same frame.
+                // The next tick in the same frame may correct this one.
                 let shown = (shown.position, clock_tick);
                 self.late.entry(cube).or_insert(shown);
             }
         }
-        self.buffer.heard(tick);
+        self.buffer.received(tick);
         for &(cube, state) in states {
             if !self.controlled.contains_key(&cube) {
-                let surprise = Surprise {
+                let update = Update {
                     tick,
                     known_until,
                     state,
                 };
-                self.buffer.push(cube, surprise, shown_tick);
+                self.buffer.push(cube, update, shown_tick);
             }
         }
     }
 
-    /// Once a frame, when everything has been taken in: lets what came late blend in, and the
-    /// playout delay follow the network.
+    /// Lets late updates blend in and the playout delay follow the network. Call it once a frame,
+    /// after everything that has arrived was taken in.
     pub fn advance(&mut self, clock_tick: f64) {
-        while let Some((cube, (shown_m, told_tick))) = self.late.pop_first() {
-            let shown_tick = told_tick - self.playout.ticks();
-            if let Some(believed) = self.buffer.pose_at(cube, shown_tick) {
+        while let Some((cube, (shown_m, late_tick))) = self.late.pop_first() {
+            let shown_tick = late_tick - self.playout.ticks();
+            if let Some(predicted) = self.buffer.pose_at(cube, shown_tick) {
                 self.blends
-                    .start(cube, shown_m, believed.position, told_tick);
+                    .start(cube, shown_m, predicted.position, late_tick);
             }
         }
         self.playout.advance(clock_tick);
         self.blends.advance(clock_tick);
     }
 
-    /// From now on remote cubes are shown like this.
+    /// Sets how remote cubes are shown from now on.
     pub fn set_display(&mut self, display: Display) {
         self.display = display;
     }
 
-    /// How remote cubes are shown.
+    /// Returns how remote cubes are shown.
     pub fn display(&self) -> Display {
         self.display
     }
 
-    /// The playout delay.
+    /// Returns the playout delay, in ticks.
     pub fn delay_ticks(&self) -> f64 {
         self.playout.ticks()
     }
 
-    /// From now on the cube is where this client puts it.
+    /// Lets this client control a cube: from now on it is shown where the client puts it.
     pub fn gain(&mut self, cube: CubeId, pose: Pose) {
         self.controlled.insert(cube, pose);
     }
 
-    /// The cube is the server's again. What this client let go of stays where it put it until
-    /// somebody moves it: the way there, which the server tells as well, is the past.
+    /// Ends this client's control of a cube. A cube that was let go stays where the client put it
+    /// until somebody moves it: the server's updates of the way there are of the past.
     pub fn lose(&mut self, cube: CubeId) {
         if let Some(pose) = self.controlled.remove(&cube) {
             self.buffer.place(cube, pose);
@@ -131,7 +131,7 @@ impl View {
         }
     }
 
-    /// The cube is not in the room any more.
+    /// Forgets a cube that left the room.
     pub fn remove(&mut self, cube: CubeId) {
         self.controlled.remove(&cube);
         self.buffer.remove(cube);
@@ -139,7 +139,7 @@ impl View {
         self.late.remove(&cube);
     }
 
-    /// Moves a cube that this client controls; others stay.
+    /// Moves a cube if this client controls it.
     pub fn set_pose(&mut self, cube: CubeId, pose: Pose) {
         if let Some(shown) = self.controlled.get_mut(&cube) {
             *shown = pose;
@@ -151,7 +151,7 @@ impl View {
         self.controlled.contains_key(&cube)
     }
 
-    /// Where to draw a cube when the server's clock is at `clock_tick`.
+    /// Returns where to draw a cube when the server's clock is at `clock_tick`.
     pub fn pose_at(&self, info: &CubeInfo, clock_tick: f64) -> DrawnPose {
         if let Some(&pose) = self.controlled.get(&info.cube) {
             return pose.into();
@@ -159,7 +159,7 @@ impl View {
         let shown = match self.display {
             Display::Smooth => self.shown(info.cube, clock_tick),
             Display::Raw => {
-                let newest_tick = self.buffer.heard_tick() as f64;
+                let newest_tick = self.buffer.newest_tick() as f64;
                 self.buffer.pose_at(info.cube, newest_tick)
             }
             Display::Extrapolated => self.buffer.pose_at(info.cube, clock_tick),
@@ -167,7 +167,7 @@ impl View {
         shown.unwrap_or_else(|| info.motion.pose(&Codec::LIVE).into())
     }
 
-    /// Where a cube is shown that this client does not control.
+    /// Returns where a cube is shown that this client does not control.
     fn shown(&self, cube: CubeId, clock_tick: f64) -> Option<DrawnPose> {
         let shown_tick = clock_tick - self.playout.ticks();
         let mut shown = self.buffer.pose_at(cube, shown_tick)?;
@@ -201,7 +201,7 @@ mod tests {
 
     /// Takes in the cube at `x_m`, half a tick after the tick.
     fn hear(view: &mut View, tick: u64, x_m: f32) {
-        surprise(
+        update(
             view,
             tick as f64 + 0.5,
             tick,
@@ -209,7 +209,7 @@ mod tests {
         );
     }
 
-    fn surprise(view: &mut View, clock_tick: f64, tick: u64, state: MotionState) {
+    fn update(view: &mut View, clock_tick: f64, tick: u64, state: MotionState) {
         view.moved(clock_tick, tick, tick - 1, &[(CubeId(0), state)]);
         view.advance(clock_tick);
     }
@@ -237,7 +237,7 @@ mod tests {
         view.gain(CubeId(0), pose(0.0));
         for tick in 2..=10 {
             view.set_pose(CubeId(0), pose(tick as f32));
-            // The server tells what it heard three ticks ago.
+            // The server sends what it received three ticks ago.
             hear(&mut view, tick, tick as f32 - 3.0);
             assert_eq!(x_m(&view, tick as f64 + 0.5), tick as f32);
         }
@@ -249,13 +249,13 @@ mod tests {
     }
 
     #[test]
-    fn a_surprise_that_comes_late_is_blended_in() {
+    fn an_update_that_comes_late_is_blended_in() {
         let mut view = View::new(20);
         hear(&mut view, 1, 0.0);
-        surprise(&mut view, 2.5, 2, moving(0.0, 0.25));
+        update(&mut view, 2.5, 2, moving(0.0, 0.25));
         assert_eq!(x_m(&view, 8.25), 1.0);
         // It stopped at tick 3, and tick 6 is shown already.
-        surprise(&mut view, 8.25, 3, MotionState::at_rest(pose(0.25)));
+        update(&mut view, 8.25, 3, MotionState::at_rest(pose(0.25)));
         for (clock_tick, expected_m) in [(8.25, 1.0), (10.25, 0.4375), (12.25, 0.25)] {
             assert_eq!(x_m(&view, clock_tick), expected_m, "at {clock_tick}");
         }
@@ -279,7 +279,7 @@ mod tests {
     fn after_a_long_silence_frozen_cubes_catch_up_and_do_not_jump() {
         let mut view = View::new(20);
         hear(&mut view, 1, 0.0);
-        surprise(&mut view, 2.5, 2, moving(0.0, 0.03125));
+        update(&mut view, 2.5, 2, moving(0.0, 0.03125));
         // A heartbeat was due at 6; from then on the cube slowed down for 250 ms.
         let frozen_m = 6.5 * 0.03125;
         assert_eq!(x_m(&view, 40.0), frozen_m);
@@ -312,7 +312,7 @@ mod tests {
     }
 
     /// The longest way that a far cube is shown to go in a frame of 60 Hz, of what it really
-    /// goes at most. It is told of at every fourth tick, with one of them as the first.
+    /// goes at most. It is sent at every fourth tick.
     fn longest_jump(truth: &[Pose], first: usize) -> f32 {
         let far = usize::from(FAR_INTERVAL_TICKS);
         let length = |from: [f32; 3], to: [f32; 3]| (to[0] - from[0]).hypot(to[1] - from[1]);
@@ -322,17 +322,17 @@ mod tests {
         });
         let most_m = steps.fold(0.0, f32::max);
         let mut view = View::new(30);
-        let mut believed = MotionSet::new(&Codec::LIVE);
+        let mut predicted = MotionSet::new(&Codec::LIVE);
         let rest = MotionState::at_rest(truth[0]);
-        believed.insert(CubeId(0), rest);
+        predicted.insert(CubeId(0), rest);
         view.moved(0.2, 0, 0, &[(CubeId(0), rest)]);
         let (mut shown, mut longest_m) = (None, 0.0);
         for (tick, &truth) in truth.iter().enumerate() {
             let now = tick as u64;
             if tick % far == first {
-                believed.advance_to(now);
-                believed.encode_tick(|_| truth, &mut Vec::new());
-                let state = *believed.get(CubeId(0)).unwrap();
+                predicted.advance_to(now);
+                predicted.encode_tick(|_| truth, &mut Vec::new());
+                let state = *predicted.get(CubeId(0)).unwrap();
                 let known_until = now.saturating_sub(FAR_INTERVAL_TICKS.into());
                 view.moved(now as f64 + 0.2, now, known_until, &[(CubeId(0), state)]);
             }
@@ -364,7 +364,7 @@ mod tests {
     fn raw_cubes_stand_between_messages_and_extrapolated_ones_are_where_they_should_be_now() {
         let mut view = View::new(20);
         hear(&mut view, 1, 0.0);
-        surprise(&mut view, 2.5, 2, moving(0.0, 0.25));
+        update(&mut view, 2.5, 2, moving(0.0, 0.25));
         for (display, expected_m) in [
             (Display::Raw, [0.0, 0.0]),
             (Display::Extrapolated, [0.25, 0.375]),
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_never_heard_of_is_where_its_join_said() {
+    fn a_cube_without_updates_is_where_its_join_said() {
         assert_eq!(x_m(&View::default(), 5.0), 0.0);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(10);
-/// A session that lasted this long was a success, and a reason to [`reset`](Backoff::reset).
+/// How long a session must last to be a success, after which the waits are [`reset`](Backoff::reset).
 pub const LASTING: Duration = Duration::from_secs(10);
 
 /// The waits of one client.
@@ -19,7 +19,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Waits that depend on nothing but the seed.
+    /// Makes waits that depend on the seed alone.
     pub fn new(seed: u64) -> Self {
         Self {
             random: fastrand::Rng::with_seed(seed),
@@ -27,12 +27,12 @@ impl Backoff {
         }
     }
 
-    /// The next wait is short again.
+    /// Makes the next wait short again.
     pub fn reset(&mut self) {
         self.last = SHORTEST;
     }
 
-    /// The wait after one more try that failed.
+    /// Returns the wait after one more failed try.
     pub fn next_wait(&mut self) -> Duration {
         let span = (3 * self.last).saturating_sub(SHORTEST);
         self.last = (SHORTEST + span.mul_f64(self.random.f64())).min(LONGEST);

@@ -1,38 +1,39 @@
 //! Which server to try next, and when: the one that a person gave, and those that the newest
 //! [`Welcome`](cubesync_protocol::Welcome) named.
 //!
-//! After a session comes a first round, with little patience and, where others are, without a wait:
-//! the same server again, since the network may have been at fault, then every other one. Whoever
-//! found nobody goes on around them all with growing waits, and begins with the one that was
-//! given: behind that name may be servers that no list has yet.
+//! After a session comes a first round, with short timeouts and, where there are other servers,
+//! without a wait: the same server again, since the network may have been at fault, then each other
+//! one. A client that reached none goes around them all with growing waits, beginning with the
+//! server that was given: behind that name may be servers that no list has yet.
 
 use std::time::Duration;
 
 use super::backoff::{Backoff, LASTING};
 use crate::session::Retry;
 
-/// How long it may take to connect while others wait: several round trips across an ocean, and
+/// How long connecting may take while there are other servers to try: several round trips across an ocean, and
 /// short enough that a player hardly notices a machine that is silent.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
-/// How long a server may take to let a player in while others wait. One that has just opened the
-/// room lets players who come back wait for half a second, and who gives up has used their token.
+/// How long a server may take to let a player in while there are others to try. A server that has
+/// just opened the room lets returning players wait for half a second, and a player who gives up
+/// has used up the token.
 const JOIN_WITHIN: Duration = Duration::from_secs(3);
-/// So many sessions in a row may be brief before the client waits: servers that restart one after
-/// the other move a player a few times; one that lets players in and breaks does so for ever.
+/// Largest number of brief sessions in a row before the client waits. Servers that restart one after
+/// the other move a player a few times; a server that lets players in and breaks does so for ever.
 const MAX_QUICK_MOVES: u32 = 3;
 
 /// The servers that a client knows.
 #[derive(Debug, Clone)]
 pub struct Servers {
     given: String,
-    /// The one that let the client in last, and the others that it named.
+    /// The server that let the client in last, and the others that it named.
     last: String,
     others: Vec<String>,
     at: String,
-    /// Still to be tried in this round, each not before its time.
+    /// The servers still to be tried in this round, each not before its time.
     round: Vec<(String, Duration)>,
     is_hasty: bool,
-    /// Sessions in a row that did not last.
+    /// Number of sessions in a row that did not last.
     brief: u32,
     /// Why the given server refuses for good, if it did in this round.
     refused: Option<String>,
@@ -40,7 +41,7 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Only the one that was given. `seed` varies the waits.
+    /// Makes a list of the given server alone. `seed` varies the waits.
     pub fn new(given: impl Into<String>, seed: u64) -> Self {
         let given = given.into();
         Self {
@@ -56,22 +57,22 @@ impl Servers {
         }
     }
 
-    /// The server of the connection, or of the next try.
+    /// Returns the server of the connection or of the next try.
     pub fn at(&self) -> &str {
         &self.at
     }
 
-    /// How long it may take to connect; `None` while nobody else is worth the hurry.
+    /// Returns how long connecting may take; `None` while there is no other server to try.
     pub fn connect_within(&self) -> Option<Duration> {
         self.is_hasty.then_some(CONNECT_WITHIN)
     }
 
-    /// How long it may take from there to be let in; `None` as above.
+    /// Returns how long the server may then take to let the client in; `None` as above.
     pub fn join_within(&self) -> Option<Duration> {
         self.is_hasty.then_some(JOIN_WITHIN)
     }
 
-    /// The server let the client in and names the others.
+    /// Takes in that the server let the client in, and the others that it named.
     pub fn joined(&mut self, others: Vec<String>) {
         self.last.clone_from(&self.at);
         self.others = others;
@@ -80,11 +81,11 @@ impl Servers {
         self.refused = None;
     }
 
-    /// A connection or a try is over; `lasted` says how long the client was in the room. Returns
-    /// when to try the server that it is [`at`](Self::at) now.
+    /// Chooses the next server after a connection or a try has ended; `lasted` says how long the
+    /// client was in the room. Returns when to try the server that [`at`](Self::at) names then.
     ///
     /// # Errors
-    /// It is of no use: why, for a person.
+    /// Another try would be of no use; the text says why to a person.
     pub fn next(
         &mut self,
         now: Duration,
@@ -107,7 +108,7 @@ impl Servers {
             }
             self.plan_later_round(now, retry);
         }
-        // The given one at least is there.
+        // The given server at least is in each round.
         let (server, not_before) = self.round.remove(0);
         self.at = server;
         Ok(not_before.max(now))
@@ -122,7 +123,8 @@ impl Servers {
         }
     }
 
-    /// The server that was left first, unless it said goodbye or nothing, or broke soon.
+    /// Plans a round that begins with the last server, unless it closed the connection, was silent
+    /// or broke soon.
     fn plan_first_round(&mut self, now: Duration, retry: Retry) {
         let others = self.others.iter().chain([&self.given]);
         let others = others.filter(|&server| *server != self.last);
@@ -138,7 +140,7 @@ impl Servers {
         }
     }
 
-    /// The given one first, and the one that was left last.
+    /// Plans a round that begins with the given server and ends with the last one.
     fn plan_later_round(&mut self, now: Duration, retry: Retry) {
         let others = self.others.iter().filter(|&server| *server != self.last);
         let all = [&self.given].into_iter().chain(others).chain([&self.last]);
@@ -153,7 +155,7 @@ impl Servers {
     }
 }
 
-/// How long the server asked the client to stay away.
+/// Returns how long the server asked the client to stay away.
 fn asked_wait(retry: Retry) -> Duration {
     match retry {
         Retry::After(wait) => wait,

@@ -1,5 +1,5 @@
-//! The flight recorder of a client: all bytes that come and go, with their times, in a file. A
-//! browser tab has no files; there is a tap that never exists.
+//! The flight recorder of a client: all bytes received and sent, with their times, in a file. A
+//! browser tab has no files, so its `Tap` cannot exist.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;

@@ -1,4 +1,4 @@
-//! The recorder's thread, and the taps through which clients tell it of their bytes.
+//! The recorder's thread, and the taps through which clients hand it their bytes.
 
 use std::io;
 use std::path::Path;
@@ -10,28 +10,28 @@ use bytes::BytesMut;
 use cubesync_protocol::{ClientMessage, Message, ServerMessage, frame};
 use cubesync_recording::{BoundedFile, Direction, Encoder};
 
-/// What waits for the disk at most: at 60 frames a second half a minute's.
+/// Largest number of entries that wait for the disk: half a minute's at 60 frames a second.
 const QUEUE: usize = 4_096;
 
-/// What the thread is told.
+/// An entry for the thread.
 #[derive(Debug)]
 enum Traffic {
     Connected,
     Received(Duration, Vec<u8>),
     Sent(Duration, Vec<u8>),
-    /// Something was left out, so that nothing after it can be understood.
+    /// An entry was left out, so nothing after it could be understood.
     Overrun,
     Finish,
 }
 
-/// A recording that is being made. Dropping it writes what is left and waits for that.
+/// A recording that is being made. Dropping it writes the remaining entries and waits for that.
 #[derive(Debug)]
 pub struct Recorder {
     traffic: SyncSender<Traffic>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Where a client tells of its bytes; it never waits.
+/// A client's access to the recorder; it never waits.
 #[derive(Debug)]
 pub struct Tap {
     traffic: SyncSender<Traffic>,
@@ -39,11 +39,11 @@ pub struct Tap {
 }
 
 impl Recorder {
-    /// Begins a recording of at most so many bytes. When it has to end early, `say` is called with
-    /// the reason, once and on another thread; nothing else changes.
+    /// Begins a recording of at most `max_bytes`. When it has to end early, `say` is called with the
+    /// reason, once and on another thread; nothing else changes.
     ///
     /// # Errors
-    /// The file cannot be made.
+    /// The file cannot be created.
     pub fn create(
         path: &Path,
         max_bytes: u64,
@@ -64,7 +64,7 @@ impl Recorder {
         })
     }
 
-    /// For one client; of several at once only one makes sense.
+    /// Returns a tap for one client. Several clients at once would mix their bytes.
     pub fn tap(&self) -> Tap {
         Tap {
             traffic: self.traffic.clone(),
@@ -85,17 +85,17 @@ impl Drop for Recorder {
 }
 
 impl Tap {
-    /// A connection begins.
+    /// Records that a connection begins.
     pub fn connected(&mut self) {
         self.tell(Traffic::Connected);
     }
 
-    /// Bytes came.
+    /// Records received bytes.
     pub fn received(&mut self, at: Duration, bytes: &[u8]) {
         self.tell(Traffic::Received(at, bytes.to_vec()));
     }
 
-    /// Bytes went.
+    /// Records sent bytes.
     pub fn sent(&mut self, at: Duration, bytes: &[u8]) {
         self.tell(Traffic::Sent(at, bytes.to_vec()));
     }
@@ -112,7 +112,7 @@ impl Tap {
     }
 }
 
-/// Runs on the thread, until there is nothing more.
+/// Writes entries until there are no more; runs on the thread.
 fn record(told: &Receiver<Traffic>, mut file: BoundedFile) -> Result<(), String> {
     let mut encoder = Encoder::default();
     let (mut received, mut sent) = (BytesMut::new(), BytesMut::new());
@@ -142,7 +142,7 @@ fn record(told: &Receiver<Traffic>, mut file: BoundedFile) -> Result<(), String>
             Traffic::Finish => break,
         };
         buffer.extend_from_slice(&bytes);
-        // What is no frame ends the connection, so nothing follows.
+        // Bytes that are no frame end the connection, so nothing follows.
         while let Ok(Some(payload)) = frame::split(buffer, limit_bytes) {
             if let Some(chunk) = encoder.record(at, direction, &payload) {
                 file.append(&chunk).map_err(|error| error.to_string())?;

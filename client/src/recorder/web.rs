@@ -1,23 +1,23 @@
-//! In a browser nothing is recorded.
+//! A browser tab records nothing.
 
 use std::time::Duration;
 
-/// Where a client tells of its bytes: nowhere.
+/// A client's access to a recorder, which never exists.
 #[derive(Debug)]
 pub enum Tap {}
 
 impl Tap {
-    /// A connection begins.
+    /// Never called.
     pub fn connected(&mut self) {
         match *self {}
     }
 
-    /// Bytes came.
+    /// Never called.
     pub fn received(&mut self, _at: Duration, _bytes: &[u8]) {
         match *self {}
     }
 
-    /// Bytes went.
+    /// Never called.
     pub fn sent(&mut self, _at: Duration, _bytes: &[u8]) {
         match *self {}
     }

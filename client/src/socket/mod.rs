@@ -1,6 +1,5 @@
-//! The socket under a session: polled once a frame, never blocking, and the same for everybody
-//! who uses it. Natively it is a TCP stream, encrypted or not, in a browser tab a WebSocket to the
-//! page's server.
+//! The socket under a session, which is polled once a frame and never blocks. Natively it is a TCP
+//! stream, encrypted or not; in a browser tab it is a WebSocket to the page's server.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
@@ -25,29 +24,29 @@ pub use web::Socket;
 #[cfg(target_arch = "wasm32")]
 pub(crate) use web::neighbour;
 
-/// How long connecting may take, the lookup of the name included.
+/// How long connecting may take, including the lookup of the name.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Read at once: about a tick of a room of a thousand. Each read clears as much memory first.
+/// Size of one read: about a tick of a room of a thousand. Each read clears as much memory first.
 const READ_BYTES: usize = 16 * 1024;
-/// Unread bytes that are kept: the longest frame and one read more, which always lets the
-/// longest frame become complete.
+/// Largest number of unread bytes: the longest frame and one read, so that the longest frame can
+/// always become complete.
 const MAX_INCOMING_BYTES: usize = FRAME_HEADER_BYTES + MAX_SERVER_PAYLOAD_BYTES + READ_BYTES;
 
-/// How far a socket is.
+/// The state of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketState<'a> {
     /// Not yet usable.
     Connecting,
     /// Bytes can flow.
     Open,
-    /// Over, for good.
+    /// Closed for good.
     Closed {
         /// Why, for a person.
         reason: &'a str,
     },
 }
 
-/// Appends what one read gives to a buffer that has room; how many bytes.
+/// Appends the bytes of one read to a buffer that has room and returns how many they are.
 fn read_into(buffer: &mut BytesMut, read: impl FnOnce(&mut [u8]) -> usize) -> usize {
     let start = buffer.len();
     if start >= MAX_INCOMING_BYTES {

@@ -1,6 +1,6 @@
 //! The native socket: a TCP stream that is polled and never blocks, encrypted or not.
 //!
-//! Looking a name up, connecting and the handshake of TLS do block, so a thread does them.
+//! Looking a name up, connecting and the TLS handshake block, so a thread does them.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -16,7 +16,7 @@ use super::{CONNECT_TIMEOUT, SocketState, read_into};
 use crate::options::{ClientOptions, bare_address};
 use crate::trust::Trust;
 
-/// Of the connecting thread: the system's name lookup needs more than the smallest.
+/// Stack of the connecting thread: the system's name lookup needs more than the smallest one.
 const THREAD_STACK_BYTES: usize = 256 * 1024;
 
 /// One connection, from the lookup of its name to its end.
@@ -69,7 +69,7 @@ impl Socket {
         Self { state }
     }
 
-    /// How far the connection is.
+    /// Returns how far the connection is.
     pub fn poll(&mut self, now: Duration) -> SocketState<'_> {
         if let State::Connecting {
             server,
@@ -91,8 +91,8 @@ impl Socket {
         }
     }
 
-    /// Appends bytes that have come to `buffer`; how many. 0: there are none for now, the
-    /// buffer is full, or the connection is over. Call it until then.
+    /// Appends bytes that have arrived to `buffer` and returns how many. Call it until it returns 0:
+    /// then there are none for now, the buffer is full, or the connection is over.
     pub fn receive(&mut self, buffer: &mut BytesMut) -> usize {
         let State::Open(stream) = &mut self.state else {
             return 0;
@@ -110,13 +110,13 @@ impl Socket {
         count
     }
 
-    /// Sends as much from the front of `buffer` as goes without waiting, and takes it out; how
-    /// many bytes. Call it once a frame, also with nothing in it: encryption may hold the last of
-    /// it back until the socket takes more.
+    /// Sends as much from the front of `buffer` as possible without waiting, removes it, and returns
+    /// how many bytes that were. Call it once a frame, even with nothing in the buffer: encryption may
+    /// hold the last bytes back until the socket takes more.
     pub fn send(&mut self, buffer: &mut BytesMut) -> usize {
         let mut sent_bytes = 0;
         if let State::Open(stream) = &mut self.state {
-            // What is wrong with the connection the next read says.
+            // The next read reports what is wrong with the connection.
             let _ = stream.writer().flush();
         }
         while let State::Open(stream) = &mut self.state
@@ -134,7 +134,7 @@ impl Socket {
         sent_bytes
     }
 
-    /// Ends the connection. What was sent still arrives.
+    /// Closes the connection. Bytes that were sent still arrive.
     pub fn close(&mut self, reason: impl Into<String>) {
         self.state = State::Closed {
             reason: reason.into(),
@@ -158,7 +158,7 @@ impl Stream {
     }
 }
 
-/// How a server that another one names is reached: encrypted, if that one was given so.
+/// Returns the address of a server that another one named, encrypted if the given one is.
 pub(crate) fn neighbour(address: &ServerAddress, given: &str) -> String {
     let scheme = if given.starts_with(ClientOptions::TLS) {
         ClientOptions::TLS
@@ -168,7 +168,7 @@ pub(crate) fn neighbour(address: &ServerAddress, given: &str) -> String {
     format!("{scheme}{}", address.tcp)
 }
 
-/// Runs on the thread.
+/// Connects; runs on the thread.
 fn connect(named: &str, trust: &Trust) -> Result<Stream, String> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     let server = bare_address(named);
@@ -242,7 +242,7 @@ fn broken(error: &io::Error) -> String {
     }
 }
 
-/// A call that a signal interrupts is made again.
+/// Repeats a call that a signal interrupts.
 fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {

@@ -16,7 +16,7 @@ unsafe extern "C" {
     fn cubesync_socket_close(id: u32);
 }
 
-/// Asked by gl.js.
+/// Called by gl.js.
 #[unsafe(no_mangle)]
 extern "C" fn cubesync_crate_version() -> u32 {
     PLUGIN_VERSION
@@ -26,22 +26,22 @@ extern "C" fn cubesync_crate_version() -> u32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SocketId(u32);
 
-/// How far a WebSocket is; the numbers are the plugin's.
+/// The state of a WebSocket; the numbers are the plugin's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum SocketCode {
     /// 0: not yet usable.
     Connecting,
-    /// 1: messages can flow, or some that came are still unread.
+    /// 1: messages can flow, or some are still unread.
     Open,
-    /// 2: neither a WebSocket nor a page could be had.
+    /// 2: the server answers neither for a WebSocket nor for a page.
     Unreachable,
-    /// 3: the server gives pages but no WebSocket.
+    /// 3: the server answers for pages but not for a WebSocket.
     Blocked,
     /// 4: closed by the server, or by us.
     Closed,
-    /// 5: cut without a word.
+    /// 5: cut without a closing message.
     Lost,
-    /// 6: too much was left unread.
+    /// 6: too many bytes were left unread.
     Flooded,
 }
 
@@ -51,7 +51,7 @@ pub(super) fn socket_open(address: &str) -> SocketId {
     SocketId(unsafe { cubesync_socket_open(address.as_ptr(), address.len()) })
 }
 
-/// How far a socket is.
+/// Returns the state of a socket.
 pub(super) fn socket_state(SocketId(id): SocketId) -> SocketCode {
     // SAFETY: numbers.
     match unsafe { cubesync_socket_state(id) } {
@@ -65,20 +65,20 @@ pub(super) fn socket_state(SocketId(id): SocketId) -> SocketCode {
     }
 }
 
-/// Moves bytes that have come to `buffer`; how many.
+/// Moves bytes that have arrived to `buffer` and returns how many.
 pub(super) fn socket_receive(SocketId(id): SocketId, buffer: &mut [u8]) -> usize {
     // SAFETY: the buffer outlives the call, and no more than its length is written.
     let count = unsafe { cubesync_socket_receive(id, buffer.as_mut_ptr(), buffer.len()) };
     count.min(buffer.len())
 }
 
-/// Sends a message, unless much is still waiting to be sent; whether it did.
+/// Sends a message unless much is still waiting to be sent. Returns whether it did.
 pub(super) fn socket_send(SocketId(id): SocketId, message: &[u8]) -> bool {
     // SAFETY: the message outlives the call; the plugin copies it.
     unsafe { cubesync_socket_send(id, message.as_ptr(), message.len()) != 0 }
 }
 
-/// Ends a socket; again does nothing.
+/// Closes a socket. Closing it again does nothing.
 pub(super) fn socket_close(SocketId(id): SocketId) {
     // SAFETY: a number.
     unsafe { cubesync_socket_close(id) }

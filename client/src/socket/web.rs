@@ -1,7 +1,7 @@
 //! The browser's socket: a WebSocket to the server that the page came from, or to one of its
 //! neighbours.
 //!
-//! A message holds one or more whole frames; here they are bytes in a row, as from TCP.
+//! A message holds one or more whole frames; here they become a stream of bytes, as from TCP.
 
 use std::time::Duration;
 
@@ -27,8 +27,8 @@ enum State {
 }
 
 impl Socket {
-    /// Starts to connect to a server. The one in the options is where the page came from, whatever
-    /// is written there.
+    /// Starts to connect to a server. The one in the options stands for the page's own server,
+    /// whatever its address there.
     pub fn connect(server: &str, options: &ClientOptions, now: Duration) -> Self {
         let neighbour = if server == options.server { "" } else { server };
         Self {
@@ -39,7 +39,7 @@ impl Socket {
         }
     }
 
-    /// How far the connection is.
+    /// Returns how far the connection is.
     pub fn poll(&mut self, now: Duration) -> SocketState<'_> {
         if !matches!(self.state, State::Closed { .. }) {
             match (page::socket_state(self.id), &self.state) {
@@ -61,8 +61,8 @@ impl Socket {
         }
     }
 
-    /// Appends bytes that have come to `buffer`; how many. 0: there are none for now, the
-    /// buffer is full, or the connection is over. Call it until then.
+    /// Appends bytes that have arrived to `buffer` and returns how many. Call it until it returns 0:
+    /// then there are none for now, the buffer is full, or the connection is over.
     pub fn receive(&mut self, buffer: &mut BytesMut) -> usize {
         match self.state {
             State::Open => read_into(buffer, |room| page::socket_receive(self.id, room)),
@@ -70,8 +70,8 @@ impl Socket {
         }
     }
 
-    /// Sends all of `buffer`, or nothing while the browser still has much to send, and takes it
-    /// out; how many bytes.
+    /// Sends all of `buffer` and removes it, or nothing while the browser still has much to send.
+    /// Returns how many bytes were sent.
     pub fn send(&mut self, buffer: &mut BytesMut) -> usize {
         if !matches!(self.state, State::Open) || buffer.is_empty() {
             return 0;
@@ -84,7 +84,7 @@ impl Socket {
         sent_bytes
     }
 
-    /// Ends the connection. What was sent still arrives.
+    /// Closes the connection. Bytes that were sent still arrive.
     pub fn close(&mut self, reason: impl Into<String>) {
         page::socket_close(self.id);
         self.state = State::Closed {
@@ -99,7 +99,7 @@ impl Drop for Socket {
     }
 }
 
-/// How a server that another one names is reached: encrypted, if the page came so.
+/// Returns the address of a server that another one named; it is encrypted if the page is.
 pub(crate) fn neighbour(address: &ServerAddress, _given: &str) -> String {
     address.web.clone()
 }
