@@ -27,7 +27,7 @@ pub(crate) async fn reload_on_hangup(shared: Arc<Shared>) {
             return shared.host.shutdown.cancel();
         }
         match &shared.tls {
-            Some(tls) => tls.reload(&shared.server_metrics),
+            Some(tls) => tls.reload(&shared.metrics),
             None => tracing::info!("SIGHUP: there is no certificate to read again"),
         }
     }

@@ -7,7 +7,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::server_metrics::{Listener, ServerMetrics};
+use crate::metrics::{Listener, ServerMetrics};
 use cubesync_relay::label::Label;
 
 /// Pause after a failed accept. Out of descriptors, accepting fails at once and would spin.

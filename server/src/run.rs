@@ -13,8 +13,8 @@ use crate::bus::{Bus, Nats};
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::hangup::reload_on_hangup;
+use crate::metrics::{Listener, ServerMetrics};
 use crate::replay::Replay;
-use crate::server_metrics::{Listener, ServerMetrics};
 use crate::shared::{Addresses, Shared};
 use crate::start_error::StartError;
 use crate::tls::Tls;
@@ -126,7 +126,7 @@ pub async fn run(
         requests: Pace::new(config.max_requests_per_address),
         config,
         addresses,
-        server_metrics,
+        metrics: server_metrics,
         cluster,
         tls,
     });
@@ -177,7 +177,7 @@ pub async fn run(
 }
 
 async fn accept_players(listener: TcpListener, shared: Arc<Shared>) {
-    let (metrics, shutdown) = (&shared.server_metrics, &shared.host.shutdown);
+    let (metrics, shutdown) = (&shared.metrics, &shared.host.shutdown);
     listener::accept(
         Listener::Tcp,
         listener,
@@ -196,7 +196,7 @@ async fn accept_players(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn accept_typists(listener: TcpListener, shared: Arc<Shared>) {
-    let (metrics, shutdown) = (&shared.server_metrics, &shared.host.shutdown);
+    let (metrics, shutdown) = (&shared.metrics, &shared.host.shutdown);
     listener::accept(
         Listener::Text,
         listener,

@@ -8,7 +8,7 @@ use cubesync_relay::pace::Pace;
 
 use crate::cluster::Cluster;
 use crate::config::Config;
-use crate::server_metrics::ServerMetrics;
+use crate::metrics::ServerMetrics;
 use crate::tls::{Fingerprint, Tls};
 
 /// Where a running server listens.
@@ -32,7 +32,7 @@ pub(crate) struct Shared {
     pub(crate) host: Host,
     /// Of pages, by address.
     pub(crate) requests: Pace,
-    pub(crate) server_metrics: ServerMetrics,
+    pub(crate) metrics: ServerMetrics,
     /// Where the server is one of several.
     pub(crate) cluster: Option<Arc<Cluster>>,
     /// How the connections of clients and pages are encrypted, where they are.

@@ -1,5 +1,5 @@
-//! How many connections there may be, in all and from one address, and how many of them may not
-//! have introduced themselves yet.
+//! Limits on connections: in all and from one address, and on those that have not introduced
+//! themselves yet.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +65,8 @@ impl Admission {
         );
     }
 
-    /// Limits in all, for each address but this machine's own, and of how fast they may come.
+    /// Sets limits in all, for each address but this machine's own, and on how fast connections may
+    /// come.
     pub fn new(limit: Count, limit_per_address: Count, arrivals: Option<Pace>) -> Arc<Self> {
         let held = Held {
             total: Count::default(),
@@ -141,7 +142,7 @@ impl Held {
 }
 
 impl Admitted {
-    /// The connection has introduced itself.
+    /// Notes that the connection has introduced itself.
     pub fn has_joined(&self) {
         if self.is_pending.swap(false, Ordering::Relaxed) {
             let mut held = self.admission.lock();
@@ -149,7 +150,7 @@ impl Admitted {
         }
     }
 
-    /// Where it comes from, as far as that tells people apart.
+    /// Returns the address of the peer, as far as it tells people apart.
     pub fn address(&self) -> IpAddr {
         self.address
     }

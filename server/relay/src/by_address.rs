@@ -21,7 +21,7 @@ pub struct ByAddress<Value> {
 }
 
 impl<Value> ByAddress<Value> {
-    /// An empty map.
+    /// Creates a map of at most `limit` addresses.
     pub fn new(limit: usize) -> Self {
         Self {
             entries: HashMap::new(),
@@ -65,7 +65,7 @@ impl<Value> ByAddress<Value> {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there is none.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

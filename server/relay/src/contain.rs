@@ -1,4 +1,4 @@
-//! A failure in one place ends that place only.
+//! A panic ends only the task in which it happens.
 
 use std::panic::AssertUnwindSafe;
 
@@ -8,8 +8,8 @@ use crate::metrics::{Metrics, Task};
 
 /// Runs a task's work; a panic in it is counted, and ends nothing else.
 ///
-/// What the work held is dropped on the way, so whatever others must learn of its end is told by a
-/// `Drop`. Nothing of it is used afterwards.
+/// What the work held is dropped on the way, so a `Drop` tells others of its end. Nothing of it is
+/// used afterwards.
 pub fn contain<Work: Future<Output = ()>>(
     metrics: &Metrics,
     task: Task,

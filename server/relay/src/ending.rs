@@ -21,7 +21,7 @@ struct Facts {
 }
 
 impl Facts {
-    /// An ending that the player wanted, and of which the peer needs not be told.
+    /// Starts with an ending that is no accident and of which the peer is not told.
     const fn new(label: &'static str) -> Self {
         Self {
             label,
@@ -168,7 +168,7 @@ endings! {
 }
 
 impl Ending {
-    /// Whether the player did not want to go and may be on their way back.
+    /// Returns whether the player did not want to go and may be on their way back.
     pub fn is_accident(self) -> bool {
         self.facts().is_accident
     }
@@ -201,7 +201,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem described by `message`.
+    /// Describes a problem by `message`.
     pub fn new(ending: Ending, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             ending,
@@ -209,7 +209,7 @@ impl Problem {
         }
     }
 
-    /// A first message that is no greeting of this protocol.
+    /// Describes what is wrong with a first message.
     pub fn greeting(ending: Ending, problem: &(impl Display + ?Sized)) -> Self {
         let message = format!("this is a cubesync server, and the greeting is wrong: {problem}");
         Self::new(ending, message)

@@ -57,7 +57,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// A host that stops when `shutdown` is cancelled. Call it inside of a tokio runtime.
+    /// Opens a host that stops when `shutdown` is cancelled. Call it inside of a tokio runtime.
     pub fn new(
         settings: HostSettings,
         backplane: Arc<dyn Backplane>,

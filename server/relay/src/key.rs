@@ -1,4 +1,4 @@
-//! Secrets of the configuration.
+//! Join keys as they are configured.
 
 use std::fmt::{self, Debug, Formatter};
 use std::ops::Deref;
@@ -6,7 +6,7 @@ use std::ops::Deref;
 use cubesync_protocol::clean_room;
 use cubesync_protocol::limits::MAX_JOIN_KEY_BYTES;
 
-/// A join key. It is whatever was given: a parser that refuses one would print it.
+/// A join key, unchecked: a parser that refuses one would print it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key(String);
 
@@ -20,10 +20,10 @@ pub struct RoomKey {
 }
 
 impl Key {
-    /// What is wrong with it, without a character of it.
+    /// Checks that clients can show this key.
     ///
     /// # Errors
-    /// No client could show it.
+    /// Says what is wrong with it, without a character of it.
     pub fn check(&self) -> Result<(), String> {
         match self.len() {
             1..=MAX_JOIN_KEY_BYTES => Ok(()),
@@ -53,10 +53,10 @@ impl Debug for Key {
 }
 
 impl RoomKey {
-    /// What is wrong with it, without a character of the key.
+    /// Checks that it names a room and has a key that clients can show.
     ///
     /// # Errors
-    /// It is no name and key.
+    /// Says what is wrong with it, without a character of the key.
     pub fn check(&self) -> Result<(), String> {
         if self.room.is_empty() {
             return Err("expected the name of a room, =, and its key".to_owned());

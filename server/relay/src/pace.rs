@@ -26,7 +26,7 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// So many a second, and a burst.
+    /// Allows each address so many a second, and a burst.
     pub fn new(per_second: NonZeroU32) -> Self {
         Self {
             per_second,

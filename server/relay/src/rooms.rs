@@ -37,11 +37,11 @@ pub struct RoomsSettings {
     pub resume_within: Duration,
     /// How long a stopping room tries to deliver its last frames.
     pub drain: Duration,
-    /// Cubes in one room at most, the free one included.
+    /// Largest number of cubes in one room, the free one included.
     pub max_cubes: usize,
-    /// Rooms at most.
+    /// Largest number of rooms.
     pub max_rooms: usize,
-    /// Rooms at most that one address has opened and that still exist.
+    /// Largest number of rooms that one address has opened and that still exist.
     pub max_rooms_per_address: usize,
 }
 
@@ -88,7 +88,7 @@ impl Drop for Membership {
 #[derive(Debug)]
 struct Opened {
     handle: RoomHandle,
-    /// Who asked for it first.
+    /// The address that asked for it first.
     by: IpAddr,
 }
 

@@ -1,4 +1,4 @@
-//! How much may come in a second.
+//! Token buckets: how much may come in a second, and how much at once.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ pub struct TokenBucket {
 }
 
 impl TokenBucket {
-    /// A full bucket that earns a token in each `each`, and holds as many as it earns in `burst`,
+    /// Creates a full bucket that earns a token in each `each`, and holds as many as it earns in `burst`,
     /// one at least.
     pub fn new(each: Duration, burst: Duration, now: Instant) -> Self {
         Self {
@@ -23,12 +23,12 @@ impl TokenBucket {
         }
     }
 
-    /// The same with so many tokens a second.
+    /// Creates a full bucket that earns `count` tokens a second.
     pub fn per_second(count: NonZeroU32, burst: Duration, now: Instant) -> Self {
         Self::new(Duration::from_secs(1) / count.get(), burst, now)
     }
 
-    /// Takes `count` tokens if they are there; otherwise none.
+    /// Takes `count` tokens if there are as many, and returns whether there were.
     pub fn take(&mut self, count: u32, now: Instant) -> bool {
         let full_at = self.full_at.max(now) + self.each.saturating_mul(count);
         let fits = full_at - now <= self.capacity;
@@ -38,7 +38,7 @@ impl TokenBucket {
         fits
     }
 
-    /// Whether it is as good as new.
+    /// Returns whether it holds as many tokens as it can.
     pub fn is_full(&self, now: Instant) -> bool {
         self.full_at <= now
     }

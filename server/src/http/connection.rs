@@ -23,7 +23,7 @@ use super::https::Unencrypted;
 use super::meter::{Meter, Metered};
 use super::proxy;
 use crate::listener;
-use crate::server_metrics::{HttpEnding, Listener};
+use crate::metrics::{HttpEnding, Listener};
 use crate::shared::Shared;
 use crate::tls::{self, Arrival};
 use cubesync_relay::admission::{Admission, Count};
@@ -72,7 +72,7 @@ pub(super) async fn serve(
         None,
     );
     let connections = TaskTracker::new();
-    let metrics = &shared.server_metrics;
+    let metrics = &shared.metrics;
     listener::accept(Listener::Http, listener, metrics, &stop, |stream, peer| {
         let admitted = match admission.admit(proxy::connection(peer.ip(), &config.trust_proxy)) {
             Ok(admitted) => admitted,
@@ -117,17 +117,11 @@ async fn serve_one(
             let unencrypted = (!is_proxy).then_some(Unencrypted);
             serve_stream(shared, stream, peer, unencrypted, router, stop).await
         }
-        Arrival::Silent => shared
-            .server_metrics
-            .http_cuts
-            .count(HttpEnding::HeadTimeout),
+        Arrival::Silent => shared.metrics.http_cuts.count(HttpEnding::HeadTimeout),
         Arrival::Closed => {}
         Arrival::Failed(error) => {
             debug!(%peer, %error, "no handshake of TLS");
-            shared
-                .server_metrics
-                .http_cuts
-                .count(HttpEnding::TlsHandshake);
+            shared.metrics.http_cuts.count(HttpEnding::TlsHandshake);
         }
     }
 }
@@ -191,7 +185,7 @@ async fn serve_stream(
     // Between two requests, the head's time is how long an idle connection is kept.
     let is_idle = cut == HttpEnding::HeadTimeout && was_served.load(Ordering::Relaxed);
     if !is_idle {
-        shared.server_metrics.http_cuts.count(cut);
+        shared.metrics.http_cuts.count(cut);
     }
 }
 

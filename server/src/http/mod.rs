@@ -88,9 +88,7 @@ async fn pace(
         let problem = "too many requests came from your address, try again in a few seconds\n";
         plain(StatusCode::TOO_MANY_REQUESTS, problem)
     };
-    shared
-        .server_metrics
-        .count_response(response.status().as_u16());
+    shared.metrics.count_response(response.status().as_u16());
     response
 }
 

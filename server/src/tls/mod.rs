@@ -22,7 +22,7 @@ pub use self::certificate::{Certificate, CertificateError, Fingerprint};
 #[cfg(test)]
 pub(crate) use self::self_signed::read_or_make;
 use crate::config::Config;
-use crate::server_metrics::{Reload, ServerMetrics};
+use crate::metrics::{Reload, ServerMetrics};
 use cubesync_relay::metrics::MetricSet;
 
 /// What the pages' clients are offered (ALPN): browsers would like HTTP/2 as well.

@@ -1,11 +1,14 @@
-//! Who is let in: the first message, judged.
+//! The handshake: what a first message must be.
 
 use cubesync_protocol::limits::PROTOCOL_VERSION;
 use cubesync_protocol::{ClientMessage, Hello, Message, TextError, clean_name, clean_room, codec};
 
 use crate::ending::{Ending, Problem};
 
-/// The greeting in a connection's first payload, its names cleaned.
+/// Returns the greeting in a connection's first payload, with clean names.
+///
+/// # Errors
+/// The payload is no greeting of this version, or its names cannot be used.
 pub(super) fn check_hello(payload: &[u8]) -> Result<Hello, Problem> {
     let not_hello = |problem: &dyn std::fmt::Display| Problem::greeting(Ending::NotHello, problem);
     match codec::hello_version(payload) {
@@ -30,7 +33,7 @@ pub(super) fn check_hello(payload: &[u8]) -> Result<Hello, Problem> {
     Ok(hello)
 }
 
-/// The answer to a peer that speaks without encryption where there is some.
+/// Returns the answer to a peer that speaks without encryption where there is some.
 pub(super) fn no_tls() -> Problem {
     Problem::new(
         Ending::NotHello,

@@ -1,4 +1,4 @@
-//! Who knows the key: of the server, or of a room that has one of its own.
+//! Join keys: the server's, and those of rooms that have one of their own.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,7 +24,7 @@ const TRIES_FORGOTTEN_AFTER: Duration = Duration::from_secs(60);
 /// ones count as too many.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// The keys, and who has shown wrong ones.
+/// Join keys, and the addresses that have shown wrong ones.
 #[derive(Debug)]
 pub struct Keys {
     server: Option<Key>,
@@ -39,7 +39,7 @@ struct Tries {
 }
 
 impl Keys {
-    /// The server's key, and those of rooms that have one of their own.
+    /// Keeps the server's key, and those of rooms that have one of their own.
     pub fn new(server: Option<Key>, rooms: impl IntoIterator<Item = RoomKey>) -> Self {
         let rooms = rooms.into_iter().map(|RoomKey { room, key }| (room, key));
         Self {
@@ -49,12 +49,17 @@ impl Keys {
         }
     }
 
-    /// Whether somebody at an address may come into a room. A room's own key stands in for the
-    /// server's.
+    /// Checks the key with which somebody at an address wants to enter a room. A room's own key stands
+    /// in for the server's.
     ///
     /// # Errors
-    /// They may not: the key is missing or wrong, or too many were wrong.
-    pub fn check(&self, room: &str, given: Option<&str>, address: IpAddr) -> Result<(), Problem> {
+    /// The key is missing or wrong, or too many wrong ones came from the address.
+    pub(super) fn check(
+        &self,
+        room: &str,
+        given: Option<&str>,
+        address: IpAddr,
+    ) -> Result<(), Problem> {
         let (expected, place) = match self.rooms.get(room) {
             Some(key) => (key, "room"),
             None => match &self.server {

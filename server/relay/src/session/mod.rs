@@ -73,7 +73,7 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    /// Sessions that bring their players into `rooms`.
+    /// Creates sessions that bring their players into `rooms`.
     pub fn new(settings: SessionSettings, keys: Keys, rooms: Arc<Rooms>, metrics: Metrics) -> Self {
         Self {
             settings,
