@@ -96,8 +96,15 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Starts everything and waits for the end. Every program it started has ended when it returns.
 fn show(headless: bool, listen: SocketAddr, http: SocketAddr, stop: &Receiver<()>) -> Result<End> {
+    let windows = !headless && has_display(env::var_os("DISPLAY").as_deref());
+    let clients = if windows {
+        "cubesync-game"
+    } else {
+        "cubesync-bots"
+    };
     // Without `cluster`: a single server needs no NATS, which would take long to compile.
-    if !build(&["--no-default-features"], stop)? {
+    let flags = ["--no-default-features"];
+    if !build(&["cubesync-server", clients], &flags, stop)? {
         return Ok(End::Stopped);
     }
     let programs = folder_of_programs()?;
@@ -105,7 +112,6 @@ fn show(headless: bool, listen: SocketAddr, http: SocketAddr, stop: &Receiver<()
     if !wait_until_serving(&mut server, local(http), stop)? {
         return Ok(End::Stopped);
     }
-    let windows = !headless && has_display(env::var_os("DISPLAY").as_deref());
     let clients = if windows {
         start_windows(&programs, local(listen))?
     } else {

@@ -113,7 +113,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         (None, None) => Some(installed_nats_server()?),
     };
     let stop = stop_at_ctrl_c()?;
-    if !build(&[], &stop)? {
+    if !build(&["cubesync-server", "cubesync-bots"], &[], &stop)? {
         println!("\nStopped.");
         return Ok(());
     }

@@ -35,22 +35,14 @@ pub(crate) fn stopped(stop: &Receiver<()>) -> bool {
     stop.recv_timeout(CHECK_INTERVAL) != Err(RecvTimeoutError::Timeout)
 }
 
-/// Builds the server and the clients with these flags of cargo, in the profile of this program, so
-/// that they lie beside it. Returns false if Ctrl-C was pressed meanwhile.
-pub(crate) fn build(flags: &[&str], stop: &Receiver<()>) -> Result<bool> {
+/// Builds these packages with these flags of cargo, in the profile of this program, so that theirs lie
+/// beside it. Returns false if Ctrl-C was pressed meanwhile.
+pub(crate) fn build(packages: &[&str], flags: &[&str], stop: &Receiver<()>) -> Result<bool> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
-        .args([
-            "build",
-            "--package",
-            "cubesync-server",
-            "--package",
-            "cubesync-game",
-            "--package",
-            "cubesync-bots",
-            "--bins",
-        ])
+        .args(["build", "--bins"])
+        .args(packages.iter().flat_map(|package| ["--package", package]))
         .args(flags)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
     if !cfg!(debug_assertions) {
