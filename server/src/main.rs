@@ -39,7 +39,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let signals = Signals::listen().context("cannot listen for Ctrl-C")?;
     tokio::spawn(stop_on_signal(signals, shutdown.clone()));
     let with_qr = std::io::stdout().is_terminal() && !config.no_qr;
-    run(config, shutdown, |bound| {
+    run(config, shutdown, move |bound| {
         // On a terminal the summary says so, and nobody wants it twice.
         if !std::io::stdout().is_terminal() {
             let version = env!("CARGO_PKG_VERSION");

@@ -1,6 +1,7 @@
 //! The server from start to end: bind, serve, stop.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,10 +78,29 @@ fn join_cluster(
 ///
 /// # Errors
 /// [`StartError`] before anything was served.
-pub async fn run(
+pub fn run(
+    config: Config,
+    shutdown: CancellationToken,
+    on_ready: impl FnOnce(Addresses) + Send + 'static,
+) -> Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>> {
+    boxed(config, shutdown, Box::new(on_ready))
+}
+
+/// Boxes the server's future, so that it is compiled once, here, and not with each program and test
+/// that polls it.
+#[inline(never)]
+fn boxed(
+    config: Config,
+    shutdown: CancellationToken,
+    on_ready: Box<dyn FnOnce(Addresses) + Send>,
+) -> Pin<Box<dyn Future<Output = Result<(), StartError>> + Send>> {
+    Box::pin(serve(config, shutdown, on_ready))
+}
+
+async fn serve(
     mut config: Config,
     shutdown: CancellationToken,
-    on_ready: impl FnOnce(Addresses),
+    on_ready: Box<dyn FnOnce(Addresses) + Send>,
 ) -> Result<(), StartError> {
     let replay = config.replay.as_deref().map(Replay::open).transpose()?;
     if let Some(replay) = &replay {
