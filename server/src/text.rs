@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cubesync_protocol::limits::{MAX_HEIGHT_QUANTA, MAX_HORIZONTAL_QUANTA};
-use cubesync_protocol::motion::{Codec, MotionSet};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
+use cubesync_protocol::replica::Change;
 use cubesync_protocol::{
-    CellId, ClientMessage, Colour, CubeId, CubeInfo, CubePose, Event, Message, Pose, Position,
-    Rotation, ServerMessage, Snapshot, clean_name, frame,
+    ClientMessage, Colour, CubeId, CubePose, Message, Pose, Position, Replica, Rotation,
+    ServerMessage, clean_name, frame,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -185,10 +185,10 @@ async fn write_changes(
     mut frames: mpsc::Receiver<Bytes>,
     mut answers: mpsc::Receiver<String>,
 ) -> Option<Ending> {
-    let mut names = Names::default();
+    let mut positions = Positions::default();
     loop {
         let text = tokio::select! {
-            frames = frames.recv() => names.lines(frames?),
+            frames = frames.recv() => positions.lines(frames?),
             Some(answer) = answers.recv() => answer + "\n",
         };
         let write = writer.write_all(text.as_bytes());
@@ -236,107 +236,64 @@ fn parse_position(line: &str) -> Result<Position, String> {
 
 /// Turns the room's frames into lines.
 #[derive(Debug, Default)]
-struct Names {
-    by_cube: BTreeMap<CubeId, (String, Position)>,
-    /// What is believed of each cell.
-    cells: BTreeMap<CellId, MotionSet>,
+struct Positions {
+    replica: Replica,
+    /// The positions in the last lines.
+    written: BTreeMap<CubeId, Position>,
 }
 
-impl Names {
-    /// A line for each cube whose position these frames change.
+impl Positions {
+    /// Returns a line for each cube whose position these frames change.
     fn lines(&mut self, frames: Bytes) -> String {
         let mut text = String::new();
-        let mut is_anew = false;
         let mut frames = BytesMut::from(frames);
         while let Ok(Some(payload)) = frame::split(&mut frames, ServerMessage::MAX_PAYLOAD_BYTES) {
             match ServerMessage::decode(&payload) {
-                Ok(ServerMessage::Keyframe(keyframe)) => {
-                    let mut believed = MotionSet::at_tick(&Codec::LIVE, keyframe.tick);
-                    for info in &keyframe.cubes {
-                        believed.insert(info.cube, info.motion);
-                    }
-                    self.cells.insert(keyframe.cell, believed);
-                    is_anew = true;
-                    for info in keyframe.cubes {
-                        self.insert(info, &mut text);
-                    }
-                }
-                Ok(ServerMessage::Snapshot(snapshot)) => self.hear(snapshot, &mut text),
                 Ok(ServerMessage::Closing { message, .. }) => {
                     text.push_str(&format!("error: {message}\n"));
                 }
-                // The rest is for programs.
-                Ok(_) => {}
+                Ok(message) => self.take_in(&message, &mut text),
                 Err(error) => {
                     debug_assert!(false, "our own frame does not decode: {error}");
                 }
             }
         }
-        if is_anew {
-            // Some may have left while this reader was behind.
-            let cells = &self.cells;
-            let is_there = |cube| {
-                let mut cells = cells.values();
-                cells.any(|believed| believed.get(cube).is_some())
-            };
-            self.by_cube.retain(|cube, _| is_there(*cube));
-        }
         text
     }
 
-    fn hear(&mut self, snapshot: Snapshot, text: &mut String) {
-        if let Some(believed) = self.cells.get_mut(&snapshot.cell) {
-            believed.advance_to(snapshot.tick);
-        }
-        let mut changed = Vec::new();
-        for event in snapshot.events {
-            if let Some(believed) = self.cells.get_mut(&snapshot.cell) {
-                event.apply_to(believed);
-            }
-            match event {
-                Event::Joined(info) | Event::Entered(info) => self.insert(info, text),
-                Event::Left { cube } => drop(self.by_cube.remove(&cube)),
-                Event::Placed { cube, .. } => changed.push(cube),
-                // Nothing of this moves a cube.
-                Event::Exited { .. }
-                | Event::Taken { .. }
-                | Event::Freed { .. }
-                | Event::Ghost { .. }
-                | Event::Returned { .. } => {}
+    fn take_in(&mut self, message: &ServerMessage, text: &mut String) {
+        let changes = self.replica.take_in(message);
+        debug_assert!(changes.is_ok(), "our own message is refused: {changes:?}");
+        let mut moved = Vec::new();
+        for change in changes.unwrap_or_default() {
+            match change {
+                Change::Moved { states, .. } => moved = states,
+                Change::Left(info) | Change::Disappeared(info) => {
+                    self.written.remove(&info.cube);
+                }
+                // Cubes that came are among those that moved; a new holder moves nothing.
+                Change::Joined(_)
+                | Change::Appeared(_)
+                | Change::Taken { .. }
+                | Change::Freed { .. } => {}
             }
         }
-        let Some(believed) = self.cells.get_mut(&snapshot.cell) else {
-            return;
-        };
-        if !snapshot.residuals.is_empty() {
-            let decoded = believed.decode_tick(&snapshot.residuals, |cube| changed.push(cube));
-            debug_assert!(
-                decoded.is_ok(),
-                "our own residuals do not decode: {decoded:?}"
-            );
+        let mut moved: Vec<_> = moved.into_iter().map(|(cube, _)| cube).collect();
+        if let ServerMessage::Snapshot(snapshot) = message
+            && let Some(stream) = self.replica.stream(snapshot.cell)
+        {
+            // A cube that moves as predicted moves without a residual.
+            moved.extend(stream.motion().active().map(|(cube, _)| cube));
         }
-        // Who moves as expected moves without a surprise.
-        changed.extend(believed.active().map(|(cube, _)| cube));
-        changed.sort_unstable();
-        changed.dedup();
-        for cube in changed {
-            let pose = believed.pose(cube).unwrap_or_default();
-            if let Some((name, position)) = self.by_cube.get_mut(&cube)
-                && *position != pose.position
+        moved.sort_unstable();
+        moved.dedup();
+        for cube in moved {
+            if let (Some(info), Some(pose)) = (self.replica.cube(cube), self.replica.pose(cube))
+                && self.written.insert(cube, pose.position) != Some(pose.position)
             {
-                *position = pose.position;
-                push_line(text, name, *position);
+                push_line(text, &info.name, pose.position);
             }
         }
-    }
-
-    fn insert(&mut self, info: CubeInfo, text: &mut String) {
-        let position = info.motion.pose(&Codec::LIVE).position;
-        let known = self.by_cube.get(&info.cube);
-        if known.is_none_or(|(_, before)| *before != position) {
-            push_line(text, &info.name, position);
-        }
-        self.by_cube.insert(info.cube, (info.name, position));
     }
 }
 
@@ -447,8 +404,8 @@ fn whole(line: &[u8]) -> Line {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::motion::MotionState;
-    use cubesync_protocol::{CubeKind, Keyframe};
+    use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+    use cubesync_protocol::{CellId, CubeInfo, CubeKind, Event, Keyframe, Snapshot};
 
     use super::*;
 
@@ -550,13 +507,16 @@ mod tests {
             ServerMessage::Keyframe(keyframe.clone()),
             snapshot(2, 1024, vec![]),
             snapshot(3, 1024, vec![]),
-            ServerMessage::Keyframe(keyframe),
+            ServerMessage::Keyframe(Keyframe {
+                tick: 4,
+                ..keyframe
+            }),
         ] {
             message.append_frame(&mut frames);
         }
         let joined = Snapshot {
             cell: CellId(0),
-            tick: 2,
+            tick: 5,
             events: vec![
                 Event::Joined(info(2, "Вася")),
                 Event::Left { cube: CubeId(1) },
@@ -564,7 +524,7 @@ mod tests {
             residuals: Bytes::new(),
         };
         ServerMessage::Snapshot(joined).append_frame(&mut frames);
-        let text = Names::default().lines(frames.freeze());
+        let text = Positions::default().lines(frames.freeze());
         assert_eq!(
             text,
             "Anna 1 0 0.5\nAnna 2 0 0.5\nAnna 1 0 0.5\nВася 1 0 0.5\n"
