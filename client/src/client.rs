@@ -1,10 +1,10 @@
 //! A client for a game or a bot: socket, session, snapshot buffer and reconnect behind one type.
 
-mod ahead;
 mod arrivals;
 mod events;
 mod link;
-mod reunion;
+mod reconciliation;
+mod rejoin;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use bytes::BytesMut;
 use cubesync_protocol::interpolation::DrawnPose;
 use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Pose, Welcome};
 
-use self::ahead::Ahead;
 use self::arrivals::Arrivals;
 pub use self::arrivals::{ARRIVALS_KEPT, Arrival};
 use self::link::Link;
-use self::reunion::Reunion;
+use self::reconciliation::Reconciliation;
+use self::rejoin::Rejoin;
 use crate::lab::{Conditions, Lab};
 use crate::options::{ClientOptions, bare_address};
 use crate::playout::{Display, View};
@@ -26,14 +26,14 @@ use crate::recorder::Tap;
 use crate::report::{ClientEvent, CubeView, Statistics, Status};
 use crate::session::Session;
 
-/// Who has not heard from the server for this long, one and a half heartbeats, shows others as
-/// stale.
+/// How long nothing must be received until others are shown as stale: one and a half heartbeats.
 pub(crate) const STALE_AFTER: Duration = Duration::from_millis(1_500);
-/// After a lost connection the own cube can be moved on for this long: who plays on at another
-/// server hardly notices. Then it stands, since nobody sees it.
-const GLIDE: Duration = Duration::from_secs(2);
+/// How long the own cube can be moved after a lost connection, so that a player who goes on at
+/// another server hardly notices. Then it stands, since nobody sees it move.
+const MOVABLE_AFTER_LOSS: Duration = Duration::from_secs(2);
 
-/// A client of one server, or of one after the other, connected or about to be.
+/// A client that joins a room, stays in it, and comes back after a lost connection, at the same
+/// server or at another one of the same room.
 ///
 /// Times are since an epoch of the caller's choice and must not go backwards.
 #[derive(Debug)]
@@ -43,29 +43,29 @@ pub struct Client {
     status: Status,
     servers: Servers,
     lab: Lab,
-    /// From the socket to the lab, from there to the session, and from the lab to the socket.
+    /// Bytes from the socket to the lab, from the lab to the session, and from the lab to the socket.
     arriving: BytesMut,
     incoming: BytesMut,
     departing: BytesMut,
     session: Option<Session>,
-    /// The last session that had joined and is over: shown until the next one has joined.
+    /// The last session that had joined and has ended. It is shown until the next one has joined.
     previous: Option<Session>,
     lost_at: Duration,
-    reunion: Reunion,
+    rejoin: Rejoin,
     view: View,
     display: Display,
-    ahead: Ahead,
+    reconciliation: Reconciliation,
     arrivals: Arrivals,
     polled_at: Duration,
     tap: Option<Tap>,
     events: VecDeque<ClientEvent>,
-    /// Of the sessions that are over, and all bytes.
+    /// The counts of ended sessions, and all bytes.
     total: Statistics,
 }
 
 impl Client {
-    /// A client that starts connecting at its first poll. `seed` varies the waits between tries,
-    /// so that many clients do not come back in the same moment.
+    /// Makes a client that starts to connect at its first poll. `seed` varies the waits between
+    /// tries, so that many clients do not come back in the same moment.
     pub fn new(options: ClientOptions, seed: u64) -> Self {
         Self {
             lab: Lab::new(options.lab, options.lab_seed),
@@ -81,10 +81,10 @@ impl Client {
             session: None,
             previous: None,
             lost_at: Duration::ZERO,
-            reunion: Reunion::default(),
+            rejoin: Rejoin::default(),
             view: View::default(),
             display: Display::default(),
-            ahead: Ahead::default(),
+            reconciliation: Reconciliation::default(),
             arrivals: Arrivals::default(),
             polled_at: Duration::ZERO,
             tap: None,
@@ -93,17 +93,17 @@ impl Client {
         }
     }
 
-    /// Tells a recorder of all bytes that come and go, from now on: best before the first poll.
+    /// Hands all bytes to a recorder from now on. Call it before the first poll.
     pub fn record(&mut self, tap: Tap) {
         self.tap = Some(tap);
     }
 
-    /// What the client was made with.
+    /// Returns the options, with the newest resume token.
     pub fn options(&self) -> &ClientOptions {
         &self.options
     }
 
-    /// Reads what has come, sends what is due. Call it once a frame; it never blocks.
+    /// Reads what has arrived and sends what is due. Call it once a frame; it never blocks.
     pub fn poll(&mut self, now: Duration) {
         self.polled_at = now;
         self.connect_when_due(now);
@@ -119,86 +119,85 @@ impl Client {
         if let Some(clock) = self.session.as_ref().and_then(Session::clock) {
             self.view.advance(clock.tick_at(now));
         }
-        self.ahead.advance(now);
+        self.reconciliation.advance(now);
     }
 
-    /// The next thing that happened; ask after each poll until there is none.
+    /// Returns the next event. Call it after each poll until there is none.
     pub fn next_event(&mut self) -> Option<ClientEvent> {
         self.events.pop_front()
     }
 
-    /// How far the client is, as of the last poll.
+    /// Returns the state of the connection, as of the last poll.
     pub fn status(&self) -> Status {
         self.status.clone()
     }
 
-    /// The server that the client is at or tries to reach: the one in its options, or another one
-    /// of the same rooms.
+    /// Returns the server that the client is at or tries to reach: the one in its options, or
+    /// another one of the same rooms.
     pub fn server(&self) -> &str {
         bare_address(self.servers.at())
     }
 
-    /// The own cube, while joined and for two seconds after a lost connection: meanwhile it can be
-    /// moved on, and goes on from there at the next server.
+    /// Returns the own cube while joined, and for two seconds after a lost connection: meanwhile it
+    /// can be moved, and it goes on from there at the next server.
     pub fn own_cube(&self) -> Option<CubeId> {
         let joined = self.session.as_ref().filter(|session| session.is_joined());
-        let glides = || {
+        let recent = || {
             let lost = self.previous.as_ref();
-            lost.filter(|_| self.polled_at.saturating_sub(self.lost_at) < GLIDE)
+            lost.filter(|_| self.polled_at.saturating_sub(self.lost_at) < MOVABLE_AFTER_LOSS)
         };
-        let welcome = joined.or_else(glides)?.welcome()?;
+        let welcome = joined.or_else(recent)?.welcome()?;
         Some(welcome.cube)
     }
 
-    /// What the server said at the join, while joined.
+    /// Returns the server's welcome, while joined.
     pub fn welcome(&self) -> Option<&Welcome> {
         self.session.as_ref().and_then(Session::welcome)
     }
 
-    /// Puts the own cube, a held one or the one that was asked for last somewhere; any other cube
-    /// stays where it is. It is shown there at once and sent with the next sample, at most once a
-    /// tick.
+    /// Moves the own cube, a held one, or the one that was asked for last; any other cube stays where
+    /// it is. The cube is shown there at once, and sent with the next sample, at most once a tick.
     pub fn set_pose(&mut self, cube: CubeId, pose: Pose) {
-        let sent = self.ahead.sent(cube, pose, self.polled_at);
+        let sent = self.reconciliation.sent(cube, pose, self.polled_at);
         let joined = self.session.as_mut().filter(|session| session.is_joined());
         if let Some(session) = joined.or(self.previous.as_mut())
             && session.set_pose(cube, sent)
         {
             self.view.set_pose(cube, pose);
         } else {
-            self.ahead.set_pose(cube, pose);
+            self.reconciliation.set_pose(cube, pose);
         }
     }
 
     /// Asks to hold a free cube; [`ClientEvent::CubeTaken`] or [`ClientEvent::Refused`] answers.
-    /// Until then [`set_pose`](Self::set_pose) moves it for this client alone. If somebody else
-    /// has it, it goes back from there within a moment.
+    /// Until then [`set_pose`](Self::set_pose) moves it for this client alone. If somebody else got
+    /// it, it goes back within a moment.
     pub fn take(&mut self, cube: CubeId) {
         if let Some(session) = self.session.as_mut().filter(|session| session.is_joined()) {
             session.take(cube);
             if !self.view.is_controlled(cube) {
-                self.ahead.ask(cube);
+                self.reconciliation.ask(cube);
             }
         }
     }
 
-    /// Lets go of a held cube where [`set_pose`](Self::set_pose) put it last.
+    /// Releases a held cube where [`set_pose`](Self::set_pose) put it last.
     pub fn release(&mut self, cube: CubeId) {
         let Some(session) = &mut self.session else {
             return;
         };
-        if let Some(pose) = self.ahead.released(cube) {
+        if let Some(pose) = self.reconciliation.released(cube) {
             session.set_pose(cube, pose);
         }
         session.release(cube);
     }
 
-    /// What the network lab does to the connection.
+    /// Returns what the network lab does to the connection.
     pub fn lab(&self) -> Conditions {
         self.lab.conditions()
     }
 
-    /// Makes the network worse than it is, or as good again.
+    /// Makes the network worse than it is, or as good as it is again.
     pub fn set_lab(&mut self, conditions: Conditions) {
         self.lab.set_conditions(conditions);
         if let Some(session) = &mut self.session {
@@ -206,19 +205,19 @@ impl Client {
         }
     }
 
-    /// How remote cubes are shown.
+    /// Returns how remote cubes are shown.
     pub fn display(&self) -> Display {
         self.display
     }
 
-    /// From now on remote cubes are shown like this, after reconnects as well.
+    /// Sets how remote cubes are shown from now on, after reconnects as well.
     pub fn set_display(&mut self, display: Display) {
         self.display = display;
         self.view.set_display(display);
     }
 
-    /// Where the server said last that a cube is: at its own time, without a playout delay.
-    pub fn told(&self, cube: CubeId) -> Option<Pose> {
+    /// Returns a cube's pose at the newest tick of the server, without a playout delay.
+    pub fn server_pose(&self, cube: CubeId) -> Option<Pose> {
         let replica = self.session.as_ref().and_then(Session::replica);
         replica.and_then(|replica| replica.pose(cube))
     }
@@ -228,14 +227,14 @@ impl Client {
         self.arrivals.recent()
     }
 
-    /// The server's tick now and the part of it that has passed, once joined.
+    /// Returns the server's tick now and the part of it that has passed, once joined.
     pub fn tick_at(&self, now: Duration) -> Option<f64> {
         let clock = self.session.as_ref().and_then(Session::clock)?;
         Some(clock.tick_at(now))
     }
 
-    /// Every cube as it is to be drawn now, by rising id. After a lost connection: as it was
-    /// last, until the client has joined again.
+    /// Returns every cube as it is to be drawn now, by rising id. After a lost connection these are
+    /// the last known ones, until the client has joined again.
     pub fn cubes(&self, now: Duration) -> Vec<CubeView<'_>> {
         let Some(session) = self.shown() else {
             return Vec::new();
@@ -251,7 +250,7 @@ impl Client {
         replica.cubes().map(view).collect()
     }
 
-    /// What the connection did so far.
+    /// Returns what the client has sent and received so far, and how its connection is.
     pub fn statistics(&self) -> Statistics {
         let mut statistics = self.total;
         if let Some(session) = &self.session {
@@ -265,19 +264,19 @@ impl Client {
             let delay_s = session.welcome().map_or(0.0, |welcome| {
                 self.view.delay_ticks().max(0.0) / f64::from(welcome.tick_hz)
             });
-            // A server that lies about its ticks can make it longer than a duration can be.
+            // A server with impossible ticks could make it longer than a duration can be.
             let delay = Duration::try_from_secs_f64(delay_s);
             statistics.playout_delay = delay.unwrap_or(Duration::MAX);
         }
         statistics
     }
 
-    /// Leaves for good; flushes what it can without blocking.
+    /// Leaves the room for good, and sends what can be sent without blocking.
     pub fn close(&mut self) {
         if let Some(session) = &mut self.session {
             session.leave();
         }
-        // Nobody waits for the lab any more.
+        // The lab's delays do not matter any more.
         self.flush(self.polled_at);
         self.flush(Duration::MAX);
         if let Some(session) = self.session.take() {
@@ -290,13 +289,13 @@ impl Client {
         };
     }
 
-    /// The session whose room is shown.
+    /// Returns the session whose room is shown.
     fn shown(&self) -> Option<&Session> {
         let joined = self.session.as_ref().filter(|session| session.is_joined());
         joined.or(self.previous.as_ref())
     }
 
-    /// Where a cube is shown.
+    /// Returns where a cube is shown, in metres.
     fn place_m(&self, cube: CubeId, now: Duration) -> Option<[f32; 3]> {
         let session = self.shown()?;
         let info = session.replica()?.cube(cube)?;
@@ -305,12 +304,12 @@ impl Client {
     }
 
     fn drawn(&self, info: &CubeInfo, now: Duration, clock_tick: f64) -> DrawnPose {
-        if let Some(pose) = self.ahead.pose(info.cube) {
+        if let Some(pose) = self.reconciliation.pose(info.cube) {
             return pose.into();
         }
         let drawn = self.view.pose_at(info, clock_tick);
         DrawnPose {
-            position: self.ahead.shown_m(info.cube, drawn.position, now),
+            position: self.reconciliation.shown_m(info.cube, drawn.position, now),
             ..drawn
         }
     }

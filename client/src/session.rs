@@ -1,7 +1,7 @@
 //! One conversation with a server, without a socket and without a clock.
 //!
-//! Bytes and the time go in, bytes and events come out, as in quinn-proto: the native client,
-//! the bots, the tests and any other transport drive the same session. Per poll: append what
+//! Bytes and the time go in, bytes and events come out, as in quinn-proto. The client, simulations,
+//! benchmarks and fuzz targets drive the same session. In each poll append what
 //! was read to a buffer, [`receive`](Session::receive) it, [`poll`](Session::poll), take the
 //! events, and write the [`outgoing`](Session::outgoing) bytes.
 
@@ -32,19 +32,19 @@ pub use addresses::usable;
 pub use clock::Clock;
 pub use event::{Retry, SessionEvent};
 
-/// A server that is silent this long has missed its heartbeat twice or more; a player who can go on
-/// at another one does not wait for [`DEAD_AFTER`].
+/// How long a server may be silent where there are others to go on at: it has missed its heartbeat
+/// twice or more. Where there are none, the client waits for [`DEAD_AFTER`].
 const MOVE_ON_AFTER: Duration = Duration::from_secs(3);
 /// How long a server may take to answer the hello and to show the own cube.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// With more bytes than this unsent, samples wait: the newest pose goes out when there is room.
+/// Unsent bytes above which samples wait; the newest pose is sent when there is room.
 const BACKLOG_BYTES: usize = 1024;
-/// With more bytes than this unsent, the connection is as good as dead.
+/// Unsent bytes above which the connection counts as dead.
 const MAX_OUTGOING_BYTES: usize = 64 * 1024;
-/// Of a reason that the server gives: a few sentences.
+/// Longest reason of a server that is shown: a few sentences.
 const MAX_REASON_CHARS: usize = 300;
 
-/// Why a session broke off.
+/// Why a session ended because of what the server sent.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum SessionError {
     #[error(transparent)]
@@ -65,7 +65,7 @@ pub struct Session {
     started: Duration,
     heard: Duration,
     room: Option<Room>,
-    /// It was told that the client is in the room.
+    /// [`SessionEvent::Joined`] has been reported.
     has_joined: bool,
     is_over: bool,
     outgoing: BytesMut,
@@ -91,8 +91,8 @@ impl Session {
         session
     }
 
-    /// Takes the whole frames off the front of what was received; what is left there is the
-    /// beginning of the next.
+    /// Takes the whole frames off the front of the received bytes. The rest is the beginning of the
+    /// next frame.
     pub fn receive(&mut self, now: Duration, incoming: &mut BytesMut) {
         if !incoming.is_empty() {
             self.heard = now;
@@ -113,8 +113,8 @@ impl Session {
         incoming.clear();
     }
 
-    /// Does what is due by now: sample, ping, deadlines. Receive first, so that a silence is the
-    /// server's and not the caller's.
+    /// Sends the sample and the ping that are due, and checks deadlines. Receive first, or a pause of
+    /// the caller looks like a silence of the server.
     pub fn poll(&mut self, now: Duration) {
         if self.is_over {
             return;
@@ -141,29 +141,29 @@ impl Session {
         }
     }
 
-    /// The next thing that happened.
+    /// Returns the next event.
     pub fn next_event(&mut self) -> Option<SessionEvent> {
         self.events.pop_front()
     }
 
-    /// What is to be written; take off the front what was.
+    /// Returns the bytes to be sent. Remove from the front what was sent.
     pub fn outgoing(&mut self) -> &mut BytesMut {
         &mut self.outgoing
     }
 
-    /// The connection under the session ended.
+    /// Ends the session because its connection ended.
     pub fn disconnected(&mut self, reason: &str) {
         self.end(reason.to_owned(), Retry::Backoff);
     }
 
-    /// Moves the own cube or a held one; whether it is one of these. The newest pose at the time
-    /// of the next sample is sent.
+    /// Moves the own cube or a held one, and returns whether it is one of these. The next sample has
+    /// the newest pose.
     pub fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
         let room = self.room.as_mut();
         room.is_some_and(|room| room.set_pose(cube, pose))
     }
 
-    /// Where the own cube was put last; stays after the end.
+    /// Returns where the own cube was put last, even after the end.
     pub fn own_pose(&self) -> Option<Pose> {
         let room = self.known()?;
         room.controlled.pose(room.welcome.cube)
@@ -176,7 +176,7 @@ impl Session {
         }
     }
 
-    /// Lets go of a held cube, where it was put last.
+    /// Releases a held cube where it was put last.
     pub fn release(&mut self, cube: CubeId) {
         let room = self.room.as_mut();
         if let Some(last) = room.and_then(|room| room.release(cube)) {
@@ -187,14 +187,14 @@ impl Session {
         }
     }
 
-    /// Learns the round trip anew, soon: the way to the server has changed.
+    /// Measures the round trip anew, because the way to the server has changed.
     pub fn measure_again(&mut self) {
         if let Some(room) = &mut self.room {
             room.measure_again();
         }
     }
 
-    /// Says that the player leaves for good, so that no ghost stays behind.
+    /// Tells the server that the player leaves for good, so that no ghost stays behind.
     pub fn leave(&mut self) {
         if self.is_joined() {
             self.send(&ClientMessage::Leave);
@@ -206,38 +206,38 @@ impl Session {
         !self.is_over && self.known().is_some()
     }
 
-    /// What the server said at the join.
+    /// Returns the server's welcome.
     pub fn welcome(&self) -> Option<&Welcome> {
         self.known().map(|room| &room.welcome)
     }
 
-    /// What shows another server whose cube this is, if the server gave one out; stays after the
-    /// end.
+    /// Returns the token with which a server gives the same cube back, even after the end.
     pub fn token(&self) -> Option<ResumeToken> {
         self.room.as_ref().map(|room| room.welcome.resume)
     }
 
-    /// The cubes in sight as of the newest tick; stays after the end.
+    /// Returns the cubes in sight as of the newest tick, even after the end.
     pub fn replica(&self) -> Option<&Replica> {
         self.known().map(|room| &room.replica)
     }
 
-    /// The server's clock; stays after the end.
+    /// Returns the server's clock, even after the end.
     pub fn clock(&self) -> Option<&Clock> {
         self.known().map(|room| &room.clock)
     }
 
-    /// When the session began.
+    /// Returns when the session began.
     pub fn started(&self) -> Duration {
         self.started
     }
 
-    /// When bytes came last.
+    /// Returns when bytes were received last.
     pub fn heard(&self) -> Duration {
         self.heard
     }
 
-    /// Returns what the session did so far. The bytes and the playout delay are its client's.
+    /// Returns what the session has sent and received so far. The bytes and the playout delay are
+    /// known to its client only.
     pub fn statistics(&self) -> Statistics {
         let room = self.known();
         Statistics {
@@ -248,7 +248,7 @@ impl Session {
         }
     }
 
-    /// The room, once the own cube is in sight.
+    /// Returns the room, once the own cube is in sight.
     fn known(&self) -> Option<&Room> {
         self.room.as_ref().filter(|room| room.is_known)
     }
@@ -396,7 +396,7 @@ impl Session {
     }
 }
 
-/// The tick that a message names.
+/// Returns the tick that a message names.
 fn tick_of(message: &ServerMessage) -> Option<u64> {
     match message {
         ServerMessage::Welcome(Welcome { tick, .. })
@@ -408,8 +408,7 @@ fn tick_of(message: &ServerMessage) -> Option<u64> {
     }
 }
 
-/// A server's text as it may be shown: a stranger's control characters could write anywhere on a
-/// terminal.
+/// Returns a server's text without control characters, which could write anywhere on a terminal.
 fn printable(text: &str) -> String {
     let characters = text.chars().filter(|character| !character.is_control());
     characters.take(MAX_REASON_CHARS).collect()

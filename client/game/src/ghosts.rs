@@ -14,7 +14,7 @@ const FARTHEST_M: f32 = 80.0;
 /// Draws a wire frame for each cube.
 pub(crate) fn show(canvas: &Canvas, view: &View, client: &Client, cubes: &[CubeView<'_>]) {
     for cube in cubes {
-        let Some(told) = client.told(cube.cube) else {
+        let Some(told) = client.server_pose(cube.cube) else {
             continue;
         };
         let centre = Vec3::from(told.position.to_metres());

@@ -1,4 +1,4 @@
-//! What a session tells its client: what becomes of it for the picture and for the program.
+//! Turns a session's events into changes of the picture and into the client's own events.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use cubesync_protocol::replica::Change;
 use cubesync_protocol::{CubeId, CubePose, Welcome};
 
 use super::Client;
-use super::ahead::Ahead;
 use super::arrivals::Arrivals;
-use super::reunion::pose_to_go_on;
+use super::reconciliation::Reconciliation;
+use super::rejoin::pose_to_keep;
 use crate::playout::View;
 use crate::report::{ClientEvent, Status};
 use crate::session::Session;
@@ -33,7 +33,7 @@ impl Client {
                 SessionEvent::Ended { reason, retry } => self.disconnect(now, reason, retry),
             }
         }
-        self.reunite(now);
+        self.blend_from_previous(now);
     }
 
     fn joined(&mut self, welcome: Welcome, now: Duration) {
@@ -41,12 +41,12 @@ impl Client {
         if let Some(previous) = &previous {
             self.remember(previous, now);
         }
-        let goes_on_from = pose_to_go_on(previous.as_ref(), &welcome, now);
+        let kept_pose = pose_to_keep(previous.as_ref(), &welcome, now);
         self.view = View::new(welcome.tick_hz);
         self.view.set_display(self.display);
         self.view
-            .gain(welcome.cube, goes_on_from.unwrap_or(welcome.pose));
-        self.ahead = Ahead::default();
+            .gain(welcome.cube, kept_pose.unwrap_or(welcome.pose));
+        self.reconciliation = Reconciliation::default();
         self.arrivals = Arrivals::default();
         self.status = Status::Joined;
         self.options.resume = Some(welcome.resume);
@@ -54,7 +54,7 @@ impl Client {
         let others = welcome.servers.iter();
         let others = others.map(|address| neighbour(address, given)).collect();
         self.servers.joined(others);
-        let event = match (goes_on_from, &mut self.session) {
+        let event = match (kept_pose, &mut self.session) {
             (Some(pose), Some(session)) => {
                 session.set_pose(welcome.cube, pose);
                 ClientEvent::Rejoined(welcome)
@@ -82,11 +82,11 @@ impl Client {
                 return;
             }
             Change::Joined(info) if Some(info.cube) == own => return,
-            Change::Joined(info) if self.reunion.is_old_news(&info, now) => return,
+            Change::Joined(info) if self.rejoin.was_here(&info, now) => return,
             Change::Joined(info) => ClientEvent::CubeJoined(info),
             Change::Left(info) => {
                 self.view.remove(info.cube);
-                self.ahead.forget(info.cube);
+                self.reconciliation.forget(info.cube);
                 ClientEvent::CubeLeft(info)
             }
             Change::Appeared(info) => match info.holder().filter(|&by| Some(by) == own) {
@@ -97,7 +97,7 @@ impl Client {
             Change::Disappeared(info) => {
                 let was_held = self.view.is_controlled(info.cube);
                 self.view.remove(info.cube);
-                self.ahead.forget(info.cube);
+                self.reconciliation.forget(info.cube);
                 if !was_held {
                     return;
                 }
@@ -115,8 +115,8 @@ impl Client {
     fn taken(&mut self, cube: CubeId, by: CubeId, now: Duration) -> ClientEvent {
         self.view.lose(cube);
         if Some(by) == self.own_cube() {
-            let from = self.told(cube).unwrap_or_default();
-            let shown = self.ahead.granted(cube, from, now);
+            let from = self.server_pose(cube).unwrap_or_default();
+            let shown = self.reconciliation.granted(cube, from, now);
             self.view.gain(cube, shown);
         } else {
             self.give_back(cube, now);
@@ -124,24 +124,24 @@ impl Client {
         ClientEvent::CubeTaken { cube, by }
     }
 
-    /// The server put a cube of this client somewhere else.
+    /// Moves a cube of this client to where the server put it.
     fn correct(&mut self, corrected: CubePose, now: Duration) {
         let CubePose { cube, pose } = corrected;
         let shown_m = self.place_m(cube, now);
         self.view.set_pose(cube, pose);
         if let Some(shown_m) = shown_m {
             let to_m = pose.position.to_metres();
-            self.ahead.corrected(cube, shown_m, to_m, now);
+            self.reconciliation.corrected(cube, shown_m, to_m, now);
         }
     }
 
-    /// Somebody else has the cube that was asked for.
+    /// Lets a cube that was asked for go back, because somebody else got it.
     fn give_back(&mut self, cube: CubeId, now: Duration) {
-        if let Some(shown) = self.ahead.refused(cube)
+        if let Some(shown) = self.reconciliation.refused(cube)
             && let Some(to_m) = self.place_m(cube, now)
         {
             let shown_m = shown.position.to_metres();
-            self.ahead.go_back(cube, shown_m, to_m, now);
+            self.reconciliation.go_back(cube, shown_m, to_m, now);
         }
     }
 }

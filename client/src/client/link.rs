@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use super::Client;
-use super::ahead::Ahead;
+use super::reconciliation::Reconciliation;
 use crate::report::{ClientEvent, Status};
 use crate::session::Retry;
 use crate::session::Session;
 use crate::socket::{Socket, SocketState};
 
-/// Reads per poll, at most, so that a flood does not hold up a frame: 1 MiB.
+/// Largest number of reads per poll, so that a flood does not hold up a frame: 1 MiB.
 const MAX_READS_PER_POLL: usize = 64;
 
 /// Whether there is a connection.
@@ -21,7 +21,7 @@ pub(super) enum Link {
     },
     Up {
         socket: Socket,
-        /// By then it must have got one step further, where others are waiting.
+        /// When to try another server if this one has not come one step further; `None` without others.
         give_up_at: Option<Duration>,
     },
 }
@@ -50,7 +50,7 @@ impl Client {
         };
     }
 
-    /// A machine that is dead does not refuse, it is silent.
+    /// Gives up a server that is silent: a dead machine does not refuse a connection.
     pub(super) fn give_up_when_late(&mut self, now: Duration) {
         let is_joined = self.session.as_ref().is_some_and(Session::is_joined);
         if let Link::Up {
@@ -113,7 +113,7 @@ impl Client {
     pub(super) fn flush(&mut self, now: Duration) {
         if let (Link::Up { socket, .. }, Some(session)) = (&mut self.link, &mut self.session) {
             let line = &mut self.lab.up;
-            // What the socket does not take stays with the session, which then sends less.
+            // Bytes that the socket does not take stay with the session, which then sends less.
             if self.departing.is_empty() && line.has_room() {
                 if let Some(tap) = self.tap.as_mut().filter(|_| !session.outgoing().is_empty()) {
                     tap.sent(now, session.outgoing());
@@ -129,7 +129,7 @@ impl Client {
         let mut lasted = None;
         if let Some(session) = self.session.take() {
             self.total.add(&session.statistics());
-            // A token is good for one use, and this server's word may be all that came of it.
+            // A token can be used once, and this session may have used it up.
             self.options.resume = session.token().or(self.options.resume);
             if session.welcome().is_some() {
                 lasted = Some(now.saturating_sub(session.started()));
@@ -143,7 +143,7 @@ impl Client {
             buffer.clear();
         }
         self.lab.clear();
-        self.ahead = Ahead::default();
+        self.reconciliation = Reconciliation::default();
         let next = self.servers.next(now, reason.clone(), retry, lasted);
         self.link = Link::Down {
             retry_at: next.as_ref().ok().copied(),

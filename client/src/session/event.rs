@@ -1,11 +1,11 @@
-//! What a session tells whoever drives it.
+//! The events of a session.
 
 use std::time::Duration;
 
 use cubesync_protocol::replica::Change;
 use cubesync_protocol::{CubeId, CubePose, Welcome};
 
-/// What came of a session, in order.
+/// Something that happened in a session, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEvent {
     /// The server's welcome is there, and the own cube is in sight:
@@ -15,14 +15,14 @@ pub enum SessionEvent {
     Changed(Change),
     /// The server put one of this client's cubes somewhere else.
     Corrected(CubePose),
-    /// A take came too late.
+    /// The server refused to give a cube.
     Refused {
         /// The cube that was asked for.
         cube: CubeId,
-        /// Who holds it, if it is held.
+        /// Its holder's own cube, if it is held.
         holder: Option<CubeId>,
     },
-    /// The session is over; nothing follows.
+    /// The session has ended; nothing follows.
     Ended {
         /// Why, for a person.
         reason: String,
@@ -31,17 +31,17 @@ pub enum SessionEvent {
     },
 }
 
-/// What to do after a session's end.
+/// Whether and where to try again after a session has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
     /// Try again after a wait of the client's choice.
     Backoff,
-    /// The same, and elsewhere first where that is possible: the server was silent.
+    /// The server was silent: try again, and other servers first if there are any.
     OthersFirst,
-    /// Try again after the time the server asked for.
+    /// Try again after the time that the server asked for.
     After(Duration),
     /// This server refuses for good; one of its neighbours may not.
     Elsewhere,
-    /// The same would happen again: leave it to the person.
+    /// Do not try again: the same would happen.
     Never,
 }

@@ -1,5 +1,5 @@
-//! What there is of a session once the server has welcomed it: the replica, the clock, the cubes
-//! it controls, and when a sample and a ping are due.
+//! The state of a session that the server has welcomed: the replica, the clock, the cubes that the
+//! client controls, and when a sample and a ping are due.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use cubesync_protocol::{CubeId, Pose, Replica, ServerMessage, Welcome};
 use super::clock::Clock;
 use super::lead::Lead;
 
-/// Pings right after the join, to know the clock soon, and the time between them.
+/// Number of pings right after the join, to know the clock soon, and the time between them.
 const FIRST_PINGS: u32 = 5;
 const FIRST_PING_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A client's side of the room it is in.
 #[derive(Debug)]
 pub(crate) struct Room {
-    /// What the server said at the join.
+    /// The server's welcome.
     pub(crate) welcome: Welcome,
     /// The cubes in sight.
     pub(crate) replica: Replica,
@@ -35,25 +35,25 @@ pub(crate) struct Room {
     sampled_tick: u64,
     /// When a sample was sent last.
     sent_at: Duration,
-    /// When the poses were set that are there now.
+    /// When the current poses were set.
     posed_at: Duration,
     pings: u32,
     ping_at: Duration,
 }
 
-/// A welcome or a pong that cannot be true.
+/// Why a welcome or a pong is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RoomError {
-    /// A rate that no room has.
+    /// The tick rate is one that no room has.
     #[error("{0} ticks per second are outside of 1 to 128")]
     TickRate(u8),
-    /// The time in the pong is of no ping.
+    /// The time in the pong is not that of a ping.
     #[error("a ping was answered that was never sent")]
     Pong,
 }
 
 impl Room {
-    /// The side of a client that has just been welcomed.
+    /// Makes the room of a client that has just been welcomed.
     ///
     /// # Errors
     /// [`RoomError::TickRate`].
@@ -147,12 +147,12 @@ impl Room {
         Ok(())
     }
 
-    /// Moves a cube of this client; whether it is one.
+    /// Moves a cube if it is one of this client's, and returns whether it is.
     pub(crate) fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
         self.controlled.set_pose(cube, pose, self.posed_at)
     }
 
-    /// Gives a held cube up; `None` if it is not held. What there is to say is to be sent before
+    /// Releases a held cube; returns `None` if it is not held. The returned sample is to be sent before
     /// the release.
     pub(crate) fn release(&mut self, cube: CubeId) -> Option<Option<Sample>> {
         if cube == self.welcome.cube {
@@ -161,15 +161,15 @@ impl Room {
         let tick = self.due(self.posed_at).0.max(self.sampled_tick + 1);
         let last = self.controlled.release(cube, tick, self.posed_at)?;
         if last.is_some() {
-            // Others that have moved as well went along: the tick has no other sample.
+            // The sample also has the other cubes that moved: a tick has one sample.
             self.sampled_tick = tick;
             self.sent_at = self.posed_at;
         }
         Some(last)
     }
 
-    /// What to send now, once a tick at most and only if it `can_be_sent`. To be asked in every
-    /// frame, before its poses are set.
+    /// Returns the sample that is due, at most one a tick and only if it `can_be_sent`. Call it in
+    /// every frame, before the frame's poses are set.
     pub(crate) fn sample_when_due(&mut self, now: Duration, can_be_sent: bool) -> Option<Sample> {
         let posed_at = std::mem::replace(&mut self.posed_at, now);
         let frame = now.saturating_sub(posed_at);
@@ -191,8 +191,8 @@ impl Room {
         self.controlled.gain(cube, known.unwrap_or_default());
     }
 
-    /// The newest tick whose sample's instant has come, and that instant. The poses of a sample
-    /// are known up to `posed_at`.
+    /// Returns the newest tick whose sample's instant has come, and that instant. The poses of a
+    /// sample are known up to `posed_at`.
     fn due(&self, posed_at: Duration) -> (u64, Duration) {
         let tick_hz = f64::from(self.welcome.tick_hz);
         let arrival_tick = self.clock.tick_at(posed_at + self.lead.duration());
@@ -202,13 +202,13 @@ impl Room {
         (tick as u64, instant)
     }
 
-    /// The way to the server has changed: pings are as frequent as after the join.
+    /// Pings as often as after the join, because the way to the server has changed.
     pub(crate) fn measure_again(&mut self) {
         self.pings = 0;
         self.ping_at = self.ping_at.min(self.posed_at + FIRST_PING_INTERVAL);
     }
 
-    /// The time to put into a ping, when one is due.
+    /// Returns the time to put into a ping, when one is due.
     pub(crate) fn ping_when_due(&mut self, now: Duration) -> Option<u64> {
         if now < self.ping_at {
             return None;

@@ -224,7 +224,7 @@ fn a_cube_that_was_asked_for_follows_at_once_and_stays_when_it_is_given() {
     trial.client.take(FREE);
     trial.client.set_pose(FREE, pose(3.0));
     assert_eq!(trial.drawn(FREE), (3.0, false));
-    assert_eq!(trial.client.told(FREE), Some(pose(0.0)));
+    assert_eq!(trial.client.server_pose(FREE), Some(pose(0.0)));
     peer.send(&taken(101, own));
     let (event, now) = trial.next_event();
     let (cube, by) = (FREE, own);

@@ -378,7 +378,7 @@ impl Seen {
         sight.own = client.own_cube();
         let mut cubes = BTreeMap::new();
         for view in client.cubes(now) {
-            let Some(told) = client.told(view.cube) else {
+            let Some(told) = client.server_pose(view.cube) else {
                 continue;
             };
             let before = sight.cubes.get(&view.cube).map(|(.., position)| *position);

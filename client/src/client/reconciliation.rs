@@ -1,8 +1,8 @@
-//! What is shown before the server has said so, and how both come to agree.
+//! Reconciliation of what is shown with what the server decides.
 //!
 //! A free cube that this client has asked for is in its hands at once. If the server agrees,
 //! everybody else sees the cube come there within a moment; if not, it goes back within one.
-//! A correction is hidden in the same way: the cube keeps the difference, and loses it.
+//! A correction is hidden in the same way: the cube keeps the difference at first, and then loses it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use cubesync_protocol::{CubeId, Pose, Position};
 
 /// How long a correction is hidden.
 const CORRECTION: Duration = Duration::from_millis(100);
-/// A larger correction is shown at once: the cube would run through walls.
+/// A larger correction is shown at once, or the cube would run through walls.
 const CORRECTION_SNAPS_M: f32 = 1.0;
 /// How long a cube takes from where it lay to the hands, or back. From farther than a cube can
 /// be taken it comes with several metres per tick, and no server minds: a second's worth of its
@@ -19,15 +19,15 @@ const HANDOVER: Duration = Duration::from_millis(250);
 /// A cube that is farther from the hands than this was put elsewhere meanwhile.
 const HANDOVER_SNAPS_M: f32 = 16.0;
 
-/// How what is shown differs from what the server says.
+/// The differences between what is shown and what the server says.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Ahead {
+pub(crate) struct Reconciliation {
     /// The cube that was asked for, and where it was put since.
     asked: Option<(CubeId, Option<Pose>)>,
-    /// From where cubes are to where they are shown.
+    /// The way from where cubes are to where they are shown.
     shown: Vec<(CubeId, Difference)>,
-    /// From where this client puts the cube that it has just been given to where it says that it
-    /// is, and where it put it last.
+    /// For a cube that this client has just been given: the way from where it puts the cube to where
+    /// it tells the server that the cube is, and where it put it last.
     sent: Option<(CubeId, Difference, Pose)>,
 }
 
@@ -39,13 +39,13 @@ struct Difference {
     lasts: Duration,
 }
 
-impl Ahead {
-    /// The server was asked for a cube.
+impl Reconciliation {
+    /// Takes in that the server was asked for a cube.
     pub(crate) fn ask(&mut self, cube: CubeId) {
         self.asked = Some((cube, None));
     }
 
-    /// Puts the cube that was asked for somewhere; whether it is this one.
+    /// Moves the cube that was asked for. Returns whether it is this one.
     pub(crate) fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
         match &mut self.asked {
             Some((asked, shown)) if *asked == cube => {
@@ -56,13 +56,13 @@ impl Ahead {
         }
     }
 
-    /// Where the cube is that was asked for, if it is this one and was put anywhere.
+    /// Returns where a cube that was asked for has been moved to.
     pub(crate) fn pose(&self, cube: CubeId) -> Option<Pose> {
         let (asked, pose) = self.asked?;
         pose.filter(|_| asked == cube)
     }
 
-    /// The server gives a cube that lies at `from` there. Returns where it is to be shown.
+    /// Takes in that the server gave a cube that lies at `from`. Returns where to show it.
     pub(crate) fn granted(&mut self, cube: CubeId, from: Pose, now: Duration) -> Pose {
         let shown = self.pose(cube).unwrap_or(from);
         self.forget(cube);
@@ -72,7 +72,7 @@ impl Ahead {
         shown
     }
 
-    /// What the server is to be told of a cube that was put somewhere.
+    /// Returns the pose to send of a cube that was moved to `pose`.
     pub(crate) fn sent(&mut self, cube: CubeId, pose: Pose, now: Duration) -> Pose {
         let Some((_, difference, last)) = self.sent.as_mut().filter(|(sent, ..)| *sent == cube)
         else {
@@ -86,20 +86,20 @@ impl Ahead {
         }
     }
 
-    /// A cube is let go. Returns where it was put last, unless the server was told of that.
+    /// Takes in that a cube is released. Returns where it was put last, unless that has been sent.
     pub(crate) fn released(&mut self, cube: CubeId) -> Option<Pose> {
         let (.., last) = self.sent.take_if(|(sent, ..)| *sent == cube)?;
         Some(last)
     }
 
-    /// The server does not give a cube. Returns where it was shown, if it was asked for and put
-    /// anywhere; from there it is to [go back](Self::go_back).
+    /// Takes in that the server refused a cube. Returns where it was shown, if it was asked for and
+    /// moved; from there it is to [go back](Self::go_back).
     pub(crate) fn refused(&mut self, cube: CubeId) -> Option<Pose> {
         let (_, pose) = self.asked.take_if(|(asked, _)| *asked == cube)?;
         pose
     }
 
-    /// A cube that is at `to_m` comes there from `shown_m`.
+    /// Blends a cube from `shown_m` to where it is, `to_m`.
     pub(crate) fn go_back(
         &mut self,
         cube: CubeId,
@@ -114,7 +114,7 @@ impl Ahead {
         }
     }
 
-    /// The server moved a cube of this client from `shown_m` to `to_m`.
+    /// Blends a cube that the server moved from `shown_m` to `to_m`.
     pub(crate) fn corrected(
         &mut self,
         cube: CubeId,
@@ -129,21 +129,21 @@ impl Ahead {
         }
     }
 
-    /// Where a cube that is at `place_m` is shown.
+    /// Returns where a cube that is at `place_m` is shown.
     pub(crate) fn shown_m(&self, cube: CubeId, place_m: [f32; 3], now: Duration) -> [f32; 3] {
         let shown = self.shown.iter().find(|(shown, _)| *shown == cube);
         let way_m = shown.and_then(|(_, difference)| difference.way_m(now));
         way_m.map_or(place_m, |way_m| added(place_m, way_m))
     }
 
-    /// The cube is where the server says, or is gone.
+    /// Shows a cube where the server has it, or forgets it.
     pub(crate) fn forget(&mut self, cube: CubeId) {
         self.asked.take_if(|(asked, _)| *asked == cube);
         self.shown.retain(|(shown, _)| *shown != cube);
         self.sent.take_if(|(sent, ..)| *sent == cube);
     }
 
-    /// Forgets what is over.
+    /// Forgets differences that are over.
     pub(crate) fn advance(&mut self, now: Duration) {
         self.shown
             .retain(|(_, difference)| difference.way_m(now).is_some());
@@ -169,7 +169,7 @@ impl Difference {
             .sqrt()
     }
 
-    /// What is left of it.
+    /// Returns what is left of the way.
     fn way_m(&self, now: Duration) -> Option<[f32; 3]> {
         let passed = now.saturating_sub(self.since);
         let left = 1.0 - passed.as_secs_f32() / self.lasts.as_secs_f32();
@@ -198,64 +198,76 @@ mod tests {
 
     #[test]
     fn a_cube_that_was_asked_for_is_at_once_where_it_is_put_and_no_other_is() {
-        let mut ahead = Ahead::default();
-        assert!(!ahead.set_pose(CUBE, pose(1.0)));
-        ahead.ask(CUBE);
-        assert_eq!(ahead.pose(CUBE), None);
-        assert!(ahead.set_pose(CUBE, pose(1.0)));
-        assert_eq!(ahead.pose(CUBE), Some(pose(1.0)));
-        assert!(!ahead.set_pose(CubeId(1), pose(1.0)));
-        assert_eq!(ahead.pose(CubeId(1)), None);
+        let mut reconciliation = Reconciliation::default();
+        assert!(!reconciliation.set_pose(CUBE, pose(1.0)));
+        reconciliation.ask(CUBE);
+        assert_eq!(reconciliation.pose(CUBE), None);
+        assert!(reconciliation.set_pose(CUBE, pose(1.0)));
+        assert_eq!(reconciliation.pose(CUBE), Some(pose(1.0)));
+        assert!(!reconciliation.set_pose(CubeId(1), pose(1.0)));
+        assert_eq!(reconciliation.pose(CubeId(1)), None);
     }
 
     #[test]
     fn a_granted_cube_stays_in_the_hands_and_is_told_to_come_there_evenly() {
-        let mut ahead = Ahead::default();
-        ahead.ask(CUBE);
-        ahead.set_pose(CUBE, pose(4.0));
-        assert_eq!(ahead.granted(CUBE, pose(0.0), ms(1_000)), pose(4.0));
-        assert_eq!(ahead.pose(CUBE), None);
+        let mut reconciliation = Reconciliation::default();
+        reconciliation.ask(CUBE);
+        reconciliation.set_pose(CUBE, pose(4.0));
+        assert_eq!(
+            reconciliation.granted(CUBE, pose(0.0), ms(1_000)),
+            pose(4.0)
+        );
+        assert_eq!(reconciliation.pose(CUBE), None);
         for (at_ms, told_m) in [(1_000, 0.0), (1_125, 2.0), (1_250, 4.0), (9_000, 4.0)] {
-            assert_eq!(x_m(ahead.sent(CUBE, pose(4.0), ms(at_ms))), told_m);
-            assert_eq!(ahead.shown_m(CUBE, [4.0; 3], ms(at_ms)), [4.0; 3]);
+            assert_eq!(x_m(reconciliation.sent(CUBE, pose(4.0), ms(at_ms))), told_m);
+            assert_eq!(reconciliation.shown_m(CUBE, [4.0; 3], ms(at_ms)), [4.0; 3]);
         }
-        assert_eq!(ahead.released(CUBE), Some(pose(4.0)));
-        assert_eq!(ahead.released(CUBE), None);
+        assert_eq!(reconciliation.released(CUBE), Some(pose(4.0)));
+        assert_eq!(reconciliation.released(CUBE), None);
         // Who waits for the answer before moving it is told of as before.
-        ahead.ask(CUBE);
-        assert_eq!(ahead.granted(CUBE, pose(3.0), ms(2_000)), pose(3.0));
-        assert_eq!(ahead.sent(CUBE, pose(3.5), ms(2_001)), pose(3.5));
+        reconciliation.ask(CUBE);
+        assert_eq!(
+            reconciliation.granted(CUBE, pose(3.0), ms(2_000)),
+            pose(3.0)
+        );
+        assert_eq!(reconciliation.sent(CUBE, pose(3.5), ms(2_001)), pose(3.5));
     }
 
     #[test]
     fn a_refused_cube_goes_back_evenly_to_where_it_is_by_then() {
-        let mut ahead = Ahead::default();
-        ahead.ask(CUBE);
-        ahead.set_pose(CUBE, pose(4.0));
-        assert_eq!(ahead.refused(CUBE), Some(pose(4.0)));
-        assert_eq!((ahead.refused(CUBE), ahead.pose(CUBE)), (None, None));
-        ahead.go_back(CUBE, [4.0, 0.0, 0.5], [0.0, 0.0, 0.5], ms(1_000));
+        let mut reconciliation = Reconciliation::default();
+        reconciliation.ask(CUBE);
+        reconciliation.set_pose(CUBE, pose(4.0));
+        assert_eq!(reconciliation.refused(CUBE), Some(pose(4.0)));
+        assert_eq!(
+            (reconciliation.refused(CUBE), reconciliation.pose(CUBE)),
+            (None, None)
+        );
+        reconciliation.go_back(CUBE, [4.0, 0.0, 0.5], [0.0, 0.0, 0.5], ms(1_000));
         // Somebody else walks away with it.
         for (at_ms, place_m, shown_m) in
             [(1_000, 0.0, 4.0), (1_125, -1.0, 1.0), (1_250, -2.0, -2.0)]
         {
-            let shown = ahead.shown_m(CUBE, [place_m, 0.0, 0.5], ms(at_ms));
+            let shown = reconciliation.shown_m(CUBE, [place_m, 0.0, 0.5], ms(at_ms));
             assert_eq!(shown, [shown_m, 0.0, 0.5]);
         }
     }
 
     #[test]
     fn a_correction_is_hidden_for_a_tenth_of_a_second_unless_it_is_long() {
-        let mut ahead = Ahead::default();
-        ahead.corrected(CUBE, [0.5, 0.0, 0.5], [0.0, 0.0, 0.5], ms(0));
+        let mut reconciliation = Reconciliation::default();
+        reconciliation.corrected(CUBE, [0.5, 0.0, 0.5], [0.0, 0.0, 0.5], ms(0));
         for (at_ms, shown_m) in [(0, 0.5), (50, 0.25), (100, 0.0)] {
-            assert_eq!(ahead.shown_m(CUBE, [0.0; 3], ms(at_ms))[0], shown_m);
+            assert_eq!(
+                reconciliation.shown_m(CUBE, [0.0; 3], ms(at_ms))[0],
+                shown_m
+            );
         }
-        ahead.advance(ms(99));
-        assert_eq!(ahead.shown.len(), 1);
-        ahead.advance(ms(100));
-        assert!(ahead.shown.is_empty());
-        ahead.corrected(CUBE, [1.1, 0.0, 0.5], [0.0, 0.0, 0.5], ms(200));
-        assert_eq!(ahead.shown_m(CUBE, [0.0; 3], ms(200)), [0.0; 3]);
+        reconciliation.advance(ms(99));
+        assert_eq!(reconciliation.shown.len(), 1);
+        reconciliation.advance(ms(100));
+        assert!(reconciliation.shown.is_empty());
+        reconciliation.corrected(CUBE, [1.1, 0.0, 0.5], [0.0, 0.0, 0.5], ms(200));
+        assert_eq!(reconciliation.shown_m(CUBE, [0.0; 3], ms(200)), [0.0; 3]);
     }
 }
