@@ -129,8 +129,9 @@ impl Sessions {
             }
         };
         let ended = CancellationToken::new();
-        let entered = self.enter(hello, outlet, &ended, admitted.address()).await;
-        let membership = match entered {
+        // In a box, so that a session has no place for it while its player plays.
+        let entering = Box::pin(self.enter(hello, outlet, &ended, admitted.address()));
+        let membership = match entering.await {
             Ok(membership) => membership,
             Err(ending) => return self.reject(writer, &ending.into()).await,
         };
@@ -139,14 +140,13 @@ impl Sessions {
         {
             let slow_reader_after = self.settings.slow_reader_after;
             let mut writing = std::pin::pin!(send_queued(writer, frames, slow_reader_after));
-            let reading = ended.run_until_cancelled(self.read_messages(source, &membership));
-            let mut is_written = false;
-            let reason = tokio::select! {
-                biased;
-                reason = reading => reason,
-                outcome = &mut writing => {
-                    is_written = true;
-                    outcome.err()
+            let (reason, is_written) = {
+                // Pinned here, since `run_until_cancelled` would have place for it twice.
+                let reading = std::pin::pin!(self.read_messages(source, &membership));
+                tokio::select! {
+                    biased;
+                    reason = ended.run_until_cancelled(reading) => (reason, false),
+                    outcome = &mut writing => (outcome.err(), true),
                 }
             };
             membership.end(reason).await;
