@@ -78,7 +78,7 @@ impl Belief {
 
     /// The cubes of the cell, by rising id.
     pub(crate) fn cubes(&self) -> impl ExactSizeIterator<Item = CubeId> {
-        self.cubes.motion.iter().map(|(cube, _)| cube)
+        self.cubes.stream.motion().iter().map(|(cube, _)| cube)
     }
 
     /// What counts of the ticks after this one, up to `until`, when no frame comes.
@@ -135,10 +135,7 @@ impl Beliefs {
         if keyframe.interval_ticks == 0 {
             bail!("a keyframe tells of its cell every 0 ticks");
         }
-        let mut cubes = Cubes::new(keyframe.tick);
-        for info in keyframe.cubes {
-            cubes.motion.insert(info.cube, info.motion);
-        }
+        let cubes = Cubes::new(&keyframe);
         let cell = (keyframe.cell, keyframe.interval_ticks);
         let belief = self.add(cell, keyframe.tick, Score::default(), cubes, truth);
         let newest = self.newest.entry(cell).or_default();
@@ -161,23 +158,10 @@ impl Beliefs {
         snapshot: Snapshot,
         truth: &impl Truth,
     ) -> Result<Rc<Belief>> {
-        if snapshot.tick <= known.tick {
-            bail!(
-                "a snapshot is of tick {}, the one before of {}",
-                snapshot.tick,
-                known.tick
-            );
-        }
         let mut cubes = known.cubes.clone();
-        let silent = cubes.pass(snapshot.tick - 1, known.interval_ticks, truth);
-        cubes.motion.advance_to(snapshot.tick);
-        for event in &snapshot.events {
-            event.apply_to(&mut cubes.motion);
-        }
-        if !snapshot.residuals.is_empty() {
-            let decoded = cubes.motion.decode_tick(&snapshot.residuals, |_| {});
-            decoded.context("the residuals of a snapshot make no sense")?;
-        }
+        let silent = cubes.pass(snapshot.tick.saturating_sub(1), known.interval_ticks, truth);
+        let taken_in = cubes.stream.take_in(&snapshot, |_| {});
+        taken_in.context("a snapshot makes no sense")?;
         let cell = (known.cell, known.interval_ticks as u8);
         let belief = self.add(cell, snapshot.tick, silent, cubes, truth);
         let step = (Box::from(payload), Rc::clone(&belief));
@@ -368,7 +352,7 @@ mod tests {
     fn surprises_are_believed_and_silent_ticks_pass_as_believed() {
         let mut beliefs = Beliefs::default();
         let mut known = first(&mut beliefs, 1, 4_000);
-        let mut server = known.cubes.motion.clone();
+        let mut server = known.cubes.stream.motion().clone();
         // A jump, and from the next tick on a quantum each step.
         for (tick, x) in [(10, 0), (11, 1)] {
             server.advance_to(server.tick() + 1);
@@ -382,10 +366,10 @@ mod tests {
             };
             known = next(&mut beliefs, &known, snapshot);
         }
-        assert_eq!(known.cubes.motion, server);
+        assert_eq!(*known.cubes.stream.motion(), server);
         let known = next(&mut beliefs, &known, snapshot(14, Vec::new()));
         server.advance_to(14);
-        assert_eq!(known.cubes.motion, server);
+        assert_eq!(*known.cubes.stream.motion(), server);
         assert_eq!(known.measured.expected, 3);
     }
 

@@ -1,7 +1,7 @@
-//! The cubes of a cell as they are believed to be, compared with the truth.
+//! The predicted cubes of a cell, compared with the truth.
 
-use cubesync_protocol::motion::{Codec, MotionSet};
-use cubesync_protocol::{CubeId, Pose};
+use cubesync_protocol::replica::CellStream;
+use cubesync_protocol::{CubeId, Keyframe, Pose};
 
 use crate::error::Error;
 use crate::score::Score;
@@ -11,29 +11,28 @@ use crate::truth::Truth;
 /// 2 seconds at 20 Hz, which only an overload reaches.
 const LATE_STEPS: usize = 40;
 
-/// What is believed of the cubes of a cell.
+/// A client's copy of a cell's stream, and what of the truth it has delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cubes {
-    /// How they move.
-    pub(crate) motion: MotionSet,
+    pub(crate) stream: CellStream,
     /// By rising cube id: the newest step that was delivered, plus one.
     seen: Vec<(CubeId, usize)>,
 }
 
 impl Cubes {
-    /// Returns a cell without cubes at a tick.
-    pub(crate) fn new(tick: u64) -> Self {
+    /// Returns a cell of whose cubes nothing was delivered yet.
+    pub(crate) fn new(keyframe: &Keyframe) -> Self {
         Self {
-            motion: MotionSet::at_tick(&Codec::LIVE, tick),
+            stream: CellStream::from(keyframe),
             seen: Vec::new(),
         }
     }
 
-    /// Goes on as believed, and returns what counts of the ticks up to `until`.
+    /// Advances as predicted, and returns what counts of the ticks up to `until`.
     pub(crate) fn pass(&mut self, until: u64, interval_ticks: u64, truth: &impl Truth) -> Score {
         let mut score = Score::default();
-        for tick in self.motion.tick() + 1..=until {
-            self.motion.advance_to(tick);
+        for tick in self.stream.tick() + 1..=until {
+            self.stream.advance_to(tick);
             if tick.is_multiple_of(interval_ticks)
                 && truth.is_measured(tick)
                 && let Some(step) = truth.step(tick)
@@ -55,8 +54,8 @@ impl Cubes {
         let mut score = Score::default();
         let before = std::mem::take(&mut self.seen);
         let mut before = before.into_iter().peekable();
-        self.seen.reserve(self.motion.len());
-        for (cube, pose) in self.motion.poses() {
+        self.seen.reserve(self.stream.motion().len());
+        for (cube, pose) in self.stream.motion().poses() {
             let Some(client) = truth.client(cube) else {
                 continue;
             };
