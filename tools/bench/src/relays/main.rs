@@ -7,6 +7,7 @@
 
 mod audit;
 mod belief;
+mod bus;
 mod capacity;
 mod check;
 mod cluster;

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use hdrhistogram::Histogram;
 
-use crate::cluster::bus::{Bus, Counters};
+use crate::bus::{Bus, Counters};
 use crate::dialect::Dialect;
 use crate::generator;
 use crate::motions::Motion;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::audit::Findings;
-use crate::cluster::bus::Counters;
+use crate::bus::Counters;
 use crate::score::Score;
 
 /// One line of the table, and of the JSON file under these names.

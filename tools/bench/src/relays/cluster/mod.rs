@@ -5,7 +5,6 @@
 //! from outside, [`takeover`] kills a server, and [`table`] is the report.
 
 mod alignment;
-pub(crate) mod bus;
 mod figures;
 mod scale;
 mod table;
@@ -18,9 +17,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use self::alignment::Alignment;
-use self::bus::Bus;
 use self::figures::Figures;
 use self::takeover::Takeover;
+use crate::bus::Bus;
 use crate::compare::base_setting;
 use crate::measure::{Setting, measure_cluster};
 use crate::options::{Cluster, ClusterComparison, ClusterMode};

@@ -7,9 +7,9 @@ use cubesync_client::{Client, ClientEvent, ClientOptions};
 use cubesync_protocol::{CubeId, Pose, Position};
 use serde::Serialize;
 
-use super::bus::Bus;
 use super::figures::median;
 use super::start;
+use crate::bus::Bus;
 use crate::measure::{Setting, is_stopped};
 
 /// Servers, and players at each.
