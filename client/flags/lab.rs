@@ -1,4 +1,4 @@
-//! The network lab on a command line: the same flags for every program.
+//! The network lab's flags.
 
 use std::time::Duration;
 
@@ -6,26 +6,26 @@ use clap::Args;
 use cubesync_client::ClientOptions;
 use cubesync_client::lab::Conditions;
 
-/// Makes the network worse than it is, to try things out.
+/// Conditions of a network that is worse than the real one.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Network lab")]
 pub(crate) struct LabFlags {
-    /// Adds this to the time of each way, such as 60ms
+    /// Delay added to each way, such as 60ms
     #[arg(long, env = "CUBESYNC_LAB_LATENCY", value_name = "TIME", default_value = "0ms",
         value_parser = time)]
     lab_latency: Duration,
-    /// Lets the time of each way stray from that by so much, up or down
+    /// Random variation of that delay, up or down, such as 20ms
     #[arg(long, env = "CUBESYNC_LAB_JITTER", value_name = "TIME", default_value = "0ms",
         value_parser = time)]
     lab_jitter: Duration,
-    /// Loses so many of a hundred segments; TCP sends them again while everything waits
+    /// Share of segments that are lost, in percent; TCP sends them again while everything waits
     #[arg(long, env = "CUBESYNC_LAB_LOSS", value_name = "PERCENT", default_value = "0",
         value_parser = loss_permille)]
     lab_loss: u16,
-    /// Bits per second of each way, such as 64k or 2M [default: no limit]
+    /// Bandwidth of each way in bits per second, such as 64k or 2M [default: no limit]
     #[arg(long, env = "CUBESYNC_LAB_BANDWIDTH", value_name = "BITS", value_parser = bandwidth_bps)]
     lab_bandwidth: Option<u32>,
-    /// The same seed makes the same accidents
+    /// Seed of losses and delays: the same seed makes the same ones
     #[arg(
         long,
         env = "CUBESYNC_LAB_SEED",
@@ -36,8 +36,8 @@ pub(crate) struct LabFlags {
 }
 
 impl LabFlags {
-    /// Puts what the flags say into the options of a client. Clients of different `number` have
-    /// accidents of their own.
+    /// Sets the flags' conditions in a client's options. Clients of different `number` have losses
+    /// of their own.
     pub(crate) fn apply(&self, options: &mut ClientOptions, number: u16) {
         options.lab = Conditions {
             latency: self.lab_latency,

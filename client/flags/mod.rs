@@ -1,5 +1,5 @@
-//! Flags that the game and the bots have in common. Both include this module by its path: the
-//! library is free of command lines.
+//! Flags that the game and the bots have in common. Both include this module by its path, because
+//! the library knows no command lines.
 
 mod lab;
 mod tls;

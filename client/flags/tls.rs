@@ -1,29 +1,29 @@
-//! Encryption on a command line: the same flags for every program.
+//! The flags about encryption.
 
 use clap::Args;
 use cubesync_client::ClientOptions;
 use cubesync_client::Trust;
 
-/// Whether to encrypt the connection, and whom to trust.
+/// Whether to encrypt the connection, and which certificates to accept.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Encryption")]
 pub(crate) struct TlsFlags {
-    /// Encrypt the connection, as tls:// in front of the server's address does
+    /// Encrypt the connection; tls:// in front of the server's address does the same
     #[arg(long, env = "CUBESYNC_TLS")]
     #[arg(value_parser = clap::builder::BoolishValueParser::new())]
     tls: bool,
-    /// Trust these certificates (PEM) as well as the system's: a server's own one, or its issuer's
+    /// File of certificates (PEM) to trust beside the system's: the server's own, or its issuer's
     #[arg(long, value_name = "FILE", env = "CUBESYNC_CA")]
     #[arg(value_parser = |file: &str| Trust::also(file))]
     ca: Option<Trust>,
-    /// Trust whoever answers: on the way, anybody can read and change what is said
+    /// Accept any certificate; anybody on the way can then read and change the traffic
     #[arg(long, env = "CUBESYNC_INSECURE", conflicts_with = "ca")]
     #[arg(value_parser = clap::builder::BoolishValueParser::new())]
     insecure: bool,
 }
 
 impl TlsFlags {
-    /// Puts what the flags say into the options of a client.
+    /// Sets what the flags say in a client's options.
     pub(crate) fn apply(&self, options: &mut ClientOptions) {
         if self.tls && !options.server.starts_with(ClientOptions::TLS) {
             options.server.insert_str(0, ClientOptions::TLS);
@@ -35,7 +35,7 @@ impl TlsFlags {
         };
     }
 
-    /// Says on standard error that nobody is verified, if so.
+    /// Warns on standard error if no certificate is verified.
     pub(crate) fn warn(&self) {
         if self.insecure {
             eprintln!(

@@ -1,4 +1,4 @@
-//! One bot: a client, its cube, and what it is up to with the free cube.
+//! One bot: a client, its cube, and its errand with the free cube.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use cubesync_client::{Client, ClientEvent, ClientOptions, Controller, CubeView, 
 
 use crate::wander::{Wander, walk_to};
 
-/// From here a bot reaches for the free cube, in metres.
+/// How near a bot must be to take the free cube, in metres.
 const REACH_M: f32 = 2.5;
 
 /// A headless client that wanders about.
 #[derive(Debug)]
 pub(crate) struct Bot {
     pub(crate) client: Client,
-    /// Whether it was in the room at any time.
+    /// Whether it has been in the room at any time.
     has_joined: bool,
     cube: Option<Controller>,
     wander: Wander,
@@ -26,13 +26,13 @@ pub(crate) struct Bot {
 
 #[derive(Debug)]
 enum Errand {
-    /// Nothing to do with the free cube for the next seconds.
+    /// The bot leaves the free cube alone for the next seconds.
     None { left_s: f32 },
-    /// On the way to it.
+    /// The bot goes to it.
     Fetch,
-    /// Asked for it.
+    /// The bot has asked for it.
     Asked,
-    /// Holds it for the next seconds.
+    /// The bot holds it for the next seconds.
     Carry { cube: CubeId, left_s: f32 },
 }
 
@@ -60,7 +60,7 @@ impl Bot {
         matches!(self.client.status(), Status::Failed { .. })
     }
 
-    /// Why it is not in the room.
+    /// Says why it is not in the room.
     pub(crate) fn failure(&self) -> String {
         let name = &self.client.options().name;
         let what = if self.has_joined {
@@ -74,7 +74,7 @@ impl Bot {
         }
     }
 
-    /// One frame.
+    /// Plays one frame.
     pub(crate) fn step(&mut self, now: Duration) {
         let dt_s = now.saturating_sub(self.stepped).as_secs_f32();
         self.stepped = now;
@@ -126,7 +126,7 @@ impl Bot {
         }
     }
 
-    /// The next step of the errand; `cube` is the own one.
+    /// Goes on with the errand; `cube` is the own one.
     fn go_on(&mut self, cube: &Controller, now: Duration, dt_s: f32) {
         match &mut self.errand {
             Errand::None { left_s } => {
@@ -163,7 +163,7 @@ impl Bot {
         self.errand = Errand::None { left_s };
     }
 
-    /// The nearest thing to play with: a free cube that nobody holds.
+    /// Returns a free cube that nobody holds.
     fn free_cube(&self, now: Duration) -> Option<CubeView<'_>> {
         let is_free = |view: &CubeView<'_>| view.kind == CubeKind::Free { holder: None };
         self.client.cubes(now).into_iter().find(is_free)

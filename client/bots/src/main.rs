@@ -25,39 +25,39 @@ use crate::summary::Summary;
 
 const FRAME: Duration = Duration::from_micros(16_667);
 const STATUS_INTERVAL: Duration = Duration::from_secs(5);
-/// Between the starts of two bots, and of the first and the last, at most.
+/// Longest time between the starts of two bots, and between the first and the last.
 const LONGEST_STAGGER: Duration = Duration::from_millis(25);
 const LONGEST_START: Duration = Duration::from_secs(5);
-/// Files a process has open besides its sockets, generously.
+/// Upper bound of the files that a process has open besides its sockets.
 const OTHER_FILES: usize = 32;
 /// Longest number behind a bot's name, with its space.
 const NUMBER_CHARS: usize = 5;
 
-/// Joins a cubesync server with bots that wander about, and sums up what they saw.
+/// Join a cubesync server with bots that wander about, and sum up the traffic at the end.
 #[derive(Debug, Parser)]
 #[command(name = "cubesync-bots", version)]
 struct Arguments {
-    /// The server's host:port; tls:// in front of it encrypts
+    /// The server's host:port; with tls:// in front the connection is encrypted
     #[arg(long, env = "CUBESYNC_SERVER", default_value = "127.0.0.1:14900")]
     server: String,
-    /// How many bots, 1 to 2000
+    /// Number of bots, 1 to 2000
     #[arg(long, env = "CUBESYNC_COUNT", default_value_t = 3,
         value_parser = clap::value_parser!(u16).range(1..=2000))]
     count: u16,
     /// The room to join
     #[arg(long, env = "CUBESYNC_ROOM", default_value = "lobby", value_parser = room)]
     room: String,
-    /// How long to run, such as 30s or 2m; without it until Ctrl-C
+    /// How long to run, such as 30s or 2m [default: until Ctrl-C]
     #[arg(long = "for", env = "CUBESYNC_FOR", value_name = "TIME",
         value_parser = humantime::parse_duration)]
     run_for: Option<Duration>,
     /// The bots' name; a number follows it
     #[arg(long, env = "CUBESYNC_NAME", default_value = "Bot", value_parser = name)]
     name: String,
-    /// Makes the bots walk the same ways again
+    /// Seed of the bots' ways: the same seed makes the same ones [default: a random one]
     #[arg(long, env = "CUBESYNC_SEED")]
     seed: Option<u64>,
-    /// The server's join key, where it asks for one
+    /// The server's join key, if it asks for one
     #[arg(long, env = "CUBESYNC_JOIN_KEY", hide_env_values = true)]
     join_key: Option<String>,
     #[command(flatten)]
@@ -147,7 +147,7 @@ fn bots(arguments: &Arguments) -> Vec<Bot> {
     (1..=arguments.count).map(bot).collect()
 }
 
-/// Any bright colour: one channel full, one empty, one between.
+/// Returns a random bright colour: one channel full, one low, one between.
 fn colour(random: &mut fastrand::Rng) -> Colour {
     let mut channels = [0xF0, 0x40, random.u8(0x40..=0xF0)];
     random.shuffle(&mut channels);
@@ -161,7 +161,7 @@ fn summary(bots: &[Bot]) -> Summary {
     )
 }
 
-/// Says it before the first bots are there, since the rest would fail one by one.
+/// Checks the limit on open files before the first bot starts: the last ones would fail one by one.
 fn check_open_files(count: usize) -> anyhow::Result<()> {
     let needed = count + OTHER_FILES;
     // Where there is no such file, the connections that fail say so themselves.
@@ -179,7 +179,7 @@ fn check_open_files(count: usize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The line that says how it goes: rewritten on a terminal, one after the other elsewhere.
+/// The status line: rewritten in place on a terminal, printed one after the other elsewhere.
 #[derive(Debug, Default)]
 struct StatusLine {
     before: Summary,

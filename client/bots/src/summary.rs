@@ -1,4 +1,4 @@
-//! What the bots did, in figures for a person.
+//! What the bots did, as figures.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ pub(crate) struct Summary {
     pub(crate) updates_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) bytes_in: u64,
-    /// Rising.
+    /// The round trips, by rising length.
     round_trips: Vec<Duration>,
 }
 
 impl Summary {
-    /// Adds up bots: whether each is in the room, and its figures.
+    /// Adds up bots, given whether each is in the room and its statistics.
     pub(crate) fn of(bots: impl Iterator<Item = (bool, Statistics)>) -> Self {
         let mut summary = Self::default();
         for (is_joined, statistics) in bots {
@@ -34,7 +34,7 @@ impl Summary {
         summary
     }
 
-    /// One line: what happened per second since an earlier summary.
+    /// Returns one line: the traffic per second since an earlier summary.
     pub(crate) fn status(&self, before: &Self, passed: Duration) -> String {
         let per_s = |now: u64, before: u64| rate(now.saturating_sub(before), passed);
         format!(
@@ -49,7 +49,7 @@ impl Summary {
         )
     }
 
-    /// The lines at the end of a run.
+    /// Returns the lines at the end of a run.
     pub(crate) fn lines(&self, ran: Duration) -> String {
         let line = |name, out: u64, received: u64| {
             format!(

@@ -1,21 +1,21 @@
-//! How a bot decides what to do: like a person who looks around. Pure; the seed decides all.
+//! How a bot wanders: like a person who looks around. The seed decides everything.
 
 use std::f32::consts::{PI, TAU};
 
 use cubesync_client::Input;
 
-/// Bots turn back this far from the origin, in metres; who runs needs some more to do so.
+/// Distance from the origin at which bots turn back, in metres; a running bot overshoots it.
 const HOME_RADIUS_M: f32 = 14.0;
 /// How quickly a bot that went too far turns back, in rad/s.
 const TURN_BACK_RADPS: f32 = 3.5;
 
-/// What one bot is about to do.
+/// The way of one bot.
 #[derive(Debug)]
 pub(crate) struct Wander {
     random: fastrand::Rng,
     heading_rad: f32,
     turn_radps: f32,
-    /// Part of the full speed; 0 while it stands and looks around.
+    /// Share of the full speed; 0 while it stands and looks around.
     speed: f32,
     is_fast: bool,
     /// Time until it changes its mind, in seconds.
@@ -35,7 +35,7 @@ impl Wander {
         }
     }
 
-    /// The input of a frame of `dt_s` at a position.
+    /// Returns the input of a frame of `dt_s` at a position.
     pub(crate) fn input(&mut self, [x, y, _]: [f32; 3], dt_s: f32) -> Input {
         self.left_s -= dt_s;
         if self.left_s <= 0.0 {
@@ -59,7 +59,7 @@ impl Wander {
         }
     }
 
-    /// A time between two, in seconds.
+    /// Returns a random time between two, in seconds.
     pub(crate) fn seconds(&mut self, least: f32, most: f32) -> f32 {
         least + self.random.f32() * (most - least)
     }
@@ -88,7 +88,7 @@ impl Wander {
     }
 }
 
-/// The input that walks from one point to another.
+/// Returns the input that walks from one point to another.
 pub(crate) fn walk_to([x, y, _]: [f32; 3], [to_x, to_y, _]: [f32; 3]) -> Input {
     let (dx, dy) = (to_x - x, to_y - y);
     let distance = dx.hypot(dy).max(1e-3);

@@ -40,7 +40,7 @@ impl App {
     pub(crate) fn new(start: Start) -> anyhow::Result<Self> {
         let options = start.options;
         let screen = match start.recording {
-            Some(recording) => Screen::Replay(Box::new(Replay::new(recording))),
+            Some(recording) => Screen::Replay(Replay::new(recording)),
             None if start.joins_at_once => Screen::play(platform::client(options.clone())),
             None => Screen::join(options.clone(), None),
         };

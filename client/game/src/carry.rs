@@ -1,18 +1,18 @@
 //! The free cube in the own cube's hands: asked for, held, or falling to the floor after it was
 //! let go.
 //!
-//! It follows the hands from the moment it is asked for; who is refused opens them again.
-//! It falls while it is still ours and is released where it lands: everybody sees the
+//! It follows the hands from the moment it is asked for; if the server refuses it, they open again.
+//! A dropped cube is still ours while it falls, and is released where it lands: everybody sees the
 //! fall, and it never moves faster than a server allows.
 
 use cubesync_client::protocol::{CubeId, CubePose, Pose, Position};
 
 const GRAVITY_MPS2: f32 = 22.0;
 
-/// What the hands do.
+/// The state of the hands.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum Carry {
-    /// Nothing.
+    /// They are empty.
     #[default]
     Empty,
     /// They have a cube that the server has not given them yet.
@@ -32,21 +32,21 @@ pub(crate) enum Carry {
     },
 }
 
-/// What is to be done with the cube in this frame.
+/// What to do with the cube in this frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CarryStep {
-    /// Hands are empty.
+    /// The hands are empty.
     Nothing,
-    /// It goes where the controller carries it.
+    /// Put it where the controller carries it.
     Carry(CubeId),
-    /// It is here on its way down.
+    /// Put it here, on its way down.
     Move(CubePose),
-    /// It lies here now and is free.
+    /// Put it here and release it.
     Release(CubePose),
 }
 
 impl Carry {
-    /// The cube in the hands.
+    /// Returns the cube in the hands.
     pub(crate) fn cube(&self) -> Option<CubeId> {
         match *self {
             Self::Empty => None,
@@ -54,12 +54,12 @@ impl Carry {
         }
     }
 
-    /// The server gave a cube; whether it was in the hands already.
+    /// Takes in that the server gave a cube. Returns whether it was in the hands already.
     pub(crate) fn given(&mut self, cube: CubeId) -> bool {
         std::mem::replace(self, Self::Held(cube)) == Self::Asked(cube)
     }
 
-    /// Somebody else has a cube, or nobody: the hands open if it is in them.
+    /// Opens the hands if this cube, which somebody else or nobody has, is in them.
     pub(crate) fn taken_away(&mut self, cube: CubeId) {
         if self.cube() == Some(cube) {
             *self = Self::Empty;

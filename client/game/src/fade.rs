@@ -1,4 +1,4 @@
-//! Cubes come into sight and go out of it softly.
+//! Fades cubes in and out as they come into sight and go out of it.
 
 use std::collections::BTreeMap;
 

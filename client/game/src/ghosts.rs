@@ -1,5 +1,5 @@
-//! Where the server said last that the cubes are, as wire frames over the scene: at its own time,
-//! without the playout delay.
+//! The cubes' newest poses from the server, without the playout delay, as wire frames over the
+//! scene.
 
 use cubesync_client::{Client, CubeView};
 use macroquad::math::{Quat, Vec2, Vec3};

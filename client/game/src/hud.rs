@@ -1,4 +1,4 @@
-//! What is written over the game while it is played.
+//! The texts over the game while it is played.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const KEYS: &str = "WASD or arrows move  ·  Space jumps  ·  drag to look aroun
 const TOUCH_KEYS: &str = "Drag to look around  ·  pinch to zoom";
 const SHORT_KEYS: &str = "WASD or arrows move  ·  F1 help";
 
-/// What a person is told while there is no connection.
+/// The message while there is no connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Banner {
     title: String,

@@ -1,4 +1,4 @@
-//! What a person did since the last frame: keys, characters, the mouse and fingers.
+//! The input of a frame: keys, characters, the mouse and fingers.
 //!
 //! Key events are collected by ourselves instead of asking macroquad which keys are down, because
 //! only events keep their order, repeat with the keyboard's own rate, and tell a Ctrl+V from a v.
@@ -108,7 +108,7 @@ impl InputReader {
         }
     }
 
-    /// What has happened since the last call. Once a frame.
+    /// Returns the input since the last call. Call it once a frame.
     pub(crate) fn read(&mut self) -> InputFrame {
         repeat_all_miniquad_input(&mut self.keys, self.subscriber);
         let mouse = Vec2::from(mouse_position());

@@ -1,4 +1,4 @@
-//! The join screen: where to, as whom, and what went wrong in plain words.
+//! The join screen: server, name, room and colour, and what went wrong.
 
 mod panel;
 

@@ -48,7 +48,7 @@ const ROWS: [Row; 7] = [
     Row::Truth,
 ];
 
-/// What can be changed.
+/// The settings in the panel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Row {
     Network,
@@ -213,7 +213,7 @@ pub(crate) fn show_badge(canvas: &Canvas, client: &Client, screen: Vec2) {
     canvas.text_centred(&text, screen.x / 2.0, y, theme::SMALL, theme::ON_ACCENT);
 }
 
-/// What is said while the network or the picture is not what it should be.
+/// Returns the badge's text while the network or the picture is changed.
 fn badge(lab: Conditions, display: Display) -> Option<String> {
     if lab.is_perfect() && display == Display::Smooth {
         return None;

@@ -1,4 +1,4 @@
-//! What lies over the game: the menu and the help.
+//! The menu and the help, which lie over the game.
 
 use macroquad::math::{Rect, Vec2};
 

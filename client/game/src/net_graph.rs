@@ -1,8 +1,8 @@
-//! The net graph: how late the ticks of the last seconds came, what they weighed, and how far
-//! behind the screen is.
+//! The net graph: how late the ticks of the last seconds arrived, their bytes, and the playout
+//! delay.
 //!
 //! A tick is a column at its own time. A stall of the network is therefore a slope: all its ticks
-//! came together, the first of them the latest. What rises above the playout delay came late.
+//! came together, the first of them the latest. A tick above the playout delay was late.
 
 use cubesync_client::Client;
 use cubesync_client::{ARRIVALS_KEPT, Arrival};

@@ -1,4 +1,4 @@
-//! A game in a room: input moves the own cube, events are told, everything is drawn.
+//! A game in a room: input moves the own cube, events become news, everything is drawn.
 
 mod events;
 
@@ -30,7 +30,7 @@ use crate::{ghosts, names, scene, widgets};
 
 /// How near a free cube must be to be taken, in metres.
 const REACH_M: f32 = 4.0;
-/// Who is in the room again so soon need not be told that the connection was lost.
+/// A shorter loss of the connection is not worth a message.
 const BRIEF: Duration = Duration::from_millis(250);
 /// A screen of this width has room for two panels side by side.
 const TWO_PANELS_PX: f32 = 720.0;
@@ -66,7 +66,7 @@ pub(crate) enum Ending {
     Quit,
 }
 
-/// What the take key or button would do.
+/// What the key or button for taking would do.
 #[derive(Debug, Clone, Copy)]
 struct Hint {
     label: &'static str,

@@ -1,4 +1,4 @@
-//! What points at things: a mouse, or fingers, of which one that taps is like a click.
+//! The mouse or fingers; a tap is like a click.
 
 use std::collections::BTreeMap;
 

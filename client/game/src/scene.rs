@@ -1,4 +1,4 @@
-//! From cubes as the client library tells them to cubes as they are drawn.
+//! Turns the client library's cubes into cubes to draw.
 
 use std::f32::consts::TAU;
 
@@ -15,7 +15,7 @@ const GOLD: Vec3 = vec3(1.0, 0.72, 0.22);
 const HOLDERS_SHARE: f32 = 0.75;
 const STALE_OPACITY: f32 = 0.35;
 
-/// What is to be drawn of a room.
+/// Returns the cubes to draw of a room.
 pub(crate) fn scene(cubes: &[CubeView<'_>]) -> Vec<SceneCube> {
     cubes.iter().map(|cube| scene_cube(cube, cubes)).collect()
 }

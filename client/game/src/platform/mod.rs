@@ -1,4 +1,4 @@
-//! What a window of its own and a browser tab do differently: the same functions for both.
+//! What differs between a native window and a browser tab, behind the same functions.
 
 #[cfg(target_arch = "wasm32")]
 mod browser;

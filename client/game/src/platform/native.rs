@@ -1,4 +1,4 @@
-//! A window of its own.
+//! The native window.
 
 use std::fs::File;
 use std::io::{BufReader, Write};

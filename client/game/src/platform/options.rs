@@ -1,4 +1,4 @@
-//! The command line, and who plays when it does not say.
+//! The command line, and the player's name when it gives none.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -11,28 +11,29 @@ use cubesync_recording::parse_size;
 use crate::flags::{LabFlags, TlsFlags};
 use crate::theme::PALETTE;
 
-/// Where the join screen points to unless told otherwise.
+/// The server in the join screen by default.
 const DEFAULT_SERVER: &str = "localhost:14900";
-/// Where servers listen unless told otherwise.
+/// The port that servers listen on by default.
 pub(super) const DEFAULT_PORT: u16 = 14_900;
 
-/// Joins a cubesync server and shows its cubes in a window.
+/// Join a cubesync server and show its cubes in a window.
 #[derive(Debug, Parser)]
 #[command(name = "cubesync-client", version)]
 pub(crate) struct Options {
-    /// The server to join, without the join screen; tls:// in front of it encrypts
+    /// Join this server at once, without the join screen; with tls:// in front the connection is
+    /// encrypted
     #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_SERVER", value_parser = parse_server)]
     server: Option<String>,
-    /// Your name, above your cube [default: your user name]
+    /// Your name, shown above your cube [default: your user name]
     #[arg(long, env = "CUBESYNC_NAME", value_parser = parse_name)]
     name: Option<String>,
-    /// The room to join; it is made when it does not exist
+    /// The room to join; it is created if it does not exist
     #[arg(long, env = "CUBESYNC_ROOM", default_value = "lobby", value_parser = parse_room)]
     room: String,
     /// The colour of your cube, for example '#e08020' [default: a random one]
     #[arg(long, value_name = "#RRGGBB", env = "CUBESYNC_COLOUR")]
     colour: Option<Colour>,
-    /// The server's join key, where it asks for one
+    /// The server's join key, if it asks for one
     #[arg(
         long,
         value_name = "KEY",
@@ -40,14 +41,14 @@ pub(crate) struct Options {
         hide_env_values = true
     )]
     join_key: Option<String>,
-    /// Samples per pixel, which smooth the edges; 1 is fastest [default: 4, or 1 without a
+    /// Samples per pixel: more make smoother edges, 1 is fastest [default: 4, or 1 without a
     /// graphics card]
     #[arg(long, value_name = "COUNT", env = "CUBESYNC_SAMPLES", value_parser = clap::value_parser!(i32).range(1..=16))]
     samples: Option<i32>,
-    /// Record everything that is said and heard into this file, for a bug report
+    /// Record everything that is sent and received into this file, for a bug report
     #[arg(long, value_name = "FILE", env = "CUBESYNC_RECORD")]
     record: Option<PathBuf>,
-    /// Length of the recording's file at most; over it the oldest part is dropped
+    /// Largest size of the recording; beyond it the oldest part is dropped
     #[arg(
         long,
         value_name = "SIZE",
@@ -56,7 +57,7 @@ pub(crate) struct Options {
     )]
     #[arg(value_parser = parse_size)]
     record_max: u64,
-    /// Play a recording, of a client or of a server, instead of joining
+    /// Play a recording of a client or of a server instead of joining
     #[arg(
         long,
         value_name = "FILE",
@@ -76,17 +77,17 @@ impl Options {
         self.server.is_some()
     }
 
-    /// Where to record to, and how much at most.
+    /// Returns the file to record into, and its largest size.
     pub(crate) fn record(&self) -> Option<(&Path, u64)> {
         Some((self.record.as_deref()?, self.record_max))
     }
 
-    /// The recording to play.
+    /// Returns the recording to play.
     pub(crate) fn replay(&self) -> Option<&Path> {
         self.replay.as_deref()
     }
 
-    /// The window's title, which cannot change later.
+    /// Returns the window's title, which cannot change later.
     pub(crate) fn window_title(&self) -> String {
         match (&self.replay, &self.name) {
             (Some(path), _) => format!("cubesync — {}", path.display()),
@@ -95,7 +96,7 @@ impl Options {
         }
     }
 
-    /// Samples per pixel.
+    /// Returns the samples per pixel.
     pub(crate) fn sample_count(&self) -> i32 {
         // Drawing in software is twice as fast without multisampling (measured with llvmpipe).
         let in_software = cfg!(target_os = "linux") && !Path::new("/dev/dri").exists();
@@ -103,7 +104,7 @@ impl Options {
         self.samples.unwrap_or(usual)
     }
 
-    /// Where to connect and as whom, with what was not said filled in.
+    /// Returns where to connect and as which player, with defaults for missing flags.
     pub(crate) fn client_options(self) -> ClientOptions {
         let any = fastrand::choice(PALETTE).unwrap_or(PALETTE[0]);
         let server = self.server.unwrap_or_else(|| DEFAULT_SERVER.to_owned());
@@ -120,7 +121,7 @@ impl Options {
     }
 }
 
-/// An address as a person writes it, with the usual port where it has none.
+/// Returns an address as a person writes it, with the usual port if it has none.
 pub(crate) fn with_port(server: &str) -> String {
     let server = server.trim();
     if let Some(server) = server.strip_prefix(ClientOptions::TLS) {
@@ -158,7 +159,7 @@ fn parse_room(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-/// The user's name with a capital letter, or a number.
+/// Returns the user's name with a capital letter, or a name with a number.
 fn default_name() -> String {
     let user = ["USER", "USERNAME"]
         .into_iter()
@@ -168,7 +169,7 @@ fn default_name() -> String {
         .unwrap_or_else(|| format!("Player {}", fastrand::u8(10..100)))
 }
 
-/// "anna.schmidt" is Anna, and a system account is nobody.
+/// Returns Anna for "anna.schmidt", and nothing for a system account.
 fn friendly_name(user: &str) -> Option<String> {
     let first = clean_name(user).ok()?.split(['.', '_', '-', ' ']).next()?;
     if matches!(first, "" | "root" | "nobody") {

@@ -47,9 +47,9 @@ pub(crate) struct Replay {
 
 impl Replay {
     /// Makes a screen that begins to play a recording.
-    pub(crate) fn new(recording: Recording) -> Self {
+    pub(crate) fn new(recording: Recording) -> Box<Self> {
         let target = vec3(0.0, 0.0, 0.5);
-        Self {
+        Box::new(Self {
             replay: replay::Replay::new(recording),
             is_paused: false,
             speed: USUAL_SPEED,
@@ -59,7 +59,7 @@ impl Replay {
             has_chosen: false,
             bar: ReplayBar::default(),
             fades: Fades::default(),
-        }
+        })
     }
 
     /// Lets a frame's time pass.
