@@ -42,7 +42,7 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The environment variable makes no sense.
-    #[error("CUBESYNC_LOG={0:?} is no log filter; try info, debug or cubesync_server=debug")]
+    #[error("CUBESYNC_LOG={0:?} is no log filter; try info, debug or cubesync_relay=debug")]
     Filter(String),
     /// The system gives no thread.
     #[error("cannot start the thread that writes the log: {0}")]
