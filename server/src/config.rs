@@ -1,5 +1,8 @@
 //! The configuration: every value has a flag, an environment variable and a default.
 
+#[cfg(feature = "cluster")]
+mod cluster;
+
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
@@ -9,14 +12,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Parser;
-use cubesync_protocol::ServerAddress;
 use cubesync_protocol::cells::Grid;
 use cubesync_protocol::limits::{DEAD_AFTER, HELLO_DEADLINE, MAX_CUBES_PER_ROOM, TICK_HZ_RANGE};
 
-use crate::bus::{BusAddress, NatsSettings, cluster_name};
-use crate::cluster::{Card, Rules, host_and_port};
+#[cfg(feature = "cluster")]
+pub use self::cluster::ClusterOptions;
 use crate::logging::LogFormat;
-use crate::network;
 use cubesync_relay::admission::Count;
 use cubesync_relay::host::HostSettings;
 use cubesync_relay::key::{Key, RoomKey};
@@ -35,6 +36,7 @@ const ACCESS: &str = "Access";
 const ENCRYPTION: &str = "Encryption";
 const RECORDINGS: &str = "Recordings";
 const OPERATION: &str = "Operation";
+#[cfg(feature = "cluster")]
 const SEVERAL: &str = "Several servers";
 const PLAYER_LIMITS: &str = "Limits for players (largest values)";
 const PAGE_LIMITS: &str = "Limits for pages (largest values)";
@@ -198,54 +200,10 @@ pub struct Config {
     #[arg(help_heading = OPERATION)]
     pub drain: humantime::Duration,
 
-    /// NATS server over which this server shares its rooms with others, such as
-    /// nats://10.0.0.7:4222; tls:// encrypts it, user:password@ or token@ before the host logs in,
-    /// commas separate the members of a NATS cluster. Everybody on it is trusted: keep it private
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "CUBESYNC_BUS",
-        hide_env_values = true,
-        value_delimiter = ','
-    )]
-    #[arg(help_heading = SEVERAL)]
-    pub bus: Vec<BusAddress>,
-
-    /// Name of the group of servers that share rooms, where several groups use one NATS
-    #[arg(long, value_name = "NAME", default_value = "cubesync")]
-    #[arg(env = "CUBESYNC_CLUSTER_NAME", help_heading = SEVERAL, value_parser = cluster_name)]
-    pub cluster_name: String,
-
-    /// File to log in to NATS with: credentials (.creds) or the seed of an NKey
-    #[arg(long, value_name = "FILE", env = "CUBESYNC_BUS_CREDENTIALS")]
-    #[arg(help_heading = SEVERAL, requires = "bus")]
-    pub bus_credentials: Option<PathBuf>,
-
-    /// Authority that must have signed the certificate of NATS (PEM) [default: the system's]
-    #[arg(long, value_name = "FILE", env = "CUBESYNC_BUS_CA")]
-    #[arg(help_heading = SEVERAL, requires = "bus")]
-    pub bus_ca: Option<PathBuf>,
-
-    /// This server's certificate for NATS (PEM), if NATS asks for one
-    #[arg(long, value_name = "FILE", env = "CUBESYNC_BUS_CERT")]
-    #[arg(help_heading = SEVERAL, requires = "bus", requires = "bus_key")]
-    pub bus_cert: Option<PathBuf>,
-
-    /// Private key of --bus-cert (PEM)
-    #[arg(long, value_name = "FILE", env = "CUBESYNC_BUS_KEY")]
-    #[arg(help_heading = SEVERAL, requires = "bus", requires = "bus_cert")]
-    pub bus_key: Option<PathBuf>,
-
-    /// Address at which players reach this server over TCP; the other servers pass it on to their
-    /// players, who come here if their server fails [default: the address of --listen]
-    #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_PUBLIC_ADDRESS")]
-    #[arg(help_heading = SEVERAL, value_parser = host_and_port)]
-    pub public_address: Option<String>,
-
-    /// Address at which browsers reach this server [default: the address of --http]
-    #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_PUBLIC_HTTP")]
-    #[arg(help_heading = SEVERAL, value_parser = host_and_port)]
-    pub public_http: Option<String>,
+    /// What makes the server one of several.
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    pub cluster: ClusterOptions,
 
     /// Players' connections [default: 10000, or fewer if the limit on open files is low]
     #[arg(long, value_name = "COUNT", env = "CUBESYNC_MAX_CONNECTIONS")]
@@ -361,10 +319,11 @@ impl Config {
     pub fn check_secrets(&self) -> Result<(), String> {
         let join_key = self.join_key.iter().map(|key| ("--join-key", key.check()));
         let room_keys = self.room_key.iter().map(|key| ("--room-key", key.check()));
-        let bus = self.bus.iter().map(|address| ("--bus", address.check()));
-        for (flag, checked) in join_key.chain(room_keys).chain(bus) {
+        for (flag, checked) in join_key.chain(room_keys) {
             checked.map_err(|problem| format!("invalid value for {flag}: {problem}"))?;
         }
+        #[cfg(feature = "cluster")]
+        self.cluster.check_secrets()?;
         Ok(())
     }
 
@@ -411,36 +370,8 @@ impl Config {
         }
     }
 
-    /// Returns what a server that listens to clients and for pages at these addresses says of itself:
-    /// players reach it there, unless the configuration says otherwise.
-    pub(crate) fn card(&self, listening: [SocketAddr; 2]) -> Card {
-        let outside = network::outward_addresses().into_iter().next();
-        let [tcp, web] = listening.map(|bound| network::reachable(bound, outside).to_string());
-        Card {
-            rules: Rules {
-                tick_hz: self.tick,
-                view_distance: self.view_distance_quanta(),
-            },
-            address: ServerAddress {
-                tcp: self.public_address.clone().unwrap_or(tcp),
-                web: self.public_http.clone().unwrap_or(web),
-            },
-        }
-    }
-
-    /// Returns where other servers are to be met; `None`: nowhere.
-    pub fn nats_settings(&self) -> Option<NatsSettings> {
-        let certificate = self.bus_cert.clone().zip(self.bus_key.clone());
-        (!self.bus.is_empty()).then(|| NatsSettings {
-            addresses: self.bus.clone(),
-            cluster_name: self.cluster_name.clone(),
-            credentials: self.bus_credentials.clone(),
-            authority: self.bus_ca.clone(),
-            certificate,
-        })
-    }
-
-    fn view_distance_quanta(&self) -> Option<u32> {
+    /// Returns how far players see, in quanta; `None`: the whole room.
+    pub(crate) fn view_distance_quanta(&self) -> Option<u32> {
         self.view_distance.map(quanta)
     }
 }
@@ -496,19 +427,6 @@ mod tests {
         assert_eq!(*config.hello_deadline, Duration::from_secs(2));
         assert_eq!(*config.dead_after, Duration::from_secs(15));
         assert!((1..=10_000).contains(&config.connection_limit()));
-    }
-
-    #[test]
-    fn players_find_a_server_where_it_listens_or_where_it_says() {
-        let one = "[::1]:1".parse().unwrap();
-        let flags = [
-            "cubesync-server",
-            "--public-address",
-            "eu1.game.example:443",
-        ];
-        let card = Config::parse_from(flags).card([one, one]);
-        assert_eq!(card.address.tcp, "eu1.game.example:443");
-        assert_eq!(card.address.web, "[::1]:1");
     }
 
     #[test]

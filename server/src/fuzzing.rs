@@ -3,7 +3,6 @@
 use cubesync_protocol::Pose;
 use cubesync_recording::Recording;
 
-pub use crate::cluster::room::fuzzing::Overhearing;
 pub use crate::http::fuzzing::{HeadAnswer, answer_head};
 pub use crate::text::{TypedLine, read_typed};
 

@@ -3,7 +3,6 @@
 //! The listeners accept connections and hand them to a [`Host`](cubesync_relay::Host), which has the
 //! rooms. Beside it stand the text protocol, which joins a room like any player, and the pages.
 
-pub mod bus;
 mod cluster;
 mod config;
 pub mod doctor;
@@ -24,7 +23,11 @@ mod start_error;
 mod text;
 mod tls;
 
+#[cfg(feature = "cluster")]
+pub use config::ClusterOptions;
 pub use config::Config;
+#[cfg(feature = "cluster")]
+pub use run::host_on_bus;
 pub use run::{host, run};
 pub use shared::Addresses;
 pub use start_error::StartError;

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
-use crate::bus::{Bus, Nats};
-use crate::cluster::Cluster;
+use crate::cluster::BusConnection;
+#[cfg(feature = "cluster")]
+use crate::cluster::Neighbours;
 use crate::config::Config;
 use crate::hangup::reload_on_hangup;
 use crate::metrics::{Listener, ServerMetrics};
@@ -24,7 +25,7 @@ use cubesync_relay::contain::contain;
 use cubesync_relay::host::Host;
 use cubesync_relay::metrics::{Metrics, Task};
 use cubesync_relay::pace::Pace;
-use cubesync_relay::room::backplane::{Alone, Backplane};
+use cubesync_relay::room::backplane::Alone;
 use cubesync_relay::rooms::DEFAULT_ROOM;
 use cubesync_relay::session::tcp;
 
@@ -32,45 +33,25 @@ use cubesync_relay::session::tcp;
 const LAST_MOMENT: Duration = Duration::from_secs(2);
 
 /// Opens rooms without listeners, of which addresses, recordings and encryption of the configuration
-/// are ignored. On a bus the host is one of several that show the same rooms. Call it inside of a
-/// tokio runtime.
-pub fn host(config: &Config, bus: Option<Arc<dyn Bus>>, shutdown: CancellationToken) -> Host {
+/// are ignored. Call it inside of a tokio runtime.
+pub fn host(config: &Config, shutdown: CancellationToken) -> Host {
     let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
-    let listening = [config.listen, config.http];
-    let cluster = bus.map(|bus| join_cluster(config, listening, bus, &metrics, &tasks, &shutdown));
-    open_host(config, cluster.as_ref(), metrics, tasks, shutdown)
+    let alone = Arc::new(Alone);
+    Host::new(config.host_settings(), alone, metrics, tasks, shutdown)
 }
 
-fn open_host(
+/// Opens rooms without listeners as one of several that meet on a bus and show the same rooms.
+#[cfg(feature = "cluster")]
+pub fn host_on_bus(
     config: &Config,
-    cluster: Option<&Arc<Cluster>>,
-    metrics: Metrics,
-    tasks: TaskTracker,
+    bus: Arc<dyn cubesync_cluster::bus::Bus>,
     shutdown: CancellationToken,
 ) -> Host {
-    let backplane: Arc<dyn Backplane> = match cluster {
-        Some(cluster) => Arc::clone(cluster) as _,
-        None => Arc::new(Alone),
-    };
-    let settings = config.host_settings();
-    Host::new(settings, backplane, metrics, tasks, shutdown)
-}
-
-/// Makes the server one of several. It listens to clients and for pages at `listening`.
-fn join_cluster(
-    config: &Config,
-    listening: [SocketAddr; 2],
-    bus: Arc<dyn Bus>,
-    metrics: &Metrics,
-    tasks: &TaskTracker,
-    shutdown: &CancellationToken,
-) -> Arc<Cluster> {
-    let cluster = Cluster::new(bus);
-    cluster.register_metrics(&metrics.set);
-    let card = config.card(listening);
-    let living = Arc::clone(&cluster).run(card, metrics.clone(), shutdown.clone());
-    tasks.spawn(contain(metrics, Task::Other, living));
-    cluster
+    let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
+    let listening = [config.listen, config.http];
+    let neighbours = Neighbours::join(bus, config, listening, &metrics, &tasks, &shutdown);
+    let backplane = neighbours.backplane();
+    Host::new(config.host_settings(), backplane, metrics, tasks, shutdown)
 }
 
 /// Runs a server until `shutdown` is cancelled, then says goodbye to everybody. `on_ready` is
@@ -107,10 +88,7 @@ async fn serve(
         config.tick = replay.tick_hz();
     }
     let tls = Tls::new(&config)?;
-    let nats = match config.nats_settings() {
-        Some(settings) => Some(Nats::start(settings).await?),
-        None => None,
-    };
+    let bus = BusConnection::start(&config).await?;
     let tcp = bind(config.listen, "clients", "--listen").await?;
     let http_listener = bind(config.http, "HTTP", "--http").await?;
     let text_listener = match config.text {
@@ -130,24 +108,26 @@ async fn serve(
     let recording = config.record.as_deref().map(record).transpose()?;
 
     let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
-    let bus = nats.clone().map(|nats| nats as Arc<dyn Bus>);
     let listening = [addresses.tcp, addresses.http];
-    let cluster = bus.map(|bus| join_cluster(&config, listening, bus, &metrics, &tasks, &shutdown));
-    if let Some(cluster) = &cluster {
-        // The rooms' ticks are numbered by the cluster's time.
-        cluster.settled().await;
-    }
+    let neighbours = bus.join(&config, listening, &metrics, &tasks, &shutdown);
+    neighbours.settled().await;
     let server_metrics = ServerMetrics::new(&metrics.set);
     if let Some(tls) = &tls {
         tls.register_metrics(&metrics.set);
     }
     let shared = Arc::new(Shared {
-        host: open_host(&config, cluster.as_ref(), metrics, tasks, shutdown.clone()),
+        host: Host::new(
+            config.host_settings(),
+            neighbours.backplane(),
+            metrics,
+            tasks,
+            shutdown.clone(),
+        ),
         requests: Pace::new(config.max_requests_per_address),
         config,
         addresses,
         metrics: server_metrics,
-        cluster,
+        neighbours,
         tls,
     });
     let Host {
@@ -187,9 +167,7 @@ async fn serve(
     if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
         warn!("some connections did not end in time");
     }
-    if let Some(nats) = nats {
-        nats.flush().await;
-    }
+    bus.flush().await;
     stop_http.cancel();
     // It ends by itself within its own bound; a panic in it has been reported.
     let _ = http.await;

@@ -1,12 +1,11 @@
 //! What the server's listeners and pages share.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use cubesync_relay::Host;
 use cubesync_relay::pace::Pace;
 
-use crate::cluster::Cluster;
+use crate::cluster::Neighbours;
 use crate::config::Config;
 use crate::metrics::ServerMetrics;
 use crate::tls::{Fingerprint, Tls};
@@ -33,8 +32,8 @@ pub(crate) struct Shared {
     /// Of pages, by address.
     pub(crate) requests: Pace,
     pub(crate) metrics: ServerMetrics,
-    /// Where the server is one of several.
-    pub(crate) cluster: Option<Arc<Cluster>>,
+    /// The other servers, where this is one of several.
+    pub(crate) neighbours: Neighbours,
     /// How the connections of clients and pages are encrypted, where they are.
     pub(crate) tls: Option<Tls>,
 }

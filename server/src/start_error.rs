@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::bus::BusError;
+use crate::cluster::BusError;
 use crate::tls::CertificateError;
 
 /// Why the server does not start.

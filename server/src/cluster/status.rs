@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
-use crate::cluster::{Cluster, Presence};
+use cubesync_cluster::{Cluster, Presence};
 
 /// Servers that are listed. With some 200 bytes each they stay a small part of an event.
 const MAX_SERVERS: usize = 50;
 
 /// All servers that show the same rooms.
 #[derive(Debug, PartialEq, Serialize)]
-pub(super) struct ClusterNow {
+pub(crate) struct ClusterNow {
     /// Whether this one reaches the others.
     is_connected: bool,
     /// How many there are.
@@ -76,7 +76,7 @@ impl From<Presence> for ServerNow {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::testing::presence;
+    use cubesync_cluster::testing::presence;
 
     #[test]
     fn all_are_summed_up_and_the_first_are_listed() {

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use cubesync_cluster::bus::{Bus, Nats, NatsSettings, Topic};
+use cubesync_cluster::{Presence, ServerProfile, overheard};
 use tokio::sync::mpsc;
 
 use super::Finding;
 use super::reach::{Scope, scope};
-use crate::bus::{Bus, Nats, NatsSettings, Topic};
-use crate::cluster::{Card, Presence, overheard};
+use crate::cluster::profile;
 use crate::config::Config;
 
 /// Each server says that it is there once a second.
@@ -26,13 +27,13 @@ const CLUSTER: &str = "other servers";
 
 /// Listens on the bus for a moment; says nothing there.
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
-    let Some(settings) = config.nats_settings() else {
+    let Some(settings) = config.cluster.nats() else {
         return Vec::new();
     };
     let heard = listen(settings).await;
-    let card = config.card([config.listen, config.http]);
-    let mut findings = judge(&card, heard);
-    findings.extend(config.bus.iter().filter_map(|address| {
+    let profile = profile(config, [config.listen, config.http]);
+    let mut findings = judge(&profile, heard);
+    findings.extend(config.cluster.bus.iter().filter_map(|address| {
         let (host, is_encrypted) = address.host()?;
         let is_public = host
             .parse()
@@ -63,7 +64,7 @@ async fn listen(settings: NatsSettings) -> Result<Vec<Presence>, String> {
 }
 
 /// What the others said, or why that is not known.
-fn judge(card: &Card, heard: Result<Vec<Presence>, String>) -> Vec<Finding> {
+fn judge(profile: &ServerProfile, heard: Result<Vec<Presence>, String>) -> Vec<Finding> {
     let others = match heard {
         Ok(others) => others,
         Err(reason) => {
@@ -76,7 +77,7 @@ fn judge(card: &Card, heard: Result<Vec<Presence>, String>) -> Vec<Finding> {
         }
     };
     let mut findings = vec![Finding::ok(BUS, "NATS answers"), who(&others)];
-    let odd = others.iter().filter(|other| other.rules != card.rules);
+    let odd = others.iter().filter(|other| other.rules != profile.rules);
     findings.extend(odd.map(|other| {
         Finding::problem(
             CLUSTER,
@@ -102,12 +103,12 @@ fn judge(card: &Card, heard: Result<Vec<Presence>, String>) -> Vec<Finding> {
         )
     }));
     let is_local = |address: &str| address.starts_with("127.") || address.starts_with("[::1]");
-    if is_local(&card.address.tcp) || is_local(&card.address.web) {
+    if is_local(&profile.address.tcp) || is_local(&profile.address.web) {
         findings.push(Finding::note(
             "public address",
             format!(
                 "players elsewhere are told {} and {}",
-                card.address.tcp, card.address.web
+                profile.address.tcp, profile.address.web
             ),
             "right if all servers and players are on this machine; else --public-address and \
              --public-http say how they reach this one",
@@ -147,9 +148,9 @@ mod tests {
 
     use super::super::Verdict;
     use super::*;
-    use crate::cluster::testing::presence;
+    use cubesync_cluster::testing::presence;
 
-    fn card() -> Card {
+    fn own_profile() -> ServerProfile {
         let flags = [
             "--public-address",
             "a.example:1",
@@ -157,7 +158,7 @@ mod tests {
             "a.example:2",
         ];
         let config = Config::parse_from(["cubesync-server"].iter().chain(&flags));
-        config.card([config.listen, config.http])
+        profile(&config, [config.listen, config.http])
     }
 
     fn verdicts(findings: &[Finding]) -> Vec<(&'static str, Verdict)> {
@@ -169,7 +170,7 @@ mod tests {
 
     #[test]
     fn others_are_named_and_what_they_do_otherwise_is_said() {
-        let alone = judge(&card(), Ok(Vec::new()));
+        let alone = judge(&own_profile(), Ok(Vec::new()));
         assert_eq!(
             verdicts(&alone),
             [(BUS, Verdict::Ok), (CLUSTER, Verdict::Ok)]
@@ -178,20 +179,20 @@ mod tests {
         let (mut slow, mut other) = (presence(1), presence(2));
         slow.clock_offset_us = -9_000;
         other.rules.tick_hz = 60;
-        let findings = judge(&card(), Ok(vec![slow, other]));
+        let findings = judge(&own_profile(), Ok(vec![slow, other]));
         assert_eq!(findings[1].words, "game.example:10001, game.example:10002");
         let expected = [(CLUSTER, Verdict::Problem), (CLUSTER, Verdict::Note)];
         assert_eq!(verdicts(&findings)[2..], expected);
         assert!(findings[2].words.contains("game.example:10002"));
-        let many = judge(&card(), Ok((0..9).map(presence).collect()));
+        let many = judge(&own_profile(), Ok((0..9).map(presence).collect()));
         assert!(many[1].words.ends_with(" and 4 more"));
     }
 
     #[test]
     fn an_address_of_this_machine_is_worth_a_note() {
-        let mut card = card();
-        card.address.web = "127.0.0.1:8080".to_owned();
-        let findings = judge(&card, Ok(Vec::new()));
+        let mut profile = own_profile();
+        profile.address.web = "127.0.0.1:8080".to_owned();
+        let findings = judge(&profile, Ok(Vec::new()));
         assert_eq!(verdicts(&findings)[2], ("public address", Verdict::Note));
     }
 

@@ -5,6 +5,7 @@
 
 mod access;
 mod bundle;
+#[cfg(feature = "cluster")]
 mod bus;
 mod certificate;
 mod clock;
@@ -31,6 +32,7 @@ pub async fn examine(config: &Config) -> Report {
         ports::examine(config),
         reach.judge(config.tls_cert.is_some() || config.tls_self_signed),
         access::examine(config, &reach),
+        #[cfg(feature = "cluster")]
         bus::examine(config).await,
         certificate::examine(config, &reach, now),
         descriptors::examine(config),

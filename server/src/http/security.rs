@@ -15,8 +15,7 @@ pub(super) async fn secure(
     request: Request,
     next: Next,
 ) -> Response {
-    let cluster = shared.cluster.as_ref();
-    let pages = cluster.map_or_else(Vec::new, |cluster| cluster.pages());
+    let pages = shared.neighbours.pages();
     let policy = policy(request.headers(), &pages);
     let mut response = next.run(request).await;
     let headers = response.headers_mut();

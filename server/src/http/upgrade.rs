@@ -40,8 +40,7 @@ pub(super) async fn page(
             "the server is shutting down\n",
         );
     }
-    let cluster = shared.cluster.as_ref();
-    let is_neighbour = |page: &str| cluster.is_some_and(|cluster| cluster.has_page(page));
+    let is_neighbour = |page: &str| shared.neighbours.has_page(page);
     let refused = refuse_origin(&headers, &shared.config.allow_origin, is_neighbour);
     if let Some(refused) = refused.or_else(|| refuse_request(&headers)) {
         return refused;

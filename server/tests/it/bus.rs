@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cubesync_cluster::bus::{Bus, Heard, Nats, NatsSettings, Subscription, Topic};
 use cubesync_protocol::CellId;
-use cubesync_server::bus::{Bus, Heard, Nats, NatsSettings, Subscription, Topic};
 use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::mpsc;
 
@@ -20,7 +20,7 @@ async fn join(url: &str, flags: &[&str]) -> Arc<Nats> {
 }
 
 fn settings(flags: &[&str]) -> NatsSettings {
-    config(flags).nats_settings().unwrap()
+    config(flags).cluster.nats().unwrap()
 }
 
 async fn becomes_connected(nats: &Nats, is_connected: bool) {

@@ -136,7 +136,7 @@ pub async fn serve(
     loop {
         venue.borrow_mut().begin();
         let shutdown = CancellationToken::new();
-        let host = host(&venue.borrow().config(), None, shutdown.clone());
+        let host = host(&venue.borrow().config(), shutdown.clone());
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
         let mut looks = tokio::time::interval(LOOK_EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);

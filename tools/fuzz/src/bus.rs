@@ -1,9 +1,9 @@
 //! What the servers of a room tell each other, bent on the way.
 
 use bytes::Bytes;
+use cubesync_cluster::fuzzing::Overhearing;
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 use cubesync_protocol::{CubeId, CubePose};
-use cubesync_server::fuzzing::Overhearing;
 
 use crate::input::Input;
 

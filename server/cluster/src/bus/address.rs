@@ -24,12 +24,12 @@ impl BusAddress {
     ///
     /// # Errors
     /// It is no address of a NATS server.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), String> {
         self.parse().map(drop)
     }
 
     /// The host, and whether the way there is surely encrypted.
-    pub(crate) fn host(&self) -> Option<(String, bool)> {
+    pub fn host(&self) -> Option<(String, bool)> {
         let (address, _) = self.parse().ok()?;
         Some((address.host().to_owned(), address.tls_required()))
     }

@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 pub use self::address::BusAddress;
 pub use self::nats::Nats;
 pub use self::options::{BusError, NatsSettings};
-pub(crate) use self::subject::cluster_name;
+pub use self::subject::cluster_name;
 
 /// Names a server of a cluster from its start to its end; drawn by lot, so that no two are
 /// alike although nobody counts them.

@@ -23,7 +23,7 @@ const MAX_CLUSTER_NAME_BYTES: usize = 32;
 ///
 /// # Errors
 /// It could not stand in a subject.
-pub(crate) fn cluster_name(text: &str) -> Result<String, String> {
+pub fn cluster_name(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let is_name = (1..=MAX_CLUSTER_NAME_BYTES).contains(&text.len()) && text.bytes().all(is_plain);
     match is_name {

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::card::{Card, Load};
 use super::clock::ClusterClock;
 use super::presence::Others;
+use super::profile::{Load, ServerProfile};
 use super::words::{Presence, Word};
 use crate::bus::{ServerId, Topic};
 
@@ -72,7 +72,7 @@ impl Member {
     }
 
     /// Does what is due, and says what is to be said.
-    pub(super) fn turn(&mut self, card: &Card, load: Load, now: Instant) -> Said {
+    pub(super) fn turn(&mut self, profile: &ServerProfile, load: Load, now: Instant) -> Said {
         for silent in self.others.remove_silent(now) {
             let (id, players) = (silent.id, silent.address.tcp);
             warn!(%id, players, "a server of the cluster is silent");
@@ -83,7 +83,7 @@ impl Member {
         self.clock.follow(self.reference(), now);
         let mut said = Said::new();
         if now >= self.speak_at {
-            let presence = self.presence(card, load, now);
+            let presence = self.presence(profile, load, now);
             self.spoken = Some(Spoken {
                 presence: presence.clone(),
                 load,
@@ -106,14 +106,20 @@ impl Member {
     }
 
     /// Hears a word that came at an instant; the answer, if there is one.
-    pub(super) fn hear(&mut self, word: Word, card: &Card, came: Instant, now: Instant) -> Said {
+    pub(super) fn hear(
+        &mut self,
+        word: Word,
+        profile: &ServerProfile,
+        came: Instant,
+        now: Instant,
+    ) -> Said {
         match word {
             Word::Here(presence) if presence.id == self.id => {
                 error!(id = %self.id, "another server has drawn the same number: start one of them again");
             }
             Word::Here(presence) => {
                 self.clock.hear(presence.time_ns, now);
-                self.meet(presence.clean(), card, now);
+                self.meet(presence.clean(), profile, now);
             }
             Word::Gone(id) => {
                 if let Some(gone) = self.others.remove(id, now) {
@@ -135,13 +141,13 @@ impl Member {
         self.clock.joined_ns().is_some()
     }
 
-    fn presence(&self, card: &Card, load: Load, now: Instant) -> Presence {
+    fn presence(&self, profile: &ServerProfile, load: Load, now: Instant) -> Presence {
         Presence {
             id: self.id,
             time_ns: self.clock.timeline().time_ns(now),
             joined_ns: self.clock.joined_ns(),
-            rules: card.rules,
-            address: card.address.clone(),
+            rules: profile.rules,
+            address: profile.address.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             players: load.players,
             rooms: load.rooms,
@@ -163,19 +169,19 @@ impl Member {
         rate.unwrap_or_default()
     }
 
-    fn meet(&mut self, presence: Presence, card: &Card, now: Instant) {
+    fn meet(&mut self, presence: Presence, profile: &ServerProfile, now: Instant) {
         let (id, rules) = (presence.id, presence.rules);
         let (players, version) = (presence.address.tcp.clone(), presence.version.clone());
         if !self.others.hear(presence, now) {
             return;
         }
         info!(%id, players, version, "a server of the cluster is there");
-        if rules != card.rules {
+        if rules != profile.rules {
             error!(
                 %id,
                 players,
                 theirs = ?rules,
-                ours = ?card.rules,
+                ours = ?profile.rules,
                 "that server has another --tick or --view-distance: the rooms will not be the same"
             );
         }
@@ -249,12 +255,12 @@ mod tests {
     #[test]
     fn a_policy_names_all_servers_and_always_the_same_ones() {
         let now = Instant::now();
-        let card = Card {
+        let profile = ServerProfile {
             rules: rules(),
             address: address(30),
         };
         let mut member = Member::new(ServerId(30), now);
-        member.turn(&card, Load::default(), now);
+        member.turn(&profile, Load::default(), now);
         for id in (0..30).rev() {
             member.others.hear(presence(id), now);
         }
@@ -286,7 +292,7 @@ mod tests {
         fn whatever_is_said_time_goes_on_and_not_back(
             words in prop::collection::vec((word(), 0..2_000_u64), 1..60)
         ) {
-            let card = Card { rules: rules(), address: address(0) };
+            let profile = ServerProfile { rules: rules(), address: address(0) };
             let began = Instant::now();
             let mut now = began;
             let mut member = Member::new(ServerId(0), now);
@@ -294,9 +300,9 @@ mod tests {
             for (word, pause_ms) in words {
                 let heard = Word::decode(&word.encode()).unwrap();
                 prop_assert_eq!(&heard, &word);
-                member.hear(heard, &card, now, now);
+                member.hear(heard, &profile, now, now);
                 now += Duration::from_millis(pause_ms);
-                member.turn(&card, Load::default(), now);
+                member.turn(&profile, Load::default(), now);
                 prop_assert!(member.turn_at() > now);
                 if member.is_settled() {
                     let time_ns = member.clock.timeline().time_ns(now);

@@ -6,9 +6,10 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Unit;
 
+use cubesync_relay::metrics::MetricSet;
+
 use super::Cluster;
 use crate::bus::Traffic;
-use cubesync_relay::metrics::MetricSet;
 
 /// What rooms have to do with those of other servers. Clones count together.
 #[derive(Debug, Clone, Default)]

@@ -5,16 +5,15 @@
 //! ([`presence`]). Time begins when the first one starts; the others learn it from the one that has
 //! been there for the longest time ([`clock`]), before they open a room.
 
-mod card;
 mod clock;
 mod member;
 mod metrics;
 mod presence;
-pub(crate) mod room;
+mod profile;
 #[cfg(test)]
 mod simulation;
-#[cfg(test)]
-pub(crate) mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod timeline;
 mod words;
 
@@ -23,22 +22,20 @@ use std::time::Instant;
 
 use cubesync_protocol::ServerAddress;
 use cubesync_protocol::limits::MAX_SERVERS;
+use cubesync_relay::metrics::{MetricSet, Metrics};
+use cubesync_relay::room::backplane::TimeSource;
+use cubesync_relay::room::world::Ids;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-pub(crate) use self::card::Card;
-use self::card::Load;
 use self::member::{Member, Said};
 pub(crate) use self::metrics::PeerMetrics;
-use self::room::SharedRoom;
+use self::profile::Load;
+pub use self::profile::ServerProfile;
 use self::words::Word;
-pub(crate) use self::words::{Presence, Rules, host_and_port};
+pub use self::words::{Presence, Rules, host_and_port};
 use crate::bus::{Bus, Heard, ServerId, Topic};
-use cubesync_relay::metrics::{MetricSet, Metrics};
-use cubesync_relay::room::RoomSettings;
-use cubesync_relay::room::backplane::{Backplane, Peers, TimeSource};
-use cubesync_relay::room::world::Ids;
 
 /// Words that wait to be heard: two from each of as many servers as anybody has tried.
 const MAX_WAITING: usize = 256;
@@ -49,7 +46,7 @@ const COUNTER_BITS: u32 = 20;
 
 /// A server's place among others.
 #[derive(Debug)]
-pub(crate) struct Cluster {
+pub struct Cluster {
     id: ServerId,
     cube_ids: Ids,
     bus: Arc<dyn Bus>,
@@ -61,7 +58,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// The place of a server that has just started: its time is 0.
-    pub(crate) fn new(bus: Arc<dyn Bus>) -> Arc<Self> {
+    pub fn new(bus: Arc<dyn Bus>) -> Arc<Self> {
         let id = ServerId(fastrand::u32(1..));
         Arc::new(Self {
             id,
@@ -74,12 +71,12 @@ impl Cluster {
     }
 
     /// Registers the metrics of this server as one of several.
-    pub(crate) fn register_metrics(self: &Arc<Self>, set: &MetricSet) {
+    pub fn register_metrics(self: &Arc<Self>, set: &MetricSet) {
         metrics::register(set, self);
     }
 
     /// Who this server is.
-    pub(crate) fn id(&self) -> ServerId {
+    pub fn id(&self) -> ServerId {
         self.id
     }
 
@@ -90,12 +87,12 @@ impl Cluster {
     }
 
     /// How others are reached.
-    pub(crate) fn bus(&self) -> &Arc<dyn Bus> {
+    pub fn bus(&self) -> &Arc<dyn Bus> {
         &self.bus
     }
 
     /// Waits until the time is known: for a second at most, if [`run`](Self::run) runs.
-    pub(crate) async fn settled(&self) {
+    pub async fn settled(&self) {
         // It fails only when the sender is gone, which is here.
         let _ = self
             .is_settled
@@ -115,18 +112,18 @@ impl Cluster {
 
     /// Where the pages of the servers are, as `host:port`: this one's first, since a browser may know it
     /// by a load balancer's name only, then the others' in alphabetical order.
-    pub(crate) fn pages(&self) -> Vec<String> {
+    pub fn pages(&self) -> Vec<String> {
         self.member().pages()
     }
 
     /// Whether another server of the cluster has its pages at `host:port`, or had in the last day: they
     /// may still be open.
-    pub(crate) fn has_page(&self, authority: &str) -> bool {
+    pub fn has_page(&self, authority: &str) -> bool {
         self.member().others.have_page(authority, now())
     }
 
     /// What the servers say of themselves, this one first, if it has said something.
-    pub(crate) fn servers(&self) -> Vec<Presence> {
+    pub fn servers(&self) -> Vec<Presence> {
         let member = self.member();
         let own = member.spoken().into_iter();
         own.chain(member.others.all()).cloned().collect()
@@ -139,9 +136,9 @@ impl Cluster {
     }
 
     /// Lives among the others until `shutdown`, and then says goodbye.
-    pub(crate) async fn run(
+    pub async fn run(
         self: Arc<Self>,
-        card: Card,
+        profile: ServerProfile,
         metrics: Metrics,
         shutdown: CancellationToken,
     ) {
@@ -150,7 +147,7 @@ impl Cluster {
         let _of_this = self.bus.subscribe(&Topic::Server(self.id), ear);
         loop {
             let load = Load::now(&metrics, self.bus.traffic());
-            let said = self.member().turn(&card, load, now());
+            let said = self.member().turn(&profile, load, now());
             self.say(said);
             let (turn_at, is_settled) = {
                 let member = self.member();
@@ -162,17 +159,17 @@ impl Cluster {
                 biased;
                 () = shutdown.cancelled() => break,
                 () = tokio::time::sleep_until(turn_at.into()) => {}
-                Some(heard) = heard.recv() => self.hear(&heard, &card),
+                Some(heard) = heard.recv() => self.hear(&heard, &profile),
             }
         }
         self.say(vec![(Topic::Servers, Word::Gone(self.id))]);
         self.is_settled.send_replace(true);
     }
 
-    fn hear(&self, heard: &Heard, card: &Card) {
+    fn hear(&self, heard: &Heard, profile: &ServerProfile) {
         match Word::decode(&heard.payload) {
             Ok(word) => {
-                let said = self.member().hear(word, card, heard.at, now());
+                let said = self.member().hear(word, profile, heard.at, now());
                 self.say(said);
             }
             Err(error) => {
@@ -192,12 +189,6 @@ impl Cluster {
     }
 }
 
-impl Backplane for Cluster {
-    fn open_room(self: Arc<Self>, settings: &RoomSettings, now: Instant) -> Box<dyn Peers> {
-        Box::new(SharedRoom::new(self, settings, now))
-    }
-}
-
 /// The time of the cluster: the same on all of its servers, within a few milliseconds. Later
 /// instants never have earlier times.
 impl TimeSource for Cluster {
@@ -211,7 +202,7 @@ impl TimeSource for Cluster {
 }
 
 /// What a server said of itself, if that is what was heard.
-pub(crate) fn overheard(payload: &[u8]) -> Option<Presence> {
+pub fn overheard(payload: &[u8]) -> Option<Presence> {
     match Word::decode(payload) {
         Ok(Word::Here(presence)) => Some(presence.clean()),
         _ => None,

@@ -1,18 +1,18 @@
 //! What a server says of itself.
 
 use cubesync_protocol::ServerAddress;
+use cubesync_relay::metrics::Metrics;
 
 use super::words::Rules;
 use crate::bus::Traffic;
-use cubesync_relay::metrics::Metrics;
 
 /// What does not change.
 #[derive(Debug, Clone)]
-pub(crate) struct Card {
+pub struct ServerProfile {
     /// What must be alike.
-    pub(crate) rules: Rules,
+    pub rules: Rules,
     /// Where players reach it.
-    pub(crate) address: ServerAddress,
+    pub address: ServerAddress,
 }
 
 /// What changes.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use proptest::prelude::*;
 
-use super::card::{Card, Load};
 use super::member::{Member, Said};
+use super::profile::{Load, ServerProfile};
 use super::testing::{address, rules};
 use super::words::Word;
 use crate::bus::{ServerId, Topic};
@@ -18,7 +18,7 @@ const SECOND_NS: u64 = 1_000_000_000;
 /// A server with a clock of its own.
 struct Server {
     member: Member,
-    card: Card,
+    profile: ServerProfile,
     /// When it starts and ends, in true time.
     life_ns: std::ops::Range<u64>,
     /// Its clock, against true time: what it shows at 0, and by how much it goes too fast.
@@ -96,9 +96,9 @@ impl World {
         let mut said = Said::new();
         if let Event::Heard(word) = event {
             let word = self.words[word].clone();
-            said.extend(server.member.hear(word, &server.card, now, now));
+            said.extend(server.member.hear(word, &server.profile, now, now));
         }
-        said.extend(server.member.turn(&server.card, Load::default(), now));
+        said.extend(server.member.turn(&server.profile, Load::default(), now));
         if server.member.is_settled() {
             let time_ns = server.time_ns(now_ns);
             assert!(time_ns >= server.last_ns, "time went back");
@@ -161,7 +161,7 @@ fn world(seed: u64, lives_ms: &[std::ops::Range<u64>], drifts_ppm: &[i64]) -> Wo
             let life_ns = life.start * 1_000_000..life.end * 1_000_000;
             let mut server = Server {
                 member: Member::new(id_of(index), base),
-                card: Card {
+                profile: ServerProfile {
                     rules: rules(),
                     address: address(index as u32),
                 },

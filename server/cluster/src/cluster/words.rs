@@ -25,41 +25,41 @@ pub(super) enum Word {
 
 /// A server, as it tells of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Presence {
+pub struct Presence {
     /// Which one.
-    pub(crate) id: ServerId,
+    pub id: ServerId,
     /// Its time of the cluster.
-    pub(crate) time_ns: u64,
+    pub time_ns: u64,
     /// When it came into the cluster, in that time. `None`: it does not know it yet.
-    pub(crate) joined_ns: Option<u64>,
+    pub joined_ns: Option<u64>,
     /// What the servers of a cluster must have in common.
-    pub(crate) rules: Rules,
+    pub rules: Rules,
     /// Where players reach it.
-    pub(crate) address: ServerAddress,
+    pub address: ServerAddress,
     /// The program's version.
-    pub(crate) version: String,
+    pub version: String,
     /// Connections of players.
-    pub(crate) players: u32,
+    pub players: u32,
     /// Rooms.
-    pub(crate) rooms: u32,
+    pub rooms: u32,
     /// Cubes in them, those of other servers included.
-    pub(crate) cubes: u32,
+    pub cubes: u32,
     /// Bytes a second that it says on the bus.
-    pub(crate) sent_bytes_per_s: u64,
+    pub sent_bytes_per_s: u64,
     /// Bytes a second that it hears there.
-    pub(crate) received_bytes_per_s: u64,
+    pub received_bytes_per_s: u64,
     /// By how much its time is off, as it measured, in microseconds; the time of the one that the
     /// others follow is never off.
-    pub(crate) clock_offset_us: i64,
+    pub clock_offset_us: i64,
 }
 
 /// What the servers of a cluster must have in common, or their rooms cannot be the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Rules {
+pub struct Rules {
     /// Ticks per second.
-    pub(crate) tick_hz: u8,
+    pub tick_hz: u8,
     /// The view distance, which decides how floors are divided into cells, in quanta.
-    pub(crate) view_distance: Option<u32>,
+    pub view_distance: Option<u32>,
 }
 
 /// A question for the time.
@@ -128,7 +128,7 @@ impl Presence {
 ///
 /// # Errors
 /// It is none, or longer than players are told.
-pub(crate) fn host_and_port(text: &str) -> Result<String, String> {
+pub fn host_and_port(text: &str) -> Result<String, String> {
     let wrong = || "expected HOST:PORT, such as eu1.game.example:14900".to_owned();
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
     let host = match host

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use cubesync_protocol::CellId;
 use cubesync_protocol::cells::{Grid, Sight};
-
-use super::message::{Told, Word};
 use cubesync_relay::room::publisher::Publisher;
 use cubesync_relay::room::world::{Changes, World};
+
+use super::message::{Told, Word};
 
 /// For so many seconds, a cell whose last cube is gone is still listed, so that who missed that learns of it.
 const LISTED_SECONDS: u64 = 10;

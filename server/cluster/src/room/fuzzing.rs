@@ -5,12 +5,12 @@ use std::sync::Mutex;
 
 use bytes::Bytes;
 use cubesync_protocol::{Colour, CubePose};
-
-use super::*;
-use crate::bus::{Bus, Ear};
 use cubesync_relay::room::publisher::Publisher;
 use cubesync_relay::room::speed::SpeedRule;
 use cubesync_relay::room::world::Cube;
+
+use super::*;
+use crate::bus::{Bus, Ear};
 
 const HZ: u8 = 20;
 

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use cubesync_protocol::{CubeId, CubeKind, Event, Pose};
+use cubesync_relay::room::backplane::Peers;
+use cubesync_relay::room::world::{FREE_CUBE, World};
 use tracing::info;
 
 use super::message::{Claim, Seat, Word};
 use super::peer::{Peer, Touch};
 use super::{IDLE_BEAT, INVENTORY_INTERVAL, MAX_CLAIMS, MAX_PEERS, SharedRoom};
 use crate::bus::{ServerId, Topic};
-use cubesync_relay::room::backplane::Peers;
-use cubesync_relay::room::world::{FREE_CUBE, World};
 
 /// A server that has got the free cube says so itself within this time: with its roster, or with the
 /// next list, which shows that somebody has missed that.

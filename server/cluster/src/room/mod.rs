@@ -7,7 +7,7 @@
 //! Which home a cube has, the greatest [`Claim`] says; everybody knows the same claims in the end.
 
 mod export;
-pub(crate) mod fuzzing;
+pub mod fuzzing;
 mod home;
 mod lateness;
 mod message;
@@ -22,6 +22,9 @@ use std::time::{Duration, Instant};
 use cubesync_protocol::cells::Grid;
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 use cubesync_protocol::{CellId, CubeId, Pose, ResumeToken, ServerAddress};
+use cubesync_relay::room::RoomSettings;
+use cubesync_relay::room::backplane::{Backplane, Outcome, Peers, TimeSource};
+use cubesync_relay::room::world::{Changes, Ids, World};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
@@ -29,11 +32,8 @@ use self::export::Export;
 use self::home::own_free_cube;
 use self::message::{Said, Seat, TokenDigest, Word};
 use self::peer::{LOST_AFTER, Peer, Touch};
-use super::{Cluster, PeerMetrics};
 use crate::bus::{Heard, ServerId, Subscription, Topic};
-use cubesync_relay::room::RoomSettings;
-use cubesync_relay::room::backplane::{Outcome, Peers, TimeSource};
-use cubesync_relay::room::world::{Changes, Ids, World};
+use crate::cluster::{Cluster, PeerMetrics};
 
 /// Messages that wait for the room, at most; more are lost, and then asked for.
 const INBOX: usize = 8_192;
@@ -335,6 +335,12 @@ impl SharedRoom {
         // It does not know of this one, either.
         self.inventory_at = None;
         self.beat_at = None;
+    }
+}
+
+impl Backplane for Cluster {
+    fn open_room(self: Arc<Self>, settings: &RoomSettings, now: Instant) -> Box<dyn Peers> {
+        Box::new(SharedRoom::new(self, settings, now))
     }
 }
 

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use cubesync_protocol::limits::MAX_TICK;
 use cubesync_protocol::{CellId, CubeId, CubeKind};
+use cubesync_relay::room::world::{EntryReason, World};
 use tracing::{info, warn};
 
 use super::home::own_free_cube;
@@ -15,7 +16,6 @@ use super::{
     SharedRoom,
 };
 use crate::bus::{ServerId, Topic};
-use cubesync_relay::room::world::{EntryReason, World};
 
 /// What rooms must have in common to be one: their ticks per second, and their cells.
 fn kind_of(inventory: &Inventory) -> (u8, usize) {

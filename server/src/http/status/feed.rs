@@ -11,7 +11,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::sample::{Counters, Sample, TickTimes, unix_time_s};
-use super::servers::ClusterNow;
+use crate::cluster::ClusterNow;
 use crate::shared::Shared;
 use cubesync_relay::label::Label;
 use cubesync_relay::metrics::Metrics;
@@ -145,7 +145,7 @@ pub(super) async fn watch_server(
                 uptime_s: start.elapsed().as_secs(),
                 rooms: rooms.get(..MAX_ROOMS).unwrap_or(&rooms),
                 disconnects: disconnects(&shared.host.metrics),
-                cluster: shared.cluster.as_deref().map(ClusterNow::of),
+                cluster: shared.neighbours.now(),
             });
             publish.send_modify(|feed| feed.push(sample, now));
             before = counters;

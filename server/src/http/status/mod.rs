@@ -6,7 +6,6 @@
 mod feed;
 mod page;
 mod sample;
-mod servers;
 mod viewers;
 
 use std::sync::Arc;

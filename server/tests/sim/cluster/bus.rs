@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cubesync_server::bus::{Bus, Ear, Heard, Subscription, Topic};
+use cubesync_cluster::bus::{Bus, Ear, Heard, Subscription, Topic};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 

@@ -12,7 +12,7 @@ use cubesync_protocol::{CubeId, CubeKind};
 use cubesync_relay::DEFAULT_ROOM;
 use cubesync_relay::room::RoomView;
 use cubesync_relay::room::world::Cube;
-use cubesync_server::{Config, host};
+use cubesync_server::{Config, host_on_bus};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use turmoil::net::TcpListener;
@@ -362,7 +362,7 @@ pub async fn serve(
         let now = || turmoil::sim_elapsed().unwrap();
         let config = city.borrow().config();
         let shutdown = CancellationToken::new();
-        let host = host(&config, Some(net.join(server)), shutdown.clone());
+        let host = host_on_bus(&config, net.join(server), shutdown.clone());
         let delivery = tokio::task::spawn_local(net.clone().deliver(server));
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
         city.borrow_mut().sites[server].began = Some(now());

@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use cubesync_cluster::bus::Bus;
 use cubesync_protocol::Position;
 use cubesync_server::Config;
-use cubesync_server::bus::Bus;
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -212,7 +212,7 @@ async fn watch(setting: Setting, options: &Scale) -> Result<Findings> {
     }
     for server in 0..setting.servers {
         let bus: Arc<dyn Bus> = wire.end(server);
-        let host = cubesync_server::host(&config(&setting, options), Some(bus), shutdown.clone());
+        let host = cubesync_server::host_on_bus(&config(&setting, options), bus, shutdown.clone());
         for player in 0..setting.players_each {
             let number = server * setting.players_each + player;
             let mut poses = Vec::new();

@@ -6,7 +6,7 @@ use std::ops::Sub;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use cubesync_server::bus::{Bus, Ear, Heard, Subscription, Topic};
+use cubesync_cluster::bus::{Bus, Ear, Heard, Subscription, Topic};
 use tokio::time::Instant;
 
 /// What is between all servers.

@@ -1,0 +1,15 @@
+//! Rooms on several servers.
+//!
+//! Servers meet on a [`bus`], which is NATS. A [`Cluster`] knows who the others are and what time it is
+//! everywhere. Its rooms send each other what happens to the cubes that they own; the relay uses it as
+//! a [`Backplane`](cubesync_relay::room::backplane::Backplane).
+
+pub mod bus;
+mod cluster;
+mod room;
+
+#[cfg(any(test, feature = "testing"))]
+pub use cluster::testing;
+pub use cluster::{Cluster, Presence, Rules, ServerProfile, host_and_port, overheard};
+#[doc(hidden)]
+pub use room::fuzzing;
