@@ -8,7 +8,7 @@ pub use crate::text::{TypedLine, read_typed};
 
 /// Where the cubes of a recording are at its first ticks, as a server plays it.
 pub fn play(recording: Recording, ticks: usize) -> Vec<Pose> {
-    let Some(mut reel) = crate::replay::reel::Reel::new(recording) else {
+    let Some(mut reel) = crate::replay::playback::Reel::new(recording) else {
         return Vec::new();
     };
     let mut poses = Vec::new();

@@ -1,8 +1,8 @@
 //! A recording on the stage of the lobby: each recorded player is a player whose cube goes where
-//! the recorded one went. A [`reel`] says where the cubes are at a tick, a [`stage`] puts them there.
+//! the recorded one went. A [`playback`] says where the cubes are at a tick, a [`players`] puts them there.
 
-pub(crate) mod reel;
-mod stage;
+pub(crate) mod playback;
+mod players;
 
 use std::fs::File;
 use std::io::BufReader;
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::reel::Reel;
-use self::stage::Stage;
+use self::playback::Reel;
+use self::players::Stage;
 use crate::start_error::StartError;
 use cubesync_relay::room::{RoomEnded, RoomHandle};
 
