@@ -1,4 +1,4 @@
-//! The private parts of the server that read what strangers wrote, for tools/fuzz/ and nobody else.
+//! The private parts of the server that parse untrusted input, exposed for `tools/fuzz/` only.
 
 use cubesync_protocol::Pose;
 use cubesync_recording::Recording;
@@ -6,15 +6,16 @@ use cubesync_recording::Recording;
 pub use crate::http::fuzzing::{HeadAnswer, answer_head};
 pub use crate::text::{TypedLine, read_typed};
 
-/// Where the cubes of a recording are at its first ticks, as a server plays it.
+/// Returns the poses of a recording's cubes at its first ticks, as a server plays it.
 pub fn play(recording: Recording, ticks: usize) -> Vec<Pose> {
-    let Some(mut reel) = crate::replay::playback::Reel::new(recording) else {
+    let Some(mut playback) = crate::replay::playback::Playback::new(recording) else {
         return Vec::new();
     };
     let mut poses = Vec::new();
     for _ in 0..ticks {
-        reel.step();
-        poses.extend(reel.scene().cubes(reel.tick()).map(|(_, pose)| pose));
+        playback.step();
+        let cubes = playback.scene().cubes(playback.tick());
+        poses.extend(cubes.map(|(_, pose)| pose));
     }
     poses
 }

@@ -1,7 +1,8 @@
-//! The flight recorder: what the lobby tells, into a file.
+//! The flight recorder: writes the frames of the lobby into a file.
 //!
-//! It is an observer of the room like any reader: while the disk is slow, its frames wait in a
-//! bounded channel, then the room goes on without it, and it goes on with keyframes.
+//! The recorder is an ordinary receiver of the room. While the disk is slow, its frames wait in a
+//! bounded channel. When that is full, the room goes on without the recorder, which continues with
+//! keyframes later.
 
 use std::io;
 use std::path::Path;
@@ -18,13 +19,14 @@ use crate::start_error::StartError;
 use cubesync_relay::room::RoomHandle;
 use cubesync_relay::room::audience::Outlet;
 
-/// Ticks that wait for the room's side and for the disk, each: two seconds at the default rate.
-const QUEUE: usize = 64;
+/// Capacity of the channel from the room and of the one to the disk, in ticks: two seconds at the
+/// default rate.
+const QUEUE_TICKS: usize = 64;
 
-/// Frames, and when they came.
-type Timed = (Duration, Bytes);
+/// Frames with the time of their arrival since the recording began.
+type TimedFrames = (Duration, Bytes);
 
-/// Begins a recording's file.
+/// Creates the file of a recording.
 ///
 /// # Errors
 /// [`StartError::Record`].
@@ -35,13 +37,13 @@ pub(crate) fn create(path: &Path, max_bytes: u64) -> Result<BoundedFile, StartEr
     })
 }
 
-/// Records a room until it ends or the file cannot be written, which nobody else notices.
+/// Records a room until it ends or the file cannot be written. Neither disturbs the players.
 pub(crate) async fn record(mut file: BoundedFile, room: RoomHandle) {
-    let (outlet, mut frames) = mpsc::channel(QUEUE);
+    let (outlet, mut frames) = mpsc::channel(QUEUE_TICKS);
     let Ok(_observer) = room.observe(Outlet::Frames(outlet)).await else {
         return;
     };
-    let (to_disk, timed) = mpsc::channel(QUEUE);
+    let (to_disk, timed) = mpsc::channel(QUEUE_TICKS);
     let writer = tokio::task::spawn_blocking(move || write(timed, |chunk| file.append(chunk)));
     let began = Instant::now();
     while let Some(frames) = frames.recv().await {
@@ -50,15 +52,15 @@ pub(crate) async fn record(mut file: BoundedFile, room: RoomHandle) {
         }
     }
     drop(to_disk);
-    // A panic has been reported.
+    // The panic hook has reported a panic already.
     if let Ok(Err(error)) = writer.await {
         warn!(%error, "the recording has ended: its file cannot be written");
     }
 }
 
-/// Runs where it may block, until there are no more frames.
+/// Encodes and appends frames until the channel closes. Blocks while the disk is slow.
 fn write(
-    mut timed: mpsc::Receiver<Timed>,
+    mut timed: mpsc::Receiver<TimedFrames>,
     mut append: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut encoder = Encoder::default();
@@ -89,8 +91,9 @@ mod tests {
 
     use super::*;
 
-    /// What a disk that breaks after so many chunks has got of a minute's recording.
-    fn on_a_disk_for(chunks: usize) -> (io::Result<()>, Vec<u8>) {
+    /// Writes a minute's recording to a disk that fails after `chunks` chunks. Returns the outcome
+    /// and the content of the disk.
+    fn write_to_disk_of(chunks: usize) -> (io::Result<()>, Vec<u8>) {
         let (sender, timed) = mpsc::channel(100);
         for second in 0..60 {
             let heartbeat = ServerMessage::Heartbeat { tick: second }.to_frame();
@@ -111,12 +114,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_before_the_disk_was_full_can_be_played() {
-        let (result, disk) = on_a_disk_for(3);
+    fn a_recording_on_a_full_disk_can_be_played() {
+        let (result, disk) = write_to_disk_of(3);
         assert_eq!(result.unwrap_err().kind(), io::ErrorKind::StorageFull);
         let recording = Recording::read(&disk[..]).unwrap();
         assert_eq!(recording.end(), Duration::from_secs(14));
-        let (result, disk) = on_a_disk_for(100);
+        let (result, disk) = write_to_disk_of(100);
         assert!(result.is_ok());
         let recording = Recording::read(&disk[..]).unwrap();
         assert_eq!(recording.end(), Duration::from_secs(59));

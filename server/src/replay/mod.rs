@@ -1,5 +1,5 @@
-//! A recording on the stage of the lobby: each recorded player is a player whose cube goes where
-//! the recorded one went. A [`playback`] says where the cubes are at a tick, a [`players`] puts them there.
+//! Playing a recording in the lobby: each recorded player becomes a player of the room whose cube
+//! follows the recorded one. A [`playback`] gives the cubes at a tick, the [`players`] move them.
 
 pub(crate) mod playback;
 mod players;
@@ -14,18 +14,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use self::playback::Reel;
-use self::players::Stage;
+use self::playback::Playback;
+use self::players::ReplayedPlayers;
 use crate::start_error::StartError;
 use cubesync_relay::room::{RoomEnded, RoomHandle};
 
-/// How many ticks early the room is told where the cubes will be: a timer may come late.
+/// Number of ticks by which samples are sent ahead of their tick, because a timer may fire late.
 const LEAD_TICKS: u64 = 3;
 
-/// A recording that is to be played.
+/// A recording to play.
 #[derive(Debug)]
 pub(crate) struct Replay {
-    reel: Reel,
+    playback: Playback,
 }
 
 impl Replay {
@@ -44,34 +44,34 @@ impl Replay {
         if let Some(damage) = recording.damage() {
             warn!("{damage}");
         }
-        let reel = Reel::new(recording).ok_or_else(|| failed("nobody is in it".to_owned()))?;
-        Ok(Self { reel })
+        let playback =
+            Playback::new(recording).ok_or_else(|| failed("nobody is in it".to_owned()))?;
+        Ok(Self { playback })
     }
 
-    /// The rate at which it was recorded.
+    /// Returns the rate at which the recording was made.
     pub(crate) fn tick_hz(&self) -> u8 {
-        self.reel.tick_hz()
+        self.playback.tick_hz()
     }
 
-    /// Plays in a room until `shutdown`.
+    /// Plays in a room until `shutdown` or the end of the room.
     pub(crate) async fn play(self, room: RoomHandle, shutdown: CancellationToken) {
         info!("playing the recording in the lobby");
         tokio::select! {
             () = shutdown.cancelled() => {}
-            // It ends only when the room does.
-            _ = self.perform(room) => {}
+            _ = self.play_until_room_ends(room) => {}
         }
     }
 
-    async fn perform(mut self, room: RoomHandle) -> Result<(), RoomEnded> {
+    async fn play_until_room_ends(mut self, room: RoomHandle) -> Result<(), RoomEnded> {
         let first = room.view().await?.tick + LEAD_TICKS;
         let began = Instant::now();
         let period = Duration::from_secs(1) / u32::from(self.tick_hz());
-        let mut stage = Stage::new(room);
+        let mut players = ReplayedPlayers::new(room);
         for tick in first.. {
-            self.reel.step();
-            stage
-                .show(self.reel.scene(), self.reel.tick(), tick)
+            self.playback.step();
+            players
+                .update(self.playback.scene(), self.playback.tick(), tick)
                 .await?;
             let ticks = u32::try_from(tick - first).unwrap_or(u32::MAX);
             tokio::time::sleep_until(began + period.saturating_mul(ticks)).await;

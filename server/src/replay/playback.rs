@@ -1,66 +1,69 @@
-//! A recording tick by tick, from its beginning again after its end.
+//! Steps through a recording tick by tick, in a loop.
 
 use cubesync_protocol::limits::{FRAME_HEADER_BYTES, TICK_HZ_RANGE};
 use cubesync_protocol::{Message, ServerMessage};
 use cubesync_recording::{Cursor, Direction, Recording, Scene};
 
-/// A recorded server that was silent for longer than this many seconds was not heard: heartbeats
-/// come every second.
+/// Longest gap between two messages of a recorded server, in seconds, that is played in full.
+/// Heartbeats come every second, so a longer gap is a part that the recorder missed.
 const LONGEST_SILENCE_S: u64 = 2;
-/// So many seconds after its end a recording begins anew: one sees where it ends.
-const REST_S: u64 = 1;
+/// Pause between a recording's end and its next beginning, in seconds, so that viewers see where it
+/// ends.
+const PAUSE_S: u64 = 1;
 
-/// A recording, and the tick that is shown.
+/// A recording and its current tick.
 ///
-/// The ticks count, not when they arrived: everything is known already, so that a recording made
-/// behind a bad network plays as smoothly as the truth was.
+/// Messages are played by their tick and not by the time of their arrival, so that a recording that
+/// was made behind a bad network still plays smoothly.
 #[derive(Debug)]
-pub(crate) struct Reel {
+pub(crate) struct Playback {
     recording: Recording,
     cursor: Cursor,
     scene: Scene,
     tick: u64,
-    /// How long it has been over.
-    rested_ticks: u64,
+    /// Ticks since the recording's end.
+    paused_ticks: u64,
 }
 
-impl Reel {
-    /// At its first tick; `None` when nobody was ever welcomed in it.
+impl Playback {
+    /// Starts at the first tick. Returns `None` for a recording without a welcome.
     pub(crate) fn new(recording: Recording) -> Option<Self> {
-        let mut reel = Self {
+        let mut playback = Self {
             cursor: recording.seek(recording.start()),
             recording,
             scene: Scene::default(),
             tick: 0,
-            rested_ticks: 0,
+            paused_ticks: 0,
         };
-        reel.step();
-        TICK_HZ_RANGE.contains(&reel.tick_hz()).then_some(reel)
+        playback.step();
+        TICK_HZ_RANGE
+            .contains(&playback.tick_hz())
+            .then_some(playback)
     }
 
-    /// The rate at which it was recorded.
+    /// Returns the rate at which the recording was made.
     pub(super) fn tick_hz(&self) -> u8 {
         self.scene.welcome().map_or(0, |welcome| welcome.tick_hz)
     }
 
-    /// What is known at the tick.
+    /// Returns the recorded receiver's state at the current tick.
     pub(crate) fn scene(&self) -> &Scene {
         &self.scene
     }
 
-    /// The tick that is shown.
+    /// Returns the current tick, in the recorded server's numbering.
     pub(crate) fn tick(&self) -> u64 {
         self.tick
     }
 
-    /// Goes on by a tick; after the last one everything rests a while, then it is the first one.
+    /// Advances by a tick. The last tick stays current for [`PAUSE_S`], then the first one follows.
     pub(crate) fn step(&mut self) {
         if self.cursor.peek(&self.recording).is_none() {
-            if self.rested_ticks < REST_S * u64::from(self.tick_hz()) {
-                self.rested_ticks += 1;
+            if self.paused_ticks < PAUSE_S * u64::from(self.tick_hz()) {
+                self.paused_ticks += 1;
                 return;
             }
-            self.rested_ticks = 0;
+            self.paused_ticks = 0;
             self.cursor = self.recording.seek(self.recording.start());
             self.scene = Scene::default();
         }
@@ -88,7 +91,7 @@ impl Reel {
     }
 }
 
-/// The tick that a message tells of.
+/// Returns the tick that a message describes.
 fn tick_of(message: &ServerMessage) -> Option<u64> {
     match message {
         ServerMessage::Keyframe(keyframe) => Some(keyframe.tick),
@@ -107,60 +110,60 @@ mod tests {
 
     use super::*;
 
-    /// Fifteen seconds of three bots and a player, recorded by a server at 30 Hz, and the same
-    /// from behind a bad network.
+    /// Fifteen seconds of three bots and a player at 30 Hz, recorded by the server, and the same
+    /// play recorded by a client behind a bad network.
     const LOBBY: &[u8] = include_bytes!("../../../recording/tests/data/lobby.rec");
     const CLIENT: &[u8] = include_bytes!("../../../recording/tests/data/client.rec");
 
-    fn reel(file: &[u8]) -> Reel {
-        Reel::new(Recording::read(file).unwrap()).unwrap()
+    fn playback(file: &[u8]) -> Playback {
+        Playback::new(Recording::read(file).unwrap()).unwrap()
     }
 
-    fn positions(reel: &Reel) -> BTreeMap<CubeId, [f32; 3]> {
-        let cubes = reel.scene.cubes(reel.tick);
+    fn positions(playback: &Playback) -> BTreeMap<CubeId, [f32; 3]> {
+        let cubes = playback.scene.cubes(playback.tick);
         cubes
             .map(|(info, pose)| (info.cube, pose.position.to_metres()))
             .collect()
     }
 
     #[test]
-    fn every_tick_is_played_evenly_and_after_the_last_one_the_first() {
+    fn every_tick_is_played_once_and_the_first_follows_the_last() {
         for (file, seconds) in [(LOBBY, 15), (CLIENT, 11)] {
-            let mut reel = reel(file);
-            assert_eq!(reel.tick_hz(), 30);
-            let (first, mut most, mut rested) = (reel.tick, 0, 0);
-            let mut before = positions(&reel);
+            let mut playback = playback(file);
+            assert_eq!(playback.tick_hz(), 30);
+            let (first, mut most, mut paused) = (playback.tick, 0, 0);
+            let mut before = positions(&playback);
             loop {
-                let tick = reel.tick;
-                reel.step();
-                if reel.tick == tick {
-                    rested += 1;
+                let tick = playback.tick;
+                playback.step();
+                if playback.tick == tick {
+                    paused += 1;
                     continue;
                 }
-                if reel.tick < tick {
+                if playback.tick < tick {
                     assert!(
                         (tick - first).abs_diff(seconds * 30) < 60,
                         "{first} to {tick}"
                     );
                     break;
                 }
-                assert_eq!(reel.tick, tick + 1);
-                let after = positions(&reel);
+                assert_eq!(playback.tick, tick + 1);
+                let after = positions(&playback);
                 for (cube, to) in &after {
                     let from = before.get(cube).unwrap_or(to);
-                    // 11 m/s, and a part of a player's stall.
-                    let way_m = (to[0] - from[0]).hypot(to[1] - from[1]);
-                    assert!(way_m < 1.0, "{cube} goes {way_m} m at {tick}");
+                    // A cube moves at 11 m/s, and catches up after a player's stall.
+                    let distance_m = (to[0] - from[0]).hypot(to[1] - from[1]);
+                    assert!(distance_m < 1.0, "{cube} moves {distance_m} m at {tick}");
                 }
                 most = after.len().max(most);
                 before = after;
             }
-            assert_eq!((reel.tick, most, rested), (first, 5, 30));
+            assert_eq!((playback.tick, most, paused), (first, 5, 30));
         }
     }
 
     #[test]
-    fn a_recording_in_which_nobody_was_welcomed_is_none() {
+    fn a_recording_without_a_welcome_cannot_be_played() {
         let mut encoder = cubesync_recording::Encoder::default();
         let heartbeat = ServerMessage::Heartbeat { tick: 5 }.to_frame();
         let payload = &heartbeat[FRAME_HEADER_BYTES..];
@@ -168,6 +171,6 @@ mod tests {
         let chunk = encoder.finish().unwrap();
         let file = [&cubesync_recording::chunk::FILE_HEADER[..], &chunk].concat();
         let recording = Recording::read(&file[..]).unwrap();
-        assert!(Reel::new(recording).is_none());
+        assert!(Playback::new(recording).is_none());
     }
 }

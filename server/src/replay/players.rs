@@ -1,4 +1,4 @@
-//! The players of a room that stand for recorded ones, and the room's free cube in their hands.
+//! The players of a room that repeat what recorded players did, and the free cube that they carry.
 
 use std::collections::BTreeMap;
 
@@ -12,158 +12,172 @@ use tokio_util::sync::CancellationToken;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::room::audience::Outlet;
 use cubesync_relay::room::speed::SpeedRule;
+use cubesync_relay::room::world::FREE_CUBE;
 use cubesync_relay::room::{Entrance, RoomEnded, RoomHandle, Seat, SightRule};
 
-/// The free cube of every room is the first one.
-const FREE: CubeId = CubeId(0);
-
-/// What a recording puts into a room.
+/// The players that a recording adds to a room.
 #[derive(Debug)]
-pub(super) struct Stage {
+pub(super) struct ReplayedPlayers {
     room: RoomHandle,
-    /// By the recorded cubes.
-    puppets: BTreeMap<CubeId, Puppet>,
-    /// The free cube, where it was put last; `None` while nobody is there who could.
-    carried: Option<Carried>,
+    /// By the id of the recorded cube.
+    players: BTreeMap<CubeId, ReplayedPlayer>,
+    /// The free cube as it was last placed; `None` as long as no player has placed it.
+    free_cube: Option<FreeCube>,
 }
 
-/// A recorded player as a player of the room.
+/// One recorded player in the room.
 #[derive(Debug)]
-struct Puppet {
+struct ReplayedPlayer {
     seat: Seat,
     name: String,
     colour: Colour,
     pose: Pose,
 }
 
-/// Where the free cube is, and in whose hands.
+/// The free cube's pose and its recorded holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Carried {
+struct FreeCube {
     pose: Pose,
     holder: Option<CubeId>,
-    /// Who of the room put it there.
-    by: Seat,
+    /// The player of the room that placed it.
+    placed_by: Seat,
 }
 
-impl Stage {
-    /// Nobody is there.
+impl ReplayedPlayers {
+    /// Starts without players.
     pub(super) fn new(room: RoomHandle) -> Self {
         Self {
             room,
-            puppets: BTreeMap::new(),
-            carried: None,
+            players: BTreeMap::new(),
+            free_cube: None,
         }
     }
 
-    /// Tells the room where the cubes of a scene are, which are to be there at a tick of the room.
+    /// Brings the room's players to where a scene has them at `recorded_tick`. Their samples are
+    /// for the room's tick `tick`.
     ///
     /// # Errors
     /// The room has ended.
-    pub(super) async fn show(
+    pub(super) async fn update(
         &mut self,
         scene: &Scene,
         recorded_tick: u64,
         tick: u64,
     ) -> Result<(), RoomEnded> {
-        self.dismiss(scene).await?;
+        self.remove_absent(scene).await?;
         let mut free = None;
         for (info, pose) in scene.cubes(recorded_tick) {
             match info.kind {
                 CubeKind::Free { holder } => free = Some((pose, holder)),
-                CubeKind::Player | CubeKind::Ghost => self.play(info, pose, tick).await?,
+                CubeKind::Player | CubeKind::Ghost => self.move_player(info, pose, tick).await?,
             }
         }
         match free {
-            Some((pose, holder)) => self.carry(pose, holder, tick).await,
+            Some((pose, holder)) => self.move_free_cube(pose, holder, tick).await,
             None => Ok(()),
         }
     }
 
-    /// Lets those go who are not in a scene.
-    async fn dismiss(&mut self, scene: &Scene) -> Result<(), RoomEnded> {
-        let is_there = |(recorded, puppet): (&CubeId, &Puppet)| {
+    /// Removes the players that are not in a scene.
+    async fn remove_absent(&mut self, scene: &Scene) -> Result<(), RoomEnded> {
+        let is_present = |(recorded, player): (&CubeId, &ReplayedPlayer)| {
             let info = scene.info(*recorded);
-            info.is_some_and(|info| info.name == puppet.name && info.colour == puppet.colour)
+            info.is_some_and(|info| info.name == player.name && info.colour == player.colour)
         };
-        let gone = self.puppets.iter().filter(|&entry| !is_there(entry));
+        let gone = self.players.iter().filter(|&entry| !is_present(entry));
         for recorded in gone.map(|(recorded, _)| *recorded).collect::<Vec<_>>() {
-            if let Some(puppet) = self.puppets.remove(&recorded) {
-                self.room.leave(puppet.seat, Ending::Left).await?;
-                self.carried.take_if(|carried| carried.by == puppet.seat);
+            if let Some(player) = self.players.remove(&recorded) {
+                self.room.leave(player.seat, Ending::Left).await?;
+                self.free_cube.take_if(|cube| cube.placed_by == player.seat);
             }
         }
         Ok(())
     }
 
-    async fn play(&mut self, info: &CubeInfo, pose: Pose, tick: u64) -> Result<(), RoomEnded> {
-        match self.puppets.get_mut(&info.cube) {
-            Some(puppet) if puppet.pose == pose => {}
-            Some(puppet) => {
-                puppet.pose = pose;
-                let by = puppet.seat;
-                self.put(by, by.cube, pose, tick).await?;
+    /// Moves a player's cube, or lets the player enter.
+    async fn move_player(
+        &mut self,
+        info: &CubeInfo,
+        pose: Pose,
+        tick: u64,
+    ) -> Result<(), RoomEnded> {
+        match self.players.get_mut(&info.cube) {
+            Some(player) if player.pose == pose => {}
+            Some(player) => {
+                player.pose = pose;
+                let seat = player.seat;
+                self.place(seat, seat.cube, pose, tick).await?;
             }
             None => {
-                if let Some(puppet) = Puppet::enter(&self.room, info, pose).await? {
-                    self.puppets.insert(info.cube, puppet);
+                if let Some(player) = ReplayedPlayer::enter(&self.room, info, pose).await? {
+                    self.players.insert(info.cube, player);
                 }
             }
         }
         Ok(())
     }
 
-    /// Puts the free cube somewhere, as far as nobody of the room has it.
-    async fn carry(
+    /// Moves the free cube, unless a player of the room that is not from the recording holds it.
+    async fn move_free_cube(
         &mut self,
         pose: Pose,
         holder: Option<CubeId>,
         tick: u64,
     ) -> Result<(), RoomEnded> {
-        let holder = holder.filter(|holder| self.puppets.contains_key(holder));
-        // Where nobody holds it, anybody may put it there.
-        let by = holder.or_else(|| self.puppets.keys().next().copied());
-        let Some(by) = by.and_then(|by| Some(self.puppets.get(&by)?.seat)) else {
+        let holder = holder.filter(|holder| self.players.contains_key(holder));
+        // Without a recorded holder, any player can place it.
+        let placed_by = holder.or_else(|| self.players.keys().next().copied());
+        let Some(placed_by) = placed_by.and_then(|cube| Some(self.players.get(&cube)?.seat)) else {
             return Ok(());
         };
-        let wanted = Carried { pose, holder, by };
-        let before = self.carried.replace(wanted);
-        let is_same = |before: Carried| (before.pose, before.holder) == (pose, holder);
+        let before = self.free_cube.replace(FreeCube {
+            pose,
+            holder,
+            placed_by,
+        });
+        let is_same = |before: FreeCube| (before.pose, before.holder) == (pose, holder);
         if before.is_some_and(is_same) {
             return Ok(());
         }
-        if let Some(before) = before.filter(|before| before.by != by) {
-            let release = ClientMessage::Release { cube: FREE };
-            self.room.message(before.by, release).await?;
+        let release = ClientMessage::Release { cube: FREE_CUBE };
+        if let Some(before) = before.filter(|before| before.placed_by != placed_by) {
+            self.room.message(before.placed_by, release.clone()).await?;
         }
-        let take = ClientMessage::Take { cube: FREE };
-        self.room.message(by, take).await?;
-        self.put(by, FREE, pose, tick).await?;
+        let take = ClientMessage::Take { cube: FREE_CUBE };
+        self.room.message(placed_by, take).await?;
+        self.place(placed_by, FREE_CUBE, pose, tick).await?;
         if holder.is_none() {
-            let release = ClientMessage::Release { cube: FREE };
-            self.room.message(by, release).await?;
+            self.room.message(placed_by, release).await?;
         }
         Ok(())
     }
 
-    async fn put(&self, by: Seat, cube: CubeId, pose: Pose, tick: u64) -> Result<(), RoomEnded> {
+    /// Sends a player's sample of one cube.
+    async fn place(
+        &self,
+        seat: Seat,
+        cube: CubeId,
+        pose: Pose,
+        tick: u64,
+    ) -> Result<(), RoomEnded> {
         let sample = ClientMessage::Sample {
             tick,
             placed: vec![CubePose { cube, pose }],
             residuals: Bytes::new(),
         };
-        self.room.message(by, sample).await
+        self.room.message(seat, sample).await
     }
 }
 
-impl Puppet {
-    /// Comes into the room like a player; `None` when it is full.
+impl ReplayedPlayer {
+    /// Enters the room like any player. Returns `None` if the room is full.
     async fn enter(
         room: &RoomHandle,
         info: &CubeInfo,
         pose: Pose,
     ) -> Result<Option<Self>, RoomEnded> {
         let entrance = Entrance {
-            // A recording may be from anywhere.
+            // The recording may have been made by another program, with names of any kind.
             name: clean_name(&info.name).unwrap_or("?").to_owned(),
             colour: info.colour,
             rule: SpeedRule::Unlimited,
