@@ -1,4 +1,4 @@
-//! Which addresses a person can open, in words.
+//! The start summary for a terminal: which addresses to open.
 
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
@@ -6,16 +6,17 @@ use std::net::{IpAddr, SocketAddr};
 use cubesync_server::{Addresses, network};
 use qrcode::{EcLevel, QrCode};
 
-/// Light modules around the code. Four are the norm; two are enough for every reader that was
-/// tried, and leave the code and the addresses together on a terminal of 24 lines.
+/// Width of the light border around the QR code. The standard asks for four modules. Two were enough
+/// for every reader that was tried, and with them the code and the addresses fit on a terminal of 24
+/// lines.
 const QUIET_MODULES: usize = 2;
 
-/// Black and white in the part of a terminal's palette that no theme changes.
+/// Black and white from the part of the palette of 256 colours that themes do not change.
 const BLACK: u8 = 16;
 const WHITE: u8 = 231;
 
-/// A few lines for the terminal: what to open here, and what to tell a friend, who may as well
-/// scan it where `with_qr` asks for that and others can reach us.
+/// Returns a few lines for the terminal: the addresses for this machine and for the network. With
+/// `with_qr` they end with a QR code of the page, if other machines can reach it.
 pub(crate) fn summary(bound: &Addresses, with_qr: bool) -> String {
     let lan = network::lan_address();
     summary_from(bound, lan, with_qr)
@@ -24,7 +25,7 @@ pub(crate) fn summary(bound: &Addresses, with_qr: bool) -> String {
 fn summary_from(bound: &Addresses, lan: Option<IpAddr>, with_qr: bool) -> String {
     let mut text = format!("cubesync {} is serving\n", env!("CARGO_PKG_VERSION"));
     let mut line = |label: &str, what: &dyn Fn(SocketAddr) -> String, address: SocketAddr| {
-        let [here, there] = reachable(address, lan);
+        let [here, there] = reachable_addresses(address, lan);
         for (address, place) in [(here, "on this machine"), (there, "on your network")] {
             if let Some(address) = address {
                 writeln!(text, "  {label:<8} {:<36} {place}", what(address))
@@ -54,14 +55,15 @@ fn summary_from(bound: &Addresses, lan: Option<IpAddr>, with_qr: bool) -> String
         writeln!(text, "  SHA-256  {fingerprint}").expect("writing to a string cannot fail");
     }
     text.push_str("Play at the browser address; its /status shows who is here. Ctrl-C stops it.\n");
-    if with_qr && let [_, Some(address)] = reachable(bound.http, lan) {
+    if with_qr && let [_, Some(address)] = reachable_addresses(bound.http, lan) {
         text.push_str(&qr_code(&page(address)));
     }
     text
 }
 
-/// The text as a code, two modules a character; empty for what no code could hold. The upper
-/// module is the background, so that a font whose blocks do not touch leaves no gaps.
+/// Returns a text as a QR code of two modules a character, or an empty string if it does not fit.
+/// The upper module is the background colour, so that a font whose blocks do not touch leaves no
+/// gaps.
 fn qr_code(text: &str) -> String {
     let Ok(code) = QrCode::with_error_correction_level(text, EcLevel::L) else {
         return String::new();
@@ -90,8 +92,8 @@ fn qr_code(text: &str) -> String {
     lines
 }
 
-/// How a bound address is reached from this machine, and from others.
-fn reachable(bound: SocketAddr, lan: Option<IpAddr>) -> [Option<SocketAddr>; 2] {
+/// Returns the addresses at which a listener is reached from this machine and from others.
+fn reachable_addresses(bound: SocketAddr, lan: Option<IpAddr>) -> [Option<SocketAddr>; 2] {
     let port = bound.port();
     if bound.ip().is_unspecified() {
         let here = network::reachable(bound, None);
@@ -112,10 +114,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everybody_reads_an_address_they_can_use() {
+    fn each_place_gets_an_address_that_works_there() {
         let lan: IpAddr = "192.168.1.5".parse().unwrap();
         let reach = |bound: &str| {
-            reachable(bound.parse().unwrap(), Some(lan)).map(|a| a.map(|a| a.to_string()))
+            reachable_addresses(bound.parse().unwrap(), Some(lan)).map(|a| a.map(|a| a.to_string()))
         };
         let some = |text: &str| Some(text.to_owned());
         assert_eq!(
@@ -179,7 +181,7 @@ mod tests {
         for bound in [bound, encrypted] {
             let text = summary_from(&bound, longest, true);
             let lines: Vec<_> = text.lines().map(without_colours).collect();
-            // One line is the command's own, one the cursor's.
+            // The command and the cursor take a line each.
             assert!(lines.len() <= 24 - 2, "{} lines:\n{text}", lines.len());
             let widest = lines.iter().map(|line| line.chars().count()).max();
             assert!(widest <= Some(80), "{widest:?} columns:\n{text}");
@@ -219,7 +221,7 @@ mod tests {
         text
     }
 
-    /// What a terminal would show of a code.
+    /// Returns which modules of a printed code are dark.
     fn dark_modules(code: &str) -> Vec<Vec<bool>> {
         let mut rows = Vec::new();
         for line in code.lines() {

@@ -4,12 +4,12 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
 use cubesync_server::Config;
 
-/// What the program is to do.
+/// The parsed command line.
 #[derive(Parser)]
 #[command(name = "cubesync-server", version, about, max_term_width = 100)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
-    /// `None`: serve.
+    /// The chore; `None` to serve.
     #[command(subcommand)]
     pub(crate) chore: Option<Chore>,
     /// The server to run.
@@ -17,18 +17,18 @@ pub(crate) struct Arguments {
     pub(crate) config: Config,
 }
 
-/// What is done instead of serving.
+/// A task other than serving.
 #[derive(Subcommand)]
 pub(crate) enum Chore {
-    /// Tell in words whether a server with these flags would be in order: ports, who reaches it,
-    /// keys, limits, files. Ends with 1 if there is a problem
+    /// Check whether a server with these flags would work, and print what is wrong: ports,
+    /// reachability, keys, limits, files. Exits with 1 if there is a problem
     Doctor(Box<Config>),
-    /// Ask the server with these flags whether it is serving. Ends with 1 if it is not
+    /// Ask the server with these flags whether it is serving. Exits with 1 if it is not
     Healthcheck(Box<Config>),
 }
 
 impl Arguments {
-    /// What was given; what makes no sense ends the program with words and code 2.
+    /// Parses the command line. Exits with an error message and code 2 if it is invalid.
     pub(crate) fn read() -> Self {
         let arguments = Self::parse();
         let config = match &arguments.chore {

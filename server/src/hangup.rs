@@ -1,11 +1,11 @@
-//! SIGHUP: read the certificate again.
+//! SIGHUP: reloads the certificate.
 
 use std::sync::Arc;
 
 use crate::shared::Shared;
 
-/// Reads the certificate again at each SIGHUP, until the server stops. A closed terminal sends the
-/// same signal to whoever runs in it: that ends the server, as it does without this.
+/// Reloads the certificate at each SIGHUP until the server stops. A terminal that closes sends the
+/// same signal to the programs in it. That still stops the server.
 #[cfg(unix)]
 pub(crate) async fn reload_on_hangup(shared: Arc<Shared>) {
     use std::io::IsTerminal;
@@ -33,6 +33,6 @@ pub(crate) async fn reload_on_hangup(shared: Arc<Shared>) {
     }
 }
 
-/// There is no such signal here.
+/// Does nothing, because this system has no such signal.
 #[cfg(not(unix))]
 pub(crate) async fn reload_on_hangup(_: Arc<Shared>) {}

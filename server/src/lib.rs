@@ -1,7 +1,7 @@
 //! cubesync's server as a library: [`run()`] it with a [`Config`] and a way to stop it.
 //!
-//! The listeners accept connections and hand them to a [`Host`](cubesync_relay::Host), which has the
-//! rooms. Beside it stand the text protocol, which joins a room like any player, and the pages.
+//! The listeners accept connections and hand them to a [`Host`](cubesync_relay::Host), which owns the
+//! rooms. The text protocol joins a room like any player. The pages show what the host does.
 
 mod cluster;
 mod config;

@@ -1,4 +1,4 @@
-//! Accepting connections without ever giving up.
+//! The accept loop, which survives errors.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use tracing::{info, warn};
 use crate::metrics::{Listener, ServerMetrics};
 use cubesync_relay::label::Label;
 
-/// Pause after a failed accept. Out of descriptors, accepting fails at once and would spin.
+/// Pause after a failed accept. Without it, a process without free descriptors would spin.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// Accepts until `shutdown` and passes each connection on.
+/// Accepts connections until `shutdown` and passes each one to `serve`.
 pub(crate) async fn accept(
     of: Listener,
     listener: TcpListener,
@@ -33,7 +33,7 @@ pub(crate) async fn accept(
                 }
                 Err(error) => {
                     metrics.accept_errors.count(of);
-                    // Once per spell: a full process would flood the log.
+                    // One warning until the next success keeps the log readable.
                     if !std::mem::replace(&mut failing, true) {
                         let listener = of.as_str();
                         warn!(listener, %error, "cannot accept connections at the moment");

@@ -1,4 +1,4 @@
-//! The server program: parse, log, run.
+//! The server program: parses the arguments, starts the log and runs the server.
 
 mod addresses;
 mod arguments;
@@ -20,13 +20,13 @@ async fn main() -> ExitCode {
     let arguments = Arguments::read();
     let outcome = match arguments.chore {
         None => serve(arguments.config).await,
-        Some(Chore::Doctor(config)) => return examine(&config).await,
-        Some(Chore::Healthcheck(config)) => return success(doctor::is_serving(&config)),
+        Some(Chore::Doctor(config)) => return run_doctor(&config).await,
+        Some(Chore::Healthcheck(config)) => return exit_code(doctor::is_serving(&config)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not `eprintln!`, which panics when nobody reads it.
+            // `eprintln!` would panic on a closed standard error.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             ExitCode::FAILURE
         }
@@ -40,40 +40,40 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tokio::spawn(stop_on_signal(signals, shutdown.clone()));
     let with_qr = std::io::stdout().is_terminal() && !config.no_qr;
     run(config, shutdown, move |bound| {
-        // On a terminal the summary says so, and nobody wants it twice.
+        // On a terminal, the summary already shows the addresses.
         if !std::io::stdout().is_terminal() {
             let version = env!("CARGO_PKG_VERSION");
             let text = bound.text.map(tracing::field::display);
             info!(version, clients = %bound.tcp, http = %bound.http, text, "serving");
         }
-        show(addresses::summary(&bound, with_qr));
+        print(addresses::summary(&bound, with_qr));
     })
     .await?;
     Ok(())
 }
 
-async fn examine(config: &Config) -> ExitCode {
+async fn run_doctor(config: &Config) -> ExitCode {
     let report = doctor::examine(config).await;
     let colours = logging::wants_colours(&std::io::stdout());
-    // Without a reader the exit code still tells.
+    // On a closed standard output, the exit code still gives the verdict.
     let _ = write!(std::io::stdout(), "{}", report.render(colours));
-    success(report.is_in_order())
+    exit_code(report.is_in_order())
 }
 
-fn success(is_good: bool) -> ExitCode {
+fn exit_code(is_good: bool) -> ExitCode {
     match is_good {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
 }
 
-/// Prints a text, or does not: standard output may be closed, and a pipe that nobody empties
-/// makes a thread wait, which must not be one of the server's.
-fn show(text: String) {
+/// Prints a text from a thread of its own, because a pipe that nobody empties blocks the writer.
+/// Ignores a closed standard output.
+fn print(text: String) {
     std::thread::spawn(move || std::io::stdout().write_all(text.as_bytes()));
 }
 
-/// The first signal stops the server gently, the second at once.
+/// Stops the server gently at the first signal and exits at the second.
 async fn stop_on_signal(mut signals: Signals, shutdown: CancellationToken) {
     signals.next().await;
     shutdown.cancel();

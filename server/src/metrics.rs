@@ -1,4 +1,4 @@
-//! What listeners, pages and the log count.
+//! The metrics of listeners, pages and the log.
 
 mod process;
 
@@ -11,53 +11,53 @@ use cubesync_relay::label::label;
 use cubesync_relay::metrics::{CountersBy, MetricSet};
 
 label! {
-    /// What was listened to: the label of `cubesync_accept_errors_total`.
+    /// A listener: the label of `cubesync_accept_errors_total`.
     pub(crate) enum Listener("listener") {
-        /// Players' connections.
+        /// The port for players' connections.
         Tcp => "tcp",
-        /// Pages.
+        /// The port for pages.
         Http => "http",
-        /// The line protocol.
+        /// The port of the text protocol.
         Text => "text",
     }
 }
 
 label! {
-    /// Why an HTTP connection ended otherwise than by being served: the label of
+    /// The reason why an HTTP connection was cut: the label of
     /// `cubesync_http_cuts_total`.
     pub(crate) enum HttpEnding("reason") {
-        /// No request's head in time, on a connection that had had none.
+        /// No head of a request came in time, on a connection without earlier requests.
         HeadTimeout => "head_timeout",
         /// The head was too long, or had too many headers.
         HeadTooLong => "head_too_long",
-        /// What came was no HTTP.
+        /// The request was not HTTP.
         BadRequest => "bad_request",
-        /// The connection lived for as long as one may.
+        /// The connection reached its maximum lifetime.
         Lifetime => "lifetime",
-        /// Too many connections in all.
+        /// There were too many connections in all.
         Full => "full",
-        /// Too many connections from the peer's address.
+        /// There were too many connections from the peer's address.
         AddressFull => "address_full",
-        /// The handshake of the encryption failed.
+        /// The TLS handshake failed.
         TlsHandshake => "tls_handshake",
-        /// The network broke, or the peer went away in the middle.
+        /// The network failed, or the peer closed in the middle of a request.
         Lost => "lost",
     }
 }
 
 label! {
-    /// How an attempt to read the certificate again ended: the label of
+    /// The outcome of reloading the certificate: the label of
     /// `cubesync_certificate_reloads_total`.
     pub(crate) enum Reload("outcome") {
         /// The old certificate is still served.
         Failed => "failed",
-        /// The new one is.
+        /// The new certificate is served.
         Good => "ok",
     }
 }
 
 impl HttpEnding {
-    /// Returns the same reason as that for which a connection was not admitted.
+    /// Returns the label for a connection that was not admitted.
     pub(crate) fn not_admitted(ending: Ending) -> Self {
         match ending {
             Ending::AddressFull | Ending::TooManyArrivals => Self::AddressFull,
@@ -71,9 +71,9 @@ impl HttpEnding {
 pub(crate) struct ServerMetrics {
     /// Connections that could not be accepted.
     pub(crate) accept_errors: CountersBy<Listener>,
-    /// HTTP connections that ended otherwise than by being served.
+    /// HTTP connections that were cut.
     pub(crate) http_cuts: CountersBy<HttpEnding>,
-    /// Attempts to read the certificate again.
+    /// Attempts to reload the certificate.
     pub(crate) certificate_reloads: CountersBy<Reload>,
     http_responses: Family<[(&'static str, u16); 1], Counter>,
 }

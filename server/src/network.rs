@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// Returns the addresses that this machine has towards the outside, that of IPv4 first.
+/// Returns the addresses from which this machine reaches the internet, IPv4 first.
 pub fn outward_addresses() -> Vec<IpAddr> {
-    // Addresses of the blocks for documentation (RFC 5737, RFC 3849): outside, and nobody's.
+    // Addresses reserved for documentation (RFC 5737, RFC 3849): outside, and never assigned.
     let v4 = outward(Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(192, 0, 2, 1));
     let far = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
     let v6 = outward(Ipv6Addr::UNSPECIFIED, far);
@@ -17,8 +17,8 @@ pub fn lan_address() -> Option<IpAddr> {
     outward.filter(IpAddr::is_ipv4).find(|ip| !ip.is_loopback())
 }
 
-/// Returns where a listener is reached: one that listens at every address, at `outside`, or on this
-/// machine only.
+/// Returns the address at which a listener is reached. A listener at every address is reached at
+/// `outside`, or at the loopback address if there is none.
 pub fn reachable(bound: SocketAddr, outside: Option<IpAddr>) -> SocketAddr {
     match bound.ip().is_unspecified() {
         true => {
@@ -58,7 +58,7 @@ fn of_interfaces() -> Vec<IpAddr> {
 }
 
 /// Returns the address from which this machine reaches another one. Connecting a UDP socket sends
-/// nothing; it only asks the system for the route.
+/// nothing and only asks the system for the route.
 fn outward(from: impl Into<IpAddr>, to: impl Into<IpAddr>) -> Option<IpAddr> {
     let socket = UdpSocket::bind((from.into(), 0)).ok()?;
     socket.connect((to.into(), 9)).ok()?;

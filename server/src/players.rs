@@ -1,4 +1,4 @@
-//! Players on the TCP port, with TLS or without.
+//! Connections to the TCP port, with or without TLS.
 
 use tokio::net::TcpStream;
 use tracing::debug;
@@ -9,19 +9,19 @@ use cubesync_relay::admission::Admitted;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::session::tcp;
 
-/// Serves a connection to its end.
+/// Serves a connection until it ends.
 pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted) {
     if let Err(error) = tcp::prepare(&stream) {
         return debug!(%error, "connection broke");
     }
     if let Some(tls) = &shared.tls {
-        // In a box, so that a task without encryption has no place for it.
+        // The box keeps tasks without encryption small.
         return Box::pin(serve_encrypted(shared, tls, stream, admitted)).await;
     }
     shared.host.sessions.serve_tcp(stream, admitted).await;
 }
 
-/// The same with TLS under it. Peers that speak without are told so, in the way that they understand.
+/// Serves a connection over TLS. A peer that does not use TLS gets a reject message in plain text.
 async fn serve_encrypted(shared: &Shared, tls: &Tls, stream: TcpStream, admitted: Admitted) {
     let host = &shared.host;
     let arrival = {
@@ -35,7 +35,7 @@ async fn serve_encrypted(shared: &Shared, tls: &Tls, stream: TcpStream, admitted
         Arrival::Silent => host.metrics.disconnects.count(Ending::HelloTimeout),
         Arrival::Closed => host.metrics.disconnects.count(Ending::Closed),
         Arrival::Failed(error) => {
-            debug!(%error, "no handshake of TLS");
+            debug!(%error, "TLS handshake failed");
             host.metrics.disconnects.count(Ending::TlsHandshake);
         }
     }

@@ -1,4 +1,4 @@
-//! The server from start to end: bind, serve, stop.
+//! The server's life: binding, serving, stopping.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -29,11 +29,11 @@ use cubesync_relay::room::backplane::Alone;
 use cubesync_relay::rooms::DEFAULT_ROOM;
 use cubesync_relay::session::tcp;
 
-/// After the drain, connections that still linger have this long.
-const LAST_MOMENT: Duration = Duration::from_secs(2);
+/// Time that remaining connections have after the drain.
+const AFTER_DRAIN: Duration = Duration::from_secs(2);
 
-/// Opens rooms without listeners, of which addresses, recordings and encryption of the configuration
-/// are ignored. Call it inside of a tokio runtime.
+/// Opens rooms without listeners. The configuration's addresses, recordings and encryption have no
+/// effect. Must be called inside a tokio runtime.
 pub fn host(config: &Config, shutdown: CancellationToken) -> Host {
     let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
     let alone = Arc::new(Alone);
@@ -54,11 +54,11 @@ pub fn host_on_bus(
     Host::new(config.host_settings(), backplane, metrics, tasks, shutdown)
 }
 
-/// Runs a server until `shutdown` is cancelled, then says goodbye to everybody. `on_ready` is
-/// called once everything listens; port 0 in the configuration becomes a real port there.
+/// Runs a server until `shutdown` is cancelled, then closes all connections with a message. Calls
+/// `on_ready` once everything listens, with the actual ports where the configuration has port 0.
 ///
 /// # Errors
-/// [`StartError`] before anything was served.
+/// [`StartError`] if the server cannot start.
 pub fn run(
     config: Config,
     shutdown: CancellationToken,
@@ -149,9 +149,9 @@ async fn serve(
     tasks.spawn(reload_on_hangup(Arc::clone(&shared)));
     tasks.spawn(accept_players(tcp, Arc::clone(&shared)));
     if let Some(text_listener) = text_listener {
-        tasks.spawn(accept_typists(text_listener, Arc::clone(&shared)));
+        tasks.spawn(accept_text_clients(text_listener, Arc::clone(&shared)));
     }
-    // Pages are served until everything else has ended: a load balancer wants to hear 503.
+    // Pages are served until everything else has ended, so that load balancers see the 503.
     let stop_http = CancellationToken::new();
     let http = tokio::spawn(http::serve(
         Arc::clone(&shared),
@@ -163,13 +163,13 @@ async fn serve(
     shutdown.cancelled().await;
     info!("stopping: telling everybody");
     tasks.close();
-    let limit = *shared.config.drain + LAST_MOMENT;
+    let limit = *shared.config.drain + AFTER_DRAIN;
     if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
         warn!("some connections did not end in time");
     }
     bus.flush().await;
     stop_http.cancel();
-    // It ends by itself within its own bound; a panic in it has been reported.
+    // This ends within its own deadline, and the panic hook has reported a panic.
     let _ = http.await;
     Ok(())
 }
@@ -193,7 +193,7 @@ async fn accept_players(listener: TcpListener, shared: Arc<Shared>) {
     .await;
 }
 
-async fn accept_typists(listener: TcpListener, shared: Arc<Shared>) {
+async fn accept_text_clients(listener: TcpListener, shared: Arc<Shared>) {
     let (metrics, shutdown) = (&shared.metrics, &shared.host.shutdown);
     listener::accept(
         Listener::Text,
@@ -208,7 +208,7 @@ async fn accept_typists(listener: TcpListener, shared: Arc<Shared>) {
                     shared.host.spawn(serving);
                 }
                 Err(ending) => {
-                    // A peer that cannot take a line at once sees a closed connection instead.
+                    // A peer that cannot take a line at once only sees the connection close.
                     let _ = stream.try_write(format!("error: {}\n", ending.message()).as_bytes());
                 }
             }

@@ -1,4 +1,4 @@
-//! What the server's listeners and pages share.
+//! The state that listeners and pages share.
 
 use std::net::SocketAddr;
 
@@ -10,30 +10,30 @@ use crate::config::Config;
 use crate::metrics::ServerMetrics;
 use crate::tls::{Fingerprint, Tls};
 
-/// Where a running server listens.
+/// The addresses at which a running server listens.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
-    /// Clients, over TCP.
+    /// The port for clients, over TCP.
     pub tcp: SocketAddr,
-    /// Pages and metrics.
+    /// The port for pages, WebSockets and metrics.
     pub http: SocketAddr,
-    /// The line protocol, where it is on.
+    /// The port of the text protocol, if it is on.
     pub text: Option<SocketAddr>,
-    /// Whether the first two are encrypted, and with which certificate.
+    /// The certificate of the first two ports, if they are encrypted.
     pub tls: Option<Fingerprint>,
 }
 
-/// What the server's listeners and pages share.
+/// The state that listeners and pages share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) addresses: Addresses,
     pub(crate) host: Host,
-    /// Of pages, by address.
+    /// The limit on requests for pages, by address.
     pub(crate) requests: Pace,
     pub(crate) metrics: ServerMetrics,
     /// The other servers, where this is one of several.
     pub(crate) neighbours: Neighbours,
-    /// How the connections of clients and pages are encrypted, where they are.
+    /// The encryption of clients' and pages' connections, if it is on.
     pub(crate) tls: Option<Tls>,
 }

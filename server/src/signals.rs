@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::signal;
 
-/// Signals from the moment of [`Signals::listen`] on; before it the system ends the process.
+/// A listener for stop signals. Before [`Signals::listen`], they end the process.
 #[derive(Debug)]
 pub(crate) struct Signals {
     #[cfg(unix)]
@@ -14,10 +14,10 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// Listens at once, so that none is lost that comes before somebody waits for it.
+    /// Begins to listen. No signal from now on is lost.
     ///
     /// # Errors
-    /// The system refuses.
+    /// The system cannot register a handler.
     #[cfg(unix)]
     pub(crate) fn listen() -> io::Result<Self> {
         use signal::unix::{SignalKind, signal};
@@ -27,7 +27,7 @@ impl Signals {
         })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     #[cfg(unix)]
     pub(crate) async fn next(&mut self) {
         tokio::select! {
@@ -36,7 +36,7 @@ impl Signals {
         }
     }
 
-    /// Nothing to prepare here.
+    /// Does nothing, because [`next`](Self::next) listens by itself here.
     ///
     /// # Errors
     /// None.
@@ -45,7 +45,7 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     #[cfg(not(unix))]
     pub(crate) async fn next(&mut self) {
         if signal::ctrl_c().await.is_err() {

@@ -1,4 +1,4 @@
-//! Why a server does not start.
+//! Reasons why the server does not start.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::cluster::BusError;
 use crate::tls::CertificateError;
 
-/// Why the server does not start.
+/// The reason why the server does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
@@ -14,15 +14,15 @@ pub enum StartError {
     Bind {
         /// The address asked for.
         address: SocketAddr,
-        /// What for.
+        /// The listener's purpose.
         purpose: &'static str,
-        /// What is wrong, and what to do.
+        /// The cause and the remedy.
         hint: String,
     },
-    /// Connections cannot be encrypted.
+    /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] CertificateError),
-    /// The bus cannot be had as it was asked for.
+    /// The bus cannot be used as configured.
     #[error(transparent)]
     Bus(#[from] BusError),
     /// The recording cannot be written.
@@ -30,7 +30,7 @@ pub enum StartError {
     Record {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: String,
     },
     /// The recording cannot be played.
@@ -38,7 +38,7 @@ pub enum StartError {
     Replay {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: String,
     },
 }

@@ -1,9 +1,9 @@
 //! The tutorial's text protocol, for `nc` and telnet: a name, then lines of coordinates.
 //!
-//! The first line is a name. Then each line `x y z`, in metres, puts that person's cube there,
-//! and each change of any cube comes back as `name x y z`. A wrong line is answered by a line
-//! that starts with `error:`. Underneath it is a player like any other: the room's frames are
-//! decoded and written as lines.
+//! The first line is the player's name. After it, each line `x y z`, in metres, moves the player's
+//! cube there, and the server sends each change of any cube as `name x y z`. It answers a wrong line
+//! with a line that starts with `error:`. To the room, a text client is an ordinary player: its
+//! frames are decoded here and written as lines.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,29 +35,30 @@ use cubesync_relay::token_bucket::TokenBucket;
 /// Longest line that is read; a longer one is answered with an error.
 const MAX_LINE_BYTES: usize = 256;
 
-/// A person needs a moment to type their name.
+/// Time to type a name.
 const NAME_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Frames and answers that wait for the socket; a reader that is slower goes on with a keyframe.
+/// Number of frames, and of answers, that wait for the socket. A slower reader continues with a
+/// keyframe.
 const OUTPUT_QUEUE: usize = 8;
 
-/// How often it is looked whether a person who says much may go on.
-const PACE: Duration = Duration::from_millis(10);
+/// Pause before another line of a client over the limit is considered.
+const RETRY: Duration = Duration::from_millis(10);
 
-/// As many lines may come at once as in this time.
+/// A client may send as many lines at once as it may send in this time.
 const BURST: Duration = Duration::from_secs(1);
 
-/// A write that takes this long goes to nobody.
+/// A connection that does not take a write in this time is closed.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The colour of people without a window.
-const TYPIST_COLOUR: Colour = Colour {
+/// The colour of text clients' cubes.
+const TEXT_COLOUR: Colour = Colour {
     red: 0xD8,
     green: 0xD8,
     blue: 0xD8,
 };
 
-/// Serves one person to the end.
+/// Serves one connection until it ends.
 pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted) {
     let open = shared.host.metrics.connected();
     if let Some(reason) = converse(shared, stream, &admitted).await {
@@ -66,7 +67,7 @@ pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted
     drop((open, admitted));
 }
 
-/// Returns why the conversation ended where the room has not counted that.
+/// Returns why the conversation ended, unless the room has counted that already.
 async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) -> Option<Ending> {
     let (reader, mut writer) = stream.into_split();
     let mut lines = Lines {
@@ -87,7 +88,7 @@ async fn converse(shared: &Shared, stream: TcpStream, admitted: &Admitted) -> Op
     let (answer_sender, answers) = mpsc::channel(OUTPUT_QUEUE);
     let entrance = Entrance {
         name,
-        colour: TYPIST_COLOUR,
+        colour: TEXT_COLOUR,
         rule: SpeedRule::Unlimited,
         sight: SightRule::Everything,
         resume: None,
@@ -141,9 +142,9 @@ async fn read_coordinates(
     let rate = shared.config.max_messages;
     let mut budget = TokenBucket::per_second(rate, BURST, Instant::now().into_std());
     while let Some(line) = lines.next().await {
-        // A file of coordinates may come through `nc`: it is read as fast as a client may speak.
+        // A file sent through `nc` arrives at once. It is read at the rate that clients may send at.
         while !budget.take(1, Instant::now().into_std()) {
-            tokio::time::sleep(PACE).await;
+            tokio::time::sleep(RETRY).await;
         }
         let position = match line {
             Line::Whole(line) => parse_position(&line),
@@ -179,7 +180,8 @@ async fn read_coordinates(
     Ending::Left
 }
 
-/// Returns `None` when the room has ended the connection and its last words are written.
+/// Writes changes and answers. Returns `None` when the room has ended the connection and its last
+/// frames are written.
 async fn write_changes(
     writer: &mut OwnedWriteHalf,
     mut frames: mpsc::Receiver<Bytes>,
@@ -221,7 +223,7 @@ fn parse_position(line: &str) -> Result<Position, String> {
     };
     let horizontal = MAX_HORIZONTAL_QUANTA as f32 / QUANTA_PER_METRE;
     let height = MAX_HEIGHT_QUANTA as f32 / QUANTA_PER_METRE;
-    // NaN is in no range.
+    // NaN is outside of every range.
     let inside = (-horizontal..=horizontal).contains(&x)
         && (-horizontal..=horizontal).contains(&y)
         && (0.0..=height).contains(&z);
@@ -234,16 +236,16 @@ fn parse_position(line: &str) -> Result<Position, String> {
     Ok(Position::from_metres([x, y, z]))
 }
 
-/// Turns the room's frames into lines.
+/// A decoder of the room's frames into lines of positions.
 #[derive(Debug, Default)]
 struct Positions {
     replica: Replica,
-    /// The positions in the last lines.
+    /// The position last written for each cube.
     written: BTreeMap<CubeId, Position>,
 }
 
 impl Positions {
-    /// Returns a line for each cube whose position these frames change.
+    /// Returns a line for each change of a cube's position in these frames.
     fn lines(&mut self, frames: Bytes) -> String {
         let mut text = String::new();
         let mut frames = BytesMut::from(frames);
@@ -271,7 +273,7 @@ impl Positions {
                 Change::Left(info) | Change::Disappeared(info) => {
                     self.written.remove(&info.cube);
                 }
-                // Cubes that came are among those that moved; a new holder moves nothing.
+                // `Moved` lists new cubes too, and a new holder moves nothing.
                 Change::Joined(_)
                 | Change::Appeared(_)
                 | Change::Taken { .. }
@@ -282,7 +284,7 @@ impl Positions {
         if let ServerMessage::Snapshot(snapshot) = message
             && let Some(stream) = self.replica.stream(snapshot.cell)
         {
-            // A cube that moves as predicted moves without a residual.
+            // Cubes that move as predicted have no residual, so `Moved` does not list them.
             moved.extend(stream.motion().active().map(|(cube, _)| cube));
         }
         moved.sort_unstable();
@@ -300,7 +302,7 @@ impl Positions {
 fn push_line(text: &mut String, name: &str, position: Position) {
     text.push_str(name);
     for metres in position.to_metres() {
-        // Two decimals are as fine as what everybody believes; zeros at the end say nothing.
+        // Positions have a resolution of about 2 mm, so two decimals show nearly all of it.
         let number = format!("{metres:.2}");
         let number = number.trim_end_matches('0').trim_end_matches('.');
         text.push(' ');
@@ -309,12 +311,12 @@ fn push_line(text: &mut String, name: &str, position: Position) {
     text.push('\n');
 }
 
-/// Lines of bounded length from a socket. tokio-util's `LinesCodec` would end the stream at
-/// bytes that are not UTF-8; a person at a terminal deserves an answer instead.
+/// A reader of lines of bounded length. tokio-util's `LinesCodec` ends the stream at bytes that are
+/// not UTF-8. Here the client gets an error and may go on.
 struct Lines {
     reader: OwnedReadHalf,
     received: BytesMut,
-    /// The rest of a line that is too long is being dropped.
+    /// Whether the rest of a line that is too long is being dropped.
     skipping: bool,
 }
 
@@ -325,8 +327,8 @@ enum Line {
 }
 
 impl Lines {
-    /// The next line without its end; `None` at the end of the stream, or when it breaks. A last
-    /// line without an end counts. Cancelling it loses nothing.
+    /// Returns the next line without its line end, or `None` when the stream has ended or failed.
+    /// The last line needs no line end. Cancelling this loses nothing.
     async fn next(&mut self) -> Option<Line> {
         loop {
             if let Some(line) = take_line(&mut self.received, &mut self.skipping) {
@@ -365,17 +367,16 @@ fn take_line(received: &mut BytesMut, skipping: &mut bool) -> Option<Line> {
     }
 }
 
-/// A line of the text protocol.
+/// A received line, as the fuzz targets see it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TypedLine {
-    /// Without its end; `None` for one that is too long.
+    /// The line without its line end; `None` for a line that is too long.
     pub line: Option<String>,
-    /// What it says, or what is wrong with it.
+    /// The position, or the error that the client gets.
     pub position: Option<Result<Position, String>>,
 }
 
-/// What is understood of a stream that comes in pieces, for tools/fuzz/: each line, `None` for one that is
-/// too long, and its position or what is wrong with it.
+/// Returns the lines of a stream that arrives in pieces, for `tools/fuzz/`.
 pub fn read_typed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<TypedLine> {
     let (mut received, mut skipping) = (BytesMut::new(), false);
     let mut lines = Vec::new();
@@ -389,7 +390,7 @@ pub fn read_typed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<TypedLine> 
             let position = line.as_deref().map(parse_position);
             lines.push(TypedLine { line, position });
         }
-        assert!(received.len() <= MAX_LINE_BYTES, "what is kept is bounded");
+        assert!(received.len() <= MAX_LINE_BYTES, "the buffer is bounded");
     }
     lines
 }
@@ -432,7 +433,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_any_length_are_answered_and_only_short_ones_are_kept() {
+    fn a_line_that_is_too_long_is_reported_once_and_not_kept() {
         let mut skipping = false;
         let mut received = BytesMut::from(&b"one\r\ntw"[..]);
         let mut next = |received: &mut BytesMut| take_line(received, &mut skipping);
@@ -452,7 +453,7 @@ mod tests {
     }
 
     #[test]
-    fn positions_are_written_short() {
+    fn positions_are_written_without_trailing_zeros() {
         let mut text = String::new();
         push_line(
             &mut text,
@@ -479,7 +480,7 @@ mod tests {
             cube: CubeId(cube),
             kind: CubeKind::Player,
             name: name.into(),
-            colour: TYPIST_COLOUR,
+            colour: TEXT_COLOUR,
             motion: rest(512),
         };
         let keyframe = Keyframe {

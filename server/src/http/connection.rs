@@ -120,7 +120,7 @@ async fn serve_one(
         Arrival::Silent => shared.metrics.http_cuts.count(HttpEnding::HeadTimeout),
         Arrival::Closed => {}
         Arrival::Failed(error) => {
-            debug!(%peer, %error, "no handshake of TLS");
+            debug!(%peer, %error, "TLS handshake failed");
             shared.metrics.http_cuts.count(HttpEnding::TlsHandshake);
         }
     }

@@ -1,4 +1,4 @@
-//! What Prometheus' own clients tell of every process.
+//! The process metrics that Prometheus' own client libraries export.
 
 use std::time::SystemTime;
 
@@ -6,7 +6,7 @@ use prometheus_client::registry::Unit;
 
 use cubesync_relay::metrics::MetricSet;
 
-/// Registers the process's memory, descriptors and start, as far as the system tells them.
+/// Registers the process's memory, descriptors and start time, as far as the system reports them.
 pub(super) fn register(set: &MetricSet) {
     let bytes = Some(Unit::Bytes);
     set.read_gauge(
@@ -47,6 +47,6 @@ fn resident_bytes() -> Option<f64> {
 
 fn open_descriptors() -> Option<f64> {
     let count = std::fs::read_dir("/proc/self/fd").ok()?.count();
-    // Looking opened one.
+    // Listing the folder opened one.
     Some(count.saturating_sub(1) as f64)
 }
