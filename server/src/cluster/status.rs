@@ -4,35 +4,35 @@ use serde::Serialize;
 
 use cubesync_cluster::{Cluster, Presence};
 
-/// Servers that are listed. With some 200 bytes each they stay a small part of an event.
+/// Largest number of servers listed. With about 200 bytes each, they stay a small part of an event.
 const MAX_SERVERS: usize = 50;
 
-/// All servers that show the same rooms.
+/// The cluster as it is now.
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct ClusterNow {
-    /// Whether this one reaches the others.
+    /// Whether this server reaches the bus.
     is_connected: bool,
-    /// How many there are.
+    /// The number of servers.
     count: usize,
-    /// Connections of players on all of them.
+    /// The number of players' connections on all of them.
     players: u64,
-    /// What all of them say on the bus.
+    /// The traffic of all of them on the bus.
     sent_bytes_per_s: u64,
-    /// This one first.
+    /// The servers, this one first.
     servers: Vec<ServerNow>,
 }
 
-/// One of them.
+/// One server of the cluster.
 #[derive(Debug, PartialEq, Serialize)]
 struct ServerNow {
-    /// Where its pages are; empty: it does not say.
+    /// The address of its pages; empty if unknown.
     web: String,
     version: String,
     players: u32,
     rooms: u32,
     sent_bytes_per_s: u64,
     received_bytes_per_s: u64,
-    /// By how much its clock was behind the cluster's.
+    /// By how much its clock is behind the cluster's.
     clock_offset_ms: f64,
 }
 
@@ -79,7 +79,7 @@ mod tests {
     use cubesync_cluster::testing::presence;
 
     #[test]
-    fn all_are_summed_up_and_the_first_are_listed() {
+    fn all_servers_are_summed_up_and_the_first_ones_listed() {
         let server = |id| {
             let mut server = presence(id);
             (server.players, server.sent_bytes_per_s) = (2, 10);

@@ -1,4 +1,4 @@
-//! HTTP connections: how many, how long, and how they end.
+//! HTTP connections: their limits and their endings.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -38,23 +38,23 @@ const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 /// Largest number of headers in a request: browsers send about 20, proxies add a few.
 const MAX_HEADERS: usize = 64;
 
-/// Largest size of a request's head. The pages set no cookies, so what comes is under 2 KiB.
+/// Largest size of a request's head. The pages set no cookies, so browsers send less than 2 KiB.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// Time for running responses when the server stops.
+/// Time in which running responses must end when the server stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(1);
 
-/// When a request's connection is cut, whatever it carries then.
+/// The time at which a request's connection is cut, in a request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionEnds(pub(super) Instant);
 
-/// What somebody is told who finds no place.
+/// The response on a connection that is not admitted.
 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
     Content-Length: 49\r\nConnection: close\r\nRetry-After: 5\r\n\r\n\
     too many connections, try again in a few seconds\n";
 
-/// Serves `router` until `stop`, then lets running responses end. Each request knows who asks
-/// by an `Extension<SocketAddr>`, and its connection's end by [`ConnectionEnds`].
+/// Serves `router` until `stop`, then lets running responses end. Each request carries the client's
+/// address as an `Extension<SocketAddr>` and its connection's end as [`ConnectionEnds`].
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     listener: TcpListener,
@@ -74,11 +74,12 @@ pub(super) async fn serve(
     let connections = TaskTracker::new();
     let metrics = &shared.metrics;
     listener::accept(Listener::Http, listener, metrics, &stop, |stream, peer| {
-        let admitted = match admission.admit(proxy::connection(peer.ip(), &config.trust_proxy)) {
+        let admitted = match admission.admit(proxy::counted_address(peer.ip(), &config.trust_proxy))
+        {
             Ok(admitted) => admitted,
             Err(refused) => {
                 metrics.http_cuts.count(HttpEnding::not_admitted(refused));
-                // Who cannot take a few lines at once sees a closed connection instead.
+                // A peer that cannot take a few lines at once only sees the connection close.
                 let _ = stream.try_write(FULL);
                 return;
             }
@@ -92,7 +93,7 @@ pub(super) async fn serve(
     })
     .await;
     connections.close();
-    // Who has not finished by then is cut.
+    // Responses that are still running then are cut.
     let _ = tokio::time::timeout(STOP_DEADLINE, connections.wait()).await;
 }
 
@@ -142,7 +143,7 @@ async fn serve_stream(
     let service = service_fn(|request: hyper::Request<Incoming>| {
         was_served.store(true, Ordering::Relaxed);
         let mut request = request.map(Body::new);
-        let client = proxy::client(peer, request.headers(), &config.trust_proxy);
+        let client = proxy::client_address(peer, request.headers(), &config.trust_proxy);
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(meter.clone());
         request.extensions_mut().insert(ConnectionEnds(end));
@@ -182,7 +183,7 @@ async fn serve_stream(
         }
         Err(_) => HttpEnding::Lifetime,
     };
-    // Between two requests, the head's time is how long an idle connection is kept.
+    // After a first request, the same timeout only closes an idle connection.
     let is_idle = cut == HttpEnding::HeadTimeout && was_served.load(Ordering::Relaxed);
     if !is_idle {
         shared.metrics.http_cuts.count(cut);
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_answer_to_who_finds_no_place_is_as_long_as_it_says() {
+    fn the_response_to_a_connection_that_is_not_admitted_has_its_stated_length() {
         let text = std::str::from_utf8(FULL).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").unwrap();
         assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));

@@ -1,4 +1,4 @@
-//! `/cubes.json`: every cube of a room as numbers a person can read.
+//! `/cubes.json`: every cube of a room, with positions in metres.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use cubesync_relay::room::world;
 use cubesync_relay::rooms::DEFAULT_ROOM;
 
 #[derive(Debug, Deserialize)]
-pub(super) struct Which {
+pub(super) struct Parameters {
     room: Option<String>,
 }
 
@@ -31,7 +31,7 @@ struct Cube {
     id: u64,
     name: String,
     kind: &'static str,
-    /// The holder's id; only a free cube has the field.
+    /// The holder's id. Only a free cube has this field.
     #[serde(skip_serializing_if = "Option::is_none")]
     holder: Option<Option<u64>>,
     colour: String,
@@ -60,12 +60,12 @@ impl From<world::Cube> for Cube {
     }
 }
 
-/// Answers with the room named by `?room=`, the default one without.
+/// Responds with the room named by `?room=`, or with the lobby if none is named.
 pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
-    Query(which): Query<Which>,
+    Query(parameters): Query<Parameters>,
 ) -> Result<Response, InternalError> {
-    let name = which.room.as_deref().unwrap_or(DEFAULT_ROOM);
+    let name = parameters.room.as_deref().unwrap_or(DEFAULT_ROOM);
     let Some(room) = shared.host.rooms.find(name) else {
         return Ok(not_found().await);
     };

@@ -1,20 +1,21 @@
-//! Which content coding a client wants (RFC 9110, 12.5.3).
+//! Negotiation of the content coding (RFC 9110, 12.5.3).
 
 use axum::http::{HeaderMap, header};
 
-/// A content coding that files are kept in. The later, the rather: the smaller.
+/// A content coding in which files are stored. They are ordered from the largest result to the
+/// smallest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Encoding {
-    /// As it is.
+    /// No compression.
     Identity,
-    /// What every browser takes.
+    /// gzip, which every browser accepts.
     Gzip,
-    /// What browsers take over https and from their own machine.
+    /// Brotli, which browsers accept over https and from their own machine.
     Brotli,
 }
 
 impl Encoding {
-    /// The coding's registered name.
+    /// Returns the coding's registered name.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Identity => "identity",
@@ -24,29 +25,29 @@ impl Encoding {
     }
 }
 
-/// The client's favourite of the codings that are there, the smallest among equals. A client
-/// that takes none of them gets [`Encoding::Identity`], which it can at least name.
+/// Returns the available coding that the client prefers, and the smallest one if it prefers several
+/// equally. Returns [`Encoding::Identity`] if the client accepts none of them.
 pub(super) fn choose(headers: &HeaderMap, available: impl Iterator<Item = Encoding>) -> Encoding {
-    let wishes = Wishes::read(headers);
+    let preferences = Preferences::read(headers);
     available
-        .map(|encoding| (wishes.weight(encoding), encoding))
+        .map(|encoding| (preferences.weight(encoding), encoding))
         .filter(|&(weight, _)| weight > 0)
         .max()
         .map_or(Encoding::Identity, |(_, encoding)| encoding)
 }
 
-/// Weights in thousandths, as far as they are given.
+/// The weights that a client gives, in thousandths.
 #[derive(Debug, Default)]
-struct Wishes {
+struct Preferences {
     brotli: Option<u16>,
     gzip: Option<u16>,
     identity: Option<u16>,
     other: Option<u16>,
 }
 
-impl Wishes {
+impl Preferences {
     fn read(headers: &HeaderMap) -> Self {
-        let mut wishes = Self::default();
+        let mut preferences = Self::default();
         let lines = headers.get_all(header::ACCEPT_ENCODING).iter();
         let items = lines
             .filter_map(|line| line.to_str().ok())
@@ -54,25 +55,25 @@ impl Wishes {
         for item in items {
             let (name, parameter) = item.split_once(';').unwrap_or((item, "q=1"));
             let place = match name.trim().to_ascii_lowercase().as_str() {
-                "br" => &mut wishes.brotli,
-                "gzip" | "x-gzip" => &mut wishes.gzip,
-                "identity" => &mut wishes.identity,
-                "*" => &mut wishes.other,
+                "br" => &mut preferences.brotli,
+                "gzip" | "x-gzip" => &mut preferences.gzip,
+                "identity" => &mut preferences.identity,
+                "*" => &mut preferences.other,
                 _ => continue,
             };
             *place = weight(parameter);
         }
-        wishes
+        preferences
     }
 
     fn weight(&self, encoding: Encoding) -> u16 {
-        let (given, unsaid) = match encoding {
+        let (given, default) = match encoding {
             Encoding::Brotli => (self.brotli, 0),
             Encoding::Gzip => (self.gzip, 0),
-            // Allowed unless refused, but any coding that was asked for is better.
+            // It is allowed unless refused, but any coding that the client names is better.
             Encoding::Identity => (self.identity, 1),
         };
-        given.or(self.other).unwrap_or(unsaid)
+        given.or(self.other).unwrap_or(default)
     }
 }
 
@@ -82,7 +83,6 @@ fn weight(parameter: &str) -> Option<u16> {
         return None;
     }
     let weight: f32 = value.trim().parse().ok()?;
-    // `as` saturates, and makes 0 of what is no number.
     (0.0..=1.0)
         .contains(&weight)
         .then_some((weight * 1_000.0) as u16)

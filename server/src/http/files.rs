@@ -1,8 +1,8 @@
-//! Files from inside the binary: the browser client, and what the status page needs.
+//! Files that are embedded in the binary: the browser client and the status page's assets.
 //!
-//! A file may lie in the folder as it is, compressed (`name.br`, `name.gz`), or both; what is
-//! missing of plain and gzip is made once at the start. Files of unknown kind (notes, licences)
-//! are for those who read the sources, and are not served.
+//! The folder holds a file uncompressed, compressed (`name.br`, `name.gz`), or both. Where the
+//! uncompressed or the gzip variant is missing, it is made once at the start. Files of unknown types,
+//! such as notes and licences, are not served.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,39 +20,38 @@ use tracing::error;
 
 use super::encoding::{self, Encoding};
 
-// GAME_FILES, the browser client (nothing if somebody deleted the folder), and
-// STATUS_PAGE_FILES: names and contents.
+// Defines GAME_FILES, the browser client (empty if its folder is missing), and STATUS_PAGE_FILES, each
+// as names and contents.
 include!(concat!(env!("OUT_DIR"), "/files.rs"));
 
 static GAME: LazyLock<Vec<File>> = LazyLock::new(|| load(GAME_FILES));
 static STATUS_PAGE: LazyLock<Vec<File>> = LazyLock::new(|| load(STATUS_PAGE_FILES));
 
-/// The page that the game starts from.
+/// The game's page.
 const INDEX: &str = "index.html";
 
-/// Whether this server was built with the browser client.
+/// Returns whether this server was built with the browser client.
 pub(super) fn has_game() -> bool {
     GAME.iter().any(|file| file.path == INDEX)
 }
 
-/// A file of the browser client as it is, not packed; `None` if there is none of that name.
+/// Returns an uncompressed file of the browser client.
 pub(crate) fn game_file(path: &str) -> Option<Bytes> {
     let file = GAME.iter().find(|file| file.path == path)?;
-    let is_plain = |form: &&Form| form.encoding == Encoding::Identity;
-    Some(file.forms.iter().find(is_plain)?.content.clone())
+    Some(file.variant(Encoding::Identity)?.content.clone())
 }
 
-/// The browser client, its page at `/`; `None` if there is none.
+/// Returns the routes of the browser client, with its page at `/`, if there is one.
 pub(super) fn game<S: Clone + Send + Sync + 'static>() -> Option<Router<S>> {
     has_game().then(|| routes("/", &GAME))
 }
 
-/// What the status page refers to.
+/// Returns the routes of the status page's assets.
 pub(super) fn status_page<S: Clone + Send + Sync + 'static>() -> Router<S> {
     routes("/status/", &STATUS_PAGE)
 }
 
-/// One route a file, so that nothing but these paths can be asked for.
+/// Makes one route for each file, so that no other path is reachable.
 fn routes<S: Clone + Send + Sync + 'static>(folder: &str, files: &'static [File]) -> Router<S> {
     files.iter().fold(Router::new(), |router, file| {
         let path = file.path.strip_suffix(INDEX).unwrap_or(&file.path);
@@ -63,16 +62,16 @@ fn routes<S: Clone + Send + Sync + 'static>(folder: &str, files: &'static [File]
 
 #[derive(Debug)]
 struct File {
-    /// Relative to its folder, `/` between names.
+    /// The path relative to its folder, with `/` as the separator.
     path: String,
     media_type: &'static str,
     cache_control: &'static str,
-    forms: Vec<Form>,
+    variants: Vec<Variant>,
 }
 
-/// A file in one encoding.
+/// The content of a file in one encoding.
 #[derive(Debug)]
-struct Form {
+struct Variant {
     encoding: Encoding,
     tag: HeaderValue,
     content: Bytes,
@@ -80,26 +79,24 @@ struct Form {
 
 impl File {
     fn answer(&self, headers: &HeaderMap) -> Response {
-        let encodings = self.forms.iter().map(|form| form.encoding);
+        let encodings = self.variants.iter().map(|variant| variant.encoding);
         let encoding = encoding::choose(headers, encodings);
-        let form = self
-            .forms
-            .iter()
-            .find(|form| form.encoding == encoding)
-            .expect("every file has the form that suits everybody");
-        let about = [
-            (header::ETAG, form.tag.clone()),
+        let variant = self
+            .variant(encoding)
+            .expect("every file has an uncompressed variant");
+        let caching = [
+            (header::ETAG, variant.tag.clone()),
             (
                 header::CACHE_CONTROL,
                 HeaderValue::from_static(self.cache_control),
             ),
             (header::VARY, HeaderValue::from_static("accept-encoding")),
         ];
-        if is_known(headers, &form.tag) {
-            return (StatusCode::NOT_MODIFIED, about).into_response();
+        if is_cached(headers, &variant.tag) {
+            return (StatusCode::NOT_MODIFIED, caching).into_response();
         }
         let content_type = [(header::CONTENT_TYPE, self.media_type)];
-        let mut response = (about, content_type, form.content.clone()).into_response();
+        let mut response = (caching, content_type, variant.content.clone()).into_response();
         if encoding != Encoding::Identity {
             let name = HeaderValue::from_static(encoding.as_str());
             response
@@ -108,10 +105,16 @@ impl File {
         }
         response
     }
+
+    fn variant(&self, encoding: Encoding) -> Option<&Variant> {
+        self.variants
+            .iter()
+            .find(|variant| variant.encoding == encoding)
+    }
 }
 
-/// Whether the client has this form already (RFC 9110, 13.1.2).
-pub(super) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+/// Returns whether the client has the variant with this tag already (RFC 9110, 13.1.2).
+pub(super) fn is_cached(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
@@ -131,7 +134,7 @@ fn load(files: &[(&'static str, &'static [u8])]) -> Vec<File> {
         };
         let mut hasher = DefaultHasher::new();
         content.hash(&mut hasher);
-        // All forms are of one content, so the hash of any speaks for all.
+        // All variants have the same content, so the hash of any of them identifies it.
         let stored = stored.entry(path.into()).or_default();
         stored.hash = hasher.finish();
         let content = Bytes::from_static(content);
@@ -143,14 +146,15 @@ fn load(files: &[(&'static str, &'static [u8])]) -> Vec<File> {
         .collect()
 }
 
-/// The forms of a file that lie in the folder.
+/// The variants of a file that the folder holds.
 #[derive(Default)]
 struct Stored {
     hash: u64,
     contents: BTreeMap<Encoding, Bytes>,
 }
 
-/// `None`: a file that is not to be served, or has no form that suits everybody.
+/// Completes a file's variants. Returns `None` if its type is unknown, or if it has neither an
+/// uncompressed nor a valid gzip variant.
 fn file(path: String, stored: Stored) -> Option<File> {
     let media_type = media_type(&path)?;
     let hash = stored.hash;
@@ -161,43 +165,42 @@ fn file(path: String, stored: Stored) -> Option<File> {
     );
     let missing = match (plain, gzip) {
         (Some(_), Some(_)) => None,
-        (Some(plain), None) => {
-            Some((Encoding::Gzip, packed(plain))).filter(|(_, packed)| packed.len() < plain.len())
-        }
+        (Some(plain), None) => Some((Encoding::Gzip, compress(plain)))
+            .filter(|(_, compressed)| compressed.len() < plain.len()),
         (None, Some(gzip)) => {
-            let plain = unpacked(gzip)
-                .inspect_err(|error| error!(path, %error, "a file was embedded broken"))
+            let plain = decompress(gzip)
+                .inspect_err(|error| error!(path, %error, "an embedded file is broken"))
                 .ok()?;
             Some((Encoding::Identity, plain))
         }
         (None, None) => return None,
     };
     contents.extend(missing);
-    let forms = contents.into_iter().map(|(encoding, content)| Form {
+    let variants = contents.into_iter().map(|(encoding, content)| Variant {
         encoding,
         tag: HeaderValue::try_from(format!("\"{hash:016x}-{}\"", encoding.as_str()))
-            .expect("hexadecimal digits and a name are a header's value"),
+            .expect("hexadecimal digits and a name are a valid header value"),
         content,
     });
     Some(File {
         media_type,
         cache_control: cache_control(&path),
-        forms: forms.collect(),
+        variants: variants.collect(),
         path,
     })
 }
 
-fn packed(plain: &[u8]) -> Bytes {
-    let mut packed = Vec::new();
+fn compress(plain: &[u8]) -> Bytes {
+    let mut compressed = Vec::new();
     GzEncoder::new(plain, Compression::best())
-        .read_to_end(&mut packed)
+        .read_to_end(&mut compressed)
         .expect("reading from memory cannot fail");
-    packed.into()
+    compressed.into()
 }
 
-fn unpacked(packed: &[u8]) -> io::Result<Bytes> {
+fn decompress(compressed: &[u8]) -> io::Result<Bytes> {
     let mut plain = Vec::new();
-    MultiGzDecoder::new(packed).read_to_end(&mut plain)?;
+    MultiGzDecoder::new(compressed).read_to_end(&mut plain)?;
     Ok(plain.into())
 }
 
@@ -219,8 +222,8 @@ fn media_type(path: &str) -> Option<&'static str> {
     })
 }
 
-/// What has its hash in its name never changes; everything else is asked for each time, which
-/// costs a 304.
+/// Returns the caching rule for a file. A file with its hash in its name never changes. Browsers ask
+/// for any other file each time, which costs a 304.
 fn cache_control(path: &str) -> &'static str {
     if has_hashed_name(path) {
         "public, max-age=31536000, immutable"
@@ -229,7 +232,7 @@ fn cache_control(path: &str) -> &'static str {
     }
 }
 
-/// Whether a path ends like `client-0123abcd.wasm`: a dash and at least 8 hexadecimal digits
+/// Returns whether a path ends like `client-0123abcd.wasm`: a dash and at least 8 hexadecimal digits
 /// before the extension.
 fn has_hashed_name(path: &str) -> bool {
     path.rsplit_once('.')
@@ -243,8 +246,8 @@ fn has_hashed_name(path: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn stored(forms: &[(Encoding, &[u8])]) -> Stored {
-        let contents = forms
+    fn stored(variants: &[(Encoding, &[u8])]) -> Stored {
+        let contents = variants
             .iter()
             .map(|&(encoding, content)| (encoding, Bytes::copy_from_slice(content)));
         Stored {
@@ -254,25 +257,25 @@ mod tests {
     }
 
     fn content(file: &File, encoding: Encoding) -> Option<&[u8]> {
-        let form = file.forms.iter().find(|form| form.encoding == encoding)?;
-        Some(&form.content)
+        Some(&file.variant(encoding)?.content)
     }
 
     #[test]
-    fn what_is_stored_packed_can_be_had_plain() {
+    fn a_file_stored_compressed_is_also_served_uncompressed() {
         let plain = "game ".repeat(1_000);
-        let gzip = packed(plain.as_bytes());
+        let gzip = compress(plain.as_bytes());
         let stored = stored(&[(Encoding::Gzip, &gzip), (Encoding::Brotli, b"smaller")]);
         let file = file("client.wasm".into(), stored).unwrap();
         assert_eq!(content(&file, Encoding::Identity), Some(plain.as_bytes()));
         assert_eq!(content(&file, Encoding::Gzip), Some(&*gzip));
         assert_eq!(content(&file, Encoding::Brotli), Some(&b"smaller"[..]));
-        let tags: std::collections::HashSet<_> = file.forms.iter().map(|form| &form.tag).collect();
-        assert_eq!(tags.len(), 3, "each form has a tag of its own");
+        let tags = file.variants.iter().map(|variant| &variant.tag);
+        let tags: std::collections::HashSet<_> = tags.collect();
+        assert_eq!(tags.len(), 3, "each variant has a tag of its own");
     }
 
     #[test]
-    fn what_is_stored_plain_is_packed_where_that_helps() {
+    fn a_file_stored_uncompressed_is_compressed_if_that_makes_it_smaller() {
         let text = "text ".repeat(1_000);
         let long = file(
             "a.js".into(),
@@ -280,13 +283,13 @@ mod tests {
         )
         .unwrap();
         let gzip = content(&long, Encoding::Gzip).unwrap();
-        assert_eq!(unpacked(gzip).unwrap(), text);
+        assert_eq!(decompress(gzip).unwrap(), text);
         let short = file("a.js".into(), stored(&[(Encoding::Identity, b"x")])).unwrap();
         assert_eq!(content(&short, Encoding::Gzip), None);
     }
 
     #[test]
-    fn what_nobody_could_read_and_what_is_no_page_is_not_served() {
+    fn broken_files_and_files_of_unknown_types_are_not_served() {
         assert!(file("a.js".into(), stored(&[(Encoding::Gzip, b"broken")])).is_none());
         assert!(file("a.js".into(), stored(&[(Encoding::Brotli, b"alone")])).is_none());
         assert!(file("LICENSE".into(), stored(&[(Encoding::Identity, b"MIT")])).is_none());
@@ -309,17 +312,17 @@ mod tests {
     }
 
     #[test]
-    fn a_known_tag_is_found_in_any_list() {
+    fn a_cached_tag_is_found_in_any_list() {
         let tag = HeaderValue::from_static("\"1-br\"");
-        let known = |given: &str| {
+        let cached = |given: &str| {
             let headers = HeaderMap::from_iter([(header::IF_NONE_MATCH, given.parse().unwrap())]);
-            is_known(&headers, &tag)
+            is_cached(&headers, &tag)
         };
         for given in ["\"1-br\"", "W/\"1-br\"", "\"0\", \"1-br\"", "*"] {
-            assert!(known(given), "{given}");
+            assert!(cached(given), "{given}");
         }
         for given in ["\"1-gzip\"", "1-br", "", "\"0\", \"2\""] {
-            assert!(!known(given), "{given}");
+            assert!(!cached(given), "{given}");
         }
     }
 }

@@ -1,27 +1,26 @@
-//! What our own code makes of a request's head, for tools/fuzz/.
+//! The server's own processing of a request's head, exposed for `tools/fuzz/`.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request};
 
 use super::encoding::{self, Encoding};
 use super::{files, security, upgrade, well_formed};
 
-/// The answers to one head.
+/// The results for one head.
 #[derive(Debug)]
 pub struct HeadAnswer {
-    /// The headers that can stand in a request, in order.
+    /// The headers that are valid in a request, in order.
     pub headers: HeaderMap,
-    /// Whether it may become a WebSocket.
+    /// Whether the request may become a WebSocket.
     pub is_upgrade: bool,
-    /// The coding in which a file is sent that there is in all of them.
+    /// The coding chosen for a file that is stored in all of them.
     pub coding: &'static str,
-    /// Whether a file with the tag `"1"` is known already.
-    pub is_known: bool,
-    /// What the page may do.
+    /// Whether the client has a file with the tag `"1"` already.
+    pub is_cached: bool,
+    /// The content security policy.
     pub policy: HeaderValue,
 }
 
-/// What is made of a head by everything that looks at one. Headers that no request can have are
-/// left out.
+/// Processes a head with everything that reads one. Ignores headers that are not valid in a request.
 pub fn answer_head<'a>(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> HeadAnswer {
     let header = |(name, value)| {
         let name = HeaderName::from_bytes(name).ok()?;
@@ -41,7 +40,7 @@ pub fn answer_head<'a>(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> H
     HeadAnswer {
         is_upgrade: is_well_formed && refused.is_none(),
         coding: encoding::choose(&map, codings.into_iter()).as_str(),
-        is_known: files::is_known(&map, &HeaderValue::from_static("\"1\"")),
+        is_cached: files::is_cached(&map, &HeaderValue::from_static("\"1\"")),
         policy: security::policy(&map, &[]),
         headers: map,
     }

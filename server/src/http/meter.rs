@@ -1,4 +1,4 @@
-//! How many bytes have come over a connection, for those who see only what a library makes of them.
+//! A count of a connection's received bytes, for code that only sees the library's messages.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,18 +8,18 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Shows what a [`Metered`] stream counts.
+/// The count of a [`Metered`] stream.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Meter(Arc<AtomicU64>);
 
 impl Meter {
-    /// Bytes that were read so far.
+    /// Returns the number of bytes read so far.
     pub(crate) fn read_bytes(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// A stream that counts what is read from it.
+/// A stream that counts the bytes read from it.
 #[derive(Debug)]
 pub(crate) struct Metered<S> {
     stream: S,

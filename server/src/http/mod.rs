@@ -1,4 +1,4 @@
-//! The pages: `/time.html`, what a person or a program may want to know, and clear errors.
+//! The pages: `/time.html`, the game, the server's state for people and programs, and clear errors.
 
 mod connection;
 mod cubes;
@@ -31,7 +31,7 @@ use tracing::error;
 pub(crate) use self::files::game_file;
 use crate::shared::Shared;
 
-/// Something in the server failed; the person sees `Ошибка`, the log says what.
+/// A failure inside the server. The visitor sees `Ошибка`, and the log has the cause.
 #[derive(Debug)]
 struct InternalError(anyhow::Error);
 
@@ -56,7 +56,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: Canc
 }
 
 fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
-    // Without the game, the page that says what runs here and how to join.
+    // Without the game, the status page stands at the root and shows how to join.
     let game = files::game().unwrap_or_else(|| Router::new().route("/", get(status::page)));
     Router::new()
         .merge(game)
@@ -68,15 +68,18 @@ fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
         .route("/ws", get(upgrade::page))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(from_fn(https::only))
-        .layer(from_fn_with_state(Arc::clone(&shared), security::secure))
+        .layer(from_fn(https::redirect))
+        .layer(from_fn_with_state(
+            Arc::clone(&shared),
+            security::add_headers,
+        ))
         .layer(from_fn(well_formed::check))
-        .layer(from_fn_with_state(Arc::clone(&shared), pace))
+        .layer(from_fn_with_state(Arc::clone(&shared), limit_and_count))
         .with_state(shared)
 }
 
-/// Answers as many requests as an address may make, and counts the answers.
-async fn pace(
+/// Limits the rate of each address's requests, and counts the responses.
+async fn limit_and_count(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<SocketAddr>,
     request: Request,
@@ -147,7 +150,7 @@ fn html(page: String) -> Response {
         .into_response()
 }
 
-/// Text as it may stand in HTML.
+/// Returns a text with the characters escaped that are special in HTML.
 fn escaped(text: &str) -> String {
     text.chars().fold(
         String::with_capacity(text.len()),

@@ -1,15 +1,15 @@
-//! Whose request it is that a reverse proxy passes on.
+//! The client's address behind trusted reverse proxies.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::http::HeaderMap;
 
-/// Where each proxy on the way notes from whom it got the request, at the end of the list.
+/// The header to which each proxy on the way appends the address of its own peer.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// Whose connection is counted: a trusted proxy's is of everybody who comes through it, and no
-/// more limited than this machine's own.
-pub(super) fn connection(peer: IpAddr, trusted: &[IpAddr]) -> IpAddr {
+/// Returns the address to which a connection is counted. A trusted proxy's connections belong to many
+/// clients, so they count as this machine's own, which only the limit on all connections bounds.
+pub(super) fn counted_address(peer: IpAddr, trusted: &[IpAddr]) -> IpAddr {
     if is_trusted(peer, trusted) {
         Ipv4Addr::LOCALHOST.into()
     } else {
@@ -17,9 +17,13 @@ pub(super) fn connection(peer: IpAddr, trusted: &[IpAddr]) -> IpAddr {
     }
 }
 
-/// Who asks: the peer, or, where that is a trusted proxy, the last address in its list that is
-/// none. What stands before that one anybody could have written.
-pub(super) fn client(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> SocketAddr {
+/// Returns the address of a request's client. That is the peer itself, or, for a trusted proxy, the
+/// last address in the header that is not a trusted proxy's. Earlier ones could be forged.
+pub(super) fn client_address(
+    peer: SocketAddr,
+    headers: &HeaderMap,
+    trusted: &[IpAddr],
+) -> SocketAddr {
     if !is_trusted(peer.ip(), trusted) {
         return peer;
     }
@@ -41,7 +45,7 @@ pub(super) fn client(peer: SocketAddr, headers: &HeaderMap, trusted: &[IpAddr]) 
     client
 }
 
-/// Whether the operator has named this address as a proxy's.
+/// Returns whether the operator has named this address as a proxy.
 pub(super) fn is_trusted(address: IpAddr, trusted: &[IpAddr]) -> bool {
     let address = address.to_canonical();
     trusted
@@ -49,7 +53,7 @@ pub(super) fn is_trusted(address: IpAddr, trusted: &[IpAddr]) -> bool {
         .any(|trusted| trusted.to_canonical() == address)
 }
 
-/// An address, some proxies' way with a port.
+/// Parses an address. Some proxies add a port.
 fn parse(text: &str) -> Option<IpAddr> {
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());
@@ -62,43 +66,44 @@ mod tests {
 
     const PROXY: &str = "10.0.0.1";
 
-    /// Who asks, when a peer sends these lists, to a server that trusts two proxies.
-    fn asks(peer: &str, lists: &[&str]) -> String {
+    /// Returns the client of a request with these headers, on a server that trusts two proxies.
+    fn client(peer: &str, lists: &[&str]) -> String {
         let mut headers = HeaderMap::new();
         for list in lists {
             headers.append(FORWARDED_FOR, list.parse().unwrap());
         }
         let trusted = [PROXY, "10.0.0.2"].map(|address| address.parse().unwrap());
         let peer = SocketAddr::new(peer.parse().unwrap(), 1234);
-        client(peer, &headers, &trusted).ip().to_string()
+        client_address(peer, &headers, &trusted).ip().to_string()
     }
 
     #[test]
-    fn a_trusted_proxy_says_who_asks() {
-        assert_eq!(asks(PROXY, &["192.0.2.7"]), "192.0.2.7");
-        assert_eq!(asks("::ffff:10.0.0.1", &["192.0.2.7"]), "192.0.2.7");
-        assert_eq!(asks(PROXY, &["2001:db8::7"]), "2001:db8::7");
-        assert_eq!(asks(PROXY, &["192.0.2.7:80"]), "192.0.2.7");
-        assert_eq!(asks(PROXY, &["[2001:db8::7]:80"]), "2001:db8::7");
-        assert_eq!(asks(PROXY, &["192.0.2.7, 10.0.0.2"]), "192.0.2.7");
-        assert_eq!(asks(PROXY, &["192.0.2.7", "10.0.0.2"]), "192.0.2.7");
+    fn a_trusted_proxy_names_the_client() {
+        assert_eq!(client(PROXY, &["192.0.2.7"]), "192.0.2.7");
+        assert_eq!(client("::ffff:10.0.0.1", &["192.0.2.7"]), "192.0.2.7");
+        assert_eq!(client(PROXY, &["2001:db8::7"]), "2001:db8::7");
+        assert_eq!(client(PROXY, &["192.0.2.7:80"]), "192.0.2.7");
+        assert_eq!(client(PROXY, &["[2001:db8::7]:80"]), "2001:db8::7");
+        assert_eq!(client(PROXY, &["192.0.2.7, 10.0.0.2"]), "192.0.2.7");
+        assert_eq!(client(PROXY, &["192.0.2.7", "10.0.0.2"]), "192.0.2.7");
     }
 
     #[test]
-    fn nobody_else_can_say_so() {
-        assert_eq!(asks("192.0.2.9", &["192.0.2.7"]), "192.0.2.9");
-        // The client wrote the first one, the proxy the second.
-        assert_eq!(asks(PROXY, &["127.0.0.1, 192.0.2.7"]), "192.0.2.7");
-        assert_eq!(asks(PROXY, &["10.0.0.2, nonsense"]), PROXY);
-        assert_eq!(asks(PROXY, &["nonsense, 10.0.0.2"]), "10.0.0.2");
-        assert_eq!(asks(PROXY, &[]), PROXY);
+    fn no_other_peer_can_name_the_client() {
+        assert_eq!(client("192.0.2.9", &["192.0.2.7"]), "192.0.2.9");
+        // The client forged the first address, the proxy added the second.
+        assert_eq!(client(PROXY, &["127.0.0.1, 192.0.2.7"]), "192.0.2.7");
+        assert_eq!(client(PROXY, &["10.0.0.2, nonsense"]), PROXY);
+        assert_eq!(client(PROXY, &["nonsense, 10.0.0.2"]), "10.0.0.2");
+        assert_eq!(client(PROXY, &[]), PROXY);
     }
 
     #[test]
-    fn a_proxys_connections_are_not_limited_by_its_address() {
+    fn connections_of_a_trusted_proxy_are_not_limited_by_address() {
         let trusted = [PROXY.parse().unwrap()];
-        let counted = |peer: &str| connection(peer.parse().unwrap(), &trusted).is_loopback();
-        assert!(counted(PROXY));
-        assert!(!counted("192.0.2.7"));
+        let is_unlimited =
+            |peer: &str| counted_address(peer.parse().unwrap(), &trusted).is_loopback();
+        assert!(is_unlimited(PROXY));
+        assert!(!is_unlimited("192.0.2.7"));
     }
 }

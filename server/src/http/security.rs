@@ -1,4 +1,4 @@
-//! Headers that tell a browser what our pages may do, so that a mistake in one harms nobody.
+//! Security headers, which limit the harm that a mistake in a page can do.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use axum::response::Response;
 
 use crate::shared::Shared;
 
-/// Adds the headers to every answer.
-pub(super) async fn secure(
+/// Adds the security headers to every response.
+pub(super) async fn add_headers(
     State(shared): State<Arc<Shared>>,
     request: Request,
     next: Next,
@@ -31,9 +31,10 @@ pub(super) async fn secure(
     response
 }
 
-/// Everything comes from here, WASM may run, nothing may be inline. The game may play on at the
-/// servers of the same rooms, whose pages are those: the ones that are there when the page is loaded.
-/// This one is among them, for a page that a load balancer had from here and that plays elsewhere.
+/// Returns the content security policy. Everything is loaded from this server, WebAssembly may run,
+/// and nothing may be inline. The game may connect to the other servers of the cluster too, with the
+/// addresses in `pages`. That list holds this server as well, because a load balancer may serve the
+/// page from here and the game from elsewhere.
 pub(super) fn policy(headers: &HeaderMap, pages: &[String]) -> HeaderValue {
     let same_host = same_host(headers);
     let pages = pages.iter().filter_map(|page| source(page));
@@ -47,18 +48,18 @@ pub(super) fn policy(headers: &HeaderMap, pages: &[String]) -> HeaderValue {
          img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; \
          frame-ancestors 'self'"
     );
-    HeaderValue::try_from(policy).expect("a host of safe characters is a header's value")
+    HeaderValue::try_from(policy).expect("a host of safe characters is a valid header value")
 }
 
-/// The host by which the page was asked for, if it can stand in a policy. `'self'` covers the
-/// page's own WebSocket too, but not in Safari before 15.4, so the host is named as well.
+/// Returns the host of the request, if it is valid in a policy. The host is named because `'self'`
+/// does not cover the page's own WebSocket in Safari before 15.4.
 fn same_host(headers: &HeaderMap) -> Option<&str> {
     source(headers.get(header::HOST)?.to_str().ok()?)
 }
 
-/// A host, with or without a port, if it can stand in a policy: names of letters, digits and `-` (CSP
-/// level 3, `host-source`). Names with `_`, which a server's address may have, and IPv6 addresses have
-/// no form there, so no page plays on at such a server.
+/// Returns a host, with or without a port, if it is valid in a policy: a name of letters, digits and
+/// `-` (CSP level 3, `host-source`). Names with `_` and IPv6 addresses are not, so pages cannot connect
+/// to other servers with such addresses.
 fn source(host: &str) -> Option<&str> {
     let safe = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':');
     (!host.is_empty() && host.bytes().all(safe)).then_some(host)
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_cannot_add_to_the_policy() {
+    fn a_host_cannot_extend_the_policy() {
         for host in ["a; script-src *", "a *", "a,b", "[::1]:8080", ""] {
             assert!(policy_for(host).contains("connect-src 'self';"), "{host}");
         }
@@ -94,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn the_sockets_of_all_servers_are_allowed_and_add_nothing_else() {
+    fn only_the_sockets_of_all_servers_are_added() {
         let pages = [
             "a.example:8080",
             "b.example:8080",

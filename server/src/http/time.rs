@@ -1,14 +1,14 @@
-//! `/time.html`: the server's local time, the seed of the project.
+//! `/time.html`: the server's local time, the first page that the project had.
 
 use axum::response::Response;
 use jiff::Zoned;
 
-/// Answers with the time of the request. `TZ` decides the zone.
+/// Responds with the time of the request. The environment variable `TZ` sets the zone.
 pub(super) async fn page() -> Response {
     super::html(render(&Zoned::now()))
 }
 
-/// The empty icon keeps browsers from asking for one.
+/// Renders the page. Its empty icon keeps browsers from requesting one.
 fn render(now: &Zoned) -> String {
     let time = now.strftime("%H:%M:%S %d.%m.%Y");
     format!(

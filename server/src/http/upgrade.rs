@@ -1,4 +1,4 @@
-//! `/ws`: which requests become a WebSocket.
+//! `/ws`: the checks before a request becomes a WebSocket.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,17 +16,17 @@ use crate::shared::Shared;
 use cubesync_relay::contain::contain;
 use cubesync_relay::metrics::Task;
 
-/// Longest message of a WebSocket, its fragments together. A browser sends what one frame of the game
-/// has to say in one message, and that is far less than four of the longest payloads.
+/// Longest message of a WebSocket, with all of its fragments. A browser puts everything that it sends
+/// in one frame of the game into one message, which is far less than four of the longest payloads.
 const MAX_MESSAGE_BYTES: usize = 4 * MAX_CLIENT_PAYLOAD_BYTES;
 
-/// What the library reads into at once. Its default of 128 KiB per connection is for uploads.
+/// Size of the library's read buffer. Its default of 128 KiB per connection is made for uploads.
 const READ_BUFFER_BYTES: usize = 4 * 1024;
 
-/// The only version there is (RFC 6455).
+/// The only version in use (RFC 6455).
 const VERSION: &str = "13";
 
-/// Checks what the library does not, and hands the socket to a session.
+/// Checks what the library does not check, and passes the socket to a session.
 pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<SocketAddr>,
@@ -70,14 +70,14 @@ pub(super) async fn page(
         .max_message_size(MAX_MESSAGE_BYTES)
         .max_frame_size(MAX_MESSAGE_BYTES)
         .read_buffer_size(READ_BUFFER_BYTES)
-        // A frame leaves when it is sent, not when a buffer is full.
+        // Without a buffer, each frame leaves when it is sent.
         .write_buffer_size(0)
         .on_upgrade(serving)
 }
 
-/// The answer to a page that may not connect: it may only connect back to where it came from, from
-/// another server of the same rooms (of which a `host:port` is asked), or from where the operator
-/// allows. Programs that are no browsers send no origin.
+/// Returns the response to a page that may not connect. Pages may connect from this server, from
+/// another server of the cluster (`is_neighbour` looks up a `host:port`) and from the origins that the
+/// operator allows. Programs that are not browsers send no origin.
 pub(super) fn refuse_origin(
     headers: &HeaderMap,
     allowed: &[String],
@@ -110,7 +110,7 @@ fn is_same_origin(origin: &str, host: &str) -> bool {
     page_of(origin).is_some_and(|(page, default_port)| page == with_port(host, default_port))
 }
 
-/// The `host:port` of an origin, in small letters, and the port that its scheme needs not name.
+/// Returns the `host:port` of an origin in lower case, and the default port of its scheme.
 fn page_of(origin: &str) -> Option<(String, &'static str)> {
     let uri = origin.parse::<Uri>().ok()?;
     let default_port = match uri.scheme_str() {
@@ -123,7 +123,7 @@ fn page_of(origin: &str) -> Option<(String, &'static str)> {
     Some((with_port(authority.as_str(), default_port), default_port))
 }
 
-/// A browser leaves the default port out; a proxy and an operator may write it.
+/// Adds the default port, which browsers omit, while proxies and operators may write it.
 fn with_port(authority: &str, default_port: &str) -> String {
     let authority = authority.to_ascii_lowercase();
     // The colons of an IPv6 address are in brackets.
@@ -133,8 +133,8 @@ fn with_port(authority: &str, default_port: &str) -> String {
     }
 }
 
-/// The answer to a request that is no right WebSocket: a version that is not ours is told ours; a
-/// key is 16 bytes in base64.
+/// Returns the response to a request with another version than ours, or with a key that is not 16
+/// bytes in base64.
 pub(super) fn refuse_request(headers: &HeaderMap) -> Option<Response> {
     let one = |name| {
         let mut values = headers.get_all(name).iter();
@@ -145,13 +145,13 @@ pub(super) fn refuse_request(headers: &HeaderMap) -> Option<Response> {
     };
     if one(header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
         let version = [(header::SEC_WEBSOCKET_VERSION, VERSION)];
-        let told = plain(
+        let response = plain(
             StatusCode::UPGRADE_REQUIRED,
             "this is a WebSocket, version 13\n",
         );
-        return Some((version, told).into_response());
+        return Some((version, response).into_response());
     }
-    // 16 bytes are 22 digits and two signs of padding.
+    // In base64, 16 bytes have 22 digits and two characters of padding.
     let digits = one(header::SEC_WEBSOCKET_KEY).and_then(|key| key.strip_suffix("=="));
     let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     match digits {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_server_may_connect_and_no_other_one() {
+    fn only_pages_of_the_clusters_servers_may_connect() {
         let refused = |origin: &'static str| {
             let headers = [(header::ORIGIN, origin), (header::HOST, "a.example:8080")];
             let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));

@@ -1,4 +1,4 @@
-//! A WebSocket as a transport: frames in binary messages.
+//! The WebSocket transport: frames in binary messages.
 
 use std::io;
 use std::task::{Context, Poll};
@@ -14,7 +14,7 @@ use super::meter::Meter;
 use cubesync_relay::ending::{Ending, Problem};
 use cubesync_relay::session::{Reader, Received, Writer};
 
-/// Takes a WebSocket apart into the halves of a transport. The meter is that of the stream under it.
+/// Splits a WebSocket into the halves of a transport. `meter` counts the stream under it.
 pub(super) fn split(socket: WebSocket, meter: Meter) -> (impl Reader, impl Writer) {
     let (sink, stream) = socket.split();
     let counted_bytes = meter.read_bytes();
@@ -26,8 +26,8 @@ pub(super) fn split(socket: WebSocket, meter: Meter) -> (impl Reader, impl Write
     (messages, Sink(sink))
 }
 
-/// A WebSocket's messages. The library hands over a message when it is whole, so a meter under it
-/// tells of its parts.
+/// The receiving half of a WebSocket. The library returns only whole messages, so the meter under it
+/// shows that parts of one have come.
 struct Messages {
     stream: SplitStream<WebSocket>,
     meter: Meter,
@@ -47,15 +47,15 @@ impl Reader for Messages {
         let what = match next {
             Poll::Pending if len_bytes == 0 => return Poll::Pending,
             Poll::Pending => Received::Part,
-            // The stream ends by itself after a close frame, once that is answered.
+            // The library answers a close frame before it ends the stream.
             Poll::Ready(None) => Received::End,
-            Poll::Ready(Some(message)) => match message.map_err(broken)? {
+            Poll::Ready(Some(message)) => match message.map_err(problem)? {
                 Message::Binary(bytes) if bytes.is_empty() => Received::Control,
                 Message::Binary(bytes) => {
                     received.extend_from_slice(&bytes);
                     Received::Bytes
                 }
-                Message::Text(_) => return Poll::Ready(Err(no_websocket("a text message"))),
+                Message::Text(_) => return Poll::Ready(Err(bad_message("a text message"))),
                 _ => Received::Control,
             },
         };
@@ -73,13 +73,13 @@ impl Writer for Sink {
     }
 
     async fn close(&mut self) {
-        // The peer may be gone already.
+        // This fails if the peer has closed already.
         let _ = self.0.close().await;
     }
 }
 
-/// Returns what an error of the library says of the peer.
-fn broken(error: axum::Error) -> Problem {
+/// Converts an error of the library.
+fn problem(error: axum::Error) -> Problem {
     use tungstenite::Error as Library;
     use tungstenite::error::{CapacityError, ProtocolError};
     let error = error.into_inner();
@@ -92,12 +92,12 @@ fn broken(error: axum::Error) -> Problem {
             })
         }
         Some(Library::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => Ending::Lost.into(),
-        Some(Library::Protocol(_) | Library::Utf8(_)) => no_websocket(&error.to_string()),
+        Some(Library::Protocol(_) | Library::Utf8(_)) => bad_message(&error.to_string()),
         _ => Ending::Lost.into(),
     }
 }
 
-fn no_websocket(problem: &str) -> Problem {
+fn bad_message(problem: &str) -> Problem {
     let message = format!("this is no WebSocket of binary messages: {problem}");
     Problem::new(Ending::BadMessage, message)
 }

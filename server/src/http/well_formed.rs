@@ -1,4 +1,4 @@
-//! Requests that the library lets pass and nobody sends in good faith.
+//! Checks of requests that the library omits.
 
 use axum::extract::Request;
 use axum::http::{StatusCode, Version, header};
@@ -7,8 +7,8 @@ use axum::response::Response;
 
 use super::plain;
 
-/// Answers a request without a single `Host` (RFC 9112, 3.2), and one with a body: nothing here
-/// takes one, and two programs on its way could disagree on its length (6.3).
+/// Refuses requests without exactly one `Host` (RFC 9112, 3.2), and requests with a body. No page
+/// takes a body, and a proxy and this server could disagree on its length (6.3).
 pub(super) async fn check(request: Request, next: Next) -> Response {
     match problem(&request) {
         Some((status, problem)) => plain(status, problem),
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_host_and_none_needed_before_it_was_invented() {
+    fn a_request_has_exactly_one_host_which_http_1_0_may_omit() {
         let host = ("host", "game.example");
         assert!(!is_refused(Version::HTTP_11, &[host]));
         assert!(is_refused(Version::HTTP_11, &[]));
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn no_body_however_its_length_is_told() {
+    fn a_body_is_refused_however_its_length_is_given() {
         let host = ("host", "game.example");
         assert!(!is_refused(
             Version::HTTP_11,

@@ -15,7 +15,7 @@ pub fn check(bytes: &[u8]) {
         headers,
         is_upgrade,
         coding,
-        is_known,
+        is_cached,
         policy,
     } = answer_head(headers);
     let all = |name| {
@@ -45,7 +45,7 @@ pub fn check(bytes: &[u8]) {
         named => assert!(wishes.contains(named) || wishes.contains('*'), "{named}"),
     }
     let tags = all("if-none-match").collect::<String>();
-    assert!(!is_known || tags.contains("\"1\"") || tags.contains('*'));
+    assert!(!is_cached || tags.contains("\"1\"") || tags.contains('*'));
     let policy = policy.to_str().expect("a policy is plain text");
     assert_eq!(policy.matches(';').count(), 7, "{policy}");
     assert!(!policy.contains(','), "{policy}");

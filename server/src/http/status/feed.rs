@@ -1,4 +1,4 @@
-//! What the status page shows: a look at the server every second, and the last two minutes of it.
+//! The status page's data: a sample of the server each second, and those of the last two minutes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -17,29 +17,29 @@ use cubesync_relay::label::Label;
 use cubesync_relay::metrics::Metrics;
 use cubesync_relay::room::RoomView;
 
-/// How often is looked.
-const EVERY: Duration = Duration::from_secs(1);
+/// Time between two samples.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looks that are remembered: two minutes, which a newcomer gets at once.
+/// Number of samples that are kept for new viewers: two minutes.
 const MAX_SAMPLES: usize = 120;
 
-/// Looks over which tick times are summed up: one second of one room has 30 ticks, too few to
-/// tell the slowest of a hundred.
-const TICK_LOOKS: usize = 10;
+/// Number of samples whose tick times are evaluated together. One second of one room has 30 ticks,
+/// which are too few for a 99th percentile.
+const TICK_SAMPLES: usize = 10;
 
-/// Rooms whose players are listed by name, the fullest first.
+/// Largest number of rooms whose players are listed by name, the fullest first.
 pub(super) const MAX_ROOMS: usize = 20;
 
-/// Names listed of one room. With [`MAX_ROOMS`] it bounds an event to about 100 KB.
+/// Largest number of names listed for a room. With [`MAX_ROOMS`] it bounds an event to about 100 KB.
 const MAX_NAMES: usize = 40;
 
-/// Rooms whose number of players is remembered: what one chart can show.
+/// Largest number of rooms whose number of players is kept: as many as one chart can show.
 const MAX_CHARTED_ROOMS: usize = 6;
 
-/// A room whose task does not answer in this time is not shown.
+/// Time after which a room whose task does not answer is left out.
 const ROOM_DEADLINE: Duration = Duration::from_millis(500);
 
-/// What viewers are sent.
+/// The data that viewers get.
 #[derive(Debug)]
 pub(super) struct Feed {
     tick_hz: u8,
@@ -48,7 +48,7 @@ pub(super) struct Feed {
     pub(super) now: Arc<str>,
 }
 
-/// What a newcomer gets: the server, and every sample that is remembered, the oldest first.
+/// The first event for a viewer: the server and every kept sample, the oldest first.
 #[derive(Debug, Serialize)]
 struct History<'a> {
     version: &'static str,
@@ -56,33 +56,33 @@ struct History<'a> {
     samples: &'a VecDeque<Sample>,
 }
 
-/// The newest sample, and what is shown only as it is now.
+/// The newest sample, and data without a history.
 #[derive(Debug, Serialize)]
 struct Now<'a> {
     sample: &'a Sample,
     uptime_s: u64,
-    /// The fullest ones.
+    /// The fullest rooms.
     rooms: &'a [RoomNow],
     /// Ended connections by reason since the start.
     disconnects: BTreeMap<&'static str, u64>,
-    /// Where the server is one of several.
+    /// The cluster that the server belongs to, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<ClusterNow>,
 }
 
-/// Who is in a room.
+/// One room.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct RoomNow {
     pub(super) name: String,
     pub(super) players: usize,
-    /// Players who lost their connection and may come back.
+    /// Number of players whose connection is lost and who may return.
     pub(super) ghosts: usize,
-    /// The first of the players.
+    /// The names of the first players.
     pub(super) names: Vec<String>,
 }
 
 impl Feed {
-    /// Nothing seen yet.
+    /// Starts without samples.
     pub(super) fn new(tick_hz: u8) -> Self {
         Self {
             tick_hz,
@@ -91,7 +91,7 @@ impl Feed {
         }
     }
 
-    /// What a newcomer is sent, as JSON.
+    /// Returns the first event for a viewer, as JSON.
     pub(super) fn history(&self) -> String {
         json(&History {
             version: env!("CARGO_PKG_VERSION"),
@@ -109,15 +109,15 @@ impl Feed {
     }
 }
 
-/// Looks at the server until `stop`.
-pub(super) async fn watch_server(
+/// Samples the server until `stop`.
+pub(super) async fn sample_server(
     shared: Arc<Shared>,
     publish: watch::Sender<Feed>,
     stop: CancellationToken,
 ) {
     let start = Instant::now();
-    let looking = async {
-        let mut timer = interval(EVERY);
+    let sampling = async {
+        let mut timer = interval(SAMPLE_INTERVAL);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         timer.tick().await;
         let mut before = Counters::read(&shared.host.metrics);
@@ -126,7 +126,7 @@ pub(super) async fn watch_server(
             timer.tick().await;
             let counters = Counters::read(&shared.host.metrics);
             ticks_us.push_back(shared.host.metrics.tick_duration.take_recent_us());
-            if ticks_us.len() > TICK_LOOKS {
+            if ticks_us.len() > TICK_SAMPLES {
                 ticks_us.pop_front();
             }
             let rooms = rooms(&shared).await;
@@ -151,14 +151,14 @@ pub(super) async fn watch_server(
             before = counters;
         }
     };
-    stop.run_until_cancelled(looking).await;
+    stop.run_until_cancelled(sampling).await;
 }
 
-/// All rooms, the fullest first.
+/// Returns all rooms, the fullest first.
 pub(super) async fn rooms(shared: &Shared) -> Vec<RoomNow> {
     let mut rooms = Vec::new();
     for room in shared.host.rooms.all() {
-        // A room that has just ended is not shown either.
+        // A room that has just ended is left out too.
         if let Ok(Ok(view)) = timeout(ROOM_DEADLINE, room.view()).await {
             rooms.push(RoomNow::from(view));
         }
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_gets_the_last_two_minutes_and_no_more() {
+    fn a_new_viewer_gets_the_last_two_minutes_and_no_more() {
         let mut feed = Feed::new(30);
         for number in 0..=MAX_SAMPLES as u32 {
             feed.push(sample(number), String::new());
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_tells_who_plays_and_how_many_are_away() {
+    fn a_room_lists_its_players_and_counts_its_ghosts() {
         let cube = |id, kind, name: &str| cubesync_relay::room::world::Cube {
             cube: CubeId(id),
             kind,

@@ -1,7 +1,7 @@
-//! `/status`: a page for people about the running server, live.
+//! `/status`: a live page about the running server.
 //!
-//! One task looks at the server once a second ([`sample`]) and encodes what it saw once ([`feed`]);
-//! every viewer is sent the same text ([`viewers`]).
+//! One task samples the server once a second ([`sample`]) and encodes the result once ([`feed`]). All
+//! viewers get the same text ([`viewers`]).
 
 mod feed;
 mod page;
@@ -20,8 +20,8 @@ pub(super) use self::page::page;
 use self::viewers::Viewers;
 use crate::shared::Shared;
 
-/// The page with what it refers to, and the task that looks at the server until it is stopped.
-/// When the task ends, so do all viewers' connections.
+/// Returns the routes of the page, its assets and its events, and the task that samples the server
+/// until `stop`. When the task ends, all viewers' connections end.
 pub(super) fn new(
     shared: &Arc<Shared>,
     stop: CancellationToken,
@@ -36,6 +36,6 @@ pub(super) fn new(
         .merge(events);
     (
         routes,
-        feed::watch_server(Arc::clone(shared), publish, stop),
+        feed::sample_server(Arc::clone(shared), publish, stop),
     )
 }

@@ -1,4 +1,4 @@
-//! The page itself: who is here and how to join, which a script then keeps up to date.
+//! The page itself: the players and how to join. A script keeps it up to date.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::feed::{self, MAX_ROOMS, RoomNow};
 use crate::http::{escaped, files, html};
 use crate::shared::{Addresses, Shared};
 
-/// Answers with the rooms and the command to join.
+/// Responds with the rooms and the command to join.
 pub(in crate::http) async fn page(
     State(shared): State<Arc<Shared>>,
     headers: HeaderMap,
@@ -25,7 +25,8 @@ pub(in crate::http) async fn page(
     ))
 }
 
-/// The visitor reached this machine by some name: that name with the TCP port reaches it too.
+/// Returns the address for players: the name by which the visitor reached this machine, with the TCP
+/// port.
 fn join_address(headers: &HeaderMap, port: u16) -> String {
     let host = headers
         .get(header::HOST)

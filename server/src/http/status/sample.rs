@@ -1,4 +1,4 @@
-//! One look at the server as numbers: what charts are drawn from.
+//! A sample of the server's state, for the charts.
 
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -8,23 +8,23 @@ use tokio::time::Instant;
 
 use cubesync_relay::metrics::Metrics;
 
-/// Numbers of one second, for charts.
+/// The figures of one second.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Sample {
-    /// Unix time.
+    /// The Unix time.
     pub(super) time_s: f64,
     pub(super) connections: i64,
     pub(super) rooms: usize,
     pub(super) players: usize,
-    /// Of the fullest rooms.
+    /// The number of players in each of the fullest rooms.
     pub(super) players_by_room: BTreeMap<String, usize>,
-    /// Of the last ten seconds; `None`: no room with players ticked.
+    /// The tick times of the last ten seconds; `None` if no room with players ticked.
     pub(super) tick: Option<TickTimes>,
     pub(super) received: Traffic,
     pub(super) sent: Traffic,
 }
 
-/// How long ticks took.
+/// The durations of ticks.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct TickTimes {
     count: usize,
@@ -33,14 +33,14 @@ pub(super) struct TickTimes {
     max_ms: f64,
 }
 
-/// Per second, frame headers included.
+/// Bytes and frames per second, frame headers included.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct Traffic {
     bytes_per_s: f64,
     frames_per_s: f64,
 }
 
-/// Counters at one instant, from which rates are taken.
+/// The counters at one instant, from which rates are computed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Counters {
     at: Instant,
@@ -53,7 +53,7 @@ pub(super) struct Counters {
 impl TickTimes {
     pub(super) fn of(mut ticks_us: Vec<u32>) -> Option<Self> {
         let count = ticks_us.len();
-        // The smallest value that is not exceeded by that share of all (nearest rank).
+        // The smallest value that at least this share of all does not exceed (nearest rank).
         let mut percentile_ms = |percent: usize| {
             let rank = (count * percent).div_ceil(100).checked_sub(1)?;
             let (_, us, _) = ticks_us.select_nth_unstable(rank);
@@ -93,21 +93,21 @@ impl Counters {
         }
     }
 
-    /// Per second. Two looks are never at the same instant.
+    /// Returns a counter's increase per second. Two readings are never of the same instant.
     fn rate(&self, before: &Self, counter: impl Fn(&Self) -> u64) -> f64 {
         let count = counter(self).saturating_sub(counter(before));
         rounded(count as f64 / (self.at - before.at).as_secs_f64())
     }
 }
 
-/// Now, as samples say it: Unix time in seconds.
+/// Returns the Unix time in seconds, rounded as in samples.
 pub(super) fn unix_time_s() -> f64 {
-    // A clock before 1970 is wrong anyway.
+    // Only a wrong clock is before 1970.
     let time = SystemTime::now().duration_since(UNIX_EPOCH);
     rounded(time.unwrap_or_default().as_secs_f64())
 }
 
-/// Three digits after the point: more only make the text longer.
+/// Rounds to three decimals, which keeps the JSON short.
 fn rounded(number: f64) -> f64 {
     (number * 1_000.0).round() / 1_000.0
 }
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_of_the_nearest_rank() {
+    fn percentiles_have_the_nearest_rank() {
         assert_eq!(TickTimes::of(Vec::new()), None);
         let times = |count, p50_ms, p99_ms, max_ms| {
             Some(TickTimes {

@@ -1,4 +1,4 @@
-//! `/status/events`: what the feed publishes, as server-sent events.
+//! `/status/events`: the feed as server-sent events.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -17,39 +17,39 @@ use super::Feed;
 use crate::http::connection::ConnectionEnds;
 use crate::http::plain;
 
-/// People who look at the same time. Each holds one of the connections that all pages share.
+/// Largest number of viewers. Each holds one of the connections that all pages share.
 const MAX_VIEWERS: usize = 64;
 
-/// A viewer's connection ends this long before it would be cut, so that the browser sees a clean
-/// end and comes back.
+/// Time between a viewer's clean end and the moment at which the connection would be cut. After a
+/// clean end the browser reconnects.
 const BEFORE_CUT: Duration = Duration::from_secs(5);
 
-/// How long the browser waits before it comes back.
+/// Time that the browser waits before it reconnects.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// What a viewer needs.
+/// The state that all viewers share.
 #[derive(Debug, Clone)]
 pub(super) struct Viewers {
     feed: watch::Receiver<Feed>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Viewers {
     pub(super) fn new(feed: watch::Receiver<Feed>) -> Self {
         Self {
             feed,
-            places: Arc::new(Semaphore::new(MAX_VIEWERS)),
+            permits: Arc::new(Semaphore::new(MAX_VIEWERS)),
         }
     }
 }
 
-/// First an event `history`, then one event `now` a second. A viewer who reads too slowly misses
-/// some; nobody waits for them.
+/// Sends one event `history`, then one event `now` each second. A viewer that reads too slowly
+/// misses some of them.
 pub(super) async fn events(
     State(viewers): State<Viewers>,
     Extension(ConnectionEnds(end)): Extension<ConnectionEnds>,
 ) -> Response {
-    let Ok(place) = viewers.places.try_acquire_owned() else {
+    let Ok(permit) = viewers.permits.try_acquire_owned() else {
         let busy = plain(
             StatusCode::SERVICE_UNAVAILABLE,
             "too many people are looking at the moment\n",
@@ -59,10 +59,10 @@ pub(super) async fn events(
     let viewer = Viewer {
         feed: viewers.feed,
         ends: end.checked_sub(BEFORE_CUT).unwrap_or(end),
-        greeted: false,
-        _place: place,
+        has_history: false,
+        _permit: permit,
     };
-    // The browser is to come back on a connection that is young.
+    // A new connection has its whole lifetime for the next events.
     let close = [(header::CONNECTION, "close")];
     (close, Sse::new(stream::unfold(viewer, next_event))).into_response()
 }
@@ -70,19 +70,19 @@ pub(super) async fn events(
 struct Viewer {
     feed: watch::Receiver<Feed>,
     ends: Instant,
-    greeted: bool,
-    _place: OwnedSemaphorePermit,
+    has_history: bool,
+    _permit: OwnedSemaphorePermit,
 }
 
 async fn next_event(mut viewer: Viewer) -> Option<(Result<Event, Infallible>, Viewer)> {
-    let event = if viewer.greeted {
+    let event = if viewer.has_history {
         let published = timeout_at(viewer.ends, viewer.feed.changed()).await;
-        // Out of time, or the server stops.
+        // The connection's time is over, or the server stops.
         published.ok()?.ok()?;
         let now = &viewer.feed.borrow_and_update().now;
         Event::default().event("now").data(&**now)
     } else {
-        viewer.greeted = true;
+        viewer.has_history = true;
         let history = viewer.feed.borrow_and_update().history();
         Event::default().event("history").retry(RETRY).data(history)
     };
@@ -96,12 +96,12 @@ mod tests {
     use super::*;
 
     fn viewer(feed: watch::Receiver<Feed>, ends: Instant) -> Viewer {
-        let places = Arc::new(Semaphore::new(1));
+        let permits = Arc::new(Semaphore::new(1));
         Viewer {
             feed,
             ends,
-            greeted: false,
-            _place: places.try_acquire_owned().unwrap(),
+            has_history: false,
+            _permit: permits.try_acquire_owned().unwrap(),
         }
     }
 
@@ -115,10 +115,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_late_reader_goes_on_with_the_newest_and_held_nobody_up() {
+    async fn a_slow_viewer_continues_with_the_newest_event() {
         let (publish, feed) = watch::channel(Feed::new(30));
         let mut viewer = viewer(feed, Instant::now() + Duration::from_secs(60));
-        viewer.greeted = true;
+        viewer.has_history = true;
         for number in ["1", "2", "3"] {
             publish.send_modify(|feed| feed.now = Arc::from(number));
         }
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_viewer_is_let_go_before_the_connection_is_cut() {
+    async fn a_viewers_stream_ends_before_the_connection_is_cut() {
         let (publish, feed) = watch::channel(Feed::new(30));
         let events = events_of(viewer(feed, Instant::now()), 9).await;
         assert_eq!(events.len(), 1);
