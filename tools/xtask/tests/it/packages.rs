@@ -61,9 +61,6 @@ const LIBRARIES: [(&str, &[&str]); 5] = [
     ("macroquad", &["client/game", "client/hello"]),
 ];
 
-/// Uses that break the rules today. An entry that no longer holds fails, so the list only shrinks.
-const STILL_THERE: &[(&str, &str)] = &[];
-
 /// The folders at the top of the repository, besides hidden ones and what cargo and CI write.
 const TOP: [&str; 7] = [
     "assets",
@@ -112,16 +109,12 @@ fn broken(packages: &[Value]) -> Vec<(String, String)> {
 
 #[test]
 fn a_package_uses_only_what_lies_below_it() {
-    let broken = broken(&packages(&["--no-deps"]));
-    let is_known =
-        |(user, used): &&(String, String)| STILL_THERE.contains(&(user.as_str(), used.as_str()));
-    let unknown: Vec<_> = broken.iter().filter(|broken| !is_known(broken)).collect();
-    assert!(unknown.is_empty(), "not allowed: {unknown:?}");
-    for (user, used) in STILL_THERE {
-        let still_there = broken
-            .iter()
-            .any(|known| (known.0.as_str(), known.1.as_str()) == (*user, *used));
-        assert!(still_there, "{user} no longer uses {used}: strike it out");
+    let packages = packages(&["--no-deps"]);
+    let broken = broken(&packages);
+    assert!(broken.is_empty(), "not allowed: {broken:?}");
+    for rule in &PRODUCT {
+        let is_there = packages.iter().any(|one| folder_of(one) == rule.folder);
+        assert!(is_there, "{} is gone: strike out its rule", rule.folder);
     }
 }
 
