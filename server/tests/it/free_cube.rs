@@ -33,7 +33,7 @@ fn refused(message: ServerMessage) -> Option<Option<CubeId>> {
 /// Waits for a change of who holds the cube.
 async fn authority(player: &mut Player) -> Event {
     loop {
-        for event in player.next_snapshot().await.events {
+        for event in player.next_update().await.events {
             if matches!(event, Event::Taken { .. } | Event::Freed { .. }) {
                 return event;
             }

@@ -128,13 +128,13 @@ async fn a_recorded_lobby_is_played_by_players_of_the_same_names_with_the_free_c
         let anna = known.iter().rfind(|info| info.name == "Anna");
         if let Some(info) = anna
             && holder == Some(info.cube)
-            && watcher.believes(info.cube, pose)
-            && watcher.believes(FREE, carried)
+            && watcher.has(info.cube, pose)
+            && watcher.has(FREE, carried)
         {
             assert_eq!((info.kind, info.colour), (CubeKind::Player, COLOUR));
             return;
         }
-        for event in watcher.next_snapshot().await.events {
+        for event in watcher.next_update().await.events {
             match event {
                 Event::Joined(info) => known.push(info),
                 Event::Left { cube } => known.retain(|info| info.cube != cube),

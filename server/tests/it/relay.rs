@@ -72,9 +72,9 @@ async fn rooms_do_not_see_each_other() {
     assert_eq!(cubes, 2, "the free cube and Anna's own");
     let pose = attic.step(70).await;
     let own = attic.cube();
-    while !attic.believes(own, pose) {
-        let heard = attic.next_snapshot().await;
-        assert!(heard.events.is_empty() && heard.cubes.iter().all(|moved| moved.cube == own));
+    while !attic.has(own, pose) {
+        let update = attic.next_update().await;
+        assert!(update.events.is_empty() && update.cubes.iter().all(|moved| moved.cube == own));
     }
 }
 
@@ -82,8 +82,8 @@ async fn rooms_do_not_see_each_other() {
 async fn nothing_changed_means_nothing_sent_but_a_heartbeat() {
     let server = Server::start(&["--tick", "100"]).await;
     let mut player = server.join("Anna").await;
-    let first = player.next_snapshot().await.tick;
-    let second = player.next_snapshot().await;
+    let first = player.next_update().await.tick;
+    let second = player.next_update().await;
     assert!(second.events.is_empty() && second.cubes.is_empty());
     assert!(
         second.tick >= first + 100,
@@ -129,8 +129,8 @@ async fn too_fast_a_move_is_corrected_and_nobody_sees_it() {
     assert_eq!((corrected.cube, corrected.pose), (cheat.cube(), truth));
     cheat.welcome.pose = truth;
     let honest = cheat.step(100).await;
-    while !watcher.believes(cheat.cube(), honest) {
-        for moved in watcher.next_snapshot().await.cubes {
+    while !watcher.has(cheat.cube(), honest) {
+        for moved in watcher.next_update().await.cubes {
             let way = moved.pose.position.distance(truth.position);
             assert!(way < 1_000, "somebody saw the cheat {way} quanta away");
         }
@@ -143,8 +143,10 @@ async fn somebody_elses_cube_and_one_that_does_not_exist_stay_where_they_are() {
     let mut thief = server.join("thief").await;
     let mut owner = server.join("owner").await;
     let theirs = owner.cube();
-    thief.sample(CubeId(9_999), Pose::default()).await;
-    thief.sample(theirs, Pose::default()).await;
+    let mut elsewhere = owner.welcome.pose;
+    elsewhere.position.x += 512;
+    thief.sample(CubeId(9_999), elsewhere).await;
+    thief.sample(theirs, elsewhere).await;
     let correction = |message| match message {
         ServerMessage::Correction(correction) => Some(correction),
         _ => None,

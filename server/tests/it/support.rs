@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use clap::Parser;
-use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_protocol::motion::{Codec, MotionState};
+use cubesync_protocol::replica::Change;
+use cubesync_protocol::uplink::UplinkSender;
 use cubesync_protocol::{
     ClientMessage, Colour, CubeId, CubeInfo, CubePose, Event, Hello, Keyframe, Message, Pose,
-    Position, ServerMessage, Snapshot, Welcome, frame,
+    Position, Replica, ServerMessage, Welcome, frame,
 };
 use cubesync_server::{Addresses, Config, StartError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -198,93 +200,77 @@ pub async fn tight_stream(address: SocketAddr) -> TcpStream {
 pub struct Player {
     pub client: Client,
     pub welcome: Welcome,
+    /// The newest one.
     pub keyframe: Keyframe,
-    believed: MotionSet,
-    /// What the server knows of this client's cubes, as of its last sample.
-    told: MotionSet,
+    replica: Replica,
+    uplink: UplinkSender,
+    /// The tick of the last sample.
+    sent_tick: u64,
 }
 
-/// A snapshot, its residuals decoded.
+/// A snapshot or a heartbeat after the replica has taken it in.
 #[derive(Debug)]
-pub struct Heard {
+pub struct Update {
     pub tick: u64,
-    /// But for motion.
+    /// All but [`Event::Placed`].
     pub events: Vec<Event>,
-    /// The cubes that surprised or were placed.
+    /// The poses of the cubes that came in, were placed or had a residual.
     pub cubes: Vec<CubePose>,
 }
 
 impl Player {
     fn new(client: Client, welcome: Welcome, keyframe: Keyframe) -> Self {
-        let believed = MotionSet::new(&Codec::LIVE);
-        let mut player = Self {
+        let mut replica = Replica::default();
+        replica.keyframe(&keyframe).unwrap();
+        Self {
             client,
             welcome,
-            keyframe: keyframe.clone(),
-            believed,
-            told: MotionSet::new(&Codec::LIVE),
-        };
-        player.believe(keyframe);
-        player
-    }
-
-    /// Takes in a keyframe.
-    pub fn believe(&mut self, keyframe: Keyframe) {
-        self.believed = MotionSet::at_tick(&Codec::LIVE, keyframe.tick);
-        for info in &keyframe.cubes {
-            self.believed.insert(info.cube, info.motion);
+            keyframe,
+            replica,
+            uplink: UplinkSender::default(),
+            sent_tick: 0,
         }
-        self.keyframe = keyframe;
     }
 
-    /// Whether a cube is believed to be somewhere.
-    pub fn believes(&self, cube: CubeId, pose: Pose) -> bool {
-        self.believed
-            .pose(cube)
-            .is_some_and(|believed| is_near(believed, pose))
+    /// Whether the replica has a cube at a pose, within the codec's bound.
+    pub fn has(&self, cube: CubeId, pose: Pose) -> bool {
+        let known = self.replica.pose(cube);
+        known.is_some_and(|known| is_near(known, pose))
     }
 
     pub fn cube(&self) -> CubeId {
         self.welcome.cube
     }
 
-    /// Says that a cube is somewhere, at the tick after the newest known one or later, and that it
-    /// stands there.
+    /// Sends that a cube moves to a pose, at the tick after the newest known one or later, and that
+    /// it stands there. It may be anybody's cube.
     pub async fn sample(&mut self, cube: CubeId, pose: Pose) {
-        self.say(cube, pose).await;
-        if self.told.get(cube).is_some_and(|told| !told.is_still()) {
-            self.say(cube, pose).await;
+        if self.uplink.pose(cube).is_none() {
+            let known = self.replica.pose(cube).unwrap_or_default();
+            self.uplink.gain(cube, known);
         }
+        self.uplink.set_pose(cube, pose, Duration::ZERO);
+        assert!(self.send_sample().await, "{cube} is at {pose:?} already");
+        self.send_sample().await;
     }
 
-    async fn say(&mut self, cube: CubeId, pose: Pose) {
-        let tick = self.told.tick().max(self.believed.tick()) + 1;
-        self.told.advance_to(tick);
-        let mut placed = Vec::new();
-        if self.told.get(cube).is_none() {
-            self.told.insert(cube, MotionState::at_rest(pose));
-            placed.push(CubePose { cube, pose });
-        }
-        let others = self.told.clone();
-        let truth = |other| {
-            if other == cube {
-                pose
-            } else {
-                others.pose(other).unwrap()
-            }
+    /// Sends what is not as predicted at the next tick. False if everything is.
+    async fn send_sample(&mut self) -> bool {
+        let tick = self.sent_tick.max(self.replica.tick()) + 1;
+        let Some(sample) = self.uplink.take_sample(tick, Duration::ZERO, false) else {
+            return false;
         };
-        let mut residuals = Vec::new();
-        self.told.encode_tick(truth, &mut residuals);
+        self.sent_tick = tick;
         let sample = ClientMessage::Sample {
             tick,
-            placed,
-            residuals: residuals.into(),
+            placed: sample.placed,
+            residuals: sample.residuals,
         };
         self.client.send(&sample).await;
+        true
     }
 
-    /// Moves the own cube: returns the new pose. Farther than the bound below which a move is
-    /// not worth telling.
+    /// Moves the own cube farther than the codec's bound. Returns the new pose.
     pub async fn step(&mut self, x: i32) -> Pose {
         self.welcome.pose.position.x += x;
         let pose = self.welcome.pose;
@@ -292,30 +278,44 @@ impl Player {
         pose
     }
 
-    /// The next message; what it says about cubes is believed.
-    pub async fn receive(&mut self) -> (ServerMessage, Option<Heard>) {
-        let message = self
-            .client
-            .receive()
-            .await
-            .expect("the connection should be open");
-        let heard = match &message {
-            ServerMessage::Snapshot(snapshot) => Some(self.decode(snapshot.clone())),
-            ServerMessage::Heartbeat { tick } => Some(self.decode(Snapshot {
-                tick: *tick,
-                ..Snapshot::default()
-            })),
-            // It was too slow for a moment.
+    /// Receives the next message; the replica takes it in.
+    pub async fn receive(&mut self) -> (ServerMessage, Option<Update>) {
+        let message = self.client.receive().await;
+        let message = message.expect("the connection should be open");
+        let mut changes = self.replica.take_in(&message).unwrap();
+        let update = match &message {
+            ServerMessage::Snapshot(snapshot) => {
+                let mut events = snapshot.events.clone();
+                events.retain(|event| !matches!(event, Event::Placed { .. }));
+                Some(events)
+            }
+            ServerMessage::Heartbeat { .. } => Some(Vec::new()),
+            // The client was too slow for a moment.
             ServerMessage::Keyframe(keyframe) => {
-                self.believe(keyframe.clone());
+                self.keyframe = keyframe.clone();
                 None
             }
             _ => None,
         };
-        (message, heard)
+        let update = update.map(|events| {
+            let Some(Change::Moved { tick, states, .. }) = changes.pop() else {
+                panic!("no motion after {changes:?}");
+            };
+            let pose = |(cube, state): (CubeId, MotionState)| CubePose {
+                cube,
+                pose: state.pose(&Codec::LIVE),
+            };
+            let cubes = states.into_iter().map(pose).collect();
+            Update {
+                tick,
+                events,
+                cubes,
+            }
+        });
+        (message, update)
     }
 
-    /// The first message that `pick` wants; snapshots before it are believed.
+    /// Returns what `pick` finds in the first message in which it finds something.
     pub async fn find<T>(&mut self, mut pick: impl FnMut(ServerMessage) -> Option<T>) -> T {
         loop {
             if let Some(found) = pick(self.receive().await.0) {
@@ -324,52 +324,19 @@ impl Player {
         }
     }
 
-    pub async fn next_snapshot(&mut self) -> Heard {
+    /// Waits for the next snapshot or heartbeat.
+    pub async fn next_update(&mut self) -> Update {
         loop {
-            if let (_, Some(heard)) = self.receive().await {
-                return heard;
+            if let (_, Some(update)) = self.receive().await {
+                return update;
             }
         }
     }
 
-    /// What a snapshot says on top of what is believed.
-    pub fn decode(&mut self, snapshot: Snapshot) -> Heard {
-        let Snapshot {
-            tick,
-            mut events,
-            residuals,
-            ..
-        } = snapshot;
-        self.believed.advance_to(tick);
-        let mut surprised = Vec::new();
-        events.retain(|event| {
-            event.apply_to(&mut self.believed);
-            if let Event::Placed { cube, .. } = event {
-                surprised.push(*cube);
-                return false;
-            }
-            true
-        });
-        if !residuals.is_empty() {
-            self.believed
-                .decode_tick(&residuals, |cube| surprised.push(cube))
-                .unwrap();
-        }
-        let pose = |cube| CubePose {
-            cube,
-            pose: self.believed.pose(cube).unwrap(),
-        };
-        Heard {
-            tick,
-            events,
-            cubes: surprised.into_iter().map(pose).collect(),
-        }
-    }
-
-    /// Waits until a cube is believed to be somewhere, within the codec's bound.
+    /// Waits until the replica has a cube at a pose, within the codec's bound.
     pub async fn sees(&mut self, cube: CubeId, pose: Pose) {
-        while !self.believes(cube, pose) {
-            self.next_snapshot().await;
+        while !self.has(cube, pose) {
+            self.next_update().await;
         }
     }
 
@@ -377,7 +344,7 @@ impl Player {
     pub async fn events(&mut self, count: usize) -> Vec<Event> {
         let mut events = Vec::new();
         while events.len() < count {
-            events.extend(self.next_snapshot().await.events);
+            events.extend(self.next_update().await.events);
         }
         assert_eq!(events.len(), count, "{events:?}");
         events
