@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
-use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_protocol::motion::{Codec, MotionState};
+use cubesync_protocol::replica::CellStream;
 use cubesync_protocol::{CellId, Colour, CubeId, CubeInfo, CubeKind, Event, Snapshot, clean_name};
 
 use super::IDLE_BEAT;
@@ -61,7 +62,7 @@ pub(super) struct Peer {
     lateness: Lateness,
     /// The newest version of its roster that is known.
     pub(super) roster: Option<u64>,
-    cells: BTreeMap<CellId, Replica>,
+    cells: BTreeMap<CellId, PeerCell>,
     cubes: BTreeMap<CubeId, Shown>,
     /// Cells of which something was lost.
     unknown: BTreeSet<CellId>,
@@ -69,11 +70,11 @@ pub(super) struct Peer {
     inbox: VecDeque<(u64, Word)>,
 }
 
-/// The peer's cubes of a cell, as it believes that they are believed.
+/// A cell in which the peer may have cubes.
 #[derive(Debug)]
-struct Replica {
-    believed: MotionSet,
-    /// The tick of the newest news that is in it.
+struct PeerCell {
+    stream: CellStream,
+    /// The tick of the newest news that the stream has taken in.
     news: u64,
 }
 
@@ -223,11 +224,11 @@ impl Peer {
     /// A cube as it told it. Who is lost has ghosts that stand, and holds nothing.
     pub(super) fn sighting(&self, cube: CubeId) -> Option<Sighting<'_>> {
         let shown = self.cubes.get(&cube)?;
-        let replica = self.cells.get(&shown.cell)?;
-        let mut motion = *replica.believed.get(cube)?;
+        let stream = &self.cells.get(&shown.cell)?.stream;
+        let mut motion = *stream.motion().get(cube)?;
         let mut kind = shown.kind;
         if let Some(tick) = self.stopped_at {
-            let stopped = motion.advanced(replica.believed.tick(), tick);
+            let stopped = motion.advanced(stream.tick(), tick);
             motion = MotionState::at_rest(stopped.pose(&Codec::LIVE));
         }
         if !self.is_live() {
@@ -239,7 +240,7 @@ impl Peer {
         Some(Sighting {
             kind,
             motion,
-            tick: replica.believed.tick() + self.lateness.delay_ticks,
+            tick: stream.tick() + self.lateness.delay_ticks,
             name: &shown.name,
             colour: shown.colour,
             joined: shown.joined,
@@ -386,12 +387,13 @@ impl Peer {
     ) {
         let (cell, tick) = (snapshot.cell, snapshot.tick);
         let known = self.cells.get(&cell);
-        if known.is_some_and(|known| known.believed.tick() >= tick) {
+        if known.is_some_and(|known| known.stream.tick() >= tick) {
             // A keyframe was newer.
             return;
         }
         if since_ticks == 0 {
-            self.empty(cell, tick, touched);
+            // As of the tick before: a stream takes in only what is later.
+            self.empty(cell, tick.saturating_sub(1), touched);
             self.unknown.remove(&cell);
         } else if self.unknown.contains(&cell)
             || known.and_then(|known| known.news.checked_add(since_ticks)) != Some(tick)
@@ -399,18 +401,12 @@ impl Peer {
             self.unknown.insert(cell);
             return;
         }
-        let Some(replica) = self.cells.get_mut(&cell) else {
+        let Some(known) = self.cells.get_mut(&cell) else {
             return;
         };
-        replica.believed.advance_to(tick);
-        replica.news = tick;
-        for event in &snapshot.events {
-            event.apply_to(&mut replica.believed);
-        }
-        let mut touch = |cube| _ = touched.entry(cube).or_insert(Touch::Moved);
-        let residuals = &snapshot.residuals;
-        let is_sound =
-            residuals.is_empty() || replica.believed.decode_tick(residuals, &mut touch).is_ok();
+        known.news = tick;
+        let touch = |cube| _ = touched.entry(cube).or_insert(Touch::Moved);
+        let is_sound = known.stream.take_in(snapshot, touch).is_ok();
         for event in &snapshot.events {
             self.happened((cell, tick), event, touched);
         }
@@ -424,21 +420,16 @@ impl Peer {
         let Told { news, keyframe } = told;
         let (cell, tick) = (keyframe.cell, keyframe.tick);
         let known = self.cells.get(&cell);
-        let is_old = known.is_some_and(|known| tick < known.believed.tick());
+        let is_old = known.is_some_and(|known| tick < known.stream.tick());
         if is_old && !self.unknown.contains(&cell) {
             return;
         }
-        self.empty(cell, tick, touched);
+        self.forget(cell, touched);
         self.unknown.remove(&cell);
-        let Some(replica) = self.cells.get_mut(&cell) else {
-            return;
-        };
-        replica.news = news;
+        let stream = CellStream::from(&keyframe);
+        self.cells.insert(cell, PeerCell { stream, news });
         for info in &keyframe.cubes {
-            replica.believed.insert(info.cube, info.motion);
             touched.entry(info.cube).or_insert(Touch::Moved);
-        }
-        for info in &keyframe.cubes {
             self.place((cell, tick), info, None);
         }
     }
@@ -462,7 +453,7 @@ impl Peer {
         let gone = self
             .cells
             .iter()
-            .filter(|(cell, known)| !listed.contains(cell) && known.believed.tick() < tick);
+            .filter(|(cell, known)| !listed.contains(cell) && known.stream.tick() < tick);
         for cell in gone.map(|(cell, _)| *cell).collect::<Vec<_>>() {
             self.empty(cell, tick, touched);
         }
@@ -472,11 +463,8 @@ impl Peer {
     /// There are none of its cubes in a cell.
     fn empty(&mut self, cell: CellId, tick: u64, touched: &mut BTreeMap<CubeId, Touch>) {
         self.forget(cell, touched);
-        let replica = Replica {
-            believed: MotionSet::at_tick(&Codec::LIVE, tick),
-            news: 0,
-        };
-        self.cells.insert(cell, replica);
+        let stream = CellStream::new(1, tick);
+        self.cells.insert(cell, PeerCell { stream, news: 0 });
     }
 
     fn happened(
