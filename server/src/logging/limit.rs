@@ -1,4 +1,4 @@
-//! No floods: each place in the code says only so much, and how much it left out.
+//! A limit on the rate of lines from each place in the code.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,17 +16,17 @@ use tracing_subscriber::registry::LookupSpan;
 use super::LogFormat;
 use cubesync_relay::token_bucket::TokenBucket;
 
-/// Lines one place may say at once.
+/// Largest number of lines from one place at once.
 const BURST: u32 = 10;
 
-/// Then it may say one in this time: with the hundred places there are, twenty lines a second
-/// when everything goes wrong at once.
-const EVERY: Duration = Duration::from_secs(5);
+/// Time in which a place regains one line. With about a hundred places, the log has at most twenty
+/// lines a second.
+const REFILL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Lines that nobody will read, in the whole process.
+/// Number of suppressed lines in the whole process.
 static SUPPRESSED: AtomicU64 = AtomicU64::new(0);
 
-/// How many lines were left out since the process started.
+/// Returns the number of lines that were left out since the process started.
 pub(crate) fn suppressed() -> u64 {
     SUPPRESSED.load(Ordering::Relaxed)
 }
@@ -36,42 +36,43 @@ pub(super) fn suppress() {
     SUPPRESSED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Formats events as lines, as long as their place may say something; its next line then ends
-/// with `left_out` and a number. `debug` and `trace` are not limited: who asks for them wants all.
+/// A formatter that leaves out the events of places that have used up their limit. The next line of
+/// such a place ends with `left_out` and the number. `debug` and `trace` have no limit, because they
+/// are only on when somebody asks for all of them.
 #[derive(Debug)]
 pub(super) struct Limited {
-    shape: Shape,
-    /// One entry for each place that ever said something, so no more than the program has.
+    format: LineFormat,
+    /// The state of each place that ever logged. The number of places in the program bounds it.
     places: Mutex<HashMap<Identifier, Place>>,
 }
 
 #[derive(Debug)]
-enum Shape {
+enum LineFormat {
     Text(Format<Full>),
     Json(Format<Json>),
 }
 
 impl Limited {
-    /// `colours` are for a terminal's text.
+    /// Makes a formatter. Only text can have colours.
     pub(super) fn new(format: LogFormat, colours: bool) -> Self {
-        let shape = match format {
-            LogFormat::Text => Shape::Text(Format::default().with_ansi(colours)),
-            LogFormat::Json => Shape::Json(Format::default().json().flatten_event(true)),
+        let format = match format {
+            LogFormat::Text => LineFormat::Text(Format::default().with_ansi(colours)),
+            LogFormat::Json => LineFormat::Json(Format::default().json().flatten_event(true)),
         };
         Self {
-            shape,
+            format,
             places: Mutex::default(),
         }
     }
 
-    /// How many lines were left out before this one; `None` leaves out this one too.
+    /// Returns the number of lines left out before this one, or `None` if this one is left out too.
     fn admit(&self, event: &Event<'_>, now: Instant) -> Option<u64> {
-        let about = event.metadata();
-        if *about.level() > Level::INFO {
+        let metadata = event.metadata();
+        if *metadata.level() > Level::INFO {
             return Some(0);
         }
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        match places.entry(about.callsite()) {
+        match places.entry(metadata.callsite()) {
             Entry::Occupied(place) => place.into_mut().admit(now),
             Entry::Vacant(place) => place.insert(Place::new(now)).admit(now),
         }
@@ -83,7 +84,7 @@ where
     S: Subscriber + for<'span> LookupSpan<'span>,
     N: for<'writer> FormatFields<'writer> + 'static,
 {
-    /// An error leaves the line out: the layer writes nothing then.
+    /// Formats an event. An error makes the layer write nothing.
     fn format_event(
         &self,
         context: &FmtContext<'_, S, N>,
@@ -96,29 +97,29 @@ where
         };
         let mut line = String::new();
         let into = Writer::new(&mut line);
-        match &self.shape {
-            Shape::Text(format) => format.format_event(context, into, event)?,
-            Shape::Json(format) => format.format_event(context, into, event)?,
+        match &self.format {
+            LineFormat::Text(format) => format.format_event(context, into, event)?,
+            LineFormat::Json(format) => format.format_event(context, into, event)?,
         }
         if left_out > 0 {
-            append(&mut line, &self.shape, left_out)?;
+            append_left_out(&mut line, &self.format, left_out)?;
         }
         writer.write_str(&line)
     }
 }
 
-fn append(line: &mut String, shape: &Shape, left_out: u64) -> fmt::Result {
+fn append_left_out(line: &mut String, format: &LineFormat, left_out: u64) -> fmt::Result {
     line.truncate(line.trim_end().len());
-    match shape {
-        Shape::Text(_) => writeln!(line, " left_out={left_out}"),
-        Shape::Json(_) => {
+    match format {
+        LineFormat::Text(_) => writeln!(line, " left_out={left_out}"),
+        LineFormat::Json(_) => {
             line.truncate(line.trim_end_matches('}').len());
             writeln!(line, ",\"left_out\":{left_out}}}")
         }
     }
 }
 
-/// What a place may still say.
+/// The limit of one place.
 #[derive(Debug)]
 struct Place {
     lines: TokenBucket,
@@ -128,7 +129,7 @@ struct Place {
 impl Place {
     fn new(now: Instant) -> Self {
         Self {
-            lines: TokenBucket::new(EVERY, EVERY * BURST, now),
+            lines: TokenBucket::new(REFILL_INTERVAL, REFILL_INTERVAL * BURST, now),
             left_out: 0,
         }
     }
@@ -150,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_says_ten_lines_then_one_in_five_seconds_with_the_number_left_out() {
+    fn a_place_has_ten_lines_then_one_in_five_seconds_with_the_number_left_out() {
         let start = Instant::now();
         let mut place = Place::new(start);
         let admitted = |place: &mut Place, count: usize, second: u64| {
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn places_are_limited_each_by_itself_and_details_not_at_all() {
+    fn each_place_has_its_own_limit_and_debug_has_none() {
         let before = suppressed();
         let lines = lines(LogFormat::Text, || {
             for number in 0..20 {
@@ -184,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn both_shapes_are_one_line_and_can_say_what_was_left_out() {
+    fn both_formats_have_one_line_that_can_count_what_was_left_out() {
         let name = "a\n\u{1b}[31m\"b\u{202e}";
         for format in [LogFormat::Text, LogFormat::Json] {
             let said = lines(format, || info!(name, "joined"));
             assert_eq!(said.len(), 1, "{said:?}");
             assert!(!said[0].contains('\u{1b}'), "{said:?}");
             let mut line = format!("{}\n", said[0]);
-            append(&mut line, &Limited::new(format, false).shape, 7).unwrap();
+            append_left_out(&mut line, &Limited::new(format, false).format, 7).unwrap();
             match format {
                 LogFormat::Text => assert!(line.ends_with(" left_out=7\n"), "{line}"),
                 LogFormat::Json => {

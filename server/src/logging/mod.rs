@@ -1,7 +1,7 @@
-//! What the server says on standard error: one line for each thing that happened.
+//! The log on standard error, one line for each event.
 //!
-//! A line is never more important than the players. Each place in the code says only so much
-//! (`limit`), and nobody waits for whoever reads the lines (`outlet`).
+//! The log never slows the game down. Each place in the code has a limited rate of lines (`limit`),
+//! and a thread of its own writes them (`outlet`).
 
 mod limit;
 mod outlet;
@@ -26,39 +26,39 @@ use self::outlet::Outlet;
 /// The environment variable with the [`filter`].
 const FILTER_VARIABLE: &str = "CUBESYNC_LOG";
 
-/// A library that says at `info` what the program says itself in better words.
-const CHATTY: &str = "async_nats";
+/// The target of a library whose events the server logs itself, in its own words.
+const SILENCED_TARGET: &str = "async_nats";
 
-/// How lines look.
+/// The format of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
     /// One JSON object a line, for programs.
     Json,
 }
 
-/// Why there can be no log.
+/// The reason why logging cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The environment variable makes no sense.
+    /// The environment variable is not a filter.
     #[error("CUBESYNC_LOG={0:?} is no log filter; try info, debug or cubesync_relay=debug")]
     Filter(String),
-    /// The system gives no thread.
+    /// The system cannot start a thread.
     #[error("cannot start the thread that writes the log: {0}")]
     Thread(#[from] io::Error),
-    /// Somebody else logs already.
+    /// Another logger is installed already.
     #[error("cannot log: {0}")]
     Taken(#[from] TryInitError),
 }
 
-/// A running log; dropping it writes what still waits, for at most a second.
+/// A running log. Dropping it writes the remaining lines, for at most a second.
 #[derive(Debug)]
 pub struct Log {
     outlet: Outlet,
 }
 
-/// Logs to standard error from now on, what `CUBESYNC_LOG` asks for, panics included.
+/// Starts logging to standard error, filtered by `CUBESYNC_LOG` and with panics included.
 ///
 /// # Errors
 /// [`LogError`].
@@ -68,7 +68,7 @@ pub fn start(format: LogFormat) -> Result<Log, LogError> {
     let lines = tracing_subscriber::fmt::layer()
         .event_format(Limited::new(format, wants_colours(&io::stderr())))
         .with_writer(outlet.clone())
-        // It would say so with `eprintln!`, which panics when nobody reads it.
+        // The library would use `eprintln!`, which panics on a closed standard error.
         .log_internal_errors(false)
         .with_filter(filter);
     tracing_subscriber::registry().with(lines).try_init()?;
@@ -82,8 +82,8 @@ impl Drop for Log {
     }
 }
 
-/// What is logged: levels such as `warn`, or `target=level` for a part of the program, with
-/// commas between; what is not named is logged from `info` on.
+/// Reads the filter from `CUBESYNC_LOG`: levels such as `warn`, or `target=level` for a part of the
+/// program, separated by commas. The level of all other parts is `info`.
 ///
 /// # Errors
 /// [`LogError::Filter`].
@@ -92,26 +92,26 @@ pub fn filter() -> Result<Targets, LogError> {
         Ok(text) if !text.is_empty() => parse_filter(&text).ok_or(LogError::Filter(text)),
         _ => Ok(Targets::new()
             .with_default(LevelFilter::INFO)
-            .with_target(CHATTY, LevelFilter::OFF)),
+            .with_target(SILENCED_TARGET, LevelFilter::OFF)),
     }
 }
 
-/// Whether a person looks at an output who has not asked for no colours (no-color.org).
+/// Returns whether an output is a terminal whose user has not turned colours off (no-color.org).
 pub fn wants_colours(output: &impl IsTerminal) -> bool {
     output.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
 fn parse_filter(text: &str) -> Option<Targets> {
-    // The library takes a word that is no level for a target of which everything is wanted.
+    // The library would take a word that is no level as a target to log completely.
     let is_level = |part: &str| !part.is_empty() && part.parse::<LevelFilter>().is_ok();
     let is_clear = |part: &str| part.contains('=') || is_level(part);
     if !text.split(',').all(is_clear) {
         return None;
     }
     let targets: Targets = text.parse().ok()?;
-    let targets = match text.contains(CHATTY) {
+    let targets = match text.contains(SILENCED_TARGET) {
         true => targets,
-        false => targets.with_target(CHATTY, LevelFilter::OFF),
+        false => targets.with_target(SILENCED_TARGET, LevelFilter::OFF),
     };
     Some(match targets.default_level() {
         Some(_) => targets,
@@ -119,7 +119,7 @@ fn parse_filter(text: &str) -> Option<Targets> {
     })
 }
 
-/// One line for a panic, in place of the several that Rust prints by itself.
+/// Logs a panic as one line, in place of the several lines that Rust prints.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let payload = panic.payload();
     let cause = payload
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_is_one_line_with_its_place_and_words() {
+    fn a_panic_is_one_line_with_its_location_and_message() {
         let said = testing::lines(LogFormat::Json, || {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(log_panic));

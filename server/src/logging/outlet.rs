@@ -1,9 +1,9 @@
-//! Writing lines without waiting for whoever reads them.
+//! Writing lines without blocking on their reader.
 //!
-//! Standard error may be a pipe that nobody empties: a stopped `less`, a log collector that
-//! hangs. A write to it blocks, and a runtime's thread that blocks serves no player. So lines go
-//! into a bounded buffer, and a thread of its own writes them. It is the whole of what the crate
-//! tracing-appender would be used for, without its dates and channels.
+//! Standard error may be a pipe that nobody empties, such as a stopped `less` or a hanging log
+//! collector. A write to it blocks, and a blocked thread of the runtime serves no players. Lines
+//! therefore go into a bounded buffer, from which a thread of its own writes them. The crate
+//! tracing-appender does the same, with dates and channels that are not needed here.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -13,44 +13,44 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::limit::suppress;
 
-/// Bytes that wait at most: a thousand lines. What comes on top is left out.
+/// Size of the buffer: about a thousand lines. Lines that do not fit are left out.
 const MAX_WAITING_BYTES: usize = 256 * 1024;
 
-/// How long the last lines may take.
+/// Time for writing the last lines.
 const FLUSH_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Takes lines; clones write to the same end.
+/// A non-blocking writer of lines. Clones share the buffer.
 #[derive(Debug, Clone)]
 pub(super) struct Outlet {
     buffer: Arc<Buffer>,
 }
 
-/// Lines on their way.
+/// The lines that wait to be written.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     state: Mutex<State>,
-    /// Lines came, or were written.
+    /// Notified when lines were added or written.
     changed: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct State {
     waiting: Vec<u8>,
-    /// The thread has taken some and is writing them.
+    /// Whether the thread is writing lines that it has taken out.
     writing: bool,
 }
 
 impl Outlet {
-    /// Writes to `end` from a thread of its own, as long as the process lives.
+    /// Starts a thread that writes to `output` as long as the process lives.
     ///
     /// # Errors
-    /// The system gives no thread.
-    pub(super) fn new(end: impl Write + Send + 'static) -> io::Result<Self> {
+    /// The system cannot start a thread.
+    pub(super) fn new(output: impl Write + Send + 'static) -> io::Result<Self> {
         let buffer = Arc::new(Buffer::default());
-        let taken = Arc::clone(&buffer);
+        let written = Arc::clone(&buffer);
         std::thread::Builder::new()
             .name("log".into())
-            .spawn(move || taken.write_to(end))?;
+            .spawn(move || written.write_to(output))?;
         Ok(Self { buffer })
     }
 
@@ -58,7 +58,7 @@ impl Outlet {
     pub(super) fn flush(&self) {
         let state = self.buffer.lock();
         let is_busy = |state: &mut State| state.writing || !state.waiting.is_empty();
-        // Late or not, nobody waits longer.
+        // After the deadline, the remaining lines are lost.
         let _ = self
             .buffer
             .changed
@@ -79,7 +79,7 @@ impl Buffer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_to(&self, mut end: impl Write) {
+    fn write_to(&self, mut output: impl Write) {
         let mut lines = Vec::new();
         loop {
             {
@@ -93,14 +93,14 @@ impl Buffer {
                 std::mem::swap(&mut lines, &mut state.waiting);
                 state.writing = true;
             }
-            // A closed end or a full disk: there is nobody to tell, and the next lines may pass.
-            let _ = end.write_all(&lines).and_then(|()| end.flush());
+            // An error here cannot be reported anywhere, and the next write may succeed.
+            let _ = output.write_all(&lines).and_then(|()| output.flush());
             lines.clear();
         }
     }
 }
 
-/// One call is one line: it is taken whole or left out whole.
+/// Each call writes one line, which is taken or left out as a whole.
 impl Write for &Buffer {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut state = self.lock();
@@ -125,13 +125,13 @@ mod tests {
     use super::super::limit::suppressed;
     use super::*;
 
-    /// Passes on what is written, and blocks or fails as it is told.
-    struct End {
+    /// An output whose writes block until their result comes from the test.
+    struct SteeredOutput {
         written: mpsc::Sender<Vec<u8>>,
         results: mpsc::Receiver<io::Result<()>>,
     }
 
-    impl Write for End {
+    impl Write for SteeredOutput {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.written.send(bytes.to_vec()).unwrap();
             let result = self.results.recv().unwrap_or(Ok(()));
@@ -150,25 +150,25 @@ mod tests {
     ) {
         let (sender, written) = mpsc::channel();
         let (result, results) = mpsc::channel();
-        let end = End {
+        let output = SteeredOutput {
             written: sender,
             results,
         };
-        (Outlet::new(end).unwrap(), written, result)
+        (Outlet::new(output).unwrap(), written, result)
     }
 
-    fn say(outlet: &Outlet, line: &[u8]) {
+    fn write(outlet: &Outlet, line: &[u8]) {
         outlet.make_writer().write_all(line).unwrap();
     }
 
     #[test]
-    fn nobody_waits_for_an_end_that_is_stuck_and_its_buffer_is_bounded() {
+    fn a_blocked_output_blocks_no_writer_and_the_buffer_is_bounded() {
         let (outlet, written, result) = outlet();
-        say(&outlet, b"first\n");
+        write(&outlet, b"first\n");
         assert_eq!(written.recv().unwrap(), b"first\n");
         let before = suppressed();
         let line = [b'x'; 1024];
-        (0..1024).for_each(|_| say(&outlet, &line));
+        (0..1024).for_each(|_| write(&outlet, &line));
         assert_eq!(outlet.buffer.lock().waiting.len(), MAX_WAITING_BYTES);
         assert!(suppressed() - before >= 1024 - 256);
         drop(result);
@@ -181,10 +181,10 @@ mod tests {
     fn after_an_error_the_next_lines_are_written() {
         let (outlet, written, result) = outlet();
         result.send(Err(io::ErrorKind::BrokenPipe.into())).unwrap();
-        say(&outlet, b"lost\n");
+        write(&outlet, b"lost\n");
         assert_eq!(written.recv().unwrap(), b"lost\n");
         drop(result);
-        say(&outlet, b"kept\n");
+        write(&outlet, b"kept\n");
         assert_eq!(written.recv().unwrap(), b"kept\n");
     }
 }

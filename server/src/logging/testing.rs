@@ -1,4 +1,4 @@
-//! What would be logged, for tests.
+//! Capture of logged lines, for tests.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
@@ -8,11 +8,11 @@ use tracing_subscriber::layer::SubscriberExt;
 use super::LogFormat;
 use super::limit::Limited;
 
-/// Collects what the layer writes.
+/// A writer that keeps everything.
 #[derive(Clone, Default)]
-struct Page(Arc<Mutex<Vec<u8>>>);
+struct Captured(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Page {
+impl Write for Captured {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().write(bytes)
     }
@@ -22,15 +22,15 @@ impl Write for Page {
     }
 }
 
-/// The lines of what `say` says on its thread.
-pub(super) fn lines(format: LogFormat, say: impl FnOnce()) -> Vec<String> {
-    let page = Page::default();
-    let writer = page.clone();
+/// Returns the lines that `log` logs on its thread.
+pub(super) fn lines(format: LogFormat, log: impl FnOnce()) -> Vec<String> {
+    let captured = Captured::default();
+    let writer = captured.clone();
     let layer = tracing_subscriber::fmt::layer()
         .event_format(Limited::new(format, false))
         .with_writer(move || writer.clone())
         .log_internal_errors(false);
-    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), say);
-    let text = String::from_utf8(page.0.lock().unwrap().clone()).unwrap();
+    tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), log);
+    let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
     text.lines().map(str::to_owned).collect()
 }

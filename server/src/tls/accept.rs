@@ -1,4 +1,4 @@
-//! How a connection to an encrypted port begins.
+//! The beginning of a connection to an encrypted port.
 
 use std::io;
 use std::time::Duration;
@@ -7,26 +7,26 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-/// The first byte of TLS: a record with a message of its handshake (RFC 8446, 5.1). A frame of
-/// ours begins with a zero, a request of HTTP with a letter.
+/// The first byte of a TLS connection, which begins with a handshake record (RFC 8446, 5.1). The
+/// first byte of a frame is zero, that of an HTTP request a letter.
 const HANDSHAKE_RECORD: u8 = 0x16;
 
-/// What came.
+/// The first thing that a peer does.
 pub(crate) enum Arrival {
-    /// An encrypted connection.
+    /// It completes a TLS handshake.
     Tls(Box<TlsStream<TcpStream>>),
-    /// Somebody who speaks without encryption. Nothing of that has been read yet.
+    /// It begins to send without encryption. Nothing of that has been read yet.
     Plain(TcpStream),
-    /// Not a byte in time.
+    /// It sends nothing in time.
     Silent,
-    /// The peer closed without a byte.
+    /// It closes the connection without a byte.
     Closed,
-    /// A handshake that went wrong, or did not end in time.
+    /// It begins a handshake that fails or does not end in time.
     Failed(io::Error),
 }
 
-/// Waits for the first byte and, if it is one of TLS, for the end of the handshake, all of it at
-/// most for `deadline`.
+/// Waits for the first byte and, if it belongs to TLS, for the end of the handshake, but no longer
+/// than `deadline`.
 pub(crate) async fn accept(
     acceptor: &TlsAcceptor,
     stream: TcpStream,

@@ -1,4 +1,4 @@
-//! A certificate with its key: read from files, and what a person wants to know of it.
+//! A certificate with its key: reading the files, and properties to show to people.
 
 use std::fmt;
 use std::fs;
@@ -17,13 +17,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 use webpki::{EndEntityCert, KeyUsage};
 
-/// Longest file that is read: a chain is a few kilobytes.
+/// Longest file that is read. A chain has a few kilobytes.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
-/// Later than any certificate's end.
+/// A time after the end of every certificate.
 const FAR_FUTURE: Duration = Duration::from_secs(1 << 40);
 
-/// Why there is no certificate to serve with, and what to do.
+/// The reason why a certificate cannot be used, and the remedy.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
     /// A file cannot be read.
@@ -31,7 +31,7 @@ pub enum CertificateError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The cause.
         hint: String,
     },
     /// A file cannot be written.
@@ -39,7 +39,7 @@ pub enum CertificateError {
     Write {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: io::Error,
     },
     /// Only one of the two files exists.
@@ -48,17 +48,17 @@ pub enum CertificateError {
         found.display(), missing.display()
     )]
     Half {
-        /// What is there.
+        /// The existing file.
         found: PathBuf,
-        /// What is not.
+        /// The missing file.
         missing: PathBuf,
     },
-    /// What was read cannot be used.
+    /// A file was read but cannot be used.
     #[error("{}: {hint}", path.display())]
     Unusable {
-        /// The file; `memory` for a pair that was just made.
+        /// The file; `memory` for a certificate that exists only there.
         path: PathBuf,
-        /// What is wrong, and what to do.
+        /// The cause and the remedy.
         hint: String,
     },
     /// The key belongs to another certificate.
@@ -74,7 +74,7 @@ pub enum CertificateError {
     Make(String),
 }
 
-/// A chain of certificates and the key of its first one, which fit together.
+/// A chain of certificates and the matching key of the first one.
 #[derive(Debug, Clone)]
 pub struct Certificate {
     key: Arc<CertifiedKey>,
@@ -89,14 +89,14 @@ impl Certificate {
     /// (PKCS#8, PKCS#1 or SEC1, without a passphrase).
     ///
     /// # Errors
-    /// A file cannot be read or used, or the two do not belong together. That it has expired is
-    /// none: [`problem_at`](Self::problem_at) tells.
+    /// A file cannot be read or used, or the two do not belong together. An expired certificate is no
+    /// error here; see [`problem_at`](Self::problem_at).
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, CertificateError> {
         let (certificate_pem, key_pem) = (read(certificate)?, read(key)?);
         Self::parse(&certificate_pem, certificate, &key_pem, key)
     }
 
-    /// The same from memory; the paths are for errors.
+    /// Parses the contents of the two files. The paths are for error messages.
     pub(super) fn parse(
         certificate_pem: &[u8],
         certificate: &Path,
@@ -128,7 +128,7 @@ impl Certificate {
             rustls::Error::InvalidCertificate(error) => {
                 unusable(certificate, format!("the certificate is damaged: {error}"))
             }
-            // It may tell of the key, and says no more than that it is of no kind it knows.
+            // The library's message could reveal a part of the key, and it says no more than this.
             _ => unusable(
                 key,
                 "the key is damaged, or of a kind that TLS has no use for".into(),
@@ -148,12 +148,12 @@ impl Certificate {
         })
     }
 
-    /// The names it was given out for; addresses are not among them.
+    /// Returns the DNS names that the certificate is for, without addresses.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// Whether it was given out for an address.
+    /// Returns whether the certificate is for an address.
     pub fn is_for(&self, address: IpAddr) -> bool {
         let own = self.key.end_entity_cert();
         let parsed = own.ok().and_then(|own| EndEntityCert::try_from(own).ok());
@@ -161,17 +161,17 @@ impl Certificate {
         parsed.is_some_and(|own| own.verify_is_valid_for_subject_name(&name).is_ok())
     }
 
-    /// The last moment at which it is valid.
+    /// Returns the last moment at which the certificate is valid.
     pub fn ends(&self) -> SystemTime {
         self.ends
     }
 
-    /// What tells it from every other one.
+    /// Returns the certificate's fingerprint.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
     }
 
-    /// Why clients that verify it refuse it at a time, as the rest of a sentence.
+    /// Returns why verifying clients refuse the certificate at a time, as the predicate of a sentence.
     pub fn problem_at(&self, now: SystemTime) -> Option<String> {
         if now > self.ends {
             Some(format!("expired on {}", day(self.ends)))
@@ -182,13 +182,13 @@ impl Certificate {
         }
     }
 
-    /// What connections are served with.
+    /// Returns the chain and the key in the form that rustls uses.
     pub(super) fn key(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.key)
     }
 }
 
-/// The SHA-256 of a certificate: what browsers and `openssl x509 -fingerprint` show.
+/// The SHA-256 of a certificate, as browsers and `openssl x509 -fingerprint` show it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fingerprint(pub [u8; 32]);
 
@@ -208,14 +208,14 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// A moment as a day, as people write it everywhere.
+/// Returns the day of a moment in ISO 8601 form.
 pub(crate) fn day(time: SystemTime) -> String {
     let stamp = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
     stamp.strftime("%Y-%m-%d").to_string()
 }
 
-/// When a certificate begins and ends to be valid, asked of the library that verifies it: it says
-/// so when it refuses one, and the dates are the first it looks at.
+/// Returns the first and the last moment at which a certificate is valid. The library has no function
+/// for that, but its errors name the dates, which it checks first.
 fn validity(certificate: &EndEntityCert<'_>) -> Option<[SystemTime; 2]> {
     let refusal = |time| {
         let at = UnixTime::since_unix_epoch(time);
@@ -239,7 +239,7 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
         path: path.to_owned(),
         hint,
     };
-    let told = |error: io::Error| {
+    let read_error = |error: io::Error| {
         failed(match error.kind() {
             io::ErrorKind::NotFound => {
                 "there is no such file; with --tls-self-signed one is made there".to_owned()
@@ -250,20 +250,20 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
             _ => error.to_string(),
         })
     };
-    let length_bytes = fs::metadata(path).map_err(told)?.len();
+    let length_bytes = fs::metadata(path).map_err(read_error)?.len();
     if length_bytes > MAX_FILE_BYTES {
         return Err(failed(
             "it is too long for a certificate or a key".to_owned(),
         ));
     }
-    fs::read(path).map_err(told)
+    fs::read(path).map_err(read_error)
 }
 
-/// Why no key was found, without a byte of it.
+/// Returns why no key was found, without revealing a part of the file.
 fn key_hint(text: &[u8], error: &pem::Error) -> String {
-    let has = |words: &str| {
-        text.windows(words.len())
-            .any(|part| part == words.as_bytes())
+    let has = |wanted: &str| {
+        text.windows(wanted.len())
+            .any(|part| part == wanted.as_bytes())
     };
     if has("ENCRYPTED") {
         "the key has a passphrase, which nobody could type at a restart; \
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_tells_its_names_and_its_time() {
+    fn a_certificate_has_names_and_a_time_of_validity() {
         let (certificate, key) = pair();
         let certificate = parse(&certificate, &key).unwrap();
         assert_eq!(certificate.names(), ["game.example"]);
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_is_the_one_that_others_show() {
+    fn the_fingerprint_is_the_sha_256_of_the_certificate() {
         // `openssl dgst -sha256` of three bytes.
         let expected = "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD";
         let certificate = CertificateDer::from(&b"abc"[..]);
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_pair_is_said_with_the_file() {
+    fn errors_name_the_file_and_reveal_nothing_of_the_key() {
         let ((certificate, key), (other, _)) = (pair(), pair());
         let damaged = |pem: &str| pem.replacen("MI", "MM", 1);
         let encrypted = key.replace("PRIVATE", "ENCRYPTED PRIVATE");

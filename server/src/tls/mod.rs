@@ -1,4 +1,4 @@
-//! Encryption of everything but the text protocol: whose certificate, and how connections begin.
+//! TLS for everything but the text protocol: the certificate, and the beginning of connections.
 
 mod accept;
 mod certificate;
@@ -25,25 +25,25 @@ use crate::config::Config;
 use crate::metrics::{Reload, ServerMetrics};
 use cubesync_relay::metrics::MetricSet;
 
-/// What the pages' clients are offered (ALPN): browsers would like HTTP/2 as well.
+/// The only protocol that is offered to browsers (ALPN). They would prefer HTTP/2 otherwise.
 const HTTP_1: &[u8] = b"http/1.1";
 
 /// The server's side of TLS.
 pub(crate) struct Tls {
-    /// For the TCP port.
+    /// The acceptor for the TCP port.
     pub(crate) players: TlsAcceptor,
-    /// For HTTP and WebSockets.
+    /// The acceptor for pages and WebSockets.
     pub(crate) pages: TlsAcceptor,
     current: Arc<Current>,
-    /// Certificate and key; `None`: they were made for this run only.
+    /// The files of the certificate and the key; `None` for a pair that was made for this run only.
     files: Option<(PathBuf, PathBuf)>,
 }
 
 impl Tls {
-    /// What the configuration asks for; `None`: no encryption.
+    /// Sets TLS up as configured. Returns `None` if the configuration has no encryption.
     ///
     /// # Errors
-    /// The certificate or its key cannot be had.
+    /// The certificate or its key cannot be read or made.
     pub(crate) fn new(config: &Config) -> Result<Option<Self>, CertificateError> {
         let files = config.tls_cert.clone().zip(config.tls_key.clone());
         let certificate = match (&files, config.tls_self_signed) {
@@ -52,7 +52,7 @@ impl Tls {
             (None, true) => self_signed::make()?.parse()?,
             (None, false) => return Ok(None),
         };
-        // Others may get in all the same, and the clock may be what is wrong.
+        // This is no error: clients that do not verify can connect, and the clock may be wrong.
         if let Some(problem) = certificate.problem_at(SystemTime::now()) {
             warn!("the certificate {problem}: clients that verify it will refuse to connect");
         }
@@ -68,7 +68,7 @@ impl Tls {
             .expect("ring knows both versions")
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-        // Nobody asks for it: who comes back is known by the protocol's own token.
+        // No client resumes TLS sessions: the protocol has resume tokens of its own.
         players.send_tls13_tickets = 0;
         players.session_storage = Arc::new(NoServerSessionStorage {});
         let mut pages = players.clone();
@@ -81,12 +81,12 @@ impl Tls {
         }))
     }
 
-    /// What tells the certificate from every other one.
+    /// Returns the fingerprint of the current certificate.
     pub(crate) fn fingerprint(&self) -> Fingerprint {
         self.current.read().fingerprint()
     }
 
-    /// Registers the last moment at which the certificate is valid.
+    /// Registers the time at which the certificate expires.
     pub(crate) fn register_metrics(&self, set: &MetricSet) {
         let current = Arc::clone(&self.current);
         set.read_gauge(
@@ -101,8 +101,8 @@ impl Tls {
         );
     }
 
-    /// Reads the files again, for the connections that are yet to come. What is not good is not
-    /// used: the certificate that was served goes on being served.
+    /// Reads the files again, for new connections. If the new certificate cannot be used or is not
+    /// valid now, the old one stays.
     pub(crate) fn reload(&self, metrics: &ServerMetrics) {
         let Some((certificate, key)) = &self.files else {
             return info!("the certificate was made for this run: there is nothing to read again");
@@ -146,7 +146,7 @@ impl std::fmt::Debug for Tls {
     }
 }
 
-/// The certificate that the next connection gets.
+/// The certificate for new connections.
 #[derive(Debug)]
 struct Current(RwLock<Certificate>);
 

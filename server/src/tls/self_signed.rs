@@ -1,4 +1,4 @@
-//! A certificate of our own, for a LAN, where nobody gives out one.
+//! Self-signed certificates, for a LAN without a certificate authority.
 
 use std::fs;
 use std::io::{self, Write};
@@ -15,10 +15,10 @@ use tracing::{info, warn};
 use super::certificate::{Certificate, CertificateError};
 use crate::network::all_addresses;
 
-/// How long it is valid: two years, below the 825 days above which Apple's systems refuse one.
+/// Time of validity: two years, less than the 825 days that Apple's systems accept at most.
 const VALID_FOR: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
-/// From when: clocks of a LAN may be off.
-const VALID_BEFORE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Time by which the validity begins in the past, because clocks of a LAN may be wrong.
+const BACKDATED_BY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A certificate and its key in PEM form.
 pub(super) struct Pair {
@@ -26,7 +26,7 @@ pub(super) struct Pair {
     key: String,
 }
 
-/// The pair in two files; when both are missing, a new one is made and written there.
+/// Reads a certificate and its key from two files. If both are missing, makes and writes them.
 pub(crate) fn read_or_make(
     certificate: &Path,
     key: &Path,
@@ -53,23 +53,23 @@ pub(crate) fn read_or_make(
     Certificate::read(certificate, key)
 }
 
-/// A router may have given this machine another address since. Those of IPv6 change every day, and
-/// nobody types them.
+/// Warns if the certificate lacks an address of this machine, to which a router may have given a new
+/// one. IPv6 addresses are ignored, because they change every day and nobody types them.
 fn warn_of_new_addresses(kept: &Certificate) {
-    let unnamed = all_addresses()
+    let missing = all_addresses()
         .into_iter()
         .filter(|address| address.is_ipv4() && !kept.is_for(*address));
-    let unnamed: Vec<_> = unnamed.map(|address| address.to_string()).collect();
-    if !unnamed.is_empty() {
+    let missing: Vec<_> = missing.map(|address| address.to_string()).collect();
+    if !missing.is_empty() {
         warn!(
-            addresses = unnamed.join(" "),
+            addresses = missing.join(" "),
             "the certificate does not name all addresses of this machine: players who use another \
              are refused; delete both files for a new one"
         );
     }
 }
 
-/// Makes a pair for every name and address this machine has.
+/// Makes a certificate for every name and address of this machine.
 pub(super) fn make() -> Result<Pair, CertificateError> {
     make_for(names(), all_addresses()).map_err(|error| CertificateError::Make(error.to_string()))
 }
@@ -81,12 +81,11 @@ fn make_for(names: Vec<String>, addresses: Vec<IpAddr>) -> Result<Pair, rcgen::E
     parameters.distinguished_name = DistinguishedName::new();
     let name = "cubesync, self-signed";
     parameters.distinguished_name.push(DnType::CommonName, name);
-    // No certificate authority: whoever gets at the key can pretend to be this server, and nobody
-    // else.
+    // The certificate is no certificate authority, so a stolen key can only impersonate this server.
     parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let now = SystemTime::now();
-    parameters.not_before = (now - VALID_BEFORE).into();
+    parameters.not_before = (now - BACKDATED_BY).into();
     parameters.not_after = (now + VALID_FOR).into();
     let key = KeyPair::generate()?;
     let certificate = parameters.self_signed(&key)?;
@@ -97,7 +96,7 @@ fn make_for(names: Vec<String>, addresses: Vec<IpAddr>) -> Result<Pair, rcgen::E
 }
 
 impl Pair {
-    /// The pair, ready to serve with.
+    /// Parses the pair for use by this server.
     pub(super) fn parse(&self) -> Result<Certificate, CertificateError> {
         let memory = Path::new("memory");
         Certificate::parse(
@@ -111,7 +110,7 @@ impl Pair {
     fn write(&self, certificate: &Path, key: &Path) -> Result<(), CertificateError> {
         write_new(key, &self.key, true)?;
         if let Err(error) = write_new(certificate, &self.certificate, false) {
-            // Half a pair would be in the way of the next start.
+            // With only one of the files, the next start would fail.
             let _ = fs::remove_file(key);
             return Err(error);
         }
@@ -141,12 +140,12 @@ fn write_new(path: &Path, text: &str, is_secret: bool) -> Result<(), Certificate
     })
 }
 
-/// What this machine is called: by itself, and by others of its network (RFC 6762).
+/// Returns this machine's names: its own one, and the one for its network (RFC 6762).
 fn names() -> Vec<String> {
     let mut names = vec!["localhost".to_owned()];
     let is_name = |name: &str| {
-        let is_sign = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
-        !name.is_empty() && name.bytes().all(is_sign) && name != "localhost"
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+        !name.is_empty() && name.bytes().all(is_allowed) && name != "localhost"
     };
     if let Some(name) = host_name().filter(|name| is_name(name)) {
         if !name.contains('.') {
@@ -172,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_names_this_machine_and_is_valid_for_two_years() {
+    fn a_new_certificate_names_this_machine_and_is_valid_for_two_years() {
         let certificate = make().unwrap().parse().unwrap();
         assert!(certificate.names().contains(&"localhost".to_owned()));
         let now = SystemTime::now();
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_pair_is_left_alone() {
+    fn a_key_without_a_certificate_is_not_overwritten() {
         let folder = std::env::temp_dir().join(format!("cubesync-half-{}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
