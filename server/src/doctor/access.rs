@@ -1,4 +1,4 @@
-//! Who may play, and what others can read on the way.
+//! Access: the keys, and the text port, which needs none.
 
 use super::Finding;
 use super::reach::{Reach, Scope};
@@ -6,7 +6,7 @@ use crate::config::Config;
 
 const KEY: &str = "join key";
 
-/// A key that is shorter can be guessed or is a word.
+/// Shortest key without a note. A shorter one can be guessed or is a word.
 const SHORT_KEY_BYTES: usize = 12;
 
 pub(super) fn examine(config: &Config, reach: &Reach) -> Vec<Finding> {
@@ -20,7 +20,7 @@ pub(super) fn examine(config: &Config, reach: &Reach) -> Vec<Finding> {
 }
 
 fn judge(config: &Config, reach: &Reach, key_is_argument: bool) -> Vec<Finding> {
-    let mut findings = vec![who_may_play(config, reach.players())];
+    let mut findings = vec![judge_join_key(config, reach.players())];
     let server = config.join_key.iter().map(|key| ("it".to_owned(), key));
     let rooms = config.room_key.iter();
     let rooms = rooms.map(|key| (format!("the key of room {}", key.room), &key.key));
@@ -42,11 +42,11 @@ fn judge(config: &Config, reach: &Reach, key_is_argument: bool) -> Vec<Finding> 
         ));
     }
     let has_key = config.join_key.is_some() || !config.room_key.is_empty();
-    findings.extend(reach.text.map(|text| text_port(text, has_key)));
+    findings.extend(reach.text.map(|text| judge_text_port(text, has_key)));
     findings
 }
 
-fn who_may_play(config: &Config, players: Scope) -> Finding {
+fn judge_join_key(config: &Config, players: Scope) -> Finding {
     let rooms = match config.room_key.len() {
         0 => String::new(),
         1 => ", but for a room with a key of its own".to_owned(),
@@ -63,7 +63,7 @@ fn who_may_play(config: &Config, players: Scope) -> Finding {
     }
 }
 
-fn text_port(scope: Scope, with_key: bool) -> Finding {
+fn judge_text_port(scope: Scope, with_key: bool) -> Finding {
     const ABOUT: &str = "text port";
     let advice = "--text 127.0.0.1:14902 keeps it on this machine";
     let free = "whoever reaches it joins without a key and puts a cube anywhere";
@@ -90,7 +90,7 @@ mod tests {
     use super::super::Verdict;
     use super::*;
 
-    /// Verdicts by what they are about.
+    /// Returns the subject and the verdict of each finding.
     fn judged(flags: &[&str], own: &str, key_is_argument: bool) -> Vec<(&'static str, Verdict)> {
         let config = Config::parse_from(["cubesync-server"].iter().chain(flags));
         let own: IpAddr = own.parse().unwrap();
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_long_and_not_on_the_command_line() {
+    fn a_short_key_and_a_key_on_the_command_line_are_worth_a_note() {
         let long = ["--join-key", "0123456789abcdef"];
         assert_eq!(judged(&long, NETWORK, false), [("join key", Verdict::Ok)]);
         let noted = [("join key", Verdict::Ok), ("join key", Verdict::Note)];
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn the_text_port_belongs_on_this_machine() {
+    fn a_text_port_that_bypasses_the_key_or_faces_the_internet_is_a_problem() {
         let text = |flags: &[&str], own| judged(flags, own, false)[1];
         let local = ["--text", "127.0.0.1:1"];
         let open = ["--text", "0.0.0.0:1"];

@@ -1,18 +1,18 @@
-//! Whether the browser's game is inside this program, and whole.
+//! The browser's game: whether this program contains it completely.
 
 use super::Finding;
 use crate::http::game_file;
 
 const INDEX: &str = "index.html";
 
-/// What a WebAssembly module begins with.
+/// The first bytes of every WebAssembly module.
 const WASM_MAGIC: &[u8] = b"\0asm";
 
 pub(super) fn examine() -> Vec<Finding> {
     vec![judge(game_file)]
 }
 
-/// `file` is the content of a file of the game, unpacked.
+/// Judges the game. `file` returns the uncompressed content of one of its files.
 fn judge(file: impl Fn(&str) -> Option<bytes::Bytes>) -> Finding {
     const ABOUT: &str = "browser game";
     let rebuild = "build it with `cargo xtask web`, then the server again";
@@ -42,7 +42,7 @@ fn judge(file: impl Fn(&str) -> Option<bytes::Bytes>) -> Finding {
     )
 }
 
-/// The files that a page asks for: what stands in its attributes of these names.
+/// Returns the files that a page loads, from its attributes.
 fn names(page: &str) -> Vec<String> {
     let attributes = [" src=\"", " href=\"", " data-wasm=\""];
     let named = attributes
@@ -71,28 +71,28 @@ mod tests {
     }
 
     #[test]
-    fn the_game_in_this_program_is_whole() {
+    fn the_game_in_this_program_is_complete() {
         assert_eq!(examine()[0].verdict, Verdict::Ok, "{:?}", examine());
     }
 
     #[test]
-    fn a_missing_game_is_a_note_and_half_a_game_a_problem() {
-        let whole = [
+    fn a_missing_game_is_a_note_and_an_incomplete_one_a_problem() {
+        let complete = [
             (INDEX, PAGE),
             ("a.css", "a"),
             ("b.js", "b"),
             ("c.wasm", "\0asm"),
         ];
-        assert_eq!(judged(&whole).verdict, Verdict::Ok);
+        assert_eq!(judged(&complete).verdict, Verdict::Ok);
         assert_eq!(judged(&[]).verdict, Verdict::Note);
-        for missing in 1..whole.len() {
-            let mut half = whole.to_vec();
-            half.remove(missing);
-            assert_eq!(judged(&half).verdict, Verdict::Problem);
+        for missing in 1..complete.len() {
+            let mut incomplete = complete.to_vec();
+            incomplete.remove(missing);
+            assert_eq!(judged(&incomplete).verdict, Verdict::Problem);
         }
-        let mut broken = whole;
+        let mut broken = complete;
         broken[3].1 = "text";
-        assert!(judged(&broken).words.contains("no WebAssembly"));
-        assert!(judged(&[(INDEX, "<p>hello")]).words.contains("names no"));
+        assert!(judged(&broken).summary.contains("no WebAssembly"));
+        assert!(judged(&[(INDEX, "<p>hello")]).summary.contains("names no"));
     }
 }

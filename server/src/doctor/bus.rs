@@ -1,4 +1,4 @@
-//! Whether the bus is there, and who else is.
+//! The bus: whether it can be reached, and which other servers use it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,26 +13,26 @@ use super::reach::{Scope, scope};
 use crate::cluster::profile;
 use crate::config::Config;
 
-/// Each server says that it is there once a second.
+/// Time of listening. Each server announces itself once a second.
 const LISTEN_FOR: Duration = Duration::from_millis(1_500);
 
-/// Others whose addresses are named.
+/// Largest number of servers whose addresses are listed.
 const MAX_NAMED: usize = 5;
 
-/// Clocks that are further apart than this are worth a note.
+/// Largest difference between clocks without a note.
 const MAX_OFFSET_US: u64 = 5_000;
 
 const BUS: &str = "bus";
 const CLUSTER: &str = "other servers";
 
-/// Listens on the bus for a moment; says nothing there.
+/// Listens on the bus for a moment, without publishing anything.
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
     let Some(settings) = config.cluster.nats() else {
         return Vec::new();
     };
-    let heard = listen(settings).await;
+    let others = listen(settings).await;
     let profile = profile(config, [config.listen, config.http]);
-    let mut findings = judge(&profile, heard);
+    let mut findings = judge(&profile, others);
     findings.extend(config.cluster.bus.iter().filter_map(|address| {
         let (host, is_encrypted) = address.host()?;
         let is_public = host
@@ -48,24 +48,24 @@ async fn listen(settings: NatsSettings) -> Result<Vec<Presence>, String> {
     let nats = Nats::start(settings)
         .await
         .map_err(|error| error.to_string())?;
-    let (ear, mut heard) = mpsc::channel(64);
-    let _listening = nats.subscribe(&Topic::Servers, ear);
+    let (sender, mut messages) = mpsc::channel(64);
+    let _listening = nats.subscribe(&Topic::Servers, sender);
     let mut others = BTreeMap::new();
     let listening = async {
-        while let Some(word) = heard.recv().await {
-            if let Some(presence) = overheard(&word.payload) {
+        while let Some(message) = messages.recv().await {
+            if let Some(presence) = overheard(&message.payload) {
                 others.insert(presence.id, presence);
             }
         }
     };
-    // It listens until time is up.
+    // The subscription outlasts the time, so the timeout is the usual end.
     let _ = tokio::time::timeout(LISTEN_FOR, listening).await;
     Ok(others.into_values().collect())
 }
 
-/// What the others said, or why that is not known.
-fn judge(profile: &ServerProfile, heard: Result<Vec<Presence>, String>) -> Vec<Finding> {
-    let others = match heard {
+/// Judges the other servers' announcements, or the reason why there are none.
+fn judge(profile: &ServerProfile, others: Result<Vec<Presence>, String>) -> Vec<Finding> {
+    let others = match others {
         Ok(others) => others,
         Err(reason) => {
             return vec![Finding::problem(
@@ -76,7 +76,7 @@ fn judge(profile: &ServerProfile, heard: Result<Vec<Presence>, String>) -> Vec<F
             )];
         }
     };
-    let mut findings = vec![Finding::ok(BUS, "NATS answers"), who(&others)];
+    let mut findings = vec![Finding::ok(BUS, "NATS answers"), list(&others)];
     let odd = others.iter().filter(|other| other.rules != profile.rules);
     findings.extend(odd.map(|other| {
         Finding::problem(
@@ -117,7 +117,7 @@ fn judge(profile: &ServerProfile, heard: Result<Vec<Presence>, String>) -> Vec<F
     findings
 }
 
-fn who(others: &[Presence]) -> Finding {
+fn list(others: &[Presence]) -> Finding {
     let named: Vec<_> = others
         .iter()
         .take(MAX_NAMED)
@@ -127,17 +127,17 @@ fn who(others: &[Presence]) -> Finding {
         0 => String::new(),
         count => format!(" and {count} more"),
     };
-    let words = match others.len() {
+    let summary = match others.len() {
         0 => "nobody else of this cluster is there now".to_owned(),
         _ => format!("{}{more}", named.join(", ")),
     };
-    Finding::ok(CLUSTER, words)
+    Finding::ok(CLUSTER, summary)
 }
 
 fn open_to_the_internet() -> Finding {
     Finding::problem(
         BUS,
-        "goes over the internet, not encrypted: who is on the way reads and changes what servers tell each other",
+        "crosses the internet without encryption: everybody on the way can read and change what servers send each other",
         "tls:// in --bus and a login, or a private network between the machines",
     )
 }
@@ -169,23 +169,26 @@ mod tests {
     }
 
     #[test]
-    fn others_are_named_and_what_they_do_otherwise_is_said() {
+    fn other_servers_are_listed_and_their_differences_reported() {
         let alone = judge(&own_profile(), Ok(Vec::new()));
         assert_eq!(
             verdicts(&alone),
             [(BUS, Verdict::Ok), (CLUSTER, Verdict::Ok)]
         );
-        assert!(alone[1].words.contains("nobody else"));
+        assert!(alone[1].summary.contains("nobody else"));
         let (mut slow, mut other) = (presence(1), presence(2));
         slow.clock_offset_us = -9_000;
         other.rules.tick_hz = 60;
         let findings = judge(&own_profile(), Ok(vec![slow, other]));
-        assert_eq!(findings[1].words, "game.example:10001, game.example:10002");
+        assert_eq!(
+            findings[1].summary,
+            "game.example:10001, game.example:10002"
+        );
         let expected = [(CLUSTER, Verdict::Problem), (CLUSTER, Verdict::Note)];
         assert_eq!(verdicts(&findings)[2..], expected);
-        assert!(findings[2].words.contains("game.example:10002"));
+        assert!(findings[2].summary.contains("game.example:10002"));
         let many = judge(&own_profile(), Ok((0..9).map(presence).collect()));
-        assert!(many[1].words.ends_with(" and 4 more"));
+        assert!(many[1].summary.ends_with(" and 4 more"));
     }
 
     #[test]
@@ -197,7 +200,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bus_that_is_not_there_is_a_problem() {
+    async fn an_unreachable_bus_is_a_problem() {
         let config = Config::parse_from(["cubesync-server", "--bus", "nats://127.0.0.1:1"]);
         let findings = examine(&config).await;
         assert_eq!(verdicts(&findings), [(BUS, Verdict::Problem)]);

@@ -1,4 +1,4 @@
-//! Whether connections are encrypted, and for how long the certificate is good.
+//! Encryption: whether it is on, and how long the certificate is valid.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,8 @@ use crate::tls::{Certificate, CertificateError, day};
 
 const ABOUT: &str = "encryption";
 
-/// Somebody should renew it now: those who give out certificates do so a month before the end.
+/// Time before a certificate's end from which on it is worth a note. Automatic renewal happens a month
+/// before the end.
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
 pub(super) fn examine(config: &Config, reach: &Reach, now: SystemTime) -> Vec<Finding> {
@@ -82,14 +83,14 @@ fn judge(certificate: Result<Certificate, CertificateError>, now: SystemTime) ->
     let certificate = match certificate {
         Ok(certificate) => certificate,
         Err(error) => {
-            let words = format!("the server would not start: {error}");
-            return Finding::problem(ABOUT, words, "mend the files, or choose others");
+            let summary = format!("the server would not start: {error}");
+            return Finding::problem(ABOUT, summary, "mend the files, or choose others");
         }
     };
     let renew = "renew it into the same files, then `systemctl reload cubesync`: nobody is dropped";
     if let Some(problem) = certificate.problem_at(now) {
-        let words = format!("the certificate {problem}: clients that verify it refuse");
-        return Finding::problem(ABOUT, words, renew);
+        let summary = format!("the certificate {problem}: clients that verify it refuse");
+        return Finding::problem(ABOUT, summary, renew);
     }
     let ends = certificate.ends();
     if ends < now + SOON {
@@ -115,7 +116,7 @@ fn judge(certificate: Result<Certificate, CertificateError>, now: SystemTime) ->
     }
 }
 
-/// Others of this machine should not read the key.
+/// Judges the permissions of the key's file, which other users should not be able to read.
 fn judge_mode(key: &Path, mode: Option<u32>) -> Option<Finding> {
     let is_open = mode.is_some_and(|mode| mode & 0o007 != 0);
     is_open.then(|| {
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_is_good_until_it_is_not() {
+    fn a_certificate_is_judged_by_its_files_and_its_dates() {
         let folder = std::env::temp_dir().join(format!("doctor-tls-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let paths = ["cert.pem", "key.pem"].map(|name| folder.join(name));
@@ -167,26 +168,26 @@ mod tests {
             "--tls-key",
             key,
         ];
-        let told = |flags: &[&str], now| {
+        let judged = |flags: &[&str], now| {
             let config = Config::parse_from(flags);
             let findings = examine(&config, &Reach::of(&config, &[]), now);
             findings
                 .into_iter()
-                .map(|finding| (finding.verdict, finding.words))
+                .map(|finding| (finding.verdict, finding.summary))
                 .collect::<Vec<_>>()
         };
         let now = SystemTime::now();
-        let [(Verdict::Problem, words)] = &told(&flags, now)[..] else {
+        let [(Verdict::Problem, summary)] = &judged(&flags, now)[..] else {
             panic!("there are no files yet");
         };
-        assert!(words.contains("no such file"), "{words}");
+        assert!(summary.contains("no such file"), "{summary}");
         let made = [&flags[..], &["--tls-self-signed"]].concat();
-        assert_eq!(told(&made, now)[0].0, Verdict::Ok);
-        assert!(!paths[0].exists(), "looking makes none");
+        assert_eq!(judged(&made, now)[0].0, Verdict::Ok);
+        assert!(!paths[0].exists(), "the check makes none");
 
         crate::tls::read_or_make(&paths[0], &paths[1]).unwrap();
         let day = Duration::from_secs(24 * 60 * 60);
-        let at = |now| told(&flags, now)[0].clone();
+        let at = |now| judged(&flags, now)[0].clone();
         assert_eq!(at(now).0, Verdict::Ok);
         assert!(at(now).1.contains("localhost"), "{:?}", at(now));
         assert_eq!(at(now + 725 * day).0, Verdict::Note);
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_everybody_reads_is_worth_a_note() {
+    fn a_key_that_every_user_can_read_is_worth_a_note() {
         let verdict = |mode| judge_mode(Path::new("key.pem"), mode).map(|finding| finding.verdict);
         assert_eq!(verdict(Some(0o100644)), Some(Verdict::Note));
         assert_eq!(verdict(Some(0o100640)), None);
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_pair_needs_a_place() {
+    fn a_new_pair_needs_a_writable_folder() {
         let path = Path::new("cert.pem");
         assert_eq!(judge_new(path, Ok(())).verdict, Verdict::Ok);
         let denied = Err(std::io::ErrorKind::PermissionDenied.into());

@@ -1,30 +1,30 @@
-//! Whether the machine's clock can be right.
+//! The machine's clock: whether it can be right.
 
 use std::time::{Duration, SystemTime};
 
 use super::Finding;
 
-/// A clock may be this far behind the one of the machine that built the program.
+/// Largest time by which the clock may be behind the one of the machine that built the program.
 const TOLERANCE: Duration = Duration::from_secs(60 * 60);
 
 pub(super) fn examine(now: SystemTime) -> Vec<Finding> {
     let program = std::env::current_exe().and_then(|path| path.metadata()?.modified());
     let zoned = jiff::Zoned::now();
-    let words = zoned.strftime("%Y-%m-%d %H:%M:%S %:Q").to_string();
-    vec![judge(now, program.ok(), &words)]
+    let time = zoned.strftime("%Y-%m-%d %H:%M:%S %:Q").to_string();
+    vec![judge(now, program.ok(), &time)]
 }
 
-/// `program` is when the program was written to this machine's disk.
-fn judge(now: SystemTime, program: Option<SystemTime>, words: &str) -> Finding {
+/// Judges the clock. `program` is when the program was written to disk, `time` the time as text.
+fn judge(now: SystemTime, program: Option<SystemTime>, time: &str) -> Finding {
     const ABOUT: &str = "clock";
     match program {
         Some(program) if now + TOLERANCE < program => Finding::problem(
             ABOUT,
-            format!("it says {words}, which is before this program was made"),
+            format!("it says {time}, which is before this program was made"),
             "set it, for instance with `timedatectl set-ntp true`: certificates are judged by it, \
              and every line of the log. Players' motion is not",
         ),
-        _ => Finding::ok(ABOUT, format!("it says {words}")),
+        _ => Finding::ok(ABOUT, format!("it says {time}")),
     }
 }
 
@@ -45,9 +45,9 @@ mod tests {
     }
 
     #[test]
-    fn the_time_is_told_with_its_zone() {
+    fn the_time_is_shown_with_its_zone() {
         let finding = &examine(SystemTime::now())[0];
-        assert!(finding.words.starts_with("it says 2"), "{finding:?}");
-        assert!(!finding.words.contains('%'), "{finding:?}");
+        assert!(finding.summary.starts_with("it says 2"), "{finding:?}");
+        assert!(!finding.summary.contains('%'), "{finding:?}");
     }
 }

@@ -1,13 +1,13 @@
-//! Whether the process may hold open as many connections as it is to.
+//! Open files: whether the system allows as many as the connections need.
 
 use super::Finding;
 use crate::config::Config;
 
-/// A server that can hold less than this is limited by its machine and not by its flags.
-const FEW: usize = 1_000;
+/// Number of connections below which a reached limit is worth a note, since it is hardly intended.
+const FEW_CONNECTIONS: usize = 1_000;
 
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
-    // What a server raises its limit to.
+    // A server raises its limit in the same way.
     let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     vec![judge(
@@ -17,7 +17,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     )]
 }
 
-/// `connections` at most, beside `reserved` other files, of `limit` that may be open.
+/// Judges whether `connections` fit into a limit on open files, beside `reserved` other files.
 fn judge(connections: usize, reserved: usize, limit: usize) -> Finding {
     const ABOUT: &str = "open files";
     let needed = connections.saturating_add(reserved);
@@ -35,7 +35,7 @@ fn judge(connections: usize, reserved: usize, limit: usize) -> Finding {
             ),
             format!("{raise}; or --max-connections {room}"),
         )
-    } else if connections < FEW && needed == limit {
+    } else if connections < FEW_CONNECTIONS && needed == limit {
         Finding::note(
             ABOUT,
             format!("it may have {limit}, which is enough for {connections} connections"),
@@ -59,7 +59,7 @@ mod tests {
         let judged = |connections, limit| judge(connections, 100, limit);
         assert_eq!(judged(10_000, 20_000).verdict, Verdict::Ok);
         assert_eq!(judged(924, 1_024).verdict, Verdict::Note);
-        // Few because they were asked for.
+        // Here the flags and not the system keep the number small.
         assert_eq!(judged(50, 1_024).verdict, Verdict::Ok);
         let problem = judged(1_000, 1_024);
         assert_eq!(problem.verdict, Verdict::Problem);

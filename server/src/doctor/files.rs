@@ -1,4 +1,4 @@
-//! Whether a recording can be written, and one to play be read.
+//! Recordings: whether a new one can be written, and one to play can be read.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -32,12 +32,12 @@ fn folder(path: &Path) -> &Path {
     }
 }
 
-/// What is in the way of writing a file; an existing one stays as it is.
+/// Checks whether a file could be written. An existing file is not changed.
 pub(super) fn can_write(path: &Path) -> io::Result<()> {
     if path.exists() {
         return OpenOptions::new().write(true).open(path).map(|_| ());
     }
-    // A name of its own in the same folder: the file itself would be half a recording or key.
+    // The trial has a name of its own, because an empty recording or key would break a later start.
     let trial = folder(path).join(format!(".cubesync-doctor-{}", std::process::id()));
     OpenOptions::new()
         .write(true)
@@ -46,7 +46,7 @@ pub(super) fn can_write(path: &Path) -> io::Result<()> {
     std::fs::remove_file(&trial)
 }
 
-/// What is free for us in a folder; `None`: the system does not say.
+/// Returns the free space of a folder, or `None` if the system does not report it.
 #[cfg(unix)]
 fn space_bytes(folder: &Path) -> Option<u64> {
     let space = nix::sys::statvfs::statvfs(folder).ok()?;
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn looking_leaves_nothing_behind_and_changes_nothing() {
+    fn the_check_changes_no_files_and_leaves_none() {
         let folder = std::env::temp_dir().join(format!("doctor-{}", std::process::id()));
         std::fs::create_dir(&folder).unwrap();
         let file = folder.join("game.rec");
@@ -161,7 +161,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_system_tells_the_space() {
+    fn the_system_reports_the_free_space() {
         assert!(space_bytes(Path::new(".")).is_some());
     }
 }

@@ -1,63 +1,63 @@
-//! What a check found, and how a person reads it.
+//! The findings of the checks, and the report for people.
 
 use std::fmt::{self, Write};
 
-/// Columns of a line; longer texts are wrapped.
+/// Width of a line in columns. Longer texts are wrapped.
 const WIDTH: usize = 80;
 
-/// Columns before the words: the verdict and what it is about.
+/// Width of the columns before the summary: the verdict and the subject.
 const INDENT: usize = 23;
 
-/// How good it is.
+/// The verdict of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// As it should be.
+    /// Everything is as it should be.
     Ok,
-    /// Worth knowing; it may be meant so.
+    /// The operator should know this, but may have intended it.
     Note,
-    /// It does not work, or lets somebody do what they should not.
+    /// Something does not work or is not safe.
     Problem,
 }
 
-/// What one check says.
+/// One result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// How good it is.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What was looked at.
+    /// The subject.
     pub about: &'static str,
-    /// How it is.
-    pub words: String,
-    /// What to do about it, or to know; empty for nothing.
+    /// The state of the subject.
+    pub summary: String,
+    /// The remedy, or something to know; may be empty.
     pub advice: String,
 }
 
 impl Finding {
-    pub(super) fn ok(about: &'static str, words: impl Into<String>) -> Self {
-        Self::new(Verdict::Ok, about, words.into(), String::new())
+    pub(super) fn ok(about: &'static str, summary: impl Into<String>) -> Self {
+        Self::new(Verdict::Ok, about, summary.into(), String::new())
     }
 
     pub(super) fn note(
         about: &'static str,
-        words: impl Into<String>,
+        summary: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
-        Self::new(Verdict::Note, about, words.into(), advice.into())
+        Self::new(Verdict::Note, about, summary.into(), advice.into())
     }
 
     pub(super) fn problem(
         about: &'static str,
-        words: impl Into<String>,
+        summary: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
-        Self::new(Verdict::Problem, about, words.into(), advice.into())
+        Self::new(Verdict::Problem, about, summary.into(), advice.into())
     }
 
-    fn new(verdict: Verdict, about: &'static str, words: String, advice: String) -> Self {
+    fn new(verdict: Verdict, about: &'static str, summary: String, advice: String) -> Self {
         Self {
             verdict,
             about,
-            words,
+            summary,
             advice,
         }
     }
@@ -74,12 +74,12 @@ impl Report {
         Self { findings }
     }
 
-    /// Whether there is no problem.
+    /// Returns whether there is no problem.
     pub fn is_in_order(&self) -> bool {
         self.count(Verdict::Problem) == 0
     }
 
-    /// The report for a terminal, with or without colours.
+    /// Renders the report for a terminal, with or without colours.
     pub fn render(&self, colours: bool) -> String {
         let mut text = String::new();
         self.write(&mut text, colours)
@@ -106,7 +106,7 @@ impl Report {
                 false => (String::new(), ""),
             };
             let about = finding.about;
-            let mut lines = wrapped(&finding.words, WIDTH - INDENT).into_iter();
+            let mut lines = wrapped(&finding.summary, WIDTH - INDENT).into_iter();
             let first = lines.next().unwrap_or_default();
             writeln!(f, "{before}{word:<8}{after} {about:<13} {first}")?;
             let advice = wrapped(&finding.advice, WIDTH - INDENT - 2);
@@ -133,7 +133,7 @@ impl Report {
     }
 }
 
-/// The words in lines of so many columns; a longer word has a line of its own.
+/// Wraps a text at a number of columns. A longer word gets a line of its own.
 fn wrapped(text: &str, columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ').filter(|word| !word.is_empty()) {
@@ -168,9 +168,9 @@ mod tests {
     }
 
     #[test]
-    fn long_words_are_wrapped_and_every_line_fits() {
-        let words = "word ".repeat(60);
-        let report = Report::new(vec![Finding::note("something", words.clone(), words)]);
+    fn long_texts_are_wrapped_and_every_line_fits() {
+        let text = "word ".repeat(60);
+        let report = Report::new(vec![Finding::note("something", text.clone(), text)]);
         let text = report.render(false);
         let widest = text.lines().map(|line| line.chars().count()).max();
         assert!(widest <= Some(WIDTH), "{text}");

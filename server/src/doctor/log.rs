@@ -1,4 +1,4 @@
-//! Where the log goes.
+//! The log: its filter, format and destination.
 
 use std::io::IsTerminal;
 
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_that_makes_no_sense_is_a_problem_and_json_for_people_a_note() {
+    fn an_invalid_filter_is_a_problem_and_json_on_a_terminal_a_note() {
         let verdict = |filter, format, terminal| judge(filter, format, terminal).verdict;
         for terminal in [false, true] {
             assert_eq!(verdict(Ok(()), LogFormat::Text, terminal), Verdict::Ok);

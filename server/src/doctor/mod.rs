@@ -1,7 +1,7 @@
-//! `cubesync-server doctor`: whether a server with these flags would be in order, in words.
+//! `cubesync-server doctor`: a check of whether a server with these flags would work.
 //!
-//! Each check is a file: what it looks at, and a judgement of that alone, so that every verdict
-//! can be tested. No other machine is asked but those of the bus, and nothing is changed.
+//! Each check has a file, which separates looking from judging, so that every verdict can be tested.
+//! The checks contact no other machine but the bus, and they change nothing.
 
 mod access;
 mod bundle;
@@ -24,7 +24,7 @@ use self::reach::Reach;
 use crate::config::Config;
 use crate::network::outward_addresses;
 
-/// Looks at everything.
+/// Runs all checks.
 pub async fn examine(config: &Config) -> Report {
     let reach = Reach::of(config, &outward_addresses());
     let now = SystemTime::now();

@@ -1,4 +1,4 @@
-//! Whether the ports are free, and if not, who has them.
+//! The ports: whether they are free, and if not, which program holds them.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -10,13 +10,13 @@ use cubesync_protocol::{ClientMessage, Colour, Hello, Message, ServerMessage, fr
 use super::Finding;
 use crate::config::Config;
 
-/// How long whoever has the port may take to answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time for a program that holds a port to answer.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
-/// More than any answer that is understood.
+/// Largest answer that is read. It is more than each expected answer.
 const MAX_ANSWER_BYTES: u64 = 4_096;
 
-/// What a page of ours answers at `/healthz`.
+/// The body of a healthy server's answer at `/healthz`.
 const HEALTHY: &str = "serving\n";
 
 /// One port.
@@ -24,21 +24,24 @@ struct Port {
     about: &'static str,
     flag: &'static str,
     address: SocketAddr,
-    /// What makes a server of ours answer, and whether that is such an answer.
-    question: Vec<u8>,
+    /// A request that a cubesync server answers in a known way.
+    request: Vec<u8>,
+    /// Whether an answer is that of a cubesync server.
     is_ours: fn(&[u8]) -> bool,
 }
 
-/// Who has a port.
+/// The holder of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holder {
+    /// No program: the port is free.
     Nobody,
-    /// Another of this configuration's listeners.
+    /// Another listener of this configuration.
     Ourselves,
-    /// A server of ours.
+    /// A cubesync server.
     Cubesync,
-    Stranger,
-    /// It cannot be had, for this reason.
+    /// Another program.
+    OtherProgram,
+    /// The system does not allow listening, with this error.
     Forbidden(io::ErrorKind),
 }
 
@@ -49,7 +52,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     for port in ports(config) {
         let holder = match TcpListener::bind(port.address) {
             Ok(listener) => {
-                // Kept, so that the next one cannot have the same.
+                // The listener is kept, so that a later port with the same address is not free.
                 listeners.push((listener, port.address));
                 Holder::Nobody
             }
@@ -68,7 +71,7 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// Whether a server with this configuration is there and serves, as its `/healthz` says.
+/// Returns whether a server with this configuration runs and serves, according to `/healthz`.
 pub fn is_serving(config: &Config) -> bool {
     let [_, http, ..] = &ports(config)[..] else {
         return false;
@@ -78,7 +81,7 @@ pub fn is_serving(config: &Config) -> bool {
 }
 
 fn ports(config: &Config) -> Vec<Port> {
-    // A version that no server speaks: it is refused before anything else is looked at.
+    // Every server rejects version 0 before it looks at anything else.
     let mut hello = Hello::new(
         "doctor",
         "doctor",
@@ -94,14 +97,14 @@ fn ports(config: &Config) -> Vec<Port> {
             about: "clients",
             flag: "--listen",
             address: config.listen,
-            question: ClientMessage::Hello(hello).to_frame().to_vec(),
+            request: ClientMessage::Hello(hello).to_frame().to_vec(),
             is_ours: is_reject,
         },
         Port {
             about: "HTTP",
             flag: "--http",
             address: config.http,
-            question: b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+            request: b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
                 .to_vec(),
             is_ours: is_health,
         },
@@ -110,8 +113,8 @@ fn ports(config: &Config) -> Vec<Port> {
         about: "text",
         flag: "--text",
         address,
-        // No name: it asks again.
-        question: b"\n".to_vec(),
+        // The server answers an empty name with an error.
+        request: b"\n".to_vec(),
         is_ours: |answer| answer.starts_with(b"error: "),
     }));
     ports
@@ -137,7 +140,7 @@ fn is_health(answer: &[u8]) -> bool {
         .any(|body| answer.ends_with(body.as_bytes()))
 }
 
-/// Whether only one listener can have both.
+/// Returns whether one listener excludes the other.
 fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
     let same = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
     a.port() == b.port() && same
@@ -147,11 +150,11 @@ impl Port {
     fn holder(&self) -> Holder {
         match self.ask() {
             Ok(answer) if (self.is_ours)(&answer) => Holder::Cubesync,
-            _ => Holder::Stranger,
+            _ => Holder::OtherProgram,
         }
     }
 
-    /// What comes back from whoever listens there.
+    /// Sends the request and returns the answer.
     fn ask(&self) -> io::Result<Vec<u8>> {
         let mut address = self.address;
         if address.ip().is_unspecified() {
@@ -160,10 +163,10 @@ impl Port {
                 IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
             });
         }
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.write_all(&self.question)?;
+        let mut stream = TcpStream::connect_timeout(&address, ANSWER_DEADLINE)?;
+        stream.set_read_timeout(Some(ANSWER_DEADLINE))?;
+        stream.set_write_timeout(Some(ANSWER_DEADLINE))?;
+        stream.write_all(&self.request)?;
         let mut answer = Vec::new();
         let mut stream = stream.take(MAX_ANSWER_BYTES);
         while !(self.is_ours)(&answer) {
@@ -197,7 +200,7 @@ impl Port {
                 format!("a cubesync server answers at {address}"),
                 "if it is the one you ask about, all is well; a second one cannot start there",
             ),
-            Holder::Stranger => Finding::problem(
+            Holder::OtherProgram => Finding::problem(
                 about,
                 format!("another program has {address}"),
                 format!(
@@ -249,7 +252,7 @@ mod tests {
         assert_eq!(judged(Holder::Cubesync), Verdict::Note);
         for holder in [
             Holder::Ourselves,
-            Holder::Stranger,
+            Holder::OtherProgram,
             Holder::Forbidden(io::ErrorKind::PermissionDenied),
             Holder::Forbidden(io::ErrorKind::AddrNotAvailable),
             Holder::Forbidden(io::ErrorKind::OutOfMemory),
@@ -259,17 +262,17 @@ mod tests {
         assert!(
             clients("127.0.0.1:0")
                 .judge(Holder::Nobody)
-                .words
+                .summary
                 .contains("any free")
         );
     }
 
     #[test]
-    fn a_stranger_is_told_from_nobody_and_from_ourselves() {
-        let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
-        let taken = stranger.local_addr().unwrap().to_string();
-        // It hangs up on whoever comes.
-        let hang_up = std::thread::spawn(move || drop(stranger.accept()));
+    fn another_program_is_distinguished_from_our_own_listeners() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = other.local_addr().unwrap().to_string();
+        // The other program closes the connection.
+        let hang_up = std::thread::spawn(move || drop(other.accept()));
         let free = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -281,16 +284,19 @@ mod tests {
             panic!("{findings:?}");
         };
         assert!(
-            clients.words.starts_with("another program has"),
+            clients.summary.starts_with("another program has"),
             "{clients:?}"
         );
-        assert!(http.words.ends_with("is free"), "{http:?}");
-        assert!(text.words.contains("another listener of this"), "{text:?}");
+        assert!(http.summary.ends_with("is free"), "{http:?}");
+        assert!(
+            text.summary.contains("another listener of this"),
+            "{text:?}"
+        );
         hang_up.join().unwrap();
     }
 
     #[test]
-    fn only_our_answers_are_ours() {
+    fn only_answers_of_cubesync_servers_are_recognized() {
         let reject = ServerMessage::Reject {
             code: cubesync_protocol::RejectCode::Version,
             message: String::new(),

@@ -1,38 +1,38 @@
-//! Who can reach the server, as far as that can be known without asking anybody outside.
+//! Reachability, as far as it can be known without contacting another machine.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::Finding;
 use crate::config::Config;
 
-/// From where an address is reached.
+/// The origin from which an address can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Scope {
     /// Only programs of this machine.
     Machine,
-    /// Machines of the same network; others when a router passes them on.
+    /// Machines of the same network, and others if a router forwards their connections.
     Network,
-    /// Everybody, unless a firewall is in between.
+    /// Every machine, unless a firewall is in between.
     Internet,
 }
 
-/// From where each listener is reached.
+/// The reachability of each listener.
 #[derive(Debug, Clone)]
 pub(super) struct Reach {
-    clients: Way,
-    http: Way,
+    clients: Route,
+    http: Route,
     pub(super) text: Option<Scope>,
 }
 
-/// The widest way to a listener.
+/// The address of a listener that the most machines can reach.
 #[derive(Debug, Clone, Copy)]
-struct Way {
+struct Route {
     scope: Scope,
     address: SocketAddr,
 }
 
-impl Way {
-    /// `own` are the machine's addresses.
+impl Route {
+    /// Finds the route to a listener on a machine with the addresses `own`.
     fn to(listener: SocketAddr, own: &[IpAddr]) -> Self {
         let widest = addresses(listener.ip(), own).max_by_key(|address| scope(*address));
         let address = widest.unwrap_or(Ipv4Addr::LOCALHOST.into());
@@ -42,7 +42,7 @@ impl Way {
         }
     }
 
-    fn whom(self) -> &'static str {
+    fn visitors(self) -> &'static str {
         match self.scope {
             Scope::Machine => "this machine",
             Scope::Network => "your network",
@@ -52,16 +52,16 @@ impl Way {
 }
 
 impl Reach {
-    /// `own` are the machine's addresses.
+    /// Finds the reachability of a configuration's listeners on a machine with the addresses `own`.
     pub(super) fn of(config: &Config, own: &[IpAddr]) -> Self {
         Self {
-            clients: Way::to(config.listen, own),
-            http: Way::to(config.http, own),
-            text: config.text.map(|text| Way::to(text, own).scope),
+            clients: Route::to(config.listen, own),
+            http: Route::to(config.http, own),
+            text: config.text.map(|text| Route::to(text, own).scope),
         }
     }
 
-    /// From where players come in.
+    /// Returns the widest scope from which players can join.
     pub(super) fn players(&self) -> Scope {
         self.clients.scope.max(self.http.scope)
     }
@@ -69,7 +69,7 @@ impl Reach {
     pub(super) fn judge(&self, is_encrypted: bool) -> Vec<Finding> {
         let (clients, http) = (self.clients.address, self.http.address);
         let (page, client, curl) = match is_encrypted {
-            // Which names the certificate has is another question.
+            // The certificate may not name this address, so curl must not verify it.
             true => ("https://", "tls://", "curl -k"),
             false => ("http://", "", "curl"),
         };
@@ -114,30 +114,33 @@ impl Reach {
             }
         };
         vec![
-            Finding::ok("pages", format!("{page}{http}/ for {}", self.http.whom())),
+            Finding::ok(
+                "pages",
+                format!("{page}{http}/ for {}", self.http.visitors()),
+            ),
             Finding::ok(
                 "players",
-                format!("{client}{clients} for {}", self.clients.whom()),
+                format!("{client}{clients} for {}", self.clients.visitors()),
             ),
             outside,
         ]
     }
 }
 
-/// Where somebody bound to `bound` is found.
+/// Returns the addresses at which a listener at `bound` is reached.
 fn addresses(bound: IpAddr, own: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
     let all: Vec<IpAddr> = match bound {
         IpAddr::V4(bound) if bound.is_unspecified() => {
             own.iter().copied().filter(IpAddr::is_ipv4).collect()
         }
-        // It takes IPv4 as well.
+        // Such a listener accepts IPv4 as well.
         IpAddr::V6(bound) if bound.is_unspecified() => own.to_vec(),
         bound => vec![bound],
     };
     all.into_iter()
 }
 
-/// From where an address is reached.
+/// Returns the scope from which an address can be reached.
 pub(super) fn scope(address: IpAddr) -> Scope {
     match address.to_canonical() {
         address if address.is_loopback() => Scope::Machine,
@@ -147,7 +150,8 @@ pub(super) fn scope(address: IpAddr) -> Scope {
     }
 }
 
-/// Private (RFC 1918), link-local, or shared by a provider's customers (RFC 6598).
+/// Returns whether an address is private (RFC 1918), link-local, or shared by a provider's customers
+/// (RFC 6598).
 fn is_local_v4(address: Ipv4Addr) -> bool {
     let [first, second, ..] = address.octets();
     let is_shared = first == 100 && (64..128).contains(&second);
@@ -164,19 +168,19 @@ mod tests {
 
     use super::*;
 
-    /// From where players come, and what is said of it.
+    /// Returns the reachability and the findings as text.
     fn reach(flags: &[&str], own: &[&str]) -> (Reach, String) {
         let config = Config::parse_from(["cubesync-server"].iter().chain(flags));
         let own: Vec<IpAddr> = own.iter().map(|address| address.parse().unwrap()).collect();
         let reach = Reach::of(&config, &own);
         let findings = reach.judge(false).into_iter();
-        let words = findings.map(|finding| format!("{}; {}\n", finding.words, finding.advice));
+        let words = findings.map(|finding| format!("{}; {}\n", finding.summary, finding.advice));
         let words = words.collect();
         (reach, words)
     }
 
     #[test]
-    fn addresses_are_of_the_machine_the_network_or_the_internet() {
+    fn each_address_has_its_scope() {
         for (address, expected) in [
             ("127.0.0.1", Scope::Machine),
             ("::1", Scope::Machine),
@@ -195,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reaches_it_follows_from_where_it_listens() {
+    fn the_scope_follows_from_the_listening_addresses() {
         let local = ["--listen", "127.0.0.1:1", "--http", "[::1]:2"];
         let (here, words) = reach(&local, &["8.8.8.8"]);
         assert_eq!(here.players(), Scope::Machine);
@@ -216,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_internet_reaches_is_to_be_tried_from_there() {
+    fn only_public_listeners_are_to_be_tried_from_outside() {
         let (internet, words) = reach(&["--http", "[::]:8080"], &["192.168.1.5", "2a00::1"]);
         assert_eq!(internet.clients.scope, Scope::Network);
         assert_eq!(internet.players(), Scope::Internet);
