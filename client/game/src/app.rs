@@ -1,4 +1,4 @@
-//! The window's two screens, and what is drawn in each frame.
+//! The window's screens and its frames.
 
 use cubesync_client::{Client, ClientOptions};
 use macroquad::input::KeyCode;
@@ -16,7 +16,7 @@ use crate::renderer::Renderer;
 use crate::replay::Replay;
 use crate::scene;
 
-/// Everything in the window.
+/// The window's current screen, and what all screens share.
 pub(crate) struct App {
     screen: Screen,
     options: ClientOptions,
@@ -33,7 +33,7 @@ enum Screen {
 }
 
 impl App {
-    /// Opens the join screen, or joins or plays a recording at once.
+    /// Opens the join screen, joins at once, or plays a recording.
     ///
     /// # Errors
     /// When the graphics driver cannot draw the scene.
@@ -54,13 +54,13 @@ impl App {
         })
     }
 
-    /// One frame; false when the window is to close.
+    /// Runs one frame; returns false when the window is to close.
     pub(crate) fn frame(&mut self) -> bool {
         let time = self.clock.next_frame();
         let input = self.input.read();
-        // Logical pixels, in which everything flat is measured.
+        // Everything flat is measured in logical pixels.
         let size = vec2(screen_width(), screen_height());
-        // A browser fills the screen with this key by itself.
+        // In a browser this key fills the screen without us.
         if input.is_pressed(KeyCode::F11) {
             platform::toggle_fullscreen();
         }
@@ -117,7 +117,7 @@ impl Screen {
     }
 }
 
-/// The scene behind the join screen, seen from a camera that circles it.
+/// Draws the scene behind the join screen from a camera that circles it.
 fn draw_showcase(renderer: &mut Renderer, size: Vec2, time: FrameTime) {
     let time_s = time.now.as_secs_f32();
     let camera = Camera::new(vec3(0.0, 0.0, 0.5)).turned_to(0.9 + time_s * 0.05, 0.30, 13.0);

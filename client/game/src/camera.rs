@@ -8,23 +8,24 @@ use macroquad::math::{Mat4, Vec2, Vec3, Vec3Swizzles, Vec4Swizzles, vec2, vec3};
 const FIELD_OF_VIEW_RAD: f32 = 0.92;
 const NEAREST_M: f32 = 3.0;
 const FARTHEST_M: f32 = 60.0;
-/// The view turns by half a circle over this many pixels of drag.
+/// Length of a drag that turns the view by half a circle, in pixels.
 const HALF_TURN_PX: f32 = 700.0;
-/// How much nearer one notch of the wheel brings the camera.
+/// Factor of the distance for one notch of the wheel.
 const ZOOM_PER_NOTCH: f32 = 0.86;
-/// How quickly the camera follows, per second.
+/// Rate at which the camera follows its target, per second.
 const FOLLOW_RATE_PER_S: f32 = 14.0;
-/// The lowest the eye goes above the floor.
+/// Least height of the eye above the floor.
 const LOWEST_EYE_M: f32 = 0.35;
-/// The camera looks at a point above the cube's centre, so that the cube stands below the middle.
+/// Height above the cube's centre at which the camera looks, so that the cube is drawn below the
+/// middle of the screen.
 const LOOK_ABOVE_M: f32 = 0.8;
 
-/// Where the camera is, relative to what it follows.
+/// The camera's place relative to the point that it follows.
 #[derive(Debug, Clone)]
 pub(crate) struct Camera {
-    /// Direction of view seen from above, from the x axis.
+    /// The direction of view seen from above, measured from the x axis.
     yaw_rad: f32,
-    /// How far the camera looks down.
+    /// The angle by which the camera looks down.
     pitch_rad: f32,
     distance_m: f32,
     wanted_distance_m: f32,
@@ -32,7 +33,7 @@ pub(crate) struct Camera {
 }
 
 impl Camera {
-    /// A camera that looks north at a place.
+    /// Creates a camera that looks north at a point.
     pub(crate) fn new(target: Vec3) -> Self {
         Self {
             yaw_rad: FRAC_PI_2,
@@ -43,7 +44,7 @@ impl Camera {
         }
     }
 
-    /// The same from another side.
+    /// Returns the camera on another side of its target.
     pub(crate) fn turned_to(mut self, yaw_rad: f32, pitch_rad: f32, distance_m: f32) -> Self {
         self.yaw_rad = yaw_rad;
         self.pitch_rad = pitch_rad;
@@ -52,28 +53,27 @@ impl Camera {
         self
     }
 
-    /// Turns by a drag of the mouse in pixels; the scene follows the hand.
+    /// Turns the camera by a drag of the mouse in pixels, so that the scene follows the hand.
     pub(crate) fn drag(&mut self, pixels: Vec2) {
         let turn = pixels * (TAU / 2.0 / HALF_TURN_PX);
         self.yaw_rad = (self.yaw_rad - turn.x).rem_euclid(TAU);
         self.pitch_rad = (self.pitch_rad + turn.y).clamp(-0.15, 1.45);
     }
 
-    /// Comes nearer (positive) or goes farther away, in notches of the wheel.
+    /// Brings the camera nearer (positive) or farther away, in notches of the wheel.
     pub(crate) fn zoom(&mut self, notches: f32) {
         self.wanted_distance_m =
             (self.wanted_distance_m * ZOOM_PER_NOTCH.powf(notches)).clamp(NEAREST_M, FARTHEST_M);
     }
 
-    /// Moves on by a frame towards a cube's centre.
+    /// Follows a cube's centre for one frame.
     pub(crate) fn follow(&mut self, centre: Vec3, dt_s: f32) {
         let share = 1.0 - (-FOLLOW_RATE_PER_S * dt_s).exp();
         self.target += (centre - self.target) * share;
         self.distance_m += (self.wanted_distance_m - self.distance_m) * share;
     }
 
-    /// At once to another place, for a new cube; there it looks towards the world's middle, where
-    /// everybody is.
+    /// Moves to a new cube at once, and turns towards the world's middle, where most players are.
     pub(crate) fn jump_to(&mut self, centre: Vec3) {
         self.target = centre;
         if centre.xy().length() > 1.0 {
@@ -81,13 +81,13 @@ impl Camera {
         }
     }
 
-    /// Directions of the keys (to the right, forward) in the world's x and y.
+    /// Converts a direction on the screen (to the right, forward) into the world's x and y.
     pub(crate) fn on_floor(&self, keys: Vec2) -> Vec2 {
         let forward = Vec2::from_angle(self.yaw_rad);
         vec2(forward.y, -forward.x) * keys.x + forward * keys.y
     }
 
-    /// What a screen of that size (in any unit) sees.
+    /// Returns what the camera sees on a screen of a size in any unit.
     pub(crate) fn view(&self, screen: Vec2) -> View {
         let look_at = self.target + vec3(0.0, 0.0, LOOK_ABOVE_M);
         let (pitch_sine, pitch_cosine) = self.pitch_rad.sin_cos();
@@ -101,15 +101,15 @@ impl Camera {
 /// A camera's view of the scene on a screen.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
-    /// The camera.
+    /// The camera's place.
     pub(crate) eye: Vec3,
-    /// The middle of the view, one metre away.
+    /// From the eye to the middle of the view, one metre long.
     pub(crate) forward: Vec3,
-    /// From the middle to the right edge.
+    /// From the middle to the right edge, one metre away from the eye.
     pub(crate) right: Vec3,
-    /// From the middle to the upper edge.
+    /// From the middle to the upper edge, one metre away from the eye.
     pub(crate) up: Vec3,
-    /// World to clip space.
+    /// The matrix from the world to clip space.
     pub(crate) matrix: Mat4,
     screen: Vec2,
 }
@@ -133,7 +133,8 @@ impl View {
         }
     }
 
-    /// Where a point is on the screen, and how far from the camera; `None` behind it.
+    /// Returns where on the screen a point is, and its distance from the camera; `None` for a
+    /// point behind the camera.
     pub(crate) fn project(&self, point: Vec3) -> Option<(Vec2, f32)> {
         let clip = self.matrix * point.extend(1.0);
         if clip.w < 0.1 {
@@ -143,7 +144,7 @@ impl View {
         Some((middle * self.screen, point.distance(self.eye)))
     }
 
-    /// The angle that a pixel covers, in radians, when the screen's unit is the pixel.
+    /// Returns the angle that one unit of the screen covers, in radians.
     pub(crate) fn pixel_rad(&self) -> f32 {
         2.0 * self.up.length() / self.screen.y
     }

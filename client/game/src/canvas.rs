@@ -1,6 +1,7 @@
-//! Flat drawing over the scene: text in the one font, and rounded shapes with smooth edges.
-//! Positions and sizes are in logical pixels; on a HiDPI screen the glyphs are made larger, so
-//! they stay sharp.
+//! Flat drawing over the scene: text in one font, and rounded shapes with smooth edges.
+//!
+//! Positions and sizes are in logical pixels. On a HiDPI screen the glyphs are rasterized larger,
+//! so that they stay sharp.
 
 use std::f32::consts::TAU;
 
@@ -17,24 +18,24 @@ use crate::theme;
 const FONT: &[u8] = include_bytes!("../../../assets/fonts/DejaVuSans-subset.ttf");
 /// Height of the capital letters in DejaVu Sans, in font sizes.
 const CAPITAL_HEIGHT: f32 = 0.73;
-/// Straight pieces of each rounded corner.
+/// Number of straight pieces that make up a rounded corner.
 const CORNER_PIECES: usize = 6;
 
-/// Draws texts and shapes.
+/// The font with which texts are drawn; the shapes need no state.
 #[derive(Debug)]
 pub(crate) struct Canvas {
     font: Font,
 }
 
 impl Canvas {
-    /// Reads the font.
+    /// Loads the built-in font.
     ///
     /// # Errors
-    /// When the font that is built in is damaged.
+    /// When the font is damaged.
     pub(crate) fn new() -> anyhow::Result<Self> {
         let font = load_ttf_font_from_bytes(FONT).context("cannot read the built-in font")?;
-        // The atlas grows when it is full, and what was drawn earlier in that frame comes out
-        // garbled. So the usual letters are put into it before the first frame.
+        // The font's atlas grows when it is full, which garbles the texts that were drawn earlier
+        // in the same frame. So the usual letters are put into it before the first frame.
         let letters: Vec<char> = (' '..='~')
             .chain('А'..='я')
             .chain("ёЁ·–—…±−".chars())
@@ -46,9 +47,9 @@ impl Canvas {
         Ok(Self { font })
     }
 
-    /// Writes a line whose capitals are centred on `y`, from `x` to the right.
+    /// Draws a line of text from `x` to the right, its capitals centred on `y`.
     pub(crate) fn text(&self, text: &str, x: f32, y: f32, size: u16, colour: Color) {
-        // Glyphs are sharp where their pixels are the screen's.
+        // A glyph is sharp when its pixels fall on pixels of the screen.
         let scale = screen_dpi_scale();
         let on_pixel = |position: f32| (position * scale).round() / scale;
         let parameters = TextParams {
@@ -61,22 +62,23 @@ impl Canvas {
         draw_text_ex(text, on_pixel(x), on_pixel(baseline), parameters);
     }
 
-    /// The same, centred on `x` as well.
+    /// Draws a line of text centred on a point.
     pub(crate) fn text_centred(&self, text: &str, x: f32, y: f32, size: u16, colour: Color) {
         self.text(text, x - self.width(text, size) / 2.0, y, size, colour);
     }
 
-    /// A line's width.
+    /// Returns the width of a line of text.
     pub(crate) fn width(&self, text: &str, size: u16) -> f32 {
         measure_text(text, Some(&self.font), size, 1.0).width
     }
 
-    /// Breaks a text into lines of at most that width, between words where it can.
+    /// Breaks a text between words into lines of at most `width`. A longer word has a line of its
+    /// own.
     pub(crate) fn wrapped(&self, text: &str, width: f32, size: u16) -> Vec<String> {
         wrap(text, |line| self.width(line, size) <= width)
     }
 
-    /// A filled rectangle with round corners.
+    /// Draws a filled rectangle with round corners.
     pub(crate) fn rounded(&self, area: Rect, radius: f32, colour: Color) {
         draw_mesh(&rounded_mesh(
             area,
@@ -86,22 +88,22 @@ impl Canvas {
         ));
     }
 
-    /// The line around a rounded rectangle, `width` wide and inside of it.
+    /// Draws a line around a rounded rectangle, `width` wide and inside of it.
     pub(crate) fn outline(&self, area: Rect, radius: f32, width: f32, colour: Color) {
         draw_mesh(&outline_mesh(area, radius, width, colour));
     }
 
-    /// A filled rectangle with sharp edges: one of hundreds.
+    /// Draws a filled rectangle with hard edges, which is cheap enough for hundreds a frame.
     pub(crate) fn bar(&self, area: Rect, colour: Color) {
         draw_rectangle(area.x, area.y, area.w, area.h, colour);
     }
 
-    /// A straight line.
+    /// Draws a straight line.
     pub(crate) fn line(&self, from: Vec2, to: Vec2, width: f32, colour: Color) {
         draw_line(from.x, from.y, to.x, to.y, width, colour);
     }
 
-    /// A panel: shadow, ground, hairline.
+    /// Draws a panel: its shadow, its ground and the hairline around it.
     pub(crate) fn panel(&self, area: Rect) {
         let shadow = Rect::new(area.x, area.y + 6.0, area.w, area.h);
         let dark = Color::new(0.0, 0.0, 0.0, 0.35);
@@ -111,7 +113,7 @@ impl Canvas {
     }
 }
 
-/// Points of a rounded rectangle, clockwise, `grow` outside of it.
+/// Returns points around a rounded rectangle, clockwise and `grow` outside of it.
 fn rim(area: Rect, radius: f32, grow: f32) -> Vec<Vec2> {
     let radius = radius.clamp(0.0, area.w.min(area.h) / 2.0);
     let inner = vec2(area.w / 2.0 - radius, area.h / 2.0 - radius);
@@ -131,7 +133,7 @@ fn rim(area: Rect, radius: f32, grow: f32) -> Vec<Vec2> {
     signs.into_iter().enumerate().flat_map(corner).collect()
 }
 
-/// A rounded rectangle whose edge fades over `feather`.
+/// Builds a rounded rectangle whose edge fades over `feather`.
 fn rounded_mesh(area: Rect, radius: f32, feather: f32, colour: Color) -> Mesh {
     let solid = rim(area, radius, -feather / 2.0);
     let mut mesh = ring_mesh(
@@ -153,7 +155,7 @@ fn outline_mesh(area: Rect, radius: f32, width: f32, colour: Color) -> Mesh {
     )
 }
 
-/// The band between two rims of the same number of points.
+/// Builds the band between two rims with the same number of points, with a colour for each rim.
 fn ring_mesh(inner: &[Vec2], outer: &[Vec2], [inside, outside]: [Color; 2]) -> Mesh {
     let vertex = |colour| move |point: &Vec2| Vertex::new(point.x, point.y, 0.0, 0.0, 0.0, colour);
     let count = inner.len() as u16;

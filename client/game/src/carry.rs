@@ -1,52 +1,52 @@
-//! The free cube in the own cube's hands: asked for, held, or falling to the floor after it was
-//! let go.
+//! The free cube that the own cube carries: asked for, held, or falling to the floor after it was
+//! dropped.
 //!
-//! It follows the hands from the moment it is asked for; if the server refuses it, they open again.
-//! A dropped cube is still ours while it falls, and is released where it lands: everybody sees the
-//! fall, and it never moves faster than a server allows.
+//! The cube is carried from the moment it is asked for; if the server refuses it, it goes back. A
+//! dropped cube is still ours while it falls, and is released where it lands. So everybody sees the
+//! fall, and the cube never moves faster than a server allows.
 
 use cubesync_client::protocol::{CubeId, CubePose, Pose, Position};
 
 const GRAVITY_MPS2: f32 = 22.0;
 
-/// The state of the hands.
+/// The state of carrying.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) enum Carry {
-    /// They are empty.
+    /// Nothing is carried.
     #[default]
     Empty,
-    /// They have a cube that the server has not given them yet.
+    /// A cube is carried that the server has not given to this client yet.
     Asked(CubeId),
-    /// They hold a cube.
+    /// A cube is held.
     Held(CubeId),
-    /// A cube is on its way down.
+    /// A dropped cube is falling.
     Falling {
-        /// Which cube.
+        /// The cube.
         cube: CubeId,
-        /// Where it will lie.
+        /// Its pose on the floor.
         floor: Pose,
         /// Its centre's height, in metres.
         height_m: f32,
-        /// How fast it falls.
+        /// Its speed, downwards.
         speed_mps: f32,
     },
 }
 
-/// What to do with the cube in this frame.
+/// The change of the carried cube in one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CarryStep {
-    /// The hands are empty.
+    /// No cube is carried.
     Nothing,
-    /// Put it where the controller carries it.
+    /// Move the cube to where the controller carries it.
     Carry(CubeId),
-    /// Put it here, on its way down.
+    /// Move the falling cube here.
     Move(CubePose),
-    /// Put it here and release it.
+    /// Move the cube here and release it.
     Release(CubePose),
 }
 
 impl Carry {
-    /// Returns the cube in the hands.
+    /// Returns the carried cube.
     pub(crate) fn cube(&self) -> Option<CubeId> {
         match *self {
             Self::Empty => None,
@@ -54,19 +54,19 @@ impl Carry {
         }
     }
 
-    /// Takes in that the server gave a cube. Returns whether it was in the hands already.
+    /// Records that the server gave a cube. Returns whether it was carried already.
     pub(crate) fn given(&mut self, cube: CubeId) -> bool {
         std::mem::replace(self, Self::Held(cube)) == Self::Asked(cube)
     }
 
-    /// Opens the hands if this cube, which somebody else or nobody has, is in them.
+    /// Stops carrying this cube, because the server has given it to somebody else or to nobody.
     pub(crate) fn taken_away(&mut self, cube: CubeId) {
         if self.cube() == Some(cube) {
             *self = Self::Empty;
         }
     }
 
-    /// Lets a held cube fall from one pose to the other below it.
+    /// Drops a held cube: it falls from one pose to the other one below it.
     pub(crate) fn let_go(&mut self, from: Pose, floor: Pose) {
         if let Self::Held(cube) = *self {
             *self = Self::Falling {
@@ -78,7 +78,7 @@ impl Carry {
         }
     }
 
-    /// Moves on by a frame.
+    /// Advances by a frame.
     pub(crate) fn step(&mut self, dt_s: f32) -> CarryStep {
         match self {
             Self::Empty => CarryStep::Nothing,
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cube_is_carried_from_the_asking_on_and_cannot_be_dropped_before_the_answer() {
+    fn a_cube_is_carried_once_it_is_asked_for_and_cannot_be_dropped_before_the_answer() {
         let mut carry = Carry::Asked(CUBE);
         assert_eq!(carry.step(0.016), CarryStep::Carry(CUBE));
         carry.let_go(pose(0.5), pose(0.5));
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_cube_leaves_the_hands_and_another_ones_fate_does_not_open_them() {
+    fn a_refused_cube_is_no_longer_carried_and_another_cube_changes_nothing() {
         let mut carry = Carry::Asked(CUBE);
         carry.taken_away(CubeId(5));
         assert_eq!(carry, Carry::Asked(CUBE));

@@ -1,44 +1,46 @@
-//! The window's time: never backwards, and not more frames than anybody sees.
+//! The time of the window's frames. It never goes backwards, and frames do not come faster than a
+//! person can see.
 
 use std::time::Duration;
 
 use crate::platform;
 
-/// Measures frames.
+/// Measures the time between frames.
 #[derive(Debug)]
 pub(crate) struct Clock {
-    frame: Duration,
+    last_frame: Duration,
 }
 
-/// One frame's place in time.
+/// The time of one frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FrameTime {
-    /// Since the program's start.
+    /// The time since the program's start.
     pub(crate) now: Duration,
-    /// Since the frame before; it may be long after the window was stopped.
+    /// The time since the frame before. It is long when the window or the tab was stopped.
     pub(crate) elapsed: Duration,
 }
 
 impl Clock {
-    /// A clock that starts now.
+    /// Creates a clock that starts now.
     pub(crate) fn new() -> Self {
         Self {
-            frame: platform::now(),
+            last_frame: platform::now(),
         }
     }
 
-    /// Begins a frame, after a rest when frames come too fast.
+    /// Begins a frame, and sleeps before it when frames come too fast.
     pub(crate) fn next_frame(&mut self) -> FrameTime {
-        platform::pace(platform::now().saturating_sub(self.frame));
+        platform::pace(platform::now().saturating_sub(self.last_frame));
         let now = platform::now();
-        let elapsed = now.saturating_sub(self.frame);
-        self.frame = now;
+        let elapsed = now.saturating_sub(self.last_frame);
+        self.last_frame = now;
         FrameTime { now, elapsed }
     }
 }
 
 impl FrameTime {
-    /// The frame's length for motion and animation, in seconds: a long pause is no motion.
+    /// Returns the frame's length for motion and animation, in seconds. It is bounded, so that
+    /// nothing jumps after a long pause.
     pub(crate) fn step_s(&self) -> f32 {
         self.elapsed.as_secs_f32().min(0.1)
     }

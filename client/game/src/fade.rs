@@ -6,17 +6,17 @@ use cubesync_client::protocol::CubeId;
 
 use crate::renderer::SceneCube;
 
-/// How long a cube takes to appear or disappear.
+/// Time that a cube takes to appear or disappear.
 const FADE_S: f32 = 0.2;
 
-/// What was drawn last, and how much of it is to be seen.
+/// The cubes that were drawn last, and the share of each cube's opacity.
 #[derive(Debug, Default)]
 pub(crate) struct Fades {
     cubes: BTreeMap<CubeId, (SceneCube, f32)>,
 }
 
 impl Fades {
-    /// What to draw a moment later, when these are in sight.
+    /// Advances by `dt_s` with these cubes in sight, and returns the cubes to draw.
     pub(crate) fn step(
         &mut self,
         in_sight: impl Iterator<Item = (CubeId, SceneCube)>,
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cube_appears_stays_and_disappears_within_a_moment() {
+    fn a_cube_fades_in_stays_and_fades_out() {
         let cube = SceneCube {
             position: Vec3::ZERO,
             rotation: Quat::IDENTITY,

@@ -1,13 +1,13 @@
-//! The feed: short lines about what others did, which fade away.
+//! The feed: short lines about what other players did, which fade away.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// How long a line stays.
+/// Time for which a line is shown.
 const LIFETIME: Duration = Duration::from_secs(7);
-/// How long it takes to appear and to fade.
+/// Time that a line takes to appear and to fade.
 const FADE: Duration = Duration::from_millis(700);
-/// More lines than this push out the oldest: a hundred joins are no news.
+/// Most lines at once. A hundred joins in a row are not worth more.
 const MAX_LINES: usize = 5;
 
 /// The lines, oldest first.
@@ -17,7 +17,7 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    /// Adds a line at that time.
+    /// Adds a line, and drops the oldest one if there are too many.
     pub(crate) fn push(&mut self, now: Duration, line: String) {
         self.lines.push_back((now, line));
         if self.lines.len() > MAX_LINES {
@@ -25,19 +25,19 @@ impl Feed {
         }
     }
 
-    /// Forgets the lines that have faded.
+    /// Removes the lines that have faded.
     pub(crate) fn retire(&mut self, now: Duration) {
         self.lines
             .retain(|(since, _)| now.saturating_sub(*since) < LIFETIME);
     }
 
-    /// What is to be seen now, newest first: each line and its opacity.
+    /// Returns each line and its opacity at a time, newest first.
     pub(crate) fn lines(&self, now: Duration) -> impl Iterator<Item = (&str, f32)> {
         self.lines.iter().rev().map(move |(since, line)| {
             let age = now.saturating_sub(*since);
             let left = LIFETIME.saturating_sub(age);
             let share = |time: Duration| time.as_secs_f32() / FADE.as_secs_f32();
-            // A new line is readable at once and only then gains its full strength.
+            // A new line is readable at once, and then gains its full strength.
             (
                 line.as_str(),
                 (0.4 + share(age)).min(share(left)).clamp(0.0, 1.0),

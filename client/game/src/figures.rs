@@ -1,4 +1,4 @@
-//! The net graph behind F3, with figures that are measured over half a second each.
+//! The panel behind F3: the net graph, with figures that are measured over half a second.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::{net_graph, theme};
 
 const PERIOD: Duration = Duration::from_millis(500);
 const ROW_HEIGHT: f32 = 20.0;
-/// The height of the four figures that are read at a glance.
+/// Height of the four large figures, in logical pixels.
 const HEADS_HEIGHT: f32 = 54.0;
 
-/// Counts frames and traffic.
+/// The panel, and the counters behind its figures.
 #[derive(Debug, Default)]
 pub(crate) struct Figures {
     since: Duration,
@@ -26,7 +26,7 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
-    /// Counts a frame; at the end of a period the figures change.
+    /// Counts a frame, and renews the figures at the end of each period.
     pub(crate) fn count(&mut self, client: &Client, time: FrameTime) {
         self.frames += 1;
         self.longest_frame = self.longest_frame.max(time.elapsed);
@@ -43,8 +43,8 @@ impl Figures {
         self.longest_frame = Duration::ZERO;
     }
 
-    /// Draws the panel into the upper right corner, on a small screen or by touch below what is
-    /// there already, and as many rows as there is room for.
+    /// Draws the panel into the upper right corner, with as many rows as there is room for. On a
+    /// small screen and by touch it lies below what is in that corner already.
     pub(crate) fn show(
         &self,
         canvas: &Canvas,
@@ -71,7 +71,7 @@ impl Figures {
         let (x, inside) = (panel.x + 16.0, panel.w - 32.0);
         for (index, (label, value)) in self.heads.iter().enumerate() {
             let x = x + index as f32 * inside / self.heads.len() as f32;
-            // As in the graph.
+            // The same colours as in the graph.
             let colour = match index {
                 1 => theme::ACCENT,
                 2 => theme::ERROR,
@@ -145,7 +145,7 @@ impl Figures {
     }
 }
 
-/// What is read at a glance: each with what it is.
+/// Returns the four large figures, each with its label before it.
 fn heads(now: &Statistics) -> [(&'static str, String); 4] {
     let ms = |time: Duration| format!("{} ms", time.as_millis());
     [

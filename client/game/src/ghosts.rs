@@ -8,20 +8,20 @@ use crate::camera::View;
 use crate::canvas::Canvas;
 use crate::theme;
 
-/// Farther away than this a wire frame is a blot.
+/// Distance beyond which no wire frame is drawn: its lines would run together.
 const FARTHEST_M: f32 = 80.0;
 
 /// Draws a wire frame for each cube.
 pub(crate) fn show(canvas: &Canvas, view: &View, client: &Client, cubes: &[CubeView<'_>]) {
     for cube in cubes {
-        let Some(told) = client.server_pose(cube.cube) else {
+        let Some(pose) = client.server_pose(cube.cube) else {
             continue;
         };
-        let centre = Vec3::from(told.position.to_metres());
+        let centre = Vec3::from(pose.position.to_metres());
         if centre.distance(view.eye) > FARTHEST_M {
             continue;
         }
-        let rotation = Quat::from_array(told.rotation.to_quaternion());
+        let rotation = Quat::from_array(pose.rotation.to_quaternion());
         let seen = corners().map(|corner| view.project(centre + rotation * corner));
         for (from, to) in edges() {
             if let (Some(from), Some(to)) = (place(seen[from]), place(seen[to])) {
@@ -35,13 +35,13 @@ fn place(seen: Option<(Vec2, f32)>) -> Option<Vec2> {
     seen.map(|(place, _)| place)
 }
 
-/// Bit 0, 1, 2 of a corner's number tells the side in x, y, z.
+/// Returns a cube's corners. Bits 0, 1 and 2 of a corner's index are its sides in x, y and z.
 fn corners() -> [Vec3; 8] {
     let side = |corner: usize, axis: usize| (corner >> axis & 1) as f32 - 0.5;
     std::array::from_fn(|corner| Vec3::from([0, 1, 2].map(|axis| side(corner, axis))))
 }
 
-/// From each corner to those that differ from it in one axis, each edge once.
+/// Returns a cube's edges, each as the indices of two corners that differ in one axis.
 fn edges() -> impl Iterator<Item = (usize, usize)> {
     (0..8).flat_map(|corner| {
         let others = [1, 2, 4].map(|axis| corner | axis);

@@ -11,25 +11,25 @@ use crate::feed::Feed;
 use crate::join::{dots, sentence};
 use crate::theme;
 
-/// How long the keys are shown after the first join.
+/// Time for which the keys are shown after the first join.
 const KEYS_SHOWN: Duration = Duration::from_secs(12);
 const KEYS_FADE_S: f32 = 1.5;
 const KEYS: &str = "WASD or arrows move  ·  Space jumps  ·  drag to look around  ·  F1 help";
 const TOUCH_KEYS: &str = "Drag to look around  ·  pinch to zoom";
 const SHORT_KEYS: &str = "WASD or arrows move  ·  F1 help";
 
-/// The message while there is no connection.
+/// The message about a connection that is being made or was lost.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Banner {
     title: String,
     detail: Option<String>,
-    /// Something goes on: the title ends in moving dots.
+    /// Whether the client is at work, which moving dots after the title show.
     busy: bool,
 }
 
 impl Banner {
-    /// What a status means to a person who was at a server before, if at any; nothing while all is
-    /// well.
+    /// Returns the message for a status, or nothing while all is well. `was_at` is the server at
+    /// which the client joined before, if it has.
     pub(crate) fn new(status: Status, server: &str, was_at: Option<&str>) -> Option<Self> {
         let busy = |title| Self {
             title,
@@ -109,7 +109,7 @@ impl Banner {
     }
 }
 
-/// Draws which room this is, how many are in sight and how far away the server is.
+/// Draws the room's name, the number of players in sight and the round trip to the server.
 pub(crate) fn show_room(canvas: &Canvas, client: &Client) {
     let Some(welcome) = client.welcome() else {
         return;
@@ -143,7 +143,7 @@ pub(crate) fn show_room(canvas: &Canvas, client: &Client) {
     }
 }
 
-/// Draws a mark below the room's name: the server may be anybody.
+/// Draws a warning below the room's name that the server's identity is not verified.
 pub(crate) fn show_unverified(canvas: &Canvas) {
     let text = "server not verified";
     let (x, y) = (16.0, 72.0);
@@ -153,8 +153,8 @@ pub(crate) fn show_unverified(canvas: &Canvas) {
     canvas.text(text, x + 32.0, y, theme::SMALL, theme::ERROR);
 }
 
-/// Draws the feed into the lower left corner, the newest line at the bottom; by touch the stick
-/// is there, and the feed goes below the room's name.
+/// Draws the feed into the lower left corner, with the newest line at the bottom. By touch the
+/// stick is in that corner, so the feed is drawn below the room's name.
 pub(crate) fn show_feed(canvas: &Canvas, feed: &Feed, now: Duration, screen: Vec2, by_touch: bool) {
     let (mut y, next) = if by_touch {
         (74.0, 34.0)
@@ -179,7 +179,7 @@ pub(crate) fn show_feed(canvas: &Canvas, feed: &Feed, now: Duration, screen: Vec
     }
 }
 
-/// Draws the most needed keys in the first seconds of a game.
+/// Draws the most important keys in the first seconds of a game.
 pub(crate) fn show_keys(canvas: &Canvas, since_join: Duration, screen: Vec2, by_touch: bool) {
     let left_s = KEYS_SHOWN.saturating_sub(since_join).as_secs_f32();
     let opacity = (left_s / KEYS_FADE_S).min(1.0);
@@ -187,7 +187,7 @@ pub(crate) fn show_keys(canvas: &Canvas, since_join: Duration, screen: Vec2, by_
         return;
     }
     let (keys, bottom) = match screen.x {
-        // On an upright phone the controls are below.
+        // On an upright phone the controls are at the bottom.
         ..600.0 if by_touch => (TOUCH_KEYS, 250.0),
         _ if by_touch => (TOUCH_KEYS, 52.0),
         ..800.0 => (SHORT_KEYS, 52.0),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wait_is_counted_down_in_whole_seconds() {
+    fn a_wait_is_counted_down_in_whole_seconds() {
         assert_eq!(
             title(waiting(2_100), Some("host:2")),
             "Connection lost, retrying in 3 s"
@@ -235,13 +235,13 @@ mod tests {
     }
 
     #[test]
-    fn a_first_connection_says_where_to_and_a_joined_one_says_nothing() {
+    fn a_first_connection_names_its_server_and_a_joined_client_has_no_banner() {
         assert_eq!(title(Status::Connecting, None), "Connecting to host:1");
         assert_eq!(Banner::new(Status::Joined, "host:1", Some("host:1")), None);
     }
 
     #[test]
-    fn who_goes_on_at_another_server_is_told_at_which() {
+    fn the_banner_names_another_server_that_the_client_goes_on_at() {
         assert_eq!(
             title(Status::Joining, Some("host:1")),
             "Connection lost, reconnecting"

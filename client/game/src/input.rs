@@ -1,7 +1,7 @@
 //! The input of a frame: keys, characters, the mouse and fingers.
 //!
-//! Key events are collected by ourselves instead of asking macroquad which keys are down, because
-//! only events keep their order, repeat with the keyboard's own rate, and tell a Ctrl+V from a v.
+//! This module collects key events instead of asking macroquad which keys are down, because only
+//! events keep their order, repeat at the keyboard's own rate, and distinguish a Ctrl+V from a v.
 
 use std::collections::HashSet;
 
@@ -17,7 +17,7 @@ use macroquad::window::screen_dpi_scale;
 use crate::platform;
 use crate::pointer::{Fingers, Touch};
 
-/// Collects events from frame to frame.
+/// Collects the window's events from frame to frame.
 #[derive(Debug)]
 pub(crate) struct InputReader {
     subscriber: usize,
@@ -28,36 +28,36 @@ pub(crate) struct InputReader {
 /// One frame's input.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct InputFrame {
-    /// Keys that went down, without repetition.
+    /// The keys that went down, without repetition.
     pub(crate) pressed: HashSet<KeyCode>,
-    /// Keys and characters for controls, in order and with repetition: several may come in a frame.
+    /// The edits for controls, in order and with repetition: several may come in a frame.
     pub(crate) edits: Vec<Edit>,
-    /// Where the movement keys point: to the right and forward, at most 1 long.
+    /// The direction of the movement keys: to the right and forward, at most 1 long.
     pub(crate) direction: Vec2,
-    /// Space is down.
+    /// Whether Space is down.
     pub(crate) jump: bool,
-    /// Shift is down.
+    /// Whether Shift is down.
     pub(crate) fast: bool,
-    /// E went down.
+    /// Whether E went down.
     pub(crate) take: bool,
-    /// The mouse or a finger, in logical pixels.
+    /// The place of the mouse or of a finger, in logical pixels.
     pub(crate) mouse: Vec2,
-    /// The left button went down, or a finger tapped.
+    /// Whether the left button went down or a finger tapped.
     pub(crate) clicked: bool,
-    /// How far the mouse went with a button held, in logical pixels.
+    /// The way of the mouse with a button held, in logical pixels.
     pub(crate) drag: Vec2,
-    /// Notches of the wheel away from the person.
+    /// The wheel's turn away from the person, in notches.
     pub(crate) wheel: f32,
-    /// What fingers did, in order.
+    /// The changes of fingers, in order.
     pub(crate) touches: Vec<Touch>,
-    /// Fingers are in use, not a mouse.
+    /// Whether fingers are in use instead of a mouse.
     pub(crate) by_touch: bool,
 }
 
 /// One step of editing a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Edit {
-    /// A visible character.
+    /// Insert a visible character.
     Type(char),
     /// Insert the clipboard.
     Paste,
@@ -67,23 +67,23 @@ pub(crate) enum Edit {
     Delete,
     /// Delete everything before the caret.
     Clear,
-    /// One character to the left.
+    /// Move the caret to the left by a character.
     Left,
-    /// One character to the right.
+    /// Move the caret to the right by a character.
     Right,
-    /// To the start.
+    /// Move the caret to the start.
     Home,
-    /// To the end.
+    /// Move the caret to the end.
     End,
-    /// To the control below.
+    /// Focus the control below.
     Next,
-    /// To the control above.
+    /// Focus the control above.
     Previous,
-    /// Do what the focused control is for.
+    /// Activate the focused control.
     Confirm,
 }
 
-/// Which keys are down, and what has happened to them in this frame.
+/// The keys that are down, and the events since the last frame.
 #[derive(Debug, Default)]
 struct Keys {
     down: HashSet<KeyCode>,
@@ -95,7 +95,7 @@ struct Keys {
 }
 
 impl InputReader {
-    /// A reader of everything from now on. Needs the window.
+    /// Creates a reader of all events from now on. The window must exist.
     pub(crate) fn new() -> Self {
         simulate_mouse_with_touch(false);
         Self {
@@ -108,7 +108,7 @@ impl InputReader {
         }
     }
 
-    /// Returns the input since the last call. Call it once a frame.
+    /// Returns the input since the last call, which is to be made once a frame.
     pub(crate) fn read(&mut self) -> InputFrame {
         repeat_all_miniquad_input(&mut self.keys, self.subscriber);
         let mouse = Vec2::from(mouse_position());
@@ -180,7 +180,7 @@ impl EventHandler for Keys {
     fn draw(&mut self) {}
 
     fn key_down_event(&mut self, key: KeyCode, modifiers: KeyMods, repeat: bool) {
-        // X11's repeat flag is wrong for a key that was let go in another window.
+        // X11's repeat flag is wrong for a key that was released in another window.
         if self.down.insert(key) {
             self.pressed.insert(key);
             self.take |= key == KeyCode::E;
@@ -198,7 +198,7 @@ impl EventHandler for Keys {
             KeyCode::Tab if modifiers.shift => Edit::Previous,
             KeyCode::Tab | KeyCode::Down => Edit::Next,
             KeyCode::Up => Edit::Previous,
-            // Held down, it must not confirm what comes next.
+            // A key that is held down must not confirm the next screen as well.
             KeyCode::Enter | KeyCode::KpEnter if !repeat => Edit::Confirm,
             _ => return,
         };
@@ -210,7 +210,7 @@ impl EventHandler for Keys {
     }
 
     fn char_event(&mut self, character: char, modifiers: KeyMods, repeat: bool) {
-        // AltGr is Ctrl+Alt on some systems and types characters.
+        // On some systems AltGr is Ctrl+Alt, and types characters.
         let shortcut = modifiers.logo || modifiers.ctrl && !modifiers.alt;
         if shortcut {
             // With a Russian layout the V key has no key code.
@@ -219,7 +219,7 @@ impl EventHandler for Keys {
             }
         } else if !character.is_control() {
             self.edits.push(Edit::Type(character));
-            // Nor has the E key.
+            // Nor has the E key a key code with a Russian layout.
             self.take |= !repeat && matches!(character, 'у' | 'У');
         }
     }
@@ -241,7 +241,8 @@ impl EventHandler for Keys {
         });
     }
 
-    /// The window lost the keyboard: nobody will tell when a held key goes up.
+    /// Releases everything: the window has lost the keyboard, so no event tells when a held key
+    /// goes up.
     fn window_minimized_event(&mut self) {
         self.down.clear();
         self.fingers.release();
@@ -277,7 +278,7 @@ mod tests {
         keys.window_minimized_event();
         let after = keys.take_frame();
         assert!(after.direction == Vec2::ZERO && !after.jump);
-        // The key went up elsewhere, so X11 believes that the next press is a repetition.
+        // The key went up in another window, so X11 marks the next press as a repetition.
         keys.key_down_event(KeyCode::E, PLAIN, true);
         assert!(keys.take_frame().take);
     }
@@ -331,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_russian_layout_takes_once_however_long_the_key_is_held() {
+    fn a_key_of_a_russian_layout_takes_once_however_long_it_is_held() {
         let mut keys = Keys::default();
         keys.char_event('у', PLAIN, false);
         press(&mut keys, KeyCode::Unknown);

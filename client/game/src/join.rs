@@ -1,4 +1,4 @@
-//! The join screen: server, name, room and colour, and what went wrong.
+//! The join screen: server, name, room, join key and colour, and the last error.
 
 mod panel;
 
@@ -13,10 +13,10 @@ use crate::platform::{self, with_port};
 use crate::text_field::TextField;
 use crate::theme::PALETTE;
 
-/// Host names are at most 253 characters long, and a port follows.
+/// Longest text in the server's field: a host name of at most 253 characters, and a port.
 const MAX_SERVER_CHARS: usize = 260;
 
-/// What has the keyboard, from top to bottom.
+/// The control that has the keyboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Focus {
     Server,
@@ -27,6 +27,7 @@ enum Focus {
     Join,
 }
 
+/// All controls from top to bottom.
 const ORDER: [Focus; 6] = [
     Focus::Server,
     Focus::Name,
@@ -36,15 +37,15 @@ const ORDER: [Focus; 6] = [
     Focus::Join,
 ];
 
-/// What there is of it here: in a browser the page says which server.
+/// Returns the controls that this platform has: in a browser the page decides about the server.
 fn order() -> &'static [Focus] {
     &ORDER[usize::from(!platform::CHOOSES_SERVER)..]
 }
 
-/// The fields, and the client that is trying to join.
+/// The fields, and the client that is joining.
 #[derive(Debug)]
 pub(crate) struct JoinScreen {
-    /// What there is no field for.
+    /// The options that no field shows.
     other: ClientOptions,
     server: TextField,
     name: TextField,
@@ -58,7 +59,7 @@ pub(crate) struct JoinScreen {
 }
 
 impl JoinScreen {
-    /// A screen filled in with what is known, and with why the last attempt failed.
+    /// Creates a screen with these options filled in, and the error that ended the last game.
     pub(crate) fn new(options: ClientOptions, error: Option<String>) -> Self {
         let mut colours = PALETTE.to_vec();
         if !colours.contains(&options.colour) {
@@ -81,14 +82,14 @@ impl JoinScreen {
         }
     }
 
-    /// Lets time pass for the client that is joining; gives it away once it is in the room.
+    /// Polls the client that is joining, and returns it once it has joined.
     pub(crate) fn poll(&mut self, time: FrameTime) -> Option<Client> {
         let client = self.joining.as_mut()?;
         client.poll(time.now);
         match client.status() {
             Status::Connecting | Status::Joining => return None,
             Status::Joined => return self.joining.take(),
-            // Here a person waits in front of the screen, who can correct the address: no retry.
+            // There is no retry here: the person in front of the screen may correct the address.
             Status::Waiting { reason, .. } | Status::Failed { reason } => {
                 self.error = Some(sentence(&reason));
             }
@@ -110,7 +111,7 @@ impl JoinScreen {
         }
     }
 
-    /// What the fields say, or which one is wrong and why.
+    /// Returns the options in the fields, or the first wrong field and its error.
     fn options(&self) -> Result<ClientOptions, (Focus, String)> {
         let server = self.server.text().trim();
         if server.is_empty() {
@@ -170,8 +171,8 @@ impl JoinScreen {
     }
 }
 
-/// A reason as a sentence: ours begin with a small letter, and are in English. The table for all
-/// other letters would be a fiftieth of what a browser loads.
+/// Makes a sentence of a reason, which begins with a small letter. Only ASCII letters become
+/// capitals: the tables for all others would be a fiftieth of what a browser loads.
 pub(crate) fn sentence(reason: &str) -> String {
     let mut sentence = reason.to_owned();
     if let Some(first) = sentence.get_mut(..1) {
@@ -180,7 +181,7 @@ pub(crate) fn sentence(reason: &str) -> String {
     sentence
 }
 
-/// One to three dots in turn: something is going on.
+/// Returns zero to three dots in turn, which show that something is going on.
 pub(crate) fn dots(time: FrameTime) -> &'static str {
     ["   ", ".  ", ".. ", "..."][time.now.as_millis() as usize / 350 % 4]
 }
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn tab_goes_round_and_shift_tab_goes_back() {
+    fn tab_goes_through_all_controls_and_shift_tab_goes_back() {
         let mut screen = screen("a", "a");
         for expected in [
             Focus::Room,

@@ -1,5 +1,5 @@
-//! The network lab in the window: a panel to make the network worse and to see what that does,
-//! and a badge while it is so.
+//! The network lab in the window: a panel that makes the network worse, and a badge that is shown
+//! while it does.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ const PRESETS: [(&str, Conditions); 5] = [
     ("60 ± 20 ms, 2 %", network(60, 20, 20)),
     ("150 ± 50 ms, 5 %", network(150, 50, 50)),
 ];
-/// Bandwidths to choose from, in bits per second; no limit is the fastest.
+/// Bandwidths to choose from, in bits per second. 0 is no limit, so it comes after the fastest.
 const BANDWIDTHS: [u32; 8] = [
     16_000, 32_000, 64_000, 128_000, 256_000, 512_000, 1_000_000, 0,
 ];
@@ -35,8 +35,8 @@ const MAX_LATENCY_MS: u64 = 500;
 const LOSS_STEP_PERMILLE: u16 = 5;
 const MAX_LOSS_PERMILLE: u16 = 200;
 const NOTE: &str = "Times and losses are of each way. TCP loses nothing: while it sends a lost \
-                    segment again, everything waits. The wire frames are where the server said \
-                    last that cubes are, at its own time, without the playout delay.";
+                    segment again, everything waits. The wire frames are the newest poses from the \
+                    server, without the playout delay.";
 
 const ROWS: [Row; 7] = [
     Row::Network,
@@ -60,11 +60,12 @@ enum Row {
     Truth,
 }
 
-/// The panel, open or not, and what it shows besides the game.
+/// The panel's state.
 #[derive(Debug, Default)]
 pub(crate) struct LabPanel {
+    /// Whether the panel is open.
     pub(crate) is_open: bool,
-    /// Whether the newest word of the server is drawn as wire frames.
+    /// Whether the newest poses from the server are drawn as wire frames.
     pub(crate) shows_truth: bool,
     focus: usize,
     area: Rect,
@@ -76,7 +77,7 @@ impl LabPanel {
         self.is_open && self.area.contains(place)
     }
 
-    /// Draws the open panel and does what is done on it.
+    /// Draws the open panel and applies the input to it.
     pub(crate) fn show(
         &mut self,
         canvas: &Canvas,
@@ -139,7 +140,7 @@ impl LabPanel {
         }
     }
 
-    /// Tab goes from row to row, plus and minus change the one.
+    /// Moves the focus with Tab, and returns whether plus (true) or minus was typed.
     fn keys(&mut self, input: &InputFrame) -> Option<bool> {
         if input.is_pressed(macroquad::input::KeyCode::Tab) {
             let by = if input.fast { ROWS.len() - 1 } else { 1 };
@@ -195,7 +196,7 @@ impl Row {
     }
 }
 
-/// Draws a frame around the window and what is done to the network, unless nothing is.
+/// Draws a frame around the window with the changed settings, if any are.
 pub(crate) fn show_badge(canvas: &Canvas, client: &Client, screen: Vec2) {
     let Some(text) = badge(client.lab(), client.display()) else {
         return;
@@ -272,7 +273,8 @@ fn changed(lab: Conditions, row: Row, up: bool) -> Conditions {
     }
 }
 
-/// What stands after or before an item, around the ends; the first for what is not there.
+/// Returns the item after or before another one, going round at the ends; the first item if the
+/// other one is not in the list.
 fn neighbour<T: Copy + PartialEq>(items: &[T], item: T, up: bool) -> T {
     let by = if up { 1 } else { items.len() - 1 };
     let at = items.iter().position(|other| *other == item);
@@ -312,7 +314,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn presets_follow_each_other_and_own_values_lead_back_to_the_network_as_it_is() {
+    fn presets_follow_each_other_and_other_values_lead_back_to_the_network_as_it_is() {
         let mut lab = Conditions::default();
         for (_, expected) in PRESETS.into_iter().skip(1).chain([PRESETS[0]]) {
             lab = changed(lab, Row::Network, true);
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_badge_says_everything_that_is_not_as_it_should_be() {
+    fn the_badge_names_every_changed_setting() {
         assert_eq!(badge(Conditions::default(), Display::Smooth), None);
         let said = |lab, display| badge(lab, display).unwrap();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! One kind of thing on the GPU: its shader, its shape, and room for its instances.
+//! A layer of the scene on the GPU: a shader, a shape, and a buffer for the shape's instances.
 
 use anyhow::anyhow;
 use macroquad::math::Vec4;
@@ -10,7 +10,7 @@ use macroquad::miniquad::{
 
 use crate::mesh::Shape;
 
-/// The frame's uniforms, as in `common.glsl`; the order of `renderer::Uniforms`.
+/// Names and types of the uniforms in `common.glsl`, in the order of `renderer::Uniforms`.
 const UNIFORMS: [(&str, UniformType); 6] = [
     ("view_projection", UniformType::Mat4),
     ("eye", UniformType::Float4),
@@ -20,23 +20,28 @@ const UNIFORMS: [(&str, UniformType); 6] = [
     ("sun", UniformType::Float4),
 ];
 
-/// What the shaders know about one cube.
+/// The data of one cube in the shaders' layout.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Instance {
+    /// The cube's centre, and its opacity.
     pub(crate) placed: Vec4,
+    /// The rotation as a quaternion.
     pub(crate) rotation: [f32; 4],
+    /// The colour in linear light, and the strength of its glow or ring.
     pub(crate) tint: Vec4,
+    /// Whether the cube has eyes (0 or 1), and when they blink.
     pub(crate) look: Vec4,
 }
 
-/// The fields of an [`Instance`].
+/// Names of an [`Instance`]'s fields in the shaders.
 const INSTANCE: [&str; 4] = ["placed", "rotation", "tint", "look"];
 
-/// What every shader begins with.
+/// The beginning of every shader.
 const COMMON: &str = include_str!("../../../assets/shaders/common.glsl");
 
-/// A vertex and a fragment shader from `assets/shaders`, without what they share.
+/// Returns the sources of a vertex and a fragment shader in `assets/shaders`, without the common
+/// beginning.
 macro_rules! glsl {
     ($name:literal) => {
         [
@@ -47,7 +52,7 @@ macro_rules! glsl {
 }
 pub(crate) use glsl;
 
-/// A shader with what it draws.
+/// A shader with the shape that it draws.
 pub(crate) struct Layer {
     pipeline: Pipeline,
     vertices: BufferId,
@@ -62,7 +67,7 @@ struct Instances {
 }
 
 impl Layer {
-    /// A layer that draws its shape once for each instance.
+    /// Creates a layer that draws its shape once for each instance.
     pub(crate) fn instanced(
         context: &mut dyn RenderingBackend,
         sources: [&str; 2],
@@ -74,7 +79,7 @@ impl Layer {
         Ok(layer)
     }
 
-    /// A layer that draws its shape once, with textures of those names.
+    /// Creates a layer that draws its shape once, with textures of these names.
     pub(crate) fn once(
         context: &mut dyn RenderingBackend,
         sources: [&str; 2],

@@ -1,4 +1,4 @@
-//! The game window: joins a server and shows its cubes. `app` is the frame, `play` the game.
+//! The game window: joins a server and shows its cubes. `app` runs the frames, `play` is the game.
 
 mod app;
 mod camera;
@@ -47,7 +47,7 @@ const WINDOW_HEIGHT: u16 = 720;
 fn main() {
     let start = platform::start();
     let _at_end = platform::AtEnd;
-    // Every field: the default has miniquad's logo in it, 21 KB that a browser would load.
+    // Every field is given: the default holds miniquad's logo, 21 KB that a browser would load.
     let window = Conf {
         window_title: start.title.clone(),
         window_width: WINDOW_WIDTH.into(),
@@ -71,7 +71,7 @@ fn main() {
 
 async fn run(start: Start) -> anyhow::Result<()> {
     let mut app = App::new(start)?;
-    // X11 takes the size as physical pixels: too small on a HiDPI screen.
+    // X11 takes the size as physical pixels, so the window is too small on a HiDPI screen.
     let (width, height) = (f32::from(WINDOW_WIDTH), f32::from(WINDOW_HEIGHT));
     if platform::CAN_QUIT && screen_dpi_scale() > 1.0 && screen_width() < width {
         request_new_screen_size(width, height);

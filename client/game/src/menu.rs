@@ -1,4 +1,4 @@
-//! The menu and the help, which lie over the game.
+//! The menu and the list of keys, which are drawn over the game.
 
 use macroquad::math::{Rect, Vec2};
 
@@ -11,28 +11,28 @@ use crate::widgets::{self, ButtonStyle};
 const MARGIN: f32 = 32.0;
 const WIDTH: f32 = 356.0;
 
-/// What was chosen.
+/// An item of the menu.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Choice {
     /// Go on playing.
     Resume,
-    /// Put the invite link into the clipboard.
+    /// Copy the invite link to the clipboard.
     Copy,
-    /// Fill the screen, or no more.
+    /// Enter or leave full screen.
     Fullscreen,
     /// Show the keys.
     Help,
-    /// Show the net graph, or no more.
+    /// Show or hide the net graph.
     Figures,
-    /// Open the network lab, or close it.
+    /// Open or close the network lab.
     Lab,
-    /// Back to the join screen.
+    /// Leave the game for the join screen.
     Leave,
     /// Close the window.
     Quit,
 }
 
-/// Every key, as the help shows it.
+/// All keys, as the help shows them.
 const HELP: [(&str, &str); 12] = [
     ("W A S D   ← ↑ → ↓", "move, as the camera looks"),
     ("Shift", "move faster"),
@@ -58,7 +58,8 @@ pub(crate) struct Menu {
 }
 
 impl Menu {
-    /// The menu of a game to which that invites; `by_touch` leaves out what needs keys.
+    /// Creates the menu of a game, with its invite link if it has one. By touch it leaves out the
+    /// list of keys, and offers what keys open otherwise.
     pub(crate) fn new(invite: Option<Invite>, by_touch: bool) -> Self {
         let choices = [
             (Choice::Resume, true),
@@ -79,7 +80,7 @@ impl Menu {
         }
     }
 
-    /// Draws the menu and reacts to what is done on it.
+    /// Draws the menu, and returns the item that was chosen.
     pub(crate) fn show(
         &mut self,
         canvas: &Canvas,
@@ -139,7 +140,7 @@ impl Menu {
         chosen
     }
 
-    /// How others come here, in lines.
+    /// Returns how other players join this game, broken into lines.
     fn note(&self, canvas: &Canvas, width: f32) -> Vec<String> {
         let text = match &self.invite {
             None => return Vec::new(),

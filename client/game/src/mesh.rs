@@ -1,31 +1,32 @@
 //! The scene's two shapes: a cube with bevelled edges, and a flat square.
 
-/// Half the cube's side, in metres.
+/// Half of the cube's side, in metres.
 const HALF_M: f32 = 0.5;
-/// How much of each edge the bevel takes.
+/// Width of the bevel on either side of an edge.
 const BEVEL_M: f32 = 0.055;
 
-/// Vertices as plain numbers, and triangles of them.
+/// Vertices as plain numbers, and triangles between them.
 pub(crate) struct Shape {
-    /// 6: position and normal; 2: a flat position.
+    /// Count of numbers in a vertex: 6 for a position and a normal, 2 for a flat position.
     pub(crate) numbers_per_vertex: usize,
-    /// Numbers of each vertex one after the other.
+    /// The numbers of one vertex after the other.
     pub(crate) vertices: Vec<f32>,
-    /// Three a triangle.
+    /// The vertices' indices, three for each triangle.
     pub(crate) indices: Vec<u16>,
 }
 
-/// A cube of 1 m; six numbers a vertex: position and normal.
+/// Builds a cube of 1 m with six numbers a vertex: position and normal.
 ///
-/// Each face has its own four vertices with its normal; the bevels and corners connect them, so that the
-/// normals between faces blend and the edges look round.
+/// Each face has four vertices of its own with the face's normal. Bevels and corners connect the
+/// faces, so that the normals between them blend and the edges look round.
 pub(crate) fn bevelled_cube() -> Shape {
     let mut shape = Shape {
         numbers_per_vertex: 6,
         vertices: Vec::new(),
         indices: Vec::new(),
     };
-    // Vertex number of the face `axis` at the corner whose bit 0, 1, 2 tells the side in x, y, z.
+    // The index of the vertex that the face across `axis` has at a corner. Bits 0, 1 and 2 of the
+    // corner's index are its sides in x, y and z.
     let vertex = |axis: usize, corner: usize| (axis * 8 + corner) as u16;
     let side = |corner: usize, axis: usize| if corner >> axis & 1 == 1 { 1.0 } else { -1.0 };
     for axis in 0..3 {
@@ -52,11 +53,11 @@ pub(crate) fn bevelled_cube() -> Shape {
         let (next, last) = ((axis + 1) % 3, (axis + 2) % 3);
         let corner = |a: usize, b: usize, c: usize| a << axis | b << next | c << last;
         for a in 0..2 {
-            // The face of this axis on side a.
+            // The face across this axis on side a.
             let face = [(0, 0), (1, 0), (1, 1), (0, 1)].map(|(b, c)| vertex(axis, corner(a, b, c)));
             shape.quad(face);
             for b in 0..2 {
-                // The edge along the last axis, between the faces of this axis and the next.
+                // The edge along the last axis, between the faces across this axis and the next.
                 let edge = [(axis, 0), (next, 0), (next, 1), (axis, 1)];
                 shape.quad(edge.map(|(face, c)| vertex(face, corner(a, b, c))));
             }
@@ -70,7 +71,7 @@ pub(crate) fn bevelled_cube() -> Shape {
     shape
 }
 
-/// A square from -1 to 1; two numbers a vertex.
+/// Builds a square from -1 to 1 with two numbers a vertex.
 pub(crate) fn square() -> Shape {
     Shape {
         numbers_per_vertex: 2,

@@ -1,4 +1,4 @@
-//! The names that float above cubes.
+//! The names above the cubes.
 
 use cubesync_client::CubeView;
 use cubesync_client::protocol::CubeKind;
@@ -8,13 +8,13 @@ use crate::camera::View;
 use crate::canvas::Canvas;
 use crate::theme;
 
-/// From a cube's centre up to its name.
+/// Height of a name above its cube's centre.
 const ABOVE_M: f32 = 0.95;
-/// Names farther away than this fade, and are gone at twice the distance.
+/// Distance from which on names fade; they are invisible at twice this distance.
 const CLEAR_M: f32 = 42.0;
-/// Names nearer than this are written larger.
+/// Distance below which names are written larger.
 const NEAR_M: f32 = 18.0;
-/// A crowd is not readable; the nearest names are.
+/// Most names at once: the names of a whole crowd cannot be read.
 const MAX_NAMES: usize = 120;
 
 /// A name on the screen.
@@ -29,7 +29,7 @@ struct Label<'a> {
 /// Draws the names of all cubes that a view sees.
 pub(crate) fn show(canvas: &Canvas, view: &View, screen: Vec2, cubes: &[CubeView<'_>]) {
     let labels = labels(view, screen, cubes, |text, size| canvas.width(text, size));
-    // All pills first: what is of one kind is drawn in one go.
+    // All pills come first, because shapes of one kind are drawn in one call.
     for label in &labels {
         let pill = theme::faded(theme::PILL, label.opacity());
         canvas.rounded(label.area, label.area.h / 2.0, pill);
@@ -46,8 +46,8 @@ pub(crate) fn show(canvas: &Canvas, view: &View, screen: Vec2, cubes: &[CubeView
     }
 }
 
-/// The names to draw, the most important first: the own one, the free cube's, then the nearest.
-/// One that would cover another is left out, since neither could be read.
+/// Returns the names to draw, the most important ones first: the own name, the free cube's, then
+/// the nearest. A name that would cover another one is left out, since neither could be read.
 fn labels<'a>(
     view: &View,
     screen: Vec2,
@@ -87,7 +87,8 @@ fn around(middle: Vec2, extent: Vec2) -> Rect {
 }
 
 impl<'a> Label<'a> {
-    /// A cube's name and where its middle is, unless it is too far away or behind the camera.
+    /// Returns a cube's label and the place of its middle on the screen, unless the cube is too far
+    /// away or behind the camera.
     fn new(cube: &CubeView<'a>, view: &View) -> Option<(Vec2, Self)> {
         let above = Vec3::from(cube.position) + vec3(0.0, 0.0, ABOVE_M);
         let (place, distance_m) = view.project(above)?;
@@ -103,7 +104,7 @@ impl<'a> Label<'a> {
 }
 
 impl Label<'_> {
-    /// The part of the area that no other name may cover.
+    /// Returns the part of the area that no other name may cover.
     fn core(&self) -> Rect {
         around(self.area.center(), self.area.size() * 0.6)
     }

@@ -1,8 +1,8 @@
-//! The net graph: how late the ticks of the last seconds arrived, their bytes, and the playout
-//! delay.
+//! The net graph: the lag of the last seconds' ticks, their bytes, and the playout delay.
 //!
-//! A tick is a column at its own time. A stall of the network is therefore a slope: all its ticks
-//! came together, the first of them the latest. A tick above the playout delay was late.
+//! Each tick is a column at the tick's own time. A stall of the network is a slope, because all of
+//! its ticks arrive together and the oldest has the longest lag. A tick above the line of the
+//! playout delay was late.
 
 use cubesync_client::Client;
 use cubesync_client::{ARRIVALS_KEPT, Arrival};
@@ -16,21 +16,21 @@ use crate::theme;
 const LAGS_HEIGHT: f32 = 84.0;
 const BYTES_HEIGHT: f32 = 34.0;
 const CAPTION_HEIGHT: f32 = 22.0;
-/// What is drawn of a tick's bytes, in mean ones: on the scale of a keyframe nothing else would be
-/// seen.
+/// The upper end of the bytes' scale, in means. On a scale with room for keyframes nothing else
+/// could be seen.
 const ON_SCALE: f64 = 2.0;
 
 /// The height of the graph, in logical pixels.
 pub(crate) const HEIGHT: f32 = 2.0 * CAPTION_HEIGHT + LAGS_HEIGHT + BYTES_HEIGHT + 6.0;
 
-/// From ticks to a place on the screen.
+/// The mapping from ticks and shares to places on the screen.
 struct Axis {
     area: Rect,
     now_tick: f64,
     tick_hz: f64,
 }
 
-/// Draws the graph from a corner on.
+/// Draws the graph, with its upper left corner at `corner`.
 pub(crate) fn show(canvas: &Canvas, client: &Client, time: FrameTime, corner: Vec2, width: f32) {
     let (Some(now_tick), Some(welcome)) = (client.tick_at(time.now), client.welcome()) else {
         return;
@@ -91,7 +91,7 @@ fn show_bytes(canvas: &Canvas, axis: &Axis, recent: &[&Arrival]) {
 }
 
 impl Axis {
-    /// The ground, and above it what is drawn and where its upper edge is.
+    /// Draws the ground, and above it the caption and the value at the upper edge.
     fn show_frame(&self, canvas: &Canvas, caption: &str, top: &str) {
         let Rect { x, y, w, h } = self.area;
         canvas.bar(self.area, theme::FIELD);
@@ -124,7 +124,7 @@ impl Axis {
     }
 }
 
-/// The next of 0.1, 0.2, 0.5, 1, 2, ... that is not below it.
+/// Returns the least of 0.1, 0.2, 0.5, 1, 2, ... that is not below a value.
 fn nice_above(value: f64) -> f64 {
     let (mut nice, mut steps) = (0.1, [2.0, 2.5, 2.0].into_iter().cycle());
     while nice < value * 0.999 && nice < 1e9 {
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn now_is_at_the_right_edge_and_nothing_leaves_the_graph() {
+    fn the_present_is_at_the_right_edge_and_nothing_leaves_the_graph() {
         let axis = Axis {
             area: Rect::new(10.0, 20.0, 400.0, 80.0),
             now_tick: 1_000.0,

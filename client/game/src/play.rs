@@ -1,4 +1,4 @@
-//! A game in a room: input moves the own cube, events become news, everything is drawn.
+//! A game in a room: it moves the own cube by the input, shows events in the feed, and draws.
 
 mod events;
 
@@ -28,14 +28,14 @@ use crate::renderer::Renderer;
 use crate::touch::{TouchControls, TouchInput};
 use crate::{ghosts, names, scene, widgets};
 
-/// How near a free cube must be to be taken, in metres.
+/// Largest distance at which a free cube can be taken, in metres.
 const REACH_M: f32 = 4.0;
-/// A shorter loss of the connection is not worth a message.
+/// Longest loss of the connection that is not shown: most are over by then.
 const BRIEF: Duration = Duration::from_millis(250);
-/// A screen of this width has room for two panels side by side.
+/// Least width of a screen with room for two panels side by side, in logical pixels.
 const TWO_PANELS_PX: f32 = 720.0;
 
-/// A client and everything around it that only a person needs.
+/// A client with everything that a person needs around it.
 #[derive(Debug)]
 pub(crate) struct Play {
     client: Client,
@@ -47,8 +47,9 @@ pub(crate) struct Play {
     figures: Figures,
     lab: LabPanel,
     first_join: Option<Duration>,
-    /// Where the client was in the room last, and since when it is there no more.
+    /// The server at which the client joined last.
     was_at: Option<String>,
+    /// When the connection was lost, until the client has joined again.
     lost: Option<Duration>,
     menu: Option<Menu>,
     touch: TouchControls,
@@ -57,16 +58,16 @@ pub(crate) struct Play {
     shows_figures: bool,
 }
 
-/// How a game ends.
+/// The way in which a screen ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// Back to the join screen, with a reason unless it was the person's wish.
+    /// The join screen comes next, with a reason unless the person chose to leave.
     Left(Option<String>),
-    /// The window is to close.
+    /// The window closes.
     Quit,
 }
 
-/// What the key or button for taking would do.
+/// What the take key or button does at the moment, as text for it.
 #[derive(Debug, Clone, Copy)]
 struct Hint {
     label: &'static str,
@@ -74,7 +75,7 @@ struct Hint {
 }
 
 impl Play {
-    /// A game of a client that is joined or about to be.
+    /// Creates the game of a client that has joined or is about to.
     pub(crate) fn new(client: Client) -> Self {
         Self {
             client,
@@ -96,7 +97,7 @@ impl Play {
         }
     }
 
-    /// Lets a frame's time pass: network, input, motion.
+    /// Advances the game by a frame: network, input, motion.
     pub(crate) fn update(
         &mut self,
         input: &InputFrame,
@@ -121,7 +122,7 @@ impl Play {
         None
     }
 
-    /// Draws the scene, and flat over it everything but the menu.
+    /// Draws the scene, and over it everything flat but the lab's panel and the menu.
     pub(crate) fn draw(
         &mut self,
         renderer: &mut Renderer,
@@ -177,7 +178,7 @@ impl Play {
         }
     }
 
-    /// Draws the lab and the menu when they are open, and does what is chosen there.
+    /// Draws the lab and the menu when they are open, and applies what is chosen in them.
     pub(crate) fn show_panels(
         &mut self,
         canvas: &Canvas,
@@ -217,7 +218,7 @@ impl Play {
         Some(ending)
     }
 
-    /// Closes what is open, or opens the menu.
+    /// Closes the menu or the help, or opens the menu.
     fn on_escape(&mut self, by_touch: bool) {
         let was_open = self.menu.take().is_some() || std::mem::take(&mut self.shows_help);
         if !was_open {
@@ -226,7 +227,7 @@ impl Play {
         }
     }
 
-    /// Lets keys, mouse and fingers do what they do; how the own cube is to move.
+    /// Applies keys, mouse and fingers, and returns how the own cube is to move.
     fn wanted(&mut self, input: &InputFrame, now: Duration, screen: Vec2) -> Input {
         self.by_touch = input.by_touch;
         if self.menu.is_some() {
@@ -270,12 +271,13 @@ impl Play {
         }
     }
 
-    /// On a small screen there is room for one panel.
+    /// Shows or hides the net graph. On a small screen it takes the place of the lab.
     fn toggle_figures(&mut self, screen: Vec2) {
         self.shows_figures = !self.shows_figures;
         self.lab.is_open &= screen.x >= TWO_PANELS_PX;
     }
 
+    /// Opens or closes the lab. On a small screen it takes the place of the net graph.
     fn toggle_lab(&mut self, screen: Vec2) {
         self.lab.is_open = !self.lab.is_open;
         self.shows_figures &= screen.x >= TWO_PANELS_PX;
@@ -298,7 +300,7 @@ impl Play {
         }
     }
 
-    /// The nearest cube that can be taken.
+    /// Returns the nearest cube that can be taken, and where it is drawn.
     fn cube_in_reach(&self, cubes: &[CubeView<'_>]) -> Option<CubePose> {
         let distance = |cube: &CubeView<'_>| {
             Vec3::from(cube.position).distance(self.controller.position().into())
@@ -331,10 +333,10 @@ impl Play {
         }
     }
 
-    /// Moves the own cube and the one in its hands.
+    /// Moves the own cube and the one that it carries.
     fn step(&mut self, wanted: Input, dt_s: f32) {
         let Some(own) = self.client.own_cube() else {
-            // While there is no connection nobody would see a motion.
+            // Without a connection nobody would see the motion.
             return;
         };
         self.controller.step(wanted, dt_s);

@@ -1,50 +1,50 @@
-//! The mouse or fingers; a tap is like a click.
+//! The pointer that fingers make: a tap is a click.
 
 use std::collections::BTreeMap;
 
 use macroquad::math::Vec2;
 use macroquad::miniquad::TouchPhase;
 
-/// A finger that moves farther than this, in logical pixels, does not tap.
+/// Farthest that a finger may move and still tap, in logical pixels.
 const TAP_PX: f32 = 16.0;
-/// Where nothing is: no finger hovers.
+/// The pointer's place while no finger is down: outside of everything, since fingers do not hover.
 const NOWHERE: Vec2 = Vec2::splat(-1e4);
 
-/// What a finger did.
+/// One change of a finger.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Touch {
-    /// Tells fingers apart while they are down.
+    /// A number that tells fingers apart while they are down.
     pub(crate) finger: u64,
-    /// What it did.
+    /// Whether the finger came down, moved or went up.
     pub(crate) phase: TouchPhase,
-    /// Where, in logical pixels.
+    /// The finger's place, in logical pixels.
     pub(crate) place: Vec2,
 }
 
-/// Fingers as a mouse, since the first touch and until the mouse is moved.
+/// The fingers, which take the mouse's place from the first touch until the mouse moves.
 #[derive(Debug, Default)]
 pub(crate) struct Fingers {
     in_use: bool,
     touches: Vec<Touch>,
-    /// Where they are.
+    /// The place of each finger that is down.
     down: BTreeMap<u64, Vec2>,
-    /// The finger that may be about to tap, and where it came down.
+    /// The finger that may tap, and where it came down.
     tapping: Option<(u64, Vec2)>,
 }
 
-/// One frame of fingers.
+/// The fingers' input in one frame.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FingerFrame {
-    /// Everything they did, in order.
+    /// All changes, in order.
     pub(crate) touches: Vec<Touch>,
-    /// Where the first one is.
+    /// The place of the finger that may tap.
     pub(crate) place: Vec2,
-    /// It tapped.
+    /// Whether that finger tapped.
     pub(crate) tapped: bool,
 }
 
 impl Fingers {
-    /// No finger touches yet; `in_use` even so where there is no mouse.
+    /// Creates the state without a finger down. `in_use` is set where people have no mouse.
     pub(crate) fn new(in_use: bool) -> Self {
         Self {
             in_use,
@@ -52,7 +52,7 @@ impl Fingers {
         }
     }
 
-    /// Takes in what a finger did.
+    /// Records a change of a finger.
     pub(crate) fn on_touch(&mut self, touch: Touch) {
         self.in_use = true;
         match touch.phase {
@@ -66,12 +66,12 @@ impl Fingers {
         self.touches.push(touch);
     }
 
-    /// A mouse was moved: it is in use now.
+    /// Records that the mouse was moved, so that it is in use now.
     pub(crate) fn on_mouse(&mut self) {
         self.in_use = false;
     }
 
-    /// Lifts every finger: nobody will tell when they go up.
+    /// Cancels every finger that is down, because no event will tell when they go up.
     pub(crate) fn release(&mut self) {
         let down = std::mem::take(&mut self.down);
         self.touches
@@ -82,7 +82,7 @@ impl Fingers {
             }));
     }
 
-    /// What they did since the last call; nothing while a mouse is in use.
+    /// Returns the input since the last call, or nothing while the mouse is in use.
     pub(crate) fn take_frame(&mut self) -> Option<FingerFrame> {
         let touches = std::mem::take(&mut self.touches);
         let mut frame = FingerFrame {
@@ -97,7 +97,7 @@ impl Fingers {
                     if finger == touch.finger =>
                 {
                     self.tapping = None;
-                    // The click comes when the finger goes up: only then browsers let a page
+                    // A click comes when the finger goes up: only then do browsers let a page
                     // fill the screen or use the clipboard.
                     let stayed = start.distance(touch.place) < TAP_PX;
                     frame.tapped |= touch.phase == TouchPhase::Ended && stayed;

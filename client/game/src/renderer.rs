@@ -1,8 +1,8 @@
-//! The scene: sky and floor, shadows, rings of light and cubes, each kind in one instanced draw.
+//! Draws the scene: sky, floor, shadows, rings of light and cubes, each kind in one draw call.
 //!
-//! Frame by frame: the shadows of all cubes go into a texture of half the screen's size, the
-//! floor reads it while it is drawn, rings add light to the floor, and the cubes stand on top.
-//! Nothing can be between the eye and a cube but another cube, so only cubes need depth.
+//! In each frame the shadows of all cubes are drawn into a texture of half the screen's size. The
+//! floor's shader reads that texture, rings add light to the floor, and cubes are drawn last. Only
+//! another cube can hide a cube, so only cubes are tested for depth.
 // The only unsafe call gives access to the GPU beside macroquad; see `Renderer::draw`.
 #![allow(unsafe_code)]
 
@@ -18,29 +18,29 @@ use crate::camera::View;
 use crate::layer::{Instance, Layer, glsl};
 use crate::mesh;
 
-/// Towards the sun, not normalized: a late afternoon in the west-southwest.
+/// Direction towards the sun, not normalized: in the northwest, as late in a summer's afternoon.
 const SUN: Vec3 = vec3(-0.62, 0.58, 0.52);
 
 /// One cube to draw.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SceneCube {
-    /// Its centre, in metres.
+    /// The centre, in metres.
     pub(crate) position: Vec3,
-    /// Its rotation.
+    /// The rotation.
     pub(crate) rotation: Quat,
-    /// sRGB, 0 to 1.
+    /// The colour in sRGB, each part from 0 to 1.
     pub(crate) colour: Vec3,
-    /// Its own light: 0 for an ordinary cube.
+    /// The light of its own: 0 for an ordinary cube.
     pub(crate) glow: f32,
-    /// How bright the ring around it is: 0 for none.
+    /// The brightness of the ring around the cube: 0 for none.
     pub(crate) ring: f32,
-    /// 1, less for a cube whose place is a guess.
+    /// The opacity: 1, or less for a cube that is stale or fades.
     pub(crate) opacity: f32,
-    /// When it blinks with the eyes that players have in front, 0 to 1; `None` without eyes.
+    /// When in its period the cube blinks, from 0 to 1; `None` for a cube without eyes.
     pub(crate) blink: Option<f32>,
 }
 
-/// What the shaders know about the frame; the order of `layer::UNIFORMS`.
+/// The data of a frame in the shaders' layout, in the order of `layer::UNIFORMS`.
 #[repr(C)]
 struct Uniforms {
     view_projection: Mat4,
@@ -51,7 +51,7 @@ struct Uniforms {
     sun: Vec4,
 }
 
-/// Everything on the GPU.
+/// The scene's layers on the GPU.
 pub(crate) struct Renderer {
     shadows: Layer,
     sky: Layer,
@@ -71,7 +71,7 @@ impl Renderer {
     /// Compiles the shaders.
     ///
     /// # Errors
-    /// When the graphics driver cannot.
+    /// When the graphics driver cannot compile a shader.
     pub(crate) fn new() -> anyhow::Result<Self> {
         // SAFETY: as in `draw`.
         let gl = unsafe { get_internal_gl() };
@@ -102,11 +102,11 @@ impl Renderer {
         })
     }
 
-    /// Draws the whole scene; what is drawn flat comes after it.
+    /// Draws the whole scene. Everything flat is drawn afterwards.
     pub(crate) fn draw(&mut self, view: &View, screen_px: Vec2, time_s: f32, cubes: &[SceneCube]) {
         // SAFETY: the reference must not live beside another one to macroquad's context. It ends
-        // with this function, which calls nothing else of macroquad's that would make one, and all drawing is
-        // on the one thread of the window.
+        // with this function, which calls nothing of macroquad's that would make another one, and
+        // everything is drawn on the window's one thread.
         let mut gl = unsafe { get_internal_gl() };
         gl.flush();
         let context = gl.quad_context;
@@ -114,7 +114,7 @@ impl Renderer {
         let uniforms = uniforms(view, time_s);
         let uniforms = || UniformsSource::table(&uniforms);
         let mut instances: Vec<Instance> = cubes.iter().map(Instance::new).collect();
-        // What is seen through is drawn last.
+        // Translucent cubes are drawn last, over the opaque ones.
         instances.sort_by(|a, b| b.placed.w.total_cmp(&a.placed.w));
         let ringed: Vec<Instance> = cubes.iter().filter_map(Instance::ring).collect();
 
@@ -135,7 +135,8 @@ impl Renderer {
         context.end_render_pass();
     }
 
-    /// The shadows' texture and pass, of half the screen's size: shadows are soft.
+    /// Returns the shadows' texture and its pass. Half the screen's size is enough, since shadows
+    /// are soft.
     fn shadow_target(
         &mut self,
         context: &mut dyn RenderingBackend,

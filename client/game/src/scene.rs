@@ -9,13 +9,13 @@ use macroquad::math::{Quat, Vec2, Vec3, vec3};
 use crate::renderer::SceneCube;
 use crate::theme::PALETTE;
 
-/// A free cube in nobody's hands.
+/// Colour of a free cube that nobody holds.
 const GOLD: Vec3 = vec3(1.0, 0.72, 0.22);
-/// How much of the holder's colour a held cube takes on.
+/// Share of the holder's colour in the colour of a held cube.
 const HOLDERS_SHARE: f32 = 0.75;
 const STALE_OPACITY: f32 = 0.35;
 
-/// Returns the cubes to draw of a room.
+/// Returns the cubes of a room as they are to be drawn.
 pub(crate) fn scene(cubes: &[CubeView<'_>]) -> Vec<SceneCube> {
     cubes.iter().map(|cube| scene_cube(cube, cubes)).collect()
 }
@@ -51,7 +51,7 @@ fn scene_cube(view: &CubeView<'_>, cubes: &[CubeView<'_>]) -> SceneCube {
     }
 }
 
-/// Some cubes at play, behind the join screen.
+/// Returns the playing cubes behind the join screen.
 pub(crate) fn showcase(time_s: f32) -> Vec<SceneCube> {
     let player = |(index, &colour): (usize, &Colour)| {
         let place = index as f32 / PALETTE.len() as f32;
@@ -85,7 +85,8 @@ pub(crate) fn showcase(time_s: f32) -> Vec<SceneCube> {
         .collect()
 }
 
-/// No two neighbours blink together. Only the low part counts: a large id would lose it as `f32`.
+/// Returns when in its period a cube blinks, so that no two neighbours blink together. Only the
+/// low part of the id counts, because a large number would lose it as `f32`.
 fn blink(id: u64) -> f32 {
     ((id % 1_024) as f32 * 0.618).fract()
 }

@@ -1,18 +1,18 @@
-//! A line of text that is being typed.
+//! An editable line of text.
 
 use crate::input::Edit;
 
-/// A text and the caret in it.
+/// A line of text with a caret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TextField {
     text: String,
-    /// In bytes, always between two characters.
+    /// The caret's place in bytes, always between two characters.
     caret: usize,
     limit_chars: usize,
 }
 
 impl TextField {
-    /// A field with a text; the caret stands at its end.
+    /// Creates a field with a text, and the caret at its end.
     pub(crate) fn new(text: impl Into<String>, limit_chars: usize) -> Self {
         let text = text.into();
         Self {
@@ -22,17 +22,17 @@ impl TextField {
         }
     }
 
-    /// The whole text.
+    /// Returns the whole text.
     pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
-    /// The text before the caret.
+    /// Returns the text before the caret.
     pub(crate) fn before_caret(&self) -> &str {
         &self.text[..self.caret]
     }
 
-    /// Puts another text in its place, as if it had been typed.
+    /// Replaces the text by another one, as if that had been typed.
     pub(crate) fn replace(&mut self, text: &str) {
         self.text.clear();
         self.caret = 0;
@@ -41,7 +41,7 @@ impl TextField {
             .for_each(|character| self.insert(character));
     }
 
-    /// Applies one edit; `clipboard` is asked only for a paste.
+    /// Applies one edit. `clipboard` is called only for a paste.
     pub(crate) fn apply(&mut self, edit: Edit, clipboard: impl FnOnce() -> Option<String>) {
         match edit {
             Edit::Type(character) => self.insert(character),

@@ -1,4 +1,5 @@
-//! The game's controls for fingers: a stick, buttons, and the rest of the screen to look around.
+//! The game's controls for fingers: a stick and buttons. Drags on the rest of the screen turn the
+//! camera.
 
 use std::collections::BTreeMap;
 
@@ -10,20 +11,21 @@ use crate::canvas::Canvas;
 use crate::pointer::Touch;
 use crate::theme;
 
-/// How far the stick goes.
+/// Farthest that the stick can be pushed.
 const STICK_PX: f32 = 56.0;
 const KNOB_PX: f32 = 26.0;
-/// Part of its way that is still rest: a thumb trembles.
+/// Share of the stick's way that counts as rest, because a thumb trembles.
 const DEAD_ZONE: f32 = 0.12;
-/// How much of a button's surroundings belong to it.
+/// Width of the ring around a button that belongs to it.
 const MARGIN_PX: f32 = 10.0;
-/// One notch of the wheel brings the camera nearer by this factor.
+/// Factor of the camera's distance for one notch of the wheel.
 const PINCH_PER_NOTCH: f32 = 0.86;
 
-/// What fingers do.
+/// The fingers on the controls.
 #[derive(Debug, Default)]
 pub(crate) struct TouchControls {
     fingers: BTreeMap<u64, Finger>,
+    /// Whether the run button is switched on.
     runs: bool,
 }
 
@@ -52,27 +54,27 @@ enum Button {
 
 const BUTTONS: [Button; 4] = [Button::Jump, Button::Run, Button::Take, Button::Menu];
 
-/// One frame of the fingers' wishes.
+/// The input from the controls in one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(crate) struct TouchInput {
-    /// To the right and forward, at most 1 long.
+    /// The stick's direction: to the right and forward, at most 1 long.
     pub(crate) direction: Vec2,
-    /// The jump button is down.
+    /// Whether the jump button is down.
     pub(crate) jump: bool,
-    /// The run button is switched on.
+    /// Whether the run button is switched on.
     pub(crate) fast: bool,
-    /// The take button went down.
+    /// Whether the take button went down.
     pub(crate) take: bool,
-    /// The menu button was tapped.
+    /// Whether the menu button was tapped.
     pub(crate) menu: bool,
-    /// How far the look went, in logical pixels.
+    /// The drag of a finger that turns the camera, in logical pixels.
     pub(crate) drag: Vec2,
-    /// How far two fingers were spread, in notches of the wheel.
+    /// The pinch of two fingers, in notches of the wheel.
     pub(crate) zoom: f32,
 }
 
 impl TouchControls {
-    /// Takes in what the fingers did in a frame on a screen of that size.
+    /// Applies the changes of a frame on a screen of this size.
     pub(crate) fn update(&mut self, touches: &[Touch], screen: Vec2) -> TouchInput {
         let mut input = TouchInput::default();
         for touch in touches {
@@ -91,12 +93,12 @@ impl TouchControls {
         input
     }
 
-    /// Lets go of everything.
+    /// Releases all controls.
     pub(crate) fn release(&mut self) {
         self.fingers.clear();
     }
 
-    /// Draws the controls; `take` says what the take button would do, if anything.
+    /// Draws the controls. `take` is the take button's label while it can do something.
     pub(crate) fn show(&self, canvas: &Canvas, screen: Vec2, take: Option<&str>) {
         let base = self.stick().map_or(stick_rest(screen), |stick| stick.start);
         let knob = self.stick().map_or(Vec2::ZERO, |stick| tilt(&stick));
@@ -132,7 +134,7 @@ impl TouchControls {
         match role {
             Role::Button(Button::Run) => self.runs = !self.runs,
             Role::Button(Button::Take) => input.take = true,
-            // A short tap may be over before the frame is.
+            // A short tap may begin and end within one frame.
             Role::Button(Button::Jump) => input.jump = true,
             _ => {}
         }
@@ -172,14 +174,14 @@ impl TouchControls {
             .is_some_and(|finger| finger.role == menu && Button::Menu.holds(touch.place, screen));
     }
 
-    /// What a finger that comes down there is for.
+    /// Returns the role of a finger that comes down at a place.
     fn role(&self, place: Vec2, screen: Vec2) -> Role {
         let button = BUTTONS
             .into_iter()
             .find(|button| button.holds(place, screen));
         match button {
             Some(button) => Role::Button(button),
-            // Thumbs do not look where they land: the stick comes to them.
+            // A thumb lands anywhere in its corner, and the stick is centred under it.
             None if self.stick().is_none()
                 && place.x < screen.x * 0.45
                 && place.y > screen.y * 0.5 =>
@@ -210,7 +212,7 @@ impl TouchControls {
 }
 
 impl Button {
-    /// Its centre and radius.
+    /// Returns the button's centre and radius.
     fn place(self, screen: Vec2) -> (Vec2, f32) {
         match self {
             Self::Jump => (screen - vec2(66.0, 92.0), 42.0),
@@ -235,12 +237,12 @@ impl Button {
     }
 }
 
-/// Where the stick waits for a thumb.
+/// Returns where the stick is drawn while no thumb is on it.
 fn stick_rest(screen: Vec2) -> Vec2 {
     vec2(92.0, screen.y - 100.0)
 }
 
-/// How far a finger has pushed the stick: to the right and forward, at most 1 long.
+/// Returns how far a finger has pushed the stick: to the right and forward, at most 1 long.
 fn tilt(finger: &Finger) -> Vec2 {
     let pushed = (finger.place - finger.start) / STICK_PX * vec2(1.0, -1.0);
     let length = pushed.length();

@@ -1,4 +1,4 @@
-//! The few controls that the join screen and the menu are made of.
+//! The controls of the join screen, the menu and the lab.
 
 use macroquad::color::Color;
 use macroquad::math::{Rect, vec2};
@@ -13,13 +13,13 @@ const RADIUS: f32 = 9.0;
 /// How a button looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ButtonStyle {
-    /// What most people want here.
+    /// The choice that most people want.
     Primary,
-    /// Everything else.
+    /// Any other choice.
     Quiet,
 }
 
-/// Draws a button; true when it is clicked.
+/// Draws a button, and returns whether it was clicked.
 pub(crate) fn button(
     canvas: &Canvas,
     input: &InputFrame,
@@ -48,7 +48,8 @@ pub(crate) fn button(
     hover && input.clicked
 }
 
-/// Draws a field, with a hint while it is empty; true when it is clicked. `time_s` makes the caret blink.
+/// Draws a field, with a hint while it is empty, and returns whether it was clicked. The caret
+/// blinks with `time_s`.
 pub(crate) fn text_field(
     canvas: &Canvas,
     input: &InputFrame,
@@ -68,7 +69,8 @@ pub(crate) fn text_field(
     if focused {
         canvas.outline(area, RADIUS, 2.0, theme::ACCENT);
     }
-    // A long text scrolls so that the caret stays in sight, and loses whole characters at either end.
+    // A long text scrolls so that the caret stays in sight. It is cut between characters at either
+    // end.
     let room = area.w - 24.0;
     let fits = |text: &str| canvas.width(text, theme::BODY) <= room;
     let before = tail(field.before_caret(), fits);
@@ -86,7 +88,8 @@ pub(crate) fn text_field(
     hover && input.clicked
 }
 
-/// A key's cap with what it does behind it, centred on a point; tells apart what is pressed and what is read.
+/// Draws a key and what it does, centred on a point. The key looks like a cap, so that it is not
+/// read as a word.
 pub(crate) fn key_hint(canvas: &Canvas, key: &str, text: &str, x: f32, y: f32) {
     let cap_width = canvas.width(key, theme::BODY) + 18.0;
     let width = cap_width + canvas.width(text, theme::BODY) + 34.0;
@@ -99,7 +102,7 @@ pub(crate) fn key_hint(canvas: &Canvas, key: &str, text: &str, x: f32, y: f32) {
     canvas.text(text, cap.right() + 10.0, y, theme::BODY, theme::TEXT);
 }
 
-/// A colour to choose; true when it is clicked.
+/// Draws a colour to choose, and returns whether it was clicked.
 pub(crate) fn swatch(
     canvas: &Canvas,
     input: &InputFrame,
@@ -130,7 +133,7 @@ fn grown(area: Rect, by: f32) -> Rect {
     Rect::new(corner.x, corner.y, area.w + 2.0 * by, area.h + 2.0 * by)
 }
 
-/// The longest end of a text that fits.
+/// Returns the longest end of a text that fits.
 fn tail(text: &str, fits: impl Fn(&str) -> bool) -> &str {
     let starts = text.char_indices().map(|(start, _)| start);
     starts
@@ -139,7 +142,7 @@ fn tail(text: &str, fits: impl Fn(&str) -> bool) -> &str {
         .unwrap_or_default()
 }
 
-/// The longest beginning of a text that fits.
+/// Returns the longest beginning of a text that fits.
 fn head(text: &str, fits: impl Fn(&str) -> bool) -> &str {
     let ends = text
         .char_indices()
@@ -155,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_text_loses_whole_characters() {
+    fn a_long_text_is_cut_between_characters() {
         let fits = |text: &str| text.chars().count() <= 3;
         assert_eq!(tail("Привет", fits), "вет");
         assert_eq!(head("Привет", fits), "При");

@@ -1,4 +1,4 @@
-//! How the join screen looks, in a roomy and in a low window.
+//! Draws the join screen, in a high and in a low window.
 
 use macroquad::input::KeyCode;
 use macroquad::math::{Rect, Vec2, vec2};
@@ -11,28 +11,28 @@ use crate::platform;
 use crate::theme;
 use crate::widgets::{self, ButtonStyle};
 
-/// Unless the window is narrower.
+/// The panel's width, unless the window is narrower.
 const WIDTH: f32 = 420.0;
 const MARGIN: f32 = 32.0;
 const SWATCH: f32 = 34.0;
 const BUTTON_HEIGHT: f32 = 44.0;
 const ERROR_LINE: f32 = 18.0;
-/// A window lower than this has no room for labels above their fields.
+/// Least height of a window with room for labels above their fields.
 const ROOMY: f32 = 580.0;
 
-/// The row of the name: below the server's, where a person chooses that.
+/// The row of the name's field: it is below the server's, where a person chooses the server.
 const FIRST_ROW: usize = if platform::CHOOSES_SERVER { 1 } else { 0 };
 
-/// Where things are on the panel.
+/// The places of the controls on the panel.
 struct Layout {
-    /// The top of the first field, from the panel's.
+    /// The distance from the panel's top to the first field.
     first: f32,
-    /// From one field to the next.
+    /// The distance from one field to the next.
     row: f32,
     field_height: f32,
-    /// Where a field's label is, from the field's left middle.
+    /// The place of a field's label, from the middle of the field's left edge.
     label: Vec2,
-    /// What labels take of a field's width.
+    /// The width that labels take from a field.
     beside: f32,
 }
 
@@ -68,7 +68,7 @@ impl Layout {
 }
 
 impl JoinScreen {
-    /// Draws the screen and reacts to what is done on it.
+    /// Draws the screen and applies the input to it.
     pub(crate) fn show(
         &mut self,
         canvas: &Canvas,
@@ -77,7 +77,7 @@ impl JoinScreen {
         screen: Vec2,
     ) {
         for &edit in &input.edits {
-            // What is typed while it is joining is lost on purpose: the fields are as they are sent.
+            // Nothing can be typed while the client is joining: the fields show what was sent.
             if self.joining.is_none() {
                 self.edit(edit);
             }

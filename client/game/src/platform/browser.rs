@@ -1,12 +1,12 @@
-//! What the page does for the game in a browser tab: functions of its plugin,
-//! `assets/web-src/plugin.js`, made safe. Only in WASM.
-// Each unsafe call passes numbers, or memory that is borrowed for the time of the call; the plugin
-// never keeps a pointer.
+//! Safe wrappers of the page's functions for the game, in its plugin `assets/web-src/plugin.js`.
+//! They exist in WASM only.
+// Each unsafe call passes numbers, or memory that is borrowed for the time of the call. The plugin
+// keeps no pointer.
 #![allow(unsafe_code)]
 
 use std::time::Duration;
 
-/// Longest text the plugin gives, in bytes: an invite link with a full room name.
+/// Longest text that the plugin returns, in bytes: an invite link with a full room name.
 const MAX_TEXT_BYTES: usize = 2048;
 
 #[link(wasm_import_module = "env")]
@@ -38,13 +38,13 @@ unsafe extern "C" {
     ) -> i32;
 }
 
-/// The time since the page was opened; never goes backwards.
+/// Returns the time since the page was opened, which never goes backwards.
 pub(crate) fn now() -> Duration {
     // SAFETY: a number.
     Duration::from_secs_f64(unsafe { cubesync_now_ms() }.max(0.0) / 1e3)
 }
 
-/// A number that nobody can guess.
+/// Returns a number that nobody can guess.
 pub(crate) fn random() -> u32 {
     // SAFETY: a number.
     unsafe { cubesync_random() }
@@ -62,64 +62,64 @@ pub(crate) fn prefers_touch() -> bool {
     unsafe { cubesync_prefers_touch() != 0 }
 }
 
-/// Covers the page with a text: what went wrong and what to do.
+/// Covers the page with an error and what to do about it.
 pub(crate) fn fail(text: &str) {
     // SAFETY: the text outlives the call.
     unsafe { cubesync_fail(text.as_ptr(), text.len()) }
 }
 
-/// What the tab kept, the page's address says, or the browser remembers, in this order.
+/// Returns a setting: the tab's own, else the one in the page's address, else the browser's.
 pub(crate) fn setting(key: &str) -> Option<String> {
     // SAFETY: the key outlives the call; `text` gives memory to write to.
     let text = text(|to, room| unsafe { cubesync_setting(key.as_ptr(), key.len(), to, room) });
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// Keeps a setting for this tab's next page; name and colour also for other tabs.
+/// Stores a setting for this tab's next page, and name and colour also for other tabs.
 pub(crate) fn keep(key: &str, value: &str) {
     // SAFETY: both outlive the call.
     unsafe { cubesync_keep(key.as_ptr(), key.len(), value.as_ptr(), value.len()) }
 }
 
-/// The page's `host:port`.
+/// Returns the page's `host:port`.
 pub(crate) fn address() -> String {
     // SAFETY: `text` gives memory to write to.
     text(|to, room| unsafe { cubesync_address(to, room) })
 }
 
-/// The address that opens this game in a room.
+/// Returns the address that opens the game in a room.
 pub(crate) fn invite_link(room_name: &str) -> String {
     let (name, length) = (room_name.as_ptr(), room_name.len());
     // SAFETY: the name outlives the call; `text` gives memory to write to.
     text(|to, room| unsafe { cubesync_invite_link(name, length, to, room) })
 }
 
-/// Puts a text into the clipboard; where that is forbidden, shows it to be copied by hand.
+/// Copies a text to the clipboard. Where that is forbidden, shows it to be copied by hand.
 pub(crate) fn copy(copied: &str) {
     // SAFETY: the text outlives the call.
     unsafe { cubesync_copy(copied.as_ptr(), copied.len()) }
 }
 
-/// Names the tab.
+/// Sets the tab's title.
 pub(crate) fn set_title(title: &str) {
     // SAFETY: the title outlives the call.
     unsafe { cubesync_set_title(title.as_ptr(), title.len()) }
 }
 
-/// Whether the page can fill the whole screen; iPhones do not let it.
+/// Whether the page can fill the whole screen. On iPhones it cannot.
 pub(crate) fn can_fullscreen() -> bool {
     // SAFETY: a number.
     unsafe { cubesync_can_fullscreen() != 0 }
 }
 
-/// Fills the whole screen, or no more.
+/// Enters or leaves full screen.
 pub(crate) fn toggle_fullscreen() {
     // SAFETY: no memory is involved.
     unsafe { cubesync_toggle_fullscreen() }
 }
 
-/// Lets a phone's keyboard type into a field that is drawn there, in logical pixels. To be called
-/// in every frame in which it is; gives the text when it was typed into.
+/// Lets a phone's keyboard type into a field that is drawn in an area, in logical pixels. The
+/// caller repeats this in every frame that draws the field. Returns the text if it was changed.
 pub(crate) fn text_field(
     index: u32,
     [x, y, width, height]: [f32; 4],
@@ -137,7 +137,7 @@ pub(crate) fn text_field(
     typed.map(|_| text)
 }
 
-/// A text that the plugin writes into the memory it is given, and how many bytes that were.
+/// Returns the text that `write` puts into the memory it is given; `write` returns its length.
 fn text(write: impl FnOnce(*mut u8, usize) -> usize) -> String {
     let mut bytes = vec![0; MAX_TEXT_BYTES];
     let count = write(bytes.as_mut_ptr(), bytes.len());

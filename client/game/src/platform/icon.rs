@@ -3,12 +3,12 @@
 use macroquad::math::{Vec2, vec2};
 use macroquad::miniquad::conf::Icon;
 
-/// sRGB of the cube's top, left and right side.
+/// Colours of the cube's top, left and right side, in sRGB.
 const SIDES: [[u8; 3]; 3] = [[255, 214, 110], [214, 140, 30], [245, 176, 58]];
-/// Points per pixel in each direction, for smooth edges.
+/// Number of samples per pixel in each direction, for smooth edges.
 const SAMPLES: usize = 4;
 
-/// The icon in the three sizes that window systems ask for.
+/// Draws the icon in the three sizes that window systems ask for.
 pub(crate) fn icon() -> Icon {
     Icon {
         small: draw::<16, { 16 * 16 * 4 }>(),
@@ -17,7 +17,7 @@ pub(crate) fn icon() -> Icon {
     }
 }
 
-/// RGBA rows from the top.
+/// Draws the icon as rows of RGBA from the top.
 fn draw<const SIDE: usize, const BYTES: usize>() -> [u8; BYTES] {
     let mut bytes = [0; BYTES];
     for (index, pixel) in bytes.chunks_exact_mut(4).enumerate() {
@@ -40,7 +40,8 @@ fn draw<const SIDE: usize, const BYTES: usize>() -> [u8; BYTES] {
     bytes
 }
 
-/// Which of the cube's sides covers a point of the unit square; the three are rhombi around its middle.
+/// Returns the side of the cube that covers a point of the unit square. The three sides are rhombi
+/// around the square's middle.
 fn side_at(point: Vec2) -> Option<usize> {
     const REACH: f32 = 0.47;
     let p = (point - 0.5) / REACH;

@@ -1,4 +1,4 @@
-//! What differs between a native window and a browser tab, behind the same functions.
+//! The same functions for a native window and for a browser tab.
 
 #[cfg(target_arch = "wasm32")]
 mod browser;
@@ -21,27 +21,27 @@ pub(crate) use options::with_port;
 #[cfg(target_arch = "wasm32")]
 pub(crate) use web::*;
 
-/// How the program was started.
+/// The settings with which the program was started.
 pub(crate) struct Start {
-    /// Where to connect and as whom.
+    /// The server and the player.
     pub(crate) options: ClientOptions,
-    /// A recording to play instead of joining a server.
+    /// The recording to play instead of joining a server.
     pub(crate) recording: Option<Recording>,
-    /// Whether to leave the join screen out.
+    /// Whether to join without the join screen.
     pub(crate) joins_at_once: bool,
     /// The window's title.
     pub(crate) title: String,
-    /// The window's icon, where the program has to bring it.
+    /// The window's icon, where the program provides it.
     pub(crate) icon: Option<Icon>,
-    /// Samples per pixel.
+    /// The number of samples per pixel.
     pub(crate) sample_count: i32,
 }
 
-/// An address that others open in a browser to come into the same room.
+/// An address that other people open in a browser to join the same room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Invite {
     /// The address.
     pub(crate) link: String,
-    /// It names this machine by a name that means another one to everybody else.
+    /// Whether the address works on this machine only, as `localhost` does.
     pub(crate) is_local: bool,
 }

@@ -22,27 +22,28 @@ use super::icon::icon;
 use super::options::{DEFAULT_PORT, Options};
 use super::{Invite, Start};
 
-/// Whether a person says which server to join.
+/// Whether a person chooses the server.
 pub(crate) const CHOOSES_SERVER: bool = true;
-/// What such a person can write.
+/// The hint in the server's empty field.
 pub(crate) const SERVER_HINT: &str = "host:port, or tls://host:port to encrypt";
 /// Whether the program can end itself.
 pub(crate) const CAN_QUIT: bool = true;
 
-/// Frames faster than this are not held back by a screen: there is no vsync, as on a virtual
-/// display or behind some drivers, and the loop would take a whole core.
+/// Shortest frame that vsync can have paced. There is no vsync on a virtual display and with some
+/// drivers, and the loop would take a whole core.
 const UNPACED: Duration = Duration::from_micros(1_000_000 / 160);
-/// What such frames are slowed down to.
+/// Length to which frames without vsync are slowed down.
 const PACE: Duration = Duration::from_micros(1_000_000 / 120);
-/// Where servers have their pages unless told otherwise.
+/// The port on which servers have their pages by default.
 const PAGES_PORT: u16 = 8080;
 
-/// What is recorded, if anything is.
+/// The running recording. It is static because Ctrl-C and errors must finish it.
 static RECORDER: Mutex<Option<Recorder>> = Mutex::new(None);
+/// The origin of the program's time.
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 static IS_FULLSCREEN: AtomicBool = AtomicBool::new(false);
 
-/// Reads the command line.
+/// Reads the command line, and begins to record if it asks for that.
 pub(crate) fn start() -> Start {
     let options = Options::parse();
     if cfg!(target_os = "linux") && std::env::var_os("DISPLAY").is_none_or(|name| name.is_empty()) {
@@ -61,7 +62,7 @@ pub(crate) fn start() -> Start {
     }
 }
 
-/// Held by whoever may be the last to run: what is recorded is whole when it goes.
+/// A guard that finishes the recording when it is dropped.
 pub(crate) struct AtEnd;
 
 impl Drop for AtEnd {
@@ -70,7 +71,7 @@ impl Drop for AtEnd {
     }
 }
 
-/// A client that joins; what it says and hears is recorded where that was asked for.
+/// Creates a client. What it sends and receives goes into the recording, if there is one.
 pub(crate) fn client(options: ClientOptions) -> Client {
     let mut client = Client::new(options, seed());
     if let Some(recorder) = &*recorder() {
@@ -79,59 +80,59 @@ pub(crate) fn client(options: ClientOptions) -> Client {
     client
 }
 
-/// The time since the program's start.
+/// Returns the time since the program's start.
 pub(crate) fn now() -> Duration {
     BEGAN.elapsed()
 }
 
-/// A number that differs from start to start.
+/// Returns a random number that differs from start to start.
 pub(crate) fn seed() -> u64 {
     fastrand::u64(..)
 }
 
-/// Rests after a frame that took this long, when frames come too fast.
+/// Sleeps after a frame of this length if it was too short for vsync.
 pub(crate) fn pace(elapsed: Duration) {
-    if let Some(rest) = rest(elapsed) {
-        thread::sleep(rest);
+    if let Some(pause) = pause_after(elapsed) {
+        thread::sleep(pause);
     }
 }
 
-/// A line on standard output, for a person or a program that watches; nobody needs to.
+/// Prints a line, for a person or a program that watches standard output.
 pub(crate) fn tell(line: &str) {
     // Unlike `println!`, this does not end the game when the reader is gone.
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-/// Ends the program with one line that a person can act on.
+/// Prints an error in one line and ends the program.
 pub(crate) fn fail(reason: &str) -> ! {
     eprintln!("error: {reason}");
     finish();
     process::exit(1);
 }
 
-/// Whether nobody can see what is drawn; a window does not know.
+/// Whether nobody can see what is drawn. A native window does not know.
 pub(crate) fn is_hidden() -> bool {
     false
 }
 
-/// Whether fingers are what people have here, before the first touch.
+/// Whether people are likely to use fingers, before the first touch.
 pub(crate) fn prefers_touch() -> bool {
     false
 }
 
-/// Takes note of who plays where, for the next start.
+/// Does nothing: only a browser tab stores who plays where.
 pub(crate) fn joined(_options: &ClientOptions, _name: &str) {}
 
-/// Takes note that the game is over, and whether the person wished it.
+/// Does nothing: only a browser tab stores that the game is over.
 pub(crate) fn left(_by_choice: bool) {}
 
-/// Whether nobody has verified that this is the server it is meant to be.
+/// Whether a connection is encrypted but the server's identity is not verified.
 pub(crate) fn is_unverified(options: &ClientOptions) -> bool {
     options.server.starts_with(ClientOptions::TLS) && options.trust == Trust::Anybody
 }
 
-/// The address for others, when the server is where servers are unless told otherwise: only then
-/// is it known where its pages are.
+/// Returns the address for other people, if the server has the default port: only then is the port
+/// of its pages known as well.
 pub(crate) fn invite(options: &ClientOptions) -> Option<Invite> {
     let (scheme, address) = match options.server.strip_prefix(ClientOptions::TLS) {
         Some(address) => ("https", address),
@@ -156,7 +157,7 @@ pub(crate) fn invite(options: &ClientOptions) -> Option<Invite> {
     })
 }
 
-/// Puts a text into the clipboard.
+/// Copies a text to the clipboard.
 pub(crate) fn copy(text: &str) {
     window::clipboard_set(text);
 }
@@ -166,23 +167,23 @@ pub(crate) fn can_fullscreen() -> bool {
     true
 }
 
-/// Fills the screen, or no more.
+/// Enters or leaves full screen.
 pub(crate) fn toggle_fullscreen() {
     let was_fullscreen = IS_FULLSCREEN.fetch_xor(true, Ordering::Relaxed);
     window::set_fullscreen(!was_fullscreen);
 }
 
-/// What was typed into a field by other means than key events.
+/// Returns a field's text if something other than key events changed it. Here nothing does.
 pub(crate) fn typed(_index: usize, _area: Rect, _text: &str) -> Option<String> {
     None
 }
 
-/// Notches of a mouse wheel; some systems count a notch as 1, others as 120.
+/// Converts a wheel event into notches. Some systems report a notch as 1, others as 120.
 pub(crate) fn notches(wheel: f32) -> f32 {
     wheel.clamp(-1.0, 1.0)
 }
 
-/// Begins to record; who ends the game in the terminal wants the recording as well.
+/// Begins to record. Ctrl-C in the terminal finishes the recording before it ends the program.
 fn record(path: &Path, max_bytes: u64) {
     let say = |reason| eprintln!("warning: {reason}");
     match Recorder::create(path, max_bytes, say) {
@@ -198,7 +199,7 @@ fn record(path: &Path, max_bytes: u64) {
     }
 }
 
-/// Writes what is left of a recording, and waits until it is.
+/// Finishes the recording, and waits until it is written.
 fn finish() {
     let made = recorder().take();
     drop(made);
@@ -208,6 +209,7 @@ fn recorder() -> MutexGuard<'static, Option<Recorder>> {
     RECORDER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Reads the recording to play, or ends the program if it cannot be read.
 fn open(path: &Path) -> Recording {
     let opened = File::open(path).map_err(|error| error.to_string());
     let read = opened.and_then(|file| {
@@ -222,17 +224,18 @@ fn open(path: &Path) -> Recording {
     recording
 }
 
-fn rest(elapsed: Duration) -> Option<Duration> {
+/// Returns how long to sleep after a frame of this length.
+fn pause_after(elapsed: Duration) -> Option<Duration> {
     (elapsed < UNPACED).then(|| PACE - elapsed)
 }
 
-/// The address of this machine that others in its network reach. Nothing is sent for it: the
-/// system only says from where it would send.
+/// Returns the address at which others in the network reach this machine. Nothing is sent: the
+/// system only tells from which address it would send.
 fn network_address() -> Option<IpAddr> {
-    /// For documentation (RFC 5737): routed like any address, and nobody's.
-    const ANYBODY: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+    /// An address for documentation (RFC 5737): it is routed like any other and belongs to nobody.
+    const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
     let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect(SocketAddr::from((ANYBODY, 9))).ok()?;
+    socket.connect(SocketAddr::from((OUTSIDE, 9))).ok()?;
     let address = socket.local_addr().ok()?.ip();
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
@@ -252,13 +255,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_frames_without_vsync_rest() {
+    fn only_frames_without_vsync_are_followed_by_a_pause() {
         assert_eq!(
-            rest(Duration::from_millis(2)),
+            pause_after(Duration::from_millis(2)),
             Some(PACE - Duration::from_millis(2))
         );
         for hertz in [60, 75, 120, 144] {
-            assert_eq!(rest(Duration::from_secs(1) / hertz), None, "{hertz} Hz");
+            assert_eq!(
+                pause_after(Duration::from_secs(1) / hertz),
+                None,
+                "{hertz} Hz"
+            );
         }
     }
 

@@ -11,9 +11,9 @@ use cubesync_recording::parse_size;
 use crate::flags::{LabFlags, TlsFlags};
 use crate::theme::PALETTE;
 
-/// The server in the join screen by default.
+/// The default server in the join screen.
 const DEFAULT_SERVER: &str = "localhost:14900";
-/// The port that servers listen on by default.
+/// The default port of servers.
 pub(super) const DEFAULT_PORT: u16 = 14_900;
 
 /// Join a cubesync server and show its cubes in a window.

@@ -1,4 +1,4 @@
-//! A browser tab. The page says who plays where, and keeps it over a reload.
+//! The browser tab. The page provides the settings, and stores them over a reload.
 
 use std::time::Duration;
 
@@ -10,30 +10,30 @@ use macroquad::math::Rect;
 use super::{Invite, Start, browser};
 use crate::theme::PALETTE;
 
-/// Whether a person says which server to join: here the page does.
+/// Whether a person chooses the server. Here the page does.
 pub(crate) const CHOOSES_SERVER: bool = false;
-/// Nobody writes it here.
+/// The hint in the server's field, which a browser tab does not have.
 pub(crate) const SERVER_HINT: &str = "";
 /// Whether the program can end itself.
 pub(crate) const CAN_QUIT: bool = false;
 
-/// What browsers report of one notch of a usual wheel, in pixels.
+/// Pixels that browsers report for one notch of a usual wheel.
 const NOTCH_PX: f32 = 100.0;
 
-/// A recording to play: a page has none.
+/// A recording to play, which never exists in a browser tab.
 pub(crate) enum Recording {}
 
-/// Nothing has to be done at the end of the program.
+/// A guard without a purpose here: no recording has to be finished.
 pub(crate) struct AtEnd;
 
-/// A client that joins.
+/// Creates a client.
 pub(crate) fn client(options: ClientOptions) -> Client {
     Client::new(options, seed())
 }
 
-/// Reads what the page knows.
+/// Reads the page's settings.
 pub(crate) fn start() -> Start {
-    // Without this the random numbers were the same in every tab.
+    // Without a seed the random numbers would be the same in every tab.
     fastrand::seed(seed());
     let name = browser::setting("name").and_then(|name| clean_name(&name).ok().map(str::to_owned));
     let room = browser::setting("room").and_then(|room| clean_room(&room).ok().map(str::to_owned));
@@ -46,7 +46,7 @@ pub(crate) fn start() -> Start {
         joins_at_once: browser::setting("join").is_some() && name.is_some(),
         title: "cubesync".to_owned(),
         icon: None,
-        // The page chooses it with the rest of the drawing context.
+        // The page chooses the real number when it creates the drawing context.
         sample_count: 1,
         options: ClientOptions {
             room: room.unwrap_or_else(|| "lobby".to_owned()),
@@ -61,12 +61,12 @@ pub(crate) fn start() -> Start {
     }
 }
 
-/// The time since the page was opened.
+/// Returns the time since the page was opened.
 pub(crate) fn now() -> Duration {
     browser::now()
 }
 
-/// A number that differs from start to start.
+/// Returns a random number that differs from start to start.
 pub(crate) fn seed() -> u64 {
     u64::from(browser::random()) << 32 | u64::from(browser::random())
 }
@@ -77,7 +77,7 @@ pub(crate) fn pace(_elapsed: Duration) {}
 /// Does nothing: nobody reads a tab's output.
 pub(crate) fn tell(_line: &str) {}
 
-/// Ends the game with a text on the page.
+/// Shows an error on the page and ends the game.
 pub(crate) fn fail(reason: &str) -> ! {
     browser::fail(reason);
     std::process::abort()
@@ -88,12 +88,12 @@ pub(crate) fn is_hidden() -> bool {
     browser::is_hidden()
 }
 
-/// Whether fingers are what people have here, before the first touch.
+/// Whether people are likely to use fingers, before the first touch.
 pub(crate) fn prefers_touch() -> bool {
     browser::prefers_touch()
 }
 
-/// Takes note of who plays where, for the next page in this tab, and names the tab.
+/// Stores who plays where for the next page in this tab, and sets the tab's title.
 pub(crate) fn joined(options: &ClientOptions, name: &str) {
     let colour = options.colour.to_string();
     let key = options.join_key.as_deref().unwrap_or_default();
@@ -107,8 +107,8 @@ pub(crate) fn joined(options: &ClientOptions, name: &str) {
     browser::set_title(&format!("cubesync — {name}"));
 }
 
-/// Takes note that the game is over. Only who wished it finds the join screen after a reload:
-/// what failed may work with the page of an updated server.
+/// Stores that the game is over if the person chose to leave; then a reload shows the join screen.
+/// After a failure a reload joins again, since that may work with the page of an updated server.
 pub(crate) fn left(by_choice: bool) {
     if by_choice {
         browser::keep("resume", "");
@@ -117,12 +117,12 @@ pub(crate) fn left(by_choice: bool) {
     browser::set_title("cubesync");
 }
 
-/// Whether nobody has verified the server: here the browser does.
+/// Whether the server's identity is not verified. Here the browser verifies it.
 pub(crate) fn is_unverified(_options: &ClientOptions) -> bool {
     false
 }
 
-/// The page's address, for others.
+/// Returns the page's address for other people.
 pub(crate) fn invite(options: &ClientOptions) -> Option<Invite> {
     let host = options.server.rsplit_once(':').map_or("", |(host, _)| host);
     Some(Invite {
@@ -131,7 +131,7 @@ pub(crate) fn invite(options: &ClientOptions) -> Option<Invite> {
     })
 }
 
-/// Puts a text into the clipboard.
+/// Copies a text to the clipboard.
 pub(crate) fn copy(text: &str) {
     browser::copy(text);
 }
@@ -141,23 +141,24 @@ pub(crate) fn can_fullscreen() -> bool {
     browser::can_fullscreen()
 }
 
-/// Fills the screen, or no more.
+/// Enters or leaves full screen.
 pub(crate) fn toggle_fullscreen() {
     browser::toggle_fullscreen();
 }
 
-/// What was typed into a field by other means than key events: on a phone's keyboard.
+/// Returns a field's text if something other than key events changed it, as a phone's keyboard
+/// does.
 pub(crate) fn typed(index: usize, area: Rect, text: &str) -> Option<String> {
     let area = [area.x, area.y, area.w, area.h];
     browser::text_field(index as u32, area, text)
 }
 
-/// Notches of a mouse wheel; a touchpad gives small parts of one.
+/// Converts a wheel event into notches. A touchpad reports small parts of one.
 pub(crate) fn notches(wheel: f32) -> f32 {
     (wheel / NOTCH_PX).clamp(-1.0, 1.0)
 }
 
-/// An address as a person writes it; here nobody does.
+/// Returns the address unchanged: nobody writes one in a browser tab.
 pub(crate) fn with_port(server: &str) -> String {
     server.to_owned()
 }

@@ -1,4 +1,4 @@
-//! What happens in the room: to the own cube, to the one in its hands, and as news for the person.
+//! Applies the client's events to the own cube, to the carried one, and to the feed.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::carry::Carry;
 use crate::platform::{self, tell};
 
 impl Play {
-    /// Takes note of what the client tells.
+    /// Applies one event of the client.
     pub(super) fn on_event(&mut self, event: ClientEvent, now: Duration) {
         match event {
             ClientEvent::Joined(welcome) => {
@@ -28,7 +28,7 @@ impl Play {
             ClientEvent::CubeFreed { cube } => {
                 self.carry.taken_away(cube);
             }
-            // A key pressed twice asks for what is already ours.
+            // A key that was pressed twice asks for a cube that is already ours.
             ClientEvent::Refused { cube, holder } if holder != self.client.own_cube() => {
                 self.carry.taken_away(cube);
                 let who = holder.and_then(|holder| self.name_of(holder, now));

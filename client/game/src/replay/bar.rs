@@ -1,4 +1,4 @@
-//! The bar below a recording: where it is in time, and how to get elsewhere.
+//! The bar below a recording, with its position in time.
 
 use std::time::Duration;
 
@@ -12,45 +12,46 @@ use crate::theme;
 
 const HEIGHT: f32 = 72.0;
 const MARGIN: f32 = 16.0;
-/// The least width for the line that names the keys.
+/// Least width of a screen with room for the line about keys.
 const HINTS_FROM: f32 = 760.0;
 const HINTS: &str = "Space pause  ·  , . step  ·  arrows skip and speed  ·  Tab follow  ·  \
                      WASD, drag and wheel look  ·  Esc quit";
 
-/// What is told by the bar.
+/// The state of the recording that the bar shows.
 #[derive(Debug)]
 pub(crate) struct Shown<'a> {
-    /// Since the beginning.
+    /// The time since the recording's beginning.
     pub(crate) position: Duration,
-    /// Of everything.
+    /// The recording's length.
     pub(crate) length: Duration,
-    /// The server's tick.
+    /// The server's tick at this position.
     pub(crate) tick: u64,
-    /// It stands still.
+    /// Whether the recording is paused.
     pub(crate) is_paused: bool,
-    /// How much faster than it was.
+    /// The speed: 1 is the original one.
     pub(crate) speed: f64,
     /// The name of the cube that the camera follows.
     pub(crate) following: Option<&'a str>,
 }
 
-/// What a person wants of the bar.
+/// A command that a person gave with the bar.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Asked {
-    /// Pause, or go on.
+    /// Pause or go on.
     Toggle,
-    /// Go to this part of the whole.
+    /// Go to a position, from 0 for the beginning to 1 for the end.
     Seek(f32),
 }
 
-/// The bar, which may be held.
+/// The bar's state.
 #[derive(Debug, Default)]
 pub(crate) struct ReplayBar {
+    /// Whether the mouse holds the knob.
     is_held: bool,
 }
 
 impl ReplayBar {
-    /// What the mouse asks for in this frame.
+    /// Returns the command that the mouse gives in this frame.
     pub(crate) fn update(&mut self, input: &InputFrame, screen: Vec2) -> Option<Asked> {
         let track = track(screen);
         if input.clicked && grown(track).contains(input.mouse) {
@@ -64,7 +65,7 @@ impl ReplayBar {
         (input.clicked && button(screen).contains(input.mouse)).then_some(Asked::Toggle)
     }
 
-    /// Draws it above the lower edge.
+    /// Draws the bar above the screen's lower edge.
     pub(crate) fn show(&self, canvas: &Canvas, shown: &Shown<'_>, screen: Vec2) {
         let area = area(screen);
         canvas.panel(area);
@@ -127,7 +128,7 @@ fn track(screen: Vec2) -> Rect {
     Rect::new(x, area.y + 36.0, (area.right() - 24.0 - x).max(1.0), 6.0)
 }
 
-/// Where a track can be held.
+/// Returns the area in which the mouse can grab a track.
 fn grown(track: Rect) -> Rect {
     Rect::new(
         track.x - 8.0,
@@ -156,7 +157,7 @@ fn show_button(canvas: &Canvas, area: Rect, is_paused: bool) {
     }
 }
 
-/// Minutes, seconds and tenths.
+/// Formats a time as minutes, seconds and tenths.
 fn clock(time: Duration) -> String {
     let tenths = time.as_millis() / 100;
     let (minutes, tenths) = (tenths / 600, tenths % 600);
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_of_the_bar_is_a_part_of_the_whole() {
+    fn every_place_on_the_track_is_a_position_in_the_recording() {
         for screen in [vec2(1280.0, 720.0), vec2(360.0, 640.0)] {
             let track = track(screen);
             assert!(area(screen).contains(track.point()));

@@ -1,4 +1,4 @@
-//! The screen that plays a recording. A browser tab has no files, so there it never exists.
+//! The screen that plays a recording. It never exists in a browser tab, which has no files.
 
 #[cfg(not(target_arch = "wasm32"))]
 mod bar;

@@ -1,4 +1,5 @@
-//! A recording in the window: played, paused, stepped through and searched, from any side.
+//! The screen that plays a recording: it can be paused, stepped and searched, and seen from any
+//! side.
 
 use std::time::Duration;
 
@@ -20,12 +21,12 @@ use crate::play::Ending;
 use crate::renderer::Renderer;
 use crate::{names, scene, theme};
 
-/// How much faster than it was it can be played.
+/// Speeds to choose from: 1 is the original one.
 const SPEEDS: [f64; 5] = [0.25, 0.5, 1.0, 2.0, 4.0];
 const USUAL_SPEED: usize = 2;
-/// How far an arrow goes.
+/// Time that an arrow key skips.
 const SKIP: Duration = Duration::from_secs(5);
-/// How fast the free camera goes.
+/// Speed of the free camera.
 const CAMERA_SPEED_MPS: f32 = 12.0;
 
 /// The screen of a recording.
@@ -33,13 +34,14 @@ const CAMERA_SPEED_MPS: f32 = 12.0;
 pub(crate) struct Replay {
     replay: replay::Replay,
     is_paused: bool,
-    /// Which of the speeds.
+    /// The index of the speed.
     speed: usize,
     camera: Camera,
-    /// What the free camera looks at.
+    /// The point that the camera looks at.
     target: Vec3,
+    /// The cube that the camera follows.
     follows: Option<CubeId>,
-    /// A person has said whom to follow; until then it is whoever made the recording.
+    /// Whether the person has chosen what to follow. Until then it is the recording player's cube.
     has_chosen: bool,
     bar: ReplayBar,
     fades: Fades,
@@ -62,7 +64,7 @@ impl Replay {
         })
     }
 
-    /// Lets a frame's time pass.
+    /// Advances by a frame, and returns how the screen ends if it does.
     pub(crate) fn update(
         &mut self,
         input: &InputFrame,
@@ -98,7 +100,7 @@ impl Replay {
         None
     }
 
-    /// Draws the scene, and flat over it the rest.
+    /// Draws the scene, and the names and the bar over it.
     pub(crate) fn draw(
         &mut self,
         renderer: &mut Renderer,
@@ -161,7 +163,7 @@ impl Replay {
         }
     }
 
-    /// Pauses, or goes on; at the end from the beginning.
+    /// Pauses or goes on, from the beginning if the recording is at its end.
     fn toggle(&mut self) {
         self.is_paused = !self.is_paused;
         if !self.is_paused && self.replay.now() == self.replay.end() {
@@ -171,7 +173,8 @@ impl Replay {
 
     /// Moves the camera: with the cube it follows, or with the keys.
     fn look(&mut self, dt_s: f32) {
-        // The arrows are for the time, so what is down is asked for letter by letter.
+        // `InputFrame::direction` includes the arrow keys, which skip here, so the letters are
+        // asked for one by one.
         let axis = |plus, minus| {
             f32::from(u8::from(is_key_down(plus))) - f32::from(u8::from(is_key_down(minus)))
         };
@@ -196,13 +199,13 @@ fn find<'a, 'b>(cubes: &'b [CubeView<'a>], cube: CubeId) -> Option<&'b CubeView<
     cubes.iter().find(|view| view.cube == cube)
 }
 
-/// Whom to follow after this one: the next cube, after the last one nobody.
+/// Returns the cube to follow after this one: the next one in the list, and none after the last.
 fn next(cubes: &[CubeView<'_>], follows: Option<CubeId>) -> Option<CubeId> {
     let mut ids = cubes.iter().map(|view| view.cube);
     ids.find(|&id| follows.is_none_or(|before| id > before))
 }
 
-/// Draws what is wrong with the recording below the upper edge.
+/// Draws a recording's damage below the screen's upper edge.
 fn show_damage(canvas: &Canvas, damage: &str, screen: Vec2) {
     let widest = (screen.x - 64.0).clamp(120.0, 640.0);
     let lines = canvas.wrapped(damage, widest, theme::SMALL);
@@ -241,7 +244,7 @@ mod tests {
             follows = next(&cubes, follows);
             assert_eq!(follows, expected.map(CubeId));
         }
-        // Who is followed may be gone.
+        // The followed cube may be gone.
         assert_eq!(next(&cubes, Some(CubeId(5))), Some(CubeId(9)));
         assert_eq!(next(&[], Some(CubeId(5))), None);
     }

@@ -1,4 +1,4 @@
-//! A browser tab plays no recordings.
+//! The recording's screen in a browser tab, which never exists.
 
 use macroquad::math::Vec2;
 
