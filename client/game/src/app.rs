@@ -7,13 +7,13 @@ use macroquad::window::{screen_dpi_scale, screen_height, screen_width};
 
 use crate::camera::Camera;
 use crate::canvas::Canvas;
-use crate::clock::{Clock, FrameTime};
+use crate::clock::{FrameClock, FrameTime};
 use crate::input::InputReader;
 use crate::join::JoinScreen;
 use crate::platform::{self, Start, tell};
-use crate::play::{Ending, Play};
+use crate::play::{PlayScreen, ScreenExit};
 use crate::renderer::Renderer;
-use crate::replay::Replay;
+use crate::replay::ReplayScreen;
 use crate::scene;
 
 /// The window's current screen, and what all screens share.
@@ -22,14 +22,14 @@ pub(crate) struct App {
     options: ClientOptions,
     renderer: Renderer,
     canvas: Canvas,
-    clock: Clock,
+    clock: FrameClock,
     input: InputReader,
 }
 
 enum Screen {
     Join(Box<JoinScreen>),
-    Play(Box<Play>),
-    Replay(Box<Replay>),
+    Play(Box<PlayScreen>),
+    Replay(Box<ReplayScreen>),
 }
 
 impl App {
@@ -40,7 +40,7 @@ impl App {
     pub(crate) fn new(start: Start) -> anyhow::Result<Self> {
         let options = start.options;
         let screen = match start.recording {
-            Some(recording) => Screen::Replay(Replay::new(recording)),
+            Some(recording) => Screen::Replay(ReplayScreen::new(recording)),
             None if start.joins_at_once => Screen::play(platform::client(options.clone())),
             None => Screen::join(options.clone(), None),
         };
@@ -49,7 +49,7 @@ impl App {
             options,
             renderer: Renderer::new()?,
             canvas: Canvas::new()?,
-            clock: Clock::new(),
+            clock: FrameClock::new(),
             input: InputReader::new(),
         })
     }
@@ -65,7 +65,7 @@ impl App {
             platform::toggle_fullscreen();
         }
         let draws = !platform::is_hidden();
-        let ending = match &mut self.screen {
+        let exit = match &mut self.screen {
             Screen::Join(join) => {
                 let joined = join.poll(time);
                 if draws {
@@ -86,16 +86,16 @@ impl App {
                 failed.or_else(|| play.show_panels(&self.canvas, &input, size))
             }
             Screen::Replay(replay) => {
-                let ending = replay.update(&input, time, size);
+                let exit = replay.update(&input, time, size);
                 if draws {
                     replay.draw(&mut self.renderer, &self.canvas, time, size);
                 }
-                ending
+                exit
             }
         };
-        match ending {
-            Some(Ending::Quit) => return false,
-            Some(Ending::Left(reason)) => {
+        match exit {
+            Some(ScreenExit::Quit) => return false,
+            Some(ScreenExit::Left(reason)) => {
                 if let Some(reason) = &reason {
                     tell(&format!("disconnected: {reason}"));
                 }
@@ -113,7 +113,7 @@ impl Screen {
     }
 
     fn play(client: Client) -> Self {
-        Self::Play(Box::new(Play::new(client)))
+        Self::Play(Box::new(PlayScreen::new(client)))
     }
 }
 

@@ -88,19 +88,19 @@ impl Camera {
     }
 
     /// Returns what the camera sees on a screen of a size in any unit.
-    pub(crate) fn view(&self, screen: Vec2) -> View {
+    pub(crate) fn view(&self, screen: Vec2) -> CameraView {
         let look_at = self.target + vec3(0.0, 0.0, LOOK_ABOVE_M);
         let (pitch_sine, pitch_cosine) = self.pitch_rad.sin_cos();
         let ahead = (Vec2::from_angle(self.yaw_rad) * pitch_cosine).extend(-pitch_sine);
         let mut eye = look_at - ahead * self.distance_m;
         eye.z = eye.z.max(LOWEST_EYE_M);
-        View::new(eye, look_at, screen.max(Vec2::ONE))
+        CameraView::new(eye, look_at, screen.max(Vec2::ONE))
     }
 }
 
 /// A camera's view of the scene on a screen.
 #[derive(Debug, Clone)]
-pub(crate) struct View {
+pub(crate) struct CameraView {
     /// The camera's place.
     pub(crate) eye: Vec3,
     /// From the eye to the middle of the view, one metre long.
@@ -114,7 +114,7 @@ pub(crate) struct View {
     screen: Vec2,
 }
 
-impl View {
+impl CameraView {
     fn new(eye: Vec3, look_at: Vec3, screen: Vec2) -> Self {
         let aspect = screen.x / screen.y;
         // A tall window sees as much to the sides as a square one.

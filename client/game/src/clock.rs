@@ -7,7 +7,7 @@ use crate::platform;
 
 /// Measures the time between frames.
 #[derive(Debug)]
-pub(crate) struct Clock {
+pub(crate) struct FrameClock {
     last_frame: Duration,
 }
 
@@ -20,7 +20,7 @@ pub(crate) struct FrameTime {
     pub(crate) elapsed: Duration,
 }
 
-impl Clock {
+impl FrameClock {
     /// Creates a clock that starts now.
     pub(crate) fn new() -> Self {
         Self {

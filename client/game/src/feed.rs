@@ -12,11 +12,11 @@ const MAX_LINES: usize = 5;
 
 /// The lines, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Feed {
+pub(crate) struct NewsFeed {
     lines: VecDeque<(Duration, String)>,
 }
 
-impl Feed {
+impl NewsFeed {
     /// Adds a line, and drops the oldest one if there are too many.
     pub(crate) fn push(&mut self, now: Duration, line: String) {
         self.lines.push_back((now, line));
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn a_line_is_clear_in_its_life_then_fades_and_goes() {
-        let mut feed = Feed::default();
+        let mut feed = NewsFeed::default();
         feed.push(SECOND, "Вася joined".into());
         assert_eq!(
             feed.lines(3 * SECOND).collect::<Vec<_>>(),
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn only_the_newest_lines_are_kept() {
-        let mut feed = Feed::default();
+        let mut feed = NewsFeed::default();
         for number in 0..100 {
             feed.push(SECOND, format!("{number}"));
         }

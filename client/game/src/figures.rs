@@ -16,7 +16,7 @@ const HEADS_HEIGHT: f32 = 54.0;
 
 /// The panel, and the counters behind its figures.
 #[derive(Debug, Default)]
-pub(crate) struct Figures {
+pub(crate) struct FiguresPanel {
     since: Duration,
     before: Statistics,
     frames: u32,
@@ -25,7 +25,7 @@ pub(crate) struct Figures {
     rows: Vec<(&'static str, String)>,
 }
 
-impl Figures {
+impl FiguresPanel {
     /// Counts a frame, and renews the figures at the end of each period.
     pub(crate) fn count(&mut self, client: &Client, time: FrameTime) {
         self.frames += 1;

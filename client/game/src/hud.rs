@@ -7,7 +7,7 @@ use macroquad::math::{Rect, Vec2};
 
 use crate::canvas::Canvas;
 use crate::clock::FrameTime;
-use crate::feed::Feed;
+use crate::feed::NewsFeed;
 use crate::join::{dots, sentence};
 use crate::theme;
 
@@ -155,7 +155,13 @@ pub(crate) fn show_unverified(canvas: &Canvas) {
 
 /// Draws the feed into the lower left corner, with the newest line at the bottom. By touch the
 /// stick is in that corner, so the feed is drawn below the room's name.
-pub(crate) fn show_feed(canvas: &Canvas, feed: &Feed, now: Duration, screen: Vec2, by_touch: bool) {
+pub(crate) fn show_feed(
+    canvas: &Canvas,
+    feed: &NewsFeed,
+    now: Duration,
+    screen: Vec2,
+    by_touch: bool,
+) {
     let (mut y, next) = if by_touch {
         (74.0, 34.0)
     } else {

@@ -15,13 +15,13 @@ use macroquad::miniquad::{EventHandler, KeyMods, TouchPhase};
 use macroquad::window::screen_dpi_scale;
 
 use crate::platform;
-use crate::pointer::{Fingers, Touch};
+use crate::pointer::{Fingers, TouchEvent};
 
 /// Collects the window's events from frame to frame.
 #[derive(Debug)]
 pub(crate) struct InputReader {
     subscriber: usize,
-    keys: Keys,
+    keys: KeyState,
     drag_from: Option<Vec2>,
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct InputFrame {
     /// The wheel's turn away from the person, in notches.
     pub(crate) wheel: f32,
     /// The changes of fingers, in order.
-    pub(crate) touches: Vec<Touch>,
+    pub(crate) touches: Vec<TouchEvent>,
     /// Whether fingers are in use instead of a mouse.
     pub(crate) by_touch: bool,
 }
@@ -85,7 +85,7 @@ pub(crate) enum Edit {
 
 /// The keys that are down, and the events since the last frame.
 #[derive(Debug, Default)]
-struct Keys {
+struct KeyState {
     down: HashSet<KeyCode>,
     pressed: HashSet<KeyCode>,
     edits: Vec<Edit>,
@@ -100,9 +100,9 @@ impl InputReader {
         simulate_mouse_with_touch(false);
         Self {
             subscriber: register_input_subscriber(),
-            keys: Keys {
+            keys: KeyState {
                 fingers: Fingers::new(platform::prefers_touch()),
-                ..Keys::default()
+                ..KeyState::default()
             },
             drag_from: None,
         }
@@ -147,7 +147,7 @@ impl InputFrame {
     }
 }
 
-impl Keys {
+impl KeyState {
     fn take_frame(&mut self) -> InputFrame {
         let any = |keys: &[KeyCode]| keys.iter().any(|key| self.down.contains(key));
         let axis = |plus: bool, minus: bool| f32::from(u8::from(plus)) - f32::from(u8::from(minus));
@@ -174,7 +174,7 @@ impl Keys {
     }
 }
 
-impl EventHandler for Keys {
+impl EventHandler for KeyState {
     fn update(&mut self) {}
 
     fn draw(&mut self) {}
@@ -234,7 +234,7 @@ impl EventHandler for Keys {
 
     fn touch_event(&mut self, phase: TouchPhase, finger: u64, x: f32, y: f32) {
         let place = vec2(x, y) / screen_dpi_scale();
-        self.fingers.on_touch(Touch {
+        self.fingers.on_touch(TouchEvent {
             finger,
             phase,
             place,
@@ -264,13 +264,13 @@ mod tests {
         ..PLAIN
     };
 
-    fn press(keys: &mut Keys, key: KeyCode) {
+    fn press(keys: &mut KeyState, key: KeyCode) {
         keys.key_down_event(key, PLAIN, false);
     }
 
     #[test]
     fn losing_the_focus_releases_every_held_key() {
-        let mut keys = Keys::default();
+        let mut keys = KeyState::default();
         press(&mut keys, KeyCode::W);
         press(&mut keys, KeyCode::Space);
         let before = keys.take_frame();
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn arrows_and_letters_are_the_same_and_diagonals_are_no_faster() {
         for (up, right) in [(KeyCode::W, KeyCode::D), (KeyCode::Up, KeyCode::Right)] {
-            let mut keys = Keys::default();
+            let mut keys = KeyState::default();
             press(&mut keys, up);
             press(&mut keys, right);
             let direction = keys.take_frame().direction;
@@ -298,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_held_key_is_pressed_once_but_edits_repeatedly() {
-        let mut keys = Keys::default();
+        let mut keys = KeyState::default();
         press(&mut keys, KeyCode::Backspace);
         keys.key_down_event(KeyCode::Backspace, PLAIN, true);
         let first = keys.take_frame();
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn every_notch_of_the_wheel_counts_whatever_its_unit() {
-        let mut keys = Keys::default();
+        let mut keys = KeyState::default();
         for unit in [1.0, 120.0, -1.0, 1.0] {
             keys.mouse_wheel_event(0.0, unit);
         }
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn shortcuts_type_no_character() {
-        let mut keys = Keys::default();
+        let mut keys = KeyState::default();
         keys.char_event('v', CTRL, false);
         keys.key_down_event(KeyCode::V, CTRL, false);
         assert_eq!(keys.take_frame().edits, [Edit::Paste]);
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_key_of_a_russian_layout_takes_once_however_long_it_is_held() {
-        let mut keys = Keys::default();
+        let mut keys = KeyState::default();
         keys.char_event('у', PLAIN, false);
         press(&mut keys, KeyCode::Unknown);
         assert!(keys.take_frame().take);

@@ -38,26 +38,26 @@ const NOTE: &str = "Times and losses are of each way. TCP loses nothing: while i
                     segment again, everything waits. The wire frames are the newest poses from the \
                     server, without the playout delay.";
 
-const ROWS: [Row; 7] = [
-    Row::Network,
-    Row::Latency,
-    Row::Jitter,
-    Row::Loss,
-    Row::Bandwidth,
-    Row::Display,
-    Row::Truth,
+const ROWS: [LabRow; 7] = [
+    LabRow::Network,
+    LabRow::Latency,
+    LabRow::Jitter,
+    LabRow::Loss,
+    LabRow::Bandwidth,
+    LabRow::Display,
+    LabRow::WireFrames,
 ];
 
 /// The settings in the panel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Row {
+enum LabRow {
     Network,
     Latency,
     Jitter,
     Loss,
     Bandwidth,
     Display,
-    Truth,
+    WireFrames,
 }
 
 /// The panel's state.
@@ -66,7 +66,7 @@ pub(crate) struct LabPanel {
     /// Whether the panel is open.
     pub(crate) is_open: bool,
     /// Whether the newest poses from the server are drawn as wire frames.
-    pub(crate) shows_truth: bool,
+    pub(crate) shows_wire_frames: bool,
     focus: usize,
     area: Rect,
 }
@@ -153,10 +153,10 @@ impl LabPanel {
         })
     }
 
-    fn change(&mut self, row: Row, up: bool, client: &mut Client) {
+    fn change(&mut self, row: LabRow, up: bool, client: &mut Client) {
         match row {
-            Row::Truth => self.shows_truth = !self.shows_truth,
-            Row::Display => {
+            LabRow::WireFrames => self.shows_wire_frames = !self.shows_wire_frames,
+            LabRow::Display => {
                 let displays = DISPLAYS.map(|(_, display)| display);
                 client.set_display(neighbour(&displays, client.display(), up));
             }
@@ -164,25 +164,25 @@ impl LabPanel {
         }
     }
 
-    fn value(&self, row: Row, client: &Client) -> String {
+    fn value(&self, row: LabRow, client: &Client) -> String {
         let lab = client.lab();
         let ms = |time: Duration| format!("{} ms", time.as_millis());
         match row {
-            Row::Network => {
+            LabRow::Network => {
                 let preset = PRESETS.iter().find(|(_, network)| *network == lab);
                 preset.map_or("as below", |(name, _)| name).to_owned()
             }
-            Row::Latency => ms(lab.latency),
-            Row::Jitter => format!("± {}", ms(lab.jitter)),
-            Row::Loss => percent(lab.loss_permille),
-            Row::Bandwidth => bandwidth(lab.bandwidth_bps),
-            Row::Display => display_name(client.display()).to_owned(),
-            Row::Truth => if self.shows_truth { "on" } else { "off" }.to_owned(),
+            LabRow::Latency => ms(lab.latency),
+            LabRow::Jitter => format!("± {}", ms(lab.jitter)),
+            LabRow::Loss => percent(lab.loss_permille),
+            LabRow::Bandwidth => bandwidth(lab.bandwidth_bps),
+            LabRow::Display => display_name(client.display()).to_owned(),
+            LabRow::WireFrames => if self.shows_wire_frames { "on" } else { "off" }.to_owned(),
         }
     }
 }
 
-impl Row {
+impl LabRow {
     fn label(self) -> &'static str {
         match self {
             Self::Network => "Network",
@@ -191,7 +191,7 @@ impl Row {
             Self::Loss => "Loss",
             Self::Bandwidth => "Bandwidth",
             Self::Display => "Others shown",
-            Self::Truth => "Wire frames",
+            Self::WireFrames => "Wire frames",
         }
     }
 }
@@ -236,7 +236,7 @@ fn badge(lab: Conditions, display: Display) -> Option<String> {
     Some(parts.join("  ·  "))
 }
 
-fn changed(lab: Conditions, row: Row, up: bool) -> Conditions {
+fn changed(lab: Conditions, row: LabRow, up: bool) -> Conditions {
     let step = |time: Duration| {
         let now_ms = time.as_millis() as u64;
         let next_ms = match up {
@@ -246,16 +246,16 @@ fn changed(lab: Conditions, row: Row, up: bool) -> Conditions {
         Duration::from_millis(next_ms.min(MAX_LATENCY_MS))
     };
     match row {
-        Row::Network => neighbour(&PRESETS.map(|(_, network)| network), lab, up),
-        Row::Latency => Conditions {
+        LabRow::Network => neighbour(&PRESETS.map(|(_, network)| network), lab, up),
+        LabRow::Latency => Conditions {
             latency: step(lab.latency),
             ..lab
         },
-        Row::Jitter => Conditions {
+        LabRow::Jitter => Conditions {
             jitter: step(lab.jitter),
             ..lab
         },
-        Row::Loss => {
+        LabRow::Loss => {
             let loss = match up {
                 true => lab.loss_permille + LOSS_STEP_PERMILLE,
                 false => lab.loss_permille.saturating_sub(LOSS_STEP_PERMILLE),
@@ -265,11 +265,11 @@ fn changed(lab: Conditions, row: Row, up: bool) -> Conditions {
                 ..lab
             }
         }
-        Row::Bandwidth => Conditions {
+        LabRow::Bandwidth => Conditions {
             bandwidth_bps: neighbour(&BANDWIDTHS, lab.bandwidth_bps, up),
             ..lab
         },
-        Row::Display | Row::Truth => lab,
+        LabRow::Display | LabRow::WireFrames => lab,
     }
 }
 
@@ -317,32 +317,35 @@ mod tests {
     fn presets_follow_each_other_and_other_values_lead_back_to_the_network_as_it_is() {
         let mut lab = Conditions::default();
         for (_, expected) in PRESETS.into_iter().skip(1).chain([PRESETS[0]]) {
-            lab = changed(lab, Row::Network, true);
+            lab = changed(lab, LabRow::Network, true);
             assert_eq!(lab, expected);
         }
-        assert_eq!(changed(lab, Row::Network, false), PRESETS[4].1);
-        let own = changed(PRESETS[3].1, Row::Latency, true);
+        assert_eq!(changed(lab, LabRow::Network, false), PRESETS[4].1);
+        let own = changed(PRESETS[3].1, LabRow::Latency, true);
         assert_eq!(own.latency, Duration::from_millis(70));
-        assert!(changed(own, Row::Network, true).is_perfect());
+        assert!(changed(own, LabRow::Network, true).is_perfect());
     }
 
     #[test]
     fn values_go_in_round_steps_and_stay_within_bounds() {
         let steps = |from_ms, up| {
-            let lab = changed(network(from_ms, 0, 0), Row::Latency, up);
+            let lab = changed(network(from_ms, 0, 0), LabRow::Latency, up);
             lab.latency.as_millis()
         };
         assert_eq!((steps(8, true), steps(8, false)), (10, 0));
         assert_eq!((steps(60, true), steps(60, false)), (70, 50));
         assert_eq!((steps(500, true), steps(0, false)), (500, 0));
         assert_eq!(
-            changed(network(0, 0, 200), Row::Loss, true).loss_permille,
+            changed(network(0, 0, 200), LabRow::Loss, true).loss_permille,
             200
         );
-        assert_eq!(changed(network(0, 0, 3), Row::Loss, false).loss_permille, 0);
-        let slow = changed(Conditions::default(), Row::Bandwidth, false);
+        assert_eq!(
+            changed(network(0, 0, 3), LabRow::Loss, false).loss_permille,
+            0
+        );
+        let slow = changed(Conditions::default(), LabRow::Bandwidth, false);
         assert_eq!(slow.bandwidth_bps, 1_000_000);
-        assert!(changed(slow, Row::Bandwidth, true).is_perfect());
+        assert!(changed(slow, LabRow::Bandwidth, true).is_perfect());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use macroquad::miniquad::{
     UniformDesc, UniformType, UniformsSource, VertexAttribute, VertexFormat, VertexStep,
 };
 
-use crate::mesh::Shape;
+use crate::mesh::Geometry;
 
 /// Names and types of the uniforms in `common.glsl`, in the order of `renderer::Uniforms`.
 const UNIFORMS: [(&str, UniformType); 6] = [
@@ -71,10 +71,10 @@ impl Layer {
     pub(crate) fn instanced(
         context: &mut dyn RenderingBackend,
         sources: [&str; 2],
-        shape: &Shape,
+        geometry: &Geometry,
         parameters: PipelineParams,
     ) -> anyhow::Result<Self> {
-        let mut layer = Self::new(context, sources, shape, &[], &INSTANCE, parameters)?;
+        let mut layer = Self::new(context, sources, geometry, &[], &INSTANCE, parameters)?;
         layer.instances = Some(Instances::new(context, 64));
         Ok(layer)
     }
@@ -83,13 +83,13 @@ impl Layer {
     pub(crate) fn once(
         context: &mut dyn RenderingBackend,
         sources: [&str; 2],
-        shape: &Shape,
+        geometry: &Geometry,
         textures: &[&str],
     ) -> anyhow::Result<Self> {
         Self::new(
             context,
             sources,
-            shape,
+            geometry,
             textures,
             &[],
             PipelineParams::default(),
@@ -99,7 +99,7 @@ impl Layer {
     fn new(
         context: &mut dyn RenderingBackend,
         sources: [&str; 2],
-        shape: &Shape,
+        geometry: &Geometry,
         textures: &[&str],
         instance: &[&'static str],
         parameters: PipelineParams,
@@ -121,7 +121,7 @@ impl Layer {
             .new_shader(source, meta)
             .map_err(|error| anyhow!("the graphics driver cannot compile a shader: {error}"))?;
         let mut layouts = vec![BufferLayout::default()];
-        let mut attributes = match shape.numbers_per_vertex {
+        let mut attributes = match geometry.numbers_per_vertex {
             2 => vec![VertexAttribute::new("corner", VertexFormat::Float2)],
             _ => vec![
                 VertexAttribute::new("corner", VertexFormat::Float3),
@@ -144,14 +144,14 @@ impl Layer {
             vertices: context.new_buffer(
                 BufferType::VertexBuffer,
                 BufferUsage::Immutable,
-                BufferSource::slice(&shape.vertices),
+                BufferSource::slice(&geometry.vertices),
             ),
             indices: context.new_buffer(
                 BufferType::IndexBuffer,
                 BufferUsage::Immutable,
-                BufferSource::slice(&shape.indices),
+                BufferSource::slice(&geometry.indices),
             ),
-            index_count: shape.indices.len() as i32,
+            index_count: geometry.indices.len() as i32,
             instances: None,
         })
     }

@@ -11,7 +11,6 @@ mod figures;
 #[cfg(not(target_arch = "wasm32"))]
 #[path = "../../flags/mod.rs"]
 mod flags;
-mod ghosts;
 mod hud;
 mod input;
 mod join;
@@ -31,6 +30,7 @@ mod text_field;
 mod theme;
 mod touch;
 mod widgets;
+mod wire_frames;
 
 use macroquad::miniquad::conf::Platform;
 use macroquad::window::{

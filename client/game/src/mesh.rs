@@ -6,7 +6,7 @@ const HALF_M: f32 = 0.5;
 const BEVEL_M: f32 = 0.055;
 
 /// Vertices as plain numbers, and triangles between them.
-pub(crate) struct Shape {
+pub(crate) struct Geometry {
     /// Count of numbers in a vertex: 6 for a position and a normal, 2 for a flat position.
     pub(crate) numbers_per_vertex: usize,
     /// The numbers of one vertex after the other.
@@ -19,8 +19,8 @@ pub(crate) struct Shape {
 ///
 /// Each face has four vertices of its own with the face's normal. Bevels and corners connect the
 /// faces, so that the normals between them blend and the edges look round.
-pub(crate) fn bevelled_cube() -> Shape {
-    let mut shape = Shape {
+pub(crate) fn bevelled_cube() -> Geometry {
+    let mut geometry = Geometry {
         numbers_per_vertex: 6,
         vertices: Vec::new(),
         indices: Vec::new(),
@@ -46,7 +46,7 @@ pub(crate) fn bevelled_cube() -> Shape {
                     0.0
                 }
             });
-            shape.vertices.extend(position.into_iter().chain(normal));
+            geometry.vertices.extend(position.into_iter().chain(normal));
         }
     }
     for axis in 0..3 {
@@ -55,32 +55,32 @@ pub(crate) fn bevelled_cube() -> Shape {
         for a in 0..2 {
             // The face across this axis on side a.
             let face = [(0, 0), (1, 0), (1, 1), (0, 1)].map(|(b, c)| vertex(axis, corner(a, b, c)));
-            shape.quad(face);
+            geometry.quad(face);
             for b in 0..2 {
                 // The edge along the last axis, between the faces across this axis and the next.
                 let edge = [(axis, 0), (next, 0), (next, 1), (axis, 1)];
-                shape.quad(edge.map(|(face, c)| vertex(face, corner(a, b, c))));
+                geometry.quad(edge.map(|(face, c)| vertex(face, corner(a, b, c))));
             }
         }
     }
     for corner in 0..8 {
-        shape
+        geometry
             .indices
             .extend([0, 1, 2].map(|axis| vertex(axis, corner)));
     }
-    shape
+    geometry
 }
 
 /// Builds a square from -1 to 1 with two numbers a vertex.
-pub(crate) fn square() -> Shape {
-    Shape {
+pub(crate) fn square() -> Geometry {
+    Geometry {
         numbers_per_vertex: 2,
         vertices: vec![-1.0, -1.0, 1.0, -1.0, 1.0, 1.0, -1.0, 1.0],
         indices: vec![0, 1, 2, 0, 2, 3],
     }
 }
 
-impl Shape {
+impl Geometry {
     fn quad(&mut self, [a, b, c, d]: [u16; 4]) {
         self.indices.extend([a, b, c, a, c, d]);
     }
@@ -94,9 +94,9 @@ mod tests {
 
     #[test]
     fn the_cube_is_closed_and_one_metre_wide() {
-        let shape = bevelled_cube();
+        let geometry = bevelled_cube();
         let mut edges: HashMap<[u16; 2], u32> = HashMap::new();
-        for triangle in shape.indices.chunks(3) {
+        for triangle in geometry.indices.chunks(3) {
             for (from, to) in [(0, 1), (1, 2), (2, 0)] {
                 let mut edge = [triangle[from], triangle[to]];
                 edge.sort_unstable();
@@ -104,7 +104,7 @@ mod tests {
             }
         }
         assert!(edges.values().all(|&triangles| triangles == 2), "{edges:?}");
-        let widest = shape
+        let widest = geometry
             .vertices
             .chunks(6)
             .map(|vertex| vertex[0].abs())

@@ -4,7 +4,7 @@ use cubesync_client::CubeView;
 use cubesync_client::protocol::CubeKind;
 use macroquad::math::{Rect, Vec2, Vec3, vec2, vec3};
 
-use crate::camera::View;
+use crate::camera::CameraView;
 use crate::canvas::Canvas;
 use crate::theme;
 
@@ -18,7 +18,7 @@ const NEAR_M: f32 = 18.0;
 const MAX_NAMES: usize = 120;
 
 /// A name on the screen.
-struct Label<'a> {
+struct NameLabel<'a> {
     text: &'a str,
     area: Rect,
     distance_m: f32,
@@ -27,7 +27,7 @@ struct Label<'a> {
 }
 
 /// Draws the names of all cubes that a view sees.
-pub(crate) fn show(canvas: &Canvas, view: &View, screen: Vec2, cubes: &[CubeView<'_>]) {
+pub(crate) fn show(canvas: &Canvas, view: &CameraView, screen: Vec2, cubes: &[CubeView<'_>]) {
     let labels = labels(view, screen, cubes, |text, size| canvas.width(text, size));
     // All pills come first, because shapes of one kind are drawn in one call.
     for label in &labels {
@@ -49,28 +49,28 @@ pub(crate) fn show(canvas: &Canvas, view: &View, screen: Vec2, cubes: &[CubeView
 /// Returns the names to draw, the most important ones first: the own name, the free cube's, then
 /// the nearest. A name that would cover another one is left out, since neither could be read.
 fn labels<'a>(
-    view: &View,
+    view: &CameraView,
     screen: Vec2,
     cubes: &[CubeView<'a>],
     width: impl Fn(&str, u16) -> f32,
-) -> Vec<Label<'a>> {
+) -> Vec<NameLabel<'a>> {
     let visible = Rect::new(0.0, 0.0, screen.x, screen.y);
-    let mut seen: Vec<(Vec2, Label<'a>)> = cubes
+    let mut seen: Vec<(Vec2, NameLabel<'a>)> = cubes
         .iter()
-        .filter_map(|cube| Label::new(cube, view))
+        .filter_map(|cube| NameLabel::new(cube, view))
         .collect();
     seen.sort_by(|(_, a), (_, b)| {
-        let last = |label: &Label<'_>| (!label.is_own, !label.is_free_cube);
+        let last = |label: &NameLabel<'_>| (!label.is_own, !label.is_free_cube);
         last(a)
             .cmp(&last(b))
             .then(a.distance_m.total_cmp(&b.distance_m))
     });
-    let mut labels: Vec<Label<'a>> = Vec::new();
+    let mut labels: Vec<NameLabel<'a>> = Vec::new();
     for (place, mut label) in seen {
         let size = label.size();
         let extent = vec2(width(label.text, size) + 18.0, f32::from(size) + 9.0);
         label.area = around(place, extent);
-        let covers = |other: &Label<'_>| around(place, extent * 0.6).overlaps(&other.core());
+        let covers = |other: &NameLabel<'_>| around(place, extent * 0.6).overlaps(&other.core());
         if label.area.overlaps(&visible) && !labels.iter().any(covers) {
             labels.push(label);
         }
@@ -86,10 +86,10 @@ fn around(middle: Vec2, extent: Vec2) -> Rect {
     Rect::new(corner.x, corner.y, extent.x, extent.y)
 }
 
-impl<'a> Label<'a> {
+impl<'a> NameLabel<'a> {
     /// Returns a cube's label and the place of its middle on the screen, unless the cube is too far
     /// away or behind the camera.
-    fn new(cube: &CubeView<'a>, view: &View) -> Option<(Vec2, Self)> {
+    fn new(cube: &CubeView<'a>, view: &CameraView) -> Option<(Vec2, Self)> {
         let above = Vec3::from(cube.position) + vec3(0.0, 0.0, ABOVE_M);
         let (place, distance_m) = view.project(above)?;
         let label = Self {
@@ -103,7 +103,7 @@ impl<'a> Label<'a> {
     }
 }
 
-impl Label<'_> {
+impl NameLabel<'_> {
     /// Returns the part of the area that no other name may cover.
     fn core(&self) -> Rect {
         around(self.area.center(), self.area.size() * 0.6)
@@ -144,7 +144,7 @@ mod tests {
         }
     }
 
-    fn seen(cubes: &[CubeView<'static>]) -> Vec<Label<'static>> {
+    fn seen(cubes: &[CubeView<'static>]) -> Vec<NameLabel<'static>> {
         // The camera stands south of the origin and looks north.
         let view = Camera::new(vec3(0.0, 0.0, 0.5)).view(SCREEN);
         labels(&view, SCREEN, cubes, |_, _| 40.0)

@@ -16,17 +16,17 @@ use crate::canvas::Canvas;
 use crate::carry::{Carry, CarryStep};
 use crate::clock::FrameTime;
 use crate::fade::Fades;
-use crate::feed::Feed;
-use crate::figures::Figures;
+use crate::feed::NewsFeed;
+use crate::figures::FiguresPanel;
 use crate::hud::{self, Banner};
 use crate::input::InputFrame;
 use crate::lab::{self, LabPanel};
 use crate::menu::{self, Choice, Menu};
 use crate::platform;
-use crate::pointer::Touch;
+use crate::pointer::TouchEvent;
 use crate::renderer::Renderer;
 use crate::touch::{TouchControls, TouchInput};
-use crate::{ghosts, names, scene, widgets};
+use crate::{names, scene, widgets, wire_frames};
 
 /// Largest distance at which a free cube can be taken, in metres.
 const REACH_M: f32 = 4.0;
@@ -37,14 +37,14 @@ const TWO_PANELS_PX: f32 = 720.0;
 
 /// A client with everything that a person needs around it.
 #[derive(Debug)]
-pub(crate) struct Play {
+pub(crate) struct PlayScreen {
     client: Client,
     controller: Controller,
     carry: Carry,
     camera: Camera,
     fades: Fades,
-    feed: Feed,
-    figures: Figures,
+    feed: NewsFeed,
+    figures: FiguresPanel,
     lab: LabPanel,
     first_join: Option<Duration>,
     /// The server at which the client joined last.
@@ -60,7 +60,7 @@ pub(crate) struct Play {
 
 /// The way in which a screen ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Ending {
+pub(crate) enum ScreenExit {
     /// The join screen comes next, with a reason unless the person chose to leave.
     Left(Option<String>),
     /// The window closes.
@@ -74,7 +74,7 @@ struct Hint {
     text: &'static str,
 }
 
-impl Play {
+impl PlayScreen {
     /// Creates the game of a client that has joined or is about to.
     pub(crate) fn new(client: Client) -> Self {
         Self {
@@ -83,8 +83,8 @@ impl Play {
             carry: Carry::Empty,
             camera: Camera::new(vec3(0.0, 0.0, 0.5)),
             fades: Fades::default(),
-            feed: Feed::default(),
-            figures: Figures::default(),
+            feed: NewsFeed::default(),
+            figures: FiguresPanel::default(),
             lab: LabPanel::default(),
             first_join: None,
             was_at: None,
@@ -103,7 +103,7 @@ impl Play {
         input: &InputFrame,
         time: FrameTime,
         screen: Vec2,
-    ) -> Option<Ending> {
+    ) -> Option<ScreenExit> {
         self.client.poll(time.now);
         while let Some(event) = self.client.next_event() {
             self.on_event(event, time.now);
@@ -112,7 +112,7 @@ impl Play {
         self.figures.count(&self.client, time);
         if let Status::Failed { reason } = self.client.status() {
             platform::left(false);
-            return Some(Ending::Left(Some(reason)));
+            return Some(ScreenExit::Left(Some(reason)));
         }
         if input.is_pressed(KeyCode::Escape) {
             self.on_escape(input.by_touch);
@@ -139,8 +139,8 @@ impl Play {
         renderer.draw(&view, screen_px, time.now.as_secs_f32(), &scene);
 
         let view = self.camera.view(screen);
-        if self.lab.shows_truth {
-            ghosts::show(canvas, &view, &self.client, &cubes);
+        if self.lab.shows_wire_frames {
+            wire_frames::show(canvas, &view, &self.client, &cubes);
         }
         names::show(canvas, &view, screen, &cubes);
         hud::show_room(canvas, &self.client);
@@ -184,7 +184,7 @@ impl Play {
         canvas: &Canvas,
         input: &InputFrame,
         screen: Vec2,
-    ) -> Option<Ending> {
+    ) -> Option<ScreenExit> {
         if self.lab.is_open {
             let nothing = InputFrame::default();
             let input = if self.menu.is_none() { input } else { &nothing };
@@ -192,7 +192,7 @@ impl Play {
         }
         let choice = self.menu.as_mut()?.show(canvas, input, screen)?;
         self.menu = None;
-        let ending = match choice {
+        let exit = match choice {
             Choice::Resume | Choice::Copy => return None,
             Choice::Fullscreen => {
                 platform::toggle_fullscreen();
@@ -210,12 +210,12 @@ impl Play {
                 self.toggle_lab(screen);
                 return None;
             }
-            Choice::Leave => Ending::Left(None),
-            Choice::Quit => Ending::Quit,
+            Choice::Leave => ScreenExit::Left(None),
+            Choice::Quit => ScreenExit::Quit,
         };
         self.client.close();
         platform::left(true);
-        Some(ending)
+        Some(exit)
     }
 
     /// Closes the menu or the help, or opens the menu.
@@ -234,7 +234,7 @@ impl Play {
             self.touch.release();
             return Input::default();
         }
-        let is_begun = |touch: &Touch| touch.phase == TouchPhase::Started;
+        let is_begun = |touch: &TouchEvent| touch.phase == TouchPhase::Started;
         let mut touches = input.touches.clone();
         touches.retain(|touch| !(is_begun(touch) && self.lab.covers(touch.place)));
         let touch = self.touch.update(&touches, screen);

@@ -12,7 +12,7 @@ const NOWHERE: Vec2 = Vec2::splat(-1e4);
 
 /// One change of a finger.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Touch {
+pub(crate) struct TouchEvent {
     /// A number that tells fingers apart while they are down.
     pub(crate) finger: u64,
     /// Whether the finger came down, moved or went up.
@@ -25,7 +25,7 @@ pub(crate) struct Touch {
 #[derive(Debug, Default)]
 pub(crate) struct Fingers {
     in_use: bool,
-    touches: Vec<Touch>,
+    touches: Vec<TouchEvent>,
     /// The place of each finger that is down.
     down: BTreeMap<u64, Vec2>,
     /// The finger that may tap, and where it came down.
@@ -36,7 +36,7 @@ pub(crate) struct Fingers {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct FingerFrame {
     /// All changes, in order.
-    pub(crate) touches: Vec<Touch>,
+    pub(crate) touches: Vec<TouchEvent>,
     /// The place of the finger that may tap.
     pub(crate) place: Vec2,
     /// Whether that finger tapped.
@@ -53,7 +53,7 @@ impl Fingers {
     }
 
     /// Records a change of a finger.
-    pub(crate) fn on_touch(&mut self, touch: Touch) {
+    pub(crate) fn on_touch(&mut self, touch: TouchEvent) {
         self.in_use = true;
         match touch.phase {
             TouchPhase::Started | TouchPhase::Moved => {
@@ -75,7 +75,7 @@ impl Fingers {
     pub(crate) fn release(&mut self) {
         let down = std::mem::take(&mut self.down);
         self.touches
-            .extend(down.into_iter().map(|(finger, place)| Touch {
+            .extend(down.into_iter().map(|(finger, place)| TouchEvent {
                 finger,
                 phase: TouchPhase::Cancelled,
                 place,
@@ -116,16 +116,16 @@ mod tests {
 
     use super::*;
 
-    fn touch(finger: u64, phase: TouchPhase, x: f32) -> Touch {
+    fn touch(finger: u64, phase: TouchPhase, x: f32) -> TouchEvent {
         let place = vec2(x, 0.0);
-        Touch {
+        TouchEvent {
             finger,
             phase,
             place,
         }
     }
 
-    fn frame(fingers: &mut Fingers, touches: &[Touch]) -> FingerFrame {
+    fn frame(fingers: &mut Fingers, touches: &[TouchEvent]) -> FingerFrame {
         touches.iter().for_each(|&touch| fingers.on_touch(touch));
         fingers.take_frame().unwrap()
     }

@@ -14,7 +14,7 @@ use macroquad::miniquad::{
 };
 use macroquad::window::get_internal_gl;
 
-use crate::camera::View;
+use crate::camera::CameraView;
 use crate::layer::{Instance, Layer, glsl};
 use crate::mesh;
 
@@ -103,7 +103,13 @@ impl Renderer {
     }
 
     /// Draws the whole scene. Everything flat is drawn afterwards.
-    pub(crate) fn draw(&mut self, view: &View, screen_px: Vec2, time_s: f32, cubes: &[SceneCube]) {
+    pub(crate) fn draw(
+        &mut self,
+        view: &CameraView,
+        screen_px: Vec2,
+        time_s: f32,
+        cubes: &[SceneCube],
+    ) {
         // SAFETY: the reference must not live beside another one to macroquad's context. It ends
         // with this function, which calls nothing of macroquad's that would make another one, and
         // everything is drawn on the window's one thread.
@@ -189,7 +195,7 @@ impl Instance {
     }
 }
 
-fn uniforms(view: &View, time_s: f32) -> Uniforms {
+fn uniforms(view: &CameraView, time_s: f32) -> Uniforms {
     Uniforms {
         view_projection: view.matrix,
         eye: view.eye.extend(time_s),

@@ -8,7 +8,7 @@ use macroquad::math::{Rect, Vec2, vec2};
 use macroquad::miniquad::TouchPhase;
 
 use crate::canvas::Canvas;
-use crate::pointer::Touch;
+use crate::pointer::TouchEvent;
 use crate::theme;
 
 /// Farthest that the stick can be pushed.
@@ -75,7 +75,7 @@ pub(crate) struct TouchInput {
 
 impl TouchControls {
     /// Applies the changes of a frame on a screen of this size.
-    pub(crate) fn update(&mut self, touches: &[Touch], screen: Vec2) -> TouchInput {
+    pub(crate) fn update(&mut self, touches: &[TouchEvent], screen: Vec2) -> TouchInput {
         let mut input = TouchInput::default();
         for touch in touches {
             match touch.phase {
@@ -129,7 +129,7 @@ impl TouchControls {
         }
     }
 
-    fn press(&mut self, touch: &Touch, screen: Vec2, input: &mut TouchInput) {
+    fn press(&mut self, touch: &TouchEvent, screen: Vec2, input: &mut TouchInput) {
         let role = self.role(touch.place, screen);
         match role {
             Role::Button(Button::Run) => self.runs = !self.runs,
@@ -146,7 +146,7 @@ impl TouchControls {
         self.fingers.insert(touch.finger, finger);
     }
 
-    fn drag(&mut self, touch: &Touch, input: &mut TouchInput) {
+    fn drag(&mut self, touch: &TouchEvent, input: &mut TouchInput) {
         let looking = self.look_places();
         let Some(finger) = self.fingers.get_mut(&touch.finger) else {
             return;
@@ -167,7 +167,7 @@ impl TouchControls {
         }
     }
 
-    fn lift(&mut self, touch: &Touch, screen: Vec2, input: &mut TouchInput) {
+    fn lift(&mut self, touch: &TouchEvent, screen: Vec2, input: &mut TouchInput) {
         let finger = self.fingers.remove(&touch.finger);
         let menu = Role::Button(Button::Menu);
         input.menu |= finger
@@ -282,8 +282,8 @@ mod tests {
 
     const SCREEN: Vec2 = Vec2::new(390.0, 844.0);
 
-    fn touch(finger: u64, phase: TouchPhase, place: Vec2) -> Touch {
-        Touch {
+    fn touch(finger: u64, phase: TouchPhase, place: Vec2) -> TouchEvent {
+        TouchEvent {
             finger,
             phase,
             place,

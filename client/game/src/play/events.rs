@@ -5,11 +5,11 @@ use std::time::Duration;
 use cubesync_client::protocol::{CubeId, CubePose, Welcome};
 use cubesync_client::{ClientEvent, Controller, Status};
 
-use super::Play;
+use super::PlayScreen;
 use crate::carry::Carry;
 use crate::platform::{self, tell};
 
-impl Play {
+impl PlayScreen {
     /// Applies one event of the client.
     pub(super) fn on_event(&mut self, event: ClientEvent, now: Duration) {
         match event {

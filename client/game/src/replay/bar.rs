@@ -19,7 +19,7 @@ const HINTS: &str = "Space pause  ·  , . step  ·  arrows skip and speed  ·  T
 
 /// The state of the recording that the bar shows.
 #[derive(Debug)]
-pub(crate) struct Shown<'a> {
+pub(crate) struct PlaybackState<'a> {
     /// The time since the recording's beginning.
     pub(crate) position: Duration,
     /// The recording's length.
@@ -36,7 +36,7 @@ pub(crate) struct Shown<'a> {
 
 /// A command that a person gave with the bar.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Asked {
+pub(crate) enum BarCommand {
     /// Pause or go on.
     Toggle,
     /// Go to a position, from 0 for the beginning to 1 for the end.
@@ -52,7 +52,7 @@ pub(crate) struct ReplayBar {
 
 impl ReplayBar {
     /// Returns the command that the mouse gives in this frame.
-    pub(crate) fn update(&mut self, input: &InputFrame, screen: Vec2) -> Option<Asked> {
+    pub(crate) fn update(&mut self, input: &InputFrame, screen: Vec2) -> Option<BarCommand> {
         let track = track(screen);
         if input.clicked && grown(track).contains(input.mouse) {
             self.is_held = true;
@@ -60,22 +60,22 @@ impl ReplayBar {
             self.is_held = false;
         }
         if self.is_held {
-            return Some(Asked::Seek(part(track, input.mouse.x)));
+            return Some(BarCommand::Seek(part(track, input.mouse.x)));
         }
-        (input.clicked && button(screen).contains(input.mouse)).then_some(Asked::Toggle)
+        (input.clicked && button(screen).contains(input.mouse)).then_some(BarCommand::Toggle)
     }
 
     /// Draws the bar above the screen's lower edge.
-    pub(crate) fn show(&self, canvas: &Canvas, shown: &Shown<'_>, screen: Vec2) {
+    pub(crate) fn show(&self, canvas: &Canvas, playback: &PlaybackState<'_>, screen: Vec2) {
         let area = area(screen);
         canvas.panel(area);
-        show_button(canvas, button(screen), shown.is_paused);
+        show_button(canvas, button(screen), playback.is_paused);
         let track = track(screen);
         canvas.rounded(track, 3.0, theme::FIELD_HOVER);
-        let length_s = shown.length.as_secs_f32();
+        let length_s = playback.length.as_secs_f32();
         let part = match length_s {
             0.0 => 1.0,
-            _ => (shown.position.as_secs_f32() / length_s).clamp(0.0, 1.0),
+            _ => (playback.position.as_secs_f32() / length_s).clamp(0.0, 1.0),
         };
         let past = Rect::new(track.x, track.y, track.w * part, track.h);
         canvas.rounded(past, 3.0, theme::ACCENT);
@@ -86,17 +86,17 @@ impl ReplayBar {
             theme::TEXT,
         );
         let y = track.y - 16.0;
-        let time = format!("{} / {}", clock(shown.position), clock(shown.length));
+        let time = format!("{} / {}", clock(playback.position), clock(playback.length));
         canvas.text(&time, track.x, y, theme::SMALL, theme::TEXT);
-        let tick = format!("tick {}", shown.tick);
+        let tick = format!("tick {}", playback.tick);
         let tick_x = track.x + canvas.width(&time, theme::SMALL).max(110.0) + 18.0;
         canvas.text(&tick, tick_x, y, theme::SMALL, theme::MUTED);
-        let camera = match shown.following {
+        let camera = match playback.following {
             Some(name) => format!("following {name}"),
             None => "free camera".to_owned(),
         };
         let from = tick_x + canvas.width(&tick, theme::SMALL) + 12.0;
-        let speed = format!("{}x", shown.speed);
+        let speed = format!("{}x", playback.speed);
         for right in [format!("{camera}   {speed}"), speed] {
             let right_x = track.right() - canvas.width(&right, theme::SMALL);
             if right_x > from {

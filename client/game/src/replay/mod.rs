@@ -8,6 +8,6 @@ mod native;
 mod web;
 
 #[cfg(not(target_arch = "wasm32"))]
-pub(crate) use native::Replay;
+pub(crate) use native::ReplayScreen;
 #[cfg(target_arch = "wasm32")]
-pub(crate) use web::Replay;
+pub(crate) use web::ReplayScreen;

@@ -9,7 +9,7 @@ use macroquad::input::{KeyCode, is_key_down};
 use macroquad::math::{Rect, Vec2, Vec3, vec2, vec3};
 use macroquad::window::screen_dpi_scale;
 
-use super::bar::{Asked, ReplayBar, Shown};
+use super::bar::{BarCommand, PlaybackState, ReplayBar};
 use crate::camera::Camera;
 use crate::canvas::Canvas;
 use crate::clock::FrameTime;
@@ -17,7 +17,7 @@ use crate::fade::Fades;
 use crate::input::{Edit, InputFrame};
 use crate::join::sentence;
 use crate::platform::Recording;
-use crate::play::Ending;
+use crate::play::ScreenExit;
 use crate::renderer::Renderer;
 use crate::{names, scene, theme};
 
@@ -31,7 +31,7 @@ const CAMERA_SPEED_MPS: f32 = 12.0;
 
 /// The screen of a recording.
 #[derive(Debug)]
-pub(crate) struct Replay {
+pub(crate) struct ReplayScreen {
     replay: replay::Replay,
     is_paused: bool,
     /// The index of the speed.
@@ -47,7 +47,7 @@ pub(crate) struct Replay {
     fades: Fades,
 }
 
-impl Replay {
+impl ReplayScreen {
     /// Makes a screen that begins to play a recording.
     pub(crate) fn new(recording: Recording) -> Box<Self> {
         let target = vec3(0.0, 0.0, 0.5);
@@ -70,18 +70,18 @@ impl Replay {
         input: &InputFrame,
         time: FrameTime,
         screen: Vec2,
-    ) -> Option<Ending> {
+    ) -> Option<ScreenExit> {
         if input.is_pressed(KeyCode::Escape) {
-            return Some(Ending::Quit);
+            return Some(ScreenExit::Quit);
         }
         if !self.has_chosen {
             self.follows = self.replay.own_cube();
         }
-        let asked = self.bar.update(input, screen);
+        let command = self.bar.update(input, screen);
         self.on_keys(input);
-        match asked {
-            Some(Asked::Toggle) => self.toggle(),
-            Some(Asked::Seek(part)) => {
+        match command {
+            Some(BarCommand::Toggle) => self.toggle(),
+            Some(BarCommand::Seek(part)) => {
                 let length = self.replay.end() - self.replay.start();
                 self.replay.seek(self.replay.start() + length.mul_f32(part));
             }
@@ -92,7 +92,7 @@ impl Replay {
             self.replay.advance(self.replay.now() + passed);
             self.is_paused = self.replay.now() == self.replay.end();
         }
-        if asked.is_none() {
+        if command.is_none() {
             self.camera.drag(input.drag);
         }
         self.camera.zoom(input.wheel);
@@ -117,7 +117,7 @@ impl Replay {
         renderer.draw(&view, screen_px, time.now.as_secs_f32(), &scene);
         names::show(canvas, &self.camera.view(screen), screen, &cubes);
         let following = self.follows.and_then(|cube| find(&cubes, cube));
-        let shown = Shown {
+        let playback = PlaybackState {
             position: self.replay.now() - self.replay.start(),
             length: self.replay.end() - self.replay.start(),
             tick: self.replay.tick().map_or(0, |tick| tick as u64),
@@ -125,7 +125,7 @@ impl Replay {
             speed: SPEEDS[self.speed],
             following: following.map(|view| view.name),
         };
-        self.bar.show(canvas, &shown, screen);
+        self.bar.show(canvas, &playback, screen);
         if let Some(damage) = self.replay.damage() {
             show_damage(canvas, &sentence(&damage), screen);
         }

@@ -6,20 +6,20 @@ use crate::canvas::Canvas;
 use crate::clock::FrameTime;
 use crate::input::InputFrame;
 use crate::platform::Recording;
-use crate::play::Ending;
+use crate::play::ScreenExit;
 use crate::renderer::Renderer;
 
 /// The screen of a recording, which never exists.
-pub(crate) enum Replay {}
+pub(crate) enum ReplayScreen {}
 
-impl Replay {
+impl ReplayScreen {
     /// Never called: there is no recording.
     pub(crate) fn new(recording: Recording) -> Box<Self> {
         match recording {}
     }
 
     /// Never called.
-    pub(crate) fn update(&mut self, _: &InputFrame, _: FrameTime, _: Vec2) -> Option<Ending> {
+    pub(crate) fn update(&mut self, _: &InputFrame, _: FrameTime, _: Vec2) -> Option<ScreenExit> {
         match *self {}
     }
 

@@ -4,7 +4,7 @@
 use cubesync_client::{Client, CubeView};
 use macroquad::math::{Quat, Vec2, Vec3};
 
-use crate::camera::View;
+use crate::camera::CameraView;
 use crate::canvas::Canvas;
 use crate::theme;
 
@@ -12,7 +12,7 @@ use crate::theme;
 const FARTHEST_M: f32 = 80.0;
 
 /// Draws a wire frame for each cube.
-pub(crate) fn show(canvas: &Canvas, view: &View, client: &Client, cubes: &[CubeView<'_>]) {
+pub(crate) fn show(canvas: &Canvas, view: &CameraView, client: &Client, cubes: &[CubeView<'_>]) {
     for cube in cubes {
         let Some(pose) = client.server_pose(cube.cube) else {
             continue;
