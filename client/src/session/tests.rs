@@ -1,0 +1,439 @@
+//! Tests of a session: its messages, its deadlines and its reasons to end.
+
+use bytes::Bytes;
+use cubesync_protocol::limits::PROTOCOL_VERSION;
+use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_protocol::{
+    CellId, CloseCode, Colour, CubeInfo, CubeKind, CubePose, Event, RejectCode, ServerAddress,
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::testing::pose;
+
+const OWN: CubeId = CubeId(7);
+const FREE: CubeId = CubeId(0);
+const COLOUR: Colour = Colour {
+    red: 1,
+    green: 2,
+    blue: 3,
+};
+
+fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+fn info(cube: CubeId, kind: CubeKind) -> CubeInfo {
+    CubeInfo {
+        cube,
+        kind,
+        name: "name".into(),
+        colour: COLOUR,
+        motion: MotionState::at_rest(pose(0.0)),
+    }
+}
+
+fn welcome() -> Welcome {
+    Welcome {
+        version: PROTOCOL_VERSION,
+        room: "lobby".into(),
+        name: "Anna".into(),
+        cube: OWN,
+        pose: pose(0.0),
+        tick_hz: 20,
+        tick: 100,
+        since_tick_us: 0,
+        max_speed: 0,
+        resume: ResumeToken([7; 16]),
+        servers: Vec::new(),
+    }
+}
+
+fn keyframe(tick: u64) -> ServerMessage {
+    ServerMessage::Keyframe(Keyframe {
+        cell: CellId(0),
+        interval_ticks: 1,
+        tick,
+        cubes: vec![
+            info(FREE, CubeKind::Free { holder: None }),
+            info(OWN, CubeKind::Player),
+        ],
+    })
+}
+
+fn snapshot(tick: u64, events: Vec<Event>) -> ServerMessage {
+    ServerMessage::Snapshot(Snapshot {
+        tick,
+        events,
+        ..Snapshot::default()
+    })
+}
+
+fn sample(tick: u64, placed: Vec<CubePose>, residuals: Bytes) -> ClientMessage {
+    ClientMessage::Sample {
+        tick,
+        placed,
+        residuals,
+    }
+}
+
+/// The surprise of the own cube, which stood for some ticks and is elsewhere then.
+fn jump(from: Pose, to: Pose, ticks: u64) -> Bytes {
+    let mut believed = MotionSet::new(&Codec::LIVE);
+    believed.insert(OWN, MotionState::at_rest(from));
+    believed.advance_to(ticks);
+    let mut residuals = Vec::new();
+    assert_eq!(believed.encode_tick(|_| to, &mut residuals), 1);
+    residuals.into()
+}
+
+fn hear(session: &mut Session, now: Duration, messages: &[ServerMessage]) {
+    let mut incoming = BytesMut::new();
+    for message in messages {
+        message.append_frame(&mut incoming);
+    }
+    session.receive(now, &mut incoming);
+    assert!(incoming.is_empty());
+}
+
+/// What the session wants to say, as the server reads it.
+fn said(session: &mut Session) -> Vec<ClientMessage> {
+    let mut messages = Vec::new();
+    let outgoing = session.outgoing();
+    while let Some(payload) = frame::split(outgoing, ClientMessage::MAX_PAYLOAD_BYTES).unwrap() {
+        messages.push(ClientMessage::decode(&payload).unwrap());
+    }
+    messages
+}
+
+fn events(session: &mut Session) -> Vec<SessionEvent> {
+    std::iter::from_fn(|| session.next_event()).collect()
+}
+
+fn new() -> Session {
+    Session::new(Hello::new("lobby", "Anna", COLOUR), Duration::ZERO)
+}
+
+/// In the room, everything until then read and said.
+fn joined() -> Session {
+    let mut session = new();
+    hear(
+        &mut session,
+        Duration::ZERO,
+        &[ServerMessage::Welcome(welcome()), keyframe(100)],
+    );
+    session.poll(Duration::ZERO);
+    assert!(session.is_joined());
+    events(&mut session);
+    said(&mut session);
+    session
+}
+
+/// The one event of a session that has just ended.
+fn ended(session: &mut Session) -> (String, Retry) {
+    let mut events = events(session);
+    assert!(!session.is_joined());
+    match (events.pop(), events.is_empty()) {
+        (Some(SessionEvent::Ended { reason, retry }), true) => (reason, retry),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn says_hello_first_and_is_joined_with_the_first_keyframe() {
+    let mut session = new();
+    let hello = Hello::new("lobby", "Anna", COLOUR);
+    assert_eq!(said(&mut session), [ClientMessage::Hello(hello)]);
+    let welcomed = ServerMessage::Welcome(welcome());
+    hear(&mut session, ms(10), &[welcomed]);
+    assert!(!session.is_joined());
+    assert_eq!(events(&mut session), []);
+    hear(&mut session, ms(20), &[keyframe(100)]);
+    assert!(session.is_joined());
+    let events = events(&mut session);
+    assert_eq!(events[0], SessionEvent::Joined(welcome()));
+    assert!(matches!(
+        events[1..],
+        [SessionEvent::Changed(Change::Moved { tick: 100, .. })]
+    ));
+    session.poll(ms(20));
+    let sent_us = 20_000;
+    assert_eq!(said(&mut session), [ClientMessage::Ping { sent_us }]);
+}
+
+#[test]
+fn a_reject_is_final_unless_it_is_temporary() {
+    for (code, expected) in [
+        (RejectCode::JoinKey, Retry::Elsewhere),
+        (RejectCode::Version, Retry::Elsewhere),
+        (RejectCode::Full, Retry::Backoff),
+        // The hello was right, so it was late.
+        (RejectCode::NotHello, Retry::Backoff),
+    ] {
+        let mut session = new();
+        let message = "a \u{1b}\nreason".to_owned();
+        hear(
+            &mut session,
+            ms(1),
+            &[ServerMessage::Reject { code, message }],
+        );
+        assert_eq!(ended(&mut session), ("a reason".to_owned(), expected));
+    }
+}
+
+#[test]
+fn closing_says_when_to_come_back() {
+    let after = Retry::After(ms(1_500));
+    for (retry_after_ms, expected) in [(Some(1_500), after), (None, Retry::Never)] {
+        let mut session = joined();
+        let closing = ServerMessage::Closing {
+            code: CloseCode::ShuttingDown,
+            message: "bye".into(),
+            retry_after_ms,
+        };
+        hear(&mut session, ms(1), &[closing]);
+        session.disconnected("the server closed the connection");
+        assert_eq!(ended(&mut session), ("bye".to_owned(), expected));
+    }
+}
+
+#[test]
+fn nonsense_ends_the_session_and_is_named() {
+    let mut session = new();
+    let http = &mut BytesMut::from(&b"HTTP/1.1 400 Bad Request\r\n"[..]);
+    session.receive(ms(1), http);
+    let (reason, retry) = ended(&mut session);
+    assert!(
+        reason.starts_with("this is no cubesync server: "),
+        "{reason}"
+    );
+    assert_eq!(retry, Retry::Backoff);
+
+    let mut session = new();
+    hear(&mut session, ms(1), &[keyframe(100)]);
+    let (reason, _) = ended(&mut session);
+    assert!(
+        reason.contains("neither a welcome nor a reject"),
+        "{reason}"
+    );
+
+    for (message, named) in [
+        (snapshot(99, vec![]), "tick 99 came after tick 100"),
+        (ServerMessage::Welcome(welcome()), "second welcome"),
+        (
+            ServerMessage::OutOfSight {
+                cells: vec![CellId(9)],
+            },
+            "cell 9",
+        ),
+        (ServerMessage::Heartbeat { tick: 99 }, "tick 99 came"),
+        (
+            ServerMessage::Heartbeat { tick: MAX_TICK + 1 },
+            "a tick that no room reaches",
+        ),
+    ] {
+        let mut session = joined();
+        hear(&mut session, ms(1), &[message, keyframe(200)]);
+        let (reason, _) = ended(&mut session);
+        assert!(reason.contains(named), "{reason}");
+        session.poll(ms(2));
+        assert_eq!(said(&mut session), []);
+    }
+}
+
+#[test]
+fn who_is_not_let_in_or_hears_nothing_gives_up() {
+    let mut session = new();
+    session.poll(JOIN_TIMEOUT - ms(1));
+    assert_eq!(events(&mut session), []);
+    session.poll(JOIN_TIMEOUT);
+    assert!(ended(&mut session).0.contains("not let in"));
+
+    let mut session = joined();
+    hear(&mut session, ms(1_000), &[snapshot(101, vec![])]);
+    events(&mut session);
+    session.poll(ms(1_000) + DEAD_AFTER - ms(1));
+    assert_eq!(events(&mut session), []);
+    session.poll(ms(1_000) + DEAD_AFTER);
+    assert_eq!(ended(&mut session).0, "nothing heard for 15 s");
+}
+
+#[test]
+fn who_can_go_on_elsewhere_waits_less_for_a_silent_server() {
+    let address = |tcp: &str| ServerAddress {
+        tcp: tcp.into(),
+        web: "b.example:8080".into(),
+    };
+    for (servers, used) in [
+        (vec![address("b.example:14900")], 1),
+        (vec![address("b")], 0),
+    ] {
+        let mut session = new();
+        let welcome = ServerMessage::Welcome(Welcome {
+            servers,
+            ..welcome()
+        });
+        hear(&mut session, ms(0), &[welcome, keyframe(100)]);
+        events(&mut session);
+        assert_eq!(session.welcome().unwrap().servers.len(), used);
+        session.poll(MOVE_ON_AFTER - ms(1));
+        assert_eq!(events(&mut session), []);
+        session.poll(MOVE_ON_AFTER);
+        assert_eq!(session.is_joined(), used == 0);
+    }
+}
+
+#[test]
+fn a_held_cube_is_sent_and_its_last_pose_goes_before_the_release() {
+    let mut session = joined();
+    assert!(!session.set_pose(FREE, pose(1.0)));
+    session.take(FREE);
+    assert_eq!(said(&mut session), [ClientMessage::Take { cube: FREE }]);
+    let taken = Event::Taken {
+        cube: FREE,
+        by: OWN,
+    };
+    hear(&mut session, ms(50), &[snapshot(101, vec![taken])]);
+    assert!(session.set_pose(FREE, pose(1.0)));
+    assert!(session.set_pose(OWN, pose(2.0)));
+    session.release(FREE);
+    let moved = |cube, x_m| CubePose {
+        cube,
+        pose: pose(x_m),
+    };
+    let placed = vec![moved(OWN, 2.0), moved(FREE, 1.0)];
+    let expected = [
+        sample(101, placed, Bytes::new()),
+        ClientMessage::Release { cube: FREE },
+    ];
+    assert_eq!(said(&mut session), expected);
+    assert_eq!(session.statistics().updates_out, 2);
+    session.release(OWN);
+    session.release(FREE);
+    assert_eq!(said(&mut session), []);
+    session.set_pose(OWN, pose(3.0));
+    session.poll(ms(100));
+    session.poll(ms(150));
+    let surprise = jump(pose(2.0), pose(3.0), 1);
+    assert!(said(&mut session).contains(&sample(102, vec![], surprise)));
+}
+
+#[test]
+fn a_corrected_cube_goes_on_from_there() {
+    let mut session = joined();
+    session.set_pose(OWN, pose(90.0));
+    session.poll(ms(60));
+    let corrected = CubePose {
+        cube: OWN,
+        pose: pose(3.0),
+    };
+    let placed = CubePose {
+        cube: OWN,
+        pose: pose(90.0),
+    };
+    assert_eq!(
+        said(&mut session),
+        [sample(102, vec![placed], Bytes::new())]
+    );
+    hear(
+        &mut session,
+        ms(70),
+        &[ServerMessage::Correction(corrected)],
+    );
+    assert_eq!(events(&mut session), [SessionEvent::Corrected(corrected)]);
+    session.poll(ms(110));
+    let surprise = jump(pose(90.0), pose(3.0), 1);
+    assert_eq!(said(&mut session), [sample(103, vec![], surprise)]);
+}
+
+#[test]
+fn samples_wait_while_nothing_can_be_sent() {
+    let mut session = joined();
+    for _ in 0..=BACKLOG_BYTES {
+        session.take(FREE);
+    }
+    session.set_pose(OWN, pose(1.0));
+    session.poll(ms(100));
+    session.set_pose(OWN, pose(2.0));
+    assert_eq!(session.statistics().updates_out, 0);
+    session.outgoing().clear();
+    session.poll(ms(116));
+    assert_eq!(session.statistics().updates_out, 1);
+    for _ in 0..MAX_OUTGOING_BYTES {
+        session.take(FREE);
+    }
+    session.poll(ms(133));
+    assert!(ended(&mut session).0.contains("does not take"));
+}
+
+/// A conversation with every kind of message, then nonsense.
+fn conversation() -> Vec<u8> {
+    let mut bytes = BytesMut::new();
+    let by = OWN;
+    for message in [
+        ServerMessage::Welcome(welcome()),
+        keyframe(100),
+        snapshot(101, vec![Event::Taken { cube: FREE, by }]),
+        ServerMessage::Pong {
+            sent_us: 0,
+            tick: 101,
+            since_tick_us: 9,
+            late_samples: 1,
+        },
+        ServerMessage::Refused {
+            cube: FREE,
+            holder: Some(OWN),
+        },
+        ServerMessage::Correction(CubePose {
+            cube: OWN,
+            pose: pose(1.0),
+        }),
+        snapshot(102, vec![Event::Left { cube: FREE }]),
+        keyframe(110),
+        snapshot(109, vec![]),
+    ] {
+        message.append_frame(&mut bytes);
+    }
+    bytes.to_vec()
+}
+
+fn events_of(pieces: &[&[u8]]) -> Vec<SessionEvent> {
+    let mut session = new();
+    let mut incoming = BytesMut::new();
+    for piece in pieces {
+        incoming.extend_from_slice(piece);
+        session.receive(Duration::ZERO, &mut incoming);
+    }
+    events(&mut session)
+}
+
+proptest! {
+    #[test]
+    fn any_split_of_the_stream_gives_the_same_events(
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..40),
+    ) {
+        let bytes = conversation();
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(bytes.len())).collect();
+        cuts.extend([0, bytes.len()]);
+        cuts.sort_unstable();
+        let pieces: Vec<_> = cuts.windows(2).map(|cut| &bytes[cut[0]..cut[1]]).collect();
+        let whole = events_of(&[&bytes]);
+        prop_assert_eq!(whole.len(), 11);
+        prop_assert_eq!(events_of(&pieces), whole);
+    }
+
+    #[test]
+    fn damaged_bytes_never_panic(
+        at: prop::sample::Index, damage in prop::collection::vec(any::<u8>(), 1..20),
+    ) {
+        let mut bytes = conversation();
+        let at = at.index(bytes.len());
+        for (byte, damage) in bytes[at..].iter_mut().zip(damage) {
+            *byte = damage;
+        }
+        let mut session = new();
+        session.receive(Duration::ZERO, &mut BytesMut::from(&bytes[..]));
+        session.poll(ms(100));
+        session.poll(ms(6_000));
+    }
+}
