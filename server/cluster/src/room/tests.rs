@@ -22,7 +22,7 @@ use cubesync_relay::ending::Ending;
 use cubesync_relay::metrics::Metrics;
 use cubesync_relay::room::audience::Outlet;
 use cubesync_relay::room::speed::SpeedRule;
-use cubesync_relay::room::testing::Teller;
+use cubesync_relay::room::testing::{SampleWriter, pose_at};
 use cubesync_relay::room::world::{FREE_CUBE, RoomFull};
 use cubesync_relay::room::{Entrance, Room, RoomHandle, Seat, SightRule};
 
@@ -133,7 +133,7 @@ struct Player {
     is_known: bool,
     frames: mpsc::Receiver<Bytes>,
     received: BytesMut,
-    teller: Teller,
+    writer: SampleWriter,
     /// How often a cube moved otherwise than all believed.
     placed: usize,
     /// What was told of which cube, in order.
@@ -234,7 +234,7 @@ impl Stage {
             rule: SpeedRule::TopSpeed,
             sight: SightRule::Surroundings,
             resume,
-            pose: Some(Teller::at(x)),
+            pose: Some(pose_at(x)),
             outlet: Outlet::Frames(outlet),
             ended: ended.clone(),
         };
@@ -253,7 +253,7 @@ impl Stage {
                     is_known: false,
                     frames,
                     received: BytesMut::new(),
-                    teller: Teller::default(),
+                    writer: SampleWriter::default(),
                     placed: 0,
                     notices: Vec::new(),
                     refused: 0,
@@ -291,8 +291,8 @@ impl Stage {
     /// A player's cube, or what they hold, is there at the next tick.
     fn go(&mut self, player: usize, cube: CubeId, x: i32) {
         let tick = self.tick + 1;
-        let teller = &mut self.players[player].teller;
-        let (placed, residuals) = teller.sample(tick, cube, Teller::at(x));
+        let writer = &mut self.players[player].writer;
+        let (placed, residuals) = writer.sample(tick, cube, pose_at(x));
         let residuals = residuals.into();
         self.say(
             player,
@@ -499,7 +499,7 @@ fn the_free_cube_has_one_holder_in_all_and_goes_home_with_them() {
                 stage.check();
             }
         }
-        stage.players[holder].teller.release(FREE_CUBE);
+        stage.players[holder].writer.release(FREE_CUBE);
         stage.say(holder, ClientMessage::Release { cube: FREE_CUBE });
         stage.run(1);
         stage.check();
@@ -658,7 +658,7 @@ fn what_is_lost_on_the_bus_heals() {
         }
         if step % 20 == 19 {
             let player = (step as usize / 20) % 9;
-            stage.players[player].teller.release(FREE_CUBE);
+            stage.players[player].writer.release(FREE_CUBE);
             stage.say(player, ClientMessage::Release { cube: FREE_CUBE });
         }
         if step == 150 {
@@ -699,7 +699,7 @@ fn a_server_that_is_cut_off_has_ghosts_elsewhere_that_leave_and_come_again() {
         stage.run(2);
         stage.check();
         for player in players {
-            stage.players[player].teller.release(FREE_CUBE);
+            stage.players[player].writer.release(FREE_CUBE);
             stage.say(player, ClientMessage::Release { cube: FREE_CUBE });
         }
         stage.run(1);
@@ -783,7 +783,7 @@ fn who_hears_nobody_for_a_moment_takes_the_free_cube_from_nobody() {
             stage.check();
             assert_eq!(stage.truth()[&cube].0, held);
         }
-        stage.players[holder].teller.release(cube);
+        stage.players[holder].writer.release(cube);
         stage.say(players[holder], ClientMessage::Release { cube });
         stage.run(1);
     }
@@ -875,7 +875,7 @@ fn a_cube_is_where_the_latest_tick_has_it_whatever_comes_first() {
         kind: CubeKind::Player,
         name: "two\nlines".into(),
         colour: Colour::from([1, 2, 3]),
-        motion: MotionState::at_rest(Teller::at(METRE)),
+        motion: MotionState::at_rest(pose_at(METRE)),
     };
     let keyframe = |cell, tick, cubes: &[&CubeInfo]| Told {
         news: tick,

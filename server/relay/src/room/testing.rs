@@ -1,59 +1,61 @@
-//! What several tests of the room need.
+//! What several tests of rooms need.
 
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{CubeId, CubePose, Pose, Position};
 
-/// A client's side of its samples.
+/// Writes the samples of one client. The protocol's `UplinkSender` leaves out a cube that has not
+/// moved, and a cube that a test does not name would stand.
 #[derive(Debug)]
-pub struct Teller {
-    believed: MotionSet,
+pub struct SampleWriter {
+    predicted: MotionSet,
 }
 
-impl Default for Teller {
+impl Default for SampleWriter {
     fn default() -> Self {
         Self {
-            believed: MotionSet::new(&Codec::LIVE),
+            predicted: MotionSet::new(&Codec::LIVE),
         }
     }
 }
 
-impl Teller {
-    /// Upright on the floor.
-    pub fn at(x: i32) -> Pose {
-        let position = Position { x, y: 0, z: 256 };
-        Pose {
-            position,
-            ..Pose::default()
-        }
-    }
-
-    /// What the sample of a tick says when the cube is there; other cubes are as believed.
+impl SampleWriter {
+    /// Returns the sample of a tick at which a cube, anybody's, has a pose. The other cubes move as
+    /// predicted.
     pub fn sample(&mut self, tick: u64, cube: CubeId, pose: Pose) -> (Vec<CubePose>, Vec<u8>) {
-        self.believed.advance_to(tick);
+        self.predicted.advance_to(tick);
         let mut residuals = Vec::new();
-        if self.believed.get(cube).is_none() {
-            self.believed.insert(cube, MotionState::at_rest(pose));
+        if self.predicted.get(cube).is_none() {
+            self.predicted.insert(cube, MotionState::at_rest(pose));
             return (vec![CubePose { cube, pose }], residuals);
         }
-        let believed = self.believed.clone();
+        let before = self.predicted.clone();
         let truth = |id| {
             if id == cube {
                 pose
             } else {
-                believed.pose(id).unwrap_or_default()
+                before.pose(id).unwrap_or_default()
             }
         };
-        self.believed.encode_tick(truth, &mut residuals);
+        self.predicted.encode_tick(truth, &mut residuals);
         (Vec::new(), residuals)
     }
 
     /// The tick of the last sample.
     pub fn tick(&self) -> u64 {
-        self.believed.tick()
+        self.predicted.tick()
     }
 
-    /// The cube was released.
+    /// Forgets a cube that was released.
     pub fn release(&mut self, cube: CubeId) {
-        self.believed.remove(cube);
+        self.predicted.remove(cube);
+    }
+}
+
+/// Returns a pose upright on the floor, `x` quanta east of the origin.
+pub fn pose_at(x: i32) -> Pose {
+    let position = Position { x, y: 0, z: 256 };
+    Pose {
+        position,
+        ..Pose::default()
     }
 }

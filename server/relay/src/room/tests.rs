@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::audience::Outlet;
 use super::backplane::Alone;
 use super::speed::SpeedRule;
-use super::testing::Teller;
+use super::testing::{SampleWriter, pose_at};
 use super::*;
 use crate::metrics::Metrics;
 
@@ -63,7 +63,7 @@ struct Client {
     seen: Replica,
     frames: mpsc::Receiver<Bytes>,
     received: BytesMut,
-    teller: Teller,
+    writer: SampleWriter,
     /// What it was told to be in sight.
     present: BTreeSet<CubeId>,
     /// Reads nothing before this tick.
@@ -140,7 +140,7 @@ impl Stage {
             seen: Replica::default(),
             frames,
             received: BytesMut::new(),
-            teller: Teller::default(),
+            writer: SampleWriter::default(),
             present: BTreeSet::new(),
             asleep_until: 0,
             awake_since: self.tick(),
@@ -192,7 +192,7 @@ impl Stage {
             }
             (6..10, Some(cube)) => self.say(cube, ClientMessage::Take { cube: FREE }),
             (10..12, Some(client)) => {
-                self.clients.get_mut(&client).unwrap().teller.release(FREE);
+                self.clients.get_mut(&client).unwrap().writer.release(FREE);
                 self.say(client, ClientMessage::Release { cube: FREE });
             }
             (12, Some(client)) => {
@@ -235,11 +235,11 @@ impl Stage {
             }
             let late = if self.random.u8(0..10) == 0 { 1 } else { 0 };
             let tick = self.tick() + 1 - late;
-            let teller = &mut self.clients.get_mut(&client).unwrap().teller;
-            if teller.tick() >= tick {
+            let writer = &mut self.clients.get_mut(&client).unwrap().writer;
+            if writer.tick() >= tick {
                 continue;
             }
-            let (placed, residuals) = teller.sample(tick, client, pose);
+            let (placed, residuals) = writer.sample(tick, client, pose);
             let sample = ClientMessage::Sample {
                 tick,
                 placed,
@@ -251,12 +251,12 @@ impl Stage {
                     holder: Some(client),
                 });
             if holds && self.random.bool() {
-                let teller = &mut self.clients.get_mut(&client).unwrap().teller;
+                let writer = &mut self.clients.get_mut(&client).unwrap().writer;
                 let mut held = pose;
                 held.position.x += 2 * METRE;
                 held.position = held.position.clamped();
                 let tick = tick + 1;
-                let (placed, residuals) = teller.sample(tick, FREE, held);
+                let (placed, residuals) = writer.sample(tick, FREE, held);
                 let sample = ClientMessage::Sample {
                     tick,
                     placed,
@@ -492,7 +492,7 @@ fn without_a_view_distance_clients_see_the_whole_room_at_every_tick() {
 #[test]
 fn a_room_believes_returning_players_only_in_its_first_minute() {
     let mut stage = Stage::new(None, 7);
-    let far = Teller::at(100_000);
+    let far = pose_at(100_000);
     let starts_at = |stage: &mut Stage| {
         let token = ResumeToken([7; 16]);
         let cube = stage.enter_at(Some(token), Some(far));

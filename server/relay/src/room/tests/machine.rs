@@ -164,7 +164,7 @@ impl Machine {
                 self.stage
                     .say(player, ClientMessage::Release { cube: FREE });
                 let client = self.stage.clients.get_mut(&player);
-                client.expect("it is there").teller.release(FREE);
+                client.expect("it is there").writer.release(FREE);
                 self.holder.take_if(|holder| *holder == player);
             }
             Step::Walk(_, x, y) => {
@@ -238,10 +238,10 @@ impl Machine {
     fn say(&mut self, player: CubeId, cube: CubeId, pose: Pose) -> bool {
         let tick = self.stage.tick() + 1;
         let client = self.stage.clients.get_mut(&player).expect("it is there");
-        if client.teller.tick() >= tick {
+        if client.writer.tick() >= tick {
             return false;
         }
-        let (placed, residuals) = client.teller.sample(tick, cube, pose);
+        let (placed, residuals) = client.writer.sample(tick, cube, pose);
         let sample = ClientMessage::Sample {
             tick,
             placed,
@@ -282,14 +282,14 @@ impl Machine {
             return;
         }
         stolen.insert(victim);
-        if self.say(player, victim, Teller::at(77 * METRE)) {
+        if self.say(player, victim, pose_at(77 * METRE)) {
             self.unheard.insert(player);
         }
     }
 
     /// Nothing that this client says can be understood any more.
     fn repeat(&mut self, player: CubeId) {
-        let tick = self.stage.clients[&player].teller.tick();
+        let tick = self.stage.clients[&player].writer.tick();
         let sample = |tick| ClientMessage::Sample {
             tick,
             placed: Vec::new(),

@@ -2,7 +2,7 @@ use cubesync_protocol::CubePose;
 use cubesync_protocol::uplink::{grace_ticks, heartbeat_ticks};
 
 use super::*;
-use crate::room::testing::Teller;
+use crate::room::testing::{SampleWriter, pose_at};
 
 const FREE: CubeId = CubeId(0);
 const COLOUR: Colour = Colour {
@@ -14,7 +14,7 @@ const COLOUR: Colour = Colour {
 /// A world, and what its players' clients have said.
 struct Stage {
     world: World,
-    tellers: BTreeMap<CubeId, Teller>,
+    writers: BTreeMap<CubeId, SampleWriter>,
 }
 
 impl Stage {
@@ -24,7 +24,7 @@ impl Stage {
         world.tick(0);
         Self {
             world,
-            tellers: BTreeMap::new(),
+            writers: BTreeMap::new(),
         }
     }
 
@@ -33,7 +33,7 @@ impl Stage {
             .world
             .join(name, COLOUR, SpeedRule::TopSpeed, None)
             .unwrap();
-        self.tellers.insert(cube, Teller::default());
+        self.writers.insert(cube, SampleWriter::default());
         cube
     }
 
@@ -43,8 +43,8 @@ impl Stage {
 
     /// A player says where a cube is at a tick.
     fn say(&mut self, player: CubeId, tick: u64, cube: CubeId, pose: Pose) {
-        let teller = self.tellers.get_mut(&player).unwrap();
-        let (placed, residuals) = teller.sample(tick, cube, pose);
+        let writer = self.writers.get_mut(&player).unwrap();
+        let (placed, residuals) = writer.sample(tick, cube, pose);
         let said = self.world.sample(player, tick, &placed, &residuals);
         said.unwrap();
     }
@@ -334,7 +334,7 @@ fn typed_coordinates_may_jump_and_count_in_order() {
     stage.tick();
     for cube in [typist, FREE] {
         for x in [100_000, 50_000] {
-            let pose = Teller::at(x);
+            let pose = pose_at(x);
             let placed = [CubePose { cube, pose }];
             stage.world.sample(typist, 0, &placed, &[]).unwrap();
         }
@@ -342,7 +342,7 @@ fn typed_coordinates_may_jump_and_count_in_order() {
     stage.tick();
     assert_eq!(stage.world.corrections(), []);
     for cube in [typist, FREE] {
-        assert_eq!(stage.pose(cube), Teller::at(50_000));
+        assert_eq!(stage.pose(cube), pose_at(50_000));
     }
 }
 
