@@ -1,5 +1,5 @@
-//! What a frame costs a client beside a thousand wandering cubes: reading, believing and drawing,
-//! without the drawing itself.
+//! What a frame costs a client beside a thousand wandering cubes: reading, predicting and
+//! interpolating. Nothing is drawn.
 
 use std::time::{Duration, Instant};
 
@@ -26,11 +26,11 @@ pub(crate) fn run() -> anyhow::Result<()> {
         Some(index) => traces[index as usize].at(tick_s(tick)).pose(),
         None => MotionState::at_rest(Default::default()).pose(&Codec::LIVE),
     };
-    let mut believed = MotionSet::new(&Codec::LIVE);
+    let mut predicted = MotionSet::new(&Codec::LIVE);
     for cube in (0..=CUBES).map(CubeId) {
-        believed.insert(cube, MotionState::at_rest(truth(cube, 0)));
+        predicted.insert(cube, MotionState::at_rest(truth(cube, 0)));
     }
-    let cubes = believed.iter().map(|(cube, &state)| info(cube, state));
+    let cubes = predicted.iter().map(|(cube, &state)| info(cube, state));
     let mut incoming = BytesMut::new();
     ServerMessage::Welcome(welcome()).append_frame(&mut incoming);
     ServerMessage::Keyframe(keyframe(cubes.collect())).append_frame(&mut incoming);
@@ -43,9 +43,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
         let now_s = f64::from(frame) * FRAME_S;
         while tick_s(tick + 1) <= now_s {
             tick += 1;
-            believed.advance_to(believed.tick() + 1);
+            predicted.advance_to(tick);
             let mut residuals = Vec::new();
-            believed.encode_tick(|cube| truth(cube, tick), &mut residuals);
+            predicted.encode_tick(|cube| truth(cube, tick), &mut residuals);
             let snapshot = Snapshot {
                 cell: CellId(0),
                 tick,

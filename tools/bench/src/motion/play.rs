@@ -126,12 +126,14 @@ fn client_time(server_s: f64) -> Duration {
     Duration::from_secs_f64(CLOCK_AHEAD_S + server_s * (1.0 + CLOCK_SKEW))
 }
 
-/// What a server does for one watcher of one cube.
+/// What a server does for one client that watches one cube. It publishes by itself, because the
+/// relay's publisher needs a world of players who send samples, and the trace is to come unchanged.
 struct Server<'a> {
     trace: &'a Trace,
-    believed: MotionSet,
+    predicted: MotionSet,
     tick: u64,
-    told_tick: u64,
+    /// The tick of the last snapshot or heartbeat.
+    sent_tick: u64,
     down: Path,
     up: Path,
     /// Frames and when they arrive.
@@ -142,17 +144,17 @@ struct Server<'a> {
 
 impl<'a> Server<'a> {
     fn new(trace: &'a Trace, network: &Network, seed: u64, seconds: f64) -> Self {
-        let mut believed = MotionSet::new(&Codec::LIVE);
+        let mut predicted = MotionSet::new(&Codec::LIVE);
         let at_rest = MotionState::at_rest(trace.at(0.0).pose());
-        believed.insert(OWN, MotionState::at_rest(Pose::default()));
-        believed.insert(SHOWN, at_rest);
-        let cubes = believed.iter().map(|(cube, &state)| info(cube, state));
+        predicted.insert(OWN, MotionState::at_rest(Pose::default()));
+        predicted.insert(SHOWN, at_rest);
+        let cubes = predicted.iter().map(|(cube, &state)| info(cube, state));
         let keyframe = keyframe(cubes.collect());
         let mut server = Self {
             trace,
-            believed,
+            predicted,
             tick: 0,
-            told_tick: 0,
+            sent_tick: 0,
             down: Path::new(network, seed, seconds),
             // Other trouble than on the way down.
             up: Path::new(network, !seed, seconds),
@@ -182,7 +184,7 @@ impl<'a> Server<'a> {
 
     fn next_tick(&mut self) {
         self.tick += 1;
-        self.believed.advance_to(self.believed.tick() + 1);
+        self.predicted.advance_to(self.tick);
         let truth = self.trace.at(tick_s(self.tick)).pose();
         let truth = |cube| match cube {
             SHOWN => truth,
@@ -190,26 +192,26 @@ impl<'a> Server<'a> {
         };
         let mut residuals = Vec::new();
         let tick = self.tick;
-        if self.believed.encode_tick(truth, &mut residuals) > 0 {
-            return self.tell(&ServerMessage::Snapshot(Snapshot {
+        if self.predicted.encode_tick(truth, &mut residuals) > 0 {
+            return self.publish(&ServerMessage::Snapshot(Snapshot {
                 cell: CellId(0),
                 tick,
                 events: Vec::new(),
                 residuals: residuals.into(),
             }));
         }
-        let is_still = self.believed.get(SHOWN).is_some_and(MotionState::is_still);
+        let is_still = self.predicted.get(SHOWN).is_some_and(MotionState::is_still);
         let interval = match is_still {
             true => HEARTBEAT_INTERVAL,
             false => MOVING_HEARTBEAT_INTERVAL,
         };
-        if tick_s(tick - self.told_tick) >= interval.as_secs_f64() - 1e-6 {
-            self.tell(&ServerMessage::Heartbeat { tick });
+        if tick_s(tick - self.sent_tick) >= interval.as_secs_f64() - 1e-6 {
+            self.publish(&ServerMessage::Heartbeat { tick });
         }
     }
 
-    fn tell(&mut self, message: &ServerMessage) {
-        self.told_tick = self.tick;
+    fn publish(&mut self, message: &ServerMessage) {
+        self.sent_tick = self.tick;
         self.send(tick_s(self.tick), message);
     }
 
