@@ -28,8 +28,8 @@ use cubesync_relay::admission::Admitted;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::room::audience::Outlet;
 use cubesync_relay::room::speed::SpeedRule;
-use cubesync_relay::room::{Entrance, SightRule};
-use cubesync_relay::rooms::{DEFAULT_ROOM, Membership};
+use cubesync_relay::room::{Entrance, Membership, SightRule};
+use cubesync_relay::rooms::DEFAULT_ROOM;
 use cubesync_relay::token_bucket::TokenBucket;
 
 /// Longest line that is read; a longer one is answered with an error.
@@ -137,8 +137,7 @@ async fn read_coordinates(
     membership: &Membership,
     answers: mpsc::Sender<String>,
 ) -> Ending {
-    let Membership { room, seat, .. } = membership;
-    let cube = seat.cube;
+    let cube = membership.cube();
     let rate = shared.config.max_messages;
     let mut budget = TokenBucket::per_second(rate, BURST, Instant::now().into_std());
     while let Some(line) = lines.next().await {
@@ -161,7 +160,7 @@ async fn read_coordinates(
                     placed: vec![CubePose { cube, pose }],
                     residuals: Bytes::new(),
                 };
-                if room.message(*seat, sample).await.is_err() {
+                if membership.message(sample).await.is_err() {
                     return Ending::ShuttingDown;
                 }
             }

@@ -14,7 +14,7 @@ use crate::ending::Ending;
 use crate::metrics::{Metrics, Task};
 use crate::room::backplane::Backplane;
 use crate::room::world::RoomFull;
-use crate::room::{Entrance, Room, RoomHandle, RoomSettings, Seat};
+use crate::room::{Entrance, Membership, Room, RoomHandle, RoomSettings};
 
 /// The room that always exists, and the one people join who name none.
 pub const DEFAULT_ROOM: &str = "lobby";
@@ -54,35 +54,6 @@ pub struct Rooms {
     shutdown: CancellationToken,
     tasks: TaskTracker,
     by_name: Mutex<BTreeMap<String, Opened>>,
-}
-
-/// A player's place in a room. A session that drops it without [ending](Self::end) it has panicked.
-#[derive(Debug)]
-pub struct Membership {
-    /// The room.
-    pub room: RoomHandle,
-    /// The player's place in it.
-    pub seat: Seat,
-    is_over: bool,
-}
-
-impl Membership {
-    /// Takes the player out; without a reason, the room has ended the connection already.
-    pub async fn end(mut self, reason: Option<Ending>) {
-        self.is_over = true;
-        if let Some(reason) = reason {
-            // A room that has ended has said goodbye already.
-            let _ = self.room.leave(self.seat, reason).await;
-        }
-    }
-}
-
-impl Drop for Membership {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.room.abandon(self.seat);
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -130,13 +101,7 @@ impl Rooms {
         for _ in 0..MAX_TRIES {
             let handle = self.find_or_open(room, address)?;
             match handle.enter(entrance.clone()).await {
-                Ok(Ok(seat)) => {
-                    return Ok(Membership {
-                        room: handle,
-                        seat,
-                        is_over: false,
-                    });
-                }
+                Ok(Ok(membership)) => return Ok(membership),
                 Ok(Err(RoomFull)) => return Err(Ending::RoomFull),
                 // It ended in between, which took it out of the map: the next try opens a new
                 // one, or finds that the server stops.
@@ -213,6 +178,7 @@ impl Rooms {
 #[cfg(test)]
 mod tests {
     use cubesync_protocol::{Colour, CubeKind};
+    use tokio::sync::mpsc;
 
     use super::*;
     use crate::room::SightRule;
@@ -297,13 +263,35 @@ mod tests {
             panic!("the test asked for it");
         }));
         ended.cancelled().await;
-        let cubes = bystander.room.view().await.unwrap().cubes;
+        let cubes = rooms
+            .find(DEFAULT_ROOM)
+            .unwrap()
+            .view()
+            .await
+            .unwrap()
+            .cubes;
         let kind = |name: &str| cubes.iter().find(|cube| cube.name == name).unwrap().kind;
         assert_eq!(kind("unlucky"), CubeKind::Ghost);
         assert_eq!(kind("bystander"), CubeKind::Player);
         let counted: Vec<_> = metrics.disconnects.counts().collect();
         assert_eq!(counted, [(Ending::Panicked, 1)]);
         bystander.end(Some(Ending::Left)).await;
+    }
+
+    #[tokio::test]
+    async fn a_dropped_observer_ends_in_the_room() {
+        let (metrics, shutdown) = (Metrics::default(), CancellationToken::new());
+        let alone = Arc::new(Alone);
+        let rooms = Rooms::new(settings(), metrics, alone, shutdown, TaskTracker::new());
+        let lobby = rooms.find(DEFAULT_ROOM).unwrap();
+        let (outlet, mut frames) = mpsc::channel(4);
+        let observer = lobby.observe(Outlet::Frames(outlet)).await.unwrap();
+        assert!(frames.recv().await.is_some(), "the welcome");
+        drop(observer);
+        // The room drops the outlet; until then frames may still come.
+        let end = async { while frames.recv().await.is_some() {} };
+        let ended = tokio::time::timeout(Duration::from_secs(10), end).await;
+        assert!(ended.is_ok());
     }
 
     #[tokio::test]
@@ -318,11 +306,14 @@ mod tests {
         );
         for room in [DEFAULT_ROOM, "den"] {
             let ended = CancellationToken::new();
-            let unlucky = rooms.enter(room, entrance(&ended), HERE).await.unwrap();
-            unlucky.room.panic().await;
+            let _unlucky = rooms.enter(room, entrance(&ended), HERE).await.unwrap();
+            rooms.find(room).unwrap().panic().await;
             ended.cancelled().await;
-            let again = rooms.enter(room, entrance(&ended), HERE).await.unwrap();
-            assert_eq!(again.room.view().await.unwrap().cubes.len(), 2);
+            let _again = rooms.enter(room, entrance(&ended), HERE).await.unwrap();
+            assert_eq!(
+                rooms.find(room).unwrap().view().await.unwrap().cubes.len(),
+                2
+            );
         }
         assert_eq!((metrics.rooms.get(), metrics.cubes.get()), (2, 4));
         let text = metrics.set.render();

@@ -55,19 +55,24 @@ impl Replay {
     }
 
     /// Plays in a room until `shutdown` or the end of the room.
-    pub(crate) async fn play(self, room: RoomHandle, shutdown: CancellationToken) {
+    pub(crate) async fn play(mut self, room: RoomHandle, shutdown: CancellationToken) {
         info!("playing the recording in the lobby");
+        let mut players = ReplayedPlayers::new(room.clone());
         tokio::select! {
             () = shutdown.cancelled() => {}
-            _ = self.play_until_room_ends(room) => {}
+            _ = self.play_until_room_ends(&room, &mut players) => {}
         }
+        players.abandon().await;
     }
 
-    async fn play_until_room_ends(mut self, room: RoomHandle) -> Result<(), RoomEnded> {
+    async fn play_until_room_ends(
+        &mut self,
+        room: &RoomHandle,
+        players: &mut ReplayedPlayers,
+    ) -> Result<(), RoomEnded> {
         let first = room.view().await?.tick + LEAD_TICKS;
         let began = Instant::now();
         let period = Duration::from_secs(1) / u32::from(self.tick_hz());
-        let mut players = ReplayedPlayers::new(room);
         for tick in first.. {
             self.playback.step();
             players

@@ -13,7 +13,7 @@ use cubesync_relay::ending::Ending;
 use cubesync_relay::room::audience::Outlet;
 use cubesync_relay::room::speed::SpeedRule;
 use cubesync_relay::room::world::FREE_CUBE;
-use cubesync_relay::room::{Entrance, RoomEnded, RoomHandle, Seat, SightRule};
+use cubesync_relay::room::{Entrance, Membership, RoomEnded, RoomHandle, SightRule};
 
 /// The players that a recording adds to a room.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct ReplayedPlayers {
 /// One recorded player in the room.
 #[derive(Debug)]
 struct ReplayedPlayer {
-    seat: Seat,
+    membership: Membership,
     name: String,
     colour: Colour,
     pose: Pose,
@@ -39,8 +39,8 @@ struct ReplayedPlayer {
 struct FreeCube {
     pose: Pose,
     holder: Option<CubeId>,
-    /// The player of the room that placed it.
-    placed_by: Seat,
+    /// The recorded cube of the player that placed it.
+    placed_by: CubeId,
 }
 
 impl ReplayedPlayers {
@@ -64,7 +64,7 @@ impl ReplayedPlayers {
         recorded_tick: u64,
         tick: u64,
     ) -> Result<(), RoomEnded> {
-        self.remove_absent(scene).await?;
+        self.remove_absent(scene).await;
         let mut free = None;
         for (info, pose) in scene.cubes(recorded_tick) {
             match info.kind {
@@ -79,7 +79,7 @@ impl ReplayedPlayers {
     }
 
     /// Removes the players that are not in a scene.
-    async fn remove_absent(&mut self, scene: &Scene) -> Result<(), RoomEnded> {
+    async fn remove_absent(&mut self, scene: &Scene) {
         let is_present = |(recorded, player): (&CubeId, &ReplayedPlayer)| {
             let info = scene.info(*recorded);
             info.is_some_and(|info| info.name == player.name && info.colour == player.colour)
@@ -87,11 +87,10 @@ impl ReplayedPlayers {
         let gone = self.players.iter().filter(|&entry| !is_present(entry));
         for recorded in gone.map(|(recorded, _)| *recorded).collect::<Vec<_>>() {
             if let Some(player) = self.players.remove(&recorded) {
-                self.room.leave(player.seat, Ending::Left).await?;
-                self.free_cube.take_if(|cube| cube.placed_by == player.seat);
+                player.membership.end(Some(Ending::Left)).await;
+                self.free_cube.take_if(|cube| cube.placed_by == recorded);
             }
         }
-        Ok(())
     }
 
     /// Moves a player's cube, or lets the player enter.
@@ -105,8 +104,8 @@ impl ReplayedPlayers {
             Some(player) if player.pose == pose => {}
             Some(player) => {
                 player.pose = pose;
-                let seat = player.seat;
-                self.place(seat, seat.cube, pose, tick).await?;
+                let cube = player.membership.cube();
+                player.place(cube, pose, tick).await?;
             }
             None => {
                 if let Some(player) = ReplayedPlayer::enter(&self.room, info, pose).await? {
@@ -127,7 +126,8 @@ impl ReplayedPlayers {
         let holder = holder.filter(|holder| self.players.contains_key(holder));
         // Without a recorded holder, any player can place it.
         let placed_by = holder.or_else(|| self.players.keys().next().copied());
-        let Some(placed_by) = placed_by.and_then(|cube| Some(self.players.get(&cube)?.seat)) else {
+        let Some((placed_by, player)) = placed_by.and_then(|by| Some((by, self.players.get(&by)?)))
+        else {
             return Ok(());
         };
         let before = self.free_cube.replace(FreeCube {
@@ -140,32 +140,24 @@ impl ReplayedPlayers {
             return Ok(());
         }
         let release = ClientMessage::Release { cube: FREE_CUBE };
-        if let Some(before) = before.filter(|before| before.placed_by != placed_by) {
-            self.room.message(before.placed_by, release.clone()).await?;
+        let before = before.filter(|before| before.placed_by != placed_by);
+        if let Some(before) = before.and_then(|before| self.players.get(&before.placed_by)) {
+            before.membership.message(release.clone()).await?;
         }
         let take = ClientMessage::Take { cube: FREE_CUBE };
-        self.room.message(placed_by, take).await?;
-        self.place(placed_by, FREE_CUBE, pose, tick).await?;
+        player.membership.message(take).await?;
+        player.place(FREE_CUBE, pose, tick).await?;
         if holder.is_none() {
-            self.room.message(placed_by, release).await?;
+            player.membership.message(release).await?;
         }
         Ok(())
     }
 
-    /// Sends a player's sample of one cube.
-    async fn place(
-        &self,
-        seat: Seat,
-        cube: CubeId,
-        pose: Pose,
-        tick: u64,
-    ) -> Result<(), RoomEnded> {
-        let sample = ClientMessage::Sample {
-            tick,
-            placed: vec![CubePose { cube, pose }],
-            residuals: Bytes::new(),
-        };
-        self.room.message(seat, sample).await
+    /// Gives the players up without taking them out of the room: a room that stops ends them itself.
+    pub(super) async fn abandon(self) {
+        for player in self.players.into_values() {
+            player.membership.end(None).await;
+        }
     }
 }
 
@@ -187,12 +179,22 @@ impl ReplayedPlayer {
             outlet: Outlet::Nowhere,
             ended: CancellationToken::new(),
         };
-        let seat = room.enter(entrance).await?.ok();
-        Ok(seat.map(|seat| Self {
-            seat,
+        let membership = room.enter(entrance).await?.ok();
+        Ok(membership.map(|membership| Self {
+            membership,
             name: info.name.clone(),
             colour: info.colour,
             pose,
         }))
+    }
+
+    /// Sends the player's sample of one cube.
+    async fn place(&self, cube: CubeId, pose: Pose, tick: u64) -> Result<(), RoomEnded> {
+        let sample = ClientMessage::Sample {
+            tick,
+            placed: vec![CubePose { cube, pose }],
+            residuals: Bytes::new(),
+        };
+        self.membership.message(sample).await
     }
 }

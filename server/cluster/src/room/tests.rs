@@ -24,7 +24,7 @@ use cubesync_relay::room::audience::Outlet;
 use cubesync_relay::room::speed::SpeedRule;
 use cubesync_relay::room::testing::{SampleWriter, pose_at};
 use cubesync_relay::room::world::{FREE_CUBE, RoomFull};
-use cubesync_relay::room::{Entrance, Room, RoomHandle, Seat, SightRule};
+use cubesync_relay::room::{Entrance, Membership, Room, RoomHandle, SightRule};
 
 const HZ: u8 = 20;
 const METRE: i32 = 512;
@@ -126,7 +126,7 @@ impl Server {
 
 struct Player {
     server: usize,
-    seat: Seat,
+    membership: Membership,
     token: ResumeToken,
     seen: Replica,
     /// The own cube has been in sight.
@@ -244,10 +244,11 @@ impl Stage {
         self.take_events(server);
         for _ in 0..HZ {
             if let Some(answer) = entering.as_mut().now_or_never() {
-                let seat = answer.unwrap()?;
+                let membership = answer.unwrap()?;
+                let cube = membership.cube();
                 self.players.push(Player {
                     server,
-                    seat,
+                    membership,
                     token: ResumeToken([0; 16]),
                     seen: Replica::default(),
                     is_known: false,
@@ -260,7 +261,7 @@ impl Stage {
                     ended,
                 });
                 let player = self.players.len() - 1;
-                self.go(player, seat.cube, x);
+                self.go(player, cube, x);
                 return Ok(player);
             }
             self.step();
@@ -274,17 +275,19 @@ impl Stage {
     }
 
     fn say(&mut self, player: usize, message: ClientMessage) {
-        let Player { server, seat, .. } = self.players[player];
-        let handle = &self.server(server).handle;
-        let said = handle.message(seat, message).now_or_never();
+        let Player {
+            server, membership, ..
+        } = &self.players[player];
+        let said = membership.message(message).now_or_never();
         said.unwrap().unwrap();
-        self.take_events(server);
+        self.take_events(*server);
     }
 
     fn leave(&mut self, player: usize, reason: Ending) {
-        let Player { server, seat, .. } = self.players.remove(player);
-        let handle = &self.server(server).handle;
-        handle.leave(seat, reason).now_or_never().unwrap().unwrap();
+        let Player {
+            server, membership, ..
+        } = self.players.remove(player);
+        membership.end(Some(reason)).now_or_never().unwrap();
         self.take_events(server);
     }
 
@@ -305,7 +308,7 @@ impl Stage {
     }
 
     fn cube(&self, player: usize) -> CubeId {
-        self.players[player].seat.cube
+        self.players[player].membership.cube()
     }
 
     /// One tick on all servers.
@@ -403,7 +406,7 @@ impl Player {
             }
             let changes = self.seen.take_in(&message).unwrap();
             if !self.is_known {
-                self.is_known = self.seen.cube(self.seat.cube).is_some();
+                self.is_known = self.seen.cube(self.membership.cube()).is_some();
                 continue;
             }
             for change in changes {

@@ -8,6 +8,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::audience::{Outlet, ReceiverId};
+use super::membership::{MemberId, Membership, Observer};
 use super::speed::SpeedRule;
 use super::world::{Cube, RoomFull};
 use crate::ending::Ending;
@@ -45,41 +46,19 @@ pub enum SightRule {
     Everything,
 }
 
-/// A player's place in a room, from one entrance to its end. Who comes back to a cube has another
-/// place, so that what their old connection still had to say is not taken for theirs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seat {
-    /// The player's own cube.
-    pub cube: CubeId,
-    pub(super) number: u64,
-}
-
-/// A receiver of everything in a room, at every tick, without a cube. It leaves when this is dropped.
-#[derive(Debug)]
-pub struct Observer {
-    room: RoomHandle,
-    id: ReceiverId,
-}
-
-impl Drop for Observer {
-    fn drop(&mut self) {
-        self.room.send_later(RoomEvent::EndObserver(self.id));
-    }
-}
-
 /// What a room is told.
 #[derive(Debug)]
 pub(super) enum RoomEvent {
     Enter {
         entrance: Entrance,
-        reply: oneshot::Sender<Result<Seat, RoomFull>>,
+        reply: oneshot::Sender<Result<MemberId, RoomFull>>,
     },
     Message {
-        from: Seat,
+        from: MemberId,
         message: ClientMessage,
     },
     Leave {
-        from: Seat,
+        from: MemberId,
         reason: Ending,
     },
     View {
@@ -182,36 +161,18 @@ impl RoomHandle {
     ///
     /// # Errors
     /// Outside: the room has ended, ask for a new one. Inside: it is full.
-    pub async fn enter(&self, entrance: Entrance) -> Result<Result<Seat, RoomFull>, RoomEnded> {
+    pub async fn enter(
+        &self,
+        entrance: Entrance,
+    ) -> Result<Result<Membership, RoomFull>, RoomEnded> {
         let (reply, answer) = oneshot::channel();
         self.send(RoomEvent::Enter { entrance, reply }).await?;
-        answer.await.map_err(|_| RoomEnded)
-    }
-
-    /// Passes on what a player said.
-    ///
-    /// # Errors
-    /// The room has ended.
-    pub async fn message(&self, from: Seat, message: ClientMessage) -> Result<(), RoomEnded> {
-        self.send(RoomEvent::Message { from, message }).await
-    }
-
-    /// Takes a player out. Where the peer can still be told, it is told the reason.
-    ///
-    /// # Errors
-    /// The room has ended.
-    pub async fn leave(&self, from: Seat, reason: Ending) -> Result<(), RoomEnded> {
-        self.send(RoomEvent::Leave { from, reason }).await
-    }
-
-    /// Takes a player out whose session has panicked, without waiting.
-    pub(crate) fn abandon(&self, from: Seat) {
-        let reason = Ending::Panicked;
-        self.send_later(RoomEvent::Leave { from, reason });
+        let entered = answer.await.map_err(|_| RoomEnded)?;
+        Ok(entered.map(|id| Membership::new(self.clone(), id)))
     }
 
     /// Sends an event without waiting, from wherever something is dropped.
-    fn send_later(&self, event: RoomEvent) {
+    pub(super) fn send_later(&self, event: RoomEvent) {
         match self.events.try_send(event) {
             Ok(()) => self.bell.notify_one(),
             Err(TrySendError::Full(event)) => {
@@ -253,11 +214,10 @@ impl RoomHandle {
         let (reply, answer) = oneshot::channel();
         self.send(RoomEvent::Observe { outlet, reply }).await?;
         let id = answer.await.map_err(|_| RoomEnded)?;
-        let room = self.clone();
-        Ok(Observer { room, id })
+        Ok(Observer::new(self.clone(), id))
     }
 
-    async fn send(&self, event: RoomEvent) -> Result<(), RoomEnded> {
+    pub(super) async fn send(&self, event: RoomEvent) -> Result<(), RoomEnded> {
         let can_wait = event.can_wait();
         match self.events.try_send(event) {
             Ok(()) if can_wait => return Ok(()),

@@ -9,6 +9,7 @@ pub mod backplane;
 mod clock;
 mod handle;
 pub mod log;
+mod membership;
 pub mod publisher;
 mod resumption;
 pub mod speed;
@@ -37,9 +38,11 @@ use tracing::{debug, info, warn};
 use self::audience::{Audience, Outlet, Receiver, ReceiverId, Written};
 use self::backplane::{Backplane, Outcome, Peers};
 use self::clock::TickClock;
-pub use self::handle::{Entrance, Observer, RoomEnded, RoomHandle, RoomView, Seat, SightRule};
+pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, SightRule};
 use self::handle::{RoomEvent, RoomEvents};
 use self::log::SnapshotLog;
+use self::membership::MemberId;
+pub use self::membership::{Membership, Observer};
 use self::publisher::Publisher;
 use self::resumption::Resumption;
 use self::speed::SpeedRule;
@@ -105,7 +108,7 @@ pub struct Room {
     /// How many observers have come.
     observers: u64,
     /// How many players have come in.
-    seats: u64,
+    stays: u64,
     resumption: Resumption,
     events: RoomEvents,
     clock: TickClock,
@@ -114,7 +117,7 @@ pub struct Room {
     open: Option<OpenTick>,
     peers: Box<dyn Peers>,
     /// Players who come back and wait until it is known who else is there.
-    waiting: Vec<(Entrance, oneshot::Sender<Result<Seat, RoomFull>>)>,
+    waiting: Vec<(Entrance, oneshot::Sender<Result<MemberId, RoomFull>>)>,
     empty_since: Option<Instant>,
     /// When somebody asked for all of it.
     viewed_at: Option<Instant>,
@@ -131,7 +134,7 @@ struct OpenTick {
 
 #[derive(Debug)]
 struct Member {
-    seat: Seat,
+    id: MemberId,
     ended: CancellationToken,
 }
 
@@ -154,7 +157,7 @@ impl Room {
             audience: Audience::new(settings.grid, settings.tick_hz),
             members: BTreeMap::new(),
             observers: 0,
-            seats: 0,
+            stays: 0,
             resumption: Resumption::default(),
             events,
             clock,
@@ -282,13 +285,13 @@ impl Room {
             RoomEvent::Enter { entrance, reply } => {
                 let entered = self.enter(entrance, now);
                 // The session may have given up in the meantime.
-                if let (Ok(seat), Err(_)) = (entered, reply.send(entered)) {
-                    self.remove(seat.cube, Ending::Lost, now);
+                if let (Ok(id), Err(_)) = (entered, reply.send(entered)) {
+                    self.remove(id.cube, Ending::Lost, now);
                 }
             }
             // It may still have been in the queue when its sender was removed or had come back.
             RoomEvent::Message { from, .. } | RoomEvent::Leave { from, .. }
-                if !self.is_taken(from) => {}
+                if !self.is_member(from) => {}
             RoomEvent::Message { from, message } => self.message(from.cube, message, now),
             RoomEvent::Leave { from, reason } => self.remove(from.cube, reason, now),
             RoomEvent::View { reply } => {
@@ -320,7 +323,7 @@ impl Room {
         entrance.resume.is_some() && !self.peers.is_settled(now)
     }
 
-    fn enter(&mut self, entrance: Entrance, now: Instant) -> Result<Seat, RoomFull> {
+    fn enter(&mut self, entrance: Entrance, now: Instant) -> Result<MemberId, RoomFull> {
         let Entrance {
             name,
             colour,
@@ -359,12 +362,12 @@ impl Room {
         let welcome = self.welcome(info.name.clone(), &info, token, now);
         let resumed = resumed.is_some();
         info!(room = self.settings.name, %cube, name = info.name, resumed, "joined");
-        self.seats += 1;
-        let seat = Seat {
+        self.stays += 1;
+        let id = MemberId {
             cube,
-            number: self.seats,
+            stay: self.stays,
         };
-        self.members.insert(cube, Member { seat, ended });
+        self.members.insert(cube, Member { id, ended });
         let receiver = Receiver::new(outlet).cut_after(self.settings.slow_reader_after);
         let receiver = match sight {
             SightRule::Everything => receiver,
@@ -373,13 +376,13 @@ impl Room {
         self.audience.add(ReceiverId::Player(cube), receiver);
         self.empty_since = None;
         self.tell(cube, &welcome, now);
-        Ok(seat)
+        Ok(id)
     }
 
-    /// Whether somebody still sits there.
-    fn is_taken(&self, seat: Seat) -> bool {
-        let member = self.members.get(&seat.cube);
-        member.is_some_and(|member| member.seat == seat)
+    /// Returns whether a stay in the room still goes on.
+    fn is_member(&self, id: MemberId) -> bool {
+        let member = self.members.get(&id.cube);
+        member.is_some_and(|member| member.id == id)
     }
 
     /// In a full room, the ghost that has waited for its player the longest goes.

@@ -131,7 +131,7 @@ impl Stage {
         let (reply, mut answer) = oneshot::channel();
         let now = self.now();
         self.room.handle(RoomEvent::Enter { entrance, reply }, now);
-        let Seat { cube, .. } = answer.try_recv().unwrap().unwrap();
+        let MemberId { cube, .. } = answer.try_recv().unwrap().unwrap();
         let start = self.room.world.pose(cube).unwrap().position;
         let walk = self.walks.entry(cube).or_insert((start, [0; 2]));
         // A ghost stands where the server had it.
@@ -155,14 +155,14 @@ impl Stage {
 
     fn say(&mut self, from: CubeId, message: ClientMessage) {
         let now = self.now();
-        let from = self.room.members[&from].seat;
+        let from = self.room.members[&from].id;
         self.room.handle(RoomEvent::Message { from, message }, now);
     }
 
     fn leave(&mut self, from: CubeId, reason: Ending) {
         let now = self.now();
         self.clients.remove(&from);
-        let from = self.room.members[&from].seat;
+        let from = self.room.members[&from].id;
         self.room.handle(RoomEvent::Leave { from, reason }, now);
     }
 
@@ -574,7 +574,7 @@ fn metres_become_quanta() {
 fn what_an_old_connection_still_had_to_say_is_not_taken_for_the_new_ones() {
     let mut stage = Stage::new(None, 7);
     let cube = stage.enter_at(None, None);
-    let old = stage.room.members[&cube].seat;
+    let old = stage.room.members[&cube].id;
     let token = stage.room.resumption.issue(cube);
     stage.clients.clear();
     assert_eq!(stage.enter_at(Some(token), None), cube);
@@ -587,7 +587,7 @@ fn what_an_old_connection_still_had_to_say_is_not_taken_for_the_new_ones() {
     stage
         .room
         .handle(RoomEvent::Message { from: old, message }, now);
-    let new = stage.room.members[&cube].seat;
+    let new = stage.room.members[&cube].id;
     assert_ne!(new, old);
     let is_held = |kind| kind != CubeKind::Free { holder: None };
     assert!(

@@ -38,8 +38,8 @@ use crate::label::Label;
 use crate::metrics::Metrics;
 use crate::room::audience::Outlet;
 use crate::room::speed::SpeedRule;
-use crate::room::{Entrance, SightRule};
-use crate::rooms::{Membership, Rooms};
+use crate::room::{Entrance, Membership, SightRule};
+use crate::rooms::Rooms;
 
 /// How long a peer has to take its last frame and close. Closing while bytes of the peer are
 /// unread would reset the connection and could destroy that frame (RFC 2525, 2.17).
@@ -263,8 +263,7 @@ impl Sessions {
                     return Ending::BadMessage;
                 }
             };
-            let Membership { room, seat, .. } = membership;
-            if room.message(*seat, message).await.is_err() {
+            if membership.message(message).await.is_err() {
                 return Ending::ShuttingDown;
             }
         }
