@@ -105,7 +105,10 @@ async fn what_is_not_there_and_what_is_not_allowed_is_said_in_plain_text() {
             Some("text/plain; charset=utf-8")
         );
     }
-    for method in ["POST", "DELETE", "BREW"] {
+    let methods = [
+        "POST", "DELETE", "BREW", "PUT", "OPTIONS", "TRACE", "CONNECT", "get",
+    ];
+    for method in methods {
         let answer = request(server.addresses.http, method, "/time.html").await;
         assert_eq!(answer.status, 405, "{method}");
         assert_eq!(answer.header("allow"), Some("GET,HEAD"));

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Stdio;
 
-use cubesync_protocol::{ClientMessage, Hello};
+use cubesync_protocol::{ClientMessage, Hello, RejectCode, ServerMessage};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr, Command};
@@ -13,10 +13,14 @@ use crate::http::get;
 use crate::support::{COLOUR, Client, soon};
 
 fn program() -> Command {
+    program_that_logs("json")
+}
+
+fn program_that_logs(format: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cubesync-server"));
     command
         .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
-        .args(["--log-format", "json", "--resume-within", "0s"])
+        .args(["--log-format", format, "--resume-within", "0s"])
         .env_remove("CUBESYNC_LOG")
         .stdin(Stdio::null())
         .kill_on_drop(true);
@@ -94,6 +98,52 @@ async fn joins_are_structured_and_a_flood_of_them_is_not_logged() {
         .unwrap();
     // Of each of the two places ten lines, and few more in the time this takes.
     assert!(suppressed.parse::<u32>().unwrap() > 100, "{suppressed}");
+}
+
+#[tokio::test]
+async fn hostile_name_breaks_no_line_of_the_log() {
+    let mut server = program_that_logs("text")
+        .env("CUBESYNC_LOG", "debug")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let Log(mut lines) = Log::of(&mut server);
+    let clients = loop {
+        let line = soon(lines.next_line()).await.unwrap().unwrap();
+        if let Some((_, rest)) = line.split_once("clients=") {
+            break rest.split_whitespace().next().unwrap().parse().unwrap();
+        }
+    };
+    for name in [
+        "a\nb",
+        "a\r\nINFO forged",
+        "\u{1b}[31mred",
+        "a\0b",
+        "\u{202e}nimda",
+        "a\u{7f}",
+    ] {
+        for hello in [
+            Hello::new("lobby", name, COLOUR),
+            Hello::new(name, "Anna", COLOUR),
+        ] {
+            let stream = tokio::net::TcpStream::connect(clients).await.unwrap();
+            let mut client = Client::new(stream);
+            client.send(&ClientMessage::Hello(hello)).await;
+            let rejected = client.receive().await;
+            let is_expected = matches!(&rejected, Some(ServerMessage::Reject { code, .. }) if *code == RejectCode::Name);
+            assert!(is_expected, "{name:?}: {rejected:?}");
+        }
+    }
+    join(clients, "the last").await;
+    loop {
+        let line = soon(lines.next_line()).await.unwrap().unwrap();
+        let is_torn = line.chars().any(char::is_control) || line.starts_with("INFO forged");
+        assert!(!is_torn, "{line:?}");
+        if line.contains("the last") {
+            break;
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]
