@@ -3,17 +3,16 @@
 use std::env;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::sync::mpsc::Receiver;
 
 use anyhow::{Result, anyhow};
 use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use cubesync_harness::Program;
+use cubesync_harness::programs::neighbour;
 
-use crate::program::Program;
 use crate::setup::{
-    build, folder_of_programs, free_address, local, program, server_ended, stop_at_ctrl_c, stopped,
-    wait_until_serving,
+    build, free_address, local, server_ended, stop_at_ctrl_c, stopped, wait_until_serving,
 };
 
 /// The players in the three windows: name and colour.
@@ -107,33 +106,32 @@ fn show(headless: bool, listen: SocketAddr, http: SocketAddr, stop: &Receiver<()
     if !build(&["cubesync-server", clients], &flags, stop)? {
         return Ok(End::Stopped);
     }
-    let programs = folder_of_programs()?;
-    let mut server = start_server(&programs, listen, http)?;
+    let mut server = start_server(listen, http)?;
     if !wait_until_serving(&mut server, local(http), stop)? {
         return Ok(End::Stopped);
     }
     let clients = if windows {
-        start_windows(&programs, local(listen))?
+        start_windows(local(listen))?
     } else {
-        vec![start_bots(&programs, local(listen))?]
+        vec![start_bots(local(listen))?]
     };
     println!("{}", what_to_open(local(listen), local(http), windows));
     watch(&mut server, clients, stop)
 }
 
-fn start_server(programs: &Path, listen: SocketAddr, http: SocketAddr) -> Result<Program> {
-    let mut command = Command::new(program(programs, "cubesync-server"));
+fn start_server(listen: SocketAddr, http: SocketAddr) -> Result<Program> {
+    let mut command = Command::new(neighbour("cubesync-server")?);
     command
         .args(["--listen", &listen.to_string()])
         .args(["--http", &http.to_string()]);
     Program::start("the server", &mut command)
 }
 
-fn start_windows(programs: &Path, server: SocketAddr) -> Result<Vec<Program>> {
+fn start_windows(server: SocketAddr) -> Result<Vec<Program>> {
     PLAYERS
         .iter()
         .map(|(name, colour)| {
-            let mut command = Command::new(program(programs, "cubesync-client"));
+            let mut command = Command::new(neighbour("cubesync-client")?);
             command
                 .args(["--server", &server.to_string()])
                 .args(["--name", name, "--colour", colour]);
@@ -142,8 +140,8 @@ fn start_windows(programs: &Path, server: SocketAddr) -> Result<Vec<Program>> {
         .collect()
 }
 
-fn start_bots(programs: &Path, server: SocketAddr) -> Result<Program> {
-    let mut command = Command::new(program(programs, "cubesync-bots"));
+fn start_bots(server: SocketAddr) -> Result<Program> {
+    let mut command = Command::new(neighbour("cubesync-bots")?);
     command
         .args(["--server", &server.to_string()])
         .args(["--count", &PLAYERS.len().to_string()]);
@@ -217,7 +215,7 @@ mod tests {
     use std::sync::mpsc::sync_channel;
 
     use super::*;
-    use crate::program::waiting_program;
+    use crate::setup::waiting_program;
 
     fn address(text: &str) -> SocketAddr {
         text.parse().unwrap()

@@ -1,7 +1,6 @@
 //! `cargo demo-cluster`: three servers that show one world over NATS, bots on each, and what to
 //! look at, until Ctrl-C.
 
-use std::env;
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -11,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgMatches, value_parser};
+use cubesync_harness::Program;
+use cubesync_harness::programs::{find_installed, neighbour};
 
-use crate::program::Program;
-use crate::setup::{
-    build, folder_of_programs, local, program, stop_at_ctrl_c, stopped, wait_until_serving,
-};
+use crate::setup::{build, local, stop_at_ctrl_c, stopped, wait_until_serving};
 
 /// For each server: its name in messages, that of its bots, and the beginning of the bots' own names.
 const NAMES: [(&str, &str, &str); 3] = [
@@ -141,11 +139,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 impl Cluster {
     /// Starts servers and bots. Returns false if Ctrl-C was pressed meanwhile.
     fn start(&mut self, options: &Options, bus: &str, stop: &Receiver<()>) -> Result<bool> {
-        let programs = folder_of_programs()?;
         let tcp = addresses_near(options.ip, FIRST_TCP_PORT..)?;
         let pages = addresses_near(options.ip, FIRST_HTTP_PORT..)?;
+        let program = neighbour("cubesync-server")?;
         for ((name, _, _), (tcp, &http)) in NAMES.into_iter().zip(tcp.into_iter().zip(&pages)) {
-            let mut command = server_command(&programs, tcp, http, bus, &pages);
+            let mut command = server_command(&program, tcp, http, bus, &pages);
             // Three lists of addresses would hide the one that is printed.
             command.stdout(Stdio::null());
             let mut program = Program::start(name, &mut command)?;
@@ -155,7 +153,7 @@ impl Cluster {
             self.servers.push(Server { program, tcp, http });
         }
         for ((_, bots, name), server) in NAMES.into_iter().zip(&self.servers) {
-            let mut command = Command::new(program(&programs, "cubesync-bots"));
+            let mut command = Command::new(neighbour("cubesync-bots")?);
             command
                 .args(["--server", &local(server.tcp).to_string(), "--name", name])
                 .args(["--count", &options.bots.to_string()])
@@ -263,13 +261,13 @@ Ctrl-C ends all of it.
 
 /// A server whose neighbours have their pages at `pages`.
 fn server_command(
-    programs: &Path,
+    program: &Path,
     tcp: SocketAddr,
     http: SocketAddr,
     bus: &str,
     pages: &[SocketAddr],
 ) -> Command {
-    let mut command = Command::new(program(programs, "cubesync-server"));
+    let mut command = Command::new(program);
     command
         .args(["--listen", &tcp.to_string(), "--http", &http.to_string()])
         .args(["--bus", bus, "--cluster-name", "demo"])
@@ -292,32 +290,15 @@ fn start_nats(program: &Path) -> Result<(String, Program)> {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut nats = Program::start("nats-server", &mut command)?;
-    let started = Instant::now();
-    while TcpStream::connect(address).is_err() {
-        if let Some(status) = nats.ended()? {
-            bail!("{} ended at once ({status})", program.display());
-        }
-        if started.elapsed() > NATS_START_TIMEOUT {
-            bail!("{} does not listen on {address}", program.display());
-        }
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    nats.wait_until(NATS_START_TIMEOUT, || TcpStream::connect(address).is_ok())?;
     Ok((format!("nats://{address}"), nats))
 }
 
 fn installed_nats_server() -> Result<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    // Debian puts servers where only root's PATH points to.
-    let usual = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    env::split_paths(&path)
-        .chain(usual)
-        .map(|folder| program(&folder, "nats-server"))
-        .find(|file| file.is_file())
-        .context(
-            "nats-server is not installed: `apt-get install nats-server` or `brew install \
-             nats-server` or https://nats.io/download; or give one with --nats-server FILE or \
-             --bus nats://HOST:4222",
-        )
+    find_installed("nats-server").context(
+        "nats-server is not installed: `apt-get install nats-server` or `brew install nats-server` or \
+         https://nats.io/download; or give one with --nats-server FILE or --bus nats://HOST:4222",
+    )
 }
 
 /// One for each server: these ports, or any free ones.
@@ -341,7 +322,7 @@ mod tests {
     use std::sync::mpsc::sync_channel;
 
     use super::*;
-    use crate::program::waiting_program;
+    use crate::setup::waiting_program;
 
     fn options(flags: &[&str]) -> Options {
         Options::read(&command().get_matches_from([&[NAME], flags].concat()))

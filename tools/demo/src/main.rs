@@ -2,8 +2,6 @@
 
 mod alone;
 mod cluster;
-mod health;
-mod program;
 mod setup;
 
 use std::process::ExitCode;

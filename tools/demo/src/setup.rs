@@ -1,18 +1,15 @@
 //! What both demos need: programs that are built, addresses that are free, and Ctrl-C, which ends
 //! them at any time.
 
-use std::env;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
-
-use crate::health;
-use crate::program::Program;
+use cubesync_harness::programs::build_command;
+use cubesync_harness::{Program, http};
 
 /// How often the programs are checked: too short for a person to notice, long enough to cost nothing.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
@@ -38,16 +35,8 @@ pub(crate) fn stopped(stop: &Receiver<()>) -> bool {
 /// Builds these packages with these flags of cargo, in the profile of this program, so that theirs lie
 /// beside it. Returns false if Ctrl-C was pressed meanwhile.
 pub(crate) fn build(packages: &[&str], flags: &[&str], stop: &Receiver<()>) -> Result<bool> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .args(["build", "--bins"])
-        .args(packages.iter().flat_map(|package| ["--package", package]))
-        .args(flags)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
-    if !cfg!(debug_assertions) {
-        command.arg("--release");
-    }
+    let mut command = build_command(packages, !cfg!(debug_assertions));
+    command.args(flags);
     println!("Building the server and the clients (the first time takes a few minutes) ...");
     let mut cargo = Program::start("cargo build", &mut command)?;
     loop {
@@ -62,25 +51,18 @@ pub(crate) fn build(packages: &[&str], flags: &[&str], stop: &Receiver<()>) -> R
     }
 }
 
-/// Waits until a server answers. Returns false if Ctrl-C was pressed meanwhile.
+/// Waits until a server serves its pages at `address`. Returns false if Ctrl-C was pressed meanwhile.
 pub(crate) fn wait_until_serving(
     server: &mut Program,
-    http: SocketAddr,
+    address: SocketAddr,
     stop: &Receiver<()>,
 ) -> Result<bool> {
-    let started = Instant::now();
-    while !health::is_serving(http) {
-        if stopped(stop) {
-            return Ok(false);
-        }
-        if let Some(status) = server.ended()? {
-            return Err(server_ended(status));
-        }
-        if started.elapsed() > START_TIMEOUT {
-            bail!("the server does not answer at http://{http}/healthz");
-        }
-    }
-    Ok(true)
+    let mut is_stopped = false;
+    server.wait_until(START_TIMEOUT, || {
+        is_stopped = stopped(stop);
+        is_stopped || http::is_serving(address)
+    })?;
+    Ok(!is_stopped)
 }
 
 /// Returns the error of a demo whose server ended.
@@ -124,16 +106,12 @@ fn written_ip(ip: IpAddr) -> String {
     }
 }
 
-/// Returns the folder of this program, where cargo puts the others as well.
-pub(crate) fn folder_of_programs() -> Result<PathBuf> {
-    let own = env::current_exe().context("cannot find out where this program lies")?;
-    let folder = own.parent().context("this program lies in no folder")?;
-    Ok(folder.to_path_buf())
-}
-
-/// Returns the path of a program in a folder.
-pub(crate) fn program(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}{}", env::consts::EXE_SUFFIX))
+/// Returns a program that every machine with tests has, and that waits for its standard input.
+#[cfg(test)]
+pub(crate) fn waiting_program() -> std::process::Command {
+    let mut command = std::process::Command::new("rustc");
+    command.arg("-").stdin(std::process::Stdio::piped());
+    command
 }
 
 #[cfg(test)]

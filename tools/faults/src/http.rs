@@ -4,11 +4,11 @@ use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use cubesync_harness::http;
 
 use crate::fault::{Fault, Outcome};
 use crate::harness::scene::Scene;
 use crate::harness::server::Setup;
-use crate::harness::web;
 
 /// A server whose patience with slow readers of pages is shorter in a quick run.
 const IMPATIENT: Setup = Setup {
@@ -26,7 +26,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     })
     .needs(&["slowhttptest"]),
     Fault::new("slow-read", &["cut lifetime", "cut full"], |scene| {
-        let page = web::get(scene.server.http, "/")?;
+        let page = http::get(scene.server.http, "/")?;
         let page = String::from_utf8_lossy(&page.body);
         let long = page.split('"').find(|part| part.ends_with(".wasm"));
         let path = format!("/{}", long.context("the page has no long file")?);
@@ -62,7 +62,7 @@ fn slowhttptest(scene: &mut Scene<'_>, path: &str, flags: &[&str]) -> Result<Out
         .output()
         .context("cannot run slowhttptest")?;
     let took = began.elapsed().as_secs();
-    let answer = web::get(scene.server.http, "/healthz")?;
+    let answer = http::get(scene.server.http, "/healthz")?;
     ensure!(
         answer.status == Some(200),
         "no pages any more: {:?}",

@@ -23,6 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use cubesync_harness::programs::{build_command, neighbour};
 
 use crate::fault::Fault;
 use crate::runner::{Runner, Verdict};
@@ -208,26 +209,10 @@ fn server_binary(given: Option<&Path>) -> Result<PathBuf> {
         ensure!(given.is_file(), "there is no server at {}", given.display());
         return Ok(given.to_owned());
     }
-    let own = std::env::current_exe()?;
-    let profile = if own
-        .parent()
-        .is_some_and(|folder| folder.ends_with("release"))
-    {
-        "release"
-    } else {
-        "dev"
-    };
-    let status = std::process::Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()))
-        .args([
-            "build",
-            "--quiet",
-            "--package",
-            "cubesync-server",
-            "--profile",
-            profile,
-        ])
+    let status = build_command(&["cubesync-server"], !cfg!(debug_assertions))
+        .arg("--quiet")
         .status()
         .context("cannot run cargo to build the server; name one with --server-bin")?;
     ensure!(status.success(), "the server cannot be built");
-    Ok(own.with_file_name("cubesync-server"))
+    neighbour("cubesync-server")
 }

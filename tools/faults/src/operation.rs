@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use cubesync_harness::http;
+use cubesync_harness::wait::comes_true;
 use cubesync_protocol::{CloseCode, Hello};
 use rustix::process::Signal;
 
@@ -12,10 +14,8 @@ use crate::fault::{Fault, Outcome, Toll};
 use crate::harness::counters::Counters;
 use crate::harness::crowd::{Crowd, CrowdPlan, Habit};
 use crate::harness::peer::Peer;
-use crate::harness::process::comes_true;
 use crate::harness::scene::{PATIENCE, Scene, hello};
 use crate::harness::server::Setup;
-use crate::harness::web;
 use crate::transport::talkers;
 
 /// A stopping server spreads its clients over this time.
@@ -133,7 +133,7 @@ pub(crate) const FAULTS: &[Fault] = &[
 fn watch_stopping(scene: &Scene<'_>, is_over: &AtomicBool) -> (bool, Option<Counters>) {
     let (mut is_unready, mut counters) = (false, None);
     while !is_over.load(Ordering::Relaxed) {
-        let health = web::get(scene.server.http, "/healthz");
+        let health = http::get(scene.server.http, "/healthz");
         is_unready |= health.is_ok_and(|answer| answer.status == Some(503));
         counters = scene.server.counters().ok().or(counters);
     }
@@ -163,7 +163,7 @@ pub(crate) fn sigterm_under_load(scene: &mut Scene<'_>) -> Result<Outcome> {
         let gone = comes_true(PATIENCE, || crowd.tally.joined.load(Ordering::Relaxed) == 0)
             .then(|| began.elapsed());
         let status = comes_true(STOP_WITHIN, || {
-            web::get(scene.server.http, "/healthz").is_err()
+            http::get(scene.server.http, "/healthz").is_err()
         });
         is_over.store(true, Ordering::Relaxed);
         (status, gone, watching.join().unwrap_or_default())
@@ -236,7 +236,7 @@ fn second_signal(scene: &mut Scene<'_>) -> Result<Outcome> {
     let (lingering, _) = scene.player("lingering")?;
     scene.server.signal(Signal::TERM)?;
     let is_stopping = || {
-        let health = web::get(scene.server.http, "/healthz");
+        let health = http::get(scene.server.http, "/healthz");
         health.is_ok_and(|answer| answer.status == Some(503))
     };
     ensure!(
@@ -294,7 +294,7 @@ pub(crate) fn reconnect_storm(scene: &mut Scene<'_>) -> Result<Outcome> {
 /// The wall clock jumps while a lost player may come back: nothing else may.
 fn clock(scene: &mut Scene<'_>, seconds: i64) -> Result<Outcome> {
     let date = |scene: &Scene<'_>| -> Result<String> {
-        let page = web::get(scene.server.http, "/time.html")?;
+        let page = http::get(scene.server.http, "/time.html")?;
         let page = String::from_utf8_lossy(&page.body).into_owned();
         let is_date = |word: &&str| word.len() == 10 && word.matches('.').count() == 2;
         let date = page.split([' ', '<', '>']).find(is_date);

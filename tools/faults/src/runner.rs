@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use cubesync_harness::wait::comes_true;
 use serde::Serialize;
 
 use crate::fault::{Count, Fault, Outcome, Toll};
 use crate::harness::bystanders::{Bystanders, Lags};
 use crate::harness::counters::Counters;
-use crate::harness::process::comes_true;
 use crate::harness::scene::Scene;
 use crate::harness::server::Server;
 

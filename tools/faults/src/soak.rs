@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use cubesync_harness::wait::comes_true;
 use cubesync_protocol::Hello;
 use socket2::SockRef;
 
@@ -14,7 +15,6 @@ use crate::harness::bystanders::Bystanders;
 use crate::harness::crowd::sample;
 use crate::harness::light::Light;
 use crate::harness::peer::RED;
-use crate::harness::process::comes_true;
 use crate::harness::server::Server;
 use crate::harness::server::Setup;
 

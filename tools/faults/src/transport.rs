@@ -8,13 +8,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use cubesync_harness::wait::comes_true;
 use cubesync_protocol::CloseCode;
 
 use crate::fault::{Fault, Outcome};
 use crate::harness::crowd::{Crowd, CrowdPlan, Habit};
 use crate::harness::namespace::Namespace;
 use crate::harness::peer::Peer;
-use crate::harness::process::comes_true;
 use crate::harness::scene::{PATIENCE, Scene, hello};
 use crate::harness::server::Setup;
 
@@ -85,10 +85,10 @@ pub(crate) fn half_open(scene: &mut Scene<'_>, is_websocket: bool) -> Result<Out
         true => (scene.server.http, &["--websocket"][..]),
         false => (scene.server.tcp, &[][..]),
     };
-    let mut child = namespace.peer(address, further)?;
-    let told = child.stdout.take().context("no output")?;
+    let mut peer = namespace.peer(address, further)?;
+    let output = peer.take_stdout().context("no output")?;
     let mut line = String::new();
-    let joined = BufReader::new(told).read_line(&mut line);
+    let joined = BufReader::new(output).read_line(&mut line);
     let cut = namespace.cut();
     let began = Instant::now();
     let before = scene.server.counters()?.value("silent");
@@ -96,8 +96,7 @@ pub(crate) fn half_open(scene: &mut Scene<'_>, is_websocket: bool) -> Result<Out
         let now = scene.server.counters();
         now.is_ok_and(|counters| counters.value("silent") > before)
     });
-    child.kill()?;
-    child.wait()?;
+    drop(peer);
     joined?;
     cut?;
     ensure!(line.starts_with("joined"), "the peer did not join: {line}");

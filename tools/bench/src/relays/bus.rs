@@ -1,19 +1,17 @@
 //! The bus under test: a nats-server, and what went through it.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::ops::Sub;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use cubesync_harness::http;
+use cubesync_harness::programs::free_address;
 use serde::Deserialize;
 
-use crate::process::{Server, free_address};
+use crate::process::Server;
 use crate::systems::installed;
-
-/// It answers within a millisecond; this ends the wait for one that hangs.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// A running nats-server.
 #[derive(Debug)]
@@ -76,7 +74,8 @@ impl Bus {
     pub(crate) fn counters(&self) -> Result<Counters> {
         let wire = fs::read_to_string(format!("/proc/{}/io", self.server.id()));
         let wire = wire.context("nats-server has ended")?;
-        let varz: Varz = serde_json::from_str(&self.ask("/varz")?)?;
+        let varz: Varz = serde_json::from_slice(&http::get(self.monitoring, "/varz")?.body)
+            .context("nats-server's monitoring gave no page")?;
         Ok(Counters {
             cpu: self.server.cpu()?,
             messages: Flow {
@@ -92,20 +91,6 @@ impl Bus {
                 out: io_field(&wire, "wchar:")?,
             },
         })
-    }
-
-    /// The body of a page of its monitoring.
-    fn ask(&self, page: &str) -> Result<String> {
-        let mut stream = TcpStream::connect_timeout(&self.monitoring, ANSWER_WITHIN)?;
-        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
-        // HTTP/1.0: the answer ends with the connection and comes in one piece.
-        stream.write_all(format!("GET {page} HTTP/1.0\r\n\r\n").as_bytes())?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        let (_, body) = answer
-            .split_once("\r\n\r\n")
-            .context("nats-server's monitoring gave no page")?;
-        Ok(body.to_owned())
     }
 }
 

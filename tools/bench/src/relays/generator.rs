@@ -9,11 +9,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use cubesync_harness::usage::thread_cpu;
 use mio::{Events, Interest, Poll, Token};
 
 use crate::connection::{Connection, Scratch};
 use crate::dialect::{Dialect, Schedule};
-use crate::process::thread_cpu;
 use crate::progress::{Outcome, Progress, Timeline};
 use crate::tally::{Tally, histogram};
 use crate::workload::Workload;

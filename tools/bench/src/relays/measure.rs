@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use cubesync_harness::usage::machine_cpu;
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use hdrhistogram::Histogram;
 
@@ -23,7 +24,7 @@ use crate::peers::nats::Nats;
 use crate::peers::redis::Redis;
 use crate::peers::websocket::WebSocket;
 use crate::peers::{Framing, Relay};
-use crate::process::{Server, machine_cpu};
+use crate::process::Server;
 use crate::progress::{Outcome, Progress, Timeline};
 use crate::room::Room;
 use crate::row::{Details, Row};

@@ -1,13 +1,14 @@
 //! The systems that are compared: how each is started, and who its clients are.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use cubesync_harness::programs::{build_command, file_name, find_installed, free_address};
 
-use crate::process::{Server, find_program, free_address};
+use crate::process::Server;
 use crate::serve::ANNOUNCEMENT;
 
 /// Faster than any motion: the server checks every sample and accepts it.
@@ -59,7 +60,7 @@ impl System {
             Self::Mosquitto => "mosquitto",
             _ => return true,
         };
-        find_program(program).is_some()
+        find_installed(program).is_some()
     }
 }
 
@@ -161,7 +162,7 @@ fn mosquitto_settings(address: SocketAddr) -> String {
 
 /// A command for a program that must be installed.
 pub(crate) fn installed(name: &str) -> Result<Command> {
-    let program = find_program(name).with_context(|| format!("{name} is not installed"))?;
+    let program = find_installed(name).with_context(|| format!("{name} is not installed"))?;
     Ok(Command::new(program))
 }
 
@@ -172,17 +173,13 @@ pub(crate) fn build_server() -> Result<PathBuf> {
     let target = folder
         .parent()
         .context("this program lies in no target folder")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args(["build", "--release", "--package", "cubesync-server"])
+    let status = build_command(&["cubesync-server"], true)
         .arg("--target-dir")
         .arg(target)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
         .status()
         .context("cannot start cargo; give a built server with --server")?;
     if !status.success() {
         bail!("the server does not build; give a built one with --server");
     }
-    let name = format!("cubesync-server{}", std::env::consts::EXE_SUFFIX);
-    Ok(target.join("release").join(name))
+    Ok(target.join("release").join(file_name("cubesync-server")))
 }

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use super::islands::Islands;
-use super::machine::{Program, Site};
+use super::machine::{Service, Site};
 use super::players::{Pair, Players};
 use super::proxy::Proxy;
 use super::{Fault, Scene};
@@ -40,8 +40,8 @@ pub(super) const FAULTS: &[Fault] = &[
 struct Cluster {
     // In the order in which they must end.
     players: Players,
-    servers: Vec<Program>,
-    nats: Program,
+    servers: Vec<Service>,
+    nats: Service,
 }
 
 impl Cluster {
@@ -53,7 +53,7 @@ impl Cluster {
     }
 
     /// The servers reach it at `bus`.
-    fn on(scene: &Scene<'_>, nats: Program, bus: std::net::SocketAddr) -> Result<Self> {
+    fn on(scene: &Scene<'_>, nats: Service, bus: std::net::SocketAddr) -> Result<Self> {
         let site = Site::here(scene.folder);
         let servers: Result<Vec<_>> = (0..SERVERS)
             .map(|_| site.server(scene.binary, bus))
@@ -61,7 +61,7 @@ impl Cluster {
         Self::playing(servers?, nats)
     }
 
-    fn playing(servers: Vec<Program>, nats: Program) -> Result<Self> {
+    fn playing(servers: Vec<Service>, nats: Service) -> Result<Self> {
         let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
         let players = Players::join(&addresses, PLAYERS_EACH);
         let cluster = Self {
@@ -117,7 +117,7 @@ fn silence(cluster: &Cluster, began: Instant, lasts: Duration) -> Result<String>
 fn nats_gone(scene: &Scene<'_>) -> Result<String> {
     let mut cluster = Cluster::start(scene)?;
     let began = Instant::now();
-    cluster.nats.kill()?;
+    cluster.nats.kill();
     let silence = silence(&cluster, began, scene.pick(20, 60))?;
     cluster.nats.start_again()?;
     Ok(format!("{silence}; {}", cluster.healed()?))
@@ -164,7 +164,11 @@ fn garbage(scene: &Scene<'_>) -> Result<String> {
     // Bent times move the cluster's clock, bent claims its cubes.
     let bent = bus.speak(scene.pick(5, 60), true)?;
     for server in &cluster.servers {
-        ensure!(!server.has_said("panicked"), "{}", server.said());
+        ensure!(
+            !server.has_logged("panicked"),
+            "{}",
+            server.last_log_lines()
+        );
         Players::join(&[server.address], 1).are_in(PATIENCE)?;
     }
     Ok(format!(
@@ -181,7 +185,7 @@ struct Intruder {
 }
 
 impl Intruder {
-    fn on(nats: &Program) -> Result<Self> {
+    fn on(nats: &Service) -> Result<Self> {
         let mut bus = TcpStream::connect(nats.address)?;
         bus.set_read_timeout(Some(Duration::from_millis(20)))?;
         bus.write_all(b"CONNECT {\"verbose\":false,\"echo\":false}\r\nSUB > 1\r\n")?;
@@ -247,7 +251,7 @@ fn take_message(heard: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
 
 fn server_killed(scene: &Scene<'_>) -> Result<String> {
     let mut cluster = Cluster::start(scene)?;
-    cluster.servers[0].kill()?;
+    cluster.servers[0].kill();
     cluster.players.leap();
     let back = cluster.players.are_together_again(PATIENCE)?;
     let gap = cluster.players.longest_gap(Pair::Remote);
@@ -264,7 +268,7 @@ fn server_killed(scene: &Scene<'_>) -> Result<String> {
 /// It is back before the others have noticed, and its players come back to it.
 fn server_restarted(scene: &Scene<'_>) -> Result<String> {
     let mut cluster = Cluster::start(scene)?;
-    cluster.servers[0].kill()?;
+    cluster.servers[0].kill();
     cluster.players.leap();
     cluster.servers[0].start_again()?;
     let back = cluster.players.are_together_again(PATIENCE)?;

@@ -3,32 +3,32 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use cubesync_harness::programs::free_address;
+use cubesync_harness::{Program, http};
 use rustix::process::Signal;
 
-use crate::harness::process::{Process, await_some};
-use crate::harness::server::free_address;
-use crate::harness::web;
+use crate::harness::process::Process;
 
-/// What does not answer after this long has failed.
+/// A server that does not answer after this long has failed.
 const START_WITHIN: Duration = Duration::from_secs(20);
 
-/// A program that can be stopped and started again. Dropping it kills it.
+/// A server that can be stopped and started again. Dropping it kills it.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(super) struct Service {
     /// The whole command line.
     line: Vec<String>,
     log: PathBuf,
-    child: Option<Child>,
-    /// Where it answers.
+    program: Option<Program>,
+    /// The address on which it listens.
     pub(super) address: SocketAddr,
 }
 
-impl Program {
-    /// Starts one, in the network `netns` where one is named.
+impl Service {
+    /// Starts a server that listens on `address`, in the network `netns` if there is one.
     fn start(
         netns: Option<&str>,
         mut line: Vec<String>,
@@ -39,79 +39,68 @@ impl Program {
             let prefix = ["ip", "netns", "exec", name].map(str::to_owned);
             line.splice(0..0, prefix);
         }
-        let mut program = Self {
+        let mut service = Self {
             line,
             log,
-            child: None,
+            program: None,
             address,
         };
-        program.start_again()?;
-        Ok(program)
+        service.start_again()?;
+        Ok(service)
     }
 
-    /// Starts it again as it was; it must have ended.
+    /// Starts the server again with the same command line; it must have ended.
     pub(super) fn start_again(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(&self.log)?;
-        let child = Command::new(&self.line[0])
+        let mut command = Command::new(&self.line[0]);
+        command
             .args(&self.line[1..])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("cannot run {}", self.line[0]))?;
-        self.child = Some(child);
+            .stderr(log);
         let address = self.address;
-        let answers = await_some(START_WITHIN, || TcpStream::connect(address).ok());
-        if answers.is_none() {
-            bail!("no answer from {:?}: {}", self.line, self.said());
-        }
-        Ok(())
+        self.program = Some(Program::start(self.line[0].as_str(), &mut command)?);
+        self.wait_until(|| TcpStream::connect(address).is_ok())
     }
 
-    /// Sends a signal.
+    fn wait_until(&mut self, is_ready: impl FnMut() -> bool) -> Result<()> {
+        let program = self.program.as_mut().context("the server does not run")?;
+        let outcome = program.wait_until(START_WITHIN, is_ready);
+        outcome.with_context(|| format!("its log: {}", self.last_log_lines()))
+    }
+
+    /// Sends a signal to the server.
     pub(super) fn signal(&self, signal: Signal) -> Result<()> {
-        let child = self.child.as_ref().context("it does not run")?;
-        Process::of(child).signal(signal)
+        let program = self.program.as_ref().context("the server does not run")?;
+        Process::of(program).signal(signal)
     }
 
-    /// Kills it.
-    pub(super) fn kill(&mut self) -> Result<()> {
-        if let Some(mut child) = self.child.take() {
-            child.kill()?;
-            child.wait()?;
-        }
-        Ok(())
+    /// Kills the server.
+    pub(super) fn kill(&mut self) {
+        self.program = None;
     }
 
-    /// How it ended, if it does in time.
+    /// Returns how the server ended, or `None` if it still runs after `within`.
     pub(super) fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
-        let child = self.child.as_mut()?;
-        let status = await_some(within, || child.try_wait().ok().flatten())?;
-        self.child = None;
+        let status = self.program.as_mut()?.ends_within(within)?;
+        self.program = None;
         Some(status)
     }
 
-    /// Whether a word is in what it has said.
-    pub(super) fn has_said(&self, word: &str) -> bool {
+    /// Returns whether the log contains `word`.
+    pub(super) fn has_logged(&self, word: &str) -> bool {
         std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(word))
     }
 
-    /// The last of what it has said.
-    pub(super) fn said(&self) -> String {
+    /// Returns the last lines of the log.
+    pub(super) fn last_log_lines(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().rev().take(5).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
     }
 }
 
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It fails only when it is gone already. Whatever was stopped dies of this, too.
-        let _ = self.kill();
-    }
-}
-
-/// Where programs run: on which address, and in which network.
+/// The place where servers run: an address, and a network if it is not the machine's own.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Site<'a> {
     pub(super) address: IpAddr,
@@ -120,7 +109,7 @@ pub(super) struct Site<'a> {
 }
 
 impl<'a> Site<'a> {
-    /// This machine's loopback.
+    /// Returns this machine's loopback.
     pub(super) fn here(folder: &'a Path) -> Self {
         Self {
             address: Ipv4Addr::LOCALHOST.into(),
@@ -129,8 +118,8 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// A nats-server with further flags.
-    pub(super) fn nats(self, flags: &[String]) -> Result<Program> {
+    /// Starts a nats-server with further flags.
+    pub(super) fn nats(self, flags: &[String]) -> Result<Service> {
         let address = SocketAddr::new(self.address, free_address()?.port());
         let line = [
             "nats-server".to_owned(),
@@ -139,23 +128,22 @@ impl<'a> Site<'a> {
         ];
         let line = line.into_iter().chain(flags.iter().cloned()).collect();
         let log = self.folder.join(format!("nats-{}", address.port()));
-        Program::start(self.netns, line, log, address)
+        Service::start(self.netns, line, log, address)
     }
 
-    /// A cubesync-server on a bus.
-    pub(super) fn server(self, binary: &Path, bus: SocketAddr) -> Result<Program> {
-        let [tcp, http] = [free_address()?, free_address()?]
+    /// Starts a cubesync-server on a bus, and waits until it serves.
+    pub(super) fn server(self, binary: &Path, bus: SocketAddr) -> Result<Service> {
+        let [tcp, pages] = [free_address()?, free_address()?]
             .map(|free| SocketAddr::new(self.address, free.port()));
         let line = vec![
             binary.display().to_string(),
             format!("--listen={tcp}"),
-            format!("--http={http}"),
+            format!("--http={pages}"),
             format!("--bus=nats://{bus}"),
         ];
         let log = self.folder.join(format!("server-{}", tcp.port()));
-        let program = Program::start(self.netns, line, log, tcp)?;
-        let answers = await_some(START_WITHIN, || web::get(http, "/healthz").ok());
-        answers.with_context(|| format!("the server does not answer: {}", program.said()))?;
-        Ok(program)
+        let mut service = Service::start(self.netns, line, log, tcp)?;
+        service.wait_until(|| http::is_serving(pages))?;
+        Ok(service)
     }
 }

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use cubesync_client::protocol::{CubeId, CubeKind, Pose, Position};
 use cubesync_client::{Client, ClientEvent, ClientOptions, Status};
-
-use crate::harness::process::await_some;
+use cubesync_harness::wait::wait_for;
 
 /// How often all are polled: the resolution of what is measured.
 const POLL: Duration = Duration::from_millis(4);
@@ -203,7 +202,7 @@ impl Players {
         difference: impl Fn(&Seen) -> Option<String>,
     ) -> Result<Duration> {
         let began = Instant::now();
-        let came = await_some(within, || match difference(&self.shared.seen()) {
+        let came = wait_for(within, || match difference(&self.shared.seen()) {
             None => Some(began.elapsed()),
             Some(_) => None,
         });

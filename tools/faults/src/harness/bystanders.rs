@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use cubesync_client::protocol::{Pose, Position};
 use cubesync_client::{Client, ClientEvent, ClientOptions, Status};
-
-use super::process::comes_true;
+use cubesync_harness::wait::comes_true;
 
 /// How often the two are polled: the resolution of what they measure.
 const POLL: Duration = Duration::from_micros(500);

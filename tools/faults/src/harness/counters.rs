@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
-
-use super::web;
+use cubesync_harness::http;
 
 const DISCONNECTS: &str = "cubesync_disconnects_total{reason=\"";
 
@@ -16,7 +15,7 @@ pub(crate) struct Counters(BTreeMap<String, f64>);
 impl Counters {
     /// Asks the server.
     pub(crate) fn scrape(http: SocketAddr) -> Result<Self> {
-        let answer = web::get(http, "/metrics")?;
+        let answer = http::get(http, "/metrics")?;
         ensure!(answer.status == Some(200), "/metrics: {:?}", answer.status);
         Ok(Self::read(&String::from_utf8_lossy(&answer.body)))
     }

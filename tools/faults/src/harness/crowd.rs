@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use cubesync_client::reconnect::{Backoff, LASTING};
+use cubesync_harness::wait::comes_true;
 use cubesync_protocol::{ClientMessage, CubeId, CubePose, Hello, Pose, Position, ResumeToken};
 use tokio::runtime::Runtime;
 use tokio::time::MissedTickBehavior;
 
 use super::light::{LastWord, Light};
 use super::peer::RED;
-use super::process::comes_true;
 
 /// How often a client that does nothing says something.
 const PING: Duration = Duration::from_secs(4);

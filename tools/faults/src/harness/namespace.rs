@@ -1,11 +1,12 @@
-//! A network of its own with one cable to this machine, which can be cut.
+//! A network namespace with one cable to this machine, which can be cut.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use cubesync_harness::Program;
 
-/// The cable's network, for tests between networks (RFC 2544): no machine's own, one hopes.
+/// The beginning of the cable's addresses: a network for benchmarks (RFC 2544), which machines hardly use.
 pub(crate) const NETWORK: &str = "198.18.";
 const HERE: Ipv4Addr = Ipv4Addr::new(198, 18, 77, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(198, 18, 77, 2);
@@ -17,7 +18,7 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// Makes one; only root may.
+    /// Creates a namespace and its cable. Only root may do so.
     pub(crate) fn new() -> Result<Self> {
         let own = ip("-4 address show")? + &ip("-4 route show")?;
         ensure!(
@@ -40,21 +41,21 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Runs this program's `peer` there, against a server here.
-    pub(crate) fn peer(&self, server: SocketAddr, further: &[&str]) -> Result<Child> {
+    /// Runs this program's `peer` in the namespace against a server outside.
+    pub(crate) fn peer(&self, server: SocketAddr, further: &[&str]) -> Result<Program> {
         let server = SocketAddr::new(IpAddr::V4(HERE), server.port());
-        Command::new("ip")
+        let mut command = Command::new("ip");
+        command
             .args(["netns", "exec", &self.name])
             .arg(std::env::current_exe()?)
             .args(["peer", &server.to_string()])
             .args(further)
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot run a peer in the namespace")
+            .stdout(Stdio::piped());
+        Program::start("the peer in the namespace", &mut command)
     }
 
-    /// Cuts the cable: from now on nothing arrives, and nobody is told.
+    /// Cuts the cable: nothing arrives any more, and neither end learns why.
     pub(crate) fn cut(&self) -> Result<()> {
         ip(&format!("-n {} link set far down", self.name))?;
         Ok(())
@@ -69,7 +70,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Runs `ip`, and returns what it said.
+/// Runs `ip` and returns its output.
 pub(crate) fn ip(arguments: &str) -> Result<String> {
     let output = Command::new("ip").args(arguments.split(' ')).output()?;
     let error = String::from_utf8_lossy(&output.stderr);

@@ -1,47 +1,38 @@
-//! What the kernel knows of a process.
+//! A process as the kernel sees it.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use cubesync_harness::{Program, usage};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
-
-/// How often something that takes a moment is looked at.
-const LOOK: Duration = Duration::from_millis(10);
 
 /// A process by its number.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process(Pid);
 
 impl Process {
-    /// Of a child that has not been waited for.
-    pub(crate) fn of(child: &std::process::Child) -> Self {
-        Self(Pid::from_child(child))
+    /// Returns the process of a program that has not been waited for.
+    pub(crate) fn of(program: &Program) -> Self {
+        let id = i32::try_from(program.id()).ok().and_then(Pid::from_raw);
+        Self(id.expect("a process that runs has a positive number"))
     }
 
-    /// Resident memory in KiB.
+    /// Returns the resident memory in KiB.
     pub(crate) fn resident_kib(self) -> Result<u64> {
-        let status = self.read("status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kibibytes = line.and_then(|value| value.trim().strip_suffix(" kB")?.parse().ok());
-        kibibytes.context("no VmRSS for the server")
+        Ok(usage::resident_bytes(self.id())? / 1024)
     }
 
-    /// How many descriptors are open.
+    /// Returns the number of open descriptors.
     pub(crate) fn descriptors(self) -> Result<u64> {
-        let folder = fs::read_dir(self.path("fd")).context("the server has ended")?;
+        let folder =
+            fs::read_dir(format!("/proc/{}/fd", self.id())).context("the server has ended")?;
         Ok(folder.count() as u64)
     }
 
-    /// CPU time used so far, to a hundredth of a second.
+    /// Returns the CPU time used so far.
     pub(crate) fn cpu(self) -> Result<Duration> {
-        let stat = self.read("stat")?;
-        // The program's name stands in parentheses and may hold spaces.
-        let after_name = stat.rsplit(')').next().unwrap_or_default();
-        let fields: Vec<&str> = after_name.split_whitespace().collect();
-        let hundredths = |index: usize| fields.get(index)?.parse::<u64>().ok();
-        let (user, system) = hundredths(11).zip(hundredths(12)).context("bad stat")?;
-        Ok(Duration::from_millis(10 * (user + system)))
+        usage::process_cpu(self.id())
     }
 
     /// Sends a signal.
@@ -49,7 +40,7 @@ impl Process {
         rustix::process::kill_process(self.0, signal).context("cannot send a signal")
     }
 
-    /// Limits how many descriptors it may open; returns the limit before.
+    /// Limits how many descriptors the process may open, and returns the previous limit.
     pub(crate) fn limit_descriptors(self, limit: Option<u64>) -> Result<Option<u64>> {
         let set = |new| rustix::process::prlimit(Some(self.0), Resource::Nofile, new);
         let before = set(Rlimit {
@@ -61,12 +52,8 @@ impl Process {
             .current)
     }
 
-    fn path(self, entry: &str) -> String {
-        format!("/proc/{}/{entry}", self.0.as_raw_nonzero())
-    }
-
-    fn read(self, entry: &str) -> Result<String> {
-        fs::read_to_string(self.path(entry)).context("the server has ended")
+    fn id(self) -> u32 {
+        self.0.as_raw_nonzero().get().unsigned_abs()
     }
 }
 
@@ -79,21 +66,4 @@ pub(crate) fn raise_descriptor_limit() {
     };
     // With less, the faults that need more say so.
     let _ = rustix::process::setrlimit(Resource::Nofile, highest);
-}
-
-/// Looks again and again until there is something, for so long at most.
-pub(crate) fn await_some<T>(within: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + within;
-    loop {
-        let found = look();
-        if found.is_some() || Instant::now() >= deadline {
-            return found;
-        }
-        std::thread::sleep(LOOK);
-    }
-}
-
-/// Whether something comes true in time.
-pub(crate) fn comes_true(within: Duration, mut look: impl FnMut() -> bool) -> bool {
-    await_some(within, || look().then_some(())).is_some()
 }

@@ -1,35 +1,38 @@
-//! A server process of our own.
+//! A server that a fault is tried on, in a process of its own.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use cubesync_harness::programs::free_address;
+use cubesync_harness::{Program, http};
 use rustix::process::Signal;
 
 use super::counters::Counters;
-use super::process::{Process, await_some};
-use super::web;
+use super::process::Process;
 
-/// A server that does not answer after this long has failed.
+/// The name of the server in messages.
+const NAME: &str = "the server";
+/// A server that does not serve after this long has failed.
 const START_WITHIN: Duration = Duration::from_secs(15);
 
-/// How the server of a fault is started. Faults with the same one share a server.
+/// The way in which the server of a fault is started. Faults with the same one share a server.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Setup {
     /// Flags besides the ports.
     pub(crate) flags: &'static [&'static str],
-    /// Further ones for `--quick`.
+    /// Further flags for `--quick`.
     pub(crate) quick_flags: &'static [&'static str],
-    /// A line for bash that ends in running `"$0" "$@"`; empty: the server is run as it is.
-    /// `$SCRATCH` is a folder that goes with the server.
+    /// A line for bash that ends in running `"$0" "$@"`. Without one the program is run directly.
+    /// `$SCRATCH` is a folder that is removed with the server.
     pub(crate) shell: &'static str,
-    /// Whether it listens on every address, not only on loopback.
+    /// Whether the server listens on every address, not only on loopback.
     pub(crate) is_open: bool,
-    /// The key that the bystanders show.
+    /// The join key of the bystanders.
     pub(crate) join_key: Option<&'static str>,
 }
 
@@ -52,17 +55,17 @@ pub(crate) struct Server {
     binary: PathBuf,
     setup: &'static Setup,
     is_quick: bool,
-    child: Child,
-    /// Where clients connect.
+    program: Program,
+    /// The address for clients.
     pub(crate) tcp: SocketAddr,
-    /// Where pages are.
+    /// The address of its pages.
     pub(crate) http: SocketAddr,
-    /// Logs, and what a fault needs.
+    /// The folder of its log and of what a fault needs.
     pub(crate) folder: PathBuf,
 }
 
 impl Server {
-    /// Starts one on free ports and waits until it answers.
+    /// Starts a server on free ports and waits until it serves.
     pub(crate) fn start(binary: &Path, setup: &'static Setup, is_quick: bool) -> Result<Self> {
         let number = NEXT_FOLDER.fetch_add(1, Ordering::Relaxed);
         let name = format!("cubesync-faults-{}-{number}", std::process::id());
@@ -70,24 +73,25 @@ impl Server {
         fs::create_dir_all(&folder).context("no folder for the server")?;
         let (tcp, http) = (free_address()?, free_address()?);
         let command = &mut command(binary, setup, is_quick, [tcp, http], &folder)?;
-        let server = Self {
+        let mut server = Self {
             binary: binary.to_owned(),
             setup,
             is_quick,
-            child: command.spawn().context("cannot start the server")?,
+            program: Program::start(NAME, command)?,
             tcp,
             http,
             folder,
         };
-        server.answering()
+        server.wait_until_it_serves()?;
+        Ok(server)
     }
 
-    /// What it was started with.
+    /// Returns what the server was started with.
     pub(crate) fn setup(&self) -> &'static Setup {
         self.setup
     }
 
-    /// Starts it again on the same ports; it must have ended.
+    /// Starts the server again on the same ports; it must have ended.
     pub(crate) fn restart(&mut self) -> Result<()> {
         let addresses = [self.tcp, self.http];
         let command = &mut command(
@@ -97,66 +101,53 @@ impl Server {
             addresses,
             &self.folder,
         )?;
-        self.child = command.spawn().context("cannot start the server again")?;
-        self.wait_until_it_answers()
+        self.program = Program::start(NAME, command)?;
+        self.wait_until_it_serves()
     }
 
-    /// What the kernel knows of it.
+    /// Returns the process as the kernel sees it.
     pub(crate) fn process(&self) -> Process {
-        Process::of(&self.child)
+        Process::of(&self.program)
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the server.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         self.process().signal(signal)
     }
 
-    /// How it ended, if it has or does in time.
+    /// Returns how the server ended, or `None` if it still runs after `within`.
     pub(crate) fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
-        await_some(within, || self.child.try_wait().ok().flatten())
+        self.program.ends_within(within)
     }
 
-    /// The counters now.
+    /// Reads the counters.
     pub(crate) fn counters(&self) -> Result<Counters> {
         Counters::scrape(self.http)
     }
 
-    /// What it has logged.
+    /// Returns the log so far.
     pub(crate) fn log(&self) -> String {
         let bytes = fs::read(self.folder.join("log")).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    fn answering(mut self) -> Result<Self> {
-        self.wait_until_it_answers()?;
-        Ok(self)
-    }
-
-    fn wait_until_it_answers(&mut self) -> Result<()> {
-        let http = self.http;
-        let child = &mut self.child;
-        let answer = await_some(START_WITHIN, || match child.try_wait() {
-            Ok(Some(status)) => Some(Err(status)),
-            _ => web::get(http, "/healthz").ok().map(Ok),
-        });
-        match answer {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(status)) => bail!("the server ended at once ({status}): {}", self.log()),
-            None => bail!("the server does not answer: {}", self.log()),
-        }
+    fn wait_until_it_serves(&mut self) -> Result<()> {
+        let address = self.http;
+        let outcome = self
+            .program
+            .wait_until(START_WITHIN, || http::is_serving(address));
+        outcome.with_context(|| format!("its log: {}", self.log()))
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // All of it fails only when it is gone already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Fails only when the folder is gone already.
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-/// The command that runs a server.
+/// Returns the command that runs a server.
 fn command(
     binary: &Path,
     setup: &Setup,
@@ -189,10 +180,4 @@ fn command(
                 .open(folder.join("log"))?,
         );
     Ok(command)
-}
-
-/// A port of loopback that nobody listens on at the moment.
-pub(crate) fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((IpAddr::V4(Ipv4Addr::LOCALHOST), 0))?;
-    Ok(listener.local_addr()?)
 }

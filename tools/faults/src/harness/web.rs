@@ -1,14 +1,9 @@
-//! HTTP and WebSocket by hand: any bytes, right or wrong.
+//! The bytes of a WebSocket client, written by hand.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::io;
+use std::net::SocketAddr;
 
-use anyhow::{Context, Result};
 use bytes::{Buf, Bytes, BytesMut};
-
-/// An answer that has not begun after this long does not come.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The mask of every frame we send: it hides nothing.
 const MASK: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
@@ -27,34 +22,7 @@ pub(crate) enum End {
     Open,
 }
 
-/// The answer to a request.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    /// The status code; `None` if there was no answer.
-    pub(crate) status: Option<u16>,
-    /// What follows the head.
-    pub(crate) body: Vec<u8>,
-}
-
-/// Asks for a page.
-pub(crate) fn get(address: SocketAddr, path: &str) -> Result<Answer> {
-    let mut stream = TcpStream::connect(address).context("HTTP")?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    let mut bytes = Vec::new();
-    // A server that stops meanwhile resets the connection: what came until then is the answer.
-    let _ = stream.write_all(request.as_bytes());
-    let _ = stream.read_to_end(&mut bytes);
-    let head_len = find(&bytes, b"\r\n\r\n").map_or(bytes.len(), |at| at + 4);
-    let body = bytes.split_off(head_len);
-    let head = String::from_utf8_lossy(&bytes);
-    let status = head
-        .strip_prefix("HTTP/1.1 ")
-        .and_then(|rest| rest.get(..3)?.parse().ok());
-    Ok(Answer { status, body })
-}
-
-/// Whether a read ended because its time was over.
+/// Returns whether a read ended because its time was over.
 pub(crate) fn is_timeout(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -62,18 +30,18 @@ pub(crate) fn is_timeout(error: &io::Error) -> bool {
     )
 }
 
-/// The request that makes a WebSocket, with further header lines, each ending in CR LF.
+/// Returns the request that opens a WebSocket, with further header lines, each ending in CR LF.
 pub(crate) fn upgrade(host: SocketAddr, headers: &str) -> String {
     format!(
         "GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{headers}\r\n"
     )
 }
 
-/// The headers of a right one.
+/// The header lines that a valid such request needs.
 pub(crate) const RIGHT_HEADERS: &str =
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// A WebSocket frame from a client. `first` is its first byte: final bit, reserved bits, opcode.
+/// Returns a WebSocket frame from a client. `first` is its first byte: final bit, reserved bits, opcode.
 pub(crate) fn ws_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = ws_head(first, payload.len() as u64);
     let masked = payload.iter().zip(MASK.iter().cycle());
@@ -81,7 +49,7 @@ pub(crate) fn ws_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// The beginning of one that claims a length.
+/// Returns the head of a frame that announces a payload of `len_bytes`.
 pub(crate) fn ws_head(first: u8, len_bytes: u64) -> Vec<u8> {
     const IS_MASKED: u8 = 0x80;
     let mut head = vec![first];
@@ -100,7 +68,7 @@ pub(crate) fn ws_head(first: u8, len_bytes: u64) -> Vec<u8> {
     head
 }
 
-/// Takes a whole frame of the server off the front: its opcode and payload.
+/// Removes a whole frame of the server from the front, and returns its opcode and payload.
 pub(crate) fn take_ws_frame(bytes: &mut BytesMut) -> Option<(u8, Bytes)> {
     let short = usize::from(bytes.get(1)? & 0x7F);
     let (head, len_bytes) = match short {
@@ -122,7 +90,7 @@ pub(crate) fn take_ws_frame(bytes: &mut BytesMut) -> Option<(u8, Bytes)> {
     Some((opcode, bytes.split_to(len_bytes).freeze()))
 }
 
-/// Where one sequence begins in another.
+/// Returns the position of the first occurrence of `sequence`.
 pub(crate) fn find(bytes: &[u8], sequence: &[u8]) -> Option<usize> {
     bytes
         .windows(sequence.len())
