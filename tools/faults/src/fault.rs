@@ -1,13 +1,13 @@
-//! What a fault is: who does what to the server, and what must be counted.
+//! A fault: what is done to the server, what it may cost, and what must be counted.
 
 use anyhow::Result;
 
-use crate::harness::scene::Scene;
 use crate::harness::server::Setup;
+use crate::harness::trial::Trial;
 
 /// One way to be a bad peer, or bad luck.
 pub(crate) struct Fault {
-    /// Unique, for `--only`.
+    /// The unique name, for `--only`.
     pub(crate) name: &'static str,
     /// Counters whose sum must have gone up by [`Outcome::faulty`]: a reason of
     /// `cubesync_disconnects_total`, or a family and its label, such as `http 404`.
@@ -16,20 +16,20 @@ pub(crate) struct Fault {
     pub(crate) also: &'static [&'static str],
     /// Programs without which it cannot be run; `root` stands for that user.
     pub(crate) needs: &'static [&'static str],
-    /// The server that it is done to.
+    /// How the server is started.
     pub(crate) setup: &'static Setup,
-    /// What it may cost.
-    pub(crate) toll: Toll,
-    /// Does it, checks what the peer saw, and says it.
-    pub(crate) run: fn(&mut Scene<'_>) -> Result<Outcome>,
+    /// The largest impact that it may have.
+    pub(crate) impact: Impact,
+    /// Does it, checks what the peer saw, and describes it.
+    pub(crate) run: fn(&mut Trial<'_>) -> Result<Outcome>,
 }
 
 impl Fault {
-    /// A fault of which `counters` count one for each faulty connection.
+    /// Returns a fault for which `counters` count one for each faulty connection.
     pub(crate) const fn new(
         name: &'static str,
         counters: &'static [&'static str],
-        run: fn(&mut Scene<'_>) -> Result<Outcome>,
+        run: fn(&mut Trial<'_>) -> Result<Outcome>,
     ) -> Self {
         Self {
             name,
@@ -37,72 +37,72 @@ impl Fault {
             also: &[],
             needs: &[],
             setup: &Setup::PLAIN,
-            toll: Toll::Nothing,
+            impact: Impact::Nothing,
             run,
         }
     }
 
-    /// The same where these disconnects may be counted besides.
+    /// Allows these disconnects besides.
     pub(crate) const fn also(mut self, reasons: &'static [&'static str]) -> Self {
         self.also = reasons;
         self
     }
 
-    /// The same where it needs these programs.
+    /// Requires these programs.
     pub(crate) const fn needs(mut self, programs: &'static [&'static str]) -> Self {
         self.needs = programs;
         self
     }
 
-    /// The same on another server.
+    /// Chooses another server.
     pub(crate) const fn on(mut self, setup: &'static Setup) -> Self {
         self.setup = setup;
         self
     }
 
-    /// The same where it may cost more than nothing.
-    pub(crate) const fn costs(mut self, toll: Toll) -> Self {
-        self.toll = toll;
+    /// Allows an impact on others.
+    pub(crate) const fn with_impact(mut self, impact: Impact) -> Self {
+        self.impact = impact;
         self
     }
 }
 
-/// What a fault costs those who did nothing.
+/// The impact of a fault on others than its peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Toll {
-    /// Nobody's connection.
+pub(crate) enum Impact {
+    /// None.
     Nothing,
-    /// The bystanders may lose their connections, and come back by themselves.
+    /// The bystanders may lose their connections, and reconnect by themselves.
     Connections,
     /// The process ends by design, and is started again.
     Process,
 }
 
-/// How often something must have been counted.
+/// The number that the counters must show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Count {
-    /// Exactly so often.
+    /// Exactly this number.
     Exactly(u64),
-    /// It depends on timing how often, but this often at least.
+    /// At least this number; the exact one depends on timing.
     AtLeast(u64),
 }
 
-/// What a fault looked like from the outside.
+/// What a fault looked like from outside.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// What the peer saw, for a person.
+    /// A description of what the peer saw.
     pub(crate) saw: String,
-    /// How often the counters must have counted.
+    /// The number that the counters must show.
     pub(crate) faulty: Count,
 }
 
 impl Outcome {
-    /// Of one faulty connection.
+    /// Returns the outcome of one faulty connection.
     pub(crate) fn one(saw: impl Into<String>) -> Self {
         Self::of(1, saw)
     }
 
-    /// Of so many.
+    /// Returns the outcome of `faulty` connections.
     pub(crate) fn of(faulty: u64, saw: impl Into<String>) -> Self {
         Self {
             saw: saw.into(),
@@ -110,7 +110,7 @@ impl Outcome {
         }
     }
 
-    /// Of at least so many.
+    /// Returns the outcome of at least `faulty` connections.
     pub(crate) fn at_least(faulty: u64, saw: impl Into<String>) -> Self {
         Self {
             saw: saw.into(),

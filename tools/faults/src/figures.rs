@@ -8,11 +8,11 @@ use anyhow::{Result, ensure};
 use cubesync_protocol::{CubeId, Event, ServerMessage};
 
 use crate::harness::bystanders::Bystanders;
-use crate::harness::crowd::{Crowd, CrowdPlan, Habit};
+use crate::harness::crowd::{Behaviour, Crowd, CrowdPlan};
 use crate::harness::peer::Peer;
-use crate::harness::scene::{PATIENCE, Scene};
 use crate::harness::server::Server;
 use crate::harness::server::Setup;
+use crate::harness::trial::{PATIENCE, Trial};
 use crate::{operation, transport};
 
 /// Memory is read this long after the last connection was made.
@@ -27,7 +27,7 @@ const PATIENT: Setup = Setup {
 /// Measures everything and prints it, a figure a line.
 pub(crate) fn figures(binary: &Path) -> Result<()> {
     let cut =
-        |is_websocket| move |scene: &mut Scene<'_>| said(transport::half_open(scene, is_websocket));
+        |is_websocket| move |trial: &mut Trial<'_>| said(transport::half_open(trial, is_websocket));
     show(
         "dead peer, TCP",
         on(binary, &transport::REACHABLE, cut(false)),
@@ -38,28 +38,28 @@ pub(crate) fn figures(binary: &Path) -> Result<()> {
     );
     show(
         "removal after FIN",
-        on(binary, &Setup::PLAIN, |scene| removal(scene, drop_it)),
+        on(binary, &Setup::PLAIN, |trial| removal(trial, drop_it)),
     );
     show(
         "removal after RST",
-        on(binary, &Setup::PLAIN, |scene| removal(scene, Peer::reset)),
+        on(binary, &Setup::PLAIN, |trial| removal(trial, Peer::reset)),
     );
     show(
         "drain",
-        on(binary, &Setup::PLAIN, |scene| {
-            said(operation::sigterm_under_load(scene))
+        on(binary, &Setup::PLAIN, |trial| {
+            said(operation::sigterm_under_load(trial))
         }),
     );
     show(
         "drain, deaf clients",
-        on(binary, &operation::DEAF, |scene| {
-            said(operation::sigterm_with_deaf(scene))
+        on(binary, &operation::DEAF, |trial| {
+            said(operation::sigterm_with_deaf(trial))
         }),
     );
     show(
         "storm",
-        on(binary, &Setup::PLAIN, |scene| {
-            said(operation::reconnect_storm(scene))
+        on(binary, &Setup::PLAIN, |trial| {
+            said(operation::reconnect_storm(trial))
         }),
     );
     show(
@@ -92,11 +92,11 @@ fn said(outcome: Result<crate::fault::Outcome>) -> Result<String> {
 fn on(
     binary: &Path,
     setup: &'static Setup,
-    measure: impl FnOnce(&mut Scene<'_>) -> Result<String>,
+    measure: impl FnOnce(&mut Trial<'_>) -> Result<String>,
 ) -> Result<String> {
     let mut server = Server::start(binary, setup, false)?;
     let bystanders = Bystanders::join(server.tcp, setup.join_key)?;
-    measure(&mut Scene {
+    measure(&mut Trial {
         server: &mut server,
         bystanders: &bystanders,
         is_quick: false,
@@ -110,16 +110,16 @@ fn drop_it(peer: Peer) -> Result<()> {
 }
 
 /// From a connection's end until another player is told that its cube is a ghost, or gone.
-fn removal(scene: &mut Scene<'_>, end: fn(Peer) -> Result<()>) -> Result<String> {
+fn removal(trial: &mut Trial<'_>, end: fn(Peer) -> Result<()>) -> Result<String> {
     const TRIES: usize = 50;
-    let (mut watcher, _) = scene.player("watching")?;
+    let (mut watcher, _) = trial.player("watching")?;
     // Who joins in the same tick is in the first keyframe, and never told of as joining.
     watcher.find(PATIENCE, |message| {
         matches!(message, ServerMessage::Snapshot(_)).then_some(())
     })?;
     let mut times_ms = Vec::new();
     for _ in 0..TRIES {
-        let (peer, welcome) = scene.player("going")?;
+        let (peer, welcome) = trial.player("going")?;
         let cube = welcome.cube;
         watcher.find(PATIENCE, |message| {
             told_of(message, |event| is_joined(event, cube))
@@ -176,7 +176,7 @@ fn idle_memory(binary: &Path, count: u64, is_websocket: bool) -> Result<String> 
         },
         count: count as usize,
         rooms: (count / PLAYERS_PER_ROOM) as usize,
-        habit: Habit::Rest,
+        behaviour: Behaviour::Rest,
         is_websocket,
         returns: false,
         over: Duration::from_secs(count / 500),

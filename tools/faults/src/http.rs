@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use cubesync_harness::http;
 
 use crate::fault::{Fault, Outcome};
-use crate::harness::scene::Scene;
 use crate::harness::server::Setup;
+use crate::harness::trial::Trial;
 
 /// A server whose patience with slow readers of pages is shorter in a quick run.
 const IMPATIENT: Setup = Setup {
@@ -17,21 +17,21 @@ const IMPATIENT: Setup = Setup {
 };
 
 pub(crate) const FAULTS: &[Fault] = &[
-    Fault::new("slow-head", &["cut head_timeout", "cut full"], |scene| {
-        slowhttptest(scene, "/", &["-H", "-i", "1"])
+    Fault::new("slow-head", &["cut head_timeout", "cut full"], |trial| {
+        slowhttptest(trial, "/", &["-H", "-i", "1"])
     })
     .needs(&["slowhttptest"]),
-    Fault::new("slow-body", &["http 413", "cut full"], |scene| {
-        slowhttptest(scene, "/", &["-B", "-i", "1", "-s", "8192"])
+    Fault::new("slow-body", &["http 413", "cut full"], |trial| {
+        slowhttptest(trial, "/", &["-B", "-i", "1", "-s", "8192"])
     })
     .needs(&["slowhttptest"]),
-    Fault::new("slow-read", &["cut lifetime", "cut full"], |scene| {
-        let page = http::get(scene.server.http, "/")?;
+    Fault::new("slow-read", &["cut lifetime", "cut full"], |trial| {
+        let page = http::get(trial.server.http, "/")?;
         let page = String::from_utf8_lossy(&page.body);
         let long = page.split('"').find(|part| part.ends_with(".wasm"));
         let path = format!("/{}", long.context("the page has no long file")?);
         slowhttptest(
-            scene,
+            trial,
             &path,
             &["-X", "-w", "8", "-y", "16", "-n", "2", "-z", "4"],
         )
@@ -41,10 +41,10 @@ pub(crate) const FAULTS: &[Fault] = &[
 ];
 
 /// Runs slowhttptest; the server must cut or answer every connection that it makes.
-fn slowhttptest(scene: &mut Scene<'_>, path: &str, flags: &[&str]) -> Result<Outcome> {
-    let count = scene.pick(60, 400);
+fn slowhttptest(trial: &mut Trial<'_>, path: &str, flags: &[&str]) -> Result<Outcome> {
+    let count = trial.pick(60, 400);
     let connections = count.to_string();
-    let url = format!("http://{}{path}", scene.server.http);
+    let url = format!("http://{}{path}", trial.server.http);
     let began = Instant::now();
     Command::new("slowhttptest")
         .args(flags)
@@ -58,11 +58,11 @@ fn slowhttptest(scene: &mut Scene<'_>, path: &str, flags: &[&str]) -> Result<Out
             "-u",
             &url,
         ])
-        .args(["-l", scene.pick("15", "75")])
+        .args(["-l", trial.pick("15", "75")])
         .output()
         .context("cannot run slowhttptest")?;
     let took = began.elapsed().as_secs();
-    let answer = http::get(scene.server.http, "/healthz")?;
+    let answer = http::get(trial.server.http, "/healthz")?;
     ensure!(
         answer.status == Some(200),
         "no pages any more: {:?}",

@@ -10,12 +10,12 @@ use cubesync_harness::wait::comes_true;
 use cubesync_protocol::{CloseCode, Hello};
 use rustix::process::Signal;
 
-use crate::fault::{Fault, Outcome, Toll};
+use crate::fault::{Fault, Impact, Outcome};
 use crate::harness::counters::Counters;
-use crate::harness::crowd::{Crowd, CrowdPlan, Habit};
+use crate::harness::crowd::{Behaviour, Crowd, CrowdPlan};
 use crate::harness::peer::Peer;
-use crate::harness::scene::{PATIENCE, Scene, hello};
 use crate::harness::server::Setup;
+use crate::harness::trial::{PATIENCE, Trial, hello};
 use crate::transport::talkers;
 
 /// A stopping server spreads its clients over this time.
@@ -61,26 +61,26 @@ const STDERR_FULL: Setup = outputs("exec \"$0\" \"$@\" 2> /dev/full");
 const STDOUT_CLOSED: Setup = outputs("exec \"$0\" \"$@\" >&-");
 
 pub(crate) const FAULTS: &[Fault] = &[
-    Fault::new("sigterm-under-load", &[], sigterm_under_load).costs(Toll::Process),
+    Fault::new("sigterm-under-load", &[], sigterm_under_load).with_impact(Impact::Process),
     Fault::new("sigterm-with-deaf-clients", &[], sigterm_with_deaf)
-        .costs(Toll::Process)
+        .with_impact(Impact::Process)
         .on(&DEAF),
-    Fault::new("second-signal", &[], second_signal).costs(Toll::Process),
-    Fault::new("1000-joins-a-second", &["left"], |scene| {
-        let count = scene.pick(300, 3_000);
+    Fault::new("second-signal", &[], second_signal).with_impact(Impact::Process),
+    Fault::new("1000-joins-a-second", &["left"], |trial| {
+        let count = trial.pick(300, 3_000);
         let began = Instant::now();
-        let crowd = Crowd::send(CrowdPlan {
-            server: scene.server.tcp,
+        let crowd = Crowd::start(CrowdPlan {
+            server: trial.server.tcp,
             count,
             rooms: 1,
-            habit: Habit::JoinAndLeave,
+            behaviour: Behaviour::JoinAndLeave,
             is_websocket: false,
             returns: false,
             over: Duration::from_secs(1) * count as u32 / 1_000,
         })?;
-        let is_over = || crowd.tally.ended.load(Ordering::Relaxed) == count as u64;
+        let is_over = || crowd.counts.ended.load(Ordering::Relaxed) == count as u64;
         ensure!(comes_true(3 * PATIENCE, is_over), "some never end");
-        let welcomes = crowd.tally.welcomes.load(Ordering::Relaxed);
+        let welcomes = crowd.counts.welcomes.load(Ordering::Relaxed);
         ensure!(
             welcomes == count as u64,
             "only {welcomes} of {count} were let in"
@@ -91,15 +91,15 @@ pub(crate) const FAULTS: &[Fault] = &[
             format!("{welcomes} let in and out, {rate:.0} a second"),
         ))
     }),
-    Fault::new("sigkill-and-reconnect-storm", &[], reconnect_storm).costs(Toll::Process),
-    Fault::new("clock-a-day-forward", &["resume resumed"], |scene| {
-        clock(scene, 86_400)
+    Fault::new("sigkill-and-reconnect-storm", &[], reconnect_storm).with_impact(Impact::Process),
+    Fault::new("clock-a-day-forward", &["resume resumed"], |trial| {
+        clock(trial, 86_400)
     })
     .also(&["lost", "replaced"])
     .needs(&["faketime"])
     .on(&CLOCK),
-    Fault::new("clock-a-day-back", &["resume resumed"], |scene| {
-        clock(scene, -86_400)
+    Fault::new("clock-a-day-back", &["resume resumed"], |trial| {
+        clock(trial, -86_400)
     })
     .also(&["lost", "replaced"])
     .needs(&["faketime"])
@@ -110,14 +110,14 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::new("stderr-closed", &["bad_message"], says_something).on(&STDERR_CLOSED),
     Fault::new("stderr-full", &["bad_message"], says_something).on(&STDERR_FULL),
     Fault::new("stdout-closed", &["bad_message"], says_something).on(&STDOUT_CLOSED),
-    Fault::new("sigstop", &[], |scene| {
-        let pause = scene.pick(Duration::from_secs(4), Duration::from_secs(30));
-        scene.server.signal(Signal::STOP)?;
+    Fault::new("sigstop", &[], |trial| {
+        let pause = trial.pick(Duration::from_secs(4), Duration::from_secs(30));
+        trial.server.signal(Signal::STOP)?;
         std::thread::sleep(pause);
-        scene.server.signal(Signal::CONT)?;
+        trial.server.signal(Signal::CONT)?;
         let began = Instant::now();
         ensure!(
-            scene.bystanders.are_back(),
+            trial.bystanders.are_back(),
             "the bystanders do not come back"
         );
         let seconds = began.elapsed().as_secs_f64();
@@ -126,50 +126,52 @@ pub(crate) const FAULTS: &[Fault] = &[
             format!("{pause:?} of nothing; plays again after {seconds:.1} s"),
         ))
     })
-    .costs(Toll::Connections),
+    .with_impact(Impact::Connections),
 ];
 
 /// Asks for a page again and again until there is no server, and keeps what it said last.
-fn watch_stopping(scene: &Scene<'_>, is_over: &AtomicBool) -> (bool, Option<Counters>) {
+fn watch_stopping(trial: &Trial<'_>, is_over: &AtomicBool) -> (bool, Option<Counters>) {
     let (mut is_unready, mut counters) = (false, None);
     while !is_over.load(Ordering::Relaxed) {
-        let health = http::get(scene.server.http, "/healthz");
+        let health = http::get(trial.server.http, "/healthz");
         is_unready |= health.is_ok_and(|answer| answer.status == Some(503));
-        counters = scene.server.counters().ok().or(counters);
+        counters = trial.server.counters().ok().or(counters);
     }
     (is_unready, counters)
 }
 
-pub(crate) fn sigterm_under_load(scene: &mut Scene<'_>) -> Result<Outcome> {
-    let count = scene.pick(60, 300);
+pub(crate) fn sigterm_under_load(trial: &mut Trial<'_>) -> Result<Outcome> {
+    let count = trial.pick(60, 300);
     let crowd = Crowd::join(CrowdPlan {
-        server: scene.server.tcp,
+        server: trial.server.tcp,
         count,
         rooms: 6,
-        habit: Habit::Walk,
+        behaviour: Behaviour::Walk,
         is_websocket: false,
         returns: false,
         over: Duration::from_millis(500),
     })?;
     // One who does not go when asked to, so that there is a while to look at.
-    let (lingering, _) = scene.player("lingering")?;
-    let before = scene.server.counters()?;
+    let (lingering, _) = trial.player("lingering")?;
+    let before = trial.server.counters()?;
     let is_over = AtomicBool::new(false);
-    scene.server.signal(Signal::TERM)?;
+    trial.server.signal(Signal::TERM)?;
     let began = Instant::now();
     let (status, gone, (is_unready, counters)) = std::thread::scope(|scope| {
-        let scene = &*scene;
-        let watching = scope.spawn(|| watch_stopping(scene, &is_over));
-        let gone = comes_true(PATIENCE, || crowd.tally.joined.load(Ordering::Relaxed) == 0)
-            .then(|| began.elapsed());
+        let trial = &*trial;
+        let watching = scope.spawn(|| watch_stopping(trial, &is_over));
+        let gone = comes_true(PATIENCE, || {
+            crowd.counts.joined.load(Ordering::Relaxed) == 0
+        })
+        .then(|| began.elapsed());
         let status = comes_true(STOP_WITHIN, || {
-            http::get(scene.server.http, "/healthz").is_err()
+            http::get(trial.server.http, "/healthz").is_err()
         });
         is_over.store(true, Ordering::Relaxed);
         (status, gone, watching.join().unwrap_or_default())
     });
     ensure!(status, "it goes on serving");
-    let status = scene.server.ended(STOP_WITHIN).context("it does not end")?;
+    let status = trial.server.ended(STOP_WITHIN).context("it does not end")?;
     let took = began.elapsed();
     drop(lingering);
     ensure!(status.code() == Some(0), "it ended with {status}");
@@ -182,7 +184,7 @@ pub(crate) fn sigterm_under_load(scene: &mut Scene<'_>) -> Result<Outcome> {
         counted >= told as u64,
         "shutting_down went up by {counted} only"
     );
-    scene.server.restart()?;
+    trial.server.restart()?;
     let gone_ms = gone.context("clients are still there")?.as_millis();
     Ok(Outcome::of(
         0,
@@ -195,7 +197,7 @@ pub(crate) fn sigterm_under_load(scene: &mut Scene<'_>) -> Result<Outcome> {
 
 /// How many were told to come back, spread over the time for that.
 fn told_to_come_back(crowd: &Crowd) -> Result<usize> {
-    let closings = crowd.tally.closings();
+    let closings = crowd.counts.closings();
     let waits: Vec<u32> = closings
         .into_iter()
         .filter(|(code, _)| *code == CloseCode::ShuttingDown)
@@ -209,48 +211,48 @@ fn told_to_come_back(crowd: &Crowd) -> Result<usize> {
 }
 
 /// Clients that never read and have no room for a last word: the server must give up on them.
-pub(crate) fn sigterm_with_deaf(scene: &mut Scene<'_>) -> Result<Outcome> {
-    let crowd = talkers(scene)?;
+pub(crate) fn sigterm_with_deaf(trial: &mut Trial<'_>) -> Result<Outcome> {
+    let crowd = talkers(trial)?;
     let mut deaf = Vec::new();
     for _ in 0..5 {
-        let mut peer = Peer::connect_tight(scene.server.tcp)?;
+        let mut peer = Peer::connect_tight(trial.server.tcp)?;
         peer.join(hello("deaf"))?;
         deaf.push(peer);
     }
     // Until nothing more fits, and before they are cut for it.
     std::thread::sleep(Duration::from_secs(2));
-    scene.server.signal(Signal::TERM)?;
+    trial.server.signal(Signal::TERM)?;
     let began = Instant::now();
-    let status = scene.server.ended(STOP_WITHIN).context("it does not end")?;
+    let status = trial.server.ended(STOP_WITHIN).context("it does not end")?;
     let took = began.elapsed();
     drop((crowd, deaf));
     ensure!(status.code() == Some(0), "it ended with {status}");
-    scene.server.restart()?;
+    trial.server.restart()?;
     Ok(Outcome::of(
         0,
         format!("exit 0 after {} ms", took.as_millis()),
     ))
 }
 
-fn second_signal(scene: &mut Scene<'_>) -> Result<Outcome> {
-    let (lingering, _) = scene.player("lingering")?;
-    scene.server.signal(Signal::TERM)?;
+fn second_signal(trial: &mut Trial<'_>) -> Result<Outcome> {
+    let (lingering, _) = trial.player("lingering")?;
+    trial.server.signal(Signal::TERM)?;
     let is_stopping = || {
-        let health = http::get(scene.server.http, "/healthz");
+        let health = http::get(trial.server.http, "/healthz");
         health.is_ok_and(|answer| answer.status == Some(503))
     };
     ensure!(
         comes_true(PATIENCE, is_stopping),
         "the first signal does nothing"
     );
-    scene.server.signal(Signal::TERM)?;
+    trial.server.signal(Signal::TERM)?;
     let began = Instant::now();
-    let status = scene.server.ended(PATIENCE).context("it does not end")?;
+    let status = trial.server.ended(PATIENCE).context("it does not end")?;
     let took = began.elapsed();
     drop(lingering);
     ensure!(status.code() == Some(1), "it ended with {status}");
     ensure!(took < Duration::from_secs(2), "it took {took:?}");
-    scene.server.restart()?;
+    trial.server.restart()?;
     Ok(Outcome::of(
         0,
         format!("exit 1 at once, after {} ms", took.as_millis()),
@@ -258,30 +260,30 @@ fn second_signal(scene: &mut Scene<'_>) -> Result<Outcome> {
 }
 
 /// Everybody is cut off at once and comes back at once, as real clients do.
-pub(crate) fn reconnect_storm(scene: &mut Scene<'_>) -> Result<Outcome> {
+pub(crate) fn reconnect_storm(trial: &mut Trial<'_>) -> Result<Outcome> {
     const PLAYERS_PER_ROOM: usize = 50;
-    let count = scene.pick(300, 9_900);
+    let count = trial.pick(300, 9_900);
     let crowd = Crowd::join(CrowdPlan {
-        server: scene.server.tcp,
+        server: trial.server.tcp,
         count,
         rooms: count / PLAYERS_PER_ROOM,
-        habit: Habit::Rest,
+        behaviour: Behaviour::Rest,
         is_websocket: false,
         returns: true,
         over: Duration::from_secs(count as u64 / 400),
     })?;
-    let welcomes = || crowd.tally.welcomes.load(Ordering::Relaxed);
+    let welcomes = || crowd.counts.welcomes.load(Ordering::Relaxed);
     let before = welcomes();
-    scene.server.signal(Signal::KILL)?;
+    trial.server.signal(Signal::KILL)?;
     let began = Instant::now();
-    scene.server.ended(PATIENCE).context("it does not end")?;
-    scene.server.restart()?;
+    trial.server.ended(PATIENCE).context("it does not end")?;
+    trial.server.restart()?;
     let up_ms = began.elapsed().as_millis();
     let is_back = || welcomes() >= before + count as u64;
     ensure!(
         comes_true(Duration::from_secs(120), is_back) && crowd.is_whole(count as u64, PATIENCE),
         "only {} of {count} are back",
-        crowd.tally.joined.load(Ordering::Relaxed)
+        crowd.counts.joined.load(Ordering::Relaxed)
     );
     let back_s = began.elapsed().as_secs_f64();
     crowd.leave()?;
@@ -292,39 +294,39 @@ pub(crate) fn reconnect_storm(scene: &mut Scene<'_>) -> Result<Outcome> {
 }
 
 /// The wall clock jumps while a lost player may come back: nothing else may.
-fn clock(scene: &mut Scene<'_>, seconds: i64) -> Result<Outcome> {
-    let date = |scene: &Scene<'_>| -> Result<String> {
-        let page = http::get(scene.server.http, "/time.html")?;
+fn clock(trial: &mut Trial<'_>, seconds: i64) -> Result<Outcome> {
+    let date = |trial: &Trial<'_>| -> Result<String> {
+        let page = http::get(trial.server.http, "/time.html")?;
         let page = String::from_utf8_lossy(&page.body).into_owned();
         let is_date = |word: &&str| word.len() == 10 && word.matches('.').count() == 2;
         let date = page.split([' ', '<', '>']).find(is_date);
         Ok(date.context("no date on the page")?.to_owned())
     };
-    let set = |scene: &Scene<'_>, seconds: i64| {
-        fs::write(scene.server.folder.join("clock"), format!("{seconds:+}\n"))
+    let set = |trial: &Trial<'_>, seconds: i64| {
+        fs::write(trial.server.folder.join("clock"), format!("{seconds:+}\n"))
     };
-    let today = date(scene)?;
-    let (peer, first) = scene.player("lost")?;
+    let today = date(trial)?;
+    let (peer, first) = trial.player("lost")?;
     peer.reset()?;
-    set(scene, seconds)?;
-    let is_moved = || date(scene).is_ok_and(|day| day != today);
+    set(trial, seconds)?;
+    let is_moved = || date(trial).is_ok_and(|day| day != today);
     ensure!(
         comes_true(PATIENCE, is_moved),
         "the clock does not move: {today}"
     );
-    let there = date(scene)?;
-    let ticks = |scene: &Scene<'_>| anyhow::Ok(scene.server.counters()?.value("gauge ticks_total"));
-    let (began, before) = (Instant::now(), ticks(scene)?);
+    let there = date(trial)?;
+    let ticks = |trial: &Trial<'_>| anyhow::Ok(trial.server.counters()?.value("gauge ticks_total"));
+    let (began, before) = (Instant::now(), ticks(trial)?);
     std::thread::sleep(Duration::from_secs(1));
-    let rate = (ticks(scene)? - before) / began.elapsed().as_secs_f64();
-    let mut back = scene.peer()?;
+    let rate = (ticks(trial)? - before) / began.elapsed().as_secs_f64();
+    let mut back = trial.peer()?;
     let resume = Some(first.resume);
     let welcome = back.join(Hello {
         resume,
         ..hello("lost")
     })?;
     back.leave()?;
-    set(scene, 0)?;
+    set(trial, 0)?;
     ensure!(welcome.cube == first.cube, "the ghost went with the clock");
     ensure!(
         (30.0..90.0).contains(&rate),
@@ -335,18 +337,18 @@ fn clock(scene: &mut Scene<'_>, seconds: i64) -> Result<Outcome> {
     )))
 }
 
-fn full_disk(scene: &mut Scene<'_>) -> Result<Outcome> {
+fn full_disk(trial: &mut Trial<'_>) -> Result<Outcome> {
     let crowd = Crowd::join(CrowdPlan {
-        server: scene.server.tcp,
+        server: trial.server.tcp,
         count: 20,
         rooms: 1,
-        habit: Habit::Jump,
+        behaviour: Behaviour::Jump,
         is_websocket: false,
         returns: false,
         over: Duration::ZERO,
     })?;
     let line = || {
-        let log = scene.server.log();
+        let log = trial.server.log();
         log.lines()
             .find(|line| line.contains("recording has ended"))
             .map(str::to_owned)
@@ -365,13 +367,13 @@ fn full_disk(scene: &mut Scene<'_>) -> Result<Outcome> {
 }
 
 /// Gives the server reason to log more than a pipe holds, while its outputs are in disorder.
-fn says_something(scene: &mut Scene<'_>) -> Result<Outcome> {
-    let count = scene.pick(200, 1_000);
+fn says_something(trial: &mut Trial<'_>) -> Result<Outcome> {
+    let count = trial.pick(200, 1_000);
     for number in 0..count {
-        let (peer, _) = scene.player(&format!("talkative {number}"))?;
+        let (peer, _) = trial.player(&format!("talkative {number}"))?;
         peer.leave()?;
     }
-    let (mut bad, _) = scene.player("bad")?;
+    let (mut bad, _) = trial.player("bad")?;
     bad.send_raw(&[0; 4])?;
     bad.ending(PATIENCE)?.closed_with(CloseCode::BadMessage)?;
     Ok(Outcome::one(format!(

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail, ensure};
 use cubesync_harness::wait::comes_true;
 use serde::Serialize;
 
-use crate::fault::{Count, Fault, Outcome, Toll};
+use crate::fault::{Count, Fault, Impact, Outcome};
 use crate::harness::bystanders::{Bystanders, Lags};
 use crate::harness::counters::Counters;
-use crate::harness::scene::Scene;
 use crate::harness::server::Server;
+use crate::harness::trial::Trial;
 
 /// Memory counts as back when it is no more than this above what it was, in KiB: the players' names
 /// and ghosts of the last seconds are still there.
@@ -134,32 +134,32 @@ impl<'a> Runner<'a> {
         };
         line.before = Some(normal.lags);
         let began = Instant::now();
-        let mut scene = Scene {
+        let mut trial = Trial {
             server,
             bystanders,
             is_quick: self.is_quick,
             binary: self.binary,
         };
-        let outcome = (fault.run)(&mut scene)?;
+        let outcome = (fault.run)(&mut trial)?;
         line.saw = outcome.saw.clone();
-        if fault.toll != Toll::Nothing {
+        if fault.impact != Impact::Nothing {
             ensure!(bystanders.are_back(), "the bystanders do not come back");
         }
         std::thread::sleep(window);
         line.after = Some(bystanders.between(began, Instant::now()));
         ensure!(
-            scene.server.ended(Duration::ZERO).is_none(),
+            trial.server.ended(Duration::ZERO).is_none(),
             "the process has ended"
         );
-        if fault.toll == Toll::Nothing {
+        if fault.impact == Impact::Nothing {
             let is_whole = bystanders.are_playing() && bystanders.joins() == normal.joins;
             ensure!(is_whole, "a bystander was cut off");
-            line.counted = settled_counters(scene.server, fault, &outcome, &normal.counters)?;
+            line.counted = settled_counters(trial.server, fault, &outcome, &normal.counters)?;
         }
-        if fault.toll != Toll::Process {
-            let [before, after] = [normal.memory_kib, memory_after(&mut scene, fault, &normal)?];
+        if fault.impact != Impact::Process {
+            let [before, after] = [normal.memory_kib, memory_after(&mut trial, fault, &normal)?];
             line.memory_kib = Some([before, after]);
-            let process = scene.server.process();
+            let process = trial.server.process();
             let descriptors = || process.descriptors().unwrap_or(u64::MAX);
             ensure!(
                 comes_true(SETTLE_WITHIN, || descriptors() <= normal.descriptors),
@@ -174,15 +174,15 @@ impl<'a> Runner<'a> {
 
 /// The memory once it is back, in KiB. An allocator may keep what a crowd once needed, a leak takes
 /// more each time: where it is not back, the fault is done again, and must not need more.
-fn memory_after(scene: &mut Scene<'_>, fault: &Fault, normal: &Normal) -> Result<u64> {
-    let process = scene.server.process();
+fn memory_after(trial: &mut Trial<'_>, fault: &Fault, normal: &Normal) -> Result<u64> {
+    let process = trial.server.process();
     let memory = || process.resident_kib().unwrap_or(u64::MAX);
     let comes_below = |limit| comes_true(SETTLE_WITHIN, || memory() <= limit);
     if comes_below(normal.memory_kib + MEMORY_TOLERANCE_KIB) {
         return Ok(memory());
     }
     let once = memory();
-    (fault.run)(scene)?;
+    (fault.run)(trial)?;
     ensure!(
         comes_below(once + MEMORY_TOLERANCE_KIB),
         "memory was {} KiB, then {once}, then {} KiB",

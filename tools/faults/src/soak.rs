@@ -13,7 +13,7 @@ use socket2::SockRef;
 
 use crate::harness::bystanders::Bystanders;
 use crate::harness::crowd::sample;
-use crate::harness::light::Light;
+use crate::harness::light_client::LightClient;
 use crate::harness::peer::RED;
 use crate::harness::server::Server;
 use crate::harness::server::Setup;
@@ -135,17 +135,17 @@ async fn visit_once(
 ) -> Result<()> {
     let is_websocket = random.u8(..3) == 0;
     let server = if is_websocket { http } else { tcp };
-    let mut light = Light::connect(server, is_websocket).await?;
+    let mut client = LightClient::connect(server, is_websocket).await?;
     match random.u8(..20) {
         0 => {
-            light.read_for(Duration::from_secs(30)).await;
+            client.read_for(Duration::from_secs(30)).await;
             return Ok(());
         }
         1 => {
             let junk: Vec<u8> = (0..random.usize(1..300)).map(|_| random.u8(..)).collect();
-            light.stream.writable().await?;
-            light.stream.try_write(&junk)?;
-            light.read_for(Duration::from_secs(5)).await;
+            client.stream.writable().await?;
+            client.stream.try_write(&junk)?;
+            client.read_for(Duration::from_secs(5)).await;
             return Ok(());
         }
         _ => {}
@@ -155,7 +155,7 @@ async fn visit_once(
         ROOMS => format!("once {number} {visit}"),
         room => format!("room {room}"),
     };
-    let welcome = light
+    let welcome = client
         .join(Hello::new(room, format!("player {number}"), RED))
         .await?;
     let tick = Duration::from_secs(1) / u32::from(welcome.tick_hz);
@@ -163,20 +163,20 @@ async fn visit_once(
     for step in 1..=ticks {
         let mut position = welcome.pose.position;
         position.x += (step % 400) as i32 * 20;
-        light
+        client
             .send(&sample(welcome.tick + step, welcome.cube, position))
             .await?;
-        ensure!(!light.read_for(tick).await, "closed");
+        ensure!(!client.read_for(tick).await, "closed");
     }
     match random.u8(..8) {
-        0 => SockRef::from(&light.stream).set_linger(Some(Duration::ZERO))?,
+        0 => SockRef::from(&client.stream).set_linger(Some(Duration::ZERO))?,
         1 => {}
         2 => {
-            light.send_bytes(&[0xFF; 4]).await?;
-            light.read_for(Duration::from_secs(5)).await;
+            client.send_bytes(&[0xFF; 4]).await?;
+            client.read_for(Duration::from_secs(5)).await;
         }
-        3 => light.send_bytes(&[0, 0, 0, 9, 1]).await?,
-        _ => light.leave().await?,
+        3 => client.send_bytes(&[0, 0, 0, 9, 1]).await?,
+        _ => client.leave().await?,
     }
     Ok(())
 }

@@ -12,11 +12,11 @@ use cubesync_harness::wait::comes_true;
 use cubesync_protocol::CloseCode;
 
 use crate::fault::{Fault, Outcome};
-use crate::harness::crowd::{Crowd, CrowdPlan, Habit};
+use crate::harness::crowd::{Behaviour, Crowd, CrowdPlan};
 use crate::harness::namespace::Namespace;
 use crate::harness::peer::Peer;
-use crate::harness::scene::{PATIENCE, Scene, hello};
 use crate::harness::server::Setup;
+use crate::harness::trial::{PATIENCE, Trial, hello};
 
 /// A server that peers in another network can reach, and that knows soon who is dead: a little after
 /// a good client's next ping.
@@ -39,22 +39,22 @@ const HIDING_PLACE_BYTES: u64 = 4_300_000;
 const START_FAILS_WITHIN: Duration = Duration::from_secs(3);
 
 pub(crate) const FAULTS: &[Fault] = &[
-    Fault::new("half-open", &["silent"], |scene| half_open(scene, false))
+    Fault::new("half-open", &["silent"], |trial| half_open(trial, false))
         .needs(&["root", "ip"])
         .on(&REACHABLE),
-    Fault::new("half-open-websocket", &["silent"], |scene| {
-        half_open(scene, true)
+    Fault::new("half-open-websocket", &["silent"], |trial| {
+        half_open(trial, true)
     })
     .needs(&["root", "ip"])
     .on(&REACHABLE),
-    Fault::new("rst-in-mid-frame", &["lost"], |scene| {
-        let (mut peer, _) = scene.player("bad")?;
+    Fault::new("rst-in-mid-frame", &["lost"], |trial| {
+        let (mut peer, _) = trial.player("bad")?;
         peer.send_raw(&[0, 0, 0, 9, 1])?;
         peer.reset()?;
         Ok(Outcome::one("it reset the connection itself"))
     }),
-    Fault::new("rst-before-hello", &["lost"], |scene| {
-        let peer = scene.peer()?;
+    Fault::new("rst-before-hello", &["lost"], |trial| {
+        let peer = trial.peer()?;
         // Once it was accepted.
         std::thread::sleep(Duration::from_millis(50));
         peer.reset()?;
@@ -68,8 +68,8 @@ pub(crate) const FAULTS: &[Fault] = &[
         descriptors_exhausted,
     )
     .also(&["hello_timeout", "pending_full", "closed", "lost"]),
-    Fault::new("rst-of-a-websocket", &["lost"], |scene| {
-        let mut peer = scene.websocket()?;
+    Fault::new("rst-of-a-websocket", &["lost"], |trial| {
+        let mut peer = trial.websocket()?;
         peer.join(hello("bad"))?;
         peer.reset()?;
         Ok(Outcome::one("it reset the connection itself"))
@@ -79,11 +79,11 @@ pub(crate) const FAULTS: &[Fault] = &[
 ];
 
 /// A cable is cut while a peer plays: nobody tells the server.
-pub(crate) fn half_open(scene: &mut Scene<'_>, is_websocket: bool) -> Result<Outcome> {
+pub(crate) fn half_open(trial: &mut Trial<'_>, is_websocket: bool) -> Result<Outcome> {
     let namespace = Namespace::new()?;
     let (address, further) = match is_websocket {
-        true => (scene.server.http, &["--websocket"][..]),
-        false => (scene.server.tcp, &[][..]),
+        true => (trial.server.http, &["--websocket"][..]),
+        false => (trial.server.tcp, &[][..]),
     };
     let mut peer = namespace.peer(address, further)?;
     let output = peer.take_stdout().context("no output")?;
@@ -91,9 +91,9 @@ pub(crate) fn half_open(scene: &mut Scene<'_>, is_websocket: bool) -> Result<Out
     let joined = BufReader::new(output).read_line(&mut line);
     let cut = namespace.cut();
     let began = Instant::now();
-    let before = scene.server.counters()?.value("silent");
+    let before = trial.server.counters()?.value("silent");
     let is_noticed = comes_true(Duration::from_secs(40), || {
-        let now = scene.server.counters();
+        let now = trial.server.counters();
         now.is_ok_and(|counters| counters.value("silent") > before)
     });
     drop(peer);
@@ -108,35 +108,35 @@ pub(crate) fn half_open(scene: &mut Scene<'_>, is_websocket: bool) -> Result<Out
 }
 
 /// The crowd whose jumps are too much to read slowly.
-pub(crate) fn talkers(scene: &Scene<'_>) -> Result<Crowd> {
+pub(crate) fn talkers(trial: &Trial<'_>) -> Result<Crowd> {
     Crowd::join(CrowdPlan {
-        server: scene.server.tcp,
-        count: scene.pick(100, 300),
+        server: trial.server.tcp,
+        count: trial.pick(100, 300),
         rooms: 1,
-        habit: Habit::Jump,
+        behaviour: Behaviour::Jump,
         is_websocket: false,
         returns: false,
         over: Duration::from_millis(500),
     })
 }
 
-fn never_reads(scene: &mut Scene<'_>) -> Result<Outcome> {
-    let crowd = talkers(scene)?;
+fn never_reads(trial: &mut Trial<'_>) -> Result<Outcome> {
+    let crowd = talkers(trial)?;
     let told_each = || {
-        let all = crowd.tally.received_bytes.load(Ordering::Relaxed);
-        all / crowd.tally.joined.load(Ordering::Relaxed).max(1)
+        let all = crowd.counts.received_bytes.load(Ordering::Relaxed);
+        all / crowd.counts.joined.load(Ordering::Relaxed).max(1)
     };
     let before = told_each();
-    let (mut peer, _) = scene.player("sleeper")?;
-    let slow = scene.server.counters()?.value("slow_reader");
+    let (mut peer, _) = trial.player("sleeper")?;
+    let slow = trial.server.counters()?.value("slow_reader");
     let is_cut = comes_true(Duration::from_secs(60), || {
-        let now = scene.server.counters();
+        let now = trial.server.counters();
         now.is_ok_and(|now| now.value("slow_reader") > slow)
     });
     ensure!(is_cut, "nobody cuts it");
     let enough = || told_each() - before > HIDING_PLACE_BYTES;
     ensure!(
-        scene.is_quick || comes_true(Duration::from_secs(120), enough),
+        trial.is_quick || comes_true(Duration::from_secs(120), enough),
         "the room does not say {HIDING_PLACE_BYTES} bytes"
     );
     let said = (told_each() - before) as f64 / 1e6;
@@ -152,17 +152,17 @@ fn never_reads(scene: &mut Scene<'_>) -> Result<Outcome> {
     )))
 }
 
-fn reads_slowly(scene: &mut Scene<'_>) -> Result<Outcome> {
-    let crowd = talkers(scene)?;
-    let mut peer = Peer::connect_tight(scene.server.tcp)?;
+fn reads_slowly(trial: &mut Trial<'_>) -> Result<Outcome> {
+    let crowd = talkers(trial)?;
+    let mut peer = Peer::connect_tight(trial.server.tcp)?;
     peer.join(hello("slow"))?;
-    let before = scene.server.counters()?;
+    let before = trial.server.counters()?;
     let began = Instant::now();
     let mut read = 0;
     let is_cut = comes_true(Duration::from_secs(60), || {
         std::thread::sleep(Duration::from_millis(200));
         read += peer.stream.read(&mut [0; 205]).unwrap_or(0);
-        let now = scene.server.counters();
+        let now = trial.server.counters();
         now.is_ok_and(|now| now.growth(&before, &["slow_reader"]) > 0)
     });
     ensure!(is_cut, "it still reads after {read} bytes");
@@ -180,19 +180,19 @@ pub(crate) fn silent_peers(server: SocketAddr, count: u64) -> Result<Vec<Peer>> 
     peers.collect()
 }
 
-fn descriptors_exhausted(scene: &mut Scene<'_>) -> Result<Outcome> {
+fn descriptors_exhausted(trial: &mut Trial<'_>) -> Result<Outcome> {
     const SPARE: u64 = 20;
     const LASTS: Duration = Duration::from_secs(2);
-    let process = scene.server.process();
+    let process = trial.server.process();
     let before = process.limit_descriptors(Some(process.descriptors()? + SPARE))?;
-    let peers = silent_peers(scene.server.tcp, 100);
+    let peers = silent_peers(trial.server.tcp, 100);
     let cpu = process.cpu()?;
-    let lags = scene.bystanders.watch(LASTS);
+    let lags = trial.bystanders.watch(LASTS);
     let busy = (process.cpu()? - cpu).as_secs_f64() / LASTS.as_secs_f64();
     process.limit_descriptors(before)?;
     drop(peers?);
     let is_open = || {
-        scene
+        trial
             .player("after")
             .is_ok_and(|(peer, _)| peer.leave().is_ok())
     };
@@ -234,10 +234,10 @@ fn fails_to_start(command: &mut Command, words: &str) -> Result<Outcome> {
 }
 
 /// Without rights, in a network of its own where the usual ports are for root alone.
-fn privileged_port(scene: &mut Scene<'_>) -> Result<Outcome> {
+fn privileged_port(trial: &mut Trial<'_>) -> Result<Outcome> {
     // Where nobody may read our build folder.
-    let copy = scene.server.folder.join("cubesync-server");
-    std::fs::copy(scene.binary, &copy)?;
+    let copy = trial.server.folder.join("cubesync-server");
+    std::fs::copy(trial.binary, &copy)?;
     let open = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(&copy, open)?;
     let script = "ip link set lo up && echo 1024 > /proc/sys/net/ipv4/ip_unprivileged_port_start && \

@@ -11,7 +11,7 @@ use super::islands::Islands;
 use super::machine::{Service, Site};
 use super::players::{Pair, Players};
 use super::proxy::Proxy;
-use super::{Fault, Scene};
+use super::{Fault, Trial};
 
 /// What should come true at once comes true in this time on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -45,18 +45,18 @@ struct Cluster {
 }
 
 impl Cluster {
-    fn start(scene: &Scene<'_>) -> Result<Self> {
-        let site = Site::here(scene.folder);
+    fn start(trial: &Trial<'_>) -> Result<Self> {
+        let site = Site::here(trial.folder);
         let nats = site.nats(&[])?;
         let bus = nats.address;
-        Self::on(scene, nats, bus)
+        Self::on(trial, nats, bus)
     }
 
     /// The servers reach it at `bus`.
-    fn on(scene: &Scene<'_>, nats: Service, bus: std::net::SocketAddr) -> Result<Self> {
-        let site = Site::here(scene.folder);
+    fn on(trial: &Trial<'_>, nats: Service, bus: std::net::SocketAddr) -> Result<Self> {
+        let site = Site::here(trial.folder);
         let servers: Result<Vec<_>> = (0..SERVERS)
-            .map(|_| site.server(scene.binary, bus))
+            .map(|_| site.server(trial.binary, bus))
             .collect();
         Self::playing(servers?, nats)
     }
@@ -114,35 +114,35 @@ fn silence(cluster: &Cluster, began: Instant, lasts: Duration) -> Result<String>
     ))
 }
 
-fn nats_gone(scene: &Scene<'_>) -> Result<String> {
-    let mut cluster = Cluster::start(scene)?;
+fn nats_gone(trial: &Trial<'_>) -> Result<String> {
+    let mut cluster = Cluster::start(trial)?;
     let began = Instant::now();
     cluster.nats.kill();
-    let silence = silence(&cluster, began, scene.pick(20, 60))?;
+    let silence = silence(&cluster, began, trial.pick(20, 60))?;
     cluster.nats.start_again()?;
     Ok(format!("{silence}; {}", cluster.healed()?))
 }
 
-fn nats_stopped(scene: &Scene<'_>) -> Result<String> {
-    let cluster = Cluster::start(scene)?;
+fn nats_stopped(trial: &Trial<'_>) -> Result<String> {
+    let cluster = Cluster::start(trial)?;
     let began = Instant::now();
     cluster.nats.signal(Signal::STOP)?;
-    let silence = silence(&cluster, began, scene.pick(20, 60))?;
+    let silence = silence(&cluster, began, trial.pick(20, 60))?;
     cluster.nats.signal(Signal::CONT)?;
     Ok(format!("{silence}; {}", cluster.healed()?))
 }
 
 /// Late at first, and then later than a server may be: as if it were not there.
-fn nats_slow(scene: &Scene<'_>) -> Result<String> {
-    let nats = Site::here(scene.folder).nats(&[])?;
+fn nats_slow(trial: &Trial<'_>) -> Result<String> {
+    let nats = Site::here(trial.folder).nats(&[])?;
     let proxy = Proxy::to(nats.address)?;
-    let cluster = Cluster::on(scene, nats, proxy.address)?;
+    let cluster = Cluster::on(trial, nats, proxy.address)?;
     proxy.delay(Duration::from_millis(100));
-    std::thread::sleep(scene.pick(6, 30));
+    std::thread::sleep(trial.pick(6, 30));
     let together = cluster.players.are_together(PATIENCE)?;
     let gap = cluster.players.longest_gap(Pair::Remote);
     proxy.delay(Duration::from_secs(2));
-    std::thread::sleep(scene.pick(6, 30));
+    std::thread::sleep(trial.pick(6, 30));
     let locals = cluster.locals()?;
     proxy.delay(Duration::ZERO);
     let healed = cluster.healed()?;
@@ -155,14 +155,14 @@ fn nats_slow(scene: &Scene<'_>) -> Result<String> {
 
 /// Somebody says on the bus what are no words at all, breaks words off, and says old ones again. Then
 /// they say words of others that are bent: who can do that is believed, but ends no room.
-fn garbage(scene: &Scene<'_>) -> Result<String> {
-    let cluster = Cluster::start(scene)?;
+fn garbage(trial: &Trial<'_>) -> Result<String> {
+    let cluster = Cluster::start(trial)?;
     let mut bus = Intruder::on(&cluster.nats)?;
-    let said = bus.speak(scene.pick(5, 60), false)?;
+    let said = bus.speak(trial.pick(5, 60), false)?;
     let locals = cluster.locals()?;
     let healed = cluster.healed()?;
     // Bent times move the cluster's clock, bent claims its cubes.
-    let bent = bus.speak(scene.pick(5, 60), true)?;
+    let bent = bus.speak(trial.pick(5, 60), true)?;
     for server in &cluster.servers {
         ensure!(
             !server.has_logged("panicked"),
@@ -249,8 +249,8 @@ fn take_message(heard: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
     }
 }
 
-fn server_killed(scene: &Scene<'_>) -> Result<String> {
-    let mut cluster = Cluster::start(scene)?;
+fn server_killed(trial: &Trial<'_>) -> Result<String> {
+    let mut cluster = Cluster::start(trial)?;
     cluster.servers[0].kill();
     cluster.players.leap();
     let back = cluster.players.are_together_again(PATIENCE)?;
@@ -266,8 +266,8 @@ fn server_killed(scene: &Scene<'_>) -> Result<String> {
 }
 
 /// It is back before the others have noticed, and its players come back to it.
-fn server_restarted(scene: &Scene<'_>) -> Result<String> {
-    let mut cluster = Cluster::start(scene)?;
+fn server_restarted(trial: &Trial<'_>) -> Result<String> {
+    let mut cluster = Cluster::start(trial)?;
     cluster.servers[0].kill();
     cluster.players.leap();
     cluster.servers[0].start_again()?;
@@ -281,13 +281,13 @@ fn server_restarted(scene: &Scene<'_>) -> Result<String> {
     ))
 }
 
-fn server_paused(scene: &Scene<'_>) -> Result<String> {
-    let cluster = Cluster::start(scene)?;
+fn server_paused(trial: &Trial<'_>) -> Result<String> {
+    let cluster = Cluster::start(trial)?;
     let began = Instant::now();
     cluster.servers[0].signal(Signal::STOP)?;
     cluster.players.leap();
     let moved = cluster.players.are_together_again(PATIENCE)?;
-    let pause = scene.pick(20, 30);
+    let pause = trial.pick(20, 30);
     std::thread::sleep(pause.saturating_sub(began.elapsed()));
     cluster.servers[0].signal(Signal::CONT)?;
     let healed = cluster.healed()?;
@@ -298,8 +298,8 @@ fn server_paused(scene: &Scene<'_>) -> Result<String> {
     ))
 }
 
-fn rolling_restart(scene: &Scene<'_>) -> Result<String> {
-    let mut cluster = Cluster::start(scene)?;
+fn rolling_restart(trial: &Trial<'_>) -> Result<String> {
+    let mut cluster = Cluster::start(trial)?;
     let mut longest = Duration::ZERO;
     for number in 0..SERVERS {
         let server = &mut cluster.servers[number];
@@ -321,7 +321,7 @@ fn rolling_restart(scene: &Scene<'_>) -> Result<String> {
 
 /// Two nats-servers that are one cluster, a server at one and two at the other, and the cable between
 /// them is cut.
-fn cut_apart(scene: &Scene<'_>) -> Result<String> {
+fn cut_apart(trial: &Trial<'_>) -> Result<String> {
     let islands = Islands::new()?;
     let route_port = 6_222;
     let mut nats = Vec::new();
@@ -330,10 +330,10 @@ fn cut_apart(scene: &Scene<'_>) -> Result<String> {
         let site = Site {
             address,
             netns: Some(name),
-            folder: scene.folder,
+            folder: trial.folder,
         };
         // So that a cable that says nothing is found out in seconds, not in minutes.
-        let config = scene.folder.join(format!("{name}.conf"));
+        let config = trial.folder.join(format!("{name}.conf"));
         std::fs::write(
             &config,
             format!(
@@ -349,16 +349,16 @@ fn cut_apart(scene: &Scene<'_>) -> Result<String> {
         let site = Site {
             address,
             netns: Some(name),
-            folder: scene.folder,
+            folder: trial.folder,
         };
-        servers.push(site.server(scene.binary, nats[number].address)?);
+        servers.push(site.server(trial.binary, nats[number].address)?);
     }
     let second = nats.pop().context("there are two")?;
     let cluster = Cluster::playing(servers, nats.pop().context("there are two")?)?;
     let began = Instant::now();
     islands.cut()?;
     let alone = cluster.players.see_apart(PATIENCE, PLAYERS_EACH)?;
-    std::thread::sleep(scene.pick(20, 60).saturating_sub(began.elapsed()));
+    std::thread::sleep(trial.pick(20, 60).saturating_sub(began.elapsed()));
     let locals = cluster.locals()?;
     islands.mend()?;
     let healed = cluster.healed()?;

@@ -27,11 +27,11 @@ struct Fault {
     name: &'static str,
     needs: &'static [&'static str],
     /// Does it, checks that it heals, and says what was seen.
-    run: fn(&Scene<'_>) -> Result<String>,
+    run: fn(&Trial<'_>) -> Result<String>,
 }
 
 impl Fault {
-    const fn new(name: &'static str, run: fn(&Scene<'_>) -> Result<String>) -> Self {
+    const fn new(name: &'static str, run: fn(&Trial<'_>) -> Result<String>) -> Self {
         Self {
             name,
             needs: &["nats-server"],
@@ -46,7 +46,7 @@ impl Fault {
 }
 
 /// Where a fault happens.
-struct Scene<'a> {
+struct Trial<'a> {
     /// The server's program.
     binary: &'a Path,
     /// For logs and configurations.
@@ -54,7 +54,7 @@ struct Scene<'a> {
     is_quick: bool,
 }
 
-impl Scene<'_> {
+impl Trial<'_> {
     /// One of two times in seconds: for a quick run, or a thorough one.
     fn pick(&self, quick_s: u64, thorough_s: u64) -> Duration {
         Duration::from_secs(if self.is_quick { quick_s } else { thorough_s })
@@ -129,12 +129,12 @@ fn in_a_folder(fault: &Fault, binary: &Path, is_quick: bool) -> Result<String> {
     let name = format!("cubesync-cluster-{}-{}", std::process::id(), fault.name);
     let folder: PathBuf = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&folder).context("no folder for logs")?;
-    let scene = Scene {
+    let trial = Trial {
         binary,
         folder: &folder,
         is_quick,
     };
-    let outcome = (fault.run)(&scene);
+    let outcome = (fault.run)(&trial);
     if outcome.is_ok() {
         // What failed keeps its logs.
         let _ = std::fs::remove_dir_all(&folder);

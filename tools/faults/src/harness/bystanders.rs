@@ -1,4 +1,4 @@
-//! Two good clients whose game must not suffer: one moves a cube, the other watches it.
+//! Two well-behaved clients that no fault may disturb: one moves its cube, the other watches it.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,57 +11,58 @@ use cubesync_client::protocol::{Pose, Position};
 use cubesync_client::{Client, ClientEvent, ClientOptions, Status};
 use cubesync_harness::wait::comes_true;
 
-/// How often the two are polled: the resolution of what they measure.
+/// How often the two are polled: the resolution of their measurements.
 const POLL: Duration = Duration::from_micros(500);
-/// Who has not joined after this long does not.
+/// A client that has not joined after this long does not join any more.
 const JOIN_WITHIN: Duration = Duration::from_secs(40);
-/// Measured ticks before the pair counts as playing.
+/// Number of measured ticks from which on the two count as playing.
 const WARM_UP_TICKS: usize = 30;
-/// What is measured is kept for so many ticks.
+/// Largest number of measured ticks that are kept.
 const KEPT_TICKS: usize = 200_000;
 
-/// From a tick's instant until the watcher knew of it.
+/// The time from a tick until the watcher had received it.
 #[derive(Debug, Clone, Copy)]
 struct Lag {
-    known: Instant,
+    received: Instant,
     ms: f64,
 }
 
+/// The measurements of the two, shared with their thread.
 #[derive(Debug, Default)]
-struct Seen {
+struct Record {
     lags: Mutex<Vec<Lag>>,
-    /// Joins of both together; 2 when neither was ever cut off.
+    /// Number of joins of both together; 2 if neither has ever lost its connection.
     joins: AtomicU64,
     is_playing: AtomicBool,
     should_stop: AtomicBool,
 }
 
-/// How long ticks took to be known.
+/// Statistics of how long ticks took to arrive.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub(crate) struct Lags {
-    /// Ticks measured.
+    /// Number of ticks measured.
     pub(crate) ticks: usize,
-    /// Half of them took no longer, in milliseconds.
+    /// The median, in milliseconds.
     pub(crate) p50_ms: f64,
-    /// 99 of 100 took no longer, in milliseconds.
+    /// The 99th percentile, in milliseconds.
     pub(crate) p99_ms: f64,
 }
 
-/// The two, on a thread of their own.
+/// The two clients, on a thread of their own.
 #[derive(Debug)]
 pub(crate) struct Bystanders {
-    seen: Arc<Seen>,
+    record: Arc<Record>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Bystanders {
-    /// Brings two into the lobby and waits until they play.
+    /// Lets two clients join the lobby and waits until they play.
     pub(crate) fn join(server: SocketAddr, key: Option<&str>) -> Result<Self> {
-        let seen = Arc::new(Seen::default());
-        let for_thread = Arc::clone(&seen);
+        let record = Arc::new(Record::default());
+        let for_thread = Arc::clone(&record);
         let key = key.map(str::to_owned);
         let bystanders = Self {
-            seen,
+            record,
             thread: Some(std::thread::spawn(move || {
                 play(server, key.as_ref(), &for_thread)
             })),
@@ -70,7 +71,8 @@ impl Bystanders {
         Ok(bystanders)
     }
 
-    /// Waits until both are in the room and the watcher sees the mover move.
+    /// Returns whether both are in the room again, and the watcher sees the mover move, before the time
+    /// for joining is over.
     pub(crate) fn are_back(&self) -> bool {
         let count = || self.lags().len();
         let before = count();
@@ -79,20 +81,20 @@ impl Bystanders {
         })
     }
 
-    /// Whether both are in the room.
+    /// Returns whether both are in the room.
     pub(crate) fn are_playing(&self) -> bool {
-        self.seen.is_playing.load(Ordering::Relaxed)
+        self.record.is_playing.load(Ordering::Relaxed)
     }
 
-    /// How often they have joined, together.
+    /// Returns the number of joins of both together.
     pub(crate) fn joins(&self) -> u64 {
-        self.seen.joins.load(Ordering::Relaxed)
+        self.record.joins.load(Ordering::Relaxed)
     }
 
-    /// The lags of the ticks that became known between two instants.
+    /// Returns the lags of the ticks that arrived between two instants.
     pub(crate) fn between(&self, from: Instant, to: Instant) -> Lags {
         let lags = self.lags();
-        let within = lags.iter().filter(|lag| (from..to).contains(&lag.known));
+        let within = lags.iter().filter(|lag| (from..to).contains(&lag.received));
         let mut ms: Vec<f64> = within.map(|lag| lag.ms).collect();
         ms.sort_by(f64::total_cmp);
         let percentile = |percent: usize| {
@@ -106,7 +108,7 @@ impl Bystanders {
         }
     }
 
-    /// The lags of the next while.
+    /// Measures for `duration` and returns the lags.
     pub(crate) fn watch(&self, duration: Duration) -> Lags {
         let from = Instant::now();
         std::thread::sleep(duration);
@@ -114,7 +116,7 @@ impl Bystanders {
     }
 
     fn lags(&self) -> std::sync::MutexGuard<'_, Vec<Lag>> {
-        self.seen
+        self.record
             .lags
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -123,7 +125,7 @@ impl Bystanders {
 
 impl Drop for Bystanders {
     fn drop(&mut self) {
-        self.seen.should_stop.store(true, Ordering::Relaxed);
+        self.record.should_stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             // A panic in it has been reported.
             let _ = thread.join();
@@ -131,7 +133,7 @@ impl Drop for Bystanders {
     }
 }
 
-fn play(server: SocketAddr, key: Option<&String>, seen: &Seen) {
+fn play(server: SocketAddr, key: Option<&String>, record: &Record) {
     let options = |name: &str| ClientOptions {
         join_key: key.cloned(),
         ..ClientOptions::new(server.to_string(), name)
@@ -140,13 +142,13 @@ fn play(server: SocketAddr, key: Option<&String>, seen: &Seen) {
     let mut watcher = Client::new(options("watcher"), 2);
     let start = Instant::now();
     let mut newest_tick = 0;
-    while !seen.should_stop.load(Ordering::Relaxed) {
+    while !record.should_stop.load(Ordering::Relaxed) {
         let now = start.elapsed();
         for client in [&mut mover, &mut watcher] {
             client.poll(now);
             while let Some(event) = client.next_event() {
                 if let ClientEvent::Joined(_) | ClientEvent::Rejoined(_) = event {
-                    seen.joins.fetch_add(1, Ordering::Relaxed);
+                    record.joins.fetch_add(1, Ordering::Relaxed);
                     newest_tick = 0;
                 }
             }
@@ -155,16 +157,17 @@ fn play(server: SocketAddr, key: Option<&String>, seen: &Seen) {
             mover.set_pose(own, restless(tick));
         }
         let is_playing = [&mover, &watcher].map(|client| client.status() == Status::Joined);
-        seen.is_playing
+        record
+            .is_playing
             .store(is_playing == [true; 2], Ordering::Relaxed);
-        measure(&watcher, start, &mut newest_tick, seen);
+        measure(&watcher, start, &mut newest_tick, record);
         std::thread::sleep(POLL);
     }
     mover.close();
     watcher.close();
 }
 
-/// A pose that surprises everybody in every tick.
+/// Returns a pose that no prediction meets: it jumps at every tick.
 fn restless(tick: f64) -> Pose {
     const STEP_M: f32 = 0.1;
     let height = if (tick as u64).is_multiple_of(2) {
@@ -178,9 +181,9 @@ fn restless(tick: f64) -> Pose {
     }
 }
 
-/// Takes in the ticks that the watcher has come to know since the last poll. A tick of which
-/// nothing was told by itself was known with the next one.
-fn measure(watcher: &Client, start: Instant, newest_tick: &mut u64, seen: &Seen) {
+/// Records the ticks that the watcher has received since the last poll. A tick without a message of its
+/// own counts as received with the next one.
+fn measure(watcher: &Client, start: Instant, newest_tick: &mut u64, record: &Record) {
     let Some(hz) = watcher.welcome().map(|welcome| f64::from(welcome.tick_hz)) else {
         return;
     };
@@ -189,10 +192,10 @@ fn measure(watcher: &Client, start: Instant, newest_tick: &mut u64, seen: &Seen)
         .rev()
         .take_while(|arrival| arrival.tick > *newest_tick)
         .collect();
-    let known = start + start.elapsed();
-    let mut lags = seen.lags.lock().unwrap_or_else(PoisonError::into_inner);
+    let received = start + start.elapsed();
+    let mut lags = record.lags.lock().unwrap_or_else(PoisonError::into_inner);
     for arrival in new.into_iter().rev() {
-        // Of a join's first tick it is not known when it should have come.
+        // The first tick after a join has no time at which it was due.
         let since = if *newest_tick == 0 {
             0
         } else {
@@ -200,7 +203,7 @@ fn measure(watcher: &Client, start: Instant, newest_tick: &mut u64, seen: &Seen)
         };
         for missed in (0..since).rev() {
             let ms = (arrival.lag_ticks + missed as f64) * 1e3 / hz;
-            lags.push(Lag { known, ms });
+            lags.push(Lag { received, ms });
         }
         *newest_tick = arrival.tick;
     }

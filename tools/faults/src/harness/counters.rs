@@ -1,4 +1,4 @@
-//! The server's counters, as `/metrics` shows them.
+//! The server's counters, read from `/metrics`.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,19 +8,19 @@ use cubesync_harness::http;
 
 const DISCONNECTS: &str = "cubesync_disconnects_total{reason=\"";
 
-/// All counters at one time, by their name with labels.
+/// The values of all counters at one time, by name with labels.
 #[derive(Debug, Clone)]
 pub(crate) struct Counters(BTreeMap<String, f64>);
 
 impl Counters {
-    /// Asks the server.
+    /// Reads the counters of the server whose pages are at `http`.
     pub(crate) fn scrape(http: SocketAddr) -> Result<Self> {
         let answer = http::get(http, "/metrics")?;
         ensure!(answer.status == Some(200), "/metrics: {:?}", answer.status);
-        Ok(Self::read(&String::from_utf8_lossy(&answer.body)))
+        Ok(Self::parse(&String::from_utf8_lossy(&answer.body)))
     }
 
-    fn read(metrics: &str) -> Self {
+    fn parse(metrics: &str) -> Self {
         let value = |line: &str| {
             let (name, value) = line.rsplit_once(' ')?;
             Some((name.to_owned(), value.parse().ok()?))
@@ -28,12 +28,12 @@ impl Counters {
         Self(metrics.lines().filter_map(value).collect())
     }
 
-    /// One value by its short name; 0 when it was never counted.
+    /// Returns a value by its short name; 0 if it was never counted.
     pub(crate) fn value(&self, short: &str) -> f64 {
         self.0.get(&full_name(short)).copied().unwrap_or(0.0)
     }
 
-    /// How much a sum of counters has grown since.
+    /// Returns by how much the sum of some counters has grown since `before`.
     pub(crate) fn growth(&self, before: &Self, short: &[&str]) -> u64 {
         let grown = short
             .iter()
@@ -41,7 +41,7 @@ impl Counters {
         grown.sum::<f64>() as u64
     }
 
-    /// The reasons of disconnects that have grown since, and by how much.
+    /// Returns the reasons of disconnects that were counted since `before`, and how often each was.
     pub(crate) fn disconnects_since(&self, before: &Self) -> Vec<(String, u64)> {
         let reasons = self.0.iter().filter_map(|(name, value)| {
             let reason = name.strip_prefix(DISCONNECTS)?.strip_suffix("\"}")?;
@@ -51,23 +51,26 @@ impl Counters {
         reasons.collect()
     }
 
-    /// All disconnects by reason.
+    /// Returns all disconnects by reason.
     pub(crate) fn disconnects(&self) -> Vec<(String, u64)> {
         self.disconnects_since(&Self(BTreeMap::new()))
     }
 
-    /// Everything that has grown since, for who looks for a lost counter.
+    /// Describes every counter of ends, errors and answers that has grown since `before`: a fault that
+    /// was counted as something else is found here.
     pub(crate) fn all_since(&self, before: &Self) -> String {
         let grown = self.0.iter().filter_map(|(name, value)| {
             let grown = value - before.0.get(name).unwrap_or(&0.0);
             let is_fault = name.contains("reason=") || name.contains("listener=");
-            let is_told = is_fault || name.contains("status=") || name.contains("outcome=");
-            (grown > 0.0 && is_told).then(|| format!("{name} +{grown}"))
+            let is_listed = is_fault || name.contains("status=") || name.contains("outcome=");
+            (grown > 0.0 && is_listed).then(|| format!("{name} +{grown}"))
         });
         grown.collect::<Vec<_>>().join(", ")
     }
 }
 
+/// Returns the name in `/metrics` of a counter that faults name shortly: a reason of
+/// `cubesync_disconnects_total`, or a family and its label.
 fn full_name(short: &str) -> String {
     match short.split_once(' ') {
         Some(("http", status)) => format!("cubesync_http_responses_total{{status=\"{status}\"}}"),
@@ -89,9 +92,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_has_grown_is_told_by_its_short_name() {
-        let before = Counters::read("cubesync_disconnects_total{reason=\"lost\"} 3\n");
-        let after = Counters::read(
+    fn growth_is_read_by_short_names() {
+        let before = Counters::parse("cubesync_disconnects_total{reason=\"lost\"} 3\n");
+        let after = Counters::parse(
             "# HELP cubesync_disconnects Ended connections\n\
              cubesync_disconnects_total{reason=\"lost\"} 4\n\
              cubesync_disconnects_total{reason=\"left\"} 2\n\

@@ -1,4 +1,4 @@
-//! Many light clients at once. They understand no more than they must, so that thousands fit.
+//! Many light clients at once, thousands of them if need be.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,67 +12,67 @@ use cubesync_protocol::{ClientMessage, CubeId, CubePose, Hello, Pose, Position, 
 use tokio::runtime::Runtime;
 use tokio::time::MissedTickBehavior;
 
-use super::light::{LastWord, Light};
+use super::light_client::{Closing, LightClient};
 use super::peer::RED;
 
-/// How often a client that does nothing says something.
+/// How often a client that rests sends a ping.
 const PING: Duration = Duration::from_secs(4);
 /// Jumps go as far as this from the origin, in quanta.
 const JUMP_QUANTA: i32 = 50_000;
-/// A connection that is not welcome after this long is given up.
+/// A connection without a `Welcome` after this long is given up.
 const JOIN_WITHIN: Duration = Duration::from_secs(20);
 
-/// What the clients of a crowd do.
+/// The behaviour of the clients of a crowd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Habit {
-    /// Stand there and ping.
+pub(crate) enum Behaviour {
+    /// Stand still and ping.
     Rest,
-    /// Jump anywhere at every tick.
+    /// Jump to a random place at every tick.
     Jump,
-    /// Walk slowly, a sample a tick.
+    /// Walk slowly, with a sample at every tick.
     Walk,
-    /// Join, leave, and say no more.
+    /// Join and leave.
     JoinAndLeave,
 }
 
-/// What a crowd is to be.
+/// A plan of how many clients join, where, and what they do.
 #[derive(Debug, Clone)]
 pub(crate) struct CrowdPlan {
-    /// The server's clients' port; the pages' port when `is_websocket`.
+    /// The server's address for clients, or for pages if `is_websocket`.
     pub(crate) server: SocketAddr,
-    /// How many.
+    /// Number of clients.
     pub(crate) count: usize,
-    /// Over how many rooms they are spread; with one it is the lobby.
+    /// Number of rooms over which they are spread. The first one is the lobby.
     pub(crate) rooms: usize,
-    /// What they do.
-    pub(crate) habit: Habit,
-    /// Whether they are in a WebSocket.
+    /// The behaviour of all of them.
+    pub(crate) behaviour: Behaviour,
+    /// Whether they connect over a WebSocket.
     pub(crate) is_websocket: bool,
-    /// Whether who is cut off comes back, as a real client does.
+    /// Whether a client that loses its connection comes back, as a real client does.
     pub(crate) returns: bool,
-    /// The time over which they come.
+    /// The time over which their connections are spread.
     pub(crate) over: Duration,
 }
 
-/// What a crowd has seen.
+/// What a crowd has counted.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
-    /// In a room at the moment.
+pub(crate) struct CrowdCounts {
+    /// Number of clients in a room at the moment.
     pub(crate) joined: AtomicU64,
-    /// Welcomes so far.
+    /// Number of welcomes so far.
     pub(crate) welcomes: AtomicU64,
-    /// Bytes received.
+    /// Number of bytes received so far.
     pub(crate) received_bytes: AtomicU64,
-    /// Connections that are over.
+    /// Number of connections that have ended.
     pub(crate) ended: AtomicU64,
-    /// The last words: the code, and in how many milliseconds to come back.
-    closings: Mutex<Vec<LastWord>>,
+    /// The `Closing` messages received so far.
+    closings: Mutex<Vec<Closing>>,
     should_stop: AtomicBool,
 }
 
-impl Tally {
-    /// What was said at the ends of connections.
-    pub(crate) fn closings(&self) -> Vec<LastWord> {
+impl CrowdCounts {
+    /// Returns the `Closing` messages received so far.
+    pub(crate) fn closings(&self) -> Vec<Closing> {
         self.closings
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -83,57 +83,57 @@ impl Tally {
 /// Many clients, on a thread of their own. Dropping it closes all connections.
 #[derive(Debug)]
 pub(crate) struct Crowd {
-    /// What they have seen so far.
-    pub(crate) tally: Arc<Tally>,
+    /// What they have counted so far.
+    pub(crate) counts: Arc<CrowdCounts>,
     runtime: Option<Runtime>,
 }
 
 impl Crowd {
-    /// Sends them off; they connect over the plan's time.
-    pub(crate) fn send(plan: CrowdPlan) -> Result<Self> {
+    /// Starts the clients, which connect over the plan's time.
+    pub(crate) fn start(plan: CrowdPlan) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
             .build()?;
-        let tally = Arc::new(Tally::default());
+        let counts = Arc::new(CrowdCounts::default());
         for number in 0..plan.count {
-            let (plan, tally) = (plan.clone(), Arc::clone(&tally));
+            let (plan, counts) = (plan.clone(), Arc::clone(&counts));
             runtime.spawn(async move {
                 let part = number as f64 / plan.count as f64;
                 tokio::time::sleep(plan.over.mul_f64(part)).await;
-                live(&plan, number, &tally).await;
+                live(&plan, number, &counts).await;
             });
         }
         Ok(Self {
-            tally,
+            counts,
             runtime: Some(runtime),
         })
     }
 
-    /// The same, and waits until all are in their rooms.
+    /// Starts the clients and waits until all are in their rooms.
     pub(crate) fn join(plan: CrowdPlan) -> Result<Self> {
         let count = plan.count as u64;
         let within = plan.over + Duration::from_secs(60);
-        let crowd = Self::send(plan)?;
+        let crowd = Self::start(plan)?;
         ensure!(
             crowd.is_whole(count, within),
             "only {} of {count} could join",
-            crowd.tally.joined.load(Ordering::Relaxed)
+            crowd.counts.joined.load(Ordering::Relaxed)
         );
         Ok(crowd)
     }
 
-    /// Waits until so many are in their rooms.
+    /// Returns whether `count` clients are in their rooms before the time is over.
     pub(crate) fn is_whole(&self, count: u64, within: Duration) -> bool {
         comes_true(within, || {
-            self.tally.joined.load(Ordering::Relaxed) >= count
+            self.counts.joined.load(Ordering::Relaxed) >= count
         })
     }
 
-    /// Lets everybody say that they leave, and waits for it.
+    /// Lets all clients leave, and waits until they have.
     pub(crate) fn leave(self) -> Result<()> {
-        self.tally.should_stop.store(true, Ordering::Relaxed);
-        let is_empty = || self.tally.joined.load(Ordering::Relaxed) == 0;
+        self.counts.should_stop.store(true, Ordering::Relaxed);
+        let is_empty = || self.counts.joined.load(Ordering::Relaxed) == 0;
         ensure!(comes_true(PING + PING, is_empty), "some do not leave");
         Ok(())
     }
@@ -147,21 +147,29 @@ impl Drop for Crowd {
     }
 }
 
-/// One client from its first connection to its last.
-async fn live(plan: &CrowdPlan, number: usize, tally: &Tally) {
+/// Runs one client from its first connection to its last.
+async fn live(plan: &CrowdPlan, number: usize, counts: &CrowdCounts) {
     let mut backoff = Backoff::new(number as u64);
     let mut resume = None;
     loop {
         let began = Instant::now();
         let mut retry = None;
         let mut is_joined = false;
-        // How it ended is told by what was counted.
-        let _ = connect(plan, number, tally, &mut resume, &mut is_joined, &mut retry).await;
+        // How it ended was counted.
+        let _ = connect(
+            plan,
+            number,
+            counts,
+            &mut resume,
+            &mut is_joined,
+            &mut retry,
+        )
+        .await;
         if is_joined {
-            tally.joined.fetch_sub(1, Ordering::Relaxed);
+            counts.joined.fetch_sub(1, Ordering::Relaxed);
         }
-        tally.ended.fetch_add(1, Ordering::Relaxed);
-        if !plan.returns || tally.should_stop.load(Ordering::Relaxed) {
+        counts.ended.fetch_add(1, Ordering::Relaxed);
+        if !plan.returns || counts.should_stop.load(Ordering::Relaxed) {
             return;
         }
         if began.elapsed() >= LASTING {
@@ -172,11 +180,11 @@ async fn live(plan: &CrowdPlan, number: usize, tally: &Tally) {
     }
 }
 
-/// One connection from its beginning to its end.
+/// Runs one connection from its beginning to its end.
 async fn connect(
     plan: &CrowdPlan,
     number: usize,
-    tally: &Tally,
+    counts: &CrowdCounts,
     resume: &mut Option<ResumeToken>,
     is_joined: &mut bool,
     retry: &mut Option<Duration>,
@@ -190,21 +198,21 @@ async fn connect(
         ..Hello::new(room, format!("crowd {number}"), RED)
     };
     let joining = async {
-        let mut light = Light::connect(plan.server, plan.is_websocket).await?;
-        let welcome = light.join(hello).await?;
-        anyhow::Ok((light, welcome))
+        let mut client = LightClient::connect(plan.server, plan.is_websocket).await?;
+        let welcome = client.join(hello).await?;
+        anyhow::Ok((client, welcome))
     };
-    let (mut light, welcome) = tokio::time::timeout(JOIN_WITHIN, joining).await??;
+    let (mut client, welcome) = tokio::time::timeout(JOIN_WITHIN, joining).await??;
     *resume = Some(welcome.resume);
     *is_joined = true;
-    tally.joined.fetch_add(1, Ordering::Relaxed);
-    tally.welcomes.fetch_add(1, Ordering::Relaxed);
-    if plan.habit == Habit::JoinAndLeave {
-        return light.leave().await;
+    counts.joined.fetch_add(1, Ordering::Relaxed);
+    counts.welcomes.fetch_add(1, Ordering::Relaxed);
+    if plan.behaviour == Behaviour::JoinAndLeave {
+        return client.leave().await;
     }
-    let interval = match plan.habit {
-        Habit::Rest | Habit::JoinAndLeave => PING,
-        Habit::Jump | Habit::Walk => Duration::from_secs(1) / u32::from(welcome.tick_hz),
+    let interval = match plan.behaviour {
+        Behaviour::Rest | Behaviour::JoinAndLeave => PING,
+        Behaviour::Jump | Behaviour::Walk => Duration::from_secs(1) / u32::from(welcome.tick_hz),
     };
     let mut timer = tokio::time::interval(interval);
     timer.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -212,39 +220,39 @@ async fn connect(
     let mut quiet = Instant::now();
     loop {
         tokio::select! {
-            count = light.read() => {
+            count = client.read() => {
                 let count = count?;
-                tally.received_bytes.fetch_add(count as u64, Ordering::Relaxed);
+                counts.received_bytes.fetch_add(count as u64, Ordering::Relaxed);
                 ensure!(count > 0, "closed");
-                if let Some((code, retry_after_ms)) = light.last_word()? {
+                if let Some((code, retry_after_ms)) = client.closing()? {
                     *retry = retry_after_ms.map(|ms| Duration::from_millis(ms.into()));
-                    let mut closings = tally.closings.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut closings = counts.closings.lock().unwrap_or_else(PoisonError::into_inner);
                     closings.push((code, retry_after_ms));
                 }
             }
             _ = timer.tick() => {
-                if tally.should_stop.load(Ordering::Relaxed) {
-                    return light.leave().await;
+                if counts.should_stop.load(Ordering::Relaxed) {
+                    return client.leave().await;
                 }
                 tick += 1;
                 walked += 1;
-                let position = match plan.habit {
-                    Habit::Jump => Some(random_position()),
+                let position = match plan.behaviour {
+                    Behaviour::Jump => Some(random_position()),
                     _ => Some(Position { x: walked % 20_000, ..welcome.pose.position }),
                 };
-                if let Some(position) = position.filter(|_| plan.habit != Habit::Rest) {
-                    light.send(&sample(tick, welcome.cube, position)).await?;
+                if let Some(position) = position.filter(|_| plan.behaviour != Behaviour::Rest) {
+                    client.send(&sample(tick, welcome.cube, position)).await?;
                 }
-                if plan.habit == Habit::Rest || quiet.elapsed() > PING {
+                if plan.behaviour == Behaviour::Rest || quiet.elapsed() > PING {
                     quiet = Instant::now();
-                    light.send(&ClientMessage::Ping { sent_us: 0 }).await?;
+                    client.send(&ClientMessage::Ping { sent_us: 0 }).await?;
                 }
             }
         }
     }
 }
 
-/// A sample that puts a cube somewhere.
+/// Returns a sample that puts a cube at `position`.
 pub(crate) fn sample(tick: u64, cube: CubeId, position: Position) -> ClientMessage {
     let pose = Pose {
         position,

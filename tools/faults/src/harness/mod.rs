@@ -1,12 +1,13 @@
-//! What every fault stands on: a server process, those who watch it, and peers that say anything.
+//! What faults are tried with: a server process, clients that it must not disturb, and peers that send
+//! anything.
 
 pub(crate) mod bystanders;
 pub(crate) mod counters;
 pub(crate) mod crowd;
-pub(crate) mod light;
+pub(crate) mod light_client;
 pub(crate) mod namespace;
 pub(crate) mod peer;
 pub(crate) mod process;
-pub(crate) mod scene;
 pub(crate) mod server;
-pub(crate) mod web;
+pub(crate) mod trial;
+pub(crate) mod websocket;

@@ -1,4 +1,4 @@
-//! A peer that can say anything, on TCP or in a WebSocket.
+//! A peer that can send anything, over TCP or a WebSocket.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -12,13 +12,13 @@ use cubesync_protocol::{
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::web::{self, End};
+use super::websocket::{self, End};
 
-/// An answer that has not come after this long does not come.
+/// An answer that has not arrived after this long does not arrive any more.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// What a server sends at once, at most, to who reads all the time.
+/// Largest number of bytes read at once.
 const READ_BYTES: usize = 64 * 1024;
-/// A WebSocket's opcode for its last words.
+/// The opcode of a WebSocket's close frame.
 const WS_CLOSE: u8 = 8;
 
 /// The colour of all bad peers.
@@ -28,9 +28,9 @@ pub(crate) const RED: Colour = Colour {
     blue: 0x20,
 };
 
-/// What comes next on a connection.
+/// What a connection gives next.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(crate) enum Received {
     /// A message.
     Message(ServerMessage),
     /// The end.
@@ -40,8 +40,8 @@ pub(crate) enum Heard {
 /// How a connection ended.
 #[derive(Debug)]
 pub(crate) struct Ending {
-    /// The server's last word, if it said one.
-    pub(crate) last_word: Option<ServerMessage>,
+    /// The last message from the server, if there was one.
+    pub(crate) last_message: Option<ServerMessage>,
     /// The reason in a WebSocket's close frame.
     ws_code: Option<u16>,
     /// How the bytes ended.
@@ -49,15 +49,15 @@ pub(crate) struct Ending {
 }
 
 impl Ending {
-    /// It was told this by a `Closing`, and then the connection ended.
+    /// Checks that the connection ended after a `Closing` with this code, and describes the end.
     pub(crate) fn closed_with(&self, wanted: CloseCode) -> Result<String> {
-        match &self.last_word {
+        match &self.last_message {
             Some(ServerMessage::Closing { code, .. }) if *code == wanted => self.over(),
             _ => bail!("expected Closing {wanted:?}, saw {self}"),
         }
     }
 
-    /// The connection ended, with words or without.
+    /// Checks that the connection ended, and describes the end.
     pub(crate) fn over(&self) -> Result<String> {
         ensure!(self.end != End::Open, "still open: {self}");
         Ok(self.to_string())
@@ -66,7 +66,7 @@ impl Ending {
 
 impl fmt::Display for Ending {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.last_word {
+        match &self.last_message {
             Some(ServerMessage::Closing { code, message, .. }) => {
                 write!(f, "Closing {code:?} \"{message}\", ")?;
             }
@@ -86,7 +86,7 @@ impl fmt::Display for Ending {
     }
 }
 
-/// One connection.
+/// One connection of a bad peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
     pub(crate) stream: TcpStream,
@@ -110,7 +110,7 @@ impl Peer {
         Self::on(socket.into())
     }
 
-    /// Connects with little room for what comes in.
+    /// Connects with a small receive buffer.
     pub(crate) fn connect_tight(server: SocketAddr) -> Result<Self> {
         const RECEIVE_BUFFER_BYTES: usize = 4 * 1024;
         let socket = Socket::new(Domain::for_address(server), Type::STREAM, None)?;
@@ -119,15 +119,15 @@ impl Peer {
         Self::on(socket.into())
     }
 
-    /// Connects over HTTP and becomes a WebSocket.
+    /// Connects over a WebSocket.
     pub(crate) fn websocket(http: SocketAddr) -> Result<Self> {
         let mut peer = Self::on(TcpStream::connect(http).context("cannot connect")?)?;
-        peer.send_raw(web::upgrade(http, web::RIGHT_HEADERS).as_bytes())?;
-        while web::find(&peer.raw, b"\r\n\r\n").is_none() {
+        peer.send_raw(websocket::upgrade(http, websocket::RIGHT_HEADERS).as_bytes())?;
+        while websocket::find(&peer.raw, b"\r\n\r\n").is_none() {
             ensure!(peer.fill(PATIENCE)?.is_none(), "no WebSocket");
         }
         ensure!(peer.raw.starts_with(b"HTTP/1.1 101"), "no WebSocket");
-        let head_len = web::find(&peer.raw, b"\r\n\r\n").map_or(0, |at| at + 4);
+        let head_len = websocket::find(&peer.raw, b"\r\n\r\n").map_or(0, |at| at + 4);
         let _ = peer.raw.split_to(head_len);
         peer.is_websocket = true;
         Ok(peer)
@@ -149,10 +149,10 @@ impl Peer {
         self.stream.write_all(bytes).context("cannot send")
     }
 
-    /// Sends bytes, in a WebSocket as a message of their own.
+    /// Sends bytes, over a WebSocket as a message of their own.
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         match self.is_websocket {
-            true => self.send_raw(&web::ws_frame(web::BINARY, bytes)),
+            true => self.send_raw(&websocket::ws_frame(websocket::BINARY, bytes)),
             false => self.send_raw(bytes),
         }
     }
@@ -162,33 +162,33 @@ impl Peer {
         self.send_bytes(&message.to_frame())
     }
 
-    /// Introduces itself and waits until it is in the room.
+    /// Sends `hello` and waits for the `Welcome`.
     pub(crate) fn join(&mut self, hello: Hello) -> Result<Welcome> {
         self.send(&ClientMessage::Hello(hello))?;
         self.welcomed()
     }
 
-    /// Waits until it is in the room.
+    /// Waits for the `Welcome`.
     pub(crate) fn welcomed(&mut self) -> Result<Welcome> {
-        match self.hear(PATIENCE)? {
-            Heard::Message(ServerMessage::Welcome(welcome)) => Ok(welcome),
+        match self.receive(PATIENCE)? {
+            Received::Message(ServerMessage::Welcome(welcome)) => Ok(welcome),
             other => bail!("expected a Welcome, saw {other:?}"),
         }
     }
 
-    /// Leaves as one should, and waits for the end.
+    /// Leaves and waits for the end of the connection.
     pub(crate) fn leave(mut self) -> Result<()> {
         self.send(&ClientMessage::Leave)?;
         self.ending(PATIENCE)?.over()?;
         Ok(())
     }
 
-    /// The next message or the end; `End::Open` when nothing comes in time.
-    pub(crate) fn hear(&mut self, within: Duration) -> Result<Heard> {
+    /// Returns the next message or the end; `End::Open` if nothing arrives in time.
+    pub(crate) fn receive(&mut self, within: Duration) -> Result<Received> {
         let deadline = Instant::now() + within;
         loop {
             while self.is_websocket
-                && let Some((opcode, payload)) = web::take_ws_frame(&mut self.raw)
+                && let Some((opcode, payload)) = websocket::take_ws_frame(&mut self.raw)
             {
                 match opcode {
                     WS_CLOSE => {
@@ -201,17 +201,18 @@ impl Peer {
                 self.frames.unsplit(self.raw.split());
             }
             let payload = frame::split(&mut self.frames, ServerMessage::MAX_PAYLOAD_BYTES);
-            if let Some(payload) = payload.context("the server sends no frames")? {
-                let message = ServerMessage::decode(&payload).context("no message")?;
-                return Ok(Heard::Message(message));
+            if let Some(payload) = payload.context("the server sends a bad frame")? {
+                let message =
+                    ServerMessage::decode(&payload).context("the server sends a bad message")?;
+                return Ok(Received::Message(message));
             }
             if let Some(end) = self.fill(deadline.saturating_duration_since(Instant::now()))? {
-                return Ok(Heard::End(end));
+                return Ok(Received::End(end));
             }
         }
     }
 
-    /// The first message that is wanted, in time.
+    /// Returns the first value that `wanted` finds in a message.
     pub(crate) fn find<T>(
         &mut self,
         within: Duration,
@@ -219,33 +220,33 @@ impl Peer {
     ) -> Result<T> {
         let deadline = Instant::now() + within;
         loop {
-            match self.hear(deadline.saturating_duration_since(Instant::now()))? {
-                Heard::Message(message) => {
+            match self.receive(deadline.saturating_duration_since(Instant::now()))? {
+                Received::Message(message) => {
                     if let Some(found) = wanted(&message) {
                         return Ok(found);
                     }
                     ensure!(Instant::now() < deadline, "it did not come");
                 }
-                Heard::End(end) => bail!("the connection is {end:?}, it did not come"),
+                Received::End(end) => bail!("the connection is {end:?}, it did not come"),
             }
         }
     }
 
-    /// Reads on to the end.
+    /// Reads to the end of the connection, for `within` at most.
     pub(crate) fn ending(&mut self, within: Duration) -> Result<Ending> {
         let deadline = Instant::now() + within;
-        let mut last_word = None;
+        let mut last_message = None;
         let end = loop {
-            match self.hear(deadline.saturating_duration_since(Instant::now()))? {
-                Heard::Message(message) => last_word = Some(message),
-                Heard::End(end) => break end,
+            match self.receive(deadline.saturating_duration_since(Instant::now()))? {
+                Received::Message(message) => last_message = Some(message),
+                Received::End(end) => break end,
             }
             if Instant::now() >= deadline {
                 break End::Open;
             }
         };
         Ok(Ending {
-            last_word,
+            last_message,
             ws_code: self.ws_code,
             end,
         })
@@ -257,7 +258,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Reads once. The end, if there is one: of the connection, or of the time.
+    /// Reads once. Returns the end of the connection, or `End::Open` if nothing arrives in time.
     fn fill(&mut self, within: Duration) -> Result<Option<End>> {
         if within.is_zero() {
             return Ok(Some(End::Open));
@@ -270,7 +271,7 @@ impl Peer {
                 self.raw.extend_from_slice(&chunk[..count]);
                 Ok(None)
             }
-            Err(error) if web::is_timeout(&error) => Ok(Some(End::Open)),
+            Err(error) if websocket::is_timeout(&error) => Ok(Some(End::Open)),
             Err(_) => Ok(Some(End::Reset)),
         }
     }

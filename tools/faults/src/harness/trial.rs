@@ -1,4 +1,4 @@
-//! What a fault has to do with: a server, its bystanders, and how thorough it is to be.
+//! What a fault is tried with: a server, two bystanders, and how thorough the run is.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,38 +10,38 @@ use super::bystanders::Bystanders;
 use super::peer::{Peer, RED};
 use super::server::Server;
 
-/// A server that has something to say says it in this time.
+/// A server that sends something does so in this time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where a fault happens.
-pub(crate) struct Scene<'a> {
-    /// Whom it is done to.
+/// One trial of a fault.
+pub(crate) struct Trial<'a> {
+    /// The server that the fault is tried on.
     pub(crate) server: &'a mut Server,
-    /// Who should not notice.
+    /// The clients that should not notice it.
     pub(crate) bystanders: &'a Bystanders,
-    /// Whether fewer repeats will do.
+    /// Whether the run does fewer repeats.
     pub(crate) is_quick: bool,
     /// The server's program.
     pub(crate) binary: &'a Path,
 }
 
-impl Scene<'_> {
-    /// One of two numbers: for a quick run, or a thorough one.
+impl Trial<'_> {
+    /// Returns the value for a quick run or the one for a thorough run.
     pub(crate) fn pick<T>(&self, quick: T, thorough: T) -> T {
         if self.is_quick { quick } else { thorough }
     }
 
-    /// A connection that has said nothing yet.
+    /// Opens a connection that has sent nothing yet.
     pub(crate) fn peer(&self) -> Result<Peer> {
         Peer::connect(self.server.tcp)
     }
 
-    /// A WebSocket that has said nothing yet.
+    /// Opens a WebSocket that has sent nothing yet.
     pub(crate) fn websocket(&self) -> Result<Peer> {
         Peer::websocket(self.server.http)
     }
 
-    /// A player in the lobby.
+    /// Lets a player join the lobby.
     pub(crate) fn player(&self, name: &str) -> Result<(Peer, Welcome)> {
         let mut peer = self.peer()?;
         let welcome = peer.join(hello(name))?;
@@ -49,7 +49,7 @@ impl Scene<'_> {
     }
 }
 
-/// A right greeting for the lobby.
+/// Returns a valid `Hello` for the lobby.
 pub(crate) fn hello(name: &str) -> Hello {
     Hello::new("lobby", name, RED)
 }

@@ -1,4 +1,4 @@
-//! A light client: it understands welcomes and last words, so that thousands fit.
+//! A light client: it decodes only `Welcome` and `Closing`, so that thousands fit into one process.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -9,40 +9,40 @@ use cubesync_protocol::{ClientMessage, CloseCode, Hello, Message, ServerMessage,
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::web;
+use super::websocket;
 
-/// Bytes read at once.
+/// Largest number of bytes read at once.
 const READ_BYTES: usize = 16 * 1024;
 
-/// A last word: why, and in how many milliseconds to come back.
-pub(crate) type LastWord = (CloseCode, Option<u32>);
+/// The code of a `Closing`, and in how many milliseconds to come back.
+pub(crate) type Closing = (CloseCode, Option<u32>);
 
-/// One connection.
-pub(crate) struct Light {
+/// One connection of a light client.
+pub(crate) struct LightClient {
     pub(crate) stream: TcpStream,
     is_websocket: bool,
     raw: BytesMut,
     frames: BytesMut,
 }
 
-impl Light {
-    /// Connects to the port for clients, or as a WebSocket to the one for pages.
+impl LightClient {
+    /// Connects to the address for clients, or over a WebSocket to the one for pages.
     pub(crate) async fn connect(server: SocketAddr, is_websocket: bool) -> Result<Self> {
         let stream = TcpStream::connect(server).await.context("cannot connect")?;
         stream.set_nodelay(true)?;
-        let mut light = Self {
+        let mut client = Self {
             stream,
             is_websocket: false,
             raw: BytesMut::new(),
             frames: BytesMut::new(),
         };
         if is_websocket {
-            light.upgrade(server).await?;
+            client.upgrade(server).await?;
         }
-        Ok(light)
+        Ok(client)
     }
 
-    /// Introduces itself and waits until it is in the room.
+    /// Sends `hello` and waits for the `Welcome`.
     pub(crate) async fn join(&mut self, hello: Hello) -> Result<Welcome> {
         self.send(&ClientMessage::Hello(hello)).await?;
         loop {
@@ -57,11 +57,11 @@ impl Light {
     }
 
     async fn upgrade(&mut self, http: SocketAddr) -> Result<()> {
-        let request = web::upgrade(http, web::RIGHT_HEADERS);
+        let request = websocket::upgrade(http, websocket::RIGHT_HEADERS);
         self.stream.write_all(request.as_bytes()).await?;
         loop {
             ensure!(self.stream.read_buf(&mut self.raw).await? > 0, "closed");
-            if let Some(at) = web::find(&self.raw, b"\r\n\r\n") {
+            if let Some(at) = websocket::find(&self.raw, b"\r\n\r\n") {
                 ensure!(self.raw.starts_with(b"HTTP/1.1 101"), "no WebSocket");
                 let _ = self.raw.split_to(at + 4);
                 self.is_websocket = true;
@@ -75,12 +75,12 @@ impl Light {
         self.send_bytes(&message.to_frame()).await
     }
 
-    /// Sends bytes, in a WebSocket as a message of their own.
+    /// Sends bytes, over a WebSocket as a message of their own.
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) -> Result<()> {
         let sent = match self.is_websocket {
             true => {
                 self.stream
-                    .write_all(&web::ws_frame(web::BINARY, bytes))
+                    .write_all(&websocket::ws_frame(websocket::BINARY, bytes))
                     .await
             }
             false => self.stream.write_all(bytes).await,
@@ -88,7 +88,7 @@ impl Light {
         sent.context("cannot send")
     }
 
-    /// Reads what is there; 0 is the end. Cancelling it loses nothing.
+    /// Reads what has arrived and returns its length; 0 is the end. Cancelling it loses nothing.
     pub(crate) async fn read(&mut self) -> Result<usize> {
         loop {
             self.stream.readable().await?;
@@ -110,7 +110,7 @@ impl Light {
             self.frames.unsplit(self.raw.split());
         }
         while self.is_websocket
-            && let Some((_, payload)) = web::take_ws_frame(&mut self.raw)
+            && let Some((_, payload)) = websocket::take_ws_frame(&mut self.raw)
         {
             self.frames.extend_from_slice(&payload);
         }
@@ -120,9 +120,9 @@ impl Light {
         )?)
     }
 
-    /// Takes in what was read, and finds a last word in it.
-    pub(crate) fn last_word(&mut self) -> Result<Option<LastWord>> {
-        /// `Closing`, as its first byte.
+    /// Consumes what was read, and returns the `Closing` in it.
+    pub(crate) fn closing(&mut self) -> Result<Option<Closing>> {
+        /// The first byte of a `Closing`.
         const CLOSING: u8 = 9;
         while let Some(payload) = self.next_payload()? {
             if payload.first() != Some(&CLOSING) {
@@ -143,7 +143,7 @@ impl Light {
         Ok(None)
     }
 
-    /// Leaves as one should: closing while bytes are unread would be a reset.
+    /// Leaves and reads to the end: closing while bytes are unread would be a reset.
     pub(crate) async fn leave(mut self) -> Result<()> {
         self.send(&ClientMessage::Leave).await?;
         while self.read().await? > 0 {
@@ -152,7 +152,7 @@ impl Light {
         Ok(())
     }
 
-    /// Reads and drops what comes, for so long or to the end, and says which.
+    /// Reads and drops what arrives for `duration`. Returns whether the connection ended meanwhile.
     pub(crate) async fn read_for(&mut self, duration: Duration) -> bool {
         let reading = async {
             while self.read().await.is_ok_and(|count| count > 0) {
