@@ -245,7 +245,7 @@ impl Client {
             return Vec::new();
         };
         let clock_tick = clock.tick_at(now);
-        let is_silent = now.saturating_sub(session.heard()) >= STALE_AFTER;
+        let is_silent = now.saturating_sub(session.last_received()) >= STALE_AFTER;
         let view = |info| self.view_of(info, now, clock_tick, welcome.cube, is_silent);
         replica.cubes().map(view).collect()
     }

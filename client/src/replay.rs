@@ -132,7 +132,7 @@ impl Replay {
             return Vec::new();
         };
         let own = self.own_cube();
-        let silent = self.now.saturating_sub(session.heard());
+        let silent = self.now.saturating_sub(session.last_received());
         let is_silent = !session.is_joined() || silent >= STALE_AFTER;
         let view = |info: &'_ CubeInfo| self.view.pose_at(info, tick);
         let cubes = session.replica().into_iter().flat_map(Replica::cubes);

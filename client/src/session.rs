@@ -1,9 +1,9 @@
 //! One conversation with a server, without a socket and without a clock.
 //!
 //! Bytes and the time go in, bytes and events come out, as in quinn-proto. The client, simulations,
-//! benchmarks and fuzz targets drive the same session. In each poll append what
-//! was read to a buffer, [`receive`](Session::receive) it, [`poll`](Session::poll), take the
-//! events, and write the [`outgoing`](Session::outgoing) bytes.
+//! benchmarks and fuzz targets drive the same session. The caller repeats these steps: it appends
+//! the bytes that it has read to a buffer and passes them to [`receive`](Session::receive), calls
+//! [`poll`](Session::poll), takes the events, and writes the [`outgoing`](Session::outgoing) bytes.
 
 mod addresses;
 mod clock;
@@ -27,26 +27,26 @@ use cubesync_protocol::{
     ResumeToken, ServerMessage, Snapshot, Welcome, frame,
 };
 
-use self::room::{Room, RoomError};
+use self::room::{RoomError, RoomState};
 use crate::report::Statistics;
 
 pub use addresses::usable;
 pub use clock::Clock;
 pub use event::{Retry, SessionEvent};
 
-/// How long a server may be silent where there are others to go on at: it has missed its heartbeat
-/// twice or more. Where there are none, the client waits for [`DEAD_AFTER`].
+/// Longest silence of a server when the client knows other servers to go on at: more than two
+/// heartbeats were missed. Without other servers the client waits for [`DEAD_AFTER`].
 const MOVE_ON_AFTER: Duration = Duration::from_secs(3);
-/// How long a server may take to answer the hello and to show the own cube.
+/// Longest time that a server may take to answer the hello and to show the own cube.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Unsent bytes above which samples wait; the newest pose is sent when there is room.
+/// Unsent bytes above which samples wait. The newest pose is sent when there is room again.
 const BACKLOG_BYTES: usize = 1024;
 /// Unsent bytes above which the connection counts as dead.
 const MAX_OUTGOING_BYTES: usize = 64 * 1024;
-/// Longest reason of a server that is shown: a few sentences.
+/// Longest part of a server's text that is shown: a few sentences.
 const MAX_REASON_CHARS: usize = 300;
 
-/// Why a session ended because of what the server sent.
+/// An invalid message of the server, which ends the session.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 enum SessionError {
     #[error(transparent)]
@@ -61,13 +61,15 @@ enum SessionError {
     Room(#[from] RoomError),
 }
 
-/// A session with a server, from the hello on.
+/// A session with a server, which begins with the hello.
 #[derive(Debug)]
 pub struct Session {
     started: Duration,
-    heard: Duration,
-    room: Option<Room>,
-    /// [`SessionEvent::Joined`] has been reported.
+    /// When bytes were received last.
+    last_received: Duration,
+    /// The room, once the server has welcomed the client.
+    room: Option<RoomState>,
+    /// Whether [`SessionEvent::Joined`] has been reported.
     has_joined: bool,
     is_over: bool,
     outgoing: BytesMut,
@@ -76,12 +78,11 @@ pub struct Session {
 }
 
 impl Session {
-    /// Starts a session on a connection that has just been made: the hello is the first of its
-    /// outgoing bytes.
+    /// Starts a session on a new connection. The hello is at the front of its outgoing bytes.
     pub fn new(hello: Hello, now: Duration) -> Self {
         let mut session = Self {
             started: now,
-            heard: now,
+            last_received: now,
             room: None,
             has_joined: false,
             is_over: false,
@@ -93,11 +94,11 @@ impl Session {
         session
     }
 
-    /// Takes the whole frames off the front of the received bytes. The rest is the beginning of the
-    /// next frame.
+    /// Takes all whole frames off the front of the received bytes. The rest is the beginning of
+    /// the next frame.
     pub fn receive(&mut self, now: Duration, incoming: &mut BytesMut) {
         if !incoming.is_empty() {
-            self.heard = now;
+            self.last_received = now;
         }
         while !self.is_over {
             match frame::split(incoming, ServerMessage::MAX_PAYLOAD_BYTES) {
@@ -115,17 +116,17 @@ impl Session {
         incoming.clear();
     }
 
-    /// Sends the sample and the ping that are due, and checks deadlines. Receive first, or a pause of
-    /// the caller looks like a silence of the server.
+    /// Sends the sample and the ping that are due, and checks deadlines. The caller receives first,
+    /// because a pause of its own would look like a silence of the server.
     pub fn poll(&mut self, now: Duration) {
         if self.is_over {
             return;
         }
         let is_alone = self
-            .known()
+            .joined_room()
             .is_none_or(|room| room.welcome.servers.is_empty());
         let patience = if is_alone { DEAD_AFTER } else { MOVE_ON_AFTER };
-        if now.saturating_sub(self.heard) >= patience {
+        if now.saturating_sub(self.last_received) >= patience {
             let seconds = patience.as_secs();
             return self.end(format!("nothing heard for {seconds} s"), Retry::OthersFirst);
         }
@@ -148,27 +149,27 @@ impl Session {
         self.events.pop_front()
     }
 
-    /// Returns the bytes to be sent. Remove from the front what was sent.
+    /// Returns the bytes to be sent. The caller removes from the front what it has sent.
     pub fn outgoing(&mut self) -> &mut BytesMut {
         &mut self.outgoing
     }
 
-    /// Ends the session because its connection ended.
+    /// Ends the session because its connection has ended.
     pub fn disconnected(&mut self, reason: &str) {
         self.end(reason.to_owned(), Retry::Backoff);
     }
 
-    /// Moves the own cube or a held one, and returns whether it is one of these. The next sample has
-    /// the newest pose.
+    /// Moves the own cube or a held one, and returns whether the cube is one of these. The next
+    /// sample has the newest pose.
     pub fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
         let room = self.room.as_mut();
         room.is_some_and(|room| room.set_pose(cube, pose))
     }
 
-    /// Returns where the own cube was put last, even after the end.
+    /// Returns the newest pose of the own cube, even after the end.
     pub fn own_pose(&self) -> Option<Pose> {
-        let room = self.known()?;
-        room.controlled.pose(room.welcome.cube)
+        let room = self.joined_room()?;
+        room.uplink.pose(room.welcome.cube)
     }
 
     /// Asks to hold a free cube.
@@ -178,7 +179,7 @@ impl Session {
         }
     }
 
-    /// Releases a held cube where it was put last.
+    /// Releases a held cube at its newest pose.
     pub fn release(&mut self, cube: CubeId) {
         let room = self.room.as_mut();
         if let Some(last) = room.and_then(|room| room.release(cube)) {
@@ -189,14 +190,14 @@ impl Session {
         }
     }
 
-    /// Measures the round trip anew, because the way to the server has changed.
+    /// Measures the round trip again, because the network to the server has changed.
     pub fn measure_again(&mut self) {
         if let Some(room) = &mut self.room {
             room.measure_again();
         }
     }
 
-    /// Tells the server that the player leaves for good, so that no ghost stays behind.
+    /// Tells the server that the player leaves for good, so that no ghost of the cube remains.
     pub fn leave(&mut self) {
         if self.is_joined() {
             self.send(&ClientMessage::Leave);
@@ -205,27 +206,27 @@ impl Session {
 
     /// Whether the client is in the room and the session is not over.
     pub fn is_joined(&self) -> bool {
-        !self.is_over && self.known().is_some()
+        !self.is_over && self.joined_room().is_some()
     }
 
     /// Returns the server's welcome.
     pub fn welcome(&self) -> Option<&Welcome> {
-        self.known().map(|room| &room.welcome)
+        self.joined_room().map(|room| &room.welcome)
     }
 
-    /// Returns the token with which a server gives the same cube back, even after the end.
+    /// Returns the token for which a server gives the same cube back, even after the end.
     pub fn token(&self) -> Option<ResumeToken> {
         self.room.as_ref().map(|room| room.welcome.resume)
     }
 
     /// Returns the cubes in sight as of the newest tick, even after the end.
     pub fn replica(&self) -> Option<&Replica> {
-        self.known().map(|room| &room.replica)
+        self.joined_room().map(|room| &room.replica)
     }
 
     /// Returns the server's clock, even after the end.
     pub fn clock(&self) -> Option<&Clock> {
-        self.known().map(|room| &room.clock)
+        self.joined_room().map(|room| &room.clock)
     }
 
     /// Returns when the session began.
@@ -234,14 +235,14 @@ impl Session {
     }
 
     /// Returns when bytes were received last.
-    pub fn heard(&self) -> Duration {
-        self.heard
+    pub fn last_received(&self) -> Duration {
+        self.last_received
     }
 
-    /// Returns what the session has sent and received so far. The bytes and the playout delay are
-    /// known to its client only.
+    /// Returns the session's counts and measurements so far. The client adds the bytes and the
+    /// playout delay, which the session does not know.
     pub fn statistics(&self) -> Statistics {
-        let room = self.known();
+        let room = self.joined_room();
         Statistics {
             round_trip: room.and_then(|room| room.clock.round_trip()),
             players: room.map_or(0, |room| room.replica.players()),
@@ -250,9 +251,9 @@ impl Session {
         }
     }
 
-    /// Returns the room, once the own cube is in sight.
-    fn known(&self) -> Option<&Room> {
-        self.room.as_ref().filter(|room| room.is_known)
+    /// Returns the room if the own cube has been in sight.
+    fn joined_room(&self) -> Option<&RoomState> {
+        self.room.as_ref().filter(|room| room.shows_own_cube)
     }
 
     fn handle(&mut self, now: Duration, message: ServerMessage) -> Result<(), SessionError> {
@@ -263,7 +264,7 @@ impl Session {
             return self.handle_first(now, message);
         };
         if let Some(tick) = tick_of(&message) {
-            room.heard(tick, now);
+            room.tick_began(tick, now);
         }
         match message {
             ServerMessage::Keyframe(_)
@@ -284,7 +285,7 @@ impl Session {
                 self.total.late_samples = late_samples.into();
             }
             ServerMessage::Correction(corrected) => {
-                room.controlled.correct(corrected);
+                room.uplink.correct(corrected);
                 self.events.push_back(SessionEvent::Corrected(corrected));
             }
             ServerMessage::Refused { cube, holder } => {
@@ -307,7 +308,7 @@ impl Session {
         match message {
             ServerMessage::Welcome(mut welcome) => {
                 welcome.servers = usable(welcome.servers);
-                self.room = Some(Room::new(welcome, now)?);
+                self.room = Some(RoomState::new(welcome, now)?);
             }
             ServerMessage::Reject { code, message } => {
                 let retry = if code.is_temporary() {
@@ -342,7 +343,7 @@ impl Session {
         let Some(room) = &self.room else {
             return;
         };
-        if room.is_known && !std::mem::replace(&mut self.has_joined, true) {
+        if room.shows_own_cube && !std::mem::replace(&mut self.has_joined, true) {
             let joined = SessionEvent::Joined(room.welcome.clone());
             self.events.push_back(joined);
         }
@@ -398,7 +399,7 @@ impl Session {
     }
 }
 
-/// Returns the tick that a message names.
+/// Returns the tick that a message is about.
 fn tick_of(message: &ServerMessage) -> Option<u64> {
     match message {
         ServerMessage::Welcome(Welcome { tick, .. })
@@ -410,7 +411,8 @@ fn tick_of(message: &ServerMessage) -> Option<u64> {
     }
 }
 
-/// Returns a server's text without control characters, which could write anywhere on a terminal.
+/// Returns a server's text without control characters, which could write anywhere on a terminal,
+/// and not longer than is shown.
 fn printable(text: &str) -> String {
     let characters = text.chars().filter(|character| !character.is_control());
     characters.take(MAX_REASON_CHARS).collect()

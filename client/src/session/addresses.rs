@@ -1,17 +1,16 @@
-//! Addresses of other servers, as a server names them.
+//! Checks of the addresses of other servers that a server names.
 
 use cubesync_protocol::ServerAddress;
 use cubesync_protocol::limits::{MAX_ADDRESS_CHARS, MAX_SERVERS};
 
-/// Keeps of a server's list what can be used.
+/// Returns the valid addresses of a server's list, at most [`MAX_SERVERS`] of it.
 pub fn usable(mut servers: Vec<ServerAddress>) -> Vec<ServerAddress> {
     servers.truncate(MAX_SERVERS);
     servers.retain(|server| is_address(&server.tcp) && is_address(&server.web));
     servers
 }
 
-/// Whether a stranger's text is `host:port`, with nothing in it that an address of the web could
-/// mean otherwise.
+/// Whether an untrusted text is `host:port`, without characters that have another meaning in a URL.
 fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
@@ -75,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_list_what_is_too_much_or_no_address_is_left_out() {
+    fn a_list_loses_invalid_addresses_and_those_beyond_the_limit() {
         let address = |tcp: &str, web: &str| ServerAddress {
             tcp: tcp.to_owned(),
             web: web.to_owned(),

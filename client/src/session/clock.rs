@@ -1,52 +1,58 @@
-//! The server's tick clock, as a client knows it.
+//! The client's estimate of the server's tick clock.
 //!
-//! Each answered ping is a measurement of the server's clock that is wrong by at most half its
-//! round trip, so the fastest of the recent ones counts. The clock follows it without ever
-//! stepping backwards: what is behind by a lot steps forward, everything else is slewed.
-//! A server among several may take the time of the others. Then older measurements are of another
-//! clock: what contradicts the newest, or a tick that is heard of, counts no more.
+//! Each answered ping is a measurement of the server's clock that is wrong by at most half of its
+//! round trip, so the fastest of the recent pings decides. The clock follows that measurement
+//! without ever stepping backwards: it steps forward when it is far behind, and is slewed
+//! otherwise.
+//!
+//! The server's clock may also be set, as when a server takes over the time of others that show the
+//! same room. Older measurements are of the old time then, so those that contradict the newest
+//! measurement or a tick that has begun are ignored.
+//!
 //! Method: D. Mills, RFC 5905 (NTP), the clock filter of section 10.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Measurements that are compared. Eight at one each five seconds bridge 40 s, in which two
-/// crystals drift by a few milliseconds at most.
+/// Number of measurements that are compared. With a ping each five seconds, eight cover 40 s, in
+/// which two crystals drift apart by a few milliseconds at most.
 const RECENT_MEASUREMENTS: usize = 8;
-/// Who is further behind than this steps forward at once, in seconds.
+/// Largest error of a clock that is behind and is still slewed, in seconds. Beyond it the clock
+/// steps forward.
 const STEP_S: f64 = 0.1;
-/// Measurements of one clock differ by half of both round trips at most, and by its drift meanwhile,
-/// in seconds.
+/// Largest drift between two recent measurements, in seconds. Two measurements of one clock differ
+/// by at most this and half of both round trips.
 const DRIFT_S: f64 = 0.01;
-/// Errors below this are slewed so gently that no motion shows it, in seconds.
+/// Largest error that is slewed so gently that no motion shows it, in seconds.
 const SMALL_ERROR_S: f64 = 0.03;
-/// Seconds of error corrected per second.
+/// Correction of a small error, in seconds per second.
 const GENTLE_SLEW: f64 = 0.02;
-/// The same for large errors. Below 1, or the clock would stop.
+/// Correction of a large error, in seconds per second. It is below 1, so that the clock never stops.
 const FAST_SLEW: f64 = 0.5;
 
-/// When the server's ticks are.
+/// The clock of a server's ticks.
 #[derive(Debug, Clone)]
 pub struct Clock {
     tick_hz: f64,
     recent: VecDeque<Measurement>,
     /// The server's time at the epoch of the caller's time, in seconds of ticks.
     offset_s: f64,
-    /// How far the clock was ahead of `offset_s` when that was set.
+    /// The clock's lead over `offset_s` when that was set; it is slewed away.
     error_s: f64,
+    /// When `offset_s` was set.
     set_at: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Measurement {
     round_trip: Duration,
-    /// `None`: the server's clock has been set since.
+    /// The measured offset; `None` after the server's clock was set.
     offset_s: Option<f64>,
 }
 
 impl Clock {
-    /// A clock from a welcome that has just been read: late by the way here until the first
-    /// ping is answered.
+    /// Creates a clock from a welcome that has just been read. Until the first ping is answered, it
+    /// is late by the time that the welcome took to arrive.
     pub fn new(tick_hz: u8, tick: u64, since_tick_us: u32, now: Duration) -> Self {
         let tick_hz = f64::from(tick_hz);
         Self {
@@ -58,9 +64,9 @@ impl Clock {
         }
     }
 
-    /// Takes in a ping that was sent at `sent` and answered, as read `now`, with the time since
-    /// a tick.
-    pub fn measured(&mut self, sent: Duration, now: Duration, tick: u64, since_tick_us: u32) {
+    /// Adds the measurement of a ping that was sent at `sent` and whose answer, the time since a
+    /// tick, was read `now`.
+    pub fn ping_answered(&mut self, sent: Duration, now: Duration, tick: u64, since_tick_us: u32) {
         let round_trip = now.saturating_sub(sent);
         let midway_s = (sent + round_trip / 2).as_secs_f64();
         let offset_s = server_s(self.tick_hz, tick, since_tick_us) - midway_s;
@@ -77,11 +83,11 @@ impl Clock {
             round_trip,
             offset_s: Some(offset_s),
         });
-        let measured = self
+        let valid = self
             .recent
             .iter()
             .filter(|recent| recent.offset_s.is_some());
-        let fastest = measured.min_by_key(|recent| recent.round_trip);
+        let fastest = valid.min_by_key(|recent| recent.round_trip);
         let Some(offset_s) = fastest.and_then(|fastest| fastest.offset_s) else {
             return;
         };
@@ -91,9 +97,9 @@ impl Clock {
         self.set_at = now;
     }
 
-    /// Takes in that a tick has begun at the server; whether that was far ahead of this clock, so that
-    /// it has to be measured again.
-    pub fn heard(&mut self, tick: u64, now: Duration) -> bool {
+    /// Notes that a tick has begun at the server. Returns whether the tick was so far ahead that
+    /// the server's clock must have been set, and has to be measured again.
+    pub fn tick_began(&mut self, tick: u64, now: Duration) -> bool {
         let behind_s = (tick as f64 - self.tick_at(now)) / self.tick_hz;
         let is_far = behind_s > STEP_S;
         if is_far {
@@ -106,20 +112,19 @@ impl Clock {
         is_far
     }
 
-    /// The server's tick now and the part of it that has passed.
+    /// Returns the server's tick at a time, with the fraction of it that has passed.
     pub fn tick_at(&self, now: Duration) -> f64 {
         (now.as_secs_f64() + self.offset_s + self.remaining_error_s(now)) * self.tick_hz
     }
 
-    /// The middle one of the recent round trips; `None` before the first.
+    /// Returns the median of the recent round trips, or `None` before the first.
     pub fn round_trip(&self) -> Option<Duration> {
         let mut round_trips: Vec<_> = self.recent.iter().map(|recent| recent.round_trip).collect();
         round_trips.sort_unstable();
         round_trips.get(round_trips.len() / 2).copied()
     }
 
-    /// The shortest of the recent round trips, by which the clock is set if the server's was not set
-    /// meanwhile; `None` before the first.
+    /// Returns the shortest of the recent round trips, or `None` before the first.
     pub fn fastest_round_trip(&self) -> Option<Duration> {
         self.recent.iter().map(|recent| recent.round_trip).min()
     }
@@ -135,6 +140,7 @@ impl Clock {
     }
 }
 
+/// Returns a server's time in seconds of ticks.
 fn server_s(tick_hz: f64, tick: u64, since_tick_us: u32) -> f64 {
     tick as f64 / tick_hz + f64::from(since_tick_us) / 1e6
 }
@@ -149,7 +155,7 @@ mod tests {
         Duration::from_millis(milliseconds)
     }
 
-    /// A 20 Hz clock that was at tick 100 at time zero.
+    /// Returns a 20 Hz clock that was at tick 100 at time zero.
     fn clock() -> Clock {
         Clock::new(20, 100, 0, Duration::ZERO)
     }
@@ -165,7 +171,7 @@ mod tests {
     fn a_clock_far_behind_steps_forward_to_the_middle_of_the_round_trip() {
         let mut clock = clock();
         // In the middle, at 500 ms, the server was at tick 200.
-        clock.measured(ms(400), ms(600), 200, 0);
+        clock.ping_answered(ms(400), ms(600), 200, 0);
         assert!((clock.tick_at(ms(600)) - 202.0).abs() < 1e-9);
         assert_eq!(clock.round_trip(), Some(ms(200)));
     }
@@ -173,15 +179,15 @@ mod tests {
     #[test]
     fn the_fastest_recent_ping_decides() {
         let mut clock = clock();
-        clock.measured(ms(1_000), ms(1_010), 130, 0);
+        clock.ping_answered(ms(1_000), ms(1_010), 130, 0);
         let before = clock.tick_at(ms(5_000));
-        // A slow ping that claims another third of a second of difference.
-        clock.measured(ms(2_000), ms(2_900), 165, 0);
+        // A slow ping that measures a third of a second more.
+        clock.ping_answered(ms(2_000), ms(2_900), 165, 0);
         assert!((clock.tick_at(ms(5_000)) - before).abs() < 1e-6);
         assert_eq!(clock.fastest_round_trip(), Some(ms(10)));
         assert_eq!(clock.round_trip(), Some(ms(900)));
         for _ in 0..RECENT_MEASUREMENTS {
-            clock.measured(ms(3_000), ms(3_900), 190, 0);
+            clock.ping_answered(ms(3_000), ms(3_900), 190, 0);
         }
         assert!((clock.tick_at(ms(60_000)) - (190.0 + 56.55 * 20.0)).abs() < 1e-6);
     }
@@ -189,28 +195,28 @@ mod tests {
     #[test]
     fn a_small_error_is_slewed_away() {
         let mut clock = clock();
-        // The truth is 20 ms ahead of the clock: 0.4 ticks.
-        clock.measured(ms(1_000), ms(1_000), 120, 20_000);
+        // The server is 20 ms ahead of the clock, which is 0.4 ticks.
+        clock.ping_answered(ms(1_000), ms(1_000), 120, 20_000);
         assert!((clock.tick_at(ms(1_000)) - 120.0).abs() < 1e-6);
         assert!((clock.tick_at(ms(1_500)) - 130.2).abs() < 1e-6);
         assert!((clock.tick_at(ms(2_000)) - 140.4).abs() < 1e-6);
     }
 
     #[test]
-    fn a_server_that_takes_another_time_is_followed_at_once() {
+    fn a_server_whose_clock_is_set_is_followed_at_once() {
         let mut clock = clock();
-        clock.measured(ms(1_000), ms(1_010), 120, 0);
-        assert!(!clock.heard(140, ms(2_020)), "it is as was thought");
-        // Its clock is set forward by a second; the first that comes from then on is a tick.
-        assert!(clock.heard(161, ms(2_060)));
+        clock.ping_answered(ms(1_000), ms(1_010), 120, 0);
+        assert!(!clock.tick_began(140, ms(2_020)), "as expected");
+        // The server's clock is set forward by a second; a tick shows it first.
+        assert!(clock.tick_began(161, ms(2_060)));
         assert!((clock.tick_at(ms(2_060)) - 161.0).abs() < 1e-6);
-        assert!(!clock.heard(161, ms(2_060)));
-        // What was measured before was faster and says nothing any more.
-        clock.measured(ms(2_200), ms(2_260), 164, 40_000);
+        assert!(!clock.tick_began(161, ms(2_060)));
+        // The measurement from before was faster, and is ignored now.
+        clock.ping_answered(ms(2_200), ms(2_260), 164, 40_000);
         assert!((clock.tick_at(ms(4_000)) - 200.2).abs() < 0.01);
         assert_eq!(clock.fastest_round_trip(), Some(ms(10)));
-        // The same, told by a pong.
-        clock.measured(ms(5_000), ms(5_060), 231, 0);
+        // The clock is set again; an answered ping shows it first.
+        clock.ping_answered(ms(5_000), ms(5_060), 231, 0);
         assert!((clock.tick_at(ms(6_030)) - 251.0).abs() < 1e-6);
     }
 
@@ -228,9 +234,9 @@ mod tests {
                 prop_assert!(clock.tick_at(now) >= before);
                 before = clock.tick_at(now);
                 if is_ping {
-                    clock.measured(now.saturating_sub(ms(round_trip_ms)), now, tick, since_tick_us);
+                    clock.ping_answered(now.saturating_sub(ms(round_trip_ms)), now, tick, since_tick_us);
                 } else {
-                    clock.heard(tick, now);
+                    clock.tick_began(tick, now);
                 }
                 prop_assert!(clock.tick_at(now) >= before - 1e-6);
                 before = clock.tick_at(now);

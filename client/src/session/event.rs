@@ -8,8 +8,8 @@ use cubesync_protocol::{CubeId, CubePose, Welcome};
 /// Something that happened in a session, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionEvent {
-    /// The server's welcome is there, and the own cube is in sight:
-    /// [`Session::replica`](super::Session::replica) is known.
+    /// The client has joined: the server's welcome has come and the own cube is in sight, so
+    /// [`Session::replica`](super::Session::replica) returns the cubes.
     Joined(Welcome),
     /// Something changed in the room.
     Changed(Change),
@@ -24,9 +24,9 @@ pub enum SessionEvent {
     },
     /// The session has ended; nothing follows.
     Ended {
-        /// Why, for a person.
+        /// The reason, for a person.
         reason: String,
-        /// Whether to try again.
+        /// Whether and where to try again.
         retry: Retry,
     },
 }
@@ -36,12 +36,12 @@ pub enum SessionEvent {
 pub enum Retry {
     /// Try again after a wait of the client's choice.
     Backoff,
-    /// The server was silent: try again, and other servers first if there are any.
+    /// Try again, with other servers first if there are any: this server was silent.
     OthersFirst,
     /// Try again after the time that the server asked for.
     After(Duration),
-    /// This server refuses for good; one of its neighbours may not.
+    /// Try other servers only: this server refuses for good.
     Elsewhere,
-    /// Do not try again: the same would happen.
+    /// Do not try again, because the same would happen.
     Never,
 }

@@ -1,56 +1,64 @@
-//! How long before its tick a sample is taken, so that it arrives just before the tick begins.
+//! The lead: the time by which a sample is taken before its tick, so that it arrives just before
+//! the tick begins.
 //!
-//! On its way are: the frame in which the poses are set, the frame until the poll that sends
-//! them, the network, and a margin for its jitter, which grows when the server says that samples
-//! came late.
+//! The lead is the sum of the frame in which the poses are set, the frame until the poll that sends
+//! them, the way through the network, and a margin for its jitter. The margin grows when the server
+//! reports late samples.
 
 use std::time::Duration;
 
 use super::clock::Clock;
 
-/// The margin of a network without jitter: the server's timer and threads are not exact either.
+/// Margin on a network without jitter, since the server's timer and threads are not exact either.
 const LEAST_MARGIN_S: f64 = 0.002;
-/// More is worse than samples that come late.
+/// Longest lead: a longer one would be worse than late samples.
 const LONGEST_LEAD_S: f64 = 0.25;
-/// A frame that took longer was a hitch, not the rate.
+/// Longest frame that counts: a longer one is a hitch and says nothing about the frame rate.
 const LONGEST_FRAME_S: f64 = 0.05;
-/// How quickly a long frame is forgotten, per frame.
+/// Share by which the longest frame approaches the newest one in each frame.
 const FRAME_FORGET: f64 = 0.01;
-/// One late sample of so many is no reason for a longer margin.
+/// Number of samples of which one may be late without a longer margin.
 const LATE_ONE_OF: u32 = 50;
-/// What late samples add to the margin each time they are told of, and how quickly it shrinks
-/// when there are none, per second.
+/// Growth of the margin with each report of late samples, in seconds, and its shrinkage without
+/// late samples, in seconds per second.
 const MARGIN_GROWS_S: f64 = 0.004;
 const MARGIN_SHRINKS: f64 = 0.000_2;
+/// Longest time that late samples add to the margin.
 const LONGEST_LEARNT_S: f64 = 0.1;
-/// Late samples count from this answered ping on: before, the clock was not yet known.
+/// Number of answered pings from which on late samples count. Before that the clock is not known
+/// well.
 const ANSWERS_BEFORE_LEARNING: u32 = 5;
-/// A lead that is wrong by more than this follows quickly, in seconds.
+/// Largest error of the lead that is corrected gently, in seconds.
 const SMALL_ERROR_S: f64 = 0.03;
-/// How quickly the lead changes, in seconds per second: a motion seems that much slower or
-/// faster to everybody else meanwhile.
+/// Change of the lead for a small error, in seconds per second. Meanwhile the own motion looks
+/// that much slower or faster to everybody else.
 const GENTLE_CHANGE: f64 = 0.05;
-/// The same for large errors. Below 1, or the instants of samples would go backwards.
+/// Change of the lead for a large error, in seconds per second. It is below 1, so that the instants
+/// of samples never go backwards.
 const FAST_CHANGE: f64 = 0.5;
 
-/// The lead, from the round trips, the frames and what the server says.
+/// The lead, learnt from the round trips, the frames and the server's reports of late samples.
 #[derive(Debug, Clone)]
 pub(crate) struct Lead {
     current_s: f64,
     /// The longest recent frame.
     frame_s: f64,
-    /// What late samples have added to the margin.
+    /// The part of the margin that late samples have added.
     learnt_s: f64,
+    /// The number of answered pings.
     answers: u32,
+    /// When the last ping was answered.
     answered: Duration,
+    /// The number of late samples of which the server has told.
     late_samples: u32,
-    /// Since the last answer.
+    /// The number of samples that were sent since the last answer.
     sent: u32,
+    /// Whether any sample was sent.
     has_sent: bool,
 }
 
 impl Lead {
-    /// Of a session that has just been welcomed.
+    /// Creates the lead of a session that has just been welcomed.
     pub(crate) fn new(now: Duration) -> Self {
         Self {
             current_s: LEAST_MARGIN_S,
@@ -64,12 +72,12 @@ impl Lead {
         }
     }
 
-    /// The lead.
+    /// Returns the lead.
     pub(crate) fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.current_s)
     }
 
-    /// Lets the lead follow, a frame after it was asked last.
+    /// Moves the lead towards its target, after a frame of this length.
     pub(crate) fn advance(&mut self, frame: Duration, clock: &Clock) {
         let elapsed_s = frame.as_secs_f64();
         let frame_s = elapsed_s.min(LONGEST_FRAME_S);
@@ -77,7 +85,7 @@ impl Lead {
         self.frame_s = frame_s.max(self.frame_s - forgotten_s);
         let wanted_s = self.wanted_s(clock);
         if !self.has_sent {
-            // Nobody has seen a motion yet.
+            // Nobody has seen a motion yet, so the lead may jump.
             self.current_s = wanted_s;
             return;
         }
@@ -91,15 +99,15 @@ impl Lead {
         self.current_s += off_s.clamp(-change_s, change_s);
     }
 
-    /// A sample was sent.
-    pub(crate) fn sent(&mut self) {
+    /// Notes that a sample was sent.
+    pub(crate) fn sample_sent(&mut self) {
         self.sent = self.sent.saturating_add(1);
         self.has_sent = true;
     }
 
-    /// A ping was answered, and so many samples have been late in all; whether that makes the
-    /// margin longer.
-    pub(crate) fn answered(&mut self, now: Duration, late_samples: u32) -> bool {
+    /// Notes that a ping was answered, and how many samples were late in the whole session. Returns
+    /// whether that has made the margin longer.
+    pub(crate) fn ping_answered(&mut self, now: Duration, late_samples: u32) -> bool {
         let late = late_samples.saturating_sub(self.late_samples);
         let sent = std::mem::take(&mut self.sent);
         let since = now.saturating_sub(std::mem::replace(&mut self.answered, now));
@@ -115,11 +123,13 @@ impl Lead {
         is_longer
     }
 
+    /// Returns the target of the lead.
     fn wanted_s(&self, clock: &Clock) -> f64 {
         let fastest_s = clock.fastest_round_trip().unwrap_or_default().as_secs_f64();
         let usual_s = clock.round_trip().unwrap_or_default().as_secs_f64();
-        // The fastest set the clock, so half of it is the way, whatever the way back takes. The
-        // others differ by the jitter, and by the wait for the frame that read them.
+        // The fastest round trip has set the clock, so half of it is the way to the server by that
+        // clock, even if the way back takes longer. The others differ from it by the jitter, and by
+        // the wait for the frame that read them.
         let jitter_s = (2.0 * (usual_s - fastest_s) - self.frame_s).max(0.0);
         let margin_s = LEAST_MARGIN_S + jitter_s + self.learnt_s;
         (fastest_s / 2.0 + 2.0 * self.frame_s + margin_s).min(LONGEST_LEAD_S)

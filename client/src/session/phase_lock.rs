@@ -1,47 +1,49 @@
-//! Samples arrive just before their ticks, over simulated networks and at different frame rates.
+//! A test that samples arrive just before their ticks, over simulated networks and at different
+//! frame rates.
 
 use std::time::Duration;
 
-use super::room::Room;
+use super::room::RoomState;
 use cubesync_protocol::limits::PROTOCOL_VERSION;
 use cubesync_protocol::{CubeId, Pose, Position, ResumeToken, Welcome};
 
 const OWN: CubeId = CubeId(7);
 const TICK_HZ: f64 = 30.0;
-/// The server's clock, when the client's shows zero.
+/// The server's time when the client's time is zero.
 const SERVER_AHEAD_S: f64 = 1_234.567;
-/// Until then the clock is not known well.
+/// Time until which the clock is not known well, and samples do not count.
 const SETTLED_S: f64 = 3.0;
 const END_S: f64 = 63.0;
 
-/// A network and what draws the frames, in milliseconds.
+/// A network and a frame rate, in milliseconds.
 struct Conditions {
     up_ms: f64,
     down_ms: f64,
-    /// What is added to each way, at most.
+    /// The most that is added to each direction.
     jitter_ms: f64,
     /// The shortest and the longest frame.
     frame_ms: (f64, f64),
 }
 
-/// What came of the samples after the first seconds.
-struct Outcome {
+/// The statistics of the samples after the first seconds.
+struct SampleTiming {
+    /// The share of samples that were in time.
     in_time: f64,
-    /// On average, of those in time.
+    /// The mean time by which those samples were early.
     early_ms: f64,
-    /// How many there were.
+    /// The number of samples per second.
     per_s: f64,
 }
 
-/// One direction of a TCP connection: nothing overtakes.
-struct Way {
+/// One direction of a TCP connection, in which nothing overtakes.
+struct OneWay {
     base_ms: f64,
     jitter_ms: f64,
     last_s: f64,
 }
 
-impl Way {
-    /// When what is sent now arrives.
+impl OneWay {
+    /// Returns when bytes arrive that are sent now.
     fn arrival_s(&mut self, now_s: f64, random: &mut fastrand::Rng) -> f64 {
         let mut way_ms = self.base_ms + random.f64() * self.jitter_ms;
         // A packet in 300 is lost and sent again.
@@ -57,18 +59,18 @@ fn server_tick(at_s: f64) -> f64 {
     (at_s + SERVER_AHEAD_S) * TICK_HZ
 }
 
-/// A minute in the life of a client that always moves as nobody expects.
-fn play(conditions: &Conditions) -> Outcome {
+/// Plays a minute of a client whose motion is never as predicted.
+fn play(conditions: &Conditions) -> SampleTiming {
     let mut random = fastrand::Rng::with_seed(1);
-    let way = |base_ms| Way {
+    let one_way = |base_ms| OneWay {
         base_ms,
         jitter_ms: conditions.jitter_ms,
         last_s: 0.0,
     };
-    let (mut up, mut down) = (way(conditions.up_ms), way(conditions.down_ms));
+    let (mut up, mut down) = (one_way(conditions.up_ms), one_way(conditions.down_ms));
     // The welcome was sent at zero.
     let mut now_s = down.arrival_s(0.0, &mut random);
-    let mut room = Room::new(welcome(server_tick(0.0)), seconds(now_s)).unwrap();
+    let mut room = RoomState::new(welcome(server_tick(0.0)), seconds(now_s)).unwrap();
     let mut pongs = std::collections::VecDeque::new();
     let (mut newest_tick, mut late_samples) = (0, 0);
     let (mut in_time, mut late, mut early_ms) = (0, 0, 0.0);
@@ -111,7 +113,7 @@ fn play(conditions: &Conditions) -> Outcome {
         };
         room.set_pose(OWN, pose);
     }
-    Outcome {
+    SampleTiming {
         in_time: f64::from(in_time) / f64::from(in_time + late),
         early_ms: early_ms / f64::from(in_time),
         per_s: f64::from(in_time + late) / (END_S - SETTLED_S),
@@ -154,7 +156,7 @@ fn samples_arrive_just_before_their_ticks() {
                 jitter_ms,
                 frame_ms,
             };
-            let Outcome {
+            let SampleTiming {
                 in_time,
                 early_ms,
                 per_s,

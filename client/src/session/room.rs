@@ -11,33 +11,35 @@ use cubesync_protocol::{CubeId, Pose, Replica, ServerMessage, Welcome};
 use super::clock::Clock;
 use super::lead::Lead;
 
-/// Number of pings right after the join, to know the clock soon, and the time between them.
+/// Number of pings right after the join, so that the clock is known soon, and the time between them.
 const FIRST_PINGS: u32 = 5;
 const FIRST_PING_INTERVAL: Duration = Duration::from_millis(200);
 
-/// A client's side of the room it is in.
+/// The client's state of the room that it is in.
 #[derive(Debug)]
-pub(crate) struct Room {
+pub(crate) struct RoomState {
     /// The server's welcome.
     pub(crate) welcome: Welcome,
-    /// The cubes in sight.
+    /// The client's copy of the room's streams, with the cubes in sight.
     pub(crate) replica: Replica,
     /// Whether the own cube has been in sight.
-    pub(crate) is_known: bool,
-    /// The server's ticks.
+    pub(crate) shows_own_cube: bool,
+    /// The clock of the server's ticks.
     pub(crate) clock: Clock,
-    /// The own cube and the held ones.
-    pub(crate) controlled: UplinkSender,
-    /// How long before its tick a sample is taken.
+    /// The own cube and the held ones, and what must be sent of them.
+    pub(crate) uplink: UplinkSender,
+    /// The time by which a sample is taken before its tick.
     pub(crate) lead: Lead,
     began: Duration,
-    /// The newest tick that needs no sample any more.
+    /// The newest tick that has a sample or needs none.
     sampled_tick: u64,
     /// When a sample was sent last.
     sent_at: Duration,
     /// When the current poses were set.
     posed_at: Duration,
+    /// The number of pings since the join or since the network changed.
     pings: u32,
+    /// When the next ping is due.
     ping_at: Duration,
 }
 
@@ -47,13 +49,13 @@ pub(crate) enum RoomError {
     /// The tick rate is one that no room has.
     #[error("{0} ticks per second are outside of 1 to 128")]
     TickRate(u8),
-    /// The time in the pong is not that of a ping.
+    /// The time in the pong is not the time of a ping.
     #[error("a ping was answered that was never sent")]
     Pong,
 }
 
-impl Room {
-    /// Makes the room of a client that has just been welcomed.
+impl RoomState {
+    /// Creates the state of a client that has just been welcomed.
     ///
     /// # Errors
     /// [`RoomError::TickRate`].
@@ -61,13 +63,13 @@ impl Room {
         if !TICK_HZ_RANGE.contains(&welcome.tick_hz) {
             return Err(RoomError::TickRate(welcome.tick_hz));
         }
-        let mut controlled = UplinkSender::default();
-        controlled.gain(welcome.cube, welcome.pose);
+        let mut uplink = UplinkSender::default();
+        uplink.gain(welcome.cube, welcome.pose);
         Ok(Self {
             clock: Clock::new(welcome.tick_hz, welcome.tick, welcome.since_tick_us, now),
             replica: Replica::default(),
-            is_known: false,
-            controlled,
+            shows_own_cube: false,
+            uplink,
             lead: Lead::new(now),
             began: now,
             sampled_tick: welcome.tick,
@@ -79,19 +81,19 @@ impl Room {
         })
     }
 
-    /// Takes in a message about the cubes in sight. Returns what changed; until the own cube is in
-    /// sight nothing, and then everything at once.
+    /// Applies a message about the cubes in sight and returns what changed. Until the own cube is in
+    /// sight this is nothing, and then everything at once.
     ///
     /// # Errors
     /// [`ReplicaError`]; the room is not to be used any further.
     pub(crate) fn take_in(&mut self, message: &ServerMessage) -> Result<Vec<Change>, ReplicaError> {
         let changes = self.replica.take_in(message)?;
-        if self.is_known {
+        if self.shows_own_cube {
             self.change_control(&changes);
             return Ok(changes);
         }
-        self.is_known = self.replica.cube(self.welcome.cube).is_some();
-        let everything = self.is_known.then(|| self.replica.everything());
+        self.shows_own_cube = self.replica.cube(self.welcome.cube).is_some();
+        let everything = self.shows_own_cube.then(|| self.replica.everything());
         Ok(everything.into_iter().collect())
     }
 
@@ -105,24 +107,24 @@ impl Room {
                     self.gain(info.cube);
                 }
                 Change::Taken { cube, .. } | Change::Freed { cube } => {
-                    self.controlled.lose(*cube);
+                    self.uplink.lose(*cube);
                 }
                 Change::Left(info) | Change::Disappeared(info) if info.cube != own => {
-                    self.controlled.lose(info.cube);
+                    self.uplink.lose(info.cube);
                 }
                 _ => {}
             }
         }
     }
 
-    /// Takes in that a tick has begun.
-    pub(crate) fn heard(&mut self, tick: u64, now: Duration) {
-        if self.clock.heard(tick, now) {
+    /// Notes that a tick has begun at the server.
+    pub(crate) fn tick_began(&mut self, tick: u64, now: Duration) {
+        if self.clock.tick_began(tick, now) {
             self.measure_again();
         }
     }
 
-    /// Takes in the answer to a ping.
+    /// Handles the answer to a ping.
     ///
     /// # Errors
     /// [`RoomError::Pong`].
@@ -139,9 +141,9 @@ impl Room {
         if sent + Duration::from_micros(1) <= self.began || sent > now {
             return Err(RoomError::Pong);
         }
-        self.clock.measured(sent, now, tick, since_tick_us);
-        if self.lead.answered(now, late_samples) {
-            // Whether it is long enough now should not wait.
+        self.clock.ping_answered(sent, now, tick, since_tick_us);
+        if self.lead.ping_answered(now, late_samples) {
+            // Another ping soon tells whether the margin is long enough now.
             self.ping_at = self.ping_at.min(now + FIRST_PING_INTERVAL);
         }
         Ok(())
@@ -149,27 +151,27 @@ impl Room {
 
     /// Moves a cube if it is one of this client's, and returns whether it is.
     pub(crate) fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
-        self.controlled.set_pose(cube, pose, self.posed_at)
+        self.uplink.set_pose(cube, pose, self.posed_at)
     }
 
-    /// Releases a held cube; returns `None` if it is not held. The returned sample is to be sent before
-    /// the release.
+    /// Releases a held cube, or returns `None` if the cube is not held. The returned sample is to be
+    /// sent before the release.
     pub(crate) fn release(&mut self, cube: CubeId) -> Option<Option<Sample>> {
         if cube == self.welcome.cube {
             return None;
         }
         let tick = self.due(self.posed_at).0.max(self.sampled_tick + 1);
-        let last = self.controlled.release(cube, tick, self.posed_at)?;
+        let last = self.uplink.release(cube, tick, self.posed_at)?;
         if last.is_some() {
-            // The sample also has the other cubes that moved: a tick has one sample.
+            // A tick has one sample, so this one also has the other cubes that moved.
             self.sampled_tick = tick;
             self.sent_at = self.posed_at;
         }
         Some(last)
     }
 
-    /// Returns the sample that is due, at most one a tick and only if it `can_be_sent`. Call it in
-    /// every frame, before the frame's poses are set.
+    /// Returns the sample that is due, at most one a tick and only if it `can_be_sent`. It is called
+    /// in every frame, before the frame's poses are set.
     pub(crate) fn sample_when_due(&mut self, now: Duration, can_be_sent: bool) -> Option<Sample> {
         let posed_at = std::mem::replace(&mut self.posed_at, now);
         let frame = now.saturating_sub(posed_at);
@@ -180,19 +182,20 @@ impl Room {
         }
         self.sampled_tick = tick;
         let is_silent = now.saturating_sub(self.sent_at) >= MOVING_HEARTBEAT_INTERVAL;
-        let sample = self.controlled.take_sample(tick, instant, is_silent)?;
+        let sample = self.uplink.take_sample(tick, instant, is_silent)?;
         self.sent_at = now;
-        self.lead.sent();
+        self.lead.sample_sent();
         Some(sample)
     }
 
+    /// Adds a cube to those that this client moves, from the newest known pose on.
     fn gain(&mut self, cube: CubeId) {
         let known = self.replica.pose(cube);
-        self.controlled.gain(cube, known.unwrap_or_default());
+        self.uplink.gain(cube, known.unwrap_or_default());
     }
 
-    /// Returns the newest tick whose sample's instant has come, and that instant. The poses of a
-    /// sample are known up to `posed_at`.
+    /// Returns the newest tick whose sample can be taken, and the instant of that sample. Poses are
+    /// known up to `posed_at`.
     fn due(&self, posed_at: Duration) -> (u64, Duration) {
         let tick_hz = f64::from(self.welcome.tick_hz);
         let arrival_tick = self.clock.tick_at(posed_at + self.lead.duration());
@@ -202,7 +205,7 @@ impl Room {
         (tick as u64, instant)
     }
 
-    /// Pings as often as after the join, because the way to the server has changed.
+    /// Pings as often as after the join, because the network or the server's clock has changed.
     pub(crate) fn measure_again(&mut self) {
         self.pings = 0;
         self.ping_at = self.ping_at.min(self.posed_at + FIRST_PING_INTERVAL);
@@ -236,7 +239,7 @@ mod tests {
 
     const OWN: CubeId = CubeId(7);
 
-    fn room(tick_hz: u8) -> Result<Room, RoomError> {
+    fn room(tick_hz: u8) -> Result<RoomState, RoomError> {
         let welcome = Welcome {
             version: PROTOCOL_VERSION,
             room: "lobby".into(),
@@ -250,16 +253,16 @@ mod tests {
             resume: ResumeToken([0; 16]),
             servers: Vec::new(),
         };
-        Room::new(welcome, Duration::from_secs(1))
+        RoomState::new(welcome, Duration::from_secs(1))
     }
 
-    /// Frames of 1/60 s from the join on.
+    /// Returns the times of frames of 1/60 s from the join on.
     fn frames() -> impl Iterator<Item = Duration> {
         (0u64..).map(|frame| Duration::from_secs(1) + Duration::from_micros(frame * 16_667))
     }
 
-    /// Lets the own cube move in frames of these lengths. Returns its samples, and where the server
-    /// predicts it at each tick from the first one on.
+    /// Moves the own cube in frames of these lengths. Returns its samples, and its place at each tick
+    /// from the first one on as the server predicts it.
     fn play(
         tick_hz: u8,
         frames_us: impl Iterator<Item = u64>,
@@ -333,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn who_appears_in_this_clients_hands_is_controlled_until_it_disappears() {
+    fn a_cube_that_appears_held_by_this_client_can_be_moved_until_it_disappears() {
         let mut room = room(30).unwrap();
         let held = CubeInfo {
             cube: CubeId(0),
@@ -369,9 +372,9 @@ mod tests {
         assert_eq!(room.take_in(&keyframe(0, 5, CubeId(2))), Ok(vec![]));
         let heartbeat = ServerMessage::Heartbeat { tick: 5 };
         assert_eq!(room.take_in(&heartbeat), Ok(vec![]));
-        assert!(!room.is_known);
+        assert!(!room.shows_own_cube);
         let changes = room.take_in(&keyframe(1, 6, OWN)).unwrap();
-        assert!(room.is_known);
+        assert!(room.shows_own_cube);
         let states = [CubeId(2), OWN].map(|cube| (cube, player(cube).motion));
         let everything = Change::Moved {
             tick: 6,
@@ -401,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_way_is_measured_by_five_quick_pings() {
+    fn a_changed_network_is_measured_by_five_quick_pings() {
         let mut room = room(30).unwrap();
         let sent = frames()
             .take(60 * 15)
@@ -418,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_true_is_named() {
+    fn an_impossible_tick_rate_and_a_pong_without_a_ping_are_errors() {
         assert_eq!(room(0).unwrap_err(), RoomError::TickRate(0));
         assert_eq!(room(129).unwrap_err(), RoomError::TickRate(129));
         let mut room = room(30).unwrap();

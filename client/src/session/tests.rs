@@ -77,17 +77,17 @@ fn sample(tick: u64, placed: Vec<CubePose>, residuals: Bytes) -> ClientMessage {
     }
 }
 
-/// The surprise of the own cube, which stood for some ticks and is elsewhere then.
+/// Encodes the residual of the own cube that stands for `ticks` ticks and then jumps.
 fn jump(from: Pose, to: Pose, ticks: u64) -> Bytes {
-    let mut believed = MotionSet::new(&Codec::LIVE);
-    believed.insert(OWN, MotionState::at_rest(from));
-    believed.advance_to(ticks);
+    let mut predicted = MotionSet::new(&Codec::LIVE);
+    predicted.insert(OWN, MotionState::at_rest(from));
+    predicted.advance_to(ticks);
     let mut residuals = Vec::new();
-    assert_eq!(believed.encode_tick(|_| to, &mut residuals), 1);
+    assert_eq!(predicted.encode_tick(|_| to, &mut residuals), 1);
     residuals.into()
 }
 
-fn hear(session: &mut Session, now: Duration, messages: &[ServerMessage]) {
+fn receive(session: &mut Session, now: Duration, messages: &[ServerMessage]) {
     let mut incoming = BytesMut::new();
     for message in messages {
         message.append_frame(&mut incoming);
@@ -96,8 +96,8 @@ fn hear(session: &mut Session, now: Duration, messages: &[ServerMessage]) {
     assert!(incoming.is_empty());
 }
 
-/// What the session wants to say, as the server reads it.
-fn said(session: &mut Session) -> Vec<ClientMessage> {
+/// Takes the session's outgoing messages as the server reads them.
+fn sent(session: &mut Session) -> Vec<ClientMessage> {
     let mut messages = Vec::new();
     let outgoing = session.outgoing();
     while let Some(payload) = frame::split(outgoing, ClientMessage::MAX_PAYLOAD_BYTES).unwrap() {
@@ -114,10 +114,10 @@ fn new() -> Session {
     Session::new(Hello::new("lobby", "Anna", COLOUR), Duration::ZERO)
 }
 
-/// In the room, everything until then read and said.
+/// Returns a session that has joined, and whose events and messages until then were taken.
 fn joined() -> Session {
     let mut session = new();
-    hear(
+    receive(
         &mut session,
         Duration::ZERO,
         &[ServerMessage::Welcome(welcome()), keyframe(100)],
@@ -125,11 +125,11 @@ fn joined() -> Session {
     session.poll(Duration::ZERO);
     assert!(session.is_joined());
     events(&mut session);
-    said(&mut session);
+    sent(&mut session);
     session
 }
 
-/// The one event of a session that has just ended.
+/// Takes the only event of a session that has just ended.
 fn ended(session: &mut Session) -> (String, Retry) {
     let mut events = events(session);
     assert!(!session.is_joined());
@@ -140,15 +140,15 @@ fn ended(session: &mut Session) -> (String, Retry) {
 }
 
 #[test]
-fn says_hello_first_and_is_joined_with_the_first_keyframe() {
+fn a_session_sends_the_hello_first_and_is_joined_with_the_first_keyframe() {
     let mut session = new();
     let hello = Hello::new("lobby", "Anna", COLOUR);
-    assert_eq!(said(&mut session), [ClientMessage::Hello(hello)]);
+    assert_eq!(sent(&mut session), [ClientMessage::Hello(hello)]);
     let welcomed = ServerMessage::Welcome(welcome());
-    hear(&mut session, ms(10), &[welcomed]);
+    receive(&mut session, ms(10), &[welcomed]);
     assert!(!session.is_joined());
     assert_eq!(events(&mut session), []);
-    hear(&mut session, ms(20), &[keyframe(100)]);
+    receive(&mut session, ms(20), &[keyframe(100)]);
     assert!(session.is_joined());
     let events = events(&mut session);
     assert_eq!(events[0], SessionEvent::Joined(welcome()));
@@ -158,7 +158,7 @@ fn says_hello_first_and_is_joined_with_the_first_keyframe() {
     ));
     session.poll(ms(20));
     let sent_us = 20_000;
-    assert_eq!(said(&mut session), [ClientMessage::Ping { sent_us }]);
+    assert_eq!(sent(&mut session), [ClientMessage::Ping { sent_us }]);
 }
 
 #[test]
@@ -167,12 +167,12 @@ fn a_reject_is_final_unless_it_is_temporary() {
         (RejectCode::JoinKey, Retry::Elsewhere),
         (RejectCode::Version, Retry::Elsewhere),
         (RejectCode::Full, Retry::Backoff),
-        // The hello was right, so it was late.
+        // The hello was correct, so the server must have given up before it arrived.
         (RejectCode::NotHello, Retry::Backoff),
     ] {
         let mut session = new();
         let message = "a \u{1b}\nreason".to_owned();
-        hear(
+        receive(
             &mut session,
             ms(1),
             &[ServerMessage::Reject { code, message }],
@@ -182,7 +182,7 @@ fn a_reject_is_final_unless_it_is_temporary() {
 }
 
 #[test]
-fn closing_says_when_to_come_back() {
+fn a_closing_server_tells_when_to_come_back() {
     let after = Retry::After(ms(1_500));
     for (retry_after_ms, expected) in [(Some(1_500), after), (None, Retry::Never)] {
         let mut session = joined();
@@ -191,14 +191,14 @@ fn closing_says_when_to_come_back() {
             message: "bye".into(),
             retry_after_ms,
         };
-        hear(&mut session, ms(1), &[closing]);
+        receive(&mut session, ms(1), &[closing]);
         session.disconnected("the server closed the connection");
         assert_eq!(ended(&mut session), ("bye".to_owned(), expected));
     }
 }
 
 #[test]
-fn nonsense_ends_the_session_and_is_named() {
+fn an_invalid_message_ends_the_session_and_is_named() {
     let mut session = new();
     let http = &mut BytesMut::from(&b"HTTP/1.1 400 Bad Request\r\n"[..]);
     session.receive(ms(1), http);
@@ -210,14 +210,14 @@ fn nonsense_ends_the_session_and_is_named() {
     assert_eq!(retry, Retry::Backoff);
 
     let mut session = new();
-    hear(&mut session, ms(1), &[keyframe(100)]);
+    receive(&mut session, ms(1), &[keyframe(100)]);
     let (reason, _) = ended(&mut session);
     assert!(
         reason.contains("neither a welcome nor a reject"),
         "{reason}"
     );
 
-    for (message, named) in [
+    for (message, part) in [
         (snapshot(99, vec![]), "tick 99 came after tick 100"),
         (ServerMessage::Welcome(welcome()), "second welcome"),
         (
@@ -233,16 +233,16 @@ fn nonsense_ends_the_session_and_is_named() {
         ),
     ] {
         let mut session = joined();
-        hear(&mut session, ms(1), &[message, keyframe(200)]);
+        receive(&mut session, ms(1), &[message, keyframe(200)]);
         let (reason, _) = ended(&mut session);
-        assert!(reason.contains(named), "{reason}");
+        assert!(reason.contains(part), "{reason}");
         session.poll(ms(2));
-        assert_eq!(said(&mut session), []);
+        assert_eq!(sent(&mut session), []);
     }
 }
 
 #[test]
-fn who_is_not_let_in_or_hears_nothing_gives_up() {
+fn a_session_ends_when_the_server_does_not_let_it_in_or_is_silent() {
     let mut session = new();
     session.poll(JOIN_TIMEOUT - ms(1));
     assert_eq!(events(&mut session), []);
@@ -250,7 +250,7 @@ fn who_is_not_let_in_or_hears_nothing_gives_up() {
     assert!(ended(&mut session).0.contains("not let in"));
 
     let mut session = joined();
-    hear(&mut session, ms(1_000), &[snapshot(101, vec![])]);
+    receive(&mut session, ms(1_000), &[snapshot(101, vec![])]);
     events(&mut session);
     session.poll(ms(1_000) + DEAD_AFTER - ms(1));
     assert_eq!(events(&mut session), []);
@@ -259,7 +259,7 @@ fn who_is_not_let_in_or_hears_nothing_gives_up() {
 }
 
 #[test]
-fn who_can_go_on_elsewhere_waits_less_for_a_silent_server() {
+fn a_silent_server_is_left_sooner_when_other_servers_are_known() {
     let address = |tcp: &str| ServerAddress {
         tcp: tcp.into(),
         web: "b.example:8080".into(),
@@ -273,7 +273,7 @@ fn who_can_go_on_elsewhere_waits_less_for_a_silent_server() {
             servers,
             ..welcome()
         });
-        hear(&mut session, ms(0), &[welcome, keyframe(100)]);
+        receive(&mut session, ms(0), &[welcome, keyframe(100)]);
         events(&mut session);
         assert_eq!(session.welcome().unwrap().servers.len(), used);
         session.poll(MOVE_ON_AFTER - ms(1));
@@ -288,12 +288,12 @@ fn a_held_cube_is_sent_and_its_last_pose_goes_before_the_release() {
     let mut session = joined();
     assert!(!session.set_pose(FREE, pose(1.0)));
     session.take(FREE);
-    assert_eq!(said(&mut session), [ClientMessage::Take { cube: FREE }]);
+    assert_eq!(sent(&mut session), [ClientMessage::Take { cube: FREE }]);
     let taken = Event::Taken {
         cube: FREE,
         by: OWN,
     };
-    hear(&mut session, ms(50), &[snapshot(101, vec![taken])]);
+    receive(&mut session, ms(50), &[snapshot(101, vec![taken])]);
     assert!(session.set_pose(FREE, pose(1.0)));
     assert!(session.set_pose(OWN, pose(2.0)));
     session.release(FREE);
@@ -306,16 +306,16 @@ fn a_held_cube_is_sent_and_its_last_pose_goes_before_the_release() {
         sample(101, placed, Bytes::new()),
         ClientMessage::Release { cube: FREE },
     ];
-    assert_eq!(said(&mut session), expected);
+    assert_eq!(sent(&mut session), expected);
     assert_eq!(session.statistics().updates_out, 2);
     session.release(OWN);
     session.release(FREE);
-    assert_eq!(said(&mut session), []);
+    assert_eq!(sent(&mut session), []);
     session.set_pose(OWN, pose(3.0));
     session.poll(ms(100));
     session.poll(ms(150));
-    let surprise = jump(pose(2.0), pose(3.0), 1);
-    assert!(said(&mut session).contains(&sample(102, vec![], surprise)));
+    let residuals = jump(pose(2.0), pose(3.0), 1);
+    assert!(sent(&mut session).contains(&sample(102, vec![], residuals)));
 }
 
 #[test]
@@ -332,22 +332,22 @@ fn a_corrected_cube_goes_on_from_there() {
         pose: pose(90.0),
     };
     assert_eq!(
-        said(&mut session),
+        sent(&mut session),
         [sample(102, vec![placed], Bytes::new())]
     );
-    hear(
+    receive(
         &mut session,
         ms(70),
         &[ServerMessage::Correction(corrected)],
     );
     assert_eq!(events(&mut session), [SessionEvent::Corrected(corrected)]);
     session.poll(ms(110));
-    let surprise = jump(pose(90.0), pose(3.0), 1);
-    assert_eq!(said(&mut session), [sample(103, vec![], surprise)]);
+    let residuals = jump(pose(90.0), pose(3.0), 1);
+    assert_eq!(sent(&mut session), [sample(103, vec![], residuals)]);
 }
 
 #[test]
-fn samples_wait_while_nothing_can_be_sent() {
+fn samples_wait_while_the_connection_is_full() {
     let mut session = joined();
     for _ in 0..=BACKLOG_BYTES {
         session.take(FREE);
@@ -366,7 +366,7 @@ fn samples_wait_while_nothing_can_be_sent() {
     assert!(ended(&mut session).0.contains("does not take"));
 }
 
-/// A conversation with every kind of message, then nonsense.
+/// Returns a server's bytes with every kind of message, and an invalid one at the end.
 fn conversation() -> Vec<u8> {
     let mut bytes = BytesMut::new();
     let by = OWN;
@@ -397,6 +397,7 @@ fn conversation() -> Vec<u8> {
     bytes.to_vec()
 }
 
+/// Returns the events of a new session that receives these pieces.
 fn events_of(pieces: &[&[u8]]) -> Vec<SessionEvent> {
     let mut session = new();
     let mut incoming = BytesMut::new();

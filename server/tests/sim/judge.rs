@@ -67,7 +67,7 @@ pub fn check_view(truth: &RoomView, view_distance_m: Option<u16>, seat: &Seat) {
     let session = seat.session.as_ref().expect("it has joined");
     let (replica, clock) = (session.replica().unwrap(), session.clock().unwrap());
     let own = session.welcome().unwrap().cube;
-    let tick = clock.tick_at(session.heard());
+    let tick = clock.tick_at(session.last_received());
     let own_pose = session.own_pose().unwrap().position;
     for info in replica.cubes() {
         let cube = truth.cubes.iter().find(|cube| cube.cube == info.cube);

@@ -337,7 +337,7 @@ impl Watch for Rc<RefCell<City>> {
         };
         let began = city.sites[seat.server].began;
         let is_of_program = began.is_some_and(|began| session.started() > began);
-        let silent = now - session.heard();
+        let silent = now - session.last_received();
         assert!(
             silent < HEARD_EVERY
                 || city.weather.players

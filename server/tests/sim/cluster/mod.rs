@@ -187,7 +187,7 @@ fn agreement(city: &City, seats: &[Rc<RefCell<Seat>>], now: Duration) -> Result<
             continue;
         };
         // Whose connection is dead has perhaps not noticed yet.
-        let is_heard = now < session.heard() + Duration::from_millis(1_500);
+        let is_heard = now < session.last_received() + Duration::from_millis(1_500);
         let is_new = now < seat.joined + Duration::from_secs(1);
         if !is_heard || is_new || city.view_distance_m.is_some() {
             continue;
