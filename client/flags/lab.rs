@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_network_does_is_a_usage_error() {
+    fn values_that_no_network_has_are_usage_errors() {
         for wrong in [
             ["--lab-latency", "60"],
             ["--lab-latency", "3s"],

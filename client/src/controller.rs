@@ -1,4 +1,4 @@
-//! How input moves a cube, for people and bots alike.
+//! Moves a cube by the input of a person or a bot.
 //!
 //! A controller reads no clock and no device. It steps everything in small equal parts of a frame,
 //! so that the path hardly depends on the frame rate.
@@ -13,9 +13,9 @@ use cubesync_protocol::{Pose, Position, Rotation};
 const WALK_SPEED_MPS: f32 = 6.0;
 /// Speed with full input and [`Input::fast`], in m/s.
 const FAST_SPEED_MPS: f32 = 11.0;
-/// How quickly the speed follows the input on the floor, in m/s²; also the braking.
+/// Acceleration and braking on the floor, in m/s².
 const ACCELERATION_MPS2: f32 = 40.0;
-/// The same in the air.
+/// Acceleration and braking in the air, in m/s².
 const AIR_ACCELERATION_MPS2: f32 = 12.0;
 const GRAVITY_MPS2: f32 = 20.0;
 const JUMP_HEIGHT_M: f32 = 1.6;
@@ -28,11 +28,11 @@ const TURN_RATE_RADPS: f32 = 8.0;
 const TURN_SPEED_MPS: f32 = 0.3;
 /// Lean per acceleration, in rad per m/s²; a hint of weight, 9° at most.
 const LEAN_RAD_PER_MPS2: f32 = 0.004;
-/// How quickly the lean follows, per second.
+/// Rate at which the lean follows the acceleration, per second.
 const LEAN_RATE_PER_S: f32 = 12.0;
 /// From the own cube's centre to a carried one's, in metres: the two never touch in any turn.
 const CARRY_DISTANCE_M: f32 = 1.5;
-/// How quickly a cube that was just taken comes to its place, in m/s.
+/// Speed at which a cube that was just taken comes to its place, in m/s.
 const PICK_UP_SPEED_MPS: f32 = 12.0;
 /// Longest part of a frame that is stepped at once, in seconds.
 const STEP_S: f32 = 1.0 / 240.0;
@@ -40,14 +40,14 @@ const STEP_S: f32 = 1.0 / 240.0;
 /// the cube goes on from where it was.
 const LONGEST_FRAME_S: f32 = 0.1;
 
-/// What the player wants the own cube to do in a frame.
+/// The input for the own cube in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Input {
     /// The direction in the world's x and y. Its length, at most 1, is the share of the full speed.
     pub direction: [f32; 2],
-    /// Jumps, when on the floor.
+    /// Whether to jump, when on the floor.
     pub jump: bool,
-    /// Runs instead of walking.
+    /// Whether to run instead of walking.
     pub fast: bool,
 }
 
@@ -235,7 +235,7 @@ impl Controller {
     }
 }
 
-/// The nearest point where a whole cube is inside the world.
+/// Returns the nearest point at which a whole cube is inside the world.
 fn within_walls([x, y, z]: [f32; 3]) -> [f32; 3] {
     let wall = MAX_HORIZONTAL_QUANTA as f32 / QUANTA_PER_METRE - FLOOR_M;
     let ceiling = MAX_HEIGHT_QUANTA as f32 / QUANTA_PER_METRE - FLOOR_M;
@@ -250,7 +250,7 @@ fn length<const N: usize>(vector: [f32; N]) -> f32 {
     vector.iter().map(|part| part * part).sum::<f32>().sqrt()
 }
 
-/// The vector, at most as long as `longest`.
+/// Returns the vector, shortened to at most `longest`.
 fn shortened<const N: usize>(vector: [f32; N], longest: f32) -> [f32; N] {
     let length = length(vector);
     if length <= longest {
@@ -268,12 +268,12 @@ fn yaw_quaternion(yaw_rad: f32) -> [f32; 4] {
     [0.0, 0.0, sine, cosine]
 }
 
-/// Where the cube's x axis points to, seen from above.
+/// Returns the direction of a cube's x axis, seen from above.
 fn yaw_of([x, y, z, w]: [f32; 4]) -> f32 {
     (2.0 * (w * z + x * y)).atan2(1.0 - 2.0 * (y * y + z * z))
 }
 
-/// The rotation `b`, then `a`.
+/// Returns the rotation `b` followed by `a`.
 fn product(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
     let ([ax, ay, az, aw], [bx, by, bz, bw]) = (a, b);
     [

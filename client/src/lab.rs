@@ -12,26 +12,26 @@ use bytes::BytesMut;
 /// Bytes on their way after which a line is full: a slow line makes its sender wait, as a kernel's
 /// buffers do.
 const MAX_WAITING_BYTES: usize = 64 * 1024;
-/// How long beyond a round trip a sender waits before it sends a segment again: Linux's minimum.
+/// Time beyond a round trip that a sender waits before it sends a segment again: Linux's minimum.
 /// RFC 6298 asks for a second, which no system follows.
 const RETRANSMISSION_WAIT: Duration = Duration::from_millis(200);
-/// Makes the losses of one way differ from those of the other.
+/// Makes the losses of one direction differ from those of the other.
 const OTHER_WAY: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// What the lab does to the bytes of each way.
+/// The simulated conditions of each direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Conditions {
-    /// How long one way takes; a round trip takes twice as much longer.
+    /// The delay of each direction. A round trip becomes longer by twice as much.
     pub latency: Duration,
-    /// How far the time of one way strays from the latency, up or down.
+    /// The largest deviation of a direction's delay from the latency, up or down.
     pub jitter: Duration,
-    /// How many of a thousand segments are lost; what is sent at once is a segment.
+    /// The number of lost segments in a thousand. Bytes that are sent together are a segment.
     pub loss_permille: u16,
-    /// Bits per second of each way; 0 is without limit.
+    /// The bandwidth of each direction, in bits per second; 0 is without limit.
     pub bandwidth_bps: u32,
 }
 
-/// Both ways of a client's connection.
+/// Both directions of a client's connection.
 #[derive(Debug, Clone)]
 pub struct Lab {
     /// From the server.
@@ -40,7 +40,7 @@ pub struct Lab {
     pub up: Line,
 }
 
-/// One way of a connection.
+/// One direction of a connection.
 #[derive(Debug, Clone)]
 pub struct Line {
     conditions: Conditions,
@@ -129,7 +129,7 @@ impl Line {
             return;
         }
         self.free_at = self.free_at.max(now) + self.sending_time(bytes.len());
-        let arrives = self.free_at + self.way();
+        let arrives = self.free_at + self.delay();
         self.last_due = self.last_due.max(arrives);
         self.waiting_bytes += bytes.len();
         self.waiting.push_back(Segment {
@@ -164,8 +164,8 @@ impl Line {
         Duration::from_micros(us.unwrap_or_default())
     }
 
-    /// How long the next segment is on its way.
-    fn way(&mut self) -> Duration {
+    /// Returns the delay of the next segment.
+    fn delay(&mut self) -> Duration {
         let Conditions {
             latency, jitter, ..
         } = self.conditions;
@@ -196,8 +196,8 @@ mod tests {
         bandwidth_bps: 0,
     };
 
-    /// Sends four bytes with their number in each of so many frames of 16 ms: when each number
-    /// arrived, as read once a millisecond.
+    /// Sends the frame's number as four bytes in each of `frames` frames of 16 ms. Returns when each
+    /// number arrived, as read once a millisecond.
     fn arrivals(conditions: Conditions, seed: u64, frames: u32) -> Vec<Duration> {
         let mut line = Lab::new(conditions, seed).down;
         let (mut arrived, mut incoming) = (Vec::new(), BytesMut::new());
@@ -290,13 +290,13 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_is_the_same_network_and_another_is_another() {
+    fn the_same_seed_makes_the_same_network_and_another_seed_another_one() {
         assert_eq!(arrivals(BAD, 7, 500), arrivals(BAD, 7, 500));
         assert_ne!(arrivals(BAD, 7, 500), arrivals(BAD, 8, 500));
     }
 
     #[test]
-    fn a_better_network_never_overtakes_what_is_on_its_way_and_a_new_connection_begins_empty() {
+    fn a_better_network_keeps_the_order_of_bytes_and_a_new_connection_begins_empty() {
         let mut lab = Lab::new(BAD, 1);
         lab.up.send(ms(0), &mut BytesMut::from(&b"old"[..]));
         lab.set_conditions(Conditions::default());
@@ -324,7 +324,7 @@ mod tests {
                 loss_permille,
                 bandwidth_bps,
             };
-            // Checks the order by itself.
+            // The helper checks the order.
             let arrived = arrivals(conditions, seed, 100);
             prop_assert_eq!(arrived.len(), 100);
         }

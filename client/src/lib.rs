@@ -66,7 +66,7 @@ pub use trust::Trust;
 
 #[cfg(test)]
 mod testing {
-    //! What several tests need.
+    //! Helpers of several tests.
 
     use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
     use cubesync_protocol::{CubeId, Pose, Position};

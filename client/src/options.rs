@@ -1,4 +1,4 @@
-//! Where a client connects, and as which player.
+//! The options of a client: the server and the player.
 
 use cubesync_protocol::{Colour, Hello, ResumeToken};
 
@@ -6,7 +6,7 @@ use crate::lab::Conditions;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::trust::Trust;
 
-/// Where to connect, and as which player.
+/// The server to connect to, and the player to join as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientOptions {
     /// The server's `host:port`; the host is a name or an address. With `tls://` in front the
@@ -26,14 +26,14 @@ pub struct ClientOptions {
     /// The token of an earlier [`Welcome`](cubesync_protocol::Welcome) in this room, with which the
     /// server gives the same cube back. A client that reconnects by itself uses the newest one.
     pub resume: Option<ResumeToken>,
-    /// What the network lab does to the connection at first.
+    /// The network lab's conditions at first.
     pub lab: Conditions,
     /// Seed of the lab's losses and jitter.
     pub lab_seed: u64,
 }
 
 impl ClientOptions {
-    /// What stands in front of the address of a server that the client speaks TLS with.
+    /// The scheme in front of the address of a server to which the connection is encrypted.
     pub const TLS: &str = "tls://";
 
     /// Makes options for the lobby of a server, with an orange cube and no join key.

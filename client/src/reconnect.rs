@@ -1,4 +1,4 @@
-//! Where and when a client connects again.
+//! Decides where and when a client connects again.
 
 mod backoff;
 mod servers;

@@ -1,5 +1,5 @@
-//! Plays a recording: the real session and the real view get the recorded bytes at the recorded
-//! times. Nothing is sent anywhere.
+//! Plays a recording: it gives the recorded bytes to a real session and a real view at the recorded
+//! times. Nothing is sent.
 
 use std::time::Duration;
 
@@ -17,15 +17,15 @@ use crate::report::CubeView;
 use crate::session::Session;
 use crate::session::SessionEvent;
 
-/// A place is played from this long before it, so that the clock and the playout delay are what
-/// they were.
+/// Time that is played before a position that was sought, so that the clock and the playout delay
+/// are as they were.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// How finely the view follows while a place is looked for: as in a window.
+/// Step of the view while a position is sought, as in a window.
 const FRAME: Duration = Duration::from_micros(16_667);
 
-/// A recording at a moment.
+/// A recording at a position in time.
 ///
-/// Every cube is shown as the server told of it, the recording client's own ones as well.
+/// Every cube is shown as the server sent it, the recording client's own cubes as well.
 #[derive(Debug)]
 pub struct Replay {
     recording: Recording,
@@ -36,7 +36,7 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// At the beginning.
+    /// Opens a recording at its beginning.
     pub fn new(recording: Recording) -> Self {
         let start = recording.start();
         let mut replay = Self {
@@ -50,55 +50,55 @@ impl Replay {
         replay
     }
 
-    /// When the recording begins, on the clock of whoever made it.
+    /// Returns when the recording begins, on the clock of the program that made it.
     pub fn start(&self) -> Duration {
         self.recording.start()
     }
 
-    /// When it ends.
+    /// Returns when the recording ends.
     pub fn end(&self) -> Duration {
         self.recording.end()
     }
 
-    /// The moment that is shown.
+    /// Returns the current position.
     pub fn now(&self) -> Duration {
         self.now
     }
 
-    /// What is wrong with the recording, in words.
+    /// Returns what is damaged in the recording, for a person.
     pub fn damage(&self) -> Option<String> {
         self.recording.damage()
     }
 
-    /// The cube of the client that recorded; a server has none.
+    /// Returns the own cube of the client that recorded. A server has none.
     pub fn own_cube(&self) -> Option<CubeId> {
         let welcome = self.session.as_ref()?.welcome()?;
         (!welcome.name.is_empty()).then_some(welcome.cube)
     }
 
-    /// The server's tick, and the part of it that has passed.
+    /// Returns the server's tick and the fraction of it that has passed.
     pub fn tick(&self) -> Option<f64> {
         let clock = self.session.as_ref()?.clock()?;
         Some(clock.tick_at(self.now))
     }
 
-    /// How long a tick lasts.
+    /// Returns the length of a tick.
     pub fn tick_length(&self) -> Duration {
         let welcome = self.session.as_ref().and_then(Session::welcome);
         let tick_hz = welcome.map_or(30, |welcome| welcome.tick_hz);
         Duration::from_secs(1) / u32::from(tick_hz)
     }
 
-    /// Goes on to a later moment, at most to the end.
+    /// Goes on to a later position, at most to the end.
     pub fn advance(&mut self, to: Duration) {
         let to = to.clamp(self.now, self.end().max(self.now));
         while let Some(at) = self.cursor.peek(&self.recording).map(|entry| entry.at)
             && at <= to
         {
-            // What was read in one go is looked at in one go.
+            // Frames that were read together are handled together.
             while let Some(entry) = self.cursor.next_at(&self.recording, at) {
                 if entry.direction != Direction::FromClient {
-                    self.hear(&entry);
+                    self.receive(&entry);
                 }
             }
             self.take_events(at);
@@ -109,7 +109,7 @@ impl Replay {
         }
     }
 
-    /// Goes to any moment.
+    /// Goes to any position.
     pub fn seek(&mut self, to: Duration) {
         let to = to.clamp(self.start(), self.end());
         let from = to.saturating_sub(WARM_UP).max(self.start());
@@ -118,7 +118,7 @@ impl Replay {
         self.view = View::default();
         let first = self.cursor.peek(&self.recording);
         self.now = first.map_or(to, |first| first.at);
-        // Between two chunks may be years.
+        // There may be years between two chunks, so this first step is not split into frames.
         self.advance(from);
         while self.now < to {
             self.advance((self.now + FRAME).min(to));
@@ -126,7 +126,7 @@ impl Replay {
         self.advance(to);
     }
 
-    /// Every cube as it is to be drawn, by rising id.
+    /// Returns every cube as it is to be drawn, by rising id.
     pub fn cubes(&self) -> Vec<CubeView<'_>> {
         let Some((session, tick)) = self.session.as_ref().zip(self.tick()) else {
             return Vec::new();
@@ -153,15 +153,15 @@ impl Replay {
             .collect()
     }
 
-    fn hear(&mut self, entry: &Entry) {
+    fn receive(&mut self, entry: &Entry) {
         match ServerMessage::decode(&entry.frame[FRAME_HEADER_BYTES..]) {
             Ok(ServerMessage::Welcome(_)) => {
-                // It says hello to nobody.
-                let nobody = Hello::new("", "", Colour::from([0; 3]));
-                self.session = Some(Session::new(nobody, entry.at));
+                // A session begins with a hello, which is not sent here.
+                let unsent = Hello::new("", "", Colour::from([0; 3]));
+                self.session = Some(Session::new(unsent, entry.at));
             }
             Ok(ServerMessage::Pong { sent_us, .. }) => {
-                // The ping was sent before the place that is played from.
+                // The ping may have been sent before the position that is played from.
                 let session = self.session.as_ref();
                 let began = session.map_or(Duration::ZERO, Session::started);
                 if Duration::from_micros(sent_us) < began {
@@ -195,7 +195,8 @@ impl Replay {
                 SessionEvent::Changed(Change::Left(info) | Change::Disappeared(info)) => {
                     self.view.remove(info.cube);
                 }
-                // What happened is seen; a session that is over stands still.
+                // Other changes need no action, since the replica has them. Cubes of a session that
+                // has ended stand still.
                 _ => {}
             }
         }
@@ -209,9 +210,9 @@ mod tests {
 
     use super::*;
 
-    /// Three bots, seen by the server.
+    /// A server's recording of three bots.
     const LOBBY: &[u8] = include_bytes!("../../recording/tests/data/lobby.rec");
-    /// The same behind 60 ± 20 ms and 2 % loss, seen by a player.
+    /// A player's recording behind 60 ± 20 ms and 2 % loss.
     const CLIENT: &[u8] = include_bytes!("../../recording/tests/data/client.rec");
 
     fn replay(file: &[u8]) -> Replay {
@@ -226,7 +227,7 @@ mod tests {
             .collect()
     }
 
-    /// The longest way between two places of the same cube.
+    /// Returns the longest distance between two places of the same cube.
     fn apart_m(before: &[(CubeId, [f32; 3])], after: &[(CubeId, [f32; 3])]) -> f32 {
         let both = before.iter().filter_map(|(cube, from)| {
             let (_, to) = after.iter().find(|(other, _)| other == cube)?;
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_was_sought_looks_as_it_does_when_everything_before_was_played() {
+    fn a_sought_position_looks_as_it_does_when_everything_before_it_was_played() {
         for (file, bound_m) in [(LOBBY, 0.01), (CLIENT, 0.4)] {
             let (mut played, mut sought) = (replay(file), replay(file));
             let mut worst_m = 0.0;
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_s_recording_knows_whose_it_is_and_a_server_s_is_nobody_s() {
+    fn a_clients_recording_has_an_own_cube_and_a_servers_has_none() {
         let mut client = replay(CLIENT);
         client.seek(client.end());
         let own = client.own_cube().unwrap();
@@ -288,15 +289,15 @@ mod tests {
         assert_eq!(server.own_cube(), None);
     }
 
-    /// Frame by frame it would take half a minute for each year.
+    /// Step by step, each year would take half a minute.
     #[test]
-    fn a_place_after_years_of_silence_is_found_at_once() {
+    fn a_position_after_years_of_silence_is_found_at_once() {
         let century = Duration::from_secs(100 * 365 * 24 * 3600);
         let mut encoder = Encoder::default();
         let mut file = FILE_HEADER.to_vec();
         for at in [Duration::ZERO, century] {
-            let said = ServerMessage::Heartbeat { tick: 1 }.to_frame();
-            let payload = &said[FRAME_HEADER_BYTES..];
+            let frame = ServerMessage::Heartbeat { tick: 1 }.to_frame();
+            let payload = &frame[FRAME_HEADER_BYTES..];
             file.extend(
                 encoder
                     .record(at, Direction::FromServer, payload)

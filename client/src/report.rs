@@ -1,4 +1,4 @@
-//! What a client reports: its status, what happened, what to draw, and statistics.
+//! The reports of a client: its status, events, cubes to draw, and statistics.
 
 use std::time::Duration;
 
@@ -104,8 +104,8 @@ impl CubeView<'_> {
     }
 }
 
-/// What the client has sent and received so far, including earlier connections, and how its
-/// connection is now.
+/// Counts of what the client has sent and received so far, including earlier connections, and
+/// measurements of its connection now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Statistics {
     /// Round trip of a ping, including the wait for the poll that reads the answer.
@@ -124,9 +124,9 @@ pub struct Statistics {
     pub updates_out: u64,
     /// Players in sight, this one included.
     pub players: usize,
-    /// How far behind the server's clock remote cubes are shown.
+    /// Playout delay: the time by which remote cubes are shown behind the server's clock.
     pub playout_delay: Duration,
-    /// How long before its tick a sample of the own cubes is taken.
+    /// Time by which a sample of the own cubes is taken before its tick.
     pub lead: Duration,
     /// Samples that reached the server after their tick, by its last report.
     pub late_samples: u64,

@@ -164,7 +164,7 @@ fn summary(bots: &[Bot]) -> Summary {
 /// Checks the limit on open files before the first bot starts: the last ones would fail one by one.
 fn check_open_files(count: usize) -> anyhow::Result<()> {
     let needed = count + OTHER_FILES;
-    // Where there is no such file, the connections that fail say so themselves.
+    // On a system without this file, the connections that fail report it themselves.
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let limit = limits
         .lines()

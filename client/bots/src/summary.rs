@@ -1,4 +1,4 @@
-//! What the bots did, as figures.
+//! The figures of a run of bots.
 
 use std::time::Duration;
 

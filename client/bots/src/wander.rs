@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// Ten minutes of a bot, as (position, velocity) of each frame.
+    /// Returns ten minutes of a bot, as (position, velocity) of each frame.
     fn path(seed: u64) -> Vec<([f32; 3], [f32; 3])> {
         let mut wander = Wander::new(seed);
         let mut cube = Controller::new(Pose::default());

@@ -29,7 +29,7 @@ fn main() {
     macroquad::Window::from_config(window, play(options));
 }
 
-/// The game loop: network, player, picture, and again, for every frame that the screen shows.
+/// Runs the game loop: network, player and picture, once for every frame that the screen shows.
 async fn play(options: ClientOptions) {
     picture::load_font();
     let mut player = player::Player::default();

@@ -19,7 +19,7 @@ pub(crate) struct Player {
 }
 
 impl Player {
-    /// Takes in something that happened in the room or to the connection.
+    /// Handles something that happened in the room or to the connection.
     pub(crate) fn on_event(&mut self, event: ClientEvent, client: &Client) {
         self.news = match event {
             ClientEvent::Joined(welcome) => {
@@ -34,7 +34,7 @@ impl Player {
             // The picture shows who has the free cube.
             ClientEvent::CubeTaken { .. } | ClientEvent::CubeFreed { .. } => return,
             ClientEvent::Refused { .. } => "somebody else was faster".to_owned(),
-            // The server does not believe a cube that moves too fast. We go on from its answer.
+            // The server corrects a cube that moves too fast. We go on from its answer.
             ClientEvent::Corrected(to) => {
                 if client.own_cube() == Some(to.cube) {
                     self.cube = Some(Controller::new(to.pose));

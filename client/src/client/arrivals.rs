@@ -1,24 +1,24 @@
-//! When the recent ticks arrived: what a net graph draws.
+//! The arrivals of the recent ticks, for a net graph.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use cubesync_protocol::limits::HEARTBEAT_INTERVAL;
 
-/// How long arrivals are kept.
+/// Time for which arrivals are kept.
 pub const ARRIVALS_KEPT: Duration = Duration::from_secs(4);
 
-/// How a tick arrived that the server told of.
+/// The arrival of a tick.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Arrival {
     /// The tick.
     pub tick: u64,
-    /// From the tick on the server's clock until it was read, in ticks.
+    /// The time from the tick on the server's clock until it was read, in ticks.
     pub lag_ticks: f64,
-    /// The playout delay by then, in ticks. A longer lag is late: the tick was shown already,
-    /// as it was believed to be.
+    /// The playout delay at the arrival, in ticks. A tick with a longer lag is late: it was shown
+    /// already, as predicted.
     pub delay_ticks: f64,
-    /// Bytes that came with it. Ticks that are read together share theirs evenly.
+    /// The bytes that came with the tick. Ticks that are read together share theirs evenly.
     pub bytes: u64,
 }
 
@@ -28,37 +28,39 @@ pub(crate) struct Arrivals {
     recent: VecDeque<Arrival>,
     late_ticks: u64,
     missing_ticks: u64,
-    /// Arrivals whose bytes are not yet known.
+    /// The number of arrivals whose bytes are not yet known.
     new: usize,
+    /// The bytes that were read since the last arrival.
     bytes: u64,
 }
 
 impl Arrival {
-    /// Whether the tick came after it was shown.
+    /// Whether the tick arrived after it was shown.
     pub fn is_late(&self) -> bool {
         self.lag_ticks > self.delay_ticks
     }
 }
 
 impl Arrivals {
-    /// The arrivals, by rising tick.
+    /// Returns the arrivals, by rising tick.
     pub(crate) fn recent(&self) -> impl DoubleEndedIterator<Item = &Arrival> {
         self.recent.iter()
     }
 
-    /// Ticks that came after they were shown, since the session's beginning.
+    /// Returns the number of ticks that arrived after they were shown, since the session's
+    /// beginning.
     pub(crate) fn late_ticks(&self) -> u64 {
         self.late_ticks
     }
 
-    /// Ticks that the server left out because they were not read in time, since the session's
-    /// beginning. A tick in which nothing surprising happened is none.
+    /// Returns the number of ticks that the server left out because they were not read in time, since
+    /// the session's beginning. A tick without updates is not one of them.
     pub(crate) fn missing_ticks(&self) -> u64 {
         self.missing_ticks
     }
 
-    /// A tick was told of when the server's clock was at `clock_tick`, and tells of cells one by
-    /// one: only the first counts. `delay_ticks` is the playout delay.
+    /// Notes that a tick was read when the server's clock was at `clock_tick` and the playout delay
+    /// was `delay_ticks`. A tick arrives cell by cell, and only the first message counts.
     pub(crate) fn arrived(&mut self, tick: u64, clock_tick: f64, delay_ticks: f64, tick_hz: u8) {
         let hz = f64::from(tick_hz);
         if let Some(newest) = self.recent.back() {
@@ -66,7 +68,7 @@ impl Arrivals {
                 return;
             }
             let silent = tick - newest.tick - 1;
-            // Something comes at least with every heartbeat.
+            // Without updates there are at least heartbeats.
             if silent as f64 > 1.5 * HEARTBEAT_INTERVAL.as_secs_f64() * hz {
                 self.missing_ticks += silent;
             }
@@ -86,7 +88,7 @@ impl Arrivals {
         }
     }
 
-    /// All that could be read was read, with so many bytes.
+    /// Notes that the socket was read to its end, and how many bytes that were.
     pub(crate) fn read(&mut self, bytes: u64) {
         self.bytes += bytes;
         let new = self.new.min(self.recent.len());
@@ -120,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_misses_nothing_and_a_gap_longer_than_heartbeats_does() {
+    fn ticks_are_missing_only_in_a_gap_longer_than_heartbeats() {
         assert_eq!(arrivals(&[(10, 0.5), (40, 0.5)]).missing_ticks(), 0);
         assert_eq!(arrivals(&[(10, 0.5), (110, 0.5)]).missing_ticks(), 99);
     }

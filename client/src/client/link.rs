@@ -21,12 +21,14 @@ pub(super) enum Link {
     },
     Up {
         socket: Socket,
-        /// When to try another server if this one has not come one step further; `None` without others.
+        /// When the client goes on to another server, unless this one has made a step by then. It is
+        /// `None` when no other server is known.
         give_up_at: Option<Duration>,
     },
 }
 
 impl Client {
+    /// Starts to connect when the time of the next try has come.
     pub(super) fn connect_when_due(&mut self, now: Duration) {
         let Link::Down {
             retry_at: Some(retry_at),
@@ -50,7 +52,8 @@ impl Client {
         };
     }
 
-    /// Gives up a server that is silent: a dead machine does not refuse a connection.
+    /// Gives up a silent server when other servers are known, since a dead machine does not refuse a
+    /// connection.
     pub(super) fn give_up_when_late(&mut self, now: Duration) {
         let is_joined = self.session.as_ref().is_some_and(Session::is_joined);
         if let Link::Up {
@@ -65,6 +68,7 @@ impl Client {
         }
     }
 
+    /// Reads what has arrived, through the lab, into the session.
     pub(super) fn read(&mut self, now: Duration) {
         let Link::Up { socket, give_up_at } = &mut self.link else {
             return;
@@ -110,6 +114,7 @@ impl Client {
         }
     }
 
+    /// Sends the session's bytes through the lab, as far as the socket takes them.
     pub(super) fn flush(&mut self, now: Duration) {
         if let (Link::Up { socket, .. }, Some(session)) = (&mut self.link, &mut self.session) {
             let line = &mut self.lab.up;
@@ -125,6 +130,7 @@ impl Client {
         }
     }
 
+    /// Ends the connection and plans the next try.
     pub(super) fn disconnect(&mut self, now: Duration, reason: String, retry: Retry) {
         let mut lasted = None;
         if let Some(session) = self.session.take() {

@@ -1,8 +1,8 @@
 //! Reconciliation of what is shown with what the server decides.
 //!
-//! A free cube that this client has asked for is in its hands at once. If the server agrees,
-//! everybody else sees the cube come there within a moment; if not, it goes back within one.
-//! A correction is hidden in the same way: the cube keeps the difference at first, and then loses it.
+//! A free cube that this client has asked for is carried at once. If the server agrees, everybody
+//! else sees the cube come there within a moment; if not, it goes back within a moment. A correction
+//! is hidden in the same way: the cube keeps the difference at first, and then loses it.
 
 use std::time::Duration;
 
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_granted_cube_stays_in_the_hands_and_is_told_to_come_there_evenly() {
+    fn a_granted_cube_stays_where_it_is_put_and_the_sent_poses_approach_it_evenly() {
         let mut reconciliation = Reconciliation::default();
         reconciliation.ask(CUBE);
         reconciliation.set_pose(CUBE, pose(4.0));
@@ -224,7 +224,7 @@ mod tests {
         }
         assert_eq!(reconciliation.released(CUBE), Some(pose(4.0)));
         assert_eq!(reconciliation.released(CUBE), None);
-        // Who waits for the answer before moving it is told of as before.
+        // A cube that is moved only after the answer is sent where it is put.
         reconciliation.ask(CUBE);
         assert_eq!(
             reconciliation.granted(CUBE, pose(3.0), ms(2_000)),
@@ -244,7 +244,7 @@ mod tests {
             (None, None)
         );
         reconciliation.go_back(CUBE, [4.0, 0.0, 0.5], [0.0, 0.0, 0.5], ms(1_000));
-        // Somebody else walks away with it.
+        // Another player walks away with the cube.
         for (at_ms, place_m, shown_m) in
             [(1_000, 0.0, 4.0), (1_125, -1.0, 1.0), (1_250, -2.0, -2.0)]
         {

@@ -59,7 +59,7 @@ impl Blends {
         }
     }
 
-    /// Shows a cube where it should be.
+    /// Forgets a cube's difference, so that it is shown where it should be.
     pub(crate) fn remove(&mut self, cube: CubeId) {
         self.cubes.remove(&cube);
     }
@@ -81,7 +81,7 @@ impl Blends {
 }
 
 impl Blend {
-    /// What part of it is left.
+    /// Returns the share of the difference that is left.
     fn share(&self, clock_tick: f64, ticks: f64) -> f64 {
         let rest = (1.0 - (clock_tick - self.clock_tick) / ticks).clamp(0.0, 1.0);
         rest * rest
@@ -94,7 +94,8 @@ mod tests {
 
     const CUBE: CubeId = CubeId(7);
 
-    /// 20 Hz, so a difference lasts four ticks; at tick 10 the cube is `off_m` from its truth.
+    /// Returns blends at 20 Hz, where a difference lasts four ticks. At tick 10 the cube is shown
+    /// `off_m` from its true place.
     fn blends(off_m: f32) -> Blends {
         let mut blends = Blends::new(20);
         blends.start(CUBE, [3.0 + off_m, 1.0, 0.5], [3.0, 1.0, 0.5], 10.0);

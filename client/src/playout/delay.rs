@@ -1,12 +1,12 @@
-//! How far behind the server's clock remote cubes are shown, so that the next pose is there
-//! before it is needed.
+//! The playout delay: the time by which remote cubes are shown behind the server's clock, so that
+//! the next pose is there before it is needed.
 
 use std::collections::VecDeque;
 
-/// Arrivals that are looked at: four seconds of a 30 Hz room.
+/// Number of arrivals that decide about the delay: four seconds of a 30 Hz room.
 const RECENT_ARRIVALS: usize = 128;
-/// What part of them must come in time. The others are stalls: each is not worth a delay for
-/// everything that follows, but where more come late than this, it is.
+/// Share of arrivals that must be in time. The others are stalls, for which a longer delay of
+/// everything is not worthwhile.
 const IN_TIME: f64 = 0.8;
 /// Delay on top of these arrivals, in ticks: one to have a pose on each side, and half of one in
 /// reserve, since the next arrivals are not the last ones. Measured with `cargo bench-motion`:
@@ -17,19 +17,19 @@ const RESERVE_TICKS: f64 = 1.5;
 /// for a moment.
 const LOWEST_TICKS: f64 = 1.75;
 const HIGHEST_TICKS: f64 = 8.0;
-/// How quickly the delay grows and shrinks, in ticks per tick: cubes seem that much slower or
-/// faster meanwhile. To be late shows more than to be slow.
+/// Growth and shrinkage of the delay, in ticks per tick. Meanwhile cubes seem that much slower or
+/// faster. A late update shows more than a slow cube, so the delay grows faster than it shrinks.
 const GROWTH: f64 = 0.05;
 const SHRINKAGE: f64 = 0.02;
-/// A delay that is longer than wanted by more than this, which no jitter makes, is a pause: the
-/// client was asleep (a computer, a frozen tab) and reads what piled up. It jumps to now, where
-/// following would take minutes.
+/// Largest excess of the delay that jitter can make. A larger one is a pause: the computer slept or
+/// the tab was frozen, and the client reads what has piled up. The delay then jumps to its target,
+/// since shrinking would take minutes.
 const PAUSE_TICKS: f64 = HIGHEST_TICKS - LOWEST_TICKS;
 
-/// The playout delay, from how late snapshots arrive.
+/// The playout delay, which follows the lags of arriving snapshots.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PlayoutDelay {
-    /// How long after their tick the recent snapshots were read, in ticks.
+    /// The lags of recent snapshots: the time from their tick until they were read, in ticks.
     lags: VecDeque<f64>,
     wanted_ticks: f64,
     /// The delay, and the tick at which it was this; `None` before the first arrival.
@@ -37,7 +37,7 @@ pub(crate) struct PlayoutDelay {
 }
 
 impl PlayoutDelay {
-    /// Takes in that a snapshot of `tick` was read when the server's clock was at `clock_tick`.
+    /// Notes that a snapshot of `tick` was read when the server's clock was at `clock_tick`.
     pub(crate) fn arrived(&mut self, tick: u64, clock_tick: f64) {
         if self.lags.len() == RECENT_ARRIVALS {
             self.lags.pop_front();
@@ -54,7 +54,7 @@ impl PlayoutDelay {
         }
     }
 
-    /// Lets the delay follow the recent arrivals. The shown tick never goes back because of it.
+    /// Moves the delay towards what the recent arrivals need. The shown tick never goes back.
     pub(crate) fn advance(&mut self, clock_tick: f64) {
         let Some((delay_ticks, before)) = &mut self.current else {
             return;
@@ -83,7 +83,7 @@ impl PlayoutDelay {
 mod tests {
     use super::*;
 
-    /// Plays `lags` of successive ticks; the delay afterwards.
+    /// Plays ticks with these lags, and returns the delay afterwards.
     fn delay_after(lags: impl IntoIterator<Item = f64>) -> f64 {
         let mut delay = PlayoutDelay::default();
         for (tick, lag) in lags.into_iter().enumerate() {
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_pause_what_piled_up_is_skipped() {
+    fn after_a_pause_the_delay_skips_the_ticks_that_piled_up() {
         // Asleep for ten seconds from the first tick on; then all of it is read at once.
         let lags = (0..301).map(|tick| f64::from(300 - tick));
         assert!(delay_after(lags) <= HIGHEST_TICKS);

@@ -17,7 +17,7 @@ use cubesync_protocol::{CubeId, Pose};
 /// Largest number of updates kept of one cube: half a second at the highest tick rate. Updates that
 /// have been shown are dropped long before.
 const MAX_UPDATES_PER_CUBE: usize = 64;
-/// How long a cube takes to slow down and stand once the next message of a moving cube is overdue.
+/// Time in which a cube slows down and stands once the next message of a moving cube is overdue.
 const LONGEST_EXTRAPOLATION: Duration = Duration::from_millis(250);
 /// Highest acceleration of an extrapolated cube, in m/s²: that of a fall in the game. A higher one
 /// is an impact, which does not go on. Measured with `cargo bench-motion` at 2 % loss: without
@@ -262,7 +262,8 @@ mod tests {
         buffer.push(CUBE, update, shown_tick);
     }
 
-    /// A buffer that took in these updates from snapshots, all shown from `shown_tick` on.
+    /// Returns a buffer with these updates from snapshots, of which ticks from `shown_tick` on are
+    /// shown.
     fn buffer(updates: &[(u64, MotionState)], shown_tick: f64) -> SnapshotBuffer {
         let mut buffer = SnapshotBuffer::new(HZ);
         for &(tick, state) in updates {
@@ -391,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_shown_is_dropped_and_nothing_grows_without_bound() {
+    fn shown_updates_are_dropped_and_the_buffer_is_bounded() {
         let updates: Vec<_> = (0..1_000)
             .map(|tick| (tick, rest(tick as f32 / 10.0)))
             .collect();

@@ -199,7 +199,7 @@ mod tests {
         }
     }
 
-    /// Takes in the cube at `x_m`, half a tick after the tick.
+    /// Receives the cube at rest at `x_m`, half a tick after the tick.
     fn hear(view: &mut View, tick: u64, x_m: f32) {
         update(
             view,
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_corrected_in_the_same_frame_is_not_shown() {
+    fn a_state_that_is_corrected_in_the_same_frame_is_not_shown() {
         let mut view = View::new(20);
         hear(&mut view, 1, 0.0);
         // It was far away for a tick, and all of it is read at once.
@@ -290,8 +290,8 @@ mod tests {
         assert_eq!(x_m(&view, 44.0), (44.0 - 2.25 - 2.0) * 0.03125);
     }
 
-    /// Where somebody is at ticks of 30 Hz who walks east for two seconds and then as `turned`
-    /// says, by the seconds since.
+    /// Returns the poses at ticks of 30 Hz of a player who walks east for two seconds, and then in
+    /// the direction that `turned` returns for the seconds since.
     fn walk(turned: impl Fn(f32) -> [f32; 2]) -> Vec<Pose> {
         let mut controller = Controller::new(pose(0.0));
         let step = |tick: u16| {
@@ -311,8 +311,8 @@ mod tests {
         (0..120).map(step).collect()
     }
 
-    /// The longest way that a far cube is shown to go in a frame of 60 Hz, of what it really
-    /// goes at most. It is sent at every fourth tick.
+    /// Returns the longest step in which a far cube is drawn at 60 Hz, as a multiple of the longest
+    /// true step. The cube is sent at every fourth tick.
     fn longest_jump(truth: &[Pose], first: usize) -> f32 {
         let far = usize::from(FAR_INTERVAL_TICKS);
         let length = |from: [f32; 3], to: [f32; 3]| (to[0] - from[0]).hypot(to[1] - from[1]);
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_cubes_stand_between_messages_and_extrapolated_ones_are_where_they_should_be_now() {
+    fn raw_cubes_stand_between_messages_and_extrapolated_ones_are_shown_in_the_present() {
         let mut view = View::new(20);
         hear(&mut view, 1, 0.0);
         update(&mut view, 2.5, 2, moving(0.0, 0.25));
@@ -383,7 +383,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cube_without_updates_is_where_its_join_said() {
+    fn a_cube_without_updates_is_shown_where_it_joined() {
         assert_eq!(x_m(&View::default(), 5.0), 0.0);
     }
 }

@@ -198,13 +198,13 @@ mod tests {
             self.joined(others.iter().map(|&other| other.to_owned()).collect());
         }
 
-        /// Where to go after an end, and after what wait.
+        /// Returns the server to try after an end, and the wait before that.
         fn then(&mut self, retry: Retry, lasted: Option<Duration>) -> (String, Duration) {
             let at = self.next(NOW, "why".to_owned(), retry, lasted).unwrap();
             (self.at.clone(), at - NOW)
         }
 
-        /// The next tries, all of which fail.
+        /// Returns the next tries, all of which fail.
         fn tries(&mut self, count: usize) -> Vec<(String, Duration)> {
             (0..count)
                 .map(|_| self.then(Retry::Backoff, None))
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_in_only_briefly_again_and_again_waits_before_the_next_try() {
+    fn after_several_brief_sessions_the_client_waits_before_the_next_try() {
         let (mut servers, mut backoff) = (servers(&["b:1"]), Backoff::new(1));
         let mut wait_after = |retry, lasted| {
             let (_, wait) = servers.then(retry, lasted);
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn who_moved_tries_that_server_first_its_list_counts_and_the_given_one_is_not_forgotten() {
+    fn after_a_move_that_server_comes_first_then_those_it_named_then_the_given_one() {
         let mut servers = servers(&["b:1", "c:1"]);
         servers.then(Retry::Backoff, LASTED);
         servers.tries(1);
@@ -340,7 +340,7 @@ mod tests {
         }
         let soon = Retry::After(Duration::ZERO);
         assert_eq!(alone.then(soon, LASTED), at_once(GIVEN));
-        // Whoever was not in has no reason to hurry.
+        // A client that was not in the room has no reason to hurry.
         backoff.reset();
         assert_eq!(alone.then(soon, None), here(backoff.next_wait()));
         assert_eq!(alone.connect_within(), None);
@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_sent_away_for_good_goes_nowhere() {
+    fn a_client_that_must_not_come_back_tries_no_server() {
         let mut servers = servers(&["b:1"]);
         let end = servers.next(NOW, "replaced".to_owned(), Retry::Never, LASTED);
         assert_eq!(end, Err("replaced".to_owned()));

@@ -13,7 +13,7 @@ use cubesync_recording::{BoundedFile, Direction, Encoder};
 /// Largest number of entries that wait for the disk: half a minute's at 60 frames a second.
 const QUEUE: usize = 4_096;
 
-/// An entry for the thread.
+/// A message to the recorder's thread.
 #[derive(Debug)]
 enum Traffic {
     Connected,
@@ -50,11 +50,11 @@ impl Recorder {
         say: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Self> {
         let file = BoundedFile::create(path, max_bytes)?;
-        let (traffic, told) = mpsc::sync_channel(QUEUE);
+        let (traffic, entries) = mpsc::sync_channel(QUEUE);
         let thread = thread::Builder::new()
             .name("recorder".into())
             .spawn(move || {
-                if let Err(reason) = record(&told, file) {
+                if let Err(reason) = record(&entries, file) {
                     say(format!("the recording has ended: {reason}"));
                 }
             })?;
@@ -75,7 +75,7 @@ impl Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // The thread may have ended by itself.
         let _ = self.traffic.send(Traffic::Finish);
         if let Some(thread) = self.thread.take() {
             // A panic has been reported.
@@ -87,20 +87,20 @@ impl Drop for Recorder {
 impl Tap {
     /// Records that a connection begins.
     pub fn connected(&mut self) {
-        self.tell(Traffic::Connected);
+        self.send(Traffic::Connected);
     }
 
     /// Records received bytes.
     pub fn received(&mut self, at: Duration, bytes: &[u8]) {
-        self.tell(Traffic::Received(at, bytes.to_vec()));
+        self.send(Traffic::Received(at, bytes.to_vec()));
     }
 
     /// Records sent bytes.
     pub fn sent(&mut self, at: Duration, bytes: &[u8]) {
-        self.tell(Traffic::Sent(at, bytes.to_vec()));
+        self.send(Traffic::Sent(at, bytes.to_vec()));
     }
 
-    fn tell(&mut self, traffic: Traffic) {
+    fn send(&mut self, traffic: Traffic) {
         let traffic = if self.has_overrun {
             Traffic::Overrun
         } else {
@@ -112,12 +112,12 @@ impl Tap {
     }
 }
 
-/// Writes entries until there are no more; runs on the thread.
-fn record(told: &Receiver<Traffic>, mut file: BoundedFile) -> Result<(), String> {
+/// Writes entries until there are no more. The thread runs this.
+fn record(entries: &Receiver<Traffic>, mut file: BoundedFile) -> Result<(), String> {
     let mut encoder = Encoder::default();
     let (mut received, mut sent) = (BytesMut::new(), BytesMut::new());
     let mut result = Ok(());
-    for traffic in told {
+    for traffic in entries {
         let (at, direction, buffer, bytes, limit_bytes) = match traffic {
             Traffic::Connected => {
                 received.clear();
@@ -142,7 +142,7 @@ fn record(told: &Receiver<Traffic>, mut file: BoundedFile) -> Result<(), String>
             Traffic::Finish => break,
         };
         buffer.extend_from_slice(&bytes);
-        // Bytes that are no frame end the connection, so nothing follows.
+        // Bytes that are not a frame end the connection, so nothing follows them.
         while let Ok(Some(payload)) = frame::split(buffer, limit_bytes) {
             if let Some(chunk) = encoder.record(at, direction, &payload) {
                 file.append(&chunk).map_err(|error| error.to_string())?;
@@ -166,14 +166,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_of_frames_are_put_together_and_a_new_connection_begins_anew() {
+    fn pieces_of_frames_are_joined_and_a_new_connection_begins_with_a_whole_frame() {
         let path = std::env::temp_dir().join(format!("cubesync-tap-{}", std::process::id()));
         let hello = Hello::new("lobby", "Anna", Colour::from([1, 2, 3]));
         let hello = ClientMessage::Hello(hello).to_frame();
         let heartbeat = ServerMessage::Heartbeat { tick: 7 }.to_frame();
         let recorder = Recorder::create(&path, 1 << 20, |reason| panic!("{reason}")).unwrap();
         for second in 0..2 {
-            // As a client that joins again has another one.
+            // A client that joins again gets another tap.
             let mut tap = recorder.tap();
             tap.connected();
             for (index, byte) in (0u64..).zip(&hello[..]) {
@@ -187,17 +187,20 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let mut cursor = recording.seek(Duration::ZERO);
         let entries: Vec<Entry> = std::iter::from_fn(|| cursor.next(&recording)).collect();
-        let told = entries
+        let recorded = entries
             .iter()
             .map(|entry| (entry.at.as_millis() / 100, &entry.frame));
         let expected = [(0, &hello), (9, &heartbeat), (9, &heartbeat)];
         let again = expected.map(|(at, frame)| (at + 10, frame));
-        assert!(told.eq(expected.into_iter().chain(again)), "{entries:?}");
+        assert!(
+            recorded.eq(expected.into_iter().chain(again)),
+            "{entries:?}"
+        );
     }
 
     #[test]
-    fn a_tap_never_waits_and_what_it_leaves_out_ends_the_recording() {
-        let (traffic, told) = mpsc::sync_channel(2);
+    fn a_tap_never_waits_and_an_entry_that_it_leaves_out_ends_the_recording() {
+        let (traffic, entries) = mpsc::sync_channel(2);
         let has_overrun = false;
         let mut tap = Tap {
             traffic,
@@ -206,8 +209,8 @@ mod tests {
         for second in 0..4 {
             tap.sent(Duration::from_secs(second), b"some bytes");
         }
-        assert_eq!(told.try_iter().count(), 2);
+        assert_eq!(entries.try_iter().count(), 2);
         tap.sent(Duration::from_secs(5), b"more bytes");
-        assert!(matches!(told.try_recv(), Ok(Traffic::Overrun)));
+        assert!(matches!(entries.try_recv(), Ok(Traffic::Overrun)));
     }
 }

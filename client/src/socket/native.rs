@@ -168,7 +168,7 @@ pub(crate) fn neighbour(address: &ServerAddress, given: &str) -> String {
     format!("{scheme}{}", address.tcp)
 }
 
-/// Connects; runs on the thread.
+/// Connects. The thread runs this.
 fn connect(named: &str, trust: &Trust) -> Result<Stream, String> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     let server = bare_address(named);
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_stays_in_the_buffer_and_goes_out_later() {
+    fn bytes_that_do_not_fit_stay_in_the_buffer_and_are_sent_later() {
         let (mut socket, mut peer) = pair();
         let all: Vec<u8> = (0..32 * 1024 * 1024u32).map(|index| index as u8).collect();
         let mut buffer = BytesMut::from(&all[..]);
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_told_in_plain_words() {
+    fn failures_have_plain_reasons() {
         let (listener, server) = listener();
         drop(listener);
         assert_eq!(

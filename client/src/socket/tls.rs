@@ -8,7 +8,7 @@ use std::time::Instant;
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, ClientConnection, Error};
 
-/// Encrypted at once: one record of TLS.
+/// Bytes that are encrypted at once: one record of TLS.
 const CHUNK_BYTES: usize = 16 * 1024;
 
 /// An encrypted stream; like the stream under it, it does not block.
@@ -61,7 +61,7 @@ impl TlsStream {
                 return Err(Failure::Broken(ErrorKind::UnexpectedEof.into()));
             }
             if let Err(error) = self.connection.process_new_packets() {
-                // The server is told why, if it still listens.
+                // This tells the server the reason, if it still listens.
                 let _ = self.flush();
                 return Err(Failure::Refused(error));
             }
@@ -74,13 +74,13 @@ impl Read for TlsStream {
         loop {
             match self.connection.reader().read(room) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                // Not said goodbye to. Frames say where they end, so nothing can be cut unnoticed.
+                // The server closed without TLS's goodbye. Frames have lengths, so a cut is noticed.
                 Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(0),
                 read => return read,
             }
             self.connection.read_tls(&mut self.socket)?;
             let processed = self.connection.process_new_packets();
-            // What TLS has to say itself. What does not go now goes later.
+            // TLS itself may have something to send. What does not fit now is sent later.
             let _ = self.flush();
             processed.map_err(io::Error::other)?;
         }
@@ -120,11 +120,11 @@ fn is_for_now(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }
 
-/// Why there is no encrypted connection.
+/// A failed attempt to encrypt a connection.
 enum Failure {
-    /// The connection under it did not last.
+    /// The connection broke or timed out.
     Broken(io::Error),
-    /// TLS came to nothing.
+    /// One of the ends refused the other in TLS.
     Refused(Error),
 }
 
@@ -135,7 +135,7 @@ impl From<io::Error> for Failure {
 }
 
 impl Failure {
-    /// What happened, for a person.
+    /// Describes the failure for a person.
     fn words(&self, server: &str) -> String {
         match self {
             Self::Broken(error) => match error.kind() {
