@@ -14,7 +14,7 @@ use cubesync_protocol::interpolation::DrawnPose;
 use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Pose, Welcome};
 
 use self::arrivals::Arrivals;
-pub use self::arrivals::{ARRIVALS_KEPT, Arrival};
+pub use self::arrivals::{ARRIVALS_KEPT, TickArrival};
 use self::link::Link;
 use self::reconciliation::Reconciliation;
 use self::rejoin::Rejoin;
@@ -223,7 +223,7 @@ impl Client {
     }
 
     /// Returns how the ticks of the last [`ARRIVALS_KEPT`] arrived, by rising tick, for a net graph.
-    pub fn arrivals(&self) -> impl DoubleEndedIterator<Item = &Arrival> {
+    pub fn arrivals(&self) -> impl DoubleEndedIterator<Item = &TickArrival> {
         self.arrivals.recent()
     }
 

@@ -35,14 +35,14 @@ pub struct Conditions {
 #[derive(Debug, Clone)]
 pub struct Lab {
     /// From the server.
-    pub down: Line,
+    pub down: DelayLine,
     /// To the server.
-    pub up: Line,
+    pub up: DelayLine,
 }
 
 /// One direction of a connection.
 #[derive(Debug, Clone)]
-pub struct Line {
+pub struct DelayLine {
     conditions: Conditions,
     random: fastrand::Rng,
     waiting: VecDeque<Segment>,
@@ -77,8 +77,8 @@ impl Lab {
     /// Makes a lab whose losses and jitter come from `seed`.
     pub fn new(conditions: Conditions, seed: u64) -> Self {
         Self {
-            down: Line::new(conditions, seed),
-            up: Line::new(conditions, seed ^ OTHER_WAY),
+            down: DelayLine::new(conditions, seed),
+            up: DelayLine::new(conditions, seed ^ OTHER_WAY),
         }
     }
 
@@ -101,7 +101,7 @@ impl Lab {
     }
 }
 
-impl Line {
+impl DelayLine {
     fn new(conditions: Conditions, seed: u64) -> Self {
         Self {
             conditions,

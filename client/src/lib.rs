@@ -56,7 +56,7 @@ mod report;
 #[cfg(not(target_arch = "wasm32"))]
 mod trust;
 
-pub use client::{ARRIVALS_KEPT, Arrival, Client};
+pub use client::{ARRIVALS_KEPT, Client, TickArrival};
 pub use controller::{Controller, Input};
 pub use cubesync_protocol as protocol;
 pub use options::ClientOptions;

@@ -19,13 +19,13 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a server presents, and what a person would give to `--ca`.
+/// A server's certificate, and the trust that a person would give with `--ca`.
 struct Identity {
     config: Arc<ServerConfig>,
     ca: Trust,
 }
 
-/// A certificate for 127.0.0.1 that vouches for itself, changed as a test wants.
+/// Creates a self-signed certificate for 127.0.0.1, changed as a test wants.
 fn identity(change: impl FnOnce(&mut CertificateParams)) -> Identity {
     let mut parameters = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
     change(&mut parameters);
@@ -50,7 +50,8 @@ fn config(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Arc<ServerConfi
 
 type Encrypted = StreamOwned<ServerConnection, TcpStream>;
 
-/// Serves one connection on a thread and gives what `serve` makes of it, and the address.
+/// Serves one connection on a thread. Returns the address, and the thread with the result of
+/// `serve`.
 fn server<T: Send + 'static>(
     config: &Arc<ServerConfig>,
     serve: impl FnOnce(Encrypted) -> T + Send + 'static,
@@ -71,7 +72,7 @@ fn plain_server<T: Send + 'static>(
     (address, thread)
 }
 
-/// Polls until the socket is no longer connecting; the time stands still.
+/// Polls until the socket is no longer connecting, while the time stands still.
 fn connected(server: &str, trust: &Trust) -> Socket {
     let options = ClientOptions {
         trust: trust.clone(),
@@ -84,7 +85,7 @@ fn connected(server: &str, trust: &Trust) -> Socket {
     socket
 }
 
-/// Why there is no connection.
+/// Returns why a connection fails.
 fn refusal(server: &str, trust: &Trust) -> String {
     match connected(server, trust).poll(Duration::ZERO) {
         SocketState::Closed { reason } => reason.to_owned(),
@@ -92,9 +93,9 @@ fn refusal(server: &str, trust: &Trust) -> String {
     }
 }
 
-/// Why a server with that certificate is refused; `None`: it is not.
+/// Returns why a server with this certificate is refused, or `None` if it is accepted.
 fn verdict(identity: &Identity, trust: &Trust) -> Option<String> {
-    // The handshake is all that happens; how it ends the client tells.
+    // Nothing but the handshake happens, and the client decides how it ends.
     let (address, served) = server(&identity.config, |mut stream| stream.read(&mut [0]).is_ok());
     let mut socket = connected(&address, trust);
     let verdict = match socket.poll(Duration::ZERO) {
@@ -185,7 +186,7 @@ fn an_issuer_given_by_hand_vouches_for_its_servers() {
 }
 
 #[test]
-fn what_openssl_makes_by_default_can_be_given_by_hand() {
+fn a_certificate_as_openssl_makes_it_by_default_can_be_given_by_hand() {
     let authority = |parameters: &mut CertificateParams| {
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     };
@@ -239,11 +240,11 @@ fn a_certificate_of_another_time_or_name_is_refused_in_words() {
 }
 
 #[test]
-fn who_does_not_speak_tls_is_told_apart_from_who_hangs_up() {
+fn a_server_without_tls_has_another_reason_than_one_that_hangs_up() {
     let (address, served) = plain_server(|mut stream| {
         let mut hello = [0; 1024];
         assert!(stream.read(&mut hello).unwrap() > 0);
-        // A `Reject` of ours begins like that.
+        // A `Reject` of cubesync begins like this.
         stream.write_all(&[0, 0, 0, 9, 1, 0, 6]).unwrap();
         stream.read_to_end(&mut Vec::new()).unwrap();
     });

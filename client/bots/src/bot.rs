@@ -80,7 +80,7 @@ impl Bot {
         self.stepped = now;
         self.client.poll(now);
         while let Some(event) = self.client.next_event() {
-            self.hear(event, now);
+            self.on_event(event, now);
         }
         let Some(own) = self.client.own_cube() else {
             return;
@@ -102,7 +102,7 @@ impl Bot {
         self.cube = Some(cube);
     }
 
-    fn hear(&mut self, event: ClientEvent, now: Duration) {
+    fn on_event(&mut self, event: ClientEvent, now: Duration) {
         match event {
             ClientEvent::Joined(welcome) => {
                 self.has_joined = true;

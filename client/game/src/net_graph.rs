@@ -5,7 +5,7 @@
 //! playout delay was late.
 
 use cubesync_client::Client;
-use cubesync_client::{ARRIVALS_KEPT, Arrival};
+use cubesync_client::{ARRIVALS_KEPT, TickArrival};
 use macroquad::color::Color;
 use macroquad::math::{Rect, Vec2, vec2};
 
@@ -36,7 +36,7 @@ pub(crate) fn show(canvas: &Canvas, client: &Client, time: FrameTime, corner: Ve
         return;
     };
     let tick_hz = f64::from(welcome.tick_hz);
-    let recent: Vec<&Arrival> = client.arrivals().collect();
+    let recent: Vec<&TickArrival> = client.arrivals().collect();
     let axis = |y: f32, height| Axis {
         area: Rect::new(corner.x, corner.y + y, width, height),
         now_tick,
@@ -52,8 +52,8 @@ pub(crate) fn show(canvas: &Canvas, client: &Client, time: FrameTime, corner: Ve
     show_bytes(canvas, &axis(below, BYTES_HEIGHT), &recent);
 }
 
-fn show_lags(canvas: &Canvas, axis: &Axis, recent: &[&Arrival], delay_s: f64) {
-    let lag_s = |arrival: &Arrival| arrival.lag_ticks / axis.tick_hz;
+fn show_lags(canvas: &Canvas, axis: &Axis, recent: &[&TickArrival], delay_s: f64) {
+    let lag_s = |arrival: &TickArrival| arrival.lag_ticks / axis.tick_hz;
     let longest_s = recent.iter().map(|arrival| lag_s(arrival));
     let top_s = nice_above(longest_s.fold(delay_s, f64::max).max(0.1));
     axis.show_frame(
@@ -79,7 +79,7 @@ fn show_lags(canvas: &Canvas, axis: &Axis, recent: &[&Arrival], delay_s: f64) {
     }
 }
 
-fn show_bytes(canvas: &Canvas, axis: &Axis, recent: &[&Arrival]) {
+fn show_bytes(canvas: &Canvas, axis: &Axis, recent: &[&TickArrival]) {
     let sum: u64 = recent.iter().map(|arrival| arrival.bytes).sum();
     let mean = sum as f64 / recent.len().max(1) as f64;
     let top = nice_above((mean * ON_SCALE).max(10.0));

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use cubesync_client::protocol::CubeKind;
 use cubesync_client::{Client, ClientOptions, CubeView};
-use display::{Display, Patch, Window};
+use display::{Patch, VirtualDisplay, Window};
 use process::{Program, until};
 use server::Server;
 
@@ -38,7 +38,7 @@ fn an_address_without_a_port_is_answered_in_one_line() {
 #[ignore = "opens a window; .ci/run installs what that needs and runs it"]
 fn hello_joins_moves_carries_the_free_cube_and_comes_back_after_a_loss() {
     let server = Server::start();
-    let display = Display::start(WIDTH, HEIGHT);
+    let display = VirtualDisplay::start(WIDTH, HEIGHT);
     let mut command = display.command(PROGRAM);
     let hello = Program::start("hello", command.arg(server.tcp.to_string()).arg(NAME));
     hello.wait_for_line(&format!("joined room lobby as {NAME}"));

@@ -10,7 +10,7 @@ pub const ARRIVALS_KEPT: Duration = Duration::from_secs(4);
 
 /// The arrival of a tick.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Arrival {
+pub struct TickArrival {
     /// The tick.
     pub tick: u64,
     /// The time from the tick on the server's clock until it was read, in ticks.
@@ -25,7 +25,7 @@ pub struct Arrival {
 /// The arrivals of the last [`ARRIVALS_KEPT`] in one session.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Arrivals {
-    recent: VecDeque<Arrival>,
+    recent: VecDeque<TickArrival>,
     late_ticks: u64,
     missing_ticks: u64,
     /// The number of arrivals whose bytes are not yet known.
@@ -34,7 +34,7 @@ pub(crate) struct Arrivals {
     bytes: u64,
 }
 
-impl Arrival {
+impl TickArrival {
     /// Whether the tick arrived after it was shown.
     pub fn is_late(&self) -> bool {
         self.lag_ticks > self.delay_ticks
@@ -43,7 +43,7 @@ impl Arrival {
 
 impl Arrivals {
     /// Returns the arrivals, by rising tick.
-    pub(crate) fn recent(&self) -> impl DoubleEndedIterator<Item = &Arrival> {
+    pub(crate) fn recent(&self) -> impl DoubleEndedIterator<Item = &TickArrival> {
         self.recent.iter()
     }
 
@@ -73,7 +73,7 @@ impl Arrivals {
                 self.missing_ticks += silent;
             }
         }
-        let arrival = Arrival {
+        let arrival = TickArrival {
             tick,
             lag_ticks: clock_tick - tick as f64,
             delay_ticks,
@@ -117,7 +117,7 @@ mod tests {
     fn a_tick_that_comes_after_it_was_shown_is_late() {
         let arrivals = arrivals(&[(10, 0.5), (11, 3.0), (11, 3.5), (12, 2.5)]);
         assert_eq!(arrivals.late_ticks(), 1);
-        let late: Vec<_> = arrivals.recent().map(Arrival::is_late).collect();
+        let late: Vec<_> = arrivals.recent().map(TickArrival::is_late).collect();
         assert_eq!(late, [false, true, false]);
     }
 

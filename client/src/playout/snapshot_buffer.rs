@@ -26,7 +26,7 @@ const HIGHEST_ACCELERATION_MPS2: f32 = 20.0;
 
 /// The predicted state of a cube from a tick on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Update {
+pub(crate) struct CubeUpdate {
     /// The tick.
     pub(crate) tick: u64,
     /// Up to and including this tick the state before is known to have been right.
@@ -39,7 +39,7 @@ pub(crate) struct Update {
 /// there in several frames.
 #[derive(Debug, Clone, Copy)]
 struct Kept {
-    update: Update,
+    update: CubeUpdate,
     drawn: DrawnPose,
 }
 
@@ -85,12 +85,12 @@ impl SnapshotBuffer {
     }
 
     /// Takes in an update. Ticks before `shown_tick` need not be kept.
-    pub(crate) fn push(&mut self, cube: CubeId, new: Update, shown_tick: f64) {
+    pub(crate) fn push(&mut self, cube: CubeId, new: CubeUpdate, shown_tick: f64) {
         let kept = self.cubes.entry(cube).or_default();
         match kept.back_mut() {
             Some(newest) if newest.update.tick >= new.tick => {
                 let state = new.state;
-                *newest = Kept::from(Update {
+                *newest = Kept::from(CubeUpdate {
                     state,
                     ..newest.update
                 });
@@ -110,7 +110,7 @@ impl SnapshotBuffer {
 
     /// Puts a cube somewhere as if it had been there all along.
     pub(crate) fn place(&mut self, cube: CubeId, pose: Pose) {
-        let rest = Update {
+        let rest = CubeUpdate {
             tick: 0,
             known_until: 0,
             state: MotionState::at_rest(pose),
@@ -206,7 +206,7 @@ fn difference(to: [f32; 3], from: [f32; 3]) -> [f32; 3] {
     std::array::from_fn(|axis| to[axis] - from[axis])
 }
 
-impl Update {
+impl CubeUpdate {
     fn state_at(&self, tick: u64) -> MotionState {
         self.state.advanced(self.tick, tick)
     }
@@ -231,8 +231,8 @@ impl Kept {
     }
 }
 
-impl From<Update> for Kept {
-    fn from(update: Update) -> Self {
+impl From<CubeUpdate> for Kept {
+    fn from(update: CubeUpdate) -> Self {
         let drawn = update.state.pose(&Codec::LIVE).into();
         Self { update, drawn }
     }
@@ -253,7 +253,7 @@ mod tests {
     }
 
     fn push(buffer: &mut SnapshotBuffer, tick: u64, state: MotionState, shown_tick: f64) {
-        let update = Update {
+        let update = CubeUpdate {
             tick,
             known_until: tick.saturating_sub(1),
             state,
@@ -308,7 +308,7 @@ mod tests {
     fn after_missed_snapshots_a_cube_glides_from_where_it_was_known_to_be() {
         let mut buffer = buffer(&[(10, rest(0.0))], 0.0);
         // Snapshots up to 20 came without the cube, then a keyframe of tick 30.
-        let update = Update {
+        let update = CubeUpdate {
             tick: 30,
             known_until: 20,
             state: rest(4.0),

@@ -8,7 +8,7 @@ use cubesync_protocol::{CubeId, CubeInfo, Pose};
 
 use super::blend::Blends;
 use super::delay::PlayoutDelay;
-use super::snapshot_buffer::{SnapshotBuffer, Update};
+use super::snapshot_buffer::{CubeUpdate, SnapshotBuffer};
 
 /// How remote cubes are shown: smoothly, or in one of two ways that show why that is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -77,7 +77,7 @@ impl View {
         self.buffer.received(tick);
         for &(cube, state) in states {
             if !self.controlled.contains_key(&cube) {
-                let update = Update {
+                let update = CubeUpdate {
                     tick,
                     known_until,
                     state,
@@ -200,7 +200,7 @@ mod tests {
     }
 
     /// Receives the cube at rest at `x_m`, half a tick after the tick.
-    fn hear(view: &mut View, tick: u64, x_m: f32) {
+    fn receive(view: &mut View, tick: u64, x_m: f32) {
         update(
             view,
             tick as f64 + 0.5,
@@ -222,7 +222,7 @@ mod tests {
     fn a_remote_cube_is_shown_the_playout_delay_ago() {
         let mut view = View::default();
         for tick in 1..=10 {
-            hear(&mut view, tick, tick as f32);
+            receive(&mut view, tick, tick as f32);
         }
         assert_eq!(view.delay_ticks(), 2.25);
         assert_eq!(x_m(&view, 10.25), 8.0);
@@ -233,16 +233,16 @@ mod tests {
     #[test]
     fn a_cube_that_was_let_go_never_goes_back_along_its_way() {
         let mut view = View::default();
-        hear(&mut view, 1, 0.0);
+        receive(&mut view, 1, 0.0);
         view.gain(CubeId(0), pose(0.0));
         for tick in 2..=10 {
             view.set_pose(CubeId(0), pose(tick as f32));
             // The server sends what it received three ticks ago.
-            hear(&mut view, tick, tick as f32 - 3.0);
+            receive(&mut view, tick, tick as f32 - 3.0);
             assert_eq!(x_m(&view, tick as f64 + 0.5), tick as f32);
         }
         view.lose(CubeId(0));
-        hear(&mut view, 11, 10.0);
+        receive(&mut view, 11, 10.0);
         for clock_tick in [11.0, 12.0, 20.0] {
             assert_eq!(x_m(&view, clock_tick), 10.0);
         }
@@ -251,7 +251,7 @@ mod tests {
     #[test]
     fn an_update_that_comes_late_is_blended_in() {
         let mut view = View::new(20);
-        hear(&mut view, 1, 0.0);
+        receive(&mut view, 1, 0.0);
         update(&mut view, 2.5, 2, moving(0.0, 0.25));
         assert_eq!(x_m(&view, 8.25), 1.0);
         // It stopped at tick 3, and tick 6 is shown already.
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn a_state_that_is_corrected_in_the_same_frame_is_not_shown() {
         let mut view = View::new(20);
-        hear(&mut view, 1, 0.0);
+        receive(&mut view, 1, 0.0);
         // It was far away for a tick, and all of it is read at once.
         for (tick, x_m) in [(2, 9.0), (3, 0.25)] {
             let state = MotionState::at_rest(pose(x_m));
@@ -278,7 +278,7 @@ mod tests {
     #[test]
     fn after_a_long_silence_frozen_cubes_catch_up_and_do_not_jump() {
         let mut view = View::new(20);
-        hear(&mut view, 1, 0.0);
+        receive(&mut view, 1, 0.0);
         update(&mut view, 2.5, 2, moving(0.0, 0.03125));
         // A heartbeat was due at 6; from then on the cube slowed down for 250 ms.
         let frozen_m = 6.5 * 0.03125;
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn raw_cubes_stand_between_messages_and_extrapolated_ones_are_shown_in_the_present() {
         let mut view = View::new(20);
-        hear(&mut view, 1, 0.0);
+        receive(&mut view, 1, 0.0);
         update(&mut view, 2.5, 2, moving(0.0, 0.25));
         for (display, expected_m) in [
             (Display::Raw, [0.0, 0.0]),

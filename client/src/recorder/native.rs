@@ -15,7 +15,7 @@ const QUEUE: usize = 4_096;
 
 /// A message to the recorder's thread.
 #[derive(Debug)]
-enum Traffic {
+enum RecorderMessage {
     Connected,
     Received(Duration, Vec<u8>),
     Sent(Duration, Vec<u8>),
@@ -27,14 +27,14 @@ enum Traffic {
 /// A recording that is being made. Dropping it writes the remaining entries and waits for that.
 #[derive(Debug)]
 pub struct Recorder {
-    traffic: SyncSender<Traffic>,
+    traffic: SyncSender<RecorderMessage>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// A client's access to the recorder; it never waits.
 #[derive(Debug)]
 pub struct Tap {
-    traffic: SyncSender<Traffic>,
+    traffic: SyncSender<RecorderMessage>,
     has_overrun: bool,
 }
 
@@ -76,7 +76,7 @@ impl Recorder {
 impl Drop for Recorder {
     fn drop(&mut self) {
         // The thread may have ended by itself.
-        let _ = self.traffic.send(Traffic::Finish);
+        let _ = self.traffic.send(RecorderMessage::Finish);
         if let Some(thread) = self.thread.take() {
             // A panic has been reported.
             let _ = thread.join();
@@ -87,22 +87,22 @@ impl Drop for Recorder {
 impl Tap {
     /// Records that a connection begins.
     pub fn connected(&mut self) {
-        self.send(Traffic::Connected);
+        self.send(RecorderMessage::Connected);
     }
 
     /// Records received bytes.
     pub fn received(&mut self, at: Duration, bytes: &[u8]) {
-        self.send(Traffic::Received(at, bytes.to_vec()));
+        self.send(RecorderMessage::Received(at, bytes.to_vec()));
     }
 
     /// Records sent bytes.
     pub fn sent(&mut self, at: Duration, bytes: &[u8]) {
-        self.send(Traffic::Sent(at, bytes.to_vec()));
+        self.send(RecorderMessage::Sent(at, bytes.to_vec()));
     }
 
-    fn send(&mut self, traffic: Traffic) {
+    fn send(&mut self, traffic: RecorderMessage) {
         let traffic = if self.has_overrun {
-            Traffic::Overrun
+            RecorderMessage::Overrun
         } else {
             traffic
         };
@@ -113,33 +113,33 @@ impl Tap {
 }
 
 /// Writes entries until there are no more. The thread runs this.
-fn record(entries: &Receiver<Traffic>, mut file: BoundedFile) -> Result<(), String> {
+fn record(entries: &Receiver<RecorderMessage>, mut file: BoundedFile) -> Result<(), String> {
     let mut encoder = Encoder::default();
     let (mut received, mut sent) = (BytesMut::new(), BytesMut::new());
     let mut result = Ok(());
     for traffic in entries {
         let (at, direction, buffer, bytes, limit_bytes) = match traffic {
-            Traffic::Connected => {
+            RecorderMessage::Connected => {
                 received.clear();
                 sent.clear();
                 encoder.reconnected();
                 continue;
             }
-            Traffic::Received(at, bytes) => {
+            RecorderMessage::Received(at, bytes) => {
                 let limit_bytes = ServerMessage::MAX_PAYLOAD_BYTES;
                 let from = Direction::FromServer;
                 (at, from, &mut received, bytes, limit_bytes)
             }
-            Traffic::Sent(at, bytes) => {
+            RecorderMessage::Sent(at, bytes) => {
                 let limit_bytes = ClientMessage::MAX_PAYLOAD_BYTES;
                 let from = Direction::FromClient;
                 (at, from, &mut sent, bytes, limit_bytes)
             }
-            Traffic::Overrun => {
+            RecorderMessage::Overrun => {
                 result = Err("the disk is too slow".to_owned());
                 break;
             }
-            Traffic::Finish => break,
+            RecorderMessage::Finish => break,
         };
         buffer.extend_from_slice(&bytes);
         // Bytes that are not a frame end the connection, so nothing follows them.
@@ -211,6 +211,6 @@ mod tests {
         }
         assert_eq!(entries.try_iter().count(), 2);
         tap.sent(Duration::from_secs(5), b"more bytes");
-        assert!(matches!(entries.try_recv(), Ok(Traffic::Overrun)));
+        assert!(matches!(entries.try_recv(), Ok(RecorderMessage::Overrun)));
     }
 }

@@ -29,17 +29,17 @@ pub struct Socket {
 enum State {
     Connecting {
         server: String,
-        outcome: Receiver<Result<Stream, String>>,
+        outcome: Receiver<Result<ServerStream, String>>,
         give_up_at: Duration,
     },
-    Open(Stream),
+    Open(ServerStream),
     Closed {
         reason: String,
     },
 }
 
 #[derive(Debug)]
-enum Stream {
+enum ServerStream {
     Plain(TcpStream),
     Tls(Box<TlsStream>),
 }
@@ -142,7 +142,7 @@ impl Socket {
     }
 }
 
-impl Stream {
+impl ServerStream {
     fn reader(&mut self) -> &mut dyn Read {
         match self {
             Self::Plain(stream) => stream,
@@ -169,17 +169,17 @@ pub(crate) fn neighbour(address: &ServerAddress, given: &str) -> String {
 }
 
 /// Connects. The thread runs this.
-fn connect(named: &str, trust: &Trust) -> Result<Stream, String> {
+fn connect(named: &str, trust: &Trust) -> Result<ServerStream, String> {
     let deadline = Instant::now() + CONNECT_TIMEOUT;
     let server = bare_address(named);
     let stream = dial(server, deadline)?;
     if server == named {
         let prepared = stream.set_nonblocking(true);
         prepared.map_err(|error| unreachable(server, &error))?;
-        return Ok(Stream::Plain(stream));
+        return Ok(ServerStream::Plain(stream));
     }
     let stream = TlsStream::open(trust.config()?, stream, server, deadline)?;
-    Ok(Stream::Tls(Box::new(stream)))
+    Ok(ServerStream::Tls(Box::new(stream)))
 }
 
 /// Tries every address of the name.

@@ -1,4 +1,4 @@
-//! A client whose server is gone, and the other servers that it was told of.
+//! A client that loses its server and goes on at another one.
 
 use std::net::TcpListener;
 use std::time::Duration;
@@ -27,14 +27,14 @@ fn joined(tick: u64, cube: CubeId) -> ServerMessage {
 }
 
 impl Trial {
-    /// The server is killed; from now on the trial listens at another one.
+    /// Stops to listen as the server that is gone, and listens as another one from now on.
     fn kill(&mut self, other: TcpListener) {
         self.listener = other;
     }
 }
 
 #[test]
-fn who_loses_a_server_plays_on_at_another_one_and_is_told_no_old_news() {
+fn a_client_that_loses_its_server_goes_on_at_another_one_without_old_events() {
     let (mut trial, other) = (Trial::new(), listener());
     let mut peer = trial.join_naming(OWN, &[&other]);
     peer.send(&joined(101, CubeId(9)));
@@ -43,7 +43,7 @@ fn who_loses_a_server_plays_on_at_another_one_and_is_told_no_old_news() {
     drop(peer);
     trial.kill(other);
     trial.until(|trial| trial.client.status() != Status::Joined);
-    // Meanwhile the own cube runs on, and nobody else is gone.
+    // Meanwhile the own cube can be moved, and the other cubes stay.
     trial.client.set_pose(OWN, pose(5.5));
     assert_eq!(trial.drawn(OWN), (5.5, false));
     assert_eq!(trial.drawn(OTHER), (0.0, false));
@@ -74,7 +74,7 @@ fn who_loses_a_server_plays_on_at_another_one_and_is_told_no_old_news() {
     let sent = trial.client.statistics().updates_out;
     trial.client.set_pose(OWN, pose(6.5));
     trial.until(|trial| trial.client.statistics().updates_out > sent);
-    let sample = std::iter::repeat_with(|| peer.hear())
+    let sample = std::iter::repeat_with(|| peer.receive())
         .find(|message| matches!(message, ClientMessage::Sample { .. }));
     assert!(
         matches!(&sample, Some(ClientMessage::Sample { placed, .. })
@@ -103,7 +103,7 @@ fn a_server_that_takes_the_token_has_three_seconds_to_let_the_player_in() {
 }
 
 #[test]
-fn a_token_that_came_with_a_welcome_and_nothing_more_is_the_one_to_show_next() {
+fn a_token_from_a_session_that_ended_right_after_the_welcome_is_used_next() {
     let (mut trial, hasty, other) = (Trial::new(), listener(), listener());
     drop(trial.join_naming(OWN, &[&hasty, &other]));
     trial.kill(hasty);
@@ -132,7 +132,7 @@ fn a_refusal_by_another_server_is_not_the_end() {
 }
 
 #[test]
-fn who_is_told_that_the_server_stops_goes_elsewhere_at_once() {
+fn a_client_of_a_stopping_server_goes_to_another_one_at_once() {
     let (mut trial, other) = (Trial::new(), listener());
     let mut peer = trial.join_naming(OWN, &[&other]);
     peer.send(&ServerMessage::Closing {
@@ -140,7 +140,7 @@ fn who_is_told_that_the_server_stops_goes_elsewhere_at_once() {
         message: "the server stops".into(),
         retry_after_ms: Some(2_500),
     });
-    // The old one still listens.
+    // The old server still listens.
     let _stopping = std::mem::replace(&mut trial.listener, other);
     trial.join(OWN);
 }

@@ -1,4 +1,4 @@
-//! The whole client over a real socket, against a server that says what a test wants.
+//! The whole client over a real socket, against a server that a test controls.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
@@ -19,7 +19,7 @@ use cubesync_client::{Client, ClientEvent, ClientOptions, Status};
 use crate::trial::{FREE, HERE, OTHER, Trial, info, pose, put};
 
 #[test]
-fn joins_moves_and_sees_others_move() {
+fn a_client_joins_moves_and_sees_others_move() {
     let mut trial = Trial::new();
     let own = CubeId(7);
     let mut peer = trial.join(own);
@@ -32,7 +32,7 @@ fn joins_moves_and_sees_others_move() {
     trial.client.set_pose(OTHER, pose(9.0));
     assert_eq!(trial.drawn(own), (3.0, false));
     trial.until(|trial| trial.client.statistics().updates_out == 1);
-    let sampled = std::iter::repeat_with(|| peer.hear())
+    let sampled = std::iter::repeat_with(|| peer.receive())
         .find(|message| !matches!(message, ClientMessage::Ping { .. }));
     let moved = CubePose {
         cube: own,
@@ -67,7 +67,7 @@ fn joins_moves_and_sees_others_move() {
 }
 
 #[test]
-fn shows_what_is_in_sight_and_tells_only_of_who_joins() {
+fn cubes_in_sight_are_shown_and_only_new_players_are_events() {
     let mut trial = Trial::new();
     let own = CubeId(7);
     let mut peer = trial.join(own);
@@ -84,7 +84,7 @@ fn shows_what_is_in_sight_and_tells_only_of_who_joins() {
     trial.client.set_pose(CubeId(3), pose(4.0));
     assert_eq!(trial.drawn(CubeId(3)), (4.0, false));
 
-    // One crosses into the near cell; the rest of the far one goes out of sight.
+    // One cube crosses into the near cell; the rest of the far cell goes out of sight.
     peer.send(&ServerMessage::Snapshot(Snapshot {
         cell: HERE,
         tick: 102,
@@ -107,7 +107,7 @@ fn shows_what_is_in_sight_and_tells_only_of_who_joins() {
 }
 
 #[test]
-fn comes_back_by_itself_and_shows_what_was_last_until_then() {
+fn a_client_comes_back_by_itself_and_shows_the_last_cubes_until_then() {
     let mut trial = Trial::new();
     let first = trial.join(CubeId(7));
     trial.client.set_pose(CubeId(7), pose(5.0));
@@ -125,7 +125,7 @@ fn comes_back_by_itself_and_shows_what_was_last_until_then() {
     assert_eq!(trial.drawn(OTHER), (0.0, true));
     let mut again = trial.accept();
     trial.poll();
-    // The server may have restarted, and not know the token.
+    // The server may have restarted and not know the token.
     let hello = again.welcome(CubeId(8));
     assert_eq!(hello.resume, Some(ResumeToken([7; 16])));
     assert_eq!(hello.pose, Some(pose(6.0)));
@@ -140,7 +140,7 @@ fn comes_back_by_itself_and_shows_what_was_last_until_then() {
 }
 
 #[test]
-fn who_was_away_for_long_begins_where_the_server_says() {
+fn after_a_long_absence_the_own_cube_begins_where_the_server_puts_it() {
     let mut trial = Trial::new();
     let first = trial.join(CubeId(7));
     trial.client.set_pose(CubeId(7), pose(5.0));
@@ -175,7 +175,7 @@ fn a_reject_for_good_is_not_tried_again() {
 }
 
 #[test]
-fn waits_as_long_as_a_closing_server_asks_for() {
+fn a_client_waits_as_long_as_a_closing_server_asks() {
     let mut trial = Trial::new();
     let mut peer = trial.join(CubeId(7));
     peer.send(&ServerMessage::Closing {
@@ -289,7 +289,7 @@ fn the_lab_delays_both_ways_before_the_join_and_loses_nothing_at_the_end() {
     assert!(trial.now() >= started + 2 * latency);
     let mut peer = hello.join().unwrap();
     trial.client.close();
-    let last = std::iter::repeat_with(|| peer.hear())
+    let last = std::iter::repeat_with(|| peer.receive())
         .find(|message| !matches!(message, ClientMessage::Ping { .. }));
     assert_eq!(last, Some(ClientMessage::Leave));
 }

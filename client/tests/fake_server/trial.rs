@@ -1,4 +1,4 @@
-//! A server that says what a test wants, and the client that hears it.
+//! A server that a test controls, and a client of it.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,7 +19,7 @@ pub(crate) const FREE: CubeId = CubeId(0);
 pub(crate) const OTHER: CubeId = CubeId(1);
 pub(crate) const HERE: CellId = CellId(0);
 
-/// Longer than any of these tests takes on the slowest machine.
+/// Longest wait in a test: longer than any of these tests takes on the slowest machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn pose(x_m: f32) -> Pose {
@@ -39,7 +39,7 @@ pub(crate) fn info(cube: CubeId, kind: CubeKind) -> CubeInfo {
     }
 }
 
-/// One of these cubes, which all rest at the origin, jumps somewhere and stays there.
+/// Encodes a tick in which one of these cubes, which all rest at the origin, jumps to a pose.
 pub(crate) fn put(cubes: &[CubeId], moved: CubeId, there: Pose) -> Bytes {
     let mut set = MotionSet::new(&Codec::LIVE);
     for &cube in cubes {
@@ -53,17 +53,17 @@ pub(crate) fn put(cubes: &[CubeId], moved: CubeId, there: Pose) -> Bytes {
 }
 
 /// The server's end of one connection.
-pub(crate) struct Peer {
+pub(crate) struct ServerEnd {
     pub(crate) stream: TcpStream,
     pub(crate) read: BytesMut,
 }
 
-impl Peer {
+impl ServerEnd {
     pub(crate) fn send(&mut self, message: &ServerMessage) {
         self.stream.write_all(&message.to_frame()).unwrap();
     }
 
-    pub(crate) fn hear(&mut self) -> ClientMessage {
+    pub(crate) fn receive(&mut self) -> ClientMessage {
         loop {
             if let Some(payload) =
                 frame::split(&mut self.read, ClientMessage::MAX_PAYLOAD_BYTES).unwrap()
@@ -77,13 +77,18 @@ impl Peer {
         }
     }
 
-    /// Says welcome, and nothing of the room.
+    /// Sends a welcome, and nothing about the room.
     pub(crate) fn welcome_alone(&mut self, own: CubeId, resume: ResumeToken) {
-        self.greet(own, resume, Vec::new());
+        self.answer_hello(own, resume, Vec::new());
     }
 
-    fn greet(&mut self, own: CubeId, resume: ResumeToken, servers: Vec<ServerAddress>) -> Hello {
-        let ClientMessage::Hello(hello) = self.hear() else {
+    fn answer_hello(
+        &mut self,
+        own: CubeId,
+        resume: ResumeToken,
+        servers: Vec<ServerAddress>,
+    ) -> Hello {
+        let ClientMessage::Hello(hello) = self.receive() else {
             panic!("no hello");
         };
         self.send(&ServerMessage::Welcome(Welcome {
@@ -102,19 +107,19 @@ impl Peer {
         hello
     }
 
-    /// Lets the client in, with a free cube and another player. Returns how it introduced itself.
+    /// Lets the client in, with a free cube and another player. Returns the client's hello.
     pub(crate) fn welcome(&mut self, own: CubeId) -> Hello {
         self.welcome_naming(own, &[])
     }
 
-    /// The same, as one of several servers; the others listen there.
+    /// Lets the client in as one of several servers, and names the others.
     pub(crate) fn welcome_naming(&mut self, own: CubeId, others: &[&TcpListener]) -> Hello {
         let address = |other: &&TcpListener| other.local_addr().unwrap().to_string();
         let servers = others.iter().map(|other| ServerAddress {
             tcp: address(other),
             web: address(other),
         });
-        let hello = self.greet(own, ResumeToken([7; 16]), servers.collect());
+        let hello = self.answer_hello(own, ResumeToken([7; 16]), servers.collect());
         let free = CubeKind::Free { holder: None };
         let cubes = vec![
             info(FREE, free),
@@ -145,7 +150,7 @@ impl Trial {
         Self::with(Conditions::default())
     }
 
-    /// With a network that is so bad.
+    /// Creates a trial whose client has a network lab with these conditions.
     pub(crate) fn with(lab: Conditions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = listener.local_addr().unwrap().to_string();
@@ -187,25 +192,25 @@ impl Trial {
         }
     }
 
-    /// Whether the client has got through to where the trial listens.
+    /// Whether the client is connected to the address at which the trial listens.
     pub(crate) fn is_joining_here(&self) -> bool {
         let here = self.listener.local_addr().unwrap().to_string();
         self.client.status() == Status::Joining && self.client.server() == here
     }
 
-    pub(crate) fn accept(&mut self) -> Peer {
+    pub(crate) fn accept(&mut self) -> ServerEnd {
         self.until(|trial| trial.is_joining_here());
-        Peer {
+        ServerEnd {
             stream: self.listener.accept().unwrap().0,
             read: BytesMut::new(),
         }
     }
 
-    pub(crate) fn join(&mut self, own: CubeId) -> Peer {
+    pub(crate) fn join(&mut self, own: CubeId) -> ServerEnd {
         self.join_naming(own, &[])
     }
 
-    pub(crate) fn join_naming(&mut self, own: CubeId, others: &[&TcpListener]) -> Peer {
+    pub(crate) fn join_naming(&mut self, own: CubeId, others: &[&TcpListener]) -> ServerEnd {
         let mut peer = self.accept();
         self.poll();
         peer.welcome_naming(own, others);
@@ -213,7 +218,7 @@ impl Trial {
         peer
     }
 
-    /// Where a cube is drawn, and whether it is stale.
+    /// Returns where a cube is drawn, and whether it is stale.
     pub(crate) fn drawn(&self, cube: CubeId) -> (f32, bool) {
         self.drawn_at(cube, self.now())
     }
@@ -224,7 +229,7 @@ impl Trial {
         (view.position[0], view.stale)
     }
 
-    /// Polls until something happens; when it did.
+    /// Polls until there is an event, and returns it with its time.
     pub(crate) fn next_event(&mut self) -> (ClientEvent, Duration) {
         loop {
             assert!(self.start.elapsed() < PATIENCE);

@@ -1,4 +1,4 @@
-//! A virtual X display, and what a person does at it: press keys and look.
+//! A virtual X display, on which a test presses keys and looks at windows.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,16 +6,16 @@ use std::process::{Command, Output};
 
 use crate::process::{Program, until};
 
-/// A display without a screen, with a window manager so that windows get the focus.
-pub(crate) struct Display {
+/// A virtual display with a window manager, so that windows get the focus.
+pub(crate) struct VirtualDisplay {
     name: String,
     // Fields are dropped in this order: the window manager before its display.
     _window_manager: Program,
     _server: Program,
 }
 
-impl Display {
-    /// Starts Xvfb on a display number that is free.
+impl VirtualDisplay {
+    /// Starts Xvfb on a free display number, and the window manager.
     pub(crate) fn start(width: u32, height: u32) -> Self {
         let mut xvfb = Command::new("Xvfb");
         xvfb.args(["-displayfd", "1", "-nolisten", "tcp", "-screen", "0"])
@@ -35,7 +35,7 @@ impl Display {
         }
     }
 
-    /// `program`, to be shown on this display.
+    /// Returns a command that runs a program on this display.
     pub(crate) fn command(&self, program: impl AsRef<Path>) -> Command {
         let mut command = Command::new(program.as_ref());
         command
@@ -44,7 +44,7 @@ impl Display {
         command
     }
 
-    /// The window whose title has `title` in it, once it is visible.
+    /// Waits for a visible window with `title` in its title, and returns it.
     pub(crate) fn window(&self, title: &str) -> Window<'_> {
         let id = until(&format!("the window {title} is visible"), || {
             let found = self.xdotool(&["search", "--onlyvisible", "--name", title]);
@@ -61,7 +61,7 @@ impl Display {
 
 /// A window on a display.
 pub(crate) struct Window<'a> {
-    display: &'a Display,
+    display: &'a VirtualDisplay,
     id: String,
 }
 
@@ -85,7 +85,7 @@ impl Window<'_> {
         });
     }
 
-    /// Gives the window the keys.
+    /// Gives the window the keyboard.
     pub(crate) fn focus(&self) {
         until("the window has the focus", || {
             self.display.xdotool(&["windowactivate", &self.id]);
@@ -94,7 +94,7 @@ impl Window<'_> {
         });
     }
 
-    /// Presses a key of X11's name, until the result is dropped. The focused window gets it.
+    /// Presses a key, by X11's name, until the result is dropped. The focused window gets it.
     pub(crate) fn hold(&self, key: &'static str) -> HeldKey<'_> {
         assert!(self.display.xdotool(&["keydown", key]).status.success());
         HeldKey {
@@ -103,7 +103,7 @@ impl Window<'_> {
         }
     }
 
-    /// Looks at the window, and keeps what it saw as `name`.png in the folder of CI's output.
+    /// Takes a picture of the window, and keeps it as `name`.png in the folder of CI's output.
     pub(crate) fn look(&self, name: &str) -> Picture {
         let file = output_folder().join(format!("{name}.png"));
         let import = self
@@ -123,7 +123,7 @@ impl Window<'_> {
 
 /// A key that is down.
 pub(crate) struct HeldKey<'a> {
-    display: &'a Display,
+    display: &'a VirtualDisplay,
     key: &'static str,
 }
 
@@ -133,17 +133,18 @@ impl Drop for HeldKey<'_> {
     }
 }
 
-/// What a window showed.
+/// A picture of a window.
 pub(crate) struct Picture {
     width: usize,
     pixels: Vec<[u8; 3]>,
 }
 
-/// Where a colour is in a picture, in pixels from its left top.
+/// The place of a colour in a picture, in pixels from its upper left corner.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patch {
     pub(crate) x: f32,
     pub(crate) y: f32,
+    /// The number of pixels with this colour.
     pub(crate) pixels: usize,
 }
 
@@ -168,7 +169,7 @@ impl Picture {
         }
     }
 
-    /// The centre of all pixels of a colour, or `None` if there are none.
+    /// Returns the centre of all pixels of a colour, or `None` if there are none.
     pub(crate) fn find(&self, is_it: impl Fn([u8; 3]) -> bool) -> Option<Patch> {
         let found = self
             .pixels
@@ -189,7 +190,7 @@ impl Picture {
     }
 }
 
-/// Where screenshots are kept: the folder CI names, or one in the build folder.
+/// Returns the folder for screenshots: the one that CI names, or one in the build folder.
 fn output_folder() -> PathBuf {
     let folder = std::env::var_os("CUBESYNC_CI_OUTPUT").map_or_else(
         || Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf(),

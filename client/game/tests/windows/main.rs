@@ -1,36 +1,36 @@
-//! The main job as a person sees it: a real server, and real windows on a virtual display.
+//! The main task as a person sees it: a real server, and real windows on a virtual display.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod display;
 mod process;
 mod server;
 
-use display::{Display, Patch, Window};
+use display::{Patch, VirtualDisplay, Window};
 use process::{Program, until};
 use server::Server;
 
 const WINDOW_WIDTH: u32 = 800;
 const WINDOW_HEIGHT: u32 = 600;
-/// Nothing else in the world is magenta, so a picture tells where Anna's cube is.
+/// Anna and her colour: nothing else in the world is magenta, so a picture shows where her cube is.
 const ANNA: (&str, &str) = ("Anna", "#ff00ff");
-/// A name beyond Latin letters.
+/// Вася, whose name is not in Latin letters.
 const VASYA: (&str, &str) = ("Вася", "#20b0a0");
-/// A walk long enough that nobody takes it for a wobble.
+/// Length of a walk that cannot be a wobble.
 const WALK_METRES: f64 = 4.0;
-/// What such a walk moves on a window, at the least.
+/// Least distance that such a walk moves a cube in a window.
 const WALK_PIXELS: f32 = 40.0;
 
 #[test]
 #[ignore = "opens windows; .ci/run installs what that needs and runs it"]
 fn cube_moved_by_keys_in_one_window_moves_in_the_other() {
     let server = Server::start();
-    let display = Display::start(2 * WINDOW_WIDTH, WINDOW_HEIGHT);
+    let display = VirtualDisplay::start(2 * WINDOW_WIDTH, WINDOW_HEIGHT);
     let anna = join(&display, &server, ANNA);
     let vasya = join(&display, &server, VASYA);
 
     let before = find_anna(&vasya.window, "1-other-window-before");
     anna.window.focus();
-    // She looks at the middle of the world, so this leads past it.
+    // She looks at the middle of the world, so her way leads past it.
     walk(&anna.window, "Right", &server);
     let after = until(
         "Anna's cube is at another place in Вася's window",
@@ -47,7 +47,7 @@ fn cube_moved_by_keys_in_one_window_moves_in_the_other() {
 #[ignore = "opens windows; .ci/run installs what that needs and runs it"]
 fn windows_come_back_by_themselves_when_the_server_does() {
     let server = Server::start();
-    let display = Display::start(2 * WINDOW_WIDTH, WINDOW_HEIGHT);
+    let display = VirtualDisplay::start(2 * WINDOW_WIDTH, WINDOW_HEIGHT);
     let players = [ANNA, VASYA].map(|player| join(&display, &server, player));
 
     let server = server.restart(|| {
@@ -59,20 +59,24 @@ fn windows_come_back_by_themselves_when_the_server_does() {
     for player in &players {
         player.program.wait_for_line("joined room lobby as");
     }
-    // Not only connected again: keys move the cube of the new session.
+    // The clients are not only connected again: keys move the cube of the new session.
     players[0].window.focus();
     walk(&players[0].window, "Up", &server);
     players[1].window.look("5-connected-again");
 }
 
-/// A client that is in the room, and its window.
+/// A client that has joined, and its window.
 struct Player<'a> {
     program: Program,
     window: Window<'a>,
 }
 
 /// Opens a window that joins, in the next free half of the display.
-fn join<'a>(display: &'a Display, server: &Server, (name, colour): (&str, &str)) -> Player<'a> {
+fn join<'a>(
+    display: &'a VirtualDisplay,
+    server: &Server,
+    (name, colour): (&str, &str),
+) -> Player<'a> {
     let mut command = display.command(env!("CARGO_BIN_EXE_cubesync-client"));
     command
         .args(["--server", &server.tcp.to_string()])
@@ -98,7 +102,8 @@ fn walk(window: &Window<'_>, key: &'static str, server: &Server) {
     });
 }
 
-/// Where Anna's cube is in a window, once two looks agree: the view turns at first, and cubes glide.
+/// Returns where Anna's cube is in a window once two pictures agree, since the view turns at first
+/// and cubes glide.
 fn find_anna(window: &Window<'_>, picture: &str) -> Patch {
     let mut last: Option<Patch> = None;
     until("Anna's cube lies still in the window", || {
@@ -111,7 +116,7 @@ fn find_anna(window: &Window<'_>, picture: &str) -> Patch {
     })
 }
 
-/// Bright or in shadow, at any distance through the haze.
+/// Whether a pixel is magenta: in light or in shadow, at any distance through the haze.
 fn is_magenta([red, green, blue]: [u8; 3]) -> bool {
     let [red, green, blue] = [red, green, blue].map(i32::from);
     red > green + 60 && blue > green + 60 && (red - blue).abs() < 60

@@ -1,4 +1,4 @@
-//! Programs under test: started with their lines read, and gone when dropped.
+//! Programs under test, whose output is read and which end when they are dropped.
 
 use std::cell::RefCell;
 use std::env;
@@ -9,12 +9,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest wait for anything. Only failing tests wait this long; windows that two busy cores
-/// draw in software take seconds to open.
+/// Longest wait for anything. Only failing tests wait this long; windows that two busy cores draw in
+/// software take seconds to open.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// Looks again and again until there is something, and fails the test when that takes too long.
+/// Repeats `look` until it returns something, and fails the test when that takes too long.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
@@ -53,8 +53,8 @@ impl Program {
         }
     }
 
-    /// What `find` makes of the next line it accepts. Lines before it are passed over for good, so
-    /// that waiting twice for the same words means: twice.
+    /// Returns the result of `find` for the next line that it accepts. Lines before it are skipped
+    /// for good, so waiting twice for the same words waits for two such lines.
     pub(crate) fn wait_for<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let started = Instant::now();
         loop {
@@ -88,7 +88,7 @@ impl Drop for Program {
     }
 }
 
-/// Hands on what a program prints until it ends.
+/// Sends every line that a program prints until it ends.
 fn read_lines(output: impl Read + Send + 'static, sender: Sender<String>) {
     thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -102,7 +102,7 @@ fn read_lines(output: impl Read + Send + 'static, sender: Sender<String>) {
 /// Returns the server's program. Cargo gives a test only the programs of its own package, so this
 /// builds it, beside them and in their profile.
 pub(crate) fn server_program() -> PathBuf {
-    // A test lies in `deps`, in the folder of the programs.
+    // Tests are in `deps`, which is in the folder of the programs.
     let test = env::current_exe().unwrap();
     let folder = test.ancestors().nth(2).unwrap();
     let mut build = Command::new(env!("CARGO"));

@@ -1,4 +1,4 @@
-//! A real server process, and what it says over HTTP.
+//! A real server process, and its answers over HTTP.
 
 use std::io::{Read, Result, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use crate::process::{Program, server_program, until};
 
 /// A server on loopback.
 pub(crate) struct Server {
-    /// Where clients connect.
+    /// The address for clients.
     pub(crate) tcp: SocketAddr,
     http: SocketAddr,
     program: Program,
@@ -19,20 +19,20 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on free ports, and waits until it serves.
     pub(crate) fn start() -> Self {
-        // Held together, so that they differ; free again when the server binds them.
+        // Both are held at once, so that the ports differ, and freed before the server binds them.
         let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
         let [tcp, http] = listeners.map(|listener| listener.local_addr().unwrap());
         Self::start_at(tcp, http)
     }
 
-    /// The same server again: ended at once, as `kill -9` does, and for `meanwhile` not there.
+    /// Ends the server at once, as `kill -9` does, and starts it again after `meanwhile`.
     pub(crate) fn restart(self, meanwhile: impl FnOnce()) -> Self {
         drop(self.program);
         meanwhile();
         Self::start_at(self.tcp, self.http)
     }
 
-    /// Where the own cube of the player with this name is now, in metres.
+    /// Returns where the cube of the player with this name is now, in metres.
     pub(crate) fn position(&self, name: &str) -> Option<[f64; 3]> {
         let answer = get(self.http, "/cubes.json").unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -57,7 +57,7 @@ impl Server {
     }
 }
 
-/// The whole answer to one request.
+/// Sends a request and returns the whole answer.
 fn get(http: SocketAddr, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(http)?;
     write!(
