@@ -169,7 +169,8 @@ fn garbage(trial: &Trial<'_>) -> Result<String> {
             "{}",
             server.last_log_lines()
         );
-        Players::join(&[server.address], 1).are_in(PATIENCE)?;
+        // A bent claim may name the very cube that one of them gets, and is believed. Not all of them.
+        Players::join(&[server.address], 4).one_is_in(PATIENCE)?;
     }
     Ok(format!(
         "{said} broken and repeated payloads: {locals}; {healed}; {bent} bent ones: nobody panics, \
