@@ -7,8 +7,10 @@
 pub mod audience;
 pub mod backplane;
 mod clock;
+mod drain;
 mod handle;
 pub mod log;
+mod members;
 mod membership;
 pub mod publisher;
 mod resumption;
@@ -26,47 +28,32 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cubesync_protocol::cells::Grid;
-use cubesync_protocol::limits::PROTOCOL_VERSION;
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
-use cubesync_protocol::{
-    ClientMessage, Colour, CubeId, CubeKind, Pose, ResumeToken, ServerMessage, Welcome,
-};
+use cubesync_protocol::{ClientMessage, CubeId, ServerMessage};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::debug;
 
-use self::audience::{Audience, Outlet, Receiver, ReceiverId, Written};
+use self::audience::{Audience, ReceiverId, Written};
 use self::backplane::{Backplane, Outcome, Peers};
 use self::clock::TickClock;
 pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, SightRule};
 use self::handle::{RoomEvent, RoomEvents};
 use self::log::SnapshotLog;
+use self::members::Member;
 use self::membership::MemberId;
 pub use self::membership::{Membership, Observer};
 use self::publisher::Publisher;
 use self::resumption::Resumption;
-use self::speed::SpeedRule;
-use self::world::{Changes, Cube, FREE_CUBE, RoomFull, SampleCounts, World};
+use self::world::{Changes, RoomFull, SampleCounts, World};
 use crate::ending::Ending;
-use crate::label::Label;
-use crate::metrics::{BrokenRule, Metrics, Resumed, SampleTiming};
+use crate::metrics::{BrokenRule, Metrics, SampleTiming};
 
 /// How long an empty room is kept, so that the free cube is where it was when somebody returns.
 const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
 
-/// So long after its beginning a room takes the word of returning players for where they were. In
-/// a room that has been there for longer, that would be a way to be anywhere at once.
-const ANNOUNCE_WITHIN: Duration = Duration::from_secs(60);
-
-/// Clients of a stopping server come back spread over this time; over the other if there are more
-/// servers, since those are there already.
-const RETURN_SPREAD_MS: [u32; 2] = [3_000, 1_000];
-
 /// Who asked what is in the room will ask again within this time; meanwhile it hears of everything.
 const VIEWED_FOR: Duration = Duration::from_secs(5);
-
-/// How often a stopping room tries to write what is left.
-const DRAIN_POLL: Duration = Duration::from_millis(10);
 
 /// What a room needs to know about the server.
 #[derive(Debug, Clone)]
@@ -130,12 +117,6 @@ struct OpenTick {
     until: Instant,
     /// How long the room has worked on it.
     worked: Duration,
-}
-
-#[derive(Debug)]
-struct Member {
-    id: MemberId,
-    ended: CancellationToken,
 }
 
 impl Room {
@@ -257,19 +238,6 @@ impl Room {
         }
     }
 
-    /// Ends the connection of a player who is at another server now.
-    fn migrated(&mut self, player: CubeId, now: Instant) {
-        self.resumption.forget(player);
-        if self.members.contains_key(&player) {
-            self.dismiss(player, Ending::Replaced, now);
-        }
-    }
-
-    /// Whether who was here before a restart may still be coming back.
-    fn has_just_begun(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.opened) < ANNOUNCE_WITHIN
-    }
-
     /// Handles what was said through handles.
     pub fn take_events(&mut self, now: Instant) {
         for event in self.events.take().collect::<Vec<_>>() {
@@ -318,124 +286,6 @@ impl Room {
         }
     }
 
-    /// Whether a player may have a cube on another server of which nothing has been heard yet.
-    fn must_wait(&self, entrance: &Entrance, now: Instant) -> bool {
-        entrance.resume.is_some() && !self.peers.is_settled(now)
-    }
-
-    fn enter(&mut self, entrance: Entrance, now: Instant) -> Result<MemberId, RoomFull> {
-        let Entrance {
-            name,
-            colour,
-            rule,
-            sight,
-            resume,
-            pose,
-            outlet,
-            ended,
-        } = entrance;
-        let resumed = resume.and_then(|token| {
-            let cube = self
-                .resume(token, rule, now)
-                .or_else(|| self.migrate_here(token, (&name, colour), rule, pose));
-            let outcome = match cube {
-                Some(_) => Resumed::Resumed,
-                None => Resumed::Unknown,
-            };
-            self.metrics.resumes.count(outcome);
-            cube
-        });
-        let cube = match resumed {
-            Some(cube) => cube,
-            None => {
-                let may_choose =
-                    rule == SpeedRule::Unlimited || (resume.is_some() && self.has_just_begun(now));
-                let pose = pose.filter(|_| may_choose);
-                self.make_place()?;
-                self.world.join(&name, colour, rule, pose)?
-            }
-        };
-        self.count_cubes();
-        let token = self.resumption.issue(cube);
-        self.peers.token_issued(cube, token);
-        let info = self.world.cube(cube).expect("the cube has just come in");
-        let welcome = self.welcome(info.name.clone(), &info, token, now);
-        let resumed = resumed.is_some();
-        info!(room = self.settings.name, %cube, name = info.name, resumed, "joined");
-        self.stays += 1;
-        let id = MemberId {
-            cube,
-            stay: self.stays,
-        };
-        self.members.insert(cube, Member { id, ended });
-        let receiver = Receiver::new(outlet).cut_after(self.settings.slow_reader_after);
-        let receiver = match sight {
-            SightRule::Everything => receiver,
-            SightRule::Surroundings => receiver.surroundings_of(cube),
-        };
-        self.audience.add(ReceiverId::Player(cube), receiver);
-        self.empty_since = None;
-        self.tell(cube, &welcome, now);
-        Ok(id)
-    }
-
-    /// Returns whether a stay in the room still goes on.
-    fn is_member(&self, id: MemberId) -> bool {
-        let member = self.members.get(&id.cube);
-        member.is_some_and(|member| member.id == id)
-    }
-
-    /// In a full room, the ghost that has waited for its player the longest goes.
-    fn make_place(&mut self) -> Result<(), RoomFull> {
-        let elsewhere = self.peers.cube_count();
-        if self.world.cube_count().max(elsewhere) >= self.settings.max_cubes {
-            let ghost = self.resumption.first_to_expire().ok_or(RoomFull)?;
-            self.forget(ghost);
-        }
-        Ok(())
-    }
-
-    fn welcome(
-        &self,
-        name: String,
-        own: &Cube,
-        resume: ResumeToken,
-        now: Instant,
-    ) -> ServerMessage {
-        ServerMessage::Welcome(Welcome {
-            version: PROTOCOL_VERSION,
-            room: self.settings.name.clone(),
-            name,
-            cube: own.cube,
-            pose: own.pose,
-            tick_hz: self.settings.tick_hz,
-            tick: self.clock.tick(),
-            since_tick_us: self.clock.since_tick_us(now),
-            max_speed: self.settings.top_speed.unwrap_or(0),
-            resume,
-            servers: self.peers.addresses(),
-        })
-    }
-
-    /// Shows everything to somebody without a cube, as if the free one were theirs.
-    fn observe(&mut self, outlet: Outlet, now: Instant) -> ReceiverId {
-        // At home elsewhere, it may not be known here yet.
-        let stand_in = self.world.cube(FREE_CUBE).unwrap_or_else(|| Cube {
-            cube: FREE_CUBE,
-            kind: CubeKind::Free { holder: None },
-            name: String::new(),
-            colour: Colour::from([0; 3]),
-            pose: Pose::default(),
-        });
-        let welcome = self.welcome(String::new(), &stand_in, ResumeToken([0; 16]), now);
-        self.observers += 1;
-        let observer = ReceiverId::Observer(self.observers);
-        self.audience.add(observer, Receiver::new(outlet));
-        self.empty_since = None;
-        self.send(observer, &welcome, now);
-        observer
-    }
-
     fn message(&mut self, from: CubeId, message: ClientMessage, now: Instant) {
         match message {
             ClientMessage::Sample {
@@ -471,35 +321,6 @@ impl Room {
             // The session keeps these to itself.
             ClientMessage::Hello(_) | ClientMessage::Leave => {}
         }
-    }
-
-    /// The cube a token stands for, which is now its bearer's. A connection that still has it is
-    /// closed. What the player held was freed, so that client and server agree on it.
-    fn resume(&mut self, token: ResumeToken, rule: SpeedRule, now: Instant) -> Option<CubeId> {
-        let cube = self.resumption.cube(token)?;
-        self.remove(cube, Ending::Replaced, now);
-        self.resumption.returned(cube);
-        self.world.resume(cube, rule).then_some(cube)
-    }
-
-    /// The cube of a player who was at another server until now.
-    fn migrate_here(
-        &mut self,
-        token: ResumeToken,
-        looks: (&str, Colour),
-        rule: SpeedRule,
-        pose: Option<Pose>,
-    ) -> Option<CubeId> {
-        let cube = self.peers.migrate(token)?;
-        self.world.migrate_here(cube, looks, rule, pose);
-        Some(cube)
-    }
-
-    /// Takes a player's cube out of the world.
-    fn forget(&mut self, player: CubeId) {
-        self.world.leave(player);
-        self.resumption.forget(player);
-        self.count_cubes();
     }
 
     /// Begins the next tick, and ends it unless updates of other servers are still to come.
@@ -592,59 +413,6 @@ impl Room {
         self.count_written();
     }
 
-    /// Ends what a receiver has in the room.
-    fn end(&mut self, receiver: ReceiverId, reason: Ending, now: Instant) {
-        match receiver {
-            ReceiverId::Player(player) => self.remove(player, reason, now),
-            ReceiverId::Observer(_) => self.end_receiver(receiver, reason, now),
-        }
-    }
-
-    fn end_receiver(&mut self, receiver: ReceiverId, reason: Ending, now: Instant) {
-        let source = &mut self.publisher.with(&self.world);
-        self.audience.remove(receiver, reason, source);
-        if self.audience.is_empty() {
-            self.empty_since = Some(now);
-        }
-    }
-
-    fn remove(&mut self, player: CubeId, reason: Ending, now: Instant) {
-        if !self.dismiss(player, reason, now) {
-            return;
-        }
-        if reason == Ending::Replaced
-            || (reason.is_accident() && !self.settings.resume_within.is_zero())
-        {
-            self.world.ghost(player);
-            let until = now + self.settings.resume_within;
-            self.resumption.lost(player, until);
-        } else {
-            self.forget(player);
-        }
-    }
-
-    /// Ends a member's connection; what becomes of their cube is another question. False if there
-    /// is no such member.
-    fn dismiss(&mut self, player: CubeId, reason: Ending, now: Instant) -> bool {
-        // A stopping room has told everybody already.
-        if reason != Ending::ShuttingDown {
-            // After an accident their cube waits for them, so they may come back at once.
-            let retry_after_ms = reason.is_accident().then_some(0);
-            if let Some(closing) = reason.closing(retry_after_ms) {
-                self.tell(player, &closing, now);
-            }
-        }
-        if self.members.remove(&player).is_none() {
-            return false;
-        }
-        self.end_receiver(ReceiverId::Player(player), reason, now);
-        if let Some(info) = self.world.cube(player) {
-            info!(room = self.settings.name, cube = %player, name = info.name, reason = reason.as_str(), "left");
-        }
-        self.metrics.disconnects.count(reason);
-        true
-    }
-
     fn count_written(&mut self) {
         let Written { bytes, frames } = self.audience.take_written();
         self.metrics.count_sent(bytes, frames);
@@ -664,43 +432,6 @@ impl Room {
                 .empty_since
                 .is_some_and(|since| now.saturating_duration_since(since) >= EMPTY_ROOM_LINGER)
     }
-
-    /// Tells everybody that the server stops, and waits until they have it.
-    async fn drain(&mut self) {
-        self.events.close();
-        self.peers.leave(&self.world);
-        let start = clock::now();
-        let spread_ms = RETURN_SPREAD_MS[usize::from(!self.peers.addresses().is_empty())];
-        for receiver in self.audience.ids() {
-            let retry_after_ms = Some(fastrand::u32(0..spread_ms));
-            let Some(closing) = Ending::ShuttingDown.closing(retry_after_ms) else {
-                break;
-            };
-            self.send(receiver, &closing, start);
-        }
-        while !self.audience.is_empty() {
-            let now = clock::now();
-            let is_late = now.saturating_duration_since(start) >= self.settings.drain;
-            let drained = self.audience.drain(&self.log, now);
-            let ended = if is_late {
-                self.audience.ids()
-            } else {
-                drained
-            };
-            for receiver in ended {
-                self.end(receiver, Ending::ShuttingDown, now);
-            }
-            if !self.audience.is_empty() {
-                tokio::time::sleep(DRAIN_POLL).await;
-            }
-        }
-        if clock::now() - start >= self.settings.drain {
-            warn!(
-                room = self.settings.name,
-                "some clients did not read that the server stops"
-            );
-        }
-    }
 }
 
 impl Drop for Room {
@@ -718,12 +449,6 @@ impl<Call: FnOnce()> Drop for Retire<Call> {
         if let Some(retire) = self.0.take() {
             retire();
         }
-    }
-}
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.ended.cancel();
     }
 }
 
