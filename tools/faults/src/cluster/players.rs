@@ -14,43 +14,43 @@ use cubesync_harness::wait::wait_for;
 
 /// How often all are polled: the resolution of what is measured.
 const POLL: Duration = Duration::from_millis(4);
-/// Who sees a cube moving has seen it elsewhere so shortly ago.
+/// A cube that was seen elsewhere within this time counts as moving.
 const FRESH: Duration = Duration::from_millis(300);
 /// Each of the two ways adds the codec's bound.
 const BOUND_QUANTA: i32 = 2;
-/// They walk in circles: at this speed, of this radius.
+/// Every player walks in a circle, at this speed and of this radius.
 const SPEED_MPS: f64 = 2.0;
 const RADIUS_M: f64 = 1.0;
-/// How high they walk: each leap takes them to the other height. Heights less than a metre apart count
-/// as the same.
+/// The heights at which they walk; each leap takes all to the other one. Heights less than a metre
+/// apart count as the same.
 const HEIGHTS_M: [f32; 2] = [0.5, 5.5];
 const SAME_HEIGHT_QUANTA: i32 = 512;
 
-/// What one player sees.
+/// What one player's client shows at the moment.
 #[derive(Debug, Clone, Default)]
-struct Sight {
+struct Observation {
     is_joined: bool,
     server: String,
     own: Option<CubeId>,
     own_position: Position,
-    /// By number: what it is, its name, and where it was told to be.
+    /// By number: what it is, its name, and where the client's replica has it.
     cubes: BTreeMap<CubeId, (CubeKind, String, Position)>,
     /// When each was seen to move last.
     moved: BTreeMap<CubeId, Instant>,
 }
 
-/// Who has what to do with whom.
+/// Where two players are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pair {
     /// Both are at the same server.
     Local,
-    /// They are not.
+    /// They are at different servers.
     Remote,
 }
 
 #[derive(Debug, Default)]
 struct Seen {
-    sights: Vec<Sight>,
+    observations: Vec<Observation>,
     /// How often somebody came back with another cube.
     lost_cubes: u64,
     corrections: u64,
@@ -87,7 +87,7 @@ impl Players {
                 Client::new(options, number as u64 + 1)
             })
             .collect();
-        shared.seen().sights = vec![Sight::default(); clients.len()];
+        shared.seen().observations = vec![Observation::default(); clients.len()];
         let for_thread = Arc::clone(&shared);
         Self {
             shared,
@@ -103,13 +103,13 @@ impl Players {
     /// Waits until at least one player is in the room.
     pub(super) fn one_is_in(&self, within: Duration) -> Result<Duration> {
         self.comes("somebody is in the room", within, |seen| {
-            let is_out = seen.sights.iter().all(|sight| !sight.is_joined);
+            let is_out = !seen.observations.iter().any(|player| player.is_joined);
             is_out.then(|| "nobody is".to_owned())
         })
     }
 
-    /// Lets everybody leap to another height: who is seen there has been heard of since, and does not
-    /// just go on as the others believe for half a second.
+    /// Lets everybody leap to another height. A cube that is seen there has been updated since, and
+    /// does not just go on as predicted, as it may for half a second.
     pub(super) fn leap(&self) {
         self.shared.is_up.fetch_xor(true, Ordering::Relaxed);
     }
@@ -142,18 +142,19 @@ impl Players {
     /// own side.
     pub(super) fn see_apart(&self, within: Duration, first: usize) -> Result<Duration> {
         self.comes("both sides are alone", within, |seen| {
-            let sights = seen.sights.iter().enumerate();
-            let lonely = |(number, sight): (usize, &Sight)| {
+            let observations = seen.observations.iter().enumerate();
+            let lonely = |(number, observation): (usize, &Observation)| {
                 let side = if number < first {
                     first
                 } else {
-                    seen.sights.len() - first
+                    seen.observations.len() - first
                 };
                 // And the free cube.
-                let is_alone = sight.cubes.len() == side + 1;
-                (!is_alone).then(|| format!("{} sees {} cubes", name_of(number), sight.cubes.len()))
+                let is_alone = observation.cubes.len() == side + 1;
+                (!is_alone)
+                    .then(|| format!("{} sees {} cubes", name_of(number), observation.cubes.len()))
             };
-            sights.filter_map(lonely).next()
+            observations.filter_map(lonely).next()
         })
     }
 
@@ -165,7 +166,8 @@ impl Players {
         agreed
     }
 
-    /// Forgets how long cubes stood, and who was put elsewhere: all have come to their places now.
+    /// Forgets how long cubes stood and how often players were corrected: all have come to their
+    /// places now.
     pub(super) fn begin(&self) {
         let mut seen = self.shared.seen();
         seen.gaps.clear();
@@ -176,7 +178,7 @@ impl Players {
     pub(super) fn longest_gap(&self, pair: Pair) -> Duration {
         let seen = self.shared.seen();
         let is_wanted = |(a, b): &(usize, usize)| {
-            let is_local = seen.sights[*a].server == seen.sights[*b].server;
+            let is_local = seen.observations[*a].server == seen.observations[*b].server;
             is_local == (pair == Pair::Local)
         };
         let gaps = seen.gaps.iter().filter(|(pair, _)| is_wanted(pair));
@@ -237,21 +239,21 @@ impl Seen {
     /// What is not yet as it should be while all move; `None`: nothing.
     fn difference(&self) -> Option<String> {
         let now = Instant::now();
-        for (number, sight) in self.sights.iter().enumerate() {
+        for (number, observation) in self.observations.iter().enumerate() {
             let who = name_of(number);
-            if !sight.is_joined {
+            if !observation.is_joined {
                 return Some(format!("{who} is not in the room"));
             }
             // And the free cube.
-            if sight.cubes.len() != self.sights.len() + 1 {
-                return Some(format!("{who} sees {} cubes", sight.cubes.len()));
+            if observation.cubes.len() != self.observations.len() + 1 {
+                return Some(format!("{who} sees {} cubes", observation.cubes.len()));
             }
-            for (other, seen) in self.sights.iter().enumerate() {
+            for (other, seen) in self.observations.iter().enumerate() {
                 let name = name_of(other);
                 let Some(cube) = seen.own else {
                     return Some(format!("{name} has no cube"));
                 };
-                match sight.cubes.get(&cube) {
+                match observation.cubes.get(&cube) {
                     Some((CubeKind::Player, known, at)) if *known == name => {
                         if (at.z - seen.own_position.z).abs() > SAME_HEIGHT_QUANTA {
                             return Some(format!("{who} does not see where {name} leapt"));
@@ -259,7 +261,7 @@ impl Seen {
                     }
                     known => return Some(format!("{who} sees {name} as {known:?}")),
                 }
-                let moved = sight.moved.get(&cube);
+                let moved = observation.moved.get(&cube);
                 if other != number && moved.is_none_or(|&at| now - at > FRESH) {
                     return Some(format!("{who} does not see {name} move"));
                 }
@@ -268,12 +270,12 @@ impl Seen {
         None
     }
 
-    /// Who is not seen where they are, now that nobody moves.
+    /// Names a player who is not seen in the right place, now that nobody moves.
     fn misplaced(&self) -> Option<String> {
-        for (number, sight) in self.sights.iter().enumerate() {
-            for (other, seen) in self.sights.iter().enumerate() {
+        for (number, observation) in self.observations.iter().enumerate() {
+            for (other, seen) in self.observations.iter().enumerate() {
                 let own = seen.own_position;
-                let known = seen.own.and_then(|cube| sight.cubes.get(&cube));
+                let known = seen.own.and_then(|cube| observation.cubes.get(&cube));
                 let Some((CubeKind::Player, _, at)) = known else {
                     return Some(format!(
                         "{} does not see {}",
@@ -287,26 +289,26 @@ impl Seen {
                     return Some(format!("{who} sees {whom} off by {off:?} quanta"));
                 }
             }
-            if sight.cubes.len() != self.sights.len() + 1 {
+            if observation.cubes.len() != self.observations.len() + 1 {
                 return Some(format!(
                     "{} sees {} cubes",
                     name_of(number),
-                    sight.cubes.len()
+                    observation.cubes.len()
                 ));
             }
         }
         None
     }
 
-    /// Somebody who sees another server's player in a way that is not wanted.
+    /// Names a player who sees another server's player in a way that is not wanted.
     fn remote(
         &self,
         is_unwanted: impl Fn(Option<&(CubeKind, String, Position)>) -> bool,
     ) -> Option<String> {
-        for (number, sight) in self.sights.iter().enumerate() {
-            for (other, seen) in self.sights.iter().enumerate() {
-                let known = seen.own.and_then(|cube| sight.cubes.get(&cube));
-                if sight.server != seen.server && is_unwanted(known) {
+        for (number, observation) in self.observations.iter().enumerate() {
+            for (other, seen) in self.observations.iter().enumerate() {
+                let known = seen.own.and_then(|cube| observation.cubes.get(&cube));
+                if observation.server != seen.server && is_unwanted(known) {
                     return Some(format!(
                         "{} sees {} as {known:?}",
                         name_of(number),
@@ -355,7 +357,7 @@ fn play(mut clients: Vec<Client>, shared: &Shared) {
             let mut seen = shared.seen();
             seen.lost_cubes += lost_cubes;
             seen.corrections += corrections;
-            seen.sights[number].own_position = pose.position;
+            seen.observations[number].own_position = pose.position;
             seen.look(number, client, now);
         }
         std::thread::sleep(POLL);
@@ -367,31 +369,38 @@ impl Seen {
     /// Takes in what a player sees.
     fn look(&mut self, number: usize, client: &Client, now: Duration) {
         let at = Instant::now();
-        let owners: Vec<_> = self.sights.iter().map(|sight| sight.own).collect();
-        let sight = &mut self.sights[number];
-        sight.is_joined = client.status() == Status::Joined;
-        if !sight.is_joined {
+        let owners: Vec<_> = self
+            .observations
+            .iter()
+            .map(|observation| observation.own)
+            .collect();
+        let observation = &mut self.observations[number];
+        observation.is_joined = client.status() == Status::Joined;
+        if !observation.is_joined {
             return;
         }
-        sight.server = client.server().to_owned();
-        sight.own = client.own_cube();
+        observation.server = client.server().to_owned();
+        observation.own = client.own_cube();
         let mut cubes = BTreeMap::new();
         for view in client.cubes(now) {
-            let Some(told) = client.server_pose(view.cube) else {
+            let Some(known) = client.server_pose(view.cube) else {
                 continue;
             };
-            let before = sight.cubes.get(&view.cube).map(|(.., position)| *position);
-            if before != Some(told.position) {
-                let last = sight.moved.insert(view.cube, at);
+            let before = observation
+                .cubes
+                .get(&view.cube)
+                .map(|(.., position)| *position);
+            if before != Some(known.position) {
+                let last = observation.moved.insert(view.cube, at);
                 let owner = owners.iter().position(|own| *own == Some(view.cube));
                 if let (Some(last), Some(owner)) = (last, owner) {
                     let gap = self.gaps.entry((number, owner)).or_default();
                     *gap = (*gap).max(at - last);
                 }
             }
-            cubes.insert(view.cube, (view.kind, view.name.to_owned(), told.position));
+            cubes.insert(view.cube, (view.kind, view.name.to_owned(), known.position));
         }
-        sight.cubes = cubes;
+        observation.cubes = cubes;
     }
 }
 
