@@ -26,10 +26,10 @@ use crate::recorder::Tap;
 use crate::report::{ClientEvent, CubeView, Statistics, Status};
 use crate::session::Session;
 
-/// How long nothing must be received until others are shown as stale: one and a half heartbeats.
+/// Silence after which others are shown as stale: one and a half heartbeats.
 pub(crate) const STALE_AFTER: Duration = Duration::from_millis(1_500);
-/// How long the own cube can be moved after a lost connection, so that a player who goes on at
-/// another server hardly notices. Then it stands, since nobody sees it move.
+/// Time for which the own cube can be moved after a lost connection, so that a player who goes on at
+/// another server hardly notices. Then the cube stands, since nobody sees it move.
 const MOVABLE_AFTER_LOSS: Duration = Duration::from_secs(2);
 
 /// A client that joins a room, stays in it, and comes back after a lost connection, at the same

@@ -1,4 +1,4 @@
-//! Which certificates a client accepts from a server that it speaks TLS with.
+//! The certificates that a client accepts from a server when it encrypts the connection.
 
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -24,7 +24,7 @@ static SYSTEM: LazyLock<RootCertStore> = LazyLock::new(|| {
     roots
 });
 
-/// Which servers a client trusts when it encrypts the connection.
+/// The servers that a client trusts when it encrypts the connection.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Trust {
     /// Servers with a certificate for their name from an issuer that the system trusts.
@@ -107,9 +107,9 @@ impl ServerCertVerifier for Verifier {
             return Ok(ServerCertVerified::assertion());
         };
         match inner.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            // What `openssl req -x509` makes calls itself an authority, which no server may be
-            // (RFC 5280, 4.2.1.9). A person who gives exactly this one by hand means it. Its dates
-            // have been looked at before.
+            // A certificate of `openssl req -x509` calls itself an authority, which no server may be
+            // (RFC 5280, 4.2.1.9). It is accepted if a person has given exactly this certificate by
+            // hand. Its dates have been checked before.
             Err(Error::InvalidCertificate(CertificateError::Other(_)))
                 if self.own.contains(certificate) =>
             {

@@ -7,18 +7,18 @@ use cubesync_client::{Client, ClientEvent, ClientOptions, Controller, CubeView, 
 
 use crate::wander::{Wander, walk_to};
 
-/// How near a bot must be to take the free cube, in metres.
+/// Largest distance at which a bot takes the free cube, in metres.
 const REACH_M: f32 = 2.5;
 
 /// A headless client that wanders about.
 #[derive(Debug)]
 pub(crate) struct Bot {
     pub(crate) client: Client,
-    /// Whether it has been in the room at any time.
+    /// Whether the bot has been in the room at any time.
     has_joined: bool,
     cube: Option<Controller>,
     wander: Wander,
-    /// Whether this one plays with the free cube.
+    /// Whether this bot plays with the free cube.
     is_carrier: bool,
     errand: Errand,
     stepped: Duration,
@@ -28,11 +28,11 @@ pub(crate) struct Bot {
 enum Errand {
     /// The bot leaves the free cube alone for the next seconds.
     None { left_s: f32 },
-    /// The bot goes to it.
+    /// The bot goes to the free cube.
     Fetch,
-    /// The bot has asked for it.
+    /// The bot has asked for the free cube.
     Asked,
-    /// The bot holds it for the next seconds.
+    /// The bot holds the free cube for the next seconds.
     Carry { cube: CubeId, left_s: f32 },
 }
 
@@ -55,12 +55,12 @@ impl Bot {
         self.client.status() == Status::Joined
     }
 
-    /// Whether it was refused for good.
+    /// Whether the server has refused the bot for good.
     pub(crate) fn has_failed(&self) -> bool {
         matches!(self.client.status(), Status::Failed { .. })
     }
 
-    /// Says why it is not in the room.
+    /// Returns why the bot is not in the room.
     pub(crate) fn failure(&self) -> String {
         let name = &self.client.options().name;
         let what = if self.has_joined {

@@ -1,4 +1,4 @@
-//! How a bot wanders: like a person who looks around. The seed decides everything.
+//! The way in which a bot wanders: like a person who looks around. The seed decides everything.
 
 use std::f32::consts::{PI, TAU};
 
@@ -6,7 +6,7 @@ use cubesync_client::Input;
 
 /// Distance from the origin at which bots turn back, in metres; a running bot overshoots it.
 const HOME_RADIUS_M: f32 = 14.0;
-/// How quickly a bot that went too far turns back, in rad/s.
+/// Rate at which a bot that went too far turns back, in rad/s.
 const TURN_BACK_RADPS: f32 = 3.5;
 
 /// The way of one bot.

@@ -16,6 +16,7 @@ use crate::session::SessionEvent;
 use crate::socket::neighbour;
 
 impl Client {
+    /// Handles all events of the session.
     pub(super) fn take_events(&mut self, now: Duration) {
         while let Some(event) = self.session.as_mut().and_then(Session::next_event) {
             match event {
@@ -135,7 +136,7 @@ impl Client {
         }
     }
 
-    /// Lets a cube that was asked for go back, because somebody else got it.
+    /// Blends a cube that was asked for back to where it is, because somebody else got it.
     fn give_back(&mut self, cube: CubeId, now: Duration) {
         if let Some(shown) = self.reconciliation.refused(cube)
             && let Some(to_m) = self.place_m(cube, now)

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use cubesync_protocol::{CubeId, Pose, Position};
 
-/// How long a correction is hidden.
+/// Time for which a correction is hidden.
 const CORRECTION: Duration = Duration::from_millis(100);
 /// A larger correction is shown at once, or the cube would run through walls.
 const CORRECTION_SNAPS_M: f32 = 1.0;
-/// How long a cube takes from where it lay to the hands, or back. From farther than a cube can
-/// be taken it comes with several metres per tick, and no server minds: a second's worth of its
-/// top speed may come at once.
+/// Time that a cube takes from where it lay to the own cube, or back. Even from farther away than a
+/// cube can be taken it moves by several metres per tick, which a server accepts: a second's way at
+/// its top speed may come at once.
 const HANDOVER: Duration = Duration::from_millis(250);
-/// A cube that is farther from the hands than this was put elsewhere meanwhile.
+/// Longest distance over which a cube goes back. If it is farther away, it was put elsewhere
+/// meanwhile.
 const HANDOVER_SNAPS_M: f32 = 16.0;
 
 /// The differences between what is shown and what the server says.
@@ -40,7 +41,7 @@ struct Difference {
 }
 
 impl Reconciliation {
-    /// Takes in that the server was asked for a cube.
+    /// Notes that the server was asked for a cube.
     pub(crate) fn ask(&mut self, cube: CubeId) {
         self.asked = Some((cube, None));
     }
@@ -62,7 +63,7 @@ impl Reconciliation {
         pose.filter(|_| asked == cube)
     }
 
-    /// Takes in that the server gave a cube that lies at `from`. Returns where to show it.
+    /// Notes that the server gave a cube that lies at `from`. Returns where to show it.
     pub(crate) fn granted(&mut self, cube: CubeId, from: Pose, now: Duration) -> Pose {
         let shown = self.pose(cube).unwrap_or(from);
         self.forget(cube);
@@ -86,13 +87,13 @@ impl Reconciliation {
         }
     }
 
-    /// Takes in that a cube is released. Returns where it was put last, unless that has been sent.
+    /// Notes that a cube is released. Returns where it was put last, unless that has been sent.
     pub(crate) fn released(&mut self, cube: CubeId) -> Option<Pose> {
         let (.., last) = self.sent.take_if(|(sent, ..)| *sent == cube)?;
         Some(last)
     }
 
-    /// Takes in that the server refused a cube. Returns where it was shown, if it was asked for and
+    /// Notes that the server refused a cube. Returns where it was shown, if it was asked for and
     /// moved; from there it is to [go back](Self::go_back).
     pub(crate) fn refused(&mut self, cube: CubeId) -> Option<Pose> {
         let (_, pose) = self.asked.take_if(|(asked, _)| *asked == cube)?;

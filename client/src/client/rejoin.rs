@@ -12,16 +12,16 @@ use crate::session::Session;
 /// it stand at its old place. The age is counted in ticks: bytes may arrive late, as in a tab that
 /// wakes up.
 const SHORT_ABSENCE: Duration = Duration::from_secs(5);
-/// How long after the join a server may still learn from other servers who is in the room.
+/// Time after the join in which the server may still learn from other servers who is in the room.
 const LATE_NEWS: Duration = Duration::from_secs(5);
 
-/// What was shown before the client joined again.
+/// The picture from before the client joined again.
 #[derive(Debug, Default)]
 pub(super) struct Rejoin {
     /// The ids and names of the players.
     known_players: Vec<(CubeId, String)>,
     ends_at: Duration,
-    /// Where others are shown until the new session says where they are.
+    /// Where the others are shown until the new session has their places.
     shown_m: Vec<(CubeId, [f32; 3])>,
 }
 

@@ -84,7 +84,7 @@ impl SnapshotBuffer {
         tick > self.newest_tick as f64
     }
 
-    /// Takes in an update. Ticks before `shown_tick` need not be kept.
+    /// Adds an update. Ticks before `shown_tick` need not be kept.
     pub(crate) fn push(&mut self, cube: CubeId, new: CubeUpdate, shown_tick: f64) {
         let kept = self.cubes.entry(cube).or_default();
         match kept.back_mut() {

@@ -1,4 +1,4 @@
-//! What to draw: own cubes where the client put them, remote ones a playout delay in the past.
+//! The poses to draw: own cubes where the client put them, remote ones a playout delay in the past.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::blend::Blends;
 use super::delay::PlayoutDelay;
 use super::snapshot_buffer::{CubeUpdate, SnapshotBuffer};
 
-/// How remote cubes are shown: smoothly, or in one of two ways that show why that is needed.
+/// The way to show remote cubes: smoothly, or in one of two ways that show why that is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Display {
     /// A playout delay in the past, between two known states.
@@ -45,7 +45,7 @@ impl View {
         }
     }
 
-    /// Takes in the states of cubes from a tick on, read when the server's clock was at
+    /// Adds the states of cubes from a tick on, which were read when the server's clock was at
     /// `clock_tick`. Up to and including `known_until` the states before are known to have been
     /// right.
     pub fn moved(
@@ -87,8 +87,8 @@ impl View {
         }
     }
 
-    /// Lets late updates blend in and the playout delay follow the network. Call it once a frame,
-    /// after everything that has arrived was taken in.
+    /// Blends late updates in and adapts the playout delay to the network. It is called once a frame,
+    /// after everything that has arrived was added.
     pub fn advance(&mut self, clock_tick: f64) {
         while let Some((cube, (shown_m, late_tick))) = self.late.pop_first() {
             let shown_tick = late_tick - self.playout.ticks();
@@ -116,7 +116,7 @@ impl View {
         self.playout.ticks()
     }
 
-    /// Lets this client control a cube: from now on it is shown where the client puts it.
+    /// Gives this client control of a cube: from now on it is shown where the client puts it.
     pub fn gain(&mut self, cube: CubeId, pose: Pose) {
         self.controlled.insert(cube, pose);
     }
@@ -254,7 +254,7 @@ mod tests {
         receive(&mut view, 1, 0.0);
         update(&mut view, 2.5, 2, moving(0.0, 0.25));
         assert_eq!(x_m(&view, 8.25), 1.0);
-        // It stopped at tick 3, and tick 6 is shown already.
+        // The cube stopped at tick 3, and tick 6 is shown already.
         update(&mut view, 8.25, 3, MotionState::at_rest(pose(0.25)));
         for (clock_tick, expected_m) in [(8.25, 1.0), (10.25, 0.4375), (12.25, 0.25)] {
             assert_eq!(x_m(&view, clock_tick), expected_m, "at {clock_tick}");
@@ -265,7 +265,7 @@ mod tests {
     fn a_state_that_is_corrected_in_the_same_frame_is_not_shown() {
         let mut view = View::new(20);
         receive(&mut view, 1, 0.0);
-        // It was far away for a tick, and all of it is read at once.
+        // The cube was far away for a tick, and both states are read at once.
         for (tick, x_m) in [(2, 9.0), (3, 0.25)] {
             let state = MotionState::at_rest(pose(x_m));
             view.moved(8.25, tick, tick - 1, &[(CubeId(0), state)]);

@@ -1,4 +1,4 @@
-//! How long to wait before the next try to connect.
+//! The waits between tries to connect.
 //!
 //! Each wait is random between the shortest and three times the last one ("decorrelated jitter":
 //! M. Brooker, "Exponential Backoff and Jitter", 2015), so that clients that lost the same server
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 const SHORTEST: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(10);
-/// How long a session must last to be a success, after which the waits are [`reset`](Backoff::reset).
+/// Least length of a session after which the waits are [`reset`](Backoff::reset).
 pub const LASTING: Duration = Duration::from_secs(10);
 
 /// The waits of one client.
@@ -19,7 +19,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Makes waits that depend on the seed alone.
+    /// Creates waits that depend on the seed alone.
     pub fn new(seed: u64) -> Self {
         Self {
             random: fastrand::Rng::with_seed(seed),

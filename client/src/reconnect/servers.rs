@@ -1,5 +1,5 @@
-//! Which server to try next, and when: the one that a person gave, and those that the newest
-//! [`Welcome`](cubesync_protocol::Welcome) named.
+//! Chooses the server to try next, and when: the server that a person gave, and those that the
+//! newest [`Welcome`](cubesync_protocol::Welcome) named.
 //!
 //! After a session comes a first round, with short timeouts and, where there are other servers,
 //! without a wait: the same server again, since the network may have been at fault, then each other
@@ -11,12 +11,12 @@ use std::time::Duration;
 use super::backoff::{Backoff, LASTING};
 use crate::session::Retry;
 
-/// How long connecting may take while there are other servers to try: several round trips across an ocean, and
-/// short enough that a player hardly notices a machine that is silent.
+/// Longest time for connecting while there are other servers to try. It has room for several round
+/// trips across an ocean, and is so short that a player hardly notices a silent machine.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
-/// How long a server may take to let a player in while there are others to try. A server that has
-/// just opened the room lets returning players wait for half a second, and a player who gives up
-/// has used up the token.
+/// Longest time that a server may take to let a player in while there are others to try. A server
+/// that has just opened the room lets returning players wait for half a second, and a player who
+/// gives up has used up the token.
 const JOIN_WITHIN: Duration = Duration::from_secs(3);
 /// Largest number of brief sessions in a row before the client waits. Servers that restart one after
 /// the other move a player a few times; a server that lets players in and breaks does so for ever.
@@ -25,15 +25,18 @@ const MAX_QUICK_MOVES: u32 = 3;
 /// The servers that a client knows.
 #[derive(Debug, Clone)]
 pub struct Servers {
+    /// The server that a person gave.
     given: String,
     /// The server that let the client in last, and the others that it named.
     last: String,
     others: Vec<String>,
+    /// The server of the connection or of the next try.
     at: String,
     /// The servers still to be tried in this round, each not before its time.
     round: Vec<(String, Duration)>,
+    /// Whether short timeouts apply, because there are other servers to try.
     is_hasty: bool,
-    /// Number of sessions in a row that did not last.
+    /// The number of brief sessions in a row.
     brief: u32,
     /// Why the given server refuses for good, if it did in this round.
     refused: Option<String>,
@@ -72,7 +75,7 @@ impl Servers {
         self.is_hasty.then_some(JOIN_WITHIN)
     }
 
-    /// Takes in that the server let the client in, and the others that it named.
+    /// Notes that the server has let the client in, and the others that it has named.
     pub fn joined(&mut self, others: Vec<String>) {
         self.last.clone_from(&self.at);
         self.others = others;

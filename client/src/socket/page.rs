@@ -1,7 +1,7 @@
-//! The page's WebSockets: functions of its plugin, `assets/web-src/plugin.js`, made safe. Only in
-//! WASM.
-// Each unsafe call passes numbers, or memory that is borrowed for the time of the call; the plugin
-// never keeps a pointer.
+//! Safe wrappers of the page's WebSockets, which are in its plugin `assets/web-src/plugin.js`. They
+//! exist in WASM only.
+// Each unsafe call passes numbers, or memory that is borrowed for the time of the call. The plugin
+// keeps no pointer.
 #![allow(unsafe_code)]
 
 /// The plugin's version, which the page compares.
@@ -16,7 +16,7 @@ unsafe extern "C" {
     fn cubesync_socket_close(id: u32);
 }
 
-/// Called by gl.js.
+/// Returns the plugin's version to gl.js, which calls this.
 #[unsafe(no_mangle)]
 extern "C" fn cubesync_crate_version() -> u32 {
     PLUGIN_VERSION

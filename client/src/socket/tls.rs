@@ -180,7 +180,7 @@ fn certificate_words(error: &CertificateError, server: &str) -> String {
     }
 }
 
-/// The names in a certificate, of which the library tells what kind they are.
+/// Lists the names in a certificate, without the kind that the library puts around each.
 fn names(presented: &[String]) -> String {
     let bare = |name: &String| {
         let inside = name
