@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use turmoil::Sim;
 
-use crate::scene::SERVER;
+use crate::run::SERVER;
 
 /// From here on everything is in order.
 pub const END: Duration = Duration::from_secs(30);

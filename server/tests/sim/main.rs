@@ -9,21 +9,21 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 #![allow(unreachable_pub, reason = "in a test binary everything is")]
 
+mod checks;
 mod cluster;
+mod event_log;
 mod faults;
-mod journal;
-mod judge;
 mod player;
-mod scene;
-mod venue;
+mod run;
+mod server;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, thread};
 
-use self::journal::Count;
-use self::scene::Outcome;
+use self::event_log::Count;
+use self::run::Outcome;
 
 type Play = fn(u64, bool) -> Outcome;
 
@@ -33,7 +33,7 @@ const SEEDS_OF_CLUSTER: u64 = if cfg!(debug_assertions) { 12 } else { 150 };
 
 #[test]
 fn alone_every_view_becomes_the_truth_whatever_happened() {
-    play_seeds("alone", scene::play, SEEDS_ALONE, Count::ALONE);
+    play_seeds("alone", run::play, SEEDS_ALONE, Count::ALONE);
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn cluster_every_view_becomes_the_truth_whatever_happened() {
 
 #[test]
 fn alone_the_same_seed_is_the_same_run() {
-    is_repeated(scene::play);
+    is_repeated(run::play);
 }
 
 #[test]
@@ -89,7 +89,11 @@ fn play_seeds(name: &str, play: Play, seeds: u64, wanted: &[Count]) {
         failed.len()
     );
     let sums = sums.into_inner().unwrap();
-    eprintln!("{} seeds: {}", end - first, journal::summary(&sums, wanted));
+    eprintln!(
+        "{} seeds: {}",
+        end - first,
+        event_log::summary(&sums, wanted)
+    );
     if end - first >= 100 {
         for count in wanted {
             assert!(sums.contains(count), "{count:?} never happened");

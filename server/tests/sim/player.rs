@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{sleep, timeout};
 use turmoil::net::TcpStream;
 
-use crate::journal::{Count, Journal};
+use crate::event_log::{Count, Journal};
 
 pub const PORT: u16 = 14_900;
 pub const FREE: CubeId = CubeId(0);

@@ -1,8 +1,8 @@
 //! One run of a cluster: servers on a bus, players, and faults at their times.
 
 mod bus;
-mod city;
 mod faults;
+mod servers;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -13,12 +13,12 @@ use cubesync_protocol::{CubeKind, Position};
 use turmoil::{Builder, Sim};
 
 use self::bus::Net;
-use self::city::City;
 use self::faults::{Fault, HEAL, Spell, Weather};
-use crate::journal::Journal;
-use crate::judge;
+use self::servers::City;
+use crate::checks;
+use crate::event_log::Journal;
 use crate::player::{self, Seat, Stage};
-use crate::scene::Outcome;
+use crate::run::Outcome;
 
 /// The network moves in such steps, clocks do not.
 const STEP: Duration = Duration::from_millis(5);
@@ -60,7 +60,7 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
         let is_closing = is_closing.clone();
         sim.host(name_of(server), move || {
             let (city, net, journal) = (city.clone(), net.clone(), journal.clone());
-            city::serve(server, city, net, is_closing.clone(), journal)
+            servers::serve(server, city, net, is_closing.clone(), journal)
         });
     }
     let stage = Rc::new(Stage {
@@ -121,9 +121,9 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
     city.agreement(false).unwrap();
     let room = city.room().unwrap();
     journal.note(sim.elapsed(), "in the end", Words(rooms(&city)));
-    judge::check_players(&room, &seats);
+    checks::check_players(&room, &seats);
     for seat in &seats {
-        judge::check_view(&room, city.view_distance_m, &seat.borrow());
+        checks::check_view(&room, city.view_distance_m, &seat.borrow());
     }
     Outcome {
         hash: journal.hash(),

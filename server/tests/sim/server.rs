@@ -16,8 +16,8 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use turmoil::net::TcpListener;
 
-use crate::journal::{Count, Journal};
-use crate::judge;
+use crate::checks;
+use crate::event_log::{Count, Journal};
 use crate::player::{PORT, Seat, Watch};
 
 /// How often the truth is looked at.
@@ -65,7 +65,7 @@ impl Venue {
             return;
         }
         if let Some(truth) = self.history.get(&tick) {
-            judge::check_tick(truth, name, session);
+            checks::check_tick(truth, name, session);
         }
     }
 

@@ -19,8 +19,8 @@ use turmoil::net::TcpListener;
 
 use super::bus::Net;
 use super::faults::Weather;
-use crate::journal::{Count, Journal};
-use crate::judge;
+use crate::checks;
+use crate::event_log::{Count, Journal};
 use crate::player::{Before, FREE, PORT, Seat, Watch};
 
 /// How often the truth is looked at.
@@ -225,7 +225,7 @@ impl City {
                 };
                 let [a, b] = [here, there].map(|cube| cube.pose.position);
                 let off = [a.x - b.x, a.y - b.y, a.z - b.z];
-                let is_near = off.iter().all(|off| off.abs() <= judge::NEAR_QUANTA);
+                let is_near = off.iter().all(|off| off.abs() <= checks::NEAR_QUANTA);
                 let is_same =
                     (here.kind, &here.name, here.colour) == (there.kind, &there.name, there.colour);
                 if !is_near || !is_same {
@@ -288,7 +288,7 @@ impl Watch for Rc<RefCell<City>> {
             return;
         }
         if let Some(truth) = site.history.get(&tick) {
-            judge::check_tick(truth, &seat.name, session);
+            checks::check_tick(truth, &seat.name, session);
         }
     }
 

@@ -9,7 +9,7 @@ use cubesync_protocol::{CubeKind, Position};
 use cubesync_relay::room::RoomView;
 
 use crate::player::Seat;
-use crate::venue::Venue;
+use crate::server::Venue;
 
 /// Each of the two ways adds the codec's bound: what a client says, and what it is told from afar.
 pub const NEAR_QUANTA: i32 = 2;

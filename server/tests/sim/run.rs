@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use turmoil::Builder;
 
+use crate::checks;
+use crate::event_log::{Count, Journal};
 use crate::faults::{self, Action};
-use crate::journal::{Count, Journal};
-use crate::judge;
 use crate::player::{self, Seat, Stage};
-use crate::venue::{self, Venue};
+use crate::server::{self, Venue};
 
 pub const SERVER: &str = "server";
 /// The network moves in such steps, clocks do not.
@@ -57,7 +57,7 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
     let is_closing = Rc::new(Cell::new(false));
     sim.host(SERVER, {
         let (venue, is_closing, journal) = (venue.clone(), is_closing.clone(), journal.clone());
-        move || venue::serve(venue.clone(), is_closing.clone(), journal.clone())
+        move || server::serve(venue.clone(), is_closing.clone(), journal.clone())
     });
     let stage = Rc::new(Stage {
         servers: vec![SERVER.to_owned()],
@@ -95,7 +95,7 @@ pub fn play(seed: u64, is_told: bool) -> Outcome {
         stage.is_calm.set(sim.elapsed() >= CALM);
         sim.step().unwrap();
     }
-    judge::check(&venue.borrow(), &seats);
+    checks::check(&venue.borrow(), &seats);
     Outcome {
         hash: journal.hash(),
         counts: journal.counts(),
