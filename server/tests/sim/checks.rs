@@ -1,4 +1,4 @@
-//! Whether every view has become the truth.
+//! Checks of the players' views against a server's room.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -8,51 +8,56 @@ use cubesync_client::session::Session;
 use cubesync_protocol::{CubeKind, Position};
 use cubesync_relay::room::RoomView;
 
-use crate::player::Seat;
-use crate::server::Venue;
+use crate::player::PlayerState;
+use crate::server::ServerUnderTest;
 
-/// Each of the two ways adds the codec's bound: what a client says, and what it is told from afar.
+/// Bounds of the difference between a view and the room. The codec's bound of 2 quanta applies to what
+/// clients send, and again to distant cubes.
 pub const NEAR_QUANTA: i32 = 2;
 pub const FAR_QUANTA: i32 = 4;
 const QUANTA_PER_METRE: u64 = 512;
 
-/// Everybody is in the room once, nobody else is, and all see it as it is.
+/// Checks that the room holds exactly the players, and that all of them see it as it is.
 ///
 /// # Panics
-/// When it is otherwise.
-pub fn check(venue: &Venue, seats: &[Rc<RefCell<Seat>>]) {
-    let truth = venue.truth.as_ref().expect("the server runs");
-    check_players(truth, seats);
-    for seat in seats {
-        check_view(truth, venue.view_distance_m, &seat.borrow());
+/// It is otherwise.
+pub fn check(server: &ServerUnderTest, players: &[Rc<RefCell<PlayerState>>]) {
+    let truth = server.truth.as_ref().expect("the server runs");
+    check_players(truth, players);
+    for player in players {
+        check_view(truth, server.view_distance_m, &player.borrow());
     }
 }
 
-/// Everybody is in the room once, and nobody else is.
-pub fn check_players(truth: &RoomView, seats: &[Rc<RefCell<Seat>>]) {
-    let mut players = BTreeSet::new();
-    for seat in seats {
-        let seat = seat.borrow();
-        let session = seat.session.as_ref().expect("everybody is here again");
-        assert!(session.is_joined(), "{} is in the room", seat.name);
+/// Checks that the room holds exactly the players, each of them once.
+pub fn check_players(truth: &RoomView, players: &[Rc<RefCell<PlayerState>>]) {
+    let mut own_cubes = BTreeSet::new();
+    for player in players {
+        let player = player.borrow();
+        let session = player.session.as_ref().expect("every program runs again");
+        assert!(session.is_joined(), "{} is in the room", player.name);
         let own = session.welcome().expect("it has joined").cube;
-        assert!(players.insert(own), "{} has a cube of their own", seat.name);
+        assert!(
+            own_cubes.insert(own),
+            "{} has a cube of their own",
+            player.name
+        );
     }
     let there = truth.cubes.iter();
     let there = there.filter(|cube| matches!(cube.kind, CubeKind::Player | CubeKind::Ghost));
     let there: BTreeSet<_> = there.map(|cube| cube.cube).collect();
     assert_eq!(
-        there, players,
+        there, own_cubes,
         "nobody is in the room twice or without a client"
     );
 }
 
-/// Who has heard of everything up to a tick believes what was true at it.
+/// Checks a replica against the room at the same tick.
 pub fn check_tick(truth: &RoomView, name: &str, session: &Session) {
-    let replica = session.replica().expect("it has heard of a tick");
+    let replica = session.replica().expect("a tick has been received");
     for cube in &truth.cubes {
-        // Between two ticks only a cube that is let go is put somewhere. What is at home elsewhere
-        // is heard of a moment after the tick.
+        // A free cube may be placed between two ticks when it is released. Cubes of other servers
+        // arrive a moment after the tick.
         let is_of_tick =
             !matches!(cube.kind, CubeKind::Free { .. }) && truth.owned.contains(&cube.cube);
         if let Some(seen) = replica.pose(cube.cube).filter(|_| is_of_tick) {
@@ -62,31 +67,31 @@ pub fn check_tick(truth: &RoomView, name: &str, session: &Session) {
     }
 }
 
-/// A player sees what is there, and nothing else.
-pub fn check_view(truth: &RoomView, view_distance_m: Option<u16>, seat: &Seat) {
-    let session = seat.session.as_ref().expect("it has joined");
+/// Checks that a player sees the cubes of the room within the view distance, and no others.
+pub fn check_view(truth: &RoomView, view_distance_m: Option<u16>, player: &PlayerState) {
+    let session = player.session.as_ref().expect("it has joined");
     let (replica, clock) = (session.replica().unwrap(), session.clock().unwrap());
     let own = session.welcome().unwrap().cube;
     let tick = clock.tick_at(session.last_received());
     let own_pose = session.own_pose().unwrap().position;
     for info in replica.cubes() {
         let cube = truth.cubes.iter().find(|cube| cube.cube == info.cube);
-        let cube = cube.unwrap_or_else(|| panic!("{} sees {info:?}, which is gone", seat.name));
+        let cube = cube.unwrap_or_else(|| panic!("{} sees {info:?}, which is gone", player.name));
         assert_eq!(
             (info.kind, &info.name),
             (cube.kind, &cube.name),
             "{}",
-            seat.name
+            player.name
         );
         assert_eq!(info.colour, cube.colour);
         let seen = replica.pose(info.cube).unwrap().position;
-        assert_near(seen, cube.pose.position, FAR_QUANTA, &seat.name);
+        assert_near(seen, cube.pose.position, FAR_QUANTA, &player.name);
         if view_distance_m.is_none() {
-            assert_near(seen, cube.pose.position, NEAR_QUANTA, &seat.name);
+            assert_near(seen, cube.pose.position, NEAR_QUANTA, &player.name);
         }
-        let [x, y, z] = seat.view.pose_at(info, tick).position;
+        let [x, y, z] = player.view.pose_at(info, tick).position;
         let shown = Position::from_metres([x, y, z]);
-        assert_near(shown, seen, 1, "what is drawn");
+        assert_near(shown, seen, 1, "the drawn position");
     }
     for cube in &truth.cubes {
         let distance = cube.pose.position.distance(own_pose);
@@ -95,10 +100,15 @@ pub fn check_view(truth: &RoomView, view_distance_m: Option<u16>, seat: &Seat) {
         assert!(
             !is_near || replica.cube(cube.cube).is_some(),
             "{} sees {cube:?}",
-            seat.name
+            player.name
         );
         if cube.cube == own {
-            assert_near(own_pose, cube.pose.position, NEAR_QUANTA, "one's own");
+            assert_near(
+                own_pose,
+                cube.pose.position,
+                NEAR_QUANTA,
+                "the player's own cube",
+            );
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What happened in a run, in order.
+//! The log of a run's events.
 
 use std::cell::RefCell;
 use std::fmt::Debug;
@@ -6,16 +6,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::rc::Rc;
 use std::time::Duration;
 
-/// Something that must happen in some run, or the runs try less than they seem to.
+/// An event that must occur in some run, so that the runs are known to cover it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Count {
-    /// A player got their cube back.
+    /// A player resumed with their cube.
     Resumed,
-    /// A player got their cube back at another server.
-    Moved,
-    /// A player came back as somebody new.
-    Renewed,
-    /// A player was put back.
+    /// A player resumed with their cube at another server.
+    ResumedElsewhere,
+    /// A player came back with a new cube.
+    Rejoined,
+    /// The server corrected a player's pose.
     Corrected,
     /// A player was too late to take the free cube.
     Refused,
@@ -26,73 +26,73 @@ pub enum Count {
     /// A player's cube was a ghost.
     Ghost,
     /// The server told a player to come back later.
-    ToldWhen,
-    /// A player gave up on a server of which nothing was heard.
+    RetryAfter,
+    /// A player gave up on a silent server.
     Silence,
-    /// A cube came into or went out of sight.
+    /// A cube appeared or disappeared at the limit of the view distance.
     Sight,
-    /// Servers that did not hear each other had a holder of the free cube each.
+    /// Servers without contact had different holders of the free cube.
     TwoHolders,
     /// Two servers showed different rooms.
     Split,
 }
 
 impl Count {
-    /// What happens with one server.
+    /// The events expected with one server.
     pub const ALONE: &[Self] = &[
         Self::Resumed,
-        Self::Renewed,
+        Self::Rejoined,
         Self::Corrected,
         Self::Refused,
         Self::Held,
         Self::Left,
         Self::Ghost,
-        Self::ToldWhen,
+        Self::RetryAfter,
         Self::Silence,
         Self::Sight,
     ];
 
-    /// What happens with several.
+    /// The events expected with several servers.
     pub const CLUSTER: &[Self] = &[
         Self::Resumed,
-        Self::Moved,
-        Self::Renewed,
+        Self::ResumedElsewhere,
+        Self::Rejoined,
         Self::Refused,
         Self::Held,
         Self::Left,
         Self::Ghost,
-        Self::ToldWhen,
+        Self::RetryAfter,
         Self::Sight,
         Self::TwoHolders,
         Self::Split,
     ];
 }
 
-/// Shared by all of a run.
+/// A log that all parts of a run share.
 #[derive(Clone)]
-pub struct Journal(Rc<RefCell<Inner>>);
+pub struct EventLog(Rc<RefCell<Inner>>);
 
 struct Inner {
-    is_told: bool,
+    is_printed: bool,
     hash: DefaultHasher,
     counts: Vec<Count>,
 }
 
-impl Journal {
-    pub fn new(is_told: bool) -> Self {
+impl EventLog {
+    pub fn new(is_printed: bool) -> Self {
         Self(Rc::new(RefCell::new(Inner {
-            is_told,
+            is_printed,
             hash: DefaultHasher::new(),
             counts: Vec::new(),
         })))
     }
 
-    /// Something happened.
-    pub fn note(&self, at: Duration, who: &str, what: impl Debug) {
+    /// Adds an event.
+    pub fn record(&self, at: Duration, who: &str, what: impl Debug) {
         let line = format!("{:9.4} {who}: {what:?}", at.as_secs_f64());
         let mut inner = self.0.borrow_mut();
         line.hash(&mut inner.hash);
-        if inner.is_told {
+        if inner.is_printed {
             eprintln!("{line}");
         }
     }
@@ -110,11 +110,11 @@ impl Journal {
     }
 }
 
-/// How often each happened.
-pub fn summary(counts: &[Count], wanted: &[Count]) -> String {
-    let of = |wanted| counts.iter().filter(|&&count| count == wanted).count();
-    let words = wanted
+/// Returns how often each expected event occurred.
+pub fn summary(counts: &[Count], expected: &[Count]) -> String {
+    let number = |expected| counts.iter().filter(|&&count| count == expected).count();
+    let parts = expected
         .iter()
-        .map(|&wanted| format!("{wanted:?} {}", of(wanted)));
-    words.collect::<Vec<_>>().join(", ")
+        .map(|&expected| format!("{expected:?} {}", number(expected)));
+    parts.collect::<Vec<_>>().join(", ")
 }

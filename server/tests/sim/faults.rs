@@ -1,4 +1,4 @@
-//! What goes wrong, and when.
+//! The schedule of faults with a single server.
 
 use std::time::Duration;
 
@@ -6,31 +6,31 @@ use turmoil::Sim;
 
 use crate::run::SERVER;
 
-/// From here on everything is in order.
+/// Time at which all faults are over.
 pub const END: Duration = Duration::from_secs(30);
 
-/// Something is done to the network or to a program.
+/// A change of the network or of a program.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// What is sent is lost.
+    /// Loses everything between a player and the server.
     Partition(String),
-    /// What is sent to this one is lost.
+    /// Loses everything sent to a player.
     PartitionTo(String),
-    /// What is sent by this one is lost.
+    /// Loses everything sent by a player.
     PartitionFrom(String),
-    /// Nothing is lost any more.
+    /// Ends the loss.
     Repair(String),
-    /// What is sent waits.
+    /// Holds everything between a player and the server.
     Hold(String),
-    /// It comes.
+    /// Delivers everything that was held.
     Release(String),
-    /// The way gets so long, at most.
+    /// Sets the largest latency between a player and the server.
     Latency(String, Duration),
-    /// A program is killed.
+    /// Kills a program.
     Crash(String),
-    /// It starts again.
+    /// Starts a killed program again.
     Bounce(String),
-    /// The server is asked to stop, and starts again.
+    /// Asks the server to stop and start again.
     Close,
 }
 
@@ -46,50 +46,50 @@ impl Action {
             Self::Latency(name, most) => sim.set_link_max_message_latency(name, SERVER, most),
             Self::Crash(name) => sim.crash(name),
             Self::Bounce(name) => sim.bounce(name),
-            Self::Close => unreachable!("it is no matter of the network"),
+            Self::Close => unreachable!("the run applies this one itself"),
         }
     }
 }
 
-/// One fault after the other for each player, and now and then one of the server; all of them are
-/// over at the [`END`].
-pub fn script(dice: &mut fastrand::Rng, names: &[String]) -> Vec<(Duration, Action)> {
+/// Returns a schedule with consecutive faults for each player, and sometimes one of the server. All of
+/// them are over at [`END`].
+pub fn script(random: &mut fastrand::Rng, names: &[String]) -> Vec<(Duration, Action)> {
     let mut script = Vec::new();
     for name in names {
-        let mut at = Duration::from_millis(dice.u64(..8_000));
+        let mut at = Duration::from_millis(random.u64(..8_000));
         while at < END {
-            let lasts = Duration::from_millis(match dice.u8(..3) {
-                0 => dice.u64(50..500),
-                1 => dice.u64(500..5_000),
-                _ => dice.u64(5_000..25_000),
+            let duration = Duration::from_millis(match random.u8(..3) {
+                0 => random.u64(50..500),
+                1 => random.u64(500..5_000),
+                _ => random.u64(5_000..25_000),
             });
-            let over = (at + lasts).min(END);
+            let end_at = (at + duration).min(END);
             let name = || name.clone();
-            let (begin, end) = match dice.u8(..7) {
+            let (begin, end) = match random.u8(..7) {
                 0 => (Action::Partition(name()), Action::Repair(name())),
                 1 => (Action::PartitionTo(name()), Action::Repair(name())),
                 2 => (Action::PartitionFrom(name()), Action::Repair(name())),
                 3 | 4 => (Action::Hold(name()), Action::Release(name())),
                 5 => (Action::Crash(name()), Action::Bounce(name())),
                 _ => {
-                    let slow = Duration::from_millis(dice.u64(200..3_000));
-                    let fast = Duration::from_millis(dice.u64(1..100));
+                    let slow = Duration::from_millis(random.u64(200..3_000));
+                    let fast = Duration::from_millis(random.u64(1..100));
                     (Action::Latency(name(), slow), Action::Latency(name(), fast))
                 }
             };
             script.push((at, begin));
-            script.push((over, end));
-            at = over + Duration::from_millis(dice.u64(20..8_000));
+            script.push((end_at, end));
+            at = end_at + Duration::from_millis(random.u64(20..8_000));
         }
     }
-    if dice.bool() {
-        let at = Duration::from_millis(dice.u64(1_000..END.as_millis() as u64 - 6_000));
-        if dice.bool() {
+    if random.bool() {
+        let at = Duration::from_millis(random.u64(1_000..END.as_millis() as u64 - 6_000));
+        if random.bool() {
             script.push((at, Action::Close));
         } else {
-            let over = at + Duration::from_millis(dice.u64(..5_000));
+            let end_at = at + Duration::from_millis(random.u64(..5_000));
             script.push((at, Action::Crash(SERVER.to_owned())));
-            script.push((over, Action::Bounce(SERVER.to_owned())));
+            script.push((end_at, Action::Bounce(SERVER.to_owned())));
         }
     }
     script.sort_by_key(|(at, _)| *at);

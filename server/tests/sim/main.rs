@@ -1,10 +1,10 @@
-//! Servers and their players on a simulated network: everything is real but the network, the bus
-//! between servers and the time. Faults come from a seed, and when they are over, every player's
-//! view must become the truth.
+//! Servers and their players on a simulated network. Everything is real but the network, the bus
+//! between servers and the time. A seed decides the faults. When they are over, every player's view
+//! must match the servers' rooms.
 //!
 //! `SIM_SEED=17 cargo test -p cubesync-server --test sim alone` repeats one seed with one server and
-//! prints what happened, `cluster` one with several. With `--release` hundreds are played in half
-//! a minute, with `SIM_SEEDS=5000` as many.
+//! prints its events, `cluster` does so with several servers. `SIM_SEEDS=5000` sets the number of
+//! seeds. With `--release`, hundreds of seeds take half a minute.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 #![allow(unreachable_pub, reason = "in a test binary everything is")]
@@ -27,32 +27,32 @@ use self::run::Outcome;
 
 type Play = fn(u64, bool) -> Outcome;
 
-/// Seeds that are played unless told otherwise: as many as take half a minute on two cores.
+/// Numbers of seeds by default: as many as take half a minute on two cores.
 const SEEDS_ALONE: u64 = if cfg!(debug_assertions) { 24 } else { 500 };
 const SEEDS_OF_CLUSTER: u64 = if cfg!(debug_assertions) { 12 } else { 150 };
 
 #[test]
-fn alone_every_view_becomes_the_truth_whatever_happened() {
+fn alone_every_view_matches_the_room_after_all_faults() {
     play_seeds("alone", run::play, SEEDS_ALONE, Count::ALONE);
 }
 
 #[test]
-fn cluster_every_view_becomes_the_truth_whatever_happened() {
+fn cluster_every_view_matches_the_room_after_all_faults() {
     play_seeds("cluster", cluster::play, SEEDS_OF_CLUSTER, Count::CLUSTER);
 }
 
 #[test]
-fn alone_the_same_seed_is_the_same_run() {
-    is_repeated(run::play);
+fn alone_the_same_seed_gives_the_same_run() {
+    assert_repeatable(run::play);
 }
 
 #[test]
-fn cluster_the_same_seed_is_the_same_run() {
-    is_repeated(cluster::play);
+fn cluster_the_same_seed_gives_the_same_run() {
+    assert_repeatable(cluster::play);
 }
 
-/// Plays many seeds; all of what is wanted must happen in some of them.
-fn play_seeds(name: &str, play: Play, seeds: u64, wanted: &[Count]) {
+/// Runs many seeds. Each of the expected counts must occur in some of them.
+fn play_seeds(name: &str, play: Play, seeds: u64, expected: &[Count]) {
     let number = |name| env::var(name).ok().and_then(|text| text.parse().ok());
     let (first, end) = match number("SIM_SEED") {
         Some(seed) => (seed, seed + 1),
@@ -65,8 +65,8 @@ fn play_seeds(name: &str, play: Play, seeds: u64, wanted: &[Count]) {
         while let seed = next.fetch_add(1, Ordering::Relaxed)
             && seed < end
         {
-            let is_told = end - first == 1;
-            match catch_unwind(AssertUnwindSafe(|| play(seed, is_told))) {
+            let is_printed = end - first == 1;
+            match catch_unwind(AssertUnwindSafe(|| play(seed, is_printed))) {
                 Ok(Outcome { counts, .. }) => sums.lock().unwrap().extend(counts),
                 Err(_) => failed.lock().unwrap().push(seed),
             }
@@ -92,18 +92,18 @@ fn play_seeds(name: &str, play: Play, seeds: u64, wanted: &[Count]) {
     eprintln!(
         "{} seeds: {}",
         end - first,
-        event_log::summary(&sums, wanted)
+        event_log::summary(&sums, expected)
     );
     if end - first >= 100 {
-        for count in wanted {
+        for count in expected {
             assert!(sums.contains(count), "{count:?} never happened");
         }
     }
 }
 
-/// With seeds in which no server is killed: when a program's runtime ends, its connections end in an
-/// order that tokio takes from numbers counted in the whole process.
-fn is_repeated(play: Play) {
+/// Runs seeds twice. Seeds that kill a server are left out: when a program's runtime ends, its
+/// connections end in an order that depends on counters of the whole process.
+fn assert_repeatable(play: Play) {
     let plays = (3..).map(|seed| (seed, play(seed, false)));
     let repeatable = plays.filter(|(_, outcome)| !outcome.kills_servers);
     for (seed, Outcome { hash, .. }) in repeatable.take(3) {

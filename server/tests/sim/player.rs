@@ -1,4 +1,4 @@
-//! A player's program: the real session, its replica and its view, as a client drives them.
+//! A player's program, which drives the real session, its replica and its view as a client does.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -18,79 +18,79 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{sleep, timeout};
 use turmoil::net::TcpStream;
 
-use crate::event_log::{Count, Journal};
+use crate::event_log::{Count, EventLog};
 
 pub const PORT: u16 = 14_900;
 pub const FREE: CubeId = CubeId(0);
 const FRAME: Duration = Duration::from_micros(16_667);
-/// As the client's socket has it.
+/// The timeout of the client's socket.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const QUANTA_PER_METRE: i32 = 512;
-/// A quarter of the top speed.
+/// Walking speed, a quarter of the top speed.
 const WALK_QUANTA_PER_FRAME: i32 = 10 * QUANTA_PER_METRE / 60;
 
-/// Where players play.
-pub struct Stage {
-    /// The hosts of the servers, all of which have the room.
+/// The part of a run that all players share.
+pub struct Environment {
+    /// The host names of the servers.
     pub servers: Vec<String>,
-    /// Nobody moves any more.
+    /// Whether players have stopped moving.
     pub is_calm: Cell<bool>,
-    /// Whether players try what they must not.
+    /// Whether players attempt illegal moves.
     pub cheats: bool,
-    /// Until then players leave for good and cheat.
+    /// Time until which players leave for good and cheat.
     pub unruly_until: Duration,
-    pub journal: Journal,
-    pub watch: Box<dyn Watch>,
+    pub log: EventLog,
+    pub observer: Box<dyn Observer>,
 }
 
-/// Who looks at what players are told.
-pub trait Watch {
-    /// A player is in the room, not for the first time if there was a cube `before`.
-    fn joined(&self, _seat: &Seat, _before: Option<&Before>) {}
+/// Checks of what players receive.
+pub trait Observer {
+    /// Called when a player has joined.
+    fn joined(&self, _player: &PlayerState, _previous: Option<&PreviousSession>) {}
 
-    /// A player has heard of everything up to a tick.
-    fn heard(&self, seat: &Seat, tick: u64);
+    /// Called when a player has received everything up to a tick.
+    fn received_tick(&self, player: &PlayerState, tick: u64);
 
-    /// A player saw this happen.
-    fn saw(&self, _seat: &Seat, _change: &Change) {}
+    /// Called when a change has been received.
+    fn changed(&self, _player: &PlayerState, _change: &Change) {}
 
-    /// A player's own cube was put elsewhere.
-    fn corrected(&self, _seat: &Seat) {}
+    /// Called when the server has corrected the player's own cube.
+    fn corrected(&self, _player: &PlayerState) {}
 
-    /// Whether the system of a player's server says that its program is gone.
-    fn is_reset(&self, _seat: &Seat) -> bool {
+    /// Returns whether the system of the player's server resets its connections.
+    fn is_reset(&self, _player: &PlayerState) -> bool {
         false
     }
 
-    /// A player looks at the screen.
-    fn frame(&self, _seat: &Seat) {}
+    /// Called in every frame.
+    fn frame(&self, _player: &PlayerState) {}
 }
 
-/// What became of a player's last session.
-pub struct Before {
+/// A player's previous session.
+pub struct PreviousSession {
     pub cube: CubeId,
     pub server: usize,
     pub joined: Duration,
     pub lost: Duration,
 }
 
-/// A player, as far as the judge looks.
-pub struct Seat {
+/// The state of a player that the checks read.
+pub struct PlayerState {
     pub name: String,
     seed: u64,
-    /// Which of the servers they are at, or were.
+    /// The number of their current or last server.
     pub server: usize,
-    /// When their program was too slow last.
+    /// The time of the program's last pause.
     pub paused: Duration,
-    /// When they came into the room.
+    /// The time of joining.
     pub joined: Duration,
     pub session: Option<Session>,
     pub view: View,
-    /// Where the player has put their cube.
+    /// The pose to which the player has moved their cube.
     pub pose: Pose,
 }
 
-impl Seat {
+impl PlayerState {
     pub fn new(name: String, seed: u64) -> Self {
         Self {
             name,
@@ -105,54 +105,60 @@ impl Seat {
     }
 }
 
-/// What the program keeps from one connection to the next.
+/// A player's program.
 struct Player {
-    seat: Rc<RefCell<Seat>>,
-    stage: Rc<Stage>,
+    state: Rc<RefCell<PlayerState>>,
+    environment: Rc<Environment>,
     servers: Servers,
-    dice: fastrand::Rng,
+    random: fastrand::Rng,
     resume: Option<ResumeToken>,
-    /// Where the cube was when the last session ended.
+    /// The cube's pose at the end of the last session.
     last_pose: Option<Pose>,
-    before: Option<Before>,
+    previous: Option<PreviousSession>,
     step: [i32; 2],
-    /// Frames from one turn to the next, about. Who turns all the time surprises at every tick.
+    /// Average number of frames between two turns. Frequent turns cause a residual at every tick.
     turns_every: u32,
 }
 
-/// Why a connection is over.
-enum Over {
+/// The reason why a connection is over.
+enum ConnectionEnd {
     Left,
     Ended(Retry),
 }
 
-/// Plays until the program is killed.
-pub async fn play(seat: Rc<RefCell<Seat>>, stage: Rc<Stage>) -> turmoil::Result {
-    // Who was killed remembers nothing.
-    let (name, seed) = (seat.borrow().name.clone(), seat.borrow().seed);
-    *seat.borrow_mut() = Seat::new(name, seed);
-    let mut dice = fastrand::Rng::with_seed(seed);
+/// Runs a player's program until it is killed.
+pub async fn play(
+    state: Rc<RefCell<PlayerState>>,
+    environment: Rc<Environment>,
+) -> turmoil::Result {
+    // A killed program has lost its state.
+    let (name, seed) = (state.borrow().name.clone(), state.borrow().seed);
+    *state.borrow_mut() = PlayerState::new(name, seed);
+    let mut random = fastrand::Rng::with_seed(seed);
     let mut player = Player {
-        seat,
-        servers: given(&stage.servers, &mut dice),
-        stage,
-        dice,
+        state,
+        servers: choose_server(&environment.servers, &mut random),
+        environment,
+        random,
         resume: None,
         last_pose: None,
-        before: None,
+        previous: None,
         step: [0; 2],
         turns_every: if seed.is_multiple_of(2) { 3 } else { 60 },
     };
     loop {
-        let over = player.knock().await;
-        let wait = player.choose(over);
+        let end = player.connect().await;
+        let wait = player.plan_retry(end);
         sleep(wait).await;
     }
 }
 
-/// A person gives one of the servers.
-fn given(servers: &[String], dice: &mut fastrand::Rng) -> Servers {
-    Servers::new(servers[dice.usize(..servers.len())].as_str(), dice.u64(..))
+/// Chooses the server that the person names.
+fn choose_server(servers: &[String], random: &mut fastrand::Rng) -> Servers {
+    Servers::new(
+        servers[random.usize(..servers.len())].as_str(),
+        random.u64(..),
+    )
 }
 
 fn now() -> Duration {
@@ -160,228 +166,242 @@ fn now() -> Duration {
 }
 
 impl Player {
-    fn note(&self, what: impl std::fmt::Debug) {
-        self.stage
-            .journal
-            .note(now(), &self.seat.borrow().name, what);
+    fn record(&self, what: impl std::fmt::Debug) {
+        self.environment
+            .log
+            .record(now(), &self.state.borrow().name, what);
     }
 
-    /// Goes to the server that was chosen; why it is over, and how long the player was in.
-    async fn knock(&mut self) -> (Over, Option<Duration>) {
+    /// Connects to the chosen server and plays there. Returns why the connection ended, and how long
+    /// the player was in the room.
+    async fn connect(&mut self) -> (ConnectionEnd, Option<Duration>) {
         let server = self.servers.at().to_owned();
-        let number = self.stage.servers.iter().position(|name| *name == server);
-        self.seat.borrow_mut().server = number.expect("the player knows only these");
-        let patience = self.servers.connect_within().unwrap_or(CONNECT_TIMEOUT);
-        let connecting = timeout(patience, TcpStream::connect((server.as_str(), PORT)));
+        let number = self
+            .environment
+            .servers
+            .iter()
+            .position(|name| *name == server);
+        self.state.borrow_mut().server = number.expect("the player knows no other servers");
+        let connect_within = self.servers.connect_within().unwrap_or(CONNECT_TIMEOUT);
+        let connecting = timeout(connect_within, TcpStream::connect((server.as_str(), PORT)));
         match connecting.await {
-            Ok(Ok(stream)) => self.visit(stream).await,
-            Ok(Err(_)) | Err(_) => (Over::Ended(Retry::Backoff), None),
+            Ok(Ok(stream)) => self.play_on(stream).await,
+            Ok(Err(_)) | Err(_) => (ConnectionEnd::Ended(Retry::Backoff), None),
         }
     }
 
-    /// How long to wait before the next try.
-    fn choose(&mut self, (over, lasted): (Over, Option<Duration>)) -> Duration {
-        let wait = match over {
-            Over::Left => {
-                self.servers = given(&self.stage.servers, &mut self.dice);
+    /// Returns how long to wait before the next attempt.
+    fn plan_retry(&mut self, (end, lasted): (ConnectionEnd, Option<Duration>)) -> Duration {
+        let wait = match end {
+            ConnectionEnd::Left => {
+                self.servers = choose_server(&self.environment.servers, &mut self.random);
                 Duration::from_secs(1)
             }
-            Over::Ended(retry) => {
+            ConnectionEnd::Ended(retry) => {
                 if matches!(retry, Retry::After(_)) {
-                    self.stage.journal.count(Count::ToldWhen);
+                    self.environment.log.count(Count::RetryAfter);
                 }
                 let next = self.servers.next(now(), String::new(), retry, lasted);
-                let next = next.expect("nobody has done anything wrong, and may come back");
+                let next = next.expect("a player without a fault may come back");
                 next.saturating_sub(now())
             }
         };
-        self.note(("waits", wait, "for", self.servers.at()));
+        self.record(("waits", wait, "for", self.servers.at()));
         wait
     }
 
-    /// One connection; why it ended, and how long the player was in the room.
-    async fn visit(&mut self, mut stream: TcpStream) -> (Over, Option<Duration>) {
+    /// Plays on one connection. Returns why it ended, and how long the player was in the room.
+    async fn play_on(&mut self, mut stream: TcpStream) -> (ConnectionEnd, Option<Duration>) {
         let hello = Hello {
             resume: self.resume,
             pose: self.last_pose,
             ..Hello::new(
                 "lobby",
-                self.seat.borrow().name.clone(),
+                self.state.borrow().name.clone(),
                 Colour::from([1, 2, 3]),
             )
         };
         let began = now();
-        self.seat.borrow_mut().session = Some(Session::new(hello, began));
+        self.state.borrow_mut().session = Some(Session::new(hello, began));
         let mut incoming = BytesMut::new();
-        let seat = self.seat.clone();
+        let state = self.state.clone();
         loop {
             let closed = read(&mut stream, &mut incoming).await;
-            let reset = self.stage.watch.is_reset(&seat.borrow());
+            let reset = self.environment.observer.is_reset(&state.borrow());
             let closed = closed.or(reset.then_some("the connection was reset"));
-            let over = {
-                let seat = &mut *seat.borrow_mut();
-                let session = seat.session.as_mut().expect("it was made above");
+            let end = {
+                let state = &mut *state.borrow_mut();
+                let session = state.session.as_mut().expect("it was made above");
                 session.receive(now(), &mut incoming);
                 if let Some(reason) = closed {
                     session.disconnected(reason);
                 }
                 session.poll(now());
-                let over = self.hear(seat).or_else(|| self.act(seat));
-                over.or(write(seat, &stream))
+                let end = self.receive(state).or_else(|| self.act(state));
+                end.or(write(state, &stream))
             };
-            if let Some(over) = over {
-                let seat = seat.borrow();
-                let session = seat.session.as_ref().expect("it was made above");
+            if let Some(end) = end {
+                let state = state.borrow();
+                let session = state.session.as_ref().expect("it was made above");
                 let lasted = session.welcome().map(|_| now() - began);
-                if matches!(over, Over::Ended(_)) {
+                if matches!(end, ConnectionEnd::Ended(_)) {
                     self.last_pose = session.own_pose().or(self.last_pose);
                     self.resume = session.token().or(self.resume);
                 }
-                if let Some(before) = self.before.as_mut().filter(|_| lasted.is_some()) {
-                    before.lost = now();
+                if let Some(previous) = self.previous.as_mut().filter(|_| lasted.is_some()) {
+                    previous.lost = now();
                 }
-                return (over, lasted);
+                return (end, lasted);
             }
-            // A program is not always as fast as it would like to be.
-            let frames = if self.dice.u32(..2_000) == 0 { 60 } else { 1 };
+            // Real programs pause now and then.
+            let frames = if self.random.u32(..2_000) == 0 { 60 } else { 1 };
             if frames > 1 {
-                seat.borrow_mut().paused = now();
+                state.borrow_mut().paused = now();
             }
             sleep(frames * FRAME).await;
         }
     }
 
-    fn hear(&mut self, seat: &mut Seat) -> Option<Over> {
-        let (mut over, mut heard) = (None, None);
-        while let Some(event) = seat.session.as_mut()?.next_event() {
+    /// Processes what the session has received.
+    fn receive(&mut self, state: &mut PlayerState) -> Option<ConnectionEnd> {
+        let (mut end, mut newest_tick) = (None, None);
+        while let Some(event) = state.session.as_mut()?.next_event() {
             match event {
-                SessionEvent::Joined(welcome) => self.joined(seat, welcome),
+                SessionEvent::Joined(welcome) => self.joined(state, welcome),
                 SessionEvent::Changed(Change::Moved {
                     tick,
                     known_until,
                     states,
                 }) => {
-                    let session = seat.session.as_ref()?;
+                    let session = state.session.as_ref()?;
                     let clock_tick = session.clock().map_or(0.0, |clock| clock.tick_at(now()));
-                    seat.view.moved(clock_tick, tick, known_until, &states);
-                    heard = Some(tick);
+                    state.view.moved(clock_tick, tick, known_until, &states);
+                    newest_tick = Some(tick);
                 }
-                SessionEvent::Changed(change) => self.saw(seat, &change),
+                SessionEvent::Changed(change) => self.changed(state, &change),
                 SessionEvent::Corrected(corrected) => {
-                    self.stage.journal.note(now(), &seat.name, corrected);
-                    self.stage.journal.count(Count::Corrected);
-                    let own = seat.session.as_ref()?.welcome().map(|welcome| welcome.cube);
+                    self.environment.log.record(now(), &state.name, corrected);
+                    self.environment.log.count(Count::Corrected);
+                    let own = state
+                        .session
+                        .as_ref()?
+                        .welcome()
+                        .map(|welcome| welcome.cube);
                     if own == Some(corrected.cube) {
-                        self.stage
-                            .journal
-                            .note(now(), &seat.name, ("was at", seat.pose.position));
-                        seat.pose = corrected.pose;
-                        self.stage.watch.corrected(seat);
+                        self.environment.log.record(
+                            now(),
+                            &state.name,
+                            ("was at", state.pose.position),
+                        );
+                        state.pose = corrected.pose;
+                        self.environment.observer.corrected(state);
                     }
                 }
                 SessionEvent::Refused { cube, holder } => {
                     let refused = ("refused", cube, holder);
-                    self.stage.journal.note(now(), &seat.name, refused);
-                    self.stage.journal.count(Count::Refused);
+                    self.environment.log.record(now(), &state.name, refused);
+                    self.environment.log.count(Count::Refused);
                 }
                 SessionEvent::Ended { reason, retry } => {
-                    self.stage.journal.note(now(), &seat.name, (&reason, retry));
-                    // Coming back would hide it.
-                    let is_sense =
+                    self.environment
+                        .log
+                        .record(now(), &state.name, (&reason, retry));
+                    // The player would reconnect and hide such an error.
+                    let is_expected =
                         !reason.contains("impossible") && !reason.contains("no cubesync");
-                    assert!(is_sense, "{}: {reason}", seat.name);
+                    assert!(is_expected, "{}: {reason}", state.name);
                     if reason.starts_with("nothing heard") {
-                        self.stage.journal.count(Count::Silence);
+                        self.environment.log.count(Count::Silence);
                     }
-                    over = Some(Over::Ended(retry));
+                    end = Some(ConnectionEnd::Ended(retry));
                 }
             }
         }
-        if let Some(tick) = heard {
-            self.stage.watch.heard(seat, tick);
+        if let Some(tick) = newest_tick {
+            self.environment.observer.received_tick(state, tick);
         }
-        self.stage.watch.frame(seat);
-        if let Some(clock) = seat.session.as_ref()?.clock() {
-            seat.view.advance(clock.tick_at(now()));
+        self.environment.observer.frame(state);
+        if let Some(clock) = state.session.as_ref()?.clock() {
+            state.view.advance(clock.tick_at(now()));
         }
-        over
+        end
     }
 
-    fn joined(&mut self, seat: &mut Seat, welcome: Welcome) {
-        let journal = &self.stage.journal;
-        journal.note(now(), &seat.name, (welcome.cube, &welcome.name));
-        (seat.joined, seat.pose) = (now(), welcome.pose);
-        let others = self.stage.servers.iter();
-        let others = others.filter(|server| **server != self.stage.servers[seat.server]);
+    fn joined(&mut self, state: &mut PlayerState, welcome: Welcome) {
+        let log = &self.environment.log;
+        log.record(now(), &state.name, (welcome.cube, &welcome.name));
+        (state.joined, state.pose) = (now(), welcome.pose);
+        let others = self.environment.servers.iter();
+        let others = others.filter(|server| **server != self.environment.servers[state.server]);
         self.servers.joined(others.cloned().collect());
-        seat.view = View::new(welcome.tick_hz);
-        let before = self.before.replace(Before {
+        state.view = View::new(welcome.tick_hz);
+        let previous = self.previous.replace(PreviousSession {
             cube: welcome.cube,
-            server: seat.server,
+            server: state.server,
             joined: now(),
             lost: now(),
         });
-        if let Some(before) = &before {
-            journal.count(match before.cube == welcome.cube {
-                true if before.server != seat.server => Count::Moved,
+        if let Some(previous) = &previous {
+            log.count(match previous.cube == welcome.cube {
+                true if previous.server != state.server => Count::ResumedElsewhere,
                 true => Count::Resumed,
-                false => Count::Renewed,
+                false => Count::Rejoined,
             });
         }
         self.resume = Some(welcome.resume);
-        self.stage.watch.joined(seat, before.as_ref());
+        self.environment.observer.joined(state, previous.as_ref());
     }
 
-    fn saw(&mut self, seat: &mut Seat, change: &Change) {
-        let journal = &self.stage.journal;
-        let session = seat.session.as_ref();
+    fn changed(&mut self, state: &mut PlayerState, change: &Change) {
+        let log = &self.environment.log;
+        let session = state.session.as_ref();
         let own = session
             .and_then(Session::welcome)
             .map(|welcome| welcome.cube);
         match change {
             Change::Left(info) | Change::Disappeared(info) => {
-                seat.view.remove(info.cube);
+                state.view.remove(info.cube);
             }
-            Change::Taken { by, .. } if Some(*by) == own => journal.count(Count::Held),
+            Change::Taken { by, .. } if Some(*by) == own => log.count(Count::Held),
             _ => {}
         }
         if let Change::Appeared(info) | Change::Disappeared(info) = change {
-            journal.count(Count::Sight);
-            journal.note(now(), &seat.name, ("sight", info.cube));
+            log.count(Count::Sight);
+            log.record(now(), &state.name, ("sight", info.cube));
         } else {
-            journal.note(now(), &seat.name, change);
+            log.record(now(), &state.name, change);
         }
-        self.stage.watch.saw(seat, change);
+        self.environment.observer.changed(state, change);
     }
 
     /// Walks, carries, and sometimes cheats or leaves.
-    fn act(&mut self, seat: &mut Seat) -> Option<Over> {
-        let Seat { session, pose, .. } = seat;
+    fn act(&mut self, state: &mut PlayerState) -> Option<ConnectionEnd> {
+        let PlayerState { session, pose, .. } = state;
         let session = session.as_mut()?;
         let own = session.welcome()?.cube;
-        if !session.is_joined() || self.stage.is_calm.get() {
+        if !session.is_joined() || self.environment.is_calm.get() {
             return None;
         }
-        let dice = &mut self.dice;
-        if dice.u32(..self.turns_every) == 0 {
-            let step = || dice.i32(-1..=1) * WALK_QUANTA_PER_FRAME;
+        let random = &mut self.random;
+        if random.u32(..self.turns_every) == 0 {
+            let step = || random.i32(-1..=1) * WALK_QUANTA_PER_FRAME;
             self.step = [(); 2].map({
                 let mut step = step;
                 move |()| step()
             });
-            let turn = [0.0, 0.0, dice.f32(), 1.0];
+            let turn = [0.0, 0.0, random.f32(), 1.0];
             pose.rotation = Rotation::from_quaternion(turn);
         }
         let Position { x, y, z } = pose.position;
         let [x, y] = [x + self.step[0], y + self.step[1]];
         pose.position = Position { x, y, z }.clamped();
-        match dice.u32(..3_000) {
-            0 if self.stage.cheats && now() < self.stage.unruly_until => {
+        match random.u32(..3_000) {
+            0 if self.environment.cheats && now() < self.environment.unruly_until => {
                 pose.position.x = -pose.position.x.signum() * 100 * QUANTA_PER_METRE;
             }
-            // Who leaves may close with bytes unread: then the leave is lost with the connection, and
-            // a ghost stays for a while.
-            1 if now() < self.stage.unruly_until => {
+            // A close with unread bytes resets the connection. Then the leave is lost, and a ghost
+            // stays for a while.
+            1 if now() < self.environment.unruly_until => {
                 session.leave();
                 return Some(self.leave());
             }
@@ -396,14 +416,14 @@ impl Player {
         None
     }
 
-    fn leave(&mut self) -> Over {
-        self.stage.journal.count(Count::Left);
-        (self.resume, self.before, self.last_pose) = (None, None, None);
-        Over::Left
+    fn leave(&mut self) -> ConnectionEnd {
+        self.environment.log.count(Count::Left);
+        (self.resume, self.previous, self.last_pose) = (None, None, None);
+        ConnectionEnd::Left
     }
 }
 
-/// Reads what is there; why there will be no more.
+/// Reads everything that has arrived. Returns the reason if the connection has ended.
 async fn read(stream: &mut TcpStream, incoming: &mut BytesMut) -> Option<&'static str> {
     let mut chunk = [0; 4_096];
     loop {
@@ -427,14 +447,14 @@ async fn read(stream: &mut TcpStream, incoming: &mut BytesMut) -> Option<&'stati
     }
 }
 
-/// Writes what the socket takes.
-fn write(seat: &mut Seat, stream: &TcpStream) -> Option<Over> {
-    let outgoing = seat.session.as_mut()?.outgoing();
+/// Writes as much as the socket accepts.
+fn write(state: &mut PlayerState, stream: &TcpStream) -> Option<ConnectionEnd> {
+    let outgoing = state.session.as_mut()?.outgoing();
     while !outgoing.is_empty() {
         match stream.try_write(outgoing) {
             Ok(written) => outgoing.advance(written),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-            Err(_) => return Some(Over::Ended(Retry::Backoff)),
+            Err(_) => return Some(ConnectionEnd::Ended(Retry::Backoff)),
         }
     }
     None

@@ -1,4 +1,4 @@
-//! One run: a server, players, and faults at their times.
+//! One run with a single server: players, and a schedule of faults.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -7,98 +7,97 @@ use std::time::Duration;
 use turmoil::Builder;
 
 use crate::checks;
-use crate::event_log::{Count, Journal};
+use crate::event_log::{Count, EventLog};
 use crate::faults::{self, Action};
-use crate::player::{self, Seat, Stage};
-use crate::server::{self, Venue};
+use crate::player::{self, Environment, PlayerState};
+use crate::server::{self, ServerUnderTest};
 
 pub const SERVER: &str = "server";
-/// The network moves in such steps, clocks do not.
+/// Time step of the simulated network. Clocks have no steps.
 const STEP: Duration = Duration::from_millis(10);
-/// From here on nobody moves. A connection that was lost at the end of the faults is given up by
-/// both sides after 15 s, its ghost is gone 15 s later, and nobody waits for longer than 10 s.
+/// Time from which on players do not move. Both sides give a connection up within 15 s, its ghost is
+/// removed 15 s later, and no client waits longer than 10 s to reconnect.
 const CALM: Duration = Duration::from_secs(faults::END.as_secs() + 33);
-/// Here every view is the truth.
+/// Time at which every view must match the room.
 const END: Duration = Duration::from_secs(CALM.as_secs() + 4);
 
-/// What a run was.
+/// The result of a run.
 pub struct Outcome {
-    /// Of everything that happened.
+    /// The hash of all events.
     pub hash: u64,
     pub counts: Vec<Count>,
     /// Whether a server was killed.
     pub kills_servers: bool,
 }
 
-/// Plays a seed.
+/// Runs a seed.
 ///
 /// # Panics
-/// When something was not as it must be.
-pub fn play(seed: u64, is_told: bool) -> Outcome {
-    // The server's own dice.
+/// A check failed.
+pub fn play(seed: u64, is_printed: bool) -> Outcome {
+    // The server's own random numbers.
     fastrand::seed(seed);
-    let mut dice = fastrand::Rng::with_seed(seed);
-    let journal = Journal::new(is_told);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let log = EventLog::new(is_printed);
     let mut sim = Builder::new()
         .rng_seed(seed)
         .tick_duration(STEP)
         .simulation_duration(2 * END)
         .min_message_latency(Duration::from_millis(1))
-        .max_message_latency(Duration::from_millis(dice.u64(2..150)))
-        // Segments that wait for a reader: few, so that who is held up soon takes nothing more. As
-        // many greetings may wait as well.
+        .max_message_latency(Duration::from_millis(random.u64(2..150)))
+        // Few segments may wait for a reader, so that a connection that is held up soon blocks.
         .tcp_capacity(24)
         .enable_random_order()
         .build();
 
-    let view_distance_m = [None, Some(16), Some(40)][dice.usize(..3)];
-    let tick_hz = [10, 20, 30, 60][dice.usize(..4)];
-    let venue = Rc::new(RefCell::new(Venue::new(tick_hz, view_distance_m)));
+    let view_distance_m = [None, Some(16), Some(40)][random.usize(..3)];
+    let tick_hz = [10, 20, 30, 60][random.usize(..4)];
+    let server = Rc::new(RefCell::new(ServerUnderTest::new(tick_hz, view_distance_m)));
     let is_closing = Rc::new(Cell::new(false));
     sim.host(SERVER, {
-        let (venue, is_closing, journal) = (venue.clone(), is_closing.clone(), journal.clone());
-        move || server::serve(venue.clone(), is_closing.clone(), journal.clone())
+        let (server, is_closing, log) = (server.clone(), is_closing.clone(), log.clone());
+        move || server::serve(server.clone(), is_closing.clone(), log.clone())
     });
-    let stage = Rc::new(Stage {
+    let environment = Rc::new(Environment {
         servers: vec![SERVER.to_owned()],
         is_calm: Cell::new(false),
         cheats: true,
         unruly_until: faults::END,
-        journal: journal.clone(),
-        watch: Box::new(venue.clone()),
+        log: log.clone(),
+        observer: Box::new(server.clone()),
     });
-    let names: Vec<_> = (0..dice.usize(2..=4))
+    let names: Vec<_> = (0..random.usize(2..=4))
         .map(|number| format!("player{number}"))
         .collect();
-    let mut seats = Vec::new();
+    let mut players = Vec::new();
     for name in &names {
-        let seat = Rc::new(RefCell::new(Seat::new(name.clone(), dice.u64(..))));
-        seats.push(seat.clone());
-        let stage = stage.clone();
+        let player = Rc::new(RefCell::new(PlayerState::new(name.clone(), random.u64(..))));
+        players.push(player.clone());
+        let environment = environment.clone();
         sim.host(name.as_str(), move || {
-            player::play(seat.clone(), stage.clone())
+            player::play(player.clone(), environment.clone())
         });
     }
 
-    let script = faults::script(&mut dice, &names);
+    let script = faults::script(&mut random, &names);
     let kill = Action::Crash(SERVER.to_owned());
     let kills_servers = script.iter().any(|(_, action)| *action == kill);
     let mut script = script.into_iter().peekable();
     while sim.elapsed() < END {
         while let Some((_, action)) = script.next_if(|(at, _)| *at <= sim.elapsed()) {
-            journal.note(sim.elapsed(), "fault", &action);
+            log.record(sim.elapsed(), "fault", &action);
             match action {
                 Action::Close => is_closing.set(true),
                 action => action.apply(&mut sim),
             }
         }
-        stage.is_calm.set(sim.elapsed() >= CALM);
+        environment.is_calm.set(sim.elapsed() >= CALM);
         sim.step().unwrap();
     }
-    checks::check(&venue.borrow(), &seats);
+    checks::check(&server.borrow(), &players);
     Outcome {
-        hash: journal.hash(),
-        counts: journal.counts(),
+        hash: log.hash(),
+        counts: log.counts(),
         kills_servers,
     }
 }

@@ -1,4 +1,4 @@
-//! The server's program: a host behind the simulated listener.
+//! The single server: a host behind the simulated listener, and the checks of its room.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,30 +17,31 @@ use tokio_util::sync::CancellationToken;
 use turmoil::net::TcpListener;
 
 use crate::checks;
-use crate::event_log::{Count, Journal};
-use crate::player::{PORT, Seat, Watch};
+use crate::event_log::{Count, EventLog};
+use crate::player::{Observer, PORT, PlayerState};
 
-/// How often the truth is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A ghost stays for 15 s, until the next tick, and until it is looked at. Its player may have been
-/// back for a moment between two looks.
+/// Time between two looks at the room.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Longest time for which a cube may be seen as a ghost: 15 s, a tick, and the time between two looks.
+/// It doubles because the player may have been back for a moment between two looks.
 const GHOST_AT_MOST: Duration = Duration::from_millis(2 * (15_000 + 100 + 100));
-/// From the last farewell to the new program.
-const RESTART_TAKES: Duration = Duration::from_millis(700);
+/// Time from the end of a program to the start of the next one.
+const RESTART_TIME: Duration = Duration::from_millis(700);
 
-/// The truth, and what it was like so far.
-pub struct Venue {
+/// The server's settings, and its room now and before.
+pub struct ServerUnderTest {
     pub tick_hz: u8,
     pub view_distance_m: Option<u16>,
     pub truth: Option<RoomView>,
-    /// Since when they are.
+    /// The ghosts, with the time at which each was first seen.
     ghosts: BTreeMap<CubeId, Duration>,
-    /// When the program began, and the truth at those of its ticks at which it was looked at.
+    /// The start of the running program.
     began: Duration,
+    /// The room at the ticks at which it was looked at, since the start of the program.
     history: BTreeMap<u64, RoomView>,
 }
 
-impl Venue {
+impl ServerUnderTest {
     pub fn new(tick_hz: u8, view_distance_m: Option<u16>) -> Self {
         Self {
             tick_hz,
@@ -52,7 +53,7 @@ impl Venue {
         }
     }
 
-    /// A new program begins.
+    /// Starts a new program.
     fn begin(&mut self) {
         self.ghosts.clear();
         self.history.clear();
@@ -60,7 +61,7 @@ impl Venue {
     }
 
     fn check(&self, name: &str, session: &Session, tick: u64) {
-        // What was held up may be of the program before.
+        // Messages that were held up may come from the previous program.
         if self.view_distance_m.is_some() || session.started() <= self.began {
             return;
         }
@@ -81,10 +82,10 @@ impl Venue {
         Config::parse_from(flags)
     }
 
-    /// What must be true of the truth at any time.
-    fn look(&mut self, truth: RoomView, now: Duration, journal: &Journal) {
+    /// Checks a view of the room and keeps it.
+    fn look(&mut self, truth: RoomView, now: Duration, log: &EventLog) {
         let names: BTreeSet<_> = truth.cubes.iter().map(|cube| &cube.name).collect();
-        assert_eq!(names.len(), truth.cubes.len(), "names tell cubes apart");
+        assert_eq!(names.len(), truth.cubes.len(), "names are unique");
         let mut ghosts = BTreeMap::new();
         for cube in &truth.cubes {
             assert!(cube.pose.position.is_in_bounds());
@@ -92,8 +93,8 @@ impl Venue {
                 CubeKind::Ghost => {
                     let before = self.ghosts.get(&cube.cube).copied();
                     if before.is_none() {
-                        journal.count(Count::Ghost);
-                        journal.note(now, "ghost", cube.cube);
+                        log.count(Count::Ghost);
+                        log.record(now, "ghost", cube.cube);
                     }
                     let since = before.unwrap_or(now);
                     let lasted = now - since;
@@ -118,27 +119,30 @@ impl Venue {
     }
 }
 
-impl Watch for Rc<RefCell<Venue>> {
-    /// Who has heard everything up to a tick believes what was true at it. Who sees only a part of
-    /// the room hears of the rest later, and is judged at the end.
-    fn heard(&self, seat: &Seat, tick: u64) {
-        let session = seat.session.as_ref().expect("it has heard something");
-        self.borrow().check(&seat.name, session, tick);
+impl Observer for Rc<RefCell<ServerUnderTest>> {
+    /// Checks the player's replica against the room at the same tick. With a view distance, distant
+    /// cubes are published later, so players are only checked at the end.
+    fn received_tick(&self, player: &PlayerState, tick: u64) {
+        let session = player
+            .session
+            .as_ref()
+            .expect("a joined player has a session");
+        self.borrow().check(&player.name, session, tick);
     }
 }
 
-/// Runs until it is killed; starts anew when it is asked to close.
+/// Runs the server until it is killed, and restarts it when it is asked to close.
 pub async fn serve(
-    venue: Rc<RefCell<Venue>>,
+    server: Rc<RefCell<ServerUnderTest>>,
     is_closing: Rc<Cell<bool>>,
-    journal: Journal,
+    log: EventLog,
 ) -> turmoil::Result {
     loop {
-        venue.borrow_mut().begin();
+        server.borrow_mut().begin();
         let shutdown = CancellationToken::new();
-        let host = host(&venue.borrow().config(), shutdown.clone());
+        let host = host(&server.borrow().config(), shutdown.clone());
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
-        let mut looks = tokio::time::interval(LOOK_EVERY);
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while !is_closing.take() {
             tokio::select! {
@@ -148,15 +152,15 @@ pub async fn serve(
                     host.serve(stream, peer.ip());
                 }
                 _ = looks.tick() => {
-                    let truth = host.view(DEFAULT_ROOM).await.expect("the lobby stays");
-                    venue.borrow_mut().look(truth, turmoil::sim_elapsed().unwrap(), &journal);
+                    let truth = host.view(DEFAULT_ROOM).await.expect("the lobby never ends");
+                    server.borrow_mut().look(truth, turmoil::sim_elapsed().unwrap(), &log);
                 }
             }
         }
         drop(listener);
         shutdown.cancel();
         host.stopped().await;
-        journal.note(turmoil::sim_elapsed().unwrap(), "server", "has stopped");
-        tokio::time::sleep(RESTART_TAKES).await;
+        log.record(turmoil::sim_elapsed().unwrap(), "server", "has stopped");
+        tokio::time::sleep(RESTART_TIME).await;
     }
 }

@@ -1,5 +1,5 @@
-//! A bus between the simulated servers: at most once, those of one sender to one topic in order,
-//! and as slow, deaf or torn as the seed wants it.
+//! A simulated bus between the servers. It delivers each message at most once, keeps the order of one
+//! sender's messages to one topic, and has the faults that the seed decides.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -11,183 +11,182 @@ use cubesync_cluster::bus::{Bus, Ear, Heard, Subscription, Topic};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-/// What is wrong with the bus.
+/// A fault of the bus.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Trouble {
-    /// Every way takes up to so long.
+pub enum BusFault {
+    /// Every message takes up to this time.
     Slow(Duration),
-    /// So many of a hundred are lost.
+    /// This percentage of the messages is lost.
     Loss(u8),
-    /// Nothing goes to or from these servers, and they know.
+    /// These servers are disconnected, and they know it.
     Gone(Vec<usize>),
-    /// Those of the set do not reach the others, nor these them.
+    /// These servers and the others do not reach each other.
     Cut(Vec<usize>),
-    /// One does not reach another.
+    /// The first server does not reach the second.
     OneWay(usize, usize),
-    /// What goes to or from a server waits.
+    /// Messages to and from a server wait.
     Held(usize),
 }
 
-/// A way takes so long when nothing is wrong, at most.
+/// Largest latency without faults.
 const FAST: Duration = Duration::from_millis(2);
 
-/// What is about different topics is carried side by side: a word is overtaken by later ones of so long
-/// after it, at most.
-const ASIDE: Duration = Duration::from_millis(4);
+/// Largest time by which a message may overtake an earlier one to another topic.
+const REORDER: Duration = Duration::from_millis(4);
 
-/// The whole of it, shared by all servers.
+/// The simulated bus, shared by all servers.
 #[derive(Debug, Clone)]
-pub struct Net(Arc<Mutex<Inner>>);
+pub struct SimulatedBus(Arc<Mutex<Inner>>);
 
 #[derive(Debug)]
 struct Inner {
-    dice: fastrand::Rng,
-    troubles: Vec<(usize, Trouble)>,
+    random: fastrand::Rng,
+    faults: Vec<(usize, BusFault)>,
     nodes: Vec<Node>,
-    next_ear: u64,
+    next_subscription: u64,
 }
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Counts the programs that were there.
+    /// The number of programs that the server has had.
     program: u64,
-    ears: Vec<(u64, Topic, Ear)>,
-    /// By sender.
+    subscriptions: Vec<(u64, Topic, Ear)>,
+    /// The inboxes by sender.
     inboxes: Vec<Inbox>,
-    bell: Arc<Notify>,
+    changed: Arc<Notify>,
 }
 
 #[derive(Debug, Default)]
 struct Inbox {
-    /// By when they are due.
-    letters: VecDeque<Letter>,
-    /// When the one that was sent last comes to the machine.
+    /// The messages by their time of delivery.
+    messages: VecDeque<Message>,
+    /// The time of arrival of the last message sent.
     last: Duration,
 }
 
 #[derive(Debug)]
-struct Letter {
+struct Message {
     due: Duration,
     topic: Topic,
     payload: Bytes,
 }
 
-/// One server's end of it.
-struct End {
-    net: Net,
+/// The bus as one server's program sees it.
+struct Connection {
+    bus: SimulatedBus,
     node: usize,
     program: u64,
 }
 
-impl Net {
+impl SimulatedBus {
     pub fn new(servers: usize, seed: u64) -> Self {
         let node = || Node {
             inboxes: (0..servers).map(|_| Inbox::default()).collect(),
             ..Node::default()
         };
         Self(Arc::new(Mutex::new(Inner {
-            dice: fastrand::Rng::with_seed(seed),
-            troubles: Vec::new(),
+            random: fastrand::Rng::with_seed(seed),
+            faults: Vec::new(),
             nodes: (0..servers).map(|_| node()).collect(),
-            next_ear: 0,
+            next_subscription: 0,
         })))
     }
 
-    /// The end of a server's new program; what was meant for the one before is lost.
+    /// Connects a server's new program. Messages for the previous program are lost.
     pub fn join(&self, node: usize) -> Arc<dyn Bus> {
         let mut inner = self.0.lock().unwrap();
         let there = &mut inner.nodes[node];
         there.program += 1;
-        there.ears.clear();
+        there.subscriptions.clear();
         there.inboxes.fill_with(Inbox::default);
-        Arc::new(End {
-            net: self.clone(),
+        Arc::new(Connection {
+            bus: self.clone(),
             node,
             program: there.program,
         })
     }
 
-    /// Brings a server what is for it, as long as its program runs.
+    /// Delivers a server's messages as long as its program runs.
     pub async fn deliver(self, node: usize) {
-        let bell = self.0.lock().unwrap().nodes[node].bell.clone();
+        let changed = self.0.lock().unwrap().nodes[node].changed.clone();
         loop {
             let now = turmoil::sim_elapsed().unwrap();
             let next = self.0.lock().unwrap().deliver(node, now);
             match next {
                 Some(due) => tokio::select! {
                     biased;
-                    () = bell.notified() => {}
+                    () = changed.notified() => {}
                     () = sleep(due - now) => {}
                 },
-                None => bell.notified().await,
+                None => changed.notified().await,
             }
         }
     }
 
-    /// Something is wrong from now on. Faults are told apart by their numbers.
-    pub fn begin(&self, number: usize, trouble: Trouble) {
-        self.0.lock().unwrap().troubles.push((number, trouble));
+    /// Begins a fault, which its number identifies.
+    pub fn begin(&self, number: usize, fault: BusFault) {
+        self.0.lock().unwrap().faults.push((number, fault));
     }
 
-    /// It is over. What waited comes.
+    /// Ends a fault. Messages that waited are delivered.
     pub fn end(&self, number: usize) {
         let mut inner = self.0.lock().unwrap();
-        inner.troubles.retain(|(other, _)| *other != number);
+        inner.faults.retain(|(other, _)| *other != number);
         for node in &inner.nodes {
-            node.bell.notify_one();
+            node.changed.notify_one();
         }
     }
 }
 
 impl Inner {
-    fn has(&self, wanted: impl Fn(&Trouble) -> bool) -> bool {
-        self.troubles.iter().any(|(_, trouble)| wanted(trouble))
+    fn has(&self, wanted: impl Fn(&BusFault) -> bool) -> bool {
+        self.faults.iter().any(|(_, fault)| wanted(fault))
     }
 
     fn is_gone(&self, node: usize) -> bool {
-        self.has(|trouble| matches!(trouble, Trouble::Gone(set) if set.contains(&node)))
+        self.has(|fault| matches!(fault, BusFault::Gone(set) if set.contains(&node)))
     }
 
     fn is_held(&self, from: usize, to: usize) -> bool {
-        self.has(|trouble| matches!(trouble, Trouble::Held(node) if [from, to].contains(node)))
+        self.has(|fault| matches!(fault, BusFault::Held(node) if [from, to].contains(node)))
     }
 
     fn is_lost(&mut self, from: usize, to: usize) -> bool {
-        let percent = self.troubles.iter().map(|(_, trouble)| match trouble {
-            Trouble::Gone(set) if set.contains(&from) || set.contains(&to) => 100,
-            Trouble::Cut(set) if set.contains(&from) != set.contains(&to) => 100,
-            Trouble::OneWay(a, b) if (*a, *b) == (from, to) => 100,
-            Trouble::Loss(percent) => *percent,
+        let percent = self.faults.iter().map(|(_, fault)| match fault {
+            BusFault::Gone(set) if set.contains(&from) || set.contains(&to) => 100,
+            BusFault::Cut(set) if set.contains(&from) != set.contains(&to) => 100,
+            BusFault::OneWay(a, b) if (*a, *b) == (from, to) => 100,
+            BusFault::Loss(percent) => *percent,
             _ => 0,
         });
         let percent = percent.max().unwrap_or(0);
-        percent > 0 && self.dice.u8(..100) < percent
+        percent > 0 && self.random.u8(..100) < percent
     }
 
     fn latency(&mut self) -> Duration {
-        let most = self.troubles.iter().map(|(_, trouble)| match trouble {
-            Trouble::Slow(most) => *most,
+        let most = self.faults.iter().map(|(_, fault)| match fault {
+            BusFault::Slow(most) => *most,
             _ => FAST,
         });
         let most = most.max().unwrap_or(FAST);
-        Duration::from_micros(self.dice.u64(100..=most.as_micros() as u64))
+        Duration::from_micros(self.random.u64(100..=most.as_micros() as u64))
     }
 
     fn send(&mut self, from: usize, topic: &Topic, payload: &Bytes, now: Duration) {
         for to in 0..self.nodes.len() {
-            // Who listens decides at the arrival; as with NATS, a subscription takes a moment.
+            // The subscriptions at the time of arrival count. With NATS, too, they take a moment.
             if to == from || self.is_lost(from, to) {
                 continue;
             }
             let arrives = now + self.latency();
-            let aside = Duration::from_micros(self.dice.u64(..=ASIDE.as_micros() as u64));
+            let extra = Duration::from_micros(self.random.u64(..=REORDER.as_micros() as u64));
             let node = &mut self.nodes[to];
-            node.inboxes[from].put(arrives, aside, topic, payload);
-            node.bell.notify_one();
+            node.inboxes[from].put(arrives, extra, topic, payload);
+            node.changed.notify_one();
         }
     }
 
-    /// Delivers what is due; when there will be more, as far as is known.
+    /// Delivers the messages that are due. Returns when the next one is due.
     fn deliver(&mut self, node: usize, now: Duration) -> Option<Duration> {
         let mut next = None;
         for from in 0..self.nodes.len() {
@@ -195,20 +194,20 @@ impl Inner {
                 continue;
             }
             let there = &mut self.nodes[node];
-            let letters = &mut there.inboxes[from].letters;
-            while let Some(letter) = letters.front() {
-                if letter.due > now {
-                    let sooner = next.is_none_or(|next| letter.due < next);
-                    next = if sooner { Some(letter.due) } else { next };
+            let messages = &mut there.inboxes[from].messages;
+            while let Some(message) = messages.front() {
+                if message.due > now {
+                    let sooner = next.is_none_or(|next| message.due < next);
+                    next = if sooner { Some(message.due) } else { next };
                     break;
                 }
-                let letter = letters.pop_front().expect("it was looked at");
+                let message = messages.pop_front().expect("there is a first message");
                 let at = Instant::now().into_std();
-                for (_, topic, ear) in &there.ears {
-                    let payload = letter.payload.clone();
-                    if *topic == letter.topic {
-                        // A full one loses it.
-                        let _ = ear.try_send(Heard { payload, at });
+                for (_, topic, sender) in &there.subscriptions {
+                    let payload = message.payload.clone();
+                    if *topic == message.topic {
+                        // A full channel loses the message.
+                        let _ = sender.try_send(Heard { payload, at });
                     }
                 }
             }
@@ -218,22 +217,22 @@ impl Inner {
 }
 
 impl Inbox {
-    fn put(&mut self, arrives: Duration, aside: Duration, topic: &Topic, payload: &Bytes) {
+    fn put(&mut self, arrives: Duration, extra: Duration, topic: &Topic, payload: &Bytes) {
         self.last = self.last.max(arrives);
-        let mut due = self.last + aside;
+        let mut due = self.last + extra;
         if let Some(before) = self
-            .letters
+            .messages
             .iter()
             .rev()
             .find(|other| other.topic == *topic)
         {
             due = due.max(before.due);
         }
-        let place = self.letters.partition_point(|other| other.due <= due);
+        let place = self.messages.partition_point(|other| other.due <= due);
         let (topic, payload) = (topic.clone(), payload.clone());
-        self.letters.insert(
+        self.messages.insert(
             place,
-            Letter {
+            Message {
                 due,
                 topic,
                 payload,
@@ -242,44 +241,44 @@ impl Inbox {
     }
 }
 
-impl fmt::Debug for End {
+impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "End({}, {})", self.node, self.program)
+        write!(f, "Connection({}, {})", self.node, self.program)
     }
 }
 
-impl Bus for End {
+impl Bus for Connection {
     fn publish(&self, topic: &Topic, payload: Bytes) {
-        // Who is killed says nothing more.
+        // A program that is being killed is outside of the simulation and sends nothing.
         let Some(now) = turmoil::sim_elapsed() else {
             return;
         };
-        let mut inner = self.net.0.lock().unwrap();
+        let mut inner = self.bus.0.lock().unwrap();
         if inner.nodes[self.node].program == self.program {
             inner.send(self.node, topic, &payload, now);
         }
     }
 
-    fn subscribe(&self, topic: &Topic, ear: Ear) -> Subscription {
-        let mut inner = self.net.0.lock().unwrap();
+    fn subscribe(&self, topic: &Topic, sender: Ear) -> Subscription {
+        let mut inner = self.bus.0.lock().unwrap();
         if inner.nodes[self.node].program != self.program {
             return Subscription::new(|| {});
         }
-        let number = inner.next_ear;
-        inner.next_ear += 1;
+        let number = inner.next_subscription;
+        inner.next_subscription += 1;
         inner.nodes[self.node]
-            .ears
-            .push((number, topic.clone(), ear));
-        let (net, node) = (self.net.clone(), self.node);
+            .subscriptions
+            .push((number, topic.clone(), sender));
+        let (bus, node) = (self.bus.clone(), self.node);
         Subscription::new(move || {
-            let mut inner = net.0.lock().unwrap();
+            let mut inner = bus.0.lock().unwrap();
             inner.nodes[node]
-                .ears
+                .subscriptions
                 .retain(|(other, ..)| *other != number);
         })
     }
 
     fn is_connected(&self) -> bool {
-        !self.net.0.lock().unwrap().is_gone(self.node)
+        !self.bus.0.lock().unwrap().is_gone(self.node)
     }
 }

@@ -1,4 +1,4 @@
-//! The servers' programs, and what must be true of what they show.
+//! The servers of a cluster, and the checks of their rooms.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,65 +17,65 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use turmoil::net::TcpListener;
 
-use super::bus::Net;
-use super::faults::Weather;
+use super::bus::SimulatedBus;
+use super::faults::FaultKinds;
 use crate::checks;
-use crate::event_log::{Count, Journal};
-use crate::player::{Before, FREE, PORT, Seat, Watch};
+use crate::event_log::{Count, EventLog};
+use crate::player::{FREE, Observer, PORT, PlayerState, PreviousSession};
 
-/// How often the truth is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A lost player's cube stays for so long.
+/// Time between two looks at a room.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Time for which the cube of a player whose connection is lost stays.
 const RESUME_WITHIN: Duration = Duration::from_secs(4);
-/// What was not true for longer than this is known to all.
+/// Time after which all servers know of a change.
 const SETTLED: Duration = Duration::from_millis(1_500);
-/// A ghost of a player who was lost, whose server fell silent just before the cube would have gone,
-/// and was heard of again.
+/// Longest time for which a cube may be seen as a ghost: the player's connection is lost, the server
+/// falls silent just before it would remove the cube, and comes back.
 const GHOST_AT_MOST: Duration = Duration::from_secs(3 * RESUME_WITHIN.as_secs() + 2);
-/// Who is in a room hears of it every second, and the way there takes a while.
-const HEARD_EVERY: Duration = Duration::from_millis(1_700);
-/// A program pauses for a second; what comes of it has come after this.
-const PAUSED: Duration = Duration::from_secs(2);
-/// From the last farewell to the new program.
-const RESTART_TAKES: Duration = Duration::from_millis(700);
+/// Longest silence that a player may notice: the server sends every second, with some latency.
+const MAX_SILENCE: Duration = Duration::from_millis(1_700);
+/// Time after which a program's pause of a second has no more effects.
+const PAUSE_EFFECT: Duration = Duration::from_secs(2);
+/// Time from the end of a program to the start of the next one.
+const RESTART_TIME: Duration = Duration::from_millis(700);
 
-/// One server as far as the judge looks.
+/// The state of one server that the checks read.
 #[derive(Default)]
-pub struct Site {
-    /// When its program began; `None` while there is none.
+pub struct ServerState {
+    /// The start of its program; `None` while there is none.
     pub began: Option<Duration>,
     pub truth: Option<RoomView>,
     history: BTreeMap<u64, RoomView>,
-    /// Since when they are.
+    /// The ghosts, with the time at which each was first seen.
     ghosts: BTreeMap<CubeId, Duration>,
-    /// Since when the free cube has a holder who is not there: one who has just left.
-    odd_since: Option<Duration>,
-    /// When its program was killed last.
+    /// The time since which the free cube's holder is not in the room, after the holder has left.
+    holder_missing_since: Option<Duration>,
+    /// The time of the last kill.
     killed: Duration,
-    /// When it was stalled last: for ever while it is.
+    /// The end of the last stall, in the far future during one.
     stalled: Option<Duration>,
-    /// When its ticks leapt last.
-    leapt: Option<Duration>,
+    /// The time at which its ticks last jumped.
+    jumped: Option<Duration>,
 }
 
-/// All of them.
-pub struct City {
+/// The servers' settings and states.
+pub struct ClusterUnderTest {
     pub tick_hz: u8,
     pub view_distance_m: Option<u16>,
-    pub weather: Weather,
-    pub sites: Vec<Site>,
-    /// Who was told in this session that a cube had come.
-    told: BTreeMap<String, BTreeSet<CubeId>>,
+    pub fault_kinds: FaultKinds,
+    pub servers: Vec<ServerState>,
+    /// The cubes that each player has seen joining in this session.
+    joined_cubes: BTreeMap<String, BTreeSet<CubeId>>,
 }
 
-impl City {
-    pub fn new(servers: usize, weather: Weather, dice: &mut fastrand::Rng) -> Self {
+impl ClusterUnderTest {
+    pub fn new(servers: usize, fault_kinds: FaultKinds, random: &mut fastrand::Rng) -> Self {
         Self {
-            tick_hz: [10, 20, 30, 60][dice.usize(..4)],
-            view_distance_m: [None, Some(16), Some(40)][dice.usize(..3)],
-            weather,
-            sites: (0..servers).map(|_| Site::default()).collect(),
-            told: BTreeMap::new(),
+            tick_hz: [10, 20, 30, 60][random.usize(..4)],
+            view_distance_m: [None, Some(16), Some(40)][random.usize(..3)],
+            fault_kinds,
+            servers: (0..servers).map(|_| ServerState::default()).collect(),
+            joined_cubes: BTreeMap::new(),
         }
     }
 
@@ -93,54 +93,57 @@ impl City {
         Config::parse_from(flags)
     }
 
-    /// A server is stalled, or has just been.
+    /// Marks a server as stalled until a time.
     pub fn stall(&mut self, server: usize, until: Duration) {
-        self.sites[server].stalled = Some(until);
+        self.servers[server].stalled = Some(until);
     }
 
-    /// A server's program is no more.
+    /// Notes the end of a server's program.
     pub fn end(&mut self, server: usize) {
-        let Site {
+        let ServerState {
             stalled, killed, ..
-        } = self.sites[server];
-        self.sites[server] = Site {
+        } = self.servers[server];
+        self.servers[server] = ServerState {
             stalled,
             killed,
-            ..Site::default()
+            ..ServerState::default()
         };
     }
 
-    /// A server's program is killed.
+    /// Notes that a server's program was killed.
     pub fn kill(&mut self, server: usize, now: Duration) {
         self.end(server);
-        self.sites[server].killed = now;
+        self.servers[server].killed = now;
     }
 
-    /// What must be true of a server's room at any time.
-    fn look(&mut self, server: usize, truth: RoomView, now: Duration, journal: &Journal) {
-        let site = &mut self.sites[server];
-        let before = site.truth.as_ref().map_or(truth.tick, |before| before.tick);
-        let usual = u64::from(self.tick_hz) / 10;
-        if truth.tick > before + usual + 2 {
-            journal.note(now, "ticks leap", (server, before, truth.tick));
-            let is_new = site.began.is_none_or(|began| now < began + SETTLED);
+    /// Checks a view of a server's room and keeps it.
+    fn look(&mut self, server: usize, truth: RoomView, now: Duration, log: &EventLog) {
+        let state = &mut self.servers[server];
+        let before = state
+            .truth
+            .as_ref()
+            .map_or(truth.tick, |before| before.tick);
+        let usual_ticks = u64::from(self.tick_hz) / 10;
+        if truth.tick > before + usual_ticks + 2 {
+            log.record(now, "ticks jump", (server, before, truth.tick));
+            let is_new = state.began.is_none_or(|began| now < began + SETTLED);
             assert!(
-                is_new || !self.weather.has_clear_bus(),
-                "server{server} has heard the others all the time, and its time was wrong"
+                is_new || !self.fault_kinds.has_clear_bus(),
+                "server{server} received the others' messages all the time, and its clock jumped"
             );
-            site.leapt = Some(now);
+            state.jumped = Some(now);
         }
         let mut ghosts = BTreeMap::new();
         let cubes: BTreeMap<_, _> = truth.cubes.iter().map(|cube| (cube.cube, cube)).collect();
-        assert_eq!(cubes.len(), truth.cubes.len(), "ids tell cubes apart");
+        assert_eq!(cubes.len(), truth.cubes.len(), "ids are unique");
         for cube in &truth.cubes {
             assert!(cube.pose.position.is_in_bounds());
             match cube.kind {
                 CubeKind::Ghost => {
-                    let before = site.ghosts.get(&cube.cube).copied();
+                    let before = state.ghosts.get(&cube.cube).copied();
                     if before.is_none() {
-                        journal.count(Count::Ghost);
-                        journal.note(now, "ghost", (server, cube.cube));
+                        log.count(Count::Ghost);
+                        log.record(now, "ghost", (server, cube.cube));
                     }
                     let since = before.unwrap_or(now);
                     let lasted = now - since;
@@ -153,29 +156,29 @@ impl City {
                 CubeKind::Free {
                     holder: Some(holder),
                 } if !cubes.contains_key(&holder) && self.view_distance_m.is_none() => {
-                    let since = *site.odd_since.get_or_insert(now);
+                    let since = *state.holder_missing_since.get_or_insert(now);
                     assert!(
                         now - since <= SETTLED,
-                        "server{server}: {cube:?} has a holder who is not there"
+                        "server{server}: the holder of {cube:?} is not in the room"
                     );
                 }
-                CubeKind::Free { .. } => site.odd_since = None,
+                CubeKind::Free { .. } => state.holder_missing_since = None,
                 CubeKind::Player => {}
             }
         }
-        site.ghosts = ghosts;
-        site.history.insert(truth.tick, truth.clone());
-        site.truth = Some(truth);
+        state.ghosts = ghosts;
+        state.history.insert(truth.tick, truth.clone());
+        state.truth = Some(truth);
         if self.holders().len() > 1 {
-            journal.count(Count::TwoHolders);
+            log.count(Count::TwoHolders);
         }
         if self.agreement(true).is_err() {
-            journal.count(Count::Split);
+            log.count(Count::Split);
         }
     }
 
     fn holders(&self) -> BTreeSet<CubeId> {
-        let truths = self.sites.iter().filter_map(|site| site.truth.as_ref());
+        let truths = self.servers.iter().filter_map(|state| state.truth.as_ref());
         let cubes = truths.flat_map(|truth| &truth.cubes);
         let holder = |kind| match kind {
             CubeKind::Free { holder } => holder,
@@ -184,22 +187,22 @@ impl City {
         cubes.filter_map(|cube| holder(cube.kind)).collect()
     }
 
-    /// The room: each cube as it is at its home. What is wrong if a cube has two homes, or a server
-    /// shows nothing.
+    /// Returns the room, with each cube as its owner has it. Returns an error if a cube has two owners
+    /// or none, or if a server has no room.
     pub fn room(&self) -> Result<RoomView, String> {
         let mut cubes = BTreeMap::new();
-        for (server, site) in self.sites.iter().enumerate() {
-            let truth = site.truth.as_ref();
-            let truth = truth.ok_or_else(|| format!("server{server} shows nothing"))?;
+        for (server, state) in self.servers.iter().enumerate() {
+            let truth = state.truth.as_ref();
+            let truth = truth.ok_or_else(|| format!("server{server} has no room"))?;
             let is_own = |cube: &&Cube| truth.owned.contains(&cube.cube);
             for cube in truth.cubes.iter().filter(is_own) {
                 if cubes.insert(cube.cube, cube.clone()).is_some() {
-                    return Err(format!("{} has two homes", cube.cube));
+                    return Err(format!("{} has two owners", cube.cube));
                 }
             }
         }
         if !cubes.contains_key(&FREE) {
-            return Err("the free cube has no home".to_owned());
+            return Err("the free cube has no owner".to_owned());
         }
         Ok(RoomView {
             name: DEFAULT_ROOM.to_owned(),
@@ -210,13 +213,13 @@ impl City {
         })
     }
 
-    /// Whether all servers show nothing but the room, as it is; what is different otherwise.
+    /// Checks that all servers show the cubes of the room as they are, and no others. With `may_wait`,
+    /// they may still show the ghosts of a server that has stopped.
     pub fn agreement(&self, may_wait: bool) -> Result<(), String> {
         let room = self.room()?;
-        for (server, site) in self.sites.iter().enumerate() {
-            for here in site.truth.iter().flat_map(|truth| &truth.cubes) {
+        for (server, state) in self.servers.iter().enumerate() {
+            for here in state.truth.iter().flat_map(|truth| &truth.cubes) {
                 let there = room.cubes.iter().find(|cube| cube.cube == here.cube);
-                // Whose server is dead may be waited for.
                 if may_wait && there.is_none() && here.kind == CubeKind::Ghost {
                     continue;
                 }
@@ -238,136 +241,151 @@ impl City {
         Ok(())
     }
 
-    /// Whether something is known to a program that has been there all the time.
+    /// Returns whether a program has run since before a time, so that it knows of everything since.
     fn is_remembered_since(&self, at: Duration) -> bool {
-        let began = self.sites.iter().filter_map(|site| site.began);
+        let began = self.servers.iter().filter_map(|state| state.began);
         began.into_iter().any(|began| began + SETTLED < at)
     }
 
+    /// Returns whether a server runs and has recovered from earlier faults.
     fn is_steady(&self, server: usize, now: Duration) -> bool {
-        let site = &self.sites[server];
-        let is_up = site.began.is_some_and(|began| began + SETTLED < now);
-        // Who could not hear the others has another time than they, and takes theirs.
+        let state = &self.servers[server];
+        let is_up = state.began.is_some_and(|began| began + SETTLED < now);
+        // A server that could not receive the others' messages adjusts its clock afterwards.
         let is_past = |at: Option<Duration>, lasts| at.is_none_or(|at| at + lasts < now);
-        is_up && is_past(site.stalled, HEARD_EVERY) && is_past(site.leapt, HEARD_EVERY)
+        is_up && is_past(state.stalled, MAX_SILENCE) && is_past(state.jumped, MAX_SILENCE)
     }
 }
 
-impl Watch for Rc<RefCell<City>> {
-    fn joined(&self, seat: &Seat, before: Option<&Before>) {
-        let mut city = self.borrow_mut();
-        city.told.insert(seat.name.clone(), BTreeSet::new());
-        let Some(before) = before else {
+impl Observer for Rc<RefCell<ClusterUnderTest>> {
+    fn joined(&self, player: &PlayerState, previous: Option<&PreviousSession>) {
+        let mut cluster = self.borrow_mut();
+        cluster
+            .joined_cubes
+            .insert(player.name.clone(), BTreeSet::new());
+        let Some(previous) = previous else {
             return;
         };
-        let own = seat.session.as_ref().and_then(|session| session.welcome());
+        let own = player
+            .session
+            .as_ref()
+            .and_then(|session| session.welcome());
         let own = own.expect("it has joined").cube;
-        let can_be_lost = !city.weather.has_clear_bus()
-            || city.weather.players
-            || before.lost < before.joined + SETTLED
-            || seat.joined > before.lost + RESUME_WITHIN - Duration::from_millis(500)
-            || !city.is_steady(seat.server, seat.joined)
-            || !city.is_remembered_since(before.lost);
+        let can_be_lost = !cluster.fault_kinds.has_clear_bus()
+            || cluster.fault_kinds.players
+            || previous.lost < previous.joined + SETTLED
+            || player.joined > previous.lost + RESUME_WITHIN - Duration::from_millis(500)
+            || !cluster.is_steady(player.server, player.joined)
+            || !cluster.is_remembered_since(previous.lost);
         assert!(
-            can_be_lost || own == before.cube,
+            can_be_lost || own == previous.cube,
             "{} had {} at server{} and has {own} at server{}",
-            seat.name,
-            before.cube,
-            before.server,
-            seat.server
+            player.name,
+            previous.cube,
+            previous.server,
+            player.server
         );
     }
 
-    fn heard(&self, seat: &Seat, tick: u64) {
-        let city = self.borrow();
-        let site = &city.sites[seat.server];
-        let session = seat.session.as_ref().expect("it has heard something");
-        // What was held up may be of the program before.
-        let is_of_program = site.began.is_some_and(|began| session.started() > began);
-        if city.view_distance_m.is_some() || !is_of_program {
+    fn received_tick(&self, player: &PlayerState, tick: u64) {
+        let cluster = self.borrow();
+        let state = &cluster.servers[player.server];
+        let session = player
+            .session
+            .as_ref()
+            .expect("a joined player has a session");
+        // Messages that were held up may come from the previous program.
+        let is_of_program = state.began.is_some_and(|began| session.started() > began);
+        if cluster.view_distance_m.is_some() || !is_of_program {
             return;
         }
-        if let Some(truth) = site.history.get(&tick) {
-            checks::check_tick(truth, &seat.name, session);
+        if let Some(truth) = state.history.get(&tick) {
+            checks::check_tick(truth, &player.name, session);
         }
     }
 
-    fn saw(&self, seat: &Seat, change: &Change) {
+    fn changed(&self, player: &PlayerState, change: &Change) {
         let Change::Joined(info) = change else {
             return;
         };
-        let mut city = self.borrow_mut();
-        let is_first = city
-            .told
-            .get_mut(&seat.name)
-            .is_none_or(|told| told.insert(info.cube));
-        let can_come_again = !city.weather.has_clear_bus() || city.weather.servers;
+        let mut cluster = self.borrow_mut();
+        let is_first = cluster
+            .joined_cubes
+            .get_mut(&player.name)
+            .is_none_or(|cubes| cubes.insert(info.cube));
+        let may_join_again = !cluster.fault_kinds.has_clear_bus() || cluster.fault_kinds.servers;
         assert!(
-            is_first || can_come_again,
-            "{} is told again that {info:?} has come",
-            seat.name
+            is_first || may_join_again,
+            "{} sees {info:?} joining twice",
+            player.name
         );
     }
 
-    fn corrected(&self, seat: &Seat) {
-        let city = self.borrow();
+    fn corrected(&self, player: &PlayerState) {
+        let cluster = self.borrow();
         let now = turmoil::sim_elapsed().unwrap();
         assert!(
-            // A second without samples, and then all of its way at once, is as fast as may be.
-            city.weather.players || now < seat.paused + PAUSED || !city.is_steady(seat.server, now),
-            "{} has done nothing wrong and is put elsewhere, to {:?}, {:?} after a pause",
-            seat.name,
-            seat.pose.position,
-            now - seat.paused
+            // After a pause of a second, the whole distance at once is just as fast as allowed.
+            cluster.fault_kinds.players
+                || now < player.paused + PAUSE_EFFECT
+                || !cluster.is_steady(player.server, now),
+            "{} is corrected without a fault to {:?}, {:?} after a pause",
+            player.name,
+            player.pose.position,
+            now - player.paused
         );
     }
 
-    fn is_reset(&self, seat: &Seat) -> bool {
-        let city = self.borrow();
-        let killed = city.sites[seat.server].killed;
-        let session = seat.session.as_ref();
+    fn is_reset(&self, player: &PlayerState) -> bool {
+        let cluster = self.borrow();
+        let killed = cluster.servers[player.server].killed;
+        let session = player.session.as_ref();
         let is_older = session.is_some_and(|session| session.started() < killed);
-        is_older && !city.weather.machines
+        is_older && !cluster.fault_kinds.machines
     }
 
-    fn frame(&self, seat: &Seat) {
-        let (city, now) = (self.borrow(), turmoil::sim_elapsed().unwrap());
-        let Some(session) = seat.session.as_ref().filter(|session| session.is_joined()) else {
+    fn frame(&self, player: &PlayerState) {
+        let (cluster, now) = (self.borrow(), turmoil::sim_elapsed().unwrap());
+        let Some(session) = player
+            .session
+            .as_ref()
+            .filter(|session| session.is_joined())
+        else {
             return;
         };
-        let began = city.sites[seat.server].began;
+        let began = cluster.servers[player.server].began;
         let is_of_program = began.is_some_and(|began| session.started() > began);
         let silent = now - session.last_received();
         assert!(
-            silent < HEARD_EVERY
-                || city.weather.players
+            silent < MAX_SILENCE
+                || cluster.fault_kinds.players
                 || !is_of_program
-                || !city.is_steady(seat.server, now),
-            "{} has heard nothing of server{} for {silent:?}",
-            seat.name,
-            seat.server
+                || !cluster.is_steady(player.server, now),
+            "{} has received nothing from server{} for {silent:?}",
+            player.name,
+            player.server
         );
     }
 }
 
-/// Runs until it is killed; starts anew when it is asked to close.
+/// Runs a server until it is killed, and restarts it when it is asked to close.
 pub async fn serve(
     server: usize,
-    city: Rc<RefCell<City>>,
-    net: Net,
+    cluster: Rc<RefCell<ClusterUnderTest>>,
+    bus: SimulatedBus,
     is_closing: Rc<Cell<bool>>,
-    journal: Journal,
+    log: EventLog,
 ) -> turmoil::Result {
     loop {
         let now = || turmoil::sim_elapsed().unwrap();
-        let config = city.borrow().config();
+        let config = cluster.borrow().config();
         let shutdown = CancellationToken::new();
-        let host = host_on_bus(&config, net.join(server), shutdown.clone());
-        let delivery = tokio::task::spawn_local(net.clone().deliver(server));
+        let host = host_on_bus(&config, bus.join(server), shutdown.clone());
+        let delivery = tokio::task::spawn_local(bus.clone().deliver(server));
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
-        city.borrow_mut().sites[server].began = Some(now());
-        journal.note(now(), "server", (server, "begins"));
-        let mut looks = tokio::time::interval(LOOK_EVERY);
+        cluster.borrow_mut().servers[server].began = Some(now());
+        log.record(now(), "server", (server, "begins"));
+        let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         while !is_closing.take() {
             tokio::select! {
@@ -377,17 +395,17 @@ pub async fn serve(
                     host.serve(stream, peer.ip());
                 }
                 _ = looks.tick() => {
-                    let truth = host.view(DEFAULT_ROOM).await.expect("the lobby stays");
-                    city.borrow_mut().look(server, truth, now(), &journal);
+                    let truth = host.view(DEFAULT_ROOM).await.expect("the lobby never ends");
+                    cluster.borrow_mut().look(server, truth, now(), &log);
                 }
             }
         }
         drop(listener);
-        city.borrow_mut().end(server);
+        cluster.borrow_mut().end(server);
         shutdown.cancel();
         host.stopped().await;
         delivery.abort();
-        journal.note(now(), "server", (server, "has stopped"));
-        tokio::time::sleep(RESTART_TAKES).await;
+        log.record(now(), "server", (server, "has stopped"));
+        tokio::time::sleep(RESTART_TIME).await;
     }
 }
