@@ -33,19 +33,19 @@ async fn becomes_connected(nats: &Nats, is_connected: bool) {
 }
 
 fn listen(nats: &Nats, topic: &Topic) -> (mpsc::Receiver<Heard>, Subscription) {
-    let (ear, heard) = mpsc::channel(64);
-    let subscription = nats.subscribe(topic, ear);
-    (heard, subscription)
+    let (sender, receiver) = mpsc::channel(64);
+    let subscription = nats.subscribe(topic, sender);
+    (receiver, subscription)
 }
 
-/// Says something until somebody hears it: NATS needs a moment to learn of a subscription.
-async fn reach(nats: &Nats, topic: &Topic, ear: &mut mpsc::Receiver<Heard>) {
-    let word = Bytes::from(format!("{:016x}", fastrand::u64(..)));
+/// Publishes until a message arrives, because a subscription at NATS takes a moment.
+async fn reach(nats: &Nats, topic: &Topic, receiver: &mut mpsc::Receiver<Heard>) {
+    let payload = Bytes::from(format!("{:016x}", fastrand::u64(..)));
     soon(async {
         loop {
-            nats.publish(topic, word.clone());
-            let answer = tokio::time::timeout(Duration::from_millis(20), ear.recv()).await;
-            if matches!(answer, Ok(Some(heard)) if heard.payload == word) {
+            nats.publish(topic, payload.clone());
+            let answer = tokio::time::timeout(Duration::from_millis(20), receiver.recv()).await;
+            if matches!(answer, Ok(Some(message)) if message.payload == payload) {
                 return;
             }
         }
@@ -61,7 +61,7 @@ fn cell_of(room: &str, number: u16) -> Topic {
     Topic::Cell(room.to_owned(), CellId(number))
 }
 
-/// A folder with files for NATS; removed when dropped.
+/// A folder with files for NATS, which is removed when dropped.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -87,24 +87,24 @@ impl Drop for Folder {
 
 #[tokio::test]
 #[ignore = "needs nats-server; .ci/run installs and runs it"]
-async fn words_reach_those_who_listen_to_the_topic_and_never_come_back() {
+async fn messages_reach_the_topics_subscribers_and_not_their_publisher() {
     let server = NatsServer::start();
     let (anna, ben) = (
         join(&server.url(), &[]).await,
         join(&server.url(), &[]).await,
     );
-    // Dots, stars and spaces mean something to NATS.
+    // Dots, stars and spaces have a meaning in the subjects of NATS.
     let rooms = [cell("a.b *>"), cell("a.b *"), cell("ä")];
     for room in &rooms {
         let (mut own, _own) = listen(&anna, room);
-        let (mut heard, _listening) = listen(&ben, room);
-        reach(&anna, room, &mut heard).await;
+        let (mut messages, _listening) = listen(&ben, room);
+        reach(&anna, room, &mut messages).await;
         reach(&ben, room, &mut own).await;
-        let word = Bytes::from_static(b"last");
-        anna.publish(room, word.clone());
-        soon(async { while heard.recv().await.unwrap().payload != word {} }).await;
+        let payload = Bytes::from_static(b"last");
+        anna.publish(room, payload.clone());
+        soon(async { while messages.recv().await.unwrap().payload != payload {} }).await;
         reach(&ben, room, &mut own).await;
-        assert!(own.is_empty(), "one's own words came back");
+        assert!(own.is_empty(), "a publisher received its own messages");
     }
     let (mut elsewhere, _elsewhere) = listen(&ben, &rooms[0]);
     let (mut here, _here) = listen(&ben, &rooms[1]);
@@ -114,14 +114,14 @@ async fn words_reach_those_who_listen_to_the_topic_and_never_come_back() {
 
 #[tokio::test]
 #[ignore = "needs nats-server; .ci/run installs and runs it"]
-async fn clusters_that_share_a_nats_do_not_hear_each_other() {
+async fn clusters_on_one_nats_server_do_not_receive_each_others_messages() {
     let server = NatsServer::start();
     let join = |name| join_named(server.url(), name);
     let (ours, theirs, other) = (join("ours").await, join("theirs").await, join("ours").await);
-    let (mut heard, _listening) = listen(&other, &Topic::Servers);
-    let (mut heard_there, _there) = listen(&theirs, &Topic::Servers);
-    reach(&ours, &Topic::Servers, &mut heard).await;
-    assert!(heard_there.try_recv().is_err());
+    let (mut messages, _listening) = listen(&other, &Topic::Servers);
+    let (mut messages_there, _there) = listen(&theirs, &Topic::Servers);
+    reach(&ours, &Topic::Servers, &mut messages).await;
+    assert!(messages_there.try_recv().is_err());
 }
 
 async fn join_named(url: String, name: &str) -> Arc<Nats> {
@@ -130,52 +130,52 @@ async fn join_named(url: String, name: &str) -> Arc<Nats> {
 
 #[tokio::test]
 #[ignore = "needs nats-server; .ci/run installs and runs it"]
-async fn nats_may_go_and_come_back_and_what_was_said_meanwhile_is_lost() {
+async fn after_an_outage_of_nats_only_the_messages_of_that_time_are_lost() {
     let mut server = NatsServer::start();
-    server.take_away();
+    server.kill();
     let (anna, ben) = (
         join(&server.url(), &[]).await,
         join(&server.url(), &[]).await,
     );
-    let (mut heard, listening) = listen(&ben, &cell("lobby"));
+    let (mut messages, listening) = listen(&ben, &cell("lobby"));
     for _ in 0..2 {
         assert!(!anna.is_connected());
         let lost = anna.traffic().lost_sent;
         anna.publish(&cell("lobby"), Bytes::from_static(b"old"));
         assert_eq!(anna.traffic().lost_sent, lost + 1);
-        server.bring_back();
+        server.restart();
         becomes_connected(&anna, true).await;
         becomes_connected(&ben, true).await;
         soon(async {
             loop {
                 anna.publish(&cell("lobby"), Bytes::from_static(b"new"));
-                let answer = tokio::time::timeout(Duration::from_millis(20), heard.recv()).await;
-                if let Ok(heard) = answer {
-                    assert_eq!(heard.unwrap().payload, "new");
+                let answer = tokio::time::timeout(Duration::from_millis(20), messages.recv()).await;
+                if let Ok(message) = answer {
+                    assert_eq!(message.unwrap().payload, "new");
                     return;
                 }
             }
         })
         .await;
-        server.take_away();
+        server.kill();
         becomes_connected(&anna, false).await;
     }
     assert!(ben.traffic().received_bytes >= ben.traffic().received_messages * 3);
     drop(listening);
-    while soon(heard.recv()).await.is_some() {}
+    while soon(messages.recv()).await.is_some() {}
 }
 
 #[tokio::test]
 #[ignore = "needs nats-server; .ci/run installs and runs it"]
-async fn a_full_ear_loses_words_and_they_are_counted() {
+async fn a_full_channel_loses_messages_and_they_are_counted() {
     let server = NatsServer::start();
     let (anna, ben) = (
         join(&server.url(), &[]).await,
         join(&server.url(), &[]).await,
     );
     becomes_connected(&anna, true).await;
-    let (ear, _never_read) = mpsc::channel(1);
-    let _listening = ben.subscribe(&cell("lobby"), ear);
+    let (sender, _never_read) = mpsc::channel(1);
+    let _listening = ben.subscribe(&cell("lobby"), sender);
     soon(async {
         while ben.traffic().lost_received == 0 {
             anna.publish(&cell("lobby"), Bytes::from_static(b"hello"));
@@ -188,7 +188,7 @@ async fn a_full_ear_loses_words_and_they_are_counted() {
 
 #[tokio::test]
 #[ignore = "needs nats-server; .ci/run installs and runs it"]
-async fn nats_may_ask_who_one_is() {
+async fn nats_may_require_a_login() {
     // The seed and the key of the same pair, from NATS's documentation.
     let seed = "SUANQDPB2RUOE4ETUA26CNX7FUKE5ZZKFCQIIW63OX225F2CO7UEXTM7ZY\n";
     let key = "UAMMBNV2EYR65NYZZ7IAK5SIR5ODNTTERJOBOF4KJLMWI45YOXOSWULM";
@@ -221,7 +221,7 @@ async fn nats_may_ask_who_one_is() {
 
 #[tokio::test]
 #[ignore = "needs nats-server; .ci/run installs and runs it"]
-async fn the_way_to_nats_may_be_encrypted_and_both_ends_show_certificates() {
+async fn the_connection_to_nats_may_use_tls_with_certificates_on_both_ends() {
     let folder = Folder::new();
     let key = KeyPair::generate().unwrap();
     let parameters = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
@@ -250,7 +250,7 @@ async fn the_way_to_nats_may_be_encrypted_and_both_ends_show_certificates() {
 
 #[tokio::test]
 #[ignore = "needs nats-server; .ci/run installs and runs it"]
-async fn servers_tell_their_players_of_each_other_until_one_says_goodbye() {
+async fn players_get_the_addresses_of_the_other_servers_until_those_stop() {
     let nats = NatsServer::start();
     let url = nats.url();
     let there = "127.0.0.1:1";
@@ -278,7 +278,7 @@ async fn servers_tell_their_players_of_each_other_until_one_says_goodbye() {
 
 #[tokio::test]
 #[ignore = "needs nats-server; .ci/run installs and runs it"]
-async fn what_is_no_word_of_a_server_ends_nothing() {
+async fn invalid_messages_on_the_bus_end_nothing() {
     let nats = NatsServer::start();
     let stranger = join(&nats.url(), &[]).await;
     becomes_connected(&stranger, true).await;
@@ -287,10 +287,10 @@ async fn what_is_no_word_of_a_server_ends_nothing() {
         Topic::Room("lobby".into()),
         cell_of("lobby", 0),
     ];
-    let (ear, mut heard) = mpsc::channel(1_024);
+    let (sender, mut messages) = mpsc::channel(1_024);
     let _listening = topics
         .each_ref()
-        .map(|topic| stranger.subscribe(topic, ear.clone()));
+        .map(|topic| stranger.subscribe(topic, sender.clone()));
     let flags = ["--bus", &nats.url(), "--resume-within", "1s"];
     let (first, second) = (Server::start(&flags).await, Server::start(&flags).await);
     first.counts("cubesync_cluster_servers 2").await;
@@ -300,12 +300,13 @@ async fn what_is_no_word_of_a_server_ends_nothing() {
     for _ in 0..30 {
         anna.step(100).await;
         ben.step(100).await;
-        let word = soon(heard.recv()).await.unwrap().payload;
-        let words = std::iter::from_fn(|| heard.try_recv().ok()).map(|heard| heard.payload);
-        for word in words.collect::<Vec<_>>().into_iter().chain([word]) {
+        let payload = soon(messages.recv()).await.unwrap().payload;
+        let payloads =
+            std::iter::from_fn(|| messages.try_recv().ok()).map(|message| message.payload);
+        for payload in payloads.collect::<Vec<_>>().into_iter().chain([payload]) {
             for topic in &topics {
-                stranger.publish(topic, word.clone());
-                stranger.publish(topic, bent(&word, &mut rng));
+                stranger.publish(topic, payload.clone());
+                stranger.publish(topic, damaged(&payload, &mut rng));
                 stranger.publish(topic, (0..rng.u8(..)).map(|_| rng.u8(..)).collect());
             }
         }
@@ -322,18 +323,18 @@ async fn what_is_no_word_of_a_server_ends_nothing() {
     assert_eq!(carl.welcome.room, "lobby");
 }
 
-/// The same but for a few bytes.
-fn bent(word: &[u8], rng: &mut fastrand::Rng) -> Bytes {
-    let mut bent = word.to_vec();
+/// Returns a message with a few bytes changed.
+fn damaged(message: &[u8], rng: &mut fastrand::Rng) -> Bytes {
+    let mut damaged = message.to_vec();
     for _ in 0..rng.usize(1..4) {
-        let at = rng.usize(..bent.len());
-        // Of these begin long numbers.
-        bent[at] = rng
+        let at = rng.usize(..damaged.len());
+        // Some of these bytes begin long numbers.
+        damaged[at] = rng
             .choice([0, 1, 250, 251, 252, 253, 255, rng.clone().u8(..)])
             .unwrap();
         if rng.bool() {
-            bent.insert(at, rng.u8(..));
+            damaged.insert(at, rng.u8(..));
         }
     }
-    bent.into()
+    damaged.into()
 }

@@ -1,4 +1,4 @@
-//! Two servers without a bus stand for two of a cluster, and a real client loses one of them.
+//! Failover of a real client between two servers, which need no bus for this.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -14,8 +14,8 @@ use tokio::time::{Duration, sleep};
 
 use crate::support::{Server, pose_of, soon};
 
-/// Stands in front of a server and adds another one to its welcomes.
-async fn name(listener: TcpListener, server: SocketAddr, other: ServerAddress) {
+/// Relays connections to a server and adds another server's address to its welcomes.
+async fn add_to_welcomes(listener: TcpListener, server: SocketAddr, other: ServerAddress) {
     loop {
         let (mut client, _) = listener.accept().await.unwrap();
         let mut server = TcpStream::connect(server).await.unwrap();
@@ -58,7 +58,7 @@ impl Walker {
         }
     }
 
-    /// Walks east until something is so.
+    /// Walks east until a condition holds.
     async fn until(&mut self, is_reached: impl Fn(&Self) -> bool) {
         let walk = async {
             while !is_reached(self) {
@@ -77,7 +77,7 @@ impl Walker {
 }
 
 #[tokio::test]
-async fn a_player_whose_server_dies_walks_on_at_the_next_one() {
+async fn a_player_whose_server_dies_continues_at_the_next_one() {
     let (first, second) = (Server::start(&[]).await, Server::start(&[]).await);
     let other = ServerAddress {
         tcp: second.addresses.tcp.to_string(),
@@ -85,7 +85,11 @@ async fn a_player_whose_server_dies_walks_on_at_the_next_one() {
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let front = listener.local_addr().unwrap().to_string();
-    let naming = tokio::spawn(name(listener, first.addresses.tcp, other.clone()));
+    let naming = tokio::spawn(add_to_welcomes(
+        listener,
+        first.addresses.tcp,
+        other.clone(),
+    ));
     let mut watcher = second.join("watcher").await;
 
     let mut walker = Walker {
@@ -112,10 +116,10 @@ async fn a_player_whose_server_dies_walks_on_at_the_next_one() {
         _ => None,
     });
     let joined = joined.await;
-    let came_m = pose_of(&joined).position.to_metres()[0];
+    let joined_m = pose_of(&joined).position.to_metres()[0];
     assert!(
-        (22.0..=walker.x_m).contains(&came_m),
-        "{came_m} {}",
+        (22.0..=walker.x_m).contains(&joined_m),
+        "{joined_m} {}",
         walker.x_m
     );
     assert!(matches!(
@@ -126,7 +130,7 @@ async fn a_player_whose_server_dies_walks_on_at_the_next_one() {
             ClientEvent::Rejoined(_)
         ]
     ));
-    // And nobody corrects it there.
+    // The new server does not correct the player.
     walker.until(|walker| walker.x_m > 24.0).await;
     assert_eq!(walker.events.len(), 3, "{:?}", walker.events);
     drop(first);

@@ -1,11 +1,11 @@
-//! A bad peer loses its connection, and nobody else notices.
+//! Bad peers: each loses its connection, and other players do not notice.
 
 use crate::support::{Client, Crowd, Player, Server, tight_stream};
 use cubesync_protocol::{
     ClientMessage, CloseCode, CubeId, CubePose, Event, Message, Pose, ServerMessage,
 };
 
-/// Waits for the server's last word; it must be a `Closing`, and then the end.
+/// Waits for the server's `Closing`, after which the connection must end.
 pub async fn closed_with(player: &mut Player) -> CloseCode {
     let code = player
         .find(|message| match message {
@@ -15,7 +15,7 @@ pub async fn closed_with(player: &mut Player) -> CloseCode {
                 retry_after_ms,
             } => {
                 assert!(message.len() > 10, "a person can read it: {message}");
-                // Who was silent may have slept; who does what is wrong does it again.
+                // Only a client that was silent or too slow may return at once.
                 let is_accident = code == CloseCode::Silent || message.contains("in time");
                 assert_eq!(retry_after_ms, is_accident.then_some(0));
                 Some(code)
@@ -28,7 +28,7 @@ pub async fn closed_with(player: &mut Player) -> CloseCode {
 }
 
 #[tokio::test]
-async fn bytes_that_are_no_messages_end_only_their_own_connection() {
+async fn invalid_messages_end_only_their_own_connection() {
     let server = Server::start(&["--tick", "60"]).await;
     let mut bystander = server.join("bystander").await;
     let hello = cubesync_protocol::Hello::new("lobby", "twice", crate::support::COLOUR);
@@ -99,7 +99,7 @@ async fn a_flood_of_messages_is_cut() {
 async fn a_burst_within_the_limit_is_fine() {
     let server = Server::start(&["--max-messages", "10"]).await;
     let mut player = server.join("eager").await;
-    // Twice as many as a second may bring, the Hello among them.
+    // The burst is twice the limit of a second, and the hello counts too.
     let burst = 20 - 1;
     for sent_us in 0..burst {
         player.client.send(&ClientMessage::Ping { sent_us }).await;
@@ -113,7 +113,7 @@ async fn a_burst_within_the_limit_is_fine() {
 }
 
 #[tokio::test]
-async fn a_peer_that_falls_silent_is_told_and_gone() {
+async fn a_silent_peer_is_disconnected_with_a_message() {
     let server = Server::start(&["--tick", "60", "--dead-after", "300ms"]).await;
     let mut silent = server.join("silent").await;
     assert_eq!(closed_with(&mut silent).await, CloseCode::Silent);
@@ -124,7 +124,7 @@ async fn a_peer_that_falls_silent_is_told_and_gone() {
 }
 
 #[tokio::test]
-async fn a_connection_cut_inside_a_frame_leaves_once() {
+async fn a_player_whose_connection_is_cut_inside_a_frame_leaves_once() {
     let server = Server::start(&["--tick", "60"]).await;
     let mut watcher = server.join("watcher").await;
     let mut player = server.join("cut").await;
@@ -138,14 +138,14 @@ async fn a_connection_cut_inside_a_frame_leaves_once() {
         .await;
 }
 
-/// A player whose kernel takes as little as possible.
-async fn sleeper(server: &Server) -> Player {
+/// Joins as a player that does not read and whose kernel buffers as little as possible.
+async fn join_sleeper(server: &Server) -> Player {
     let stream = tight_stream(server.addresses.tcp).await;
     Client::new(stream).join("lobby", "sleeper").await
 }
 
 #[tokio::test]
-async fn a_reader_that_never_reads_is_cut_and_delays_nobody() {
+async fn a_client_that_never_reads_is_cut_and_delays_nobody() {
     let flags = [
         "--tick",
         "128",
@@ -155,10 +155,10 @@ async fn a_reader_that_never_reads_is_cut_and_delays_nobody() {
         "1s",
     ];
     let server = Server::start(&flags).await;
-    let sleeper = sleeper(&server).await;
+    let sleeper = join_sleeper(&server).await;
     let mut crowd = Crowd::join(&server, 200).await;
     let slow = "cubesync_disconnects_total{reason=\"slow_reader\"} 1";
-    crowd.stir_until(server.counts(slow)).await;
+    crowd.jump_until(server.counts(slow)).await;
     drop(sleeper);
     server.counts("cubesync_connections 200").await;
     let bystander = &mut crowd.players[0];
@@ -167,15 +167,15 @@ async fn a_reader_that_never_reads_is_cut_and_delays_nobody() {
 }
 
 #[tokio::test]
-async fn a_reader_that_pauses_comes_back_to_the_present() {
+async fn a_client_that_pauses_continues_with_a_keyframe() {
     let patient = ["--slow-reader-after", "10m", "--dead-after", "10m"];
     let flags = [&["--tick", "128", "--max-speed", "0"][..], &patient].concat();
     let server = Server::start(&flags).await;
-    let mut sleeper = sleeper(&server).await;
+    let mut sleeper = join_sleeper(&server).await;
     let mut crowd = Crowd::join(&server, 200).await;
-    // Until far more has been sent to the sleeper than the kernel's buffers and the log hold.
+    // This sends far more than the kernel's buffers and the log hold.
     for _ in 0..200 {
-        crowd.stir().await;
+        crowd.jump().await;
     }
     let last = crowd.players.last().unwrap();
     let (cube, pose) = (last.cube(), last.welcome.pose);

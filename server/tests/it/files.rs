@@ -1,4 +1,4 @@
-//! Files from inside the binary: types, encodings, caching, and nothing but those files.
+//! Embedded files: their types, encodings and caching.
 
 use std::io::Read;
 use std::net::SocketAddr;
@@ -7,18 +7,18 @@ use std::path::Path;
 use crate::http::{Answer, get, request, request_with};
 use crate::support::Server;
 
-/// A file that lies in the source as it is, and is long enough to be packed.
+/// A file that is stored uncompressed and is long enough to be compressed.
 const SCRIPT: &str = "/status/uplot.js";
 const SCRIPT_SOURCE: &[u8] = include_bytes!("../../../assets/status/uplot.js");
 
-/// The browser client, where the sources have one.
+/// The browser client's page, if the sources have one.
 const GAME: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../assets/web/index.html");
 
 async fn get_as(address: SocketAddr, path: &str, accept: &str) -> Answer {
     request_with(address, "GET", path, &[("Accept-Encoding", accept)]).await
 }
 
-fn unpacked(packed: &[u8]) -> Vec<u8> {
+fn decompress(packed: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     flate2::read::GzDecoder::new(packed)
         .read_to_end(&mut plain)
@@ -26,7 +26,7 @@ fn unpacked(packed: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// What a page refers to on this server, as absolute paths.
+/// Returns the absolute paths that a page refers to on this server.
 fn references(page: &str) -> Vec<String> {
     let mut parts = page.split('"');
     let mut found = Vec::new();
@@ -58,7 +58,7 @@ async fn each_client_gets_the_encoding_it_prefers() {
         let length = answer.bytes.len().to_string();
         assert_eq!(answer.header("content-length"), Some(length.as_str()));
         let content = match encoding {
-            Some(_) => unpacked(&answer.bytes),
+            Some(_) => decompress(&answer.bytes),
             None => answer.bytes,
         };
         assert!(content == SCRIPT_SOURCE, "{accept}: another content");
@@ -72,7 +72,7 @@ async fn each_client_gets_the_encoding_it_prefers() {
 }
 
 #[tokio::test]
-async fn head_tells_what_get_would_without_the_content() {
+async fn head_has_the_headers_of_get_without_the_content() {
     let server = Server::start(&[]).await;
     let accept = [("Accept-Encoding", "gzip")];
     let whole = request_with(server.addresses.http, "GET", SCRIPT, &accept).await;
@@ -92,7 +92,7 @@ async fn head_tells_what_get_would_without_the_content() {
 }
 
 #[tokio::test]
-async fn what_a_browser_has_already_is_not_sent_again() {
+async fn a_cached_file_is_not_sent_again() {
     let server = Server::start(&[]).await;
     let address = server.addresses.http;
     let first = get_as(address, SCRIPT, "gzip").await;
@@ -146,7 +146,7 @@ async fn pages_keep_to_the_policy() {
 }
 
 #[tokio::test]
-async fn everything_a_page_refers_to_is_there() {
+async fn everything_that_a_page_refers_to_exists() {
     let server = Server::start(&[]).await;
     for path in ["/", "/status"] {
         let page = get(server.addresses.http, path).await.body;
@@ -160,7 +160,7 @@ async fn everything_a_page_refers_to_is_there() {
 }
 
 #[tokio::test]
-async fn the_root_is_the_game_where_there_is_one() {
+async fn the_root_is_the_game_if_there_is_one() {
     let server = Server::start(&[]).await;
     let address = server.addresses.http;
     let answer = get(address, "/").await;
@@ -189,14 +189,14 @@ async fn the_root_is_the_game_where_there_is_one() {
         Some("public, max-age=31536000, immutable")
     );
     let gzip = get_as(address, &wasm, "gzip").await;
-    assert!(unpacked(&gzip.bytes) == plain.bytes, "another program");
+    assert!(decompress(&gzip.bytes) == plain.bytes, "another program");
     let brotli = get_as(address, &wasm, "gzip, deflate, br, zstd").await;
     assert_eq!(brotli.header("content-encoding"), Some("br"));
     assert!(brotli.bytes.len() < gzip.bytes.len());
 }
 
 #[tokio::test]
-async fn nothing_but_the_files_can_be_asked_for() {
+async fn no_paths_but_the_files_are_served() {
     let server = Server::start(&[]).await;
     for path in [
         "/status/",

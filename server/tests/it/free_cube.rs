@@ -1,4 +1,4 @@
-//! The free cube: one holder at a time, and the server decides who was first.
+//! The free cube: it has one holder at a time, and the server decides on the order.
 
 use cubesync_protocol::{ClientMessage, CubeId, CubeKind, Event, ServerMessage};
 
@@ -30,8 +30,8 @@ fn refused(message: ServerMessage) -> Option<Option<CubeId>> {
     }
 }
 
-/// Waits for a change of who holds the cube.
-async fn authority(player: &mut Player) -> Event {
+/// Waits for a change of the holder.
+async fn holder_change(player: &mut Player) -> Event {
     loop {
         for event in player.next_update().await.events {
             if matches!(event, Event::Taken { .. } | Event::Freed { .. }) {
@@ -42,13 +42,13 @@ async fn authority(player: &mut Player) -> Event {
 }
 
 #[tokio::test]
-async fn taken_moved_and_released_as_everybody_sees() {
+async fn taking_moving_and_releasing_are_visible_to_everybody() {
     let server = Server::start(&["--tick", "60"]).await;
     let mut anna = server.join("Anna").await;
     let mut watcher = server.join("watcher").await;
     take(&mut anna).await;
     assert_eq!(
-        authority(&mut watcher).await,
+        holder_change(&mut watcher).await,
         Event::Taken {
             cube: FREE,
             by: anna.cube()
@@ -59,7 +59,10 @@ async fn taken_moved_and_released_as_everybody_sees() {
     anna.sample(FREE, pose).await;
     watcher.sees(FREE, pose).await;
     release(&mut anna).await;
-    assert_eq!(authority(&mut watcher).await, Event::Freed { cube: FREE });
+    assert_eq!(
+        holder_change(&mut watcher).await,
+        Event::Freed { cube: FREE }
+    );
 
     let late = server.join("late").await;
     let free = late.knows(FREE).unwrap();
@@ -70,7 +73,7 @@ async fn taken_moved_and_released_as_everybody_sees() {
 }
 
 #[tokio::test]
-async fn of_many_who_reach_for_it_exactly_one_gets_it() {
+async fn of_many_players_that_take_it_exactly_one_gets_it() {
     let server = Server::start(&["--tick", "30"]).await;
     let mut players = Vec::new();
     for number in 0..8 {
@@ -84,7 +87,7 @@ async fn of_many_who_reach_for_it_exactly_one_gets_it() {
         CubeKind::Free {
             holder: Some(holder),
         } => holder,
-        _ => match authority(&mut watcher).await {
+        _ => match holder_change(&mut watcher).await {
             Event::Taken { by, .. } => by,
             other => panic!("{other:?}"),
         },
@@ -97,7 +100,7 @@ async fn of_many_who_reach_for_it_exactly_one_gets_it() {
 }
 
 #[tokio::test]
-async fn it_is_freed_where_it_was_when_its_holder_vanishes() {
+async fn it_is_freed_in_place_when_its_holders_connection_is_lost() {
     let server = Server::start(&["--tick", "60"]).await;
     let mut anna = server.join("Anna").await;
     let mut boris = server.join("Boris").await;
@@ -115,7 +118,7 @@ async fn it_is_freed_where_it_was_when_its_holder_vanishes() {
     );
     take(&mut boris).await;
     assert_eq!(
-        authority(&mut boris).await,
+        holder_change(&mut boris).await,
         Event::Taken {
             cube: FREE,
             by: boris.cube()

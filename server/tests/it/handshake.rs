@@ -1,4 +1,4 @@
-//! The first two messages: who is let in, and what the others are told.
+//! The handshake: which clients are welcomed, and what rejected ones receive.
 
 use cubesync_protocol::{
     ClientMessage, CubeId, CubeKind, Hello, Message, RejectCode, ServerMessage,
@@ -53,7 +53,7 @@ async fn a_good_hello_is_welcomed_and_sees_the_room() {
 }
 
 #[tokio::test]
-async fn a_hello_may_come_byte_by_byte_and_with_the_next_message_glued_on() {
+async fn a_hello_may_arrive_byte_by_byte_or_together_with_the_next_message() {
     let server = Server::start(&[]).await;
     let mut client = server.connect().await;
     for byte in &ClientMessage::Hello(hello("slow")).to_frame()[..] {
@@ -81,7 +81,7 @@ async fn a_hello_may_come_byte_by_byte_and_with_the_next_message_glued_on() {
 }
 
 #[tokio::test]
-async fn another_version_is_told_which_one_is_served() {
+async fn a_client_of_another_version_is_rejected_with_the_servers_version() {
     let server = Server::start(&[]).await;
     let message = rejected_hello(
         &server,
@@ -102,7 +102,7 @@ async fn another_version_is_told_which_one_is_served() {
 }
 
 #[tokio::test]
-async fn what_is_no_hello_is_told_so_and_closed() {
+async fn anything_but_a_hello_is_rejected() {
     let server = Server::start(&[]).await;
     let ping = ClientMessage::Ping { sent_us: 0 }.to_frame();
     let magic = ClientMessage::Hello(Hello {
@@ -129,7 +129,7 @@ async fn what_is_no_hello_is_told_so_and_closed() {
 }
 
 #[tokio::test]
-async fn names_and_rooms_that_cannot_be_shown_are_refused_in_words() {
+async fn names_that_cannot_be_shown_are_rejected_with_a_reason() {
     let server = Server::start(&[]).await;
     let message = rejected_hello(&server, hello(" "), RejectCode::Name).await;
     assert!(message.contains("name needs"), "{message}");
@@ -140,7 +140,7 @@ async fn names_and_rooms_that_cannot_be_shown_are_refused_in_words() {
 }
 
 #[tokio::test]
-async fn a_join_key_is_asked_for_where_there_is_one() {
+async fn a_server_with_a_join_key_requires_it() {
     let server = Server::start(&["--join-key", "open sesame"]).await;
     let with_key = |key: &str| Hello {
         join_key: Some(key.into()),
@@ -161,7 +161,7 @@ async fn a_join_key_is_asked_for_where_there_is_one() {
 }
 
 #[tokio::test]
-async fn who_says_nothing_in_time_is_told_so_and_closed() {
+async fn a_client_without_a_hello_in_time_is_rejected() {
     let server = Server::start(&["--hello-deadline", "50ms"]).await;
     let silent = server.connect().await;
     let message = assert_rejected(silent, RejectCode::NotHello).await;
@@ -176,7 +176,7 @@ async fn who_says_nothing_in_time_is_told_so_and_closed() {
 }
 
 #[tokio::test]
-async fn over_the_connection_limit_a_client_is_told_that_the_server_is_full() {
+async fn a_client_over_the_connection_limit_is_rejected_as_full() {
     let server = Server::start(&["--max-connections", "1"]).await;
     let player = server.join("Anna").await;
     let message = assert_rejected(server.connect().await, RejectCode::Full).await;

@@ -24,7 +24,7 @@ impl Answer {
     }
 }
 
-/// Asks with further header lines.
+/// Sends a request with further header lines.
 pub async fn request_with(
     address: SocketAddr,
     method: &str,
@@ -62,7 +62,7 @@ pub async fn get(address: SocketAddr, path: &str) -> Answer {
 }
 
 #[tokio::test]
-async fn the_time_page_is_html_of_exactly_its_length_and_never_cached() {
+async fn the_time_page_is_html_with_its_exact_length_and_never_cached() {
     let server = Server::start(&[]).await;
     let answer = get(server.addresses.http, "/time.html").await;
     assert_eq!(answer.status, 200);
@@ -86,7 +86,7 @@ async fn the_time_page_is_html_of_exactly_its_length_and_never_cached() {
 }
 
 #[tokio::test]
-async fn what_is_not_there_and_what_is_not_allowed_is_said_in_plain_text() {
+async fn unknown_paths_and_methods_are_answered_in_plain_text() {
     let server = Server::start(&[]).await;
     for path in [
         "/nothing",
@@ -147,7 +147,7 @@ async fn cubes_are_listed_in_metres() {
 }
 
 #[tokio::test]
-async fn the_status_page_shows_who_is_here_and_how_to_join() {
+async fn the_status_page_shows_the_players_and_how_to_join() {
     let server = Server::start(&[]).await;
     let _player = server.join("<Вася>").await;
     let answer = get(server.addresses.http, "/status").await;
@@ -210,7 +210,7 @@ async fn a_head_that_never_ends_is_cut() {
         .await
         .unwrap();
     let mut answer = Vec::new();
-    // Closed by the head's deadline, with or without an answer.
+    // The head's deadline closes it, with or without a response.
     let _ = soon(stream.read_to_end(&mut answer)).await;
     let mut stream = TcpStream::connect(server.addresses.http).await.unwrap();
     let mut head = b"GET /time.html HTTP/1.1\r\nHost: test\r\n".to_vec();
@@ -224,7 +224,7 @@ async fn a_head_that_never_ends_is_cut() {
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
 }
 
-/// Sends bytes as they are and returns everything that comes until the end.
+/// Sends bytes as they are and returns everything that the server sends until the end.
 async fn exchange(server: &Server, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.addresses.http).await.unwrap();
     stream.write_all(bytes).await.unwrap();
@@ -256,7 +256,7 @@ async fn a_head_that_two_programs_could_read_differently_is_refused_and_ends_the
 }
 
 #[tokio::test]
-async fn pipelined_requests_are_answered_in_their_order_and_http_1_0_is_understood() {
+async fn pipelined_requests_are_answered_in_order_and_http_1_0_is_understood() {
     let server = Server::start(&[]).await;
     let mut requests = "GET /time.html HTTP/1.1\r\nHost: a\r\n\r\n".repeat(19);
     requests += "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";

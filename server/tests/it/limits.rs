@@ -1,4 +1,4 @@
-//! Every limit: where it is told, what is counted, and that others go on.
+//! The limits: the message for the peer, the counter, and that other players are not affected.
 
 use cubesync_protocol::{ClientMessage, CloseCode, Hello, Message, RejectCode, ResumeToken};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,7 +28,7 @@ async fn newcomers_who_say_nothing_leave_no_place_for_more_and_none_is_taken_fro
 }
 
 #[tokio::test]
-async fn a_frame_that_was_begun_must_end() {
+async fn an_incomplete_frame_is_cut_by_its_deadline() {
     let server = Server::start(&[]).await;
     let mut slow = server.join("slow").await;
     slow.client.send_bytes(&[0, 0]).await;
@@ -40,7 +40,7 @@ async fn a_frame_that_was_begun_must_end() {
 }
 
 #[tokio::test]
-async fn bytes_are_limited_apart_from_messages() {
+async fn bytes_have_a_limit_besides_that_of_messages() {
     let server = Server::start(&["--max-bytes", "4096", "--max-messages", "100000"]).await;
     let mut player = server.join("loud").await;
     let ping = ClientMessage::Ping { sent_us: u64::MAX }.to_frame();
@@ -53,7 +53,7 @@ async fn bytes_are_limited_apart_from_messages() {
 }
 
 #[tokio::test]
-async fn a_longer_frame_than_allowed_is_told_so() {
+async fn a_frame_that_is_too_long_is_answered_with_a_reason() {
     let server = Server::start(&[]).await;
     let mut player = server.join("long").await;
     player.client.send_bytes(&[0, 0, 0x10, 1]).await;
@@ -62,7 +62,7 @@ async fn a_longer_frame_than_allowed_is_told_so() {
 }
 
 #[tokio::test]
-async fn a_room_takes_only_so_many_cubes_and_other_rooms_go_on() {
+async fn a_full_room_refuses_players_and_other_rooms_do_not() {
     let server = Server::start(&["--max-cubes", "2"]).await;
     let _first = server.join("Anna").await;
     let hello = Hello::new("lobby", "Boris", COLOUR);
@@ -73,7 +73,7 @@ async fn a_room_takes_only_so_many_cubes_and_other_rooms_go_on() {
 }
 
 #[tokio::test]
-async fn in_a_full_room_the_oldest_ghost_makes_place() {
+async fn a_full_room_gives_the_place_of_its_oldest_ghost_away() {
     let server = Server::start(&["--max-cubes", "4", "--resume-within", "5m"]).await;
     let watcher = server.join("watcher").await;
     let (first, second) = (server.join("first").await, server.join("second").await);
@@ -89,7 +89,7 @@ async fn in_a_full_room_the_oldest_ghost_makes_place() {
 }
 
 #[tokio::test]
-async fn a_room_with_a_key_of_its_own_asks_for_that() {
+async fn a_room_with_a_key_of_its_own_requires_that_key() {
     let server = Server::start(&["--room-key", "den=cave"]).await;
     let with_key = |room, key: &str| Hello {
         join_key: Some(key.into()),
@@ -106,7 +106,7 @@ async fn a_room_with_a_key_of_its_own_asks_for_that() {
 }
 
 #[tokio::test]
-async fn guessing_keys_stops_after_a_few() {
+async fn an_address_may_guess_only_a_few_keys() {
     let server = Server::start(&["--join-key", "right"]).await;
     let with_key = |key: &str| Hello {
         join_key: Some(key.into()),
@@ -154,7 +154,7 @@ async fn a_token_is_good_once_and_only_in_its_room() {
 }
 
 #[tokio::test]
-async fn what_is_against_the_rules_is_corrected_and_counted() {
+async fn illegal_moves_are_corrected_and_counted() {
     let server = Server::start(&["--max-speed", "1"]).await;
     let (mut anna, boris) = (server.join("Anna").await, server.join("Boris").await);
     anna.step(100_000).await;
@@ -169,17 +169,17 @@ async fn what_is_against_the_rules_is_corrected_and_counted() {
 }
 
 #[tokio::test]
-async fn who_finds_no_place_for_http_is_told_so_at_once() {
+async fn an_http_connection_over_the_limit_is_answered_with_503_at_once() {
     let server = Server::start(&["--max-http-connections", "1"]).await;
     let mut first = TcpStream::connect(server.addresses.http).await.unwrap();
     first.write_all(b"GET").await.unwrap();
     let refused = async {
         loop {
-            // The first may not have been accepted yet.
+            // The first connection may not have been accepted yet.
             let mut second = TcpStream::connect(server.addresses.http).await.unwrap();
             let mut answer = String::new();
-            let heard = soon(second.read_to_string(&mut answer)).await;
-            if heard.is_ok() && !answer.is_empty() {
+            let read = soon(second.read_to_string(&mut answer)).await;
+            if read.is_ok() && !answer.is_empty() {
                 return answer;
             }
         }
@@ -213,7 +213,7 @@ async fn a_second_host_and_bodies_are_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_counted_by_what_is_wrong_with_it() {
+async fn invalid_http_is_counted_by_its_problem() {
     let server = Server::start(&[]).await;
     let long = format!(
         "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
@@ -229,7 +229,7 @@ async fn what_is_no_http_is_counted_by_what_is_wrong_with_it() {
         let mut stream = TcpStream::connect(server.addresses.http).await.unwrap();
         stream.write_all(bytes).await.unwrap();
         let mut answer = Vec::new();
-        // A head that is too long may be answered by a reset.
+        // The server may answer a head that is too long with a reset.
         let _ = soon(stream.read_to_end(&mut answer)).await;
         assert!(!answer.starts_with(b"HTTP/1.1 2"), "{reason}");
     }
@@ -244,7 +244,7 @@ async fn what_is_no_http_is_counted_by_what_is_wrong_with_it() {
 }
 
 #[tokio::test]
-async fn behind_a_trusted_proxy_everybody_has_limits_of_their_own() {
+async fn behind_a_trusted_proxy_each_client_has_limits_of_its_own() {
     let flags = [
         "--trust-proxy",
         "127.0.0.1",
@@ -261,9 +261,9 @@ async fn behind_a_trusted_proxy_everybody_has_limits_of_their_own() {
     // A burst is 16 seconds' worth; these take less than that many seconds.
     let mut refused = false;
     for _ in 0..60 {
-        // The client wrote the first address, which counts for nothing; the proxy the second.
+        // The client forged the first address, which is ignored. The proxy added the second.
         refused |= ask("192.0.2.8, 192.0.2.7").await == 429;
     }
-    assert!(refused, "who asks too often is told so");
+    assert!(refused, "too many requests are refused");
     assert_eq!(ask("192.0.2.8").await, 200);
 }

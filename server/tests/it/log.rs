@@ -1,4 +1,4 @@
-//! The log of the program, and that nothing waits for whoever reads it.
+//! The program's log, which never blocks on its reader.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -35,7 +35,7 @@ impl Log {
         Self(BufReader::new(server.stderr.take().unwrap()).lines())
     }
 
-    /// The next line with this message.
+    /// Returns the next line with a message.
     async fn find(&mut self, message: &str) -> Value {
         loop {
             let line = soon(self.0.next_line()).await.unwrap().expect("more lines");
@@ -59,15 +59,15 @@ async fn join(clients: SocketAddr, name: &str) {
     client.welcomed().await.hang_up().await;
 }
 
-/// A pipe that nobody empties and into which nothing more goes, and its other end.
+/// Returns the two ends of a full pipe.
 fn full_pipe() -> (std::io::PipeReader, std::io::PipeWriter) {
     let (reader, mut writer) = std::io::pipe().unwrap();
-    // Linux' pipes hold so much.
+    // This is the capacity of a pipe on Linux.
     writer.write_all(&[b'x'; 65_536]).unwrap();
     (reader, writer)
 }
 
-async fn ends_when_told(mut server: Child) {
+async fn stops_on_sigterm(mut server: Child) {
     let pid = server.id().unwrap().to_string();
     let mut kill = Command::new("kill");
     assert!(kill.arg(pid).status().await.unwrap().success());
@@ -96,7 +96,7 @@ async fn joins_are_structured_and_a_flood_of_them_is_not_logged() {
         .lines()
         .find_map(|line| line.strip_prefix("cubesync_logs_suppressed_total "))
         .unwrap();
-    // Of each of the two places ten lines, and few more in the time this takes.
+    // Each of the two places has a burst of ten lines, and gains few more in this time.
     assert!(suppressed.parse::<u32>().unwrap() > 100, "{suppressed}");
 }
 
@@ -148,7 +148,7 @@ async fn hostile_name_breaks_no_line_of_the_log() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_log_that_nobody_reads_stops_nothing() {
+async fn a_log_that_nobody_reads_blocks_nothing() {
     let (_unread, stuck) = full_pipe();
     let mut server = program()
         .stdout(Stdio::piped())
@@ -167,7 +167,7 @@ async fn a_log_that_nobody_reads_stops_nothing() {
         join(addresses[1], &format!("player {number}")).await;
     }
     assert_eq!(get(addresses[0], "/healthz").await.status, 200);
-    ends_when_told(server).await;
+    stops_on_sigterm(server).await;
 }
 
 #[cfg(target_os = "linux")]
@@ -186,9 +186,9 @@ async fn standard_output_may_be_closed_or_full() {
         let mut log = Log::of(&mut server);
         let serving = log.find("serving").await;
         assert_eq!(get(address(&serving, "http"), "/healthz").await.status, 200);
-        // From here on, standard error is closed as well.
+        // This closes standard error as well.
         drop(log);
         join(address(&serving, "clients"), "Anna").await;
-        ends_when_told(server).await;
+        stops_on_sigterm(server).await;
     }
 }

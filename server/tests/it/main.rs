@@ -1,4 +1,5 @@
-//! The server over real sockets. Each file is a part of the behaviour; `support` is written once.
+//! Tests of the server over real sockets. Each file tests a part of the behaviour, with the helpers in
+//! `support`.
 
 #![allow(unreachable_pub, reason = "a test binary exports nothing")]
 #![allow(clippy::unwrap_used, reason = "its helpers are tests too")]

@@ -1,9 +1,9 @@
-//! A real nats-server on a port of its own, which can be taken away and brought back.
+//! A real nats-server on a port of its own, which can be stopped and started again.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 
-/// Dropping it ends it.
+/// A running nats-server. Dropping it stops it.
 pub struct NatsServer {
     port: u16,
     flags: Vec<String>,
@@ -11,12 +11,12 @@ pub struct NatsServer {
 }
 
 impl NatsServer {
-    /// One that anybody on loopback may use.
+    /// Starts one without a login.
     pub fn start() -> Self {
         Self::with(&[])
     }
 
-    /// One with further flags.
+    /// Starts one with further flags.
     pub fn with(flags: &[&str]) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut server = Self {
@@ -25,22 +25,22 @@ impl NatsServer {
             child: None,
         };
         drop(free);
-        server.bring_back();
+        server.restart();
         server
     }
 
-    /// Where it is, as `--bus` takes it.
+    /// Returns the address in the form of `--bus`.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
-    /// Host and port.
+    /// Returns the host and the port.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// Ends it at once, as a crash would.
-    pub fn take_away(&mut self) {
+    /// Kills it, as in a crash.
+    pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().unwrap();
             child.wait().unwrap();
@@ -48,7 +48,7 @@ impl NatsServer {
     }
 
     /// Starts it again on the same port.
-    pub fn bring_back(&mut self) {
+    pub fn restart(&mut self) {
         let port = self.port.to_string();
         let child = Command::new("nats-server")
             .args(["--addr", "127.0.0.1", "--port", &port])
@@ -64,6 +64,6 @@ impl NatsServer {
 
 impl Drop for NatsServer {
     fn drop(&mut self) {
-        self.take_away();
+        self.kill();
     }
 }

@@ -1,4 +1,4 @@
-//! What `docs/ops/` names exists: metrics in `/metrics`, flags and variables in `--help`.
+//! Everything that `docs/ops/` names exists: metrics in `/metrics`, flags and variables in `--help`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,8 +9,8 @@ use tokio::process::Command;
 use crate::http::get;
 use crate::support::{COLOUR, Server, soon};
 
-/// Flags of the game, the benchmarks, podman, cargo, certbot and groupadd.
-const OF_OTHERS: &[&str] = &[
+/// Flags of other programs: the game, the benchmarks, podman, cargo, certbot and groupadd.
+const OTHER_FLAGS: &[&str] = &[
     "--bench",
     "--build",
     "--ca",
@@ -47,21 +47,26 @@ fn read(file: &str) -> String {
     std::fs::read_to_string(root.join(file)).unwrap()
 }
 
-/// Every word of a text that begins so and goes on with such signs.
-fn words<'text>(text: &'text str, start: &str, is_sign: fn(char) -> bool) -> BTreeSet<&'text str> {
+/// Returns the words of a text that begin with `start` and continue with characters that pass the
+/// filter.
+fn words<'text>(
+    text: &'text str,
+    start: &str,
+    is_allowed: fn(char) -> bool,
+) -> BTreeSet<&'text str> {
     let places = text.match_indices(start).filter(|(at, _)| {
-        // Not in the middle of a word.
+        // A match in the middle of a word does not count.
         let before = text[..*at].chars().next_back();
         !before.is_some_and(|before| before.is_ascii_alphanumeric() || "_-/$".contains(before))
     });
     let words = places.map(|(at, _)| {
-        let end = text[at..].find(|sign| !is_sign(sign));
+        let end = text[at..].find(|character| !is_allowed(character));
         &text[at..end.map_or(text.len(), |length| at + length)]
     });
     words.filter(|word| word.len() > start.len()).collect()
 }
 
-/// The metrics of servers that have seen a bit of everything.
+/// Returns the metrics of servers on which a bit of everything has happened.
 async fn metrics() -> String {
     let server = Server::start(&["--max-speed", "1"]).await;
     let stranger = Hello {
@@ -83,14 +88,14 @@ async fn metrics() -> String {
 }
 
 #[tokio::test]
-async fn every_metric_that_is_looked_at_exists() {
+async fn every_metric_named_in_the_docs_exists() {
     let known = metrics().await;
     let known: BTreeSet<_> = known
         .lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split([' ', '{']).next())
         .collect();
-    let mut looked_at = 0;
+    let mut named = 0;
     for file in [
         "grafana-dashboard.json",
         "alerts.yml",
@@ -98,24 +103,24 @@ async fn every_metric_that_is_looked_at_exists() {
         "README.md",
     ] {
         let text = read(&format!("docs/ops/{file}"));
-        let is_sign = |sign: char| sign.is_ascii_alphanumeric() || sign == '_';
+        let is_allowed = |character: char| character.is_ascii_alphanumeric() || character == '_';
         for name in ["cubesync_", "process_"]
             .iter()
-            .flat_map(|start| words(&text, start, is_sign))
+            .flat_map(|start| words(&text, start, is_allowed))
         {
             let histogram = format!("{name}_bucket");
             assert!(
                 known.contains(name) || known.contains(&*histogram),
-                "{file} looks at {name}, which /metrics does not have"
+                "{file} names {name}, which /metrics does not have"
             );
-            looked_at += 1;
+            named += 1;
         }
     }
-    assert!(looked_at > 50, "{looked_at}");
+    assert!(named > 50, "{named}");
 }
 
-/// Values of labels that queries choose by: `label="value"` and `label=~"one|another"`.
-fn chosen<'text>(query: &'text str, label: &str) -> BTreeSet<&'text str> {
+/// Returns the values of a label that a query selects: `label="value"` and `label=~"one|another"`.
+fn selected<'text>(query: &'text str, label: &str) -> BTreeSet<&'text str> {
     let values = query.match_indices(label).filter_map(|(at, _)| {
         let rest = &query[at + label.len()..];
         let list = rest.strip_prefix("=~\"").or(rest.strip_prefix("=\""))?;
@@ -125,9 +130,9 @@ fn chosen<'text>(query: &'text str, label: &str) -> BTreeSet<&'text str> {
 }
 
 #[tokio::test]
-async fn every_reason_that_an_alert_is_about_exists() {
+async fn every_reason_that_an_alert_selects_exists() {
     let (known, alerts) = (metrics().await, read("docs/ops/alerts.yml"));
-    let reasons = chosen(&alerts, "reason");
+    let reasons = selected(&alerts, "reason");
     assert!(reasons.len() > 10, "{reasons:?}");
     for reason in reasons {
         let line = format!("cubesync_disconnects_total{{reason=\"{reason}\"}}");
@@ -136,19 +141,19 @@ async fn every_reason_that_an_alert_is_about_exists() {
 }
 
 #[tokio::test]
-async fn every_flag_and_variable_that_is_told_of_exists() {
+async fn every_flag_and_variable_named_in_the_docs_exists() {
     let help = async |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cubesync-server"));
         let output = soon(command.args(arguments).output()).await.unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
     let known = help(&["--help"]).await;
-    let is_flag_sign = |sign: char| sign.is_ascii_lowercase() || sign == '-';
-    let is_variable_sign = |sign: char| sign.is_ascii_uppercase() || sign == '_';
+    let is_flag_sign = |character: char| character.is_ascii_lowercase() || character == '-';
+    let is_variable_sign = |character: char| character.is_ascii_uppercase() || character == '_';
     let flags = words(&known, "--", is_flag_sign);
     let mut variables = words(&known, "CUBESYNC_", is_variable_sign);
     variables.insert("CUBESYNC_LOG");
-    let mut told = 0;
+    let mut found = 0;
     for file in [
         "docs/ops/README.md",
         "docs/ops/cubesync.service",
@@ -160,22 +165,19 @@ async fn every_flag_and_variable_that_is_told_of_exists() {
     ] {
         let text = read(file);
         let named = words(&text, "--", is_flag_sign).into_iter();
-        // A table's ruler is no flag.
-        let is_flag = |flag: &&str| !flag.starts_with("---") && !OF_OTHERS.contains(flag);
+        // The ruler of a table is no flag.
+        let is_flag = |flag: &&str| !flag.starts_with("---") && !OTHER_FLAGS.contains(flag);
         for flag in named.filter(is_flag) {
-            assert!(
-                flags.contains(flag),
-                "{file} tells of {flag}, --help does not"
-            );
-            told += 1;
+            assert!(flags.contains(flag), "{file} names {flag}, --help does not");
+            found += 1;
         }
         for variable in words(&text, "CUBESYNC_", is_variable_sign) {
             assert!(
                 variables.contains(variable),
-                "{file} tells of {variable}, --help does not"
+                "{file} names {variable}, --help does not"
             );
-            told += 1;
+            found += 1;
         }
     }
-    assert!(told > 30, "{told}");
+    assert!(found > 30, "{found}");
 }

@@ -1,4 +1,4 @@
-//! The program itself: its words, its exit codes, its time zone, its signals.
+//! The program: its messages, exit codes, time zone and signals.
 
 use std::process::Stdio;
 
@@ -38,7 +38,7 @@ async fn start(command: &mut Command) -> (Child, std::net::SocketAddr) {
 
 #[tokio::test]
 async fn the_time_page_honours_tz() {
-    // A zone that no machine has by itself: 5 hours 17 minutes east of Greenwich.
+    // No machine has this zone by default: 5 hours 17 minutes east of Greenwich.
     let (_server, address) = start(program(&[]).env("TZ", "CUBE-05:17")).await;
     let page = get(address, "/time.html").await.body;
     let (_, rest) = page.split_once("<h1>").unwrap();
@@ -57,7 +57,7 @@ async fn the_time_page_honours_tz() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn sigterm_and_ctrl_c_end_it_with_success() {
+async fn sigterm_and_ctrl_c_end_the_program_with_code_0() {
     for signal in ["TERM", "INT"] {
         let (mut server, _) = start(&mut program(&[])).await;
         let pid = server.id().unwrap().to_string();
@@ -75,25 +75,25 @@ async fn sigterm_and_ctrl_c_end_it_with_success() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_ends_it_with_one_line_and_code_1() {
+async fn a_port_in_use_ends_the_program_with_one_line_and_code_1() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut child = program(&["--text", &address]).spawn().unwrap();
-    let mut words = String::new();
-    soon(child.stderr.take().unwrap().read_to_string(&mut words))
+    let mut message = String::new();
+    soon(child.stderr.take().unwrap().read_to_string(&mut message))
         .await
         .unwrap();
     let status = soon(child.wait()).await.unwrap();
     assert_eq!(status.code(), Some(1));
-    assert_eq!(words.lines().count(), 1, "{words}");
+    assert_eq!(message.lines().count(), 1, "{message}");
     assert!(
-        words.starts_with("error: cannot listen on") && words.contains("--text"),
-        "{words}"
+        message.starts_with("error: cannot listen on") && message.contains("--text"),
+        "{message}"
     );
 }
 
 #[tokio::test]
-async fn a_wrong_flag_ends_it_with_code_2_and_help_with_0() {
+async fn a_wrong_flag_ends_the_program_with_code_2_and_help_with_0() {
     for (arguments, code) in [
         (["--tick", "1000"], 2),
         (["--help", ""], 0),
@@ -105,7 +105,7 @@ async fn a_wrong_flag_ends_it_with_code_2_and_help_with_0() {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_be_one_is_refused_without_being_printed() {
+async fn an_invalid_key_is_refused_without_being_printed() {
     let long = "sesame".repeat(100);
     for flags in [
         ["--join-key", &long],
@@ -114,14 +114,14 @@ async fn a_key_that_cannot_be_one_is_refused_without_being_printed() {
     ] {
         let output = soon(program(&flags).output()).await.unwrap();
         assert_eq!(output.status.code(), Some(2), "{flags:?}");
-        let words = String::from_utf8(output.stderr).unwrap();
-        assert!(words.contains(flags[0]), "{words}");
-        assert!(!words.contains("sesame"), "{words}");
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains(flags[0]), "{message}");
+        assert!(!message.contains("sesame"), "{message}");
     }
 }
 
 #[tokio::test]
-async fn a_bus_that_makes_no_sense_is_refused_without_being_printed() {
+async fn an_invalid_bus_is_refused_without_its_password_being_printed() {
     for (flags, code) in [
         (&["--bus", "http://anna:sesame@host"][..], 2),
         (
@@ -136,12 +136,12 @@ async fn a_bus_that_makes_no_sense_is_refused_without_being_printed() {
     ] {
         let output = soon(program(flags).output()).await.unwrap();
         assert_eq!(output.status.code(), Some(code), "{flags:?}");
-        let words = String::from_utf8(output.stderr).unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
         let flag = flags[flags.len() - 2];
         assert!(
-            words.contains(flag) || flags == ["--bus-ca", "ca.pem"],
-            "{words}"
+            message.contains(flag) || flags == ["--bus-ca", "ca.pem"],
+            "{message}"
         );
-        assert!(!words.contains("sesame"), "{words}");
+        assert!(!message.contains("sesame"), "{message}");
     }
 }

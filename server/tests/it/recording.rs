@@ -1,4 +1,4 @@
-//! The flight recorder: what was recorded is seen again, by the one who saw it and by others.
+//! Recordings: playing them in a client and on a server.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::support::{COLOUR, Server, soon};
 
 const FREE: CubeId = CubeId(0);
 
-/// A file that nobody else uses; it goes with this.
+/// A temporary file, which is removed when dropped.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -38,10 +38,10 @@ fn read(path: &Path) -> Recording {
     Recording::read(File::open(path).unwrap()).unwrap()
 }
 
-/// Where a cube is shown, in metres.
+/// The position at which a cube is shown, in metres.
 type Place = (CubeId, [f32; 3]);
 
-/// Where somebody is who walks in a circle.
+/// Returns the pose of a player walking in a circle.
 fn circle(now: Duration) -> Pose {
     let (sine, cosine) = (now.as_secs_f32() * 2.0).sin_cos();
     Pose {
@@ -123,7 +123,7 @@ async fn a_recorded_lobby_is_played_by_players_of_the_same_names_with_the_free_c
     let mut watcher = server.join("Vera").await;
     let mut known = watcher.keyframe.cubes.clone();
     let mut holder = None;
-    // It begins anew again and again, and so does she.
+    // The recording loops, so its player joins again and again.
     loop {
         let anna = known.iter().rfind(|info| info.name == "Anna");
         if let Some(info) = anna
@@ -147,7 +147,7 @@ async fn a_recorded_lobby_is_played_by_players_of_the_same_names_with_the_free_c
 }
 
 #[tokio::test]
-async fn what_cannot_be_recorded_or_played_ends_the_start_with_a_reason() {
+async fn a_file_that_cannot_be_written_or_played_prevents_the_start_with_a_reason() {
     let scratch = Scratch::new("foreign");
     std::fs::write(&scratch.0, "not of ours").unwrap();
     for (flag, expected) in [

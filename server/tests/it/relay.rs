@@ -1,11 +1,11 @@
-//! What players see of each other.
+//! Relaying: the cubes, joins and leaves that players see of each other.
 
 use cubesync_protocol::{CubeId, Event, Pose, Position, Rotation, ServerMessage};
 
 use crate::support::Server;
 
 #[tokio::test]
-async fn what_one_moves_the_two_others_and_itself_see() {
+async fn a_move_is_seen_by_the_other_players_and_the_mover() {
     let server = Server::start(&["--tick", "60"]).await;
     let mut anna = server.join("Anna").await;
     let mut boris = server.join("Boris").await;
@@ -29,7 +29,7 @@ async fn what_one_moves_the_two_others_and_itself_see() {
 }
 
 #[tokio::test]
-async fn joins_and_leaves_are_told_once_and_in_order() {
+async fn joins_and_leaves_are_sent_once_and_in_order() {
     let server = Server::start(&["--tick", "120"]).await;
     let mut watcher = server.join("watcher").await;
     let first = server.join("first").await;
@@ -41,18 +41,18 @@ async fn joins_and_leaves_are_told_once_and_in_order() {
     drop(second);
     let third = server.join("third").await;
 
-    let mut told = Vec::new();
+    let mut seen = Vec::new();
     for event in watcher.events(5).await {
         match event {
-            Event::Joined(info) => told.push(format!("+{}", info.name)),
-            Event::Left { cube } if cube == one => told.push("-first".into()),
-            Event::Left { cube } if cube == two => told.push("-second".into()),
+            Event::Joined(info) => seen.push(format!("+{}", info.name)),
+            Event::Left { cube } if cube == one => seen.push("-first".into()),
+            Event::Left { cube } if cube == two => seen.push("-second".into()),
             other => panic!("{other:?}"),
         }
     }
     // The last leave and the last join are not ordered by anything the test does.
-    assert_eq!(told[..3], ["+first", "+second", "-first"]);
-    let mut last = told[3..].to_vec();
+    assert_eq!(seen[..3], ["+first", "+second", "-first"]);
+    let mut last = seen[3..].to_vec();
     last.sort();
     assert_eq!(last, ["+third", "-second"]);
     assert_eq!(third.knows(one), None);
@@ -79,7 +79,7 @@ async fn rooms_do_not_see_each_other() {
 }
 
 #[tokio::test]
-async fn nothing_changed_means_nothing_sent_but_a_heartbeat() {
+async fn without_changes_only_heartbeats_are_sent() {
     let server = Server::start(&["--tick", "100"]).await;
     let mut player = server.join("Anna").await;
     let first = player.next_update().await.tick;
@@ -115,7 +115,7 @@ async fn a_pong_carries_the_tick_and_comes_between_ticks() {
 }
 
 #[tokio::test]
-async fn too_fast_a_move_is_corrected_and_nobody_sees_it() {
+async fn a_move_that_is_too_fast_is_corrected_and_not_shown_to_others() {
     let server = Server::start(&["--tick", "60", "--max-speed", "10"]).await;
     let mut cheat = server.join("cheat").await;
     let mut watcher = server.join("watcher").await;
@@ -138,7 +138,7 @@ async fn too_fast_a_move_is_corrected_and_nobody_sees_it() {
 }
 
 #[tokio::test]
-async fn somebody_elses_cube_and_one_that_does_not_exist_stay_where_they_are() {
+async fn samples_of_others_cubes_and_of_unknown_cubes_have_no_effect() {
     let server = Server::start(&["--tick", "60"]).await;
     let mut thief = server.join("thief").await;
     let mut owner = server.join("owner").await;

@@ -1,4 +1,4 @@
-//! A lost connection: the cube waits as a ghost, and its player gets it back.
+//! Resuming: after a lost connection the cube stays as a ghost, and its player gets it back.
 
 use cubesync_protocol::{
     ClientMessage, CloseCode, CubeId, CubeKind, Event, Hello, Pose, Position, ResumeToken,
@@ -24,7 +24,7 @@ async fn server() -> Server {
 }
 
 #[tokio::test]
-async fn a_lost_player_is_a_ghost_until_the_token_brings_the_cube_back() {
+async fn a_disconnected_players_cube_is_a_ghost_until_the_token_is_used() {
     let server = server().await;
     let mut watcher = server.join("watcher").await;
     let mut anna = server.join("Anna").await;
@@ -58,7 +58,7 @@ async fn a_lost_player_is_a_ghost_until_the_token_brings_the_cube_back() {
 }
 
 #[tokio::test]
-async fn a_ghost_whose_player_stays_away_leaves_exactly_once() {
+async fn a_ghost_whose_player_does_not_return_leaves_exactly_once() {
     let server = Server::start(&["--tick", "60", "--resume-within", "200ms"]).await;
     let mut watcher = server.join("watcher").await;
     let anna = server.join("Anna").await;
@@ -72,7 +72,7 @@ async fn a_ghost_whose_player_stays_away_leaves_exactly_once() {
 }
 
 #[tokio::test]
-async fn who_comes_back_before_the_loss_is_noticed_replaces_the_old_connection() {
+async fn resuming_before_the_loss_is_noticed_replaces_the_old_connection() {
     let server = server().await;
     let mut old = server.join("Anna").await;
     let new = resume(&server, "lobby", old.welcome.resume).await;
@@ -97,7 +97,7 @@ async fn who_comes_back_before_the_loss_is_noticed_replaces_the_old_connection()
 }
 
 #[tokio::test]
-async fn a_token_is_good_once_in_its_own_room_and_cannot_be_made_up() {
+async fn a_token_works_once_in_its_own_room_and_cannot_be_guessed() {
     let server = server().await;
     let anna = server.join("Anna").await;
     let (cube, token) = (anna.cube(), anna.welcome.resume);
@@ -113,7 +113,7 @@ async fn a_token_is_good_once_in_its_own_room_and_cannot_be_made_up() {
 }
 
 #[tokio::test]
-async fn who_says_that_they_leave_are_gone_at_once() {
+async fn a_player_that_leaves_is_removed_at_once() {
     let server = server().await;
     let mut watcher = server.join("watcher").await;
     let mut anna = server.join("Anna").await;
@@ -128,7 +128,7 @@ async fn who_says_that_they_leave_are_gone_at_once() {
 }
 
 #[tokio::test]
-async fn who_breaks_the_rules_leaves_no_ghost() {
+async fn a_player_that_breaks_the_protocol_leaves_no_ghost() {
     let server = server().await;
     let mut watcher = server.join("watcher").await;
     let mut bad = server.join("bad").await;
@@ -138,7 +138,7 @@ async fn who_breaks_the_rules_leaves_no_ghost() {
 }
 
 #[tokio::test]
-async fn after_a_restart_players_go_on_where_they_say_they_were() {
+async fn after_a_restart_players_continue_at_the_poses_they_announce() {
     let server = server().await;
     let pose = Pose {
         position: Position {

@@ -1,4 +1,4 @@
-//! Stopping: everybody is told, everything ends.
+//! Stopping: all players get a message, and everything ends.
 
 use cubesync_protocol::{CloseCode, ServerMessage};
 use tokio::net::TcpStream;
@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 use crate::support::{Server, config};
 
 #[tokio::test]
-async fn everybody_is_told_and_spread_and_the_server_ends() {
+async fn all_players_get_a_message_with_a_spread_delay_and_the_server_ends() {
     let server = Server::start(&[]).await;
     let mut players = Vec::new();
     for room in ["lobby", "lobby", "attic"] {
@@ -36,11 +36,11 @@ async fn everybody_is_told_and_spread_and_the_server_ends() {
 }
 
 #[tokio::test]
-async fn health_says_that_the_server_stops_while_it_does() {
+async fn health_reports_that_the_server_is_stopping() {
     let server = Server::start(&[]).await;
     let answer = crate::http::get(server.addresses.http, "/healthz").await;
     assert_eq!((answer.status, answer.body.as_str()), (200, "serving\n"));
-    // A player who stays connected keeps the server in its drain.
+    // A player that stays connected keeps the server draining.
     let player = server.join("Anna").await;
     server.begin_stop();
     let answer = crate::http::get(server.addresses.http, "/healthz").await;
@@ -59,7 +59,7 @@ async fn connections_without_a_hello_do_not_hold_the_server_up() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_an_error_that_says_what_to_do() {
+async fn a_port_in_use_prevents_the_start_with_a_remedy() {
     let server = Server::start(&[]).await;
     let taken = server.addresses.tcp.to_string();
     let config = config(&["--text", &taken]);

@@ -7,17 +7,17 @@ use tokio::net::TcpStream;
 use crate::http::get;
 use crate::support::{Server, soon};
 
-/// The server has room for this many.
+/// The server's limit on viewers.
 const MAX_VIEWERS: usize = 64;
 
-/// Somebody who looks at the page.
+/// A connection to the page's events.
 struct Viewer {
     stream: BufReader<TcpStream>,
     status: u16,
 }
 
 impl Viewer {
-    /// Asks in HTTP/1.0, whose body is the events as they are, without chunks.
+    /// Sends a request in HTTP/1.0, so that the events are not split into chunks.
     async fn open(server: &Server) -> Self {
         Self::ask(server, "1.0").await
     }
@@ -42,7 +42,7 @@ impl Viewer {
         line.trim_end().into()
     }
 
-    /// The next event's name and data.
+    /// Returns the next event's name and data.
     async fn event(&mut self) -> (String, Value) {
         let (mut name, mut data) = (String::new(), String::new());
         loop {
@@ -56,7 +56,7 @@ impl Viewer {
         }
     }
 
-    /// The first `now` that `wanted` accepts.
+    /// Returns the first event `now` that `wanted` accepts.
     async fn now(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
         soon(async {
             loop {
@@ -80,7 +80,7 @@ fn keys(value: &Value) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn viewers_hear_the_past_and_then_what_is() {
+async fn viewers_get_the_history_and_then_the_present() {
     let server = Server::start(&["--tick", "60"]).await;
     let mut player = server.join("Вася").await;
     let _other = server.join_room("attic", "Anna").await;
@@ -133,13 +133,13 @@ async fn viewers_hear_the_past_and_then_what_is() {
     let later = viewer.now(|now| now["disconnects"]["closed"] == 1).await;
     assert!(number(&later["sample"]["time_s"]) > number(&sample["time_s"]));
 
-    // A second viewer gets what the first one heard.
+    // A second viewer gets a history with the samples that the first one received.
     let (_, history) = Viewer::open(&server).await.event().await;
     assert!(history["samples"].as_array().unwrap().contains(sample));
 }
 
 #[tokio::test]
-async fn viewers_are_bounded_and_those_who_do_not_read_delay_nobody() {
+async fn the_number_of_viewers_is_bounded_and_slow_ones_delay_nobody() {
     let server = Server::start(&[]).await;
     let mut viewers = Vec::new();
     for _ in 0..MAX_VIEWERS {
@@ -148,7 +148,7 @@ async fn viewers_are_bounded_and_those_who_do_not_read_delay_nobody() {
     assert!(viewers.iter().all(|viewer| viewer.status == 200));
     assert_eq!(Viewer::open(&server).await.status, 503);
     assert_eq!(get(server.addresses.http, "/status").await.status, 200);
-    // One of them reads, the others never do.
+    // Only one of them reads.
     let mut reader = viewers.pop().unwrap();
     let first = reader.now(|_| true).await;
     let second = reader.now(|_| true).await;
@@ -160,7 +160,7 @@ async fn viewers_are_bounded_and_those_who_do_not_read_delay_nobody() {
 }
 
 #[tokio::test]
-async fn viewers_hear_the_end_when_the_server_stops() {
+async fn viewers_streams_end_when_the_server_stops() {
     let server = Server::start(&[]).await;
     let mut viewer = Viewer::ask(&server, "1.1").await;
     server.begin_stop();

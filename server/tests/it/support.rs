@@ -1,4 +1,4 @@
-//! A server on ports of its own, and a client that says exactly what a test wants.
+//! A server on ports of its own, and a client that sends exactly what a test wants.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-/// A test that waits longer has failed.
+/// Time after which a waiting test fails.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub const COLOUR: Colour = Colour {
@@ -28,15 +28,15 @@ pub const COLOUR: Colour = Colour {
     blue: 30,
 };
 
-/// Waits for something that must happen.
+/// Waits for something that must happen, with a deadline.
 pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what)
         .await
         .expect("it should have happened by now")
 }
 
-/// A configuration on free ports of loopback, with further flags. Who leaves is gone at once,
-/// unless a flag says otherwise.
+/// Returns a configuration on free ports of loopback, with further flags. By default a lost connection
+/// leaves no ghost.
 pub fn config(flags: &[&str]) -> Config {
     let mut config = Config::parse_from(["cubesync-server"].iter().chain(flags));
     let given = |flag| flags.contains(&flag);
@@ -52,7 +52,7 @@ pub fn config(flags: &[&str]) -> Config {
     config
 }
 
-/// A running server; dropping it stops it.
+/// A running server. Dropping it stops it.
 pub struct Server {
     pub addresses: Addresses,
     shutdown: CancellationToken,
@@ -83,12 +83,12 @@ impl Server {
         soon(&mut self.task).await.unwrap().unwrap();
     }
 
-    /// A connection that has said nothing yet.
+    /// Connects without sending anything.
     pub async fn connect(&self) -> Client {
         Client::new(TcpStream::connect(self.addresses.tcp).await.unwrap())
     }
 
-    /// A client in the lobby.
+    /// Joins the lobby.
     pub async fn join(&self, name: &str) -> Player {
         self.join_room("lobby", name).await
     }
@@ -97,7 +97,7 @@ impl Server {
         self.connect().await.join(room, name).await
     }
 
-    /// Waits until a line stands in `/metrics`.
+    /// Waits until `/metrics` has a line.
     pub async fn counts(&self, line: &str) {
         let mut metrics = String::new();
         let wait = async {
@@ -144,7 +144,7 @@ impl Client {
         self.stream.write_all(bytes).await.unwrap();
     }
 
-    /// The next message; `None` when the server has closed, cleanly or not.
+    /// Returns the next message, or `None` when the connection has ended, cleanly or not.
     pub async fn receive(&mut self) -> Option<ServerMessage> {
         soon(async {
             loop {
@@ -161,7 +161,7 @@ impl Client {
         .await
     }
 
-    /// The first message that `pick` wants; the ones before it are dropped.
+    /// Returns what `pick` finds in the first message in which it finds something.
     pub async fn find<T>(&mut self, mut pick: impl FnMut(ServerMessage) -> Option<T>) -> T {
         loop {
             let message = self.receive().await.expect("the connection should be open");
@@ -177,7 +177,7 @@ impl Client {
         self.welcomed().await
     }
 
-    /// Waits for the answer to a good hello.
+    /// Waits for the welcome and the first keyframe.
     pub async fn welcomed(mut self) -> Player {
         let Some(ServerMessage::Welcome(welcome)) = self.receive().await else {
             panic!("no welcome");
@@ -189,18 +189,18 @@ impl Client {
     }
 }
 
-/// A connection whose kernel takes as little as possible for a peer that does not read.
+/// Connects with a socket that buffers as little as possible.
 pub async fn tight_stream(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     socket.connect(address).await.unwrap()
 }
 
-/// A client that has been let in.
+/// A client that has joined a room.
 pub struct Player {
     pub client: Client,
     pub welcome: Welcome,
-    /// The newest one.
+    /// The newest keyframe.
     pub keyframe: Keyframe,
     replica: Replica,
     uplink: UplinkSender,
@@ -232,7 +232,7 @@ impl Player {
         }
     }
 
-    /// Whether the replica has a cube at a pose, within the codec's bound.
+    /// Returns whether the replica has a cube at a pose, within the codec's bound.
     pub fn has(&self, cube: CubeId, pose: Pose) -> bool {
         let known = self.replica.pose(cube);
         known.is_some_and(|known| is_near(known, pose))
@@ -340,7 +340,7 @@ impl Player {
         }
     }
 
-    /// The next `count` events, in order.
+    /// Returns the next `count` events, in order.
     pub async fn events(&mut self, count: usize) -> Vec<Event> {
         let mut events = Vec::new();
         while events.len() < count {
@@ -350,25 +350,25 @@ impl Player {
         events
     }
 
-    /// Closes without a word and reads to the end. Just dropped with unread bytes, a connection
-    /// is reset, and the server would count it as lost.
+    /// Closes without a message and reads to the end. Dropping a connection with unread bytes would
+    /// reset it, and the server would count it as lost.
     pub async fn hang_up(mut self) {
         self.client.stream.shutdown().await.unwrap();
         while self.client.receive().await.is_some() {}
     }
 
-    /// What the keyframe says about a cube.
+    /// Returns what the newest keyframe says about a cube.
     pub fn knows(&self, cube: CubeId) -> Option<&CubeInfo> {
         self.keyframe.cubes.iter().find(|info| info.cube == cube)
     }
 }
 
-/// Where a cube is in what a keyframe or a join says about it.
+/// Returns the pose in a keyframe's or a join's data of a cube.
 pub fn pose_of(info: &CubeInfo) -> Pose {
     info.motion.pose(&Codec::LIVE)
 }
 
-/// Whether two poses are as near as the codec promises: 2 quanta along each axis, and a degree.
+/// Returns whether two poses are within the codec's bound: 2 quanta along each axis, and a degree.
 pub fn is_near(a: Pose, b: Pose) -> bool {
     let apart = |a: i32, b: i32| a.abs_diff(b) <= Codec::LIVE.position_bound as u32;
     let [p, q] = [a.rotation, b.rotation].map(|rotation| rotation.to_quaternion());
@@ -377,7 +377,7 @@ pub fn is_near(a: Pose, b: Pose) -> bool {
     apart(a.x, b.x) && apart(a.y, b.y) && apart(a.z, b.z) && cosine > 0.9999
 }
 
-/// Players who jump about, so that every tick has much to tell. Needs `--max-speed 0`.
+/// Players that jump to random places, so that each tick is large. Needs `--max-speed 0`.
 pub struct Crowd {
     pub players: Vec<Player>,
 }
@@ -391,21 +391,21 @@ impl Crowd {
         Self { players }
     }
 
-    /// Everybody jumps again and again until `done`.
-    pub async fn stir_until(&mut self, done: impl Future<Output = ()>) {
-        let stirring = async {
+    /// Lets all players jump again and again until `done`.
+    pub async fn jump_until(&mut self, done: impl Future<Output = ()>) {
+        let jumping = async {
             loop {
-                self.stir().await;
+                self.jump().await;
             }
         };
         tokio::select! {
-            () = stirring => {}
+            () = jumping => {}
             () = done => {}
         }
     }
 
-    /// Everybody jumps once, and the server has seen it.
-    pub async fn stir(&mut self) {
+    /// Lets all players jump once, and waits until the server has relayed the jumps.
+    pub async fn jump(&mut self) {
         for player in &mut self.players {
             let place = || fastrand::i32(-100_000..100_000);
             player.welcome.pose.position = Position {
@@ -415,7 +415,8 @@ impl Crowd {
             };
             player.step(0).await;
         }
-        // When the first one's jump is there, so are most others': they were not merged into one.
+        // When the first jump has come back, the server has most others too, so that they are not
+        // merged with the next ones.
         let first = &mut self.players[0];
         first.sees(first.cube(), first.welcome.pose).await;
         for player in &mut self.players[1..] {

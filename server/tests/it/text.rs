@@ -1,4 +1,4 @@
-//! The line protocol, as `nc` speaks it.
+//! The text protocol, as used with `nc`.
 
 use cubesync_protocol::{CubeId, Pose, Position};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -6,11 +6,11 @@ use tokio::net::TcpStream;
 
 use crate::support::{Server, soon};
 
-struct Typist {
+struct TextClient {
     stream: BufReader<TcpStream>,
 }
 
-impl Typist {
+impl TextClient {
     async fn connect(server: &Server) -> Self {
         let address = server.addresses.text.expect("the text protocol is on");
         Self {
@@ -18,7 +18,7 @@ impl Typist {
         }
     }
 
-    async fn says(&mut self, line: &str) {
+    async fn types(&mut self, line: &str) {
         self.stream
             .get_mut()
             .write_all(format!("{line}\n").as_bytes())
@@ -26,15 +26,15 @@ impl Typist {
             .unwrap();
     }
 
-    /// The next line; empty at the end.
-    async fn hears(&mut self) -> String {
+    /// Returns the next line, or an empty one at the end.
+    async fn reads(&mut self) -> String {
         let mut line = String::new();
         soon(self.stream.read_line(&mut line)).await.unwrap();
         line
     }
 
-    async fn hears_at_last(&mut self, expected: &str) {
-        while self.hears().await != format!("{expected}\n") {}
+    async fn waits_for(&mut self, expected: &str) {
+        while self.reads().await != format!("{expected}\n") {}
     }
 }
 
@@ -43,19 +43,19 @@ async fn server() -> Server {
 }
 
 #[tokio::test]
-async fn typed_coordinates_move_a_cube_for_typists_and_players() {
+async fn typed_coordinates_move_a_cube_for_all_clients() {
     let server = server().await;
     let mut player = server.join("Anna").await;
-    let mut anna = Typist::connect(&server).await;
-    let mut boris = Typist::connect(&server).await;
-    anna.says("Вася").await;
-    anna.hears_at_last("cube 0 0 0.5").await;
-    boris.says("Boris\r").await;
-    boris.hears_at_last("cube 0 0 0.5").await;
-    boris.says("200.5 -3 0.5").await;
-    anna.hears_at_last("Boris 200.5 -3 0.5").await;
-    boris.hears_at_last("Boris 200.5 -3 0.5").await;
-    // The window sees Boris where he is, and the typists see the window's cube move.
+    let mut anna = TextClient::connect(&server).await;
+    let mut boris = TextClient::connect(&server).await;
+    anna.types("Вася").await;
+    anna.waits_for("cube 0 0 0.5").await;
+    boris.types("Boris\r").await;
+    boris.waits_for("cube 0 0 0.5").await;
+    boris.types("200.5 -3 0.5").await;
+    anna.waits_for("Boris 200.5 -3 0.5").await;
+    boris.waits_for("Boris 200.5 -3 0.5").await;
+    // The binary client sees Boris at his place, and the text clients see its cube move.
     let [far] = ["200.5 -3 0.5"].map(|typed| {
         let metres: Vec<f32> = typed
             .split(' ')
@@ -75,7 +75,7 @@ async fn typed_coordinates_move_a_cube_for_typists_and_players() {
         .await;
     let pose = player.step(512).await;
     loop {
-        let line = anna.hears().await;
+        let line = anna.reads().await;
         if let Some(numbers) = line.strip_prefix("Anna ") {
             let metres: Vec<f32> = numbers
                 .split_whitespace()
@@ -96,11 +96,11 @@ async fn typed_coordinates_move_a_cube_for_typists_and_players() {
 #[tokio::test]
 async fn wrong_lines_are_answered_and_change_nothing() {
     let server = server().await;
-    let mut typist = Typist::connect(&server).await;
-    typist.says("").await;
-    assert!(typist.hears().await.starts_with("error: a name needs"));
-    typist.says("typist").await;
-    typist.hears_at_last("cube 0 0 0.5").await;
+    let mut typist = TextClient::connect(&server).await;
+    typist.types("").await;
+    assert!(typist.reads().await.starts_with("error: a name needs"));
+    typist.types("typist").await;
+    typist.waits_for("cube 0 0 0.5").await;
     let long = "9".repeat(10_000);
     for (wrong, expected) in [
         ("1 2", "there are 2 numbers"),
@@ -108,9 +108,9 @@ async fn wrong_lines_are_answered_and_change_nothing() {
         ("0 0 99", "outside the world"),
         (long.as_str(), "the line is too long"),
     ] {
-        typist.says(wrong).await;
+        typist.types(wrong).await;
         let answer = loop {
-            let line = typist.hears().await;
+            let line = typist.reads().await;
             if line.starts_with("error") {
                 break line;
             }
@@ -120,16 +120,16 @@ async fn wrong_lines_are_answered_and_change_nothing() {
             "{answer}"
         );
     }
-    typist.says("1 2 3").await;
-    typist.hears_at_last("typist 1 2 3").await;
+    typist.types("1 2 3").await;
+    typist.waits_for("typist 1 2 3").await;
 }
 
 #[tokio::test]
-async fn a_typist_who_hangs_up_leaves_the_room() {
+async fn a_text_client_that_disconnects_leaves_the_room() {
     let server = server().await;
-    let mut typist = Typist::connect(&server).await;
-    typist.says("typist").await;
-    typist.hears_at_last("cube 0 0 0.5").await;
+    let mut typist = TextClient::connect(&server).await;
+    typist.types("typist").await;
+    typist.waits_for("cube 0 0 0.5").await;
     server.counts("cubesync_cubes 2").await;
     drop(typist);
     server.counts("cubesync_cubes 1").await;
@@ -140,17 +140,15 @@ async fn a_typist_who_hangs_up_leaves_the_room() {
 }
 
 #[tokio::test]
-async fn a_typist_is_told_that_the_server_stops() {
+async fn a_text_client_gets_a_message_when_the_server_stops() {
     let server = server().await;
-    let mut nameless = Typist::connect(&server).await;
-    let mut typist = Typist::connect(&server).await;
-    typist.says("typist").await;
-    typist.hears_at_last("cube 0 0 0.5").await;
+    let mut nameless = TextClient::connect(&server).await;
+    let mut typist = TextClient::connect(&server).await;
+    typist.types("typist").await;
+    typist.waits_for("cube 0 0 0.5").await;
     server.begin_stop();
-    typist
-        .hears_at_last("error: the server is shutting down")
-        .await;
-    assert_eq!(typist.hears().await, "");
-    assert_eq!(nameless.hears().await, "");
+    typist.waits_for("error: the server is shutting down").await;
+    assert_eq!(typist.reads().await, "");
+    assert_eq!(nameless.reads().await, "");
     server.stopped().await;
 }

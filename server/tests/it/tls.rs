@@ -1,4 +1,4 @@
-//! Encryption: who is let in, who is told what, and new certificates while people play.
+//! TLS: accepted and refused connections, messages, and certificates renewed while people play.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -30,7 +30,7 @@ use crate::support::{COLOUR, Server, soon};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A folder with a certificate and its key; removed when dropped.
+/// A folder with a certificate and its key, which is removed when dropped.
 struct Pair {
     folder: PathBuf,
     certificate: PathBuf,
@@ -38,8 +38,8 @@ struct Pair {
 }
 
 impl Pair {
-    /// Where a pair could be.
-    fn nowhere() -> Self {
+    /// Makes a folder without the two files.
+    fn missing() -> Self {
         let name = format!("cubesync-tls-{:016x}", fastrand::u64(..));
         let folder = std::env::temp_dir().join(name);
         fs::create_dir_all(&folder).unwrap();
@@ -51,14 +51,14 @@ impl Pair {
         }
     }
 
-    /// A good one for 127.0.0.1.
+    /// Makes a valid pair for 127.0.0.1.
     fn new() -> Self {
-        let pair = Self::nowhere();
+        let pair = Self::missing();
         pair.renew(|_| {});
         pair
     }
 
-    /// Puts another one in its place.
+    /// Replaces the pair by another one.
     fn renew(&self, change: impl FnOnce(&mut CertificateParams)) {
         let mut parameters = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
         change(&mut parameters);
@@ -68,7 +68,7 @@ impl Pair {
         fs::write(&self.key, key.serialize_pem()).unwrap();
     }
 
-    /// The flags of a server that serves with it.
+    /// Returns the flags of a server that uses the pair.
     fn flags(&self) -> [&str; 4] {
         [
             "--tls-cert",
@@ -78,7 +78,7 @@ impl Pair {
         ]
     }
 
-    /// What a player gives to `--ca`.
+    /// Returns the trust of a player that passes the certificate to `--ca`.
     fn ca(&self) -> Trust {
         Trust::also(&self.certificate).unwrap()
     }
@@ -94,7 +94,7 @@ impl Drop for Pair {
     }
 }
 
-/// The real client, and the time it knows.
+/// The real client with its clock.
 struct Player {
     client: Client,
     began: Instant,
@@ -112,7 +112,7 @@ impl Player {
         }
     }
 
-    /// Polls until its status is one that is waited for.
+    /// Polls the client until `pick` returns something.
     async fn until<T>(&mut self, mut pick: impl FnMut(&Client) -> Option<T>) -> T {
         let polling = async {
             loop {
@@ -138,7 +138,7 @@ impl Player {
         player
     }
 
-    /// Why it does not get in.
+    /// Returns the reason why a client cannot join.
     async fn refusal(server: SocketAddr, scheme: &str, trust: Trust) -> String {
         let mut player = Self::new(server, scheme, "Anna", trust);
         player
@@ -150,7 +150,7 @@ impl Player {
             .await
     }
 
-    /// Waits until somebody of that name is in sight.
+    /// Waits until the client sees a player of a name.
     async fn sees(&mut self, name: &str) {
         let began = self.began;
         self.until(|client| {
@@ -161,7 +161,7 @@ impl Player {
     }
 }
 
-/// An encrypted connection as of a browser to which that certificate was shown.
+/// Connects over TLS as a browser that trusts a certificate.
 async fn connect(address: SocketAddr, certificate: &Path) -> TlsStream<TcpStream> {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(certificate).unwrap();
@@ -179,7 +179,7 @@ async fn connect(address: SocketAddr, certificate: &Path) -> TlsStream<TcpStream
     soon(connecting).await.unwrap()
 }
 
-/// The answer to a request over https.
+/// Returns the response to a request over https.
 async fn get_encrypted(address: SocketAddr, path: &str, certificate: &Path) -> String {
     let mut stream = connect(address, certificate).await;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
@@ -189,14 +189,14 @@ async fn get_encrypted(address: SocketAddr, path: &str, certificate: &Path) -> S
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// What a server with a certificate counts.
+/// Returns the metrics of a server with a certificate.
 pub async fn metrics() -> String {
     let pair = Pair::new();
     let server = pair.serve(&[]).await;
     get_encrypted(server.addresses.http, "/metrics", &pair.certificate).await
 }
 
-/// Waits until a line stands in `/metrics`.
+/// Waits until `/metrics` has a line.
 async fn counts(address: SocketAddr, certificate: &Path, line: &str) {
     let mut metrics = String::new();
     let wait = async {
@@ -228,7 +228,7 @@ async fn players_meet_over_tls() {
 }
 
 #[tokio::test]
-async fn a_player_who_leaves_is_gone_and_the_server_closes_after_its_last_words() {
+async fn leaving_and_stopping_work_over_tls() {
     let pair = Pair::new();
     let server = pair.serve(&[]).await;
     let mut anna = Player::join(server.addresses.tcp, "Anna", pair.ca()).await;
@@ -248,7 +248,7 @@ async fn a_player_who_leaves_is_gone_and_the_server_closes_after_its_last_words(
 }
 
 #[tokio::test]
-async fn who_is_not_the_server_or_no_longer_is_refused_in_words() {
+async fn a_client_refuses_a_certificate_that_is_unknown_or_not_valid_now_with_a_reason() {
     let (pair, other) = (Pair::new(), Pair::new());
     let server = pair.serve(&[]).await;
     let words = Player::refusal(server.addresses.tcp, "tls://", other.ca()).await;
@@ -267,7 +267,7 @@ async fn who_is_not_the_server_or_no_longer_is_refused_in_words() {
         ),
     ] {
         pair.renew(change);
-        // An expired one is served with a warning: the server's clock may be what is wrong.
+        // An expired certificate is served with a warning, because the server's clock may be wrong.
         let server = pair.serve(&[]).await;
         let words = Player::refusal(server.addresses.tcp, "tls://", pair.ca()).await;
         assert!(words.contains(expected), "{words}");
@@ -276,7 +276,7 @@ async fn who_is_not_the_server_or_no_longer_is_refused_in_words() {
 }
 
 #[tokio::test]
-async fn who_speaks_without_encryption_is_told_where_it_is_and_the_other_way_round() {
+async fn a_client_with_the_wrong_scheme_gets_a_message_with_the_right_one() {
     let pair = Pair::new();
     let server = pair.serve(&[]).await;
     let mut plain = server.connect().await;
@@ -299,7 +299,7 @@ async fn who_speaks_without_encryption_is_told_where_it_is_and_the_other_way_rou
 }
 
 #[tokio::test]
-async fn pages_come_over_https_and_plain_requests_are_sent_there() {
+async fn pages_are_served_over_https_and_http_is_redirected_there() {
     let pair = Pair::new();
     let server = pair.serve(&[]).await;
     let address = server.addresses.http;
@@ -315,11 +315,11 @@ async fn pages_come_over_https_and_plain_requests_are_sent_there() {
     let location = "https://test.example:8080/?room=den";
     assert_eq!(plain.header("location"), Some(location));
     assert_eq!(plain.body, "this server speaks https only\n");
-    // A proxy has taken the encryption off already: it would be sent around in circles.
+    // A trusted proxy ends the encryption itself, so a redirect would loop.
     let behind_proxy = pair.serve(&["--trust-proxy", "127.0.0.1"]).await;
     let plain = get(behind_proxy.addresses.http, "/status").await;
     assert_eq!(plain.status, 200);
-    // What asks whether the server is well knows no certificates.
+    // Health checks verify no certificates.
     let health = get(address, "/healthz").await;
     assert_eq!((health.status, health.body.as_str()), (200, "serving\n"));
 }
@@ -347,7 +347,7 @@ async fn a_browser_plays_over_wss() {
 }
 
 #[tokio::test]
-async fn half_a_handshake_is_cut_by_the_deadline_and_counted() {
+async fn an_incomplete_handshake_is_cut_by_the_deadline_and_counted() {
     let pair = Pair::new();
     let server = pair.serve(&["--hello-deadline", "50ms"]).await;
     for (address, counted) in [
@@ -360,7 +360,7 @@ async fn half_a_handshake_is_cut_by_the_deadline_and_counted() {
             "cubesync_http_cuts_total{reason=\"tls_handshake\"}",
         ),
     ] {
-        // The record's header promises 512 bytes.
+        // The record's header announces 512 bytes.
         let begun = [0x16, 3, 1, 2, 0, 1, 0, 1];
         let nonsense = [0x16; 600];
         for (count, bytes) in [(1, &begun[..]), (2, &nonsense[..])] {
@@ -379,7 +379,7 @@ async fn half_a_handshake_is_cut_by_the_deadline_and_counted() {
 }
 
 #[tokio::test]
-async fn files_that_cannot_be_used_are_an_error_that_says_what_to_do() {
+async fn unusable_files_prevent_the_start_with_a_remedy() {
     let pair = Pair::new();
     let other = Pair::new();
     let missing = pair.folder.join("none.pem");
@@ -403,8 +403,8 @@ async fn files_that_cannot_be_used_are_an_error_that_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_self_signed_pair_is_made_once_and_its_key_is_nobody_elses() {
-    let pair = Pair::nowhere();
+async fn a_self_signed_pair_is_made_once_and_other_users_cannot_read_its_key() {
+    let pair = Pair::missing();
     let server = pair.serve(&["--tls-self-signed"]).await;
     let first = server.addresses.tls.unwrap();
     let ca = pair.ca();
@@ -425,7 +425,7 @@ async fn a_self_signed_pair_is_made_once_and_its_key_is_nobody_elses() {
     Player::join(in_memory.addresses.tcp, "Anna", Trust::Anybody).await;
 }
 
-/// The program, where it listens, and what it has logged so far.
+/// The running program, its addresses and its log.
 #[cfg(unix)]
 struct Program {
     child: Child,
@@ -470,7 +470,7 @@ impl Program {
         assert!(sent.await.unwrap().success());
     }
 
-    /// The next line of the log with these words.
+    /// Returns the next line of the log with a text.
     async fn says(&mut self, words: &str) -> String {
         loop {
             let line = soon(self.log.next_line()).await.unwrap();
@@ -484,7 +484,7 @@ impl Program {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_hangup_brings_a_new_certificate_and_drops_nobody() {
+async fn sighup_reloads_the_certificate_and_drops_no_connections() {
     let pair = Pair::new();
     let mut server = Program::start(&pair).await;
     let old = pair.ca();
@@ -499,7 +499,7 @@ async fn a_hangup_brings_a_new_certificate_and_drops_nobody() {
     let _boris = Player::join(server.tcp, "Boris", pair.ca()).await;
     anna.sees("Boris").await;
 
-    // The old key under the new certificate: nothing changes.
+    // A key that does not match the new certificate changes nothing.
     let served = pair.folder.join("served.pem");
     fs::write(&served, new).unwrap();
     let key = fs::read(&pair.key).unwrap();
@@ -509,7 +509,7 @@ async fn a_hangup_brings_a_new_certificate_and_drops_nobody() {
     let line = server.says("the certificate stays the old one").await;
     assert!(line.contains("does not belong to"), "{line}");
 
-    // One that has expired is none.
+    // An expired certificate changes nothing.
     pair.renew(|parameters| parameters.not_after = (SystemTime::now() - DAY).into());
     server.hang_up().await;
     let line = server.says("the certificate stays the old one").await;

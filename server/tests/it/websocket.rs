@@ -1,4 +1,4 @@
-//! The same protocol in a browser's clothes: `/ws`.
+//! The protocol over WebSockets at `/ws`.
 
 use bytes::BytesMut;
 use cubesync_protocol::{
@@ -21,7 +21,7 @@ struct Browser {
 }
 
 impl Browser {
-    /// A tab with the server's own page.
+    /// Connects as the server's own page does.
     async fn open(server: &Server) -> Self {
         let stream = TcpStream::connect(server.addresses.http).await.unwrap();
         Self::open_on(server, stream).await
@@ -73,7 +73,7 @@ impl Browser {
             .unwrap();
     }
 
-    /// The next message; `None` at the end.
+    /// Returns the next message, or `None` at the end.
     async fn receive(&mut self) -> Option<ServerMessage> {
         loop {
             let limit = ServerMessage::MAX_PAYLOAD_BYTES;
@@ -106,20 +106,20 @@ fn closing(message: ServerMessage) -> Option<CloseCode> {
 }
 
 #[tokio::test]
-async fn a_browser_and_a_window_see_each_other_move() {
+async fn clients_over_websocket_and_tcp_see_each_other_move() {
     let server = Server::start(&["--tick", "60"]).await;
     let mut window = server.join("window").await;
     let (mut browser, welcome) = Browser::join(&server, "browser").await;
 
     let pose = window.step(100).await;
-    // The browser's own join was in its keyframe.
+    // The browser's own join is in its keyframe.
     let seen = browser
         .find(|message| match message {
             ServerMessage::Snapshot(snapshot) => Some(snapshot),
             _ => None,
         })
         .await;
-    // What the browser was told is what the window is told.
+    // Both clients receive the same.
     let tick = seen.tick;
     window.sees(window.cube(), pose).await;
 
@@ -157,7 +157,7 @@ async fn a_reloaded_page_gets_its_cube_back() {
 }
 
 #[tokio::test]
-async fn a_bad_greeting_is_rejected_in_words_and_closed_cleanly() {
+async fn a_bad_hello_is_rejected_with_a_reason_and_closed_cleanly() {
     let server = Server::start(&[]).await;
     let mut browser = Browser::open(&server).await;
     browser
@@ -175,7 +175,7 @@ async fn a_bad_greeting_is_rejected_in_words_and_closed_cleanly() {
 }
 
 #[tokio::test]
-async fn what_is_no_message_of_the_protocol_ends_the_connection() {
+async fn invalid_messages_end_the_connection() {
     let server = Server::start(&["--tick", "60"]).await;
     let (mut browser, _) = Browser::join(&server, "a").await;
     browser
@@ -211,7 +211,7 @@ async fn what_is_no_message_of_the_protocol_ends_the_connection() {
 #[tokio::test]
 async fn wrong_websocket_frames_end_the_connection_with_a_reason() {
     let server = Server::start(&["--tick", "60"]).await;
-    // The mask is zero, so the payloads are as they stand.
+    // With a mask of zero, the payloads stand unchanged in the frames.
     let giant_ping = [&[0x89, 0x80 | 126, 0x0F, 0xA0, 0, 0, 0, 0][..], &[7; 4_000]].concat();
     let claimed = [
         &[0x82, 0x80 | 127][..],
@@ -242,7 +242,7 @@ async fn wrong_websocket_frames_end_the_connection_with_a_reason() {
 }
 
 #[tokio::test]
-async fn a_message_that_was_begun_must_end_and_its_parts_count_as_bytes() {
+async fn an_incomplete_message_is_cut_by_its_deadline_and_its_parts_count_as_bytes() {
     let part = |kind, bytes: &[u8]| {
         let bytes = bytes.to_vec();
         Message::Frame(Frame::message(bytes, OpCode::Data(kind), false))
@@ -271,7 +271,7 @@ async fn a_message_that_was_begun_must_end_and_its_parts_count_as_bytes() {
 }
 
 #[tokio::test]
-async fn browsers_are_told_that_the_server_stops() {
+async fn browsers_get_a_message_when_the_server_stops() {
     let server = Server::start(&[]).await;
     let (mut browser, _) = Browser::join(&server, "a").await;
     server.begin_stop();
@@ -299,11 +299,11 @@ async fn a_tab_that_never_reads_is_cut() {
         .await;
     let mut crowd = Crowd::join(&server, 200).await;
     let slow = "cubesync_disconnects_total{reason=\"slow_reader\"} 1";
-    crowd.stir_until(server.counts(slow)).await;
+    crowd.jump_until(server.counts(slow)).await;
     drop(sleeper);
 }
 
-/// The status of an upgrade request with these headers; a WebSocket is 101.
+/// Returns the status of an upgrade request with further headers, which is 101 for a WebSocket.
 async fn status(server: &Server, headers: &str) -> u16 {
     let mut stream = TcpStream::connect(server.addresses.http).await.unwrap();
     let request = format!(
@@ -316,7 +316,7 @@ async fn status(server: &Server, headers: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn only_right_requests_from_right_origins_become_websockets() {
+async fn only_valid_requests_from_allowed_origins_become_websockets() {
     let server = Server::start(&["--allow-origin", "https://friend.example"]).await;
     let host = "Host: game.example:8080";
     let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
