@@ -1,4 +1,5 @@
-//! Whether what receivers have in sight is what they must have, checked on a sample of them.
+//! A check, on a sample of the clients, that each receives the cubes within its view distance and no
+//! others.
 
 use std::ops::AddAssign;
 
@@ -6,27 +7,26 @@ use cubesync_protocol::Position;
 use cubesync_protocol::cells::Grid;
 use cubesync_protocol::limits::FAR_INTERVAL_TICKS;
 
-use crate::sight::Sight;
+use crate::client_cells::ClientCells;
 use crate::truth::Truth;
 
-/// One of so many pairs of a client and a tick is looked at: it takes as long as the world is
-/// large.
+/// One of so many pairs of a client and a tick is checked: a check looks at every cube of the world.
 const PART: u64 = 32;
 
-/// What was found.
+/// Counts of a check.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Findings {
-    /// Pairs of a client and a tick that were looked at.
+    /// Pairs of a client and a tick that were checked.
     pub(crate) looks: u64,
-    /// Clients' cubes that were in sight.
+    /// Clients' cubes that were received.
     pub(crate) in_sight: u64,
     /// Clients' cubes within the view distance.
     pub(crate) within: u64,
-    /// Of those, cubes that were not in sight.
+    /// Of those, cubes that were not received.
     pub(crate) unseen: u64,
-    /// Cubes that were in sight twice.
+    /// Cubes that were received in two cells.
     pub(crate) twice: u64,
-    /// Cubes that were in sight though they were too far away for any of it.
+    /// Cubes that were received although they were too far away.
     pub(crate) kept: u64,
 }
 
@@ -41,19 +41,19 @@ impl AddAssign for Findings {
     }
 }
 
-/// Looks at what clients have in sight.
+/// The check of what clients receive.
 #[derive(Debug)]
 pub(crate) struct Audit {
-    /// The square of the view distance, in quanta: nearer cubes must be in sight.
+    /// The square of the view distance, in quanta: nearer cubes must be received.
     within: u64,
-    /// Alike: farther ones must not.
+    /// The square of the distance beyond which cubes must not be received.
     most: u64,
-    /// By client, how often its cube is in sight; zero between looks.
+    /// How often each client's cube is received; zero between checks.
     times: Vec<u8>,
 }
 
 impl Audit {
-    /// With this view distance, in quanta, and so many clients.
+    /// Returns a check for this view distance, in quanta, and this number of clients.
     pub(crate) fn new(view_distance: u32, clients: usize) -> Self {
         let grid = Grid::new(view_distance);
         let view_distance = u64::from(view_distance);
@@ -67,22 +67,21 @@ impl Audit {
         }
     }
 
-    /// The tick to look at before a client takes in a message of tick `next`, if there is one:
-    /// it was told of that tick, and has now heard all of it. What is in sight is told of as a
-    /// whole at the ticks at which far cells are.
-    pub(crate) fn due(client: usize, sight: &Sight, next: u64) -> Option<u64> {
+    /// Returns the tick to check before a client applies a message of tick `next`, if there is one: the
+    /// client has received all of that tick. Every cell has a frame at the ticks of far cells.
+    pub(crate) fn due(client: usize, cells: &ClientCells, next: u64) -> Option<u64> {
         let interval = u64::from(FAR_INTERVAL_TICKS);
-        let tick = sight.tick();
-        let is_whole = tick < next && tick.is_multiple_of(interval) && !sight.is_empty();
+        let tick = cells.tick();
+        let is_whole = tick < next && tick.is_multiple_of(interval) && !cells.is_empty();
         let number = tick / interval + 13 * client as u64;
         (is_whole && number.is_multiple_of(PART)).then_some(tick)
     }
 
-    /// Compares what a client has in sight with the truth of a tick.
+    /// Compares what a client receives with the truth of a tick.
     pub(crate) fn look(
         &mut self,
         client: usize,
-        sight: &Sight,
+        cells: &ClientCells,
         tick: u64,
         truth: &impl Truth,
     ) -> Findings {
@@ -90,7 +89,7 @@ impl Audit {
         let Some(step) = truth.step(tick) else {
             return findings;
         };
-        let cubes = sight.beliefs().flat_map(|belief| belief.cubes());
+        let cubes = cells.states().flat_map(|state| state.cubes());
         for other in cubes.filter_map(|cube| truth.client(cube)) {
             self.times[other] = self.times[other].saturating_add(1);
         }
@@ -110,7 +109,7 @@ impl Audit {
     }
 }
 
-/// The square of the distance over the floor, in quanta.
+/// Returns the square of the horizontal distance, in quanta.
 fn distance_squared(a: Position, b: Position) -> u64 {
     let square = |a: i32, b: i32| u64::from(a.abs_diff(b)).pow(2);
     square(a.x, b.x) + square(a.y, b.y)
@@ -121,11 +120,11 @@ mod tests {
     use cubesync_protocol::{CellId, Keyframe, Pose};
 
     use super::*;
-    use crate::belief::Beliefs;
-    use crate::truth::scene::{Scene, info};
+    use crate::cell_state::CellStates;
+    use crate::truth::fixture::{Fixture, info};
 
     /// Client n owns cube n and stands n times 20 m east of the first; client 9 at 300 m.
-    const ROW: Scene = Scene {
+    const ROW: Fixture = Fixture {
         cubes: 0..10,
         first_tick: 0,
         ticks: 0..u64::MAX,
@@ -143,10 +142,10 @@ mod tests {
         },
     };
 
-    fn sight(cells: &[&[u64]]) -> Sight {
-        let mut beliefs = Beliefs::default();
-        let mut sight = Sight::default();
-        for (cell, cubes) in cells.iter().enumerate() {
+    fn client_cells(cubes_by_cell: &[&[u64]]) -> ClientCells {
+        let mut states = CellStates::default();
+        let mut cells = ClientCells::default();
+        for (cell, cubes) in cubes_by_cell.iter().enumerate() {
             let keyframe = Keyframe {
                 cell: CellId(cell as u16),
                 interval_ticks: 1,
@@ -156,17 +155,17 @@ mod tests {
                     .map(|&cube| info(cube, Pose::default()))
                     .collect(),
             };
-            let belief = beliefs.keyframe(&[cell as u8], keyframe, &ROW).unwrap();
-            sight.believe(belief).unwrap();
+            let state = states.keyframe(&[cell as u8], keyframe, &ROW).unwrap();
+            cells.set(state).unwrap();
         }
-        sight
+        cells
     }
 
     #[test]
     fn cubes_that_are_missing_double_or_too_far_are_found() {
         // 64 m reach as far as client 3.
         let mut audit = Audit::new(64 * 512, 10);
-        let mut look = |cells: &[&[u64]]| audit.look(0, &sight(cells), 8, &ROW);
+        let mut look = |cells: &[&[u64]]| audit.look(0, &client_cells(cells), 8, &ROW);
         let right = Findings {
             looks: 1,
             in_sight: 5,
@@ -186,14 +185,14 @@ mod tests {
 
     #[test]
     fn a_client_is_looked_at_when_a_far_tick_is_over() {
-        let sight = sight(&[&[0]]);
-        let due = |client, next| Audit::due(client, &sight, next);
+        let cells = client_cells(&[&[0]]);
+        let due = |client, next| Audit::due(client, &cells, next);
         let client = (0..PART as usize).find(|&client| due(client, 9) == Some(8));
         let client = client.unwrap();
         assert_eq!(
             due(client, 12),
             Some(8),
-            "silence does not change what is in sight"
+            "ticks without a frame do not change what is received"
         );
         assert_eq!(due(client, 8), None, "tick 8 is not over");
         assert_eq!(due(client + 1, 9), None, "only a part is looked at");

@@ -1,4 +1,4 @@
-//! The bus under test: a nats-server, and what went through it.
+//! The bus under test: a nats-server and its counters.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -20,20 +20,20 @@ pub(crate) struct Bus {
     monitoring: SocketAddr,
 }
 
-/// What it did since its start, or in a time.
+/// Counters of a nats-server since its start, or over some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Counters {
-    /// CPU time.
+    /// Its CPU time.
     pub(crate) cpu: Duration,
-    /// What was published, and what was delivered to subscribers.
+    /// Messages that were published and delivered to subscribers.
     pub(crate) messages: Flow,
-    /// Their payload, in bytes.
+    /// Bytes of their payload.
     pub(crate) payload: Flow,
-    /// All bytes that it read and wrote, its protocol's lines too.
+    /// All bytes that it read and wrote, including its protocol's lines.
     pub(crate) wire: Flow,
 }
 
-/// Something that is counted on its way in and out.
+/// A count of both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Flow {
     /// From the servers to the bus.
@@ -42,7 +42,7 @@ pub(crate) struct Flow {
     pub(crate) out: u64,
 }
 
-/// What we read of `/varz`.
+/// The fields that are used of the page `/varz`.
 #[derive(Deserialize)]
 struct Varz {
     in_msgs: u64,
@@ -52,7 +52,7 @@ struct Varz {
 }
 
 impl Bus {
-    /// Starts one for this machine only.
+    /// Starts a nats-server for this machine only.
     pub(crate) fn start() -> Result<Self> {
         let (address, monitoring) = (free_address()?, free_address()?);
         let mut command = installed("nats-server")?;
@@ -65,12 +65,12 @@ impl Bus {
         })
     }
 
-    /// What servers are told: `--bus` and this.
+    /// Returns the value of `--bus` for servers.
     pub(crate) fn url(&self) -> String {
         format!("nats://{}", self.server.address)
     }
 
-    /// What it did so far.
+    /// Returns the counters so far.
     pub(crate) fn counters(&self) -> Result<Counters> {
         let wire = fs::read_to_string(format!("/proc/{}/io", self.server.id()));
         let wire = wire.context("nats-server has ended")?;

@@ -1,4 +1,4 @@
-//! How many clients this machine holds, the load generator on it included.
+//! The search for the largest number of clients on this machine, which runs the load generator too.
 
 use anyhow::{Result, bail};
 
@@ -8,16 +8,17 @@ use crate::options::Capacity;
 use crate::row::Row;
 use crate::table;
 
-/// Less than this part delivered counts as lost. A busy machine leaves out a tick now and then,
-/// and a sample that misses its tick is replaced by the next one; neither is the limit.
+/// A number of clients is too large if less than this share of the states is delivered. A busy machine
+/// leaves out a tick now and then, and a sample that misses its tick is replaced by the next one; neither
+/// is the limit.
 const LEAST_FRACTION: f64 = 0.95;
-/// Halvings between the last number that held and the first that did not: 1/16 of it is near
-/// enough on a machine whose noise is larger.
+/// Number of halvings between the last number that held and the first that did not: the noise of a machine
+/// is larger than the 1/16 that is left.
 const HALVINGS: u32 = 3;
-/// A number must fail this often in a row: a moment's noise is not the limit.
+/// How often in a row a number must fail: a moment's noise is not the limit.
 const TRIES: u32 = 2;
 
-/// Searches and prints a card.
+/// Searches and prints a report.
 pub(crate) fn run(options: &Capacity) -> Result<()> {
     let mut setting = base_setting(&options.load)?;
     let mut best = None;
@@ -48,13 +49,14 @@ pub(crate) fn run(options: &Capacity) -> Result<()> {
         }
     }
     match best {
-        Some(best) => println!("\n{}", card(&best, failed.as_ref(), options)),
+        Some(best) => println!("\n{}", report(&best, failed.as_ref(), options)),
         None => bail!("even the fewest clients were too many; try a lower --hz"),
     }
     Ok(())
 }
 
-/// `Ok`: it holds.
+/// Measures up to `TRIES` times. Returns `Ok(Ok(_))` if this number of clients holds, and `Ok(Err(_))` if
+/// it does not.
 fn try_clients(
     setting: &mut Setting,
     clients: u32,
@@ -84,7 +86,7 @@ fn holds(row: &Row, staleness_ticks: f64) -> bool {
     is_fresh && row.fraction >= LEAST_FRACTION && row.details.lost == 0
 }
 
-fn card(row: &Row, failed: Option<&Row>, options: &Capacity) -> String {
+fn report(row: &Row, failed: Option<&Row>, options: &Capacity) -> String {
     let details = &row.details;
     let bound_ms = options.staleness * 1_000.0 / f64::from(row.hz);
     let end = match failed {

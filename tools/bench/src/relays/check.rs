@@ -11,7 +11,7 @@ use crate::truth::Truth;
 /// 2 seconds at 20 Hz, which only an overload reaches.
 const LATE_STEPS: usize = 40;
 
-/// A client's copy of a cell's stream, and what of the truth it has delivered.
+/// A client's replica of a cell's stream, and the newest step that it has delivered of each cube.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Cubes {
     pub(crate) stream: CellStream,
@@ -20,7 +20,7 @@ pub(crate) struct Cubes {
 }
 
 impl Cubes {
-    /// Returns a cell of whose cubes nothing was delivered yet.
+    /// Returns the replica after a keyframe, of whose cubes nothing has been delivered yet.
     pub(crate) fn new(keyframe: &Keyframe) -> Self {
         Self {
             stream: CellStream::from(keyframe),
@@ -28,7 +28,7 @@ impl Cubes {
         }
     }
 
-    /// Advances as predicted, and returns what counts of the ticks up to `until`.
+    /// Advances as predicted to `until`, and returns the score of these ticks.
     pub(crate) fn pass(&mut self, until: u64, interval_ticks: u64, truth: &impl Truth) -> Score {
         let mut score = Score::default();
         for tick in self.stream.tick() + 1..=until {
@@ -43,8 +43,8 @@ impl Cubes {
         score
     }
 
-    /// Compares every cube with the truth of a step, and the newest ones before it; tells whose
-    /// cube was delivered, and its step.
+    /// Compares every cube with the truth of a step and of the ones before it, and calls `delivered` with
+    /// the client and the step of each new state.
     pub(crate) fn check(
         &mut self,
         step: usize,
@@ -86,8 +86,8 @@ impl Cubes {
     }
 }
 
-/// The newest step up to `step` whose truth a pose stands for, and how far it is from it; or how
-/// far it is from the nearest.
+/// Returns the newest step up to `step` for which a pose is right, and its error; or else the error from
+/// the nearest step.
 fn find_step(
     pose: Pose,
     client: usize,

@@ -1,4 +1,4 @@
-//! One client's socket in the generator: never waits, keeps only what is incomplete.
+//! One client's socket in the generator: it never blocks and keeps only incomplete messages.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -13,17 +13,17 @@ use crate::tally::Tally;
 /// Connections from one source address at most: Linux has about 28,000 ports for outgoing ones.
 const CONNECTIONS_PER_ADDRESS: usize = 20_000;
 
-/// A client's socket and what it remembers.
+/// A client's socket and state.
 #[derive(Debug)]
 pub(crate) struct Connection<State> {
     /// The socket, for its registration.
     pub(crate) stream: TcpStream,
-    /// What the dialect remembers.
+    /// The state of the dialect.
     pub(crate) state: State,
-    /// The beginning of a message.
+    /// The beginning of an incomplete message.
     pending: Vec<u8>,
     outgoing: Vec<u8>,
-    /// Not over yet.
+    /// Whether the connection has not ended yet.
     pub(crate) is_open: bool,
 }
 
@@ -62,7 +62,7 @@ impl<State> Connection<State> {
         Ok(connection)
     }
 
-    /// Whether everything that was to be sent is with the kernel.
+    /// Returns whether the kernel has taken everything that was to be sent.
     pub(crate) fn is_flushed(&self) -> bool {
         self.outgoing.is_empty()
     }
@@ -76,7 +76,7 @@ impl<State> Connection<State> {
         self.flush()
     }
 
-    /// Writes what waits.
+    /// Writes waiting bytes.
     ///
     /// # Errors
     /// The connection is lost.
@@ -92,7 +92,7 @@ impl<State> Connection<State> {
         Ok(())
     }
 
-    /// Reads once and takes in what came; whether there may be more.
+    /// Reads once, handles what arrived, and returns whether there may be more.
     ///
     /// # Errors
     /// The connection is lost.
@@ -144,7 +144,7 @@ impl Scratch {
     /// Bytes read at once: enough for a crowded room's tick, small enough to be fair.
     const READ_BYTES: usize = 256 * 1024;
 
-    /// One for a thread.
+    /// Returns the memory for one thread.
     pub(crate) fn new() -> Self {
         Self {
             received: vec![0; Self::READ_BYTES],

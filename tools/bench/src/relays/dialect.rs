@@ -1,4 +1,4 @@
-//! What the generator needs to know about a system: how its clients speak.
+//! The interface of the generator to a system: the messages that the system's clients send and receive.
 
 use std::time::Duration;
 
@@ -9,33 +9,34 @@ use crate::tally::Tally;
 
 /// The client side of one system, for all clients of one generator thread.
 pub(crate) trait Dialect {
-    /// What one client remembers.
+    /// The state of one client.
     type Client;
 
-    /// A client that has just connected; appends its first words to `out`.
+    /// Returns the state of a client that has just connected, and appends its first message to `out`.
     fn connected(&mut self, client: usize, out: &mut Vec<u8>) -> Self::Client;
 
-    /// Whether a client may begin to send.
+    /// Returns whether a client may begin to send.
     fn is_ready(&self, state: &Self::Client) -> bool;
 
-    /// When the samples are due, none before the timeline's start. Called once, when all are
-    /// ready.
+    /// Returns when the samples are due: none before the timeline's start. Called once, when all clients
+    /// are ready.
     fn schedule(&mut self, timeline: &Timeline) -> Schedule;
 
-    /// How much earlier than scheduled samples are due by now, in microseconds: a system with
-    /// ticks learns how long they need.
+    /// Returns how much earlier than scheduled samples are due, in microseconds: a system with ticks learns
+    /// how long samples need to arrive.
     fn lead_us(&self) -> u64 {
         0
     }
 
-    /// A client's step is due: appends what it has to send, if anything.
+    /// Appends the message for a client's step, if there is one.
     fn sample(&mut self, client: usize, state: &mut Self::Client, step: usize, out: &mut Vec<u8>);
 
-    /// Takes the whole messages off the front of `received` and returns their bytes; appends
-    /// answers to `out`.
+    /// Handles the complete messages at the front of `received` and returns their length; appends answers
+    /// to `out`.
     ///
     /// # Errors
-    /// What came makes no sense, or is a goodbye; the connection is lost.
+    ///
+    /// A message is invalid or closes the connection; the connection is lost.
     fn receive(
         &mut self,
         state: &mut Self::Client,
@@ -45,25 +46,25 @@ pub(crate) trait Dialect {
         out: &mut Vec<u8>,
     ) -> Result<usize>;
 
-    /// The run is over: counts what did not come in a message of its own.
+    /// Counts, at the end of the run, the ticks that had no message of their own.
     fn finish(&mut self, _state: &mut Self::Client, _tally: &mut Tally) {}
 }
 
-/// When the clients' samples are due.
+/// The times at which the clients' samples are due.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Schedule {
-    /// When the first client's step 0 is due, in the workload's microseconds.
+    /// The time of the first client's step 0, in the workload's microseconds.
     pub(crate) start_us: u64,
-    /// One step.
+    /// The length of a step.
     pub(crate) period: Duration,
-    /// From the first to the last client's samples of a step.
+    /// The time from the first to the last client's sample of a step.
     pub(crate) spread: Duration,
-    /// All clients, those of other threads too.
+    /// Number of clients of all threads.
     pub(crate) clients: usize,
 }
 
 impl Schedule {
-    /// When a client's step is due, in the workload's microseconds.
+    /// Returns the time at which a client's step is due, in the workload's microseconds.
     pub(crate) fn due_us(&self, client: usize, step: usize) -> u64 {
         let steps = self.period.as_nanos() as u64 * step as u64;
         let spread = self.spread.as_nanos() as u64 * client as u64 / self.clients as u64;

@@ -1,18 +1,18 @@
-//! How far what a receiver believes is from the truth.
+//! The distance of a receiver's state from the truth.
 
 use cubesync_protocol::{Pose, Rotation};
 
-/// How far a state is from a truth.
+/// The distance of a state from the truth.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Error {
-    /// Along the axis where it is farthest.
+    /// The distance along the axis where it is largest.
     pub(crate) quanta: u32,
-    /// Of the turn between the two.
+    /// The angle between the two rotations.
     pub(crate) degrees: f32,
 }
 
 impl Error {
-    /// The larger of each.
+    /// Returns the larger of both distances and of both angles.
     pub(crate) fn max(self, other: Self) -> Self {
         Self {
             quanta: self.quanta.max(other.quanta),
@@ -20,7 +20,7 @@ impl Error {
         }
     }
 
-    /// Twice as far.
+    /// Returns twice the distance and twice the angle.
     pub(crate) fn twice(self) -> Self {
         Self {
             quanta: 2 * self.quanta,
@@ -28,17 +28,17 @@ impl Error {
         }
     }
 
-    /// Between two poses.
-    pub(crate) fn between(believed: Pose, truth: Pose) -> Self {
-        let (a, b) = (believed.position, truth.position);
+    /// Returns the distance between two poses.
+    pub(crate) fn between(predicted: Pose, truth: Pose) -> Self {
+        let (a, b) = (predicted.position, truth.position);
         let axes = [a.x.abs_diff(b.x), a.y.abs_diff(b.y), a.z.abs_diff(b.z)];
         Self {
             quanta: axes.into_iter().max().unwrap_or(0),
-            degrees: angle_degrees(believed.rotation, truth.rotation),
+            degrees: angle_degrees(predicted.rotation, truth.rotation),
         }
     }
 
-    /// Whether neither is larger than in `bound`.
+    /// Returns whether neither is larger than in `bound`.
     pub(crate) fn is_within(self, bound: Self) -> bool {
         self.quanta <= bound.quanta && self.degrees <= bound.degrees
     }

@@ -1,7 +1,7 @@
-//! The load generator: an epoll loop per thread that is hundreds or thousands of clients.
+//! The load generator: one epoll loop per thread with hundreds or thousands of clients.
 //!
-//! It knows when it is itself the bottleneck: each thread measures the CPU it uses and how late
-//! it sends.
+//! It notices when it is itself the bottleneck: each thread measures its own CPU time and how late it
+//! sends.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -18,22 +18,21 @@ use crate::progress::{Outcome, Progress, Timeline};
 use crate::tally::{Tally, histogram};
 use crate::workload::Workload;
 
-/// Clients that connect before the generator reads again: the servers' backlogs are 1,000 or
-/// more, and who said hello wants an answer.
+/// Number of clients that connect before the generator reads again. The servers' backlogs are 1,000 or
+/// more.
 const CONNECT_BATCH: usize = 64;
-/// All clients are in by then, or the run fails. 5,000 need some seconds.
+/// The run fails if clients need longer to join. 5,000 need some seconds.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for a socket while the generator waits for others.
 const IDLE_POLL: Duration = Duration::from_millis(2);
-/// Between two looks at the sockets a thread rests this long for each of its clients, so that many
-/// have something by then: who is woken for every message pays for it, and the server that
-/// wakes them pays too.
+/// The sleep of a thread between two polls, for each of its clients, so that many sockets are ready at
+/// once: waking up for every message costs CPU time here and in the server.
 const REST_PER_CLIENT: Duration = Duration::from_nanos(250);
-/// But no longer than this: it adds to the latencies.
+/// The longest sleep between two polls: it adds to the latencies.
 const LONGEST_REST: Duration = Duration::from_micros(500);
-/// Reads of one socket in a row, when it always has more.
+/// Largest number of reads of one socket in a row.
 const READS_IN_A_ROW: usize = 4;
-/// The latest that is told apart, in microseconds.
+/// The largest lateness that is distinguished, in microseconds.
 const LATEST_US: u64 = 10_000_000;
 
 /// Runs the clients of one thread from connecting to the timeline's end.
@@ -83,7 +82,7 @@ struct Generator<'run, D: Dialect> {
     /// The number of this thread's first client.
     first: usize,
     connections: Vec<Connection<D::Client>>,
-    /// Sockets that had more than their share at the last look.
+    /// Sockets that had more to read after the last poll.
     unfinished: Vec<usize>,
     scratch: Scratch,
     out: Vec<u8>,
@@ -126,7 +125,7 @@ impl<D: Dialect> Generator<'_, D> {
             self.receive(events, IDLE_POLL, None)?;
             self.check(progress)?;
             if Instant::now() > deadline {
-                bail!("only {ready} of {count} clients came in");
+                bail!("only {ready} of {count} clients could join");
             }
             let is_ready = |connection: &Connection<_>| self.dialect.is_ready(&connection.state);
             // In the order of joining, so that the count goes on where it stopped.
@@ -186,7 +185,7 @@ impl<D: Dialect> Generator<'_, D> {
         }
     }
 
-    /// Takes every sample that is due and returns when the next one is.
+    /// Sends every sample that is due, and returns the time of the next one.
     fn send_due(&mut self, turn: &mut Turn) -> Result<u64> {
         loop {
             let client = self.first + turn.index;
@@ -236,7 +235,7 @@ impl<D: Dialect> Generator<'_, D> {
         Ok(())
     }
 
-    /// Waits for sockets and takes in what they have, sending what is due in between.
+    /// Waits for sockets and handles what they received, and sends due samples in between.
     fn receive(
         &mut self,
         events: &mut Events,
@@ -308,13 +307,13 @@ impl<D: Dialect> Generator<'_, D> {
         Ok(())
     }
 
-    /// While joining, a lost connection is the end.
+    /// Fails if a connection was lost while clients join.
     fn check(&self, progress: &Progress) -> Result<()> {
         if progress.stop.load(Ordering::Relaxed) {
             bail!("stopped");
         }
         match &self.outcome.loss {
-            Some(reason) => Err(anyhow::anyhow!("{reason}")).context("a client did not come in"),
+            Some(reason) => Err(anyhow::anyhow!("{reason}")).context("a client could not join"),
             None => Ok(()),
         }
     }

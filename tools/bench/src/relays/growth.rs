@@ -1,5 +1,4 @@
-//! How the cost grows with the clients, when each sees only what is near: the density stays the
-//! same, the world gets fuller.
+//! The cost of more and more clients, each of which sees only what is near: the density stays the same.
 
 use std::fmt::Write;
 
@@ -11,7 +10,7 @@ use crate::options::Growth;
 use crate::row::Row;
 use crate::table;
 
-/// Unless told otherwise.
+/// The view distance without `--view-distance`.
 const VIEW_DISTANCE_M: f32 = 32.0;
 
 const HEAD: &str = "    N  in sight  states/s   right  p50 ms (ticks)  p99 ms (ticks)   cores  \

@@ -1,15 +1,15 @@
 //! `cargo bench-relays`: cubesync's server compared with other relays under the same load.
 //!
-//! The load's way: a [`workload`] says where every cube is at every step; the [`generator`] plays
-//! it through a [`dialect`] ([`ours`] or one of the [`peers`]) into a server that [`systems`] has
-//! started; a [`tally`] counts what the clients received; [`measure`] makes a [`row`] of it, and
-//! [`compare`] the report.
+//! A [`workload`] holds the pose of every cube at every step. The [`generator`] sends it through a
+//! [`dialect`] ([`ours`] or one of the [`peers`]) to a server that [`systems`] has started. A [`tally`]
+//! counts what the clients received, [`measure`] makes a [`row`] of it, and [`compare`] the report.
 
 mod audit;
-mod belief;
 mod bus;
 mod capacity;
+mod cell_state;
 mod check;
+mod client_cells;
 mod cluster;
 mod compare;
 mod connection;
@@ -33,7 +33,6 @@ mod room;
 mod row;
 mod score;
 mod serve;
-mod sight;
 mod systems;
 mod table;
 mod tally;
@@ -61,7 +60,7 @@ fn main() -> ExitCode {
 
 fn run(options: &Options) -> Result<()> {
     ctrlc::set_handler(|| measure::STOP.store(true, Ordering::Relaxed))?;
-    // The servers inherit it.
+    // The servers inherit the limit.
     rlimit::increase_nofile_limit(u64::MAX)?;
     match &options.mode {
         Some(Mode::Serve(baseline)) => serve::run(baseline),

@@ -1,15 +1,14 @@
-//! How long before its tick a sample is to reach the server: as short as the machine's jitter
-//! allows.
+//! The margin: how long before its tick a sample is sent. It is as short as the machine's jitter allows.
 
 use std::time::Duration;
 
-/// At least this, in microseconds.
+/// The shortest margin, in microseconds.
 const LEAST_US: u64 = 1_500;
-/// At most this, in microseconds, and half a tick.
+/// The longest margin, in microseconds; it is also at most half a tick.
 const MOST_US: u64 = 12_000;
-/// A tick that less than this part of the samples has reached in time makes the margin longer by
-/// [`GROWS_US`], any other shorter by [`SHRINKS_US`]: so about one tick in forty is missed by some
-/// where the jitter is larger than the least margin.
+/// A tick for which less than this share of the samples arrived in time makes the margin longer by
+/// [`GROWS_US`], any other shorter by [`SHRINKS_US`]. So some samples miss about one tick in forty where
+/// the jitter is larger than the shortest margin.
 const IN_TIME: f64 = 0.995;
 const GROWS_US: u64 = 800;
 const SHRINKS_US: u64 = 20;
@@ -20,13 +19,14 @@ pub(crate) struct Margin {
     us: u64,
     most_us: u64,
     tick: u64,
-    /// Samples of `tick` that are known to have been there in time, and all.
+    /// Samples of `tick` that arrived in time.
     in_time: u64,
+    /// All samples of `tick`.
     samples: u64,
 }
 
 impl Margin {
-    /// The least, for ticks of this length.
+    /// Returns the shortest margin, for ticks of this length.
     pub(crate) fn new(period: Duration) -> Self {
         let half_us = period.as_micros() as u64 / 2;
         Self {
@@ -38,17 +38,17 @@ impl Margin {
         }
     }
 
-    /// The margin now, in microseconds.
+    /// Returns the margin, in microseconds.
     pub(crate) fn us(self) -> u64 {
         self.us
     }
 
-    /// The longest it may become, in microseconds.
+    /// Returns the longest margin, in microseconds.
     pub(crate) fn most_us(self) -> u64 {
         self.most_us
     }
 
-    /// So many of a tick's samples were there in time, in one of its cells.
+    /// Records how many samples of a tick arrived in time, in one cell.
     pub(crate) fn learn(&mut self, tick: u64, in_time: u64, samples: u64) {
         if tick > self.tick {
             if self.samples > 0 {

@@ -1,4 +1,4 @@
-//! One measurement: a server, its clients, and what came of both.
+//! One measurement of a server and its clients.
 
 use std::iter::Sum;
 use std::ops::Range;
@@ -31,47 +31,47 @@ use crate::row::{Details, Row};
 use crate::systems::{self, Setup, System};
 use crate::workload::Workload;
 
-/// From the last join to the first sample: what joining stirred up settles.
+/// The time from the last join to the first sample, in which the load of joining ends.
 const SETTLE: Duration = Duration::from_millis(500);
-/// From the first sample to the measurement.
+/// The time from the first sample to the measurement.
 const WARM_UP: Duration = Duration::from_millis(1_000);
-/// After the measurement, ours waits for the heartbeat that ends the last silent ticks.
+/// The time after the measurement in which the heartbeat for the last ticks without a frame arrives.
 const GRACE: Duration = Duration::from_millis(1_300);
-/// How often the measuring thread looks whether it should stop.
+/// How often the measuring thread checks whether it should stop.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// A generator thread with less than this part of a core to spare is a bottleneck.
+/// A generator thread that uses more than this share of a core is a bottleneck.
 const BUSY: f64 = 0.9;
-/// Sends that are later than this part of a tick distort the load.
+/// Samples that are later than this part of a tick distort the load.
 const LATE: f64 = 0.2;
 
-/// Set by Ctrl-C.
+/// Whether Ctrl-C was pressed.
 pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Whether Ctrl-C was pressed.
+/// Returns whether Ctrl-C was pressed.
 pub(crate) fn is_stopped() -> bool {
     STOP.load(Ordering::Relaxed)
 }
 
-/// What is measured.
+/// The setting of a measurement.
 #[derive(Debug, Clone)]
 pub(crate) struct Setting {
-    /// Which system.
+    /// The system.
     pub(crate) system: System,
-    /// How its clients move.
+    /// The motion of its clients.
     pub(crate) motion: Motion,
-    /// How long, after a second's warm-up.
+    /// The length of the measurement, after a second's warm-up.
     pub(crate) duration: Duration,
-    /// Threads of the load generator.
+    /// Number of threads of the load generator.
     pub(crate) threads: usize,
     /// Distance of the clients' homes, in metres.
     pub(crate) spacing_m: f32,
-    /// Clients of ours that say hello and never read, besides the measured ones.
+    /// Number of clients that join and never read, besides the measured ones.
     pub(crate) deaf_clients: usize,
-    /// The server.
+    /// The setup of the server.
     pub(crate) setup: Setup,
 }
 
-/// Measures once. Server and clients are gone when it returns, whatever happened.
+/// Measures once. Server and clients have ended when it returns, whatever happened.
 pub(crate) fn measure(setting: &Setting) -> Result<Row> {
     let server = systems::start(setting.system, &setting.setup)?;
     let before = server.memory_bytes()?;
@@ -97,8 +97,8 @@ pub(crate) fn measure(setting: &Setting) -> Result<Row> {
     }
 }
 
-/// Measures servers of ours that run already, and the bus between them: the clients take turns at
-/// them.
+/// Measures servers of cubesync that run already, and the bus between them. The clients are spread over
+/// the servers by turns.
 pub(crate) fn measure_cluster(
     setting: &Setting,
     servers: &[Server],
@@ -118,15 +118,15 @@ struct Run<'run> {
     workload: &'run Arc<Workload>,
     setting: &'run Setting,
     progress: Progress,
-    /// The server's memory before anybody came, in bytes.
+    /// The server's memory before the first client joined, in bytes.
     memory_before: u64,
 }
 
-/// What the servers used in the window.
+/// The resources that the servers used during the measurement.
 struct Usage {
     cpu: Duration,
     bus: Option<Counters>,
-    /// What everything on this machine used.
+    /// The CPU time of everything on this machine.
     machine_cpu: Duration,
     wall: Duration,
     /// Resident bytes, second by second.
@@ -200,7 +200,7 @@ impl<'run> Run<'run> {
         self.row(&usage, &outcomes)
     }
 
-    /// Each thread's clients.
+    /// Returns the clients of each thread.
     fn shares(&self) -> impl Iterator<Item = Range<usize>> {
         let (clients, threads) = (self.workload.clients, self.setting.threads);
         let threads = threads.clamp(1, clients);
@@ -213,7 +213,7 @@ impl<'run> Run<'run> {
         generator::run(dialect, share, &addresses, self.workload, &self.progress)
     }
 
-    /// Starts the clock when all are in, and measures the server.
+    /// Sets the timeline when all clients have joined, and measures the servers.
     fn watch(&self, has_ended: impl Fn() -> bool) -> Result<Usage> {
         while self.progress.joined.load(Ordering::Relaxed) < self.workload.clients {
             self.pause(LOOK_EVERY, &has_ended)?;

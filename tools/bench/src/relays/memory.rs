@@ -1,4 +1,4 @@
-//! What connections cost in memory: idle ones, and those of clients that never read.
+//! The memory of idle connections, and of connections whose clients never read.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::table;
 
 /// The highest tick rate: most ticks in the least time.
 const HZ: u32 = 128;
-/// Without this the server would cut the clients that do not read, as it should.
+/// Flags without which the server would close the connections of clients that do not read.
 const PATIENCE: [&str; 2] = ["--slow-reader-after=1h", "--dead-after=1h"];
 
 /// Measures both and prints a line for each.

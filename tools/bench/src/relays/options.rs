@@ -1,4 +1,4 @@
-//! What can be asked for.
+//! The command line.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,7 @@ use crate::motions::Motion;
 use crate::serve::Baseline;
 use crate::systems::System;
 
-/// Compares cubesync's server with other relays: everybody sees everybody, the same motion for
-/// all, one run.
+/// Compares cubesync's server with other relays under the same load: every client sees every other one.
 #[derive(Debug, Parser)]
 #[command(
     name = "bench-relays",
@@ -24,27 +23,26 @@ pub(crate) struct Options {
     pub(crate) comparison: Comparison,
 }
 
-/// Other things than the comparison.
+/// The modes besides the comparison.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Mode {
     /// Run one of the baseline servers until the standard input ends.
     #[command(subcommand, hide = true)]
     Serve(Baseline),
-    /// Find out how many clients this machine holds.
+    /// Find the largest number of clients that this machine serves in time.
     Capacity(Capacity),
-    /// Find out what it costs when several servers show one room over NATS. `cargo bench-cluster`
-    /// is short for it.
+    /// Measure what it costs that several servers show one room over NATS (short: `cargo bench-cluster`).
     Cluster(Cluster),
-    /// Find out how the cost grows with the number of clients who see only what is near.
+    /// Measure how the cost grows with the number of clients, each of which sees only what is near.
     Growth(Growth),
-    /// Find out what connections cost in memory, those of clients that never read too.
+    /// Measure the memory of idle connections, and of connections whose clients never read.
     Memory(Memory),
 }
 
 /// The comparison.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Comparison {
-    /// How many clients; a run for each number
+    /// Numbers of clients; a run for each
     #[arg(
         long,
         value_name = "N,...",
@@ -54,7 +52,7 @@ pub(crate) struct Comparison {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) clients: Vec<u32>,
 
-    /// How the cubes move; only ours and the floor run with more than the first
+    /// Motions of the cubes; only cubesync and the floor run with more than the first
     #[arg(
         long,
         value_name = "MOTION,...",
@@ -63,21 +61,21 @@ pub(crate) struct Comparison {
     )]
     pub(crate) motion: Vec<Motion>,
 
-    /// What to measure, ours first: the floor writes as many bytes as ours
+    /// Systems to measure; the floor writes as many bytes as `ours`, which comes first
     #[arg(long, value_name = "SYSTEM,...", value_delimiter = ',')]
     #[arg(default_value = "ours,floor,naive,websocket,nats,redis,mosquitto")]
     pub(crate) systems: Vec<System>,
 
-    /// Everything within two minutes: 3 seconds each, and the further motions for the first
-    /// number of clients only
+    /// Take less than two minutes: 3 seconds each, and the further motions only for the first number of
+    /// clients
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Write the rows as JSON
+    /// Write the rows into a JSON file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// Draw CPU and bytes per delivery
+    /// Draw CPU and bytes per delivery into an SVG file
     #[arg(long, value_name = "FILE")]
     pub(crate) svg: Option<PathBuf>,
 
@@ -88,16 +86,16 @@ pub(crate) struct Comparison {
 /// The search for the largest number of clients.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Capacity {
-    /// Largest age of what 99 % of the receivers see, in ticks
+    /// Bound of the 99th percentile of the time from a sample to its arrival, in ticks
     #[arg(long, value_name = "TICKS", default_value_t = 2.0)]
     pub(crate) staleness: f64,
 
-    /// Where the search begins
+    /// Number of clients with which the search begins
     #[arg(long, value_name = "N", default_value_t = 250)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) from: u32,
 
-    /// Where it ends at the latest; a room holds 5,000 cubes, a free one included
+    /// Largest number of clients; a room holds 5,000 cubes, the free one included
     #[arg(long, value_name = "N", default_value_t = 4_999)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub(crate) to: u32,
@@ -106,10 +104,10 @@ pub(crate) struct Capacity {
     pub(crate) load: Load,
 }
 
-/// The growth of the cost.
+/// The measurement of the growth.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Growth {
-    /// How many clients; a run for each number
+    /// Numbers of clients; a run for each
     #[arg(
         long,
         value_name = "N,...",
@@ -134,14 +132,14 @@ pub(crate) struct Cluster {
     pub(crate) comparison: ClusterComparison,
 }
 
-/// What can be done with several servers besides measuring them.
+/// The modes for several servers besides the measurement.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ClusterMode {
-    /// Count what goes over the bus between thousands of simulated servers and cells.
+    /// Count the messages on the bus between up to a thousand simulated servers.
     Scale(Scale),
 }
 
-/// What is simulated.
+/// The tables of the simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum World {
     /// One room on one server: what a player receives
@@ -152,7 +150,7 @@ pub(crate) enum World {
     Servers,
     /// One room of 1,089 cells on more servers, each with players near each other
     Near,
-    /// The same with players anywhere
+    /// The same room with the players of each server anywhere
     Anywhere,
     /// Many rooms, each on three servers
     Rooms,
@@ -161,12 +159,12 @@ pub(crate) enum World {
 /// A simulation.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Scale {
-    /// What to simulate; a table for each
+    /// Tables to print
     #[arg(long, value_name = "WORLD,...", value_delimiter = ',')]
     #[arg(default_value = "one,players,servers,near,anywhere,rooms")]
     pub(crate) worlds: Vec<World>,
 
-    /// Leave out what has more servers
+    /// Leave out settings with more servers
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) most: u32,
@@ -175,7 +173,7 @@ pub(crate) struct Scale {
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=128))]
     pub(crate) hz: u32,
 
-    /// Ticks that are counted, after all have settled
+    /// Number of ticks to count, after all players have joined
     #[arg(long, value_name = "COUNT", default_value_t = 40)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub(crate) ticks: u32,
@@ -184,7 +182,7 @@ pub(crate) struct Scale {
 /// The measurement of real servers.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct ClusterComparison {
-    /// How many players in all; a run for each number
+    /// Numbers of players at all servers together; a run for each
     #[arg(
         long,
         value_name = "N,...",
@@ -194,7 +192,7 @@ pub(crate) struct ClusterComparison {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=2_000))]
     pub(crate) clients: Vec<u32>,
 
-    /// How many servers share them, beside one without a bus; a run for each number
+    /// Numbers of servers that share them; a run for each, and one without a bus
     #[arg(
         long,
         value_name = "N,...",
@@ -204,20 +202,20 @@ pub(crate) struct ClusterComparison {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=20))]
     pub(crate) servers: Vec<u32>,
 
-    /// How often each run is made, by turns; the median counts
+    /// Number of rounds; the median of each run counts
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
 
-    /// How often one of three servers is killed
+    /// Number of times that one of three servers is killed
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     pub(crate) kills: u32,
 
-    /// Everything within two minutes: one round of 3 seconds each, one kill
+    /// Take less than two minutes: one round of 3 seconds each, one kill
     #[arg(long)]
     pub(crate) quick: bool,
 
-    /// Write the figures as JSON
+    /// Write the figures into a JSON file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
@@ -228,17 +226,17 @@ pub(crate) struct ClusterComparison {
 /// The memory of connections.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Memory {
-    /// Idle connections that share the memory
+    /// Number of idle connections
     #[arg(long, value_name = "N", default_value_t = 2_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=18_000))]
     pub(crate) idle: u32,
 
-    /// Clients that never read, and as many that move and read
+    /// Number of clients that never read, beside as many that move and read
     #[arg(long, value_name = "N", default_value_t = 20)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=1_000))]
     pub(crate) deaf: u32,
 
-    /// Ticks that they are watched, at 128 Hz
+    /// Number of ticks to watch them, at 128 Hz
     #[arg(long, value_name = "COUNT", default_value_t = 10_000)]
     #[arg(value_parser = clap::value_parser!(u32).range(1_280..=100_000))]
     pub(crate) ticks: u32,
@@ -247,26 +245,26 @@ pub(crate) struct Memory {
     pub(crate) load: Load,
 }
 
-/// What every mode needs.
+/// The load, for every mode.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Load {
-    /// Samples per second of each client, and ticks of our server
+    /// Samples per second of each client, and ticks per second of cubesync's server
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=128))]
     pub(crate) hz: u32,
 
-    /// Seconds of each measurement, after a second's warm-up
+    /// Length of each measurement in seconds, after a second's warm-up
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub(crate) seconds: u64,
 
-    /// Threads of the load generator [default: half of the cores]
+    /// Number of threads of the load generator [default: half of the cores]
     #[arg(long, value_name = "COUNT")]
     pub(crate) threads: Option<usize>,
 
-    /// Distance of neighbouring clients' homes in metres; 3.5 m spreads 5,000 over the world
+    /// Distance between neighbouring clients' homes; 3.5 m spread 5,000 clients over the world
     #[arg(long, value_name = "METRES", default_value_t = 3.5)]
     pub(crate) spacing: f32,
 
-    /// Let our server tell its clients only what is this near [default: everything]
+    /// View distance of cubesync's server [default: everything]
     #[arg(long, value_name = "METRES")]
     pub(crate) view_distance: Option<f32>,
 

@@ -1,8 +1,8 @@
-//! cubesync's client side, for thousands of clients: joins, samples at the ticks, and checks what
-//! every client believes against the truth.
+//! cubesync's client side for thousands of clients: it joins, sends samples at the ticks, and compares the
+//! replica of every client with the truth.
 //!
-//! This, its [`uplink`](crate::uplink), its [`sight`](crate::sight), the [`head`](crate::head) of
-//! messages and [`belief`](crate::belief) are all that knows our messages.
+//! This, its [`uplink`](crate::uplink), its [`cells`](crate::client_cells), the [`head`](crate::head) of
+//! messages and [`state`](crate::cell_state) are all that knows our messages.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -17,27 +17,27 @@ use cubesync_protocol::{
 };
 
 use crate::audit::Audit;
-use crate::belief::{Belief, Beliefs};
+use crate::cell_state::{CellState, CellStates};
+use crate::client_cells::ClientCells;
 use crate::dialect::{Dialect, Schedule};
 use crate::head::Head;
 use crate::margin::Margin;
 use crate::progress::Timeline;
 use crate::room::Room;
-use crate::sight::Sight;
 use crate::tally::Tally;
 use crate::truth::Run;
 use crate::uplink::Uplink;
 use crate::workload::Workload;
 
-/// What one sample costs the generator and the server's reading side; the clients of one process
-/// cannot send at once as thousands of machines would.
+/// The CPU time that one sample costs the generator and the reading side of the server. The clients of
+/// one process cannot send at the same time, as thousands of machines would.
 const SAMPLE_COST: Duration = Duration::from_micros(8);
-/// Samples are spread over this part of a tick at most.
+/// Largest part of a tick over which samples are spread.
 const LARGEST_SPREAD: f64 = 0.6;
-/// A client that has nothing to say pings this often.
+/// How often every client sends a ping.
 const PING_EVERY: Duration = Duration::from_secs(4);
 
-/// Joins and never reads.
+/// Lets a client join that never reads.
 pub(crate) fn join_deaf(number: usize, server: SocketAddr) -> Result<TcpStream> {
     let mut stream = TcpStream::connect(server)?;
     stream.write_all(&hello(&format!("deaf {number}")).to_frame())?;
@@ -51,11 +51,11 @@ fn hello(name: &str) -> ClientMessage {
 /// The clients of one thread.
 pub(crate) struct Ours {
     run: Run,
-    beliefs: Beliefs,
+    states: CellStates,
     margin: Margin,
-    /// With a view distance.
+    /// The check of what clients receive, if there is a view distance.
     audit: Option<Audit>,
-    /// The tick of step 0, once there is a schedule.
+    /// The tick of step 0, set with the schedule.
     first_tick: u64,
     frame: BytesMut,
 }
@@ -64,11 +64,11 @@ pub(crate) struct Ours {
 pub(crate) struct OurClient {
     number: usize,
     uplink: Option<Uplink>,
-    sight: Sight,
+    cells: ClientCells,
 }
 
 impl Ours {
-    /// For one thread; the server shows its clients what is within a view distance, in quanta.
+    /// Returns the clients of one thread, whose server has a view distance in quanta.
     pub(crate) fn new(
         workload: Arc<Workload>,
         room: Arc<Room>,
@@ -82,7 +82,7 @@ impl Ours {
                 room,
                 ticks: 0..0,
             },
-            beliefs: Beliefs::default(),
+            states: CellStates::default(),
             first_tick: 0,
             frame: BytesMut::new(),
         }
@@ -94,7 +94,7 @@ impl Ours {
         out.extend_from_slice(&self.frame);
     }
 
-    fn take_in(
+    fn receive_payload(
         &mut self,
         client: &mut OurClient,
         payload: &[u8],
@@ -120,7 +120,7 @@ impl Ours {
         now_us: u64,
         tally: &mut Tally,
     ) -> Result<()> {
-        let known = client.sight.belief(cell);
+        let known = client.cells.state(cell);
         let known = known.context("a snapshot came of a cell that is not in sight")?;
         let next = match known.known_next(payload) {
             Some(next) => next,
@@ -128,7 +128,7 @@ impl Ours {
                 let ServerMessage::Snapshot(snapshot) = ServerMessage::decode(payload)? else {
                     bail!("a snapshot turned out to be another message");
                 };
-                let next = self.beliefs.snapshot(known, payload, snapshot, &self.run)?;
+                let next = self.states.snapshot(known, payload, snapshot, &self.run)?;
                 let fresh = next.fresh;
                 self.margin
                     .learn(next.tick, fresh.in_time(), fresh.expected);
@@ -137,7 +137,7 @@ impl Ours {
         };
         self.audit(client, next.tick, tally);
         self.count(client, &next, now_us, tally);
-        client.sight.believe(next)
+        client.cells.set(next)
     }
 
     fn keyframe(
@@ -148,17 +148,17 @@ impl Ours {
         now_us: u64,
         tally: &mut Tally,
     ) -> Result<()> {
-        let known = self.beliefs.known_keyframe(cell, interval_ticks, payload);
+        let known = self.states.known_keyframe(cell, interval_ticks, payload);
         let next = match known {
             Some(next) => next,
             None => {
                 let ServerMessage::Keyframe(keyframe) = ServerMessage::decode(payload)? else {
                     bail!("a keyframe turned out to be another message");
                 };
-                self.beliefs.keyframe(payload, keyframe, &self.run)?
+                self.states.keyframe(payload, keyframe, &self.run)?
             }
         };
-        let known = client.sight.belief(cell);
+        let known = client.cells.state(cell);
         if let Some(known) = known {
             tally.score += known.silent_until(next.tick.saturating_sub(1), &self.run);
         }
@@ -167,7 +167,7 @@ impl Ours {
         if is_new {
             self.count(client, &next, now_us, tally);
         }
-        client.sight.believe(next)
+        client.cells.set(next)
     }
 
     fn others(
@@ -184,7 +184,7 @@ impl Ours {
                     .room
                     .observe(now_us, welcome.tick, welcome.since_tick_us);
                 self.run.room.set_owner(welcome.cube, client.number);
-                // All cubes begin in the same place; where each belongs, fewer see it.
+                // All cubes begin in the same place; fewer clients see them at their homes.
                 let Welcome { cube, pose, .. } = welcome;
                 let start = CubePose { cube, pose };
                 let mut uplink = Uplink::new(start, self.run.workload.hz);
@@ -203,16 +203,16 @@ impl Ours {
             }
             ServerMessage::Heartbeat { tick } => {
                 self.audit(client, tick + 1, tally);
-                client.sight.hear(tick)?;
+                client.cells.advance_to(tick)?;
             }
             ServerMessage::OutOfSight { cells } => {
-                let until = client.sight.tick().saturating_sub(1);
+                let until = client.cells.tick().saturating_sub(1);
                 for cell in cells {
-                    let belief = client.sight.forget(cell)?;
-                    tally.score += belief.silent_until(until, &self.run);
+                    let state = client.cells.remove(cell)?;
+                    tally.score += state.silent_until(until, &self.run);
                 }
             }
-            // The workload's next sample says the truth again.
+            // The next sample of the workload places the cube again.
             ServerMessage::Correction(_) | ServerMessage::Refused { .. } => {}
             ServerMessage::Reject { message, .. } | ServerMessage::Closing { message, .. } => {
                 bail!("the server said: {message}")
@@ -224,11 +224,11 @@ impl Ours {
         Ok(())
     }
 
-    /// Counts what a client that reached `belief` at `now_us` was delivered with it.
-    fn count(&self, client: &OurClient, belief: &Belief, now_us: u64, tally: &mut Tally) {
-        tally.score += belief.measured;
+    /// Counts the states that a client received with `state` at `now_us`.
+    fn count(&self, client: &OurClient, state: &CellState, now_us: u64, tally: &mut Tally) {
+        tally.score += state.measured;
         let own = self.run.workload.server(client.number);
-        for sampled in &belief.sampled {
+        for sampled in &state.sampled {
             if sampled.server == own {
                 tally.latency(now_us, sampled.at_us, sampled.count);
             } else {
@@ -237,13 +237,13 @@ impl Ours {
         }
     }
 
-    /// Looks at what a client has in sight before it takes in a message of a tick.
+    /// Checks what a client receives before it applies a message of tick `next`.
     fn audit(&mut self, client: &OurClient, next: u64, tally: &mut Tally) {
         if let Some(audit) = &mut self.audit
-            && let Some(tick) = Audit::due(client.number, &client.sight, next)
+            && let Some(tick) = Audit::due(client.number, &client.cells, next)
             && self.run.ticks.contains(&tick)
         {
-            tally.findings += audit.look(client.number, &client.sight, tick, &self.run);
+            tally.findings += audit.look(client.number, &client.cells, tick, &self.run);
         }
     }
 }
@@ -256,12 +256,12 @@ impl Dialect for Ours {
         OurClient {
             number: client,
             uplink: None,
-            sight: Sight::default(),
+            cells: ClientCells::default(),
         }
     }
 
     fn is_ready(&self, state: &OurClient) -> bool {
-        !state.sight.is_empty()
+        !state.cells.is_empty()
     }
 
     fn schedule(&mut self, timeline: &Timeline) -> Schedule {
@@ -315,7 +315,7 @@ impl Dialect for Ours {
             let Some(payload) = received.get(start..start + len_bytes) else {
                 break;
             };
-            self.take_in(state, payload, now_us, tally, out)?;
+            self.receive_payload(state, payload, now_us, tally, out)?;
             taken = start + len_bytes;
         }
         Ok(taken)
@@ -325,10 +325,10 @@ impl Dialect for Ours {
         let Some(last) = self.run.ticks.clone().last() else {
             return;
         };
-        let heard = state.sight.tick().min(last);
-        for belief in state.sight.beliefs() {
-            tally.score += belief.silent_until(heard, &self.run);
-            tally.score += belief.lost_after(heard, last, &self.run);
+        let received = state.cells.tick().min(last);
+        for cell in state.cells.states() {
+            tally.score += cell.silent_until(received, &self.run);
+            tally.score += cell.lost_after(received, last, &self.run);
         }
     }
 }

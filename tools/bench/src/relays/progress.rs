@@ -1,4 +1,4 @@
-//! What a run's threads and its measurement tell each other.
+//! The state that a run's threads and its measurement share, and the results of the threads.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -8,40 +8,40 @@ use hdrhistogram::Histogram;
 
 use crate::tally::Tally;
 
-/// What the threads of a run and its measurement share.
+/// The state that the threads of a run and its measurement share.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Clients that are in.
+    /// Number of clients that have joined.
     pub(crate) joined: AtomicUsize,
-    /// Set when all are in.
+    /// The timeline, set when all clients have joined.
     pub(crate) timeline: OnceLock<Timeline>,
-    /// Set to end the run early.
+    /// Whether the run must end early.
     pub(crate) stop: AtomicBool,
 }
 
-/// When what happens, in the workload's microseconds.
+/// The times of a run, in the workload's microseconds.
 #[derive(Debug, Clone)]
 pub(crate) struct Timeline {
-    /// No sample before this.
+    /// The time before which no sample is sent.
     pub(crate) start_us: u64,
-    /// What is measured.
+    /// The time of the measurement.
     pub(crate) window_us: Range<u64>,
-    /// The threads end.
+    /// The time at which the threads end.
     pub(crate) end_us: u64,
 }
 
-/// What came of one thread's clients.
+/// The results of one thread.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// What they received.
+    /// What its clients received.
     pub(crate) tally: Tally,
-    /// From when a sample was due until it was taken, in microseconds, in the window.
+    /// How late samples were taken during the measurement, in microseconds.
     pub(crate) lateness_us: Histogram<u64>,
-    /// The part of the window in which the thread used a core, 0 ..= 1.
+    /// The share of a core that the thread used during the measurement, 0 ..= 1.
     pub(crate) cpu_share: f64,
     /// Samples that were not sent, because the socket was full or the generator too late.
     pub(crate) unsent: u64,
-    /// Connections that ended early, and why the first did.
+    /// Number of connections that ended early.
     pub(crate) lost: usize,
     /// The reason of the first loss.
     pub(crate) loss: Option<String>,

@@ -1,4 +1,5 @@
-//! What the clients of all threads know of our room: when its ticks are, and whose cubes.
+//! What the clients of all threads share about the room: the times of its ticks and the owners of its
+//! cubes.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,9 +13,9 @@ use crate::workload::Workload;
 /// The room of a run.
 #[derive(Debug)]
 pub(crate) struct Room {
-    /// When tick 0 began, in the workload's microseconds: the earliest that any answer told.
+    /// The time of tick 0, in the workload's microseconds: the earliest that follows from any answer.
     origin_us: AtomicI64,
-    /// The client that a cube belongs to.
+    /// The owner of each cube, by client number.
     owners: RwLock<HashMap<CubeId, usize>>,
     /// The tick of step 0.
     first_tick: OnceLock<u64>,
@@ -22,7 +23,7 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Of a server that was just started for this workload.
+    /// Returns the room of a server that was just started for this workload.
     pub(crate) fn new(workload: &Workload) -> Self {
         Self {
             origin_us: AtomicI64::new(i64::MAX),
@@ -32,44 +33,44 @@ impl Room {
         }
     }
 
-    /// Learns from an answer that came at `now_us` where the ticks are.
+    /// Learns the times of the ticks from an answer that arrived at `now_us`.
     pub(crate) fn observe(&self, now_us: u64, tick: u64, since_tick_us: u32) {
         let tick_us = tick as i64 * 1_000_000 / i64::from(self.hz);
         let origin_us = now_us as i64 - i64::from(since_tick_us) - tick_us;
         self.origin_us.fetch_min(origin_us, Ordering::Relaxed);
     }
 
-    /// When a tick begins, in the workload's microseconds.
+    /// Returns the time at which a tick begins, in the workload's microseconds.
     pub(crate) fn begins_us(&self, tick: u64) -> u64 {
         let origin_us = self.origin_us.load(Ordering::Relaxed);
         let tick_us = tick as i64 * 1_000_000 / i64::from(self.hz);
         u64::try_from(origin_us + tick_us).unwrap_or(0)
     }
 
-    /// The ticks that begin in a time, in the workload's microseconds.
+    /// Returns the ticks that begin in a window, in the workload's microseconds.
     pub(crate) fn ticks(&self, window_us: &Range<u64>) -> Range<u64> {
         self.first_tick_after(window_us.start)..self.first_tick_after(window_us.end)
     }
 
-    /// The tick of step 0: the first after `at_us`, for all threads that of the first that asks.
+    /// Returns the tick of step 0. The first caller sets it for all threads: the first tick after `at_us`.
     pub(crate) fn set_first_tick(&self, at_us: u64) -> u64 {
         *self.first_tick.get_or_init(|| self.first_tick_after(at_us))
     }
 
-    /// The step that belongs to a tick; `None` before the first.
+    /// Returns the step that belongs to a tick; `None` before the first one.
     pub(crate) fn step(&self, tick: u64) -> Option<usize> {
         let first = *self.first_tick.get()?;
         tick.checked_sub(first).map(|step| step as usize)
     }
 
-    /// The cube is this client's.
+    /// Sets the owner of a cube.
     pub(crate) fn set_owner(&self, cube: CubeId, client: usize) {
         let owners = self.owners.write();
         let mut owners = owners.unwrap_or_else(PoisonError::into_inner);
         owners.insert(cube, client);
     }
 
-    /// Whose the cube is.
+    /// Returns the owner of a cube.
     pub(crate) fn owner(&self, cube: CubeId) -> Option<usize> {
         let owners = self.owners.read().unwrap_or_else(PoisonError::into_inner);
         owners.get(&cube).copied()
@@ -90,7 +91,7 @@ mod tests {
     use crate::motions::Motion;
 
     #[test]
-    fn the_earliest_answer_tells_where_the_ticks_are() {
+    fn earliest_answer_sets_the_times_of_the_ticks() {
         let workload = Workload::new(Motion::Idle, 2, 20, Duration::from_secs(1), 1.0);
         let room = Room::new(&workload);
         // Tick 3 began at 160,000, which one answer told at once and another late.

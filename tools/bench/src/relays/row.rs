@@ -1,4 +1,4 @@
-//! What one measurement found.
+//! The figures of one measurement.
 
 use serde::Serialize;
 
@@ -9,41 +9,41 @@ use crate::score::Score;
 /// One line of the table, and of the JSON file under these names.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
-    /// Which system.
+    /// The name of the system.
     pub(crate) system: &'static str,
-    /// Clients.
+    /// Number of clients.
     pub(crate) n: usize,
-    /// Samples per second of each.
+    /// Samples per second of each client.
     pub(crate) hz: u32,
-    /// How they move.
+    /// The name of their motion.
     pub(crate) motion: &'static str,
     /// Updates that reached a receiver, per second.
     pub(crate) delivered_per_s: f64,
-    /// The part of all that should have, 0 ..= 1.
+    /// The share of the expected ones, 0 ..= 1.
     pub(crate) fraction: f64,
-    /// Server CPU seconds per million of them.
+    /// Server CPU seconds per million deliveries.
     pub(crate) cpu_s_per_million: Option<f64>,
     /// TCP payload received per delivery.
     pub(crate) bytes_per_delivery: Option<f64>,
     /// Median of the time from taking a sample to its arrival.
     pub(crate) p50_ms: Option<f64>,
-    /// Its 99th percentile.
+    /// The 99th percentile of that time.
     pub(crate) p99_ms: Option<f64>,
-    /// Its maximum.
+    /// The maximum of that time.
     pub(crate) max_ms: Option<f64>,
     /// The server's largest resident memory, in megabytes.
     pub(crate) rss_mb: f64,
-    /// The load generator was itself a bottleneck: a better one could find better figures.
+    /// Whether the load generator was itself a bottleneck: a better one could find better figures.
     pub(crate) generator_saturated: bool,
-    /// What explains the figures.
+    /// Figures that explain the others.
     #[serde(skip)]
     pub(crate) details: Details,
 }
 
-/// What is not in the table.
+/// The figures outside the table.
 #[derive(Debug, Clone)]
 pub(crate) struct Details {
-    /// How long was measured.
+    /// Length of the measurement.
     pub(crate) seconds: f64,
     /// TCP payload per client and tick.
     pub(crate) bytes_per_tick: f64,
@@ -61,21 +61,21 @@ pub(crate) struct Details {
     pub(crate) unsent: u64,
     /// Connections that ended early.
     pub(crate) lost: usize,
-    /// Why the first did.
+    /// The reason of the first one.
     pub(crate) loss: Option<String>,
-    /// The server's resident bytes before anybody came.
+    /// The server's resident bytes before the first client joined.
     pub(crate) memory_before: u64,
-    /// The same second by second during the measurement.
+    /// The server's resident bytes at every second of the measurement.
     pub(crate) memory: Vec<u64>,
-    /// For ours, how many states were right.
+    /// For cubesync, how many states were right.
     pub(crate) score: Score,
-    /// For ours with a view distance, whether what was in sight was right.
+    /// For cubesync with a view distance, whether clients received the right cubes.
     pub(crate) findings: Findings,
-    /// For several servers of ours, the median of the time to clients of another server; the
-    /// row's own is to clients of the same one.
+    /// For several servers of cubesync, the median of the time to clients of another server; the row's own
+    /// figures are for clients of the same one.
     pub(crate) across_p50_ms: Option<f64>,
-    /// Its 99th percentile.
+    /// The 99th percentile of that time.
     pub(crate) across_p99_ms: Option<f64>,
-    /// For servers with a bus, what it did meanwhile.
+    /// For servers with a bus, its counters for the measurement.
     pub(crate) bus: Option<Counters>,
 }

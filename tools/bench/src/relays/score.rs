@@ -1,4 +1,4 @@
-//! How many of the states that receivers should have were right.
+//! Counts of right, late and wrong states.
 
 use std::ops::AddAssign;
 
@@ -7,24 +7,24 @@ use crate::error::Error;
 /// States compared with the truth.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Score {
-    /// States that a receiver should have: of every cube in its sight, at every tick at which the
-    /// cube's cell is told of.
+    /// States that a receiver should have: of every cube in its view, at every tick at which the
+    /// cube's cell is sent.
     pub(crate) expected: u64,
-    /// Those that are the state of a newer step than before.
+    /// States of a newer step than before.
     pub(crate) delivered: u64,
     /// Delivered ones whose step is older than the tick's.
     pub(crate) late: u64,
-    /// States that are like no recent truth.
+    /// States that match no recent truth.
     pub(crate) wrong: u64,
-    /// Wrong ones that are off from their own tick's truth by no more than twice the bound.
+    /// Wrong ones whose error from their own tick's truth is at most twice the bound.
     pub(crate) loose: u64,
-    /// The largest distance from the nearest recent truth.
+    /// The largest error from the nearest recent truth.
     pub(crate) largest: Error,
 }
 
 impl Score {
-    /// States that the newest samples have reached. What is off by a little more than the bound
-    /// is no sign of a late sample.
+    /// Returns the number of states whose newest sample arrived in time. An error of a little more than
+    /// the bound is no sign of a late sample.
     pub(crate) fn in_time(self) -> u64 {
         self.delivered - self.late + self.loose
     }

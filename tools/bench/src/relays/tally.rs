@@ -7,28 +7,28 @@ use hdrhistogram::Histogram;
 use crate::audit::Findings;
 use crate::score::Score;
 
-/// The longest latency that is told apart, in microseconds: a minute.
+/// The longest latency that is distinguished, in microseconds: a minute.
 const LONGEST_US: u64 = 60_000_000;
 
-/// Counts of one thread; add them up with [`merge`](Self::merge).
+/// The counts of one thread; [`merge`](Self::merge) adds them up.
 #[derive(Debug)]
 pub(crate) struct Tally {
-    /// When it counts, in the workload's microseconds.
+    /// The time of the measurement, in the workload's microseconds.
     pub(crate) window_us: Range<u64>,
-    /// Updates that reached a receiver, and for ours those that did not.
+    /// Updates that reached a receiver, and for cubesync those that did not.
     pub(crate) score: Score,
-    /// What was found of what is in sight.
+    /// The results of the checks of what clients receive.
     pub(crate) findings: Findings,
     /// TCP payload received, in bytes.
     pub(crate) bytes: u64,
-    /// From taking a sample to its arrival at a client of the same server, in microseconds.
+    /// Times from a sample to its arrival at a client of the same server, in microseconds.
     pub(crate) latency_us: Histogram<u64>,
-    /// The same at clients of other servers.
+    /// Times to clients of other servers.
     pub(crate) across_us: Histogram<u64>,
 }
 
 impl Tally {
-    /// Counts nothing yet.
+    /// Returns empty counts.
     pub(crate) fn new() -> Self {
         Self {
             window_us: 0..0,
@@ -40,14 +40,14 @@ impl Tally {
         }
     }
 
-    /// Counts bytes that came at `now_us`.
+    /// Counts bytes that arrived at `now_us`.
     pub(crate) fn received(&mut self, now_us: u64, len_bytes: usize) {
         if self.window_us.contains(&now_us) {
             self.bytes += len_bytes as u64;
         }
     }
 
-    /// Counts updates that came at `now_us` and were sampled at `sampled_us`.
+    /// Counts updates that arrived at `now_us` and were sampled at `sampled_us`.
     pub(crate) fn delivered(&mut self, now_us: u64, sampled_us: u64, count: u64) {
         if self.window_us.contains(&now_us) {
             self.score.delivered += count;
@@ -61,7 +61,7 @@ impl Tally {
         self.latency_us.saturating_record_n(latency_us, count);
     }
 
-    /// The same for a receiver at another server than the sender.
+    /// Records a latency between clients of two servers.
     pub(crate) fn latency_across(&mut self, now_us: u64, sampled_us: u64, count: u64) {
         let latency_us = now_us.saturating_sub(sampled_us);
         self.across_us.saturating_record_n(latency_us, count);
@@ -77,7 +77,7 @@ impl Tally {
     }
 }
 
-/// A histogram of microseconds with a resolution of 1 %.
+/// Returns a histogram of microseconds with a resolution of 1 %.
 pub(crate) fn histogram(longest_us: u64) -> Histogram<u64> {
     Histogram::new_with_bounds(1, longest_us, 2).expect("the bounds are in order")
 }
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_comes_in_the_window_counts() {
+    fn only_arrivals_in_the_window_count() {
         let mut tally = Tally::new();
         tally.window_us = 100..200;
         for now_us in [99, 100, 199, 200] {

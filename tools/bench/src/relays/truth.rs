@@ -1,4 +1,4 @@
-//! Where the cubes really are, which beliefs are compared with.
+//! The true poses of the cubes, which the clients' replicas are compared with.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -10,36 +10,36 @@ use crate::error::Error;
 use crate::room::Room;
 use crate::workload::Workload;
 
-/// What [`Codec::LIVE`] promises.
+/// The error bound of [`Codec::LIVE`].
 const BOUND: Error = Error {
     quanta: Codec::LIVE.position_bound as u32,
     degrees: 1.7,
 };
 
-/// Where the cubes really are.
+/// The true poses of the cubes at every step.
 pub(crate) trait Truth {
-    /// A receiver's state stands for the truth when it is no farther from it than this.
+    /// Returns the largest error of a state that counts as right.
     fn bound(&self) -> Error;
-    /// Whose cube it is; `None` for one that no client moves.
+    /// Returns the client that owns a cube; `None` if no client moves it.
     fn client(&self, cube: CubeId) -> Option<usize>;
-    /// The step whose samples belong to a tick; `None` before the first.
+    /// Returns the step whose samples belong to a tick; `None` before the first one.
     fn step(&self, tick: u64) -> Option<usize>;
-    /// Whether what is believed at a tick counts.
+    /// Returns whether a tick lies in the measurement.
     fn is_measured(&self, tick: u64) -> bool;
-    /// Where a client's cube is at a step.
+    /// Returns the pose of a client's cube at a step.
     fn pose(&self, client: usize, step: usize) -> Pose;
-    /// When that was sampled.
+    /// Returns the time at which that pose was sampled.
     fn sampled_us(&self, client: usize, step: usize) -> Option<u64>;
-    /// Which server the client is at.
+    /// Returns the number of the client's server.
     fn server(&self, client: usize) -> usize;
 }
 
 /// The truth of a run.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// Where the clients' cubes are.
+    /// The poses of the clients' cubes.
     pub(crate) workload: Arc<Workload>,
-    /// Which cubes are theirs, and when the ticks are.
+    /// The owners of the cubes, and the times of the ticks.
     pub(crate) room: Arc<Room>,
     /// The ticks that are measured.
     pub(crate) ticks: Range<u64>,
@@ -77,14 +77,14 @@ impl Truth for Run {
 
 /// Truths for tests.
 #[cfg(test)]
-pub(crate) mod scene {
+pub(crate) mod fixture {
     use cubesync_protocol::motion::MotionState;
     use cubesync_protocol::{Colour, CubeInfo, CubeKind};
 
     use super::*;
 
     /// Clients that own a row of cubes.
-    pub(crate) struct Scene {
+    pub(crate) struct Fixture {
         /// The first client's cube, the next one's, and so on.
         pub(crate) cubes: Range<u64>,
         /// The tick of step 0.
@@ -95,7 +95,7 @@ pub(crate) mod scene {
         pub(crate) pose: fn(usize, usize) -> Pose,
     }
 
-    impl Truth for Scene {
+    impl Truth for Fixture {
         fn bound(&self) -> Error {
             Error::default()
         }
@@ -126,7 +126,7 @@ pub(crate) mod scene {
         }
     }
 
-    /// A cube that rests.
+    /// Returns a cube that rests.
     pub(crate) fn info(cube: u64, pose: Pose) -> CubeInfo {
         CubeInfo {
             cube: CubeId(cube),

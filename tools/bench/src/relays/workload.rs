@@ -1,4 +1,4 @@
-//! The truth of a run: where every client's cube is at every step, and when that was sampled.
+//! The truth of a run: the pose of every client's cube at every step, and when it was sampled.
 //!
 //! It is the same for every system. All threads read it, so a receiver's state can be checked
 //! against its sender's truth wherever the sender runs.
@@ -13,25 +13,25 @@ use crate::motions::{self, Motion};
 /// Neighbouring homes are about this far apart, in metres.
 const GOLDEN_ANGLE_RADIANS: f32 = 2.399_963;
 
-/// What the clients of a run do.
+/// The poses of the clients of a run.
 #[derive(Debug)]
 pub(crate) struct Workload {
-    /// Samples a second of each client.
+    /// Samples per second of each client.
     pub(crate) hz: u32,
-    /// How many clients there are.
+    /// Number of clients.
     pub(crate) clients: usize,
-    /// How many servers share them; one unless it is said otherwise.
+    /// Number of servers that share the clients.
     pub(crate) servers: usize,
     steps: usize,
-    /// Step by step, the pose of each client: what is looked at together lies together.
+    /// The poses of all clients, step by step: those that are compared together lie together.
     poses: Vec<Pose>,
-    /// Alike: when the pose was sampled, in microseconds since `began`; 0 is not yet.
+    /// The sample times in the same order, in microseconds since `began`; 0 means not yet.
     sampled_us: Vec<AtomicU32>,
     began: Instant,
 }
 
 impl Workload {
-    /// The same truth for the same arguments. The clients' homes are spread over a disc,
+    /// Returns the workload, which is the same for the same arguments. The clients' homes are spread over a disc,
     /// `spacing_m` apart.
     pub(crate) fn new(
         motion: Motion,
@@ -64,38 +64,39 @@ impl Workload {
         }
     }
 
-    /// One step.
+    /// Returns the length of a step.
     pub(crate) fn period(&self) -> Duration {
         Duration::from_secs(1) / self.hz
     }
 
-    /// Which server a client is at: they take turns.
+    /// Returns the number of a client's server: clients are assigned by turns.
     pub(crate) fn server(&self, client: usize) -> usize {
         client % self.servers
     }
 
-    /// Where a client's cube is at a step; after the last one it rests.
+    /// Returns the pose of a client's cube at a step; after the last step it rests.
     pub(crate) fn pose(&self, client: usize, step: usize) -> Pose {
         self.poses[self.index(client, step)]
     }
 
-    /// Microseconds since the workload began: the clock of everything in a run.
+    /// Returns the microseconds since the workload began: the clock of a run.
     pub(crate) fn now_us(&self) -> u64 {
         self.began.elapsed().as_micros() as u64
     }
 
-    /// The instant of a time of this workload.
+    /// Returns the instant of a time of this workload.
     pub(crate) fn instant(&self, at_us: u64) -> Instant {
         self.began + Duration::from_micros(at_us)
     }
 
-    /// A client's step was sampled at this time.
+    /// Records the time at which a client's step was sampled.
     pub(crate) fn mark_sampled(&self, client: usize, step: usize, at_us: u64) {
         let at_us = u32::try_from(at_us).unwrap_or(u32::MAX);
         self.sampled_us[self.index(client, step)].store(at_us, Ordering::Relaxed);
     }
 
-    /// When a client's step was sampled; `None` when it was not, or there is no such client.
+    /// Returns the time at which a client's step was sampled; `None` if it was not, or if there is no such
+    /// client.
     pub(crate) fn sampled_us(&self, client: usize, step: usize) -> Option<u64> {
         if client >= self.clients {
             return None;

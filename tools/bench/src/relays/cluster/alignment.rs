@@ -1,4 +1,4 @@
-//! Whether the servers of a cluster are in the same tick at the same time, seen from outside.
+//! The differences between the ticks of the servers of a cluster, measured from outside.
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -13,37 +13,38 @@ use crate::measure::is_stopped;
 use crate::process::Server;
 use crate::row::Row;
 
-/// Servers that were just started have found each other by then.
+/// The measurement fails if servers that were just started do not find each other in this time.
 const FOUND_WITHIN: Duration = Duration::from_secs(20);
 /// Ticks that begin this near each other are the same one.
 const SAME_TICK_MS: f64 = 5.0;
-/// Pings of a look at a server; the fastest one counts.
+/// Number of pings to a server at each measurement; the fastest one counts.
 const PINGS: usize = 20;
-/// Looks at all servers, and the time between them.
+/// Number of measurements of all servers.
 const LOOKS: usize = 30;
+/// The time between two measurements.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Open at every server, whoever is in it: another room would be left behind, with its beats on the
-/// bus, when the players are measured.
+/// The room of the probes, which every server keeps open. Another room would still exist, with its beats
+/// on the bus, when the players are measured.
 const ROOM: &str = "lobby";
 /// A server answers a ping within a millisecond.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How far apart the servers' ticks began.
+/// Figures of how far apart the servers' ticks begin.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Alignment {
-    /// Players at all servers.
+    /// Number of players at all servers.
     pub(crate) players: usize,
-    /// Servers.
+    /// Number of servers.
     pub(crate) servers: usize,
-    /// From the first server's tick to the last one's, the median of all looks.
+    /// The median of the time from the first server's tick to the last one's.
     pub(crate) spread_p50_ms: f64,
-    /// The largest.
+    /// The longest of these times.
     pub(crate) spread_max_ms: f64,
-    /// Half of the longest round trip that was relied on: the clock that looked is no better.
+    /// Half of the longest round trip that was used: the measurement is no more precise.
     pub(crate) uncertainty_ms: f64,
 }
 
-/// A player at each server, who does nothing but ask for the time.
+/// A player at each server that only sends pings.
 struct Probe {
     players: Vec<Player>,
     hz: u32,
@@ -56,7 +57,7 @@ struct Player {
     received: Vec<u8>,
 }
 
-/// Looks at servers that have just been measured.
+/// Measures servers right after a run.
 pub(crate) fn measure(servers: &[Server], row: &Row) -> Result<Alignment> {
     let mut probe = Probe::join(servers, row.hz)?;
     let mut spreads = Vec::with_capacity(LOOKS);
@@ -120,19 +121,19 @@ impl Probe {
         })
     }
 
-    /// Takes the players out, and waits until the servers have done so: no ghosts stay. A second later,
-    /// before anything is measured, all that is left of them on the bus is six bytes a second of each
-    /// server, which lists the cell they were in for ten seconds more.
+    /// Lets the players leave, and waits until the servers have removed them, so that no ghosts stay. A
+    /// second later, before anything is measured, all that is left of them on the bus is six bytes a second
+    /// of each server, which lists their cell for ten seconds more.
     fn leave(mut self) -> Result<()> {
         for player in &mut self.players {
             player.stream.write_all(&ClientMessage::Leave.to_frame())?;
-            // A server closes when it has read that.
+            // The server closes the connection when it has read that.
             io::copy(&mut player.stream, &mut io::sink())?;
         }
         Ok(())
     }
 
-    /// From the first server's tick to the last one's.
+    /// Measures the time from the first server's tick to the last one's.
     fn spread_ms(&mut self) -> Result<f64> {
         let (mut first, mut last) = (f64::MAX, f64::MIN);
         for player in &mut self.players {
@@ -145,7 +146,7 @@ impl Probe {
 }
 
 impl Player {
-    /// When the server's tick 0 was, as the fastest of a few pings says, and how exactly it can.
+    /// Returns the time of the server's tick 0 by the fastest of a few pings, and its uncertainty.
     fn origin_ms(&mut self, began: Instant, hz: u32) -> Result<(f64, f64)> {
         let mut best = (0.0, f64::MAX);
         for _ in 0..PINGS {
@@ -163,7 +164,7 @@ impl Player {
         Ok(best)
     }
 
-    /// Reads until the answer to this ping.
+    /// Reads until the answer to this ping arrives.
     fn pong(&mut self, ping_us: u64) -> Result<(u64, u32)> {
         loop {
             match self.next()? {

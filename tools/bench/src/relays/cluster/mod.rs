@@ -28,21 +28,21 @@ use crate::{systems, table::brief};
 
 /// Each measurement of a quick run, in seconds, and how often each is made.
 const QUICK: (u64, u32) = (3, 1);
-/// What the servers call their cluster.
+/// The name of the cluster.
 const CLUSTER_NAME: &str = "bench";
 
-/// Everything that was found.
+/// All figures.
 #[derive(Debug, Default, Serialize)]
 struct Report {
-    /// One for each number of players and servers, that without a bus first.
+    /// A row for each number of players and servers; the one without a bus is first.
     rows: Vec<Figures>,
-    /// How far apart the servers' ticks are, with as many players.
+    /// The differences between the servers' ticks, for each number of players.
     alignment: Vec<Alignment>,
-    /// What became of the players of servers that were killed.
+    /// Figures of the players of killed servers.
     takeover: Vec<Takeover>,
 }
 
-/// Measures everything that was asked for and reports it.
+/// Runs the measurements of the options and reports them.
 pub(crate) fn run(options: &Cluster) -> Result<()> {
     match &options.mode {
         Some(ClusterMode::Scale(options)) => scale::run(options),
@@ -60,7 +60,7 @@ fn compare(options: &ClusterComparison) -> Result<()> {
     let mut report = Report::default();
     for &players in &options.clients {
         setting.setup.clients = players as usize;
-        // Interleaved: what else the machine does meanwhile meets all alike.
+        // The runs take turns, so that other load on the machine affects all of them.
         let mut rows = vec![Vec::new(); options.servers.len() + 1];
         for round in 1..=rounds {
             let counts = [0].iter().chain(&options.servers);
@@ -90,7 +90,7 @@ fn compare(options: &ClusterComparison) -> Result<()> {
     Ok(())
 }
 
-/// `servers` with a bus, or one without.
+/// Measures `servers` servers with a bus, or one without a bus if it is 0.
 fn measure_one(setting: &Setting, servers: u32) -> Result<(Figures, Option<Alignment>)> {
     let bus = (servers > 0).then(Bus::start).transpose()?;
     let started = start(setting, bus.as_ref(), servers.max(1))?;
@@ -103,7 +103,7 @@ fn measure_one(setting: &Setting, servers: u32) -> Result<(Figures, Option<Align
     Ok((Figures::new(servers, &row), alignment))
 }
 
-/// Servers of one cluster that have found each other.
+/// Starts servers of one cluster, and waits until they have found each other.
 fn start(setting: &Setting, bus: Option<&Bus>, count: u32) -> Result<Vec<Server>> {
     let mut setup = setting.setup.clone();
     if let Some(bus) = bus {

@@ -1,4 +1,4 @@
-//! A server is killed: how long until each of its players plays on at another.
+//! The time from the kill of a server until each of its players plays on at another one.
 
 use std::time::{Duration, Instant};
 
@@ -12,40 +12,41 @@ use super::start;
 use crate::bus::Bus;
 use crate::measure::{Setting, is_stopped};
 
-/// Servers, and players at each.
+/// Number of servers.
 const SERVERS: usize = 3;
+/// Number of players at each server.
 const PLAYERS_EACH: usize = 10;
-/// How often all players are polled: often enough to blame nothing on it.
+/// How often all players are polled: much shorter than the times that are measured.
 const POLL_EVERY: Duration = Duration::from_millis(4);
-/// Everybody sees everybody by then, at first and after a server was killed.
+/// The measurement fails if everybody does not see everybody after this time.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Each player goes around in a circle.
 const RADIUS_M: f32 = 3.0;
 const SPEED_MPS: f32 = 4.0;
-/// A cube that is shown this near to where it is, and not marked as stale, is seen: playout delays
-/// it by half a metre, and one that stands is farther off within half a second.
+/// A cube counts as seen if it is shown this near to its true position and not marked as stale. Playout
+/// delays it by half a metre, and a cube that stands is farther off within half a second.
 const NEAR_M: f32 = 1.5;
-/// How high everybody goes around before and after a server was killed. Clients believe for half a second
-/// that cubes of which they hear nothing go on as before: whom they see up there, they have heard of.
+/// The heights of everybody before and after the kill. Clients predict for half a second that a cube
+/// without news goes on as before; a cube that they see at the second height has sent news.
 const HEIGHTS_M: [f32; 2] = [0.5, 5.5];
 
-/// What became of the players of a killed server.
+/// Figures of the players of a killed server.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Takeover {
-    /// Players of the killed server, and of all three.
+    /// Number of players of the killed server.
     pub(crate) moved: usize,
-    /// Players of all servers.
+    /// Number of players of all servers.
     pub(crate) players: usize,
-    /// From the kill until a player sees everybody and is seen by everybody: the median.
+    /// The median of the time from the kill until a player sees everybody and is seen by everybody.
     pub(crate) median_s: f64,
-    /// The last one's.
+    /// The time of the last player.
     pub(crate) worst_s: f64,
-    /// How many of them have the cube they had.
+    /// Number of moved players that have their cube of before.
     pub(crate) same_cube: usize,
 }
 
 impl Takeover {
-    /// In one line.
+    /// Describes the figures in one line.
     pub(crate) fn brief(&self) -> String {
         format!(
             "{} of {} players moved over in {:.2} s (median), {:.2} s (the last); {} with their cube",
@@ -56,8 +57,9 @@ impl Takeover {
 
 struct Player {
     client: Client,
-    /// Where it goes around, and from which side.
+    /// The centre of its circle.
     home_m: [f32; 2],
+    /// The angle at which it begins.
     from_rad: f32,
     height_m: f32,
     cube: Option<CubeId>,
@@ -69,7 +71,7 @@ struct Game {
     began: Instant,
 }
 
-/// Starts three servers, kills the first and watches.
+/// Starts three servers, kills the first one and measures its players.
 pub(crate) fn measure(setting: &Setting) -> Result<Takeover> {
     let bus = Bus::start()?;
     let mut servers = start(setting, Some(&bus), SERVERS as u32)?;
@@ -123,7 +125,7 @@ pub(crate) fn measure(setting: &Setting) -> Result<Takeover> {
 }
 
 impl Game {
-    /// Lets everybody play until something is so.
+    /// Lets everybody play until `is_so` returns true.
     fn play_until(&mut self, mut is_so: impl FnMut(&Self, Duration) -> bool) -> Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -147,7 +149,7 @@ impl Game {
         }
     }
 
-    /// Whether a player sees these others, and they see it.
+    /// Returns whether a player sees these others, and they see it.
     fn is_there(&self, one: usize, others: &[usize], now: Duration) -> bool {
         let is_joined = self.players[one].is_joined;
         is_joined
@@ -199,7 +201,7 @@ impl Player {
         }
     }
 
-    /// Where its cube is.
+    /// Returns the position of its cube.
     fn place_m(&self, now: Duration) -> [f32; 3] {
         let angle = self.from_rad + now.as_secs_f32() * SPEED_MPS / RADIUS_M;
         let [x, y] = self.home_m;

@@ -1,8 +1,8 @@
-//! `cargo bench-cluster scale`: more servers and cells than there are machines here.
+//! `cargo bench-cluster scale`: many simulated servers and cells in one process.
 //!
-//! All servers, players and the bus are in this process, and its clock is simulated: rooms, cells,
-//! sessions and what they say on the bus are the real ones, NATS and the network are not. So it
-//! counts messages, subscriptions and bytes, and no milliseconds.
+//! All servers, the players and the bus are in this process, and its clock is simulated. Rooms, cells,
+//! sessions and their messages on the bus are the real ones; NATS and the network are not. So the
+//! simulation counts messages, subscriptions and bytes, but no milliseconds.
 
 mod player;
 mod wire;
@@ -21,54 +21,54 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use self::player::{Seat, Told};
+use self::player::{PlayerCounts, PlayerPlan};
 use self::wire::{Counts, Wire};
 use crate::measure::is_stopped;
 use crate::motions::{self, Motion};
 use crate::options::{Scale, World};
 
-/// Until all have joined and everybody knows everybody.
+/// The time in which all players join and see each other.
 const SETTLE: Duration = Duration::from_secs(6);
-/// From the first server's start to the last one's.
+/// The time from the first server's start to the last one's.
 const START: Duration = Duration::from_secs(1);
-/// Distance of neighbouring players' homes: 4,000 fill the world.
+/// Distance between neighbouring players' homes: 4,000 fill the world.
 const SPACING_M: f32 = 7.8;
-/// Ticks of a player's way; then it goes back the same way.
+/// Number of ticks of a player's way; then it goes back the same way.
 const STEPS: usize = 200;
 /// Servers with four players each, in one room of many cells.
 const IN_ONE_ROOM: [usize; 4] = [10, 30, 100, 300];
-/// What is written to a string.
+/// The invariant of writing to a string.
 const CANNOT_FAIL: &str = "writing to a string cannot fail";
 
-/// A number of servers and players, and how they meet.
+/// The setting of one simulation.
 #[derive(Debug, Clone, Copy)]
 struct Setting {
     servers: usize,
     players_each: usize,
-    /// Servers that share a room; the next ones share the next.
+    /// Number of servers that share a room.
     share: usize,
-    /// How far players see, in metres; `None`: everything.
+    /// The view distance in metres; `None` if players see everything.
     view_m: Option<f32>,
-    /// Players of a server are near each other, or anywhere.
+    /// Whether the players of a server are near each other.
     is_by_place: bool,
 }
 
-/// What a simulation counted.
-struct Findings {
+/// The results of a simulation.
+struct Results {
     setting: Setting,
     ticks: f64,
     counts: Counts,
     subscriptions: u64,
     topics: usize,
-    /// Players that players had in sight, on average.
+    /// Average number of players that a player sees.
     in_sight: f64,
-    /// The least that any had.
+    /// Smallest number of players that any player sees.
     least_in_sight: usize,
     /// Bytes per player and tick.
     player_bytes: f64,
 }
 
-/// Simulates each table's settings and prints it.
+/// Simulates the settings of each table and prints it.
 pub(crate) fn run(options: &Scale) -> Result<()> {
     println!(
         "{} Hz, everybody wanders; messages and payload per tick\n",
@@ -147,20 +147,20 @@ servers  players   in sight     published                     to each server    
                  mean / least    cells    beats   bytes/cube   cells   beats   others   bytes  each    topics    bytes
 ";
 
-fn line(findings: &Findings) -> String {
-    let Findings {
+fn line(results: &Results) -> String {
+    let Results {
         setting,
         ticks,
         counts,
         ..
-    } = findings;
+    } = results;
     let servers = setting.servers as f64;
     let players = (setting.servers * setting.players_each) as f64;
     let per_tick = |count: u64| count as f64 / ticks;
     let to_each = |count: u64| count as f64 / ticks / servers;
     let mut text = format!(
         "{:>7}  {:>7}  {:>6.1} / {:<4}",
-        setting.servers, players, findings.in_sight, findings.least_in_sight
+        setting.servers, players, results.in_sight, results.least_in_sight
     );
     write!(
         text,
@@ -178,9 +178,9 @@ fn line(findings: &Findings) -> String {
         to_each(counts.rooms.delivered),
         to_each(counts.servers.delivered),
         to_each(bytes.iter().sum()),
-        findings.subscriptions as f64 / servers,
-        findings.topics,
-        findings.player_bytes,
+        results.subscriptions as f64 / servers,
+        results.topics,
+        results.player_bytes,
     )
     .expect(CANNOT_FAIL);
     if counts.lost > 0 {
@@ -189,23 +189,23 @@ fn line(findings: &Findings) -> String {
     text
 }
 
-/// One world, from its start until enough ticks are counted.
-fn simulate(setting: Setting, options: &Scale) -> Result<Findings> {
+/// Simulates one setting from its start until enough ticks are counted.
+fn simulate(setting: Setting, options: &Scale) -> Result<Results> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()?;
-    let findings = LocalSet::new().block_on(&runtime, watch(setting, options));
-    // Tasks that are left end with the runtime; nobody is there to say goodbye to.
+    let results = LocalSet::new().block_on(&runtime, watch(setting, options));
+    // The remaining tasks end with the runtime.
     runtime.shutdown_background();
-    findings
+    results
 }
 
-async fn watch(setting: Setting, options: &Scale) -> Result<Findings> {
+async fn watch(setting: Setting, options: &Scale) -> Result<Results> {
     let wire = Wire::default();
     let shutdown = CancellationToken::new();
     let period = Duration::from_secs(1) / options.hz;
-    let mut told = Vec::new();
+    let mut players = Vec::new();
     let mut places: Vec<_> = (0..setting.share * setting.players_each).collect();
     if !setting.is_by_place {
         fastrand::Rng::with_seed(1).shuffle(&mut places);
@@ -219,37 +219,37 @@ async fn watch(setting: Setting, options: &Scale) -> Result<Findings> {
             let home = home(&setting, places[number % places.len()]);
             let seed = number as u64;
             motions::append_trace(&mut poses, Motion::Wander, seed, home, options.hz, STEPS);
-            let seat = Seat {
+            let plan = PlayerPlan {
                 host: host.clone(),
                 room: format!("room {}", server / setting.share),
                 name: format!("player {number}"),
                 poses,
                 period,
             };
-            let own = Rc::new(Told::default());
-            told.push(Rc::clone(&own));
-            tokio::task::spawn_local(async move { player::play(seat, &own).await });
+            let own = Rc::new(PlayerCounts::default());
+            players.push(Rc::clone(&own));
+            tokio::task::spawn_local(async move { player::play(plan, &own).await });
         }
-        // Machines do not start in the same moment.
+        // Real servers do not start at the same moment.
         sleep(START / setting.servers as u32).await;
     }
     sleep(SETTLE).await;
-    let (before, bytes_before) = (wire.counts(), bytes(&told));
+    let (before, bytes_before) = (wire.counts(), bytes(&players));
     let began = Instant::now();
     sleep(period * options.ticks).await;
     let ticks = began.elapsed().as_secs_f64() * f64::from(options.hz);
     let counts = wire.counts() - before;
-    let player_bytes = (bytes(&told) - bytes_before) as f64 / ticks / told.len() as f64;
+    let player_bytes = (bytes(&players) - bytes_before) as f64 / ticks / players.len() as f64;
     let (subscriptions, topics) = wire.subscriptions();
-    let in_sight = told.iter().map(|told| told.in_sight.get());
+    let in_sight = players.iter().map(|player| player.in_sight.get());
     let least_in_sight = in_sight.clone().min().context("there is nobody")?;
-    Ok(Findings {
+    Ok(Results {
         setting,
         ticks,
         counts,
         subscriptions,
         topics,
-        in_sight: in_sight.sum::<usize>() as f64 / told.len() as f64,
+        in_sight: in_sight.sum::<usize>() as f64 / players.len() as f64,
         least_in_sight,
         player_bytes,
     })
@@ -268,11 +268,11 @@ fn config(setting: &Setting, options: &Scale) -> Config {
     )
 }
 
-fn bytes(told: &[Rc<Told>]) -> u64 {
-    told.iter().map(|told| told.bytes.get()).sum()
+fn bytes(players: &[Rc<PlayerCounts>]) -> u64 {
+    players.iter().map(|player| player.bytes.get()).sum()
 }
 
-/// Where a player lives. Places follow each other along rows that fill a square, so that those of
+/// Returns the home of a player. Places follow each other along rows that fill a square, so that those of
 /// one server are near each other.
 fn home(setting: &Setting, place: usize) -> Position {
     let players = setting.share * setting.players_each;

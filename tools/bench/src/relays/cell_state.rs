@@ -1,8 +1,8 @@
-//! What clients believe of a cell, computed once for all clients that have received the same bytes.
+//! The clients' replicas of a cell, computed once for all clients that have received the same bytes.
 //!
-//! A belief is a function of the one before it and of the payload that came. So beliefs form a
-//! tree: a client that receives a payload that another one at the same belief has received (all
-//! its bytes are compared) goes on to that one's next belief, and neither decodes nor checks it
+//! A state is a function of the one before it and of the payload that arrived. So states form a
+//! tree: a client that receives a payload that another one at the same state has received (all
+//! its bytes are compared) goes on to that one's next state, and neither decodes nor checks it
 //! again. Thousands of clients of one room then cost a comparison of bytes each.
 
 use std::cell::{Cell, RefCell};
@@ -19,69 +19,69 @@ use crate::truth::Truth;
 /// Sample times that are this near each other are counted together, in microseconds.
 const SAMPLED_RESOLUTION_US: u64 = 64;
 
-/// What a client believes of a cell right after its frame of a tick.
+/// A client's replica of a cell right after its frame of a tick.
 #[derive(Debug)]
-pub(crate) struct Belief {
+pub(crate) struct CellState {
     /// The cell.
     pub(crate) cell: CellId,
     /// The tick.
     pub(crate) tick: u64,
-    /// What the frame delivered, measured or not.
+    /// The score of the frame alone, inside the measurement or not.
     pub(crate) fresh: Score,
-    /// What counts of the frame and of the ticks that came without one before it.
+    /// The score, inside the measurement, of the frame and of the ticks without one before it.
     pub(crate) measured: Score,
-    /// What the frame delivered, by when it was sampled. Empty when it does not count.
+    /// The states that the frame delivered, by sample time. Empty outside the measurement.
     pub(crate) sampled: Vec<Sampled>,
     interval_ticks: u64,
     cubes: Cubes,
     next: RefCell<Vec<Step>>,
-    /// The last answer to how the ticks up to one went without a frame: many clients ask alike.
+    /// The last result of [`silent_until`](Self::silent_until): many clients ask for the same tick.
     silence: Cell<Option<(u64, Score)>>,
 }
 
 /// States that were sampled at about the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sampled {
-    /// When.
+    /// The time of the sample, in the workload's microseconds.
     pub(crate) at_us: u64,
-    /// The server that their clients are at.
+    /// The server of the clients that sampled them.
     pub(crate) server: usize,
-    /// How many.
+    /// Number of states.
     pub(crate) count: u64,
 }
 
-/// A payload, and what a client believes after it.
-type Step = (Box<[u8]>, Rc<Belief>);
+/// A payload and the state after it.
+type Step = (Box<[u8]>, Rc<CellState>);
 
-/// The beliefs of one thread's clients.
+/// The states of the clients of one thread.
 #[derive(Debug, Default)]
-pub(crate) struct Beliefs {
-    /// By cell and by how often it is told of.
+pub(crate) struct CellStates {
+    /// The newest states by cell and by the interval of its frames in ticks.
     newest: HashMap<(CellId, u8), Newest>,
 }
 
-/// The newest tick of a cell and its beliefs: clients that came to see it at different ticks
-/// believe the same soon.
+/// The newest tick of a cell and its states. Clients that subscribed to it at different ticks soon have
+/// the same one.
 #[derive(Debug, Default)]
 struct Newest {
     tick: u64,
-    /// The keyframes of the tick, and what they lead to.
+    /// The keyframes of the tick and the states after them.
     keyframes: Vec<Step>,
-    beliefs: Vec<Weak<Belief>>,
+    states: Vec<Weak<CellState>>,
 }
 
-impl Belief {
-    /// The belief that this payload led to before.
-    pub(crate) fn known_next(&self, payload: &[u8]) -> Option<Rc<Belief>> {
+impl CellState {
+    /// Returns the state after this payload, if a client has received it before.
+    pub(crate) fn known_next(&self, payload: &[u8]) -> Option<Rc<CellState>> {
         find(&self.next.borrow(), payload)
     }
 
-    /// The cubes of the cell, by rising id.
+    /// Returns the cubes of the cell by rising id.
     pub(crate) fn cubes(&self) -> impl ExactSizeIterator<Item = CubeId> {
         self.cubes.stream.motion().iter().map(|(cube, _)| cube)
     }
 
-    /// What counts of the ticks after this one, up to `until`, when no frame comes.
+    /// Returns the score of the ticks after this one, up to `until`, if no frame arrives.
     pub(crate) fn silent_until(&self, until: u64, truth: &impl Truth) -> Score {
         match self.silence.get() {
             Some((known_until, score)) if known_until == until => score,
@@ -94,11 +94,11 @@ impl Belief {
         }
     }
 
-    /// What counts of the ticks after `heard` or this one, when nothing at all comes any more:
-    /// the states are expected, and none is there.
-    pub(crate) fn lost_after(&self, heard: u64, last: u64, truth: &impl Truth) -> Score {
+    /// Returns the score of the ticks after `received` and this one, if nothing arrives any more: states
+    /// are expected, and none is delivered.
+    pub(crate) fn lost_after(&self, received: u64, last: u64, truth: &impl Truth) -> Score {
         let players = self.cubes().filter(|&cube| truth.client(cube).is_some());
-        let ticks = (heard.max(self.tick) + 1..=last).filter(|&tick| {
+        let ticks = (received.max(self.tick) + 1..=last).filter(|&tick| {
             tick.is_multiple_of(self.interval_ticks)
                 && truth.is_measured(tick)
                 && truth.step(tick).is_some()
@@ -110,63 +110,65 @@ impl Belief {
     }
 }
 
-impl Beliefs {
-    /// The belief that this keyframe led to before.
+impl CellStates {
+    /// Returns the state after this keyframe, if a client has received it before.
     pub(crate) fn known_keyframe(
         &self,
         cell: CellId,
         interval_ticks: u8,
         payload: &[u8],
-    ) -> Option<Rc<Belief>> {
+    ) -> Option<Rc<CellState>> {
         let newest = self.newest.get(&(cell, interval_ticks))?;
         find(&newest.keyframes, payload)
     }
 
-    /// The belief after a keyframe.
+    /// Returns the state after a keyframe.
     ///
     /// # Errors
-    /// It makes no sense.
+    ///
+    /// The keyframe is invalid.
     pub(crate) fn keyframe(
         &mut self,
         payload: &[u8],
         keyframe: Keyframe,
         truth: &impl Truth,
-    ) -> Result<Rc<Belief>> {
+    ) -> Result<Rc<CellState>> {
         if keyframe.interval_ticks == 0 {
-            bail!("a keyframe tells of its cell every 0 ticks");
+            bail!("a keyframe has an interval of 0 ticks");
         }
         let cubes = Cubes::new(&keyframe);
         let cell = (keyframe.cell, keyframe.interval_ticks);
-        let belief = self.add(cell, keyframe.tick, Score::default(), cubes, truth);
+        let state = self.add(cell, keyframe.tick, Score::default(), cubes, truth);
         let newest = self.newest.entry(cell).or_default();
         if newest.tick == keyframe.tick {
             newest
                 .keyframes
-                .push((Box::from(payload), Rc::clone(&belief)));
+                .push((Box::from(payload), Rc::clone(&state)));
         }
-        Ok(belief)
+        Ok(state)
     }
 
-    /// The belief after a snapshot.
+    /// Returns the state after a snapshot.
     ///
     /// # Errors
-    /// It makes no sense.
+    ///
+    /// The snapshot is invalid.
     pub(crate) fn snapshot(
         &mut self,
-        known: &Belief,
+        known: &CellState,
         payload: &[u8],
         snapshot: Snapshot,
         truth: &impl Truth,
-    ) -> Result<Rc<Belief>> {
+    ) -> Result<Rc<CellState>> {
         let mut cubes = known.cubes.clone();
         let silent = cubes.pass(snapshot.tick.saturating_sub(1), known.interval_ticks, truth);
         let taken_in = cubes.stream.take_in(&snapshot, |_| {});
-        taken_in.context("a snapshot makes no sense")?;
+        taken_in.context("a snapshot is invalid")?;
         let cell = (known.cell, known.interval_ticks as u8);
-        let belief = self.add(cell, snapshot.tick, silent, cubes, truth);
-        let step = (Box::from(payload), Rc::clone(&belief));
+        let state = self.add(cell, snapshot.tick, silent, cubes, truth);
+        let step = (Box::from(payload), Rc::clone(&state));
         known.next.borrow_mut().push(step);
-        Ok(belief)
+        Ok(state)
     }
 
     fn add(
@@ -176,7 +178,7 @@ impl Beliefs {
         silent: Score,
         mut cubes: Cubes,
         truth: &impl Truth,
-    ) -> Rc<Belief> {
+    ) -> Rc<CellState> {
         let mut sampled = Vec::new();
         let step = truth.step(tick);
         let step = step.filter(|_| tick.is_multiple_of(interval_ticks.into()));
@@ -198,15 +200,15 @@ impl Beliefs {
         if tick > newest.tick {
             newest.tick = tick;
             newest.keyframes.clear();
-            newest.beliefs.clear();
+            newest.states.clear();
         }
-        let mut alive = newest.beliefs.iter().filter_map(Weak::upgrade);
+        let mut alive = newest.states.iter().filter_map(Weak::upgrade);
         let same = alive.find(|other| {
             (other.tick, &other.cubes, &other.sampled) == (tick, &cubes, &sampled)
                 && (other.fresh, other.measured) == (fresh, measured)
         });
         same.unwrap_or_else(|| {
-            let belief = Rc::new(Belief {
+            let state = Rc::new(CellState {
                 cell,
                 tick,
                 fresh,
@@ -217,15 +219,15 @@ impl Beliefs {
                 next: RefCell::default(),
                 silence: Cell::default(),
             });
-            newest.beliefs.push(Rc::downgrade(&belief));
-            belief
+            newest.states.push(Rc::downgrade(&state));
+            state
         })
     }
 }
 
-fn find(steps: &[Step], payload: &[u8]) -> Option<Rc<Belief>> {
+fn find(steps: &[Step], payload: &[u8]) -> Option<Rc<CellState>> {
     let found = steps.iter().find(|(bytes, _)| **bytes == *payload);
-    found.map(|(_, belief)| Rc::clone(belief))
+    found.map(|(_, state)| Rc::clone(state))
 }
 
 fn add_sampled(sampled: &mut Vec<Sampled>, sampled_us: u64, server: usize) {
@@ -245,7 +247,7 @@ mod tests {
     use cubesync_protocol::{CubeInfo, Event, Pose, Position};
 
     use super::*;
-    use crate::truth::scene::{Scene, info};
+    use crate::truth::fixture::{Fixture, info};
 
     const INTERVAL: u8 = 4;
 
@@ -259,7 +261,7 @@ mod tests {
 
     /// One client that owns cube 1 and moves by one quantum each step; tick 10 is step 0, and all
     /// ticks before 100 count.
-    const ONE_CUBE: Scene = Scene {
+    const ONE_CUBE: Fixture = Fixture {
         cubes: 1..2,
         first_tick: 10,
         ticks: 0..100,
@@ -270,14 +272,14 @@ mod tests {
         info(cube, at(x))
     }
 
-    fn first(beliefs: &mut Beliefs, interval_ticks: u8, x: i32) -> Rc<Belief> {
+    fn first(states: &mut CellStates, interval_ticks: u8, x: i32) -> Rc<CellState> {
         let keyframe = Keyframe {
             cell: CellId(7),
             interval_ticks,
             tick: 9,
             cubes: vec![resting(0, x), resting(1, x)],
         };
-        beliefs.keyframe(&[x as u8], keyframe, &ONE_CUBE).unwrap()
+        states.keyframe(&[x as u8], keyframe, &ONE_CUBE).unwrap()
     }
 
     fn snapshot(tick: u64, events: Vec<Event>) -> Snapshot {
@@ -289,30 +291,30 @@ mod tests {
         }
     }
 
-    /// From this tick on cube 1 is believed to rest exactly at `x`.
+    /// Returns a snapshot after which cube 1 is predicted to rest exactly at `x`.
     fn moved(tick: u64, x: i32) -> Snapshot {
         snapshot(tick, vec![Event::Entered(resting(1, x))])
     }
 
-    fn next(beliefs: &mut Beliefs, known: &Belief, snapshot: Snapshot) -> Rc<Belief> {
+    fn next(states: &mut CellStates, known: &CellState, snapshot: Snapshot) -> Rc<CellState> {
         let payload = [snapshot.tick as u8];
-        beliefs
+        states
             .snapshot(known, &payload, snapshot, &ONE_CUBE)
             .unwrap()
     }
 
     #[test]
-    fn states_are_counted_once_and_told_apart_as_right_late_and_wrong() {
-        let mut beliefs = Beliefs::default();
-        let known = first(&mut beliefs, 1, 500);
-        let mut next = |known: &Belief, tick, x| next(&mut beliefs, known, moved(tick, x));
+    fn states_are_counted_once_as_right_late_or_wrong() {
+        let mut states = CellStates::default();
+        let known = first(&mut states, 1, 500);
+        let mut next = |known: &CellState, tick, x| next(&mut states, known, moved(tick, x));
         let right = next(&known, 12, 2);
         assert_eq!((right.fresh.delivered, right.fresh.late), (1, 0));
         let [sampled] = right.sampled[..] else {
             panic!("one state was delivered");
         };
         assert_eq!((sampled.at_us, sampled.count), (2_000 / 64 * 64, 1));
-        // Two silent ticks passed, and what it believed then was not the truth.
+        // Two ticks passed without a frame, and the predictions for them were wrong.
         let Score {
             expected,
             delivered,
@@ -330,28 +332,28 @@ mod tests {
     }
 
     #[test]
-    fn clients_with_the_same_bytes_share_a_belief_and_others_find_back_to_it() {
-        let mut beliefs = Beliefs::default();
-        let (one, other) = (first(&mut beliefs, 1, 5), first(&mut beliefs, 1, 6));
-        let same = beliefs.known_keyframe(CellId(7), 1, &[5]).unwrap();
+    fn clients_with_the_same_bytes_share_a_state_and_others_come_back_to_it() {
+        let mut states = CellStates::default();
+        let (one, other) = (first(&mut states, 1, 5), first(&mut states, 1, 6));
+        let same = states.known_keyframe(CellId(7), 1, &[5]).unwrap();
         assert!(Rc::ptr_eq(&one, &same));
-        assert!(beliefs.known_keyframe(CellId(7), INTERVAL, &[5]).is_none());
+        assert!(states.known_keyframe(CellId(7), INTERVAL, &[5]).is_none());
         assert!(one.known_next(&[10]).is_none());
-        let after_one = next(&mut beliefs, &one, moved(10, 0));
-        let after_other = next(&mut beliefs, &other, moved(10, 0));
+        let after_one = next(&mut states, &one, moved(10, 0));
+        let after_other = next(&mut states, &other, moved(10, 0));
         assert!(Rc::ptr_eq(&after_one, &one.known_next(&[10]).unwrap()));
         // Cube 0, which nobody moves, still differs; nothing else does.
         assert!(!Rc::ptr_eq(&after_one, &after_other));
         let left = || snapshot(11, vec![Event::Left { cube: CubeId(0) }]);
-        let after_one = next(&mut beliefs, &after_one, left());
-        let after_other = next(&mut beliefs, &after_other, left());
+        let after_one = next(&mut states, &after_one, left());
+        let after_other = next(&mut states, &after_other, left());
         assert!(Rc::ptr_eq(&after_one, &after_other));
     }
 
     #[test]
-    fn surprises_are_believed_and_silent_ticks_pass_as_believed() {
-        let mut beliefs = Beliefs::default();
-        let mut known = first(&mut beliefs, 1, 4_000);
+    fn residuals_are_applied_and_ticks_without_a_frame_are_predicted() {
+        let mut states = CellStates::default();
+        let mut known = first(&mut states, 1, 4_000);
         let mut server = known.cubes.stream.motion().clone();
         // A jump, and from the next tick on a quantum each step.
         for (tick, x) in [(10, 0), (11, 1)] {
@@ -364,10 +366,10 @@ mod tests {
                 residuals: residuals.into(),
                 ..snapshot(tick, Vec::new())
             };
-            known = next(&mut beliefs, &known, snapshot);
+            known = next(&mut states, &known, snapshot);
         }
         assert_eq!(*known.cubes.stream.motion(), server);
-        let known = next(&mut beliefs, &known, snapshot(14, Vec::new()));
+        let known = next(&mut states, &known, snapshot(14, Vec::new()));
         server.advance_to(14);
         assert_eq!(*known.cubes.stream.motion(), server);
         assert_eq!(known.measured.expected, 3);
@@ -375,22 +377,22 @@ mod tests {
 
     #[test]
     fn a_cube_that_exits_is_no_longer_expected_in_its_cell() {
-        let mut beliefs = Beliefs::default();
-        let known = first(&mut beliefs, 1, 0);
+        let mut states = CellStates::default();
+        let known = first(&mut states, 1, 0);
         let exited = vec![Event::Exited { cube: CubeId(1) }];
-        let known = next(&mut beliefs, &known, snapshot(10, exited));
+        let known = next(&mut states, &known, snapshot(10, exited));
         assert_eq!(known.measured, Score::default());
         assert!(known.cubes().eq([CubeId(0)]));
-        let known = next(&mut beliefs, &known, moved(11, 1));
+        let known = next(&mut states, &known, moved(11, 1));
         assert!(known.cubes().eq([CubeId(0), CubeId(1)]));
         assert_eq!((known.measured.expected, known.measured.delivered), (1, 1));
     }
 
     #[test]
     fn far_cells_are_compared_at_their_ticks_only() {
-        let mut beliefs = Beliefs::default();
-        let known = first(&mut beliefs, INTERVAL, 0);
-        let known = next(&mut beliefs, &known, moved(16, 6));
+        let mut states = CellStates::default();
+        let known = first(&mut states, INTERVAL, 0);
+        let known = next(&mut states, &known, moved(16, 6));
         // 12 and 16; at 12 it was at 2, not at 0.
         let Score {
             expected,
@@ -399,14 +401,14 @@ mod tests {
         } = known.measured;
         assert_eq!((expected, delivered), (2, 2));
         assert_eq!(known.measured.late, 1);
-        let known = next(&mut beliefs, &known, moved(18, 8));
+        let known = next(&mut states, &known, moved(18, 8));
         assert_eq!((known.measured, known.sampled.len()), (Score::default(), 0));
     }
 
     #[test]
     fn a_cell_that_stays_silent_counts_to_the_end() {
-        let mut beliefs = Beliefs::default();
-        let known = first(&mut beliefs, INTERVAL, 0);
+        let mut states = CellStates::default();
+        let known = first(&mut states, INTERVAL, 0);
         let silent = known.silent_until(15, &ONE_CUBE);
         assert_eq!((silent.expected, silent.delivered), (1, 1));
         assert_eq!(known.silent_until(15, &ONE_CUBE), silent);
@@ -417,15 +419,15 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_an_error() {
-        let mut beliefs = Beliefs::default();
-        let known = first(&mut beliefs, 1, 0);
+    fn invalid_message_is_an_error() {
+        let mut states = CellStates::default();
+        let known = first(&mut states, 1, 0);
         let garbage = Snapshot {
             residuals: vec![0xFF; 40].into(),
             ..snapshot(15, Vec::new())
         };
         for nonsense in [garbage, snapshot(9, Vec::new())] {
-            let after = beliefs.snapshot(&known, b"x", nonsense, &ONE_CUBE);
+            let after = states.snapshot(&known, b"x", nonsense, &ONE_CUBE);
             assert!(after.is_err());
         }
         let never = Keyframe {
@@ -434,6 +436,6 @@ mod tests {
             tick: 9,
             cubes: Vec::new(),
         };
-        assert!(beliefs.keyframe(b"x", never, &ONE_CUBE).is_err());
+        assert!(states.keyframe(b"x", never, &ONE_CUBE).is_err());
     }
 }
