@@ -87,7 +87,7 @@ pub(crate) enum Count {
     AtLeast(u64),
 }
 
-/// What a fault looked like from outside.
+/// The outcome of a fault as its peer saw it.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// A description of what the peer saw.

@@ -1,5 +1,5 @@
-//! What faults cost, in numbers: how soon the dead are known, how fast all are back, and how much
-//! memory a connection takes.
+//! Figures of faults: how soon a dead peer is noticed, how fast all clients are back, and how much memory
+//! a connection takes.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,10 +15,10 @@ use crate::harness::server::Setup;
 use crate::harness::trial::{PATIENCE, Trial};
 use crate::{operation, transport};
 
-/// Memory is read this long after the last connection was made.
+/// The time from the last connection to the reading of the memory.
 const SETTLED: Duration = Duration::from_secs(2);
 
-/// A server on which connections that say nothing stay, so that they can be weighed.
+/// A server that keeps connections without a `Hello`, so that their memory can be measured.
 const PATIENT: Setup = Setup {
     flags: &["--hello-deadline", "10m", "--max-pending", "20000"],
     ..Setup::PLAIN
@@ -88,7 +88,7 @@ fn said(outcome: Result<crate::fault::Outcome>) -> Result<String> {
     outcome.map(|outcome| outcome.saw)
 }
 
-/// Something that happens on a server of its own.
+/// Measures something on a server of its own.
 fn on(
     binary: &Path,
     setup: &'static Setup,
@@ -109,11 +109,12 @@ fn drop_it(peer: Peer) -> Result<()> {
     Ok(())
 }
 
-/// From a connection's end until another player is told that its cube is a ghost, or gone.
+/// Measures the time from a connection's end until another player learns that its cube is a ghost or has
+/// left.
 fn removal(trial: &mut Trial<'_>, end: fn(Peer) -> Result<()>) -> Result<String> {
     const TRIES: usize = 50;
     let (mut watcher, _) = trial.player("watching")?;
-    // Who joins in the same tick is in the first keyframe, and never told of as joining.
+    // A player that joins in the same tick is in the first keyframe and has no event.
     watcher.find(PATIENCE, |message| {
         matches!(message, ServerMessage::Snapshot(_)).then_some(())
     })?;
@@ -122,15 +123,15 @@ fn removal(trial: &mut Trial<'_>, end: fn(Peer) -> Result<()>) -> Result<String>
         let (peer, welcome) = trial.player("going")?;
         let cube = welcome.cube;
         watcher.find(PATIENCE, |message| {
-            told_of(message, |event| is_joined(event, cube))
+            has_event(message, |event| is_joined(event, cube))
         })?;
-        // So that the end comes anywhere in a tick.
+        // The end then comes at any time of a tick.
         std::thread::sleep(Duration::from_micros(fastrand::u64(..40_000)));
         let began = Instant::now();
         end(peer)?;
         watcher.find(PATIENCE, |message| {
             let gone = [Event::Ghost { cube }, Event::Left { cube }];
-            told_of(message, |event| gone.contains(event))
+            has_event(message, |event| gone.contains(event))
         })?;
         times_ms.push(began.elapsed().as_secs_f64() * 1e3);
     }
@@ -141,7 +142,7 @@ fn removal(trial: &mut Trial<'_>, end: fn(Peer) -> Result<()>) -> Result<String>
     ))
 }
 
-fn told_of(message: &ServerMessage, wanted: impl Fn(&Event) -> bool) -> Option<()> {
+fn has_event(message: &ServerMessage, wanted: impl Fn(&Event) -> bool) -> Option<()> {
     match message {
         ServerMessage::Snapshot(snapshot) => snapshot.events.iter().any(wanted).then_some(()),
         _ => None,

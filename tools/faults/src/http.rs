@@ -1,4 +1,4 @@
-//! Slow browsers, played by slowhttptest.
+//! Slow browsers, simulated by slowhttptest.
 
 use std::process::Command;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::fault::{Fault, Outcome};
 use crate::harness::server::Setup;
 use crate::harness::trial::Trial;
 
-/// A server whose patience with slow readers of pages is shorter in a quick run.
+/// A server that waits for a shorter time for slow readers of pages in a quick run.
 const IMPATIENT: Setup = Setup {
     quick_flags: &["--http-lifetime", "5s"],
     ..Setup::PLAIN
@@ -40,7 +40,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     .on(&IMPATIENT),
 ];
 
-/// Runs slowhttptest; the server must cut or answer every connection that it makes.
+/// Runs slowhttptest. The server must answer or close each of its connections.
 fn slowhttptest(trial: &mut Trial<'_>, path: &str, flags: &[&str]) -> Result<Outcome> {
     let count = trial.pick(60, 400);
     let connections = count.to_string();

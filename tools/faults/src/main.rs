@@ -1,10 +1,10 @@
-//! Tries everything that must not bring a cubesync server down, on a real server process.
+//! Tries faults that a cubesync server must survive on a real server process.
 //!
-//! A [`fault`] is one way to be a bad peer, or bad luck. They stand in three lists:
-//! [`transport`], [`http`] and [`operation`]. The [`runner`] does one after the other and looks
-//! at the process, its memory, its descriptors, its counters, and at two bystanders whose game
-//! must go on; the [`report`] tells it. [`soak`] is the long run, [`figures`] what it all costs, [`cluster`]
-//! what several servers must survive together.
+//! A [`fault`] is a bad peer, a bad network or a mishap of the machine. The faults stand in three lists:
+//! [`transport`], [`http`] and [`operation`]. The [`runner`] does one after the other and checks the
+//! process, its memory, its descriptors, its counters, and two bystanders whose game must go on; the
+//! [`report`] prints the results. [`soak`] runs for hours, [`figures`] measures what faults cost, and
+//! [`cluster`] tries faults on several servers.
 
 mod cluster;
 mod fault;
@@ -28,7 +28,7 @@ use cubesync_harness::programs::{build_command, neighbour};
 use crate::fault::Fault;
 use crate::runner::{Runner, Verdict};
 
-/// Tries everything that must not bring a cubesync server down, on a server process of its own
+/// Tries faults that a cubesync server must survive on a server process of its own
 #[derive(Debug, Parser)]
 #[command(name = "faults", version, max_term_width = 100)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -44,46 +44,46 @@ struct Options {
 enum Command {
     /// Measures what faults cost: times to notice and to recover, memory per connection
     Figures {
-        /// The server to measure [default: the one of this build, built first]
+        /// The server program [default: the one of this build, built first]
         #[arg(long, value_name = "FILE")]
         server_bin: Option<PathBuf>,
     },
-    /// Tears a cluster apart: a real nats-server, three servers and players on each
+    /// Tries faults on a cluster: a nats-server, three servers and players on each
     Cluster {
-        /// Only faults whose name contains this; repeat it for more
+        /// Run only faults whose name contains NAME; may be repeated
         #[arg(long, value_name = "NAME")]
         only: Vec<String>,
-        /// Shorter waits, for CI
+        /// Wait for shorter times, for CI
         #[arg(long)]
         quick: bool,
-        /// Write what was seen into this file as well
+        /// Write the results into a JSON file
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
-        /// The server to try it on [default: the one of this build, built first]
+        /// The server program [default: the one of this build, built first]
         #[arg(long, value_name = "FILE")]
         server_bin: Option<PathBuf>,
     },
-    /// Soaks a server with players who come, move and go in every way there is
+    /// Lets players join, move and leave in every possible way for a long time
     Soak {
-        /// For how long
+        /// Length of the run
         #[arg(long = "for", value_name = "TIME", default_value = "1h")]
         duration: humantime::Duration,
-        /// How many visitors at a time
+        /// Number of players at a time
         #[arg(long, value_name = "COUNT", default_value_t = 60)]
         players: usize,
-        /// Write what was seen every 10 s into this file
+        /// Write memory, descriptors and more, every 10 s, into a CSV file
         #[arg(long, value_name = "FILE")]
         csv: Option<PathBuf>,
-        /// The server to soak [default: the one of this build, built first]
+        /// The server program [default: the one of this build, built first]
         #[arg(long, value_name = "FILE")]
         server_bin: Option<PathBuf>,
     },
-    /// Joins and pings until it is cut off: what the suite runs in a network of its own
+    /// Joins and pings until its connection is lost; the suite runs it in a network namespace
     #[command(hide = true)]
     Peer {
-        /// The server's port for clients, or for pages
+        /// The server's address for clients, or for pages
         server: SocketAddr,
-        /// Join in a WebSocket
+        /// Join over a WebSocket
         #[arg(long)]
         websocket: bool,
     },
@@ -91,27 +91,27 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct Suite {
-    /// Only faults whose name contains this; repeat it for more
+    /// Run only faults whose name contains NAME; may be repeated
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 
-    /// Print the faults' names and end
+    /// Print the names of the faults and exit
     #[arg(long)]
     list: bool,
 
-    /// Fewer repeats and shorter waits, for CI
+    /// Do fewer repeats and wait for shorter times, for CI
     #[arg(long)]
     quick: bool,
 
-    /// Write what was seen into this file as well
+    /// Write the results into a JSON file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// End well even if a fault could not be run because a program or a right is missing
+    /// Exit with 0 even if faults could not be run because a program or a right is missing
     #[arg(long)]
     allow_missing: bool,
 
-    /// The server to try it on [default: the one of this build, built first]
+    /// The server program [default: the one of this build, built first]
     #[arg(long, value_name = "FILE")]
     server_bin: Option<PathBuf>,
 }
@@ -159,7 +159,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Whether all went well.
+/// Runs the faults of the options, and returns whether the server survived all of them.
 fn run_suite(suite: &Suite) -> Result<bool> {
     let is_wanted = |fault: &Fault| {
         suite.only.is_empty()
@@ -203,7 +203,7 @@ fn run_suite(suite: &Suite) -> Result<bool> {
     }))
 }
 
-/// The given server, or the one that lies beside this program, brought up to its sources.
+/// Returns the path of the given server, or builds the one beside this program and returns its path.
 fn server_binary(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(given) = given {
         ensure!(given.is_file(), "there is no server at {}", given.display());

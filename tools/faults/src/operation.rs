@@ -1,4 +1,4 @@
-//! What an operator and a machine do to a server.
+//! Signals, clocks, full disks and other actions of an operator or a machine.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,21 +16,21 @@ use crate::harness::crowd::{Behaviour, Crowd, CrowdPlan};
 use crate::harness::peer::Peer;
 use crate::harness::server::Setup;
 use crate::harness::trial::{PATIENCE, Trial, hello};
-use crate::transport::talkers;
+use crate::transport::jumping_crowd;
 
 /// A stopping server spreads its clients over this time.
 const RETURN_SPREAD_MS: u32 = 3_000;
-/// A stopping server ends within its drain time and a last moment.
+/// A stopping server ends in this time: its drain time and some seconds.
 const STOP_WITHIN: Duration = Duration::from_secs(18);
 
-/// A server that says much, and does not try for long to deliver it in a quick run.
+/// A server with much traffic, and with a short drain time in a quick run.
 pub(crate) const DEAF: Setup = Setup {
     flags: &["--tick", "128", "--max-speed", "0"],
     quick_flags: &["--drain", "3s"],
     ..Setup::PLAIN
 };
 
-/// The wall clock is what stands in a file; the clock that only runs is real.
+/// A server whose wall clock follows a file. Its monotonic clock is the real one.
 const CLOCK: Setup = Setup {
     shell: "echo +0 > $SCRATCH/clock
         export LD_PRELOAD=$(ls /usr/lib/*/faketime/libfaketimeMT.so.1 | head -1)
@@ -40,7 +40,7 @@ const CLOCK: Setup = Setup {
     ..Setup::PLAIN
 };
 
-/// It records onto a disk of 16 KiB.
+/// A server that records onto a disk of 16 KiB.
 const SMALL_DISK: Setup = Setup {
     flags: &["--tick", "60", "--max-speed", "0"],
     shell: "exec unshare -m bash -c '
@@ -49,7 +49,7 @@ const SMALL_DISK: Setup = Setup {
     ..Setup::PLAIN
 };
 
-/// A setup that differs in where its outputs go.
+/// Returns a setup with other outputs.
 const fn outputs(shell: &'static str) -> Setup {
     Setup {
         shell,
@@ -107,9 +107,9 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault::new("full-disk-while-recording", &[], full_disk)
         .needs(&["root", "unshare", "mount"])
         .on(&SMALL_DISK),
-    Fault::new("stderr-closed", &["bad_message"], says_something).on(&STDERR_CLOSED),
-    Fault::new("stderr-full", &["bad_message"], says_something).on(&STDERR_FULL),
-    Fault::new("stdout-closed", &["bad_message"], says_something).on(&STDOUT_CLOSED),
+    Fault::new("stderr-closed", &["bad_message"], logs_much).on(&STDERR_CLOSED),
+    Fault::new("stderr-full", &["bad_message"], logs_much).on(&STDERR_FULL),
+    Fault::new("stdout-closed", &["bad_message"], logs_much).on(&STDOUT_CLOSED),
     Fault::new("sigstop", &[], |trial| {
         let pause = trial.pick(Duration::from_secs(4), Duration::from_secs(30));
         trial.server.signal(Signal::STOP)?;
@@ -129,7 +129,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     .with_impact(Impact::Connections),
 ];
 
-/// Asks for a page again and again until there is no server, and keeps what it said last.
+/// Reads the health page and the counters until the server has ended. Returns whether the server was ever
+/// unready, and its last counters.
 fn watch_stopping(trial: &Trial<'_>, is_over: &AtomicBool) -> (bool, Option<Counters>) {
     let (mut is_unready, mut counters) = (false, None);
     while !is_over.load(Ordering::Relaxed) {
@@ -151,7 +152,7 @@ pub(crate) fn sigterm_under_load(trial: &mut Trial<'_>) -> Result<Outcome> {
         returns: false,
         over: Duration::from_millis(500),
     })?;
-    // One who does not go when asked to, so that there is a while to look at.
+    // A player that does not leave when asked to keeps the server draining.
     let (lingering, _) = trial.player("lingering")?;
     let before = trial.server.counters()?;
     let is_over = AtomicBool::new(false);
@@ -176,12 +177,15 @@ pub(crate) fn sigterm_under_load(trial: &mut Trial<'_>) -> Result<Outcome> {
     drop(lingering);
     ensure!(status.code() == Some(0), "it ended with {status}");
     ensure!(is_unready, "/healthz never said 503");
-    let told = told_to_come_back(&crowd)?;
-    ensure!(told == count, "only {told} of {count} were told");
+    let asked = count_asked_to_return(&crowd)?;
+    ensure!(
+        asked == count,
+        "only {asked} of {count} were asked to return"
+    );
     let counted = counters.context("no metrics while it stops")?;
     let counted = counted.growth(&before, &["shutting_down"]);
     ensure!(
-        counted >= told as u64,
+        counted >= asked as u64,
         "shutting_down went up by {counted} only"
     );
     trial.server.restart()?;
@@ -189,14 +193,14 @@ pub(crate) fn sigterm_under_load(trial: &mut Trial<'_>) -> Result<Outcome> {
     Ok(Outcome::of(
         0,
         format!(
-            "{told} told, gone in {gone_ms} ms; 503; exit 0 in {} ms; shutting_down +{counted}",
+            "{asked} asked to return, gone in {gone_ms} ms; 503; exit 0 in {} ms; shutting_down +{counted}",
             took.as_millis()
         ),
     ))
 }
 
-/// How many were told to come back, spread over the time for that.
-fn told_to_come_back(crowd: &Crowd) -> Result<usize> {
+/// Returns how many clients were told to come back, and checks that their times are spread.
+fn count_asked_to_return(crowd: &Crowd) -> Result<usize> {
     let closings = crowd.counts.closings();
     let waits: Vec<u32> = closings
         .into_iter()
@@ -204,22 +208,22 @@ fn told_to_come_back(crowd: &Crowd) -> Result<usize> {
         .filter_map(|(_, retry_after_ms)| retry_after_ms)
         .collect();
     let (first, last) = (waits.iter().min(), waits.iter().max());
-    let (first, last) = first.zip(last).context("nobody was told")?;
+    let (first, last) = first.zip(last).context("no client was asked to return")?;
     let is_spread = *last <= RETURN_SPREAD_MS && last - first > RETURN_SPREAD_MS / 2;
     ensure!(is_spread, "all are to come back after {first} to {last} ms");
     Ok(waits.len())
 }
 
-/// Clients that never read and have no room for a last word: the server must give up on them.
+/// Stops a server whose clients never read, not even a `Closing`: it must end without them.
 pub(crate) fn sigterm_with_deaf(trial: &mut Trial<'_>) -> Result<Outcome> {
-    let crowd = talkers(trial)?;
+    let crowd = jumping_crowd(trial)?;
     let mut deaf = Vec::new();
     for _ in 0..5 {
         let mut peer = Peer::connect_tight(trial.server.tcp)?;
         peer.join(hello("deaf"))?;
         deaf.push(peer);
     }
-    // Until nothing more fits, and before they are cut for it.
+    // Their buffers are full by then, and the server has not closed the connections yet.
     std::thread::sleep(Duration::from_secs(2));
     trial.server.signal(Signal::TERM)?;
     let began = Instant::now();
@@ -259,7 +263,7 @@ fn second_signal(trial: &mut Trial<'_>) -> Result<Outcome> {
     ))
 }
 
-/// Everybody is cut off at once and comes back at once, as real clients do.
+/// Kills a server and starts it again: all clients lose their connections and reconnect at once.
 pub(crate) fn reconnect_storm(trial: &mut Trial<'_>) -> Result<Outcome> {
     const PLAYERS_PER_ROOM: usize = 50;
     let count = trial.pick(300, 9_900);
@@ -293,7 +297,7 @@ pub(crate) fn reconnect_storm(trial: &mut Trial<'_>) -> Result<Outcome> {
     ))
 }
 
-/// The wall clock jumps while a lost player may come back: nothing else may.
+/// Moves the wall clock while a lost player may come back: neither ticks nor ghosts may change.
 fn clock(trial: &mut Trial<'_>, seconds: i64) -> Result<Outcome> {
     let date = |trial: &Trial<'_>| -> Result<String> {
         let page = http::get(trial.server.http, "/time.html")?;
@@ -353,9 +357,9 @@ fn full_disk(trial: &mut Trial<'_>) -> Result<Outcome> {
             .find(|line| line.contains("recording has ended"))
             .map(str::to_owned)
     };
-    let is_told = comes_true(Duration::from_secs(60), || line().is_some());
+    let is_logged = comes_true(Duration::from_secs(60), || line().is_some());
     crowd.leave()?;
-    ensure!(is_told, "the log does not say that the disk is full");
+    ensure!(is_logged, "the log does not say that the disk is full");
     let line = line().unwrap_or_default();
     match line.split_once("recording has ended") {
         Some((_, reason)) => Ok(Outcome::of(
@@ -366,8 +370,8 @@ fn full_disk(trial: &mut Trial<'_>) -> Result<Outcome> {
     }
 }
 
-/// Gives the server reason to log more than a pipe holds, while its outputs are in disorder.
-fn says_something(trial: &mut Trial<'_>) -> Result<Outcome> {
+/// Makes a server whose outputs are closed or full log more than a pipe holds.
+fn logs_much(trial: &mut Trial<'_>) -> Result<Outcome> {
     let count = trial.pick(200, 1_000);
     for number in 0..count {
         let (peer, _) = trial.player(&format!("talkative {number}"))?;
@@ -377,6 +381,6 @@ fn says_something(trial: &mut Trial<'_>) -> Result<Outcome> {
     bad.send_raw(&[0; 4])?;
     bad.ending(PATIENCE)?.closed_with(CloseCode::BadMessage)?;
     Ok(Outcome::one(format!(
-        "nothing: {count} came and went, a bad one was told"
+        "nothing: {count} joined and left, a bad one received Closing"
     )))
 }

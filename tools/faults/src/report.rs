@@ -1,13 +1,13 @@
-//! The table for people, and the file for programs.
+//! The results as text.
 
 use std::fmt::Write;
 
 use crate::runner::{Line, MEMORY_TOLERANCE_KIB, Verdict};
 
-/// What a peer saw is cut to so many characters in the table; the file has all of it.
+/// Largest number of characters of what a peer saw in the table; the JSON file has all of them.
 const SAW_CHARS: usize = 64;
 
-/// One line about a fault that has just been run.
+/// Returns the line about a fault that has just been run.
 pub(crate) fn progress(number: usize, of: usize, line: &Line) -> String {
     let verdict = match &line.verdict {
         Verdict::Survived => "ok".to_owned(),
@@ -20,7 +20,7 @@ pub(crate) fn progress(number: usize, of: usize, line: &Line) -> String {
     )
 }
 
-/// Everything, by lists.
+/// Returns the table of all faults, by lists.
 pub(crate) fn table(lines: &[Line]) -> String {
     let mut text = String::new();
     let mut list = "";

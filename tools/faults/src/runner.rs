@@ -1,9 +1,10 @@
-//! One fault after the other: measure, do it, measure again, judge.
+//! Runs one fault after the other, with measurements before and after each.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use cubesync_harness::programs::find_installed;
 use cubesync_harness::wait::comes_true;
 use serde::Serialize;
 
@@ -13,35 +14,35 @@ use crate::harness::counters::Counters;
 use crate::harness::server::Server;
 use crate::harness::trial::Trial;
 
-/// Memory counts as back when it is no more than this above what it was, in KiB: the players' names
-/// and ghosts of the last seconds are still there.
+/// Largest growth of memory, in KiB, that counts as none: the names and the ghosts of the players of the
+/// last seconds still take memory.
 pub(crate) const MEMORY_TOLERANCE_KIB: u64 = 4 * 1024;
-/// Counters, memory and descriptors have this long to come to what they should be.
+/// Counters, memory and descriptors must reach their expected values in this time.
 const SETTLE_WITHIN: Duration = Duration::from_secs(10);
-/// How often the counters are asked for.
+/// How often the counters are read.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
-/// A p99 that is worse than this part is marked.
+/// A p99 that grows by more than this factor is marked.
 const NOTICEABLE: f64 = 1.2;
 
-/// How a fault went.
+/// The verdict on a fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "verdict", content = "why")]
 pub(crate) enum Verdict {
-    /// As it must.
+    /// The server survived it as it must.
     Survived,
-    /// Otherwise.
+    /// The server did not.
     Failed(String),
-    /// Something is missing here.
+    /// A program or a right is missing on this machine.
     NotRun(String),
 }
 
-/// What was seen of a fault.
+/// The result of a fault.
 #[derive(Debug, Serialize)]
 pub(crate) struct Line {
     pub(crate) list: &'static str,
     pub(crate) fault: &'static str,
     pub(crate) saw: String,
-    /// The counters that had to go up, and by how much they did.
+    /// The counters of the fault and by how much they grew.
     pub(crate) counted: String,
     pub(crate) before: Option<Lags>,
     pub(crate) after: Option<Lags>,
@@ -53,22 +54,22 @@ pub(crate) struct Line {
 }
 
 impl Line {
-    /// Whether the bystanders could notice.
+    /// Returns whether the bystanders could notice the fault.
     pub(crate) fn is_noticed(&self) -> bool {
         let both = self.before.zip(self.after);
         both.is_some_and(|(before, after)| after.p99_ms > NOTICEABLE * before.p99_ms)
     }
 }
 
-/// What lives from one fault to the next.
+/// The runner, which keeps the server from one fault to the next.
 pub(crate) struct Runner<'a> {
     binary: &'a Path,
     is_quick: bool,
-    /// In the order in which they must end.
-    stage: Option<(Bystanders, Server)>,
+    /// The running server with its bystanders, in the order in which they must end.
+    running: Option<(Bystanders, Server)>,
 }
 
-/// What a fault must leave as it was.
+/// The values that a fault must leave as they are.
 struct Normal {
     counters: Counters,
     joins: u64,
@@ -82,11 +83,11 @@ impl<'a> Runner<'a> {
         Self {
             binary,
             is_quick,
-            stage: None,
+            running: None,
         }
     }
 
-    /// Runs a fault; whatever goes wrong is its verdict.
+    /// Runs a fault. Any error becomes its verdict.
     pub(crate) fn run(&mut self, list: &'static str, fault: &Fault) -> Line {
         let began = Instant::now();
         let mut line = Line {
@@ -105,8 +106,8 @@ impl<'a> Runner<'a> {
             line.verdict = Verdict::NotRun(format!("needs {missing:?}"));
         } else if let Err(error) = self.try_run(fault, &mut line) {
             line.verdict = Verdict::Failed(format!("{error:#}"));
-            // The next one begins with a server that nobody has hurt.
-            self.stage = None;
+            // The next fault begins with a new server.
+            self.running = None;
         }
         line.took_s = began.elapsed().as_secs_f64();
         line
@@ -116,15 +117,15 @@ impl<'a> Runner<'a> {
         let window = Duration::from_millis(if self.is_quick { 300 } else { 3_000 });
         let is_right = |server: &Server| server.setup() == fault.setup;
         if !self
-            .stage
+            .running
             .as_ref()
             .is_some_and(|(_, server)| is_right(server))
         {
-            self.stage = None;
+            self.running = None;
             let server = Server::start(self.binary, fault.setup, self.is_quick)?;
-            self.stage = Some((Bystanders::join(server.tcp, fault.setup.join_key)?, server));
+            self.running = Some((Bystanders::join(server.tcp, fault.setup.join_key)?, server));
         }
-        let (bystanders, server) = self.stage.as_mut().context("a server was started")?;
+        let (bystanders, server) = self.running.as_mut().context("a server was started")?;
         let normal = Normal {
             lags: bystanders.watch(window),
             counters: server.counters()?,
@@ -172,8 +173,8 @@ impl<'a> Runner<'a> {
     }
 }
 
-/// The memory once it is back, in KiB. An allocator may keep what a crowd once needed, a leak takes
-/// more each time: where it is not back, the fault is done again, and must not need more.
+/// Returns the memory after a fault, in KiB. An allocator may keep what a crowd once needed, but a leak
+/// takes more each time: where memory has grown, the fault is repeated and must not need more.
 fn memory_after(trial: &mut Trial<'_>, fault: &Fault, normal: &Normal) -> Result<u64> {
     let process = trial.server.process();
     let memory = || process.resident_kib().unwrap_or(u64::MAX);
@@ -192,7 +193,7 @@ fn memory_after(trial: &mut Trial<'_>, fault: &Fault, normal: &Normal) -> Result
     Ok(memory())
 }
 
-/// Waits until the fault was counted as it must be and nothing else was, and says what was.
+/// Waits until the fault is counted as it must be, checks that nothing else is, and describes the counts.
 fn settled_counters(
     server: &Server,
     fault: &Fault,
@@ -214,7 +215,7 @@ fn settled_counters(
         if is_counted(&counters) {
             return true;
         }
-        // To ask all the time would be a fault of its own.
+        // Reading without a pause would load the server.
         std::thread::sleep(ASK_AGAIN);
         if let Ok(now) = server.counters() {
             counters = now;
@@ -231,7 +232,7 @@ fn settled_counters(
             outcome.saw
         );
     }
-    // Who leaves as one should is no fault.
+    // A client that leaves is no fault.
     let is_explained =
         |reason: &str| reason == "left" || [fault.counters, fault.also].concat().contains(&reason);
     let other = counters
@@ -249,13 +250,10 @@ fn settled_counters(
     Ok(counted.join(", "))
 }
 
-/// Whether a program is installed; `root` is here when we are.
+/// Returns whether a program is installed, or for `root`, whether this process runs as root.
 pub(crate) fn is_here(need: &str) -> bool {
     if need == "root" {
         return rustix::process::geteuid().is_root();
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/sbin", "/sbin"].map(std::path::PathBuf::from);
-    let mut folders = std::env::split_paths(&path).chain(usual);
-    folders.any(|folder| folder.join(need).is_file())
+    find_installed(need).is_some()
 }

@@ -1,5 +1,5 @@
-//! The long run: people come, move and go in every way there is, for an hour, and the server's
-//! memory and descriptors must not grow.
+//! A long run in which players join, move and leave in every possible way. The memory and the descriptors
+//! of the server must not grow.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -18,26 +18,26 @@ use crate::harness::peer::RED;
 use crate::harness::server::Server;
 use crate::harness::server::Setup;
 
-/// How often memory and descriptors are looked at.
-const LOOK: Duration = Duration::from_secs(10);
+/// How often memory and descriptors are read.
+const READING_INTERVAL: Duration = Duration::from_secs(10);
 /// The caches and the allocator are full after this time, or after a quarter of a shorter run.
 const WARM_UP: Duration = Duration::from_secs(10 * 60);
-/// Rooms that people come to again and again, besides those that only one ever enters.
+/// Number of rooms that many players enter, besides those that only one ever enters.
 const ROOMS: usize = 12;
-/// How long a player stays at most, in seconds.
+/// The longest stay of a player, in seconds.
 const STAY_S: f64 = 20.0;
-/// After the end, everything that was a connection is closed within this time.
+/// All descriptors of connections are closed in this time after the end.
 const EMPTY_WITHIN: Duration = Duration::from_secs(40);
 
-/// As people run it, but for ghosts, which would outnumber the players.
+/// A server with default limits but for ghosts, which would outnumber the players.
 const SETUP: Setup = Setup {
     flags: &["--resume-within", "5s"],
     ..Setup::PLAIN
 };
 
-/// What was seen at one time.
+/// The values at one time.
 #[derive(Debug, Clone, Copy)]
-struct Look {
+struct Reading {
     at_s: f64,
     resident_kib: u64,
     descriptors: u64,
@@ -46,7 +46,8 @@ struct Look {
     p99_ms: f64,
 }
 
-/// Soaks a server with so many players and writes what was seen as a CSV. Whether all went well.
+/// Runs a server with `players` players at a time and writes the readings as a CSV. Returns whether all
+/// descriptors are closed at the end.
 pub(crate) fn soak(
     binary: &Path,
     duration: Duration,
@@ -64,12 +65,12 @@ pub(crate) fn soak(
         runtime.spawn(come_and_go([server.tcp, server.http], number));
     }
     let began = Instant::now();
-    let mut looks = Vec::new();
+    let mut readings = Vec::new();
     while began.elapsed() < duration {
-        let lags = bystanders.watch(LOOK.min(duration));
+        let lags = bystanders.watch(READING_INTERVAL.min(duration));
         let counters = server.counters()?;
         let gauge = |name| counters.value(name) as u64;
-        let look = Look {
+        let reading = Reading {
             at_s: began.elapsed().as_secs_f64(),
             resident_kib: server.process().resident_kib()?,
             descriptors: server.process().descriptors()?,
@@ -77,10 +78,10 @@ pub(crate) fn soak(
             rooms: gauge("gauge rooms"),
             p99_ms: lags.p99_ms,
         };
-        println!("{}", line(&look));
-        looks.push(look);
+        println!("{}", line(&reading));
+        readings.push(reading);
         if let Some(csv) = csv {
-            std::fs::write(csv, table(&looks)).context("cannot write the CSV")?;
+            std::fs::write(csv, table(&readings)).context("cannot write the CSV")?;
         }
     }
     runtime.shutdown_background();
@@ -99,9 +100,9 @@ pub(crate) fn soak(
             .descriptors()
             .is_ok_and(|open| open <= idle_descriptors)
     });
-    let after_warm_up = warm(&looks, duration);
+    let after_warm_up = warm(&readings, duration);
     println!(
-        "\nRSS slope after warm-up: {:+.0} KiB an hour over {} looks; at the end, with nobody there: \
+        "\nRSS slope after warm-up: {:+.0} KiB an hour over {} readings; at the end, with nobody there: \
          {} KiB, {} descriptors (at first {idle_descriptors})",
         slope_per_hour(after_warm_up),
         after_warm_up.len(),
@@ -116,17 +117,17 @@ pub(crate) fn soak(
     Ok(is_empty)
 }
 
-/// One visitor after the other, for ever.
+/// Runs one player after the other, for ever.
 async fn come_and_go(addresses: [SocketAddr; 2], number: usize) {
     let mut random = fastrand::Rng::with_seed(number as u64);
     for visit in 0.. {
-        // A bad peer is cut off in the middle of what it does.
+        // A bad peer loses its connection, which is no error here.
         let _ = visit_once(addresses, number, visit, &mut random).await;
         tokio::time::sleep(Duration::from_secs_f64(random.f64())).await;
     }
 }
 
-/// Comes in some way, stays a while, goes in some way.
+/// Runs one player, which joins and leaves in some way.
 async fn visit_once(
     [tcp, http]: [SocketAddr; 2],
     number: usize,
@@ -181,47 +182,52 @@ async fn visit_once(
     Ok(())
 }
 
-fn warm(looks: &[Look], duration: Duration) -> &[Look] {
+fn warm(readings: &[Reading], duration: Duration) -> &[Reading] {
     let warm_up_s = WARM_UP.min(duration / 4).as_secs_f64();
-    &looks[looks.partition_point(|look| look.at_s < warm_up_s)..]
+    &readings[readings.partition_point(|reading| reading.at_s < warm_up_s)..]
 }
 
-/// The straight line through the memory, by least squares, in KiB an hour.
-fn slope_per_hour(looks: &[Look]) -> f64 {
-    let count = looks.len() as f64;
-    let mean = |value: fn(&Look) -> f64| looks.iter().map(value).sum::<f64>() / count;
+/// Returns the slope of the line through the memory, by least squares, in KiB per hour.
+fn slope_per_hour(readings: &[Reading]) -> f64 {
+    let count = readings.len() as f64;
+    let mean = |value: fn(&Reading) -> f64| readings.iter().map(value).sum::<f64>() / count;
     let (mean_s, mean_kib) = (
-        mean(|look| look.at_s),
-        mean(|look| look.resident_kib as f64),
+        mean(|reading| reading.at_s),
+        mean(|reading| reading.resident_kib as f64),
     );
     let (mut covariance, mut variance) = (0.0, 0.0);
-    for look in looks {
-        let from_mean_s = look.at_s - mean_s;
-        covariance += from_mean_s * (look.resident_kib as f64 - mean_kib);
+    for reading in readings {
+        let from_mean_s = reading.at_s - mean_s;
+        covariance += from_mean_s * (reading.resident_kib as f64 - mean_kib);
         variance += from_mean_s * from_mean_s;
     }
     3_600.0 * covariance / variance
 }
 
-fn line(look: &Look) -> String {
+fn line(reading: &Reading) -> String {
     format!(
         "{:5.0} s  RSS {:6} KiB  {:4} descriptors  {:4} connections  {:3} rooms  p99 {:.1} ms",
-        look.at_s, look.resident_kib, look.descriptors, look.connections, look.rooms, look.p99_ms
+        reading.at_s,
+        reading.resident_kib,
+        reading.descriptors,
+        reading.connections,
+        reading.rooms,
+        reading.p99_ms
     )
 }
 
-fn table(looks: &[Look]) -> String {
+fn table(readings: &[Reading]) -> String {
     let mut text = "seconds,rss_kib,descriptors,connections,rooms,p99_ms\n".to_owned();
-    for look in looks {
+    for reading in readings {
         let _ = writeln!(
             text,
             "{:.0},{},{},{},{},{:.1}",
-            look.at_s,
-            look.resident_kib,
-            look.descriptors,
-            look.connections,
-            look.rooms,
-            look.p99_ms
+            reading.at_s,
+            reading.resident_kib,
+            reading.descriptors,
+            reading.connections,
+            reading.rooms,
+            reading.p99_ms
         );
     }
     text
@@ -233,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_slope_is_what_grows_in_an_hour() {
-        let look = |minute: u64| Look {
+        let reading = |minute: u64| Reading {
             at_s: 60.0 * minute as f64,
             resident_kib: 10_000 + 7 * minute,
             descriptors: 0,
@@ -241,9 +247,9 @@ mod tests {
             rooms: 0,
             p99_ms: 0.0,
         };
-        let looks: Vec<_> = (0..60).map(look).collect();
-        assert!((slope_per_hour(&looks) - 420.0).abs() < 1e-6);
-        let warm = warm(&looks, Duration::from_secs(3_600));
+        let readings: Vec<_> = (0..60).map(reading).collect();
+        assert!((slope_per_hour(&readings) - 420.0).abs() < 1e-6);
+        let warm = warm(&readings, Duration::from_secs(3_600));
         assert_eq!(warm.len(), 50);
     }
 }

@@ -18,24 +18,24 @@ use crate::harness::peer::Peer;
 use crate::harness::server::Setup;
 use crate::harness::trial::{PATIENCE, Trial, hello};
 
-/// A server that peers in another network can reach, and that knows soon who is dead: a little after
-/// a good client's next ping.
+/// A server that peers in another network can reach, and that soon notices a dead one: a little after a
+/// good client's next ping.
 pub(crate) const REACHABLE: Setup = Setup {
     quick_flags: &["--dead-after", "6500ms"],
     is_open: true,
     ..Setup::PLAIN
 };
 
-/// A server that says much: everybody may jump anywhere, at every tick.
+/// A server with much traffic: everybody may jump to any place at every tick.
 const TALKATIVE: Setup = Setup {
     flags: &["--tick", "128", "--max-speed", "0", "--resume-within", "1s"],
     ..Setup::PLAIN
 };
 
-/// What a reader that never reads could hide behind with the kernel's default buffers.
-const HIDING_PLACE_BYTES: u64 = 4_300_000;
+/// Number of bytes that the kernel's default buffers take for a client that never reads.
+const KERNEL_BUFFER_BYTES: u64 = 4_300_000;
 
-/// A server that cannot start says so at once; a busy machine is given more.
+/// A server that cannot start must exit in this time, on a busy machine too.
 const START_FAILS_WITHIN: Duration = Duration::from_secs(3);
 
 pub(crate) const FAULTS: &[Fault] = &[
@@ -55,7 +55,7 @@ pub(crate) const FAULTS: &[Fault] = &[
     }),
     Fault::new("rst-before-hello", &["lost"], |trial| {
         let peer = trial.peer()?;
-        // Once it was accepted.
+        // The server has accepted it by then.
         std::thread::sleep(Duration::from_millis(50));
         peer.reset()?;
         Ok(Outcome::one("it reset the connection itself"))
@@ -78,7 +78,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         .needs(&["root", "unshare", "setpriv", "ip"]),
 ];
 
-/// A cable is cut while a peer plays: nobody tells the server.
+/// Cuts the cable of a peer that plays, without a message to the server.
 pub(crate) fn half_open(trial: &mut Trial<'_>, is_websocket: bool) -> Result<Outcome> {
     let namespace = Namespace::new()?;
     let (address, further) = match is_websocket {
@@ -100,15 +100,15 @@ pub(crate) fn half_open(trial: &mut Trial<'_>, is_websocket: bool) -> Result<Out
     joined?;
     cut?;
     ensure!(line.starts_with("joined"), "the peer did not join: {line}");
-    ensure!(is_noticed, "nobody notices");
+    ensure!(is_noticed, "the server does not notice it");
     let seconds = began.elapsed().as_secs_f64();
     Ok(Outcome::one(format!(
         "nothing; known to be dead {seconds:.1} s after the cut"
     )))
 }
 
-/// The crowd whose jumps are too much to read slowly.
-pub(crate) fn talkers(trial: &Trial<'_>) -> Result<Crowd> {
+/// Lets a crowd join whose jumps are too much traffic for a slow reader.
+pub(crate) fn jumping_crowd(trial: &Trial<'_>) -> Result<Crowd> {
     Crowd::join(CrowdPlan {
         server: trial.server.tcp,
         count: trial.pick(100, 300),
@@ -121,26 +121,26 @@ pub(crate) fn talkers(trial: &Trial<'_>) -> Result<Crowd> {
 }
 
 fn never_reads(trial: &mut Trial<'_>) -> Result<Outcome> {
-    let crowd = talkers(trial)?;
-    let told_each = || {
+    let crowd = jumping_crowd(trial)?;
+    let received_each = || {
         let all = crowd.counts.received_bytes.load(Ordering::Relaxed);
         all / crowd.counts.joined.load(Ordering::Relaxed).max(1)
     };
-    let before = told_each();
+    let before = received_each();
     let (mut peer, _) = trial.player("sleeper")?;
     let slow = trial.server.counters()?.value("slow_reader");
     let is_cut = comes_true(Duration::from_secs(60), || {
         let now = trial.server.counters();
         now.is_ok_and(|now| now.value("slow_reader") > slow)
     });
-    ensure!(is_cut, "nobody cuts it");
-    let enough = || told_each() - before > HIDING_PLACE_BYTES;
+    ensure!(is_cut, "the server does not close it");
+    let enough = || received_each() - before > KERNEL_BUFFER_BYTES;
     ensure!(
         trial.is_quick || comes_true(Duration::from_secs(120), enough),
-        "the room does not say {HIDING_PLACE_BYTES} bytes"
+        "the room does not send {KERNEL_BUFFER_BYTES} bytes"
     );
-    let said = (told_each() - before) as f64 / 1e6;
-    // What the kernel had taken for it before the server gave up.
+    let sent = (received_each() - before) as f64 / 1e6;
+    // The bytes that the kernel had taken before the server closed the connection.
     let mut waiting = Vec::new();
     peer.stream.set_read_timeout(Some(PATIENCE))?;
     let end = peer.stream.read_to_end(&mut waiting);
@@ -148,12 +148,12 @@ fn never_reads(trial: &mut Trial<'_>) -> Result<Outcome> {
     crowd.leave()?;
     let how = if end.is_ok() { "closed" } else { "reset" };
     Ok(Outcome::one(format!(
-        "{how} while others were told {said:.1} MB; {kilobytes} kB lay in buffers"
+        "{how} while others received {sent:.1} MB; {kilobytes} kB lay in buffers"
     )))
 }
 
 fn reads_slowly(trial: &mut Trial<'_>) -> Result<Outcome> {
-    let crowd = talkers(trial)?;
+    let crowd = jumping_crowd(trial)?;
     let mut peer = Peer::connect_tight(trial.server.tcp)?;
     peer.join(hello("slow"))?;
     let before = trial.server.counters()?;
@@ -173,7 +173,7 @@ fn reads_slowly(trial: &mut Trial<'_>) -> Result<Outcome> {
     )))
 }
 
-/// Connections from several addresses of this machine that say nothing.
+/// Opens connections from several addresses of this machine that send nothing.
 pub(crate) fn silent_peers(server: SocketAddr, count: u64) -> Result<Vec<Peer>> {
     let source = |number: u64| IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2 + (number % 8) as u8));
     let peers = (0..count).map(|number| Peer::connect_from(source(number), server));
@@ -210,7 +210,7 @@ fn descriptors_exhausted(trial: &mut Trial<'_>) -> Result<Outcome> {
     ))
 }
 
-/// Runs a server that cannot start: it must say why in one line, soon, and end with 1.
+/// Runs a server that cannot start: it must soon exit with 1 and give the reason in one line.
 fn fails_to_start(command: &mut Command, words: &str) -> Result<Outcome> {
     let began = Instant::now();
     let output = command.output().context("cannot start it")?;
@@ -233,9 +233,9 @@ fn fails_to_start(command: &mut Command, words: &str) -> Result<Outcome> {
     ))
 }
 
-/// Without rights, in a network of its own where the usual ports are for root alone.
+/// Starts a server without rights in a network where the usual ports are reserved for root.
 fn privileged_port(trial: &mut Trial<'_>) -> Result<Outcome> {
-    // Where nobody may read our build folder.
+    // A user without rights may not read the build folder.
     let copy = trial.server.folder.join("cubesync-server");
     std::fs::copy(trial.binary, &copy)?;
     let open = std::fs::Permissions::from_mode(0o755);
@@ -248,7 +248,7 @@ fn privileged_port(trial: &mut Trial<'_>) -> Result<Outcome> {
     fails_to_start(&mut command, "no permission")
 }
 
-/// What runs in a namespace until its cable is cut and it is killed: a player who pings.
+/// Plays in a namespace until the cable is cut and this process is killed: a player that pings.
 pub(crate) fn play_half_open(server: SocketAddr, is_websocket: bool) -> Result<()> {
     let mut peer = match is_websocket {
         true => Peer::websocket(server)?,
@@ -262,7 +262,7 @@ pub(crate) fn play_half_open(server: SocketAddr, is_websocket: bool) -> Result<(
             .ending(Duration::from_secs(1))?
             .closed_with(CloseCode::Silent)
         {
-            anyhow::bail!("told of its own death: {reason}");
+            anyhow::bail!("the server closed the connection: {reason}");
         }
     }
 }

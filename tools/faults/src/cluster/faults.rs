@@ -1,4 +1,4 @@
-//! What goes wrong between servers.
+//! The faults of a cluster.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,13 +13,14 @@ use super::players::{Pair, Players};
 use super::proxy::Proxy;
 use super::{Fault, Trial};
 
-/// What should come true at once comes true in this time on the slowest machine.
+/// Something that should happen at once happens in this time on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// A cube of a silent server is a ghost after 1 s and leaves 15 s later.
 const LEAVES_WITHIN: Duration = Duration::from_secs(60);
 /// A server that is asked to stop does within its drain time.
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
-/// For so long nobody at the same server may see a moving cube stand: a busy machine included.
+/// The longest time for which a player may see a moving cube of the same server stand, on a busy machine
+/// too.
 const LOCAL_GAP: Duration = Duration::from_secs(2);
 const SERVERS: usize = 3;
 const PLAYERS_EACH: usize = 2;
@@ -36,9 +37,9 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault::new("servers-cut-apart", cut_apart).needs_root(),
 ];
 
-/// A nats-server, servers, and players on each who see each other.
+/// A nats-server, servers, and players on each that see each other.
 struct Cluster {
-    // In the order in which they must end.
+    // The fields are dropped in this order.
     players: Players,
     servers: Vec<Service>,
     nats: Service,
@@ -52,7 +53,7 @@ impl Cluster {
         Self::on(trial, nats, bus)
     }
 
-    /// The servers reach it at `bus`.
+    /// Starts servers that reach the nats-server at `bus`, and players on each.
     fn on(trial: &Trial<'_>, nats: Service, bus: std::net::SocketAddr) -> Result<Self> {
         let site = Site::here(trial.folder);
         let servers: Result<Vec<_>> = (0..SERVERS)
@@ -74,7 +75,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// All are one again: what was seen, in words.
+    /// Waits until all players see each other again, and describes how long it took.
     fn healed(&self) -> Result<String> {
         let took = self.players.are_together(PATIENCE)?;
         let agreed = self.players.agree(PATIENCE)?;
@@ -86,7 +87,7 @@ impl Cluster {
         ))
     }
 
-    /// Who is at the same server has always seen the others move.
+    /// Checks that players of the same server have always seen each other move.
     fn locals(&self) -> Result<String> {
         let gap = self.players.longest_gap(Pair::Local);
         ensure!(
@@ -99,7 +100,7 @@ impl Cluster {
     }
 }
 
-/// While nobody hears the others: cubes of other servers are ghosts, then leave.
+/// Checks that, while servers cannot reach each other, cubes of other servers become ghosts and then leave.
 fn silence(cluster: &Cluster, began: Instant, lasts: Duration) -> Result<String> {
     cluster.players.see_ghosts(PATIENCE)?;
     let ghosts = began.elapsed();
@@ -132,7 +133,7 @@ fn nats_stopped(trial: &Trial<'_>) -> Result<String> {
     Ok(format!("{silence}; {}", cluster.healed()?))
 }
 
-/// Late at first, and then later than a server may be: as if it were not there.
+/// Delays messages a little at first, and then for longer than servers wait for each other.
 fn nats_slow(trial: &Trial<'_>) -> Result<String> {
     let nats = Site::here(trial.folder).nats(&[])?;
     let proxy = Proxy::to(nats.address)?;
@@ -153,16 +154,16 @@ fn nats_slow(trial: &Trial<'_>) -> Result<String> {
     ))
 }
 
-/// Somebody says on the bus what are no words at all, breaks words off, and says old ones again. Then
-/// they say words of others that are bent: who can do that is believed, but ends no room.
+/// Publishes random, truncated and repeated messages on the bus, and then others' messages with a changed
+/// bit. The servers believe the latter, but no room may end.
 fn garbage(trial: &Trial<'_>) -> Result<String> {
     let cluster = Cluster::start(trial)?;
-    let mut bus = Intruder::on(&cluster.nats)?;
-    let said = bus.speak(trial.pick(5, 60), false)?;
+    let mut intruder = Intruder::on(&cluster.nats)?;
+    let published = intruder.publish(trial.pick(5, 60), false)?;
     let locals = cluster.locals()?;
     let healed = cluster.healed()?;
-    // Bent times move the cluster's clock, bent claims its cubes.
-    let bent = bus.speak(trial.pick(5, 60), true)?;
+    // Changed times move the cluster's clock, changed claims its cubes.
+    let changed = intruder.publish(trial.pick(5, 60), true)?;
     for server in &cluster.servers {
         ensure!(
             !server.has_logged("panicked"),
@@ -173,16 +174,16 @@ fn garbage(trial: &Trial<'_>) -> Result<String> {
         Players::join(&[server.address], 4).one_is_in(PATIENCE)?;
     }
     Ok(format!(
-        "{said} broken and repeated payloads: {locals}; {healed}; {bent} bent ones: nobody panics, \
-         newcomers are let in"
+        "{published} broken and repeated payloads: {locals}; {healed}; {changed} changed ones: no server panics, \
+         newcomers can join"
     ))
 }
 
-/// Who listens to everything and says it otherwise.
+/// A client of the bus that publishes everything that it receives, in another form.
 struct Intruder {
     bus: TcpStream,
-    heard: Vec<u8>,
-    dice: fastrand::Rng,
+    received: Vec<u8>,
+    random: fastrand::Rng,
 }
 
 impl Intruder {
@@ -192,60 +193,61 @@ impl Intruder {
         bus.write_all(b"CONNECT {\"verbose\":false,\"echo\":false}\r\nSUB > 1\r\n")?;
         Ok(Self {
             bus,
-            heard: Vec::new(),
-            dice: fastrand::Rng::with_seed(7),
+            received: Vec::new(),
+            random: fastrand::Rng::with_seed(7),
         })
     }
 
-    /// Says what it hears, for a while; how much it said.
-    fn speak(&mut self, duration: Duration, bends: bool) -> Result<usize> {
-        let (mut said, end) = (0, Instant::now() + duration);
+    /// Publishes for `duration` what it receives, with a changed bit or otherwise broken. Returns the number
+    /// of messages.
+    fn publish(&mut self, duration: Duration, changes_bits: bool) -> Result<usize> {
+        let (mut published, end) = (0, Instant::now() + duration);
         while Instant::now() < end {
             let mut chunk = [0; 16 * 1024];
             if let Ok(count @ 1..) = self.bus.read(&mut chunk) {
-                self.heard.extend_from_slice(&chunk[..count]);
+                self.received.extend_from_slice(&chunk[..count]);
             }
-            while let Some((subject, mut payload)) = take_message(&mut self.heard) {
-                let dice = &mut self.dice;
-                if bends && !payload.is_empty() {
-                    let at = dice.usize(..payload.len());
-                    payload[at] ^= 1 << dice.u8(..8);
+            while let Some((subject, mut payload)) = take_message(&mut self.received) {
+                let random = &mut self.random;
+                if changes_bits && !payload.is_empty() {
+                    let at = random.usize(..payload.len());
+                    payload[at] ^= 1 << random.u8(..8);
                 } else {
-                    match dice.u8(..3) {
-                        0 => payload = (0..dice.usize(..64)).map(|_| dice.u8(..)).collect(),
-                        1 => payload.truncate(dice.usize(..=payload.len())),
+                    match random.u8(..3) {
+                        0 => payload = (0..random.usize(..64)).map(|_| random.u8(..)).collect(),
+                        1 => payload.truncate(random.usize(..=payload.len())),
                         _ => {}
                     }
                 }
                 let head = format!("PUB {subject} {}\r\n", payload.len());
                 let whole = [head.as_bytes(), &payload, b"\r\n"].concat();
                 self.bus.write_all(&whole)?;
-                said += 1;
+                published += 1;
             }
         }
-        ensure!(said > 0, "nothing was heard on the bus");
-        Ok(said)
+        ensure!(published > 0, "no message was received from the bus");
+        Ok(published)
     }
 }
 
-/// Takes a whole `MSG` off the front of what a nats-server says: its subject and its payload.
-fn take_message(heard: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
+/// Removes a complete `MSG` from the front of what a nats-server sent, and returns its subject and payload.
+fn take_message(received: &mut Vec<u8>) -> Option<(String, Vec<u8>)> {
     loop {
-        let end = heard.windows(2).position(|two| two == b"\r\n")?;
-        let line = String::from_utf8_lossy(&heard[..end]).into_owned();
+        let end = received.windows(2).position(|two| two == b"\r\n")?;
+        let line = String::from_utf8_lossy(&received[..end]).into_owned();
         let mut words = line.split(' ');
         if words.next() != Some("MSG") {
-            heard.drain(..end + 2);
+            received.drain(..end + 2);
             continue;
         }
         let subject = words.next()?.to_owned();
         let length: usize = words.next_back()?.parse().ok()?;
         let (from, to) = (end + 2, end + 2 + length);
-        if heard.len() < to + 2 {
+        if received.len() < to + 2 {
             return None;
         }
-        let payload = heard[from..to].to_vec();
-        heard.drain(..to + 2);
+        let payload = received[from..to].to_vec();
+        received.drain(..to + 2);
         return Some((subject, payload));
     }
 }
@@ -266,7 +268,7 @@ fn server_killed(trial: &Trial<'_>) -> Result<String> {
     ))
 }
 
-/// It is back before the others have noticed, and its players come back to it.
+/// Restarts a killed server before the others have noticed; its players come back to it.
 fn server_restarted(trial: &Trial<'_>) -> Result<String> {
     let mut cluster = Cluster::start(trial)?;
     cluster.servers[0].kill();
@@ -320,8 +322,8 @@ fn rolling_restart(trial: &Trial<'_>) -> Result<String> {
     ))
 }
 
-/// Two nats-servers that are one cluster, a server at one and two at the other, and the cable between
-/// them is cut.
+/// Cuts the cable between two nats-servers of one cluster, with one server at the first and two at the
+/// second.
 fn cut_apart(trial: &Trial<'_>) -> Result<String> {
     let islands = Islands::new()?;
     let route_port = 6_222;
@@ -333,7 +335,7 @@ fn cut_apart(trial: &Trial<'_>) -> Result<String> {
             netns: Some(name),
             folder: trial.folder,
         };
-        // So that a cable that says nothing is found out in seconds, not in minutes.
+        // The nats-servers then notice a dead cable in seconds, not in minutes.
         let config = trial.folder.join(format!("{name}.conf"));
         std::fs::write(
             &config,

@@ -1,5 +1,4 @@
-//! Two networks of their own, reached from here each by its own cable, with a cable between them that
-//! can be cut.
+//! Two network namespaces, each with a cable to this machine, and a cable between them that can be cut.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -7,19 +6,19 @@ use anyhow::{Result, ensure};
 
 use crate::harness::namespace::{NETWORK, ip};
 
-/// Where the islands are reached.
+/// The addresses at which this machine reaches the islands.
 const SHORES: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 18, 81, 2), Ipv4Addr::new(198, 18, 82, 2)];
 /// The ends of the cable between them.
 const ENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 18, 83, 1), Ipv4Addr::new(198, 18, 83, 2)];
 
-/// The two. Dropping it removes them.
+/// The two namespaces. Dropping it removes them.
 #[derive(Debug)]
 pub(super) struct Islands {
     names: [String; 2],
 }
 
 impl Islands {
-    /// Makes them; only root may.
+    /// Creates the namespaces and their cables. Only root may do so.
     pub(super) fn new() -> Result<Self> {
         let own = ip("-4 address show")? + &ip("-4 route show")?;
         ensure!(
@@ -55,19 +54,19 @@ impl Islands {
         Ok(islands)
     }
 
-    /// An island's name, where it is reached, and its end of the cable and the other.
+    /// Returns an island's name, its address, and its own and the other end of the cable between them.
     pub(super) fn island(&self, number: usize) -> (&str, IpAddr, [Ipv4Addr; 2]) {
         let (own, other) = (ENDS[number], ENDS[1 - number]);
         (&self.names[number], SHORES[number].into(), [own, other])
     }
 
-    /// Cuts the cable between them: nothing arrives, and nobody is told.
+    /// Cuts the cable between them: nothing arrives any more, and neither end learns why.
     pub(super) fn cut(&self) -> Result<()> {
         ip(&format!("-n {} link set cable down", self.names[0]))?;
         Ok(())
     }
 
-    /// Mends it.
+    /// Mends the cable.
     pub(super) fn mend(&self) -> Result<()> {
         ip(&format!("-n {} link set cable up", self.names[0]))?;
         Ok(())
@@ -77,7 +76,7 @@ impl Islands {
 impl Drop for Islands {
     fn drop(&mut self) {
         for name in &self.names {
-            // Gone already if making it failed.
+            // Fails if creating it has failed.
             let _ = ip(&format!("netns del {name}"));
             let _ = ip(&format!("link del {name}"));
         }

@@ -1,5 +1,5 @@
-//! What must not tear a cluster apart for longer than it lasts, tried on a real nats-server, three
-//! real servers and two real players on each.
+//! Faults of a cluster, tried on a nats-server, three servers and two players on each. The cluster must be
+//! whole again soon after each of them.
 
 mod faults;
 mod islands;
@@ -18,15 +18,15 @@ use serde::Serialize;
 
 use crate::runner::{Verdict, is_here};
 
-/// Faults tried at the same time: each has servers and players of its own, which mostly wait.
+/// Number of faults at the same time: each has servers and players of its own, which mostly wait.
 const AT_ONCE: usize = 4;
 
-/// A way to tear a cluster apart.
+/// A fault of a cluster.
 struct Fault {
-    /// Unique, for `--only`.
+    /// The unique name, for `--only`.
     name: &'static str,
     needs: &'static [&'static str],
-    /// Does it, checks that it heals, and says what was seen.
+    /// Does it, checks that the cluster heals, and describes it.
     run: fn(&Trial<'_>) -> Result<String>,
 }
 
@@ -45,23 +45,23 @@ impl Fault {
     }
 }
 
-/// Where a fault happens.
+/// One trial of a fault.
 struct Trial<'a> {
-    /// The server's program.
+    /// The server program.
     binary: &'a Path,
-    /// For logs and configurations.
+    /// The folder for logs and configurations.
     folder: &'a Path,
     is_quick: bool,
 }
 
 impl Trial<'_> {
-    /// One of two times in seconds: for a quick run, or a thorough one.
+    /// Returns the time in seconds for a quick run or the one for a thorough run.
     fn pick(&self, quick_s: u64, thorough_s: u64) -> Duration {
         Duration::from_secs(if self.is_quick { quick_s } else { thorough_s })
     }
 }
 
-/// How a fault went.
+/// The result of a fault.
 #[derive(Debug, Serialize)]
 struct Line {
     fault: &'static str,
@@ -71,7 +71,8 @@ struct Line {
     verdict: Verdict,
 }
 
-/// Tries those whose names contain one of `only`, several at a time; whether all went well.
+/// Tries the faults whose names contain one of `only`, several at a time. Returns whether the cluster
+/// survived all of them.
 pub(crate) fn run(
     binary: &Path,
     only: &[String],
@@ -136,7 +137,7 @@ fn in_a_folder(fault: &Fault, binary: &Path, is_quick: bool) -> Result<String> {
     };
     let outcome = (fault.run)(&trial);
     if outcome.is_ok() {
-        // What failed keeps its logs.
+        // A fault that failed keeps its logs.
         let _ = std::fs::remove_dir_all(&folder);
     }
     outcome.with_context(|| format!("logs are in {}", folder.display()))

@@ -1,4 +1,4 @@
-//! Players on the servers of a cluster, and what each of them sees: real clients in one thread.
+//! Players on the servers of a cluster, and what each of them sees: clients in one thread.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,11 +12,11 @@ use cubesync_client::protocol::{CubeId, CubeKind, Pose, Position};
 use cubesync_client::{Client, ClientEvent, ClientOptions, Status};
 use cubesync_harness::wait::wait_for;
 
-/// How often all are polled: the resolution of what is measured.
+/// How often all players are polled: the resolution of the measurements.
 const POLL: Duration = Duration::from_millis(4);
 /// A cube that was seen elsewhere within this time counts as moving.
 const FRESH: Duration = Duration::from_millis(300);
-/// Each of the two ways adds the codec's bound.
+/// The largest error: the way up and the way down each add the codec's bound.
 const BOUND_QUANTA: i32 = 2;
 /// Every player walks in a circle, at this speed and of this radius.
 const SPEED_MPS: f64 = 2.0;
@@ -35,14 +35,14 @@ struct Observation {
     own_position: Position,
     /// By number: what it is, its name, and where the client's replica has it.
     cubes: BTreeMap<CubeId, (CubeKind, String, Position)>,
-    /// When each was seen to move last.
+    /// When each cube was last seen at a new position.
     moved: BTreeMap<CubeId, Instant>,
 }
 
 /// Where two players are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pair {
-    /// Both are at the same server.
+    /// They are at the same server.
     Local,
     /// They are at different servers.
     Remote,
@@ -51,10 +51,10 @@ pub(super) enum Pair {
 #[derive(Debug, Default)]
 struct Seen {
     observations: Vec<Observation>,
-    /// How often somebody came back with another cube.
+    /// Number of times that a player came back with another cube.
     lost_cubes: u64,
     corrections: u64,
-    /// The longest time in which somebody saw a moving cube stand, by pair of names.
+    /// The longest time for which one player saw the cube of another one stand, by their numbers.
     gaps: BTreeMap<(usize, usize), Duration>,
 }
 
@@ -66,7 +66,7 @@ struct Shared {
     should_stop: AtomicBool,
 }
 
-/// All of them, on a thread of their own.
+/// All players, on a thread of their own.
 #[derive(Debug)]
 pub(super) struct Players {
     shared: Arc<Shared>,
@@ -74,7 +74,7 @@ pub(super) struct Players {
 }
 
 impl Players {
-    /// Brings so many to each server.
+    /// Lets `each` players join each server.
     pub(super) fn join(servers: &[SocketAddr], each: usize) -> Self {
         let shared = Arc::new(Shared::default());
         let homes = servers
@@ -95,7 +95,7 @@ impl Players {
         }
     }
 
-    /// Waits until everybody sees everybody else move, at their height; how long that took.
+    /// Waits until all players see each other move at the right height. Returns how long it took.
     pub(super) fn are_together(&self, within: Duration) -> Result<Duration> {
         self.comes("everybody sees everybody move", within, Seen::difference)
     }
@@ -114,8 +114,8 @@ impl Players {
         self.shared.is_up.fetch_xor(true, Ordering::Relaxed);
     }
 
-    /// Waits until somebody has lost somebody, and then until everybody sees everybody move again; how
-    /// long both took.
+    /// Waits until a player does not see another one, and then until all see each other move again. Returns
+    /// how long both took.
     pub(super) fn are_together_again(&self, within: Duration) -> Result<Duration> {
         let apart = self.comes("somebody is lost", within, |seen| match seen.difference() {
             Some(_) => None,
@@ -124,22 +124,22 @@ impl Players {
         Ok(apart + self.are_together(within)?)
     }
 
-    /// Waits until everybody sees the others' cubes of other servers as ghosts.
+    /// Waits until all players see the cubes of other servers as ghosts.
     pub(super) fn see_ghosts(&self, within: Duration) -> Result<Duration> {
         self.comes("cubes from elsewhere are ghosts", within, |seen| {
             seen.remote(|known| !matches!(known, Some((CubeKind::Ghost, ..))))
         })
     }
 
-    /// Waits until nobody sees a cube from elsewhere.
+    /// Waits until no player sees a cube of another server.
     pub(super) fn see_nobody_else(&self, within: Duration) -> Result<Duration> {
         self.comes("cubes from elsewhere have left", within, |seen| {
             seen.remote(|known| known.is_some())
         })
     }
 
-    /// Waits until the first `first` players see none of the others, nor these them, but all of their
-    /// own side.
+    /// Waits until the first `first` players and the others see all of their own side and nobody of the
+    /// other one.
     pub(super) fn see_apart(&self, within: Duration, first: usize) -> Result<Duration> {
         self.comes("both sides are alone", within, |seen| {
             let observations = seen.observations.iter().enumerate();
@@ -158,7 +158,7 @@ impl Players {
         })
     }
 
-    /// Stops all and waits until everybody sees the others where they are.
+    /// Stops all players and waits until they see each other at the true positions.
     pub(super) fn agree(&self, within: Duration) -> Result<Duration> {
         self.shared.is_calm.store(true, Ordering::Relaxed);
         let agreed = self.comes("every view is the truth", within, Seen::misplaced);
@@ -174,7 +174,7 @@ impl Players {
         seen.corrections = 0;
     }
 
-    /// The longest time for which somebody saw a moving cube stand since then.
+    /// Returns the longest time since then for which a player saw a moving cube stand.
     pub(super) fn longest_gap(&self, pair: Pair) -> Duration {
         let seen = self.shared.seen();
         let is_wanted = |(a, b): &(usize, usize)| {
@@ -185,14 +185,14 @@ impl Players {
         gaps.map(|(_, gap)| *gap).max().unwrap_or_default()
     }
 
-    /// Nobody came back with another cube.
+    /// Checks that no player came back with another cube.
     pub(super) fn have_kept_their_cubes(&self) -> Result<()> {
         let lost = self.shared.seen().lost_cubes;
         ensure!(lost == 0, "{lost} came back with another cube");
         Ok(())
     }
 
-    /// How often somebody was put elsewhere.
+    /// Returns the number of corrections since then.
     pub(super) fn corrections(&self) -> u64 {
         self.shared.seen().corrections
     }
@@ -236,7 +236,7 @@ impl Shared {
 }
 
 impl Seen {
-    /// What is not yet as it should be while all move; `None`: nothing.
+    /// Describes the first player that does not see all others move; `None` if there is none.
     fn difference(&self) -> Option<String> {
         let now = Instant::now();
         for (number, observation) in self.observations.iter().enumerate() {
@@ -328,7 +328,7 @@ fn name_of(number: usize) -> String {
 fn play(mut clients: Vec<Client>, shared: &Shared) {
     let start = Instant::now();
     let mut cubes = vec![None; clients.len()];
-    // How long they have walked.
+    // The time for which they have walked.
     let (mut walked, mut before) = (Duration::ZERO, Duration::ZERO);
     while !shared.should_stop.load(Ordering::Relaxed) {
         let now = start.elapsed();
@@ -366,7 +366,7 @@ fn play(mut clients: Vec<Client>, shared: &Shared) {
 }
 
 impl Seen {
-    /// Takes in what a player sees.
+    /// Updates the view of a player.
     fn look(&mut self, number: usize, client: &Client, now: Duration) {
         let at = Instant::now();
         let owners: Vec<_> = self
@@ -404,7 +404,7 @@ impl Seen {
     }
 }
 
-/// Everybody has a circle of their own.
+/// Returns the pose of a player, which walks in a circle of its own.
 fn pose_at(number: usize, walked: Duration, height_m: f32) -> Pose {
     let angle = walked.as_secs_f64() * SPEED_MPS / RADIUS_M + number as f64;
     let centre = 3.0 * RADIUS_M * number as f64;

@@ -1,4 +1,4 @@
-//! A way to a nats-server that can be made long.
+//! A proxy in front of a nats-server that delays everything.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -9,79 +9,80 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-/// How often a way that is closed is noticed.
-const LOOK: Duration = Duration::from_millis(100);
-/// What is carried at once.
+/// How often a connection checks whether the proxy has ended.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Largest number of bytes that are passed on at once.
 const CHUNK_BYTES: usize = 16 * 1024;
-/// Chunks that wait at most.
+/// Largest number of waiting chunks.
 const WAITING: usize = 4_096;
 
-/// A listener that passes everything on, later. Dropping it closes all ways.
+/// A listener that passes everything on after a delay. Dropping it closes all connections.
 #[derive(Debug)]
 pub(super) struct Proxy {
-    /// Where to connect.
+    /// The address of the proxy.
     pub(super) address: SocketAddr,
-    way: Arc<Way>,
+    state: Arc<ProxyState>,
 }
 
+/// The settings that the threads share.
 #[derive(Debug, Default)]
-struct Way {
+struct ProxyState {
     delay_ms: AtomicU64,
     is_over: AtomicBool,
 }
 
 impl Proxy {
-    /// In front of a server.
+    /// Starts a proxy in front of `server`.
     pub(super) fn to(server: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
-        let way = Arc::new(Way::default());
-        let for_thread = Arc::clone(&way);
+        let state = Arc::new(ProxyState::default());
+        let for_thread = Arc::clone(&state);
         std::thread::spawn(move || {
             while let Ok((client, _)) = listener.accept() {
                 if for_thread.is_over.load(Ordering::Relaxed) {
                     return;
                 }
-                // Who comes while the server is away is cut off.
+                // Without a server the connection ends.
                 if let Ok(server) = TcpStream::connect(server) {
                     let _ = both_ways(&client, &server, &for_thread);
                 }
             }
         });
-        Ok(Self { address, way })
+        Ok(Self { address, state })
     }
 
-    /// From now on each way takes so long.
+    /// Sets the delay of each direction.
     pub(super) fn delay(&self, each_way: Duration) {
         let milliseconds = u64::try_from(each_way.as_millis()).unwrap_or(u64::MAX);
-        self.way.delay_ms.store(milliseconds, Ordering::Relaxed);
+        self.state.delay_ms.store(milliseconds, Ordering::Relaxed);
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        self.way.is_over.store(true, Ordering::Relaxed);
-        // It wakes up the listener.
+        self.state.is_over.store(true, Ordering::Relaxed);
+        // This wakes the listener up.
         let _ = TcpStream::connect(self.address);
     }
 }
 
-fn both_ways(a: &TcpStream, b: &TcpStream, way: &Arc<Way>) -> std::io::Result<()> {
+fn both_ways(a: &TcpStream, b: &TcpStream, state: &Arc<ProxyState>) -> std::io::Result<()> {
     for (from, to) in [(a, b), (b, a)] {
         from.set_nodelay(true)?;
-        from.set_read_timeout(Some(LOOK))?;
+        from.set_read_timeout(Some(CHECK_INTERVAL))?;
         let (mut from, mut to) = (from.try_clone()?, to.try_clone()?);
         let (sender, receiver) = mpsc::sync_channel::<(Instant, Vec<u8>)>(WAITING);
-        let way = Arc::clone(way);
+        let state = Arc::clone(state);
         std::thread::spawn(move || {
             let mut chunk = vec![0; CHUNK_BYTES];
-            while !way.is_over.load(Ordering::Relaxed) {
+            while !state.is_over.load(Ordering::Relaxed) {
                 match from.read(&mut chunk) {
                     Ok(0) => return,
                     Ok(count) => {
-                        let delay = Duration::from_millis(way.delay_ms.load(Ordering::Relaxed));
-                        let letter = (Instant::now() + delay, chunk[..count].to_vec());
-                        if sender.send(letter).is_err() {
+                        let delay = Duration::from_millis(state.delay_ms.load(Ordering::Relaxed));
+                        let chunk = (Instant::now() + delay, chunk[..count].to_vec());
+                        if sender.send(chunk).is_err() {
                             return;
                         }
                     }
@@ -98,7 +99,7 @@ fn both_ways(a: &TcpStream, b: &TcpStream, way: &Arc<Way>) -> std::io::Result<()
                     break;
                 }
             }
-            // The other end is told, and so is the other way.
+            // This ends the connection in both directions.
             let _ = to.shutdown(std::net::Shutdown::Both);
         });
     }

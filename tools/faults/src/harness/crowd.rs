@@ -54,7 +54,7 @@ pub(crate) struct CrowdPlan {
     pub(crate) over: Duration,
 }
 
-/// What a crowd has counted.
+/// The counts of a crowd.
 #[derive(Debug, Default)]
 pub(crate) struct CrowdCounts {
     /// Number of clients in a room at the moment.
@@ -83,7 +83,7 @@ impl CrowdCounts {
 /// Many clients, on a thread of their own. Dropping it closes all connections.
 #[derive(Debug)]
 pub(crate) struct Crowd {
-    /// What they have counted so far.
+    /// The counts so far.
     pub(crate) counts: Arc<CrowdCounts>,
     runtime: Option<Runtime>,
 }

@@ -1,5 +1,4 @@
-//! What faults are tried with: a server process, clients that it must not disturb, and peers that send
-//! anything.
+//! The means of a fault: a server process, clients that it must not disturb, and peers that send anything.
 
 pub(crate) mod bystanders;
 pub(crate) mod counters;

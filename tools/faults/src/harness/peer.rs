@@ -28,7 +28,7 @@ pub(crate) const RED: Colour = Colour {
     blue: 0x20,
 };
 
-/// What a connection gives next.
+/// A message or the end of a connection.
 #[derive(Debug)]
 pub(crate) enum Received {
     /// A message.

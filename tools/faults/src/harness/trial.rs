@@ -1,4 +1,4 @@
-//! What a fault is tried with: a server, two bystanders, and how thorough the run is.
+//! One trial of a fault: a server, two bystanders, and how thorough the run is.
 
 use std::path::Path;
 use std::time::Duration;
