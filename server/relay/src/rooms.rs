@@ -179,6 +179,7 @@ impl Rooms {
 mod tests {
     use cubesync_protocol::{Colour, CubeKind};
     use tokio::sync::mpsc;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::room::SightRule;
@@ -240,6 +241,39 @@ mod tests {
             let found = rooms.find_or_open(room, by);
             assert_eq!(found.is_ok(), is_open, "{room} {by}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_room_ends_though_observers_are_left() {
+        let rooms = Rooms::new(
+            settings(),
+            Metrics::default(),
+            Arc::new(Alone),
+            CancellationToken::new(),
+            TaskTracker::new(),
+        );
+        let ended = CancellationToken::new();
+        let anna = rooms.enter("den", entrance(&ended), HERE).await.unwrap();
+        let room = rooms.find("den").unwrap();
+        let observe = async || {
+            let (outlet, frames) = mpsc::channel(64);
+            let observer = room.observe(Outlet::Frames(outlet)).await.unwrap();
+            (observer, frames)
+        };
+        let (_observer, mut frames) = observe().await;
+        tokio::time::sleep(Duration::from_secs(90)).await;
+        assert!(rooms.find("den").is_some(), "a player keeps a room alive");
+
+        let left_at = Instant::now();
+        anna.end(Some(Ending::Left)).await;
+        let (guest, guests_frames) = observe().await;
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        drop((guest, guests_frames));
+        while frames.recv().await.is_some() {}
+        let after = left_at.elapsed();
+        let expected = Duration::from_secs(60)..Duration::from_secs(61);
+        assert!(expected.contains(&after), "{after:?}");
+        assert!(rooms.find("den").is_none());
     }
 
     #[tokio::test]

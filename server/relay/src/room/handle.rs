@@ -86,7 +86,7 @@ impl RoomEvent {
     }
 }
 
-/// A room as a person may look at it.
+/// The truth of a room at one moment.
 #[derive(Debug, Clone)]
 pub struct RoomView {
     /// The room's name.
@@ -195,7 +195,8 @@ impl RoomHandle {
             .expect("the room is there");
     }
 
-    /// The room as it is now.
+    /// Returns the room's truth as it is now: all cubes of this server, and those of other servers that
+    /// somebody here sees.
     ///
     /// # Errors
     /// The room has ended.

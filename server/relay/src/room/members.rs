@@ -103,7 +103,6 @@ impl Room {
         self.observers += 1;
         let observer = ReceiverId::Observer(self.observers);
         self.audience.add(observer, Receiver::new(outlet));
-        self.empty_since = None;
         self.send(observer, &welcome, now);
         observer
     }
@@ -126,7 +125,7 @@ impl Room {
     pub(super) fn end(&mut self, receiver: ReceiverId, reason: Ending, now: Instant) {
         match receiver {
             ReceiverId::Player(player) => self.remove(player, reason, now),
-            ReceiverId::Observer(_) => self.end_receiver(receiver, reason, now),
+            ReceiverId::Observer(_) => self.end_receiver(receiver, reason),
         }
     }
 
@@ -225,7 +224,10 @@ impl Room {
         if self.members.remove(&player).is_none() {
             return false;
         }
-        self.end_receiver(ReceiverId::Player(player), reason, now);
+        self.end_receiver(ReceiverId::Player(player), reason);
+        if self.members.is_empty() {
+            self.empty_since = Some(now);
+        }
         if let Some(info) = self.world.cube(player) {
             info!(room = self.settings.name, cube = %player, name = info.name, reason = reason.as_str(), "left");
         }
@@ -233,12 +235,9 @@ impl Room {
         true
     }
 
-    fn end_receiver(&mut self, receiver: ReceiverId, reason: Ending, now: Instant) {
+    fn end_receiver(&mut self, receiver: ReceiverId, reason: Ending) {
         let source = &mut self.publisher.with(&self.world);
         self.audience.remove(receiver, reason, source);
-        if self.audience.is_empty() {
-            self.empty_since = Some(now);
-        }
     }
 }
 

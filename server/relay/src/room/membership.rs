@@ -25,7 +25,7 @@ pub struct Membership {
 }
 
 /// The place of a receiver without a cube, which gets everything in the room at every tick. The room
-/// removes the receiver when this is dropped.
+/// removes the receiver when this is dropped. It does not keep a room without players open.
 #[derive(Debug)]
 pub struct Observer {
     room: RoomHandle,

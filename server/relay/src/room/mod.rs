@@ -52,9 +52,6 @@ use crate::metrics::{BrokenRule, Metrics, SampleTiming};
 /// How long an empty room is kept, so that the free cube is where it was when somebody returns.
 const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
 
-/// Who asked what is in the room will ask again within this time; meanwhile it hears of everything.
-const VIEWED_FOR: Duration = Duration::from_secs(5);
-
 /// What a room needs to know about the server.
 #[derive(Debug, Clone)]
 pub struct RoomSettings {
@@ -105,9 +102,8 @@ pub struct Room {
     peers: Box<dyn Peers>,
     /// Players who come back and wait until it is known who else is there.
     waiting: Vec<(Entrance, oneshot::Sender<Result<MemberId, RoomFull>>)>,
+    /// When the last player left; observers do not count.
     empty_since: Option<Instant>,
-    /// When somebody asked for all of it.
-    viewed_at: Option<Instant>,
 }
 
 /// A tick between its beginning and its end.
@@ -147,7 +143,6 @@ impl Room {
             peers,
             waiting: Vec::new(),
             empty_since: Some(now),
-            viewed_at: None,
             settings,
             metrics,
             counted: 0,
@@ -156,7 +151,7 @@ impl Room {
         (handle, room)
     }
 
-    /// Runs until `shutdown`, or until the room was empty for a while and is not permanent;
+    /// Runs until `shutdown`, or until the room had no player for a while and is not permanent;
     /// `retire` is called before the room stops listening, also when it panics.
     pub async fn run(mut self, shutdown: CancellationToken, retire: impl FnOnce()) {
         // What was given is dropped after what was made here: the room last.
@@ -263,7 +258,6 @@ impl Room {
             RoomEvent::Message { from, message } => self.message(from.cube, message, now),
             RoomEvent::Leave { from, reason } => self.remove(from.cube, reason, now),
             RoomEvent::View { reply } => {
-                self.viewed_at = Some(now);
                 // Who asked may be gone.
                 let _ = reply.send(RoomView {
                     name: self.settings.name.clone(),
@@ -364,11 +358,8 @@ impl Room {
             return;
         };
         let tick = self.clock.tick();
-        let is_viewed = self
-            .viewed_at
-            .is_some_and(|at| now.saturating_duration_since(at) < VIEWED_FOR);
         let cells = self.audience.cells();
-        let mut visible = cells.filter(|cell| is_viewed || self.audience.is_seen(*cell));
+        let mut visible = cells.filter(|cell| self.audience.is_seen(*cell));
         let outcomes = self
             .peers
             .finish_tick(&mut visible, &mut changes, &mut self.world, now);
