@@ -341,7 +341,7 @@ impl Config {
             rooms: RoomsSettings {
                 tick_hz: self.tick,
                 top_speed: self.top_speed_mps().map(quanta),
-                grid: self.view_distance_quanta().map_or(Grid::WHOLE, Grid::new),
+                grid: self.grid(),
                 slow_reader_after: *self.slow_reader_after,
                 resume_within: *self.resume_within,
                 drain: *self.drain,
@@ -368,6 +368,11 @@ impl Config {
             join_key: self.join_key.clone(),
             room_keys: self.room_key.clone(),
         }
+    }
+
+    /// Returns how the floor of each room is divided into cells.
+    pub(crate) fn grid(&self) -> Grid {
+        self.view_distance_quanta().map_or(Grid::WHOLE, Grid::new)
     }
 
     /// Returns how far players see, in quanta; `None`: the whole room.

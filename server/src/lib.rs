@@ -22,6 +22,7 @@ mod shared;
 mod start_error;
 mod text;
 mod tls;
+mod watch;
 
 #[cfg(feature = "cluster")]
 pub use config::ClusterOptions;

@@ -20,6 +20,7 @@ use crate::replay::Replay;
 use crate::shared::{Addresses, Shared};
 use crate::start_error::StartError;
 use crate::tls::Tls;
+use crate::watch::Watches;
 use crate::{http, listener, players, recorder, text};
 use cubesync_relay::contain::contain;
 use cubesync_relay::host::Host;
@@ -123,6 +124,7 @@ async fn serve(
             tasks,
             shutdown.clone(),
         ),
+        watches: Watches::new(config.grid().cells()),
         requests: Pace::new(config.max_requests_per_address),
         config,
         addresses,

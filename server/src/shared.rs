@@ -9,6 +9,7 @@ use crate::cluster::Neighbours;
 use crate::config::Config;
 use crate::metrics::ServerMetrics;
 use crate::tls::{Fingerprint, Tls};
+use crate::watch::Watches;
 
 /// The addresses at which a running server listens.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) addresses: Addresses,
     pub(crate) host: Host,
+    /// The watches through which pages see rooms.
+    pub(crate) watches: Watches,
     /// The limit on requests for pages, by address.
     pub(crate) requests: Pace,
     pub(crate) metrics: ServerMetrics,

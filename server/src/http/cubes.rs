@@ -4,12 +4,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cubesync_protocol::{CubeId, CubeKind};
 use serde::{Deserialize, Serialize};
 
-use super::{InternalError, NOT_CACHED, not_found};
+use super::{NOT_CACHED, not_found, plain};
 use crate::shared::Shared;
+use crate::watch::WatchError;
 use cubesync_relay::room::world;
 use cubesync_relay::rooms::DEFAULT_ROOM;
 
@@ -60,24 +62,30 @@ impl From<world::Cube> for Cube {
     }
 }
 
-/// Responds with the room named by `?room=`, or with the lobby if none is named.
+/// Responds with the room named by `?room=`, or with the lobby if none is named, as its receivers see
+/// it.
 pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
     Query(parameters): Query<Parameters>,
-) -> Result<Response, InternalError> {
+) -> Response {
     let name = parameters.room.as_deref().unwrap_or(DEFAULT_ROOM);
-    let Some(room) = shared.host.rooms.find(name) else {
-        return Ok(not_found().await);
-    };
-    let view = room.view().await?;
-    let cubes = view.cubes.into_iter().map(Cube::from).collect();
-    let room = Room {
-        room: view.name,
-        tick: view.tick,
-        tick_hz: view.tick_hz,
-        cubes,
-    };
-    Ok(([NOT_CACHED], Json(room)).into_response())
+    match shared.watches.look(&shared.host, name).await {
+        Ok(seen) => {
+            let room = Room {
+                room: name.to_owned(),
+                tick: seen.tick,
+                tick_hz: shared.config.tick,
+                cubes: seen.cubes.into_iter().map(Cube::from).collect(),
+            };
+            ([NOT_CACHED], Json(room)).into_response()
+        }
+        Err(WatchError::NoRoom) => not_found().await,
+        Err(WatchError::Busy) => {
+            let problem = "this room cannot be shown at the moment, try again in a few seconds\n";
+            let busy = plain(StatusCode::SERVICE_UNAVAILABLE, problem);
+            ([(header::RETRY_AFTER, "5")], busy).into_response()
+        }
+    }
 }
 
 #[cfg(test)]

@@ -26,27 +26,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::error;
 
 pub(crate) use self::files::game_file;
 use crate::shared::Shared;
-
-/// A failure inside the server. The visitor sees `Ошибка`, and the log has the cause.
-#[derive(Debug)]
-struct InternalError(anyhow::Error);
-
-impl<E: Into<anyhow::Error>> From<E> for InternalError {
-    fn from(error: E) -> Self {
-        Self(error.into())
-    }
-}
-
-impl IntoResponse for InternalError {
-    fn into_response(self) -> Response {
-        error!(error = %self.0, "a page failed");
-        plain(StatusCode::INTERNAL_SERVER_ERROR, "Ошибка")
-    }
-}
 
 /// Serves HTTP until `stop`, then lets running responses end.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
@@ -174,15 +156,5 @@ mod tests {
     #[test]
     fn names_cannot_become_markup() {
         assert_eq!(escaped("<b a=\"1\">&"), "&lt;b a=&quot;1&quot;&gt;&amp;");
-    }
-
-    #[test]
-    fn an_internal_failure_is_a_500_in_plain_text() {
-        let response = InternalError(anyhow::anyhow!("a room vanished")).into_response();
-        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        assert_eq!(
-            response.headers()[header::CONTENT_TYPE],
-            "text/plain; charset=utf-8"
-        );
     }
 }

@@ -11,6 +11,7 @@ use cubesync_protocol::CellId;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::mpsc;
 
+use crate::http::get;
 use crate::nats::NatsServer;
 use crate::support::{Server, config, soon};
 
@@ -274,6 +275,24 @@ async fn players_get_the_addresses_of_the_other_servers_until_those_stop() {
     second.stopped().await;
     first.counts("cubesync_cluster_servers 1").await;
     assert!(first.join("Carl").await.welcome.servers.is_empty());
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server; .ci/run installs and runs it"]
+async fn pages_show_the_players_of_all_servers() {
+    let nats = NatsServer::start();
+    let flags = ["--bus", &nats.url(), "--view-distance", "32"];
+    let (first, second) = (Server::start(&flags).await, Server::start(&flags).await);
+    first.counts("cubesync_cluster_servers 2").await;
+    let _anna = first.join("Anna").await;
+    for path in ["/cubes.json", "/status"] {
+        soon(async {
+            while !get(second.addresses.http, path).await.body.contains("Anna") {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    }
 }
 
 #[tokio::test]

@@ -1012,6 +1012,25 @@ fn only_what_somebody_sees_is_listened_to() {
     stage.leave(a, Ending::Left);
     stage.run(4);
     assert_eq!(listened(&stage, 0), 0);
+
+    // An observer sees all cells as long as it is there, a page for example.
+    let far = stage.enter(1, 200 * METRE, None);
+    let far = stage.cube(far);
+    let handle = stage.server(0).handle.clone();
+    let (outlet, _frames) = mpsc::channel(64);
+    let mut observing = Box::pin(handle.observe(Outlet::Frames(outlet)));
+    assert!(observing.as_mut().now_or_never().is_none());
+    stage.take_events(0);
+    let observer = observing.now_or_never().unwrap().unwrap();
+    // Views change every few ticks.
+    stage.run(1);
+    let cells = Grid::new(32 * METRE as u32).cells();
+    assert_eq!(listened(&stage, 0), cells);
+    assert!(stage.server(0).room.world().cube(far).is_some());
+    drop(observer);
+    stage.take_events(0);
+    stage.run(4);
+    assert_eq!(listened(&stage, 0), 0);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cubesync_protocol::CubeKind;
+use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -15,7 +16,7 @@ use crate::cluster::ClusterNow;
 use crate::shared::Shared;
 use cubesync_relay::label::Label;
 use cubesync_relay::metrics::Metrics;
-use cubesync_relay::room::RoomView;
+use cubesync_relay::room::world::Cube;
 
 /// Time between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -109,10 +110,11 @@ impl Feed {
     }
 }
 
-/// Samples the server until `stop`.
+/// Samples the server until `stop`. Rooms are watched only while `is_viewed`.
 pub(super) async fn sample_server(
     shared: Arc<Shared>,
     publish: watch::Sender<Feed>,
+    is_viewed: impl Fn() -> bool,
     stop: CancellationToken,
 ) {
     let start = Instant::now();
@@ -129,7 +131,10 @@ pub(super) async fn sample_server(
             if ticks_us.len() > TICK_SAMPLES {
                 ticks_us.pop_front();
             }
-            let rooms = rooms(&shared).await;
+            let rooms = match is_viewed() {
+                true => watched_rooms(&shared).await,
+                false => rooms(&shared).await,
+            };
             let sample = Sample {
                 time_s: unix_time_s(),
                 connections: shared.host.metrics.connections.get(),
@@ -154,13 +159,28 @@ pub(super) async fn sample_server(
     stop.run_until_cancelled(sampling).await;
 }
 
-/// Returns all rooms, the fullest first.
-pub(super) async fn rooms(shared: &Shared) -> Vec<RoomNow> {
+/// Returns all rooms, the fullest first; those that are listed as their receivers see them. A room
+/// that several servers show has then the players of all of them.
+pub(super) async fn watched_rooms(shared: &Shared) -> Vec<RoomNow> {
+    let mut rooms = rooms(shared).await;
+    let listed = rooms.iter_mut().take(MAX_ROOMS).map(async |room| {
+        let seen = shared.watches.look(&shared.host, &room.name);
+        if let Ok(Ok(seen)) = timeout(ROOM_DEADLINE, seen).await {
+            *room = RoomNow::new(std::mem::take(&mut room.name), &seen.cubes);
+        }
+    });
+    join_all(listed).await;
+    sort(&mut rooms);
+    rooms
+}
+
+/// Returns all rooms, the fullest first, as their tasks know them.
+async fn rooms(shared: &Shared) -> Vec<RoomNow> {
     let mut rooms = Vec::new();
     for room in shared.host.rooms.all() {
         // A room that has just ended is left out too.
         if let Ok(Ok(view)) = timeout(ROOM_DEADLINE, room.view()).await {
-            rooms.push(RoomNow::from(view));
+            rooms.push(RoomNow::new(view.name, &view.cubes));
         }
     }
     sort(&mut rooms);
@@ -190,15 +210,15 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("numbers, texts and lists have a JSON form")
 }
 
-impl From<RoomView> for RoomNow {
-    fn from(view: RoomView) -> Self {
-        let of_kind = |kind| view.cubes.iter().filter(move |cube| cube.kind == kind);
+impl RoomNow {
+    fn new(name: String, cubes: &[Cube]) -> Self {
+        let of_kind = |kind| cubes.iter().filter(move |cube| cube.kind == kind);
         let names = of_kind(CubeKind::Player).take(MAX_NAMES);
         Self {
             players: of_kind(CubeKind::Player).count(),
             ghosts: of_kind(CubeKind::Ghost).count(),
             names: names.map(|cube| cube.name.clone()).collect(),
-            name: view.name,
+            name,
         }
     }
 }
@@ -237,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_room_lists_its_players_and_counts_its_ghosts() {
-        let cube = |id, kind, name: &str| cubesync_relay::room::world::Cube {
+        let cube = |id, kind, name: &str| Cube {
             cube: CubeId(id),
             kind,
             name: name.into(),
@@ -253,13 +273,7 @@ mod tests {
             cube(1, CubeKind::Ghost, "Anna"),
         ];
         cubes.extend((2..100).map(|id| cube(id, CubeKind::Player, "Bob")));
-        let room = RoomNow::from(RoomView {
-            name: "lobby".into(),
-            tick: 0,
-            tick_hz: 30,
-            cubes,
-            owned: Vec::new(),
-        });
+        let room = RoomNow::new("lobby".into(), &cubes);
         assert_eq!((room.players, room.ghosts), (98, 1));
         assert_eq!(room.names, vec!["Bob"; MAX_NAMES]);
     }

@@ -27,15 +27,22 @@ pub(super) fn new(
     stop: CancellationToken,
 ) -> (Router<Arc<Shared>>, impl Future<Output = ()> + use<>) {
     let (publish, feed) = watch::channel(Feed::new(shared.config.tick));
+    let viewers = Viewers::new(feed);
+    let present = viewers.clone();
     let events = Router::new()
         .route("/status/events", get(viewers::events))
-        .with_state(Viewers::new(feed));
+        .with_state(viewers);
     let routes = Router::new()
         .route("/status", get(page))
         .merge(super::files::status_page())
         .merge(events);
     (
         routes,
-        feed::sample_server(Arc::clone(shared), publish, stop),
+        feed::sample_server(
+            Arc::clone(shared),
+            publish,
+            move || present.are_present(),
+            stop,
+        ),
     )
 }

@@ -19,7 +19,7 @@ pub(in crate::http) async fn page(
     let Addresses { tcp, tls, .. } = shared.addresses;
     let scheme = if tls.is_some() { "tls://" } else { "" };
     html(render(
-        &feed::rooms(&shared).await,
+        &feed::watched_rooms(&shared).await,
         files::has_game(),
         &format!("{scheme}{}", join_address(&headers, tcp.port())),
     ))

@@ -41,6 +41,11 @@ impl Viewers {
             permits: Arc::new(Semaphore::new(MAX_VIEWERS)),
         }
     }
+
+    /// Returns whether somebody looks at the page.
+    pub(super) fn are_present(&self) -> bool {
+        self.permits.available_permits() < MAX_VIEWERS
+    }
 }
 
 /// Sends one event `history`, then one event `now` each second. A viewer that reads too slowly
