@@ -1,4 +1,4 @@
-//! Rooms and sessions without listeners: for a program that has its players' connections already, and
+//! Rooms and sessions without listeners, for a program that accepts its players' connections itself and
 //! for simulated networks.
 
 use std::net::IpAddr;
@@ -19,45 +19,49 @@ use crate::room::backplane::Backplane;
 use crate::rooms::{Rooms, RoomsSettings};
 use crate::session::{Keys, SessionSettings, Sessions, Stream};
 
-/// How a host serves.
+/// A host's settings.
 #[derive(Debug, Clone)]
 pub struct HostSettings {
-    /// What holds for rooms.
+    /// The settings of rooms.
     pub rooms: RoomsSettings,
-    /// What holds for sessions.
+    /// The settings of sessions.
     pub sessions: SessionSettings,
-    /// Connections at most.
+    /// Largest number of connections.
     pub connections: Count,
-    /// Connections from one address at most.
+    /// Largest number of connections from one address.
     pub connections_per_address: Count,
-    /// Connections a second from one address at most.
+    /// Largest number of new connections a second from one address.
     pub arrivals_per_address: NonZeroU32,
     /// The key that players must show; `None`: anybody may join.
     pub join_key: Option<Key>,
-    /// Keys of rooms, which stand in for the server's there.
+    /// The keys of rooms that have their own, which replace the server's key there.
     pub room_keys: Vec<RoomKey>,
 }
 
-/// Rooms, and a way in for any stream of bytes. It tells the time by tokio's clock. Clones are the
-/// same host.
+/// Rooms whose players come in through any stream of bytes. A host reads the time from tokio's clock.
+/// Clones are the same host.
 #[derive(Debug, Clone)]
 pub struct Host {
-    /// Who may connect.
+    /// The admission of connections, within the limits.
     pub admission: Arc<Admission>,
     /// The rooms.
     pub rooms: Arc<Rooms>,
-    /// What serves players' connections.
+    /// The sessions that serve players' connections.
     pub sessions: Arc<Sessions>,
-    /// What is counted.
+    /// The host's metrics.
     pub metrics: Metrics,
-    /// Rooms and connections; a host has [stopped](Self::stopped) when all of them have ended.
+    /// The tasks of rooms and connections. A host has [stopped](Self::stopped) when all of them have
+    /// ended.
     pub tasks: TaskTracker,
     /// Stops the host when it is cancelled.
     pub shutdown: CancellationToken,
 }
 
 impl Host {
-    /// Opens a host that stops when `shutdown` is cancelled. Call it inside of a tokio runtime.
+    /// Opens a host that stops when `shutdown` is cancelled.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub fn new(
         settings: HostSettings,
         backplane: Arc<dyn Backplane>,
@@ -95,14 +99,14 @@ impl Host {
     /// Admits a connection of a player from an address.
     ///
     /// # Errors
-    /// The limit that is reached; it has been counted.
+    /// The limit that is reached, which the metrics have counted.
     pub fn admit(&self, peer: IpAddr) -> Result<Admitted, Ending> {
         let admitted = self.admission.admit(peer);
         admitted.inspect_err(|&ending| self.metrics.disconnects.count(ending))
     }
 
-    /// Serves a player's connection to its end; a failure in it ends nothing else. `peer` counts
-    /// towards the limits.
+    /// Serves a player's connection to its end. A panic in it ends nothing else. `peer` is the address that
+    /// counts towards the limits.
     pub fn serve(&self, stream: impl Stream, peer: IpAddr) {
         if let Ok(admitted) = self.admit(peer) {
             let sessions = Arc::clone(&self.sessions);
@@ -110,7 +114,7 @@ impl Host {
         }
     }
 
-    /// Runs what serves one connection.
+    /// Spawns the task that serves a connection.
     pub fn spawn(&self, serving: impl Future<Output = ()> + Send + 'static) {
         let contained = contain(&self.metrics, Task::Connection, serving);
         self.tasks.spawn(contained);
@@ -121,7 +125,7 @@ impl Host {
         self.rooms.find(room)?.view().await.ok()
     }
 
-    /// Waits, after `shutdown`, until all players have been told and are gone.
+    /// Waits, after `shutdown`, until all rooms and connections have ended.
     pub async fn stopped(&self) {
         self.tasks.close();
         self.tasks.wait().await;

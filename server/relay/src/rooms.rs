@@ -1,4 +1,5 @@
-//! The rooms by name: made when somebody asks for one, gone when nobody does.
+//! The rooms by name. A room is opened when a player asks for it, and ends when it has been empty for
+//! a while.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,26 +17,27 @@ use crate::room::backplane::Backplane;
 use crate::room::world::RoomFull;
 use crate::room::{Entrance, Membership, Room, RoomHandle, RoomSettings};
 
-/// The room that always exists, and the one people join who name none.
+/// The room that always exists, and that players join who name none.
 pub const DEFAULT_ROOM: &str = "lobby";
 
-/// A room may end while somebody comes in; more often than this in a row, something is wrong.
+/// Number of times that entering is tried, since a room may end while a player comes in. If it fails
+/// more often in a row, rooms fail as soon as they are opened.
 const MAX_TRIES: usize = 3;
 
-/// What holds for every room, and how many there may be.
+/// The settings of all rooms, and the largest number of rooms.
 #[derive(Debug, Clone)]
 pub struct RoomsSettings {
     /// Ticks per second.
     pub tick_hz: u8,
     /// Top speed of a cube in quanta per second; `None`: unlimited.
     pub top_speed: Option<u32>,
-    /// How the floor is divided into cells.
+    /// The division of the floor into cells.
     pub grid: Grid,
-    /// A connection that takes nothing for this long is cut.
+    /// Time after which a connection that takes no bytes is cut.
     pub slow_reader_after: Duration,
-    /// A lost player's cube stays this long as a ghost.
+    /// Time for which the cube of a player whose connection is lost stays as a ghost.
     pub resume_within: Duration,
-    /// How long a stopping room tries to deliver its last frames.
+    /// Time for which a stopping room tries to deliver its last frames.
     pub drain: Duration,
     /// Largest number of cubes in one room, the free one included.
     pub max_cubes: usize,
@@ -59,7 +61,7 @@ pub struct Rooms {
 #[derive(Debug)]
 struct Opened {
     handle: RoomHandle,
-    /// The address that asked for it first.
+    /// The address whose player opened it.
     by: IpAddr,
 }
 
@@ -88,7 +90,8 @@ impl Rooms {
         rooms
     }
 
-    /// Brings a player into a room; `room` is a clean name, `address` where they come from.
+    /// Brings a player into a room, which is opened if needed. `room` is a clean name, `address` the
+    /// player's address.
     ///
     /// # Errors
     /// The room is full or fails, there is no place for another room, or the server stops.
@@ -103,7 +106,7 @@ impl Rooms {
             match handle.enter(entrance.clone()).await {
                 Ok(Ok(membership)) => return Ok(membership),
                 Ok(Err(RoomFull)) => return Err(Ending::RoomFull),
-                // It ended in between, which took it out of the map: the next try opens a new
+                // The room has ended meanwhile and is no longer in the map. The next try opens a new
                 // one, or finds that the server stops.
                 Err(_) => {}
             }
@@ -217,7 +220,7 @@ mod tests {
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     #[tokio::test]
-    async fn an_address_may_open_only_so_many_rooms() {
+    async fn an_address_may_open_only_a_limited_number_of_rooms() {
         let shutdown = CancellationToken::new();
         let rooms = Rooms::new(
             settings(),
@@ -277,7 +280,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_session_that_panics_ends_alone_and_its_player_may_come_back() {
+    async fn a_session_that_panics_ends_alone_and_leaves_its_player_a_ghost() {
         let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
         let shutdown = CancellationToken::new();
         let alone = Arc::new(Alone);
@@ -329,7 +332,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_room_that_panics_lets_its_players_go_and_the_next_one_comes_into_a_new_one() {
+    async fn a_room_that_panics_ends_its_players_connections_and_is_opened_anew() {
         let (metrics, shutdown) = (Metrics::default(), CancellationToken::new());
         let rooms = Rooms::new(
             settings(),

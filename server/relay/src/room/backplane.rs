@@ -1,6 +1,6 @@
-//! What a room needs of the other servers that show it, and a server that is alone.
+//! A room's view of the other servers that show it, and its trivial implementation for a server alone.
 //!
-//! The room's task knows no more of other servers than these traits. They are called a few times a
+//! The room's task knows other servers only through these traits, whose methods it calls a few times a
 //! tick, never once a cube.
 
 use std::any::Any;
@@ -14,7 +14,7 @@ use cubesync_protocol::{CellId, CubeId, ResumeToken, ServerAddress};
 use super::RoomSettings;
 use super::world::{Changes, Ids, World};
 
-/// What connects the rooms of the same name on several servers.
+/// The connection between servers that have rooms of the same names.
 pub trait Backplane: fmt::Debug + Send + Sync {
     /// Connects a room that opens `now`.
     fn open_room(self: Arc<Self>, settings: &RoomSettings, now: Instant) -> Box<dyn Peers>;
@@ -28,7 +28,7 @@ pub trait Peers: Any + fmt::Debug + Send {
     /// Returns the time by which the room's ticks are numbered.
     fn time(&self) -> Arc<dyn TimeSource>;
 
-    /// Returns where else the room is to be found.
+    /// Returns the addresses of the other servers that show the room.
     fn addresses(&self) -> Vec<ServerAddress>;
 
     /// Returns whether it is known who else shows the room, as far as it can be.
@@ -60,7 +60,7 @@ pub trait Peers: Any + fmt::Debug + Send {
     /// Applies what other servers have sent, as far as it need not wait for its tick.
     fn apply_received(&mut self, world: &mut World, now: Instant) -> Vec<Outcome>;
 
-    /// Ends the wait for a tick: moves the cubes that other servers own, of the cells that somebody
+    /// Ends the wait for a tick: moves the cubes that other servers own, of the cells that a receiver
     /// here sees, and adds what changed about them.
     fn finish_tick(
         &mut self,
@@ -70,7 +70,7 @@ pub trait Peers: Any + fmt::Debug + Send {
         now: Instant,
     ) -> Vec<Outcome>;
 
-    /// Tells the others that this server shows the room no more.
+    /// Announces to the other servers that this one no longer shows the room.
     fn leave(&self, world: &World);
 }
 
@@ -83,18 +83,18 @@ pub trait TimeSource: fmt::Debug + Send + Sync {
     fn instant(&self, time_ns: u64) -> Instant;
 }
 
-/// What a room must do for its players because of what other servers sent.
+/// A change for a room's players that another server has caused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// A player of this server is at another one now.
+    /// A player of this server has moved to another one.
     Migrated(CubeId),
     /// A player does not get a free cube.
     Refused {
-        /// Who asked for it.
+        /// The player who asked for it.
         player: CubeId,
         /// The free cube.
         cube: CubeId,
-        /// Who holds it, if that is known.
+        /// The player who holds it, if that is known.
         holder: Option<CubeId>,
     },
 }
@@ -109,7 +109,7 @@ impl Backplane for Alone {
     }
 }
 
-/// Nobody else: time begins when the room opens.
+/// No other servers. The time begins when the room opens.
 #[derive(Debug)]
 struct NoPeers {
     opened: Instant,

@@ -1,11 +1,11 @@
-//! Which tick a room is in: a whole number from time.
+//! The number of a room's tick, from the time.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::backplane::TimeSource;
 
-/// The runtime's time: it goes as the system's does, or as a simulation lets it.
+/// Returns the runtime's time, which a simulation may control.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -20,7 +20,7 @@ pub(super) struct TickClock {
 }
 
 impl TickClock {
-    /// Creates a clock that is in the tick that it is `now`.
+    /// Creates a clock in the tick of the time `now`.
     pub(super) fn new(time: Arc<dyn TimeSource>, hz: u8, now: Instant) -> Self {
         let mut clock = Self {
             time,
@@ -31,25 +31,25 @@ impl TickClock {
         clock
     }
 
-    /// The tick the clock is in.
+    /// Returns the tick that the clock is in.
     pub(super) fn tick(&self) -> u64 {
         self.tick
     }
 
-    /// When a tick begins.
+    /// Returns the time at which a tick begins.
     pub(super) fn begins(&self, tick: u64) -> Instant {
         let nanoseconds = (tick as u128 * 1_000_000_000).div_ceil(u128::from(self.hz));
         let nanoseconds = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
         self.time.instant(nanoseconds)
     }
 
-    /// The newest tick that has begun; later than the last one, whatever the clock does.
+    /// Moves to the newest tick that has begun, at least by one, and returns it.
     pub(super) fn advance(&mut self, now: Instant) -> u64 {
         self.tick = self.tick_at(now).max(self.tick + 1);
         self.tick
     }
 
-    /// Microseconds since the clock's tick began.
+    /// Returns the microseconds since the clock's tick began.
     pub(super) fn since_tick_us(&self, now: Instant) -> u32 {
         let since = now
             .saturating_duration_since(self.begins(self.tick))

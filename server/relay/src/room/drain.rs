@@ -7,20 +7,26 @@ use tracing::warn;
 use super::{Room, clock};
 use crate::ending::Ending;
 
-/// Clients of a stopping server come back spread over this time; over the other if there are more
-/// servers, since those are there already.
-const RETURN_SPREAD_MS: [u32; 2] = [3_000, 1_000];
+/// Time over which the clients of a stopping server are spread when they come back.
+const RETURN_SPREAD_MS: u32 = 3_000;
 
-/// How often a stopping room tries to write what is left.
+/// The same where other servers show the room, which are running already.
+const RETURN_ELSEWHERE_SPREAD_MS: u32 = 1_000;
+
+/// Interval at which a stopping room tries to write the remaining bytes.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
 impl Room {
-    /// Tells everybody that the server stops, and waits until they have it.
+    /// Sends all receivers that the server stops, and waits until they have taken it.
     pub(super) async fn drain(&mut self) {
         self.events.close();
         self.peers.leave(&self.world);
         let start = clock::now();
-        let spread_ms = RETURN_SPREAD_MS[usize::from(!self.peers.addresses().is_empty())];
+        let spread_ms = if self.peers.addresses().is_empty() {
+            RETURN_SPREAD_MS
+        } else {
+            RETURN_ELSEWHERE_SPREAD_MS
+        };
         for receiver in self.audience.ids() {
             let retry_after_ms = Some(fastrand::u32(0..spread_ms));
             let Some(closing) = Ending::ShuttingDown.closing(retry_after_ms) else {

@@ -1,4 +1,4 @@
-//! What can be said to a room's task, from any other task.
+//! A handle to a room's task, and the events that it sends.
 
 use std::sync::Arc;
 
@@ -13,40 +13,41 @@ use super::speed::SpeedRule;
 use super::world::{Cube, RoomFull};
 use crate::ending::Ending;
 
-/// Events a room has waiting at most; a session that finds no place waits, and its peer with it.
+/// Largest number of events that wait for a room. A session that finds no place waits, and its peer
+/// with it.
 const EVENT_QUEUE: usize = 4_096;
 
-/// A player who asks to come in.
+/// A player's request to come into a room.
 #[derive(Debug, Clone)]
 pub struct Entrance {
-    /// The clean name.
+    /// The player's name, which is clean.
     pub name: String,
-    /// The colour of their cube.
+    /// The colour of the player's cube.
     pub colour: Colour,
-    /// How fast they may move.
+    /// The limit of the player's speed.
     pub rule: SpeedRule,
-    /// What they are told of.
+    /// The part of the room that the player receives.
     pub sight: SightRule,
-    /// What they show to get their cube back.
+    /// The token of the cube that the player wants back.
     pub resume: Option<ResumeToken>,
-    /// Where they say that their cube was.
+    /// The pose of the player's cube, by their client.
     pub pose: Option<Pose>,
-    /// Where their frames go.
+    /// The destination of the player's frames.
     pub outlet: Outlet,
     /// Cancelled when the room has ended the connection.
     pub ended: CancellationToken,
 }
 
-/// What a player is told of.
+/// The part of a room that a player receives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SightRule {
-    /// What is within the view distance of their cubes.
+    /// Everything within the view distance of the player's cubes.
     Surroundings,
     /// The whole room, at every tick.
     Everything,
 }
 
-/// What a room is told.
+/// An event for a room's task.
 #[derive(Debug)]
 pub(super) enum RoomEvent {
     Enter {
@@ -74,7 +75,7 @@ pub(super) enum RoomEvent {
 }
 
 impl RoomEvent {
-    /// Whether the next tick is early enough.
+    /// Returns whether the room may handle the event as late as at the next tick.
     fn can_wait(&self) -> bool {
         matches!(
             self,
@@ -101,66 +102,66 @@ pub struct RoomView {
     pub owned: Vec<CubeId>,
 }
 
-/// The room's task is gone.
+/// Returned when the room's task has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the room has ended")]
 pub struct RoomEnded;
 
-/// A way to talk to a room's task.
+/// A handle to a room's task. Clones are handles to the same room.
 #[derive(Debug, Clone)]
 pub struct RoomHandle {
     events: mpsc::Sender<RoomEvent>,
-    bell: Arc<Notify>,
+    urgent: Arc<Notify>,
 }
 
-/// Where a room hears what is said to it.
+/// The room's end of its handles.
 ///
-/// Samples ring no bell: they count at a tick, and the room looks for them then. To wake it for
-/// each, from another thread, cost as much as all of the writing.
+/// Samples do not wake the room's task: they count at a tick, and the room takes them then. Waking it
+/// for each, from another thread, cost as much CPU time as all of the writing.
 #[derive(Debug)]
 pub(super) struct RoomEvents {
     events: mpsc::Receiver<RoomEvent>,
-    bell: Arc<Notify>,
+    urgent: Arc<Notify>,
 }
 
 impl RoomEvents {
-    /// Waits until there is something that cannot wait for the next tick.
-    pub(super) async fn bell(&self) {
-        self.bell.notified().await;
+    /// Waits until there is an event that cannot wait for the next tick.
+    pub(super) async fn urgent(&self) {
+        self.urgent.notified().await;
     }
 
-    /// The events that are there now.
+    /// Takes the events that are there now.
     pub(super) fn take(&mut self) -> impl Iterator<Item = RoomEvent> {
         (0..self.events.len()).map_while(|_| self.events.try_recv().ok())
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no events.
     pub(super) fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// Hears no more.
+    /// Accepts no more events.
     pub(super) fn close(&mut self) {
         self.events.close();
     }
 }
 
 impl RoomHandle {
-    /// A handle, and where the room hears what is said through it.
+    /// Creates a handle and the room's end of it.
     pub(super) fn new() -> (Self, RoomEvents) {
         let (sender, events) = mpsc::channel(EVENT_QUEUE);
-        let bell = Arc::new(Notify::new());
+        let urgent = Arc::new(Notify::new());
         let handle = Self {
             events: sender,
-            bell: Arc::clone(&bell),
+            urgent: Arc::clone(&urgent),
         };
-        (handle, RoomEvents { events, bell })
+        (handle, RoomEvents { events, urgent })
     }
 
-    /// Brings a player in; `Welcome` and a keyframe then go to their outlet.
+    /// Brings a player in. `Welcome`, and keyframes after the next tick, go to the player's outlet.
     ///
     /// # Errors
-    /// Outside: the room has ended, ask for a new one. Inside: it is full.
+    /// The outer error: the room has ended, and a new one must be opened. The inner one: it is full.
     pub async fn enter(
         &self,
         entrance: Entrance,
@@ -171,10 +172,10 @@ impl RoomHandle {
         Ok(entered.map(|id| Membership::new(self.clone(), id)))
     }
 
-    /// Sends an event without waiting, from wherever something is dropped.
+    /// Sends an event without waiting, for a `Drop`.
     pub(super) fn send_later(&self, event: RoomEvent) {
         match self.events.try_send(event) {
-            Ok(()) => self.bell.notify_one(),
+            Ok(()) => self.urgent.notify_one(),
             Err(TrySendError::Full(event)) => {
                 // Without a runtime the room has ended as well.
                 if let Ok(runtime) = tokio::runtime::Handle::try_current() {
@@ -182,7 +183,7 @@ impl RoomHandle {
                     runtime.spawn(async move { handle.send(event).await });
                 }
             }
-            // With the room its receivers have ended.
+            // The room has ended, and its receivers with it.
             Err(TrySendError::Closed(_)) => {}
         }
     }
@@ -196,7 +197,7 @@ impl RoomHandle {
     }
 
     /// Returns the room's truth as it is now: all cubes of this server, and those of other servers that
-    /// somebody here sees.
+    /// a receiver here sees.
     ///
     /// # Errors
     /// The room has ended.
@@ -206,8 +207,8 @@ impl RoomHandle {
         answer.await.map_err(|_| RoomEnded)
     }
 
-    /// Sends an outlet everything, at every tick: a `Welcome`, in which the free cube stands for the own
-    /// one, then what players get. However slow it is, it is not cut, but goes on with keyframes.
+    /// Adds a receiver of everything in the room at every tick. It gets a `Welcome` that names the free
+    /// cube as its own, then what players get. It is never cut for being slow, but gets keyframes.
     ///
     /// # Errors
     /// The room has ended.
@@ -218,6 +219,10 @@ impl RoomHandle {
         Ok(Observer::new(self.clone(), id))
     }
 
+    /// Sends an event, and waits while the queue is full.
+    ///
+    /// # Errors
+    /// The room has ended.
     pub(super) async fn send(&self, event: RoomEvent) -> Result<(), RoomEnded> {
         let can_wait = event.can_wait();
         match self.events.try_send(event) {
@@ -225,11 +230,11 @@ impl RoomHandle {
             Ok(()) => {}
             Err(TrySendError::Closed(_)) => return Err(RoomEnded),
             Err(TrySendError::Full(event)) => {
-                self.bell.notify_one();
+                self.urgent.notify_one();
                 self.events.send(event).await.map_err(|_| RoomEnded)?;
             }
         }
-        self.bell.notify_one();
+        self.urgent.notify_one();
         Ok(())
     }
 }

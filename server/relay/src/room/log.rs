@@ -10,40 +10,41 @@ use bytes::Bytes;
 use cubesync_protocol::CellId;
 use cubesync_protocol::cells::Sight;
 
-/// Ticks the log holds at most: two seconds at the default rate. A reader that is further
-/// behind is better served by keyframes.
+/// Largest number of ticks in the log: two seconds at the default rate. A reader that is further behind
+/// is served better by keyframes.
 const MAX_TICKS: usize = 64;
 
-/// Bytes the log holds at most, the newest tick excepted; in a crowded room this ends the log first.
+/// Largest number of bytes in the log, except that the newest tick always fits. In a crowded room this
+/// limit is reached first.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
-/// What is told of a cell at one rate.
+/// A cell's stream at one rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamId(u16);
 
-/// A place in the log: the next frame of those that a connection sees.
+/// A place in the log: before the next frame of a connection's streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cursor {
-    /// The number of a tick in its log, from 1.
+    /// The number of a tick in the log, from 1.
     sequence: u64,
-    /// Which of the connection's streams is next in it.
+    /// The position of the next stream in the connection's list.
     stream: usize,
 }
 
 impl Cursor {
-    /// Where a new connection stands: before everything, so it begins with keyframes.
+    /// The place of a new connection: before the log, so that it begins with keyframes.
     pub const BEFORE_LOG: Self = Self {
         sequence: 0,
         stream: 0,
     };
 }
 
-/// A bounded run of ticks.
+/// The frames of the last ticks, within bounds.
 #[derive(Debug)]
 pub struct SnapshotLog {
     ticks: VecDeque<Tick>,
     len_bytes: usize,
-    /// The number of the first one in `ticks`.
+    /// The number of the first tick in `ticks`.
     first: u64,
     streams: usize,
 }
@@ -51,31 +52,31 @@ pub struct SnapshotLog {
 /// The frames of a tick.
 #[derive(Debug)]
 struct Tick {
-    /// By stream, which of the frames is its own, plus one; 0 is none.
+    /// By stream, the position of its frame in `frames` plus one; 0: it has none.
     index: Box<[u16]>,
     frames: Vec<Bytes>,
     len_bytes: usize,
 }
 
 impl StreamId {
-    /// What is told of a cell to those who see it so.
+    /// Returns the stream of a cell for receivers that see it so.
     pub fn new(cell: CellId, sight: Sight) -> Self {
         Self(cell.0 * 2 + u16::from(sight == Sight::Far))
     }
 
-    /// Returns its number, below [`count`](Self::count) of the room's cells.
+    /// Returns the stream's index, which is below the [`count`](Self::count) of the room's cells.
     pub fn index(self) -> usize {
         self.0.into()
     }
 
-    /// How many streams so many cells have.
+    /// Returns the number of streams of `cells` cells.
     pub fn count(cells: usize) -> usize {
         cells * 2
     }
 }
 
 impl SnapshotLog {
-    /// An empty log, for stream numbers below `streams`.
+    /// Creates an empty log, for stream indices below `streams`.
     pub fn new(streams: usize) -> Self {
         Self {
             ticks: VecDeque::new(),
@@ -85,7 +86,7 @@ impl SnapshotLog {
         }
     }
 
-    /// Where the next tick will be.
+    /// Returns the place of the next tick.
     pub fn end(&self) -> Cursor {
         Cursor {
             sequence: self.first + self.ticks.len() as u64,
@@ -93,12 +94,12 @@ impl SnapshotLog {
         }
     }
 
-    /// Whether what is next for a cursor is no longer here.
+    /// Returns whether a cursor's next tick is no longer in the log.
     pub fn has_lost(&self, cursor: Cursor) -> bool {
         cursor.sequence < self.first
     }
 
-    /// Appends a tick's frames and forgets the oldest ticks over the bound.
+    /// Appends a tick's frames, and removes the oldest ticks while the log is over its bounds.
     pub fn push(&mut self, frames: Vec<(StreamId, Bytes)>) {
         let mut tick = Tick {
             index: vec![0; self.streams].into_boxed_slice(),
@@ -119,8 +120,8 @@ impl SnapshotLog {
         }
     }
 
-    /// The next frame of these streams at or after the cursor, which moves behind it; `None` at
-    /// the log's end, and for a cursor that fell off.
+    /// Returns the next frame of `streams` at or after the cursor, and moves the cursor behind it. Returns
+    /// `None` at the log's end, and for a cursor that the log has lost.
     pub fn next(&self, streams: &[StreamId], cursor: &mut Cursor) -> Option<&Bytes> {
         loop {
             let place = usize::try_from(cursor.sequence.checked_sub(self.first)?).ok()?;
@@ -175,11 +176,11 @@ mod tests {
         assert!(log.has_lost(cursor));
         assert!(read(&log, &NEAR[..1], cursor).is_empty());
         assert_eq!(log.next(&NEAR[..1], &mut cursor), None);
-        assert!(log.has_lost(cursor), "who has lost something stays so");
+        assert!(log.has_lost(cursor), "a lost cursor stays lost");
     }
 
     #[test]
-    fn a_cursor_sees_its_streams_only_and_stops_anywhere() {
+    fn a_cursor_reads_only_its_streams_and_may_stop_anywhere() {
         let mut log = SnapshotLog::new(6);
         let mut cursor = log.end();
         log.push(vec![

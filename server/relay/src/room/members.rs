@@ -17,22 +17,28 @@ use crate::ending::Ending;
 use crate::label::Label;
 use crate::metrics::Resumed;
 
-/// So long after its beginning a room takes the word of returning players for where they were. In
-/// a room that has been there for longer, that would be a way to be anywhere at once.
+/// Time after its opening during which a room puts players who come back from before a restart where
+/// they say that they were. In an older room this would let players appear anywhere.
 const ANNOUNCE_WITHIN: Duration = Duration::from_secs(60);
 
+/// A player who is in the room with a connection.
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) id: MemberId,
+    /// Cancelled when this is dropped.
     ended: CancellationToken,
 }
 
 impl Room {
-    /// Whether a player may have a cube on another server of which nothing has been heard yet.
+    /// Returns whether a player may have a cube on another server that is not known yet.
     pub(super) fn must_wait(&self, entrance: &Entrance, now: Instant) -> bool {
         entrance.resume.is_some() && !self.peers.is_settled(now)
     }
 
+    /// Brings a player in: to the cube that their token stands for, or to a new one.
+    ///
+    /// # Errors
+    /// [`RoomFull`], when no ghost can make place either.
     pub(super) fn enter(&mut self, entrance: Entrance, now: Instant) -> Result<MemberId, RoomFull> {
         let Entrance {
             name,
@@ -68,7 +74,10 @@ impl Room {
         self.count_cubes();
         let token = self.resumption.issue(cube);
         self.peers.token_issued(cube, token);
-        let info = self.world.cube(cube).expect("the cube has just come in");
+        let info = self
+            .world
+            .cube(cube)
+            .expect("the cube has just been inserted");
         let welcome = self.welcome(info.name.clone(), &info, token, now);
         let resumed = resumed.is_some();
         info!(room = self.settings.name, %cube, name = info.name, resumed, "joined");
@@ -85,13 +94,13 @@ impl Room {
         };
         self.audience.add(ReceiverId::Player(cube), receiver);
         self.empty_since = None;
-        self.tell(cube, &welcome, now);
+        self.send_to_player(cube, &welcome, now);
         Ok(id)
     }
 
-    /// Shows everything to somebody without a cube, as if the free one were theirs.
+    /// Adds a receiver of everything, which has no cube; its `Welcome` names the free cube instead.
     pub(super) fn observe(&mut self, outlet: Outlet, now: Instant) -> ReceiverId {
-        // At home elsewhere, it may not be known here yet.
+        // Another server's free cube may not be known here yet.
         let stand_in = self.world.cube(FREE_CUBE).unwrap_or_else(|| Cube {
             cube: FREE_CUBE,
             kind: CubeKind::Free { holder: None },
@@ -107,7 +116,7 @@ impl Room {
         observer
     }
 
-    /// Ends the connection of a player who is at another server now.
+    /// Ends the connection of a player who has moved to another server.
     pub(super) fn migrated(&mut self, player: CubeId, now: Instant) {
         self.resumption.forget(player);
         if self.members.contains_key(&player) {
@@ -115,13 +124,13 @@ impl Room {
         }
     }
 
-    /// Returns whether a stay in the room still goes on.
+    /// Returns whether a player's stay in the room has not ended.
     pub(super) fn is_member(&self, id: MemberId) -> bool {
         let member = self.members.get(&id.cube);
         member.is_some_and(|member| member.id == id)
     }
 
-    /// Ends what a receiver has in the room.
+    /// Removes a player or an observer.
     pub(super) fn end(&mut self, receiver: ReceiverId, reason: Ending, now: Instant) {
         match receiver {
             ReceiverId::Player(player) => self.remove(player, reason, now),
@@ -129,6 +138,7 @@ impl Room {
         }
     }
 
+    /// Removes a player. After an accident their cube stays as a ghost.
     pub(super) fn remove(&mut self, player: CubeId, reason: Ending, now: Instant) {
         if !self.dismiss(player, reason, now) {
             return;
@@ -144,15 +154,15 @@ impl Room {
         }
     }
 
-    /// Takes a player's cube out of the world.
+    /// Removes a player's cube from the world; the player cannot come back to it.
     pub(super) fn forget(&mut self, player: CubeId) {
         self.world.leave(player);
         self.resumption.forget(player);
         self.count_cubes();
     }
 
-    /// The cube a token stands for, which is now its bearer's. A connection that still has it is
-    /// closed. What the player held was freed, so that client and server agree on it.
+    /// Gives a player the cube that their token stands for, and returns it. A connection that still
+    /// has the cube is closed. The cubes that the player held are free, so that client and server agree.
     fn resume(&mut self, token: ResumeToken, rule: SpeedRule, now: Instant) -> Option<CubeId> {
         let cube = self.resumption.cube(token)?;
         self.remove(cube, Ending::Replaced, now);
@@ -160,7 +170,7 @@ impl Room {
         self.world.resume(cube, rule).then_some(cube)
     }
 
-    /// The cube of a player who was at another server until now.
+    /// Moves the cube of a player who was at another server until now to this one, and returns it.
     fn migrate_here(
         &mut self,
         token: ResumeToken,
@@ -173,12 +183,12 @@ impl Room {
         Some(cube)
     }
 
-    /// Whether who was here before a restart may still be coming back.
+    /// Returns whether players who were here before a restart may still come back.
     fn has_just_begun(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.opened) < ANNOUNCE_WITHIN
     }
 
-    /// In a full room, the ghost that has waited for its player the longest goes.
+    /// Makes place for a player. In a full room the ghost goes that would expire first.
     fn make_place(&mut self) -> Result<(), RoomFull> {
         let elsewhere = self.peers.cube_count();
         if self.world.cube_count().max(elsewhere) >= self.settings.max_cubes {
@@ -188,6 +198,7 @@ impl Room {
         Ok(())
     }
 
+    /// Creates the first message to a receiver whose own cube is `own`.
     fn welcome(
         &self,
         name: String,
@@ -210,15 +221,15 @@ impl Room {
         })
     }
 
-    /// Ends a member's connection; what becomes of their cube is another question. False if there
-    /// is no such member.
+    /// Ends a member's connection, and leaves their cube as it is. Returns false if there is no such
+    /// member.
     fn dismiss(&mut self, player: CubeId, reason: Ending, now: Instant) -> bool {
-        // A stopping room has told everybody already.
+        // A stopping room has already sent this to everybody.
         if reason != Ending::ShuttingDown {
-            // After an accident their cube waits for them, so they may come back at once.
+            // After an accident the cube waits for its player, who may come back at once.
             let retry_after_ms = reason.is_accident().then_some(0);
             if let Some(closing) = reason.closing(retry_after_ms) {
-                self.tell(player, &closing, now);
+                self.send_to_player(player, &closing, now);
             }
         }
         if self.members.remove(&player).is_none() {
@@ -235,6 +246,7 @@ impl Room {
         true
     }
 
+    /// Removes a receiver from the audience.
     fn end_receiver(&mut self, receiver: ReceiverId, reason: Ending) {
         let source = &mut self.publisher.with(&self.world);
         self.audience.remove(receiver, reason, source);

@@ -1,4 +1,4 @@
-//! What a task holds while a player or an observer is in a room.
+//! Guards that a task holds while a player or an observer is in a room.
 
 use cubesync_protocol::{ClientMessage, CubeId};
 
@@ -55,13 +55,13 @@ impl Membership {
         self.room.send(RoomEvent::Message { from, message }).await
     }
 
-    /// Takes the player out of the room, which tells the peer the reason if it can. Without a reason,
-    /// the room has ended the connection already.
+    /// Takes the player out of the room, which sends the peer the reason if it can. `reason` is `None`
+    /// when the room has ended the connection itself.
     pub async fn end(mut self, reason: Option<Ending>) {
         self.is_over = true;
         if let Some(reason) = reason {
             let from = self.id;
-            // A room that has ended has told its peers already.
+            // A room that has ended has sent its peers the reason already.
             let _ = self.room.send(RoomEvent::Leave { from, reason }).await;
         }
     }

@@ -1,8 +1,8 @@
-//! Rooms: one task owns a world and everything that is written to its connections.
+//! A room: one task that owns a world and writes to all of the room's connections.
 //!
-//! Events come in through one bounded channel. What players send goes through
+//! Events come in through one bounded channel. Players' samples go through
 //! [`uplink`](cubesync_protocol::uplink) into the [`world`]. Once a tick the [`publisher`] encodes
-//! what has changed into the [`log`], and the [`audience`] writes the log to those who see it.
+//! the changes into the [`log`], and the [`audience`] writes the log to the room's receivers.
 
 pub mod audience;
 pub mod backplane;
@@ -49,10 +49,10 @@ use self::world::{Changes, RoomFull, SampleCounts, World};
 use crate::ending::Ending;
 use crate::metrics::{BrokenRule, Metrics, SampleTiming};
 
-/// How long an empty room is kept, so that the free cube is where it was when somebody returns.
+/// Time for which an empty room is kept, so that a player who returns finds the free cube where it was.
 const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
 
-/// What a room needs to know about the server.
+/// A room's settings.
 #[derive(Debug, Clone)]
 pub struct RoomSettings {
     /// The room's name.
@@ -61,46 +61,46 @@ pub struct RoomSettings {
     pub tick_hz: u8,
     /// Top speed of a cube in quanta per second; `None`: unlimited.
     pub top_speed: Option<u32>,
-    /// How the floor is divided into cells.
+    /// The division of the floor into cells.
     pub grid: Grid,
-    /// A connection that takes nothing for this long is cut.
+    /// Time after which a connection that takes no bytes is cut.
     pub slow_reader_after: Duration,
-    /// A lost player's cube stays this long as a ghost.
+    /// Time for which the cube of a player whose connection is lost stays as a ghost.
     pub resume_within: Duration,
-    /// How long a stopping room tries to deliver its last frames.
+    /// Time for which a stopping room tries to deliver its last frames.
     pub drain: Duration,
-    /// Cubes at most, the free one included.
+    /// Largest number of cubes, the free one included.
     pub max_cubes: usize,
-    /// Whether the room stays when nobody is in it.
+    /// Whether the room goes on when nobody is in it.
     pub permanent: bool,
-    /// How the room is connected with that of other servers.
+    /// The room's connection with the rooms of that name on other servers.
     pub backplane: Arc<dyn Backplane>,
 }
 
-/// A room before its task runs. A program that decides about the time calls its steps itself.
+/// A room. [`run`](Self::run) is its task; a test that decides about the time calls the steps itself.
 #[derive(Debug)]
 pub struct Room {
     settings: RoomSettings,
     metrics: Metrics,
-    /// How many of its cubes the metrics know of.
+    /// The number of cubes that the metrics have counted.
     counted: i64,
     world: World,
     publisher: Publisher,
     log: SnapshotLog,
     audience: Audience,
     members: BTreeMap<CubeId, Member>,
-    /// How many observers have come.
+    /// The number of observers that have come so far.
     observers: u64,
-    /// How many players have come in.
+    /// The number of times that a player has come in so far.
     stays: u64,
     resumption: Resumption,
     events: RoomEvents,
     clock: TickClock,
     opened: Instant,
-    /// The tick that has begun and waits for updates of other servers.
+    /// The tick that has begun and that waits for updates of other servers.
     open: Option<OpenTick>,
     peers: Box<dyn Peers>,
-    /// Players who come back and wait until it is known who else is there.
+    /// Players who come back while it is not yet known which other servers have their cubes.
     waiting: Vec<(Entrance, oneshot::Sender<Result<MemberId, RoomFull>>)>,
     /// When the last player left; observers do not count.
     empty_since: Option<Instant>,
@@ -111,12 +111,12 @@ pub struct Room {
 struct OpenTick {
     changes: Changes,
     until: Instant,
-    /// How long the room has worked on it.
+    /// Time that the room has worked on the tick so far.
     worked: Duration,
 }
 
 impl Room {
-    /// A room with nothing but the free cube, and the way to talk to it. Its time begins now.
+    /// Creates a room with only the free cube, and a handle to it. The room's time begins now.
     pub fn new(settings: RoomSettings, metrics: Metrics) -> (RoomHandle, Self) {
         let (handle, events) = RoomHandle::new();
         let now = clock::now();
@@ -154,7 +154,7 @@ impl Room {
     /// Runs until `shutdown`, or until the room had no player for a while and is not permanent;
     /// `retire` is called before the room stops listening, also when it panics.
     pub async fn run(mut self, shutdown: CancellationToken, retire: impl FnOnce()) {
-        // What was given is dropped after what was made here: the room last.
+        // Arguments are dropped after local variables, so the room is dropped last.
         let retire = Retire(Some(retire));
         let timer = tokio::time::sleep_until(self.next_timer());
         tokio::pin!(timer);
@@ -178,7 +178,7 @@ impl Room {
                     }
                     timer.as_mut().reset(self.next_timer());
                 }
-                () = self.events.bell() => self.take_events(clock::now()),
+                () = self.events.urgent() => self.take_events(clock::now()),
                 () = poll_fn(|context| self.peers.poll_received(context)) => {
                     self.apply_received(clock::now());
                     if self.open.is_some() {
@@ -192,7 +192,7 @@ impl Room {
         }
     }
 
-    /// When the open tick must end, or the next one begins.
+    /// Returns the time at which the open tick must end, or else the next one begins.
     fn next_timer(&self) -> tokio::time::Instant {
         let next = self.clock.begins(self.clock.tick() + 1);
         let open = self.open.as_ref();
@@ -228,12 +228,12 @@ impl Room {
                     player,
                     cube,
                     holder,
-                } => self.tell(player, &ServerMessage::Refused { cube, holder }, now),
+                } => self.send_to_player(player, &ServerMessage::Refused { cube, holder }, now),
             }
         }
     }
 
-    /// Handles what was said through handles.
+    /// Handles the events that handles have sent.
     pub fn take_events(&mut self, now: Instant) {
         for event in self.events.take().collect::<Vec<_>>() {
             self.handle(event, now);
@@ -247,18 +247,18 @@ impl Room {
             }
             RoomEvent::Enter { entrance, reply } => {
                 let entered = self.enter(entrance, now);
-                // The session may have given up in the meantime.
+                // The session may have stopped waiting in the meantime.
                 if let (Ok(id), Err(_)) = (entered, reply.send(entered)) {
                     self.remove(id.cube, Ending::Lost, now);
                 }
             }
-            // It may still have been in the queue when its sender was removed or had come back.
+            // The sender was removed, or came back, while its event was in the queue.
             RoomEvent::Message { from, .. } | RoomEvent::Leave { from, .. }
                 if !self.is_member(from) => {}
             RoomEvent::Message { from, message } => self.message(from.cube, message, now),
             RoomEvent::Leave { from, reason } => self.remove(from.cube, reason, now),
             RoomEvent::View { reply } => {
-                // Who asked may be gone.
+                // The asking task may be gone.
                 let _ = reply.send(RoomView {
                     name: self.settings.name.clone(),
                     tick: self.clock.tick(),
@@ -269,7 +269,7 @@ impl Room {
             }
             RoomEvent::Observe { outlet, reply } => {
                 let observer = self.observe(outlet, now);
-                // The observer may have given up in the meantime.
+                // The observer may have stopped waiting in the meantime.
                 if reply.send(observer).is_err() {
                     self.end(observer, Ending::Lost, now);
                 }
@@ -280,6 +280,7 @@ impl Room {
         }
     }
 
+    /// Handles a message from a player's client.
     fn message(&mut self, from: CubeId, message: ClientMessage, now: Instant) {
         match message {
             ClientMessage::Sample {
@@ -299,7 +300,7 @@ impl Room {
                         return;
                     }
                     let holder = refusal.holder;
-                    self.tell(from, &ServerMessage::Refused { cube, holder }, now);
+                    self.send_to_player(from, &ServerMessage::Refused { cube, holder }, now);
                 }
             }
             ClientMessage::Release { cube } => self.world.release(from, cube),
@@ -310,14 +311,14 @@ impl Room {
                     since_tick_us: self.clock.since_tick_us(now),
                     late_samples: self.world.late_samples(from),
                 };
-                self.tell(from, &pong, now);
+                self.send_to_player(from, &pong, now);
             }
-            // The session keeps these to itself.
+            // The session handles these itself.
             ClientMessage::Hello(_) | ClientMessage::Leave => {}
         }
     }
 
-    /// Begins the next tick, and ends it unless updates of other servers are still to come.
+    /// Begins the next tick, and ends it unless it must wait for updates of other servers.
     pub fn tick(&mut self, now: Instant) {
         let tick = self.clock.advance(now);
         for ghost in self.resumption.expired(now) {
@@ -347,7 +348,7 @@ impl Room {
         }
     }
 
-    /// Ends the tick that has begun, if that is still to be done: sends everybody what it brought.
+    /// Ends the tick that has begun, if it has not ended yet: publishes its changes and serves them.
     pub fn end_tick(&mut self, now: Instant) {
         let Some(OpenTick {
             mut changes,
@@ -366,25 +367,25 @@ impl Room {
         drop(visible);
         self.apply_outcomes(outcomes, now);
         self.count_cubes();
-        let told = self.publisher.tick(tick, changes, &self.world);
+        let snapshots = self.publisher.tick(tick, changes, &self.world);
         let corrections = self.world.corrections();
         self.metrics.ticks.inc();
         count_samples(&self.metrics, self.world.take_sample_counts());
         if self.audience.is_empty() {
             return;
         }
-        if !told.is_empty() {
-            self.log.push(publisher::frames(told));
+        if !snapshots.is_empty() {
+            self.log.push(publisher::frames(snapshots));
         }
         for (player, pose) in corrections {
-            self.tell(player, &ServerMessage::Correction(pose), now);
+            self.send_to_player(player, &ServerMessage::Correction(pose), now);
         }
         self.serve(tick, now);
         let worked = worked + now.elapsed();
         self.metrics.tick_duration.observe(worked.as_secs_f64());
     }
 
-    /// Writes a tick to everybody, and lets those go that do not take it.
+    /// Writes a tick to the audience, and ends the receivers that are lost or too slow.
     fn serve(&mut self, tick: u64, now: Instant) {
         let source = &mut self.publisher.with(&self.world);
         let over = self.audience.serve(tick, &self.log, source, now);
@@ -395,10 +396,11 @@ impl Room {
     }
 
     /// Sends a message to a player.
-    fn tell(&mut self, player: CubeId, message: &ServerMessage, now: Instant) {
+    fn send_to_player(&mut self, player: CubeId, message: &ServerMessage, now: Instant) {
         self.send(ReceiverId::Player(player), message, now);
     }
 
+    /// Sends a message to a receiver.
     fn send(&mut self, receiver: ReceiverId, message: &ServerMessage, now: Instant) {
         self.audience.send(receiver, message, &self.log, now);
         self.count_written();
@@ -409,7 +411,7 @@ impl Room {
         self.metrics.count_sent(bytes, frames);
     }
 
-    /// Counts the cubes that came or went.
+    /// Adds the cubes that came or left to the metrics.
     fn count_cubes(&mut self) {
         let count = i64::try_from(self.world.cube_count()).unwrap_or(i64::MAX);
         self.metrics.cubes.inc_by(count - self.counted);
@@ -432,7 +434,7 @@ impl Drop for Room {
     }
 }
 
-/// Calls something once, in any case.
+/// Calls a function when it is dropped.
 struct Retire<Call: FnOnce()>(Option<Call>);
 
 impl<Call: FnOnce()> Drop for Retire<Call> {
@@ -443,6 +445,7 @@ impl<Call: FnOnce()> Drop for Retire<Call> {
     }
 }
 
+/// Adds a tick's counts of samples to the metrics.
 fn count_samples(metrics: &Metrics, counts: SampleCounts) {
     let SampleCounts {
         on_time,
@@ -472,7 +475,7 @@ fn count_samples(metrics: &Metrics, counts: SampleCounts) {
     }
 }
 
-/// A distance, or a speed, as the wire has it.
+/// Converts a distance or a speed from metres to quanta.
 pub fn quanta(metres: f32) -> u32 {
     // `as` saturates.
     (metres * QUANTA_PER_METRE).round() as u32

@@ -1,7 +1,7 @@
-//! The publisher: encodes what happened in a tick once, for everybody.
+//! The publisher: encodes the changes of a tick once, for all receivers.
 //!
-//! Each cell has a stream of every tick, for receivers that are near. While somebody sees it from afar
-//! it has a second one, of every fourth tick. Each stream has a predicted state of its own.
+//! Each cell has a stream of every tick, for receivers that are near. While a receiver sees the cell
+//! from afar, it has a second stream, of every fourth tick. Each stream has a predicted state of its own.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,47 +17,48 @@ use super::audience::Source;
 use super::log::StreamId;
 use super::world::{Changes, World};
 
-/// A room's streams, and the state of its cubes that their receivers predict.
+/// A room's streams, and the states that their receivers predict.
 #[derive(Debug)]
 pub struct Publisher {
     grid: Grid,
     tick: u64,
-    /// By their number.
+    /// By their id.
     cells: Vec<Cell>,
     places: BTreeMap<CubeId, CellId>,
-    /// Those of the last tick that somebody has asked for.
+    /// The keyframes of the last tick that receivers needed so far.
     keyframes: HashMap<StreamId, Bytes>,
 }
 
+/// A cell's streams.
 #[derive(Debug)]
 struct Cell {
     id: CellId,
     near: Stream,
-    /// What has happened to its cubes in the tick that is being told.
+    /// The events of the tick that is being encoded.
     events: Vec<Event>,
-    /// Which of its cubes may be elsewhere than believed.
+    /// The cubes that may be elsewhere than predicted.
     touched: Vec<CubeId>,
-    /// Its second stream, while somebody sees it from afar.
-    far: Option<Far>,
+    /// The second stream, while a receiver sees the cell from afar.
+    far: Option<FarStream>,
 }
 
-/// What some receivers of a cell believe.
+/// The state of a cell's cubes that the receivers of one stream predict.
 #[derive(Debug, Clone)]
 struct Stream {
-    believed: MotionSet,
+    predicted: MotionSet,
 }
 
 /// The stream of a cell that is seen from afar.
 #[derive(Debug)]
-struct Far {
+struct FarStream {
     stream: Stream,
-    /// Of the ticks since it was told last.
+    /// The events of the ticks since its last one.
     events: Vec<Event>,
     touched: Vec<CubeId>,
 }
 
 impl Publisher {
-    /// No cubes.
+    /// Creates the streams of a room without cubes.
     pub fn new(grid: Grid) -> Self {
         let cell = |id| Cell {
             id: CellId(id as u16),
@@ -75,48 +76,48 @@ impl Publisher {
         }
     }
 
-    /// How many streams there can be: their numbers are below.
+    /// Returns the largest number of streams; their indices are below it.
     pub fn streams(&self) -> usize {
         StreamId::count(self.cells.len())
     }
 
-    /// What there is to tell of a tick, by stream. `world` is as after that tick.
+    /// Encodes the changes of a tick, and returns the snapshots by stream. `world` is as after that tick.
     pub fn tick(
         &mut self,
         tick: u64,
         changes: Changes,
         world: &World,
     ) -> Vec<(StreamId, Snapshot)> {
-        let is_far_told =
+        let is_far_due =
             tick / u64::from(FAR_INTERVAL_TICKS) > self.tick / u64::from(FAR_INTERVAL_TICKS);
         self.tick = tick;
         self.keyframes.clear();
         for cell in &mut self.cells {
-            cell.near.believed.advance_to(tick);
+            cell.near.predicted.advance_to(tick);
         }
         for event in changes.events {
-            self.happened(event);
+            self.apply(event);
         }
         for cube in changes.touched {
-            self.moved(cube, world);
+            self.touch(cube, world);
         }
         let truth = |cube| world.pose(cube).unwrap_or_default();
-        let mut told = Vec::new();
+        let mut snapshots = Vec::new();
         for cell in &mut self.cells {
-            if let Some(snapshot) = cell.tell(truth) {
-                told.push((StreamId::new(cell.id, Sight::Near), snapshot));
+            if let Some(snapshot) = cell.encode(truth) {
+                snapshots.push((StreamId::new(cell.id, Sight::Near), snapshot));
             }
             if let Some(far) = &mut cell.far
-                && is_far_told
-                && let Some(snapshot) = far.tell(tick, cell.id, &cell.near.believed, truth)
+                && is_far_due
+                && let Some(snapshot) = far.encode(tick, cell.id, &cell.near.predicted, truth)
             {
-                told.push((StreamId::new(cell.id, Sight::Far), snapshot));
+                snapshots.push((StreamId::new(cell.id, Sight::Far), snapshot));
             }
         }
-        told
+        snapshots
     }
 
-    /// Whether somebody looks at a cell from afar.
+    /// Returns whether a cell has a stream for receivers that see it from afar.
     #[cfg(test)]
     pub(super) fn is_seen_from_afar(&self) -> bool {
         self.cells.iter().any(|cell| cell.far.is_some())
@@ -138,7 +139,7 @@ impl Publisher {
             _ => (&known.near, 1),
         };
         debug_assert_eq!(
-            stream.believed.tick(),
+            stream.predicted.tick(),
             self.tick,
             "a keyframe is of the last tick"
         );
@@ -147,17 +148,17 @@ impl Publisher {
             cell,
             interval_ticks,
             tick: self.tick,
-            cubes: stream.believed.iter().filter_map(info).collect(),
+            cubes: stream.predicted.iter().filter_map(info).collect(),
         }
     }
 
-    /// Whether a cell has cubes.
+    /// Returns whether a cell has cubes.
     pub fn is_inhabited(&self, cell: CellId) -> bool {
-        !self.cells[usize::from(cell.0)].near.believed.is_empty()
+        !self.cells[usize::from(cell.0)].near.predicted.is_empty()
     }
 
-    /// Passes an event on to the cell of its cube.
-    fn happened(&mut self, event: Event) {
+    /// Applies an event to the cell of its cube.
+    fn apply(&mut self, event: Event) {
         let (cube, cell) = match &event {
             Event::Joined(info) | Event::Entered(info) => {
                 let cell = self.grid.cell(info.motion.pose(&Codec::LIVE).position);
@@ -173,12 +174,12 @@ impl Publisher {
         };
         debug_assert!(cell.is_some(), "cube {cube} is in no cell");
         if let Some(cell) = cell {
-            self.cells[usize::from(cell.0)].happened(event);
+            self.cells[usize::from(cell.0)].apply(event);
         }
     }
 
-    /// A cube may be elsewhere, perhaps in another cell.
-    fn moved(&mut self, cube: CubeId, world: &World) {
+    /// Handles a cube that may have moved, perhaps to another cell.
+    fn touch(&mut self, cube: CubeId, world: &World) {
         let (Some(place), Some(pose)) = (self.places.get_mut(&cube), world.pose(cube)) else {
             return;
         };
@@ -186,14 +187,15 @@ impl Publisher {
         let now = *place;
         if before != now {
             let from = &mut self.cells[usize::from(before.0)];
-            let motion = from.near.believed.get(cube).copied();
+            let motion = from.near.predicted.get(cube).copied();
             let has_just_joined = from.forget_join(cube);
             if !has_just_joined {
-                from.happened(Event::Exited { cube });
+                from.apply(Event::Exited { cube });
             }
             let info = motion.and_then(|motion| world.info(cube, motion));
-            let info = info.expect("a cube in a cell is in the world and believed in");
-            self.cells[usize::from(now.0)].happened(if has_just_joined {
+            let info =
+                info.expect("a cube in a cell is in the world and in the cell's predicted state");
+            self.cells[usize::from(now.0)].apply(if has_just_joined {
                 Event::Joined(info)
             } else {
                 Event::Entered(info)
@@ -201,9 +203,9 @@ impl Publisher {
         }
         let cell = &mut self.cells[usize::from(now.0)];
         if let Some(motion) = world.motion(cube)
-            && !cell.near.can_believe(cube, pose, &motion)
+            && !cell.near.is_in_step(cube, pose, &motion)
         {
-            cell.happened(Event::Placed { cube, motion });
+            cell.apply(Event::Placed { cube, motion });
         }
         cell.touched.push(cube);
     }
@@ -218,14 +220,14 @@ pub struct Published<'a> {
 
 impl Source for Published<'_> {
     fn is_moving(&self) -> bool {
-        let mut near = self.publisher.cells.iter().map(|cell| &cell.near.believed);
-        near.any(|believed| believed.active().len() > 0)
+        let mut near = self.publisher.cells.iter().map(|cell| &cell.near.predicted);
+        near.any(|predicted| predicted.active().len() > 0)
     }
 
     fn open(&mut self, cell: CellId, sight: Sight) {
         let cell = &mut self.publisher.cells[usize::from(cell.0)];
         if sight == Sight::Far {
-            cell.far = Some(Far {
+            cell.far = Some(FarStream {
                 stream: cell.near.clone(),
                 events: Vec::new(),
                 touched: Vec::new(),
@@ -239,7 +241,7 @@ impl Source for Published<'_> {
         }
     }
 
-    /// It is built once a tick, however many receivers need it.
+    /// Encodes a keyframe once a tick, however many receivers need it.
     fn keyframe(&mut self, cell: CellId, sight: Sight) -> Bytes {
         let Self { publisher, world } = self;
         let stream = StreamId::new(cell, sight);
@@ -257,96 +259,97 @@ impl Source for Published<'_> {
     }
 }
 
-/// What there is to tell, as the frames that the log keeps.
-pub fn frames(told: Vec<(StreamId, Snapshot)>) -> Vec<(StreamId, Bytes)> {
-    let told = told.into_iter();
-    told.map(|(stream, snapshot)| (stream, ServerMessage::Snapshot(snapshot).to_frame()))
+/// Encodes snapshots as the frames that the log keeps.
+pub fn frames(snapshots: Vec<(StreamId, Snapshot)>) -> Vec<(StreamId, Bytes)> {
+    let snapshots = snapshots.into_iter();
+    snapshots
+        .map(|(stream, snapshot)| (stream, ServerMessage::Snapshot(snapshot).to_frame()))
         .collect()
 }
 
 impl Cell {
-    fn happened(&mut self, event: Event) {
-        event.apply_to(&mut self.near.believed);
+    fn apply(&mut self, event: Event) {
+        event.apply_to(&mut self.near.predicted);
         self.events.push(event);
     }
 
-    /// A cube that has joined in this tick goes on to another cell; false if it was here before.
-    /// Nobody hears that it was here: the frames of a tick come in any order of their cells, and
-    /// the last claim counts.
+    /// Removes a cube that has joined in this tick and moves on to another cell. Returns false if it did
+    /// not join in this tick. No receiver may learn that the cube was here: the frames of a tick come in
+    /// any order of their cells, and the last one that names a cube counts.
     fn forget_join(&mut self, cube: CubeId) -> bool {
         let is_join = |event: &Event| matches!(event, Event::Joined(info) if info.cube == cube);
         let Some(join) = self.events.iter().position(is_join) else {
             return false;
         };
         self.events.remove(join);
-        self.near.believed.remove(cube);
+        self.near.predicted.remove(cube);
         true
     }
 
-    fn tell(&mut self, truth: impl Fn(CubeId) -> Pose) -> Option<Snapshot> {
+    fn encode(&mut self, truth: impl Fn(CubeId) -> Pose) -> Option<Snapshot> {
         let events = std::mem::take(&mut self.events);
         let touched = std::mem::take(&mut self.touched);
         if let Some(far) = &mut self.far {
             far.events.extend_from_slice(&events);
             far.touched.extend_from_slice(&touched);
         }
-        self.near.tell(self.id, events, touched, truth)
+        self.near.encode(self.id, events, touched, truth)
     }
 }
 
-impl Far {
-    fn tell(
+impl FarStream {
+    fn encode(
         &mut self,
         tick: u64,
         cell: CellId,
         near: &MotionSet,
         truth: impl Fn(CubeId) -> Pose,
     ) -> Option<Snapshot> {
-        self.stream.believed.advance_to(tick);
+        self.stream.predicted.advance_to(tick);
         let mut events = std::mem::take(&mut self.events);
         events.retain_mut(|event| match event {
-            // Where it came in is past; who has gone on since need not be told of.
+            // The cube has moved on since it came in, perhaps to another cell.
             Event::Joined(info) | Event::Entered(info) => {
                 near.get(info.cube).map(|now| info.motion = *now).is_some()
             }
-            // From afar nobody is in step anyway.
+            // Receivers that see the cell from afar are not in step with the cube's client anyway.
             Event::Placed { .. } => false,
             _ => true,
         });
         for event in &events {
-            event.apply_to(&mut self.stream.believed);
+            event.apply_to(&mut self.stream.predicted);
         }
         let touched = std::mem::take(&mut self.touched);
-        self.stream.tell(cell, events, touched, truth)
+        self.stream.encode(cell, events, touched, truth)
     }
 }
 
 impl Default for Stream {
-    /// No cubes.
+    /// Creates a stream without cubes.
     fn default() -> Self {
         Self {
-            believed: MotionSet::new(&Codec::LIVE),
+            predicted: MotionSet::new(&Codec::LIVE),
         }
     }
 }
 
 impl Stream {
-    /// Whether a cube is believed to move as its player's client says, at the latest when
-    /// residuals have told where it is. In step with the client everybody believes the same as
-    /// it; otherwise each of the two ways adds an error of its own.
-    fn can_believe(&self, cube: CubeId, pose: Pose, motion: &MotionState) -> bool {
-        let moves_so = |state: &MotionState| state.moves_like(motion);
-        let believed = self.believed.get(cube);
-        believed.is_none_or(moves_so)
+    /// Returns whether the predicted motion of a cube is that of its player's client, at the latest
+    /// after the residuals for `pose`. In step with the client, receivers predict the same as it does;
+    /// otherwise the way up and the way down each add an error of their own.
+    fn is_in_step(&self, cube: CubeId, pose: Pose, motion: &MotionState) -> bool {
+        let moves_alike = |state: &MotionState| state.moves_like(motion);
+        let predicted = self.predicted.get(cube);
+        predicted.is_none_or(moves_alike)
             || self
-                .believed
+                .predicted
                 .foresee(cube, pose)
                 .as_ref()
-                .is_some_and(moves_so)
+                .is_some_and(moves_alike)
     }
 
-    /// `None` when there is nothing to tell.
-    fn tell(
+    /// Encodes the changes of a tick; `None` when there are none.
+    fn encode(
         &mut self,
         cell: CellId,
         events: Vec<Event>,
@@ -354,11 +357,12 @@ impl Stream {
         truth: impl Fn(CubeId) -> Pose,
     ) -> Option<Snapshot> {
         let mut residuals = Vec::new();
-        self.believed.encode_touched(touched, truth, &mut residuals);
-        let is_news = !events.is_empty() || !residuals.is_empty();
-        is_news.then_some(Snapshot {
+        self.predicted
+            .encode_touched(touched, truth, &mut residuals);
+        let has_changes = !events.is_empty() || !residuals.is_empty();
+        has_changes.then_some(Snapshot {
             cell,
-            tick: self.believed.tick(),
+            tick: self.predicted.tick(),
             events,
             residuals: residuals.into(),
         })

@@ -1,4 +1,4 @@
-//! Players whose connection is lost, and the tokens with which they come back.
+//! Ghosts of players whose connection is lost, and the tokens with which players come back.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -6,18 +6,18 @@ use std::time::Instant;
 use cubesync_protocol::{CubeId, ResumeToken};
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// Who may come back to which cube.
+/// The tokens of players and ghosts, and the time that is left to ghosts.
 #[derive(Debug, Default)]
 pub(super) struct Resumption {
-    /// Ghosts, and until when their players may come back.
+    /// The ghosts, with the time until which their players may come back.
     ghosts: BTreeMap<CubeId, Instant>,
-    /// The one token that is good for each player and ghost.
+    /// The one valid token of each player and ghost.
     tokens: HashMap<CubeId, ResumeToken>,
     cubes: HashMap<ResumeToken, CubeId>,
 }
 
 impl Resumption {
-    /// Makes the token for a cube; the one before is no longer good.
+    /// Creates a token for a cube. The cube's earlier token is no longer valid.
     pub(super) fn issue(&mut self, cube: CubeId) -> ResumeToken {
         let mut token = ResumeToken([0; 16]);
         SystemRandom::new()
@@ -30,22 +30,22 @@ impl Resumption {
         token
     }
 
-    /// The cube that a token stands for.
+    /// Returns the cube that a token stands for.
     pub(super) fn cube(&self, token: ResumeToken) -> Option<CubeId> {
         self.cubes.get(&token).copied()
     }
 
-    /// A player's connection is lost; they may come back until then.
+    /// Notes that a player's connection is lost, and until when they may come back.
     pub(super) fn lost(&mut self, cube: CubeId, until: Instant) {
         self.ghosts.insert(cube, until);
     }
 
-    /// The player is back.
+    /// Notes that a player is back.
     pub(super) fn returned(&mut self, cube: CubeId) {
         self.ghosts.remove(&cube);
     }
 
-    /// The player does not come back.
+    /// Forgets a player, who cannot come back any more.
     pub(super) fn forget(&mut self, cube: CubeId) {
         self.ghosts.remove(&cube);
         if let Some(token) = self.tokens.remove(&cube) {
@@ -53,13 +53,13 @@ impl Resumption {
         }
     }
 
-    /// The ghost whose time is over next.
+    /// Returns the ghost whose time is over next.
     pub(super) fn first_to_expire(&self) -> Option<CubeId> {
         let first = self.ghosts.iter().min_by_key(|(_, until)| **until);
         first.map(|(cube, _)| *cube)
     }
 
-    /// The ghosts whose time is over.
+    /// Returns the ghosts whose time is over.
     pub(super) fn expired(&self, now: Instant) -> Vec<CubeId> {
         let expired = self.ghosts.iter().filter(|(_, until)| **until <= now);
         expired.map(|(cube, _)| *cube).collect()
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_newest_token_is_good_and_none_of_who_is_forgotten() {
+    fn only_the_newest_token_is_valid_until_its_player_is_forgotten() {
         let (cube, mut resumption) = (CubeId(7), Resumption::default());
         let first = resumption.issue(cube);
         let second = resumption.issue(cube);

@@ -1,10 +1,10 @@
-//! How far a cube may go: the room's top speed, held over time.
+//! The room's top speed, as a distance that each cube may cover over time.
 
-/// A cube may cover at once what its top speed covers in this time: a connection that stalled
+/// Time whose distance at top speed a cube may cover at once, because a connection that stalled
 /// delivers several samples together.
 const BURST_SECONDS: u64 = 1;
 
-/// How a player may move their cubes.
+/// The limit for a player's cubes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpeedRule {
     /// At most the room's top speed, each sample at its tick.
@@ -20,7 +20,7 @@ pub(super) struct TopSpeed {
     pub(super) tick_hz: u64,
 }
 
-/// How far a cube may go now: grows with time at top speed up to the burst.
+/// The distance that a cube may cover now. It grows with time, at top speed, up to the burst.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SpeedBudget {
     /// In units of 1/tick rate of a quantum, so that a tick's share is a whole number.
@@ -35,7 +35,7 @@ impl TopSpeed {
 }
 
 impl SpeedBudget {
-    /// A full budget.
+    /// Creates a full budget.
     pub(super) fn new(top_speed: TopSpeed, tick: u64) -> Self {
         Self {
             left: top_speed.burst(),
@@ -43,7 +43,7 @@ impl SpeedBudget {
         }
     }
 
-    /// Takes `distance_quanta` out of the budget, if it is there.
+    /// Takes `distance_quanta` out of the budget. Returns false, and takes nothing, if less is left.
     pub(super) fn spend(&mut self, distance_quanta: u64, top_speed: TopSpeed, tick: u64) -> bool {
         let elapsed = tick.saturating_sub(self.tick);
         let grown = elapsed.saturating_mul(top_speed.quanta_per_second);
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn top_speed_holds_over_time_and_leaves_room_for_a_stall() {
+    fn top_speed_holds_over_time_and_a_second_of_it_may_come_at_once() {
         let top_speed = TopSpeed {
             quanta_per_second: 600,
             tick_hz: 30,

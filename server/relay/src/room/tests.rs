@@ -1,5 +1,5 @@
-//! What clients make of a room's frames, compared with the room's truth over long random runs.
-//! In [`machine`] the same players do what proptest chooses, step by step.
+//! Replicas that read a room's frames, compared with the room's truth over long random runs. In
+//! [`machine`], proptest chooses what the same players do.
 
 mod machine;
 
@@ -31,22 +31,22 @@ const FREE: CubeId = CubeId(0);
 const FAR: u64 = FAR_INTERVAL_TICKS as u64;
 const METRE: i32 = 512;
 
-/// A room whose time the test decides.
-struct Stage {
+/// A room whose time the test controls.
+struct TestRoom {
     room: Room,
     random: fastrand::Rng,
     view_distance: Option<u32>,
     clients: BTreeMap<CubeId, Client>,
-    /// Where the walkers are and how they go, in quanta per tick.
+    /// The players' positions, and their steps in quanta per tick.
     walks: BTreeMap<CubeId, (Position, [i32; 2])>,
     /// Tokens of players whose connection is lost.
     tokens: Vec<ResumeToken>,
-    /// When cubes left the room.
+    /// The ticks at which cubes left the room.
     left: BTreeMap<CubeId, u64>,
     found: Found,
 }
 
-/// What happened in a run, so that a test of nothing is noticed.
+/// Counts of what happened in a run, which show that the run tested something.
 #[derive(Debug, Default, Clone, Copy)]
 struct Found {
     near: u64,
@@ -64,22 +64,22 @@ struct Client {
     frames: mpsc::Receiver<Bytes>,
     received: BytesMut,
     writer: SampleWriter,
-    /// What it was told to be in sight.
+    /// The cubes in sight, by the replica's changes.
     present: BTreeSet<CubeId>,
-    /// Reads nothing before this tick.
+    /// The tick before which the player reads nothing.
     asleep_until: u64,
-    /// When it took in the last of what it had slept through.
+    /// The tick at which it had read everything that came while it did not read.
     awake_since: u64,
     cells: BTreeSet<CellId>,
-    /// Cubes in sight that are too far away to be, and since when.
+    /// Cubes in sight beyond the view distance, with the tick since which they are.
     beyond: BTreeMap<CubeId, u64>,
 }
 
-impl Stage {
+impl TestRoom {
     fn new(view_distance_m: Option<u32>, seed: u64) -> Self {
         let view_distance = view_distance_m.map(|metres| metres * METRE as u32);
         let settings = RoomSettings {
-            name: "stage".into(),
+            name: "test".into(),
             tick_hz: HZ,
             top_speed: None,
             grid: view_distance.map_or(Grid::WHOLE, Grid::new),
@@ -171,7 +171,7 @@ impl Stage {
         self.random.choice(clients)
     }
 
-    /// Something that happens now and then.
+    /// Does something that players do now and then.
     fn happen(&mut self) {
         let client = self.some_client();
         match (self.random.u8(0..100), client) {
@@ -210,7 +210,7 @@ impl Stage {
         }
     }
 
-    /// Everybody goes a step and says so; some too late.
+    /// Moves every player by a step and sends samples, some of them too late.
     fn walk(&mut self) {
         let clients: Vec<_> = self.clients.keys().copied().collect();
         for client in clients {
@@ -280,8 +280,8 @@ impl Stage {
         self.room.world.cubes().map(|cube| cube.cube).collect()
     }
 
-    /// The tick is over; compares what everybody sees with the truth. `before` are the cubes that
-    /// were there since the last one.
+    /// Ends a tick, and compares all replicas with the truth. `before` are the cubes that were in the room
+    /// since the last tick.
     fn end_tick(&mut self, before: &BTreeSet<CubeId>) {
         let begins = self.room.clock.begins(self.tick() + 1);
         self.room.tick(begins);
@@ -300,7 +300,7 @@ impl Stage {
         }
     }
 
-    /// Compares what a client sees with the truth.
+    /// Compares a client's replica with the truth.
     fn check(&mut self, own: CubeId) {
         let tick = self.tick();
         let client = self.clients.get_mut(&own).unwrap();
@@ -313,7 +313,7 @@ impl Stage {
                 .map(|cube| cube.cube)
                 .eq(client.present.iter().copied())
         );
-        // Asleep, not yet shown around, or with what it slept through still on its way.
+        // It does not read, has no keyframes yet, or has unread frames.
         if client.asleep_until > tick
             || tick < client.awake_since + 3 * FAR
             || client.present.is_empty()
@@ -324,8 +324,8 @@ impl Stage {
         {
             return;
         }
-        // A far cell tells late that a cube has gone on, and what is lost is not given up at once.
-        // Silence says that everything is as believed.
+        // News of a far cell come late, and a replica keeps a lost cube for a while. Silence means that
+        // all predictions are right.
         let mut seen = client.seen.clone();
         seen.heartbeat(tick).unwrap();
         for cube in seen.cubes() {
@@ -361,19 +361,19 @@ impl Stage {
                 (cube.kind, &cube.name),
                 "tick {tick}"
             );
-            let believed = seen.pose(cube.cube).unwrap().position;
+            let predicted = seen.pose(cube.cube).unwrap().position;
             let truth = cube.pose.position;
-            // Who is near believes what the cube's own client believes, and adds no error.
+            // A near receiver predicts what the cube's own client predicts, and adds no error.
             let in_step = distance <= reach / 2 && world.motion(cube.cube).is_some();
             let bound = if in_step {
                 0
             } else {
                 Codec::LIVE.position_bound as u32
             };
-            for (believed, truth) in [(believed.x, truth.x), (believed.y, truth.y)] {
+            for (predicted, truth) in [(predicted.x, truth.x), (predicted.y, truth.y)] {
                 assert!(
-                    believed.abs_diff(truth) <= bound,
-                    "{own} sees {} at {believed} instead of {truth} at {tick}",
+                    predicted.abs_diff(truth) <= bound,
+                    "{own} sees {} at {predicted} instead of {truth} at {tick}",
                     cube.cube
                 );
             }
@@ -387,7 +387,7 @@ impl Stage {
 }
 
 impl Client {
-    /// Takes in all that there is.
+    /// Reads all frames that have come.
     fn read(&mut self, own: CubeId, tick: u64, room: &Room, found: &mut Found) {
         let mut count = 0;
         while let Ok(frames) = self.frames.try_recv() {
@@ -443,25 +443,25 @@ impl Client {
 }
 
 fn run(view_distance_m: Option<u32>, seed: u64, ticks: u64) -> Found {
-    let mut stage = Stage::new(view_distance_m, seed);
+    let mut test = TestRoom::new(view_distance_m, seed);
     for _ in 0..6 {
-        stage.enter(None);
+        test.enter(None);
     }
     for _ in 0..ticks {
-        stage.step();
+        test.step();
     }
-    for client in stage.clients.keys().copied().collect::<Vec<_>>() {
-        stage.leave(client, Ending::Left);
+    for client in test.clients.keys().copied().collect::<Vec<_>>() {
+        test.leave(client, Ending::Left);
     }
     assert!(
-        !stage.room.publisher.is_seen_from_afar(),
+        !test.room.publisher.is_seen_from_afar(),
         "nobody looks any more"
     );
-    stage.found
+    test.found
 }
 
 #[test]
-fn with_a_view_distance_clients_see_what_is_near_as_it_is_and_keep_nothing() {
+fn with_a_view_distance_clients_see_near_cubes_exactly_and_forget_those_out_of_sight() {
     for (view_distance_m, seed) in [
         (32, 8),
         (32, 25),
@@ -490,41 +490,41 @@ fn without_a_view_distance_clients_see_the_whole_room_at_every_tick() {
 }
 
 #[test]
-fn a_room_believes_returning_players_only_in_its_first_minute() {
-    let mut stage = Stage::new(None, 7);
+fn returning_players_choose_their_pose_only_in_a_rooms_first_minute() {
+    let mut test = TestRoom::new(None, 7);
     let far = pose_at(100_000);
-    let starts_at = |stage: &mut Stage| {
+    let starts_at = |test: &mut TestRoom| {
         let token = ResumeToken([7; 16]);
-        let cube = stage.enter_at(Some(token), Some(far));
-        stage.room.world.pose(cube).unwrap()
+        let cube = test.enter_at(Some(token), Some(far));
+        test.room.world.pose(cube).unwrap()
     };
-    assert_eq!(starts_at(&mut stage), far);
+    assert_eq!(starts_at(&mut test), far);
     for _ in 0..60 * u64::from(HZ) {
-        let begins = stage.room.clock.begins(stage.tick() + 1);
-        stage.room.tick(begins);
+        let begins = test.room.clock.begins(test.tick() + 1);
+        test.room.tick(begins);
     }
-    assert_ne!(starts_at(&mut stage), far);
+    assert_ne!(starts_at(&mut test), far);
 }
 
 #[test]
-fn an_observer_without_a_cube_is_told_of_everything_and_catches_up_when_it_was_slow() {
-    let mut stage = Stage::new(Some(32), 9);
+fn an_observer_receives_everything_and_catches_up_after_it_was_slow() {
+    let mut test = TestRoom::new(Some(32), 9);
     let (outlet, mut frames) = mpsc::channel(4);
     let outlet = Outlet::Frames(outlet);
-    let now = stage.now();
+    let now = test.now();
     let (reply, mut answer) = oneshot::channel();
-    stage.room.handle(RoomEvent::Observe { outlet, reply }, now);
+    test.room.handle(RoomEvent::Observe { outlet, reply }, now);
     let observer = answer.try_recv().unwrap();
     for _ in 0..6 {
-        stage.enter(None);
+        test.enter(None);
     }
     let (mut scene, mut received) = (Scene::default(), BytesMut::new());
     let (mut compared, mut slow_tick) = (0, 0);
     for step in 0..2_300 {
-        stage.step();
+        test.step();
         if step % 1_000 > 300 {
             // For longer than the channel and the log last.
-            slow_tick = stage.tick();
+            slow_tick = test.tick();
             continue;
         }
         while let Ok(frames) = frames.try_recv() {
@@ -534,17 +534,17 @@ fn an_observer_without_a_cube_is_told_of_everything_and_catches_up_when_it_was_s
         {
             scene.hear(Duration::ZERO, &ServerMessage::decode(&payload).unwrap());
         }
-        let Room { audience, log, .. } = &stage.room;
+        let Room { audience, log, .. } = &test.room;
         if !audience.is_up_to_date(observer, log) {
-            slow_tick = stage.tick();
+            slow_tick = test.tick();
         }
         // The keyframes come in the next tick. A cube that is in none of them, because it has left,
         // might be in a cell whose news come later.
-        if stage.tick() <= slow_tick + 1 + FAR {
+        if test.tick() <= slow_tick + 1 + FAR {
             continue;
         }
-        let mut seen = scene.cubes(stage.tick());
-        for cube in stage.room.world.cubes() {
+        let mut seen = scene.cubes(test.tick());
+        for cube in test.room.world.cubes() {
             let (info, pose) = seen.next().unwrap();
             let known = (info.cube, info.kind, &info.name);
             assert_eq!(known, (cube.cube, cube.kind, &cube.name));
@@ -557,11 +557,11 @@ fn an_observer_without_a_cube_is_told_of_everything_and_catches_up_when_it_was_s
     assert!(compared > 5_000, "{compared}");
     assert!(scene.gaps() > 1, "{}", scene.gaps());
 
-    let cubes = stage.room.world.cube_count();
-    let now = stage.now();
-    stage.room.handle(RoomEvent::EndObserver(observer), now);
-    assert!(!stage.room.audience.ids().contains(&observer));
-    assert_eq!(stage.room.world.cube_count(), cubes);
+    let cubes = test.room.world.cube_count();
+    let now = test.now();
+    test.room.handle(RoomEvent::EndObserver(observer), now);
+    assert!(!test.room.audience.ids().contains(&observer));
+    assert_eq!(test.room.world.cube_count(), cubes);
 }
 
 #[test]
@@ -571,27 +571,25 @@ fn metres_become_quanta() {
 }
 
 #[test]
-fn what_an_old_connection_still_had_to_say_is_not_taken_for_the_new_ones() {
-    let mut stage = Stage::new(None, 7);
-    let cube = stage.enter_at(None, None);
-    let old = stage.room.members[&cube].id;
-    let token = stage.room.resumption.issue(cube);
-    stage.clients.clear();
-    assert_eq!(stage.enter_at(Some(token), None), cube);
-    let now = stage.now();
+fn messages_of_a_replaced_connection_are_ignored() {
+    let mut test = TestRoom::new(None, 7);
+    let cube = test.enter_at(None, None);
+    let old = test.room.members[&cube].id;
+    let token = test.room.resumption.issue(cube);
+    test.clients.clear();
+    assert_eq!(test.enter_at(Some(token), None), cube);
+    let now = test.now();
     let reason = Ending::Lost;
-    stage
-        .room
+    test.room
         .handle(RoomEvent::Leave { from: old, reason }, now);
     let message = ClientMessage::Take { cube: CubeId(0) };
-    stage
-        .room
+    test.room
         .handle(RoomEvent::Message { from: old, message }, now);
-    let new = stage.room.members[&cube].id;
+    let new = test.room.members[&cube].id;
     assert_ne!(new, old);
     let is_held = |kind| kind != CubeKind::Free { holder: None };
     assert!(
-        !stage
+        !test
             .room
             .world
             .cubes()

@@ -1,7 +1,7 @@
 //! A connection: a cursor into the snapshot log that writes what its socket takes.
 //!
-//! Nothing is encoded or queued per connection. What is a connection's own (a pong, a
-//! correction) is small and goes between two shared frames.
+//! Nothing is encoded or queued per connection, except that a connection's own frames (a pong, a
+//! correction) are small and are written between two shared ones.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -19,30 +19,29 @@ use tokio::sync::mpsc::error::TrySendError;
 
 use crate::room::log::{Cursor, SnapshotLog, StreamId};
 
-/// Buffers handed to the kernel in one write: a tick of all cells in sight, or half a second of
-/// one.
+/// Largest number of buffers in one write: a tick of all cells in sight, or half a second of one.
 const MAX_SLICES: usize = 48;
 
-/// For those who get bytes through a channel, frames are put together up to about this.
+/// Approximate size up to which frames are joined that go through a channel.
 const BATCH_BYTES: usize = 16 * 1024;
 
-/// Own frames a connection may have waiting, in bytes. A peer that asks without reading gets no
-/// answers beyond this.
+/// Largest number of bytes of a connection's own frames that wait. A peer that asks without reading
+/// gets no more answers than this.
 const MAX_PERSONAL_BYTES: usize = 4 * 1024;
 
-/// Where a connection's frames go.
+/// The destination of a connection's frames.
 #[derive(Debug, Clone)]
 pub enum Outlet {
-    /// A TCP socket; the session reads from it and only the room writes to it.
+    /// A TCP socket. The session reads from it, and only the room writes to it.
     Tcp(Arc<OwnedWriteHalf>),
     /// A task of this process that turns frames into something else. Each item is one or more
     /// whole frames.
     Frames(mpsc::Sender<Bytes>),
-    /// Nowhere: nobody looks.
+    /// No destination: frames are dropped unread.
     Nowhere,
 }
 
-/// What a flush achieved.
+/// The result of a flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flushed {
     /// Everything is written.
@@ -55,27 +54,28 @@ pub(super) enum Flushed {
 #[derive(Debug)]
 pub(super) struct Connection {
     outlet: Outlet,
-    /// What must be written before anything else: the rest of a frame that was begun, keyframes.
-    begun: VecDeque<Bytes>,
+    /// The frames that are written before all others: the rest of a frame that is partly written, and
+    /// keyframes.
+    pending: VecDeque<Bytes>,
     /// Whole frames for this connection only.
     personal: BytesMut,
     cursor: Cursor,
-    /// The cells it sees, and the same as streams.
+    /// The cells that the connection sees, and their streams.
     view: View,
     streams: Vec<StreamId>,
-    /// The newest tick that it was told of.
-    told_tick: u64,
-    /// Since when the outlet has taken nothing although there was something to write.
+    /// The newest tick of which something was sent.
+    sent_tick: u64,
+    /// The time since which the outlet has taken no bytes although some were waiting.
     blocked_since: Option<Instant>,
     written: Written,
 }
 
-/// What went out.
+/// Counts of what was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Written {
     /// Bytes.
     pub bytes: u64,
-    /// Frames that were begun.
+    /// Frames that are written at least in part.
     pub frames: u64,
 }
 
@@ -87,16 +87,16 @@ impl AddAssign for Written {
 }
 
 impl Connection {
-    /// A connection that has seen nothing yet.
+    /// Creates a connection that has received nothing yet.
     pub(super) fn new(outlet: Outlet) -> Self {
         Self {
             outlet,
-            begun: VecDeque::new(),
+            pending: VecDeque::new(),
             personal: BytesMut::new(),
             cursor: Cursor::BEFORE_LOG,
             view: View::new(),
             streams: Vec::new(),
-            told_tick: 0,
+            sent_tick: 0,
             blocked_since: None,
             written: Written::default(),
         }
@@ -112,27 +112,27 @@ impl Connection {
         true
     }
 
-    /// What the connection sees.
+    /// Returns the cells that the connection sees.
     pub(super) fn view(&self) -> &View {
         &self.view
     }
 
-    /// Whether it must be shown everything: it is new, or has fallen behind, and takes bytes.
-    pub(super) fn is_due(&self, log: &SnapshotLog) -> bool {
+    /// Returns whether it needs keyframes of everything: it is new or has fallen behind, and takes bytes.
+    pub(super) fn needs_keyframes(&self, log: &SnapshotLog) -> bool {
         self.is_empty() && log.has_lost(self.cursor)
     }
 
-    /// Whether it has been told everything up to the log's end.
+    /// Returns whether everything up to the log's end is written.
     pub(super) fn is_up_to_date(&self, log: &SnapshotLog) -> bool {
         self.is_empty() && self.cursor == log.end()
     }
 
-    /// Goes on from the log's end, of this tick, with another view. `shown` are the keyframes of
-    /// what was not in sight before; one that [is due](Self::is_due) needs all of them.
-    pub(super) fn show(
+    /// Goes on from the log's end, of this tick, with another view. `keyframes` are those of the cells
+    /// that come into sight, or of all cells if it [needs keyframes](Self::needs_keyframes).
+    pub(super) fn change_view(
         &mut self,
         view: View,
-        shown: impl IntoIterator<Item = Bytes>,
+        keyframes: impl IntoIterator<Item = Bytes>,
         log: &SnapshotLog,
         tick: u64,
     ) {
@@ -140,20 +140,20 @@ impl Connection {
         let cells = self.view.iter().map(|(cell, _)| *cell);
         let cells: Vec<_> = cells.filter(|cell| !is_seen(cell)).collect();
         if !cells.is_empty() {
-            self.begin(ServerMessage::OutOfSight { cells }.to_frame());
+            self.push(ServerMessage::OutOfSight { cells }.to_frame());
         }
-        for keyframe in shown {
-            self.begin(keyframe);
+        for keyframe in keyframes {
+            self.push(keyframe);
         }
         let stream = |&(cell, sight): &(CellId, Sight)| StreamId::new(cell, sight);
         self.streams = view.iter().map(stream).collect();
         self.view = view;
         self.cursor = log.end();
-        self.told_tick = tick;
+        self.sent_tick = tick;
     }
 
-    /// Tells of a tick if nothing was written for so many ticks. Who has fallen behind must not
-    /// hear that all is as believed.
+    /// Sends a heartbeat if nothing was written for `interval_ticks`. A connection that has fallen behind
+    /// gets none, since a heartbeat says that the predictions are right.
     pub(super) fn keep_alive(
         &mut self,
         log: &SnapshotLog,
@@ -161,9 +161,9 @@ impl Connection {
         interval_ticks: u64,
         heartbeat: &Bytes,
     ) {
-        if self.is_up_to_date(log) && tick - self.told_tick >= interval_ticks {
-            self.begin(heartbeat.clone());
-            self.told_tick = tick;
+        if self.is_up_to_date(log) && tick - self.sent_tick >= interval_ticks {
+            self.push(heartbeat.clone());
+            self.sent_tick = tick;
         }
     }
 
@@ -183,7 +183,7 @@ impl Connection {
                 self.flush_frames(&frames, log)
             }
             Outlet::Nowhere => {
-                self.begun.clear();
+                self.pending.clear();
                 self.personal.clear();
                 self.cursor = log.end();
                 self.written = Written::default();
@@ -198,7 +198,7 @@ impl Connection {
         Ok(flushed)
     }
 
-    /// The same right after a tick, without a call where there is nothing to write.
+    /// Writes right after a tick, without a system call when there is nothing to write.
     ///
     /// # Errors
     /// The outlet is closed.
@@ -213,16 +213,16 @@ impl Connection {
             self.cursor = next;
             return Ok(Flushed::All);
         }
-        self.told_tick = tick;
+        self.sent_tick = tick;
         self.flush(log, now)
     }
 
-    /// What was written since the last call.
+    /// Takes the counts since the last call.
     pub(super) fn take_written(&mut self) -> Written {
         std::mem::take(&mut self.written)
     }
 
-    /// How long the outlet has taken nothing.
+    /// Returns for how long the outlet has taken no bytes.
     pub(super) fn blocked_for(&self, now: Instant) -> Duration {
         self.blocked_since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
@@ -246,13 +246,13 @@ impl Connection {
         }
     }
 
-    /// Nothing is waiting but what the log has.
+    /// Returns whether no frames wait besides those in the log.
     fn is_empty(&self) -> bool {
-        self.begun.is_empty() && self.personal.is_empty()
+        self.pending.is_empty() && self.personal.is_empty()
     }
 
-    fn begin(&mut self, frame: Bytes) {
-        self.begun.push_back(frame);
+    fn push(&mut self, frame: Bytes) {
+        self.pending.push_back(frame);
         self.written.frames += 1;
     }
 
@@ -260,7 +260,7 @@ impl Connection {
         loop {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut count = 0;
-            let own = self.begun.iter().map(|frame| &frame[..]);
+            let own = self.pending.iter().map(|frame| &frame[..]);
             let own = own.chain(std::iter::once(&self.personal[..]).filter(|own| !own.is_empty()));
             let mut cursor = self.cursor;
             let shared = std::iter::from_fn(|| log.next(&self.streams, &mut cursor));
@@ -296,9 +296,9 @@ impl Connection {
             let len_bytes = next.len() as u64;
             match frames.try_send(next) {
                 Ok(()) => self.written.bytes += len_bytes,
-                // Whoever closed the channel tells the room why; until then it takes nothing.
+                // The task that closed the channel tells the room why. Until then the channel takes nothing.
                 Err(TrySendError::Full(batch) | TrySendError::Closed(batch)) => {
-                    self.begun.push_front(batch);
+                    self.pending.push_front(batch);
                     return Flushed::Blocked;
                 }
             }
@@ -306,7 +306,7 @@ impl Connection {
         Flushed::All
     }
 
-    /// What is waiting, as far as it makes one message of a reasonable size.
+    /// Takes the frames that wait, up to about [`BATCH_BYTES`].
     fn next_batch(&mut self, log: &SnapshotLog) -> Option<Bytes> {
         let first = self.take_next(log)?;
         let Some(second) = self.take_next(log) else {
@@ -323,8 +323,8 @@ impl Connection {
     }
 
     fn take_next(&mut self, log: &SnapshotLog) -> Option<Bytes> {
-        if let Some(begun) = self.begun.pop_front() {
-            return Some(begun);
+        if let Some(pending) = self.pending.pop_front() {
+            return Some(pending);
         }
         if !self.personal.is_empty() {
             return Some(self.personal.split().freeze());
@@ -334,7 +334,7 @@ impl Connection {
         next
     }
 
-    /// Moves on by the bytes the socket took, in the order in which they were offered.
+    /// Moves on by the bytes that the socket took, in the order in which they were offered.
     fn advance(&mut self, written: usize, log: &SnapshotLog) {
         self.written.bytes += written as u64;
         let mut left = written;
@@ -347,7 +347,7 @@ impl Connection {
             next.advance(taken);
             left -= taken;
             if !next.is_empty() {
-                self.begun.push_front(next);
+                self.pending.push_front(next);
             }
         }
     }
@@ -373,11 +373,11 @@ mod tests {
         }
     }
 
-    /// Shows a connection everything if it is due.
+    /// Gives a connection a keyframe if it needs one.
     fn catch_up(connection: &mut Connection, log: &SnapshotLog, number: u64) {
-        if connection.is_due(log) {
+        if connection.needs_keyframes(log) {
             let view = vec![(CELL, Sight::Near)];
-            connection.show(view, [pong(number).to_frame()], log, number);
+            connection.change_view(view, [pong(number).to_frame()], log, number);
         }
     }
 
@@ -539,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn another_view_is_told_of_what_is_new_and_what_is_gone_after_all_of_the_old() {
+    fn a_change_of_view_sends_what_is_new_and_what_is_gone_after_all_of_the_old_view() {
         let (sender, mut receiver) = mpsc::channel(64);
         let mut connection = Connection::new(Outlet::Frames(sender));
         let mut log = SnapshotLog::new(StreamId::count(4));
@@ -547,7 +547,7 @@ mod tests {
         let near = |cell| StreamId::new(cell, Sight::Near);
         let far = |cell| StreamId::new(cell, Sight::Far);
         let old = vec![(a, Sight::Near), (b, Sight::Near)];
-        connection.show(old, [1, 2].map(|number| pong(number).to_frame()), &log, 1);
+        connection.change_view(old, [1, 2].map(|number| pong(number).to_frame()), &log, 1);
         let tick = |number| {
             [near(a), far(a), near(b), far(b), near(c), far(c)]
                 .into_iter()
@@ -560,7 +560,7 @@ mod tests {
         connection.flush_tick(&log, 2, Instant::now()).unwrap();
         assert!(connection.is_up_to_date(&log));
         let new = vec![(b, Sight::Far), (c, Sight::Near)];
-        connection.show(new, [3, 4].map(|number| pong(number).to_frame()), &log, 2);
+        connection.change_view(new, [3, 4].map(|number| pong(number).to_frame()), &log, 2);
         log.push(tick(20));
         connection.flush_tick(&log, 3, Instant::now()).unwrap();
         drop(connection);
@@ -576,12 +576,12 @@ mod tests {
     }
 
     #[test]
-    fn a_heartbeat_comes_only_when_nothing_else_was_told_for_long() {
+    fn a_heartbeat_comes_only_when_nothing_else_was_sent_for_its_interval() {
         let (sender, mut receiver) = mpsc::channel(64);
         let mut connection = Connection::new(Outlet::Frames(sender));
         let mut log = SnapshotLog::new(2);
         catch_up(&mut connection, &log, 0);
-        let mut told = Vec::new();
+        let mut sent_at = Vec::new();
         for tick in 1..20u64 {
             if tick == 3 {
                 log.push(vec![(StreamId::new(CELL, Sight::Near), pong(0).to_frame())]);
@@ -590,12 +590,12 @@ mod tests {
             connection.keep_alive(&log, tick, 6, &pong(tick).to_frame());
             connection.flush(&log, Instant::now()).unwrap();
             if receiver.try_recv().is_ok() {
-                told.push(tick);
+                sent_at.push(tick);
             }
         }
-        assert_eq!(told, [1, 3, 9, 15]);
+        assert_eq!(sent_at, [1, 3, 9, 15]);
 
-        // Who has not been shown everything is told nothing.
+        // A connection that needs keyframes gets no heartbeat.
         let (sender, mut receiver) = mpsc::channel(64);
         let mut connection = Connection::new(Outlet::Frames(sender));
         for tick in 20..40 {

@@ -1,7 +1,6 @@
 //! The audience of a room: cursors that write the log to sockets.
 //!
-//! It does not matter to the audience who fills the log. What is not in there, keyframes above all,
-//! comes from a [`Source`].
+//! A [`Source`] fills the log, and gives the audience what the log does not have, keyframes above all.
 
 mod connection;
 mod receiver;
@@ -24,16 +23,16 @@ use self::viewers::Viewers;
 use super::log::SnapshotLog;
 use crate::ending::Ending;
 
-/// Whatever fills the log of an audience.
+/// The publisher of an audience's log.
 pub trait Source {
-    /// Returns whether a cube moves by what the receivers know, or has just stopped.
+    /// Returns whether the receivers' predictions move a cube, or one has just stopped.
     fn is_moving(&self) -> bool;
 
-    /// Begins the stream of a cell that somebody sees from now on. It is called right after a tick at
+    /// Begins the stream of a cell that a receiver sees from now on. It is called right after a tick at
     /// which all streams bring their cells up to date.
     fn open(&mut self, cell: CellId, sight: Sight);
 
-    /// Ends a stream that nobody sees any more.
+    /// Ends a stream that no receiver sees any more.
     fn close(&mut self, cell: CellId, sight: Sight);
 
     /// Returns the keyframe of an open stream as of the last tick. It is called right after a tick at
@@ -44,12 +43,12 @@ pub trait Source {
     fn viewpoints(&self, player: CubeId) -> impl Iterator<Item = Position>;
 }
 
-/// A receiver's name.
+/// A receiver's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReceiverId {
     /// A player, by their own cube.
     Player(CubeId),
-    /// Somebody without a cube, by a number.
+    /// A receiver without a cube, by a number.
     Observer(u64),
 }
 
@@ -78,7 +77,7 @@ impl Audience {
         self.receivers.is_empty()
     }
 
-    /// Returns the names of all receivers.
+    /// Returns the ids of all receivers.
     pub fn ids(&self) -> Vec<ReceiverId> {
         self.receivers.keys().copied().collect()
     }
@@ -100,12 +99,12 @@ impl Audience {
         }
     }
 
-    /// Returns the cells that there are.
+    /// Returns the room's cells.
     pub fn cells(&self) -> impl Iterator<Item = CellId> {
         self.viewers.cells()
     }
 
-    /// Returns whether somebody sees a cell.
+    /// Returns whether a receiver sees a cell.
     pub fn is_seen(&self, cell: CellId) -> bool {
         self.viewers.is_seen(cell)
     }
@@ -128,8 +127,8 @@ impl Audience {
         self.written += receiver.connection.take_written();
     }
 
-    /// Writes what the log has to all receivers after a tick, and keyframes to those that are new, have
-    /// fallen behind or see other cells than before. Returns the receivers to remove, and why.
+    /// Writes the log to all receivers after a tick, and keyframes to those that are new, have fallen
+    /// behind or see other cells than before. Returns the receivers to remove, with the reason.
     pub fn serve(
         &mut self,
         tick: u64,
@@ -142,13 +141,13 @@ impl Audience {
         let may_change_views = self.may_change_views(tick);
         let mut over = Vec::new();
         for (&id, receiver) in &mut self.receivers {
-            if may_change_views && receiver.connection.is_due(log) {
-                receiver.look(tick, log, source, &mut self.viewers);
+            if may_change_views && receiver.connection.needs_keyframes(log) {
+                receiver.choose_view(tick, log, source, &mut self.viewers);
             }
             let mut flushed = receiver.connection.flush_tick(log, tick, now);
             if matches!(flushed, Ok(Flushed::All)) {
                 if may_change_views && receiver.has_moved(source, self.viewers.grid()) {
-                    receiver.look(tick, log, source, &mut self.viewers);
+                    receiver.choose_view(tick, log, source, &mut self.viewers);
                 }
                 let connection = &mut receiver.connection;
                 connection.keep_alive(log, tick, heartbeat_ticks, &heartbeat);
@@ -169,7 +168,7 @@ impl Audience {
         over
     }
 
-    /// Writes what is left before the room ends. Returns the receivers that wait for nothing more.
+    /// Writes the remaining bytes before the room ends. Returns the receivers that have taken theirs.
     pub fn drain(&mut self, log: &SnapshotLog, now: Instant) -> Vec<ReceiverId> {
         let mut done = Vec::new();
         for (&id, receiver) in &mut self.receivers {
@@ -180,13 +179,13 @@ impl Audience {
         done
     }
 
-    /// Takes what was written since the last call.
+    /// Takes the counts of what was written since the last call.
     pub fn take_written(&mut self) -> Written {
         std::mem::take(&mut self.written)
     }
 
-    /// Returns whether what receivers see may change right after a tick: all streams bring their cells
-    /// up to date then.
+    /// Returns whether views may change right after a tick: all streams bring their cells up to date at
+    /// that tick.
     fn may_change_views(&self, tick: u64) -> bool {
         self.viewers.grid() == Grid::WHOLE || tick.is_multiple_of(FAR_INTERVAL_TICKS.into())
     }

@@ -1,4 +1,4 @@
-//! A receiver: its connection, and what it sees.
+//! A receiver: its connection and its view.
 
 use std::time::{Duration, Instant};
 
@@ -10,21 +10,21 @@ use super::connection::{Connection, Outlet};
 use super::viewers::Viewers;
 use crate::room::log::SnapshotLog;
 
-/// Somebody who gets what a room publishes.
+/// A receiver of what a room publishes.
 #[derive(Debug)]
 pub struct Receiver {
     pub(super) connection: Connection,
-    /// The player whose surroundings it sees; `None`: it sees everything, at every tick.
+    /// The player whose surroundings it sees; `None`: it sees everything at every tick.
     viewer: Option<CubeId>,
-    /// Where the viewer's cubes were when the view was chosen.
+    /// The positions of the viewer's cubes when the view was chosen.
     seen_from: Vec<Position>,
-    /// A receiver that takes nothing for this long is cut; `None`: never.
+    /// Time after which the receiver is cut if it takes no bytes; `None`: never.
     slow_after: Option<Duration>,
 }
 
 impl Receiver {
-    /// Creates a receiver that sees everything, at every tick. However slow it is, it is not cut, but
-    /// goes on with keyframes.
+    /// Creates a receiver that sees everything at every tick. It is never cut for being slow, but gets
+    /// keyframes.
     pub fn new(outlet: Outlet) -> Self {
         Self {
             connection: Connection::new(outlet),
@@ -41,14 +41,14 @@ impl Receiver {
         Self { viewer, ..self }
     }
 
-    /// Cuts it when it takes nothing for so long.
+    /// Lets it be cut when it takes no bytes for `silence`.
     #[must_use]
     pub fn cut_after(self, silence: Duration) -> Self {
         let slow_after = Some(silence);
         Self { slow_after, ..self }
     }
 
-    /// Returns whether it has taken nothing for too long.
+    /// Returns whether it has taken no bytes for too long.
     pub(super) fn is_too_slow(&self, now: Instant) -> bool {
         let limit = self.slow_after;
         limit.is_some_and(|limit| self.connection.blocked_for(now) >= limit)
@@ -69,16 +69,16 @@ impl Receiver {
         has_moved || before.next().is_some()
     }
 
-    /// Chooses its view, and gives it keyframes of what it did not see before: of everything when it
-    /// is new or has fallen behind.
-    pub(super) fn look(
+    /// Chooses its view, and gives it keyframes of the cells that it did not see before, or of all cells
+    /// when it is new or has fallen behind.
+    pub(super) fn choose_view(
         &mut self,
         tick: u64,
         log: &SnapshotLog,
         source: &mut impl Source,
         viewers: &mut Viewers,
     ) {
-        let is_due = self.connection.is_due(log);
+        let needs_all = self.connection.needs_keyframes(log);
         let before = self.connection.view();
         let view = match self.viewer {
             None => viewers.everything(),
@@ -89,11 +89,11 @@ impl Receiver {
         };
         viewers.enter(&view, source);
         viewers.leave(before, source);
-        let is_new = |seen| is_due || before.binary_search(seen).is_err();
+        let is_new = |seen| needs_all || before.binary_search(seen).is_err();
         let new: View = view.iter().filter(|seen| is_new(seen)).copied().collect();
         let keyframes = new
             .into_iter()
             .map(|(cell, sight)| source.keyframe(cell, sight));
-        self.connection.show(view, keyframes, log, tick);
+        self.connection.change_view(view, keyframes, log, tick);
     }
 }

@@ -64,7 +64,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// A room, its players, and what must be true of them.
 struct Machine {
-    stage: Stage,
+    test: TestRoom,
     has_top_speed: bool,
     /// What each player's cube is; nobody but players is in the room, and the free cube.
     kinds: BTreeMap<CubeId, Kind>,
@@ -92,15 +92,15 @@ enum Kind {
 impl Machine {
     /// With a view distance everybody may jump anywhere; without one there is a top speed.
     fn new(view_distance_m: Option<u32>) -> Self {
-        let mut stage = Stage::new(view_distance_m, 0);
+        let mut test = TestRoom::new(view_distance_m, 0);
         let has_top_speed = view_distance_m.is_none();
         if has_top_speed {
             let mut world = World::new(HZ, Some(TOP_SPEED), Ids::counted());
             world.tick(0);
-            stage.room.world = world;
+            test.room.world = world;
         }
         Self {
-            stage,
+            test,
             has_top_speed,
             kinds: BTreeMap::new(),
             holder: None,
@@ -114,7 +114,7 @@ impl Machine {
     }
 
     fn player(&self, number: usize) -> Option<CubeId> {
-        let players = &self.stage.clients;
+        let players = &self.test.clients;
         players.keys().nth(number % players.len().max(1)).copied()
     }
 
@@ -156,19 +156,18 @@ impl Machine {
                     .get(&player)
                     .is_some_and(|of| of.contains(&FREE)) => {}
             Step::Take(_) => {
-                self.stage.say(player, ClientMessage::Take { cube: FREE });
+                self.test.say(player, ClientMessage::Take { cube: FREE });
                 // Who was first has it.
                 self.holder.get_or_insert(player);
             }
             Step::Release(_) => {
-                self.stage
-                    .say(player, ClientMessage::Release { cube: FREE });
-                let client = self.stage.clients.get_mut(&player);
+                self.test.say(player, ClientMessage::Release { cube: FREE });
+                let client = self.test.clients.get_mut(&player);
                 client.expect("it is there").writer.release(FREE);
                 self.holder.take_if(|holder| *holder == player);
             }
             Step::Walk(_, x, y) => {
-                let walk = self.stage.walks.get_mut(&player);
+                let walk = self.test.walks.get_mut(&player);
                 walk.expect("everybody stands somewhere").1 = [x.into(), y.into()];
             }
             Step::Jump(_, x, y) => {
@@ -177,8 +176,8 @@ impl Machine {
             Step::Steal(_, number) => self.steal(player, number),
             Step::Repeat(_) => self.repeat(player),
             Step::Sleep(_, ticks) => {
-                let until = self.stage.tick() + u64::from(ticks);
-                let client = self.stage.clients.get_mut(&player);
+                let until = self.test.tick() + u64::from(ticks);
+                let client = self.test.clients.get_mut(&player);
                 client.expect("it is there").asleep_until = until;
             }
             _ => {}
@@ -188,28 +187,28 @@ impl Machine {
     fn enter(&mut self, token: Option<ResumeToken>) {
         let owner = self.good.iter().find(|(_, good)| Some(**good) == token);
         let owner = owner.map(|(cube, _)| *cube);
-        let before = owner.and_then(|owner| self.stage.room.world.pose(owner));
+        let before = owner.and_then(|owner| self.test.room.world.pose(owner));
         if let Some(owner) = owner {
             // A connection that still has the cube is replaced.
-            self.stage.clients.remove(&owner);
+            self.test.clients.remove(&owner);
             self.holder.take_if(|holder| *holder == owner);
         }
-        let cube = self.stage.enter_at(token, None);
+        let cube = self.test.enter_at(token, None);
         match owner {
             Some(owner) => {
                 assert_eq!(cube, owner, "a good token gets its cube back");
-                assert_eq!(self.stage.room.world.pose(cube), before, "where it was");
+                assert_eq!(self.test.room.world.pose(cube), before, "where it was");
             }
             None => {
                 assert_eq!(cube, CubeId(self.ids), "a new cube has the next number");
                 self.ids += 1;
             }
         }
-        self.stage.walks.get_mut(&cube).expect("it was made").1 = [0; 2];
+        self.test.walks.get_mut(&cube).expect("it was made").1 = [0; 2];
         self.stolen.remove(&cube);
         self.kinds.insert(cube, Kind::Player);
         self.there.insert(cube);
-        let token = self.stage.room.resumption.issue(cube);
+        let token = self.test.room.resumption.issue(cube);
         self.tokens.push(token);
         self.good.insert(cube, token);
     }
@@ -218,15 +217,15 @@ impl Machine {
         let Some(player) = self.player(number) else {
             return;
         };
-        self.stage.leave(player, reason);
+        self.test.leave(player, reason);
         self.is_gone(player, reason);
     }
 
     fn is_gone(&mut self, player: CubeId, reason: Ending) {
         self.holder.take_if(|holder| *holder == player);
         if reason.is_accident() {
-            let pose = self.stage.room.world.pose(player).expect("a ghost stays");
-            let ghost = Kind::Ghost(self.stage.tick(), pose);
+            let pose = self.test.room.world.pose(player).expect("a ghost stays");
+            let ghost = Kind::Ghost(self.test.tick(), pose);
             self.kinds.insert(player, ghost);
         } else {
             self.kinds.remove(&player);
@@ -236,8 +235,8 @@ impl Machine {
 
     /// What a player says at the next tick, once; whether it was said.
     fn say(&mut self, player: CubeId, cube: CubeId, pose: Pose) -> bool {
-        let tick = self.stage.tick() + 1;
-        let client = self.stage.clients.get_mut(&player).expect("it is there");
+        let tick = self.test.tick() + 1;
+        let client = self.test.clients.get_mut(&player).expect("it is there");
         if client.writer.tick() >= tick {
             return false;
         }
@@ -247,12 +246,12 @@ impl Machine {
             placed,
             residuals: residuals.into(),
         };
-        self.stage.say(player, sample);
+        self.test.say(player, sample);
         true
     }
 
     fn jump(&mut self, player: CubeId, [x, y]: [i32; 2]) {
-        let (position, step) = self.stage.walks.get_mut(&player).expect("it stands");
+        let (position, step) = self.test.walks.get_mut(&player).expect("it stands");
         let there = Position { x, y, ..*position }.clamped();
         // No farther than a second's way is a step, not a jump.
         let is_step = there.distance(*position) <= 2 * u64::from(TOP_SPEED);
@@ -289,22 +288,22 @@ impl Machine {
 
     /// Nothing that this client says can be understood any more.
     fn repeat(&mut self, player: CubeId) {
-        let tick = self.stage.clients[&player].writer.tick();
+        let tick = self.test.clients[&player].writer.tick();
         let sample = |tick| ClientMessage::Sample {
             tick,
             placed: Vec::new(),
             residuals: Bytes::new(),
         };
-        self.stage.say(player, sample(tick));
-        self.stage.clients.remove(&player);
+        self.test.say(player, sample(tick));
+        self.test.clients.remove(&player);
         self.is_gone(player, Ending::BadMessage);
     }
 
     /// Everybody says where they are, then all of it must be so.
     fn tick(&mut self) {
-        let players: Vec<_> = self.stage.clients.keys().copied().collect();
+        let players: Vec<_> = self.test.clients.keys().copied().collect();
         for player in players {
-            let (mut position, step) = self.stage.walks[&player];
+            let (mut position, step) = self.test.walks[&player];
             position.x += step[0];
             position.y += step[1];
             let pose = Pose {
@@ -313,35 +312,31 @@ impl Machine {
             };
             // Who jumped or stole has had their word.
             if self.say(player, player, pose) {
-                self.stage.walks.insert(player, (pose.position, step));
+                self.test.walks.insert(player, (pose.position, step));
             }
         }
-        let free = self.stage.room.world.pose(FREE);
-        self.stage.end_tick(&self.there);
-        self.there = self.stage.cubes();
-        let tick = self.stage.tick();
+        let free = self.test.room.world.pose(FREE);
+        self.test.end_tick(&self.there);
+        self.there = self.test.cubes();
+        let tick = self.test.tick();
         let over =
             |kind: &Kind| matches!(kind, Kind::Ghost(since, _) if since + GHOST_TICKS <= tick);
         self.kinds.retain(|_, kind| !over(kind));
         self.good.retain(|cube, _| self.kinds.contains_key(cube));
-        assert_eq!(
-            self.stage.room.world.pose(FREE),
-            free,
-            "nobody has moved it"
-        );
+        assert_eq!(self.test.room.world.pose(FREE), free, "nobody has moved it");
         self.check_poses();
         self.unheard.clear();
     }
 
     fn check_poses(&self) {
         for (cube, kind) in &self.kinds {
-            let pose = self.stage.room.world.pose(*cube);
+            let pose = self.test.room.world.pose(*cube);
             let pose = pose.unwrap_or_else(|| panic!("{cube} is in the room"));
             match kind {
                 Kind::Ghost(_, stood) => assert_eq!(pose, *stood, "a ghost stands"),
                 Kind::Player if self.unheard.contains(cube) => {}
                 Kind::Player => {
-                    let off = pose.position.distance(self.stage.walks[cube].0);
+                    let off = pose.position.distance(self.test.walks[cube].0);
                     assert!(off <= 3, "{cube} is {off} quanta off");
                 }
             }
@@ -349,7 +344,7 @@ impl Machine {
     }
 
     fn check(&self) {
-        let world = &self.stage.room.world;
+        let world = &self.test.room.world;
         let mut names = BTreeSet::new();
         for cube in world.cubes() {
             assert!(
@@ -367,9 +362,9 @@ impl Machine {
             assert_eq!(cube.kind, expected, "{}", cube.cube);
         }
         let cubes = [FREE].into_iter().chain(self.kinds.keys().copied());
-        assert!(self.stage.cubes().into_iter().eq(cubes), "{:?}", self.kinds);
-        let members = self.stage.room.members.keys();
-        assert!(members.eq(self.stage.clients.keys()));
+        assert!(self.test.cubes().into_iter().eq(cubes), "{:?}", self.kinds);
+        let members = self.test.room.members.keys();
+        assert!(members.eq(self.test.clients.keys()));
     }
 }
 
@@ -385,7 +380,7 @@ fn run(view_distance_m: Option<u32>, steps: &[Step]) {
 }
 
 #[test]
-fn who_comes_and_jumps_in_one_tick_is_seen_where_they_are() {
+fn a_player_who_jumps_in_the_tick_of_joining_is_seen_at_the_new_pose() {
     for metres in [-57, 57] {
         let jump = Step::Jump(1, 0, metres);
         run(Some(100), &[Step::Enter, Step::Ticks(4), Step::Enter, jump]);
@@ -399,9 +394,9 @@ proptest! {
         run(None, &steps);
     }
 
-    /// With cells, what everybody sees is besides what they must: see [`Stage::end_tick`].
+    /// With cells, what everybody sees is besides what they must: see [`TestRoom::end_tick`].
     #[test]
-    fn with_cells_everybody_sees_what_they_must(
+    fn with_cells_every_client_sees_its_surroundings(
         view_distance_m in prop_oneof![Just(16u32), Just(40), Just(100)],
         steps in steps(),
     ) {

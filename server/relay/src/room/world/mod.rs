@@ -1,7 +1,7 @@
-//! A room's truth: which cubes there are, where, and who may move them.
+//! A room's truth: the cubes, their poses, and the players who may move them.
 //!
-//! Pure: no sockets, no clock. Time is the tick number. What happens between two ticks is
-//! collected and leaves as the tick's [`Changes`].
+//! It uses no sockets and no clock; the time is the tick number. Changes between two ticks are
+//! collected, and returned as the tick's [`Changes`].
 
 mod ids;
 mod movement;
@@ -22,10 +22,10 @@ pub use self::remote::EntryReason;
 use super::speed::{SpeedBudget, SpeedRule, TopSpeed};
 use super::track::Track;
 
-/// The cube that nobody has from the beginning.
+/// The cube that exists from the beginning, and that any player may take.
 pub const FREE_CUBE: CubeId = CubeId(0);
 
-/// Where the free cube waits at first: on the floor at the origin.
+/// The free cube's first position: on the floor at the origin.
 const FREE_CUBE_METRES: [f32; 3] = [0.0, 0.0, 0.5];
 const FREE_CUBE_NAME: &str = "cube";
 const FREE_CUBE_COLOUR: Colour = Colour {
@@ -34,7 +34,7 @@ const FREE_CUBE_COLOUR: Colour = Colour {
     blue: 0x34,
 };
 
-/// Players start on a spiral around the free cube; after this many the places repeat.
+/// Number of places on a spiral around the free cube at which players start; then the places repeat.
 const SPAWN_PLACES: u64 = 512;
 const SPAWN_INNER_RADIUS_METRES: f32 = 4.0;
 const SPAWN_SPACING_METRES: f32 = 1.6;
@@ -49,26 +49,26 @@ pub struct RoomFull;
 /// A free cube cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// Who holds it; `None` when it is no free cube, or when another server owns it and decides.
+    /// The player who holds it; `None` when it is no free cube, or when another server owns it and decides.
     pub holder: Option<CubeId>,
 }
 
 /// A cube as the room knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cube {
-    /// Which cube.
+    /// The cube's id.
     pub cube: CubeId,
-    /// Whose it is.
+    /// The cube's kind: a player's, a ghost, or free with its holder.
     pub kind: CubeKind,
     /// The text above it.
     pub name: String,
     /// Its colour.
     pub colour: Colour,
-    /// Where it is, as of the last tick.
+    /// Its pose as of the last tick.
     pub pose: Pose,
 }
 
-/// What happened up to the end of a tick since the one before.
+/// The changes of one tick.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Joins, leaves and changes of authority in the order in which they happened.
@@ -88,14 +88,14 @@ pub struct World {
     top_speed: Option<TopSpeed>,
     tick: u64,
     ids: Ids,
-    /// How many cubes have come, whoever owns them.
+    /// The number of cubes that have come so far, of all owners.
     arrivals: u64,
     cubes: BTreeMap<CubeId, Tracked>,
     players: BTreeMap<CubeId, Player>,
     /// Players with samples that wait for their tick.
     waiting: BTreeSet<CubeId>,
-    /// Cubes that move, or that something has happened to since the last tick: those that this server
-    /// owns, and the others.
+    /// Cubes that move, or that have changed since the last tick: those that this server owns, and the
+    /// others.
     awake: BTreeSet<CubeId>,
     awake_remote: BTreeSet<CubeId>,
     events: Vec<Event>,
@@ -113,9 +113,9 @@ struct Tracked {
     name: String,
     colour: Colour,
     rule: SpeedRule,
-    /// Where the cube is as of the last tick, within all rules.
+    /// The cube's pose as of the last tick, within all rules.
     pose: Pose,
-    /// How it moves by what its authority said last.
+    /// Its motion by the newest sample of its authority.
     track: Track,
     budget: Option<SpeedBudget>,
 }
@@ -315,7 +315,7 @@ impl World {
     /// Lets a player let go of a cube, where their last sample puts it. Nothing happens when they do
     /// not hold it.
     pub fn release(&mut self, player: CubeId, cube: CubeId) {
-        // What the player said before counts, though its tick may not have come.
+        // The player's earlier samples count, though their tick may not have come.
         self.apply_samples(player, u64::MAX);
         if let Some(known) = self.players.get_mut(&player) {
             known.uplink.release(cube);

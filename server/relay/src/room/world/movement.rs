@@ -1,4 +1,4 @@
-//! How cubes move: by their players' samples, within the rules.
+//! The movement of cubes: by their players' samples, within the rules.
 
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::uplink::{Arrival, SampleError, TimedStates, grace_ticks, heartbeat_ticks};
@@ -8,20 +8,20 @@ use super::World;
 use crate::room::speed::SpeedRule;
 use crate::room::track::Track;
 
-/// How the samples of moving cubes came since the last count.
+/// Counts of samples by the time at which they came, and of corrections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SampleCounts {
-    /// Within the tick before their own: as they should.
+    /// Samples that came within the tick before their own, as they should.
     pub on_time: u64,
-    /// More than a tick too early.
+    /// Samples that came more than a tick too early.
     pub early: u64,
-    /// After their tick had begun.
+    /// Samples that came after their tick had begun.
     pub late: u64,
-    /// Ticks at which nothing had come about a moving cube for longer than a heartbeat.
+    /// Ticks at which a moving cube had no sample for longer than a heartbeat.
     pub missing: u64,
     /// Corrections because a cube went faster than the top speed.
     pub too_fast: u64,
-    /// Corrections because a cube was somebody else's.
+    /// Corrections because the player may not move the cube.
     pub not_theirs: u64,
 }
 
@@ -31,7 +31,7 @@ impl World {
     /// the true pose ([`corrections`](Self::corrections)).
     ///
     /// # Errors
-    /// [`SampleError`]: nothing that this player sends can be understood any more.
+    /// [`SampleError`]: the player's further samples cannot be decoded either.
     pub fn sample(
         &mut self,
         player: CubeId,

@@ -1,4 +1,4 @@
-//! Cubes that other servers own, as far as this server hears of them.
+//! Cubes that other servers own, as far as this server knows them.
 
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 use cubesync_protocol::motion::{Codec, MotionState};
@@ -154,7 +154,7 @@ impl World {
     }
 
     /// Ends a tick of the other servers' cubes, after [`tick`](Self::tick), and returns what changed since.
-    /// What other servers must know of that waits for the next tick.
+    /// Events that other servers must know wait for the next tick.
     pub fn finish_remote(&mut self) -> Changes {
         let awake = self.awake_remote.iter().copied().collect();
         Changes {

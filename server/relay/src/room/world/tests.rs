@@ -12,12 +12,12 @@ const COLOUR: Colour = Colour {
 };
 
 /// A world, and what its players' clients have said.
-struct Stage {
+struct TestWorld {
     world: World,
     writers: BTreeMap<CubeId, SampleWriter>,
 }
 
-impl Stage {
+impl TestWorld {
     /// 30 ticks a second, 40 m/s.
     fn new() -> Self {
         let mut world = World::new(30, Some(40 * 512), Ids::counted());
@@ -75,155 +75,155 @@ impl Stage {
 }
 
 #[test]
-fn a_cube_goes_on_as_its_player_said_without_another_word() {
-    let mut stage = Stage::new();
-    let anna = stage.join("Anna");
-    stage.tick();
-    stage.run(anna, anna, 8);
-    let start = stage.pose(anna).position.x;
+fn a_cube_moves_on_as_predicted_without_further_samples() {
+    let mut test = TestWorld::new();
+    let anna = test.join("Anna");
+    test.tick();
+    test.run(anna, anna, 8);
+    let start = test.pose(anna).position.x;
     for tick in 1..=6 {
-        assert_eq!(stage.tick().touched, [anna]);
-        let x = stage.pose(anna).position.x;
+        assert_eq!(test.tick().touched, [anna]);
+        let x = test.pose(anna).position.x;
         assert!((x - start - 100 * tick).abs() <= 8, "{x} at {tick}");
     }
-    assert_eq!(stage.world.take_sample_counts().missing, 0);
+    assert_eq!(test.world.take_sample_counts().missing, 0);
 }
 
 #[test]
 fn a_moving_cube_stands_after_half_a_second_of_silence_until_a_heartbeat() {
-    let mut stage = Stage::new();
-    let anna = stage.join("Anna");
-    stage.tick();
-    stage.run(anna, anna, 8);
-    let said = stage.world.tick;
-    while stage.tick().touched.contains(&anna) {}
-    let stood = stage.pose(anna);
-    assert_eq!(stage.world.tick, said + grace_ticks(30) + 2);
+    let mut test = TestWorld::new();
+    let anna = test.join("Anna");
+    test.tick();
+    test.run(anna, anna, 8);
+    let said = test.world.tick;
+    while test.tick().touched.contains(&anna) {}
+    let stood = test.pose(anna);
+    assert_eq!(test.world.tick, said + grace_ticks(30) + 2);
     // It lacked a word for longer than a heartbeat, until it stood.
     let missing = grace_ticks(30) + 1 - heartbeat_ticks(30);
-    assert_eq!(stage.world.take_sample_counts().missing, missing);
+    assert_eq!(test.world.take_sample_counts().missing, missing);
 
-    let tick = stage.world.tick + 1;
-    stage.world.sample(anna, tick, &[], &[]).unwrap();
-    stage.tick();
-    assert!(stage.pose(anna).position.x > stood.position.x);
+    let tick = test.world.tick + 1;
+    test.world.sample(anna, tick, &[], &[]).unwrap();
+    test.tick();
+    assert!(test.pose(anna).position.x > stood.position.x);
 }
 
 #[test]
-fn a_late_sample_counts_as_where_the_cube_must_be_by_now() {
-    let mut stage = Stage::new();
-    let anna = stage.join("Anna");
-    stage.tick();
-    stage.run(anna, anna, 20);
-    let tick = stage.world.tick;
-    let before = stage.pose(anna);
-    stage.tick();
-    stage.tick();
+fn a_late_sample_puts_the_cube_where_it_must_be_by_now() {
+    let mut test = TestWorld::new();
+    let anna = test.join("Anna");
+    test.tick();
+    test.run(anna, anna, 20);
+    let tick = test.world.tick;
+    let before = test.pose(anna);
+    test.tick();
+    test.tick();
     let mut pose = before;
     pose.position.x += 160;
-    stage.say(anna, tick + 1, anna, pose);
-    stage.tick();
+    test.say(anna, tick + 1, anna, pose);
+    test.tick();
     // By now it has gone on for two more ticks.
-    let x = stage.pose(anna).position.x;
+    let x = test.pose(anna).position.x;
     assert!(x >= pose.position.x + 2 * 100, "{x}");
-    assert_eq!(stage.world.late_samples(anna), 1);
+    assert_eq!(test.world.late_samples(anna), 1);
 }
 
 #[test]
-fn nonsense_is_an_error_and_changes_nothing() {
-    let mut stage = Stage::new();
-    let anna = stage.join("Anna");
-    stage.tick();
-    let before = stage.pose(anna);
-    assert!(stage.world.sample(anna, 9, &[], &[0xFF; 9]).is_err());
-    stage.tick();
-    assert_eq!(stage.pose(anna), before);
+fn a_sample_that_cannot_be_decoded_is_an_error_and_changes_nothing() {
+    let mut test = TestWorld::new();
+    let anna = test.join("Anna");
+    test.tick();
+    let before = test.pose(anna);
+    assert!(test.world.sample(anna, 9, &[], &[0xFF; 9]).is_err());
+    test.tick();
+    assert_eq!(test.pose(anna), before);
     assert!(
-        stage.world.sample(CubeId(99), 9, &[], &[0xFF; 9]).is_ok(),
+        test.world.sample(CubeId(99), 9, &[], &[0xFF; 9]).is_ok(),
         "nobody said it"
     );
 }
 
 #[test]
 fn equal_names_get_numbers_and_ids_are_never_used_again() {
-    let mut stage = Stage::new();
-    let [first, second, third] = [(); 3].map(|()| stage.join("Anna"));
-    let name = |stage: &Stage, cube| stage.world.cube(cube).unwrap().name;
-    assert_eq!(name(&stage, second), "Anna-2");
-    assert_eq!(name(&stage, third), "Anna-3");
-    stage.world.leave(first);
-    let fourth = stage.join("Anna");
-    assert_eq!(name(&stage, fourth), "Anna");
+    let mut test = TestWorld::new();
+    let [first, second, third] = [(); 3].map(|()| test.join("Anna"));
+    let name = |test: &TestWorld, cube| test.world.cube(cube).unwrap().name;
+    assert_eq!(name(&test, second), "Anna-2");
+    assert_eq!(name(&test, third), "Anna-3");
+    test.world.leave(first);
+    let fourth = test.join("Anna");
+    assert_eq!(name(&test, fourth), "Anna");
     assert_eq!([first, second, third, fourth].map(|id| id.0), [1, 2, 3, 4]);
 }
 
 #[test]
 fn the_first_to_take_the_free_cube_holds_it_until_release() {
-    let mut stage = Stage::new();
-    let (anna, boris) = (stage.join("Anna"), stage.join("Boris"));
-    stage.tick();
-    let world = &mut stage.world;
+    let mut test = TestWorld::new();
+    let (anna, boris) = (test.join("Anna"), test.join("Boris"));
+    test.tick();
+    let world = &mut test.world;
     assert_eq!(world.take(anna, FREE), Ok(()));
     assert_eq!(world.take(boris, FREE), Err(Refusal { holder: Some(anna) }));
     assert_eq!(world.take(anna, FREE), Ok(()));
     world.release(boris, FREE);
     // The last place that was said before letting go counts, though its tick is to come.
-    let dropped = stage.step(anna, FREE, 30);
-    stage.world.release(anna, FREE);
-    assert_eq!(stage.pose(FREE), dropped);
-    assert_eq!(stage.world.take(boris, FREE), Ok(()));
+    let dropped = test.step(anna, FREE, 30);
+    test.world.release(anna, FREE);
+    assert_eq!(test.pose(FREE), dropped);
+    assert_eq!(test.world.take(boris, FREE), Ok(()));
     let taken = |by| Event::Taken { cube: FREE, by };
     assert_eq!(
-        stage.events(),
+        test.events(),
         [taken(anna), Event::Freed { cube: FREE }, taken(boris)]
     );
-    let world = &mut stage.world;
+    let world = &mut test.world;
     assert_eq!(world.take(boris, anna), Err(Refusal { holder: None }));
     assert_eq!(world.take(boris, CubeId(99)), Err(Refusal { holder: None }));
 }
 
 #[test]
 fn a_thrown_cube_stops_where_it_was_let_go() {
-    let mut stage = Stage::new();
-    let anna = stage.join("Anna");
-    stage.tick();
-    stage.world.take(anna, FREE).unwrap();
-    stage.run(anna, FREE, 8);
-    let dropped = stage.step(anna, FREE, 100);
-    stage.world.release(anna, FREE);
+    let mut test = TestWorld::new();
+    let anna = test.join("Anna");
+    test.tick();
+    test.world.take(anna, FREE).unwrap();
+    test.run(anna, FREE, 8);
+    let dropped = test.step(anna, FREE, 100);
+    test.world.release(anna, FREE);
     for _ in 0..40 {
-        stage.tick();
+        test.tick();
     }
-    assert!(stage.pose(FREE).position.distance(dropped.position) <= 2);
+    assert!(test.pose(FREE).position.distance(dropped.position) <= 2);
 }
 
 #[test]
 fn a_player_looks_from_their_cube_and_from_what_they_hold() {
-    let mut stage = Stage::new();
-    let anna = stage.join("Anna");
-    let own = stage.pose(anna).position;
-    let viewpoints = |stage: &Stage| stage.world.viewpoints(anna).collect::<Vec<_>>();
-    assert_eq!(viewpoints(&stage), [own]);
-    stage.world.take(anna, FREE).unwrap();
-    assert_eq!(viewpoints(&stage), [own, stage.pose(FREE).position]);
-    stage.world.release(anna, FREE);
-    assert_eq!(viewpoints(&stage), [own]);
+    let mut test = TestWorld::new();
+    let anna = test.join("Anna");
+    let own = test.pose(anna).position;
+    let viewpoints = |test: &TestWorld| test.world.viewpoints(anna).collect::<Vec<_>>();
+    assert_eq!(viewpoints(&test), [own]);
+    test.world.take(anna, FREE).unwrap();
+    assert_eq!(viewpoints(&test), [own, test.pose(FREE).position]);
+    test.world.release(anna, FREE);
+    assert_eq!(viewpoints(&test), [own]);
 }
 
 #[test]
 fn the_free_cube_stays_where_its_leaving_holder_put_it() {
-    let mut stage = Stage::new();
-    let anna = stage.join("Anna");
-    stage.tick();
-    stage.world.take(anna, FREE).unwrap();
-    let put = stage.step(anna, FREE, 700);
-    stage.tick();
-    stage.world.leave(anna);
+    let mut test = TestWorld::new();
+    let anna = test.join("Anna");
+    test.tick();
+    test.world.take(anna, FREE).unwrap();
+    let put = test.step(anna, FREE, 700);
+    test.tick();
+    test.world.leave(anna);
     assert_eq!(
-        stage.events(),
+        test.events(),
         [Event::Freed { cube: FREE }, Event::Left { cube: anna }]
     );
-    let free = stage.world.cube(FREE).unwrap();
+    let free = test.world.cube(FREE).unwrap();
     assert_eq!(
         (free.kind, free.pose),
         (CubeKind::Free { holder: None }, put)
@@ -232,56 +232,56 @@ fn the_free_cube_stays_where_its_leaving_holder_put_it() {
 
 #[test]
 fn a_ghost_keeps_its_place_and_holds_nothing_until_its_player_is_back() {
-    let mut stage = Stage::new();
-    let (anna, boris) = (stage.join("Anna"), stage.join("Boris"));
-    stage.world.take(anna, FREE).unwrap();
-    stage.tick();
-    let place = stage.pose(anna);
-    stage.world.ghost(anna);
-    stage.world.ghost(anna);
+    let mut test = TestWorld::new();
+    let (anna, boris) = (test.join("Anna"), test.join("Boris"));
+    test.world.take(anna, FREE).unwrap();
+    test.tick();
+    let place = test.pose(anna);
+    test.world.ghost(anna);
+    test.world.ghost(anna);
     assert_eq!(
-        stage.events(),
+        test.events(),
         [Event::Freed { cube: FREE }, Event::Ghost { cube: anna }]
     );
-    assert_eq!(stage.world.cube(anna).unwrap().kind, CubeKind::Ghost);
-    stage.step(anna, anna, 1);
-    stage.tick();
-    assert_eq!(stage.pose(anna), place);
+    assert_eq!(test.world.cube(anna).unwrap().kind, CubeKind::Ghost);
+    test.step(anna, anna, 1);
+    test.tick();
+    assert_eq!(test.pose(anna), place);
 
-    assert!(stage.world.resume(anna, SpeedRule::TopSpeed));
-    assert!(!stage.world.resume(anna, SpeedRule::TopSpeed));
-    assert!(!stage.world.resume(boris, SpeedRule::TopSpeed));
-    assert_eq!(stage.events(), [Event::Returned { cube: anna }]);
-    let info = stage.world.cube(anna).unwrap();
+    assert!(test.world.resume(anna, SpeedRule::TopSpeed));
+    assert!(!test.world.resume(anna, SpeedRule::TopSpeed));
+    assert!(!test.world.resume(boris, SpeedRule::TopSpeed));
+    assert_eq!(test.events(), [Event::Returned { cube: anna }]);
+    let info = test.world.cube(anna).unwrap();
     assert_eq!((info.kind, info.pose), (CubeKind::Player, place));
 }
 
 #[test]
 fn nobody_moves_a_cube_that_is_not_theirs() {
-    let mut stage = Stage::new();
-    let (anna, boris) = (stage.join("Anna"), stage.join("Boris"));
-    stage.tick();
+    let mut test = TestWorld::new();
+    let (anna, boris) = (test.join("Anna"), test.join("Boris"));
+    test.tick();
     for cube in [boris, FREE] {
-        let pose = stage.pose(cube);
-        stage.step(anna, cube, 100);
-        stage.tick();
-        assert_eq!(stage.pose(cube), pose);
-        let corrections = stage.world.corrections();
+        let pose = test.pose(cube);
+        test.step(anna, cube, 100);
+        test.tick();
+        assert_eq!(test.pose(cube), pose);
+        let corrections = test.world.corrections();
         assert_eq!(corrections, [(anna, CubePose { cube, pose })]);
     }
-    stage.say(anna, stage.world.tick + 1, CubeId(99), Pose::default());
-    stage.tick();
-    assert_eq!(stage.world.corrections(), []);
+    test.say(anna, test.world.tick + 1, CubeId(99), Pose::default());
+    test.tick();
+    assert_eq!(test.world.corrections(), []);
 }
 
 #[test]
-fn too_fast_a_move_is_corrected_and_the_right_way_on_is_taken() {
-    let mut stage = Stage::new();
-    let anna = stage.join("Anna");
-    stage.tick();
-    let near = stage.step(anna, anna, 40 * 512);
-    stage.tick();
-    assert_eq!(stage.world.corrections(), []);
+fn a_move_that_is_too_fast_is_corrected_and_a_legal_one_after_it_counts() {
+    let mut test = TestWorld::new();
+    let anna = test.join("Anna");
+    test.tick();
+    let near = test.step(anna, anna, 40 * 512);
+    test.tick();
+    assert_eq!(test.world.corrections(), []);
     let correction = (
         anna,
         CubePose {
@@ -290,32 +290,32 @@ fn too_fast_a_move_is_corrected_and_the_right_way_on_is_taken() {
         },
     );
     for _ in 0..2 {
-        stage.step(anna, anna, 5_000);
-        stage.tick();
-        assert_eq!(stage.world.corrections(), [correction]);
-        assert_eq!(stage.pose(anna), near);
+        test.step(anna, anna, 5_000);
+        test.tick();
+        assert_eq!(test.world.corrections(), [correction]);
+        assert_eq!(test.pose(anna), near);
     }
-    let on = stage.step(anna, anna, 300);
-    stage.tick();
-    assert_eq!(stage.world.corrections(), []);
-    assert!(stage.pose(anna).position.distance(on.position) <= 4);
+    let on = test.step(anna, anna, 300);
+    test.tick();
+    assert_eq!(test.world.corrections(), []);
+    assert!(test.pose(anna).position.distance(on.position) <= 4);
 }
 
 #[test]
 fn a_motion_that_only_predictions_make_too_fast_is_corrected() {
-    let mut stage = Stage::new();
-    let anna = stage.join("Anna");
-    stage.tick();
+    let mut test = TestWorld::new();
+    let anna = test.join("Anna");
+    test.tick();
     // 60 m/s: the burst lasts for two seconds of it.
-    let mut x = stage.pose(anna).position.x;
+    let mut x = test.pose(anna).position.x;
     let mut corrected = None;
     for tick in 0..200 {
         x += 1_024;
-        let mut pose = stage.pose(anna);
+        let mut pose = test.pose(anna);
         pose.position.x = x;
-        stage.say(anna, stage.world.tick + 1, anna, pose);
-        stage.tick();
-        if !stage.world.corrections().is_empty() {
+        test.say(anna, test.world.tick + 1, anna, pose);
+        test.tick();
+        if !test.world.corrections().is_empty() {
             corrected = corrected.or(Some(tick));
         }
     }
@@ -325,33 +325,33 @@ fn a_motion_that_only_predictions_make_too_fast_is_corrected() {
 
 #[test]
 fn typed_coordinates_may_jump_and_count_in_order() {
-    let mut stage = Stage::new();
-    let typist = stage
+    let mut test = TestWorld::new();
+    let typist = test
         .world
         .join("nc", COLOUR, SpeedRule::Unlimited, None)
         .unwrap();
-    stage.world.take(typist, FREE).unwrap();
-    stage.tick();
+    test.world.take(typist, FREE).unwrap();
+    test.tick();
     for cube in [typist, FREE] {
         for x in [100_000, 50_000] {
             let pose = pose_at(x);
             let placed = [CubePose { cube, pose }];
-            stage.world.sample(typist, 0, &placed, &[]).unwrap();
+            test.world.sample(typist, 0, &placed, &[]).unwrap();
         }
     }
-    stage.tick();
-    assert_eq!(stage.world.corrections(), []);
+    test.tick();
+    assert_eq!(test.world.corrections(), []);
     for cube in [typist, FREE] {
-        assert_eq!(stage.pose(cube), pose_at(50_000));
+        assert_eq!(test.pose(cube), pose_at(50_000));
     }
 }
 
 #[test]
 fn a_full_room_refuses() {
-    let mut stage = Stage::new();
+    let mut test = TestWorld::new();
     for number in 1..MAX_CUBES_PER_ROOM {
-        stage.join(&format!("p{number}"));
+        test.join(&format!("p{number}"));
     }
-    let late = stage.world.join("late", COLOUR, SpeedRule::TopSpeed, None);
+    let late = test.world.join("late", COLOUR, SpeedRule::TopSpeed, None);
     assert_eq!(late, Err(RoomFull));
 }
