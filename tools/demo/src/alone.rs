@@ -1,4 +1,4 @@
-//! `cargo demo`: a server, three clients and the addresses to open, until Ctrl-C.
+//! `cargo demo`: runs a server and three clients, and prints the addresses to open, until Ctrl-C.
 
 use std::env;
 use std::ffi::OsStr;
@@ -73,7 +73,7 @@ impl Options {
     }
 }
 
-/// Why the demo is over, when nothing went wrong.
+/// The reason why a demo ended without an error.
 enum End {
     Stopped,
     ClientsGone,
@@ -93,7 +93,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Starts everything and waits for the end. Every program it started has ended when it returns.
+/// Starts all programs and waits for the end. They have ended when it returns.
 fn show(headless: bool, listen: SocketAddr, http: SocketAddr, stop: &Receiver<()>) -> Result<End> {
     let windows = !headless && has_display(env::var_os("DISPLAY").as_deref());
     let clients = if windows {

@@ -1,5 +1,4 @@
-//! `cargo demo-cluster`: three servers that show one world over NATS, bots on each, and what to
-//! look at, until Ctrl-C.
+//! `cargo demo-cluster`: runs three servers that show one room over NATS, with bots on each, until Ctrl-C.
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -259,7 +258,7 @@ Ctrl-C ends all of it.
     }
 }
 
-/// A server whose neighbours have their pages at `pages`.
+/// Returns the command of a server, on which the pages of all servers at `pages` may play.
 fn server_command(
     program: &Path,
     tcp: SocketAddr,
@@ -280,7 +279,7 @@ fn server_command(
     command
 }
 
-/// Starts nats-server for this machine only, and returns where it is.
+/// Starts nats-server for this machine only, and returns its address.
 fn start_nats(program: &Path) -> Result<(String, Program)> {
     let address = listener_near(Ipv4Addr::LOCALHOST.into(), NATS_PORT)?.local_addr()?;
     let mut command = Command::new(program);
@@ -301,7 +300,7 @@ fn installed_nats_server() -> Result<PathBuf> {
     )
 }
 
-/// One for each server: these ports, or any free ones.
+/// Returns an address for each server, with these ports or any free ones.
 fn addresses_near(ip: IpAddr, ports: impl Iterator<Item = u16>) -> Result<Vec<SocketAddr>> {
     // All are held until the last one is found, so that none is found twice.
     let listeners = ports.take(NAMES.len()).map(|port| listener_near(ip, port));
@@ -310,7 +309,7 @@ fn addresses_near(ip: IpAddr, ports: impl Iterator<Item = u16>) -> Result<Vec<So
     Ok(addresses.collect::<Result<_, _>>()?)
 }
 
-/// On this port, or on any free one.
+/// Listens on this port, or on any free one.
 fn listener_near(ip: IpAddr, port: u16) -> Result<TcpListener> {
     let listener = TcpListener::bind((ip, port)).or_else(|_| TcpListener::bind((ip, 0)));
     listener.with_context(|| format!("cannot listen on {ip}"))

@@ -1,4 +1,4 @@
-//! `cargo demo` and `cargo demo-cluster`: what a visitor types instead of several commands.
+//! `cargo demo` and `cargo demo-cluster`: one command each that shows cubesync.
 
 mod alone;
 mod cluster;

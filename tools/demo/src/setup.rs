@@ -1,5 +1,5 @@
-//! What both demos need: programs that are built, addresses that are free, and Ctrl-C, which ends
-//! them at any time.
+//! The parts of both demos: building programs, finding free addresses, and Ctrl-C, which ends a demo at any
+//! time.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};

@@ -1,4 +1,4 @@
-//! What the servers of a room tell each other, bent on the way.
+//! The messages between the servers of a room, changed on the way.
 
 use bytes::Bytes;
 use cubesync_cluster::fuzzing::Overhearing;
@@ -8,10 +8,10 @@ use cubesync_protocol::{CubeId, CubePose};
 use crate::input::Input;
 
 const ROOMS: usize = 2;
-/// Words that are kept to be said again.
+/// Number of messages that are kept to be repeated.
 const KEPT: usize = 32;
 
-/// Whatever is said, rooms go on, their cubes are in the world, and there are no more than fit.
+/// Checks that rooms go on, that their cubes are in the world, and that they are no more than fit.
 pub fn check(bytes: &[u8]) {
     let mut input = Input(bytes);
     fastrand::seed(7);

@@ -6,7 +6,7 @@ use cubesync_protocol::{FrameError, frame};
 
 use crate::input::Input;
 
-/// However a stream is cut, it has the same frames, and they are the stream.
+/// Checks that a stream has the same frames in any pieces, and that the frames make up the stream.
 pub fn check(bytes: &[u8]) {
     let mut input = Input(bytes);
     let limit_bytes = match input.byte() % 2 {

@@ -1,9 +1,9 @@
-//! What our own code reads in a request's head: hosts, origins, keys, codings, tags.
+//! The parts of a request's head that the server parses itself: hosts, origins, keys, codings, tags.
 
 use cubesync_server::fuzzing::{HeadAnswer, answer_head};
 
-/// Who may connect comes from the host it connects to, a coding is one that was named, and no host
-/// adds to what a page may do.
+/// Checks that only a page of the same host may connect, that a coding is one that was named, and that no
+/// host adds to the policy of a page.
 pub fn check(bytes: &[u8]) {
     // One `name:value` a line, as in a request; hyper has cut the lines.
     let lines = bytes.split(|&byte| byte == b'\n');

@@ -1,4 +1,4 @@
-//! Choices from bytes: what the fuzzer changes is what happens.
+//! Numbers, poses and other choices read from the bytes of the fuzzer.
 
 use cubesync_protocol::{Pose, Position, Rotation};
 
@@ -22,20 +22,20 @@ impl<'a> Input<'a> {
         array
     }
 
-    /// The next bytes, as many as there are of them.
+    /// Returns the next bytes, fewer at the end.
     pub(crate) fn bytes(&mut self, count: usize) -> &'a [u8] {
         let (bytes, rest) = self.0.split_at(count.min(self.0.len()));
         self.0 = rest;
         bytes
     }
 
-    /// Bytes with their number, in one byte, in front.
+    /// Returns bytes whose length is in the byte before them.
     pub(crate) fn short_bytes(&mut self) -> &'a [u8] {
         let count = self.byte();
         self.bytes(count.into())
     }
 
-    /// Any pose, outside of the world too.
+    /// Returns any pose, also one outside of the world.
     pub(crate) fn any_pose(&mut self) -> Pose {
         let [x, y, z] = [(); 3].map(|()| i32::from_le_bytes(self.array()));
         Pose {
@@ -44,7 +44,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// A pose in the middle of the world, to an eighth of a metre.
+    /// Returns a pose in the middle of the world, on a grid of an eighth of a metre.
     pub(crate) fn near_pose(&mut self) -> Pose {
         let [x, y, z] = self.array::<3>().map(|byte| i32::from(byte as i8) * 64);
         Pose {

@@ -1,9 +1,9 @@
-//! Whatever bytes come from strangers: what must hold for all of them.
+//! Checks that hold for any bytes from a stranger.
 //!
-//! One module a decoder, each with a `check` that panics when something does not hold. libFuzzer
-//! looks for such bytes (`tools/fuzz/run`, `fuzz_targets/`), and `cargo test` gives the checks the ones
-//! that are kept in `corpus/`: small inputs that reach everything the fuzzer has reached so far, and
-//! those that once broke something.
+//! There is one module for each decoder, with a `check` that panics if something does not hold. libFuzzer
+//! searches for such bytes (`tools/fuzz/run`, `fuzz_targets/`), and `cargo test` runs the checks on the
+//! inputs in `corpus/`: small ones that reach everything the fuzzer has reached so far, and those that once
+//! broke something.
 
 pub mod bus;
 pub mod frames;
@@ -16,7 +16,7 @@ pub mod samples;
 pub mod session;
 pub mod text;
 
-/// What must hold for any bytes.
+/// A check that holds for any bytes.
 pub type Check = fn(&[u8]);
 
 /// Every check by the name of its target and of its folder in `corpus/`.

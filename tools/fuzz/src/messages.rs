@@ -11,7 +11,7 @@ use cubesync_protocol::{
     ClientMessage, Hello, Message, ServerAddress, ServerMessage, clean_name, clean_room, codec,
 };
 
-/// A payload is no message, or the only form of one.
+/// Checks that a payload is no message or the only encoding of one.
 pub fn check(payload: &[u8]) {
     let version = codec::hello_version(payload);
     if payload.len() <= MAX_CLIENT_PAYLOAD_BYTES
@@ -33,7 +33,7 @@ pub fn check(payload: &[u8]) {
     }
 }
 
-/// The message, and what it is encoded as.
+/// Returns the message and its encoding.
 fn round_trip<M: Message + PartialEq + Debug>(payload: &[u8]) -> Option<(M, Vec<u8>)> {
     let message = M::decode(payload).ok()?;
     let again = message.to_frame().slice(FRAME_HEADER_BYTES..);
@@ -41,7 +41,7 @@ fn round_trip<M: Message + PartialEq + Debug>(payload: &[u8]) -> Option<(M, Vec<
     Some((message, again.into()))
 }
 
-/// What a browser makes an address of has nothing in it but a host and a port.
+/// Checks that the text from which a browser makes an address holds only a host and a port.
 fn check_servers(servers: Vec<ServerAddress>) {
     let usable = session::usable(servers);
     assert!(usable.len() <= MAX_SERVERS);

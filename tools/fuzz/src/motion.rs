@@ -1,11 +1,11 @@
-//! The motion codec: a tick's residuals from a stranger, and our own there and back.
+//! The motion codec: residuals from a stranger, and residuals that are encoded and decoded again.
 
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{CubeId, Pose};
 
 use crate::input::Input;
 
-/// Parameters for motion without loss: the other end of what a codec can be.
+/// Parameters for motion without loss, the opposite of those of the wire.
 const LOSSLESS: Codec = Codec {
     position_bound: 0,
     rotation_bound: 0,
@@ -16,7 +16,7 @@ const LOSSLESS: Codec = Codec {
 
 const CODECS: [&Codec; 2] = [&Codec::LIVE, &LOSSLESS];
 
-/// Any bytes leave every cube inside the world, and sender and receiver believe the same.
+/// Checks that any bytes leave every cube in the world, and that sender and receiver predict the same.
 pub fn check(bytes: &[u8]) {
     let mut input = Input(bytes);
     let codec = CODECS[usize::from(input.byte()) % CODECS.len()];
@@ -53,7 +53,7 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-/// Decodes, and says whether it could; what is believed then is sound either way.
+/// Decodes, checks the predicted states, and returns whether the bytes were valid.
 fn decode(set: &mut MotionSet, bytes: &[u8]) -> bool {
     let before: Vec<_> = set.poses().map(|(id, _)| id).collect();
     let mut changed = Vec::new();
@@ -68,7 +68,7 @@ fn decode(set: &mut MotionSet, bytes: &[u8]) -> bool {
     is_sense
 }
 
-/// Every cube is somewhere; the receiver comes to believe what the sender does, within the bound.
+/// Checks that the receiver predicts the same as the sender for any poses, within the bound.
 fn tell(sender: &mut MotionSet, receiver: &mut MotionSet, codec: &Codec, input: &mut Input<'_>) {
     let ids: Vec<_> = sender.poses().collect();
     let truths: Vec<(CubeId, Pose)> = ids
@@ -115,7 +115,7 @@ fn tell(sender: &mut MotionSet, receiver: &mut MotionSet, codec: &Codec, input: 
     }
 }
 
-/// A rotation as the codec has them.
+/// Returns a rotation in the form of the codec.
 fn on_grid(pose: Pose, codec: &Codec) -> Pose {
     let zeros = (1u32 << codec.rotation_grid_bits) - 1;
     let mask = !(zeros | zeros << 10 | zeros << 20);
@@ -126,7 +126,7 @@ fn on_grid(pose: Pose, codec: &Codec) -> Pose {
     }
 }
 
-/// Cubes of which every second one moves and turns.
+/// Returns cubes of which every second one moves and turns.
 fn moving(codec: &'static Codec, count: u8) -> MotionSet {
     let mut set = MotionSet::new(codec);
     let at = |id: u64, tick: i32| {

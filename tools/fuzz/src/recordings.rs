@@ -1,4 +1,4 @@
-//! A recording's file, as it is and with chunks whose checksums are right.
+//! A recording's file, made of any bytes and of chunks with valid checksums.
 
 use std::io::Write;
 use std::time::Duration;
@@ -13,8 +13,7 @@ use flate2::write::DeflateEncoder;
 
 use crate::input::Input;
 
-/// Whatever is in a file, it is played up to the damage, from any place; and what is recorded of
-/// it again plays alike.
+/// Checks that a file plays up to the damage, from any place, and that a recording of it plays alike.
 pub fn check(bytes: &[u8]) {
     let mut input = Input(bytes);
     let file = match input.byte() % 2 {
@@ -73,7 +72,7 @@ fn draw(replay: &Replay) {
     }
 }
 
-/// A file of chunks with any content: what the fuzzer changes reaches what is behind checksum and
+/// Returns a file of chunks with any content, so that the fuzzer reaches the code behind checksum and
 /// compression.
 fn with_checksums(input: &mut Input<'_>) -> Vec<u8> {
     let mut file = FILE_HEADER.to_vec();

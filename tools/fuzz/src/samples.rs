@@ -1,4 +1,4 @@
-//! What players' clients say about their cubes, against a room's world.
+//! Samples of players' cubes, applied to a room's world.
 
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::{ClientMessage, Colour, CubeId, CubeKind, CubePose, Message};
@@ -17,7 +17,7 @@ const COLOUR: Colour = Colour {
     blue: 3,
 };
 
-/// Cubes stay in the world and below the top speed, and only their authorities move them.
+/// Checks that cubes stay in the world and below the top speed, and that only their authorities move them.
 pub fn check(bytes: &[u8]) {
     let mut input = Input(bytes);
     let mut world = World::new(HZ, Some(TOP_SPEED), Ids::counted());

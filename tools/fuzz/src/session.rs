@@ -1,4 +1,4 @@
-//! A client's session after a valid welcome: the server says anything at any time.
+//! A client's session after a valid `Welcome`, to which the server sends anything at any time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -23,11 +23,12 @@ const COLOUR: Colour = Colour {
     green: 2,
     blue: 3,
 };
-/// What may wait to be written: the session gives up above 64 KiB, which it looks at once a poll.
+/// Largest number of bytes that may wait to be written: the session ends above 64 KiB, which it checks once
+/// a poll.
 const MAX_WAITING_BYTES: usize = 80 * 1024;
 
-/// The session takes it in or ends, what it tells of the room fits together, what is drawn is a
-/// place, and what it says itself is what a server takes.
+/// Checks that the session accepts the messages or ends, that its events and cubes are consistent, that
+/// cubes are drawn in the world, and that a server accepts what it sends.
 pub fn check(bytes: &[u8]) {
     let mut input = Input(bytes);
     let mut table = Table::new(&mut input);
@@ -42,9 +43,9 @@ struct Table {
     session: Session,
     view: View,
     received: BytesMut,
-    /// The newest tick that was named.
+    /// The newest tick of any message.
     tick: u64,
-    /// The cubes that the session has told of.
+    /// The cubes in the events of the session.
     told: BTreeSet<CubeId>,
     has_joined: bool,
     is_over: bool,
@@ -132,7 +133,7 @@ impl Table {
         message.append_frame(&mut self.received);
     }
 
-    /// What could be a server's, its tick counted from the newest one.
+    /// Returns a message that a server could send, with a tick relative to the newest one.
     fn message(&mut self, operation: u8, argument: u8, input: &mut Input<'_>) -> ServerMessage {
         let cell = CellId(u16::from(argument >> 4));
         let tick = match argument % 16 {
@@ -179,7 +180,7 @@ impl Table {
         }
     }
 
-    /// What a client does once a frame.
+    /// Does what a client does once a frame.
     fn look(&mut self) {
         self.session.receive(self.now, &mut self.received);
         assert!(self.received.len() <= 1 << 20);
@@ -248,7 +249,7 @@ impl Table {
         }
     }
 
-    /// Whatever a server says, it is told nothing that it would have to cut the connection for.
+    /// Checks that the session sends nothing for which a server would close the connection.
     fn send(&mut self) {
         let outgoing = self.session.outgoing();
         assert!(outgoing.len() <= MAX_WAITING_BYTES);

@@ -5,7 +5,7 @@ use cubesync_server::fuzzing::{TypedLine, read_typed};
 
 use crate::input::Input;
 
-/// However a stream is cut, it has the same lines, none longer than the limit, and a position
+/// Checks that a stream has the same lines in any pieces, none longer than the limit, and that a position
 /// that is understood is in the world.
 pub fn check(bytes: &[u8]) {
     let mut input = Input(bytes);

@@ -1,4 +1,4 @@
-//! The chores around cubesync: what a developer types instead of several commands.
+//! `cargo xtask`: the tasks of developers.
 
 mod web;
 
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory, Parser, Subcommand};
 
-/// The chores around cubesync.
+/// Runs the tasks of developers
 #[derive(Parser)]
 #[command(name = "xtask", bin_name = "cargo xtask")]
 struct Arguments {

@@ -15,14 +15,13 @@ pub(crate) const PHYSICS: Codec = Codec {
     acceleration_gain: 0,
 };
 
-/// The same with the baseline six frames back: everything is less certain, so that has a table of
-/// its own.
+/// The codec for the baseline six frames back, where predictions are less certain: it has a table of its own.
 pub(crate) const SIX_BACK: Codec = Codec {
     table: Table::new(include_bytes!("six_back.bin")),
     ..PHYSICS
 };
 
-/// How the residuals of a tick become bytes.
+/// An encoding of the residuals of a tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Encoding {
     /// Plain varints.
@@ -67,7 +66,7 @@ mod tests {
 
     use super::*;
 
-    /// The nearest pose that the codec loses nothing of: its rotation on the grid.
+    /// Returns the nearest pose that the codec encodes without loss.
     fn on_grid(pose: Pose, codec: &Codec) -> Pose {
         let odd = (1 << codec.rotation_grid_bits) - 1;
         let packed = u32::from_le_bytes(pose.rotation.into()) & !(odd | odd << 10 | odd << 20);
@@ -77,7 +76,7 @@ mod tests {
         }
     }
 
-    /// A third of the cubes rest; others walk, turn, fall.
+    /// Returns poses of which a third rest while the others walk, turn and fall.
     fn path(index: u64, tick: i32) -> Pose {
         let [x, y] = [index as i32 * 300, index as i32 * -200];
         let moves = (index % 3) as i32;

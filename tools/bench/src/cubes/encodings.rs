@@ -15,7 +15,7 @@ use crate::trace::{CUBES, FIRST_FRAME, Frame, Trace};
 /// Frames per second of a recording.
 const HZ: f64 = 60.0;
 
-/// What one encoding of a recording costs.
+/// The cost of one encoding of a recording.
 #[derive(Default)]
 struct Cost {
     bytes: usize,
@@ -24,7 +24,7 @@ struct Cost {
     decode: Duration,
 }
 
-/// Codes a recording in all ways and prints the table.
+/// Encodes a recording with all encodings and prints the table.
 pub(crate) fn run(path: &Path) -> anyhow::Result<()> {
     let trace = Trace::read(path)?;
     let frames = trace.frames.len();
@@ -78,7 +78,7 @@ fn row(trace: &Trace, baseline: &str, encoding: &str, cost: Cost) {
     );
 }
 
-/// The plain way: the whole pose of every cube that is not as in the baseline.
+/// Encodes the whole pose of every cube that differs from the baseline.
 fn full_poses(trace: &Trace, back: usize) -> anyhow::Result<Cost> {
     let mut cost = Cost::default();
     for (index, [before, baseline, now]) in steps(trace, back) {
@@ -108,7 +108,7 @@ fn full_poses(trace: &Trace, back: usize) -> anyhow::Result<Cost> {
     Ok(cost)
 }
 
-/// Codes the residuals. The states of sender and receiver are those of the baseline's frame, advanced
+/// Encodes the residuals. The states of sender and receiver are those of the baseline's frame, advanced
 /// by as many ticks as it is back; nothing newer than the baseline is used.
 fn residuals(
     trace: &Trace,
@@ -183,7 +183,7 @@ pub(crate) fn at_start(trace: &Trace, codec: &'static Codec) -> MotionSet {
     set
 }
 
-/// Each frame that counts, with the baseline before it and the frame before that.
+/// Returns each scored frame with its baseline and the frame before the baseline.
 fn steps(trace: &Trace, back: usize) -> impl Iterator<Item = (usize, [&Frame; 3])> {
     let frames = &trace.frames;
     (FIRST_FRAME..frames.len()).map(move |index| {

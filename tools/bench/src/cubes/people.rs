@@ -1,5 +1,5 @@
-//! People's motion as the codec meets it: the wanderers of the relay benchmark, and players: the
-//! client's own controller, leaning and all, under keys that a seed presses.
+//! The motion of people: the wanderers of the relay benchmark, and players, which move by the client's
+//! controller and random keys.
 
 use std::f32::consts::FRAC_PI_4;
 
@@ -8,29 +8,29 @@ use cubesync_protocol::{Pose, Position};
 use crate::controller::{Controller, Input};
 use crate::motions::{Motion, append_trace};
 
-/// A player turns back this far from home, in metres.
+/// The distance from home at which a player turns back, in metres.
 const HOME_RADIUS_M: f32 = 30.0;
-/// Frames of a player's screen per tick.
+/// Number of frames of a player's screen per tick.
 const FRAMES_PER_TICK: u32 = 3;
-/// Homes are this far apart, in quanta.
+/// The distance between homes, in quanta.
 const SPACING: i32 = 2_048;
 
-/// Whose motion.
+/// A kind of motion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum People {
-    /// Of the relay benchmark: only the yaw turns.
+    /// The wanderers of the relay benchmark, of which only the yaw turns.
     Wander,
-    /// The client's controller: the cube leans, too.
+    /// The client's controller, with which cubes lean, too.
     Play,
-    /// Anywhere at once, as of the relay benchmark.
+    /// Jumps to any place, as in the relay benchmark.
     Jump,
-    /// The same without turning.
+    /// Jumps to any place without turning.
     JumpUnturned,
-    /// Nobody moves.
+    /// No motion.
     Idle,
 }
 
-/// Tracks of people, one pose a tick; the seeds decide all.
+/// Returns tracks of people with one pose per tick, the same for the same seeds.
 pub(crate) fn tracks(
     people: People,
     seeds: std::ops::Range<u64>,
@@ -40,7 +40,7 @@ pub(crate) fn tracks(
     seeds.map(|seed| track(people, seed, hz, ticks)).collect()
 }
 
-/// The ticks of tracks after the first, where everything rests.
+/// Returns the ticks of tracks after the first one, in which everything rests.
 pub(crate) fn ticks(tracks: &[Vec<Pose>]) -> std::ops::Range<usize> {
     1..tracks.first().map_or(1, Vec::len)
 }

@@ -1,15 +1,15 @@
-//! The trace's eighth field, which is no motion: whether the player touches a cube. A program
-//! would send it as an event; here it is a list of the cubes where it is not as expected.
+//! The eighth field of the trace, which is no motion: whether the player touches a cube. A game would send
+//! it as an event; here it is a list of the cubes whose field differs from its prediction.
 //!
-//! A count, then for each the cubes skipped, as bytes of seven bits. What is expected: a cube
-//! that begins to move is touched, and nothing else changes.
+//! A count, then for each the cubes skipped, as bytes of seven bits. The
+//! prediction: a cube that begins to move is touched, and nothing else changes.
 
 use anyhow::{Context, ensure};
 use cubesync_protocol::Pose;
 
 use crate::trace::Frame;
 
-/// Appends what is not as expected from the baseline.
+/// Appends the differences from the prediction by the baseline.
 pub(crate) fn write(out: &mut Vec<u8>, baseline: &Frame, before: &Frame, now: &Frame) {
     let expected = expected(baseline, before, &now.poses);
     let wrong = (0..now.touched.len()).filter(|&index| now.touched[index] != expected[index]);
@@ -22,7 +22,7 @@ pub(crate) fn write(out: &mut Vec<u8>, baseline: &Frame, before: &Frame, now: &F
     }
 }
 
-/// Reads it back; `poses` are those of the frame.
+/// Decodes the differences; `poses` are those of the frame.
 pub(crate) fn read(
     bytes: &mut &[u8],
     baseline: &Frame,

@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::{Context, bail, ensure};
 use cubesync_protocol::{Pose, Position, Rotation};
 
-/// Cubes in a frame.
+/// Number of cubes in a frame.
 pub(crate) const CUBES: usize = 901;
-/// Eight i32, little endian.
+/// Size of a cube: eight i32, little endian.
 const CUBE_BYTES: usize = 32;
 const FRAME_BYTES: usize = CUBES * CUBE_BYTES;
-/// First frame that counts: those before are copies of one.
+/// The first frame that is scored: those before it are copies of one frame.
 pub(crate) const FIRST_FRAME: usize = 6;
 
 /// A recording of [`CUBES`] cubes at 60 Hz.
@@ -21,7 +21,7 @@ pub(crate) struct Trace {
 
 /// All cubes at one instant.
 pub(crate) struct Frame {
-    /// Where they are.
+    /// Their poses.
     pub(crate) poses: Vec<Pose>,
     /// Whether the player touches them, directly or through others.
     pub(crate) touched: Vec<bool>,

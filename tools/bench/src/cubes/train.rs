@@ -17,9 +17,9 @@ const LIVE_TABLE: &str = "protocol/src/motion/tables/live.bin";
 const PHYSICS_TABLE: &str = "tools/bench/src/cubes/physics.bin";
 const SIX_BACK_TABLE: &str = "tools/bench/src/cubes/six_back.bin";
 
-/// Passes over the recorded motion.
+/// Number of passes over the recorded motion.
 const PASSES: usize = 12;
-/// The last passes go in smaller steps, so that the entries come to rest.
+/// Number of last passes with smaller steps, so that the entries converge.
 const FINE_PASSES: usize = 3;
 
 /// Trains all tables: on a recording of tumbling cubes, and on people.

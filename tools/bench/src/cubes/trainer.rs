@@ -1,4 +1,4 @@
-//! A table that learns.
+//! The training of a table.
 //!
 //! The model is log-linear, so its loss is convex: stochastic gradient descent with a step of its
 //! own for each entry (AdaGrad; Duchi, Hazan, Singer 2011) finds the table in some passes.
@@ -7,14 +7,14 @@ use cubesync_protocol::motion::{Decide, GROUPS, LOGIT_PARTS, Rows, TABLE_BYTES};
 
 /// Longest step of an entry, in nats.
 const RATE: f32 = 0.2;
-/// The same in the last passes.
+/// Longest step of an entry in the last passes.
 const FINE_RATE: f32 = 0.04;
-/// What each entry's squared gradients start at: entries that were hardly seen stay near 0.
+/// Start of each entry's sum of squared gradients: entries that hardly occur stay near 0.
 const PRIOR: f32 = 4.0;
-/// Sums are cut here, as the codec does.
+/// The limit of sums, as in the codec.
 const SUM_MAX: f32 = 11.0;
 
-/// A table that learns from each decision it is shown.
+/// A table that learns from each decision.
 pub(crate) struct Trainer {
     entries: Vec<f32>,
     squares: Vec<f32>,
@@ -24,7 +24,7 @@ pub(crate) struct Trainer {
 }
 
 impl Trainer {
-    /// Knows nothing: every decision is even.
+    /// Returns a table in which every decision is even.
     pub(crate) fn new() -> Self {
         Self {
             entries: vec![0.0; TABLE_BYTES],
@@ -35,17 +35,17 @@ impl Trainer {
         }
     }
 
-    /// Whether the entries shall come to rest.
+    /// Sets whether steps are small, so that the entries converge.
     pub(crate) fn set_fine(&mut self, fine: bool) {
         self.rate = if fine { FINE_RATE } else { RATE };
     }
 
-    /// Bits of each group of decisions since the last call.
+    /// Returns the bits of each group of decisions since the last call.
     pub(crate) fn take_bits(&mut self) -> [f64; GROUPS.len()] {
         std::mem::take(&mut self.bits)
     }
 
-    /// The table as the codec reads it.
+    /// Returns the table in the form of the codec.
     pub(crate) fn table(&self) -> Vec<u8> {
         let parts = self.entries.iter().map(|entry| entry * LOGIT_PARTS as f32);
         // `as` saturates.

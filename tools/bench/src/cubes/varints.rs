@@ -1,5 +1,5 @@
 //! A tick's residuals as plain varints: simple enough to write by hand in any language, at two to
-//! three times the bytes. It shows what the range coder is worth; no connection speaks it.
+//! three times the bytes. It shows the gain of the range coder; no connection uses it.
 //!
 //! For each cube with an update, by rising id: a head, one byte. Its bits 0 ..= 2 say which
 //! coordinates follow, 3 ..= 5 which components of the rotation, bit 6 that a byte with the

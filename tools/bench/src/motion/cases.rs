@@ -1,4 +1,4 @@
-//! All displays on all traces through all networks.
+//! The cases: every display with every trace through every network.
 
 use crate::network::Network;
 use crate::play::{self, Shown};
@@ -6,10 +6,10 @@ use crate::rivals::{DeadReckoning, Dynamic, Fixed, Latest, Rival};
 use crate::score::{Samples, Score, WARM_UP_S};
 use crate::trace::{Motion, Trace};
 
-/// A minute that is scored.
+/// The length of a run, of which two minutes are scored.
 pub(crate) const SECONDS: f64 = 120.0 + WARM_UP_S;
 
-/// A way to show cubes.
+/// A method of displaying cubes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum System {
     Ours,
@@ -20,7 +20,7 @@ pub(crate) enum System {
 }
 
 impl System {
-    /// In the order of the table.
+    /// All systems in the order of the table.
     pub(crate) const ALL: [Self; 5] = [
         Self::Ours,
         Self::Fixed,
@@ -29,7 +29,7 @@ impl System {
         Self::DeadReckoning,
     ];
 
-    /// As the table has it.
+    /// Returns the name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "ours",
@@ -40,7 +40,7 @@ impl System {
         }
     }
 
-    /// What it shows.
+    /// Plays a trace through a network and returns what the system shows.
     pub(crate) fn play(
         self,
         trace: &Trace,
@@ -68,10 +68,10 @@ pub(crate) struct Case {
     pub(crate) score: Score,
 }
 
-/// The motion's name of what all traces come to.
+/// The name of the motion in the rows of all traces together.
 pub(crate) const ALL_MOTIONS: &str = "all";
 
-/// Plays everything; first what all traces of a network come to, then each.
+/// Plays all cases. For each network, the rows of all traces together come first, then those of each trace.
 pub(crate) fn run(seed: u64) -> Vec<Case> {
     let traces = Motion::ALL.map(|motion| (motion.name(), Trace::new(motion, seed, SECONDS)));
     let mut cases = Vec::new();
@@ -109,7 +109,7 @@ pub(crate) fn run(seed: u64) -> Vec<Case> {
     cases
 }
 
-/// Of a display without a clock: it shows what was so long ago as the snapshots are on average.
+/// Returns the delay of a display without a clock: the average age of the snapshots.
 fn at_mean_lag(mut shown: Vec<Shown>) -> Vec<Shown> {
     let lag_s = |shown: &Shown| shown.time_s - shown.truth_s;
     let mean_s = shown.iter().map(lag_s).sum::<f64>() / shown.len().max(1) as f64;

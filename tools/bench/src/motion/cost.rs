@@ -1,5 +1,5 @@
-//! What a frame costs a client beside a thousand wandering cubes: reading, predicting and
-//! interpolating. Nothing is drawn.
+//! The CPU time of a client's frame beside a thousand wandering cubes: reading, predicting and
+//! interpolating, without drawing.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use crate::trace::{Motion, Trace};
 
 const CUBES: u64 = 1_000;
 const SECONDS: f64 = 10.0;
-/// The first frames warm the caches, and everybody starts.
+/// Number of frames before the measurement, in which caches warm up and all cubes start to move.
 const WARM_UP_FRAMES: usize = 60;
 
-/// Prints it.
+/// Measures and prints the CPU time.
 pub(crate) fn run() -> anyhow::Result<()> {
     let traces: Vec<_> = (1..=CUBES)
         .map(|seed| Trace::new(Motion::People, seed, SECONDS))

@@ -1,8 +1,8 @@
 //! `cargo bench-motion`: how good remote cubes look under bad networks, in simulated time.
 //!
-//! In the order of the data: a [`trace`] goes through a [`network`] to a display, which [`play`]
-//! steps frame by frame: ours or one of the [`rivals`]. A [`score`] says how well it did; all
-//! [`cases`] make a [`table`], and a [`plot`] per network. What all of it costs is the [`cost`].
+//! A [`trace`] goes through a [`network`] to a display, the client's or one of the [`rivals`], which
+//! [`play`] steps frame by frame. A [`score`] measures it, all [`cases`] make a [`table`], and there is a
+//! [`plot`] for each network. [`cost`] measures the CPU time.
 
 mod cases;
 mod cost;
@@ -28,19 +28,19 @@ use crate::trace::{Motion, Trace};
 #[derive(Debug, Parser)]
 #[command(name = "bench-motion")]
 struct Options {
-    /// Fail if a figure of ours is worse than in the committed table.
+    /// Fail if a figure of cubesync is worse than in the committed table.
     #[arg(long, conflicts_with_all = ["update", "seed"])]
     check: bool,
-    /// Write the table and the pictures, from the repository's root.
+    /// Write the table and the charts; run it in the repository's root.
     #[arg(long, conflicts_with = "seed")]
     update: bool,
-    /// Print what all traces come to as Markdown.
+    /// Print the rows of all traces together as Markdown.
     #[arg(long)]
     markdown: bool,
-    /// Measure what a frame costs beside 1,000 cubes instead, in real time.
+    /// Measure the CPU time of a frame beside 1,000 cubes instead.
     #[arg(long, conflicts_with_all = ["check", "update", "markdown", "seed"])]
     cost: bool,
-    /// Other traces and other trouble.
+    /// Seed of the traces and of the networks.
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }

@@ -1,27 +1,28 @@
-//! A stream through a network: when what is sent arrives. In order and complete, as TCP has it.
+//! A stream through a simulated network: the times at which bytes arrive, in order and complete as with
+//! TCP.
 
-/// Trouble is drawn for each moment of this length: the time between ticks.
+/// The length of a moment, the unit of delays and losses: the time between ticks.
 const SLOTS_PER_S: f64 = 30.0;
-/// Of retransmissions that get lost as well.
+/// The share of retransmissions that are lost as well.
 const MOST_RETRIES: i32 = 4;
 
-/// What a network does to a stream, in milliseconds and parts of one.
+/// The properties of a network, in milliseconds and fractions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Network {
-    /// As the table has it.
+    /// The name in the table.
     pub(crate) name: &'static str,
-    /// The name of its picture.
+    /// The name of its chart.
     pub(crate) file: &'static str,
-    /// One way; half the spread on each side.
+    /// The mean delay of one direction, and the width of its range.
     latency_ms: f64,
     jitter_ms: f64,
-    /// What part of the packets is lost, and how long a loss stops the stream.
+    /// The share of packets that are lost, and how long a loss stops the stream.
     loss: f64,
     stall_ms: f64,
-    /// What part of the moments begins a burst: nothing passes for up to this long.
+    /// The share of moments that begin a burst, and the longest time for which nothing passes.
     bursts: f64,
     burst_ms: f64,
-    /// Every so many seconds nothing passes for this long.
+    /// The seconds between outages, and the time for which nothing passes.
     outage_every_s: f64,
     outage_ms: f64,
 }
@@ -40,7 +41,7 @@ const CALM: Network = Network {
 };
 
 impl Network {
-    /// In the order of the table.
+    /// All networks in the order of the table.
     ///
     /// A loss stops a stream until the sender knows of it and has sent again: by the
     /// acknowledgements of the next packet after a round trip, a tick and a quarter of a round
@@ -92,7 +93,7 @@ impl Network {
         },
     ];
 
-    /// When the outages of a run end at the receiver, at the earliest.
+    /// Returns the earliest times at which the outages of a run end at the receiver.
     pub(crate) fn outage_ends_s(&self, seconds: f64) -> Vec<f64> {
         if self.outage_ms == 0.0 {
             return Vec::new();
@@ -115,8 +116,8 @@ impl Network {
     }
 }
 
-/// One direction of a connection. Two of the same seed treat whatever is sent alike, so that
-/// all systems meet the same trouble, however much they say.
+/// One direction of a connection. Two paths with the same seed delay everything alike, so that all systems
+/// meet the same losses, however much they send.
 #[derive(Debug, Clone)]
 pub(crate) struct Path {
     slots: Vec<Slot>,
@@ -126,12 +127,12 @@ pub(crate) struct Path {
 #[derive(Debug, Clone, Copy)]
 struct Slot {
     latency_s: f64,
-    /// What is sent from here on arrives no earlier.
+    /// The earliest arrival of bytes that are sent from now on.
     released_s: f64,
 }
 
 impl Path {
-    /// A path through a network for some seconds.
+    /// Returns a path through a network for some seconds.
     pub(crate) fn new(network: &Network, seed: u64, seconds: f64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut slots: Vec<Slot> = Vec::new();
@@ -168,7 +169,7 @@ impl Path {
         }
     }
 
-    /// When what is sent at this time arrives. Times must not go backwards.
+    /// Returns the arrival time of bytes that are sent at this time. Times must not decrease.
     pub(crate) fn arrival_s(&mut self, sent_s: f64) -> f64 {
         let index = (sent_s * SLOTS_PER_S + 1e-6) as usize;
         let slot = self.slots[index.min(self.slots.len() - 1)];
@@ -184,7 +185,7 @@ impl Path {
 mod tests {
     use super::*;
 
-    /// How long each of the ticks of a minute takes, in milliseconds.
+    /// Returns the delay of each tick of a minute, in milliseconds.
     fn ways_ms(network: &Network) -> Vec<f64> {
         let mut path = Path::new(network, 1, 60.0);
         let mut arrived_s = 0.0;

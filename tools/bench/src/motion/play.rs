@@ -1,4 +1,4 @@
-//! A trace through a network to a display, frame by frame, in simulated time.
+//! Plays a trace through a network to a display, frame by frame, in simulated time.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,15 +20,15 @@ use crate::trace::{Placed, Trace};
 
 /// Ticks per second.
 pub(crate) const TICK_HZ: u8 = 30;
-/// Between two frames: 59.94 a second, so that they meet the ticks at every phase.
+/// The time between two frames: 59.94 per second, so that they meet the ticks at every phase.
 pub(crate) const FRAME_S: f64 = 1.001 / 60.0;
-/// The client's clock at the server's time 0, and how much faster it runs.
+/// The client's clock at the server's time 0, and the factor by which it runs faster.
 const CLOCK_AHEAD_S: f64 = 17.25;
 const CLOCK_SKEW: f64 = 30e-6;
 
 const OWN: CubeId = CubeId(0);
 const SHOWN: CubeId = CubeId(1);
-/// Of everybody.
+/// The colour of all players.
 pub(crate) const COLOUR: Colour = Colour {
     red: 224,
     green: 128,
@@ -38,14 +38,14 @@ pub(crate) const COLOUR: Colour = Colour {
 /// A cube as it was drawn in a frame.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shown {
-    /// When.
+    /// The time of the frame.
     pub(crate) time_s: f64,
-    /// Which moment of the truth it is meant to show.
+    /// The time of the truth that the frame shows.
     pub(crate) truth_s: f64,
     pub(crate) placed: Placed,
 }
 
-/// What a rival shows of a trace.
+/// Plays a trace to a rival and returns the frames.
 pub(crate) fn rival(
     rival: &mut dyn Rival,
     trace: &Trace,
@@ -77,7 +77,7 @@ pub(crate) fn rival(
     shown
 }
 
-/// What our client shows of a trace: the real session and view, fed by what a server would send.
+/// Plays a trace to the client library, with the messages of a server, and returns the frames.
 pub(crate) fn ours(trace: &Trace, network: &Network, seed: u64, seconds: f64) -> Vec<Shown> {
     let mut server = Server::new(trace, network, seed, seconds);
     let hello = Hello::new("lobby", "Anna", COLOUR);
@@ -101,7 +101,7 @@ pub(crate) fn ours(trace: &Trace, network: &Network, seed: u64, seconds: f64) ->
     shown
 }
 
-/// The next that has arrived by now.
+/// Returns the next item that has arrived by now.
 fn next_arrived<T>(on_the_way: &mut VecDeque<(f64, T)>, now_s: f64) -> Option<T> {
     let &(at_s, _) = on_the_way.front()?;
     let next = if at_s <= now_s {
@@ -117,7 +117,7 @@ fn frames(seconds: f64) -> impl Iterator<Item = f64> {
     (1..count).map(|frame| f64::from(frame) * FRAME_S)
 }
 
-/// When a tick is.
+/// Returns the time of a tick.
 pub(crate) fn tick_s(tick: u64) -> f64 {
     tick as f64 / f64::from(TICK_HZ)
 }
@@ -126,7 +126,7 @@ fn client_time(server_s: f64) -> Duration {
     Duration::from_secs_f64(CLOCK_AHEAD_S + server_s * (1.0 + CLOCK_SKEW))
 }
 
-/// What a server does for one client that watches one cube. It publishes by itself, because the
+/// The server of one client that watches one cube. It publishes by itself, because the
 /// relay's publisher needs a world of players who send samples, and the trace is to come unchanged.
 struct Server<'a> {
     trace: &'a Trace,
@@ -136,9 +136,9 @@ struct Server<'a> {
     sent_tick: u64,
     down: Path,
     up: Path,
-    /// Frames and when they arrive.
+    /// Messages and the times at which they arrive.
     on_the_way: VecDeque<(f64, BytesMut)>,
-    /// When pings come, and the times in them.
+    /// The arrival times of pings, and the times in them.
     pings: VecDeque<(f64, u64)>,
 }
 
@@ -166,7 +166,7 @@ impl<'a> Server<'a> {
         server
     }
 
-    /// Does what is due up to a time, in its order.
+    /// Does everything that is due up to a time, in order.
     fn go_to(&mut self, now_s: f64) {
         loop {
             let tick_s = tick_s(self.tick + 1);
@@ -241,7 +241,7 @@ impl<'a> Server<'a> {
         arrived
     }
 
-    /// Takes in what the client sends now.
+    /// Handles the messages that the client sends now.
     fn hear(&mut self, now_s: f64, mut sent: BytesMut) {
         while let Some(payload) = frame::split(&mut sent, ClientMessage::MAX_PAYLOAD_BYTES)
             .expect("the client writes whole frames")
@@ -270,7 +270,7 @@ pub(crate) fn welcome() -> Welcome {
     }
 }
 
-/// The first keyframe.
+/// Returns the first keyframe.
 pub(crate) fn keyframe(cubes: Vec<CubeInfo>) -> Keyframe {
     Keyframe {
         cell: CellId(0),
@@ -304,7 +304,7 @@ impl Viewer {
         }
     }
 
-    /// Reads and does what is due; what is to be sent.
+    /// Handles received messages and everything that is due, and returns the bytes to send.
     pub(crate) fn frame(&mut self, now: Duration, mut incoming: BytesMut) -> BytesMut {
         self.session.receive(now, &mut incoming);
         self.session.poll(now);
@@ -334,7 +334,7 @@ impl Viewer {
         self.session.outgoing().split()
     }
 
-    /// Where the cube is drawn, and of when that is.
+    /// Returns the pose in which the cube is drawn, and its time.
     fn draw(&self, now: Duration) -> Option<(f64, Placed)> {
         let info = self.session.replica()?.cube(SHOWN)?;
         let clock_tick = self.session.clock()?.tick_at(now);
@@ -347,7 +347,7 @@ impl Viewer {
         Some((shown_s, placed))
     }
 
-    /// Draws everything; how many cubes that were.
+    /// Computes the poses of all cubes and returns their number.
     pub(crate) fn draw_all(&self, now: Duration) -> usize {
         let (Some(replica), Some(clock)) = (self.session.replica(), self.session.clock()) else {
             return 0;

@@ -1,4 +1,5 @@
-//! One picture per network: how wrong a walker is shown over some seconds, and what delay buys.
+//! A chart for each network: the error of a walker over some seconds, and the error of each system against
+//! its delay.
 
 use std::fmt::Write;
 
@@ -7,21 +8,21 @@ use crate::network::Network;
 use crate::play::{FRAME_S, Shown};
 use crate::trace::Trace;
 
-/// The seconds of a run that are drawn: in the network with outages, one is among them.
+/// The seconds of a run that are drawn, in which the network with outages has one.
 const FROM_S: f64 = 20.0;
 const TO_S: f64 = 28.0;
-/// Of so many frames the worst is drawn.
+/// Number of frames of which the worst is drawn.
 const FRAMES_PER_POINT: usize = 3;
 const TOP: f64 = 64.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: [f64; 2] = [56.0, 606.0];
 const WIDTHS: [f64; 2] = [490.0, 238.0];
-/// Errors are drawn on a scale of their logarithms.
+/// The range of errors, which are drawn on a logarithmic scale.
 const LEAST_M: f64 = 0.001;
 const MOST_M: f64 = 10.0;
 const MOST_DELAY_MS: f64 = 450.0;
 
-/// The errors of a walker with each system, and what the table says of all motions.
+/// Returns the chart of a network: the errors of a walker with each system, and the figures of all motions.
 pub(crate) fn svg(network: &Network, seed: u64, trace: &Trace, cases: &[Case]) -> String {
     let mut svg = String::from(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 860 350\" \
@@ -104,7 +105,7 @@ pub(crate) fn svg(network: &Network, seed: u64, trace: &Trace, cases: &[Case]) -
     svg
 }
 
-/// The errors over time, the worst of a few frames at a time.
+/// Returns the errors over time, the worst of some frames each.
 fn points(shown: &[Shown], trace: &Trace) -> String {
     let from = shown.partition_point(|shown| shown.time_s < FROM_S);
     let to = shown.partition_point(|shown| shown.time_s <= TO_S - FRAME_S);

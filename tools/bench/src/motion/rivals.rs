@@ -1,31 +1,31 @@
-//! How others show what comes over a network, written from public descriptions. Each is given the
-//! whole pose at each tick, exactly, and the true time.
+//! Other methods of displaying remote cubes, written from public descriptions. Each receives the exact pose
+//! of each tick and the true time.
 
 use std::collections::VecDeque;
 
 use crate::trace::{Placed, between};
 
-/// Snapshots that are kept.
+/// Number of snapshots that are kept.
 const MOST_SNAPSHOTS: usize = 64;
 
-/// A cube at a time.
+/// The pose of a cube at a time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Snapshot {
     pub(crate) time_s: f64,
     pub(crate) placed: Placed,
 }
 
-/// A way to show a cube.
+/// A method of displaying a cube.
 pub(crate) trait Rival {
-    /// A snapshot was read.
+    /// Handles a snapshot.
     fn hear(&mut self, now_s: f64, snapshot: Snapshot);
 
-    /// Where to draw the cube in this frame, and of when that is; `None` before the first
-    /// snapshot.
+    /// Returns the pose to draw in this frame, and its time; `None` before the first snapshot.
     fn show(&mut self, now_s: f64) -> Option<Snapshot>;
 }
 
-/// Between the two snapshots around 100 ms ago, straight; the newest when there is none after.
+/// Linear interpolation between the two snapshots around 100 ms ago, or the newest one if there is no later
+/// one.
 ///
 /// Y.-S. Bernier, "Latency Compensating Methods" (Valve, 2001); G. Fiedler, "Snapshot
 /// Interpolation" (2014). The 100 ms count from the fastest arrival so far.
@@ -52,8 +52,8 @@ impl Rival for Fixed {
     }
 }
 
-/// A timeline of its own that is slowed down and sped up to stay a buffer's time behind the
-/// newest snapshot; the buffer is longer the less evenly snapshots arrive.
+/// Interpolation on a timeline that speeds up and slows down to stay behind the newest snapshot by a buffer,
+/// which is the longer the less evenly snapshots arrive.
 ///
 /// Mirror's documentation of Snapshot Interpolation, with its defaults.
 #[derive(Debug, Default)]
@@ -134,7 +134,7 @@ impl Average {
     }
 }
 
-/// Where the newest snapshot says. Its time is the one of the run's mean lag: it has no clock.
+/// The newest snapshot. It has no clock; its time follows from the mean lag of the run.
 #[derive(Debug, Default)]
 pub(crate) struct Latest {
     newest: Option<Snapshot>,
@@ -150,7 +150,7 @@ impl Rival for Latest {
     }
 }
 
-/// Where the cube is now if it has gone on as between the last two snapshots.
+/// Extrapolation of the last two snapshots to the present.
 ///
 /// J. Murphy, "Believable Dead Reckoning for Networked Games" (2011), without its blending.
 #[derive(Debug, Default)]
@@ -186,7 +186,7 @@ fn keep(snapshots: &mut VecDeque<Snapshot>, new: Snapshot) {
     snapshots.push_back(new);
 }
 
-/// Between the snapshots around a time; before the first and after the last, these.
+/// Interpolates between the snapshots around a time. Returns the first or the last one outside of them.
 fn straight(snapshots: &VecDeque<Snapshot>, time_s: f64) -> Option<Snapshot> {
     let next = snapshots.partition_point(|snapshot| snapshot.time_s <= time_s);
     let placed = match (next.checked_sub(1), snapshots.get(next)) {

@@ -1,24 +1,25 @@
-//! How well a display shows a trace. `docs/MOTION.md` defines every figure.
+//! The quality of a display. `docs/MOTION.md` defines every figure.
 
 use crate::play::{FRAME_S, Shown};
 use crate::trace::Trace;
 
-/// What is shown before is not scored: clocks and buffers are still settling.
+/// The time before which nothing is scored: clocks and buffers settle first.
 pub(crate) const WARM_UP_S: f64 = 5.0;
-/// The truth moves, in a frame: 0.6 m/s.
+/// The way in a frame from which on the truth counts as moving: 0.6 m/s.
 const MOVES_M: f64 = 0.01;
-/// A cube that goes less than this part of the truth's way stands.
+/// A cube that moves by less than this share of the truth's way counts as standing.
 const STANDS: f64 = 0.1;
-/// What the truth goes at most in a frame is looked for so far around the moment shown.
+/// The time around the shown moment in which the longest way of the truth in a frame is searched.
 const AROUND_S: f64 = 0.5;
-/// A jump: so many times as far as the truth goes in any frame around, and so much more.
+/// The way of a jump in a frame: this many times the way of the truth in any frame around, and a length
+/// besides.
 const JUMP_TIMES: f64 = 2.0;
 const JUMP_M: f64 = 0.05;
-/// A fast-forward: so many times as far.
+/// The way of a fast-forward in a frame: this many times the way of the truth.
 const FAST_TIMES: f64 = 1.25;
-/// Smooth again: the error is below this, which no error on a LAN exceeds.
+/// The error below which motion is smooth again after an outage: no error on a LAN exceeds it.
 const SMOOTH_M: f64 = 0.2;
-/// How long after an outage it is looked at.
+/// The time after an outage in which recovery is measured.
 const RECOVERY_S: f64 = 2.0;
 
 /// The samples of one or more runs.
@@ -47,12 +48,12 @@ pub(crate) struct Score {
     pub(crate) jerk: f64,
     pub(crate) frozen_ms: f64,
     pub(crate) snaps: f64,
-    /// The longest of all outages; 0 where there are none.
+    /// The longest recovery of all outages; 0 without outages.
     pub(crate) recovery_ms: f64,
 }
 
 impl Samples {
-    /// Of a run; the outages end at these times.
+    /// Returns the samples of a run whose outages end at these times.
     pub(crate) fn new(shown: &[Shown], trace: &Trace, outage_ends_s: &[f64]) -> Self {
         let shown = &shown[shown.partition_point(|shown| shown.time_s < WARM_UP_S)..];
         let mut samples = Self::default();
@@ -98,7 +99,7 @@ impl Samples {
 }
 
 impl Samples {
-    /// Takes in those of another run.
+    /// Adds the samples of another run.
     pub(crate) fn add(&mut self, other: &Self) {
         self.errors_m.extend(&other.errors_m);
         self.turns_degrees.extend(&other.turns_degrees);
@@ -111,7 +112,7 @@ impl Samples {
         self.scored_s += other.scored_s;
     }
 
-    /// What they come to.
+    /// Returns the figures.
     pub(crate) fn score(&self) -> Score {
         let minutes = self.scored_s / 60.0;
         let longest_s = self.recoveries_s.iter().copied().fold(0.0, f64::max);
@@ -130,7 +131,7 @@ impl Samples {
     }
 }
 
-/// The longest way of the truth in a frame around a moment.
+/// Returns the longest way of the truth in a frame around a moment.
 fn longest_way_m(trace: &Trace, truth_s: f64) -> f64 {
     let frames = (AROUND_S / FRAME_S) as i32;
     let at = |frame: i32| trace.at(truth_s + f64::from(frame) * FRAME_S).position;
@@ -138,7 +139,7 @@ fn longest_way_m(trace: &Trace, truth_s: f64) -> f64 {
     (-frames..frames).map(way_m).fold(0.0, f64::max)
 }
 
-/// How quickly the acceleration changes from frame to frame, in m/s³.
+/// Returns the jerk from frame to frame, in m/s³.
 fn jerks(positions: impl Iterator<Item = [f64; 3]>) -> Vec<f64> {
     let positions: Vec<_> = positions.collect();
     let jerk = |four: &[[f64; 3]]| {
@@ -183,7 +184,7 @@ mod tests {
 
     const SECONDS: f64 = 30.0;
 
-    /// A display of the trace, 100 ms late, that `change` has changed.
+    /// Returns a display of the trace, 100 ms late, changed by `change`.
     fn score(motion: Motion, change: impl Fn(f64, Placed) -> Placed) -> Score {
         let trace = Trace::new(motion, 1, SECONDS);
         let shown = |frame: u32| {

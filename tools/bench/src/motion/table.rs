@@ -1,4 +1,4 @@
-//! The cases as a table, in print and in `tools/bench/motion.txt`, and compared with it.
+//! The table of the cases, and its comparison with the one in `tools/bench/motion.txt`.
 
 use std::fmt::Write;
 
@@ -7,14 +7,14 @@ use anyhow::{Context, bail};
 use crate::cases::{ALL_MOTIONS, Case, System};
 use crate::score::Score;
 
-/// A figure may be worse by this part, and by this much, before it counts: mathematical functions
-/// differ in the last bit from machine to machine, and a frame falls on the other side.
+/// The share and the amount by which a figure may be worse: mathematical functions differ in the last bit
+/// from machine to machine, so that a frame may fall on the other side of a limit.
 const TOLERANCE: f64 = 0.03;
 
 /// A column of the table.
 struct Figure {
     heading: &'static str,
-    /// By how much it may be worse in any case, in its own unit.
+    /// The amount by which it may be worse in any case, in its own unit.
     slack: f64,
     of: fn(&Score) -> f64,
 }
@@ -38,7 +38,7 @@ const FIGURES: [Figure; 10] = [
 ];
 const NAME_WIDTHS: [usize; 3] = [16, 9, 15];
 
-/// The table as text.
+/// Returns the table as text.
 pub(crate) fn text(cases: &[Case]) -> String {
     let mut text = String::new();
     let mut line = |names: [&str; 3], figures: Vec<String>| {
@@ -58,8 +58,7 @@ pub(crate) fn text(cases: &[Case]) -> String {
     text
 }
 
-/// What all traces of each network come to, in Markdown, without the rotation and the largest
-/// error.
+/// Returns the rows of all traces together as Markdown, without the rotation and the largest error.
 pub(crate) fn markdown(cases: &[Case]) -> String {
     const HEADINGS: [(usize, &str); 8] = [
         (0, "error rms, cm"),
@@ -92,10 +91,11 @@ pub(crate) fn markdown(cases: &[Case]) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Compares our cases with a table that was written before.
+/// Compares the cases with a table that was written before.
 ///
 /// # Errors
-/// The figures that are worse, or lines that are not of these cases.
+///
+/// Figures that are worse, or lines that do not belong to these cases.
 pub(crate) fn check(cases: &[Case], before: &str) -> anyhow::Result<()> {
     let mut worse = Vec::new();
     let mut lines = before.lines().skip(1);

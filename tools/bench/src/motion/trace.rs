@@ -1,37 +1,37 @@
-//! The true motion of one cube: what the network carries and what every display is compared with.
+//! The true motion of one cube, which the network carries and every display is compared with.
 
 use std::f32::consts::{FRAC_PI_4, TAU};
 
 use cubesync_client::{Controller, Input};
 use cubesync_protocol::{Pose, Position, Rotation};
 
-/// Times per second at which the truth is known; between them it is a straight line. At 40 m/s²
-/// that is off by a tenth of a millimetre.
+/// Number of points of the truth per second, with straight lines between them. At 40 m/s² the error is a
+/// tenth of a millimetre.
 const STEPS_PER_S: f64 = 240.0;
 const STEP_S: f64 = 1.0 / STEPS_PER_S;
 const FLOOR_M: f64 = 0.5;
 const GRAVITY_MPS2: f64 = 9.81;
-/// A body turns back this far from the origin, in metres.
+/// The distance from the origin at which a body turns back, in metres.
 const HOME_RADIUS_M: f64 = 30.0;
 
-/// A way to move.
+/// A kind of motion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Motion {
-    /// The game's own controller under keys that a seed presses: walk, run, turn, jump, stand.
+    /// The game's controller with random keys: walk, run, turn, jump, stand.
     People,
-    /// 6 or 11 m/s from one moment to the next, turned or stopped dead every 0.3 to 1.2 s.
+    /// Instant starts at 6 or 11 m/s, with an instant turn or stop every 0.3 to 1.2 s.
     Sudden,
-    /// Round and round at 6 m/s, 3 to 6 m from the centre.
+    /// Circles at 6 m/s, 3 to 6 m from the centre.
     Circling,
-    /// Thrown, spinning, bouncing off the floor.
+    /// A thrown cube that spins and bounces off the floor.
     Tumbling,
 }
 
 impl Motion {
-    /// In the order of the table.
+    /// All motions in the order of the table.
     pub(crate) const ALL: [Self; 4] = [Self::People, Self::Sudden, Self::Circling, Self::Tumbling];
 
-    /// As the table has it.
+    /// Returns the name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::People => "people",
@@ -42,7 +42,7 @@ impl Motion {
     }
 }
 
-/// A place in metres and a unit quaternion `[x, y, z, w]`.
+/// A position in metres and a unit quaternion `[x, y, z, w]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Placed {
     pub(crate) position: [f64; 3],
@@ -50,7 +50,7 @@ pub(crate) struct Placed {
 }
 
 impl Placed {
-    /// As the wire has it.
+    /// Returns the pose of the wire.
     pub(crate) fn pose(&self) -> Pose {
         Pose {
             position: Position::from_metres(self.position.map(|metres| metres as f32)),
@@ -59,14 +59,14 @@ impl Placed {
     }
 }
 
-/// Where a cube is at any time.
+/// The pose of a cube at any time.
 #[derive(Debug, Clone)]
 pub(crate) struct Trace {
     steps: Vec<Placed>,
 }
 
 impl Trace {
-    /// A trace of some seconds; the seed decides all.
+    /// Returns a trace of some seconds, which is the same for the same seed.
     pub(crate) fn new(motion: Motion, seed: u64, seconds: f64) -> Self {
         let random = fastrand::Rng::with_seed(seed);
         let count = (seconds * STEPS_PER_S) as usize;
@@ -79,7 +79,7 @@ impl Trace {
         Self { steps }
     }
 
-    /// Where the cube is; at the ends of the trace it stands.
+    /// Returns the pose at a time; before the beginning and after the end the cube stands.
     pub(crate) fn at(&self, time_s: f64) -> Placed {
         let step = (time_s * STEPS_PER_S).clamp(0.0, (self.steps.len() - 2) as f64);
         let (index, share) = (step as usize, step.fract());
@@ -87,7 +87,7 @@ impl Trace {
     }
 }
 
-/// On the straight line, and nearly on the shortest arc: exact for small turns.
+/// Interpolates positions linearly and rotations nearly on the shortest arc, exactly for small turns.
 pub(crate) fn between(from: &Placed, to: &Placed, share: f64) -> Placed {
     let dot: f64 = (0..4).map(|i| from.rotation[i] * to.rotation[i]).sum();
     let mix = |from: f64, to: f64| from + (to - from) * share;
@@ -220,7 +220,7 @@ fn tumbling(mut random: fastrand::Rng, count: usize) -> Vec<Placed> {
     steps
 }
 
-/// A rotation after a step of this spin, in rad/s about the world's axes.
+/// Returns a rotation after a step of this spin, in rad/s about the world's axes.
 fn turned(rotation: [f64; 4], spin: [f64; 3]) -> [f64; 4] {
     let [x, y, z, w] = rotation;
     let [a, b, c] = spin.map(|radps| radps * STEP_S / 2.0);

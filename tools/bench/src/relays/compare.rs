@@ -16,7 +16,7 @@ use crate::table;
 /// Each measurement of a quick run, in seconds.
 const QUICK_SECONDS: u64 = 3;
 
-/// Measures everything that was asked for and reports it.
+/// Runs the measurements of the options and reports them.
 pub(crate) fn run(options: &Comparison) -> Result<()> {
     let base = base_setting(&options.load)?;
     let mut rows = Vec::new();
@@ -79,8 +79,7 @@ fn is_measured(system: System, setting: &Setting) -> bool {
     system.is_installed() && (is_whole || system.has_interest())
 }
 
-/// What all measurements of a run have in common; the system, the motion and the clients are to
-/// be set.
+/// Returns the setting that all measurements of a run share; system, motion and clients are set later.
 pub(crate) fn base_setting(load: &Load) -> Result<Setting> {
     let program = match &load.server {
         Some(program) => program.clone(),
@@ -106,7 +105,7 @@ pub(crate) fn base_setting(load: &Load) -> Result<Setting> {
     })
 }
 
-/// One row; none for the floor of a load at which ours writes nothing.
+/// Measures one row. Returns `None` for the floor of a load at which cubesync writes nothing.
 fn measure_one(setting: &mut Setting) -> Result<Option<Row>> {
     let Setup {
         clients,

@@ -1,5 +1,4 @@
-//! The beginning of a server's message: enough to know which cell it is about, at a fraction of
-//! what decoding it costs.
+//! The head of a server's message: decoding the message up to its cell costs a fraction of decoding all.
 
 use anyhow::Result;
 use cubesync_protocol::CellId;
@@ -10,14 +9,14 @@ use serde::Deserialize;
 pub(crate) enum Head {
     Welcome,
     Reject,
-    /// Everything in a cell.
+    /// A keyframe of a cell.
     Keyframe {
         /// The cell.
         cell: CellId,
-        /// How often it is told of.
+        /// The interval of the cell's frames, in ticks.
         interval_ticks: u8,
     },
-    /// What happened in a cell.
+    /// A snapshot of a cell.
     Snapshot {
         /// The cell.
         cell: CellId,
@@ -31,7 +30,7 @@ pub(crate) enum Head {
 }
 
 impl Head {
-    /// The beginning of a payload.
+    /// Decodes the head of a payload.
     pub(crate) fn read(payload: &[u8]) -> Result<Self> {
         let configuration = bincode::config::standard().with_limit::<16>();
         let (head, _) = bincode::serde::decode_from_slice(payload, configuration)?;

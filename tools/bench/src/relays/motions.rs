@@ -1,4 +1,4 @@
-//! How the clients' cubes move: traces of poses, the same for the same seed.
+//! The motions of the clients' cubes: traces of poses, the same for the same seed.
 
 use std::f32::consts::{PI, TAU};
 
@@ -9,29 +9,29 @@ const WALK_SPEED_MPS: f32 = 6.0;
 const RUN_SPEED_MPS: f32 = 11.0;
 const ACCELERATION_MPS2: f32 = 40.0;
 const GRAVITY_MPS2: f32 = 20.0;
-/// Reaches 1.6 m.
+/// The speed of a jump, which reaches 1.6 m.
 const JUMP_SPEED_MPS: f32 = 8.0;
 const FLOOR_M: f32 = 0.5;
-/// Fastest turn of a cube towards where it goes.
+/// The fastest turn of a cube towards its direction of motion.
 const TURN_RATE_RADPS: f32 = 8.0;
-/// A wanderer turns back this far from its home, in metres.
+/// The distance from its home at which a wanderer turns back.
 const HOME_RADIUS_M: f32 = 14.0;
-/// Motion is stepped in parts no longer than this, in seconds.
+/// The longest step of the simulation.
 const PART_S: f32 = 1.0 / 120.0;
 
 /// A kind of motion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Motion {
-    /// Like people: walk, run, turn, stop, look around, jump.
+    /// Walk, run, turn, stop, look around and jump, as people do.
     Wander,
-    /// Anywhere at once at every step: nothing can be predicted.
+    /// Jump to any place at every step: nothing can be predicted.
     Jump,
-    /// Nobody moves.
+    /// Stand still.
     Idle,
 }
 
 impl Motion {
-    /// The name on the command line and in reports.
+    /// Returns the name on the command line and in reports.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Wander => "wander",
@@ -79,7 +79,7 @@ fn anywhere(random: &mut fastrand::Rng) -> Pose {
     }
 }
 
-/// A person with a cube.
+/// A simulated person that moves a cube.
 struct Wanderer {
     random: fastrand::Rng,
     home: [f32; 3],
@@ -89,7 +89,7 @@ struct Wanderer {
     heading_rad: f32,
     turn_radps: f32,
     speed_mps: f32,
-    /// Time until it changes its mind, in seconds.
+    /// The time until it chooses another speed and turn.
     left_s: f32,
 }
 

@@ -1,6 +1,4 @@
-//! What the other relays carry: one update of one cube, as bincode or as JSON.
-//!
-//! cubesync's own wire is not in here; `ours` knows it.
+//! The payload of the other relays: one update of one cube, as bincode or as JSON.
 
 use anyhow::{Context, Result};
 use cubesync_protocol::Pose;
@@ -9,10 +7,10 @@ use serde::{Deserialize, Serialize};
 /// One client's cube at one of its steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Update {
-    /// Whose cube.
+    /// The client that owns the cube.
     #[serde(rename = "id")]
     pub(crate) client: u32,
-    /// Which of its samples.
+    /// The number of the sample.
     #[serde(rename = "n")]
     pub(crate) step: u32,
     /// East, north and up, in quanta.
@@ -24,7 +22,7 @@ pub(crate) struct Update {
 }
 
 impl Update {
-    /// An update of a pose.
+    /// Returns the update of a pose.
     pub(crate) fn new(client: usize, step: usize, pose: Pose) -> Self {
         let position = pose.position;
         Self {
@@ -41,19 +39,19 @@ impl Update {
             .expect("writing plain data into memory cannot fail");
     }
 
-    /// An update from bincode.
+    /// Decodes an update from bincode.
     pub(crate) fn from_bincode(bytes: &[u8]) -> Result<Self> {
         let (update, _) = bincode::serde::decode_from_slice(bytes, limited())?;
         Ok(update)
     }
 
-    /// Client and step of an update in bincode; a load generator needs no more of it.
+    /// Decodes client and step of an update in bincode: a load generator needs no more.
     pub(crate) fn key_from_bincode(bytes: &[u8]) -> Result<(u32, u32)> {
         let (key, _) = bincode::serde::decode_from_slice(bytes, limited())?;
         Ok(key)
     }
 
-    /// Client and step of an update in JSON, as [`serde_json`] writes it.
+    /// Parses client and step of an update in JSON, as [`serde_json`] writes it.
     pub(crate) fn key_from_json(bytes: &[u8]) -> Result<(u32, u32)> {
         let key = || {
             let (client, rest) = number_after(bytes, b"{\"id\":")?;

@@ -1,4 +1,4 @@
-//! The other systems' client sides, over what they have in common.
+//! The client sides of the other systems.
 
 pub(crate) mod floor;
 pub(crate) mod mqtt;
@@ -17,41 +17,40 @@ use crate::progress::Timeline;
 use crate::tally::Tally;
 use crate::workload::Workload;
 
-/// The subject, channel or topic that everybody sends to and hears.
+/// The subject, channel or topic to which all clients publish and subscribe.
 const CHANNEL: &str = "cubes";
 
-/// How a relay's messages stand in the stream. The minimal part of its protocol that a client
-/// needs here, written by hand.
+/// The framing of a relay's messages: the part of its protocol that a client needs here, written by hand.
 pub(crate) trait Framing {
-    /// Appends what a client says first; it may begin when [`Heard::Ready`] came.
+    /// Appends the first message of a client, which may send updates after [`Incoming::Ready`].
     fn greet(&self, client: usize, out: &mut Vec<u8>);
 
     /// Appends a message with an update.
     fn append(&mut self, update: &Update, out: &mut Vec<u8>);
 
-    /// Reads the first message: its bytes and its meaning; `None` while it is not complete.
-    fn next(&self, received: &[u8]) -> Result<Option<(usize, Heard)>>;
+    /// Parses the first message. Returns its length and its meaning, or `None` while it is incomplete.
+    fn next(&self, received: &[u8]) -> Result<Option<(usize, Incoming)>>;
 }
 
-/// What a message means.
+/// The meaning of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// The relay has let the client in.
+pub(crate) enum Incoming {
+    /// The relay has accepted the client.
     Ready,
-    /// A client's step.
+    /// An update of a client.
     Update {
-        /// Whose.
+        /// The client.
         client: u32,
-        /// Which.
+        /// The step.
         step: u32,
     },
-    /// The relay wants this back.
+    /// The relay expects this answer.
     Answer(&'static [u8]),
-    /// Nothing that matters here.
+    /// The message has no meaning for the benchmark.
     Nothing,
 }
 
-impl Heard {
+impl Incoming {
     fn update((client, step): (u32, u32)) -> Self {
         Self::Update { client, step }
     }
@@ -64,19 +63,19 @@ pub(crate) struct Relay<F> {
 }
 
 impl<F: Framing> Relay<F> {
-    /// The clients of one thread.
+    /// Returns the clients of one thread.
     pub(crate) fn new(framing: F, workload: Arc<Workload>) -> Self {
         Self { framing, workload }
     }
 }
 
 impl<F: Framing> Dialect for Relay<F> {
-    /// Whether it is in.
+    /// Whether the relay has accepted the client.
     type Client = bool;
 
     fn connected(&mut self, client: usize, out: &mut Vec<u8>) -> bool {
         self.framing.greet(client, out);
-        // Who need not say anything is in.
+        // A client without a first message is accepted at once.
         out.is_empty()
     }
 
@@ -109,18 +108,18 @@ impl<F: Framing> Dialect for Relay<F> {
         out: &mut Vec<u8>,
     ) -> Result<usize> {
         let mut taken = 0;
-        while let Some((len_bytes, heard)) = self.framing.next(&received[taken..])? {
+        while let Some((len_bytes, incoming)) = self.framing.next(&received[taken..])? {
             taken += len_bytes;
-            match heard {
-                Heard::Ready => *state = true,
-                Heard::Update { client, step } => {
+            match incoming {
+                Incoming::Ready => *state = true,
+                Incoming::Update { client, step } => {
                     let sampled_us = self.workload.sampled_us(client as usize, step as usize);
                     if let Some(sampled_us) = sampled_us {
                         tally.delivered(now_us, sampled_us, 1);
                     }
                 }
-                Heard::Answer(answer) => out.extend_from_slice(answer),
-                Heard::Nothing => {}
+                Incoming::Answer(answer) => out.extend_from_slice(answer),
+                Incoming::Nothing => {}
             }
         }
         Ok(taken)
@@ -144,7 +143,7 @@ mod tests {
     use super::*;
 
     /// Every framing reads what its server makes of an update, cut anywhere.
-    fn assert_reads(framing: &impl Framing, message: &[u8], expected: Heard) {
+    fn assert_reads(framing: &impl Framing, message: &[u8], expected: Incoming) {
         for len_bytes in 0..message.len() {
             let cut = framing.next(&message[..len_bytes]).unwrap();
             assert_eq!(cut, None, "{len_bytes} of {} bytes", message.len());
@@ -161,38 +160,38 @@ mod tests {
         let update = Update::new(300, 7, Pose::default());
         let mut payload = Vec::new();
         update.append_bincode(&mut payload);
-        let heard = Heard::update((300, 7));
+        let incoming = Incoming::update((300, 7));
         let with = |head: &str, tail: &[u8]| [head.as_bytes(), &payload, tail].concat();
         let len_bytes = payload.len();
 
         let message = [&[0, 0, 0, len_bytes as u8][..], &payload].concat();
-        assert_reads(&naive::Naive, &message, heard);
+        assert_reads(&naive::Naive, &message, incoming);
 
         let head = format!("MSG cubes 1 {len_bytes}\r\n");
-        assert_reads(&nats::Nats::default(), &with(&head, b"\r\n"), heard);
-        assert_reads(&nats::Nats::default(), b"PONG\r\n", Heard::Ready);
+        assert_reads(&nats::Nats::default(), &with(&head, b"\r\n"), incoming);
+        assert_reads(&nats::Nats::default(), b"PONG\r\n", Incoming::Ready);
         assert_reads(
             &nats::Nats::default(),
             b"PING\r\n",
-            Heard::Answer(b"PONG\r\n"),
+            Incoming::Answer(b"PONG\r\n"),
         );
 
         let head = format!(">3\r\n$7\r\nmessage\r\n$5\r\ncubes\r\n${len_bytes}\r\n");
-        assert_reads(&redis::Redis::default(), &with(&head, b"\r\n"), heard);
+        assert_reads(&redis::Redis::default(), &with(&head, b"\r\n"), incoming);
         let subscribed = b">3\r\n$9\r\nsubscribe\r\n$5\r\ncubes\r\n:1\r\n";
-        assert_reads(&redis::Redis::default(), subscribed, Heard::Ready);
+        assert_reads(&redis::Redis::default(), subscribed, Incoming::Ready);
         let map = b"%2\r\n$5\r\nproto\r\n:3\r\n$7\r\nmodules\r\n*0\r\n";
-        assert_reads(&redis::Redis::default(), map, Heard::Nothing);
-        assert_reads(&redis::Redis::default(), b":12\r\n", Heard::Nothing);
+        assert_reads(&redis::Redis::default(), map, Incoming::Nothing);
+        assert_reads(&redis::Redis::default(), b":12\r\n", Incoming::Nothing);
 
         let publish = [&[0x30, len_bytes as u8 + 7, 0, 5][..], b"cubes", &payload].concat();
-        assert_reads(&mqtt::Mqtt::default(), &publish, heard);
-        assert_reads(&mqtt::Mqtt::default(), &[0x90, 3, 0, 1, 0], Heard::Ready);
+        assert_reads(&mqtt::Mqtt::default(), &publish, incoming);
+        assert_reads(&mqtt::Mqtt::default(), &[0x90, 3, 0, 1, 0], Incoming::Ready);
 
         let json = serde_json::to_vec(&update).unwrap();
         let frame = [&[0x81, json.len() as u8][..], &json].concat();
-        assert_reads(&websocket::WebSocket::default(), &frame, heard);
+        assert_reads(&websocket::WebSocket::default(), &frame, incoming);
         let upgraded = b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\n\r\n";
-        assert_reads(&websocket::WebSocket::default(), upgraded, Heard::Ready);
+        assert_reads(&websocket::WebSocket::default(), upgraded, Incoming::Ready);
     }
 }

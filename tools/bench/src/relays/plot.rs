@@ -1,4 +1,4 @@
-//! The comparison as a picture: bars of CPU and of bytes per delivery, for the README.
+//! The comparison as a chart: bars of CPU and of bytes per delivery.
 
 use std::fmt::Write;
 
@@ -9,14 +9,13 @@ const BAR: f64 = 15.0;
 const NAME_WIDTH: f64 = 210.0;
 const PANEL_WIDTH: f64 = 300.0;
 const TOP: f64 = 78.0;
-/// The bar of the largest value ends here; the rest is for its number.
+/// The length of the longest bar; the rest of the panel is for its number.
 const BAR_SPACE: f64 = 190.0;
-/// From few clients to many, readable on the panel's own light background: so it does not matter
-/// what is behind the picture.
+/// The colours from few clients to many. The chart has a light background of its own.
 const COLOURS: [&str; 4] = ["#8fb8de", "#3f78b5", "#1d4573", "#0b2340"];
 const OURS: [&str; 4] = ["#f2b134", "#e08020", "#b55a10", "#7a3a08"];
 
-/// A value of a row; the title above its bars; whether the scale is logarithmic.
+/// One panel of the chart.
 struct Panel {
     title: &'static str,
     value: fn(&Row) -> Option<f64>,
@@ -36,7 +35,7 @@ const PANELS: [Panel; 2] = [
     },
 ];
 
-/// The rows of the first row's motion as an SVG document.
+/// Returns the rows with the first row's motion as an SVG document.
 pub(crate) fn svg(rows: &[Row]) -> String {
     let motion = rows.first().map_or("", |row| row.motion);
     let rows: Vec<&Row> = rows.iter().filter(|row| row.motion == motion).collect();

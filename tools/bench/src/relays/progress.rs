@@ -33,7 +33,7 @@ pub(crate) struct Timeline {
 /// The results of one thread.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// What its clients received.
+    /// The counts of its clients.
     pub(crate) tally: Tally,
     /// How late samples were taken during the measurement, in microseconds.
     pub(crate) lateness_us: Histogram<u64>,

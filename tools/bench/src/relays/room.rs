@@ -1,5 +1,4 @@
-//! What the clients of all threads share about the room: the times of its ticks and the owners of its
-//! cubes.
+//! The times of the room's ticks and the owners of its cubes, shared by the clients of all threads.
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -12,13 +12,13 @@ use anyhow::Result;
 use clap::Subcommand;
 use tokio::net::TcpListener;
 
-/// Before the address that a server prints.
+/// The text before the address that a server prints.
 pub(crate) const ANNOUNCEMENT: &str = "listening on";
 
-/// Updates a reader may be behind before it misses some.
+/// Number of updates that a reader may be behind before it misses some.
 const BROADCAST_CAPACITY: usize = 4_096;
 
-/// Which server.
+/// The baseline servers.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum Baseline {
     /// tokio, a task per connection, a broadcast channel, one bincode message an update.
@@ -27,13 +27,13 @@ pub(crate) enum Baseline {
     Websocket,
     /// One vectored write per client and tick, and nothing else.
     Floor {
-        /// Clients to wait for.
+        /// Number of clients to wait for.
         #[arg(long)]
         clients: usize,
         /// Ticks per second.
         #[arg(long)]
         hz: u32,
-        /// Bytes of each write.
+        /// Number of bytes of each write.
         #[arg(long)]
         bytes: usize,
     },

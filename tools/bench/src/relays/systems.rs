@@ -1,4 +1,4 @@
-//! The systems that are compared: how each is started, and who its clients are.
+//! The systems that are compared, and how each is started.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,12 +14,12 @@ use crate::serve::ANNOUNCEMENT;
 /// Faster than any motion: the server checks every sample and accepts it.
 const MAX_SPEED_MPS: &str = "1000000";
 
-/// What can be measured.
+/// A system that can be measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum System {
     /// cubesync's server.
     Ours,
-    /// The bare writes of as many bytes as ours.
+    /// The bare writes of as many bytes as cubesync's.
     Floor,
     /// tokio broadcast + bincode, one message each.
     Naive,
@@ -34,7 +34,7 @@ pub(crate) enum System {
 }
 
 impl System {
-    /// The name in reports.
+    /// Returns the name in reports.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ours => "cubesync",
@@ -47,12 +47,12 @@ impl System {
         }
     }
 
-    /// Whether it can tell its clients only what is near; the floor writes what ours does.
+    /// Returns whether the system has a view distance; the floor writes as much as cubesync.
     pub(crate) fn has_interest(self) -> bool {
         matches!(self, Self::Ours | Self::Floor)
     }
 
-    /// Whether it can be started here.
+    /// Returns whether the system is installed.
     pub(crate) fn is_installed(self) -> bool {
         let program = match self {
             Self::Nats => "nats-server",
@@ -64,22 +64,22 @@ impl System {
     }
 }
 
-/// What a server must know of the run.
+/// The settings of a server for a run.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
-    /// cubesync's server program.
+    /// The path of cubesync's server program.
     pub(crate) program: PathBuf,
-    /// More arguments for it.
+    /// Further arguments for it.
     pub(crate) arguments: Vec<String>,
-    /// Clients that will come.
+    /// Number of clients.
     pub(crate) clients: usize,
     /// Ticks per second.
     pub(crate) hz: u32,
-    /// How far clients of ours see, in metres; `None`: everything.
+    /// The view distance of cubesync's clients in metres; `None` if they see everything.
     pub(crate) view_distance_m: Option<f32>,
-    /// Bytes our server wrote to a client at each tick, for the floor.
+    /// Number of bytes that cubesync wrote to a client at each tick, for the floor.
     pub(crate) tick_bytes: usize,
-    /// Updates they held.
+    /// Number of updates in these bytes.
     pub(crate) tick_updates: usize,
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn start(system: System, setup: &Setup) -> Result<Server> {
     }
 }
 
-/// Starts a server of ours.
+/// Starts cubesync's server.
 pub(crate) fn start_ours(setup: &Setup) -> Result<Server> {
     let view_distance = setup.view_distance_m;
     let view_distance = view_distance.map(|metres| format!("--view-distance={metres}"));
@@ -160,13 +160,13 @@ fn mosquitto_settings(address: SocketAddr) -> String {
     )
 }
 
-/// A command for a program that must be installed.
+/// Returns a command for a program that must be installed.
 pub(crate) fn installed(name: &str) -> Result<Command> {
     let program = find_installed(name).with_context(|| format!("{name} is not installed"))?;
     Ok(Command::new(program))
 }
 
-/// Builds cubesync's server as it is released, beside this program.
+/// Builds cubesync's server in the release profile, beside this program, and returns its path.
 pub(crate) fn build_server() -> Result<PathBuf> {
     let own = std::env::current_exe().context("cannot find out where this program lies")?;
     let folder = own.parent().context("this program lies in no folder")?;

@@ -8,10 +8,10 @@ use crate::systems::System;
 const HEAD: &str = "system                       N  motion  delivered/s  fraction  CPU/M    x ours   \
                     bytes   x ours  p50 ms  p99 ms  max ms   cores  RSS MB";
 
-/// When other programs use more than this, the report says so.
+/// Number of cores that other programs may use before the report mentions it.
 const DISTURBED_CORES: f64 = 0.3;
 
-/// All rows, each with its ratio to our row of the same workload.
+/// Returns the table of all rows, each with its ratio to cubesync's row of the same workload.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = format!("{HEAD}\n");
     for row in rows {
@@ -61,7 +61,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
     text
 }
 
-/// What was wrong with the states of our clients, and with what they had in sight.
+/// Describes the errors of the states of cubesync's clients, and of what they received.
 pub(crate) fn states(row: &Row) -> String {
     let Details {
         score, findings, ..
@@ -81,7 +81,7 @@ pub(crate) fn states(row: &Row) -> String {
         let mean = |count: u64| count as f64 / looks as f64;
         write!(
             text,
-            "; {looks} looks at what is in sight: {:.1} cubes ({:.1} within the view distance), \
+            "; {looks} checks of what clients receive: {:.1} cubes ({:.1} within the view distance), \
              {} unseen, {} twice, {} kept",
             mean(findings.in_sight),
             mean(findings.within),
@@ -94,7 +94,7 @@ pub(crate) fn states(row: &Row) -> String {
     text
 }
 
-/// One measurement in one line, for the progress.
+/// Describes a measurement in one line.
 pub(crate) fn brief(row: &Row) -> String {
     let details = &row.details;
     format!(

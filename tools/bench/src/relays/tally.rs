@@ -1,4 +1,4 @@
-//! What the clients of one generator thread received during the measurement.
+//! The counts of the clients of one generator thread during the measurement.
 
 use std::ops::Range;
 

@@ -26,7 +26,7 @@ const RADIUS_M: f64 = 1.0;
 const HEIGHTS_M: [f32; 2] = [0.5, 5.5];
 const SAME_HEIGHT_QUANTA: i32 = 512;
 
-/// What one player's client shows at the moment.
+/// The cubes that one player's client shows.
 #[derive(Debug, Clone, Default)]
 struct Observation {
     is_joined: bool,

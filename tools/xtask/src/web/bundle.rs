@@ -1,5 +1,5 @@
-//! Lays the bundle's files out: names with hashes, so that browsers may keep them for ever, and a
-//! page that refers to them.
+//! The files of the bundle: their names contain hashes, so that browsers may cache them for ever, and the
+//! page refers to them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,12 +13,12 @@ use super::sources::Sources;
 use super::tools::{self, Built};
 
 const SOURCES: &str = "assets/web-src";
-/// Where everything begins; its name must stay.
+/// The page, whose name has no hash.
 const PAGE: &str = "index.html";
-/// Longer contents are stored compressed, and only so.
+/// Contents that are longer than this are stored only in compressed form.
 const LONGEST_PLAIN_BYTES: usize = 32 * 1024;
 
-/// Writes the bundle into a folder, in the place of the last one.
+/// Writes the bundle into a folder, where it replaces the last one.
 pub(super) fn write(
     workspace: &Path,
     folder: &Path,
@@ -88,7 +88,7 @@ fn store(folder: &Path, name: &str, content: &[u8]) -> Result<Entry> {
     Ok(entry)
 }
 
-/// `page.js` with a content becomes `page-0123456789abcdef.js`.
+/// Returns the name of a file with the hash of its content: `page.js` becomes `page-0123456789abcdef.js`.
 fn hashed_name(name: &str, content: &[u8]) -> String {
     let hash = hash([content]);
     match name.rsplit_once('.') {
@@ -97,16 +97,15 @@ fn hashed_name(name: &str, content: &[u8]) -> String {
     }
 }
 
-/// A script without the lines and the indentation that are for people. Every line of code stays a
-/// line of its own, so nothing else has to be known about the language; scripts whose texts go
-/// over several lines are not for it.
+/// Removes comment lines, empty lines and indentation from a script. Every line of code stays a line of its
+/// own, so no knowledge of the language is needed; scripts must have no strings over several lines.
 fn without_comments(script: &str) -> String {
     let lines = script.lines().map(str::trim);
     let code = lines.filter(|line| !line.is_empty() && !line.starts_with("//"));
     code.flat_map(|line| [line, "\n"]).collect()
 }
 
-/// Puts the names in the place of `{page.js}` and so on; all of them, and nothing else is left.
+/// Replaces `{page.js}` and the like by the names of the files. All of them must occur, and no others.
 fn fill(page: &str, names: &[(String, String)]) -> Result<String> {
     let mut page = page.to_owned();
     for (name, hashed) in names {

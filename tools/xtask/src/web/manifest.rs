@@ -1,4 +1,4 @@
-//! What a bundle says about itself: what it was built from and by, and what is in it.
+//! The manifest of a bundle: its sources, the programs that built it, and its files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,37 +12,37 @@ use super::hash;
 use super::sources::Sources;
 use super::tools::Built;
 
-/// The file's name, in the bundle.
+/// The name of the manifest in the bundle.
 pub(super) const MANIFEST: &str = "manifest.json";
 
-/// A bundle's description.
+/// The manifest of a bundle.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Manifest {
     /// The hash of the sources.
     pub(super) sources: String,
-    /// The version whose gl.js it has.
+    /// The version of miniquad whose gl.js is in the bundle.
     pub(super) miniquad: String,
-    /// What built it: other versions make other bytes of the same sources.
+    /// The programs that built it: other versions build other bytes from the same sources.
     tools: String,
-    /// Every file by its name, without the ending of its compression.
+    /// Every file by its name, without the extension of its compression.
     pub(super) files: BTreeMap<String, Entry>,
 }
 
-/// One file's sizes.
+/// The sizes of one file.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Entry {
-    /// As it is.
+    /// Uncompressed, in bytes.
     pub(super) bytes: usize,
-    /// As brotli, if it is there so.
+    /// Compressed with brotli, if it is stored so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) br: Option<usize>,
-    /// As gzip, if it is there so.
+    /// Compressed with gzip, if it is stored so.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) gz: Option<usize>,
 }
 
 impl Manifest {
-    /// Of a bundle that has no file yet.
+    /// Returns the manifest of a bundle without files.
     pub(super) fn new(sources: &Sources, built: &Built) -> Self {
         Self {
             sources: sources.hash.clone(),
@@ -52,7 +52,7 @@ impl Manifest {
         }
     }
 
-    /// Reads the one in a bundle.
+    /// Reads the manifest of a bundle.
     pub(super) fn read(bundle: &Path) -> Result<Self> {
         let path = bundle.join(MANIFEST);
         let text = fs::read(&path).with_context(|| {
@@ -64,12 +64,12 @@ impl Manifest {
         serde_json::from_slice(&text).with_context(|| format!("{} is broken", path.display()))
     }
 
-    /// As it is stored.
+    /// Returns the manifest as it is stored.
     pub(super) fn to_json(&self) -> Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 
-    /// Whether every file is there, and is what its name says.
+    /// Checks that every file exists and has the size and the hash that the manifest and its name state.
     pub(super) fn check_files(&self, bundle: &Path) -> Result<()> {
         for (name, entry) in &self.files {
             let stored = [
@@ -96,7 +96,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// The sizes as a table for people.
+    /// Returns the sizes as a table.
     pub(super) fn sizes(&self) -> String {
         let mut table = format!("{:>9} {:>9} {:>9}  bytes\n", "plain", "gzip", "brotli");
         let mut row = |name: &str, [plain, gz, br]: [usize; 3]| {

@@ -1,6 +1,5 @@
-//! `cargo xtask web`: builds the browser's client into `assets/web/`, from where the server embeds
-//! it. What was built is committed, so that nobody else needs the tools; `--check` tells whether
-//! it still belongs to its sources.
+//! `cargo xtask web`: builds the browser's client into `assets/web/`, from where the server embeds it. The
+//! bundle is committed, so that others do not need the tools; `--check` compares it with its sources.
 
 mod bundle;
 mod manifest;
@@ -17,24 +16,24 @@ use self::manifest::Manifest;
 use self::sources::Sources;
 use self::tools::Toolchain;
 
-/// Where the bundle is, from the workspace's folder.
+/// The folder of the bundle, relative to the workspace.
 const BUNDLE: &str = "assets/web";
 
-/// What the chore can be told.
+/// The options of `cargo xtask web`.
 #[derive(Args)]
 pub(crate) struct Options {
-    /// Build nothing; fail when the bundle is not the one of its sources.
+    /// Build nothing; fail if the bundle was built from other sources.
     #[arg(long)]
     check: bool,
-    /// Write to this folder, which must not be there yet, instead of assets/web.
+    /// Write into this folder, which must not exist yet, instead of assets/web.
     #[arg(long, value_name = "FOLDER", conflicts_with = "check")]
     into: Option<PathBuf>,
-    /// Build with this instead of the first one that is installed.
+    /// Build with this toolchain instead of the first one that is installed.
     #[arg(long, value_enum)]
     toolchain: Option<Toolchain>,
 }
 
-/// Builds or checks.
+/// Builds or checks the bundle.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let workspace = workspace();
     let sources = Sources::read(&workspace)?;
@@ -53,7 +52,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Why a bundle is not the one of these sources, if it is not.
+/// Checks that a bundle was built from these sources and is complete.
 fn check(manifest: &Manifest, sources: &Sources, bundle: &Path) -> Result<()> {
     if manifest.miniquad != sources.miniquad.version {
         bail!(
@@ -77,8 +76,8 @@ fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Tells contents apart, on every machine and in every version; nobody means harm here.
-/// FNV-1a with 64 bits (G. Fowler, L. C. Noll, K.-P. Vo).
+/// Returns a hash of a content that is the same on every machine: FNV-1a with 64 bits (G. Fowler, L. C.
+/// Noll, K.-P. Vo). It need not resist attacks.
 fn hash(parts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> String {
     let mut hash: u64 = 0xCBF2_9CE4_8422_2325;
     let mut add = |byte: u8| hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01B3);

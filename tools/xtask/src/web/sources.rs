@@ -1,4 +1,4 @@
-//! What a bundle is made of, and one number for all of it.
+//! The sources of a bundle, and one hash of all of them.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -13,7 +13,7 @@ use super::{hash, tools};
 
 /// The package that becomes the bundle.
 const PACKAGE: &str = "cubesync-game";
-/// What it is built from, from the workspace's folder.
+/// The files and folders that it is built from, relative to the workspace.
 const PLACES: [&str; 9] = [
     "protocol/Cargo.toml",
     "protocol/src",
@@ -29,23 +29,23 @@ const PROFILE: &str = "[profile.web]";
 
 /// The sources of a bundle.
 pub(super) struct Sources {
-    /// Of all files, the versions of all libraries, and the way they are built.
+    /// The hash of all files, the versions of all libraries, and the build profile.
     pub(super) hash: String,
     /// The library whose loader the page needs.
     pub(super) miniquad: Miniquad,
-    /// Cargo's folder for what is built.
+    /// Cargo's target folder.
     pub(super) target: PathBuf,
 }
 
 /// The locked miniquad.
 pub(super) struct Miniquad {
     pub(super) version: String,
-    /// Its loader.
+    /// The path of its loader.
     pub(super) gl_js: PathBuf,
 }
 
 impl Sources {
-    /// Reads everything.
+    /// Reads all sources.
     pub(super) fn read(workspace: &Path) -> Result<Self> {
         let metadata = Metadata::read(workspace)?;
         let mut parts = Vec::new();
@@ -67,7 +67,7 @@ impl Sources {
     }
 }
 
-/// The files in a fixed order.
+/// Returns all files in a fixed order.
 fn files(workspace: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut found = BTreeSet::new();
     let mut unread: Vec<PathBuf> = PLACES.into_iter().map(PathBuf::from).collect();
@@ -86,13 +86,13 @@ fn files(workspace: &Path) -> Result<BTreeSet<PathBuf>> {
     Ok(found)
 }
 
-/// A path as it is written everywhere.
+/// Returns a path with slashes, which is the same on every system.
 fn slashed(path: &Path) -> String {
     let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
     parts.join("/")
 }
 
-/// The part of the workspace's manifest that says how the bundle is built.
+/// Returns the profile of the bundle in the workspace's manifest.
 fn profile(manifest: &str) -> Result<&str> {
     let (_, after) = manifest
         .split_once(PROFILE)
@@ -100,7 +100,7 @@ fn profile(manifest: &str) -> Result<&str> {
     Ok(after.split("\n[").next().unwrap_or(after))
 }
 
-/// What `cargo metadata` tells, as far as it matters here.
+/// The fields that are used of `cargo metadata`.
 #[derive(Deserialize)]
 struct Metadata {
     packages: Vec<Package>,
@@ -155,7 +155,7 @@ impl Metadata {
         serde_json::from_slice(&output.stdout).context("cannot read what cargo metadata tells")
     }
 
-    /// Name and version of every library that goes into the bundle, or that builds it.
+    /// Returns name and version of every library that is in the bundle or builds it.
     fn libraries(&self) -> Result<BTreeSet<String>> {
         let mut seen = BTreeSet::new();
         let mut unread = vec![self.package(PACKAGE)?.id.as_str()];
@@ -198,7 +198,7 @@ impl Metadata {
 }
 
 impl Dependency {
-    /// Not only for tests.
+    /// Returns whether a dependency is used outside of tests.
     fn is_built(&self) -> bool {
         self.dep_kinds
             .iter()

@@ -1,5 +1,5 @@
-//! The programs that make WASM: a Rust toolchain with a standard library for it, wasm-opt where it
-//! is installed, and two that compress.
+//! The programs that build the bundle: a Rust toolchain with a standard library for WASM, wasm-opt if it is
+//! installed, and two compressors.
 
 use std::env;
 use std::fs;
@@ -12,7 +12,7 @@ use clap::ValueEnum;
 
 use super::sources::Sources;
 
-/// What the browser runs.
+/// The target of the browser's client.
 pub(super) const TARGET: &str = "wasm32-unknown-unknown";
 
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
@@ -20,7 +20,7 @@ const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_STD: &str = "/usr/lib/rustlib/src/rust/library/std/Cargo.toml";
 const WASM_LD: &str = "wasm-ld";
 
-/// What rustc takes for granted, and wasm-opt does not.
+/// The WASM features that rustc uses, which wasm-opt must be told.
 const WASM_FEATURES: [&str; 6] = [
     "--enable-bulk-memory",
     "--enable-sign-ext",
@@ -30,26 +30,26 @@ const WASM_FEATURES: [&str; 6] = [
     "--enable-reference-types",
 ];
 
-/// Where the standard library for WASM comes from.
+/// The source of the standard library for WASM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Toolchain {
-    /// From rustup's target, as it is.
+    /// The compiled one of rustup's target.
     Rustup,
-    /// Debian's rustc-web builds it from rust-web-src, without what panics would say: a seventh
-    /// smaller, and what is to be committed.
+    /// The one that Debian's rustc-web builds from rust-web-src, without the messages of panics. The client
+    /// is a seventh smaller, and this is the one to commit.
     Debian,
 }
 
 /// A client for the browser.
 pub(super) struct Built {
-    /// The program.
+    /// The WASM program.
     pub(super) wasm: Vec<u8>,
-    /// The programs that made it, with their versions.
+    /// The programs that built it, with their versions.
     pub(super) tools: String,
 }
 
 impl Toolchain {
-    /// The first that is installed.
+    /// Returns the first one that is installed.
     pub(super) fn installed() -> Result<Self> {
         if has_rustup_target() {
             return Ok(Self::Rustup);
@@ -99,7 +99,7 @@ impl Toolchain {
     }
 }
 
-/// Builds the client and makes it small.
+/// Builds the client and shrinks it.
 pub(super) fn build(toolchain: Toolchain, workspace: &Path, sources: &Sources) -> Result<Built> {
     let target = &sources.target;
     let status = toolchain
@@ -135,7 +135,7 @@ pub(super) fn build(toolchain: Toolchain, workspace: &Path, sources: &Sources) -
     })
 }
 
-/// A content as brotli makes it, for https and localhost.
+/// Compresses a content with brotli, for https and localhost.
 pub(super) fn brotli(content: &[u8]) -> Result<Vec<u8>> {
     filter(
         "brotli",
@@ -144,7 +144,7 @@ pub(super) fn brotli(content: &[u8]) -> Result<Vec<u8>> {
     )
 }
 
-/// A content as gzip, which browsers take from everybody. zopfli takes its time and saves a
+/// Compresses a content with gzip, which browsers accept over http as well. zopfli is slow and saves a
 /// twentieth.
 pub(super) fn gzip(content: &[u8]) -> Result<Vec<u8>> {
     if !has("zopfli") {
@@ -159,7 +159,7 @@ pub(super) fn gzip(content: &[u8]) -> Result<Vec<u8>> {
     output_of("zopfli", output)
 }
 
-/// A smaller WASM, where wasm-opt is installed.
+/// Shrinks a WASM program if wasm-opt is installed.
 fn optimized(wasm: &Path) -> Result<Option<PathBuf>> {
     if !has("wasm-opt") {
         return Ok(None);
@@ -178,7 +178,7 @@ fn optimized(wasm: &Path) -> Result<Option<PathBuf>> {
     Ok(Some(smaller))
 }
 
-/// Flags that shorten the paths of libraries to their names.
+/// Returns flags that shorten the paths of libraries to their names.
 fn remapped(sources: &Sources) -> Result<String> {
     let registry = sources.miniquad.gl_js.ancestors().nth(3);
     let registry = registry.context("miniquad is in no registry")?.display();

@@ -1,41 +1,41 @@
-//! The numbers of a run, and the median of several runs.
+//! The figures of a run, and the medians of several runs.
 
 use serde::Serialize;
 
 use crate::row::Row;
 
-/// What a number of servers did for a number of players.
+/// The figures of a number of servers and players.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Figures {
-    /// Players, divided over the servers.
+    /// Number of players at all servers.
     pub(crate) players: usize,
-    /// Servers with a bus; 0 is one server without.
+    /// Number of servers with a bus; 0 is one server without a bus.
     pub(crate) servers: u32,
     /// Ticks per second.
     pub(crate) hz: u32,
-    /// The part of all states that were delivered right, 0 ..= 1.
+    /// The share of the expected states that were delivered, 0 ..= 1.
     pub(crate) fraction: f64,
-    /// From taking a sample to its arrival at players of the same server, median.
+    /// Median of the time from a sample to its arrival at players of the same server.
     pub(crate) same_p50_ms: Option<f64>,
-    /// Its 99th percentile.
+    /// The 99th percentile of that time.
     pub(crate) same_p99_ms: Option<f64>,
-    /// The same at players of the other servers.
+    /// Median of the time to players of other servers.
     pub(crate) across_p50_ms: Option<f64>,
-    /// Its 99th percentile.
+    /// The 99th percentile of that time.
     pub(crate) across_p99_ms: Option<f64>,
     /// CPU seconds of all servers per million deliveries.
     pub(crate) servers_cpu_s_per_million: Option<f64>,
     /// TCP payload that a player received per cube and tick.
     pub(crate) player_bytes: f64,
-    /// What the bus did.
+    /// The figures of the bus.
     pub(crate) bus: Option<BusFigures>,
     /// Cores that other programs used meanwhile.
     pub(crate) other_cores: f64,
-    /// The load generator was itself a bottleneck.
+    /// Whether the load generator was itself a bottleneck.
     pub(crate) generator_saturated: bool,
 }
 
-/// What the bus did.
+/// The figures of the bus.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct BusFigures {
     /// CPU seconds of nats-server per million deliveries to players.
@@ -44,14 +44,14 @@ pub(crate) struct BusFigures {
     pub(crate) messages_per_tick: f64,
     /// Payload that all servers published per cube and tick, in bytes.
     pub(crate) payload_bytes: f64,
-    /// The same with NATS's own lines.
+    /// The published payload and the lines of the NATS protocol, per cube and tick, in bytes.
     pub(crate) wire_bytes: f64,
-    /// What came out of the bus per cube and tick, at all servers together.
+    /// Bytes that the bus delivered to all servers together, per cube and tick.
     pub(crate) wire_out_bytes: f64,
 }
 
 impl Figures {
-    /// What so many servers are called.
+    /// Returns the name of a number of servers in reports.
     pub(crate) fn name(servers: u32) -> String {
         match servers {
             0 => "no bus".to_owned(),
@@ -60,7 +60,7 @@ impl Figures {
         }
     }
 
-    /// Of a measurement of servers with a bus, or of one without (0).
+    /// Returns the figures of a measurement of servers with a bus, or of one without (0).
     pub(crate) fn new(servers: u32, row: &Row) -> Self {
         let details = &row.details;
         let players = row.n as f64;
@@ -93,7 +93,7 @@ impl Figures {
         }
     }
 
-    /// The median of each number over the rounds of one setting; there is at least one.
+    /// Returns the median of each figure over the rounds of one setting; there is at least one.
     pub(crate) fn median(rounds: &[Self]) -> Self {
         let of = |number: &dyn Fn(&Self) -> f64| median(rounds.iter().map(number));
         let maybe = |number: fn(&Self) -> Option<f64>| {
@@ -127,7 +127,7 @@ impl Figures {
     }
 }
 
-/// The middle one; of an even number the larger of the two.
+/// Returns the median; of an even number of values the larger of the middle two.
 pub(crate) fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
     let mut numbers: Vec<_> = numbers.into_iter().collect();
     numbers.sort_by(f64::total_cmp);

@@ -7,12 +7,12 @@ use super::alignment::Alignment;
 use super::figures::{Figures, median};
 use crate::options::Load;
 
-/// When other programs use more than this, the report says so.
+/// Number of cores that other programs may use before the report mentions it.
 const DISTURBED_CORES: f64 = 0.3;
-/// What is written to a string.
+/// The invariant of writing to a string.
 const CANNOT_FAIL: &str = "writing to a string cannot fail";
 
-/// All that was found, and what it means.
+/// Returns the report with its explanations.
 pub(super) fn report(report: &Report, load: &Load) -> String {
     let mut text = format!(
         "wander, {} Hz, one room, everybody sees everybody; loopback, {} cores for servers, NATS and \
@@ -140,7 +140,7 @@ players            CPU s per million deliveries    bytes per cube and tick      
     text
 }
 
-/// The row of as many players without a bus.
+/// Returns the row of the same number of players without a bus.
 fn alone<'a>(rows: &'a [Figures], row: &Figures) -> Option<&'a Figures> {
     rows.iter()
         .find(|other| other.servers == 0 && other.players == row.players)

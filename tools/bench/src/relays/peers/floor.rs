@@ -9,7 +9,7 @@ use crate::progress::Timeline;
 use crate::tally::Tally;
 use crate::workload::Workload;
 
-/// Clients that only read. So many bytes are a tick, which delivers so many updates.
+/// Clients that only read. A tick is a fixed number of bytes, which deliver a fixed number of updates.
 pub(crate) struct Floor {
     workload: Arc<Workload>,
     tick_bytes: usize,
@@ -17,7 +17,7 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    /// The clients of one thread.
+    /// Returns the clients of one thread.
     pub(crate) fn new(workload: Arc<Workload>, tick_bytes: usize, tick_updates: usize) -> Self {
         Self {
             workload,

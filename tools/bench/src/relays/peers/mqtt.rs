@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::{CHANNEL, Framing, Heard};
+use super::{CHANNEL, Framing, Incoming};
 use crate::payload::Update;
 
 const CONNECT: u8 = 0x10;
@@ -38,7 +38,7 @@ impl Framing for Mqtt {
         append_packet(out, PUBLISH, &self.body);
     }
 
-    fn next(&self, received: &[u8]) -> Result<Option<(usize, Heard)>> {
+    fn next(&self, received: &[u8]) -> Result<Option<(usize, Incoming)>> {
         let Some((&kind, rest)) = received.split_first() else {
             return Ok(None);
         };
@@ -54,11 +54,11 @@ impl Framing for Mqtt {
                 let payload = body
                     .get(2 + CHANNEL.len()..)
                     .context("MQTT sent half a packet")?;
-                Heard::update(Update::key_from_bincode(payload)?)
+                Incoming::update(Update::key_from_bincode(payload)?)
             }
-            SUBACK => Heard::Ready,
+            SUBACK => Incoming::Ready,
             CONNACK if body.get(1) != Some(&0) => bail!("the MQTT broker refused the client"),
-            _ => Heard::Nothing,
+            _ => Incoming::Nothing,
         };
         Ok(Some((end, heard)))
     }
@@ -83,7 +83,7 @@ fn append_packet(out: &mut Vec<u8>, kind: u8, body: &[u8]) {
     out.extend_from_slice(body);
 }
 
-/// The body's length and the bytes that say it: seven bits each, lowest first.
+/// Parses a body's length: seven bits a byte, lowest first. Returns it and the number of its bytes.
 fn remaining_length(bytes: &[u8]) -> Result<Option<(usize, usize)>> {
     let mut length = 0;
     for (index, byte) in bytes.iter().take(4).enumerate() {

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Framing, Heard};
+use super::{Framing, Incoming};
 use crate::payload::Update;
 
 /// A 4-byte big-endian length and an update as bincode, both ways.
@@ -20,7 +20,7 @@ impl Framing for Naive {
         out[start..start + 4].copy_from_slice(&len_bytes.to_be_bytes());
     }
 
-    fn next(&self, received: &[u8]) -> Result<Option<(usize, Heard)>> {
+    fn next(&self, received: &[u8]) -> Result<Option<(usize, Incoming)>> {
         let Some(header) = received.first_chunk() else {
             return Ok(None);
         };
@@ -30,7 +30,7 @@ impl Framing for Naive {
         };
         Ok(Some((
             end,
-            Heard::update(Update::key_from_bincode(payload)?),
+            Incoming::update(Update::key_from_bincode(payload)?),
         )))
     }
 }

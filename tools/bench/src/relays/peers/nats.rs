@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::{CHANNEL, Framing, Heard, line, number};
+use super::{CHANNEL, Framing, Incoming, line, number};
 use crate::payload::Update;
 
 /// PUB, SUB and MSG.
@@ -27,7 +27,7 @@ impl Framing for Nats {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn next(&self, received: &[u8]) -> Result<Option<(usize, Heard)>> {
+    fn next(&self, received: &[u8]) -> Result<Option<(usize, Incoming)>> {
         let Some((text, head_bytes)) = line(received) else {
             return Ok(None);
         };
@@ -43,13 +43,13 @@ impl Framing for Nats {
                 }
                 return Ok(Some((
                     end + 2,
-                    Heard::update(Update::key_from_bincode(payload)?),
+                    Incoming::update(Update::key_from_bincode(payload)?),
                 )));
             }
-            Some(b"PONG") => Heard::Ready,
-            Some(b"PING") => Heard::Answer(b"PONG\r\n"),
+            Some(b"PONG") => Incoming::Ready,
+            Some(b"PING") => Incoming::Answer(b"PONG\r\n"),
             Some(b"-ERR") => bail!("NATS said {}", String::from_utf8_lossy(text)),
-            _ => Heard::Nothing,
+            _ => Incoming::Nothing,
         };
         Ok(Some((head_bytes, heard)))
     }

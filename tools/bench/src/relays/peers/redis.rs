@@ -2,12 +2,12 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::{CHANNEL, Framing, Heard, line, number};
+use super::{CHANNEL, Framing, Incoming, line, number};
 use crate::payload::Update;
 
-/// How a pushed message begins, up to its length.
+/// The beginning of a pushed message, up to its length.
 const MESSAGE: &[u8] = b">3\r\n$7\r\nmessage\r\n$5\r\ncubes\r\n$";
-/// How the confirmation of a subscription begins.
+/// The beginning of the confirmation of a subscription.
 const SUBSCRIBED: &[u8] = b">3\r\n$9\r\nsubscribe\r\n";
 
 /// PUBLISH and SUBSCRIBE.
@@ -34,7 +34,7 @@ impl Framing for Redis {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn next(&self, received: &[u8]) -> Result<Option<(usize, Heard)>> {
+    fn next(&self, received: &[u8]) -> Result<Option<(usize, Incoming)>> {
         if let Some(rest) = received.strip_prefix(MESSAGE) {
             let Some((digits, digits_bytes)) = line(rest) else {
                 return Ok(None);
@@ -46,7 +46,7 @@ impl Framing for Redis {
                 return Ok(None);
             }
             let key = Update::key_from_bincode(&received[start..end])?;
-            return Ok(Some((end + 2, Heard::update(key))));
+            return Ok(Some((end + 2, Incoming::update(key))));
         }
         if received.first() == Some(&b'-') {
             let text = line(received).map_or(received, |(text, _)| text);
@@ -57,15 +57,15 @@ impl Framing for Redis {
         };
         let is_subscribed = received.starts_with(SUBSCRIBED);
         let heard = if is_subscribed {
-            Heard::Ready
+            Incoming::Ready
         } else {
-            Heard::Nothing
+            Incoming::Nothing
         };
         Ok(Some((len_bytes, heard)))
     }
 }
 
-/// How long the first value is; `None` while it is not complete.
+/// Returns the length of the first value, or `None` while it is incomplete.
 fn value_bytes(received: &[u8]) -> Result<Option<usize>> {
     let Some((text, head_bytes)) = line(received) else {
         return Ok(None);

@@ -2,13 +2,13 @@
 
 use anyhow::{Context, Result, bail};
 
-use super::{Framing, Heard};
+use super::{Framing, Incoming};
 use crate::payload::Update;
 
 const FINAL_TEXT: u8 = 0x81;
 const FINAL_PING: u8 = 0x89;
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
-/// Any will do; it is there to confuse caches.
+/// The mask of every frame: any will do.
 const MASK: [u8; 4] = [0x37, 0xFA, 0x21, 0x3D];
 
 /// One update in one text message, both ways.
@@ -40,7 +40,7 @@ impl Framing for WebSocket {
         );
     }
 
-    fn next(&self, received: &[u8]) -> Result<Option<(usize, Heard)>> {
+    fn next(&self, received: &[u8]) -> Result<Option<(usize, Incoming)>> {
         let Some(&first) = received.first() else {
             return Ok(None);
         };
@@ -58,14 +58,17 @@ impl Framing for WebSocket {
             return Ok(None);
         };
         match first {
-            FINAL_TEXT => Ok(Some((end, Heard::update(Update::key_from_json(payload)?)))),
-            FINAL_PING => Ok(Some((end, Heard::Nothing))),
+            FINAL_TEXT => Ok(Some((
+                end,
+                Incoming::update(Update::key_from_json(payload)?),
+            ))),
+            FINAL_PING => Ok(Some((end, Incoming::Nothing))),
             other => bail!("the WebSocket relay sent a frame that begins with {other:#x}"),
         }
     }
 }
 
-fn upgraded(received: &[u8]) -> Result<Option<(usize, Heard)>> {
+fn upgraded(received: &[u8]) -> Result<Option<(usize, Incoming)>> {
     let end = received
         .windows(END_OF_HEAD.len())
         .position(|bytes| bytes == END_OF_HEAD);
@@ -74,6 +77,6 @@ fn upgraded(received: &[u8]) -> Result<Option<(usize, Heard)>> {
     };
     received
         .starts_with(b"HTTP/1.1 101")
-        .then_some(Some((end + END_OF_HEAD.len(), Heard::Ready)))
+        .then_some(Some((end + END_OF_HEAD.len(), Incoming::Ready)))
         .context("the WebSocket relay refused the upgrade")
 }

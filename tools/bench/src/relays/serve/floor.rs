@@ -1,4 +1,4 @@
-//! The bare write floor: what the kernel takes for the writes alone.
+//! The bare write floor: the CPU time of the writes alone.
 
 use std::io::{IoSlice, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::announce;
 
-/// Writes `bytes` to each of `clients` at every tick until the process ends. Who cannot take
+/// Writes `bytes` to each of `clients` at every tick until the process ends. A client that cannot take
 /// them at once misses some.
 pub(crate) fn serve(clients: usize, hz: u32, bytes: usize) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;

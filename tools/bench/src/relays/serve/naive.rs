@@ -1,4 +1,4 @@
-//! What one writes first: two tasks a connection, a broadcast channel, one write an update.
+//! A naive relay: two tasks per connection, a broadcast channel, one write per update.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A bus in this process that counts what goes through it.
+//! A bus in this process that counts its messages.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use cubesync_cluster::bus::{Bus, Ear, Heard, Subscription, Topic};
 use tokio::time::Instant;
 
-/// What is between all servers.
+/// The bus of all servers.
 #[derive(Clone, Default)]
 pub(super) struct Wire(Arc<Mutex<Inner>>);
 
@@ -27,40 +27,40 @@ struct Listener {
     ear: Ear,
 }
 
-/// One server's end.
+/// The bus as one server sees it.
 pub(super) struct End {
     wire: Wire,
     server: usize,
 }
 
-/// What went through since the start, or in a time.
+/// Counts since the start, or over some time.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counts {
-    /// About cells: residuals.
+    /// Messages of cells: residuals.
     pub(super) cells: Traffic,
-    /// About rooms: beats, and what one server asks another.
+    /// Messages of rooms: beats and requests.
     pub(super) rooms: Traffic,
-    /// Between servers whatever their rooms: presence and clocks.
+    /// Messages of servers: presence and clocks.
     pub(super) servers: Traffic,
-    /// Deliveries to an ear that was full.
+    /// Messages lost at a full subscription.
     pub(super) lost: u64,
 }
 
-/// Messages of a kind.
+/// Counts of one kind of messages.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Traffic {
-    /// Said by a server.
+    /// Number of published messages.
     pub(super) published: u64,
     /// Their payload.
     pub(super) published_bytes: u64,
-    /// Come to another one.
+    /// Number of delivered messages.
     pub(super) delivered: u64,
     /// Their payload.
     pub(super) delivered_bytes: u64,
 }
 
 impl Wire {
-    /// A server's end of it.
+    /// Returns the bus as one server sees it.
     pub(super) fn end(&self, server: usize) -> Arc<End> {
         Arc::new(End {
             wire: self.clone(),
@@ -68,12 +68,12 @@ impl Wire {
         })
     }
 
-    /// What went through so far.
+    /// Returns the counts so far.
     pub(super) fn counts(&self) -> Counts {
         self.lock().counts
     }
 
-    /// Subscriptions of all servers now, and the topics they are to.
+    /// Returns the numbers of subscriptions and of their topics.
     pub(super) fn subscriptions(&self) -> (u64, usize) {
         let inner = self.lock();
         (inner.subscriptions, inner.ears.len())
