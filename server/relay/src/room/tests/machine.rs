@@ -325,7 +325,15 @@ impl Machine {
         self.good.retain(|cube, _| self.kinds.contains_key(cube));
         assert_eq!(self.test.room.world.pose(FREE), free, "nobody has moved it");
         self.check_poses();
-        self.unheard.clear();
+        // These have gone on as predicted. Their next pose may be refused, so they count from here.
+        for player in std::mem::take(&mut self.unheard) {
+            if let (Some(pose), Some(walk)) = (
+                self.test.room.world.pose(player),
+                self.test.walks.get_mut(&player),
+            ) {
+                walk.0 = pose.position;
+            }
+        }
     }
 
     fn check_poses(&self) {
