@@ -1,7 +1,7 @@
 //! Rooms and sessions without listeners: what a server does with connections that somebody else has
 //! accepted.
 //!
-//! A [session](session) reads frames and decodes messages. A [room] applies them to its
+//! A [session] reads frames and decodes messages. A [room] applies them to its
 //! [`world`](room::world), and once a tick its [`publisher`](room::publisher) encodes what changed
 //! into the [`log`](room::log), from which the [`audience`](room::audience) writes to every socket.
 //! A [`Host`] is all of that with the limits on who may come in.

@@ -50,7 +50,7 @@ impl TickDuration {
     }
 
     /// Returns the durations since the last call, in microseconds and the order of their ticks; for
-    /// one caller only. If nobody calls, they cost no more than [`MAX_RECENT_TICKS`].
+    /// one caller only. If nobody calls, they cost no more than `MAX_RECENT_TICKS` numbers.
     pub fn take_recent_us(&self) -> Vec<u32> {
         std::mem::take(&mut self.recent())
     }
