@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cubesync_protocol::motion::Codec;
+use cubesync_protocol::replica::ReplicaError;
 use cubesync_protocol::{
     CubeId, CubeInfo, Keyframe, Pose, Replica, ResumeToken, ServerMessage, Welcome,
 };
@@ -56,8 +57,10 @@ impl Scene {
                 if let ServerMessage::Keyframe(keyframe) = message {
                     self.count_gap(keyframe);
                 }
-                if self.replica.take_in(message).is_err() {
-                    self.replica = Replica::default();
+                match self.replica.take_in(message) {
+                    // A cell that was emptied, of which the next keyframe is still to come.
+                    Ok(_) | Err(ReplicaError::UnknownCell(_)) => {}
+                    Err(_) => self.replica = Replica::default(),
                 }
             }
         }
