@@ -253,14 +253,15 @@ impl Client {
     /// Returns what the client has sent and received so far, and how its connection is.
     pub fn statistics(&self) -> Statistics {
         let mut statistics = self.total;
+        // They stay until the next join: a lost connection is when one wants to read them.
+        statistics.late_ticks = self.arrivals.late_ticks();
+        statistics.missing_ticks = self.arrivals.missing_ticks();
         if let Some(session) = &self.session {
             let now = session.statistics();
             statistics.add(&now);
             statistics.round_trip = now.round_trip;
             statistics.lead = now.lead;
             statistics.players = now.players;
-            statistics.late_ticks = self.arrivals.late_ticks();
-            statistics.missing_ticks = self.arrivals.missing_ticks();
             let delay_s = session.welcome().map_or(0.0, |welcome| {
                 self.view.delay_ticks().max(0.0) / f64::from(welcome.tick_hz)
             });
