@@ -59,8 +59,11 @@ pub(crate) fn wait_until_serving(
 ) -> Result<bool> {
     let mut is_stopped = false;
     server.wait_until(START_TIMEOUT, || {
-        is_stopped = stopped(stop);
-        is_stopped || http::is_serving(address)
+        // In this order, so that Ctrl-C while asking is no server that ended by itself.
+        http::is_serving(address) || {
+            is_stopped = stopped(stop);
+            is_stopped
+        }
     })?;
     Ok(!is_stopped)
 }
