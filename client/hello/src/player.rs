@@ -42,7 +42,6 @@ impl Player {
                 return;
             }
         };
-        println!("{}", self.news);
     }
 
     /// Moves on by a frame and hands the new places to the client, which sends them with the
