@@ -381,8 +381,11 @@ impl Room {
             self.send_to_player(player, &ServerMessage::Correction(pose), now);
         }
         self.serve(tick, now);
-        let worked = worked + now.elapsed();
-        self.metrics.tick_duration.observe(worked.as_secs_f64());
+        // A room that only a page or a recording looks at would hide how long the others take.
+        if !self.members.is_empty() {
+            let worked = worked + now.elapsed();
+            self.metrics.tick_duration.observe(worked.as_secs_f64());
+        }
     }
 
     /// Writes a tick to the audience, and ends the receivers that are lost or too slow.

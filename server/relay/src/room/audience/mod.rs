@@ -52,6 +52,16 @@ pub enum ReceiverId {
     Observer(u64),
 }
 
+impl Written {
+    /// Returns what counts as sent to clients: what players got. Observers are part of the server.
+    fn of(self, receiver: ReceiverId) -> Self {
+        match receiver {
+            ReceiverId::Player(_) => self,
+            ReceiverId::Observer(_) => Self::default(),
+        }
+    }
+}
+
 /// All receivers of a room's log.
 #[derive(Debug)]
 pub struct Audience {
@@ -124,7 +134,7 @@ impl Audience {
         receiver.connection.push_personal(message);
         // An error comes again at the next tick, which removes the receiver.
         let _ = receiver.connection.flush(log, now);
-        self.written += receiver.connection.take_written();
+        self.written += receiver.connection.take_written().of(id);
     }
 
     /// Writes the log to all receivers after a tick, and keyframes to those that are new, have fallen
@@ -163,7 +173,7 @@ impl Audience {
                 Ok(Flushed::Blocked) => {}
                 Err(_) => over.push((id, Ending::Lost)),
             }
-            self.written += receiver.connection.take_written();
+            self.written += receiver.connection.take_written().of(id);
         }
         over
     }
@@ -179,7 +189,7 @@ impl Audience {
         done
     }
 
-    /// Takes the counts of what was written since the last call.
+    /// Takes the counts of what was written to players since the last call.
     pub fn take_written(&mut self) -> Written {
         std::mem::take(&mut self.written)
     }
