@@ -37,8 +37,8 @@ pub enum ClientMessage {
         /// [`Codec::LIVE`](crate::motion::Codec::LIVE). Empty when there is none.
         residuals: Bytes,
     },
-    /// Asks to hold a free cube. Everybody learns the outcome from [`Event::Taken`]; a client that
-    /// came too late also gets [`ServerMessage::Refused`].
+    /// Asks to hold a free cube. [`Event::Taken`] tells the outcome to everybody who sees the cube; a
+    /// client that came too late also gets [`ServerMessage::Refused`].
     Take {
         /// The free cube.
         cube: CubeId,
@@ -78,8 +78,8 @@ pub struct Hello {
     /// The token of the last [`Welcome`] in this room, to get the same cube back. One that has
     /// expired or was used is ignored.
     pub resume: Option<ResumeToken>,
-    /// The last pose of the player's cube. Only a server that has just started and does not know
-    /// the token uses it, so that after a restart everybody goes on where they were.
+    /// The last pose of the player's cube. Only a room that has just been opened and does not
+    /// know the token uses it, so that after a restart everybody goes on where they were.
     pub pose: Option<Pose>,
 }
 
@@ -244,7 +244,7 @@ pub struct Keyframe {
 pub struct CubeInfo {
     /// The cube.
     pub cube: CubeId,
-    /// Whose cube it is.
+    /// Whether it is a player's, a ghost or a free one.
     pub kind: CubeKind,
     /// The text above it.
     pub name: String,
@@ -255,7 +255,7 @@ pub struct CubeInfo {
 }
 
 impl CubeInfo {
-    /// Returns who holds the cube, by that player's own cube.
+    /// Returns the own cube of the player who holds this one.
     pub fn holder(&self) -> Option<CubeId> {
         match self.kind {
             CubeKind::Free { holder } => holder,
@@ -398,9 +398,9 @@ pub enum RejectCode {
     Name,
     /// The join key is missing or wrong.
     JoinKey,
-    /// The server or the room is full. Worth another try later.
+    /// The server or the room is full; another try may succeed later.
     Full,
-    /// The server is about to stop. Worth another try soon.
+    /// The server is about to stop; another try may succeed soon.
     ShuttingDown,
 }
 

@@ -30,24 +30,24 @@ const MAX_BODY_BYTES: usize = 8 * MAX_SERVER_PAYLOAD_BYTES;
 /// A varint of 64 bits has at most so many bytes of seven bits.
 const MAX_VARINT_BYTES: u32 = 10;
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// A message of the server's that was never sent: it tells what was known when the chunk
-    /// began. Only whoever starts there needs it.
+    /// A message of the server's that was never sent: it repeats what was known when the chunk
+    /// began, for a reader that starts there.
     Opening,
-    /// The server said it.
+    /// The server sent it.
     FromServer,
-    /// The client said it.
+    /// The client sent it.
     FromClient,
 }
 
 /// A message on the wire and its time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// On the clock of whoever recorded it, to the microsecond.
+    /// The time on the recorder's clock, to the microsecond.
     pub at: Duration,
-    /// Whose it is.
+    /// The message's kind.
     pub direction: Direction,
     /// The whole frame: its length and its payload.
     pub frame: Bytes,

@@ -33,7 +33,7 @@ impl Encoder {
     /// Takes in the payload of a frame. Times do not go backwards. Returns a chunk, as it stands
     /// in a file, when one is full.
     ///
-    /// What lets somebody in is left out: recordings are passed on.
+    /// Keys and tokens are left out: recordings are passed on.
     pub fn record(
         &mut self,
         at: Duration,
@@ -61,17 +61,17 @@ impl Encoder {
         full.map(|full| full.content.pack())
     }
 
-    /// What is recorded comes from another connection from now on.
+    /// Notes that the next messages come from another connection.
     pub fn reconnected(&mut self) {
         self.scene = Scene::default();
     }
 
-    /// The last chunk, if there is something in it.
+    /// Returns the last chunk, if there is something in it.
     pub fn finish(&mut self) -> Option<Vec<u8>> {
         self.open.take().map(|open| open.content.pack())
     }
 
-    /// What the recorded connection knows.
+    /// Returns the state of the recorded connection.
     pub fn scene(&self) -> &Scene {
         &self.scene
     }

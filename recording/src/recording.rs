@@ -90,7 +90,8 @@ impl Recording {
         self.chunks.last().map_or(Duration::ZERO, |last| last.end)
     }
 
-    /// What is wrong with it, in words, and up to when it can be played; `None` for a whole one.
+    /// Returns a description of the damage and the time up to which it can be played; `None` for a
+    /// whole recording.
     pub fn damage(&self) -> Option<String> {
         let damage = self.damage?;
         let length = (self.end() - self.start()).as_secs_f64();

@@ -67,7 +67,7 @@ pub(crate) enum ScreenExit {
     Quit,
 }
 
-/// What the take key or button does at the moment, as text for it.
+/// Returns the text of the take button: the action that it has at the moment.
 #[derive(Debug, Clone, Copy)]
 struct Hint {
     label: &'static str,

@@ -22,7 +22,7 @@ impl TlsStream {
     /// Holds the handshake over a connected, blocking stream; `server` is its `host:port`.
     ///
     /// # Errors
-    /// What went wrong, for a person.
+    /// The reason, for a person.
     pub(super) fn open(
         config: Arc<ClientConfig>,
         socket: TcpStream,

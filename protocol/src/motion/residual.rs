@@ -2,7 +2,7 @@
 
 use super::jump::Jump;
 
-/// What is sent about a cube whose true pose is not as predicted.
+/// The correction that is sent for a cube whose true pose is not as predicted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Residual {
     /// The cube is still where it was at its last update, and stays there.

@@ -369,7 +369,7 @@ fn is_within(off: [i32; 3], bound: i32) -> bool {
     off.iter().all(|off| off.abs() <= bound)
 }
 
-/// What is sent of an error: nothing within the bound, else all of it.
+/// Returns the part of an error that is sent: nothing within the bound, else all of it.
 fn sent(off: i32, bound: i32) -> i32 {
     if off.abs() <= bound { 0 } else { off }
 }

@@ -70,7 +70,7 @@ const WOKEN: Group = Group::after(Some(&ROTATION), NUMBER_NODES, [8, 1, 1, 1, 1,
 /// How far the next of them is, in parts of the expected distance.
 const GAP: Group = Group::after(Some(&WOKEN), NUMBER_NODES, [8, 1, 1, 1, 1, 1]);
 
-/// What each group of decisions is about, and where its rows begin in a trained table.
+/// The subject of each group of decisions, and where its rows begin in a trained table.
 pub const GROUPS: [(&str, usize); 7] = [
     ("updated", UPDATED.start),
     ("stopped", STOPPED.start),

@@ -1,4 +1,4 @@
-//! What a replica says about the messages that it takes in.
+//! The changes that a replica reports for the messages that it takes in.
 
 use crate::cube::CubeId;
 use crate::message::CubeInfo;

@@ -1,6 +1,6 @@
 //! The one receiver: messages of a room's streams in, cubes and changes out.
 //!
-//! A publisher tells of each cell in a stream of its own, and of far cells late. So when a cube
+//! A publisher sends each cell in a stream of its own, and far cells late. So when a cube
 //! goes from one cell to another, for a moment both have it, or none. It counts as being in the
 //! cell that claimed it last. A cube that no cell has is lost: it moves on as predicted until a
 //! cell claims it or too much time has passed.
@@ -36,12 +36,12 @@ pub struct Replica {
     updates: u64,
 }
 
-/// A cell in sight. Its cubes are those of its stream, whether another cell has claimed them or
-/// not: with a late stream one must be able to go on from here.
+/// A cell in sight. It keeps all cubes of its stream, also those that another cell has claimed: the
+/// stream may be late, and its next message still counts them.
 #[derive(Debug, Clone)]
 struct Cell {
     stream: CellStream,
-    /// With the motion with which they came in.
+    /// The cubes, each with the motion with which it came in.
     cubes: BTreeMap<CubeId, CubeInfo>,
 }
 
@@ -81,7 +81,7 @@ impl Replica {
     pub fn keyframe(&mut self, keyframe: &Keyframe) -> Result<Vec<Change>, ReplicaError> {
         let Keyframe { cell, tick, .. } = *keyframe;
         let before = self.tick;
-        self.hear(tick)?;
+        self.begin_tick(tick)?;
         let new = Cell {
             stream: CellStream::from(keyframe),
             cubes: BTreeMap::new(),
@@ -117,7 +117,7 @@ impl Replica {
     pub fn snapshot(&mut self, snapshot: &Snapshot) -> Result<Vec<Change>, ReplicaError> {
         let id = snapshot.cell;
         let known_until = self.cell(id)?.stream.begin(snapshot.tick)?;
-        self.hear(snapshot.tick)?;
+        self.begin_tick(snapshot.tick)?;
         let mut changes = Vec::with_capacity(snapshot.events.len() + 1);
         let mut moved = Vec::new();
         for event in &snapshot.events {
@@ -139,7 +139,7 @@ impl Replica {
     /// # Errors
     /// [`ReplicaError`]; the replica is not to be used any further.
     pub fn heartbeat(&mut self, tick: u64) -> Result<Vec<Change>, ReplicaError> {
-        self.hear(tick)?;
+        self.begin_tick(tick)?;
         self.finish(tick, Vec::new(), Vec::new())
     }
 
@@ -156,29 +156,29 @@ impl Replica {
         Ok(())
     }
 
-    /// The newest tick of all messages.
+    /// Returns the newest tick of all messages.
     pub fn tick(&self) -> u64 {
         self.tick
     }
 
-    /// The number of residuals that came so far.
+    /// Returns the number of residuals that came so far.
     pub fn updates(&self) -> u64 {
         self.updates
     }
 
-    /// The cubes by rising id, with the motion with which they came into their cell;
+    /// Returns the cubes by rising id, with the motion with which they came into their cell;
     /// [`state`](Self::state) is the motion now.
     pub fn cubes(&self) -> impl Iterator<Item = &CubeInfo> {
         let places = self.places.iter();
         places.filter_map(|(&cube, &place)| self.info(cube, place))
     }
 
-    /// One cube, as [`cubes`](Self::cubes) returns it.
+    /// Returns one cube, as [`cubes`](Self::cubes) returns it.
     pub fn cube(&self, cube: CubeId) -> Option<&CubeInfo> {
         self.info(cube, *self.places.get(&cube)?)
     }
 
-    /// The number of players in sight.
+    /// Returns the number of players in sight.
     pub fn players(&self) -> usize {
         let is_player = |cube: &&CubeInfo| cube.kind == CubeKind::Player;
         self.cubes().filter(is_player).count()
@@ -213,12 +213,12 @@ impl Replica {
         }
     }
 
-    /// The cells in sight and their streams.
+    /// Returns the cells in sight and their streams.
     pub fn streams(&self) -> impl Iterator<Item = (CellId, &CellStream)> {
         self.cells.iter().map(|(&id, cell)| (id, &cell.stream))
     }
 
-    /// The stream of a cell in sight.
+    /// Returns the stream of a cell in sight.
     pub fn stream(&self, cell: CellId) -> Option<&CellStream> {
         self.cells.get(&cell).map(|cell| &cell.stream)
     }
@@ -242,8 +242,8 @@ impl Replica {
         })
     }
 
-    /// A cube joined, left or changed hands. Of the cell that a cube is in everything counts; what
-    /// other cells say about it is old news.
+    /// Applies an event of a cell. It changes a cube only if the cube is in that cell; from any other
+    /// cell it is old news.
     fn apply(
         &mut self,
         id: CellId,
@@ -286,7 +286,7 @@ impl Replica {
         Ok(())
     }
 
-    /// A cell claims a cube. Of one that is known, only a change of its holder is reported.
+    /// Lets a cell claim a cube. For a known cube only a change of its holder is reported.
     fn claim(
         &mut self,
         id: CellId,
@@ -310,7 +310,7 @@ impl Replica {
         }
     }
 
-    /// Ends a message.
+    /// Checks the bounds, forgets lost cubes and reports what a message has changed.
     fn finish(
         &mut self,
         known_until: u64,
@@ -327,7 +327,8 @@ impl Replica {
         Ok(changes)
     }
 
-    fn hear(&mut self, tick: u64) -> Result<(), ReplicaError> {
+    /// Advances to the tick of a message.
+    fn begin_tick(&mut self, tick: u64) -> Result<(), ReplicaError> {
         if tick < self.tick {
             let before = self.tick;
             return Err(ReplicaError::Tick { tick, before });
@@ -336,7 +337,7 @@ impl Replica {
         Ok(())
     }
 
-    /// Checks that a stranger does not make this receiver keep too much.
+    /// Checks the limit on cubes, so that a hostile publisher cannot fill this receiver's memory.
     fn check(&self) -> Result<(), ReplicaError> {
         let cells = self.cells.values();
         let in_streams: usize = cells.map(|cell| cell.stream.motion().len()).sum();
@@ -385,7 +386,7 @@ impl Replica {
         }
     }
 
-    /// The states of those of some cubes that are in a cell.
+    /// Returns the states of those of `cubes` that are in a cell.
     fn states_in(&self, cell: CellId, cubes: &[CubeId]) -> Vec<(CubeId, MotionState)> {
         let here = cubes.iter().filter(|&&cube| self.is_in(cell, cube));
         here.filter_map(|&cube| Some((cube, self.state(cube)?)))

@@ -17,7 +17,7 @@ pub struct CellStream {
 }
 
 impl CellStream {
-    /// Returns the stream of a cell that has no cubes at a tick and is told of every
+    /// Returns the stream of a cell that has no cubes at a tick and is published every
     /// `interval_ticks` ticks.
     pub fn new(interval_ticks: u8, tick: u64) -> Self {
         Self {
@@ -26,17 +26,17 @@ impl CellStream {
         }
     }
 
-    /// The tick of the newest keyframe or snapshot.
+    /// Returns the tick of the newest keyframe or snapshot.
     pub fn tick(&self) -> u64 {
         self.motion.tick()
     }
 
-    /// The cell is told of every so many ticks.
+    /// Returns the number of ticks from one snapshot of the cell to the next.
     pub fn interval_ticks(&self) -> u8 {
         self.interval_ticks
     }
 
-    /// The predicted states of the cubes at [`tick`](Self::tick).
+    /// Returns the predicted states of the cubes at [`tick`](Self::tick).
     pub fn motion(&self) -> &MotionSet {
         &self.motion
     }

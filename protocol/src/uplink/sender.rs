@@ -17,7 +17,7 @@ use bytes::Bytes;
 /// Poses that were set further apart than this are no motion: the cube stood in between.
 const LONGEST_FRAME: Duration = Duration::from_millis(100);
 
-/// What must be sent of the cubes at a tick; see
+/// The part of a client's cubes that must be sent for a tick; see
 /// [`ClientMessage::Sample`](crate::ClientMessage::Sample).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
