@@ -1,4 +1,4 @@
-//! What several tests of rooms need.
+//! Helpers of several tests of rooms.
 
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{CubeId, CubePose, Pose, Position};

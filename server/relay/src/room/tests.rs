@@ -349,7 +349,7 @@ impl TestRoom {
                 client.beyond.insert(cube.cube, since);
                 assert!(tick - since <= 2 * FAR + 1, "{own} keeps {cube:?}");
             }
-            // What is in sight is chosen at far ticks.
+            // The cells in sight are chosen at far ticks.
             if distance > reach || !is_far_tick {
                 self.found.unseen += u64::from(seen.cube(cube.cube).is_none());
                 continue;

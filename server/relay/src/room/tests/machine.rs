@@ -8,31 +8,32 @@ use super::*;
 
 /// Metres per second, where there is a top speed.
 const TOP_SPEED: u32 = 40 * METRE as u32;
-/// Ghosts stay for a second, and the tick in which that is over.
+/// Number of ticks for which a ghost stays: a second, and the tick in which it is over.
 const GHOST_TICKS: u64 = HZ as u64 + 1;
-/// A client's set has eight places; two are for what is its own.
+/// Largest number of cubes that a client samples without the right to move them. Its set
+/// has eight places, and two are for its own cubes.
 const MOST_STOLEN: usize = 6;
 
-/// What somebody does. Players and tokens are counted modulo how many there are.
+/// An action of a player, or a wait. Numbers of players and tokens count modulo the number there is.
 #[derive(Debug, Clone)]
 enum Step {
     Enter,
-    /// Somebody comes with a token that was given out at some time.
+    /// A player comes with a token that was given out at some time.
     Return(usize),
-    /// Somebody comes with a token that never was.
+    /// A player comes with a token that was never given out.
     Forge,
     /// A connection is lost.
     Lose(usize),
     Leave(usize),
     Take(usize),
     Release(usize),
-    /// A player goes on by so many quanta in each tick.
+    /// From now on a player moves by so many quanta in each tick.
     Walk(usize, i16, i16),
-    /// A player is somewhere else at once, in metres.
+    /// A player moves to a place, in metres, within one tick.
     Jump(usize, i16, i16),
-    /// A player says where another one's cube is.
+    /// A player's client samples a cube that it may not move.
     Steal(usize, usize),
-    /// A player says something about a tick that they have told of.
+    /// A player's client sends a second sample of the same tick.
     Repeat(usize),
     /// A player reads nothing for so many ticks.
     Sleep(usize, u8),
@@ -66,26 +67,26 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Machine {
     test: TestRoom,
     has_top_speed: bool,
-    /// What each player's cube is; nobody but players is in the room, and the free cube.
+    /// The kind of each player's cube. Besides these only the free cube is in the room.
     kinds: BTreeMap<CubeId, Kind>,
     holder: Option<CubeId>,
     /// All tokens that were ever given out.
     tokens: Vec<ResumeToken>,
-    /// The one that is good for each player and ghost.
+    /// The valid token of each player and ghost.
     good: BTreeMap<CubeId, ResumeToken>,
     ids: u64,
-    /// Those that were in the room at some time since the last tick.
+    /// The cubes that were in the room at some time since the last tick.
     there: BTreeSet<CubeId>,
-    /// Who tells of cubes that are not theirs.
+    /// The cubes that each player's client has sampled although it may not move them.
     stolen: BTreeMap<CubeId, BTreeSet<CubeId>>,
-    /// Who has told of another cube in this tick, and not of their own.
+    /// The players whose client has sampled another cube in this tick, and not their own.
     unheard: BTreeSet<CubeId>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Player,
-    /// Since a tick, standing somewhere.
+    /// A ghost since a tick, which stands at a pose.
     Ghost(u64, Pose),
 }
 
@@ -149,7 +150,7 @@ impl Machine {
             return;
         };
         match *step {
-            // What they have said of it would count, should they have it at that tick.
+            // The client has sampled the free cube already. Those samples would count once it holds the cube.
             Step::Take(_)
                 if self
                     .stolen
@@ -157,7 +158,7 @@ impl Machine {
                     .is_some_and(|of| of.contains(&FREE)) => {}
             Step::Take(_) => {
                 self.test.say(player, ClientMessage::Take { cube: FREE });
-                // Who was first has it.
+                // The first player who asked has it.
                 self.holder.get_or_insert(player);
             }
             Step::Release(_) => {
@@ -233,7 +234,7 @@ impl Machine {
         }
     }
 
-    /// What a player says at the next tick, once; whether it was said.
+    /// Sends a player's sample of a cube for the next tick. Returns false if the client has sent one already.
     fn say(&mut self, player: CubeId, cube: CubeId, pose: Pose) -> bool {
         let tick = self.test.tick() + 1;
         let client = self.test.clients.get_mut(&player).expect("it is there");
@@ -270,7 +271,7 @@ impl Machine {
         }
     }
 
-    /// Whatever is said of a cube that is not one's own, it stays where it is.
+    /// Lets a player's client sample a cube that it may not move, and which must stay where it is.
     fn steal(&mut self, player: CubeId, number: usize) {
         let others = self.kinds.keys().copied().chain([FREE]);
         let others: Vec<_> = others.filter(|&other| other != player).collect();
@@ -286,7 +287,7 @@ impl Machine {
         }
     }
 
-    /// Nothing that this client says can be understood any more.
+    /// Lets a client repeat the tick of its last sample, which ends its connection.
     fn repeat(&mut self, player: CubeId) {
         let tick = self.test.clients[&player].writer.tick();
         let sample = |tick| ClientMessage::Sample {
@@ -299,7 +300,8 @@ impl Machine {
         self.is_gone(player, Ending::BadMessage);
     }
 
-    /// Everybody says where they are, then all of it must be so.
+    /// Sends a sample of each player's cube, ends the tick, and checks that each cube is where its sample
+    /// says.
     fn tick(&mut self) {
         let players: Vec<_> = self.test.clients.keys().copied().collect();
         for player in players {
@@ -310,7 +312,7 @@ impl Machine {
                 position: position.clamped(),
                 ..Pose::default()
             };
-            // Who jumped or stole has had their word.
+            // A client that jumped or stole has already sent its sample of this tick.
             if self.say(player, player, pose) {
                 self.test.walks.insert(player, (pose.position, step));
             }
@@ -396,13 +398,13 @@ fn a_player_who_jumps_in_the_tick_of_joining_is_seen_at_the_new_pose() {
 }
 
 proptest! {
-    /// Who is there, who holds what, whose token is good, and who stands where.
+    /// Compares players, holders, tokens and poses with the model.
     #[test]
     fn a_room_does_what_its_model_says(steps in steps()) {
         run(None, &steps);
     }
 
-    /// With cells, what everybody sees is besides what they must: see [`TestRoom::end_tick`].
+    /// Checks in [`TestRoom::end_tick`] that each client sees the cells around its cubes.
     #[test]
     fn with_cells_every_client_sees_its_surroundings(
         view_distance_m in prop_oneof![Just(16u32), Just(40), Just(100)],
