@@ -1,18 +1,18 @@
-//! What is remembered of addresses, in bounded memory.
+//! A map by address, in bounded memory.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-/// How often entries are looked through: it takes a millisecond, and whoever has an IPv6 network of
-/// /48 has as many addresses to ask from.
+/// Interval at which a full map looks for entries to remove. A search takes a millisecond, and a peer
+/// with an IPv6 network of /48 can ask for one from 65,536 addresses.
 const CLEAN_EVERY: Duration = Duration::from_secs(1);
 
 /// Bits of an IPv6 address that name a household; the rest its devices choose as they like.
 const IPV6_NETWORK_BITS: u32 = 64;
 
-/// A map of at most so many addresses. When it is full, entries that say no more than a new one would
-/// make place.
+/// A map of a bounded number of addresses. When it is full, idle entries make place: those that say no
+/// more than a new entry would.
 #[derive(Debug)]
 pub struct ByAddress<Value> {
     entries: HashMap<IpAddr, Value>,

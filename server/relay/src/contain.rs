@@ -8,8 +8,8 @@ use crate::metrics::{Metrics, Task};
 
 /// Runs a task's work; a panic in it is counted, and ends nothing else.
 ///
-/// What the work held is dropped on the way, so a `Drop` tells others of its end. Nothing of it is
-/// used afterwards.
+/// A panic drops everything that the work held, so a `Drop` can tell others of its end. Nothing of the
+/// work is used afterwards.
 pub fn contain<Work: Future<Output = ()>>(
     metrics: &Metrics,
     task: Task,

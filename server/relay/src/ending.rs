@@ -8,7 +8,7 @@ use cubesync_protocol::{CloseCode, FrameError, RejectCode, ServerMessage};
 
 use crate::label::Label;
 
-/// What there is to know about an [`Ending`].
+/// Everything about an [`Ending`].
 struct Facts {
     /// The value of the counter's label.
     label: &'static str,
@@ -87,7 +87,7 @@ endings! {
     /// Nothing came for too long.
     Silent => Facts::new("silent").accident()
         .closing(CloseCode::Silent, "nothing was heard from the client"),
-    /// What came was no message of the protocol.
+    /// The peer sent something that is no message of the protocol.
     BadMessage => Facts::new("bad_message").closing(
         CloseCode::BadMessage,
         "the server received something that is no message of this protocol",

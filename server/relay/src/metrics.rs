@@ -1,4 +1,4 @@
-//! What rooms and sessions count.
+//! The metrics of rooms and sessions.
 
 mod set;
 mod ticks;
@@ -12,7 +12,7 @@ use crate::ending::Ending;
 use crate::label::label;
 
 label! {
-    /// What panicked: the label of `cubesync_panics_total`.
+    /// The kind of the task that panicked: the label of `cubesync_panics_total`.
     pub enum Task("task") {
         /// One connection.
         Connection => "connection",
@@ -48,7 +48,7 @@ label! {
 }
 
 label! {
-    /// What became of a token that was shown: the label of `cubesync_resumes_total`.
+    /// The outcome of a token that was shown: the label of `cubesync_resumes_total`.
     pub enum Resumed("outcome") {
         /// Its bearer has the cube again.
         Resumed => "resumed",

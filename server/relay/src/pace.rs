@@ -1,4 +1,4 @@
-//! How often something may happen for one address.
+//! A limit on how often something may happen for one address.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -10,15 +10,15 @@ use tokio::time::Instant;
 use crate::by_address::{ByAddress, network};
 use crate::token_bucket::TokenBucket;
 
-/// What may happen in this time may happen at once: a household comes back together after an
-/// outage.
+/// The events that are allowed within this time may come at once: a household comes back together after
+/// an outage.
 const BURST: Duration = Duration::from_secs(16);
 
-/// Addresses that are remembered at the same time: 6 MB. Where there are more, further ones wait
-/// until some have been quiet.
+/// Largest number of addresses that are remembered, which take 6 MB. When it is reached, a further address
+/// is refused until another one has been quiet.
 const MAX_ADDRESSES: usize = 65_536;
 
-/// A rate per address. This machine's own have none.
+/// A limit on the rate of each address. The machine's own addresses have none.
 #[derive(Debug)]
 pub struct Pace {
     per_second: NonZeroU32,

@@ -188,7 +188,7 @@ impl Room {
         now.saturating_duration_since(self.opened) < ANNOUNCE_WITHIN
     }
 
-    /// Makes place for a player. In a full room the ghost goes that would expire first.
+    /// Makes place for a player: in a full room the ghost that would expire first leaves.
     fn make_place(&mut self) -> Result<(), RoomFull> {
         let elsewhere = self.peers.cube_count();
         if self.world.cube_count().max(elsewhere) >= self.settings.max_cubes {
@@ -224,7 +224,7 @@ impl Room {
     /// Ends a member's connection, and leaves their cube as it is. Returns false if there is no such
     /// member.
     fn dismiss(&mut self, player: CubeId, reason: Ending, now: Instant) -> bool {
-        // A stopping room has already sent this to everybody.
+        // A stopping room has already sent a `Closing` to everybody.
         if reason != Ending::ShuttingDown {
             // After an accident the cube waits for its player, who may come back at once.
             let retry_after_ms = reason.is_accident().then_some(0);

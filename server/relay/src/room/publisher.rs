@@ -22,7 +22,7 @@ use super::world::{Changes, World};
 pub struct Publisher {
     grid: Grid,
     tick: u64,
-    /// By their id.
+    /// All cells of the room, by their id.
     cells: Vec<Cell>,
     places: BTreeMap<CubeId, CellId>,
     /// The keyframes of the last tick that receivers needed so far.
@@ -117,7 +117,7 @@ impl Publisher {
         snapshots
     }
 
-    /// Returns whether a cell has a stream for receivers that see it from afar.
+    /// Returns whether any cell has a stream for receivers that see it from afar.
     #[cfg(test)]
     pub(super) fn is_seen_from_afar(&self) -> bool {
         self.cells.iter().any(|cell| cell.far.is_some())
@@ -131,7 +131,7 @@ impl Publisher {
         }
     }
 
-    /// Returns everything in a cell as of the last tick.
+    /// Returns a cell's keyframe as of the last tick. `sight` says of which of its streams.
     pub fn everything_in(&self, cell: CellId, sight: Sight, world: &World) -> Keyframe {
         let known = &self.cells[usize::from(cell.0)];
         let (stream, interval_ticks) = match (sight, &known.far) {
@@ -334,9 +334,9 @@ impl Default for Stream {
 }
 
 impl Stream {
-    /// Returns whether the predicted motion of a cube is that of its player's client, at the latest
-    /// after the residuals for `pose`. In step with the client, receivers predict the same as it does;
-    /// otherwise the way up and the way down each add an error of their own.
+    /// Returns whether receivers predict the same motion of a cube as its player's client, which moves
+    /// it by `motion`: either now, or once they have the residuals for `pose`. Otherwise the way up and the
+    /// way down each add an error of their own.
     fn is_in_step(&self, cube: CubeId, pose: Pose, motion: &MotionState) -> bool {
         let moves_alike = |state: &MotionState| state.moves_like(motion);
         let predicted = self.predicted.get(cube);

@@ -41,14 +41,15 @@ use crate::room::speed::SpeedRule;
 use crate::room::{Entrance, Membership, SightRule};
 use crate::rooms::Rooms;
 
-/// How long a peer has to take its last frame and close. Closing while bytes of the peer are
+/// Time for a peer to take its last frame and close. Closing while bytes of the peer are
 /// unread would reset the connection and could destroy that frame (RFC 2525, 2.17).
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Frames that wait between a room and a session that sends them. Few: what waits here is old.
+/// Largest number of frames that wait between a room and a session that sends them. It is small, because
+/// a frame that waits gets old.
 const OUTPUT_QUEUE: usize = 4;
 
-/// What peers may do, and how long they may take.
+/// The limits and deadlines of a session.
 #[derive(Debug, Clone)]
 pub struct SessionSettings {
     /// Time for the first message to come.
@@ -63,7 +64,7 @@ pub struct SessionSettings {
     pub slow_reader_after: Duration,
 }
 
-/// What all sessions share.
+/// The state that all sessions share.
 #[derive(Debug)]
 pub struct Sessions {
     settings: SessionSettings,

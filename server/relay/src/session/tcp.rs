@@ -15,7 +15,7 @@ use super::transport::{self, Reader, Received, Writer};
 use crate::ending::{Ending, Problem};
 use crate::room::audience::Outlet;
 
-/// What the kernel may hold for a client, in bytes (Linux doubles it): a good second of a room of
+/// Size of the kernel's send buffer of a client (Linux doubles it): more than a second of a room of
 /// a thousand. The default would let a reader that stopped hide behind megabytes.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 

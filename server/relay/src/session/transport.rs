@@ -15,7 +15,7 @@ use crate::room::audience::Outlet;
 /// Bytes read at once: the longest frame.
 const READ_BYTES: usize = MAX_CLIENT_PAYLOAD_BYTES;
 
-/// What was received.
+/// The kind of what a transport has received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
     /// Bytes of frames.
