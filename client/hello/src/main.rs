@@ -40,9 +40,9 @@ async fn play(options: ClientOptions) {
     while !is_quit_requested() {
         let now = Duration::from_secs_f64(get_time());
         // Reads what has arrived and sends what is due. An ordinary socket makes its reader wait
-        // until something arrives, and a game that waits is a frozen picture. This one never
-        // blocks: when nothing is there, `poll` returns at once and we draw what we know. It also
-        // connects, and connects again after a loss, by itself.
+        // until something arrives, and a game that waits is a frozen picture. The client's
+        // never blocks: when nothing is there, `poll` returns at once and we draw what we know. The
+        // client also connects, and connects again after a loss, by itself.
         client.poll(now);
         while let Some(event) = client.next_event() {
             player.on_event(event, &client);
