@@ -1,5 +1,5 @@
-//! What a connection costs the server in resident memory, over TCP and WebSocket, encrypted and
-//! not: one that has only connected, and one of a player who stands in a room and says nothing.
+//! Measures the resident memory that a connection costs the server, over TCP and WebSocket, encrypted
+//! and not: before its hello, and when its player stands idle in a room.
 //!
 //! `cargo run --release -p cubesync-server --example connection_memory`
 
@@ -47,7 +47,7 @@ const FLAGS: [&str; 10] = [
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<Any: AsyncRead + AsyncWrite + Send + Unpin> Stream for Any {}
 
-/// What is measured.
+/// The kind of connection that is measured.
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Tcp,
@@ -117,7 +117,7 @@ async fn measure(kind: Kind, folder: &Path) -> Result<[f64; 2]> {
         false => None,
     };
 
-    // What the first connections bring with them is not theirs.
+    // The first connections also pay for memory that the server takes once; they do not count.
     let _warm = connect(10, kind, address, &connector).await?;
     let before = settled_kib(&server).await?;
     let connections = connect(CONNECTIONS, kind, address, &connector).await?;

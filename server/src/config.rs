@@ -200,7 +200,7 @@ pub struct Config {
     #[arg(help_heading = OPERATION)]
     pub drain: humantime::Duration,
 
-    /// What makes the server one of several.
+    /// The flags of a server that is one of several.
     #[cfg(feature = "cluster")]
     #[command(flatten)]
     pub cluster: ClusterOptions,
@@ -312,10 +312,10 @@ impl Config {
         RESERVED_DESCRIPTORS.saturating_add(self.max_http_connections)
     }
 
-    /// What is wrong with a value that must not be printed: the parser would.
+    /// Checks the values that must not be printed, which the parser's own errors would print.
     ///
     /// # Errors
-    /// The flag, and what is wrong.
+    /// The flag and its problem, in words.
     pub fn check_secrets(&self) -> Result<(), String> {
         let join_key = self.join_key.iter().map(|key| ("--join-key", key.check()));
         let room_keys = self.room_key.iter().map(|key| ("--room-key", key.check()));
@@ -333,7 +333,7 @@ impl Config {
     }
 }
 
-/// What rooms, sessions and other servers need to know of it.
+/// The settings of rooms, sessions and the connection with other servers.
 impl Config {
     /// Returns how the host of this server serves.
     pub(crate) fn host_settings(&self) -> HostSettings {

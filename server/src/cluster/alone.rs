@@ -62,6 +62,6 @@ impl Neighbours {
     }
 }
 
-/// What the status page shows of several servers: nothing in this build.
+/// The status page's view of several servers. In this build there is none.
 #[derive(Debug, Serialize)]
 pub(crate) enum ClusterNow {}

@@ -8,7 +8,7 @@ use cubesync_cluster::host_and_port;
 
 use super::SEVERAL;
 
-/// How the server finds the others that show the same rooms.
+/// The flags of a server that is one of several: how it and the others find each other.
 #[derive(Debug, Clone, Args)]
 pub struct ClusterOptions {
     /// NATS server over which this server shares its rooms with others, such as
@@ -74,8 +74,10 @@ impl ClusterOptions {
         })
     }
 
+    /// Checks the values that must not be printed.
+    ///
     /// # Errors
-    /// What is wrong with a value that must not be printed.
+    /// The flag and its problem, in words.
     pub(super) fn check_secrets(&self) -> Result<(), String> {
         for address in &self.bus {
             address
