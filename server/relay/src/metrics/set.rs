@@ -34,8 +34,8 @@ impl MetricSet {
         gauge
     }
 
-    /// Makes a counter for each value of a label, which all begin at 0, so that whoever compares
-    /// with earlier values sees the first time as well.
+    /// Makes a counter for each value of a label. All begin at 0, so that an alert which compares with an
+    /// earlier value also notices the first event.
     pub fn counters_by<Of: Label>(&self, name: &str, help: &str) -> CountersBy<Of> {
         let counters = CountersBy {
             family: Family::default(),

@@ -1,4 +1,4 @@
-//! How long ticks took.
+//! The durations of ticks.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,11 +12,11 @@ const TICK_BUCKETS_SECONDS: [f64; 12] = [
     50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 1.0,
 ];
 
-/// Tick durations kept for whoever asks what the last ones were: a second of 500 rooms at the
-/// highest rate, 256 KiB.
+/// Largest number of tick durations that are kept one by one: a second of 500 rooms at the highest
+/// rate, 256 KiB.
 const MAX_RECENT_TICKS: usize = 64 * 1024;
 
-/// How long ticks took: all of them in buckets, and the last ones exactly. Clones count together.
+/// The durations of ticks: of all in buckets, of the last ones exactly. Clones count together.
 #[derive(Debug, Clone)]
 pub struct TickDuration {
     histogram: Histogram,

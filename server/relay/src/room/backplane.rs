@@ -31,7 +31,7 @@ pub trait Peers: Any + fmt::Debug + Send {
     /// Returns the addresses of the other servers that show the room.
     fn addresses(&self) -> Vec<ServerAddress>;
 
-    /// Returns whether it is known who else shows the room, as far as it can be.
+    /// Returns whether this server has had time to learn which others show the room.
     fn is_settled(&self, now: Instant) -> bool;
 
     /// Counts the cubes that all servers together are known to have; 0 where nobody counts.
@@ -50,8 +50,8 @@ pub trait Peers: Any + fmt::Debug + Send {
     /// Sends what happened in a tick to the cubes that this server owns.
     fn publish(&mut self, tick: u64, changes: &mut Changes, world: &World, now: Instant);
 
-    /// Returns how long after its beginning a tick may end, so that updates of other servers that are
-    /// still to come are in it. `None`: nothing is to come.
+    /// Returns the longest time that the present tick waits for updates of other servers; `None` if it need
+    /// not wait.
     fn wait(&self) -> Option<Duration>;
 
     /// Becomes ready when there is something to [apply](Self::apply_received).
@@ -79,7 +79,7 @@ pub trait TimeSource: fmt::Debug + Send + Sync {
     /// Returns the time at an instant, in nanoseconds.
     fn time_ns(&self, now: Instant) -> u64;
 
-    /// Returns the first instant at which it is that late.
+    /// Returns the first instant at which the time is at least `time_ns`.
     fn instant(&self, time_ns: u64) -> Instant;
 }
 

@@ -110,6 +110,7 @@ pub struct Room {
 #[derive(Debug)]
 struct OpenTick {
     changes: Changes,
+    /// When the tick ends even if updates are missing.
     until: Instant,
     /// Time that the room has worked on the tick so far.
     worked: Duration,

@@ -49,8 +49,8 @@ impl Keys {
         }
     }
 
-    /// Checks the key with which somebody at an address wants to enter a room. A room's own key stands
-    /// in for the server's.
+    /// Checks the key with which a player at an address wants to enter a room. A room's own key replaces
+    /// the server's.
     ///
     /// # Errors
     /// The key is missing or wrong, or too many wrong ones came from the address.
