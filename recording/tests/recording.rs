@@ -344,6 +344,38 @@ fn keyframes_of_a_tick_that_come_again_are_one_gap() {
     assert_eq!(scene.gaps(), 2);
 }
 
+#[test]
+fn a_bad_message_costs_each_cell_no_more_than_the_wait_for_its_keyframe() {
+    let keyframe = |cell: u16, tick| {
+        let cube = info(cell.into(), CubeKind::Player, Pose::default());
+        ServerMessage::Keyframe(Keyframe {
+            cell: CellId(cell),
+            interval_ticks: 1,
+            tick,
+            cubes: vec![cube],
+        })
+    };
+    let snapshot = |cell, tick, residuals: &'static [u8]| {
+        ServerMessage::Snapshot(Snapshot {
+            cell: CellId(cell),
+            tick,
+            residuals: residuals.into(),
+            ..Snapshot::default()
+        })
+    };
+    let mut scene = Scene::default();
+    let mut cubes_after = |tick, message| {
+        scene.hear(at(tick), &message);
+        scene.cubes(tick).count()
+    };
+    assert_eq!(cubes_after(1, keyframe(1, 1)), 1);
+    assert_eq!(cubes_after(1, keyframe(2, 1)), 2);
+    assert_eq!(cubes_after(2, snapshot(1, 2, &[0xFF; 40])), 0);
+    assert_eq!(cubes_after(3, keyframe(1, 3)), 1);
+    assert_eq!(cubes_after(4, snapshot(2, 4, &[])), 1, "cell 2 has to wait");
+    assert_eq!(cubes_after(5, keyframe(2, 5)), 2);
+}
+
 /// A path that nobody else uses; what is there afterwards goes.
 struct Scratch(PathBuf);
 

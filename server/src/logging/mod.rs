@@ -151,10 +151,10 @@ mod tests {
         };
         assert!(enabled("debug", "hyper", Level::DEBUG));
         assert!(!enabled("warn", "cubesync_server", Level::INFO));
-        let one = "cubesync_server::session=debug";
-        assert!(enabled(one, "cubesync_server::session", Level::DEBUG));
-        assert!(!enabled(one, "cubesync_server::room", Level::DEBUG));
-        assert!(enabled(one, "cubesync_server::room", Level::INFO));
+        let one = "cubesync_relay::session=debug";
+        assert!(enabled(one, "cubesync_relay::session", Level::DEBUG));
+        assert!(!enabled(one, "cubesync_relay::room", Level::DEBUG));
+        assert!(enabled(one, "cubesync_relay::room", Level::INFO));
         assert!(!enabled("off", "cubesync_server", Level::ERROR));
         assert!(!enabled("debug", "async_nats::connector", Level::INFO));
         assert!(enabled("async_nats=info", "async_nats", Level::INFO));

@@ -37,7 +37,7 @@ pub(crate) fn command() -> clap::Command {
             .help(help)
     };
     clap::Command::new("demo")
-        .about("Build everything, start a server and three clients, and print the addresses to open")
+        .about("Build what the demo runs, start a server and three clients, and print the addresses to open")
         .after_help(
             "The clients are windows, or headless bots where there is no display. Ctrl-C ends all of it.",
         )

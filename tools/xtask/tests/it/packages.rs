@@ -54,10 +54,7 @@ const LIBRARIES: [(&str, &[&str]); 5] = [
     ("async-nats", &["server/cluster"]),
     ("axum", &["server"]),
     ("bincode", &["protocol"]),
-    (
-        "clap",
-        &["server", "client/game", "client/bots", "client/hello"],
-    ),
+    ("clap", &["server", "client/game", "client/bots"]),
     ("macroquad", &["client/game", "client/hello"]),
 ];
 
