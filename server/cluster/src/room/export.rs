@@ -1,4 +1,4 @@
-//! What a server tells the others of a room's cubes that are at home with it.
+//! The updates that a server sends about its own cubes of a room.
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,15 @@ use cubesync_relay::room::world::{Changes, World};
 
 use super::message::{Told, Word};
 
-/// For so many seconds, a cell whose last cube is gone is still listed, so that who missed that learns of it.
+/// The seconds for which a cell is still listed after its last cube is gone, so that a server that
+/// missed the departure learns of it.
 const LISTED_SECONDS: u64 = 10;
 
-/// The own cubes by cell, and what the others believe of them.
+/// The own cubes by cell, and what the other servers believe of them.
 #[derive(Debug)]
 pub(super) struct Export {
     publisher: Publisher,
-    /// The tick of each cell's last news.
+    /// The tick of each cell's last update.
     news: BTreeMap<CellId, u64>,
     listed_ticks: u64,
 }
@@ -30,7 +31,7 @@ impl Export {
         }
     }
 
-    /// The news of a tick, by cell. `changes` are those of own cubes.
+    /// Returns the updates of a tick, by cell. `changes` are those of own cubes.
     pub(super) fn tick(
         &mut self,
         tick: u64,
@@ -50,7 +51,7 @@ impl Export {
         })
     }
 
-    /// The cells that others should know of, with the tick of their last news.
+    /// Returns the cells that other servers should know of, with the tick of their last update.
     pub(super) fn list(&mut self, tick: u64) -> Vec<(CellId, u64)> {
         let Self {
             publisher,
@@ -63,7 +64,7 @@ impl Export {
         news.iter().map(|(&cell, &told)| (cell, told)).collect()
     }
 
-    /// All own cubes in a cell, as of the last tick.
+    /// Returns all own cubes in a cell, as of the last tick.
     pub(super) fn everything_in(&self, cell: CellId, world: &World) -> Told {
         Told {
             news: self.news.get(&cell).copied().unwrap_or_default(),

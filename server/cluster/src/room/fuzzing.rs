@@ -1,4 +1,4 @@
-//! A room that hears anything on its bus, for tools/fuzz/.
+//! A room that receives arbitrary messages on its bus, for tools/fuzz/.
 
 use std::fmt;
 use std::sync::Mutex;
@@ -14,7 +14,7 @@ use crate::bus::{Bus, Ear};
 
 const HZ: u8 = 20;
 
-/// What was said, in order.
+/// The messages that were sent, in order.
 #[derive(Debug, Default)]
 struct Record(Mutex<Vec<Bytes>>);
 
@@ -44,7 +44,7 @@ pub struct Overhearing {
 }
 
 impl Overhearing {
-    /// An empty room. The server's number comes from fastrand.
+    /// Creates an empty room. The server's number comes from fastrand.
     pub fn new() -> Self {
         let record = Arc::new(Record::default());
         let cluster = Cluster::new(Arc::clone(&record) as Arc<dyn Bus>);
@@ -73,7 +73,7 @@ impl Overhearing {
         room
     }
 
-    /// Somebody comes in; `None`: the room is full.
+    /// Adds a player. Returns `None` if the room is full.
     pub fn join(&mut self, name: &str) -> Option<CubeId> {
         let colour = Colour::from([1, 2, 3]);
         let cube = self
@@ -85,22 +85,22 @@ impl Overhearing {
         Some(cube)
     }
 
-    /// A player moves, or would like to.
+    /// Moves a player, or tries to.
     pub fn place(&mut self, player: CubeId, placed: CubePose) {
-        // Who says what cannot be is put out by a room; here they stay.
+        // A room removes players who send impossible positions; here they stay.
         let _ = self.world.sample(player, self.tick + 1, &[placed], &[]);
     }
 
-    /// Somebody says something on the bus.
+    /// Receives a message from the bus.
     pub fn hear(&mut self, payload: Bytes) {
         let at = self.now();
-        // What is for the server is read elsewhere, and must be readable, too.
+        // Messages for the server are read elsewhere, and that must not fail either.
         let _ = crate::cluster::overheard(&payload);
         self.peers
             .heard(&Heard { payload, at }, &mut self.world, at);
     }
 
-    /// Time goes on by a tick.
+    /// Advances time by a tick.
     pub fn tick(&mut self) {
         self.tick += 1;
         let (tick, now) = (self.tick, self.now());
@@ -112,13 +112,13 @@ impl Overhearing {
         self.publisher.tick(tick, changes, &self.world);
     }
 
-    /// What the room has said since the last call.
+    /// Returns the messages that the room has sent since the last call.
     pub fn said(&mut self) -> Vec<Bytes> {
         let mut said = self.record.0.lock().expect("nobody panics with it");
         std::mem::take(&mut said)
     }
 
-    /// What the room shows.
+    /// Returns the cubes that the room shows.
     pub fn cubes(&self) -> Vec<Cube> {
         self.world.cubes().collect()
     }

@@ -1,4 +1,4 @@
-//! Which server is the home of which cube, and how cubes get another home.
+//! The homes (owners) of cubes, and how a cube gets another one.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -13,15 +13,16 @@ use super::peer::{Peer, Touch};
 use super::{IDLE_BEAT, INVENTORY_INTERVAL, MAX_CLAIMS, MAX_PEERS, SharedRoom};
 use crate::bus::{ServerId, Topic};
 
-/// A server that has got the free cube says so itself within this time: with its roster, or with the
-/// next list, which shows that somebody has missed that.
+/// The time within which a server that was given the free cube confirms it: with its roster, or
+/// with the next inventory, which reveals to others that they missed the roster.
 const CONFIRMED_WITHIN: Duration = INVENTORY_INTERVAL.saturating_add(IDLE_BEAT);
 
-/// A server that has heard nobody for so long was here before whoever comes later.
+/// The time after which a server that is alone counts as having been here before any that comes
+/// later.
 const ALONE_AFTER: Duration = Duration::from_secs(5);
 
 impl SharedRoom {
-    /// A cube is at home here from now on.
+    /// Makes this server the owner of a cube.
     pub(super) fn claim_as(&mut self, cube: CubeId, term: u32, is_firm: bool) {
         let claim = self.own_claim(term, is_firm);
         let token = None;
@@ -46,14 +47,14 @@ impl SharedRoom {
         seat.is_some_and(|seat| seat.claim.server == self.cluster.id())
     }
 
-    /// Takes in which of the own cubes came and went in a tick.
+    /// Notes which of the own cubes came and went in a tick.
     pub(super) fn note(&mut self, event: &Event, world: &World) {
         let cube = event.cube();
         match event {
             Event::Joined(_) | Event::Entered(_) => {
-                // It may have got another home before the tick was over.
+                // It may have got another owner before the tick was over.
                 if !self.is_here(cube) && world.owns(cube) {
-                    // Who begins alone gives way to who was there before.
+                    // A server that starts alone gives way to one that was there before.
                     self.claim_as(cube, 0, cube != FREE_CUBE);
                 }
                 self.roster.changed.insert(cube);
@@ -71,7 +72,7 @@ impl SharedRoom {
         }
     }
 
-    /// Tells how the own cubes have changed since the last time.
+    /// Sends how the own cubes have changed since the last roster.
     pub(super) fn tell_roster(&mut self) {
         if self.roster.changed.is_empty() {
             return;
@@ -93,8 +94,8 @@ impl SharedRoom {
         self.say(&Topic::Room(self.room.clone()), word);
     }
 
-    /// All own cubes, and those of others that are to be told: the home of some may have just died, and
-    /// its players may turn up elsewhere.
+    /// Returns a roster of the cubes that `is_told` selects. It may include cubes of other servers:
+    /// an owner may have just died, and its players may turn up elsewhere.
     pub(super) fn whole_roster(&self, is_told: impl Fn(&Seat) -> bool) -> Word {
         let seats = self.claims.values().copied().filter(is_told);
         Word::Roster {
@@ -105,8 +106,8 @@ impl SharedRoom {
         }
     }
 
-    /// Takes in which cubes are not at home with a server any more; false if its roster is not known well
-    /// enough for that.
+    /// Forgets the cubes that a server does not own any more. Returns false if its roster is not
+    /// known well enough for that.
     pub(super) fn roster_changes(
         &mut self,
         from: ServerId,
@@ -144,10 +145,10 @@ impl SharedRoom {
         true
     }
 
-    /// A server that is only known from what others say of it is gone.
+    /// Adds a server that is known only from other servers' messages, as a lost one.
     fn hear_of(&mut self, server: ServerId, now: Instant) {
         let is_known = self.peers.contains_key(&server) || self.forgotten.contains(&server);
-        // The others are for those that are heard.
+        // The remaining places are kept for servers that are in contact.
         let has_place = self.peers.len() < MAX_PEERS / 2;
         if server != self.cluster.id() && !is_known && has_place {
             let mut peer = Peer::new(now);
@@ -156,7 +157,7 @@ impl SharedRoom {
         }
     }
 
-    /// A server is out of the room for good.
+    /// Removes a server from the room for good.
     pub(super) fn forget_peer(&mut self, server: ServerId) {
         self.touch_all_of(server);
         self.peers.remove(&server);
@@ -166,18 +167,18 @@ impl SharedRoom {
         let cubes = seats.filter(|seat| seat.claim.server == server && seat.cube != FREE_CUBE);
         let cubes: Vec<_> = cubes.map(|seat| seat.cube).collect();
         self.forget(server, cubes.into_iter());
-        // Others may have claims that seemed to be older than those.
+        // Other servers may have claims that seemed to be older than those.
         self.ask_everybody();
     }
 
-    /// All others are to say again what is at home with them.
+    /// Asks all other servers to send their rosters again.
     fn ask_everybody(&mut self) {
         for peer in self.peers.values_mut() {
             peer.roster = None;
         }
     }
 
-    /// These cubes are not at home with a server any more.
+    /// Removes a server's claims to these cubes.
     fn forget(&mut self, server: ServerId, cubes: impl Iterator<Item = CubeId>) {
         for cube in cubes {
             let seat = self.claims.get(&cube);
@@ -188,7 +189,7 @@ impl SharedRoom {
         }
     }
 
-    /// Takes in that a server says to be the home of a cube.
+    /// Considers a claim that a server owns a cube.
     pub(super) fn consider(&mut self, from: ServerId, seat: Seat, world: &mut World, now: Instant) {
         let (cube, claim) = (seat.cube, seat.claim);
         if cube != FREE_CUBE && claim.server != from && self.is_stale_hearsay(claim.server) {
@@ -201,16 +202,17 @@ impl SharedRoom {
             server == own || peer.is_some_and(Peer::is_live)
         };
         let is_old = match known {
-            // Its claim may never have reached the others, so that nobody makes a greater one.
+            // Its claim may never have reached the other servers, in which case no server makes a
+            // greater one.
             Some(known) if cube == FREE_CUBE && !is_there(known.server) => false,
-            // Its home knows best.
+            // The owner itself knows best.
             Some(known) if claim.server == from => known > claim,
             Some(known) => known >= claim,
             None => false,
         };
         if cube == FREE_CUBE && claim.server == own && !is_old && !world.owns(cube) {
             if claim.term >= self.free_cube.term {
-                // It was given here, and nobody here was told.
+                // The cube was given to this server, but the message was lost.
                 self.claim_as(cube, claim.term, claim.is_firm);
                 world.adopt_free_cube(self.free_cube.pose);
             }
@@ -218,7 +220,7 @@ impl SharedRoom {
         }
         if claim.server == own || is_old {
             if known.is_some_and(|known| known.server == own) {
-                // It does not know yet that the cube is here.
+                // The sender does not know yet that the cube is here.
                 self.roster.changed.insert(cube);
             }
             return;
@@ -242,21 +244,22 @@ impl SharedRoom {
         }
     }
 
-    /// A cube may be shown otherwise by what is known of its home, and so may what it holds.
+    /// Marks a cube, and what it holds, as possibly to be shown differently.
     fn touch(&mut self, cube: CubeId) {
         for cube in [cube, FREE_CUBE] {
             self.touched.entry(cube).or_insert(Touch::Moved);
         }
     }
 
-    /// Whether a server is to be asked itself, or is gone, so that nobody else's word of it counts.
+    /// Returns whether to ignore what others report of a server, because it is gone or can be asked
+    /// itself.
     fn is_stale_hearsay(&self, of: ServerId) -> bool {
         let peer = self.peers.get(&of);
         self.forgotten.contains(&of)
             || peer.is_some_and(|peer| peer.is_live() && peer.roster.is_some())
     }
 
-    /// Gives a free cube to a player of another server who asks for it, if nobody has it.
+    /// Gives a free cube to a player of another server who asks for it, if nobody holds it.
     pub(super) fn give(
         &mut self,
         to: ServerId,
@@ -288,7 +291,8 @@ impl SharedRoom {
         self.say(&Topic::Room(self.room.clone()), word);
     }
 
-    /// A free cube has got another home: perhaps here, since a player here wanted it.
+    /// Takes in that a free cube has got another owner: perhaps this server, since a player here
+    /// wanted it.
     pub(super) fn given(
         &mut self,
         from: ServerId,
@@ -307,7 +311,7 @@ impl SharedRoom {
             .retain(|&(player, of, _)| (player, of) != (by, cube));
         let is_asked = self.asked.len() < before;
         let known = self.claims.get(&cube).map(|known| known.claim);
-        // Hearsay may have come first.
+        // Another server's report may have come first.
         let is_here = known == Some(claim) && is_asked;
         if cube != FREE_CUBE || known >= Some(claim) && !is_here {
             return;
@@ -316,14 +320,16 @@ impl SharedRoom {
             self.claim_as(cube, claim.term, claim.is_firm);
             world.adopt_free_cube(Some(pose));
         }
-        // Who waited for too long was told that somebody was faster; who is gone has not taken it.
+        // A player who waited for too long has been refused already, and one who is gone has not
+        // taken it.
         if is_asked {
             let _ = world.take(by, cube);
         }
     }
 
-    /// Sees to it that the free cube has a home that is there. If it has none, the server with the lowest
-    /// id is it; who hears nobody is it only until somebody says otherwise.
+    /// Ensures that the free cube has an owner that is there. If it has none, the server with the
+    /// lowest id becomes its owner. A server without contact to others owns it only until another
+    /// one objects.
     pub(super) fn mind_free_cube(&mut self, world: &mut World, now: Instant) {
         let own = self.cluster.id();
         let is_past = |since: Option<Instant>, after| {
@@ -345,8 +351,9 @@ impl SharedRoom {
         if let Some(known) = known
             && known.server == own
         {
-            // Others may claim it who are not heard, and whoever is alone gives way to them. But who has been
-            // alone for a while does not give way to who has just come.
+            // Servers that are out of contact may claim it, and a server that is alone gives way to
+            // them. But one that has been alone for a while does not give way to one that has just
+            // come.
             let is_heard = |peer: &Peer| peer.is_live() && peer.roster.is_some();
             let hears_all = self.peers.values().all(is_heard);
             let was_first = is_alone && known.term > 0;
@@ -359,7 +366,7 @@ impl SharedRoom {
         let home = known.and_then(|known| self.peers.get(&known.server));
         let has_home = home.is_some_and(|home| !home.is_surely_gone(now));
         if is_past(self.free_cube.unconfirmed_since, CONFIRMED_WITHIN) {
-            // Nobody has it, or somebody whose claim seemed to be older than this one.
+            // Either no server has it, or its owner's claim seemed to be older than this one.
             self.claims.remove(&FREE_CUBE);
             self.free_cube.unconfirmed_since = None;
             self.ask_everybody();
@@ -380,7 +387,7 @@ impl SharedRoom {
         world.adopt_free_cube(self.free_cube.pose);
     }
 
-    /// A server says where the free cube is, if it is at home there.
+    /// Notes where the free cube is, if the sender owns it.
     pub(super) fn free_cube_lies(&mut self, from: ServerId, pose: Option<Pose>) {
         let home = self.claims.get(&FREE_CUBE).map(|seat| seat.claim.server);
         if home == Some(from) {
@@ -389,7 +396,7 @@ impl SharedRoom {
     }
 }
 
-/// Where the free cube is, if it is at home here.
+/// Returns where the free cube is, if this server owns it.
 pub(super) fn own_free_cube(world: &World) -> Option<Pose> {
     world.pose(FREE_CUBE).filter(|_| world.owns(FREE_CUBE))
 }

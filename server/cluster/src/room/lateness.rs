@@ -1,38 +1,40 @@
-//! How late another server's news come, and how much later they are shown.
+//! The delay of a peer server's updates, and how much later they are shown because of it.
 //!
-//! News that come in time are shown at their own tick: then everybody believes the same and nobody is
-//! told twice. A server that is always late is shown as many ticks later as it takes, like a player
-//! behind a slow line.
+//! Updates that come in time are shown at their own tick: then all servers believe the same, and
+//! nothing is sent twice. A server that is always late is shown as many ticks later as it needs,
+//! like a player behind a slow line.
 
-/// Who is late so often in a row is waited for no more.
+/// The number of times in a row that a server may be late before the room stops waiting for it.
 const MAX_MISSED: u32 = 3;
 
-/// For so many seconds a server must have been early enough, until it is shown earlier.
+/// The seconds for which a server must have been early enough before it is shown earlier.
 const EARLY_SECONDS: u64 = 2;
 
-/// The part of a second that a server is shown late, at most.
+/// The divisor of a second that gives the longest delay of a server.
 const MAX_DELAY_PART: u64 = 2;
 
-/// Of one other server.
+/// The lateness of one peer server.
 #[derive(Debug, Default)]
 pub(super) struct Lateness {
-    /// Its ticks are shown so many later.
+    /// The number of ticks by which its cubes are shown later.
     pub(super) delay_ticks: u64,
-    /// How often in a row it was late.
+    /// The number of times in a row that it was late.
     missed: u32,
-    /// What it had told when it began to be late.
+    /// The newest tick that it had completed when it began to be late.
     tick_when_missed: u64,
-    /// For how many ticks it was in time, and by how many it could have been shown earlier.
+    /// The number of ticks for which it was in time, and by how many it could have been shown
+    /// earlier.
     early: (u64, u64),
 }
 
 impl Lateness {
-    /// Whether to wait for it at a tick, when it has told everything up to and with `told`.
+    /// Returns whether to wait for it at a tick, when it has completed all ticks up to and with
+    /// `told`.
     pub(super) fn is_awaited(&self, told: u64, tick: u64) -> bool {
         told + self.delay_ticks < tick && self.missed < MAX_MISSED
     }
 
-    /// The wait for a tick is over; whether the delay changes.
+    /// Ends the wait for a tick. Returns whether the delay has changed.
     pub(super) fn awaited(&mut self, told: u64, tick: u64, tick_hz: u64) -> bool {
         let Some(early_ticks) = (told + self.delay_ticks).checked_sub(tick) else {
             return self.missed(told, tick, tick_hz);
@@ -57,7 +59,7 @@ impl Lateness {
             self.tick_when_missed = told;
         }
         self.missed += 1;
-        // Who says nothing at all is not late.
+        // A server that sends nothing at all is not late.
         let delay_ticks = tick - told;
         let is_late = self.missed >= MAX_MISSED && told > self.tick_when_missed;
         if is_late && delay_ticks <= tick_hz.div_ceil(MAX_DELAY_PART) {

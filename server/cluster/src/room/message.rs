@@ -1,6 +1,6 @@
-//! What the servers of a room tell each other.
+//! The messages that the servers of a room send each other.
 //!
-//! Nothing here is told twice because it was lost: who finds that something is missing asks.
+//! No message is sent again because it was lost: a server that finds something missing asks for it.
 
 use bytes::Bytes;
 use cubesync_protocol::{
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::ServerId;
 
-/// Some of a resume token's SHA-256: shows that somebody has the token, and gives nobody a token.
+/// A part of a resume token's SHA-256. It shows that somebody has the token without revealing it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TokenDigest([u8; 16]);
 
@@ -30,105 +30,108 @@ impl std::fmt::Debug for TokenDigest {
     }
 }
 
-/// Which server is the home of a cube. Of two claims, the greater one holds: a firm one, then the later
-/// term.
+/// A server's claim to be the home (the owner) of a cube. Of two claims the greater one holds: firm
+/// claims come before others, then later terms before earlier ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Claim {
-    /// Claims by who heard nobody give way.
+    /// Whether the claim was made in contact with other servers. Claims made without contact give
+    /// way.
     pub(super) is_firm: bool,
-    /// Rises when a cube comes to another home.
+    /// Increases whenever the cube gets another owner.
     pub(super) term: u32,
     pub(super) server: ServerId,
 }
 
-/// A cube at its home.
+/// A cube and its owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Seat {
     pub(super) cube: CubeId,
     pub(super) claim: Claim,
-    /// Of the token with which its player comes back; the free cube has none.
+    /// The digest of the token with which its player comes back. The free cube has none.
     pub(super) token: Option<TokenDigest>,
 }
 
-/// What somebody said, and who.
+/// A message and its sender.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Said {
     pub(super) from: ServerId,
     pub(super) word: Word,
 }
 
-/// What there is to say.
+/// A message to other servers of the room.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Word {
-    /// What happened to the speaker's cubes of a cell, and how they surprised. In a room of one cell it
-    /// is a beat, too, and there will be one at the next tick.
+    /// The changes of the sender's cubes in a cell, and how they deviated from the prediction. In a
+    /// room of one cell it is also a beat, and another one follows at the next tick.
     News {
-        /// Ticks since the speaker's last news of the cell; 0: it had no cubes.
+        /// The ticks since the sender's last update of the cell; 0 means that it had no cubes
+        /// there.
         since_ticks: u64,
         snapshot: Snapshot,
     },
-    /// The speaker has told all of a tick.
+    /// The end of a tick: the sender has sent all of its updates.
     Beat {
         tick: u64,
-        /// Of which there are news. They may come later: what is about different topics is carried
-        /// side by side.
+        /// The cells that have updates. The updates may come later, since the bus carries different
+        /// topics side by side.
         cells: Vec<CellId>,
-        /// Whether there will be one at the next tick, too.
+        /// Whether a beat will follow at the next tick, too.
         is_steady: bool,
-        /// Now and then, to find what was lost.
+        /// A list of everything sent so far, included now and then to find what was lost.
         inventory: Option<Inventory>,
     },
-    /// The speaker's cubes, or how they have changed.
+    /// The sender's cubes, or how they have changed.
     Roster {
         version: u64,
-        /// The version that this changes; `None`: it is all of them.
+        /// The version that this changes. `None` means that the roster is complete.
         changes: Option<u64>,
         seats: Vec<Seat>,
         gone: Vec<CubeId>,
     },
-    /// What the hearer is to tell the speaker.
+    /// A request for what the receiver should send.
     Ask {
-        /// Its roster.
+        /// Whether to send the roster.
         roster: bool,
-        /// All that is in these cells.
+        /// The cells whose whole content to send.
         cells: Vec<CellId>,
     },
-    /// All of the speaker's cubes in some cells.
+    /// All of the sender's cubes in some cells.
     Keyframes(Vec<Told>),
-    /// A player of the speaker would like to take a free cube of the hearer.
+    /// A request of the sender's player to take a free cube of the receiver.
     Take { cube: CubeId, by: CubeId },
-    /// The speaker's free cube is another server's from now on, since a player there takes it.
+    /// The transfer of the sender's free cube to another server, because a player there takes it.
     Given { seat: Seat, by: CubeId, pose: Pose },
-    /// The speaker did not give a cube away.
+    /// The sender's refusal to give a cube away.
     Refused {
         cube: CubeId,
         by: CubeId,
         holder: Option<CubeId>,
     },
-    /// The speaker leaves the room.
+    /// A goodbye: the sender leaves the room.
     Bye {
-        /// Where the free cube lies, if it was at home there.
+        /// The position of the free cube, if the sender was its owner.
         free_cube: Option<Pose>,
     },
 }
 
-/// What a speaker has told so far.
+/// A list of what a server has sent so far.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Inventory {
-    /// Rooms of other rates, or with other cells, are not the same.
+    /// The tick rate. Rooms with other rates, or with other cells, are not the same room.
     pub(super) tick_hz: u8,
     pub(super) cell_count: u16,
     pub(super) roster: u64,
-    /// Where the free cube is, if it is at home there: for who takes it over without seeing it.
+    /// The position of the free cube, if the sender owns it. A server that takes it over without
+    /// seeing it needs this.
     pub(super) free_cube: Option<Pose>,
-    /// The cells with cubes, and those that had some, with the tick of the last news.
+    /// The cells that have cubes, and those that had some lately, with the tick of the last update.
     pub(super) cells: Vec<(CellId, u64)>,
 }
 
-/// A cell as it is at a tick.
+/// The state of a cell at a tick.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Told {
-    /// The tick of the last news; 0: there was none.
+    /// The tick of the last update; 0 means that there was none.
     pub(super) news: u64,
     pub(super) keyframe: Keyframe,
 }

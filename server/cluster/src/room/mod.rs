@@ -1,10 +1,11 @@
-//! A room on several servers: what is at home here is told to the others, what is at home there is
-//! shown here.
+//! A room on several servers. Each server sends the others what happens to its own cubes, and shows
+//! theirs.
 //!
-//! Each server is the home of its own players' cubes and the authority over them. After each tick
-//! it tells, by cell, what has happened to them and how they surprised, as it tells its clients. The
-//! others hear what their players see. What is lost on the way is found by comparing, and asked for.
-//! Which home a cube has, the greatest [`Claim`] says; everybody knows the same claims in the end.
+//! Each server is the home of its own players' cubes: it owns them and has the authority over them.
+//! After each tick it sends, by cell, what has happened to them and how they deviated from the
+//! prediction, as it does to its clients. The other servers subscribe to the cells that their
+//! players see. Lost updates are found by comparison, and asked for. The greatest [`Claim`] decides
+//! which server owns a cube; in the end all servers know the same claims.
 
 mod export;
 pub mod fuzzing;
@@ -35,45 +36,52 @@ use self::peer::{LOST_AFTER, Peer, Touch};
 use crate::bus::{Heard, ServerId, Subscription, Topic};
 use crate::cluster::{Cluster, PeerMetrics};
 
-/// Messages that wait for the room, at most; more are lost, and then asked for.
+/// The maximum number of messages that wait for the room. Further ones are lost, and then asked
+/// for.
 const INBOX: usize = 8_192;
 
-/// Messages that are applied at once, at most: players wait meanwhile.
+/// The maximum number of messages that are applied at once, since players wait meanwhile.
 const MAX_RECEIVED: usize = 1_024;
 
-/// A room asks who else is there when it opens; who answers does so within this time.
+/// The time within which other servers answer a room that asks, when it opens, which servers are
+/// there.
 const SETTLED_AFTER: Duration = Duration::from_millis(500);
 
-/// Beats of a room in which nothing moves, or whose news are beats: who sees no news hears these.
+/// The interval of beats in a room in which nothing moves, or whose updates are beats: servers that
+/// receive no updates receive these.
 const IDLE_BEAT: Duration = Duration::from_millis(250);
 
-/// How often everything that was told is listed.
+/// The interval at which everything that was sent is listed.
 const INVENTORY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// For so long after its last news, a server beats at every tick.
+/// The time after its last update during which a server sends a beat at every tick.
 const STEADY_FOR: Duration = Duration::from_secs(1);
 
-/// A cell stays subscribed for this long after the last one has looked away.
+/// The time for which a cell stays subscribed after the last player has looked away.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// A cube that comes to another home is shown as it was until that home tells of it, at most so long.
+/// The maximum time for which a cube that gets another owner is shown as before, until that owner
+/// sends it.
 const MOVE_GRACE: Duration = Duration::from_millis(500);
 
-/// Who asks for a free cube elsewhere and gets no answer is refused after this time.
+/// The time after which a request for another server's free cube counts as refused.
 const TAKE_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Part of a tick, and time, that a room waits at most for the others' news of a tick.
+/// The part of a tick, and the time, for which a room waits at most for other servers' updates of
+/// it.
 const WAIT_PART: u32 = 4;
 const MAX_WAIT: Duration = Duration::from_millis(10);
 
-/// Cubes in one answer, at most: names and all, they fit the largest payload of NATS.
+/// The maximum number of cubes in one answer. With their names, they fit the largest payload of
+/// NATS.
 const ANSWER_CUBES: usize = 2_000;
 
-/// Servers that share a room, at most. More make no sense: each hears all others.
+/// The maximum number of servers that share a room. More make no sense, since each receives the
+/// messages of all others.
 const MAX_PEERS: usize = 1_024;
 
-/// Cubes of which a home is known, at most: those of a full room, and as many of which others believe
-/// that they are there.
+/// The maximum number of cubes whose owner is known: those of a full room, and as many again that
+/// other servers may believe to be there.
 const MAX_CLAIMS: usize = 2 * MAX_CUBES_PER_ROOM;
 
 /// A room's view of its other servers.
@@ -88,32 +96,33 @@ pub(crate) struct SharedRoom {
     tick: u64,
     export: Export,
     peers: BTreeMap<ServerId, Peer>,
-    /// Servers that did not come back: what others say of them is old.
+    /// Servers that did not come back. What other servers say of them is outdated.
     forgotten: VecDeque<ServerId>,
-    /// Servers whose rooms are of another kind: they are not listened to, unless they say that this
-    /// was a mistake.
+    /// Servers whose rooms are of another kind. Their messages are ignored until they announce a
+    /// room of this kind.
     strangers: BTreeSet<ServerId>,
     claims: BTreeMap<CubeId, Seat>,
     roster: Roster,
     free_cube: FreeCube,
-    /// Who is silent for so long is not there.
+    /// The silence after which a server counts as lost.
     lost_after: Duration,
-    /// Cubes that may not be as this room shows them.
+    /// Cubes that this room may show in an outdated state.
     touched: BTreeMap<CubeId, Touch>,
-    /// Cubes that have just got another home.
+    /// Cubes that have just got another owner.
     moving: BTreeMap<CubeId, Instant>,
-    /// Who has asked for which free cube, and until when there is hope.
+    /// Requests for free cubes of other servers: the player, the cube, and the deadline of the
+    /// answer.
     asked: Vec<(CubeId, CubeId, Instant)>,
     outcomes: Vec<Outcome>,
     news_at: Option<Instant>,
-    /// Whether the others expect a beat at every tick.
+    /// Whether the other servers expect a beat at every tick.
     is_steady: bool,
     beat_at: Option<Instant>,
     inventory_at: Option<Instant>,
     inbox: mpsc::Receiver<Heard>,
-    /// What was received first and is not applied yet.
+    /// The first received message, which is not applied yet.
     received: Option<Heard>,
-    /// Where subscriptions put what they receive.
+    /// The sender through which subscriptions fill the inbox.
     to_inbox: mpsc::Sender<Heard>,
     cells: BTreeMap<CellId, Listening>,
     metrics: PeerMetrics,
@@ -124,27 +133,27 @@ pub(crate) struct SharedRoom {
 #[derive(Debug)]
 struct Listening {
     _subscription: Subscription,
-    /// Since when nobody sees it.
+    /// The time since which nobody here sees it.
     unseen_since: Option<Instant>,
 }
 
-/// The own cubes as the others know them, and how that will change.
+/// The own cubes as the other servers know them, and the changes that are not sent yet.
 #[derive(Debug, Default)]
 struct Roster {
     version: u64,
     changed: BTreeSet<CubeId>,
 }
 
-/// What must be known to find the free cube a home.
+/// The knowledge that is needed to find a new owner for the free cube.
 #[derive(Debug, Default)]
 struct FreeCube {
-    /// The highest that any claim had.
+    /// The highest term of any claim.
     term: u32,
-    /// Where it was when its home told that last.
+    /// The last position that its owner sent.
     pose: Option<Pose>,
-    /// Since when it has a home that did not say so itself.
+    /// The time since which it has an owner that has not confirmed it.
     unconfirmed_since: Option<Instant>,
-    /// Since when this server reaches the bus.
+    /// The time since which this server reaches the bus.
     connected_since: Option<Instant>,
 }
 
@@ -201,13 +210,14 @@ impl SharedRoom {
         peers
     }
 
-    /// Whether the others' news of the tick are still to come, and somebody here is to see them.
+    /// Returns whether other servers' updates of the tick are still to come, and somebody here
+    /// should see them.
     fn is_waiting(&self) -> bool {
         let mut peers = self.peers.values();
         !self.cells.is_empty() && peers.any(|peer| peer.is_awaited(self.tick))
     }
 
-    /// Takes in what one of the others said.
+    /// Applies a message of a peer server.
     fn heard(&mut self, heard: &Heard, world: &mut World, now: Instant) {
         let said = match Said::from_payload(&heard.payload) {
             Ok(said) => said,
@@ -224,14 +234,14 @@ impl SharedRoom {
             self.lives(from, now);
         }
         let is_live = self.peers.get(&from).is_some_and(Peer::is_live);
-        // What is older than a silence may come at its end. A question is answered in any case, and
-        // what was given away must not be lost.
+        // A message from before a silence may arrive at its end. A question is answered in any
+        // case, and a cube that was given away must not be lost.
         if is_live || matches!(said.word, Word::Ask { .. } | Word::Given { .. }) {
             self.take_in(from, said.word, world, now);
         }
     }
 
-    /// Ends the wait for the others' news of a tick: shows what they told.
+    /// Ends the wait for the other servers' updates of a tick, and shows what they sent.
     fn show(&mut self, world: &mut World, now: Instant) {
         if self.is_waiting() {
             self.metrics.late_ticks.inc();
@@ -258,7 +268,7 @@ impl SharedRoom {
         });
     }
 
-    /// Listens to the cells that somebody here sees, by rising number.
+    /// Subscribes to the cells that somebody here sees, in ascending order.
     fn look(&mut self, seen: &mut dyn Iterator<Item = CellId>, now: Instant) {
         for listening in self.cells.values_mut() {
             listening.unseen_since = listening.unseen_since.or(Some(now));
@@ -292,7 +302,7 @@ impl SharedRoom {
         });
     }
 
-    /// Whether a word was said a moment ago, and not held up somewhere.
+    /// Returns whether a message was sent a moment ago, and not held up somewhere.
     fn is_sign_of_life(&self, word: &Word) -> bool {
         let tick = match word {
             Word::Beat { tick, .. } => *tick,
@@ -302,19 +312,19 @@ impl SharedRoom {
         tick.saturating_add(self.lost_ticks()) >= self.tick
     }
 
-    /// Whether a word is the roster of a server of which nothing was heard before: an answer, or the
-    /// last word of one that leaves.
+    /// Returns whether a message is the first roster of a server that was unknown until now: an
+    /// answer, or the last roster of a server that leaves.
     fn is_first_roster(&self, from: ServerId, word: &Word) -> bool {
         let is_whole = matches!(word, Word::Roster { changes: None, .. });
         is_whole && !self.peers.contains_key(&from) && !self.forgotten.contains(&from)
     }
 
-    /// The ticks of [`lost_after`](Self::lost_after).
+    /// Returns [`lost_after`](Self::lost_after) in ticks.
     fn lost_ticks(&self) -> u64 {
         self.lost_after.as_millis() as u64 * u64::from(self.tick_hz) / 1_000
     }
 
-    /// A server is there.
+    /// Notes that a server is there.
     fn lives(&mut self, server: ServerId, now: Instant) {
         let Some(peer) = self.peers.get_mut(&server) else {
             if self.peers.len() < MAX_PEERS {
@@ -332,7 +342,7 @@ impl SharedRoom {
         info!(room = self.room, %server, "another server shows this room");
         self.forgotten.retain(|known| *known != server);
         self.peers.insert(server, Peer::new(now));
-        // It does not know of this one, either.
+        // The new server does not know of this one, either.
         self.inventory_at = None;
         self.beat_at = None;
     }
@@ -400,7 +410,7 @@ impl Peers for SharedRoom {
 
     fn publish(&mut self, tick: u64, changes: &mut Changes, world: &World, now: Instant) {
         let slept = tick - self.tick.min(tick);
-        // Cubes of others stop after half of that.
+        // Cubes of other servers stop after half of that time.
         if slept > self.lost_ticks() / 2 {
             for peer in self.peers.values_mut() {
                 peer.excuse(now);
@@ -437,7 +447,7 @@ impl Peers for SharedRoom {
 
     fn poll_received(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if self.received.is_none() {
-            // It has a sender of its own, so that it never ends.
+            // The room has a sender of its own, so the channel never ends.
             self.received = ready!(self.inbox.poll_recv(context));
         }
         Poll::Ready(())
@@ -475,8 +485,8 @@ impl Peers for SharedRoom {
         std::mem::take(&mut self.outcomes)
     }
 
-    /// Says before that who has come since the last tick: they show the others a token that only this
-    /// server knows.
+    /// Leaves the room. The roster goes before the goodbye, since it names the players who have
+    /// come since the last tick: they may show other servers a token that only this server knows.
     fn leave(&self, world: &World) {
         let room = Topic::Room(self.room.clone());
         let own = self.cluster.id();

@@ -1,4 +1,4 @@
-//! Another server of a room: what it told of its cubes, and whether it is still there.
+//! A peer server of a room: what it sent about its cubes, and whether it is still there.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -12,30 +12,33 @@ use super::IDLE_BEAT;
 use super::lateness::Lateness;
 use super::message::{Inventory, Told, Word};
 
-/// Who says nothing for so long is not there: four beats of a room in which nothing happens.
+/// The silence after which a peer server counts as lost: four beats of a room in which nothing
+/// happens.
 pub(super) const LOST_AFTER: Duration = Duration::from_secs(1);
 
-/// Its cubes stop earlier, after this part of that: as long as a player's whose samples do not come.
+/// The divisor of that time after which its cubes stop: as early as those of a player whose samples
+/// do not come.
 const STOPPED_PART: u32 = 2;
 
-/// What comes so long after a goodbye was on its way before.
+/// The time after a goodbye in which messages may still arrive that were sent before it.
 const AFTER_GOODBYE: Duration = Duration::from_secs(1);
 
-/// A question that got no answer is asked again after this time.
+/// The time after which an unanswered request is sent again.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-/// Ticks whose news come after them, at most: those of a bus that carries side by side.
+/// The maximum number of ticks that wait for their updates, which a bus may deliver late because it
+/// carries topics side by side.
 const MAX_INCOMPLETE: usize = 8;
 
-/// Words that wait for their tick, at most: a second's of a server with many cells. Without a
-/// bound, a server whose clock is ahead could fill the memory.
+/// The maximum number of messages that wait for their tick: those of a server with many cells in a
+/// second. Without a bound, a server whose clock is ahead could fill the memory.
 const MAX_INBOX: usize = 16_384;
 
-/// How a cube has changed by a peer's words.
+/// A change of a cube by a peer server's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Touch {
     Moved,
-    /// It has left the room.
+    /// The cube has left the room.
     Left,
 }
 
@@ -43,38 +46,38 @@ pub(super) enum Touch {
 #[derive(Debug)]
 pub(super) struct Peer {
     heard_at: Instant,
-    /// Since when it is not there.
+    /// The time since which it is lost.
     lost_since: Option<Instant>,
-    /// Its tick at which its cubes were stopped, since it has said nothing.
+    /// Its tick at which its cubes were stopped because it was silent.
     stopped_at: Option<u64>,
-    /// When it said goodbye.
+    /// The time at which it said goodbye.
     left_at: Option<Instant>,
-    /// Up to and with this tick, it has told everything.
+    /// The newest tick for which all of its updates have come.
     tick: u64,
-    /// Ticks of which news are still to come, and of which cells.
+    /// Ticks whose updates are incomplete, and the cells whose updates are still to come.
     incomplete: VecDeque<(u64, BTreeSet<CellId>)>,
-    /// The tick of the newest news that came, by cell.
+    /// The tick of the newest update received, by cell.
     came: BTreeMap<CellId, u64>,
     inventory: Option<(u64, Inventory)>,
-    /// The cells in which it has cubes, as far as it has said.
+    /// The cells in which it has cubes, as far as it has announced them.
     listed: BTreeSet<CellId>,
     is_steady: bool,
     lateness: Lateness,
-    /// The newest version of its roster that is known.
+    /// The newest known version of its roster.
     pub(super) roster: Option<u64>,
     cells: BTreeMap<CellId, PeerCell>,
     cubes: BTreeMap<CubeId, Shown>,
-    /// Cells of which something was lost.
+    /// Cells of which some update was lost.
     unknown: BTreeSet<CellId>,
     asked_at: Option<Instant>,
     inbox: VecDeque<(u64, Word)>,
 }
 
-/// A cell in which the peer may have cubes.
+/// A cell in which the peer server may have cubes.
 #[derive(Debug)]
 struct PeerCell {
     stream: CellStream,
-    /// The tick of the newest news that the stream has taken in.
+    /// The tick of the newest update that the stream has applied.
     news: u64,
 }
 
@@ -84,18 +87,19 @@ struct Shown {
     kind: CubeKind,
     name: String,
     colour: Colour,
-    /// The tick of the word that says so: others about it may come later and be older.
+    /// The tick of the message that placed the cube here. Messages about other cells may come later
+    /// and be older.
     since: u64,
-    /// When it came into the room, if it came into this cell.
+    /// The tick at which it came into the room, if it did so in this cell.
     joined: Option<u64>,
 }
 
-/// A cube as its peer told it.
+/// A cube as its peer server described it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sighting<'a> {
     pub(super) kind: CubeKind,
     pub(super) motion: MotionState,
-    /// The tick here of the motion.
+    /// The local tick of the motion.
     pub(super) tick: u64,
     pub(super) name: &'a str,
     colour: Colour,
@@ -103,7 +107,7 @@ pub(super) struct Sighting<'a> {
 }
 
 impl Sighting<'_> {
-    /// Whether it came into the room less than a second ago.
+    /// Returns whether the cube came into the room less than a second ago.
     pub(super) fn has_just_joined(&self, tick: u64, tick_hz: u8) -> bool {
         let is_recent = |joined| tick.saturating_sub(joined) <= u64::from(tick_hz);
         self.joined.is_some_and(is_recent)
@@ -147,32 +151,34 @@ impl Peer {
         self.lost_since.is_none()
     }
 
-    /// Since when it is not there.
+    /// Returns the time since which the peer server is lost.
     pub(super) fn lost_since(&self) -> Option<Instant> {
         self.lost_since
     }
 
-    /// Whether what comes from it was on its way when it said goodbye.
+    /// Returns whether it said goodbye so recently that its messages may have been sent before
+    /// that.
     pub(super) fn has_just_left(&self, now: Instant) -> bool {
         self.left_at
             .is_some_and(|at| now.saturating_duration_since(at) < AFTER_GOODBYE)
     }
 
-    /// It says goodbye.
+    /// Notes that it said goodbye.
     pub(super) fn leave(&mut self, tick: u64, now: Instant) {
         self.left_at = Some(now);
         self.lose(tick, now);
     }
 
-    /// Whether it said goodbye, or has not been there for so long that all others who fell silent with it
-    /// are known to be gone as well: they beat at different times.
+    /// Returns whether it said goodbye, or has been lost for so long that all servers that fell
+    /// silent with it are known to be gone as well: they send their beats at different times.
     pub(super) fn is_surely_gone(&self, now: Instant) -> bool {
         let has_said_so = self.left_at == self.lost_since;
         let is_gone = |since| has_said_so || now.saturating_duration_since(since) >= 2 * IDLE_BEAT;
         self.lost_since.is_some_and(is_gone)
     }
 
-    /// Something came from it; whether its cubes are to be shown otherwise from now on.
+    /// Notes that a message came from it. Returns whether its cubes are shown differently from now
+    /// on.
     pub(super) fn heard(&mut self, now: Instant) -> bool {
         self.heard_at = now;
         let was_stopped = self.stopped_at.take().is_some();
@@ -185,17 +191,18 @@ impl Peer {
         was_stopped || was_lost
     }
 
-    /// Whether it is found to be gone right now.
+    /// Returns whether its silence has just become too long.
     pub(super) fn is_overdue(&self, now: Instant, lost_after: Duration) -> bool {
         self.is_live() && now.saturating_duration_since(self.heard_at) >= lost_after
     }
 
-    /// This server has been asleep: the silence was its own.
+    /// Excuses its silence, because this server itself was asleep.
     pub(super) fn excuse(&mut self, now: Instant) {
         self.heard_at = now;
     }
 
-    /// It has said nothing for so long that its cubes stop at this tick, if they did not before.
+    /// Stops its cubes at this tick if it has been silent for long enough. Returns whether they
+    /// stop now.
     pub(super) fn stop(&mut self, tick: u64, now: Instant, lost_after: Duration) -> bool {
         let silence = now.saturating_duration_since(self.heard_at);
         let stops = self.stopped_at.is_none() && silence >= lost_after / STOPPED_PART;
@@ -205,7 +212,7 @@ impl Peer {
         stops
     }
 
-    /// It is not there any more.
+    /// Marks it as lost.
     pub(super) fn lose(&mut self, tick: u64, now: Instant) {
         self.stop(tick, now, Duration::ZERO);
         self.lost_since = Some(now);
@@ -216,12 +223,13 @@ impl Peer {
         self.lateness = Lateness::default();
     }
 
-    /// The cubes it has told of.
+    /// Returns the cubes that it has announced.
     pub(super) fn cubes(&self) -> impl Iterator<Item = CubeId> {
         self.cubes.keys().copied()
     }
 
-    /// A cube as it told it. Who is lost has ghosts that stand, and holds nothing.
+    /// Returns a cube as it was described. A lost server's cubes are ghosts that stand still, and
+    /// its free cube is held by nobody.
     pub(super) fn sighting(&self, cube: CubeId) -> Option<Sighting<'_>> {
         let shown = self.cubes.get(&cube)?;
         let stream = &self.cells.get(&shown.cell)?.stream;
@@ -247,12 +255,13 @@ impl Peer {
         })
     }
 
-    /// Whether a room that has all of its own news of a tick should wait for this one's.
+    /// Returns whether a room that has all of its own updates of a tick should wait for this
+    /// server's.
     pub(super) fn is_awaited(&self, tick: u64) -> bool {
         self.is_live() && self.is_steady && self.lateness.is_awaited(self.tick, tick)
     }
 
-    /// The wait for a tick is over.
+    /// Ends the wait for a tick.
     pub(super) fn awaited(
         &mut self,
         tick: u64,
@@ -266,7 +275,7 @@ impl Peer {
         }
     }
 
-    /// It has told everything of a tick, with news of these cells.
+    /// Takes in a beat: it has sent everything of a tick, with updates of these cells.
     pub(super) fn beat(
         &mut self,
         tick: u64,
@@ -276,7 +285,7 @@ impl Peer {
         is_seen: impl Fn(CellId) -> bool,
     ) {
         if let Some(inventory) = &inventory {
-            // It tells of changes before, on the same topic.
+            // Roster changes are sent before the inventory, on the same topic.
             if self.roster != Some(inventory.roster) {
                 self.roster = None;
             }
@@ -296,7 +305,7 @@ impl Peer {
         self.complete();
     }
 
-    /// Keeps a word until its tick.
+    /// Keeps a message until its tick.
     pub(super) fn receive(&mut self, tick: u64, word: Word) {
         if let Word::News { snapshot, .. } = &word {
             self.came.insert(snapshot.cell, tick);
@@ -312,7 +321,8 @@ impl Peer {
         }
     }
 
-    /// Finds the newest tick of which all has come. Of older ones something was lost, perhaps.
+    /// Finds the newest tick whose updates have all come. Updates of older ticks may have been
+    /// lost.
     fn complete(&mut self) {
         let is_complete = |(_, cells): &(u64, BTreeSet<CellId>)| cells.is_empty();
         if let Some(last) = self.incomplete.iter().rposition(is_complete) {
@@ -321,14 +331,14 @@ impl Peer {
         }
     }
 
-    /// What it had told up to a tick, once everything up to then should be here.
+    /// Returns the inventory of a tick, once everything up to that tick should have arrived.
     pub(super) fn next_inventory(&mut self, tick: u64) -> Option<(u64, Inventory)> {
         let delay_ticks = self.lateness.delay_ticks;
         self.inventory
             .take_if(|(told, _)| *told + delay_ticks < tick)
     }
 
-    /// The next word whose tick has come.
+    /// Returns the next message whose tick has come.
     pub(super) fn next_due(&mut self, tick: u64) -> Option<Word> {
         let (due, _) = self.inbox.front()?;
         if *due + self.lateness.delay_ticks > tick {
@@ -337,7 +347,7 @@ impl Peer {
         self.inbox.pop_front().map(|(_, word)| word)
     }
 
-    /// What to ask it for now, if anything: whether its roster, and which cells.
+    /// Returns the request to send now, if any: whether to ask for the roster, and for which cells.
     pub(super) fn question(&mut self, now: Instant) -> Option<(bool, Vec<CellId>)> {
         let is_time = self
             .asked_at
@@ -352,15 +362,15 @@ impl Peer {
         ))
     }
 
-    /// Somebody here sees the cell from now on.
+    /// Notes that somebody here sees the cell from now on.
     pub(super) fn look(&mut self, cell: CellId) {
-        // Of other cells there is nothing to ask: news come, and the next inventory.
+        // There is nothing to ask about other cells: updates will come, and the next inventory.
         if self.listed.contains(&cell) {
             self.unknown.insert(cell);
         }
     }
 
-    /// Nobody here sees the cell any more.
+    /// Notes that nobody here sees the cell any more.
     pub(super) fn look_away(&mut self, cell: CellId, touched: &mut BTreeMap<CubeId, Touch>) {
         self.unknown.remove(&cell);
         self.came.remove(&cell);
@@ -378,7 +388,7 @@ impl Peer {
         });
     }
 
-    /// Takes in news of a cell that somebody here sees.
+    /// Applies an update of a cell that somebody here sees.
     pub(super) fn news(
         &mut self,
         since_ticks: u64,
@@ -388,11 +398,11 @@ impl Peer {
         let (cell, tick) = (snapshot.cell, snapshot.tick);
         let known = self.cells.get(&cell);
         if known.is_some_and(|known| known.stream.tick() >= tick) {
-            // A keyframe was newer.
+            // A newer keyframe has been applied already.
             return;
         }
         if since_ticks == 0 {
-            // As of the tick before: a stream takes in only what is later.
+            // The tick is the one before, since a stream applies only what is later.
             self.empty(cell, tick.saturating_sub(1), touched);
             self.unknown.remove(&cell);
         } else if self.unknown.contains(&cell)
@@ -415,7 +425,7 @@ impl Peer {
         }
     }
 
-    /// Takes in all of a cell that somebody here sees.
+    /// Applies the whole content of a cell that somebody here sees.
     pub(super) fn keyframe(&mut self, told: Told, touched: &mut BTreeMap<CubeId, Touch>) {
         let Told { news, keyframe } = told;
         let (cell, tick) = (keyframe.cell, keyframe.tick);
@@ -434,8 +444,8 @@ impl Peer {
         }
     }
 
-    /// Compares what it has told with what came here. `is_seen` are the cells that somebody here
-    /// sees.
+    /// Compares its inventory with what arrived here. `is_seen` returns whether somebody here sees a
+    /// cell.
     pub(super) fn check(
         &mut self,
         inventory: &Inventory,
@@ -460,7 +470,7 @@ impl Peer {
         self.unknown.retain(|cell| listed.contains(cell));
     }
 
-    /// There are none of its cubes in a cell.
+    /// Notes that it has no cubes in a cell.
     fn empty(&mut self, cell: CellId, tick: u64, touched: &mut BTreeMap<CubeId, Touch>) {
         self.forget(cell, touched);
         let stream = CellStream::new(1, tick);
@@ -498,8 +508,8 @@ impl Peer {
         }
     }
 
-    /// A cube is in a cell, by a word of a tick. What different cells tell comes in any order, and the
-    /// latest tick counts.
+    /// Places a cube in a cell, according to a message of a tick. Messages about different cells
+    /// come in any order, so the latest tick counts.
     fn place(&mut self, (cell, tick): (CellId, u64), info: &CubeInfo, joined: Option<u64>) {
         let known = self.cubes.get(&info.cube);
         let is_old = known.is_some_and(|known| known.cell != cell && known.since > tick);
@@ -510,7 +520,7 @@ impl Peer {
         let shown = Shown {
             cell,
             kind: info.kind,
-            // It is shown to players.
+            // The name is shown to players, so it is cleaned first.
             name: clean_name(&info.name).unwrap_or("?").to_owned(),
             colour: info.colour,
             since: tick,

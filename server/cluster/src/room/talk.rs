@@ -1,4 +1,4 @@
-//! What servers of a room say and answer, and how what was heard is shown.
+//! The messages that servers of a room exchange, and how received state is shown.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -17,13 +17,13 @@ use super::{
 };
 use crate::bus::{ServerId, Topic};
 
-/// What rooms must have in common to be one: their ticks per second, and their cells.
+/// Returns what rooms must have in common to be one room: ticks per second, and number of cells.
 fn kind_of(inventory: &Inventory) -> (u8, usize) {
     (inventory.tick_hz, inventory.cell_count.into())
 }
 
 impl SharedRoom {
-    /// Says something about the room or a cell of it.
+    /// Sends a message about the room or one of its cells.
     pub(super) fn say(&self, topic: &Topic, word: Word) {
         let from = self.cluster.id();
         let said = Said { from, word };
@@ -34,15 +34,16 @@ impl SharedRoom {
         self.say(&Topic::RoomAt(self.room.clone(), server), word);
     }
 
-    /// Says that everything of a tick has been told, where somebody may wait for that and the news do
-    /// not say so themselves, and now and then what has been told so far.
+    /// Sends a beat, which says that all updates of a tick have been sent, if a peer server may
+    /// wait for it and the updates do not imply it. Now and then it includes an inventory of what
+    /// was sent so far.
     pub(super) fn beat(&mut self, cells: Vec<CellId>, world: &World, now: Instant) {
         let is_due = |last: Option<Instant>, interval| {
             last.is_none_or(|at| now.saturating_duration_since(at) >= interval)
         };
         let is_steady = !is_due(self.news_at, STEADY_FOR);
         let has_inventory = is_due(self.inventory_at, INVENTORY_INTERVAL);
-        // Nobody is to wait for a beat that does not come.
+        // No server should wait for a beat that does not come.
         let was_steady = std::mem::replace(&mut self.is_steady, is_steady);
         let is_expected = (is_steady || was_steady) && (cells.is_empty() || !self.news_are_beats());
         if !is_expected && !has_inventory && !is_due(self.beat_at, IDLE_BEAT) {
@@ -69,8 +70,8 @@ impl SharedRoom {
         self.say(&Topic::Room(self.room.clone()), word);
     }
 
-    /// Whether news say that everything of their tick has been told: in a room of one cell there is
-    /// nothing else to tell of.
+    /// Returns whether an update implies that everything of its tick has been sent. This holds in a
+    /// room of one cell, where there is nothing else to send.
     pub(super) fn news_are_beats(&self) -> bool {
         self.grid.cells() == 1
     }
@@ -79,9 +80,9 @@ impl SharedRoom {
         u16::try_from(self.grid.cells()).unwrap_or(u16::MAX)
     }
 
-    /// Takes a word in at once, or keeps it until its tick.
+    /// Applies a message at once, or keeps it until its tick.
     pub(super) fn take_in(&mut self, from: ServerId, word: Word, world: &mut World, now: Instant) {
-        // Farther ahead, its clock is wrong, or this one's: they will agree.
+        // If a tick is farther ahead, one of the two clocks is wrong; they will agree later.
         let latest = (self.tick + 2 * u64::from(self.tick_hz)).min(MAX_TICK);
         let mut keep = |tick: u64, word: Word| {
             if let Some(peer) = self.peers.get_mut(&from)
@@ -160,8 +161,8 @@ impl SharedRoom {
         }
     }
 
-    /// Takes in what each of the others has told up to now, asks for what is missing, and gives up
-    /// who is silent.
+    /// Applies what each peer server has sent up to now, asks for what is missing, and gives up
+    /// servers that are silent.
     pub(super) fn listen_to_each(&mut self, now: Instant) {
         for server in self.peers.keys().copied().collect::<Vec<_>>() {
             self.listen_to(server, now);
@@ -236,7 +237,7 @@ impl SharedRoom {
         }
     }
 
-    /// Whether a word is not to be listened to, since the speaker's room is of another kind.
+    /// Returns whether to ignore a message because the sender's room is of another kind.
     pub(super) fn is_strange(&mut self, from: ServerId, word: &Word) -> bool {
         if let Word::Beat {
             inventory: Some(inventory),
@@ -249,7 +250,7 @@ impl SharedRoom {
         self.strangers.contains(&from)
     }
 
-    /// All cubes of a server may have to be shown otherwise.
+    /// Marks all cubes of a server as possibly to be shown differently.
     pub(super) fn touch_all_of(&mut self, server: ServerId) {
         let cubes = self.peers.get(&server).into_iter().flat_map(Peer::cubes);
         for cube in cubes {
@@ -257,7 +258,7 @@ impl SharedRoom {
         }
     }
 
-    /// Answers who asks: with all own cubes, or those of some cells.
+    /// Answers a request with the whole roster, or with all own cubes of some cells.
     fn answer(&mut self, server: ServerId, roster: bool, cells: &[CellId], world: &World) {
         if roster {
             self.say_to(server, self.whole_roster(|_| true));
@@ -281,7 +282,7 @@ impl SharedRoom {
         }
     }
 
-    /// Shows a cube as its home told it, or no more.
+    /// Shows a cube as its owner described it, or hides it.
     pub(super) fn show_cube(
         &mut self,
         cube: CubeId,
@@ -298,10 +299,10 @@ impl SharedRoom {
         if let Some(mut sighting) = peer.and_then(|peer| peer.sighting(cube)) {
             self.moving.remove(&cube);
             if world.name(cube).is_some_and(|name| name != sighting.name) {
-                // At its new home another one had that name.
+                // At its new owner another cube already had that name.
                 world.hide_remote(cube, EntryReason::Sight);
             }
-            // Who has left holds nothing, though the news of that may be lost.
+            // A player who has left holds nothing, even if the message about that was lost.
             if let CubeKind::Free { holder } = &mut sighting.kind {
                 *holder = holder.filter(|holder| self.claims.contains_key(holder));
             }
@@ -310,7 +311,7 @@ impl SharedRoom {
                     true => EntryReason::Room,
                     false => EntryReason::Sight,
                 };
-                // A full room shows no more; there is nothing else to do.
+                // A full room shows no more cubes; there is nothing else to do.
                 world.show_remote(sighting.info(cube), sighting.tick, reason);
             }
         } else if world.cube(cube).is_some() {

@@ -1,4 +1,4 @@
-//! Rooms of several servers on a bus whose faults the test decides, tick by tick.
+//! Tests of rooms on several servers, with a bus whose faults the test decides, tick by tick.
 
 use std::any::Any;
 use std::sync::Mutex;
@@ -29,21 +29,21 @@ use cubesync_relay::room::{Entrance, Membership, Room, RoomHandle, SightRule};
 const HZ: u8 = 20;
 const METRE: i32 = 512;
 
-/// Who listens to what.
+/// The subscriptions of all servers, and the faults of the bus.
 #[derive(Debug, Default)]
 struct Net {
     ears: Mutex<Vec<(u64, usize, Topic, Ear)>>,
     next: AtomicU64,
-    /// Servers that hear nobody, and whom nobody hears; those that do not notice it.
+    /// Servers that are cut off from all others. Those in `deaf` do not notice it.
     cut: Mutex<BTreeSet<usize>>,
     deaf: Mutex<BTreeSet<usize>>,
-    /// Payloads of which one in so many is lost; 0: none.
+    /// The number of payloads of which one is lost; 0 means that none is.
     lossy: AtomicU64,
     random: Mutex<fastrand::Rng>,
     carried: AtomicU64,
 }
 
-/// A server's way to the others.
+/// A server's connection to the others.
 #[derive(Debug)]
 struct Port {
     net: Arc<Net>,
@@ -84,7 +84,7 @@ impl Bus for Port {
 /// Servers with a room each, and their players.
 struct Stage {
     net: Arc<Net>,
-    /// `None`: it was killed.
+    /// The servers. `None` stands for one that was killed.
     servers: Vec<Option<Server>>,
     tick: u64,
     players: Vec<Player>,
@@ -109,7 +109,7 @@ impl Server {
         }
     }
 
-    /// What its room knows of the others.
+    /// Returns what its room knows of the other servers.
     fn shared(&self) -> &SharedRoom {
         let peers: &dyn Any = self.room.peers();
         peers.downcast_ref().unwrap()
@@ -129,14 +129,14 @@ struct Player {
     membership: Membership,
     token: ResumeToken,
     seen: Replica,
-    /// The own cube has been in sight.
+    /// Whether the own cube has been in sight.
     is_known: bool,
     frames: mpsc::Receiver<Bytes>,
     received: BytesMut,
     writer: SampleWriter,
-    /// How often a cube moved otherwise than all believed.
+    /// The number of times that a cube deviated from the prediction.
     placed: usize,
-    /// What was told of which cube, in order.
+    /// The notices about cubes, in order.
     notices: Vec<(CubeId, &'static str)>,
     refused: usize,
     ended: CancellationToken,
@@ -160,7 +160,7 @@ impl Stage {
         stage
     }
 
-    /// Starts another server.
+    /// Starts another server, and returns its number.
     fn open(&mut self) -> usize {
         let number = self.servers.len();
         let net = Arc::clone(&self.net);
@@ -180,7 +180,7 @@ impl Stage {
         number
     }
 
-    /// Ends a server's room as one does in which nobody has been for a while, and opens it again.
+    /// Ends a server's room, as happens when nobody has been in it for a while, and opens it again.
     fn reopen(&mut self, number: usize) {
         let server = self.servers[number].take().unwrap();
         server.leave();
@@ -206,7 +206,7 @@ impl Stage {
         self.server(server).room.begins(self.tick) + Duration::from_millis(2)
     }
 
-    /// One server receives something that no server sent, 10 ms into the tick.
+    /// Delivers a message that no server sent to one server, 10 ms into the tick.
     fn inject(&mut self, to: usize, said: &Said) {
         let net = Arc::clone(&self.net);
         let outsider = Port { net, number: 99 };
@@ -291,7 +291,7 @@ impl Stage {
         self.take_events(server);
     }
 
-    /// A player's cube, or what they hold, is there at the next tick.
+    /// Moves a player's cube, or the one that they hold, at the next tick.
     fn go(&mut self, player: usize, cube: CubeId, x: i32) {
         let tick = self.tick + 1;
         let writer = &mut self.players[player].writer;
@@ -311,7 +311,7 @@ impl Stage {
         self.players[player].membership.cube()
     }
 
-    /// One tick on all servers.
+    /// Runs one tick on all servers.
     fn step(&mut self) {
         self.tick += 1;
         let running: Vec<_> = (0..self.servers.len())
@@ -338,7 +338,7 @@ impl Stage {
         }
     }
 
-    /// What is true: every cube as its home has it.
+    /// Returns the true state: every cube as its owner has it.
     fn truth(&self) -> BTreeMap<CubeId, (CubeKind, Pose)> {
         let mut truth = BTreeMap::new();
         for server in self.servers.iter().flatten() {
@@ -352,11 +352,11 @@ impl Stage {
         truth
     }
 
-    /// Everybody sees what is true.
+    /// Checks that everybody sees the true state.
     fn check(&self) {
         let truth = self.truth();
         for (number, player) in self.players.iter().enumerate() {
-            // Silence says that everything is as believed.
+            // Silence means that the prediction is right.
             let mut known = player.seen.clone();
             known.heartbeat(self.tick).unwrap();
             let seen: Vec<_> = known.cubes().map(|cube| (cube.cube, cube.kind)).collect();
@@ -450,7 +450,7 @@ fn everybody_sees_the_players_of_all_servers_join_walk_and_leave_once() {
             stage.go(player, cube, x);
         }
         stage.step();
-        // Who has been still is not waited for.
+        // The room does not wait for a server whose cubes have been still.
         if step > 0 {
             stage.check();
         }
@@ -545,7 +545,7 @@ fn who_takes_over_the_free_cube_and_hears_of_another_home_at_once_yields() {
         }],
         gone: Vec::new(),
     };
-    // Before the tick in which the heir would have told that it has the cube.
+    // This comes before the tick in which the heir would have announced that it has the cube.
     stage.inject(heir, &Said { from: other, word });
     stage.tick += 1;
     let now = stage.now(heir);
@@ -562,7 +562,7 @@ fn a_free_cube_that_is_given_to_a_server_which_hears_nothing_of_it_is_not_lost()
     stage.run(2);
     let players = [0, 1].map(|server| stage.enter(server, 4 * METRE, None));
     stage.run(1);
-    // Each of the two gives it away.
+    // Each of the two servers gives it away.
     for to in [0, 1, 0, 1] {
         let cube = FREE_CUBE;
         if stage.server(to).owns(cube) {
@@ -611,7 +611,7 @@ fn who_was_a_stranger_by_mistake_is_not_for_long() {
         stage.enter(server, 4 * METRE, None);
     }
     stage.run(1);
-    // Between two lists.
+    // It is now half-way between two inventories.
     for _ in 0..HZ / 2 {
         stage.step();
     }
@@ -690,7 +690,7 @@ fn a_server_that_is_cut_off_has_ghosts_elsewhere_that_leave_and_come_again() {
         assert_eq!(kind(players[0], cubes[1]), Some(CubeKind::Ghost));
         assert_eq!(kind(players[1], cubes[0]), Some(CubeKind::Ghost));
         assert_eq!(kind(players[0], cubes[2]), Some(CubeKind::Player));
-        // On both sides somebody can take it.
+        // A player on either side can take it.
         for player in [players[0], players[1]] {
             let cube = FREE_CUBE;
             stage.say(player, ClientMessage::Take { cube });
@@ -731,7 +731,7 @@ fn players_of_a_dead_server_keep_their_cubes_at_another() {
     stage.check();
     assert_eq!(stage.players[players[0]].notices_of(cube), ["joined"]);
 
-    // The token was good once.
+    // The token was valid once.
     let other = stage.enter(0, 0, Some(token));
     assert_ne!(stage.cube(other), cube);
     stage.run(1);
@@ -748,7 +748,7 @@ fn who_came_a_moment_before_their_server_stops_keeps_the_cube() {
     let moved = stage.enter(1, 4 * METRE, Some(token));
     stage.players[moved].read();
     let token = stage.players[moved].token;
-    // Not a tick later, and another one has just started.
+    // The server leaves within the same tick, and another one has just started.
     let late = stage.open();
     stage.server(1).leave();
     stage.kill(1);
@@ -832,7 +832,7 @@ fn a_dead_server_is_forgotten_by_all_though_they_tell_each_other_of_it() {
     stage.kill(1);
     stage.players.remove(lost);
     stage.run(4);
-    // It learns of the dead one's cubes when the others have nearly forgotten it.
+    // It learns of the dead server's cubes when the others have nearly forgotten it.
     stage.open();
     stage.run(12);
     stage.check();
@@ -897,14 +897,14 @@ fn a_cube_is_where_the_latest_tick_has_it_whatever_comes_first() {
     };
     let mut peer = Peer::new(Instant::now());
     let touched = &mut BTreeMap::new();
-    // It went from the first cell to the second one at tick 11.
+    // The cube went from the first cell to the second one at tick 11.
     peer.news(0, &entered(2, 11), touched);
     peer.keyframe(keyframe(1, 10, &[&info]), touched);
     peer.keyframe(keyframe(1, 12, &[]), touched);
     let sighting = peer.sighting(info.cube).unwrap();
     assert_eq!(sighting.tick, 11);
     assert_eq!(sighting.name, "?", "nobody is to be shown that");
-    // And out of it.
+    // The cube went out of the second cell.
     peer.keyframe(keyframe(2, 13, &[]), touched);
     assert!(peer.sighting(info.cube).is_none());
 }
@@ -999,7 +999,7 @@ fn only_what_somebody_sees_is_listened_to() {
     let (own, other) = (stage.cube(a), stage.cube(b));
     assert!(stage.players[a].seen.cube(other).is_none());
     assert!(stage.server(0).room.world().cube(other).is_none());
-    // Twenty metres a second.
+    // The cube moves at twenty metres a second.
     for step in 0..200 {
         stage.go(a, own, step * METRE);
         stage.step();
@@ -1013,7 +1013,7 @@ fn only_what_somebody_sees_is_listened_to() {
     stage.run(4);
     assert_eq!(listened(&stage, 0), 0);
 
-    // An observer sees all cells as long as it is there, a page for example.
+    // An observer, such as a page, sees all cells as long as it is there.
     let far = stage.enter(1, 200 * METRE, None);
     let far = stage.cube(far);
     let handle = stage.server(0).handle.clone();
@@ -1097,7 +1097,7 @@ fn a_room_of_one_cell_is_told_in_one_message_a_tick() {
         stage.step();
     }
     let carried = stage.net.carried.load(Ordering::Relaxed) - before;
-    // The third server sees nothing, and is told only that the others are there.
+    // The third server sees nothing, and receives only the beats of the others.
     let news = 2 * ticks as u64;
     let beats = 3 * 2 * 10 * 5;
     assert!((news..news + beats).contains(&carried), "{carried}");
