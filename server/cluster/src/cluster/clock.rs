@@ -1,9 +1,9 @@
-//! What time it is in the cluster: one server's time, which the others follow.
+//! The time of the cluster: the time of one server, which the others follow.
 //!
-//! Followers ask it as NTP does (RFC 5905, section 8): each of the last eight answers says by how
-//! much they are off, within half of its way there and back and what clocks drifted apart since; the
-//! one with the narrowest bound counts. They correct that slowly. Whoever is far behind anybody steps
-//! forward; nobody ever steps back.
+//! Followers ask that server as NTP does (RFC 5905, section 8). Each of the last eight answers
+//! shows by how much a follower is off, with an error of at most half its round trip plus the drift
+//! of the clocks since then; the answer with the smallest error bound counts. Followers correct the
+//! difference slowly. A server that is far behind any other steps forward; none ever steps back.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,61 +12,63 @@ use super::timeline::{MAX_TIME_NS, Timeline, nanoseconds};
 use super::words::{Ping, Pong};
 use crate::bus::ServerId;
 
-/// Answers that are compared.
+/// The number of answers that are compared.
 const SAMPLES: usize = 8;
 
-/// Answers that are enough to begin with.
+/// The number of answers that are enough to begin with.
 const FIRST_SAMPLES: usize = 4;
 
-/// Between questions: of a server that does not know the time yet; until there are enough answers, and
-/// while they take unevenly long; else.
+/// The intervals between questions: first while a server does not know the time yet; then until
+/// there are enough answers, and while their round trips vary much; and last the normal one.
 const ASK_EVERY: [Duration; 3] = [
     Duration::from_millis(20),
     Duration::from_millis(100),
     Duration::from_secs(1),
 ];
 
-/// An answer that took longer says nothing.
+/// The maximum round trip of a useful answer.
 const MAX_ROUND_TRIP_NS: u64 = 1_000_000_000;
 
-/// What is further behind steps: to correct it would take longer than 12 s.
+/// The difference above which a clock steps: to correct it gradually would take longer than 12 s.
 const STEP_NS: i64 = 250_000_000;
 
-/// Answers whose ways differ by more than this were held up, some of them or all.
+/// The variation of round trips above which some or all of the answers must have been held up.
 const UNEVEN_NS: u64 = 5_000_000;
 
-/// When an answer may be more wrong than this, only what is certain is believed.
+/// The error bound of an answer above which only the certain part of the difference is believed.
 const VAGUE_NS: u64 = 50_000_000;
 
-/// How fast bad clocks drift apart: 200 parts in a million, one in 5,000.
+/// The reciprocal of the rate at which bad clocks drift apart: 200 parts in a million, or one in
+/// 5,000.
 const DRIFT: u64 = 5_000;
 
-/// Answers of one clock cannot differ by more than their ways and its drift while they came, with room
-/// to spare. If they do, the clock has been set.
+/// The maximum difference between answers of one clock beyond what their round trips explain. It
+/// includes the drift meanwhile, with room to spare. If they differ by more, the clock has been
+/// set.
 const MAX_DIFFERENCE_NS: u64 = 10_000_000;
 
-/// A server's idea of the time.
+/// A server's estimate of the time.
 #[derive(Debug)]
 pub(super) struct ClusterClock {
-    /// Where its own clock has its zero.
+    /// The zero of its own clock.
     epoch: Instant,
     timeline: Timeline,
-    /// Since when it knows the time, in that time.
+    /// The time since which it has known the time.
     joined_ns: Option<u64>,
-    /// Whom it asks; `None`: it is asked.
+    /// The server that it asks. `None` means that it is the one that is asked.
     reference: Option<ServerId>,
     samples: VecDeque<Sample>,
     ask_at: Instant,
-    /// Whether the time is somebody else's.
+    /// Whether the time was learnt from another server.
     has_learnt: bool,
-    /// By how much it was behind when it last looked.
+    /// The amount by which it was behind at the last measurement.
     found_ns: i64,
 }
 
-/// What an answer says.
+/// The content of an answer.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
-    /// When it came, on the own clock.
+    /// The time of its arrival, on the own clock.
     came_ns: u64,
     round_trip_ns: u64,
     /// The reference's time at this clock's zero.
@@ -74,7 +76,7 @@ struct Sample {
 }
 
 impl ClusterClock {
-    /// It is 0 until others say otherwise.
+    /// Creates a clock whose time is 0 until other servers say otherwise.
     pub(super) fn new(now: Instant) -> Self {
         Self {
             epoch: now,
@@ -92,12 +94,13 @@ impl ClusterClock {
         &self.timeline
     }
 
-    /// When it began to know the time, in that time.
+    /// Returns the time at which it began to know the time.
     pub(super) fn joined_ns(&self) -> Option<u64> {
         self.joined_ns
     }
 
-    /// From now on it knows the time, whoever told it. When nobody did, it is the first.
+    /// Declares the time known, whether or not another server has sent it. If none has, this server
+    /// is the first.
     pub(super) fn settle(&mut self, now: Instant) {
         let learnt = || self.timeline.time_ns(now);
         if self.joined_ns.is_none() {
@@ -105,21 +108,21 @@ impl ClusterClock {
         }
     }
 
-    /// Whose time counts: another's or, with `None`, its own.
+    /// Selects the server whose time counts. `None` means this one.
     pub(super) fn follow(&mut self, reference: Option<ServerId>, now: Instant) {
         if self.reference != reference {
             self.reference = reference;
             self.samples.clear();
             self.ask_at = now;
             self.found_ns = 0;
-            // What was being corrected was the old one's.
+            // A correction in progress was relative to the old reference.
             if self.joined_ns.is_some() {
                 self.timeline.slew(now, 0);
             }
         }
     }
 
-    /// The question that is due, and whom it is for.
+    /// Returns the question that is due, and the server that it is for.
     pub(super) fn ask(&mut self, from: ServerId, now: Instant) -> Option<(ServerId, Ping)> {
         let reference = self.reference.filter(|_| now >= self.ask_at)?;
         self.ask_at = now + self.ask_every();
@@ -131,12 +134,12 @@ impl ClusterClock {
         Some((reference, ping))
     }
 
-    /// When the next question is due.
+    /// Returns when the next question is due.
     pub(super) fn ask_at(&self) -> Option<Instant> {
         self.reference.map(|_| self.ask_at)
     }
 
-    /// The answer to a question that came at an instant.
+    /// Answers a question that arrived at `came`.
     pub(super) fn answer(&self, from: ServerId, ping: Ping, came: Instant, now: Instant) -> Pong {
         Pong {
             from,
@@ -147,7 +150,7 @@ impl ClusterClock {
         }
     }
 
-    /// Takes an answer that came at an instant.
+    /// Processes an answer that arrived at `came`.
     pub(super) fn learn(&mut self, pong: Pong, came: Instant, now: Instant) {
         if self.reference != Some(pong.from) {
             return;
@@ -159,7 +162,8 @@ impl ClusterClock {
         self.samples.push_front(sample);
         self.samples.truncate(SAMPLES);
         let (missing_ns, bound_ns) = self.missing_ns(now).unwrap_or_default();
-        // What is missing at least. Answers that were held up on their way say little.
+        // This is the certain part of the difference. It is small for answers that were held up on
+        // their way.
         let surely_ns = match missing_ns.unsigned_abs().saturating_sub(bound_ns) {
             far_ns if missing_ns < 0 => 0_i64.saturating_sub_unsigned(far_ns),
             far_ns => 0_i64.saturating_add_unsigned(far_ns),
@@ -168,7 +172,7 @@ impl ClusterClock {
         let are_enough = self.samples.len() >= FIRST_SAMPLES;
         let is_vague = bound_ns > VAGUE_NS;
         if self.joined_ns.is_none() {
-            // Nobody has looked at it yet. If it were later than it is, all others would step.
+            // Nobody has read the time yet. If it were too late, all other servers would step.
             let is_believed = !is_vague || are_enough && self.uneven_ns() < UNEVEN_NS;
             let earliest_ns = missing_ns.saturating_sub_unsigned(bound_ns);
             let first_ns = if is_believed { missing_ns } else { earliest_ns };
@@ -179,7 +183,7 @@ impl ClusterClock {
                 self.settle(now);
             }
         } else if !are_enough {
-            // One unlucky answer would move it.
+            // A single unlucky answer must not move the time.
         } else if surely_ns > STEP_NS {
             let time_ns = self.timeline.time_ns(now).saturating_add_signed(surely_ns);
             self.timeline.step(now, time_ns);
@@ -187,10 +191,10 @@ impl ClusterClock {
             let likely_ns = if is_vague { surely_ns } else { missing_ns };
             self.timeline.slew(now, likely_ns);
         }
-        // Else the reference is behind: it hears so with the next question, and steps.
+        // Otherwise the reference is behind: it learns so from the next question, and steps.
     }
 
-    /// Hears of anybody's time.
+    /// Processes the time of any other server.
     pub(super) fn hear(&mut self, time_ns: u64, now: Instant) {
         let own_ns = self.timeline.time_ns(now);
         let is_far_behind = time_ns > own_ns.saturating_add(STEP_NS.unsigned_abs());
@@ -200,14 +204,15 @@ impl ClusterClock {
         }
     }
 
-    /// By how much this clock was behind, by the best of the last answers, when the last one came; what
-    /// it has corrected since is not told. Who is asked is never behind.
+    /// Returns by how much this clock was behind when the last answer arrived, according to the
+    /// best of the last answers. Corrections since then are not included. The server that is asked
+    /// is never behind.
     pub(super) fn found_ns(&self) -> i64 {
         self.found_ns
     }
 
-    /// How much later it is by the best answer, and by how much that may be wrong; `None`: nobody is
-    /// asked, or has answered.
+    /// Returns how far this clock is behind according to the best answer, and the error bound of
+    /// that. Returns `None` if there is no answer.
     fn missing_ns(&self, now: Instant) -> Option<(i64, u64)> {
         let own_ns = self.own_ns(now);
         let bound_ns = |sample: &&Sample| sample.bound_ns(own_ns);
@@ -226,20 +231,20 @@ impl ClusterClock {
         }]
     }
 
-    /// By how much the answers' ways there and back differ.
+    /// Returns by how much the round trips of the answers differ.
     fn uneven_ns(&self) -> u64 {
         let ways = self.samples.iter().map(|sample| sample.round_trip_ns);
         ways.clone().max().unwrap_or(0) - ways.min().unwrap_or(0)
     }
 
-    /// The time of its own clock.
+    /// Returns the time of its own clock.
     fn own_ns(&self, now: Instant) -> u64 {
         nanoseconds(now.saturating_duration_since(self.epoch))
     }
 }
 
 impl Sample {
-    /// `None`: the answer makes no sense.
+    /// Creates a sample from an answer. Returns `None` if the answer makes no sense.
     fn new(pong: Pong, came_ns: u64) -> Option<Self> {
         let away_ns = came_ns.checked_sub(pong.sent_ns)?;
         let there_ns = pong.answered_ns.checked_sub(pong.received_ns)?;
@@ -256,12 +261,12 @@ impl Sample {
         })
     }
 
-    /// By how much it may be wrong.
+    /// Returns the bound of its error.
     fn bound_ns(&self, own_ns: u64) -> u64 {
         self.round_trip_ns / 2 + own_ns.saturating_sub(self.came_ns) / DRIFT
     }
 
-    /// Whether both can be of the same clock.
+    /// Returns whether both samples can be of the same clock.
     fn agrees_with(&self, other: Self) -> bool {
         let ways_ns = self.round_trip_ns + other.round_trip_ns;
         self.offset_ns.abs_diff(other.offset_ns) <= ways_ns / 2 + MAX_DIFFERENCE_NS

@@ -1,4 +1,5 @@
-//! A server among others without I/O: what it says and hears of itself, of them and of the time.
+//! A member of a cluster, without I/O: it processes messages about servers and the time, and
+//! produces the answers.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -11,21 +12,22 @@ use super::profile::{Load, ServerProfile};
 use super::words::{Presence, Word};
 use crate::bus::{ServerId, Topic};
 
-/// Between two times it says that it is there: of one that is new, of the others.
+/// The intervals at which a server announces itself: the first for one that is new, the second for
+/// all others.
 const SPEAK_EVERY: [Duration; 2] = [Duration::from_millis(50), Duration::from_secs(1)];
 
-/// A new server waits for others to tell it the time, for this long at most.
+/// The maximum time for which a new server waits until others send it the time.
 const SETTLE_WITHIN: Duration = Duration::from_secs(1);
 
-/// Servers that a page's policy names. The policy is a header of every response and has each address
-/// twice: 64 of the length of `eu1.game.example:8080` are 3.4 KiB, and nginx passes on no headers of
-/// more than 4 or 8 KiB unless it is told to.
+/// The maximum number of servers that a page's policy names. The policy is a header of every
+/// response and has each address twice: 64 of the length of `eu1.game.example:8080` are 3.4 KiB,
+/// and nginx passes on no headers of more than 4 or 8 KiB unless it is configured to.
 const MAX_PAGES: usize = 64;
 
-/// Words and to whom.
+/// Messages and their topics.
 pub(super) type Said = Vec<(Topic, Word)>;
 
-/// What a server last said of itself, and when.
+/// The last announcement of this server, and its time.
 #[derive(Debug)]
 struct Spoken {
     presence: Presence,
@@ -45,7 +47,7 @@ pub(super) struct Member {
 }
 
 impl Member {
-    /// It knows nobody, and not what time it is.
+    /// Creates a member that knows neither other servers nor the time.
     pub(super) fn new(id: ServerId, now: Instant) -> Self {
         Self {
             id,
@@ -57,12 +59,13 @@ impl Member {
         }
     }
 
-    /// What it last said of itself.
+    /// Returns its last announcement.
     pub(super) fn spoken(&self) -> Option<&Presence> {
         self.spoken.as_ref().map(|spoken| &spoken.presence)
     }
 
-    /// Where the pages of all servers are, each once: its own first, the others' in alphabetical order.
+    /// Returns where the pages of all servers are, each once: its own come first, the others'
+    /// follow in alphabetical order.
     pub(super) fn pages(&self) -> Vec<String> {
         let own = self.spoken().map(|own| own.address.web.clone());
         let others = self.others.addresses().into_iter();
@@ -71,7 +74,7 @@ impl Member {
         own.iter().cloned().chain(others).take(MAX_PAGES).collect()
     }
 
-    /// Does what is due, and says what is to be said.
+    /// Does what is due, and returns the messages to send.
     pub(super) fn turn(&mut self, profile: &ServerProfile, load: Load, now: Instant) -> Said {
         for silent in self.others.remove_silent(now) {
             let (id, players) = (silent.id, silent.address.tcp);
@@ -98,14 +101,14 @@ impl Member {
         said
     }
 
-    /// When the next turn is due.
+    /// Returns when the next turn is due.
     pub(super) fn turn_at(&self) -> Instant {
         let settle = (!self.is_settled()).then_some(self.began + SETTLE_WITHIN);
         let dues = [settle, self.clock.ask_at(), self.others.next_silent()];
         dues.into_iter().flatten().fold(self.speak_at, Instant::min)
     }
 
-    /// Hears a word that came at an instant; the answer, if there is one.
+    /// Processes a message that arrived at `came`, and returns the answer, if there is one.
     pub(super) fn hear(
         &mut self,
         word: Word,
@@ -136,7 +139,7 @@ impl Member {
         Said::new()
     }
 
-    /// Whether it knows what time it is.
+    /// Returns whether it knows the time.
     pub(super) fn is_settled(&self) -> bool {
         self.clock.joined_ns().is_some()
     }
@@ -158,12 +161,12 @@ impl Member {
         }
     }
 
-    /// How fast a number has grown since it last spoke.
+    /// Returns how fast a number has grown since the last announcement.
     fn rate(&self, number: impl Fn(&Load) -> u64, load: Load, now: Instant) -> u64 {
         let rate = self.spoken.as_ref().map(|spoken| {
             let more = number(&load).saturating_sub(number(&spoken.load));
             let since = now.saturating_duration_since(spoken.at);
-            // `as` saturates; two times are never at the same instant.
+            // `as` saturates; two announcements never have the same time.
             (more as f64 / since.as_secs_f64().max(0.001)) as u64
         });
         rate.unwrap_or_default()
@@ -185,14 +188,15 @@ impl Member {
                 "that server has another --tick or --view-distance: the rooms will not be the same"
             );
         }
-        // It should know of this one at once, but not as often as anybody can say something.
+        // The new server should soon know of this one, but a flood of messages must not cause a
+        // flood of answers.
         let spoken = self.spoken.as_ref();
         let soonest = spoken.map_or(now, |spoken| spoken.at + SPEAK_EVERY[0]);
         self.speak_at = self.speak_at.min(soonest.max(now));
     }
 
-    /// The one that has been in the cluster for the longest time is who the others follow; `None`: this
-    /// one. Those that do not know the time yet come last.
+    /// Returns the server that the others follow, which is the one that has been in the cluster for
+    /// the longest time. `None` means this one. Servers that do not know the time yet come last.
     fn reference(&self) -> Option<ServerId> {
         let rank = |joined_ns: Option<u64>, id| (joined_ns.unwrap_or(u64::MAX), id);
         let others = self.others.all();
@@ -210,7 +214,7 @@ mod tests {
     use super::super::words::{Ping, Pong};
     use super::*;
 
-    /// Small and huge ones, and some that could be true.
+    /// Generates small and huge numbers, and some that could be real.
     fn number() -> impl Strategy<Value = u64> {
         prop_oneof![
             0..3_u64,
@@ -267,7 +271,7 @@ mod tests {
         let page = |id| address(id).web;
         let expected: Vec<_> = [30].into_iter().chain(0..30).map(page).collect();
         assert_eq!(member.pages(), expected);
-        // Another server at the same address, such as one that was killed and is back.
+        // This is another server at the same address, such as one that was killed and is back.
         let back = Presence {
             address: address(30),
             ..presence(200)

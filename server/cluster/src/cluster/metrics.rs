@@ -1,4 +1,4 @@
-//! What a server counts as one of several.
+//! The metrics of a server as one of several.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use cubesync_relay::metrics::MetricSet;
 use super::Cluster;
 use crate::bus::Traffic;
 
-/// What rooms have to do with those of other servers. Clones count together.
+/// The metrics of rooms that concern other servers. Clones count together.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct PeerMetrics {
-    /// Questions of rooms to other servers, after what was lost or is new to them.
+    /// Requests that rooms sent to other servers for what was lost or is new to them.
     pub(crate) questions: Counter,
     /// Servers that were silent for so long that their cubes became ghosts.
     pub(crate) silences: Counter,
@@ -45,7 +45,8 @@ impl PeerMetrics {
     }
 }
 
-/// Registers what rooms count, and what is read from the bus and from the servers' presences.
+/// Registers the metrics of rooms, and those that are read from the bus and from the servers'
+/// presences.
 pub(super) fn register(set: &MetricSet, cluster: &Arc<Cluster>) {
     cluster.peer_metrics.register(set);
     let of_bus = |name, help, count: fn(Traffic) -> u64| {

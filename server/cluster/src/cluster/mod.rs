@@ -1,9 +1,9 @@
-//! A server as one of several that show the same rooms: who the others are, and what time it is
-//! everywhere.
+//! A server as one of several that show the same rooms: the other servers, and the time that all of
+//! them share.
 //!
-//! The servers talk over a [bus](crate::bus) ([`words`]). Each says once a second who it is
-//! ([`presence`]). Time begins when the first one starts; the others learn it from the one that has
-//! been there for the longest time ([`clock`]), before they open a room.
+//! The servers exchange [messages](words) over a [bus](crate::bus). Each announces itself once a
+//! second ([`presence`]). Time begins when the first server starts; the others learn it from the
+//! one that has been there for the longest time ([`clock`]), before they open a room.
 
 mod clock;
 mod member;
@@ -37,14 +37,16 @@ use self::words::Word;
 pub use self::words::{Presence, Rules, host_and_port};
 use crate::bus::{Bus, Heard, ServerId, Topic};
 
-/// Words that wait to be heard: two from each of as many servers as anybody has tried.
+/// The maximum number of messages that wait to be processed: two from each of as many servers as
+/// anybody has tried.
 const MAX_WAITING: usize = 256;
 
-/// Of a player's number, this many bits count; above them is the server's. After a million players a
-/// server goes on with the numbers of another one, which hardly ever is there.
+/// The number of low bits of a player's number that count players; the bits above them are the
+/// server's. After a million players a server continues with the numbers of another one, which
+/// hardly ever exists.
 const COUNTER_BITS: u32 = 20;
 
-/// A server's place among others.
+/// A server's membership in a cluster.
 #[derive(Debug)]
 pub struct Cluster {
     id: ServerId,
@@ -52,12 +54,12 @@ pub struct Cluster {
     bus: Arc<dyn Bus>,
     member: Mutex<Member>,
     is_settled: watch::Sender<bool>,
-    /// What rooms count.
+    /// The metrics of rooms.
     pub(crate) peer_metrics: PeerMetrics,
 }
 
 impl Cluster {
-    /// The place of a server that has just started: its time is 0.
+    /// Creates the membership of a server that has just started: its time is 0.
     pub fn new(bus: Arc<dyn Bus>) -> Arc<Self> {
         let id = ServerId(fastrand::u32(1..));
         Arc::new(Self {
@@ -75,25 +77,25 @@ impl Cluster {
         metrics::register(set, self);
     }
 
-    /// Who this server is.
+    /// Returns this server's id.
     pub fn id(&self) -> ServerId {
         self.id
     }
 
-    /// Numbers for cubes of all rooms here: a room that ends and is opened again must not give one
-    /// that lives on elsewhere.
+    /// Returns the source of cube ids for all rooms here. A room that ends and is opened again must
+    /// not reuse an id that is still in use on another server.
     pub(crate) fn cube_ids(&self) -> Ids {
         self.cube_ids.clone()
     }
 
-    /// How others are reached.
+    /// Returns the bus that connects the servers.
     pub fn bus(&self) -> &Arc<dyn Bus> {
         &self.bus
     }
 
-    /// Waits until the time is known: for a second at most, if [`run`](Self::run) runs.
+    /// Waits until the time is known. This takes a second at most while [`run`](Self::run) runs.
     pub async fn settled(&self) {
-        // It fails only when the sender is gone, which is here.
+        // Waiting fails only if the sender is gone, but this value owns it.
         let _ = self
             .is_settled
             .subscribe()
@@ -101,8 +103,8 @@ impl Cluster {
             .await;
     }
 
-    /// Where else the same rooms are to be found, in another order each time so that players spread;
-    /// as many as players are told.
+    /// Returns other addresses of the same rooms, as many as players are told. The order differs
+    /// each time so that players spread.
     pub(crate) fn others(&self) -> Vec<ServerAddress> {
         let mut addresses = self.member().others.addresses();
         fastrand::shuffle(&mut addresses);
@@ -110,32 +112,33 @@ impl Cluster {
         addresses
     }
 
-    /// Where the pages of the servers are, as `host:port`: this one's first, since a browser may know it
-    /// by a load balancer's name only, then the others' in alphabetical order.
+    /// Returns where the servers' pages are, as `host:port`. This server's come first, since a
+    /// browser may know it only by a load balancer's name; then the others follow in alphabetical
+    /// order.
     pub fn pages(&self) -> Vec<String> {
         self.member().pages()
     }
 
-    /// Whether another server of the cluster has its pages at `host:port`, or had in the last day: they
-    /// may still be open.
+    /// Returns whether another server of the cluster has its pages at `host:port`, or had them
+    /// there in the last day: they may still be open.
     pub fn has_page(&self, authority: &str) -> bool {
         self.member().others.have_page(authority, now())
     }
 
-    /// What the servers say of themselves, this one first, if it has said something.
+    /// Returns the presences of all servers. This server comes first, once it has announced itself.
     pub fn servers(&self) -> Vec<Presence> {
         let member = self.member();
         let own = member.spoken().into_iter();
         own.chain(member.others.all()).cloned().collect()
     }
 
-    /// By how many seconds this server's time is off, as measured. Nobody measures that of the one whom
-    /// the others follow.
+    /// Returns the measured error of this server's time in seconds. The server that the others
+    /// follow has no measured error.
     pub(crate) fn clock_offset_s(&self) -> f64 {
         self.member().clock.found_ns() as f64 / 1e9
     }
 
-    /// Lives among the others until `shutdown`, and then says goodbye.
+    /// Takes part in the cluster until `shutdown`, and then says goodbye.
     pub async fn run(
         self: Arc<Self>,
         profile: ServerProfile,
@@ -189,8 +192,8 @@ impl Cluster {
     }
 }
 
-/// The time of the cluster: the same on all of its servers, within a few milliseconds. Later
-/// instants never have earlier times.
+/// The time of the cluster, which is the same on all of its servers within a few milliseconds.
+/// Later instants never have earlier times.
 impl TimeSource for Cluster {
     fn time_ns(&self, now: Instant) -> u64 {
         self.member().clock.timeline().time_ns(now)
@@ -201,7 +204,7 @@ impl TimeSource for Cluster {
     }
 }
 
-/// What a server said of itself, if that is what was heard.
+/// Returns the presence that a payload announces, if it is one.
 pub fn overheard(payload: &[u8]) -> Option<Presence> {
     match Word::decode(payload) {
         Ok(Word::Here(presence)) => Some(presence.clean()),
@@ -209,7 +212,7 @@ pub fn overheard(payload: &[u8]) -> Option<Presence> {
     }
 }
 
-/// The runtime's time: it goes as the system's does, or as a simulation lets it.
+/// Returns the runtime's time, which runs as the system's does, or as a simulation lets it.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

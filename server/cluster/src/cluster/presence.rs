@@ -1,4 +1,4 @@
-//! Which other servers there are: each says so once a second.
+//! The other servers of a cluster, each of which announces itself once a second.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -8,13 +8,15 @@ use cubesync_protocol::ServerAddress;
 use super::words::Presence;
 use crate::bus::ServerId;
 
-/// A server that was silent for this long is gone: it says that it is there three times meanwhile.
+/// The silence after which a server counts as gone. Meanwhile it should have announced itself three
+/// times.
 const GONE_AFTER: Duration = Duration::from_secs(3);
 
-/// Servers that are remembered, so that whoever invents some fills no memory.
+/// The maximum number of servers that are remembered, so that invented ones cannot fill the memory.
 const MAX_OTHERS: usize = 1_024;
 
-/// Servers that are gone and whose pages may still be open in browsers, and for how long.
+/// The maximum number of servers that are gone but whose pages may still be open in browsers, and
+/// how long these are remembered.
 const MAX_LATE: usize = 64;
 const LATE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -22,7 +24,7 @@ const LATE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug, Default)]
 pub(super) struct Others {
     by_id: BTreeMap<ServerId, Seen>,
-    /// Where the pages of those that are gone were.
+    /// The addresses of the pages of servers that are gone.
     late: VecDeque<(String, Instant)>,
 }
 
@@ -33,7 +35,7 @@ struct Seen {
 }
 
 impl Others {
-    /// Notes what a server says of itself, and tells whether it is a new one.
+    /// Stores the presence of a server, and returns whether the server is a new one.
     pub(super) fn hear(&mut self, presence: Presence, now: Instant) -> bool {
         let is_new = !self.by_id.contains_key(&presence.id);
         if is_new && self.by_id.len() >= MAX_OTHERS {
@@ -44,7 +46,7 @@ impl Others {
         is_new
     }
 
-    /// A server has ended: what it was, if it was known.
+    /// Removes a server that has stopped, and returns its presence if it was known.
     pub(super) fn remove(&mut self, id: ServerId, now: Instant) -> Option<Presence> {
         let presence = self.by_id.remove(&id)?.presence;
         let page = presence.address.web.clone();
@@ -54,7 +56,7 @@ impl Others {
         Some(presence)
     }
 
-    /// Servers that have been silent for too long.
+    /// Removes and returns the servers that have been silent for too long.
     pub(super) fn remove_silent(&mut self, now: Instant) -> Vec<Presence> {
         let silent = self
             .by_id
@@ -67,18 +69,18 @@ impl Others {
             .collect()
     }
 
-    /// When the next one has been silent for too long, if it stays so.
+    /// Returns when the next server will have been silent for too long, unless it sends something.
     pub(super) fn next_silent(&self) -> Option<Instant> {
         self.by_id.values().map(|seen| seen.at + GONE_AFTER).min()
     }
 
-    /// All of them, by their ids.
+    /// Returns all of them, ordered by id.
     pub(super) fn all(&self) -> impl Iterator<Item = &Presence> {
         self.by_id.values().map(|seen| &seen.presence)
     }
 
-    /// Where players reach them. One that was killed and is back is there twice for a moment, and those
-    /// behind a load balancer have one address.
+    /// Returns the addresses at which players reach them, each once: a server that was killed and
+    /// is back is there twice for a moment, and those behind a load balancer have one address.
     pub(super) fn addresses(&self) -> Vec<ServerAddress> {
         let reachable = self.all().filter(|presence| presence.is_reachable());
         let mut addresses: Vec<_> = reachable.map(|presence| presence.address.clone()).collect();
@@ -87,7 +89,7 @@ impl Others {
         addresses
     }
 
-    /// Whether one of them has its pages at `host:port`, or had.
+    /// Returns whether one of them has its pages at `host:port`, or had them there lately.
     pub(super) fn have_page(&self, authority: &str, now: Instant) -> bool {
         let is_here = |presence: &Presence| presence.address.web == authority;
         let is_late = |(page, since): &(String, Instant)| {

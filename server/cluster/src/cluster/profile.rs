@@ -1,4 +1,4 @@
-//! What a server says of itself.
+//! The properties that a server announces.
 
 use cubesync_protocol::ServerAddress;
 use cubesync_relay::metrics::Metrics;
@@ -6,16 +6,16 @@ use cubesync_relay::metrics::Metrics;
 use super::words::Rules;
 use crate::bus::Traffic;
 
-/// What does not change.
+/// The properties that do not change.
 #[derive(Debug, Clone)]
 pub struct ServerProfile {
-    /// What must be alike.
+    /// The rules that all servers must have in common.
     pub rules: Rules,
-    /// Where players reach it.
+    /// The addresses at which players reach it.
     pub address: ServerAddress,
 }
 
-/// What changes.
+/// The properties that change.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Load {
     pub(super) players: u32,

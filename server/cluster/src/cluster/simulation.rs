@@ -1,4 +1,4 @@
-//! Servers with bad clocks on a bad network, and the time they agree on.
+//! A simulation of servers with bad clocks on a bad network, and the time they agree on.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -19,23 +19,24 @@ const SECOND_NS: u64 = 1_000_000_000;
 struct Server {
     member: Member,
     profile: ServerProfile,
-    /// When it starts and ends, in true time.
+    /// The true times at which it starts and stops.
     life_ns: std::ops::Range<u64>,
-    /// Its clock, against true time: what it shows at 0, and by how much it goes too fast.
+    /// Its clock relative to true time: the instant it shows at 0, and by how much it runs too
+    /// fast.
     zero: Instant,
     drift_ppm: i64,
-    /// The way to it and from it, without jitter.
+    /// The delay to it and from it, without jitter.
     way_ns: [u64; 2],
     last_ns: u64,
-    /// When its next turn is due; what was due before that is not any more.
+    /// The time of its next turn. Turns that were scheduled before are void.
     turn_ns: u64,
 }
 
-/// What happens to which server.
+/// An event at a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Event {
     Turn,
-    /// The word of that number.
+    /// The arrival of the message with that index.
     Heard(usize),
 }
 
@@ -45,9 +46,9 @@ struct World {
     events: BinaryHeap<Reverse<(u64, usize, Event)>>,
     words: Vec<Word>,
     rng: Rng,
-    /// Nobody hears anybody.
+    /// The time in which no message arrives.
     cut_ns: std::ops::Range<u64>,
-    /// What is said to others waits until the end, at the server of that number.
+    /// The server whose outgoing messages are held up, and the time until whose end they wait.
     held_up_ns: (usize, std::ops::Range<u64>),
     jitter_ns: u64,
     loss_percent: u32,
@@ -60,7 +61,7 @@ impl Server {
         self.zero + Duration::from_nanos(u64::try_from(own_ns).unwrap())
     }
 
-    /// The first time at which its clock is that late.
+    /// Returns the first true time at which its clock shows that instant.
     fn true_ns(&self, own: Instant) -> u64 {
         let own_ns = own.saturating_duration_since(self.zero).as_nanos();
         let rate = u128::try_from(1_000_000 + self.drift_ppm).unwrap();
@@ -136,7 +137,7 @@ impl World {
         }
     }
 
-    /// By how much those that live differ.
+    /// Returns by how much the times of the running servers differ.
     fn difference_ns(&self) -> u64 {
         let live = self
             .servers
@@ -151,7 +152,7 @@ fn id_of(index: usize) -> ServerId {
     ServerId(index as u32 + 1)
 }
 
-/// Lives are in milliseconds.
+/// Creates a simulated world. `lives_ms` are in milliseconds.
 fn world(seed: u64, lives_ms: &[std::ops::Range<u64>], drifts_ppm: &[i64]) -> World {
     let mut rng = Rng::with_seed(seed);
     let base = Instant::now() + Duration::from_secs(100_000);
@@ -219,7 +220,7 @@ fn who_joins_and_hears_late_turns_nobodys_clock() {
     for seed in 0..50 {
         let mut world = world(seed, &[0..ALWAYS, 10_000..ALWAYS], &[20, -20]);
         world.jitter_ns = 100_000;
-        // Its first questions wait, those that it had answers to until then are few.
+        // The answers to the new server's first questions are held up, and few have come before.
         world.held_up_ns = (0, 10 * SECOND_NS + 1_000_000..10 * SECOND_NS + 600_000_000);
         world.run(14 * SECOND_NS);
         let time_ns = world.servers[0].time_ns(world.now_ns);
@@ -268,7 +269,7 @@ fn who_hears_late_does_not_think_that_it_is_late() {
     for seed in 0..50 {
         let mut world = world(seed, &[0..ALWAYS, 100..ALWAYS, 200..ALWAYS], &[20, -20, 0]);
         world.jitter_ns = 100_000;
-        // Silence first, so that nobody remembers better answers.
+        // Silence comes first, so that no server remembers better answers.
         world.cut_ns = 10 * SECOND_NS..14 * SECOND_NS;
         world.held_up_ns = (1, 14 * SECOND_NS..15 * SECOND_NS - 100_000_000);
         for tenth in 100..250 {
@@ -298,9 +299,10 @@ proptest! {
         world.jitter_ns = jitter_ms * 1_000_000;
         world.loss_percent = loss_percent;
         world.cut_ns = cut_s.start * SECOND_NS..cut_s.end * SECOND_NS;
-        // What the luckiest of eight answers cannot know, and what clocks drift in a second.
+        // The bound covers what the luckiest of eight answers cannot show, and the drift of clocks
+        // in a second.
         let bound_ns = 4_000_000 + world.jitter_ns / 4;
-        // They may be 250 ms apart, which takes 12.5 s to correct.
+        // The clocks may be 250 ms apart, which takes 12.5 s to correct.
         for second in 40..60 {
             world.run(second * SECOND_NS);
             let difference_ns = world.difference_ns();

@@ -1,11 +1,11 @@
-//! What the tests of several files need.
+//! Helpers for the tests of several files.
 
 use cubesync_protocol::ServerAddress;
 
 use super::words::{Presence, Rules};
 use crate::bus::ServerId;
 
-/// A server that is just so.
+/// Returns a plausible presence of a server.
 pub fn presence(id: u32) -> Presence {
     Presence {
         id: ServerId(id),
@@ -23,7 +23,7 @@ pub fn presence(id: u32) -> Presence {
     }
 }
 
-/// What all of them have in common.
+/// Returns the rules that all test servers have in common.
 pub(super) fn rules() -> Rules {
     Rules {
         tick_hz: 30,
@@ -31,7 +31,7 @@ pub(super) fn rules() -> Rules {
     }
 }
 
-/// Each has a port of its own.
+/// Returns a server's address, which has a port of its own.
 pub(super) fn address(id: u32) -> ServerAddress {
     ServerAddress {
         tcp: format!("game.example:{}", 10_000 + id),

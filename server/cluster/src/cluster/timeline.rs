@@ -1,4 +1,5 @@
-//! The time of the cluster as a function of this machine's: it runs as fast, within 2 %, and never back.
+//! The time of the cluster as a function of this machine's. It runs as fast, within 2 %, and never
+//! back.
 
 use std::time::{Duration, Instant};
 
@@ -6,28 +7,28 @@ use std::time::{Duration, Instant};
 /// that are 0.7 ms longer or shorter.
 const SLEW: u64 = 50;
 
-/// Later than any cluster's end, in 146 years: who says so is not believed.
+/// The latest valid time, 146 years after the cluster's start. Later ones are not believed.
 pub(super) const MAX_TIME_NS: u64 = 1 << 62;
 
-/// Which time it is at which instant.
+/// A mapping of instants to times.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timeline {
-    /// What was said of earlier instants must stay.
+    /// The stretch before the current one: times of earlier instants must not change.
     before: Stretch,
     current: Stretch,
 }
 
-/// From `begins` on time runs as the machine's, but for a correction, little by little.
+/// A stretch in which time runs as the machine's from `begins` on, except for a gradual correction.
 #[derive(Debug, Clone, Copy)]
 struct Stretch {
     begins: Instant,
     at_ns: u64,
-    /// What is gained or lost, a 50th of what has passed at a time.
+    /// The time to gain or lose, at a rate of a 50th of the time that passes.
     correction_ns: i64,
 }
 
 impl Timeline {
-    /// It is `at_ns` now.
+    /// Creates a timeline whose time is `at_ns` now.
     pub(super) fn new(now: Instant, at_ns: u64) -> Self {
         let current = Stretch {
             begins: now,
@@ -40,7 +41,7 @@ impl Timeline {
         }
     }
 
-    /// The time at an instant.
+    /// Returns the time at an instant.
     pub(super) fn time_ns(&self, instant: Instant) -> u64 {
         match instant < self.current.begins {
             true => self.before.time_ns(instant),
@@ -48,7 +49,7 @@ impl Timeline {
         }
     }
 
-    /// The first instant at which it is that late.
+    /// Returns the first instant at which that time is reached.
     pub(super) fn instant(&self, time_ns: u64) -> Instant {
         if time_ns > self.current.at_ns {
             self.current.instant(time_ns)
@@ -59,13 +60,13 @@ impl Timeline {
         }
     }
 
-    /// Begins to correct what is missing; what was being corrected is forgotten.
+    /// Begins to correct by `missing_ns`. A correction in progress is abandoned.
     pub(super) fn slew(&mut self, now: Instant, missing_ns: i64) {
         let now = now.max(self.current.begins);
         self.go_on(now, self.time_ns(now), missing_ns);
     }
 
-    /// Goes on with another time, if that is later.
+    /// Steps to another time, if that is later.
     pub(super) fn step(&mut self, now: Instant, to_ns: u64) {
         let now = now.max(self.current.begins);
         let to_ns = to_ns.min(MAX_TIME_NS).max(self.time_ns(now));
@@ -100,7 +101,8 @@ impl Stretch {
             let until = Duration::from_nanos(self.at_ns - time_ns);
             return self.begins.checked_sub(until).unwrap_or(self.begins);
         };
-        // Time first runs slower or faster, then as the machine's. The integers round, so look around.
+        // Time first runs slower or faster, then as the machine's. The integers round, so nearby
+        // instants are checked too.
         let correction_ns = self.correction_ns.unsigned_abs();
         let (rate, end_ns) = match self.correction_ns >= 0 {
             true => (SLEW + 1, passed_ns.saturating_sub(correction_ns)),
@@ -122,7 +124,7 @@ impl Stretch {
         self.begins.checked_add(since).unwrap_or(self.begins)
     }
 
-    /// How much time has passed since the beginning.
+    /// Returns how much time has passed since the beginning of the stretch.
     fn passed_ns(&self, since_ns: u64) -> u64 {
         let corrected_ns = (since_ns / SLEW).min(self.correction_ns.unsigned_abs());
         match self.correction_ns >= 0 {
@@ -132,7 +134,7 @@ impl Stretch {
     }
 }
 
-/// A length of time, 584 years at most.
+/// Returns a duration in nanoseconds, 584 years at most.
 pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -167,7 +169,7 @@ mod tests {
         assert_eq!(timeline.time_ns(start), MAX_TIME_NS);
         let later = start + Duration::from_secs(3_600);
         assert_eq!(timeline.time_ns(later), MAX_TIME_NS + 3_600_000_000_000);
-        // No instant is that late; what matters is that it says one.
+        // No instant is that late; what matters is that there is a result.
         assert!(timeline.instant(u64::MAX) > start);
     }
 

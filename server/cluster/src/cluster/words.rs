@@ -1,4 +1,5 @@
-//! What servers say to each other of themselves and of the time; of the rooms' cubes, rooms talk.
+//! The messages that servers send each other about themselves and the time. Rooms have messages of
+//! their own.
 
 use bytes::Bytes;
 use cubesync_protocol::limits::MAX_ADDRESS_CHARS;
@@ -7,84 +8,85 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::ServerId;
 
-/// Longest version of a program that is shown.
+/// The maximum length of a program version that is shown.
 const MAX_VERSION_CHARS: usize = 32;
 
-/// Something said to all servers or to one.
+/// A message to all servers or to one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Word {
-    /// To all, once a second: who is there.
+    /// The announcement of a server, sent to all once a second.
     Here(Box<Presence>),
-    /// To all: a server ends.
+    /// The goodbye of a server that stops, sent to all.
     Gone(ServerId),
-    /// To the server that others take the time from.
+    /// A question for the time, sent to the server that the others follow.
     Ping(Ping),
-    /// Back from it.
+    /// The answer to the server that asked.
     Pong(Pong),
 }
 
-/// A server, as it tells of itself.
+/// A server, as it describes itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Presence {
-    /// Which one.
+    /// Its id.
     pub id: ServerId,
     /// Its time of the cluster.
     pub time_ns: u64,
-    /// When it came into the cluster, in that time. `None`: it does not know it yet.
+    /// The time at which it came into the cluster. `None` means that it does not know the time yet.
     pub joined_ns: Option<u64>,
-    /// What the servers of a cluster must have in common.
+    /// The rules that the servers of a cluster must have in common.
     pub rules: Rules,
-    /// Where players reach it.
+    /// The addresses at which players reach it.
     pub address: ServerAddress,
     /// The program's version.
     pub version: String,
-    /// Connections of players.
+    /// The number of players' connections.
     pub players: u32,
-    /// Rooms.
+    /// The number of rooms.
     pub rooms: u32,
-    /// Cubes in them, those of other servers included.
+    /// The number of cubes in them, including those of other servers.
     pub cubes: u32,
-    /// Bytes a second that it says on the bus.
+    /// The bytes that it sends on the bus per second.
     pub sent_bytes_per_s: u64,
-    /// Bytes a second that it hears there.
+    /// The bytes that it receives from the bus per second.
     pub received_bytes_per_s: u64,
-    /// By how much its time is off, as it measured, in microseconds; the time of the one that the
-    /// others follow is never off.
+    /// The error of its time in microseconds, as it measured it. The server that the others follow
+    /// has no error.
     pub clock_offset_us: i64,
 }
 
-/// What the servers of a cluster must have in common, or their rooms cannot be the same.
+/// The rules that the servers of a cluster must have in common, so that their rooms can be the
+/// same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rules {
-    /// Ticks per second.
+    /// The ticks per second.
     pub tick_hz: u8,
-    /// The view distance, which decides how floors are divided into cells, in quanta.
+    /// The view distance in quanta, which decides how floors are divided into cells.
     pub view_distance: Option<u32>,
 }
 
 /// A question for the time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Ping {
-    /// Who asks.
+    /// The server that asks.
     pub(super) from: ServerId,
-    /// When, on a clock of its own.
+    /// The time at which it asked, on a clock of its own.
     pub(super) sent_ns: u64,
-    /// Its time of the cluster then.
+    /// Its time of the cluster at that moment.
     pub(super) time_ns: u64,
 }
 
-/// The answer.
+/// The answer to a [`Ping`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Pong {
-    /// Who answers.
+    /// The server that answers.
     pub(super) from: ServerId,
-    /// Of the question.
+    /// The question's `sent_ns`.
     pub(super) sent_ns: u64,
-    /// The answering server's time of the cluster when the question came.
+    /// The answering server's time of the cluster when the question arrived.
     pub(super) received_ns: u64,
-    /// The same when the answer went.
+    /// The answering server's time of the cluster when the answer was sent.
     pub(super) answered_ns: u64,
-    /// Whether it knows that time, or is still to learn it.
+    /// Whether the answering server knows that time, or has yet to learn it.
     pub(super) is_settled: bool,
 }
 
@@ -93,15 +95,17 @@ impl Word {
         encode_peer(self)
     }
 
+    /// Decodes a message.
+    ///
     /// # Errors
-    /// It is none.
+    /// Returns an error if the payload is no such message.
     pub(super) fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
         decode_peer(payload)
     }
 }
 
 impl Presence {
-    /// The same, with nothing in it that could not be shown or handed on to players.
+    /// Returns the presence without anything that must not be shown or passed on to players.
     pub(super) fn clean(mut self) -> Self {
         let address = &mut self.address;
         for text in [&mut address.tcp, &mut address.web] {
@@ -117,17 +121,17 @@ impl Presence {
         self
     }
 
-    /// Whether it says where players find it.
+    /// Returns whether it says where players can reach it.
     pub(super) fn is_reachable(&self) -> bool {
         !self.address.tcp.is_empty() && !self.address.web.is_empty()
     }
 }
 
-/// An address as others are to write it: the name of a host or an IP address, and a port, in small
-/// letters as browsers name the origin of a page.
+/// Returns an address in the form that other servers should use: the name of a host or an IP
+/// address, and a port, in lower case as browsers write the origin of a page.
 ///
 /// # Errors
-/// It is none, or longer than players are told.
+/// Returns an error if the text is no address, or longer than players may be told.
 pub fn host_and_port(text: &str) -> Result<String, String> {
     let wrong = || "expected HOST:PORT, such as eu1.game.example:14900".to_owned();
     let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
