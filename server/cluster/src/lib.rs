@@ -1,8 +1,8 @@
 //! Rooms on several servers.
 //!
-//! Servers meet on a [`bus`], which is NATS. A [`Cluster`] knows who the others are and what time it is
-//! everywhere. Its rooms send each other what happens to the cubes that they own; the relay uses it as
-//! a [`Backplane`](cubesync_relay::room::backplane::Backplane).
+//! Servers meet on a [`bus`], which is NATS. A [`Cluster`] knows the other servers and the time that
+//! all of them share. Its rooms send each other what happens to the cubes that they own; the relay
+//! uses it as a [`Backplane`](cubesync_relay::room::backplane::Backplane).
 
 pub mod bus;
 mod cluster;

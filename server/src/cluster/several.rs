@@ -1,4 +1,4 @@
-//! A server that others may stand beside: where the configuration says so, they share rooms over NATS.
+//! A server that may be one of several: if the configuration says so, they share rooms over NATS.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::ClusterNow;
 use crate::config::Config;
 use crate::network;
 
-/// The connection to the bus, where the configuration names one.
+/// The connection to the bus, if the configuration names one.
 #[derive(Debug)]
 pub(crate) struct BusConnection(Option<Arc<Nats>>);
 
@@ -24,7 +24,7 @@ impl BusConnection {
     /// Begins to connect, in the background.
     ///
     /// # Errors
-    /// [`BusError`]: the configuration makes no sense.
+    /// Returns [`BusError`] if the configuration makes no sense.
     pub(crate) async fn start(config: &Config) -> Result<Self, BusError> {
         Ok(Self(match config.cluster.nats() {
             Some(settings) => Some(Nats::start(settings).await?),
@@ -56,7 +56,7 @@ impl BusConnection {
     }
 }
 
-/// The other servers that show the same rooms, where there may be some.
+/// The other servers that show the same rooms, if there can be any.
 #[derive(Debug)]
 pub(crate) struct Neighbours(Option<Arc<Cluster>>);
 
@@ -78,7 +78,7 @@ impl Neighbours {
         Self(Some(cluster))
     }
 
-    /// Returns what connects the rooms with those of the others.
+    /// Returns the backplane that connects the rooms with those of the other servers.
     pub(crate) fn backplane(&self) -> Arc<dyn Backplane> {
         match &self.0 {
             Some(cluster) => Arc::clone(cluster) as _,
@@ -100,7 +100,7 @@ impl Neighbours {
             .map_or_else(Vec::new, |cluster| cluster.pages())
     }
 
-    /// Returns whether another server has its pages there, or had until lately.
+    /// Returns whether another server has its pages there, or had them there until lately.
     pub(crate) fn has_page(&self, authority: &str) -> bool {
         self.0
             .as_ref()
@@ -113,7 +113,7 @@ impl Neighbours {
     }
 }
 
-/// Returns what a server that listens to clients and for pages at these addresses says of itself:
+/// Returns the profile of a server that listens to clients and for pages at these addresses:
 /// players reach it there, unless the configuration says otherwise.
 pub(crate) fn profile(config: &Config, listening: [SocketAddr; 2]) -> ServerProfile {
     let outside = network::outward_addresses().into_iter().next();

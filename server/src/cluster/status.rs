@@ -4,10 +4,11 @@ use serde::Serialize;
 
 use cubesync_cluster::{Cluster, Presence};
 
-/// Largest number of servers listed. With about 200 bytes each, they stay a small part of an event.
+/// The maximum number of servers listed. With about 200 bytes each, they stay a small part of an
+/// event.
 const MAX_SERVERS: usize = 50;
 
-/// The cluster as it is now.
+/// The current state of the cluster.
 #[derive(Debug, PartialEq, Serialize)]
 pub(crate) struct ClusterNow {
     /// Whether this server reaches the bus.
@@ -32,7 +33,7 @@ struct ServerNow {
     rooms: u32,
     sent_bytes_per_s: u64,
     received_bytes_per_s: u64,
-    /// By how much its clock is behind the cluster's.
+    /// The time by which its clock is behind the cluster's, in milliseconds.
     clock_offset_ms: f64,
 }
 

@@ -1,16 +1,16 @@
-//! Where a NATS server is, and who logs in there.
+//! The address of a NATS server, and the login there.
 
 use std::fmt::{self, Debug, Formatter};
 
 use async_nats::ServerAddr;
 
-/// Where a NATS server is, as people write it: `nats://host:4222`, with `user:password@` or
-/// `token@` before the host where it wants one, `tls://` where it must be encrypted. It is whatever
-/// was given: a parser that refuses it would print the password.
+/// The address of a NATS server as people write it: `nats://host:4222`, with `user:password@` or
+/// `token@` before the host if the server requires it, or with `tls://` if it must be encrypted.
+/// The text is kept unparsed, since a parser that refuses it would print the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct BusAddress(String);
 
-/// How to log in, of an address.
+/// The login that an address contains.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Login {
     /// A name and its password.
@@ -20,21 +20,21 @@ pub(super) enum Login {
 }
 
 impl BusAddress {
-    /// What is wrong with it, without a character of it.
+    /// Checks the address. The error says what is wrong without quoting any part of it.
     ///
     /// # Errors
-    /// It is no address of a NATS server.
+    /// Returns an error if the text is no address of a NATS server.
     pub fn check(&self) -> Result<(), String> {
         self.parse().map(drop)
     }
 
-    /// The host, and whether the way there is surely encrypted.
+    /// Returns the host, and whether the connection to it is surely encrypted.
     pub fn host(&self) -> Option<(String, bool)> {
         let (address, _) = self.parse().ok()?;
         Some((address.host().to_owned(), address.tls_required()))
     }
 
-    /// Where it is, without the secrets, and those.
+    /// Returns the address without secrets, and the login.
     pub(super) fn parse(&self) -> Result<(ServerAddr, Option<Login>), String> {
         let expected = "expected nats://HOST:PORT or tls://HOST:PORT, with commas between several";
         let wrong = || expected.to_owned();
@@ -71,7 +71,7 @@ impl Debug for BusAddress {
     }
 }
 
-/// A text in which `%2F` stands for a slash, and so on (RFC 3986, 2.1).
+/// Decodes a text in which `%2F` stands for a slash, and so on (RFC 3986, 2.1).
 fn unescaped(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.bytes();

@@ -1,9 +1,9 @@
-//! Where servers meet: something that carries what one of them says to those who listen.
+//! The bus on which servers meet. It carries messages from one of them to those that subscribe.
 //!
-//! What it carries, and why, is the business of `cluster` and of the rooms. A bus
-//! promises little, as core NATS does: a payload comes once or not at all, those of one sender to one
-//! topic in order, and nobody learns whether anybody heard. So the users of a bus repeat themselves
-//! until they agree.
+//! The content of the messages is the business of `cluster` and of the rooms. A bus promises
+//! little, as core NATS does: a payload arrives once or not at all, the payloads of one sender to
+//! one topic arrive in order, and the sender does not learn whether anybody received them. So the
+//! users of a bus repeat themselves until they agree.
 
 mod address;
 mod nats;
@@ -22,8 +22,8 @@ pub use self::nats::Nats;
 pub use self::options::{BusError, NatsSettings};
 pub use self::subject::cluster_name;
 
-/// Names a server of a cluster from its start to its end; drawn by lot, so that no two are
-/// alike although nobody counts them.
+/// The id of a server from its start to its end. It is drawn at random, so that no two are alike
+/// although nothing assigns them.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -35,38 +35,38 @@ impl fmt::Display for ServerId {
     }
 }
 
-/// What something is said about, and so to whom.
+/// The subject of a message, which determines its receivers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Topic {
-    /// To every server.
+    /// Messages to every server.
     Servers,
-    /// To one server.
+    /// Messages to one server.
     Server(ServerId),
-    /// To every server that has the room.
+    /// Messages to every server that has the room.
     Room(String),
-    /// To one server that has the room.
+    /// Messages to one server that has the room.
     RoomAt(String, ServerId),
-    /// To every server whose players see the cell of the room.
+    /// Messages to every server whose players see the cell of the room.
     Cell(String, CellId),
 }
 
-/// Something that was said.
+/// A received message.
 #[derive(Debug, Clone)]
 pub struct Heard {
-    /// Its words.
+    /// The content of the message.
     pub payload: Bytes,
-    /// When it came.
+    /// The time of its arrival.
     pub at: Instant,
 }
 
-/// Where what is heard goes. One that is full loses it, as a network would.
+/// A sender into the queue for received messages. A full queue loses messages, as a network would.
 pub type Ear = mpsc::Sender<Heard>;
 
-/// Ends a subscription when it is dropped.
+/// A subscription, which ends when it is dropped.
 pub struct Subscription(Option<Box<dyn FnOnce() + Send + Sync>>);
 
 impl Subscription {
-    /// A subscription that ends with a call.
+    /// Creates a subscription that calls `end` when it is dropped.
     pub fn new(end: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self(Some(Box::new(end)))
     }
@@ -86,35 +86,35 @@ impl fmt::Debug for Subscription {
     }
 }
 
-/// What a bus has carried for this server since its start, and what it has not.
+/// The traffic of this server on a bus since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// Messages that were said.
+    /// Messages that were sent.
     pub sent_messages: u64,
     /// Their bytes, with the names of their topics.
     pub sent_bytes: u64,
-    /// Messages that came to an ear.
+    /// Messages that were received.
     pub received_messages: u64,
     /// Their bytes, with the names of their topics.
     pub received_bytes: u64,
-    /// Messages that could not be said.
+    /// Messages that could not be sent.
     pub lost_sent: u64,
-    /// Messages that came to a full ear.
+    /// Messages that arrived while the queue was full.
     pub lost_received: u64,
 }
 
-/// Carries words between servers. Nothing here waits; what cannot be carried now is lost.
+/// A carrier of messages between servers. Nothing here waits; what cannot be carried now is lost.
 pub trait Bus: fmt::Debug + Send + Sync {
-    /// Says something to all others that listen to a topic.
+    /// Sends a message to all other servers that subscribe to a topic.
     fn publish(&self, topic: &Topic, payload: Bytes);
 
-    /// Listens to a topic. Own words do not come back.
+    /// Subscribes to a topic. A server's own messages do not come back.
     fn subscribe(&self, topic: &Topic, ear: Ear) -> Subscription;
 
-    /// Whether others can be reached, as far as is known.
+    /// Returns whether other servers can be reached, as far as is known.
     fn is_connected(&self) -> bool;
 
-    /// What was carried, if this bus counts it.
+    /// Returns the traffic so far, if this bus counts it.
     fn traffic(&self) -> Traffic {
         Traffic::default()
     }

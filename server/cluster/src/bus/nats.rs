@@ -1,4 +1,4 @@
-//! The bus that is a NATS server, or several that are one NATS cluster.
+//! A bus that consists of one NATS server, or of several that form a NATS cluster.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,10 +17,10 @@ use super::options::{BusError, NatsSettings, options};
 use super::subject::subject;
 use super::{Bus, Ear, Heard, Subscription, Topic, Traffic};
 
-/// How long the last words may take.
+/// The maximum time for sending the last messages.
 const FLUSH_WITHIN: Duration = Duration::from_millis(500);
 
-/// A connection to NATS that comes back by itself.
+/// A connection to NATS that reconnects by itself.
 #[derive(Debug)]
 pub struct Nats {
     client: Client,
@@ -40,10 +40,10 @@ struct Counts {
 }
 
 impl Nats {
-    /// Connects in the background, again and again, for as long as this lives.
+    /// Connects in the background, and reconnects for as long as this lives.
     ///
     /// # Errors
-    /// The settings make no sense.
+    /// Returns an error if the settings make no sense.
     pub async fn start(settings: NatsSettings) -> Result<Arc<Self>, BusError> {
         let counts = Arc::new(Counts::default());
         let (addresses, options) = options(&settings)?;
@@ -65,18 +65,18 @@ impl Nats {
         }))
     }
 
-    /// Waits until what was said has been written, for a moment at most.
+    /// Waits until the sent messages have been written, for a moment at most.
     pub async fn flush(&self) {
         if self.is_connected() {
-            // Nobody could do anything about it.
+            // A timeout is ignored, since nothing could be done about it.
             let _ = tokio::time::timeout(FLUSH_WITHIN, self.client.flush()).await;
         }
     }
 
-    /// Connects once, and says why that does not succeed.
+    /// Tries to connect once.
     ///
     /// # Errors
-    /// In words for a person.
+    /// Returns an error in words for a person if that does not succeed.
     pub async fn try_once(settings: &NatsSettings) -> Result<(), String> {
         let (addresses, options) = options(settings).map_err(|error| error.to_string())?;
         let connected = options.connect(addresses).await;
@@ -88,9 +88,9 @@ impl Bus for Nats {
     fn publish(&self, topic: &Topic, payload: Bytes) {
         let subject = subject(&self.cluster, topic);
         let len_bytes = subject.len() + payload.len();
-        // Old words are worse than none: while nobody listens, nothing waits.
+        // Outdated messages are worse than none, so nothing is queued without a connection.
         let said = self.is_connected().then(|| {
-            // Without a limit on what a task may do at once, it is ready unless the queue is full.
+            // Without the task's budget, publishing is ready at once unless the queue is full.
             coop::unconstrained(self.client.publish(subject, payload)).now_or_never()
         });
         let counts = &self.counts;
@@ -104,14 +104,14 @@ impl Bus for Nats {
         let subject = subject(&self.cluster, topic);
         let (client, counts) = (self.client.clone(), Arc::clone(&self.counts));
         let mut subscribing = Box::pin(async move { client.subscribe(subject).await });
-        // At once if possible, so that an answer to what is said next is heard.
+        // This subscribes at once if possible, so that an answer to the next message is received.
         let subscribed = coop::unconstrained(&mut subscribing).now_or_never();
         let listening = async move {
             let subscribed = match subscribed {
                 Some(subscribed) => subscribed,
                 None => subscribing.await,
             };
-            // It fails only when the client has ended.
+            // Subscribing fails only when the client has ended.
             let Ok(mut subscriber) = subscribed else {
                 return;
             };
@@ -159,10 +159,10 @@ fn add(count: &AtomicU64, more: u64) {
     count.fetch_add(more, Ordering::Relaxed);
 }
 
-/// What is said of the connection: when it is there, and once why not.
+/// The log of the connection: when it is there, and once why it is not.
 struct News {
     counts: Arc<Counts>,
-    /// Why it is away, as was said last; empty while it is not.
+    /// The last logged reason why it is away; empty while it is there.
     told: Mutex<String>,
 }
 
@@ -181,7 +181,7 @@ impl News {
                 info!("the bus is there");
             }
             Event::Disconnected => {
-                // What comes next goes without saying.
+                // The error that follows a disconnection is expected, so it is not logged.
                 self.is_new(&ConnectErrorKind::Io.to_string());
                 warn!(
                     "the bus is gone: players of other servers are not seen until it is back; trying again"
@@ -197,7 +197,7 @@ impl News {
         }
     }
 
-    /// Whether this is another reason than the last one.
+    /// Stores a reason, and returns whether it differs from the last one.
     fn is_new(&self, reason: &str) -> bool {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *told, reason.to_owned()) != reason

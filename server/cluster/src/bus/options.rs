@@ -1,4 +1,4 @@
-//! How NATS is reached.
+//! The settings of the connection to NATS.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,40 +9,41 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::address::{BusAddress, Login};
 
-/// What is said and not yet written: a room of the most cubes, each in a cell of its own, within
-/// one tick.
+/// The maximum number of messages that are sent and not yet written: those of a room of the most
+/// cubes, each in a cell of its own, within one tick.
 const MAX_WAITING_WORDS: usize = 8_192;
 
-/// What came and is not yet in an ear, per subscription: its task does nothing else than to move it.
+/// The maximum number of messages that are received but not yet in a queue, per subscription. Its
+/// task does nothing else than to move them.
 const MAX_WAITING_HEARD: usize = 1_024;
 
-/// Silence of NATS before it is asked whether it is there; it is given up when it has not answered
-/// twice, so within three of these.
+/// The silence of NATS after which it is asked whether it is there. The connection is given up
+/// after two unanswered questions, so within three of these intervals.
 const PING_AFTER: Duration = Duration::from_secs(1);
 
-/// One attempt to connect, encryption and login included.
+/// The maximum time of one attempt to connect, encryption and login included.
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 
-/// Between two attempts, the first of which is made at once.
+/// The maximum time between two attempts, the first of which is made at once.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Which NATS to connect to, and how.
+/// The settings of a connection to NATS.
 #[derive(Debug, Clone)]
 pub struct NatsSettings {
-    /// Members of one NATS cluster; at least one.
+    /// The addresses of members of one NATS cluster; at least one.
     pub addresses: Vec<BusAddress>,
-    /// Which servers belong together, where several worlds share one NATS.
+    /// The name that servers of one world have in common, where several worlds share one NATS.
     pub cluster_name: String,
     /// A file of credentials (.creds), or one with the seed of an NKey.
     pub credentials: Option<PathBuf>,
-    /// The certificate of the authority that NATS's own must be of.
+    /// The certificate of the authority that must have issued NATS's own.
     pub authority: Option<PathBuf>,
     /// This server's own certificate and its private key.
     pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 impl NatsSettings {
-    /// One address, without encryption.
+    /// Returns settings with one address, without encryption.
     #[cfg(test)]
     pub(super) fn of(address: BusAddress) -> Self {
         Self {
@@ -55,25 +56,25 @@ impl NatsSettings {
     }
 }
 
-/// Why there is no bus: something about the flags. That NATS is away is no error.
+/// An error in the flags, because of which there is no bus. An unreachable NATS is no error.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    /// What is no address.
+    /// An invalid address.
     #[error("--bus: {0}")]
     Address(String),
     /// A file that cannot be read or used.
     #[error("{flag} {}: {reason}", path.display())]
     File {
-        /// The flag it was given with.
+        /// The flag that named the file.
         flag: &'static str,
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason why it cannot be used.
         reason: String,
     },
 }
 
-/// Where to connect, and how.
+/// Returns the addresses and the options for the NATS client.
 pub(super) fn options(
     settings: &NatsSettings,
 ) -> Result<(Vec<ServerAddr>, ConnectOptions), BusError> {
@@ -126,7 +127,7 @@ fn file(flag: &'static str, path: &Path, reason: String) -> BusError {
     }
 }
 
-/// Whether a file holds certificates: the library looks only when it connects.
+/// Checks that a file holds certificates, since the library checks only when it connects.
 fn certificates(path: &Path) -> Result<(), String> {
     let pem = std::fs::read(path).map_err(|error| error.to_string())?;
     let count = CertificateDer::pem_slice_iter(&pem)
@@ -138,16 +139,17 @@ fn certificates(path: &Path) -> Result<(), String> {
     }
 }
 
-/// A user's NKey as `nk -gen user` writes it: one line that begins with SU.
+/// Returns a user's NKey as `nk -gen user` writes it: one line that begins with SU.
 fn seed(text: &str) -> Option<String> {
     let mut lines = text.lines().map(str::trim);
     let is_seed = |line: &&str| line.starts_with("SU") && line.len() > 50;
     Some(lines.find(is_seed)?.to_owned())
 }
 
-/// How long before an attempt to connect, by how many there were in a row: at once, then about
-/// 100 ms, and twice as long each time up to [`MAX_RETRY_AFTER`]. By lot, so that not all servers
-/// come back at the same moment.
+/// Returns the delay before an attempt to connect, by the number of attempts in a row. The first is
+/// made at once, the next after about 100 ms, and each further one after twice the time, up to
+/// [`MAX_RETRY_AFTER`]. The delay is random, so that servers do not all come back at the same
+/// moment.
 fn retry_after(attempts: usize) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(2)).unwrap_or(u32::MAX);
     let longest = match attempts {

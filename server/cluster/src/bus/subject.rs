@@ -1,4 +1,4 @@
-//! What topics are called on NATS.
+//! The subjects of topics on NATS.
 //!
 //! Every message carries its subject twice, to NATS and from it, so subjects are short:
 //!
@@ -10,19 +10,19 @@
 //! | `NAME.r.ROOM.ID` | [`Topic::RoomAt`] |
 //! | `NAME.c.ROOM.CELL` | [`Topic::Cell`] |
 //!
-//! where `NAME` is the cluster's.
+//! where `NAME` is the cluster's name.
 
 use std::fmt::Write;
 
 use super::Topic;
 
-/// Longest name of a cluster: it is in front of every message.
+/// The maximum length of a cluster's name, which is in front of every message.
 const MAX_CLUSTER_NAME_BYTES: usize = 32;
 
-/// What separates the clusters that share a NATS.
+/// Checks the name of a cluster, which separates the clusters that share a NATS.
 ///
 /// # Errors
-/// It could not stand in a subject.
+/// Returns an error if the name could not be part of a subject.
 pub fn cluster_name(text: &str) -> Result<String, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let is_name = (1..=MAX_CLUSTER_NAME_BYTES).contains(&text.len()) && text.bytes().all(is_plain);
@@ -34,7 +34,7 @@ pub fn cluster_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A topic's subject.
+/// Returns a topic's subject.
 pub(super) fn subject(cluster: &str, topic: &Topic) -> String {
     match topic {
         Topic::Servers => format!("{cluster}.s"),
@@ -45,8 +45,8 @@ pub(super) fn subject(cluster: &str, topic: &Topic) -> String {
     }
 }
 
-/// A room's name as a part of a subject: letters, digits, - and _ are themselves, every other byte
-/// is `=` and two digits. No two names become the same.
+/// Returns a room's name as a part of a subject. Letters, digits, - and _ stay as they are; every
+/// other byte becomes `=` and two digits. No two names become the same.
 fn token(room: &str) -> String {
     let mut token = String::with_capacity(room.len());
     for byte in room.bytes() {
