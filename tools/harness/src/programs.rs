@@ -41,6 +41,15 @@ pub fn build_command(packages: &[&str], is_release: bool) -> Command {
     if is_release {
         command.arg("--release");
     }
+    // `cargo run` tells its program about its own package. A build script that asks for the same
+    // variables, as ring's does, would be run again, and all that is above it compiled again.
+    for (name, _) in env::vars_os() {
+        let is_about_package =
+            |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        if name.to_str().is_some_and(is_about_package) {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
@@ -48,4 +57,21 @@ pub fn build_command(packages: &[&str], is_release: bool) -> Command {
 pub fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
     Ok(listener.local_addr()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    #[test]
+    fn a_build_does_not_depend_on_the_program_that_starts_it() {
+        let command = build_command(&["cubesync-server"], true);
+        for name in ["CARGO_PKG_NAME", "CARGO_MANIFEST_DIR"] {
+            assert!(env::var_os(name).is_some(), "cargo sets {name} for tests");
+            let removed = (OsStr::new(name), None);
+            assert!(command.get_envs().any(|entry| entry == removed), "{name}");
+        }
+    }
 }
