@@ -40,8 +40,8 @@ fn hello_joins_moves_carries_the_free_cube_and_comes_back_after_a_loss() {
     let server = Server::start();
     let display = VirtualDisplay::start(WIDTH, HEIGHT);
     let mut command = display.command(PROGRAM);
-    let hello = Program::start("hello", command.arg(server.tcp.to_string()).arg(NAME));
-    hello.wait_for_line(&format!("joined room lobby as {NAME}"));
+    let _hello = Program::start("hello", command.arg(server.tcp.to_string()).arg(NAME));
+    until("hello is in the room", || server.position(NAME));
     let window = display.window("hello");
     window.place(0, 0, WIDTH, HEIGHT);
     window.focus();
@@ -74,13 +74,14 @@ fn hello_joins_moves_carries_the_free_cube_and_comes_back_after_a_loss() {
         drop(pressed);
     }
 
-    let _server = server.restart(|| {
-        hello.wait_for_line("connection lost");
-        window.look("hello-connection-lost");
+    // While it is joined, its words are at the lower edge; a lost connection is told further up.
+    let joined = find_words(&window, "hello-joined", |_| true);
+    let server = server.restart(|| {
+        find_words(&window, "hello-connection-lost", |words| {
+            words.y < joined.y - 60.0
+        });
     });
-    hello.wait_for("that it is back", |line| {
-        (line.starts_with("joined room") || line == "connected again").then_some(())
-    });
+    until("hello is in the room again", || server.position(NAME));
     watcher.until("the cube is there again", |cubes| own(cubes).map(|_| ()));
 }
 
@@ -137,5 +138,13 @@ fn find_own_cube(window: &Window<'_>, picture: &str) -> Patch {
             red > 120 && 2 * red > 3 * green && green > blue + 40
         });
         found.filter(|patch| patch.pixels > 500)
+    })
+}
+
+/// Returns where the window's white words are, once that is where they are `wanted`.
+fn find_words(window: &Window<'_>, picture: &str, wanted: impl Fn(&Patch) -> bool) -> Patch {
+    until(picture, || {
+        let is_white = |pixel: [u8; 3]| pixel.into_iter().all(|part| part > 240);
+        window.look(picture).find(is_white).filter(&wanted)
     })
 }
