@@ -122,6 +122,16 @@ impl Client {
         self.reconciliation.advance(now);
     }
 
+    /// Sends the poses that were set in this frame, when a sample is due. Call it after
+    /// [`set_pose`](Self::set_pose) and before drawing. Without this call the next poll sends them, and
+    /// everybody else sees this client's cubes a frame later.
+    pub fn send(&mut self, now: Duration) {
+        if let Some(session) = &mut self.session {
+            session.send(now);
+            self.flush(now);
+        }
+    }
+
     /// Returns the next event. Call it after each poll until there is none.
     pub fn next_event(&mut self) -> Option<ClientEvent> {
         self.events.pop_front()
@@ -156,7 +166,8 @@ impl Client {
     }
 
     /// Moves the own cube, a held one, or the one that was asked for last; any other cube stays where
-    /// it is. The cube is shown there at once, and sent with the next sample, at most once a tick.
+    /// it is. The cube is shown there at once, and sent with the next sample, at most once a tick; see
+    /// [`send`](Self::send).
     pub fn set_pose(&mut self, cube: CubeId, pose: Pose) {
         let sent = self.reconciliation.sent(cube, pose, self.polled_at);
         let joined = self.session.as_mut().filter(|session| session.is_joined());

@@ -1,7 +1,7 @@
 //! Joining a cubesync server: everything that a game or a bot needs except drawing.
 //!
-//! [`Client`] is all that most programs use. Poll it once a frame, put your cube somewhere, and
-//! ask where the others are; it never blocks, and connects again by itself. [`Controller`] moves a
+//! [`Client`] is all that most programs use. Poll it once a frame, put your cube somewhere, send,
+//! and ask where the others are; it never blocks, and connects again by itself. [`Controller`] moves a
 //! cube the way a person expects. This one walks in a circle; the smallest game with a window is
 //! `client/hello`.
 //!
@@ -24,6 +24,7 @@
 //!         cube.step(Input::towards(now.as_secs_f32()), 1.0 / 60.0);
 //!         client.set_pose(own, cube.pose());
 //!     }
+//!     client.send(now);
 //!     for view in client.cubes(now) {
 //!         println!("{} is at {:.1?}; {}", view.name, view.position, client.status());
 //!     }

@@ -3,7 +3,8 @@
 //! Bytes and the time go in, bytes and events come out, as in quinn-proto. The client, simulations,
 //! benchmarks and fuzz targets drive the same session. The caller repeats these steps: it appends
 //! the bytes that it has read to a buffer and passes them to [`receive`](Session::receive), calls
-//! [`poll`](Session::poll), takes the events, and writes the [`outgoing`](Session::outgoing) bytes.
+//! [`poll`](Session::poll), takes the events, sets its cubes' poses, calls [`send`](Session::send), and
+//! writes the [`outgoing`](Session::outgoing) bytes.
 
 mod addresses;
 mod clock;
@@ -90,7 +91,7 @@ impl Session {
             events: VecDeque::new(),
             total: Statistics::default(),
         };
-        session.send(&ClientMessage::Hello(hello));
+        session.queue(&ClientMessage::Hello(hello));
         session
     }
 
@@ -144,6 +145,18 @@ impl Session {
         }
     }
 
+    /// Sends the poses that were set since the poll, when a sample is due. Without this call the next
+    /// poll sends them, a frame later.
+    pub fn send(&mut self, now: Duration) {
+        let can_be_sent = self.outgoing.len() <= BACKLOG_BYTES;
+        if self.is_joined()
+            && let Some(room) = &mut self.room
+            && let Some(sample) = room.sample_at_once(now, can_be_sent)
+        {
+            self.send_sample(sample);
+        }
+    }
+
     /// Returns the next event.
     pub fn next_event(&mut self) -> Option<SessionEvent> {
         self.events.pop_front()
@@ -175,7 +188,7 @@ impl Session {
     /// Asks to hold a free cube.
     pub fn take(&mut self, cube: CubeId) {
         if self.is_joined() {
-            self.send(&ClientMessage::Take { cube });
+            self.queue(&ClientMessage::Take { cube });
         }
     }
 
@@ -186,7 +199,7 @@ impl Session {
             if let Some(sample) = last {
                 self.send_sample(sample);
             }
-            self.send(&ClientMessage::Release { cube });
+            self.queue(&ClientMessage::Release { cube });
         }
     }
 
@@ -200,7 +213,7 @@ impl Session {
     /// Tells the server that the player leaves for good, so that no ghost of the cube remains.
     pub fn leave(&mut self) {
         if self.is_joined() {
-            self.send(&ClientMessage::Leave);
+            self.queue(&ClientMessage::Leave);
         }
     }
 
@@ -356,26 +369,26 @@ impl Session {
         let Some(room) = &mut self.room else {
             return;
         };
-        let sample = room.sample_when_due(now, can_be_sent);
+        let sample = room.begin_frame(now, can_be_sent);
         let ping = room.ping_when_due(now);
         if let Some(sample) = sample {
             self.send_sample(sample);
         }
         if let Some(sent_us) = ping {
-            self.send(&ClientMessage::Ping { sent_us });
+            self.queue(&ClientMessage::Ping { sent_us });
         }
     }
 
     fn send_sample(&mut self, sample: Sample) {
         self.total.updates_out += sample.updates as u64;
-        self.send(&ClientMessage::Sample {
+        self.queue(&ClientMessage::Sample {
             tick: sample.tick,
             placed: sample.placed,
             residuals: sample.residuals,
         });
     }
 
-    fn send(&mut self, message: &ClientMessage) {
+    fn queue(&mut self, message: &ClientMessage) {
         if !self.is_over {
             message.append_frame(&mut self.outgoing);
             self.total.frames_out += 1;

@@ -100,6 +100,7 @@ impl Bot {
             self.go_on(&cube, now, dt_s);
         }
         self.cube = Some(cube);
+        self.client.send(now);
     }
 
     fn on_event(&mut self, event: ClientEvent, now: Duration) {

@@ -119,6 +119,7 @@ impl PlayScreen {
         }
         let wanted = self.wanted(input, time.now, screen);
         self.step(wanted, time.step_s());
+        self.client.send(time.now);
         None
     }
 

@@ -1,9 +1,10 @@
 //! The lead: the time by which a sample is taken before its tick, so that it arrives just before
 //! the tick begins.
 //!
-//! The lead is the sum of the frame in which the poses are set, the frame until the poll that sends
-//! them, the way through the network, and a margin for its jitter. The margin grows when the server
-//! reports late samples.
+//! The lead is the sum of a frame, since a sample lies between the poses of two frames and is taken
+//! when the second one is set, the way through the network, and a margin for its jitter. The margin
+//! grows when the server reports late samples. Samples that leave only with the next poll need
+//! another frame.
 
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ pub(crate) struct Lead {
     current_s: f64,
     /// The longest recent frame.
     frame_s: f64,
+    /// Whether samples leave in the frame that sets their poses.
+    is_prompt: bool,
     /// The part of the margin that late samples have added.
     learnt_s: f64,
     /// The number of answered pings.
@@ -63,6 +66,7 @@ impl Lead {
         Self {
             current_s: LEAST_MARGIN_S,
             frame_s: 0.0,
+            is_prompt: false,
             learnt_s: 0.0,
             answers: 0,
             answered: now,
@@ -77,8 +81,10 @@ impl Lead {
         Duration::from_secs_f64(self.current_s)
     }
 
-    /// Moves the lead towards its target, after a frame of this length.
-    pub(crate) fn advance(&mut self, frame: Duration, clock: &Clock) {
+    /// Moves the lead towards its target, after a frame of this length. `is_prompt` tells whether the
+    /// frame's poses were sampled in it.
+    pub(crate) fn advance(&mut self, frame: Duration, is_prompt: bool, clock: &Clock) {
+        self.is_prompt = is_prompt;
         let elapsed_s = frame.as_secs_f64();
         let frame_s = elapsed_s.min(LONGEST_FRAME_S);
         let forgotten_s = (self.frame_s - frame_s) * FRAME_FORGET;
@@ -132,6 +138,7 @@ impl Lead {
         // the wait for the frame that read them.
         let jitter_s = (2.0 * (usual_s - fastest_s) - self.frame_s).max(0.0);
         let margin_s = LEAST_MARGIN_S + jitter_s + self.learnt_s;
-        (fastest_s / 2.0 + 2.0 * self.frame_s + margin_s).min(LONGEST_LEAD_S)
+        let frames = if self.is_prompt { 1.0 } else { 2.0 };
+        (fastest_s / 2.0 + frames * self.frame_s + margin_s).min(LONGEST_LEAD_S)
     }
 }

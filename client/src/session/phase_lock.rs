@@ -23,6 +23,8 @@ struct Conditions {
     jitter_ms: f64,
     /// The shortest and the longest frame.
     frame_ms: (f64, f64),
+    /// Whether samples leave in the frame that sets their poses, and not with the next poll.
+    is_prompt: bool,
 }
 
 /// The statistics of the samples after the first seconds.
@@ -86,7 +88,22 @@ fn play(conditions: &Conditions) -> SampleTiming {
             let pong = room.pong(now, sent_us, tick as u64, since_tick_us, late);
             pong.unwrap();
         }
-        if let Some(sample) = room.sample_when_due(now, true) {
+        let mut samples = Vec::from_iter(room.begin_frame(now, true));
+        if let Some(sent_us) = room.ping_when_due(now) {
+            let heard_s = up.arrival_s(now_s, &mut random);
+            let arrival_s = down.arrival_s(heard_s, &mut random);
+            pongs.push_back((arrival_s, sent_us, server_tick(heard_s), late_samples));
+        }
+        let position = Position::from_metres([(now_s * 997.0).sin() as f32, 0.0, 0.5]);
+        let pose = Pose {
+            position,
+            ..Pose::default()
+        };
+        room.set_pose(OWN, pose);
+        if conditions.is_prompt {
+            samples.extend(room.sample_at_once(now, true));
+        }
+        for sample in samples {
             assert!(sample.tick > newest_tick);
             newest_tick = sample.tick;
             let arrival_s = up.arrival_s(now_s, &mut random);
@@ -101,17 +118,6 @@ fn play(conditions: &Conditions) -> SampleTiming {
                 }
             }
         }
-        if let Some(sent_us) = room.ping_when_due(now) {
-            let heard_s = up.arrival_s(now_s, &mut random);
-            let arrival_s = down.arrival_s(heard_s, &mut random);
-            pongs.push_back((arrival_s, sent_us, server_tick(heard_s), late_samples));
-        }
-        let position = Position::from_metres([(now_s * 997.0).sin() as f32, 0.0, 0.5]);
-        let pose = Pose {
-            position,
-            ..Pose::default()
-        };
-        room.set_pose(OWN, pose);
     }
     SampleTiming {
         in_time: f64::from(in_time) / f64::from(in_time + late),
@@ -149,19 +155,22 @@ fn samples_arrive_just_before_their_ticks() {
         (10.0, 50.0, 10.0),
         (40.0, 40.0, 20.0),
     ] {
-        for frame_ms in [(6.9, 7.0), (16.6, 16.7), (12.0, 21.0), (33.0, 34.0)] {
+        let frames_ms = [(6.9, 7.0), (16.6, 16.7), (12.0, 21.0), (33.0, 34.0)];
+        let frames = frames_ms.into_iter();
+        for (frame_ms, is_prompt) in frames.flat_map(|frame| [(frame, false), (frame, true)]) {
             let conditions = Conditions {
                 up_ms,
                 down_ms,
                 jitter_ms,
                 frame_ms,
+                is_prompt,
             };
             let SampleTiming {
                 in_time,
                 early_ms,
                 per_s,
             } = play(&conditions);
-            let case = format!("{up_ms}/{down_ms} +{jitter_ms} {frame_ms:?}");
+            let case = format!("{up_ms}/{down_ms} +{jitter_ms} {frame_ms:?} {is_prompt}");
             println!("{case}: {:.1} %, {early_ms:.1} ms", in_time * 100.0);
             assert!(in_time >= 0.95, "{case}: only {in_time} in time");
             assert!(

@@ -35,8 +35,10 @@ pub(crate) struct RoomState {
     sampled_tick: u64,
     /// When a sample was sent last.
     sent_at: Duration,
-    /// When the current poses were set.
+    /// When the current poses were set: the time of the last poll.
     posed_at: Duration,
+    /// Whether the poses of this frame were sampled in it, and not by the next poll.
+    is_prompt: bool,
     /// The number of pings since the join or since the network changed.
     pings: u32,
     /// When the next ping is due.
@@ -75,6 +77,7 @@ impl RoomState {
             sampled_tick: welcome.tick,
             sent_at: now,
             posed_at: now,
+            is_prompt: false,
             pings: 0,
             ping_at: now,
             welcome,
@@ -170,12 +173,31 @@ impl RoomState {
         Some(last)
     }
 
-    /// Returns the sample that is due, at most one a tick and only if it `can_be_sent`. It is called
-    /// in every frame, before the frame's poses are set.
-    pub(crate) fn sample_when_due(&mut self, now: Duration, can_be_sent: bool) -> Option<Sample> {
+    /// Begins a frame. Returns the sample of the poses of the frame before, if it is due and they were
+    /// not [sampled in that frame](Self::sample_at_once).
+    pub(crate) fn begin_frame(&mut self, now: Duration, can_be_sent: bool) -> Option<Sample> {
         let posed_at = std::mem::replace(&mut self.posed_at, now);
+        let is_prompt = std::mem::take(&mut self.is_prompt);
         let frame = now.saturating_sub(posed_at);
-        self.lead.advance(frame, &self.clock);
+        self.lead.advance(frame, is_prompt, &self.clock);
+        self.sample_when_due(posed_at, now, can_be_sent)
+    }
+
+    /// Returns the sample of the poses of this frame, if it is due. The lead becomes a frame shorter
+    /// when it is called in every frame.
+    pub(crate) fn sample_at_once(&mut self, now: Duration, can_be_sent: bool) -> Option<Sample> {
+        self.is_prompt = true;
+        self.sample_when_due(self.posed_at, now, can_be_sent)
+    }
+
+    /// Returns the sample that is due, at most one a tick and only if it `can_be_sent`. Poses are
+    /// known up to `posed_at`.
+    fn sample_when_due(
+        &mut self,
+        posed_at: Duration,
+        now: Duration,
+        can_be_sent: bool,
+    ) -> Option<Sample> {
         let (tick, instant) = self.due(posed_at);
         if tick <= self.sampled_tick || !can_be_sent {
             return None;
@@ -276,7 +298,7 @@ mod tests {
         for frame_us in frames_us {
             now += Duration::from_micros(frame_us);
             let before = room.sampled_tick;
-            let sample = room.sample_when_due(now, true);
+            let sample = room.begin_frame(now, true);
             if room.sampled_tick > before {
                 let tick = room.sampled_tick;
                 if let Some(sample) = sample {
@@ -410,7 +432,7 @@ mod tests {
             .take(60 * 15)
             .enumerate()
             .filter_map(|(frame, now)| {
-                room.sample_when_due(now, true);
+                room.begin_frame(now, true);
                 if frame == 600 {
                     room.measure_again();
                 }

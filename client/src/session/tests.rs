@@ -284,6 +284,29 @@ fn a_silent_server_is_left_sooner_when_other_servers_are_known() {
 }
 
 #[test]
+fn a_pose_is_sent_in_its_own_frame_and_without_send_by_the_next_poll() {
+    for is_prompt in [true, false] {
+        let mut session = joined();
+        let now = ms(100);
+        session.poll(now);
+        sent(&mut session);
+        assert!(session.set_pose(OWN, pose(1.0)));
+        if is_prompt {
+            session.send(now);
+            session.send(now);
+        }
+        let samples = |sent: Vec<ClientMessage>| {
+            let is_sample =
+                |message: &&ClientMessage| matches!(message, ClientMessage::Sample { .. });
+            sent.iter().filter(is_sample).count()
+        };
+        assert_eq!(samples(sent(&mut session)), usize::from(is_prompt));
+        session.poll(now);
+        assert_eq!(samples(sent(&mut session)), usize::from(!is_prompt));
+    }
+}
+
+#[test]
 fn a_held_cube_is_sent_and_its_last_pose_goes_before_the_release() {
     let mut session = joined();
     assert!(!session.set_pose(FREE, pose(1.0)));

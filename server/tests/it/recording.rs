@@ -69,6 +69,7 @@ async fn a_replay_shows_what_the_live_client_saw() {
             if let Some(own) = walker.own_cube() {
                 walker.set_pose(own, circle(now));
             }
+            walker.send(now);
             watcher.poll(now);
             let own = watcher.own_cube();
             let cubes = watcher.cubes(now);

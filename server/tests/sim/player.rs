@@ -413,6 +413,7 @@ impl Player {
         let mut above = *pose;
         above.position.z += QUANTA_PER_METRE;
         session.set_pose(FREE, above);
+        session.send(now());
         None
     }
 

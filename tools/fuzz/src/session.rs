@@ -121,7 +121,8 @@ impl Table {
                 self.session.take(CubeId(u64::from(argument) % 8 / 2))
             }
             5 => self.session.release(CubeId(u64::from(argument) % 8 / 2)),
-            6 => self.session.measure_again(),
+            6 if argument.is_multiple_of(2) => self.session.measure_again(),
+            6 => self.session.send(self.now),
             _ => {
                 let message = self.message(operation, argument, input);
                 self.say(&message);

@@ -354,6 +354,7 @@ fn play(mut clients: Vec<Client>, shared: &Shared) {
             if let Some(own) = client.own_cube() {
                 client.set_pose(own, pose);
             }
+            client.send(now);
             let mut seen = shared.seen();
             seen.lost_cubes += lost_cubes;
             seen.corrections += corrections;

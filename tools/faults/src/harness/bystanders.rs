@@ -156,6 +156,7 @@ fn play(server: SocketAddr, key: Option<&String>, record: &Record) {
         if let (Some(own), Some(tick)) = (mover.own_cube(), mover.tick_at(now)) {
             mover.set_pose(own, restless(tick));
         }
+        mover.send(now);
         let is_playing = [&mover, &watcher].map(|client| client.status() == Status::Joined);
         record
             .is_playing

@@ -199,6 +199,7 @@ impl Player {
             };
             self.client.set_pose(own, pose);
         }
+        self.client.send(now);
     }
 
     /// Returns the position of its cube.

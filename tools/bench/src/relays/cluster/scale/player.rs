@@ -48,13 +48,15 @@ pub(super) async fn play(plan: PlayerPlan, counts: &PlayerCounts) {
     let mut session = Session::new(hello, Duration::ZERO);
     let mut incoming = BytesMut::new();
     for frame in 0.. {
+        let now = began.elapsed();
+        session.poll(now);
         if let Some(welcome) = session.welcome() {
             let cube = welcome.cube;
             let step = (frame / FRAMES_PER_TICK) as usize % (2 * plan.poses.len());
             let back = 2 * plan.poses.len() - 1 - step;
             session.set_pose(cube, plan.poses[step.min(back)]);
         }
-        session.poll(began.elapsed());
+        session.send(now);
         let sent = stream.write_all_buf(session.outgoing()).await;
         let until = began + plan.period * (frame + 1) / FRAMES_PER_TICK;
         while let Ok(read) = timeout_at(until, read(&mut stream, &mut incoming)).await {
