@@ -2,13 +2,15 @@
 //!
 //! A [`trace`] goes through a [`network`] to a display, the client's or one of the [`rivals`], which
 //! [`play`] steps frame by frame. A [`score`] measures it, all [`cases`] make a [`table`], and there is a
-//! [`plot`] for each network. [`cost`] measures the CPU time.
+//! [`plot`] for each network. [`cost`] measures the CPU time, [`real`] the whole way over the kernel's TCP.
 
 mod cases;
 mod cost;
 mod network;
 mod play;
 mod plot;
+#[cfg(target_os = "linux")]
+mod real;
 mod rivals;
 mod score;
 mod table;
@@ -43,6 +45,9 @@ struct Options {
     /// Seed of the traces and of the networks.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    #[cfg(target_os = "linux")]
+    #[command(flatten)]
+    real: real::Options,
 }
 
 fn main() -> ExitCode {
@@ -56,6 +61,10 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {
+    #[cfg(target_os = "linux")]
+    if options.real.real {
+        return real::run(&options.real);
+    }
     if options.cost {
         return cost::run();
     }

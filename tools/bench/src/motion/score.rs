@@ -150,7 +150,7 @@ fn jerks(positions: impl Iterator<Item = [f64; 3]>) -> Vec<f64> {
     positions.windows(4).map(jerk).collect()
 }
 
-fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
+pub(crate) fn distance(a: [f64; 3], b: [f64; 3]) -> f64 {
     let square = |axis: usize| (a[axis] - b[axis]) * (a[axis] - b[axis]);
     (square(0) + square(1) + square(2)).sqrt()
 }
@@ -165,12 +165,12 @@ fn degrees(a: [f64; 4], b: [f64; 4]) -> f64 {
     4.0 * half.asin().to_degrees()
 }
 
-fn rms(values: &[f64]) -> f64 {
+pub(crate) fn rms(values: &[f64]) -> f64 {
     let squares: f64 = values.iter().map(|value| value * value).sum();
     (squares / values.len() as f64).sqrt()
 }
 
-fn percentile(values: &[f64], part: f64) -> f64 {
+pub(crate) fn percentile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_unstable_by(f64::total_cmp);
     let index = ((sorted.len() - 1) as f64 * part).round() as usize;

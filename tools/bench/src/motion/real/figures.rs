@@ -1,0 +1,225 @@
+//! The figures of a run. `docs/MOTION.md` defines them.
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use super::player::Frame;
+use crate::play::TICK_HZ;
+use crate::score::{distance, percentile, rms};
+
+/// The speed from which on the truth counts as moving.
+const MOVES_MPS: f64 = 0.5;
+/// A cube that moves by less in a frame counts as standing.
+const STANDS_M: f64 = 0.001;
+/// A cube that moves by this much more than the truth in a frame jumps.
+const JUMP_M: f64 = 0.5;
+/// A longer time between two frames is a pause of the client.
+const LONGEST_FRAME_S: f64 = 0.1;
+
+/// The figures of a run, or medians of several.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Figures {
+    /// The constant delay from the walker's pose to the viewer's screen at which the error is smallest.
+    pub(super) delay_ms: f64,
+    /// The error at that delay.
+    pub(super) rms_cm: f64,
+    pub(super) p99_cm: f64,
+    pub(super) max_cm: f64,
+    /// The error at the moment that the viewer means to show.
+    pub(super) own_rms_cm: f64,
+    pub(super) own_p99_cm: f64,
+    pub(super) frozen_ms_per_min: f64,
+    pub(super) snaps_per_min: f64,
+    /// Of the walker and the viewer, both directions, IP headers and all.
+    pub(super) wire_bytes_per_s: f64,
+    /// Of the viewer alone, from the server.
+    pub(super) down_bytes_per_s: f64,
+    /// The walker's samples that came after their tick.
+    pub(super) late_samples_per_min: f64,
+    pub(super) lead_ms: f64,
+    pub(super) playout_delay_ms: f64,
+    /// The error of the witness, at its best delay.
+    pub(super) witness_rms_cm: f64,
+    /// The longest time between two frames of the viewer: on a machine that is too busy to measure, it
+    /// is long.
+    pub(super) longest_frame_ms: f64,
+}
+
+/// The bytes of the game on the wires of the walker and of the viewer: to the server and from it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WireBytes {
+    pub(super) walker: [u64; 2],
+    pub(super) viewer: [u64; 2],
+}
+
+impl WireBytes {
+    /// Returns the bytes since an earlier moment.
+    pub(super) fn since(self, before: Self) -> Self {
+        let since = |now: [u64; 2], before: [u64; 2]| [now[0] - before[0], now[1] - before[1]];
+        Self {
+            walker: since(self.walker, before.walker),
+            viewer: since(self.viewer, before.viewer),
+        }
+    }
+
+    fn sum(self) -> u64 {
+        self.walker.iter().chain(&self.viewer).sum()
+    }
+}
+
+/// A cube in a frame.
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    /// The time of the frame.
+    time_s: f64,
+    position: [f64; 3],
+    /// The moment of the truth that the frame means to show, but for a constant.
+    meant_s: f64,
+}
+
+/// Computes the figures of the frames in a window of time.
+pub(super) fn figures(
+    walker: &[Frame],
+    viewer: &[Frame],
+    witness: &[Frame],
+    truth: &dyn Fn(f64) -> [f64; 3],
+    window_s: std::ops::Range<f64>,
+    wire: WireBytes,
+) -> Result<Figures> {
+    let seconds = window_s.end - window_s.start;
+    let timeline = Timeline::new(walker);
+    let shown = |frames: &[Frame]| -> Vec<Shown> {
+        let inside = frames
+            .iter()
+            .filter(|frame| window_s.contains(&frame.time_s));
+        let shown = inside.filter_map(|frame| {
+            let meant_tick = frame.clock_tick - frame.playout_delay_s * f64::from(TICK_HZ);
+            Some(Shown {
+                time_s: frame.time_s,
+                position: frame.shown?,
+                meant_s: timeline.sampled_at(meant_tick)?,
+            })
+        });
+        shown.collect()
+    };
+    let inside = walker
+        .iter()
+        .filter(|frame| window_s.contains(&frame.time_s));
+    let walker: Vec<_> = inside.copied().collect();
+    let (first, last) = walker.first().zip(walker.last()).context("nobody walked")?;
+    let late_samples = last.late_samples - first.late_samples;
+    let witness = shown(witness);
+    let viewed = shown(viewer);
+    let seen = viewed.len() as f64 / seconds;
+    ensure!(
+        seen > 30.0,
+        "the viewer saw the walker in {seen:.0} frames a second"
+    );
+    ensure!(!witness.is_empty(), "the witness saw nothing");
+
+    let (delay_s, errors_m) = best_delay(&viewed, truth);
+    let (_, own_m) = best_constant(-0.3, 0.6, |constant_s| {
+        let error = |shown: &Shown| distance(shown.position, truth(shown.meant_s - constant_s));
+        viewed.iter().map(error).collect()
+    });
+    let (frozen_s, snaps) = frozen_and_snaps(&viewed, delay_s, truth);
+    let gaps = viewed
+        .windows(2)
+        .map(|pair| pair[1].time_s - pair[0].time_s);
+    let mean = |frames: &[Frame], value: fn(&Frame) -> f64| {
+        frames.iter().map(value).sum::<f64>() / frames.len() as f64
+    };
+    let inside = viewer
+        .iter()
+        .filter(|frame| window_s.contains(&frame.time_s));
+    let viewer: Vec<_> = inside.copied().collect();
+    let minutes = seconds / 60.0;
+    Ok(Figures {
+        delay_ms: delay_s * 1e3,
+        rms_cm: rms(&errors_m) * 100.0,
+        p99_cm: percentile(&errors_m, 0.99) * 100.0,
+        max_cm: percentile(&errors_m, 1.0) * 100.0,
+        own_rms_cm: rms(&own_m) * 100.0,
+        own_p99_cm: percentile(&own_m, 0.99) * 100.0,
+        frozen_ms_per_min: frozen_s / minutes * 1e3,
+        snaps_per_min: f64::from(snaps) / minutes,
+        wire_bytes_per_s: wire.sum() as f64 / seconds,
+        down_bytes_per_s: wire.viewer[1] as f64 / seconds,
+        late_samples_per_min: late_samples as f64 / minutes,
+        lead_ms: mean(&walker, |frame| frame.lead_s) * 1e3,
+        playout_delay_ms: mean(&viewer, |frame| frame.playout_delay_s) * 1e3,
+        witness_rms_cm: rms(&best_delay(&witness, truth).1) * 100.0,
+        longest_frame_ms: gaps.fold(0.0, f64::max) * 1e3,
+    })
+}
+
+/// The moments at which the walker's samples of the ticks were taken, from its frames.
+struct Timeline {
+    /// Ticks with their part that has passed, and times.
+    points: Vec<(f64, f64)>,
+}
+
+impl Timeline {
+    fn new(walker: &[Frame]) -> Self {
+        let point = |frame: &Frame| {
+            let tick = frame.clock_tick + frame.lead_s * f64::from(TICK_HZ);
+            (tick, frame.time_s)
+        };
+        Self {
+            points: walker.iter().map(point).collect(),
+        }
+    }
+
+    /// Returns when the sample of a tick was taken, linearly between frames.
+    fn sampled_at(&self, tick: f64) -> Option<f64> {
+        let next = self.points.partition_point(|(at, _)| *at <= tick);
+        let &(from, from_s) = self.points.get(next.checked_sub(1)?)?;
+        let &(to, to_s) = self.points.get(next)?;
+        Some(from_s + (to_s - from_s) * (tick - from) / (to - from))
+    }
+}
+
+/// Returns the constant delay at which the error is smallest, in seconds, and the errors at it.
+fn best_delay(shown: &[Shown], truth: &dyn Fn(f64) -> [f64; 3]) -> (f64, Vec<f64>) {
+    best_constant(0.0, 2.0, |delay_s| {
+        let error = |shown: &Shown| distance(shown.position, truth(shown.time_s - delay_s));
+        shown.iter().map(error).collect()
+    })
+}
+
+/// Returns the constant with the smallest root mean square, to a tenth of a millisecond, and the errors.
+fn best_constant(from_s: f64, to_s: f64, errors: impl Fn(f64) -> Vec<f64>) -> (f64, Vec<f64>) {
+    const STEP_S: f64 = 0.005;
+    const FINE_STEP_S: f64 = 0.0001;
+    let best = |candidates: &mut dyn Iterator<Item = f64>| {
+        let scored = candidates.map(|constant_s| (rms(&errors(constant_s)), constant_s));
+        let best = scored.min_by(|a, b| a.0.total_cmp(&b.0));
+        best.expect("there are candidates").1
+    };
+    let steps = ((to_s - from_s) / STEP_S) as i32;
+    let near_s = best(&mut (0..=steps).map(|step| from_s + f64::from(step) * STEP_S));
+    let best_s = best(&mut (-50..=50).map(|step| near_s + f64::from(step) * FINE_STEP_S));
+    (best_s, errors(best_s))
+}
+
+/// Returns for how long the cube stood while the truth moved, and how often it jumped.
+fn frozen_and_snaps(shown: &[Shown], delay_s: f64, truth: &dyn Fn(f64) -> [f64; 3]) -> (f64, u32) {
+    let (mut frozen_s, mut snaps) = (0.0, 0);
+    for pair in shown.windows(2) {
+        let [before, now] = [pair[0], pair[1]];
+        let frame_s = now.time_s - before.time_s;
+        if frame_s > LONGEST_FRAME_S {
+            continue;
+        }
+        let way_m = distance(before.position, now.position);
+        let was = truth(before.time_s - delay_s);
+        let true_way_m = distance(was, truth(now.time_s - delay_s));
+        if true_way_m > MOVES_MPS * frame_s && way_m < STANDS_M {
+            frozen_s += frame_s;
+        }
+        if way_m > true_way_m + JUMP_M {
+            snaps += 1;
+        }
+    }
+    (frozen_s, snaps)
+}
