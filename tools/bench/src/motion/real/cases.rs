@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::link::{Bottleneck, Conditions, Loss};
+use super::conditions::{Bottleneck, Conditions, Loss};
 
 /// The players who are behind the bad network; the others have a perfect one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +34,12 @@ pub(super) struct Case {
     pub(super) conditions: Conditions,
     /// Linux's name of the congestion control of both ends.
     pub(super) congestion_control: &'static str,
+    /// Whether somebody else's transfers take the same way: from the walker, and to the viewer.
+    pub(super) has_transfers: bool,
 }
+
+/// The case of the short form.
+pub(super) const QUICK: &str = "60-2-both";
 
 /// Returns all cases in the order of the table.
 pub(super) fn all() -> Vec<Case> {
@@ -43,6 +48,7 @@ pub(super) fn all() -> Vec<Case> {
         behind,
         conditions,
         congestion_control: "cubic",
+        has_transfers: false,
     };
     let mut cases = vec![Case {
         name: "lan".into(),
@@ -66,16 +72,17 @@ pub(super) fn all() -> Vec<Case> {
         congestion_control: "bbr",
         ..case("60-2-bbr", lossy(around(60, 20), 0.02), Behind::Both)
     });
-    // A twentieth of the time nearly nothing arrives, for an eighth of a second on average.
+    // About every two seconds hardly anything arrives for 80 ms on average.
     let bursts = Conditions {
         loss: Loss::Bursts {
-            good: Duration::from_millis(2_400),
-            bad: Duration::from_millis(125),
+            good: Duration::from_secs(2),
+            bad: Duration::from_millis(80),
             probability: 0.8,
         },
         ..around(60, 20)
     };
     cases.push(case("bursts", bursts, Behind::Both));
+    // 4 Mbit/s and a buffer of a quarter of a second.
     let bloat = Conditions {
         bottleneck: Some(Bottleneck {
             bytes_per_s: 500_000,
@@ -83,7 +90,10 @@ pub(super) fn all() -> Vec<Case> {
         }),
         ..around(20, 5)
     };
-    cases.push(case("bloat", bloat, Behind::Both));
+    cases.push(Case {
+        has_transfers: true,
+        ..case("bloat", bloat, Behind::Both)
+    });
     cases
 }
 

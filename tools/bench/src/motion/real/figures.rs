@@ -223,3 +223,121 @@ fn frozen_and_snaps(shown: &[Shown], delay_s: f64, truth: &dyn Fn(f64) -> [f64; 
     }
     (frozen_s, snaps)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::f64::consts::TAU;
+
+    use super::*;
+
+    const SECONDS: f64 = 20.0;
+
+    /// A circle of 3 m at 6 m/s.
+    fn truth(time_s: f64) -> [f64; 3] {
+        let angle_rad = 2.0 * time_s;
+        [3.0 * angle_rad.cos(), 3.0 * angle_rad.sin(), 0.5]
+    }
+
+    fn frames(shown: impl Fn(f64) -> [f64; 3], late_samples: fn(f64) -> u64) -> Vec<Frame> {
+        let frame = |number: u32| {
+            let time_s = f64::from(number) / 60.0;
+            Frame {
+                time_s,
+                shown: Some(shown(time_s)),
+                // The clock began 2 s before the walk.
+                clock_tick: (time_s + 2.0) * f64::from(TICK_HZ),
+                playout_delay_s: 0.06,
+                lead_s: 0.04,
+                late_samples: late_samples(time_s),
+            }
+        };
+        (0..(SECONDS * 60.0) as u32).map(frame).collect()
+    }
+
+    fn of(shown: impl Fn(f64) -> [f64; 3]) -> Figures {
+        let walker = frames(truth, |time_s| time_s as u64);
+        let viewer = frames(shown, |_| 0);
+        let witness = frames(|time_s| truth(time_s - 0.05), |_| 0);
+        let wire = WireBytes {
+            walker: [1_000, 2_000],
+            viewer: [3_000, 4_000],
+        };
+        figures(&walker, &viewer, &witness, &truth, 5.0..15.0, wire).unwrap()
+    }
+
+    #[test]
+    fn a_display_that_is_only_late_has_no_error() {
+        let figures = of(|time_s| truth(time_s - 0.15));
+        assert!((figures.delay_ms - 150.0).abs() < 0.06, "{figures:?}");
+        assert!(
+            figures.max_cm < 0.1 && figures.own_p99_cm < 0.1,
+            "{figures:?}"
+        );
+        assert!(figures.witness_rms_cm < 0.1, "{figures:?}");
+        let trouble = (figures.frozen_ms_per_min, figures.snaps_per_min);
+        assert_eq!(trouble, (0.0, 0.0));
+        let bytes = (figures.wire_bytes_per_s, figures.down_bytes_per_s);
+        assert_eq!(bytes, (1_000.0, 400.0));
+        assert!((figures.lead_ms - 40.0).abs() < 1e-6);
+        assert!((figures.playout_delay_ms - 60.0).abs() < 1e-6);
+        assert!(
+            (48.0..=60.0).contains(&figures.late_samples_per_min),
+            "{figures:?}"
+        );
+        assert!((figures.longest_frame_ms - 16.7).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_cube_that_stands_and_jumps_after_it_is_frozen_once_and_snaps_once() {
+        let figures = of(|time_s| match time_s {
+            10.0..10.5 => truth(9.85),
+            _ => truth(time_s - 0.15),
+        });
+        // 10 s were scored.
+        assert!(
+            (figures.frozen_ms_per_min / 6.0 - 500.0).abs() < 35.0,
+            "{figures:?}"
+        );
+        assert_eq!(figures.snaps_per_min, 6.0);
+        assert!((figures.delay_ms - 150.0).abs() < 20.0, "{figures:?}");
+        assert!(figures.max_cm > 100.0, "{figures:?}");
+    }
+
+    #[test]
+    fn a_display_whose_delay_wanders_is_wrong_but_not_on_its_own_timeline() {
+        // The lead wanders, and so does the moment that the viewer means to show.
+        let lead_s = |time_s: f64| 0.04 + 0.03 * (time_s * TAU / 5.0).sin();
+        let mut walker = frames(truth, |_| 0);
+        for frame in &mut walker {
+            frame.lead_s = lead_s(frame.time_s);
+        }
+        let timeline = Timeline::new(&walker);
+        let viewer = frames(
+            |time_s| {
+                let tick = (time_s + 2.0 - 0.06) * f64::from(TICK_HZ);
+                timeline.sampled_at(tick).map_or([0.0; 3], truth)
+            },
+            |_| 0,
+        );
+        let wire = WireBytes {
+            walker: [0; 2],
+            viewer: [0; 2],
+        };
+        let figures = figures(&walker, &viewer, &viewer, &truth, 5.0..15.0, wire).unwrap();
+        assert!((95.0..105.0).contains(&figures.delay_ms), "{figures:?}");
+        assert!(
+            figures.rms_cm > 8.0 && figures.own_rms_cm < 0.1,
+            "{figures:?}"
+        );
+    }
+
+    #[test]
+    fn nobody_seen_is_no_figure() {
+        let walker = frames(truth, |_| 0);
+        let wire = WireBytes {
+            walker: [0; 2],
+            viewer: [0; 2],
+        };
+        assert!(figures(&walker, &[], &walker, &truth, 5.0..15.0, wire).is_err());
+    }
+}

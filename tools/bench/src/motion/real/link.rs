@@ -4,54 +4,11 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::time::Duration;
 
-/// What a network does to packets, in each direction.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Conditions {
-    /// The mean time from one end to the other.
-    pub(super) latency: Duration,
-    /// The largest difference from the mean; differences are uniform and independent.
-    pub(super) jitter: Duration,
-    pub(super) loss: Loss,
-    /// Whether packets may overtake others of the same flow.
-    pub(super) reorders: bool,
-    pub(super) bottleneck: Option<Bottleneck>,
-}
+use super::bursts::Bursts;
+use super::conditions::{Conditions, Loss};
 
-/// The way in which packets are lost.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) enum Loss {
-    /// Each packet has this probability.
-    Independent(f64),
-    /// A good state without loss and a bad one take turns (Gilbert 1960, Elliott 1963). Both last
-    /// exponentially distributed times, by the clock and not by the packet, so that all protocols meet
-    /// the same bursts, however little they send.
-    Bursts {
-        /// The mean duration of the good state.
-        good: Duration,
-        /// The mean duration of the bad state.
-        bad: Duration,
-        /// The probability of a loss in the bad state.
-        probability: f64,
-    },
-}
-
-/// A slow line behind a buffer that drops what does not fit.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Bottleneck {
-    pub(super) bytes_per_s: u32,
-    pub(super) buffer_bytes: u32,
-}
-
-impl Conditions {
-    /// A wire that neither delays nor loses anything.
-    pub(super) const PERFECT: Self = Self {
-        latency: Duration::ZERO,
-        jitter: Duration::ZERO,
-        loss: Loss::Independent(0.0),
-        reorders: false,
-        bottleneck: None,
-    };
-}
+/// The number of UDP in IP headers.
+const UDP: u8 = 17;
 
 /// What packets of one connection in one direction have in common: protocol, source port and
 /// destination port.
@@ -111,6 +68,9 @@ impl Link {
 
     /// Takes a packet that was sent now, and loses it or puts it on its way.
     pub(super) fn take(&mut self, now: Duration, flow: Flow, packet: &[u8]) {
+        if self.conditions.blocks_udp && flow.protocol == UDP {
+            return;
+        }
         // Both are drawn for each packet, so that losing one changes nothing for the others.
         let (drawn, spread) = (self.fates.f64(), self.fates.f64() * 2.0 - 1.0);
         let probability = match self.conditions.loss {
@@ -174,32 +134,150 @@ impl Link {
     }
 }
 
-/// The state of a link that loses packets in bursts.
-#[derive(Debug)]
-struct Bursts {
-    random: fastrand::Rng,
-    is_bad: bool,
-    until: Duration,
-}
+#[cfg(test)]
+mod tests {
+    use super::super::conditions::Bottleneck;
+    use super::*;
 
-impl Bursts {
-    fn new(seed: u64) -> Self {
-        Self {
-            random: fastrand::Rng::with_seed(seed),
-            // The first state ends at once, so that the second, a good one, is drawn.
-            is_bad: true,
-            until: Duration::ZERO,
-        }
+    const PACKETS: u64 = 20_000;
+    const FLOW: Flow = Flow {
+        protocol: 6,
+        ports: [40_000, 14_900],
+    };
+    const LOSSY: Conditions = Conditions {
+        latency: Duration::from_millis(60),
+        jitter: Duration::from_millis(20),
+        loss: Loss::Independent(0.02),
+        ..Conditions::PERFECT
+    };
+
+    fn sent_at(number: u64) -> Duration {
+        Duration::from_millis(10 * number)
     }
 
-    fn is_bad(&mut self, now: Duration, good: Duration, bad: Duration) -> bool {
-        while self.until <= now {
-            self.is_bad = !self.is_bad;
-            let mean = if self.is_bad { bad } else { good };
-            // At least a microsecond, so that the loop ends.
-            let times = -(1.0 - self.random.f64()).ln();
-            self.until += mean.mul_f64(times) + Duration::from_micros(1);
+    /// Sends a packet every 10 ms and returns the numbers of those that arrive, with their delays in ms,
+    /// in the order of their arrival.
+    fn arrivals(conditions: Conditions, seed: u64) -> Vec<(u64, f64)> {
+        let mut link = Link::new(conditions, seed);
+        for number in 0..PACKETS {
+            link.take(sent_at(number), FLOW, &number.to_le_bytes());
         }
-        self.is_bad
+        let mut arrivals = Vec::new();
+        while let Some(at) = link.next_arrival() {
+            let packet = link.next_arrived(at).unwrap();
+            let number = u64::from_le_bytes(packet.try_into().unwrap());
+            arrivals.push((number, (at - sent_at(number)).as_secs_f64() * 1e3));
+        }
+        arrivals
+    }
+
+    #[test]
+    fn a_seed_decides_the_fate_of_every_packet() {
+        assert_eq!(arrivals(LOSSY, 1), arrivals(LOSSY, 1));
+        assert_ne!(arrivals(LOSSY, 1), arrivals(LOSSY, 2));
+    }
+
+    #[test]
+    fn packets_are_lost_as_often_as_asked() {
+        let lost = PACKETS - arrivals(LOSSY, 1).len() as u64;
+        assert!((360..440).contains(&lost), "{lost}");
+        let bursts = Conditions {
+            loss: Loss::Bursts {
+                good: Duration::from_millis(900),
+                bad: Duration::from_millis(100),
+                probability: 0.8,
+            },
+            ..LOSSY
+        };
+        let lost = PACKETS - arrivals(bursts, 1).len() as u64;
+        assert!((1_200..2_000).contains(&lost), "{lost}");
+    }
+
+    #[test]
+    fn delays_lie_around_the_latency_and_packets_keep_their_order() {
+        let arrivals = arrivals(LOSSY, 1);
+        assert!(arrivals.is_sorted_by_key(|(number, _)| *number));
+        let delays = arrivals.iter().map(|(_, ms)| *ms);
+        let mean = delays.clone().sum::<f64>() / arrivals.len() as f64;
+        // Those that wait for an earlier one raise the mean.
+        assert!((60.0..65.0).contains(&mean), "{mean}");
+        assert!(delays.clone().fold(f64::MAX, f64::min) < 41.0);
+        assert!(delays.fold(0.0, f64::max) <= 80.001);
+    }
+
+    #[test]
+    fn packets_overtake_only_where_they_may() {
+        let reorders = Conditions {
+            reorders: true,
+            ..LOSSY
+        };
+        let arrivals = arrivals(reorders, 1);
+        assert!(!arrivals.is_sorted_by_key(|(number, _)| *number));
+    }
+
+    #[test]
+    fn other_flows_may_overtake() {
+        let mut link = Link::new(LOSSY, 1);
+        for number in 0..1_000_u16 {
+            let ports = [number, 14_900];
+            let flow = Flow { ports, ..FLOW };
+            link.take(
+                Duration::from_millis(number.into()),
+                flow,
+                &number.to_le_bytes(),
+            );
+        }
+        let arrived: Vec<_> =
+            std::iter::from_fn(|| link.next_arrived(Duration::from_secs(9))).collect();
+        let numbers = arrived
+            .iter()
+            .map(|packet| u16::from_le_bytes([packet[0], packet[1]]));
+        assert!(!numbers.is_sorted());
+    }
+
+    #[test]
+    fn a_bottleneck_queues_packets_and_drops_those_that_do_not_fit() {
+        let conditions = Conditions {
+            bottleneck: Some(Bottleneck {
+                bytes_per_s: 100_000,
+                buffer_bytes: 5_000,
+            }),
+            ..Conditions::PERFECT
+        };
+        let mut link = Link::new(conditions, 1);
+        for number in 0..10_u8 {
+            link.take(Duration::ZERO, FLOW, &[number; 1_000]);
+        }
+        for number in 0..5_u8 {
+            let at = Duration::from_millis(10 * (u64::from(number) + 1));
+            assert_eq!(link.next_arrival(), Some(at));
+            assert_eq!(link.next_arrived(at).unwrap()[0], number);
+        }
+        assert_eq!(link.next_arrival(), None);
+        // Later the buffer is empty again.
+        link.take(Duration::from_secs(1), FLOW, &[0; 1_000]);
+        assert_eq!(link.next_arrival(), Some(Duration::from_millis(1_010)));
+    }
+
+    #[test]
+    fn flows_are_told_apart_and_blocked_by_their_protocol() {
+        let mut packet = [0; 28];
+        packet[0] = 0x45;
+        packet[9] = UDP;
+        packet[20..24].copy_from_slice(&[0x12, 0x34, 0x3a, 0x34]);
+        let flow = Flow::of(&packet).unwrap();
+        assert_eq!((flow.protocol, flow.ports), (UDP, [0x1234, 14_900]));
+        let blocks_udp = Conditions {
+            blocks_udp: true,
+            ..Conditions::PERFECT
+        };
+        let mut link = Link::new(blocks_udp, 1);
+        link.take(Duration::ZERO, flow, &packet);
+        assert_eq!(link.next_arrival(), None);
+        link.take(Duration::ZERO, FLOW, &packet);
+        assert_eq!(link.next_arrival(), Some(Duration::ZERO));
+        packet[0] = 0x60;
+        assert_eq!(Flow::of(&packet), None);
+        assert_eq!(Flow::of(&packet[..19]), None);
     }
 }

@@ -4,25 +4,30 @@
 //! with [`wire`]s between them whose [`link`]s delay and lose whole IP packets. The [`figures`] compare
 //! what the viewer saw with the truth, and make a [`table`].
 
+mod bursts;
 mod cases;
+mod conditions;
 mod figures;
 mod link;
 mod namespace;
 mod player;
 mod run;
 mod table;
+mod transfer;
 mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::ValueEnum;
 use cubesync_harness::programs::{build_command, file_name, find_installed, neighbour};
 
 use self::cases::Case;
-use self::figures::Figures;
 use self::namespace::Namespace;
+use self::run::{Plan, Run};
+use self::table::Outcome;
 
 /// Whether Ctrl-C was pressed, or a run has failed.
 static IS_STOPPED: AtomicBool = AtomicBool::new(false);
@@ -31,10 +36,10 @@ static IS_STOPPED: AtomicBool = AtomicBool::new(false);
 #[derive(Debug, clap::Args)]
 #[group(skip)]
 pub(crate) struct Options {
-    /// Measure the whole way from a pose to a pixel over the kernel's own TCP instead; needs root.
+    /// Measure the whole way from a pose to a pixel over the kernel's own TCP instead; needs root
     #[arg(long, conflicts_with_all = ["check", "update", "markdown", "cost", "seed"])]
     pub(crate) real: bool,
-    /// A case; may be given several times. `all` stands for every case, an unknown name prints them.
+    /// A case; may be given several times. `all` stands for every case; an unknown name lists them
     #[arg(
         long = "case",
         value_name = "NAME",
@@ -45,71 +50,107 @@ pub(crate) struct Options {
     /// Number of runs of each case; their seeds are 1, 2, 3 ...
     #[arg(long, default_value_t = 3, requires = "real")]
     seeds: u64,
-    /// The scored time of a run, in seconds.
+    /// Scored time of a run, in seconds
     #[arg(long, default_value_t = 60.0, requires = "real")]
     seconds: f64,
-    /// Number of runs at the same time.
+    /// Number of runs at the same time
     #[arg(long, default_value_t = 4, requires = "real")]
     jobs: usize,
-    /// A built cubesync-server [default: build it].
+    /// Whether UDP passes the wires of the walker and of the viewer
+    #[arg(long, value_enum, default_value_t = Udp::Open, requires = "real")]
+    udp: Udp,
+    /// Run one case for 20 s, and fail if its figures are far from good
+    #[arg(long, requires = "real", conflicts_with_all = ["cases", "seeds", "seconds"])]
+    quick: bool,
+    /// Write all figures of all runs into a file
+    #[arg(long, value_name = "FILE", requires = "real")]
+    json: Option<PathBuf>,
+    /// A built cubesync-server [default: build it]
     #[arg(long, value_name = "FILE", requires = "real")]
     server: Option<PathBuf>,
 }
 
+/// The way in which UDP is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Udp {
+    Open,
+    Blocked,
+}
+
+/// The time of the short form.
+const QUICK_SECONDS: f64 = 20.0;
+
 /// Runs the cases and prints the table.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let cases = chosen(&options.cases)?;
-    let server = match &options.server {
-        Some(server) => server.clone(),
-        None => build()?,
-    };
+    let quick = vec![cases::QUICK.to_owned()];
+    let cases = chosen(if options.quick {
+        &quick
+    } else {
+        &options.cases
+    })?;
     check_machine()?;
+    let plan = Plan {
+        server: match &options.server {
+            Some(server) => server.clone(),
+            None => build()?,
+        },
+        seconds: match options.quick {
+            true => QUICK_SECONDS,
+            false => options.seconds,
+        },
+        blocks_udp: options.udp == Udp::Blocked,
+    };
+    let seeds = if options.quick { 1 } else { options.seeds };
     ctrlc::set_handler(|| IS_STOPPED.store(true, Ordering::Relaxed))?;
 
-    let runs: Vec<_> = (1..=options.seeds)
+    let outcomes = run_all(&cases, seeds, options.jobs, &plan)?;
+    print!("{}", table::text(&outcomes));
+    if let Some(path) = &options.json {
+        let json = serde_json::to_vec_pretty(&outcomes)?;
+        std::fs::write(path, json).with_context(|| path.display().to_string())?;
+    }
+    if options.quick {
+        table::check(&outcomes)?;
+    }
+    Ok(())
+}
+
+/// Runs each case with each seed, several at the same time.
+fn run_all(cases: &[Case], seeds: u64, jobs: usize, plan: &Plan) -> Result<Vec<Outcome>> {
+    // A case's runs are far apart, so that a busy minute of this machine meets many cases a little.
+    let runs: Vec<_> = (1..=seeds)
         .flat_map(|seed| cases.iter().map(move |case| (case, seed)))
         .collect();
     let next = AtomicUsize::new(0);
-    let work = || -> Result<Vec<(&str, Figures)>> {
+    let work = || -> Result<Vec<(&str, Run)>> {
         let mut done = Vec::new();
         while let Some(&(case, seed)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let run = run::run(case, seed, options.seconds, &server, &IS_STOPPED);
+            let run = run::run(case, seed, plan, &IS_STOPPED);
             let run = run.inspect_err(|_| IS_STOPPED.store(true, Ordering::Relaxed));
             let run = run.with_context(|| format!("{}, seed {seed}", case.name))?;
-            report(case, seed, &run);
-            done.push((case.name.as_str(), run.figures));
+            eprintln!("{}, {}", case.name, run.summary());
+            done.push((case.name.as_str(), run));
         }
         Ok(done)
     };
     let done = thread::scope(|scope| {
-        let workers: Vec<_> = (0..options.jobs).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
         let done = workers
             .into_iter()
-            .map(|worker| worker.join().expect("a run panicked"));
+            .map(|worker| worker.join().map_err(|_| anyhow!("a run panicked"))?);
         done.collect::<Result<Vec<_>>>()
     })?;
-    let done = done.concat();
-    let of = |case: &Case| {
-        let figures = done.iter().filter(|(name, _)| *name == case.name);
-        (
-            case.name.clone(),
-            figures.map(|(_, figures)| *figures).collect(),
-        )
+    let mut done = done.concat();
+    done.sort_by_key(|(_, run)| run.seed);
+    let outcome = |case: &Case| Outcome {
+        case: case.name.clone(),
+        runs: done
+            .iter()
+            .filter(|(name, _)| *name == case.name)
+            .map(|(_, run)| run.clone())
+            .collect(),
     };
-    let cases: Vec<_> = cases.iter().map(of).collect();
-    print!("{}", table::text(&cases));
-    Ok(())
-}
-
-fn report(case: &Case, seed: u64, run: &run::Run) {
-    let figures = &run.figures;
-    eprintln!(
-        "{} {seed}: {:.1} cm at {:.0} ms",
-        case.name, figures.rms_cm, figures.delay_ms
-    );
-    for trouble in &run.trouble {
-        eprintln!("{} {seed}: {trouble}", case.name);
-    }
+    Ok(cases.iter().map(outcome).collect())
 }
 
 /// Returns the cases of these names.
@@ -140,7 +181,7 @@ fn build() -> Result<PathBuf> {
 
 /// Checks what the measurement needs, so that what is missing is told first.
 fn check_machine() -> Result<()> {
-    let missing: Vec<_> = ["ip", "chrt"]
+    let missing: Vec<_> = ["ip", "chrt", "setpriv"]
         .into_iter()
         .filter(|program| find_installed(program).is_none())
         .collect();

@@ -1,6 +1,7 @@
 //! Networks apart from the machine's own, and threads that are woken on time.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -44,10 +45,12 @@ pub(super) fn be_punctual() -> Result<()> {
     run(Command::new("chrt").args(["--fifo", "--pid", PRIORITY, &thread]))
 }
 
-/// Returns a command that runs a program as punctually.
-pub(super) fn punctual(program: &std::path::Path) -> Command {
-    let mut command = Command::new("chrt");
-    command.args(["--fifo", PRIORITY]).arg(program);
+/// Returns a command that runs a program as punctually, and no longer than the calling thread.
+pub(super) fn punctual(program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "chrt", "--fifo", PRIORITY])
+        .arg(program);
     command
 }
 

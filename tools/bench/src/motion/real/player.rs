@@ -159,6 +159,7 @@ fn frame(role: Role, client: &mut Client, now: Duration, shared: &Shared) -> Opt
     if let (Role::Walker, Some(own)) = (role, client.own_cube()) {
         client.set_pose(own, walk.at(time_s).pose());
     }
+    client.send(now);
     let &(cube, _) = shared.walker.get()?;
     let views = client.cubes(now);
     let view = views.iter().find(|view| view.cube == cube);

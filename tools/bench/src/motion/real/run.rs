@@ -1,20 +1,22 @@
-//! One run: namespaces, wires, a server and players, and what came of them.
+//! One run: namespaces, wires, a server and players, and the figures that came of them.
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use cubesync_harness::{Program, http};
+use serde::Serialize;
 
 use super::cases::{Behind, Case};
+use super::conditions::Conditions;
 use super::figures::{Figures, WireBytes, figures};
-use super::link::Conditions;
 use super::namespace::{Namespace, be_punctual, punctual};
 use super::player::{Frame, Role, Shared, Walk, play};
+use super::transfer;
 use super::wire::{GAME_PORT, Wire, carry};
 use crate::trace::{Motion, Trace};
 
@@ -23,14 +25,44 @@ const WARM_UP_S: f64 = 8.0;
 /// A server or a player that is not ready after this long has failed.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// The address of the server's pages, in its own namespace.
-const PAGES: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8_080);
+const PAGES: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_080);
+/// A viewer whose frames are further apart was not woken on time.
+const LONGEST_FRAME_MS: f64 = 40.0;
 
-/// What came of a run.
-#[derive(Debug, Clone)]
+/// What all runs have in common.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// The server's program.
+    pub(super) server: PathBuf,
+    /// The scored time.
+    pub(super) seconds: f64,
+    /// Whether no UDP passes the wires of the walker and of the viewer.
+    pub(super) blocks_udp: bool,
+}
+
+/// The outcome of a run.
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Run {
+    pub(super) seed: u64,
+    #[serde(flatten)]
     pub(super) figures: Figures,
     /// What should not have happened.
     pub(super) trouble: Vec<String>,
+}
+
+impl Run {
+    /// Returns what a person wants to know while others still run.
+    pub(super) fn summary(&self) -> String {
+        let Figures {
+            rms_cm, delay_ms, ..
+        } = self.figures;
+        let mut lines = vec![format!(
+            "seed {}: {rms_cm:.1} cm at {delay_ms:.0} ms",
+            self.seed
+        )];
+        lines.extend(self.trouble.iter().cloned());
+        lines.join("\n  ")
+    }
 }
 
 /// Sets a flag when it is dropped, in a panic as well.
@@ -47,68 +79,80 @@ impl Drop for SetOnDrop<'_> {
 /// # Errors
 ///
 /// Something that a run needs failed, or `is_stopped` was set meanwhile.
-pub(super) fn run(
-    case: &Case,
-    seed: u64,
-    seconds: f64,
-    server: &Path,
-    is_stopped: &AtomicBool,
-) -> Result<Run> {
+pub(super) fn run(case: &Case, seed: u64, plan: &Plan, is_stopped: &AtomicBool) -> Result<Run> {
     let servers = Namespace::new()?;
     let players = Namespace::new()?;
-    let wire = |role: Role| {
-        let is_behind = match role {
-            Role::Walker => case.behind != Behind::Viewer,
-            Role::Viewer => case.behind != Behind::Walker,
-            Role::Witness => false,
+    let sides = [&players, &servers];
+    let mut wires = Vec::new();
+    for role in Role::ALL {
+        let conditions = Conditions {
+            blocks_udp: plan.blocks_udp && role != Role::Witness,
+            ..match is_behind(role, case.behind) {
+                true => case.conditions,
+                false => Conditions::PERFECT,
+            }
         };
-        let conditions = match is_behind {
-            true => case.conditions,
-            false => Conditions::PERFECT,
-        };
-        let sides = [&players, &servers];
-        Wire::new(role as u8, sides, conditions, case.congestion_control, seed)
-    };
-    let mut wires = Role::ALL
-        .into_iter()
-        .map(wire)
-        .collect::<Result<Vec<_>>>()?;
-    let addresses: Vec<_> = wires.iter().map(|wire| wire.server).collect();
-    let game_bytes: Vec<_> = wires.iter().map(|wire| wire.game_bytes.clone()).collect();
+        let congestion_control = case.congestion_control;
+        wires.push(Wire::new(
+            role as u8,
+            sides,
+            conditions,
+            congestion_control,
+            seed,
+        )?);
+    }
+    let addresses = Role::ALL.map(|role| wires[role as usize].server);
+    let game_bytes = Role::ALL.map(|role| wires[role as usize].game_bytes.clone());
     let game_bytes = || {
-        let of = |role: Role, end: usize| game_bytes[role as usize][end].load(Ordering::Relaxed);
+        let of = |role: Role| {
+            [0, 1].map(|end: usize| game_bytes[role as usize][end].load(Ordering::Relaxed))
+        };
         WireBytes {
-            walker: [0, 1].map(|end| of(Role::Walker, end)),
-            viewer: [0, 1].map(|end| of(Role::Viewer, end)),
+            walker: of(Role::Walker),
+            viewer: of(Role::Viewer),
         }
     };
 
     servers.enter()?;
-    let _server = start(server)?;
-    players.enter()?;
-    let shared = Shared::new();
-    let trace = Trace::new(Motion::People, seed, WARM_UP_S + seconds);
+    let _server = start(plan)?;
+    let shared = &Shared::new();
+    let trace = Trace::new(Motion::People, seed, WARM_UP_S + plan.seconds);
     let (frames, wire_bytes) = thread::scope(|scope| -> Result<(Vec<Vec<Frame>>, WireBytes)> {
         let _end = SetOnDrop(&shared.is_over);
-        let carrier = scope.spawn(|| {
-            let _end = SetOnDrop(&shared.is_over);
+        let wires = &mut wires;
+        let mut others = vec![part(scope, shared, || {
             be_punctual()?;
-            carry(&mut wires, shared.epoch, &shared.is_over)
-        });
-        let player = |role: Role| {
-            let (shared, address) = (&shared, addresses[role as usize]);
-            scope.spawn(move || -> Result<Vec<Frame>> {
-                let _end = SetOnDrop(&shared.is_over);
+            carry(wires, shared.epoch, &shared.is_over)
+        })];
+        players.enter()?;
+        for role in [Role::Walker, Role::Viewer] {
+            if case.has_transfers && is_behind(role, case.behind) {
+                let [player, server] = transfer::connect(addresses[role as usize], sides)?;
+                let (from, to) = match role {
+                    Role::Walker => (player, server),
+                    _ => (server, player),
+                };
+                let (epoch, is_over) = (shared.epoch, &shared.is_over);
+                others.push(part(scope, shared, move || {
+                    transfer::write(from, epoch, is_over)
+                }));
+                others.push(part(scope, shared, || transfer::read(to, is_over)));
+            }
+        }
+        let players = Role::ALL.map(|role| {
+            let address = addresses[role as usize];
+            part(scope, shared, move || {
                 be_punctual()?;
                 Ok(play(role, address, seed << 2 | role as u64, shared))
             })
-        };
-        let threads = Role::ALL.map(player);
-        let wire_bytes = conduct(&shared, trace, seconds, is_stopped, game_bytes);
+        });
+        let wire_bytes = conduct(shared, trace, plan.seconds, is_stopped, game_bytes);
         shared.is_over.store(true, Ordering::Relaxed);
-        let crash = |_| anyhow!("a thread panicked");
-        carrier.join().map_err(crash)??;
-        let frames = threads.map(|thread| thread.join().map_err(crash)?);
+        let crash = |_| anyhow!("a part of the run panicked");
+        for other in others {
+            other.join().map_err(crash)??;
+        }
+        let frames = players.map(|player| player.join().map_err(crash)?);
         let frames = frames.into_iter().collect::<Result<Vec<_>>>()?;
         Ok((frames, wire_bytes?))
     })?;
@@ -116,14 +160,48 @@ pub(super) fn run(
     let (walk, _) = shared.walk.get().context("nobody walked")?;
     let [walker, viewer, witness] = Role::ALL.map(|role| frames[role as usize].as_slice());
     let truth = |time_s| walk.at(time_s).position;
-    let window_s = WARM_UP_S..WARM_UP_S + seconds;
+    let window_s = WARM_UP_S..WARM_UP_S + plan.seconds;
     let figures = figures(walker, viewer, witness, &truth, window_s, wire_bytes)?;
-    let trouble = shared.trouble.into_inner().unwrap_or_default();
-    Ok(Run { figures, trouble })
+    let mut trouble = shared
+        .trouble
+        .lock()
+        .expect("no player panicked with it")
+        .clone();
+    let longest_ms = figures.longest_frame_ms;
+    if longest_ms > LONGEST_FRAME_MS {
+        trouble.push(format!(
+            "the machine is too busy: a frame took {longest_ms:.0} ms"
+        ));
+    }
+    Ok(Run {
+        seed,
+        figures,
+        trouble,
+    })
 }
 
-fn start(server: &Path) -> Result<Program> {
-    let mut command = punctual(server);
+/// Starts a thread of the run, which is over as soon as one of them ends.
+fn part<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    shared: &'scope Shared,
+    work: impl FnOnce() -> Result<T> + Send + 'scope,
+) -> ScopedJoinHandle<'scope, Result<T>> {
+    scope.spawn(|| {
+        let _end = SetOnDrop(&shared.is_over);
+        work()
+    })
+}
+
+fn is_behind(role: Role, behind: Behind) -> bool {
+    match role {
+        Role::Walker => behind != Behind::Viewer,
+        Role::Viewer => behind != Behind::Walker,
+        Role::Witness => false,
+    }
+}
+
+fn start(plan: &Plan) -> Result<Program> {
+    let mut command = punctual(&plan.server);
     command
         .arg(format!("--listen=0.0.0.0:{GAME_PORT}"))
         .arg(format!("--http={PAGES}"))
@@ -136,7 +214,7 @@ fn start(server: &Path) -> Result<Program> {
 }
 
 /// Waits for the players, lets the walk begin, waits for its end, and returns the bytes that were on the
-/// wire in the scored time.
+/// wires in the scored time.
 fn conduct(
     shared: &Shared,
     trace: Trace,
@@ -144,29 +222,29 @@ fn conduct(
     is_stopped: &AtomicBool,
     game_bytes: impl Fn() -> WireBytes,
 ) -> Result<WireBytes> {
-    let wait_until = |at: Duration| -> Result<()> {
-        while shared.epoch.elapsed() < at {
+    let wait_until = |is_time: &dyn Fn() -> bool| -> Result<()> {
+        while !is_time() {
             ensure!(!is_stopped.load(Ordering::Relaxed), "stopped");
             ensure!(
                 !shared.is_over.load(Ordering::Relaxed),
-                "a part of the run failed"
+                "a part of it ended"
             );
             thread::sleep(Duration::from_millis(5));
         }
         Ok(())
     };
-    let mut next = shared.epoch.elapsed();
-    while shared.joined.load(Ordering::Relaxed) < Role::ALL.len() {
-        next += Duration::from_millis(5);
-        wait_until(next)?;
-        ensure!(next < READY_WITHIN, "not all players have joined");
-    }
+    let give_up_at = shared.epoch.elapsed() + READY_WITHIN;
+    let have_joined = || shared.joined.load(Ordering::Relaxed) >= Role::ALL.len();
+    wait_until(&|| have_joined() || shared.epoch.elapsed() > give_up_at)?;
+    ensure!(have_joined(), "not all players could join");
     let &(_, home) = shared.walker.get().context("the walker has not joined")?;
     let start = shared.epoch.elapsed();
     // Nobody else sets it.
     let _ = shared.walk.set((Walk::new(trace, home), start));
-    wait_until(start + Duration::from_secs_f64(WARM_UP_S))?;
+    let has_walked =
+        |time_s| move || shared.epoch.elapsed() >= start + Duration::from_secs_f64(time_s);
+    wait_until(&has_walked(WARM_UP_S))?;
     let before = game_bytes();
-    wait_until(start + Duration::from_secs_f64(WARM_UP_S + seconds))?;
+    wait_until(&has_walked(WARM_UP_S + seconds))?;
     Ok(game_bytes().since(before))
 }

@@ -2,64 +2,159 @@
 
 use std::fmt::Write;
 
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
 use super::figures::Figures;
+use super::run::Run;
 use crate::score::percentile;
+
+/// The runs of a case.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Outcome {
+    pub(super) case: String,
+    /// By rising seed.
+    pub(super) runs: Vec<Run>,
+}
 
 /// A column of the table.
 struct Column {
     heading: &'static str,
     of: fn(&Figures) -> f64,
+    /// The bound in the short form: far above what is measured, because it is one run on a machine
+    /// that may be busy.
+    bound: f64,
 }
 
-const fn column(heading: &'static str, of: fn(&Figures) -> f64) -> Column {
-    Column { heading, of }
+const fn column(heading: &'static str, of: fn(&Figures) -> f64, bound: f64) -> Column {
+    Column { heading, of, bound }
 }
 
-const COLUMNS: [Column; 14] = [
-    column("delay ms", |figures| figures.delay_ms),
-    column("rms cm", |figures| figures.rms_cm),
-    column("p99 cm", |figures| figures.p99_cm),
-    column("max cm", |figures| figures.max_cm),
-    column("own rms cm", |figures| figures.own_rms_cm),
-    column("frozen ms/min", |figures| figures.frozen_ms_per_min),
-    column("snaps/min", |figures| figures.snaps_per_min),
-    column("wire B/s", |figures| figures.wire_bytes_per_s),
-    column("down B/s", |figures| figures.down_bytes_per_s),
-    column("late/min", |figures| figures.late_samples_per_min),
-    column("lead ms", |figures| figures.lead_ms),
-    column("playout ms", |figures| figures.playout_delay_ms),
-    column("witness cm", |figures| figures.witness_rms_cm),
-    column("frame ms", |figures| figures.longest_frame_ms),
+const COLUMNS: [Column; 11] = [
+    column("delay ms", |figures| figures.delay_ms, 450.0),
+    column("rms cm", |figures| figures.rms_cm, 40.0),
+    column("p99 cm", |figures| figures.p99_cm, 200.0),
+    column("own rms cm", |figures| figures.own_rms_cm, 30.0),
+    column(
+        "frozen ms/min",
+        |figures| figures.frozen_ms_per_min,
+        1_500.0,
+    ),
+    column("snaps/min", |figures| figures.snaps_per_min, 9.0),
+    column("wire B/s", |figures| figures.wire_bytes_per_s, 12_000.0),
+    column("down B/s", |figures| figures.down_bytes_per_s, 4_000.0),
+    column(
+        "late/min",
+        |figures| figures.late_samples_per_min,
+        f64::INFINITY,
+    ),
+    column("lead ms", |figures| figures.lead_ms, 350.0),
+    column("witness cm", |figures| figures.witness_rms_cm, 40.0),
 ];
-const NAME_WIDTH: usize = 18;
-const COLUMN_WIDTH: usize = 16;
 
 /// Returns the table as text.
-pub(super) fn text(cases: &[(String, Vec<Figures>)]) -> String {
+pub(super) fn text(outcomes: &[Outcome]) -> String {
+    let headings = COLUMNS.iter().map(|column| column.heading.to_owned());
+    let mut lines = vec![["case".to_owned()].into_iter().chain(headings).collect()];
+    for Outcome { case, runs } in outcomes {
+        let cells = COLUMNS.iter().map(|column| cell(column, runs));
+        lines.push([case.clone()].into_iter().chain(cells).collect::<Vec<_>>());
+    }
+    let width = |index: usize| lines.iter().map(|line| line[index].len()).max();
+    let widths: Vec<_> = (0..=COLUMNS.len()).filter_map(width).collect();
     let mut text = String::new();
-    let mut line = |name: &str, cells: Vec<String>| {
-        let cells: String = cells
-            .iter()
-            .map(|cell| format!(" | {cell:>COLUMN_WIDTH$}"))
-            .collect();
-        writeln!(text, "{name:NAME_WIDTH$}{cells}").expect("a string takes everything");
-    };
-    let headings = COLUMNS.map(|column| column.heading.to_owned());
-    line("case", headings.into());
-    for (name, runs) in cases {
-        let cells = COLUMNS.map(|column| {
-            let values: Vec<_> = runs.iter().map(column.of).collect();
-            let [least, median, most] = [0.0, 0.5, 1.0].map(|part| percentile(&values, part));
-            let number = |value: f64| {
-                let decimals = if value.abs() < 100.0 { 1 } else { 0 };
-                format!("{value:.decimals$}")
-            };
-            match runs.len() {
-                1 => number(median),
-                _ => format!("{} ({}..{})", number(median), number(least), number(most)),
-            }
+    for line in &lines {
+        let cells = line.iter().zip(&widths).enumerate();
+        let cells = cells.map(|(index, (cell, width))| match index {
+            0 => format!("{cell:width$}"),
+            _ => format!("{cell:>width$}"),
         });
-        line(name, cells.into());
+        let cells: Vec<_> = cells.collect();
+        writeln!(text, "{}", cells.join(" | ")).expect("a string takes everything");
     }
     text
+}
+
+/// Checks the bounds of the short form.
+///
+/// # Errors
+///
+/// Figures above their bounds, or that are no numbers.
+pub(super) fn check(outcomes: &[Outcome]) -> Result<()> {
+    let mut broken = Vec::new();
+    for Column { heading, of, bound } in &COLUMNS {
+        for figures in outcomes.iter().flat_map(|outcome| &outcome.runs) {
+            let figure = of(&figures.figures);
+            if figure.is_nan() || figure > *bound {
+                broken.push(format!("{heading}: {figure:.1}, above {bound}"));
+            }
+        }
+    }
+    ensure!(broken.is_empty(), "broken bounds:\n{}", broken.join("\n"));
+    Ok(())
+}
+
+/// Returns the median, with the smallest and the largest if there are several runs.
+fn cell(column: &Column, runs: &[Run]) -> String {
+    let values: Vec<_> = runs.iter().map(|run| (column.of)(&run.figures)).collect();
+    let number = |part: f64| {
+        let value = percentile(&values, part);
+        let decimals = usize::from(value.abs() < 100.0);
+        format!("{value:.decimals$}")
+    };
+    match runs {
+        [_] => number(0.5),
+        _ => format!("{} ({}..{})", number(0.5), number(0.0), number(1.0)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(delays_ms: &[f64]) -> Outcome {
+        let run = |&delay_ms: &f64| Run {
+            seed: 1,
+            figures: Figures {
+                delay_ms,
+                rms_cm: 1.0,
+                p99_cm: 2.0,
+                max_cm: 3.0,
+                own_rms_cm: 1.0,
+                own_p99_cm: 2.0,
+                frozen_ms_per_min: 0.0,
+                snaps_per_min: 0.0,
+                wire_bytes_per_s: 5_000.0,
+                down_bytes_per_s: 1_300.0,
+                late_samples_per_min: 0.0,
+                lead_ms: 40.0,
+                playout_delay_ms: 60.0,
+                witness_rms_cm: 1.0,
+                longest_frame_ms: 17.0,
+            },
+            trouble: Vec::new(),
+        };
+        Outcome {
+            case: "lan".into(),
+            runs: delays_ms.iter().map(run).collect(),
+        }
+    }
+
+    #[test]
+    fn several_runs_make_a_median_and_a_range() {
+        let text = text(&[outcome(&[90.0, 120.5, 95.25])]);
+        let row = text.lines().nth(1).unwrap();
+        assert!(
+            row.starts_with("lan  | 95.2 (90.0..120) | 1.0 (1.0..1.0) |"),
+            "{row}"
+        );
+    }
+
+    #[test]
+    fn figures_above_their_bounds_are_named() {
+        assert!(check(&[outcome(&[101.0])]).is_ok());
+        let error = check(&[outcome(&[451.0])]).unwrap_err().to_string();
+        assert_eq!(error, "broken bounds:\ndelay ms: 451.0, above 450");
+        assert!(check(&[outcome(&[f64::NAN])]).is_err());
+    }
 }

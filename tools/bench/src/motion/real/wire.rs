@@ -11,7 +11,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use tappers::{Interface, Tun};
 
-use super::link::{Conditions, Flow, Link};
+use super::conditions::Conditions;
+use super::link::{Flow, Link};
 use super::namespace::{Namespace, ip};
 
 /// The server's port for players.
