@@ -34,6 +34,7 @@ use crate::report::Statistics;
 pub use addresses::usable;
 pub use clock::Clock;
 pub use event::{Retry, SessionEvent};
+pub use lead::Lead;
 
 /// Longest silence of a server when the client knows other servers to go on at: more than two
 /// heartbeats were missed. Without other servers the client waits for [`DEAD_AFTER`].

@@ -40,7 +40,7 @@ const FAST_CHANGE: f64 = 0.5;
 
 /// The lead, learnt from the round trips, the frames and the server's reports of late samples.
 #[derive(Debug, Clone)]
-pub(crate) struct Lead {
+pub struct Lead {
     current_s: f64,
     /// The longest recent frame.
     frame_s: f64,
@@ -62,7 +62,7 @@ pub(crate) struct Lead {
 
 impl Lead {
     /// Creates the lead of a session that has just been welcomed.
-    pub(crate) fn new(now: Duration) -> Self {
+    pub fn new(now: Duration) -> Self {
         Self {
             current_s: LEAST_MARGIN_S,
             frame_s: 0.0,
@@ -77,13 +77,13 @@ impl Lead {
     }
 
     /// Returns the lead.
-    pub(crate) fn duration(&self) -> Duration {
+    pub fn duration(&self) -> Duration {
         Duration::from_secs_f64(self.current_s)
     }
 
     /// Moves the lead towards its target, after a frame of this length. `is_prompt` tells whether the
     /// frame's poses were sampled in it.
-    pub(crate) fn advance(&mut self, frame: Duration, is_prompt: bool, clock: &Clock) {
+    pub fn advance(&mut self, frame: Duration, is_prompt: bool, clock: &Clock) {
         self.is_prompt = is_prompt;
         let elapsed_s = frame.as_secs_f64();
         let frame_s = elapsed_s.min(LONGEST_FRAME_S);
@@ -106,14 +106,14 @@ impl Lead {
     }
 
     /// Notes that a sample was sent.
-    pub(crate) fn sample_sent(&mut self) {
+    pub fn sample_sent(&mut self) {
         self.sent = self.sent.saturating_add(1);
         self.has_sent = true;
     }
 
     /// Notes that a ping was answered, and how many samples were late in the whole session. Returns
     /// whether that has made the margin longer.
-    pub(crate) fn ping_answered(&mut self, now: Duration, late_samples: u32) -> bool {
+    pub fn ping_answered(&mut self, now: Duration, late_samples: u32) -> bool {
         let late = late_samples.saturating_sub(self.late_samples);
         let sent = std::mem::take(&mut self.sent);
         let since = now.saturating_sub(std::mem::replace(&mut self.answered, now));
