@@ -26,8 +26,6 @@ pub(crate) struct CellState {
     pub(crate) cell: CellId,
     /// The tick.
     pub(crate) tick: u64,
-    /// The score of the frame alone, inside the measurement or not.
-    pub(crate) fresh: Score,
     /// The score, inside the measurement, of the frame and of the ticks without one before it.
     pub(crate) measured: Score,
     /// The states that the frame delivered, by sample time. Empty outside the measurement.
@@ -189,10 +187,9 @@ impl CellStates {
                 }
             })
         });
-        let fresh = fresh.unwrap_or_default();
         let mut measured = silent;
         if truth.is_measured(tick) {
-            measured += fresh;
+            measured += fresh.unwrap_or_default();
         } else {
             sampled.clear();
         }
@@ -204,14 +201,13 @@ impl CellStates {
         }
         let mut alive = newest.states.iter().filter_map(Weak::upgrade);
         let same = alive.find(|other| {
-            (other.tick, &other.cubes, &other.sampled) == (tick, &cubes, &sampled)
-                && (other.fresh, other.measured) == (fresh, measured)
+            (other.tick, other.measured) == (tick, measured)
+                && (&other.cubes, &other.sampled) == (&cubes, &sampled)
         });
         same.unwrap_or_else(|| {
             let state = Rc::new(CellState {
                 cell,
                 tick,
-                fresh,
                 measured,
                 sampled,
                 interval_ticks: interval_ticks.into(),
@@ -309,7 +305,6 @@ mod tests {
         let known = first(&mut states, 1, 500);
         let mut next = |known: &CellState, tick, x| next(&mut states, known, moved(tick, x));
         let right = next(&known, 12, 2);
-        assert_eq!((right.fresh.delivered, right.fresh.late), (1, 0));
         let [sampled] = right.sampled[..] else {
             panic!("one state was delivered");
         };
@@ -322,13 +317,16 @@ mod tests {
             ..
         } = right.measured;
         assert_eq!((expected, delivered, wrong), (3, 1, 2));
+        assert_eq!(right.measured.right(), 1);
+        // The state of tick 13 is still that of tick 12, and that of tick 14 what tick 13 should have had.
         let late = next(&right, 14, 3);
-        assert_eq!((late.fresh.delivered, late.fresh.late), (1, 1));
+        assert_eq!((late.measured.delivered, late.measured.late), (1, 1));
+        assert_eq!((late.measured.expected, late.measured.right()), (2, 0));
         let again = next(&late, 15, 3);
-        assert_eq!((again.fresh.delivered, again.fresh.wrong), (0, 0));
+        assert_eq!((again.measured.delivered, again.measured.wrong), (0, 0));
         let wrong = next(&again, 16, 77);
-        assert_eq!((wrong.fresh.delivered, wrong.fresh.wrong), (0, 1));
-        assert_eq!(wrong.fresh.largest.quanta, 71);
+        assert_eq!((wrong.measured.delivered, wrong.measured.wrong), (0, 1));
+        assert_eq!(wrong.measured.largest.quanta, 71);
     }
 
     #[test]

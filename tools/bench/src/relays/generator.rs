@@ -14,6 +14,7 @@ use mio::{Events, Interest, Poll, Token};
 
 use crate::connection::{Connection, Scratch};
 use crate::dialect::{Dialect, Schedule};
+use crate::pace::FRAME;
 use crate::progress::{Outcome, Progress, Timeline};
 use crate::tally::{Tally, histogram};
 use crate::workload::Workload;
@@ -174,7 +175,7 @@ impl<D: Dialect> Generator<'_, D> {
             std::thread::sleep(rest);
             let due_us = self.send_due(&mut turn)?;
             let wait = Duration::from_micros(due_us.saturating_sub(self.workload.now_us()));
-            self.receive(events, wait, Some(&mut turn))?;
+            self.receive(events, wait.min(FRAME), Some(&mut turn))?;
         }
     }
 
@@ -190,8 +191,8 @@ impl<D: Dialect> Generator<'_, D> {
         loop {
             let client = self.first + turn.index;
             let scheduled_us = turn.schedule.due_us(client, turn.step);
-            let due_us = scheduled_us.saturating_sub(self.dialect.lead_us());
             let now_us = self.workload.now_us();
+            let due_us = scheduled_us.saturating_sub(self.dialect.lead_us(now_us));
             if now_us < due_us {
                 return Ok(due_us);
             }

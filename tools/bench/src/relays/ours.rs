@@ -1,7 +1,7 @@
 //! cubesync's client side for thousands of clients: it joins, sends samples at the ticks, and compares the
 //! replica of every client with the truth.
 //!
-//! This, its [`uplink`](crate::uplink), its [`cells`](crate::client_cells), the [`head`](crate::head) of
+//! This, its [`pace`](crate::pace), its [`cells`](crate::client_cells), the [`head`](crate::head) of
 //! messages and [`state`](crate::cell_state) are all that knows our messages.
 
 use std::io::Write;
@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
-use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES};
+use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES, PING_INTERVAL};
+use cubesync_protocol::uplink::{UplinkSender, heartbeat_ticks};
 use cubesync_protocol::{
-    CellId, ClientMessage, Colour, CubePose, Hello, Message, ServerMessage, Welcome,
+    CellId, ClientMessage, Colour, CubeId, Hello, Message, Pose, ServerMessage,
 };
 
 use crate::audit::Audit;
@@ -21,12 +22,11 @@ use crate::cell_state::{CellState, CellStates};
 use crate::client_cells::ClientCells;
 use crate::dialect::{Dialect, Schedule};
 use crate::head::Head;
-use crate::margin::Margin;
+use crate::pace::Pace;
 use crate::progress::Timeline;
 use crate::room::Room;
 use crate::tally::Tally;
 use crate::truth::Run;
-use crate::uplink::Uplink;
 use crate::workload::Workload;
 
 /// The CPU time that one sample costs the generator and the reading side of the server. The clients of
@@ -34,8 +34,10 @@ use crate::workload::Workload;
 const SAMPLE_COST: Duration = Duration::from_micros(8);
 /// Largest part of a tick over which samples are spread.
 const LARGEST_SPREAD: f64 = 0.6;
-/// How often every client sends a ping.
-const PING_EVERY: Duration = Duration::from_secs(4);
+/// Number of quick pings of a client that learns a lead, and how many there are in a second: as in the
+/// library, so that the lead is known when the measurement begins.
+const QUICK_PINGS: usize = 5;
+const QUICK_PINGS_PER_S: usize = 5;
 
 /// Lets a client join that never reads.
 pub(crate) fn join_deaf(number: usize, server: SocketAddr) -> Result<TcpStream> {
@@ -52,7 +54,10 @@ fn hello(name: &str) -> ClientMessage {
 pub(crate) struct Ours {
     run: Run,
     states: CellStates,
-    margin: Margin,
+    /// The lead of the client that has joined last, once it was welcomed.
+    pace: Option<Pace>,
+    /// The number of that client.
+    last: usize,
     /// The check of what clients receive, if there is a view distance.
     audit: Option<Audit>,
     /// The tick of step 0, set with the schedule.
@@ -63,7 +68,11 @@ pub(crate) struct Ours {
 /// One client.
 pub(crate) struct OurClient {
     number: usize,
-    uplink: Option<Uplink>,
+    /// Its cube, once it was welcomed.
+    cube: Option<CubeId>,
+    uplink: UplinkSender,
+    /// The tick of the last sample.
+    sent_tick: u64,
     cells: ClientCells,
 }
 
@@ -75,7 +84,8 @@ impl Ours {
         view_distance: Option<u32>,
     ) -> Self {
         Self {
-            margin: Margin::new(workload.period()),
+            pace: None,
+            last: 0,
             audit: view_distance.map(|distance| Audit::new(distance, workload.clients)),
             run: Run {
                 workload,
@@ -128,11 +138,7 @@ impl Ours {
                 let ServerMessage::Snapshot(snapshot) = ServerMessage::decode(payload)? else {
                     bail!("a snapshot turned out to be another message");
                 };
-                let next = self.states.snapshot(known, payload, snapshot, &self.run)?;
-                let fresh = next.fresh;
-                self.margin
-                    .learn(next.tick, fresh.in_time(), fresh.expected);
-                next
+                self.states.snapshot(known, payload, snapshot, &self.run)?
             }
         };
         self.audit(client, next.tick, tally);
@@ -185,21 +191,27 @@ impl Ours {
                     .observe(now_us, welcome.tick, welcome.since_tick_us);
                 self.run.room.set_owner(welcome.cube, client.number);
                 // All cubes begin in the same place; fewer clients see them at their homes.
-                let Welcome { cube, pose, .. } = welcome;
-                let start = CubePose { cube, pose };
-                let mut uplink = Uplink::new(start, self.run.workload.hz);
+                client.cube = Some(welcome.cube);
+                client.uplink.gain(welcome.cube, welcome.pose);
                 let home = self.run.workload.pose(client.number, 0);
-                if let Some(sample) = uplink.sample(welcome.tick + 1, home) {
+                if let Some(sample) = client.sample(welcome.tick + 1, home, welcome.tick_hz) {
                     self.append(&sample, out);
                 }
-                client.uplink = Some(uplink);
+                if client.number == self.last {
+                    self.pace = Some(Pace::new(&welcome, now_us));
+                }
             }
             ServerMessage::Pong {
+                sent_us,
                 tick,
                 since_tick_us,
-                ..
+                late_samples,
             } => {
                 self.run.room.observe(now_us, tick, since_tick_us);
+                let pace = self.pace.as_mut();
+                if let Some(pace) = pace.filter(|_| client.number == self.last) {
+                    pace.ping_answered(now_us, sent_us, (tick, since_tick_us), late_samples);
+                }
             }
             ServerMessage::Heartbeat { tick } => {
                 self.audit(client, tick + 1, tally);
@@ -212,7 +224,7 @@ impl Ours {
                     tally.score += state.silent_until(until, &self.run);
                 }
             }
-            // The next sample of the workload places the cube again.
+            // The next sample of the workload moves the cube again.
             ServerMessage::Correction(_) | ServerMessage::Refused { .. } => {}
             ServerMessage::Reject { message, .. } | ServerMessage::Closing { message, .. } => {
                 bail!("the server said: {message}")
@@ -248,14 +260,35 @@ impl Ours {
     }
 }
 
+impl OurClient {
+    /// Returns what is sent when the cube is at a pose at a tick, in a room of `tick_hz` ticks a second;
+    /// `None` if the server predicts the cube there.
+    fn sample(&mut self, tick: u64, pose: Pose, tick_hz: u8) -> Option<ClientMessage> {
+        // Ticks as instants: the cube is exactly at this pose then, and not on the way from the last one.
+        let instant = Duration::from_secs(tick);
+        self.uplink.set_pose(self.cube?, pose, instant);
+        let is_silent = tick - self.sent_tick >= heartbeat_ticks(tick_hz.into());
+        let sample = self.uplink.take_sample(tick, instant, is_silent)?;
+        self.sent_tick = tick;
+        Some(ClientMessage::Sample {
+            tick,
+            placed: sample.placed,
+            residuals: sample.residuals,
+        })
+    }
+}
+
 impl Dialect for Ours {
     type Client = OurClient;
 
     fn connected(&mut self, client: usize, out: &mut Vec<u8>) -> OurClient {
         self.append(&hello(&format!("bench {client}")), out);
+        self.last = client;
         OurClient {
             number: client,
-            uplink: None,
+            cube: None,
+            uplink: UplinkSender::default(),
+            sent_tick: 0,
             cells: ClientCells::default(),
         }
     }
@@ -268,8 +301,11 @@ impl Dialect for Ours {
         let clients = self.run.workload.clients;
         let period = self.run.workload.period();
         let spread = (SAMPLE_COST * clients as u32).min(period.mul_f64(LARGEST_SPREAD));
-        let lead_us = self.margin.most_us() + spread.as_micros() as u64;
-        self.first_tick = self.run.room.set_first_tick(timeline.start_us + lead_us);
+        if let Some(pace) = &mut self.pace {
+            pace.start(self.run.workload.now_us());
+        }
+        let before_us = (period + spread).as_micros() as u64;
+        self.first_tick = self.run.room.set_first_tick(timeline.start_us + before_us);
         self.run.ticks = self.run.room.ticks(&timeline.window_us);
         Schedule {
             start_us: self.run.room.begins_us(self.first_tick) - spread.as_micros() as u64,
@@ -279,19 +315,26 @@ impl Dialect for Ours {
         }
     }
 
-    fn lead_us(&self) -> u64 {
-        self.margin.us()
+    fn lead_us(&mut self, now_us: u64) -> u64 {
+        let pace = self.pace.as_mut();
+        pace.map_or(0, |pace| pace.lead_us(now_us))
     }
 
     fn sample(&mut self, client: usize, state: &mut OurClient, step: usize, out: &mut Vec<u8>) {
         let pose = self.run.workload.pose(client, step);
         let tick = self.first_tick + step as u64;
-        let uplink = state.uplink.as_mut();
-        if let Some(sample) = uplink.and_then(|uplink| uplink.sample(tick, pose)) {
+        let hz = self.run.workload.hz;
+        if let Some(sample) = state.sample(tick, pose, hz as u8) {
             self.append(&sample, out);
+            if let Some(pace) = self.pace.as_mut().filter(|_| client == self.last) {
+                pace.sample_sent();
+            }
         }
-        let ping_steps = PING_EVERY.as_secs() as usize * self.run.workload.hz as usize;
-        if step % ping_steps == client % ping_steps {
+        let ping_steps = PING_INTERVAL.as_secs() as usize * hz as usize;
+        let quick_steps = (hz as usize / QUICK_PINGS_PER_S).max(1);
+        let is_quick = client == self.last && step < QUICK_PINGS * quick_steps;
+        if step % ping_steps == client % ping_steps || is_quick && step.is_multiple_of(quick_steps)
+        {
             let sent_us = self.run.workload.now_us();
             self.append(&ClientMessage::Ping { sent_us }, out);
         }

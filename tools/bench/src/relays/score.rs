@@ -23,10 +23,9 @@ pub(crate) struct Score {
 }
 
 impl Score {
-    /// Returns the number of states whose newest sample arrived in time. An error of a little more than
-    /// the bound is no sign of a late sample.
-    pub(crate) fn in_time(self) -> u64 {
-        self.delivered - self.late + self.loose
+    /// Returns the number of states that were right at their own tick.
+    pub(crate) fn right(self) -> u64 {
+        self.delivered - self.late
     }
 }
 
