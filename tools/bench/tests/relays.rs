@@ -5,13 +5,15 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 /// What the JSON file promises of every row.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 15] = [
     "system",
     "n",
     "hz",
     "motion",
     "delivered_per_s",
     "fraction",
+    "right",
+    "late_samples",
     "cpu_s_per_million",
     "bytes_per_delivery",
     "p50_ms",
@@ -58,6 +60,11 @@ fn a_run_reports_what_its_clients_received() {
         );
         assert!(row["delivered_per_s"].as_f64().unwrap() > 0.0, "{row:?}");
         assert!(row["p50_ms"].as_f64() <= row["p99_ms"].as_f64(), "{row:?}");
+        assert_eq!(row["right"], row["fraction"], "{row:?}");
+        assert!(
+            row["late_samples"].is_null(),
+            "a relay has no ticks: {row:?}"
+        );
     }
     assert!(std::fs::read_to_string(svg).unwrap().ends_with("</svg>\n"));
 }

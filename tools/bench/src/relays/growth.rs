@@ -13,7 +13,7 @@ use crate::table;
 /// The view distance without `--view-distance`.
 const VIEW_DISTANCE_M: f32 = 32.0;
 
-const HEAD: &str = "    N  in sight  states/s   right  p50 ms (ticks)  p99 ms (ticks)   cores  \
+const HEAD: &str = "    N  in sight  states/s    right    late  p50 ms (ticks)  p99 ms (ticks)   cores  \
                     us/client/s  bytes/client/s   bytes  generator";
 
 /// Measures every number of clients and prints a table.
@@ -44,7 +44,8 @@ fn growth_table(rows: &[Row]) -> String {
     }
     text.push_str(
         "\nin sight: clients' cubes, the own one included. states/s: what a client should get, far \
-         cubes less often.\nus/client/s: server CPU microseconds per client and second. bytes: TCP \
+         cubes less often. right: states that were right \
+         at their own tick.\nlate: samples that came after their tick had begun. us/client/s: server CPU microseconds per client and second. bytes: TCP \
          payload per delivery.\n* the load generator, on the same cores, was busy or late: on a \
          machine of its own it might find better figures.\n",
     );
@@ -73,10 +74,11 @@ fn line(row: &Row) -> String {
         looks => format!("{:.1}", findings.in_sight as f64 / looks as f64),
     };
     format!(
-        "{:>5}  {in_sight:>8}  {:>8.0}  {:>5.1}%  {:>14}  {:>14}  {:>6.3}  {:>11.0}  {:>14.0}  {:>6.2}  {:.2} cores{}",
+        "{:>5}  {in_sight:>8}  {:>8.0}  {:>7}  {:>6}  {:>14}  {:>14}  {:>6.3}  {:>11.0}  {:>14.0}  {:>6.2}  {:.2} cores{}",
         row.n,
         details.updates_per_tick * hz,
-        100.0 * row.fraction,
+        table::percent(row.right),
+        table::percent(row.late_samples),
         staleness(row.p50_ms),
         staleness(row.p99_ms),
         details.server_cores,

@@ -31,6 +31,7 @@ mod process;
 mod progress;
 mod room;
 mod row;
+mod samples;
 mod score;
 mod serve;
 mod systems;

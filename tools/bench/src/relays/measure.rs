@@ -28,6 +28,7 @@ use crate::process::Server;
 use crate::progress::{Outcome, Progress, Timeline};
 use crate::room::Room;
 use crate::row::{Details, Row};
+use crate::samples::Samples;
 use crate::systems::{self, Setup, System};
 use crate::workload::Workload;
 
@@ -126,6 +127,8 @@ struct Run<'run> {
 struct Usage {
     cpu: Duration,
     bus: Option<Counters>,
+    /// The share of the samples that came after their tick had begun, where the server has ticks.
+    late_samples: Option<f64>,
     /// The CPU time of everything on this machine.
     machine_cpu: Duration,
     wall: Duration,
@@ -234,6 +237,7 @@ impl<'run> Run<'run> {
             .map_err(|_| anyhow!("a run has one timeline"))?;
 
         self.wait_until(self.workload.instant(from_us), &has_ended)?;
+        let samples: Option<Samples> = self.sum(Server::samples)?;
         let (cpu, began) = (self.sum(Server::cpu)?, Instant::now());
         let bus = self.bus.map(Bus::counters).transpose()?;
         let all_cpu = machine_cpu()?;
@@ -243,9 +247,13 @@ impl<'run> Run<'run> {
             memory.push(self.sum(Server::memory_bytes)?);
         }
         self.wait_until(self.workload.instant(to_us), || false)?;
+        let cpu = self.sum(Server::cpu)?.saturating_sub(cpu);
         let bus_now = self.bus.map(Bus::counters).transpose()?;
+        let samples_now: Option<Samples> = self.sum(Server::samples)?;
+        let samples = samples_now.zip(samples);
         Ok(Usage {
-            cpu: self.sum(Server::cpu)?.saturating_sub(cpu),
+            cpu,
+            late_samples: samples.and_then(|(now, before)| now.late_since(before)),
             bus: bus_now.zip(bus).map(|(now, before)| now - before),
             machine_cpu: machine_cpu()?.saturating_sub(all_cpu),
             wall: began.elapsed(),
@@ -307,6 +315,12 @@ impl<'run> Run<'run> {
             Some(_) => self.setting.setup.tick_updates as f64 * client_ticks,
         };
         let delivered = score.delivered as f64;
+        let right = match self.setting.system {
+            System::Ours => Some(score.right() as f64 / expected),
+            System::Floor => None,
+            // A relay passes whole poses on: what arrives is right.
+            _ => Some(delivered / expected),
+        };
         let per_delivery = |value: f64| (score.delivered > 0).then_some(value / delivered);
         let quantile_ms = |latency: &Histogram<u64>, quantile| {
             (!latency.is_empty()).then(|| latency.value_at_quantile(quantile) as f64 / 1_000.0)
@@ -319,6 +333,8 @@ impl<'run> Run<'run> {
             motion: self.setting.motion.name(),
             delivered_per_s: delivered / seconds,
             fraction: delivered / expected,
+            right,
+            late_samples: usage.late_samples,
             cpu_s_per_million: per_delivery(usage.cpu.as_secs_f64() * 1e6),
             bytes_per_delivery: per_delivery(tally.bytes as f64),
             p50_ms: quantile_ms(latency, 0.5),

@@ -8,6 +8,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use cubesync_harness::{Program, usage};
 
+use crate::samples::Samples;
+
 /// A server that does not listen after this long has failed.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// The address of a server that has not announced its own yet.
@@ -19,6 +21,8 @@ pub(crate) struct Server {
     program: Program,
     /// The address for clients.
     pub(crate) address: SocketAddr,
+    /// The address of its pages, if it has metrics.
+    pub(crate) pages: Option<SocketAddr>,
 }
 
 impl Server {
@@ -69,10 +73,19 @@ impl Server {
         usage::resident_bytes(self.id())
     }
 
+    /// Returns the samples that have come so far, or `None` if the server does not count them.
+    pub(crate) fn samples(&self) -> Result<Option<Samples>> {
+        self.pages.map(Samples::of).transpose()
+    }
+
     fn spawn(command: &mut Command, address: SocketAddr) -> Result<Self> {
         let name = command.get_program().display().to_string();
         // The baselines end when this pipe does, however this program ends.
         let program = Program::start(name, command.stdin(Stdio::piped()))?;
-        Ok(Self { program, address })
+        Ok(Self {
+            program,
+            address,
+            pages: None,
+        })
     }
 }

@@ -21,6 +21,10 @@ pub(crate) struct Row {
     pub(crate) delivered_per_s: f64,
     /// The share of the expected ones, 0 ..= 1.
     pub(crate) fraction: f64,
+    /// The share of the expected states that were right at their own tick, 0 ..= 1.
+    pub(crate) right: Option<f64>,
+    /// The share of the samples that came after their tick had begun, 0 ..= 1; only cubesync has ticks.
+    pub(crate) late_samples: Option<f64>,
     /// Server CPU seconds per million deliveries.
     pub(crate) cpu_s_per_million: Option<f64>,
     /// TCP payload received per delivery.

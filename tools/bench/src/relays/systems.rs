@@ -122,16 +122,19 @@ pub(crate) fn start(system: System, setup: &Setup) -> Result<Server> {
 pub(crate) fn start_ours(setup: &Setup) -> Result<Server> {
     let view_distance = setup.view_distance_m;
     let view_distance = view_distance.map(|metres| format!("--view-distance={metres}"));
+    let pages = free_address()?;
     let mut command = Command::new(&setup.program);
     command
-        .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
+        .args(["--listen", "127.0.0.1:0", "--http", &pages.to_string()])
         .args(["--tick", &setup.hz.to_string()])
         .args(["--max-speed", MAX_SPEED_MPS])
         .args(view_distance)
         .args(&setup.arguments)
         // A line for each of thousands of joins would be measured as well.
         .env("CUBESYNC_LOG", "warn");
-    Server::start_announced(&mut command, "clients ")
+    let mut server = Server::start_announced(&mut command, "clients ")?;
+    server.pages = Some(pages);
+    Ok(server)
 }
 
 fn start_own(baseline: &str, arguments: &[String]) -> Result<Server> {

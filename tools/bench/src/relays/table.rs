@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::row::{Details, Row};
 use crate::systems::System;
 
-const HEAD: &str = "system                       N  motion  delivered/s  fraction  CPU/M    x ours   \
+const HEAD: &str = "system                       N  motion  delivered/s  fraction    right    late   CPU/M   x ours   \
                     bytes   x ours  p50 ms  p99 ms  max ms   cores  RSS MB";
 
 /// Number of cores that other programs may use before the report mentions it.
@@ -21,8 +21,10 @@ pub(crate) fn table(rows: &[Row]) -> String {
         writeln!(text, "{}", line(row, ours)).expect("writing to a string cannot fail");
     }
     text.push_str(
-        "\nCPU/M: server CPU seconds per million deliveries. bytes: TCP payload received per \
-         delivery. cores: what the server used.\n* the load generator was busy or late: on a machine of its own it might \
+        "\nfraction: of the expected states, those that arrived. right: those that were right at \
+         their own tick; a relay has\nno ticks, and what arrives is right. late: samples that came after \
+         their tick had begun.\nCPU/M: server CPU seconds per million deliveries. bytes: TCP payload received \
+         per delivery. cores: what the server used.\n* the load generator was busy or late: on a machine of its own it might \
          find better figures.\n",
     );
     for row in rows.iter().filter(|row| is_ours(row)) {
@@ -67,14 +69,16 @@ pub(crate) fn states(row: &Row) -> String {
         score, findings, ..
     } = &row.details;
     let mut text = format!(
-        "largest error {} quanta, {:.2} degrees; of {} states {} wrong ({} of them within twice \
-         the bound), {} late",
-        score.largest.quanta,
-        score.largest.degrees,
+        "of {} states {} right at their tick, {} older, {} wrong ({} of them within twice the bound); \
+         largest error {} quanta, {:.2} degrees; of the samples {} late",
         score.expected,
+        score.right(),
+        score.late,
         score.wrong,
         score.loose,
-        score.late,
+        score.largest.quanta,
+        score.largest.degrees,
+        percent(row.late_samples),
     );
     if findings.looks > 0 {
         let looks = findings.looks;
@@ -113,6 +117,11 @@ pub(crate) fn brief(row: &Row) -> String {
     )
 }
 
+/// Returns a share in percent.
+pub(crate) fn percent(share: Option<f64>) -> String {
+    share.map_or("-".to_owned(), |share| format!("{:.2}%", 100.0 * share))
+}
+
 fn is_ours(row: &Row) -> bool {
     row.system == System::Ours.name()
 }
@@ -136,12 +145,14 @@ fn line(row: &Row, ours: Option<&Row>) -> String {
     };
     let mark = if row.generator_saturated { "*" } else { "" };
     format!(
-        "{:<26} {:>4}  {:<6} {:>12}  {:>7.1}%  {:>6} {:>8}  {:>6} {:>8}  {:>6}  {:>6}  {:>6}  {:>6.3}  {:>6.1}",
+        "{:<26} {:>4}  {:<6} {:>12}  {:>7.1}%  {:>7}  {:>6}  {:>6} {:>8}  {:>6} {:>8}  {:>6}  {:>6}  {:>6}  {:>6.3}  {:>6.1}",
         format!("{}{mark}", row.system),
         row.n,
         row.motion,
         format!("{:.0}", row.delivered_per_s),
         100.0 * row.fraction,
+        percent(row.right),
+        percent(row.late_samples),
         number(row.cpu_s_per_million, 3),
         ratio(|row| row.cpu_s_per_million),
         number(row.bytes_per_delivery, 2),

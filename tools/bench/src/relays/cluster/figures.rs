@@ -15,6 +15,10 @@ pub(crate) struct Figures {
     pub(crate) hz: u32,
     /// The share of the expected states that were delivered, 0 ..= 1.
     pub(crate) fraction: f64,
+    /// The share of the expected states that were right at their own tick.
+    pub(crate) right: Option<f64>,
+    /// The share of the samples that came after their tick had begun.
+    pub(crate) late_samples: Option<f64>,
     /// Median of the time from a sample to its arrival at players of the same server.
     pub(crate) same_p50_ms: Option<f64>,
     /// The 99th percentile of that time.
@@ -81,6 +85,8 @@ impl Figures {
             servers,
             hz: row.hz,
             fraction: row.fraction,
+            right: row.right,
+            late_samples: row.late_samples,
             same_p50_ms: row.p50_ms,
             same_p99_ms: row.p99_ms,
             across_p50_ms: details.across_p50_ms,
@@ -108,6 +114,8 @@ impl Figures {
             servers: first.servers,
             hz: first.hz,
             fraction: of(&|round| round.fraction),
+            right: maybe(|round| round.right),
+            late_samples: maybe(|round| round.late_samples),
             same_p50_ms: maybe(|round| round.same_p50_ms),
             same_p99_ms: maybe(|round| round.same_p99_ms),
             across_p50_ms: maybe(|round| round.across_p50_ms),

@@ -6,6 +6,7 @@ use super::Report;
 use super::alignment::Alignment;
 use super::figures::{Figures, median};
 use crate::options::Load;
+use crate::table::percent;
 
 /// Number of cores that other programs may use before the report mentions it.
 const DISTURBED_CORES: f64 = 0.3;
@@ -56,8 +57,8 @@ pub(super) fn report(report: &Report, load: &Load) -> String {
 
 fn latencies(rows: &[Figures]) -> String {
     let mut text = "\
-players            right   same server      other server     added to the same   added to no bus
-                           p50 / p99 ms     p50 / p99 ms     p50 / p99 ms        p50 / p99 ms
+players             right    late   same server      other server     added to the same   added to no bus
+                                    p50 / p99 ms     p50 / p99 ms     p50 / p99 ms        p50 / p99 ms
 "
     .to_owned();
     for row in rows {
@@ -81,10 +82,11 @@ players            right   same server      other server     added to the same  
         };
         writeln!(
             text,
-            "{:>5}  {:<10} {:>5.1}%   {:<15}  {:<15}  {:<18}  {}",
+            "{:>5}  {:<10} {:>7}  {:>6}   {:<15}  {:<15}  {:<18}  {}",
             row.players,
             name(row),
-            100.0 * row.fraction,
+            percent(row.right),
+            percent(row.late_samples),
             pair(same),
             pair(across),
             pair(to_same),
@@ -93,7 +95,8 @@ players            right   same server      other server     added to the same  
         .expect(CANNOT_FAIL);
     }
     text.push_str(
-        "From taking a sample to its arrival. * the load generator was busy or late.\n\n",
+        "right: states that were right at their own tick. late: samples that came after their tick \
+         had begun.\nTimes: from taking a sample to its arrival. * the load generator was busy or late.\n\n",
     );
     text
 }
