@@ -31,6 +31,18 @@ pub struct Sample {
     pub updates: usize,
 }
 
+impl Sample {
+    /// Returns a sample of a tick at which every cube is as predicted.
+    pub fn heartbeat(tick: u64) -> Self {
+        Self {
+            tick,
+            placed: Vec::new(),
+            residuals: Bytes::new(),
+            updates: 0,
+        }
+    }
+}
+
 /// A client's own cube and the held ones: as they were set last, and as the server predicts them.
 #[derive(Debug, Clone)]
 pub struct UplinkSender {

@@ -87,7 +87,9 @@ impl Room {
             stay: self.stays,
         };
         self.members.insert(cube, Member { id, ended });
-        let receiver = Receiver::new(outlet).cut_after(self.settings.slow_reader_after);
+        let receiver = Receiver::new(outlet)
+            .cut_after(self.settings.slow_reader_after)
+            .with_tail();
         let receiver = match sight {
             SightRule::Everything => receiver,
             SightRule::Surroundings => receiver.surroundings_of(cube),

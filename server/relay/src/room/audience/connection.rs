@@ -65,6 +65,10 @@ pub(super) struct Connection {
     streams: Vec<StreamId>,
     /// The newest tick of which something was sent.
     sent_tick: u64,
+    /// Whether a heartbeat follows content at the next tick, so that TCP notices a loss soon.
+    sends_tail: bool,
+    /// Whether what was sent last is content, and no heartbeat.
+    ends_with_content: bool,
     /// The time since which the outlet has taken no bytes although some were waiting.
     blocked_since: Option<Instant>,
     written: Written,
@@ -97,9 +101,18 @@ impl Connection {
             view: View::new(),
             streams: Vec::new(),
             sent_tick: 0,
+            sends_tail: false,
+            ends_with_content: false,
             blocked_since: None,
             written: Written::default(),
         }
+    }
+
+    /// Turns the tail on or off: a heartbeat that follows content at the next tick, unless that tick has
+    /// content too. TCP resends a lost segment a round trip after a later one has arrived, but only
+    /// after a timeout if nothing follows.
+    pub(super) fn set_tail(&mut self, sends_tail: bool) {
+        self.sends_tail = sends_tail;
     }
 
     /// Adds a frame for this connection alone; returns false when too many are waiting.
@@ -149,11 +162,11 @@ impl Connection {
         self.streams = view.iter().map(stream).collect();
         self.view = view;
         self.cursor = log.end();
-        self.sent_tick = tick;
+        self.content_sent(tick);
     }
 
-    /// Sends a heartbeat if nothing was written for `interval_ticks`. A connection that has fallen behind
-    /// gets none, since a heartbeat says that the predictions are right.
+    /// Sends a heartbeat if nothing was written for `interval_ticks`, or as the tail. A connection
+    /// that has fallen behind gets none, since a heartbeat says that the predictions are right.
     pub(super) fn keep_alive(
         &mut self,
         log: &SnapshotLog,
@@ -161,9 +174,14 @@ impl Connection {
         interval_ticks: u64,
         heartbeat: &Bytes,
     ) {
-        if self.is_up_to_date(log) && tick - self.sent_tick >= interval_ticks {
+        if tick == self.sent_tick || !self.is_up_to_date(log) {
+            return;
+        }
+        let has_tail = self.sends_tail && self.ends_with_content;
+        if has_tail || tick - self.sent_tick >= interval_ticks {
             self.push(heartbeat.clone());
             self.sent_tick = tick;
+            self.ends_with_content = false;
         }
     }
 
@@ -213,7 +231,7 @@ impl Connection {
             self.cursor = next;
             return Ok(Flushed::All);
         }
-        self.sent_tick = tick;
+        self.content_sent(tick);
         self.flush(log, now)
     }
 
@@ -249,6 +267,11 @@ impl Connection {
     /// Returns whether no frames wait besides those in the log.
     fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.personal.is_empty()
+    }
+
+    fn content_sent(&mut self, tick: u64) {
+        self.sent_tick = tick;
+        self.ends_with_content = true;
     }
 
     fn push(&mut self, frame: Bytes) {
@@ -573,6 +596,37 @@ mod tests {
         let expected = [1, 2, 10, 12].map(pong).into_iter().chain([gone]);
         let expected = expected.chain([3, 4, 23, 24].map(pong));
         assert_eq!(take_all(&mut received), expected.collect::<Vec<_>>());
+    }
+
+    /// Returns the ticks up to 40 at which a connection with a tail is sent something, if there is content
+    /// at these ticks.
+    fn sent_with_tail(content: &[u64]) -> Vec<u64> {
+        let (sender, mut receiver) = mpsc::channel(64);
+        let mut connection = Connection::new(Outlet::Frames(sender));
+        connection.set_tail(true);
+        let mut log = SnapshotLog::new(2);
+        catch_up(&mut connection, &log, 0);
+        let is_sent = |tick: &u64| {
+            if content.contains(tick) {
+                log.push(vec![(StreamId::new(CELL, Sight::Near), pong(0).to_frame())]);
+            }
+            connection.flush_tick(&log, *tick, Instant::now()).unwrap();
+            connection.keep_alive(&log, *tick, 15, &pong(*tick).to_frame());
+            connection.flush(&log, Instant::now()).unwrap();
+            let count = std::iter::from_fn(|| receiver.try_recv().ok()).count();
+            assert!(count <= 1, "{count} writes at tick {tick}");
+            count > 0
+        };
+        (1..=40).filter(is_sent).collect()
+    }
+
+    #[test]
+    fn a_tail_follows_content_unless_content_goes_out_anyway() {
+        // The keyframe is written at the first tick, and counts as of the tick before.
+        assert_eq!(sent_with_tail(&[]), [1, 16, 31]);
+        assert_eq!(sent_with_tail(&[10]), [1, 10, 11, 26]);
+        let busy: Vec<_> = (1..=40).collect();
+        assert_eq!(sent_with_tail(&busy), busy);
     }
 
     #[test]

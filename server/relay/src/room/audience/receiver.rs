@@ -48,6 +48,13 @@ impl Receiver {
         Self { slow_after, ..self }
     }
 
+    /// Lets a heartbeat follow content, for a receiver behind a network that loses packets.
+    #[must_use]
+    pub fn with_tail(mut self) -> Self {
+        self.connection.set_tail(true);
+        self
+    }
+
     /// Returns whether it has taken no bytes for too long.
     pub(super) fn is_too_slow(&self, now: Instant) -> bool {
         let limit = self.slow_after;
