@@ -622,9 +622,9 @@ mod tests {
 
     #[test]
     fn a_tail_follows_content_unless_content_goes_out_anyway() {
-        // The keyframe is written at the first tick, and counts as of the tick before.
-        assert_eq!(sent_with_tail(&[]), [1, 16, 31]);
-        assert_eq!(sent_with_tail(&[10]), [1, 10, 11, 26]);
+        // The keyframe is written at the first tick.
+        assert_eq!(sent_with_tail(&[]), [1, 2, 17, 32]);
+        assert_eq!(sent_with_tail(&[10]), [1, 2, 10, 11, 26]);
         let busy: Vec<_> = (1..=40).collect();
         assert_eq!(sent_with_tail(&busy), busy);
     }
