@@ -18,9 +18,10 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::thread;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use cubesync_harness::programs::{build_command, file_name, find_installed, neighbour};
 
@@ -29,7 +30,7 @@ use self::namespace::Namespace;
 use self::run::{Plan, Run};
 use self::table::Outcome;
 
-/// Whether Ctrl-C was pressed, or a run has failed.
+/// Whether Ctrl-C was pressed.
 static IS_STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// The options of the measurement over real TCP.
@@ -103,54 +104,69 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let seeds = if options.quick { 1 } else { options.seeds };
     ctrlc::set_handler(|| IS_STOPPED.store(true, Ordering::Relaxed))?;
 
-    let outcomes = run_all(&cases, seeds, options.jobs, &plan)?;
+    let (outcomes, failed) = run_all(&cases, seeds, options.jobs, &plan);
     print!("{}", table::text(&outcomes));
     if let Some(path) = &options.json {
         let json = serde_json::to_vec_pretty(&outcomes)?;
         std::fs::write(path, json).with_context(|| path.display().to_string())?;
     }
+    ensure!(failed == 0, "{failed} runs failed or were stopped");
     if options.quick {
         table::check(&outcomes)?;
     }
     Ok(())
 }
 
-/// Runs each case with each seed, several at the same time.
-fn run_all(cases: &[Case], seeds: u64, jobs: usize, plan: &Plan) -> Result<Vec<Outcome>> {
+/// Runs each case with each seed, several at the same time. Returns the cases that have runs, and how many
+/// runs failed.
+fn run_all(cases: &[Case], seeds: u64, jobs: usize, plan: &Plan) -> (Vec<Outcome>, usize) {
     // A case's runs are far apart, so that a busy minute of this machine meets many cases a little.
     let runs: Vec<_> = (1..=seeds)
-        .flat_map(|seed| cases.iter().map(move |case| (case, seed)))
+        .flat_map(|seed| (0..cases.len()).map(move |case| (case, seed)))
         .collect();
     let next = AtomicUsize::new(0);
-    let work = || -> Result<Vec<(&str, Run)>> {
-        let mut done = Vec::new();
-        while let Some(&(case, seed)) = runs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let run = run::run(case, seed, plan, &IS_STOPPED);
-            let run = run.inspect_err(|_| IS_STOPPED.store(true, Ordering::Relaxed));
-            let run = run.with_context(|| format!("{}, seed {seed}", case.name))?;
-            eprintln!("{}, {}", case.name, run.summary());
-            done.push((case.name.as_str(), run));
+    let work = |done: Sender<(usize, Result<Run>)>| {
+        while let Some(&(case, seed)) = runs.get(next.fetch_add(1, Ordering::Relaxed))
+            && !IS_STOPPED.load(Ordering::Relaxed)
+        {
+            let run = run::run(&cases[case], seed, plan, &IS_STOPPED);
+            let run = run.with_context(|| format!("seed {seed} failed"));
+            // The receiver lives as long as there are senders.
+            let _ = done.send((case, run));
         }
-        Ok(done)
     };
-    let done = thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
-        let done = workers
-            .into_iter()
-            .map(|worker| worker.join().map_err(|_| anyhow!("a run panicked"))?);
-        done.collect::<Result<Vec<_>>>()
-    })?;
-    let mut done = done.concat();
-    done.sort_by_key(|(_, run)| run.seed);
+    let (sender, done) = mpsc::channel();
     let outcome = |case: &Case| Outcome {
         case: case.name.clone(),
-        runs: done
-            .iter()
-            .filter(|(name, _)| *name == case.name)
-            .map(|(_, run)| run.clone())
-            .collect(),
+        runs: Vec::new(),
     };
-    Ok(cases.iter().map(outcome).collect())
+    let mut outcomes: Vec<_> = cases.iter().map(outcome).collect();
+    let mut failed = 0;
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            let (work, sender) = (&work, sender.clone());
+            scope.spawn(move || work(sender));
+        }
+        drop(sender);
+        for (case, run) in done {
+            let name = &cases[case].name;
+            match run {
+                Ok(run) => {
+                    eprintln!("{name}, {}", run.summary());
+                    outcomes[case].runs.push(run);
+                }
+                Err(error) => {
+                    eprintln!("{name}, {error:#}");
+                    failed += 1;
+                }
+            }
+        }
+    });
+    for outcome in &mut outcomes {
+        outcome.runs.sort_by_key(|run| run.seed);
+    }
+    outcomes.retain(|outcome| !outcome.runs.is_empty());
+    (outcomes, failed)
 }
 
 /// Returns the cases of these names.

@@ -9,11 +9,11 @@ use super::figures::Figures;
 use super::run::Run;
 use crate::score::percentile;
 
-/// The runs of a case.
+/// A case and its runs by rising seed.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Outcome {
+    /// Its name.
     pub(super) case: String,
-    /// By rising seed.
     pub(super) runs: Vec<Run>,
 }
 
@@ -97,15 +97,23 @@ pub(super) fn check(outcomes: &[Outcome]) -> Result<()> {
 /// Returns the median, with the smallest and the largest if there are several runs.
 fn cell(column: &Column, runs: &[Run]) -> String {
     let values: Vec<_> = runs.iter().map(|run| (column.of)(&run.figures)).collect();
-    let number = |part: f64| {
-        let value = percentile(&values, part);
+    let number = |value: f64| {
         let decimals = usize::from(value.abs() < 100.0);
         format!("{value:.decimals$}")
     };
+    let [least, most] = [0.0, 1.0].map(|part| number(percentile(&values, part)));
+    let median = number(median(&values));
     match runs {
-        [_] => number(0.5),
-        _ => format!("{} ({}..{})", number(0.5), number(0.0), number(1.0)),
+        [_] => median,
+        _ => format!("{median} ({least}..{most})"),
     }
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    let last = sorted.len() - 1;
+    f64::midpoint(sorted[last / 2], sorted[last.div_ceil(2)])
 }
 
 #[cfg(test)]
@@ -148,6 +156,12 @@ mod tests {
             row.starts_with("lan  | 95.2 (90.0..120) | 1.0 (1.0..1.0) |"),
             "{row}"
         );
+    }
+
+    #[test]
+    fn the_median_of_an_even_number_lies_in_the_middle() {
+        assert_eq!(median(&[3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0, 3.0, 2.0]), 2.5);
     }
 
     #[test]
