@@ -272,6 +272,7 @@ impl Client {
             statistics.add(&now);
             statistics.round_trip = now.round_trip;
             statistics.lead = now.lead;
+            statistics.datagram_loss = now.datagram_loss;
             statistics.players = now.players;
             let delay_s = session.welcome().map_or(0.0, |welcome| {
                 self.view.delay_ticks().max(0.0) / f64::from(welcome.tick_hz)

@@ -26,6 +26,8 @@ pub struct ClientOptions {
     /// The token of an earlier [`Welcome`](cubesync_protocol::Welcome) in this room, with which the
     /// server gives the same cube back. A client that reconnects by itself uses the newest one.
     pub resume: Option<ResumeToken>,
+    /// Whether to ask the server for a way for datagrams beside the connection.
+    pub datagrams: bool,
     /// The network lab's conditions at first.
     pub lab: Conditions,
     /// Seed of the lab's losses and jitter.
@@ -47,6 +49,7 @@ impl ClientOptions {
             colour: Colour::from([0xE0, 0x80, 0x20]),
             join_key: None,
             resume: None,
+            datagrams: true,
             lab: Conditions::default(),
             lab_seed: 1,
         }

@@ -135,6 +135,17 @@ pub struct Statistics {
     /// Ticks of this session that the server left out because the client read too slowly. A tick
     /// without updates is not one of them.
     pub missing_ticks: u64,
+    /// Datagrams received.
+    pub datagrams_in: u64,
+    /// Datagrams sent.
+    pub datagrams_out: u64,
+    /// Snapshots that a datagram has brought before the stream.
+    pub snapshots_by_datagram: u64,
+    /// Snapshots that the stream has brought first.
+    pub snapshots_by_stream: u64,
+    /// Share of the server's datagrams that were lost lately, in 1/255; `None` when none has come in
+    /// this session.
+    pub datagram_loss: Option<u8>,
 }
 
 impl Statistics {
@@ -145,6 +156,10 @@ impl Statistics {
         self.updates_in += session.updates_in;
         self.updates_out += session.updates_out;
         self.late_samples += session.late_samples;
+        self.datagrams_in += session.datagrams_in;
+        self.datagrams_out += session.datagrams_out;
+        self.snapshots_by_datagram += session.snapshots_by_datagram;
+        self.snapshots_by_stream += session.snapshots_by_stream;
     }
 }
 

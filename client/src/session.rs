@@ -8,6 +8,7 @@
 
 mod addresses;
 mod clock;
+mod datagrams;
 mod event;
 mod lead;
 #[cfg(test)]
@@ -19,15 +20,17 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
+use cubesync_protocol::datagram::Downlink;
 use cubesync_protocol::limits::{DEAD_AFTER, MAX_TICK};
 use cubesync_protocol::replica::{Change, ReplicaError};
 use cubesync_protocol::uplink::Sample;
 use cubesync_protocol::{
-    ClientMessage, CubeId, DecodeError, FrameError, Hello, Keyframe, Message, Pose, Replica,
-    ResumeToken, ServerMessage, Snapshot, Welcome, frame,
+    ClientMessage, CubeId, DatagramAnswer, DatagramRequest, DecodeError, FrameError, Hello,
+    Keyframe, Message, Pose, Replica, ResumeToken, ServerMessage, Snapshot, Welcome, frame,
 };
 
+use self::datagrams::Datagrams;
 use self::room::{RoomError, RoomState};
 use crate::report::Statistics;
 
@@ -67,13 +70,17 @@ enum SessionError {
 #[derive(Debug)]
 pub struct Session {
     started: Duration,
-    /// When bytes were received last.
+    /// When bytes of the stream were received last, and when anything was.
+    stream_received: Duration,
     last_received: Duration,
     /// The room, once the server has welcomed the client.
     room: Option<RoomState>,
     /// Whether [`SessionEvent::Joined`] has been reported.
     has_joined: bool,
     is_over: bool,
+    /// Whether a way for datagrams was asked for.
+    has_asked: bool,
+    datagrams: Datagrams,
     outgoing: BytesMut,
     events: VecDeque<SessionEvent>,
     total: Statistics,
@@ -84,10 +91,13 @@ impl Session {
     pub fn new(hello: Hello, now: Duration) -> Self {
         let mut session = Self {
             started: now,
+            stream_received: now,
             last_received: now,
             room: None,
             has_joined: false,
             is_over: false,
+            has_asked: false,
+            datagrams: Datagrams::new(),
             outgoing: BytesMut::new(),
             events: VecDeque::new(),
             total: Statistics::default(),
@@ -100,6 +110,7 @@ impl Session {
     /// the next frame.
     pub fn receive(&mut self, now: Duration, incoming: &mut BytesMut) {
         if !incoming.is_empty() {
+            self.stream_received = now;
             self.last_received = now;
         }
         while !self.is_over {
@@ -128,7 +139,10 @@ impl Session {
             .joined_room()
             .is_none_or(|room| room.welcome.servers.is_empty());
         let patience = if is_alone { DEAD_AFTER } else { MOVE_ON_AFTER };
-        if now.saturating_sub(self.last_received) >= patience {
+        // Datagrams tell that the server lives; but without a stream nobody can play for long.
+        let silence = now.saturating_sub(self.last_received);
+        let stream_silence = now.saturating_sub(self.stream_received);
+        if silence >= patience || stream_silence >= DEAD_AFTER {
             let seconds = patience.as_secs();
             return self.end(format!("nothing heard for {seconds} s"), Retry::OthersFirst);
         }
@@ -155,7 +169,60 @@ impl Session {
             && let Some(sample) = room.sample_at_once(now, can_be_sent)
         {
             self.send_sample(sample);
+            self.datagrams.sampled(now);
         }
+    }
+
+    /// Asks the server for a way for datagrams, at most once in a session.
+    /// [`SessionEvent::Datagrams`] has the answer.
+    pub fn open_datagrams(&mut self, request: DatagramRequest) {
+        if self.is_joined() && !self.has_asked {
+            self.has_asked = true;
+            self.queue(&ClientMessage::OpenDatagrams(request));
+        }
+    }
+
+    /// Takes in the plaintext of a datagram of the server.
+    pub fn receive_datagram(&mut self, now: Duration, datagram: &[u8]) {
+        let joined = self.room.as_mut().filter(|room| room.shows_own_cube);
+        let Some(room) = joined.filter(|_| !self.is_over) else {
+            return;
+        };
+        let Ok(downlink) = Downlink::decode(datagram) else {
+            return;
+        };
+        if downlink.complete > MAX_TICK {
+            return;
+        }
+        self.last_received = now;
+        self.total.datagrams_in += 1;
+        self.datagrams.received(&downlink, now);
+        room.tick_began(downlink.complete, now);
+        match room.take_in_datagram(&downlink) {
+            Ok(None) => {}
+            Ok(Some(changes)) => {
+                self.total.updates_in = room.replica.updates();
+                let moved = changes
+                    .iter()
+                    .filter(|change| matches!(change, Change::Moved { .. }));
+                // The last one says up to which tick all is known.
+                self.total.snapshots_by_datagram += moved.count().saturating_sub(1) as u64;
+                self.report(changes);
+            }
+            Err(error) => self.end_by(&error.into()),
+        }
+    }
+
+    /// Returns the plaintext of the next datagram to send. A newer one replaces one that was not taken.
+    pub fn next_datagram(&mut self) -> Option<Bytes> {
+        let datagram = self.datagrams.next();
+        self.total.datagrams_out += u64::from(datagram.is_some());
+        datagram
+    }
+
+    /// Returns whether the server's datagrams come through.
+    pub fn datagrams_work(&self, now: Duration) -> bool {
+        self.datagrams.works(now)
     }
 
     /// Returns the next event.
@@ -200,6 +267,7 @@ impl Session {
             if let Some(sample) = last {
                 self.send_sample(sample);
             }
+            self.datagrams.released();
             self.queue(&ClientMessage::Release { cube });
         }
     }
@@ -261,6 +329,7 @@ impl Session {
             round_trip: room.and_then(|room| room.clock.round_trip()),
             players: room.map_or(0, |room| room.replica.players()),
             lead: room.map_or(Duration::ZERO, |room| room.lead.duration()),
+            datagram_loss: self.datagrams.loss(),
             ..self.total
         }
     }
@@ -281,8 +350,13 @@ impl Session {
             room.tick_began(tick, now);
         }
         match message {
+            ServerMessage::Snapshot(_) => {
+                let changes = room.take_in(&message)?;
+                self.total.updates_in = room.replica.updates();
+                self.total.snapshots_by_stream += u64::from(!changes.is_empty());
+                self.report(changes);
+            }
             ServerMessage::Keyframe(_)
-            | ServerMessage::Snapshot(_)
             | ServerMessage::Heartbeat { .. }
             | ServerMessage::OutOfSight { .. } => {
                 let changes = room.take_in(&message)?;
@@ -311,6 +385,15 @@ impl Session {
                 retry_after_ms,
                 ..
             } => self.close(message, retry_after_ms),
+            ServerMessage::Datagrams(_) if !self.has_asked => {
+                return Err(SessionError::Order("an answer that nobody asked for"));
+            }
+            ServerMessage::Datagrams(answer) => {
+                if answer != DatagramAnswer::Unavailable {
+                    self.datagrams.open(now);
+                }
+                self.events.push_back(SessionEvent::Datagrams(answer));
+            }
             ServerMessage::Welcome(_) | ServerMessage::Reject { .. } => {
                 return Err(SessionError::Order("a second welcome or a late reject"));
             }
@@ -372,9 +455,12 @@ impl Session {
         };
         let sample = room.begin_frame(now, can_be_sent);
         let ping = room.ping_when_due(now);
+        let tick = Duration::from_secs(1) / u32::from(room.welcome.tick_hz);
         if let Some(sample) = sample {
             self.send_sample(sample);
+            self.datagrams.sampled(now);
         }
+        self.datagrams.poll(now, tick);
         if let Some(sent_us) = ping {
             self.queue(&ClientMessage::Ping { sent_us });
         }
@@ -382,6 +468,7 @@ impl Session {
 
     fn send_sample(&mut self, sample: Sample) {
         self.total.updates_out += sample.updates as u64;
+        self.datagrams.keep(&sample);
         self.queue(&ClientMessage::Sample {
             tick: sample.tick,
             placed: sample.placed,

@@ -12,7 +12,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::frame;
-use crate::limits::{MAGIC, MAX_CLIENT_PAYLOAD_BYTES, MAX_SERVER_PAYLOAD_BYTES};
+use crate::limits::{
+    MAGIC, MAX_CLIENT_PAYLOAD_BYTES, MAX_DATAGRAM_BYTES, MAX_SERVER_PAYLOAD_BYTES,
+};
 use crate::message::{ClientMessage, ServerMessage};
 
 /// Largest memory that a client's message may take while it is decoded, in bytes.
@@ -21,6 +23,10 @@ const CLIENT_MEMORY_BYTES: usize = MAX_CLIENT_PAYLOAD_BYTES;
 /// Largest memory that a server's message may take while it is decoded, in bytes: its parts are up to four
 /// times as large in memory as on the wire.
 const SERVER_MEMORY_BYTES: usize = 4 * MAX_SERVER_PAYLOAD_BYTES;
+
+/// Largest memory that a datagram may take while it is decoded, in bytes. An event, which is two bytes
+/// on the wire at least, takes less than 100 in memory.
+const DATAGRAM_MEMORY_BYTES: usize = 64 * MAX_DATAGRAM_BYTES;
 
 /// Why a payload is not the message it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,6 +120,16 @@ pub fn encode_peer(value: &impl Serialize) -> Bytes {
 /// [`DecodeError`]: the payload is something else.
 pub fn decode_peer<T: Serialize + DeserializeOwned>(payload: &[u8]) -> Result<T, DecodeError> {
     decode_whole::<T, SERVER_MEMORY_BYTES>(payload)
+}
+
+/// Decodes the plaintext of a datagram, which has at most [`MAX_DATAGRAM_BYTES`].
+pub(crate) fn decode_datagram<T: Serialize + DeserializeOwned>(
+    datagram: &[u8],
+) -> Result<T, DecodeError> {
+    if datagram.len() > MAX_DATAGRAM_BYTES {
+        return Err(DecodeError::TooLarge);
+    }
+    decode_whole::<T, DATAGRAM_MEMORY_BYTES>(datagram)
 }
 
 fn configuration() -> bincode::config::Configuration {
@@ -242,6 +258,16 @@ mod tests {
             ("client release", ClientMessage::Release { cube: CubeId(0) }),
             ("client ping", ClientMessage::Ping { sent_us: 1_000_000 }),
             ("client leave", ClientMessage::Leave),
+            (
+                "client open datagrams",
+                ClientMessage::OpenDatagrams(DatagramRequest::Udp),
+            ),
+            (
+                "client open datagrams by webrtc",
+                ClientMessage::OpenDatagrams(DatagramRequest::WebRtc {
+                    offer: "v=0".into(),
+                }),
+            ),
         ]
     }
 
@@ -351,6 +377,24 @@ mod tests {
                     message: "bye".into(),
                     retry_after_ms: Some(2_000),
                 },
+            ),
+            (
+                "server datagrams unavailable",
+                ServerMessage::Datagrams(DatagramAnswer::Unavailable),
+            ),
+            (
+                "server datagrams",
+                ServerMessage::Datagrams(DatagramAnswer::Udp {
+                    port: 14_900,
+                    path: PathId(0x0123_4567_89ab_cdef),
+                    key: DatagramKey(*b"0123456789abcdef0123456789abcdef"),
+                }),
+            ),
+            (
+                "server datagrams by webrtc",
+                ServerMessage::Datagrams(DatagramAnswer::WebRtc {
+                    answer: "v=0".into(),
+                }),
             ),
         ]
     }

@@ -6,7 +6,7 @@
 //! ([`codec`], the one file that knows bincode) and stands in a length-prefixed [`frame`].
 //! [`motion`] encodes how cubes move, [`cells`] divide a room by who sees what, [`uplink`] holds
 //! both ends of a client's samples, and a [`Replica`] is what every receiver makes of a room's
-//! messages. Every number that bounds something is in [`limits`].
+//! messages. [`datagram`]s carry the newest of both a second time, beside the stream. Every number that bounds something is in [`limits`].
 //!
 //! `docs/PROTOCOL.md` says the same for a reader without Rust, and `protocol/vectors/` holds the
 //! literal bytes that both are tested against.
@@ -14,6 +14,7 @@
 pub mod cells;
 pub mod codec;
 pub mod cube;
+pub mod datagram;
 pub mod frame;
 pub mod interpolation;
 pub mod limits;
@@ -28,8 +29,9 @@ pub use codec::{DecodeError, Message, decode_peer, encode_peer};
 pub use cube::{CellId, Colour, ColourError, CubeId, CubePose};
 pub use frame::FrameError;
 pub use message::{
-    ClientMessage, CloseCode, CubeInfo, CubeKind, Event, Hello, Keyframe, RejectCode, ResumeToken,
-    ServerAddress, ServerMessage, Snapshot, Welcome,
+    ClientMessage, CloseCode, CubeInfo, CubeKind, DatagramAnswer, DatagramKey, DatagramRequest,
+    Event, Hello, Keyframe, PathId, RejectCode, ResumeToken, ServerAddress, ServerMessage,
+    Snapshot, Welcome,
 };
 pub use quantize::{Pose, Position, Rotation};
 pub use replica::Replica;

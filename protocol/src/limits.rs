@@ -7,7 +7,7 @@ use std::time::Duration;
 pub const MAGIC: [u8; 4] = *b"CUBE";
 
 /// The protocol version that this crate speaks. Every change of the wire bytes raises it.
-pub const PROTOCOL_VERSION: u16 = 4;
+pub const PROTOCOL_VERSION: u16 = 5;
 
 /// Bytes of the big-endian length that precedes every payload.
 pub const FRAME_HEADER_BYTES: usize = 4;
@@ -19,6 +19,14 @@ pub const MAX_CLIENT_PAYLOAD_BYTES: usize = 4 * 1024;
 /// Longest payload that a server may send, in bytes: a keyframe of [`MAX_CUBES_PER_ROOM`] cubes with
 /// full-length names (a test checks it).
 pub const MAX_SERVER_PAYLOAD_BYTES: usize = 1024 * 1024;
+
+/// Longest plaintext of a datagram, in bytes: with what encrypts it (a WebRTC data channel needs 110
+/// bytes with IPv6 and UDP, AEAD over UDP 77) it fits the smallest MTU of IPv6, 1,280.
+pub const MAX_DATAGRAM_BYTES: usize = 1_100;
+
+/// Longest session description (SDP) of a WebRTC offer or answer, in bytes. A browser's offer of one
+/// data channel has about 500, and one line of up to 100 more for each of its addresses.
+pub const MAX_SESSION_DESCRIPTION_BYTES: usize = 3_000;
 
 /// Largest number of cubes in one room, the free cube included: what fits a keyframe.
 pub const MAX_CUBES_PER_ROOM: usize = 5_000;
@@ -76,6 +84,10 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 /// The same while a cube moves, and for a client while one of its cubes moves: the other side goes
 /// on as predicted for this long and a little more, then it knows that the network has stopped.
 pub const MOVING_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Longest time between two datagrams of a client that has a way for them. It keeps the way open in what
+/// translates addresses (NAT), and reports losses.
+pub const DATAGRAM_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Longest time from accepting a connection to its `Hello`.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(2);

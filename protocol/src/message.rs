@@ -58,6 +58,32 @@ pub enum ClientMessage {
     /// Leaves for good: the cube goes at once. A client that only closes its connection leaves a
     /// ghost for a while.
     Leave,
+    /// Asks for a way for [`datagram`](crate::datagram)s beside this connection, at most once in a
+    /// session. Answered by [`ServerMessage::Datagrams`].
+    OpenDatagrams(DatagramRequest),
+}
+
+/// The way for datagrams that a client asks for.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DatagramRequest {
+    /// Encrypted datagrams over UDP.
+    Udp,
+    /// A WebRTC data channel, unordered and without retransmissions.
+    WebRtc {
+        /// The client's offer: a session description (SDP) of at most
+        /// [`MAX_SESSION_DESCRIPTION_BYTES`](crate::limits::MAX_SESSION_DESCRIPTION_BYTES).
+        offer: String,
+    },
+}
+
+impl std::fmt::Debug for DatagramRequest {
+    /// Prints everything but the offer, which is long and holds a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "Udp",
+            Self::WebRtc { .. } => "WebRtc(..)",
+        })
+    }
 }
 
 /// The first message of a client.
@@ -185,6 +211,59 @@ pub enum ServerMessage {
         /// itself.
         retry_after_ms: Option<u32>,
     },
+    /// The answer to [`ClientMessage::OpenDatagrams`].
+    Datagrams(DatagramAnswer),
+}
+
+/// The way for datagrams that the server offers.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DatagramAnswer {
+    /// There is none, or none at the moment: everything goes over the stream.
+    Unavailable,
+    /// Encrypted datagrams over UDP.
+    Udp {
+        /// The server's port, at the host of this connection.
+        port: u16,
+        /// The name of the path, in front of each of the client's datagrams.
+        path: PathId,
+        /// The key of both directions.
+        key: DatagramKey,
+    },
+    /// A WebRTC data channel.
+    WebRtc {
+        /// The server's answer: a session description (SDP) of at most
+        /// [`MAX_SESSION_DESCRIPTION_BYTES`](crate::limits::MAX_SESSION_DESCRIPTION_BYTES).
+        answer: String,
+    },
+}
+
+impl std::fmt::Debug for DatagramAnswer {
+    /// Prints everything but the key and the description.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unavailable => f.write_str("Unavailable"),
+            Self::Udp { port, path, .. } => f
+                .debug_struct("Udp")
+                .field("port", port)
+                .field("path", path)
+                .finish_non_exhaustive(),
+            Self::WebRtc { .. } => f.write_str("WebRtc(..)"),
+        }
+    }
+}
+
+/// The name of a path for datagrams: a random number, by which the server finds the player.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PathId(pub u64);
+
+/// The key of a path for datagrams. It is good for one session and kept out of logs and recordings.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatagramKey(pub [u8; 32]);
+
+impl std::fmt::Debug for DatagramKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DatagramKey(..)")
+    }
 }
 
 /// Everything that a client needs to take part.
@@ -443,6 +522,16 @@ mod tests {
         assert!(printed.contains("Anna") && printed.contains("has_key: true"));
         assert!(
             !printed.contains("sesame") && !printed.contains("77"),
+            "{printed}"
+        );
+        let answer = DatagramAnswer::Udp {
+            port: 14_900,
+            path: PathId(5),
+            key: DatagramKey([77; 32]),
+        };
+        let printed = format!("{answer:?}");
+        assert!(
+            printed.contains("14900") && !printed.contains("77"),
             "{printed}"
         );
     }

@@ -12,13 +12,22 @@ use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 
 /// How every recording begins: a name, the version of the file's format, and that of the wire.
-pub const FILE_HEADER: [u8; 10] = *b"CUBEREC\x01\x00\x04";
+pub const FILE_HEADER: [u8; 10] = *b"CUBEREC\x01\x00\x05";
+/// The oldest version of the wire that can be played: the next one only added messages to it.
+const OLDEST_WIRE: u16 = 4;
 /// The part of it that is the same in every version.
 pub(crate) const FILE_NAME: [u8; 7] = *b"CUBEREC";
 const _: () = assert!(
     u16::from_be_bytes([FILE_HEADER[8], FILE_HEADER[9]]) == PROTOCOL_VERSION,
     "a recording says which wire is in it"
 );
+
+/// Returns whether a recording that begins so can be played.
+pub(crate) fn is_playable(header: &[u8; FILE_HEADER.len()]) -> bool {
+    let [name @ .., wire_high, wire_low] = header;
+    let wire = u16::from_be_bytes([*wire_high, *wire_low]);
+    FILE_HEADER.starts_with(name) && (OLDEST_WIRE..=PROTOCOL_VERSION).contains(&wire)
+}
 
 /// Length and checksum in front of each chunk's body.
 const HEADER_BYTES: usize = 8;

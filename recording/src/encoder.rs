@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cubesync_protocol::limits::FRAME_HEADER_BYTES;
-use cubesync_protocol::{ClientMessage, Hello, Message, ResumeToken, ServerMessage, Welcome};
+use cubesync_protocol::{
+    ClientMessage, DatagramAnswer, DatagramRequest, Hello, Message, ResumeToken, ServerMessage,
+    Welcome,
+};
 
 use crate::chunk::{Content, Direction};
 use crate::scene::Scene;
@@ -44,13 +47,13 @@ impl Encoder {
         let open = self.open.get_or_insert_with(|| Open::new(at, &self.scene));
         match direction {
             Direction::FromClient => {
-                let hello = without_secrets(payload);
+                let redacted = client_without_secrets(payload);
                 open.content
-                    .push(at, direction, hello.as_deref().unwrap_or(payload));
+                    .push(at, direction, redacted.as_deref().unwrap_or(payload));
             }
             Direction::FromServer | Direction::Opening => {
                 let message = ServerMessage::decode(payload);
-                let welcome = message.as_ref().ok().and_then(without_token);
+                let welcome = message.as_ref().ok().and_then(server_without_secrets);
                 open.content
                     .push(at, direction, welcome.as_deref().unwrap_or(payload));
                 if let Ok(message) = message {
@@ -95,8 +98,8 @@ impl Open {
     }
 }
 
-/// A hello without the join key and the token.
-fn without_secrets(payload: &[u8]) -> Option<Bytes> {
+/// A hello without the join key and the token, and a request without an offer.
+fn client_without_secrets(payload: &[u8]) -> Option<Bytes> {
     match ClientMessage::decode(payload) {
         Ok(ClientMessage::Hello(hello)) => {
             let hello = ClientMessage::Hello(Hello {
@@ -106,12 +109,16 @@ fn without_secrets(payload: &[u8]) -> Option<Bytes> {
             });
             Some(hello.to_frame().slice(FRAME_HEADER_BYTES..))
         }
+        Ok(ClientMessage::OpenDatagrams(_)) => {
+            let request = ClientMessage::OpenDatagrams(DatagramRequest::Udp);
+            Some(request.to_frame().slice(FRAME_HEADER_BYTES..))
+        }
         _ => None,
     }
 }
 
-/// A welcome without the token.
-fn without_token(message: &ServerMessage) -> Option<Bytes> {
+/// A welcome without the token, and an answer without a path and its key.
+fn server_without_secrets(message: &ServerMessage) -> Option<Bytes> {
     match message {
         ServerMessage::Welcome(welcome) => {
             let welcome = ServerMessage::Welcome(Welcome {
@@ -119,6 +126,10 @@ fn without_token(message: &ServerMessage) -> Option<Bytes> {
                 ..welcome.clone()
             });
             Some(welcome.to_frame().slice(FRAME_HEADER_BYTES..))
+        }
+        ServerMessage::Datagrams(_) => {
+            let answer = ServerMessage::Datagrams(DatagramAnswer::Unavailable);
+            Some(answer.to_frame().slice(FRAME_HEADER_BYTES..))
         }
         _ => None,
     }

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::time::Duration;
 
-use crate::chunk::{Chunk, Damage, Direction, Entry, FILE_HEADER, FILE_NAME};
+use crate::chunk::{Chunk, Damage, Direction, Entry, FILE_HEADER, FILE_NAME, is_playable};
 
 /// Why a file is no recording at all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,7 +55,10 @@ impl Recording {
         if !header.starts_with(&FILE_NAME) {
             return Err(OpenError::Foreign);
         }
-        if header.len() == FILE_HEADER.len() && header != FILE_HEADER {
+        if header
+            .first_chunk()
+            .is_some_and(|whole| !is_playable(whole))
+        {
             return Err(OpenError::Version);
         }
         let mut chunks: Vec<Chunk> = Vec::new();

@@ -38,7 +38,14 @@ const AFTER_DRAIN: Duration = Duration::from_secs(2);
 pub fn host(config: &Config, shutdown: CancellationToken) -> Host {
     let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
     let alone = Arc::new(Alone);
-    Host::new(config.host_settings(), alone, metrics, tasks, shutdown)
+    Host::new(
+        config.host_settings(),
+        alone,
+        None,
+        metrics,
+        tasks,
+        shutdown,
+    )
 }
 
 /// Opens rooms without listeners as one of several that meet on a bus and show the same rooms.
@@ -52,7 +59,14 @@ pub fn host_on_bus(
     let listening = [config.listen, config.http];
     let neighbours = Neighbours::join(bus, config, listening, &metrics, &tasks, &shutdown);
     let backplane = neighbours.backplane();
-    Host::new(config.host_settings(), backplane, metrics, tasks, shutdown)
+    Host::new(
+        config.host_settings(),
+        backplane,
+        None,
+        metrics,
+        tasks,
+        shutdown,
+    )
 }
 
 /// Runs a server until `shutdown` is cancelled, then closes all connections with a message. Calls
@@ -120,6 +134,7 @@ async fn serve(
         host: Host::new(
             config.host_settings(),
             neighbours.backplane(),
+            None,
             metrics,
             tasks,
             shutdown.clone(),

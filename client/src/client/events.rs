@@ -31,6 +31,8 @@ impl Client {
                     let refused = ClientEvent::Refused { cube, holder };
                     self.events.push_back(refused);
                 }
+                // Nobody has asked yet: there is no socket for them.
+                SessionEvent::Datagrams(_) => {}
                 SessionEvent::Ended { reason, retry } => self.disconnect(now, reason, retry),
             }
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cubesync_protocol::replica::Change;
-use cubesync_protocol::{CubeId, CubePose, Welcome};
+use cubesync_protocol::{CubeId, CubePose, DatagramAnswer, Welcome};
 
 /// Something that happened in a session, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub enum SessionEvent {
         /// Its holder's own cube, if it is held.
         holder: Option<CubeId>,
     },
+    /// The server has answered the request for a way for datagrams. The caller opens it.
+    Datagrams(DatagramAnswer),
     /// The session has ended; nothing follows.
     Ended {
         /// The reason, for a person.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use cubesync_protocol::datagram::{Downlink, Gate};
 use cubesync_protocol::limits::{MOVING_HEARTBEAT_INTERVAL, PING_INTERVAL, TICK_HZ_RANGE};
 use cubesync_protocol::replica::{Change, ReplicaError};
 use cubesync_protocol::uplink::{Sample, UplinkSender};
@@ -22,6 +23,7 @@ pub(crate) struct RoomState {
     pub(crate) welcome: Welcome,
     /// The client's copy of the room's streams, with the cubes in sight.
     pub(crate) replica: Replica,
+    gate: Gate,
     /// Whether the own cube has been in sight.
     pub(crate) shows_own_cube: bool,
     /// The clock of the server's ticks.
@@ -74,6 +76,7 @@ impl RoomState {
         Ok(Self {
             clock: Clock::new(welcome.tick_hz, welcome.tick, welcome.since_tick_us, now),
             replica: Replica::default(),
+            gate: Gate::default(),
             shows_own_cube: false,
             uplink,
             lead: Lead::new(now),
@@ -96,14 +99,31 @@ impl RoomState {
     /// # Errors
     /// [`ReplicaError`]; the room is not to be used any further.
     pub(crate) fn take_in(&mut self, message: &ServerMessage) -> Result<Vec<Change>, ReplicaError> {
-        let changes = self.replica.take_in(message)?;
+        let changes = self.gate.message(message, &mut self.replica)?;
+        Ok(self.changed(changes))
+    }
+
+    /// Applies what is new in a datagram and returns what changed; `None` when nothing is new, or when
+    /// something before the datagram has not come yet.
+    ///
+    /// # Errors
+    /// [`ReplicaError`]; the room is not to be used any further.
+    pub(crate) fn take_in_datagram(
+        &mut self,
+        downlink: &Downlink,
+    ) -> Result<Option<Vec<Change>>, ReplicaError> {
+        let changes = self.gate.datagram(downlink, &mut self.replica)?;
+        Ok(changes.map(|changes| self.changed(changes)))
+    }
+
+    fn changed(&mut self, changes: Vec<Change>) -> Vec<Change> {
         if self.shows_own_cube {
             self.change_control(&changes);
-            return Ok(changes);
+            return changes;
         }
         self.shows_own_cube = self.replica.cube(self.welcome.cube).is_some();
         let everything = self.shows_own_cube.then(|| self.replica.everything());
-        Ok(everything.into_iter().collect())
+        everything.into_iter().collect()
     }
 
     /// Gains and loses the cubes that changes give to this client and take from it.

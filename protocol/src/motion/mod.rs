@@ -27,7 +27,7 @@ mod vectors;
 pub use jump::{Jump, Turn};
 pub use model::{Decide, FEATURES, LOGIT_PARTS, Rows, Table};
 pub use residual::{Correction, Residual};
-pub use set::{MotionError, MotionSet};
+pub use set::{MotionError, MotionSet, Updated};
 pub use state::MotionState;
 pub use syntax::{GROUPS, TABLE_BYTES};
 

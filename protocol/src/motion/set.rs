@@ -43,6 +43,15 @@ struct Cube {
     state: MotionState,
 }
 
+/// The cubes that had an update when a tick was encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Updated {
+    /// The number of cubes. When it is 0, nothing was encoded.
+    pub count: usize,
+    /// The cube, if there was only one.
+    pub sole: Option<CubeId>,
+}
+
 /// The updates of a tick, by rising index of the cube.
 type Updates = Vec<Update>;
 
@@ -170,17 +179,17 @@ impl MotionSet {
     /// Compares every cube with its true pose, appends the residuals to `out` and updates the states
     /// with them. Returns the number of updates; when 0, nothing was appended.
     pub fn encode_tick(&mut self, truth: impl FnMut(CubeId) -> Pose, out: &mut Vec<u8>) -> usize {
-        self.encode(0..self.cubes.len() as u32, truth, out)
+        self.encode(0..self.cubes.len() as u32, truth, out).count
     }
 
     /// Does the same when cubes that are settled and not among `touched` are known to be where they
-    /// were, and costs nothing for those.
+    /// were, and costs nothing for those. Returns which cubes had an update.
     pub fn encode_touched(
         &mut self,
         touched: impl IntoIterator<Item = CubeId>,
         truth: impl FnMut(CubeId) -> Pose,
         out: &mut Vec<u8>,
-    ) -> usize {
+    ) -> Updated {
         let touched = touched.into_iter().filter_map(|id| self.find(id));
         let mut candidates = self.active.clone();
         candidates.extend(touched.map(|index| index as u32));
@@ -261,13 +270,19 @@ impl MotionSet {
         candidates: impl Iterator<Item = u32>,
         truth: impl FnMut(CubeId) -> Pose,
         out: &mut Vec<u8>,
-    ) -> usize {
+    ) -> Updated {
         let (moving, woken) = self.updates(candidates, truth);
         let count = moving.len() + woken.len();
+        let mut sole = None;
         if count > 0 {
+            let first = moving.iter().chain(&woken).next();
+            sole = first.filter(|_| count == 1).map(|update| update.index);
             self.write(&moving, &woken, out);
         }
-        count
+        Updated {
+            count,
+            sole: sole.map(|index| self.cubes[index as usize].id),
+        }
     }
 
     /// Returns the updates of the moving cubes and of the settled ones.

@@ -161,7 +161,7 @@ fn run_through(events: &[Event], codec: &'static Codec) -> Result<(), TestCaseEr
                 let touched = moved.keys().copied().collect::<Vec<_>>();
                 sender.advance_to(sender.tick() + 1);
                 let truth_of = |id: CubeId| on_grid(truth[&id].0, codec);
-                let count = sender.encode_touched(touched, truth_of, &mut bytes);
+                let Updated { count, sole } = sender.encode_touched(touched, truth_of, &mut bytes);
                 prop_assert_eq!(count == 0, bytes.is_empty());
                 for receiver in &mut receivers {
                     receiver.advance_to(receiver.tick() + 1);
@@ -173,6 +173,7 @@ fn run_through(events: &[Event], codec: &'static Codec) -> Result<(), TestCaseEr
                         );
                     }
                     prop_assert_eq!(updated.len(), count);
+                    prop_assert_eq!(sole, updated.first().copied().filter(|_| count == 1));
                     prop_assert_eq!(&*receiver, &sender);
                 }
                 for (id, predicted) in sender.poses() {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::cube::{CubeId, CubePose};
+use crate::datagram::{self, Uplink};
 use crate::limits::MAX_CUBES_PER_SAMPLE;
 use crate::motion::{Codec, MotionError, MotionSet, MotionState};
 
@@ -15,6 +16,8 @@ pub enum Arrival {
     Early,
     /// After its tick had begun.
     Late,
+    /// On the stream, after a datagram has brought the same sample.
+    Duplicate,
 }
 
 /// Why no client sends such a sample.
@@ -54,6 +57,10 @@ pub struct UplinkReceiver {
     /// At most a second's.
     pending: VecDeque<TimedStates>,
     late_samples: u32,
+    /// The number of releases.
+    releases: u32,
+    /// The tick of the newest sample that a datagram has brought.
+    datagram_tick: Option<u64>,
 }
 
 impl UplinkReceiver {
@@ -64,6 +71,8 @@ impl UplinkReceiver {
             predicted: MotionSet::new(&Codec::LIVE),
             pending: VecDeque::new(),
             late_samples: 0,
+            releases: 0,
+            datagram_tick: None,
         }
     }
 
@@ -73,6 +82,45 @@ impl UplinkReceiver {
     /// # Errors
     /// [`SampleError`]: nothing that this client sends from now on can be decoded.
     pub fn sample(
+        &mut self,
+        now: u64,
+        tick: u64,
+        placed: &[CubePose],
+        residuals: &[u8],
+    ) -> Result<Arrival, SampleError> {
+        if self.datagram_tick.is_some_and(|known| tick <= known) {
+            return Ok(Arrival::Duplicate);
+        }
+        self.take(now, tick, placed, residuals)
+    }
+
+    /// Returns the samples of a datagram that have not come yet: none if samples before them, or releases,
+    /// have not come either.
+    pub fn new_samples<'a>(&self, uplink: &'a Uplink) -> &'a [datagram::Sample] {
+        let newest = self.predicted.tick();
+        if uplink.releases != self.releases || uplink.base > newest {
+            return &[];
+        }
+        let samples = &uplink.samples;
+        let known = samples.iter().take_while(|sample| sample.tick <= newest);
+        &samples[known.count()..]
+    }
+
+    /// Decodes one of the [new samples](Self::new_samples) of a datagram, as [`sample`](Self::sample) does.
+    ///
+    /// # Errors
+    /// [`SampleError`]: nothing that this client sends from now on can be decoded.
+    pub fn datagram_sample(
+        &mut self,
+        now: u64,
+        sample: &datagram::Sample,
+    ) -> Result<Arrival, SampleError> {
+        let arrival = self.take(now, sample.tick, &sample.placed, &sample.residuals)?;
+        self.datagram_tick = Some(sample.tick);
+        Ok(arrival)
+    }
+
+    fn take(
         &mut self,
         now: u64,
         tick: u64,
@@ -144,6 +192,7 @@ impl UplinkReceiver {
 
     /// Forgets a cube that the client has released.
     pub fn release(&mut self, cube: CubeId) {
+        self.releases = self.releases.wrapping_add(1);
         self.predicted.remove(cube);
     }
 

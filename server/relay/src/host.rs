@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Admitted, Count};
 use crate::contain::contain;
+use crate::datagram::DatagramPaths;
 use crate::ending::Ending;
 use crate::key::{Key, RoomKey};
 use crate::metrics::{Metrics, Task};
@@ -58,13 +59,15 @@ pub struct Host {
 }
 
 impl Host {
-    /// Opens a host that stops when `shutdown` is cancelled.
+    /// Opens a host that stops when `shutdown` is cancelled. Its players may use the ways of
+    /// `datagrams`, if there are any.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
     pub fn new(
         settings: HostSettings,
         backplane: Arc<dyn Backplane>,
+        datagrams: Option<Arc<dyn DatagramPaths>>,
         metrics: Metrics,
         tasks: TaskTracker,
         shutdown: CancellationToken,
@@ -85,7 +88,13 @@ impl Host {
         );
         let keys = Keys::new(settings.join_key, settings.room_keys);
         let in_rooms = Arc::clone(&rooms);
-        let sessions = Sessions::new(settings.sessions, keys, in_rooms, metrics.clone());
+        let sessions = Sessions::new(
+            settings.sessions,
+            keys,
+            in_rooms,
+            datagrams,
+            metrics.clone(),
+        );
         Self {
             admission,
             rooms,

@@ -4,11 +4,13 @@
 //! A [session] reads frames and decodes messages. A [room] applies them to its
 //! [`world`](room::world), and once a tick its [`publisher`](room::publisher) encodes what changed
 //! into the [`log`](room::log), from which the [`audience`](room::audience) writes to every socket.
+//! Where a player has opened a way for [`datagram`]s, the newest ticks also go out there.
 //! A [`Host`] is all of that with the limits on who may come in.
 
 pub mod admission;
 pub mod by_address;
 pub mod contain;
+pub mod datagram;
 pub mod ending;
 pub mod host;
 pub mod key;

@@ -38,6 +38,16 @@ label! {
 }
 
 label! {
+    /// What a client's datagram was good for: the label of `cubesync_received_datagrams_total`.
+    pub enum DatagramUse("use") {
+        /// It had a sample that the stream had not brought yet.
+        New => "new",
+        /// It had none, or the stream was faster, or something before it was missing.
+        Nothing => "nothing",
+    }
+}
+
+label! {
     /// Which rule a sample broke: the label of `cubesync_corrections_total`.
     pub enum BrokenRule("reason") {
         /// The top speed.
@@ -80,6 +90,12 @@ pub struct Metrics {
     pub sent_bytes: Counter,
     /// Frames to clients: counted when they are due, once per connection.
     pub sent_frames: Counter,
+    /// Datagrams to clients.
+    pub sent_datagrams: Counter,
+    /// Bytes of datagrams to clients, before encryption.
+    pub sent_datagram_bytes: Counter,
+    /// Datagrams from clients.
+    pub received_datagrams: CountersBy<DatagramUse>,
     /// Ended connections of players.
     pub disconnects: CountersBy<Ending>,
     /// Samples of moving cubes.
@@ -115,6 +131,15 @@ impl Default for Metrics {
             received_frames: set.counter("cubesync_received_frames", "Frames from clients"),
             sent_bytes: set.counter("cubesync_sent_bytes", "Bytes to clients"),
             sent_frames: set.counter("cubesync_sent_frames", "Frames to clients"),
+            sent_datagrams: set.counter("cubesync_sent_datagrams", "Datagrams to clients"),
+            sent_datagram_bytes: set.counter(
+                "cubesync_sent_datagram_bytes",
+                "Bytes of datagrams to clients, before encryption",
+            ),
+            received_datagrams: set.counters_by(
+                "cubesync_received_datagrams",
+                "Datagrams from clients by what they were good for",
+            ),
             samples: set.counters_by(
                 "cubesync_samples",
                 "Samples of moving cubes by when they came",

@@ -93,7 +93,7 @@ async fn a_client_of_another_version_is_rejected_with_the_servers_version() {
     )
     .await;
     assert!(
-        message.contains("version 9") && message.contains("version 4"),
+        message.contains("version 9") && message.contains("version 5"),
         "{message}"
     );
     server

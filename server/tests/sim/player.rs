@@ -302,6 +302,7 @@ impl Player {
                     self.environment.log.record(now(), &state.name, refused);
                     self.environment.log.count(Count::Refused);
                 }
+                SessionEvent::Datagrams(_) => {}
                 SessionEvent::Ended { reason, retry } => {
                     self.environment
                         .log

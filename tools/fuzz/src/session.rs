@@ -199,7 +199,7 @@ impl Table {
                         self.view.set_pose(corrected.cube, corrected.pose);
                     }
                 }
-                SessionEvent::Refused { .. } => {}
+                SessionEvent::Refused { .. } | SessionEvent::Datagrams(_) => {}
                 SessionEvent::Ended { .. } => self.is_over = true,
             }
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cubesync_protocol::CellId;
 use cubesync_protocol::cells::{Grid, Sight};
-use cubesync_relay::room::publisher::Publisher;
+use cubesync_relay::room::publisher::{Encoded, Publisher};
 use cubesync_relay::room::world::{Changes, World};
 
 use super::message::{Told, Word};
@@ -39,7 +39,7 @@ impl Export {
         world: &World,
     ) -> impl Iterator<Item = (CellId, Word)> {
         let snapshots = self.publisher.tick(tick, changes, world);
-        snapshots.into_iter().map(move |(_, snapshot)| {
+        snapshots.into_iter().map(move |Encoded { snapshot, .. }| {
             let cell = snapshot.cell;
             let before = self.news.insert(cell, tick);
             let since_ticks = before.map_or(0, |before| tick - before);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::{ClientMessage, Colour, CubeId, Pose, ResumeToken};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -11,6 +12,7 @@ use super::audience::{Outlet, ReceiverId};
 use super::membership::{MemberId, Membership, Observer};
 use super::speed::SpeedRule;
 use super::world::{Cube, RoomFull};
+use crate::datagram::OpenedPath;
 use crate::ending::Ending;
 
 /// Largest number of events that wait for a room. A session that finds no place waits, and its peer
@@ -62,6 +64,16 @@ pub(super) enum RoomEvent {
         from: MemberId,
         reason: Ending,
     },
+    /// A player has asked for a way for datagrams.
+    OpenDatagrams {
+        from: MemberId,
+        /// `None`: there is none.
+        opened: Option<OpenedPath>,
+    },
+    Datagram {
+        from: MemberId,
+        uplink: Uplink,
+    },
     View {
         reply: oneshot::Sender<RoomView>,
     },
@@ -82,7 +94,7 @@ impl RoomEvent {
             Self::Message {
                 message: ClientMessage::Sample { .. },
                 ..
-            }
+            } | Self::Datagram { .. }
         )
     }
 }
@@ -185,6 +197,15 @@ impl RoomHandle {
             }
             // The room has ended, and its receivers with it.
             Err(TrySendError::Closed(_)) => {}
+        }
+    }
+
+    /// Sends a player's datagram, unless events wait that must not be lost. The room takes it at the next
+    /// tick.
+    pub(super) fn deliver(&self, from: MemberId, uplink: Uplink) {
+        if self.events.capacity() > EVENT_QUEUE / 2 {
+            // Datagrams may be lost.
+            let _ = self.events.try_send(RoomEvent::Datagram { from, uplink });
         }
     }
 

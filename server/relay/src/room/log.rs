@@ -7,8 +7,9 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use cubesync_protocol::CellId;
 use cubesync_protocol::cells::Sight;
+use cubesync_protocol::datagram::SNAPSHOT_OFFSET_BYTES;
+use cubesync_protocol::{CellId, CubeId};
 
 /// Largest number of ticks in the log: two seconds at the default rate. A reader that is further behind
 /// is served better by keyframes.
@@ -39,11 +40,31 @@ impl Cursor {
     };
 }
 
+/// A frame of the log: an encoded snapshot.
+#[derive(Debug, Clone)]
+pub struct LogFrame {
+    /// The whole frame.
+    pub bytes: Bytes,
+    /// The only cube that the snapshot is about, if there is only one and nothing but its motion.
+    pub sole: Option<CubeId>,
+}
+
+/// The newest ticks of some streams: what a datagram says.
+#[derive(Debug)]
+pub struct Window<'a> {
+    /// The tick after which the frames begin: there is nothing in between.
+    pub base: u64,
+    /// The frames, by tick and stream.
+    pub frames: Vec<&'a Bytes>,
+}
+
 /// The frames of the last ticks, within bounds.
 #[derive(Debug)]
 pub struct SnapshotLog {
     ticks: VecDeque<Tick>,
     len_bytes: usize,
+    /// The room's tick of the newest one that was removed.
+    removed_tick: u64,
     /// The number of the first tick in `ticks`.
     first: u64,
     streams: usize,
@@ -52,9 +73,11 @@ pub struct SnapshotLog {
 /// The frames of a tick.
 #[derive(Debug)]
 struct Tick {
+    /// The room's number of it.
+    tick: u64,
     /// By stream, the position of its frame in `frames` plus one; 0: it has none.
     index: Box<[u16]>,
-    frames: Vec<Bytes>,
+    frames: Vec<LogFrame>,
     len_bytes: usize,
 }
 
@@ -81,6 +104,7 @@ impl SnapshotLog {
         Self {
             ticks: VecDeque::new(),
             len_bytes: 0,
+            removed_tick: 0,
             first: 1,
             streams,
         }
@@ -99,15 +123,17 @@ impl SnapshotLog {
         cursor.sequence < self.first
     }
 
-    /// Appends a tick's frames, and removes the oldest ticks while the log is over its bounds.
-    pub fn push(&mut self, frames: Vec<(StreamId, Bytes)>) {
+    /// Appends the frames of a tick of the room, and removes the oldest ticks while the log is over its
+    /// bounds.
+    pub fn push(&mut self, tick: u64, frames: Vec<(StreamId, LogFrame)>) {
         let mut tick = Tick {
+            tick,
             index: vec![0; self.streams].into_boxed_slice(),
             frames: Vec::with_capacity(frames.len()),
             len_bytes: 0,
         };
         for (stream, frame) in frames {
-            tick.len_bytes += frame.len();
+            tick.len_bytes += frame.bytes.len();
             tick.frames.push(frame);
             tick.index[stream.index()] = tick.frames.len() as u16;
         }
@@ -116,6 +142,7 @@ impl SnapshotLog {
         while self.ticks.len() > MAX_TICKS || (self.len_bytes > MAX_BYTES && self.ticks.len() > 1) {
             let oldest = self.ticks.pop_front().expect("the log is over its bound");
             self.len_bytes -= oldest.len_bytes;
+            self.removed_tick = oldest.tick;
             self.first += 1;
         }
     }
@@ -128,9 +155,8 @@ impl SnapshotLog {
             let tick = self.ticks.get(place)?;
             while let Some(stream) = streams.get(cursor.stream) {
                 cursor.stream += 1;
-                let index = usize::from(tick.index[stream.index()]);
-                if let Some(index) = index.checked_sub(1) {
-                    return Some(&tick.frames[index]);
+                if let Some(frame) = tick.frame(*stream) {
+                    return Some(&frame.bytes);
                 }
             }
             *cursor = Cursor {
@@ -138,6 +164,62 @@ impl SnapshotLog {
                 stream: 0,
             };
         }
+    }
+
+    /// Returns whether `streams` have something at the log's last tick, if that is `tick`, that is not
+    /// only about the motion of `except`.
+    pub fn has_news(&self, tick: u64, streams: &[StreamId], except: CubeId) -> bool {
+        let last = self.ticks.back().filter(|last| last.tick == tick);
+        last.is_some_and(|last| last.has_news(streams, except))
+    }
+
+    /// Returns the newest `count` ticks after `floor` at which `streams` have something that is not only
+    /// about the motion of `except`, and all that is between them and before, in at most `max_bytes`.
+    pub fn window(
+        &self,
+        streams: &[StreamId],
+        except: CubeId,
+        floor: u64,
+        count: usize,
+        max_bytes: usize,
+    ) -> Window<'_> {
+        let mut base = self.removed_tick.max(floor);
+        let (mut left_bytes, mut left_ticks) = (max_bytes, count);
+        // From the newest tick and stream back.
+        let mut frames = Vec::new();
+        for tick in self.ticks.iter().rev().take_while(|tick| tick.tick > floor) {
+            let here = frames.len();
+            let of_streams = streams.iter().rev();
+            frames.extend(of_streams.filter_map(|stream| Some(&tick.frame(*stream)?.bytes)));
+            if frames.len() == here {
+                continue;
+            }
+            let len_bytes: usize = frames[here..].iter().map(|frame| frame.len()).sum();
+            let len_bytes = len_bytes - (frames.len() - here) * SNAPSHOT_OFFSET_BYTES;
+            let has_news = tick.has_news(streams, except);
+            if len_bytes > left_bytes || (has_news && left_ticks == 0) {
+                frames.truncate(here);
+                base = tick.tick;
+                break;
+            }
+            left_bytes -= len_bytes;
+            left_ticks -= usize::from(has_news);
+        }
+        frames.reverse();
+        Window { base, frames }
+    }
+}
+
+impl Tick {
+    fn frame(&self, stream: StreamId) -> Option<&LogFrame> {
+        let index = usize::from(self.index[stream.index()]).checked_sub(1)?;
+        Some(&self.frames[index])
+    }
+
+    /// Returns whether some of the streams have something that is not only about a cube.
+    fn has_news(&self, streams: &[StreamId], except: CubeId) -> bool {
+        let mut frames = streams.iter().filter_map(|stream| self.frame(*stream));
+        frames.any(|frame| frame.sole != Some(except))
     }
 }
 
@@ -149,6 +231,10 @@ mod tests {
 
     fn frame(number: usize) -> Bytes {
         Bytes::from(number.to_string())
+    }
+
+    fn logged(bytes: Bytes) -> LogFrame {
+        LogFrame { bytes, sole: None }
     }
 
     /// All frames from a cursor on.
@@ -166,13 +252,13 @@ mod tests {
         assert!(log.has_lost(Cursor::BEFORE_LOG));
         let mut cursor = log.end();
         for number in 0..MAX_TICKS {
-            log.push(vec![(NEAR[0], frame(number))]);
+            log.push(number as u64, vec![(NEAR[0], logged(frame(number)))]);
         }
         assert!(!log.has_lost(cursor));
         assert_eq!(read(&log, &NEAR[..1], cursor), frames(0..MAX_TICKS));
         assert!(read(&log, &NEAR[..1], log.end()).is_empty());
 
-        log.push(vec![(NEAR[0], frame(MAX_TICKS))]);
+        log.push(MAX_TICKS as u64, vec![(NEAR[0], logged(frame(MAX_TICKS)))]);
         assert!(log.has_lost(cursor));
         assert!(read(&log, &NEAR[..1], cursor).is_empty());
         assert_eq!(log.next(&NEAR[..1], &mut cursor), None);
@@ -183,13 +269,15 @@ mod tests {
     fn a_cursor_reads_only_its_streams_and_may_stop_anywhere() {
         let mut log = SnapshotLog::new(6);
         let mut cursor = log.end();
-        log.push(vec![
-            (NEAR[0], frame(0)),
-            (StreamId(1), frame(9)),
-            (NEAR[2], frame(1)),
-        ]);
-        log.push(vec![(StreamId(3), frame(9))]);
-        log.push(vec![(NEAR[1], frame(2)), (NEAR[2], frame(3))]);
+        let tick = |frames: &[(StreamId, usize)]| {
+            let frames = frames.iter();
+            frames
+                .map(|&(stream, number)| (stream, logged(frame(number))))
+                .collect()
+        };
+        log.push(1, tick(&[(NEAR[0], 0), (StreamId(1), 9), (NEAR[2], 1)]));
+        log.push(2, tick(&[(StreamId(3), 9)]));
+        log.push(3, tick(&[(NEAR[1], 2), (NEAR[2], 3)]));
         assert_eq!(read(&log, &NEAR, cursor), frames(0..4));
         assert_eq!(read(&log, &NEAR[1..2], cursor), frames(2..3));
         for number in 0..4 {
@@ -205,12 +293,13 @@ mod tests {
         let mut log = SnapshotLog::new(2);
         let large = Bytes::from(vec![0; MAX_BYTES / 2]);
         let start = log.end();
-        for _ in 0..3 {
-            log.push(vec![(NEAR[0], large.clone())]);
+        for tick in 0..3 {
+            log.push(tick, vec![(NEAR[0], logged(large.clone()))]);
         }
         assert!(log.has_lost(start));
         assert_eq!(log.ticks.len(), 2);
-        log.push(vec![(NEAR[0], Bytes::from(vec![0; MAX_BYTES + 1]))]);
+        let largest = Bytes::from(vec![0; MAX_BYTES + 1]);
+        log.push(3, vec![(NEAR[0], logged(largest))]);
         assert_eq!(log.ticks.len(), 1);
     }
 }

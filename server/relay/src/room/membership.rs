@@ -4,6 +4,7 @@ use cubesync_protocol::{ClientMessage, CubeId};
 
 use super::audience::ReceiverId;
 use super::handle::{RoomEnded, RoomEvent, RoomHandle};
+use crate::datagram::{DatagramInbox, OpenedPath};
 use crate::ending::Ending;
 
 /// One stay of a player in a room. A player who comes back to the same cube has another id, so that
@@ -53,6 +54,22 @@ impl Membership {
     pub async fn message(&self, message: ClientMessage) -> Result<(), RoomEnded> {
         let from = self.id;
         self.room.send(RoomEvent::Message { from, message }).await
+    }
+
+    /// Returns an inbox for datagrams of the player.
+    pub fn inbox(&self) -> DatagramInbox {
+        let (room, from) = (self.room.clone(), self.id);
+        DatagramInbox::new(move |uplink| room.deliver(from, uplink))
+    }
+
+    /// Answers the player's request for a way for datagrams, and uses it from now on.
+    ///
+    /// # Errors
+    /// The room has ended.
+    pub async fn open_datagrams(&self, opened: Option<OpenedPath>) -> Result<(), RoomEnded> {
+        let from = self.id;
+        let event = RoomEvent::OpenDatagrams { from, opened };
+        self.room.send(event).await
     }
 
     /// Takes the player out of the room, which sends the peer the reason if it can. `reason` is `None`

@@ -28,8 +28,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cubesync_protocol::cells::Grid;
+use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
-use cubesync_protocol::{ClientMessage, CubeId, ServerMessage};
+use cubesync_protocol::{ClientMessage, CubeId, DatagramAnswer, ServerMessage};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -46,8 +47,9 @@ pub use self::membership::{Membership, Observer};
 use self::publisher::Publisher;
 use self::resumption::Resumption;
 use self::world::{Changes, RoomFull, SampleCounts, World};
+use crate::datagram::OpenedPath;
 use crate::ending::Ending;
-use crate::metrics::{BrokenRule, Metrics, SampleTiming};
+use crate::metrics::{BrokenRule, DatagramUse, Metrics, SampleTiming};
 
 /// Time for which an empty room is kept, so that a player who returns finds the free cube where it was.
 const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
@@ -254,10 +256,17 @@ impl Room {
                 }
             }
             // The sender was removed, or came back, while its event was in the queue.
-            RoomEvent::Message { from, .. } | RoomEvent::Leave { from, .. }
+            RoomEvent::Message { from, .. }
+            | RoomEvent::Leave { from, .. }
+            | RoomEvent::OpenDatagrams { from, .. }
+            | RoomEvent::Datagram { from, .. }
                 if !self.is_member(from) => {}
             RoomEvent::Message { from, message } => self.message(from.cube, message, now),
             RoomEvent::Leave { from, reason } => self.remove(from.cube, reason, now),
+            RoomEvent::OpenDatagrams { from, opened } => {
+                self.open_datagrams(from.cube, opened, now)
+            }
+            RoomEvent::Datagram { from, uplink } => self.datagram(from.cube, uplink, now),
             RoomEvent::View { reply } => {
                 // The asking task may be gone.
                 let _ = reply.send(RoomView {
@@ -315,7 +324,34 @@ impl Room {
                 self.send_to_player(from, &pong, now);
             }
             // The session handles these itself.
-            ClientMessage::Hello(_) | ClientMessage::Leave => {}
+            ClientMessage::Hello(_) | ClientMessage::Leave | ClientMessage::OpenDatagrams(_) => {}
+        }
+    }
+
+    /// Answers a player's request for a way for datagrams.
+    fn open_datagrams(&mut self, player: CubeId, opened: Option<OpenedPath>, now: Instant) {
+        let (answer, path) = match opened {
+            Some(OpenedPath { answer, path }) => (answer, Some(path)),
+            None => (DatagramAnswer::Unavailable, None),
+        };
+        self.send_to_player(player, &ServerMessage::Datagrams(answer), now);
+        if let Some(path) = path {
+            let receiver = ReceiverId::Player(player);
+            self.audience.open_path(receiver, path, self.clock.tick());
+        }
+    }
+
+    /// Takes in a datagram of a player.
+    fn datagram(&mut self, player: CubeId, uplink: Uplink, now: Instant) {
+        let receiver = ReceiverId::Player(player);
+        self.audience.heard(receiver, &uplink, self.clock.tick());
+        match self.world.datagram(player, &uplink) {
+            Ok(0) => self.metrics.received_datagrams.count(DatagramUse::Nothing),
+            Ok(_) => self.metrics.received_datagrams.count(DatagramUse::New),
+            Err(error) => {
+                debug!(cube = %player, %error, "bad datagram");
+                self.remove(player, Ending::BadMessage, now);
+            }
         }
     }
 
@@ -376,7 +412,7 @@ impl Room {
             return;
         }
         if !snapshots.is_empty() {
-            self.log.push(publisher::frames(snapshots));
+            self.log.push(tick, publisher::frames(snapshots));
         }
         for (player, pose) in corrections {
             self.send_to_player(player, &ServerMessage::Correction(pose), now);
@@ -411,8 +447,17 @@ impl Room {
     }
 
     fn count_written(&mut self) {
-        let Written { bytes, frames } = self.audience.take_written();
+        let Written {
+            bytes,
+            frames,
+            datagrams,
+            datagram_bytes,
+        } = self.audience.take_written();
         self.metrics.count_sent(bytes, frames);
+        if datagrams > 0 {
+            self.metrics.sent_datagrams.inc_by(datagrams);
+            self.metrics.sent_datagram_bytes.inc_by(datagram_bytes);
+        }
     }
 
     /// Adds the cubes that came or left to the metrics.

@@ -8,13 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use cubesync_protocol::cells::{Grid, Sight};
 use cubesync_protocol::limits::FAR_INTERVAL_TICKS;
-use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+use cubesync_protocol::motion::{Codec, MotionSet, MotionState, Updated};
 use cubesync_protocol::{
     CellId, CubeId, Event, Keyframe, Message, Pose, Position, ServerMessage, Snapshot,
 };
 
 use super::audience::Source;
-use super::log::StreamId;
+use super::log::{LogFrame, StreamId};
 use super::world::{Changes, World};
 
 /// A room's streams, and the states that their receivers predict.
@@ -57,6 +57,17 @@ struct FarStream {
     touched: Vec<CubeId>,
 }
 
+/// What a stream has at a tick.
+#[derive(Debug, Clone)]
+pub struct Encoded {
+    /// The stream.
+    pub stream: StreamId,
+    /// The changes of its cell.
+    pub snapshot: Snapshot,
+    /// The only cube that the snapshot is about, if there is only one and nothing but its motion.
+    pub sole: Option<CubeId>,
+}
+
 impl Publisher {
     /// Creates the streams of a room without cubes.
     pub fn new(grid: Grid) -> Self {
@@ -81,13 +92,9 @@ impl Publisher {
         StreamId::count(self.cells.len())
     }
 
-    /// Encodes the changes of a tick, and returns the snapshots by stream. `world` is as after that tick.
-    pub fn tick(
-        &mut self,
-        tick: u64,
-        changes: Changes,
-        world: &World,
-    ) -> Vec<(StreamId, Snapshot)> {
+    /// Encodes the changes of a tick, and returns the snapshots of the streams that have some. `world` is as
+    /// after that tick.
+    pub fn tick(&mut self, tick: u64, changes: Changes, world: &World) -> Vec<Encoded> {
         let is_far_due =
             tick / u64::from(FAR_INTERVAL_TICKS) > self.tick / u64::from(FAR_INTERVAL_TICKS);
         self.tick = tick;
@@ -104,14 +111,11 @@ impl Publisher {
         let truth = |cube| world.pose(cube).unwrap_or_default();
         let mut snapshots = Vec::new();
         for cell in &mut self.cells {
-            if let Some(snapshot) = cell.encode(truth) {
-                snapshots.push((StreamId::new(cell.id, Sight::Near), snapshot));
-            }
+            snapshots.extend(cell.encode(truth));
             if let Some(far) = &mut cell.far
                 && is_far_due
-                && let Some(snapshot) = far.encode(tick, cell.id, &cell.near.predicted, truth)
             {
-                snapshots.push((StreamId::new(cell.id, Sight::Far), snapshot));
+                snapshots.extend(far.encode(tick, cell.id, &cell.near.predicted, truth));
             }
         }
         snapshots
@@ -259,12 +263,25 @@ impl Source for Published<'_> {
     }
 }
 
+/// Returns the only cube that has moved, if nothing else has happened.
+fn sole(events: &[Event], updated: Updated) -> Option<CubeId> {
+    let cube = match (updated, events.first()) {
+        (Updated { count: 0, .. }, Some(first)) => first.cube(),
+        (Updated { sole, .. }, _) => sole?,
+    };
+    let is_motion =
+        |event: &Event| matches!(event, Event::Placed { cube: placed, .. } if *placed == cube);
+    events.iter().all(is_motion).then_some(cube)
+}
+
 /// Encodes snapshots as the frames that the log keeps.
-pub fn frames(snapshots: Vec<(StreamId, Snapshot)>) -> Vec<(StreamId, Bytes)> {
-    let snapshots = snapshots.into_iter();
-    snapshots
-        .map(|(stream, snapshot)| (stream, ServerMessage::Snapshot(snapshot).to_frame()))
-        .collect()
+pub fn frames(encoded: Vec<Encoded>) -> Vec<(StreamId, LogFrame)> {
+    let frame = |encoded: Encoded| {
+        let bytes = ServerMessage::Snapshot(encoded.snapshot).to_frame();
+        let sole = encoded.sole;
+        (encoded.stream, LogFrame { bytes, sole })
+    };
+    encoded.into_iter().map(frame).collect()
 }
 
 impl Cell {
@@ -286,14 +303,15 @@ impl Cell {
         true
     }
 
-    fn encode(&mut self, truth: impl Fn(CubeId) -> Pose) -> Option<Snapshot> {
+    fn encode(&mut self, truth: impl Fn(CubeId) -> Pose) -> Option<Encoded> {
         let events = std::mem::take(&mut self.events);
         let touched = std::mem::take(&mut self.touched);
         if let Some(far) = &mut self.far {
             far.events.extend_from_slice(&events);
             far.touched.extend_from_slice(&touched);
         }
-        self.near.encode(self.id, events, touched, truth)
+        let stream = StreamId::new(self.id, Sight::Near);
+        self.near.encode(self.id, stream, events, touched, truth)
     }
 }
 
@@ -304,7 +322,7 @@ impl FarStream {
         cell: CellId,
         near: &MotionSet,
         truth: impl Fn(CubeId) -> Pose,
-    ) -> Option<Snapshot> {
+    ) -> Option<Encoded> {
         self.stream.predicted.advance_to(tick);
         let mut events = std::mem::take(&mut self.events);
         events.retain_mut(|event| match event {
@@ -320,7 +338,8 @@ impl FarStream {
             event.apply_to(&mut self.stream.predicted);
         }
         let touched = std::mem::take(&mut self.touched);
-        self.stream.encode(cell, events, touched, truth)
+        let stream = StreamId::new(cell, Sight::Far);
+        self.stream.encode(cell, stream, events, touched, truth)
     }
 }
 
@@ -352,19 +371,25 @@ impl Stream {
     fn encode(
         &mut self,
         cell: CellId,
+        stream: StreamId,
         events: Vec<Event>,
         touched: Vec<CubeId>,
         truth: impl Fn(CubeId) -> Pose,
-    ) -> Option<Snapshot> {
+    ) -> Option<Encoded> {
         let mut residuals = Vec::new();
-        self.predicted
+        let updated = self
+            .predicted
             .encode_touched(touched, truth, &mut residuals);
-        let has_changes = !events.is_empty() || !residuals.is_empty();
-        has_changes.then_some(Snapshot {
-            cell,
-            tick: self.predicted.tick(),
-            events,
-            residuals: residuals.into(),
+        let has_changes = !events.is_empty() || updated.count > 0;
+        has_changes.then(|| Encoded {
+            stream,
+            sole: sole(&events, updated),
+            snapshot: Snapshot {
+                cell,
+                tick: self.predicted.tick(),
+                events,
+                residuals: residuals.into(),
+            },
         })
     }
 }

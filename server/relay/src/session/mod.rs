@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cubesync_protocol::limits::FRAME_HEADER_BYTES;
-use cubesync_protocol::{ClientMessage, Hello, Message};
+use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SESSION_DESCRIPTION_BYTES};
+use cubesync_protocol::{ClientMessage, DatagramRequest, Hello, Message};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -33,6 +33,7 @@ use self::source::Source;
 pub use self::stream::Stream;
 pub use self::transport::{Reader, Received, Writer};
 use crate::admission::Admitted;
+use crate::datagram::DatagramPaths;
 use crate::ending::{Ending, Problem};
 use crate::label::Label;
 use crate::metrics::Metrics;
@@ -70,16 +71,24 @@ pub struct Sessions {
     settings: SessionSettings,
     keys: Keys,
     rooms: Arc<Rooms>,
+    datagrams: Option<Arc<dyn DatagramPaths>>,
     metrics: Metrics,
 }
 
 impl Sessions {
-    /// Creates sessions that bring their players into `rooms`.
-    pub fn new(settings: SessionSettings, keys: Keys, rooms: Arc<Rooms>, metrics: Metrics) -> Self {
+    /// Creates sessions that bring their players into `rooms` and offer them the ways of `datagrams`.
+    pub fn new(
+        settings: SessionSettings,
+        keys: Keys,
+        rooms: Arc<Rooms>,
+        datagrams: Option<Arc<dyn DatagramPaths>>,
+        metrics: Metrics,
+    ) -> Self {
         Self {
             settings,
             keys,
             rooms,
+            datagrams,
             metrics,
         }
     }
@@ -143,7 +152,8 @@ impl Sessions {
             let mut writing = std::pin::pin!(send_queued(writer, frames, slow_reader_after));
             let (reason, is_written) = {
                 // Pinned here, since `run_until_cancelled` would have place for it twice.
-                let reading = std::pin::pin!(self.read_messages(source, &membership));
+                let reading =
+                    std::pin::pin!(self.read_messages(source, &membership, admitted.address()));
                 tokio::select! {
                     biased;
                     reason = ended.run_until_cancelled(reading) => (reason, false),
@@ -228,7 +238,9 @@ impl Sessions {
         &self,
         source: &mut Source<impl Reader>,
         membership: &Membership,
+        address: IpAddr,
     ) -> Ending {
+        let mut has_asked = false;
         // One timer for the connection: to set one for every message would cost more than to read it.
         let dead_after = self.settings.dead_after;
         let mut heard = Instant::now();
@@ -258,6 +270,18 @@ impl Sessions {
             let message = match ClientMessage::decode(&payload) {
                 Ok(ClientMessage::Leave) => return Ending::Left,
                 Ok(ClientMessage::Hello(_)) => return Ending::BadMessage,
+                Ok(ClientMessage::OpenDatagrams(request)) => {
+                    if std::mem::replace(&mut has_asked, true) || !is_bounded(&request) {
+                        return Ending::BadMessage;
+                    }
+                    let paths = self.datagrams.as_ref();
+                    let opened =
+                        paths.and_then(|paths| paths.open(&request, membership.inbox(), address));
+                    if membership.open_datagrams(opened).await.is_err() {
+                        return Ending::ShuttingDown;
+                    }
+                    continue;
+                }
                 Ok(message) => message,
                 Err(error) => {
                     debug!(%error, "bad message");
@@ -274,6 +298,14 @@ impl Sessions {
         self.metrics.received_frames.inc();
         let len_bytes = payload.len() + FRAME_HEADER_BYTES;
         self.metrics.received_bytes.inc_by(len_bytes as u64);
+    }
+}
+
+/// Returns whether a request is not longer than any that a client needs.
+fn is_bounded(request: &DatagramRequest) -> bool {
+    match request {
+        DatagramRequest::Udp => true,
+        DatagramRequest::WebRtc { offer } => offer.len() <= MAX_SESSION_DESCRIPTION_BYTES,
     }
 }
 

@@ -11,12 +11,15 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, Bytes, BytesMut};
 use cubesync_protocol::cells::{Sight, View};
-use cubesync_protocol::{CellId, Message, ServerMessage};
+use cubesync_protocol::datagram::Uplink;
+use cubesync_protocol::{CellId, CubeId, Message, ServerMessage};
 use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
+use super::path::{Path, ServedTick};
+use crate::datagram::DatagramPath;
 use crate::room::log::{Cursor, SnapshotLog, StreamId};
 
 /// Largest number of buffers in one write: a tick of all cells in sight, or half a second of one.
@@ -72,6 +75,8 @@ pub(super) struct Connection {
     /// The time since which the outlet has taken no bytes although some were waiting.
     blocked_since: Option<Instant>,
     written: Written,
+    /// The way for datagrams, when the client has opened one.
+    path: Option<Box<Path>>,
 }
 
 /// Counts of what was written.
@@ -81,12 +86,18 @@ pub struct Written {
     pub bytes: u64,
     /// Frames that are written at least in part.
     pub frames: u64,
+    /// Datagrams.
+    pub datagrams: u64,
+    /// Bytes of datagrams, before encryption.
+    pub datagram_bytes: u64,
 }
 
 impl AddAssign for Written {
     fn add_assign(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.frames += other.frames;
+        self.datagrams += other.datagrams;
+        self.datagram_bytes += other.datagram_bytes;
     }
 }
 
@@ -105,6 +116,29 @@ impl Connection {
             ends_with_content: false,
             blocked_since: None,
             written: Written::default(),
+            path: None,
+        }
+    }
+
+    /// Sends datagrams as well, on a path that was opened in a tick.
+    pub(super) fn open_path(&mut self, path: Arc<dyn DatagramPath>, tick: u64) {
+        self.path = Some(Box::new(Path::new(path, tick)));
+    }
+
+    /// Notes that a datagram of the client has come in a tick.
+    pub(super) fn heard(&mut self, uplink: &Uplink, tick: u64) {
+        if let Some(path) = &mut self.path {
+            path.heard(uplink, tick);
+        }
+    }
+
+    /// Sends the datagram that is due after a tick, if there is a path.
+    pub(super) fn serve_datagram(&mut self, served: ServedTick<'_>, own: CubeId) {
+        if let Some(path) = &mut self.path
+            && let Some(len_bytes) = path.serve(served, &self.streams, own)
+        {
+            self.written.datagrams += 1;
+            self.written.datagram_bytes += len_bytes as u64;
         }
     }
 
@@ -152,11 +186,21 @@ impl Connection {
         let is_seen = |cell: &CellId| view.binary_search_by_key(cell, |(cell, _)| *cell).is_ok();
         let cells = self.view.iter().map(|(cell, _)| *cell);
         let cells: Vec<_> = cells.filter(|cell| !is_seen(cell)).collect();
+        let frames_before = self.written.frames;
         if !cells.is_empty() {
             self.push(ServerMessage::OutOfSight { cells }.to_frame());
         }
         for keyframe in keyframes {
             self.push(keyframe);
+        }
+        if let Some(path) = self
+            .path
+            .as_mut()
+            .filter(|_| self.written.frames > frames_before)
+        {
+            // With it, a receiver knows that it has all of these keyframes.
+            path.view_changed(tick);
+            self.push(ServerMessage::Heartbeat { tick }.to_frame());
         }
         let stream = |&(cell, sight): &(CellId, Sight)| StreamId::new(cell, sight);
         self.streams = view.iter().map(stream).collect();
@@ -384,6 +428,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
     use super::*;
+    use crate::room::log::LogFrame;
 
     const CELL: CellId = CellId(0);
 
@@ -402,6 +447,12 @@ mod tests {
             let view = vec![(CELL, Sight::Near)];
             connection.change_view(view, [pong(number).to_frame()], log, number);
         }
+    }
+
+    /// Appends a tick to a log, with frames of streams.
+    fn push(log: &mut SnapshotLog, tick: u64, frames: Vec<(StreamId, Bytes)>) {
+        let frame = |(stream, bytes)| (stream, LogFrame { bytes, sole: None });
+        log.push(tick, frames.into_iter().map(frame).collect());
     }
 
     fn take_all(received: &mut BytesMut) -> Vec<ServerMessage> {
@@ -451,7 +502,8 @@ mod tests {
         catch_up(&mut connection, &log, 1);
         let (mut sent_shared, mut sent_personal) = (0, 0);
         for number in 2..2_000 {
-            log.push(vec![(StreamId::new(CELL, Sight::Near), long.to_frame())]);
+            let frames = vec![(StreamId::new(CELL, Sight::Near), long.to_frame())];
+            push(&mut log, number, frames);
             sent_shared += 1;
             if random.bool() {
                 sent_personal += usize::from(connection.push_personal(&pong(number)));
@@ -488,7 +540,8 @@ mod tests {
         };
         let start = Instant::now();
         for number in 0..500 {
-            log.push(vec![(StreamId::new(CELL, Sight::Near), filler.to_frame())]);
+            let frames = vec![(StreamId::new(CELL, Sight::Near), filler.to_frame())];
+            push(&mut log, number, frames);
             catch_up(&mut connection, &log, number);
             connection.flush(&log, start).unwrap();
         }
@@ -531,10 +584,8 @@ mod tests {
         let mut log = SnapshotLog::new(2);
         catch_up(&mut connection, &log, 0);
         for number in 1..5 {
-            log.push(vec![(
-                StreamId::new(CELL, Sight::Near),
-                pong(number).to_frame(),
-            )]);
+            let frames = vec![(StreamId::new(CELL, Sight::Near), pong(number).to_frame())];
+            push(&mut log, number, frames);
         }
         let mut received = BytesMut::new();
         while connection.flush(&log, Instant::now()).unwrap() == Flushed::Blocked {
@@ -578,13 +629,13 @@ mod tests {
                 .map(|(stream, number)| (stream, pong(number).to_frame()))
                 .collect()
         };
-        log.push(tick(10));
+        push(&mut log, 2, tick(10));
         assert!(!connection.is_up_to_date(&log));
         connection.flush_tick(&log, 2, Instant::now()).unwrap();
         assert!(connection.is_up_to_date(&log));
         let new = vec![(b, Sight::Far), (c, Sight::Near)];
         connection.change_view(new, [3, 4].map(|number| pong(number).to_frame()), &log, 2);
-        log.push(tick(20));
+        push(&mut log, 3, tick(20));
         connection.flush_tick(&log, 3, Instant::now()).unwrap();
         drop(connection);
 
@@ -638,7 +689,8 @@ mod tests {
         let mut sent_at = Vec::new();
         for tick in 1..20u64 {
             if tick == 3 {
-                log.push(vec![(StreamId::new(CELL, Sight::Near), pong(0).to_frame())]);
+                let frames = vec![(StreamId::new(CELL, Sight::Near), pong(0).to_frame())];
+                push(&mut log, tick, frames);
             }
             connection.flush_tick(&log, tick, Instant::now()).unwrap();
             connection.keep_alive(&log, tick, 6, &pong(tick).to_frame());

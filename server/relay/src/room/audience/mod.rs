@@ -3,14 +3,17 @@
 //! A [`Source`] fills the log, and gives the audience what the log does not have, keyframes above all.
 
 mod connection;
+mod path;
 mod receiver;
 mod viewers;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use cubesync_protocol::cells::{Grid, Sight};
+use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::limits::{
     FAR_INTERVAL_TICKS, HEARTBEAT_INTERVAL, MOVING_HEARTBEAT_INTERVAL,
 };
@@ -18,9 +21,11 @@ use cubesync_protocol::{CellId, CubeId, Message, Position, ServerMessage};
 
 use self::connection::Flushed;
 pub use self::connection::{Outlet, Written};
+use self::path::ServedTick;
 pub use self::receiver::Receiver;
 use self::viewers::Viewers;
 use super::log::SnapshotLog;
+use crate::datagram::DatagramPath;
 use crate::ending::Ending;
 
 /// The publisher of an audience's log.
@@ -109,6 +114,20 @@ impl Audience {
         }
     }
 
+    /// Sends datagrams on a path to a receiver from the next tick on. `tick` is that of now.
+    pub fn open_path(&mut self, id: ReceiverId, path: Arc<dyn DatagramPath>, tick: u64) {
+        if let Some(receiver) = self.receivers.get_mut(&id) {
+            receiver.connection.open_path(path, tick);
+        }
+    }
+
+    /// Notes that a datagram of a receiver has come in a tick.
+    pub fn heard(&mut self, id: ReceiverId, uplink: &Uplink, tick: u64) {
+        if let Some(receiver) = self.receivers.get_mut(&id) {
+            receiver.connection.heard(uplink, tick);
+        }
+    }
+
     /// Returns the room's cells.
     pub fn cells(&self) -> impl Iterator<Item = CellId> {
         self.viewers.cells()
@@ -149,6 +168,12 @@ impl Audience {
         let heartbeat = ServerMessage::Heartbeat { tick }.to_frame();
         let heartbeat_ticks = self.heartbeat_ticks(source.is_moving());
         let may_change_views = self.may_change_views(tick);
+        let served = ServedTick {
+            tick,
+            tick_hz: self.tick_hz,
+            log,
+            heartbeat_ticks,
+        };
         let mut over = Vec::new();
         for (&id, receiver) in &mut self.receivers {
             if may_change_views && receiver.connection.needs_keyframes(log) {
@@ -164,6 +189,9 @@ impl Audience {
                 if !connection.is_up_to_date(log) {
                     flushed = connection.flush(log, now);
                 }
+            }
+            if let ReceiverId::Player(own) = id {
+                receiver.connection.serve_datagram(served, own);
             }
             match flushed {
                 Ok(Flushed::All) => {}

@@ -1,5 +1,6 @@
 //! The movement of cubes: by their players' samples, within the rules.
 
+use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::uplink::{Arrival, SampleError, TimedStates, grace_ticks, heartbeat_ticks};
 use cubesync_protocol::{CubeId, CubeKind, CubePose};
@@ -23,6 +24,17 @@ pub struct SampleCounts {
     pub too_fast: u64,
     /// Corrections because the player may not move the cube.
     pub not_theirs: u64,
+}
+
+impl SampleCounts {
+    fn add(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::OnTime => self.on_time += 1,
+            Arrival::Early => self.early += 1,
+            Arrival::Late => self.late += 1,
+            Arrival::Duplicate => {}
+        }
+    }
 }
 
 impl World {
@@ -49,12 +61,31 @@ impl World {
             uplink.place(now, tick, placed);
             return Ok(());
         }
-        match uplink.sample(now, tick, placed, residuals)? {
-            Arrival::OnTime => self.counts.on_time += 1,
-            Arrival::Early => self.counts.early += 1,
-            Arrival::Late => self.counts.late += 1,
-        }
+        let arrival = uplink.sample(now, tick, placed, residuals)?;
+        self.counts.add(arrival);
         Ok(())
+    }
+
+    /// Takes the samples of a player's datagram that have not come before, and returns their number. They
+    /// count as those of the stream.
+    ///
+    /// # Errors
+    /// [`SampleError`]: the player's further samples cannot be decoded either.
+    pub fn datagram(&mut self, player: CubeId, uplink: &Uplink) -> Result<usize, SampleError> {
+        let now = self.tick;
+        let known = self.players.get_mut(&player);
+        let Some(known) = known.filter(|known| known.rule == SpeedRule::TopSpeed) else {
+            return Ok(0);
+        };
+        let samples = known.uplink.new_samples(uplink);
+        if !samples.is_empty() {
+            self.waiting.insert(player);
+        }
+        for sample in samples {
+            let arrival = known.uplink.datagram_sample(now, sample)?;
+            self.counts.add(arrival);
+        }
+        Ok(samples.len())
     }
 
     /// Counts a player's samples that have come after their tick.

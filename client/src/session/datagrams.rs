@@ -1,0 +1,167 @@
+//! The client's end of the way for datagrams: what it sends there, and what it knows of the way.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cubesync_protocol::datagram::{self, Downlink, LOST_ALL, LossMeter, Redundancy, Uplink};
+use cubesync_protocol::limits::{DATAGRAM_INTERVAL, MAX_DATAGRAM_BYTES};
+use cubesync_protocol::uplink::Sample;
+
+/// Largest number of samples that are kept for the next datagrams.
+const MAX_RECENT: usize = 4;
+
+/// Silence of the server's datagrams after which they do not come through any more: it sends one every
+/// second at least.
+const SILENT_AFTER: Duration = Duration::from_secs(3);
+
+/// Time between two datagrams while none of the server's come.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The client's end of the way for datagrams.
+#[derive(Debug)]
+pub(super) struct Datagrams {
+    /// When the way was opened.
+    opened: Option<Duration>,
+    /// The newest samples since the last release, and the tick of the sample before them.
+    recent: VecDeque<datagram::Sample>,
+    base: u64,
+    releases: u32,
+    /// The number of the next datagram, modulo 256.
+    number: u8,
+    /// The number of ticks in which the newest sample is sent once more.
+    repeats: u8,
+    sent_at: Duration,
+    received_at: Option<Duration>,
+    /// What the server's datagrams tell of their loss.
+    arrived: LossMeter,
+    /// The share of this client's datagrams that were lost, by the server's report, in 1/255.
+    lost: u8,
+    /// The datagram that is to be sent.
+    outgoing: Option<Bytes>,
+}
+
+impl Datagrams {
+    /// Creates the end of a way that is not open.
+    pub(super) fn new() -> Self {
+        Self {
+            opened: None,
+            recent: VecDeque::new(),
+            base: 0,
+            releases: 0,
+            number: 0,
+            repeats: 0,
+            sent_at: Duration::ZERO,
+            received_at: None,
+            arrived: LossMeter::default(),
+            lost: 0,
+            outgoing: None,
+        }
+    }
+
+    /// Opens the way. The first datagram is due.
+    pub(super) fn open(&mut self, now: Duration) {
+        self.opened = Some(now);
+        self.send(now);
+    }
+
+    /// Returns whether the server's datagrams come through.
+    pub(super) fn works(&self, now: Duration) -> bool {
+        let received = self.received_at;
+        received.is_some_and(|received| now.saturating_sub(received) < SILENT_AFTER)
+    }
+
+    /// Returns the share of the server's datagrams that were lost lately, in 1/255; `None` before the
+    /// first one.
+    pub(super) fn loss(&self) -> Option<u8> {
+        self.received_at.map(|_| self.arrived.share())
+    }
+
+    /// Notes that a datagram of the server has come.
+    pub(super) fn received(&mut self, downlink: &Downlink, now: Duration) {
+        self.received_at = Some(now);
+        self.arrived.received(downlink.number);
+        self.lost = downlink.lost;
+    }
+
+    /// Keeps a sample that goes out on the stream.
+    pub(super) fn keep(&mut self, sample: &Sample) {
+        if self.recent.len() == MAX_RECENT {
+            self.base = self.recent.pop_front().map_or(0, |oldest| oldest.tick);
+        }
+        self.recent.push_back(datagram::Sample {
+            tick: sample.tick,
+            placed: sample.placed.clone(),
+            residuals: sample.residuals.clone(),
+        });
+    }
+
+    /// Sends the newest sample here as well.
+    pub(super) fn sampled(&mut self, now: Duration) {
+        if self.works(now) {
+            self.repeats = Redundancy::at_loss(self.lost).repeats;
+            self.send(now);
+        }
+    }
+
+    /// Notes that a release goes out on the stream, after all samples so far.
+    pub(super) fn released(&mut self) {
+        self.base = self.recent.back().map_or(self.base, |newest| newest.tick);
+        self.recent.clear();
+        self.releases = self.releases.wrapping_add(1);
+        self.outgoing = None;
+    }
+
+    /// Sends what is due besides new samples. A tick lasts `tick`.
+    pub(super) fn poll(&mut self, now: Duration, tick: Duration) {
+        if self.opened.is_none() {
+            return;
+        }
+        let since = now.saturating_sub(self.sent_at);
+        let is_due = match self.works(now) {
+            false => since >= PROBE_INTERVAL,
+            true if self.repeats > 0 => since >= tick,
+            true => since >= DATAGRAM_INTERVAL,
+        };
+        if is_due {
+            self.repeats = self.repeats.saturating_sub(1);
+            self.send(now);
+        }
+    }
+
+    /// Takes the datagram that is to be sent.
+    pub(super) fn next(&mut self) -> Option<Bytes> {
+        self.outgoing.take()
+    }
+
+    fn send(&mut self, now: Duration) {
+        let Some(opened) = self.opened else {
+            return;
+        };
+        let is_new = now.saturating_sub(opened) < SILENT_AFTER;
+        let lost = match self.works(now) || is_new {
+            true => self.arrived.share(),
+            false => LOST_ALL,
+        };
+        let ticks = Redundancy::at_loss(self.lost).ticks.min(self.recent.len());
+        for left_out in self.recent.len() - ticks..=self.recent.len() {
+            let before = left_out
+                .checked_sub(1)
+                .and_then(|index| self.recent.get(index));
+            let uplink = Uplink {
+                releases: self.releases,
+                base: before.map_or(self.base, |before| before.tick),
+                number: self.number,
+                lost,
+                samples: self.recent.iter().skip(left_out).cloned().collect(),
+            };
+            let datagram = uplink.encode();
+            if datagram.len() <= MAX_DATAGRAM_BYTES {
+                self.outgoing = Some(datagram);
+                break;
+            }
+        }
+        self.number = self.number.wrapping_add(1);
+        self.sent_at = now;
+    }
+}

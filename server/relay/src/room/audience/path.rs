@@ -1,0 +1,144 @@
+//! A connection's way for datagrams.
+
+use std::sync::Arc;
+
+use cubesync_protocol::CubeId;
+use cubesync_protocol::datagram::{Downlink, LOST_ALL, LossMeter, Redundancy, Uplink};
+use cubesync_protocol::limits::{DATAGRAM_INTERVAL, MAX_DATAGRAM_BYTES};
+
+use crate::datagram::DatagramPath;
+use crate::room::log::{SnapshotLog, StreamId};
+
+/// Largest size of a datagram without its snapshots, in bytes.
+const MAX_HEADER_BYTES: usize = 24;
+
+/// Number of intervals in which a client's datagram is expected after which it counts as unreachable.
+const MAX_MISSED: u64 = 3;
+
+/// A connection's way for datagrams, and what is known of it.
+#[derive(Debug)]
+pub(super) struct Path {
+    path: Arc<dyn DatagramPath>,
+    /// The tick of the newest change of the connection's view, or of the path's opening. Datagrams begin
+    /// after it, so that a receiver that can use them has had all keyframes.
+    floor: u64,
+    /// The number of the next datagram, modulo 256.
+    number: u8,
+    /// The tick of the newest datagram.
+    sent_tick: u64,
+    /// The number of ticks in which the newest content is sent once more.
+    repeats: u8,
+    /// Whether the client has just shown that it is there for the first time.
+    must_answer: bool,
+    /// The tick in which a datagram of the client came last.
+    heard_tick: Option<u64>,
+    /// What the client's datagrams tell of their loss.
+    arrived: LossMeter,
+    /// The share of this path's datagrams that were lost, by the client's report, in 1/255.
+    lost: u8,
+}
+
+/// What a path needs to know of a tick that is served.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ServedTick<'a> {
+    pub(super) tick: u64,
+    pub(super) tick_hz: u8,
+    pub(super) log: &'a SnapshotLog,
+    /// The interval of heartbeats.
+    pub(super) heartbeat_ticks: u64,
+}
+
+impl Path {
+    /// Creates a path that was opened in a tick.
+    pub(super) fn new(path: Arc<dyn DatagramPath>, tick: u64) -> Self {
+        Self {
+            path,
+            floor: tick,
+            number: 0,
+            sent_tick: tick,
+            repeats: 0,
+            must_answer: false,
+            heard_tick: None,
+            arrived: LossMeter::default(),
+            lost: 0,
+        }
+    }
+
+    /// Notes that a datagram of the client has come in a tick.
+    pub(super) fn heard(&mut self, uplink: &Uplink, tick: u64) {
+        self.must_answer |= self.heard_tick.is_none();
+        self.heard_tick = Some(tick);
+        self.arrived.received(uplink.number);
+        self.lost = uplink.lost;
+    }
+
+    /// Notes that the connection's view has changed at a tick.
+    pub(super) fn view_changed(&mut self, tick: u64) {
+        self.floor = tick;
+    }
+
+    /// Returns whether datagrams come through, in both directions.
+    pub(super) fn works(&self, tick: u64, tick_hz: u8) -> bool {
+        let silence_ticks = MAX_MISSED * DATAGRAM_INTERVAL.as_secs() * u64::from(tick_hz);
+        let heard = self.heard_tick;
+        heard.is_some_and(|heard| tick - heard < silence_ticks) && self.lost < LOST_ALL
+    }
+
+    /// Sends what is due after a tick: the newest ticks when the last one has something new for the
+    /// player, who has moved their `own` cube before, a few times again where datagrams are lost, and as
+    /// a heartbeat. Returns the length of the datagram.
+    pub(super) fn serve(
+        &mut self,
+        served: ServedTick<'_>,
+        streams: &[StreamId],
+        own: CubeId,
+    ) -> Option<usize> {
+        let ServedTick { tick, log, .. } = served;
+        if tick <= self.floor || self.heard_tick.is_none() {
+            return None;
+        }
+        let Redundancy { ticks, repeats } = Redundancy::at_loss(self.lost);
+        if !self.is_due(served, streams, own, repeats) {
+            return None;
+        }
+        let max_bytes = MAX_DATAGRAM_BYTES - MAX_HEADER_BYTES;
+        let window = log.window(streams, own, self.floor, ticks, max_bytes);
+        if window.base == tick {
+            // This tick is too long for a datagram, and comes on the stream alone.
+            return None;
+        }
+        let (number, lost) = (self.number, self.arrived.share());
+        let frames = window.frames.into_iter();
+        let datagram = Downlink::assemble((tick, window.base), (number, lost), frames);
+        if !self.path.send(&datagram) {
+            return None;
+        }
+        self.number = number.wrapping_add(1);
+        self.sent_tick = tick;
+        self.must_answer = false;
+        Some(datagram.len())
+    }
+
+    fn is_due(
+        &mut self,
+        served: ServedTick<'_>,
+        streams: &[StreamId],
+        own: CubeId,
+        repeats: u8,
+    ) -> bool {
+        let ServedTick { tick, tick_hz, .. } = served;
+        if !self.works(tick, tick_hz) {
+            // Probes, by which a client notices that datagrams come through again.
+            return self.must_answer || tick - self.sent_tick >= u64::from(tick_hz);
+        }
+        if served.log.has_news(tick, streams, own) {
+            self.repeats = repeats;
+            return true;
+        }
+        if self.repeats > 0 {
+            self.repeats -= 1;
+            return true;
+        }
+        self.must_answer || tick - self.sent_tick >= served.heartbeat_ticks
+    }
+}
