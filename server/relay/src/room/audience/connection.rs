@@ -659,7 +659,8 @@ mod tests {
         catch_up(&mut connection, &log, 0);
         let is_sent = |tick: &u64| {
             if content.contains(tick) {
-                log.push(vec![(StreamId::new(CELL, Sight::Near), pong(0).to_frame())]);
+                let frames = vec![(StreamId::new(CELL, Sight::Near), pong(0).to_frame())];
+                push(&mut log, *tick, frames);
             }
             connection.flush_tick(&log, *tick, Instant::now()).unwrap();
             connection.keep_alive(&log, *tick, 15, &pong(*tick).to_frame());
