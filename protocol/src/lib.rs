@@ -22,6 +22,8 @@ pub mod message;
 pub mod motion;
 pub mod quantize;
 pub mod replica;
+#[cfg(feature = "seal")]
+pub mod seal;
 pub mod text;
 pub mod uplink;
 
