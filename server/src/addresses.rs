@@ -137,6 +137,7 @@ mod tests {
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let bound = Addresses {
             tcp: local(1),
+            udp: None,
             http: local(2),
             text: Some(local(3)),
             tls: None,
@@ -168,6 +169,7 @@ mod tests {
         let any = |port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
         let bound = Addresses {
             tcp: any(65_535),
+            udp: Some(any(65_535)),
             http: any(65_535),
             text: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 65_535))),
             tls: None,

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "cluster")]
 mod cluster;
+mod udp;
 
 use std::fmt::Debug;
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,7 @@ use cubesync_protocol::limits::{DEAD_AFTER, HELLO_DEADLINE, MAX_CUBES_PER_ROOM, 
 
 #[cfg(feature = "cluster")]
 pub use self::cluster::ClusterOptions;
+pub use self::udp::UdpAddress;
 use crate::logging::LogFormat;
 use cubesync_relay::admission::Count;
 use cubesync_relay::host::HostSettings;
@@ -62,6 +64,12 @@ pub struct Config {
     #[arg(long, value_name = "ADDR:PORT", env = "CUBESYNC_TEXT")]
     #[arg(help_heading = ADDRESSES)]
     pub text: Option<SocketAddr>,
+
+    /// Address for the datagrams (UDP) that bring players what is newest sooner; off: everything goes
+    /// over their connections [default: the address of --listen]
+    #[arg(long, value_name = "ADDR:PORT|off", env = "CUBESYNC_UDP")]
+    #[arg(help_heading = ADDRESSES)]
+    pub udp: Option<UdpAddress>,
 
     /// Ticks per second, 1 to 128
     #[arg(long, value_name = "HZ", default_value_t = 30, env = "CUBESYNC_TICK")]
@@ -307,6 +315,15 @@ impl Config {
             .unwrap_or_else(|| DEFAULT_MAX_CONNECTIONS.min(possible))
     }
 
+    /// The address for datagrams; `None` when they are off.
+    pub(crate) fn udp_address(&self) -> Option<SocketAddr> {
+        match self.udp {
+            None => Some(self.listen),
+            Some(UdpAddress::At(address)) => Some(address),
+            Some(UdpAddress::Off) => None,
+        }
+    }
+
     /// Descriptors that are kept for all but players' connections.
     pub(crate) fn reserved_descriptors(&self) -> usize {
         RESERVED_DESCRIPTORS.saturating_add(self.max_http_connections)
@@ -429,9 +446,22 @@ mod tests {
         assert_eq!(config.listen.to_string(), "0.0.0.0:14900");
         assert_eq!(config.http.to_string(), "0.0.0.0:8080");
         assert_eq!((config.text, config.tick), (None, 30));
+        assert_eq!(config.udp_address(), Some(config.listen));
         assert_eq!(*config.hello_deadline, Duration::from_secs(2));
         assert_eq!(*config.dead_after, Duration::from_secs(15));
         assert!((1..=10_000).contains(&config.connection_limit()));
+    }
+
+    #[test]
+    fn datagrams_have_an_address_of_their_own_or_none() {
+        let udp = |flags: &[&str]| {
+            let config = Config::parse_from(["cubesync-server"].iter().chain(flags));
+            config.udp_address().map(|address| address.to_string())
+        };
+        let local = ["--listen", "127.0.0.1:7"];
+        assert_eq!(udp(&local).as_deref(), Some("127.0.0.1:7"));
+        assert_eq!(udp(&["--udp", "[::]:9"]).as_deref(), Some("[::]:9"));
+        assert_eq!(udp(&["--udp", "off"]), None);
     }
 
     #[test]
@@ -444,6 +474,7 @@ mod tests {
             ["--view-distance", "0"],
             ["--view-distance", "far"],
             ["--listen", "14900"],
+            ["--udp", "on"],
             ["--drain", "soon"],
             ["--max-messages", "0"],
             ["--tls-cert", "without-a-key.pem"],

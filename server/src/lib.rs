@@ -5,6 +5,7 @@
 
 mod cluster;
 mod config;
+mod datagram;
 pub mod doctor;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -26,7 +27,7 @@ mod watch;
 
 #[cfg(feature = "cluster")]
 pub use config::ClusterOptions;
-pub use config::Config;
+pub use config::{Config, UdpAddress};
 #[cfg(feature = "cluster")]
 pub use run::host_on_bus;
 pub use run::{host, run};

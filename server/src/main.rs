@@ -43,8 +43,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         // On a terminal, the summary already shows the addresses.
         if !std::io::stdout().is_terminal() {
             let version = env!("CARGO_PKG_VERSION");
-            let text = bound.text.map(tracing::field::display);
-            info!(version, clients = %bound.tcp, http = %bound.http, text, "serving");
+            let [udp, text] = [bound.udp, bound.text].map(|it| it.map(tracing::field::display));
+            info!(version, clients = %bound.tcp, udp, http = %bound.http, text, "serving");
         }
         print(addresses::summary(&bound, with_qr));
     })

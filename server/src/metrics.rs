@@ -1,10 +1,11 @@
-//! The metrics of listeners, pages and the log.
+//! The metrics of listeners, datagrams, pages and the log.
 
 mod process;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 
+use crate::datagram::DatagramMetrics;
 use crate::logging;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::label::label;
@@ -66,7 +67,7 @@ impl HttpEnding {
     }
 }
 
-/// The metrics of listeners and pages.
+/// The metrics of listeners, datagrams and pages.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerMetrics {
     /// Connections that could not be accepted.
@@ -75,6 +76,8 @@ pub(crate) struct ServerMetrics {
     pub(crate) http_cuts: CountersBy<HttpEnding>,
     /// Attempts to reload the certificate.
     pub(crate) certificate_reloads: CountersBy<Reload>,
+    /// Datagrams beside the players' streams.
+    pub(crate) datagrams: DatagramMetrics,
     http_responses: Family<[(&'static str, u16); 1], Counter>,
 }
 
@@ -107,6 +110,7 @@ impl ServerMetrics {
                 "cubesync_certificate_reloads",
                 "Attempts to read the certificate again, by outcome",
             ),
+            datagrams: DatagramMetrics::new(set),
             http_responses,
         }
     }

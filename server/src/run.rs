@@ -1,11 +1,12 @@
 //! The server's life: binding, serving, stopping.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -14,6 +15,7 @@ use crate::cluster::BusConnection;
 #[cfg(feature = "cluster")]
 use crate::cluster::Neighbours;
 use crate::config::Config;
+use crate::datagram::{self, Datagrams};
 use crate::hangup::reload_on_hangup;
 use crate::metrics::{Listener, ServerMetrics};
 use crate::replay::Replay;
@@ -110,8 +112,10 @@ async fn serve(
         Some(address) => Some(bind(address, "the text protocol", "--text").await?),
         None => None,
     };
+    let udp = bind_udp(&config).await?;
     let addresses = Addresses {
         tcp: tcp.local_addr().unwrap_or(config.listen),
+        udp: udp.as_ref().and_then(|socket| socket.local_addr().ok()),
         http: http_listener.local_addr().unwrap_or(config.http),
         text: text_listener
             .as_ref()
@@ -130,11 +134,15 @@ async fn serve(
     if let Some(tls) = &tls {
         tls.register_metrics(&metrics.set);
     }
+    let datagrams = udp.map(|socket| {
+        let metrics = server_metrics.datagrams.clone();
+        Arc::new(Datagrams::new(socket, addresses, &config, metrics))
+    });
     let shared = Arc::new(Shared {
         host: Host::new(
             config.host_settings(),
             neighbours.backplane(),
-            None,
+            datagrams.clone().map(|datagrams| datagrams as _),
             metrics,
             tasks,
             shutdown.clone(),
@@ -165,6 +173,10 @@ async fn serve(
     }
     tasks.spawn(reload_on_hangup(Arc::clone(&shared)));
     tasks.spawn(accept_players(tcp, Arc::clone(&shared)));
+    if let Some(datagrams) = datagrams {
+        let receiving = datagram::receive(datagrams, shutdown.clone());
+        tasks.spawn(contain(metrics, Task::Other, receiving));
+    }
     if let Some(text_listener) = text_listener {
         tasks.spawn(accept_text_clients(text_listener, Arc::clone(&shared)));
     }
@@ -239,19 +251,50 @@ async fn bind(
     purpose: &'static str,
     flag: &'static str,
 ) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::AddrInUse => format!(
-                "the port is in use; stop the other program or choose another port with {flag}"
-            ),
-            std::io::ErrorKind::PermissionDenied => format!(
-                "no permission for this port; choose one above 1023 with {flag}"
-            ),
-            std::io::ErrorKind::AddrNotAvailable => format!(
-                "this machine does not have that address; choose another with {flag}, 0.0.0.0 for all"
-            ),
-            _ => error.to_string(),
-        };
-        StartError::Bind { address, purpose, hint }
-    })
+    let listener = TcpListener::bind(address).await;
+    listener.map_err(|error| cannot_bind(address, purpose, flag, &error))
+}
+
+/// Binds the socket for datagrams, if they are on. Where nobody asked for an address, the server starts
+/// without one too: players have their streams.
+async fn bind_udp(config: &Config) -> Result<Option<UdpSocket>, StartError> {
+    let Some(address) = config.udp_address() else {
+        return Ok(None);
+    };
+    match datagram::bind(address).await {
+        Ok(socket) => Ok(Some(socket)),
+        Err(error) => {
+            let error = cannot_bind(address, "datagrams", "--udp", &error);
+            if config.udp.is_some() {
+                return Err(error);
+            }
+            warn!(%error, "there will be no datagrams");
+            Ok(None)
+        }
+    }
+}
+
+fn cannot_bind(
+    address: SocketAddr,
+    purpose: &'static str,
+    flag: &'static str,
+    error: &io::Error,
+) -> StartError {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("the port is in use; stop the other program or choose another port with {flag}")
+        }
+        io::ErrorKind::PermissionDenied => {
+            format!("no permission for this port; choose one above 1023 with {flag}")
+        }
+        io::ErrorKind::AddrNotAvailable => format!(
+            "this machine does not have that address; choose another with {flag}, 0.0.0.0 for all"
+        ),
+        _ => error.to_string(),
+    };
+    StartError::Bind {
+        address,
+        purpose,
+        hint,
+    }
 }

@@ -16,6 +16,8 @@ use crate::watch::Watches;
 pub struct Addresses {
     /// The port for clients, over TCP.
     pub tcp: SocketAddr,
+    /// The port for datagrams, if they are on.
+    pub udp: Option<SocketAddr>,
     /// The port for pages, WebSockets and metrics.
     pub http: SocketAddr,
     /// The port of the text protocol, if it is on.

@@ -1,0 +1,333 @@
+//! The paths that are open, and what each knows of its player.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use cubesync_protocol::seal::{DOWN_OVERHEAD_BYTES, Direction, OpenError, Opener, Sealer, path_of};
+use cubesync_protocol::{DatagramKey, PathId};
+use cubesync_relay::by_address::network;
+use cubesync_relay::datagram::{DatagramInbox, DatagramPath};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::net::UdpSocket;
+
+use super::metrics::{DatagramMetrics, Opening, Received, Sending};
+
+/// The open paths by their ids.
+#[derive(Debug)]
+pub(super) struct Paths {
+    open: Mutex<HashMap<PathId, Arc<Path>>>,
+    limit: usize,
+    metrics: DatagramMetrics,
+}
+
+/// One player's path.
+#[derive(Debug)]
+pub(super) struct Path {
+    id: PathId,
+    /// The host of the player's stream.
+    peer: IpAddr,
+    inbox: DatagramInbox,
+    opener: Mutex<Opener>,
+    outlet: Mutex<Outlet>,
+}
+
+/// The sending side of a path.
+#[derive(Debug)]
+struct Outlet {
+    sealer: Sealer,
+    /// The source of the newest packet, to which datagrams are sent.
+    to: Option<SocketAddr>,
+}
+
+/// The path as its player's connection holds it; dropping it closes the path.
+#[derive(Debug)]
+pub(super) struct OpenPath {
+    path: Arc<Path>,
+    paths: Arc<Paths>,
+    socket: Arc<UdpSocket>,
+    metrics: DatagramMetrics,
+}
+
+impl Paths {
+    /// Starts without paths, of which there may be `limit`.
+    pub(super) fn new(limit: usize, metrics: DatagramMetrics) -> Self {
+        Self {
+            open: Mutex::default(),
+            limit,
+            metrics,
+        }
+    }
+
+    /// Opens a path for the player whose stream comes from `peer`.
+    pub(super) fn open(
+        &self,
+        inbox: DatagramInbox,
+        peer: IpAddr,
+    ) -> Result<(Arc<Path>, DatagramKey), Opening> {
+        let mut open = lock(&self.open);
+        if open.len() >= self.limit {
+            return Err(Opening::Full);
+        }
+        let (id, key) = (PathId(u64::from_le_bytes(random())), random());
+        let path = Arc::new(Path {
+            id,
+            peer: network(peer),
+            inbox,
+            opener: Mutex::new(Opener::new(key, Direction::Up)),
+            outlet: Mutex::new(Outlet {
+                sealer: Sealer::new(key, id.0, Direction::Down),
+                to: None,
+            }),
+        });
+        open.insert(id, Arc::clone(&path));
+        self.metrics.paths.inc();
+        Ok((path, DatagramKey(key)))
+    }
+
+    /// Takes a packet to the room of its player, if it is one.
+    pub(super) fn receive(&self, packet: &mut [u8], from: SocketAddr) -> Received {
+        let Some(id) = path_of(packet) else {
+            return Received::Foreign;
+        };
+        let path = lock(&self.open).get(&PathId(id)).cloned();
+        path.map_or(Received::NoPath, |path| path.receive(packet, from))
+    }
+
+    fn close(&self, id: PathId) {
+        if lock(&self.open).remove(&id).is_some() {
+            self.metrics.paths.dec();
+        }
+    }
+}
+
+impl Path {
+    pub(super) fn id(&self) -> PathId {
+        self.id
+    }
+
+    fn receive(&self, packet: &mut [u8], from: SocketAddr) -> Received {
+        if network(from.ip()) != self.peer {
+            return Received::OtherHost;
+        }
+        let opened = match lock(&self.opener).open(packet) {
+            Ok(opened) => opened,
+            Err(OpenError::Malformed) => return Received::Foreign,
+            Err(OpenError::Forged) => return Received::Forged,
+            Err(OpenError::Replayed) => return Received::Replayed,
+        };
+        if opened.is_newest {
+            lock(&self.outlet).to = Some(from);
+        }
+        match self.inbox.deliver(opened.datagram) {
+            true => Received::Taken,
+            false => Received::Refused,
+        }
+    }
+
+    /// Seals a datagram for the player, whose address is known once something has come from there.
+    fn seal(&self, datagram: &[u8]) -> Option<(Vec<u8>, SocketAddr)> {
+        let mut packet = Vec::with_capacity(datagram.len() + DOWN_OVERHEAD_BYTES);
+        let mut outlet = lock(&self.outlet);
+        let to = outlet.to?;
+        outlet.sealer.seal(datagram, &mut packet).ok()?;
+        Some((packet, to))
+    }
+}
+
+impl OpenPath {
+    pub(super) fn new(
+        path: Arc<Path>,
+        paths: &Arc<Paths>,
+        socket: &Arc<UdpSocket>,
+        metrics: &DatagramMetrics,
+    ) -> Self {
+        Self {
+            path,
+            paths: Arc::clone(paths),
+            socket: Arc::clone(socket),
+            metrics: metrics.clone(),
+        }
+    }
+}
+
+impl DatagramPath for OpenPath {
+    fn send(&self, datagram: &[u8]) -> bool {
+        let Some((packet, to)) = self.path.seal(datagram) else {
+            return false;
+        };
+        let outcome = match self.socket.try_send_to(&packet, to) {
+            Ok(_) => Sending::Sent,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Sending::Full,
+            Err(_) => Sending::Failed,
+        };
+        self.metrics.sent.count(outcome);
+        if outcome == Sending::Sent {
+            self.metrics.sent_bytes.inc_by(packet.len() as u64);
+        }
+        outcome == Sending::Sent
+    }
+}
+
+impl Drop for OpenPath {
+    fn drop(&mut self) {
+        self.paths.close(self.path.id);
+    }
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.expect("the system gives random bytes");
+    bytes
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use cubesync_protocol::datagram::Uplink;
+    use cubesync_relay::metrics::MetricSet;
+
+    use super::*;
+
+    const PLAYER: &str = "192.0.2.1:1000";
+    const NAT_CHANGED: &str = "192.0.2.1:2000";
+    const ELSEWHERE: &str = "192.0.2.9:1000";
+
+    /// A path, and the other end of it.
+    struct Pair {
+        paths: Arc<Paths>,
+        path: OpenPath,
+        sealer: Sealer,
+        delivered: Arc<AtomicUsize>,
+    }
+
+    fn inbox(delivered: &Arc<AtomicUsize>) -> DatagramInbox {
+        let delivered = Arc::clone(delivered);
+        DatagramInbox::new(move |_| {
+            delivered.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    async fn pair() -> Pair {
+        let metrics = DatagramMetrics::new(&MetricSet::default());
+        let paths = Arc::new(Paths::new(1, metrics.clone()));
+        let delivered = Arc::default();
+        let peer = PLAYER.parse::<SocketAddr>().unwrap().ip();
+        let (path, key) = paths.open(inbox(&delivered), peer).unwrap();
+        let sealer = Sealer::new(key.0, path.id.0, Direction::Up);
+        let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
+        let path = OpenPath::new(path, &paths, &socket, &metrics);
+        Pair {
+            paths,
+            path,
+            sealer,
+            delivered,
+        }
+    }
+
+    impl Pair {
+        fn packet(&mut self) -> Vec<u8> {
+            let uplink = Uplink {
+                releases: 0,
+                base: 0,
+                number: 0,
+                lost: 0,
+                samples: Vec::new(),
+            };
+            let mut packet = Vec::new();
+            self.sealer.seal(&uplink.encode(), &mut packet).unwrap();
+            packet
+        }
+
+        fn receive(&self, packet: &[u8], from: &str) -> Received {
+            let from = from.parse().unwrap();
+            self.paths.receive(&mut packet.to_vec(), from)
+        }
+
+        /// Returns where datagrams would be sent.
+        fn to(&self) -> Option<String> {
+            let (_, to) = self.path.path.seal(b"datagram")?;
+            Some(to.to_string())
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_before_the_players_host_has_sent_an_authentic_packet() {
+        let mut pair = pair().await;
+        let packet = pair.packet();
+        assert!(!pair.path.send(b"datagram"));
+        let mut forged = packet.clone();
+        *forged.last_mut().unwrap() ^= 1;
+        for (packet, from, outcome) in [
+            (&b"garbage"[..], PLAYER, Received::Foreign),
+            (&[0x40; 40], PLAYER, Received::NoPath),
+            (&forged, PLAYER, Received::Forged),
+            (&packet[..12], PLAYER, Received::Foreign),
+            // Sealed by the player, but not sent from its host: a false sender's address.
+            (&packet, ELSEWHERE, Received::OtherHost),
+        ] {
+            assert_eq!(pair.receive(packet, from), outcome);
+            assert_eq!(pair.to(), None, "{outcome:?}");
+        }
+        assert_eq!(pair.receive(&packet, PLAYER), Received::Taken);
+        assert_eq!(pair.to().as_deref(), Some(PLAYER));
+        assert_eq!(pair.delivered.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn the_port_follows_the_newest_packet_and_no_replayed_or_older_one() {
+        let mut pair = pair().await;
+        let [first, late, newest] = [(); 3].map(|()| pair.packet());
+        assert_eq!(pair.receive(&first, PLAYER), Received::Taken);
+        assert_eq!(pair.receive(&newest, NAT_CHANGED), Received::Taken);
+        assert_eq!(pair.to().as_deref(), Some(NAT_CHANGED));
+        assert_eq!(pair.receive(&first, PLAYER), Received::Replayed);
+        assert_eq!(pair.receive(&late, PLAYER), Received::Taken);
+        assert_eq!(pair.to().as_deref(), Some(NAT_CHANGED));
+        assert_eq!(pair.delivered.load(Ordering::Relaxed), 3);
+    }
+
+    #[tokio::test]
+    async fn a_player_who_sends_too_much_is_not_listened_to() {
+        let mut pair = pair().await;
+        let mut seen = Received::Taken;
+        for _ in 0..1_000 {
+            let packet = pair.packet();
+            seen = pair.receive(&packet, PLAYER);
+        }
+        assert_eq!(seen, Received::Refused);
+        assert!(pair.delivered.load(Ordering::Relaxed) < 600);
+    }
+
+    #[tokio::test]
+    async fn paths_are_limited_and_closing_one_makes_room() {
+        let mut pair = pair().await;
+        let (packet, delivered) = (pair.packet(), Arc::default());
+        let peer = IpAddr::from([192, 0, 2, 1]);
+        let full = pair.paths.open(inbox(&delivered), peer);
+        assert_eq!(full.unwrap_err(), Opening::Full);
+        let paths = Arc::clone(&pair.paths);
+        assert_eq!(paths.metrics.paths.get(), 1);
+        drop(pair.path);
+        assert_eq!(paths.metrics.paths.get(), 0);
+        let late = paths.receive(&mut packet.clone(), PLAYER.parse().unwrap());
+        assert_eq!(late, Received::NoPath);
+        assert!(paths.open(inbox(&delivered), peer).is_ok());
+    }
+
+    /// The part of a player's memory that is this module's; the inbox and the room have a few hundred
+    /// bytes more.
+    #[test]
+    fn a_path_takes_half_a_kilobyte() {
+        let per_player =
+            size_of::<Path>() + size_of::<OpenPath>() + 2 * size_of::<(PathId, usize)>();
+        assert!(per_player <= 512, "{per_player} bytes");
+    }
+}

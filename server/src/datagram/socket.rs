@@ -1,0 +1,72 @@
+//! The UDP socket: binding it, and the task that reads it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cubesync_relay::token_bucket::TokenBucket;
+use socket2::SockRef;
+use tokio::net::UdpSocket;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::Datagrams;
+use super::metrics::Received;
+
+/// Size of the socket's buffers, of which the system gives what it allows: a tick of a thousand players
+/// is sent within a millisecond.
+const BUFFER_BYTES: usize = 2 * 1024 * 1024;
+
+/// Longest packet that is read whole. A longer one is cut, and then it is not authentic.
+const MAX_PACKET_BYTES: usize = 2_048;
+
+/// Time between two packets of strangers, beyond which reading pauses: 30,000 a second take a tenth of a
+/// processor. Meanwhile the system drops what does not fit the socket's buffer, which costs it less; the
+/// players' streams go on.
+const STRANGER_EACH: Duration = Duration::from_nanos(33_333);
+/// Strangers' packets may come at once that may come in this time.
+const STRANGER_BURST: Duration = Duration::from_millis(100);
+/// The pause.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Binds the socket.
+///
+/// # Errors
+/// The system's.
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(address).await?;
+    let buffers = SockRef::from(&socket);
+    // With smaller ones, more is lost in bursts.
+    let _ = buffers.set_recv_buffer_size(BUFFER_BYTES);
+    let _ = buffers.set_send_buffer_size(BUFFER_BYTES);
+    Ok(socket)
+}
+
+/// Reads the socket until `shutdown`.
+pub(crate) async fn receive(datagrams: Arc<Datagrams>, shutdown: CancellationToken) {
+    shutdown.run_until_cancelled(receive_all(&datagrams)).await;
+}
+
+async fn receive_all(datagrams: &Datagrams) {
+    let mut packet = [0; MAX_PACKET_BYTES];
+    let now = Instant::now().into_std();
+    let mut strangers = TokenBucket::new(STRANGER_EACH, STRANGER_BURST, now);
+    loop {
+        let (len_bytes, from) = match datagrams.socket.recv_from(&mut packet).await {
+            Ok(received) => received,
+            // Some systems report here that an earlier packet found nobody.
+            Err(_) => {
+                sleep(PAUSE).await;
+                continue;
+            }
+        };
+        let outcome = datagrams.paths.receive(&mut packet[..len_bytes], from);
+        datagrams.metrics.received.count(outcome);
+        datagrams.metrics.received_bytes.inc_by(len_bytes as u64);
+        let is_known = matches!(outcome, Received::Taken | Received::Refused);
+        if !is_known && !strangers.take(1, Instant::now().into_std()) {
+            sleep(PAUSE).await;
+        }
+    }
+}
