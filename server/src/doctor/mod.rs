@@ -9,6 +9,7 @@ mod bundle;
 mod bus;
 mod certificate;
 mod clock;
+mod datagrams;
 mod descriptors;
 mod files;
 mod finding;
@@ -30,6 +31,7 @@ pub async fn examine(config: &Config) -> Report {
     let now = SystemTime::now();
     let findings = [
         ports::examine(config),
+        datagrams::examine(config),
         reach.judge(config.tls_cert.is_some() || config.tls_self_signed),
         access::examine(config, &reach),
         #[cfg(feature = "cluster")]

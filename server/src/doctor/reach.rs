@@ -21,6 +21,8 @@ pub(super) enum Scope {
 pub(super) struct Reach {
     clients: Route,
     http: Route,
+    /// The port for datagrams, if they are on.
+    udp_port: Option<u16>,
     pub(super) text: Option<Scope>,
 }
 
@@ -57,6 +59,7 @@ impl Reach {
         Self {
             clients: Route::to(config.listen, own),
             http: Route::to(config.http, own),
+            udp_port: config.udp_address().map(|address| address.port()),
             text: config.text.map(|text| Route::to(text, own).scope),
         }
     }
@@ -73,6 +76,13 @@ impl Reach {
             true => ("https://", "tls://", "curl -k"),
             false => ("http://", "", "curl"),
         };
+        let (forward, open) = match self.udp_port {
+            Some(port) => (
+                format!(" and UDP port {port}"),
+                format!(", and UDP port {port} for smoothness"),
+            ),
+            None => (String::new(), String::new()),
+        };
         let outside = match self.players() {
             Scope::Machine => Finding::note(
                 "from outside",
@@ -83,7 +93,8 @@ impl Reach {
                 "from outside",
                 "not yet: its addresses are private",
                 format!(
-                    "for players outside, let the router forward TCP ports {} and {} to it. Then \
+                    "for players outside, let the router forward TCP ports {} and {}{forward} to \
+                     it. Then \
                      try from outside (a telephone without WLAN): open {page}OUTSIDE:{}/, where \
                      OUTSIDE is the address the router shows for itself. If that is in \
                      100.64.0.0/10 or private as well, the provider shares it among customers and \
@@ -107,7 +118,7 @@ impl Reach {
                     "everybody, unless a firewall is in between",
                     format!(
                         "try from outside: {}. If not, open the TCP ports in the firewall, the \
-                         provider's too",
+                         provider's too{open}",
                         tests.join(", ")
                     ),
                 )
@@ -213,7 +224,12 @@ mod tests {
             words.contains("192.168.1.5:14900 for your network"),
             "{words}"
         );
-        assert!(words.contains("ports 14900 and 8080"), "{words}");
+        assert!(
+            words.contains("TCP ports 14900 and 8080 and UDP port 14900 to"),
+            "{words}"
+        );
+        let (_, words) = reach(&["--udp", "off"], &["192.168.1.5"]);
+        assert!(words.contains("14900 and 8080 to"), "{words}");
         let (alone, _) = reach(&["--text", "0.0.0.0:3"], &[]);
         assert_eq!(alone.players(), Scope::Machine);
         assert_eq!(alone.text, Some(Scope::Machine));
@@ -232,5 +248,9 @@ mod tests {
         let (_, words) = reach(&["--http", "127.0.0.1:8080"], &["8.8.8.8"]);
         assert!(words.contains("`nc -vz 8.8.8.8 14900`"), "{words}");
         assert!(!words.contains("curl"), "{words}");
+        assert!(
+            words.ends_with("and UDP port 14900 for smoothness\n"),
+            "{words}"
+        );
     }
 }

@@ -102,6 +102,7 @@ async fn viewers_get_the_history_and_then_the_present() {
     let sample = &now["sample"];
     let expected = [
         "connections",
+        "datagram_paths",
         "players",
         "players_by_room",
         "received",
@@ -123,7 +124,10 @@ async fn viewers_get_the_history_and_then_the_present() {
     );
     let number = |value: &Value| value.as_f64().unwrap();
     assert!(number(&sample["tick"]["p50_ms"]) <= number(&sample["tick"]["max_ms"]));
-    assert_eq!(keys(&sample["sent"]), ["bytes_per_s", "frames_per_s"]);
+    assert_eq!(
+        keys(&sample["sent"]),
+        ["bytes_per_s", "datagrams_per_s", "frames_per_s"]
+    );
     let lobby = serde_json::json!({
         "name": "lobby", "players": 1, "ghosts": 0, "names": ["Вася"],
     });

@@ -122,11 +122,11 @@ pub(super) async fn sample_server(
         let mut timer = interval(SAMPLE_INTERVAL);
         timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         timer.tick().await;
-        let mut before = Counters::read(&shared.host.metrics);
+        let mut before = Counters::read(&shared.host.metrics, &shared.metrics.datagrams);
         let mut ticks_us = VecDeque::new();
         loop {
             timer.tick().await;
-            let counters = Counters::read(&shared.host.metrics);
+            let counters = Counters::read(&shared.host.metrics, &shared.metrics.datagrams);
             ticks_us.push_back(shared.host.metrics.tick_duration.take_recent_us());
             if ticks_us.len() > TICK_SAMPLES {
                 ticks_us.pop_front();
@@ -138,6 +138,7 @@ pub(super) async fn sample_server(
             let sample = Sample {
                 time_s: unix_time_s(),
                 connections: shared.host.metrics.connections.get(),
+                datagram_paths: shared.metrics.datagrams.paths.get(),
                 rooms: rooms.len(),
                 players: rooms.iter().map(|room| room.players).sum(),
                 players_by_room: charted(&rooms),
@@ -234,6 +235,7 @@ mod tests {
         Sample {
             time_s: number.into(),
             connections: 1,
+            datagram_paths: 1,
             rooms: 1,
             players: 1,
             players_by_room: BTreeMap::new(),

@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::datagram::DatagramMetrics;
 use cubesync_relay::metrics::Metrics;
 
 /// The figures of one second.
@@ -14,6 +15,8 @@ pub(super) struct Sample {
     /// The Unix time.
     pub(super) time_s: f64,
     pub(super) connections: i64,
+    /// The number of players who also have datagrams.
+    pub(super) datagram_paths: i64,
     pub(super) rooms: usize,
     pub(super) players: usize,
     /// The number of players in each of the fullest rooms.
@@ -33,11 +36,12 @@ pub(super) struct TickTimes {
     max_ms: f64,
 }
 
-/// Bytes and frames per second, frame headers included.
+/// Bytes, frames and datagrams per second, with the headers of frames and without those of the network.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(super) struct Traffic {
     bytes_per_s: f64,
     frames_per_s: f64,
+    datagrams_per_s: f64,
 }
 
 /// The counters at one instant, from which rates are computed.
@@ -48,6 +52,8 @@ pub(super) struct Counters {
     received_frames: u64,
     sent_bytes: u64,
     sent_frames: u64,
+    received_datagrams: u64,
+    sent_datagrams: u64,
 }
 
 impl TickTimes {
@@ -69,13 +75,19 @@ impl TickTimes {
 }
 
 impl Counters {
-    pub(super) fn read(metrics: &Metrics) -> Self {
+    pub(super) fn read(metrics: &Metrics, datagrams: &DatagramMetrics) -> Self {
         Self {
             at: Instant::now(),
-            received_bytes: metrics.received_bytes.get(),
+            received_bytes: metrics.received_bytes.get() + datagrams.received_bytes.get(),
             received_frames: metrics.received_frames.get(),
-            sent_bytes: metrics.sent_bytes.get(),
+            sent_bytes: metrics.sent_bytes.get() + datagrams.sent_bytes.get(),
             sent_frames: metrics.sent_frames.get(),
+            received_datagrams: metrics
+                .received_datagrams
+                .counts()
+                .map(|(_, count)| count)
+                .sum(),
+            sent_datagrams: metrics.sent_datagrams.get(),
         }
     }
 
@@ -83,6 +95,7 @@ impl Counters {
         Traffic {
             bytes_per_s: self.rate(before, |counters| counters.received_bytes),
             frames_per_s: self.rate(before, |counters| counters.received_frames),
+            datagrams_per_s: self.rate(before, |counters| counters.received_datagrams),
         }
     }
 
@@ -90,6 +103,7 @@ impl Counters {
         Traffic {
             bytes_per_s: self.rate(before, |counters| counters.sent_bytes),
             frames_per_s: self.rate(before, |counters| counters.sent_frames),
+            datagrams_per_s: self.rate(before, |counters| counters.sent_datagrams),
         }
     }
 
@@ -137,15 +151,19 @@ mod tests {
     #[test]
     fn rates_are_per_second_of_the_time_that_passed() {
         let metrics = Metrics::default();
-        let before = Counters::read(&metrics);
-        metrics.sent_bytes.inc_by(3_000);
+        let datagrams = DatagramMetrics::new(&metrics.set);
+        let before = Counters::read(&metrics, &datagrams);
+        metrics.sent_bytes.inc_by(2_400);
         metrics.sent_frames.inc_by(30);
+        datagrams.sent_bytes.inc_by(600);
+        metrics.sent_datagrams.inc_by(15);
         let after = Counters {
             at: before.at + Duration::from_millis(1_500),
-            ..Counters::read(&metrics)
+            ..Counters::read(&metrics, &datagrams)
         };
         let sent = after.sent_since(&before);
         assert_eq!((sent.bytes_per_s, sent.frames_per_s), (2_000.0, 20.0));
+        assert_eq!(sent.datagrams_per_s, 10.0);
         assert_eq!(after.received_since(&before), Traffic::default());
     }
 }
