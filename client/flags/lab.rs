@@ -18,13 +18,18 @@ pub(crate) struct LabFlags {
     #[arg(long, env = "CUBESYNC_LAB_JITTER", value_name = "TIME", default_value = "0ms",
         value_parser = time)]
     lab_jitter: Duration,
-    /// Share of segments that are lost, in percent; TCP sends them again while everything waits
+    /// Share of segments and datagrams that are lost, in percent; TCP sends its segments again while
+    /// everything behind them waits
     #[arg(long, env = "CUBESYNC_LAB_LOSS", value_name = "PERCENT", default_value = "0",
         value_parser = loss_permille)]
     lab_loss: u16,
     /// Bandwidth of each way in bits per second, such as 64k or 2M [default: no limit]
     #[arg(long, env = "CUBESYNC_LAB_BANDWIDTH", value_name = "BITS", value_parser = bandwidth_bps)]
     lab_bandwidth: Option<u32>,
+    /// Let no datagram pass, as behind a firewall
+    #[arg(long, env = "CUBESYNC_LAB_NO_DATAGRAMS")]
+    #[arg(value_parser = clap::builder::BoolishValueParser::new())]
+    lab_no_datagrams: bool,
     /// Seed of losses and delays: the same seed makes the same ones
     #[arg(
         long,
@@ -44,6 +49,7 @@ impl LabFlags {
             jitter: self.lab_jitter,
             loss_permille: self.lab_loss,
             bandwidth_bps: self.lab_bandwidth.unwrap_or_default(),
+            blocks_datagrams: self.lab_no_datagrams,
         };
         options.lab_seed = self.lab_seed.wrapping_add(number.into());
     }
@@ -106,7 +112,7 @@ mod tests {
     #[test]
     fn every_flag_says_what_it_means() {
         let flags = "--lab-latency 60ms --lab-jitter 20ms --lab-loss 0.5 --lab-bandwidth 64k \
-                     --lab-seed 7";
+                     --lab-no-datagrams --lab-seed 7";
         let flags: Vec<_> = flags.split_whitespace().collect();
         let options = options(&flags).unwrap();
         let expected = Conditions {
@@ -114,6 +120,7 @@ mod tests {
             jitter: Duration::from_millis(20),
             loss_permille: 5,
             bandwidth_bps: 64_000,
+            blocks_datagrams: true,
         };
         assert_eq!((options.lab, options.lab_seed), (expected, 10));
     }

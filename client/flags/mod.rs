@@ -1,8 +1,10 @@
 //! Flags that the game and the bots have in common. Both include this module by its path, because
 //! the library knows no command lines.
 
+mod datagrams;
 mod lab;
 mod tls;
 
+pub(crate) use datagrams::DatagramFlags;
 pub(crate) use lab::LabFlags;
 pub(crate) use tls::TlsFlags;

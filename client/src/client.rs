@@ -1,6 +1,7 @@
 //! A client for a game or a bot: socket, session, snapshot buffer and reconnect behind one type.
 
 mod arrivals;
+mod datagrams;
 mod events;
 mod link;
 mod reconciliation;
@@ -14,7 +15,7 @@ use cubesync_protocol::interpolation::DrawnPose;
 use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Pose, Welcome};
 
 use self::arrivals::Arrivals;
-pub use self::arrivals::{ARRIVALS_KEPT, TickArrival};
+pub use self::arrivals::{ARRIVALS_KEPT, TickArrival, Way};
 use self::link::Link;
 use self::reconciliation::Reconciliation;
 use self::rejoin::Rejoin;
@@ -108,6 +109,10 @@ impl Client {
         self.polled_at = now;
         self.connect_when_due(now);
         let bytes_before = self.total.bytes_in;
+        self.arrivals.begin(Way::Datagram);
+        self.read_datagrams(now);
+        self.take_events(now);
+        self.arrivals.begin(Way::Stream);
         self.read(now);
         if let Some(session) = &mut self.session {
             session.poll(now);
@@ -116,6 +121,7 @@ impl Client {
         self.give_up_when_late(now);
         self.arrivals.read(self.total.bytes_in - bytes_before);
         self.flush(now);
+        self.flush_datagrams(now);
         if let Some(clock) = self.session.as_ref().and_then(Session::clock) {
             self.view.advance(clock.tick_at(now));
         }

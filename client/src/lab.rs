@@ -2,7 +2,9 @@
 //!
 //! Bytes and the time go in, the same bytes come out later and in order. A lost segment has the
 //! effect that it has with TCP: nothing passes until it was sent again, then everything at once.
-//! Losses and jitter come from a seed: the same bytes at the same times meet the same network.
+//! Datagrams share the bandwidth, but each has a delay of its own, so one may overtake another, and a
+//! lost one is gone. Losses and jitter come from a seed: the same bytes at the same times meet the same
+//! network.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,6 +19,8 @@ const MAX_WAITING_BYTES: usize = 64 * 1024;
 const RETRANSMISSION_WAIT: Duration = Duration::from_millis(200);
 /// Makes the losses of one direction differ from those of the other.
 const OTHER_WAY: u64 = 0x9E37_79B9_7F4A_7C15;
+/// Makes the losses of datagrams differ from those of segments.
+const OTHER_KIND: u64 = 0xD1B5_4A32_D192_ED03;
 
 /// The simulated conditions of each direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -25,10 +29,13 @@ pub struct Conditions {
     pub latency: Duration,
     /// The largest deviation of a direction's delay from the latency, up or down.
     pub jitter: Duration,
-    /// The number of lost segments in a thousand. Bytes that are sent together are a segment.
+    /// The number of lost segments and datagrams in a thousand. Bytes that are sent together are a
+    /// segment.
     pub loss_permille: u16,
     /// The bandwidth of each direction, in bits per second; 0 is without limit.
     pub bandwidth_bps: u32,
+    /// Whether no datagram passes, as behind a firewall.
+    pub blocks_datagrams: bool,
 }
 
 /// Both directions of a client's connection.
@@ -51,6 +58,9 @@ pub struct DelayLine {
     free_at: Duration,
     /// When the newest segment arrives.
     last_due: Duration,
+    datagram_random: fastrand::Rng,
+    /// Datagrams on their way, by when they arrive.
+    datagrams: VecDeque<Segment>,
 }
 
 #[derive(Debug, Clone)]
@@ -110,6 +120,8 @@ impl DelayLine {
             waiting_bytes: 0,
             free_at: Duration::ZERO,
             last_due: Duration::ZERO,
+            datagram_random: fastrand::Rng::with_seed(seed ^ OTHER_KIND),
+            datagrams: VecDeque::new(),
         }
     }
 
@@ -152,9 +164,41 @@ impl DelayLine {
         count
     }
 
+    /// Sends a datagram. It is lost when the line is full.
+    pub fn send_datagram(&mut self, now: Duration, datagram: &[u8]) {
+        let Conditions {
+            latency,
+            jitter,
+            loss_permille,
+            blocks_datagrams,
+            ..
+        } = self.conditions;
+        let random = &mut self.datagram_random;
+        let is_lost = random.u16(..1_000) < loss_permille;
+        let delay = strayed(latency, jitter, random);
+        if is_lost || blocks_datagrams || !self.has_room() {
+            return;
+        }
+        self.free_at = self.free_at.max(now) + self.sending_time(datagram.len());
+        let due = self.free_at + delay;
+        self.waiting_bytes += datagram.len();
+        let place = self.datagrams.partition_point(|other| other.due <= due);
+        let bytes = datagram.to_vec();
+        self.datagrams.insert(place, Segment { due, bytes });
+    }
+
+    /// Returns the next datagram that has arrived.
+    pub fn receive_datagram(&mut self, now: Duration) -> Option<Vec<u8>> {
+        self.datagrams.front().filter(|next| next.due <= now)?;
+        let datagram = self.datagrams.pop_front()?;
+        self.waiting_bytes -= datagram.bytes.len();
+        Some(datagram.bytes)
+    }
+
     fn clear(&mut self) {
         *self = Self {
             random: self.random.clone(),
+            datagram_random: self.datagram_random.clone(),
             ..Self::new(self.conditions, 0)
         };
     }
@@ -169,14 +213,19 @@ impl DelayLine {
         let Conditions {
             latency, jitter, ..
         } = self.conditions;
-        let strays_us = self.random.u64(..=2 * jitter.as_micros() as u64);
-        let strayed = (latency + Duration::from_micros(strays_us)).saturating_sub(jitter);
+        let strayed = strayed(latency, jitter, &mut self.random);
         let is_lost = self.random.u16(..1_000) < self.conditions.loss_permille;
         if is_lost {
             return strayed + 2 * latency + RETRANSMISSION_WAIT;
         }
         strayed
     }
+}
+
+/// Returns a latency with its random deviation.
+fn strayed(latency: Duration, jitter: Duration, random: &mut fastrand::Rng) -> Duration {
+    let strays_us = random.u64(..=2 * jitter.as_micros() as u64);
+    (latency + Duration::from_micros(strays_us)).saturating_sub(jitter)
 }
 
 #[cfg(test)]
@@ -194,6 +243,7 @@ mod tests {
         jitter: Duration::from_millis(50),
         loss_permille: 50,
         bandwidth_bps: 0,
+        blocks_datagrams: false,
     };
 
     /// Sends the frame's number as four bytes in each of `frames` frames of 16 ms. Returns when each
@@ -249,7 +299,7 @@ mod tests {
             latency: ms(60),
             jitter: Duration::ZERO,
             loss_permille: 20,
-            bandwidth_bps: 0,
+            ..Conditions::default()
         };
         let arrived = arrivals(stalling, 3, 2_000);
         let stall = ms(60 + 2 * 60 + 200);
@@ -309,6 +359,76 @@ mod tests {
         assert_eq!(lab.up.receive(Duration::MAX, &mut incoming), 0);
     }
 
+    /// Sends its number as a datagram in each of 2,000 frames of 16 ms. Returns when each arrived, or
+    /// `None` for a lost one.
+    fn datagrams(conditions: Conditions) -> Vec<Option<Duration>> {
+        let mut line = Lab::new(conditions, 7).down;
+        let mut arrived = vec![None; 2_000];
+        for now in (0..40_000).map(ms) {
+            let number = now.as_millis() as u32 / 16;
+            if now.as_millis() % 16 == 0 && number < 2_000 {
+                line.send_datagram(now, &number.to_be_bytes());
+            }
+            while let Some(datagram) = line.receive_datagram(now) {
+                let number = u32::from_be_bytes(datagram.try_into().unwrap());
+                arrived[number as usize] = Some(now);
+            }
+        }
+        assert!(line.datagrams.is_empty() && line.waiting_bytes == 0);
+        arrived
+    }
+
+    #[test]
+    fn a_datagram_is_lost_or_late_by_itself() {
+        let arrived = datagrams(BAD);
+        let lost = arrived.iter().filter(|at| at.is_none()).count();
+        assert!((60..=140).contains(&lost), "{lost} of 2,000 at 5 %");
+        let sent = (0..).map(|number| ms(number * 16));
+        let delays = arrived
+            .iter()
+            .zip(sent)
+            .filter_map(|(at, sent)| Some((*at)? - sent));
+        assert!(
+            delays
+                .clone()
+                .all(|delay| (ms(100)..=ms(201)).contains(&delay))
+        );
+        let came: Vec<_> = arrived.iter().flatten().collect();
+        assert!(!came.is_sorted(), "some overtake others");
+        assert!(datagrams(Conditions::default()).iter().all(Option::is_some));
+        let blocked = Conditions {
+            blocks_datagrams: true,
+            ..Conditions::default()
+        };
+        assert!(datagrams(blocked).iter().all(Option::is_none));
+    }
+
+    #[test]
+    fn datagrams_share_the_bandwidth_and_change_no_loss_of_the_stream() {
+        let slow = Conditions {
+            bandwidth_bps: 8_000,
+            ..Conditions::default()
+        };
+        let mut line = Lab::new(slow, 1).up;
+        line.send(ms(0), &mut BytesMut::from(&[0; 500][..]));
+        line.send_datagram(ms(0), &[0; 500]);
+        assert_eq!(line.receive_datagram(ms(999)), None);
+        assert!(line.receive_datagram(ms(1_000)).is_some());
+        for _ in 0..1_000 {
+            line.send_datagram(ms(1_000), &[0; 500]);
+        }
+        assert!(line.waiting_bytes < MAX_WAITING_BYTES + 1_000);
+
+        let [mut with, mut without] = [(); 2].map(|()| Lab::new(BAD, 3).up);
+        for _ in 0..100 {
+            with.send_datagram(ms(0), &[0; 9]);
+            for line in [&mut with, &mut without] {
+                line.send(ms(0), &mut BytesMut::from(&[0; 9][..]));
+            }
+            assert_eq!(with.last_due, without.last_due);
+        }
+    }
+
     proptest! {
         #[test]
         fn nothing_is_lost_and_the_order_is_kept_whatever_the_network(
@@ -323,6 +443,7 @@ mod tests {
                 jitter: ms(jitter),
                 loss_permille,
                 bandwidth_bps,
+                blocks_datagrams: false,
             };
             // The helper checks the order.
             let arrived = arrivals(conditions, seed, 100);

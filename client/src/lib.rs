@@ -57,7 +57,7 @@ mod report;
 #[cfg(not(target_arch = "wasm32"))]
 mod trust;
 
-pub use client::{ARRIVALS_KEPT, Client, TickArrival};
+pub use client::{ARRIVALS_KEPT, Client, TickArrival, Way};
 pub use controller::{Controller, Input};
 pub use cubesync_protocol as protocol;
 pub use options::ClientOptions;

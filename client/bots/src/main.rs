@@ -20,7 +20,7 @@ use cubesync_client::protocol::limits::MAX_NAME_CHARS;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
 
 use crate::bot::Bot;
-use crate::flags::{LabFlags, TlsFlags};
+use crate::flags::{DatagramFlags, LabFlags, TlsFlags};
 use crate::summary::Summary;
 
 const FRAME: Duration = Duration::from_micros(16_667);
@@ -60,6 +60,8 @@ struct Arguments {
     /// The server's join key, if it asks for one
     #[arg(long, env = "CUBESYNC_JOIN_KEY", hide_env_values = true)]
     join_key: Option<String>,
+    #[command(flatten)]
+    datagrams: DatagramFlags,
     #[command(flatten)]
     tls: TlsFlags,
     #[command(flatten)]
@@ -142,6 +144,7 @@ fn bots(arguments: &Arguments) -> Vec<Bot> {
         };
         arguments.tls.apply(&mut options);
         arguments.lab.apply(&mut options, number);
+        arguments.datagrams.apply(&mut options);
         Bot::new(options, random.u64(..), number == 1)
     };
     (1..=arguments.count).map(bot).collect()

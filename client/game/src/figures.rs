@@ -124,6 +124,18 @@ impl FiguresPanel {
                 ),
             ),
             (
+                "datagrams",
+                match now.datagram_loss {
+                    None => "none".to_owned(),
+                    Some(loss) => format!(
+                        "{:.0}/s in   {:.0}/s out   {:.1} % lost",
+                        per_second(now.datagrams_in, before.datagrams_in),
+                        per_second(now.datagrams_out, before.datagrams_out),
+                        f64::from(loss) / 2.55
+                    ),
+                },
+            ),
+            (
                 "cube updates",
                 format!(
                     "{:.0}/s in   {:.0}/s out",

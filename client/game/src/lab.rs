@@ -34,16 +34,17 @@ const LATENCY_STEP_MS: u64 = 10;
 const MAX_LATENCY_MS: u64 = 500;
 const LOSS_STEP_PERMILLE: u16 = 5;
 const MAX_LOSS_PERMILLE: u16 = 200;
-const NOTE: &str = "Times and losses are of each way. TCP loses nothing: while it sends a lost \
-                    segment again, everything waits. The wire frames are the newest poses from the \
+const NOTE: &str = "Times and losses are of each way. A lost datagram is gone. TCP sends a lost \
+                    segment again, and everything behind it waits. The wire frames are the newest poses from the \
                     server, without the playout delay.";
 
-const ROWS: [LabRow; 7] = [
+const ROWS: [LabRow; 8] = [
     LabRow::Network,
     LabRow::Latency,
     LabRow::Jitter,
     LabRow::Loss,
     LabRow::Bandwidth,
+    LabRow::Datagrams,
     LabRow::Display,
     LabRow::WireFrames,
 ];
@@ -56,6 +57,7 @@ enum LabRow {
     Jitter,
     Loss,
     Bandwidth,
+    Datagrams,
     Display,
     WireFrames,
 }
@@ -176,6 +178,14 @@ impl LabPanel {
             LabRow::Jitter => format!("± {}", ms(lab.jitter)),
             LabRow::Loss => percent(lab.loss_permille),
             LabRow::Bandwidth => bandwidth(lab.bandwidth_bps),
+            LabRow::Datagrams => {
+                let blocked = if lab.blocks_datagrams {
+                    "blocked"
+                } else {
+                    "pass"
+                };
+                blocked.to_owned()
+            }
             LabRow::Display => display_name(client.display()).to_owned(),
             LabRow::WireFrames => if self.shows_wire_frames { "on" } else { "off" }.to_owned(),
         }
@@ -190,6 +200,7 @@ impl LabRow {
             Self::Jitter => "Jitter",
             Self::Loss => "Loss",
             Self::Bandwidth => "Bandwidth",
+            Self::Datagrams => "Datagrams",
             Self::Display => "Others shown",
             Self::WireFrames => "Wire frames",
         }
@@ -230,6 +241,9 @@ fn badge(lab: Conditions, display: Display) -> Option<String> {
     if lab.bandwidth_bps > 0 {
         parts.push(bandwidth(lab.bandwidth_bps));
     }
+    if lab.blocks_datagrams {
+        parts.push("no datagrams".to_owned());
+    }
     if display != Display::Smooth {
         parts.push(display_name(display).to_owned());
     }
@@ -269,6 +283,10 @@ fn changed(lab: Conditions, row: LabRow, up: bool) -> Conditions {
             bandwidth_bps: neighbour(&BANDWIDTHS, lab.bandwidth_bps, up),
             ..lab
         },
+        LabRow::Datagrams => Conditions {
+            blocks_datagrams: !lab.blocks_datagrams,
+            ..lab
+        },
         LabRow::Display | LabRow::WireFrames => lab,
     }
 }
@@ -306,6 +324,7 @@ const fn network(latency_ms: u64, jitter_ms: u64, loss_permille: u16) -> Conditi
         jitter: Duration::from_millis(jitter_ms),
         loss_permille,
         bandwidth_bps: 0,
+        blocks_datagrams: false,
     }
 }
 
@@ -343,6 +362,9 @@ mod tests {
             changed(network(0, 0, 3), LabRow::Loss, false).loss_permille,
             0
         );
+        let blocked = changed(Conditions::default(), LabRow::Datagrams, true);
+        assert!(blocked.blocks_datagrams);
+        assert!(changed(blocked, LabRow::Datagrams, true).is_perfect());
         let slow = changed(Conditions::default(), LabRow::Bandwidth, false);
         assert_eq!(slow.bandwidth_bps, 1_000_000);
         assert!(changed(slow, LabRow::Bandwidth, true).is_perfect());
@@ -358,11 +380,12 @@ mod tests {
         );
         let slow = Conditions {
             bandwidth_bps: 64_000,
+            blocks_datagrams: true,
             ..Conditions::default()
         };
         assert_eq!(
             said(slow, Display::Raw),
-            "NETWORK LAB  ·  64 kbit/s  ·  raw snapshots"
+            "NETWORK LAB  ·  64 kbit/s  ·  no datagrams  ·  raw snapshots"
         );
     }
 }

@@ -1,11 +1,11 @@
 //! The net graph: the lag of the last seconds' ticks, their bytes, and the playout delay.
 //!
-//! Each tick is a column at the tick's own time. A stall of the network is a slope, because all of
-//! its ticks arrive together and the oldest has the longest lag. A tick above the line of the
-//! playout delay was late.
+//! Each tick is a column at the tick's own time, in one colour if a datagram brought it first and in
+//! another if the stream did. A stall of the network is a slope, because all of its ticks arrive
+//! together and the oldest has the longest lag. A tick above the line of the playout delay was late.
 
 use cubesync_client::Client;
-use cubesync_client::{ARRIVALS_KEPT, TickArrival};
+use cubesync_client::{ARRIVALS_KEPT, TickArrival, Way};
 use macroquad::color::Color;
 use macroquad::math::{Rect, Vec2, vec2};
 
@@ -58,14 +58,19 @@ fn show_lags(canvas: &Canvas, axis: &Axis, recent: &[&TickArrival], delay_s: f64
     let top_s = nice_above(longest_s.fold(delay_s, f64::max).max(0.1));
     axis.show_frame(
         canvas,
-        "ticks: time until read",
+        &[
+            ("time until read:", theme::MUTED),
+            ("by datagram", theme::GOOD),
+            ("by stream", theme::STREAM),
+            ("late", theme::ERROR),
+        ],
         &format!("{:.0} ms", top_s * 1e3),
     );
     for arrival in recent {
-        let colour = if arrival.is_late() {
-            theme::ERROR
-        } else {
-            theme::GOOD
+        let colour = match arrival.way {
+            _ if arrival.is_late() => theme::ERROR,
+            Way::Datagram => theme::GOOD,
+            Way::Stream => theme::STREAM,
         };
         axis.show_bar(canvas, arrival.tick, lag_s(arrival) / top_s, colour);
     }
@@ -83,7 +88,8 @@ fn show_bytes(canvas: &Canvas, axis: &Axis, recent: &[&TickArrival]) {
     let sum: u64 = recent.iter().map(|arrival| arrival.bytes).sum();
     let mean = sum as f64 / recent.len().max(1) as f64;
     let top = nice_above((mean * ON_SCALE).max(10.0));
-    axis.show_frame(canvas, "bytes per tick", &format!("{top:.0} B"));
+    let caption = [("bytes per tick", theme::MUTED)];
+    axis.show_frame(canvas, &caption, &format!("{top:.0} B"));
     for arrival in recent {
         let share = arrival.bytes as f64 / top;
         axis.show_bar(canvas, arrival.tick, share, theme::MUTED);
@@ -91,12 +97,16 @@ fn show_bytes(canvas: &Canvas, axis: &Axis, recent: &[&TickArrival]) {
 }
 
 impl Axis {
-    /// Draws the ground, and above it the caption and the value at the upper edge.
-    fn show_frame(&self, canvas: &Canvas, caption: &str, top: &str) {
+    /// Draws the ground, and above it the words of the caption and the value at the upper edge.
+    fn show_frame(&self, canvas: &Canvas, caption: &[(&str, Color)], top: &str) {
         let Rect { x, y, w, h } = self.area;
         canvas.bar(self.area, theme::FIELD);
         canvas.bar(Rect::new(x, y + h / 2.0, w, 1.0), theme::LINE);
-        canvas.text(caption, x, y - 10.0, theme::SMALL, theme::MUTED);
+        let mut left = x;
+        for (words, colour) in caption {
+            canvas.text(words, left, y - 10.0, theme::SMALL, *colour);
+            left += canvas.width(words, theme::SMALL) + 7.0;
+        }
         let right = x + w - canvas.width(top, theme::SMALL);
         canvas.text(top, right, y - 10.0, theme::SMALL, theme::MUTED);
     }

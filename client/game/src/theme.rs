@@ -15,6 +15,8 @@ pub(crate) const ON_ACCENT: Color = Color::new(0.13, 0.09, 0.02, 1.0);
 pub(crate) const ERROR: Color = Color::new(1.0, 0.52, 0.45, 1.0);
 /// A good state.
 pub(crate) const GOOD: Color = Color::new(0.42, 0.87, 0.58, 1.0);
+/// What the stream brought, where [`GOOD`] is what datagrams did.
+pub(crate) const STREAM: Color = Color::new(0.45, 0.68, 1.0, 1.0);
 /// A panel.
 pub(crate) const PANEL: Color = Color::new(0.055, 0.075, 0.115, 0.93);
 /// A field or a quiet button on a panel.

@@ -8,6 +8,16 @@ use cubesync_protocol::limits::HEARTBEAT_INTERVAL;
 /// Time for which arrivals are kept.
 pub const ARRIVALS_KEPT: Duration = Duration::from_secs(4);
 
+/// The way on which a tick came first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Way {
+    /// The connection.
+    #[default]
+    Stream,
+    /// A datagram.
+    Datagram,
+}
+
 /// The arrival of a tick.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TickArrival {
@@ -18,6 +28,8 @@ pub struct TickArrival {
     /// The playout delay at the arrival, in ticks. A tick with a longer lag is late: it was shown
     /// already, as predicted.
     pub delay_ticks: f64,
+    /// The way on which the tick came.
+    pub way: Way,
     /// The bytes that came with the tick. Ticks that are read together share theirs evenly.
     pub bytes: u64,
 }
@@ -26,6 +38,8 @@ pub struct TickArrival {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Arrivals {
     recent: VecDeque<TickArrival>,
+    /// The way that is being read.
+    way: Way,
     late_ticks: u64,
     missing_ticks: u64,
     /// The number of arrivals whose bytes are not yet known.
@@ -59,6 +73,11 @@ impl Arrivals {
         self.missing_ticks
     }
 
+    /// Notes that another way is read from now on.
+    pub(crate) fn begin(&mut self, way: Way) {
+        self.way = way;
+    }
+
     /// Notes that a tick was read when the server's clock was at `clock_tick` and the playout delay
     /// was `delay_ticks`. A tick arrives cell by cell, and only the first message counts.
     pub(crate) fn arrived(&mut self, tick: u64, clock_tick: f64, delay_ticks: f64, tick_hz: u8) {
@@ -77,6 +96,7 @@ impl Arrivals {
             tick,
             lag_ticks: clock_tick - tick as f64,
             delay_ticks,
+            way: self.way,
             bytes: 0,
         };
         self.late_ticks += u64::from(arrival.is_late());
@@ -138,6 +158,17 @@ mod tests {
         arrivals.read(53);
         let bytes: Vec<_> = arrivals.recent().map(|arrival| arrival.bytes).collect();
         assert_eq!(bytes, [40, 30, 30]);
+    }
+
+    #[test]
+    fn each_tick_has_the_way_on_which_it_came_first() {
+        let mut arrivals = arrivals(&[(10, 0.5)]);
+        for (way, tick) in [(Way::Datagram, 11), (Way::Stream, 11), (Way::Stream, 12)] {
+            arrivals.begin(way);
+            arrivals.arrived(tick, 13.0, 2.5, 30);
+        }
+        let ways: Vec<_> = arrivals.recent().map(|arrival| arrival.way).collect();
+        assert_eq!(ways, [Way::Stream, Way::Datagram, Way::Stream]);
     }
 
     #[test]

@@ -31,8 +31,7 @@ impl Client {
                     let refused = ClientEvent::Refused { cube, holder };
                     self.events.push_back(refused);
                 }
-                // Nobody has asked yet: there is no socket for them.
-                SessionEvent::Datagrams(_) => {}
+                SessionEvent::Datagrams(answer) => self.datagrams_answered(&answer),
                 SessionEvent::Ended { reason, retry } => self.disconnect(now, reason, retry),
             }
         }
@@ -57,6 +56,7 @@ impl Client {
         let others = welcome.servers.iter();
         let others = others.map(|address| neighbour(address, given)).collect();
         self.servers.joined(others);
+        self.prepare_datagrams();
         let event = match (kept_pose, &mut self.session) {
             (Some(pose), Some(session)) => {
                 session.set_pose(welcome.cube, pose);

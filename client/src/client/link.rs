@@ -8,7 +8,7 @@ use super::reconciliation::Reconciliation;
 use crate::report::{ClientEvent, Status};
 use crate::session::Retry;
 use crate::session::Session;
-use crate::socket::{Socket, SocketState};
+use crate::socket::{DatagramSocket, Socket, SocketState};
 
 /// Largest number of reads per poll, so that a flood does not hold up a frame: 1 MiB.
 const MAX_READS_PER_POLL: usize = 64;
@@ -24,6 +24,8 @@ pub(super) enum Link {
         /// When the client goes on to another server, unless this one has made a step by then. It is
         /// `None` when no other server is known.
         give_up_at: Option<Duration>,
+        /// The way for datagrams beside the socket, once joined.
+        datagrams: Option<DatagramSocket>,
     },
 }
 
@@ -49,6 +51,7 @@ impl Client {
         self.link = Link::Up {
             socket: Socket::connect(self.servers.at(), &self.options, now),
             give_up_at: self.servers.connect_within().map(|within| now + within),
+            datagrams: None,
         };
     }
 
@@ -70,7 +73,10 @@ impl Client {
 
     /// Reads what has arrived, through the lab, into the session.
     pub(super) fn read(&mut self, now: Duration) {
-        let Link::Up { socket, give_up_at } = &mut self.link else {
+        let Link::Up {
+            socket, give_up_at, ..
+        } = &mut self.link
+        else {
             return;
         };
         let session = match (socket.poll(now), &mut self.session) {

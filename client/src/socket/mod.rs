@@ -1,6 +1,8 @@
 //! The socket under a session, which is polled once a frame and never blocks. Natively it is a TCP
-//! stream, encrypted or not; in a browser tab it is a WebSocket to the page's server.
+//! stream, encrypted or not; in a browser tab it is a WebSocket to the page's server. Beside it may be
+//! a [`DatagramSocket`].
 
+mod datagram;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
 #[cfg(target_arch = "wasm32")]
@@ -15,6 +17,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES};
 
+pub use datagram::DatagramSocket;
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::Socket;
 #[cfg(not(target_arch = "wasm32"))]

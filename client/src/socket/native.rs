@@ -3,7 +3,7 @@
 //! Looking a name up, connecting and the TLS handshake block, so a thread does them.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -89,6 +89,18 @@ impl Socket {
             State::Open(_) => SocketState::Open,
             State::Closed { reason } => SocketState::Closed { reason },
         }
+    }
+
+    /// Returns the addresses of this end and of the server, while the connection is open.
+    pub(super) fn addresses(&self) -> Option<[SocketAddr; 2]> {
+        let State::Open(stream) = &self.state else {
+            return None;
+        };
+        let tcp = match stream {
+            ServerStream::Plain(tcp) => tcp,
+            ServerStream::Tls(stream) => stream.tcp(),
+        };
+        Some([tcp.local_addr().ok()?, tcp.peer_addr().ok()?])
     }
 
     /// Appends bytes that have arrived to `buffer` and returns how many. Call it until it returns 0:
@@ -202,7 +214,7 @@ fn dial(server: &str, deadline: Instant) -> Result<TcpStream, String> {
     Err(reason)
 }
 
-fn open(address: &std::net::SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+fn open(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(address, timeout)?;
     stream.set_nodelay(true)?;
     Ok(stream)

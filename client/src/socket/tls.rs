@@ -45,6 +45,11 @@ impl TlsStream {
         Ok(stream)
     }
 
+    /// Returns the stream that carries the records.
+    pub(super) fn tcp(&self) -> &TcpStream {
+        &self.socket
+    }
+
     fn shake_hands(&mut self, deadline: Instant) -> Result<(), Failure> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -8,7 +8,7 @@ use cubesync_client::ClientOptions;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
 use cubesync_recording::parse_size;
 
-use crate::flags::{LabFlags, TlsFlags};
+use crate::flags::{DatagramFlags, LabFlags, TlsFlags};
 use crate::theme::PALETTE;
 
 /// The default server in the join screen.
@@ -66,6 +66,8 @@ pub(crate) struct Options {
     )]
     replay: Option<PathBuf>,
     #[command(flatten)]
+    datagrams: DatagramFlags,
+    #[command(flatten)]
     tls: TlsFlags,
     #[command(flatten)]
     lab: LabFlags,
@@ -117,6 +119,7 @@ impl Options {
         self.tls.warn();
         self.tls.apply(&mut options);
         self.lab.apply(&mut options, 0);
+        self.datagrams.apply(&mut options);
         options
     }
 }
