@@ -316,10 +316,13 @@ impl<'run> Run<'run> {
         };
         let delivered = score.delivered as f64;
         let right = match self.setting.system {
-            System::Ours => Some(score.right() as f64 / expected),
+            System::Ours => Some(score.right()),
             System::Floor => None,
-            // A relay passes whole poses on: what arrives is right.
-            _ => Some(delivered / expected),
+            // A relay passes whole poses on: each is right until the next one is sampled.
+            _ => {
+                let period_us = micros(self.workload.period());
+                Some(tally.latency_us.count_between(0, period_us))
+            }
         };
         let per_delivery = |value: f64| (score.delivered > 0).then_some(value / delivered);
         let quantile_ms = |latency: &Histogram<u64>, quantile| {
@@ -333,7 +336,7 @@ impl<'run> Run<'run> {
             motion: self.setting.motion.name(),
             delivered_per_s: delivered / seconds,
             fraction: delivered / expected,
-            right,
+            right: right.map(|right| right as f64 / expected),
             late_samples: usage.late_samples,
             cpu_s_per_million: per_delivery(usage.cpu.as_secs_f64() * 1e6),
             bytes_per_delivery: per_delivery(tally.bytes as f64),

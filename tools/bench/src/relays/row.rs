@@ -21,7 +21,8 @@ pub(crate) struct Row {
     pub(crate) delivered_per_s: f64,
     /// The share of the expected ones, 0 ..= 1.
     pub(crate) fraction: f64,
-    /// The share of the expected states that were right at their own tick, 0 ..= 1.
+    /// The share of the expected states that were right at their own tick, 0 ..= 1; of a relay, which has
+    /// no ticks, those that arrived before the next one was sampled.
     pub(crate) right: Option<f64>,
     /// The share of the samples that came after their tick had begun, 0 ..= 1; only cubesync has ticks.
     pub(crate) late_samples: Option<f64>,

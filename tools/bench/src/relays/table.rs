@@ -22,7 +22,8 @@ pub(crate) fn table(rows: &[Row]) -> String {
     }
     text.push_str(
         "\nfraction: of the expected states, those that arrived. right: those that were right at \
-         their own tick; a relay has\nno ticks, and what arrives is right. late: samples that came after \
+         their own tick; of a relay,\nwhich has no ticks, those that arrived before the next one was sampled. \
+         late: samples that came after \
          their tick had begun.\nCPU/M: server CPU seconds per million deliveries. bytes: TCP payload received \
          per delivery. cores: what the server used.\n* the load generator was busy or late: on a machine of its own it might \
          find better figures.\n",
