@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bytes::BytesMut;
 use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES, PING_INTERVAL};
-use cubesync_protocol::uplink::{UplinkSender, heartbeat_ticks};
+use cubesync_protocol::uplink::{Sample, UplinkSender, heartbeat_ticks};
 use cubesync_protocol::{
     CellId, ClientMessage, Colour, CubeId, Hello, Message, Pose, ServerMessage,
 };
@@ -73,6 +73,8 @@ pub(crate) struct OurClient {
     uplink: UplinkSender,
     /// The tick of the last sample.
     sent_tick: u64,
+    /// Whether the last sample had updates. An empty one follows it, as in the library.
+    ends_with_updates: bool,
     cells: ClientCells,
 }
 
@@ -269,7 +271,10 @@ impl OurClient {
         let instant = Duration::from_secs(tick);
         self.uplink.set_pose(self.cube?, pose, instant);
         let is_silent = tick - self.sent_tick >= heartbeat_ticks(tick_hz.into());
-        let sample = self.uplink.take_sample(tick, instant, is_silent)?;
+        let sample = self.uplink.take_sample(tick, instant, is_silent);
+        let tail = || self.ends_with_updates.then(|| Sample::heartbeat(tick));
+        let sample = sample.or_else(tail)?;
+        self.ends_with_updates = sample.updates > 0;
         self.sent_tick = tick;
         Some(ClientMessage::Sample {
             tick,
@@ -290,6 +295,7 @@ impl Dialect for Ours {
             cube: None,
             uplink: UplinkSender::default(),
             sent_tick: 0,
+            ends_with_updates: false,
             cells: ClientCells::default(),
         }
     }
