@@ -40,8 +40,8 @@ pub(super) struct Figures {
     pub(super) playout_delay_ms: f64,
     /// The error of the witness, at its best delay.
     pub(super) witness_rms_cm: f64,
-    /// The longest time between two frames of the viewer: on a machine that is too busy to measure, it
-    /// is long.
+    /// The longest time between two frames of a player: on a machine that is too busy to measure, it is
+    /// long.
     pub(super) longest_frame_ms: f64,
 }
 
@@ -88,11 +88,12 @@ pub(super) fn figures(
 ) -> Result<Figures> {
     let seconds = window_s.end - window_s.start;
     let timeline = Timeline::new(walker);
+    let [walker, viewer, witness] = [walker, viewer, witness].map(|frames| {
+        let is_inside = |frame: &&Frame| window_s.contains(&frame.time_s);
+        frames.iter().filter(is_inside).copied().collect::<Vec<_>>()
+    });
     let shown = |frames: &[Frame]| -> Vec<Shown> {
-        let inside = frames
-            .iter()
-            .filter(|frame| window_s.contains(&frame.time_s));
-        let shown = inside.filter_map(|frame| {
+        let shown = frames.iter().filter_map(|frame| {
             let meant_tick = frame.clock_tick - frame.playout_delay_s * f64::from(TICK_HZ);
             Some(Shown {
                 time_s: frame.time_s,
@@ -102,20 +103,16 @@ pub(super) fn figures(
         });
         shown.collect()
     };
-    let inside = walker
-        .iter()
-        .filter(|frame| window_s.contains(&frame.time_s));
-    let walker: Vec<_> = inside.copied().collect();
     let (first, last) = walker.first().zip(walker.last()).context("nobody walked")?;
     let late_samples = last.late_samples - first.late_samples;
-    let witness = shown(witness);
-    let viewed = shown(viewer);
+    let witnessed = shown(&witness);
+    let viewed = shown(&viewer);
     let seen = viewed.len() as f64 / seconds;
     ensure!(
         seen > 30.0,
         "the viewer saw the walker in {seen:.0} frames a second"
     );
-    ensure!(!witness.is_empty(), "the witness saw nothing");
+    ensure!(!witnessed.is_empty(), "the witness saw nothing");
 
     let (delay_s, errors_m) = best_delay(&viewed, truth);
     let (_, own_m) = best_constant(-0.3, 0.6, |constant_s| {
@@ -123,16 +120,14 @@ pub(super) fn figures(
         viewed.iter().map(error).collect()
     });
     let (frozen_s, snaps) = frozen_and_snaps(&viewed, delay_s, truth);
-    let gaps = viewed
-        .windows(2)
-        .map(|pair| pair[1].time_s - pair[0].time_s);
     let mean = |frames: &[Frame], value: fn(&Frame) -> f64| {
         frames.iter().map(value).sum::<f64>() / frames.len() as f64
     };
-    let inside = viewer
-        .iter()
-        .filter(|frame| window_s.contains(&frame.time_s));
-    let viewer: Vec<_> = inside.copied().collect();
+    let players = [&walker, &viewer, &witness].into_iter();
+    let frames_s = players.flat_map(|frames| {
+        let pairs = frames.windows(2);
+        pairs.map(|pair| pair[1].time_s - pair[0].time_s)
+    });
     let minutes = seconds / 60.0;
     Ok(Figures {
         delay_ms: delay_s * 1e3,
@@ -148,8 +143,8 @@ pub(super) fn figures(
         late_samples_per_min: late_samples as f64 / minutes,
         lead_ms: mean(&walker, |frame| frame.lead_s) * 1e3,
         playout_delay_ms: mean(&viewer, |frame| frame.playout_delay_s) * 1e3,
-        witness_rms_cm: rms(&best_delay(&witness, truth).1) * 100.0,
-        longest_frame_ms: gaps.fold(0.0, f64::max) * 1e3,
+        witness_rms_cm: rms(&best_delay(&witnessed, truth).1) * 100.0,
+        longest_frame_ms: frames_s.fold(0.0, f64::max) * 1e3,
     })
 }
 

@@ -129,7 +129,7 @@ fn run_all(cases: &[Case], seeds: u64, jobs: usize, plan: &Plan) -> (Vec<Outcome
         while let Some(&(case, seed)) = runs.get(next.fetch_add(1, Ordering::Relaxed))
             && !IS_STOPPED.load(Ordering::Relaxed)
         {
-            let run = run::run(&cases[case], seed, plan, &IS_STOPPED);
+            let run = run_undisturbed(&cases[case], seed, plan);
             let run = run.with_context(|| format!("seed {seed} failed"));
             // The receiver lives as long as there are senders.
             let _ = done.send((case, run));
@@ -167,6 +167,18 @@ fn run_all(cases: &[Case], seeds: u64, jobs: usize, plan: &Plan) -> (Vec<Outcome
     }
     outcomes.retain(|outcome| !outcome.runs.is_empty());
     (outcomes, failed)
+}
+
+/// Runs a case with a seed, again if other programs disturbed it, and returns the last try.
+fn run_undisturbed(case: &Case, seed: u64, plan: &Plan) -> Result<Run> {
+    const TRIES: usize = 3;
+    let mut run = run::run(case, seed, plan, &IS_STOPPED)?;
+    for _ in 1..TRIES {
+        if run.is_disturbed {
+            run = run::run(case, seed, plan, &IS_STOPPED)?;
+        }
+    }
+    Ok(run)
 }
 
 /// Returns the cases of these names.

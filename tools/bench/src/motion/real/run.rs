@@ -15,7 +15,7 @@ use super::cases::{Behind, Case};
 use super::conditions::Conditions;
 use super::figures::{Figures, WireBytes, figures};
 use super::namespace::{Namespace, be_punctual, punctual};
-use super::player::{Frame, Role, Shared, Walk, play};
+use super::player::{Role, Shared, Walk, play};
 use super::transfer;
 use super::wire::{GAME_PORT, Wire, carry};
 use crate::trace::{Motion, Trace};
@@ -26,8 +26,8 @@ const WARM_UP_S: f64 = 8.0;
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// The address of the server's pages, in its own namespace.
 const PAGES: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8_080);
-/// A viewer whose frames are further apart was not woken on time.
-const LONGEST_FRAME_MS: f64 = 40.0;
+/// A frame that takes longer, or a packet that is later: the threads were not woken on time.
+const LATEST: Duration = Duration::from_millis(40);
 
 /// What all runs have in common.
 #[derive(Debug)]
@@ -46,6 +46,8 @@ pub(super) struct Run {
     pub(super) seed: u64,
     #[serde(flatten)]
     pub(super) figures: Figures,
+    /// Whether other programs kept this one from measuring.
+    pub(super) is_disturbed: bool,
     /// What should not have happened.
     pub(super) trouble: Vec<String>,
 }
@@ -83,78 +85,59 @@ pub(super) fn run(case: &Case, seed: u64, plan: &Plan, is_stopped: &AtomicBool) 
     let servers = Namespace::new()?;
     let players = Namespace::new()?;
     let sides = [&players, &servers];
-    let mut wires = Vec::new();
-    for role in Role::ALL {
-        let conditions = Conditions {
-            blocks_udp: plan.blocks_udp && role != Role::Witness,
-            ..match is_behind(role, case.behind) {
-                true => case.conditions,
-                false => Conditions::PERFECT,
-            }
-        };
-        let congestion_control = case.congestion_control;
-        wires.push(Wire::new(
-            role as u8,
-            sides,
-            conditions,
-            congestion_control,
-            seed,
-        )?);
-    }
+    let mut wires = lay_wires(case, seed, plan, sides)?;
     let addresses = Role::ALL.map(|role| wires[role as usize].server);
-    let game_bytes = Role::ALL.map(|role| wires[role as usize].game_bytes.clone());
-    let game_bytes = || {
+    let counts = Role::ALL.map(|role| wires[role as usize].game_bytes.clone());
+    let wire_bytes = || {
         let of = |role: Role| {
-            [0, 1].map(|end: usize| game_bytes[role as usize][end].load(Ordering::Relaxed))
+            counts[role as usize]
+                .each_ref()
+                .map(|sum| sum.load(Ordering::Relaxed))
         };
         WireBytes {
             walker: of(Role::Walker),
             viewer: of(Role::Viewer),
         }
     };
-
     servers.enter()?;
     let _server = start(plan)?;
+    players.enter()?;
     let shared = &Shared::new();
+    let (epoch, is_over) = (shared.epoch, &shared.is_over);
     let trace = Trace::new(Motion::People, seed, WARM_UP_S + plan.seconds);
-    let (frames, wire_bytes) = thread::scope(|scope| -> Result<(Vec<Vec<Frame>>, WireBytes)> {
-        let _end = SetOnDrop(&shared.is_over);
-        let wires = &mut wires;
-        let mut others = vec![part(scope, shared, || {
+    let (frames, wire_bytes, latest) = thread::scope(|scope| -> Result<_> {
+        let _end = SetOnDrop(is_over);
+        let carrier = part(scope, is_over, || {
             be_punctual()?;
-            carry(wires, shared.epoch, &shared.is_over)
-        })];
-        players.enter()?;
-        for role in [Role::Walker, Role::Viewer] {
+            carry(&mut wires, epoch, is_over)
+        });
+        for role in Role::ALL {
             if case.has_transfers && is_behind(role, case.behind) {
-                let [player, server] = transfer::connect(addresses[role as usize], sides)?;
-                let (from, to) = match role {
-                    Role::Walker => (player, server),
-                    _ => (server, player),
-                };
-                let (epoch, is_over) = (shared.epoch, &shared.is_over);
-                others.push(part(scope, shared, move || {
+                let mut ends = transfer::connect(addresses[role as usize], sides)?;
+                if role == Role::Viewer {
+                    ends.reverse();
+                }
+                let [from, to] = ends;
+                part(scope, is_over, move || {
                     transfer::write(from, epoch, is_over)
-                }));
-                others.push(part(scope, shared, || transfer::read(to, is_over)));
+                });
+                part(scope, is_over, move || transfer::read(to, is_over));
             }
         }
         let players = Role::ALL.map(|role| {
             let address = addresses[role as usize];
-            part(scope, shared, move || {
+            part(scope, is_over, move || {
                 be_punctual()?;
                 Ok(play(role, address, seed << 2 | role as u64, shared))
             })
         });
-        let wire_bytes = conduct(shared, trace, plan.seconds, is_stopped, game_bytes);
-        shared.is_over.store(true, Ordering::Relaxed);
-        let crash = |_| anyhow!("a part of the run panicked");
-        for other in others {
-            other.join().map_err(crash)??;
-        }
-        let frames = players.map(|player| player.join().map_err(crash)?);
-        let frames = frames.into_iter().collect::<Result<Vec<_>>>()?;
-        Ok((frames, wire_bytes?))
+        let wire_bytes = conduct(shared, trace, plan.seconds, is_stopped, wire_bytes);
+        is_over.store(true, Ordering::Relaxed);
+        let frames = players
+            .map(finish)
+            .into_iter()
+            .collect::<Result<Vec<_>>>()?;
+        Ok((frames, wire_bytes?, finish(carrier)?))
     })?;
 
     let (walk, _) = shared.walk.get().context("nobody walked")?;
@@ -162,34 +145,52 @@ pub(super) fn run(case: &Case, seed: u64, plan: &Plan, is_stopped: &AtomicBool) 
     let truth = |time_s| walk.at(time_s).position;
     let window_s = WARM_UP_S..WARM_UP_S + plan.seconds;
     let figures = figures(walker, viewer, witness, &truth, window_s, wire_bytes)?;
-    let mut trouble = shared
-        .trouble
-        .lock()
-        .expect("no player panicked with it")
-        .clone();
-    let longest_ms = figures.longest_frame_ms;
-    if longest_ms > LONGEST_FRAME_MS {
+    let latest = latest.max(Duration::from_secs_f64(figures.longest_frame_ms / 1e3));
+    let mut trouble = shared.trouble.lock().expect("no player panicked with it");
+    let is_disturbed = latest > LATEST;
+    if is_disturbed {
+        let ms = latest.as_millis();
         trouble.push(format!(
-            "the machine is too busy: a frame took {longest_ms:.0} ms"
+            "this machine is too busy: a frame or a packet was {ms} ms late"
         ));
     }
     Ok(Run {
         seed,
         figures,
-        trouble,
+        is_disturbed,
+        trouble: trouble.clone(),
     })
+}
+
+fn lay_wires(case: &Case, seed: u64, plan: &Plan, sides: [&Namespace; 2]) -> Result<Vec<Wire>> {
+    let wire = |role: Role| {
+        let conditions = Conditions {
+            blocks_udp: plan.blocks_udp && role != Role::Witness,
+            ..match is_behind(role, case.behind) {
+                true => case.conditions,
+                false => Conditions::PERFECT,
+            }
+        };
+        Wire::new(role as u8, sides, conditions, case.congestion_control, seed)
+    };
+    Role::ALL.into_iter().map(wire).collect()
 }
 
 /// Starts a thread of the run, which is over as soon as one of them ends.
 fn part<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
-    shared: &'scope Shared,
+    is_over: &'scope AtomicBool,
     work: impl FnOnce() -> Result<T> + Send + 'scope,
 ) -> ScopedJoinHandle<'scope, Result<T>> {
     scope.spawn(|| {
-        let _end = SetOnDrop(&shared.is_over);
+        let _end = SetOnDrop(is_over);
         work()
     })
+}
+
+fn finish<T>(part: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    part.join()
+        .map_err(|_| anyhow!("a part of the run panicked"))?
 }
 
 fn is_behind(role: Role, behind: Behind) -> bool {

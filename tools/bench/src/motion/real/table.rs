@@ -140,6 +140,7 @@ mod tests {
                 witness_rms_cm: 1.0,
                 longest_frame_ms: 17.0,
             },
+            is_disturbed: false,
             trouble: Vec::new(),
         };
         Outcome {

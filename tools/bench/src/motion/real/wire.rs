@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 use tappers::{Interface, Tun};
@@ -86,21 +87,26 @@ impl Wire {
         }
     }
 
-    /// Delivers the packets that have arrived at an end.
-    fn deliver(&mut self, end: usize, epoch: Instant) {
-        while let Some(packet) = self.links[1 - end].next_arrived(epoch.elapsed()) {
+    /// Delivers the packets that have arrived at an end, and returns how late the first one is.
+    fn deliver(&mut self, end: usize, epoch: Instant) -> Duration {
+        let link = &mut self.links[1 - end];
+        let due = link.next_arrival().unwrap_or(Duration::MAX);
+        let late = epoch.elapsed().saturating_sub(due);
+        while let Some(packet) = link.next_arrived(epoch.elapsed()) {
             // A full queue of the kernel's loses the packet, as other queues do.
             let _ = self.ends[end].send(&packet);
         }
+        late
     }
 }
 
-/// Carries packets until the run is over.
-pub(super) fn carry(wires: &mut [Wire], epoch: Instant, is_over: &AtomicBool) -> Result<()> {
+/// Carries packets until the run is over, and returns how late the latest one was delivered.
+pub(super) fn carry(wires: &mut [Wire], epoch: Instant, is_over: &AtomicBool) -> Result<Duration> {
+    let mut latest = Duration::ZERO;
     while !is_over.load(Ordering::Relaxed) {
         for wire in &mut *wires {
             for end in [0, 1] {
-                wire.deliver(end, epoch);
+                latest = latest.max(wire.deliver(end, epoch));
             }
         }
         let arrivals = wires.iter().flat_map(|wire| &wire.links);
@@ -110,11 +116,13 @@ pub(super) fn carry(wires: &mut [Wire], epoch: Instant, is_over: &AtomicBool) ->
         let mut polled: Vec<_> = ends
             .map(|end| PollFd::new(end.as_fd(), PollFlags::POLLIN))
             .collect();
-        ppoll(
-            &mut polled,
-            Some(TimeSpec::from_duration(wait.min(LONGEST_WAIT))),
-            None,
-        )?;
+        let wait = TimeSpec::from_duration(wait.min(LONGEST_WAIT));
+        // Ctrl-C may interrupt it.
+        if let Err(error) = ppoll(&mut polled, Some(wait), None)
+            && error != Errno::EINTR
+        {
+            return Err(error).context("cannot wait for packets");
+        }
         drop(polled);
         for wire in &mut *wires {
             for end in [0, 1] {
@@ -122,5 +130,5 @@ pub(super) fn carry(wires: &mut [Wire], epoch: Instant, is_over: &AtomicBool) ->
             }
         }
     }
-    Ok(())
+    Ok(latest)
 }
