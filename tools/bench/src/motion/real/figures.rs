@@ -1,6 +1,6 @@
 //! The figures of a run. `docs/MOTION.md` defines them.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::player::Frame;
@@ -34,6 +34,8 @@ pub(super) struct Figures {
     pub(super) wire_bytes_per_s: f64,
     /// Of the viewer alone, from the server.
     pub(super) down_bytes_per_s: f64,
+    /// The viewer's snapshots that a datagram brought first.
+    pub(super) by_datagram_percent: f64,
     /// The walker's samples that came after their tick.
     pub(super) late_samples_per_min: f64,
     pub(super) lead_ms: f64,
@@ -103,8 +105,10 @@ pub(super) fn figures(
         });
         shown.collect()
     };
-    let (first, last) = walker.first().zip(walker.last()).context("nobody walked")?;
-    let late_samples = last.late_samples - first.late_samples;
+    let counted = |frames: &[Frame], count: fn(&Frame) -> u64| {
+        let ends = frames.first().zip(frames.last());
+        ends.map_or(0, |(first, last)| count(last) - count(first)) as f64
+    };
     let witnessed = shown(&witness);
     let viewed = shown(&viewer);
     let seen = viewed.len() as f64 / seconds;
@@ -128,6 +132,8 @@ pub(super) fn figures(
         let pairs = frames.windows(2);
         pairs.map(|pair| pair[1].time_s - pair[0].time_s)
     });
+    let by_datagram = counted(&viewer, |frame| frame.snapshots_by_datagram);
+    let by_stream = counted(&viewer, |frame| frame.snapshots_by_stream);
     let minutes = seconds / 60.0;
     Ok(Figures {
         delay_ms: delay_s * 1e3,
@@ -140,7 +146,8 @@ pub(super) fn figures(
         snaps_per_min: f64::from(snaps) / minutes,
         wire_bytes_per_s: wire.sum() as f64 / seconds,
         down_bytes_per_s: wire.viewer[1] as f64 / seconds,
-        late_samples_per_min: late_samples as f64 / minutes,
+        by_datagram_percent: by_datagram / (by_datagram + by_stream).max(1.0) * 100.0,
+        late_samples_per_min: counted(&walker, |frame| frame.late_samples) / minutes,
         lead_ms: mean(&walker, |frame| frame.lead_s) * 1e3,
         playout_delay_ms: mean(&viewer, |frame| frame.playout_delay_s) * 1e3,
         witness_rms_cm: rms(&best_delay(&witnessed, truth).1) * 100.0,
@@ -244,6 +251,8 @@ mod tests {
                 playout_delay_s: 0.06,
                 lead_s: 0.04,
                 late_samples: late_samples(time_s),
+                snapshots_by_datagram: (30.0 * time_s) as u64,
+                snapshots_by_stream: (10.0 * time_s) as u64,
             }
         };
         (0..(SECONDS * 60.0) as u32).map(frame).collect()
@@ -279,6 +288,7 @@ mod tests {
             (48.0..=60.0).contains(&figures.late_samples_per_min),
             "{figures:?}"
         );
+        assert!((figures.by_datagram_percent - 75.0).abs() < 0.5);
         assert!((figures.longest_frame_ms - 16.7).abs() < 0.1);
     }
 

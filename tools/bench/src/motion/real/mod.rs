@@ -57,6 +57,9 @@ pub(crate) struct Options {
     /// Number of runs at the same time
     #[arg(long, default_value_t = 4, requires = "real")]
     jobs: usize,
+    /// Whether the players ask for datagrams beside their connections
+    #[arg(long, value_enum, default_value_t = Datagrams::On, requires = "real")]
+    datagrams: Datagrams,
     /// Whether UDP passes the wires of the walker and of the viewer
     #[arg(long, value_enum, default_value_t = Udp::Open, requires = "real")]
     udp: Udp,
@@ -71,7 +74,14 @@ pub(crate) struct Options {
     server: Option<PathBuf>,
 }
 
-/// The way in which UDP is treated.
+/// Whether the fast path is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Datagrams {
+    On,
+    Off,
+}
+
+/// What the wires do to UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Udp {
     Open,
@@ -99,6 +109,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             true => QUICK_SECONDS,
             false => options.seconds,
         },
+        asks_for_datagrams: options.datagrams == Datagrams::On,
         blocks_udp: options.udp == Udp::Blocked,
     };
     let seeds = if options.quick { 1 } else { options.seeds };

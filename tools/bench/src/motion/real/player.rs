@@ -1,12 +1,11 @@
 //! The players: a walker, a viewer who watches it, and a witness.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cubesync_client::{Client, ClientEvent, ClientOptions};
+use cubesync_client::{Client, ClientEvent};
 use cubesync_protocol::CubeId;
 
 use crate::trace::{Placed, Trace};
@@ -106,11 +105,12 @@ pub(super) struct Frame {
     pub(super) playout_delay_s: f64,
     pub(super) lead_s: f64,
     pub(super) late_samples: u64,
+    pub(super) snapshots_by_datagram: u64,
+    pub(super) snapshots_by_stream: u64,
 }
 
 /// Plays a role until the run is over, and returns the frames since the beginning of the walk.
-pub(super) fn play(role: Role, server: SocketAddr, seed: u64, shared: &Shared) -> Vec<Frame> {
-    let mut client = Client::new(options(role, server), seed);
+pub(super) fn play(role: Role, mut client: Client, shared: &Shared) -> Vec<Frame> {
     let mut frames = Vec::new();
     let period = Duration::from_secs_f64(1.0 / role.frame_hz());
     let mut due = shared.epoch.elapsed();
@@ -125,10 +125,6 @@ pub(super) fn play(role: Role, server: SocketAddr, seed: u64, shared: &Shared) -
     }
     client.close();
     frames
-}
-
-fn options(role: Role, server: SocketAddr) -> ClientOptions {
-    ClientOptions::new(server.to_string(), role.name())
 }
 
 /// Does what a game does in a frame.
@@ -171,5 +167,7 @@ fn frame(role: Role, client: &mut Client, now: Duration, shared: &Shared) -> Opt
         playout_delay_s: statistics.playout_delay.as_secs_f64(),
         lead_s: statistics.lead.as_secs_f64(),
         late_samples: statistics.late_samples,
+        snapshots_by_datagram: statistics.snapshots_by_datagram,
+        snapshots_by_stream: statistics.snapshots_by_stream,
     })
 }

@@ -8,6 +8,7 @@ use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use cubesync_client::{Client, ClientOptions};
 use cubesync_harness::{Program, http};
 use serde::Serialize;
 
@@ -36,6 +37,8 @@ pub(super) struct Plan {
     pub(super) server: PathBuf,
     /// The scored time.
     pub(super) seconds: f64,
+    /// Whether the players ask for datagrams.
+    pub(super) asks_for_datagrams: bool,
     /// Whether no UDP passes the wires of the walker and of the viewer.
     pub(super) blocks_udp: bool,
 }
@@ -125,10 +128,15 @@ pub(super) fn run(case: &Case, seed: u64, plan: &Plan, is_stopped: &AtomicBool) 
             }
         }
         let players = Role::ALL.map(|role| {
-            let address = addresses[role as usize];
+            let server = addresses[role as usize].to_string();
+            let options = ClientOptions {
+                datagrams: plan.asks_for_datagrams,
+                ..ClientOptions::new(server, role.name())
+            };
             part(scope, is_over, move || {
                 be_punctual()?;
-                Ok(play(role, address, seed << 2 | role as u64, shared))
+                let client = Client::new(options, seed << 2 | role as u64);
+                Ok(play(role, client, shared))
             })
         });
         let wire_bytes = conduct(shared, trace, plan.seconds, is_stopped, wire_bytes);
