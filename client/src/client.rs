@@ -121,7 +121,6 @@ impl Client {
         self.give_up_when_late(now);
         self.arrivals.read(self.total.bytes_in - bytes_before);
         self.flush(now);
-        self.flush_datagrams(now);
         if let Some(clock) = self.session.as_ref().and_then(Session::clock) {
             self.view.advance(clock.tick_at(now));
         }

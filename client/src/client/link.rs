@@ -120,8 +120,9 @@ impl Client {
         }
     }
 
-    /// Sends the session's bytes through the lab, as far as the socket takes them.
+    /// Sends the session's bytes and datagrams through the lab, as far as the socket takes them.
     pub(super) fn flush(&mut self, now: Duration) {
+        self.flush_datagrams(now);
         if let (Link::Up { socket, .. }, Some(session)) = (&mut self.link, &mut self.session) {
             let line = &mut self.lab.up;
             // Bytes that the socket does not take stay with the session, which then sends less.
