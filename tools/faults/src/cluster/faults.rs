@@ -10,7 +10,6 @@ use rustix::process::Signal;
 use super::islands::Islands;
 use super::machine::{Service, Site};
 use super::players::{Pair, Players};
-use super::proxy::Proxy;
 use super::{Fault, Trial};
 
 /// Something that should happen at once happens in this time on the slowest machine.

@@ -5,7 +5,6 @@ mod faults;
 mod islands;
 mod machine;
 mod players;
-mod proxy;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;

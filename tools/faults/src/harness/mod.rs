@@ -7,6 +7,7 @@ pub(crate) mod light_client;
 pub(crate) mod namespace;
 pub(crate) mod peer;
 pub(crate) mod process;
+pub(crate) mod proxy;
 pub(crate) mod server;
 pub(crate) mod trial;
 pub(crate) mod websocket;

@@ -1,4 +1,4 @@
-//! A proxy in front of a nats-server that delays everything.
+//! A proxy in front of a server that delays everything.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -18,9 +18,9 @@ const WAITING: usize = 4_096;
 
 /// A listener that passes everything on after a delay. Dropping it closes all connections.
 #[derive(Debug)]
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     /// The address of the proxy.
-    pub(super) address: SocketAddr,
+    pub(crate) address: SocketAddr,
     state: Arc<ProxyState>,
 }
 
@@ -33,7 +33,7 @@ struct ProxyState {
 
 impl Proxy {
     /// Starts a proxy in front of `server`.
-    pub(super) fn to(server: SocketAddr) -> Result<Self> {
+    pub(crate) fn to(server: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         let state = Arc::new(ProxyState::default());
@@ -53,7 +53,7 @@ impl Proxy {
     }
 
     /// Sets the delay of each direction.
-    pub(super) fn delay(&self, each_way: Duration) {
+    pub(crate) fn delay(&self, each_way: Duration) {
         let milliseconds = u64::try_from(each_way.as_millis()).unwrap_or(u64::MAX);
         self.state.delay_ms.store(milliseconds, Ordering::Relaxed);
     }
