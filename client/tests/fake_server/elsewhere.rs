@@ -74,8 +74,12 @@ fn a_client_that_loses_its_server_goes_on_at_another_one_without_old_events() {
     let sent = trial.client.statistics().updates_out;
     trial.client.set_pose(OWN, pose(6.5));
     trial.until(|trial| trial.client.statistics().updates_out > sent);
-    let sample = std::iter::repeat_with(|| peer.receive())
-        .find(|message| matches!(message, ClientMessage::Sample { .. }));
+    let mut has_asked = false;
+    let sample = std::iter::repeat_with(|| peer.receive()).find(|message| {
+        has_asked |= matches!(message, ClientMessage::OpenDatagrams(_));
+        matches!(message, ClientMessage::Sample { .. })
+    });
+    assert!(has_asked, "each session has datagrams of its own");
     assert!(
         matches!(&sample, Some(ClientMessage::Sample { placed, .. })
             if placed.len() == 1 && placed[0].cube == OWN && placed[0].pose != pose(2.0)),
