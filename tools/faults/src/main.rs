@@ -1,12 +1,13 @@
 //! Tries faults that a cubesync server must survive on a real server process.
 //!
-//! A [`fault`] is a bad peer, a bad network or a mishap of the machine. The faults stand in three lists:
-//! [`transport`], [`http`] and [`operation`]. The [`runner`] does one after the other and checks the
+//! A [`fault`] is a bad peer, a bad network or a mishap of the machine. The faults stand in four lists:
+//! [`transport`], [`datagram`], [`http`] and [`operation`]. The [`runner`] does one after the other and checks the
 //! process, its memory, its descriptors, its counters, and two bystanders whose game must go on; the
 //! [`report`] prints the results. [`soak`] runs for hours, [`figures`] measures what faults cost, and
 //! [`cluster`] tries faults on several servers.
 
 mod cluster;
+mod datagram;
 mod fault;
 mod figures;
 mod harness;
@@ -117,8 +118,9 @@ struct Suite {
 }
 
 /// The lists, in the order in which they are run.
-const LISTS: [(&str, &[Fault]); 3] = [
+const LISTS: [(&str, &[Fault]); 4] = [
     ("transport", transport::FAULTS),
+    ("datagram", datagram::FAULTS),
     ("http", http::FAULTS),
     ("operation", operation::FAULTS),
 ];

@@ -11,6 +11,7 @@ use super::islands::Islands;
 use super::machine::{Service, Site};
 use super::players::{Pair, Players};
 use super::{Fault, Trial};
+use crate::harness::proxy::Proxy;
 
 /// Something that should happen at once happens in this time on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -82,6 +82,7 @@ fn full_name(short: &str) -> String {
         Some(("accept", listener)) => {
             format!("cubesync_accept_errors_total{{listener=\"{listener}\"}}")
         }
+        Some(("udp", outcome)) => format!("cubesync_udp_received_total{{outcome=\"{outcome}\"}}"),
         Some(("gauge", name)) => format!("cubesync_{name}"),
         _ => format!("{DISCONNECTS}{short}\"}}"),
     }

@@ -5,6 +5,7 @@ pub(crate) mod counters;
 pub(crate) mod crowd;
 pub(crate) mod light_client;
 pub(crate) mod namespace;
+pub(crate) mod nat;
 pub(crate) mod peer;
 pub(crate) mod process;
 pub(crate) mod proxy;
