@@ -25,6 +25,7 @@ use crate::tls::Tls;
 use crate::watch::Watches;
 use crate::{http, listener, players, recorder, text};
 use cubesync_relay::contain::contain;
+use cubesync_relay::datagram::DatagramPaths;
 use cubesync_relay::host::Host;
 use cubesync_relay::metrics::{Metrics, Task};
 use cubesync_relay::pace::Pace;
@@ -35,15 +36,19 @@ use cubesync_relay::session::tcp;
 /// Time that remaining connections have after the drain.
 const AFTER_DRAIN: Duration = Duration::from_secs(2);
 
-/// Opens rooms without listeners. The configuration's addresses, recordings and encryption have no
-/// effect. Must be called inside a tokio runtime.
-pub fn host(config: &Config, shutdown: CancellationToken) -> Host {
+/// Opens rooms without listeners, whose players may use the ways of `datagrams`. The configuration's
+/// addresses, recordings and encryption have no effect. Must be called inside a tokio runtime.
+pub fn host(
+    config: &Config,
+    datagrams: Option<Arc<dyn DatagramPaths>>,
+    shutdown: CancellationToken,
+) -> Host {
     let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
     let alone = Arc::new(Alone);
     Host::new(
         config.host_settings(),
         alone,
-        None,
+        datagrams,
         metrics,
         tasks,
         shutdown,

@@ -201,7 +201,7 @@ mod tests {
 
     fn start(flags: &[&str]) -> (Host, Watches) {
         let config = Config::parse_from(["cubesync-server"].iter().chain(flags));
-        let host = crate::host(&config, CancellationToken::new());
+        let host = crate::host(&config, None, CancellationToken::new());
         (host, Watches::new(config.grid().cells()))
     }
 

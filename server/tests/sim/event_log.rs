@@ -31,6 +31,10 @@ pub enum Count {
     Silence,
     /// A cube appeared or disappeared at the limit of the view distance.
     Sight,
+    /// A datagram has brought a player a snapshot before the stream did.
+    SnapshotByDatagram,
+    /// A datagram has brought the server a sample before the stream did.
+    SampleByDatagram,
     /// Servers without contact had different holders of the free cube.
     TwoHolders,
     /// Two servers showed different rooms.
@@ -50,6 +54,8 @@ impl Count {
         Self::RetryAfter,
         Self::Silence,
         Self::Sight,
+        Self::SnapshotByDatagram,
+        Self::SampleByDatagram,
     ];
 
     /// The events expected with several servers.

@@ -11,6 +11,7 @@
 
 mod checks;
 mod cluster;
+mod datagrams;
 mod event_log;
 mod faults;
 mod player;

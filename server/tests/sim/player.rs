@@ -13,11 +13,15 @@ use cubesync_client::playout::View;
 use cubesync_client::reconnect::Servers;
 use cubesync_client::session::{Retry, Session, SessionEvent};
 use cubesync_protocol::replica::Change;
-use cubesync_protocol::{Colour, CubeId, Hello, Pose, Position, ResumeToken, Rotation, Welcome};
+use cubesync_protocol::{
+    Colour, CubeId, DatagramAnswer, DatagramRequest, Hello, Pose, Position, ResumeToken, Rotation,
+    Welcome,
+};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::{sleep, timeout};
 use turmoil::net::TcpStream;
 
+use crate::datagrams::Client;
 use crate::event_log::{Count, EventLog};
 
 pub const PORT: u16 = 14_900;
@@ -118,6 +122,12 @@ struct Player {
     step: [i32; 2],
     /// Average number of frames between two turns. Frequent turns cause a residual at every tick.
     turns_every: u32,
+    /// The player's end of a way for datagrams.
+    datagrams: Option<Client>,
+    /// The server's answer to the request for one.
+    answer: Option<DatagramAnswer>,
+    /// Time until which the stream stands still, while datagrams go on.
+    stalled_until: Duration,
 }
 
 /// The reason why a connection is over.
@@ -145,6 +155,9 @@ pub async fn play(
         previous: None,
         step: [0; 2],
         turns_every: if seed.is_multiple_of(2) { 3 } else { 60 },
+        datagrams: None,
+        answer: None,
+        stalled_until: Duration::ZERO,
     };
     loop {
         let end = player.connect().await;
@@ -226,7 +239,11 @@ impl Player {
         let mut incoming = BytesMut::new();
         let state = self.state.clone();
         loop {
-            let closed = read(&mut stream, &mut incoming).await;
+            let is_stalled = now() < self.stalled_until;
+            let closed = match is_stalled {
+                true => None,
+                false => read(&mut stream, &mut incoming).await,
+            };
             let reset = self.environment.observer.is_reset(&state.borrow());
             let closed = closed.or(reset.then_some("the connection was reset"));
             let end = {
@@ -236,10 +253,20 @@ impl Player {
                 if let Some(reason) = closed {
                     session.disconnected(reason);
                 }
+                if let Some(datagrams) = &self.datagrams {
+                    datagrams.receive(now(), session);
+                }
                 session.poll(now());
                 let end = self.receive(state).or_else(|| self.act(state));
-                end.or(write(state, &stream))
+                if let (Some(datagrams), Some(session)) = (&self.datagrams, &mut state.session) {
+                    datagrams.send(session);
+                }
+                match is_stalled {
+                    true => end,
+                    false => end.or(write(state, &stream)),
+                }
             };
+            self.open_datagrams().await;
             if let Some(end) = end {
                 let state = state.borrow();
                 let session = state.session.as_ref().expect("it was made above");
@@ -248,6 +275,10 @@ impl Player {
                     self.last_pose = session.own_pose().or(self.last_pose);
                     self.resume = session.token().or(self.resume);
                 }
+                if session.statistics().snapshots_by_datagram > 0 {
+                    self.environment.log.count(Count::SnapshotByDatagram);
+                }
+                self.datagrams = None;
                 if let Some(previous) = self.previous.as_mut().filter(|_| lasted.is_some()) {
                     previous.lost = now();
                 }
@@ -259,6 +290,17 @@ impl Player {
                 state.borrow_mut().paused = now();
             }
             sleep(frames * FRAME).await;
+        }
+    }
+
+    /// Opens the way for datagrams that the server has offered.
+    async fn open_datagrams(&mut self) {
+        let answer = self.answer.take();
+        if let Some(DatagramAnswer::Udp { path, .. }) = answer {
+            let server = self.servers.at().to_owned();
+            let client = Client::open(&server, path, self.random.fork()).await;
+            self.datagrams = Some(client.expect("every port is free"));
+            self.record("has datagrams");
         }
     }
 
@@ -302,7 +344,7 @@ impl Player {
                     self.environment.log.record(now(), &state.name, refused);
                     self.environment.log.count(Count::Refused);
                 }
-                SessionEvent::Datagrams(_) => {}
+                SessionEvent::Datagrams(answer) => self.answer = Some(answer),
                 SessionEvent::Ended { reason, retry } => {
                     self.environment
                         .log
@@ -350,6 +392,11 @@ impl Player {
             });
         }
         self.resume = Some(welcome.resume);
+        if self.random.u32(..4) > 0
+            && let Some(session) = &mut state.session
+        {
+            session.open_datagrams(DatagramRequest::Udp);
+        }
         self.environment.observer.joined(state, previous.as_ref());
     }
 
@@ -384,6 +431,9 @@ impl Player {
             return None;
         }
         let random = &mut self.random;
+        if self.datagrams.is_some() && random.u32(..600) == 0 {
+            self.stalled_until = now() + Duration::from_millis(random.u64(100..2_500));
+        }
         if random.u32(..self.turns_every) == 0 {
             let step = || random.i32(-1..=1) * WALK_QUANTA_PER_FRAME;
             self.step = [(); 2].map({

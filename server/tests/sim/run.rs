@@ -56,7 +56,11 @@ pub fn play(seed: u64, is_printed: bool) -> Outcome {
     let is_closing = Rc::new(Cell::new(false));
     sim.host(SERVER, {
         let (server, is_closing, log) = (server.clone(), is_closing.clone(), log.clone());
-        move || server::serve(server.clone(), is_closing.clone(), log.clone())
+        let random = random.fork();
+        move || {
+            let random = random.clone();
+            server::serve(server.clone(), is_closing.clone(), log.clone(), random)
+        }
     });
     let environment = Rc::new(Environment {
         servers: vec![SERVER.to_owned()],

@@ -4,12 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use cubesync_client::session::Session;
 use cubesync_protocol::{CubeId, CubeKind};
 use cubesync_relay::DEFAULT_ROOM;
+use cubesync_relay::metrics::DatagramUse;
 use cubesync_relay::room::RoomView;
 use cubesync_server::{Config, host};
 use tokio::time::MissedTickBehavior;
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use turmoil::net::TcpListener;
 
 use crate::checks;
+use crate::datagrams::{Offer, Paths};
 use crate::event_log::{Count, EventLog};
 use crate::player::{Observer, PORT, PlayerState};
 
@@ -136,11 +139,14 @@ pub async fn serve(
     server: Rc<RefCell<ServerUnderTest>>,
     is_closing: Rc<Cell<bool>>,
     log: EventLog,
+    mut random: fastrand::Rng,
 ) -> turmoil::Result {
     loop {
         server.borrow_mut().begin();
         let shutdown = CancellationToken::new();
-        let host = host(&server.borrow().config(), shutdown.clone());
+        let paths = Paths::bind(random.fork()).await?;
+        let offer = Arc::new(Offer(paths.clone()));
+        let host = host(&server.borrow().config(), Some(offer), shutdown.clone());
         let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?;
         let mut looks = tokio::time::interval(LOOK_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -151,6 +157,7 @@ pub async fn serve(
                     let (stream, peer) = accepted?;
                     host.serve(stream, peer.ip());
                 }
+                () = paths.receive() => {}
                 _ = looks.tick() => {
                     let truth = host.view(DEFAULT_ROOM).await.expect("the lobby never ends");
                     server.borrow_mut().look(truth, turmoil::sim_elapsed().unwrap(), &log);
@@ -160,6 +167,11 @@ pub async fn serve(
         drop(listener);
         shutdown.cancel();
         host.stopped().await;
+        for (datagrams, used) in host.metrics.received_datagrams.counts() {
+            if datagrams == DatagramUse::New && used > 0 {
+                log.count(Count::SampleByDatagram);
+            }
+        }
         log.record(turmoil::sim_elapsed().unwrap(), "server", "has stopped");
         tokio::time::sleep(RESTART_TIME).await;
     }
