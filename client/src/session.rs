@@ -453,6 +453,7 @@ impl Session {
         let Some(room) = &mut self.room else {
             return;
         };
+        room.sends_tail = !self.datagrams.works(now);
         let sample = room.begin_frame(now, can_be_sent);
         let ping = room.ping_when_due(now);
         let tick = Duration::from_secs(1) / u32::from(room.welcome.tick_hz);

@@ -87,7 +87,7 @@ pub const MOVING_HEARTBEAT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Longest time between two datagrams of a client that has a way for them. It keeps the way open in what
 /// translates addresses (NAT), and reports losses.
-pub const DATAGRAM_INTERVAL: Duration = Duration::from_secs(2);
+pub const DATAGRAM_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Longest time from accepting a connection to its `Hello`.
 pub const HELLO_DEADLINE: Duration = Duration::from_secs(2);

@@ -1,6 +1,7 @@
 //! Replicas that read a room's frames, compared with the room's truth over long random runs. In
 //! [`machine`], proptest chooses what the same players do.
 
+mod datagrams;
 mod machine;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,6 +64,8 @@ struct Client {
     seen: Replica,
     frames: mpsc::Receiver<Bytes>,
     received: BytesMut,
+    /// Every message that was read.
+    heard: Vec<ServerMessage>,
     writer: SampleWriter,
     /// The cubes in sight, by the replica's changes.
     present: BTreeSet<CubeId>,
@@ -140,6 +143,7 @@ impl TestRoom {
             seen: Replica::default(),
             frames,
             received: BytesMut::new(),
+            heard: Vec::new(),
             writer: SampleWriter::default(),
             present: BTreeSet::new(),
             asleep_until: 0,
@@ -419,6 +423,7 @@ impl Client {
             } else if self.seen.cube(own).is_some() {
                 self.present = self.seen.cubes().map(|cube| cube.cube).collect();
             }
+            self.heard.push(message);
         }
         assert!(self.received.is_empty(), "{own} has half a frame");
         assert!(room.members.contains_key(&own));

@@ -121,8 +121,13 @@ impl Connection {
     }
 
     /// Sends datagrams as well, on a path that was opened in a tick.
-    pub(super) fn open_path(&mut self, path: Arc<dyn DatagramPath>, tick: u64) {
-        self.path = Some(Box::new(Path::new(path, tick)));
+    pub(super) fn open_path(&mut self, path: Arc<dyn DatagramPath>, tick: u64, tick_hz: u8) {
+        self.path = Some(Box::new(Path::new(path, tick, tick_hz)));
+    }
+
+    /// Returns whether datagrams come through, in both directions.
+    pub(super) fn datagrams_work(&self, tick: u64) -> bool {
+        self.path.as_ref().is_some_and(|path| path.works(tick))
     }
 
     /// Notes that a datagram of the client has come in a tick.
@@ -221,7 +226,7 @@ impl Connection {
         if tick == self.sent_tick || !self.is_up_to_date(log) {
             return;
         }
-        let has_tail = self.sends_tail && self.ends_with_content;
+        let has_tail = self.sends_tail && self.ends_with_content && !self.datagrams_work(tick);
         if has_tail || tick - self.sent_tick >= interval_ticks {
             self.push(heartbeat.clone());
             self.sent_tick = tick;

@@ -9,7 +9,7 @@ mod viewers;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cubesync_protocol::cells::{Grid, Sight};
@@ -117,7 +117,7 @@ impl Audience {
     /// Sends datagrams on a path to a receiver from the next tick on. `tick` is that of now.
     pub fn open_path(&mut self, id: ReceiverId, path: Arc<dyn DatagramPath>, tick: u64) {
         if let Some(receiver) = self.receivers.get_mut(&id) {
-            receiver.connection.open_path(path, tick);
+            receiver.connection.open_path(path, tick, self.tick_hz);
         }
     }
 
@@ -167,10 +167,10 @@ impl Audience {
     ) -> Vec<(ReceiverId, Ending)> {
         let heartbeat = ServerMessage::Heartbeat { tick }.to_frame();
         let heartbeat_ticks = self.heartbeat_ticks(source.is_moving());
+        let rest_ticks = self.ticks_in(HEARTBEAT_INTERVAL);
         let may_change_views = self.may_change_views(tick);
         let served = ServedTick {
             tick,
-            tick_hz: self.tick_hz,
             log,
             heartbeat_ticks,
         };
@@ -185,7 +185,12 @@ impl Audience {
                     receiver.choose_view(tick, log, source, &mut self.viewers);
                 }
                 let connection = &mut receiver.connection;
-                connection.keep_alive(log, tick, heartbeat_ticks, &heartbeat);
+                // While cubes move, datagrams are the heartbeats where they come through.
+                let interval_ticks = match connection.datagrams_work(tick) {
+                    true => rest_ticks,
+                    false => heartbeat_ticks,
+                };
+                connection.keep_alive(log, tick, interval_ticks, &heartbeat);
                 if !connection.is_up_to_date(log) {
                     flushed = connection.flush(log, now);
                 }
@@ -229,11 +234,14 @@ impl Audience {
     }
 
     fn heartbeat_ticks(&self, is_moving: bool) -> u64 {
-        let interval = if is_moving {
+        self.ticks_in(if is_moving {
             MOVING_HEARTBEAT_INTERVAL
         } else {
             HEARTBEAT_INTERVAL
-        };
+        })
+    }
+
+    fn ticks_in(&self, interval: Duration) -> u64 {
         let ticks = interval.as_millis() as u64 * u64::from(self.tick_hz);
         ticks.div_ceil(1_000).max(1)
     }

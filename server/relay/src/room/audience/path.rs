@@ -13,12 +13,13 @@ use crate::room::log::{SnapshotLog, StreamId};
 const MAX_HEADER_BYTES: usize = 24;
 
 /// Number of intervals in which a client's datagram is expected after which it counts as unreachable.
-const MAX_MISSED: u64 = 3;
+const MAX_MISSED: u32 = 3;
 
 /// A connection's way for datagrams, and what is known of it.
 #[derive(Debug)]
 pub(super) struct Path {
     path: Arc<dyn DatagramPath>,
+    tick_hz: u8,
     /// The tick of the newest change of the connection's view, or of the path's opening. Datagrams begin
     /// after it, so that a receiver that can use them has had all keyframes.
     floor: u64,
@@ -42,7 +43,6 @@ pub(super) struct Path {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ServedTick<'a> {
     pub(super) tick: u64,
-    pub(super) tick_hz: u8,
     pub(super) log: &'a SnapshotLog,
     /// The interval of heartbeats.
     pub(super) heartbeat_ticks: u64,
@@ -50,9 +50,10 @@ pub(super) struct ServedTick<'a> {
 
 impl Path {
     /// Creates a path that was opened in a tick.
-    pub(super) fn new(path: Arc<dyn DatagramPath>, tick: u64) -> Self {
+    pub(super) fn new(path: Arc<dyn DatagramPath>, tick: u64, tick_hz: u8) -> Self {
         Self {
             path,
+            tick_hz,
             floor: tick,
             number: 0,
             sent_tick: tick,
@@ -78,8 +79,9 @@ impl Path {
     }
 
     /// Returns whether datagrams come through, in both directions.
-    pub(super) fn works(&self, tick: u64, tick_hz: u8) -> bool {
-        let silence_ticks = MAX_MISSED * DATAGRAM_INTERVAL.as_secs() * u64::from(tick_hz);
+    pub(super) fn works(&self, tick: u64) -> bool {
+        let silence_s = (MAX_MISSED * DATAGRAM_INTERVAL).as_secs();
+        let silence_ticks = silence_s * u64::from(self.tick_hz);
         let heard = self.heard_tick;
         heard.is_some_and(|heard| tick - heard < silence_ticks) && self.lost < LOST_ALL
     }
@@ -126,10 +128,10 @@ impl Path {
         own: CubeId,
         repeats: u8,
     ) -> bool {
-        let ServedTick { tick, tick_hz, .. } = served;
-        if !self.works(tick, tick_hz) {
+        let tick = served.tick;
+        if !self.works(tick) {
             // Probes, by which a client notices that datagrams come through again.
-            return self.must_answer || tick - self.sent_tick >= u64::from(tick_hz);
+            return self.must_answer || tick - self.sent_tick >= u64::from(self.tick_hz);
         }
         if served.log.has_news(tick, streams, own) {
             self.repeats = repeats;

@@ -1,0 +1,228 @@
+//! What a room sends as datagrams, in any order and number beside the stream, makes the same replica as
+//! the stream alone.
+
+use std::sync::Mutex;
+
+use cubesync_protocol::datagram::{Downlink, Gate, LOST_ALL, Uplink};
+use cubesync_protocol::limits::MAX_DATAGRAM_BYTES;
+
+use super::*;
+use crate::datagram::DatagramPath;
+
+/// A path that keeps what it sends.
+#[derive(Debug, Default)]
+struct Recorded(Mutex<Vec<Downlink>>);
+
+impl DatagramPath for Recorded {
+    fn send(&self, datagram: &[u8]) -> bool {
+        assert!(datagram.len() <= MAX_DATAGRAM_BYTES);
+        let downlink = Downlink::decode(datagram).unwrap();
+        assert!(downlink.base < downlink.complete);
+        self.0.lock().unwrap().push(downlink);
+        true
+    }
+}
+
+/// A client's report of this share of lost datagrams.
+fn report(lost: u8) -> Uplink {
+    Uplink {
+        releases: 0,
+        base: 0,
+        number: 0,
+        lost,
+        samples: Vec::new(),
+    }
+}
+
+/// A replica and the cubes in sight, by its changes.
+#[derive(Default)]
+struct Receiver {
+    gate: Gate,
+    replica: Replica,
+    present: BTreeSet<CubeId>,
+}
+
+impl Receiver {
+    fn message(&mut self, message: &ServerMessage) {
+        let changes = self.gate.message(message, &mut self.replica).unwrap();
+        self.hear(changes);
+    }
+
+    /// Returns whether the datagram was of use.
+    fn datagram(&mut self, downlink: &Downlink) -> bool {
+        let changes = self.gate.datagram(downlink, &mut self.replica).unwrap();
+        let is_new = changes.is_some();
+        self.hear(changes.unwrap_or_default());
+        is_new
+    }
+
+    fn hear(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            match change {
+                Change::Joined(info) | Change::Appeared(info) => {
+                    assert!(self.present.insert(info.cube));
+                }
+                Change::Left(info) | Change::Disappeared(info) => {
+                    assert!(self.present.remove(&info.cube));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Counts of datagrams in all runs.
+#[derive(Debug, Default)]
+struct Used {
+    new: u64,
+    useless: u64,
+}
+
+/// Compares what a client makes of its stream with what it makes of the stream and any datagrams.
+fn compare(
+    stream: &[ServerMessage],
+    datagrams: &[Downlink],
+    random: &mut fastrand::Rng,
+    used: &mut Used,
+) {
+    let tick_of = |message: &ServerMessage| match message {
+        ServerMessage::Keyframe(keyframe) => keyframe.tick,
+        ServerMessage::Snapshot(snapshot) => snapshot.tick,
+        ServerMessage::Heartbeat { tick } => *tick,
+        _ => 0,
+    };
+    let last = stream.iter().map(tick_of).max().unwrap_or_default();
+    let datagrams: Vec<_> = datagrams
+        .iter()
+        .filter(|datagram| datagram.complete < last)
+        .collect();
+    let mut alone = Receiver::default();
+    let mut both = Receiver::default();
+    // Datagrams are up to so many ahead of the stream, and behind it.
+    let (ahead, behind) = (random.usize(1..80), random.usize(1..20));
+    let often = random.f64();
+    let mut newest = 0;
+    for message in stream {
+        newest = newest.max(tick_of(message));
+        while random.f64() < often && !datagrams.is_empty() {
+            let now = datagrams.partition_point(|datagram| datagram.complete < newest);
+            let from = now.saturating_sub(behind);
+            let until = (now + ahead).min(datagrams.len());
+            if from == until {
+                break;
+            }
+            match both.datagram(datagrams[random.usize(from..until)]) {
+                true => used.new += 1,
+                false => used.useless += 1,
+            }
+        }
+        alone.message(message);
+        both.message(message);
+    }
+    let end = ServerMessage::Heartbeat { tick: last };
+    alone.message(&end);
+    both.message(&end);
+    assert!(alone.replica.cubes().eq(both.replica.cubes()));
+    assert!(alone.replica.streams().eq(both.replica.streams()));
+    for info in alone.replica.cubes() {
+        let cube = info.cube;
+        assert_eq!(alone.replica.state(cube), both.replica.state(cube));
+    }
+    assert_eq!(alone.present, both.present);
+}
+
+/// Plays in a room, and returns how much of the datagrams was of use.
+fn play(view_distance_m: Option<u32>, seed: u64, used: &mut Used) {
+    let mut test = TestRoom::new(view_distance_m, seed);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut paths: BTreeMap<CubeId, (MemberId, Arc<Recorded>)> = BTreeMap::new();
+    for _ in 0..random.usize(2..7) {
+        test.enter(None);
+    }
+    for step in 0..220 {
+        let is_last = step >= 200;
+        for client in test.clients.values_mut().filter(|_| is_last) {
+            client.asleep_until = 0;
+        }
+        let members: Vec<_> = test.room.members.values().map(|member| member.id).collect();
+        for id in members {
+            let receiver = ReceiverId::Player(id.cube);
+            let tick = test.tick();
+            if random.u8(..10) == 0 && paths.get(&id.cube).is_none_or(|(known, _)| *known != id) {
+                let path = Arc::new(Recorded::default());
+                paths.insert(id.cube, (id, path.clone()));
+                test.room.audience.open_path(receiver, path, tick);
+            }
+            if random.u8(..20) == 0 {
+                let lost = [0, 1, 8, LOST_ALL][random.usize(..4)];
+                test.room.audience.heard(receiver, &report(lost), tick);
+            }
+        }
+        match is_last {
+            true => test.end_tick(&test.cubes()),
+            false => test.step(),
+        }
+    }
+    for (cube, client) in &test.clients {
+        let member = test.room.members[cube].id;
+        let path = paths.get(cube).filter(|(id, _)| *id == member);
+        let Some((_, path)) = path else {
+            continue;
+        };
+        let datagrams = path.0.lock().unwrap();
+        for _ in 0..8 {
+            compare(&client.heard, &datagrams, &mut random, used);
+        }
+    }
+}
+
+#[test]
+fn any_interleaving_of_stream_and_datagrams_makes_the_replica_of_the_stream() {
+    let mut used = Used::default();
+    for seed in 0..16 {
+        let view_distance_m = [None, Some(20), Some(32), Some(64)][seed as usize % 4];
+        play(view_distance_m, seed, &mut used);
+    }
+    assert!(used.new > 3_000 && used.useless > 3_000, "{used:?}");
+}
+
+#[test]
+fn a_player_gets_no_datagram_about_their_own_motion_alone_but_one_that_completes_it() {
+    let mut test = TestRoom::new(None, 3);
+    let [walker, viewer] = [(); 2].map(|()| test.enter_at(None, None));
+    let paths = [walker, viewer].map(|player| {
+        let path = Arc::new(Recorded::default());
+        let receiver = ReceiverId::Player(player);
+        let tick = test.tick();
+        test.room.audience.open_path(receiver, path.clone(), tick);
+        test.room.audience.heard(receiver, &report(0), tick);
+        path
+    });
+    let mut x = 0;
+    let mut step = |test: &mut TestRoom, player: CubeId| {
+        let tick = test.tick() + 1;
+        x += tick as i32 % 7 * METRE / 4;
+        let writer = &mut test.clients.get_mut(&player).unwrap().writer;
+        let (placed, residuals) = writer.sample(tick, player, pose_at(x));
+        let residuals = residuals.into();
+        let sample = ClientMessage::Sample {
+            tick,
+            placed,
+            residuals,
+        };
+        test.say(player, sample);
+        let begins = test.room.clock.begins(tick);
+        test.room.tick(begins);
+    };
+    for _ in 0..20 {
+        step(&mut test, walker);
+    }
+    let counts = paths.each_ref().map(|path| path.0.lock().unwrap().len());
+    // A heartbeat comes every four ticks.
+    assert!(counts[0] <= 6 && counts[1] >= 15, "{counts:?}");
+    step(&mut test, viewer);
+    let sent = paths[0].0.lock().unwrap();
+    let newest = sent.last().unwrap();
+    assert_eq!(newest.complete, test.tick());
+    assert!(newest.snapshots.len() > 12, "{newest:?}");
+}
