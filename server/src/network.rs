@@ -5,9 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 /// Returns the addresses from which this machine reaches the internet, IPv4 first.
 pub fn outward_addresses() -> Vec<IpAddr> {
     // Addresses reserved for documentation (RFC 5737, RFC 3849): outside, and never assigned.
-    let v4 = outward(Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(192, 0, 2, 1));
-    let far = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
-    let v6 = outward(Ipv6Addr::UNSPECIFIED, far);
+    let v4 = toward(Ipv4Addr::new(192, 0, 2, 1).into());
+    let v6 = toward(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into());
     v4.into_iter().chain(v6).collect()
 }
 
@@ -59,9 +58,14 @@ fn of_interfaces() -> Vec<IpAddr> {
 
 /// Returns the address from which this machine reaches another one. Connecting a UDP socket sends
 /// nothing and only asks the system for the route.
-fn outward(from: impl Into<IpAddr>, to: impl Into<IpAddr>) -> Option<IpAddr> {
-    let socket = UdpSocket::bind((from.into(), 0)).ok()?;
-    socket.connect((to.into(), 9)).ok()?;
+pub(crate) fn toward(other: IpAddr) -> Option<IpAddr> {
+    let other = other.to_canonical();
+    let any: IpAddr = match other {
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).ok()?;
+    socket.connect((other, 9)).ok()?;
     let address = socket.local_addr().ok()?.ip();
     (!address.is_unspecified()).then_some(address)
 }

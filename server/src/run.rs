@@ -139,9 +139,9 @@ async fn serve(
     if let Some(tls) = &tls {
         tls.register_metrics(&metrics.set);
     }
-    let datagrams = udp.map(|socket| {
-        let metrics = server_metrics.datagrams.clone();
-        Arc::new(Datagrams::new(socket, addresses, &config, metrics))
+    let datagrams = udp.zip(addresses.udp).map(|(socket, bound)| {
+        let (at, metrics) = ([bound, addresses.tcp], server_metrics.datagrams.clone());
+        Arc::new(Datagrams::new(socket, at, &config, metrics))
     });
     let shared = Arc::new(Shared {
         host: Host::new(

@@ -10,13 +10,15 @@ label! {
     pub(crate) enum Received("outcome") {
         /// It went to its player's room.
         Taken => "taken",
+        /// It belongs to a browser's path, and holds no datagram: a handshake or an acknowledgement.
+        Upkeep => "upkeep",
         /// It is no packet of ours.
         Foreign => "foreign",
         /// It names a path that is not open: a stranger's, or one that was closed a moment ago.
         NoPath => "no_path",
         /// It came from another host than the path's stream.
         OtherHost => "other_host",
-        /// It was not sealed with the path's key.
+        /// It was not sealed or signed with the path's key.
         Forged => "forged",
         /// It may have come before.
         Replayed => "replayed",
@@ -48,6 +50,8 @@ label! {
         TooMany => "too_many",
         /// The server does not offer this kind.
         NotOffered => "not_offered",
+        /// A browser's offer is not of one data channel, or not whole.
+        BadOffer => "bad_offer",
     }
 }
 

@@ -9,22 +9,29 @@
 mod metrics;
 mod path;
 mod socket;
+#[cfg(feature = "webrtc")]
+mod webrtc;
+#[cfg(not(feature = "webrtc"))]
+#[path = "webrtc/off.rs"]
+mod webrtc;
 
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cubesync_protocol::{DatagramAnswer, DatagramRequest};
 use cubesync_relay::datagram::{DatagramInbox, DatagramPaths, OpenedPath};
 use cubesync_relay::pace::Pace;
+use ring::rand::{SecureRandom, SystemRandom};
 use tokio::net::UdpSocket;
 
 use crate::config::Config;
-use crate::shared::Addresses;
 
 pub(crate) use self::metrics::DatagramMetrics;
 use self::metrics::Opening;
 use self::path::{OpenPath, Paths};
+use self::socket::Outgoing;
 pub(crate) use self::socket::{bind, receive};
+use self::webrtc::Browsers;
 
 /// The ways for datagrams that this server offers.
 #[derive(Debug)]
@@ -33,6 +40,8 @@ pub(crate) struct Datagrams {
     /// The port that players are told.
     port: u16,
     paths: Arc<Paths>,
+    browsers: Arc<Browsers>,
+    outgoing: Outgoing,
     /// The limit on how many paths one address may open.
     openings: Pace,
     metrics: DatagramMetrics,
@@ -40,17 +49,23 @@ pub(crate) struct Datagrams {
 
 impl Datagrams {
     /// Offers a socket to as many players as may connect, and to each address as often as it may connect.
+    /// `bound` is its address, and `stream` the one to which players connect.
     pub(crate) fn new(
         socket: UdpSocket,
-        addresses: Addresses,
+        [bound, stream]: [SocketAddr; 2],
         config: &Config,
         metrics: DatagramMetrics,
     ) -> Self {
         let limit = config.connection_limit();
+        let socket = Arc::new(socket);
+        let outgoing = Outgoing::new(&socket, metrics.clone());
+        let browsers = Browsers::new(outgoing.clone(), bound, limit, metrics.clone());
         Self {
-            socket: Arc::new(socket),
-            port: told_port(addresses),
+            socket,
+            port: told_port(bound, stream),
             paths: Arc::new(Paths::new(limit, metrics.clone())),
+            browsers: Arc::new(browsers),
+            outgoing,
             openings: Pace::new(config.max_arrivals_per_address),
             metrics,
         }
@@ -63,7 +78,7 @@ impl Datagrams {
             path: path.id(),
             key,
         };
-        let path = OpenPath::new(path, &self.paths, &self.socket, &self.metrics);
+        let path = OpenPath::new(path, &self.paths, &self.outgoing);
         Ok(OpenedPath {
             answer,
             path: Arc::new(path),
@@ -81,7 +96,7 @@ impl DatagramPaths for Datagrams {
         let opened = match request {
             _ if !self.openings.allows(peer) => Err(Opening::TooMany),
             DatagramRequest::Udp => self.open_udp(inbox, peer),
-            DatagramRequest::WebRtc { .. } => Err(Opening::NotOffered),
+            DatagramRequest::WebRtc { offer } => self.browsers.open(offer, inbox, peer),
         };
         let outcome = opened.as_ref().err().copied().unwrap_or(Opening::Opened);
         self.metrics.openings.count(outcome);
@@ -91,7 +106,18 @@ impl DatagramPaths for Datagrams {
 
 /// Returns the port that players are told. 0 is the port to which their stream goes, which may be another
 /// one than the server's own where a container or a router maps ports.
-fn told_port(addresses: Addresses) -> u16 {
-    let udp = addresses.udp.map_or(0, |udp| udp.port());
-    if udp == addresses.tcp.port() { 0 } else { udp }
+fn told_port(bound: SocketAddr, stream: SocketAddr) -> u16 {
+    let port = bound.port();
+    if port == stream.port() { 0 } else { port }
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    let filled = SystemRandom::new().fill(&mut bytes);
+    filled.expect("the system gives random bytes");
+    bytes
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

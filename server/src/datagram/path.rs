@@ -1,18 +1,17 @@
 //! The paths that are open, and what each knows of its player.
 
 use std::collections::HashMap;
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use cubesync_protocol::seal::{DOWN_OVERHEAD_BYTES, Direction, OpenError, Opener, Sealer, path_of};
 use cubesync_protocol::{DatagramKey, PathId};
 use cubesync_relay::by_address::network;
 use cubesync_relay::datagram::{DatagramInbox, DatagramPath};
-use ring::rand::{SecureRandom, SystemRandom};
-use tokio::net::UdpSocket;
 
-use super::metrics::{DatagramMetrics, Opening, Received, Sending};
+use super::metrics::{DatagramMetrics, Opening, Received};
+use super::socket::Outgoing;
+use super::{lock, random};
 
 /// The open paths by their ids.
 #[derive(Debug)]
@@ -46,8 +45,7 @@ struct Outlet {
 pub(super) struct OpenPath {
     path: Arc<Path>,
     paths: Arc<Paths>,
-    socket: Arc<UdpSocket>,
-    metrics: DatagramMetrics,
+    outgoing: Outgoing,
 }
 
 impl Paths {
@@ -137,36 +135,19 @@ impl Path {
 }
 
 impl OpenPath {
-    pub(super) fn new(
-        path: Arc<Path>,
-        paths: &Arc<Paths>,
-        socket: &Arc<UdpSocket>,
-        metrics: &DatagramMetrics,
-    ) -> Self {
+    pub(super) fn new(path: Arc<Path>, paths: &Arc<Paths>, outgoing: &Outgoing) -> Self {
         Self {
             path,
             paths: Arc::clone(paths),
-            socket: Arc::clone(socket),
-            metrics: metrics.clone(),
+            outgoing: outgoing.clone(),
         }
     }
 }
 
 impl DatagramPath for OpenPath {
     fn send(&self, datagram: &[u8]) -> bool {
-        let Some((packet, to)) = self.path.seal(datagram) else {
-            return false;
-        };
-        let outcome = match self.socket.try_send_to(&packet, to) {
-            Ok(_) => Sending::Sent,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Sending::Full,
-            Err(_) => Sending::Failed,
-        };
-        self.metrics.sent.count(outcome);
-        if outcome == Sending::Sent {
-            self.metrics.sent_bytes.inc_by(packet.len() as u64);
-        }
-        outcome == Sending::Sent
+        let sealed = self.path.seal(datagram);
+        sealed.is_some_and(|(packet, to)| self.outgoing.send(&packet, to))
     }
 }
 
@@ -176,23 +157,13 @@ impl Drop for OpenPath {
     }
 }
 
-fn random<const N: usize>() -> [u8; N] {
-    let mut bytes = [0; N];
-    let filled = SystemRandom::new().fill(&mut bytes);
-    filled.expect("the system gives random bytes");
-    bytes
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use cubesync_protocol::datagram::Uplink;
     use cubesync_relay::metrics::MetricSet;
+    use tokio::net::UdpSocket;
 
     use super::*;
 
@@ -223,7 +194,7 @@ mod tests {
         let (path, key) = paths.open(inbox(&delivered), peer).unwrap();
         let sealer = Sealer::new(key.0, path.id.0, Direction::Up);
         let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
-        let path = OpenPath::new(path, &paths, &socket, &metrics);
+        let path = OpenPath::new(path, &paths, &Outgoing::new(&socket, metrics));
         Pair {
             paths,
             path,

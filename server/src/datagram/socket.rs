@@ -1,6 +1,6 @@
 //! The UDP socket: binding it, and the task that reads it.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::Datagrams;
-use super::metrics::Received;
+use super::metrics::{DatagramMetrics, Received, Sending};
 
 /// Size of the socket's buffers, of which the system gives what it allows: a tick of a thousand players
 /// is sent within a millisecond.
@@ -30,6 +30,36 @@ const STRANGER_BURST: Duration = Duration::from_millis(100);
 /// The pause.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// The sending side of the socket, which counts what it sends.
+#[derive(Debug, Clone)]
+pub(super) struct Outgoing {
+    socket: Arc<UdpSocket>,
+    metrics: DatagramMetrics,
+}
+
+impl Outgoing {
+    pub(super) fn new(socket: &Arc<UdpSocket>, metrics: DatagramMetrics) -> Self {
+        Self {
+            socket: Arc::clone(socket),
+            metrics,
+        }
+    }
+
+    /// Sends a packet without waiting, and returns whether the system took it.
+    pub(super) fn send(&self, packet: &[u8], to: SocketAddr) -> bool {
+        let outcome = match self.socket.try_send_to(packet, to) {
+            Ok(_) => Sending::Sent,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Sending::Full,
+            Err(_) => Sending::Failed,
+        };
+        self.metrics.sent.count(outcome);
+        if outcome == Sending::Sent {
+            self.metrics.sent_bytes.inc_by(packet.len() as u64);
+        }
+        outcome == Sending::Sent
+    }
+}
+
 /// Binds the socket.
 ///
 /// # Errors
@@ -43,9 +73,10 @@ pub(crate) async fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-/// Reads the socket until `shutdown`.
+/// Reads the socket until `shutdown`, and does what is due in between.
 pub(crate) async fn receive(datagrams: Arc<Datagrams>, shutdown: CancellationToken) {
-    shutdown.run_until_cancelled(receive_all(&datagrams)).await;
+    let both = async { tokio::join!(receive_all(&datagrams), datagrams.browsers.keep_time()) };
+    shutdown.run_until_cancelled(both).await;
 }
 
 async fn receive_all(datagrams: &Datagrams) {
@@ -61,10 +92,15 @@ async fn receive_all(datagrams: &Datagrams) {
                 continue;
             }
         };
-        let outcome = datagrams.paths.receive(&mut packet[..len_bytes], from);
+        let packet = &mut packet[..len_bytes];
+        let of_browser = datagrams.browsers.receive(packet, from);
+        let outcome = of_browser.unwrap_or_else(|| datagrams.paths.receive(packet, from));
         datagrams.metrics.received.count(outcome);
         datagrams.metrics.received_bytes.inc_by(len_bytes as u64);
-        let is_known = matches!(outcome, Received::Taken | Received::Refused);
+        let is_known = matches!(
+            outcome,
+            Received::Taken | Received::Refused | Received::Upkeep
+        );
         if !is_known && !strangers.take(1, Instant::now().into_std()) {
             sleep(PAUSE).await;
         }

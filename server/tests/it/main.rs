@@ -26,4 +26,5 @@ mod status;
 mod support;
 mod text;
 mod tls;
+mod webrtc;
 mod websocket;

@@ -1,0 +1,309 @@
+//! Datagrams for browsers, which have no UDP but WebRTC's data channels.
+//!
+//! The offer and the answer travel on the player's stream, and with them the passwords and the hashes of
+//! the certificates, so a data channel is as authentic as its stream. Until a signed request of ICE has
+//! come, an offer costs a kilobyte; the handshake begins after that. Everything runs on the UDP
+//! socket of all datagrams: a packet's first byte tells what it is (RFC 7983).
+
+mod channel;
+mod cryptography;
+mod description;
+mod peer;
+mod stun;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cubesync_protocol::DatagramAnswer;
+use cubesync_protocol::limits::MAX_DATAGRAM_BYTES;
+use cubesync_relay::datagram::{DatagramInbox, DatagramPath, OpenedPath};
+use dimpl::DtlsCertificate;
+use rcgen::{CertificateParams, DistinguishedName, KeyPair};
+use ring::digest::{SHA256, digest};
+use tokio::time::{MissedTickBehavior, interval};
+
+use self::channel::Settings;
+use self::description::{Answer, Offer};
+use self::peer::{Outcome, Peer, Step};
+use self::stun::Message;
+use super::metrics::{DatagramMetrics, Opening, Received};
+use super::socket::Outgoing;
+use super::{lock, random};
+use crate::network;
+
+/// Time between two looks at what is due. An acknowledgement waits for 200 ms anyway.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// First bytes of packets of ICE and of DTLS (RFC 7983).
+const STUN: std::ops::RangeInclusive<u8> = 0..=3;
+const DTLS: std::ops::RangeInclusive<u8> = 20..=63;
+
+/// The SHA-256 of a certificate.
+type Fingerprint = [u8; 32];
+
+/// The paths of browsers.
+pub(super) struct Browsers {
+    settings: Settings,
+    fingerprint: Fingerprint,
+    /// The address of the socket.
+    bound: SocketAddr,
+    outgoing: Outgoing,
+    open: Mutex<Open>,
+    limit: usize,
+    metrics: DatagramMetrics,
+}
+
+/// The open paths.
+#[derive(Default)]
+struct Open {
+    /// By our name in ICE, which is this number in hexadecimal.
+    by_name: HashMap<u64, Arc<Path>>,
+    /// By the addresses from which a browser sent something signed.
+    by_address: HashMap<SocketAddr, Arc<Path>>,
+}
+
+/// One browser's path.
+struct Path {
+    name: u64,
+    peer: Mutex<Peer>,
+    inbox: DatagramInbox,
+}
+
+/// The path as its player's connection holds it; dropping it closes the path.
+struct OpenPath {
+    path: Arc<Path>,
+    browsers: Arc<Browsers>,
+}
+
+impl Browsers {
+    /// Offers the socket behind `outgoing`, which is bound to `bound`, to `limit` browsers.
+    pub(super) fn new(
+        outgoing: Outgoing,
+        bound: SocketAddr,
+        limit: usize,
+        metrics: DatagramMetrics,
+    ) -> Self {
+        let certificate = make_certificate().expect("the system gives random bytes");
+        let mut fingerprint = Fingerprint::default();
+        fingerprint.copy_from_slice(digest(&SHA256, &certificate.certificate).as_ref());
+        let settings = Settings::new(cryptography::provider(), certificate);
+        Self {
+            settings: settings.expect("the cryptography passes the library's tests"),
+            fingerprint,
+            bound,
+            outgoing,
+            open: Mutex::default(),
+            limit,
+            metrics,
+        }
+    }
+
+    /// Opens a path for the browser at `browser` that made an offer.
+    pub(super) fn open(
+        self: &Arc<Self>,
+        offer: &str,
+        inbox: DatagramInbox,
+        browser: IpAddr,
+    ) -> Result<OpenedPath, Opening> {
+        let offer = Offer::parse(offer).ok_or(Opening::BadOffer)?;
+        let mut open = lock(&self.open);
+        if open.by_name.len() >= self.limit {
+            return Err(Opening::Full);
+        }
+        let name = u64::from_le_bytes(random());
+        let ufrag = format!("{name:016x}");
+        let password = format!("{:032x}", u128::from_le_bytes(random()));
+        let answer = offer.answer(&Answer {
+            ufrag: &ufrag,
+            password: &password,
+            fingerprint: &self.fingerprint,
+            address: own_address(self.bound, browser),
+            max_message_bytes: MAX_DATAGRAM_BYTES,
+        });
+        let peer = Peer::new(&offer, &ufrag, &password, Instant::now());
+        let path = Arc::new(Path {
+            name,
+            peer: Mutex::new(peer),
+            inbox,
+        });
+        open.by_name.insert(name, Arc::clone(&path));
+        self.metrics.paths.inc();
+        Ok(OpenedPath {
+            answer: DatagramAnswer::WebRtc { answer },
+            path: Arc::new(OpenPath {
+                path,
+                browsers: Arc::clone(self),
+            }),
+        })
+    }
+
+    /// Takes a packet; `None` if it is not one of a browser.
+    pub(super) fn receive(&self, packet: &[u8], from: SocketAddr) -> Option<Received> {
+        let first = packet.first()?;
+        if STUN.contains(first) {
+            Some(self.receive_stun(packet, from))
+        } else if DTLS.contains(first) {
+            Some(self.receive_dtls(packet, from))
+        } else {
+            None
+        }
+    }
+
+    /// Does what is due, again and again.
+    pub(super) async fn keep_time(&self) {
+        let mut looks = interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let paths: Vec<_> = lock(&self.open).by_name.values().cloned().collect();
+            let now = Instant::now();
+            for path in paths {
+                let mut step = Step::default();
+                let mut peer = lock(&path.peer);
+                peer.handle_timeout(now, &mut step);
+                let is_closed = peer.is_closed();
+                drop(peer);
+                self.carry_out(&path, step);
+                if is_closed {
+                    self.forget(&path);
+                }
+            }
+        }
+    }
+
+    fn receive_stun(&self, packet: &[u8], from: SocketAddr) -> Received {
+        let Some(message) = Message::parse(packet) else {
+            return Received::Foreign;
+        };
+        let path = match message.name() {
+            Some(name) => lock(&self.open).by_name.get(&name).cloned(),
+            None => lock(&self.open).by_address.get(&from).cloned(),
+        };
+        let Some(path) = path else {
+            return Received::NoPath;
+        };
+        let mut step = Step::default();
+        let mut peer = lock(&path.peer);
+        let outcome = peer.receive_stun(&message, from, Instant::now(), &mut step);
+        let is_new = outcome == Outcome::Signed && peer.remember(from);
+        drop(peer);
+        if is_new {
+            self.take_address(&path, from);
+        }
+        self.carry_out(&path, step);
+        match outcome {
+            Outcome::Signed | Outcome::Taken => Received::Upkeep,
+            Outcome::Refused => Received::Forged,
+        }
+    }
+
+    fn receive_dtls(&self, packet: &[u8], from: SocketAddr) -> Received {
+        let path = lock(&self.open).by_address.get(&from).cloned();
+        let Some(path) = path else {
+            return Received::NoPath;
+        };
+        let mut step = Step::default();
+        let mut peer = lock(&path.peer);
+        let outcome = peer.receive(packet, from, &self.settings, Instant::now(), &mut step);
+        drop(peer);
+        let has_messages = !step.messages.is_empty();
+        let is_delivered = self.carry_out(&path, step);
+        match outcome {
+            Outcome::Refused => Received::Forged,
+            _ if !has_messages => Received::Upkeep,
+            _ if is_delivered => Received::Taken,
+            _ => Received::Refused,
+        }
+    }
+
+    /// Sends and delivers what came of a step. Returns whether all messages could be delivered.
+    fn carry_out(&self, path: &Path, step: Step) -> bool {
+        for (packet, to) in &step.packets {
+            self.outgoing.send(packet, *to);
+        }
+        let refused = step
+            .messages
+            .iter()
+            .filter(|message| !path.inbox.deliver(message));
+        refused.count() == 0
+    }
+
+    /// Notes whose an address is. The last browser that sent something signed from there has it.
+    fn take_address(&self, path: &Arc<Path>, address: SocketAddr) {
+        let mut open = lock(&self.open);
+        let peer = lock(&path.peer);
+        let Open {
+            by_name,
+            by_address,
+        } = &mut *open;
+        by_address.retain(|address, of| of.name != path.name || peer.has_address(*address));
+        if by_name.contains_key(&path.name) {
+            by_address.insert(address, Arc::clone(path));
+        }
+    }
+
+    fn forget(&self, path: &Path) {
+        let mut open = lock(&self.open);
+        if open.by_name.remove(&path.name).is_some() {
+            open.by_address.retain(|_, of| of.name != path.name);
+            self.metrics.paths.dec();
+        }
+    }
+}
+
+/// Makes a certificate that is good until the server stops. It names nobody, since browsers are told its
+/// hash.
+fn make_certificate() -> Result<DtlsCertificate, rcgen::Error> {
+    let key = KeyPair::generate()?;
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name = DistinguishedName::new();
+    let certificate = parameters.self_signed(&key)?;
+    Ok(DtlsCertificate {
+        certificate: certificate.der().to_vec(),
+        private_key: key.serialize_der(),
+    })
+}
+
+/// Returns the address at which a browser reaches the socket. Browsers do not use the loopback address, so
+/// one on this machine gets the address that others would.
+fn own_address(bound: SocketAddr, browser: IpAddr) -> SocketAddr {
+    let is_usable = |own: &IpAddr| !own.is_loopback() && (own.is_ipv4() || bound.is_ipv6());
+    let toward = network::toward(browser).filter(is_usable);
+    network::reachable(bound, toward.or_else(network::lan_address))
+}
+
+impl fmt::Debug for Browsers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Browsers(..)")
+    }
+}
+
+impl DatagramPath for OpenPath {
+    fn send(&self, datagram: &[u8]) -> bool {
+        let mut step = Step::default();
+        let mut peer = lock(&self.path.peer);
+        let is_taken = peer.send(datagram, Instant::now(), &mut step);
+        drop(peer);
+        self.browsers.carry_out(&self.path, step);
+        is_taken
+    }
+}
+
+impl fmt::Debug for OpenPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OpenPath").field(&self.path.name).finish()
+    }
+}
+
+impl Drop for OpenPath {
+    fn drop(&mut self) {
+        self.browsers.forget(&self.path);
+    }
+}

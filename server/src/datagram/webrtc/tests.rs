@@ -1,0 +1,306 @@
+//! A browser and its peer, without a network between them.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use dimpl::DtlsCertificate;
+use rcgen::{CertificateParams, KeyPair};
+use ring::digest::{SHA256, digest};
+
+use super::channel::Settings;
+use super::cryptography;
+use super::description::{Answer, Offer};
+use super::peer::{Outcome, Peer, Step};
+use super::stun::Message;
+use super::testing::Browser;
+
+const PASSWORD: &str = "0123456789abcdef0123456789abcdef";
+const HOME: &str = "192.0.2.1:1000";
+const ELSEWHERE: &str = "192.0.2.2:2000";
+
+/// A browser at an address, its peer, and the time.
+struct Pair {
+    browser: Browser,
+    peer: Peer,
+    settings: Settings,
+    browser_at: SocketAddr,
+    now: Instant,
+    /// Packets that the peer sent to an address where the browser is not.
+    astray: Vec<(Vec<u8>, SocketAddr)>,
+    /// Messages that came to the server.
+    messages: Vec<Vec<u8>>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        Self::with_offer(|offer| offer)
+    }
+
+    fn with_offer(change: impl Fn(String) -> String) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new([])
+            .unwrap()
+            .self_signed(&key)
+            .unwrap();
+        let fingerprint = digest(&SHA256, certificate.der());
+        let certificate = DtlsCertificate {
+            certificate: certificate.der().to_vec(),
+            private_key: key.serialize_der(),
+        };
+        let now = Instant::now();
+        let settings = Settings::new(cryptography::provider(), certificate).unwrap();
+        let mut browser = Browser::new(now);
+        let text = change(browser.offer());
+        let offer = Offer::parse(&text).unwrap();
+        browser.answer(&offer.answer(&Answer {
+            ufrag: "server",
+            password: PASSWORD,
+            fingerprint: fingerprint.as_ref().try_into().unwrap(),
+            address: "192.0.2.9:7777".parse().unwrap(),
+            max_message_bytes: 1_100,
+        }));
+        let peer = Peer::new(&offer, "server", PASSWORD, now);
+        Self {
+            browser,
+            peer,
+            settings,
+            browser_at: HOME.parse().unwrap(),
+            now,
+            astray: Vec::new(),
+            messages: Vec::new(),
+        }
+    }
+
+    fn open() -> Self {
+        let mut pair = Self::new();
+        pair.browser.ask();
+        pair.exchange();
+        pair.browser.begin(pair.now);
+        pair.exchange();
+        assert!(pair.browser.is_open && pair.peer.is_open());
+        pair
+    }
+
+    /// Carries packets both ways until there are none.
+    fn exchange(&mut self) {
+        while !self.browser.packets.is_empty() {
+            let mut step = Step::default();
+            for packet in std::mem::take(&mut self.browser.packets) {
+                self.receive(&packet, self.browser_at, &mut step);
+            }
+            self.deliver(step);
+        }
+    }
+
+    fn receive(&mut self, packet: &[u8], from: SocketAddr, step: &mut Step) -> Outcome {
+        match Message::parse(packet) {
+            Some(message) => {
+                let outcome = self.peer.receive_stun(&message, from, self.now, step);
+                if outcome == Outcome::Signed {
+                    self.peer.remember(from);
+                }
+                outcome
+            }
+            None => self
+                .peer
+                .receive(packet, from, &self.settings, self.now, step),
+        }
+    }
+
+    fn deliver(&mut self, step: Step) {
+        let messages = step.messages.iter().map(|message| message.to_vec());
+        self.messages.extend(messages);
+        for (packet, to) in step.packets {
+            assert!(packet.len() <= 1_232, "{}", packet.len());
+            match to == self.browser_at {
+                true => self.browser.receive(&packet, self.now),
+                false => self.astray.push((packet, to)),
+            }
+        }
+    }
+
+    fn send(&mut self, message: &[u8]) -> bool {
+        let mut step = Step::default();
+        let sent = self.peer.send(message, self.now, &mut step);
+        self.deliver(step);
+        self.exchange();
+        sent
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        let mut step = Step::default();
+        self.peer.handle_timeout(self.now, &mut step);
+        self.deliver(step);
+        self.browser.handle_timeout(self.now);
+        self.exchange();
+    }
+}
+
+#[test]
+fn messages_go_both_ways_and_the_longest_fits_one_packet() {
+    let mut pair = Pair::open();
+    assert!(pair.send(&[7; 1_100]));
+    assert!(pair.send(b"down"));
+    pair.browser.send(b"up", pair.now);
+    pair.exchange();
+    assert_eq!(pair.browser.messages, [vec![7; 1_100], b"down".to_vec()]);
+    assert_eq!(pair.messages, [b"up"]);
+}
+
+#[test]
+fn nothing_is_sent_before_a_signed_request() {
+    let mut pair = Pair::new();
+    pair.browser.begin(pair.now);
+    pair.exchange();
+    assert!(!pair.browser.is_open && pair.astray.is_empty() && pair.browser.messages.is_empty());
+    assert!(!pair.send(b"no"));
+}
+
+#[test]
+fn a_browser_with_another_certificate_than_it_offered_gets_nothing() {
+    let mut pair = Pair::with_offer(|offer| {
+        let at = offer.find("sha-256 ").unwrap() + 8;
+        let other = if offer[at..].starts_with("00") {
+            "01"
+        } else {
+            "00"
+        };
+        format!("{}{other}{}", &offer[..at], &offer[at + 2..])
+    });
+    pair.browser.ask();
+    pair.browser.begin(pair.now);
+    pair.exchange();
+    assert!(pair.peer.is_closed() && !pair.browser.is_open);
+}
+
+#[test]
+fn a_channel_moves_only_to_an_address_that_answers() {
+    let mut pair = Pair::open();
+    pair.browser_at = ELSEWHERE.parse().unwrap();
+    pair.browser.answers = false;
+    pair.browser.ask();
+    pair.exchange();
+    pair.send(b"lost");
+    assert!(
+        pair.astray
+            .iter()
+            .all(|(_, to)| *to == HOME.parse().unwrap())
+    );
+    assert!(!pair.astray.is_empty() && pair.browser.messages.is_empty());
+
+    pair.browser.answers = true;
+    pair.wait(Duration::from_millis(600));
+    pair.browser.ask();
+    pair.exchange();
+    pair.astray.clear();
+    pair.send(b"found");
+    assert_eq!(pair.browser.messages, [b"found"]);
+    assert!(pair.astray.is_empty());
+}
+
+#[test]
+fn requests_cost_a_strangers_address_no_more_than_they_carry() {
+    let mut pair = Pair::open();
+    pair.browser.ask();
+    let request = pair.browser.packets.pop().unwrap();
+    let (mut sent, mut received) = (0, 0);
+    for _ in 0..1_000 {
+        let mut step = Step::default();
+        sent += request.len();
+        pair.receive(&request, ELSEWHERE.parse().unwrap(), &mut step);
+        received += step
+            .packets
+            .iter()
+            .map(|(packet, _)| packet.len())
+            .sum::<usize>();
+    }
+    assert!(received <= sent + 200, "{received} for {sent}");
+}
+
+#[test]
+fn a_silent_browser_is_dropped() {
+    let mut pair = Pair::open();
+    for _ in 0..10 {
+        pair.wait(Duration::from_secs(5));
+        pair.browser.ask();
+        pair.exchange();
+        assert!(pair.peer.is_open());
+    }
+    pair.wait(Duration::from_secs(16));
+    assert!(pair.peer.is_closed());
+
+    let mut pair = Pair::new();
+    pair.wait(Duration::from_secs(16));
+    assert!(pair.peer.is_closed(), "nothing came after its offer");
+}
+
+#[test]
+fn a_channel_whose_messages_are_not_acknowledged_takes_no_more() {
+    let mut pair = Pair::open();
+    pair.browser_at = ELSEWHERE.parse().unwrap();
+    let taken = (0..100).filter(|_| pair.send(&[0; 1_000])).count();
+    assert!((3..=5).contains(&taken), "{taken}");
+    // The network is back.
+    pair.browser_at = HOME.parse().unwrap();
+    pair.astray.clear();
+    for _ in 0..30 {
+        pair.wait(Duration::from_millis(100));
+    }
+    assert!(pair.send(b"again"));
+    assert_eq!(pair.browser.messages.last().unwrap(), b"again");
+}
+
+#[test]
+fn a_lost_message_is_not_repeated_and_holds_up_nothing() {
+    let mut pair = Pair::open();
+    for number in 0..200_u8 {
+        pair.browser_at = if number % 10 == 3 { ELSEWHERE } else { HOME }
+            .parse()
+            .unwrap();
+        assert!(pair.send(&[number; 100]), "{number}");
+        pair.browser_at = HOME.parse().unwrap();
+        pair.wait(Duration::from_millis(33));
+    }
+    let came: Vec<_> = pair
+        .browser
+        .messages
+        .iter()
+        .map(|message| message[0])
+        .collect();
+    let sent: Vec<_> = (0..200).filter(|number| number % 10 != 3).collect();
+    assert_eq!(came, sent);
+}
+
+#[test]
+fn nonsense_is_refused_and_harms_nothing() {
+    let mut pair = Pair::open();
+    let mut random = fastrand::Rng::with_seed(1);
+    let mut refused = 0;
+    for _ in 0..2_000 {
+        let mut packet: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..)).collect();
+        if let Some(first) = packet.first_mut() {
+            *first = random.u8(..64);
+        }
+        let mut step = Step::default();
+        refused += usize::from(
+            pair.receive(&packet, ELSEWHERE.parse().unwrap(), &mut step) == Outcome::Refused,
+        );
+        assert!(step.packets.is_empty());
+        pair.receive(&packet, HOME.parse().unwrap(), &mut step);
+    }
+    assert_eq!(refused, 2_000);
+    assert!(pair.send(b"still here"));
+    assert_eq!(pair.browser.messages, [b"still here"]);
+}
+
+/// What an offer costs before anything of the browser has come by datagram.
+#[test]
+fn an_offer_takes_a_kilobyte() {
+    let Pair { browser, .. } = Pair::new();
+    let text = browser.offer();
+    let offer = Offer::parse(&text).unwrap();
+    let names = 2 * (offer.ufrag.len() + "0123456789abcdef:".len());
+    let bytes = size_of::<super::Path>() + names + 2 * size_of::<(u64, usize)>();
+    assert!(bytes <= 1_024, "{bytes} bytes");
+}
