@@ -3,13 +3,16 @@
 "use strict";
 
 (() => {
-    const VERSION = 2;
+    const VERSION = 3;
     // As `SocketCode` in client/src/socket/page.rs.
     const [CONNECTING, OPEN, UNREACHABLE, BLOCKED, CLOSED, LOST, FLOODED] = [0, 1, 2, 3, 4, 5, 6];
     // Unread bytes of a socket, at most: a few of the longest frames.
     const MAX_UNREAD_BYTES = 4 << 20;
     // With more than this unsent the game keeps what it has: newer poses replace it.
     const MAX_UNSENT_BYTES = 4 << 10;
+    // Datagrams that wait for the next frame, at most: those of two seconds.
+    const MAX_UNREAD_DATAGRAMS = 64;
+    const MAX_DATAGRAM_BYTES = 1100;
 
     const bytes = (pointer, length) => new Uint8Array(wasm_memory.buffer, pointer, length);
     const read = (pointer, length) => new TextDecoder().decode(bytes(pointer, length));
@@ -101,6 +104,57 @@
         if (!socket) return;
         socket.code = CLOSED;
         socket.web?.close();
+        socket.peer?.close();
+    }
+
+    // Datagrams beside a socket: a data channel that repeats nothing and keeps no order. Without one,
+    // the game goes on over the socket alone.
+    function openDatagrams(id) {
+        const socket = sockets.get(id);
+        if (!socket || socket.peer || !window.RTCPeerConnection) return;
+        const peer = socket.peer = new RTCPeerConnection();
+        const options = { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 };
+        const channel = socket.channel = peer.createDataChannel("", options);
+        socket.datagrams = [];
+        channel.binaryType = "arraybuffer";
+        channel.onopen = () => socket.first && channel.send(socket.first);
+        channel.onmessage = ({ data }) => {
+            if (!(data.byteLength <= MAX_DATAGRAM_BYTES)) return;
+            if (socket.datagrams.push(new Uint8Array(data)) > MAX_UNREAD_DATAGRAMS) socket.datagrams.shift();
+            frameWhileHidden();
+        };
+        // The server finds our address by itself, so there is no candidate to wait for.
+        peer.setLocalDescription().then(() => socket.offer = peer.localDescription.sdp, () => {});
+    }
+
+    async function answerDatagrams(id, sdp) {
+        const { peer, web } = sockets.get(id) ?? {};
+        try {
+            await peer.setRemoteDescription({ type: "answer", sdp });
+            // Behind a router or in a container the server does not know the address that works here.
+            const host = new URL(web.url).hostname.replace(/[[\]]/g, "");
+            const port = / (\d+) typ host/.exec(sdp)[1];
+            await peer.addIceCandidate({ candidate: `candidate:2 1 udp 1 ${host} ${port} typ host`, sdpMLineIndex: 0 });
+        } catch {
+            // A closed socket, or a name that this browser does not look up.
+        }
+    }
+
+    function receiveDatagram(id, to, room) {
+        const datagram = sockets.get(id)?.datagrams?.shift();
+        if (!datagram || datagram.length > room) return 0;
+        bytes(to, room).set(datagram);
+        return datagram.length;
+    }
+
+    function sendDatagram(id, from, length) {
+        const socket = sockets.get(id);
+        const datagram = bytes(from, length).slice();
+        if (socket?.channel?.readyState === "connecting") {
+            socket.first = datagram;
+        } else if (socket?.channel?.readyState === "open" && !socket.channel.bufferedAmount) {
+            socket.channel.send(datagram);
+        }
     }
 
     // A server that was updated has another page: an old tab fetches it, once.
@@ -280,6 +334,11 @@
             cubesync_socket_receive: receive,
             cubesync_socket_send: send,
             cubesync_socket_close: closeSocket,
+            cubesync_datagrams_open: openDatagrams,
+            cubesync_datagrams_offer: (id, to, room) => write(sockets.get(id)?.offer ?? "", to, room),
+            cubesync_datagrams_answer: (id, text, length) => void answerDatagrams(id, read(text, length)),
+            cubesync_datagrams_receive: receiveDatagram,
+            cubesync_datagrams_send: sendDatagram,
             cubesync_setting: (key, length, to, room) => write(setting(read(key, length)), to, room),
             cubesync_keep: (key, key_length, value, length) => keep(read(key, key_length), read(value, length)),
             cubesync_address: (to, room) => {

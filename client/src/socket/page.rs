@@ -1,11 +1,11 @@
-//! Safe wrappers of the page's WebSockets, which are in its plugin `assets/web-src/plugin.js`. They
-//! exist in WASM only.
+//! Safe wrappers of the page's WebSockets and of the data channels beside them, which are in its plugin
+//! `assets/web-src/plugin.js`. They exist in WASM only.
 // Each unsafe call passes numbers, or memory that is borrowed for the time of the call. The plugin
 // keeps no pointer.
 #![allow(unsafe_code)]
 
 /// The plugin's version, which the page compares.
-const PLUGIN_VERSION: u32 = 2;
+const PLUGIN_VERSION: u32 = 3;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -14,6 +14,11 @@ unsafe extern "C" {
     fn cubesync_socket_receive(id: u32, to: *mut u8, room: usize) -> usize;
     fn cubesync_socket_send(id: u32, from: *const u8, length: usize) -> u32;
     fn cubesync_socket_close(id: u32);
+    fn cubesync_datagrams_open(id: u32);
+    fn cubesync_datagrams_offer(id: u32, to: *mut u8, room: usize) -> usize;
+    fn cubesync_datagrams_answer(id: u32, text: *const u8, length: usize);
+    fn cubesync_datagrams_receive(id: u32, to: *mut u8, room: usize) -> usize;
+    fn cubesync_datagrams_send(id: u32, from: *const u8, length: usize);
 }
 
 /// Returns the plugin's version to gl.js, which calls this.
@@ -82,4 +87,38 @@ pub(super) fn socket_send(SocketId(id): SocketId, message: &[u8]) -> bool {
 pub(super) fn socket_close(SocketId(id): SocketId) {
     // SAFETY: a number.
     unsafe { cubesync_socket_close(id) }
+}
+
+/// Starts to prepare a data channel beside a socket, with which it closes.
+pub(super) fn datagrams_open(SocketId(id): SocketId) {
+    // SAFETY: a number.
+    unsafe { cubesync_datagrams_open(id) }
+}
+
+/// Writes the offer of a socket's data channel to `buffer` and returns its length: 0 while there is none.
+pub(super) fn datagrams_offer(SocketId(id): SocketId, buffer: &mut [u8]) -> usize {
+    // SAFETY: the buffer outlives the call, and no more than its length is written.
+    let count = unsafe { cubesync_datagrams_offer(id, buffer.as_mut_ptr(), buffer.len()) };
+    count.min(buffer.len())
+}
+
+/// Passes the server's answer to a socket's data channel.
+pub(super) fn datagrams_answer(SocketId(id): SocketId, answer: &str) {
+    // SAFETY: the answer outlives the call; the plugin copies it.
+    unsafe { cubesync_datagrams_answer(id, answer.as_ptr(), answer.len()) }
+}
+
+/// Writes the next message of a socket's data channel to `buffer` and returns its length: 0 if there is
+/// none.
+pub(super) fn datagrams_receive(SocketId(id): SocketId, buffer: &mut [u8]) -> usize {
+    // SAFETY: the buffer outlives the call, and no more than its length is written.
+    let count = unsafe { cubesync_datagrams_receive(id, buffer.as_mut_ptr(), buffer.len()) };
+    count.min(buffer.len())
+}
+
+/// Sends a message over a socket's data channel. The last one before the channel is open is sent then;
+/// otherwise one that cannot be sent now is dropped.
+pub(super) fn datagrams_send(SocketId(id): SocketId, message: &[u8]) {
+    // SAFETY: the message outlives the call; the plugin copies it.
+    unsafe { cubesync_datagrams_send(id, message.as_ptr(), message.len()) }
 }

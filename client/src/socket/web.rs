@@ -39,6 +39,11 @@ impl Socket {
         }
     }
 
+    /// Returns the page's name of the socket.
+    pub(super) fn id(&self) -> SocketId {
+        self.id
+    }
+
     /// Returns how far the connection is.
     pub fn poll(&mut self, now: Duration) -> SocketState<'_> {
         if !matches!(self.state, State::Closed { .. }) {

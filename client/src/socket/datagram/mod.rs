@@ -1,5 +1,5 @@
 //! The socket for datagrams beside a session's stream, which is polled once a frame and never blocks.
-//! Natively it is a UDP socket whose packets are sealed.
+//! Natively it is a UDP socket whose packets are sealed, in a browser tab a WebRTC data channel.
 //!
 //! The client asks for a path on the stream ([`request`](DatagramSocket::request)), the server's answer
 //! opens it ([`answered`](DatagramSocket::answered)), and then datagrams flow as far as the network lets
