@@ -44,7 +44,7 @@ type Arrival = (Duration, u64, Vec<u8>);
 #[derive(Debug)]
 pub(super) struct Link {
     conditions: Conditions,
-    fates: fastrand::Rng,
+    random: fastrand::Rng,
     bursts: Bursts,
     /// The time at which the bottleneck has sent everything that it holds.
     free_at: Duration,
@@ -57,7 +57,7 @@ impl Link {
     pub(super) fn new(conditions: Conditions, seed: u64) -> Self {
         Self {
             conditions,
-            fates: fastrand::Rng::with_seed(seed),
+            random: fastrand::Rng::with_seed(seed),
             bursts: Bursts::new(!seed),
             free_at: Duration::ZERO,
             last_arrivals: HashMap::new(),
@@ -72,7 +72,7 @@ impl Link {
             return;
         }
         // Both are drawn for each packet, so that losing one changes nothing for the others.
-        let (drawn, spread) = (self.fates.f64(), self.fates.f64() * 2.0 - 1.0);
+        let (drawn, spread) = (self.random.f64(), self.random.f64() * 2.0 - 1.0);
         let probability = match self.conditions.loss {
             Loss::Independent(probability) => probability,
             Loss::Bursts {

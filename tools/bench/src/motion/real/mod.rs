@@ -186,6 +186,7 @@ fn run_undisturbed(case: &Case, seed: u64, plan: &Plan) -> Result<Run> {
     let mut run = run::run(case, seed, plan, &IS_STOPPED)?;
     for _ in 1..TRIES {
         if run.is_disturbed {
+            eprintln!("{}, {}; again", case.name, run.summary());
             run = run::run(case, seed, plan, &IS_STOPPED)?;
         }
     }

@@ -139,7 +139,7 @@ pub(super) fn run(case: &Case, seed: u64, plan: &Plan, is_stopped: &AtomicBool) 
                 Ok(play(role, client, shared))
             })
         });
-        let wire_bytes = conduct(shared, trace, plan.seconds, is_stopped, wire_bytes);
+        let wire_bytes = run_walk(shared, trace, plan.seconds, is_stopped, wire_bytes);
         is_over.store(true, Ordering::Relaxed);
         let frames = players
             .map(finish)
@@ -224,7 +224,7 @@ fn start(plan: &Plan) -> Result<Program> {
 
 /// Waits for the players, lets the walk begin, waits for its end, and returns the bytes that were on the
 /// wires in the scored time.
-fn conduct(
+fn run_walk(
     shared: &Shared,
     trace: Trace,
     seconds: f64,
