@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use crate::progress::Timeline;
 use crate::tally::Tally;
+use crate::workload::Workload;
 
 /// The client side of one system, for all clients of one generator thread.
 pub(crate) trait Dialect {
@@ -64,6 +65,17 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
+    /// Returns the times of clients that know nothing of each other: spread over the whole step.
+    pub(crate) fn even(workload: &Workload, timeline: &Timeline) -> Self {
+        let period = workload.period();
+        Self {
+            start_us: timeline.start_us,
+            period,
+            spread: period,
+            clients: workload.clients,
+        }
+    }
+
     /// Returns the time at which a client's step is due, in the workload's microseconds.
     pub(crate) fn due_us(&self, client: usize, step: usize) -> u64 {
         let steps = self.period.as_nanos() as u64 * step as u64;

@@ -52,11 +52,7 @@ fn growth_table(rows: &[Row]) -> String {
     for row in rows {
         writeln!(text, "N = {}: {}.", row.n, table::states(row))
             .expect("writing to a string cannot fail");
-        if let Some(reason) = &row.details.loss {
-            let lost = row.details.lost;
-            writeln!(text, "N = {}: lost {lost} connections: {reason}.", row.n)
-                .expect("writing to a string cannot fail");
-        }
+        text.extend(table::loss(row));
     }
     text
 }

@@ -83,15 +83,8 @@ impl<F: Framing> Dialect for Relay<F> {
         *state
     }
 
-    /// The clients of a relay without ticks know nothing of each other.
     fn schedule(&mut self, timeline: &Timeline) -> Schedule {
-        let period = self.workload.period();
-        Schedule {
-            start_us: timeline.start_us,
-            period,
-            spread: period,
-            clients: self.workload.clients,
-        }
+        Schedule::even(&self.workload, timeline)
     }
 
     fn sample(&mut self, client: usize, _state: &mut bool, step: usize, out: &mut Vec<u8>) {

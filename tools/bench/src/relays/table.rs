@@ -38,30 +38,31 @@ pub(crate) fn table(rows: &[Row]) -> String {
         )
         .expect("writing to a string cannot fail");
     }
-    let others = rows
-        .iter()
-        .map(|row| row.details.other_cores)
-        .fold(0.0, f64::max);
-    if others > DISTURBED_CORES {
-        writeln!(
-            text,
-            "Other programs used up to {others:.1} cores meanwhile: CPU and bytes per delivery can \
-             be compared, fractions and latencies suffer."
-        )
-        .expect("writing to a string cannot fail");
-    }
-    for row in rows {
-        if let Some(reason) = &row.details.loss {
-            let lost = row.details.lost;
-            writeln!(
-                text,
-                "{}, N = {}: lost {lost} connections: {reason}.",
-                row.system, row.n
-            )
-            .expect("writing to a string cannot fail");
-        }
-    }
+    text.push_str(&disturbance(
+        rows.iter().map(|row| row.details.other_cores),
+        "CPU and bytes per delivery can be compared, fractions and latencies suffer",
+    ));
+    text.extend(rows.iter().filter_map(loss));
     text
+}
+
+/// Tells that other programs used that many cores during some measurements, with its effect.
+pub(crate) fn disturbance(cores: impl Iterator<Item = f64>, effect: &str) -> String {
+    let most = cores.fold(0.0, f64::max);
+    if most > DISTURBED_CORES {
+        format!("Other programs used up to {most:.1} cores meanwhile: {effect}.\n")
+    } else {
+        String::new()
+    }
+}
+
+/// Tells how many connections a measurement lost, and why.
+pub(crate) fn loss(row: &Row) -> Option<String> {
+    let (system, n, lost) = (row.system, row.n, row.details.lost);
+    let reason = row.details.loss.as_ref()?;
+    Some(format!(
+        "{system}, N = {n}: lost {lost} connections: {reason}.\n"
+    ))
 }
 
 /// Describes the errors of the states of cubesync's clients, and of what they received.
@@ -118,6 +119,11 @@ pub(crate) fn brief(row: &Row) -> String {
     )
 }
 
+/// Returns a number, or a dash.
+pub(crate) fn number(value: Option<f64>, decimals: usize) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.decimals$}"))
+}
+
 /// Returns a share in percent.
 pub(crate) fn percent(share: Option<f64>) -> String {
     share.map_or("-".to_owned(), |share| format!("{:.2}%", 100.0 * share))
@@ -132,17 +138,11 @@ fn is_same_load(a: &Row, b: &Row) -> bool {
 }
 
 fn line(row: &Row, ours: Option<&Row>) -> String {
-    let number = |value: Option<f64>, decimals: usize| match value {
-        Some(value) => format!("{value:.decimals$}"),
-        None => "-".to_owned(),
-    };
     let ratio = |value: fn(&Row) -> Option<f64>| {
         let ratio = value(row)
             .zip(ours.and_then(value))
             .filter(|&(_, ours)| ours > 0.0);
-        ratio.map_or("-".to_owned(), |(value, ours)| {
-            format!("{:.2}", value / ours)
-        })
+        number(ratio.map(|(value, ours)| value / ours), 2)
     };
     let mark = if row.generator_saturated { "*" } else { "" };
     format!(

@@ -6,10 +6,8 @@ use super::Report;
 use super::alignment::Alignment;
 use super::figures::{Figures, median};
 use crate::options::Load;
-use crate::table::percent;
+use crate::table::{disturbance, number, percent};
 
-/// Number of cores that other programs may use before the report mentions it.
-const DISTURBED_CORES: f64 = 0.3;
 /// The invariant of writing to a string.
 const CANNOT_FAIL: &str = "writing to a string cannot fail";
 
@@ -42,16 +40,10 @@ pub(super) fn report(report: &Report, load: &Load) -> String {
     for takeover in &report.takeover {
         writeln!(text, "One of three servers killed: {}.", takeover.brief()).expect(CANNOT_FAIL);
     }
-    let others = report.rows.iter().map(|row| row.other_cores);
-    let others = others.fold(0.0, f64::max);
-    if others > DISTURBED_CORES {
-        writeln!(
-            text,
-            "Other programs used up to {others:.1} cores meanwhile: latencies and, where samples came \
-             late, bytes suffer."
-        )
-        .expect(CANNOT_FAIL);
-    }
+    text.push_str(&disturbance(
+        report.rows.iter().map(|row| row.other_cores),
+        "latencies and, where samples came late, bytes suffer",
+    ));
     text
 }
 
@@ -163,8 +155,4 @@ fn pair(values: (Option<f64>, Option<f64>)) -> String {
         (Some(p50), Some(p99)) => format!("{p50:.1} / {p99:.1}"),
         _ => "-".to_owned(),
     }
-}
-
-fn number(value: Option<f64>, decimals: usize) -> String {
-    value.map_or("-".to_owned(), |value| format!("{value:.decimals$}"))
 }

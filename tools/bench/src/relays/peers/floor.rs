@@ -37,13 +37,7 @@ impl Dialect for Floor {
     }
 
     fn schedule(&mut self, timeline: &Timeline) -> Schedule {
-        let period = self.workload.period();
-        Schedule {
-            start_us: timeline.start_us,
-            period,
-            spread: period,
-            clients: self.workload.clients,
-        }
+        Schedule::even(&self.workload, timeline)
     }
 
     fn sample(&mut self, _client: usize, (): &mut (), _step: usize, _out: &mut Vec<u8>) {}
