@@ -222,7 +222,7 @@ pub enum DatagramAnswer {
     Unavailable,
     /// Encrypted datagrams over UDP.
     Udp {
-        /// The server's port, at the host of this connection.
+        /// The server's port, at the host of this connection; 0: the connection's own port.
         port: u16,
         /// The name of the path, in front of each of the client's datagrams.
         path: PathId,

@@ -1,5 +1,5 @@
 //! Measures the resident memory that a connection costs the server, over TCP and WebSocket, encrypted
-//! and not: before its hello, and when its player stands idle in a room.
+//! and not, with and without datagrams: before its hello, and when its player stands idle in a room.
 //!
 //! `cargo run --release -p cubesync-server --example connection_memory`
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use cubesync_protocol::{ClientMessage, Colour, Hello, Message};
+use cubesync_protocol::{ClientMessage, Colour, DatagramRequest, Hello, Message};
 use cubesync_server::{Addresses, Config};
 use futures_util::{SinkExt, StreamExt};
 use rustls::pki_types::pem::PemObject;
@@ -51,6 +51,8 @@ impl<Any: AsyncRead + AsyncWrite + Send + Unpin> Stream for Any {}
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Tcp,
+    /// TCP, with a path for datagrams beside it once joined.
+    TcpWithDatagrams,
     Tls,
     WebSocket,
     WebSocketOverTls,
@@ -85,12 +87,13 @@ async fn main() -> Result<()> {
     println!("                   connected   joined and idle");
     for kind in [
         Kind::Tcp,
+        Kind::TcpWithDatagrams,
         Kind::Tls,
         Kind::WebSocket,
         Kind::WebSocketOverTls,
     ] {
         let [connected, idle] = measure(kind, &folder).await?;
-        println!("{:<17} {connected:>10.1} {idle:>17.1}", format!("{kind:?}"));
+        println!("{:<17} {connected:>11.1} {idle:>17.1}", format!("{kind:?}"));
     }
     fs::remove_dir_all(&folder)?;
     Ok(())
@@ -125,7 +128,7 @@ async fn measure(kind: Kind, folder: &Path) -> Result<[f64; 2]> {
     let mut reading = JoinSet::new();
     for (number, connection) in connections.into_iter().enumerate() {
         let room = format!("idle {}", number / ROOM);
-        join(connection, &room, &mut reading).await?;
+        join(connection, &room, kind, &mut reading).await?;
     }
     let idle = settled_kib(&server).await?;
     Ok([connected, idle].map(|kib| (kib - before) / CONNECTIONS as f64))
@@ -161,12 +164,21 @@ async fn connect(
 }
 
 /// Joins a room, waits for the first answer, and reads what follows so that nobody is slow.
-async fn join(connection: Connection, room: &str, reading: &mut JoinSet<()>) -> Result<()> {
+async fn join(
+    connection: Connection,
+    room: &str,
+    kind: Kind,
+    reading: &mut JoinSet<()>,
+) -> Result<()> {
     let colour = Colour::from([0, 0, 0]);
     let hello = ClientMessage::Hello(Hello::new(room, "Anna", colour)).to_frame();
     match connection {
         Connection::Bytes(mut stream) => {
             stream.write_all(&hello).await?;
+            if matches!(kind, Kind::TcpWithDatagrams) {
+                let request = ClientMessage::OpenDatagrams(DatagramRequest::Udp);
+                stream.write_all(&request.to_frame()).await?;
+            }
             stream.flush().await?;
             let mut bytes = vec![0; 16 * 1024];
             anyhow::ensure!(stream.read(&mut bytes).await? > 0, "no answer");
