@@ -95,10 +95,22 @@ impl Replay {
         while let Some(at) = self.cursor.peek(&self.recording).map(|entry| entry.at)
             && at <= to
         {
-            // Frames that were read together are handled together.
+            // Frames that were read together are handled together, and so are datagrams.
+            let mut before = None;
             while let Some(entry) = self.cursor.next_at(&self.recording, at) {
-                if entry.direction != Direction::FromClient {
-                    self.receive(&entry);
+                if entry.direction == Direction::FromClient {
+                    continue;
+                }
+                let is_datagram = entry.direction == Direction::Datagram;
+                if before
+                    .replace(is_datagram)
+                    .is_some_and(|before| before != is_datagram)
+                {
+                    self.take_events(at);
+                }
+                match is_datagram {
+                    true => self.receive_datagram(&entry),
+                    false => self.receive(&entry),
                 }
             }
             self.take_events(at);
@@ -168,12 +180,20 @@ impl Replay {
                     return;
                 }
             }
+            // This session has not asked.
+            Ok(ServerMessage::Datagrams(_)) => return,
             _ => {}
         }
         let Some(session) = &mut self.session else {
             return;
         };
         session.receive(entry.at, &mut BytesMut::from(&entry.frame[..]));
+    }
+
+    fn receive_datagram(&mut self, entry: &Entry) {
+        if let Some(session) = &mut self.session {
+            session.receive_datagram(entry.at, &entry.frame[FRAME_HEADER_BYTES..]);
+        }
     }
 
     fn take_events(&mut self, at: Duration) {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use cubesync_protocol::limits::{
-    FRAME_HEADER_BYTES, MAX_CLIENT_PAYLOAD_BYTES, MAX_SERVER_PAYLOAD_BYTES, PROTOCOL_VERSION,
+    FRAME_HEADER_BYTES, MAX_CLIENT_PAYLOAD_BYTES, MAX_DATAGRAM_BYTES, MAX_SERVER_PAYLOAD_BYTES,
+    PROTOCOL_VERSION,
 };
 use flate2::Compression;
 use flate2::read::DeflateDecoder;
@@ -49,6 +50,8 @@ pub enum Direction {
     FromServer,
     /// The client sent it.
     FromClient,
+    /// The server sent it beside the stream: the plaintext of a datagram, with a frame's length.
+    Datagram,
 }
 
 /// A message on the wire and its time.
@@ -212,6 +215,7 @@ fn take_entry(bytes: &mut Bytes, before: Duration) -> Option<Entry> {
         0 => (Direction::Opening, MAX_SERVER_PAYLOAD_BYTES),
         1 => (Direction::FromServer, MAX_SERVER_PAYLOAD_BYTES),
         2 => (Direction::FromClient, MAX_CLIENT_PAYLOAD_BYTES),
+        3 => (Direction::Datagram, MAX_DATAGRAM_BYTES),
         _ => return None,
     };
     let header = bytes.first_chunk::<FRAME_HEADER_BYTES>()?;

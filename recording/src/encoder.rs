@@ -33,7 +33,7 @@ struct Open {
 }
 
 impl Encoder {
-    /// Takes in the payload of a frame. Times do not go backwards. Returns a chunk, as it stands
+    /// Takes in the payload of a frame, or the plaintext of a datagram. Times do not go backwards. Returns a chunk, as it stands
     /// in a file, when one is full.
     ///
     /// Keys and tokens are left out: recordings are passed on.
@@ -51,6 +51,8 @@ impl Encoder {
                 open.content
                     .push(at, direction, redacted.as_deref().unwrap_or(payload));
             }
+            // What it brings comes by the stream as well, which alone says what is known.
+            Direction::Datagram => open.content.push(at, direction, payload),
             Direction::FromServer | Direction::Opening => {
                 let message = ServerMessage::decode(payload);
                 let welcome = message.as_ref().ok().and_then(server_without_secrets);

@@ -66,6 +66,8 @@ fn conversation(ticks: u64) -> Vec<(Duration, Direction, Bytes)> {
         let payload = message.to_frame().slice(FRAME_HEADER_BYTES..);
         said.push((at(tick), Direction::FromClient, payload));
     }
+    let datagram = Bytes::from_static(b"a datagram's plaintext");
+    said.push((at(100), Direction::Datagram, datagram));
     let mut say = |tick, message: ServerMessage| {
         let payload = message.to_frame().slice(FRAME_HEADER_BYTES..);
         said.push((at(tick), Direction::FromServer, payload));
@@ -188,7 +190,7 @@ fn entries_from(recording: &Recording, at: Duration) -> Vec<Entry> {
 fn heard(entries: &[Entry]) -> Scene {
     let mut scene = Scene::default();
     for entry in entries {
-        if entry.direction != Direction::FromClient {
+        if matches!(entry.direction, Direction::FromServer | Direction::Opening) {
             let message = ServerMessage::decode(&entry.frame[FRAME_HEADER_BYTES..]).unwrap();
             scene.hear(entry.at, &message);
         }

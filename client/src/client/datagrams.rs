@@ -49,6 +49,9 @@ impl Client {
         }
         while let Some(datagram) = line.receive_datagram(now) {
             self.total.bytes_in += datagram.len() as u64;
+            if let Some(tap) = &mut self.tap {
+                tap.received_datagram(now, &datagram);
+            }
             session.receive_datagram(now, &datagram);
         }
     }

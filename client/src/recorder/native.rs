@@ -19,6 +19,7 @@ enum RecorderMessage {
     Connected,
     Received(Duration, Vec<u8>),
     Sent(Duration, Vec<u8>),
+    Datagram(Duration, Vec<u8>),
     /// An entry was left out, so nothing after it could be understood.
     Overrun,
     Finish,
@@ -100,6 +101,11 @@ impl Tap {
         self.send(RecorderMessage::Sent(at, bytes.to_vec()));
     }
 
+    /// Records the plaintext of a datagram that was received.
+    pub fn received_datagram(&mut self, at: Duration, datagram: &[u8]) {
+        self.send(RecorderMessage::Datagram(at, datagram.to_vec()));
+    }
+
     fn send(&mut self, traffic: RecorderMessage) {
         let traffic = if self.has_overrun {
             RecorderMessage::Overrun
@@ -134,6 +140,12 @@ fn record(entries: &Receiver<RecorderMessage>, mut file: BoundedFile) -> Result<
                 let limit_bytes = ClientMessage::MAX_PAYLOAD_BYTES;
                 let from = Direction::FromClient;
                 (at, from, &mut sent, bytes, limit_bytes)
+            }
+            RecorderMessage::Datagram(at, datagram) => {
+                if let Some(chunk) = encoder.record(at, Direction::Datagram, &datagram) {
+                    file.append(&chunk).map_err(|error| error.to_string())?;
+                }
+                continue;
             }
             RecorderMessage::Overrun => {
                 result = Err("the disk is too slow".to_owned());

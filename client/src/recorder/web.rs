@@ -21,4 +21,9 @@ impl Tap {
     pub fn sent(&mut self, _at: Duration, _bytes: &[u8]) {
         match *self {}
     }
+
+    /// Never called.
+    pub fn received_datagram(&mut self, _at: Duration, _datagram: &[u8]) {
+        match *self {}
+    }
 }

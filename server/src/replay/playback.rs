@@ -71,7 +71,7 @@ impl Playback {
         while let Some(entry) = self.cursor.peek(&self.recording) {
             let at = entry.at;
             let message = match entry.direction {
-                Direction::FromClient => None,
+                Direction::FromClient | Direction::Datagram => None,
                 Direction::FromServer | Direction::Opening => {
                     ServerMessage::decode(&entry.frame[FRAME_HEADER_BYTES..]).ok()
                 }

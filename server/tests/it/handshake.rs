@@ -38,7 +38,7 @@ async fn a_good_hello_is_welcomed_and_sees_the_room() {
         (welcome.name.as_str(), welcome.room.as_str()),
         ("Вася", "lobby")
     );
-    assert_eq!((welcome.tick_hz, welcome.version), (60, 4));
+    assert_eq!((welcome.tick_hz, welcome.version), (60, 5));
     assert_eq!(welcome.max_speed, 40 * 512);
     assert!(welcome.since_tick_us < 1_000_000);
 
