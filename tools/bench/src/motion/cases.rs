@@ -5,6 +5,7 @@ use crate::play::{self, Shown};
 use crate::rivals::{DeadReckoning, Dynamic, Fixed, Latest, Rival};
 use crate::score::{Samples, Score, WARM_UP_S};
 use crate::trace::{Motion, Trace};
+use crate::whole_way::{self, Behind, Transport};
 
 /// The length of a run, of which two minutes are scored.
 pub(crate) const SECONDS: f64 = 120.0 + WARM_UP_S;
@@ -12,7 +13,7 @@ pub(crate) const SECONDS: f64 = 120.0 + WARM_UP_S;
 /// A method of displaying cubes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum System {
-    Ours,
+    Ours(Behind, Transport),
     Fixed,
     Dynamic,
     Latest,
@@ -21,8 +22,13 @@ pub(crate) enum System {
 
 impl System {
     /// All systems in the order of the table.
-    pub(crate) const ALL: [Self; 5] = [
-        Self::Ours,
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Ours(Behind::Viewer, Transport::Tcp),
+        Self::Ours(Behind::Walker, Transport::Tcp),
+        Self::Ours(Behind::Both, Transport::Tcp),
+        Self::Ours(Behind::Viewer, Transport::Datagrams),
+        Self::Ours(Behind::Walker, Transport::Datagrams),
+        Self::Ours(Behind::Both, Transport::Datagrams),
         Self::Fixed,
         Self::Dynamic,
         Self::Latest,
@@ -32,12 +38,29 @@ impl System {
     /// Returns the name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Ours => "ours",
+            Self::Ours(Behind::Viewer, Transport::Tcp) => "TCP, viewer",
+            Self::Ours(Behind::Walker, Transport::Tcp) => "TCP, walker",
+            Self::Ours(Behind::Both, Transport::Tcp) => "TCP, both",
+            Self::Ours(Behind::Viewer, Transport::Datagrams) => "UDP, viewer",
+            Self::Ours(Behind::Walker, Transport::Datagrams) => "UDP, walker",
+            Self::Ours(Behind::Both, Transport::Datagrams) => "UDP, both",
             Self::Fixed => "fixed 100 ms",
             Self::Dynamic => "Mirror-style",
             Self::Latest => "latest",
             Self::DeadReckoning => "dead reckoning",
         }
+    }
+
+    /// Returns whether it is cubesync.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::Ours(..))
+    }
+
+    /// Returns whether it is another than one before it over this network: where all are on a LAN,
+    /// nobody else is behind the network.
+    fn differs_over(self, network: &Network) -> bool {
+        let is_lan = network.name == Network::LAN.name;
+        !is_lan || !matches!(self, Self::Ours(Behind::Walker | Behind::Both, _))
     }
 
     /// Plays a trace through a network and returns what the system shows.
@@ -50,7 +73,9 @@ impl System {
     ) -> Vec<Shown> {
         let rival = |rival: &mut dyn Rival| play::rival(rival, trace, network, seed, seconds);
         match self {
-            Self::Ours => play::ours(trace, network, seed, seconds),
+            Self::Ours(behind, transport) => {
+                whole_way::play(trace, network, (behind, transport), seed, seconds)
+            }
             Self::Fixed => rival(&mut Fixed::default()),
             Self::Dynamic => rival(&mut Dynamic::default()),
             Self::Latest => at_mean_lag(rival(&mut Latest::default())),
@@ -64,7 +89,7 @@ impl System {
 pub(crate) struct Case {
     pub(crate) network: String,
     pub(crate) motion: String,
-    pub(crate) system: String,
+    pub(crate) system: System,
     pub(crate) score: Score,
 }
 
@@ -84,12 +109,14 @@ pub(crate) fn run(seed: u64) -> Vec<Case> {
             };
             traces.iter().map(samples).collect::<Vec<_>>()
         };
-        let samples = System::ALL.map(|system| (system, samples(system)));
+        let systems = System::ALL.into_iter();
+        let systems = systems.filter(|system| system.differs_over(network));
+        let samples: Vec<_> = systems.map(|system| (system, samples(system))).collect();
         let mut case = |motion: &str, system: System, samples: &Samples| {
             cases.push(Case {
                 network: network.name.to_owned(),
                 motion: motion.to_owned(),
-                system: system.name().to_owned(),
+                system,
                 score: samples.score(),
             });
         };

@@ -6,10 +6,15 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use bytes::BytesMut;
 use cubesync_client::session::Session;
+use cubesync_protocol::limits::PROTOCOL_VERSION;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
-use cubesync_protocol::{CellId, CubeId, Hello, Message, ServerMessage, Snapshot};
+use cubesync_protocol::{
+    CellId, CubeId, CubeInfo, CubeKind, Hello, Keyframe, Message, Pose, ResumeToken, ServerMessage,
+    Snapshot, Welcome,
+};
 
-use crate::play::{COLOUR, FRAME_S, TICK_HZ, Viewer, info, keyframe, tick_s, welcome};
+use crate::play::{COLOUR, FRAME_S, TICK_HZ, tick_s};
+use crate::player::Player;
 use crate::trace::{Motion, Trace};
 
 const CUBES: u64 = 1_000;
@@ -35,7 +40,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     ServerMessage::Welcome(welcome()).append_frame(&mut incoming);
     ServerMessage::Keyframe(keyframe(cubes.collect())).append_frame(&mut incoming);
     let hello = Hello::new("lobby", "Anna", COLOUR);
-    let mut client = Viewer::new(Session::new(hello, Duration::ZERO));
+    let mut client = Player::new(Session::new(hello, Duration::ZERO), false);
 
     let mut costs = Vec::new();
     let mut tick = 0;
@@ -56,7 +61,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         }
         let now = Duration::from_secs_f64(now_s);
         let started = Instant::now();
-        client.frame(now, incoming.split());
+        client.frame(now, incoming.split(), None);
         let drawn = client.draw_all(now);
         costs.push(started.elapsed());
         ensure!(drawn == CUBES as usize + 1, "{drawn} cubes were drawn");
@@ -75,4 +80,40 @@ pub(crate) fn run() -> anyhow::Result<()> {
         part(99)
     );
     Ok(())
+}
+
+fn welcome() -> Welcome {
+    Welcome {
+        version: PROTOCOL_VERSION,
+        room: "lobby".into(),
+        name: "Anna".into(),
+        cube: CubeId(0),
+        pose: Pose::default(),
+        tick_hz: TICK_HZ,
+        tick: 0,
+        since_tick_us: 0,
+        max_speed: 0,
+        resume: ResumeToken([0; 16]),
+        servers: Vec::new(),
+    }
+}
+
+/// Returns the first keyframe.
+fn keyframe(cubes: Vec<CubeInfo>) -> Keyframe {
+    Keyframe {
+        cell: CellId(0),
+        interval_ticks: 1,
+        tick: 0,
+        cubes,
+    }
+}
+
+fn info(cube: CubeId, motion: MotionState) -> CubeInfo {
+    CubeInfo {
+        cube,
+        kind: CubeKind::Player,
+        name: "cube".into(),
+        colour: COLOUR,
+        motion,
+    }
 }

@@ -1,20 +1,23 @@
 //! `cargo bench-motion`: how good remote cubes look under bad networks, in simulated time.
 //!
-//! A [`trace`] goes through a [`network`] to a display, the client's or one of the [`rivals`], which
-//! [`play`] steps frame by frame. A [`score`] measures it, all [`cases`] make a [`table`], and there is a
+//! A [`trace`] goes [the whole way](whole_way) from a walker's client to a viewer's through a
+//! [`network`], and [to the displays](play) of the [`rivals`]. A [`score`] measures what is shown, all [`cases`] make a [`table`], and there is a
 //! [`plot`] for each network. [`cost`] measures the CPU time, [`real`] the whole way over the kernel's TCP.
 
 mod cases;
 mod cost;
 mod network;
 mod play;
+mod player;
 mod plot;
 #[cfg(target_os = "linux")]
 mod real;
 mod rivals;
 mod score;
 mod table;
+mod timeline;
 mod trace;
+mod whole_way;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

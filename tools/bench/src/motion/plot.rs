@@ -6,13 +6,35 @@ use std::fmt::Write;
 use crate::cases::{ALL_MOTIONS, Case, System};
 use crate::network::Network;
 use crate::play::{FRAME_S, Shown};
+use crate::score::distance;
 use crate::trace::Trace;
+use crate::whole_way::{Behind, Transport};
 
 /// The seconds of a run that are drawn, in which the network with outages has one.
 const FROM_S: f64 = 20.0;
 const TO_S: f64 = 28.0;
 /// Number of frames of which the worst is drawn.
 const FRAMES_PER_POINT: usize = 3;
+/// The systems of the charts, with their names, their colours and where the names begin. A system hides
+/// those after it.
+const PLOTTED: [(System, &str, &str, f64); 6] = [
+    (
+        System::Ours(Behind::Viewer, Transport::Tcp),
+        "ours",
+        "#e08020",
+        0.0,
+    ),
+    (
+        System::Ours(Behind::Viewer, Transport::Datagrams),
+        "ours with UDP",
+        "#c0392b",
+        54.0,
+    ),
+    (System::Fixed, "fixed 100 ms", "#3f78b5", 168.0),
+    (System::Dynamic, "Mirror-style", "#2e8b57", 278.0),
+    (System::Latest, "latest", "#9aa4ae", 380.0),
+    (System::DeadReckoning, "dead reckoning", "#a05bb5", 440.0),
+];
 const TOP: f64 = 64.0;
 const HEIGHT: f64 = 250.0;
 const LEFT: [f64; 2] = [56.0, 606.0];
@@ -71,27 +93,23 @@ pub(crate) fn svg(network: &Network, seed: u64, trace: &Trace, cases: &[Case]) -
         };
         add(text(x, TOP + HEIGHT + 18.0, "middle", &label));
     }
-    // Ours last, on top of the others.
-    for (index, system) in System::ALL.into_iter().enumerate().rev() {
-        let colour = colour(system);
-        let x = LEFT[0] + [0.0, 60.0, 170.0, 280.0, 340.0][index];
+    for (system, name, colour, begins) in PLOTTED.into_iter().rev() {
+        let x = LEFT[0] + begins;
         add(format!(
             "<rect x=\"{x:.0}\" y=\"34\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{colour}\"/>"
         ));
-        add(text(x + 17.0, 44.0, "start", system.name()));
+        add(text(x + 17.0, 44.0, "start", name));
         // The saw of the latest position would hide everything else.
         if system != System::Latest {
             let shown = system.play(trace, network, seed, TO_S + 1.0);
-            let width = if system == System::Ours { 2.2 } else { 1.2 };
+            let width = if system.is_ours() { 2.2 } else { 1.2 };
             add(format!(
                 "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>",
                 points(&shown, trace)
             ));
         }
         let case = cases.iter().find(|case| {
-            case.network == network.name
-                && case.motion == ALL_MOTIONS
-                && case.system == system.name()
+            case.network == network.name && case.motion == ALL_MOTIONS && case.system == system
         });
         if let Some(score) = case.map(|case| case.score) {
             let x = across(1, (score.delay_ms / MOST_DELAY_MS).clamp(0.0, 1.0));
@@ -109,11 +127,7 @@ pub(crate) fn svg(network: &Network, seed: u64, trace: &Trace, cases: &[Case]) -
 fn points(shown: &[Shown], trace: &Trace) -> String {
     let from = shown.partition_point(|shown| shown.time_s < FROM_S);
     let to = shown.partition_point(|shown| shown.time_s <= TO_S - FRAME_S);
-    let error_m = |shown: &Shown| {
-        let truth = trace.at(shown.truth_s).position;
-        let square = |axis: usize| (shown.placed.position[axis] - truth[axis]).powi(2);
-        (square(0) + square(1) + square(2)).sqrt()
-    };
+    let error_m = |shown: &Shown| distance(shown.placed.position, trace.at(shown.truth_s).position);
     let mut points = String::new();
     for frames in shown[from..to].chunks(FRAMES_PER_POINT) {
         let x = across(0, (frames[0].time_s - FROM_S) / (TO_S - FROM_S));
@@ -130,16 +144,6 @@ fn across(panel: usize, share: f64) -> f64 {
 fn height(error_m: f64) -> f64 {
     let share = (error_m / LEAST_M).ln() / (MOST_M / LEAST_M).ln();
     TOP + HEIGHT * (1.0 - share.clamp(0.0, 1.0))
-}
-
-fn colour(system: System) -> &'static str {
-    match system {
-        System::Ours => "#e08020",
-        System::Fixed => "#3f78b5",
-        System::Dynamic => "#2e8b57",
-        System::Latest => "#9aa4ae",
-        System::DeadReckoning => "#a05bb5",
-    }
 }
 
 fn line(from: [f64; 2], to: [f64; 2]) -> String {

@@ -19,6 +19,11 @@ const JUMP_M: f64 = 0.05;
 const FAST_TIMES: f64 = 1.25;
 /// The error below which motion is smooth again after an outage: no error on a LAN exceeds it.
 const SMOOTH_M: f64 = 0.2;
+/// The largest delay that is tried, and the steps in which the best one is searched.
+const LONGEST_DELAY_S: f64 = 1.2;
+const DELAY_STEPS_S: [f64; 3] = [0.04, 0.005, 0.000_5];
+/// One of this many frames is enough to find the best delay.
+const FRAMES_PER_TRIAL: usize = 4;
 /// The time after an outage in which recovery is measured.
 const RECOVERY_S: f64 = 2.0;
 
@@ -39,12 +44,11 @@ pub(crate) struct Samples {
 /// The figures of a case.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Score {
+    pub(crate) delay_ms: f64,
     pub(crate) rms_cm: f64,
     pub(crate) p99_cm: f64,
     pub(crate) max_cm: f64,
     pub(crate) turn_degrees: f64,
-    pub(crate) delay_ms: f64,
-    pub(crate) delay_p99_ms: f64,
     pub(crate) jerk: f64,
     pub(crate) frozen_ms: f64,
     pub(crate) snaps: f64,
@@ -57,16 +61,19 @@ impl Samples {
     pub(crate) fn new(shown: &[Shown], trace: &Trace, outage_ends_s: &[f64]) -> Self {
         let shown = &shown[shown.partition_point(|shown| shown.time_s < WARM_UP_S)..];
         let mut samples = Self::default();
+        let delay_s = best_delay_s(shown, trace);
         let mut is_late = true;
         let mut rough_s = Vec::new();
         for pair in shown.windows(2) {
             let [before, now] = [pair[0], pair[1]];
-            let truth = trace.at(now.truth_s);
+            let truth = trace.at(now.time_s - delay_s);
             let error_m = distance(now.placed.position, truth.position);
             samples.errors_m.push(error_m);
             let turned = degrees(now.placed.rotation, truth.rotation);
             samples.turns_degrees.push(turned);
-            samples.delays_s.push(now.time_s - now.truth_s);
+            samples.delays_s.push(delay_s);
+
+            let truth = trace.at(now.truth_s);
 
             let way_m = distance(before.placed.position, now.placed.position);
             let true_way_m = distance(trace.at(before.truth_s).position, truth.position);
@@ -81,7 +88,8 @@ impl Samples {
             if way_m > most_m * JUMP_TIMES + JUMP_M {
                 samples.snaps += 1;
             }
-            if error_m > SMOOTH_M || way_m > most_m * FAST_TIMES + MOVES_M {
+            let own_error_m = distance(now.placed.position, truth.position);
+            if own_error_m > SMOOTH_M || way_m > most_m * FAST_TIMES + MOVES_M {
                 rough_s.push(now.time_s);
             }
         }
@@ -117,18 +125,40 @@ impl Samples {
         let minutes = self.scored_s / 60.0;
         let longest_s = self.recoveries_s.iter().copied().fold(0.0, f64::max);
         Score {
+            delay_ms: self.delays_s.iter().sum::<f64>() / self.delays_s.len() as f64 * 1e3,
             rms_cm: rms(&self.errors_m) * 100.0,
             p99_cm: percentile(&self.errors_m, 0.99) * 100.0,
             max_cm: percentile(&self.errors_m, 1.0) * 100.0,
             turn_degrees: rms(&self.turns_degrees),
-            delay_ms: self.delays_s.iter().sum::<f64>() / self.delays_s.len() as f64 * 1e3,
-            delay_p99_ms: percentile(&self.delays_s, 0.99) * 1e3,
             jerk: percentile(&self.jerks, 0.99) / percentile(&self.true_jerks, 0.99),
             frozen_ms: self.frozen_s / minutes * 1e3,
             snaps: f64::from(self.snaps) / minutes,
             recovery_ms: longest_s * 1e3,
         }
     }
+}
+
+/// Returns the constant delay at which the error is smallest.
+fn best_delay_s(shown: &[Shown], trace: &Trace) -> f64 {
+    let trials: Vec<_> = shown.iter().step_by(FRAMES_PER_TRIAL).collect();
+    let squares = |delay_s: f64| {
+        let square = |shown: &&Shown| {
+            let truth = trace.at(shown.time_s - delay_s);
+            distance(shown.placed.position, truth.position).powi(2)
+        };
+        trials.iter().map(square).sum::<f64>()
+    };
+    let (mut from_s, mut to_s) = (0.0, LONGEST_DELAY_S);
+    let mut best_s = 0.0;
+    for step_s in DELAY_STEPS_S {
+        let steps = ((to_s - from_s) / step_s).round() as i32;
+        let delays_s = (0..=steps).map(|step| from_s + f64::from(step) * step_s);
+        let scored = delays_s.map(|delay_s| (squares(delay_s), delay_s));
+        let best = scored.min_by(|a, b| a.0.total_cmp(&b.0));
+        best_s = best.map_or(0.0, |(_, delay_s)| delay_s);
+        (from_s, to_s) = (f64::max(best_s - step_s, 0.0), best_s + step_s);
+    }
+    best_s
 }
 
 /// Returns the longest way of the truth in a frame around a moment.

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::player::Frame;
 use crate::play::TICK_HZ;
 use crate::score::{distance, percentile, rms};
+use crate::timeline::Timeline;
 
 /// The speed from which on the truth counts as moving.
 const MOVES_MPS: f64 = 0.5;
@@ -89,7 +90,7 @@ pub(super) fn figures(
     wire: WireBytes,
 ) -> Result<Figures> {
     let seconds = window_s.end - window_s.start;
-    let timeline = Timeline::new(walker);
+    let timeline = timeline(walker);
     let [walker, viewer, witness] = [walker, viewer, witness].map(|frames| {
         let is_inside = |frame: &&Frame| window_s.contains(&frame.time_s);
         frames.iter().filter(is_inside).copied().collect::<Vec<_>>()
@@ -155,30 +156,13 @@ pub(super) fn figures(
     })
 }
 
-/// The moments at which the walker's samples of the ticks were taken, from its frames.
-struct Timeline {
-    /// Ticks with their part that has passed, and times.
-    points: Vec<(f64, f64)>,
-}
-
-impl Timeline {
-    fn new(walker: &[Frame]) -> Self {
-        let point = |frame: &Frame| {
-            let tick = frame.clock_tick + frame.lead_s * f64::from(TICK_HZ);
-            (tick, frame.time_s)
-        };
-        Self {
-            points: walker.iter().map(point).collect(),
-        }
+/// Returns the moments of the samples of a walker with these frames.
+fn timeline(walker: &[Frame]) -> Timeline {
+    let mut timeline = Timeline::default();
+    for frame in walker {
+        timeline.add(frame.time_s, frame.clock_tick, frame.lead_s);
     }
-
-    /// Returns when the sample of a tick was taken, linearly between frames.
-    fn sampled_at(&self, tick: f64) -> Option<f64> {
-        let next = self.points.partition_point(|(at, _)| *at <= tick);
-        let &(from, from_s) = self.points.get(next.checked_sub(1)?)?;
-        let &(to, to_s) = self.points.get(next)?;
-        Some(from_s + (to_s - from_s) * (tick - from) / (to - from))
-    }
+    timeline
 }
 
 /// Returns the constant delay at which the error is smallest, in seconds, and the errors at it.
@@ -316,7 +300,7 @@ mod tests {
         for frame in &mut walker {
             frame.lead_s = lead_s(frame.time_s);
         }
-        let timeline = Timeline::new(&walker);
+        let timeline = timeline(&walker);
         let viewer = frames(
             |time_s| {
                 let tick = (time_s + 2.0 - 0.06) * f64::from(TICK_HZ);
