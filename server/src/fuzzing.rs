@@ -3,6 +3,8 @@
 use cubesync_protocol::Pose;
 use cubesync_recording::Recording;
 
+#[cfg(feature = "webrtc")]
+pub use crate::datagram::fuzzing::{answer_offer, take_packets};
 pub use crate::http::fuzzing::{HeadAnswer, answer_head};
 pub use crate::text::{TypedLine, read_typed};
 

@@ -32,6 +32,8 @@ use self::path::{OpenPath, Paths};
 use self::socket::Outgoing;
 pub(crate) use self::socket::{bind, receive};
 use self::webrtc::Browsers;
+#[cfg(feature = "webrtc")]
+pub(crate) use self::webrtc::fuzzing;
 
 /// The ways for datagrams that this server offers.
 #[derive(Debug)]

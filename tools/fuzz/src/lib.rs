@@ -5,6 +5,7 @@
 //! inputs in `corpus/`: small ones that reach everything the fuzzer has reached so far, and those that once
 //! broke something.
 
+pub mod browsers;
 pub mod bus;
 pub mod frames;
 pub mod http;
@@ -20,7 +21,8 @@ pub mod text;
 pub type Check = fn(&[u8]);
 
 /// Every check by the name of its target and of its folder in `corpus/`.
-pub const CHECKS: [(&str, Check); 9] = [
+pub const CHECKS: [(&str, Check); 10] = [
+    ("browsers", browsers::check),
     ("bus", bus::check),
     ("frames", frames::check),
     ("messages", messages::check),

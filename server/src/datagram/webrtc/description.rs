@@ -16,7 +16,7 @@ const PASSWORD_BYTES: std::ops::RangeInclusive<usize> = 22..=256;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Offer<'a> {
     /// The name of the section for data.
-    section: &'a str,
+    pub(super) section: &'a str,
     /// The browser's name in ICE.
     pub(super) ufrag: &'a str,
     /// Its password in ICE.

@@ -8,6 +8,7 @@
 mod channel;
 mod cryptography;
 mod description;
+pub(crate) mod fuzzing;
 mod peer;
 mod stun;
 #[cfg(test)]
