@@ -34,9 +34,9 @@ const COLUMNS: [Column; 12] = [
     column("delay ms", |figures| figures.delay_ms, 400.0),
     column("rms cm", |figures| figures.rms_cm, 30.0),
     column("p99 cm", |figures| figures.p99_cm, 100.0),
-    column("own rms cm", |figures| figures.own_rms_cm, 10.0),
+    column("own rms cm", |figures| figures.own_rms_cm, 20.0),
     column("frozen ms/min", |figures| figures.frozen_ms_per_min, 600.0),
-    column("snaps/min", |figures| figures.snaps_per_min, 3.0),
+    column("snaps/min", |figures| figures.snaps_per_min, 6.0),
     column("wire B/s", |figures| figures.wire_bytes_per_s, 20_000.0),
     column("down B/s", |figures| figures.down_bytes_per_s, 6_000.0),
     column(
