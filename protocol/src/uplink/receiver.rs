@@ -59,8 +59,8 @@ pub struct UplinkReceiver {
     late_samples: u32,
     /// The number of releases.
     releases: u32,
-    /// The tick of the newest sample that a datagram has brought.
-    datagram_tick: Option<u64>,
+    /// The tick of the newest sample that a datagram has brought; 0 before the first one.
+    datagram_tick: u64,
 }
 
 impl UplinkReceiver {
@@ -72,7 +72,7 @@ impl UplinkReceiver {
             pending: VecDeque::new(),
             late_samples: 0,
             releases: 0,
-            datagram_tick: None,
+            datagram_tick: 0,
         }
     }
 
@@ -88,7 +88,7 @@ impl UplinkReceiver {
         placed: &[CubePose],
         residuals: &[u8],
     ) -> Result<Arrival, SampleError> {
-        if self.datagram_tick.is_some_and(|known| tick <= known) {
+        if (1..=self.datagram_tick).contains(&tick) {
             return Ok(Arrival::Duplicate);
         }
         self.take(now, tick, placed, residuals)
@@ -116,7 +116,7 @@ impl UplinkReceiver {
         sample: &datagram::Sample,
     ) -> Result<Arrival, SampleError> {
         let arrival = self.take(now, sample.tick, &sample.placed, &sample.residuals)?;
-        self.datagram_tick = Some(sample.tick);
+        self.datagram_tick = sample.tick;
         Ok(arrival)
     }
 

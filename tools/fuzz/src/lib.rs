@@ -7,6 +7,7 @@
 
 pub mod browsers;
 pub mod bus;
+pub mod downlinks;
 pub mod frames;
 pub mod http;
 mod input;
@@ -16,12 +17,13 @@ pub mod recordings;
 pub mod samples;
 pub mod session;
 pub mod text;
+pub mod uplinks;
 
 /// A check that holds for any bytes.
 pub type Check = fn(&[u8]);
 
 /// Every check by the name of its target and of its folder in `corpus/`.
-pub const CHECKS: [(&str, Check); 10] = [
+pub const CHECKS: [(&str, Check); 12] = [
     ("browsers", browsers::check),
     ("bus", bus::check),
     ("frames", frames::check),
@@ -32,4 +34,6 @@ pub const CHECKS: [(&str, Check); 10] = [
     ("text", text::check),
     ("http", http::check),
     ("recordings", recordings::check),
+    ("downlinks", downlinks::check),
+    ("uplinks", uplinks::check),
 ];

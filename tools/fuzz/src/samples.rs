@@ -1,5 +1,6 @@
 //! Samples of players' cubes, applied to a room's world.
 
+use cubesync_protocol::datagram::{Sample, Uplink};
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::{ClientMessage, Colour, CubeId, CubeKind, CubePose, Message};
 use cubesync_relay::room::speed::SpeedRule;
@@ -19,6 +20,15 @@ const COLOUR: Colour = Colour {
 
 /// Checks that cubes stay in the world and below the top speed, and that only their authorities move them.
 pub fn check(bytes: &[u8]) {
+    play(bytes, false);
+}
+
+/// Checks the same when players send datagrams as well.
+pub(crate) fn check_with_datagrams(bytes: &[u8]) {
+    play(bytes, true);
+}
+
+fn play(bytes: &[u8], has_datagrams: bool) {
     let mut input = Input(bytes);
     let mut world = World::new(HZ, Some(TOP_SPEED), Ids::counted());
     let mut players = Vec::new();
@@ -32,6 +42,17 @@ pub fn check(bytes: &[u8]) {
         let [operation, argument] = input.array();
         let player = &mut players[usize::from(operation >> 4) % PLAYERS];
         let cube = CubeId(u64::from(argument) % 8);
+        if has_datagrams && operation & 8 != 0 {
+            let uplink = match operation % 2 {
+                0 => Uplink::decode(input.short_bytes()).ok(),
+                _ => Some(any_uplink(tick, &mut input)),
+            };
+            if uplink.is_some_and(|uplink| world.datagram(*player, &uplink).is_err()) {
+                world.leave(*player);
+            }
+            check_truth(&world);
+            continue;
+        }
         match operation % 8 {
             0 => {
                 let payload = input.short_bytes();
@@ -99,6 +120,31 @@ pub fn check(bytes: &[u8]) {
             }
         }
         check_truth(&world);
+    }
+}
+
+/// Returns a datagram that a client could send, with ticks relative to the room's.
+fn any_uplink(tick: u64, input: &mut Input<'_>) -> Uplink {
+    let [releases, base, count] = input.array();
+    let near = |step: u8| tick.saturating_add(u64::from(step % 16)).saturating_sub(8);
+    let samples = (0..count % 5).map(|_| {
+        let [step, placed] = input.array();
+        let placed = (0..placed % 3).map(|_| CubePose {
+            cube: CubeId(u64::from(input.byte()) % 8),
+            pose: input.near_pose(),
+        });
+        Sample {
+            tick: near(step),
+            placed: placed.collect(),
+            residuals: input.short_bytes().to_vec().into(),
+        }
+    });
+    Uplink {
+        samples: samples.collect(),
+        releases: u32::from(releases % 4),
+        base: if base == 0 { 0 } else { near(base) },
+        number: 0,
+        lost: 0,
     }
 }
 

@@ -6,12 +6,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cubesync_client::playout::View;
 use cubesync_client::session::{Session, SessionEvent};
+use cubesync_protocol::datagram::{Downlink, Uplink};
 use cubesync_protocol::limits::{MAX_CLIENT_PAYLOAD_BYTES, PROTOCOL_VERSION};
 use cubesync_protocol::motion::MotionState;
 use cubesync_protocol::replica::Change;
 use cubesync_protocol::{
-    CellId, ClientMessage, Colour, CubeId, CubeInfo, CubeKind, CubePose, Event, Hello, Keyframe,
-    Message, Pose, ResumeToken, ServerMessage, Snapshot, Welcome, frame,
+    CellId, ClientMessage, Colour, CubeId, CubeInfo, CubeKind, CubePose, DatagramAnswer,
+    DatagramKey, DatagramRequest, Event, Hello, Keyframe, Message, PathId, Pose, ResumeToken,
+    ServerMessage, Snapshot, Welcome, frame,
 };
 
 use crate::input::Input;
@@ -38,7 +40,8 @@ pub fn check(bytes: &[u8]) {
     }
 }
 
-struct Table {
+/// A session at the table with the fuzzer.
+pub(crate) struct Table {
     now: Duration,
     session: Session,
     view: View,
@@ -53,7 +56,7 @@ struct Table {
 }
 
 impl Table {
-    fn new(input: &mut Input<'_>) -> Self {
+    pub(crate) fn new(input: &mut Input<'_>) -> Self {
         let now = Duration::from_secs(100);
         let tick_hz = input.byte();
         let welcome = Welcome {
@@ -96,7 +99,7 @@ impl Table {
         table
     }
 
-    fn go_on(&mut self, input: &mut Input<'_>) {
+    pub(crate) fn go_on(&mut self, input: &mut Input<'_>) {
         let operation = input.byte();
         let argument = input.byte();
         match operation % 12 {
@@ -128,6 +131,43 @@ impl Table {
                 self.say(&message);
             }
         }
+    }
+
+    /// Lets the session ask for a way for datagrams, and get it.
+    pub(crate) fn open_datagrams(&mut self) {
+        self.session.open_datagrams(DatagramRequest::Udp);
+        self.say(&ServerMessage::Datagrams(DatagramAnswer::Udp {
+            port: 1,
+            path: PathId(1),
+            key: DatagramKey([1; 32]),
+        }));
+        self.look();
+    }
+
+    pub(crate) fn datagram(&mut self, datagram: &[u8]) {
+        self.session.receive_datagram(self.now, datagram);
+    }
+
+    /// Receives a datagram that a server could send, with ticks relative to the newest one.
+    pub(crate) fn any_downlink(&mut self, input: &mut Input<'_>) {
+        let [base, complete, number, lost, count] = input.array();
+        let newest = self.tick;
+        let mut snapshots = Vec::new();
+        for _ in 0..count % 5 {
+            let [operation, argument] = input.array();
+            let operation = 8 + operation / 128;
+            if let ServerMessage::Snapshot(snapshot) = self.message(operation, argument, input) {
+                snapshots.push(snapshot);
+            }
+        }
+        let downlink = Downlink {
+            complete: newest.saturating_add((complete % 8).into()),
+            base: newest.saturating_sub((base % 8).into()),
+            number,
+            lost,
+            snapshots,
+        };
+        self.datagram(&downlink.encode());
     }
 
     fn say(&mut self, message: &ServerMessage) {
@@ -182,7 +222,7 @@ impl Table {
     }
 
     /// Does what a client does once a frame.
-    fn look(&mut self) {
+    pub(crate) fn look(&mut self) {
         self.session.receive(self.now, &mut self.received);
         assert!(self.received.len() <= 1 << 20);
         self.session.poll(self.now);
@@ -264,6 +304,12 @@ impl Table {
             }
         }
         assert!(outgoing.is_empty());
+        while let Some(datagram) = self.session.next_datagram() {
+            let uplink = Uplink::decode(&datagram).expect("a datagram of ours");
+            let ticks: Vec<_> = uplink.samples.iter().map(|sample| sample.tick).collect();
+            assert!(ticks.first().is_none_or(|first| *first > uplink.base));
+            assert!(ticks.is_sorted() && ticks.last() <= Some(&self.sampled_tick));
+        }
     }
 }
 

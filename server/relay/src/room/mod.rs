@@ -35,7 +35,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::audience::{Audience, ReceiverId, Written};
+use self::audience::{Audience, ReceiverId, SentDatagrams, Written};
 use self::backplane::{Backplane, Outcome, Peers};
 use self::clock::TickClock;
 pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, SightRule};
@@ -430,6 +430,11 @@ impl Room {
         let source = &mut self.publisher.with(&self.world);
         let over = self.audience.serve(tick, &self.log, source, now);
         self.count_written();
+        let SentDatagrams { count, bytes } = self.audience.take_sent();
+        if count > 0 {
+            self.metrics.sent_datagrams.inc_by(count);
+            self.metrics.sent_datagram_bytes.inc_by(bytes);
+        }
         for (receiver, reason) in over {
             self.end(receiver, reason, now);
         }
@@ -447,17 +452,8 @@ impl Room {
     }
 
     fn count_written(&mut self) {
-        let Written {
-            bytes,
-            frames,
-            datagrams,
-            datagram_bytes,
-        } = self.audience.take_written();
+        let Written { bytes, frames } = self.audience.take_written();
         self.metrics.count_sent(bytes, frames);
-        if datagrams > 0 {
-            self.metrics.sent_datagrams.inc_by(datagrams);
-            self.metrics.sent_datagram_bytes.inc_by(datagram_bytes);
-        }
     }
 
     /// Adds the cubes that came or left to the metrics.

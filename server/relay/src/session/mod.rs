@@ -277,7 +277,8 @@ impl Sessions {
                     let paths = self.datagrams.as_ref();
                     let opened =
                         paths.and_then(|paths| paths.open(&request, membership.inbox(), address));
-                    if membership.open_datagrams(opened).await.is_err() {
+                    // In a box, so that a session has no place for it while its player plays.
+                    if Box::pin(membership.open_datagrams(opened)).await.is_err() {
                         return Ending::ShuttingDown;
                     }
                     continue;

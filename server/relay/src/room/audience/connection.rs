@@ -86,18 +86,12 @@ pub struct Written {
     pub bytes: u64,
     /// Frames that are written at least in part.
     pub frames: u64,
-    /// Datagrams.
-    pub datagrams: u64,
-    /// Bytes of datagrams, before encryption.
-    pub datagram_bytes: u64,
 }
 
 impl AddAssign for Written {
     fn add_assign(&mut self, other: Self) {
         self.bytes += other.bytes;
         self.frames += other.frames;
-        self.datagrams += other.datagrams;
-        self.datagram_bytes += other.datagram_bytes;
     }
 }
 
@@ -137,14 +131,9 @@ impl Connection {
         }
     }
 
-    /// Sends the datagram that is due after a tick, if there is a path.
-    pub(super) fn serve_datagram(&mut self, served: ServedTick<'_>, own: CubeId) {
-        if let Some(path) = &mut self.path
-            && let Some(len_bytes) = path.serve(served, &self.streams, own)
-        {
-            self.written.datagrams += 1;
-            self.written.datagram_bytes += len_bytes as u64;
-        }
+    /// Sends the datagram that is due after a tick, if there is a path. Returns its length.
+    pub(super) fn serve_datagram(&mut self, served: ServedTick<'_>, own: CubeId) -> Option<usize> {
+        self.path.as_mut()?.serve(served, &self.streams, own)
     }
 
     /// Turns the tail on or off: a heartbeat that follows content at the next tick, unless that tick has

@@ -67,6 +67,15 @@ impl Written {
     }
 }
 
+/// Counts of datagrams that were sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SentDatagrams {
+    /// The number of datagrams.
+    pub count: u64,
+    /// Their bytes, before encryption.
+    pub bytes: u64,
+}
+
 /// All receivers of a room's log.
 #[derive(Debug)]
 pub struct Audience {
@@ -74,6 +83,7 @@ pub struct Audience {
     receivers: BTreeMap<ReceiverId, Receiver>,
     viewers: Viewers,
     written: Written,
+    sent: SentDatagrams,
 }
 
 impl Audience {
@@ -84,6 +94,7 @@ impl Audience {
             receivers: BTreeMap::new(),
             viewers: Viewers::new(grid),
             written: Written::default(),
+            sent: SentDatagrams::default(),
         }
     }
 
@@ -196,7 +207,9 @@ impl Audience {
                 }
             }
             if let ReceiverId::Player(own) = id {
-                receiver.connection.serve_datagram(served, own);
+                let sent = receiver.connection.serve_datagram(served, own);
+                self.sent.count += u64::from(sent.is_some());
+                self.sent.bytes += sent.unwrap_or_default() as u64;
             }
             match flushed {
                 Ok(Flushed::All) => {}
@@ -231,6 +244,11 @@ impl Audience {
     /// that tick.
     fn may_change_views(&self, tick: u64) -> bool {
         self.viewers.grid() == Grid::WHOLE || tick.is_multiple_of(FAR_INTERVAL_TICKS.into())
+    }
+
+    /// Takes the counts of the datagrams that were sent since the last call.
+    pub fn take_sent(&mut self) -> SentDatagrams {
+        std::mem::take(&mut self.sent)
     }
 
     fn heartbeat_ticks(&self, is_moving: bool) -> u64 {
