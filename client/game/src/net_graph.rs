@@ -59,7 +59,7 @@ fn show_lags(canvas: &Canvas, axis: &Axis, recent: &[&TickArrival], delay_s: f64
     axis.show_frame(
         canvas,
         &[
-            ("time until read:", theme::MUTED),
+            ("ticks", theme::MUTED),
             ("by datagram", theme::GOOD),
             ("by stream", theme::STREAM),
             ("late", theme::ERROR),
