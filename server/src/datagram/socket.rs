@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use super::Datagrams;
 use super::metrics::{DatagramMetrics, Received, Sending};
 
-/// Size of the socket's buffers, of which the system gives what it allows: a tick of a thousand players
-/// is sent within a millisecond.
+/// Size of the socket's buffers, of which the system gives what it allows: a tick for a thousand players
+/// is a burst of a thousand packets, each of which counts as 0.8 to 2 kB.
 const BUFFER_BYTES: usize = 2 * 1024 * 1024;
 
 /// Longest packet that is read whole. A longer one is cut, and then it is not authentic.
