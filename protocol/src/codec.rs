@@ -21,12 +21,13 @@ use crate::message::{ClientMessage, ServerMessage};
 const CLIENT_MEMORY_BYTES: usize = MAX_CLIENT_PAYLOAD_BYTES;
 
 /// Largest memory that a server's message may take while it is decoded, in bytes: its parts are up to four
-/// times as large in memory as on the wire.
-const SERVER_MEMORY_BYTES: usize = 4 * MAX_SERVER_PAYLOAD_BYTES;
+/// times as large in memory as on the wire. A server's datagrams have the same limit: with one of their own
+/// a browser would load every decoder twice.
+pub(crate) const SERVER_MEMORY_BYTES: usize = 4 * MAX_SERVER_PAYLOAD_BYTES;
 
-/// Largest memory that a datagram may take while it is decoded, in bytes. An event, which is two bytes
-/// on the wire at least, takes less than 100 in memory.
-const DATAGRAM_MEMORY_BYTES: usize = 64 * MAX_DATAGRAM_BYTES;
+/// Largest memory that a client's datagram may take while it is decoded, in bytes. A part that is two bytes
+/// on the wire at least takes less than 100 in memory.
+pub(crate) const CLIENT_DATAGRAM_MEMORY_BYTES: usize = 64 * MAX_DATAGRAM_BYTES;
 
 /// Why a payload is not the message it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -123,13 +124,13 @@ pub fn decode_peer<T: Serialize + DeserializeOwned>(payload: &[u8]) -> Result<T,
 }
 
 /// Decodes the plaintext of a datagram, which has at most [`MAX_DATAGRAM_BYTES`].
-pub(crate) fn decode_datagram<T: Serialize + DeserializeOwned>(
+pub(crate) fn decode_datagram<T: Serialize + DeserializeOwned, const MEMORY_BYTES: usize>(
     datagram: &[u8],
 ) -> Result<T, DecodeError> {
     if datagram.len() > MAX_DATAGRAM_BYTES {
         return Err(DecodeError::TooLarge);
     }
-    decode_whole::<T, DATAGRAM_MEMORY_BYTES>(datagram)
+    decode_whole::<T, MEMORY_BYTES>(datagram)
 }
 
 fn configuration() -> bincode::config::Configuration {

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 pub use self::gate::Gate;
 pub use self::loss::LossMeter;
 pub use self::redundancy::{LOST_ALL, Redundancy};
-use crate::codec::{DecodeError, decode_datagram, encode_peer};
+use crate::codec::{
+    CLIENT_DATAGRAM_MEMORY_BYTES, DecodeError, SERVER_MEMORY_BYTES, decode_datagram, encode_peer,
+};
 use crate::cube::CubePose;
 use crate::limits::FRAME_HEADER_BYTES;
 use crate::message::Snapshot;
@@ -94,7 +96,7 @@ impl Downlink {
     /// # Errors
     /// [`DecodeError`]: the sender does not speak this protocol.
     pub fn decode(datagram: &[u8]) -> Result<Self, DecodeError> {
-        decode_datagram(datagram)
+        decode_datagram::<Self, SERVER_MEMORY_BYTES>(datagram)
     }
 }
 
@@ -109,7 +111,7 @@ impl Uplink {
     /// # Errors
     /// [`DecodeError`]: the sender does not speak this protocol.
     pub fn decode(datagram: &[u8]) -> Result<Self, DecodeError> {
-        decode_datagram(datagram)
+        decode_datagram::<Self, CLIENT_DATAGRAM_MEMORY_BYTES>(datagram)
     }
 }
 
