@@ -11,6 +11,7 @@
 //! `docs/PROTOCOL.md` says the same for a reader without Rust, and `protocol/vectors/` holds the
 //! literal bytes that both are tested against.
 
+mod byte_array;
 pub mod cells;
 pub mod codec;
 pub mod cube;

@@ -7,6 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::byte_array::byte_array;
 use crate::cube::{CellId, Colour, CubeId, CubePose};
 use crate::limits::{MAGIC, PROTOCOL_VERSION};
 use crate::motion::{MotionSet, MotionState};
@@ -112,7 +113,7 @@ pub struct Hello {
 /// A secret that shows that a new connection belongs to the player of an earlier one. It is random,
 /// so that nobody can guess it, good for one use, and kept out of logs.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ResumeToken(pub [u8; 16]);
+pub struct ResumeToken(#[serde(deserialize_with = "byte_array")] pub [u8; 16]);
 
 impl std::fmt::Debug for ResumeToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -258,7 +259,7 @@ pub struct PathId(pub u64);
 
 /// The key of a path for datagrams. It is good for one session and kept out of logs and recordings.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DatagramKey(pub [u8; 32]);
+pub struct DatagramKey(#[serde(deserialize_with = "byte_array")] pub [u8; 32]);
 
 impl std::fmt::Debug for DatagramKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
