@@ -168,8 +168,9 @@ impl Session {
             && let Some(room) = &mut self.room
             && let Some(sample) = room.sample_at_once(now, can_be_sent)
         {
+            let has_updates = sample.updates > 0;
             self.send_sample(sample);
-            self.datagrams.sampled(now);
+            self.datagrams.sampled(has_updates, now);
         }
     }
 
@@ -458,8 +459,9 @@ impl Session {
         let ping = room.ping_when_due(now);
         let tick = Duration::from_secs(1) / u32::from(room.welcome.tick_hz);
         if let Some(sample) = sample {
+            let has_updates = sample.updates > 0;
             self.send_sample(sample);
-            self.datagrams.sampled(now);
+            self.datagrams.sampled(has_updates, now);
         }
         self.datagrams.poll(now, tick);
         if let Some(sent_us) = ping {

@@ -96,10 +96,12 @@ impl Datagrams {
         });
     }
 
-    /// Sends the newest sample here as well.
-    pub(super) fn sampled(&mut self, now: Duration) {
+    /// Sends the newest sample here as well, and repeats it if it `has_updates`.
+    pub(super) fn sampled(&mut self, has_updates: bool, now: Duration) {
         if self.works(now) {
-            self.repeats = Redundancy::at_loss(self.lost).repeats;
+            if has_updates {
+                self.repeats = Redundancy::at_loss(self.lost).repeats;
+            }
             self.send(now);
         }
     }

@@ -19,6 +19,10 @@ const MAX_TICKS: usize = 64;
 /// limit is reached first.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// Largest number of ticks in a datagram that are of no interest to its receiver. The stream has them as
+/// well, and is hardly ever further behind.
+const MAX_OTHER_TICKS: usize = 6;
+
 /// A cell's stream at one rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamId(u16);
@@ -174,7 +178,8 @@ impl SnapshotLog {
     }
 
     /// Returns the newest `count` ticks after `floor` at which `streams` have something that is not only
-    /// about the motion of `except`, and all that is between them and before, in at most `max_bytes`.
+    /// about the motion of `except`, with all that is between them, in at most `max_bytes`. Up to
+    /// [`MAX_OTHER_TICKS`] at which they have nothing else do not count.
     pub fn window(
         &self,
         streams: &[StreamId],
@@ -185,6 +190,7 @@ impl SnapshotLog {
     ) -> Window<'_> {
         let mut base = self.removed_tick.max(floor);
         let (mut left_bytes, mut left_ticks) = (max_bytes, count);
+        let mut left_others = MAX_OTHER_TICKS;
         // From the newest tick and stream back.
         let mut frames = Vec::new();
         for tick in self.ticks.iter().rev().take_while(|tick| tick.tick > floor) {
@@ -196,14 +202,17 @@ impl SnapshotLog {
             }
             let len_bytes: usize = frames[here..].iter().map(|frame| frame.len()).sum();
             let len_bytes = len_bytes - (frames.len() - here) * SNAPSHOT_OFFSET_BYTES;
-            let has_news = tick.has_news(streams, except);
-            if len_bytes > left_bytes || (has_news && left_ticks == 0) {
+            let left_here = match tick.has_news(streams, except) {
+                true => &mut left_ticks,
+                false => &mut left_others,
+            };
+            if len_bytes > left_bytes || *left_here == 0 {
                 frames.truncate(here);
                 base = tick.tick;
                 break;
             }
             left_bytes -= len_bytes;
-            left_ticks -= usize::from(has_news);
+            *left_here -= 1;
         }
         frames.reverse();
         Window { base, frames }

@@ -13,7 +13,7 @@ use cubesync_protocol::{
     CellId, CubeId, Event, Keyframe, Message, Pose, Position, ServerMessage, Snapshot,
 };
 
-use super::audience::Source;
+use super::audience::{Moving, Source};
 use super::log::{LogFrame, StreamId};
 use super::world::{Changes, World};
 
@@ -223,9 +223,14 @@ pub struct Published<'a> {
 }
 
 impl Source for Published<'_> {
-    fn is_moving(&self) -> bool {
-        let mut near = self.publisher.cells.iter().map(|cell| &cell.near.predicted);
-        near.any(|predicted| predicted.active().len() > 0)
+    fn moving(&self) -> Moving {
+        let near = self.publisher.cells.iter().map(|cell| &cell.near.predicted);
+        let mut moving = near.flat_map(|predicted| predicted.active().map(|(cube, _)| cube));
+        match (moving.next(), moving.next()) {
+            (None, _) => Moving::Nobody,
+            (Some(sole), None) => Moving::Sole(sole),
+            (Some(_), Some(_)) => Moving::Several,
+        }
     }
 
     fn open(&mut self, cell: CellId, sight: Sight) {

@@ -30,8 +30,8 @@ use crate::ending::Ending;
 
 /// The publisher of an audience's log.
 pub trait Source {
-    /// Returns whether the receivers' predictions move a cube, or one has just stopped.
-    fn is_moving(&self) -> bool;
+    /// Returns which cubes the receivers' predictions move, or have just moved.
+    fn moving(&self) -> Moving;
 
     /// Begins the stream of a cell that a receiver sees from now on. It is called right after a tick at
     /// which all streams bring their cells up to date.
@@ -46,6 +46,17 @@ pub trait Source {
 
     /// Returns where a player looks from: their own cube, and those they hold.
     fn viewpoints(&self, player: CubeId) -> impl Iterator<Item = Position>;
+}
+
+/// The cubes that move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moving {
+    /// None.
+    Nobody,
+    /// This one alone.
+    Sole(CubeId),
+    /// Several.
+    Several,
 }
 
 /// A receiver's identity.
@@ -177,13 +188,16 @@ impl Audience {
         now: Instant,
     ) -> Vec<(ReceiverId, Ending)> {
         let heartbeat = ServerMessage::Heartbeat { tick }.to_frame();
-        let heartbeat_ticks = self.heartbeat_ticks(source.is_moving());
+        let moving = source.moving();
+        let heartbeat_ticks = self.heartbeat_ticks(moving != Moving::Nobody);
         let rest_ticks = self.ticks_in(HEARTBEAT_INTERVAL);
         let may_change_views = self.may_change_views(tick);
         let served = ServedTick {
             tick,
             log,
+            moving,
             heartbeat_ticks,
+            rest_ticks,
         };
         let mut over = Vec::new();
         for (&id, receiver) in &mut self.receivers {

@@ -6,6 +6,7 @@ use cubesync_protocol::CubeId;
 use cubesync_protocol::datagram::{Downlink, LOST_ALL, LossMeter, Redundancy, Uplink};
 use cubesync_protocol::limits::{DATAGRAM_INTERVAL, MAX_DATAGRAM_BYTES};
 
+use super::Moving;
 use crate::datagram::DatagramPath;
 use crate::room::log::{SnapshotLog, StreamId};
 
@@ -44,8 +45,10 @@ pub(super) struct Path {
 pub(super) struct ServedTick<'a> {
     pub(super) tick: u64,
     pub(super) log: &'a SnapshotLog,
-    /// The interval of heartbeats.
+    pub(super) moving: Moving,
+    /// The interval of heartbeats, and that while nothing moves.
     pub(super) heartbeat_ticks: u64,
+    pub(super) rest_ticks: u64,
 }
 
 impl Path {
@@ -141,6 +144,11 @@ impl Path {
             self.repeats -= 1;
             return true;
         }
-        self.must_answer || tick - self.sent_tick >= served.heartbeat_ticks
+        // A client knows how its own cube moves.
+        let heartbeat_ticks = match served.moving == Moving::Sole(own) {
+            true => served.rest_ticks,
+            false => served.heartbeat_ticks,
+        };
+        self.must_answer || tick - self.sent_tick >= heartbeat_ticks
     }
 }
