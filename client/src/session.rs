@@ -48,6 +48,9 @@ const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
 const BACKLOG_BYTES: usize = 1024;
 /// Unsent bytes above which the connection counts as dead.
 const MAX_OUTGOING_BYTES: usize = 64 * 1024;
+/// Longest time for which samples wait that a datagram has brought, so that one packet of the stream has
+/// them and one acknowledgement answers.
+const STREAM_WAITS: Duration = Duration::from_millis(200);
 /// Longest part of a server's text that is shown: a few sentences.
 const MAX_REASON_CHARS: usize = 300;
 
@@ -81,6 +84,9 @@ pub struct Session {
     /// Whether a way for datagrams was asked for.
     has_asked: bool,
     datagrams: Datagrams,
+    /// Samples that datagrams bring as well, and since when they wait for others on the stream.
+    waiting: BytesMut,
+    waits_since: Duration,
     outgoing: BytesMut,
     events: VecDeque<SessionEvent>,
     total: Statistics,
@@ -98,6 +104,8 @@ impl Session {
             is_over: false,
             has_asked: false,
             datagrams: Datagrams::new(),
+            waiting: BytesMut::new(),
+            waits_since: now,
             outgoing: BytesMut::new(),
             events: VecDeque::new(),
             total: Statistics::default(),
@@ -168,9 +176,7 @@ impl Session {
             && let Some(room) = &mut self.room
             && let Some(sample) = room.sample_at_once(now, can_be_sent)
         {
-            let has_updates = sample.updates > 0;
-            self.send_sample(sample);
-            self.datagrams.sampled(has_updates, now);
+            self.send_twice(sample, now);
         }
     }
 
@@ -450,6 +456,10 @@ impl Session {
     }
 
     fn send_what_is_due(&mut self, now: Duration) {
+        if now.saturating_sub(self.waits_since) >= STREAM_WAITS {
+            self.outgoing.extend_from_slice(&self.waiting);
+            self.waiting.clear();
+        }
         let can_be_sent = self.outgoing.len() <= BACKLOG_BYTES;
         let Some(room) = &mut self.room else {
             return;
@@ -459,9 +469,7 @@ impl Session {
         let ping = room.ping_when_due(now);
         let tick = Duration::from_secs(1) / u32::from(room.welcome.tick_hz);
         if let Some(sample) = sample {
-            let has_updates = sample.updates > 0;
-            self.send_sample(sample);
-            self.datagrams.sampled(has_updates, now);
+            self.send_twice(sample, now);
         }
         self.datagrams.poll(now, tick);
         if let Some(sent_us) = ping {
@@ -469,18 +477,42 @@ impl Session {
         }
     }
 
+    /// Sends a sample on the stream, with what waits there.
     fn send_sample(&mut self, sample: Sample) {
+        let message = self.keep_sample(sample);
+        self.queue(&message);
+    }
+
+    /// Sends a sample by datagram, where that works, and on the stream, where it then may wait.
+    fn send_twice(&mut self, sample: Sample, now: Duration) {
+        let has_updates = sample.updates > 0;
+        let message = self.keep_sample(sample);
+        if self.datagrams.works(now) {
+            if self.waiting.is_empty() {
+                self.waits_since = now;
+            }
+            message.append_frame(&mut self.waiting);
+            self.total.frames_out += 1;
+        } else {
+            self.queue(&message);
+        }
+        self.datagrams.sampled(has_updates, now);
+    }
+
+    fn keep_sample(&mut self, sample: Sample) -> ClientMessage {
         self.total.updates_out += sample.updates as u64;
         self.datagrams.keep(&sample);
-        self.queue(&ClientMessage::Sample {
+        ClientMessage::Sample {
             tick: sample.tick,
             placed: sample.placed,
             residuals: sample.residuals,
-        });
+        }
     }
 
     fn queue(&mut self, message: &ClientMessage) {
         if !self.is_over {
+            self.outgoing.extend_from_slice(&self.waiting);
+            self.waiting.clear();
             message.append_frame(&mut self.outgoing);
             self.total.frames_out += 1;
         }

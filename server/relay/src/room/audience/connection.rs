@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use cubesync_protocol::cells::{Sight, View};
 use cubesync_protocol::datagram::Uplink;
-use cubesync_protocol::{CellId, CubeId, Message, ServerMessage};
+use cubesync_protocol::{CellId, Message, ServerMessage};
 use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::path::{Path, ServedTick};
+use super::ReceiverId;
+use super::path::{Path, Sent, ServedTick};
 use crate::datagram::DatagramPath;
 use crate::room::log::{Cursor, SnapshotLog, StreamId};
 
@@ -131,9 +132,31 @@ impl Connection {
         }
     }
 
-    /// Sends the datagram that is due after a tick, if there is a path. Returns its length.
-    pub(super) fn serve_datagram(&mut self, served: ServedTick<'_>, own: CubeId) -> Option<usize> {
-        self.path.as_mut()?.serve(served, &self.streams, own)
+    /// Sends the datagram that is due after a tick, if there is a path.
+    pub(super) fn serve_datagram(&mut self, served: ServedTick<'_>, id: ReceiverId) -> Sent {
+        match (&mut self.path, id) {
+            (Some(path), ReceiverId::Player(own)) => path.serve(served, &self.streams, own),
+            _ => Sent::default(),
+        }
+    }
+
+    /// Returns whether it has a path, and its stream had all and took all until the last tick.
+    pub(super) fn is_flowing(&self, log: &SnapshotLog) -> bool {
+        let has_path = self.path.is_some();
+        has_path && self.is_empty() && self.blocked_since.is_none() && !log.has_lost(self.cursor)
+    }
+
+    /// Returns whether the stream may wait with what it has, since a datagram has just brought it.
+    pub(super) fn may_wait(&mut self, served: ServedTick<'_>) -> bool {
+        let mut next = self.cursor;
+        let has_content = served.log.next(&self.streams, &mut next).is_some();
+        let Some(path) = &mut self.path else {
+            return false;
+        };
+        if !has_content {
+            path.stream_written();
+        }
+        has_content && path.may_wait(served)
     }
 
     /// Turns the tail on or off: a heartbeat that follows content at the next tick, unless that tick has
@@ -270,6 +293,9 @@ impl Connection {
             return Ok(Flushed::All);
         }
         self.content_sent(tick);
+        if let Some(path) = &mut self.path {
+            path.stream_written();
+        }
         self.flush(log, now)
     }
 

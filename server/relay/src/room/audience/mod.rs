@@ -28,6 +28,10 @@ use super::log::SnapshotLog;
 use crate::datagram::DatagramPath;
 use crate::ending::Ending;
 
+/// Longest time for which the stream waits with what datagrams have brought, so that one packet has it and
+/// one acknowledgement answers. It is far less than the log holds.
+const STREAM_WAITS: Duration = Duration::from_millis(200);
+
 /// The publisher of an audience's log.
 pub trait Source {
     /// Returns which cubes the receivers' predictions move, or have just moved.
@@ -198,33 +202,41 @@ impl Audience {
             moving,
             heartbeat_ticks,
             rest_ticks,
+            wait_ticks: self.ticks_in(STREAM_WAITS),
         };
         let mut over = Vec::new();
         for (&id, receiver) in &mut self.receivers {
             if may_change_views && receiver.connection.needs_keyframes(log) {
                 receiver.choose_view(tick, log, source, &mut self.viewers);
             }
-            let mut flushed = receiver.connection.flush_tick(log, tick, now);
-            if matches!(flushed, Ok(Flushed::All)) {
-                if may_change_views && receiver.has_moved(source, self.viewers.grid()) {
-                    receiver.choose_view(tick, log, source, &mut self.viewers);
-                }
-                let connection = &mut receiver.connection;
-                // While cubes move, datagrams are the heartbeats where they come through.
-                let interval_ticks = match connection.datagrams_work(tick) {
-                    true => rest_ticks,
-                    false => heartbeat_ticks,
-                };
-                connection.keep_alive(log, tick, interval_ticks, &heartbeat);
-                if !connection.is_up_to_date(log) {
-                    flushed = connection.flush(log, now);
+            let has_moved = may_change_views && receiver.has_moved(source, self.viewers.grid());
+            let connection = &mut receiver.connection;
+            // While cubes move, datagrams are the heartbeats where they come through.
+            let interval_ticks = match connection.datagrams_work(tick) {
+                true => rest_ticks,
+                false => heartbeat_ticks,
+            };
+            // A tick at which the view may change has no datagram.
+            let is_steady = !has_moved && connection.is_flowing(log);
+            let mut sent = is_steady.then(|| connection.serve_datagram(served, id));
+            let mut flushed = Ok(Flushed::All);
+            if !(sent.is_some_and(|sent| sent.covers_tick) && connection.may_wait(served)) {
+                flushed = connection.flush_tick(log, tick, now);
+                if matches!(flushed, Ok(Flushed::All)) {
+                    if has_moved {
+                        receiver.choose_view(tick, log, source, &mut self.viewers);
+                    }
+                    let connection = &mut receiver.connection;
+                    connection.keep_alive(log, tick, interval_ticks, &heartbeat);
+                    if !connection.is_up_to_date(log) {
+                        flushed = connection.flush(log, now);
+                    }
                 }
             }
-            if let ReceiverId::Player(own) = id {
-                let sent = receiver.connection.serve_datagram(served, own);
-                self.sent.count += u64::from(sent.is_some());
-                self.sent.bytes += sent.unwrap_or_default() as u64;
-            }
+            let connection = &mut receiver.connection;
+            let sent = sent.get_or_insert_with(|| connection.serve_datagram(served, id));
+            self.sent.count += u64::from(sent.len_bytes.is_some());
+            self.sent.bytes += sent.len_bytes.unwrap_or_default() as u64;
             match flushed {
                 Ok(Flushed::All) => {}
                 Ok(Flushed::Blocked) if receiver.is_too_slow(now) => {

@@ -30,6 +30,8 @@ pub(super) struct Path {
     sent_tick: u64,
     /// The number of ticks in which the newest content is sent once more.
     repeats: u8,
+    /// The tick since which the stream waits with content.
+    waits_since: Option<u64>,
     /// Whether the client has just shown that it is there for the first time.
     must_answer: bool,
     /// The tick in which a datagram of the client came last.
@@ -49,6 +51,17 @@ pub(super) struct ServedTick<'a> {
     /// The interval of heartbeats, and that while nothing moves.
     pub(super) heartbeat_ticks: u64,
     pub(super) rest_ticks: u64,
+    /// Longest time for which a stream waits.
+    pub(super) wait_ticks: u64,
+}
+
+/// What was sent after a tick.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Sent {
+    /// The length of the datagram, if there was one.
+    pub(super) len_bytes: Option<usize>,
+    /// Whether datagrams come through and the client needs nothing of the tick from the stream soon.
+    pub(super) covers_tick: bool,
 }
 
 impl Path {
@@ -61,6 +74,7 @@ impl Path {
             number: 0,
             sent_tick: tick,
             repeats: 0,
+            waits_since: None,
             must_answer: false,
             heard_tick: None,
             arrived: LossMeter::default(),
@@ -91,8 +105,34 @@ impl Path {
 
     /// Sends what is due after a tick: the newest ticks when the last one has something new for the
     /// player, who has moved their `own` cube before, a few times again where datagrams are lost, and as
-    /// a heartbeat. Returns the length of the datagram.
+    /// a heartbeat.
     pub(super) fn serve(
+        &mut self,
+        served: ServedTick<'_>,
+        streams: &[StreamId],
+        own: CubeId,
+    ) -> Sent {
+        let len_bytes = self.send_when_due(served, streams, own);
+        let is_covered = || len_bytes.is_some() || !served.log.has_news(served.tick, streams, own);
+        Sent {
+            len_bytes,
+            covers_tick: self.works(served.tick) && is_covered(),
+        }
+    }
+
+    /// Returns whether the stream may wait with what it has from this tick on.
+    pub(super) fn may_wait(&mut self, served: ServedTick<'_>) -> bool {
+        let since = *self.waits_since.get_or_insert(served.tick);
+        served.tick - since < served.wait_ticks
+    }
+
+    /// Notes that the stream does not wait any more.
+    pub(super) fn stream_written(&mut self) {
+        self.waits_since = None;
+    }
+
+    /// Returns the length of the datagram.
+    fn send_when_due(
         &mut self,
         served: ServedTick<'_>,
         streams: &[StreamId],
