@@ -1,10 +1,12 @@
 //! Tests of a session: its messages, its deadlines and its reasons to end.
 
 use bytes::Bytes;
+use cubesync_protocol::datagram::{Downlink, Uplink};
 use cubesync_protocol::limits::PROTOCOL_VERSION;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{
-    CellId, CloseCode, Colour, CubeInfo, CubeKind, CubePose, Event, RejectCode, ServerAddress,
+    CellId, CloseCode, Colour, CubeInfo, CubeKind, CubePose, DatagramKey, Event, PathId,
+    RejectCode, ServerAddress,
 };
 use proptest::prelude::*;
 
@@ -460,4 +462,126 @@ proptest! {
         session.poll(ms(100));
         session.poll(ms(6_000));
     }
+}
+
+/// Returns a datagram of the server in which nothing is new.
+fn downlink(number: u8, lost: u8) -> Bytes {
+    let downlink = Downlink {
+        complete: 100,
+        base: 99,
+        number,
+        lost,
+        snapshots: Vec::new(),
+    };
+    downlink.encode()
+}
+
+fn uplink(session: &mut Session) -> Option<Uplink> {
+    let datagram = session.next_datagram();
+    datagram.map(|datagram| Uplink::decode(&datagram).unwrap())
+}
+
+/// Returns a session for which datagrams work at a time.
+fn with_datagrams(now: Duration) -> Session {
+    let mut session = joined();
+    session.open_datagrams(DatagramRequest::Udp);
+    session.open_datagrams(DatagramRequest::Udp);
+    let asked = ClientMessage::OpenDatagrams(DatagramRequest::Udp);
+    assert_eq!(sent(&mut session), [asked], "only once");
+    let answer = DatagramAnswer::Udp {
+        port: 1,
+        path: PathId(2),
+        key: DatagramKey([3; 32]),
+    };
+    receive(
+        &mut session,
+        now,
+        &[ServerMessage::Datagrams(answer.clone())],
+    );
+    assert_eq!(events(&mut session), [SessionEvent::Datagrams(answer)]);
+    let first = uplink(&mut session).expect("a datagram opens the way");
+    assert_eq!((first.lost, first.samples.len()), (0, 0));
+    session.receive_datagram(now, &downlink(0, 0));
+    assert!(session.datagrams_work(now));
+    session
+}
+
+#[test]
+fn a_sample_goes_out_by_datagram_at_once_and_on_the_stream_before_a_release_or_a_moment_later() {
+    let mut session = with_datagrams(ms(1_000));
+    let mut newest = None;
+    let mut samples = Vec::new();
+    for frame in 0..30u16 {
+        let now = ms(1_000 + 16 * u64::from(frame));
+        session.poll(now);
+        session.set_pose(OWN, pose((f32::from(frame) / 3.0).sin()));
+        session.send(now);
+        newest = uplink(&mut session).or(newest);
+        let is_sample = |message: &ClientMessage| matches!(message, ClientMessage::Sample { .. });
+        samples.push(sent(&mut session).into_iter().filter(is_sample).count());
+    }
+    let newest = newest.expect("the cube moves");
+    assert_eq!(newest.samples.len(), 2);
+    assert!(newest.base > 0 && newest.base < newest.samples[0].tick);
+    let writes = samples.iter().filter(|count| **count > 0).count();
+    let all: usize = samples.iter().sum();
+    assert!(writes <= 3 && all >= 6, "{samples:?}");
+
+    let free = ServerMessage::Snapshot(Snapshot {
+        tick: 101,
+        events: vec![Event::Taken {
+            cube: FREE,
+            by: OWN,
+        }],
+        ..Snapshot::default()
+    });
+    receive(&mut session, ms(1_480), &[free]);
+    session.set_pose(FREE, pose(9.0));
+    session.release(FREE);
+    let stream = sent(&mut session);
+    assert_eq!(stream.last(), Some(&ClientMessage::Release { cube: FREE }));
+    let ticks: Vec<_> = stream
+        .iter()
+        .filter_map(|message| match message {
+            ClientMessage::Sample { tick, .. } => Some(*tick),
+            _ => None,
+        })
+        .collect();
+    assert!(ticks.is_sorted() && !ticks.is_empty());
+    session.poll(ms(1_600));
+    session.set_pose(OWN, pose(20.0));
+    session.send(ms(1_600));
+    let after = uplink(&mut session).expect("the cube has moved");
+    assert_eq!((after.releases, after.samples.len()), (1, 1));
+    assert_eq!(Some(&after.base), ticks.last());
+}
+
+#[test]
+fn where_datagrams_are_lost_they_are_repeated_and_where_none_come_they_only_probe() {
+    let mut session = with_datagrams(ms(1_000));
+    session.receive_datagram(ms(1_000), &downlink(1, 20));
+    session.set_pose(OWN, pose(5.0));
+    session.send(ms(1_000));
+    let mut times = Vec::new();
+    for now in (1_000..9_000).step_by(10) {
+        session.poll(ms(now));
+        if let Some(uplink) = uplink(&mut session) {
+            times.push((now, uplink.lost));
+        }
+    }
+    // The sample, two repetitions a tick later each, and then one every second. Its tail is one too.
+    let (soon, later): (Vec<_>, Vec<_>) = times.iter().partition(|(at, _)| *at < 1_300);
+    assert!((3..=5).contains(&soon.len()), "{times:?}");
+    assert!((6..=8).contains(&later.len()), "{times:?}");
+    let reported: Vec<_> = later.iter().filter(|(_, lost)| *lost == 255).collect();
+    assert!(reported.iter().all(|(at, _)| *at >= 4_000) && reported.len() >= 4);
+    assert!(!session.datagrams_work(ms(9_000)));
+}
+
+#[test]
+fn an_answer_that_nobody_asked_for_ends_the_session() {
+    let mut session = joined();
+    let answer = ServerMessage::Datagrams(DatagramAnswer::Unavailable);
+    receive(&mut session, ms(1_000), &[answer]);
+    assert!(!session.is_joined());
 }

@@ -226,3 +226,51 @@ fn a_player_gets_no_datagram_about_their_own_motion_alone_but_one_that_completes
     assert_eq!(newest.complete, test.tick());
     assert_eq!(newest.snapshots.len(), 7, "{newest:?}");
 }
+
+#[test]
+fn the_stream_waits_a_moment_with_what_datagrams_bring_and_not_when_they_do_not() {
+    for works in [true, false] {
+        let mut test = TestRoom::new(None, 3);
+        let [walker, viewer] = [(); 2].map(|()| test.enter_at(None, None));
+        let receiver = ReceiverId::Player(viewer);
+        let path = Arc::new(Recorded::default());
+        let tick = test.tick();
+        test.room.audience.open_path(receiver, path.clone(), tick);
+        let (mut writes, mut snapshots) = (0, 0);
+        for step in 0..40 {
+            let lost = if works { 0 } else { LOST_ALL };
+            let tick = test.tick();
+            test.room.audience.heard(receiver, &report(lost), tick);
+            let tick = tick + 1;
+            let writer = &mut test.clients.get_mut(&walker).unwrap().writer;
+            let x = METRE * (step * step % 7);
+            let (placed, residuals) = writer.sample(tick, walker, pose_at(x));
+            let residuals = residuals.into();
+            let sample = ClientMessage::Sample {
+                tick,
+                placed,
+                residuals,
+            };
+            test.say(walker, sample);
+            let begins = test.room.clock.begins(tick);
+            test.room.tick(begins);
+            let client = test.clients.get_mut(&viewer).unwrap();
+            while let Ok(frames) = client.frames.try_recv() {
+                writes += 1;
+                client.received.extend_from_slice(&frames);
+            }
+            while let Some(payload) =
+                frame::split(&mut client.received, ServerMessage::MAX_PAYLOAD_BYTES).unwrap()
+            {
+                let message = ServerMessage::decode(&payload).unwrap();
+                snapshots += u64::from(matches!(message, ServerMessage::Snapshot(_)));
+            }
+        }
+        assert!(snapshots >= 25, "{snapshots}");
+        if works {
+            assert!(writes <= 12, "{writes}");
+        } else {
+            assert!(writes >= snapshots, "{writes}");
+        }
+    }
+}
