@@ -215,7 +215,7 @@ impl Channel {
     fn advance(&mut self, now: Instant, output: &mut Output) -> Result<(), ChannelError> {
         loop {
             for packet in self.poll_dtls(output)? {
-                self.receive_sctp(packet, now);
+                self.receive_sctp(packet, now)?;
             }
             self.poll_events(output)?;
             let transmits = self.poll_sctp(now);
@@ -258,20 +258,24 @@ impl Channel {
         }
     }
 
-    fn receive_sctp(&mut self, packet: Bytes, now: Instant) {
+    fn receive_sctp(&mut self, packet: Bytes, now: Instant) -> Result<(), ChannelError> {
         let received = self.endpoint.handle(now, SCTP_PEER, None, None, packet);
         match (received, &mut self.association) {
             (Some((handle, DatagramEvent::NewAssociation(association))), free @ None) => {
                 *free = Some(Box::new((handle, association)));
+            }
+            // A browser makes one association. The endpoint would keep every further one.
+            (Some((_, DatagramEvent::NewAssociation(_))), Some(_)) => {
+                return Err(ChannelError::Closed);
             }
             (Some((handle, DatagramEvent::AssociationEvent(event))), Some(association))
                 if association.0 == handle =>
             {
                 association.1.handle_event(event);
             }
-            // A peer has one association.
             _ => {}
         }
+        Ok(())
     }
 
     fn poll_events(&mut self, output: &mut Output) -> Result<(), ChannelError> {
@@ -288,6 +292,12 @@ impl Channel {
                     let mut stream = association.open_stream(STREAM, binary)?;
                     stream.set_reliability_params(true, ReliabilityType::Rexmit, 0)?;
                     self.is_open = true;
+                }
+                // The association would keep up to 65,536 streams, whatever number it agreed on.
+                Event::Stream(StreamEvent::Opened { id } | StreamEvent::Readable { id })
+                    if id != STREAM =>
+                {
+                    return Err(ChannelError::Closed);
                 }
                 Event::Stream(StreamEvent::Readable { id }) => {
                     let mut stream = association.stream(id)?;

@@ -140,11 +140,25 @@ impl Browser {
     }
 
     pub(crate) fn send(&mut self, message: &[u8], now: Instant) {
+        self.send_on(0, message, now);
+    }
+
+    /// Sends a message on a stream, which is opened if it is another one than the channel's.
+    pub(crate) fn send_on(&mut self, stream: u16, message: &[u8], now: Instant) {
         let (_, association) = self.association.as_mut().unwrap();
-        let mut stream = association.stream(0).unwrap();
-        stream
-            .write_with_ppi(message, PayloadProtocolIdentifier::Binary)
-            .unwrap();
+        let binary = PayloadProtocolIdentifier::Binary;
+        let mut stream = match stream {
+            0 => association.stream(stream).unwrap(),
+            _ => association.open_stream(stream, binary).unwrap(),
+        };
+        stream.write_with_ppi(message, binary).unwrap();
+        self.advance(now);
+    }
+
+    /// Begins another association beside the channel's.
+    pub(crate) fn associate_again(&mut self, now: Instant) {
+        let connecting = self.endpoint.connect(ClientConfig::new(), SCTP_PEER);
+        self.association = Some(connecting.unwrap());
         self.advance(now);
     }
 
