@@ -179,8 +179,7 @@ async fn serve(
     tasks.spawn(reload_on_hangup(Arc::clone(&shared)));
     tasks.spawn(accept_players(tcp, Arc::clone(&shared)));
     if let Some(datagrams) = datagrams {
-        let receiving = datagram::receive(datagrams, shutdown.clone());
-        tasks.spawn(contain(metrics, Task::Other, receiving));
+        tasks.spawn(receive_datagrams(datagrams, Arc::clone(&shared)));
     }
     if let Some(text_listener) = text_listener {
         tasks.spawn(accept_text_clients(text_listener, Arc::clone(&shared)));
@@ -225,6 +224,17 @@ async fn accept_players(listener: TcpListener, shared: Arc<Shared>) {
         },
     )
     .await;
+}
+
+/// Reads datagrams until the server stops. A panic costs the packet that caused it.
+async fn receive_datagrams(datagrams: Arc<Datagrams>, shared: Arc<Shared>) {
+    let Host {
+        metrics, shutdown, ..
+    } = &shared.host;
+    while !shutdown.is_cancelled() {
+        let receiving = datagram::receive(Arc::clone(&datagrams), shutdown.clone());
+        contain(metrics, Task::Other, receiving).await;
+    }
 }
 
 async fn accept_text_clients(listener: TcpListener, shared: Arc<Shared>) {

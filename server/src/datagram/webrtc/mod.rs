@@ -19,6 +19,7 @@ mod tests;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -81,6 +82,21 @@ struct Path {
 struct OpenPath {
     path: Arc<Path>,
     browsers: Arc<Browsers>,
+}
+
+impl Path {
+    /// Lets the peer do something. A panic in it or in the libraries under it gives `None`, and closes this
+    /// path only: the caller serves all players, or a room.
+    fn advance<T>(&self, act: impl FnOnce(&mut Peer, &mut Step) -> T) -> (Option<T>, Step) {
+        let mut peer = lock(&self.peer);
+        let mut step = Step::default();
+        let acted = catch_unwind(AssertUnwindSafe(|| act(&mut peer, &mut step)));
+        if acted.is_err() {
+            peer.close();
+            step = Step::default();
+        }
+        (acted.ok(), step)
+    }
 }
 
 impl Browsers {
@@ -166,13 +182,12 @@ impl Browsers {
             let paths: Vec<_> = lock(&self.open).by_name.values().cloned().collect();
             let now = Instant::now();
             for path in paths {
-                let mut step = Step::default();
-                let mut peer = lock(&path.peer);
-                peer.handle_timeout(now, &mut step);
-                let is_closed = peer.is_closed();
-                drop(peer);
+                let (is_closed, step) = path.advance(|peer, step| {
+                    peer.handle_timeout(now, step);
+                    peer.is_closed()
+                });
                 self.carry_out(&path, step);
-                if is_closed {
+                if is_closed != Some(false) {
                     self.forget(&path);
                 }
             }
@@ -190,11 +205,12 @@ impl Browsers {
         let Some(path) = path else {
             return Received::NoPath;
         };
-        let mut step = Step::default();
-        let mut peer = lock(&path.peer);
-        let outcome = peer.receive_stun(&message, from, Instant::now(), &mut step);
-        let is_new = outcome == Outcome::Signed && peer.remember(from);
-        drop(peer);
+        let (outcome, step) = path.advance(|peer, step| {
+            let outcome = peer.receive_stun(&message, from, Instant::now(), step);
+            let is_new = outcome == Outcome::Signed && peer.remember(from);
+            (outcome, is_new)
+        });
+        let (outcome, is_new) = outcome.unwrap_or((Outcome::Refused, false));
         if is_new {
             self.take_address(&path, from);
         }
@@ -210,14 +226,12 @@ impl Browsers {
         let Some(path) = path else {
             return Received::NoPath;
         };
-        let mut step = Step::default();
-        let mut peer = lock(&path.peer);
-        let outcome = peer.receive(packet, from, &self.settings, Instant::now(), &mut step);
-        drop(peer);
+        let (outcome, step) = path
+            .advance(|peer, step| peer.receive(packet, from, &self.settings, Instant::now(), step));
         let has_messages = !step.messages.is_empty();
         let is_delivered = self.carry_out(&path, step);
         match outcome {
-            Outcome::Refused => Received::Forged,
+            None | Some(Outcome::Refused) => Received::Forged,
             _ if !has_messages => Received::Upkeep,
             _ if is_delivered => Received::Taken,
             _ => Received::Refused,
@@ -288,12 +302,10 @@ impl fmt::Debug for Browsers {
 
 impl DatagramPath for OpenPath {
     fn send(&self, datagram: &[u8]) -> bool {
-        let mut step = Step::default();
-        let mut peer = lock(&self.path.peer);
-        let is_taken = peer.send(datagram, Instant::now(), &mut step);
-        drop(peer);
+        let sent = |peer: &mut Peer, step: &mut Step| peer.send(datagram, Instant::now(), step);
+        let (is_taken, step) = self.path.advance(sent);
         self.browsers.carry_out(&self.path, step);
-        is_taken
+        is_taken == Some(true)
     }
 }
 

@@ -112,6 +112,11 @@ impl Peer {
         matches!(self.state, State::Closed)
     }
 
+    /// Ends the path, and drops its channel.
+    pub(super) fn close(&mut self) {
+        self.state = State::Closed;
+    }
+
     /// Returns whether signed requests came from an address.
     pub(super) fn has_address(&self, address: SocketAddr) -> bool {
         self.addresses.contains(&address)

@@ -1,12 +1,15 @@
 //! A browser and its peer, without a network between them.
 
 use std::net::SocketAddr;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use cubesync_relay::datagram::DatagramInbox;
 use dimpl::DtlsCertificate;
 use rcgen::{CertificateParams, KeyPair};
 use ring::digest::{SHA256, digest};
 
+use super::Path;
 use super::channel::Settings;
 use super::cryptography;
 use super::description::{Answer, Offer};
@@ -294,6 +297,37 @@ fn nonsense_is_refused_and_harms_nothing() {
     assert_eq!(pair.browser.messages, [b"still here"]);
 }
 
+#[test]
+fn a_browser_has_one_association_and_one_stream() {
+    let mut pair = Pair::open();
+    pair.browser.associate_again(pair.now);
+    pair.exchange();
+    assert!(pair.peer.is_closed(), "the library keeps each association");
+
+    let mut pair = Pair::open();
+    pair.browser.send_on(1, b"on another stream", pair.now);
+    pair.exchange();
+    assert!(pair.peer.is_closed(), "the library keeps each stream");
+    assert!(pair.messages.is_empty());
+}
+
+#[test]
+fn a_panic_closes_one_browsers_path() {
+    let Pair { peer, .. } = Pair::open();
+    let path = Path {
+        name: 1,
+        peer: Mutex::new(peer),
+        inbox: DatagramInbox::new(|_| ()),
+    };
+    assert_eq!(path.advance(|_, _| 7).0, Some(7));
+    let (outcome, step) = path.advance::<()>(|_, step| {
+        step.messages.push(b"half done"[..].into());
+        panic!("a library's mistake");
+    });
+    assert!(outcome.is_none() && step.messages.is_empty());
+    assert_eq!(path.advance(|peer, _| peer.is_closed()).0, Some(true));
+}
+
 /// What an offer costs before anything of the browser has come by datagram.
 #[test]
 fn an_offer_takes_a_kilobyte() {
@@ -301,6 +335,6 @@ fn an_offer_takes_a_kilobyte() {
     let text = browser.offer();
     let offer = Offer::parse(&text).unwrap();
     let names = 2 * (offer.ufrag.len() + "0123456789abcdef:".len());
-    let bytes = size_of::<super::Path>() + names + 2 * size_of::<(u64, usize)>();
+    let bytes = size_of::<Path>() + names + 2 * size_of::<(u64, usize)>();
     assert!(bytes <= 1_024, "{bytes} bytes");
 }
