@@ -94,15 +94,19 @@ impl DatagramSocket {
 impl Path {
     /// Opens a socket on the stream's own address, because the server expects its packets from there.
     fn open(
-        [own, server]: [SocketAddr; 2],
+        [mut own, mut server]: [SocketAddr; 2],
         port: u16,
         PathId(id): PathId,
         DatagramKey(key): DatagramKey,
     ) -> io::Result<Self> {
-        let port = if port == 0 { server.port() } else { port };
-        let socket = UdpSocket::bind((own.ip(), 0))?;
+        // A link-local address of IPv6 is one only with the stream's scope, so the addresses are kept whole.
+        own.set_port(0);
+        if port != 0 {
+            server.set_port(port);
+        }
+        let socket = UdpSocket::bind(own)?;
         socket.set_nonblocking(true)?;
-        socket.connect((server.ip(), port))?;
+        socket.connect(server)?;
         Ok(Self {
             socket,
             sealer: Sealer::new(key, id, Direction::Up),
