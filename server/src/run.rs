@@ -117,9 +117,10 @@ async fn serve(
         Some(address) => Some(bind(address, "the text protocol", "--text").await?),
         None => None,
     };
-    let udp = bind_udp(&config).await?;
+    let tcp_address = tcp.local_addr().unwrap_or(config.listen);
+    let udp = bind_udp(&config, tcp_address).await?;
     let addresses = Addresses {
-        tcp: tcp.local_addr().unwrap_or(config.listen),
+        tcp: tcp_address,
         udp: udp.as_ref().and_then(|socket| socket.local_addr().ok()),
         http: http_listener.local_addr().unwrap_or(config.http),
         text: text_listener
@@ -271,11 +272,18 @@ async fn bind(
 }
 
 /// Binds the socket for datagrams, if they are on. Where nobody asked for an address, the server starts
-/// without one too: players have their streams.
-async fn bind_udp(config: &Config) -> Result<Option<UdpSocket>, StartError> {
+/// without one too: players have their streams. `stream` is the address to which players connect.
+async fn bind_udp(config: &Config, stream: SocketAddr) -> Result<Option<UdpSocket>, StartError> {
     let Some(address) = config.udp_address() else {
         return Ok(None);
     };
+    // A port that the system chose for the streams is the datagrams' too, if it is free for them.
+    if config.udp.is_none()
+        && address.port() == 0
+        && let Ok(socket) = datagram::bind(stream).await
+    {
+        return Ok(Some(socket));
+    }
     match datagram::bind(address).await {
         Ok(socket) => Ok(Some(socket)),
         Err(error) => {

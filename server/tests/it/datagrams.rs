@@ -104,6 +104,17 @@ async fn on_a_bad_network_ticks_and_samples_come_first_by_datagram() {
 }
 
 #[tokio::test]
+async fn a_port_that_the_system_chose_is_the_datagrams_too() {
+    // Another program's socket may have the port for UDP, but hardly that of each server.
+    let mut same = 0;
+    for _ in 0..3 {
+        let server = Server::start(&[]).await;
+        same += usize::from(server.addresses.udp == Some(server.addresses.tcp));
+    }
+    assert!(same > 0);
+}
+
+#[tokio::test]
 async fn without_datagrams_everything_comes_by_the_stream() {
     let off = Server::start(&["--udp", "off"]).await;
     assert_eq!(off.addresses.udp, None);
