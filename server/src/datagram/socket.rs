@@ -21,8 +21,8 @@ const BUFFER_BYTES: usize = 2 * 1024 * 1024;
 /// Longest packet that is read whole. A longer one is cut, and then it is not authentic.
 const MAX_PACKET_BYTES: usize = 2_048;
 
-/// Time between two packets of strangers, beyond which reading pauses: 30,000 a second take a tenth of a
-/// processor. Meanwhile the system drops what does not fit the socket's buffer, which costs it less; the
+/// Time between two packets of strangers, or of players who send too many, beyond which reading pauses:
+/// 30,000 a second take a tenth of a processor. Meanwhile the system drops what does not fit the socket's buffer, which costs it less; the
 /// players' streams go on.
 const STRANGER_EACH: Duration = Duration::from_nanos(33_333);
 /// Strangers' packets may come at once that may come in this time.
@@ -84,25 +84,32 @@ async fn receive_all(datagrams: &Datagrams) {
     let now = Instant::now().into_std();
     let mut strangers = TokenBucket::new(STRANGER_EACH, STRANGER_BURST, now);
     loop {
-        let (len_bytes, from) = match datagrams.socket.recv_from(&mut packet).await {
-            Ok(received) => received,
-            // Some systems report here that an earlier packet found nobody.
+        let is_free = match datagrams.socket.recv_from(&mut packet).await {
+            Ok((len_bytes, from)) => {
+                let packet = &mut packet[..len_bytes];
+                let of_browser = datagrams.browsers.receive(packet, from);
+                let outcome = of_browser.unwrap_or_else(|| datagrams.paths.receive(packet, from));
+                datagrams.metrics.received.count(outcome);
+                datagrams.metrics.received_bytes.inc_by(len_bytes as u64);
+                matches!(outcome, Received::Taken | Received::Upkeep)
+            }
+            Err(error) if is_of_one_packet(&error) => false,
             Err(_) => {
                 sleep(PAUSE).await;
                 continue;
             }
         };
-        let packet = &mut packet[..len_bytes];
-        let of_browser = datagrams.browsers.receive(packet, from);
-        let outcome = of_browser.unwrap_or_else(|| datagrams.paths.receive(packet, from));
-        datagrams.metrics.received.count(outcome);
-        datagrams.metrics.received_bytes.inc_by(len_bytes as u64);
-        let is_known = matches!(
-            outcome,
-            Received::Taken | Received::Refused | Received::Upkeep
-        );
-        if !is_known && !strangers.take(1, Instant::now().into_std()) {
+        if !is_free && !strangers.take(1, Instant::now().into_std()) {
             sleep(PAUSE).await;
         }
     }
+}
+
+/// Returns whether an error of receiving is about one packet, so that the next one can be received at
+/// once. Windows reports so that an earlier packet found no program, and that one was longer than the
+/// buffer.
+fn is_of_one_packet(error: &io::Error) -> bool {
+    /// The number of Windows' `WSAEMSGSIZE`.
+    const TOO_LONG: i32 = 10_040;
+    error.kind() == ErrorKind::ConnectionReset || error.raw_os_error() == Some(TOO_LONG)
 }
