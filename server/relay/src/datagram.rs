@@ -13,10 +13,10 @@ use tokio::time::Instant;
 use crate::token_bucket::TokenBucket;
 
 /// Datagrams a second that a player may send: two for each tick at the highest rate.
-const MAX_DATAGRAMS_PER_SECOND: NonZeroU32 = NonZeroU32::new(256).expect("it is not zero");
+pub const MAX_DATAGRAMS_PER_SECOND: NonZeroU32 = NonZeroU32::new(256).expect("it is not zero");
 
 /// Datagrams may come at once that may come in this time, since a network delivers late ones together.
-const BURST: Duration = Duration::from_secs(2);
+pub const BURST: Duration = Duration::from_secs(2);
 
 /// The ways for datagrams that a server offers.
 pub trait DatagramPaths: Debug + Send + Sync {

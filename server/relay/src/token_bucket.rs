@@ -30,12 +30,21 @@ impl TokenBucket {
 
     /// Takes `count` tokens if there are as many, and returns whether there were.
     pub fn take(&mut self, count: u32, now: Instant) -> bool {
-        let full_at = self.full_at.max(now) + self.each.saturating_mul(count);
-        let fits = full_at - now <= self.capacity;
+        let fits = self.holds(count, now);
         if fits {
-            self.full_at = full_at;
+            self.full_at = self.full_at_after(count, now);
         }
         fits
+    }
+
+    /// Returns whether it holds `count` tokens.
+    pub fn holds(&self, count: u32, now: Instant) -> bool {
+        self.full_at_after(count, now) - now <= self.capacity
+    }
+
+    /// Returns when it would be full if `count` tokens were taken now.
+    fn full_at_after(&self, count: u32, now: Instant) -> Instant {
+        self.full_at.max(now) + self.each.saturating_mul(count)
     }
 
     /// Returns whether it holds as many tokens as it can.
@@ -74,6 +83,7 @@ mod tests {
     fn many_are_taken_whole_or_not_at_all() {
         let (mut bucket, now) = bucket(1_000, 2);
         assert!(bucket.take(1_500, now));
+        assert!(bucket.holds(500, now) && !bucket.holds(501, now));
         assert!(!bucket.take(501, now));
         assert!(bucket.take(500, now));
         assert!(!bucket.take(u32::MAX, now + Duration::from_secs(1_000)));

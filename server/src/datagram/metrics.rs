@@ -22,7 +22,7 @@ label! {
         Forged => "forged",
         /// It may have come before.
         Replayed => "replayed",
-        /// Its player sent too many, or one that says nothing valid.
+        /// Its player sent too many, and then it was not even opened, or it says nothing valid.
         Refused => "refused",
     }
 }
@@ -67,9 +67,13 @@ pub(crate) struct DatagramMetrics {
     /// The bytes of those that were sent.
     pub(crate) sent_bytes: Counter,
     pub(super) openings: CountersBy<Opening>,
-    /// The number of open paths.
+    /// The number of open paths by which something authentic has come.
     pub(crate) paths: Gauge,
 }
+
+/// A path in the gauge of paths, which counts it until this is dropped.
+#[derive(Debug)]
+pub(super) struct CountedPath(Gauge);
 
 impl DatagramMetrics {
     /// Registers them.
@@ -97,8 +101,22 @@ impl DatagramMetrics {
             ),
             paths: set.gauge(
                 "cubesync_datagram_paths",
-                "Players for whom a path for datagrams is open",
+                "Players from whom datagrams have come by a path that is open",
             ),
         }
+    }
+}
+
+impl CountedPath {
+    /// Counts a path in the gauge, by which something authentic has come.
+    pub(super) fn new(paths: &Gauge) -> Self {
+        paths.inc();
+        Self(paths.clone())
+    }
+}
+
+impl Drop for CountedPath {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }

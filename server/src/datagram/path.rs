@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex};
 use cubesync_protocol::seal::{DOWN_OVERHEAD_BYTES, Direction, OpenError, Opener, Sealer, path_of};
 use cubesync_protocol::{DatagramKey, PathId};
 use cubesync_relay::by_address::network;
-use cubesync_relay::datagram::{DatagramInbox, DatagramPath};
+use cubesync_relay::datagram::{BURST, DatagramInbox, DatagramPath, MAX_DATAGRAMS_PER_SECOND};
+use cubesync_relay::token_bucket::TokenBucket;
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::time::Instant;
 
-use super::metrics::{DatagramMetrics, Opening, Received};
+use super::metrics::{CountedPath, DatagramMetrics, Opening, Received};
 use super::socket::Outgoing;
 use super::{lock, random};
 
@@ -28,8 +31,16 @@ pub(super) struct Path {
     /// The host of the player's stream.
     peer: IpAddr,
     inbox: DatagramInbox,
-    opener: Mutex<Opener>,
+    intake: Mutex<Intake>,
     outlet: Mutex<Outlet>,
+}
+
+/// The receiving side of a path.
+#[derive(Debug)]
+struct Intake {
+    opener: Opener,
+    /// The limit on authentic packets. Beyond it none is opened, which would be the dearest part.
+    rate: TokenBucket,
 }
 
 /// The sending side of a path.
@@ -38,6 +49,7 @@ struct Outlet {
     sealer: Sealer,
     /// The source of the newest packet, to which datagrams are sent.
     to: Option<SocketAddr>,
+    counted: Option<CountedPath>,
 }
 
 /// The path as its player's connection holds it; dropping it closes the path.
@@ -73,14 +85,17 @@ impl Paths {
             id,
             peer: network(peer),
             inbox,
-            opener: Mutex::new(Opener::new(key, Direction::Up)),
+            intake: Mutex::new(Intake {
+                opener: Opener::new(key, Direction::Up),
+                rate: TokenBucket::per_second(MAX_DATAGRAMS_PER_SECOND, BURST, now()),
+            }),
             outlet: Mutex::new(Outlet {
                 sealer: Sealer::new(key, id.0, Direction::Down),
                 to: None,
+                counted: None,
             }),
         });
         open.insert(id, Arc::clone(&path));
-        self.metrics.paths.inc();
         Ok((path, DatagramKey(key)))
     }
 
@@ -90,13 +105,13 @@ impl Paths {
             return Received::Foreign;
         };
         let path = lock(&self.open).get(&PathId(id)).cloned();
-        path.map_or(Received::NoPath, |path| path.receive(packet, from))
+        path.map_or(Received::NoPath, |path| {
+            path.receive(packet, from, &self.metrics.paths)
+        })
     }
 
     fn close(&self, id: PathId) {
-        if lock(&self.open).remove(&id).is_some() {
-            self.metrics.paths.dec();
-        }
+        lock(&self.open).remove(&id);
     }
 }
 
@@ -105,18 +120,30 @@ impl Path {
         self.id
     }
 
-    fn receive(&self, packet: &mut [u8], from: SocketAddr) -> Received {
+    fn receive(&self, packet: &mut [u8], from: SocketAddr, paths: &Gauge) -> Received {
         if network(from.ip()) != self.peer {
             return Received::OtherHost;
         }
-        let opened = match lock(&self.opener).open(packet) {
+        let mut intake = lock(&self.intake);
+        let Intake { opener, rate } = &mut *intake;
+        let now = now();
+        if !rate.holds(1, now) {
+            return Received::Refused;
+        }
+        let opened = match opener.open(packet) {
             Ok(opened) => opened,
             Err(OpenError::Malformed) => return Received::Foreign,
             Err(OpenError::Forged) => return Received::Forged,
             Err(OpenError::Replayed) => return Received::Replayed,
         };
+        // Only the player's own packets take tokens; forged ones count as strangers'.
+        rate.take(1, now);
+        drop(intake);
         if opened.is_newest {
-            lock(&self.outlet).to = Some(from);
+            let mut outlet = lock(&self.outlet);
+            outlet.to = Some(from);
+            let counted = || CountedPath::new(paths);
+            outlet.counted.get_or_insert_with(counted);
         }
         match self.inbox.deliver(opened.datagram) {
             true => Received::Taken,
@@ -157,6 +184,10 @@ impl Drop for OpenPath {
     }
 }
 
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -188,7 +219,11 @@ mod tests {
 
     async fn pair() -> Pair {
         let metrics = DatagramMetrics::new(&MetricSet::default());
-        let paths = Arc::new(Paths::new(1, metrics.clone()));
+        pair_of(&Arc::new(Paths::new(1, metrics))).await
+    }
+
+    async fn pair_of(paths: &Arc<Paths>) -> Pair {
+        let (paths, metrics) = (Arc::clone(paths), paths.metrics.clone());
         let delivered = Arc::default();
         let peer = PLAYER.parse::<SocketAddr>().unwrap().ip();
         let (path, key) = paths.open(inbox(&delivered), peer).unwrap();
@@ -265,27 +300,52 @@ mod tests {
         assert_eq!(pair.delivered.load(Ordering::Relaxed), 3);
     }
 
-    #[tokio::test]
-    async fn a_player_who_sends_too_much_is_not_listened_to() {
-        let mut pair = pair().await;
+    #[tokio::test(start_paused = true)]
+    async fn a_player_who_sends_too_much_costs_no_cryptography_and_others_are_listened_to() {
+        let metrics = DatagramMetrics::new(&MetricSet::default());
+        let paths = Arc::new(Paths::new(2, metrics));
+        let (mut flooding, mut other) = (pair_of(&paths).await, pair_of(&paths).await);
+        let mut forged = flooding.packet();
+        *forged.last_mut().unwrap() ^= 1;
+        for _ in 0..1_000 {
+            assert_eq!(flooding.receive(&forged, PLAYER), Received::Forged);
+        }
         let mut seen = Received::Taken;
         for _ in 0..1_000 {
-            let packet = pair.packet();
-            seen = pair.receive(&packet, PLAYER);
+            let packet = flooding.packet();
+            seen = flooding.receive(&packet, PLAYER);
         }
         assert_eq!(seen, Received::Refused);
-        assert!(pair.delivered.load(Ordering::Relaxed) < 600);
+        let delivered = flooding.delivered.load(Ordering::Relaxed);
+        // Strangers who forge packets have taken none of what the player may send.
+        assert!((500..=512).contains(&delivered), "{delivered}");
+        // Nobody has looked whether this one is authentic.
+        assert_eq!(flooding.receive(&forged, PLAYER), Received::Refused);
+
+        let packet = other.packet();
+        assert_eq!(other.receive(&packet, PLAYER), Received::Taken);
+        tokio::time::advance(BURST).await;
+        let packet = flooding.packet();
+        assert_eq!(flooding.receive(&packet, PLAYER), Received::Taken);
     }
 
     #[tokio::test]
     async fn paths_are_limited_and_closing_one_makes_room() {
         let mut pair = pair().await;
+        let first = pair.packet();
         let (packet, delivered) = (pair.packet(), Arc::default());
         let peer = IpAddr::from([192, 0, 2, 1]);
         let full = pair.paths.open(inbox(&delivered), peer);
         assert_eq!(full.unwrap_err(), Opening::Full);
         let paths = Arc::clone(&pair.paths);
-        assert_eq!(paths.metrics.paths.get(), 1);
+        // A path counts once something authentic has come by it.
+        assert_eq!(paths.metrics.paths.get(), 0);
+        assert_eq!(pair.receive(&[0x40; 40], PLAYER), Received::NoPath);
+        assert_eq!(paths.metrics.paths.get(), 0);
+        for packet in [&first, &pair.packet()] {
+            assert_eq!(pair.receive(packet, PLAYER), Received::Taken);
+            assert_eq!(paths.metrics.paths.get(), 1);
+        }
         drop(pair.path);
         assert_eq!(paths.metrics.paths.get(), 0);
         let late = paths.receive(&mut packet.clone(), PLAYER.parse().unwrap());

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use std::time::Instant;
 
 use cubesync_protocol::limits::{MAX_DATAGRAM_BYTES, MAX_SESSION_DESCRIPTION_BYTES};
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::channel::Settings;
 use super::description::{Answer, Offer};
@@ -44,7 +45,10 @@ pub fn take_packets<'a>(packets: impl Iterator<Item = &'a [u8]>) -> usize {
         fingerprint: Fingerprint::default(),
     };
     let now = Instant::now();
-    let (mut peer, mut step) = (Peer::new(&offer, UFRAG, PASSWORD, now), Step::default());
+    let (mut peer, mut step) = (
+        Peer::new(&offer, UFRAG, PASSWORD, Gauge::default(), now),
+        Step::default(),
+    );
     peer.remember(BROWSER);
     for packet in packets {
         if let Some(message) = Message::parse(packet) {

@@ -144,14 +144,14 @@ impl Browsers {
             address: own_address(self.bound, browser),
             max_message_bytes: MAX_DATAGRAM_BYTES,
         });
-        let peer = Peer::new(&offer, &ufrag, &password, Instant::now());
+        let paths = self.metrics.paths.clone();
+        let peer = Peer::new(&offer, &ufrag, &password, paths, Instant::now());
         let path = Arc::new(Path {
             name,
             peer: Mutex::new(peer),
             inbox,
         });
         open.by_name.insert(name, Arc::clone(&path));
-        self.metrics.paths.inc();
         Ok(OpenedPath {
             answer: DatagramAnswer::WebRtc { answer },
             path: Arc::new(OpenPath {
@@ -218,6 +218,7 @@ impl Browsers {
         match outcome {
             Outcome::Signed | Outcome::Taken => Received::Upkeep,
             Outcome::Refused => Received::Forged,
+            Outcome::TooMany => Received::Refused,
         }
     }
 
@@ -232,6 +233,7 @@ impl Browsers {
         let is_delivered = self.carry_out(&path, step);
         match outcome {
             None | Some(Outcome::Refused) => Received::Forged,
+            Some(Outcome::TooMany) => Received::Refused,
             _ if !has_messages => Received::Upkeep,
             _ if is_delivered => Received::Taken,
             _ => Received::Refused,
@@ -268,7 +270,6 @@ impl Browsers {
         let mut open = lock(&self.open);
         if open.by_name.remove(&path.name).is_some() {
             open.by_address.retain(|_, of| of.name != path.name);
-            self.metrics.paths.dec();
         }
     }
 }

@@ -8,14 +8,19 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use cubesync_relay::datagram::BURST;
+use cubesync_relay::token_bucket::TokenBucket;
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::Fingerprint;
 use super::channel::{Channel, ChannelError, Output, Settings};
 use super::description::Offer;
 use super::stun::{self, Kind, Message, Password, Transaction};
+use crate::datagram::metrics::CountedPath;
 use crate::datagram::random;
 
 /// Time for opening a channel after its offer.
@@ -26,6 +31,12 @@ const MAX_SILENCE: Duration = Duration::from_secs(15);
 const MAX_ADDRESSES: usize = 8;
 /// Time between two questions whether a browser is at a new address.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
+
+/// Packets of DTLS a second that are opened: at the highest rate of ticks two datagrams for each, and as
+/// many acknowledgements.
+const MAX_PACKETS_PER_SECOND: NonZeroU32 = NonZeroU32::new(512).expect("it is not zero");
+/// Requests of ICE a second that are answered. A browser without a good address asks every 50 ms.
+const MAX_REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::new(32).expect("it is not zero");
 
 /// A browser's side of a path.
 pub(super) struct Peer {
@@ -43,6 +54,12 @@ pub(super) struct Peer {
     chosen: Option<SocketAddr>,
     probe: Option<Probe>,
     heard: Instant,
+    /// The limit on packets of DTLS.
+    packets: TokenBucket,
+    /// The limit on signed requests.
+    requests: TokenBucket,
+    /// The gauge that counts an open channel.
+    paths: Gauge,
 }
 
 enum State {
@@ -53,7 +70,10 @@ enum State {
         channel: Box<Channel>,
         until: Instant,
     },
-    Open(Box<Channel>),
+    Open {
+        channel: Box<Channel>,
+        _counted: CountedPath,
+    },
     Closed,
 }
 
@@ -73,6 +93,8 @@ pub(super) enum Outcome {
     Taken,
     /// Nothing that the browser would send.
     Refused,
+    /// A packet beyond the limits, which was not looked at.
+    TooMany,
 }
 
 /// What must be sent and delivered after a step.
@@ -83,8 +105,16 @@ pub(super) struct Step {
 }
 
 impl Peer {
-    /// Waits for the browser that made an offer, to which we are known as `ufrag`.
-    pub(super) fn new(offer: &Offer<'_>, ufrag: &str, password: &str, now: Instant) -> Self {
+    /// Waits for the browser that made an offer, to which we are known as `ufrag`. Its channel counts in
+    /// `paths` while it is open.
+    pub(super) fn new(
+        offer: &Offer<'_>,
+        ufrag: &str,
+        password: &str,
+        paths: Gauge,
+        now: Instant,
+    ) -> Self {
+        let rate = |per_second| TokenBucket::per_second(per_second, BURST, now);
         Self {
             username: format!("{ufrag}:{}", offer.ufrag),
             own_username: format!("{}:{ufrag}", offer.ufrag),
@@ -98,13 +128,16 @@ impl Peer {
             chosen: None,
             probe: None,
             heard: now,
+            packets: rate(MAX_PACKETS_PER_SECOND),
+            requests: rate(MAX_REQUESTS_PER_SECOND),
+            paths,
         }
     }
 
     /// Returns whether messages can be sent.
     #[cfg(test)]
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.state, State::Open(_))
+        matches!(self.state, State::Open { .. })
     }
 
     /// Returns whether the path is over.
@@ -136,9 +169,17 @@ impl Peer {
         match message.kind {
             Kind::Request => {
                 let is_ours = message.username == Some(self.username.as_str());
-                if !is_ours || !message.is_signed(&self.own_password) {
+                if !is_ours {
                     return Outcome::Refused;
                 }
+                if !self.requests.holds(1, now) {
+                    return Outcome::TooMany;
+                }
+                if !message.is_signed(&self.own_password) {
+                    return Outcome::Refused;
+                }
+                // Only the browser's own requests take tokens; forged ones count as strangers'.
+                self.requests.take(1, now);
                 let answer = stun::success(message.transaction, from, &self.own_password);
                 step.packets.push((answer, from));
                 if self.chosen == Some(from) {
@@ -175,6 +216,9 @@ impl Peer {
         if !self.has_address(from) {
             return Outcome::Refused;
         }
+        if !self.packets.take(1, now) {
+            return Outcome::TooMany;
+        }
         if let State::Waiting { until } = self.state {
             let channel = Box::new(Channel::new(settings, self.fingerprint, now));
             self.state = State::Connecting { channel, until };
@@ -194,7 +238,7 @@ impl Peer {
     pub(super) fn handle_timeout(&mut self, now: Instant, step: &mut Step) {
         let is_late = match &self.state {
             State::Waiting { until } | State::Connecting { until, .. } => now >= *until,
-            State::Open(_) => now >= self.heard + MAX_SILENCE,
+            State::Open { .. } => now >= self.heard + MAX_SILENCE,
             State::Closed => false,
         };
         if is_late {
@@ -210,7 +254,7 @@ impl Peer {
 
     fn channel(&mut self) -> Option<&mut Channel> {
         match &mut self.state {
-            State::Connecting { channel, .. } | State::Open(channel) => Some(channel),
+            State::Connecting { channel, .. } | State::Open { channel, .. } => Some(channel),
             State::Waiting { .. } | State::Closed => None,
         }
     }
@@ -237,7 +281,10 @@ impl Peer {
         {
             let connected = std::mem::replace(&mut self.state, State::Closed);
             if let State::Connecting { channel, .. } = connected {
-                self.state = State::Open(channel);
+                self.state = State::Open {
+                    channel,
+                    _counted: CountedPath::new(&self.paths),
+                };
             }
         }
         acted.ok()

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use cubesync_relay::datagram::DatagramInbox;
 use dimpl::DtlsCertificate;
+use prometheus_client::metrics::gauge::Gauge;
 use rcgen::{CertificateParams, KeyPair};
 use ring::digest::{SHA256, digest};
 
@@ -25,6 +26,8 @@ const ELSEWHERE: &str = "192.0.2.2:2000";
 struct Pair {
     browser: Browser,
     peer: Peer,
+    /// The number of channels that count as open.
+    paths: Gauge,
     settings: Settings,
     browser_at: SocketAddr,
     now: Instant,
@@ -62,10 +65,12 @@ impl Pair {
             address: "192.0.2.9:7777".parse().unwrap(),
             max_message_bytes: 1_100,
         }));
-        let peer = Peer::new(&offer, "server", PASSWORD, now);
+        let paths = Gauge::default();
+        let peer = Peer::new(&offer, "server", PASSWORD, paths.clone(), now);
         Self {
             browser,
             peer,
+            paths,
             settings,
             browser_at: HOME.parse().unwrap(),
             now,
@@ -79,8 +84,10 @@ impl Pair {
         pair.browser.ask();
         pair.exchange();
         pair.browser.begin(pair.now);
+        assert_eq!(pair.paths.get(), 0, "nothing authentic has come");
         pair.exchange();
         assert!(pair.browser.is_open && pair.peer.is_open());
+        assert_eq!(pair.paths.get(), 1);
         pair
     }
 
@@ -222,6 +229,43 @@ fn requests_cost_a_strangers_address_no_more_than_they_carry() {
 }
 
 #[test]
+fn a_browser_that_sends_too_much_costs_no_cryptography() {
+    let mut pair = Pair::open();
+    pair.browser.ask();
+    let request = pair.browser.packets.pop().unwrap();
+    let mut forged = request.clone();
+    let signature = forged.len() - 12;
+    forged[signature] ^= 1;
+    let home = HOME.parse().unwrap();
+    let flood = |pair: &mut Pair, packet: &[u8]| {
+        let mut step = Step::default();
+        let outcomes = (0..2_000).map(|_| pair.receive(packet, home, &mut step));
+        outcomes.collect::<Vec<_>>()
+    };
+    let count = |outcomes: &[Outcome], of| outcomes.iter().filter(|it| **it == of).count();
+    // Strangers who forge requests take none of the browser's.
+    assert_eq!(count(&flood(&mut pair, &forged), Outcome::Refused), 2_000);
+    let signed = flood(&mut pair, &request);
+    let most = count(&signed, Outcome::Signed);
+    assert!((60..=64).contains(&most), "{most}");
+    assert_eq!(count(&signed, Outcome::TooMany), 2_000 - most);
+    // Nobody has looked whether these are signed.
+    assert_eq!(count(&flood(&mut pair, &forged), Outcome::TooMany), 2_000);
+
+    // A packet of DTLS that must be opened before it can be dropped.
+    let packet = [&[23, 254, 253][..], &[7; 100]].concat();
+    let opened = 2_000 - count(&flood(&mut pair, &packet), Outcome::TooMany);
+    assert!((900..=1_024).contains(&opened), "{opened}");
+
+    pair.now += Duration::from_secs(2);
+    let mut step = Step::default();
+    assert_eq!(pair.receive(&request, home, &mut step), Outcome::Signed);
+    pair.browser.send(b"up", pair.now);
+    pair.exchange();
+    assert_eq!(pair.messages, [b"up"]);
+}
+
+#[test]
 fn a_silent_browser_is_dropped() {
     let mut pair = Pair::open();
     for _ in 0..10 {
@@ -232,6 +276,7 @@ fn a_silent_browser_is_dropped() {
     }
     pair.wait(Duration::from_secs(16));
     assert!(pair.peer.is_closed());
+    assert_eq!(pair.paths.get(), 0);
 
     let mut pair = Pair::new();
     pair.wait(Duration::from_secs(16));
@@ -281,6 +326,7 @@ fn nonsense_is_refused_and_harms_nothing() {
     let mut random = fastrand::Rng::with_seed(1);
     let mut refused = 0;
     for _ in 0..2_000 {
+        pair.now += Duration::from_millis(2);
         let mut packet: Vec<u8> = (0..random.usize(..200)).map(|_| random.u8(..)).collect();
         if let Some(first) = packet.first_mut() {
             *first = random.u8(..64);
