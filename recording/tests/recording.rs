@@ -10,8 +10,9 @@ use bytes::Bytes;
 use cubesync_protocol::limits::FRAME_HEADER_BYTES;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{
-    CellId, ClientMessage, Colour, CubeId, CubeInfo, CubeKind, Event, Hello, Keyframe, Message,
-    Pose, Position, ResumeToken, ServerMessage, Snapshot, Welcome,
+    CellId, ClientMessage, Colour, CubeId, CubeInfo, CubeKind, DatagramAnswer, DatagramKey,
+    DatagramRequest, Event, Hello, Keyframe, Message, PathId, Pose, Position, ResumeToken,
+    ServerMessage, Snapshot, Welcome,
 };
 use cubesync_recording::chunk::FILE_HEADER;
 use cubesync_recording::{
@@ -233,6 +234,35 @@ fn everything_comes_back_with_its_time_but_what_lets_somebody_in() {
             _ => assert_eq!(payload_now, payload),
         }
     }
+}
+
+#[test]
+fn the_key_of_datagrams_and_a_browsers_offer_are_left_out() {
+    let request = ClientMessage::OpenDatagrams(DatagramRequest::WebRtc {
+        offer: "a=ice-pwd:secret".into(),
+    });
+    let answer = ServerMessage::Datagrams(DatagramAnswer::Udp {
+        port: 14_900,
+        path: PathId(7),
+        key: DatagramKey([0x5A; 32]),
+    });
+    let [request, answer] =
+        [request.to_frame(), answer.to_frame()].map(|frame| frame.slice(FRAME_HEADER_BYTES..));
+    let mut said = conversation(10);
+    let end = said.last().unwrap().0;
+    said.push((end, Direction::FromClient, request));
+    said.push((end, Direction::FromServer, answer));
+    let (file, _) = recorded(&said);
+    let recording = Recording::read(&file[..]).unwrap();
+    let entries = entries_from(&recording, Duration::ZERO);
+    let last = entries[entries.len() - 2..].iter();
+    let payloads: Vec<_> = last
+        .map(|entry| entry.frame.slice(FRAME_HEADER_BYTES..))
+        .collect();
+    let request = ClientMessage::OpenDatagrams(DatagramRequest::Udp);
+    assert_eq!(ClientMessage::decode(&payloads[0]), Ok(request));
+    let answer = ServerMessage::Datagrams(DatagramAnswer::Unavailable);
+    assert_eq!(ServerMessage::decode(&payloads[1]), Ok(answer));
 }
 
 #[test]
