@@ -25,7 +25,7 @@ use crate::playout::{Display, View};
 use crate::reconnect::Servers;
 use crate::recorder::Tap;
 use crate::report::{ClientEvent, CubeView, Statistics, Status};
-use crate::session::Session;
+use crate::session::{Clock, Session};
 
 /// Silence after which others are shown as stale: one and a half heartbeats.
 pub(crate) const STALE_AFTER: Duration = Duration::from_millis(1_500);
@@ -122,7 +122,7 @@ impl Client {
         self.arrivals.read(self.total.bytes_in - bytes_before);
         self.flush(now);
         if let Some(clock) = self.session.as_ref().and_then(Session::clock) {
-            self.view.advance(clock.tick_at(now));
+            self.view.advance(clock.steady_tick_at(now));
         }
         self.reconciliation.advance(now);
     }
@@ -260,7 +260,7 @@ impl Client {
         else {
             return Vec::new();
         };
-        let clock_tick = clock.tick_at(now);
+        let clock_tick = self.view_tick(clock, now);
         let is_silent = now.saturating_sub(session.last_received()) >= STALE_AFTER;
         let view = |info| self.view_of(info, now, clock_tick, welcome.cube, is_silent);
         replica.cubes().map(view).collect()
@@ -279,8 +279,9 @@ impl Client {
             statistics.lead = now.lead;
             statistics.datagram_loss = now.datagram_loss;
             statistics.players = now.players;
+            let delay_ticks = self.playout_delay_ticks(self.polled_at).unwrap_or_default();
             let delay_s = session.welcome().map_or(0.0, |welcome| {
-                self.view.delay_ticks().max(0.0) / f64::from(welcome.tick_hz)
+                delay_ticks.max(0.0) / f64::from(welcome.tick_hz)
             });
             // A server with impossible ticks could make it longer than a duration can be.
             let delay = Duration::try_from_secs_f64(delay_s);
@@ -317,8 +318,24 @@ impl Client {
     fn place_m(&self, cube: CubeId, now: Duration) -> Option<[f32; 3]> {
         let session = self.shown()?;
         let info = session.replica()?.cube(cube)?;
-        let clock_tick = session.clock()?.tick_at(now);
+        let clock_tick = self.view_tick(session.clock()?, now);
         Some(self.drawn(info, now, clock_tick).position)
+    }
+
+    /// Returns the tick on the clock that the view follows: a steady one, unless cubes are shown in the
+    /// present.
+    fn view_tick(&self, clock: &Clock, now: Duration) -> f64 {
+        match self.display {
+            Display::Extrapolated => clock.tick_at(now),
+            Display::Smooth | Display::Raw => clock.steady_tick_at(now),
+        }
+    }
+
+    /// Returns the time by which remote cubes are shown behind the server's clock, in ticks.
+    fn playout_delay_ticks(&self, now: Duration) -> Option<f64> {
+        let clock = self.session.as_ref().and_then(Session::clock)?;
+        let shown_tick = clock.steady_tick_at(now) - self.view.delay_ticks();
+        Some(clock.tick_at(now) - shown_tick)
     }
 
     fn drawn(&self, info: &CubeInfo, now: Duration, clock_tick: f64) -> DrawnPose {

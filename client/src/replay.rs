@@ -19,7 +19,10 @@ use crate::session::SessionEvent;
 
 /// Time that is played before a position that was sought, so that the clock and the playout delay
 /// are as they were.
-const WARM_UP: Duration = Duration::from_secs(2);
+const WARM_UP: Duration = Duration::from_secs(5);
+/// Playout delay of a server's recording, which is not late: a tick to have a state on each side, and a
+/// frame.
+const SERVER_DELAY_TICKS: f64 = 1.75;
 /// Step of the view while a position is sought, as in a window.
 const FRAME: Duration = Duration::from_micros(16_667);
 
@@ -82,6 +85,12 @@ impl Replay {
         Some(clock.tick_at(self.now))
     }
 
+    /// Returns the tick on the steady clock that the view follows.
+    fn view_tick(&self) -> Option<f64> {
+        let clock = self.session.as_ref()?.clock()?;
+        Some(clock.steady_tick_at(self.now))
+    }
+
     /// Returns the length of a tick.
     pub fn tick_length(&self) -> Duration {
         let welcome = self.session.as_ref().and_then(Session::welcome);
@@ -116,7 +125,7 @@ impl Replay {
             self.take_events(at);
         }
         self.now = to;
-        if let Some(tick) = self.tick() {
+        if let Some(tick) = self.view_tick() {
             self.view.advance(tick);
         }
     }
@@ -140,7 +149,7 @@ impl Replay {
 
     /// Returns every cube as it is to be drawn, by rising id.
     pub fn cubes(&self) -> Vec<CubeView<'_>> {
-        let Some((session, tick)) = self.session.as_ref().zip(self.tick()) else {
+        let Some((session, tick)) = self.session.as_ref().zip(self.view_tick()) else {
             return Vec::new();
         };
         let own = self.own_cube();
@@ -201,9 +210,15 @@ impl Replay {
             return;
         };
         while let Some(event) = session.next_event() {
-            let clock_tick = session.clock().map(|clock| clock.tick_at(at));
+            let clock_tick = session.clock().map(|clock| clock.steady_tick_at(at));
             match event {
-                SessionEvent::Joined(welcome) => self.view = View::new(welcome.tick_hz),
+                SessionEvent::Joined(welcome) => {
+                    self.view = if welcome.name.is_empty() {
+                        View::with_delay(welcome.tick_hz, SERVER_DELAY_TICKS)
+                    } else {
+                        View::new(welcome.tick_hz)
+                    };
+                }
                 SessionEvent::Changed(Change::Moved {
                     tick,
                     known_until,

@@ -335,7 +335,7 @@ impl Session {
         Statistics {
             round_trip: room.and_then(|room| room.clock.round_trip()),
             players: room.map_or(0, |room| room.replica.players()),
-            lead: room.map_or(Duration::ZERO, |room| room.lead.duration()),
+            lead: room.map_or(Duration::ZERO, RoomState::lead),
             datagram_loss: self.datagrams.loss(),
             ..self.total
         }

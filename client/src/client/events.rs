@@ -84,9 +84,12 @@ impl Client {
                 if is_left_out {
                     return;
                 }
-                if let Some(clock_tick) = self.tick_at(now) {
-                    let delay_ticks = self.view.delay_ticks();
-                    self.view.moved(clock_tick, tick, known_until, &states);
+                let clock = self.session.as_ref().and_then(Session::clock);
+                let ticks = clock.map(|clock| (clock.tick_at(now), clock.steady_tick_at(now)));
+                if let (Some((clock_tick, steady_tick)), Some(delay_ticks)) =
+                    (ticks, self.playout_delay_ticks(now))
+                {
+                    self.view.moved(steady_tick, tick, known_until, &states);
                     let tick_hz = self.welcome().map_or(0, |welcome| welcome.tick_hz);
                     self.arrivals
                         .arrived(tick, clock_tick, delay_ticks, tick_hz);

@@ -43,7 +43,7 @@ impl Client {
         let (Some(replica), Some(clock)) = (previous.replica(), previous.clock()) else {
             return;
         };
-        let clock_tick = clock.tick_at(now);
+        let clock_tick = self.view_tick(clock, now);
         self.rejoin.ends_at = now + LATE_NEWS;
         let names = replica.cubes().map(|info| (info.cube, info.name.clone()));
         self.rejoin.known_players = names.collect();

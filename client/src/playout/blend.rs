@@ -8,16 +8,22 @@ use std::time::Duration;
 
 use cubesync_protocol::CubeId;
 
-/// How long a difference lasts. Measured with `cargo bench-motion` at 2 % loss: in half the time
-/// there are a third more jumps, in half as much again errors are a twentieth larger.
+/// How long a large difference lasts, and the length from which on it is large. Measured with `cargo
+/// bench-motion` at 2 % loss: in half the time there are a third more jumps, in half as much again
+/// errors are a twentieth larger.
 const BLEND: Duration = Duration::from_millis(200);
+const LARGE_M: f32 = 0.5;
+/// Share of that time in which a very small difference is lost, which nobody sees: with a short playout
+/// delay there are many.
+const SHORTEST: f32 = 0.3;
 /// A larger difference is not blended out: the cube would run through walls.
 const SNAP_M: f32 = 1.0;
 
 /// The differences between where cubes are shown and where they should be.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Blends {
-    ticks: f64,
+    /// How long a large difference lasts.
+    longest_ticks: f64,
     cubes: BTreeMap<CubeId, Blend>,
 }
 
@@ -26,13 +32,15 @@ struct Blend {
     offset_m: [f32; 3],
     /// The server's clock when the difference was this.
     clock_tick: f64,
+    /// How long it lasts.
+    ticks: f64,
 }
 
 impl Blends {
     /// Makes an empty set for a room of this tick rate.
     pub(crate) fn new(tick_hz: u8) -> Self {
         Self {
-            ticks: BLEND.as_secs_f64() * f64::from(tick_hz),
+            longest_ticks: BLEND.as_secs_f64() * f64::from(tick_hz),
             cubes: BTreeMap::new(),
         }
     }
@@ -48,9 +56,11 @@ impl Blends {
     ) {
         let offset_m: [f32; 3] = std::array::from_fn(|axis| shown_m[axis] - predicted_m[axis]);
         let distance_m = offset_m.iter().map(|off| off * off).sum::<f32>().sqrt();
+        let share = SHORTEST + (1.0 - SHORTEST) * (distance_m / LARGE_M).min(1.0);
         let blend = Blend {
             offset_m,
             clock_tick,
+            ticks: self.longest_ticks * f64::from(share),
         };
         if distance_m > 0.0 && distance_m <= SNAP_M {
             self.cubes.insert(cube, blend);
@@ -66,15 +76,13 @@ impl Blends {
 
     /// Forgets differences that are over.
     pub(crate) fn advance(&mut self, clock_tick: f64) {
-        let ticks = self.ticks;
-        self.cubes
-            .retain(|_, blend| blend.share(clock_tick, ticks) > 0.0);
+        self.cubes.retain(|_, blend| blend.share(clock_tick) > 0.0);
     }
 
     /// Returns how far from its place a cube is to be shown.
     pub(crate) fn offset_m(&self, cube: CubeId, clock_tick: f64) -> [f32; 3] {
         self.cubes.get(&cube).map_or([0.0; 3], |blend| {
-            let share = blend.share(clock_tick, self.ticks) as f32;
+            let share = blend.share(clock_tick) as f32;
             blend.offset_m.map(|off| off * share)
         })
     }
@@ -82,8 +90,8 @@ impl Blends {
 
 impl Blend {
     /// Returns the share of the difference that is left.
-    fn share(&self, clock_tick: f64, ticks: f64) -> f64 {
-        let rest = (1.0 - (clock_tick - self.clock_tick) / ticks).clamp(0.0, 1.0);
+    fn share(&self, clock_tick: f64) -> f64 {
+        let rest = (1.0 - (clock_tick - self.clock_tick) / self.ticks).clamp(0.0, 1.0);
         rest * rest
     }
 }
@@ -129,7 +137,8 @@ mod tests {
     fn the_newest_difference_counts() {
         let mut blends = blends(0.5);
         blends.start(CUBE, [3.25, 1.0, 0.5], [3.0, 1.0, 0.5], 11.0);
-        assert_eq!(offset_m(&blends, 13.0), 0.0625);
+        // It is half as large and lasts 2.6 ticks.
+        assert!((offset_m(&blends, 12.3) - 0.0625).abs() < 1e-6);
         blends.start(CUBE, [3.0, 1.0, 0.5], [9.0, 1.0, 0.5], 11.0);
         assert_eq!(offset_m(&blends, 11.0), 0.0);
     }

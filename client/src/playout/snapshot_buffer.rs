@@ -24,6 +24,13 @@ const LONGEST_EXTRAPOLATION: Duration = Duration::from_millis(250);
 /// the limit errors are a third larger, and there are four times as many jumps.
 const HIGHEST_ACCELERATION_MPS2: f32 = 20.0;
 
+/// Distance and share of a cube's change of velocity that its motion explains when it is not where it
+/// was predicted. A larger difference is a correction: a late sample has moved the cube at the server.
+const EXPLAINED_M: f32 = 0.03;
+const EXPLAINED_BY_TURN: f32 = 1.0;
+/// Longest time before a correction in which the states were wrong.
+const LONGEST_CORRECTION: Duration = Duration::from_millis(200);
+
 /// The predicted state of a cube from a tick on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CubeUpdate {
@@ -54,6 +61,8 @@ pub(crate) struct SnapshotBuffer {
     silent_ticks: f64,
     slowing_ticks: f64,
     acceleration_m: f32,
+    /// How long states may have been wrong before a correction.
+    correction_ticks: u64,
 }
 
 impl SnapshotBuffer {
@@ -64,6 +73,7 @@ impl SnapshotBuffer {
             silent_ticks: ticks(MOVING_HEARTBEAT_INTERVAL),
             slowing_ticks: ticks(LONGEST_EXTRAPOLATION),
             acceleration_m: HIGHEST_ACCELERATION_MPS2 / f32::from(tick_hz).powi(2),
+            correction_ticks: ticks(LONGEST_CORRECTION) as u64,
             ..Self::default()
         }
     }
@@ -82,6 +92,36 @@ impl SnapshotBuffer {
     /// Whether states at this tick are extrapolated: nothing has been received of it.
     pub(crate) fn is_extrapolated(&self, tick: f64) -> bool {
         tick > self.newest_tick as f64
+    }
+
+    /// Returns an update with the tick up to which the states before it were right. When the cube is
+    /// farther from its predicted place than its motion explains, the server has corrected the way so
+    /// far, and the cube is to glide from an earlier tick.
+    pub(crate) fn corrected(&self, cube: CubeId, new: CubeUpdate) -> CubeUpdate {
+        let newest = self.cubes.get(&cube).and_then(VecDeque::back);
+        let Some(newest) = newest.filter(|newest| newest.update.tick + 1 < new.tick) else {
+            return new;
+        };
+        let before = newest.at(new.tick - 1).position;
+        let [turned_from, turned_to] = [&newest.update, &new].map(|of| of.velocity_at(new.tick));
+        let way = difference(Kept::from(new).drawn.position, before);
+        let explained_m =
+            EXPLAINED_M + EXPLAINED_BY_TURN * length(difference(turned_to, turned_from));
+        if length(difference(way, turned_to)) <= explained_m {
+            return new;
+        }
+        let earliest = new.tick.saturating_sub(self.correction_ticks);
+        let wrong_from = newest.update.tick.max(earliest);
+        CubeUpdate {
+            known_until: new.known_until.min(wrong_from),
+            ..new
+        }
+    }
+
+    /// Whether every cube has rested for a while.
+    pub(crate) fn is_still(&self) -> bool {
+        let is_still = |kept: &VecDeque<Kept>| kept.len() == 1 && kept[0].update.state.is_settled();
+        self.cubes.values().all(is_still)
     }
 
     /// Adds an update. Ticks before `shown_tick` need not be kept.
@@ -204,6 +244,10 @@ impl SnapshotBuffer {
 
 fn difference(to: [f32; 3], from: [f32; 3]) -> [f32; 3] {
     std::array::from_fn(|axis| to[axis] - from[axis])
+}
+
+fn length(way: [f32; 3]) -> f32 {
+    way.iter().map(|part| part * part).sum::<f32>().sqrt()
 }
 
 impl CubeUpdate {

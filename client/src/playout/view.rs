@@ -23,6 +23,9 @@ pub enum Display {
 }
 
 /// The cubes' poses of one session, from the join on.
+///
+/// Its clock is any one that runs at the room's rate and is not corrected in jerks: the playout delay
+/// is learnt in the same clock, so what matters is only that it is steady.
 #[derive(Debug, Default)]
 pub struct View {
     buffer: SnapshotBuffer,
@@ -41,7 +44,17 @@ impl View {
         Self {
             buffer: SnapshotBuffer::new(tick_hz),
             blends: Blends::new(tick_hz),
+            playout: PlayoutDelay::new(tick_hz),
             ..Self::default()
+        }
+    }
+
+    /// Makes a view whose playout delay stays the same, as for the recording of a server, whose ticks
+    /// come without a network.
+    pub fn with_delay(tick_hz: u8, delay_ticks: f64) -> Self {
+        Self {
+            playout: PlayoutDelay::fixed(delay_ticks),
+            ..Self::new(tick_hz)
         }
     }
 
@@ -60,12 +73,22 @@ impl View {
             self.playout.arrived(tick, clock_tick);
         }
         let shown_tick = clock_tick - self.playout.ticks();
+        let updates = states.iter().map(|&(cube, state)| {
+            let update = CubeUpdate {
+                tick,
+                known_until,
+                state,
+            };
+            (cube, self.buffer.corrected(cube, update))
+        });
+        let updates: Vec<_> = updates.collect();
         let cubes: Vec<_> = if self.buffer.is_extrapolated(shown_tick) {
             self.buffer.cubes().collect()
-        } else if (known_until as f64) < shown_tick {
-            states.iter().map(|&(cube, _)| cube).collect()
         } else {
-            Vec::new()
+            let late = updates
+                .iter()
+                .filter(|(_, update)| (update.known_until as f64) < shown_tick);
+            late.map(|&(cube, _)| cube).collect()
         };
         for cube in cubes {
             if let Some(shown) = self.shown(cube, clock_tick) {
@@ -75,13 +98,8 @@ impl View {
             }
         }
         self.buffer.received(tick);
-        for &(cube, state) in states {
+        for (cube, update) in updates {
             if !self.controlled.contains_key(&cube) {
-                let update = CubeUpdate {
-                    tick,
-                    known_until,
-                    state,
-                };
                 self.buffer.push(cube, update, shown_tick);
             }
         }
@@ -97,7 +115,7 @@ impl View {
                     .start(cube, shown_m, predicted.position, late_tick);
             }
         }
-        self.playout.advance(clock_tick);
+        self.playout.advance(clock_tick, || self.buffer.is_still());
         self.blends.advance(clock_tick);
     }
 
@@ -189,6 +207,8 @@ mod tests {
     use crate::testing::{moving, pose};
     use crate::{Controller, Input};
 
+    const DELAY_TICKS: f64 = 2.25;
+
     fn info() -> CubeInfo {
         CubeInfo {
             cube: CubeId(0),
@@ -220,11 +240,11 @@ mod tests {
 
     #[test]
     fn a_remote_cube_is_shown_the_playout_delay_ago() {
-        let mut view = View::default();
+        let mut view = View::with_delay(20, DELAY_TICKS);
         for tick in 1..=10 {
             receive(&mut view, tick, tick as f32);
         }
-        assert_eq!(view.delay_ticks(), 2.25);
+        assert_eq!(view.delay_ticks(), DELAY_TICKS);
         assert_eq!(x_m(&view, 10.25), 8.0);
         assert!((8.0..9.0).contains(&x_m(&view, 10.75)));
         assert_eq!(x_m(&view, 11.25), 9.0);
@@ -232,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_cube_that_was_let_go_never_goes_back_along_its_way() {
-        let mut view = View::default();
+        let mut view = View::with_delay(20, DELAY_TICKS);
         receive(&mut view, 1, 0.0);
         view.gain(CubeId(0), pose(0.0));
         for tick in 2..=10 {
@@ -250,7 +270,7 @@ mod tests {
 
     #[test]
     fn an_update_that_comes_late_is_blended_in() {
-        let mut view = View::new(20);
+        let mut view = View::with_delay(20, DELAY_TICKS);
         receive(&mut view, 1, 0.0);
         update(&mut view, 2.5, 2, moving(0.0, 0.25));
         assert_eq!(x_m(&view, 8.25), 1.0);
@@ -262,8 +282,26 @@ mod tests {
     }
 
     #[test]
+    fn a_cube_that_a_late_sample_moved_glides_there_from_where_it_was_right() {
+        let mut view = View::with_delay(20, DELAY_TICKS);
+        receive(&mut view, 1, 0.0);
+        update(&mut view, 2.5, 2, moving(0.0, 0.25));
+        // It turned back at tick 2, and its client's sample came at tick 6.
+        for (now, tick, x_m) in [(6.5, 6, -1.0), (7.5, 7, -1.25), (8.5, 8, -1.5)] {
+            update(&mut view, now, tick, moving(x_m, -0.25));
+        }
+        let shown = |clock_tick| view.pose_at(&info(), clock_tick).position[0];
+        let steps = (0..80).map(|part| f64::from(part) / 20.0 + 8.5);
+        let steps = steps.map(|at| (shown(at + 0.05) - shown(at)).abs());
+        let longest_m = steps.fold(0.0, f32::max);
+        // Without gliding it would be the way of five ticks within one.
+        assert!(longest_m < 0.05 * 3.0 * 0.25, "{longest_m}");
+        assert!((shown(10.25) - -1.5).abs() < 0.01);
+    }
+
+    #[test]
     fn a_state_that_is_corrected_in_the_same_frame_is_not_shown() {
-        let mut view = View::new(20);
+        let mut view = View::with_delay(20, DELAY_TICKS);
         receive(&mut view, 1, 0.0);
         // The cube was far away for a tick, and both states are read at once.
         for (tick, x_m) in [(2, 9.0), (3, 0.25)] {
@@ -277,7 +315,7 @@ mod tests {
 
     #[test]
     fn after_a_long_silence_frozen_cubes_catch_up_and_do_not_jump() {
-        let mut view = View::new(20);
+        let mut view = View::with_delay(20, DELAY_TICKS);
         receive(&mut view, 1, 0.0);
         update(&mut view, 2.5, 2, moving(0.0, 0.03125));
         // A heartbeat was due at 6; from then on the cube slowed down for 250 ms.
@@ -321,7 +359,7 @@ mod tests {
             length(from, to) / 2.0
         });
         let most_m = steps.fold(0.0, f32::max);
-        let mut view = View::new(30);
+        let mut view = View::with_delay(30, 1.95);
         let mut predicted = MotionSet::new(&Codec::LIVE);
         let rest = MotionState::at_rest(truth[0]);
         predicted.insert(CubeId(0), rest);
@@ -362,7 +400,7 @@ mod tests {
 
     #[test]
     fn raw_cubes_stand_between_messages_and_extrapolated_ones_are_shown_in_the_present() {
-        let mut view = View::new(20);
+        let mut view = View::with_delay(20, DELAY_TICKS);
         receive(&mut view, 1, 0.0);
         update(&mut view, 2.5, 2, moving(0.0, 0.25));
         for (display, expected_m) in [
@@ -384,6 +422,6 @@ mod tests {
 
     #[test]
     fn a_cube_without_updates_is_shown_where_it_joined() {
-        assert_eq!(x_m(&View::default(), 5.0), 0.0);
+        assert_eq!(x_m(&View::with_delay(20, DELAY_TICKS), 5.0), 0.0);
     }
 }

@@ -117,16 +117,17 @@ impl Clock {
         (now.as_secs_f64() + self.offset_s + self.remaining_error_s(now)) * self.tick_hz
     }
 
+    /// Returns the time in ticks on a clock that runs at the room's rate and is never corrected. Only
+    /// differences of it mean anything; what follows it does not waver with the estimate.
+    pub fn steady_tick_at(&self, now: Duration) -> f64 {
+        now.as_secs_f64() * self.tick_hz
+    }
+
     /// Returns the median of the recent round trips, or `None` before the first.
     pub fn round_trip(&self) -> Option<Duration> {
         let mut round_trips: Vec<_> = self.recent.iter().map(|recent| recent.round_trip).collect();
         round_trips.sort_unstable();
         round_trips.get(round_trips.len() / 2).copied()
-    }
-
-    /// Returns the shortest of the recent round trips, or `None` before the first.
-    pub fn fastest_round_trip(&self) -> Option<Duration> {
-        self.recent.iter().map(|recent| recent.round_trip).min()
     }
 
     fn remaining_error_s(&self, now: Duration) -> f64 {
@@ -141,7 +142,7 @@ impl Clock {
 }
 
 /// Returns a server's time in seconds of ticks.
-fn server_s(tick_hz: f64, tick: u64, since_tick_us: u32) -> f64 {
+pub(super) fn server_s(tick_hz: f64, tick: u64, since_tick_us: u32) -> f64 {
     tick as f64 / tick_hz + f64::from(since_tick_us) / 1e6
 }
 
@@ -184,7 +185,6 @@ mod tests {
         // A slow ping that measures a third of a second more.
         clock.ping_answered(ms(2_000), ms(2_900), 165, 0);
         assert!((clock.tick_at(ms(5_000)) - before).abs() < 1e-6);
-        assert_eq!(clock.fastest_round_trip(), Some(ms(10)));
         assert_eq!(clock.round_trip(), Some(ms(900)));
         for _ in 0..RECENT_MEASUREMENTS {
             clock.ping_answered(ms(3_000), ms(3_900), 190, 0);
@@ -214,7 +214,6 @@ mod tests {
         // The measurement from before was faster, and is ignored now.
         clock.ping_answered(ms(2_200), ms(2_260), 164, 40_000);
         assert!((clock.tick_at(ms(4_000)) - 200.2).abs() < 0.01);
-        assert_eq!(clock.fastest_round_trip(), Some(ms(10)));
         // The clock is set again; an answered ping shows it first.
         clock.ping_answered(ms(5_000), ms(5_060), 231, 0);
         assert!((clock.tick_at(ms(6_030)) - 251.0).abs() < 1e-6);

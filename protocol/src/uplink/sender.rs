@@ -144,13 +144,17 @@ impl UplinkSender {
             known.pose_at(instant)
         };
         let updates = placed.len() + self.predicted.encode_tick(truth, &mut residuals);
-        let moves = || self.predicted.active().any(|(_, state)| !state.is_still());
-        (updates > 0 || (is_silent && moves())).then(|| Sample {
+        (updates > 0 || (is_silent && self.is_moving())).then(|| Sample {
             tick,
             placed,
             residuals: residuals.into(),
             updates,
         })
+    }
+
+    /// Whether a cube moves, as the server predicts it.
+    pub fn is_moving(&self) -> bool {
+        self.predicted.active().any(|(_, state)| !state.is_still())
     }
 
     /// Starts to predict the cubes that have moved since they are this client's.

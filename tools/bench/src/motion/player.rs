@@ -62,7 +62,7 @@ impl Player {
                     states,
                 }) => {
                     if let Some(clock) = self.session.clock() {
-                        let clock_tick = clock.tick_at(now);
+                        let clock_tick = clock.steady_tick_at(now);
                         self.view.moved(clock_tick, tick, known_until, &states);
                     }
                 }
@@ -71,7 +71,7 @@ impl Player {
             }
         }
         if let Some(clock) = self.session.clock() {
-            self.view.advance(clock.tick_at(now));
+            self.view.advance(clock.steady_tick_at(now));
         }
         let own = self.session.welcome().map(|welcome| welcome.cube);
         if let (Some(own), Some(pose)) = (own, own_pose) {
@@ -90,7 +90,7 @@ impl Player {
     /// Returns the pose in which a cube is drawn, and the tick that it is meant to be of.
     pub(crate) fn draw(&self, now: Duration, cube: CubeId) -> Option<(f64, Placed)> {
         let info = self.session.replica()?.cube(cube)?;
-        let clock_tick = self.session.clock()?.tick_at(now);
+        let clock_tick = self.session.clock()?.steady_tick_at(now);
         let drawn = self.view.pose_at(info, clock_tick);
         let shown_tick = clock_tick - self.view.delay_ticks();
         let placed = Placed {
@@ -105,7 +105,7 @@ impl Player {
         let (Some(replica), Some(clock)) = (self.session.replica(), self.session.clock()) else {
             return 0;
         };
-        let clock_tick = clock.tick_at(now);
+        let clock_tick = clock.steady_tick_at(now);
         let drawn = replica
             .cubes()
             .map(|info| self.view.pose_at(info, clock_tick));

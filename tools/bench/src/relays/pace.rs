@@ -30,7 +30,7 @@ impl Pace {
         } = *welcome;
         Self {
             clock: Clock::new(tick_hz, tick, since_tick_us, now),
-            lead: Lead::new(now),
+            lead: Lead::new(tick_hz, tick, since_tick_us, now),
             frame_began: now,
         }
     }
@@ -46,9 +46,9 @@ impl Pace {
         let frame = now.saturating_sub(self.frame_began);
         if frame >= FRAME {
             self.frame_began = now;
-            self.lead.advance(frame, true, &self.clock);
+            self.lead.advance(frame, true, false);
         }
-        self.lead.duration().as_micros() as u64
+        self.lead.duration(now, &self.clock).as_micros() as u64
     }
 
     /// Notes that the client has sent a sample.
@@ -67,6 +67,7 @@ impl Pace {
     ) {
         let [now, sent] = [now_us, sent_us].map(Duration::from_micros);
         self.clock.ping_answered(sent, now, tick, since_tick_us);
-        self.lead.ping_answered(now, late_samples);
+        self.lead
+            .ping_answered(sent, now, (tick, since_tick_us), late_samples);
     }
 }
