@@ -16,10 +16,14 @@ const FRAMES_IN_TIME: f64 = 0.8;
 /// Share of all snapshots that must be in time: where stalls are frequent, a longer delay of everything
 /// is worthwhile.
 const SNAPSHOTS_IN_TIME: f64 = 0.7;
-/// Delay on top of these arrivals, in ticks. With a whole tick there would always be a pose on each side.
-/// Both ends predict alike, so to show a moment slightly beyond the newest tick costs little:
-/// on a LAN a tenth of a centimetre for 3 ms.
-const RESERVE_TICKS: f64 = 0.93;
+/// Delay on top of these arrivals, in ticks, when they lag alike and when their lags differ by a tick or
+/// more. With a whole tick there is a pose on each side. Both ends predict alike, so to show a moment
+/// slightly beyond the newest tick costs little: measured on a LAN, 0.2 cm for 5 ms. Arrivals that
+/// differ are not like the last ones, so they get the whole tick.
+const STEADY_RESERVE_TICKS: f64 = 0.8;
+const JITTER_RESERVE_TICKS: f64 = 1.0;
+/// Difference of lags in ticks up to which arrivals lag alike: a frame may be half a tick.
+const STEADY_TICKS: f64 = 0.5;
 /// Delay on top of the first arrival and the reserve, in ticks: others may have waited longer for a frame.
 const FIRST_RESERVE_TICKS: f64 = 0.1;
 /// Longest delay on top of the fastest arrival, in ticks. More is worse to play with than a cube that stops
@@ -90,7 +94,7 @@ impl PlayoutDelay {
         let lag = clock_tick - tick as f64;
         self.new.push(lag);
         if self.current.is_none() {
-            self.wanted_ticks = lag + RESERVE_TICKS + FIRST_RESERVE_TICKS;
+            self.wanted_ticks = lag + STEADY_RESERVE_TICKS + FIRST_RESERVE_TICKS;
             self.current = Some((self.wanted_ticks, clock_tick));
             self.in_time_tick = clock_tick;
         }
@@ -122,7 +126,7 @@ impl PlayoutDelay {
     /// Returns the delay, in ticks.
     pub(crate) fn ticks(&self) -> f64 {
         let learnt = self.current.map(|(ticks, _)| ticks);
-        self.fixed_ticks.or(learnt).unwrap_or(RESERVE_TICKS)
+        self.fixed_ticks.or(learnt).unwrap_or(STEADY_RESERVE_TICKS)
     }
 
     /// Adds what was read in a frame, `ticks` after the frame before.
@@ -162,7 +166,9 @@ impl PlayoutDelay {
         ];
         let latest = latest[0].max(latest[1]);
         let fastest = quantile(&self.frames, 0.0);
-        self.wanted_ticks = (latest + RESERVE_TICKS).min(fastest + HIGHEST_TICKS);
+        let jitter = ((latest - fastest - STEADY_TICKS) / STEADY_TICKS).clamp(0.0, 1.0);
+        let reserve = STEADY_RESERVE_TICKS + (JITTER_RESERVE_TICKS - STEADY_RESERVE_TICKS) * jitter;
+        self.wanted_ticks = (latest + reserve).min(fastest + HIGHEST_TICKS);
     }
 }
 
@@ -207,7 +213,7 @@ mod tests {
     #[test]
     fn steady_arrivals_are_shown_soon() {
         let delay = delay_after(vec![1.0; 100]);
-        assert!((delay - 2.03).abs() < 1e-9, "{delay}");
+        assert!((delay - 1.9).abs() < 1e-9, "{delay}");
     }
 
     #[test]
@@ -215,7 +221,7 @@ mod tests {
         let jittered = |jitter: f64| (0..1_800).map(move |tick| f64::from(tick % 2) * jitter);
         // Of two ticks that are read in one frame, the newer one counts.
         let delay = delay_after(jittered(0.5));
-        assert!((delay - 1.43).abs() <= SMALL_ERROR_TICKS + 1e-9, "{delay}");
+        assert!((delay - 1.3).abs() <= SMALL_ERROR_TICKS + 1e-9, "{delay}");
         let delay = delay_after((0..1_800).map(|tick| f64::from(tick / 20 % 2) * 20.0));
         assert!(
             (delay - HIGHEST_TICKS).abs() < SMALL_ERROR_TICKS + 1e-9,
@@ -232,7 +238,7 @@ mod tests {
         });
         let mut longest = 0.0;
         play(lags, |delay| longest = delay.max(longest));
-        assert!(longest <= 1.53 + 1e-9, "{longest}");
+        assert!(longest <= 1.4 + 1e-9, "{longest}");
     }
 
     #[test]
@@ -253,7 +259,7 @@ mod tests {
             }
         }
         assert!(longest - shortest < 0.05, "{shortest} to {longest}");
-        assert!((1.1..1.6).contains(&longest), "{longest}");
+        assert!((1.0..1.5).contains(&longest), "{longest}");
     }
 
     #[test]
@@ -291,12 +297,12 @@ mod tests {
         });
         let at = |tick: usize| all[2 * tick];
         assert!(
-            (at(900) - 4.93).abs() <= SMALL_ERROR_TICKS + 0.05,
+            (at(900) - 4.8).abs() <= SMALL_ERROR_TICKS + 0.05,
             "{}",
             at(900)
         );
         assert!(
-            (at(1_999) - 1.43).abs() <= SMALL_ERROR_TICKS + 0.05,
+            (at(1_999) - 1.3).abs() <= SMALL_ERROR_TICKS + 0.05,
             "{}",
             at(1_999)
         );
@@ -310,7 +316,7 @@ mod tests {
             delay.advance(tick as f64 + 3.0, || true);
         }
         assert!(
-            (delay.ticks() - 3.93).abs() <= SMALL_ERROR_TICKS,
+            (delay.ticks() - 4.0).abs() <= SMALL_ERROR_TICKS,
             "{}",
             delay.ticks()
         );
