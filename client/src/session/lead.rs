@@ -163,10 +163,13 @@ impl Lead {
             (way.way_s - new.way_s).abs() <= most_s
         });
         // A ping that arrived together with the next one has waited for a lost packet.
-        self.ways.pop_back_if(|before| {
+        let arrived_together = self.ways.back().is_some_and(|before| {
             let apart_s = new.sent_s - before.sent_s;
             apart_s + new.way_s - before.way_s < apart_s * TOGETHER
         });
+        if arrived_together {
+            self.ways.pop_back();
+        }
         if self.ways.len() == RECENT_WAYS {
             self.ways.pop_front();
         }
