@@ -112,19 +112,23 @@
     function openDatagrams(id) {
         const socket = sockets.get(id);
         if (!socket || socket.peer || !window.RTCPeerConnection) return;
-        const peer = socket.peer = new RTCPeerConnection();
-        const options = { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 };
-        const channel = socket.channel = peer.createDataChannel("", options);
-        socket.datagrams = [];
-        channel.binaryType = "arraybuffer";
-        channel.onopen = () => socket.first && channel.send(socket.first);
-        channel.onmessage = ({ data }) => {
-            if (!(data.byteLength <= MAX_DATAGRAM_BYTES)) return;
-            if (socket.datagrams.push(new Uint8Array(data)) > MAX_UNREAD_DATAGRAMS) socket.datagrams.shift();
-            frameWhileHidden();
-        };
-        // The server finds our address by itself, so there is no candidate to wait for.
-        peer.setLocalDescription().then(() => socket.offer = peer.localDescription.sdp, () => {});
+        try {
+            const peer = socket.peer = new RTCPeerConnection();
+            const options = { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 };
+            const channel = socket.channel = peer.createDataChannel("", options);
+            socket.datagrams = [];
+            channel.binaryType = "arraybuffer";
+            channel.onopen = () => socket.first && channel.send(socket.first);
+            channel.onmessage = ({ data }) => {
+                if (!(data.byteLength <= MAX_DATAGRAM_BYTES)) return;
+                if (socket.datagrams.push(new Uint8Array(data)) > MAX_UNREAD_DATAGRAMS) socket.datagrams.shift();
+                frameWhileHidden();
+            };
+            // The server finds our address by itself, so there is no candidate to wait for.
+            peer.setLocalDescription().then(() => socket.offer = peer.localDescription.sdp, () => {});
+        } catch {
+            // Data channels are switched off in this browser: there is no offer.
+        }
     }
 
     async function answerDatagrams(id, sdp) {
@@ -153,7 +157,11 @@
         if (socket?.channel?.readyState === "connecting") {
             socket.first = datagram;
         } else if (socket?.channel?.readyState === "open" && !socket.channel.bufferedAmount) {
-            socket.channel.send(datagram);
+            try {
+                socket.channel.send(datagram);
+            } catch {
+                // The channel is about to close; any datagram may be lost.
+            }
         }
     }
 
