@@ -76,10 +76,6 @@ impl Paths {
         inbox: DatagramInbox,
         peer: IpAddr,
     ) -> Result<(Arc<Path>, DatagramKey), Opening> {
-        let mut open = lock(&self.open);
-        if open.len() >= self.limit {
-            return Err(Opening::Full);
-        }
         let (id, key) = (PathId(u64::from_le_bytes(random())), random());
         let path = Arc::new(Path {
             id,
@@ -95,6 +91,10 @@ impl Paths {
                 counted: None,
             }),
         });
+        let mut open = lock(&self.open);
+        if open.len() >= self.limit {
+            return Err(Opening::Full);
+        }
         open.insert(id, Arc::clone(&path));
         Ok((path, DatagramKey(key)))
     }

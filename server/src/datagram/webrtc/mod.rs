@@ -130,10 +130,6 @@ impl Browsers {
         browser: IpAddr,
     ) -> Result<OpenedPath, Opening> {
         let offer = Offer::parse(offer).ok_or(Opening::BadOffer)?;
-        let mut open = lock(&self.open);
-        if open.by_name.len() >= self.limit {
-            return Err(Opening::Full);
-        }
         let name = u64::from_le_bytes(random());
         let ufrag = format!("{name:016x}");
         let password = format!("{:032x}", u128::from_le_bytes(random()));
@@ -151,6 +147,10 @@ impl Browsers {
             peer: Mutex::new(peer),
             inbox,
         });
+        let mut open = lock(&self.open);
+        if open.by_name.len() >= self.limit {
+            return Err(Opening::Full);
+        }
         open.by_name.insert(name, Arc::clone(&path));
         Ok(OpenedPath {
             answer: DatagramAnswer::WebRtc { answer },
@@ -207,18 +207,19 @@ impl Browsers {
         };
         let (outcome, step) = path.advance(|peer, step| {
             let outcome = peer.receive_stun(&message, from, Instant::now(), step);
-            let is_new = outcome == Outcome::Signed && peer.remember(from);
-            (outcome, is_new)
+            if outcome == Outcome::Signed {
+                peer.remember(from);
+            }
+            outcome
         });
-        let (outcome, is_new) = outcome.unwrap_or((Outcome::Refused, false));
-        if is_new {
+        if outcome == Some(Outcome::Signed) {
             self.take_address(&path, from);
         }
         self.carry_out(&path, step);
         match outcome {
-            Outcome::Signed | Outcome::Taken => Received::Upkeep,
-            Outcome::Refused => Received::Forged,
-            Outcome::TooMany => Received::Refused,
+            Some(Outcome::Signed | Outcome::Taken) => Received::Upkeep,
+            Some(Outcome::TooMany) => Received::Refused,
+            None | Some(Outcome::Refused) => Received::Forged,
         }
     }
 
@@ -252,18 +253,23 @@ impl Browsers {
         refused.count() == 0
     }
 
-    /// Notes whose an address is. The last browser that sent something signed from there has it.
+    /// Gives an address to the browser that sent something signed from there, unless another browser's open
+    /// channel sends to it: a signed request may name a stranger's address as its source.
     fn take_address(&self, path: &Arc<Path>, address: SocketAddr) {
         let mut open = lock(&self.open);
-        let peer = lock(&path.peer);
         let Open {
             by_name,
             by_address,
         } = &mut *open;
-        by_address.retain(|address, of| of.name != path.name || peer.has_address(*address));
-        if by_name.contains_key(&path.name) {
-            by_address.insert(address, Arc::clone(path));
+        let is_taken = by_address
+            .get(&address)
+            .is_some_and(|of| of.name == path.name || lock(&of.peer).is_open_at(address));
+        if is_taken || !by_name.contains_key(&path.name) {
+            return;
         }
+        let peer = lock(&path.peer);
+        by_address.retain(|address, of| of.name != path.name || peer.has_address(*address));
+        by_address.insert(address, Arc::clone(path));
     }
 
     fn forget(&self, path: &Path) {

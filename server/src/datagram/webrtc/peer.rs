@@ -145,6 +145,11 @@ impl Peer {
         matches!(self.state, State::Closed)
     }
 
+    /// Returns whether the channel is open and sends to an address.
+    pub(super) fn is_open_at(&self, address: SocketAddr) -> bool {
+        matches!(self.state, State::Open { .. }) && self.chosen == Some(address)
+    }
+
     /// Ends the path, and drops its channel.
     pub(super) fn close(&mut self) {
         self.state = State::Closed;

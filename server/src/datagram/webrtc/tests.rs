@@ -1,22 +1,28 @@
 //! A browser and its peer, without a network between them.
 
-use std::net::SocketAddr;
-use std::sync::Mutex;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cubesync_relay::datagram::DatagramInbox;
+use cubesync_protocol::DatagramAnswer;
+use cubesync_protocol::datagram::Uplink;
+use cubesync_relay::datagram::{DatagramInbox, DatagramPath, OpenedPath};
+use cubesync_relay::metrics::MetricSet;
 use dimpl::DtlsCertificate;
 use prometheus_client::metrics::gauge::Gauge;
 use rcgen::{CertificateParams, KeyPair};
 use ring::digest::{SHA256, digest};
 
-use super::Path;
 use super::channel::Settings;
 use super::cryptography;
 use super::description::{Answer, Offer};
 use super::peer::{Outcome, Peer, Step};
 use super::stun::Message;
 use super::testing::Browser;
+use super::{Browsers, Path};
+use crate::datagram::metrics::{DatagramMetrics, Received};
+use crate::datagram::socket::Outgoing;
 
 const PASSWORD: &str = "0123456789abcdef0123456789abcdef";
 const HOME: &str = "192.0.2.1:1000";
@@ -372,6 +378,84 @@ fn a_panic_closes_one_browsers_path() {
     });
     assert!(outcome.is_none() && step.messages.is_empty());
     assert_eq!(path.advance(|peer, _| peer.is_closed()).0, Some(true));
+}
+
+/// Carries packets between a browser's socket and the server until there are none.
+fn carry(browsers: &Browsers, browser: &mut Browser, socket: &UdpSocket) {
+    let from = socket.local_addr().unwrap();
+    let mut packet = [0; 2_048];
+    loop {
+        for packet in std::mem::take(&mut browser.packets) {
+            browsers.receive(&packet, from);
+        }
+        let Ok(len_bytes) = socket.recv(&mut packet) else {
+            return;
+        };
+        browser.receive(&packet[..len_bytes], Instant::now());
+    }
+}
+
+/// Opens a path for a browser.
+fn open_path(browsers: &Arc<Browsers>) -> (Browser, Arc<dyn DatagramPath>, Arc<AtomicUsize>) {
+    let mut browser = Browser::new(Instant::now());
+    let delivered = Arc::<AtomicUsize>::default();
+    let count = Arc::clone(&delivered);
+    let inbox = DatagramInbox::new(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+    });
+    let opened = browsers.open(&browser.offer(), inbox, Ipv4Addr::LOCALHOST.into());
+    let OpenedPath { answer, path } = opened.unwrap();
+    let DatagramAnswer::WebRtc { answer } = answer else {
+        panic!("{answer:?}");
+    };
+    browser.answer(&answer);
+    (browser, path, delivered)
+}
+
+#[tokio::test]
+async fn a_browser_keeps_its_address_when_anothers_requests_name_it() {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    socket.writable().await.unwrap();
+    let bound = socket.local_addr().unwrap();
+    let metrics = DatagramMetrics::new(&MetricSet::default());
+    let outgoing = Outgoing::new(&Arc::new(socket), metrics.clone());
+    let browsers = Arc::new(Browsers::new(outgoing, bound, 2, metrics));
+    let (mut owner, path, delivered) = open_path(&browsers);
+    let (mut liar, _path, _) = open_path(&browsers);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_nonblocking(true).unwrap();
+    let address = socket.local_addr().unwrap();
+    let mut lie = || {
+        liar.ask();
+        let request = liar.packets.pop().unwrap();
+        let outcome = browsers.receive(&request, address);
+        assert_eq!(outcome, Some(Received::Upkeep));
+        // The answer, which the owner would not understand.
+        socket.recv(&mut [0; 2_048]).unwrap();
+    };
+
+    owner.ask();
+    carry(&browsers, &mut owner, &socket);
+    lie();
+    owner.ask();
+    carry(&browsers, &mut owner, &socket);
+    owner.begin(Instant::now());
+    carry(&browsers, &mut owner, &socket);
+    assert!(owner.is_open, "its next request takes the address back");
+
+    lie();
+    assert!(path.send(b"down"));
+    let uplink = Uplink {
+        releases: 0,
+        base: 0,
+        number: 0,
+        lost: 0,
+        samples: Vec::new(),
+    };
+    owner.send(&uplink.encode(), Instant::now());
+    carry(&browsers, &mut owner, &socket);
+    assert_eq!(owner.messages, [b"down"]);
+    assert_eq!(delivered.load(Ordering::Relaxed), 1, "an open one's stays");
 }
 
 /// What an offer costs before anything of the browser has come by datagram.
