@@ -196,7 +196,10 @@ mod tests {
             on_the_way.push_back((tick as u64, before.max(tick as f64 + lag)));
             for part in [0.0, 0.5] {
                 let now = tick as f64 + part;
-                while let Some((tick, _)) = on_the_way.pop_front_if(|&mut (_, at)| at <= now) {
+                while let Some(&(tick, at)) = on_the_way.front()
+                    && at <= now
+                {
+                    on_the_way.pop_front();
                     delay.arrived(tick, now);
                 }
                 delay.advance(now, || false);
