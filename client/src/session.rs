@@ -150,9 +150,14 @@ impl Session {
         // Datagrams tell that the server lives; but without a stream nobody can play for long.
         let silence = now.saturating_sub(self.last_received);
         let stream_silence = now.saturating_sub(self.stream_received);
-        if silence >= patience || stream_silence >= DEAD_AFTER {
+        if silence >= patience {
             let seconds = patience.as_secs();
             return self.end(format!("nothing heard for {seconds} s"), Retry::OthersFirst);
+        }
+        if stream_silence >= DEAD_AFTER {
+            let seconds = DEAD_AFTER.as_secs();
+            let reason = format!("nothing heard on the connection for {seconds} s, only datagrams");
+            return self.end(reason, Retry::OthersFirst);
         }
         if !self.is_joined() && now.saturating_sub(self.started) >= JOIN_TIMEOUT {
             let seconds = JOIN_TIMEOUT.as_secs();
@@ -227,7 +232,7 @@ impl Session {
         datagram
     }
 
-    /// Returns whether the server's datagrams come through.
+    /// Returns whether datagrams come through, in both directions.
     pub fn datagrams_work(&self, now: Duration) -> bool {
         self.datagrams.works(now)
     }

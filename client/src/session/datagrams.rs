@@ -21,8 +21,7 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// The client's end of the way for datagrams.
 #[derive(Debug)]
 pub(super) struct Datagrams {
-    /// When the way was opened.
-    opened: Option<Duration>,
+    is_open: bool,
     /// The newest samples since the last release, and the tick of the sample before them.
     recent: VecDeque<datagram::Sample>,
     base: u64,
@@ -45,7 +44,7 @@ impl Datagrams {
     /// Creates the end of a way that is not open.
     pub(super) fn new() -> Self {
         Self {
-            opened: None,
+            is_open: false,
             recent: VecDeque::new(),
             base: 0,
             releases: 0,
@@ -61,12 +60,17 @@ impl Datagrams {
 
     /// Opens the way. The first datagram is due.
     pub(super) fn open(&mut self, now: Duration) {
-        self.opened = Some(now);
+        self.is_open = true;
         self.send(now);
     }
 
-    /// Returns whether the server's datagrams come through.
+    /// Returns whether datagrams come through, in both directions.
     pub(super) fn works(&self, now: Duration) -> bool {
+        self.hears(now) && self.lost < LOST_ALL
+    }
+
+    /// Returns whether the server's datagrams come through.
+    fn hears(&self, now: Duration) -> bool {
         let received = self.received_at;
         received.is_some_and(|received| now.saturating_sub(received) < SILENT_AFTER)
     }
@@ -77,11 +81,20 @@ impl Datagrams {
         self.received_at.map(|_| self.arrived.share())
     }
 
-    /// Notes that a datagram of the server has come.
+    /// Notes that a datagram of the server has come. The first one, and the first after a silence, are
+    /// reported at once.
     pub(super) fn received(&mut self, downlink: &Downlink, now: Duration) {
+        let was_silent = !self.hears(now);
+        if was_silent {
+            // The numbers of the datagrams may have wrapped around since.
+            self.arrived = LossMeter::default();
+        }
         self.received_at = Some(now);
         self.arrived.received(downlink.number);
         self.lost = downlink.lost;
+        if was_silent {
+            self.send(now);
+        }
     }
 
     /// Keeps a sample that goes out on the stream.
@@ -116,7 +129,7 @@ impl Datagrams {
 
     /// Sends what is due besides new samples. A tick lasts `tick`.
     pub(super) fn poll(&mut self, now: Duration, tick: Duration) {
-        if self.opened.is_none() {
+        if !self.is_open {
             return;
         }
         let since = now.saturating_sub(self.sent_at);
@@ -137,11 +150,10 @@ impl Datagrams {
     }
 
     fn send(&mut self, now: Duration) {
-        let Some(opened) = self.opened else {
+        if !self.is_open {
             return;
-        };
-        let is_new = now.saturating_sub(opened) < SILENT_AFTER;
-        let lost = match self.works(now) || is_new {
+        }
+        let lost = match self.hears(now) {
             true => self.arrived.share(),
             false => LOST_ALL,
         };

@@ -120,11 +120,6 @@ impl Connection {
         self.path = Some(Box::new(Path::new(path, tick, tick_hz)));
     }
 
-    /// Returns whether datagrams come through, in both directions.
-    pub(super) fn datagrams_work(&self, tick: u64) -> bool {
-        self.path.as_ref().is_some_and(|path| path.works(tick))
-    }
-
     /// Notes that a datagram of the client has come in a tick.
     pub(super) fn heard(&mut self, uplink: &Uplink, tick: u64) {
         if let Some(path) = &mut self.path {
@@ -238,7 +233,10 @@ impl Connection {
         if tick == self.sent_tick || !self.is_up_to_date(log) {
             return;
         }
-        let has_tail = self.sends_tail && self.ends_with_content && !self.datagrams_work(tick);
+        let path = self.path.as_ref();
+        // What datagrams bring as well can wait for TCP's timeout.
+        let has_copy = path.is_some_and(|path| path.works(tick) && !path.has_left(self.sent_tick));
+        let has_tail = self.sends_tail && self.ends_with_content && !has_copy;
         if has_tail || tick - self.sent_tick >= interval_ticks {
             self.push(heartbeat.clone());
             self.sent_tick = tick;

@@ -211,11 +211,6 @@ impl Audience {
             }
             let has_moved = may_change_views && receiver.has_moved(source, self.viewers.grid());
             let connection = &mut receiver.connection;
-            // While cubes move, datagrams are the heartbeats where they come through.
-            let interval_ticks = match connection.datagrams_work(tick) {
-                true => rest_ticks,
-                false => heartbeat_ticks,
-            };
             // A tick at which the view may change has no datagram.
             let is_steady = !has_moved && connection.is_flowing(log);
             let mut sent = is_steady.then(|| connection.serve_datagram(served, id));
@@ -227,7 +222,8 @@ impl Audience {
                         receiver.choose_view(tick, log, source, &mut self.viewers);
                     }
                     let connection = &mut receiver.connection;
-                    connection.keep_alive(log, tick, interval_ticks, &heartbeat);
+                    // Datagrams are heartbeats too, but each of them may be lost.
+                    connection.keep_alive(log, tick, heartbeat_ticks, &heartbeat);
                     if !connection.is_up_to_date(log) {
                         flushed = connection.flush(log, now);
                     }

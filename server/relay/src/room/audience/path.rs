@@ -13,7 +13,7 @@ use crate::room::log::{SnapshotLog, StreamId};
 /// Largest size of a datagram without its snapshots, in bytes.
 const MAX_HEADER_BYTES: usize = 24;
 
-/// Number of intervals in which a client's datagram is expected after which it counts as unreachable.
+/// Number of datagram intervals of silence after which a client counts as unreachable.
 const MAX_MISSED: u32 = 3;
 
 /// A connection's way for datagrams, and what is known of it.
@@ -32,7 +32,9 @@ pub(super) struct Path {
     repeats: u8,
     /// The tick since which the stream waits with content.
     waits_since: Option<u64>,
-    /// Whether the client has just shown that it is there for the first time.
+    /// The newest tick of which the stream alone has something.
+    left_tick: u64,
+    /// Whether the client's first datagram, or its first after a silence, is still to be answered.
     must_answer: bool,
     /// The tick in which a datagram of the client came last.
     heard_tick: Option<u64>,
@@ -75,6 +77,7 @@ impl Path {
             sent_tick: tick,
             repeats: 0,
             waits_since: None,
+            left_tick: tick,
             must_answer: false,
             heard_tick: None,
             arrived: LossMeter::default(),
@@ -84,7 +87,11 @@ impl Path {
 
     /// Notes that a datagram of the client has come in a tick.
     pub(super) fn heard(&mut self, uplink: &Uplink, tick: u64) {
-        self.must_answer |= self.heard_tick.is_none();
+        if !self.hears(tick) {
+            self.must_answer = true;
+            // The numbers of the datagrams may have wrapped around since.
+            self.arrived = LossMeter::default();
+        }
         self.heard_tick = Some(tick);
         self.arrived.received(uplink.number);
         self.lost = uplink.lost;
@@ -93,14 +100,25 @@ impl Path {
     /// Notes that the connection's view has changed at a tick.
     pub(super) fn view_changed(&mut self, tick: u64) {
         self.floor = tick;
+        self.left_tick = tick;
+    }
+
+    /// Returns whether the stream alone has a tick, as far as it is known.
+    pub(super) fn has_left(&self, tick: u64) -> bool {
+        self.left_tick == tick
     }
 
     /// Returns whether datagrams come through, in both directions.
     pub(super) fn works(&self, tick: u64) -> bool {
+        self.hears(tick) && self.lost < LOST_ALL
+    }
+
+    /// Returns whether the client's datagrams come through.
+    fn hears(&self, tick: u64) -> bool {
         let silence_s = (MAX_MISSED * DATAGRAM_INTERVAL).as_secs();
         let silence_ticks = silence_s * u64::from(self.tick_hz);
         let heard = self.heard_tick;
-        heard.is_some_and(|heard| tick - heard < silence_ticks) && self.lost < LOST_ALL
+        heard.is_some_and(|heard| tick - heard < silence_ticks)
     }
 
     /// Sends what is due after a tick: the newest ticks when the last one has something new for the
@@ -116,7 +134,7 @@ impl Path {
         let is_covered = || len_bytes.is_some() || !served.log.has_news(served.tick, streams, own);
         Sent {
             len_bytes,
-            covers_tick: self.works(served.tick) && is_covered(),
+            covers_tick: self.works(served.tick) && !self.has_left(served.tick) && is_covered(),
         }
     }
 
@@ -149,13 +167,22 @@ impl Path {
         let max_bytes = MAX_DATAGRAM_BYTES - MAX_HEADER_BYTES;
         let window = log.window(streams, own, self.floor, ticks, max_bytes);
         if window.base == tick {
-            // This tick is too long for a datagram, and comes on the stream alone.
-            return None;
+            // This tick is too long for a datagram, and comes on the stream alone. An empty datagram, which
+            // nobody needs for the room, tells the client now and then that datagrams come through.
+            self.left_tick = tick;
+            if !self.must_answer && tick - self.sent_tick < u64::from(self.tick_hz) {
+                return None;
+            }
         }
-        let (number, lost) = (self.number, self.arrived.share());
+        let lost = match self.hears(tick) {
+            true => self.arrived.share(),
+            false => LOST_ALL,
+        };
+        let number = self.number;
         let frames = window.frames.into_iter();
         let datagram = Downlink::assemble((tick, window.base), (number, lost), frames);
         if !self.path.send(&datagram) {
+            self.left_tick = tick;
             return None;
         }
         self.number = number.wrapping_add(1);
