@@ -179,3 +179,72 @@ impl Datagrams {
         self.sent_at = now;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn downlink(number: u8, lost: u8) -> Downlink {
+        Downlink {
+            complete: 0,
+            base: 0,
+            number,
+            lost,
+            snapshots: Vec::new(),
+        }
+    }
+
+    /// Takes what the next datagram reports.
+    fn reported(datagrams: &mut Datagrams) -> Option<u8> {
+        let datagram = datagrams.next()?;
+        Some(Uplink::decode(&datagram).unwrap().lost)
+    }
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_client_reports_that_nothing_comes_until_something_has_come_and_then_at_once() {
+        let mut datagrams = Datagrams::new();
+        datagrams.open(seconds(0));
+        assert_eq!(reported(&mut datagrams), Some(LOST_ALL));
+        for at in 1..3 {
+            datagrams.poll(seconds(at), seconds(1));
+            assert_eq!(reported(&mut datagrams), Some(LOST_ALL));
+        }
+        datagrams.received(&downlink(0, 0), seconds(3));
+        assert_eq!(reported(&mut datagrams), Some(0));
+        datagrams.received(&downlink(1, 0), seconds(3));
+        assert_eq!(reported(&mut datagrams), None);
+        assert!(datagrams.works(seconds(5)));
+        datagrams.poll(seconds(6), seconds(1));
+        assert_eq!(reported(&mut datagrams), Some(LOST_ALL));
+        assert!(!datagrams.works(seconds(6)));
+    }
+
+    #[test]
+    fn datagrams_do_not_work_while_the_server_hears_none() {
+        let mut datagrams = Datagrams::new();
+        datagrams.open(seconds(0));
+        datagrams.received(&downlink(0, LOST_ALL), seconds(1));
+        assert!(!datagrams.works(seconds(1)));
+        // The server's come through, so the client does not report the opposite.
+        assert_eq!(reported(&mut datagrams), Some(0));
+        datagrams.received(&downlink(1, 0), seconds(2));
+        assert!(datagrams.works(seconds(2)));
+    }
+
+    #[test]
+    fn a_silence_is_not_counted_as_late_datagrams() {
+        let mut datagrams = Datagrams::new();
+        datagrams.open(seconds(0));
+        datagrams.received(&downlink(0, 0), seconds(1));
+        // So many that the numbers look like old ones.
+        let after = 0..=100;
+        for number in after.map(|number| number * 2 + 200u16) {
+            datagrams.received(&downlink(number as u8, 0), seconds(200));
+        }
+        assert!(datagrams.loss().is_some_and(|lost| lost > 60));
+    }
+}

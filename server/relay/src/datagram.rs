@@ -53,12 +53,13 @@ pub struct DatagramInbox(Arc<Inbox>);
 
 struct Inbox {
     rate: Mutex<TokenBucket>,
-    deliver: Box<dyn Fn(Uplink) + Send + Sync>,
+    deliver: Box<dyn Fn(Uplink) -> bool + Send + Sync>,
 }
 
 impl DatagramInbox {
-    /// Creates an inbox that calls `deliver`, which does not wait, with each datagram.
-    pub fn new(deliver: impl Fn(Uplink) + Send + Sync + 'static) -> Self {
+    /// Creates an inbox that calls `deliver` with each datagram, which does not wait and returns whether it
+    /// has taken the datagram.
+    pub fn new(deliver: impl Fn(Uplink) -> bool + Send + Sync + 'static) -> Self {
         let now = Instant::now().into_std();
         let rate = TokenBucket::per_second(MAX_DATAGRAMS_PER_SECOND, BURST, now);
         Self(Arc::new(Inbox {
@@ -68,7 +69,7 @@ impl DatagramInbox {
     }
 
     /// Delivers the plaintext of a datagram. One that cannot be decoded or comes too soon after the others
-    /// is dropped. Returns whether it was delivered.
+    /// is dropped, and so is any while the room is busy. Returns whether it was delivered.
     pub fn deliver(&self, datagram: &[u8]) -> bool {
         let now = Instant::now().into_std();
         let mut rate = self.0.rate.lock().unwrap_or_else(PoisonError::into_inner);
@@ -76,11 +77,7 @@ impl DatagramInbox {
         drop(rate);
         let uplink = Some(datagram).filter(|_| is_allowed);
         let uplink = uplink.and_then(|datagram| Uplink::decode(datagram).ok());
-        let is_delivered = uplink.is_some();
-        if let Some(uplink) = uplink {
-            (self.0.deliver)(uplink);
-        }
-        is_delivered
+        uplink.is_some_and(&self.0.deliver)
     }
 }
 
@@ -103,6 +100,7 @@ mod tests {
             let count = Arc::clone(&count);
             move |_| {
                 count.fetch_add(1, Ordering::Relaxed);
+                true
             }
         });
         let uplink = Uplink {
@@ -123,5 +121,7 @@ mod tests {
         assert!((most - 3..=most).contains(&count.load(Ordering::Relaxed)));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(inbox.deliver(&uplink));
+        let busy = DatagramInbox::new(|_| false);
+        assert!(!busy.deliver(&uplink));
     }
 }

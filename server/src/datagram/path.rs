@@ -214,6 +214,7 @@ mod tests {
         let delivered = Arc::clone(delivered);
         DatagramInbox::new(move |_| {
             delivered.fetch_add(1, Ordering::Relaxed);
+            true
         })
     }
 

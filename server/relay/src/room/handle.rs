@@ -201,12 +201,10 @@ impl RoomHandle {
     }
 
     /// Sends a player's datagram, unless events wait that must not be lost. The room takes it at the next
-    /// tick.
-    pub(super) fn deliver(&self, from: MemberId, uplink: Uplink) {
-        if self.events.capacity() > EVENT_QUEUE / 2 {
-            // Datagrams may be lost.
-            let _ = self.events.try_send(RoomEvent::Datagram { from, uplink });
-        }
+    /// tick. Returns whether it was sent.
+    pub(super) fn deliver(&self, from: MemberId, uplink: Uplink) -> bool {
+        let event = RoomEvent::Datagram { from, uplink };
+        self.events.capacity() > EVENT_QUEUE / 2 && self.events.try_send(event).is_ok()
     }
 
     /// Makes the room's task panic.

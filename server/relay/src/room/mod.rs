@@ -334,10 +334,16 @@ impl Room {
             Some(OpenedPath { answer, path }) => (answer, Some(path)),
             None => (DatagramAnswer::Unavailable, None),
         };
+        let (receiver, tick) = (ReceiverId::Player(player), self.clock.tick());
+        let has_ended = self.open.is_none();
+        let knows_all = has_ended && self.audience.is_up_to_date(receiver, &self.log);
         self.send_to_player(player, &ServerMessage::Datagrams(answer), now);
         if let Some(path) = path {
-            let receiver = ReceiverId::Player(player);
-            self.audience.open_path(receiver, path, self.clock.tick());
+            self.audience.open_path(receiver, path, tick);
+            if knows_all {
+                // With it, the client can use the first datagram even if nothing moves.
+                self.send_to_player(player, &ServerMessage::Heartbeat { tick }, now);
+            }
         }
     }
 

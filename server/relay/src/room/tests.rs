@@ -2,6 +2,7 @@
 //! [`machine`], proptest chooses what the same players do.
 
 mod datagrams;
+mod liveness;
 mod machine;
 
 use std::collections::{BTreeMap, BTreeSet};

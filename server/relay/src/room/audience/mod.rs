@@ -287,8 +287,8 @@ impl Audience {
     }
 
     /// Returns whether a receiver has been sent everything up to the log's end.
-    #[cfg(test)]
-    pub(super) fn is_up_to_date(&self, id: ReceiverId, log: &SnapshotLog) -> bool {
-        self.receivers[&id].connection.is_up_to_date(log)
+    pub fn is_up_to_date(&self, id: ReceiverId, log: &SnapshotLog) -> bool {
+        let receiver = self.receivers.get(&id);
+        receiver.is_some_and(|receiver| receiver.connection.is_up_to_date(log))
     }
 }

@@ -11,21 +11,23 @@ use crate::datagram::DatagramPath;
 
 /// A path that keeps what it sends.
 #[derive(Debug, Default)]
-struct Recorded(Mutex<Vec<Downlink>>);
+pub(super) struct Recorded(pub(super) Mutex<Vec<Downlink>>);
 
 impl DatagramPath for Recorded {
     fn send(&self, datagram: &[u8]) -> bool {
         assert!(datagram.len() <= MAX_DATAGRAM_BYTES);
         let downlink = Downlink::decode(datagram).unwrap();
         let is_empty = downlink.snapshots.is_empty();
-        assert!(downlink.base < downlink.complete || is_empty && downlink.base == downlink.complete);
+        assert!(
+            downlink.base < downlink.complete || is_empty && downlink.base == downlink.complete
+        );
         self.0.lock().unwrap().push(downlink);
         true
     }
 }
 
 /// A client's report of this share of lost datagrams.
-fn report(lost: u8) -> Uplink {
+pub(super) fn report(lost: u8) -> Uplink {
     Uplink {
         releases: 0,
         base: 0,
@@ -37,20 +39,20 @@ fn report(lost: u8) -> Uplink {
 
 /// A replica and the cubes in sight, by its changes.
 #[derive(Default)]
-struct Receiver {
+pub(super) struct Receiver {
     gate: Gate,
     replica: Replica,
     present: BTreeSet<CubeId>,
 }
 
 impl Receiver {
-    fn message(&mut self, message: &ServerMessage) {
+    pub(super) fn message(&mut self, message: &ServerMessage) {
         let changes = self.gate.message(message, &mut self.replica).unwrap();
         self.hear(changes);
     }
 
     /// Returns whether the datagram was of use.
-    fn datagram(&mut self, downlink: &Downlink) -> bool {
+    pub(super) fn datagram(&mut self, downlink: &Downlink) -> bool {
         let changes = self.gate.datagram(downlink, &mut self.replica).unwrap();
         let is_new = changes.is_some();
         self.hear(changes.unwrap_or_default());
