@@ -33,8 +33,8 @@ struct Open {
 }
 
 impl Encoder {
-    /// Takes in the payload of a frame, or the plaintext of a datagram. Times do not go backwards. Returns a chunk, as it stands
-    /// in a file, when one is full.
+    /// Takes in the payload of a frame, or the plaintext of a datagram. Times do not go backwards. Returns
+    /// a chunk, as it stands in a file, when one is full.
     ///
     /// Keys and tokens are left out: recordings are passed on.
     pub fn record(

@@ -90,7 +90,11 @@ impl Scene {
             .into_iter()
             .filter_map(|(cell, _)| self.replica.keyframe_of(cell, before));
         messages.extend(keyframes.map(ServerMessage::Keyframe));
-        messages.push(ServerMessage::Heartbeat { tick: self.tick() });
+        // A heartbeat of the newest tick says that it is complete.
+        let mut streams = self.replica.streams();
+        if streams.all(|(_, stream)| stream.tick() < self.tick()) {
+            messages.push(ServerMessage::Heartbeat { tick: self.tick() });
+        }
         messages
     }
 

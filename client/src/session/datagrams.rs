@@ -127,7 +127,7 @@ impl Datagrams {
         self.outgoing = None;
     }
 
-    /// Sends what is due besides new samples. A tick lasts `tick`.
+    /// Sends what is due besides new samples. `tick` is the duration of a tick.
     pub(super) fn poll(&mut self, now: Duration, tick: Duration) {
         if !self.is_open {
             return;

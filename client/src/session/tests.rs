@@ -464,6 +464,22 @@ proptest! {
     }
 }
 
+#[test]
+fn a_stream_that_is_silent_while_datagrams_come_ends_the_session_by_its_own_limit() {
+    let mut session = with_datagrams(ms(1_000));
+    for second in 2..16 {
+        session.receive_datagram(ms(second * 1_000), &downlink(second as u8, 0));
+        session.poll(ms(second * 1_000));
+        assert!(session.is_joined());
+    }
+    session.receive_datagram(ms(16_000), &downlink(16, 0));
+    events(&mut session);
+    session.poll(ms(16_000));
+    let (reason, retry) = ended(&mut session);
+    assert!(reason.contains("connection for 15 s"), "{reason}");
+    assert_eq!(retry, Retry::OthersFirst);
+}
+
 /// Returns a datagram of the server in which nothing is new.
 fn downlink(number: u8, lost: u8) -> Bytes {
     let downlink = Downlink {
@@ -500,9 +516,11 @@ fn with_datagrams(now: Duration) -> Session {
     );
     assert_eq!(events(&mut session), [SessionEvent::Datagrams(answer)]);
     let first = uplink(&mut session).expect("a datagram opens the way");
-    assert_eq!((first.lost, first.samples.len()), (0, 0));
+    assert_eq!((first.lost, first.samples.len()), (255, 0));
     session.receive_datagram(now, &downlink(0, 0));
     assert!(session.datagrams_work(now));
+    let confirms = uplink(&mut session).expect("the server waits for it");
+    assert_eq!((confirms.lost, confirms.samples.len()), (0, 0));
     session
 }
 

@@ -120,6 +120,11 @@ impl Connection {
         self.path = Some(Box::new(Path::new(path, tick, tick_hz)));
     }
 
+    /// Returns whether datagrams come through, in both directions.
+    pub(super) fn datagrams_work(&self, tick: u64) -> bool {
+        self.path.as_ref().is_some_and(|path| path.works(tick))
+    }
+
     /// Notes that a datagram of the client has come in a tick.
     pub(super) fn heard(&mut self, uplink: &Uplink, tick: u64) {
         if let Some(path) = &mut self.path {
@@ -142,16 +147,10 @@ impl Connection {
     }
 
     /// Returns whether the stream may wait with what it has, since a datagram has just brought it.
-    pub(super) fn may_wait(&mut self, served: ServedTick<'_>) -> bool {
+    pub(super) fn may_wait(&self, served: ServedTick<'_>) -> bool {
         let mut next = self.cursor;
         let has_content = served.log.next(&self.streams, &mut next).is_some();
-        let Some(path) = &mut self.path else {
-            return false;
-        };
-        if !has_content {
-            path.stream_written();
-        }
-        has_content && path.may_wait(served)
+        has_content && served.tick - self.sent_tick < served.wait_ticks
     }
 
     /// Turns the tail on or off: a heartbeat that follows content at the next tick, unless that tick has
@@ -291,9 +290,6 @@ impl Connection {
             return Ok(Flushed::All);
         }
         self.content_sent(tick);
-        if let Some(path) = &mut self.path {
-            path.stream_written();
-        }
         self.flush(log, now)
     }
 

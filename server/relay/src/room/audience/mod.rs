@@ -223,7 +223,13 @@ impl Audience {
                     }
                     let connection = &mut receiver.connection;
                     // Datagrams are heartbeats too, but each of them may be lost.
-                    connection.keep_alive(log, tick, heartbeat_ticks, &heartbeat);
+                    let interval_ticks = match id {
+                        ReceiverId::Player(own) if connection.datagrams_work(tick) => {
+                            served.heartbeat_ticks_for(own)
+                        }
+                        _ => heartbeat_ticks,
+                    };
+                    connection.keep_alive(log, tick, interval_ticks, &heartbeat);
                     if !connection.is_up_to_date(log) {
                         flushed = connection.flush(log, now);
                     }

@@ -30,8 +30,6 @@ pub(super) struct Path {
     sent_tick: u64,
     /// The number of ticks in which the newest content is sent once more.
     repeats: u8,
-    /// The tick since which the stream waits with content.
-    waits_since: Option<u64>,
     /// The newest tick of which the stream alone has something.
     left_tick: u64,
     /// Whether the client's first datagram, or its first after a silence, is still to be answered.
@@ -53,8 +51,19 @@ pub(super) struct ServedTick<'a> {
     /// The interval of heartbeats, and that while nothing moves.
     pub(super) heartbeat_ticks: u64,
     pub(super) rest_ticks: u64,
-    /// Longest time for which a stream waits.
+    /// Longest time for which a stream that waits has nothing.
     pub(super) wait_ticks: u64,
+}
+
+impl ServedTick<'_> {
+    /// Returns the interval of heartbeats for a player where datagrams come through. A client knows how its
+    /// own cube moves.
+    pub(super) fn heartbeat_ticks_for(&self, own: CubeId) -> u64 {
+        match self.moving == Moving::Sole(own) {
+            true => self.rest_ticks,
+            false => self.heartbeat_ticks,
+        }
+    }
 }
 
 /// What was sent after a tick.
@@ -76,7 +85,6 @@ impl Path {
             number: 0,
             sent_tick: tick,
             repeats: 0,
-            waits_since: None,
             left_tick: tick,
             must_answer: false,
             heard_tick: None,
@@ -136,17 +144,6 @@ impl Path {
             len_bytes,
             covers_tick: self.works(served.tick) && !self.has_left(served.tick) && is_covered(),
         }
-    }
-
-    /// Returns whether the stream may wait with what it has from this tick on.
-    pub(super) fn may_wait(&mut self, served: ServedTick<'_>) -> bool {
-        let since = *self.waits_since.get_or_insert(served.tick);
-        served.tick - since < served.wait_ticks
-    }
-
-    /// Notes that the stream does not wait any more.
-    pub(super) fn stream_written(&mut self) {
-        self.waits_since = None;
     }
 
     /// Returns the length of the datagram.
@@ -211,11 +208,6 @@ impl Path {
             self.repeats -= 1;
             return true;
         }
-        // A client knows how its own cube moves.
-        let heartbeat_ticks = match served.moving == Moving::Sole(own) {
-            true => served.rest_ticks,
-            false => served.heartbeat_ticks,
-        };
-        self.must_answer || tick - self.sent_tick >= heartbeat_ticks
+        self.must_answer || tick - self.sent_tick >= served.heartbeat_ticks_for(own)
     }
 }

@@ -72,7 +72,7 @@ fn take(path: &Recorded) -> Vec<Downlink> {
 #[test]
 fn in_a_crowd_whose_ticks_are_too_long_the_way_stays_alive_and_the_stream_has_its_tail() {
     let mut test = TestRoom::new(None, 5);
-    let players: Vec<_> = (0..100).map(|_| test.enter_at(None, None)).collect();
+    let players: Vec<_> = (0..120).map(|_| test.enter_at(None, None)).collect();
     step(&mut test, &[]);
     let viewer = players[0];
     let path = open(&mut test, viewer);
@@ -84,11 +84,9 @@ fn in_a_crowd_whose_ticks_are_too_long_the_way_stays_alive_and_the_stream_has_it
         let mut pose = || {
             let mut random = || test.random.f32() - 0.5;
             let rotation = Rotation::from_quaternion([random(), random(), random(), random()]);
-            let x = (random() * 64.0) as i32 * METRE;
-            Pose {
-                rotation,
-                ..pose_at(x)
-            }
+            let mut pose = pose_at((random() * 32_000.0) as i32);
+            pose.position.y = (random() * 32_000.0) as i32;
+            Pose { rotation, ..pose }
         };
         // At three of four ticks, nothing unpredicted happens.
         let poses: Vec<_> = match round % 4 {
