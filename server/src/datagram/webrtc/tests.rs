@@ -369,7 +369,7 @@ fn a_panic_closes_one_browsers_path() {
     let path = Path {
         name: 1,
         peer: Mutex::new(peer),
-        inbox: DatagramInbox::new(|_| ()),
+        inbox: DatagramInbox::new(|_| true),
     };
     assert_eq!(path.advance(|_, _| 7).0, Some(7));
     let (outcome, step) = path.advance::<()>(|_, step| {
@@ -402,6 +402,7 @@ fn open_path(browsers: &Arc<Browsers>) -> (Browser, Arc<dyn DatagramPath>, Arc<A
     let count = Arc::clone(&delivered);
     let inbox = DatagramInbox::new(move |_| {
         count.fetch_add(1, Ordering::Relaxed);
+        true
     });
     let opened = browsers.open(&browser.offer(), inbox, Ipv4Addr::LOCALHOST.into());
     let OpenedPath { answer, path } = opened.unwrap();
