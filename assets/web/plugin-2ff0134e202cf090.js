@@ -1,9 +1,11 @@
 "use strict";
 (() => {
-const VERSION = 2;
+const VERSION = 3;
 const [CONNECTING, OPEN, UNREACHABLE, BLOCKED, CLOSED, LOST, FLOODED] = [0, 1, 2, 3, 4, 5, 6];
 const MAX_UNREAD_BYTES = 4 << 20;
 const MAX_UNSENT_BYTES = 4 << 10;
+const MAX_UNREAD_DATAGRAMS = 64;
+const MAX_DATAGRAM_BYTES = 1100;
 const bytes = (pointer, length) => new Uint8Array(wasm_memory.buffer, pointer, length);
 const read = (pointer, length) => new TextDecoder().decode(bytes(pointer, length));
 const write = (text, pointer, room) => new TextEncoder().encodeInto(text, bytes(pointer, room)).written;
@@ -84,6 +86,54 @@ sockets.delete(id);
 if (!socket) return;
 socket.code = CLOSED;
 socket.web?.close();
+socket.peer?.close();
+}
+function openDatagrams(id) {
+const socket = sockets.get(id);
+if (!socket || socket.peer || !window.RTCPeerConnection) return;
+try {
+const peer = socket.peer = new RTCPeerConnection();
+const options = { negotiated: true, id: 0, ordered: false, maxRetransmits: 0 };
+const channel = socket.channel = peer.createDataChannel("", options);
+socket.datagrams = [];
+channel.binaryType = "arraybuffer";
+channel.onopen = () => socket.first && channel.send(socket.first);
+channel.onmessage = ({ data }) => {
+if (!(data.byteLength <= MAX_DATAGRAM_BYTES)) return;
+if (socket.datagrams.push(new Uint8Array(data)) > MAX_UNREAD_DATAGRAMS) socket.datagrams.shift();
+frameWhileHidden();
+};
+peer.setLocalDescription().then(() => socket.offer = peer.localDescription.sdp, () => {});
+} catch {
+}
+}
+async function answerDatagrams(id, sdp) {
+const { peer, web } = sockets.get(id) ?? {};
+try {
+await peer.setRemoteDescription({ type: "answer", sdp });
+const host = new URL(web.url).hostname.replace(/[[\]]/g, "");
+const port = / (\d+) typ host/.exec(sdp)[1];
+await peer.addIceCandidate({ candidate: `candidate:2 1 udp 1 ${host} ${port} typ host`, sdpMLineIndex: 0 });
+} catch {
+}
+}
+function receiveDatagram(id, to, room) {
+const datagram = sockets.get(id)?.datagrams?.shift();
+if (!datagram || datagram.length > room) return 0;
+bytes(to, room).set(datagram);
+return datagram.length;
+}
+function sendDatagram(id, from, length) {
+const socket = sockets.get(id);
+const datagram = bytes(from, length).slice();
+if (socket?.channel?.readyState === "connecting") {
+socket.first = datagram;
+} else if (socket?.channel?.readyState === "open" && !socket.channel.bufferedAmount) {
+try {
+socket.channel.send(datagram);
+} catch {
+}
+}
 }
 async function reloadWhenNewer() {
 const answer = await fetch(location.pathname, { cache: "no-store" }).catch(() => null);
@@ -236,6 +286,11 @@ return socket?.unread.length ? OPEN : socket?.code ?? CLOSED;
 cubesync_socket_receive: receive,
 cubesync_socket_send: send,
 cubesync_socket_close: closeSocket,
+cubesync_datagrams_open: openDatagrams,
+cubesync_datagrams_offer: (id, to, room) => write(sockets.get(id)?.offer ?? "", to, room),
+cubesync_datagrams_answer: (id, text, length) => void answerDatagrams(id, read(text, length)),
+cubesync_datagrams_receive: receiveDatagram,
+cubesync_datagrams_send: sendDatagram,
 cubesync_setting: (key, length, to, room) => write(setting(read(key, length)), to, room),
 cubesync_keep: (key, key_length, value, length) => keep(read(key, key_length), read(value, length)),
 cubesync_address: (to, room) => {
