@@ -179,7 +179,7 @@ impl SnapshotLog {
 
     /// Returns the newest `count` ticks after `floor` at which `streams` have something that is not only
     /// about the motion of `except`, with all that is between them, in at most `max_bytes`. Up to
-    /// [`MAX_OTHER_TICKS`] at which they have nothing else do not count.
+    /// `MAX_OTHER_TICKS` at which they have nothing else do not count.
     pub fn window(
         &self,
         streams: &[StreamId],

@@ -1,6 +1,6 @@
 //! `cargo bench-motion --real`: the way from a pose here to a pixel there, over the kernel's own TCP.
 //!
-//! A [`run`] of one of the [`cases`] puts a server and three [`player`]s into [`namespace`]s of their own,
+//! A [`run()`] of one of the [`cases`] puts a server and three [`player`]s into [`namespace`]s of their own,
 //! with [`wire`]s between them whose [`link`]s delay and lose whole IP packets. The [`figures`] compare
 //! what the viewer saw with the truth, and make a [`table`].
 
