@@ -17,6 +17,11 @@ const WATCH = `
     RTCPeerConnection.prototype.createDataChannel = function (...options) {
         const channel = create.apply(this, options);
         channel.addEventListener("message", () => channel.count = (channel.count ?? 0) + 1);
+        Object.defineProperty(channel, "onmessage", {
+            set: (take) => channel.addEventListener("message", (event) => window.blocked || take(event)),
+        });
+        const send = channel.send.bind(channel);
+        channel.send = (datagram) => window.blocked || send(datagram);
         channels.push(channel);
         return channel;
     };
@@ -24,6 +29,19 @@ const WATCH = `
         set onmessage(take) {
             super.onmessage = (event) => window.held ? held.push(() => take(event)) : take(event);
         }
+    };
+`;
+
+// A network that lets no UDP through: what the page sends goes to a port where nobody is.
+const BLOCK = `
+    const elsewhere = (text) => text.replace(/ \\d+ typ host/g, " 9 typ host");
+    const { setRemoteDescription, addIceCandidate } = RTCPeerConnection.prototype;
+    RTCPeerConnection.prototype.setRemoteDescription = function ({ type, sdp }) {
+        window.answered = true;
+        return setRemoteDescription.call(this, { type, sdp: elsewhere(sdp) });
+    };
+    RTCPeerConnection.prototype.addIceCandidate = function (candidate) {
+        return addIceCandidate.call(this, { ...candidate, candidate: elsewhere(candidate.candidate) });
     };
 `;
 
@@ -41,6 +59,16 @@ async function metric(server, name) {
     const { body } = await get(`${server.page}metrics`);
     const line = body.toString().split("\n").find((line) => line.startsWith(`${name} `));
     return Number(line?.split(" ")[1] ?? 0);
+}
+
+// Anna walks, and her cube moves in Вася's tab.
+async function annaIsSeen({ server, anna, vasya, name }) {
+    const seen = await vasya.findMagenta(`${name}-before`);
+    const start = await server.cube("Anna");
+    await anna.hold("ArrowRight", () => until("Anna has walked", async () =>
+        walked(start, await server.cube("Anna")) > WALK_M));
+    await until("Anna's cube is elsewhere in Вася's tab", async () =>
+        apart(seen, await vasya.findMagenta(`${name}-after`)) > WALK_PIXELS);
 }
 
 scenario("over plain http ticks come by datagrams, also while the stream stands still", {}, async ({ server, browser }) => {
@@ -78,13 +106,31 @@ scenario("without datagrams the game plays on over its stream", { serverFlags: [
     const anna = await browser.open(`${lanPage(server)}?name=Anna`, person);
     const vasya = await browser.open(`${lanPage(server)}?name=${encodeURIComponent("Вася")}`);
     await Promise.all([anna.joined(), vasya.joined()]);
-    const seen = await vasya.findMagenta("no-datagrams-before");
-    const start = await server.cube("Anna");
-    await anna.hold("ArrowRight", () => until("Anna has walked", async () =>
-        walked(start, await server.cube("Anna")) > WALK_M));
-    await until("Anna's cube is elsewhere in Вася's tab", async () =>
-        apart(seen, await vasya.findMagenta("no-datagrams-after")) > WALK_PIXELS);
+    await annaIsSeen({ server, anna, vasya, name: "no-datagrams" });
     assert.notEqual(await anna.page.evaluate(() => channels[0].readyState), "open");
+});
+
+scenario("where no UDP comes through the game plays on over its stream", {}, async ({ server, browser }) => {
+    const anna = await browser.open(`${lanPage(server)}?name=Anna`, { colour: MAGENTA });
+    const person = await watched(browser);
+    await person.addInitScript(BLOCK);
+    const vasya = await browser.open(`${lanPage(server)}?name=${encodeURIComponent("Вася")}`, person);
+    await Promise.all([anna.joined(), vasya.joined()]);
+    await vasya.page.waitForFunction(() => window.answered);
+    await annaIsSeen({ server, anna, vasya, name: "blocked" });
+    assert.notEqual(await vasya.page.evaluate(() => channels[0].readyState), "open");
+});
+
+scenario("where UDP comes through no more the stream goes on alone", {}, async ({ server, browser }) => {
+    const anna = await browser.open(`${lanPage(server)}?name=Anna`, { colour: MAGENTA });
+    const person = await watched(browser);
+    const vasya = await browser.open(`${lanPage(server)}?name=${encodeURIComponent("Вася")}`, person);
+    await Promise.all([anna.joined(), vasya.joined()]);
+    await vasya.page.waitForFunction(() => channels[0].readyState === "open" && channels[0].count);
+    await vasya.page.evaluate(() => window.blocked = true);
+    await annaIsSeen({ server, anna, vasya, name: "blocked-halfway" });
+    const at = await server.cube("Вася");
+    await vasya.hold("KeyW", () => until("Вася has walked", async () => walked(at, await server.cube("Вася")) > WALK_M));
 });
 
 scenario("a browser without WebRTC plays too", {}, async ({ server, browser }) => {
