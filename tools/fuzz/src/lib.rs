@@ -15,6 +15,7 @@ pub mod messages;
 pub mod motion;
 pub mod recordings;
 pub mod samples;
+pub mod sealed;
 pub mod session;
 pub mod text;
 pub mod uplinks;
@@ -23,7 +24,7 @@ pub mod uplinks;
 pub type Check = fn(&[u8]);
 
 /// Every check by the name of its target and of its folder in `corpus/`.
-pub const CHECKS: [(&str, Check); 12] = [
+pub const CHECKS: [(&str, Check); 13] = [
     ("browsers", browsers::check),
     ("bus", bus::check),
     ("frames", frames::check),
@@ -36,4 +37,5 @@ pub const CHECKS: [(&str, Check); 12] = [
     ("recordings", recordings::check),
     ("downlinks", downlinks::check),
     ("uplinks", uplinks::check),
+    ("sealed", sealed::check),
 ];
