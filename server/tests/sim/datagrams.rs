@@ -87,8 +87,11 @@ pub struct Offer(pub Arc<Paths>);
 
 impl Paths {
     /// Binds the socket of a server.
-    pub async fn bind(random: fastrand::Rng) -> turmoil::Result<Arc<Self>> {
+    pub async fn bind(mut random: fastrand::Rng) -> turmoil::Result<Arc<Self>> {
         let open = BTreeMap::new();
+        // A server that starts again has other ids, so that it drops what was sent to its predecessor.
+        let started = turmoil::sim_elapsed().unwrap_or_default();
+        let random = fastrand::Rng::with_seed(random.u64(..) ^ started.as_nanos() as u64);
         Ok(Arc::new(Self {
             socket: UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).await?,
             state: Mutex::new(State { random, open }),
