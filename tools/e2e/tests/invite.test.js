@@ -21,9 +21,9 @@ scenario("the address says room and name, and the menu copies it for others", {}
         await anna.page.keyboard.press("Enter");
         // Only a page on this machine may read it.
         const reader = await browser.open(`${server.page}status`, person);
-        const link = await until("the link is in the clipboard", () =>
-            reader.page.evaluate(() => navigator.clipboard.readText()));
-        assert.equal(link, `${page}?room=Garten+7`);
+        const link = `${page}?room=Garten+7`;
+        await until("the link is in the clipboard", async () =>
+            await reader.page.evaluate(() => navigator.clipboard.readText()) === link);
 
         const guest = await browser.open(`${link}&name=Boris`);
         await guest.joined();
