@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -42,20 +43,38 @@ pub(super) fn ip(arguments: &str) -> Result<()> {
 /// even at nice -10 one wake-up in a thousand comes 50 ms late.
 pub(super) fn be_punctual() -> Result<()> {
     let thread = gettid().to_string();
-    run(Command::new("chrt").args(["--fifo", "--pid", PRIORITY, &thread]))
+    let [policy, priority] = policy();
+    run(Command::new("chrt").args([policy, "--pid", priority, &thread]))
 }
 
 /// Returns a command that runs a program as punctually, and no longer than the calling thread.
 pub(super) fn punctual(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command
-        .args(["--pdeathsig", "KILL", "chrt", "--fifo", PRIORITY])
+        .args(["--pdeathsig", "KILL", "chrt"])
+        .args(policy())
         .arg(program);
     command
 }
 
 /// The priority among real-time threads, which counts only beside others of them.
 const PRIORITY: &str = "10";
+
+/// Returns `chrt`'s options for punctual threads: ordinary ones where the machine allows no others, as
+/// some containers do.
+fn policy() -> [&'static str; 2] {
+    static POLICY: OnceLock<[&str; 2]> = OnceLock::new();
+    *POLICY.get_or_init(|| {
+        let real_time = ["--fifo", PRIORITY];
+        match run(Command::new("chrt").args(real_time).arg("true")) {
+            Ok(()) => real_time,
+            Err(error) => {
+                eprintln!("without real-time priority, so other work disturbs this: {error}");
+                ["--other", "0"]
+            }
+        }
+    })
+}
 
 fn run(command: &mut Command) -> Result<()> {
     let output = command
