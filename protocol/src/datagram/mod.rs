@@ -43,8 +43,8 @@ pub struct Downlink {
     pub snapshots: Vec<Snapshot>,
 }
 
-/// A datagram from a client to the server: the samples after that of tick `base`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A datagram from a client to the server: the samples after that of tick `base`. The default one has none.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uplink {
     /// The number of [`Release`](crate::ClientMessage::Release)s that the client has sent in this
     /// session. The samples are those after the last one.

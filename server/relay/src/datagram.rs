@@ -103,13 +103,7 @@ mod tests {
                 true
             }
         });
-        let uplink = Uplink {
-            releases: 0,
-            base: 0,
-            number: 0,
-            lost: 0,
-            samples: Vec::new(),
-        };
+        let uplink = Uplink::default();
         let uplink = uplink.encode();
         assert!(inbox.deliver(&uplink));
         assert!(!inbox.deliver(&uplink[1..]));

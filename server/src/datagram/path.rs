@@ -241,13 +241,7 @@ mod tests {
 
     impl Pair {
         fn packet(&mut self) -> Vec<u8> {
-            let uplink = Uplink {
-                releases: 0,
-                base: 0,
-                number: 0,
-                lost: 0,
-                samples: Vec::new(),
-            };
+            let uplink = Uplink::default();
             let mut packet = Vec::new();
             self.sealer.seal(&uplink.encode(), &mut packet).unwrap();
             packet

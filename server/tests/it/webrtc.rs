@@ -20,14 +20,6 @@ mod stun;
 #[path = "../../src/datagram/webrtc/testing.rs"]
 mod testing;
 
-const EMPTY: Uplink = Uplink {
-    releases: 0,
-    base: 0,
-    number: 0,
-    lost: 0,
-    samples: Vec::new(),
-};
-
 /// A browser whose offer was answered.
 struct Online {
     browser: Browser,
@@ -97,7 +89,9 @@ async fn a_browser_sees_the_room_by_datagrams_as_long_as_its_stream_is_there() {
     let (mut anna, mut boris) = (server.join("Anna").await, server.join("Boris").await);
     let mut online = Online::ask(&mut anna.client).await;
     soon(online.open()).await;
-    online.browser.send(&EMPTY.encode(), Instant::now());
+    online
+        .browser
+        .send(&Uplink::default().encode(), Instant::now());
     let first = soon(online.downlink()).await;
 
     boris.step(1).await;

@@ -58,13 +58,7 @@ impl Path {
 
     /// Returns the next packet, which holds no samples.
     fn packet(&mut self) -> Result<Vec<u8>> {
-        let uplink = Uplink {
-            releases: 0,
-            base: 0,
-            number: 0,
-            lost: 0,
-            samples: Vec::new(),
-        };
+        let uplink = Uplink::default();
         let mut packet = Vec::new();
         self.sealer.seal(&uplink.encode(), &mut packet)?;
         Ok(packet)

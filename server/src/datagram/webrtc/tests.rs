@@ -446,13 +446,7 @@ async fn a_browser_keeps_its_address_when_anothers_requests_name_it() {
 
     lie();
     assert!(path.send(b"down"));
-    let uplink = Uplink {
-        releases: 0,
-        base: 0,
-        number: 0,
-        lost: 0,
-        samples: Vec::new(),
-    };
+    let uplink = Uplink::default();
     owner.send(&uplink.encode(), Instant::now());
     carry(&browsers, &mut owner, &socket);
     assert_eq!(owner.messages, [b"down"]);
