@@ -164,6 +164,19 @@ impl TestRoom {
         self.room.handle(RoomEvent::Message { from, message }, now);
     }
 
+    /// Sends a player's sample of a cube for a tick.
+    fn say_pose(&mut self, player: CubeId, tick: u64, (cube, pose): (CubeId, Pose)) {
+        let writer = &mut self.clients.get_mut(&player).unwrap().writer;
+        let (placed, residuals) = writer.sample(tick, cube, pose);
+        let residuals = residuals.into();
+        let sample = ClientMessage::Sample {
+            tick,
+            placed,
+            residuals,
+        };
+        self.say(player, sample);
+    }
+
     fn leave(&mut self, from: CubeId, reason: Ending) {
         let now = self.now();
         self.clients.remove(&from);
@@ -240,34 +253,19 @@ impl TestRoom {
             }
             let late = if self.random.u8(0..10) == 0 { 1 } else { 0 };
             let tick = self.tick() + 1 - late;
-            let writer = &mut self.clients.get_mut(&client).unwrap().writer;
-            if writer.tick() >= tick {
+            if self.clients[&client].writer.tick() >= tick {
                 continue;
             }
-            let (placed, residuals) = writer.sample(tick, client, pose);
-            let sample = ClientMessage::Sample {
-                tick,
-                placed,
-                residuals: residuals.into(),
-            };
-            self.say(client, sample);
+            self.say_pose(client, tick, (client, pose));
             let holds = self.room.world.cube(FREE).unwrap().kind
                 == (CubeKind::Free {
                     holder: Some(client),
                 });
             if holds && self.random.bool() {
-                let writer = &mut self.clients.get_mut(&client).unwrap().writer;
                 let mut held = pose;
                 held.position.x += 2 * METRE;
                 held.position = held.position.clamped();
-                let tick = tick + 1;
-                let (placed, residuals) = writer.sample(tick, FREE, held);
-                let sample = ClientMessage::Sample {
-                    tick,
-                    placed,
-                    residuals: residuals.into(),
-                };
-                self.say(client, sample);
+                self.say_pose(client, tick + 1, (FREE, held));
             }
         }
     }

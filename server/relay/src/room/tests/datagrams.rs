@@ -29,11 +29,8 @@ impl DatagramPath for Recorded {
 /// A client's report of this share of lost datagrams.
 pub(super) fn report(lost: u8) -> Uplink {
     Uplink {
-        releases: 0,
-        base: 0,
-        number: 0,
         lost,
-        samples: Vec::new(),
+        ..Uplink::default()
     }
 }
 
@@ -205,15 +202,7 @@ fn a_player_gets_no_datagram_about_their_own_motion_alone_but_one_that_completes
     let mut step = |test: &mut TestRoom, player: CubeId| {
         let tick = test.tick() + 1;
         x += tick as i32 % 7 * METRE / 4;
-        let writer = &mut test.clients.get_mut(&player).unwrap().writer;
-        let (placed, residuals) = writer.sample(tick, player, pose_at(x));
-        let residuals = residuals.into();
-        let sample = ClientMessage::Sample {
-            tick,
-            placed,
-            residuals,
-        };
-        test.say(player, sample);
+        test.say_pose(player, tick, (player, pose_at(x)));
         let begins = test.room.clock.begins(tick);
         test.room.tick(begins);
     };
@@ -245,16 +234,7 @@ fn the_stream_waits_a_moment_with_what_datagrams_bring_and_not_when_they_do_not(
             let tick = test.tick();
             test.room.audience.heard(receiver, &report(lost), tick);
             let tick = tick + 1;
-            let writer = &mut test.clients.get_mut(&walker).unwrap().writer;
-            let x = METRE * (step * step % 7);
-            let (placed, residuals) = writer.sample(tick, walker, pose_at(x));
-            let residuals = residuals.into();
-            let sample = ClientMessage::Sample {
-                tick,
-                placed,
-                residuals,
-            };
-            test.say(walker, sample);
+            test.say_pose(walker, tick, (walker, pose_at(METRE * (step * step % 7))));
             let begins = test.room.clock.begins(tick);
             test.room.tick(begins);
             let client = test.clients.get_mut(&viewer).unwrap();

@@ -32,15 +32,7 @@ fn hear(test: &mut TestRoom, player: CubeId, lost: u8) {
 fn step(test: &mut TestRoom, poses: &[(CubeId, Pose)]) {
     let tick = test.tick() + 1;
     for &(player, pose) in poses {
-        let writer = &mut test.clients.get_mut(&player).unwrap().writer;
-        let (placed, residuals) = writer.sample(tick, player, pose);
-        let residuals = residuals.into();
-        let sample = ClientMessage::Sample {
-            tick,
-            placed,
-            residuals,
-        };
-        test.say(player, sample);
+        test.say_pose(player, tick, (player, pose));
     }
     let begins = test.room.clock.begins(tick);
     test.room.tick(begins);

@@ -237,17 +237,10 @@ impl Machine {
     /// Sends a player's sample of a cube for the next tick. Returns false if the client has sent one already.
     fn say(&mut self, player: CubeId, cube: CubeId, pose: Pose) -> bool {
         let tick = self.test.tick() + 1;
-        let client = self.test.clients.get_mut(&player).expect("it is there");
-        if client.writer.tick() >= tick {
+        if self.test.clients[&player].writer.tick() >= tick {
             return false;
         }
-        let (placed, residuals) = client.writer.sample(tick, cube, pose);
-        let sample = ClientMessage::Sample {
-            tick,
-            placed,
-            residuals: residuals.into(),
-        };
-        self.test.say(player, sample);
+        self.test.say_pose(player, tick, (cube, pose));
         true
     }
 
