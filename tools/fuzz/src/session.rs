@@ -1,12 +1,12 @@
 //! A client's session after a valid `Welcome`, to which the server sends anything at any time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use cubesync_client::playout::View;
 use cubesync_client::session::{Session, SessionEvent};
-use cubesync_protocol::datagram::{Downlink, Uplink};
+use cubesync_protocol::datagram::{self, Downlink, Uplink};
 use cubesync_protocol::limits::{MAX_CLIENT_PAYLOAD_BYTES, PROTOCOL_VERSION};
 use cubesync_protocol::motion::MotionState;
 use cubesync_protocol::replica::Change;
@@ -52,7 +52,10 @@ pub(crate) struct Table {
     told: BTreeSet<CubeId>,
     has_joined: bool,
     is_over: bool,
+    /// The tick of the newest sample on the stream.
     sampled_tick: u64,
+    /// The samples that went by datagram while the stream waits with them, by tick.
+    ahead: BTreeMap<u64, datagram::Sample>,
 }
 
 impl Table {
@@ -92,6 +95,7 @@ impl Table {
             has_joined: false,
             is_over: false,
             sampled_tick: 0,
+            ahead: BTreeMap::new(),
         };
         table.say(&ServerMessage::Welcome(welcome));
         table.say(&ServerMessage::Keyframe(keyframe));
@@ -298,17 +302,33 @@ impl Table {
             frame::split(outgoing, MAX_CLIENT_PAYLOAD_BYTES).expect("whole frames")
         {
             let message = ClientMessage::decode(&payload).expect("a message of ours");
-            if let ClientMessage::Sample { tick, .. } = message {
+            if let ClientMessage::Sample {
+                tick,
+                placed,
+                residuals,
+            } = message
+            {
                 assert!(tick > self.sampled_tick, "samples' ticks rise");
                 self.sampled_tick = tick;
+                let later = self.ahead.split_off(&tick);
+                assert!(self.ahead.is_empty(), "the stream left a sample out");
+                self.ahead = later;
+                if let Some(sample) = self.ahead.remove(&tick) {
+                    assert_eq!((sample.placed, sample.residuals), (placed, residuals));
+                }
             }
         }
         assert!(outgoing.is_empty());
         while let Some(datagram) = self.session.next_datagram() {
             let uplink = Uplink::decode(&datagram).expect("a datagram of ours");
-            let ticks: Vec<_> = uplink.samples.iter().map(|sample| sample.tick).collect();
-            assert!(ticks.first().is_none_or(|first| *first > uplink.base));
-            assert!(ticks.is_sorted() && ticks.last() <= Some(&self.sampled_tick));
+            let mut before = uplink.base;
+            for sample in uplink.samples {
+                assert!(sample.tick > before, "samples' ticks rise");
+                before = sample.tick;
+                if sample.tick > self.sampled_tick {
+                    self.ahead.insert(sample.tick, sample);
+                }
+            }
         }
     }
 }
