@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cubesync_cluster::bus::{Bus, Heard, Nats, NatsSettings, Subscription, Topic};
+use cubesync_cluster::bus::{Bus, Nats, NatsSettings, Received, Subscription, Topic};
 use cubesync_protocol::CellId;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::mpsc;
@@ -33,14 +33,14 @@ async fn becomes_connected(nats: &Nats, is_connected: bool) {
     .await;
 }
 
-fn listen(nats: &Nats, topic: &Topic) -> (mpsc::Receiver<Heard>, Subscription) {
+fn listen(nats: &Nats, topic: &Topic) -> (mpsc::Receiver<Received>, Subscription) {
     let (sender, receiver) = mpsc::channel(64);
     let subscription = nats.subscribe(topic, sender);
     (receiver, subscription)
 }
 
 /// Publishes until a message arrives, because a subscription at NATS takes a moment.
-async fn reach(nats: &Nats, topic: &Topic, receiver: &mut mpsc::Receiver<Heard>) {
+async fn reach(nats: &Nats, topic: &Topic, receiver: &mut mpsc::Receiver<Received>) {
     let payload = Bytes::from(format!("{:016x}", fastrand::u64(..)));
     soon(async {
         loop {

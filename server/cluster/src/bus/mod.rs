@@ -6,11 +6,16 @@
 //! users of a bus repeat themselves until they agree.
 
 mod address;
+mod jetstream;
+mod lease;
+#[cfg(any(test, feature = "testing"))]
+mod memory;
 mod nats;
 mod options;
 mod subject;
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -18,6 +23,11 @@ use cubesync_protocol::CellId;
 use tokio::sync::mpsc;
 
 pub use self::address::BusAddress;
+pub use self::lease::{
+    Holder, LEASE_AGE, LEASE_TIMEOUT, Lease, LeaseError, LeaseFuture, Leases, RENEW_EVERY,
+};
+#[cfg(any(test, feature = "testing"))]
+pub use self::memory::MemoryLeases;
 pub use self::nats::Nats;
 pub use self::options::{BusError, NatsSettings};
 pub use self::subject::cluster_name;
@@ -52,15 +62,15 @@ pub enum Topic {
 
 /// A received message.
 #[derive(Debug, Clone)]
-pub struct Heard {
+pub struct Received {
     /// The content of the message.
     pub payload: Bytes,
     /// The time of its arrival.
     pub at: Instant,
 }
 
-/// A sender into the queue for received messages. A full queue loses messages, as a network would.
-pub type Ear = mpsc::Sender<Heard>;
+/// A sender into the queue of received messages. A full queue loses messages, as a network would.
+pub type InboxSender = mpsc::Sender<Received>;
 
 /// A subscription, which ends when it is dropped.
 pub struct Subscription(Option<Box<dyn FnOnce() + Send + Sync>>);
@@ -109,7 +119,7 @@ pub trait Bus: fmt::Debug + Send + Sync {
     fn publish(&self, topic: &Topic, payload: Bytes);
 
     /// Subscribes to a topic. A server's own messages do not come back.
-    fn subscribe(&self, topic: &Topic, ear: Ear) -> Subscription;
+    fn subscribe(&self, topic: &Topic, inbox: InboxSender) -> Subscription;
 
     /// Returns whether other servers can be reached, as far as is known.
     fn is_connected(&self) -> bool;
@@ -118,4 +128,7 @@ pub trait Bus: fmt::Debug + Send + Sync {
     fn traffic(&self) -> Traffic {
         Traffic::default()
     }
+
+    /// Returns the leases of rooms, which the servers of this bus share.
+    fn leases(&self) -> Arc<dyn Leases>;
 }

@@ -13,9 +13,11 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::coop;
 use tracing::{info, warn};
 
+use super::jetstream::JetStream;
+use super::lease::Leases;
 use super::options::{BusError, NatsSettings, options};
 use super::subject::subject;
-use super::{Bus, Ear, Heard, Subscription, Topic, Traffic};
+use super::{Bus, InboxSender, Received, Subscription, Topic, Traffic};
 
 /// The maximum time for sending the last messages.
 const FLUSH_WITHIN: Duration = Duration::from_millis(500);
@@ -89,18 +91,18 @@ impl Bus for Nats {
         let subject = subject(&self.cluster, topic);
         let len_bytes = subject.len() + payload.len();
         // Outdated messages are worse than none, so nothing is queued without a connection.
-        let said = self.is_connected().then(|| {
+        let published = self.is_connected().then(|| {
             // Without the task's budget, publishing is ready at once unless the queue is full.
             coop::unconstrained(self.client.publish(subject, payload)).now_or_never()
         });
         let counts = &self.counts;
-        match said.flatten() {
+        match published.flatten() {
             Some(Ok(())) => count(&counts.sent_messages, &counts.sent_bytes, len_bytes),
             _ => add(&counts.lost_sent, 1),
         }
     }
 
-    fn subscribe(&self, topic: &Topic, ear: Ear) -> Subscription {
+    fn subscribe(&self, topic: &Topic, inbox: InboxSender) -> Subscription {
         let subject = subject(&self.cluster, topic);
         let (client, counts) = (self.client.clone(), Arc::clone(&self.counts));
         let mut subscribing = Box::pin(async move { client.subscribe(subject).await });
@@ -117,11 +119,11 @@ impl Bus for Nats {
             };
             while let Some(message) = subscriber.next().await {
                 let len_bytes = message.subject.len() + message.payload.len();
-                let heard = Heard {
+                let received = Received {
                     payload: message.payload,
                     at: tokio::time::Instant::now().into_std(),
                 };
-                match ear.try_send(heard) {
+                match inbox.try_send(received) {
                     Ok(()) => count(&counts.received_messages, &counts.received_bytes, len_bytes),
                     Err(TrySendError::Full(_)) => add(&counts.lost_received, 1),
                     Err(TrySendError::Closed(_)) => return,
@@ -147,6 +149,10 @@ impl Bus for Nats {
             lost_sent: value(&counts.lost_sent),
             lost_received: value(&counts.lost_received),
         }
+    }
+
+    fn leases(&self) -> Arc<dyn Leases> {
+        Arc::new(JetStream)
     }
 }
 
@@ -209,11 +215,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn without_nats_words_are_lost_and_counted_and_nobody_waits() {
+    async fn messages_are_lost_and_counted_without_nats_and_nobody_waits() {
         let settings = NatsSettings::of("127.0.0.1:1".into());
         let nats = Nats::start(settings).await.unwrap();
-        let (ear, _heard) = tokio::sync::mpsc::channel(1);
-        let _subscription = nats.subscribe(&Topic::Servers, ear);
+        let (inbox, _received) = tokio::sync::mpsc::channel(1);
+        let _subscription = nats.subscribe(&Topic::Servers, inbox);
         nats.publish(&Topic::Servers, Bytes::from_static(b"hello"));
         assert!(!nats.is_connected());
         let lost = Traffic {

@@ -5,7 +5,7 @@
 //! | subject | topic |
 //! |---|---|
 //! | `NAME.s` | [`Topic::Servers`] |
-//! | `NAME.s.ID` | [`Topic::Server`] |
+//! | `NAME.ID` | [`Topic::Server`] |
 //! | `NAME.r.ROOM` | [`Topic::Room`] |
 //! | `NAME.r.ROOM.ID` | [`Topic::RoomAt`] |
 //! | `NAME.c.ROOM.CELL` | [`Topic::Cell`] |
@@ -38,7 +38,7 @@ pub fn cluster_name(text: &str) -> Result<String, String> {
 pub(super) fn subject(cluster: &str, topic: &Topic) -> String {
     match topic {
         Topic::Servers => format!("{cluster}.s"),
-        Topic::Server(id) => format!("{cluster}.s.{id}"),
+        Topic::Server(id) => format!("{cluster}.{id}"),
         Topic::Room(room) => format!("{cluster}.r.{}", token(room)),
         Topic::RoomAt(room, id) => format!("{cluster}.r.{}.{id}", token(room)),
         Topic::Cell(room, cell) => format!("{cluster}.c.{}.{}", token(room), cell.0),
@@ -73,7 +73,7 @@ mod tests {
         let (room, id) = ("lobby".to_owned(), ServerId(0xa1));
         let topics = [
             (Topic::Servers, "world.s"),
-            (Topic::Server(id), "world.s.000000a1"),
+            (Topic::Server(id), "world.000000a1"),
             (Topic::Room(room.clone()), "world.r.lobby"),
             (Topic::RoomAt(room.clone(), id), "world.r.lobby.000000a1"),
             (Topic::Cell(room, CellId(7)), "world.c.lobby.7"),

@@ -35,7 +35,7 @@ use self::profile::Load;
 pub use self::profile::ServerProfile;
 use self::words::Word;
 pub use self::words::{Presence, Rules, host_and_port};
-use crate::bus::{Bus, Heard, ServerId, Topic};
+use crate::bus::{Bus, Received, ServerId, Topic};
 
 /// The maximum number of messages that wait to be processed: two from each of as many servers as
 /// anybody has tried.
@@ -169,7 +169,7 @@ impl Cluster {
         self.is_settled.send_replace(true);
     }
 
-    fn hear(&self, heard: &Heard, profile: &ServerProfile) {
+    fn hear(&self, heard: &Received, profile: &ServerProfile) {
         match Word::decode(&heard.payload) {
             Ok(word) => {
                 let said = self.member().hear(word, profile, heard.at, now());

@@ -10,7 +10,7 @@ use cubesync_relay::room::speed::SpeedRule;
 use cubesync_relay::room::world::Cube;
 
 use super::*;
-use crate::bus::{Bus, Ear};
+use crate::bus::{Bus, InboxSender, Leases};
 
 const HZ: u8 = 20;
 
@@ -24,12 +24,16 @@ impl Bus for Record {
         said.push(payload);
     }
 
-    fn subscribe(&self, _: &Topic, _: Ear) -> Subscription {
+    fn subscribe(&self, _: &Topic, _: InboxSender) -> Subscription {
         Subscription::new(|| {})
     }
 
     fn is_connected(&self) -> bool {
         true
+    }
+
+    fn leases(&self) -> Arc<dyn Leases> {
+        unreachable!("no room takes a lease")
     }
 }
 
@@ -97,7 +101,7 @@ impl Overhearing {
         // Messages for the server are read elsewhere, and that must not fail either.
         let _ = crate::cluster::overheard(&payload);
         self.peers
-            .heard(&Heard { payload, at }, &mut self.world, at);
+            .heard(&Received { payload, at }, &mut self.world, at);
     }
 
     /// Advances time by a tick.

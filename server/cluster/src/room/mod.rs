@@ -33,7 +33,7 @@ use self::export::Export;
 use self::home::own_free_cube;
 use self::message::{Said, Seat, TokenDigest, Word};
 use self::peer::{LOST_AFTER, Peer, Touch};
-use crate::bus::{Heard, ServerId, Subscription, Topic};
+use crate::bus::{Received, ServerId, Subscription, Topic};
 use crate::cluster::{Cluster, PeerMetrics};
 
 /// The maximum number of messages that wait for the room. Further ones are lost, and then asked
@@ -119,11 +119,11 @@ pub(crate) struct SharedRoom {
     is_steady: bool,
     beat_at: Option<Instant>,
     inventory_at: Option<Instant>,
-    inbox: mpsc::Receiver<Heard>,
+    inbox: mpsc::Receiver<Received>,
     /// The first received message, which is not applied yet.
-    received: Option<Heard>,
+    received: Option<Received>,
     /// The sender through which subscriptions fill the inbox.
-    to_inbox: mpsc::Sender<Heard>,
+    to_inbox: mpsc::Sender<Received>,
     cells: BTreeMap<CellId, Listening>,
     metrics: PeerMetrics,
     _room: [Subscription; 2],
@@ -218,7 +218,7 @@ impl SharedRoom {
     }
 
     /// Applies a message of a peer server.
-    fn heard(&mut self, heard: &Heard, world: &mut World, now: Instant) {
+    fn heard(&mut self, heard: &Received, world: &mut World, now: Instant) {
         let said = match Said::from_payload(&heard.payload) {
             Ok(said) => said,
             Err(error) => {

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::message::{Claim, Inventory, Told};
 use super::*;
-use crate::bus::{Bus, Ear};
+use crate::bus::{Bus, InboxSender, Leases, MemoryLeases};
 use cubesync_relay::ending::Ending;
 use cubesync_relay::metrics::Metrics;
 use cubesync_relay::room::audience::Outlet;
@@ -32,7 +32,7 @@ const METRE: i32 = 512;
 /// The subscriptions of all servers, and the faults of the bus.
 #[derive(Debug, Default)]
 struct Net {
-    ears: Mutex<Vec<(u64, usize, Topic, Ear)>>,
+    ears: Mutex<Vec<(u64, usize, Topic, InboxSender)>>,
     next: AtomicU64,
     /// Servers that are cut off from all others. Those in `deaf` do not notice it.
     cut: Mutex<BTreeSet<usize>>,
@@ -63,12 +63,12 @@ impl Bus for Port {
                 self.net.carried.fetch_add(1, Ordering::Relaxed);
                 let payload = payload.clone();
                 let at = Instant::now();
-                let _ = ear.try_send(Heard { payload, at });
+                let _ = ear.try_send(Received { payload, at });
             }
         }
     }
 
-    fn subscribe(&self, topic: &Topic, ear: Ear) -> Subscription {
+    fn subscribe(&self, topic: &Topic, ear: InboxSender) -> Subscription {
         let id = self.net.next.fetch_add(1, Ordering::Relaxed);
         let heard = (id, self.number, topic.clone(), ear);
         self.net.ears.lock().unwrap().push(heard);
@@ -78,6 +78,10 @@ impl Bus for Port {
 
     fn is_connected(&self) -> bool {
         !self.net.cut.lock().unwrap().contains(&self.number)
+    }
+
+    fn leases(&self) -> Arc<dyn Leases> {
+        Arc::new(MemoryLeases::default())
     }
 }
 

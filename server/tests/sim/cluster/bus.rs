@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cubesync_cluster::bus::{Bus, Ear, Heard, Subscription, Topic};
+use cubesync_cluster::bus::{
+    Bus, InboxSender, Leases, MemoryLeases, Received, Subscription, Topic,
+};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -44,13 +46,14 @@ struct Inner {
     faults: Vec<(usize, BusFault)>,
     nodes: Vec<Node>,
     next_subscription: u64,
+    leases: MemoryLeases,
 }
 
 #[derive(Debug, Default)]
 struct Node {
     /// The number of programs that the server has had.
     program: u64,
-    subscriptions: Vec<(u64, Topic, Ear)>,
+    subscriptions: Vec<(u64, Topic, InboxSender)>,
     /// The inboxes by sender.
     inboxes: Vec<Inbox>,
     changed: Arc<Notify>,
@@ -89,6 +92,7 @@ impl SimulatedBus {
             faults: Vec::new(),
             nodes: (0..servers).map(|_| node()).collect(),
             next_subscription: 0,
+            leases: MemoryLeases::default(),
         })))
     }
 
@@ -207,7 +211,7 @@ impl Inner {
                     let payload = message.payload.clone();
                     if *topic == message.topic {
                         // A full channel loses the message.
-                        let _ = sender.try_send(Heard { payload, at });
+                        let _ = sender.try_send(Received { payload, at });
                     }
                 }
             }
@@ -259,7 +263,7 @@ impl Bus for Connection {
         }
     }
 
-    fn subscribe(&self, topic: &Topic, sender: Ear) -> Subscription {
+    fn subscribe(&self, topic: &Topic, sender: InboxSender) -> Subscription {
         let mut inner = self.bus.0.lock().unwrap();
         if inner.nodes[self.node].program != self.program {
             return Subscription::new(|| {});
@@ -280,5 +284,9 @@ impl Bus for Connection {
 
     fn is_connected(&self) -> bool {
         !self.bus.0.lock().unwrap().is_gone(self.node)
+    }
+
+    fn leases(&self) -> Arc<dyn Leases> {
+        Arc::new(self.bus.0.lock().unwrap().leases.clone())
     }
 }

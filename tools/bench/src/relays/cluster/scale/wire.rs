@@ -6,7 +6,9 @@ use std::ops::Sub;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use cubesync_cluster::bus::{Bus, Ear, Heard, Subscription, Topic};
+use cubesync_cluster::bus::{
+    Bus, InboxSender, Leases, MemoryLeases, Received, Subscription, Topic,
+};
 use tokio::time::Instant;
 
 /// The bus of all servers.
@@ -19,12 +21,13 @@ struct Inner {
     next_id: u64,
     subscriptions: u64,
     counts: Counts,
+    leases: MemoryLeases,
 }
 
 struct Listener {
     id: u64,
     server: usize,
-    ear: Ear,
+    ear: InboxSender,
 }
 
 /// The bus as one server sees it.
@@ -89,7 +92,7 @@ impl Bus for End {
         let mut inner = self.wire.lock();
         let Inner { ears, counts, .. } = &mut *inner;
         let len_bytes = payload.len() as u64;
-        let heard = Heard {
+        let heard = Received {
             payload,
             at: Instant::now().into_std(),
         };
@@ -114,7 +117,7 @@ impl Bus for End {
         traffic.delivered_bytes += delivered * len_bytes;
     }
 
-    fn subscribe(&self, topic: &Topic, ear: Ear) -> Subscription {
+    fn subscribe(&self, topic: &Topic, ear: InboxSender) -> Subscription {
         let mut inner = self.wire.lock();
         inner.next_id += 1;
         inner.subscriptions += 1;
@@ -139,6 +142,10 @@ impl Bus for End {
 
     fn is_connected(&self) -> bool {
         true
+    }
+
+    fn leases(&self) -> Arc<dyn Leases> {
+        Arc::new(self.wire.lock().leases.clone())
     }
 }
 
