@@ -269,6 +269,7 @@ mod tests {
                     offer: "v=0".into(),
                 }),
             ),
+            ("client continue", ClientMessage::Continue { releases: 300 }),
         ]
     }
 

@@ -62,6 +62,15 @@ pub enum ClientMessage {
     /// Asks for a way for [`datagram`](crate::datagram)s beside this connection, at most once in a
     /// session. Answered by [`ServerMessage::Datagrams`].
     OpenDatagrams(DatagramRequest),
+    /// The answer to a second [`ServerMessage::Welcome`], at once. What follows it belongs to the new
+    /// session of the room: the set of the samples is empty, and all cubes are placed again. The server
+    /// drops samples, takes, releases and datagrams that come between that `Welcome` and its answer. A
+    /// client that sends it unasked loses its connection.
+    Continue {
+        /// The client's count of releases from here on: one more than before, so that datagrams from
+        /// before do not count. See [`Uplink::releases`](crate::datagram::Uplink::releases).
+        releases: u32,
+    },
 }
 
 /// The way for datagrams that a client asks for.
@@ -154,6 +163,10 @@ impl Hello {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ServerMessage {
     /// The handshake succeeded. It is then always the first message, and a keyframe follows.
+    ///
+    /// It comes again when the room goes on at another server, from which this connection's server gets
+    /// it. The tick is later than all before, the own cube may have another id, and keyframes of
+    /// everything in sight follow. The client answers [`ClientMessage::Continue`].
     Welcome(Welcome),
     /// The handshake failed; the connection closes after it.
     Reject {
@@ -282,7 +295,7 @@ pub struct Welcome {
     pub pose: Pose,
     /// Ticks per second, 1 ..= 128.
     pub tick_hz: u8,
-    /// The tick the room is in.
+    /// The tick the room is in. In a second welcome it is later than that of any message before.
     pub tick: u64,
     /// Microseconds since that tick began.
     pub since_tick_us: u32,

@@ -46,8 +46,9 @@ pub struct Downlink {
 /// A datagram from a client to the server: the samples after that of tick `base`. The default one has none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Uplink {
-    /// The number of [`Release`](crate::ClientMessage::Release)s that the client has sent in this
-    /// session. The samples are those after the last one.
+    /// The number of [`Release`](crate::ClientMessage::Release)s and
+    /// [`Continue`](crate::ClientMessage::Continue)s that the client has sent on this connection. The
+    /// samples are those after the last one.
     pub releases: u32,
     /// The tick of the sample before the first of these; 0 when there is none.
     pub base: u64,

@@ -76,6 +76,15 @@ impl UplinkReceiver {
         }
     }
 
+    /// Returns the receiver of a player who answers a second welcome with
+    /// [`Continue`](crate::ClientMessage::Continue). Datagrams with another number of releases are from before.
+    pub fn continued(tick_hz: u64, releases: u32) -> Self {
+        Self {
+            releases,
+            ..Self::new(tick_hz)
+        }
+    }
+
     /// Decodes a sample while the room is in tick `now`. It counts at its tick, or at the next one
     /// if it comes late.
     ///
@@ -326,6 +335,24 @@ mod tests {
             "{nonsense:?}"
         );
         assert_eq!(send(5, placed(8..9), &[]), Err(SampleError::TooManyCubes));
+    }
+
+    #[test]
+    fn after_a_second_welcome_only_datagrams_with_the_new_number_of_releases_count() {
+        let receiver = UplinkReceiver::continued(HZ, 4);
+        for (releases, expected) in [(3, 0), (4, 1), (5, 0)] {
+            let sample = datagram::Sample {
+                tick: 2,
+                placed: Vec::new(),
+                residuals: Default::default(),
+            };
+            let uplink = Uplink {
+                releases,
+                samples: vec![sample],
+                ..Uplink::default()
+            };
+            assert_eq!(receiver.new_samples(&uplink).len(), expected);
+        }
     }
 
     #[test]

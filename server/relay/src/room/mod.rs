@@ -323,6 +323,8 @@ impl Room {
                 };
                 self.send_to_player(from, &pong, now);
             }
+            // Nobody was welcomed a second time.
+            ClientMessage::Continue { .. } => self.remove(from, Ending::BadMessage, now),
             // The session handles these itself.
             ClientMessage::Hello(_) | ClientMessage::Leave | ClientMessage::OpenDatagrams(_) => {}
         }
