@@ -110,9 +110,14 @@ pub fn hello_version(payload: &[u8]) -> Option<u16> {
 /// header.
 pub fn encode_peer(value: &impl Serialize) -> Bytes {
     let mut buffer = BytesMut::new();
-    bincode::serde::encode_into_std_write(value, &mut (&mut buffer).writer(), configuration())
-        .expect("writing plain data into memory cannot fail");
+    append_peer(value, &mut buffer);
     buffer.freeze()
+}
+
+/// Appends what [`encode_peer`] returns.
+pub fn append_peer(value: &impl Serialize, buffer: &mut BytesMut) {
+    bincode::serde::encode_into_std_write(value, &mut buffer.writer(), configuration())
+        .expect("writing plain data into memory cannot fail");
 }
 
 /// Decodes what another server sent; bounded as a server's message to a client.

@@ -28,7 +28,7 @@ pub mod seal;
 pub mod text;
 pub mod uplink;
 
-pub use codec::{DecodeError, Message, decode_peer, encode_peer};
+pub use codec::{DecodeError, Message, append_peer, decode_peer, encode_peer};
 pub use cube::{CellId, Colour, ColourError, CubeId, CubePose};
 pub use frame::FrameError;
 pub use message::{
