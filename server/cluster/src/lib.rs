@@ -6,7 +6,10 @@
 
 pub mod bus;
 mod cluster;
+pub mod link;
+pub mod message;
 mod room;
+pub mod roster;
 
 #[cfg(any(test, feature = "testing"))]
 pub use cluster::testing;

@@ -1,0 +1,223 @@
+//! The roster: what an edge knows of the cubes of its room that it does not see, so that it can
+//! become the owner. The owner sends the whole one when an edge attaches, then what changes at once,
+//! except that unseen cubes move: their poses follow every [`POSES_EVERY`].
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use cubesync_protocol::limits::{MAX_CUBES_PER_ROOM, MAX_NAME_CHARS};
+use cubesync_protocol::motion::{Codec, MotionState};
+use cubesync_protocol::{CubeId, CubeInfo, CubePose, Pose, ResumeToken};
+use ring::digest::{SHA256, digest};
+use serde::{Deserialize, Serialize};
+
+use crate::message::list;
+
+/// The interval at which the poses of unseen cubes are sent. After a takeover a cube that nobody at
+/// the new owner saw stands where it was so long ago, until its player's next sample.
+const POSES_EVERY: Duration = Duration::from_secs(2);
+
+/// The ids of cubes are below this.
+const MAX_ID: u64 = 1 << 53;
+
+/// The maximum length of a cube's name in characters: a player's, with the number that tells it from
+/// an equal one.
+const MAX_NUMBERED_NAME_CHARS: usize = MAX_NAME_CHARS + 8;
+
+/// A part of a resume token's SHA-256. It shows that somebody has the token without revealing it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TokenDigest(pub [u8; 16]);
+
+impl TokenDigest {
+    /// Returns the digest of a token.
+    pub fn of(token: ResumeToken) -> Self {
+        let mut short = Self([0; 16]);
+        let whole = digest(&SHA256, &token.0);
+        short.0.copy_from_slice(&whole.as_ref()[..16]);
+        short
+    }
+}
+
+impl std::fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TokenDigest(..)")
+    }
+}
+
+/// A cube, as a new owner needs to know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CubeState {
+    /// What receivers know of it.
+    pub info: CubeInfo,
+    /// The digest of the token with which its player comes back.
+    pub token: Option<TokenDigest>,
+}
+
+/// A change of a roster, from the owner to an edge.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct RosterUpdate {
+    /// Whether the update replaces all that the edge knew.
+    pub is_whole: bool,
+    /// The last id that the room has given to a cube.
+    pub last_id: u64,
+    /// The cubes that are new or have changed.
+    #[serde(deserialize_with = "list::<_, _, MAX_CUBES_PER_ROOM>")]
+    pub changed: Vec<CubeState>,
+    /// The cubes that have left.
+    #[serde(deserialize_with = "list::<_, _, MAX_CUBES_PER_ROOM>")]
+    pub removed: Vec<CubeId>,
+    /// New poses of cubes that the edge does not see.
+    #[serde(deserialize_with = "list::<_, _, MAX_CUBES_PER_ROOM>")]
+    pub moved: Vec<CubePose>,
+}
+
+/// Why an update is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RosterError {
+    /// There would be more cubes than fit a room.
+    #[error("the roster has more cubes than a room")]
+    TooManyCubes,
+    /// An id is larger than any that a room gives.
+    #[error("a cube's id is out of range")]
+    Id,
+    /// A name is longer than a cube's name can be.
+    #[error("a cube's name is too long")]
+    Name,
+    /// A cube is outside of the world.
+    #[error("a cube is outside of the world")]
+    Pose,
+}
+
+/// An edge's roster.
+#[derive(Debug, Clone, Default)]
+pub struct Roster {
+    cubes: BTreeMap<CubeId, CubeState>,
+    last_id: u64,
+}
+
+impl Roster {
+    /// Applies an update of the owner.
+    ///
+    /// # Errors
+    /// Returns an error if no room has such cubes. The roster is of no use afterwards.
+    pub fn apply(&mut self, update: RosterUpdate) -> Result<(), RosterError> {
+        if update.is_whole {
+            *self = Self::default();
+        }
+        if update.last_id >= MAX_ID {
+            return Err(RosterError::Id);
+        }
+        self.last_id = self.last_id.max(update.last_id);
+        for cube in update.removed {
+            self.cubes.remove(&cube);
+        }
+        for state in update.changed {
+            check(&state.info)?;
+            self.cubes.insert(state.info.cube, state);
+        }
+        for moved in update.moved {
+            if !moved.pose.position.is_in_bounds() {
+                return Err(RosterError::Pose);
+            }
+            // It may have left meanwhile.
+            if let Some(state) = self.cubes.get_mut(&moved.cube) {
+                state.info.motion = MotionState::at_rest(moved.pose);
+            }
+        }
+        match self.cubes.len() <= MAX_CUBES_PER_ROOM {
+            true => Ok(()),
+            false => Err(RosterError::TooManyCubes),
+        }
+    }
+
+    /// Returns the cubes by rising id, each as it was when the owner last told of it.
+    pub fn cubes(&self) -> impl ExactSizeIterator<Item = &CubeState> {
+        self.cubes.values()
+    }
+
+    /// Returns a cube.
+    pub fn get(&self, cube: CubeId) -> Option<&CubeState> {
+        self.cubes.get(&cube)
+    }
+
+    /// Returns the last id that the room has given to a cube.
+    pub fn last_id(&self) -> u64 {
+        self.last_id
+    }
+}
+
+fn check(info: &CubeInfo) -> Result<(), RosterError> {
+    if info.cube.0 >= MAX_ID {
+        return Err(RosterError::Id);
+    }
+    if info.name.chars().count() > MAX_NUMBERED_NAME_CHARS {
+        return Err(RosterError::Name);
+    }
+    let pose = info.motion.pose(&Codec::LIVE);
+    match pose.position.is_in_bounds() {
+        true => Ok(()),
+        false => Err(RosterError::Pose),
+    }
+}
+
+/// The owner's side of an edge's roster: the poses that the edge was sent.
+#[derive(Debug)]
+pub struct RosterSender {
+    poses: BTreeMap<CubeId, Pose>,
+    poses_at: Instant,
+}
+
+impl RosterSender {
+    /// Begins with the whole roster, for an edge that attaches.
+    pub fn new(cubes: Vec<CubeState>, last_id: u64, now: Instant) -> (Self, RosterUpdate) {
+        let mut sender = Self {
+            poses: BTreeMap::new(),
+            poses_at: now + POSES_EVERY,
+        };
+        let update = sender.changes(cubes, Vec::new(), last_id);
+        let is_whole = true;
+        (sender, RosterUpdate { is_whole, ..update })
+    }
+
+    /// Returns the update for cubes that have come, changed otherwise than by moving, or left.
+    pub fn changes(
+        &mut self,
+        changed: Vec<CubeState>,
+        removed: Vec<CubeId>,
+        last_id: u64,
+    ) -> RosterUpdate {
+        for cube in &removed {
+            self.poses.remove(cube);
+        }
+        for state in &changed {
+            let pose = state.info.motion.pose(&Codec::LIVE);
+            self.poses.insert(state.info.cube, pose);
+        }
+        RosterUpdate {
+            last_id,
+            changed,
+            removed,
+            ..RosterUpdate::default()
+        }
+    }
+
+    /// Returns the update for cubes that have moved, if one is due and there are any. `unseen` are
+    /// the cubes that the edge does not see.
+    pub fn poses(
+        &mut self,
+        unseen: impl IntoIterator<Item = CubePose>,
+        now: Instant,
+    ) -> Option<RosterUpdate> {
+        if now < self.poses_at {
+            return None;
+        }
+        self.poses_at = now + POSES_EVERY;
+        let has_moved =
+            |moved: &CubePose| self.poses.insert(moved.cube, moved.pose) != Some(moved.pose);
+        let moved: Vec<_> = unseen.into_iter().filter(has_moved).collect();
+        (!moved.is_empty()).then(|| RosterUpdate {
+            moved,
+            ..RosterUpdate::default()
+        })
+    }
+}
