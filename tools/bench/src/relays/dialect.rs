@@ -23,9 +23,9 @@ pub(crate) trait Dialect {
     /// are ready.
     fn schedule(&mut self, timeline: &Timeline) -> Schedule;
 
-    /// Returns how much earlier than scheduled samples are due at `now_us`, in microseconds: a system with
-    /// ticks learns how long samples need to arrive.
-    fn lead_us(&mut self, _now_us: u64) -> u64 {
+    /// Returns how much earlier than scheduled the samples for a server are due at `now_us`, in
+    /// microseconds: a system with ticks learns how long samples need to arrive.
+    fn lead_us(&mut self, _server: usize, _now_us: u64) -> u64 {
         0
     }
 

@@ -91,8 +91,9 @@ struct Generator<'run, D: Dialect> {
     outcome: Outcome,
 }
 
-/// The next sample to be taken. The clients' turns come in the order of their numbers.
+/// The next sample to be taken for a server. Its clients' turns come in the order of their numbers.
 struct Turn {
+    server: usize,
     schedule: Schedule,
     index: usize,
     step: usize,
@@ -146,11 +147,14 @@ impl<D: Dialect> Generator<'_, D> {
         events: &mut Events,
     ) -> Result<()> {
         self.outcome.tally.window_us = timeline.window_us.clone();
-        let mut turn = Turn {
-            schedule: self.dialect.schedule(timeline),
-            index: 0,
+        let schedule = self.dialect.schedule(timeline);
+        let turn = |server| Turn {
+            server,
+            schedule,
+            index: self.first_index(server),
             step: 0,
         };
+        let mut turns: Vec<_> = (0..self.workload.servers).map(turn).collect();
         let rest = (REST_PER_CLIENT * self.connections.len() as u32).min(LONGEST_REST);
         let mut cpu_before = None;
         let mut is_measured = false;
@@ -173,9 +177,9 @@ impl<D: Dialect> Generator<'_, D> {
                 return Ok(());
             }
             std::thread::sleep(rest);
-            let due_us = self.send_due(&mut turn)?;
+            let due_us = self.send_due(&mut turns)?;
             let wait = Duration::from_micros(due_us.saturating_sub(self.workload.now_us()));
-            self.receive(events, wait.min(FRAME), Some(&mut turn))?;
+            self.receive(events, wait.min(FRAME), Some(&mut turns))?;
         }
     }
 
@@ -186,13 +190,30 @@ impl<D: Dialect> Generator<'_, D> {
         }
     }
 
+    /// Returns the index of this thread's first client of a server.
+    fn first_index(&self, server: usize) -> usize {
+        let is_first = |&index: &usize| self.workload.server(self.first + index) == server;
+        let mut indices = 0..self.connections.len();
+        indices.find(is_first).unwrap_or(indices.end)
+    }
+
     /// Sends every sample that is due, and returns the time of the next one.
-    fn send_due(&mut self, turn: &mut Turn) -> Result<u64> {
-        loop {
+    fn send_due(&mut self, turns: &mut [Turn]) -> Result<u64> {
+        let mut next_us = u64::MAX;
+        for turn in turns {
+            next_us = next_us.min(self.send_due_to(turn)?);
+        }
+        Ok(next_us)
+    }
+
+    fn send_due_to(&mut self, turn: &mut Turn) -> Result<u64> {
+        // A thread may have no client of a server.
+        while turn.index < self.connections.len() {
             let client = self.first + turn.index;
             let scheduled_us = turn.schedule.due_us(client, turn.step);
             let now_us = self.workload.now_us();
-            let due_us = scheduled_us.saturating_sub(self.dialect.lead_us(now_us));
+            let lead_us = self.dialect.lead_us(turn.server, now_us);
+            let due_us = scheduled_us.saturating_sub(lead_us);
             if now_us < due_us {
                 return Ok(due_us);
             }
@@ -203,12 +224,13 @@ impl<D: Dialect> Generator<'_, D> {
             } else {
                 self.send(client, turn, late_us)?;
             }
-            turn.index += 1;
-            if turn.index == self.connections.len() {
-                turn.index = 0;
+            turn.index += self.workload.servers;
+            if turn.index >= self.connections.len() {
+                turn.index = self.first_index(turn.server);
                 turn.step += 1;
             }
         }
+        Ok(u64::MAX)
     }
 
     fn send(&mut self, client: usize, turn: &Turn, late_us: u64) -> Result<()> {
@@ -241,7 +263,7 @@ impl<D: Dialect> Generator<'_, D> {
         &mut self,
         events: &mut Events,
         wait: Duration,
-        mut turn: Option<&mut Turn>,
+        mut turns: Option<&mut [Turn]>,
     ) -> Result<()> {
         let unfinished = std::mem::take(&mut self.unfinished);
         let wait = if unfinished.is_empty() {
@@ -271,8 +293,8 @@ impl<D: Dialect> Generator<'_, D> {
                 continue;
             }
             self.read(index)?;
-            if let Some(turn) = &mut turn {
-                self.send_due(turn)?;
+            if let Some(turns) = &mut turns {
+                self.send_due(turns)?;
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
+use cubesync_harness::players;
 use cubesync_harness::usage::machine_cpu;
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use hdrhistogram::Histogram;
@@ -227,6 +228,7 @@ impl<'run> Run<'run> {
         let is_ours = self.setting.system == System::Ours;
         let end_us = to_us + if is_ours { micros(GRACE) } else { 0 };
         let timeline = Timeline {
+            owner: self.owner()?,
             start_us,
             window_us: from_us..to_us,
             end_us,
@@ -259,6 +261,16 @@ impl<'run> Run<'run> {
             wall: began.elapsed(),
             memory,
         })
+    }
+
+    /// Returns the number of the server that owns the clients' room.
+    fn owner(&self) -> Result<usize> {
+        let pages = self.servers.iter().filter_map(|server| server.pages);
+        let pages: Vec<_> = pages.collect();
+        if pages.len() < 2 {
+            return Ok(0);
+        }
+        Ok(players::owner(&pages, ours::ROOM)?.0)
     }
 
     fn sum<T: Sum>(&self, of: impl Fn(&Server) -> Result<T>) -> Result<T> {
@@ -321,14 +333,14 @@ impl<'run> Run<'run> {
             // A relay passes whole poses on: each is right until the next one is sampled.
             _ => {
                 let period_us = micros(self.workload.period());
-                Some(tally.latency_us.count_between(0, period_us))
+                Some(tally.latency_us[0].count_between(0, period_us))
             }
         };
         let per_delivery = |value: f64| (score.delivered > 0).then_some(value / delivered);
         let quantile_ms = |latency: &Histogram<u64>, quantile| {
             (!latency.is_empty()).then(|| latency.value_at_quantile(quantile) as f64 / 1_000.0)
         };
-        let (latency, across) = (&tally.latency_us, &tally.across_us);
+        let [latency, once, twice] = &tally.latency_us;
         Ok(Row {
             system: self.setting.system.name(),
             n,
@@ -360,9 +372,9 @@ impl<'run> Run<'run> {
                 memory: usage.memory.clone(),
                 score,
                 findings: tally.findings,
-                across_p50_ms: quantile_ms(across, 0.5),
-                across_p99_ms: quantile_ms(across, 0.99),
-                bus: usage.bus,
+                across_ms: [once, twice]
+                    .map(|latency| quantile_ms(latency, 0.5).zip(quantile_ms(latency, 0.99))),
+                bus: usage.bus.clone(),
             },
         })
     }

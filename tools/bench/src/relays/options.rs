@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use crate::motions::Motion;
 use crate::serve::Baseline;
@@ -123,71 +123,14 @@ pub(crate) struct Growth {
 }
 
 /// Several servers and a bus.
-#[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct Cluster {
-    #[command(subcommand)]
-    pub(crate) mode: Option<ClusterMode>,
-    #[command(flatten)]
-    pub(crate) comparison: ClusterComparison,
-}
-
-/// The modes for several servers besides the measurement.
-#[derive(Debug, Subcommand)]
-pub(crate) enum ClusterMode {
-    /// Count the messages on the bus between up to a thousand simulated servers.
-    Scale(Scale),
-}
-
-/// The tables of the simulation.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum World {
-    /// One room on one server: what a player receives
-    One,
-    /// More players on ten servers
-    Players,
-    /// The same players on more servers
-    Servers,
-    /// One room of 1,089 cells on more servers, each with players near each other
-    Near,
-    /// The same room with the players of each server anywhere
-    Anywhere,
-    /// Many rooms, each on three servers
-    Rooms,
-}
-
-/// A simulation.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct Scale {
-    /// Tables to print
-    #[arg(long, value_name = "WORLD,...", value_delimiter = ',')]
-    #[arg(default_value = "one,players,servers,near,anywhere,rooms")]
-    pub(crate) worlds: Vec<World>,
-
-    /// Leave out settings with more servers
-    #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) most: u32,
-
-    /// Ticks per second
-    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=128))]
-    pub(crate) hz: u32,
-
-    /// Number of ticks to count, after all players have joined
-    #[arg(long, value_name = "COUNT", default_value_t = 40)]
-    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub(crate) ticks: u32,
-}
-
-/// The measurement of real servers.
-#[derive(Debug, Clone, Args)]
-pub(crate) struct ClusterComparison {
     /// Numbers of players at all servers together; a run for each
     #[arg(
         long,
         value_name = "N,...",
         value_delimiter = ',',
-        default_value = "60,150"
+        default_value = "90,300"
     )]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=2_000))]
     pub(crate) clients: Vec<u32>,
@@ -202,16 +145,16 @@ pub(crate) struct ClusterComparison {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=20))]
     pub(crate) servers: Vec<u32>,
 
-    /// Number of rounds; the median of each run counts
+    /// Number of rounds; the report has medians and ranges
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=100))]
     pub(crate) rounds: u32,
 
-    /// Number of times that one of three servers is killed
+    /// Number of times that the owner of three servers is killed
     #[arg(long, value_name = "COUNT", default_value_t = 3)]
     pub(crate) kills: u32,
 
-    /// Take less than two minutes: one round of 3 seconds each, one kill
+    /// Take about two minutes: one round of 3 seconds each, one kill
     #[arg(long)]
     pub(crate) quick: bool,
 

@@ -29,6 +29,8 @@ use crate::tally::Tally;
 use crate::truth::Run;
 use crate::workload::Workload;
 
+/// The room of the clients.
+pub(crate) const ROOM: &str = "bench";
 /// The CPU time that one sample costs the generator and the reading side of the server. The clients of
 /// one process cannot send at the same time, as thousands of machines would.
 const SAMPLE_COST: Duration = Duration::from_micros(8);
@@ -47,17 +49,17 @@ pub(crate) fn join_deaf(number: usize, server: SocketAddr) -> Result<TcpStream> 
 }
 
 fn hello(name: &str) -> ClientMessage {
-    ClientMessage::Hello(Hello::new("bench", name, Colour::from([0x80; 3])))
+    ClientMessage::Hello(Hello::new(ROOM, name, Colour::from([0x80; 3])))
 }
 
 /// The clients of one thread.
 pub(crate) struct Ours {
     run: Run,
     states: CellStates,
-    /// The lead of the client that has joined last, once it was welcomed.
-    pace: Option<Pace>,
-    /// The number of that client.
-    last: usize,
+    /// For each server, the client that has joined last, and its lead once it was welcomed.
+    last: Vec<(usize, Option<Pace>)>,
+    /// The number of the server that owns the room.
+    owner: usize,
     /// The check of what clients receive, if there is a view distance.
     audit: Option<Audit>,
     /// The tick of step 0, set with the schedule.
@@ -86,8 +88,8 @@ impl Ours {
         view_distance: Option<u32>,
     ) -> Self {
         Self {
-            pace: None,
-            last: 0,
+            last: vec![(0, None); workload.servers],
+            owner: 0,
             audit: view_distance.map(|distance| Audit::new(distance, workload.clients)),
             run: Run {
                 workload,
@@ -98,6 +100,12 @@ impl Ours {
             first_tick: 0,
             frame: BytesMut::new(),
         }
+    }
+
+    /// Returns the pace that a client learns for those of its server, if it is the one that does.
+    fn pace_of(&mut self, client: usize) -> Option<&mut Pace> {
+        let (last, pace) = &mut self.last[self.run.workload.server(client)];
+        pace.as_mut().filter(|_| client == *last)
     }
 
     fn append(&mut self, message: &ClientMessage, out: &mut Vec<u8>) {
@@ -199,8 +207,9 @@ impl Ours {
                 if let Some(sample) = client.sample(welcome.tick + 1, home, welcome.tick_hz) {
                     self.append(&sample, out);
                 }
-                if client.number == self.last {
-                    self.pace = Some(Pace::new(&welcome, now_us));
+                let (last, pace) = &mut self.last[self.run.workload.server(client.number)];
+                if client.number == *last {
+                    *pace = Some(Pace::new(&welcome, now_us));
                 }
             }
             ServerMessage::Pong {
@@ -210,8 +219,7 @@ impl Ours {
                 late_samples,
             } => {
                 self.run.room.observe(now_us, tick, since_tick_us);
-                let pace = self.pace.as_mut();
-                if let Some(pace) = pace.filter(|_| client.number == self.last) {
+                if let Some(pace) = self.pace_of(client.number) {
                     pace.ping_answered(now_us, sent_us, (tick, since_tick_us), late_samples);
                 }
             }
@@ -244,11 +252,9 @@ impl Ours {
         tally.score += state.measured;
         let own = self.run.workload.server(client.number);
         for sampled in &state.sampled {
-            if sampled.server == own {
-                tally.latency(now_us, sampled.at_us, sampled.count);
-            } else {
-                tally.latency_across(now_us, sampled.at_us, sampled.count);
-            }
+            let ends = [sampled.server, own];
+            let hops = ends.iter().filter(|&&end| end != self.owner).count();
+            tally.latency(hops, now_us, sampled.at_us, sampled.count);
         }
     }
 
@@ -289,7 +295,7 @@ impl Dialect for Ours {
 
     fn connected(&mut self, client: usize, out: &mut Vec<u8>) -> OurClient {
         self.append(&hello(&format!("bench {client}")), out);
-        self.last = client;
+        self.last[self.run.workload.server(client)].0 = client;
         OurClient {
             number: client,
             cube: None,
@@ -308,9 +314,12 @@ impl Dialect for Ours {
         let clients = self.run.workload.clients;
         let period = self.run.workload.period();
         let spread = (SAMPLE_COST * clients as u32).min(period.mul_f64(LARGEST_SPREAD));
-        if let Some(pace) = &mut self.pace {
-            pace.start(self.run.workload.now_us());
+        for (_, pace) in &mut self.last {
+            if let Some(pace) = pace {
+                pace.start(self.run.workload.now_us());
+            }
         }
+        self.owner = timeline.owner;
         let before_us = (period + spread).as_micros() as u64;
         self.first_tick = self.run.room.set_first_tick(timeline.start_us + before_us);
         self.run.ticks = self.run.room.ticks(&timeline.window_us);
@@ -322,8 +331,8 @@ impl Dialect for Ours {
         }
     }
 
-    fn lead_us(&mut self, now_us: u64) -> u64 {
-        let pace = self.pace.as_mut();
+    fn lead_us(&mut self, server: usize, now_us: u64) -> u64 {
+        let pace = self.last[server].1.as_mut();
         pace.map_or(0, |pace| pace.lead_us(now_us))
     }
 
@@ -333,13 +342,13 @@ impl Dialect for Ours {
         let hz = self.run.workload.hz;
         if let Some(sample) = state.sample(tick, pose, hz as u8) {
             self.append(&sample, out);
-            if let Some(pace) = self.pace.as_mut().filter(|_| client == self.last) {
+            if let Some(pace) = self.pace_of(client) {
                 pace.sample_sent();
             }
         }
         let ping_steps = PING_INTERVAL.as_secs() as usize * hz as usize;
         let quick_steps = (hz as usize / QUICK_PINGS_PER_S).max(1);
-        let is_quick = client == self.last && step < QUICK_PINGS * quick_steps;
+        let is_quick = self.pace_of(client).is_some() && step < QUICK_PINGS * quick_steps;
         if step % ping_steps == client % ping_steps || is_quick && step.is_multiple_of(quick_steps)
         {
             let sent_us = self.run.workload.now_us();

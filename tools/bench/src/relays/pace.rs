@@ -9,9 +9,9 @@ use cubesync_protocol::Welcome;
 /// about this often.
 pub(crate) const FRAME: Duration = Duration::from_millis(1);
 
-/// The client library's lead, as one of the thread's clients learns it. That client sends last. The others
-/// follow its lead, since they share a machine, a network and a thread.
-#[derive(Debug)]
+/// The client library's lead, as one of the thread's clients of a server learns it. That client sends last.
+/// The others follow its lead, since they share a machine, a network and a thread.
+#[derive(Debug, Clone)]
 pub(crate) struct Pace {
     clock: Clock,
     lead: Lead,

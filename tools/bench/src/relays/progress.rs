@@ -22,6 +22,8 @@ pub(crate) struct Progress {
 /// The times of a run, in the workload's microseconds.
 #[derive(Debug, Clone)]
 pub(crate) struct Timeline {
+    /// The number of the server that owns the clients' room.
+    pub(crate) owner: usize,
     /// The time before which no sample is sent.
     pub(crate) start_us: u64,
     /// The time of the measurement.

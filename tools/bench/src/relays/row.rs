@@ -76,11 +76,10 @@ pub(crate) struct Details {
     pub(crate) score: Score,
     /// For cubesync with a view distance, whether clients received the right cubes.
     pub(crate) findings: Findings,
-    /// For several servers of cubesync, the median of the time to clients of another server; the row's own
-    /// figures are for clients of the same one.
-    pub(crate) across_p50_ms: Option<f64>,
-    /// The 99th percentile of that time.
-    pub(crate) across_p99_ms: Option<f64>,
+    /// For several servers of cubesync, median and 99th percentile of the time between a client of the
+    /// owner and one of an edge, and between clients of edges; the row's own figures are for clients of the
+    /// owner.
+    pub(crate) across_ms: [Option<(f64, f64)>; 2],
     /// For servers with a bus, its counters for the measurement.
     pub(crate) bus: Option<Counters>,
 }

@@ -21,10 +21,9 @@ pub(crate) struct Tally {
     pub(crate) findings: Findings,
     /// TCP payload received, in bytes.
     pub(crate) bytes: u64,
-    /// Times from a sample to its arrival at a client of the same server, in microseconds.
-    pub(crate) latency_us: Histogram<u64>,
-    /// Times to clients of other servers.
-    pub(crate) across_us: Histogram<u64>,
+    /// Times from a sample to its arrival, in microseconds, by the number of ways between two servers on
+    /// which it went: none if sender and receiver are at the room's owner, two if both are at edges.
+    pub(crate) latency_us: [Histogram<u64>; 3],
 }
 
 impl Tally {
@@ -35,8 +34,7 @@ impl Tally {
             score: Score::default(),
             findings: Findings::default(),
             bytes: 0,
-            latency_us: histogram(LONGEST_US),
-            across_us: histogram(LONGEST_US),
+            latency_us: [(); 3].map(|()| histogram(LONGEST_US)),
         }
     }
 
@@ -51,20 +49,14 @@ impl Tally {
     pub(crate) fn delivered(&mut self, now_us: u64, sampled_us: u64, count: u64) {
         if self.window_us.contains(&now_us) {
             self.score.delivered += count;
-            self.latency(now_us, sampled_us, count);
+            self.latency(0, now_us, sampled_us, count);
         }
     }
 
     /// Records a latency whose delivery is counted elsewhere.
-    pub(crate) fn latency(&mut self, now_us: u64, sampled_us: u64, count: u64) {
+    pub(crate) fn latency(&mut self, hops: usize, now_us: u64, sampled_us: u64, count: u64) {
         let latency_us = now_us.saturating_sub(sampled_us);
-        self.latency_us.saturating_record_n(latency_us, count);
-    }
-
-    /// Records a latency between clients of two servers.
-    pub(crate) fn latency_across(&mut self, now_us: u64, sampled_us: u64, count: u64) {
-        let latency_us = now_us.saturating_sub(sampled_us);
-        self.across_us.saturating_record_n(latency_us, count);
+        self.latency_us[hops].saturating_record_n(latency_us, count);
     }
 
     /// Adds another thread's counts.
@@ -72,8 +64,9 @@ impl Tally {
         self.score += other.score;
         self.findings += other.findings;
         self.bytes += other.bytes;
-        self.latency_us += &other.latency_us;
-        self.across_us += &other.across_us;
+        for (own, other) in self.latency_us.iter_mut().zip(&other.latency_us) {
+            *own += other;
+        }
     }
 }
 
@@ -95,8 +88,8 @@ mod tests {
             tally.delivered(now_us, now_us - 50, 3);
         }
         assert_eq!((tally.bytes, tally.score.delivered), (20, 6));
-        assert_eq!(tally.latency_us.len(), 6);
-        assert_eq!(tally.latency_us.max(), 50);
+        assert_eq!(tally.latency_us[0].len(), 6);
+        assert_eq!(tally.latency_us[0].max(), 50);
         let mut sum = Tally::new();
         sum.merge(&tally);
         sum.merge(&tally);

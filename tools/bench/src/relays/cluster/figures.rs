@@ -1,145 +1,191 @@
-//! The figures of a run, and the medians of several runs.
+//! The figures of a run, and their medians and ranges over several runs.
+
+use std::fmt;
 
 use serde::Serialize;
 
+use crate::bus::Connection;
 use crate::row::Row;
 
-/// The figures of a number of servers and players.
-#[derive(Debug, Clone, Serialize)]
+/// One figure of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Figure {
+    /// What it says, with its unit.
+    name: &'static str,
+    /// The decimals that it is written with.
+    decimals: usize,
+    value: f64,
+}
+
+/// The figures of one run, in the order of the report.
+pub(crate) type Run = Vec<Figure>;
+
+/// The figures of several runs of a number of players and servers.
+#[derive(Debug, Serialize)]
 pub(crate) struct Figures {
     /// Number of players at all servers.
-    pub(crate) players: usize,
+    pub(crate) players: u32,
     /// Number of servers with a bus; 0 is one server without a bus.
     pub(crate) servers: u32,
-    /// Ticks per second.
-    pub(crate) hz: u32,
-    /// The share of the expected states that were delivered, 0 ..= 1.
-    pub(crate) fraction: f64,
-    /// The share of the expected states that were right at their own tick.
-    pub(crate) right: Option<f64>,
-    /// The share of the samples that came after their tick had begun.
-    pub(crate) late_samples: Option<f64>,
-    /// Median of the time from a sample to its arrival at players of the same server.
-    pub(crate) same_p50_ms: Option<f64>,
-    /// The 99th percentile of that time.
-    pub(crate) same_p99_ms: Option<f64>,
-    /// Median of the time to players of other servers.
-    pub(crate) across_p50_ms: Option<f64>,
-    /// The 99th percentile of that time.
-    pub(crate) across_p99_ms: Option<f64>,
-    /// CPU seconds of all servers per million deliveries.
-    pub(crate) servers_cpu_s_per_million: Option<f64>,
-    /// TCP payload that a player received per cube and tick.
-    pub(crate) player_bytes: f64,
-    /// The figures of the bus.
-    pub(crate) bus: Option<BusFigures>,
-    /// Cores that other programs used meanwhile.
-    pub(crate) other_cores: f64,
-    /// Whether the load generator was itself a bottleneck.
-    pub(crate) generator_saturated: bool,
+    /// The figures in the order of the report.
+    pub(crate) spreads: Vec<Spread>,
 }
 
-/// The figures of the bus.
+/// The median of a figure over a few runs, and its range.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct BusFigures {
-    /// CPU seconds of nats-server per million deliveries to players.
-    pub(crate) cpu_s_per_million: f64,
-    /// Messages that all servers published per tick.
-    pub(crate) messages_per_tick: f64,
-    /// Payload that all servers published per cube and tick, in bytes.
-    pub(crate) payload_bytes: f64,
-    /// The published payload and the lines of the NATS protocol, per cube and tick, in bytes.
-    pub(crate) wire_bytes: f64,
-    /// Bytes that the bus delivered to all servers together, per cube and tick.
-    pub(crate) wire_out_bytes: f64,
+pub(crate) struct Spread {
+    pub(crate) name: &'static str,
+    median: f64,
+    least: f64,
+    most: f64,
+    #[serde(skip)]
+    decimals: usize,
 }
 
-impl Figures {
-    /// Returns the name of a number of servers in reports.
-    pub(crate) fn name(servers: u32) -> String {
-        match servers {
-            0 => "no bus".to_owned(),
-            1 => "1 server".to_owned(),
-            servers => format!("{servers} servers"),
-        }
-    }
-
-    /// Returns the figures of a measurement of servers with a bus, or of one without (0).
-    pub(crate) fn new(servers: u32, row: &Row) -> Self {
-        let details = &row.details;
-        let players = row.n as f64;
-        let bus = details.bus.map(|bus| {
-            let ticks = details.seconds * f64::from(row.hz);
-            let cube_ticks = ticks * players;
-            let deliveries = row.delivered_per_s * details.seconds;
-            BusFigures {
-                cpu_s_per_million: bus.cpu.as_secs_f64() * 1e6 / deliveries,
-                messages_per_tick: bus.messages.into as f64 / ticks,
-                payload_bytes: bus.payload.into as f64 / cube_ticks,
-                wire_bytes: bus.wire.into as f64 / cube_ticks,
-                wire_out_bytes: bus.wire.out as f64 / cube_ticks,
-            }
-        });
-        Self {
-            players: row.n,
-            servers,
-            hz: row.hz,
-            fraction: row.fraction,
-            right: row.right,
-            late_samples: row.late_samples,
-            same_p50_ms: row.p50_ms,
-            same_p99_ms: row.p99_ms,
-            across_p50_ms: details.across_p50_ms,
-            across_p99_ms: details.across_p99_ms,
-            servers_cpu_s_per_million: row.cpu_s_per_million,
-            player_bytes: details.bytes_per_tick / players,
-            bus,
-            other_cores: details.other_cores,
-            generator_saturated: row.generator_saturated,
-        }
-    }
-
-    /// Returns the median of each figure over the rounds of one setting; there is at least one.
-    pub(crate) fn median(rounds: &[Self]) -> Self {
-        let of = |number: &dyn Fn(&Self) -> f64| median(rounds.iter().map(number));
-        let maybe = |number: fn(&Self) -> Option<f64>| {
-            let known: Vec<_> = rounds.iter().filter_map(number).collect();
-            (!known.is_empty()).then(|| median(known))
-        };
-        let first = &rounds[0];
-        let of_bus =
-            |number: fn(&BusFigures) -> f64| of(&|round| round.bus.as_ref().map_or(0.0, number));
-        Self {
-            players: first.players,
-            servers: first.servers,
-            hz: first.hz,
-            fraction: of(&|round| round.fraction),
-            right: maybe(|round| round.right),
-            late_samples: maybe(|round| round.late_samples),
-            same_p50_ms: maybe(|round| round.same_p50_ms),
-            same_p99_ms: maybe(|round| round.same_p99_ms),
-            across_p50_ms: maybe(|round| round.across_p50_ms),
-            across_p99_ms: maybe(|round| round.across_p99_ms),
-            servers_cpu_s_per_million: maybe(|round| round.servers_cpu_s_per_million),
-            player_bytes: of(&|round| round.player_bytes),
-            bus: first.bus.map(|_| BusFigures {
-                cpu_s_per_million: of_bus(|bus| bus.cpu_s_per_million),
-                messages_per_tick: of_bus(|bus| bus.messages_per_tick),
-                payload_bytes: of_bus(|bus| bus.payload_bytes),
-                wire_bytes: of_bus(|bus| bus.wire_bytes),
-                wire_out_bytes: of_bus(|bus| bus.wire_out_bytes),
-            }),
-            other_cores: of(&|round| round.other_cores),
-            generator_saturated: rounds.iter().any(|round| round.generator_saturated),
-        }
+/// Returns the name of a number of servers in reports.
+pub(crate) fn name(servers: u32) -> String {
+    match servers {
+        0 => "no bus".to_owned(),
+        1 => "1 server".to_owned(),
+        servers => format!("{servers} servers"),
     }
 }
 
-/// Returns the median; of an even number of values the larger of the middle two.
-pub(crate) fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
-    let mut numbers: Vec<_> = numbers.into_iter().collect();
-    numbers.sort_by(f64::total_cmp);
-    numbers.get(numbers.len() / 2).copied().unwrap_or(f64::NAN)
+const CPU: &str = "servers, CPU s per million states";
+const P50: &str = "at the owner, p50 ms";
+const P99: &str = "at the owner, p99 ms";
+
+/// Returns the figures of a measurement. `alone` is the run of one server without a bus in the same round.
+pub(crate) fn of(row: &Row, alone: Option<&Run>) -> Run {
+    let details = &row.details;
+    let mut run = Run::new();
+    let mut add = |name, decimals, value: Option<f64>| {
+        run.extend(value.map(|value| Figure {
+            name,
+            decimals,
+            value,
+        }));
+    };
+    let before = |name| {
+        let mut figures = alone.into_iter().flatten();
+        let found = figures.find(|figure| figure.name == name);
+        found.map(|figure| figure.value)
+    };
+    let minus = |value: Option<f64>, name| Some(value? - before(name)?);
+    let servers = row.cpu_s_per_million;
+    let deliveries = row.delivered_per_s * details.seconds;
+    let nats = details.bus.as_ref();
+    let nats = nats.map(|bus| bus.cpu.as_secs_f64() * 1e6 / deliveries);
+    let all = servers.zip(nats).map(|(servers, nats)| servers + nats);
+    let times = |cpu: Option<f64>| Some(cpu? / before(CPU)?);
+
+    add(
+        "right at their tick, %",
+        2,
+        row.right.map(|share| 100.0 * share),
+    );
+    add(
+        "late samples, %",
+        2,
+        row.late_samples.map(|share| 100.0 * share),
+    );
+    add(CPU, 3, servers);
+    add("NATS, CPU s per million states", 3, nats);
+    add("servers, times one without a bus", 2, times(servers));
+    add("servers and NATS, times one without a bus", 2, times(all));
+    add(P50, 1, row.p50_ms);
+    add(P99, 1, row.p99_ms);
+    add("at the owner, p50 ms added", 1, minus(row.p50_ms, P50));
+    add("at the owner, p99 ms added", 1, minus(row.p99_ms, P99));
+    let [once, twice] = details.across_ms.map(Option::unzip);
+    add("owner and edge, p50 ms added", 1, minus(once.0, P50));
+    add("owner and edge, p99 ms added", 1, minus(once.1, P99));
+    add("edge and edge, p50 ms added", 1, minus(twice.0, P50));
+    add("edge and edge, p99 ms added", 1, minus(twice.1, P99));
+    let edges = details.bus.as_ref().map(|bus| bus.edges());
+    if let Some(edges) = edges.filter(|edges| !edges.is_empty()) {
+        let per_edge_s = |sum: u64| sum as f64 / edges.len() as f64 / details.seconds;
+        let of = |count: fn(&Connection) -> u64| per_edge_s(edges.iter().map(count).sum());
+        let down = of(|edge| edge.received_bytes);
+        let player = details.bytes_per_tick * f64::from(row.hz);
+        add("to a player, kB/s", 1, Some(player / 1e3));
+        add("bus to an edge, kB/s", 1, Some(down / 1e3));
+        add("bus to an edge, times a player", 2, Some(down / player));
+        add(
+            "bus from an edge, messages/s",
+            1,
+            Some(of(|edge| edge.published)),
+        );
+        add(
+            "bus from an edge, kB/s",
+            1,
+            Some(of(|edge| edge.published_bytes) / 1e3),
+        );
+    }
+    let written = details.bus.as_ref().map(|bus| bus.written_bytes);
+    let written = written.map(|bytes| bytes as f64 / details.seconds / 1e3);
+    add("written by NATS, kB/s", 1, written);
+    add("cores that others used", 2, Some(details.other_cores));
+    add("generator's p99 lateness, ms", 1, Some(details.late_ms));
+    run
+}
+
+/// Returns the spread of each figure over the runs of one setting.
+pub(crate) fn spreads(runs: &[Run]) -> Vec<Spread> {
+    let mut figures = Vec::<&Figure>::new();
+    for figure in runs.iter().flatten() {
+        if figures.iter().all(|known| known.name != figure.name) {
+            figures.push(figure);
+        }
+    }
+    let spread = |figure: &&Figure| {
+        let same = runs
+            .iter()
+            .flatten()
+            .filter(|other| other.name == figure.name);
+        Spread::of(
+            figure.name,
+            figure.decimals,
+            same.map(|figure| figure.value),
+        )
+    };
+    figures.iter().filter_map(spread).collect()
+}
+
+impl Spread {
+    /// Returns the spread of these values, if there are any. The median of an even number is the larger of
+    /// the middle two.
+    pub(crate) fn of(
+        name: &'static str,
+        decimals: usize,
+        values: impl IntoIterator<Item = f64>,
+    ) -> Option<Self> {
+        let mut values: Vec<_> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        Some(Self {
+            name,
+            median: *values.get(values.len() / 2)?,
+            least: *values.first()?,
+            most: *values.last()?,
+            decimals,
+        })
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            median,
+            least,
+            most,
+            decimals,
+            ..
+        } = *self;
+        write!(
+            f,
+            "{median:.decimals$} ({least:.decimals$} .. {most:.decimals$})"
+        )
+    }
 }
 
 #[cfg(test)]
@@ -147,9 +193,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_the_middle_of_the_sorted() {
-        assert_eq!(median([9.0, 1.0, 2.0]), 2.0);
-        assert_eq!(median([1.0]), 1.0);
-        assert!(median([]).is_nan());
+    fn a_spread_is_the_middle_of_the_sorted_and_both_ends() {
+        let spread = Spread::of("x", 1, [9.0, 1.0, 2.0]).unwrap();
+        assert_eq!(spread.to_string(), "2.0 (1.0 .. 9.0)");
+        assert!(Spread::of("x", 1, []).is_none());
+    }
+
+    #[test]
+    fn a_figure_that_some_runs_lack_is_a_spread_of_the_others() {
+        let figure = |name, value| Figure {
+            name,
+            decimals: 0,
+            value,
+        };
+        let runs = [
+            vec![figure("a", 1.0)],
+            vec![figure("a", 3.0), figure("b", 5.0)],
+        ];
+        let texts: Vec<_> = spreads(&runs).iter().map(Spread::to_string).collect();
+        assert_eq!(texts, ["3 (1 .. 3)", "5 (5 .. 5)"]);
     }
 }

@@ -1,87 +1,84 @@
 //! `cargo bench-cluster`: what it costs when several servers show one room over a bus.
 //!
 //! The same players are divided over one, two and three servers, and beside them stands one server
-//! without a bus. [`figures`] makes numbers of each run, [`alignment`] looks at the servers' ticks
-//! from outside, [`takeover`] kills a server, and [`table`] is the report.
+//! without a bus. [`figures`] makes numbers of each run, [`takeover`] kills the room's owner, and [`table`]
+//! is the report.
 
-mod alignment;
 mod figures;
-mod scale;
 mod table;
 mod takeover;
 
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use cubesync_harness::http;
+use cubesync_harness::wait::comes_true;
 use serde::Serialize;
 
-use self::alignment::Alignment;
-use self::figures::Figures;
-use self::takeover::Takeover;
+use self::figures::{Figures, Run, Spread};
 use crate::bus::Bus;
 use crate::compare::base_setting;
 use crate::measure::{Setting, measure_cluster};
-use crate::options::{Cluster, ClusterComparison, ClusterMode};
+use crate::options::Cluster;
 use crate::process::Server;
 use crate::{systems, table::brief};
 
 /// Each measurement of a quick run, in seconds, and how often each is made.
 const QUICK: (u64, u32) = (3, 1);
-/// The name of the cluster.
-const CLUSTER_NAME: &str = "bench";
+/// The measurement fails if servers that were just started do not find each other in this time.
+const FOUND_WITHIN: Duration = Duration::from_secs(20);
 
 /// All figures.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Serialize)]
 struct Report {
     /// A row for each number of players and servers; the one without a bus is first.
     rows: Vec<Figures>,
-    /// The differences between the servers' ticks, for each number of players.
-    alignment: Vec<Alignment>,
-    /// Figures of the players of killed servers.
-    takeover: Vec<Takeover>,
+    /// Seconds from the kill of the owner until everybody sees everybody.
+    kills: Option<Spread>,
 }
 
 /// Runs the measurements of the options and reports them.
 pub(crate) fn run(options: &Cluster) -> Result<()> {
-    match &options.mode {
-        Some(ClusterMode::Scale(options)) => scale::run(options),
-        None => compare(&options.comparison),
-    }
-}
-
-fn compare(options: &ClusterComparison) -> Result<()> {
     let mut setting = base_setting(&options.load)?;
-    let mut rounds = options.rounds;
+    let (mut rounds, mut kills) = (options.rounds, options.kills);
     if options.quick {
         setting.duration = Duration::from_secs(QUICK.0);
-        rounds = QUICK.1;
+        (rounds, kills) = (QUICK.1, QUICK.1);
     }
-    let mut report = Report::default();
+    let mut rows = Vec::new();
     for &players in &options.clients {
         setting.setup.clients = players as usize;
         // The runs take turns, so that other load on the machine affects all of them.
-        let mut rows = vec![Vec::new(); options.servers.len() + 1];
+        let mut runs = vec![Vec::new(); options.servers.len() + 1];
         for round in 1..=rounds {
+            let mut alone = None;
             let counts = [0].iter().chain(&options.servers);
-            for (&servers, rows) in counts.zip(&mut rows) {
-                let what = Figures::name(servers);
+            for (&servers, runs) in counts.zip(&mut runs) {
+                let what = figures::name(servers);
                 eprint!("round {round} of {rounds}, {players} players, {what} ... ");
-                let (figures, alignment) = measure_one(&setting, servers)?;
-                report.alignment.extend(alignment);
-                rows.push(figures);
+                let run = measure_one(&setting, servers, alone.as_ref())?;
+                alone.get_or_insert_with(|| run.clone());
+                runs.push(run);
             }
         }
-        report
-            .rows
-            .extend(rows.iter().map(|rows| Figures::median(rows)));
+        let counts = [0].iter().chain(&options.servers);
+        rows.extend(counts.zip(&runs).map(|(&servers, runs)| Figures {
+            players,
+            servers,
+            spreads: figures::spreads(runs),
+        }));
     }
-    for kill in 1..=if options.quick { 1 } else { options.kills } {
-        eprint!("killing one of three servers, number {kill} ... ");
-        let takeover = takeover::measure(&setting)?;
-        eprintln!("{}", takeover.brief());
-        report.takeover.push(takeover);
+    let mut times_s = Vec::new();
+    for kill in 1..=kills {
+        eprint!("killing the owner, number {kill} ... ");
+        times_s.push(takeover::measure(&setting)?.as_secs_f64());
+        eprintln!("{:.2} s", times_s[times_s.len() - 1]);
     }
+    let report = Report {
+        rows,
+        kills: Spread::of("owner killed, everybody sees everybody after s", 2, times_s),
+    };
     println!("\n{}", table::report(&report, &options.load));
     if let Some(file) = &options.json {
         let json = serde_json::to_string_pretty(&report)?;
@@ -91,28 +88,31 @@ fn compare(options: &ClusterComparison) -> Result<()> {
 }
 
 /// Measures `servers` servers with a bus, or one without a bus if it is 0.
-fn measure_one(setting: &Setting, servers: u32) -> Result<(Figures, Option<Alignment>)> {
+fn measure_one(setting: &Setting, servers: u32, alone: Option<&Run>) -> Result<Run> {
     let bus = (servers > 0).then(Bus::start).transpose()?;
     let started = start(setting, bus.as_ref(), servers.max(1))?;
     let row = measure_cluster(setting, &started, bus.as_ref())?;
     eprintln!("{}", brief(&row));
-    let alignment = match servers {
-        0 | 1 => None,
-        _ => Some(alignment::measure(&started, &row)?),
-    };
-    Ok((Figures::new(servers, &row), alignment))
+    Ok(figures::of(&row, alone))
 }
 
 /// Starts servers of one cluster, and waits until they have found each other.
 fn start(setting: &Setting, bus: Option<&Bus>, count: u32) -> Result<Vec<Server>> {
     let mut setup = setting.setup.clone();
     if let Some(bus) = bus {
-        let url = bus.url();
-        let arguments = ["--bus", &url, "--cluster-name", CLUSTER_NAME];
-        setup.arguments.extend(arguments.map(str::to_owned));
+        setup.arguments.extend(["--bus".to_owned(), bus.url()]);
     }
     let servers = (0..count).map(|_| systems::start_ours(&setup));
     let servers = servers.collect::<Result<Vec<_>>>()?;
-    alignment::wait(&servers, setup.hz)?;
+    let known = format!("\ncubesync_cluster_servers {count}\n");
+    let knows_all = |server: &Server| {
+        let page = server
+            .pages
+            .and_then(|pages| http::get(pages, "/metrics").ok());
+        page.is_some_and(|page| String::from_utf8_lossy(&page.body).contains(&known))
+    };
+    if bus.is_some() && !comes_true(FOUND_WITHIN, || servers.iter().all(knows_all)) {
+        bail!("the servers do not find each other");
+    }
     Ok(servers)
 }
