@@ -94,7 +94,7 @@ enum Kind {
     Part,
     /// A sign of life with the number of the next packet.
     Alive,
-    /// A request for lost packets: the number of the first one and, as the content, how many.
+    /// A request for lost packets, whose numbers are the content.
     Ask,
     /// The end of the link.
     End,
@@ -166,6 +166,8 @@ pub struct Link {
     /// The parts so far of a message that is not complete.
     partial: BytesMut,
     gap: Option<Gap>,
+    /// The end of the numbers that are there or were asked for.
+    asked_end: u64,
     heard_at: Instant,
 }
 
@@ -177,13 +179,11 @@ struct Sent {
     resent_at: Option<Instant>,
 }
 
-/// The time since which the expected packet is missing, and what was asked for when.
+/// The time since which the expected packet is missing, and when it was last asked for.
 #[derive(Debug, Clone, Copy)]
 struct Gap {
     since: Instant,
     asked_at: Instant,
-    /// The end of the numbers that were asked for.
-    asked_end: u64,
 }
 
 impl Link {
@@ -203,6 +203,7 @@ impl Link {
             early_bytes: 0,
             partial: BytesMut::new(),
             gap: None,
+            asked_end: FIRST_NUMBER,
             heard_at: now,
         }
     }
@@ -240,7 +241,7 @@ impl Link {
         self.heard_at = now;
         match packet.kind {
             Kind::End => return Err(LinkEnd::Ended),
-            Kind::Ask => self.resend(packet.number, packet.content, now),
+            Kind::Ask => self.resend(packet.content, now),
             Kind::Alive => {
                 let end = whole_number(packet.number, self.expected);
                 self.known_end = self.known_end.max(end);
@@ -256,14 +257,15 @@ impl Link {
         }
         let before = self.expected;
         let complete = self.take_complete()?;
-        match &mut self.gap {
-            _ if self.known_end == self.expected => self.gap = None,
-            Some(gap) if self.expected < gap.asked_end => {
-                if self.expected > before {
-                    gap.since = now;
-                }
-            }
-            _ => self.ask(now, now),
+        if self.known_end == self.expected {
+            self.gap = None;
+        } else {
+            let asked_at = self.gap.map_or(now, |gap| gap.asked_at);
+            let since = self.gap.filter(|_| self.expected == before);
+            let since = since.map_or(now, |gap| gap.since);
+            self.gap = Some(Gap { since, asked_at });
+            // What is new among the missing.
+            self.ask(self.asked_end);
         }
         Ok(complete)
     }
@@ -276,12 +278,13 @@ impl Link {
         if now >= self.heard_at + SILENT_AFTER {
             return Err(LinkEnd::Silent);
         }
-        if let Some(gap) = self.gap {
+        if let Some(gap) = &mut self.gap {
             if now >= gap.since + HEAL_WITHIN {
                 return Err(LinkEnd::Lost);
             }
             if now >= gap.asked_at + ASK_EVERY {
-                self.ask(gap.since, now);
+                gap.asked_at = now;
+                self.ask(self.expected);
             }
         }
         if now >= self.spoken_at + ALIVE_EVERY {
@@ -334,13 +337,14 @@ impl Link {
         }
     }
 
-    /// Sends packets again that the other side misses. It gives up by itself if they are gone.
-    fn resend(&mut self, from: u16, mut content: Bytes, now: Instant) {
-        let count = content.try_get_u16_le().unwrap_or_default();
+    /// Sends packets again that the other side misses. If they are gone, it gives up by itself.
+    fn resend(&mut self, mut numbers: Bytes, now: Instant) {
         let first_kept = self.next_number - self.sent.len() as u64;
-        let from = whole_number(from, self.next_number);
-        for number in from..from + u64::from(count).min(MAX_KEPT) {
-            let place = number.checked_sub(first_kept);
+        for _ in 0..MAX_KEPT {
+            let Ok(number) = numbers.try_get_u16_le() else {
+                return;
+            };
+            let place = whole_number(number, self.next_number).checked_sub(first_kept);
             let sent = place.and_then(|place| self.sent.get_mut(usize::try_from(place).ok()?));
             if let Some(sent) = sent
                 && sent.resent_at.is_none_or(|at| now >= at + RESEND_EVERY)
@@ -352,19 +356,17 @@ impl Link {
         }
     }
 
-    /// Asks for the packets from the expected one to the first one that came early.
-    fn ask(&mut self, since: Instant, now: Instant) {
-        let first_early = self.early.first_key_value().map(|(number, _)| *number);
-        let asked_end = first_early.unwrap_or(self.known_end);
-        let missing = u16::try_from(asked_end - self.expected).unwrap_or(u16::MAX);
-        let mut packet = BytesMut::from(&header(Kind::Ask, self.id, self.expected)[..]);
-        packet.put_u16_le(missing);
-        self.packets.push(packet.freeze());
-        self.gap = Some(Gap {
-            since,
-            asked_at: now,
-            asked_end,
-        });
+    /// Asks for the missing packets from a number on.
+    fn ask(&mut self, from: u64) {
+        let mut packet = BytesMut::from(&header(Kind::Ask, self.id, 0)[..]);
+        let numbers = from.max(self.expected)..self.known_end;
+        for number in numbers.filter(|number| !self.early.contains_key(number)) {
+            packet.put_u16_le(number as u16);
+        }
+        self.asked_end = self.known_end;
+        if packet.len() > HEADER_BYTES {
+            self.packets.push(packet.freeze());
+        }
     }
 
     /// Keeps a packet until those before it are there, unless it is a copy or there is no place: then
@@ -417,3 +419,6 @@ fn whole_number(low: u16, near: u64) -> u64 {
     let difference = low.wrapping_sub(near as u16) as i16;
     near.saturating_add_signed(difference.into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,18 +93,14 @@ impl Attach {
     }
 }
 
-/// News of a room's owner to all servers that have the room: when it has become the owner, once a
-/// second, and when it ceases to be.
+/// News of a room's owner to all servers that have the room: when it has become the owner, and once a
+/// second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announcement {
     /// The owner.
     pub owner: ServerId,
     /// The term of its lease. A later owner has a higher one.
     pub term: u64,
-    /// Whether it has released the lease.
-    pub is_released: bool,
-    /// The edge that should acquire the lease next.
-    pub successor: Option<ServerId>,
 }
 
 impl Announcement {
@@ -374,3 +370,6 @@ mod ending {
             .ok_or_else(|| D::Error::custom("an unknown ending"))
     }
 }
+
+#[cfg(test)]
+mod tests;

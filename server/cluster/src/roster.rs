@@ -221,3 +221,6 @@ impl RosterSender {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

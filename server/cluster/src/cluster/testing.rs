@@ -24,7 +24,7 @@ pub fn presence(id: u32) -> Presence {
 }
 
 /// Returns the rules that all test servers have in common.
-pub(super) fn rules() -> Rules {
+pub fn rules() -> Rules {
     Rules {
         tick_hz: 30,
         view_distance: None,

@@ -1,0 +1,116 @@
+use cubesync_protocol::{Colour, CubeKind, Position};
+
+use super::*;
+
+fn pose(x: i32) -> Pose {
+    let position = Position { x, y: 0, z: 256 };
+    Pose {
+        position,
+        ..Pose::default()
+    }
+}
+
+fn state(cube: u64, x: i32) -> CubeState {
+    CubeState {
+        info: CubeInfo {
+            cube: CubeId(cube),
+            kind: CubeKind::Player,
+            name: format!("player {cube}"),
+            colour: Colour::from([1, 2, 3]),
+            motion: MotionState::at_rest(pose(x)),
+        },
+        token: Some(TokenDigest::of(ResumeToken([cube as u8; 16]))),
+    }
+}
+
+fn moved(cube: u64, x: i32) -> CubePose {
+    CubePose {
+        cube: CubeId(cube),
+        pose: pose(x),
+    }
+}
+
+#[test]
+fn an_edge_knows_what_the_owner_has_sent() {
+    let now = Instant::now();
+    let mut roster = Roster::default();
+    let (mut sender, whole) = RosterSender::new(vec![state(1, 0), state(2, 0)], 5, now);
+    roster.apply(whole.clone()).unwrap();
+    let renamed = CubeState {
+        token: None,
+        ..state(2, 9)
+    };
+    let changes = sender.changes(vec![renamed.clone(), state(7, 1)], vec![CubeId(1)], 7);
+    roster.apply(changes).unwrap();
+    assert!(roster.cubes().eq(&[renamed, state(7, 1)]));
+    assert_eq!(roster.last_id(), 7);
+    // Another owner, or the same one after a gap, sends everything again.
+    roster.apply(whole).unwrap();
+    assert!(roster.cubes().eq(&[state(1, 0), state(2, 0)]));
+    assert_eq!(roster.get(CubeId(7)), None);
+}
+
+#[test]
+fn poses_of_unseen_cubes_follow_every_two_seconds_if_they_have_changed() {
+    let now = Instant::now();
+    let mut roster = Roster::default();
+    let (mut sender, whole) = RosterSender::new(vec![state(1, 0), state(2, 0)], 2, now);
+    roster.apply(whole).unwrap();
+    let unseen = [moved(1, 5), moved(2, 0)];
+    assert_eq!(sender.poses(unseen, now + POSES_EVERY / 2), None);
+    let update = sender.poses(unseen, now + POSES_EVERY).unwrap();
+    assert_eq!(update.moved, [moved(1, 5)]);
+    roster.apply(update).unwrap();
+    assert!(roster.cubes().eq(&[state(1, 5), state(2, 0)]));
+    assert_eq!(sender.poses(unseen, now + POSES_EVERY * 2), None);
+    assert_eq!(roster.last_id(), 2);
+}
+
+#[test]
+fn what_no_room_has_is_refused() {
+    let refused = |update: RosterUpdate| Roster::default().apply(update).err();
+    let changed = |state: CubeState| RosterUpdate {
+        changed: vec![state],
+        ..RosterUpdate::default()
+    };
+    assert_eq!(refused(changed(state(MAX_ID - 1, 0))), None);
+    assert_eq!(refused(changed(state(MAX_ID, 0))), Some(RosterError::Id));
+    let mut named = state(1, 0);
+    named.info.name = "ä".repeat(MAX_NUMBERED_NAME_CHARS);
+    assert_eq!(refused(changed(named.clone())), None);
+    named.info.name.push('ä');
+    assert_eq!(refused(changed(named)), Some(RosterError::Name));
+    let far = RosterUpdate {
+        moved: vec![moved(1, i32::MAX)],
+        ..RosterUpdate::default()
+    };
+    assert_eq!(refused(far), Some(RosterError::Pose));
+    let unknown = RosterUpdate {
+        moved: vec![moved(9, 0)],
+        removed: vec![CubeId(9)],
+        ..RosterUpdate::default()
+    };
+    assert_eq!(refused(unknown), None);
+}
+
+#[test]
+fn a_roster_has_no_more_cubes_than_a_room() {
+    let mut roster = Roster::default();
+    let update = |ids: std::ops::Range<u64>| RosterUpdate {
+        changed: ids.map(|id| state(id, 0)).collect(),
+        ..RosterUpdate::default()
+    };
+    roster.apply(update(0..3_000)).unwrap();
+    roster.apply(update(3_000..5_000)).unwrap();
+    let error = roster.apply(update(5_000..5_001));
+    assert_eq!(error, Err(RosterError::TooManyCubes));
+}
+
+#[test]
+fn a_digest_does_not_show_the_token() {
+    let token = ResumeToken(*b"0123456789abcdef");
+    let digest = TokenDigest::of(token);
+    assert_ne!(digest.0, token.0);
+    assert_ne!(digest, TokenDigest::of(ResumeToken([0; 16])));
+    assert_eq!(format!("{digest:?}"), "TokenDigest(..)");
+}
