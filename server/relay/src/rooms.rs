@@ -13,9 +13,9 @@ use tokio_util::task::TaskTracker;
 use crate::contain::contain;
 use crate::ending::Ending;
 use crate::metrics::{Metrics, Task};
-use crate::room::backplane::Backplane;
+use crate::room::backplane::{Backplane, Retire};
 use crate::room::world::RoomFull;
-use crate::room::{Entrance, Membership, Room, RoomHandle, RoomSettings};
+use crate::room::{Connections, Entrance, Membership, RoomHandle, RoomSettings};
 
 /// The room that always exists, and that players join who name none.
 pub const DEFAULT_ROOM: &str = "lobby";
@@ -160,14 +160,15 @@ impl Rooms {
             permanent: name == DEFAULT_ROOM,
             backplane: Arc::clone(&self.backplane),
         };
-        let (handle, room) = Room::new(settings, self.metrics.clone());
+        let (handle, connections) = Connections::new(settings, self.metrics.clone());
         self.metrics.rooms.inc();
         let (rooms, name) = (Arc::clone(self), name.to_owned());
-        let retire = move || {
+        let retire = Retire::new(move || {
             rooms.lock().remove(&name);
             rooms.metrics.rooms.dec();
-        };
-        let running = room.run(self.shutdown.clone(), retire);
+        });
+        let backplane = Arc::clone(&self.backplane);
+        let running = backplane.run(connections, self.shutdown.clone(), retire);
         self.tasks
             .spawn(contain(&self.metrics, Task::Room, running));
         handle

@@ -1,34 +1,29 @@
 //! The number of a room's tick, from the time.
 
-use std::sync::Arc;
-use std::time::Instant;
-
-use super::backplane::TimeSource;
+use std::time::{Duration, Instant};
 
 /// Returns the runtime's time, which a simulation may control.
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Tick numbers from time: tick n begins n tick lengths after time 0, which on several servers is
-/// the same instant.
+/// Tick numbers from time: tick n begins n tick lengths after the room's tick 0.
 #[derive(Debug)]
 pub(super) struct TickClock {
-    time: Arc<dyn TimeSource>,
+    /// The number of a tick, and when it began.
+    start: (u64, Instant),
     hz: u32,
     tick: u64,
 }
 
 impl TickClock {
-    /// Creates a clock in the tick of the time `now`.
-    pub(super) fn new(time: Arc<dyn TimeSource>, hz: u8, now: Instant) -> Self {
-        let mut clock = Self {
-            time,
+    /// Creates a clock in tick `tick`, which began at `began`.
+    pub(super) fn new(hz: u8, tick: u64, began: Instant) -> Self {
+        Self {
+            start: (tick, began),
             hz: hz.into(),
-            tick: 0,
-        };
-        clock.tick = clock.tick_at(now);
-        clock
+            tick,
+        }
     }
 
     /// Returns the tick that the clock is in.
@@ -38,9 +33,11 @@ impl TickClock {
 
     /// Returns the time at which a tick begins.
     pub(super) fn begins(&self, tick: u64) -> Instant {
-        let nanoseconds = (tick as u128 * 1_000_000_000).div_ceil(u128::from(self.hz));
+        let (first, began) = self.start;
+        let ticks = u128::from(tick.saturating_sub(first));
+        let nanoseconds = (ticks * 1_000_000_000).div_ceil(u128::from(self.hz));
         let nanoseconds = u64::try_from(nanoseconds).unwrap_or(u64::MAX);
-        self.time.instant(nanoseconds)
+        began + Duration::from_nanos(nanoseconds)
     }
 
     /// Moves to the newest tick that has begun, at least by one, and returns it.
@@ -58,27 +55,21 @@ impl TickClock {
     }
 
     fn tick_at(&self, now: Instant) -> u64 {
-        let nanoseconds = self.time.time_ns(now);
-        let begun = u128::from(nanoseconds) * u128::from(self.hz) / 1_000_000_000;
-        u64::try_from(begun).unwrap_or(u64::MAX)
+        let (first, began) = self.start;
+        let nanoseconds = now.saturating_duration_since(began).as_nanos();
+        let begun = nanoseconds * u128::from(self.hz) / 1_000_000_000;
+        first.saturating_add(u64::try_from(begun).unwrap_or(u64::MAX))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use super::super::backplane::TimeSince;
     use super::*;
-
-    fn clock(start: Instant, hz: u8) -> TickClock {
-        TickClock::new(Arc::new(TimeSince(start)), hz, start)
-    }
 
     #[test]
     fn ticks_follow_the_clock_and_never_repeat() {
         let start = Instant::now();
-        let mut clock = clock(start, 30);
+        let mut clock = TickClock::new(30, 0, start);
         assert_eq!(clock.advance(start + Duration::from_millis(34)), 1);
         assert_eq!(
             clock.advance(start + Duration::from_millis(34)),
@@ -100,8 +91,17 @@ mod tests {
     #[test]
     fn a_month_of_ticks_does_not_drift() {
         let start = Instant::now();
-        let clock = clock(start, 128);
+        let clock = TickClock::new(128, 0, start);
         let month = Duration::from_secs(30 * 24 * 3600);
         assert_eq!(clock.begins(month.as_secs() * 128), start + month);
+    }
+
+    #[test]
+    fn a_clock_goes_on_from_any_tick() {
+        let start = Instant::now();
+        let mut clock = TickClock::new(20, 700, start);
+        assert_eq!(clock.begins(701), start + Duration::from_millis(50));
+        assert_eq!(clock.advance(start + Duration::from_millis(1_520)), 730);
+        assert_eq!(clock.since_tick_us(start + Duration::from_millis(1_520)), 20_000);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::{Room, clock};
+use super::{Connections, clock};
 use crate::ending::Ending;
 
 /// Time over which the clients of a stopping server are spread when they come back.
@@ -16,13 +16,13 @@ const RETURN_ELSEWHERE_SPREAD_MS: u32 = 1_000;
 /// Interval at which a stopping room tries to write the remaining bytes.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
-impl Room {
+impl Connections {
     /// Sends all receivers that the server stops, and waits until they have taken it.
-    pub(super) async fn drain(&mut self) {
-        self.events.close();
-        self.peers.leave(&self.world);
+    pub async fn drain(mut self) {
+        self.close();
         let start = clock::now();
-        let spread_ms = if self.peers.addresses().is_empty() {
+        let elsewhere = self.settings.backplane.servers(&self.settings.name);
+        let spread_ms = if elsewhere.is_empty() {
             RETURN_SPREAD_MS
         } else {
             RETURN_ELSEWHERE_SPREAD_MS
@@ -32,7 +32,7 @@ impl Room {
             let Some(closing) = Ending::ShuttingDown.closing(retry_after_ms) else {
                 break;
             };
-            self.send(receiver, &closing, start);
+            self.send_to(receiver, &closing, start);
         }
         while !self.audience.is_empty() {
             let now = clock::now();
@@ -44,7 +44,7 @@ impl Room {
                 drained
             };
             for receiver in ended {
-                self.end(receiver, Ending::ShuttingDown, now);
+                self.end(receiver, Ending::ShuttingDown);
             }
             if !self.audience.is_empty() {
                 tokio::time::sleep(DRAIN_POLL).await;

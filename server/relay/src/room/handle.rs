@@ -8,8 +8,8 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::audience::{Outlet, ReceiverId};
-use super::membership::{MemberId, Membership, Observer};
+use super::audience::{MemberId, Outlet, ReceiverId};
+use super::membership::{Membership, Observer};
 use super::speed::SpeedRule;
 use super::world::{Cube, RoomFull};
 use crate::datagram::OpenedPath;
@@ -49,39 +49,68 @@ pub enum SightRule {
     Everything,
 }
 
+/// A player's place in a room, and their own cube.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entered {
+    /// The stay.
+    pub id: MemberId,
+    /// The player's own cube.
+    pub cube: CubeId,
+}
+
 /// An event for a room's task.
 #[derive(Debug)]
-pub(super) enum RoomEvent {
+pub enum RoomEvent {
+    /// A player wants to come in.
     Enter {
+        /// The player, and the destination of their frames.
         entrance: Entrance,
-        reply: oneshot::Sender<Result<MemberId, RoomFull>>,
+        /// Where the answer goes. The session may have stopped waiting for it.
+        reply: oneshot::Sender<Result<Entered, RoomFull>>,
     },
+    /// A player's client has sent a message.
     Message {
+        /// The player.
         from: MemberId,
+        /// The message.
         message: ClientMessage,
     },
+    /// A player's connection has ended.
     Leave {
+        /// The player.
         from: MemberId,
+        /// Why it ended.
         reason: Ending,
     },
     /// A player has asked for a way for datagrams.
     OpenDatagrams {
+        /// The player.
         from: MemberId,
         /// `None`: there is none.
         opened: Option<OpenedPath>,
     },
+    /// A datagram of a player has come.
     Datagram {
+        /// The player.
         from: MemberId,
+        /// Its content.
         uplink: Uplink,
     },
+    /// A page asks for the room as it is now.
     View {
+        /// Where the answer goes.
         reply: oneshot::Sender<RoomView>,
     },
+    /// A receiver without a cube comes.
     Observe {
+        /// The destination of its frames.
         outlet: Outlet,
+        /// Where its id goes.
         reply: oneshot::Sender<ReceiverId>,
     },
+    /// A receiver without a cube goes.
     EndObserver(ReceiverId),
+    /// The room's task is to panic.
     #[cfg(test)]
     Panic,
 }
@@ -110,8 +139,22 @@ pub struct RoomView {
     pub tick_hz: u8,
     /// Every cube by rising id.
     pub cubes: Vec<Cube>,
-    /// Those of them that this server owns: without a bus all.
-    pub owned: Vec<CubeId>,
+    /// The part of this server in the room.
+    pub role: Role,
+}
+
+/// The part of a server in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// It owns the room: without a bus always.
+    Owner,
+    /// It shows the room of another server.
+    Edge {
+        /// The owner, by the address of its pages or by its id.
+        owner: String,
+    },
+    /// It goes on with the room alone, cut off from the owner.
+    Island,
 }
 
 /// Returned when the room's task has ended.
@@ -181,7 +224,7 @@ impl RoomHandle {
         let (reply, answer) = oneshot::channel();
         self.send(RoomEvent::Enter { entrance, reply }).await?;
         let entered = answer.await.map_err(|_| RoomEnded)?;
-        Ok(entered.map(|id| Membership::new(self.clone(), id)))
+        Ok(entered.map(|entered| Membership::new(self.clone(), entered)))
     }
 
     /// Sends an event without waiting, for a `Drop`.
@@ -215,8 +258,7 @@ impl RoomHandle {
             .expect("the room is there");
     }
 
-    /// Returns the room's truth as it is now: all cubes of this server, and those of other servers that
-    /// a receiver here sees.
+    /// Returns the room's truth as it is now, as far as this server knows it.
     ///
     /// # Errors
     /// The room has ended.

@@ -96,6 +96,20 @@ impl StreamId {
         self.0.into()
     }
 
+    /// Returns the stream of an [`index`](Self::index).
+    pub(super) fn at(index: usize) -> Self {
+        Self(index as u16)
+    }
+
+    /// Returns the cell of the stream, and how its receivers see it.
+    pub fn parts(self) -> (CellId, Sight) {
+        let sight = match self.0 % 2 {
+            0 => Sight::Near,
+            _ => Sight::Far,
+        };
+        (CellId(self.0 / 2), sight)
+    }
+
     /// Returns the number of streams of `cells` cells.
     pub fn count(cells: usize) -> usize {
         cells * 2

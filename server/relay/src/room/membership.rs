@@ -3,25 +3,15 @@
 use cubesync_protocol::{ClientMessage, CubeId};
 
 use super::audience::ReceiverId;
-use super::handle::{RoomEnded, RoomEvent, RoomHandle};
+use super::handle::{Entered, RoomEnded, RoomEvent, RoomHandle};
 use crate::datagram::{DatagramInbox, OpenedPath};
 use crate::ending::Ending;
-
-/// One stay of a player in a room. A player who comes back to the same cube has another id, so that
-/// messages that the old connection still had in the queue do not count as the new one's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct MemberId {
-    /// The player's own cube.
-    pub(super) cube: CubeId,
-    /// The number of the stay, which no other stay in the room has.
-    pub(super) stay: u64,
-}
 
 /// A player's place in a room. A session that drops it without [ending](Self::end) it has panicked.
 #[derive(Debug)]
 pub struct Membership {
     room: RoomHandle,
-    id: MemberId,
+    entered: Entered,
     is_over: bool,
 }
 
@@ -34,17 +24,17 @@ pub struct Observer {
 }
 
 impl Membership {
-    pub(super) fn new(room: RoomHandle, id: MemberId) -> Self {
+    pub(super) fn new(room: RoomHandle, entered: Entered) -> Self {
         Self {
             room,
-            id,
+            entered,
             is_over: false,
         }
     }
 
-    /// Returns the player's own cube.
+    /// Returns the player's own cube, as of when they came in.
     pub fn cube(&self) -> CubeId {
-        self.id.cube
+        self.entered.cube
     }
 
     /// Passes a message of the player's client on to the room.
@@ -52,13 +42,13 @@ impl Membership {
     /// # Errors
     /// The room has ended.
     pub async fn message(&self, message: ClientMessage) -> Result<(), RoomEnded> {
-        let from = self.id;
+        let from = self.entered.id;
         self.room.send(RoomEvent::Message { from, message }).await
     }
 
     /// Returns an inbox for datagrams of the player.
     pub fn inbox(&self) -> DatagramInbox {
-        let (room, from) = (self.room.clone(), self.id);
+        let (room, from) = (self.room.clone(), self.entered.id);
         DatagramInbox::new(move |uplink| room.deliver(from, uplink))
     }
 
@@ -67,7 +57,7 @@ impl Membership {
     /// # Errors
     /// The room has ended.
     pub async fn open_datagrams(&self, opened: Option<OpenedPath>) -> Result<(), RoomEnded> {
-        let from = self.id;
+        let from = self.entered.id;
         let event = RoomEvent::OpenDatagrams { from, opened };
         self.room.send(event).await
     }
@@ -77,7 +67,7 @@ impl Membership {
     pub async fn end(mut self, reason: Option<Ending>) {
         self.is_over = true;
         if let Some(reason) = reason {
-            let from = self.id;
+            let from = self.entered.id;
             // A room that has ended has sent its peers the reason already.
             let _ = self.room.send(RoomEvent::Leave { from, reason }).await;
         }
@@ -88,7 +78,7 @@ impl Drop for Membership {
     fn drop(&mut self) {
         if !self.is_over {
             self.room.send_later(RoomEvent::Leave {
-                from: self.id,
+                from: self.entered.id,
                 reason: Ending::Panicked,
             });
         }

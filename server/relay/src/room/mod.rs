@@ -7,6 +7,7 @@
 pub mod audience;
 pub mod backplane;
 mod clock;
+pub mod connections;
 mod drain;
 mod handle;
 pub mod log;
@@ -23,36 +24,30 @@ mod track;
 pub mod world;
 
 use std::collections::BTreeMap;
-use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cubesync_protocol::cells::Grid;
 use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
-use cubesync_protocol::{ClientMessage, CubeId, DatagramAnswer, ServerMessage};
-use tokio::sync::oneshot;
+use cubesync_protocol::{ClientMessage, CubeId, ResumeToken, ServerMessage};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use self::audience::{Audience, ReceiverId, SentDatagrams, Written};
-use self::backplane::{Backplane, Outcome, Peers};
+pub use self::audience::MemberId;
+use self::backplane::{Backplane, Retire};
 use self::clock::TickClock;
-pub use self::handle::{Entrance, RoomEnded, RoomHandle, RoomView, SightRule};
-use self::handle::{RoomEvent, RoomEvents};
-use self::log::SnapshotLog;
-use self::members::Member;
-use self::membership::MemberId;
+pub use self::connections::Connections;
+use self::connections::Admission;
+pub use self::handle::{
+    Entered, Entrance, Role, RoomEnded, RoomEvent, RoomHandle, RoomView, SightRule,
+};
 pub use self::membership::{Membership, Observer};
 use self::publisher::Publisher;
 use self::resumption::Resumption;
-use self::world::{Changes, RoomFull, SampleCounts, World};
-use crate::datagram::OpenedPath;
+use self::world::{FREE_CUBE, SampleCounts, World};
 use crate::ending::Ending;
 use crate::metrics::{BrokenRule, DatagramUse, Metrics, SampleTiming};
-
-/// Time for which an empty room is kept, so that a player who returns finds the free cube where it was.
-const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
 
 /// A room's settings.
 #[derive(Debug, Clone)]
@@ -75,141 +70,75 @@ pub struct RoomSettings {
     pub max_cubes: usize,
     /// Whether the room goes on when nobody is in it.
     pub permanent: bool,
-    /// The room's connection with the rooms of that name on other servers.
+    /// The server's connection with other servers that have the room.
     pub backplane: Arc<dyn Backplane>,
 }
 
 /// A room. [`run`](Self::run) is its task; a test that decides about the time calls the steps itself.
 #[derive(Debug)]
 pub struct Room {
-    settings: RoomSettings,
-    metrics: Metrics,
-    /// The number of cubes that the metrics have counted.
-    counted: i64,
+    connections: Connections,
     world: World,
     publisher: Publisher,
-    log: SnapshotLog,
-    audience: Audience,
-    members: BTreeMap<CubeId, Member>,
-    /// The number of observers that have come so far.
-    observers: u64,
-    /// The number of times that a player has come in so far.
-    stays: u64,
+    /// The players of cubes.
+    players: BTreeMap<CubeId, MemberId>,
     resumption: Resumption,
-    events: RoomEvents,
     clock: TickClock,
     opened: Instant,
-    /// The tick that has begun and that waits for updates of other servers.
-    open: Option<OpenTick>,
-    peers: Box<dyn Peers>,
-    /// Players who come back while it is not yet known which other servers have their cubes.
-    waiting: Vec<(Entrance, oneshot::Sender<Result<MemberId, RoomFull>>)>,
-    /// When the last player left; observers do not count.
-    empty_since: Option<Instant>,
-}
-
-/// A tick between its beginning and its end.
-#[derive(Debug)]
-struct OpenTick {
-    changes: Changes,
-    /// When the tick ends even if updates are missing.
-    until: Instant,
-    /// Time that the room has worked on the tick so far.
-    worked: Duration,
 }
 
 impl Room {
-    /// Creates a room with only the free cube, and a handle to it. The room's time begins now.
-    pub fn new(settings: RoomSettings, metrics: Metrics) -> (RoomHandle, Self) {
-        let (handle, events) = RoomHandle::new();
+    /// Creates a room with only the free cube. The room's time begins now.
+    pub fn new(connections: Connections) -> Self {
         let now = clock::now();
-        let mut peers = Arc::clone(&settings.backplane).open_room(&settings, now);
-        let clock = TickClock::new(peers.time(), settings.tick_hz, now);
-        let mut world = World::new(settings.tick_hz, settings.top_speed, peers.cube_ids());
+        let settings = &connections.settings;
+        let clock = TickClock::new(settings.tick_hz, 0, now);
+        let mut world = World::new(settings.tick_hz, settings.top_speed);
         let mut publisher = Publisher::new(settings.grid);
-        let mut changes = world.tick(clock.tick());
-        peers.publish(clock.tick(), &mut changes, &world, now);
+        let changes = world.tick(clock.tick());
         publisher.tick(clock.tick(), changes, &world);
         let mut room = Self {
-            log: SnapshotLog::new(publisher.streams()),
             world,
             publisher,
-            audience: Audience::new(settings.grid, settings.tick_hz),
-            members: BTreeMap::new(),
-            observers: 0,
-            stays: 0,
+            connections,
+            players: BTreeMap::new(),
             resumption: Resumption::default(),
-            events,
             clock,
             opened: now,
-            open: None,
-            peers,
-            waiting: Vec::new(),
-            empty_since: Some(now),
-            settings,
-            metrics,
-            counted: 0,
         };
         room.count_cubes();
-        (handle, room)
+        room
     }
 
-    /// Runs until `shutdown`, or until the room had no player for a while and is not permanent;
-    /// `retire` is called before the room stops listening, also when it panics.
-    pub async fn run(mut self, shutdown: CancellationToken, retire: impl FnOnce()) {
-        // Arguments are dropped after local variables, so the room is dropped last.
-        let retire = Retire(Some(retire));
-        let timer = tokio::time::sleep_until(self.next_timer());
+    /// Runs until `shutdown`, or until the room had no player for a while and is not permanent; `retire`
+    /// is dropped before the room stops listening, also when it panics.
+    pub async fn run(mut self, shutdown: CancellationToken, retire: Retire) {
+        // Arguments are dropped in reverse order, and local variables before them.
+        let timer = tokio::time::sleep_until(self.next_tick().into());
         tokio::pin!(timer);
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {
                     drop(retire);
-                    return self.drain().await;
+                    return self.connections.drain().await;
                 }
                 () = &mut timer => {
                     self.take_events(clock::now());
-                    if self.open.is_some() {
-                        self.end_tick(clock::now());
-                    } else {
-                        self.tick(clock::now());
-                    }
+                    self.tick(clock::now());
                     if self.is_abandoned(clock::now()) {
-                        self.peers.leave(&self.world);
                         return drop(retire);
                     }
-                    timer.as_mut().reset(self.next_timer());
+                    timer.as_mut().reset(self.next_tick().into());
                 }
-                () = self.events.urgent() => self.take_events(clock::now()),
-                () = poll_fn(|context| self.peers.poll_received(context)) => {
-                    self.apply_received(clock::now());
-                    if self.open.is_some() {
-                        self.end_tick_if_complete(clock::now());
-                        if self.open.is_none() {
-                            timer.as_mut().reset(self.next_timer());
-                        }
-                    }
-                }
+                () = self.connections.urgent() => self.take_events(clock::now()),
             }
         }
     }
 
-    /// Returns the time at which the open tick must end, or else the next one begins.
-    fn next_timer(&self) -> tokio::time::Instant {
-        let next = self.clock.begins(self.clock.tick() + 1);
-        let open = self.open.as_ref();
-        open.map_or(next, |open| open.until).into()
-    }
-
-    /// Returns the room's truth.
-    pub fn world(&self) -> &World {
-        &self.world
-    }
-
-    /// Returns the other servers that show the room.
-    pub fn peers(&self) -> &dyn Peers {
-        &*self.peers
+    /// Returns the time at which the next tick begins.
+    pub fn next_tick(&self) -> Instant {
+        self.clock.begins(self.clock.tick() + 1)
     }
 
     /// Returns when a tick begins.
@@ -217,81 +146,108 @@ impl Room {
         self.clock.begins(tick)
     }
 
-    /// Applies what other servers have sent.
-    pub fn apply_received(&mut self, now: Instant) {
-        let outcomes = self.peers.apply_received(&mut self.world, now);
-        self.apply_outcomes(outcomes, now);
+    /// Returns the tick that the room is in.
+    pub fn tick_number(&self) -> u64 {
+        self.clock.tick()
     }
 
-    fn apply_outcomes(&mut self, outcomes: Vec<Outcome>, now: Instant) {
-        for outcome in outcomes {
-            match outcome {
-                Outcome::Migrated(cube) => self.migrated(cube, now),
-                Outcome::Refused {
-                    player,
-                    cube,
-                    holder,
-                } => self.send_to_player(player, &ServerMessage::Refused { cube, holder }, now),
-            }
-        }
+    /// Returns the room's truth.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// Returns the connections to this server.
+    pub fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
+    /// Returns the connections to this server.
+    pub fn connections_mut(&mut self) -> &mut Connections {
+        &mut self.connections
+    }
+
+    /// Waits until there is an event that cannot wait for the next tick.
+    pub async fn urgent(&self) {
+        self.connections.urgent().await;
+    }
+
+    /// Returns whether the room had no player for a while and is not permanent.
+    pub fn is_abandoned(&self, now: Instant) -> bool {
+        self.connections.is_abandoned(now)
+    }
+
+    /// Sends everybody that the server stops, and waits until they have taken it.
+    pub async fn drain(self) {
+        self.connections.drain().await;
     }
 
     /// Handles the events that handles have sent.
     pub fn take_events(&mut self, now: Instant) {
-        for event in self.events.take().collect::<Vec<_>>() {
+        for event in self.connections.take_events() {
             self.handle(event, now);
         }
     }
 
-    fn handle(&mut self, event: RoomEvent, now: Instant) {
+    /// Handles an event.
+    pub fn handle(&mut self, event: RoomEvent, now: Instant) {
         match event {
-            RoomEvent::Enter { entrance, reply } if self.must_wait(&entrance, now) => {
-                self.waiting.push((entrance, reply));
-            }
             RoomEvent::Enter { entrance, reply } => {
                 let entered = self.enter(entrance, now);
                 // The session may have stopped waiting in the meantime.
-                if let (Ok(id), Err(_)) = (entered, reply.send(entered)) {
-                    self.remove(id.cube, Ending::Lost, now);
+                if let (Ok(entered), Err(_)) = (entered, reply.send(entered)) {
+                    self.remove(entered.id, Ending::Lost, now);
                 }
             }
-            // The sender was removed, or came back, while its event was in the queue.
-            RoomEvent::Message { from, .. }
-            | RoomEvent::Leave { from, .. }
-            | RoomEvent::OpenDatagrams { from, .. }
-            | RoomEvent::Datagram { from, .. }
-                if !self.is_member(from) => {}
-            RoomEvent::Message { from, message } => self.message(from.cube, message, now),
-            RoomEvent::Leave { from, reason } => self.remove(from.cube, reason, now),
+            RoomEvent::Message { from, message } => self.message(from, message, now),
+            RoomEvent::Leave { from, reason } => self.remove(from, reason, now),
             RoomEvent::OpenDatagrams { from, opened } => {
-                self.open_datagrams(from.cube, opened, now)
+                let tick = self.clock.tick();
+                // The sender may have been removed while its event was in the queue.
+                if self.connections.member(from).is_some() {
+                    self.connections.open_datagrams(from, opened, tick, now);
+                }
             }
-            RoomEvent::Datagram { from, uplink } => self.datagram(from.cube, uplink, now),
+            RoomEvent::Datagram { from, uplink } => self.datagram(from, uplink, now),
             RoomEvent::View { reply } => {
                 // The asking task may be gone.
                 let _ = reply.send(RoomView {
-                    name: self.settings.name.clone(),
+                    name: self.connections.settings.name.clone(),
                     tick: self.clock.tick(),
-                    tick_hz: self.settings.tick_hz,
+                    tick_hz: self.connections.settings.tick_hz,
                     cubes: self.world.cubes().collect(),
-                    owned: self.world.owned().collect(),
+                    role: self.connections.role.clone(),
                 });
             }
             RoomEvent::Observe { outlet, reply } => {
-                let observer = self.observe(outlet, now);
+                let welcome = self.welcome(FREE_CUBE, ResumeToken([0; 16]), now);
+                let observer = self.connections.observe(outlet, welcome, now);
                 // The observer may have stopped waiting in the meantime.
                 if reply.send(observer).is_err() {
-                    self.end(observer, Ending::Lost, now);
+                    let source = &mut self.publisher.with(&self.world);
+                    self.connections.end_observer(observer, source);
                 }
             }
-            RoomEvent::EndObserver(observer) => self.end(observer, Ending::Left, now),
+            RoomEvent::EndObserver(observer) => {
+                let source = &mut self.publisher.with(&self.world);
+                self.connections.end_observer(observer, source);
+            }
             #[cfg(test)]
             RoomEvent::Panic => panic!("the test asked for it"),
         }
     }
 
     /// Handles a message from a player's client.
-    fn message(&mut self, from: CubeId, message: ClientMessage, now: Instant) {
+    pub fn message(&mut self, id: MemberId, message: ClientMessage, now: Instant) {
+        // The sender may have been removed, or have come back, while its message was on the way.
+        let Some(member) = self.connections.member(id) else {
+            return;
+        };
+        let from = member.cube;
+        match self.connections.admit(id, &message) {
+            Admission::Pass => {}
+            Admission::Drop => return,
+            Admission::Refuse => return self.remove(id, Ending::BadMessage, now),
+        }
         match message {
             ClientMessage::Sample {
                 tick,
@@ -300,17 +256,14 @@ impl Room {
             } => {
                 if let Err(error) = self.world.sample(from, tick, &placed, &residuals) {
                     debug!(cube = %from, %error, "bad sample");
-                    self.remove(from, Ending::BadMessage, now);
+                    self.remove(id, Ending::BadMessage, now);
                 }
             }
             ClientMessage::Take { cube } => {
                 if let Err(refusal) = self.world.take(from, cube) {
-                    let is_elsewhere = !self.world.owns(cube);
-                    if is_elsewhere && self.peers.request(from, cube, now) {
-                        return;
-                    }
                     let holder = refusal.holder;
-                    self.send_to_player(from, &ServerMessage::Refused { cube, holder }, now);
+                    self.connections
+                        .send(id, &ServerMessage::Refused { cube, holder }, now);
                 }
             }
             ClientMessage::Release { cube } => self.world.release(from, cube),
@@ -321,7 +274,7 @@ impl Room {
                     since_tick_us: self.clock.since_tick_us(now),
                     late_samples: self.world.late_samples(from),
                 };
-                self.send_to_player(from, &pong, now);
+                self.connections.send(id, &pong, now);
             }
             // Nobody was welcomed a second time.
             ClientMessage::Continue { .. } => self.remove(from, Ending::BadMessage, now),
@@ -330,171 +283,66 @@ impl Room {
         }
     }
 
-    /// Answers a player's request for a way for datagrams.
-    fn open_datagrams(&mut self, player: CubeId, opened: Option<OpenedPath>, now: Instant) {
-        let (answer, path) = match opened {
-            Some(OpenedPath { answer, path }) => (answer, Some(path)),
-            None => (DatagramAnswer::Unavailable, None),
-        };
-        let (receiver, tick) = (ReceiverId::Player(player), self.clock.tick());
-        let has_ended = self.open.is_none();
-        let knows_all = has_ended && self.audience.is_up_to_date(receiver, &self.log);
-        self.send_to_player(player, &ServerMessage::Datagrams(answer), now);
-        if let Some(path) = path {
-            self.audience.open_path(receiver, path, tick);
-            if knows_all {
-                // With it, the client can use the first datagram even if nothing moves.
-                self.send_to_player(player, &ServerMessage::Heartbeat { tick }, now);
-            }
-        }
-    }
-
     /// Takes in a datagram of a player.
-    fn datagram(&mut self, player: CubeId, uplink: Uplink, now: Instant) {
-        let receiver = ReceiverId::Player(player);
-        self.audience.heard(receiver, &uplink, self.clock.tick());
-        match self.world.datagram(player, &uplink) {
-            Ok(0) => self.metrics.received_datagrams.count(DatagramUse::Nothing),
-            Ok(_) => self.metrics.received_datagrams.count(DatagramUse::New),
+    pub fn datagram(&mut self, id: MemberId, uplink: Uplink, now: Instant) {
+        let Some(member) = self.connections.member(id) else {
+            return;
+        };
+        let player = member.cube;
+        self.connections.heard(id, &uplink, self.clock.tick());
+        let used = match self.connections.admits_datagrams(id) {
+            true => self.world.datagram(player, &uplink),
+            false => Ok(0),
+        };
+        let received = &self.connections.metrics.received_datagrams;
+        match used {
+            Ok(0) => received.count(DatagramUse::Nothing),
+            Ok(_) => received.count(DatagramUse::New),
             Err(error) => {
                 debug!(cube = %player, %error, "bad datagram");
-                self.remove(player, Ending::BadMessage, now);
+                self.remove(id, Ending::BadMessage, now);
             }
         }
     }
 
-    /// Begins the next tick, and ends it unless it must wait for updates of other servers.
+    /// Begins the next tick: moves the cubes, and sends what has changed.
     pub fn tick(&mut self, now: Instant) {
         let tick = self.clock.advance(now);
         for ghost in self.resumption.expired(now) {
             self.forget(ghost);
         }
-        if self.peers.is_settled(now) {
-            for (entrance, reply) in std::mem::take(&mut self.waiting) {
-                self.handle(RoomEvent::Enter { entrance, reply }, now);
-            }
-        }
-        let mut changes = self.world.tick(tick);
-        self.peers.publish(tick, &mut changes, &self.world, now);
-        self.open = Some(OpenTick {
-            changes,
-            until: now + self.peers.wait().unwrap_or_default(),
-            worked: Duration::ZERO,
-        });
-        self.end_tick_if_complete(now);
-        if let Some(open) = &mut self.open {
-            open.worked = now.elapsed();
-        }
-    }
-
-    fn end_tick_if_complete(&mut self, now: Instant) {
-        if self.peers.wait().is_none() {
-            self.end_tick(now);
-        }
-    }
-
-    /// Ends the tick that has begun, if it has not ended yet: publishes its changes and serves them.
-    pub fn end_tick(&mut self, now: Instant) {
-        let Some(OpenTick {
-            mut changes,
-            worked,
-            ..
-        }) = self.open.take()
-        else {
-            return;
-        };
-        let tick = self.clock.tick();
-        let cells = self.audience.cells();
-        let mut visible = cells.filter(|cell| self.audience.is_seen(*cell));
-        let outcomes = self
-            .peers
-            .finish_tick(&mut visible, &mut changes, &mut self.world, now);
-        drop(visible);
-        self.apply_outcomes(outcomes, now);
+        let changes = self.world.tick(tick);
         self.count_cubes();
         let snapshots = self.publisher.tick(tick, changes, &self.world);
         let corrections = self.world.corrections();
-        self.metrics.ticks.inc();
-        count_samples(&self.metrics, self.world.take_sample_counts());
-        if self.audience.is_empty() {
+        self.connections.metrics.ticks.inc();
+        count_samples(&self.connections.metrics, self.world.take_sample_counts());
+        if self.connections.audience().is_empty() {
             return;
         }
         if !snapshots.is_empty() {
-            self.log.push(tick, publisher::frames(snapshots));
+            self.connections.log(tick, publisher::frames(snapshots));
         }
         for (player, pose) in corrections {
-            self.send_to_player(player, &ServerMessage::Correction(pose), now);
+            if let Some(&id) = self.players.get(&player) {
+                self.connections
+                    .send(id, &ServerMessage::Correction(pose), now);
+            }
         }
-        self.serve(tick, now);
-        // A room that only a page or a recording looks at would hide how long the others take.
-        if !self.members.is_empty() {
-            let worked = worked + now.elapsed();
-            self.metrics.tick_duration.observe(worked.as_secs_f64());
-        }
-    }
-
-    /// Writes a tick to the audience, and ends the receivers that are lost or too slow.
-    fn serve(&mut self, tick: u64, now: Instant) {
         let source = &mut self.publisher.with(&self.world);
-        let over = self.audience.serve(tick, &self.log, source, now);
-        self.count_written();
-        let SentDatagrams { count, bytes } = self.audience.take_sent();
-        if count > 0 {
-            self.metrics.sent_datagrams.inc_by(count);
-            self.metrics.sent_datagram_bytes.inc_by(bytes);
+        for (player, reason) in self.connections.serve(tick, source, now) {
+            self.remove(player, reason, now);
         }
-        for (receiver, reason) in over {
-            self.end(receiver, reason, now);
+        // A room that only a page or a recording looks at would hide how long the others take.
+        if self.connections.has_members() {
+            let ticks = &self.connections.metrics.tick_duration;
+            ticks.observe(now.elapsed().as_secs_f64());
         }
-    }
-
-    /// Sends a message to a player.
-    fn send_to_player(&mut self, player: CubeId, message: &ServerMessage, now: Instant) {
-        self.send(ReceiverId::Player(player), message, now);
-    }
-
-    /// Sends a message to a receiver.
-    fn send(&mut self, receiver: ReceiverId, message: &ServerMessage, now: Instant) {
-        self.audience.send(receiver, message, &self.log, now);
-        self.count_written();
-    }
-
-    fn count_written(&mut self) {
-        let Written { bytes, frames } = self.audience.take_written();
-        self.metrics.count_sent(bytes, frames);
     }
 
     /// Adds the cubes that came or left to the metrics.
     fn count_cubes(&mut self) {
-        let count = i64::try_from(self.world.cube_count()).unwrap_or(i64::MAX);
-        self.metrics.cubes.inc_by(count - self.counted);
-        self.counted = count;
-    }
-
-    fn is_abandoned(&self, now: Instant) -> bool {
-        !self.settings.permanent
-            && self.events.is_empty()
-            && self
-                .empty_since
-                .is_some_and(|since| now.saturating_duration_since(since) >= EMPTY_ROOM_LINGER)
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.metrics.cubes.dec_by(self.counted);
-        debug!(room = self.settings.name, "the room has ended");
-    }
-}
-
-/// Calls a function when it is dropped.
-struct Retire<Call: FnOnce()>(Option<Call>);
-
-impl<Call: FnOnce()> Drop for Retire<Call> {
-    fn drop(&mut self) {
-        if let Some(retire) = self.0.take() {
-            retire();
-        }
+        self.connections.count_cubes(self.world.cube_count());
     }
 }
 

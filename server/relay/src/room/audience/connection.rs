@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use cubesync_protocol::cells::{Sight, View};
 use cubesync_protocol::datagram::Uplink;
-use cubesync_protocol::{CellId, Message, ServerMessage};
+use cubesync_protocol::{CellId, CubeId, Message, ServerMessage};
 use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::ReceiverId;
 use super::path::{Path, Sent, ServedTick};
 use crate::datagram::DatagramPath;
 use crate::room::log::{Cursor, SnapshotLog, StreamId};
@@ -133,9 +132,9 @@ impl Connection {
     }
 
     /// Sends the datagram that is due after a tick, if there is a path.
-    pub(super) fn serve_datagram(&mut self, served: ServedTick<'_>, id: ReceiverId) -> Sent {
-        match (&mut self.path, id) {
-            (Some(path), ReceiverId::Player(own)) => path.serve(served, &self.streams, own),
+    pub(super) fn serve_datagram(&mut self, served: ServedTick<'_>, own: Option<CubeId>) -> Sent {
+        match (&mut self.path, own) {
+            (Some(path), Some(own)) => path.serve(served, &self.streams, own),
             _ => Sent::default(),
         }
     }
@@ -168,6 +167,11 @@ impl Connection {
         message.append_frame(&mut self.personal);
         self.written.frames += 1;
         true
+    }
+
+    /// Lets it go on with keyframes of everything.
+    pub(super) fn restart(&mut self) {
+        self.cursor = Cursor::BEFORE_LOG;
     }
 
     /// Returns the cells that the connection sees.

@@ -37,6 +37,12 @@ pub trait Source {
     /// Returns which cubes the receivers' predictions move, or have just moved.
     fn moving(&self) -> Moving;
 
+    /// Asks for a stream that a receiver is to see, and returns whether it is there. If not, the receiver's
+    /// view leaves the cell out until it is chosen again, at the next tick at which views may change.
+    fn provide(&mut self, _: CellId, _: Sight) -> bool {
+        true
+    }
+
     /// Begins the stream of a cell that a receiver sees from now on. It is called right after a tick at
     /// which all streams bring their cells up to date.
     fn open(&mut self, cell: CellId, sight: Sight);
@@ -63,11 +69,16 @@ pub enum Moving {
     Several,
 }
 
+/// One stay of a player in a room. A player who comes back has another id, so that messages that the
+/// old connection still had in the queue do not count as the new one's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberId(pub u64);
+
 /// A receiver's identity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ReceiverId {
-    /// A player, by their own cube.
-    Player(CubeId),
+    /// A player.
+    Player(MemberId),
     /// A receiver without a cube, by a number.
     Observer(u64),
 }
@@ -131,12 +142,23 @@ impl Audience {
     /// Ends a receiver's connection.
     pub fn remove(&mut self, id: ReceiverId, reason: Ending, source: &mut impl Source) {
         if let Some(receiver) = self.receivers.remove(&id) {
-            if reason == Ending::SlowReader {
-                receiver.connection.reset();
-            } else {
-                receiver.connection.finish();
-            }
+            receiver.end(reason);
             self.viewers.leave(receiver.connection.view(), source);
+        }
+    }
+
+    /// Ends the connection of a receiver of a room that is over.
+    pub(super) fn end(&mut self, id: ReceiverId, reason: Ending) {
+        if let Some(receiver) = self.receivers.remove(&id) {
+            receiver.end(reason);
+        }
+    }
+
+    /// Sends a receiver keyframes of everything that it sees, with `own` as its player's cube.
+    pub(super) fn restart(&mut self, id: ReceiverId, own: Option<CubeId>) {
+        if let Some(receiver) = self.receivers.get_mut(&id) {
+            receiver.own = own;
+            receiver.connection.restart();
         }
     }
 
@@ -154,14 +176,9 @@ impl Audience {
         }
     }
 
-    /// Returns the room's cells.
-    pub fn cells(&self) -> impl Iterator<Item = CellId> {
-        self.viewers.cells()
-    }
-
-    /// Returns whether a receiver sees a cell.
-    pub fn is_seen(&self, cell: CellId) -> bool {
-        self.viewers.is_seen(cell)
+    /// Returns the streams that receivers see.
+    pub fn seen(&self) -> impl Iterator<Item = (CellId, Sight)> {
+        self.viewers.seen()
     }
 
     /// Sends a message to one receiver, at once where its outlet takes it. A broken connection is
@@ -213,7 +230,8 @@ impl Audience {
             let connection = &mut receiver.connection;
             // A tick at which the view may change has no datagram.
             let is_steady = !has_moved && connection.is_flowing(log);
-            let mut sent = is_steady.then(|| connection.serve_datagram(served, id));
+            let own = receiver.own;
+            let mut sent = is_steady.then(|| connection.serve_datagram(served, own));
             let mut flushed = Ok(Flushed::All);
             if !(sent.is_some_and(|sent| sent.covers_tick) && connection.may_wait(served)) {
                 flushed = connection.flush_tick(log, tick, now);
@@ -223,8 +241,8 @@ impl Audience {
                     }
                     let connection = &mut receiver.connection;
                     // Datagrams are heartbeats too, but each of them may be lost.
-                    let interval_ticks = match id {
-                        ReceiverId::Player(own) if connection.datagrams_work(tick) => {
+                    let interval_ticks = match own {
+                        Some(own) if connection.datagrams_work(tick) => {
                             served.heartbeat_ticks_for(own)
                         }
                         _ => heartbeat_ticks,
@@ -236,7 +254,7 @@ impl Audience {
                 }
             }
             let connection = &mut receiver.connection;
-            let sent = sent.get_or_insert_with(|| connection.serve_datagram(served, id));
+            let sent = sent.get_or_insert_with(|| connection.serve_datagram(served, own));
             self.sent.count += u64::from(sent.len_bytes.is_some());
             self.sent.bytes += sent.len_bytes.unwrap_or_default() as u64;
             match flushed {

@@ -8,14 +8,17 @@ use cubesync_protocol::{CubeId, Position};
 use super::Source;
 use super::connection::{Connection, Outlet};
 use super::viewers::Viewers;
+use crate::ending::Ending;
 use crate::room::log::SnapshotLog;
 
 /// A receiver of what a room publishes.
 #[derive(Debug)]
 pub struct Receiver {
     pub(super) connection: Connection,
-    /// The player whose surroundings it sees; `None`: it sees everything at every tick.
-    viewer: Option<CubeId>,
+    /// The player's own cube; `None`: an observer.
+    pub(super) own: Option<CubeId>,
+    /// Whether it sees the surroundings of the player's cubes; otherwise everything at every tick.
+    is_local: bool,
     /// The positions of the viewer's cubes when the view was chosen.
     seen_from: Vec<Position>,
     /// Time after which the receiver is cut if it takes no bytes; `None`: never.
@@ -28,17 +31,25 @@ impl Receiver {
     pub fn new(outlet: Outlet) -> Self {
         Self {
             connection: Connection::new(outlet),
-            viewer: None,
+            own: None,
+            is_local: false,
             seen_from: Vec::new(),
             slow_after: None,
         }
     }
 
-    /// Restricts it to the surroundings of a player's cubes.
+    /// Makes it that of a player with a cube.
     #[must_use]
-    pub fn surroundings_of(self, player: CubeId) -> Self {
-        let viewer = Some(player);
-        Self { viewer, ..self }
+    pub fn of_player(self, own: CubeId) -> Self {
+        let own = Some(own);
+        Self { own, ..self }
+    }
+
+    /// Restricts it to the surroundings of the player's cubes.
+    #[must_use]
+    pub fn with_surroundings(self) -> Self {
+        let is_local = true;
+        Self { is_local, ..self }
     }
 
     /// Lets it be cut when it takes no bytes for `silence`.
@@ -55,6 +66,20 @@ impl Receiver {
         self
     }
 
+    /// Ends its connection.
+    pub(super) fn end(&self, reason: Ending) {
+        if reason == Ending::SlowReader {
+            self.connection.reset();
+        } else {
+            self.connection.finish();
+        }
+    }
+
+    /// Returns the player whose surroundings it sees; `None`: it sees everything.
+    fn viewer(&self) -> Option<CubeId> {
+        self.own.filter(|_| self.is_local)
+    }
+
     /// Returns whether it has taken no bytes for too long.
     pub(super) fn is_too_slow(&self, now: Instant) -> bool {
         let limit = self.slow_after;
@@ -63,7 +88,7 @@ impl Receiver {
 
     /// Returns whether its view must be chosen anew.
     pub(super) fn has_moved(&self, source: &impl Source, grid: Grid) -> bool {
-        let Some(viewer) = self.viewer.filter(|_| grid != Grid::WHOLE) else {
+        let Some(viewer) = self.viewer().filter(|_| grid != Grid::WHOLE) else {
             return false;
         };
         let slack = u64::from(grid.view_slack());
@@ -87,7 +112,8 @@ impl Receiver {
     ) {
         let needs_all = self.connection.needs_keyframes(log);
         let before = self.connection.view();
-        let view = match self.viewer {
+        let viewer = self.viewer();
+        let view = match viewer {
             None => viewers.everything(),
             Some(viewer) => {
                 self.seen_from = source.viewpoints(viewer).collect();

@@ -28,18 +28,14 @@ impl Viewers {
 
     /// Returns the view of a receiver that sees everything.
     pub(super) fn everything(&self) -> View {
-        self.cells().map(|cell| (cell, Sight::Near)).collect()
+        let cells = (0..self.grid.cells()).map(|cell| CellId(cell as u16));
+        cells.map(|cell| (cell, Sight::Near)).collect()
     }
 
-    /// Returns the room's cells.
-    pub(super) fn cells(&self) -> impl Iterator<Item = CellId> + use<> {
-        (0..self.grid.cells()).map(|cell| CellId(cell as u16))
-    }
-
-    /// Returns whether a receiver sees a cell, from near or afar.
-    pub(super) fn is_seen(&self, cell: CellId) -> bool {
-        let count = |sight| self.counts[StreamId::new(cell, sight).index()];
-        count(Sight::Near) + count(Sight::Far) > 0
+    /// Returns the streams that receivers see.
+    pub(super) fn seen(&self) -> impl Iterator<Item = (CellId, Sight)> {
+        let streams = (0..self.counts.len()).map(StreamId::at);
+        streams.filter(|stream| self.counts[stream.index()] > 0).map(StreamId::parts)
     }
 
     /// Counts a receiver that sees the cells of a view from now on.

@@ -3,9 +3,7 @@
 //! It uses no sockets and no clock; the time is the tick number. Changes between two ticks are
 //! collected, and returned as the tick's [`Changes`].
 
-mod ids;
 mod movement;
-mod remote;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +14,7 @@ use cubesync_protocol::motion::{Codec, MotionState};
 use cubesync_protocol::uplink::UplinkReceiver;
 use cubesync_protocol::{Colour, CubeId, CubeInfo, CubeKind, Event, Pose, Position, Rotation};
 
-pub use self::ids::Ids;
 pub use self::movement::SampleCounts;
-pub use self::remote::EntryReason;
 use super::speed::{SpeedBudget, SpeedRule, TopSpeed};
 use super::track::Track;
 
@@ -49,7 +45,7 @@ pub struct RoomFull;
 /// A free cube cannot be taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
-    /// The player who holds it; `None` when it is no free cube, or when another server owns it and decides.
+    /// The player who holds it; `None` when it is no free cube.
     pub holder: Option<CubeId>,
 }
 
@@ -75,9 +71,6 @@ pub struct Changes {
     pub events: Vec<Event>,
     /// The cubes that may be elsewhere than they were.
     pub touched: Vec<CubeId>,
-    /// The events of the cubes that this server owns: one that it comes to own enters, one that it
-    /// ceases to own exits.
-    pub own_events: Vec<Event>,
 }
 
 /// All cubes of a room, and what has changed since the last tick.
@@ -87,19 +80,15 @@ pub struct World {
     /// `None`: unlimited.
     top_speed: Option<TopSpeed>,
     tick: u64,
-    ids: Ids,
-    /// The number of cubes that have come so far, of all owners.
-    arrivals: u64,
+    /// The id of the newest player's cube.
+    last_id: u64,
     cubes: BTreeMap<CubeId, Tracked>,
     players: BTreeMap<CubeId, Player>,
     /// Players with samples that wait for their tick.
     waiting: BTreeSet<CubeId>,
-    /// Cubes that move, or that have changed since the last tick: those that this server owns, and the
-    /// others.
+    /// Cubes that move, or that have changed since the last tick.
     awake: BTreeSet<CubeId>,
-    awake_remote: BTreeSet<CubeId>,
     events: Vec<Event>,
-    own_events: Vec<Event>,
     /// Players, and the cubes whose true pose they must be sent.
     corrections: Vec<(CubeId, CubeId)>,
     counts: SampleCounts,
@@ -107,8 +96,6 @@ pub struct World {
 
 #[derive(Debug)]
 struct Tracked {
-    /// Whether this server owns it and decides who may move it.
-    is_own: bool,
     kind: CubeKind,
     name: String,
     colour: Colour,
@@ -130,8 +117,8 @@ struct Player {
 
 impl World {
     /// Creates a world with nothing but the free cube. `top_speed` is in quanta per second, `None` is
-    /// unlimited. Players' cubes are numbered by `ids`.
-    pub fn new(tick_hz: u8, top_speed: Option<u32>, ids: Ids) -> Self {
+    /// unlimited.
+    pub fn new(tick_hz: u8, top_speed: Option<u32>) -> Self {
         let tick_hz = u64::from(tick_hz);
         let top_speed = top_speed.map(|quanta| TopSpeed {
             quanta_per_second: quanta.into(),
@@ -141,19 +128,16 @@ impl World {
             tick_hz,
             top_speed,
             tick: 0,
-            ids,
-            arrivals: 0,
+            last_id: FREE_CUBE.0,
             cubes: BTreeMap::new(),
             players: BTreeMap::new(),
             waiting: BTreeSet::new(),
             awake: BTreeSet::new(),
-            awake_remote: BTreeSet::new(),
             events: Vec::new(),
-            own_events: Vec::new(),
             corrections: Vec::new(),
             counts: SampleCounts::default(),
         };
-        world.insert_free_cube(None, EntryReason::Room);
+        world.insert_free_cube();
         world
     }
 
@@ -172,12 +156,6 @@ impl World {
         self.cubes
             .iter()
             .map(|(&cube, tracked)| tracked.describe(cube))
-    }
-
-    /// Returns the cubes that this server owns, by rising id.
-    pub fn owned(&self) -> impl Iterator<Item = CubeId> {
-        let here = self.cubes.iter().filter(|(_, cube)| cube.is_own);
-        here.map(|(&cube, _)| cube)
     }
 
     /// Returns the name above a cube.
@@ -232,7 +210,8 @@ impl World {
             return Err(RoomFull);
         }
         let (name, pose) = (self.unused_name(name), self.start(pose));
-        let cube = self.ids.next();
+        self.last_id += 1;
+        let cube = CubeId(self.last_id);
         let info = CubeInfo {
             cube,
             kind: CubeKind::Player,
@@ -240,7 +219,7 @@ impl World {
             colour,
             motion: MotionState::at_rest(pose),
         };
-        self.insert(info, rule, EntryReason::Room);
+        self.insert(info, rule);
         self.players.insert(cube, Player::new(rule, self.tick_hz));
         Ok(cube)
     }
@@ -249,7 +228,7 @@ impl World {
     pub fn leave(&mut self, player: CubeId) {
         if self.cubes.contains_key(&player) {
             self.free_all_of(player);
-            self.happened(Event::Left { cube: player });
+            self.events.push(Event::Left { cube: player });
             self.cubes.remove(&player);
             self.awake.remove(&player);
         }
@@ -263,7 +242,7 @@ impl World {
             cube.kind = CubeKind::Ghost;
             self.stand(player);
             self.free_all_of(player);
-            self.happened(Event::Ghost { cube: player });
+            self.events.push(Event::Ghost { cube: player });
         }
     }
 
@@ -272,21 +251,21 @@ impl World {
         let ghost = self
             .cubes
             .get_mut(&player)
-            .filter(|cube| cube.kind == CubeKind::Ghost && cube.is_own);
+            .filter(|cube| cube.kind == CubeKind::Ghost);
         let Some(cube) = ghost else {
             return false;
         };
         cube.kind = CubeKind::Player;
         cube.rule = rule;
         self.players.insert(player, Player::new(rule, self.tick_hz));
-        self.happened(Event::Returned { cube: player });
+        self.events.push(Event::Returned { cube: player });
         true
     }
 
     /// Lets a player take a free cube. Taking what one already holds succeeds and changes nothing.
     ///
     /// # Errors
-    /// [`Refusal`] when someone else was first or there is no such free cube here.
+    /// [`Refusal`] when someone else was first or there is no such free cube.
     pub fn take(&mut self, player: CubeId, cube: CubeId) -> Result<(), Refusal> {
         let nobody = Refusal { holder: None };
         let taker = self.players.get_mut(&player).ok_or(nobody)?;
@@ -294,9 +273,6 @@ impl World {
         let CubeKind::Free { holder } = &mut taken.kind else {
             return Err(nobody);
         };
-        if !taken.is_own {
-            return Err(Refusal { holder: *holder });
-        }
         match *holder {
             Some(first) if first == player => Ok(()),
             Some(first) => Err(Refusal {
@@ -306,7 +282,7 @@ impl World {
                 *holder = Some(player);
                 taken.rule = taker.rule;
                 taker.held.insert(cube);
-                self.happened(Event::Taken { cube, by: player });
+                self.events.push(Event::Taken { cube, by: player });
                 Ok(())
             }
         }
@@ -327,8 +303,7 @@ impl World {
         }
     }
 
-    /// Ends a tick of the cubes that this server owns, and returns what changed since the last one. Tick
-    /// numbers rise, and may leave some out.
+    /// Ends a tick, and returns what changed since the last one. Tick numbers rise, and may leave some out.
     pub fn tick(&mut self, tick: u64) -> Changes {
         self.tick = tick;
         for player in std::mem::take(&mut self.waiting) {
@@ -338,13 +313,7 @@ impl World {
         Changes {
             touched: self.follow_all(awake),
             events: std::mem::take(&mut self.events),
-            own_events: std::mem::take(&mut self.own_events),
         }
-    }
-
-    /// Returns whether this server owns a cube; false as well if it does not know it.
-    pub fn owns(&self, cube: CubeId) -> bool {
-        self.cubes.get(&cube).is_some_and(|known| known.is_own)
     }
 
     /// Forgets a player, and frees what they hold.
@@ -370,24 +339,14 @@ impl World {
                 player.held.remove(&cube);
             }
             self.stand(cube);
-            self.happened(Event::Freed { cube });
+            self.events.push(Event::Freed { cube });
         }
     }
 
-    /// Keeps an event for the end of the tick.
-    fn happened(&mut self, event: Event) {
-        if self.owns(event.cube()) {
-            self.own_events.push(event.clone());
-        }
-        self.events.push(event);
-    }
-
-    /// Adds a cube that this server owns, and that stands.
-    fn insert(&mut self, info: CubeInfo, rule: SpeedRule, reason: EntryReason) {
-        self.arrivals = self.arrivals.wrapping_add(1);
+    /// Adds a cube that stands.
+    fn insert(&mut self, info: CubeInfo, rule: SpeedRule) {
         let pose = info.motion.pose(&Codec::LIVE);
         let tracked = Tracked {
-            is_own: true,
             kind: info.kind,
             name: info.name.clone(),
             colour: info.colour,
@@ -397,16 +356,13 @@ impl World {
             budget: self.new_budget(),
         };
         self.cubes.insert(info.cube, tracked);
-        self.happened(match reason {
-            EntryReason::Room => Event::Joined(info),
-            EntryReason::Sight => Event::Entered(info),
-        });
+        self.events.push(Event::Joined(info));
     }
 
     /// Returns where a player begins: there, or near the free cube.
     fn start(&self, pose: Option<Pose>) -> Pose {
         let pose = pose.unwrap_or_else(|| Pose {
-            position: spawn_position(self.arrivals),
+            position: spawn_position(self.last_id + 1),
             rotation: Rotation::IDENTITY,
         });
         Pose {
@@ -415,11 +371,11 @@ impl World {
         }
     }
 
-    fn insert_free_cube(&mut self, at: Option<Pose>, reason: EntryReason) {
-        let pose = at.unwrap_or_else(|| Pose {
+    fn insert_free_cube(&mut self) {
+        let pose = Pose {
             position: Position::from_metres(FREE_CUBE_METRES),
             rotation: Rotation::IDENTITY,
-        });
+        };
         let info = CubeInfo {
             cube: FREE_CUBE,
             kind: CubeKind::Free { holder: None },
@@ -427,7 +383,7 @@ impl World {
             colour: FREE_CUBE_COLOUR,
             motion: MotionState::at_rest(pose),
         };
-        self.insert(info, SpeedRule::TopSpeed, reason);
+        self.insert(info, SpeedRule::TopSpeed);
     }
 
     fn new_budget(&self) -> Option<SpeedBudget> {
@@ -472,8 +428,8 @@ impl Tracked {
     }
 }
 
-fn spawn_position(arrivals: u64) -> Position {
-    let place = (arrivals % SPAWN_PLACES) as f32;
+fn spawn_position(number: u64) -> Position {
+    let place = (number % SPAWN_PLACES) as f32;
     let radius = SPAWN_INNER_RADIUS_METRES + SPAWN_SPACING_METRES * place.sqrt();
     let (sin, cos) = (place * GOLDEN_ANGLE_RADIANS).sin_cos();
     Position::from_metres([radius * cos, radius * sin, 0.5])

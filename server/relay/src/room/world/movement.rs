@@ -149,7 +149,6 @@ impl World {
         for cube in &awake {
             if self.is_still(*cube) {
                 self.awake.remove(cube);
-                self.awake_remote.remove(cube);
             }
         }
         awake
@@ -166,10 +165,6 @@ impl World {
         let Some(cube) = self.cubes.get_mut(&id) else {
             return;
         };
-        if !cube.is_own {
-            cube.pose = cube.track.pose(tick);
-            return;
-        }
         let authority = match cube.kind {
             CubeKind::Player => Some(id),
             CubeKind::Free { holder } => holder,

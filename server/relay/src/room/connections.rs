@@ -1,0 +1,437 @@
+//! The connections of a room on this server, and the log that they read: what a room's owner and a
+//! server that only shows the room have in common.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use cubesync_protocol::datagram::Uplink;
+use cubesync_protocol::limits::PROTOCOL_VERSION;
+use cubesync_protocol::{
+    ClientMessage, Colour, CubeId, DatagramAnswer, ResumeToken, ServerMessage, Welcome,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+use super::RoomSettings;
+use super::audience::{
+    Audience, MemberId, Outlet, Receiver, ReceiverId, SentDatagrams, Source, Written,
+};
+use super::handle::{Entered, Entrance, Role, RoomEvent, RoomEvents, RoomHandle, SightRule};
+use super::log::{LogFrame, SnapshotLog, StreamId};
+use super::speed::SpeedRule;
+use super::world::Cube;
+use crate::datagram::OpenedPath;
+use crate::ending::Ending;
+use crate::label::Label;
+use crate::metrics::Metrics;
+
+/// Time for which an empty room is kept, so that a player who returns finds the free cube where it was.
+const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
+
+/// The players and observers of a room that are connected to this server, with the log that they read.
+#[derive(Debug)]
+pub struct Connections {
+    /// The room's settings.
+    pub settings: RoomSettings,
+    /// The server's metrics.
+    pub metrics: Metrics,
+    /// The part of this server in the room.
+    pub role: Role,
+    pub(super) log: SnapshotLog,
+    pub(super) audience: Audience,
+    members: BTreeMap<MemberId, Member>,
+    /// The number of observers that have come so far.
+    observers: u64,
+    /// The number of times that a player has come in so far.
+    stays: u64,
+    events: RoomEvents,
+    /// When the last player left; observers do not count.
+    empty_since: Option<Instant>,
+    /// The number of cubes that the metrics have counted.
+    counted: i64,
+}
+
+/// A player with a connection to this server.
+#[derive(Debug)]
+pub struct Member {
+    /// The player's own cube.
+    pub cube: CubeId,
+    /// The name above it.
+    pub name: String,
+    /// Its colour.
+    pub colour: Colour,
+    /// The limit of the player's speed.
+    pub rule: SpeedRule,
+    /// The token with which the player may come back.
+    pub token: ResumeToken,
+    /// The token before that one, with which the player has come back.
+    pub earlier: Option<ResumeToken>,
+    gate: Gate,
+    /// Cancelled when this is dropped.
+    ended: CancellationToken,
+}
+
+/// What becomes of a message of a player.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It counts.
+    Pass,
+    /// It belongs to a session before the player's last `Welcome`.
+    Drop,
+    /// The client had no reason to send it.
+    Refuse,
+}
+
+/// Lets no message of an earlier session of a connection pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Gate {
+    /// The number of `Welcome`s that the client has not answered yet, besides its first one.
+    unanswered: u32,
+    /// Whether another `Welcome` is to come.
+    is_closed: bool,
+}
+
+impl Gate {
+    fn is_open(self) -> bool {
+        self.unanswered == 0 && !self.is_closed
+    }
+
+    /// Judges a message.
+    fn admit(self, message: &ClientMessage) -> Admission {
+        match message {
+            ClientMessage::Sample { .. }
+            | ClientMessage::Take { .. }
+            | ClientMessage::Release { .. }
+                if !self.is_open() =>
+            {
+                Admission::Drop
+            }
+            _ => Admission::Pass,
+        }
+    }
+}
+
+impl Connections {
+    /// Creates a room without connections, and a handle to it.
+    pub fn new(settings: RoomSettings, metrics: Metrics) -> (RoomHandle, Self) {
+        let (handle, events) = RoomHandle::new();
+        let connections = Self {
+            log: SnapshotLog::new(StreamId::count(settings.grid.cells())),
+            audience: Audience::new(settings.grid, settings.tick_hz),
+            role: Role::Owner,
+            members: BTreeMap::new(),
+            observers: 0,
+            stays: 0,
+            events,
+            empty_since: Some(super::clock::now()),
+            counted: 0,
+            settings,
+            metrics,
+        };
+        (handle, connections)
+    }
+
+    /// Waits until there is an event that cannot wait for the next tick.
+    pub async fn urgent(&self) {
+        self.events.urgent().await;
+    }
+
+    /// Takes the events that handles have sent. One whose sender is no [`member`](Self::member) any more
+    /// is to be ignored.
+    pub fn take_events(&mut self) -> Vec<RoomEvent> {
+        self.events.take().collect()
+    }
+
+    /// Returns the receivers.
+    pub fn audience(&self) -> &Audience {
+        &self.audience
+    }
+
+    /// Returns a player.
+    pub fn member(&self, id: MemberId) -> Option<&Member> {
+        self.members.get(&id)
+    }
+
+    /// Returns all players.
+    pub fn members(&self) -> impl Iterator<Item = (MemberId, &Member)> {
+        self.members.iter().map(|(&id, member)| (id, member))
+    }
+
+    /// Returns whether there are players.
+    pub fn has_members(&self) -> bool {
+        !self.members.is_empty()
+    }
+
+    /// Returns an id that no other stay in the room has.
+    pub(super) fn next_id(&mut self) -> MemberId {
+        self.stays += 1;
+        MemberId(self.stays)
+    }
+
+    /// Creates the first message to a receiver whose own cube is `own`, in a tick that began so long ago.
+    pub fn welcome(
+        &self,
+        own: &Cube,
+        resume: ResumeToken,
+        tick: u64,
+        since_tick_us: u32,
+    ) -> Welcome {
+        let settings = &self.settings;
+        Welcome {
+            version: PROTOCOL_VERSION,
+            room: settings.name.clone(),
+            name: own.name.clone(),
+            cube: own.cube,
+            pose: own.pose,
+            tick_hz: settings.tick_hz,
+            tick,
+            since_tick_us,
+            max_speed: settings.top_speed.unwrap_or(0),
+            resume,
+            servers: settings.backplane.servers(&settings.name),
+        }
+    }
+
+    /// Adds a player, whose cube, name and token are those of the `Welcome`.
+    pub fn add_member(&mut self, entrance: Entrance, welcome: Welcome, now: Instant) -> Entered {
+        let id = self.next_id();
+        let cube = welcome.cube;
+        let receiver = Receiver::new(entrance.outlet)
+            .of_player(cube)
+            .cut_after(self.settings.slow_reader_after)
+            .with_tail();
+        let receiver = match entrance.sight {
+            SightRule::Everything => receiver,
+            SightRule::Surroundings => receiver.with_surroundings(),
+        };
+        self.audience.add(ReceiverId::Player(id), receiver);
+        let member = Member {
+            cube,
+            name: welcome.name.clone(),
+            colour: entrance.colour,
+            rule: entrance.rule,
+            token: welcome.resume,
+            earlier: entrance.resume,
+            gate: Gate::default(),
+            ended: entrance.ended,
+        };
+        self.members.insert(id, member);
+        self.empty_since = None;
+        self.send(id, &ServerMessage::Welcome(welcome), now);
+        Entered { id, cube }
+    }
+
+    /// Begins a new session on a player's connection, because the room goes on at another owner: sends
+    /// another `Welcome` and keyframes of everything in sight. Messages of before do not count.
+    pub fn restart_member(&mut self, id: MemberId, welcome: Welcome, now: Instant) {
+        let Some(member) = self.members.get_mut(&id) else {
+            return;
+        };
+        member.cube = welcome.cube;
+        member.name.clone_from(&welcome.name);
+        if member.token != welcome.resume {
+            member.earlier = Some(member.token);
+            member.token = welcome.resume;
+        }
+        member.gate.unanswered += 1;
+        member.gate.is_closed = false;
+        self.audience
+            .restart(ReceiverId::Player(id), Some(welcome.cube));
+        self.send(id, &ServerMessage::Welcome(welcome), now);
+    }
+
+    /// Lets nothing of the players count until each is [restarted](Self::restart_member): the room's owner
+    /// is gone.
+    pub fn suspend_members(&mut self) {
+        for member in self.members.values_mut() {
+            member.gate.is_closed = true;
+        }
+    }
+
+    /// Sends all observers keyframes of everything, because the room goes on at another owner.
+    pub fn restart_observers(&mut self) {
+        for observer in self.audience.ids() {
+            if let ReceiverId::Observer(_) = observer {
+                self.audience.restart(observer, None);
+            }
+        }
+    }
+
+    /// Judges a message of a player.
+    pub fn admit(&mut self, id: MemberId, message: &ClientMessage) -> Admission {
+        let member = self.members.get(&id);
+        member.map_or(Admission::Drop, |member| member.gate.admit(message))
+    }
+
+    /// Returns whether datagrams of a player count.
+    pub fn admits_datagrams(&self, id: MemberId) -> bool {
+        let member = self.members.get(&id);
+        member.is_some_and(|member| member.gate.is_open())
+    }
+
+    /// Adds a receiver of everything, which has no cube; its `Welcome` names another one instead.
+    pub fn observe(&mut self, outlet: Outlet, welcome: Welcome, now: Instant) -> ReceiverId {
+        self.observers += 1;
+        let observer = ReceiverId::Observer(self.observers);
+        self.audience.add(observer, Receiver::new(outlet));
+        let welcome = Welcome {
+            name: String::new(),
+            ..welcome
+        };
+        self.send_to(observer, &ServerMessage::Welcome(welcome), now);
+        observer
+    }
+
+    /// Sends a message to a player.
+    pub fn send(&mut self, member: MemberId, message: &ServerMessage, now: Instant) {
+        self.send_to(ReceiverId::Player(member), message, now);
+    }
+
+    pub(super) fn send_to(&mut self, receiver: ReceiverId, message: &ServerMessage, now: Instant) {
+        self.audience.send(receiver, message, &self.log, now);
+        self.count_written();
+    }
+
+    /// Ends a player's connection, and returns their cube. Returns `None` if there is no such player.
+    pub fn dismiss(
+        &mut self,
+        id: MemberId,
+        reason: Ending,
+        source: &mut impl Source,
+        now: Instant,
+    ) -> Option<CubeId> {
+        let member = self.members.remove(&id)?;
+        // After an accident the cube waits for its player, who may come back at once.
+        let retry_after_ms = reason.is_accident().then_some(0);
+        if let Some(closing) = reason.closing(retry_after_ms) {
+            self.send(id, &closing, now);
+        }
+        self.audience
+            .remove(ReceiverId::Player(id), reason, source);
+        self.note_end(&member, reason);
+        if self.members.is_empty() {
+            self.empty_since = Some(now);
+        }
+        Some(member.cube)
+    }
+
+    /// Removes an observer.
+    pub fn end_observer(&mut self, observer: ReceiverId, source: &mut impl Source) {
+        self.audience.remove(observer, Ending::Left, source);
+    }
+
+    /// Answers a player's request for a way for datagrams, in a tick.
+    pub fn open_datagrams(
+        &mut self,
+        member: MemberId,
+        opened: Option<OpenedPath>,
+        tick: u64,
+        now: Instant,
+    ) {
+        let (answer, path) = match opened {
+            Some(OpenedPath { answer, path }) => (answer, Some(path)),
+            None => (DatagramAnswer::Unavailable, None),
+        };
+        let receiver = ReceiverId::Player(member);
+        let knows_all = self.audience.is_up_to_date(receiver, &self.log);
+        self.send(member, &ServerMessage::Datagrams(answer), now);
+        if let Some(path) = path {
+            self.audience.open_path(receiver, path, tick);
+            if knows_all {
+                // With it, the client can use the first datagram even if nothing moves.
+                self.send(member, &ServerMessage::Heartbeat { tick }, now);
+            }
+        }
+    }
+
+    /// Notes that a datagram of a player has come in a tick.
+    pub fn heard(&mut self, member: MemberId, uplink: &Uplink, tick: u64) {
+        let receiver = ReceiverId::Player(member);
+        self.audience.heard(receiver, uplink, tick);
+    }
+
+    /// Appends the frames of a tick to the log. Ticks rise.
+    pub fn log(&mut self, tick: u64, frames: Vec<(StreamId, LogFrame)>) {
+        self.log.push(tick, frames);
+    }
+
+    /// Writes the log to all receivers after a tick, and keyframes to those that need some. Returns the
+    /// players whose connection is to end, with the reason.
+    pub fn serve(
+        &mut self,
+        tick: u64,
+        source: &mut impl Source,
+        now: Instant,
+    ) -> Vec<(MemberId, Ending)> {
+        let over = self.audience.serve(tick, &self.log, source, now);
+        self.count_written();
+        let SentDatagrams { count, bytes } = self.audience.take_sent();
+        if count > 0 {
+            self.metrics.sent_datagrams.inc_by(count);
+            self.metrics.sent_datagram_bytes.inc_by(bytes);
+        }
+        let mut players = Vec::new();
+        for (receiver, reason) in over {
+            match receiver {
+                ReceiverId::Player(member) => players.push((member, reason)),
+                ReceiverId::Observer(_) => self.audience.remove(receiver, reason, source),
+            }
+        }
+        players
+    }
+
+    /// Sets the number of cubes that the room adds to the metrics.
+    pub fn count_cubes(&mut self, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.metrics.cubes.inc_by(count - self.counted);
+        self.counted = count;
+    }
+
+    /// Returns whether the room had no player for a while and is not permanent.
+    pub fn is_abandoned(&self, now: Instant) -> bool {
+        !self.settings.permanent
+            && self.events.is_empty()
+            && self
+                .empty_since
+                .is_some_and(|since| now.saturating_duration_since(since) >= EMPTY_ROOM_LINGER)
+    }
+
+    /// Accepts no more events.
+    pub(super) fn close(&mut self) {
+        self.events.close();
+    }
+
+    /// Ends the connection of a receiver of a room that is over.
+    pub(super) fn end(&mut self, receiver: ReceiverId, reason: Ending) {
+        self.audience.end(receiver, reason);
+        if let ReceiverId::Player(id) = receiver
+            && let Some(member) = self.members.remove(&id)
+        {
+            self.note_end(&member, reason);
+        }
+    }
+
+    fn note_end(&self, member: &Member, reason: Ending) {
+        let (cube, name) = (member.cube, &member.name);
+        info!(room = self.settings.name, %cube, name, reason = reason.as_str(), "left");
+        self.metrics.disconnects.count(reason);
+    }
+
+    fn count_written(&mut self) {
+        let Written { bytes, frames } = self.audience.take_written();
+        self.metrics.count_sent(bytes, frames);
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.metrics.cubes.dec_by(self.counted);
+        debug!(room = self.settings.name, "the room has ended");
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.ended.cancel();
+    }
+}
