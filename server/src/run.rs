@@ -135,7 +135,6 @@ async fn serve(
     let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
     let listening = [addresses.tcp, addresses.http];
     let neighbours = bus.join(&config, listening, &metrics, &tasks, &shutdown);
-    neighbours.settled().await;
     let server_metrics = ServerMetrics::new(&metrics.set);
     if let Some(tls) = &tls {
         tls.register_metrics(&metrics.set);

@@ -1,18 +1,14 @@
 //! Rooms on several servers.
 //!
-//! Servers meet on a [`bus`], which is NATS. A [`Cluster`] knows the other servers and the time that
-//! all of them share. Its rooms send each other what happens to the cubes that they own; the relay
-//! uses it as a [`Backplane`](cubesync_relay::room::backplane::Backplane).
+//! Servers meet on a [`bus`], which is NATS. A [`Cluster`] knows the other servers; the relay uses it as a
+//! [`Backplane`](cubesync_relay::room::backplane::Backplane).
 
 pub mod bus;
 mod cluster;
 pub mod link;
 pub mod message;
-mod room;
 pub mod roster;
 
 #[cfg(any(test, feature = "testing"))]
 pub use cluster::testing;
 pub use cluster::{Cluster, Presence, Rules, ServerProfile, host_and_port, overheard};
-#[doc(hidden)]
-pub use room::fuzzing;

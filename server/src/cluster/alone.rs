@@ -47,8 +47,6 @@ impl Neighbours {
         Arc::new(Alone)
     }
 
-    pub(crate) async fn settled(&self) {}
-
     pub(crate) fn pages(&self) -> Vec<String> {
         Vec::new()
     }

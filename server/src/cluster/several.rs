@@ -86,13 +86,6 @@ impl Neighbours {
         }
     }
 
-    /// Waits until the cluster's time is known: the rooms' ticks are numbered by it.
-    pub(crate) async fn settled(&self) {
-        if let Some(cluster) = &self.0 {
-            cluster.settled().await;
-        }
-    }
-
     /// Returns where the servers' pages are, as `host:port`, this one's first.
     pub(crate) fn pages(&self) -> Vec<String> {
         self.0

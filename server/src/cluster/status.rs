@@ -33,8 +33,6 @@ struct ServerNow {
     rooms: u32,
     sent_bytes_per_s: u64,
     received_bytes_per_s: u64,
-    /// The time by which its clock is behind the cluster's, in milliseconds.
-    clock_offset_ms: f64,
 }
 
 impl ClusterNow {
@@ -69,7 +67,6 @@ impl From<Presence> for ServerNow {
             rooms: server.rooms,
             sent_bytes_per_s: server.sent_bytes_per_s,
             received_bytes_per_s: server.received_bytes_per_s,
-            clock_offset_ms: server.clock_offset_us as f64 / 1_000.0,
         }
     }
 }
@@ -84,7 +81,6 @@ mod tests {
         let server = |id| {
             let mut server = presence(id);
             (server.players, server.sent_bytes_per_s) = (2, 10);
-            server.clock_offset_us = -1_500;
             server
         };
         let now = ClusterNow::new((0..60).map(server).collect(), true);
@@ -94,6 +90,5 @@ mod tests {
         );
         assert_eq!(now.servers.len(), MAX_SERVERS);
         assert_eq!(now.servers[0].web, presence(0).address.web);
-        assert_eq!(now.servers[0].clock_offset_ms, -1.5);
     }
 }

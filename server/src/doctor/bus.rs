@@ -19,9 +19,6 @@ const LISTEN_FOR: Duration = Duration::from_millis(1_500);
 /// Largest number of servers whose addresses are listed.
 const MAX_NAMED: usize = 5;
 
-/// Largest difference between clocks without a note.
-const MAX_OFFSET_US: u64 = 5_000;
-
 const BUS: &str = "bus";
 const CLUSTER: &str = "other servers";
 
@@ -86,20 +83,6 @@ fn judge(profile: &ServerProfile, others: Result<Vec<Presence>, String>) -> Vec<
                 other.address.tcp
             ),
             "give all servers the same, or their rooms will not be",
-        )
-    }));
-    let late = others
-        .iter()
-        .filter(|other| other.clock_offset_us.unsigned_abs() > MAX_OFFSET_US);
-    findings.extend(late.map(|other| {
-        Finding::note(
-            CLUSTER,
-            format!(
-                "the clock of {} is {} ms off",
-                other.address.tcp,
-                other.clock_offset_us / 1_000
-            ),
-            "what moves there is shown late here: a slow way to NATS, or a busy machine",
         )
     }));
     let is_local = |address: &str| address.starts_with("127.") || address.starts_with("[::1]");
@@ -176,16 +159,14 @@ mod tests {
             [(BUS, Verdict::Ok), (CLUSTER, Verdict::Ok)]
         );
         assert!(alone[1].summary.contains("nobody else"));
-        let (mut slow, mut other) = (presence(1), presence(2));
-        slow.clock_offset_us = -9_000;
+        let mut other = presence(2);
         other.rules.tick_hz = 60;
-        let findings = judge(&own_profile(), Ok(vec![slow, other]));
+        let findings = judge(&own_profile(), Ok(vec![presence(1), other]));
         assert_eq!(
             findings[1].summary,
             "game.example:10001, game.example:10002"
         );
-        let expected = [(CLUSTER, Verdict::Problem), (CLUSTER, Verdict::Note)];
-        assert_eq!(verdicts(&findings)[2..], expected);
+        assert_eq!(verdicts(&findings)[2..], [(CLUSTER, Verdict::Problem)]);
         assert!(findings[2].summary.contains("game.example:10002"));
         let many = judge(&own_profile(), Ok((0..9).map(presence).collect()));
         assert!(many[1].summary.ends_with(" and 4 more"));

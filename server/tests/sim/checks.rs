@@ -56,10 +56,8 @@ pub fn check_players(truth: &RoomView, players: &[Rc<RefCell<PlayerState>>]) {
 pub fn check_tick(truth: &RoomView, name: &str, session: &Session) {
     let replica = session.replica().expect("a tick has been received");
     for cube in &truth.cubes {
-        // A free cube may be placed between two ticks when it is released. Cubes of other servers
-        // arrive a moment after the tick.
-        let is_of_tick =
-            !matches!(cube.kind, CubeKind::Free { .. }) && truth.owned.contains(&cube.cube);
+        // A free cube may be placed between two ticks when it is released.
+        let is_of_tick = !matches!(cube.kind, CubeKind::Free { .. });
         if let Some(seen) = replica.pose(cube.cube).filter(|_| is_of_tick) {
             let what = format!("{name} sees {} at {}", cube.cube, truth.tick);
             assert_near(seen.position, cube.pose.position, NEAR_QUANTA, &what);

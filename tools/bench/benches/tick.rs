@@ -12,7 +12,7 @@ use cubesync_protocol::{Colour, CubeId, CubePose, Pose};
 use cubesync_relay::room::log::SnapshotLog;
 use cubesync_relay::room::publisher::{Publisher, frames};
 use cubesync_relay::room::speed::SpeedRule;
-use cubesync_relay::room::world::{Ids, World};
+use cubesync_relay::room::world::World;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 
@@ -43,7 +43,7 @@ type Samples = Vec<Vec<u8>>;
 
 impl Room {
     fn new(players: usize) -> Self {
-        let mut world = World::new(HZ, None, Ids::counted());
+        let mut world = World::new(HZ, None);
         let mut publisher = Publisher::new(Grid::WHOLE);
         let players = (0..players).map(|number| Player::join(number, &mut world));
         let players = players.collect();

@@ -4,7 +4,7 @@ use cubesync_protocol::datagram::{Sample, Uplink};
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::{ClientMessage, Colour, CubeId, CubeKind, CubePose, Message};
 use cubesync_relay::room::speed::SpeedRule;
-use cubesync_relay::room::world::{Ids, World};
+use cubesync_relay::room::world::World;
 
 use crate::input::Input;
 
@@ -30,7 +30,7 @@ pub(crate) fn check_with_datagrams(bytes: &[u8]) {
 
 fn play(bytes: &[u8], has_datagrams: bool) {
     let mut input = Input(bytes);
-    let mut world = World::new(HZ, Some(TOP_SPEED), Ids::counted());
+    let mut world = World::new(HZ, Some(TOP_SPEED));
     let mut players = Vec::new();
     for name in ["a", "b", "c"] {
         let joined = world.join(name, COLOUR, SpeedRule::TopSpeed, None);

@@ -4,51 +4,14 @@ use std::sync::Arc;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Unit;
 
 use cubesync_relay::metrics::MetricSet;
 
 use super::Cluster;
 use crate::bus::Traffic;
 
-/// The metrics of rooms that concern other servers. Clones count together.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct PeerMetrics {
-    /// Requests that rooms sent to other servers for what was lost or is new to them.
-    pub(crate) questions: Counter,
-    /// Servers that were silent for so long that their cubes became ghosts.
-    pub(crate) silences: Counter,
-    /// Ticks that ended before another server's updates of them had come.
-    pub(crate) late_ticks: Counter,
-}
-
-impl PeerMetrics {
-    fn register(&self, set: &MetricSet) {
-        set.register(
-            "cubesync_cluster_questions",
-            "Questions of rooms to other servers, after what was lost or is new to them",
-            None,
-            self.questions.clone(),
-        );
-        set.register(
-            "cubesync_cluster_silences",
-            "Servers of rooms that were silent for so long that their cubes became ghosts",
-            None,
-            self.silences.clone(),
-        );
-        set.register(
-            "cubesync_cluster_late_ticks",
-            "Ticks of rooms that were told before another server's news of them had come",
-            None,
-            self.late_ticks.clone(),
-        );
-    }
-}
-
-/// Registers the metrics of rooms, and those that are read from the bus and from the servers'
-/// presences.
+/// Registers the metrics that are read from the bus and from the servers' presences.
 pub(super) fn register(set: &MetricSet, cluster: &Arc<Cluster>) {
-    cluster.peer_metrics.register(set);
     let of_bus = |name, help, count: fn(Traffic) -> u64| {
         let bus = Arc::clone(cluster.bus());
         set.read_counter(name, help, move || count(bus.traffic()));
@@ -115,12 +78,5 @@ pub(super) fn register(set: &MetricSet, cluster: &Arc<Cluster>) {
             let players = servers.iter().map(|server| i64::from(server.players));
             Some(players.sum::<i64>())
         },
-    );
-    let of_this = Arc::clone(cluster);
-    set.read_gauge(
-        "cubesync_cluster_clock_offset",
-        "By how much the clock was behind the cluster's when it was last compared",
-        Some(Unit::Seconds),
-        move || Some(of_this.clock_offset_s()),
     );
 }

@@ -9,8 +9,6 @@ use crate::bus::ServerId;
 pub fn presence(id: u32) -> Presence {
     Presence {
         id: ServerId(id),
-        time_ns: 0,
-        joined_ns: Some(0),
         rules: rules(),
         address: address(id),
         version: "0.1.0".to_owned(),
@@ -19,7 +17,6 @@ pub fn presence(id: u32) -> Presence {
         cubes: 1,
         sent_bytes_per_s: 0,
         received_bytes_per_s: 0,
-        clock_offset_us: 0,
     }
 }
 

@@ -1,5 +1,4 @@
-//! The messages that servers send each other about themselves and the time. Rooms have messages of
-//! their own.
+//! The messages that servers send each other about themselves. Rooms have messages of their own.
 
 use bytes::Bytes;
 use cubesync_protocol::limits::MAX_ADDRESS_CHARS;
@@ -11,17 +10,13 @@ use crate::bus::ServerId;
 /// The maximum length of a program version that is shown.
 const MAX_VERSION_CHARS: usize = 32;
 
-/// A message to all servers or to one.
+/// A message to all servers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Word {
     /// The announcement of a server, sent to all once a second.
     Here(Box<Presence>),
     /// The goodbye of a server that stops, sent to all.
     Gone(ServerId),
-    /// A question for the time, sent to the server that the others follow.
-    Ping(Ping),
-    /// The answer to the server that asked.
-    Pong(Pong),
 }
 
 /// A server, as it describes itself.
@@ -29,10 +24,6 @@ pub(super) enum Word {
 pub struct Presence {
     /// Its id.
     pub id: ServerId,
-    /// Its time of the cluster.
-    pub time_ns: u64,
-    /// The time at which it came into the cluster. `None` means that it does not know the time yet.
-    pub joined_ns: Option<u64>,
     /// The rules that the servers of a cluster must have in common.
     pub rules: Rules,
     /// The addresses at which players reach it.
@@ -49,9 +40,6 @@ pub struct Presence {
     pub sent_bytes_per_s: u64,
     /// The bytes that it receives from the bus per second.
     pub received_bytes_per_s: u64,
-    /// The error of its time in microseconds, as it measured it. The server that the others follow
-    /// has no error.
-    pub clock_offset_us: i64,
 }
 
 /// The rules that the servers of a cluster must have in common, so that their rooms can be the
@@ -62,32 +50,6 @@ pub struct Rules {
     pub tick_hz: u8,
     /// The view distance in quanta, which decides how floors are divided into cells.
     pub view_distance: Option<u32>,
-}
-
-/// A question for the time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Ping {
-    /// The server that asks.
-    pub(super) from: ServerId,
-    /// The time at which it asked, on a clock of its own.
-    pub(super) sent_ns: u64,
-    /// Its time of the cluster at that moment.
-    pub(super) time_ns: u64,
-}
-
-/// The answer to a [`Ping`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Pong {
-    /// The server that answers.
-    pub(super) from: ServerId,
-    /// The question's `sent_ns`.
-    pub(super) sent_ns: u64,
-    /// The answering server's time of the cluster when the question arrived.
-    pub(super) received_ns: u64,
-    /// The answering server's time of the cluster when the answer was sent.
-    pub(super) answered_ns: u64,
-    /// Whether the answering server knows that time, or has yet to learn it.
-    pub(super) is_settled: bool,
 }
 
 impl Word {

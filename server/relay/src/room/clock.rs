@@ -102,6 +102,9 @@ mod tests {
         let mut clock = TickClock::new(20, 700, start);
         assert_eq!(clock.begins(701), start + Duration::from_millis(50));
         assert_eq!(clock.advance(start + Duration::from_millis(1_520)), 730);
-        assert_eq!(clock.since_tick_us(start + Duration::from_millis(1_520)), 20_000);
+        assert_eq!(
+            clock.since_tick_us(start + Duration::from_millis(1_520)),
+            20_000
+        );
     }
 }

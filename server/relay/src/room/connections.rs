@@ -96,9 +96,19 @@ impl Gate {
         self.unanswered == 0 && !self.is_closed
     }
 
-    /// Judges a message.
-    fn admit(self, message: &ClientMessage) -> Admission {
+    /// Judges a message, and opens at the answer to the last `Welcome`.
+    fn admit(&mut self, message: &ClientMessage) -> Admission {
         match message {
+            ClientMessage::Continue { .. } => {
+                let Some(unanswered) = self.unanswered.checked_sub(1) else {
+                    return Admission::Refuse;
+                };
+                self.unanswered = unanswered;
+                match self.is_open() {
+                    true => Admission::Pass,
+                    false => Admission::Drop,
+                }
+            }
             ClientMessage::Sample { .. }
             | ClientMessage::Take { .. }
             | ClientMessage::Release { .. }
@@ -259,7 +269,7 @@ impl Connections {
 
     /// Judges a message of a player.
     pub fn admit(&mut self, id: MemberId, message: &ClientMessage) -> Admission {
-        let member = self.members.get(&id);
+        let member = self.members.get_mut(&id);
         member.map_or(Admission::Drop, |member| member.gate.admit(message))
     }
 
@@ -306,8 +316,7 @@ impl Connections {
         if let Some(closing) = reason.closing(retry_after_ms) {
             self.send(id, &closing, now);
         }
-        self.audience
-            .remove(ReceiverId::Player(id), reason, source);
+        self.audience.remove(ReceiverId::Player(id), reason, source);
         self.note_end(&member, reason);
         if self.members.is_empty() {
             self.empty_since = Some(now);

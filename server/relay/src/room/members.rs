@@ -40,7 +40,8 @@ impl Room {
                     || (entrance.resume.is_some() && self.has_just_begun(now));
                 let pose = entrance.pose.filter(|_| may_choose);
                 self.make_place()?;
-                self.world.join(&entrance.name, entrance.colour, rule, pose)?
+                self.world
+                    .join(&entrance.name, entrance.colour, rule, pose)?
             }
         };
         self.count_cubes();

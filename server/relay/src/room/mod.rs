@@ -37,8 +37,8 @@ use tracing::debug;
 pub use self::audience::MemberId;
 use self::backplane::{Backplane, Retire};
 use self::clock::TickClock;
-pub use self::connections::Connections;
 use self::connections::Admission;
+pub use self::connections::Connections;
 pub use self::handle::{
     Entered, Entrance, Role, RoomEnded, RoomEvent, RoomHandle, RoomView, SightRule,
 };
@@ -277,7 +277,7 @@ impl Room {
                 self.connections.send(id, &pong, now);
             }
             // Nobody was welcomed a second time.
-            ClientMessage::Continue { .. } => self.remove(from, Ending::BadMessage, now),
+            ClientMessage::Continue { releases } => self.world.restart(from, releases),
             // The session handles these itself.
             ClientMessage::Hello(_) | ClientMessage::Leave | ClientMessage::OpenDatagrams(_) => {}
         }

@@ -21,7 +21,7 @@ use cubesync_recording::Scene;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::audience::Outlet;
+use super::audience::{Outlet, ReceiverId};
 use super::backplane::Alone;
 use super::speed::SpeedRule;
 use super::testing::{SampleWriter, pose_at};
@@ -79,6 +79,13 @@ struct Client {
     beyond: BTreeMap<CubeId, u64>,
 }
 
+impl Room {
+    fn is_up_to_date(&self, receiver: ReceiverId) -> bool {
+        let Connections { audience, log, .. } = &self.connections;
+        audience.is_up_to_date(receiver, log)
+    }
+}
+
 impl TestRoom {
     fn new(view_distance_m: Option<u32>, seed: u64) -> Self {
         let view_distance = view_distance_m.map(|metres| metres * METRE as u32);
@@ -94,9 +101,9 @@ impl TestRoom {
             permanent: true,
             backplane: Arc::new(Alone),
         };
-        let (_, room) = Room::new(settings, Metrics::default());
+        let (_, connections) = Connections::new(settings, Metrics::default());
         Self {
-            room,
+            room: Room::new(connections),
             random: fastrand::Rng::with_seed(seed),
             view_distance,
             clients: BTreeMap::new(),
@@ -135,7 +142,7 @@ impl TestRoom {
         let (reply, mut answer) = oneshot::channel();
         let now = self.now();
         self.room.handle(RoomEvent::Enter { entrance, reply }, now);
-        let MemberId { cube, .. } = answer.try_recv().unwrap().unwrap();
+        let Entered { cube, .. } = answer.try_recv().unwrap().unwrap();
         let start = self.room.world.pose(cube).unwrap().position;
         let walk = self.walks.entry(cube).or_insert((start, [0; 2]));
         // A ghost stands where the server had it.
@@ -160,7 +167,7 @@ impl TestRoom {
 
     fn say(&mut self, from: CubeId, message: ClientMessage) {
         let now = self.now();
-        let from = self.room.members[&from].id;
+        let from = self.room.players[&from];
         self.room.handle(RoomEvent::Message { from, message }, now);
     }
 
@@ -180,7 +187,7 @@ impl TestRoom {
     fn leave(&mut self, from: CubeId, reason: Ending) {
         let now = self.now();
         self.clients.remove(&from);
-        let from = self.room.members[&from].id;
+        let from = self.room.players[&from];
         self.room.handle(RoomEvent::Leave { from, reason }, now);
     }
 
@@ -322,8 +329,7 @@ impl TestRoom {
             || client.present.is_empty()
             || !self
                 .room
-                .audience
-                .is_up_to_date(ReceiverId::Player(own), &self.room.log)
+                .is_up_to_date(ReceiverId::Player(self.room.players[&own]))
         {
             return;
         }
@@ -425,7 +431,7 @@ impl Client {
             self.heard.push(message);
         }
         assert!(self.received.is_empty(), "{own} has half a frame");
-        assert!(room.members.contains_key(&own));
+        assert!(room.players.contains_key(&own));
     }
 
     /// Each cube comes once and goes once.
@@ -538,8 +544,7 @@ fn an_observer_receives_everything_and_catches_up_after_it_was_slow() {
         {
             scene.hear(Duration::ZERO, &ServerMessage::decode(&payload).unwrap());
         }
-        let Room { audience, log, .. } = &test.room;
-        if !audience.is_up_to_date(observer, log) {
+        if !test.room.is_up_to_date(observer) {
             slow_tick = test.tick();
         }
         // The keyframes come in the next tick. A cube that is in none of them, because it has left,
@@ -564,7 +569,7 @@ fn an_observer_receives_everything_and_catches_up_after_it_was_slow() {
     let cubes = test.room.world.cube_count();
     let now = test.now();
     test.room.handle(RoomEvent::EndObserver(observer), now);
-    assert!(!test.room.audience.ids().contains(&observer));
+    assert!(!test.room.connections.audience.ids().contains(&observer));
     assert_eq!(test.room.world.cube_count(), cubes);
 }
 
@@ -578,7 +583,7 @@ fn metres_become_quanta() {
 fn messages_of_a_replaced_connection_are_ignored() {
     let mut test = TestRoom::new(None, 7);
     let cube = test.enter_at(None, None);
-    let old = test.room.members[&cube].id;
+    let old = test.room.players[&cube];
     let token = test.room.resumption.issue(cube);
     test.clients.clear();
     assert_eq!(test.enter_at(Some(token), None), cube);
@@ -589,7 +594,7 @@ fn messages_of_a_replaced_connection_are_ignored() {
     let message = ClientMessage::Take { cube: CubeId(0) };
     test.room
         .handle(RoomEvent::Message { from: old, message }, now);
-    let new = test.room.members[&cube].id;
+    let new = test.room.players[&cube];
     assert_ne!(new, old);
     let is_held = |kind| kind != CubeKind::Free { holder: None };
     assert!(

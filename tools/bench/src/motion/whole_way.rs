@@ -18,7 +18,9 @@ use cubesync_relay::metrics::Metrics;
 use cubesync_relay::room::audience::Outlet;
 use cubesync_relay::room::backplane::Alone;
 use cubesync_relay::room::speed::SpeedRule;
-use cubesync_relay::room::{Entrance, Membership, Room, RoomHandle, RoomSettings, SightRule};
+use cubesync_relay::room::{
+    Connections, Entrance, Membership, Room, RoomHandle, RoomSettings, SightRule,
+};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -164,9 +166,9 @@ impl Server {
             backplane: Arc::new(Alone),
         };
         let began = Instant::now();
-        let (handle, room) = Room::new(settings, Metrics::default());
+        let (handle, connections) = Connections::new(settings, Metrics::default());
         Self {
-            room,
+            room: Room::new(connections),
             handle,
             began,
             tick: 0,

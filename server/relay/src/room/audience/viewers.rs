@@ -35,7 +35,9 @@ impl Viewers {
     /// Returns the streams that receivers see.
     pub(super) fn seen(&self) -> impl Iterator<Item = (CellId, Sight)> {
         let streams = (0..self.counts.len()).map(StreamId::at);
-        streams.filter(|stream| self.counts[stream.index()] > 0).map(StreamId::parts)
+        streams
+            .filter(|stream| self.counts[stream.index()] > 0)
+            .map(StreamId::parts)
     }
 
     /// Counts a receiver that sees the cells of a view from now on.

@@ -144,18 +144,23 @@ fn play(view_distance_m: Option<u32>, seed: u64, used: &mut Used) {
         for client in test.clients.values_mut().filter(|_| is_last) {
             client.asleep_until = 0;
         }
-        let members: Vec<_> = test.room.members.values().map(|member| member.id).collect();
-        for id in members {
-            let receiver = ReceiverId::Player(id.cube);
+        for (cube, id) in test.room.players.clone() {
+            let receiver = ReceiverId::Player(id);
             let tick = test.tick();
-            if random.u8(..10) == 0 && paths.get(&id.cube).is_none_or(|(known, _)| *known != id) {
+            if random.u8(..10) == 0 && paths.get(&cube).is_none_or(|(known, _)| *known != id) {
                 let path = Arc::new(Recorded::default());
-                paths.insert(id.cube, (id, path.clone()));
-                test.room.audience.open_path(receiver, path, tick);
+                paths.insert(cube, (id, path.clone()));
+                test.room
+                    .connections
+                    .audience
+                    .open_path(receiver, path, tick);
             }
             if random.u8(..20) == 0 {
                 let lost = [0, 1, 8, LOST_ALL][random.usize(..4)];
-                test.room.audience.heard(receiver, &report(lost), tick);
+                test.room
+                    .connections
+                    .audience
+                    .heard(receiver, &report(lost), tick);
             }
         }
         match is_last {
@@ -164,7 +169,7 @@ fn play(view_distance_m: Option<u32>, seed: u64, used: &mut Used) {
         }
     }
     for (cube, client) in &test.clients {
-        let member = test.room.members[cube].id;
+        let member = test.room.players[cube];
         let path = paths.get(cube).filter(|(id, _)| *id == member);
         let Some((_, path)) = path else {
             continue;
@@ -192,10 +197,16 @@ fn a_player_gets_no_datagram_about_their_own_motion_alone_but_one_that_completes
     let [walker, viewer] = [(); 2].map(|()| test.enter_at(None, None));
     let paths = [walker, viewer].map(|player| {
         let path = Arc::new(Recorded::default());
-        let receiver = ReceiverId::Player(player);
+        let receiver = ReceiverId::Player(test.room.players[&player]);
         let tick = test.tick();
-        test.room.audience.open_path(receiver, path.clone(), tick);
-        test.room.audience.heard(receiver, &report(0), tick);
+        test.room
+            .connections
+            .audience
+            .open_path(receiver, path.clone(), tick);
+        test.room
+            .connections
+            .audience
+            .heard(receiver, &report(0), tick);
         path
     });
     let mut x = 0;
@@ -224,15 +235,21 @@ fn the_stream_waits_a_moment_with_what_datagrams_bring_and_not_when_they_do_not(
     for works in [true, false] {
         let mut test = TestRoom::new(None, 3);
         let [walker, viewer] = [(); 2].map(|()| test.enter_at(None, None));
-        let receiver = ReceiverId::Player(viewer);
+        let receiver = ReceiverId::Player(test.room.players[&viewer]);
         let path = Arc::new(Recorded::default());
         let tick = test.tick();
-        test.room.audience.open_path(receiver, path.clone(), tick);
+        test.room
+            .connections
+            .audience
+            .open_path(receiver, path.clone(), tick);
         let (mut writes, mut snapshots) = (0, 0);
         for step in 0..40 {
             let lost = if works { 0 } else { LOST_ALL };
             let tick = test.tick();
-            test.room.audience.heard(receiver, &report(lost), tick);
+            test.room
+                .connections
+                .audience
+                .heard(receiver, &report(lost), tick);
             let tick = tick + 1;
             test.say_pose(walker, tick, (walker, pose_at(METRE * (step * step % 7))));
             let begins = test.room.clock.begins(tick);

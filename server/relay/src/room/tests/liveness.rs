@@ -15,7 +15,7 @@ fn open(test: &mut TestRoom, player: CubeId) -> Arc<Recorded> {
         answer: DatagramAnswer::Unavailable,
         path: path.clone(),
     });
-    let (from, now) = (test.room.members[&player].id, test.now());
+    let (from, now) = (test.room.players[&player], test.now());
     let event = RoomEvent::OpenDatagrams { from, opened };
     test.room.handle(event, now);
     path
@@ -23,7 +23,7 @@ fn open(test: &mut TestRoom, player: CubeId) -> Arc<Recorded> {
 
 /// Delivers a datagram of a player that reports this share of losses.
 fn hear(test: &mut TestRoom, player: CubeId, lost: u8) {
-    let (from, now) = (test.room.members[&player].id, test.now());
+    let (from, now) = (test.room.players[&player], test.now());
     let uplink = report(lost);
     test.room.handle(RoomEvent::Datagram { from, uplink }, now);
 }

@@ -3,7 +3,6 @@
 
 use proptest::prelude::*;
 
-use super::super::world::Ids;
 use super::*;
 
 /// Metres per second, where there is a top speed.
@@ -96,7 +95,7 @@ impl Machine {
         let mut test = TestRoom::new(view_distance_m, 0);
         let has_top_speed = view_distance_m.is_none();
         if has_top_speed {
-            let mut world = World::new(HZ, Some(TOP_SPEED), Ids::counted());
+            let mut world = World::new(HZ, Some(TOP_SPEED));
             world.tick(0);
             test.room.world = world;
         }
@@ -366,7 +365,7 @@ impl Machine {
         }
         let cubes = [FREE].into_iter().chain(self.kinds.keys().copied());
         assert!(self.test.cubes().into_iter().eq(cubes), "{:?}", self.kinds);
-        let members = self.test.room.members.keys();
+        let members = self.test.room.players.keys();
         assert!(members.eq(self.test.clients.keys()));
     }
 }

@@ -262,6 +262,14 @@ impl World {
         true
     }
 
+    /// Begins the samples of a player anew, whose client has counted so many releases: the answer to
+    /// another `Welcome`.
+    pub fn restart(&mut self, player: CubeId, releases: u32) {
+        if let Some(player) = self.players.get_mut(&player) {
+            player.uplink = UplinkReceiver::continued(self.tick_hz, releases);
+        }
+    }
+
     /// Lets a player take a free cube. Taking what one already holds succeeds and changes nothing.
     ///
     /// # Errors

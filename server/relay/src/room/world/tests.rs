@@ -20,7 +20,7 @@ struct TestWorld {
 impl TestWorld {
     /// 30 ticks a second, 40 m/s.
     fn new() -> Self {
-        let mut world = World::new(30, Some(40 * 512), Ids::counted());
+        let mut world = World::new(30, Some(40 * 512));
         world.tick(0);
         Self {
             world,
