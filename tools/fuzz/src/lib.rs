@@ -6,6 +6,7 @@
 //! broke something.
 
 pub mod browsers;
+pub mod bus;
 pub mod downlinks;
 pub mod frames;
 pub mod http;
@@ -23,8 +24,9 @@ pub mod uplinks;
 pub type Check = fn(&[u8]);
 
 /// Every check by the name of its target and of its folder in `corpus/`.
-pub const CHECKS: [(&str, Check); 12] = [
+pub const CHECKS: [(&str, Check); 13] = [
     ("browsers", browsers::check),
+    ("bus", bus::check),
     ("frames", frames::check),
     ("messages", messages::check),
     ("motion", motion::check),
