@@ -38,7 +38,8 @@ pub enum ClientEvent {
     Joined(Welcome),
     /// The client is in the room again after a moment without a connection, at the same server or at
     /// another one ([`Client::server`](crate::Client::server)). The own cube goes on from where it
-    /// is shown, and may have a new id.
+    /// is shown, and may have a new id. Comes too when the room has gone on at another server behind this
+    /// connection and the own cube has a new id there; with the same id an application notices nothing.
     Rejoined(Welcome),
     /// Another player's cube came into the room, in sight. There is no such event for cubes that
     /// were there before; [`Client::cubes`](crate::Client::cubes) has everything in sight.
@@ -132,8 +133,8 @@ pub struct Statistics {
     pub late_samples: u64,
     /// Ticks of this session that arrived after they were shown.
     pub late_ticks: u64,
-    /// Ticks of this session that the server left out because the client read too slowly. A tick
-    /// without updates is not one of them.
+    /// Ticks of this session that the server left out, because the client read too slowly or the room
+    /// went on at another server. A tick without updates is not one of them.
     pub missing_ticks: u64,
     /// Datagrams received.
     pub datagrams_in: u64,

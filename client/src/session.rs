@@ -26,8 +26,8 @@ use cubesync_protocol::limits::{DEAD_AFTER, MAX_TICK};
 use cubesync_protocol::replica::{Change, ReplicaError};
 use cubesync_protocol::uplink::Sample;
 use cubesync_protocol::{
-    ClientMessage, CubeId, DatagramAnswer, DatagramRequest, DecodeError, FrameError, Hello,
-    Keyframe, Message, Pose, Replica, ResumeToken, ServerMessage, Snapshot, Welcome, frame,
+    ClientMessage, CubeId, CubePose, DatagramAnswer, DatagramRequest, DecodeError, FrameError,
+    Hello, Keyframe, Message, Pose, Replica, ResumeToken, ServerMessage, Snapshot, Welcome, frame,
 };
 
 use self::datagrams::Datagrams;
@@ -38,6 +38,7 @@ pub use addresses::usable;
 pub use clock::Clock;
 pub use event::{Retry, SessionEvent};
 pub use lead::Lead;
+pub(crate) use room::can_go_on_from;
 
 /// Longest silence of a server when the client knows other servers to go on at: more than two
 /// heartbeats were missed. Without other servers the client waits for [`DEAD_AFTER`].
@@ -90,6 +91,8 @@ pub struct Session {
     outgoing: BytesMut,
     events: VecDeque<SessionEvent>,
     total: Statistics,
+    /// The number of late samples at servers that had the room before.
+    late_before: u64,
 }
 
 impl Session {
@@ -109,6 +112,7 @@ impl Session {
             outgoing: BytesMut::new(),
             events: VecDeque::new(),
             total: Statistics::default(),
+            late_before: 0,
         };
         session.queue(&ClientMessage::Hello(hello));
         session
@@ -261,8 +265,7 @@ impl Session {
 
     /// Returns the newest pose of the own cube, even after the end.
     pub fn own_pose(&self) -> Option<Pose> {
-        let room = self.joined_room()?;
-        room.uplink.pose(room.welcome.cube)
+        self.joined_room()?.own_pose()
     }
 
     /// Asks to hold a free cube.
@@ -279,8 +282,7 @@ impl Session {
             if let Some(sample) = last {
                 self.send_sample(sample);
             }
-            self.datagrams.released();
-            self.queue(&ClientMessage::Release { cube });
+            self.send_release(cube);
         }
     }
 
@@ -382,7 +384,7 @@ impl Session {
                 late_samples,
             } => {
                 room.pong(now, sent_us, tick, since_tick_us, late_samples)?;
-                self.total.late_samples = late_samples.into();
+                self.total.late_samples = self.late_before + u64::from(late_samples);
             }
             ServerMessage::Correction(corrected) => {
                 room.uplink.correct(corrected);
@@ -406,11 +408,40 @@ impl Session {
                 }
                 self.events.push_back(SessionEvent::Datagrams(answer));
             }
-            ServerMessage::Welcome(_) | ServerMessage::Reject { .. } => {
-                return Err(SessionError::Order("a second welcome or a late reject"));
+            ServerMessage::Welcome(mut welcome) => {
+                welcome.servers = usable(welcome.servers);
+                let before = (room.welcome.cube, room.own_pose());
+                let let_go = room.go_on(welcome, now)?;
+                self.continued(before, let_go);
+            }
+            ServerMessage::Reject { .. } => {
+                return Err(SessionError::Order("a reject after the welcome"));
             }
         }
         Ok(())
+    }
+
+    /// Answers a second welcome, by which the room has gone on at another server. What the old one has not
+    /// heard is lost, so it is said again.
+    fn continued(&mut self, (before, shown): (CubeId, Option<Pose>), let_go: Vec<CubeId>) {
+        self.waiting.clear();
+        self.late_before = self.total.late_samples;
+        let releases = self.datagrams.welcomed();
+        self.queue(&ClientMessage::Continue { releases });
+        for cube in let_go {
+            self.send_release(cube);
+        }
+        let Some(welcome) = self.welcome().filter(|_| self.has_joined).cloned() else {
+            return;
+        };
+        let Welcome { cube, pose, .. } = welcome;
+        let is_corrected = self.own_pose() != shown;
+        let event = SessionEvent::Continued { welcome, before };
+        self.events.push_back(event);
+        if is_corrected {
+            let corrected = CubePose { cube, pose };
+            self.events.push_back(SessionEvent::Corrected(corrected));
+        }
     }
 
     fn handle_first(&mut self, now: Duration, message: ServerMessage) -> Result<(), SessionError> {
@@ -502,6 +533,11 @@ impl Session {
             self.queue(&message);
         }
         self.datagrams.sampled(has_updates, now);
+    }
+
+    fn send_release(&mut self, cube: CubeId) {
+        self.datagrams.released();
+        self.queue(&ClientMessage::Release { cube });
     }
 
     fn keep_sample(&mut self, sample: Sample) -> ClientMessage {

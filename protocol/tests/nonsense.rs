@@ -78,7 +78,12 @@ fn any_info() -> impl Strategy<Value = CubeInfo> {
         Just(CubeKind::Ghost),
         holder.prop_map(|holder| CubeKind::Free { holder }),
     ];
-    (0u64..6, kind, any::<i32>()).prop_map(|(id, kind, x)| info(CubeId(id), kind, x))
+    // An id may come with another cube.
+    let name = prop_oneof![4 => Just(""), 1 => Just("other")];
+    (0u64..6, kind, any::<i32>(), name).prop_map(|(id, kind, x, name)| CubeInfo {
+        name: name.into(),
+        ..info(CubeId(id), kind, x)
+    })
 }
 
 fn any_event() -> impl Strategy<Value = Event> {

@@ -21,6 +21,7 @@ impl Client {
         while let Some(event) = self.session.as_mut().and_then(Session::next_event) {
             match event {
                 SessionEvent::Joined(welcome) => self.joined(welcome, now),
+                SessionEvent::Continued { welcome, before } => self.continued(welcome, before),
                 SessionEvent::Changed(change) => self.changed(now, change),
                 SessionEvent::Corrected(corrected) => {
                     self.correct(corrected, now);
@@ -51,11 +52,7 @@ impl Client {
         self.reconciliation = Reconciliation::default();
         self.arrivals = Arrivals::default();
         self.status = Status::Joined;
-        self.options.resume = Some(welcome.resume);
-        let given = &self.options.server;
-        let others = welcome.servers.iter();
-        let others = others.map(|address| neighbour(address, given)).collect();
-        self.servers.joined(others);
+        self.keep_for_return(&welcome);
         self.prepare_datagrams();
         let event = match (kept_pose, &mut self.session) {
             (Some(pose), Some(session)) => {
@@ -65,6 +62,33 @@ impl Client {
             _ => ClientEvent::Joined(welcome),
         };
         self.events.push_back(event);
+    }
+
+    /// Goes on with the room at another server. An application only notices if its own cube has another id.
+    fn continued(&mut self, welcome: Welcome, before: CubeId) {
+        self.keep_for_return(&welcome);
+        self.view.go_on(welcome.tick);
+        let Some(session) = &mut self.session else {
+            return;
+        };
+        if let Some(cube) = self.reconciliation.asked() {
+            session.take(cube);
+        }
+        if welcome.cube != before {
+            self.view.lose(before);
+            let pose = session.own_pose().unwrap_or(welcome.pose);
+            self.view.gain(welcome.cube, pose);
+            self.events.push_back(ClientEvent::Rejoined(welcome));
+        }
+    }
+
+    /// Keeps what a welcome says about coming back after a lost connection.
+    fn keep_for_return(&mut self, welcome: &Welcome) {
+        self.options.resume = Some(welcome.resume);
+        let given = &self.options.server;
+        let others = welcome.servers.iter();
+        let others = others.map(|address| neighbour(address, given)).collect();
+        self.servers.joined(others);
     }
 
     fn changed(&mut self, now: Duration, change: Change) {

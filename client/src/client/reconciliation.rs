@@ -46,6 +46,11 @@ impl Reconciliation {
         self.asked = Some((cube, None));
     }
 
+    /// Returns the cube that was asked for and not answered.
+    pub(crate) fn asked(&self) -> Option<CubeId> {
+        self.asked.map(|(cube, _)| cube)
+    }
+
     /// Moves the cube that was asked for. Returns whether it is this one.
     pub(crate) fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
         match &mut self.asked {

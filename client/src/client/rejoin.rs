@@ -6,7 +6,7 @@ use std::time::Duration;
 use cubesync_protocol::{CubeId, CubeInfo, Pose, Welcome};
 
 use super::Client;
-use crate::session::Session;
+use crate::session::{Session, can_go_on_from};
 
 /// Longest absence after which the own cube keeps its place. After a longer one everybody has seen
 /// it stand at its old place. The age is counted in ticks: bytes may arrive late, as in a tab that
@@ -64,8 +64,7 @@ impl Client {
     }
 }
 
-/// Returns where the own cube goes on after a short absence: where it is shown, if it can have come
-/// there within half a second from where the server has it. A server accepts a second's way at once.
+/// Returns where the own cube goes on after a short absence: where it is shown, if it can have come there.
 pub(super) fn pose_to_keep(
     previous: Option<&Session>,
     welcome: &Welcome,
@@ -77,7 +76,5 @@ pub(super) fn pose_to_keep(
         return None;
     }
     let pose = previous.own_pose()?;
-    let way = pose.position.distance(welcome.pose.position);
-    let is_near = welcome.max_speed == 0 || way <= u64::from(welcome.max_speed / 2);
-    is_near.then_some(pose)
+    can_go_on_from(pose, welcome).then_some(pose)
 }

@@ -18,12 +18,15 @@ const LARGE_M: f32 = 0.5;
 const SHORTEST: f32 = 0.3;
 /// A larger difference is not blended out: the cube would run through walls.
 const SNAP_M: f32 = 1.0;
+/// The same after a room went on at another server, where each cube has moved on during the pause: a large
+/// difference lasts as long as half a second, and one is as large as two seconds of running.
+const GLIDE: Duration = Duration::from_millis(500);
+const GLIDE_SNAPS_M: f32 = 25.0;
 
 /// The differences between where cubes are shown and where they should be.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Blends {
-    /// How long a large difference lasts.
-    longest_ticks: f64,
+    tick_hz: f64,
     cubes: BTreeMap<CubeId, Blend>,
 }
 
@@ -34,35 +37,45 @@ struct Blend {
     clock_tick: f64,
     /// How long it lasts.
     ticks: f64,
+    /// Whether it is one after a room went on at another server.
+    glides: bool,
 }
 
 impl Blends {
     /// Makes an empty set for a room of this tick rate.
     pub(crate) fn new(tick_hz: u8) -> Self {
         Self {
-            longest_ticks: BLEND.as_secs_f64() * f64::from(tick_hz),
+            tick_hz: f64::from(tick_hz),
             cubes: BTreeMap::new(),
         }
     }
 
     /// Starts to blend a cube that was shown at `shown_m` when the server's clock was at `clock_tick`
-    /// and should have been at `predicted_m`.
+    /// and should have been at `predicted_m`. `glides` tells that the room has gone on at another server.
     pub(crate) fn start(
         &mut self,
         cube: CubeId,
-        shown_m: [f32; 3],
-        predicted_m: [f32; 3],
+        [shown_m, predicted_m]: [[f32; 3]; 2],
         clock_tick: f64,
+        glides: bool,
     ) {
         let offset_m: [f32; 3] = std::array::from_fn(|axis| shown_m[axis] - predicted_m[axis]);
         let distance_m = offset_m.iter().map(|off| off * off).sum::<f32>().sqrt();
         let share = SHORTEST + (1.0 - SHORTEST) * (distance_m / LARGE_M).min(1.0);
+        let ticks = |longest: Duration| longest.as_secs_f64() * self.tick_hz * f64::from(share);
+        // A cube that glides goes on to do so.
+        let running = self.cubes.get(&cube).filter(|blend| blend.glides);
+        let left_ticks = running.map_or(0.0, |blend| blend.left_ticks(clock_tick));
+        let is_new = glides && running.is_none();
+        let glides = is_new || left_ticks > 0.0;
+        let snaps_m = if glides { GLIDE_SNAPS_M } else { SNAP_M };
         let blend = Blend {
             offset_m,
             clock_tick,
-            ticks: self.longest_ticks * f64::from(share),
+            ticks: ticks(if is_new { GLIDE } else { BLEND }).max(left_ticks),
+            glides,
         };
-        if distance_m > 0.0 && distance_m <= SNAP_M {
+        if distance_m > 0.0 && distance_m <= snaps_m {
             self.cubes.insert(cube, blend);
         } else {
             self.cubes.remove(&cube);
@@ -91,8 +104,12 @@ impl Blends {
 impl Blend {
     /// Returns the share of the difference that is left.
     fn share(&self, clock_tick: f64) -> f64 {
-        let rest = (1.0 - (clock_tick - self.clock_tick) / self.ticks).clamp(0.0, 1.0);
+        let rest = (self.left_ticks(clock_tick) / self.ticks).clamp(0.0, 1.0);
         rest * rest
+    }
+
+    fn left_ticks(&self, clock_tick: f64) -> f64 {
+        self.ticks - (clock_tick - self.clock_tick)
     }
 }
 
@@ -106,7 +123,12 @@ mod tests {
     /// `off_m` from its true place.
     fn blends(off_m: f32) -> Blends {
         let mut blends = Blends::new(20);
-        blends.start(CUBE, [3.0 + off_m, 1.0, 0.5], [3.0, 1.0, 0.5], 10.0);
+        blends.start(
+            CUBE,
+            [[3.0 + off_m, 1.0, 0.5], [3.0, 1.0, 0.5]],
+            10.0,
+            false,
+        );
         blends
     }
 
@@ -136,10 +158,10 @@ mod tests {
     #[test]
     fn the_newest_difference_counts() {
         let mut blends = blends(0.5);
-        blends.start(CUBE, [3.25, 1.0, 0.5], [3.0, 1.0, 0.5], 11.0);
+        blends.start(CUBE, [[3.25, 1.0, 0.5], [3.0, 1.0, 0.5]], 11.0, false);
         // It is half as large and lasts 2.6 ticks.
         assert!((offset_m(&blends, 12.3) - 0.0625).abs() < 1e-6);
-        blends.start(CUBE, [3.0, 1.0, 0.5], [9.0, 1.0, 0.5], 11.0);
+        blends.start(CUBE, [[3.0, 1.0, 0.5], [9.0, 1.0, 0.5]], 11.0, false);
         assert_eq!(offset_m(&blends, 11.0), 0.0);
     }
 }

@@ -100,6 +100,19 @@ impl PlayoutDelay {
         }
     }
 
+    /// Forgets all lags if those of another server, of which `tick` is the first one, are not like them: it
+    /// may number its ticks differently.
+    pub(crate) fn go_on(&mut self, tick: u64, clock_tick: f64) {
+        let lag = clock_tick - tick as f64;
+        if (lag - self.ticks()).abs() > HIGHEST_TICKS {
+            *self = Self {
+                tick_hz: self.tick_hz,
+                fixed_ticks: self.fixed_ticks,
+                ..Self::default()
+            };
+        }
+    }
+
     /// Moves the delay towards what the recent arrivals need, after a frame in which the snapshots so far
     /// were read. If nothing was seen to move (`is_still`), it goes there at once.
     pub(crate) fn advance(&mut self, clock_tick: f64, is_still: impl FnOnce() -> bool) {

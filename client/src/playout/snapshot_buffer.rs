@@ -56,6 +56,8 @@ pub(crate) struct SnapshotBuffer {
     cubes: BTreeMap<CubeId, VecDeque<Kept>>,
     /// The newest tick of which something was received.
     newest_tick: u64,
+    /// The first tick of the server that has the room now; 0 if none had it before.
+    first_tick: u64,
     /// How long cubes go on after that tick, how long they slow down afterwards, and the highest
     /// acceleration of an extrapolation, in metres per tick and tick.
     silent_ticks: f64,
@@ -82,6 +84,26 @@ impl SnapshotBuffer {
     /// rightly.
     pub(crate) fn received(&mut self, tick: u64) {
         self.newest_tick = self.newest_tick.max(tick);
+    }
+
+    /// Notes that ticks from this one on are of another server.
+    pub(crate) fn go_on(&mut self, first_tick: u64) {
+        self.first_tick = first_tick;
+    }
+
+    /// Whether a newly received tick is the first one of another server.
+    pub(crate) fn is_first(&self, tick: u64) -> bool {
+        self.newest_tick < self.first_tick && self.first_tick <= tick
+    }
+
+    /// Whether an update comes so long after the last one of another server that the cube is not where it
+    /// is shown.
+    pub(crate) fn breaks_off(&self, cube: CubeId, new: &CubeUpdate, shown_tick: f64) -> bool {
+        let newest = self.cubes.get(&cube).and_then(VecDeque::back);
+        let is_other = |newest: &Kept| newest.update.tick < self.first_tick;
+        new.tick >= self.first_tick
+            && shown_tick - new.known_until as f64 > self.silent_ticks
+            && newest.is_some_and(is_other)
     }
 
     /// Returns the newest tick of which something was received.
@@ -126,6 +148,9 @@ impl SnapshotBuffer {
 
     /// Adds an update. Ticks before `shown_tick` need not be kept.
     pub(crate) fn push(&mut self, cube: CubeId, new: CubeUpdate, shown_tick: f64) {
+        if self.breaks_off(cube, &new, shown_tick) {
+            self.remove(cube);
+        }
         let kept = self.cubes.entry(cube).or_default();
         match kept.back_mut() {
             Some(newest) if newest.update.tick >= new.tick => {
@@ -151,8 +176,8 @@ impl SnapshotBuffer {
     /// Puts a cube somewhere as if it had been there all along.
     pub(crate) fn place(&mut self, cube: CubeId, pose: Pose) {
         let rest = CubeUpdate {
-            tick: 0,
-            known_until: 0,
+            tick: self.first_tick,
+            known_until: self.first_tick,
             state: MotionState::at_rest(pose),
         };
         self.cubes.insert(cube, VecDeque::from([rest.into()]));

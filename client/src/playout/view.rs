@@ -30,12 +30,21 @@ pub enum Display {
 pub struct View {
     buffer: SnapshotBuffer,
     blends: Blends,
-    /// Where cubes were shown whose updates came too late, and when, until they are blended.
-    late: BTreeMap<CubeId, ([f32; 3], f64)>,
+    /// The cubes whose updates came too late, until they are blended.
+    late: BTreeMap<CubeId, Late>,
     /// The own cube and the held ones, where the client put them.
     controlled: BTreeMap<CubeId, Pose>,
     playout: PlayoutDelay,
     display: Display,
+}
+
+/// A cube that was shown where it was not.
+#[derive(Debug, Clone, Copy)]
+struct Late {
+    shown_m: [f32; 3],
+    clock_tick: f64,
+    /// Whether it was at a server that has the room no longer.
+    is_other_servers: bool,
 }
 
 impl View {
@@ -68,10 +77,6 @@ impl View {
         known_until: u64,
         states: &[(CubeId, MotionState)],
     ) {
-        // A tick arrives cell by cell.
-        if tick > self.buffer.newest_tick() {
-            self.playout.arrived(tick, clock_tick);
-        }
         let shown_tick = clock_tick - self.playout.ticks();
         let updates = states.iter().map(|&(cube, state)| {
             let update = CubeUpdate {
@@ -93,9 +98,24 @@ impl View {
         for cube in cubes {
             if let Some(shown) = self.shown(cube, clock_tick) {
                 // The next tick in the same frame may correct this one.
-                let shown = (shown.position, clock_tick);
-                self.late.entry(cube).or_insert(shown);
+                self.late.entry(cube).or_insert(Late {
+                    shown_m: shown.position,
+                    clock_tick,
+                    is_other_servers: false,
+                });
             }
+        }
+        for (cube, update) in &updates {
+            if let Some(late) = self.late.get_mut(cube) {
+                late.is_other_servers |= self.buffer.breaks_off(*cube, update, shown_tick);
+            }
+        }
+        // A tick arrives cell by cell.
+        if tick > self.buffer.newest_tick() {
+            if self.buffer.is_first(tick) {
+                self.playout.go_on(tick, clock_tick);
+            }
+            self.playout.arrived(tick, clock_tick);
         }
         self.buffer.received(tick);
         for (cube, update) in updates {
@@ -108,15 +128,22 @@ impl View {
     /// Blends late updates in and adapts the playout delay to the network. It is called once a frame,
     /// after everything that has arrived was added.
     pub fn advance(&mut self, clock_tick: f64) {
-        while let Some((cube, (shown_m, late_tick))) = self.late.pop_first() {
-            let shown_tick = late_tick - self.playout.ticks();
+        while let Some((cube, late)) = self.late.pop_first() {
+            let shown_tick = late.clock_tick - self.playout.ticks();
             if let Some(predicted) = self.buffer.pose_at(cube, shown_tick) {
+                let ends_m = [late.shown_m, predicted.position];
                 self.blends
-                    .start(cube, shown_m, predicted.position, late_tick);
+                    .start(cube, ends_m, late.clock_tick, late.is_other_servers);
             }
         }
         self.playout.advance(clock_tick, || self.buffer.is_still());
         self.blends.advance(clock_tick);
+    }
+
+    /// Goes on with the states of another server, whose ticks begin with `first_tick`. After a pause, cubes
+    /// glide from where they are shown to where that server has them.
+    pub fn go_on(&mut self, first_tick: u64) {
+        self.buffer.go_on(first_tick);
     }
 
     /// Sets how remote cubes are shown from now on.
@@ -417,6 +444,74 @@ mod tests {
                     "{display:?}: {shown_m}"
                 );
             }
+        }
+    }
+
+    /// Lets a cube walk until its server is gone at tick 20, and from tick `first` on at another server,
+    /// which has moved it on meanwhile. Returns where it is drawn from then on, at 60 Hz.
+    fn drawn_after_a_pause(pause_ticks: u64, first: u64) -> Vec<f32> {
+        const STEP_M: f32 = 0.2;
+        let mut view = View::new(30);
+        let place_m = |clock_tick: u64| clock_tick as f32 * STEP_M;
+        let received = |view: &mut View, clock_tick: u64, tick: u64, known_until: u64| {
+            let state = moving(place_m(clock_tick), STEP_M);
+            let states = [(CubeId(0), state)];
+            view.moved(clock_tick as f64, tick, known_until, &states);
+        };
+        let mut drawn_m = Vec::new();
+        for clock_tick in 1..=20 + pause_ticks + 60 {
+            let since = clock_tick.checked_sub(20 + pause_ticks);
+            match since {
+                None if clock_tick <= 20 => {
+                    received(&mut view, clock_tick, clock_tick, clock_tick - 1)
+                }
+                None => {}
+                Some(0) => {
+                    view.go_on(first);
+                    received(&mut view, clock_tick, first, 20);
+                }
+                Some(since) => {
+                    let tick = first + since;
+                    received(&mut view, clock_tick, tick, tick - 1);
+                }
+            }
+            for part in [0.0, 0.5] {
+                let now = clock_tick as f64 + part;
+                view.advance(now);
+                if clock_tick >= 20 {
+                    drawn_m.push(x_m(&view, now));
+                }
+            }
+        }
+        drawn_m
+    }
+
+    #[test]
+    fn after_a_change_of_servers_cubes_glide_to_where_they_are_and_never_go_back() {
+        // A pause of a second; the ticks go on with time, after the newest one, or far ahead.
+        for first in [50, 21, 1_000] {
+            let drawn_m = drawn_after_a_pause(30, first);
+            let steps = drawn_m.windows(2).map(|pair| pair[1] - pair[0]);
+            let (least, most) = steps.fold((f32::MAX, f32::MIN), |(least, most), step| {
+                (least.min(step), most.max(step))
+            });
+            assert!(least > -1e-3, "first tick {first}: {least} m back");
+            // The cube missed 3.5 m, and catches up within half a second.
+            assert!(most < 0.6, "first tick {first}: {most} m at once");
+            let last_m = drawn_m[drawn_m.len() - 1];
+            let behind_m = 110.5 * 0.2 - last_m;
+            assert!(
+                (0.1..0.5).contains(&behind_m),
+                "first tick {first}: {behind_m}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_change_of_servers_without_a_pause_is_not_seen() {
+        let drawn_m = drawn_after_a_pause(1, 21);
+        for pair in drawn_m.windows(2) {
+            assert!((pair[1] - pair[0] - 0.1).abs() < 0.02, "{drawn_m:?}");
         }
     }
 

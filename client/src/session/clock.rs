@@ -103,13 +103,25 @@ impl Clock {
         let behind_s = (tick as f64 - self.tick_at(now)) / self.tick_hz;
         let is_far = behind_s > STEP_S;
         if is_far {
-            self.offset_s += self.remaining_error_s(now) + behind_s;
-            self.error_s = 0.0;
-            for before in &mut self.recent {
-                before.offset_s = None;
-            }
+            self.step(behind_s, now);
         }
         is_far
+    }
+
+    /// Takes the tick and the phase of a second welcome that has just been read. All measurements are of
+    /// another server's clock. Returns by how many seconds the clock was set; it may be set back. A small
+    /// difference is left to the next pings.
+    pub fn welcomed(&mut self, tick: u64, since_tick_us: u32, now: Duration) -> f64 {
+        let way_s = self.round_trip().unwrap_or_default().as_secs_f64() / 2.0;
+        let server_s = server_s(self.tick_hz, tick, since_tick_us) + way_s;
+        let behind_s = server_s - self.tick_at(now) / self.tick_hz;
+        let step_s = if behind_s.abs() > STEP_S {
+            behind_s
+        } else {
+            0.0
+        };
+        self.step(step_s, now);
+        step_s
     }
 
     /// Returns the server's tick at a time, with the fraction of it that has passed.
@@ -128,6 +140,15 @@ impl Clock {
         let mut round_trips: Vec<_> = self.recent.iter().map(|recent| recent.round_trip).collect();
         round_trips.sort_unstable();
         round_trips.get(round_trips.len() / 2).copied()
+    }
+
+    /// Sets the clock forward, and ignores all measurements from before.
+    fn step(&mut self, step_s: f64, now: Duration) {
+        self.offset_s += self.remaining_error_s(now) + step_s;
+        self.error_s = 0.0;
+        for before in &mut self.recent {
+            before.offset_s = None;
+        }
     }
 
     fn remaining_error_s(&self, now: Duration) -> f64 {

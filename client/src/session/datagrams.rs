@@ -127,6 +127,14 @@ impl Datagrams {
         self.outgoing = None;
     }
 
+    /// Starts anew for the receiver of another server, and returns its number of releases.
+    pub(super) fn welcomed(&mut self) -> u32 {
+        self.released();
+        self.base = 0;
+        self.repeats = 0;
+        self.releases
+    }
+
     /// Sends what is due besides new samples. `tick` is the duration of a tick.
     pub(super) fn poll(&mut self, now: Duration, tick: Duration) {
         if !self.is_open {

@@ -11,6 +11,15 @@ pub enum SessionEvent {
     /// The client has joined: the server's welcome has come and the own cube is in sight, so
     /// [`Session::replica`](super::Session::replica) returns the cubes.
     Joined(Welcome),
+    /// The room goes on at another server, which this connection's server has reached: a second welcome has
+    /// come, and keyframes follow. The own cube goes on from where it is, unless
+    /// [`Corrected`](Self::Corrected) comes next.
+    Continued {
+        /// The second welcome.
+        welcome: Welcome,
+        /// The own cube before.
+        before: CubeId,
+    },
     /// Something changed in the room.
     Changed(Change),
     /// The server put one of this client's cubes somewhere else.

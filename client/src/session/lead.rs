@@ -187,6 +187,15 @@ impl Lead {
         }
     }
 
+    /// Follows the clock of another server, to which it was set by `step_s`. The ways until now do not count
+    /// any more; until the next ping is answered, the new one is taken to be as long.
+    pub(super) fn welcomed(&mut self, step_s: f64) {
+        self.ways.clear();
+        self.offset_s += step_s;
+        self.longest_way_s += step_s;
+        self.late_samples = 0;
+    }
+
     /// Moves the estimate of the length that most frames do not exceed.
     fn measure_frame(&mut self, frame_s: f64) {
         if self.frame_s == 0.0 {

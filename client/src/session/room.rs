@@ -7,7 +7,7 @@ use cubesync_protocol::datagram::{Downlink, Gate};
 use cubesync_protocol::limits::{MOVING_HEARTBEAT_INTERVAL, PING_INTERVAL, TICK_HZ_RANGE};
 use cubesync_protocol::replica::{Change, ReplicaError};
 use cubesync_protocol::uplink::{Sample, UplinkSender};
-use cubesync_protocol::{CubeId, Pose, Replica, ServerMessage, Welcome};
+use cubesync_protocol::{CubeId, CubeInfo, Pose, Replica, ServerMessage, Welcome};
 
 use super::clock::Clock;
 use super::lead::Lead;
@@ -38,6 +38,8 @@ pub(crate) struct RoomState {
     /// Whether the last sample had updates.
     ends_with_updates: bool,
     began: Duration,
+    /// When the newest welcome came.
+    welcomed: Duration,
     /// The newest tick that has a sample or needs none.
     sampled_tick: u64,
     /// When a sample was sent last.
@@ -58,6 +60,9 @@ pub(crate) enum RoomError {
     /// The tick rate is one that no room has.
     #[error("{0} ticks per second are outside of 1 to 128")]
     TickRate(u8),
+    /// A second welcome contradicts what came before it.
+    #[error("a second welcome is not of the same room at a later tick")]
+    Welcome,
     /// The time in the pong is not the time of a ping.
     #[error("a ping was answered that was never sent")]
     Pong,
@@ -84,6 +89,7 @@ impl RoomState {
             sends_tail: true,
             ends_with_updates: false,
             began: now,
+            welcomed: now,
             sampled_tick: welcome.tick,
             sent_at: now,
             posed_at: now,
@@ -92,6 +98,48 @@ impl RoomState {
             ping_at: now,
             welcome,
         })
+    }
+
+    /// Goes on with the room at another server, by its second welcome. The replica stays as it is until
+    /// keyframes come; what this client moves is placed anew. Returns the cubes that this client has let go
+    /// and the room still shows as held: they are to be released again.
+    ///
+    /// # Errors
+    /// [`RoomError::Welcome`].
+    pub(crate) fn go_on(
+        &mut self,
+        welcome: Welcome,
+        now: Duration,
+    ) -> Result<Vec<CubeId>, RoomError> {
+        let Welcome {
+            tick, cube: own, ..
+        } = welcome;
+        if tick <= self.replica.tick() || welcome.tick_hz != self.welcome.tick_hz {
+            return Err(RoomError::Welcome);
+        }
+        let shown = self.own_pose();
+        let before = std::mem::take(&mut self.uplink);
+        self.uplink.gain(own, welcome.pose);
+        if let Some(pose) = shown.filter(|&pose| can_go_on_from(pose, &welcome)) {
+            self.set_pose(own, pose);
+        }
+        // Keyframes tell under another id what it holds.
+        let is_held = |info: &&CubeInfo| own == self.welcome.cube && info.holder() == Some(own);
+        let mut let_go = Vec::new();
+        for held in self.replica.cubes().filter(is_held) {
+            match before.pose(held.cube) {
+                Some(pose) => self.uplink.keep(held.cube, pose),
+                None => let_go.push(held.cube),
+            }
+        }
+        self.gate.welcomed(tick);
+        let step_s = self.clock.welcomed(tick, welcome.since_tick_us, now);
+        self.lead.welcomed(step_s);
+        self.ends_with_updates = false;
+        (self.sampled_tick, self.sent_at) = (tick, now);
+        (self.pings, self.ping_at, self.welcomed) = (0, now, now);
+        self.welcome = welcome;
+        Ok(let_go)
     }
 
     /// Applies a message about the cubes in sight and returns what changed. Until the own cube is in
@@ -169,8 +217,13 @@ impl RoomState {
     ) -> Result<(), RoomError> {
         let sent = Duration::from_micros(sent_us);
         // The ping's time was rounded down to microseconds.
-        if sent + Duration::from_micros(1) <= self.began || sent > now {
+        let is_before = |since| sent + Duration::from_micros(1) <= since;
+        if is_before(self.began) || sent > now {
             return Err(RoomError::Pong);
+        }
+        if is_before(self.welcomed) {
+            // It waited for the server that answered it.
+            return Ok(());
         }
         self.clock.ping_answered(sent, now, tick, since_tick_us);
         let server = (tick, since_tick_us);
@@ -184,6 +237,11 @@ impl RoomState {
     /// Moves a cube if it is one of this client's, and returns whether it is.
     pub(crate) fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
         self.uplink.set_pose(cube, pose, self.posed_at)
+    }
+
+    /// Returns the newest pose of the own cube.
+    pub(crate) fn own_pose(&self) -> Option<Pose> {
+        self.uplink.pose(self.welcome.cube)
     }
 
     /// Releases a held cube, or returns `None` if the cube is not held. The returned sample is to be
@@ -293,12 +351,19 @@ impl RoomState {
     }
 }
 
+/// Whether the own cube can go on from a pose: it can have come there within half a second from where the
+/// server has it. A server accepts a second's way at once.
+pub(crate) fn can_go_on_from(pose: Pose, welcome: &Welcome) -> bool {
+    let way = pose.position.distance(welcome.pose.position);
+    welcome.max_speed == 0 || way <= u64::from(welcome.max_speed / 2)
+}
+
 #[cfg(test)]
 mod tests {
     use cubesync_protocol::limits::PROTOCOL_VERSION;
     use cubesync_protocol::motion::{Codec, MotionState};
     use cubesync_protocol::uplink::UplinkReceiver;
-    use cubesync_protocol::{CellId, Colour, CubeInfo, CubeKind, Keyframe, ResumeToken};
+    use cubesync_protocol::{CellId, Colour, CubeKind, Keyframe, ResumeToken};
 
     use super::*;
     use crate::testing::pose;

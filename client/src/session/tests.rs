@@ -1,5 +1,7 @@
 //! Tests of a session: its messages, its deadlines and its reasons to end.
 
+mod second_welcome;
+
 use bytes::Bytes;
 use cubesync_protocol::datagram::{Downlink, Uplink};
 use cubesync_protocol::limits::PROTOCOL_VERSION;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 
 mod elsewhere;
+mod second_welcome;
 mod trial;
 
 use std::io::{ErrorKind, Read};

@@ -39,6 +39,22 @@ pub(crate) fn info(cube: CubeId, kind: CubeKind) -> CubeInfo {
     }
 }
 
+pub(crate) fn welcome(own: CubeId, tick: u64) -> Welcome {
+    Welcome {
+        version: PROTOCOL_VERSION,
+        room: "lobby".into(),
+        name: "Anna".into(),
+        cube: own,
+        pose: pose(2.0),
+        tick_hz: 30,
+        tick,
+        since_tick_us: 0,
+        max_speed: 0,
+        resume: ResumeToken([8; 16]),
+        servers: Vec::new(),
+    }
+}
+
 /// Encodes a tick in which one of these cubes, which all rest at the origin, jumps to a pose.
 pub(crate) fn put(cubes: &[CubeId], moved: CubeId, there: Pose) -> Bytes {
     let mut set = MotionSet::new(&Codec::LIVE);
@@ -92,17 +108,9 @@ impl ServerEnd {
             panic!("no hello");
         };
         self.send(&ServerMessage::Welcome(Welcome {
-            version: PROTOCOL_VERSION,
-            room: "lobby".into(),
-            name: "Anna".into(),
-            cube: own,
-            pose: pose(2.0),
-            tick_hz: 30,
-            tick: 100,
-            since_tick_us: 0,
-            max_speed: 0,
             resume,
             servers,
+            ..welcome(own, 100)
         }));
         hello
     }

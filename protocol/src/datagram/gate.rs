@@ -39,6 +39,12 @@ impl Gate {
         Ok(changes)
     }
 
+    /// Notes that a second welcome of this tick has come. What datagrams bring of the ticks before is of no
+    /// use any more, and those from then on begin with the keyframes that follow on the stream.
+    pub fn welcomed(&mut self, tick: u64) {
+        self.complete = self.complete.max(tick.saturating_sub(1));
+    }
+
     /// Takes in what is new in a datagram. Returns `None` when nothing is, or when something before
     /// the datagram has not come yet.
     ///

@@ -104,8 +104,10 @@ impl Replica {
             self.claim(cell, info, Change::Appeared, &mut changes);
             moved.push(info.cube);
         }
-        // Before all others: a cube that appeared may hold one already.
-        changes.sort_by_key(|change| !matches!(change, Change::Appeared(_)));
+        // Before all others: a cube that appeared may hold one already. The other change is of an id that
+        // has another cube now.
+        changes
+            .sort_by_key(|change| !matches!(change, Change::Appeared(_) | Change::Disappeared(_)));
         let states = self.states_in(cell, &moved);
         self.finish(known_until, states, changes)
     }
@@ -286,7 +288,8 @@ impl Replica {
         Ok(())
     }
 
-    /// Lets a cell claim a cube. For a known cube only a change of its holder is reported.
+    /// Lets a cell claim a cube. For a known cube only a change of its holder is reported. A known id with
+    /// another name or colour is another cube, of another owner of the room.
     fn claim(
         &mut self,
         id: CellId,
@@ -295,10 +298,15 @@ impl Replica {
         changes: &mut Vec<Change>,
     ) {
         let cube = info.cube;
-        match self.cube(cube).map(CubeInfo::holder) {
+        match self.cube(cube) {
             None => changes.push(came(info.clone())),
-            Some(before) if before != info.holder() => {
-                changes.extend(before.map(|_| Change::Freed { cube }));
+            Some(old) if old.name != info.name || old.colour != info.colour => {
+                let motion = self.state(cube).unwrap_or(old.motion);
+                let gone = with_motion(old.clone(), motion);
+                changes.extend([Change::Disappeared(gone), came(info.clone())]);
+            }
+            Some(old) if old.holder() != info.holder() => {
+                changes.extend(old.holder().map(|_| Change::Freed { cube }));
                 changes.extend(info.holder().map(|by| Change::Taken { cube, by }));
             }
             Some(_) => {}

@@ -233,6 +233,30 @@ fn a_join_that_the_keyframe_had_is_not_told_again() {
 }
 
 #[test]
+fn a_known_id_with_another_name_or_colour_is_another_cube() {
+    let renamed = CubeInfo {
+        name: "new".into(),
+        ..player(2)
+    };
+    let repainted = CubeInfo {
+        colour: Colour::from([9, 9, 9]),
+        ..free(2, Some(1))
+    };
+    for new in [renamed, repainted] {
+        let expected = [
+            Change::Disappeared(player(2)),
+            Change::Appeared(new.clone()),
+        ];
+        let mut replica = replica(vec![player(2)]);
+        let again = keyframe(0, 9, vec![player(1), new.clone()]);
+        assert_eq!(told(replica.keyframe(&again).unwrap()), expected);
+        assert_eq!(ids(&replica), [1, 2]);
+        assert_eq!(told(replica.heartbeat(30).unwrap()), []);
+        assert_eq!(replica.cube(CubeId(2)), Some(&new));
+    }
+}
+
+#[test]
 fn a_cube_that_crosses_tells_nothing_in_either_order_of_the_frames() {
     let frames = [
         snapshot(0, 6, vec![exited(2)]),

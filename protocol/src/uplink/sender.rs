@@ -56,8 +56,8 @@ struct ControlledCube {
     cube: CubeId,
     before: TimedPose,
     newest: TimedPose,
-    /// Where the server had it when it became this client's.
-    gained: Pose,
+    /// Where the server had it when it became this client's, if that is known.
+    gained: Option<Pose>,
     /// The cube is not this client's any more, but was not released: the server still predicts it.
     is_lost: bool,
 }
@@ -73,6 +73,15 @@ impl UplinkSender {
     pub fn gain(&mut self, cube: CubeId, pose: Pose) {
         self.cubes.retain(|known| known.cube != cube);
         self.cubes.push(ControlledCube::resting(cube, pose));
+    }
+
+    /// Adds a cube that still is this client's, at `pose`, though the server may have it elsewhere. The next
+    /// sample places it.
+    pub fn keep(&mut self, cube: CubeId, pose: Pose) {
+        self.gain(cube, pose);
+        if let Some(kept) = self.cubes.last_mut() {
+            kept.gained = None;
+        }
     }
 
     /// Gives up a cube that is not this client's any more.
@@ -162,7 +171,7 @@ impl UplinkSender {
         let mut placed = Vec::new();
         for known in &self.cubes {
             let (cube, pose) = (known.cube, known.pose_at(instant));
-            let is_new = self.predicted.get(cube).is_none() && pose != known.gained;
+            let is_new = self.predicted.get(cube).is_none() && Some(pose) != known.gained;
             if is_new && self.predicted.len() < MAX_CUBES_PER_SAMPLE {
                 self.predicted.insert(cube, MotionState::at_rest(pose));
                 placed.push(CubePose { cube, pose });
@@ -194,7 +203,7 @@ impl ControlledCube {
             cube,
             before: rest,
             newest: rest,
-            gained: pose,
+            gained: Some(pose),
             is_lost: false,
         }
     }
@@ -295,6 +304,15 @@ mod tests {
         assert_eq!((update.placed.len(), update.updates), (0, 1));
         assert_eq!(predicted_m, Some(4.5));
         assert!(!pair.client.set_pose(CubeId(99), pose(3.0), ms(220)));
+    }
+
+    #[test]
+    fn a_kept_cube_is_placed_even_if_it_has_not_moved() {
+        let mut pair = Pair::new();
+        pair.client.keep(HELD, pose(1.0));
+        let (sample, _) = pair.sample(ms(10));
+        assert_eq!(sample.unwrap().placed, [moved(HELD, 1.0)]);
+        assert_eq!(pair.sample(ms(20)).0, None);
     }
 
     #[test]

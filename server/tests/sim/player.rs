@@ -310,6 +310,12 @@ impl Player {
         while let Some(event) = state.session.as_mut()?.next_event() {
             match event {
                 SessionEvent::Joined(welcome) => self.joined(state, welcome),
+                SessionEvent::Continued { welcome, .. } => {
+                    let continued = ("goes on", welcome.cube, welcome.tick);
+                    self.environment.log.record(now(), &state.name, continued);
+                    state.view.go_on(welcome.tick);
+                    self.resume = Some(welcome.resume);
+                }
                 SessionEvent::Changed(Change::Moved {
                     tick,
                     known_until,

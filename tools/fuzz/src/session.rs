@@ -1,4 +1,5 @@
-//! A client's session after a valid `Welcome`, to which the server sends anything at any time.
+//! A client's session after a valid `Welcome`, to which the server sends anything at any time, another
+//! `Welcome` too.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use cubesync_protocol::datagram::{self, Downlink, Uplink};
 use cubesync_protocol::limits::{MAX_CLIENT_PAYLOAD_BYTES, PROTOCOL_VERSION};
 use cubesync_protocol::motion::MotionState;
 use cubesync_protocol::replica::Change;
+use cubesync_protocol::uplink::UplinkReceiver;
 use cubesync_protocol::{
     CellId, ClientMessage, Colour, CubeId, CubeInfo, CubeKind, CubePose, DatagramAnswer,
     DatagramKey, DatagramRequest, Event, Hello, Keyframe, Message, PathId, Pose, ResumeToken,
@@ -48,12 +50,17 @@ pub(crate) struct Table {
     received: BytesMut,
     /// The newest tick of any message.
     tick: u64,
+    tick_hz: u8,
     /// The cubes in the events of the session.
     told: BTreeSet<CubeId>,
     has_joined: bool,
     is_over: bool,
-    /// The tick of the newest sample on the stream.
+    /// The tick of the newest sample on the stream since the newest welcome.
     sampled_tick: u64,
+    /// What a server makes of the stream's samples.
+    receiver: UplinkReceiver,
+    /// The number of releases and answers to second welcomes.
+    releases: u32,
     /// The samples that went by datagram while the stream waits with them, by tick.
     ahead: BTreeMap<u64, datagram::Sample>,
 }
@@ -62,19 +69,8 @@ impl Table {
     pub(crate) fn new(input: &mut Input<'_>) -> Self {
         let now = Duration::from_secs(100);
         let tick_hz = input.byte();
-        let welcome = Welcome {
-            version: PROTOCOL_VERSION,
-            room: "lobby".into(),
-            name: "a".into(),
-            cube: OWN,
-            pose: Pose::default(),
-            tick_hz,
-            tick: 1_000,
-            since_tick_us: u32::from_le_bytes(input.array()) >> 8,
-            max_speed: 20_480,
-            resume: ResumeToken([7; 16]),
-            servers: Vec::new(),
-        };
+        let since_tick_us = u32::from_le_bytes(input.array()) >> 8;
+        let welcome = welcome(OWN, Pose::default(), tick_hz, 1_000, since_tick_us);
         let info = |cube, kind| info(cube, kind, MotionState::at_rest(Pose::default()));
         let keyframe = Keyframe {
             cell: CellId(0),
@@ -91,10 +87,13 @@ impl Table {
             view: View::new(tick_hz.max(1)),
             received: BytesMut::new(),
             tick: 1_000,
+            tick_hz,
             told: BTreeSet::new(),
             has_joined: false,
             is_over: false,
             sampled_tick: 0,
+            receiver: UplinkReceiver::new(tick_hz.into()),
+            releases: 0,
             ahead: BTreeMap::new(),
         };
         table.say(&ServerMessage::Welcome(welcome));
@@ -210,17 +209,23 @@ impl Table {
                 since_tick_us: u32::from_le_bytes(input.array()),
                 late_samples: input.byte().into(),
             },
-            _ => match operation / 12 % 4 {
+            _ => match operation / 12 % 5 {
                 0 => ServerMessage::Heartbeat { tick },
                 1 => ServerMessage::OutOfSight { cells: vec![cell] },
                 2 => ServerMessage::Correction(CubePose {
                     cube: CubeId(u64::from(argument) % 4),
                     pose: input.any_pose(),
                 }),
-                _ => ServerMessage::Refused {
+                3 => ServerMessage::Refused {
                     cube: CubeId(u64::from(argument) % 4),
                     holder: None,
                 },
+                _ => {
+                    let cube = CubeId(u64::from(argument >> 4) % 4);
+                    let (pose, since_tick_us) = (input.near_pose(), u32::from(input.byte()) << 8);
+                    let again = welcome(cube, pose, self.tick_hz, tick, since_tick_us);
+                    ServerMessage::Welcome(again)
+                }
             },
         }
     }
@@ -236,6 +241,13 @@ impl Table {
             match event {
                 SessionEvent::Joined(_) => {
                     assert!(!std::mem::replace(&mut self.has_joined, true));
+                }
+                SessionEvent::Continued { welcome, before } => {
+                    assert!(self.has_joined);
+                    self.view.go_on(welcome.tick);
+                    if welcome.cube != before {
+                        self.view.lose(before);
+                    }
                 }
                 SessionEvent::Changed(change) => self.hear(change, clock_tick),
                 SessionEvent::Corrected(corrected) => {
@@ -302,25 +314,42 @@ impl Table {
             frame::split(outgoing, MAX_CLIENT_PAYLOAD_BYTES).expect("whole frames")
         {
             let message = ClientMessage::decode(&payload).expect("a message of ours");
-            if let ClientMessage::Sample {
-                tick,
-                placed,
-                residuals,
-            } = message
-            {
-                assert!(tick > self.sampled_tick, "samples' ticks rise");
-                self.sampled_tick = tick;
-                let later = self.ahead.split_off(&tick);
-                assert!(self.ahead.is_empty(), "the stream left a sample out");
-                self.ahead = later;
-                if let Some(sample) = self.ahead.remove(&tick) {
-                    assert_eq!((sample.placed, sample.residuals), (placed, residuals));
+            match message {
+                ClientMessage::Sample {
+                    tick,
+                    placed,
+                    residuals,
+                } => {
+                    assert!(tick > self.sampled_tick, "samples' ticks rise");
+                    self.sampled_tick = tick;
+                    let later = self.ahead.split_off(&tick);
+                    assert!(self.ahead.is_empty(), "the stream left a sample out");
+                    self.ahead = later;
+                    self.receiver
+                        .sample(tick, tick, &placed, &residuals)
+                        .expect("a server decodes it");
+                    if let Some(sample) = self.ahead.remove(&tick) {
+                        assert_eq!((sample.placed, sample.residuals), (placed, residuals));
+                    }
                 }
+                ClientMessage::Release { cube } => {
+                    self.releases += 1;
+                    self.receiver.release(cube);
+                }
+                ClientMessage::Continue { releases } => {
+                    self.releases += 1;
+                    assert_eq!(releases, self.releases);
+                    self.receiver = UplinkReceiver::continued(self.tick_hz.into(), releases);
+                    self.sampled_tick = 0;
+                    self.ahead.clear();
+                }
+                _ => {}
             }
         }
         assert!(outgoing.is_empty());
         while let Some(datagram) = self.session.next_datagram() {
             let uplink = Uplink::decode(&datagram).expect("a datagram of ours");
+            assert_eq!(uplink.releases, self.releases);
             let mut before = uplink.base;
             for sample in uplink.samples {
                 assert!(sample.tick > before, "samples' ticks rise");
@@ -330,6 +359,22 @@ impl Table {
                 }
             }
         }
+    }
+}
+
+fn welcome(cube: CubeId, pose: Pose, tick_hz: u8, tick: u64, since_tick_us: u32) -> Welcome {
+    Welcome {
+        version: PROTOCOL_VERSION,
+        room: "lobby".into(),
+        name: "a".into(),
+        cube,
+        pose,
+        tick_hz,
+        tick,
+        since_tick_us,
+        max_speed: 20_480,
+        resume: ResumeToken([7; 16]),
+        servers: Vec::new(),
     }
 }
 
@@ -345,6 +390,8 @@ fn info(cube: CubeId, kind: CubeKind, motion: MotionState) -> CubeInfo {
 
 fn any_info(input: &mut Input<'_>) -> CubeInfo {
     let [cube, kind] = input.array();
+    // An id may come with another cube.
+    let name = if kind < 192 { "b" } else { "c" };
     let kind = match kind % 4 {
         0 => CubeKind::Player,
         1 => CubeKind::Ghost,
@@ -354,7 +401,10 @@ fn any_info(input: &mut Input<'_>) -> CubeInfo {
         },
     };
     let motion = MotionState::at_rest(input.near_pose());
-    info(CubeId(u64::from(cube) % 6), kind, motion)
+    CubeInfo {
+        name: name.into(),
+        ..info(CubeId(u64::from(cube) % 6), kind, motion)
+    }
 }
 
 fn any_event(input: &mut Input<'_>) -> Event {
