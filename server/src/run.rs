@@ -60,6 +60,7 @@ pub fn host(
 pub fn host_on_bus(
     config: &Config,
     bus: Arc<dyn cubesync_cluster::bus::Bus>,
+    datagrams: Option<Arc<dyn DatagramPaths>>,
     shutdown: CancellationToken,
 ) -> Host {
     let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
@@ -69,7 +70,7 @@ pub fn host_on_bus(
     Host::new(
         config.host_settings(),
         backplane,
-        None,
+        datagrams,
         metrics,
         tasks,
         shutdown,

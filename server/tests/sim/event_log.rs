@@ -15,6 +15,10 @@ pub enum Count {
     ResumedElsewhere,
     /// A player came back with a new cube.
     Rejoined,
+    /// A player went on at another server on the same connection.
+    Continued,
+    /// A player did so with a new cube.
+    ContinuedAnew,
     /// The server corrected a player's pose.
     Corrected,
     /// A player was too late to take the free cube.
@@ -35,10 +39,12 @@ pub enum Count {
     SnapshotByDatagram,
     /// A datagram has brought the server a sample before the stream did.
     SampleByDatagram,
-    /// Servers without contact had different holders of the free cube.
-    TwoHolders,
-    /// Two servers showed different rooms.
-    Split,
+    /// A server became the owner of the room.
+    Owner,
+    /// A server became an edge.
+    Edge,
+    /// A server without contact went on alone.
+    Island,
 }
 
 impl Count {
@@ -63,14 +69,19 @@ impl Count {
         Self::Resumed,
         Self::ResumedElsewhere,
         Self::Rejoined,
+        Self::Continued,
+        Self::ContinuedAnew,
         Self::Refused,
         Self::Held,
         Self::Left,
         Self::Ghost,
         Self::RetryAfter,
         Self::Sight,
-        Self::TwoHolders,
-        Self::Split,
+        Self::SnapshotByDatagram,
+        Self::SampleByDatagram,
+        Self::Owner,
+        Self::Edge,
+        Self::Island,
     ];
 }
 

@@ -1,97 +1,186 @@
-//! The schedule of faults with a single server.
+//! The schedule of faults.
 
+use std::ops::Range;
 use std::time::Duration;
 
-use turmoil::Sim;
+use crate::bus::BusFault;
 
-use crate::run::SERVER;
-
-/// Time at which all faults are over.
-pub const END: Duration = Duration::from_secs(30);
-
-/// A change of the network or of a program.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Action {
-    /// Loses everything between a player and the server.
+/// A fault that lasts for a while.
+#[derive(Debug, Clone)]
+pub enum Fault {
+    /// The bus has a fault.
+    Bus(BusFault),
+    /// A server neither receives nor sends, and at the end does all of it at once.
+    Stall(usize),
+    /// A server is killed and starts again at the end.
+    Crash(usize),
+    /// A server is asked to stop, and starts again by itself.
+    Close(usize),
+    /// Everything between a player and the servers is lost.
     Partition(String),
-    /// Loses everything sent to a player.
+    /// Everything sent to a player is lost.
     PartitionTo(String),
-    /// Loses everything sent by a player.
+    /// Everything sent by a player is lost.
     PartitionFrom(String),
-    /// Ends the loss.
-    Repair(String),
-    /// Holds everything between a player and the server.
+    /// Everything between a player and the servers waits.
     Hold(String),
-    /// Delivers everything that was held.
-    Release(String),
-    /// Sets the largest latency between a player and the server.
-    Latency(String, Duration),
-    /// Kills a program.
-    Crash(String),
-    /// Starts a killed program again.
-    Bounce(String),
-    /// Asks the server to stop and start again.
-    Close,
+    /// Messages between a player and the servers take up to this time.
+    Slow(String, Duration),
+    /// A player's program is killed and starts again at the end.
+    Kill(String),
 }
 
-impl Action {
-    pub fn apply(self, sim: &mut Sim<'_>) {
-        match self {
-            Self::Partition(name) => sim.partition(name, SERVER),
-            Self::PartitionTo(name) => sim.partition_oneway(SERVER, name),
-            Self::PartitionFrom(name) => sim.partition_oneway(name, SERVER),
-            Self::Repair(name) => sim.repair(name, SERVER),
-            Self::Hold(name) => sim.hold(name, SERVER),
-            Self::Release(name) => sim.release(name, SERVER),
-            Self::Latency(name, most) => sim.set_link_max_message_latency(name, SERVER, most),
-            Self::Crash(name) => sim.crash(name),
-            Self::Bounce(name) => sim.bounce(name),
-            Self::Close => unreachable!("the run applies this one itself"),
+/// A fault and its time.
+#[derive(Debug, Clone)]
+pub struct TimedFault {
+    pub fault: Fault,
+    pub from: Duration,
+    pub to: Duration,
+}
+
+/// The kinds of faults that a run has.
+#[derive(Debug, Clone, Copy)]
+pub struct FaultKinds {
+    pub bus: bool,
+    pub stalls: bool,
+    pub servers: bool,
+    /// Whether whole machines fail, so that their connections are not reset.
+    pub machines: bool,
+    pub players: bool,
+}
+
+impl FaultKinds {
+    /// Chooses kinds of faults for a single server.
+    pub fn alone(random: &mut fastrand::Rng) -> Self {
+        Self {
+            bus: false,
+            stalls: false,
+            servers: random.bool(),
+            machines: false,
+            players: true,
         }
+    }
+
+    /// Chooses kinds of faults for servers on a bus.
+    pub fn cluster(random: &mut fastrand::Rng) -> Self {
+        Self {
+            bus: random.u8(..4) > 0,
+            stalls: random.u8(..4) == 0,
+            servers: random.bool(),
+            machines: random.u8(..3) == 0,
+            players: random.bool(),
+        }
+    }
+
+    /// Returns whether servers receive each other's messages all the time.
+    pub fn has_clear_bus(self) -> bool {
+        !self.bus && !self.stalls
     }
 }
 
-/// Returns a schedule with consecutive faults for each player, and sometimes one of the server. All of
-/// them are over at [`END`].
-pub fn script(random: &mut fastrand::Rng, names: &[String]) -> Vec<(Duration, Action)> {
+/// Returns a schedule of faults for servers, players and the bus.
+pub fn script(
+    random: &mut fastrand::Rng,
+    kinds: FaultKinds,
+    servers: usize,
+    players: &[String],
+    time: Range<Duration>,
+    players_until: Duration,
+) -> Vec<TimedFault> {
     let mut script = Vec::new();
-    for name in names {
-        let mut at = Duration::from_millis(random.u64(..8_000));
-        while at < END {
-            let duration = Duration::from_millis(match random.u8(..3) {
-                0 => random.u64(50..500),
-                1 => random.u64(500..5_000),
-                _ => random.u64(5_000..25_000),
+    if kinds.bus {
+        for _ in 0..random.usize(1..=2) {
+            timeline(random, &mut script, &time, |random| {
+                Fault::Bus(bus_fault(random, servers))
             });
-            let end_at = (at + duration).min(END);
-            let name = || name.clone();
-            let (begin, end) = match random.u8(..7) {
-                0 => (Action::Partition(name()), Action::Repair(name())),
-                1 => (Action::PartitionTo(name()), Action::Repair(name())),
-                2 => (Action::PartitionFrom(name()), Action::Repair(name())),
-                3 | 4 => (Action::Hold(name()), Action::Release(name())),
-                5 => (Action::Crash(name()), Action::Bounce(name())),
-                _ => {
-                    let slow = Duration::from_millis(random.u64(200..3_000));
-                    let fast = Duration::from_millis(random.u64(1..100));
-                    (Action::Latency(name(), slow), Action::Latency(name(), fast))
+        }
+    }
+    // A server that starts again needs a moment before the end.
+    let restarts = time.start..time.end - Duration::from_secs(1);
+    if kinds.servers && servers > 1 && random.u8(..3) == 0 {
+        let mut at = time.start;
+        for server in 0..servers {
+            at += Duration::from_millis(random.u64(500..4_000));
+            let fault = Fault::Close(server);
+            script.push(TimedFault {
+                fault,
+                from: at,
+                to: at,
+            });
+        }
+    } else if kinds.servers {
+        for server in (0..servers)
+            .filter(|_| servers == 1 || random.bool())
+            .collect::<Vec<_>>()
+        {
+            timeline(random, &mut script, &restarts, |random| {
+                match random.bool() {
+                    true => Fault::Crash(server),
+                    false => Fault::Close(server),
                 }
-            };
-            script.push((at, begin));
-            script.push((end_at, end));
-            at = end_at + Duration::from_millis(random.u64(20..8_000));
+            });
         }
     }
-    if random.bool() {
-        let at = Duration::from_millis(random.u64(1_000..END.as_millis() as u64 - 6_000));
-        if random.bool() {
-            script.push((at, Action::Close));
-        } else {
-            let end_at = at + Duration::from_millis(random.u64(..5_000));
-            script.push((at, Action::Crash(SERVER.to_owned())));
-            script.push((end_at, Action::Bounce(SERVER.to_owned())));
+    for server in 0..servers {
+        if kinds.stalls && random.bool() {
+            timeline(random, &mut script, &time, |_| Fault::Stall(server));
         }
     }
-    script.sort_by_key(|(at, _)| *at);
+    for name in players {
+        if kinds.players && (servers == 1 || random.bool()) {
+            timeline(
+                random,
+                &mut script,
+                &(time.start..players_until),
+                |random| player_fault(random, name.clone()),
+            );
+        }
+    }
     script
+}
+
+/// Adds consecutive faults to a schedule.
+fn timeline(
+    random: &mut fastrand::Rng,
+    script: &mut Vec<TimedFault>,
+    time: &Range<Duration>,
+    fault: impl Fn(&mut fastrand::Rng) -> Fault,
+) {
+    let mut from = time.start + Duration::from_millis(random.u64(..7_000));
+    while from < time.end {
+        let duration_ms = match random.u8(..3) {
+            0 => random.u64(50..500),
+            1 => random.u64(500..5_000),
+            _ => random.u64(5_000..25_000),
+        };
+        let to = (from + Duration::from_millis(duration_ms)).min(time.end);
+        let fault = fault(random);
+        script.push(TimedFault { fault, from, to });
+        from = to + Duration::from_millis(random.u64(20..7_000));
+    }
+}
+
+fn player_fault(random: &mut fastrand::Rng, name: String) -> Fault {
+    match random.u8(..7) {
+        0 => Fault::Partition(name),
+        1 => Fault::PartitionTo(name),
+        2 => Fault::PartitionFrom(name),
+        3 | 4 => Fault::Hold(name),
+        5 => Fault::Kill(name),
+        _ => Fault::Slow(name, Duration::from_millis(random.u64(200..3_000))),
+    }
+}
+
+fn bus_fault(random: &mut fastrand::Rng, servers: usize) -> BusFault {
+    let one = random.usize(..servers);
+    match random.u8(..9) {
+        0 => BusFault::Slow(Duration::from_millis(random.u64(5..1_500))),
+        1 => BusFault::Loss(random.u8(1..60)),
+        2 => BusFault::Gone((0..servers).collect()),
+        3 => BusFault::Restart,
+        4 => BusFault::Gone(vec![one]),
+        5 | 6 => BusFault::Cut((0..servers).filter(|_| random.bool()).collect()),
+        7 => BusFault::OneWay(one, (one + random.usize(1..servers)) % servers),
+        _ => BusFault::Held(one),
+    }
 }

@@ -52,11 +52,11 @@ pub trait Observer {
     /// Called when a player has joined.
     fn joined(&self, _player: &PlayerState, _previous: Option<&PreviousSession>) {}
 
+    /// Called when a player goes on at another server with a new cube.
+    fn continued_anew(&self, player: &PlayerState, before: CubeId);
+
     /// Called when a player has received everything up to a tick.
     fn received_tick(&self, player: &PlayerState, tick: u64);
-
-    /// Called when a change has been received.
-    fn changed(&self, _player: &PlayerState, _change: &Change) {}
 
     /// Called when the server has corrected the player's own cube.
     fn corrected(&self, _player: &PlayerState) {}
@@ -310,11 +310,8 @@ impl Player {
         while let Some(event) = state.session.as_mut()?.next_event() {
             match event {
                 SessionEvent::Joined(welcome) => self.joined(state, welcome),
-                SessionEvent::Continued { welcome, .. } => {
-                    let continued = ("goes on", welcome.cube, welcome.tick);
-                    self.environment.log.record(now(), &state.name, continued);
-                    state.view.go_on(welcome.tick);
-                    self.resume = Some(welcome.resume);
+                SessionEvent::Continued { welcome, before } => {
+                    self.continued(state, &welcome, before);
                 }
                 SessionEvent::Changed(Change::Moved {
                     tick,
@@ -406,6 +403,21 @@ impl Player {
         self.environment.observer.joined(state, previous.as_ref());
     }
 
+    fn continued(&mut self, state: &mut PlayerState, welcome: &Welcome, before: CubeId) {
+        let log = &self.environment.log;
+        log.record(now(), &state.name, ("goes on", welcome.cube, welcome.tick));
+        log.count(Count::Continued);
+        state.view.go_on(welcome.tick);
+        self.resume = Some(welcome.resume);
+        if let Some(previous) = &mut self.previous {
+            previous.cube = welcome.cube;
+        }
+        if welcome.cube != before {
+            log.count(Count::ContinuedAnew);
+            self.environment.observer.continued_anew(state, before);
+        }
+    }
+
     fn changed(&mut self, state: &mut PlayerState, change: &Change) {
         let log = &self.environment.log;
         let session = state.session.as_ref();
@@ -425,7 +437,6 @@ impl Player {
         } else {
             log.record(now(), &state.name, change);
         }
-        self.environment.observer.changed(state, change);
     }
 
     /// Walks, carries, and sometimes cheats or leaves.

@@ -1,25 +1,32 @@
-//! One run with a single server: players, and a schedule of faults.
+//! One run: servers, players, and a schedule of faults.
+//!
+//! Several servers must be of one mind [`AGREED_WITHIN`] after the last fault is over. That time begins
+//! anew while a lease is held by a server that does not know it, because it must expire first: its
+//! holder has been killed or paused, or its answer was lost.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use turmoil::Builder;
+use turmoil::{Builder, Sim};
 
-use crate::checks;
+use crate::bus::{BusFault, SimulatedBus};
+use crate::checks::{self, Checked};
 use crate::event_log::{Count, EventLog};
-use crate::faults::{self, Action};
+use crate::faults::{self, Fault, FaultKinds, TimedFault};
 use crate::player::{self, Environment, PlayerState};
-use crate::server::{self, ServerUnderTest};
+use crate::server::{self, Servers};
 
-pub const SERVER: &str = "server";
-/// Time step of the simulated network. Clocks have no steps.
-const STEP: Duration = Duration::from_millis(10);
-/// Time from which on players do not move. Both sides give a connection up within 15 s, its ghost is
-/// removed 15 s later, and no client waits longer than 10 s to reconnect.
-const CALM: Duration = Duration::from_secs(faults::END.as_secs() + 33);
-/// Time at which every view must match the room.
-const END: Duration = Duration::from_secs(CALM.as_secs() + 4);
+/// Time step of the simulated network. Clocks have no steps, but one server may be ahead of another by this.
+pub const STEP: Duration = Duration::from_millis(10);
+/// Largest latency between a player and the servers after it was larger for a while.
+const USUAL_LATENCY: Duration = Duration::from_millis(50);
+/// Time from the end of all faults until all servers and players must agree.
+const AGREED_WITHIN: Duration = Duration::from_secs(2);
+/// Time after which one side gives a connection up that takes no data.
+const GIVEN_UP: Duration = Duration::from_secs(10);
+/// Time after which both sides have given such a connection up.
+const GIVEN_UP_BY_BOTH: Duration = Duration::from_secs(15);
 
 /// The result of a run.
 pub struct Outcome {
@@ -30,19 +37,79 @@ pub struct Outcome {
     pub kills_servers: bool,
 }
 
-/// Runs a seed.
+/// The times and faults of a run.
+struct Plan {
+    servers: usize,
+    kinds: FaultKinds,
+    /// Time of the first fault.
+    begin: Duration,
+    /// Time at which players' faults are over.
+    players_heal: Duration,
+    /// Time at which all faults are over.
+    heal: Duration,
+    /// Time from which on players do not move.
+    calm: Duration,
+    /// Time at which every view must match the room. Until then a connection that is lost at the end of
+    /// the players' faults has been given up by both sides, its ghost has been removed, and no client waits
+    /// any longer to reconnect.
+    end: Duration,
+    resume_within: Duration,
+}
+
+/// Runs a seed with one server.
 ///
 /// # Panics
 /// A check failed.
-pub fn play(seed: u64, is_printed: bool) -> Outcome {
-    // The server's own random numbers.
-    fastrand::seed(seed);
+pub fn alone(seed: u64, is_printed: bool) -> Outcome {
     let mut random = fastrand::Rng::with_seed(seed);
+    let plan = Plan {
+        servers: 1,
+        kinds: FaultKinds::alone(&mut random),
+        begin: Duration::ZERO,
+        players_heal: Duration::from_secs(30),
+        heal: Duration::from_secs(30),
+        calm: Duration::from_secs(63),
+        end: Duration::from_secs(67),
+        resume_within: Duration::from_secs(15),
+    };
+    play(&plan, None, seed, random, is_printed)
+}
+
+/// Runs a seed with several servers on a bus.
+///
+/// # Panics
+/// A check failed.
+pub fn cluster(seed: u64, is_printed: bool) -> Outcome {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let servers = random.usize(2..=5);
+    let plan = Plan {
+        servers,
+        kinds: FaultKinds::cluster(&mut random),
+        begin: Duration::from_secs(3),
+        players_heal: Duration::from_secs(9),
+        heal: Duration::from_secs(20),
+        calm: Duration::from_secs(20),
+        end: Duration::from_secs(36),
+        resume_within: Duration::from_secs(4),
+    };
+    let bus = SimulatedBus::new(servers, random.u64(..));
+    play(&plan, Some(bus), seed, random, is_printed)
+}
+
+fn play(
+    plan: &Plan,
+    bus: Option<SimulatedBus>,
+    seed: u64,
+    mut random: fastrand::Rng,
+    is_printed: bool,
+) -> Outcome {
+    // The servers' own random numbers.
+    fastrand::seed(seed);
     let log = EventLog::new(is_printed);
     let mut sim = Builder::new()
         .rng_seed(seed)
         .tick_duration(STEP)
-        .simulation_duration(2 * END)
+        .simulation_duration(2 * plan.end)
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(Duration::from_millis(random.u64(2..150)))
         // Few segments may wait for a reader, so that a connection that is held up soon blocks.
@@ -50,27 +117,34 @@ pub fn play(seed: u64, is_printed: bool) -> Outcome {
         .enable_random_order()
         .build();
 
-    let view_distance_m = [None, Some(16), Some(40)][random.usize(..3)];
-    let tick_hz = [10, 20, 30, 60][random.usize(..4)];
-    let server = Rc::new(RefCell::new(ServerUnderTest::new(tick_hz, view_distance_m)));
-    let is_closing = Rc::new(Cell::new(false));
-    sim.host(SERVER, {
-        let (server, is_closing, log) = (server.clone(), is_closing.clone(), log.clone());
+    let servers = Servers::new(
+        plan.servers,
+        plan.kinds,
+        plan.resume_within,
+        bus,
+        &mut random,
+    );
+    let servers = Rc::new(RefCell::new(servers));
+    let closing: Vec<_> = (0..plan.servers)
+        .map(|_| Rc::new(Cell::new(false)))
+        .collect();
+    for (server, is_closing) in closing.iter().enumerate() {
+        let (servers, is_closing, log) = (servers.clone(), is_closing.clone(), log.clone());
         let random = random.fork();
-        move || {
-            let random = random.clone();
-            server::serve(server.clone(), is_closing.clone(), log.clone(), random)
-        }
-    });
+        sim.host(name_of(server), move || {
+            let (servers, is_closing) = (servers.clone(), is_closing.clone());
+            server::serve(server, servers, is_closing, log.clone(), random.clone())
+        });
+    }
     let environment = Rc::new(Environment {
-        servers: vec![SERVER.to_owned()],
+        servers: (0..plan.servers).map(name_of).collect(),
         is_calm: Cell::new(false),
-        cheats: true,
-        unruly_until: faults::END,
+        cheats: plan.servers == 1,
+        unruly_until: plan.heal,
         log: log.clone(),
-        observer: Box::new(server.clone()),
+        observer: Box::new(servers.clone()),
     });
-    let names: Vec<_> = (0..random.usize(2..=4))
+    let names: Vec<_> = (0..random.usize(2..=5))
         .map(|number| format!("player{number}"))
         .collect();
     let mut players = Vec::new();
@@ -83,25 +157,170 @@ pub fn play(seed: u64, is_printed: bool) -> Outcome {
         });
     }
 
-    let script = faults::script(&mut random, &names);
-    let kill = Action::Crash(SERVER.to_owned());
-    let kills_servers = script.iter().any(|(_, action)| *action == kill);
-    let mut script = script.into_iter().peekable();
-    while sim.elapsed() < END {
-        while let Some((_, action)) = script.next_if(|(at, _)| *at <= sim.elapsed()) {
-            log.record(sim.elapsed(), "fault", &action);
-            match action {
-                Action::Close => is_closing.set(true),
-                action => action.apply(&mut sim),
+    let times = plan.begin..plan.heal;
+    let faults = faults::script(
+        &mut random,
+        plan.kinds,
+        plan.servers,
+        &names,
+        times,
+        plan.players_heal,
+    );
+    let mut script = script(&faults).into_iter().peekable();
+    let (mut healed, mut has_agreed) = (plan.heal, plan.servers == 1);
+    while sim.elapsed() < plan.end {
+        while let Some((_, number, begins)) = script.next_if(|(at, ..)| *at <= sim.elapsed()) {
+            let fault = &faults[number].fault;
+            log.record(sim.elapsed(), if begins { "begins" } else { "ends" }, fault);
+            let mut run = Run {
+                sim: &mut sim,
+                servers: &servers,
+                closing: &closing,
+                names: &names,
+            };
+            run.apply(number, &faults[number], begins);
+        }
+        environment.is_calm.set(sim.elapsed() >= plan.calm);
+        sim.step().unwrap();
+        let now = sim.elapsed();
+        if now >= plan.heal && !has_agreed {
+            if servers.borrow().has_orphaned_lease(now) {
+                healed = now;
+            }
+            match agreement(&servers.borrow(), &players, now) {
+                Ok(()) => {
+                    has_agreed = true;
+                    log.record(now, "all", ("agree after", now - healed));
+                }
+                Err(difference) => {
+                    let late = now - healed;
+                    assert!(
+                        late < AGREED_WITHIN,
+                        "{late:?} after the last fault, {difference}"
+                    );
+                }
             }
         }
-        environment.is_calm.set(sim.elapsed() >= CALM);
-        sim.step().unwrap();
     }
-    checks::check(&server.borrow(), &players);
+    let servers = servers.borrow();
+    let truth = servers.owner().unwrap();
+    log.record(sim.elapsed(), "in the end", truth);
+    checks::check_players(truth, &players).unwrap();
+    for player in &players {
+        checks::check_view(truth, servers.view_distance_m, &player.borrow()).unwrap();
+    }
     Outcome {
         hash: log.hash(),
         counts: log.counts(),
-        kills_servers,
+        kills_servers: faults
+            .iter()
+            .any(|timed| matches!(timed.fault, Fault::Crash(_))),
+    }
+}
+
+fn name_of(server: usize) -> String {
+    format!("server{server}")
+}
+
+/// Returns the beginnings and ends of faults by time.
+fn script(faults: &[TimedFault]) -> Vec<(Duration, usize, bool)> {
+    let both = |(number, timed): (usize, &TimedFault)| {
+        [(timed.from, number, true), (timed.to, number, false)]
+    };
+    let mut script: Vec<_> = faults.iter().enumerate().flat_map(both).collect();
+    script.sort_by_key(|(at, number, begins)| (*at, *begins, *number));
+    script
+}
+
+/// Checks that the room has one owner, and that players who joined a while ago see it as the owner does.
+fn agreement(servers: &Servers, players: &[Rc<RefCell<PlayerState>>], now: Duration) -> Checked {
+    let truth = servers.owner()?;
+    for player in players {
+        let player = player.borrow();
+        let session = player
+            .session
+            .as_ref()
+            .filter(|session| session.is_joined());
+        // A player may not have noticed yet that the connection is dead.
+        let is_connected = |received| now < received + Duration::from_millis(1_500);
+        let is_new = now < player.joined + Duration::from_secs(1);
+        if session.is_some_and(|session| is_connected(session.last_received())) && !is_new {
+            checks::check_view(truth, servers.view_distance_m, &player)?;
+        }
+    }
+    Ok(())
+}
+
+/// The parts of a run that faults change.
+struct Run<'a, 'sim> {
+    sim: &'a mut Sim<'sim>,
+    servers: &'a RefCell<Servers>,
+    closing: &'a [Rc<Cell<bool>>],
+    names: &'a [String],
+}
+
+impl Run<'_, '_> {
+    fn apply(&mut self, number: usize, timed: &TimedFault, begins: bool) {
+        let now = self.sim.elapsed();
+        match &timed.fault {
+            Fault::Bus(fault) => self.change_bus(number, fault, begins),
+            Fault::Stall(server) => {
+                let until = match begins {
+                    true => Duration::MAX / 2,
+                    false if timed.to - timed.from >= GIVEN_UP => now + GIVEN_UP_BY_BOTH - GIVEN_UP,
+                    false => now,
+                };
+                self.servers.borrow_mut().stall(*server, until);
+                self.change_bus(number, &BusFault::Held(*server), begins);
+                for name in self.names {
+                    match begins {
+                        true => self.sim.hold(name.as_str(), name_of(*server)),
+                        false => self.sim.release(name.as_str(), name_of(*server)),
+                    }
+                }
+            }
+            Fault::Crash(server) if begins => {
+                self.sim.crash(name_of(*server));
+                self.servers.borrow_mut().kill(*server, now);
+            }
+            Fault::Crash(server) => self.sim.bounce(name_of(*server)),
+            Fault::Close(server) if begins => self.closing[*server].set(true),
+            Fault::Close(_) => {}
+            Fault::Kill(name) if begins => self.sim.crash(name.as_str()),
+            Fault::Kill(name) => self.sim.bounce(name.as_str()),
+            Fault::Partition(name) if begins => {
+                self.at_servers(|sim, at| sim.partition(name.as_str(), at));
+            }
+            Fault::PartitionTo(name) if begins => {
+                self.at_servers(|sim, at| sim.partition_oneway(at, name.as_str()));
+            }
+            Fault::PartitionFrom(name) if begins => {
+                self.at_servers(|sim, at| sim.partition_oneway(name.as_str(), at));
+            }
+            Fault::Partition(name) | Fault::PartitionTo(name) | Fault::PartitionFrom(name) => {
+                self.at_servers(|sim, at| sim.repair(name.as_str(), at));
+            }
+            Fault::Hold(name) if begins => self.at_servers(|sim, at| sim.hold(name.as_str(), at)),
+            Fault::Hold(name) => self.at_servers(|sim, at| sim.release(name.as_str(), at)),
+            Fault::Slow(name, most) => self.at_servers(|sim, at| {
+                let most = if begins { *most } else { USUAL_LATENCY };
+                sim.set_link_max_message_latency(name.as_str(), at, most);
+            }),
+        }
+    }
+
+    fn change_bus(&self, number: usize, fault: &BusFault, begins: bool) {
+        let servers = self.servers.borrow();
+        let bus = servers.bus.as_ref().expect("only a bus has such faults");
+        match begins {
+            true => bus.begin(number, fault.clone()),
+            false => bus.end(number),
+        }
+    }
+
+    fn at_servers(&self, change: impl Fn(&Sim<'_>, String)) {
+        for server in 0..self.closing.len() {
+            change(self.sim, name_of(server));
+        }
     }
 }
