@@ -32,13 +32,12 @@ const CALM: Duration = Duration::from_secs(2);
 /// Every player walks in a circle, at this speed and of this radius.
 const SPEED_MPS: f64 = 2.0;
 const RADIUS_M: f64 = 1.0;
-/// The circles lie this far apart, in rows of so many. The first one lies so that the players are on both
-/// sides of the borders of cells 48 m wide, and all within 48 m of each other.
+/// The circles lie this far apart, in rows of so many. In cells 20 m wide, all are in sight of each other, in
+/// four cells, some from afar; and all are within the second of top speed that a cube may jump.
 const SPACING_M: f64 = 3.0;
 const IN_A_ROW: usize = 8;
-const FIRST_M: f64 = 13.0;
-/// The player that holds the free cube, and how far above its own it carries it.
-const HOLDER: usize = 1;
+const FIRST_M: f64 = 1.5;
+/// The last player holds the free cube, and carries it this far above its own.
 const ABOVE_M: f32 = 1.5;
 
 /// The players whose views are compared, by the servers that they joined at first.
@@ -186,9 +185,11 @@ fn play(players: &mut [Player], shared: &Shared) {
         before = now;
         // The first one opens the room.
         let is_open = players[0].own.is_some();
-        let count = if is_open { players.len() } else { 1 };
-        for (number, player) in players[..count].iter_mut().enumerate() {
-            player.play(number, walked, now);
+        let count = players.len();
+        let polled = if is_open { count } else { 1 };
+        for (number, player) in players.iter_mut().enumerate().take(polled) {
+            let is_holder = number + 1 == count;
+            player.play(pose_at(number, walked), is_holder, now);
         }
         if now >= look_at {
             look_at = now + LOOK_EVERY;
@@ -213,15 +214,14 @@ impl Player {
         }
     }
 
-    fn play(&mut self, number: usize, walked: Duration, now: Duration) {
+    fn play(&mut self, pose: Pose, is_holder: bool, now: Duration) {
         self.client.poll(now);
         while self.client.next_event().is_some() {}
         if let Some(own) = self.client.own_cube() {
             let before = self.own.replace(own);
             self.changed_ids += u64::from(before.is_some_and(|before| before != own));
-            let pose = pose_at(number, walked);
             self.client.set_pose(own, pose);
-            if number == HOLDER && self.is_joined() {
+            if is_holder && self.is_joined() {
                 self.hold(own, pose, now);
             }
         }

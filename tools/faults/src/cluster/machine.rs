@@ -1,20 +1,24 @@
 //! The processes of a cluster: nats-servers and cubesync-servers, here or in a network of their own.
 
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cubesync_harness::programs::free_address;
-use cubesync_harness::{Program, http};
+use cubesync_harness::{Program, http, nats};
 use rustix::process::Signal;
 
 use crate::harness::process::Process;
 
 /// A server that does not answer after this long has failed.
 const START_WITHIN: Duration = Duration::from_secs(20);
+/// A server that is asked to stop does within its drain time.
+const STOPS_WITHIN: Duration = Duration::from_secs(20);
+/// Lets nats-servers notice a cut between them in seconds, not in minutes.
+const PINGS: &str = "ping_interval: \"1s\"\nping_max: 2\n";
 
 /// A server that can be stopped and started again. Dropping it kills it.
 #[derive(Debug)]
@@ -25,30 +29,11 @@ pub(super) struct Service {
     program: Option<Program>,
     /// The address on which it listens.
     pub(super) address: SocketAddr,
+    /// The address of its pages, if it has any.
+    pub(super) pages: Option<SocketAddr>,
 }
 
 impl Service {
-    /// Starts a server that listens on `address`, in the network `netns` if there is one.
-    fn start(
-        netns: Option<&str>,
-        mut line: Vec<String>,
-        log: PathBuf,
-        address: SocketAddr,
-    ) -> Result<Self> {
-        if let Some(name) = netns {
-            let prefix = ["ip", "netns", "exec", name].map(str::to_owned);
-            line.splice(0..0, prefix);
-        }
-        let mut service = Self {
-            line,
-            log,
-            program: None,
-            address,
-        };
-        service.start_again()?;
-        Ok(service)
-    }
-
     /// Starts the server again with the same command line; it must have ended.
     pub(super) fn start_again(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(&self.log)?;
@@ -58,14 +43,13 @@ impl Service {
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log);
-        let address = self.address;
-        self.program = Some(Program::start(self.line[0].as_str(), &mut command)?);
-        self.wait_until(|| TcpStream::connect(address).is_ok())
-    }
-
-    fn wait_until(&mut self, is_ready: impl FnMut() -> bool) -> Result<()> {
-        let program = self.program.as_mut().context("the server does not run")?;
-        let outcome = program.wait_until(START_WITHIN, is_ready);
+        let (address, pages) = (self.address, self.pages);
+        let mut program = Program::start(self.line[0].as_str(), &mut command)?;
+        let outcome = program.wait_until(START_WITHIN, || match pages {
+            Some(pages) => http::is_serving(pages),
+            None => TcpStream::connect(address).is_ok(),
+        });
+        self.program = Some(program);
         outcome.with_context(|| format!("its log: {}", self.last_log_lines()))
     }
 
@@ -80,20 +64,27 @@ impl Service {
         self.program = None;
     }
 
-    /// Returns how the server ended, or `None` if it still runs after `within`.
-    pub(super) fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
-        let status = self.program.as_mut()?.ends_within(within)?;
-        self.program = None;
-        Some(status)
+    /// Waits until the server has ended, and checks that it did so well.
+    pub(super) fn ends(&mut self) -> Result<()> {
+        let mut program = self.program.take().context("the server does not run")?;
+        let status = program.ends_within(STOPS_WITHIN);
+        let status = status.context("the server does not stop")?;
+        ensure!(status.success(), "the server ended with {status}");
+        Ok(())
     }
 
-    /// Returns whether the log contains `word`.
-    pub(super) fn has_logged(&self, word: &str) -> bool {
-        std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(word))
+    pub(super) fn is_running(&self) -> bool {
+        self.program.is_some()
     }
 
-    /// Returns the last lines of the log.
-    pub(super) fn last_log_lines(&self) -> String {
+    /// Checks that no part of the server has panicked.
+    pub(super) fn is_well(&self) -> Result<()> {
+        let log = std::fs::read_to_string(&self.log)?;
+        ensure!(!log.contains("panicked"), "{}", self.last_log_lines());
+        Ok(())
+    }
+
+    fn last_log_lines(&self) -> String {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = text.lines().rev().take(5).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join(" | ")
@@ -103,47 +94,90 @@ impl Service {
 /// The place where servers run: an address, and a network if it is not the machine's own.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Site<'a> {
-    pub(super) address: IpAddr,
-    pub(super) netns: Option<&'a str>,
     pub(super) folder: &'a Path,
+    pub(super) address: Ipv4Addr,
+    pub(super) netns: Option<&'a str>,
 }
 
 impl<'a> Site<'a> {
     /// Returns this machine's loopback.
     pub(super) fn here(folder: &'a Path) -> Self {
         Self {
-            address: Ipv4Addr::LOCALHOST.into(),
-            netns: None,
             folder,
+            address: Ipv4Addr::LOCALHOST,
+            netns: None,
         }
     }
 
-    /// Starts a nats-server with further flags.
-    pub(super) fn nats(self, flags: &[String]) -> Result<Service> {
-        let address = SocketAddr::new(self.address, free_address()?.port());
-        let line = [
-            "nats-server".to_owned(),
-            format!("--addr={}", self.address),
-            format!("--port={}", address.port()),
-        ];
-        let line = line.into_iter().chain(flags.iter().cloned()).collect();
-        let log = self.folder.join(format!("nats-{}", address.port()));
-        Service::start(self.netns, line, log, address)
+    /// Starts a nats-server with JetStream. If there are to be leaves, it listens for them on this address.
+    pub(super) fn nats(self, leaves: Option<SocketAddr>) -> Result<Service> {
+        let address = self.free()?;
+        let storage = self.folder.join("jetstream");
+        let mut line = vec!["nats-server".to_owned()];
+        line.extend(nats::arguments(address, &storage));
+        if let Some(leaves) = leaves {
+            let config = format!("{PINGS}leafnodes {{ listen: \"{leaves}\" }}\n");
+            line.push(self.config("hub", &config)?);
+        }
+        let nats = self.start(line, address, None)?;
+        nats::check_jetstream(address)?;
+        Ok(nats)
     }
 
-    /// Starts a cubesync-server on a bus, and waits until it serves.
+    /// Starts a nats-server without JetStream of its own as a leaf of another one.
+    pub(super) fn leaf(self, hub: SocketAddr) -> Result<Service> {
+        let address = self.free()?;
+        let remotes =
+            format!("leafnodes {{ reconnect: 1, remotes: [{{ url: \"nats://{hub}\" }}] }}");
+        let config = format!("{PINGS}listen: \"{address}\"\n{remotes}\n");
+        let line = vec!["nats-server".to_owned(), self.config("leaf", &config)?];
+        self.start(line, address, None)
+    }
+
+    /// Starts a cubesync-server on a bus.
     pub(super) fn server(self, binary: &Path, bus: SocketAddr) -> Result<Service> {
-        let [tcp, pages] = [free_address()?, free_address()?]
-            .map(|free| SocketAddr::new(self.address, free.port()));
+        let [tcp, pages] = [self.free()?, self.free()?];
         let line = vec![
             binary.display().to_string(),
             format!("--listen={tcp}"),
             format!("--http={pages}"),
             format!("--bus=nats://{bus}"),
+            // The players are in four cells then.
+            "--view-distance=20".to_owned(),
         ];
-        let log = self.folder.join(format!("server-{}", tcp.port()));
-        let mut service = Service::start(self.netns, line, log, tcp)?;
-        service.wait_until(|| http::is_serving(pages))?;
+        self.start(line, tcp, Some(pages))
+    }
+
+    fn start(
+        self,
+        mut line: Vec<String>,
+        address: SocketAddr,
+        pages: Option<SocketAddr>,
+    ) -> Result<Service> {
+        let program = Path::new(&line[0]).file_name().unwrap_or_default();
+        let log = format!("{}-{}", program.display(), address.port());
+        if let Some(name) = self.netns {
+            line.splice(0..0, ["ip", "netns", "exec", name].map(str::to_owned));
+        }
+        let mut service = Service {
+            line,
+            log: self.folder.join(log),
+            program: None,
+            address,
+            pages,
+        };
+        service.start_again()?;
         Ok(service)
+    }
+
+    /// Writes a configuration of a nats-server and returns the flag for it.
+    fn config(self, name: &str, text: &str) -> Result<String> {
+        let file = self.folder.join(name);
+        std::fs::write(&file, text)?;
+        Ok(format!("--config={}", file.display()))
+    }
+
+    fn free(self) -> Result<SocketAddr> {
+        Ok(SocketAddr::new(self.address.into(), free_address()?.port()))
     }
 }

@@ -1,10 +1,10 @@
-//! Faults of a cluster, tried on a nats-server, three servers and two players on each. The cluster must be
-//! whole again soon after each of them.
+//! Faults of a cluster, tried on a nats-server, three servers and players on each. After each of them all
+//! players must see each other again, and their views must be the world of the room's owner.
 
 mod faults;
-mod islands;
+mod intruder;
+mod island;
 mod machine;
-mod players;
 
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -17,8 +17,11 @@ use serde::Serialize;
 
 use crate::runner::{Verdict, is_here};
 
-/// Number of faults at the same time: each has servers and players of its own, which mostly wait.
-const AT_ONCE: usize = 4;
+/// Number of players in a thorough run, and of faults at the same time: one, so that times are those of the
+/// cluster.
+const THOROUGH: (usize, usize) = (60, 1);
+/// The same in a quick run.
+const QUICK: (usize, usize) = (12, 4);
 
 /// A fault of a cluster.
 struct Fault {
@@ -50,6 +53,8 @@ struct Trial<'a> {
     binary: &'a Path,
     /// The folder for logs and configurations.
     folder: &'a Path,
+    /// Number of players.
+    players: usize,
     is_quick: bool,
 }
 
@@ -83,9 +88,16 @@ pub(crate) fn run(
     };
     let wanted: Vec<_> = faults::FAULTS.iter().filter(is_wanted).collect();
     ensure!(!wanted.is_empty(), "no fault of a cluster has such a name");
+    let (players, at_once) = if is_quick { QUICK } else { THOROUGH };
+    println!("{players} players on three servers, who walk and see each other");
+    if is_quick {
+        println!(
+            "(quick: a cut, a pause or a silence lasts for 8 s, not for a minute or half of one)"
+        );
+    }
     let (next, lines) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(wanted.len()) {
+        for _ in 0..at_once.min(wanted.len()) {
             scope.spawn(|| {
                 while let Some(fault) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let line = try_one(fault, binary, is_quick);
@@ -132,6 +144,7 @@ fn in_a_folder(fault: &Fault, binary: &Path, is_quick: bool) -> Result<String> {
     let trial = Trial {
         binary,
         folder: &folder,
+        players: if is_quick { QUICK.0 } else { THOROUGH.0 },
         is_quick,
     };
     let outcome = (fault.run)(&trial);

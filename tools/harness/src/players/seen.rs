@@ -9,7 +9,7 @@ use cubesync_client::protocol::quantize::QUANTA_PER_METRE;
 use cubesync_client::protocol::{CubeId, CubeKind, Pose};
 
 use super::room::{Cube, World};
-use super::{Among, HOLDER, Player, RADIUS_M, centre_of, name_of, pose_at};
+use super::{Among, Player, RADIUS_M, centre_of, name_of, pose_at};
 
 /// A cube this near to its player is seen as it is now, half a second old at most.
 const NEAR_M: f32 = 1.0;
@@ -206,12 +206,12 @@ impl Seen {
                 "the owner has {name} as {cube:?}, {off} quanta off"
             );
         }
-        let holder = self.own[HOLDER].0.map(|cube| cube.0);
+        let last = self.own.last().and_then(|(own, _)| *own);
+        let holder = last.map(|cube| cube.0);
         let free = world.values().find(|cube| cube.kind == "free");
         ensure!(
             free.is_some_and(|cube| cube.holder == holder),
-            "the owner has {free:?}, held by {}",
-            name_of(HOLDER)
+            "the owner has {free:?}, which {holder:?} should hold"
         );
         for (number, view) in self.views.iter().enumerate() {
             if view != world {
