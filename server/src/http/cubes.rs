@@ -1,6 +1,7 @@
 //! `/cubes.json`: every cube of a room, with positions in metres.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -8,12 +9,17 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cubesync_protocol::{CubeId, CubeKind};
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 
 use super::{NOT_CACHED, not_found, plain};
 use crate::shared::Shared;
 use crate::watch::WatchError;
-use cubesync_relay::room::world;
+use cubesync_relay::Host;
+use cubesync_relay::room::{Role, RoomEnded, world};
 use cubesync_relay::rooms::DEFAULT_ROOM;
+
+/// Time in which a room's task answers.
+const ROLE_DEADLINE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Parameters {
@@ -25,6 +31,11 @@ struct Room {
     room: String,
     tick: u64,
     tick_hz: u8,
+    /// "owner", "edge" or "island".
+    role: &'static str,
+    /// The server that owns the room, if it is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
     cubes: Vec<Cube>,
 }
 
@@ -69,12 +80,24 @@ pub(super) async fn page(
     Query(parameters): Query<Parameters>,
 ) -> Response {
     let name = parameters.room.as_deref().unwrap_or(DEFAULT_ROOM);
-    match shared.watches.look(&shared.host, name).await {
-        Ok(seen) => {
+    let seen = shared.watches.look(&shared.host, name).await;
+    let seen = match seen {
+        Ok(seen) => role(&shared.host, name).await.map(|role| (seen, role)),
+        Err(error) => Err(error),
+    };
+    match seen {
+        Ok((seen, role)) => {
+            let (role, owner) = match role {
+                Role::Owner => ("owner", None),
+                Role::Edge { owner } => ("edge", Some(owner)),
+                Role::Island => ("island", None),
+            };
             let room = Room {
                 room: name.to_owned(),
                 tick: seen.tick,
                 tick_hz: shared.config.tick,
+                role,
+                owner,
                 cubes: seen.cubes.into_iter().map(Cube::from).collect(),
             };
             ([NOT_CACHED], Json(room)).into_response()
@@ -85,6 +108,16 @@ pub(super) async fn page(
             let busy = plain(StatusCode::SERVICE_UNAVAILABLE, problem);
             ([(header::RETRY_AFTER, "5")], busy).into_response()
         }
+    }
+}
+
+/// Returns the part of this server in a room.
+async fn role(host: &Host, name: &str) -> Result<Role, WatchError> {
+    let room = host.rooms.find(name).ok_or(WatchError::NoRoom)?;
+    match timeout(ROLE_DEADLINE, room.view()).await {
+        Ok(Ok(view)) => Ok(view.role),
+        Ok(Err(RoomEnded)) => Err(WatchError::NoRoom),
+        Err(_) => Err(WatchError::Busy),
     }
 }
 

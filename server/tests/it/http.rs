@@ -133,6 +133,7 @@ async fn cubes_are_listed_in_metres() {
         (&room["room"], &room["tick_hz"]),
         (&"lobby".into(), &60.into())
     );
+    assert_eq!((&room["role"], room.get("owner")), (&"owner".into(), None));
     assert_eq!(room["cubes"][0]["kind"], "free");
     let own = &room["cubes"][1];
     assert_eq!(
