@@ -1,7 +1,7 @@
 //! `cargo demo-cluster`: runs three servers that show one room over NATS, with bots on each, until Ctrl-C.
 
 use std::fmt::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::Receiver;
@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{Arg, ArgMatches, value_parser};
-use cubesync_harness::Program;
+use cubesync_harness::nats::Nats;
 use cubesync_harness::programs::{find_installed, neighbour};
+use cubesync_harness::{Program, http};
 
 use crate::setup::{build, local, stop_at_ctrl_c, stopped, wait_until_serving};
 
@@ -25,8 +26,8 @@ const NAMES: [(&str, &str, &str); 3] = [
 const FIRST_TCP_PORT: u16 = 14_911;
 const FIRST_HTTP_PORT: u16 = 8_081;
 const NATS_PORT: u16 = 14_222;
-/// nats-server needs milliseconds; this only ends the wait for one that hangs.
-const NATS_START_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the servers are asked who owns the room and how many players each has.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// The command's name behind `cargo`.
 pub(crate) const NAME: &str = "demo-cluster";
@@ -97,9 +98,11 @@ struct Server {
 
 /// Everything that runs; dropping it kills it.
 struct Cluster {
-    nats: Option<Program>,
+    nats: Option<Nats>,
     servers: Vec<Server>,
     bots: Vec<Program>,
+    /// Who owns the room and where players are, as printed last.
+    places: String,
 }
 
 /// Runs the demo until Ctrl-C (or SIGTERM), or until no server is left, which is an error.
@@ -114,17 +117,14 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         println!("\nStopped.");
         return Ok(());
     }
-    let (bus, nats) = match (nats_server, &options.bus) {
-        (Some(program), _) => {
-            let (bus, nats) = start_nats(&program)?;
-            (bus, Some(nats))
-        }
-        (None, bus) => (bus.clone().unwrap_or_default(), None),
-    };
+    let nats = nats_server.as_deref().map(start_nats).transpose()?;
+    let bus = nats.as_ref().map(Nats::url).or(options.bus.clone());
+    let bus = bus.unwrap_or_default();
     let mut cluster = Cluster {
         nats,
         servers: Vec::new(),
         bots: Vec::new(),
+        places: String::new(),
     };
     let is_up = cluster.start(options, &bus, &stop)?;
     if is_up {
@@ -169,7 +169,12 @@ impl Cluster {
         let mut kill_at = options
             .kill_one_after
             .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        let mut ask_at = Instant::now() + ASK_EVERY;
         while !stopped(stop) {
+            if Instant::now() >= ask_at {
+                ask_at = Instant::now() + ASK_EVERY;
+                self.tell_places();
+            }
             if kill_at.is_some_and(|at| Instant::now() >= at) {
                 kill_at = None;
                 if !self.servers.is_empty() {
@@ -178,10 +183,12 @@ impl Cluster {
                 }
             }
             if let Some(nats) = &mut self.nats
-                && nats.ended()?.is_some()
+                && nats.program.ended()?.is_some()
             {
                 self.nats = None;
-                println!("nats-server has ended: each server goes on with its own players alone.");
+                println!(
+                    "nats-server has ended: each server goes on with its own players, as an island."
+                );
             }
             for index in (0..self.servers.len()).rev() {
                 if let Some(status) = self.servers[index].program.ended()? {
@@ -201,6 +208,24 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Prints who owns the room and where players are, if that has changed.
+    fn tell_places(&mut self) {
+        let servers = self.servers.iter();
+        let parts = servers.map(|server| {
+            let text = |path| {
+                let page = http::get(local(server.http), path);
+                page.map_or_else(|_| String::new(), |page| text_of(&page.body))
+            };
+            let part = part_of(&text("/cubes.json"), &text("/metrics"));
+            format!("{} {part}", server.program.name())
+        });
+        let places = parts.collect::<Vec<_>>().join("; ");
+        if places != self.places {
+            println!("{places}.");
+            self.places = places;
+        }
     }
 
     fn where_players_move(&self) -> String {
@@ -247,8 +272,9 @@ impl Cluster {
             "
 Look at:
   two of the pages                side by side: who walks on one walks on the other
-  {status:<30}  how the servers do, and what they tell each other
-  {hint:<30}  server 1 dies: its players are back at once, at the others, as the cubes they were
+  {status:<30}  who owns the room, where players are, and how the servers do
+  {hint:<30}  server 1, which owns the room, dies: another one takes it over within two seconds, with
+                                  all cubes as they were, and its players go on there
 
 Ctrl-C ends all of it.
 "
@@ -279,18 +305,34 @@ fn server_command(
     command
 }
 
-/// Starts nats-server for this machine only, and returns its address.
-fn start_nats(program: &Path) -> Result<(String, Program)> {
+/// Starts nats-server for this machine only.
+fn start_nats(program: &Path) -> Result<Nats> {
     let address = listener_near(Ipv4Addr::LOCALHOST.into(), NATS_PORT)?.local_addr()?;
-    let mut command = Command::new(program);
-    command
-        .args(["--addr", &address.ip().to_string()])
-        .args(["--port", &address.port().to_string()])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    let mut nats = Program::start("nats-server", &mut command)?;
-    nats.wait_until(NATS_START_TIMEOUT, || TcpStream::connect(address).is_ok())?;
-    Ok((format!("nats://{address}"), nats))
+    Nats::start(program, address, &[])
+}
+
+/// Returns the part of a server in the room, by its pages: what it is, and how many are connected to it.
+fn part_of(room: &str, metrics: &str) -> String {
+    let roles = [
+        ("owner", "owns the room"),
+        ("edge", "is an edge"),
+        ("island", "is an island"),
+    ];
+    let is_role = |(word, _): &&(&str, &str)| room.contains(&format!("\"role\":\"{word}\""));
+    let role = roles
+        .iter()
+        .find(is_role)
+        .map_or("does not answer", |(_, role)| role);
+    let mut lines = metrics.lines();
+    let connections = lines.find_map(|line| line.strip_prefix("cubesync_connections "));
+    connections.map_or_else(
+        || role.to_owned(),
+        |count| format!("{role}, {count} players"),
+    )
+}
+
+fn text_of(body: &[u8]) -> String {
+    String::from_utf8_lossy(body).into_owned()
 }
 
 fn installed_nats_server() -> Result<PathBuf> {
@@ -338,7 +380,16 @@ mod tests {
             nats: None,
             servers: servers.collect(),
             bots: Vec::new(),
+            places: String::new(),
         }
+    }
+
+    #[test]
+    fn a_server_is_what_its_pages_say() {
+        let metrics = "# TYPE cubesync_connections gauge\ncubesync_connections 4\n";
+        let part = part_of(r#"{"room":"lobby","role":"owner","cubes":[]}"#, metrics);
+        assert_eq!(part, "owns the room, 4 connections");
+        assert_eq!(part_of("", ""), "does not answer");
     }
 
     #[test]
