@@ -199,11 +199,37 @@ function showRooms(rooms, count) {
       cell.textContent = text;
       row.append(cell);
     }
+    if (room.servers) {
+      row.firstChild.append(note(...ownerOf(room.servers)));
+      const places = room.servers.players;
+      if (places.some((place) => place.web !== null)) row.lastChild.append(note(places.map(placeOf).join(" · ")));
+    }
     return row;
   }));
   element("more-rooms").hidden = count <= rooms.length;
   say("more-rooms", `and ${plural(count - rooms.length, "more room")}`);
 }
+
+function note(...parts) {
+  const small = document.createElement("small");
+  small.append(...parts);
+  return small;
+}
+
+// An owner without a known address is named by its id.
+function serverLink(web) {
+  const link = document.createElement(web.includes(":") ? "a" : "span");
+  if (link.localName === "a") link.href = `${location.protocol}//${web}/status`;
+  link.textContent = web;
+  return link;
+}
+
+function ownerOf({ role, owner }) {
+  if (role === "edge") return ["owned by ", serverLink(owner)];
+  return [role === "island" ? "cut off from its owner" : "owned by this server"];
+}
+
+const placeOf = ({ web, players }) => `${players} ${web === null ? "here" : `at ${web || "another server"}`}`;
 
 function showServers(cluster) {
   element("cluster").hidden = !cluster;
@@ -213,16 +239,10 @@ function showServers(cluster) {
   element("servers").replaceChildren(...cluster.servers.map((server, index) => {
     const row = document.createElement("tr");
     const name = document.createElement("td");
-    const link = document.createElement(index > 0 && server.web ? "a" : "span");
-    if (link.localName === "a") link.href = `${location.protocol}//${server.web}/status`;
-    link.textContent = server.web || "address unknown";
-    const note = document.createElement("small");
-    note.textContent = `${index === 0 ? "this one · " : ""}version ${server.version}`;
-    name.append(link, note);
+    const address = server.web || "address unknown";
+    name.append(index === 0 ? address : serverLink(address), note(`${index === 0 ? "this one · " : ""}version ${server.version}`));
     row.append(name);
-    const offset = server.clock_offset_ms;
-    const clock = `${offset < 0 ? "−" : ""}${milliseconds(Math.abs(offset))}`;
-    for (const text of [server.players, server.rooms, bytesPerSecond(server.sent_bytes_per_s), bytesPerSecond(server.received_bytes_per_s), clock]) {
+    for (const text of [server.players, server.rooms, bytesPerSecond(server.sent_bytes_per_s), bytesPerSecond(server.received_bytes_per_s)]) {
       const cell = document.createElement("td");
       cell.textContent = text;
       row.append(cell);

@@ -11,4 +11,7 @@ pub mod roster;
 
 #[cfg(any(test, feature = "testing"))]
 pub use cluster::testing;
-pub use cluster::{Cluster, Presence, Rules, ServerProfile, host_and_port, overheard};
+pub use cluster::{
+    Cluster, ClusterMetrics, LeaseChange, Presence, RoomPresence, RoomRole, Rules, ServerProfile,
+    host_and_port,
+};

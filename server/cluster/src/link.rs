@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use cubesync_protocol::DecodeError;
+use cubesync_relay::label::label;
 use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
 
@@ -68,21 +69,18 @@ pub trait Payload {
     fn write(&self, buffer: &mut BytesMut);
 }
 
-/// Why a link has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum LinkEnd {
-    /// Packets were lost for good.
-    #[error("packets were lost for good")]
-    Lost,
-    /// Nothing came for too long.
-    #[error("the other server is silent")]
-    Silent,
-    /// The other side has ended it.
-    #[error("the other server has ended the link")]
-    Ended,
-    /// A message was longer than any that a server sends.
-    #[error("a message was too long")]
-    TooLong,
+label! {
+    /// Why a link has ended.
+    pub enum LinkEnd("reason") {
+        /// Packets were lost for good.
+        Lost => "lost",
+        /// Nothing came for too long.
+        Silent => "silent",
+        /// The other side has ended it.
+        Ended => "ended",
+        /// What came is nothing that a server sends.
+        Malformed => "malformed",
+    }
 }
 
 /// The kinds of packets.
@@ -387,7 +385,7 @@ impl Link {
             self.expected += 1;
             self.early_bytes -= content.len();
             if self.partial.len() + content.len() > MAX_MESSAGE_BYTES {
-                return Err(LinkEnd::TooLong);
+                return Err(LinkEnd::Malformed);
             }
             match kind {
                 Kind::Last if self.partial.is_empty() => complete.push(content),

@@ -68,7 +68,7 @@ impl Envelope {
     pub fn decode(payload: Bytes) -> Result<Self, DecodeError> {
         match payload.first() {
             Some(&ATTACH_TAG) => Ok(Self::Attach(decode_peer(&payload[1..])?)),
-            Some(&ANNOUNCEMENT_TAG) => Ok(Self::Announcement(decode_peer(&payload[1..])?)),
+            Some(&ANNOUNCEMENT_TAG) => Ok(Self::Announcement(Announcement::decode(&payload)?)),
             _ => Ok(Self::Packet(Packet::read(payload)?)),
         }
     }
@@ -107,6 +107,17 @@ impl Announcement {
     /// Encodes the announcement.
     pub fn encode(&self) -> Bytes {
         tagged(ANNOUNCEMENT_TAG, self)
+    }
+
+    /// Decodes an announcement.
+    ///
+    /// # Errors
+    /// Returns an error if the payload is none.
+    pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        match payload.split_first() {
+            Some((&ANNOUNCEMENT_TAG, announcement)) => decode_peer(announcement),
+            _ => Err(malformed("an announcement")),
+        }
     }
 }
 

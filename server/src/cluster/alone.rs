@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use cubesync_relay::metrics::Metrics;
+use cubesync_relay::room::Role;
 use cubesync_relay::room::backplane::{Alone, Backplane};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -58,8 +59,16 @@ impl Neighbours {
     pub(crate) fn now(&self) -> Option<ClusterNow> {
         None
     }
+
+    pub(crate) fn room(&self, _: &str, _: &Role) -> Option<RoomServers> {
+        None
+    }
 }
 
 /// The status page's view of several servers. In this build there is none.
 #[derive(Debug, Serialize)]
 pub(crate) enum ClusterNow {}
+
+/// The status page's view of a room's servers. In this build there is none.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) enum RoomServers {}

@@ -12,8 +12,8 @@ mod status;
 pub(crate) use cubesync_cluster::bus::BusError;
 
 #[cfg(not(feature = "cluster"))]
-pub(crate) use self::alone::{BusConnection, BusError, ClusterNow, Neighbours};
+pub(crate) use self::alone::{BusConnection, BusError, ClusterNow, Neighbours, RoomServers};
 #[cfg(feature = "cluster")]
 pub(crate) use self::several::{BusConnection, Neighbours, profile};
 #[cfg(feature = "cluster")]
-pub(crate) use self::status::ClusterNow;
+pub(crate) use self::status::{ClusterNow, RoomServers};

@@ -8,11 +8,12 @@ use cubesync_cluster::{Cluster, Rules, ServerProfile};
 use cubesync_protocol::ServerAddress;
 use cubesync_relay::contain::contain;
 use cubesync_relay::metrics::{Metrics, Task};
+use cubesync_relay::room::Role;
 use cubesync_relay::room::backplane::{Alone, Backplane};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::ClusterNow;
+use super::{ClusterNow, RoomServers};
 use crate::config::Config;
 use crate::network;
 
@@ -70,11 +71,9 @@ impl Neighbours {
         tasks: &TaskTracker,
         shutdown: &CancellationToken,
     ) -> Self {
-        let cluster = Cluster::new(bus);
-        cluster.register_metrics(&metrics.set);
-        let profile = profile(config, listening);
-        let living = Arc::clone(&cluster).run(profile, metrics.clone(), shutdown.clone());
-        tasks.spawn(contain(metrics, Task::Other, living));
+        let cluster = Cluster::new(bus, profile(config, listening), metrics);
+        let running = Arc::clone(&cluster).run(shutdown.clone());
+        tasks.spawn(contain(metrics, Task::Other, running));
         Self(Some(cluster))
     }
 
@@ -104,6 +103,12 @@ impl Neighbours {
     pub(crate) fn now(&self) -> Option<ClusterNow> {
         self.0.as_deref().map(ClusterNow::of)
     }
+
+    /// Returns what the status page shows of a room's servers.
+    pub(crate) fn room(&self, name: &str, role: &Role) -> Option<RoomServers> {
+        let cluster = self.0.as_deref()?;
+        Some(RoomServers::new(name, role, &cluster.servers()))
+    }
 }
 
 /// Returns the profile of a server that listens to clients and for pages at these addresses:
@@ -113,10 +118,7 @@ pub(crate) fn profile(config: &Config, listening: [SocketAddr; 2]) -> ServerProf
     let [tcp, web] = listening.map(|bound| network::reachable(bound, outside).to_string());
     let given = &config.cluster;
     ServerProfile {
-        rules: Rules {
-            tick_hz: config.tick,
-            view_distance: config.view_distance_quanta(),
-        },
+        rules: Rules::new(config.tick, config.view_distance_quanta()),
         address: ServerAddress {
             tcp: given.public_address.clone().unwrap_or(tcp),
             web: given.public_http.clone().unwrap_or(web),

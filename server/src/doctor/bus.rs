@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use cubesync_cluster::bus::{Bus, Nats, NatsSettings, Topic};
-use cubesync_cluster::{Presence, ServerProfile, overheard};
+use cubesync_cluster::{Presence, ServerProfile};
 use tokio::sync::mpsc;
 
 use super::Finding;
@@ -50,7 +50,7 @@ async fn listen(settings: NatsSettings) -> Result<Vec<Presence>, String> {
     let mut others = BTreeMap::new();
     let listening = async {
         while let Some(message) = messages.recv().await {
-            if let Some(presence) = overheard(&message.payload) {
+            if let Ok(presence) = Presence::decode(&message.payload) {
                 others.insert(presence.id, presence);
             }
         }
@@ -79,10 +79,10 @@ fn judge(profile: &ServerProfile, others: Result<Vec<Presence>, String>) -> Vec<
         Finding::problem(
             CLUSTER,
             format!(
-                "{} has another --tick or --view-distance",
+                "{} has another --tick or --view-distance, or another version",
                 other.address.tcp
             ),
-            "give all servers the same, or their rooms will not be",
+            "give all servers the same: until then that one does not share its rooms",
         )
     }));
     let is_local = |address: &str| address.starts_with("127.") || address.starts_with("[::1]");

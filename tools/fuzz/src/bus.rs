@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use cubesync_cluster::Presence;
 use cubesync_cluster::link::{Link, LinkId, Payload};
 use cubesync_cluster::message::{Down, Envelope, Up};
-use cubesync_cluster::overheard;
 use cubesync_cluster::roster::{Roster, RosterSender};
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 
@@ -88,7 +88,7 @@ pub fn check(bytes: &[u8]) {
 
 /// Decodes bytes as every message that they may be.
 fn decode(bytes: &Bytes, end: &mut End) {
-    let _ = overheard(bytes);
+    let _ = Presence::decode(bytes);
     if let Ok(down) = Down::decode(bytes) {
         assert_eq!(write(&down), bytes);
         if let Down::Roster(update) = down

@@ -1,61 +1,83 @@
 //! A server as one of several that show the same rooms.
 //!
-//! The servers exchange [messages](words) over a [bus](crate::bus). Each announces itself once a
-//! second ([`presence`]).
+//! Each server [announces](presence) itself to the [others] once a second, over the
+//! [bus](crate::bus).
 
-mod member;
 mod metrics;
+mod others;
 mod presence;
-mod profile;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-mod words;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cubesync_protocol::ServerAddress;
 use cubesync_protocol::limits::MAX_SERVERS;
-use cubesync_relay::metrics::{MetricSet, Metrics};
+use cubesync_relay::metrics::Metrics;
 use cubesync_relay::room::backplane::{Backplane, Retire, RoomFuture};
-use cubesync_relay::room::{Connections, Room};
+use cubesync_relay::room::{Connections, Role, Room};
 use tokio::sync::mpsc;
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{error, info, warn};
 
-use self::member::{Member, Said};
-use self::profile::Load;
-pub use self::profile::ServerProfile;
-use self::words::Word;
-pub use self::words::{Presence, Rules, host_and_port};
-use crate::bus::{Bus, Received, ServerId, Topic};
+pub use self::metrics::{ClusterMetrics, LeaseChange};
+use self::others::Others;
+use self::presence::MAX_LISTED_ROOMS;
+pub use self::presence::{Presence, RoomPresence, RoomRole, Rules, ServerProfile, host_and_port};
+use crate::bus::{Bus, Received, ServerId, Topic, Traffic};
+use crate::link::{Link, LinkId};
 
-/// The maximum number of messages that wait to be processed: two from each of as many servers as
-/// anybody has tried.
+/// The maximum number of announcements that wait to be processed: two from each of as many servers
+/// as anybody has tried.
 const MAX_WAITING: usize = 256;
+
+/// The interval at which a server announces itself.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
+
+/// The time after which it does so already when it has met a new server.
+const ANSWER_AFTER: Duration = Duration::from_millis(50);
+
+/// The maximum number of servers that a page's policy names. The policy is a header of every
+/// response and has each address twice: 64 of the length of `eu1.game.example:8080` are 3.4 KiB,
+/// and nginx passes on no headers of more than 4 or 8 KiB unless it is configured to.
+const MAX_PAGES: usize = 64;
 
 /// A server's membership in a cluster.
 #[derive(Debug)]
 pub struct Cluster {
     id: ServerId,
     bus: Arc<dyn Bus>,
-    member: Mutex<Member>,
+    profile: ServerProfile,
+    server_metrics: Metrics,
+    metrics: ClusterMetrics,
+    state: Mutex<State>,
+}
+
+/// What a server knows of the others and tells them.
+#[derive(Debug, Default)]
+struct State {
+    others: Others,
+    rooms: BTreeMap<String, RoomPresence>,
+    /// This server's last announcement.
+    own: Option<Presence>,
 }
 
 impl Cluster {
     /// Creates the membership of a server that has just started.
-    pub fn new(bus: Arc<dyn Bus>) -> Arc<Self> {
-        let id = ServerId(fastrand::u32(1..));
-        Arc::new(Self {
-            id,
+    pub fn new(bus: Arc<dyn Bus>, profile: ServerProfile, metrics: &Metrics) -> Arc<Self> {
+        let cluster = Arc::new(Self {
+            id: ServerId(fastrand::u32(1..)),
             bus,
-            member: Mutex::new(Member::new(id, now())),
-        })
-    }
-
-    /// Registers the metrics of this server as one of several.
-    pub fn register_metrics(self: &Arc<Self>, set: &MetricSet) {
-        metrics::register(set, self);
+            profile,
+            server_metrics: metrics.clone(),
+            metrics: ClusterMetrics::new(&metrics.set),
+            state: Mutex::default(),
+        });
+        metrics::register(&metrics.set, &cluster);
+        cluster
     }
 
     /// Returns this server's id.
@@ -68,10 +90,59 @@ impl Cluster {
         &self.bus
     }
 
+    /// Returns the rules that the servers must have in common.
+    pub fn rules(&self) -> Rules {
+        self.profile.rules
+    }
+
+    /// Returns the metrics that rooms count in.
+    pub fn metrics(&self) -> &ClusterMetrics {
+        &self.metrics
+    }
+
+    /// Creates one side of a link.
+    pub fn new_link(&self, id: LinkId, now: Instant) -> Link {
+        Link::new(id, self.metrics.resent.clone(), now)
+    }
+
+    /// Notes this server's part in a room, and the number of its players here.
+    pub fn note_room(&self, name: &str, role: &Role, players: usize) {
+        let room = RoomPresence {
+            name: name.to_owned(),
+            players: u32::try_from(players).unwrap_or(u32::MAX),
+            role: role.into(),
+        };
+        self.state().rooms.insert(name.to_owned(), room);
+    }
+
+    /// Forgets a room that has ended here.
+    pub fn forget_room(&self, name: &str) {
+        self.state().rooms.remove(name);
+    }
+
+    /// Counts the rooms by this server's part in them.
+    fn count_roles(&self) -> [(RoomRole, i64); 3] {
+        let state = self.state();
+        [RoomRole::Owner, RoomRole::Edge, RoomRole::Island].map(|role| {
+            let rooms = state.rooms.values().filter(|room| room.role == role);
+            (role, i64::try_from(rooms.count()).unwrap_or(i64::MAX))
+        })
+    }
+
+    /// Returns where another server has its pages, or else its id.
+    pub fn address_of(&self, id: ServerId) -> String {
+        let state = self.state();
+        let other = state.others.get(id).map(|other| &other.address.web);
+        match other.filter(|web| !web.is_empty()) {
+            Some(web) => web.clone(),
+            None => id.to_string(),
+        }
+    }
+
     /// Returns other addresses of the same rooms, as many as players are told. The order differs
     /// each time so that players spread.
-    pub(crate) fn others(&self) -> Vec<ServerAddress> {
-        let mut addresses = self.member().others.addresses();
+    pub fn others(&self) -> Vec<ServerAddress> {
+        let mut addresses = self.state().others.addresses(&self.profile.rules);
         fastrand::shuffle(&mut addresses);
         addresses.truncate(MAX_SERVERS);
         addresses
@@ -81,66 +152,140 @@ impl Cluster {
     /// browser may know it only by a load balancer's name; then the others follow in alphabetical
     /// order.
     pub fn pages(&self) -> Vec<String> {
-        self.member().pages()
+        let (own, state) = (&*self.profile.address.web, self.state());
+        let others = state.others.pages().into_iter().filter(|page| *page != own);
+        let pages = std::iter::once(own).chain(others).take(MAX_PAGES);
+        pages.map(str::to_owned).collect()
     }
 
     /// Returns whether another server of the cluster has its pages at `host:port`, or had them
     /// there in the last day: they may still be open.
     pub fn has_page(&self, authority: &str) -> bool {
-        self.member().others.have_page(authority, now())
+        self.state().others.have_page(authority, now())
     }
 
     /// Returns the presences of all servers. This server comes first, once it has announced itself.
     pub fn servers(&self) -> Vec<Presence> {
-        let member = self.member();
-        let own = member.spoken().into_iter();
-        own.chain(member.others.all()).cloned().collect()
+        let state = self.state();
+        state
+            .own
+            .iter()
+            .chain(state.others.all())
+            .cloned()
+            .collect()
     }
 
     /// Takes part in the cluster until `shutdown`, and then says goodbye.
-    pub async fn run(
-        self: Arc<Self>,
-        profile: ServerProfile,
-        metrics: Metrics,
-        shutdown: CancellationToken,
-    ) {
-        let (ear, mut heard) = mpsc::channel(MAX_WAITING);
-        let _of_all = self.bus.subscribe(&Topic::Servers, ear.clone());
-        let _of_this = self.bus.subscribe(&Topic::Server(self.id), ear);
+    pub async fn run(self: Arc<Self>, shutdown: CancellationToken) {
+        let (inbox, mut received) = mpsc::channel(MAX_WAITING);
+        let _subscription = self.bus.subscribe(&Topic::Servers, inbox);
+        let (mut announced_at, mut traffic) = (now(), self.bus.traffic());
+        let mut announce_at = announced_at;
         loop {
-            let load = Load::now(&metrics, self.bus.traffic());
-            let said = self.member().turn(&profile, load, now());
-            self.say(said);
-            let turn_at = self.member().turn_at();
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                () = tokio::time::sleep_until(turn_at.into()) => {}
-                Some(heard) = heard.recv() => self.hear(&heard, &profile),
+                () = sleep_until(announce_at.into()) => {
+                    let (now, before) = (now(), traffic);
+                    self.forget_silent(now);
+                    traffic = self.bus.traffic();
+                    self.announce(before, traffic, now - announced_at);
+                    (announced_at, announce_at) = (now, now + ANNOUNCE_EVERY);
+                }
+                Some(received) = received.recv() => {
+                    // The new server should soon know of this one, but a flood of announcements must
+                    // not cause a flood of answers.
+                    if self.hear(&received) {
+                        announce_at = announce_at.min(announced_at + ANSWER_AFTER);
+                    }
+                }
             }
         }
-        self.say(vec![(Topic::Servers, Word::Gone(self.id))]);
+        let own = self.state().own.clone();
+        if let Some(own) = own {
+            let is_leaving = true;
+            self.publish(&Presence { is_leaving, ..own });
+        }
     }
 
-    fn hear(&self, heard: &Received, profile: &ServerProfile) {
-        match Word::decode(&heard.payload) {
-            Ok(word) => {
-                self.member().hear(word, profile, now());
-            }
+    /// Announces this server, whose traffic was `before` when it did so last.
+    fn announce(&self, before: Traffic, traffic: Traffic, since: Duration) {
+        let per_s = |before: u64, after: u64| {
+            let more = after.saturating_sub(before) as f64;
+            // `as` saturates.
+            (more / since.as_secs_f64().max(0.001)) as u64
+        };
+        let number = |gauge: i64| u32::try_from(gauge).unwrap_or_default();
+        let mut state = self.state();
+        let mut rooms: Vec<_> = state.rooms.values().cloned().collect();
+        rooms.sort_by_key(|room| std::cmp::Reverse(room.players));
+        rooms.truncate(MAX_LISTED_ROOMS);
+        let own = Presence {
+            id: self.id,
+            rules: self.profile.rules,
+            address: self.profile.address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            players: number(self.server_metrics.connections.get()),
+            room_count: number(self.server_metrics.rooms.get()),
+            rooms,
+            sent_bytes_per_s: per_s(before.sent_bytes, traffic.sent_bytes),
+            received_bytes_per_s: per_s(before.received_bytes, traffic.received_bytes),
+            is_leaving: false,
+        };
+        self.publish(&own);
+        state.own = Some(own);
+    }
+
+    fn publish(&self, own: &Presence) {
+        self.bus.publish(&Topic::Servers, own.encode());
+    }
+
+    fn forget_silent(&self, now: Instant) {
+        for silent in self.state().others.remove_silent(now) {
+            let (id, players) = (silent.id, silent.address.tcp);
+            warn!(%id, players, "a server of the cluster is silent");
+        }
+    }
+
+    /// Processes an announcement, and returns whether it is a new server's.
+    fn hear(&self, received: &Received) -> bool {
+        let presence = match Presence::decode(&received.payload) {
+            Ok(presence) => presence,
             Err(error) => {
                 warn!(%error, "somebody on the bus speaks otherwise than this version");
+                return false;
             }
+        };
+        let (id, rules) = (presence.id, presence.rules);
+        let (players, version) = (presence.address.tcp.clone(), presence.version.clone());
+        if id == self.id {
+            error!(%id, "another server has drawn the same number: start one of them again");
+            return false;
         }
+        if presence.is_leaving {
+            if self.state().others.remove(id, now()).is_some() {
+                info!(%id, players, "a server has left the cluster");
+            }
+            return false;
+        }
+        if !self.state().others.hear(presence, now()) {
+            return false;
+        }
+        info!(%id, players, version, "a server of the cluster is there");
+        if rules != self.profile.rules {
+            error!(
+                %id,
+                players,
+                theirs = ?rules,
+                ours = ?self.profile.rules,
+                "that server has another --tick or --view-distance, or another version: it cannot share rooms"
+            );
+        }
+        true
     }
 
-    fn say(&self, said: Said) {
-        for (topic, word) in said {
-            self.bus.publish(&topic, word.encode());
-        }
-    }
-
-    fn member(&self) -> MutexGuard<'_, Member> {
-        self.member.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -159,15 +304,10 @@ impl Backplane for Cluster {
     }
 }
 
-/// Returns the presence that a payload announces, if it is one.
-pub fn overheard(payload: &[u8]) -> Option<Presence> {
-    match Word::decode(payload) {
-        Ok(Word::Here(presence)) => Some(presence.clean()),
-        _ => None,
-    }
-}
-
 /// Returns the runtime's time, which runs as the system's does, or as a simulation lets it.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+#[cfg(test)]
+mod tests;

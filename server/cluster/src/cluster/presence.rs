@@ -1,101 +1,169 @@
-//! The other servers of a cluster, each of which announces itself once a second.
+//! What a server tells the others about itself.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, Instant};
+use bytes::Bytes;
+use cubesync_protocol::limits::{MAX_ADDRESS_CHARS, TICK_HZ_RANGE};
+use cubesync_protocol::{DecodeError, ServerAddress, clean_room, decode_peer, encode_peer};
+use cubesync_relay::label::label;
+use cubesync_relay::room::Role;
+use serde::{Deserialize, Serialize};
 
-use cubesync_protocol::ServerAddress;
-
-use super::words::Presence;
 use crate::bus::ServerId;
+use crate::message::{MESSAGES_VERSION, list};
 
-/// The silence after which a server counts as gone. Meanwhile it should have announced itself three
-/// times.
-const GONE_AFTER: Duration = Duration::from_secs(3);
+/// The maximum length of a program version that is shown.
+const MAX_VERSION_CHARS: usize = 32;
 
-/// The maximum number of servers that are remembered, so that invented ones cannot fill the memory.
-const MAX_OTHERS: usize = 1_024;
+/// The maximum number of rooms that a server lists: as many as a status page shows. With the longest
+/// names they are 3 KB.
+pub(super) const MAX_LISTED_ROOMS: usize = 20;
 
-/// The maximum number of servers that are gone but whose pages may still be open in browsers, and
-/// how long these are remembered.
-const MAX_LATE: usize = 64;
-const LATE_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// The other servers of a cluster.
-#[derive(Debug, Default)]
-pub(super) struct Others {
-    by_id: BTreeMap<ServerId, Seen>,
-    /// The addresses of the pages of servers that are gone.
-    late: VecDeque<(String, Instant)>,
+/// The properties of a server that do not change.
+#[derive(Debug, Clone)]
+pub struct ServerProfile {
+    /// The rules that all servers must have in common.
+    pub rules: Rules,
+    /// The addresses at which players reach it.
+    pub address: ServerAddress,
 }
 
-#[derive(Debug)]
-struct Seen {
-    presence: Presence,
-    at: Instant,
+/// The rules that the servers of a cluster must have in common, so that their rooms can be the
+/// same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rules {
+    /// The ticks per second.
+    pub tick_hz: u8,
+    /// The view distance in quanta, which decides how floors are divided into cells.
+    pub view_distance: Option<u32>,
+    /// The version of the messages between servers.
+    pub messages: u16,
 }
 
-impl Others {
-    /// Stores the presence of a server, and returns whether the server is a new one.
-    pub(super) fn hear(&mut self, presence: Presence, now: Instant) -> bool {
-        let is_new = !self.by_id.contains_key(&presence.id);
-        if is_new && self.by_id.len() >= MAX_OTHERS {
-            return false;
+/// The announcement of a server, which goes to all others once a second and when it stops.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Presence {
+    /// Its id.
+    pub id: ServerId,
+    /// The rules that the servers of a cluster must have in common.
+    pub rules: Rules,
+    /// The addresses at which players reach it.
+    pub address: ServerAddress,
+    /// The program's version.
+    pub version: String,
+    /// The number of players' connections.
+    pub players: u32,
+    /// The number of rooms.
+    pub room_count: u32,
+    /// The rooms with the most players.
+    #[serde(deserialize_with = "list::<_, _, MAX_LISTED_ROOMS>")]
+    pub rooms: Vec<RoomPresence>,
+    /// The bytes that it sends on the bus per second.
+    pub sent_bytes_per_s: u64,
+    /// The bytes that it receives from the bus per second.
+    pub received_bytes_per_s: u64,
+    /// Whether it stops.
+    pub is_leaving: bool,
+}
+
+/// A room of a server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RoomPresence {
+    /// The room's name.
+    pub name: String,
+    /// The number of players who are connected to this server.
+    pub players: u32,
+    /// The part of this server in the room.
+    pub role: RoomRole,
+}
+
+label! {
+    /// The part of a server in a room.
+    #[derive(Serialize, Deserialize)]
+    pub enum RoomRole("role") {
+        /// It owns the room.
+        Owner => "owner",
+        /// It shows the room of another server.
+        Edge => "edge",
+        /// It goes on alone, cut off from the others.
+        Island => "island",
+    }
+}
+
+impl Rules {
+    /// Creates the rules of a server of this version.
+    pub fn new(tick_hz: u8, view_distance: Option<u32>) -> Self {
+        debug_assert!(TICK_HZ_RANGE.contains(&tick_hz));
+        Self {
+            tick_hz,
+            view_distance,
+            messages: MESSAGES_VERSION,
         }
-        let seen = Seen { presence, at: now };
-        self.by_id.insert(seen.presence.id, seen);
-        is_new
+    }
+}
+
+impl From<&Role> for RoomRole {
+    fn from(role: &Role) -> Self {
+        match role {
+            Role::Owner => Self::Owner,
+            Role::Edge { .. } => Self::Edge,
+            Role::Island => Self::Island,
+        }
+    }
+}
+
+impl Presence {
+    /// Decodes an announcement, without anything that must not be shown or passed on to players.
+    ///
+    /// # Errors
+    /// Returns an error if the payload is none.
+    pub fn decode(payload: &[u8]) -> Result<Self, DecodeError> {
+        Ok(decode_peer::<Self>(payload)?.clean())
     }
 
-    /// Removes a server that has stopped, and returns its presence if it was known.
-    pub(super) fn remove(&mut self, id: ServerId, now: Instant) -> Option<Presence> {
-        let presence = self.by_id.remove(&id)?.presence;
-        let page = presence.address.web.clone();
-        self.late.retain(|(other, _)| *other != page);
-        self.late.push_front((page, now));
-        self.late.truncate(MAX_LATE);
-        Some(presence)
+    pub(super) fn encode(&self) -> Bytes {
+        encode_peer(self)
     }
 
-    /// Removes and returns the servers that have been silent for too long.
-    pub(super) fn remove_silent(&mut self, now: Instant) -> Vec<Presence> {
-        let silent = self
-            .by_id
-            .iter()
-            .filter(|(_, seen)| now >= seen.at + GONE_AFTER);
-        let silent: Vec<_> = silent.map(|(id, _)| *id).collect();
-        silent
-            .into_iter()
-            .filter_map(|id| self.remove(id, now))
-            .collect()
+    fn clean(mut self) -> Self {
+        let address = &mut self.address;
+        for text in [&mut address.tcp, &mut address.web] {
+            *text = host_and_port(text).unwrap_or_default();
+        }
+        self.version
+            .retain(|character| character.is_ascii_graphic());
+        self.version.truncate(MAX_VERSION_CHARS);
+        let is_name = |room: &RoomPresence| clean_room(&room.name) == Ok(&room.name);
+        self.rooms.retain(is_name);
+        self
     }
 
-    /// Returns when the next server will have been silent for too long, unless it sends something.
-    pub(super) fn next_silent(&self) -> Option<Instant> {
-        self.by_id.values().map(|seen| seen.at + GONE_AFTER).min()
+    /// Returns whether it says where players can reach it.
+    pub(super) fn is_reachable(&self) -> bool {
+        !self.address.tcp.is_empty() && !self.address.web.is_empty()
     }
+}
 
-    /// Returns all of them, ordered by id.
-    pub(super) fn all(&self) -> impl Iterator<Item = &Presence> {
-        self.by_id.values().map(|seen| &seen.presence)
-    }
-
-    /// Returns the addresses at which players reach them, each once: a server that was killed and
-    /// is back is there twice for a moment, and those behind a load balancer have one address.
-    pub(super) fn addresses(&self) -> Vec<ServerAddress> {
-        let reachable = self.all().filter(|presence| presence.is_reachable());
-        let mut addresses: Vec<_> = reachable.map(|presence| presence.address.clone()).collect();
-        addresses.sort_by(|a, b| (&a.tcp, &a.web).cmp(&(&b.tcp, &b.web)));
-        addresses.dedup();
-        addresses
-    }
-
-    /// Returns whether one of them has its pages at `host:port`, or had them there lately.
-    pub(super) fn have_page(&self, authority: &str, now: Instant) -> bool {
-        let is_here = |presence: &Presence| presence.address.web == authority;
-        let is_late = |(page, since): &(String, Instant)| {
-            page == authority && now.saturating_duration_since(*since) < LATE_FOR
-        };
-        !authority.is_empty() && (self.all().any(is_here) || self.late.iter().any(is_late))
+/// Returns an address in the form that other servers should use: the name of a host or an IP
+/// address, and a port, in lower case as browsers write the origin of a page.
+///
+/// # Errors
+/// Returns an error if the text is no address, or longer than players may be told.
+pub fn host_and_port(text: &str) -> Result<String, String> {
+    let wrong = || "expected HOST:PORT, such as eu1.game.example:14900".to_owned();
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let host = match host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => {
+            let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+            !host.is_empty() && host.bytes().all(is_of_name)
+        }
+    };
+    let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+    match host && is_port && text.len() <= MAX_ADDRESS_CHARS {
+        true => Ok(text.to_ascii_lowercase()),
+        false => Err(wrong()),
     }
 }
 
@@ -105,61 +173,62 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_is_there_until_it_ends_or_is_silent() {
-        let start = Instant::now();
-        let after = |millis| start + Duration::from_millis(millis);
-        let mut others = Others::default();
-        assert!(others.hear(presence(1), start) && others.hear(presence(2), after(500)));
-        assert!(!others.hear(presence(1), after(1_000)), "it was known");
-        assert_eq!(others.next_silent(), Some(after(3_500)));
-        assert!(others.remove_silent(after(3_499)).is_empty());
-        assert_eq!(others.remove_silent(after(3_500)), [presence(2)]);
-        assert_eq!(others.remove(ServerId(1), after(3_600)), Some(presence(1)));
-        assert_eq!(others.remove(ServerId(1), after(3_600)), None);
-        assert_eq!((others.all().count(), others.next_silent()), (0, None));
+    fn addresses_are_names_or_numbers_with_a_port() {
+        for good in [
+            "game.example:1",
+            "10.0.0.7:14900",
+            "[2001:db8::1]:8080",
+            "a_b-c:9",
+        ] {
+            assert_eq!(host_and_port(good).as_deref(), Ok(good));
+        }
+        let long = format!("{}:1", "a".repeat(MAX_ADDRESS_CHARS));
+        for wrong in [
+            "",
+            "game.example",
+            ":1",
+            "a:0",
+            "a:x",
+            "a b:1",
+            "<a>:1",
+            "[a]:1",
+            "::1:1",
+            &long,
+        ] {
+            assert!(host_and_port(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
-    fn players_are_told_each_address_once() {
-        let mut others = Others::default();
-        let killed = presence(1);
-        let back = Presence {
-            id: ServerId(3),
-            ..killed.clone()
-        };
-        for server in [&killed, &presence(2), &back] {
-            others.hear(server.clone(), Instant::now());
+    fn addresses_are_in_small_letters() {
+        for (given, expected) in [
+            ("EU1.Game.Example:8080", "eu1.game.example:8080"),
+            ("[2001:DB8::1]:8080", "[2001:db8::1]:8080"),
+        ] {
+            assert_eq!(host_and_port(given).as_deref(), Ok(expected));
+            let mut presence = presence(7);
+            presence.address.web = given.to_owned();
+            assert_eq!(presence.clean().address.web, expected);
         }
-        let expected = [killed.address, presence(2).address];
-        assert_eq!(others.addresses(), expected);
     }
 
     #[test]
-    fn pages_outlive_their_servers_for_a_day() {
-        let start = Instant::now();
-        let mut others = Others::default();
-        others.hear(presence(1), start);
-        let page = presence(1).address.web;
-        assert!(others.have_page(&page, start));
-        others.remove(ServerId(1), start);
-        assert!(others.addresses().is_empty());
-        assert!(others.have_page(&page, start + LATE_FOR / 2));
-        assert!(!others.have_page(&page, start + LATE_FOR));
-        assert!(!others.have_page("elsewhere:80", start));
-        for id in 2..100 {
-            others.hear(presence(id), start);
-            others.remove(ServerId(id), start);
-        }
-        assert!(!others.have_page(&page, start), "the oldest are forgotten");
+    fn what_cannot_be_shown_is_not_kept() {
+        let mut odd = presence(7);
+        assert_eq!(Presence::decode(&odd.encode()), Ok(odd.clone()));
+        odd.address.tcp = "<script>:1".to_owned();
+        odd.version = format!("1.0\n{}", "é2".repeat(99));
+        odd.rooms[0].name = "lob\nby".to_owned();
+        let clean = Presence::decode(&odd.encode()).unwrap();
+        assert!(!clean.is_reachable());
+        assert_eq!(clean.version, format!("1.0{}", "2".repeat(29)));
+        assert_eq!(clean.rooms, []);
     }
 
     #[test]
-    fn who_invents_servers_fills_no_memory() {
-        let now = Instant::now();
-        let mut others = Others::default();
-        for id in 0..2_000 {
-            others.hear(presence(id), now);
-        }
-        assert_eq!(others.all().count(), MAX_OTHERS);
+    fn a_long_list_of_rooms_is_refused() {
+        let mut long = presence(7);
+        long.rooms = vec![long.rooms[0].clone(); MAX_LISTED_ROOMS + 1];
+        assert!(Presence::decode(&long.encode()).is_err());
     }
 }

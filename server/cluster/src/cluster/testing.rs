@@ -2,30 +2,33 @@
 
 use cubesync_protocol::ServerAddress;
 
-use super::words::{Presence, Rules};
+use super::presence::{Presence, RoomPresence, RoomRole, Rules};
 use crate::bus::ServerId;
 
 /// Returns a plausible presence of a server.
 pub fn presence(id: u32) -> Presence {
+    let room = RoomPresence {
+        name: "lobby".to_owned(),
+        players: 0,
+        role: RoomRole::Owner,
+    };
     Presence {
         id: ServerId(id),
         rules: rules(),
         address: address(id),
         version: "0.1.0".to_owned(),
         players: 0,
-        rooms: 1,
-        cubes: 1,
+        room_count: 1,
+        rooms: vec![room],
         sent_bytes_per_s: 0,
         received_bytes_per_s: 0,
+        is_leaving: false,
     }
 }
 
 /// Returns the rules that all test servers have in common.
 pub fn rules() -> Rules {
-    Rules {
-        tick_hz: 30,
-        view_distance: None,
-    }
+    Rules::new(30, None)
 }
 
 /// Returns a server's address, which has a port of its own.

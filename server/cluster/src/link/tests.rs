@@ -205,7 +205,7 @@ fn a_message_without_an_end_ends_the_link() {
         let mut packet = BytesMut::from(&header(Kind::Part, ID, number)[..]);
         packet.resize(MAX_PACKET_BYTES, 0);
         if let Err(end) = deliver(&mut receiver, &[packet.freeze()], now) {
-            assert_eq!((end, number), (LinkEnd::TooLong, 8));
+            assert_eq!((end, number), (LinkEnd::Malformed, 8));
             break;
         }
         assert!(receiver.partial.len() <= MAX_MESSAGE_BYTES);

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::sample::{Counters, Sample, TickTimes, unix_time_s};
-use crate::cluster::ClusterNow;
+use crate::cluster::{ClusterNow, RoomServers};
 use crate::shared::Shared;
 use cubesync_relay::label::Label;
 use cubesync_relay::metrics::Metrics;
@@ -80,6 +80,9 @@ pub(super) struct RoomNow {
     pub(super) ghosts: usize,
     /// The names of the first players.
     pub(super) names: Vec<String>,
+    /// The servers of the room, if the server is one of several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) servers: Option<RoomServers>,
 }
 
 impl Feed {
@@ -167,7 +170,8 @@ pub(super) async fn watched_rooms(shared: &Shared) -> Vec<RoomNow> {
     let listed = rooms.iter_mut().take(MAX_ROOMS).map(async |room| {
         let seen = shared.watches.look(&shared.host, &room.name);
         if let Ok(Ok(seen)) = timeout(ROOM_DEADLINE, seen).await {
-            *room = RoomNow::new(std::mem::take(&mut room.name), &seen.cubes);
+            let (name, servers) = (std::mem::take(&mut room.name), room.servers.take());
+            *room = RoomNow::new(name, &seen.cubes, servers);
         }
     });
     join_all(listed).await;
@@ -181,7 +185,8 @@ async fn rooms(shared: &Shared) -> Vec<RoomNow> {
     for room in shared.host.rooms.all() {
         // A room that has just ended is left out too.
         if let Ok(Ok(view)) = timeout(ROOM_DEADLINE, room.view()).await {
-            rooms.push(RoomNow::new(view.name, &view.cubes));
+            let servers = shared.neighbours.room(&view.name, &view.role);
+            rooms.push(RoomNow::new(view.name, &view.cubes, servers));
         }
     }
     sort(&mut rooms);
@@ -212,7 +217,7 @@ fn json(value: &impl Serialize) -> String {
 }
 
 impl RoomNow {
-    fn new(name: String, cubes: &[Cube]) -> Self {
+    fn new(name: String, cubes: &[Cube], servers: Option<RoomServers>) -> Self {
         let of_kind = |kind| cubes.iter().filter(move |cube| cube.kind == kind);
         let names = of_kind(CubeKind::Player).take(MAX_NAMES);
         Self {
@@ -220,6 +225,7 @@ impl RoomNow {
             ghosts: of_kind(CubeKind::Ghost).count(),
             names: names.map(|cube| cube.name.clone()).collect(),
             name,
+            servers,
         }
     }
 }
@@ -275,7 +281,7 @@ mod tests {
             cube(1, CubeKind::Ghost, "Anna"),
         ];
         cubes.extend((2..100).map(|id| cube(id, CubeKind::Player, "Bob")));
-        let room = RoomNow::new("lobby".into(), &cubes);
+        let room = RoomNow::new("lobby".into(), &cubes, None);
         assert_eq!((room.players, room.ghosts), (98, 1));
         assert_eq!(room.names, vec!["Bob"; MAX_NAMES]);
     }
@@ -287,6 +293,7 @@ mod tests {
             players,
             ghosts: 0,
             names: Vec::new(),
+            servers: None,
         };
         let mut rooms = [room("b", 1), room("c", 9), room("a", 1)];
         sort(&mut rooms);

@@ -76,6 +76,7 @@ mod tests {
             players: 1,
             ghosts: 0,
             names: vec!["<Вася>".into()],
+            servers: None,
         };
         let page = render(std::slice::from_ref(&room), true, "example:14900");
         assert!(
