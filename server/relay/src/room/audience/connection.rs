@@ -131,10 +131,13 @@ impl Connection {
         }
     }
 
-    /// Sends the datagram that is due after a tick, if there is a path.
+    /// Sends the datagram that is due after a tick, if there is a path. Before its keyframes, a receiver may
+    /// still have the streams of another owner of the room.
     pub(super) fn serve_datagram(&mut self, served: ServedTick<'_>, own: Option<CubeId>) -> Sent {
         match (&mut self.path, own) {
-            (Some(path), Some(own)) => path.serve(served, &self.streams, own),
+            (Some(path), Some(own)) if self.cursor != Cursor::BEFORE_LOG => {
+                path.serve(served, &self.streams, own)
+            }
             _ => Sent::default(),
         }
     }

@@ -231,6 +231,38 @@ fn a_player_gets_no_datagram_about_their_own_motion_alone_but_one_that_completes
 }
 
 #[test]
+fn after_a_restart_there_is_no_datagram_until_the_keyframes() {
+    let mut test = TestRoom::new(Some(20), 3);
+    let [walker, viewer] = [(); 2].map(|()| test.enter_at(None, None));
+    let path = Arc::new(Recorded::default());
+    let receiver = ReceiverId::Player(test.room.players[&viewer]);
+    let mut since = None;
+    for step in 0..24 {
+        let tick = test.tick();
+        let audience = &mut test.room.connections.audience;
+        if step == 0 {
+            audience.open_path(receiver, path.clone(), tick);
+        }
+        audience.heard(receiver, &report(0), tick);
+        if step >= 12 && since.is_none() && tick % 4 == 0 {
+            audience.restart(receiver, Some(viewer));
+            path.0.lock().unwrap().clear();
+            since = Some(tick);
+        }
+        test.say_pose(walker, tick + 1, (walker, pose_at(METRE * (step % 7))));
+        let begins = test.room.clock.begins(tick + 1);
+        test.room.tick(begins);
+    }
+    // Views change at every fourth tick.
+    let keyframes = since.unwrap() + 4;
+    let sent = path.0.lock().unwrap();
+    assert!(sent.len() > 4);
+    for datagram in sent.iter() {
+        assert!(datagram.base >= keyframes, "{datagram:?}");
+    }
+}
+
+#[test]
 fn the_stream_waits_a_moment_with_what_datagrams_bring_and_not_when_they_do_not() {
     for works in [true, false] {
         let mut test = TestRoom::new(None, 3);
