@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use cubesync_protocol::limits::FRAME_HEADER_BYTES;
 use cubesync_protocol::replica::Change;
 use cubesync_protocol::{
-    Colour, CubeId, CubeInfo, CubeKind, Hello, Message, Replica, ServerMessage,
+    Colour, CubeId, CubeInfo, CubeKind, Hello, Message, Replica, ServerMessage, codec,
 };
 use cubesync_recording::{Cursor, Direction, Entry, Recording};
 
@@ -35,6 +35,8 @@ pub struct Replay {
     cursor: Cursor,
     now: Duration,
     session: Option<Session>,
+    /// Whether the next welcome is of another connection.
+    connects: bool,
     view: View,
 }
 
@@ -47,6 +49,7 @@ impl Replay {
             recording,
             now: start,
             session: None,
+            connects: true,
             view: View::default(),
         };
         replay.advance(start);
@@ -108,6 +111,8 @@ impl Replay {
             let mut before = None;
             while let Some(entry) = self.cursor.next_at(&self.recording, at) {
                 if entry.direction == Direction::FromClient {
+                    let payload = &entry.frame[FRAME_HEADER_BYTES..];
+                    self.connects |= codec::hello_version(payload).is_some();
                     continue;
                 }
                 let is_datagram = entry.direction == Direction::Datagram;
@@ -136,6 +141,7 @@ impl Replay {
         let from = to.saturating_sub(WARM_UP).max(self.start());
         self.cursor = self.recording.seek(from);
         self.session = None;
+        self.connects = true;
         self.view = View::default();
         let first = self.cursor.peek(&self.recording);
         self.now = first.map_or(to, |first| first.at);
@@ -176,10 +182,11 @@ impl Replay {
 
     fn receive(&mut self, entry: &Entry) {
         match ServerMessage::decode(&entry.frame[FRAME_HEADER_BYTES..]) {
-            Ok(ServerMessage::Welcome(_)) => {
+            Ok(ServerMessage::Welcome(welcome)) if self.is_first(welcome.tick) => {
                 // A session begins with a hello, which is not sent here.
                 let unsent = Hello::new("", "", Colour::from([0; 3]));
                 self.session = Some(Session::new(unsent, entry.at));
+                self.connects = false;
             }
             Ok(ServerMessage::Pong { sent_us, .. }) => {
                 // The ping may have been sent before the position that is played from.
@@ -197,6 +204,15 @@ impl Replay {
             return;
         };
         session.receive(entry.at, &mut BytesMut::from(&entry.frame[..]));
+    }
+
+    /// Whether a welcome of this tick begins a session; by any other the room goes on at another server.
+    fn is_first(&self, tick: u64) -> bool {
+        let joined = self.session.as_ref().filter(|session| session.is_joined());
+        let goes_on = joined
+            .and_then(Session::replica)
+            .is_some_and(|replica| replica.tick() < tick);
+        self.connects || !goes_on
     }
 
     fn receive_datagram(&mut self, entry: &Entry) {
@@ -219,6 +235,7 @@ impl Replay {
                         View::new(welcome.tick_hz)
                     };
                 }
+                SessionEvent::Continued { welcome, .. } => self.view.go_on(welcome.tick),
                 SessionEvent::Changed(Change::Moved {
                     tick,
                     known_until,
@@ -240,6 +257,10 @@ impl Replay {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use cubesync_protocol::limits::PROTOCOL_VERSION;
+    use cubesync_protocol::motion::MotionState;
+    use cubesync_protocol::{CellId, ClientMessage, Keyframe, Pose, ResumeToken, Welcome};
     use cubesync_recording::Encoder;
     use cubesync_recording::chunk::FILE_HEADER;
 
@@ -322,6 +343,78 @@ mod tests {
         let mut server = replay(LOBBY);
         server.seek(server.end());
         assert_eq!(server.own_cube(), None);
+    }
+
+    #[test]
+    fn a_recorded_room_goes_on_at_another_server_and_begins_anew_on_another_connection() {
+        let welcome = |tick| {
+            ServerMessage::Welcome(Welcome {
+                version: PROTOCOL_VERSION,
+                room: "lobby".into(),
+                name: "Anna".into(),
+                cube: CubeId(1),
+                pose: Pose::default(),
+                tick_hz: 30,
+                tick,
+                since_tick_us: 0,
+                max_speed: 0,
+                resume: ResumeToken([0; 16]),
+                servers: Vec::new(),
+            })
+        };
+        let keyframe = |cell, tick, cube| {
+            ServerMessage::Keyframe(Keyframe {
+                cell: CellId(cell),
+                interval_ticks: 1,
+                tick,
+                cubes: vec![CubeInfo {
+                    cube: CubeId(cube),
+                    kind: CubeKind::Player,
+                    name: "Anna".into(),
+                    colour: Colour::from([1, 2, 3]),
+                    motion: MotionState::at_rest(Pose::default()),
+                }],
+            })
+        };
+        let hello = ClientMessage::Hello(Hello::new("lobby", "Anna", Colour::from([1, 2, 3])));
+        let mut encoder = Encoder::default();
+        let mut file = FILE_HEADER.to_vec();
+        let mut said = |at_ms, direction, frame: Bytes| {
+            let at = Duration::from_millis(at_ms);
+            let chunk = encoder.record(at, direction, &frame[FRAME_HEADER_BYTES..]);
+            assert_eq!(chunk, None);
+        };
+        for (at_ms, message) in [
+            (0, welcome(100)),
+            (0, keyframe(0, 100, 1)),
+            (0, keyframe(1, 100, 2)),
+            // A cell without a keyframe of the other server goes out of sight.
+            (1_000, welcome(200)),
+            (
+                1_001,
+                ServerMessage::OutOfSight {
+                    cells: vec![CellId(1)],
+                },
+            ),
+            (1_002, keyframe(0, 201, 1)),
+            (1_003, ServerMessage::Heartbeat { tick: 210 }),
+        ] {
+            said(at_ms, Direction::FromServer, message.to_frame());
+        }
+        said(2_000, Direction::FromClient, hello.to_frame());
+        for message in [welcome(300), keyframe(7, 300, 1)] {
+            said(2_001, Direction::FromServer, message.to_frame());
+        }
+        file.extend(encoder.finish().unwrap());
+        let mut replay = replay(&file);
+        for (at_ms, cubes) in [(500, 2), (1_000, 2), (1_500, 1), (2_100, 1)] {
+            replay.advance(Duration::from_millis(at_ms));
+            assert_eq!(replay.cubes().len(), cubes, "after {at_ms} ms");
+            let session = replay.session.as_ref().unwrap();
+            assert!(session.is_joined(), "after {at_ms} ms");
+        }
+        let streams = replay.session.as_ref().and_then(Session::replica).unwrap();
+        assert_eq!(streams.streams().count(), 1);
     }
 
     /// Step by step, each year would take half a minute.
