@@ -244,7 +244,7 @@ fn after_a_restart_there_is_no_datagram_until_the_keyframes() {
             audience.open_path(receiver, path.clone(), tick);
         }
         audience.heard(receiver, &report(0), tick);
-        if step >= 12 && since.is_none() && tick % 4 == 0 {
+        if step >= 12 && since.is_none() && tick.is_multiple_of(4) {
             audience.restart(receiver, Some(viewer));
             path.0.lock().unwrap().clear();
             since = Some(tick);
