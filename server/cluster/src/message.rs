@@ -18,13 +18,14 @@ use cubesync_protocol::{
 };
 use cubesync_relay::ending::Ending;
 use cubesync_relay::label::Label;
+use cubesync_relay::room::TokenDigest;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::bus::ServerId;
 use crate::cluster::Rules;
 use crate::link::{LinkId, Packet, Payload};
-use crate::roster::{RosterUpdate, TokenDigest};
+use crate::roster::RosterUpdate;
 
 /// The version of the messages between servers, a part of the [`Rules`] that they must have in
 /// common.

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use cubesync_protocol::limits::{MAX_CUBES_PER_ROOM, MAX_NAME_CHARS};
 use cubesync_protocol::motion::{Codec, MotionState};
-use cubesync_protocol::{CubeId, CubeInfo, CubePose, Pose, ResumeToken};
-use ring::digest::{SHA256, digest};
+use cubesync_protocol::{CubeId, CubeInfo, CubePose, Pose};
+use cubesync_relay::room::CubeState;
 use serde::{Deserialize, Serialize};
 
 use crate::message::list;
@@ -23,35 +23,6 @@ const MAX_ID: u64 = 1 << 53;
 /// The maximum length of a cube's name in characters: a player's, with the number that tells it from
 /// an equal one.
 const MAX_NUMBERED_NAME_CHARS: usize = MAX_NAME_CHARS + 8;
-
-/// A part of a resume token's SHA-256. It shows that somebody has the token without revealing it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct TokenDigest(pub [u8; 16]);
-
-impl TokenDigest {
-    /// Returns the digest of a token.
-    pub fn of(token: ResumeToken) -> Self {
-        let mut short = Self([0; 16]);
-        let whole = digest(&SHA256, &token.0);
-        short.0.copy_from_slice(&whole.as_ref()[..16]);
-        short
-    }
-}
-
-impl std::fmt::Debug for TokenDigest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TokenDigest(..)")
-    }
-}
-
-/// A cube, as a new owner needs to know it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CubeState {
-    /// What receivers know of it.
-    pub info: CubeInfo,
-    /// The digest of the token with which its player comes back.
-    pub token: Option<TokenDigest>,
-}
 
 /// A change of a roster, from the owner to an edge.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

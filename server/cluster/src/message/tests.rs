@@ -1,9 +1,9 @@
 use cubesync_protocol::{Message, Position};
+use cubesync_relay::room::CubeState;
 use proptest::prelude::*;
 
 use super::*;
 use crate::link::Packet;
-use crate::roster::CubeState;
 
 fn write(message: &impl Payload) -> Bytes {
     let mut buffer = BytesMut::new();

@@ -1,4 +1,5 @@
 use cubesync_protocol::{Colour, CubeKind, Position};
+use cubesync_relay::room::TokenDigest;
 
 use super::*;
 
@@ -19,7 +20,7 @@ fn state(cube: u64, x: i32) -> CubeState {
             colour: Colour::from([1, 2, 3]),
             motion: MotionState::at_rest(pose(x)),
         },
-        token: Some(TokenDigest::of(ResumeToken([cube as u8; 16]))),
+        token: Some(TokenDigest([cube as u8; 16])),
     }
 }
 
@@ -104,13 +105,4 @@ fn a_roster_has_no_more_cubes_than_a_room() {
     roster.apply(update(3_000..5_000)).unwrap();
     let error = roster.apply(update(5_000..5_001));
     assert_eq!(error, Err(RosterError::TooManyCubes));
-}
-
-#[test]
-fn a_digest_does_not_show_the_token() {
-    let token = ResumeToken(*b"0123456789abcdef");
-    let digest = TokenDigest::of(token);
-    assert_ne!(digest.0, token.0);
-    assert_ne!(digest, TokenDigest::of(ResumeToken([0; 16])));
-    assert_eq!(format!("{digest:?}"), "TokenDigest(..)");
 }

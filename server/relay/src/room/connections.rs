@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::limits::PROTOCOL_VERSION;
 use cubesync_protocol::{
-    ClientMessage, Colour, CubeId, DatagramAnswer, ResumeToken, ServerMessage, Welcome,
+    ClientMessage, Colour, CubeId, CubeKind, DatagramAnswer, Pose, ResumeToken, ServerAddress,
+    ServerMessage, Welcome,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -19,7 +20,7 @@ use super::audience::{
 use super::handle::{Entered, Entrance, Role, RoomEvent, RoomEvents, RoomHandle, SightRule};
 use super::log::{LogFrame, SnapshotLog, StreamId};
 use super::speed::SpeedRule;
-use super::world::Cube;
+use super::world::{Cube, FREE_CUBE};
 use crate::datagram::OpenedPath;
 use crate::ending::Ending;
 use crate::label::Label;
@@ -84,7 +85,7 @@ pub enum Admission {
 
 /// Lets no message of an earlier session of a connection pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Gate {
+pub(super) struct Gate {
     /// The number of `Welcome`s that the client has not answered yet, besides its first one.
     unanswered: u32,
     /// Whether another `Welcome` is to come.
@@ -92,12 +93,21 @@ struct Gate {
 }
 
 impl Gate {
-    fn is_open(self) -> bool {
+    /// Creates the gate of a player who is to answer a `Welcome`.
+    pub(super) fn unanswered() -> Self {
+        Self {
+            unanswered: 1,
+            ..Self::default()
+        }
+    }
+
+    /// Returns whether all that comes counts.
+    pub(super) fn is_open(self) -> bool {
         self.unanswered == 0 && !self.is_closed
     }
 
     /// Judges a message, and opens at the answer to the last `Welcome`.
-    fn admit(&mut self, message: &ClientMessage) -> Admission {
+    pub(super) fn admit(&mut self, message: &ClientMessage) -> Admission {
         match message {
             ClientMessage::Continue { .. } => {
                 let Some(unanswered) = self.unanswered.checked_sub(1) else {
@@ -198,8 +208,26 @@ impl Connections {
             since_tick_us,
             max_speed: settings.top_speed.unwrap_or(0),
             resume,
-            servers: settings.backplane.servers(&settings.name),
+            servers: self.servers(),
         }
+    }
+
+    /// Creates the first message to an observer, which names the free cube.
+    pub fn observers_welcome(&self, tick: u64) -> Welcome {
+        let free = Cube {
+            cube: FREE_CUBE,
+            kind: CubeKind::Free { holder: None },
+            name: String::new(),
+            colour: Colour::from([0; 3]),
+            pose: Pose::default(),
+        };
+        self.welcome(&free, ResumeToken([0; 16]), tick, 0)
+    }
+
+    /// Returns the addresses of other servers that show the room.
+    pub fn servers(&self) -> Vec<ServerAddress> {
+        let settings = &self.settings;
+        settings.backplane.servers(&settings.name)
     }
 
     /// Adds a player, whose cube, name and token are those of the `Welcome`.
@@ -250,16 +278,19 @@ impl Connections {
         self.send(id, &ServerMessage::Welcome(welcome), now);
     }
 
-    /// Lets nothing of the players count until each is [restarted](Self::restart_member): the room's owner
-    /// is gone.
+    /// Lets nothing of the players count, and writes nothing of the log to them, until each is
+    /// [restarted](Self::restart_member): the room's owner is gone.
     pub fn suspend_members(&mut self) {
+        self.audience.suspend_players();
         for member in self.members.values_mut() {
             member.gate.is_closed = true;
         }
     }
 
-    /// Sends all observers keyframes of everything, because the room goes on at another owner.
+    /// Begins the log of another owner, and sends all observers keyframes of everything. Players who are not
+    /// [suspended](Self::suspend_members) get keyframes too.
     pub fn restart_observers(&mut self) {
+        self.log.restart();
         for observer in self.audience.ids() {
             if let ReceiverId::Observer(_) = observer {
                 self.audience.restart(observer, None);
@@ -267,10 +298,25 @@ impl Connections {
         }
     }
 
+    /// Begins all streams that receivers see at another source, right after its first tick.
+    pub fn open_streams(&self, source: &mut impl Source) {
+        self.audience.open_streams(source);
+    }
+
     /// Judges a message of a player.
     pub fn admit(&mut self, id: MemberId, message: &ClientMessage) -> Admission {
-        let member = self.members.get_mut(&id);
-        member.map_or(Admission::Drop, |member| member.gate.admit(message))
+        let admitted = self.admit_from(id, message);
+        admitted.map_or(Admission::Drop, |(_, admission)| admission)
+    }
+
+    /// Judges a message of a player, and returns their cube; `None`: there is no such player.
+    pub(super) fn admit_from(
+        &mut self,
+        id: MemberId,
+        message: &ClientMessage,
+    ) -> Option<(CubeId, Admission)> {
+        let member = self.members.get_mut(&id)?;
+        Some((member.cube, member.gate.admit(message)))
     }
 
     /// Returns whether datagrams of a player count.
@@ -284,10 +330,6 @@ impl Connections {
         self.observers += 1;
         let observer = ReceiverId::Observer(self.observers);
         self.audience.add(observer, Receiver::new(outlet));
-        let welcome = Welcome {
-            name: String::new(),
-            ..welcome
-        };
         self.send_to(observer, &ServerMessage::Welcome(welcome), now);
         observer
     }
@@ -318,10 +360,15 @@ impl Connections {
         }
         self.audience.remove(ReceiverId::Player(id), reason, source);
         self.note_end(&member, reason);
+        self.note_empty(now);
+        Some(member.cube)
+    }
+
+    /// Notes that a player has left, here or at another server.
+    pub(super) fn note_empty(&mut self, now: Instant) {
         if self.members.is_empty() {
             self.empty_since = Some(now);
         }
-        Some(member.cube)
     }
 
     /// Removes an observer.

@@ -21,8 +21,7 @@ impl Connections {
     pub async fn drain(mut self) {
         self.close();
         let start = clock::now();
-        let elsewhere = self.settings.backplane.servers(&self.settings.name);
-        let spread_ms = if elsewhere.is_empty() {
+        let spread_ms = if self.servers().is_empty() {
             RETURN_SPREAD_MS
         } else {
             RETURN_ELSEWHERE_SPREAD_MS

@@ -141,6 +141,14 @@ impl SnapshotLog {
         cursor.sequence < self.first
     }
 
+    /// Removes all ticks, so that every cursor is lost: those that follow are of another stream.
+    pub(super) fn restart(&mut self) {
+        self.first += self.ticks.len() as u64 + 1;
+        self.ticks.clear();
+        self.len_bytes = 0;
+        self.removed_tick = 0;
+    }
+
     /// Appends the frames of a tick of the room, and removes the oldest ticks while the log is over its
     /// bounds.
     pub fn push(&mut self, tick: u64, frames: Vec<(StreamId, LogFrame)>) {

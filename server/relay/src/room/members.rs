@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use cubesync_protocol::{CubeId, ResumeToken, Welcome};
+use cubesync_protocol::{Colour, CubeId, Pose, ResumeToken, Welcome};
 use tracing::info;
 
 use super::Room;
 use super::audience::MemberId;
 use super::handle::{Entered, Entrance};
+use super::resumption::TokenDigest;
 use super::speed::SpeedRule;
 use super::world::RoomFull;
 use crate::ending::Ending;
@@ -24,42 +25,86 @@ impl Room {
     /// [`RoomFull`], when no ghost can make place either.
     pub(super) fn enter(&mut self, entrance: Entrance, now: Instant) -> Result<Entered, RoomFull> {
         let rule = entrance.rule;
-        let resumed = entrance.resume.and_then(|token| {
-            let cube = self.resume(token, rule, now);
-            let outcome = match cube {
-                Some(_) => Resumed::Resumed,
-                None => Resumed::Unknown,
-            };
-            self.connections.metrics.resumes.count(outcome);
-            cube
-        });
-        let cube = match resumed {
+        let token = entrance.resume.as_ref().map(TokenDigest::of);
+        let known = self.claim(token.as_slice(), rule, false, now);
+        let cube = match known {
             Some(cube) => cube,
             None => {
-                let may_choose = rule == SpeedRule::Unlimited
-                    || (entrance.resume.is_some() && self.has_just_begun(now));
+                let may_choose = self.may_choose(rule, token.is_some(), now);
                 let pose = entrance.pose.filter(|_| may_choose);
-                self.make_place()?;
-                self.world
-                    .join(&entrance.name, entrance.colour, rule, pose)?
+                self.join((&entrance.name, entrance.colour), rule, pose)?
             }
         };
-        self.count_cubes();
         let token = self.resumption.issue(cube);
+        self.edges.note([cube]);
         let welcome = self.welcome(cube, token, now);
-        let (name, resumed) = (&welcome.name, resumed.is_some());
+        let (name, resumed) = (&welcome.name, known.is_some());
         info!(room = self.connections.settings.name, %cube, name, resumed, "joined");
         let entered = self.connections.add_member(entrance, welcome, now);
         self.players.insert(cube, entered.id);
         Ok(entered)
     }
 
+    /// Gives a player the cube that one of their tokens stands for, and returns it. A connection that still
+    /// has the cube is closed. The cubes that the player held are free, so that client and server agree,
+    /// unless the player `goes_on` without having been away.
+    pub(super) fn claim(
+        &mut self,
+        tokens: &[TokenDigest],
+        rule: SpeedRule,
+        goes_on: bool,
+        now: Instant,
+    ) -> Option<CubeId> {
+        let cube = tokens.iter().find_map(|token| self.resumption.cube(*token));
+        let claimed = cube.filter(|&cube| {
+            match self.players.get(&cube) {
+                Some(&player) => self.remove(player, Ending::Replaced, now),
+                None if goes_on => {}
+                None => self.world.ghost(cube),
+            }
+            self.resumption.returned(cube);
+            match goes_on {
+                true => self.world.go_on(cube, rule),
+                false => self.world.resume(cube, rule),
+            }
+        });
+        if !goes_on && !tokens.is_empty() {
+            self.connections.metrics.resumes.count(match claimed {
+                Some(_) => Resumed::Resumed,
+                None => Resumed::Unknown,
+            });
+        }
+        claimed
+    }
+
+    /// Adds a player's cube to the world.
+    ///
+    /// # Errors
+    /// [`RoomFull`], when no ghost can make place either.
+    pub(super) fn join(
+        &mut self,
+        (name, colour): (&str, Colour),
+        rule: SpeedRule,
+        pose: Option<Pose>,
+    ) -> Result<CubeId, RoomFull> {
+        self.make_place()?;
+        let cube = self.world.join(name, colour, rule, pose)?;
+        self.count_cubes();
+        Ok(cube)
+    }
+
     /// Removes a player. After an accident their cube stays as a ghost.
     pub(super) fn remove(&mut self, id: MemberId, reason: Ending, now: Instant) {
         let source = &mut self.publisher.with(&self.world);
-        let Some(cube) = self.connections.dismiss(id, reason, source, now) else {
-            return;
-        };
+        let dismissed = self.connections.dismiss(id, reason, source, now);
+        let cube = dismissed.or_else(|| self.edges.dismiss(id, reason));
+        if let Some(cube) = cube.filter(|cube| self.players.get(cube) == Some(&id)) {
+            self.gone(cube, reason, now);
+        }
+    }
+
+    /// Handles a cube whose player is no longer connected.
+    pub(super) fn gone(&mut self, cube: CubeId, reason: Ending, now: Instant) {
         self.players.remove(&cube);
         let resume_within = self.connections.settings.resume_within;
         if reason == Ending::Replaced || (reason.is_accident() && !resume_within.is_zero()) {
@@ -68,6 +113,7 @@ impl Room {
         } else {
             self.forget(cube);
         }
+        self.connections.note_empty(now);
     }
 
     /// Removes a player's cube from the world; the player cannot come back to it.
@@ -77,20 +123,11 @@ impl Room {
         self.count_cubes();
     }
 
-    /// Gives a player the cube that their token stands for, and returns it. A connection that still
-    /// has the cube is closed. The cubes that the player held are free, so that client and server agree.
-    fn resume(&mut self, token: ResumeToken, rule: SpeedRule, now: Instant) -> Option<CubeId> {
-        let cube = self.resumption.cube(token)?;
-        if let Some(&player) = self.players.get(&cube) {
-            self.remove(player, Ending::Replaced, now);
-        }
-        self.resumption.returned(cube);
-        self.world.resume(cube, rule).then_some(cube)
-    }
-
-    /// Returns whether players who were here before a restart may still come back.
-    fn has_just_begun(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.opened) < ANNOUNCE_WITHIN
+    /// Returns whether a newcomer appears where they say that they were: players who come back from before
+    /// a restart do, if the room has just begun.
+    pub(super) fn may_choose(&self, rule: SpeedRule, comes_back: bool, now: Instant) -> bool {
+        let age = now.saturating_duration_since(self.opened);
+        rule == SpeedRule::Unlimited || (comes_back && age < ANNOUNCE_WITHIN)
     }
 
     /// Makes place for a player: in a full room the ghost that would expire first leaves.

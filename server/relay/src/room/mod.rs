@@ -9,6 +9,7 @@ pub mod backplane;
 mod clock;
 pub mod connections;
 mod drain;
+pub mod edges;
 mod handle;
 pub mod log;
 mod members;
@@ -16,6 +17,7 @@ mod membership;
 pub mod publisher;
 mod resumption;
 pub mod speed;
+pub mod takeover;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
@@ -30,21 +32,25 @@ use std::time::{Duration, Instant};
 use cubesync_protocol::cells::Grid;
 use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
-use cubesync_protocol::{ClientMessage, CubeId, ResumeToken, ServerMessage};
+use cubesync_protocol::{ClientMessage, CubeId, Event, ResumeToken, ServerMessage};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 pub use self::audience::MemberId;
+use self::audience::Moving;
 use self::backplane::{Backplane, Retire};
 use self::clock::TickClock;
-use self::connections::Admission;
-pub use self::connections::Connections;
+pub use self::connections::{Admission, Connections, Member};
+use self::edges::Edges;
+pub use self::edges::{CubeState, EdgeFrames, EdgeId, ForPlayer, RemoteEntrance, RosterChanges};
 pub use self::handle::{
     Entered, Entrance, Role, RoomEnded, RoomEvent, RoomHandle, RoomView, SightRule,
 };
 pub use self::membership::{Membership, Observer};
 use self::publisher::Publisher;
 use self::resumption::Resumption;
+pub use self::resumption::{TokenDigest, draw_token};
+pub use self::takeover::RoomState;
 use self::world::{FREE_CUBE, SampleCounts, World};
 use crate::ending::Ending;
 use crate::metrics::{BrokenRule, DatagramUse, Metrics, SampleTiming};
@@ -85,6 +91,7 @@ pub struct Room {
     resumption: Resumption,
     clock: TickClock,
     opened: Instant,
+    edges: Edges,
 }
 
 impl Room {
@@ -105,6 +112,7 @@ impl Room {
             resumption: Resumption::default(),
             clock,
             opened: now,
+            edges: Edges::default(),
         };
         room.count_cubes();
         room
@@ -156,6 +164,11 @@ impl Room {
         &self.world
     }
 
+    /// Returns whether a cube is predicted to move.
+    pub fn is_moving(&self) -> bool {
+        self.publisher.moving() != Moving::Nobody
+    }
+
     /// Returns the connections to this server.
     pub fn connections(&self) -> &Connections {
         &self.connections
@@ -173,7 +186,7 @@ impl Room {
 
     /// Returns whether the room had no player for a while and is not permanent.
     pub fn is_abandoned(&self, now: Instant) -> bool {
-        self.connections.is_abandoned(now)
+        !self.edges.has_members() && self.connections.is_abandoned(now)
     }
 
     /// Sends everybody that the server stops, and waits until they have taken it.
@@ -219,7 +232,8 @@ impl Room {
                 });
             }
             RoomEvent::Observe { outlet, reply } => {
-                let welcome = self.welcome(FREE_CUBE, ResumeToken([0; 16]), now);
+                let mut welcome = self.welcome(FREE_CUBE, ResumeToken([0; 16]), now);
+                welcome.name.clear();
                 let observer = self.connections.observe(outlet, welcome, now);
                 // The observer may have stopped waiting in the meantime.
                 if reply.send(observer).is_err() {
@@ -238,16 +252,14 @@ impl Room {
 
     /// Handles a message from a player's client.
     pub fn message(&mut self, id: MemberId, message: ClientMessage, now: Instant) {
-        // The sender may have been removed, or have come back, while its message was on the way.
-        let Some(member) = self.connections.member(id) else {
-            return;
+        let admitted = self.connections.admit_from(id, &message);
+        let admitted = admitted.or_else(|| self.edges.admit(id, &message));
+        let from = match admitted {
+            Some((cube, Admission::Pass)) => cube,
+            Some((_, Admission::Refuse)) => return self.remove(id, Ending::BadMessage, now),
+            // The sender may have been removed, or have come back, while its message was on the way.
+            Some((_, Admission::Drop)) | None => return,
         };
-        let from = member.cube;
-        match self.connections.admit(id, &message) {
-            Admission::Pass => {}
-            Admission::Drop => return,
-            Admission::Refuse => return self.remove(id, Ending::BadMessage, now),
-        }
         match message {
             ClientMessage::Sample {
                 tick,
@@ -262,8 +274,7 @@ impl Room {
             ClientMessage::Take { cube } => {
                 if let Err(refusal) = self.world.take(from, cube) {
                     let holder = refusal.holder;
-                    self.connections
-                        .send(id, &ServerMessage::Refused { cube, holder }, now);
+                    self.send(id, &ServerMessage::Refused { cube, holder }, now);
                 }
             }
             ClientMessage::Release { cube } => self.world.release(from, cube),
@@ -274,9 +285,8 @@ impl Room {
                     since_tick_us: self.clock.since_tick_us(now),
                     late_samples: self.world.late_samples(from),
                 };
-                self.connections.send(id, &pong, now);
+                self.send(id, &pong, now);
             }
-            // Nobody was welcomed a second time.
             ClientMessage::Continue { releases } => self.world.restart(from, releases),
             // The session handles these itself.
             ClientMessage::Hello(_) | ClientMessage::Leave | ClientMessage::OpenDatagrams(_) => {}
@@ -285,12 +295,15 @@ impl Room {
 
     /// Takes in a datagram of a player.
     pub fn datagram(&mut self, id: MemberId, uplink: Uplink, now: Instant) {
-        let Some(member) = self.connections.member(id) else {
-            return;
+        let (player, counts) = match self.connections.member(id) {
+            Some(member) => (member.cube, self.connections.admits_datagrams(id)),
+            None => match self.edges.admit_datagram(id) {
+                Some(cube) => (cube, true),
+                None => return,
+            },
         };
-        let player = member.cube;
         self.connections.heard(id, &uplink, self.clock.tick());
-        let used = match self.connections.admits_datagrams(id) {
+        let used = match counts {
             true => self.world.datagram(player, &uplink),
             false => Ok(0),
         };
@@ -311,22 +324,30 @@ impl Room {
         for ghost in self.resumption.expired(now) {
             self.forget(ghost);
         }
+        self.give_up_absent(now);
         let changes = self.world.tick(tick);
+        self.edges.note(changes.events.iter().map(Event::cube));
         self.count_cubes();
         let snapshots = self.publisher.tick(tick, changes, &self.world);
         let corrections = self.world.corrections();
         self.connections.metrics.ticks.inc();
         count_samples(&self.connections.metrics, self.world.take_sample_counts());
-        if self.connections.audience().is_empty() {
+        let has_audience = !self.connections.audience().is_empty();
+        if !has_audience && self.edges.is_empty() {
             return;
         }
-        if !snapshots.is_empty() {
-            self.connections.log(tick, publisher::frames(snapshots));
+        let frames = publisher::frames(snapshots);
+        if !self.edges.is_empty() {
+            let source = &mut self.publisher.with(&self.world);
+            let audience = &mut self.connections.audience;
+            self.edges.serve(tick, &frames, audience, source);
+        }
+        if has_audience && !frames.is_empty() {
+            self.connections.log(tick, frames);
         }
         for (player, pose) in corrections {
             if let Some(&id) = self.players.get(&player) {
-                self.connections
-                    .send(id, &ServerMessage::Correction(pose), now);
+                self.send(id, &ServerMessage::Correction(pose), now);
             }
         }
         let source = &mut self.publisher.with(&self.world);
@@ -337,6 +358,14 @@ impl Room {
         if self.connections.has_members() {
             let ticks = &self.connections.metrics.tick_duration;
             ticks.observe(now.elapsed().as_secs_f64());
+        }
+    }
+
+    /// Sends a message to a player, here or at an edge.
+    fn send(&mut self, id: MemberId, message: &ServerMessage, now: Instant) {
+        match self.connections.member(id) {
+            Some(_) => self.connections.send(id, message, now),
+            None => self.edges.send(id, message),
         }
     }
 

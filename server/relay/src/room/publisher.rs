@@ -136,7 +136,7 @@ impl Publisher {
     }
 
     /// Returns a cell's keyframe as of the last tick. `sight` says of which of its streams.
-    pub fn everything_in(&self, cell: CellId, sight: Sight, world: &World) -> Keyframe {
+    fn everything_in(&self, cell: CellId, sight: Sight, world: &World) -> Keyframe {
         let known = &self.cells[usize::from(cell.0)];
         let (stream, interval_ticks) = match (sight, &known.far) {
             (Sight::Far, Some(far)) => (&far.stream, FAR_INTERVAL_TICKS),
@@ -156,9 +156,15 @@ impl Publisher {
         }
     }
 
-    /// Returns whether a cell has cubes.
-    pub fn is_inhabited(&self, cell: CellId) -> bool {
-        !self.cells[usize::from(cell.0)].near.predicted.is_empty()
+    /// Returns which cubes are predicted to move.
+    pub fn moving(&self) -> Moving {
+        let near = self.cells.iter().map(|cell| &cell.near.predicted);
+        let mut moving = near.flat_map(|predicted| predicted.active().map(|(cube, _)| cube));
+        match (moving.next(), moving.next()) {
+            (None, _) => Moving::Nobody,
+            (Some(sole), None) => Moving::Sole(sole),
+            (Some(_), Some(_)) => Moving::Several,
+        }
     }
 
     /// Applies an event to the cell of its cube.
@@ -224,13 +230,7 @@ pub struct Published<'a> {
 
 impl Source for Published<'_> {
     fn moving(&self) -> Moving {
-        let near = self.publisher.cells.iter().map(|cell| &cell.near.predicted);
-        let mut moving = near.flat_map(|predicted| predicted.active().map(|(cube, _)| cube));
-        match (moving.next(), moving.next()) {
-            (None, _) => Moving::Nobody,
-            (Some(sole), None) => Moving::Sole(sole),
-            (Some(_), Some(_)) => Moving::Several,
-        }
+        self.publisher.moving()
     }
 
     fn open(&mut self, cell: CellId, sight: Sight) {

@@ -1,53 +1,107 @@
 //! Ghosts of players whose connection is lost, and the tokens with which players come back.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::time::Instant;
 
 use cubesync_protocol::{CubeId, ResumeToken};
+use ring::digest::{SHA256, digest};
 use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
 
-/// The tokens of players and ghosts, and the time that is left to ghosts.
+/// A part of a resume token's SHA-256. It shows that somebody has the token without revealing it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TokenDigest(pub [u8; 16]);
+
+impl TokenDigest {
+    /// Returns the digest of a token.
+    pub fn of(token: &ResumeToken) -> Self {
+        let mut short = Self([0; 16]);
+        let whole = digest(&SHA256, &token.0);
+        short.0.copy_from_slice(&whole.as_ref()[..16]);
+        short
+    }
+}
+
+impl fmt::Debug for TokenDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenDigest(..)")
+    }
+}
+
+/// Draws a token with which a player may come back.
+pub fn draw_token() -> ResumeToken {
+    let mut token = ResumeToken([0; 16]);
+    SystemRandom::new()
+        .fill(&mut token.0)
+        .expect("the system has random numbers");
+    token
+}
+
+/// The tokens of players and ghosts, and the time that is left to ghosts and absent players.
 #[derive(Debug, Default)]
 pub(super) struct Resumption {
     /// The ghosts, with the time until which their players may come back.
     ghosts: BTreeMap<CubeId, Instant>,
+    /// The players whose server is to enter them again, with the time until which it may.
+    absent: BTreeMap<CubeId, Instant>,
     /// The one valid token of each player and ghost.
-    tokens: HashMap<CubeId, ResumeToken>,
-    cubes: HashMap<ResumeToken, CubeId>,
+    tokens: HashMap<CubeId, TokenDigest>,
+    cubes: HashMap<TokenDigest, CubeId>,
 }
 
 impl Resumption {
     /// Creates a token for a cube. The cube's earlier token is no longer valid.
     pub(super) fn issue(&mut self, cube: CubeId) -> ResumeToken {
-        let mut token = ResumeToken([0; 16]);
-        SystemRandom::new()
-            .fill(&mut token.0)
-            .expect("the system has random numbers");
-        if let Some(before) = self.tokens.insert(cube, token) {
-            self.cubes.remove(&before);
-        }
-        self.cubes.insert(token, cube);
+        let token = draw_token();
+        self.adopt(cube, TokenDigest::of(&token));
         token
     }
 
+    /// Lets the player of a cube come back with a token. The cube's earlier token is no longer valid.
+    pub(super) fn adopt(&mut self, cube: CubeId, token: TokenDigest) {
+        if let Some(before) = self.tokens.insert(cube, token) {
+            self.cubes.remove(&before);
+        }
+        if let Some(other) = self
+            .cubes
+            .insert(token, cube)
+            .filter(|other| *other != cube)
+        {
+            self.tokens.remove(&other);
+        }
+    }
+
     /// Returns the cube that a token stands for.
-    pub(super) fn cube(&self, token: ResumeToken) -> Option<CubeId> {
+    pub(super) fn cube(&self, token: TokenDigest) -> Option<CubeId> {
         self.cubes.get(&token).copied()
+    }
+
+    /// Returns the token of a cube.
+    pub(super) fn token(&self, cube: CubeId) -> Option<TokenDigest> {
+        self.tokens.get(&cube).copied()
     }
 
     /// Notes that a player's connection is lost, and until when they may come back.
     pub(super) fn lost(&mut self, cube: CubeId, until: Instant) {
+        self.absent.remove(&cube);
         self.ghosts.insert(cube, until);
+    }
+
+    /// Notes that a player's server is to enter them again, and until when it may.
+    pub(super) fn absent(&mut self, cube: CubeId, until: Instant) {
+        self.absent.insert(cube, until);
     }
 
     /// Notes that a player is back.
     pub(super) fn returned(&mut self, cube: CubeId) {
         self.ghosts.remove(&cube);
+        self.absent.remove(&cube);
     }
 
     /// Forgets a player, who cannot come back any more.
     pub(super) fn forget(&mut self, cube: CubeId) {
-        self.ghosts.remove(&cube);
+        self.returned(cube);
         if let Some(token) = self.tokens.remove(&cube) {
             self.cubes.remove(&token);
         }
@@ -61,9 +115,18 @@ impl Resumption {
 
     /// Returns the ghosts whose time is over.
     pub(super) fn expired(&self, now: Instant) -> Vec<CubeId> {
-        let expired = self.ghosts.iter().filter(|(_, until)| **until <= now);
-        expired.map(|(cube, _)| *cube).collect()
+        over(&self.ghosts, now)
     }
+
+    /// Returns the players whose server has not entered them in time.
+    pub(super) fn given_up(&self, now: Instant) -> Vec<CubeId> {
+        over(&self.absent, now)
+    }
+}
+
+fn over(times: &BTreeMap<CubeId, Instant>, now: Instant) -> Vec<CubeId> {
+    let over = times.iter().filter(|(_, until)| **until <= now);
+    over.map(|(cube, _)| *cube).collect()
 }
 
 #[cfg(test)]
@@ -77,12 +140,13 @@ mod tests {
         let (cube, mut resumption) = (CubeId(7), Resumption::default());
         let first = resumption.issue(cube);
         let second = resumption.issue(cube);
+        let of = |resumption: &Resumption, token| resumption.cube(TokenDigest::of(token));
         assert_eq!(
-            (resumption.cube(first), resumption.cube(second)),
+            (of(&resumption, &first), of(&resumption, &second)),
             (None, Some(cube))
         );
         resumption.forget(cube);
-        assert_eq!(resumption.cube(second), None);
+        assert_eq!(of(&resumption, &second), None);
     }
 
     #[test]
@@ -95,5 +159,31 @@ mod tests {
         resumption.returned(CubeId(8));
         assert_eq!(resumption.expired(until - Duration::from_millis(1)), []);
         assert_eq!(resumption.expired(until), [CubeId(7)]);
+    }
+
+    #[test]
+    fn a_digest_does_not_show_the_token() {
+        let token = ResumeToken(*b"0123456789abcdef");
+        let digest = TokenDigest::of(&token);
+        assert_ne!(digest.0, token.0);
+        assert_ne!(digest, TokenDigest::of(&ResumeToken([0; 16])));
+        assert_eq!(format!("{digest:?}"), "TokenDigest(..)");
+    }
+
+    #[test]
+    fn a_token_stands_for_one_cube_and_an_absent_player_is_given_up_at_their_time() {
+        let (now, mut resumption) = (Instant::now(), Resumption::default());
+        let token = TokenDigest([7; 16]);
+        for cube in [CubeId(7), CubeId(8)] {
+            resumption.adopt(cube, token);
+            resumption.absent(cube, now);
+        }
+        assert_eq!(resumption.cube(token), Some(CubeId(8)));
+        resumption.forget(CubeId(7));
+        assert_eq!(resumption.cube(token), Some(CubeId(8)));
+        assert_eq!(resumption.given_up(now - Duration::from_millis(1)), []);
+        assert_eq!(resumption.given_up(now), [CubeId(8)]);
+        resumption.returned(CubeId(8));
+        assert_eq!(resumption.given_up(now), []);
     }
 }

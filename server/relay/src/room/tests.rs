@@ -205,7 +205,7 @@ impl TestRoom {
                 let token = self
                     .tokens
                     .swap_remove(self.random.usize(0..self.tokens.len()));
-                let cube = self.room.resumption.cube(token);
+                let cube = self.room.resumption.cube(TokenDigest::of(&token));
                 self.found.resumed += u64::from(cube.is_some());
                 self.enter(Some(token));
             }

@@ -172,9 +172,13 @@ impl Connection {
         true
     }
 
-    /// Lets it go on with keyframes of everything.
+    /// Lets it go on with keyframes of everything, whose ticks may be any.
     pub(super) fn restart(&mut self) {
         self.cursor = Cursor::BEFORE_LOG;
+        self.sent_tick = 0;
+        if let Some(path) = &mut self.path {
+            path.pause();
+        }
     }
 
     /// Returns the cells that the connection sees.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cubesync_protocol::cells::{Grid, Sight};
+use cubesync_protocol::cells::{Grid, Sight, View};
 use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::limits::{
     FAR_INTERVAL_TICKS, HEARTBEAT_INTERVAL, MOVING_HEARTBEAT_INTERVAL,
@@ -32,13 +32,16 @@ use crate::ending::Ending;
 /// one acknowledgement answers. It is far less than the log holds.
 const STREAM_WAITS: Duration = Duration::from_millis(200);
 
+/// Longest time for which a receiver that needs all keyframes waits until the source has them all.
+const VIEW_WAITS: Duration = Duration::from_secs(1);
+
 /// The publisher of an audience's log.
 pub trait Source {
     /// Returns which cubes the receivers' predictions move, or have just moved.
     fn moving(&self) -> Moving;
 
     /// Asks for a stream that a receiver is to see, and returns whether it is there. If not, the receiver's
-    /// view leaves the cell out until it is chosen again, at the next tick at which views may change.
+    /// view leaves it out, and is chosen again at the next tick at which views may change.
     fn provide(&mut self, _: CellId, _: Sight) -> bool {
         true
     }
@@ -154,12 +157,41 @@ impl Audience {
         }
     }
 
+    /// Writes nothing more of the log to players until each is [restarted](Self::restart).
+    pub(super) fn suspend_players(&mut self) {
+        for (id, receiver) in &mut self.receivers {
+            if let ReceiverId::Player(_) = id {
+                receiver.is_suspended = true;
+                receiver.connection.restart();
+            }
+        }
+    }
+
     /// Sends a receiver keyframes of everything that it sees, with `own` as its player's cube.
     pub(super) fn restart(&mut self, id: ReceiverId, own: Option<CubeId>) {
         if let Some(receiver) = self.receivers.get_mut(&id) {
             receiver.own = own;
+            receiver.is_suspended = false;
             receiver.connection.restart();
         }
+    }
+
+    /// Begins all streams that receivers see, at another source.
+    pub(super) fn open_streams(&self, source: &mut impl Source) {
+        for (cell, sight) in self.viewers.seen() {
+            source.open(cell, sight);
+        }
+    }
+
+    /// Counts a receiver outside of the audience that sees the streams of a view from now on, which is
+    /// right after a tick at which views [may change](Self::may_change_views).
+    pub(super) fn enter(&mut self, view: &View, source: &mut impl Source) {
+        self.viewers.enter(view, source);
+    }
+
+    /// Stops counting a receiver outside of the audience.
+    pub(super) fn leave(&mut self, view: &View, source: &mut impl Source) {
+        self.viewers.leave(view, source);
     }
 
     /// Sends datagrams on a path to a receiver from the next tick on. `tick` is that of now.
@@ -220,11 +252,15 @@ impl Audience {
             heartbeat_ticks,
             rest_ticks,
             wait_ticks: self.ticks_in(STREAM_WAITS),
+            view_wait_ticks: self.ticks_in(VIEW_WAITS),
         };
         let mut over = Vec::new();
         for (&id, receiver) in &mut self.receivers {
+            if receiver.is_suspended {
+                continue;
+            }
             if may_change_views && receiver.connection.needs_keyframes(log) {
-                receiver.choose_view(tick, log, source, &mut self.viewers);
+                receiver.choose_view(served, source, &mut self.viewers);
             }
             let has_moved = may_change_views && receiver.has_moved(source, self.viewers.grid());
             let connection = &mut receiver.connection;
@@ -237,7 +273,7 @@ impl Audience {
                 flushed = connection.flush_tick(log, tick, now);
                 if matches!(flushed, Ok(Flushed::All)) {
                     if has_moved {
-                        receiver.choose_view(tick, log, source, &mut self.viewers);
+                        receiver.choose_view(served, source, &mut self.viewers);
                     }
                     let connection = &mut receiver.connection;
                     // Datagrams are heartbeats too, but each of them may be lost.
@@ -288,7 +324,7 @@ impl Audience {
 
     /// Returns whether views may change right after a tick: all streams bring their cells up to date at
     /// that tick.
-    fn may_change_views(&self, tick: u64) -> bool {
+    pub(super) fn may_change_views(&self, tick: u64) -> bool {
         self.viewers.grid() == Grid::WHOLE || tick.is_multiple_of(FAR_INTERVAL_TICKS.into())
     }
 

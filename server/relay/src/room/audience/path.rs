@@ -42,7 +42,7 @@ pub(super) struct Path {
     lost: u8,
 }
 
-/// What a path needs to know of a tick that is served.
+/// What receivers need to know of a tick that is served.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ServedTick<'a> {
     pub(super) tick: u64,
@@ -53,6 +53,8 @@ pub(super) struct ServedTick<'a> {
     pub(super) rest_ticks: u64,
     /// Longest time for which a stream that waits has nothing.
     pub(super) wait_ticks: u64,
+    /// Longest time for which a receiver waits for the streams of its first view.
+    pub(super) view_wait_ticks: u64,
 }
 
 impl ServedTick<'_> {
@@ -103,6 +105,11 @@ impl Path {
         self.heard_tick = Some(tick);
         self.arrived.received(uplink.number);
         self.lost = uplink.lost;
+    }
+
+    /// Sends nothing until the view has [changed](Self::view_changed).
+    pub(super) fn pause(&mut self) {
+        self.floor = u64::MAX;
     }
 
     /// Notes that the connection's view has changed at a tick.

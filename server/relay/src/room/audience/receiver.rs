@@ -7,9 +7,9 @@ use cubesync_protocol::{CubeId, Position};
 
 use super::Source;
 use super::connection::{Connection, Outlet};
+use super::path::ServedTick;
 use super::viewers::Viewers;
 use crate::ending::Ending;
-use crate::room::log::SnapshotLog;
 
 /// A receiver of what a room publishes.
 #[derive(Debug)]
@@ -21,6 +21,12 @@ pub struct Receiver {
     is_local: bool,
     /// The positions of the viewer's cubes when the view was chosen.
     seen_from: Vec<Position>,
+    /// Whether the view leaves out a stream that the source does not have yet.
+    is_partial: bool,
+    /// The tick since which it has waited for its first view.
+    waits_since: Option<u64>,
+    /// Whether nothing of the log is written, until it is restarted.
+    pub(super) is_suspended: bool,
     /// Time after which the receiver is cut if it takes no bytes; `None`: never.
     slow_after: Option<Duration>,
 }
@@ -34,6 +40,9 @@ impl Receiver {
             own: None,
             is_local: false,
             seen_from: Vec::new(),
+            is_partial: false,
+            waits_since: None,
+            is_suspended: false,
             slow_after: None,
         }
     }
@@ -88,6 +97,9 @@ impl Receiver {
 
     /// Returns whether its view must be chosen anew.
     pub(super) fn has_moved(&self, source: &impl Source, grid: Grid) -> bool {
+        if self.is_partial {
+            return true;
+        }
         let Some(viewer) = self.viewer().filter(|_| grid != Grid::WHOLE) else {
             return false;
         };
@@ -105,21 +117,44 @@ impl Receiver {
     /// when it is new or has fallen behind.
     pub(super) fn choose_view(
         &mut self,
-        tick: u64,
-        log: &SnapshotLog,
+        served: ServedTick<'_>,
         source: &mut impl Source,
         viewers: &mut Viewers,
     ) {
+        let ServedTick { tick, log, .. } = served;
         let needs_all = self.connection.needs_keyframes(log);
-        let before = self.connection.view();
         let viewer = self.viewer();
-        let view = match viewer {
+        let before = self.connection.view();
+        let mut view = match viewer {
             None => viewers.everything(),
             Some(viewer) => {
                 self.seen_from = source.viewpoints(viewer).collect();
                 viewers.grid().view(&self.seen_from, before)
             }
         };
+        self.is_partial = false;
+        view.retain_mut(|(cell, sight)| {
+            if source.provide(*cell, *sight) {
+                return true;
+            }
+            self.is_partial = true;
+            // What it has seen of the cell stays until then.
+            let known = before.binary_search_by_key(cell, |(cell, _)| *cell);
+            known.is_ok_and(|known| {
+                *sight = before[known].1;
+                source.provide(*cell, *sight)
+            })
+        });
+        if needs_all && self.is_partial {
+            let since = *self.waits_since.get_or_insert(tick);
+            if tick.saturating_sub(since) < served.view_wait_ticks {
+                return;
+            }
+        }
+        self.waits_since = None;
+        if !needs_all && view == *before {
+            return;
+        }
         viewers.enter(&view, source);
         viewers.leave(before, source);
         let is_new = |seen| needs_all || before.binary_search(seen).is_err();

@@ -4,6 +4,7 @@
 //! collected, and returned as the tick's [`Changes`].
 
 mod movement;
+mod takeover;
 #[cfg(test)]
 mod tests;
 
@@ -156,11 +157,6 @@ impl World {
         self.cubes
             .iter()
             .map(|(&cube, tracked)| tracked.describe(cube))
-    }
-
-    /// Returns the name above a cube.
-    pub fn name(&self, cube: CubeId) -> Option<&str> {
-        self.cubes.get(&cube).map(|tracked| tracked.name.as_str())
     }
 
     /// Returns where a cube is, as of the last tick.

@@ -177,6 +177,8 @@ impl World {
         };
         if cube.track.is_moving() && cube.rule == SpeedRule::TopSpeed {
             let silent_ticks = player.uplink.silent_ticks(self.tick);
+            // A player of another server has sent the newest sample there.
+            let silent_ticks = silent_ticks.min(self.tick.saturating_sub(cube.track.tick()));
             if silent_ticks > heartbeat_ticks(self.tick_hz) {
                 self.counts.missing += 1;
             }
