@@ -5,9 +5,9 @@
 //! without ever stepping backwards: it steps forward when it is far behind, and is slewed
 //! otherwise.
 //!
-//! The server's clock may also be set, as when a server takes over the time of others that show the
-//! same room. Older measurements are of the old time then, so those that contradict the newest
-//! measurement or a tick that has begun are ignored.
+//! A room may also go on at another server, with a clock of its own. Older measurements are of the old
+//! clock then, so all from before its welcome are ignored, and those that contradict the newest
+//! measurement or a tick that has begun.
 //!
 //! Method: D. Mills, RFC 5905 (NTP), the clock filter of section 10.
 

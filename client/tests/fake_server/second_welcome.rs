@@ -1,8 +1,10 @@
 //! A room that goes on at another server, behind the connection that the client has.
 
+use std::net::TcpListener;
+
 use cubesync_client::ClientEvent;
 use cubesync_client::protocol::{
-    ClientMessage, CubeId, CubeKind, Keyframe, ResumeToken, ServerMessage,
+    ClientMessage, CubeId, CubeKind, Keyframe, ResumeToken, ServerAddress, ServerMessage, Welcome,
 };
 
 use crate::is_routine;
@@ -49,6 +51,28 @@ fn an_application_whose_cube_is_the_same_notices_nothing() {
     assert_eq!(trial.drawn(OWN), (5.0, false));
     let sent = trial.client.statistics().updates_out;
     trial.until(|trial| trial.client.statistics().updates_out > sent);
+}
+
+#[test]
+fn after_a_loss_the_servers_of_the_newest_welcome_are_tried_with_its_token() {
+    let mut trial = Trial::new();
+    let mut peer = trial.join(OWN);
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    peer.send(&ServerMessage::Welcome(Welcome {
+        servers: vec![ServerAddress {
+            tcp: address.clone(),
+            web: address,
+        }],
+        ..welcome(OWN, 200)
+    }));
+    trial.until(|trial| trial.client.options().resume == Some(ResumeToken([8; 16])));
+    drop(peer);
+    trial.listener = other;
+    let mut peer = trial.accept();
+    trial.poll();
+    assert_eq!(peer.welcome(OWN).resume, Some(ResumeToken([8; 16])));
+    trial.until(|trial| matches!(trial.events.last(), Some(ClientEvent::Rejoined(_))));
 }
 
 #[test]
