@@ -360,7 +360,10 @@ impl Session {
         let Some(room) = &mut self.room else {
             return self.handle_first(now, message);
         };
-        if let Some(tick) = tick_of(&message) {
+        // A welcome sets the clock itself.
+        if !matches!(message, ServerMessage::Welcome(_))
+            && let Some(tick) = tick_of(&message)
+        {
             room.tick_began(tick, now);
         }
         match message {
