@@ -327,7 +327,7 @@ fn part_of(room: &str, metrics: &str) -> String {
     let connections = lines.find_map(|line| line.strip_prefix("cubesync_connections "));
     connections.map_or_else(
         || role.to_owned(),
-        |count| format!("{role}, {count} players"),
+        |count| format!("{role}, {count} connections"),
     )
 }
 
