@@ -6,7 +6,7 @@ mod intruder;
 mod island;
 mod machine;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -101,7 +101,6 @@ pub(crate) fn run(
             scope.spawn(|| {
                 while let Some(fault) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let line = try_one(fault, binary, is_quick);
-                    println!("{}", in_words(&line));
                     let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
                     lines.push(line);
                 }
@@ -126,40 +125,36 @@ fn try_one(fault: &Fault, binary: &Path, is_quick: bool) -> Line {
             Err(error) => (String::new(), Verdict::Failed(format!("{error:#}"))),
         }
     } else {
-        let reason = format!("needs {missing:?}");
-        (String::new(), Verdict::NotRun(reason))
+        (String::new(), Verdict::NotRun(format!("needs {missing:?}")))
     };
-    Line {
+    let line = Line {
         fault: fault.name,
         saw,
         took_s: began.elapsed().as_secs_f64(),
         verdict,
-    }
-}
-
-fn in_a_folder(fault: &Fault, binary: &Path, is_quick: bool) -> Result<String> {
-    let name = format!("cubesync-cluster-{}-{}", std::process::id(), fault.name);
-    let folder: PathBuf = std::env::temp_dir().join(name);
-    std::fs::create_dir_all(&folder).context("no folder for logs")?;
-    let trial = Trial {
-        binary,
-        folder: &folder,
-        players: if is_quick { QUICK.0 } else { THOROUGH.0 },
-        is_quick,
     };
-    let outcome = (fault.run)(&trial);
-    if outcome.is_ok() {
-        // A fault that failed keeps its logs.
-        let _ = std::fs::remove_dir_all(&folder);
-    }
-    outcome.with_context(|| format!("logs are in {}", folder.display()))
-}
-
-fn in_words(line: &Line) -> String {
     let verdict = match &line.verdict {
         Verdict::Survived => format!("ok: {}", line.saw),
         Verdict::Failed(why) => format!("FAILED: {why}"),
         Verdict::NotRun(why) => format!("not run: {why}"),
     };
-    format!("{:<20} {:5.1} s  {verdict}", line.fault, line.took_s)
+    println!("{:<20} {:5.1} s  {verdict}", line.fault, line.took_s);
+    line
+}
+
+fn in_a_folder(fault: &Fault, binary: &Path, is_quick: bool) -> Result<String> {
+    let name = format!("cubesync-cluster-{}-{}", std::process::id(), fault.name);
+    let folder = &std::env::temp_dir().join(name);
+    std::fs::create_dir_all(folder).context("no folder for logs")?;
+    let (players, _) = if is_quick { QUICK } else { THOROUGH };
+    let trial = Trial {
+        binary,
+        folder,
+        players,
+        is_quick,
+    };
+    let saw = (fault.run)(&trial).with_context(|| format!("logs are in {}", folder.display()))?;
+    // A fault that failed keeps its logs.
+    let _ = std::fs::remove_dir_all(folder);
+    Ok(saw)
 }

@@ -1,6 +1,5 @@
 //! What the players see of each other, and since when it is right.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -15,6 +14,8 @@ use super::{Among, Player, RADIUS_M, centre_of, name_of, pose_at};
 const NEAR_M: f32 = 1.0;
 /// A cube farther away from its circle is only predicted.
 const OFF_CIRCLE_M: f64 = 0.15;
+/// What is wrong with a player whose cube is not there at all.
+const MISSING: &str = "does not see";
 /// The largest error of a cube in the owner's world: the codec's bound, and rounding.
 const BOUND_QUANTA: f32 = 2.5;
 
@@ -39,20 +40,8 @@ struct Pair {
     right_at: Instant,
     /// The longest time from one moment at which it was right to the next one.
     longest_gap: Duration,
-    wrong: Option<(Instant, Wrong)>,
-}
-
-/// Why a player does not see another one as it is.
-#[derive(Debug, Clone, Copy)]
-enum Wrong {
-    NotJoined,
-    Missing,
-    Twice,
-    Ghost,
-    OtherId,
-    Elsewhere,
-    /// Of the viewer's own pair: a cube that belongs to nobody is there too, or none is free.
-    OtherCubes,
+    /// When it was wrong for the last time, and why: what the viewer does not see or sees instead.
+    wrong: Option<(Instant, &'static str)>,
 }
 
 impl Seen {
@@ -60,7 +49,7 @@ impl Seen {
         let pair = Pair {
             right_at: Instant::now(),
             longest_gap: Duration::ZERO,
-            wrong: Some((Instant::now(), Wrong::NotJoined)),
+            wrong: Some((Instant::now(), "is not in the room with")),
         };
         Self {
             each,
@@ -99,7 +88,7 @@ impl Seen {
     fn look_at_all(&mut self, viewer: usize, player: &Player, views: &[CubeView<'_>]) {
         let is_joined = player.is_joined();
         let count = self.own.len();
-        let mut wrong: Vec<_> = vec![Some(Wrong::Missing); count];
+        let mut wrong: Vec<_> = vec![Some(MISSING); count];
         let mut others = 0;
         for view in views {
             let Some(seen) = number_of(view.name).filter(|&seen| seen < count) else {
@@ -107,17 +96,17 @@ impl Seen {
                 continue;
             };
             wrong[seen] = match wrong[seen] {
-                Some(Wrong::Missing) => self.wrong(seen, player, view),
-                _ => Some(Wrong::Twice),
+                Some(MISSING) => self.wrong(seen, player, view),
+                _ => Some("sees twice"),
             };
         }
         // The free cube is the only other one.
         if others != 1 {
-            wrong[viewer] = Some(Wrong::OtherCubes);
+            wrong[viewer] = Some("sees more than the free cube beside");
         }
         let now = Instant::now();
         for (pair, wrong) in self.pairs[viewer].iter_mut().zip(wrong) {
-            match wrong.or((!is_joined).then_some(Wrong::NotJoined)) {
+            match wrong.or((!is_joined).then_some("is not in the room with")) {
                 None => {
                     pair.longest_gap = pair.longest_gap.max(now - pair.right_at);
                     pair.right_at = now;
@@ -128,13 +117,13 @@ impl Seen {
     }
 
     /// Returns what is wrong with the cube that a player sees under the name of player `seen`.
-    fn wrong(&self, seen: usize, player: &Player, view: &CubeView<'_>) -> Option<Wrong> {
+    fn wrong(&self, seen: usize, player: &Player, view: &CubeView<'_>) -> Option<&'static str> {
         let (own, pose) = self.own[seen];
         if view.kind != CubeKind::Player {
-            return Some(Wrong::Ghost);
+            return Some("sees as a ghost");
         }
         if own.is_some_and(|own| own != view.cube) {
-            return Some(Wrong::OtherId);
+            return Some("sees with another id");
         }
         let known = player.client.server_pose(view.cube).unwrap_or_default();
         let (at, there) = (known.position.to_metres(), pose.position.to_metres());
@@ -143,7 +132,7 @@ impl Seen {
         let [x, y] = centre_of(seen);
         let radius_m = (f64::from(at[0]) - x).hypot(f64::from(at[1]) - y);
         let is_there = distance_m < NEAR_M && (radius_m - RADIUS_M).abs() < OFF_CIRCLE_M;
-        (!is_there).then_some(Wrong::Elsewhere)
+        (!is_there).then_some("sees elsewhere")
     }
 
     /// Returns when one of these players did not see another one for the last time, and why not.
@@ -224,20 +213,6 @@ impl Seen {
             }
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Wrong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NotJoined => "is not in the room and does not see",
-            Self::Missing => "does not see",
-            Self::Twice => "sees twice",
-            Self::Ghost => "sees as a ghost",
-            Self::OtherId => "sees with another id",
-            Self::Elsewhere => "sees elsewhere",
-            Self::OtherCubes => "sees other cubes than the free one beside",
-        })
     }
 }
 
