@@ -5,9 +5,13 @@
 
 pub mod bus;
 mod cluster;
+mod edge;
 pub mod link;
 pub mod message;
+mod owner;
+mod role;
 pub mod roster;
+mod tenure;
 
 #[cfg(any(test, feature = "testing"))]
 pub use cluster::testing;

@@ -18,6 +18,7 @@ use cubesync_protocol::{
 };
 use cubesync_relay::ending::Ending;
 use cubesync_relay::label::Label;
+use cubesync_relay::room;
 use cubesync_relay::room::TokenDigest;
 use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -210,6 +211,8 @@ pub struct Entrance {
     /// The digests of the tokens with which they come back, the newest first.
     #[serde(deserialize_with = "list::<_, _, MAX_TOKENS>")]
     pub tokens: Vec<TokenDigest>,
+    /// The digest of the token with which they may come back from now on. The edge has drawn it.
+    pub next_token: TokenDigest,
     /// Where their cube was.
     pub pose: Option<Pose>,
     /// Whether they have been connected all the time, and only the owner is another one.
@@ -223,6 +226,15 @@ pub enum FromPlayer {
     Message(ClientMessage),
     /// A datagram.
     Datagram(Uplink),
+}
+
+impl From<room::ForPlayer> for ForPlayer {
+    fn from(word: room::ForPlayer) -> Self {
+        match word {
+            room::ForPlayer::Message(message) => Self::Message(message),
+            room::ForPlayer::Ended(ending) => Self::Ended(ending),
+        }
+    }
 }
 
 impl Down {

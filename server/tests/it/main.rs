@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "its helpers are tests too")]
 
 mod bus;
+mod cluster;
 mod datagrams;
 mod doctor;
 mod elsewhere;

@@ -17,7 +17,7 @@ use cubesync_protocol::ServerAddress;
 use cubesync_protocol::limits::MAX_SERVERS;
 use cubesync_relay::metrics::Metrics;
 use cubesync_relay::room::backplane::{Backplane, Retire, RoomFuture};
-use cubesync_relay::room::{Connections, Role, Room};
+use cubesync_relay::room::{Connections, Role};
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +29,7 @@ use self::presence::MAX_LISTED_ROOMS;
 pub use self::presence::{Presence, RoomPresence, RoomRole, Rules, ServerProfile, host_and_port};
 use crate::bus::{Bus, Received, ServerId, Topic, Traffic};
 use crate::link::{Link, LinkId};
+use crate::role;
 
 /// The maximum number of announcements that wait to be processed: two from each of as many servers
 /// as anybody has tried.
@@ -296,7 +297,7 @@ impl Backplane for Cluster {
         shutdown: CancellationToken,
         retire: Retire,
     ) -> RoomFuture {
-        Box::pin(Room::new(connections).run(shutdown, retire))
+        Box::pin(role::run(self, connections, shutdown, retire))
     }
 
     fn servers(&self, _: &str) -> Vec<ServerAddress> {

@@ -25,6 +25,7 @@ fn entrance() -> Entrance {
         colour: Colour::from([1, 2, 3]),
         is_unlimited: false,
         tokens: vec![TokenDigest([7; 16]), TokenDigest([8; 16])],
+        next_token: TokenDigest([9; 16]),
         pose: Some(Pose::default()),
         goes_on: true,
     }
@@ -89,7 +90,8 @@ fn ups() -> Vec<(Up, &'static str)> {
         near: vec![CellId(1)],
         far: vec![CellId(1), CellId(2)],
     };
-    let tokens = format!("02{}{}", "07".repeat(16), "08".repeat(16));
+    let tokens = ["07", "08", "09"].map(|byte| byte.repeat(16)).concat();
+    let tokens = format!("02{tokens}");
     let entrance_hex = format!("010104416e6e6101020300{tokens}01000000fffdf7df01");
     vec![
         (view, "000101020102"),

@@ -1,0 +1,772 @@
+//! An edge of a room: it shows the room to players of this server, as the room's owner publishes it.
+//!
+//! It runs no world and encodes no tick. The owner's frames go unchanged into the log, from which the
+//! audience writes them to the players. Replicas of what the owner sends are the source of keyframes and
+//! views, and of the room's state when this server becomes the owner.
+
+mod owner_clock;
+mod source;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cubesync_protocol::cells::Sight;
+use cubesync_protocol::limits::FRAME_HEADER_BYTES;
+use cubesync_protocol::motion::Codec;
+use cubesync_protocol::replica::{Change, ReplicaError};
+use cubesync_protocol::{
+    CubeId, DecodeError, Event, Message, Pose, ResumeToken, ServerMessage, Snapshot, Welcome,
+};
+use cubesync_relay::ending::Ending;
+use cubesync_relay::room::connections::Admission;
+use cubesync_relay::room::log::{LogFrame, StreamId};
+use cubesync_relay::room::speed::SpeedRule;
+use cubesync_relay::room::world::{Cube, RoomFull};
+use cubesync_relay::room::{
+    self, Connections, CubeState, Entered, Entrance, MemberId, Role, Room, RoomEvent, RoomState,
+    RoomView, TokenDigest,
+};
+use tokio::sync::oneshot;
+use tracing::{debug, info, warn};
+
+use self::owner_clock::OwnerClock;
+use self::source::Streams;
+use crate::Cluster;
+use crate::bus::{Holder, LEASE_AGE, Received, ServerId, Topic};
+use crate::link::{Link, LinkEnd, LinkId, Packet};
+use crate::message::{
+    self, Announcement, Attach, Down, Envelope, ForPlayer, FromPlayer, PlayerId, TickFrames, Up,
+};
+use crate::owner::Owner;
+use crate::role::{Incoming, Next, Task, now};
+use crate::roster::Roster;
+use crate::tenure::{Tenure, TenureChange};
+
+/// Longest time for which what players say waits for more of it.
+const FLUSH_EVERY: Duration = Duration::from_millis(3);
+
+/// Silence of the owner after which this server asks who has the lease.
+const SILENT_AFTER: Duration = Duration::from_millis(300);
+
+/// Time between two requests to attach, and the time after which the lease is asked for again.
+const ATTACH_EVERY: Duration = Duration::from_millis(200);
+const ATTACH_WITHIN: Duration = Duration::from_millis(600);
+
+/// Players cannot go on in a room whose ticks are further back than this.
+const MAX_BACK_S: u64 = 2;
+
+/// An edge of a room, or a server that is about to be one.
+#[derive(Debug)]
+pub(crate) struct Edge {
+    cluster: Arc<Cluster>,
+    connections: Connections,
+    tenure: Tenure,
+    owner: Option<OwnerLink>,
+    /// When the owner was heard last, or when this began.
+    heard_at: Instant,
+    streams: Streams,
+    roster: Roster,
+    clock: OwnerClock,
+    /// The room's state of before the present link.
+    state: Option<RoomState>,
+    players: BTreeMap<PlayerId, Player>,
+    numbers: BTreeMap<MemberId, PlayerId>,
+    next_player: u64,
+    /// What players have said since it was sent last.
+    batch: Vec<(PlayerId, FromPlayer)>,
+    /// The newest tick that was served to players.
+    served_tick: u64,
+}
+
+/// The link to the room's owner.
+#[derive(Debug)]
+struct OwnerLink {
+    server: ServerId,
+    term: u64,
+    link: Link,
+    begun: Instant,
+    /// When the owner was asked last to let this server attach; `None`: it has done so.
+    asked_at: Option<Instant>,
+    /// Whether the players have been entered at this owner.
+    has_entered: bool,
+}
+
+/// The way to tell a session that its player has entered.
+type Reply = oneshot::Sender<Result<Entered, RoomFull>>;
+
+/// A player at this edge.
+#[derive(Debug)]
+enum Player {
+    /// The owner has not answered yet. The token is the one with which the player may come back.
+    Waiting(Box<Entrance>, ResumeToken, Reply),
+    /// The player is in the room.
+    Member(MemberId),
+}
+
+impl Edge {
+    /// Creates an edge that has no owner yet. `state` is that of the room when this server owned it.
+    pub(crate) fn new(
+        cluster: Arc<Cluster>,
+        connections: Connections,
+        state: Option<RoomState>,
+        tenure: Tenure,
+    ) -> Self {
+        let now = now();
+        let mut edge = Self {
+            clock: OwnerClock::new(connections.settings.tick_hz),
+            served_tick: state.as_ref().map_or(0, |state| state.tick),
+            cluster,
+            connections,
+            tenure,
+            owner: None,
+            heard_at: now,
+            streams: Streams::default(),
+            roster: Roster::default(),
+            state,
+            players: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            next_player: 0,
+            batch: Vec::new(),
+        };
+        let members: Vec<_> = edge.connections.members().map(|(id, _)| id).collect();
+        for member in members {
+            edge.add_player(Player::Member(member));
+        }
+        edge.connections.suspend_members();
+        edge
+    }
+
+    /// Begins to attach to an owner.
+    pub(crate) fn attach_to(&mut self, holder: Holder, now: Instant) {
+        self.end_link(now);
+        self.owner = Some(OwnerLink {
+            server: holder.server,
+            term: holder.term,
+            link: self.cluster.new_link(LinkId(fastrand::u32(..)), now),
+            begun: now,
+            asked_at: None,
+            has_entered: false,
+        });
+        self.ask(now);
+    }
+
+    /// Shows the room until it ends, or until this server owns it.
+    pub(crate) async fn run(mut self, task: &mut Task) -> Next {
+        loop {
+            let is_seeking = self.is_seeking(now());
+            let turn_at = self.turn_at(now());
+            tokio::select! {
+                biased;
+                () = task.shutdown.cancelled() => {
+                    task.retire();
+                    self.end_link(now());
+                    self.connections.drain().await;
+                    return Next::Ended;
+                }
+                incoming = task.inbox.recv() => match incoming {
+                    Incoming::Announcement(owner) => self.announced(owner, now()),
+                    Incoming::Packet(received) => {
+                        self.received(received);
+                        while let Some(received) = task.inbox.try_recv() {
+                            self.received(received);
+                        }
+                    }
+                },
+                () = self.connections.urgent() => {}
+                () = tokio::time::sleep_until(turn_at.into()) => {}
+                change = self.tenure.changed(), if is_seeking => {
+                    if let Some(TakesOver) = self.tenure_changed(change) {
+                        return self.take_over(now());
+                    }
+                }
+            }
+            let now = now();
+            for event in self.connections.take_events() {
+                self.handle(event, now);
+            }
+            self.turn(now);
+            if self.connections.is_abandoned(now) && self.players.is_empty() {
+                task.retire();
+                self.end_link(now);
+                return Next::Ended;
+            }
+        }
+    }
+
+    /// Returns whether it has to be asked who owns the room.
+    fn is_seeking(&self, now: Instant) -> bool {
+        match &self.owner {
+            None => true,
+            Some(owner) if owner.asked_at.is_some() => now - owner.begun >= ATTACH_WITHIN,
+            Some(owner) => now - owner.link.heard_at() >= SILENT_AFTER,
+        }
+    }
+
+    /// Returns when there is something to do at the latest.
+    fn turn_at(&self, now: Instant) -> Instant {
+        // Samples do not wake the task: it looks for them.
+        let every = match self.players.is_empty() {
+            true => ATTACH_EVERY / 4,
+            false => FLUSH_EVERY,
+        };
+        let link_at = self.owner.as_ref().map(|owner| owner.link.turn_at());
+        link_at.map_or(now + every, |at| at.min(now + every))
+    }
+
+    /// Does what is due.
+    fn turn(&mut self, now: Instant) {
+        if let Some(owner) = &self.owner
+            && owner.asked_at.is_some_and(|at| now - at >= ATTACH_EVERY)
+        {
+            self.ask(now);
+        }
+        if !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            self.push(&Up::FromPlayers(batch), now);
+        }
+        if let Some(owner) = &mut self.owner
+            && let Err(end) = owner.link.turn(now)
+        {
+            self.link_ended(end, now);
+        }
+        self.send_packets();
+    }
+
+    fn tenure_changed(&mut self, change: TenureChange) -> Option<TakesOver> {
+        let now = now();
+        match change {
+            TenureChange::Acquired => {
+                info!(room = self.name(), "this server owns the room now");
+                Some(TakesOver)
+            }
+            TenureChange::Taken(holder) => {
+                // An owner that has just been asked, or that is silent for a moment, may yet answer.
+                let is_in_doubt = self.owner.as_ref().is_none_or(|owner| {
+                    let is_same = (owner.server, owner.term) == (holder.server, holder.term);
+                    let since = owner.begun.max(owner.link.heard_at());
+                    !is_same || now - since >= LEASE_AGE
+                });
+                if is_in_doubt {
+                    self.attach_to(holder, now);
+                }
+                None
+            }
+            TenureChange::Unreachable if now - self.heard_at >= LEASE_AGE => {
+                warn!(
+                    room = self.name(),
+                    "the room's owner cannot be reached: this server goes on alone"
+                );
+                Some(TakesOver)
+            }
+            TenureChange::Unreachable | TenureChange::Lost => None,
+        }
+    }
+
+    /// Makes this server the room's owner, or an island if it has no lease.
+    fn take_over(mut self, now: Instant) -> Next {
+        self.end_link(now);
+        let state = self.state(now);
+        let mut room = match state {
+            Some(state) => Room::take_over(self.connections, state, now),
+            None => Room::new(self.connections),
+        };
+        for player in self.players.into_values() {
+            if let Player::Waiting(entrance, _, reply) = player {
+                let entrance = *entrance;
+                room.handle(RoomEvent::Enter { entrance, reply }, now);
+            }
+        }
+        Next::Owner(Box::new(Owner::new(self.cluster, room, self.tenure)))
+    }
+
+    /// Returns the room's state as far as this edge knows it.
+    fn state(&mut self, now: Instant) -> Option<RoomState> {
+        let Some((tick, began)) = self
+            .clock
+            .now(now)
+            .filter(|_| self.roster.cubes().len() > 0)
+        else {
+            return self.state.take();
+        };
+        let tick = tick.max(self.served_tick);
+        let cubes = self.roster.cubes().map(|cube| {
+            let mut cube = cube.clone();
+            if let Some(motion) = self.streams.state_at(cube.info.cube, tick) {
+                cube.info.motion = motion;
+            }
+            cube
+        });
+        Some(RoomState {
+            tick,
+            began,
+            last_id: self.roster.last_id(),
+            cubes: cubes.collect(),
+        })
+    }
+
+    fn name(&self) -> &str {
+        &self.connections.settings.name
+    }
+
+    /// Asks the owner to let this server show the room.
+    fn ask(&mut self, now: Instant) {
+        let (from, rules) = (self.cluster.id(), self.cluster.rules());
+        if let Some(owner) = &mut self.owner {
+            owner.asked_at = Some(now);
+            let link = owner.link.id();
+            let attach = Attach { from, link, rules };
+            let server = owner.server;
+            self.publish(server, attach.encode());
+        }
+    }
+
+    /// Ends the link to the owner, if there is one. Players wait for another one.
+    fn end_link(&mut self, now: Instant) {
+        if let Some(owner) = self.owner.take() {
+            if owner.has_entered {
+                self.state = self.state(now).or(self.state.take());
+            }
+            self.publish(owner.server, Packet::end(owner.link.id()));
+            self.connections.suspend_members();
+        }
+    }
+
+    fn link_ended(&mut self, end: LinkEnd, now: Instant) {
+        self.cluster.metrics().link_ends.count(end);
+        debug!(room = self.name(), ?end, "the link to the owner has ended");
+        self.end_link(now);
+    }
+
+    fn push(&mut self, up: &Up, now: Instant) {
+        if let Some(owner) = self.owner.as_mut().filter(|owner| owner.asked_at.is_none()) {
+            owner.link.push(up, now);
+        }
+    }
+
+    fn send_packets(&mut self) {
+        if let Some(owner) = &mut self.owner {
+            let (server, packets) = (owner.server, owner.link.take_packets());
+            for packet in packets {
+                self.publish(server, packet);
+            }
+        }
+    }
+
+    fn publish(&self, server: ServerId, packet: Bytes) {
+        let topic = Topic::RoomAt(self.name().to_owned(), server);
+        self.cluster.bus().publish(&topic, packet);
+    }
+
+    /// Takes in the announcement of an owner.
+    fn announced(&mut self, announcement: Announcement, now: Instant) {
+        let Announcement { owner, term, .. } = announcement;
+        let is_newer = self.owner.as_ref().is_none_or(|known| known.term < term);
+        if is_newer && owner != self.cluster.id() {
+            let server = owner;
+            self.attach_to(Holder { server, term }, now);
+        }
+    }
+
+    /// Takes in a packet of another server.
+    fn received(&mut self, received: Received) {
+        let at = received.at;
+        let Ok(Envelope::Packet(packet)) = Envelope::decode(received.payload) else {
+            return;
+        };
+        let Some(owner) = &mut self.owner else {
+            return;
+        };
+        if packet.link != owner.link.id() {
+            return;
+        }
+        match owner.link.receive(packet, at) {
+            Ok(contents) => {
+                self.heard_at = at;
+                for content in contents {
+                    let applied = Down::decode(&content)
+                        .map_err(Impossible::from)
+                        .and_then(|down| self.down(down, at));
+                    if let Err(error) = applied {
+                        warn!(room = self.name(), %error, "the owner sent something impossible");
+                        return self.link_ended(LinkEnd::Malformed, at);
+                    }
+                }
+            }
+            Err(end) => self.link_ended(end, at),
+        }
+    }
+
+    fn down(&mut self, down: Down, now: Instant) -> Result<(), Impossible> {
+        match down {
+            Down::Attached(attached) => self.attached(&attached, now),
+            Down::Roster(update) => self.roster.apply(update)?,
+            Down::ForPlayers(words) => {
+                for (player, word) in words {
+                    self.for_player(player, word, now);
+                }
+            }
+            Down::Tick(frames) => self.tick(frames, now)?,
+            Down::HandOver { successor } => {
+                let is_here = successor == Some(self.cluster.id());
+                self.end_link(now);
+                if !is_here {
+                    // The successor is to be first.
+                    self.tenure.wait(ATTACH_EVERY);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note_room(&self) {
+        let players = self.connections.members().count();
+        let role = &self.connections.role;
+        self.cluster.note_room(self.name(), role, players);
+    }
+
+    /// Begins to show the room as this owner publishes it.
+    fn attached(&mut self, attached: &message::Attached, now: Instant) {
+        let Some(owner) = &mut self.owner else {
+            return;
+        };
+        owner.asked_at = None;
+        let server = owner.server;
+        info!(room = self.name(), owner = %server, "this server shows the room of its owner");
+        self.connections.role = Role::Edge {
+            owner: self.cluster.address_of(server),
+        };
+        self.note_room();
+        self.streams.restart();
+        self.roster = Roster::default();
+        self.clock = OwnerClock::new(self.connections.settings.tick_hz);
+        self.clock.began(
+            attached.tick,
+            now - Duration::from_micros(attached.since_tick_us.into()),
+        );
+        self.connections.restart_observers();
+        let hz = u64::from(self.connections.settings.tick_hz);
+        if attached.tick + MAX_BACK_S * hz < self.served_tick {
+            // A player's room never goes back in time.
+            for member in self.numbers.keys().copied().collect::<Vec<_>>() {
+                self.dismiss(member, Ending::ShuttingDown, now);
+            }
+            self.served_tick = attached.tick;
+        }
+        self.enter_all(attached.tick, now);
+    }
+
+    /// Enters all players at the owner, once its ticks are later than those that they have seen.
+    fn enter_all(&mut self, tick: u64, now: Instant) {
+        let served = self.served_tick;
+        let Some(owner) = &mut self.owner else {
+            return;
+        };
+        if owner.has_entered || tick <= served {
+            return;
+        }
+        owner.has_entered = true;
+        let entrances: Vec<_> = self
+            .players
+            .iter()
+            .filter_map(|(&number, player)| Some((number, self.entrance(player)?)))
+            .collect();
+        for (player, entrance) in entrances {
+            self.push(&Up::Enter(player, entrance), now);
+        }
+        self.ask_for_view(now);
+    }
+
+    /// Returns what the owner must know of a player to let them in.
+    fn entrance(&self, player: &Player) -> Option<message::Entrance> {
+        Some(match player {
+            Player::Waiting(entrance, token, _) => message::Entrance {
+                name: entrance.name.clone(),
+                colour: entrance.colour,
+                is_unlimited: entrance.rule == SpeedRule::Unlimited,
+                tokens: entrance.resume.iter().map(TokenDigest::of).collect(),
+                next_token: TokenDigest::of(token),
+                pose: entrance.pose,
+                goes_on: false,
+            },
+            Player::Member(id) => {
+                let member = self.connections.member(*id)?;
+                let tokens = [Some(member.token), member.earlier];
+                message::Entrance {
+                    name: member.name.clone(),
+                    colour: member.colour,
+                    is_unlimited: member.rule == SpeedRule::Unlimited,
+                    tokens: tokens.iter().flatten().map(TokenDigest::of).collect(),
+                    next_token: TokenDigest::of(&member.token),
+                    pose: self.last_pose(member.cube),
+                    goes_on: true,
+                }
+            }
+        })
+    }
+
+    fn last_pose(&self, cube: CubeId) -> Option<Pose> {
+        let near = &self.streams.near;
+        let state = self.state.as_ref();
+        let before = || {
+            let known = state?.cubes.iter().find(|known| known.info.cube == cube)?;
+            Some(known.info.motion.pose(&Codec::LIVE))
+        };
+        near.pose(cube).or_else(before)
+    }
+
+    /// Passes on what the owner says to a player.
+    fn for_player(&mut self, number: PlayerId, word: ForPlayer, now: Instant) {
+        let Some(player) = self.players.get(&number) else {
+            return;
+        };
+        match (player, word) {
+            (_, ForPlayer::Message(ServerMessage::Welcome(welcome))) => {
+                self.welcomed(number, welcome, now);
+            }
+            (Player::Member(id), ForPlayer::Message(message)) => {
+                self.connections.send(*id, &message, now);
+            }
+            (Player::Member(id), ForPlayer::Ended(ending)) => {
+                let id = *id;
+                self.dismiss(id, ending, now);
+            }
+            (Player::Waiting(..), ForPlayer::Ended(_)) => {
+                if let Some(Player::Waiting(_, _, reply)) = self.players.remove(&number) {
+                    // The session may have stopped waiting.
+                    let _ = reply.send(Err(RoomFull));
+                }
+            }
+            (Player::Waiting(..), ForPlayer::Message(_)) => {}
+        }
+    }
+
+    /// Passes on the owner's welcome, with what only this server knows.
+    fn welcomed(&mut self, number: PlayerId, mut welcome: Welcome, now: Instant) {
+        let (cube, position) = (welcome.cube, welcome.pose.position);
+        welcome.servers = self.connections.servers();
+        match self.players.remove(&number) {
+            Some(Player::Waiting(entrance, token, reply)) => {
+                welcome.resume = token;
+                let entered = self.connections.add_member(*entrance, welcome, now);
+                let id = entered.id;
+                self.numbers.insert(id, number);
+                self.players.insert(number, Player::Member(id));
+                if reply.send(Ok(entered)).is_err() {
+                    self.leave(id, Ending::Lost, now);
+                    return;
+                }
+            }
+            Some(Player::Member(id)) => {
+                self.players.insert(number, Player::Member(id));
+                if let Some(member) = self.connections.member(id) {
+                    welcome.resume = member.token;
+                }
+                self.connections.restart_member(id, welcome, now);
+            }
+            None => return,
+        }
+        self.streams.set_viewpoint(cube, position);
+    }
+
+    /// Takes in a tick of the owner, and writes it to the players.
+    fn tick(&mut self, frames: TickFrames, now: Instant) -> Result<(), Impossible> {
+        let TickFrames { tick, near, far } = frames;
+        self.clock.began(tick, now);
+        let mut logged = Vec::with_capacity(near.len() + far.len());
+        for (sight, frames) in [(Sight::Near, near), (Sight::Far, far)] {
+            for frame in frames {
+                let payload = frame.slice(FRAME_HEADER_BYTES.min(frame.len())..);
+                let message = ServerMessage::decode(&payload)?;
+                let changes = self.streams.replica_mut(sight).take_in(&message)?;
+                if let ServerMessage::Snapshot(snapshot) = message {
+                    let sole = sole(&snapshot, &changes);
+                    let stream = StreamId::new(snapshot.cell, sight);
+                    logged.push((stream, LogFrame { bytes: frame, sole }));
+                }
+            }
+            self.streams.replica_mut(sight).heartbeat(tick)?;
+        }
+        self.enter_all(tick, now);
+        if tick <= self.served_tick {
+            return Ok(());
+        }
+        self.served_tick = tick;
+        self.connections.count_cubes(self.roster.cubes().len());
+        if self.connections.audience().is_empty() {
+            return Ok(());
+        }
+        if !logged.is_empty() {
+            self.connections.log(tick, logged);
+        }
+        self.streams.begin_choice();
+        let over = self
+            .connections
+            .serve(tick, &mut self.streams.at(tick), now);
+        for (member, ending) in over {
+            self.leave(member, ending, now);
+        }
+        self.ask_for_view(now);
+        Ok(())
+    }
+
+    fn ask_for_view(&mut self, now: Instant) {
+        let is_attached = self.owner.as_ref().is_some_and(|owner| owner.has_entered);
+        if is_attached && let Some(view) = self.streams.view_to_ask() {
+            let of = |wanted| {
+                view.iter()
+                    .filter(move |(_, sight)| *sight == wanted)
+                    .map(|(cell, _)| *cell)
+            };
+            let (near, far) = (of(Sight::Near).collect(), of(Sight::Far).collect());
+            self.push(&Up::View { near, far }, now);
+        }
+    }
+
+    /// Handles what a session or an observer of this server wants.
+    fn handle(&mut self, event: RoomEvent, now: Instant) {
+        match event {
+            RoomEvent::Enter { entrance, reply } => {
+                let number = self.add_player(Player::Waiting(
+                    Box::new(entrance),
+                    room::draw_token(),
+                    reply,
+                ));
+                let is_open = self.owner.as_ref().is_some_and(|owner| owner.has_entered);
+                let entrance = self
+                    .players
+                    .get(&number)
+                    .and_then(|player| self.entrance(player));
+                if let (true, Some(entrance)) = (is_open, entrance) {
+                    self.push(&Up::Enter(number, entrance), now);
+                }
+            }
+            RoomEvent::Message { from, message } => match self.connections.admit(from, &message) {
+                Admission::Pass => self.say(from, FromPlayer::Message(message)),
+                Admission::Drop => {}
+                Admission::Refuse => self.leave(from, Ending::BadMessage, now),
+            },
+            RoomEvent::Leave { from, reason } => self.leave(from, reason, now),
+            RoomEvent::OpenDatagrams { from, opened } => {
+                self.connections
+                    .open_datagrams(from, opened, self.served_tick, now);
+            }
+            RoomEvent::Datagram { from, uplink } => {
+                self.connections.heard(from, &uplink, self.served_tick);
+                if self.connections.admits_datagrams(from) {
+                    self.say(from, FromPlayer::Datagram(uplink));
+                }
+            }
+            RoomEvent::View { reply } => {
+                // The asking task may be gone.
+                let _ = reply.send(self.view());
+            }
+            RoomEvent::Observe { outlet, reply } => {
+                let tick = self.served_tick;
+                let welcome = self.connections.observers_welcome(tick);
+                let observer = self.connections.observe(outlet, welcome, now);
+                // The observer may have stopped waiting in the meantime.
+                if reply.send(observer).is_err() {
+                    self.connections
+                        .end_observer(observer, &mut self.streams.at(tick));
+                }
+            }
+            RoomEvent::EndObserver(observer) => {
+                let tick = self.served_tick;
+                self.connections
+                    .end_observer(observer, &mut self.streams.at(tick));
+            }
+        }
+    }
+
+    fn add_player(&mut self, player: Player) -> PlayerId {
+        let number = PlayerId(self.next_player);
+        self.next_player += 1;
+        if let Player::Member(member) = player {
+            self.numbers.insert(member, number);
+        }
+        self.players.insert(number, player);
+        number
+    }
+
+    fn say(&mut self, from: MemberId, word: FromPlayer) {
+        if let Some(&number) = self.numbers.get(&from) {
+            self.batch.push((number, word));
+        }
+    }
+
+    /// Ends a player's stay, and tells the owner.
+    fn leave(&mut self, member: MemberId, ending: Ending, now: Instant) {
+        let number = self.numbers.get(&member).copied();
+        // What the player said before comes first.
+        if !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            self.push(&Up::FromPlayers(batch), now);
+        }
+        self.dismiss(member, ending, now);
+        if let Some(player) = number {
+            self.push(&Up::Left(player, ending), now);
+        }
+    }
+
+    /// Ends a player's connection.
+    fn dismiss(&mut self, member: MemberId, ending: Ending, now: Instant) {
+        if let Some(number) = self.numbers.remove(&member) {
+            self.players.remove(&number);
+        }
+        let source = &mut self.streams.at(self.served_tick);
+        if let Some(cube) = self.connections.dismiss(member, ending, source, now) {
+            self.streams.forget(cube);
+        }
+    }
+
+    fn view(&self) -> RoomView {
+        let near = &self.streams.near;
+        let cube = |CubeState { info, .. }: &CubeState| Cube {
+            cube: info.cube,
+            kind: info.kind,
+            name: info.name.clone(),
+            colour: info.colour,
+            pose: near
+                .pose(info.cube)
+                .unwrap_or_else(|| info.motion.pose(&Codec::LIVE)),
+        };
+        RoomView {
+            name: self.name().to_owned(),
+            tick: self.served_tick,
+            tick_hz: self.connections.settings.tick_hz,
+            cubes: self.roster.cubes().map(cube).collect(),
+            role: self.connections.role.clone(),
+        }
+    }
+}
+
+/// Why an owner cannot have sent this.
+#[derive(Debug, thiserror::Error)]
+enum Impossible {
+    #[error(transparent)]
+    Message(#[from] DecodeError),
+    #[error(transparent)]
+    Replica(#[from] ReplicaError),
+    #[error(transparent)]
+    Roster(#[from] crate::roster::RosterError),
+}
+
+/// This server is to own the room.
+#[derive(Debug)]
+struct TakesOver;
+
+/// Returns the only cube that a snapshot is about, if there is only one and nothing but its motion.
+fn sole(snapshot: &Snapshot, changes: &[Change]) -> Option<CubeId> {
+    let is_motion = |event: &Event| matches!(event, Event::Placed { .. });
+    if !snapshot.events.iter().all(is_motion) {
+        return None;
+    }
+    let moved = changes.iter().find_map(|change| match change {
+        Change::Moved { states, .. } => Some(states),
+        _ => None,
+    })?;
+    let (sole, _) = moved.first()?;
+    moved.iter().all(|(cube, _)| cube == sole).then_some(*sole)
+}

@@ -1,0 +1,63 @@
+//! When the owner's ticks begin, as an edge sees them.
+
+use std::time::{Duration, Instant};
+
+/// The share of a tick's lateness by which the estimate follows it: late ticks are mostly the network's.
+const FOLLOWS: u32 = 64;
+
+/// An estimate of when the owner's ticks begin, from those that came soonest.
+#[derive(Debug)]
+pub(super) struct OwnerClock {
+    tick_length: Duration,
+    newest: Option<(u64, Instant)>,
+}
+
+impl OwnerClock {
+    /// Creates the clock of a room whose owner has not been heard.
+    pub(super) fn new(tick_hz: u8) -> Self {
+        Self {
+            tick_length: Duration::from_secs(1) / u32::from(tick_hz.max(1)),
+            newest: None,
+        }
+    }
+
+    /// Notes that a tick had begun at `at`.
+    pub(super) fn began(&mut self, tick: u64, at: Instant) {
+        let expected = self.newest.map(|(newest, began)| {
+            let ticks = u32::try_from(tick.saturating_sub(newest)).unwrap_or(u32::MAX);
+            began + self.tick_length.saturating_mul(ticks)
+        });
+        let began = match expected {
+            Some(expected) if at > expected => expected + (at - expected) / FOLLOWS,
+            _ => at,
+        };
+        self.newest = Some((tick, began));
+    }
+
+    /// Returns the tick in which the room is at `now`, and when it began.
+    pub(super) fn now(&self, now: Instant) -> Option<(u64, Instant)> {
+        let (newest, began) = self.newest?;
+        let since = now.saturating_duration_since(began);
+        let ticks = since.as_nanos() / self.tick_length.as_nanos();
+        let ticks = u32::try_from(ticks).ok()?;
+        Some((newest + u64::from(ticks), began + self.tick_length * ticks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn late_ticks_hardly_move_the_clock_and_early_ones_do() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut clock = OwnerClock::new(10);
+        assert_eq!(clock.now(start), None);
+        clock.began(100, at(10));
+        clock.began(101, at(174));
+        assert_eq!(clock.now(at(111)), Some((101, at(111))));
+        clock.began(102, at(205));
+        assert_eq!(clock.now(at(1_206)), Some((112, at(1_205))));
+    }
+}

@@ -1,0 +1,507 @@
+//! The owner of a room: it runs the room, and serves the servers that show it to players of their own.
+//!
+//! Without a valid lease the room is an island: it has no edges, and goes on for its own players.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use cubesync_protocol::cells::{Grid, Sight};
+use cubesync_protocol::{CellId, CubePose};
+use cubesync_relay::ending::Ending;
+use cubesync_relay::room::speed::SpeedRule;
+use cubesync_relay::room::{self, EdgeId, MemberId, RemoteEntrance, Role, Room};
+use tracing::{debug, info, warn};
+
+use crate::bus::{Received, ServerId, Topic};
+use crate::edge::Edge;
+use crate::link::{Link, LinkEnd, LinkId, Packet};
+use crate::message::{
+    Announcement, Attach, Attached, Down, Entrance, Envelope, ForPlayer, FromPlayer, PlayerId,
+    TickFrames, Up,
+};
+use crate::role::{Incoming, Next, Task, now};
+use crate::roster::RosterSender;
+use crate::tenure::{Tenure, TenureChange};
+use crate::{Cluster, LeaseChange};
+
+/// Time after which an owner without players of its own yields the room to a server that has some.
+const YIELD_AFTER: Duration = Duration::from_secs(5);
+
+/// Time between two announcements of the owner on the room's subject.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(1);
+
+/// A tick whose number is a multiple of this goes to the edges even if nothing happened.
+const SILENT_TICKS: u64 = 4;
+
+/// Largest number of edges: as many machines as anybody would give one room. Each has a copy of the roster
+/// and what the link keeps, a few megabytes at most.
+const MAX_EDGES: usize = 64;
+
+/// Time for which an owner that has yielded the room leaves it to its successor.
+const YIELDED_FOR: Duration = Duration::from_secs(1);
+
+/// The owner of a room.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    cluster: Arc<Cluster>,
+    room: Room,
+    tenure: Tenure,
+    /// The term in which the edges came; `None` on an island.
+    term: Option<u64>,
+    links: BTreeMap<LinkId, EdgeLink>,
+    announced_at: Instant,
+    /// Since when all players are at other servers.
+    alone_since: Option<Instant>,
+}
+
+/// An edge of the room.
+#[derive(Debug)]
+struct EdgeLink {
+    server: ServerId,
+    edge: EdgeId,
+    link: Link,
+    /// The edge's players by their number on the link, and back.
+    players: BTreeMap<PlayerId, MemberId>,
+    numbers: BTreeMap<MemberId, PlayerId>,
+    roster: RosterSender,
+    /// The cells whose streams of every tick the edge gets.
+    sees: BTreeSet<CellId>,
+}
+
+impl Owner {
+    /// Creates the owner of a room, with a lease that it has or wants.
+    pub(crate) fn new(cluster: Arc<Cluster>, room: Room, tenure: Tenure) -> Self {
+        let term = tenure.term(now());
+        Self {
+            cluster,
+            room,
+            tenure,
+            term,
+            links: BTreeMap::new(),
+            announced_at: now(),
+            alone_since: None,
+        }
+    }
+
+    /// Runs the room until it ends, or until another server owns it.
+    pub(crate) async fn run(mut self, task: &mut Task) -> Next {
+        self.begin_term();
+        self.announce(now());
+        let timer = tokio::time::sleep_until(self.room.next_tick().into());
+        tokio::pin!(timer);
+        loop {
+            tokio::select! {
+                biased;
+                () = task.shutdown.cancelled() => {
+                    task.retire();
+                    return self.stop().await;
+                }
+                () = &mut timer => {
+                    let now = now();
+                    self.check_term(now);
+                    self.room.take_events(now);
+                    while let Some(received) = task.inbox.try_recv() {
+                        self.received(received);
+                    }
+                    self.room.tick(now);
+                    self.send_tick(now);
+                    if self.room.is_abandoned(now) && self.links.is_empty() {
+                        task.retire();
+                        self.tenure.release().await;
+                        return Next::Ended;
+                    }
+                    if let Some(successor) = self.yields_to(now) {
+                        return self.yield_room(successor).await;
+                    }
+                    if now - self.announced_at >= ANNOUNCE_EVERY {
+                        self.announce(now);
+                    }
+                    timer.as_mut().reset(self.room.next_tick().into());
+                }
+                () = self.room.urgent() => {
+                    let now = now();
+                    self.room.take_events(now);
+                    self.send_outbox(now);
+                }
+                incoming = task.inbox.recv() => {
+                    if let Incoming::Packet(received) = incoming {
+                        self.received(received);
+                        while let Some(received) = task.inbox.try_recv() {
+                            self.received(received);
+                        }
+                        self.send_outbox(now());
+                    }
+                }
+                change = self.tenure.changed() => match change {
+                    TenureChange::Acquired | TenureChange::Lost => {
+                        self.check_term(now());
+                        self.announce(now());
+                    }
+                    TenureChange::Taken(holder) => {
+                        info!(room = self.name(), owner = %holder.server, "another server owns the room");
+                        let mut edge = self.into_edge(now());
+                        edge.attach_to(holder, now());
+                        return Next::Edge(Box::new(edge));
+                    }
+                    TenureChange::Unreachable => {}
+                },
+            }
+        }
+    }
+
+    /// Lets go of the edges if the lease in which they came is over.
+    fn check_term(&mut self, now: Instant) {
+        let term = self.tenure.term(now);
+        if term == self.term {
+            return;
+        }
+        if self.term.is_some() {
+            warn!(
+                room = self.name(),
+                "the room's lease is lost: this server goes on alone"
+            );
+            self.end_links(now);
+        }
+        self.term = term;
+        self.begin_term();
+    }
+
+    /// Notes that this server has the lease now, or has it no more.
+    fn begin_term(&mut self) {
+        let changes = &self.cluster.metrics().lease_changes;
+        changes.count(match self.term {
+            Some(_) => LeaseChange::Acquired,
+            None => LeaseChange::Lost,
+        });
+        self.room.connections_mut().role = match self.term {
+            Some(_) => Role::Owner,
+            None => Role::Island,
+        };
+        self.note_room();
+    }
+
+    fn note_room(&self) {
+        let connections = self.room.connections();
+        let players = connections.members().count();
+        self.cluster
+            .note_room(self.name(), &connections.role, players);
+    }
+
+    fn end_links(&mut self, now: Instant) {
+        for link in std::mem::take(&mut self.links).into_values() {
+            self.room.detach_edge(link.edge, now);
+        }
+    }
+
+    /// Tells all servers with the room that this one owns it.
+    fn announce(&mut self, now: Instant) {
+        self.announced_at = now;
+        self.note_room();
+        if let Some(term) = self.term {
+            let owner = self.cluster.id();
+            let topic = Topic::Room(self.name().to_owned());
+            let announcement = Announcement { owner, term };
+            self.cluster.bus().publish(&topic, announcement.encode());
+        }
+    }
+
+    fn received(&mut self, received: Received) {
+        let at = received.at;
+        let packet = match Envelope::decode(received.payload) {
+            Ok(Envelope::Attach(attach)) => return self.attach(&attach, at),
+            Ok(Envelope::Packet(packet)) => packet,
+            Ok(Envelope::Announcement(_)) => return,
+            Err(error) => return debug!(%error, "no packet of a server"),
+        };
+        let id = packet.link;
+        let Some(known) = self.links.get_mut(&id) else {
+            return;
+        };
+        let contents = match known.link.receive(packet, at) {
+            Ok(contents) => contents,
+            Err(end) => {
+                self.cluster.metrics().link_ends.count(end);
+                return self.detach(id, at);
+            }
+        };
+        for content in contents {
+            match Up::decode(&content) {
+                Ok(up) => self.up(id, up, at),
+                Err(error) => {
+                    warn!(room = self.name(), %error, "an edge sent something impossible");
+                    self.cluster.metrics().link_ends.count(LinkEnd::Malformed);
+                    return self.detach(id, at);
+                }
+            }
+        }
+        self.send_packets(id);
+    }
+
+    /// Lets a server show the room, if this one may decide that.
+    fn attach(&mut self, attach: &Attach, now: Instant) {
+        let Some(term) = self
+            .tenure
+            .term(now)
+            .filter(|term| self.term == Some(*term))
+        else {
+            return;
+        };
+        if attach.rules != self.cluster.rules() || self.links.contains_key(&attach.link) {
+            return;
+        }
+        let earlier = self.links.iter();
+        let earlier = earlier.filter(|(_, link)| link.server == attach.from);
+        for id in earlier.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.detach(id, now);
+        }
+        if self.links.len() >= MAX_EDGES {
+            return warn!(room = self.name(), edge = %attach.from, "there are too many edges");
+        }
+        info!(room = self.name(), edge = %attach.from, "another server shows the room");
+        let state = self.room.state();
+        let (roster, whole) = RosterSender::new(state.cubes, state.last_id, now);
+        let link = EdgeLink {
+            server: attach.from,
+            edge: self.room.attach_edge(),
+            link: self.cluster.new_link(attach.link, now),
+            players: BTreeMap::new(),
+            numbers: BTreeMap::new(),
+            roster,
+            sees: BTreeSet::new(),
+        };
+        self.links.insert(attach.link, link);
+        let attached = Attached {
+            tick: state.tick,
+            since_tick_us: since_us(state.began, now),
+            term,
+        };
+        self.push(attach.link, &Down::Attached(attached), now);
+        self.push(attach.link, &Down::Roster(whole), now);
+        self.send_packets(attach.link);
+    }
+
+    /// Ends an edge's link. Its players may come back by another one.
+    fn detach(&mut self, id: LinkId, now: Instant) {
+        if let Some(link) = self.links.remove(&id) {
+            info!(room = self.name(), edge = %link.server, "another server shows the room no more");
+            self.room.detach_edge(link.edge, now);
+            self.publish(link.server, Packet::end(id));
+        }
+    }
+
+    /// Applies what an edge or one of its players says.
+    fn up(&mut self, id: LinkId, up: Up, now: Instant) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        match up {
+            Up::Enter(player, entrance) => self.enter(id, player, entrance, now),
+            Up::View { near, far } => {
+                let (sees, edge) = (near.iter().copied().collect(), link.edge);
+                link.sees = sees;
+                let sighted = |sight| move |cell| (cell, sight);
+                let near = near.into_iter().map(sighted(Sight::Near));
+                let view = near.chain(far.into_iter().map(sighted(Sight::Far)));
+                self.room.set_edge_view(edge, view.collect());
+            }
+            Up::FromPlayers(words) => {
+                for (number, word) in words {
+                    let Some(&member) = link.players.get(&number) else {
+                        continue;
+                    };
+                    match word {
+                        FromPlayer::Message(message) => self.room.message(member, message, now),
+                        FromPlayer::Datagram(uplink) => self.room.datagram(member, uplink, now),
+                    }
+                }
+            }
+            Up::Left(player, ending) => {
+                if let Some(member) = link.players.remove(&player) {
+                    link.numbers.remove(&member);
+                    self.room.leave(member, ending, now);
+                }
+            }
+        }
+    }
+
+    fn enter(&mut self, id: LinkId, number: PlayerId, entrance: Entrance, now: Instant) {
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
+        if link.players.contains_key(&number) {
+            return;
+        }
+        let entrance = RemoteEntrance {
+            name: entrance.name,
+            colour: entrance.colour,
+            rule: match entrance.is_unlimited {
+                true => SpeedRule::Unlimited,
+                false => SpeedRule::TopSpeed,
+            },
+            tokens: entrance.tokens,
+            pose: entrance.pose,
+            next_token: entrance.next_token,
+            goes_on: entrance.goes_on,
+        };
+        match self.room.enter_remote(link.edge, entrance, now) {
+            Ok(member) => {
+                link.players.insert(number, member);
+                link.numbers.insert(member, number);
+            }
+            Err(_) => {
+                let full = ForPlayer::Ended(Ending::RoomFull);
+                self.push(id, &Down::ForPlayers(vec![(number, full)]), now);
+            }
+        }
+    }
+
+    /// Sends the edges what the room has for their players.
+    fn send_outbox(&mut self, now: Instant) {
+        let mut words: BTreeMap<LinkId, Vec<_>> = BTreeMap::new();
+        for (edge, member, word) in self.room.take_outbox() {
+            let link = self.links.iter_mut().find(|(_, link)| link.edge == edge);
+            let Some((&id, link)) = link else {
+                continue;
+            };
+            let Some(&number) = link.numbers.get(&member) else {
+                continue;
+            };
+            if let room::ForPlayer::Ended(_) = word {
+                link.numbers.remove(&member);
+                link.players.remove(&number);
+            }
+            let word = ForPlayer::from(word);
+            words.entry(id).or_default().push((number, word));
+        }
+        for (id, words) in words {
+            self.push(id, &Down::ForPlayers(words), now);
+            self.send_packets(id);
+        }
+    }
+
+    /// Sends the edges a tick: what their players see of it.
+    fn send_tick(&mut self, now: Instant) {
+        if self.links.is_empty() {
+            return;
+        }
+        let changes = self.room.roster_changes();
+        let has_changes = !changes.changed.is_empty() || !changes.removed.is_empty();
+        let Self { room, links, .. } = self;
+        let (tick, grid) = (room.tick_number(), room.connections().settings.grid);
+        for known in links.values_mut() {
+            if has_changes {
+                let (changed, removed) = (changes.changed.clone(), changes.removed.clone());
+                let update = known.roster.changes(changed, removed, changes.last_id);
+                known.link.push(&Down::Roster(update), now);
+            }
+            let unseen = unseen(room, grid, &known.sees);
+            if let Some(update) = known.roster.poses(unseen, now) {
+                known.link.push(&Down::Roster(update), now);
+            }
+        }
+        self.send_outbox(now);
+        let is_due = self.room.is_moving() || tick.is_multiple_of(SILENT_TICKS);
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            let Some(known) = self.links.get_mut(&id) else {
+                continue;
+            };
+            let frames = self.room.take_edge_frames(known.edge);
+            if is_due || !frames.near.is_empty() || !frames.far.is_empty() {
+                let (near, far) = (frames.near, frames.far);
+                let frames = TickFrames { tick, near, far };
+                known.link.push(&Down::Tick(frames), now);
+            }
+            match known.link.turn(now) {
+                Ok(()) => self.send_packets(id),
+                Err(end) => {
+                    self.cluster.metrics().link_ends.count(end);
+                    self.detach(id, now);
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, id: LinkId, down: &Down, now: Instant) {
+        if let Some(known) = self.links.get_mut(&id) {
+            known.link.push(down, now);
+        }
+    }
+
+    fn send_packets(&mut self, id: LinkId) {
+        if let Some(known) = self.links.get_mut(&id) {
+            let (server, packets) = (known.server, known.link.take_packets());
+            for packet in packets {
+                self.publish(server, packet);
+            }
+        }
+    }
+
+    fn publish(&self, server: ServerId, packet: Bytes) {
+        let topic = Topic::RoomAt(self.name().to_owned(), server);
+        self.cluster.bus().publish(&topic, packet);
+    }
+
+    fn name(&self) -> &str {
+        &self.room.connections().settings.name
+    }
+
+    /// Returns the server that is to own the room because all players have long been elsewhere.
+    fn yields_to(&mut self, now: Instant) -> Option<ServerId> {
+        let most = self.links.values().max_by_key(|link| link.players.len())?;
+        let (successor, has_players) = (most.server, !most.players.is_empty());
+        if self.room.connections().has_members() || !has_players || self.term.is_none() {
+            self.alone_since = None;
+            return None;
+        }
+        let since = *self.alone_since.get_or_insert(now);
+        (now - since >= YIELD_AFTER).then_some(successor)
+    }
+
+    /// Gives the lease back, and names the server that is to have it.
+    async fn release(&mut self, successor: Option<ServerId>) {
+        let tenure = Tenure::wanted(&self.cluster, self.name());
+        std::mem::replace(&mut self.tenure, tenure).release().await;
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            self.push(id, &Down::HandOver { successor }, now());
+            self.send_packets(id);
+        }
+    }
+
+    async fn yield_room(mut self, successor: ServerId) -> Next {
+        info!(room = self.name(), %successor, "all players are at another server, which gets the room");
+        self.release(Some(successor)).await;
+        self.tenure.wait(YIELDED_FOR);
+        Next::Edge(Box::new(self.into_edge(now())))
+    }
+
+    /// Becomes an edge that has no owner yet.
+    fn into_edge(mut self, now: Instant) -> Edge {
+        self.end_links(now);
+        let (connections, state) = self.room.hand_over();
+        Edge::new(self.cluster, connections, Some(state), self.tenure)
+    }
+
+    async fn stop(mut self) -> Next {
+        let most = self.links.values().max_by_key(|link| link.players.len());
+        let successor = most.map(|link| link.server);
+        self.release(successor).await;
+        self.room.drain().await;
+        Next::Ended
+    }
+}
+
+/// Returns where the cubes are whose cells an edge does not see.
+fn unseen(room: &Room, grid: Grid, sees: &BTreeSet<CellId>) -> impl Iterator<Item = CubePose> {
+    room.world().cubes().filter_map(move |cube| {
+        let is_seen = sees.contains(&grid.cell(cube.pose.position));
+        let (cube, pose) = (cube.cube, cube.pose);
+        (!is_seen).then_some(CubePose { cube, pose })
+    })
+}
+
+fn since_us(began: Instant, now: Instant) -> u32 {
+    let since = now.saturating_duration_since(began).as_micros();
+    u32::try_from(since).unwrap_or(u32::MAX)
+}

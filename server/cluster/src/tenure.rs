@@ -1,0 +1,205 @@
+//! A room's lease, as the server that has it or wants it keeps it.
+
+use std::fmt;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::Cluster;
+use crate::bus::{
+    Holder, LEASE_AGE, Lease, LeaseError, LeaseFuture, Leases, RENEW_EVERY, ServerId,
+};
+use crate::role::now;
+
+/// Time between two attempts to get a lease.
+const RETRY_EVERY: Duration = Duration::from_millis(200);
+
+/// What has become of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TenureChange {
+    /// This server has it from now on.
+    Acquired,
+    /// Another server has it.
+    Taken(Holder),
+    /// It is no longer this server's, or could not be renewed in time.
+    Lost,
+    /// Whether anybody has it cannot be known now.
+    Unreachable,
+}
+
+/// The lease of one room: held and renewed, or wanted and asked for.
+pub(crate) struct Tenure {
+    leases: Arc<dyn Leases>,
+    room: String,
+    server: ServerId,
+    held: Option<Held>,
+    /// The call that is under way, and when it began.
+    call: Option<(Instant, Call)>,
+    next_at: Instant,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    lease: Lease,
+    /// The end of the lease by this server's clock: the age is counted from before the request.
+    until: Instant,
+}
+
+/// A call to the leases.
+enum Call {
+    Acquire(LeaseFuture<Lease>),
+    Renew(LeaseFuture<Lease>),
+    Holder(LeaseFuture<Option<Holder>>),
+}
+
+/// The answer to a call.
+enum Answer {
+    Acquired(Result<Lease, LeaseError>),
+    Renewed(Result<Lease, LeaseError>),
+    Holder(Result<Option<Holder>, LeaseError>),
+}
+
+impl Tenure {
+    /// Creates the tenure of a server that wants a room's lease at once.
+    pub(crate) fn wanted(cluster: &Cluster, room: &str) -> Self {
+        Self {
+            leases: cluster.bus().leases(),
+            room: room.into(),
+            server: cluster.id(),
+            held: None,
+            call: None,
+            next_at: now(),
+        }
+    }
+
+    /// Returns the term of the lease if this server holds it.
+    pub(crate) fn term(&self, now: Instant) -> Option<u64> {
+        let held = self.held.filter(|held| now < held.until)?;
+        Some(held.lease.term)
+    }
+
+    /// Leaves the lease to others for a while.
+    pub(crate) fn wait(&mut self, time: Duration) {
+        self.next_at = now() + time;
+    }
+
+    /// Waits until something has become of the lease. Cancelling it loses nothing.
+    pub(crate) async fn changed(&mut self) -> TenureChange {
+        loop {
+            let until = self.held.map(|held| held.until);
+            let lost = async {
+                match until {
+                    Some(until) => tokio::time::sleep_until(until.into()).await,
+                    None => pending().await,
+                }
+            };
+            let answer = match &mut self.call {
+                Some((_, call)) => tokio::select! {
+                    biased;
+                    () = lost => None,
+                    answer = call.answer() => Some(answer),
+                },
+                None => tokio::select! {
+                    biased;
+                    () = lost => None,
+                    () = tokio::time::sleep_until(self.next_at.into()) => {
+                        self.call = Some((now(), self.next_call()));
+                        continue;
+                    }
+                },
+            };
+            let Some(answer) = answer else {
+                return self.lost();
+            };
+            let begun = self.call.take().map_or_else(now, |(begun, _)| begun);
+            if let Some(change) = self.answered(answer, begun) {
+                return change;
+            }
+        }
+    }
+
+    /// Gives the lease back, so that another server gets it at once.
+    pub(crate) async fn release(mut self) {
+        self.call = None;
+        if let Some(held) = self.held.take() {
+            // A lease that cannot be released ends by its age.
+            let _ = self.leases.release(&self.room, held.lease).await;
+        }
+    }
+
+    fn next_call(&self) -> Call {
+        match &self.held {
+            Some(held) => Call::Renew(self.leases.renew(&self.room, held.lease, self.server)),
+            None => Call::Acquire(self.leases.acquire(&self.room, self.server)),
+        }
+    }
+
+    fn answered(&mut self, answer: Answer, begun: Instant) -> Option<TenureChange> {
+        match answer {
+            Answer::Acquired(Ok(lease)) => {
+                self.hold(lease, begun);
+                Some(TenureChange::Acquired)
+            }
+            Answer::Renewed(Ok(lease)) => {
+                self.hold(lease, begun);
+                None
+            }
+            Answer::Acquired(Err(LeaseError::Taken)) => {
+                self.call = Some((now(), Call::Holder(self.leases.holder(&self.room))));
+                None
+            }
+            Answer::Renewed(Err(LeaseError::Taken)) => Some(self.lost()),
+            // The rest of the lease's time is for further attempts.
+            Answer::Renewed(Err(LeaseError::Unreachable(_))) => {
+                self.next_at = now() + RENEW_EVERY / 5;
+                None
+            }
+            Answer::Holder(Ok(Some(holder))) => {
+                self.next_at = now() + RETRY_EVERY;
+                Some(TenureChange::Taken(holder))
+            }
+            Answer::Holder(Ok(None)) => {
+                self.next_at = now();
+                None
+            }
+            Answer::Acquired(Err(LeaseError::Unreachable(_))) | Answer::Holder(Err(_)) => {
+                self.next_at = now() + RETRY_EVERY;
+                Some(TenureChange::Unreachable)
+            }
+        }
+    }
+
+    fn hold(&mut self, lease: Lease, begun: Instant) {
+        self.held = Some(Held {
+            lease,
+            until: begun + LEASE_AGE,
+        });
+        self.next_at = begun + RENEW_EVERY;
+    }
+
+    /// Forgets the lease. A renewal that is under way may still succeed, but nobody counts on it.
+    fn lost(&mut self) -> TenureChange {
+        self.held = None;
+        self.call = None;
+        self.next_at = now();
+        TenureChange::Lost
+    }
+}
+
+impl Call {
+    async fn answer(&mut self) -> Answer {
+        match self {
+            Self::Acquire(call) => Answer::Acquired(call.await),
+            Self::Renew(call) => Answer::Renewed(call.await),
+            Self::Holder(call) => Answer::Holder(call.await),
+        }
+    }
+}
+
+impl fmt::Debug for Tenure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fields = f.debug_struct("Tenure");
+        fields.field("room", &self.room).field("held", &self.held);
+        fields.finish_non_exhaustive()
+    }
+}
