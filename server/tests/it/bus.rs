@@ -1,26 +1,23 @@
 //! The bus over a real nats-server.
 
-use std::fs;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cubesync_cluster::bus::{Bus, Nats, NatsSettings, Received, Subscription, Topic};
-use cubesync_protocol::CellId;
 use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::mpsc;
 
 use crate::http::get;
 use crate::nats::NatsServer;
-use crate::support::{Server, config, soon};
+use crate::support::{Folder, Server, config, soon};
 
-async fn join(url: &str, flags: &[&str]) -> Arc<Nats> {
+pub async fn join(url: &str, flags: &[&str]) -> Arc<Nats> {
     let flags = [&["--bus", url], flags].concat();
     Nats::start(settings(&flags)).await.unwrap()
 }
 
-fn settings(flags: &[&str]) -> NatsSettings {
+pub fn settings(flags: &[&str]) -> NatsSettings {
     config(flags).cluster.nats().unwrap()
 }
 
@@ -54,36 +51,8 @@ async fn reach(nats: &Nats, topic: &Topic, receiver: &mut mpsc::Receiver<Receive
     .await;
 }
 
-fn cell(room: &str) -> Topic {
-    cell_of(room, 3)
-}
-
-fn cell_of(room: &str, number: u16) -> Topic {
-    Topic::Cell(room.to_owned(), CellId(number))
-}
-
-/// A folder with files for NATS, which is removed when dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        let name = format!("cubesync-bus-{:016x}", fastrand::u64(..));
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+fn room(name: &str) -> Topic {
+    Topic::Room(name.to_owned())
 }
 
 #[tokio::test]
@@ -95,7 +64,7 @@ async fn messages_reach_the_topics_subscribers_and_not_their_publisher() {
         join(&server.url(), &[]).await,
     );
     // Dots, stars and spaces have a meaning in the subjects of NATS.
-    let rooms = [cell("a.b *>"), cell("a.b *"), cell("ä")];
+    let rooms = [room("a.b *>"), room("a.b *"), room("ä")];
     for room in &rooms {
         let (mut own, _own) = listen(&anna, room);
         let (mut messages, _listening) = listen(&ben, room);
@@ -138,18 +107,18 @@ async fn after_an_outage_of_nats_only_the_messages_of_that_time_are_lost() {
         join(&server.url(), &[]).await,
         join(&server.url(), &[]).await,
     );
-    let (mut messages, listening) = listen(&ben, &cell("lobby"));
+    let (mut messages, listening) = listen(&ben, &room("lobby"));
     for _ in 0..2 {
         assert!(!anna.is_connected());
         let lost = anna.traffic().lost_sent;
-        anna.publish(&cell("lobby"), Bytes::from_static(b"old"));
+        anna.publish(&room("lobby"), Bytes::from_static(b"old"));
         assert_eq!(anna.traffic().lost_sent, lost + 1);
         server.restart();
         becomes_connected(&anna, true).await;
         becomes_connected(&ben, true).await;
         soon(async {
             loop {
-                anna.publish(&cell("lobby"), Bytes::from_static(b"new"));
+                anna.publish(&room("lobby"), Bytes::from_static(b"new"));
                 let answer = tokio::time::timeout(Duration::from_millis(20), messages.recv()).await;
                 if let Ok(message) = answer {
                     assert_eq!(message.unwrap().payload, "new");
@@ -176,10 +145,10 @@ async fn a_full_channel_loses_messages_and_they_are_counted() {
     );
     becomes_connected(&anna, true).await;
     let (sender, _never_read) = mpsc::channel(1);
-    let _listening = ben.subscribe(&cell("lobby"), sender);
+    let _listening = ben.subscribe(&room("lobby"), sender);
     soon(async {
         while ben.traffic().lost_received == 0 {
-            anna.publish(&cell("lobby"), Bytes::from_static(b"hello"));
+            anna.publish(&room("lobby"), Bytes::from_static(b"hello"));
             tokio::task::yield_now().await;
         }
     })
@@ -301,11 +270,7 @@ async fn invalid_messages_on_the_bus_end_nothing() {
     let nats = NatsServer::start();
     let stranger = join(&nats.url(), &[]).await;
     becomes_connected(&stranger, true).await;
-    let topics = [
-        Topic::Servers,
-        Topic::Room("lobby".into()),
-        cell_of("lobby", 0),
-    ];
+    let topics = [Topic::Servers, room("lobby")];
     let (sender, mut messages) = mpsc::channel(1_024);
     let _listening = topics
         .each_ref()

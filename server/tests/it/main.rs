@@ -14,6 +14,7 @@ mod files;
 mod free_cube;
 mod handshake;
 mod http;
+mod leases;
 mod limits;
 mod log;
 mod nats;

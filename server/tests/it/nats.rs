@@ -1,12 +1,18 @@
-//! A real nats-server on a port of its own, which can be stopped and started again.
+//! A real nats-server with JetStream on a port of its own, which can be stopped and started again.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::Folder;
 
 /// A running nats-server. Dropping it stops it.
 pub struct NatsServer {
     port: u16,
     flags: Vec<String>,
+    store: Option<Folder>,
     child: Option<Child>,
 }
 
@@ -18,10 +24,20 @@ impl NatsServer {
 
     /// Starts one with further flags.
     pub fn with(flags: &[&str]) -> Self {
+        Self::with_store(flags, Some(Folder::new()))
+    }
+
+    /// Starts one without JetStream.
+    pub fn without_jetstream() -> Self {
+        Self::with_store(&[], None)
+    }
+
+    fn with_store(flags: &[&str], store: Option<Folder>) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut server = Self {
             port: free.local_addr().unwrap().port(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
+            store,
             child: None,
         };
         drop(free);
@@ -47,12 +63,36 @@ impl NatsServer {
         }
     }
 
+    /// Kills it, and what JetStream knows is lost, as with its memory storage.
+    pub fn lose(&mut self) {
+        self.kill();
+        self.store = Some(Folder::new());
+    }
+
+    /// Stops it without an end, as if its machine were paused.
+    pub fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it should run");
+        kill(Pid::from_raw(child.id().cast_signed()), signal).unwrap();
+    }
+
     /// Starts it again on the same port.
     pub fn restart(&mut self) {
         let port = self.port.to_string();
+        let store = self.store.iter();
+        let jetstream = store.flat_map(|store| ["--jetstream", "--store_dir", store.path()]);
         let child = Command::new("nats-server")
             .args(["--addr", "127.0.0.1", "--port", &port])
             .args(&self.flags)
+            .args(jetstream)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -1,6 +1,8 @@
 //! A server on ports of its own, and a client that sends exactly what a test wants.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -33,6 +35,37 @@ pub async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what)
         .await
         .expect("it should have happened by now")
+}
+
+/// A folder for a test's files, which is removed when dropped.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Creates an empty one.
+    pub fn new() -> Self {
+        let name = format!("cubesync-test-{:016x}", fastrand::u64(..));
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    /// Returns its path.
+    pub fn path(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+
+    /// Writes a file, and returns its path.
+    pub fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// Returns a configuration on free ports of loopback, with further flags. By default a lost connection

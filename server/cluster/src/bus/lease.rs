@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::ServerId;
 
-/// The time from the last renewal of a lease until it ends by itself. Its holder counts it from the
-/// moment before it sent the request.
+/// The time from the last renewal of a lease until it ends by itself and another server can get it.
+/// Its holder counts it from the moment before the call, so its lease is over for itself first.
 pub const LEASE_AGE: Duration = Duration::from_secs(1);
 
-/// The time between two renewals.
+/// The time between two renewals: of three in a row, one has to be answered.
 pub const RENEW_EVERY: Duration = Duration::from_millis(250);
 
 /// The maximum time of an operation; after it the operation counts as failed, although it may still
@@ -50,14 +50,15 @@ pub enum LeaseError {
     Unreachable(String),
 }
 
-/// The leases of all rooms of a cluster. The futures do not borrow, and end within
-/// [`LEASE_TIMEOUT`].
+/// The leases of all rooms of a cluster. The futures do not borrow. They end within
+/// [`LEASE_TIMEOUT`], or twice of it just after a start.
 pub trait Leases: fmt::Debug + Send + Sync {
     /// Takes a room's lease if no other server holds it. A lease that `holder` itself still has
     /// from before is replaced by one with a new term.
     fn acquire(&self, room: &str, holder: ServerId) -> LeaseFuture<Lease>;
 
-    /// Makes a lease last for another [`LEASE_AGE`].
+    /// Makes a lease last for another [`LEASE_AGE`]. If it is [`Taken`](LeaseError::Taken), nobody may
+    /// hold it yet; acquiring tells.
     fn renew(&self, room: &str, lease: Lease, holder: ServerId) -> LeaseFuture<Lease>;
 
     /// Ends a lease at once.

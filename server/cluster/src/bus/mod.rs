@@ -1,9 +1,9 @@
-//! The bus on which servers meet. It carries messages from one of them to those that subscribe.
+//! The bus on which servers meet. It carries messages from one of them to those that subscribe, and
+//! it knows which server holds the [lease](Leases) of a room.
 //!
-//! The content of the messages is the business of `cluster` and of the rooms. A bus promises
-//! little, as core NATS does: a payload arrives once or not at all, the payloads of one sender to
-//! one topic arrive in order, and the sender does not learn whether anybody received them. So the
-//! users of a bus repeat themselves until they agree.
+//! For messages a bus promises little, as core NATS does: a payload arrives once or not at all, the
+//! payloads of one sender to one topic arrive in order, and the sender does not learn whether anybody
+//! received them. For leases it promises that a room has one holder at a time.
 
 mod address;
 mod jetstream;
@@ -19,7 +19,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use cubesync_protocol::CellId;
 use tokio::sync::mpsc;
 
 pub use self::address::BusAddress;
@@ -50,14 +49,10 @@ impl fmt::Display for ServerId {
 pub enum Topic {
     /// Messages to every server.
     Servers,
-    /// Messages to one server.
-    Server(ServerId),
     /// Messages to every server that has the room.
     Room(String),
-    /// Messages to one server that has the room.
+    /// Messages to one server about the room.
     RoomAt(String, ServerId),
-    /// Messages to every server whose players see the cell of the room.
-    Cell(String, CellId),
 }
 
 /// A received message.

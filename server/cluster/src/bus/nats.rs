@@ -11,9 +11,10 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::coop;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use super::jetstream::JetStream;
+use super::jetstream::BucketLeases;
 use super::lease::Leases;
 use super::options::{BusError, NatsSettings, options};
 use super::subject::subject;
@@ -29,6 +30,8 @@ pub struct Nats {
     cluster: String,
     runtime: Handle,
     counts: Arc<Counts>,
+    leases: BucketLeases,
+    _keeping_open: AbortOnDropHandle<()>,
 }
 
 #[derive(Debug, Default)]
@@ -49,7 +52,8 @@ impl Nats {
     pub async fn start(settings: NatsSettings) -> Result<Arc<Self>, BusError> {
         let counts = Arc::new(Counts::default());
         let (addresses, options) = options(&settings)?;
-        let news = News::new(Arc::clone(&counts));
+        let leases = BucketLeases::new();
+        let news = News::new(Arc::clone(&counts), leases.clone());
         let client = options
             .retry_on_initial_connect()
             .event_callback(move |event| {
@@ -59,11 +63,17 @@ impl Nats {
             .connect(addresses)
             .await
             .map_err(|error| BusError::Address(error.to_string()))?;
+        let runtime = Handle::current();
+        let keeping_open = leases
+            .clone()
+            .keep_open(client.clone(), settings.cluster_name.clone());
         Ok(Arc::new(Self {
             client,
             cluster: settings.cluster_name,
-            runtime: Handle::current(),
+            _keeping_open: AbortOnDropHandle::new(runtime.spawn(keeping_open)),
+            runtime,
             counts,
+            leases,
         }))
     }
 
@@ -152,7 +162,7 @@ impl Bus for Nats {
     }
 
     fn leases(&self) -> Arc<dyn Leases> {
-        Arc::new(JetStream)
+        Arc::new(self.leases.clone())
     }
 }
 
@@ -168,14 +178,16 @@ fn add(count: &AtomicU64, more: u64) {
 /// The log of the connection: when it is there, and once why it is not.
 struct News {
     counts: Arc<Counts>,
+    leases: BucketLeases,
     /// The last logged reason why it is away; empty while it is there.
     told: Mutex<String>,
 }
 
 impl News {
-    fn new(counts: Arc<Counts>) -> Self {
+    fn new(counts: Arc<Counts>, leases: BucketLeases) -> Self {
         Self {
             counts,
+            leases,
             told: Mutex::default(),
         }
     }
@@ -184,9 +196,11 @@ impl News {
         match event {
             Event::Connected => {
                 self.is_new("");
+                self.leases.reopen("the bucket is not open yet");
                 info!("the bus is there");
             }
             Event::Disconnected => {
+                self.leases.close("not connected to NATS");
                 // The error that follows a disconnection is expected, so it is not logged.
                 self.is_new(&ConnectErrorKind::Io.to_string());
                 warn!(
@@ -197,7 +211,9 @@ impl News {
                 reason,
                 "the bus cannot be reached: this server is alone until it can; trying again"
             ),
-            Event::ServerError(error) => warn!(%error, "the bus complains"),
+            Event::ServerError(error) if self.is_new(&error.to_string()) => {
+                warn!(%error, "the bus complains");
+            }
             Event::SlowConsumer(_) => add(&self.counts.lost_received, 1),
             _ => {}
         }

@@ -8,6 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::address::{BusAddress, Login};
+use super::subject::inbox_prefix;
 
 /// The maximum number of messages that are sent and not yet written: those of a room of the most
 /// cubes, each in a cell of its own, within one tick.
@@ -83,6 +84,7 @@ pub(super) fn options(
         parsed.map_err(BusError::Address)?.into_iter().unzip();
     let mut options = ConnectOptions::new()
         .name("cubesync-server")
+        .custom_inbox_prefix(inbox_prefix(&settings.cluster_name))
         .no_echo()
         .ping_interval(PING_AFTER)
         .connection_timeout(CONNECT_WITHIN)

@@ -5,10 +5,9 @@
 //! | subject | topic |
 //! |---|---|
 //! | `NAME.s` | [`Topic::Servers`] |
-//! | `NAME.ID` | [`Topic::Server`] |
 //! | `NAME.r.ROOM` | [`Topic::Room`] |
 //! | `NAME.r.ROOM.ID` | [`Topic::RoomAt`] |
-//! | `NAME.c.ROOM.CELL` | [`Topic::Cell`] |
+//! | `NAME.i.ANY` | NATS's answers to a server |
 //!
 //! where `NAME` is the cluster's name.
 
@@ -38,16 +37,19 @@ pub fn cluster_name(text: &str) -> Result<String, String> {
 pub(super) fn subject(cluster: &str, topic: &Topic) -> String {
     match topic {
         Topic::Servers => format!("{cluster}.s"),
-        Topic::Server(id) => format!("{cluster}.{id}"),
         Topic::Room(room) => format!("{cluster}.r.{}", token(room)),
         Topic::RoomAt(room, id) => format!("{cluster}.r.{}.{id}", token(room)),
-        Topic::Cell(room, cell) => format!("{cluster}.c.{}.{}", token(room), cell.0),
     }
+}
+
+/// Returns the beginning of the subjects to which NATS answers.
+pub(super) fn inbox_prefix(cluster: &str) -> String {
+    format!("{cluster}.i")
 }
 
 /// Returns a room's name as a part of a subject. Letters, digits, - and _ stay as they are; every
 /// other byte becomes `=` and two digits. No two names become the same.
-fn token(room: &str) -> String {
+pub(super) fn token(room: &str) -> String {
     let mut token = String::with_capacity(room.len());
     for byte in room.bytes() {
         match byte {
@@ -62,7 +64,7 @@ fn token(room: &str) -> String {
 mod tests {
     use std::collections::BTreeSet;
 
-    use cubesync_protocol::{CellId, clean_room};
+    use cubesync_protocol::clean_room;
     use proptest::prelude::*;
 
     use super::super::ServerId;
@@ -73,10 +75,8 @@ mod tests {
         let (room, id) = ("lobby".to_owned(), ServerId(0xa1));
         let topics = [
             (Topic::Servers, "world.s"),
-            (Topic::Server(id), "world.000000a1"),
             (Topic::Room(room.clone()), "world.r.lobby"),
-            (Topic::RoomAt(room.clone(), id), "world.r.lobby.000000a1"),
-            (Topic::Cell(room, CellId(7)), "world.c.lobby.7"),
+            (Topic::RoomAt(room, id), "world.r.lobby.000000a1"),
         ];
         for (topic, expected) in &topics {
             assert_eq!(subject("world", topic), *expected);
