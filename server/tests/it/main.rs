@@ -12,6 +12,7 @@ mod elsewhere;
 mod faults;
 mod files;
 mod free_cube;
+mod going_on;
 mod handshake;
 mod http;
 mod leases;
