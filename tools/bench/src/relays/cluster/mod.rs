@@ -44,7 +44,7 @@ pub(crate) fn run(options: &Cluster) -> Result<()> {
     let (mut rounds, mut kills) = (options.rounds, options.kills);
     if options.quick {
         setting.duration = Duration::from_secs(QUICK.0);
-        (rounds, kills) = (QUICK.1, QUICK.1);
+        (rounds, kills) = (QUICK.1, kills.min(QUICK.1));
     }
     let mut rows = Vec::new();
     for &players in &options.clients {
