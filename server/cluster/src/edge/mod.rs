@@ -600,14 +600,19 @@ impl Edge {
         if !logged.is_empty() {
             self.connections.log(tick, logged);
         }
-        self.streams.begin_choice();
+        let may_choose = self.connections.audience().may_change_views(tick);
+        if may_choose {
+            self.streams.begin_choice();
+        }
         let over = self
             .connections
             .serve(tick, &mut self.streams.at(tick), now);
         for (member, ending) in over {
             self.leave(member, ending, now);
         }
-        self.ask_for_view(now);
+        if may_choose {
+            self.ask_for_view(now);
+        }
         Ok(())
     }
 

@@ -324,7 +324,7 @@ impl Audience {
 
     /// Returns whether views may change right after a tick: all streams bring their cells up to date at
     /// that tick.
-    pub(super) fn may_change_views(&self, tick: u64) -> bool {
+    pub fn may_change_views(&self, tick: u64) -> bool {
         self.viewers.grid() == Grid::WHOLE || tick.is_multiple_of(FAR_INTERVAL_TICKS.into())
     }
 
