@@ -287,13 +287,16 @@ impl Room {
     /// puts the player's token into it.
     ///
     /// # Errors
-    /// [`RoomFull`], when no ghost can make place either.
+    /// [`RoomFull`], when no ghost can make place either, or when the edge has detached.
     pub fn enter_remote(
         &mut self,
         edge: EdgeId,
         entrance: RemoteEntrance,
         now: Instant,
     ) -> Result<MemberId, RoomFull> {
+        if !self.edges.edges.contains_key(&edge) {
+            return Err(RoomFull);
+        }
         let (rule, goes_on) = (entrance.rule, entrance.goes_on);
         let known = self.claim(&entrance.tokens, rule, goes_on, now);
         if let (Some(cube), Some(pose), true) = (known, entrance.pose, goes_on) {

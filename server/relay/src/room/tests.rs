@@ -2,8 +2,10 @@
 //! [`machine`], proptest chooses what the same players do.
 
 mod datagrams;
+mod edges;
 mod liveness;
 mod machine;
+mod takeover;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -68,6 +70,9 @@ struct Client {
     /// Every message that was read.
     heard: Vec<ServerMessage>,
     writer: SampleWriter,
+    /// The number of `Welcome`s that it has read and answered.
+    welcomes: u32,
+    answered: u32,
     /// The cubes in sight, by the replica's changes.
     present: BTreeSet<CubeId>,
     /// The tick before which the player reads nothing.
@@ -153,6 +158,8 @@ impl TestRoom {
             received: BytesMut::new(),
             heard: Vec::new(),
             writer: SampleWriter::default(),
+            welcomes: 0,
+            answered: 1,
             present: BTreeSet::new(),
             asleep_until: 0,
             awake_since: self.tick(),
@@ -163,6 +170,43 @@ impl TestRoom {
             panic!("cube {cube} was given twice");
         }
         cube
+    }
+
+    /// Returns the token of a player who is connected.
+    fn token(&self, player: CubeId) -> ResumeToken {
+        let member = self.room.connections.member(self.room.players[&player]);
+        member.unwrap().token
+    }
+
+    /// Lets another server own the room, to which all players are connected. It misses so many ticks.
+    fn take_over(&mut self, missed_ticks: u64) {
+        let now = self.now() + Duration::from_millis(missed_ticks * 1_000 / u64::from(HZ));
+        let settings = self.room.connections.settings.clone();
+        let (_, nothing) = Connections::new(settings, Metrics::default());
+        let before = std::mem::replace(&mut self.room, Room::new(nothing));
+        let (connections, state) = before.hand_over();
+        self.room = Room::take_over(connections, state, now);
+        let tick = self.tick();
+        for client in self.clients.values_mut() {
+            client.awake_since = client.awake_since.max(tick);
+        }
+    }
+
+    /// Answers the `Welcome`s that clients have read.
+    fn answer(&mut self) {
+        for player in self.clients.keys().copied().collect::<Vec<_>>() {
+            let tick = self.tick();
+            let client = self.clients.get_mut(&player).unwrap();
+            let unanswered = client.welcomes.saturating_sub(client.answered);
+            if unanswered > 0 {
+                client.answered = client.welcomes;
+                client.writer = SampleWriter::default();
+                client.awake_since = tick;
+            }
+            for _ in 0..unanswered {
+                self.say(player, ClientMessage::Continue { releases: 0 });
+            }
+        }
     }
 
     fn say(&mut self, from: CubeId, message: ClientMessage) {
@@ -211,8 +255,7 @@ impl TestRoom {
             }
             (4, Some(client)) => self.leave(client, Ending::Left),
             (5, Some(client)) => {
-                let token = self.room.resumption.issue(client);
-                self.tokens.push(token);
+                self.tokens.push(self.token(client));
                 self.leave(client, Ending::Closed);
             }
             (6..10, Some(cube)) => self.say(cube, ClientMessage::Take { cube: FREE }),
@@ -304,6 +347,7 @@ impl TestRoom {
                 client.read(own, tick, &self.room, &mut self.found);
             }
         }
+        self.answer();
         let clients: Vec<_> = self.clients.keys().copied().collect();
         for client in clients {
             self.check(client);
@@ -415,6 +459,7 @@ impl Client {
                 ServerMessage::Keyframe(keyframe) => {
                     found.fallen_behind += u64::from(!self.cells.insert(keyframe.cell));
                 }
+                ServerMessage::Welcome(_) => self.welcomes += 1,
                 ServerMessage::OutOfSight { cells } => {
                     self.cells.retain(|cell| !cells.contains(cell));
                 }
@@ -584,7 +629,7 @@ fn messages_of_a_replaced_connection_are_ignored() {
     let mut test = TestRoom::new(None, 7);
     let cube = test.enter_at(None, None);
     let old = test.room.players[&cube];
-    let token = test.room.resumption.issue(cube);
+    let token = test.token(cube);
     test.clients.clear();
     assert_eq!(test.enter_at(Some(token), None), cube);
     let now = test.now();

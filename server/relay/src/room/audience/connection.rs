@@ -176,9 +176,6 @@ impl Connection {
     pub(super) fn restart(&mut self) {
         self.cursor = Cursor::BEFORE_LOG;
         self.sent_tick = 0;
-        if let Some(path) = &mut self.path {
-            path.pause();
-        }
     }
 
     /// Returns the cells that the connection sees.

@@ -5,6 +5,8 @@
 mod connection;
 mod path;
 mod receiver;
+#[cfg(test)]
+mod tests;
 mod viewers;
 
 use std::collections::BTreeMap;

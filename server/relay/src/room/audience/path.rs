@@ -107,11 +107,6 @@ impl Path {
         self.lost = uplink.lost;
     }
 
-    /// Sends nothing until the view has [changed](Self::view_changed).
-    pub(super) fn pause(&mut self) {
-        self.floor = u64::MAX;
-    }
-
     /// Notes that the connection's view has changed at a tick.
     pub(super) fn view_changed(&mut self, tick: u64) {
         self.floor = tick;

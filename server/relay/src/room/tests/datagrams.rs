@@ -132,7 +132,7 @@ fn compare(
 }
 
 /// Plays in a room, and returns how much of the datagrams was of use.
-fn play(view_distance_m: Option<u32>, seed: u64, used: &mut Used) {
+fn play(view_distance_m: Option<u32>, seed: u64, changes_owner: bool, used: &mut Used) {
     let mut test = TestRoom::new(view_distance_m, seed);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut paths: BTreeMap<CubeId, (MemberId, Arc<Recorded>)> = BTreeMap::new();
@@ -143,6 +143,9 @@ fn play(view_distance_m: Option<u32>, seed: u64, used: &mut Used) {
         let is_last = step >= 200;
         for client in test.clients.values_mut().filter(|_| is_last) {
             client.asleep_until = 0;
+        }
+        if changes_owner && step % 50 == 30 {
+            test.take_over(random.u64(..3) * 10);
         }
         for (cube, id) in test.room.players.clone() {
             let receiver = ReceiverId::Player(id);
@@ -186,9 +189,19 @@ fn any_interleaving_of_stream_and_datagrams_makes_the_replica_of_the_stream() {
     let mut used = Used::default();
     for seed in 0..16 {
         let view_distance_m = [None, Some(20), Some(32), Some(64)][seed as usize % 4];
-        play(view_distance_m, seed, &mut used);
+        play(view_distance_m, seed, false, &mut used);
     }
     assert!(used.new > 3_000 && used.useless > 3_000, "{used:?}");
+}
+
+#[test]
+fn datagrams_change_nothing_either_when_the_rooms_owner_changes() {
+    let mut used = Used::default();
+    for seed in 0..8 {
+        let view_distance_m = [None, Some(32)][seed as usize % 2];
+        play(view_distance_m, seed, true, &mut used);
+    }
+    assert!(used.new > 1_000 && used.useless > 1_000, "{used:?}");
 }
 
 #[test]

@@ -9,6 +9,9 @@ use super::*;
 const TOP_SPEED: u32 = 40 * METRE as u32;
 /// Number of ticks for which a ghost stays: a second, and the tick in which it is over.
 const GHOST_TICKS: u64 = HZ as u64 + 1;
+/// Number of ticks for which a player is awaited whose server is gone: three seconds, and the tick in which
+/// they are over.
+const ABSENT_TICKS: u64 = 3 * HZ as u64 + 1;
 /// Largest number of cubes that a client samples without the right to move them. Its set
 /// has eight places, and two are for its own cubes.
 const MOST_STOLEN: usize = 6;
@@ -36,6 +39,8 @@ enum Step {
     Repeat(usize),
     /// A player reads nothing for so many ticks.
     Sleep(usize, u8),
+    /// Another server owns the room from now on. The players of these bits were at one that is gone.
+    TakeOver(u8),
     Ticks(u8),
 }
 
@@ -57,6 +62,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         2 => (who(), who()).prop_map(|(who, whose)| Step::Steal(who, whose)),
         1 => who().prop_map(Step::Repeat),
         1 => (who(), 1u8..100).prop_map(|(who, ticks)| Step::Sleep(who, ticks)),
+        1 => any::<u8>().prop_map(Step::TakeOver),
         12 => (1u8..30).prop_map(Step::Ticks),
     ];
     prop::collection::vec(step, 1..60)
@@ -85,6 +91,8 @@ struct Machine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Player,
+    /// A player whose server is gone since a tick.
+    Absent(u64),
     /// A ghost since a tick, which stands at a pose.
     Ghost(u64, Pose),
 }
@@ -98,6 +106,7 @@ impl Machine {
             let mut world = World::new(HZ, Some(TOP_SPEED));
             world.tick(0);
             test.room.world = world;
+            test.room.connections.settings.top_speed = Some(TOP_SPEED);
         }
         Self {
             test,
@@ -126,6 +135,7 @@ impl Machine {
                 self.enter(token);
             }
             Step::Forge => self.enter(Some(ResumeToken([0x5A; 16]))),
+            Step::TakeOver(gone) => self.take_over(gone),
             Step::Lose(number) => self.gone(number, Ending::Lost),
             Step::Leave(number) => self.gone(number, Ending::Left),
             Step::Ticks(ticks) => {
@@ -148,6 +158,10 @@ impl Machine {
         let Some(player) = self.player(number) else {
             return;
         };
+        let is_counted = !matches!(step, Step::Walk(..) | Step::Sleep(..));
+        if is_counted && !self.is_heard(player) {
+            return;
+        }
         match *step {
             // The client has sampled the free cube already. Those samples would count once it holds the cube.
             Step::Take(_)
@@ -208,9 +222,42 @@ impl Machine {
         self.stolen.remove(&cube);
         self.kinds.insert(cube, Kind::Player);
         self.there.insert(cube);
-        let token = self.test.room.resumption.issue(cube);
+        let token = self.test.token(cube);
         self.tokens.push(token);
         self.good.insert(cube, token);
+    }
+
+    /// Returns whether what a player's client says counts: it has answered the last `Welcome`.
+    fn is_heard(&self, player: CubeId) -> bool {
+        let player = self.test.room.players[&player];
+        self.test.room.connections.admits_datagrams(player)
+    }
+
+    fn take_over(&mut self, gone: u8) {
+        let tick = self.test.tick();
+        for (number, player) in self
+            .test
+            .clients
+            .keys()
+            .copied()
+            .enumerate()
+            .collect::<Vec<_>>()
+        {
+            if gone >> (number % 8) & 1 == 1 {
+                let receiver = ReceiverId::Player(self.test.room.players[&player]);
+                self.test.room.connections.end(receiver, Ending::Lost);
+                self.test.clients.remove(&player);
+                self.kinds.insert(player, Kind::Absent(tick));
+            }
+        }
+        self.test.take_over(0);
+        for kind in self.kinds.values_mut() {
+            // The new owner knows of no times.
+            if let Kind::Ghost(since, _) | Kind::Absent(since) = kind {
+                *since = tick;
+            }
+        }
+        self.stolen.clear();
     }
 
     fn gone(&mut self, number: usize, reason: Ending) {
@@ -304,6 +351,9 @@ impl Machine {
                 position: position.clamped(),
                 ..Pose::default()
             };
+            if !self.is_heard(player) {
+                self.unheard.insert(player);
+            }
             // A client that jumped or stole has already sent its sample of this tick.
             if self.say(player, player, pose) {
                 self.test.walks.insert(player, (pose.position, step));
@@ -313,6 +363,15 @@ impl Machine {
         self.test.end_tick(&self.there);
         self.there = self.test.cubes();
         let tick = self.test.tick();
+        for (cube, kind) in &mut self.kinds {
+            if let Kind::Absent(since) = kind
+                && *since + ABSENT_TICKS <= tick
+            {
+                let pose = self.test.room.world.pose(*cube);
+                *kind = Kind::Ghost(tick - 1, pose.expect("a ghost stays"));
+                self.holder.take_if(|holder| holder == cube);
+            }
+        }
         let over =
             |kind: &Kind| matches!(kind, Kind::Ghost(since, _) if since + GHOST_TICKS <= tick);
         self.kinds.retain(|_, kind| !over(kind));
@@ -336,6 +395,7 @@ impl Machine {
             let pose = pose.unwrap_or_else(|| panic!("{cube} is in the room"));
             match kind {
                 Kind::Ghost(_, stood) => assert_eq!(pose, *stood, "a ghost stands"),
+                Kind::Absent(_) => {}
                 Kind::Player if self.unheard.contains(cube) => {}
                 Kind::Player => {
                     let off = pose.position.distance(self.test.walks[cube].0);
@@ -355,7 +415,7 @@ impl Machine {
                 cube.name
             );
             let expected = match self.kinds.get(&cube.cube) {
-                Some(Kind::Player) => CubeKind::Player,
+                Some(Kind::Player | Kind::Absent(_)) => CubeKind::Player,
                 Some(Kind::Ghost(..)) => CubeKind::Ghost,
                 None => CubeKind::Free {
                     holder: self.holder,
