@@ -3,6 +3,7 @@
 //! Servers meet on a [`bus`], which is NATS. A [`Cluster`] knows the other servers; the relay uses it as a
 //! [`Backplane`](cubesync_relay::room::backplane::Backplane).
 
+mod bounded;
 pub mod bus;
 mod cluster;
 mod edge;
@@ -11,6 +12,7 @@ pub mod message;
 mod owner;
 mod role;
 pub mod roster;
+mod task;
 mod tenure;
 
 #[cfg(any(test, feature = "testing"))]

@@ -4,9 +4,6 @@
 //! The bus is open to whoever has its password, so everything is checked and bounded like the bytes
 //! of a stranger.
 
-use std::fmt;
-use std::marker::PhantomData;
-
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::limits::{
@@ -20,17 +17,14 @@ use cubesync_relay::ending::Ending;
 use cubesync_relay::label::Label;
 use cubesync_relay::room;
 use cubesync_relay::room::TokenDigest;
-use serde::de::{Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error};
 use serde::{Deserialize, Serialize};
 
+use crate::bounded::list;
 use crate::bus::ServerId;
 use crate::cluster::Rules;
 use crate::link::{LinkId, Packet, Payload};
 use crate::roster::RosterUpdate;
-
-/// The version of the messages between servers, a part of the [`Rules`] that they must have in
-/// common.
-pub const MESSAGES_VERSION: u16 = 1;
 
 /// The maximum number of frames that a tick has for an edge: for each cell and rate one that it is
 /// out of sight, a keyframe and a snapshot.
@@ -344,33 +338,6 @@ fn tagged(tag: u8, message: &impl Serialize) -> Bytes {
 
 fn malformed(what: &str) -> DecodeError {
     DecodeError::Malformed(format!("{what} that no server sends"))
-}
-
-/// Deserializes a list of at most `MAX` elements. A longer one is refused before memory is taken.
-pub(crate) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MAX: usize>(
-    deserializer: D,
-) -> Result<Vec<T>, D::Error> {
-    deserializer.deserialize_seq(List::<T, MAX>(PhantomData))
-}
-
-struct List<T, const MAX: usize>(PhantomData<T>);
-
-impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
-    type Value = Vec<T>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a list of at most {MAX} elements")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Vec<T>, A::Error> {
-        let count = sequence.size_hint().filter(|count| *count <= MAX);
-        let count = count.ok_or_else(|| A::Error::custom("a list is too long"))?;
-        let mut list = Vec::with_capacity(count);
-        while let Some(element) = sequence.next_element()? {
-            list.push(element);
-        }
-        Ok(list)
-    }
 }
 
 /// An ending as its label, which is the same in all versions of the program.

@@ -14,15 +14,14 @@ use cubesync_relay::room::speed::SpeedRule;
 use cubesync_relay::room::{self, EdgeId, MemberId, RemoteEntrance, Role, Room};
 use tracing::{debug, info, warn};
 
-use crate::bus::{Received, ServerId, Topic};
-use crate::edge::Edge;
+use crate::bus::{Holder, Received, ServerId, Topic};
 use crate::link::{Link, LinkEnd, LinkId, Packet};
 use crate::message::{
     Announcement, Attach, Attached, Down, Entrance, Envelope, ForPlayer, FromPlayer, PlayerId,
     TickFrames, Up,
 };
-use crate::role::{Incoming, Next, Task, now};
 use crate::roster::RosterSender;
+use crate::task::{Incoming, Next, Shown, Task, now};
 use crate::tenure::{Tenure, TenureChange};
 use crate::{Cluster, LeaseChange};
 
@@ -110,7 +109,7 @@ impl Owner {
                     if self.room.is_abandoned(now) && self.links.is_empty() {
                         task.retire();
                         self.tenure.release().await;
-                        return Next::Ended;
+                        return Next::End;
                     }
                     if let Some(successor) = self.yields_to(now) {
                         return self.yield_room(successor).await;
@@ -141,9 +140,7 @@ impl Owner {
                     }
                     TenureChange::Taken(holder) => {
                         info!(room = self.name(), owner = %holder.server, "another server owns the room");
-                        let mut edge = self.into_edge(now());
-                        edge.attach_to(holder, now());
-                        return Next::Edge(Box::new(edge));
+                        return self.hand_over(Some(holder), now());
                     }
                     TenureChange::Unreachable => {}
                 },
@@ -473,14 +470,19 @@ impl Owner {
         info!(room = self.name(), %successor, "all players are at another server, which gets the room");
         self.release(Some(successor)).await;
         self.tenure.wait(YIELDED_FOR);
-        Next::Edge(Box::new(self.into_edge(now())))
+        self.hand_over(None, now())
     }
 
-    /// Becomes an edge that has no owner yet.
-    fn into_edge(mut self, now: Instant) -> Edge {
+    /// Leaves the room to another server, and shows it from now on.
+    fn hand_over(mut self, owner: Option<Holder>, now: Instant) -> Next {
         self.end_links(now);
         let (connections, state) = self.room.hand_over();
-        Edge::new(self.cluster, connections, Some(state), self.tenure)
+        Next::Show(Box::new(Shown {
+            connections,
+            state: Some(state),
+            owner,
+            tenure: self.tenure,
+        }))
     }
 
     async fn stop(mut self) -> Next {
@@ -488,7 +490,7 @@ impl Owner {
         let successor = most.map(|link| link.server);
         self.release(successor).await;
         self.room.drain().await;
-        Next::Ended
+        Next::End
     }
 }
 

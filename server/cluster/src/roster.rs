@@ -11,7 +11,7 @@ use cubesync_protocol::{CubeId, CubeInfo, CubePose, Pose};
 use cubesync_relay::room::CubeState;
 use serde::{Deserialize, Serialize};
 
-use crate::message::list;
+use crate::bounded::list;
 
 /// The interval at which the poses of unseen cubes are sent. After a takeover a cube that nobody at
 /// the new owner saw stands where it was so long ago, until its player's next sample.

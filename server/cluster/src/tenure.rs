@@ -9,7 +9,6 @@ use crate::Cluster;
 use crate::bus::{
     Holder, LEASE_AGE, Lease, LeaseError, LeaseFuture, Leases, RENEW_EVERY, ServerId,
 };
-use crate::role::now;
 
 /// Time between two attempts to get a lease.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
@@ -202,4 +201,8 @@ impl fmt::Debug for Tenure {
         fields.field("room", &self.room).field("held", &self.held);
         fields.finish_non_exhaustive()
     }
+}
+
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }

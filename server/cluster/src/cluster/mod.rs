@@ -16,8 +16,7 @@ use std::time::{Duration, Instant};
 use cubesync_protocol::ServerAddress;
 use cubesync_protocol::limits::MAX_SERVERS;
 use cubesync_relay::metrics::Metrics;
-use cubesync_relay::room::backplane::{Backplane, Retire, RoomFuture};
-use cubesync_relay::room::{Connections, Role};
+use cubesync_relay::room::Role;
 use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +28,6 @@ use self::presence::MAX_LISTED_ROOMS;
 pub use self::presence::{Presence, RoomPresence, RoomRole, Rules, ServerProfile, host_and_port};
 use crate::bus::{Bus, Received, ServerId, Topic, Traffic};
 use crate::link::{Link, LinkId};
-use crate::role;
 
 /// The maximum number of announcements that wait to be processed: two from each of as many servers
 /// as anybody has tried.
@@ -287,21 +285,6 @@ impl Cluster {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Backplane for Cluster {
-    fn run(
-        self: Arc<Self>,
-        connections: Connections,
-        shutdown: CancellationToken,
-        retire: Retire,
-    ) -> RoomFuture {
-        Box::pin(role::run(self, connections, shutdown, retire))
-    }
-
-    fn servers(&self, _: &str) -> Vec<ServerAddress> {
-        self.others()
     }
 }
 

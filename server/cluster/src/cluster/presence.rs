@@ -7,8 +7,12 @@ use cubesync_relay::label::label;
 use cubesync_relay::room::Role;
 use serde::{Deserialize, Serialize};
 
+use crate::bounded::list;
 use crate::bus::ServerId;
-use crate::message::{MESSAGES_VERSION, list};
+
+/// The version of the messages between servers, a part of the [`Rules`] that they must have in
+/// common.
+const MESSAGES_VERSION: u16 = 1;
 
 /// The maximum length of a program version that is shown.
 const MAX_VERSION_CHARS: usize = 32;

@@ -39,9 +39,8 @@ use crate::link::{Link, LinkEnd, LinkId, Packet};
 use crate::message::{
     self, Announcement, Attach, Down, Envelope, ForPlayer, FromPlayer, PlayerId, TickFrames, Up,
 };
-use crate::owner::Owner;
-use crate::role::{Incoming, Next, Task, now};
 use crate::roster::Roster;
+use crate::task::{Incoming, Next, Shown, Task, now};
 use crate::tenure::{Tenure, TenureChange};
 
 /// Longest time for which what players say waits for more of it.
@@ -106,13 +105,14 @@ enum Player {
 }
 
 impl Edge {
-    /// Creates an edge that has no owner yet. `state` is that of the room when this server owned it.
-    pub(crate) fn new(
-        cluster: Arc<Cluster>,
-        connections: Connections,
-        state: Option<RoomState>,
-        tenure: Tenure,
-    ) -> Self {
+    /// Creates the edge of a room that another server is to own.
+    pub(crate) fn new(cluster: Arc<Cluster>, shown: Shown) -> Self {
+        let Shown {
+            connections,
+            state,
+            owner,
+            tenure,
+        } = shown;
         let now = now();
         let mut edge = Self {
             clock: OwnerClock::new(connections.settings.tick_hz),
@@ -135,11 +135,14 @@ impl Edge {
             edge.add_player(Player::Member(member));
         }
         edge.connections.suspend_members();
+        if let Some(owner) = owner {
+            edge.attach_to(owner, now);
+        }
         edge
     }
 
     /// Begins to attach to an owner.
-    pub(crate) fn attach_to(&mut self, holder: Holder, now: Instant) {
+    fn attach_to(&mut self, holder: Holder, now: Instant) {
         self.end_link(now);
         self.owner = Some(OwnerLink {
             server: holder.server,
@@ -163,7 +166,7 @@ impl Edge {
                     task.retire();
                     self.end_link(now());
                     self.connections.drain().await;
-                    return Next::Ended;
+                    return Next::End;
                 }
                 incoming = task.inbox.recv() => match incoming {
                     Incoming::Announcement(owner) => self.announced(owner, now()),
@@ -190,7 +193,7 @@ impl Edge {
             if self.connections.is_abandoned(now) && self.players.is_empty() {
                 task.retire();
                 self.end_link(now);
-                return Next::Ended;
+                return Next::End;
             }
         }
     }
@@ -278,7 +281,7 @@ impl Edge {
                 room.handle(RoomEvent::Enter { entrance, reply }, now);
             }
         }
-        Next::Owner(Box::new(Owner::new(self.cluster, room, self.tenure)))
+        Next::Own(Box::new(room), self.tenure)
     }
 
     /// Returns the room's state as far as this edge knows it.

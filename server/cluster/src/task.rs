@@ -1,0 +1,127 @@
+//! What the task of a room has besides the room, whatever this server's part in it is.
+
+use std::time::Instant;
+
+use cubesync_relay::room::backplane::Retire;
+use cubesync_relay::room::{Connections, Room, RoomState};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::Cluster;
+use crate::bus::{Holder, Received, Subscription, Topic};
+use crate::message::{Announcement, Envelope};
+use crate::tenure::Tenure;
+
+/// Largest number of packets of other servers that wait: about a second of thirty edges. What finds no place is
+/// lost and asked for again.
+const PACKET_QUEUE: usize = 1_024;
+
+/// Largest number of announcements that wait.
+const ANNOUNCEMENT_QUEUE: usize = 64;
+
+/// What a server does next with a room.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// It shows the room as its owner publishes it.
+    Show(Box<Shown>),
+    /// It owns the room, or goes on alone.
+    Own(Box<Room>, Tenure),
+    /// The room has ended here.
+    End,
+}
+
+/// A room that another server is to own.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) connections: Connections,
+    /// The room's state when this server owned it.
+    pub(crate) state: Option<RoomState>,
+    /// The owner, if it is known.
+    pub(crate) owner: Option<Holder>,
+    pub(crate) tenure: Tenure,
+}
+
+/// What a room's task has besides the room.
+#[derive(Debug)]
+pub(crate) struct Task {
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) inbox: Inbox,
+    retire: Option<Retire>,
+}
+
+/// What other servers send about a room.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    packets: mpsc::Receiver<Received>,
+    announcements: mpsc::Receiver<Received>,
+    _subscriptions: [Subscription; 2],
+}
+
+/// A message of another server.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    /// A packet for this server alone.
+    Packet(Received),
+    /// The announcement of the room's owner.
+    Announcement(Announcement),
+}
+
+impl Task {
+    pub(crate) fn new(shutdown: CancellationToken, inbox: Inbox, retire: Retire) -> Self {
+        let retire = Some(retire);
+        Self {
+            shutdown,
+            inbox,
+            retire,
+        }
+    }
+
+    /// Takes the room off the list of rooms, before it stops listening.
+    pub(crate) fn retire(&mut self) {
+        self.retire = None;
+    }
+}
+
+impl Inbox {
+    pub(crate) fn open(cluster: &Cluster, room: &str) -> Self {
+        let (packet_sender, packets) = mpsc::channel(PACKET_QUEUE);
+        let (announcement_sender, announcements) = mpsc::channel(ANNOUNCEMENT_QUEUE);
+        let here = Topic::RoomAt(room.into(), cluster.id());
+        let everywhere = Topic::Room(room.into());
+        let bus = cluster.bus();
+        Self {
+            packets,
+            announcements,
+            _subscriptions: [
+                bus.subscribe(&here, packet_sender),
+                bus.subscribe(&everywhere, announcement_sender),
+            ],
+        }
+    }
+
+    /// Waits for the next message. Cancelling it loses nothing.
+    pub(crate) async fn recv(&mut self) -> Incoming {
+        loop {
+            // The subscriptions hold the senders.
+            let received = tokio::select! {
+                biased;
+                Some(received) = self.announcements.recv() => received,
+                Some(received) = self.packets.recv() => return Incoming::Packet(received),
+                else => std::future::pending().await,
+            };
+            if let Ok(Envelope::Announcement(announcement)) = Envelope::decode(received.payload) {
+                return Incoming::Announcement(announcement);
+            }
+        }
+    }
+
+    /// Takes a packet that is there.
+    pub(crate) fn try_recv(&mut self) -> Option<Received> {
+        self.packets.try_recv().ok()
+    }
+}
+
+/// Returns the runtime's time, which a simulation may control.
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
