@@ -93,12 +93,11 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    /// Creates the gate of a player who is to answer a `Welcome`.
-    pub(super) fn unanswered() -> Self {
-        Self {
-            unanswered: 1,
-            ..Self::default()
-        }
+    /// Waits for the answer to another `Welcome`. People who type coordinates give none, since each of
+    /// their samples says all.
+    pub(super) fn restart(&mut self, rule: SpeedRule) {
+        self.unanswered += u32::from(rule == SpeedRule::TopSpeed);
+        self.is_closed = false;
     }
 
     /// Returns whether all that comes counts.
@@ -271,8 +270,7 @@ impl Connections {
             member.earlier = Some(member.token);
             member.token = welcome.resume;
         }
-        member.gate.unanswered += 1;
-        member.gate.is_closed = false;
+        member.gate.restart(member.rule);
         self.audience
             .restart(ReceiverId::Player(id), Some(welcome.cube));
         self.send(id, &ServerMessage::Welcome(welcome), now);
@@ -321,8 +319,7 @@ impl Connections {
 
     /// Returns whether datagrams of a player count.
     pub fn admits_datagrams(&self, id: MemberId) -> bool {
-        let member = self.members.get(&id);
-        member.is_some_and(|member| member.gate.is_open())
+        self.member(id).is_some_and(Member::is_heard)
     }
 
     /// Adds a receiver of everything, which has no cube; its `Welcome` names another one instead.
@@ -476,6 +473,13 @@ impl Connections {
     fn count_written(&mut self) {
         let Written { bytes, frames } = self.audience.take_written();
         self.metrics.count_sent(bytes, frames);
+    }
+}
+
+impl Member {
+    /// Returns whether all that the player sends counts.
+    pub(super) fn is_heard(&self) -> bool {
+        self.gate.is_open()
     }
 }
 

@@ -313,10 +313,10 @@ impl Room {
         self.resumption.adopt(cube, entrance.next_token);
         self.edges.note([cube]);
         let id = self.connections.next_id();
-        let gate = match goes_on {
-            true => Gate::unanswered(),
-            false => Gate::default(),
-        };
+        let mut gate = Gate::default();
+        if goes_on {
+            gate.restart(rule);
+        }
         let member = RemoteMember { edge, cube, gate };
         self.edges.members.insert(id, member);
         self.players.insert(cube, id);

@@ -3,6 +3,9 @@
 //! Events come in through one bounded channel. Players' samples go through
 //! [`uplink`](cubesync_protocol::uplink) into the [`world`]. Once a tick the [`publisher`] encodes
 //! the changes into the [`log`], and the [`audience`] writes the log to the room's receivers.
+//!
+//! Of several servers with a room, one owns it and runs it like that. The others have its
+//! [`connections`] only: to the owner they are [`edges`]. A [`takeover`] makes one of them the owner.
 
 pub mod audience;
 pub mod backplane;
@@ -296,7 +299,7 @@ impl Room {
     /// Takes in a datagram of a player.
     pub fn datagram(&mut self, id: MemberId, uplink: Uplink, now: Instant) {
         let (player, counts) = match self.connections.member(id) {
-            Some(member) => (member.cube, self.connections.admits_datagrams(id)),
+            Some(member) => (member.cube, member.is_heard()),
             None => match self.edges.admit_datagram(id) {
                 Some(cube) => (cube, true),
                 None => return,

@@ -259,6 +259,8 @@ impl Audience {
         let mut over = Vec::new();
         for (&id, receiver) in &mut self.receivers {
             if receiver.is_suspended {
+                let flushed = receiver.connection.flush_tick(log, tick, now);
+                over.extend(receiver.end_after(flushed, now).map(|reason| (id, reason)));
                 continue;
             }
             if may_change_views && receiver.connection.needs_keyframes(log) {
@@ -295,14 +297,7 @@ impl Audience {
             let sent = sent.get_or_insert_with(|| connection.serve_datagram(served, own));
             self.sent.count += u64::from(sent.len_bytes.is_some());
             self.sent.bytes += sent.len_bytes.unwrap_or_default() as u64;
-            match flushed {
-                Ok(Flushed::All) => {}
-                Ok(Flushed::Blocked) if receiver.is_too_slow(now) => {
-                    over.push((id, Ending::SlowReader));
-                }
-                Ok(Flushed::Blocked) => {}
-                Err(_) => over.push((id, Ending::Lost)),
-            }
+            over.extend(receiver.end_after(flushed, now).map(|reason| (id, reason)));
             self.written += receiver.connection.take_written().of(id);
         }
         over

@@ -1,12 +1,13 @@
 //! A receiver: its connection and its view.
 
+use std::io;
 use std::time::{Duration, Instant};
 
 use cubesync_protocol::cells::{Grid, View};
 use cubesync_protocol::{CubeId, Position};
 
 use super::Source;
-use super::connection::{Connection, Outlet};
+use super::connection::{Connection, Flushed, Outlet};
 use super::path::ServedTick;
 use super::viewers::Viewers;
 use crate::ending::Ending;
@@ -89,10 +90,16 @@ impl Receiver {
         self.own.filter(|_| self.is_local)
     }
 
-    /// Returns whether it has taken no bytes for too long.
-    pub(super) fn is_too_slow(&self, now: Instant) -> bool {
-        let limit = self.slow_after;
-        limit.is_some_and(|limit| self.connection.blocked_for(now) >= limit)
+    /// Returns why its connection must end after this flush, if it must.
+    pub(super) fn end_after(&self, flushed: io::Result<Flushed>, now: Instant) -> Option<Ending> {
+        match flushed {
+            Ok(Flushed::All) => None,
+            Ok(Flushed::Blocked) => {
+                let is_too_slow = self.connection.blocked_for(now) >= self.slow_after?;
+                is_too_slow.then_some(Ending::SlowReader)
+            }
+            Err(_) => Some(Ending::Lost),
+        }
     }
 
     /// Returns whether its view must be chosen anew.

@@ -494,3 +494,19 @@ fn a_room_whose_players_are_all_elsewhere_goes_on() {
     assert!(!test.room.is_abandoned(now));
     assert!(test.room.is_abandoned(now + Duration::from_secs(61)));
 }
+
+#[test]
+fn a_player_who_types_coordinates_goes_on_without_an_answer() {
+    let mut test = TestRoom::new(None, 1);
+    let edge = TestEdge::new(&mut test);
+    let rule = SpeedRule::Unlimited;
+    let typist = RemoteEntrance {
+        rule,
+        ..entrance(true, &[])
+    };
+    let (id, welcome) = enter(&mut test, edge.id, typist);
+    let sample = place(&test, welcome.cube, 7 * METRE);
+    tell(&mut test, id, sample);
+    idle(&mut test);
+    assert_eq!(test.room.world.pose(welcome.cube), Some(pose_at(7 * METRE)));
+}

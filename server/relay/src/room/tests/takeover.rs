@@ -35,7 +35,7 @@ fn views_match_the_room_through_changes_of_its_owner() {
         for _ in 0..6 {
             test.enter(None);
         }
-        for tick in 0..2_000 {
+        for tick in 0..1_200 {
             if tick % 150 == 149 {
                 let missed = test.random.u64(0..3) * u64::from(HZ);
                 test.take_over(missed);
@@ -43,7 +43,7 @@ fn views_match_the_room_through_changes_of_its_owner() {
             test.step();
         }
         let found = test.found;
-        assert!(found.near > 5_000 && found.resumed > 3, "{found:?}");
+        assert!(found.near > 3_000 && found.resumed > 3, "{found:?}");
     }
 }
 
