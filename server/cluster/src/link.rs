@@ -49,8 +49,8 @@ const ANSWER_EVERY: Duration = Duration::from_millis(25);
 /// The time within which something missing must arrive.
 const HEAL_WITHIN: Duration = Duration::from_secs(1);
 
-/// The maximum time between two packets of a sender.
-const ALIVE_EVERY: Duration = Duration::from_millis(100);
+/// The maximum time between two packets of a sender. While a cube moves there are more.
+const ALIVE_EVERY: Duration = Duration::from_millis(250);
 
 /// The silence after which the other side counts as gone: as long as a lease is valid.
 const SILENT_AFTER: Duration = Duration::from_secs(1);

@@ -133,7 +133,7 @@ impl End {
         if let Ok(Envelope::Packet(packet)) = Envelope::decode(packet) {
             // A link that has ended stays as it is.
             let received = self.link.receive(packet, now).unwrap_or_default();
-            for message in received {
+            if let Some(message) = received {
                 decode(&message, self);
                 self.received.push(message);
             }

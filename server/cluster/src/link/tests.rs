@@ -319,7 +319,7 @@ proptest! {
         }
         // Nothing more is sent, and what is missing is healed.
         let quiet = Network { message_share: 0, lost_share: 0, cut_for: 0, ..network };
-        for _ in 0..400 {
+        for _ in 0..800 {
             end = end.or_else(|| simulation.step(&quiet).err());
         }
         for (received, sent) in simulation.received.iter().zip([&simulation.sent[1], &simulation.sent[0]]) {
