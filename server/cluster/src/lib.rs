@@ -3,7 +3,6 @@
 //! Servers meet on a [`bus`], which is NATS. A [`Cluster`] knows the other servers; the relay uses it as a
 //! [`Backplane`](cubesync_relay::room::backplane::Backplane).
 
-mod bounded;
 pub mod bus;
 mod cluster;
 mod edge;

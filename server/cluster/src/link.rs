@@ -21,6 +21,9 @@ use serde::{Deserialize, Serialize};
 /// The length of a packet's header in bytes.
 const HEADER_BYTES: usize = 9;
 
+/// The first of the numbers of kinds. Other payloads on the same topics begin with lower ones.
+const FIRST_KIND: u8 = 16;
+
 /// The maximum length of a packet in bytes: half of what NATS carries unless it is configured to
 /// carry more. A longer message is sent in several packets.
 const MAX_PACKET_BYTES: usize = 512 * 1024;
@@ -83,7 +86,7 @@ label! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     /// A message, or the last part of one.
-    Last = 1,
+    Last = FIRST_KIND as isize,
     /// A part of a message whose next part is in the next packet.
     Part,
     /// A sign of life with the number of the next packet.
@@ -105,6 +108,11 @@ pub struct Packet {
 }
 
 impl Packet {
+    /// Returns whether a payload claims to be a packet.
+    pub(crate) fn is_packet(payload: &[u8]) -> bool {
+        payload.first().is_some_and(|kind| *kind >= FIRST_KIND)
+    }
+
     /// Reads a packet.
     ///
     /// # Errors
@@ -113,12 +121,12 @@ impl Packet {
         if payload.len() < HEADER_BYTES {
             return Err(DecodeError::Truncated);
         }
-        let kind = match payload.get_u8() {
-            1 => Kind::Last,
-            2 => Kind::Part,
-            3 => Kind::Alive,
-            4 => Kind::Ask,
-            5 => Kind::End,
+        let kind = match payload.get_u8().wrapping_sub(FIRST_KIND) {
+            0 => Kind::Last,
+            1 => Kind::Part,
+            2 => Kind::Alive,
+            3 => Kind::Ask,
+            4 => Kind::End,
             _ => return Err(DecodeError::Malformed("an unknown kind of packet".into())),
         };
         Ok(Self {

@@ -10,15 +10,13 @@ use bytes::Bytes;
 use cubesync_protocol::cells::{Grid, Sight};
 use cubesync_protocol::{CellId, CubePose};
 use cubesync_relay::ending::Ending;
-use cubesync_relay::room::speed::SpeedRule;
-use cubesync_relay::room::{self, EdgeId, MemberId, RemoteEntrance, Role, Room};
+use cubesync_relay::room::{EdgeId, ForPlayer, MemberId, RemoteEntrance, Role, Room};
 use tracing::{debug, info, warn};
 
 use crate::bus::{Holder, Received, ServerId, Topic};
 use crate::link::{Link, LinkEnd, LinkId, Packet};
 use crate::message::{
-    Announcement, Attach, Attached, Down, Entrance, Envelope, ForPlayer, FromPlayer, PlayerId,
-    TickFrames, Up,
+    Announcement, Attach, Attached, Down, Envelope, FromPlayer, PlayerId, TickFrames, Up,
 };
 use crate::roster::RosterSender;
 use crate::task::{Incoming, Next, Shown, Task, now};
@@ -199,7 +197,7 @@ impl Owner {
         if let Some(term) = self.term {
             let owner = self.cluster.id();
             let topic = Topic::Room(self.name().to_owned());
-            let announcement = Announcement { owner, term };
+            let announcement = Envelope::Announcement(Announcement { owner, term });
             self.cluster.bus().publish(&topic, announcement.encode());
         }
     }
@@ -216,14 +214,14 @@ impl Owner {
         let Some(known) = self.links.get_mut(&id) else {
             return;
         };
-        let contents = match known.link.receive(packet, at) {
-            Ok(contents) => contents,
+        let content = match known.link.receive(packet, at) {
+            Ok(content) => content,
             Err(end) => {
                 self.cluster.metrics().link_ends.count(end);
                 return self.detach(id, at);
             }
         };
-        for content in contents {
+        if let Some(content) = content {
             match Up::decode(&content) {
                 Ok(up) => self.up(id, up, at),
                 Err(error) => {
@@ -323,25 +321,13 @@ impl Owner {
         }
     }
 
-    fn enter(&mut self, id: LinkId, number: PlayerId, entrance: Entrance, now: Instant) {
+    fn enter(&mut self, id: LinkId, number: PlayerId, entrance: RemoteEntrance, now: Instant) {
         let Some(link) = self.links.get_mut(&id) else {
             return;
         };
         if link.players.contains_key(&number) {
             return;
         }
-        let entrance = RemoteEntrance {
-            name: entrance.name,
-            colour: entrance.colour,
-            rule: match entrance.is_unlimited {
-                true => SpeedRule::Unlimited,
-                false => SpeedRule::TopSpeed,
-            },
-            tokens: entrance.tokens,
-            pose: entrance.pose,
-            next_token: entrance.next_token,
-            goes_on: entrance.goes_on,
-        };
         match self.room.enter_remote(link.edge, entrance, now) {
             Ok(member) => {
                 link.players.insert(number, member);
@@ -365,11 +351,10 @@ impl Owner {
             let Some(&number) = link.numbers.get(&member) else {
                 continue;
             };
-            if let room::ForPlayer::Ended(_) = word {
+            if let ForPlayer::Ended(_) = word {
                 link.numbers.remove(&member);
                 link.players.remove(&number);
             }
-            let word = ForPlayer::from(word);
             words.entry(id).or_default().push((number, word));
         }
         for (id, words) in words {

@@ -11,8 +11,6 @@ use cubesync_protocol::{CubeId, CubeInfo, CubePose, Pose};
 use cubesync_relay::room::CubeState;
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::list;
-
 /// The interval at which the poses of unseen cubes are sent. After a takeover a cube that nobody at
 /// the new owner saw stands where it was so long ago, until its player's next sample.
 const POSES_EVERY: Duration = Duration::from_secs(2);
@@ -32,32 +30,17 @@ pub struct RosterUpdate {
     /// The last id that the room has given to a cube.
     pub last_id: u64,
     /// The cubes that are new or have changed.
-    #[serde(deserialize_with = "list::<_, _, MAX_CUBES_PER_ROOM>")]
     pub changed: Vec<CubeState>,
     /// The cubes that have left.
-    #[serde(deserialize_with = "list::<_, _, MAX_CUBES_PER_ROOM>")]
     pub removed: Vec<CubeId>,
     /// New poses of cubes that the edge does not see.
-    #[serde(deserialize_with = "list::<_, _, MAX_CUBES_PER_ROOM>")]
     pub moved: Vec<CubePose>,
 }
 
-/// Why an update is refused.
+/// Returned for an update that no room's owner sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RosterError {
-    /// There would be more cubes than fit a room.
-    #[error("the roster has more cubes than a room")]
-    TooManyCubes,
-    /// An id is larger than any that a room gives.
-    #[error("a cube's id is out of range")]
-    Id,
-    /// A name is longer than a cube's name can be.
-    #[error("a cube's name is too long")]
-    Name,
-    /// A cube is outside of the world.
-    #[error("a cube is outside of the world")]
-    Pose,
-}
+#[error("the roster has cubes that no room has")]
+pub struct RosterError;
 
 /// An edge's roster.
 #[derive(Debug, Clone, Default)]
@@ -75,29 +58,28 @@ impl Roster {
         if update.is_whole {
             *self = Self::default();
         }
-        if update.last_id >= MAX_ID {
-            return Err(RosterError::Id);
-        }
         self.last_id = self.last_id.max(update.last_id);
         for cube in update.removed {
             self.cubes.remove(&cube);
         }
+        let is_good = self.last_id < MAX_ID
+            && update.changed.iter().all(|state| is_possible(&state.info))
+            && update
+                .moved
+                .iter()
+                .all(|moved| moved.pose.position.is_in_bounds());
         for state in update.changed {
-            check(&state.info)?;
             self.cubes.insert(state.info.cube, state);
         }
         for moved in update.moved {
-            if !moved.pose.position.is_in_bounds() {
-                return Err(RosterError::Pose);
-            }
             // It may have left meanwhile.
             if let Some(state) = self.cubes.get_mut(&moved.cube) {
                 state.info.motion = MotionState::at_rest(moved.pose);
             }
         }
-        match self.cubes.len() <= MAX_CUBES_PER_ROOM {
+        match is_good && self.cubes.len() <= MAX_CUBES_PER_ROOM {
             true => Ok(()),
-            false => Err(RosterError::TooManyCubes),
+            false => Err(RosterError),
         }
     }
 
@@ -117,18 +99,11 @@ impl Roster {
     }
 }
 
-fn check(info: &CubeInfo) -> Result<(), RosterError> {
-    if info.cube.0 >= MAX_ID {
-        return Err(RosterError::Id);
-    }
-    if info.name.chars().count() > MAX_NUMBERED_NAME_CHARS {
-        return Err(RosterError::Name);
-    }
+fn is_possible(info: &CubeInfo) -> bool {
     let pose = info.motion.pose(&Codec::LIVE);
-    match pose.position.is_in_bounds() {
-        true => Ok(()),
-        false => Err(RosterError::Pose),
-    }
+    info.cube.0 < MAX_ID
+        && info.name.chars().count() <= MAX_NUMBERED_NAME_CHARS
+        && pose.position.is_in_bounds()
 }
 
 /// The owner's side of an edge's roster: the poses that the edge was sent.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::fmt::Display;
 
 use cubesync_protocol::{CloseCode, FrameError, RejectCode, ServerMessage};
+use serde::{Deserialize, Serialize};
 
 use crate::label::Label;
 
@@ -57,7 +58,7 @@ impl Facts {
 macro_rules! endings {
     ($($(#[$doc:meta])* $variant:ident => $facts:expr,)*) => {
         /// Why a player's connection ended: the label of `cubesync_disconnects_total`.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum Ending { $($(#[$doc])* $variant,)* }
 
         impl Ending {

@@ -7,7 +7,6 @@ use cubesync_relay::label::label;
 use cubesync_relay::room::Role;
 use serde::{Deserialize, Serialize};
 
-use crate::bounded::list;
 use crate::bus::ServerId;
 
 /// The version of the messages between servers, a part of the [`Rules`] that they must have in
@@ -58,7 +57,6 @@ pub struct Presence {
     /// The number of rooms.
     pub room_count: u32,
     /// The rooms with the most players.
-    #[serde(deserialize_with = "list::<_, _, MAX_LISTED_ROOMS>")]
     pub rooms: Vec<RoomPresence>,
     /// The bytes that it sends on the bus per second.
     pub sent_bytes_per_s: u64,
@@ -137,6 +135,7 @@ impl Presence {
         self.version.truncate(MAX_VERSION_CHARS);
         let is_name = |room: &RoomPresence| clean_room(&room.name) == Ok(&room.name);
         self.rooms.retain(is_name);
+        self.rooms.truncate(MAX_LISTED_ROOMS);
         self
     }
 
@@ -230,9 +229,10 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_of_rooms_is_refused() {
+    fn a_long_list_of_rooms_is_cut() {
         let mut long = presence(7);
         long.rooms = vec![long.rooms[0].clone(); MAX_LISTED_ROOMS + 1];
-        assert!(Presence::decode(&long.encode()).is_err());
+        let cut = Presence::decode(&long.encode()).unwrap();
+        assert_eq!(cut.rooms.len(), MAX_LISTED_ROOMS);
     }
 }

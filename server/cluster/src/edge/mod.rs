@@ -22,11 +22,10 @@ use cubesync_protocol::{
 use cubesync_relay::ending::Ending;
 use cubesync_relay::room::connections::Admission;
 use cubesync_relay::room::log::{LogFrame, StreamId};
-use cubesync_relay::room::speed::SpeedRule;
 use cubesync_relay::room::world::{Cube, RoomFull};
 use cubesync_relay::room::{
-    self, Connections, CubeState, Entered, Entrance, MemberId, Role, Room, RoomEvent, RoomState,
-    RoomView, TokenDigest,
+    self, Connections, CubeState, Entered, Entrance, ForPlayer, MemberId, RemoteEntrance, Role,
+    Room, RoomEvent, RoomState, RoomView, TokenDigest,
 };
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
@@ -37,7 +36,7 @@ use crate::Cluster;
 use crate::bus::{Holder, LEASE_AGE, Received, ServerId, Topic};
 use crate::link::{Link, LinkEnd, LinkId, Packet};
 use crate::message::{
-    self, Announcement, Attach, Down, Envelope, ForPlayer, FromPlayer, PlayerId, TickFrames, Up,
+    Announcement, Attach, Attached, Down, Envelope, FromPlayer, PlayerId, TickFrames, Up,
 };
 use crate::roster::Roster;
 use crate::task::{Incoming, Next, Shown, Task, now};
@@ -319,7 +318,7 @@ impl Edge {
         if let Some(owner) = &mut self.owner {
             owner.asked_at = Some(now);
             let link = owner.link.id();
-            let attach = Attach { from, link, rules };
+            let attach = Envelope::Attach(Attach { from, link, rules });
             let server = owner.server;
             self.publish(server, attach.encode());
         }
@@ -385,15 +384,15 @@ impl Edge {
             return;
         }
         match owner.link.receive(packet, at) {
-            Ok(contents) => {
+            Ok(content) => {
                 self.heard_at = at;
-                for content in contents {
+                if let Some(content) = content {
                     let applied = Down::decode(&content)
                         .map_err(Impossible::from)
                         .and_then(|down| self.down(down, at));
                     if let Err(error) = applied {
                         warn!(room = self.name(), %error, "the owner sent something impossible");
-                        return self.link_ended(LinkEnd::Malformed, at);
+                        self.link_ended(LinkEnd::Malformed, at);
                     }
                 }
             }
@@ -430,7 +429,7 @@ impl Edge {
     }
 
     /// Begins to show the room as this owner publishes it.
-    fn attached(&mut self, attached: &message::Attached, now: Instant) {
+    fn attached(&mut self, attached: &Attached, now: Instant) {
         let Some(owner) = &mut self.owner else {
             return;
         };
@@ -482,12 +481,12 @@ impl Edge {
     }
 
     /// Returns what the owner must know of a player to let them in.
-    fn entrance(&self, player: &Player) -> Option<message::Entrance> {
+    fn entrance(&self, player: &Player) -> Option<RemoteEntrance> {
         Some(match player {
-            Player::Waiting(entrance, token, _) => message::Entrance {
+            Player::Waiting(entrance, token, _) => RemoteEntrance {
                 name: entrance.name.clone(),
                 colour: entrance.colour,
-                is_unlimited: entrance.rule == SpeedRule::Unlimited,
+                rule: entrance.rule,
                 tokens: entrance.resume.iter().map(TokenDigest::of).collect(),
                 next_token: TokenDigest::of(token),
                 pose: entrance.pose,
@@ -496,10 +495,10 @@ impl Edge {
             Player::Member(id) => {
                 let member = self.connections.member(*id)?;
                 let tokens = [Some(member.token), member.earlier];
-                message::Entrance {
+                RemoteEntrance {
                     name: member.name.clone(),
                     colour: member.colour,
-                    is_unlimited: member.rule == SpeedRule::Unlimited,
+                    rule: member.rule,
                     tokens: tokens.iter().flatten().map(TokenDigest::of).collect(),
                     next_token: TokenDigest::of(&member.token),
                     pose: self.last_pose(member.cube),

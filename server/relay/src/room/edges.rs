@@ -28,7 +28,7 @@ pub(super) const ABSENT_WITHIN: Duration = Duration::from_secs(3);
 pub struct EdgeId(pub u64);
 
 /// A player who enters at an edge.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemoteEntrance {
     /// The player's name, which is clean.
     pub name: String,
@@ -48,7 +48,7 @@ pub struct RemoteEntrance {
 }
 
 /// What an edge is to do for one of its players.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ForPlayer {
     /// Send a message.
     Message(ServerMessage),

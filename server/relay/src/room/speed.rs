@@ -1,11 +1,13 @@
 //! The room's top speed, as a distance that each cube may cover over time.
 
+use serde::{Deserialize, Serialize};
+
 /// Time whose distance at top speed a cube may cover at once, because a connection that stalled
 /// delivers several samples together.
 const BURST_SECONDS: u64 = 1;
 
 /// The limit for a player's cubes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SpeedRule {
     /// At most the room's top speed, each sample at its tick.
     TopSpeed,
