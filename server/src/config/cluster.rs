@@ -11,7 +11,7 @@ use super::SEVERAL;
 /// The flags of a server that is one of several: how it and the others find each other.
 #[derive(Debug, Clone, Args)]
 pub struct ClusterOptions {
-    /// NATS server over which this server shares its rooms with others, such as
+    /// NATS server with JetStream over which this server shares its rooms with others, such as
     /// nats://10.0.0.7:4222; tls:// encrypts it, user:password@ or token@ before the host logs in,
     /// commas separate the members of a NATS cluster. Everybody on it is trusted: keep it private
     #[arg(
