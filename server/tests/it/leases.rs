@@ -23,6 +23,20 @@ const RELY_FOR: Duration = LEASE_AGE.saturating_sub(Duration::from_millis(100));
 /// Pause between two attempts of a server to get a lease.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Waits until leases cannot be had for a reason that has these words.
+async fn is_told(nats: &Nats, words: &str) {
+    soon(async {
+        loop {
+            match nats.leases().acquire("lobby", BEN).await {
+                Err(LeaseError::Unreachable(reason)) if reason.contains(words) => return,
+                other => assert!(matches!(other, Err(LeaseError::Unreachable(_)))),
+            }
+            sleep(PAUSE).await;
+        }
+    })
+    .await;
+}
+
 /// Acquires a lease as soon as that is possible.
 async fn acquire(nats: &Nats, room: &str, server: ServerId) -> Lease {
     let leases = nats.leases();
@@ -163,17 +177,7 @@ async fn a_nats_that_comes_back_knows_the_leases_or_waits_until_they_are_over() 
 async fn a_nats_without_jetstream_carries_messages_and_says_what_is_missing() {
     let server = NatsServer::without_jetstream();
     let nats = join(&server.url(), &[]).await;
-    let leases = nats.leases();
-    let wanted = "nats-server --jetstream";
-    soon(async {
-        loop {
-            match leases.acquire("lobby", ANNA).await {
-                Err(LeaseError::Unreachable(reason)) if reason.contains(wanted) => return,
-                other => assert!(matches!(other, Err(LeaseError::Unreachable(_)))),
-            }
-        }
-    })
-    .await;
+    is_told(&nats, "nats-server --jetstream").await;
     assert!(nats.is_connected());
 }
 
@@ -204,19 +208,8 @@ async fn the_permissions_in_the_operators_page_suffice_and_fewer_are_reported() 
     leases.holder("lobby").await.unwrap().unwrap();
     leases.release("lobby", lease).await.unwrap();
 
-    let nats = join(&url("ben:b"), &[]).await;
-    let barred = nats.leases();
-    soon(async {
-        loop {
-            match barred.acquire("lobby", BEN).await {
-                Err(LeaseError::Unreachable(reason)) if reason.contains("may not publish") => {
-                    return;
-                }
-                other => assert!(matches!(other, Err(LeaseError::Unreachable(_)))),
-            }
-        }
-    })
-    .await;
+    let barred = join(&url("ben:b"), &[]).await;
+    is_told(&barred, "may not publish").await;
 }
 
 /// Holds a lease whenever it can be had, for a while each time, as an owner does. Counts the holders,

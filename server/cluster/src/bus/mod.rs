@@ -8,11 +8,11 @@
 mod address;
 mod jetstream;
 mod lease;
-#[cfg(any(test, feature = "testing"))]
-mod memory;
 mod nats;
 mod options;
 mod subject;
+#[cfg(any(test, feature = "testing"))]
+mod testing;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,11 +25,11 @@ pub use self::address::BusAddress;
 pub use self::lease::{
     Holder, LEASE_AGE, LEASE_TIMEOUT, Lease, LeaseError, LeaseFuture, Leases, RENEW_EVERY,
 };
-#[cfg(any(test, feature = "testing"))]
-pub use self::memory::MemoryLeases;
 pub use self::nats::Nats;
 pub use self::options::{BusError, NatsSettings};
 pub use self::subject::cluster_name;
+#[cfg(any(test, feature = "testing"))]
+pub use self::testing::MemoryLeases;
 
 /// The id of a server from its start to its end. It is drawn at random, so that no two are alike
 /// although nothing assigns them.

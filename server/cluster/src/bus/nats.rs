@@ -9,6 +9,7 @@ use async_nats::{Client, ClientError, ConnectErrorKind, Event};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::coop;
 use tokio_util::task::AbortOnDropHandle;
@@ -52,8 +53,8 @@ impl Nats {
     pub async fn start(settings: NatsSettings) -> Result<Arc<Self>, BusError> {
         let counts = Arc::new(Counts::default());
         let (addresses, options) = options(&settings)?;
-        let leases = BucketLeases::new();
-        let news = News::new(Arc::clone(&counts), leases.clone());
+        let connected = Arc::new(Notify::new());
+        let news = News::new(Arc::clone(&counts), Arc::clone(&connected));
         let client = options
             .retry_on_initial_connect()
             .event_callback(move |event| {
@@ -64,9 +65,8 @@ impl Nats {
             .await
             .map_err(|error| BusError::Address(error.to_string()))?;
         let runtime = Handle::current();
-        let keeping_open = leases
-            .clone()
-            .keep_open(client.clone(), settings.cluster_name.clone());
+        let leases = BucketLeases::new(client.clone(), &settings.cluster_name);
+        let keeping_open = leases.clone().keep_open(connected);
         Ok(Arc::new(Self {
             client,
             cluster: settings.cluster_name,
@@ -178,16 +178,16 @@ fn add(count: &AtomicU64, more: u64) {
 /// The log of the connection: when it is there, and once why it is not.
 struct News {
     counts: Arc<Counts>,
-    leases: BucketLeases,
+    connected: Arc<Notify>,
     /// The last logged reason why it is away; empty while it is there.
     told: Mutex<String>,
 }
 
 impl News {
-    fn new(counts: Arc<Counts>, leases: BucketLeases) -> Self {
+    fn new(counts: Arc<Counts>, connected: Arc<Notify>) -> Self {
         Self {
             counts,
-            leases,
+            connected,
             told: Mutex::default(),
         }
     }
@@ -196,11 +196,10 @@ impl News {
         match event {
             Event::Connected => {
                 self.is_new("");
-                self.leases.reopen("the bucket is not open yet");
+                self.connected.notify_one();
                 info!("the bus is there");
             }
             Event::Disconnected => {
-                self.leases.close("not connected to NATS");
                 // The error that follows a disconnection is expected, so it is not logged.
                 self.is_new(&ConnectErrorKind::Io.to_string());
                 warn!(
