@@ -44,6 +44,7 @@ async fn invalid_messages_end_only_their_own_connection() {
         vec![0, 0, 0, 1, 200],
         vec![0, 0, 0, 3, 2, 0, 0],
         ClientMessage::Hello(hello).to_frame().to_vec(),
+        ClientMessage::Continue { releases: 1 }.to_frame().to_vec(),
         ClientMessage::Sample {
             tick: 1,
             placed: nine.collect(),

@@ -95,6 +95,7 @@ fn play(bytes: &[u8], has_datagrams: bool) {
                 let joined = world.join("d", COLOUR, SpeedRule::TopSpeed, Some(pose));
                 *player = joined.expect("there is room");
             }
+            7 if argument >= 224 => world.restart(*player, u32::from(argument % 4)),
             _ => {
                 let before: Vec<_> = world.cubes().collect();
                 tick += u64::from(argument % 8) + 1;
