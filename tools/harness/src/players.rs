@@ -97,13 +97,12 @@ impl Players {
     pub fn outage(&self, since: Instant, among: Among, within: Duration) -> Result<Duration> {
         let ended = wait_for(within + CALM, || {
             let last = self.shared.seen().last_wrong(among);
-            let at = last.as_ref().map_or(since, |&(at, _)| at.max(since));
+            let at = last.map_or(since, |at| at.max(since));
             (at.elapsed() >= CALM).then(|| at - since)
         });
-        let last = self.shared.seen().last_wrong(among);
         ended.with_context(|| {
-            let why = last.map_or_else(String::new, |(_, why)| why);
-            format!("not whole {} s later: {why}", within.as_secs())
+            let what = self.shared.seen().describe(among);
+            format!("not whole {} s later, {what}", within.as_secs())
         })
     }
 

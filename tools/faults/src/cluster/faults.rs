@@ -297,22 +297,23 @@ fn garbage(trial: &Trial<'_>) -> Result<String> {
 fn cut_off(trial: &Trial<'_>, inside: &[usize], with_leaf: bool) -> Result<String> {
     let island = Island::new()?;
     let folder = trial.folder;
-    let here = Site {
-        address: island.harbour,
-        ..Site::here(folder)
-    };
+    let here = Site::here(folder);
     let there = Site {
         folder,
         address: island.address,
         netns: Some(&island.name),
     };
-    let leaves = SocketAddr::new(island.harbour.into(), free_address()?.port());
+    let leaves = free_address()?.port();
     let nats = here.nats(Some(leaves))?;
-    let leaf = with_leaf.then(|| there.leaf(leaves)).transpose()?;
-    let servers = (0..SERVERS).map(|number| match (inside.contains(&number), &leaf) {
-        (false, _) => here.server(trial.binary, nats.address),
-        (true, None) => there.server(trial.binary, nats.address),
-        (true, Some(leaf)) => there.server(trial.binary, leaf.address),
+    let harbour = |port| SocketAddr::new(island.harbour.into(), port);
+    let leaf = with_leaf.then(|| there.leaf(harbour(leaves))).transpose()?;
+    let far_bus = match &leaf {
+        Some(leaf) => leaf.address,
+        None => harbour(nats.address.port()),
+    };
+    let servers = (0..SERVERS).map(|number| match inside.contains(&number) {
+        true => there.server(trial.binary, far_bus),
+        false => here.server(trial.binary, nats.address),
     });
     let cluster = Cluster::playing(trial, servers.collect::<Result<_>>()?, nats)?;
     let began = Instant::now();

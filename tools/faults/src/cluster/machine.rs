@@ -109,14 +109,18 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Starts a nats-server with JetStream. If there are to be leaves, it listens for them on this address.
-    pub(super) fn nats(self, leaves: Option<SocketAddr>) -> Result<Service> {
+    /// Starts a nats-server with JetStream. If there are to be leaves, it listens for them on this port, and
+    /// both on all addresses.
+    pub(super) fn nats(mut self, leaves: Option<u16>) -> Result<Service> {
+        if leaves.is_some() {
+            self.address = Ipv4Addr::UNSPECIFIED;
+        }
         let address = self.free()?;
         let storage = self.folder.join("jetstream");
         let mut line = vec!["nats-server".to_owned()];
         line.extend(nats::arguments(address, &storage));
         if let Some(leaves) = leaves {
-            let config = format!("{PINGS}leafnodes {{ listen: \"{leaves}\" }}\n");
+            let config = format!("{PINGS}leafnodes {{ listen: \"0.0.0.0:{leaves}\" }}\n");
             line.push(self.config("hub", &config)?);
         }
         let nats = self.start(line, address, None)?;

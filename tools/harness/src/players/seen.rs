@@ -14,6 +14,9 @@ use super::{Among, Player, RADIUS_M, centre_of, name_of, pose_at};
 const NEAR_M: f32 = 1.0;
 /// A cube farther away from its circle is only predicted.
 const OFF_CIRCLE_M: f64 = 0.15;
+/// What was wrong within this time is wrong, and so many pairs are described.
+const LATELY: Duration = Duration::from_millis(100);
+const DESCRIBED: usize = 6;
 /// What is wrong with a player whose cube is not there at all.
 const MISSING: &str = "does not see";
 /// The largest error of a cube in the owner's world: the codec's bound, and rounding.
@@ -135,13 +138,25 @@ impl Seen {
         (!is_there).then_some("sees elsewhere")
     }
 
-    /// Returns when one of these players did not see another one for the last time, and why not.
-    pub(super) fn last_wrong(&self, among: Among) -> Option<(Instant, String)> {
-        let pairs = self.among(among);
-        let wrong = pairs.filter_map(|(viewer, seen, pair)| Some((pair.wrong?, viewer, seen)));
-        let ((at, wrong), viewer, seen) = wrong.max_by_key(|((at, _), ..)| *at)?;
-        let why = format!("{} {wrong} {}", name_of(viewer), name_of(seen));
-        Some((at, why))
+    /// Returns when one of these players did not see another one for the last time.
+    pub(super) fn last_wrong(&self, among: Among) -> Option<Instant> {
+        let wrong = self.among(among).filter_map(|(_, _, pair)| pair.wrong);
+        wrong.map(|(at, _)| at).max()
+    }
+
+    /// Describes what is wrong among these players.
+    pub(super) fn describe(&self, among: Among) -> String {
+        let last = self.last_wrong(among);
+        let wrong = self.among(among).filter_map(|(viewer, seen, pair)| {
+            let (_, why) = pair
+                .wrong
+                .filter(|(at, _)| last.is_some_and(|last| last - *at < LATELY))?;
+            Some(format!("{} {why} {}", name_of(viewer), name_of(seen)))
+        });
+        let mut wrong: Vec<_> = wrong.collect();
+        let count = wrong.len();
+        wrong.truncate(DESCRIBED);
+        format!("{count} wrong: {}", wrong.join(", "))
     }
 
     pub(super) fn begin(&mut self) {
