@@ -134,6 +134,9 @@ impl Edge {
             edge.add_player(Player::Member(member));
         }
         edge.connections.suspend_members();
+        // What receivers see already is wanted from the owner too.
+        let source = &mut edge.streams.at(edge.served_tick);
+        edge.connections.open_streams(source);
         if let Some(owner) = owner {
             edge.attach_to(owner, now);
         }
