@@ -17,8 +17,6 @@ use crate::harness::process::Process;
 const START_WITHIN: Duration = Duration::from_secs(20);
 /// A server that is asked to stop does within its drain time.
 const STOPS_WITHIN: Duration = Duration::from_secs(20);
-/// Lets nats-servers notice a cut between them in seconds, not in minutes.
-const PINGS: &str = "ping_interval: \"1s\"\nping_max: 2\n";
 
 /// A server that can be stopped and started again. Dropping it kills it.
 #[derive(Debug)]
@@ -109,33 +107,14 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Starts a nats-server with JetStream. If there are to be leaves, it listens for them on this port, and
-    /// both on all addresses.
-    pub(super) fn nats(mut self, leaves: Option<u16>) -> Result<Service> {
-        if leaves.is_some() {
-            self.address = Ipv4Addr::UNSPECIFIED;
-        }
-        let address = self.free()?;
-        let storage = self.folder.join("jetstream");
+    /// Starts a nats-server with JetStream that listens on `address`.
+    pub(super) fn nats(self, address: Ipv4Addr) -> Result<Service> {
+        let address = SocketAddr::new(address.into(), free_address()?.port());
         let mut line = vec!["nats-server".to_owned()];
-        line.extend(nats::arguments(address, &storage));
-        if let Some(leaves) = leaves {
-            let config = format!("{PINGS}leafnodes {{ listen: \"0.0.0.0:{leaves}\" }}\n");
-            line.push(self.config("hub", &config)?);
-        }
+        line.extend(nats::arguments(address, &self.folder.join("jetstream")));
         let nats = self.start(line, address, None)?;
         nats::check_jetstream(address)?;
         Ok(nats)
-    }
-
-    /// Starts a nats-server without JetStream of its own as a leaf of another one.
-    pub(super) fn leaf(self, hub: SocketAddr) -> Result<Service> {
-        let address = self.free()?;
-        let remotes =
-            format!("leafnodes {{ reconnect: 1, remotes: [{{ url: \"nats://{hub}\" }}] }}");
-        let config = format!("{PINGS}listen: \"{address}\"\n{remotes}\n");
-        let line = vec!["nats-server".to_owned(), self.config("leaf", &config)?];
-        self.start(line, address, None)
     }
 
     /// Starts a cubesync-server on a bus.
@@ -172,13 +151,6 @@ impl<'a> Site<'a> {
         };
         service.start_again()?;
         Ok(service)
-    }
-
-    /// Writes a configuration of a nats-server and returns the flag for it.
-    fn config(self, name: &str, text: &str) -> Result<String> {
-        let file = self.folder.join(name);
-        std::fs::write(&file, text)?;
-        Ok(format!("--config={}", file.display()))
     }
 
     fn free(self) -> Result<SocketAddr> {
