@@ -67,11 +67,24 @@ impl Cluster {
         let site = Site::here(trial.folder);
         let nats = site.nats(Ipv4Addr::LOCALHOST)?;
         let bus = nats.address;
-        let servers = (0..SERVERS).map(|_| site.server(trial.binary, bus));
-        Self::playing(trial, servers.collect::<Result<_>>()?, nats)
+        Self::playing(trial, nats, |_| site.server(trial.binary, bus))
     }
 
-    fn playing(trial: &Trial<'_>, servers: Vec<Service>, nats: Service) -> Result<Self> {
+    /// Starts servers, the first of which owns the room, and lets players join them.
+    fn playing(
+        trial: &Trial<'_>,
+        nats: Service,
+        start: impl Fn(usize) -> Result<Service>,
+    ) -> Result<Self> {
+        let mut servers = vec![start(0)?];
+        let first: Vec<_> = servers.iter().filter_map(|server| server.pages).collect();
+        ensure!(
+            comes_true(PATIENCE, || owner(&first, ROOM).is_ok()),
+            "the first server does not own the room"
+        );
+        for number in 1..SERVERS {
+            servers.push(start(number)?);
+        }
         let addresses: Vec<_> = servers.iter().map(|server| server.address).collect();
         let know_all = |pages: &[SocketAddr]| pages.iter().all(|&pages| knows(pages, SERVERS));
         let pages: Vec<_> = servers.iter().filter_map(|server| server.pages).collect();
@@ -86,13 +99,11 @@ impl Cluster {
         };
         cluster.whole(Instant::now(), PATIENCE)?;
         cluster.players.begin();
-        ensure!(cluster.owner()? == 0, "who opened the room does not own it");
+        ensure!(
+            owner(&cluster.pages(), ROOM)?.0 == 0,
+            "the first server does not own the room any more"
+        );
         Ok(cluster)
-    }
-
-    /// Returns the number of the server that owns the room.
-    fn owner(&self) -> Result<usize> {
-        Ok(owner(&self.pages(), ROOM)?.0)
     }
 
     /// Returns the addresses of the running servers' pages.
@@ -260,8 +271,7 @@ fn nats_slow(trial: &Trial<'_>) -> Result<String> {
     let site = Site::here(trial.folder);
     let nats = site.nats(Ipv4Addr::LOCALHOST)?;
     let proxy = Proxy::to(nats.address)?;
-    let servers = (0..SERVERS).map(|_| site.server(trial.binary, proxy.address));
-    let cluster = Cluster::playing(trial, servers.collect::<Result<_>>()?, nats)?;
+    let cluster = Cluster::playing(trial, nats, |_| site.server(trial.binary, proxy.address))?;
     proxy.delay(Duration::from_millis(50));
     std::thread::sleep(trial.pick(4, 20));
     let gap = cluster.players.longest_gap(Among::All);
@@ -303,11 +313,11 @@ fn cut_off(trial: &Trial<'_>, inside: &[usize]) -> Result<String> {
     };
     let nats = here.nats(Ipv4Addr::UNSPECIFIED)?;
     let far_bus = SocketAddr::new(island.harbour.into(), nats.address.port());
-    let servers = (0..SERVERS).map(|number| match inside.contains(&number) {
+    let near_bus = nats.address;
+    let cluster = Cluster::playing(trial, nats, |number| match inside.contains(&number) {
         true => there.server(trial.binary, far_bus),
-        false => here.server(trial.binary, nats.address),
-    });
-    let cluster = Cluster::playing(trial, servers.collect::<Result<_>>()?, nats)?;
+        false => here.server(trial.binary, near_bus),
+    })?;
     let began = Instant::now();
     island.cut()?;
     let mut text = String::new();
