@@ -13,7 +13,7 @@ use cubesync_relay::ending::Ending;
 use cubesync_relay::room::{EdgeId, ForPlayer, MemberId, RemoteEntrance, Role, Room};
 use tracing::{debug, info, warn};
 
-use crate::bus::{Holder, Received, ServerId, Topic};
+use crate::bus::{Holder, Received, ServerId};
 use crate::link::{Link, LinkEnd, LinkId, Packet};
 use crate::message::{
     Announcement, Attach, Attached, Down, Envelope, FromPlayer, PlayerId, TickFrames, Up,
@@ -196,7 +196,7 @@ impl Owner {
         self.note_room();
         if let Some(term) = self.term {
             let owner = self.cluster.id();
-            let topic = Topic::Room(self.name().to_owned());
+            let topic = self.cluster.topic(self.name());
             let announcement = Envelope::Announcement(Announcement { owner, term });
             self.cluster.bus().publish(&topic, announcement.encode());
         }
@@ -421,7 +421,7 @@ impl Owner {
     }
 
     fn publish(&self, server: ServerId, packet: Bytes) {
-        let topic = Topic::RoomAt(self.name().to_owned(), server);
+        let topic = self.cluster.topic_at(self.name(), server);
         self.cluster.bus().publish(&topic, packet);
     }
 

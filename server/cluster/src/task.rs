@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::Cluster;
-use crate::bus::{Holder, Received, Subscription, Topic};
+use crate::bus::{Holder, Received, Subscription};
 use crate::message::{Announcement, Envelope};
 use crate::tenure::Tenure;
 
@@ -86,8 +86,8 @@ impl Inbox {
     pub(crate) fn open(cluster: &Cluster, room: &str) -> Self {
         let (packet_sender, packets) = mpsc::channel(PACKET_QUEUE);
         let (announcement_sender, announcements) = mpsc::channel(ANNOUNCEMENT_QUEUE);
-        let here = Topic::RoomAt(room.into(), cluster.id());
-        let everywhere = Topic::Room(room.into());
+        let here = cluster.topic_at(room, cluster.id());
+        let everywhere = cluster.topic(room);
         let bus = cluster.bus();
         Self {
             packets,

@@ -63,7 +63,7 @@ impl Tenure {
     pub(crate) fn wanted(cluster: &Cluster, room: &str) -> Self {
         Self {
             leases: cluster.bus().leases(),
-            room: room.into(),
+            room: cluster.rules().shared_name(room),
             server: cluster.id(),
             held: None,
             call: None,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cubesync_cluster::bus::{Bus, Nats, NatsSettings, Received, Subscription, Topic};
+use cubesync_cluster::{Presence, Rules};
 use rcgen::{CertificateParams, KeyPair};
 use tokio::sync::mpsc;
 
@@ -270,14 +271,22 @@ async fn invalid_messages_on_the_bus_end_nothing() {
     let nats = NatsServer::start();
     let stranger = join(&nats.url(), &[]).await;
     becomes_connected(&stranger, true).await;
-    let topics = [Topic::Servers, room("lobby")];
     let (sender, mut messages) = mpsc::channel(1_024);
-    let _listening = topics
-        .each_ref()
-        .map(|topic| stranger.subscribe(topic, sender.clone()));
+    let _announcements = stranger.subscribe(&Topic::Servers, sender.clone());
     let flags = ["--bus", &nats.url(), "--resume-within", "1s"];
     let (first, second) = (Server::start(&flags).await, Server::start(&flags).await);
     first.counts("cubesync_cluster_servers 2").await;
+    let lobby = Rules::new(30, None).shared_name("lobby");
+    let mut topics = vec![Topic::Servers, room(&lobby)];
+    while topics.len() < 4 {
+        let payload = soon(messages.recv()).await.unwrap().payload;
+        let at = Topic::RoomAt(lobby.clone(), Presence::decode(&payload).unwrap().id);
+        if !topics.contains(&at) {
+            topics.push(at);
+        }
+    }
+    let listen = |topic| stranger.subscribe(topic, sender.clone());
+    let _listening: Vec<_> = topics[1..].iter().map(listen).collect();
     let (mut anna, mut ben) = (first.join("Anna").await, second.join("Ben").await);
 
     let mut rng = fastrand::Rng::with_seed(7);

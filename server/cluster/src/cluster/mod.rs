@@ -94,6 +94,16 @@ impl Cluster {
         self.profile.rules
     }
 
+    /// Returns the topic of a room's owner.
+    pub(crate) fn topic(&self, room: &str) -> Topic {
+        Topic::Room(self.rules().shared_name(room))
+    }
+
+    /// Returns the topic of a server that has a room.
+    pub(crate) fn topic_at(&self, room: &str, server: ServerId) -> Topic {
+        Topic::RoomAt(self.rules().shared_name(room), server)
+    }
+
     /// Returns the metrics that rooms count in.
     pub fn metrics(&self) -> &ClusterMetrics {
         &self.metrics

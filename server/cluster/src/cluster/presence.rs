@@ -100,6 +100,18 @@ impl Rules {
             messages: MESSAGES_VERSION,
         }
     }
+
+    /// Returns the name on the bus of a room that servers with these rules share: its own name and
+    /// four digits. Servers with other rules have a room of their own.
+    pub fn shared_name(&self, room: &str) -> String {
+        let view_distance = self
+            .view_distance
+            .map_or(0, |distance| distance.wrapping_add(1));
+        let parts = [self.tick_hz.into(), view_distance, self.messages.into()];
+        // FNV, whose upper half is the better one.
+        let mix = |mixed: u32, part: u32| (mixed ^ part).wrapping_mul(0x0100_0193);
+        format!("{room}-{:04x}", parts.into_iter().fold(0, mix) >> 16)
+    }
 }
 
 impl From<&Role> for RoomRole {
@@ -226,6 +238,22 @@ mod tests {
         assert!(!clean.is_reachable());
         assert_eq!(clean.version, format!("1.0{}", "2".repeat(29)));
         assert_eq!(clean.rooms, []);
+    }
+
+    #[test]
+    fn rooms_of_servers_with_other_rules_have_other_names_on_the_bus() {
+        let rules = Rules::new(30, None);
+        let mut others = vec![Rules::new(60, None), Rules::new(30, Some(0))];
+        others.push(Rules::new(30, Some(16_384)));
+        others.push(Rules {
+            messages: 2,
+            ..rules
+        });
+        let name = rules.shared_name("lobby");
+        assert!(name.starts_with("lobby-") && name.len() == 10, "{name}");
+        for other in others {
+            assert_ne!(other.shared_name("lobby"), name);
+        }
     }
 
     #[test]

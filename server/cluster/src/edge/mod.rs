@@ -33,7 +33,7 @@ use tracing::{debug, info, warn};
 use self::owner_clock::OwnerClock;
 use self::source::Streams;
 use crate::Cluster;
-use crate::bus::{Holder, LEASE_AGE, Received, ServerId, Topic};
+use crate::bus::{Holder, LEASE_AGE, Received, ServerId};
 use crate::link::{Link, LinkEnd, LinkId, Packet};
 use crate::message::{
     Announcement, Attach, Attached, Down, Envelope, FromPlayer, PlayerId, TickFrames, Up,
@@ -360,7 +360,7 @@ impl Edge {
     }
 
     fn publish(&self, server: ServerId, packet: Bytes) {
-        let topic = Topic::RoomAt(self.name().to_owned(), server);
+        let topic = self.cluster.topic_at(self.name(), server);
         self.cluster.bus().publish(&topic, packet);
     }
 
@@ -599,6 +599,9 @@ impl Edge {
         }
         self.served_tick = tick;
         self.connections.count_cubes(self.roster.cubes().len());
+        if tick.is_multiple_of(self.connections.settings.tick_hz.into()) {
+            self.note_room();
+        }
         if self.connections.audience().is_empty() {
             return Ok(());
         }
