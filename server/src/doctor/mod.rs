@@ -1,7 +1,7 @@
 //! `cubesync-server doctor`: a check of whether a server with these flags would work.
 //!
 //! Each check has a file, which separates looking from judging, so that every verdict can be tested.
-//! The checks contact no other machine but the bus, and they change nothing.
+//! The checks contact no other machine but the bus, and they change nothing but a lease of their own there.
 
 mod access;
 mod bundle;

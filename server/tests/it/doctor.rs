@@ -5,6 +5,7 @@ use std::process::Stdio;
 use tokio::net::TcpListener;
 use tokio::process::Command;
 
+use crate::nats::NatsServer;
 use crate::support::{Server, soon};
 
 /// Runs a chore. Returns its output and its exit code.
@@ -43,6 +44,33 @@ async fn a_port_of_another_program_is_a_problem() {
     assert_eq!(code, Some(1), "{output}");
     assert!(output.contains("problem  clients "), "{output}");
     assert!(output.contains("1 problem, "), "{output}");
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server; .ci/run installs and runs it"]
+async fn leases_are_tried_and_a_nats_without_jetstream_is_a_problem() {
+    for (server, expected, code) in [
+        (NatsServer::start(), "ok       leases ", Some(0)),
+        (
+            NatsServer::without_jetstream(),
+            "problem  leases        this NATS has no JetStream",
+            Some(1),
+        ),
+    ] {
+        server.is_started().await;
+        let bus = server.url();
+        let flags = [
+            "--listen",
+            "127.0.0.1:0",
+            "--http",
+            "127.0.0.1:0",
+            "--bus",
+            &bus,
+        ];
+        let finished = run("doctor", &flags).await;
+        assert!(finished.0.contains(expected), "{}", finished.0);
+        assert_eq!(finished.1, code, "{}", finished.0);
+    }
 }
 
 #[tokio::test]

@@ -2,11 +2,14 @@
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio::net::TcpStream;
+use tokio::time::sleep;
 
-use crate::support::Folder;
+use crate::support::{Folder, soon};
 
 /// A running nats-server. Dropping it stops it.
 pub struct NatsServer {
@@ -53,6 +56,16 @@ impl NatsServer {
     /// Returns the host and the port.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Waits until it accepts connections.
+    pub async fn is_started(&self) {
+        soon(async {
+            while TcpStream::connect(self.address()).await.is_err() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        })
+        .await;
     }
 
     /// Kills it, as in a crash.
