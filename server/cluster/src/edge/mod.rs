@@ -145,7 +145,7 @@ impl Edge {
 
     /// Begins to attach to an owner.
     fn attach_to(&mut self, holder: Holder, now: Instant) {
-        self.end_link(now);
+        self.end_link();
         self.owner = Some(OwnerLink {
             server: holder.server,
             term: holder.term,
@@ -166,7 +166,7 @@ impl Edge {
                 biased;
                 () = task.shutdown.cancelled() => {
                     task.retire();
-                    self.end_link(now());
+                    self.end_link();
                     self.connections.drain().await;
                     return Next::End;
                 }
@@ -194,7 +194,7 @@ impl Edge {
             self.turn(now);
             if self.connections.is_abandoned(now) && self.players.is_empty() {
                 task.retire();
-                self.end_link(now);
+                self.end_link();
                 return Next::End;
             }
         }
@@ -234,7 +234,7 @@ impl Edge {
         if let Some(owner) = &mut self.owner
             && let Err(end) = owner.link.turn(now)
         {
-            self.link_ended(end, now);
+            self.link_ended(end);
         }
         self.send_packets();
     }
@@ -271,8 +271,8 @@ impl Edge {
 
     /// Makes this server the room's owner, or an island if it has no lease.
     fn take_over(mut self, now: Instant) -> Next {
-        self.end_link(now);
-        let state = self.state(now);
+        self.end_link();
+        let state = self.state();
         let mut room = match state {
             Some(state) => Room::take_over(self.connections, state, now),
             None => Room::new(self.connections),
@@ -286,16 +286,12 @@ impl Edge {
         Next::Own(Box::new(room), self.tenure)
     }
 
-    /// Returns the room's state as far as this edge knows it.
-    fn state(&mut self, now: Instant) -> Option<RoomState> {
-        let Some((tick, began)) = self
-            .clock
-            .now(now)
-            .filter(|_| self.roster.cubes().len() > 0)
-        else {
+    /// Returns the room's state at the newest tick, as far as this edge knows it.
+    fn state(&mut self) -> Option<RoomState> {
+        let is_known = self.roster.cubes().len() > 0;
+        let Some((tick, began)) = self.clock.newest().filter(|_| is_known) else {
             return self.state.take();
         };
-        let tick = tick.max(self.served_tick);
         let cubes = self.roster.cubes().map(|cube| {
             let mut cube = cube.clone();
             if let Some(motion) = self.streams.state_at(cube.info.cube, tick) {
@@ -328,20 +324,20 @@ impl Edge {
     }
 
     /// Ends the link to the owner, if there is one. Players wait for another one.
-    fn end_link(&mut self, now: Instant) {
+    fn end_link(&mut self) {
         if let Some(owner) = self.owner.take() {
             if owner.has_entered {
-                self.state = self.state(now).or(self.state.take());
+                self.state = self.state().or(self.state.take());
             }
             self.publish(owner.server, Packet::end(owner.link.id()));
             self.connections.suspend_members();
         }
     }
 
-    fn link_ended(&mut self, end: LinkEnd, now: Instant) {
+    fn link_ended(&mut self, end: LinkEnd) {
         self.cluster.metrics().link_ends.count(end);
         debug!(room = self.name(), ?end, "the link to the owner has ended");
-        self.end_link(now);
+        self.end_link();
     }
 
     fn push(&mut self, up: &Up, now: Instant) {
@@ -395,11 +391,11 @@ impl Edge {
                         .and_then(|down| self.down(down, at));
                     if let Err(error) = applied {
                         warn!(room = self.name(), %error, "the owner sent something impossible");
-                        self.link_ended(LinkEnd::Malformed, at);
+                        self.link_ended(LinkEnd::Malformed);
                     }
                 }
             }
-            Err(end) => self.link_ended(end, at),
+            Err(end) => self.link_ended(end),
         }
     }
 
@@ -415,7 +411,7 @@ impl Edge {
             Down::Tick(frames) => self.tick(frames, now)?,
             Down::HandOver { successor } => {
                 let is_here = successor == Some(self.cluster.id());
-                self.end_link(now);
+                self.end_link();
                 if !is_here {
                     // The successor is to be first.
                     self.tenure.wait(ATTACH_EVERY);
