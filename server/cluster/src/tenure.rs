@@ -61,10 +61,15 @@ enum Answer {
 impl Tenure {
     /// Creates the tenure of a server that wants a room's lease at once.
     pub(crate) fn wanted(cluster: &Cluster, room: &str) -> Self {
+        let room = cluster.rules().shared_name(room);
+        Self::new(cluster.bus().leases(), room, cluster.id())
+    }
+
+    fn new(leases: Arc<dyn Leases>, room: String, server: ServerId) -> Self {
         Self {
-            leases: cluster.bus().leases(),
-            room: cluster.rules().shared_name(room),
-            server: cluster.id(),
+            leases,
+            room,
+            server,
             held: None,
             call: None,
             next_at: now(),
@@ -205,4 +210,98 @@ impl fmt::Debug for Tenure {
 
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::bus::MemoryLeases;
+
+    /// Leases that cannot be reached while the switch is off.
+    #[derive(Debug, Default)]
+    struct Switched {
+        leases: MemoryLeases,
+        is_off: AtomicBool,
+    }
+
+    impl Switched {
+        fn reach<T: Send + 'static>(
+            &self,
+            call: impl FnOnce(&MemoryLeases) -> LeaseFuture<T>,
+        ) -> LeaseFuture<T> {
+            match self.is_off.load(Ordering::Relaxed) {
+                true => Box::pin(async { Err(LeaseError::Unreachable("it is off".into())) }),
+                false => call(&self.leases),
+            }
+        }
+    }
+
+    impl Leases for Switched {
+        fn acquire(&self, room: &str, holder: ServerId) -> LeaseFuture<Lease> {
+            self.reach(|leases| leases.acquire(room, holder))
+        }
+
+        fn renew(&self, room: &str, lease: Lease, holder: ServerId) -> LeaseFuture<Lease> {
+            self.reach(|leases| leases.renew(room, lease, holder))
+        }
+
+        fn release(&self, room: &str, lease: Lease) -> LeaseFuture<()> {
+            self.reach(|leases| leases.release(room, lease))
+        }
+
+        fn holder(&self, room: &str) -> LeaseFuture<Option<Holder>> {
+            self.reach(|leases| leases.holder(room))
+        }
+    }
+
+    fn tenure(leases: &Arc<Switched>, server: u32) -> Tenure {
+        Tenure::new(Arc::clone(leases) as _, "lobby".into(), ServerId(server))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_is_kept_until_it_is_released_and_others_learn_who_has_it() {
+        let leases = Arc::new(Switched::default());
+        let (mut first, mut second) = (tenure(&leases, 1), tenure(&leases, 2));
+        assert_eq!(first.changed().await, TenureChange::Acquired);
+        let term = first.term(now()).unwrap();
+        let kept = timeout(Duration::from_secs(10), first.changed()).await;
+        assert!(kept.is_err(), "renewals are no news");
+        assert_eq!(first.term(now()), Some(term));
+        let server = ServerId(1);
+        let taken = TenureChange::Taken(Holder { server, term });
+        assert_eq!(second.changed().await, taken);
+        first.release().await;
+        assert_eq!(second.changed().await, TenureChange::Acquired);
+        assert!(second.term(now()).unwrap() > term);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_cannot_be_renewed_ends_before_another_server_can_have_it() {
+        let leases = Arc::new(Switched::default());
+        let mut first = tenure(&leases, 1);
+        assert_eq!(first.changed().await, TenureChange::Acquired);
+        let begun = now();
+        leases.is_off.store(true, Ordering::Relaxed);
+        assert_eq!(first.changed().await, TenureChange::Lost);
+        assert!(now() - begun <= LEASE_AGE);
+        assert_eq!(first.term(now()), None);
+        assert_eq!(first.changed().await, TenureChange::Unreachable);
+        leases.is_off.store(false, Ordering::Relaxed);
+        assert_eq!(tenure(&leases, 2).changed().await, TenureChange::Acquired);
+        assert!(matches!(first.changed().await, TenureChange::Taken(_)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_slept_through_its_lease_does_not_count_on_it() {
+        let leases = Arc::new(Switched::default());
+        let mut first = tenure(&leases, 1);
+        assert_eq!(first.changed().await, TenureChange::Acquired);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert_eq!(first.term(now()), None);
+        assert_eq!(first.changed().await, TenureChange::Lost);
+    }
 }

@@ -76,7 +76,7 @@ async fn until<const N: usize>(
     is_reached: impl Fn([&Walker; N]) -> bool,
 ) {
     let mut walkers = walkers;
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         for walker in &mut walkers {
             walker.turn();
