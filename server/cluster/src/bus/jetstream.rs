@@ -11,7 +11,8 @@
 //! was late for seconds (NATS can be stopped and go on) changes nothing that somebody else wrote since.
 //! `BASE` is the time at which the bucket was made, in microseconds of NATS's clock. NATS counts a
 //! bucket's revisions from 1, and not as many as microseconds pass, so terms rise even when NATS loses
-//! its memory and the bucket is made anew.
+//! its memory and the bucket is made anew. Only where a machine of NATS loses power, and with it what was
+//! not yet on its disk, may the next term be lower.
 //!
 //! NATS drops a key [`LEASE_AGE`] after its last write by its own clock. A holder counts the same time
 //! from before it asked, so its lease is over for itself first. Three cases need more than that:

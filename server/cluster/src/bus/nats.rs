@@ -1,7 +1,6 @@
 //! A bus that consists of one NATS server, or of several that form a NATS cluster.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -30,19 +29,9 @@ pub struct Nats {
     client: Client,
     cluster: String,
     runtime: Handle,
-    counts: Arc<Counts>,
+    traffic: Arc<Mutex<Traffic>>,
     leases: BucketLeases,
     _keeping_open: AbortOnDropHandle<()>,
-}
-
-#[derive(Debug, Default)]
-struct Counts {
-    sent_messages: AtomicU64,
-    sent_bytes: AtomicU64,
-    received_messages: AtomicU64,
-    received_bytes: AtomicU64,
-    lost_sent: AtomicU64,
-    lost_received: AtomicU64,
 }
 
 impl Nats {
@@ -51,14 +40,17 @@ impl Nats {
     /// # Errors
     /// Returns an error if the settings make no sense.
     pub async fn start(settings: NatsSettings) -> Result<Arc<Self>, BusError> {
-        let counts = Arc::new(Counts::default());
         let (addresses, options) = options(&settings)?;
-        let connected = Arc::new(Notify::new());
-        let news = News::new(Arc::clone(&counts), Arc::clone(&connected));
+        let (traffic, connected) = (Arc::default(), Arc::default());
+        let log = ConnectionLog {
+            traffic: Arc::clone(&traffic),
+            connected: Arc::clone(&connected),
+            last_problem: Mutex::default(),
+        };
         let client = options
             .retry_on_initial_connect()
             .event_callback(move |event| {
-                news.tell(&event);
+                log.event(&event);
                 std::future::ready(())
             })
             .connect(addresses)
@@ -72,7 +64,7 @@ impl Nats {
             cluster: settings.cluster_name,
             _keeping_open: AbortOnDropHandle::new(runtime.spawn(keeping_open)),
             runtime,
-            counts,
+            traffic,
             leases,
         }))
     }
@@ -105,16 +97,19 @@ impl Bus for Nats {
             // Without the task's budget, publishing is ready at once unless the queue is full.
             coop::unconstrained(self.client.publish(subject, payload)).now_or_never()
         });
-        let counts = &self.counts;
+        let mut traffic = lock(&self.traffic);
         match published.flatten() {
-            Some(Ok(())) => count(&counts.sent_messages, &counts.sent_bytes, len_bytes),
-            _ => add(&counts.lost_sent, 1),
+            Some(Ok(())) => {
+                traffic.sent_messages += 1;
+                traffic.sent_bytes += len_bytes as u64;
+            }
+            _ => traffic.lost_sent += 1,
         }
     }
 
     fn subscribe(&self, topic: &Topic, inbox: InboxSender) -> Subscription {
         let subject = subject(&self.cluster, topic);
-        let (client, counts) = (self.client.clone(), Arc::clone(&self.counts));
+        let (client, traffic) = (self.client.clone(), Arc::clone(&self.traffic));
         let mut subscribing = Box::pin(async move { client.subscribe(subject).await });
         // This subscribes at once if possible, so that an answer to the next message is received.
         let subscribed = coop::unconstrained(&mut subscribing).now_or_never();
@@ -133,9 +128,13 @@ impl Bus for Nats {
                     payload: message.payload,
                     at: tokio::time::Instant::now().into_std(),
                 };
+                let mut traffic = lock(&traffic);
                 match inbox.try_send(received) {
-                    Ok(()) => count(&counts.received_messages, &counts.received_bytes, len_bytes),
-                    Err(TrySendError::Full(_)) => add(&counts.lost_received, 1),
+                    Ok(()) => {
+                        traffic.received_messages += 1;
+                        traffic.received_bytes += len_bytes as u64;
+                    }
+                    Err(TrySendError::Full(_)) => traffic.lost_received += 1,
                     Err(TrySendError::Closed(_)) => return,
                 }
             }
@@ -149,16 +148,7 @@ impl Bus for Nats {
     }
 
     fn traffic(&self) -> Traffic {
-        let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let counts = &self.counts;
-        Traffic {
-            sent_messages: value(&counts.sent_messages),
-            sent_bytes: value(&counts.sent_bytes),
-            received_messages: value(&counts.received_messages),
-            received_bytes: value(&counts.received_bytes),
-            lost_sent: value(&counts.lost_sent),
-            lost_received: value(&counts.lost_received),
-        }
+        *lock(&self.traffic)
     }
 
     fn leases(&self) -> Arc<dyn Leases> {
@@ -166,44 +156,31 @@ impl Bus for Nats {
     }
 }
 
-fn count(messages: &AtomicU64, bytes: &AtomicU64, len_bytes: usize) {
-    add(messages, 1);
-    add(bytes, len_bytes as u64);
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn add(count: &AtomicU64, more: u64) {
-    count.fetch_add(more, Ordering::Relaxed);
-}
-
-/// The log of the connection: when it is there, and once why it is not.
-struct News {
-    counts: Arc<Counts>,
+/// The log of the connection: when it is there, and why it is not, once for each reason.
+struct ConnectionLog {
+    traffic: Arc<Mutex<Traffic>>,
     connected: Arc<Notify>,
     /// The last logged reason why it is away; empty while it is there.
-    told: Mutex<String>,
+    last_problem: Mutex<String>,
 }
 
-impl News {
-    fn new(counts: Arc<Counts>, connected: Arc<Notify>) -> Self {
-        Self {
-            counts,
-            connected,
-            told: Mutex::default(),
-        }
-    }
-
-    fn tell(&self, event: &Event) {
+impl ConnectionLog {
+    fn event(&self, event: &Event) {
         match event {
             Event::Connected => {
                 self.is_new("");
                 self.connected.notify_one();
-                info!("the bus is there");
+                info!("connected to the bus");
             }
             Event::Disconnected => {
                 // The error that follows a disconnection is expected, so it is not logged.
                 self.is_new(&ConnectErrorKind::Io.to_string());
                 warn!(
-                    "the bus is gone: players of other servers are not seen until it is back; trying again"
+                    "disconnected from the bus: this server is alone until it is back; trying again"
                 );
             }
             Event::ClientError(ClientError::Other(reason)) if self.is_new(reason) => warn!(
@@ -211,17 +188,16 @@ impl News {
                 "the bus cannot be reached: this server is alone until it can; trying again"
             ),
             Event::ServerError(error) if self.is_new(&error.to_string()) => {
-                warn!(%error, "the bus complains");
+                warn!(%error, "the bus reports an error");
             }
-            Event::SlowConsumer(_) => add(&self.counts.lost_received, 1),
+            Event::SlowConsumer(_) => lock(&self.traffic).lost_received += 1,
             _ => {}
         }
     }
 
     /// Stores a reason, and returns whether it differs from the last one.
     fn is_new(&self, reason: &str) -> bool {
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *told, reason.to_owned()) != reason
+        std::mem::replace(&mut *lock(&self.last_problem), reason.to_owned()) != reason
     }
 }
 

@@ -10,13 +10,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::address::{BusAddress, Login};
 use super::subject::inbox_prefix;
 
-/// The maximum number of messages that are sent and not yet written: those of a room of the most
-/// cubes, each in a cell of its own, within one tick.
-const MAX_WAITING_WORDS: usize = 8_192;
+/// The maximum number of messages that are sent and not yet written: about those of 90 edges in the
+/// time until a silent NATS is given up.
+const MAX_UNSENT: usize = 8_192;
 
 /// The maximum number of messages that are received but not yet in a queue, per subscription. Its
 /// task does nothing else than to move them.
-const MAX_WAITING_HEARD: usize = 1_024;
+const MAX_UNREAD: usize = 1_024;
 
 /// The silence of NATS after which it is asked whether it is there. The connection is given up
 /// after two unanswered questions, so within three of these intervals.
@@ -89,8 +89,8 @@ pub(super) fn options(
         .ping_interval(PING_AFTER)
         .connection_timeout(CONNECT_WITHIN)
         .reconnect_delay_callback(retry_after)
-        .client_capacity(MAX_WAITING_WORDS)
-        .subscription_capacity(MAX_WAITING_HEARD);
+        .client_capacity(MAX_UNSENT)
+        .subscription_capacity(MAX_UNREAD);
     options = match logins.into_iter().flatten().next() {
         Some(Login::User(user, password)) => options.user_and_password(user, password),
         Some(Login::Token(token)) => options.token(token),
