@@ -52,3 +52,6 @@ async fn run(
         };
     }
 }
+
+#[cfg(test)]
+mod tests;
