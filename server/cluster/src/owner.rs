@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cubesync_protocol::cells::{Grid, Sight};
-use cubesync_protocol::{CellId, CubePose};
+use cubesync_protocol::limits::FAR_INTERVAL_TICKS;
+use cubesync_protocol::{CellId, CubeId, CubePose};
 use cubesync_relay::ending::Ending;
 use cubesync_relay::room::{EdgeId, ForPlayer, MemberId, RemoteEntrance, Role, Room};
 use tracing::{debug, info, warn};
@@ -378,8 +379,17 @@ impl Owner {
                 let update = known.roster.changes(changed, removed, changes.last_id);
                 known.link.push(&Down::Roster(update), now);
             }
-            let unseen = unseen(room, grid, &known.sees);
-            if let Some(update) = known.roster.poses(unseen, now) {
+            let sees = &known.sees;
+            // An edge whose player has gone farther than it sees must know where to look.
+            if grid != Grid::WHOLE && tick.is_multiple_of(FAR_INTERVAL_TICKS.into()) {
+                let own = known.numbers.keys();
+                let own = own.filter_map(|member| room.remote_cube(*member));
+                if let Some(update) = known.roster.poses_at_once(unseen(room, grid, sees, own)) {
+                    known.link.push(&Down::Roster(update), now);
+                }
+            }
+            let all = room.world().cubes().map(|cube| cube.cube);
+            if let Some(update) = known.roster.poses(unseen(room, grid, sees, all), now) {
                 known.link.push(&Down::Roster(update), now);
             }
         }
@@ -479,11 +489,16 @@ impl Owner {
     }
 }
 
-/// Returns where the cubes are whose cells an edge does not see.
-fn unseen(room: &Room, grid: Grid, sees: &BTreeSet<CellId>) -> impl Iterator<Item = CubePose> {
-    room.world().cubes().filter_map(move |cube| {
-        let is_seen = sees.contains(&grid.cell(cube.pose.position));
-        let (cube, pose) = (cube.cube, cube.pose);
+/// Returns where those of the cubes are whose cells an edge does not see.
+fn unseen(
+    room: &Room,
+    grid: Grid,
+    sees: &BTreeSet<CellId>,
+    cubes: impl Iterator<Item = CubeId>,
+) -> impl Iterator<Item = CubePose> {
+    cubes.filter_map(move |cube| {
+        let pose = room.world().pose(cube)?;
+        let is_seen = sees.contains(&grid.cell(pose.position));
         (!is_seen).then_some(CubePose { cube, pose })
     })
 }

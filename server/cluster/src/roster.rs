@@ -158,6 +158,15 @@ impl RosterSender {
             return None;
         }
         self.poses_at = now + POSES_EVERY;
+        self.poses_at_once(unseen)
+    }
+
+    /// Returns the update for cubes that have moved, if there are any: the edge's own players who have
+    /// gone where it does not see.
+    pub fn poses_at_once(
+        &mut self,
+        unseen: impl IntoIterator<Item = CubePose>,
+    ) -> Option<RosterUpdate> {
         let has_moved =
             |moved: &CubePose| self.poses.insert(moved.cube, moved.pose) != Some(moved.pose);
         let moved: Vec<_> = unseen.into_iter().filter(has_moved).collect();

@@ -402,7 +402,12 @@ impl Edge {
     fn down(&mut self, down: Down, now: Instant) -> Result<(), Impossible> {
         match down {
             Down::Attached(attached) => self.attached(&attached, now),
-            Down::Roster(update) => self.roster.apply(update)?,
+            Down::Roster(update) => {
+                for moved in &update.moved {
+                    self.streams.move_viewpoint(moved.cube, moved.pose.position);
+                }
+                self.roster.apply(update)?;
+            }
             Down::ForPlayers(words) => {
                 for (player, word) in words {
                     self.for_player(player, word, now);

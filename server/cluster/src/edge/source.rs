@@ -85,6 +85,13 @@ impl Streams {
         self.viewpoints.insert(player, position);
     }
 
+    /// Notes where a cube has gone that is not here, if it is a player's of this server.
+    pub(super) fn move_viewpoint(&mut self, player: CubeId, position: Position) {
+        if let Some(known) = self.viewpoints.get_mut(&player) {
+            *known = position;
+        }
+    }
+
     /// Forgets a player's place.
     pub(super) fn forget(&mut self, player: CubeId) {
         self.viewpoints.remove(&player);

@@ -325,6 +325,11 @@ impl Room {
         Ok(id)
     }
 
+    /// Returns the cube of a player at an edge.
+    pub fn remote_cube(&self, id: MemberId) -> Option<CubeId> {
+        self.edges.members.get(&id).map(|member| member.cube)
+    }
+
     /// Removes a player who has left their edge. After an accident their cube stays as a ghost.
     pub fn leave(&mut self, id: MemberId, reason: Ending, now: Instant) {
         match self.edges.remove(id) {

@@ -246,7 +246,7 @@ async fn an_edge_gets_the_cells_that_its_players_come_to_see() {
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_starts_when_the_owner_dies_does_not_begin_the_room_anew() {
-    for pause_ms in [0, 100, 500, 900, 990] {
+    for pause_ms in [0, 500].into_iter().chain((740..1_040).step_by(20)) {
         let wire: Arc<Wire> = Arc::default();
         let servers = start(&wire, 2, Grid::WHOLE).await;
         let mut player = servers[1].join("player 0").await;
