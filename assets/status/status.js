@@ -181,7 +181,7 @@ function showTiles(sample) {
   say("players-note", `in ${plural(sample.rooms, "room")} · ${plural(sample.connections, "connection")}, ${sample.datagram_paths} with datagrams`);
   say("tick", milliseconds(sample.tick?.p99_ms));
   const share = (ms) => { const percent = ms / tickMs * 100; return percent < 10 ? percent.toFixed(1) : Math.round(percent); };
-  say("tick-note", sample.tick ? `${share(sample.tick.p99_ms)} % of its ${milliseconds(tickMs)}` : "nobody plays");
+  say("tick-note", sample.tick ? `${share(sample.tick.p99_ms)} % of its ${milliseconds(tickMs)}` : sample.players > 0 ? "other servers own these rooms" : "nobody plays");
   say("sent", bytesPerSecond(sample.sent.bytes_per_s));
   say("sent-note", `${Math.round(sample.sent.frames_per_s)} frames/s · ${Math.round(sample.sent.datagrams_per_s)} datagrams/s`);
   say("received", bytesPerSecond(sample.received.bytes_per_s));
