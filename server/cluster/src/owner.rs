@@ -107,7 +107,7 @@ impl Owner {
                     self.send_tick(now);
                     if self.room.is_abandoned(now) && self.links.is_empty() {
                         task.retire();
-                        self.tenure.release().await;
+                        self.release(None).await;
                         return Next::End;
                     }
                     if let Some(successor) = self.yields_to(now) {
@@ -158,24 +158,28 @@ impl Owner {
                 room = self.name(),
                 "the room's lease is lost: this server goes on alone"
             );
+            self.count_lease(LeaseChange::Lost);
             self.end_links(now);
         }
         self.term = term;
         self.begin_term();
     }
 
-    /// Notes that this server has the lease now, or has it no more.
+    /// Notes that this server has the lease now, or is an island.
     fn begin_term(&mut self) {
-        let changes = &self.cluster.metrics().lease_changes;
-        changes.count(match self.term {
-            Some(_) => LeaseChange::Acquired,
-            None => LeaseChange::Lost,
-        });
+        if self.term.is_some() {
+            info!(room = self.name(), "this server owns the room now");
+            self.count_lease(LeaseChange::Acquired);
+        }
         self.room.connections_mut().role = match self.term {
             Some(_) => Role::Owner,
             None => Role::Island,
         };
         self.note_room();
+    }
+
+    fn count_lease(&self, change: LeaseChange) {
+        self.cluster.metrics().lease_changes.count(change);
     }
 
     fn note_room(&self) {
@@ -453,6 +457,9 @@ impl Owner {
 
     /// Gives the lease back, and names the server that is to have it.
     async fn release(&mut self, successor: Option<ServerId>) {
+        if self.term.is_some() {
+            self.count_lease(LeaseChange::Released);
+        }
         let tenure = Tenure::wanted(&self.cluster, self.name());
         std::mem::replace(&mut self.tenure, tenure).release().await;
         for id in self.links.keys().copied().collect::<Vec<_>>() {

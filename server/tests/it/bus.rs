@@ -316,6 +316,23 @@ async fn invalid_messages_on_the_bus_end_nothing() {
     assert_eq!(carl.welcome.room, "lobby");
 }
 
+#[tokio::test]
+#[ignore = "needs nats-server; .ci/run installs and runs it"]
+async fn servers_with_other_rules_have_rooms_of_their_own() {
+    let nats = NatsServer::start();
+    let flags = ["--bus", &nats.url()];
+    let first = Server::start(&flags).await;
+    let second = Server::start(&[&flags[..], &["--tick", "60"]].concat()).await;
+    for server in [&first, &second] {
+        server.counts("cubesync_cluster_servers 2").await;
+        server.counts("cubesync_room_roles{role=\"owner\"} 1").await;
+    }
+    assert_eq!(first.join("Anna").await.welcome.tick_hz, 30);
+    let ben = second.join("Ben").await;
+    assert_eq!(ben.welcome.tick_hz, 60);
+    assert!(ben.welcome.servers.is_empty());
+}
+
 /// Returns a message with a few bytes changed.
 fn damaged(message: &[u8], rng: &mut fastrand::Rng) -> Bytes {
     let mut damaged = message.to_vec();

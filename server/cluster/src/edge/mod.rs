@@ -242,10 +242,7 @@ impl Edge {
     fn tenure_changed(&mut self, change: TenureChange) -> Option<TakesOver> {
         let now = now();
         match change {
-            TenureChange::Acquired => {
-                info!(room = self.name(), "this server owns the room now");
-                Some(TakesOver)
-            }
+            TenureChange::Acquired => Some(TakesOver),
             TenureChange::Taken(holder) => {
                 // An owner that has just been asked, or that is silent for a moment, may yet answer.
                 let is_in_doubt = self.owner.as_ref().is_none_or(|owner| {
