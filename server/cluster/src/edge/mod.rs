@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cubesync_protocol::cells::Sight;
+use cubesync_protocol::cells::{Grid, Sight};
 use cubesync_protocol::limits::FRAME_HEADER_BYTES;
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::replica::{Change, ReplicaError};
@@ -600,19 +600,19 @@ impl Edge {
         if tick.is_multiple_of(self.connections.settings.tick_hz.into()) {
             self.note_room();
         }
-        if self.connections.audience().is_empty() {
-            return Ok(());
-        }
         if !logged.is_empty() {
             self.connections.log(tick, logged);
         }
         let may_choose = self.connections.audience().may_change_views(tick);
         if may_choose {
             self.streams.begin_choice();
+            self.find_players();
         }
-        let over = self
-            .connections
-            .serve(tick, &mut self.streams.at(tick), now);
+        let mut source = self.streams.at(tick);
+        if may_choose && self.connections.settings.grid != Grid::WHOLE {
+            source = source.with_held_cubes();
+        }
+        let over = self.connections.serve(tick, &mut source, now);
         for (member, ending) in over {
             self.leave(member, ending, now);
         }
@@ -620,6 +620,19 @@ impl Edge {
             self.ask_for_view(now);
         }
         Ok(())
+    }
+
+    /// Looks in the roster for players whose cubes have jumped to where nobody here looks.
+    fn find_players(&mut self) {
+        for (_, member) in self.connections.members() {
+            let cube = member.cube;
+            if self.streams.near.cube(cube).is_none()
+                && let Some(known) = self.roster.get(cube)
+            {
+                let pose = known.info.motion.pose(&Codec::LIVE);
+                self.streams.set_viewpoint(cube, pose.position);
+            }
+        }
     }
 
     fn ask_for_view(&mut self, now: Instant) {

@@ -36,17 +36,11 @@ pub(super) struct EdgeSource<'a> {
 impl Streams {
     /// Returns the source of what receivers see as of a tick.
     pub(super) fn at(&mut self, tick: u64) -> EdgeSource<'_> {
-        let mut held: HashMap<_, Vec<_>> = HashMap::new();
-        for cube in self.near.cubes() {
-            if let (Some(holder), Some(pose)) = (cube.holder(), self.near.pose(cube.cube)) {
-                held.entry(holder).or_default().push(pose.position);
-            }
-        }
         EdgeSource {
             streams: self,
             tick,
             keyframes: BTreeMap::new(),
-            held,
+            held: HashMap::new(),
         }
     }
 
@@ -110,6 +104,19 @@ impl Streams {
     /// Forgets the wishes of receivers that may choose other views now.
     pub(super) fn begin_choice(&mut self) {
         self.wanted.clear();
+    }
+}
+
+impl EdgeSource<'_> {
+    /// Finds what players hold, for a tick at which they may choose other views.
+    pub(super) fn with_held_cubes(mut self) -> Self {
+        let near = &self.streams.near;
+        for cube in near.cubes() {
+            if let (Some(holder), Some(pose)) = (cube.holder(), near.pose(cube.cube)) {
+                self.held.entry(holder).or_default().push(pose.position);
+            }
+        }
+        self
     }
 }
 
