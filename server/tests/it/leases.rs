@@ -187,6 +187,7 @@ async fn the_permissions_in_the_operators_page_suffice_and_fewer_are_reported() 
     let page = include_str!("../../../docs/ops/README.md");
     let (_, rest) = page.split_once("permissions: {").unwrap();
     let (permissions, _) = rest.split_once("\n}").unwrap();
+    let permissions = permissions.replace("NAME", "cubesync");
     let folder = Folder::new();
     let configuration = folder.write(
         "nats.conf",
