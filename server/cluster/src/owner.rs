@@ -85,6 +85,7 @@ impl Owner {
 
     /// Runs the room until it ends, or until another server owns it.
     pub(crate) async fn run(mut self, task: &mut Task) -> Next {
+        self.tenure.set_modest(false);
         self.begin_term();
         self.announce(now());
         let timer = tokio::time::sleep_until(self.room.next_tick().into());

@@ -13,6 +13,10 @@ use crate::bus::{
 /// Time between two attempts to get a lease.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
+/// Time for which nobody must have had the lease before a server without players asks for it: servers with
+/// players, which know the room, have asked twice meanwhile.
+const MODEST_FOR: Duration = Duration::from_millis(400);
+
 /// What has become of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TenureChange {
@@ -35,6 +39,10 @@ pub(crate) struct Tenure {
     /// The call that is under way, and when it began.
     call: Option<(Instant, Call)>,
     next_at: Instant,
+    /// Whether servers that have players of the room are to get the lease first.
+    is_modest: bool,
+    /// The first and the last of the answers in a row that nobody has the lease.
+    free: Option<(Instant, Instant)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +81,14 @@ impl Tenure {
             held: None,
             call: None,
             next_at: now(),
+            is_modest: false,
+            free: None,
         }
+    }
+
+    /// Sets whether servers that have players of the room are to get the lease first.
+    pub(crate) fn set_modest(&mut self, is_modest: bool) {
+        self.is_modest = is_modest;
     }
 
     /// Returns the term of the lease if this server holds it.
@@ -134,8 +149,17 @@ impl Tenure {
     fn next_call(&self) -> Call {
         match &self.held {
             Some(held) => Call::Renew(self.leases.renew(&self.room, held.lease, self.server)),
+            None if self.is_modest && !self.has_been_free() => {
+                Call::Holder(self.leases.holder(&self.room))
+            }
             None => Call::Acquire(self.leases.acquire(&self.room, self.server)),
         }
+    }
+
+    /// Returns whether nobody has had the lease for so long that a modest server may ask for it.
+    fn has_been_free(&self) -> bool {
+        self.free
+            .is_some_and(|(first, last)| last.duration_since(first) >= MODEST_FOR)
     }
 
     fn answered(&mut self, answer: Answer, begun: Instant) -> Option<TenureChange> {
@@ -159,11 +183,19 @@ impl Tenure {
                 None
             }
             Answer::Holder(Ok(Some(holder))) => {
+                self.free = None;
                 self.next_at = now() + RETRY_EVERY;
                 Some(TenureChange::Taken(holder))
             }
             Answer::Holder(Ok(None)) => {
-                self.next_at = now();
+                let now = now();
+                let in_a_row = self.free.filter(|(_, last)| now - *last <= MODEST_FOR);
+                let first = in_a_row.map_or(now, |(first, _)| first);
+                self.free = Some((first, now));
+                self.next_at = match self.is_modest && !self.has_been_free() {
+                    true => now + RETRY_EVERY,
+                    false => now,
+                };
                 None
             }
             Answer::Acquired(Err(LeaseError::Unreachable(_))) | Answer::Holder(Err(_)) => {
@@ -179,6 +211,7 @@ impl Tenure {
             until: begun + LEASE_AGE,
         });
         self.next_at = begun + RENEW_EVERY;
+        self.free = None;
     }
 
     /// Forgets the lease. A renewal that is under way may still succeed, but nobody counts on it.

@@ -161,6 +161,8 @@ impl Edge {
     pub(crate) async fn run(mut self, task: &mut Task) -> Next {
         loop {
             let is_seeking = self.is_seeking(now());
+            // A server whose players know the room is a better owner.
+            self.tenure.set_modest(!self.connections.has_members());
             let turn_at = self.turn_at(now());
             tokio::select! {
                 biased;
