@@ -273,26 +273,24 @@ async fn no_two_servers_hold_a_lease_whatever_nats_does() {
         connections.push(nats);
         tasks.push(tokio::spawn(holding));
     }
-    for _ in 0..2 {
-        for fault in 0..4 {
-            let before = periods.load(Ordering::SeqCst);
-            soon(async {
-                while periods.load(Ordering::SeqCst) < before + 2 {
-                    sleep(PAUSE).await;
-                }
-            })
-            .await;
-            let outage = Duration::from_millis(fastrand::u64(0..1_500));
-            match fault {
-                0 => server.kill(),
-                1 => server.lose(),
-                _ => server.pause(),
+    for fault in 0..4 {
+        let before = periods.load(Ordering::SeqCst);
+        soon(async {
+            while periods.load(Ordering::SeqCst) < before + 2 {
+                sleep(PAUSE).await;
             }
-            sleep(outage).await;
-            match fault {
-                0 | 1 => server.restart(),
-                _ => server.resume(),
-            }
+        })
+        .await;
+        let outage = Duration::from_millis(fastrand::u64(0..1_500));
+        match fault {
+            0 => server.kill(),
+            1 => server.lose(),
+            _ => server.pause(),
+        }
+        sleep(outage).await;
+        match fault {
+            0 | 1 => server.restart(),
+            _ => server.resume(),
         }
     }
     for task in &tasks {
