@@ -258,7 +258,8 @@ impl Owner {
             self.detach(id, now);
         }
         if self.links.len() >= MAX_EDGES {
-            return warn!(room = self.name(), edge = %attach.from, "there are too many edges");
+            warn!(room = self.name(), edge = %attach.from, "there are too many edges");
+            return self.publish(attach.from, Packet::end(attach.link));
         }
         info!(room = self.name(), edge = %attach.from, "another server shows the room");
         let state = self.room.state();

@@ -97,6 +97,11 @@ impl Tenure {
         Some(held.lease.term)
     }
 
+    /// Returns whether an answer is awaited.
+    pub(crate) fn is_asking(&self) -> bool {
+        self.call.is_some()
+    }
+
     /// Leaves the lease to others for a while.
     pub(crate) fn wait(&mut self, time: Duration) {
         self.next_at = now() + time;
@@ -139,7 +144,12 @@ impl Tenure {
 
     /// Gives the lease back, so that another server gets it at once.
     pub(crate) async fn release(mut self) {
-        self.call = None;
+        // A renewal that is under way is carried out, so that its revision counts.
+        if let Some((_, Call::Renew(renewal))) = self.call.take()
+            && let (Some(held), Ok(lease)) = (&mut self.held, renewal.await)
+        {
+            held.lease = lease;
+        }
         if let Some(held) = self.held.take() {
             // A lease that cannot be released ends by its age.
             let _ = self.leases.release(&self.room, held.lease).await;

@@ -52,6 +52,9 @@ const SILENT_AFTER: Duration = Duration::from_millis(300);
 const ATTACH_EVERY: Duration = Duration::from_millis(200);
 const ATTACH_WITHIN: Duration = Duration::from_millis(600);
 
+/// Time within which a player must be let in. A client waits as long for its welcome.
+const LET_IN_WITHIN: Duration = Duration::from_secs(5);
+
 /// Players cannot go on in a room whose ticks are further back than this.
 const MAX_BACK_S: u64 = 2;
 
@@ -76,6 +79,8 @@ pub(crate) struct Edge {
     batch: Vec<(PlayerId, FromPlayer)>,
     /// The newest tick that was served to players.
     served_tick: u64,
+    /// When the waiting players were looked at last.
+    looked_at: Instant,
 }
 
 /// The link to the room's owner.
@@ -97,10 +102,22 @@ type Reply = oneshot::Sender<Result<Entered, RoomFull>>;
 /// A player at this edge.
 #[derive(Debug)]
 enum Player {
-    /// The owner has not answered yet. The token is the one with which the player may come back.
-    Waiting(Box<Entrance>, ResumeToken, Reply),
+    /// The owner has not answered yet.
+    Waiting(Waiting),
     /// The player is in the room.
     Member(MemberId),
+}
+
+/// A player whom the owner has not let in yet.
+#[derive(Debug)]
+struct Waiting {
+    entrance: Box<Entrance>,
+    /// The token with which the player may come back.
+    token: ResumeToken,
+    reply: Reply,
+    since: Instant,
+    /// Whether an owner may know the token already.
+    is_sent: bool,
 }
 
 impl Edge {
@@ -128,6 +145,7 @@ impl Edge {
             numbers: BTreeMap::new(),
             next_player: 0,
             batch: Vec::new(),
+            looked_at: now,
         };
         let members: Vec<_> = edge.connections.members().map(|(id, _)| id).collect();
         for member in members {
@@ -183,8 +201,8 @@ impl Edge {
                 },
                 () = self.connections.urgent() => {}
                 () = tokio::time::sleep_until(turn_at.into()) => {}
-                change = self.tenure.changed(), if is_seeking => {
-                    if let Some(TakesOver) = self.tenure_changed(change) {
+                change = self.tenure.changed(), if is_seeking || self.tenure.is_asking() => {
+                    if let Some(TakesOver) = self.tenure_changed(change, is_seeking) {
                         return self.take_over(now());
                     }
                 }
@@ -214,9 +232,10 @@ impl Edge {
     /// Returns when there is something to do at the latest.
     fn turn_at(&self, now: Instant) -> Instant {
         // Samples do not wake the task: it looks for them.
-        let every = match self.players.is_empty() {
-            true => ATTACH_EVERY / 4,
-            false => FLUSH_EVERY,
+        let is_attached = self.owner.as_ref().is_some_and(|owner| owner.has_entered);
+        let every = match is_attached && !self.players.is_empty() {
+            true => FLUSH_EVERY,
+            false => ATTACH_EVERY / 4,
         };
         let link_at = self.owner.as_ref().map(|owner| owner.link.turn_at());
         link_at.map_or(now + every, |at| at.min(now + every))
@@ -228,6 +247,10 @@ impl Edge {
             && owner.asked_at.is_some_and(|at| now - at >= ATTACH_EVERY)
         {
             self.ask(now);
+        }
+        if now >= self.looked_at + ATTACH_EVERY {
+            self.looked_at = now;
+            self.give_up_waiting(now);
         }
         if !self.batch.is_empty() {
             let batch = std::mem::take(&mut self.batch);
@@ -241,10 +264,12 @@ impl Edge {
         self.send_packets();
     }
 
-    fn tenure_changed(&mut self, change: TenureChange) -> Option<TakesOver> {
+    fn tenure_changed(&mut self, change: TenureChange, is_seeking: bool) -> Option<TakesOver> {
         let now = now();
         match change {
             TenureChange::Acquired => Some(TakesOver),
+            // The owner was heard again before this answer came.
+            TenureChange::Taken(_) if !is_seeking => None,
             TenureChange::Taken(holder) => {
                 // An owner that has just been asked, or that is silent for a moment, may yet answer.
                 let is_in_doubt = self.owner.as_ref().is_none_or(|owner| {
@@ -277,7 +302,10 @@ impl Edge {
             None => Room::new(self.connections),
         };
         for player in self.players.into_values() {
-            if let Player::Waiting(entrance, _, reply) = player {
+            if let Player::Waiting(Waiting {
+                entrance, reply, ..
+            }) = player
+            {
                 let entrance = *entrance;
                 room.handle(RoomEvent::Enter { entrance, reply }, now);
             }
@@ -472,29 +500,63 @@ impl Edge {
             return;
         }
         owner.has_entered = true;
-        let entrances: Vec<_> = self
-            .players
-            .iter()
-            .filter_map(|(&number, player)| Some((number, self.entrance(player)?)))
-            .collect();
-        for (player, entrance) in entrances {
-            self.push(&Up::Enter(player, entrance), now);
-        }
+        let players: Vec<_> = self.players.keys().copied().collect();
+        self.enter(players, now);
         self.ask_for_view(now);
+    }
+
+    /// Asks the owner to let players in.
+    fn enter(&mut self, players: impl IntoIterator<Item = PlayerId>, now: Instant) {
+        for number in players {
+            let player = self.players.get(&number);
+            let Some(entrance) = player.and_then(|player| self.entrance(player)) else {
+                continue;
+            };
+            self.push(&Up::Enter(number, entrance), now);
+            if let Some(Player::Waiting(waiting)) = self.players.get_mut(&number) {
+                waiting.is_sent = true;
+            }
+        }
+    }
+
+    /// Gives up the players whom no owner has let in for long: their clients have given up, too.
+    fn give_up_waiting(&mut self, now: Instant) {
+        let is_over = |player: &Player| match player {
+            Player::Waiting(waiting) => now - waiting.since >= LET_IN_WITHIN,
+            Player::Member(_) => false,
+        };
+        let over = self.players.iter().filter(|(_, player)| is_over(player));
+        for number in over.map(|(number, _)| *number).collect::<Vec<_>>() {
+            if let Some(Player::Waiting(waiting)) = self.players.remove(&number) {
+                let ending = Ending::Lost;
+                self.push(&Up::Left(number, ending), now);
+                // The session may have stopped waiting.
+                let _ = waiting.reply.send(Err(RoomFull));
+            }
+        }
     }
 
     /// Returns what the owner must know of a player to let them in.
     fn entrance(&self, player: &Player) -> Option<RemoteEntrance> {
         Some(match player {
-            Player::Waiting(entrance, token, _) => RemoteEntrance {
-                name: entrance.name.clone(),
-                colour: entrance.colour,
-                rule: entrance.rule,
-                tokens: entrance.resume.iter().map(TokenDigest::of).collect(),
-                next_token: TokenDigest::of(token),
-                pose: entrance.pose,
-                goes_on: false,
-            },
+            Player::Waiting(Waiting {
+                entrance,
+                token,
+                is_sent,
+                ..
+            }) => {
+                // An owner whose answer was lost has given the player a cube.
+                let tokens = [is_sent.then_some(*token), entrance.resume];
+                RemoteEntrance {
+                    name: entrance.name.clone(),
+                    colour: entrance.colour,
+                    rule: entrance.rule,
+                    tokens: tokens.iter().flatten().map(TokenDigest::of).collect(),
+                    next_token: TokenDigest::of(token),
+                    pose: entrance.pose,
+                    goes_on: false,
+                }
+            }
             Player::Member(id) => {
                 let member = self.connections.member(*id)?;
                 let tokens = [Some(member.token), member.earlier];
@@ -515,8 +577,9 @@ impl Edge {
         let near = &self.streams.near;
         let state = self.state.as_ref();
         let before = || {
-            let known = state?.cubes.iter().find(|known| known.info.cube == cube)?;
-            Some(known.info.motion.pose(&Codec::LIVE))
+            let cubes = &state?.cubes;
+            let found = cubes.binary_search_by_key(&cube, |known| known.info.cube);
+            Some(cubes[found.ok()?].info.motion.pose(&Codec::LIVE))
         };
         near.pose(cube).or_else(before)
     }
@@ -538,7 +601,7 @@ impl Edge {
                 self.dismiss(id, ending, now);
             }
             (Player::Waiting(..), ForPlayer::Ended(_)) => {
-                if let Some(Player::Waiting(_, _, reply)) = self.players.remove(&number) {
+                if let Some(Player::Waiting(Waiting { reply, .. })) = self.players.remove(&number) {
                     // The session may have stopped waiting.
                     let _ = reply.send(Err(RoomFull));
                 }
@@ -552,7 +615,12 @@ impl Edge {
         let (cube, position) = (welcome.cube, welcome.pose.position);
         welcome.servers = self.connections.servers();
         match self.players.remove(&number) {
-            Some(Player::Waiting(entrance, token, reply)) => {
+            Some(Player::Waiting(Waiting {
+                entrance,
+                token,
+                reply,
+                ..
+            })) => {
                 welcome.resume = token;
                 let entered = self.connections.add_member(*entrance, welcome, now);
                 let id = entered.id;
@@ -654,18 +722,17 @@ impl Edge {
     fn handle(&mut self, event: RoomEvent, now: Instant) {
         match event {
             RoomEvent::Enter { entrance, reply } => {
-                let number = self.add_player(Player::Waiting(
-                    Box::new(entrance),
-                    room::draw_token(),
-                    reply,
-                ));
                 let is_open = self.owner.as_ref().is_some_and(|owner| owner.has_entered);
-                let entrance = self
-                    .players
-                    .get(&number)
-                    .and_then(|player| self.entrance(player));
-                if let (true, Some(entrance)) = (is_open, entrance) {
-                    self.push(&Up::Enter(number, entrance), now);
+                let waiting = Waiting {
+                    entrance: Box::new(entrance),
+                    token: room::draw_token(),
+                    reply,
+                    since: now,
+                    is_sent: false,
+                };
+                let number = self.add_player(Player::Waiting(waiting));
+                if is_open {
+                    self.enter([number], now);
                 }
             }
             RoomEvent::Message { from, message } => match self.connections.admit(from, &message) {
