@@ -676,7 +676,6 @@ impl Edge {
         let may_choose = self.connections.audience().may_change_views(tick);
         if may_choose {
             self.streams.begin_choice();
-            self.find_players();
         }
         let mut source = self.streams.at(tick);
         if may_choose && self.connections.settings.grid != Grid::WHOLE {
@@ -690,19 +689,6 @@ impl Edge {
             self.ask_for_view(now);
         }
         Ok(())
-    }
-
-    /// Looks in the roster for players whose cubes have jumped to where nobody here looks.
-    fn find_players(&mut self) {
-        for (_, member) in self.connections.members() {
-            let cube = member.cube;
-            if self.streams.near.cube(cube).is_none()
-                && let Some(known) = self.roster.get(cube)
-            {
-                let pose = known.info.motion.pose(&Codec::LIVE);
-                self.streams.set_viewpoint(cube, pose.position);
-            }
-        }
     }
 
     fn ask_for_view(&mut self, now: Instant) {
