@@ -88,11 +88,6 @@ impl Roster {
         self.cubes.values()
     }
 
-    /// Returns a cube.
-    pub fn get(&self, cube: CubeId) -> Option<&CubeState> {
-        self.cubes.get(&cube)
-    }
-
     /// Returns the last id that the room has given to a cube.
     pub fn last_id(&self) -> u64 {
         self.last_id
