@@ -10,7 +10,6 @@ use bytes::Bytes;
 use cubesync_protocol::cells::{Grid, Sight};
 use cubesync_protocol::limits::FAR_INTERVAL_TICKS;
 use cubesync_protocol::{CellId, CubeId, CubePose};
-use cubesync_relay::ending::Ending;
 use cubesync_relay::room::{EdgeId, ForPlayer, MemberId, RemoteEntrance, Role, Room};
 use tracing::{debug, info, warn};
 
@@ -39,6 +38,9 @@ const MAX_EDGES: usize = 64;
 
 /// Time for which an owner that has yielded the room leaves it to its successor.
 const YIELDED_FOR: Duration = Duration::from_secs(1);
+
+/// Largest number of messages for players in one message to their edge: far less than its decoder takes.
+const MAX_WORDS: usize = 1_024;
 
 /// The owner of a room.
 #[derive(Debug)]
@@ -340,9 +342,9 @@ impl Owner {
                 link.players.insert(number, member);
                 link.numbers.insert(member, number);
             }
-            Err(_) => {
-                let full = ForPlayer::Ended(Ending::RoomFull);
-                self.push(id, &Down::ForPlayers(vec![(number, full)]), now);
+            Err(ending) => {
+                let ended = ForPlayer::Ended(ending);
+                self.push(id, &Down::ForPlayers(vec![(number, ended)]), now);
             }
         }
     }
@@ -365,7 +367,9 @@ impl Owner {
             words.entry(id).or_default().push((number, word));
         }
         for (id, words) in words {
-            self.push(id, &Down::ForPlayers(words), now);
+            for part in words.chunks(MAX_WORDS) {
+                self.push(id, &Down::ForPlayers(part.to_vec()), now);
+            }
             self.send_packets(id);
         }
     }

@@ -653,10 +653,19 @@ impl Edge {
                 let payload = frame.slice(FRAME_HEADER_BYTES.min(frame.len())..);
                 let message = ServerMessage::decode(&payload)?;
                 let changes = self.streams.replica_mut(sight).take_in(&message)?;
-                if let ServerMessage::Snapshot(snapshot) = message {
-                    let sole = sole(&snapshot, &changes);
-                    let stream = StreamId::new(snapshot.cell, sight);
-                    logged.push((stream, LogFrame { bytes: frame, sole }));
+                match message {
+                    ServerMessage::Snapshot(snapshot) => {
+                        let sole = sole(&snapshot, &changes);
+                        let stream = StreamId::new(snapshot.cell, sight);
+                        logged.push((stream, LogFrame { bytes: frame, sole }));
+                    }
+                    // Somebody may want to see them again since this server has let go of them.
+                    ServerMessage::OutOfSight { cells } => {
+                        for cell in cells {
+                            self.connections.restart_seeing(cell, sight);
+                        }
+                    }
+                    _ => {}
                 }
             }
             self.streams.replica_mut(sight).heartbeat(tick)?;

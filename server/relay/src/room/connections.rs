@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use cubesync_protocol::cells::Sight;
 use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::limits::PROTOCOL_VERSION;
 use cubesync_protocol::{
-    ClientMessage, Colour, CubeId, CubeKind, DatagramAnswer, Pose, ResumeToken, ServerAddress,
-    ServerMessage, Welcome,
+    CellId, ClientMessage, Colour, CubeId, CubeKind, DatagramAnswer, Pose, ResumeToken,
+    ServerAddress, ServerMessage, Welcome,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -50,6 +51,8 @@ pub struct Connections {
     empty_since: Option<Instant>,
     /// The number of cubes that the metrics have counted.
     counted: i64,
+    /// The newest tick that was written to receivers.
+    newest_tick: u64,
 }
 
 /// A player with a connection to this server.
@@ -144,6 +147,7 @@ impl Connections {
             events,
             empty_since: Some(super::clock::now()),
             counted: 0,
+            newest_tick: 0,
             settings,
             metrics,
         };
@@ -181,13 +185,19 @@ impl Connections {
         !self.members.is_empty()
     }
 
+    /// Returns the newest tick that was written to receivers.
+    pub(super) fn newest_tick(&self) -> u64 {
+        self.newest_tick
+    }
+
     /// Returns an id that no other stay in the room has.
     pub(super) fn next_id(&mut self) -> MemberId {
         self.stays += 1;
         MemberId(self.stays)
     }
 
-    /// Creates the first message to a receiver whose own cube is `own`, in a tick that began so long ago.
+    /// Creates the first message to a receiver whose own cube is `own`, in a tick that began so long ago. It
+    /// names no other [servers](Self::servers).
     pub fn welcome(
         &self,
         own: &Cube,
@@ -207,7 +217,7 @@ impl Connections {
             since_tick_us,
             max_speed: settings.top_speed.unwrap_or(0),
             resume,
-            servers: self.servers(),
+            servers: Vec::new(),
         }
     }
 
@@ -294,6 +304,12 @@ impl Connections {
                 self.audience.restart(observer, None);
             }
         }
+    }
+
+    /// Sends keyframes of everything that they see to the receivers of a stream that the source has lost,
+    /// once it has it again.
+    pub fn restart_seeing(&mut self, cell: CellId, sight: Sight) {
+        self.audience.restart_seeing(cell, sight);
     }
 
     /// Begins all streams that receivers see at another source, right after its first tick.
@@ -416,6 +432,7 @@ impl Connections {
         source: &mut impl Source,
         now: Instant,
     ) -> Vec<(MemberId, Ending)> {
+        self.newest_tick = self.newest_tick.max(tick);
         let over = self.audience.serve(tick, &self.log, source, now);
         self.count_written();
         let SentDatagrams { count, bytes } = self.audience.take_sent();

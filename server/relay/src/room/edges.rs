@@ -287,15 +287,16 @@ impl Room {
     /// puts the player's token into it.
     ///
     /// # Errors
-    /// [`RoomFull`], when no ghost can make place either, or when the edge has detached.
+    /// [`Ending::RoomFull`], when no ghost can make place either, or when the edge has detached;
+    /// [`Ending::Replaced`] for a player who seems to go on but has come back by another connection.
     pub fn enter_remote(
         &mut self,
         edge: EdgeId,
         entrance: RemoteEntrance,
         now: Instant,
-    ) -> Result<MemberId, RoomFull> {
+    ) -> Result<MemberId, Ending> {
         if !self.edges.edges.contains_key(&edge) {
-            return Err(RoomFull);
+            return Err(Ending::RoomFull);
         }
         let (rule, goes_on) = (entrance.rule, entrance.goes_on);
         let known = self.claim(&entrance.tokens, rule, goes_on, now);
@@ -305,9 +306,13 @@ impl Room {
         let looks = (&*entrance.name, entrance.colour);
         let cube = match known {
             Some(cube) => cube,
+            None if goes_on && self.resumption.has_replaced(&entrance.tokens) => {
+                return Err(Ending::Replaced);
+            }
             None => {
                 let may_choose = goes_on || self.may_choose(rule, !entrance.tokens.is_empty(), now);
-                self.join(looks, rule, entrance.pose.filter(|_| may_choose))?
+                let joined = self.join(looks, rule, entrance.pose.filter(|_| may_choose));
+                joined.map_err(|RoomFull| Ending::RoomFull)?
             }
         };
         self.resumption.adopt(cube, entrance.next_token);
@@ -320,7 +325,9 @@ impl Room {
         let member = RemoteMember { edge, cube, gate };
         self.edges.members.insert(id, member);
         self.players.insert(cube, id);
-        let welcome = self.welcome(cube, ResumeToken([0; 16]), now);
+        // The edge names the other servers as well.
+        let servers = Vec::new();
+        let welcome = self.welcome_of(cube, ResumeToken([0; 16]), servers, now);
         self.edges.send(id, &ServerMessage::Welcome(welcome));
         Ok(id)
     }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cubesync_protocol::{Colour, CubeId, Pose, ResumeToken, Welcome};
+use cubesync_protocol::{Colour, CubeId, Pose, ResumeToken, ServerAddress, Welcome};
 use tracing::info;
 
 use super::Room;
@@ -139,11 +139,23 @@ impl Room {
         Ok(())
     }
 
-    /// Creates the first message to a receiver whose own cube is this one.
+    /// Creates the first message to a receiver of this server whose own cube is this one.
     pub(super) fn welcome(&self, own: CubeId, resume: ResumeToken, now: Instant) -> Welcome {
+        self.welcome_of(own, resume, self.connections.servers(), now)
+    }
+
+    /// Creates the first message to a receiver, who is told of these other servers.
+    pub(super) fn welcome_of(
+        &self,
+        own: CubeId,
+        resume: ResumeToken,
+        servers: Vec<ServerAddress>,
+        now: Instant,
+    ) -> Welcome {
         let own = self.world.cube(own).expect("the cube is in the world");
         let clock = &self.clock;
-        self.connections
-            .welcome(&own, resume, clock.tick(), clock.since_tick_us(now))
+        let (tick, since_tick_us) = (clock.tick(), clock.since_tick_us(now));
+        let welcome = self.connections.welcome(&own, resume, tick, since_tick_us);
+        Welcome { servers, ..welcome }
     }
 }

@@ -358,7 +358,7 @@ impl Room {
             self.remove(player, reason, now);
         }
         // A room that only a page or a recording looks at would hide how long the others take.
-        if self.connections.has_members() {
+        if self.connections.has_members() || self.edges.has_members() {
             let ticks = &self.connections.metrics.tick_duration;
             ticks.observe(now.elapsed().as_secs_f64());
         }

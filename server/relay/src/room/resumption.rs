@@ -48,6 +48,8 @@ pub(super) struct Resumption {
     /// The one valid token of each player and ghost.
     tokens: HashMap<CubeId, TokenDigest>,
     cubes: HashMap<TokenDigest, CubeId>,
+    /// The token before that one.
+    replaced: HashMap<CubeId, TokenDigest>,
 }
 
 impl Resumption {
@@ -60,8 +62,13 @@ impl Resumption {
 
     /// Lets the player of a cube come back with a token. The cube's earlier token is no longer valid.
     pub(super) fn adopt(&mut self, cube: CubeId, token: TokenDigest) {
-        if let Some(before) = self.tokens.insert(cube, token) {
+        if let Some(before) = self
+            .tokens
+            .insert(cube, token)
+            .filter(|before| *before != token)
+        {
             self.cubes.remove(&before);
+            self.replaced.insert(cube, before);
         }
         if let Some(other) = self
             .cubes
@@ -75,6 +82,12 @@ impl Resumption {
     /// Returns the cube that a token stands for.
     pub(super) fn cube(&self, token: TokenDigest) -> Option<CubeId> {
         self.cubes.get(&token).copied()
+    }
+
+    /// Returns whether the player who had one of the tokens has come back with it by another connection.
+    pub(super) fn has_replaced(&self, tokens: &[TokenDigest]) -> bool {
+        let mut replaced = self.replaced.values();
+        replaced.any(|replaced| tokens.contains(replaced))
     }
 
     /// Returns the token of a cube.
@@ -102,6 +115,7 @@ impl Resumption {
     /// Forgets a player, who cannot come back any more.
     pub(super) fn forget(&mut self, cube: CubeId) {
         self.returned(cube);
+        self.replaced.remove(&cube);
         if let Some(token) = self.tokens.remove(&cube) {
             self.cubes.remove(&token);
         }

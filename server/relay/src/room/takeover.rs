@@ -53,11 +53,17 @@ impl Room {
     /// Becomes the owner of a room that another server has owned until now, or that this one goes on with
     /// alone. Cubes and their places stay. The players of this server get another `Welcome`, with the cube
     /// that their token stands for or with a new one. Those of other servers are absent until they are
-    /// entered again. The first tick is later than that of the state.
+    /// entered again. The first tick is later than that of the state, and than all that receivers have had.
     pub fn take_over(connections: Connections, state: RoomState, now: Instant) -> Self {
         let settings = &connections.settings;
         let mut clock = TickClock::new(settings.tick_hz, state.tick, state.began);
-        let tick = clock.advance(now);
+        let newest = connections.newest_tick();
+        let mut tick = clock.advance(now);
+        if tick <= newest {
+            // The state is that of an owner whose ticks were behind: nobody's room goes back in time.
+            tick = newest + 1;
+            clock = TickClock::new(settings.tick_hz, tick, now);
+        }
         let mut resumption = Resumption::default();
         let mut cubes = Vec::with_capacity(state.cubes.len());
         for CubeState { info, token } in state.cubes {

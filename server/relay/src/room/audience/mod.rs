@@ -178,6 +178,20 @@ impl Audience {
         }
     }
 
+    /// Sends keyframes of everything that they see to the receivers of a stream that the source has lost.
+    pub(super) fn restart_seeing(&mut self, cell: CellId, sight: Sight) {
+        for receiver in self.receivers.values_mut() {
+            if receiver
+                .connection
+                .view()
+                .binary_search(&(cell, sight))
+                .is_ok()
+            {
+                receiver.connection.restart();
+            }
+        }
+    }
+
     /// Begins all streams that receivers see, at another source.
     pub(super) fn open_streams(&self, source: &mut impl Source) {
         for (cell, sight) in self.viewers.seen() {

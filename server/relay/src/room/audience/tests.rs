@@ -231,3 +231,23 @@ fn a_suspended_player_is_sent_nothing_of_the_log_until_the_restart() {
     test.log.push(later + 2, vec![(stream, frame)]);
     assert_eq!(test.ticks(1), [ServerMessage::Heartbeat { tick: 0 }]);
 }
+
+#[test]
+fn receivers_of_a_stream_that_the_source_has_lost_begin_again_when_it_is_back() {
+    let mut test = Test::new(Grid::WHOLE, PLAYER);
+    test.have(Sight::Near);
+    let all = keyframes(&test.ticks(1));
+    test.source.here.clear();
+    let (cell, sight) = (CellId(0), Sight::Near);
+    test.audience.restart_seeing(CellId(0), Sight::Far);
+    assert_eq!(
+        keyframes(&test.ticks(1)),
+        BTreeSet::new(),
+        "nobody sees that one"
+    );
+    test.audience.restart_seeing(cell, sight);
+    assert_eq!(test.ticks(WHILE), []);
+    test.have(Sight::Near);
+    assert_eq!(keyframes(&test.ticks(1)), all);
+    assert_eq!(test.source.opened, all);
+}

@@ -419,7 +419,7 @@ fn in_a_full_room_a_ghost_makes_place_for_a_player_at_an_edge() {
     enter(&mut test, edge.id, entrance(false, &[]));
     let now = test.now();
     let full = test.room.enter_remote(edge.id, entrance(false, &[]), now);
-    assert_eq!(full, Err(world::RoomFull));
+    assert_eq!(full, Err(Ending::RoomFull));
     test.room.leave(id, Ending::Lost, now);
     let (_, next) = enter(&mut test, edge.id, entrance(false, &[]));
     assert_ne!(next.cube, welcome.cube);
@@ -509,4 +509,28 @@ fn a_player_who_types_coordinates_goes_on_without_an_answer() {
     tell(&mut test, id, sample);
     idle(&mut test);
     assert_eq!(test.room.world.pose(welcome.cube), Some(pose_at(7 * METRE)));
+}
+
+#[test]
+fn a_connection_that_another_one_has_replaced_gets_no_second_cube() {
+    let mut test = TestRoom::new(None, 1);
+    let edge = TestEdge::new(&mut test);
+    let known = entrance(false, &[]);
+    let first = known.next_token;
+    let (_, welcome) = enter(&mut test, edge.id, known);
+    let back = entrance(false, &[first]);
+    let second = back.next_token;
+    let (_, again) = enter(&mut test, edge.id, back);
+    assert_eq!(again.cube, welcome.cube);
+    // The edge that was cut off heals, and enters the connection that it believes to be alive.
+    let late = TestEdge::new(&mut test);
+    let now = test.now();
+    let entered = test
+        .room
+        .enter_remote(late.id, entrance(true, &[first]), now);
+    assert_eq!(entered, Err(Ending::Replaced));
+    assert_eq!(test.cubes().len(), 2);
+    // One that has both tokens goes on.
+    let (_, on) = enter(&mut test, late.id, entrance(true, &[second, first]));
+    assert_eq!(on.cube, welcome.cube);
 }
