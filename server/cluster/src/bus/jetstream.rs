@@ -37,7 +37,7 @@ use async_nats::jetstream::context::{
     RequestError, RequestErrorKind,
 };
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, LastRawMessageErrorKind};
+use async_nats::jetstream::stream::{Config, Info, LastRawMessageErrorKind};
 use async_nats::jetstream::{Context, ErrorCode};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -80,7 +80,10 @@ impl BucketLeases {
     /// Creates the leases of a cluster.
     pub(super) fn new(client: Client, cluster: &str) -> Self {
         Self {
-            context: ContextBuilder::new().timeout(LEASE_TIMEOUT).build(client),
+            context: ContextBuilder::new()
+                .timeout(LEASE_TIMEOUT)
+                .ack_timeout(LEASE_TIMEOUT)
+                .build(client),
             bucket: format!("{cluster}_leases"),
         }
     }
@@ -142,10 +145,6 @@ impl BucketLeases {
                 subjects: vec![self.subject(">")],
                 max_messages_per_subject: 1,
                 max_age: LEASE_AGE,
-                duplicate_window: LEASE_AGE,
-                discard: DiscardPolicy::New,
-                allow_rollup: true,
-                deny_delete: true,
                 num_replicas,
                 ..Config::default()
             };
