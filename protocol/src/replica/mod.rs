@@ -108,8 +108,9 @@ impl Replica {
         // has another cube now.
         changes
             .sort_by_key(|change| !matches!(change, Change::Appeared(_) | Change::Disappeared(_)));
+        self.check()?;
         let states = self.states_in(cell, &moved);
-        self.finish(known_until, states, changes)
+        Ok(self.finish(known_until, states, changes))
     }
 
     /// Takes in a snapshot.
@@ -122,18 +123,23 @@ impl Replica {
         self.begin_tick(snapshot.tick)?;
         let mut changes = Vec::with_capacity(snapshot.events.len() + 1);
         let mut moved = Vec::new();
+        let mut has_new = false;
         for event in &snapshot.events {
+            has_new |= matches!(event, Event::Joined(_) | Event::Entered(_));
             if let Event::Joined(_) | Event::Entered(_) | Event::Placed { .. } = event {
                 moved.push(event.cube());
             }
             self.apply(id, event, &mut changes)?;
+        }
+        if has_new {
+            self.check()?;
         }
         let placed = moved.len();
         let stream = &mut self.cell(id)?.stream;
         stream.decode(&snapshot.residuals, |cube| moved.push(cube))?;
         self.updates += (moved.len() - placed) as u64;
         let states = self.states_in(id, &moved);
-        self.finish(known_until, states, changes)
+        Ok(self.finish(known_until, states, changes))
     }
 
     /// Takes in a heartbeat: everything has gone on as predicted up to a tick.
@@ -142,7 +148,7 @@ impl Replica {
     /// [`ReplicaError`]; the replica is not to be used any further.
     pub fn heartbeat(&mut self, tick: u64) -> Result<Vec<Change>, ReplicaError> {
         self.begin_tick(tick)?;
-        self.finish(tick, Vec::new(), Vec::new())
+        Ok(self.finish(tick, Vec::new(), Vec::new()))
     }
 
     /// Takes in that cells are out of sight. If no other cell claims their cubes, a later message
@@ -318,21 +324,20 @@ impl Replica {
         }
     }
 
-    /// Checks the bounds, forgets lost cubes and reports what a message has changed.
+    /// Forgets lost cubes and reports what a message has changed.
     fn finish(
         &mut self,
         known_until: u64,
         states: Vec<(CubeId, MotionState)>,
         mut changes: Vec<Change>,
-    ) -> Result<Vec<Change>, ReplicaError> {
-        self.check()?;
+    ) -> Vec<Change> {
         self.forget_lost(&mut changes);
         changes.push(Change::Moved {
             tick: self.tick,
             known_until,
             states,
         });
-        Ok(changes)
+        changes
     }
 
     /// Advances to the tick of a message.
