@@ -72,14 +72,18 @@ impl Roster {
             self.cubes.insert(state.info.cube, state);
         }
         for moved in update.moved {
-            // It may have left meanwhile.
-            if let Some(state) = self.cubes.get_mut(&moved.cube) {
-                state.info.motion = MotionState::at_rest(moved.pose);
-            }
+            self.set_pose(moved.cube, moved.pose);
         }
         match is_good && self.cubes.len() <= MAX_CUBES_PER_ROOM {
             true => Ok(()),
             false => Err(RosterError),
+        }
+    }
+
+    /// Notes where a cube is, unless it has left meanwhile.
+    pub fn set_pose(&mut self, cube: CubeId, pose: Pose) {
+        if let Some(state) = self.cubes.get_mut(&cube) {
+            state.info.motion = MotionState::at_rest(pose);
         }
     }
 

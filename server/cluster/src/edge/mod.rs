@@ -17,7 +17,8 @@ use cubesync_protocol::limits::FRAME_HEADER_BYTES;
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::replica::{Change, ReplicaError};
 use cubesync_protocol::{
-    CubeId, DecodeError, Event, Message, Pose, ResumeToken, ServerMessage, Snapshot, Welcome,
+    CubeId, CubeInfo, DecodeError, Event, Message, Pose, ResumeToken, ServerMessage, Snapshot,
+    Welcome,
 };
 use cubesync_relay::ending::Ending;
 use cubesync_relay::room::connections::Admission;
@@ -155,6 +156,9 @@ impl Edge {
         // What receivers see already is wanted from the owner too.
         let source = &mut edge.streams.at(edge.served_tick);
         edge.connections.open_streams(source);
+        edge.connections.role = Role::Edge {
+            owner: String::new(),
+        };
         if let Some(owner) = owner {
             edge.attach_to(owner, now);
         }
@@ -327,7 +331,7 @@ impl Edge {
             cube
         });
         Some(RoomState {
-            tick,
+            tick: tick.max(self.served_tick),
             began,
             last_id: self.roster.last_id(),
             cubes: cubes.collect(),
@@ -483,7 +487,7 @@ impl Edge {
         if attached.tick + MAX_BACK_S * hz < self.served_tick {
             // A player's room never goes back in time.
             for member in self.numbers.keys().copied().collect::<Vec<_>>() {
-                self.dismiss(member, Ending::ShuttingDown, now);
+                self.dismiss(member, Ending::Lost, now);
             }
             self.served_tick = attached.tick;
         }
@@ -653,6 +657,7 @@ impl Edge {
                 let payload = frame.slice(FRAME_HEADER_BYTES.min(frame.len())..);
                 let message = ServerMessage::decode(&payload)?;
                 let changes = self.streams.replica_mut(sight).take_in(&message)?;
+                self.note_unseen(&changes);
                 match message {
                     ServerMessage::Snapshot(snapshot) => {
                         let sole = sole(&snapshot, &changes);
@@ -668,7 +673,8 @@ impl Edge {
                     _ => {}
                 }
             }
-            self.streams.replica_mut(sight).heartbeat(tick)?;
+            let changes = self.streams.replica_mut(sight).heartbeat(tick)?;
+            self.note_unseen(&changes);
         }
         self.enter_all(tick, now);
         if tick <= self.served_tick {
@@ -698,6 +704,15 @@ impl Edge {
             self.ask_for_view(now);
         }
         Ok(())
+    }
+
+    /// Keeps where cubes were that are out of sight now.
+    fn note_unseen(&mut self, changes: &[Change]) {
+        for change in changes {
+            if let Change::Disappeared(CubeInfo { cube, motion, .. }) = change {
+                self.roster.set_pose(*cube, motion.pose(&Codec::LIVE));
+            }
+        }
     }
 
     fn ask_for_view(&mut self, now: Instant) {

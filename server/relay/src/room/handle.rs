@@ -150,7 +150,7 @@ pub enum Role {
     Owner,
     /// It shows the room of another server.
     Edge {
-        /// The owner, by the address of its pages or by its id.
+        /// The owner, by the address of its pages or by its id; empty while it is being looked for.
         owner: String,
     },
     /// It goes on with the room alone, cut off from the owner.

@@ -154,7 +154,8 @@ impl Receiver {
         });
         if needs_all && self.is_partial {
             let since = *self.waits_since.get_or_insert(tick);
-            if tick.saturating_sub(since) < served.view_wait_ticks {
+            // Without any stream it would take heartbeats for those that it had at another owner.
+            if view.is_empty() || tick.saturating_sub(since) < served.view_wait_ticks {
                 return;
             }
         }
