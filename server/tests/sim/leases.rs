@@ -41,21 +41,22 @@ impl Store {
         self.former.append(&mut self.leases);
     }
 
-    /// Returns whether a server may take itself for the holder of a room's lease.
-    pub fn is_valid(&self, room: &str, node: usize, now: Duration) -> bool {
-        let entries = [self.leases.get(room), self.former.get(room)];
-        let mut entries = entries.into_iter().flatten();
+    /// Returns whether a server may take itself for the holder of the lease of the only room.
+    pub fn is_valid(&self, node: usize, now: Duration) -> bool {
+        let mut entries = self.leases.values().chain(self.former.values());
         entries.any(|entry| entry.node == node && now < entry.ends)
+    }
+
+    /// Returns the server that holds the lease of the only room.
+    pub fn node(&self, now: Duration) -> Option<usize> {
+        let mut entries = self.leases.values();
+        let entry = entries.find(|entry| now < entry.ends);
+        entry.map(|entry| entry.node)
     }
 
     fn entry(&self, room: &str, now: Duration) -> Option<Entry> {
         let entry = self.leases.get(room).copied();
         entry.filter(|entry| now < entry.ends)
-    }
-
-    /// Returns the server that holds the lease of a room.
-    pub fn node(&self, room: &str, now: Duration) -> Option<usize> {
-        self.entry(room, now).map(|entry| entry.node)
     }
 
     fn put(

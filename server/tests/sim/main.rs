@@ -50,7 +50,6 @@ fn alone_the_same_seed_gives_the_same_run() {
 }
 
 #[test]
-#[ignore = "rooms on several servers are being rebuilt"]
 fn cluster_the_same_seed_gives_the_same_run() {
     assert_repeatable(run::cluster);
 }

@@ -84,10 +84,12 @@ pub struct PlayerState {
     seed: u64,
     /// The number of their current or last server.
     pub server: usize,
-    /// The time of the program's last pause.
+    /// The time of the last pause of the program, or the end of its stream's last stall.
     pub paused: Duration,
     /// The time of joining.
     pub joined: Duration,
+    /// The time of the last second welcome.
+    pub continued: Duration,
     pub session: Option<Session>,
     pub view: View,
     /// The pose to which the player has moved their cube.
@@ -102,6 +104,7 @@ impl PlayerState {
             server: 0,
             paused: Duration::ZERO,
             joined: Duration::ZERO,
+            continued: Duration::ZERO,
             session: None,
             view: View::default(),
             pose: Pose::default(),
@@ -287,7 +290,8 @@ impl Player {
             // Real programs pause now and then.
             let frames = if self.random.u32(..2_000) == 0 { 60 } else { 1 };
             if frames > 1 {
-                state.borrow_mut().paused = now();
+                let paused = &mut state.borrow_mut().paused;
+                *paused = now().max(*paused);
             }
             sleep(frames * FRAME).await;
         }
@@ -408,6 +412,7 @@ impl Player {
         log.record(now(), &state.name, ("goes on", welcome.cube, welcome.tick));
         log.count(Count::Continued);
         state.view.go_on(welcome.tick);
+        state.continued = now();
         self.resume = Some(welcome.resume);
         if let Some(previous) = &mut self.previous {
             previous.cube = welcome.cube;
@@ -441,7 +446,12 @@ impl Player {
 
     /// Walks, carries, and sometimes cheats or leaves.
     fn act(&mut self, state: &mut PlayerState) -> Option<ConnectionEnd> {
-        let PlayerState { session, pose, .. } = state;
+        let PlayerState {
+            session,
+            pose,
+            paused,
+            ..
+        } = state;
         let session = session.as_mut()?;
         let own = session.welcome()?.cube;
         if !session.is_joined() || self.environment.is_calm.get() {
@@ -450,6 +460,7 @@ impl Player {
         let random = &mut self.random;
         if self.datagrams.is_some() && random.u32(..600) == 0 {
             self.stalled_until = now() + Duration::from_millis(random.u64(100..2_500));
+            *paused = self.stalled_until;
         }
         if random.u32(..self.turns_every) == 0 {
             let step = || random.i32(-1..=1) * WALK_QUANTA_PER_FRAME;
