@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
+use cubesync_client::protocol::quantize::QUANTA_PER_METRE;
 use serde::Deserialize;
 
 use crate::http;
@@ -38,13 +39,25 @@ struct CubeRow {
 }
 
 /// A cube, as a page and a client show it.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 pub(super) struct Cube {
     pub(super) name: String,
     pub(super) kind: String,
     #[serde(default)]
     pub(super) holder: Option<u64>,
     pub(super) position: [f32; 3],
+}
+
+impl Cube {
+    /// Returns whether it is at a place, in metres, or within a few quanta of it.
+    pub(super) fn is_at(&self, place_m: [f32; 3], bound_quanta: f32) -> bool {
+        let off_m = self
+            .position
+            .iter()
+            .zip(place_m)
+            .map(|(at, there)| at - there);
+        off_m.map(f32::abs).fold(0.0, f32::max) * QUANTA_PER_METRE <= bound_quanta
+    }
 }
 
 /// Cubes by id.

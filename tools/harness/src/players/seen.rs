@@ -2,9 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use cubesync_client::CubeView;
-use cubesync_client::protocol::quantize::QUANTA_PER_METRE;
 use cubesync_client::protocol::{CubeId, CubeKind, Pose};
 
 use super::room::{Cube, World};
@@ -19,7 +18,8 @@ const LATELY: Duration = Duration::from_millis(100);
 const DESCRIBED: usize = 6;
 /// What is wrong with a player whose cube is not there at all.
 const MISSING: &str = "does not see";
-/// The largest error of a cube in the owner's world: the codec's bound, and rounding.
+/// The largest error of a cube in the owner's world: the codec's bound, and rounding. Between two views, of which
+/// one may be from afar, it is twice that.
 const BOUND_QUANTA: f32 = 2.5;
 
 /// Everything that the players see.
@@ -199,15 +199,10 @@ impl Seen {
             let own = own.with_context(|| format!("{name} has no cube"))?;
             let cube = world.get(&own.0);
             let cube = cube.with_context(|| format!("the owner does not have {own} of {name}"))?;
-            let off = cube
-                .position
-                .iter()
-                .zip(pose.position.to_metres())
-                .map(|(at, own)| (at - own).abs() * QUANTA_PER_METRE)
-                .fold(0.0, f32::max);
+            let place = pose.position.to_metres();
             ensure!(
-                cube.name == name && cube.kind == "player" && off <= BOUND_QUANTA,
-                "the owner has {name} as {cube:?}, {off} quanta off"
+                cube.name == name && cube.kind == "player" && cube.is_at(place, BOUND_QUANTA),
+                "the owner has {name} as {cube:?}, not at {place:?}"
             );
         }
         let last = self.own.last().and_then(|(own, _)| *own);
@@ -218,13 +213,23 @@ impl Seen {
             "the owner has {free:?}, which {holder:?} should hold"
         );
         for (number, view) in self.views.iter().enumerate() {
-            if view != world {
-                let name = name_of(number);
-                let other = world.iter().find(|(id, cube)| view.get(id) != Some(cube));
-                let Some((id, cube)) = other else {
-                    bail!("{name} sees {} cubes of {count}", view.len());
+            let name = name_of(number);
+            ensure!(
+                view.len() == count,
+                "{name} sees {} cubes of {count}",
+                view.len()
+            );
+            for (id, cube) in world {
+                let seen = view.get(id);
+                let is_same = |seen: &Cube| {
+                    let is_there = seen.is_at(cube.position, 2.0 * BOUND_QUANTA);
+                    let looks = |cube: &Cube| (cube.name.clone(), cube.kind.clone(), cube.holder);
+                    is_there && looks(seen) == looks(cube)
                 };
-                bail!("{name} sees {:?}, the owner {cube:?}", view.get(id));
+                ensure!(
+                    seen.is_some_and(is_same),
+                    "{name} sees {seen:?}, the owner {cube:?}"
+                );
             }
         }
         Ok(())
