@@ -43,8 +43,8 @@ use crate::roster::Roster;
 use crate::task::{Incoming, Next, Shown, Task, now};
 use crate::tenure::{Tenure, TenureChange};
 
-/// Longest time for which what players say waits for more of it.
-const FLUSH_EVERY: Duration = Duration::from_millis(3);
+/// Time for which what a player says waits for more of it.
+const FLUSH_AFTER: Duration = Duration::from_millis(3);
 
 /// Silence of the owner after which this server asks who has the lease.
 const SILENT_AFTER: Duration = Duration::from_millis(300);
@@ -78,6 +78,8 @@ pub(crate) struct Edge {
     next_player: u64,
     /// What players have said since it was sent last.
     batch: Vec<(PlayerId, FromPlayer)>,
+    /// When the batch is due, if there is one.
+    flush_at: Option<Instant>,
     /// The newest tick that was served to players.
     served_tick: u64,
     /// When the waiting players were looked at last.
@@ -146,6 +148,7 @@ impl Edge {
             numbers: BTreeMap::new(),
             next_player: 0,
             batch: Vec::new(),
+            flush_at: None,
             looked_at: now,
         };
         let members: Vec<_> = edge.connections.members().map(|(id, _)| id).collect();
@@ -212,8 +215,16 @@ impl Edge {
                 }
             }
             let now = now();
+            // While some wait to be sent, what players say wakes nobody.
+            let is_due = self.flush_at.is_some_and(|at| now >= at);
+            if is_due || self.flush_at.is_none() {
+                self.connections.wake_for_next();
+            }
             for event in self.connections.take_events() {
                 self.handle(event, now);
+            }
+            if is_due {
+                self.flush(now);
             }
             self.turn(now);
             if self.connections.is_abandoned(now) && self.players.is_empty() {
@@ -235,14 +246,9 @@ impl Edge {
 
     /// Returns when there is something to do at the latest.
     fn turn_at(&self, now: Instant) -> Instant {
-        // Samples do not wake the task: it looks for them.
-        let is_attached = self.owner.as_ref().is_some_and(|owner| owner.has_entered);
-        let every = match is_attached && !self.players.is_empty() {
-            true => FLUSH_EVERY,
-            false => ATTACH_EVERY / 4,
-        };
         let link_at = self.owner.as_ref().map(|owner| owner.link.turn_at());
-        link_at.map_or(now + every, |at| at.min(now + every))
+        let due = [link_at, self.flush_at].into_iter().flatten();
+        due.fold(now + ATTACH_EVERY / 4, Instant::min)
     }
 
     /// Does what is due.
@@ -256,16 +262,21 @@ impl Edge {
             self.looked_at = now;
             self.give_up_waiting(now);
         }
-        if !self.batch.is_empty() {
-            let batch = std::mem::take(&mut self.batch);
-            self.push(&Up::FromPlayers(batch), now);
-        }
         if let Some(owner) = &mut self.owner
             && let Err(end) = owner.link.turn(now)
         {
             self.link_ended(end);
         }
         self.send_packets();
+    }
+
+    /// Sends what players have said.
+    fn flush(&mut self, now: Instant) {
+        self.flush_at = None;
+        if !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            self.push(&Up::FromPlayers(batch), now);
+        }
     }
 
     fn tenure_changed(&mut self, change: TenureChange, is_seeking: bool) -> Option<TakesOver> {
@@ -796,6 +807,7 @@ impl Edge {
     fn say(&mut self, from: MemberId, word: FromPlayer) {
         if let Some(&number) = self.numbers.get(&from) {
             self.batch.push((number, word));
+            self.flush_at.get_or_insert_with(|| now() + FLUSH_AFTER);
         }
     }
 
@@ -803,10 +815,7 @@ impl Edge {
     fn leave(&mut self, member: MemberId, ending: Ending, now: Instant) {
         let number = self.numbers.get(&member).copied();
         // What the player said before comes first.
-        if !self.batch.is_empty() {
-            let batch = std::mem::take(&mut self.batch);
-            self.push(&Up::FromPlayers(batch), now);
-        }
+        self.flush(now);
         self.dismiss(member, ending, now);
         if let Some(player) = number {
             self.push(&Up::Left(player, ending), now);

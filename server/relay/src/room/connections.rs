@@ -159,6 +159,12 @@ impl Connections {
         self.events.urgent().await;
     }
 
+    /// Lets the next event end [`urgent`](Self::urgent), even one that can wait. Events that are there already
+    /// do not.
+    pub fn wake_for_next(&self) {
+        self.events.wake_for_next();
+    }
+
     /// Takes the events that handles have sent. One whose sender is no [`member`](Self::member) any more
     /// is to be ignored.
     pub fn take_events(&mut self) -> Vec<RoomEvent> {

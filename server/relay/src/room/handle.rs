@@ -1,6 +1,7 @@
 //! A handle to a room's task, and the events that it sends.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::{ClientMessage, Colour, CubeId, Pose, ResumeToken};
@@ -167,6 +168,8 @@ pub struct RoomEnded;
 pub struct RoomHandle {
     events: mpsc::Sender<RoomEvent>,
     urgent: Arc<Notify>,
+    /// Whether the next event is urgent, whatever it is.
+    all_urgent: Arc<AtomicBool>,
 }
 
 /// The room's end of its handles.
@@ -177,12 +180,19 @@ pub struct RoomHandle {
 pub(super) struct RoomEvents {
     events: mpsc::Receiver<RoomEvent>,
     urgent: Arc<Notify>,
+    /// Whether the next event is urgent, whatever it is.
+    all_urgent: Arc<AtomicBool>,
 }
 
 impl RoomEvents {
     /// Waits until there is an event that cannot wait for the next tick.
     pub(super) async fn urgent(&self) {
         self.urgent.notified().await;
+    }
+
+    /// Makes the next event urgent, whatever it is.
+    pub(super) fn wake_for_next(&self) {
+        self.all_urgent.store(true, Ordering::SeqCst);
     }
 
     /// Takes the events that are there now.
@@ -206,11 +216,18 @@ impl RoomHandle {
     pub(super) fn new() -> (Self, RoomEvents) {
         let (sender, events) = mpsc::channel(EVENT_QUEUE);
         let urgent = Arc::new(Notify::new());
+        let all_urgent = Arc::default();
         let handle = Self {
             events: sender,
             urgent: Arc::clone(&urgent),
+            all_urgent: Arc::clone(&all_urgent),
         };
-        (handle, RoomEvents { events, urgent })
+        let events = RoomEvents {
+            events,
+            urgent,
+            all_urgent,
+        };
+        (handle, events)
     }
 
     /// Brings a player in. `Welcome`, and keyframes after the next tick, go to the player's outlet.
@@ -247,7 +264,10 @@ impl RoomHandle {
     /// tick. Returns whether it was sent.
     pub(super) fn deliver(&self, from: MemberId, uplink: Uplink) -> bool {
         let event = RoomEvent::Datagram { from, uplink };
-        self.events.capacity() > EVENT_QUEUE / 2 && self.events.try_send(event).is_ok()
+        let is_sent =
+            self.events.capacity() > EVENT_QUEUE / 2 && self.events.try_send(event).is_ok();
+        self.wake_if_all_are_urgent();
+        is_sent
     }
 
     /// Makes the room's task panic.
@@ -287,7 +307,10 @@ impl RoomHandle {
     pub(super) async fn send(&self, event: RoomEvent) -> Result<(), RoomEnded> {
         let can_wait = event.can_wait();
         match self.events.try_send(event) {
-            Ok(()) if can_wait => return Ok(()),
+            Ok(()) if can_wait => {
+                self.wake_if_all_are_urgent();
+                return Ok(());
+            }
             Ok(()) => {}
             Err(TrySendError::Closed(_)) => return Err(RoomEnded),
             Err(TrySendError::Full(event)) => {
@@ -297,5 +320,12 @@ impl RoomHandle {
         }
         self.urgent.notify_one();
         Ok(())
+    }
+
+    fn wake_if_all_are_urgent(&self) {
+        // Hardly ever true: a look costs less than a swap.
+        if self.all_urgent.load(Ordering::SeqCst) && self.all_urgent.swap(false, Ordering::SeqCst) {
+            self.urgent.notify_one();
+        }
     }
 }
