@@ -20,7 +20,7 @@
 //! - After NATS lost its bucket, the new one says nothing about leases that are not over. So nobody
 //!   acquires a lease in a new bucket before those are.
 //! - A holder that lost the answer to its request, or that comes back, finds an entry of its own. It
-//!   replaces it.
+//!   replaces it, and keeps its term if it was renewing.
 //! - If the clock of NATS's machine jumps ahead, keys end too early, and a room has two owners until the
 //!   first one's next renewal fails, after [`RENEW_EVERY`](super::RENEW_EVERY) at most. If it jumps
 //!   back, a holder that dies within [`LEASE_AGE`] after that keeps its key for that much longer.
@@ -273,8 +273,20 @@ impl Leases for BucketLeases {
     fn renew(&self, room: &str, lease: Lease, holder: ServerId) -> LeaseFuture<Lease> {
         self.call(room, async move |leases, key| {
             let value = format!("{holder} {}", lease.term);
-            let revision = leases.write(&key, value, lease.revision).await?;
-            Ok(Lease { revision, ..lease })
+            let term = lease.term;
+            let server = holder;
+            let known = Some(Holder { server, term });
+            let revision = match leases.write(&key, value.clone(), lease.revision).await {
+                // An earlier renewal may have been carried out, although its answer was lost.
+                Err(LeaseError::Taken) => match leases.read(&key).await? {
+                    Some(entry) if entry.holder == known => {
+                        leases.write(&key, value, entry.revision).await?
+                    }
+                    _ => return Err(LeaseError::Taken),
+                },
+                written => written?,
+            };
+            Ok(Lease { term, revision })
         })
     }
 
