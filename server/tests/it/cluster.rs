@@ -103,6 +103,14 @@ async fn has_role(server: &Server, role: &str) {
     server.counts(&line).await;
 }
 
+/// Waits until servers know each other, so that players are told of the others.
+async fn know_each_other(servers: &[&Server]) {
+    for server in servers {
+        let line = format!("cubesync_cluster_servers {}", servers.len());
+        server.counts(&line).await;
+    }
+}
+
 /// Returns whether two players see each other near where they are.
 fn see_each_other(a: &Walker, name_a: &str, b: &Walker, name_b: &str) -> bool {
     let is_near = |seen: Option<[f32; 2]>, at: [f32; 2]| {
@@ -119,6 +127,7 @@ async fn players_of_two_servers_are_in_one_room() {
     has_role(&first, "owner").await;
     let second = start(&nats).await;
     has_role(&second, "edge").await;
+    know_each_other(&[&first, &second]).await;
     let mut anna = Walker::new(&first, "Anna", 3.0);
     let mut ben = Walker::new(&second, "Ben", 6.0);
     until([&mut anna, &mut ben], "both walk", |[anna, ben]| {
@@ -158,6 +167,7 @@ async fn an_edge_goes_on_with_the_room_of_an_owner_that_stops() {
     has_role(&first, "owner").await;
     let second = start(&nats).await;
     has_role(&second, "edge").await;
+    know_each_other(&[&first, &second]).await;
     let mut anna = Walker::new(&first, "Anna", 3.0);
     let mut ben = Walker::new(&second, "Ben", 6.0);
     until([&mut anna, &mut ben], "both walk", |[anna, ben]| {
@@ -203,6 +213,7 @@ async fn without_nats_servers_are_islands_and_with_it_one_room_again() {
     has_role(&first, "owner").await;
     let second = start(&nats).await;
     has_role(&second, "edge").await;
+    know_each_other(&[&first, &second]).await;
     let mut anna = Walker::new(&first, "Anna", 3.0);
     let mut ben = Walker::new(&second, "Ben", 6.0);
     until([&mut anna, &mut ben], "both walk", |[anna, ben]| {

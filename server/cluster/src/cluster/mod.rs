@@ -18,7 +18,7 @@ use cubesync_protocol::limits::MAX_SERVERS;
 use cubesync_relay::metrics::Metrics;
 use cubesync_relay::room::Role;
 use tokio::sync::mpsc;
-use tokio::time::sleep_until;
+use tokio::time::{sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -189,12 +189,21 @@ impl Cluster {
         let (inbox, mut received) = mpsc::channel(MAX_WAITING);
         let _subscription = self.bus.subscribe(&Topic::Servers, inbox);
         let (mut announced_at, mut traffic) = (now(), self.bus.traffic());
-        let mut announce_at = announced_at;
+        let (mut announce_at, mut is_heard) = (announced_at, self.bus.is_connected());
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
+                // What was said while the bus was away is lost, and players are told of other servers only
+                // when they come in.
+                () = sleep(ANSWER_AFTER), if !is_heard => {
+                    is_heard = self.bus.is_connected();
+                    if is_heard {
+                        announce_at = now();
+                    }
+                }
                 () = sleep_until(announce_at.into()) => {
+                    is_heard = self.bus.is_connected();
                     let (now, before) = (now(), traffic);
                     self.forget_silent(now);
                     traffic = self.bus.traffic();
