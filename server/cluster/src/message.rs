@@ -19,9 +19,16 @@ use crate::cluster::Rules;
 use crate::link::{LinkId, Packet, Payload};
 use crate::roster::RosterUpdate;
 
-/// The maximum length of an edge's message in bytes: what 5,000 players say in a few milliseconds. In
-/// memory it takes up to sixty times as much.
+/// The maximum length of an edge's message in bytes. In memory it takes up to sixty times as much.
 const MAX_UP_BYTES: usize = 256 * 1024;
+
+/// The number of players' messages, or of players who enter, that an edge puts into one of its own at
+/// most: together they fit [`MAX_UP_BYTES`], however long each is.
+pub const MAX_BATCH: usize = 60;
+
+/// The last tick that an owner may have. The next owner goes on after it, and clients know half as many
+/// more.
+const LAST_TICK: u64 = MAX_TICK / 2;
 
 /// The maximum number of tokens with which a player enters: the newest, and the one before it.
 const MAX_TOKENS: usize = 2;
@@ -117,8 +124,8 @@ pub enum Up {
         /// Cells with one tick of several.
         far: Vec<CellId>,
     },
-    /// A player comes in, or back after the room's owner has changed.
-    Enter(PlayerId, RemoteEntrance),
+    /// Players come in, or back after the room's owner has changed.
+    Enter(Vec<(PlayerId, RemoteEntrance)>),
     /// A player's connection has ended.
     Left(PlayerId, Ending),
 }
@@ -160,9 +167,9 @@ impl Down {
         let is_good = match &down {
             Self::Tick(frames) => {
                 let mut all = frames.near.iter().chain(&frames.far);
-                frames.tick <= MAX_TICK && all.all(is_frame)
+                frames.tick <= LAST_TICK && all.all(is_frame)
             }
-            Self::Attached(attached) => attached.tick <= MAX_TICK,
+            Self::Attached(attached) => attached.tick <= LAST_TICK,
             Self::ForPlayers(_) | Self::Roster(_) | Self::HandOver { .. } => true,
         };
         good(down, is_good)
@@ -180,12 +187,12 @@ impl Up {
         }
         let up = decode_peer(payload)?;
         let is_good = match &up {
-            Self::Enter(_, entrance) => {
+            Self::Enter(entrances) => entrances.iter().all(|(_, entrance)| {
                 let pose = entrance.pose.unwrap_or_default();
                 clean_name(&entrance.name) == Ok(&entrance.name)
                     && entrance.tokens.len() <= MAX_TOKENS
                     && pose.position.is_in_bounds()
-            }
+            }),
             Self::View { near, far } => near.len().max(far.len()) <= MAX_CELLS,
             Self::FromPlayers(_) | Self::Left(..) => true,
         };

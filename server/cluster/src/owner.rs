@@ -93,12 +93,26 @@ impl Owner {
         let timer = tokio::time::sleep_until(self.room.next_tick().into());
         tokio::pin!(timer);
         loop {
+            let links_at = self.links.values().map(|known| known.link.turn_at());
+            let links_at = links_at.min().unwrap_or_else(|| self.room.next_tick());
             tokio::select! {
                 biased;
                 () = task.shutdown.cancelled() => {
                     task.retire();
                     return self.stop().await;
                 }
+                // It is pending nearly always, and an owner that is busy must hear that it is still one.
+                change = self.tenure.changed() => match change {
+                    TenureChange::Acquired | TenureChange::Lost => {
+                        self.check_term(now());
+                        self.announce(now());
+                    }
+                    TenureChange::Taken(holder) => {
+                        info!(room = self.name(), owner = %holder.server, "another server owns the room");
+                        return self.hand_over(Some(holder), now());
+                    }
+                    TenureChange::Unreachable => {}
+                },
                 () = &mut timer => {
                     let now = now();
                     self.check_term(now);
@@ -135,17 +149,8 @@ impl Owner {
                         self.send_outbox(now());
                     }
                 }
-                change = self.tenure.changed() => match change {
-                    TenureChange::Acquired | TenureChange::Lost => {
-                        self.check_term(now());
-                        self.announce(now());
-                    }
-                    TenureChange::Taken(holder) => {
-                        info!(room = self.name(), owner = %holder.server, "another server owns the room");
-                        return self.hand_over(Some(holder), now());
-                    }
-                    TenureChange::Unreachable => {}
-                },
+                // At most rates the ticks come first.
+                () = tokio::time::sleep_until(links_at.into()) => self.turn_links(now()),
             }
         }
     }
@@ -193,8 +198,9 @@ impl Owner {
     }
 
     fn end_links(&mut self, now: Instant) {
-        for link in std::mem::take(&mut self.links).into_values() {
+        for (id, link) in std::mem::take(&mut self.links) {
             self.room.detach_edge(link.edge, now);
+            self.publish(link.server, Packet::end(id));
         }
     }
 
@@ -301,7 +307,11 @@ impl Owner {
             return;
         };
         match up {
-            Up::Enter(player, entrance) => self.enter(id, player, entrance, now),
+            Up::Enter(entrances) => {
+                for (player, entrance) in entrances {
+                    self.enter(id, player, entrance, now);
+                }
+            }
             Up::View { near, far } => {
                 let (sees, edge) = (near.iter().copied().collect(), link.edge);
                 link.sees = sees;
@@ -415,13 +425,19 @@ impl Owner {
                 let frames = TickFrames { tick, near, far };
                 known.link.push(&Down::Tick(frames), now);
             }
-            match known.link.turn(now) {
-                Ok(()) => self.send_packets(id),
-                Err(end) => {
-                    self.cluster.metrics().link_ends.count(end);
-                    self.detach(id, now);
-                }
+        }
+        self.turn_links(now);
+    }
+
+    /// Does what is due on the links, and sends what they have.
+    fn turn_links(&mut self, now: Instant) {
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            let turned = self.links.get_mut(&id).map(|known| known.link.turn(now));
+            if let Some(Err(end)) = turned {
+                self.cluster.metrics().link_ends.count(end);
+                self.detach(id, now);
             }
+            self.send_packets(id);
         }
     }
 
@@ -451,14 +467,15 @@ impl Owner {
 
     /// Returns the server that is to own the room because all players have long been elsewhere.
     fn yields_to(&mut self, now: Instant) -> Option<ServerId> {
-        let most = self.links.values().max_by_key(|link| link.players.len())?;
-        let (successor, has_players) = (most.server, !most.players.is_empty());
-        if self.room.connections().has_members() || !has_players || self.term.is_none() {
+        let most = self.links.values().max_by_key(|link| link.players.len());
+        let most = most.filter(|link| !link.players.is_empty());
+        let is_alone = !self.room.connections().has_members() && self.term.is_some();
+        let Some(most) = most.filter(|_| is_alone) else {
             self.alone_since = None;
             return None;
-        }
+        };
         let since = *self.alone_since.get_or_insert(now);
-        (now - since >= YIELD_AFTER).then_some(successor)
+        (now - since >= YIELD_AFTER).then_some(most.server)
     }
 
     /// Gives the lease back, and names the server that is to have it.

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use cubesync_protocol::limits::{MAX_CUBES_PER_ROOM, MAX_NAME_CHARS};
 use cubesync_protocol::motion::{Codec, MotionState};
-use cubesync_protocol::{CubeId, CubeInfo, CubePose, Pose};
+use cubesync_protocol::{CubeId, CubeInfo, CubeKind, CubePose, Pose};
 use cubesync_relay::room::CubeState;
+use cubesync_relay::room::world::FREE_CUBE;
 use serde::{Deserialize, Serialize};
 
 /// The interval at which the poses of unseen cubes are sent. After a takeover a cube that nobody at
@@ -100,7 +101,9 @@ impl Roster {
 
 fn is_possible(info: &CubeInfo) -> bool {
     let pose = info.motion.pose(&Codec::LIVE);
+    let is_free = matches!(info.kind, CubeKind::Free { .. });
     info.cube.0 < MAX_ID
+        && (is_free || info.cube != FREE_CUBE)
         && info.name.chars().count() <= MAX_NUMBERED_NAME_CHARS
         && pose.position.is_in_bounds()
 }

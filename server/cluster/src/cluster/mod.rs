@@ -208,7 +208,12 @@ impl Cluster {
                     self.forget_silent(now);
                     traffic = self.bus.traffic();
                     self.announce(before, traffic, now - announced_at);
-                    (announced_at, announce_at) = (now, now + ANNOUNCE_EVERY);
+                    // Without a connection nobody has heard it.
+                    let every = match self.bus.is_connected() {
+                        true => ANNOUNCE_EVERY,
+                        false => ANSWER_AFTER,
+                    };
+                    (announced_at, announce_at) = (now, now + every);
                 }
                 Some(received) = received.recv() => {
                     // The new server should soon know of this one, but a flood of announcements must

@@ -17,8 +17,8 @@ use cubesync_protocol::limits::FRAME_HEADER_BYTES;
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::replica::{Change, ReplicaError};
 use cubesync_protocol::{
-    CubeId, CubeInfo, DecodeError, Event, Message, Pose, ResumeToken, ServerMessage, Snapshot,
-    Welcome,
+    CellId, CubeId, CubeInfo, DecodeError, Event, Message, Pose, ResumeToken, ServerMessage,
+    Snapshot, Welcome,
 };
 use cubesync_relay::ending::Ending;
 use cubesync_relay::room::connections::Admission;
@@ -37,7 +37,7 @@ use crate::Cluster;
 use crate::bus::{Holder, LEASE_AGE, Received, ServerId};
 use crate::link::{Link, LinkEnd, LinkId, Packet};
 use crate::message::{
-    Announcement, Attach, Attached, Down, Envelope, FromPlayer, PlayerId, TickFrames, Up,
+    Announcement, Attach, Attached, Down, Envelope, FromPlayer, MAX_BATCH, PlayerId, TickFrames, Up,
 };
 use crate::roster::Roster;
 use crate::task::{Incoming, Next, Shown, Task, now};
@@ -46,8 +46,9 @@ use crate::tenure::{Tenure, TenureChange};
 /// Time for which what a player says waits for more of it.
 const FLUSH_AFTER: Duration = Duration::from_millis(3);
 
-/// Silence of the owner after which this server asks who has the lease.
-const SILENT_AFTER: Duration = Duration::from_millis(300);
+/// Silence of the owner after which this server asks who has the lease: twice as long as a link is
+/// silent at most.
+const SILENT_AFTER: Duration = Duration::from_millis(500);
 
 /// Time between two requests to attach, and the time after which the lease is asked for again.
 const ATTACH_EVERY: Duration = Duration::from_millis(200);
@@ -273,9 +274,10 @@ impl Edge {
     /// Sends what players have said.
     fn flush(&mut self, now: Instant) {
         self.flush_at = None;
-        if !self.batch.is_empty() {
-            let batch = std::mem::take(&mut self.batch);
-            self.push(&Up::FromPlayers(batch), now);
+        let mut batch = std::mem::take(&mut self.batch);
+        while !batch.is_empty() {
+            let rest = batch.split_off(batch.len().min(MAX_BATCH));
+            self.push(&Up::FromPlayers(std::mem::replace(&mut batch, rest)), now);
         }
     }
 
@@ -491,7 +493,8 @@ impl Edge {
         self.clock = OwnerClock::new(self.connections.settings.tick_hz);
         self.clock.began(
             attached.tick,
-            now - Duration::from_micros(attached.since_tick_us.into()),
+            now.checked_sub(Duration::from_micros(attached.since_tick_us.into()))
+                .unwrap_or(now),
         );
         self.connections.restart_observers();
         let hz = u64::from(self.connections.settings.tick_hz);
@@ -522,15 +525,19 @@ impl Edge {
 
     /// Asks the owner to let players in.
     fn enter(&mut self, players: impl IntoIterator<Item = PlayerId>, now: Instant) {
+        let mut entrances = Vec::new();
         for number in players {
             let player = self.players.get(&number);
             let Some(entrance) = player.and_then(|player| self.entrance(player)) else {
                 continue;
             };
-            self.push(&Up::Enter(number, entrance), now);
+            entrances.push((number, entrance));
             if let Some(Player::Waiting(waiting)) = self.players.get_mut(&number) {
                 waiting.is_sent = true;
             }
+        }
+        for some in entrances.chunks(MAX_BATCH) {
+            self.push(&Up::Enter(some.to_vec()), now);
         }
     }
 
@@ -662,11 +669,15 @@ impl Edge {
     fn tick(&mut self, frames: TickFrames, now: Instant) -> Result<(), Impossible> {
         let TickFrames { tick, near, far } = frames;
         self.clock.began(tick, now);
+        let cells = self.connections.settings.grid.cells();
         let mut logged = Vec::with_capacity(near.len() + far.len());
         for (sight, frames) in [(Sight::Near, near), (Sight::Far, far)] {
             for frame in frames {
                 let payload = frame.slice(FRAME_HEADER_BYTES.min(frame.len())..);
                 let message = ServerMessage::decode(&payload)?;
+                if cell_of(&message).is_some_and(|cell| usize::from(cell.0) >= cells) {
+                    return Err(Impossible::Cell);
+                }
                 let changes = self.streams.replica_mut(sight).take_in(&message)?;
                 self.note_unseen(&changes);
                 match message {
@@ -863,11 +874,22 @@ enum Impossible {
     Replica(#[from] ReplicaError),
     #[error(transparent)]
     Roster(#[from] crate::roster::RosterError),
+    #[error("the room has no such cell")]
+    Cell,
 }
 
 /// This server is to own the room.
 #[derive(Debug)]
 struct TakesOver;
+
+/// Returns the cell whose cubes a message has.
+fn cell_of(message: &ServerMessage) -> Option<CellId> {
+    match message {
+        ServerMessage::Keyframe(keyframe) => Some(keyframe.cell),
+        ServerMessage::Snapshot(snapshot) => Some(snapshot.cell),
+        _ => None,
+    }
+}
 
 /// Returns the only cube that a snapshot is about, if there is only one and nothing but its motion.
 fn sole(snapshot: &Snapshot, changes: &[Change]) -> Option<CubeId> {

@@ -1,3 +1,4 @@
+use cubesync_protocol::limits::MAX_CLIENT_PAYLOAD_BYTES;
 use cubesync_protocol::motion::MotionState;
 use cubesync_protocol::{
     Colour, CubeId, CubeInfo, CubeKind, Message, Pose, Position, ServerMessage,
@@ -79,8 +80,8 @@ fn ups() -> Vec<(Up, &'static str)> {
         (Up::FromPlayers(messages), "00 02 010005 02010000000000"),
         (view, "01 0101 020102"),
         (
-            Up::Enter(PlayerId(1), entrance()),
-            "02 01 04416e6e61 010203 01 \
+            Up::Enter(vec![(PlayerId(1), entrance())]),
+            "02 01 01 04416e6e61 010203 01 \
              02 07070707070707070707070707070707 08080808080808080808080808080808 \
              09090909090909090909090909090909 01 000000 fffdf7df 01",
         ),
@@ -135,7 +136,7 @@ fn every_ending_comes_through() {
 
 #[test]
 fn what_no_server_sends_is_refused() {
-    let up = |entrance| Up::decode(&write(&Up::Enter(PlayerId(1), entrance)));
+    let up = |entrance| Up::decode(&write(&Up::Enter(vec![(PlayerId(1), entrance)])));
     assert!(up(entrance()).is_ok());
     for name in ["", " Anna", "a\nb", &"a".repeat(25)] {
         let name = name.to_owned();
@@ -157,7 +158,7 @@ fn what_no_server_sends_is_refused() {
     assert!(up(many).is_err());
     let attached = Attached {
         term: 1,
-        tick: MAX_TICK + 1,
+        tick: LAST_TICK + 1,
         since_tick_us: 0,
     };
     assert!(Down::decode(&write(&Down::Attached(attached))).is_err());
@@ -193,6 +194,23 @@ fn lists_have_bounds() {
     let left = || FromPlayer::Message(ClientMessage::Leave);
     let batch = |count| Up::FromPlayers((0..count).map(|_| (PlayerId(0), left())).collect());
     assert!(is_read(&batch(50_000)) && !is_read(&batch(MAX_UP_BYTES / 3)));
+    // What players may say at once fits.
+    let residuals = Bytes::from(vec![0; MAX_CLIENT_PAYLOAD_BYTES]);
+    let sample = ClientMessage::Sample {
+        tick: MAX_TICK,
+        placed: vec![],
+        residuals,
+    };
+    let longest = (PlayerId(u64::MAX), FromPlayer::Message(sample));
+    assert!(is_read(&Up::FromPlayers(vec![longest; MAX_BATCH])));
+    let entrance = RemoteEntrance {
+        name: "𝓐".repeat(24),
+        ..entrance()
+    };
+    assert!(is_read(&Up::Enter(vec![
+        (PlayerId(u64::MAX), entrance);
+        MAX_BATCH
+    ])));
     // A claimed length takes no memory.
     let claim = [&[0, 253][..], &(1_u64 << 40).to_le_bytes()].concat();
     assert!(Up::decode(&claim).is_err() && Down::decode(&claim).is_err());

@@ -81,6 +81,8 @@ fn what_no_room_has_is_refused() {
     assert_eq!(refused(changed(named.clone())), None);
     named.info.name.push('ä');
     assert_eq!(refused(changed(named)), Some(RosterError));
+    // A room always has its free cube.
+    assert_eq!(refused(changed(state(0, 0))), Some(RosterError));
     let far = RosterUpdate {
         moved: vec![moved(1, i32::MAX)],
         ..RosterUpdate::default()
@@ -101,8 +103,8 @@ fn a_roster_has_no_more_cubes_than_a_room() {
         changed: ids.map(|id| state(id, 0)).collect(),
         ..RosterUpdate::default()
     };
-    roster.apply(update(0..3_000)).unwrap();
-    roster.apply(update(3_000..5_000)).unwrap();
-    let error = roster.apply(update(5_000..5_001));
+    roster.apply(update(1..3_000)).unwrap();
+    roster.apply(update(3_000..5_001)).unwrap();
+    let error = roster.apply(update(5_001..5_002));
     assert_eq!(error, Err(RosterError));
 }
