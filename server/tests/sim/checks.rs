@@ -61,13 +61,11 @@ pub fn check_tick(truth: &RoomView, name: &str, session: &Session) -> Checked {
     Ok(())
 }
 
-/// Checks that a player sees the cubes of the room within the view distance, and no others, and that the
-/// player's own cube is where the player has moved it.
+/// Checks that a player sees the cubes of the room within the view distance, and no others.
 pub fn check_view(truth: &RoomView, view_distance_m: Option<u16>, player: &PlayerState) -> Checked {
     let name = &player.name;
     let session = player.session.as_ref().expect("it has joined");
     let (replica, clock) = (session.replica().unwrap(), session.clock().unwrap());
-    let own = session.welcome().unwrap().cube;
     let tick = clock.tick_at(session.last_received());
     let own_pose = session.own_pose().unwrap().position;
     for info in replica.cubes() {
@@ -94,11 +92,20 @@ pub fn check_view(truth: &RoomView, view_distance_m: Option<u16>, player: &Playe
             format!("{name} does not see {cube:?}")
         })?;
     }
+    Ok(())
+}
+
+/// Checks that the player's own cube is where the player has moved it.
+pub fn check_own(truth: &RoomView, player: &PlayerState) -> Checked {
+    let name = &player.name;
+    let session = player.session.as_ref().expect("it has joined");
+    let own = session.welcome().unwrap().cube;
     let own_cube = truth.cubes.iter().find(|cube| cube.cube == own);
     let own_cube = own_cube.ok_or_else(|| format!("{name}'s own cube {own} is gone"))?;
     ensure(own_cube.kind == CubeKind::Player, || {
         format!("{name}'s own cube is {own_cube:?}")
     })?;
+    let own_pose = session.own_pose().unwrap().position;
     check_near(own_pose, own_cube.pose.position, NEAR_QUANTA, || {
         format!("{name}'s own cube")
     })

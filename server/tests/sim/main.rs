@@ -39,7 +39,6 @@ fn alone_every_view_matches_the_room_after_all_faults() {
 }
 
 #[test]
-#[ignore = "rooms on several servers are being rebuilt"]
 fn cluster_every_view_matches_the_room_after_all_faults() {
     play_seeds("cluster", run::cluster, SEEDS_OF_CLUSTER, Count::CLUSTER);
 }

@@ -88,6 +88,8 @@ pub struct PlayerState {
     pub paused: Duration,
     /// The time of joining.
     pub joined: Duration,
+    /// The number of ticks at which the player's view was last wrong, one after the other.
+    pub wrong_ticks: Cell<u32>,
     /// The time of the last second welcome.
     pub continued: Duration,
     pub session: Option<Session>,
@@ -104,6 +106,7 @@ impl PlayerState {
             server: 0,
             paused: Duration::ZERO,
             joined: Duration::ZERO,
+            wrong_ticks: Cell::new(0),
             continued: Duration::ZERO,
             session: None,
             view: View::default(),
@@ -454,7 +457,12 @@ impl Player {
         } = state;
         let session = session.as_mut()?;
         let own = session.welcome()?.cube;
-        if !session.is_joined() || self.environment.is_calm.get() {
+        if !session.is_joined() {
+            return None;
+        }
+        if self.environment.is_calm.get() {
+            session.set_pose(own, *pose);
+            session.send(now());
             return None;
         }
         let random = &mut self.random;

@@ -216,6 +216,7 @@ fn play(
     checks::check_players(truth, &players).unwrap();
     for player in &players {
         checks::check_view(truth, servers.view_distance_m, &player.borrow()).unwrap();
+        checks::check_own(truth, &player.borrow()).unwrap();
     }
     Outcome {
         hash: log.hash(),
@@ -254,6 +255,10 @@ fn agreement(servers: &Servers, players: &[Rc<RefCell<PlayerState>>], now: Durat
         let is_new = now < player.joined.max(player.paused) + Duration::from_secs(1);
         if session.is_some_and(|session| is_connected(session.last_received())) && !is_new {
             checks::check_view(truth, servers.view_distance_m, &player)?;
+            // What a player sends after a loss does not arrive any more.
+            if !servers.kinds.players {
+                checks::check_own(truth, &player)?;
+            }
         }
     }
     Ok(())
