@@ -18,7 +18,7 @@ use cubesync_protocol::limits::MAX_SERVERS;
 use cubesync_relay::metrics::Metrics;
 use cubesync_relay::room::Role;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, sleep_until};
+use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -189,26 +189,18 @@ impl Cluster {
         let (inbox, mut received) = mpsc::channel(MAX_WAITING);
         let _subscription = self.bus.subscribe(&Topic::Servers, inbox);
         let (mut announced_at, mut traffic) = (now(), self.bus.traffic());
-        let (mut announce_at, mut is_heard) = (announced_at, self.bus.is_connected());
+        let mut announce_at = announced_at;
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
-                // What was said while the bus was away is lost, and players are told of other servers only
-                // when they come in.
-                () = sleep(ANSWER_AFTER), if !is_heard => {
-                    is_heard = self.bus.is_connected();
-                    if is_heard {
-                        announce_at = now();
-                    }
-                }
                 () = sleep_until(announce_at.into()) => {
-                    is_heard = self.bus.is_connected();
                     let (now, before) = (now(), traffic);
                     self.forget_silent(now);
                     traffic = self.bus.traffic();
                     self.announce(before, traffic, now - announced_at);
-                    // Without a connection nobody has heard it.
+                    // Without the bus nobody has heard it, and players are told of other servers only when
+                    // they come in.
                     let every = match self.bus.is_connected() {
                         true => ANNOUNCE_EVERY,
                         false => ANSWER_AFTER,
@@ -260,7 +252,9 @@ impl Cluster {
     }
 
     fn publish(&self, own: &Presence) {
-        self.bus.publish(&Topic::Servers, own.encode());
+        if self.bus.is_connected() {
+            self.bus.publish(&Topic::Servers, own.encode());
+        }
     }
 
     fn forget_silent(&self, now: Instant) {
