@@ -12,8 +12,8 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use cubesync_harness::http;
 use cubesync_harness::wait::comes_true;
+use cubesync_harness::{http, players};
 use serde::Serialize;
 
 use self::figures::{Figures, Run, Spread};
@@ -111,7 +111,11 @@ fn start(setting: &Setting, bus: Option<&Bus>, count: u32) -> Result<Vec<Server>
             .and_then(|pages| http::get(pages, "/metrics").ok());
         page.is_some_and(|page| String::from_utf8_lossy(&page.body).contains(&known))
     };
-    if bus.is_some() && !comes_true(FOUND_WITHIN, || servers.iter().all(knows_all)) {
+    let pages: Vec<_> = servers.iter().filter_map(|server| server.pages).collect();
+    // One of them owns the lobby as soon as they can have leases.
+    let are_together =
+        || servers.iter().all(knows_all) && players::owner(&pages, players::ROOM).is_ok();
+    if bus.is_some() && !comes_true(FOUND_WITHIN, are_together) {
         bail!("the servers do not find each other");
     }
     Ok(servers)
