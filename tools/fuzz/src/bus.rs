@@ -90,7 +90,8 @@ pub fn check(bytes: &[u8]) {
 fn decode(bytes: &Bytes, end: &mut End) {
     let _ = Presence::decode(bytes);
     if let Ok(down) = Down::decode(bytes) {
-        assert_eq!(write(&down), bytes);
+        // A motion that no cube has is not written as it came.
+        assert_eq!(Down::decode(&write(&down)).as_ref(), Ok(&down));
         if let Down::Roster(update) = down
             && end.roster.apply(update).is_err()
         {
