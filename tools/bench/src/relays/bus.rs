@@ -83,12 +83,11 @@ impl Bus {
 }
 
 impl Counters {
-    /// Returns the connections of all servers but the one that published most, which is the room's owner.
-    pub(crate) fn edges(&self) -> Vec<Connection> {
-        let mut all: Vec<_> = self.connections.values().copied().collect();
-        all.sort_by_key(|connection| connection.published_bytes);
-        all.pop();
-        all
+    /// Returns the connections of all servers but the owner. Servers connect in the order of their numbers.
+    pub(crate) fn edges(&self, owner: usize) -> Vec<Connection> {
+        let all = self.connections.values().copied().enumerate();
+        let edges = all.filter(|(number, _)| *number != owner);
+        edges.map(|(_, connection)| connection).collect()
     }
 }
 
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn edges_are_all_but_the_server_that_publishes_most() {
+    fn edges_are_all_servers_but_the_owner() {
         let before = counters(
             r#"{"connections": [
             {"cid": 3, "in_msgs": 900, "in_bytes": 90000, "out_msgs": 1, "out_bytes": 10},
@@ -154,6 +153,6 @@ mod tests {
             published_bytes: 100,
             received_bytes: 690,
         };
-        assert_eq!((now - before).edges(), [edge]);
+        assert_eq!((now - before).edges(1), [edge]);
     }
 }

@@ -374,6 +374,11 @@ impl<'run> Run<'run> {
                 findings: tally.findings,
                 across_ms: [once, twice]
                     .map(|latency| quantile_ms(latency, 0.5).zip(quantile_ms(latency, 0.99))),
+                owner: self
+                    .progress
+                    .timeline
+                    .get()
+                    .map_or(0, |timeline| timeline.owner),
                 bus: usage.bus.clone(),
             },
         })

@@ -80,6 +80,8 @@ pub(crate) struct Details {
     /// owner and one of an edge, and between clients of edges; the row's own figures are for clients of the
     /// owner.
     pub(crate) across_ms: [Option<(f64, f64)>; 2],
+    /// The number of the server that owns the clients' room.
+    pub(crate) owner: usize,
     /// For servers with a bus, its counters for the measurement.
     pub(crate) bus: Option<Counters>,
 }

@@ -102,7 +102,7 @@ pub(crate) fn of(row: &Row, alone: Option<&Run>) -> Run {
     add("owner and edge, p99 ms added", 1, minus(once.1, P99));
     add("edge and edge, p50 ms added", 1, minus(twice.0, P50));
     add("edge and edge, p99 ms added", 1, minus(twice.1, P99));
-    let edges = details.bus.as_ref().map(|bus| bus.edges());
+    let edges = details.bus.as_ref().map(|bus| bus.edges(details.owner));
     if let Some(edges) = edges.filter(|edges| !edges.is_empty()) {
         let per_edge_s = |sum: u64| sum as f64 / edges.len() as f64 / details.seconds;
         let of = |count: fn(&Connection) -> u64| per_edge_s(edges.iter().map(count).sum());
