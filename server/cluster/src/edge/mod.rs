@@ -187,8 +187,11 @@ impl Edge {
     pub(crate) async fn run(mut self, task: &mut Task) -> Next {
         loop {
             let is_seeking = self.is_seeking(now());
-            // A server whose players know the room is a better owner.
-            self.tenure.set_modest(!self.connections.has_members());
+            // A server that knows the room and has players, who may be on their way in, is a better owner.
+            let is_known = self.state.is_some() || self.roster.cubes().len() > 0;
+            let has_players = is_known && !self.players.is_empty();
+            self.tenure
+                .set_modest(!self.connections.has_members() && !has_players);
             let turn_at = self.turn_at(now());
             tokio::select! {
                 biased;
