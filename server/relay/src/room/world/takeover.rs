@@ -116,6 +116,8 @@ impl World {
             if let Some(cube) = self.cubes.get_mut(&cube) {
                 cube.rule = rule;
             }
+            // Both ends of the way up begin where it stands now.
+            self.stand(cube);
         }
         true
     }
