@@ -3,9 +3,9 @@
 //! clock.
 //!
 //! Each packet has a number. A receiver that misses one asks for it and all after it at once, and again
-//! every [`ASK_EVERY`]; a sender keeps its last packets for that. A link that cannot be healed has
+//! every `ASK_EVERY`; a sender keeps its last packets for that. A link that cannot be healed has
 //! ended, and the edge attaches again. As a packet is the only thing that shows that the one before it
-//! was lost, a side that has nothing to send says so every [`ALIVE_EVERY`].
+//! was lost, a side that has nothing to send says so every `ALIVE_EVERY`.
 //!
 //! A packet is its kind (1 byte), the link's id (4) and a number (4), little endian, and its content.
 

@@ -23,7 +23,7 @@ use crate::roster::RosterUpdate;
 const MAX_UP_BYTES: usize = 256 * 1024;
 
 /// The number of players' messages, or of players who enter, that an edge puts into one of its own at
-/// most: together they fit [`MAX_UP_BYTES`], however long each is.
+/// most: together they fit `MAX_UP_BYTES`, however long each is.
 pub const MAX_BATCH: usize = 60;
 
 /// The last tick that an owner may have. The next owner goes on after it, and clients know half as many

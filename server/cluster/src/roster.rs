@@ -1,6 +1,6 @@
 //! The roster: what an edge knows of the cubes of its room that it does not see, so that it can
 //! become the owner. The owner sends the whole one when an edge attaches, then what changes at once,
-//! except that unseen cubes move: their poses follow every [`POSES_EVERY`].
+//! except that unseen cubes move: their poses follow every `POSES_EVERY`.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
