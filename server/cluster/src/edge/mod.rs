@@ -54,6 +54,10 @@ const SILENT_AFTER: Duration = Duration::from_millis(500);
 const ATTACH_EVERY: Duration = Duration::from_millis(200);
 const ATTACH_WITHIN: Duration = Duration::from_millis(600);
 
+/// Time within which a room opens for which there is no lease: the bucket of a new cluster gives none for
+/// a second and a half.
+const OPEN_WITHIN: Duration = Duration::from_millis(2_500);
+
 /// Time within which a player must be let in. A client waits as long for its welcome.
 const LET_IN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -302,7 +306,7 @@ impl Edge {
                 }
                 None
             }
-            TenureChange::Unreachable if now - self.heard_at >= LEASE_AGE => {
+            TenureChange::Unreachable if now - self.heard_at >= self.patience() => {
                 warn!(
                     room = self.name(),
                     "the room's owner cannot be reached: this server goes on alone"
@@ -310,6 +314,15 @@ impl Edge {
                 Some(TakesOver)
             }
             TenureChange::Unreachable | TenureChange::Lost => None,
+        }
+    }
+
+    /// Returns for how long an owner is waited for while nobody can say who it is.
+    fn patience(&self) -> Duration {
+        let is_new = self.state.is_none() && self.roster.cubes().len() == 0;
+        match is_new && self.cluster.bus().is_connected() {
+            true => OPEN_WITHIN,
+            false => LEASE_AGE,
         }
     }
 
