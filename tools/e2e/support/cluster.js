@@ -11,7 +11,7 @@ export class Cluster {
         const cluster = new Cluster();
         const folder = mkdtempSync(`${tmpdir()}/cubesync-nats-`);
         // Port -1 is a free one.
-        cluster.nats = new Program("NATS", "nats-server", ["-a", "127.0.0.1", "-p", "-1", "-sd", folder]);
+        cluster.nats = new Program("NATS", "nats-server", ["-a", "127.0.0.1", "-p", "-1", "-js", "-sd", folder]);
         const [, address] = await cluster.nats.line(/client connections on (\S+)/);
         const flags = ["--bus", `nats://${address}`];
         cluster.servers = await Promise.all(Array.from({ length: count }, () => Server.start({ flags })));
