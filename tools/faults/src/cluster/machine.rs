@@ -125,6 +125,8 @@ impl<'a> Site<'a> {
             format!("--listen={tcp}"),
             format!("--http={pages}"),
             format!("--bus=nats://{bus}"),
+            // Players step from where they come in to their circles, however far that is.
+            "--max-speed=0".to_owned(),
             // The players are in four cells then.
             "--view-distance=20".to_owned(),
         ];
