@@ -4,6 +4,7 @@
 //! [`Backplane`](cubesync_relay::room::backplane::Backplane).
 
 pub mod bus;
+mod clock;
 mod cluster;
 mod edge;
 pub mod link;

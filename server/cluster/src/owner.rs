@@ -14,12 +14,13 @@ use cubesync_relay::room::{EdgeId, ForPlayer, MemberId, RemoteEntrance, Role, Ro
 use tracing::{debug, info, warn};
 
 use crate::bus::{Holder, Received, ServerId};
+use crate::clock::now;
 use crate::link::{Link, LinkEnd, LinkId, Packet};
 use crate::message::{
     Announcement, Attach, Attached, Down, Envelope, FromPlayer, PlayerId, TickFrames, Up,
 };
 use crate::roster::RosterSender;
-use crate::task::{Incoming, Next, Shown, Task, now};
+use crate::task::{Incoming, Next, Shown, Task};
 use crate::tenure::{Tenure, TenureChange};
 use crate::{Cluster, LeaseChange};
 
@@ -200,7 +201,7 @@ impl Owner {
     fn end_links(&mut self, now: Instant) {
         for (id, link) in std::mem::take(&mut self.links) {
             self.room.detach_edge(link.edge, now);
-            self.publish(link.server, Packet::end(id));
+            self.publish(link.server, [Packet::end(id)]);
         }
     }
 
@@ -267,7 +268,7 @@ impl Owner {
         }
         if self.links.len() >= MAX_EDGES {
             warn!(room = self.name(), edge = %attach.from, "there are too many edges");
-            return self.publish(attach.from, Packet::end(attach.link));
+            return self.publish(attach.from, [Packet::end(attach.link)]);
         }
         info!(room = self.name(), edge = %attach.from, "another server shows the room");
         let state = self.room.state();
@@ -297,7 +298,7 @@ impl Owner {
         if let Some(link) = self.links.remove(&id) {
             info!(room = self.name(), edge = %link.server, "another server shows the room no more");
             self.room.detach_edge(link.edge, now);
-            self.publish(link.server, Packet::end(id));
+            self.publish(link.server, [Packet::end(id)]);
         }
     }
 
@@ -450,15 +451,12 @@ impl Owner {
     fn send_packets(&mut self, id: LinkId) {
         if let Some(known) = self.links.get_mut(&id) {
             let (server, packets) = (known.server, known.link.take_packets());
-            for packet in packets {
-                self.publish(server, packet);
-            }
+            self.publish(server, packets);
         }
     }
 
-    fn publish(&self, server: ServerId, packet: Bytes) {
-        let topic = self.cluster.topic_at(self.name(), server);
-        self.cluster.bus().publish(&topic, packet);
+    fn publish(&self, server: ServerId, packets: impl IntoIterator<Item = Bytes>) {
+        self.cluster.send(self.name(), server, packets);
     }
 
     fn name(&self) -> &str {

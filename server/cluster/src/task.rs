@@ -1,7 +1,5 @@
 //! What the task of a room has besides the room, whatever this server's part in it is.
 
-use std::time::Instant;
-
 use cubesync_relay::room::backplane::Retire;
 use cubesync_relay::room::{Connections, Room, RoomState};
 use tokio::sync::mpsc;
@@ -119,9 +117,4 @@ impl Inbox {
     pub(crate) fn try_recv(&mut self) -> Option<Received> {
         self.packets.try_recv().ok()
     }
-}
-
-/// Returns the runtime's time, which a simulation may control.
-pub(crate) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }

@@ -9,6 +9,7 @@ use crate::Cluster;
 use crate::bus::{
     Holder, LEASE_AGE, Lease, LeaseError, LeaseFuture, Leases, RENEW_EVERY, ServerId,
 };
+use crate::clock::now;
 
 /// Time between two attempts to get a lease.
 const RETRY_EVERY: Duration = Duration::from_millis(200);
@@ -249,10 +250,6 @@ impl fmt::Debug for Tenure {
         fields.field("room", &self.room).field("held", &self.held);
         fields.finish_non_exhaustive()
     }
-}
-
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use cubesync_protocol::ServerAddress;
 use cubesync_protocol::limits::MAX_SERVERS;
 use cubesync_relay::metrics::Metrics;
@@ -27,6 +28,7 @@ use self::others::Others;
 use self::presence::MAX_LISTED_ROOMS;
 pub use self::presence::{Presence, RoomPresence, RoomRole, Rules, ServerProfile, host_and_port};
 use crate::bus::{Bus, Received, ServerId, Topic, Traffic};
+use crate::clock::now;
 use crate::link::{Link, LinkId};
 
 /// The maximum number of announcements that wait to be processed: two from each of as many servers
@@ -102,6 +104,19 @@ impl Cluster {
     /// Returns the topic of a server that has a room.
     pub(crate) fn topic_at(&self, room: &str, server: ServerId) -> Topic {
         Topic::RoomAt(self.rules().shared_name(room), server)
+    }
+
+    /// Sends packets about a room to another server.
+    pub(crate) fn send(
+        &self,
+        room: &str,
+        server: ServerId,
+        packets: impl IntoIterator<Item = Bytes>,
+    ) {
+        let topic = self.topic_at(room, server);
+        for packet in packets {
+            self.bus.publish(&topic, packet);
+        }
     }
 
     /// Returns the metrics that rooms count in.
@@ -304,11 +319,6 @@ impl Cluster {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns the runtime's time, which runs as the system's does, or as a simulation lets it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 #[cfg(test)]

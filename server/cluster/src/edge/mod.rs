@@ -35,12 +35,13 @@ use self::owner_clock::OwnerClock;
 use self::source::Streams;
 use crate::Cluster;
 use crate::bus::{Holder, LEASE_AGE, Received, ServerId};
+use crate::clock::now;
 use crate::link::{Link, LinkEnd, LinkId, Packet};
 use crate::message::{
     Announcement, Attach, Attached, Down, Envelope, FromPlayer, MAX_BATCH, PlayerId, TickFrames, Up,
 };
 use crate::roster::Roster;
-use crate::task::{Incoming, Next, Shown, Task, now};
+use crate::task::{Incoming, Next, Shown, Task};
 use crate::tenure::{Tenure, TenureChange};
 
 /// Time for which what a player says waits for more of it.
@@ -379,7 +380,7 @@ impl Edge {
             let link = owner.link.id();
             let attach = Envelope::Attach(Attach { from, link, rules });
             let server = owner.server;
-            self.publish(server, attach.encode());
+            self.publish(server, [attach.encode()]);
         }
     }
 
@@ -389,7 +390,7 @@ impl Edge {
             if owner.has_entered {
                 self.state = self.state().or(self.state.take());
             }
-            self.publish(owner.server, Packet::end(owner.link.id()));
+            self.publish(owner.server, [Packet::end(owner.link.id())]);
             self.connections.suspend_members();
         }
     }
@@ -409,15 +410,12 @@ impl Edge {
     fn send_packets(&mut self) {
         if let Some(owner) = &mut self.owner {
             let (server, packets) = (owner.server, owner.link.take_packets());
-            for packet in packets {
-                self.publish(server, packet);
-            }
+            self.publish(server, packets);
         }
     }
 
-    fn publish(&self, server: ServerId, packet: Bytes) {
-        let topic = self.cluster.topic_at(self.name(), server);
-        self.cluster.bus().publish(&topic, packet);
+    fn publish(&self, server: ServerId, packets: impl IntoIterator<Item = Bytes>) {
+        self.cluster.send(self.name(), server, packets);
     }
 
     /// Takes in the announcement of an owner.
