@@ -1,9 +1,9 @@
 //! A real nats-server with JetStream on a port of its own, which can be stopped and started again.
 
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use cubesync_harness::programs::free_address;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::net::TcpStream;
@@ -36,14 +36,12 @@ impl NatsServer {
     }
 
     fn with_store(flags: &[&str], store: Option<Folder>) -> Self {
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut server = Self {
-            port: free.local_addr().unwrap().port(),
+            port: free_address().unwrap().port(),
             flags: flags.iter().map(|&flag| flag.to_owned()).collect(),
             store,
             child: None,
         };
-        drop(free);
         server.restart();
         server
     }

@@ -2,10 +2,12 @@
 
 use std::env;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{self, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// Returns the path of this program's neighbour `name`: cargo puts all programs of one profile into
 /// one folder.
@@ -53,17 +55,56 @@ pub fn build_command(packages: &[&str], is_release: bool) -> Command {
     command
 }
 
-/// Returns an address of loopback with a port that nobody listens on at the moment.
+/// The ports that [`free_address`] chooses from. They lie below those that Linux, macOS and Windows give
+/// to whoever connects or listens without naming one, so none of them is taken between the choice and
+/// the start of the program that it is for.
+const FREE_PORTS: Range<u16> = 10_000..32_000;
+
+/// Returns an address of loopback with a port that nobody listens on, and that this process has not had
+/// before.
+///
+/// # Errors
+///
+/// All ports that it may choose are in use.
 pub fn free_address() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no port is free")?;
-    Ok(listener.local_addr()?)
+    static CHOICES: AtomicU32 = AtomicU32::new(0);
+    // Processes that choose at the same time begin far from each other.
+    let first = process::id().wrapping_mul(977);
+    let count = u32::from(FREE_PORTS.end - FREE_PORTS.start);
+    for _ in FREE_PORTS {
+        let choice = first.wrapping_add(CHOICES.fetch_add(1, Ordering::Relaxed)) % count;
+        let port = FREE_PORTS.start + u16::try_from(choice)?;
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return Ok(listener.local_addr()?);
+        }
+    }
+    bail!("no port of {FREE_PORTS:?} is free")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::ffi::OsStr;
 
     use super::*;
+
+    #[test]
+    fn free_addresses_differ_and_can_be_listened_on() {
+        let addresses = [(); 100].map(|()| free_address().unwrap());
+        let different: HashSet<_> = addresses.iter().collect();
+        assert_eq!(different.len(), addresses.len());
+        for address in addresses {
+            assert!(FREE_PORTS.contains(&address.port()), "{address}");
+            TcpListener::bind(address).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_not_free() {
+        let holder = TcpListener::bind(free_address().unwrap()).unwrap();
+        let held = holder.local_addr().unwrap();
+        assert!((0..100).all(|_| free_address().unwrap() != held));
+    }
 
     #[test]
     fn a_build_does_not_depend_on_the_program_that_starts_it() {

@@ -1,9 +1,10 @@
 //! A real server process, and its answers over HTTP.
 
 use std::io::{Read, Result, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
+use cubesync_harness::programs::free_address;
 use serde_json::Value;
 
 use crate::process::{Program, server_program, until};
@@ -19,10 +20,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on free ports, and waits until it serves.
     pub(crate) fn start() -> Self {
-        // Both are held at once, so that the ports differ, and freed before the server binds them.
-        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [tcp, http] = listeners.map(|listener| listener.local_addr().unwrap());
-        Self::start_at(tcp, http)
+        Self::start_at(free_address().unwrap(), free_address().unwrap())
     }
 
     /// Ends the server at once, as `kill -9` does, and starts it again after `meanwhile`.
