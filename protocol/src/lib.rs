@@ -17,6 +17,7 @@ pub mod codec;
 pub mod cube;
 pub mod datagram;
 pub mod frame;
+pub mod help;
 pub mod interpolation;
 pub mod limits;
 pub mod message;

@@ -2,12 +2,14 @@
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use cubesync_protocol::help::FOR_OPERATORS;
 use cubesync_server::Config;
 
 /// The parsed command line.
 #[derive(Parser)]
 #[command(name = "cubesync-server", version, about, max_term_width = 100)]
 #[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = format!("When something does not work: {FOR_OPERATORS}"))]
 pub(crate) struct Arguments {
     /// The chore; `None` to serve.
     #[command(subcommand)]

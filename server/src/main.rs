@@ -8,6 +8,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anyhow::Context;
+use cubesync_protocol::help::FOR_OPERATORS;
 use cubesync_server::{Config, doctor, logging, run};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -27,7 +28,10 @@ async fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // `eprintln!` would panic on a closed standard error.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let _ = writeln!(
+                std::io::stderr(),
+                "error: {error:#}\nmore help: {FOR_OPERATORS}"
+            );
             ExitCode::FAILURE
         }
     }

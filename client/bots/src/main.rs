@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use clap::Parser;
 use cubesync_client::ClientOptions;
+use cubesync_client::protocol::help::FOR_PLAYERS;
 use cubesync_client::protocol::limits::MAX_NAME_CHARS;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
 
@@ -36,6 +37,7 @@ const NUMBER_CHARS: usize = 5;
 /// Join a cubesync server with bots that wander about, and sum up the traffic at the end.
 #[derive(Debug, Parser)]
 #[command(name = "cubesync-bots", version)]
+#[command(after_help = format!("When something does not work: {FOR_PLAYERS}"))]
 struct Arguments {
     /// The server's host:port; with tls:// in front the connection is encrypted
     #[arg(long, env = "CUBESYNC_SERVER", default_value = "127.0.0.1:14900")]
@@ -73,7 +75,7 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {error:#}\nmore help: {FOR_PLAYERS}");
             ExitCode::FAILURE
         }
     }

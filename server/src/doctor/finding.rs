@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use cubesync_protocol::help::FOR_OPERATORS;
+
 /// Width of a line in columns. Longer texts are wrapped.
 const WIDTH: usize = 80;
 
@@ -129,7 +131,11 @@ impl Report {
             "\n{}, {}.",
             number(problems, "problem"),
             number(notes, "note")
-        )
+        )?;
+        match problems + notes {
+            0 => Ok(()),
+            _ => writeln!(f, "More help: {FOR_OPERATORS}"),
+        }
     }
 }
 
@@ -153,18 +159,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_report_is_in_order_without_problems_and_counts_them() {
+    fn a_report_counts_problems_and_notes_and_says_where_to_read_more_if_there_are_any() {
         let ok = Finding::ok("one", "good");
         let note = Finding::note("two", "hm", "look");
         let problem = Finding::problem("three", "bad", "mend it");
+        let text = Report::new(vec![ok.clone()]).render(false);
+        assert!(text.ends_with("\nno problems, no notes.\n"), "{text}");
+        let more = format!("\nMore help: {FOR_OPERATORS}\n");
         let report = Report::new(vec![ok.clone(), note.clone(), note]);
         assert!(report.is_in_order());
         let text = report.render(false);
-        assert!(text.ends_with("\nno problems, 2 notes.\n"), "{text}");
+        let end = format!("\nno problems, 2 notes.{more}");
+        assert!(text.ends_with(&end), "{text}");
         let report = Report::new(vec![ok, problem]);
         assert!(!report.is_in_order());
         let text = report.render(false);
-        assert!(text.ends_with("\n1 problem, no notes.\n"), "{text}");
+        let end = format!("\n1 problem, no notes.{more}");
+        assert!(text.ends_with(&end), "{text}");
     }
 
     #[test]
@@ -172,7 +183,8 @@ mod tests {
         let text = "word ".repeat(60);
         let report = Report::new(vec![Finding::note("something", text.clone(), text)]);
         let text = report.render(false);
-        let widest = text.lines().map(|line| line.chars().count()).max();
+        let lines = text.lines().filter(|line| !line.contains(FOR_OPERATORS));
+        let widest = lines.map(|line| line.chars().count()).max();
         assert!(widest <= Some(WIDTH), "{text}");
         assert_eq!(text.matches("word").count(), 120);
         assert_eq!(text.matches("> ").count(), 1);

@@ -75,7 +75,7 @@ async fn sigterm_and_ctrl_c_end_the_program_with_code_0() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_ends_the_program_with_one_line_and_code_1() {
+async fn a_port_in_use_ends_the_program_with_one_line_a_link_and_code_1() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let mut child = program(&["--text", &address]).spawn().unwrap();
@@ -85,11 +85,15 @@ async fn a_port_in_use_ends_the_program_with_one_line_and_code_1() {
         .unwrap();
     let status = soon(child.wait()).await.unwrap();
     assert_eq!(status.code(), Some(1));
-    assert_eq!(message.lines().count(), 1, "{message}");
+    let [error, link] = *message.lines().collect::<Vec<_>>() else {
+        panic!("{message}");
+    };
     assert!(
-        message.starts_with("error: cannot listen on") && message.contains("--text"),
-        "{message}"
+        error.starts_with("error: cannot listen on") && error.contains("--text"),
+        "{error}"
     );
+    let help = cubesync_protocol::help::FOR_OPERATORS;
+    assert_eq!(link, format!("more help: {help}"));
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use cubesync_client::Trust;
+use cubesync_client::protocol::help::FOR_THE_WINDOW;
 use cubesync_client::recorder::Recorder;
 use cubesync_client::{Client, ClientOptions};
 pub(crate) use cubesync_recording::Recording;
@@ -105,7 +106,7 @@ pub(crate) fn tell(line: &str) {
 
 /// Prints an error in one line and ends the program.
 pub(crate) fn fail(reason: &str) -> ! {
-    eprintln!("error: {reason}");
+    eprintln!("error: {reason}\nmore help: {FOR_THE_WINDOW}");
     finish();
     process::exit(1);
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use cubesync_client::ClientOptions;
+use cubesync_client::protocol::help::FOR_PLAYERS;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
 use cubesync_recording::parse_size;
 
@@ -19,6 +20,7 @@ pub(super) const DEFAULT_PORT: u16 = 14_900;
 /// Join a cubesync server and show its cubes in a window.
 #[derive(Debug, Parser)]
 #[command(name = "cubesync-client", version)]
+#[command(after_help = format!("When something does not work: {FOR_PLAYERS}"))]
 pub(crate) struct Options {
     /// Join this server at once, without the join screen; with tls:// in front the connection is
     /// encrypted
