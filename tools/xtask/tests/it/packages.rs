@@ -49,7 +49,10 @@ const PRODUCT: [Rule; 9] = [
         ..rule("client/game", &["protocol", "recording", "client"])
     },
     rule("client/bots", &["protocol", "recording", "client"]),
-    rule("client/hello", &["protocol", "client"]),
+    Rule {
+        tests_may_use: &["tools/harness"],
+        ..rule("client/hello", &["protocol", "client"])
+    },
 ];
 
 /// Libraries that few packages may know; the tools may use them all.
