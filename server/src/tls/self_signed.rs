@@ -131,9 +131,11 @@ fn write_new(path: &Path, text: &str, is_secret: bool) -> Result<(), Certificate
     }
     #[cfg(not(unix))]
     let _ = is_secret;
-    let written = options
-        .open(path)
-        .and_then(|mut file| file.write_all(text.as_bytes()));
+    let written = options.open(path).and_then(|mut file| {
+        // Half a file, on a full disk, would let each later start fail.
+        file.write_all(text.as_bytes())
+            .inspect_err(|_| _ = fs::remove_file(path))
+    });
     written.map_err(|reason: io::Error| CertificateError::Write {
         path: path.to_owned(),
         reason,
