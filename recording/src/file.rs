@@ -1,20 +1,22 @@
 //! The file that a recording is written to, and its bound.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
 
-use crate::chunk::{FILE_HEADER, FILE_NAME};
+use crate::chunk::FILE_HEADER;
+use crate::place::{self, Place};
 
 /// How long a recording's file gets unless told otherwise: hours of a few players.
 pub const DEFAULT_MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// The least that can be asked for: a few chunks of a full room.
 const MIN_MAX_BYTES: u64 = 1024 * 1024;
 
-/// A file of chunks that never gets longer than its bound: before it would, its oldest chunks go.
+/// A file of chunks that never gets longer than its bound: before it would, its oldest chunks go. A
+/// device or a pipe keeps nothing, and has no bound.
 #[derive(Debug)]
 pub struct BoundedFile {
-    path: PathBuf,
+    place: Place,
     file: File,
     max_bytes: u64,
     /// The lengths of the chunks in it.
@@ -22,27 +24,26 @@ pub struct BoundedFile {
 }
 
 impl BoundedFile {
-    /// Begins a recording. A recording that is there is replaced; any other file is not.
+    /// Begins a recording in a file of its own: at `path`, or beside what is there already
+    /// ([`Place::find`]). Nothing that exists is changed.
     ///
     /// # Errors
-    /// The file cannot be made, or is something else.
+    /// The file cannot be created, or nobody reads from the pipe.
     pub fn create(path: &Path, max_bytes: u64) -> io::Result<Self> {
-        if fs::metadata(path).is_ok_and(|known| known.is_file() && known.len() > 0) {
-            let mut name = [0; FILE_NAME.len()];
-            let read = File::open(path)?.read_exact(&mut name);
-            if read.is_err() || name != FILE_NAME {
-                let kind = io::ErrorKind::AlreadyExists;
-                return Err(io::Error::new(kind, "the file exists and is no recording"));
-            }
-        }
-        let mut file = File::create(path)?;
+        let (mut file, place) = place::open(path)?;
         file.write_all(&FILE_HEADER)?;
         Ok(Self {
-            path: path.to_owned(),
+            place,
             file,
             max_bytes: max_bytes.max(MIN_MAX_BYTES),
             chunks: Vec::new(),
         })
+    }
+
+    /// Returns where the recording goes, which need not be where it was wanted.
+    pub fn path(&self) -> &Path {
+        let (Place::NewFile(path) | Place::Stream(path)) = &self.place;
+        path
     }
 
     /// Appends a chunk.
@@ -50,6 +51,9 @@ impl BoundedFile {
     /// # Errors
     /// The disk is full, or broken; what was written before stays readable.
     pub fn append(&mut self, chunk: &[u8]) -> io::Result<()> {
+        if matches!(self.place, Place::Stream(_)) {
+            return self.file.write_all(chunk);
+        }
         let len_bytes = chunk.len() as u64;
         if self.len() + len_bytes > self.max_bytes {
             self.drop_oldest(len_bytes)?;
@@ -75,14 +79,28 @@ impl BoundedFile {
             dropped += 1;
         }
         let dropped_bytes: u64 = self.chunks.drain(..dropped).sum();
-        let mut name = self.path.clone().into_os_string();
+        let mut name = self.path().to_owned().into_os_string();
         name.push(".new");
-        let mut old = File::open(&self.path)?;
-        old.seek(SeekFrom::Start(FILE_HEADER.len() as u64 + dropped_bytes))?;
-        let mut new = File::create(&name)?;
+        let (new, name) = place::create_new(Path::new(&name))?;
+        let replaced = self.replace_by(new, &name, dropped_bytes);
+        if replaced.is_err() {
+            // Half a copy on a full disk would help nobody.
+            let _ = fs::remove_file(&name);
+        }
+        replaced
+    }
+
+    fn replace_by(&mut self, mut new: File, name: &Path, dropped_bytes: u64) -> io::Result<()> {
         new.write_all(&FILE_HEADER)?;
-        io::copy(&mut old, &mut new)?;
-        fs::rename(&name, &self.path)?;
+        let kept = FILE_HEADER.len() as u64 + dropped_bytes;
+        self.file.seek(SeekFrom::Start(kept))?;
+        io::copy(&mut self.file, &mut new)?;
+        if !place::is_at(&self.file, self.path()) {
+            // Somebody moved the file away, and there may be another one in its place by now.
+            let (_, path) = place::create_new(self.path())?;
+            self.place = Place::NewFile(path);
+        }
+        fs::rename(name, self.path())?;
         self.file = new;
         Ok(())
     }

@@ -6,16 +6,18 @@
 //! drops the oldest ones; a [`Recording`] reads them back, up to the end or the first damage.
 //! `docs/RECORDING.md` describes the bytes.
 //!
-//! Times are arguments everywhere. Only [`BoundedFile`] knows of files.
+//! Times are arguments everywhere. Only [`BoundedFile`] and [`Place`] know of files.
 
 pub mod chunk;
 mod encoder;
 mod file;
+mod place;
 mod recording;
 mod scene;
 
 pub use chunk::{Chunk, Damage, Direction, Entry};
 pub use encoder::Encoder;
 pub use file::{BoundedFile, DEFAULT_MAX_BYTES, parse_size};
+pub use place::Place;
 pub use recording::{Cursor, OpenError, Recording};
 pub use scene::Scene;

@@ -16,7 +16,7 @@ use cubesync_protocol::{
 };
 use cubesync_recording::chunk::FILE_HEADER;
 use cubesync_recording::{
-    BoundedFile, Direction, Encoder, Entry, OpenError, Recording, Scene, parse_size,
+    BoundedFile, Direction, Encoder, Entry, OpenError, Place, Recording, Scene, parse_size,
 };
 use proptest::prelude::*;
 
@@ -455,15 +455,160 @@ fn a_file_at_its_bound_keeps_the_newest_part() {
     assert!(first > 0 && longest > BOUND / 2);
 }
 
+/// A folder for a test, deleted afterwards.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let name = format!("cubesync-folder-{}-{name}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
 #[test]
-fn a_recording_replaces_a_recording_and_nothing_else() {
-    let scratch = Scratch::new("other");
-    std::fs::write(&scratch.0, "my diary").unwrap();
-    let error = BoundedFile::create(&scratch.0, 1 << 20).unwrap_err();
-    assert_eq!(error.to_string(), "the file exists and is no recording");
-    assert_eq!(std::fs::read(&scratch.0).unwrap(), b"my diary");
-    std::fs::write(&scratch.0, FILE_HEADER).unwrap();
-    assert!(BoundedFile::create(&scratch.0, 1 << 20).is_ok());
+fn a_recording_changes_nothing_that_is_there_and_gets_the_next_number() {
+    let folder = Folder::new("taken");
+    let wanted = folder.0.join("a.rec");
+    std::fs::write(&wanted, "my diary").unwrap();
+    std::fs::create_dir(folder.0.join("a-2.rec")).unwrap();
+    std::fs::write(folder.0.join("a-3.rec"), "").unwrap();
+    let expected = folder.0.join("a-4.rec");
+    assert_eq!(
+        Place::find(&wanted).unwrap(),
+        Place::NewFile(expected.clone())
+    );
+    assert!(!expected.exists());
+    let file = BoundedFile::create(&wanted, 1 << 20).unwrap();
+    assert_eq!(file.path(), expected);
+    assert_eq!(std::fs::read(&wanted).unwrap(), b"my diary");
+    assert_eq!(std::fs::read(&expected).unwrap(), FILE_HEADER);
+}
+
+#[test]
+fn recordings_that_begin_at_once_get_files_of_their_own() {
+    let folder = Folder::new("race");
+    let wanted = folder.0.join("a.rec");
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| BoundedFile::create(&wanted, 1 << 20).unwrap());
+        }
+    });
+    assert_eq!(folder.names().len(), 16);
+}
+
+#[test]
+fn a_folder_and_a_missing_folder_are_refused() {
+    let folder = Folder::new("folders");
+    let error = BoundedFile::create(&folder.0, 1 << 20).unwrap_err();
+    assert_eq!(error.to_string(), "it is a folder; name a file in it");
+    let error = BoundedFile::create(&folder.0.join("no/a.rec"), 1 << 20).unwrap_err();
+    let expected = format!(
+        "there is no folder {}/no; make it first",
+        folder.0.display()
+    );
+    assert_eq!(error.to_string(), expected);
+    assert!(folder.names().is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_leads_to_its_target_and_stays() {
+    let folder = Folder::new("links");
+    let [link, target] = ["link.rec", "target.rec"].map(|name| folder.0.join(name));
+    std::os::unix::fs::symlink("target.rec", &link).unwrap();
+    for expected in [target, folder.0.join("target-2.rec")] {
+        let file = BoundedFile::create(&link, 1 << 20).unwrap();
+        assert_eq!(file.path(), expected);
+    }
+    assert!(link.is_symlink());
+    std::fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("link.rec", &link).unwrap();
+    assert!(BoundedFile::create(&link, 1 << 20).is_err());
+}
+
+/// Appends chunks until the file has dropped its oldest ones.
+fn fill(file: &mut BoundedFile) {
+    for _ in 0..20 {
+        file.append(&[7; 100_000]).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_recording_at_its_bound_spares_a_file_that_took_its_name() {
+    let folder = Folder::new("moved");
+    let wanted = folder.0.join("a.rec");
+    std::fs::write(folder.0.join("a.rec.new"), "not of ours").unwrap();
+    let mut file = BoundedFile::create(&wanted, 1 << 20).unwrap();
+    file.append(b"the beginning").unwrap();
+    std::fs::rename(&wanted, folder.0.join("kept.rec")).unwrap();
+    std::fs::write(&wanted, "another one").unwrap();
+    fill(&mut file);
+    assert_eq!(
+        folder.names(),
+        ["a-2.rec", "a.rec", "a.rec.new", "kept.rec"]
+    );
+    assert_eq!(file.path(), folder.0.join("a-2.rec"));
+    let read = |name| std::fs::read(folder.0.join(name)).unwrap();
+    assert_eq!(read("a.rec"), b"another one");
+    assert_eq!(read("a.rec.new"), b"not of ours");
+    assert!(read("kept.rec").starts_with(&[&FILE_HEADER[..], b"the beginning"].concat()));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_takes_any_amount_and_stays_a_device() {
+    use std::os::unix::fs::FileTypeExt;
+
+    let null = std::path::Path::new("/dev/null");
+    let mut file = BoundedFile::create(null, 1 << 20).unwrap();
+    fill(&mut file);
+    let known = std::fs::metadata(null).unwrap().file_type();
+    assert!(known.is_char_device() && file.path() == null);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pipe_is_recorded_into_while_somebody_reads_it() {
+    use std::io::Read;
+
+    let folder = Folder::new("pipe");
+    let pipe = folder.0.join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let error = BoundedFile::create(&pipe, 1 << 20).unwrap_err();
+    assert!(
+        error.to_string().contains("start its reader first"),
+        "{error}"
+    );
+    let mut reader = std::fs::File::options()
+        .read(true)
+        .write(true)
+        .open(&pipe)
+        .unwrap();
+    let mut file = BoundedFile::create(&pipe, 1 << 20).unwrap();
+    file.append(b"chunk").unwrap();
+    let mut read = [0; FILE_HEADER.len() + 5];
+    reader.read_exact(&mut read).unwrap();
+    assert_eq!(read[..], [&FILE_HEADER[..], b"chunk"].concat());
+    assert_eq!(folder.names(), ["pipe"]);
 }
 
 #[test]

@@ -163,7 +163,8 @@ pub struct Config {
     #[arg(value_parser = clap::builder::BoolishValueParser::new())]
     pub tls_self_signed: bool,
 
-    /// Record the room lobby into this file
+    /// Record the room lobby into this file; if it exists, into the next free name, such as
+    /// lobby-2.rec
     #[arg(long, value_name = "FILE", env = "CUBESYNC_RECORD")]
     #[arg(help_heading = RECORDINGS)]
     pub record: Option<PathBuf>,

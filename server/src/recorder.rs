@@ -26,15 +26,18 @@ const QUEUE_TICKS: usize = 64;
 /// Frames with the time of their arrival since the recording began.
 type TimedFrames = (Duration, Bytes);
 
-/// Creates the file of a recording.
+/// Creates the file of a recording, and logs which one: a file that is there already is kept.
 ///
 /// # Errors
 /// [`StartError::Record`].
-pub(crate) fn create(path: &Path, max_bytes: u64) -> Result<BoundedFile, StartError> {
-    BoundedFile::create(path, max_bytes).map_err(|error| StartError::Record {
-        path: path.to_owned(),
+pub(crate) fn create(wanted: &Path, max_bytes: u64) -> Result<BoundedFile, StartError> {
+    let created = BoundedFile::create(wanted, max_bytes);
+    let file = created.map_err(|error| StartError::Record {
+        path: wanted.to_owned(),
         reason: error.to_string(),
-    })
+    })?;
+    info!(file = %file.path().display(), "recording the lobby; files that were there are kept");
+    Ok(file)
 }
 
 /// Records a room until it ends or the file cannot be written. Neither disturbs the players.

@@ -1,7 +1,7 @@
 //! The recorder's thread, and the taps through which clients hand it their bytes.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -28,6 +28,7 @@ enum RecorderMessage {
 /// A recording that is being made. Dropping it writes the remaining entries and waits for that.
 #[derive(Debug)]
 pub struct Recorder {
+    path: PathBuf,
     traffic: SyncSender<RecorderMessage>,
     thread: Option<JoinHandle<()>>,
 }
@@ -40,7 +41,8 @@ pub struct Tap {
 }
 
 impl Recorder {
-    /// Begins a recording of at most `max_bytes`. When it has to end early, `say` is called with the
+    /// Begins a recording of at most `max_bytes`, in a file of its own: where one is at `path`
+    /// already, under the next free name ([`cubesync_recording::Place`]). When it has to end early, `say` is called with the
     /// reason, once and on another thread; nothing else changes.
     ///
     /// # Errors
@@ -51,6 +53,7 @@ impl Recorder {
         say: impl FnOnce(String) + Send + 'static,
     ) -> io::Result<Self> {
         let file = BoundedFile::create(path, max_bytes)?;
+        let path = file.path().to_owned();
         let (traffic, entries) = mpsc::sync_channel(QUEUE);
         let thread = thread::Builder::new()
             .name("recorder".into())
@@ -60,9 +63,15 @@ impl Recorder {
                 }
             })?;
         Ok(Self {
+            path,
             traffic,
             thread: Some(thread),
         })
+    }
+
+    /// Returns where the recording goes.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Returns a tap for one client. Several clients at once would mix their bytes.

@@ -4,16 +4,16 @@ use std::fs::OpenOptions;
 use std::io;
 use std::path::Path;
 
-use cubesync_recording::Recording;
+use cubesync_recording::{Place, Recording};
 
 use super::Finding;
 use crate::config::Config;
 
+const ABOUT_RECORD: &str = "recording";
+
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
-    let record = config.record.as_deref().map(|path| {
-        let space = space_bytes(folder(path));
-        judge_record(path, &can_write(path), space, config.record_max)
-    });
+    let record = config.record.as_deref();
+    let record = record.map(|wanted| examine_record(wanted, config.record_max));
     let replay = config.replay.as_deref().map(|path| {
         let read = std::fs::File::open(path)
             .map_err(|error| error.to_string())
@@ -23,6 +23,21 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
         judge_replay(path, read.map(|_| ()))
     });
     record.into_iter().chain(replay).collect()
+}
+
+fn examine_record(wanted: &Path, max_bytes: u64) -> Finding {
+    match Place::find(wanted) {
+        Ok(Place::NewFile(path)) => {
+            let space = space_bytes(folder(&path));
+            judge_record(&path, &can_write(&path), space, max_bytes)
+        }
+        // Opening a pipe would tell its reader that something begins.
+        Ok(Place::Stream(path)) => {
+            let path = path.display();
+            Finding::ok(ABOUT_RECORD, format!("{path} is no file and keeps nothing"))
+        }
+        Err(error) => judge_record(wanted, &Err(error), None, max_bytes),
+    }
 }
 
 fn folder(path: &Path) -> &Path {
@@ -70,17 +85,16 @@ fn judge_record(
     space_bytes: Option<u64>,
     max_bytes: u64,
 ) -> Finding {
-    const ABOUT: &str = "recording";
     let path = path.display();
     let mib = |bytes: u64| format!("{} MiB", bytes.div_ceil(1024 * 1024));
     match (writable, space_bytes) {
         (Err(error), _) => Finding::problem(
-            ABOUT,
+            ABOUT_RECORD,
             format!("cannot write {path}: {error}"),
             "let the server's user write there, or choose another file with --record",
         ),
         (Ok(()), Some(space)) if space < max_bytes => Finding::problem(
-            ABOUT,
+            ABOUT_RECORD,
             format!(
                 "{} are free beside {path}, and it may grow to {}: the recording would end",
                 mib(space),
@@ -89,8 +103,8 @@ fn judge_record(
             "make room, or bound it with --record-max",
         ),
         (Ok(()), _) => Finding::ok(
-            ABOUT,
-            format!("{path} can be written, up to {}", mib(max_bytes)),
+            ABOUT_RECORD,
+            format!("the next one goes to {path}, up to {}", mib(max_bytes)),
         ),
     }
 }
@@ -147,6 +161,7 @@ mod tests {
                 .map(|finding| finding.verdict)
                 .collect::<Vec<_>>()
         };
+        assert_eq!(verdicts(&folder), [Verdict::Problem]);
         assert_eq!(verdicts(&file), [Verdict::Ok]);
         assert!(std::fs::read_dir(&folder).unwrap().next().is_none());
         std::fs::write(&file, "old").unwrap();
@@ -156,7 +171,21 @@ mod tests {
             verdicts(&folder.join("missing/game.rec")),
             [Verdict::Problem]
         );
+        let finding = examine_record(&file, 1_000);
+        assert!(
+            finding.summary.contains("game-2.rec"),
+            "{}",
+            finding.summary
+        );
+        assert!(!folder.join("game-2.rec").exists());
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_device_is_no_problem_however_full_the_disk_is() {
+        let finding = examine_record(Path::new("/dev/null"), u64::MAX);
+        assert_eq!(finding.verdict, Verdict::Ok);
     }
 
     #[cfg(unix)]

@@ -148,14 +148,38 @@ async fn a_recorded_lobby_is_played_by_players_of_the_same_names_with_the_free_c
 }
 
 #[tokio::test]
+async fn a_recording_that_is_played_or_left_by_a_crash_is_kept() {
+    let scratch = Scratch::new("kept");
+    let second = Scratch(
+        scratch
+            .0
+            .with_file_name(format!("cubesync-it-{}-kept-2", std::process::id())),
+    );
+    let server = Server::start(&["--record", scratch.flag()]).await;
+    let _anna = server.join("Anna").await;
+    server.begin_stop();
+    server.stopped().await;
+    let recorded = std::fs::read(&scratch.0).unwrap();
+
+    let flags = ["--replay", scratch.flag(), "--record", scratch.flag()];
+    let server = Server::start(&flags).await;
+    let _vera = server.join("Vera").await;
+    server.begin_stop();
+    server.stopped().await;
+    assert_eq!(std::fs::read(&scratch.0).unwrap(), recorded);
+    assert_eq!(read(&second.0).damage(), None);
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_written_or_played_prevents_the_start_with_a_reason() {
     let scratch = Scratch::new("foreign");
     std::fs::write(&scratch.0, "not of ours").unwrap();
-    for (flag, expected) in [
-        ("--record", "the file exists and is no recording"),
-        ("--replay", "it is no recording of cubesync"),
+    let inside = scratch.0.join("a.rec");
+    for (flag, file, expected) in [
+        ("--record", inside.to_str().unwrap(), "; make it first"),
+        ("--replay", scratch.flag(), "it is no recording of cubesync"),
     ] {
-        let config = crate::support::config(&[flag, scratch.flag()]);
+        let config = crate::support::config(&[flag, file]);
         let result = cubesync_server::run(config, Default::default(), |_| {}).await;
         let error = result.unwrap_err().to_string();
         assert!(error.ends_with(expected), "{error}");

@@ -188,7 +188,10 @@ pub(crate) fn notches(wheel: f32) -> f32 {
 fn record(path: &Path, max_bytes: u64) {
     let say = |reason| eprintln!("warning: {reason}");
     match Recorder::create(path, max_bytes, say) {
-        Ok(made) => *recorder() = Some(made),
+        Ok(made) => {
+            tell(&format!("recording into {}", made.path().display()));
+            *recorder() = Some(made);
+        }
         Err(error) => fail(&format!("cannot record into {}: {error}", path.display())),
     }
     let stopped = ctrlc::set_handler(|| {

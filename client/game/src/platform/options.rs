@@ -47,7 +47,8 @@ pub(crate) struct Options {
     /// graphics card]
     #[arg(long, value_name = "COUNT", env = "CUBESYNC_SAMPLES", value_parser = clap::value_parser!(i32).range(1..=16))]
     samples: Option<i32>,
-    /// Record everything that is sent and received into this file, for a bug report
+    /// Record everything that is sent and received into this file, for a bug report; if it exists,
+    /// into the next free name, such as game-2.rec
     #[arg(long, value_name = "FILE", env = "CUBESYNC_RECORD")]
     record: Option<PathBuf>,
     /// Largest size of the recording; beyond it the oldest part is dropped
