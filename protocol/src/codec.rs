@@ -189,7 +189,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::limits::{FAR_INTERVAL_TICKS, MAX_CUBES_PER_ROOM, MAX_NAME_CHARS, PROTOCOL_VERSION};
+    use crate::limits::{FAR_INTERVAL_TICKS, MAX_CUBES_PER_ROOM, MAX_NAME_BYTES, PROTOCOL_VERSION};
     use crate::motion::{Codec, MotionSet, MotionState};
     use crate::*;
 
@@ -547,7 +547,7 @@ mod tests {
         }
         let motion = *set.get(CubeId(0)).unwrap();
         assert!(!motion.is_settled());
-        let name = "🦀".repeat(MAX_NAME_CHARS);
+        let name = "n".repeat(MAX_NAME_BYTES);
         let kind = CubeKind::Free {
             holder: Some(CubeId(u64::MAX)),
         };

@@ -39,4 +39,4 @@ pub use message::{
 };
 pub use quantize::{Pose, Position, Rotation};
 pub use replica::Replica;
-pub use text::{TextError, clean_name, clean_room};
+pub use text::{TextError, clean_name, clean_room, folded};

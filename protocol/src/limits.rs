@@ -35,11 +35,21 @@ pub const MAX_CUBES_PER_ROOM: usize = 5_000;
 /// rest is room for worlds with more free cubes.
 pub const MAX_CUBES_PER_SAMPLE: usize = 8;
 
-/// Longest player name, in characters: what stays readable above a cube.
+/// Longest player name, in grapheme clusters, which people count as characters: what stays readable
+/// above a cube.
 pub const MAX_NAME_CHARS: usize = 24;
 
-/// Longest room name, in characters.
+/// Longest player name, in bytes: five families of joined emoji.
+pub const MAX_NAME_BYTES: usize = 128;
+
+/// Longest room name, in grapheme clusters.
 pub const MAX_ROOM_CHARS: usize = 32;
+
+/// Longest room name, in bytes.
+pub const MAX_ROOM_BYTES: usize = 128;
+
+/// Largest number of combining marks on one letter of a name (UTS 39, section 5.4).
+pub const MAX_STACKED_MARKS: usize = 4;
 
 /// Longest join key, in bytes.
 pub const MAX_JOIN_KEY_BYTES: usize = 128;

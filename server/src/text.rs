@@ -120,7 +120,7 @@ async fn read_name(lines: &mut Lines, writer: &mut OwnedWriteHalf) -> Option<Str
     loop {
         let problem = match lines.next().await? {
             Line::Whole(line) => match clean_name(&line) {
-                Ok(name) => return Some(name.to_owned()),
+                Ok(name) => return Some(name),
                 Err(error) => error.to_string(),
             },
             Line::TooLong => "a name is short".into(),

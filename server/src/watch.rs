@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cubesync_protocol::replica::ReplicaError;
-use cubesync_protocol::{Message, Replica, ServerMessage, frame};
+use cubesync_protocol::{Message, Replica, ServerMessage, folded, frame};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::error;
@@ -57,7 +57,7 @@ pub(crate) enum WatchError {
     Busy,
 }
 
-/// The watches of a server's rooms, by the room's name.
+/// The watches of a server's rooms, by the room's folded name.
 #[derive(Debug)]
 pub(crate) struct Watches {
     /// The number of cells that each room has.
@@ -102,16 +102,17 @@ impl Watches {
         name: &str,
         room: RoomHandle,
     ) -> Result<mpsc::Sender<Question>, WatchError> {
+        let name = folded(name);
         let mut by_room = self.by_room.lock().unwrap_or_else(PoisonError::into_inner);
         by_room.retain(|_, watch| !watch.is_closed());
-        if let Some(watch) = by_room.get(name) {
+        if let Some(watch) = by_room.get(&name) {
             return Ok(watch.clone());
         }
         if by_room.len() >= MAX_WATCHES {
             return Err(WatchError::Busy);
         }
         let (watch, questions) = mpsc::channel(QUESTION_QUEUE);
-        by_room.insert(name.to_owned(), watch.clone());
+        by_room.insert(name, watch.clone());
         let cells = self.cells;
         let watching = contain(&host.metrics, Task::Other, serve(room, questions, cells));
         host.tasks.spawn(watching);

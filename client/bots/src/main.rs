@@ -17,7 +17,6 @@ use anyhow::{Context, ensure};
 use clap::Parser;
 use cubesync_client::ClientOptions;
 use cubesync_client::protocol::help::FOR_PLAYERS;
-use cubesync_client::protocol::limits::MAX_NAME_CHARS;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
 
 use crate::bot::Bot;
@@ -31,8 +30,8 @@ const LONGEST_STAGGER: Duration = Duration::from_millis(25);
 const LONGEST_START: Duration = Duration::from_secs(5);
 /// Upper bound of the files that a process has open besides its sockets.
 const OTHER_FILES: usize = 32;
-/// Longest number behind a bot's name, with its space.
-const NUMBER_CHARS: usize = 5;
+/// Largest number of bots.
+const MAX_COUNT: u16 = 2_000;
 
 /// Join a cubesync server with bots that wander about, and sum up the traffic at the end.
 #[derive(Debug, Parser)]
@@ -44,7 +43,7 @@ struct Arguments {
     server: String,
     /// Number of bots, 1 to 2000
     #[arg(long, env = "CUBESYNC_COUNT", default_value_t = 3,
-        value_parser = clap::value_parser!(u16).range(1..=2000))]
+        value_parser = clap::value_parser!(u16).range(1..=i64::from(MAX_COUNT)))]
     count: u16,
     /// The room to join
     #[arg(long, env = "CUBESYNC_ROOM", default_value = "lobby", value_parser = room)]
@@ -82,17 +81,19 @@ fn main() -> ExitCode {
 }
 
 fn room(text: &str) -> Result<String, String> {
-    let room = clean_room(text).map_err(|error| error.to_string())?;
-    Ok(room.to_owned())
+    clean_room(text).map_err(|error| error.to_string())
 }
 
 fn name(text: &str) -> Result<String, String> {
     let name = clean_name(text).map_err(|error| error.to_string())?;
-    let limit = MAX_NAME_CHARS - NUMBER_CHARS;
-    if name.chars().count() > limit {
-        return Err(format!("a number follows: {limit} characters at most"));
+    match clean_name(&numbered(&name, MAX_COUNT)) {
+        Ok(_) => Ok(name),
+        Err(error) => Err(format!("{error}, with a bot's number behind it")),
     }
-    Ok(name.to_owned())
+}
+
+fn numbered(name: &str, number: u16) -> String {
+    format!("{name} {number}")
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -137,7 +138,7 @@ fn bots(arguments: &Arguments) -> Vec<Bot> {
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
     let bot = |number| {
-        let name = format!("{} {number}", arguments.name);
+        let name = numbered(&arguments.name, number);
         let mut options = ClientOptions {
             room: arguments.room.clone(),
             colour: colour(&mut random),

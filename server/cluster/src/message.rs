@@ -189,7 +189,7 @@ impl Up {
         let is_good = match &up {
             Self::Enter(entrances) => entrances.iter().all(|(_, entrance)| {
                 let pose = entrance.pose.unwrap_or_default();
-                clean_name(&entrance.name) == Ok(&entrance.name)
+                clean_name(&entrance.name).as_ref() == Ok(&entrance.name)
                     && entrance.tokens.len() <= MAX_TOKENS
                     && pose.position.is_in_bounds()
             }),

@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use cubesync_protocol::limits::{MAX_CUBES_PER_ROOM, MAX_NAME_CHARS};
+use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 use cubesync_protocol::motion::{Codec, MotionState};
-use cubesync_protocol::{CubeId, CubeInfo, CubeKind, CubePose, Pose};
+use cubesync_protocol::{CubeId, CubeInfo, CubeKind, CubePose, Pose, clean_name};
 use cubesync_relay::room::CubeState;
 use cubesync_relay::room::world::FREE_CUBE;
 use serde::{Deserialize, Serialize};
@@ -18,10 +18,6 @@ const POSES_EVERY: Duration = Duration::from_secs(2);
 
 /// The ids of cubes are below this.
 const MAX_ID: u64 = 1 << 53;
-
-/// The maximum length of a cube's name in characters: a player's, with the number that tells it from
-/// an equal one.
-const MAX_NUMBERED_NAME_CHARS: usize = MAX_NAME_CHARS + 8;
 
 /// A change of a roster, from the owner to an edge.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -104,7 +100,7 @@ fn is_possible(info: &CubeInfo) -> bool {
     let is_free = matches!(info.kind, CubeKind::Free { .. });
     info.cube.0 < MAX_ID
         && (is_free || info.cube != FREE_CUBE)
-        && info.name.chars().count() <= MAX_NUMBERED_NAME_CHARS
+        && clean_name(&info.name).as_ref() == Ok(&info.name)
         && pose.position.is_in_bounds()
 }
 

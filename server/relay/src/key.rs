@@ -69,7 +69,7 @@ impl From<&str> for RoomKey {
     fn from(text: &str) -> Self {
         let (room, key) = text.split_once('=').unwrap_or_default();
         Self {
-            room: clean_room(room).unwrap_or_default().to_owned(),
+            room: clean_room(room).unwrap_or_default(),
             key: key.into(),
         }
     }

@@ -1,5 +1,5 @@
 //! The rooms by name. A room is opened when a player asks for it, and ends when it has been empty for
-//! a while.
+//! a while. Names that look alike are one room, which is shown as it was first written.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use cubesync_protocol::cells::Grid;
+use cubesync_protocol::folded;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -55,6 +56,7 @@ pub struct Rooms {
     backplane: Arc<dyn Backplane>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    /// By the folded name.
     by_name: Mutex<BTreeMap<String, Opened>>,
 }
 
@@ -114,9 +116,9 @@ impl Rooms {
         Err(Ending::Panicked)
     }
 
-    /// Returns the room of that name, if it exists.
+    /// Returns the room with a name that looks like this one, if it exists.
     pub fn find(&self, room: &str) -> Option<RoomHandle> {
-        Some(self.lock().get(room)?.handle.clone())
+        Some(self.lock().get(&folded(room))?.handle.clone())
     }
 
     /// Returns the rooms that exist, by name.
@@ -129,8 +131,9 @@ impl Rooms {
         if self.shutdown.is_cancelled() {
             return Err(Ending::ShuttingDown);
         }
+        let name = folded(room);
         let mut by_name = self.lock();
-        if let Some(opened) = by_name.get(room) {
+        if let Some(opened) = by_name.get(&name) {
             return Ok(opened.handle.clone());
         }
         let of_address = || by_name.values().filter(|room| room.by == by).count();
@@ -143,11 +146,12 @@ impl Rooms {
             handle: handle.clone(),
             by,
         };
-        by_name.insert(room.into(), opened);
+        by_name.insert(name, opened);
         Ok(handle)
     }
 
     fn open(self: &Arc<Self>, name: &str) -> RoomHandle {
+        let key = folded(name);
         let settings = RoomSettings {
             name: name.into(),
             tick_hz: self.settings.tick_hz,
@@ -157,14 +161,14 @@ impl Rooms {
             resume_within: self.settings.resume_within,
             drain: self.settings.drain,
             max_cubes: self.settings.max_cubes,
-            permanent: name == DEFAULT_ROOM,
+            permanent: key == DEFAULT_ROOM,
             backplane: Arc::clone(&self.backplane),
         };
         let (handle, connections) = Connections::new(settings, self.metrics.clone());
         self.metrics.rooms.inc();
-        let (rooms, name) = (Arc::clone(self), name.to_owned());
+        let rooms = Arc::clone(self);
         let retire = Retire::new(move || {
-            rooms.lock().remove(&name);
+            rooms.lock().remove(&key);
             rooms.metrics.rooms.dec();
         });
         let backplane = Arc::clone(&self.backplane);
@@ -245,6 +249,29 @@ mod tests {
             let found = rooms.find_or_open(room, by);
             assert_eq!(found.is_ok(), is_open, "{room} {by}");
         }
+    }
+
+    #[tokio::test]
+    async fn rooms_whose_names_look_alike_are_one_room() {
+        let rooms = Rooms::new(
+            settings(),
+            Metrics::default(),
+            Arc::new(Alone),
+            CancellationToken::new(),
+            TaskTracker::new(),
+        );
+        let ended = CancellationToken::new();
+        for room in ["Den", "den", "ＤＥＮ", "den\u{FE0F}", "LOBBY"] {
+            let _player = rooms.enter(room, entrance(&ended), HERE).await.unwrap();
+        }
+        let mut names = Vec::new();
+        for room in rooms.all() {
+            let view = room.view().await.unwrap();
+            names.push((view.name, view.cubes.len()));
+        }
+        let expected = [("Den".to_owned(), 5), ("lobby".to_owned(), 2)];
+        assert_eq!(names, expected);
+        assert!(rooms.find("dEn").is_some() && rooms.find("dens").is_none());
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! The servers of a cluster, and of a room, as the status page shows them.
 
 use cubesync_cluster::{Cluster, Presence, RoomRole};
+use cubesync_protocol::folded;
 use cubesync_relay::label::Label;
 use cubesync_relay::room::Role;
 use serde::Serialize;
@@ -94,8 +95,12 @@ impl From<Presence> for ServerNow {
 impl RoomServers {
     /// Creates the view of a room from the presences of all servers, this one first.
     pub(super) fn new(name: &str, role: &Role, servers: &[Presence]) -> Self {
+        let name = folded(name);
         let players = servers.iter().enumerate().filter_map(|(index, server)| {
-            let room = server.rooms.iter().find(|room| room.name == name)?;
+            let room = server
+                .rooms
+                .iter()
+                .find(|room| folded(&room.name) == name)?;
             let web = (index > 0).then(|| server.address.web.clone());
             let players = room.players;
             (players > 0).then_some(PlayersAt { web, players })

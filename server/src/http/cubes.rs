@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use cubesync_protocol::{CubeId, CubeKind};
+use cubesync_protocol::{CubeId, CubeKind, clean_room};
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
@@ -15,7 +15,7 @@ use super::{NOT_CACHED, not_found, plain};
 use crate::shared::Shared;
 use crate::watch::WatchError;
 use cubesync_relay::Host;
-use cubesync_relay::room::{Role, RoomEnded, world};
+use cubesync_relay::room::{Role, RoomEnded, RoomView, world};
 use cubesync_relay::rooms::DEFAULT_ROOM;
 
 /// Time in which a room's task answers.
@@ -80,20 +80,24 @@ pub(super) async fn page(
     Query(parameters): Query<Parameters>,
 ) -> Response {
     let name = parameters.room.as_deref().unwrap_or(DEFAULT_ROOM);
-    let seen = shared.watches.look(&shared.host, name).await;
+    let name = match clean_room(name) {
+        Ok(name) => name,
+        Err(error) => return plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
+    };
+    let seen = shared.watches.look(&shared.host, &name).await;
     let seen = match seen {
-        Ok(seen) => role(&shared.host, name).await.map(|role| (seen, role)),
+        Ok(seen) => view(&shared.host, &name).await.map(|view| (seen, view)),
         Err(error) => Err(error),
     };
     match seen {
-        Ok((seen, role)) => {
-            let (role, owner) = match role {
+        Ok((seen, view)) => {
+            let (role, owner) = match view.role {
                 Role::Owner => ("owner", None),
                 Role::Edge { owner } => ("edge", Some(owner)),
                 Role::Island => ("island", None),
             };
             let room = Room {
-                room: name.to_owned(),
+                room: view.name,
                 tick: seen.tick,
                 tick_hz: shared.config.tick,
                 role,
@@ -111,11 +115,11 @@ pub(super) async fn page(
     }
 }
 
-/// Returns the part of this server in a room.
-async fn role(host: &Host, name: &str) -> Result<Role, WatchError> {
+/// Returns what the room knows of itself: its name, and the part of this server in it.
+async fn view(host: &Host, name: &str) -> Result<RoomView, WatchError> {
     let room = host.rooms.find(name).ok_or(WatchError::NoRoom)?;
     match timeout(ROLE_DEADLINE, room.view()).await {
-        Ok(Ok(view)) => Ok(view.role),
+        Ok(Ok(view)) => Ok(view),
         Ok(Err(RoomEnded)) => Err(WatchError::NoRoom),
         Err(_) => Err(WatchError::Busy),
     }

@@ -109,7 +109,7 @@ async fn method_not_allowed() -> Response {
 
 const NOT_CACHED: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 
-fn plain(status: StatusCode, text: &'static str) -> Response {
+fn plain(status: StatusCode, text: impl IntoResponse) -> Response {
     (
         status,
         [

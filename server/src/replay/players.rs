@@ -170,7 +170,7 @@ impl ReplayedPlayer {
     ) -> Result<Option<Self>, RoomEnded> {
         let entrance = Entrance {
             // The recording may have been made by another program, with names of any kind.
-            name: clean_name(&info.name).unwrap_or("?").to_owned(),
+            name: clean_name(&info.name).unwrap_or_else(|_| "?".to_owned()),
             colour: info.colour,
             rule: SpeedRule::Unlimited,
             sight: SightRule::Everything,

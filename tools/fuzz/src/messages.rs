@@ -4,11 +4,13 @@ use std::fmt::Debug;
 
 use cubesync_client::session;
 use cubesync_protocol::limits::{
-    FRAME_HEADER_BYTES, MAGIC, MAX_ADDRESS_CHARS, MAX_CLIENT_PAYLOAD_BYTES, MAX_NAME_CHARS,
-    MAX_ROOM_CHARS, MAX_SERVERS,
+    FRAME_HEADER_BYTES, MAGIC, MAX_ADDRESS_CHARS, MAX_CLIENT_PAYLOAD_BYTES, MAX_NAME_BYTES,
+    MAX_NAME_CHARS, MAX_ROOM_BYTES, MAX_ROOM_CHARS, MAX_SERVERS,
 };
+use cubesync_protocol::text::clusters;
 use cubesync_protocol::{
     ClientMessage, Hello, Message, ServerAddress, ServerMessage, clean_name, clean_room, codec,
+    folded,
 };
 
 /// Checks that a payload is no message or the only encoding of one.
@@ -52,14 +54,22 @@ fn check_servers(servers: Vec<ServerAddress>) {
 }
 
 fn check_names(hello: &Hello) {
-    for (text, clean, limit_chars) in [
-        (&hello.name, clean_name(&hello.name), MAX_NAME_CHARS),
-        (&hello.room, clean_room(&hello.room), MAX_ROOM_CHARS),
-    ] {
-        if let Ok(clean) = clean {
-            assert!((1..=limit_chars).contains(&clean.chars().count()));
-            assert!(!clean.contains(char::is_control));
-            assert_eq!(clean, text.trim());
-        }
+    if let Ok(name) = clean_name(&hello.name) {
+        check_clean(&name, (MAX_NAME_CHARS, MAX_NAME_BYTES));
+        assert_eq!(clean_name(&name), Ok(name));
     }
+    if let Ok(room) = clean_room(&hello.room) {
+        check_clean(&room, (MAX_ROOM_CHARS, MAX_ROOM_BYTES));
+        assert_eq!(clean_room(&room), Ok(room));
+    }
+}
+
+/// Checks that a clean text is within its limits and shows something.
+fn check_clean(text: &str, (limit_chars, limit_bytes): (usize, usize)) {
+    assert!((1..=limit_chars).contains(&clusters(text).count()));
+    assert!(text.len() <= limit_bytes);
+    assert!(!text.contains(char::is_control));
+    let key = folded(text);
+    assert!(!key.trim().is_empty());
+    assert_eq!(folded(&key), key);
 }

@@ -154,15 +154,11 @@ fn parse_server(text: &str) -> Result<String, String> {
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
-    clean_name(text)
-        .map(str::to_owned)
-        .map_err(|error| error.to_string())
+    clean_name(text).map_err(|error| error.to_string())
 }
 
 fn parse_room(text: &str) -> Result<String, String> {
-    clean_room(text)
-        .map(str::to_owned)
-        .map_err(|error| error.to_string())
+    clean_room(text).map_err(|error| error.to_string())
 }
 
 /// Returns the user's name with a capital letter, or a name with a number.
@@ -177,7 +173,8 @@ fn default_name() -> String {
 
 /// Returns Anna for "anna.schmidt", and nothing for a system account.
 fn friendly_name(user: &str) -> Option<String> {
-    let first = clean_name(user).ok()?.split(['.', '_', '-', ' ']).next()?;
+    let name = clean_name(user).ok()?;
+    let first = name.split(['.', '_', '-', ' ']).next()?;
     if matches!(first, "" | "root" | "nobody") {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use cubesync_protocol::limits::{MAX_ADDRESS_CHARS, TICK_HZ_RANGE};
-use cubesync_protocol::{DecodeError, ServerAddress, clean_room, decode_peer, encode_peer};
+use cubesync_protocol::{DecodeError, ServerAddress, clean_room, decode_peer, encode_peer, folded};
 use cubesync_relay::label::label;
 use cubesync_relay::room::Role;
 use serde::{Deserialize, Serialize};
@@ -101,8 +101,8 @@ impl Rules {
         }
     }
 
-    /// Returns the name on the bus of a room that servers with these rules share: its own name and
-    /// four digits. Servers with other rules have a room of their own.
+    /// Returns the name on the bus of a room that servers with these rules share: its folded name
+    /// and four digits. Servers with other rules have a room of their own.
     pub fn shared_name(&self, room: &str) -> String {
         let view_distance = self
             .view_distance
@@ -110,6 +110,7 @@ impl Rules {
         let parts = [self.tick_hz.into(), view_distance, self.messages.into()];
         // FNV, whose upper half is the better one.
         let mix = |mixed: u32, part: u32| (mixed ^ part).wrapping_mul(0x0100_0193);
+        let room = folded(room);
         format!("{room}-{:04x}", parts.into_iter().fold(0, mix) >> 16)
     }
 }
@@ -145,7 +146,7 @@ impl Presence {
         self.version
             .retain(|character| character.is_ascii_graphic());
         self.version.truncate(MAX_VERSION_CHARS);
-        let is_name = |room: &RoomPresence| clean_room(&room.name) == Ok(&room.name);
+        let is_name = |room: &RoomPresence| clean_room(&room.name).as_ref() == Ok(&room.name);
         self.rooms.retain(is_name);
         self.rooms.truncate(MAX_LISTED_ROOMS);
         self
@@ -251,6 +252,7 @@ mod tests {
         });
         let name = rules.shared_name("lobby");
         assert!(name.starts_with("lobby-") && name.len() == 10, "{name}");
+        assert_eq!(rules.shared_name("Lobby"), name);
         for other in others {
             assert_ne!(other.shared_name("lobby"), name);
         }

@@ -1,3 +1,4 @@
+use cubesync_protocol::limits::MAX_NAME_CHARS;
 use cubesync_protocol::{Colour, CubeKind, Position};
 use cubesync_relay::room::TokenDigest;
 
@@ -77,7 +78,7 @@ fn what_no_room_has_is_refused() {
     assert_eq!(refused(changed(state(MAX_ID - 1, 0))), None);
     assert_eq!(refused(changed(state(MAX_ID, 0))), Some(RosterError));
     let mut named = state(1, 0);
-    named.info.name = "ä".repeat(MAX_NUMBERED_NAME_CHARS);
+    named.info.name = "ä".repeat(MAX_NAME_CHARS);
     assert_eq!(refused(changed(named.clone())), None);
     named.info.name.push('ä');
     assert_eq!(refused(changed(named)), Some(RosterError));

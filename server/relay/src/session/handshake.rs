@@ -28,8 +28,8 @@ pub(super) fn check_hello(payload: &[u8]) -> Result<Hello, Problem> {
         Err(error) => return Err(not_hello(&error)),
     };
     let name_error = |error: TextError| Problem::new(Ending::BadName, error.to_string());
-    hello.name = clean_name(&hello.name).map_err(name_error)?.to_owned();
-    hello.room = clean_room(&hello.room).map_err(name_error)?.to_owned();
+    hello.name = clean_name(&hello.name).map_err(name_error)?;
+    hello.room = clean_room(&hello.room).map_err(name_error)?;
     Ok(hello)
 }
 

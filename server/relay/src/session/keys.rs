@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use cubesync_protocol::folded;
 use cubesync_protocol::limits::MAX_JOIN_KEY_BYTES;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
@@ -28,6 +29,7 @@ const MAX_ADDRESSES: usize = 10_000;
 #[derive(Debug)]
 pub struct Keys {
     server: Option<Key>,
+    /// By the room's folded name.
     rooms: BTreeMap<String, Key>,
     tries: Mutex<ByAddress<Tries>>,
 }
@@ -41,7 +43,9 @@ struct Tries {
 impl Keys {
     /// Keeps the server's key, and those of rooms that have one of their own.
     pub fn new(server: Option<Key>, rooms: impl IntoIterator<Item = RoomKey>) -> Self {
-        let rooms = rooms.into_iter().map(|RoomKey { room, key }| (room, key));
+        let rooms = rooms
+            .into_iter()
+            .map(|RoomKey { room, key }| (folded(&room), key));
         Self {
             server,
             rooms: rooms.collect(),
@@ -60,7 +64,7 @@ impl Keys {
         given: Option<&str>,
         address: IpAddr,
     ) -> Result<(), Problem> {
-        let (expected, place) = match self.rooms.get(room) {
+        let (expected, place) = match self.rooms.get(&folded(room)) {
             Some(key) => (key, "room"),
             None => match &self.server {
                 Some(key) => (key, "server"),
@@ -147,6 +151,9 @@ mod tests {
             ("lobby", Some("cave=1"), false),
             ("den", Some("cave=1"), true),
             ("den", Some("all"), false),
+            ("Den", Some("all"), false),
+            ("ｄｅｎ\u{FE0F}", Some("all"), false),
+            ("DEN", Some("cave=1"), true),
             ("den", Some("cave"), false),
             ("den", Some("cave=1\0"), false),
             ("lobby", None, false),

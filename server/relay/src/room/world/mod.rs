@@ -4,6 +4,7 @@
 //! collected, and returned as the tick's [`Changes`].
 
 mod movement;
+mod names;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use cubesync_protocol::uplink::UplinkReceiver;
 use cubesync_protocol::{Colour, CubeId, CubeInfo, CubeKind, Event, Pose, Position, Rotation};
 
 pub use self::movement::SampleCounts;
+use self::names::Names;
 use super::speed::{SpeedBudget, SpeedRule, TopSpeed};
 use super::track::Track;
 
@@ -84,6 +86,7 @@ pub struct World {
     /// The id of the newest player's cube.
     last_id: u64,
     cubes: BTreeMap<CubeId, Tracked>,
+    names: Names,
     players: BTreeMap<CubeId, Player>,
     /// Players with samples that wait for their tick.
     waiting: BTreeSet<CubeId>,
@@ -131,6 +134,7 @@ impl World {
             tick: 0,
             last_id: FREE_CUBE.0,
             cubes: BTreeMap::new(),
+            names: Names::default(),
             players: BTreeMap::new(),
             waiting: BTreeSet::new(),
             awake: BTreeSet::new(),
@@ -191,7 +195,7 @@ impl World {
     }
 
     /// Lets a player come in with a clean name, at a pose or, without one, near the free cube. Returns
-    /// their own cube. A name that is in use gets a number.
+    /// their own cube. A name that looks like one in use gets a number.
     ///
     /// # Errors
     /// [`RoomFull`] at [`MAX_CUBES_PER_ROOM`].
@@ -205,7 +209,7 @@ impl World {
         if self.cubes.len() >= MAX_CUBES_PER_ROOM {
             return Err(RoomFull);
         }
-        let (name, pose) = (self.unused_name(name), self.start(pose));
+        let (name, pose) = (self.names.unused(name), self.start(pose));
         self.last_id += 1;
         let cube = CubeId(self.last_id);
         let info = CubeInfo {
@@ -222,10 +226,10 @@ impl World {
 
     /// Removes a player: what they hold is freed where it is, and their own cube goes.
     pub fn leave(&mut self, player: CubeId) {
-        if self.cubes.contains_key(&player) {
+        if let Some(gone) = self.cubes.remove(&player) {
+            self.names.remove(&gone.name);
             self.free_all_of(player);
             self.events.push(Event::Left { cube: player });
-            self.cubes.remove(&player);
             self.awake.remove(&player);
         }
     }
@@ -359,6 +363,7 @@ impl World {
             track: Track::standing(pose),
             budget: self.new_budget(),
         };
+        self.names.insert(&info.name);
         self.cubes.insert(info.cube, tracked);
         self.events.push(Event::Joined(info));
     }
@@ -393,17 +398,6 @@ impl World {
     fn new_budget(&self) -> Option<SpeedBudget> {
         let top_speed = self.top_speed?;
         Some(SpeedBudget::new(top_speed, self.tick))
-    }
-
-    fn unused_name(&self, name: &str) -> String {
-        let in_use = |name: &str| self.cubes.values().any(|cube| cube.name == name);
-        if !in_use(name) {
-            return name.into();
-        }
-        (2..)
-            .map(|number| format!("{name}-{number}"))
-            .find(|name| !in_use(name))
-            .expect("there are more numbers than cubes")
     }
 }
 

@@ -6,6 +6,7 @@ use cubesync_protocol::motion::{Codec, MotionState};
 use cubesync_protocol::uplink::grace_ticks;
 use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Event, Pose};
 
+use super::names::Names;
 use super::{FREE_CUBE, Player, Tracked, World};
 use crate::room::speed::SpeedRule;
 use crate::room::track::Track;
@@ -26,6 +27,7 @@ impl World {
     ) -> Self {
         let mut world = Self {
             cubes: BTreeMap::new(),
+            names: Names::default(),
             events: Vec::new(),
             last_id,
             tick: now,
@@ -65,6 +67,7 @@ impl World {
             track,
             budget: self.new_budget(),
         };
+        self.names.insert(&info.name);
         self.cubes.insert(cube, tracked);
         if kind == CubeKind::Player {
             let player = Player::new(SpeedRule::TopSpeed, self.tick_hz);
