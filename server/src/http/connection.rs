@@ -2,23 +2,28 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use hyper::body::Incoming;
+use axum::http::StatusCode;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 use tracing::debug;
 
+use super::closing::{self, Persistence, Refusal};
+use super::foreign;
 use super::https::Unencrypted;
 use super::meter::{Meter, Metered};
 use super::proxy;
@@ -31,8 +36,8 @@ use cubesync_relay::contain::contain;
 use cubesync_relay::metrics::Task;
 use cubesync_relay::session::{Stream, tcp};
 
-/// Time for a TLS handshake, for a request's head, and between two requests. A browser sends a head
-/// in one packet, so only a stalled network needs seconds.
+/// Time for the first byte, for a TLS handshake, for a request's head, and between two requests. A browser
+/// sends a head in one packet, so only a stalled network needs seconds.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Largest number of headers in a request: browsers send about 20, proxies add a few.
@@ -41,17 +46,30 @@ const MAX_HEADERS: usize = 64;
 /// Largest size of a request's head. The pages set no cookies, so browsers send less than 2 KiB.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
+/// Time in which clients of a server that stops learn from their next answer that it is the last one.
+const STOP_GRACE: Duration = Duration::from_millis(500);
+
 /// Time in which running responses must end when the server stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Largest number of connections that are not admitted and may take their time to read why.
+const MAX_REFUSALS: usize = 64;
 
 /// The time at which a request's connection is cut, in a request's extensions.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionEnds(pub(super) Instant);
 
-/// The response on a connection that is not admitted.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain\r\n\
-    Content-Length: 49\r\nConnection: close\r\nRetry-After: 5\r\n\r\n\
-    too many connections, try again in a few seconds\n";
+/// The answer to a connection that is not admitted.
+const FULL: Refusal = Refusal {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    reason: "too many connections, try again in a few seconds",
+};
+
+/// The answer to a head that does not come.
+const TOO_SLOW: Refusal = Refusal {
+    status: StatusCode::REQUEST_TIMEOUT,
+    reason: "the head of a request did not come within 5 seconds; send it in one go",
+};
 
 /// Serves `router` until `stop`, then lets running responses end. Each request carries the client's
 /// address as an `Extension<SocketAddr>` and its connection's end as [`ConnectionEnds`].
@@ -72,29 +90,49 @@ pub(super) async fn serve(
         None,
     );
     let connections = TaskTracker::new();
+    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
     let metrics = &shared.metrics;
-    listener::accept(Listener::Http, listener, metrics, &stop, |stream, peer| {
-        let admitted = match admission.admit(proxy::counted_address(peer.ip(), &config.trust_proxy))
-        {
-            Ok(admitted) => admitted,
-            Err(refused) => {
-                metrics.http_cuts.count(HttpEnding::not_admitted(refused));
-                // A peer that cannot take a few lines at once only sees the connection close.
-                let _ = stream.try_write(FULL);
-                return;
-            }
-        };
-        let (router, stop, served) = (router.clone(), stop.clone(), Arc::clone(shared));
-        let serving = async move {
-            serve_one(&served, stream, peer, router, stop).await;
-            drop(admitted);
-        };
-        connections.spawn(contain(&shared.host.metrics, Task::Connection, serving));
-    })
-    .await;
-    connections.close();
+    let is_over = CancellationToken::new();
+    let accepting = listener::accept(
+        Listener::Http,
+        listener,
+        metrics,
+        &is_over,
+        |stream, peer| {
+            let admitted =
+                match admission.admit(proxy::counted_address(peer.ip(), &config.trust_proxy)) {
+                    Ok(admitted) => admitted,
+                    Err(refused) => {
+                        metrics.http_cuts.count(HttpEnding::not_admitted(refused));
+                        match Arc::clone(&refusals).try_acquire_owned() {
+                            Ok(permit) => drop(connections.spawn(async move {
+                                closing::refuse(stream, FULL).await;
+                                drop(permit);
+                            })),
+                            // A peer that cannot take a few lines at once only sees the connection close.
+                            Err(_) => drop(stream.try_write(&FULL.to_bytes())),
+                        }
+                        return;
+                    }
+                };
+            let (router, stop, served) = (router.clone(), stop.clone(), Arc::clone(shared));
+            let serving = async move {
+                serve_one(&served, stream, peer, router, stop).await;
+                drop(admitted);
+            };
+            connections.spawn(contain(&shared.host.metrics, Task::Connection, serving));
+        },
+    );
+    let ending = async {
+        stop.cancelled().await;
+        connections.close();
+        // Clients whose last answer said so connect once more.
+        let _ = timeout(STOP_GRACE, connections.wait()).await;
+        is_over.cancel();
+    };
+    tokio::join!(accepting, ending);
     // Responses that are still running then are cut.
-    let _ = tokio::time::timeout(STOP_DEADLINE, connections.wait()).await;
+    let _ = timeout(STOP_DEADLINE, connections.wait()).await;
 }
 
 async fn serve_one(
@@ -108,7 +146,7 @@ async fn serve_one(
         return debug!(%peer, %error, "http connection broke");
     }
     let Some(tls) = &shared.tls else {
-        return serve_stream(shared, stream, peer, None, router, stop).await;
+        return serve_plain(shared, stream, peer, None, router, stop).await;
     };
     let deadline = HEAD_DEADLINE;
     match tls::accept(&tls.pages, stream, deadline).await {
@@ -116,7 +154,7 @@ async fn serve_one(
         Arrival::Plain(stream) => {
             let is_proxy = proxy::is_trusted(peer.ip(), &shared.config.trust_proxy);
             let unencrypted = (!is_proxy).then_some(Unencrypted);
-            serve_stream(shared, stream, peer, unencrypted, router, stop).await
+            serve_plain(shared, stream, peer, unencrypted, router, stop).await
         }
         Arrival::Silent => shared.metrics.http_cuts.count(HttpEnding::HeadTimeout),
         Arrival::Closed => {}
@@ -127,6 +165,32 @@ async fn serve_one(
     }
 }
 
+/// Serves a connection without encryption, unless it begins with another protocol than HTTP.
+async fn serve_plain(
+    shared: &Shared,
+    stream: TcpStream,
+    peer: SocketAddr,
+    unencrypted: Option<Unencrypted>,
+    router: Router,
+    stop: CancellationToken,
+) {
+    let mut first = [0; foreign::FIRST_BYTES];
+    let looking = timeout(HEAD_DEADLINE, stream.peek(&mut first));
+    let (ending, refusal) = match stop.run_until_cancelled(looking).await {
+        None => return closing::close(stream).await,
+        Some(Ok(Ok(0) | Err(_))) => return,
+        Some(Ok(Ok(length))) => match foreign::refusal(&first[..length]) {
+            None => return serve_stream(shared, stream, peer, unencrypted, router, stop).await,
+            Some(refusal) => (HttpEnding::BadRequest, refusal),
+        },
+        Some(Err(_)) => (HttpEnding::HeadTimeout, TOO_SLOW),
+    };
+    shared.metrics.http_cuts.count(ending);
+    closing::refuse(stream, refusal).await;
+}
+
+/// Answers the requests of a connection until it ends. In the second half of its lifetime each answer
+/// announces that it is the last one, so that only an answer which takes as long is cut.
 async fn serve_stream(
     shared: &Shared,
     stream: impl Stream,
@@ -136,12 +200,16 @@ async fn serve_stream(
     stop: CancellationToken,
 ) {
     let config = &shared.config;
-    let end = Instant::now() + *config.http_lifetime;
+    let lifetime = *config.http_lifetime;
+    let (announced, end) = (Instant::now() + lifetime / 2, Instant::now() + lifetime);
     let was_served = AtomicBool::new(false);
     let meter = Meter::default();
     let stream = Metered::new(stream, meter.clone());
     let service = service_fn(|request: hyper::Request<Incoming>| {
         was_served.store(true, Ordering::Relaxed);
+        let persistence = Persistence::of(request.version(), request.headers());
+        // A body is refused, and where the next request begins is then unknown.
+        let has_body = !request.body().is_end_stream();
         let mut request = request.map(Body::new);
         let client = proxy::client_address(peer, request.headers(), &config.trust_proxy);
         request.extensions_mut().insert(client);
@@ -152,41 +220,63 @@ async fn serve_stream(
         }
         let mut router = router.clone();
         async move {
-            Ok::<_, Infallible>(
-                router
-                    .call(request)
-                    .await
-                    .unwrap_or_else(|never| match never {}),
-            )
+            let called = router.call(request).await;
+            let mut response = called.unwrap_or_else(|never| match never {});
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                let is_stopping = shared.host.shutdown.is_cancelled();
+                let is_last = has_body || is_stopping || Instant::now() >= announced;
+                persistence.announce(is_last, HEAD_DEADLINE, response.headers_mut());
+            }
+            Ok::<_, Infallible>(response)
         }
     });
-    let connection = http1::Builder::new()
+    let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_DEADLINE)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
+        // A client that has sent all of its requests may still read.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    let serving = async {
-        tokio::select! {
-            result = connection.as_mut() => return result,
-            () = stop.cancelled() => connection.as_mut().graceful_shutdown(),
-        }
-        connection.await
+    let stopped = async {
+        stop.cancelled().await;
+        tokio::time::sleep(STOP_GRACE).await;
     };
-    let cut = match tokio::time::timeout_at(end, serving).await {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => {
-            debug!(%peer, %error, "http connection broke");
-            reason(&error)
-        }
-        Err(_) => HttpEnding::Lifetime,
+    let mut result = tokio::select! {
+        result = &mut connection => Some(result),
+        () = stopped => None,
+        () = tokio::time::sleep_until(end) => None,
     };
+    if result.is_none() {
+        // A connection without a request ends at once, a running response has until the connection's end.
+        Pin::new(&mut connection).graceful_shutdown();
+        result = timeout_at(end, &mut connection).await.ok();
+    }
+    let Some(result) = result else {
+        return shared.metrics.http_cuts.count(HttpEnding::Lifetime);
+    };
+    // A WebSocket has taken its stream.
+    let Some(rest) = connection.into_parts() else {
+        return;
+    };
+    let stream = rest.io.into_inner();
+    let Err(error) = result else {
+        return closing::close(stream).await;
+    };
+    let ending = reason(&error);
     // After a first request, the same timeout only closes an idle connection.
-    let is_idle = cut == HttpEnding::HeadTimeout && was_served.load(Ordering::Relaxed);
-    if !is_idle {
-        shared.metrics.http_cuts.count(cut);
+    let is_idle = was_served.load(Ordering::Relaxed) && rest.read_buf.is_empty();
+    if ending == HttpEnding::HeadTimeout && is_idle {
+        return closing::close(stream).await;
+    }
+    debug!(%peer, %error, "http connection broke");
+    shared.metrics.http_cuts.count(ending);
+    match ending {
+        HttpEnding::HeadTimeout => closing::refuse(stream, TOO_SLOW).await,
+        HttpEnding::Lost => {}
+        // The library has answered.
+        _ => closing::close(stream).await,
     }
 }
 
@@ -199,17 +289,5 @@ fn reason(error: &hyper::Error) -> HttpEnding {
         HttpEnding::BadRequest
     } else {
         HttpEnding::Lost
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_response_to_a_connection_that_is_not_admitted_has_its_stated_length() {
-        let text = std::str::from_utf8(FULL).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(head.contains(&format!("Content-Length: {}\r\n", body.len())));
     }
 }

@@ -1,9 +1,11 @@
 //! The pages: `/time.html`, the game, the server's state for people and programs, and clear errors.
 
+mod closing;
 mod connection;
 mod cubes;
 mod encoding;
 mod files;
+mod foreign;
 pub(crate) mod fuzzing;
 mod https;
 mod meter;

@@ -9,6 +9,7 @@ mod cluster;
 mod datagrams;
 mod doctor;
 mod elsewhere;
+mod endings;
 mod faults;
 mod files;
 mod free_cube;

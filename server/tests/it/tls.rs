@@ -31,7 +31,7 @@ use crate::support::{COLOUR, Server, soon};
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A folder with a certificate and its key, which is removed when dropped.
-struct Pair {
+pub struct Pair {
     folder: PathBuf,
     certificate: PathBuf,
     key: PathBuf,
@@ -52,7 +52,7 @@ impl Pair {
     }
 
     /// Makes a valid pair for 127.0.0.1.
-    fn new() -> Self {
+    pub fn new() -> Self {
         let pair = Self::missing();
         pair.renew(|_| {});
         pair
@@ -83,8 +83,14 @@ impl Pair {
         Trust::also(&self.certificate).unwrap()
     }
 
-    async fn serve(&self, flags: &[&str]) -> Server {
+    /// Starts a server with the pair and further flags.
+    pub async fn serve(&self, flags: &[&str]) -> Server {
         Server::start(&[&self.flags(), flags].concat()).await
+    }
+
+    /// Connects over TLS as a browser that trusts the certificate.
+    pub async fn connect(&self, address: SocketAddr) -> TlsStream<TcpStream> {
+        connect(address, &self.certificate).await
     }
 }
 
