@@ -9,8 +9,9 @@ use crate::trust::Trust;
 /// The server to connect to, and the player to join as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientOptions {
-    /// The server's `host:port`; the host is a name or an address. With `tls://` in front the
-    /// connection is encrypted. A browser's page decides that itself.
+    /// The server's `host:port`; the host is a name or an address, of IPv6 in brackets and with its
+    /// zone if it needs one: `[fe80::1%eth0]:14900`. With `tls://` in front the connection is
+    /// encrypted. A browser's page decides that itself.
     pub server: String,
     /// Which certificates to accept, when the connection is encrypted.
     #[cfg(not(target_arch = "wasm32"))]
@@ -61,20 +62,6 @@ impl ClientOptions {
             join_key: self.join_key.clone(),
             resume: self.resume,
             ..Hello::new(&self.room, &self.name, self.colour)
-        }
-    }
-
-    /// Checks that the server is given as `host:port`. What that names may still not exist.
-    ///
-    /// # Errors
-    /// It is not; says so to a person, with an example.
-    pub fn check_address(&self) -> Result<(), String> {
-        let server = &self.server;
-        match bare_address(server).rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => Ok(()),
-            _ => Err(format!(
-                "\"{server}\" is no address; write it as host:port, for example localhost:14900"
-            )),
         }
     }
 }

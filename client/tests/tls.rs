@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use bytes::BytesMut;
 use cubesync_client::ClientOptions;
 use cubesync_client::Trust;
+use cubesync_client::protocol::{Message, RejectCode, ServerMessage};
 use cubesync_client::socket::{Socket, SocketState};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::crypto::ring::default_provider;
@@ -114,7 +115,7 @@ fn bytes_flow_both_ways_and_the_end_comes_after_the_last() {
     let (address, served) = server(&identity.config, |mut stream| {
         let mut heard = [0; 5];
         stream.read_exact(&mut heard).unwrap();
-        stream.write_all(b"welcome").unwrap();
+        stream.write_all(b"\0welcome").unwrap();
         stream.conn.send_close_notify();
         stream.flush().unwrap();
         heard
@@ -126,7 +127,7 @@ fn bytes_flow_both_ways_and_the_end_comes_after_the_last() {
     while socket.poll(Duration::ZERO) == SocketState::Open {
         socket.receive(&mut buffer);
     }
-    assert_eq!(&buffer[..], b"welcome");
+    assert_eq!(&buffer[..], b"\0welcome");
     let reason = "the server closed the connection";
     assert_eq!(socket.poll(Duration::ZERO), SocketState::Closed { reason });
     assert_eq!(&served.join().unwrap(), b"hello");
@@ -260,6 +261,40 @@ fn a_server_without_tls_has_another_reason_than_one_that_hangs_up() {
     assert_eq!(
         words,
         format!("{address} cut the connection instead of speaking TLS")
+    );
+    served.join().unwrap();
+}
+
+#[test]
+fn a_web_server_without_encryption_is_told_from_a_game_without_it() {
+    let (address, served) = plain_server(|mut stream| {
+        assert!(stream.read(&mut [0; 1024]).unwrap() > 0);
+        stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            .unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    });
+    let words = refusal(&address, &Trust::Anybody);
+    let expected = format!("a web server answers at {address}, not a game");
+    assert!(words.starts_with(&expected), "{words}");
+    served.join().unwrap();
+}
+
+#[test]
+fn a_refusal_of_a_server_that_does_not_take_the_time_to_encrypt_it_is_told() {
+    let (address, served) = plain_server(|mut stream| {
+        let reject = ServerMessage::Reject {
+            code: RejectCode::Full,
+            message: "the server is full".to_owned(),
+        };
+        stream.write_all(&reject.to_frame()).unwrap();
+        // Unread bytes would reset the connection.
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    });
+    let words = refusal(&address, &Trust::Anybody);
+    assert_eq!(
+        words,
+        format!("{address} answers without encryption: the server is full")
     );
     served.join().unwrap();
 }

@@ -2,11 +2,21 @@
 //! stream, encrypted or not; in a browser tab it is a WebSocket to the page's server. Beside it may be
 //! a [`DatagramSocket`].
 
+#[cfg(not(target_arch = "wasm32"))]
+mod address;
 mod datagram;
+#[cfg(not(target_arch = "wasm32"))]
+mod dial;
+#[cfg(not(target_arch = "wasm32"))]
+mod foreign;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
 #[cfg(target_arch = "wasm32")]
 mod page;
+#[cfg(not(target_arch = "wasm32"))]
+mod race;
+#[cfg(not(target_arch = "wasm32"))]
+mod stream;
 #[cfg(not(target_arch = "wasm32"))]
 mod tls;
 #[cfg(target_arch = "wasm32")]
@@ -17,6 +27,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SERVER_PAYLOAD_BYTES};
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use address::full_address;
 pub use datagram::DatagramSocket;
 #[cfg(not(target_arch = "wasm32"))]
 pub use native::Socket;

@@ -1,119 +1,153 @@
 //! The native socket: a TCP stream that is polled and never blocks, encrypted or not.
 //!
-//! Looking a name up, connecting and the TLS handshake block, so a thread does them.
+//! Only the lookup of a name blocks, so a thread does it. It cannot be stopped, and nobody waits for
+//! it: it ends when the system's own patience does. All else is done a frame at a time.
 
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use cubesync_protocol::ServerAddress;
+use rustls::pki_types::ServerName;
 
-use super::tls::TlsStream;
+use super::address::Address;
+use super::dial::{Dial, Encryption};
+use super::foreign::instead_of_frames;
+use super::stream::ServerStream;
 use super::{CONNECT_TIMEOUT, SocketState, read_into};
-use crate::options::{ClientOptions, bare_address};
+use crate::options::ClientOptions;
 use crate::trust::Trust;
 
-/// Stack of the connecting thread: the system's name lookup needs more than the smallest one.
+/// Stack of the thread for the lookup: the system's needs more than the smallest one.
 const THREAD_STACK_BYTES: usize = 256 * 1024;
 
 /// One connection, from the lookup of its name to its end.
 #[derive(Debug)]
 pub struct Socket {
+    /// The server as a person is told of it.
+    server: String,
+    give_up_at: Duration,
     state: State,
 }
 
 #[derive(Debug)]
 enum State {
-    Connecting {
-        server: String,
-        outcome: Receiver<Result<ServerStream, String>>,
-        give_up_at: Duration,
+    Resolving(Receiver<Result<Resolved, String>>),
+    Dialing(Box<Dial>),
+    Open {
+        stream: ServerStream,
+        /// Whether the server has sent anything.
+        has_heard: bool,
     },
-    Open(ServerStream),
     Closed {
         reason: String,
     },
 }
 
+/// What must be known before the first try to connect.
 #[derive(Debug)]
-enum ServerStream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream>),
+struct Resolved {
+    addresses: Vec<SocketAddr>,
+    encryption: Option<Encryption>,
 }
 
 impl Socket {
     /// Starts to connect to a server, named like the one in the options.
     pub fn connect(server: &str, options: &ClientOptions, now: Duration) -> Self {
-        let (sender, outcome) = mpsc::sync_channel(1);
-        let (named, trust) = (server.to_owned(), options.trust.clone());
-        let thread = thread::Builder::new()
-            .name("connect".into())
-            .stack_size(THREAD_STACK_BYTES)
-            // Not joined: a lookup cannot be stopped. It ends by itself, and nobody listens.
-            .spawn(move || {
-                let _ = sender.send(connect(&named, &trust));
-            });
-        let state = match thread {
-            Ok(_) => State::Connecting {
-                server: bare_address(server).to_owned(),
-                outcome,
-                give_up_at: now + CONNECT_TIMEOUT,
-            },
-            Err(error) => State::Closed {
-                reason: format!("cannot start a thread to connect: {error}"),
-            },
+        let (server, state) = match Address::in_full(server) {
+            Ok(address) => (
+                address.to_string(),
+                resolving(address, options.trust.clone()),
+            ),
+            Err(reason) => (server.to_owned(), State::Closed { reason }),
         };
-        Self { state }
+        Self {
+            server,
+            give_up_at: now + CONNECT_TIMEOUT,
+            state,
+        }
     }
 
     /// Returns how far the connection is.
     pub fn poll(&mut self, now: Duration) -> SocketState<'_> {
-        if let State::Connecting {
-            server,
-            outcome,
-            give_up_at,
-        } = &self.state
-        {
+        let is_late = now >= self.give_up_at;
+        if let State::Resolving(outcome) = &self.state {
             match outcome.try_recv() {
-                Ok(Ok(stream)) => self.state = State::Open(stream),
-                Ok(Err(reason)) => self.close(reason),
-                Err(TryRecvError::Empty) if now < *give_up_at => {}
-                Err(_) => self.close(no_answer(server)),
+                Ok(resolved) => self.dial(resolved, now),
+                Err(TryRecvError::Empty) if !is_late => {}
+                Err(_) => self.close(not_looked_up(&self.server)),
+            }
+        }
+        if let State::Dialing(dial) = &mut self.state {
+            match dial.poll(now) {
+                Some(Ok(stream)) => {
+                    self.state = State::Open {
+                        stream,
+                        has_heard: false,
+                    }
+                }
+                Some(Err(reason)) => self.close(reason),
+                None if is_late => {
+                    let reason = dial.give_up(now);
+                    self.close(reason);
+                }
+                None => {}
             }
         }
         match &self.state {
-            State::Connecting { .. } => SocketState::Connecting,
-            State::Open(_) => SocketState::Open,
+            State::Resolving(_) | State::Dialing(_) => SocketState::Connecting,
+            State::Open { .. } => SocketState::Open,
             State::Closed { reason } => SocketState::Closed { reason },
         }
     }
 
+    fn dial(&mut self, resolved: Result<Resolved, String>, now: Duration) {
+        let dial = resolved.and_then(|found| {
+            let Resolved {
+                addresses,
+                encryption,
+            } = found;
+            Dial::new(&self.server, addresses, encryption, now)
+        });
+        self.state = match dial {
+            Ok(dial) => State::Dialing(Box::new(dial)),
+            Err(reason) => State::Closed { reason },
+        };
+    }
+
     /// Returns the addresses of this end and of the server, while the connection is open.
     pub(super) fn addresses(&self) -> Option<[SocketAddr; 2]> {
-        let State::Open(stream) = &self.state else {
+        let State::Open { stream, .. } = &self.state else {
             return None;
         };
-        let tcp = match stream {
-            ServerStream::Plain(tcp) => tcp,
-            ServerStream::Tls(stream) => stream.tcp(),
-        };
+        let tcp = stream.tcp();
         Some([tcp.local_addr().ok()?, tcp.peer_addr().ok()?])
     }
 
     /// Appends bytes that have arrived to `buffer` and returns how many. Call it until it returns 0:
-    /// then there are none for now, the buffer is full, or the connection is over.
+    /// then there are none for now, the buffer is full, or the connection is over. It is over as well
+    /// when the first bytes are those of another protocol.
     pub fn receive(&mut self, buffer: &mut BytesMut) -> usize {
-        let State::Open(stream) = &mut self.state else {
+        let State::Open { stream, has_heard } = &mut self.state else {
             return 0;
         };
+        let start = buffer.len();
         let mut result = Err(ErrorKind::WouldBlock.into());
         let count = read_into(buffer, |room| {
             result = retry(|| stream.reader().read(room));
             *result.as_ref().unwrap_or(&0)
         });
+        if count > 0 && !std::mem::replace(has_heard, true) {
+            let foreign = instead_of_frames(&buffer[start..], &self.server);
+            if let Some(reason) = foreign {
+                buffer.truncate(start);
+                self.close(reason);
+                return 0;
+            }
+        }
         match result {
             Ok(0) => self.close("the server closed the connection"),
             Err(error) if error.kind() != ErrorKind::WouldBlock => self.close(broken(&error)),
@@ -127,11 +161,11 @@ impl Socket {
     /// hold the last bytes back until the socket takes more.
     pub fn send(&mut self, buffer: &mut BytesMut) -> usize {
         let mut sent_bytes = 0;
-        if let State::Open(stream) = &mut self.state {
+        if let State::Open { stream, .. } = &mut self.state {
             // The next read reports what is wrong with the connection.
             let _ = stream.writer().flush();
         }
-        while let State::Open(stream) = &mut self.state
+        while let State::Open { stream, .. } = &mut self.state
             && !buffer.is_empty()
         {
             match retry(|| stream.writer().write(buffer)) {
@@ -154,19 +188,13 @@ impl Socket {
     }
 }
 
-impl ServerStream {
-    fn reader(&mut self) -> &mut dyn Read {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream,
-        }
-    }
-
-    fn writer(&mut self) -> &mut dyn Write {
-        match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream,
-        }
+impl ClientOptions {
+    /// Checks that the server is an address. What that names may still not exist.
+    ///
+    /// # Errors
+    /// It is not; says so to a person, with an example.
+    pub fn check_address(&self) -> Result<(), String> {
+        Address::in_full(&self.server).map(drop)
     }
 }
 
@@ -180,69 +208,44 @@ pub(crate) fn neighbour(address: &ServerAddress, given: &str) -> String {
     format!("{scheme}{}", address.tcp)
 }
 
-/// Connects. The thread runs this.
-fn connect(named: &str, trust: &Trust) -> Result<ServerStream, String> {
-    let deadline = Instant::now() + CONNECT_TIMEOUT;
-    let server = bare_address(named);
-    let stream = dial(server, deadline)?;
-    if server == named {
-        let prepared = stream.set_nonblocking(true);
-        prepared.map_err(|error| unreachable(server, &error))?;
-        return Ok(ServerStream::Plain(stream));
+/// Starts the thread that looks a name up. Reading the system's certificates takes a while as well.
+fn resolving(address: Address, trust: Trust) -> State {
+    let (sender, outcome) = mpsc::sync_channel(1);
+    let thread = thread::Builder::new()
+        .name("resolve".into())
+        .stack_size(THREAD_STACK_BYTES)
+        .spawn(move || {
+            let _ = sender.send(resolve(&address, &trust));
+        });
+    match thread {
+        Ok(_) => State::Resolving(outcome),
+        Err(error) => State::Closed {
+            reason: format!("cannot start a thread to look the name up: {error}"),
+        },
     }
-    let stream = TlsStream::open(trust.config()?, stream, server, deadline)?;
-    Ok(ServerStream::Tls(Box::new(stream)))
 }
 
-/// Tries every address of the name.
-fn dial(server: &str, deadline: Instant) -> Result<TcpStream, String> {
-    let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
-    let addresses = server
-        .to_socket_addrs()
-        .map_err(|error| format!("the name {host} was not found ({error})"))?;
-    let mut reason = format!("the name {host} has no address");
-    for address in addresses {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(no_answer(server));
+fn resolve(address: &Address, trust: &Trust) -> Result<Resolved, String> {
+    let addresses = address.resolve()?;
+    let encryption = match address.is_encrypted() {
+        true => {
+            let host = address.certified_host();
+            let name = ServerName::try_from(host.to_owned())
+                .map_err(|_| format!("no certificate can be for the name {host}"))?;
+            let config = trust.config()?;
+            Some(Encryption { config, name })
         }
-        match open(&address, left) {
-            Ok(stream) => return Ok(stream),
-            Err(error) => reason = unreachable(server, &error),
-        }
-    }
-    Err(reason)
+        false => None,
+    };
+    Ok(Resolved {
+        addresses,
+        encryption,
+    })
 }
 
-fn open(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(address, timeout)?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-fn no_answer(server: &str) -> String {
+fn not_looked_up(server: &str) -> String {
     let seconds = CONNECT_TIMEOUT.as_secs();
-    format!("no answer from {server} within {seconds} s")
-}
-
-fn unreachable(server: &str, error: &io::Error) -> String {
-    /// EMFILE and ENFILE, on every Unix.
-    const OUT_OF_FILES: [i32; 2] = [24, 23];
-    match error.kind() {
-        ErrorKind::ConnectionRefused => format!("no server runs at {server}"),
-        ErrorKind::TimedOut => no_answer(server),
-        ErrorKind::NetworkUnreachable | ErrorKind::HostUnreachable | ErrorKind::NetworkDown => {
-            format!("{server} cannot be reached from this network")
-        }
-        _ if cfg!(unix)
-            && error
-                .raw_os_error()
-                .is_some_and(|os| OUT_OF_FILES.contains(&os)) =>
-        {
-            "too many open files; raise the limit with `ulimit -n`".to_owned()
-        }
-        _ => format!("cannot connect to {server}: {error}"),
-    }
+    format!("the name in {server} was not looked up within {seconds} s; is this machine online?")
 }
 
 fn broken(error: &io::Error) -> String {
@@ -266,7 +269,8 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
 
     use super::super::MAX_INCOMING_BYTES;
     use super::*;
@@ -325,12 +329,12 @@ mod tests {
         peer.read_exact(&mut read).unwrap();
         assert_eq!(&read, b"hello");
 
-        peer.write_all(b"welcome").unwrap();
+        peer.write_all(b"\0welcome").unwrap();
         drop(peer);
         while socket.poll(Duration::ZERO) == SocketState::Open {
             socket.receive(&mut buffer);
         }
-        assert_eq!(&buffer[..], b"welcome");
+        assert_eq!(&buffer[..], b"\0welcome");
         assert_eq!(reason(&mut socket), "the server closed the connection");
     }
 
@@ -356,7 +360,7 @@ mod tests {
     #[test]
     fn a_full_buffer_takes_no_more() {
         let (mut socket, mut peer) = pair();
-        let writer = thread::spawn(move || peer.write_all(&vec![7; 2 * MAX_INCOMING_BYTES]));
+        let writer = thread::spawn(move || peer.write_all(&vec![0; 2 * MAX_INCOMING_BYTES]));
         let mut buffer = BytesMut::new();
         while buffer.len() < MAX_INCOMING_BYTES {
             socket.receive(&mut buffer);
@@ -382,20 +386,46 @@ mod tests {
         );
     }
 
+    /// Connects to a service that answers a hello with these bytes, and returns the reason for the end.
+    fn answered_with(bytes: &[u8]) -> String {
+        let (mut socket, mut peer) = pair();
+        peer.write_all(bytes).unwrap();
+        let mut buffer = BytesMut::new();
+        while socket.poll(Duration::ZERO) == SocketState::Open {
+            assert_eq!(
+                socket.receive(&mut buffer),
+                0,
+                "foreign bytes are no frames"
+            );
+        }
+        let server = socket.server.clone();
+        reason(&mut socket).replace(&server, "SERVER")
+    }
+
     #[test]
-    fn gives_up_after_five_seconds_of_the_callers_time() {
-        // Nobody accepts and nothing is sent, yet the system connects: take the state apart.
+    fn another_service_is_described_by_its_answer() {
+        assert_eq!(
+            answered_with(b"SSH-2.0-OpenSSH_9.2\r\n"),
+            "something that is no cubesync server answers at SERVER: SSH-2.0-OpenSSH_9.2"
+        );
+        let pages = answered_with(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        assert!(
+            pages.starts_with("a web server answers at SERVER"),
+            "{pages}"
+        );
+    }
+
+    #[test]
+    fn a_lookup_that_takes_too_long_is_given_up_by_the_callers_time() {
         let (_sender, outcome) = mpsc::sync_channel(1);
         let mut socket = Socket {
-            state: State::Connecting {
-                server: "example:1".into(),
-                outcome,
-                give_up_at: CONNECT_TIMEOUT,
-            },
+            server: "example:1".into(),
+            give_up_at: CONNECT_TIMEOUT,
+            state: State::Resolving(outcome),
         };
         let before = CONNECT_TIMEOUT - Duration::from_millis(1);
         assert_eq!(socket.poll(before), SocketState::Connecting);
-        let reason = "no answer from example:1 within 5 s";
+        let reason = "the name in example:1 was not looked up within 5 s; is this machine online?";
         assert_eq!(socket.poll(CONNECT_TIMEOUT), SocketState::Closed { reason });
     }
 }

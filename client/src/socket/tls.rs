@@ -1,48 +1,47 @@
-//! An encrypted connection: TLS over a TCP stream, which blocks for the handshake only.
+//! An encrypted connection: TLS over a TCP stream that does not block.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Instant;
 
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConfig, ClientConnection, Error};
 
+use super::foreign::instead_of_tls;
+
 /// Bytes that are encrypted at once: one record of TLS.
 const CHUNK_BYTES: usize = 16 * 1024;
+/// Bytes of an answer that are looked at before they count as TLS: a refusal and its reason.
+const FIRST_BYTES: usize = 512;
 
 /// An encrypted stream; like the stream under it, it does not block.
 #[derive(Debug)]
 pub(super) struct TlsStream {
     connection: ClientConnection,
     socket: TcpStream,
+    /// Whether the server has sent anything.
+    has_heard: bool,
 }
 
 impl TlsStream {
-    /// Holds the handshake over a connected, blocking stream; `server` is its `host:port`.
+    /// Starts a handshake over a connected stream that does not block, with the server that a person
+    /// knows as `server`.
     ///
     /// # Errors
     /// The reason, for a person.
-    pub(super) fn open(
+    pub(super) fn new(
         config: Arc<ClientConfig>,
+        name: ServerName<'static>,
         socket: TcpStream,
         server: &str,
-        deadline: Instant,
     ) -> Result<Self, String> {
-        let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
-        let name = ServerName::try_from(host.trim_matches(['[', ']']).to_owned())
-            .map_err(|_| format!("no certificate can be for the name {host}"))?;
         let connection = ClientConnection::new(config, name)
             .map_err(|error| format!("cannot speak TLS with {server}: {error}"))?;
-        let mut stream = Self { connection, socket };
-        stream
-            .shake_hands(deadline)
-            .map_err(|failure| failure.words(server))?;
-        stream
-            .socket
-            .set_nonblocking(true)
-            .map_err(|error| format!("cannot connect to {server}: {error}"))?;
-        Ok(stream)
+        Ok(Self {
+            connection,
+            socket,
+            has_heard: false,
+        })
     }
 
     /// Returns the stream that carries the records.
@@ -50,27 +49,44 @@ impl TlsStream {
         &self.socket
     }
 
-    fn shake_hands(&mut self, deadline: Instant) -> Result<(), Failure> {
+    /// Takes the handshake as far as it comes without waiting, and returns whether it is complete.
+    ///
+    /// # Errors
+    /// The reason, for a person.
+    pub(super) fn shake_hands(&mut self, server: &str) -> Result<bool, String> {
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Err(Failure::Broken(ErrorKind::TimedOut.into()));
-            }
-            self.socket.set_read_timeout(Some(left))?;
-            self.socket.set_write_timeout(Some(left))?;
-            self.flush()?;
-            if !self.connection.is_handshaking() {
-                return Ok(());
-            }
-            if self.connection.read_tls(&mut self.socket)? == 0 {
-                return Err(Failure::Broken(ErrorKind::UnexpectedEof.into()));
-            }
-            if let Err(error) = self.connection.process_new_packets() {
-                // This tells the server the reason, if it still listens.
-                let _ = self.flush();
-                return Err(Failure::Refused(error));
+            match self.step(server) {
+                Ok(()) if !self.connection.is_handshaking() => return Ok(true),
+                Ok(()) => {}
+                Err(Failure::Broken(error)) if is_for_now(&error) => return Ok(false),
+                Err(failure) => return Err(failure.words(server)),
             }
         }
+    }
+
+    fn step(&mut self, server: &str) -> Result<(), Failure> {
+        self.flush()?;
+        if !self.connection.is_handshaking() {
+            return Ok(());
+        }
+        if !self.has_heard {
+            let mut first = [0; FIRST_BYTES];
+            let count = self.socket.peek(&mut first)?;
+            self.has_heard = true;
+            if let Some(reason) = instead_of_tls(&first[..count], server) {
+                // Unread bytes would make the end of the connection a reset.
+                let _ = self.socket.read(&mut first);
+                return Err(Failure::Foreign(reason));
+            }
+        }
+        if self.connection.read_tls(&mut self.socket)? == 0 {
+            return Err(Failure::Broken(ErrorKind::UnexpectedEof.into()));
+        }
+        let processed = self.connection.process_new_packets();
+        // In an error this tells the server the reason, if it still listens.
+        let flushed = self.flush();
+        processed.map_err(Failure::Refused)?;
+        Ok(flushed?)
     }
 }
 
@@ -127,8 +143,10 @@ fn is_for_now(error: &io::Error) -> bool {
 
 /// A failed attempt to encrypt a connection.
 enum Failure {
-    /// The connection broke or timed out.
+    /// The connection broke, or cannot go on without waiting.
     Broken(io::Error),
+    /// The server's answer is no TLS, and this says to a person what it is.
+    Foreign(String),
     /// One of the ends refused the other in TLS.
     Refused(Error),
 }
@@ -143,13 +161,8 @@ impl Failure {
     /// Describes the failure for a person.
     fn words(&self, server: &str) -> String {
         match self {
-            Self::Broken(error) => match error.kind() {
-                // A blocking read that takes too long is the one or the other.
-                ErrorKind::TimedOut | ErrorKind::WouldBlock => {
-                    format!("{server} did not answer in TLS in time; does it speak TLS?")
-                }
-                _ => format!("{server} cut the connection instead of speaking TLS"),
-            },
+            Self::Broken(_) => format!("{server} cut the connection instead of speaking TLS"),
+            Self::Foreign(reason) => reason.clone(),
             Self::Refused(Error::InvalidCertificate(error)) => certificate_words(error, server),
             Self::Refused(Error::InvalidMessage(_)) => format!(
                 "{server} does not speak TLS; if you may talk to it without encryption, leave out \
