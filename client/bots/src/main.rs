@@ -18,6 +18,7 @@ use clap::Parser;
 use cubesync_client::ClientOptions;
 use cubesync_client::protocol::help::FOR_PLAYERS;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
+use cubesync_client::socket::full_address;
 
 use crate::bot::Bot;
 use crate::flags::{DatagramFlags, LabFlags, TlsFlags};
@@ -39,7 +40,7 @@ const MAX_COUNT: u16 = 2_000;
 #[command(after_help = format!("When something does not work: {FOR_PLAYERS}"))]
 struct Arguments {
     /// The server's host:port; with tls:// in front the connection is encrypted
-    #[arg(long, env = "CUBESYNC_SERVER", default_value = "127.0.0.1:14900")]
+    #[arg(long, env = "CUBESYNC_SERVER", default_value = "127.0.0.1:14900", value_parser = full_address)]
     server: String,
     /// Number of bots, 1 to 2000
     #[arg(long, env = "CUBESYNC_COUNT", default_value_t = 3,
@@ -243,11 +244,15 @@ mod tests {
             (parsed.count, parsed.run_for),
             (20, Some(Duration::from_secs(120)))
         );
+        let parsed = parse(&["--server", "tls://fe80::1%eth0"]).unwrap();
+        assert_eq!(parsed.server, "tls://[fe80::1%eth0]:14900");
         for wrong in [
             ["--count", "0"],
             ["--count", "2001"],
             ["--for", "soon"],
             ["--name", " "],
+            ["--server", "localhost:port"],
+            ["--server", "http://localhost:8080/"],
         ] {
             assert_eq!(parse(&wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }
