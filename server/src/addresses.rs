@@ -3,7 +3,8 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
-use cubesync_server::{Addresses, network};
+use cubesync_server::Addresses;
+use cubesync_server::network::{self, Network, OwnAddress, Unreachable};
 use qrcode::{EcLevel, QrCode};
 
 /// Width of the light border around the QR code. The standard asks for four modules. Two were enough
@@ -15,50 +16,91 @@ const QUIET_MODULES: usize = 2;
 const BLACK: u8 = 16;
 const WHITE: u8 = 231;
 
-/// Returns a few lines for the terminal: the addresses for this machine and for the network. With
-/// `with_qr` they end with a QR code of the page, if other machines can reach it.
+/// Returns a few lines for the terminal: the addresses for this machine and for other people. With
+/// `with_qr` they end with a QR code of the page at the likeliest address, if others can reach it.
 pub(crate) fn summary(bound: &Addresses, with_qr: bool) -> String {
-    let lan = network::lan_address();
-    summary_from(bound, lan, with_qr)
+    let network = Network::now();
+    summary_from(bound, with_qr, |ip| network.for_others(ip))
 }
 
-fn summary_from(bound: &Addresses, lan: Option<IpAddr>, with_qr: bool) -> String {
+fn summary_from(
+    bound: &Addresses,
+    with_qr: bool,
+    for_others: impl Fn(IpAddr) -> Result<Vec<OwnAddress>, Unreachable>,
+) -> String {
     let mut text = format!("cubesync {} is serving\n", env!("CARGO_PKG_VERSION"));
-    let mut line = |label: &str, what: &dyn Fn(SocketAddr) -> String, address: SocketAddr| {
-        let [here, there] = reachable_addresses(address, lan);
-        for (address, place) in [(here, "on this machine"), (there, "on your network")] {
-            if let Some(address) = address {
-                writeln!(text, "  {label:<8} {:<36} {place}", what(address))
-                    .expect("writing to a string cannot fail");
-            }
-        }
+    let (page_scheme, client_scheme) = match bound.tls {
+        Some(_) => ("https://", "tls://"),
+        None => ("http://", ""),
     };
-    let is_encrypted = bound.tls.is_some();
-    let page = |address: SocketAddr| match is_encrypted {
-        true => format!("https://{address}/"),
-        false => format!("http://{address}/"),
-    };
-    let client = |address: SocketAddr| match is_encrypted {
-        true => format!("--server tls://{address}"),
-        false => address.to_string(),
-    };
-    line("browser", &page, bound.http);
-    line("clients", &client, bound.tcp);
+    let page = |address: SocketAddr| format!("{page_scheme}{address}/");
+    let client = |address: SocketAddr| format!("{client_scheme}{address}");
+    let command = |address: SocketAddr| format!("nc {} {}", address.ip(), address.port());
+    let pages = for_others(bound.http.ip());
+    // The pages' lines show all of the addresses; the other ports are reached at the same.
+    let others = pages.as_deref().unwrap_or_default();
+    let mut lines = lines("browser", bound.http, others, page);
+    let likeliest = |bound: SocketAddr| for_others(bound.ip()).into_iter().flatten().take(1);
+    let others: Vec<OwnAddress> = likeliest(bound.tcp).collect();
+    lines.extend(self::lines("clients", bound.tcp, &others, client));
     if let Some(address) = bound.text {
-        line(
-            "text",
-            &|address| format!("nc {} {}", address.ip(), address.port()),
-            address,
-        );
+        let others: Vec<OwnAddress> = likeliest(address).collect();
+        lines.extend(self::lines("text", address, &others, command));
+    }
+    let width = lines.iter().map(|line| line.what.len()).max();
+    let width = width.unwrap_or_default();
+    for Line { label, what, place } in lines {
+        writeln!(text, "  {label:<8} {what:<width$} {place}")
+            .expect("writing to a string cannot fail");
     }
     if let Some(fingerprint) = bound.tls {
         writeln!(text, "  SHA-256  {fingerprint}").expect("writing to a string cannot fail");
     }
     text.push_str("Play at the browser address; its /status shows who is here. Ctrl-C stops it.\n");
-    if with_qr && let [_, Some(address)] = reachable_addresses(bound.http, lan) {
-        text.push_str(&qr_code(&page(address)));
+    match pages.as_deref() {
+        Ok([likeliest, ..]) if with_qr => {
+            let address = SocketAddr::new(likeliest.ip, bound.http.port());
+            text.push_str(&qr_code(&page(address)));
+        }
+        Err(reason) if *reason != Unreachable::LoopbackOnly => {
+            writeln!(text, "Nobody else can join yet: {reason}.")
+                .expect("writing to a string cannot fail");
+        }
+        _ => {}
     }
     text
+}
+
+/// A line of the summary.
+struct Line {
+    label: &'static str,
+    what: String,
+    place: String,
+}
+
+/// Returns the lines of a listener: its address on this machine, and those for other people.
+fn lines(
+    label: &'static str,
+    bound: SocketAddr,
+    others: &[OwnAddress],
+    what: impl Fn(SocketAddr) -> String,
+) -> Vec<Line> {
+    let is_here = bound.ip().is_unspecified() || bound.ip().to_canonical().is_loopback();
+    let here = is_here.then(|| {
+        (
+            network::reachable(bound, None),
+            "on this machine".to_owned(),
+        )
+    });
+    let there = others
+        .iter()
+        .map(|own| (SocketAddr::new(own.ip, bound.port()), own.to_string()));
+    let line = |(address, place)| Line {
+        label,
+        what: what(address),
+        place,
+    };
+    here.into_iter().chain(there).map(line).collect()
 }
 
 /// Returns a text as a QR code of two modules a character, or an empty string if it does not fit.
@@ -92,19 +134,6 @@ fn qr_code(text: &str) -> String {
     lines
 }
 
-/// Returns the addresses at which a listener is reached from this machine and from others.
-fn reachable_addresses(bound: SocketAddr, lan: Option<IpAddr>) -> [Option<SocketAddr>; 2] {
-    let port = bound.port();
-    if bound.ip().is_unspecified() {
-        let here = network::reachable(bound, None);
-        [Some(here), lan.map(|lan| SocketAddr::new(lan, port))]
-    } else if bound.ip().is_loopback() {
-        [Some(bound), None]
-    } else {
-        [None, Some(bound)]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::Ipv4Addr;
@@ -113,23 +142,58 @@ mod tests {
 
     use super::*;
 
+    /// Returns an address for others that no interface has.
+    fn others(ips: &[&str]) -> Result<Vec<OwnAddress>, Unreachable> {
+        let network = Network::default();
+        let address = |ip: &&str| network.for_others(ip.parse().unwrap()).unwrap();
+        Ok(ips.iter().flat_map(address).collect())
+    }
+
+    /// Returns the addresses at which a server listens, pages and clients at one.
+    fn bound(ip: &str) -> Addresses {
+        let ip: IpAddr = ip.parse().unwrap();
+        Addresses {
+            tcp: (ip, 14_900).into(),
+            udp: None,
+            http: (ip, 8_080).into(),
+            text: None,
+            tls: None,
+        }
+    }
+
     #[test]
-    fn each_place_gets_an_address_that_works_there() {
-        let lan: IpAddr = "192.168.1.5".parse().unwrap();
-        let reach = |bound: &str| {
-            reachable_addresses(bound.parse().unwrap(), Some(lan)).map(|a| a.map(|a| a.to_string()))
-        };
-        let some = |text: &str| Some(text.to_owned());
-        assert_eq!(
-            reach("0.0.0.0:80"),
-            [some("127.0.0.1:80"), some("192.168.1.5:80")]
+    fn pages_show_every_address_and_clients_the_likeliest() {
+        let text = summary_from(&bound("0.0.0.0"), false, |ip| {
+            assert!(ip.is_unspecified());
+            others(&["192.168.77.5", "203.0.113.9"])
+        });
+        let expected = "\
+  browser  http://127.0.0.1:8080/    on this machine
+  browser  http://192.168.77.5:8080/ on your network
+  browser  http://203.0.113.9:8080/  from the internet
+  clients  127.0.0.1:14900           on this machine
+  clients  192.168.77.5:14900        on your network
+";
+        assert!(text.contains(expected), "{text}");
+    }
+
+    #[test]
+    fn one_address_is_shown_alone_and_the_reason_for_none_is_said() {
+        let text = summary_from(&bound("192.168.77.5"), true, |ip| {
+            others(&[&ip.to_string()])
+        });
+        assert!(
+            text.contains("http://192.168.77.5:8080/ on your network"),
+            "{text}"
         );
-        assert_eq!(
-            reach("[::]:80"),
-            [some("127.0.0.1:80"), some("192.168.1.5:80")]
+        assert!(!text.contains("127.0.0.1"), "{text}");
+        let text = summary_from(&bound("0.0.0.0"), true, |_| Err(Unreachable::NoNetwork));
+        assert!(
+            text.contains("Nobody else can join yet: this machine has no network"),
+            "{text}"
         );
-        assert_eq!(reach("127.0.0.1:80"), [some("127.0.0.1:80"), None]);
-        assert_eq!(reach("10.0.0.7:80"), [None, some("10.0.0.7:80")]);
+        let text = summary(&bound("127.0.0.1"), true);
+        assert!(!text.contains("Nobody"), "it was asked for: {text}");
     }
 
     #[test]
@@ -143,7 +207,7 @@ mod tests {
             tls: None,
         };
         let text = summary(&bound, true);
-        for expected in ["127.0.0.1:1 ", "http://127.0.0.1:2/ ", "nc 127.0.0.1 3 "] {
+        for expected in ["127.0.0.1:1 ", "http://127.0.0.1:2/", "nc 127.0.0.1 3 "] {
             assert!(text.contains(expected), "{expected} is missing in:\n{text}");
         }
         assert!(
@@ -155,11 +219,7 @@ mod tests {
             ..bound
         };
         let text = summary(&encrypted, true);
-        for expected in [
-            "--server tls://127.0.0.1:1 ",
-            "https://127.0.0.1:2/ ",
-            "0A0A0A0A",
-        ] {
+        for expected in ["tls://127.0.0.1:1 ", "https://127.0.0.1:2/", "0A0A0A0A"] {
             assert!(text.contains(expected), "{expected} is missing in:\n{text}");
         }
     }
@@ -179,15 +239,23 @@ mod tests {
             tls: Some(Fingerprint([0xFF; 32])),
             ..bound
         };
-        let longest = "255.255.255.255".parse().ok();
         for bound in [bound, encrypted] {
-            let text = summary_from(&bound, longest, true);
+            let longest = |ip: IpAddr| match ip.is_loopback() {
+                true => Err(Unreachable::LoopbackOnly),
+                false => others(&["255.255.255.254", "255.255.255.255"]),
+            };
+            let text = summary_from(&bound, true, longest);
             let lines: Vec<_> = text.lines().map(without_colours).collect();
-            // The command and the cursor take a line each.
-            assert!(lines.len() <= 24 - 2, "{} lines:\n{text}", lines.len());
-            let widest = lines.iter().map(|line| line.chars().count()).max();
-            assert!(widest <= Some(80), "{widest:?} columns:\n{text}");
-            let without = summary_from(&bound, longest, false);
+            // The cursor takes a line.
+            assert!(lines.len() < 24, "{} lines:\n{text}", lines.len());
+            // With a place, a line also has to hold the name of the interface.
+            let rest = |line: &&String| match line.contains("internet") {
+                true => ", Wi-Fi wlp0s20f3".len(),
+                false => 0,
+            };
+            let widest = lines.iter().map(|line| line.chars().count() + rest(&line));
+            assert!(widest.max() <= Some(80), "it is too wide:\n{text}");
+            let without = summary_from(&bound, false, longest);
             assert!(
                 lines.len() > without.lines().count() + 12,
                 "the code is there"

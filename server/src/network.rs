@@ -1,19 +1,21 @@
-//! The addresses of this machine.
+//! The addresses of this machine, and which of them other people can use.
+
+mod interface;
+mod own;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
-/// Returns the addresses from which this machine reaches the internet, IPv4 first.
-pub fn outward_addresses() -> Vec<IpAddr> {
-    // Addresses reserved for documentation (RFC 5737, RFC 3849): outside, and never assigned.
-    let v4 = toward(Ipv4Addr::new(192, 0, 2, 1).into());
-    let v6 = toward(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into());
-    v4.into_iter().chain(v6).collect()
-}
+pub use self::own::{Network, OwnAddress, Unreachable};
 
-/// Returns the address by which other machines of the network know this one.
-pub fn lan_address() -> Option<IpAddr> {
-    let outward = outward_addresses().into_iter();
-    outward.filter(IpAddr::is_ipv4).find(|ip| !ip.is_loopback())
+/// The origin from which an address can be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Scope {
+    /// Only programs of this machine.
+    Machine,
+    /// Machines of the same network, and others if a router forwards their connections.
+    Network,
+    /// Every machine, unless a firewall is in between.
+    Internet,
 }
 
 /// Returns the address at which a listener is reached. A listener at every address is reached at
@@ -30,7 +32,8 @@ pub fn reachable(bound: SocketAddr, outside: Option<IpAddr>) -> SocketAddr {
 
 /// Returns every address that this machine has, sorted, loopback included.
 pub(crate) fn all_addresses() -> Vec<IpAddr> {
-    let mut addresses = of_interfaces();
+    let interfaces = interface::list().into_iter();
+    let mut addresses: Vec<IpAddr> = interfaces.map(|interface| interface.ip).collect();
     addresses.extend([
         IpAddr::from(Ipv4Addr::LOCALHOST),
         Ipv6Addr::LOCALHOST.into(),
@@ -40,20 +43,12 @@ pub(crate) fn all_addresses() -> Vec<IpAddr> {
     addresses
 }
 
-#[cfg(unix)]
-fn of_interfaces() -> Vec<IpAddr> {
-    let interfaces = nix::ifaddrs::getifaddrs().into_iter().flatten();
-    let address = |interface: nix::ifaddrs::InterfaceAddress| {
-        let address = interface.address?;
-        let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
-        v4.or(address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
-    };
-    interfaces.filter_map(address).collect()
-}
-
-#[cfg(not(unix))]
-fn of_interfaces() -> Vec<IpAddr> {
-    outward_addresses()
+/// Returns the addresses from which this machine reaches the internet.
+fn outward_addresses() -> Vec<IpAddr> {
+    // Addresses reserved for documentation (RFC 5737, RFC 3849): outside, and never assigned.
+    let v4 = toward(Ipv4Addr::new(192, 0, 2, 1).into());
+    let v6 = toward(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1).into());
+    v4.into_iter().chain(v6).collect()
 }
 
 /// Returns the address from which this machine reaches another one. Connecting a UDP socket sends
@@ -70,6 +65,29 @@ pub(crate) fn toward(other: IpAddr) -> Option<IpAddr> {
     (!address.is_unspecified()).then_some(address)
 }
 
+/// Returns the scope from which an address can be reached.
+pub(crate) fn scope(address: IpAddr) -> Scope {
+    match address.to_canonical() {
+        address if address.is_loopback() => Scope::Machine,
+        IpAddr::V4(address) if is_local_v4(address) => Scope::Network,
+        IpAddr::V6(address) if is_local_v6(address) => Scope::Network,
+        _ => Scope::Internet,
+    }
+}
+
+/// Returns whether an address is private (RFC 1918), link-local, shared by a provider's customers
+/// (RFC 6598), or for tests of networks (RFC 2544), which proxies on a machine take for themselves.
+fn is_local_v4(address: Ipv4Addr) -> bool {
+    let [first, second, ..] = address.octets();
+    let is_shared = first == 100 && (64..128).contains(&second);
+    let is_for_tests = first == 198 && (18..20).contains(&second);
+    address.is_private() || address.is_link_local() || is_shared || is_for_tests
+}
+
+fn is_local_v6(address: Ipv6Addr) -> bool {
+    address.is_unique_local() || address.is_unicast_link_local()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +100,25 @@ mod tests {
         assert_eq!(reachable(everywhere, None).to_string(), "127.0.0.1:1");
         let one = "[::1]:1".parse().unwrap();
         assert_eq!(reachable(one, lan), one);
+    }
+
+    #[test]
+    fn each_address_has_its_scope() {
+        for (address, expected) in [
+            ("127.0.0.1", Scope::Machine),
+            ("::1", Scope::Machine),
+            ("::ffff:127.0.0.1", Scope::Machine),
+            ("192.168.1.5", Scope::Network),
+            ("100.64.0.1", Scope::Network),
+            ("169.254.3.4", Scope::Network),
+            ("198.18.0.1", Scope::Network),
+            ("fd00::1", Scope::Network),
+            ("fe80::1", Scope::Network),
+            ("100.128.0.1", Scope::Internet),
+            ("8.8.8.8", Scope::Internet),
+            ("2a00::1", Scope::Internet),
+        ] {
+            assert_eq!(scope(address.parse().unwrap()), expected, "{address}");
+        }
     }
 }

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{ClusterNow, RoomServers};
 use crate::config::Config;
-use crate::network;
+use crate::network::{self, Network};
 
 /// The connection to the bus, if the configuration names one.
 #[derive(Debug)]
@@ -114,8 +114,11 @@ impl Neighbours {
 /// Returns the profile of a server that listens to clients and for pages at these addresses:
 /// players reach it there, unless the configuration says otherwise.
 pub(crate) fn profile(config: &Config, listening: [SocketAddr; 2]) -> ServerProfile {
-    let outside = network::outward_addresses().into_iter().next();
-    let [tcp, web] = listening.map(|bound| network::reachable(bound, outside).to_string());
+    let around = Network::now();
+    let [tcp, web] = listening.map(|bound| {
+        let outside = around.likeliest(bound.ip());
+        network::reachable(bound, outside).to_string()
+    });
     let given = &config.cluster;
     ServerProfile {
         rules: Rules::new(config.tick, config.view_distance_quanta()),

@@ -1,8 +1,9 @@
 //! Access: the keys, and the text port, which needs none.
 
 use super::Finding;
-use super::reach::{Reach, Scope};
+use super::reach::Reach;
 use crate::config::Config;
+use crate::network::Scope;
 
 const KEY: &str = "join key";
 
@@ -83,18 +84,16 @@ fn judge_text_port(scope: Scope, with_key: bool) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use clap::Parser;
 
     use super::super::Verdict;
     use super::*;
+    use crate::network::Network;
 
     /// Returns the subject and the verdict of each finding.
     fn judged(flags: &[&str], own: &str, key_is_argument: bool) -> Vec<(&'static str, Verdict)> {
         let config = Config::parse_from(["cubesync-server"].iter().chain(flags));
-        let own: IpAddr = own.parse().unwrap();
-        let reach = Reach::of(&config, &[own]);
+        let reach = Reach::of(&config, &Network::of(&[own]));
         let findings = judge(&config, &reach, key_is_argument);
         findings
             .iter()

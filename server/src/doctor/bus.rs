@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Finding;
-use super::reach::{Scope, scope};
 use crate::cluster::profile;
 use crate::config::Config;
+use crate::network::{Scope, scope};
 
 /// Time of listening. Each server announces itself once a second.
 const LISTEN_FOR: Duration = Duration::from_millis(1_500);

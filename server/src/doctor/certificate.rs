@@ -5,9 +5,10 @@ use std::time::{Duration, SystemTime};
 
 use super::Finding;
 use super::files::can_write;
-use super::reach::{Reach, Scope};
+use super::reach::Reach;
 use crate::config::Config;
-use crate::tls::{Certificate, CertificateError, day};
+use crate::network::{Network, Scope};
+use crate::tls::{Certificate, CertificateError, day, missing_names};
 
 const ABOUT: &str = "encryption";
 
@@ -36,9 +37,27 @@ pub(super) fn examine(config: &Config, reach: &Reach, now: SystemTime) -> Vec<Fi
             can_write(certificate).and_then(|()| can_write(key)),
         )];
     }
-    let mut findings = vec![judge(Certificate::read(certificate, key), now)];
+    let read = Certificate::read(certificate, key);
+    let missing = match &read {
+        Ok(kept) if config.tls_self_signed => missing_names(kept, &Network::now()),
+        _ => Vec::new(),
+    };
+    let mut findings = vec![judge(read, now)];
+    findings.extend(judge_missing(&missing));
     findings.extend(judge_mode(key, mode(key)));
     findings
+}
+
+/// Judges the names and addresses of this machine that its own certificate lacks.
+fn judge_missing(missing: &[String]) -> Option<Finding> {
+    (!missing.is_empty()).then(|| {
+        Finding::note(
+            ABOUT,
+            format!("the certificate does not name {}", missing.join(", ")),
+            "players who come by these are refused: delete both files, so that the next start makes \
+             a new pair, and give players the new certificate",
+        )
+    })
 }
 
 fn judge_none(players: Scope, has_key: bool) -> Finding {
@@ -170,7 +189,7 @@ mod tests {
         ];
         let judged = |flags: &[&str], now| {
             let config = Config::parse_from(flags);
-            let findings = examine(&config, &Reach::of(&config, &[]), now);
+            let findings = examine(&config, &Reach::of(&config, &Network::default()), now);
             findings
                 .into_iter()
                 .map(|finding| (finding.verdict, finding.summary))
@@ -196,6 +215,14 @@ mod tests {
         std::fs::write(key, "no key").unwrap();
         assert_eq!(at(now).0, Verdict::Problem);
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_name_that_the_certificate_lacks_is_worth_a_note() {
+        assert_eq!(judge_missing(&[]), None);
+        let finding = judge_missing(&["192.168.1.77".to_owned()]).unwrap();
+        assert_eq!(finding.verdict, Verdict::Note);
+        assert!(finding.summary.ends_with("192.168.1.77"), "{finding:?}");
     }
 
     #[test]

@@ -23,11 +23,11 @@ pub use self::finding::{Finding, Report, Verdict};
 pub use self::ports::is_serving;
 use self::reach::Reach;
 use crate::config::Config;
-use crate::network::outward_addresses;
+use crate::network::Network;
 
 /// Runs all checks.
 pub async fn examine(config: &Config) -> Report {
-    let reach = Reach::of(config, &outward_addresses());
+    let reach = Reach::of(config, &Network::now());
     let now = SystemTime::now();
     let findings = [
         ports::examine(config),

@@ -1,20 +1,10 @@
 //! Reachability, as far as it can be known without contacting another machine.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::Finding;
 use crate::config::Config;
-
-/// The origin from which an address can be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Scope {
-    /// Only programs of this machine.
-    Machine,
-    /// Machines of the same network, and others if a router forwards their connections.
-    Network,
-    /// Every machine, unless a firewall is in between.
-    Internet,
-}
+use crate::network::{Network, OwnAddress, Scope, Unreachable, scope};
 
 /// The reachability of each listener.
 #[derive(Debug, Clone)]
@@ -26,41 +16,50 @@ pub(super) struct Reach {
     pub(super) text: Option<Scope>,
 }
 
-/// The address of a listener that the most machines can reach.
-#[derive(Debug, Clone, Copy)]
+/// The addresses of a listener.
+#[derive(Debug, Clone)]
 struct Route {
     scope: Scope,
+    /// The address that the most machines can reach.
     address: SocketAddr,
+    /// The addresses that people are given.
+    others: Result<Vec<OwnAddress>, Unreachable>,
 }
 
 impl Route {
-    /// Finds the route to a listener on a machine with the addresses `own`.
-    fn to(listener: SocketAddr, own: &[IpAddr]) -> Self {
-        let widest = addresses(listener.ip(), own).max_by_key(|address| scope(*address));
+    /// Finds the route to a listener.
+    fn to(listener: SocketAddr, network: &Network) -> Self {
+        let widest = network.widest(listener.ip());
         let address = widest.unwrap_or(Ipv4Addr::LOCALHOST.into());
         Self {
             scope: scope(address),
             address: SocketAddr::new(address, listener.port()),
+            others: network.for_others(listener.ip()),
         }
     }
 
-    fn visitors(self) -> &'static str {
-        match self.scope {
-            Scope::Machine => "this machine",
-            Scope::Network => "your network",
-            Scope::Internet => "everybody",
+    /// Describes the addresses that people are given, as `written` writes them.
+    fn describe(&self, written: impl Fn(SocketAddr) -> String) -> String {
+        let port = self.address.port();
+        match &self.others {
+            Ok(others) => {
+                let one =
+                    |own: &OwnAddress| format!("{} {own}", written(SocketAddr::new(own.ip, port)));
+                others.iter().map(one).collect::<Vec<_>>().join("; ")
+            }
+            Err(_) => format!("{} on this machine", written(self.address)),
         }
     }
 }
 
 impl Reach {
-    /// Finds the reachability of a configuration's listeners on a machine with the addresses `own`.
-    pub(super) fn of(config: &Config, own: &[IpAddr]) -> Self {
+    /// Finds the reachability of a configuration's listeners.
+    pub(super) fn of(config: &Config, network: &Network) -> Self {
         Self {
-            clients: Route::to(config.listen, own),
-            http: Route::to(config.http, own),
+            clients: Route::to(config.listen, network),
+            http: Route::to(config.http, network),
             udp_port: config.udp_address().map(|address| address.port()),
-            text: config.text.map(|text| Route::to(text, own).scope),
+            text: config.text.map(|text| Route::to(text, network).scope),
         }
     }
 
@@ -84,11 +83,24 @@ impl Reach {
             None => (String::new(), String::new()),
         };
         let outside = match self.players() {
-            Scope::Machine => Finding::note(
-                "from outside",
-                "only programs of this machine reach it",
-                "right behind a reverse proxy; for others to join, --listen and --http with 0.0.0.0",
-            ),
+            Scope::Machine => {
+                let reasons = [&self.http, &self.clients].map(|route| route.others.as_ref().err());
+                let reason = reasons.into_iter().flatten();
+                let mut reason = reason.filter(|&&reason| reason != Unreachable::LoopbackOnly);
+                let advice = match reason.next() {
+                    Some(reason) => reason.to_string(),
+                    None => {
+                        "right behind a reverse proxy; for others to join, --listen and --http \
+                             with 0.0.0.0"
+                            .to_owned()
+                    }
+                };
+                Finding::note(
+                    "from outside",
+                    "only programs of this machine reach it",
+                    advice,
+                )
+            }
             Scope::Network => Finding::note(
                 "from outside",
                 "not yet: its addresses are private",
@@ -127,50 +139,16 @@ impl Reach {
         vec![
             Finding::ok(
                 "pages",
-                format!("{page}{http}/ for {}", self.http.visitors()),
+                self.http.describe(|address| format!("{page}{address}/")),
             ),
             Finding::ok(
                 "players",
-                format!("{client}{clients} for {}", self.clients.visitors()),
+                self.clients
+                    .describe(|address| format!("{client}{address}")),
             ),
             outside,
         ]
     }
-}
-
-/// Returns the addresses at which a listener at `bound` is reached.
-fn addresses(bound: IpAddr, own: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
-    let all: Vec<IpAddr> = match bound {
-        IpAddr::V4(bound) if bound.is_unspecified() => {
-            own.iter().copied().filter(IpAddr::is_ipv4).collect()
-        }
-        // Such a listener accepts IPv4 as well.
-        IpAddr::V6(bound) if bound.is_unspecified() => own.to_vec(),
-        bound => vec![bound],
-    };
-    all.into_iter()
-}
-
-/// Returns the scope from which an address can be reached.
-pub(super) fn scope(address: IpAddr) -> Scope {
-    match address.to_canonical() {
-        address if address.is_loopback() => Scope::Machine,
-        IpAddr::V4(address) if is_local_v4(address) => Scope::Network,
-        IpAddr::V6(address) if is_local_v6(address) => Scope::Network,
-        _ => Scope::Internet,
-    }
-}
-
-/// Returns whether an address is private (RFC 1918), link-local, or shared by a provider's customers
-/// (RFC 6598).
-fn is_local_v4(address: Ipv4Addr) -> bool {
-    let [first, second, ..] = address.octets();
-    let is_shared = first == 100 && (64..128).contains(&second);
-    address.is_private() || address.is_link_local() || is_shared
-}
-
-fn is_local_v6(address: Ipv6Addr) -> bool {
-    address.is_unique_local() || address.is_unicast_link_local()
 }
 
 #[cfg(test)]
@@ -182,8 +160,7 @@ mod tests {
     /// Returns the reachability and the findings as text.
     fn reach(flags: &[&str], own: &[&str]) -> (Reach, String) {
         let config = Config::parse_from(["cubesync-server"].iter().chain(flags));
-        let own: Vec<IpAddr> = own.iter().map(|address| address.parse().unwrap()).collect();
-        let reach = Reach::of(&config, &own);
+        let reach = Reach::of(&config, &Network::of(own));
         let findings = reach.judge(false).into_iter();
         let words = findings.map(|finding| format!("{}; {}\n", finding.summary, finding.advice));
         let words = words.collect();
@@ -191,37 +168,15 @@ mod tests {
     }
 
     #[test]
-    fn each_address_has_its_scope() {
-        for (address, expected) in [
-            ("127.0.0.1", Scope::Machine),
-            ("::1", Scope::Machine),
-            ("::ffff:127.0.0.1", Scope::Machine),
-            ("192.168.1.5", Scope::Network),
-            ("100.64.0.1", Scope::Network),
-            ("169.254.3.4", Scope::Network),
-            ("fd00::1", Scope::Network),
-            ("fe80::1", Scope::Network),
-            ("100.128.0.1", Scope::Internet),
-            ("8.8.8.8", Scope::Internet),
-            ("2a00::1", Scope::Internet),
-        ] {
-            assert_eq!(scope(address.parse().unwrap()), expected, "{address}");
-        }
-    }
-
-    #[test]
     fn the_scope_follows_from_the_listening_addresses() {
         let local = ["--listen", "127.0.0.1:1", "--http", "[::1]:2"];
         let (here, words) = reach(&local, &["8.8.8.8"]);
         assert_eq!(here.players(), Scope::Machine);
-        assert!(
-            words.contains("http://[::1]:2/ for this machine"),
-            "{words}"
-        );
+        assert!(words.contains("http://[::1]:2/ on this machine"), "{words}");
         let (network, words) = reach(&[], &["192.168.1.5", "2a00::1"]);
         assert_eq!(network.players(), Scope::Network);
         assert!(
-            words.contains("192.168.1.5:14900 for your network"),
+            words.contains("192.168.1.5:14900 on your network, cable eth0"),
             "{words}"
         );
         assert!(

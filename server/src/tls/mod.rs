@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 pub(crate) use self::accept::{Arrival, accept};
 pub(crate) use self::certificate::day;
 pub use self::certificate::{Certificate, CertificateError, Fingerprint};
+pub(crate) use self::self_signed::missing_names;
 #[cfg(test)]
 pub(crate) use self::self_signed::read_or_make;
 use crate::config::Config;
@@ -37,6 +38,7 @@ pub(crate) struct Tls {
     current: Arc<Current>,
     /// The files of the certificate and the key; `None` for a pair that was made for this run only.
     files: Option<(PathBuf, PathBuf)>,
+    is_self_signed: bool,
 }
 
 impl Tls {
@@ -78,6 +80,7 @@ impl Tls {
             pages: Arc::new(pages).into(),
             current,
             files,
+            is_self_signed: config.tls_self_signed,
         }))
     }
 
@@ -124,6 +127,9 @@ impl Tls {
         metrics.certificate_reloads.count(outcome);
         match read {
             Ok(new) => {
+                if self.is_self_signed {
+                    self_signed::warn_of_missing_names(&new);
+                }
                 let expires = certificate::day(new.ends());
                 info!(%expires, sha256 = %new.fingerprint(), "new connections get a new certificate");
                 *self

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use rcgen::{
 use tracing::{info, warn};
 
 use super::certificate::{Certificate, CertificateError};
-use crate::network::all_addresses;
+use crate::network::{Network, all_addresses};
 
 /// Time of validity: two years, less than the 825 days that Apple's systems accept at most.
 const VALID_FOR: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);
@@ -34,7 +34,7 @@ pub(crate) fn read_or_make(
     match (certificate.exists(), key.exists()) {
         (true, true) => {
             let kept = Certificate::read(certificate, key)?;
-            warn_of_new_addresses(&kept);
+            warn_of_missing_names(&kept);
             return Ok(kept);
         }
         (false, false) => make()?.write(certificate, key)?,
@@ -53,20 +53,27 @@ pub(crate) fn read_or_make(
     Certificate::read(certificate, key)
 }
 
-/// Warns if the certificate lacks an address of this machine, to which a router may have given a new
-/// one. IPv6 addresses are ignored, because they change every day and nobody types them.
-fn warn_of_new_addresses(kept: &Certificate) {
-    let missing = all_addresses()
-        .into_iter()
-        .filter(|address| address.is_ipv4() && !kept.is_for(*address));
-    let missing: Vec<_> = missing.map(|address| address.to_string()).collect();
+/// Warns if the certificate lacks a name or an address at which people reach this machine now.
+pub(super) fn warn_of_missing_names(kept: &Certificate) {
+    let missing = missing_names(kept, &Network::now());
     if !missing.is_empty() {
         warn!(
-            addresses = missing.join(" "),
+            missing = missing.join(" "),
             "the certificate does not name all addresses of this machine: players who use another \
              are refused; delete both files for a new one"
         );
     }
+}
+
+/// Returns the names and addresses at which people reach this machine and which the certificate lacks. A
+/// router may have given the machine another address since it was made.
+pub(crate) fn missing_names(kept: &Certificate, network: &Network) -> Vec<String> {
+    let known = |name: &String| kept.names().iter().any(|it| it.eq_ignore_ascii_case(name));
+    let others = network.for_others(Ipv6Addr::UNSPECIFIED.into());
+    let addresses = others.into_iter().flatten().map(|own| own.ip);
+    let addresses = addresses.filter(|ip| !kept.is_for(*ip));
+    let names = names().into_iter().filter(|name| !known(name));
+    names.chain(addresses.map(|ip| ip.to_string())).collect()
 }
 
 /// Makes a certificate for every name and address of this machine.
@@ -180,6 +187,19 @@ mod tests {
         assert_eq!(certificate.problem_at(now), None);
         assert!(certificate.problem_at(now + 2 * VALID_FOR).is_some());
         assert!(all_addresses().contains(&IpAddr::from([127, 0, 0, 1])));
+    }
+
+    #[test]
+    fn what_a_kept_certificate_lacks_is_noticed() {
+        let addresses = vec!["192.168.1.5".parse().unwrap()];
+        let kept = make_for(names(), addresses).unwrap().parse().unwrap();
+        let missing = |addresses: &[&str]| missing_names(&kept, &Network::of(addresses));
+        assert_eq!(missing(&["192.168.1.5"]), [""; 0]);
+        assert_eq!(missing(&["192.168.1.77"]), ["192.168.1.77"]);
+        assert_eq!(missing(&["2a00::5"]), ["2a00::5"]);
+        let nameless = make_for(vec!["elsewhere".to_owned()], Vec::new()).unwrap();
+        let missing = missing_names(&nameless.parse().unwrap(), &Network::default());
+        assert_eq!(missing, names());
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -38,7 +38,7 @@ use self::stun::Message;
 use super::metrics::{DatagramMetrics, Opening, Received};
 use super::socket::Outgoing;
 use super::{lock, random};
-use crate::network;
+use crate::network::{self, Network};
 
 /// Time between two looks at what is due. An acknowledgement waits for 200 ms anyway.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -298,7 +298,8 @@ fn make_certificate() -> Result<DtlsCertificate, rcgen::Error> {
 fn own_address(bound: SocketAddr, browser: IpAddr) -> SocketAddr {
     let is_usable = |own: &IpAddr| !own.is_loopback() && (own.is_ipv4() || bound.is_ipv6());
     let toward = network::toward(browser).filter(is_usable);
-    network::reachable(bound, toward.or_else(network::lan_address))
+    let likeliest = || Network::now().likeliest(Ipv4Addr::UNSPECIFIED.into());
+    network::reachable(bound, toward.or_else(likeliest))
 }
 
 impl fmt::Debug for Browsers {
