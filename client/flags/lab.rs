@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use cubesync_arguments::time;
 use cubesync_client::ClientOptions;
 use cubesync_client::lab::Conditions;
 
@@ -10,20 +11,20 @@ use cubesync_client::lab::Conditions;
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Network lab")]
 pub(crate) struct LabFlags {
-    /// Delay added to each way, such as 60ms
+    /// Delay added to each way, such as 60ms, at most 2s
     #[arg(long, env = "CUBESYNC_LAB_LATENCY", value_name = "TIME", default_value = "0ms",
-        value_parser = time)]
+        value_parser = time(Duration::ZERO..=Conditions::MAX_LATENCY))]
     lab_latency: Duration,
-    /// Random variation of that delay, up or down, such as 20ms
+    /// Random variation of that delay, up or down, such as 20ms, at most 2s
     #[arg(long, env = "CUBESYNC_LAB_JITTER", value_name = "TIME", default_value = "0ms",
-        value_parser = time)]
+        value_parser = time(Duration::ZERO..=Conditions::MAX_LATENCY))]
     lab_jitter: Duration,
-    /// Share of segments and datagrams that are lost, in percent; TCP sends its segments again while
+    /// Share of segments and datagrams that are lost, in percent, 0 to 50; TCP sends its segments again while
     /// everything behind them waits
     #[arg(long, env = "CUBESYNC_LAB_LOSS", value_name = "PERCENT", default_value = "0",
         value_parser = loss_permille)]
     lab_loss: u16,
-    /// Bandwidth of each way in bits per second, such as 64k or 2M [default: no limit]
+    /// Bandwidth of each way in bits per second, such as 64k or 2M, 1k to 1000M [default: no limit]
     #[arg(long, env = "CUBESYNC_LAB_BANDWIDTH", value_name = "BITS", value_parser = bandwidth_bps)]
     lab_bandwidth: Option<u32>,
     /// Let no datagram pass, as behind a firewall
@@ -52,14 +53,6 @@ impl LabFlags {
             blocks_datagrams: self.lab_no_datagrams,
         };
         options.lab_seed = self.lab_seed.wrapping_add(number.into());
-    }
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|error| format!("{error}; such as 60ms"))?;
-    match time <= Conditions::MAX_LATENCY {
-        true => Ok(time),
-        false => Err("the longest is 2s".to_owned()),
     }
 }
 

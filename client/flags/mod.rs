@@ -2,9 +2,11 @@
 //! the library knows no command lines.
 
 mod datagrams;
+mod key;
 mod lab;
 mod tls;
 
 pub(crate) use datagrams::DatagramFlags;
+pub(crate) use key::KeyFlags;
 pub(crate) use lab::LabFlags;
 pub(crate) use tls::TlsFlags;

@@ -35,8 +35,15 @@ impl TlsFlags {
         };
     }
 
-    /// Warns on standard error if no certificate is verified.
-    pub(crate) fn warn(&self) {
+    /// Warns on standard error if the connection to a server is less safe than it seems.
+    pub(crate) fn warn(&self, server: &str) {
+        let is_encrypted = self.tls || server.starts_with(ClientOptions::TLS);
+        if !is_encrypted && (self.insecure || self.ca.is_some()) {
+            eprintln!(
+                "warning: --ca and --insecure have no effect without --tls: the connection is not \
+                 encrypted"
+            );
+        }
         if self.insecure {
             eprintln!(
                 "warning: with --insecure no server is verified: on the way, anybody can read and \

@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
+use cubesync_arguments::{parse, time, warn_of_unknown_variables};
 use cubesync_client::ClientOptions;
 use cubesync_client::protocol::help::FOR_PLAYERS;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
 use cubesync_client::socket::full_address;
 
 use crate::bot::Bot;
-use crate::flags::{DatagramFlags, LabFlags, TlsFlags};
+use crate::flags::{DatagramFlags, KeyFlags, LabFlags, TlsFlags};
 use crate::summary::Summary;
 
 const FRAME: Duration = Duration::from_micros(16_667);
@@ -29,6 +30,9 @@ const STATUS_INTERVAL: Duration = Duration::from_secs(5);
 /// Longest time between the starts of two bots, and between the first and the last.
 const LONGEST_STAGGER: Duration = Duration::from_millis(25);
 const LONGEST_START: Duration = Duration::from_secs(5);
+/// Shortest and longest time that bots run.
+const SHORTEST_RUN: Duration = Duration::from_millis(100);
+const LONGEST_RUN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Upper bound of the files that a process has open besides its sockets.
 const OTHER_FILES: usize = 32;
 /// Largest number of bots.
@@ -49,9 +53,9 @@ struct Arguments {
     /// The room to join
     #[arg(long, env = "CUBESYNC_ROOM", default_value = "lobby", value_parser = room)]
     room: String,
-    /// How long to run, such as 30s or 2m [default: until Ctrl-C]
+    /// How long to run, such as 30s or 2m, at most a year [default: until Ctrl-C]
     #[arg(long = "for", env = "CUBESYNC_FOR", value_name = "TIME",
-        value_parser = humantime::parse_duration)]
+        value_parser = time(SHORTEST_RUN..=LONGEST_RUN))]
     run_for: Option<Duration>,
     /// The bots' name; a number follows it
     #[arg(long, env = "CUBESYNC_NAME", default_value = "Bot", value_parser = name)]
@@ -59,9 +63,8 @@ struct Arguments {
     /// Seed of the bots' ways: the same seed makes the same ones [default: a random one]
     #[arg(long, env = "CUBESYNC_SEED")]
     seed: Option<u64>,
-    /// The server's join key, if it asks for one
-    #[arg(long, env = "CUBESYNC_JOIN_KEY", hide_env_values = true)]
-    join_key: Option<String>,
+    #[command(flatten)]
+    key: KeyFlags,
     #[command(flatten)]
     datagrams: DatagramFlags,
     #[command(flatten)]
@@ -71,7 +74,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments: Arguments = parse();
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -99,7 +102,8 @@ fn numbered(name: &str, number: u16) -> String {
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
     check_open_files(usize::from(arguments.count))?;
-    arguments.tls.warn();
+    arguments.tls.warn(&arguments.server);
+    warn_of_unknown_variables();
     let is_stopped = Arc::new(AtomicBool::new(false));
     let stop = Arc::clone(&is_stopped);
     ctrlc::set_handler(move || stop.store(true, Ordering::Relaxed))
@@ -143,9 +147,12 @@ fn bots(arguments: &Arguments) -> Vec<Bot> {
         let mut options = ClientOptions {
             room: arguments.room.clone(),
             colour: colour(&mut random),
-            join_key: arguments.join_key.clone(),
             ..ClientOptions::new(arguments.server.as_str(), name)
         };
+        arguments
+            .key
+            .apply(&mut options)
+            .unwrap_or_else(|error| error.exit());
         arguments.tls.apply(&mut options);
         arguments.lab.apply(&mut options, number);
         arguments.datagrams.apply(&mut options);
@@ -168,20 +175,16 @@ fn summary(bots: &[Bot]) -> Summary {
     )
 }
 
-/// Checks the limit on open files before the first bot starts: the last ones would fail one by one.
+/// Raises the limit on open files as far as the system allows, and checks it before the first bot starts:
+/// the last ones would fail one by one.
 fn check_open_files(count: usize) -> anyhow::Result<()> {
     let needed = count + OTHER_FILES;
-    // On a system without this file, the connections that fail report it themselves.
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
-    let limit = limits
-        .lines()
-        .find_map(|line| line.strip_prefix("Max open files"))
-        .and_then(|numbers| numbers.split_whitespace().next()?.parse::<usize>().ok());
+    // Where the limit cannot be known, the connections that fail report it themselves.
+    let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(u64::MAX);
     ensure!(
-        limit.is_none_or(|limit| needed <= limit),
-        "{count} bots need {needed} open files and {} are allowed; \
-         raise the limit with `ulimit -n {needed}` or lower --count",
-        limit.unwrap_or_default()
+        needed as u64 <= limit,
+        "{count} bots need {needed} open files and {limit} are allowed; raise the limit with \
+         `ulimit -n {needed}` or lower --count"
     );
     Ok(())
 }
@@ -250,6 +253,8 @@ mod tests {
             ["--count", "0"],
             ["--count", "2001"],
             ["--for", "soon"],
+            ["--for", "0s"],
+            ["--for", "600000000000y"],
             ["--name", " "],
             ["--server", "localhost:port"],
             ["--server", "http://localhost:8080/"],

@@ -10,7 +10,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use cubesync_arguments::{parse, warn_of_unknown_variables};
 use cubesync_client::Trust;
 use cubesync_client::protocol::help::FOR_THE_WINDOW;
 use cubesync_client::recorder::Recorder;
@@ -46,7 +46,8 @@ static IS_FULLSCREEN: AtomicBool = AtomicBool::new(false);
 
 /// Reads the command line, and begins to record if it asks for that.
 pub(crate) fn start() -> Start {
-    let options = Options::parse();
+    let options: Options = parse();
+    warn_of_unknown_variables();
     if cfg!(target_os = "linux") && std::env::var_os("DISPLAY").is_none_or(|name| name.is_empty()) {
         fail("no display to open a window on: set DISPLAY, or use cubesync-bots without one");
     }

@@ -9,7 +9,7 @@ use cubesync_client::protocol::help::FOR_PLAYERS;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
 use cubesync_recording::parse_size;
 
-use crate::flags::{DatagramFlags, LabFlags, TlsFlags};
+use crate::flags::{DatagramFlags, KeyFlags, LabFlags, TlsFlags};
 use crate::theme::PALETTE;
 
 /// The default server in the join screen.
@@ -35,15 +35,9 @@ pub(crate) struct Options {
     /// The colour of your cube, for example '#e08020' [default: a random one]
     #[arg(long, value_name = "#RRGGBB", env = "CUBESYNC_COLOUR")]
     colour: Option<Colour>,
-    /// The server's join key, if it asks for one
-    #[arg(
-        long,
-        value_name = "KEY",
-        env = "CUBESYNC_JOIN_KEY",
-        hide_env_values = true
-    )]
-    join_key: Option<String>,
-    /// Samples per pixel: more make smoother edges, 1 is fastest [default: 4, or 1 without a
+    #[command(flatten)]
+    key: KeyFlags,
+    /// Samples per pixel, 1 to 16: more make smoother edges, 1 is fastest [default: 4, or 1 without a
     /// graphics card]
     #[arg(long, value_name = "COUNT", env = "CUBESYNC_SAMPLES", value_parser = clap::value_parser!(i32).range(1..=16))]
     samples: Option<i32>,
@@ -51,7 +45,7 @@ pub(crate) struct Options {
     /// into the next free name, such as game-2.rec
     #[arg(long, value_name = "FILE", env = "CUBESYNC_RECORD")]
     record: Option<PathBuf>,
-    /// Largest size of the recording; beyond it the oldest part is dropped
+    /// Largest size of the recording, 1M or more; beyond it the oldest part is dropped
     #[arg(
         long,
         value_name = "SIZE",
@@ -116,10 +110,12 @@ impl Options {
         let mut options = ClientOptions {
             room: self.room,
             colour: self.colour.unwrap_or(any),
-            join_key: self.join_key,
             ..ClientOptions::new(server, self.name.unwrap_or_else(default_name))
         };
-        self.tls.warn();
+        self.key
+            .apply(&mut options)
+            .unwrap_or_else(|error| error.exit());
+        self.tls.warn(&options.server);
         self.tls.apply(&mut options);
         self.lab.apply(&mut options, 0);
         self.datagrams.apply(&mut options);

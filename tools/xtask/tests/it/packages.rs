@@ -23,7 +23,8 @@ const fn rule(folder: &'static str, may_use: &'static [&'static str]) -> Rule {
 }
 
 /// The product, from below. The tools may use anything.
-const PRODUCT: [Rule; 9] = [
+const PRODUCT: [Rule; 7] = [
+    rule("arguments", &[]),
     rule("protocol", &[]),
     rule("recording", &["protocol"]),
     // The servers are tested with the real client.
@@ -39,16 +40,28 @@ const PRODUCT: [Rule; 9] = [
         tests_may_use: &["client", "tools/harness"],
         ..rule(
             "server",
-            &["protocol", "recording", "server/relay", "server/cluster"],
+            &[
+                "arguments",
+                "protocol",
+                "recording",
+                "server/relay",
+                "server/cluster",
+            ],
         )
     },
     // The library writes and plays recordings, so it uses their format.
     rule("client", &["protocol", "recording"]),
     Rule {
         tests_may_use: &["tools/harness"],
-        ..rule("client/game", &["protocol", "recording", "client"])
+        ..rule(
+            "client/game",
+            &["arguments", "protocol", "recording", "client"],
+        )
     },
-    rule("client/bots", &["protocol", "recording", "client"]),
+    rule(
+        "client/bots",
+        &["arguments", "protocol", "recording", "client"],
+    ),
     Rule {
         tests_may_use: &["tools/harness"],
         ..rule("client/hello", &["protocol", "client"])
@@ -60,12 +73,16 @@ const LIBRARIES: [(&str, &[&str]); 5] = [
     ("async-nats", &["server/cluster"]),
     ("axum", &["server"]),
     ("bincode", &["protocol"]),
-    ("clap", &["server", "client/game", "client/bots"]),
+    (
+        "clap",
+        &["arguments", "server", "client/game", "client/bots"],
+    ),
     ("macroquad", &["client/game", "client/hello"]),
 ];
 
 /// The folders at the top of the repository, besides hidden ones and what cargo and CI write.
-const TOP: [&str; 7] = [
+const TOP: [&str; 8] = [
+    "arguments",
     "assets",
     "client",
     "docs",

@@ -1,0 +1,66 @@
+//! Reads command lines.
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, Command, Error, Parser};
+
+use crate::variables::unknown_variables;
+
+/// Parses the command line, where an empty environment variable counts as not set. Exits with a message
+/// and code 2 if something is wrong.
+pub fn parse<Arguments: Parser>() -> Arguments {
+    try_parse_from(std::env::args_os()).unwrap_or_else(|error| error.exit())
+}
+
+/// Warns on standard error of environment variables that no program knows.
+pub fn warn_of_unknown_variables() {
+    for variable in unknown_variables() {
+        eprintln!("warning: {variable}");
+    }
+}
+
+/// Parses a command line.
+///
+/// # Errors
+/// The error for the person who wrote it.
+fn try_parse_from<Arguments: Parser>(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Arguments, Error> {
+    let command = without_empty_variables(Arguments::command());
+    let matches = command.try_get_matches_from(arguments);
+    let mut matches = matches.map_err(with_tip)?;
+    Arguments::from_arg_matches_mut(&mut matches)
+        .map_err(|error| error.format(&mut without_empty_variables(Arguments::command())))
+}
+
+/// Returns a command that takes empty environment variables for such that are not set.
+pub fn without_empty_variables(command: Command) -> Command {
+    let unset = |argument: Arg| {
+        let is_empty = argument
+            .get_env()
+            .and_then(std::env::var_os)
+            .is_some_and(|value| value.is_empty());
+        match is_empty {
+            true => argument.env(None::<&'static str>),
+            false => argument,
+        }
+    };
+    command
+        .mut_args(unset)
+        .mut_subcommands(without_empty_variables)
+}
+
+/// Adds how a value is written that begins with a dash, where the parser took it for a flag.
+fn with_tip(mut error: Error) -> Error {
+    let is_missing = matches!(
+        error.get(ContextKind::InvalidValue),
+        Some(ContextValue::String(value)) if value.is_empty()
+    );
+    if error.kind() == ErrorKind::InvalidValue && is_missing {
+        let tip = "a value that begins with a dash is written behind =, such as --flag=-value";
+        let tip = vec![tip.to_owned().into()];
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tip));
+    }
+    error
+}
