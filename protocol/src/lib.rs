@@ -19,6 +19,7 @@ pub mod datagram;
 pub mod frame;
 pub mod help;
 pub mod interpolation;
+pub mod key;
 pub mod limits;
 pub mod message;
 pub mod motion;
@@ -32,6 +33,7 @@ pub mod uplink;
 pub use codec::{DecodeError, Message, append_peer, decode_peer, encode_peer};
 pub use cube::{CellId, Colour, ColourError, CubeId, CubePose};
 pub use frame::FrameError;
+pub use key::{KeyError, clean_key};
 pub use message::{
     ClientMessage, CloseCode, CubeInfo, CubeKind, DatagramAnswer, DatagramKey, DatagramRequest,
     Event, Hello, Keyframe, PathId, RejectCode, ResumeToken, ServerAddress, ServerMessage,

@@ -3,8 +3,7 @@
 use std::fmt::{self, Debug, Formatter};
 use std::ops::Deref;
 
-use cubesync_protocol::clean_room;
-use cubesync_protocol::limits::MAX_JOIN_KEY_BYTES;
+use cubesync_protocol::{KeyError, clean_key, clean_room};
 
 /// A join key, unchecked: a parser that refuses one would print it.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,17 +23,14 @@ impl Key {
     ///
     /// # Errors
     /// Says what is wrong with it, without a character of it.
-    pub fn check(&self) -> Result<(), String> {
-        match self.len() {
-            1..=MAX_JOIN_KEY_BYTES => Ok(()),
-            _ => Err(format!("a key has 1 to {MAX_JOIN_KEY_BYTES} bytes")),
-        }
+    pub fn check(&self) -> Result<(), KeyError> {
+        clean_key(&self.0).map(drop)
     }
 }
 
 impl From<&str> for Key {
     fn from(text: &str) -> Self {
-        Self(text.to_owned())
+        Self(clean_key(text).unwrap_or(text).to_owned())
     }
 }
 
@@ -59,15 +55,23 @@ impl RoomKey {
     /// Says what is wrong with it, without a character of the key.
     pub fn check(&self) -> Result<(), String> {
         if self.room.is_empty() {
-            return Err("expected the name of a room, =, and its key".to_owned());
+            return Err(
+                "expected ROOM=KEY without quotes: the name of a room, =, and its key".to_owned(),
+            );
         }
-        self.key.check()
+        self.key.check().map_err(|problem| problem.to_string())
     }
 }
 
 impl From<&str> for RoomKey {
     fn from(text: &str) -> Self {
+        let text = text.trim_start_matches('\u{FEFF}');
         let (room, key) = text.split_once('=').unwrap_or_default();
+        // Quotes around the whole would be part of both.
+        let room = match clean_key(text) {
+            Err(KeyError::Quoted) => "",
+            _ => room,
+        };
         Self {
             room: clean_room(room).unwrap_or_default(),
             key: key.into(),
@@ -96,13 +100,24 @@ mod tests {
     #[test]
     fn only_what_clients_can_show_is_a_key() {
         assert_eq!(Key::from("a").check(), Ok(()));
-        assert!(Key::from("").check().is_err());
-        let room = RoomKey::from(" den =a=b");
+        assert_eq!(&*Key::from("\u{FEFF}sesame\r\n"), "sesame");
+        for wrong in ["", " a", "a b ", "\"a\"", "a\tb"] {
+            assert!(Key::from(wrong).check().is_err(), "{wrong}");
+        }
+        let room = RoomKey::from(" den =a=b\r\n");
         assert_eq!(
             (&*room.room, &*room.key, room.check()),
             ("den", "a=b", Ok(()))
         );
-        for wrong in ["den", "den=", "=key", "\u{202e}=key"] {
+        for wrong in [
+            "den",
+            "den=",
+            "=key",
+            "\u{202e}=key",
+            "den = key",
+            "den=\"key\"",
+            "\"den=key\"",
+        ] {
             assert!(RoomKey::from(wrong).check().is_err(), "{wrong}");
         }
     }

@@ -38,7 +38,11 @@ impl BusAddress {
     pub(super) fn parse(&self) -> Result<(ServerAddr, Option<Login>), String> {
         let expected = "expected nats://HOST:PORT or tls://HOST:PORT, with commas between several";
         let wrong = || expected.to_owned();
-        let given: ServerAddr = self.0.trim().parse().map_err(|_| wrong())?;
+        // The library would leave them out and go on.
+        if self.0.contains(char::is_control) {
+            return Err("it has a line end or another control character".to_owned());
+        }
+        let given: ServerAddr = self.0.parse().map_err(|_| wrong())?;
         let scheme = given.scheme();
         if !matches!(scheme, "nats" | "tls") || given.host().is_empty() {
             return Err(wrong());
@@ -61,7 +65,7 @@ impl BusAddress {
 
 impl From<&str> for BusAddress {
     fn from(text: &str) -> Self {
-        Self(text.to_owned())
+        Self(text.trim_start_matches('\u{FEFF}').trim().to_owned())
     }
 }
 
@@ -101,6 +105,7 @@ mod tests {
         for (text, expected) in [
             ("nats://bus.example:4223", "nats://bus.example:4223"),
             ("bus.example", "nats://bus.example:4222"),
+            ("\u{FEFF}nats://bus.example\r\n", "nats://bus.example:4222"),
             ("tls://u:p@[2001:db8::1]:1", "tls://[2001:db8::1]:1"),
         ] {
             assert_eq!(parse(text).0, expected);
@@ -125,6 +130,9 @@ mod tests {
             "nats://u:secret@h:port",
             "nats://u:secret%zz@h",
             "nats://u:secret%2@h",
+            "nats://u:sec\nret@h",
+            "nats://u:secret\t@h",
+            "\"nats://u:secret@h\"",
         ] {
             let address = BusAddress::from(wrong);
             let problem = address.check().unwrap_err();

@@ -1,0 +1,143 @@
+//! Join keys: which ones a person can type.
+
+use crate::limits::MAX_JOIN_KEY_BYTES;
+
+/// Why a text is no join key. Says nothing of the key itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// There is nothing in it.
+    #[error("a join key cannot be empty")]
+    Empty,
+    /// It is longer than a message may carry.
+    #[error("a join key has at most {MAX_JOIN_KEY_BYTES} bytes")]
+    TooLong,
+    /// It has several lines, a tab or another control character.
+    #[error("a join key is one line, without tabs or other control characters")]
+    Control,
+    /// A form would remove the blank.
+    #[error("a join key cannot begin or end with a blank; did you mean it without?")]
+    Blank,
+    /// Somebody who reads it could not type it.
+    #[error("a join key cannot have invisible characters or unusual blanks, which nobody can type")]
+    Invisible,
+    /// Quotes of a shell or a file would count as part of it.
+    #[error("quotes around a join key would be part of it; did you mean it without the quotes?")]
+    Quoted,
+}
+
+/// Returns a join key as it was meant, without the line ends around it that files and variables often
+/// have, and without the mark of UTF-8 in front. Everybody who is told the key can type it.
+///
+/// # Errors
+/// [`KeyError`] if nobody could show such a key.
+pub fn clean_key(text: &str) -> Result<&str, KeyError> {
+    let key = text
+        .trim_start_matches('\u{FEFF}')
+        .trim_matches(['\r', '\n']);
+    let is_quoted = |[open, close]: [char; 2]| {
+        let inner = key
+            .strip_prefix(open)
+            .and_then(|rest| rest.strip_suffix(close));
+        inner.is_some()
+    };
+    if key.is_empty() {
+        Err(KeyError::Empty)
+    } else if key.contains(char::is_control) {
+        Err(KeyError::Control)
+    } else if key.starts_with(char::is_whitespace) || key.ends_with(char::is_whitespace) {
+        Err(KeyError::Blank)
+    } else if key.contains(is_untypable) {
+        Err(KeyError::Invisible)
+    } else if QUOTES.into_iter().any(is_quoted) {
+        Err(KeyError::Quoted)
+    } else if key.len() > MAX_JOIN_KEY_BYTES {
+        Err(KeyError::TooLong)
+    } else {
+        Ok(key)
+    }
+}
+
+/// Pairs of quotes that people and word processors put around a text.
+const QUOTES: [[char; 2]; 7] = [
+    ['"', '"'],
+    ['\'', '\''],
+    ['`', '`'],
+    ['“', '”'],
+    ['‘', '’'],
+    ['„', '“'],
+    ['«', '»'],
+];
+
+/// Whether a character is a blank other than the space bar's, or one that shows nothing and joins
+/// nothing. Joiners are part of some scripts and of emoji.
+fn is_untypable(character: char) -> bool {
+    (character.is_whitespace() && character != ' ' && character != '\u{3000}')
+        || matches!(
+            character,
+            '\u{00AD}'
+                | '\u{061C}'
+                | '\u{180E}'
+                | '\u{200B}'
+                | '\u{200E}'..='\u{200F}'
+                | '\u{202A}'..='\u{202E}'
+                | '\u{2060}'..='\u{206F}'
+                | '\u{FEFF}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_ends_around_a_key_are_not_part_of_it() {
+        for text in ["sesame", "sesame\n", "\nsesame\r\n", "\u{FEFF}sesame\r\n\n"] {
+            assert_eq!(clean_key(text), Ok("sesame"), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_people_can_type_is_a_key() {
+        for key in [
+            "a",
+            "open sesame",
+            "\"",
+            "it's",
+            "'a' or 'b",
+            "-key",
+            "пароль",
+            "क्‍ष",
+            "a=b,c#d",
+        ] {
+            assert_eq!(clean_key(key), Ok(key), "{key}");
+        }
+        let longest = "a".repeat(MAX_JOIN_KEY_BYTES);
+        assert_eq!(clean_key(&longest), Ok(&*longest));
+    }
+
+    #[test]
+    fn what_nobody_can_type_is_refused() {
+        let too_long = "a".repeat(MAX_JOIN_KEY_BYTES + 1);
+        for (text, expected) in [
+            ("", KeyError::Empty),
+            ("\r\n", KeyError::Empty),
+            ("one\ntwo", KeyError::Control),
+            ("a\tb", KeyError::Control),
+            ("a\u{7f}", KeyError::Control),
+            (" a", KeyError::Blank),
+            ("a \n", KeyError::Blank),
+            ("a\u{a0}", KeyError::Blank),
+            (" ", KeyError::Blank),
+            ("a\u{a0}b", KeyError::Invisible),
+            ("a\u{200b}", KeyError::Invisible),
+            ("a\u{202e}b", KeyError::Invisible),
+            ("\"a\"", KeyError::Quoted),
+            ("'a b'", KeyError::Quoted),
+            ("“a”", KeyError::Quoted),
+            ("\"\"", KeyError::Quoted),
+            (&too_long, KeyError::TooLong),
+        ] {
+            assert_eq!(clean_key(text), Err(expected), "{text:?}");
+        }
+    }
+}
