@@ -2,22 +2,29 @@
 
 #[cfg(feature = "cluster")]
 mod cluster;
+mod origin;
+mod proxy;
 mod udp;
 
-use std::fmt::Debug;
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::ops::RangeBounds;
-use std::path::PathBuf;
-use std::str::FromStr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Parser;
+use clap::builder::{PathBufValueParser, TypedValueParser};
+use cubesync_arguments::{
+    LONGEST_TIME, MAX_COUNT, SecretFile, decimal, listen_address, time, whole,
+};
 use cubesync_protocol::cells::Grid;
-use cubesync_protocol::limits::{DEAD_AFTER, HELLO_DEADLINE, MAX_CUBES_PER_ROOM, TICK_HZ_RANGE};
+use cubesync_protocol::limits::{MAX_CUBES_PER_ROOM, TICK_HZ_RANGE};
+use cubesync_recording::DEFAULT_MAX_BYTES;
 
 #[cfg(feature = "cluster")]
 pub use self::cluster::ClusterOptions;
+pub use self::origin::Origin;
+pub use self::proxy::Network;
 pub use self::udp::UdpAddress;
 use crate::logging::LogFormat;
 use cubesync_relay::admission::Count;
@@ -30,6 +37,18 @@ use cubesync_relay::session::SessionSettings;
 /// Descriptors kept for listeners and files when the connection limit is derived.
 const RESERVED_DESCRIPTORS: usize = 64;
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
+
+/// Shortest time for a Hello. A shorter one would pass before anybody's came.
+const SHORTEST_DEADLINE: Duration = Duration::from_millis(10);
+
+/// Shortest time after which a silent connection can end. Any network is silent for less.
+const SHORTEST_SILENCE: Duration = Duration::from_millis(100);
+
+/// Largest rate of a limit.
+const MAX_RATE: NonZeroU32 = NonZeroU32::new(MAX_COUNT).expect("it is not zero");
+
+/// Smallest rate of bytes with which a client can play.
+const MIN_BYTE_RATE: NonZeroU32 = NonZeroU32::new(4_096).expect("it is not zero");
 
 /// The groups of flags in `--help`.
 const ADDRESSES: &str = "Addresses";
@@ -47,22 +66,27 @@ const PAGE_LIMITS: &str = "Limits for pages (largest values)";
 #[derive(Debug, Clone, Parser)]
 #[command(name = "cubesync-server", version, about, max_term_width = 100)]
 pub struct Config {
-    /// Address on which the server accepts clients (TCP)
+    /// Address on which the server accepts clients (TCP). ADDR is an address or a name of this machine,
+    /// such as localhost; without it (14900, :14900) the port is open at all addresses of IPv4, with
+    /// [::] at all of IPv6 too. Port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:14900")]
     #[arg(env = "CUBESYNC_LISTEN")]
     #[arg(help_heading = ADDRESSES)]
+    #[arg(value_parser = listen_address)]
     pub listen: SocketAddr,
 
     /// Address on which the server serves pages, the browser's game and metrics (HTTP)
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:8080")]
     #[arg(env = "CUBESYNC_HTTP")]
     #[arg(help_heading = ADDRESSES)]
+    #[arg(value_parser = listen_address)]
     pub http: SocketAddr,
 
     /// Address of the line protocol for nc and telnet; off unless given. It is never encrypted, and
     /// its players can put their cube anywhere at once: keep it local
     #[arg(long, value_name = "ADDR:PORT", env = "CUBESYNC_TEXT")]
     #[arg(help_heading = ADDRESSES)]
+    #[arg(value_parser = listen_address)]
     pub text: Option<SocketAddr>,
 
     /// Address for the datagrams (UDP) that bring players what is newest sooner; off: everything goes
@@ -73,7 +97,7 @@ pub struct Config {
 
     /// Ticks per second, 1 to 128
     #[arg(long, value_name = "HZ", default_value_t = 30, env = "CUBESYNC_TICK")]
-    #[arg(value_parser = clap::value_parser!(u8).range(tick_range()))]
+    #[arg(value_parser = whole(TICK_HZ_RANGE))]
     #[arg(help_heading = GAME)]
     pub tick: u8,
 
@@ -91,18 +115,20 @@ pub struct Config {
     /// Players see only cubes within this many metres, and cubes beyond half of it at a lower rate;
     /// for rooms of hundreds of players and more [default: everything]
     #[arg(long, value_name = "METRES", env = "CUBESYNC_VIEW_DISTANCE")]
-    #[arg(value_parser = view_distance)]
+    #[arg(value_parser = decimal(1.0..=1e6, "metres"))]
     #[arg(help_heading = GAME)]
     pub view_distance: Option<f32>,
 
     /// How long the cube of a player whose connection is lost stays as a ghost, to which the player
     /// can come back
-    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(15).into())]
+    #[arg(long, value_name = "TIME", default_value = "15s")]
+    #[arg(value_parser = time(Duration::ZERO..=LONGEST_TIME))]
     #[arg(env = "CUBESYNC_RESUME_WITHIN")]
     #[arg(help_heading = GAME)]
-    pub resume_within: humantime::Duration,
+    pub resume_within: Duration,
 
-    /// Key that clients must show; without it anybody may join
+    /// Key that clients must show; without it anybody may join. 1 to 128 bytes in one line that people
+    /// can type. Every user of the machine can read it here, so prefer the file or the variable
     #[arg(
         long,
         value_name = "KEY",
@@ -111,6 +137,11 @@ pub struct Config {
     )]
     #[arg(help_heading = ACCESS)]
     pub join_key: Option<Key>,
+
+    /// File with that key
+    #[arg(long, value_name = "FILE", env = "CUBESYNC_JOIN_KEY_FILE")]
+    #[arg(help_heading = ACCESS, value_parser = secret_file(), conflicts_with = "join_key")]
+    pub join_key_file: Option<SecretFile>,
 
     /// A room and the key that counts there instead of the server's; repeat it for more rooms
     #[arg(
@@ -123,6 +154,11 @@ pub struct Config {
     #[arg(help_heading = ACCESS)]
     pub room_key: Vec<RoomKey>,
 
+    /// File with rooms and their keys, a ROOM=KEY on each line
+    #[arg(long, value_name = "FILE", env = "CUBESYNC_ROOM_KEY_FILE")]
+    #[arg(help_heading = ACCESS, value_parser = secret_file(), conflicts_with = "room_key")]
+    pub room_key_file: Option<SecretFile>,
+
     /// Origin of a page on another site that may connect to /ws, such as `https://game.example`;
     /// repeat it for more
     #[arg(
@@ -132,18 +168,18 @@ pub struct Config {
         value_delimiter = ','
     )]
     #[arg(help_heading = ACCESS)]
-    pub allow_origin: Vec<String>,
+    pub allow_origin: Vec<Origin>,
 
-    /// Address of a reverse proxy in front of the pages, such as 127.0.0.1: its visitors are limited
-    /// by the address that it notes in X-Forwarded-For; repeat it for more
+    /// Address or network of a reverse proxy in front of the pages, such as 127.0.0.1 or 10.0.0.0/8: its
+    /// visitors are limited by the address that it notes in X-Forwarded-For; repeat it for more
     #[arg(
         long,
-        value_name = "ADDR",
+        value_name = "ADDR[/BITS]",
         env = "CUBESYNC_TRUST_PROXY",
         value_delimiter = ','
     )]
     #[arg(help_heading = ACCESS)]
-    pub trust_proxy: Vec<IpAddr>,
+    pub trust_proxy: Vec<Network>,
 
     /// Certificate (PEM, the whole chain) that encrypts the connections of clients and pages; read
     /// again at SIGHUP
@@ -169,16 +205,11 @@ pub struct Config {
     #[arg(help_heading = RECORDINGS)]
     pub record: Option<PathBuf>,
 
-    /// Largest size of the recording's file; beyond it the oldest part is dropped
-    #[arg(
-        long,
-        value_name = "SIZE",
-        default_value = "64M",
-        env = "CUBESYNC_RECORD_MAX"
-    )]
+    /// Largest size of the recording's file, 1M or more; beyond it the oldest part is dropped [default: 64M]
+    #[arg(long, value_name = "SIZE", env = "CUBESYNC_RECORD_MAX")]
     #[arg(value_parser = cubesync_recording::parse_size)]
     #[arg(help_heading = RECORDINGS)]
-    pub record_max: u64,
+    pub record_max: Option<u64>,
 
     /// Play a recording in the room lobby, again and again, at the tick rate it was made with
     #[arg(
@@ -204,10 +235,11 @@ pub struct Config {
     pub no_qr: bool,
 
     /// How long a stopping server tries to deliver its last messages
-    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(15).into())]
+    #[arg(long, value_name = "TIME", default_value = "15s")]
+    #[arg(value_parser = time(Duration::ZERO..=LONGEST_TIME))]
     #[arg(env = "CUBESYNC_DRAIN")]
     #[arg(help_heading = OPERATION)]
-    pub drain: humantime::Duration,
+    pub drain: Duration,
 
     /// The flags of a server that is one of several.
     #[cfg(feature = "cluster")]
@@ -217,89 +249,104 @@ pub struct Config {
     /// Players' connections [default: 10000, or fewer if the limit on open files is low]
     #[arg(long, value_name = "COUNT", env = "CUBESYNC_MAX_CONNECTIONS")]
     #[arg(help_heading = PLAYER_LIMITS)]
+    #[arg(value_parser = count)]
     pub max_connections: Option<usize>,
 
     /// Players' connections from one address (of IPv6: one /64 network); loopback is exempt
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     #[arg(env = "CUBESYNC_MAX_CONNECTIONS_PER_ADDRESS", help_heading = PLAYER_LIMITS)]
+    #[arg(value_parser = count)]
     pub max_connections_per_address: usize,
 
     /// Connections that have not sent their Hello yet
     #[arg(long, value_name = "COUNT", default_value_t = 2_048)]
     #[arg(env = "CUBESYNC_MAX_PENDING", help_heading = PLAYER_LIMITS)]
+    #[arg(value_parser = count)]
     pub max_pending: usize,
 
     /// Connections from one address that have not sent their Hello yet; loopback is exempt
     #[arg(long, value_name = "COUNT", default_value_t = 32)]
     #[arg(env = "CUBESYNC_MAX_PENDING_PER_ADDRESS", help_heading = PLAYER_LIMITS)]
+    #[arg(value_parser = count)]
     pub max_pending_per_address: usize,
 
     /// New connections a second from one address, with bursts of 16 times as many; loopback is exempt
     #[arg(long, value_name = "COUNT", default_value = "4")]
     #[arg(env = "CUBESYNC_MAX_ARRIVALS_PER_ADDRESS", help_heading = PLAYER_LIMITS)]
+    #[arg(value_parser = rate)]
     pub max_arrivals_per_address: NonZeroU32,
 
     /// Time within which a new connection must send its Hello
-    #[arg(long, value_name = "TIME", default_value_t = HELLO_DEADLINE.into())]
+    #[arg(long, value_name = "TIME", default_value = "2s")]
+    #[arg(value_parser = time(SHORTEST_DEADLINE..=LONGEST_TIME))]
     #[arg(env = "CUBESYNC_HELLO_DEADLINE", help_heading = PLAYER_LIMITS)]
-    pub hello_deadline: humantime::Duration,
+    pub hello_deadline: Duration,
 
     /// Messages a second from one client, with bursts of twice as many
     #[arg(long, value_name = "COUNT", default_value = "256")]
     #[arg(env = "CUBESYNC_MAX_MESSAGES", help_heading = PLAYER_LIMITS)]
+    #[arg(value_parser = rate)]
     pub max_messages: NonZeroU32,
 
     /// Bytes a second from one client, at least 4096, with bursts of twice as many
     #[arg(long, value_name = "BYTES", default_value = "65536")]
     #[arg(env = "CUBESYNC_MAX_BYTES", help_heading = PLAYER_LIMITS)]
-    #[arg(value_parser = max_bytes)]
+    #[arg(value_parser = byte_rate)]
     pub max_bytes: NonZeroU32,
 
     /// Rooms
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     #[arg(env = "CUBESYNC_MAX_ROOMS", help_heading = PLAYER_LIMITS)]
+    #[arg(value_parser = count)]
     pub max_rooms: usize,
 
     /// Rooms that one address has opened and that still exist; loopback is exempt
     #[arg(long, value_name = "COUNT", default_value_t = 16)]
     #[arg(env = "CUBESYNC_MAX_ROOMS_PER_ADDRESS", help_heading = PLAYER_LIMITS)]
+    #[arg(value_parser = count)]
     pub max_rooms_per_address: usize,
 
     /// Cubes in one room, the free one included, 2 to 5000
     #[arg(long, value_name = "COUNT", default_value_t = MAX_CUBES_PER_ROOM)]
     #[arg(env = "CUBESYNC_MAX_CUBES", help_heading = PLAYER_LIMITS)]
-    #[arg(value_parser = max_cubes)]
+    #[arg(value_parser = whole(2..=MAX_CUBES_PER_ROOM))]
     pub max_cubes: usize,
 
     /// Silence after which a client is considered gone
-    #[arg(long, value_name = "TIME", default_value_t = DEAD_AFTER.into())]
+    #[arg(long, value_name = "TIME", default_value = "15s")]
+    #[arg(value_parser = time(SHORTEST_SILENCE..=LONGEST_TIME))]
     #[arg(env = "CUBESYNC_DEAD_AFTER", help_heading = PLAYER_LIMITS)]
-    pub dead_after: humantime::Duration,
+    pub dead_after: Duration,
 
     /// Time after which a client that reads nothing is disconnected
-    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(5).into())]
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    #[arg(value_parser = time(SHORTEST_SILENCE..=LONGEST_TIME))]
     #[arg(env = "CUBESYNC_SLOW_READER_AFTER", help_heading = PLAYER_LIMITS)]
-    pub slow_reader_after: humantime::Duration,
+    pub slow_reader_after: Duration,
 
     /// HTTP connections, WebSockets not counted
     #[arg(long, value_name = "COUNT", default_value_t = 512)]
     #[arg(env = "CUBESYNC_MAX_HTTP_CONNECTIONS", help_heading = PAGE_LIMITS)]
+    #[arg(value_parser = count)]
     pub max_http_connections: usize,
 
     /// HTTP connections from one address; loopback is exempt
     #[arg(long, value_name = "COUNT", default_value_t = 64)]
     #[arg(env = "CUBESYNC_MAX_HTTP_CONNECTIONS_PER_ADDRESS", help_heading = PAGE_LIMITS)]
+    #[arg(value_parser = count)]
     pub max_http_connections_per_address: usize,
 
     /// Requests a second from one address, with bursts of 16 times as many; loopback is exempt
     #[arg(long, value_name = "COUNT", default_value = "16")]
     #[arg(env = "CUBESYNC_MAX_REQUESTS_PER_ADDRESS", help_heading = PAGE_LIMITS)]
+    #[arg(value_parser = rate)]
     pub max_requests_per_address: NonZeroU32,
 
     /// Time after which an HTTP connection is closed, whatever it carries
-    #[arg(long, value_name = "TIME", default_value_t = Duration::from_secs(60).into())]
+    #[arg(long, value_name = "TIME", default_value = "1m")]
+    #[arg(value_parser = time(SHORTEST_SILENCE..=LONGEST_TIME))]
     #[arg(env = "CUBESYNC_HTTP_LIFETIME", help_heading = PAGE_LIMITS)]
-    pub http_lifetime: humantime::Duration,
+    pub http_lifetime: Duration,
 }
 
 impl Config {
@@ -314,6 +361,61 @@ impl Config {
             .max(1);
         self.max_connections
             .unwrap_or_else(|| DEFAULT_MAX_CONNECTIONS.min(possible))
+    }
+
+    /// Returns the key of all rooms, from its flag or its file.
+    pub fn join_key(&self) -> Option<Key> {
+        let in_file = self.join_key_file.as_ref().map(|file| file.text().into());
+        self.join_key.clone().or(in_file)
+    }
+
+    /// Returns the keys of single rooms, from their flags or their file.
+    pub fn room_keys(&self) -> Vec<RoomKey> {
+        let in_file = self.room_key_file.iter().flat_map(SecretFile::lines);
+        let in_flags = self.room_key.iter().cloned();
+        in_flags.chain(in_file.map(RoomKey::from)).collect()
+    }
+
+    /// Returns whether some room asks for a key.
+    pub fn has_key(&self) -> bool {
+        self.join_key().is_some() || !self.room_keys().is_empty()
+    }
+
+    /// Returns the files that only the server should be able to read.
+    pub(crate) fn secret_files(&self) -> Vec<&Path> {
+        let keys = [&self.join_key_file, &self.room_key_file]
+            .into_iter()
+            .flatten();
+        let mut files: Vec<_> = keys.map(SecretFile::path).collect();
+        files.extend(self.tls_key.as_deref());
+        #[cfg(feature = "cluster")]
+        files.extend(self.cluster.secret_files());
+        files
+    }
+
+    /// Returns the largest size of a recording in bytes.
+    pub(crate) fn record_max_bytes(&self) -> u64 {
+        self.record_max.unwrap_or(DEFAULT_MAX_BYTES)
+    }
+
+    /// Checks that no two listeners have the same port.
+    ///
+    /// # Errors
+    /// The flags and their address, in words.
+    pub fn check_ports(&self) -> Result<(), String> {
+        let mut taken: Vec<(&str, SocketAddr)> = Vec::new();
+        let text = self.text.map(|text| ("--text", text));
+        let listeners = [("--listen", self.listen), ("--http", self.http)];
+        for (flag, address) in listeners.into_iter().chain(text) {
+            if let Some((other, _)) = taken.iter().find(|(_, other)| overlap(*other, address)) {
+                return Err(format!(
+                    "{other} and {flag} are both at port {}: give each a port of its own",
+                    address.port()
+                ));
+            }
+            taken.push((flag, address));
+        }
+        Ok(())
     }
 
     /// The address for datagrams; `None` when they are off.
@@ -335,10 +437,21 @@ impl Config {
     /// # Errors
     /// The flag and its problem, in words.
     pub fn check_secrets(&self) -> Result<(), String> {
-        let join_key = self.join_key.iter().map(|key| ("--join-key", key.check()));
-        let room_keys = self.room_key.iter().map(|key| ("--room-key", key.check()));
-        for (flag, checked) in join_key.chain(room_keys) {
-            checked.map_err(|problem| format!("invalid value for {flag}: {problem}"))?;
+        if let Some(key) = self.join_key() {
+            let flag = flag_or_file("--join-key", self.join_key_file.as_ref());
+            key.check()
+                .map_err(|problem| format!("invalid value for {flag}: {problem}"))?;
+        }
+        let flag = flag_or_file("--room-key", self.room_key_file.as_ref());
+        let mut rooms = BTreeSet::new();
+        for key in self.room_keys() {
+            key.check()
+                .map_err(|problem| format!("invalid value for {flag}: {problem}"))?;
+            if let Some(room) = rooms.replace(key.room) {
+                return Err(format!(
+                    "invalid value for {flag}: the room {room} has two keys"
+                ));
+            }
         }
         #[cfg(feature = "cluster")]
         self.cluster.check_secrets()?;
@@ -360,19 +473,19 @@ impl Config {
                 tick_hz: self.tick,
                 top_speed: self.top_speed_mps().map(quanta),
                 grid: self.grid(),
-                slow_reader_after: *self.slow_reader_after,
-                resume_within: *self.resume_within,
-                drain: *self.drain,
+                slow_reader_after: self.slow_reader_after,
+                resume_within: self.resume_within,
+                drain: self.drain,
                 max_cubes: self.max_cubes,
                 max_rooms: self.max_rooms,
                 max_rooms_per_address: self.max_rooms_per_address,
             },
             sessions: SessionSettings {
-                hello_deadline: *self.hello_deadline,
+                hello_deadline: self.hello_deadline,
                 max_messages_per_second: self.max_messages,
                 max_bytes_per_second: self.max_bytes,
-                dead_after: *self.dead_after,
-                slow_reader_after: *self.slow_reader_after,
+                dead_after: self.dead_after,
+                slow_reader_after: self.slow_reader_after,
             },
             connections: Count {
                 open: self.connection_limit(),
@@ -383,8 +496,8 @@ impl Config {
                 pending: self.max_pending_per_address,
             },
             arrivals_per_address: self.max_arrivals_per_address,
-            join_key: self.join_key.clone(),
-            room_keys: self.room_key.clone(),
+            join_key: self.join_key(),
+            room_keys: self.room_keys(),
         }
     }
 
@@ -399,46 +512,54 @@ impl Config {
     }
 }
 
-fn tick_range() -> std::ops::RangeInclusive<i64> {
-    (*TICK_HZ_RANGE.start()).into()..=(*TICK_HZ_RANGE.end()).into()
+/// Returns whether one listener excludes the other.
+pub(crate) fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    // At all addresses of IPv6, a listener accepts IPv4 as well.
+    let has = |a: SocketAddr, b: SocketAddr| {
+        a.ip().is_unspecified() && (a.is_ipv6() || b.is_ipv4()) || a.ip() == b.ip()
+    };
+    a.port() == b.port() && a.port() != 0 && (has(a, b) || has(b, a))
+}
+
+/// Returns how an error names a secret that a flag, its variable or a file may have given.
+fn flag_or_file(flag: &str, file: Option<&SecretFile>) -> String {
+    match file {
+        Some(file) => format!("{flag}-file ({})", file.path().display()),
+        None => {
+            let variable = flag.trim_start_matches('-').replace('-', "_");
+            format!("{flag} or CUBESYNC_{}", variable.to_ascii_uppercase())
+        }
+    }
+}
+
+/// Returns a parser that reads the file of a secret.
+fn secret_file() -> impl TypedValueParser<Value = SecretFile> {
+    PathBufValueParser::new().try_map(SecretFile::read)
 }
 
 fn speed(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
+    match text.trim().parse::<f32>() {
         Ok(speed) if speed == 0.0 || (0.01..=1e6).contains(&speed) => Ok(speed),
         _ => Err("expected metres per second from 0.01 to 1000000, or 0 for unlimited".into()),
     }
 }
 
-fn view_distance(text: &str) -> Result<f32, String> {
-    match text.parse::<f32>() {
-        Ok(distance) if (1.0..=1e6).contains(&distance) => Ok(distance),
-        _ => Err("expected metres from 1 to 1000000".into()),
-    }
+fn count(text: &str) -> Result<usize, String> {
+    whole(1..=MAX_COUNT as usize)(text)
 }
 
-/// A whole number within bounds.
-fn within<Number>(text: &str, range: impl RangeBounds<Number> + Debug) -> Result<Number, String>
-where
-    Number: FromStr + PartialOrd,
-{
-    match text.parse() {
-        Ok(number) if range.contains(&number) => Ok(number),
-        _ => Err(format!("expected a whole number within {range:?}")),
-    }
+fn rate(text: &str) -> Result<NonZeroU32, String> {
+    whole(NonZeroU32::MIN..=MAX_RATE)(text)
 }
 
-fn max_bytes(text: &str) -> Result<NonZeroU32, String> {
-    let least = NonZeroU32::new(4_096).expect("it is not zero");
-    within(text, least..)
-}
-
-fn max_cubes(text: &str) -> Result<usize, String> {
-    within(text, 2..=MAX_CUBES_PER_ROOM)
+fn byte_rate(text: &str) -> Result<NonZeroU32, String> {
+    whole(MIN_BYTE_RATE..=MAX_RATE)(text)
 }
 
 #[cfg(test)]
 mod tests {
+    use cubesync_protocol::limits::{DEAD_AFTER, HELLO_DEADLINE};
+
     use super::*;
 
     #[test]
@@ -448,8 +569,8 @@ mod tests {
         assert_eq!(config.http.to_string(), "0.0.0.0:8080");
         assert_eq!((config.text, config.tick), (None, 30));
         assert_eq!(config.udp_address(), Some(config.listen));
-        assert_eq!(*config.hello_deadline, Duration::from_secs(2));
-        assert_eq!(*config.dead_after, Duration::from_secs(15));
+        assert_eq!(config.hello_deadline, HELLO_DEADLINE);
+        assert_eq!(config.dead_after, DEAD_AFTER);
         assert!((1..=10_000).contains(&config.connection_limit()));
     }
 
@@ -466,6 +587,82 @@ mod tests {
     }
 
     #[test]
+    fn listeners_at_the_same_port_are_refused() {
+        let check = |listen: &str, http: &str| {
+            let flags = ["cubesync-server", "--listen", listen, "--http", http];
+            Config::parse_from(flags).check_ports()
+        };
+        for (listen, http) in [
+            ("8080", "8080"),
+            ("8080", "127.0.0.1:8080"),
+            ("127.0.0.1:8080", "[::]:8080"),
+            ("[::1]:8080", "[::1]:8080"),
+        ] {
+            let problem = check(listen, http).unwrap_err();
+            assert!(problem.starts_with("--listen and --http"), "{problem}");
+        }
+        for (listen, http) in [
+            ("127.0.0.1:0", "127.0.0.1:0"),
+            ("127.0.0.1:1", "127.0.0.2:1"),
+            ("8080", "[::1]:8080"),
+            ("8080", "8081"),
+        ] {
+            assert_eq!(check(listen, http), Ok(()), "{listen} {http}");
+        }
+    }
+
+    #[test]
+    fn secrets_come_from_flags_or_files_and_not_from_both() {
+        let folder = std::env::temp_dir().join(format!("cubesync-config-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let file = |name: &str, text: &str| {
+            std::fs::write(folder.join(name), text).unwrap();
+            folder.join(name).to_str().unwrap().to_owned()
+        };
+        let parse = |flags: &[&str]| Config::try_parse_from([&["cubesync-server"], flags].concat());
+        let key = file("key", "\u{FEFF}open sesame\r\n");
+        let config = parse(&["--join-key-file", &key]).unwrap();
+        assert_eq!(config.check_secrets(), Ok(()));
+        assert_eq!(config.join_key().as_deref(), Some("open sesame"));
+        assert!(parse(&["--join-key-file", &key, "--join-key", "a"]).is_err());
+        assert!(parse(&["--join-key-file", "/nowhere/key"]).is_err());
+
+        let rooms = file("rooms", "den=a,b\r\n\r\n cellar =c=d\n");
+        let config = parse(&["--room-key-file", &rooms]).unwrap();
+        let keys: Vec<_> = config
+            .room_keys()
+            .into_iter()
+            .map(|key| (key.room, key.key))
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                ("den".into(), "a,b".into()),
+                ("cellar".into(), "c=d".into())
+            ]
+        );
+        assert_eq!(config.check_secrets(), Ok(()));
+        assert!(parse(&["--room-key-file", &rooms, "--room-key", "a=b"]).is_err());
+
+        for (flag, text, hint) in [
+            ("--join-key-file", "sesame \n", "begin or end with a blank"),
+            ("--join-key-file", "\"sesame\"\n", "without the quotes"),
+            ("--join-key-file", "sesame\nsesame\n", "one line"),
+            ("--room-key-file", "den=sesame\nden=other\n", "two keys"),
+            ("--room-key-file", "sesame\n", "ROOM=KEY"),
+        ] {
+            let path = file("wrong", text);
+            let problem = parse(&[flag, &path]).unwrap().check_secrets().unwrap_err();
+            assert!(
+                problem.contains(hint) && problem.contains(&path),
+                "{problem}"
+            );
+            assert!(!problem.contains("sesame"), "{problem}");
+        }
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
     fn values_out_of_range_are_refused() {
         for arguments in [
             ["--tick", "0"],
@@ -474,7 +671,7 @@ mod tests {
             ["--max-speed", "NaN"],
             ["--view-distance", "0"],
             ["--view-distance", "far"],
-            ["--listen", "14900"],
+            ["--listen", "0.0.0.0"],
             ["--udp", "on"],
             ["--drain", "soon"],
             ["--max-messages", "0"],

@@ -15,6 +15,7 @@ mod listener;
 pub mod logging;
 mod metrics;
 pub mod network;
+mod once;
 mod players;
 mod recorder;
 mod replay;
@@ -27,7 +28,7 @@ mod watch;
 
 #[cfg(feature = "cluster")]
 pub use config::ClusterOptions;
-pub use config::{Config, UdpAddress};
+pub use config::{Config, Network, Origin, UdpAddress};
 #[cfg(feature = "cluster")]
 pub use run::host_on_bus;
 pub use run::{host, run};

@@ -26,7 +26,7 @@ async fn serve_encrypted(shared: &Shared, tls: &Tls, stream: TcpStream, admitted
     let host = &shared.host;
     let arrival = {
         let _open = host.metrics.connected();
-        let deadline = *shared.config.hello_deadline;
+        let deadline = shared.config.hello_deadline;
         tls::accept(&tls.players, stream, deadline).await
     };
     match arrival {

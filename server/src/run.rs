@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::datagram::{self, Datagrams};
 use crate::hangup::reload_on_hangup;
 use crate::metrics::{Listener, ServerMetrics};
+use crate::once::Once;
 use crate::replay::Replay;
 use crate::shared::{Addresses, Shared};
 use crate::start_error::StartError;
@@ -130,7 +131,7 @@ async fn serve(
         tls: tls.as_ref().map(Tls::fingerprint),
     };
 
-    let record = |path| recorder::create(path, config.record_max);
+    let record = |path| recorder::create(path, config.record_max_bytes());
     let recording = config.record.as_deref().map(record).transpose()?;
 
     let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
@@ -155,6 +156,7 @@ async fn serve(
         ),
         watches: Watches::new(config.grid().cells()),
         requests: Pace::new(config.max_requests_per_address),
+        refused_origins: Once::default(),
         config,
         addresses,
         metrics: server_metrics,
@@ -197,7 +199,7 @@ async fn serve(
     shutdown.cancelled().await;
     info!("stopping: telling everybody");
     tasks.close();
-    let limit = *shared.config.drain + AFTER_DRAIN;
+    let limit = shared.config.drain + AFTER_DRAIN;
     if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
         warn!("some connections did not end in time");
     }

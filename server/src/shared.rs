@@ -8,6 +8,7 @@ use cubesync_relay::pace::Pace;
 use crate::cluster::Neighbours;
 use crate::config::Config;
 use crate::metrics::ServerMetrics;
+use crate::once::Once;
 use crate::tls::{Fingerprint, Tls};
 use crate::watch::Watches;
 
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) watches: Watches,
     /// The limit on requests for pages, by address.
     pub(crate) requests: Pace,
+    /// The refused origins of pages that were logged.
+    pub(crate) refused_origins: Once,
     pub(crate) metrics: ServerMetrics,
     /// The other servers, where this is one of several.
     pub(crate) neighbours: Neighbours,

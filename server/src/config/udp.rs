@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use cubesync_arguments::listen_address;
+
 /// The address for players' datagrams, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UdpAddress {
@@ -16,11 +18,11 @@ impl FromStr for UdpAddress {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self::Off),
+        match text.trim() {
+            off if off.eq_ignore_ascii_case("off") => Ok(Self::Off),
             _ => {
-                let address = text.parse().map(Self::At);
-                address.map_err(|_| "expected ADDR:PORT, such as 0.0.0.0:14900, or off".to_owned())
+                let address = listen_address(text).map(Self::At);
+                address.map_err(|problem| format!("{problem}; or off"))
             }
         }
     }

@@ -200,7 +200,7 @@ async fn serve_stream(
     stop: CancellationToken,
 ) {
     let config = &shared.config;
-    let lifetime = *config.http_lifetime;
+    let lifetime = config.http_lifetime;
     let (announced, end) = (Instant::now() + lifetime / 2, Instant::now() + lifetime);
     let was_served = AtomicBool::new(false);
     let meter = Meter::default();

@@ -34,11 +34,11 @@ pub fn answer_head<'a>(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> H
     *request.headers_mut() = map;
     let is_well_formed = well_formed::problem(&request).is_none();
     let map = request.into_parts().0.headers;
-    let refused =
-        upgrade::refuse_origin(&map, &[], |_| false).or_else(|| upgrade::refuse_request(&map));
+    let is_refused = upgrade::refuse_origin(&map, &[], |_| false).is_some()
+        || upgrade::refuse_request(&map).is_some();
     let codings = [Encoding::Identity, Encoding::Gzip, Encoding::Brotli];
     HeadAnswer {
-        is_upgrade: is_well_formed && refused.is_none(),
+        is_upgrade: is_well_formed && !is_refused,
         coding: encoding::choose(&map, codings.into_iter()).as_str(),
         is_cached: files::is_cached(&map, &HeaderValue::from_static("\"1\"")),
         policy: security::policy(&map, &[]),

@@ -9,6 +9,7 @@ mod foreign;
 pub(crate) mod fuzzing;
 mod https;
 mod meter;
+mod origin;
 mod proxy;
 mod security;
 mod status;

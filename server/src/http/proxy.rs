@@ -4,12 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::http::HeaderMap;
 
+use crate::config::Network;
+
 /// The header to which each proxy on the way appends the address of its own peer.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// Returns the address to which a connection is counted. A trusted proxy's connections belong to many
 /// clients, so they count as this machine's own, which only the limit on all connections bounds.
-pub(super) fn counted_address(peer: IpAddr, trusted: &[IpAddr]) -> IpAddr {
+pub(super) fn counted_address(peer: IpAddr, trusted: &[Network]) -> IpAddr {
     if is_trusted(peer, trusted) {
         Ipv4Addr::LOCALHOST.into()
     } else {
@@ -22,7 +24,7 @@ pub(super) fn counted_address(peer: IpAddr, trusted: &[IpAddr]) -> IpAddr {
 pub(super) fn client_address(
     peer: SocketAddr,
     headers: &HeaderMap,
-    trusted: &[IpAddr],
+    trusted: &[Network],
 ) -> SocketAddr {
     if !is_trusted(peer.ip(), trusted) {
         return peer;
@@ -46,11 +48,8 @@ pub(super) fn client_address(
 }
 
 /// Returns whether the operator has named this address as a proxy.
-pub(super) fn is_trusted(address: IpAddr, trusted: &[IpAddr]) -> bool {
-    let address = address.to_canonical();
-    trusted
-        .iter()
-        .any(|trusted| trusted.to_canonical() == address)
+pub(super) fn is_trusted(address: IpAddr, trusted: &[Network]) -> bool {
+    trusted.iter().any(|trusted| trusted.contains(address))
 }
 
 /// Parses an address. Some proxies add a port.

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Extension, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cubesync_protocol::limits::MAX_CLIENT_PAYLOAD_BYTES;
+use tracing::warn;
 
 use super::meter::Meter;
-use super::{plain, websocket};
+use super::{origin, plain, websocket};
+use crate::config::Origin;
 use crate::shared::Shared;
 use cubesync_relay::contain::contain;
 use cubesync_relay::metrics::Task;
@@ -41,8 +43,15 @@ pub(super) async fn page(
         );
     }
     let is_neighbour = |page: &str| shared.neighbours.has_page(page);
-    let refused = refuse_origin(&headers, &shared.config.allow_origin, is_neighbour);
-    if let Some(refused) = refused.or_else(|| refuse_request(&headers)) {
+    if let Some((origin, reason)) =
+        refuse_origin(&headers, &shared.config.allow_origin, is_neighbour)
+    {
+        if shared.refused_origins.is_new(&origin) {
+            warn!(origin, "refused a page: {reason}");
+        }
+        return (StatusCode::FORBIDDEN, reason + "\n").into_response();
+    }
+    if let Some(refused) = refuse_request(&headers) {
         return refused;
     }
     let upgrade = match upgrade {
@@ -75,62 +84,22 @@ pub(super) async fn page(
         .on_upgrade(serving)
 }
 
-/// Returns the response to a page that may not connect. Pages may connect from this server, from
-/// another server of the cluster (`is_neighbour` looks up a `host:port`) and from the origins that the
-/// operator allows. Programs that are not browsers send no origin.
+/// Returns the origin that may not connect and the reason. Programs that are not browsers send no origin.
 pub(super) fn refuse_origin(
     headers: &HeaderMap,
-    allowed: &[String],
+    allowed: &[Origin],
     is_neighbour: impl Fn(&str) -> bool,
-) -> Option<Response> {
+) -> Option<(String, String)> {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     let origin = match (origins.next(), origins.next()) {
         (None, _) => return None,
-        (Some(origin), None) => origin,
-        _ => return Some(foreign_origin()),
+        (Some(origin), None) => origin.to_str().unwrap_or_default(),
+        _ => "",
     };
     let host = headers.get(header::HOST).map(HeaderValue::to_str);
-    let (Some(Ok(host)), Ok(origin)) = (host, origin.to_str()) else {
-        return Some(foreign_origin());
-    };
-    let is_allowed = allowed.iter().any(|allowed| allowed == origin)
-        || is_same_origin(origin, host)
-        || page_of(origin).is_some_and(|(page, _)| is_neighbour(&page));
-    (!is_allowed).then(foreign_origin)
-}
-
-fn foreign_origin() -> Response {
-    plain(
-        StatusCode::FORBIDDEN,
-        "this page's origin is not allowed here; the operator can allow it with --allow-origin\n",
-    )
-}
-
-fn is_same_origin(origin: &str, host: &str) -> bool {
-    page_of(origin).is_some_and(|(page, default_port)| page == with_port(host, default_port))
-}
-
-/// Returns the `host:port` of an origin in lower case, and the default port of its scheme.
-fn page_of(origin: &str) -> Option<(String, &'static str)> {
-    let uri = origin.parse::<Uri>().ok()?;
-    let default_port = match uri.scheme_str() {
-        Some("http") => ":80",
-        Some("https") => ":443",
-        _ => return None,
-    };
-    let is_bare = uri.path() == "/" && uri.query().is_none() && !origin.ends_with('/');
-    let authority = uri.authority().filter(|_| is_bare)?;
-    Some((with_port(authority.as_str(), default_port), default_port))
-}
-
-/// Adds the default port, which browsers omit, while proxies and operators may write it.
-fn with_port(authority: &str, default_port: &str) -> String {
-    let authority = authority.to_ascii_lowercase();
-    // The colons of an IPv6 address are in brackets.
-    match authority.rsplit_once(':') {
-        Some((_, port)) if !port.ends_with(']') => authority,
-        _ => authority + default_port,
-    }
+    let host = host.and_then(Result::ok).unwrap_or_default();
+    let reason = origin::refusal(origin, host, allowed, is_neighbour)?;
+    Some((origin.to_owned(), reason))
 }
 
 /// Returns the response to a request with another version than ours, or with a key that is not 16
@@ -166,34 +135,6 @@ pub(super) fn refuse_request(headers: &HeaderMap) -> Option<Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_same_origin_is_the_same_host_and_port() {
-        for (origin, host) in [
-            ("http://game.example:8080", "game.example:8080"),
-            ("http://Game.example", "game.EXAMPLE:80"),
-            ("https://game.example", "game.example"),
-            ("https://game.example:443", "game.example"),
-            ("http://[::1]:8080", "[::1]:8080"),
-        ] {
-            assert!(is_same_origin(origin, host), "{origin} {host}");
-        }
-        for (origin, host) in [
-            ("null", "null"),
-            ("", ""),
-            ("http://", ""),
-            ("http://game.example:8081", "game.example:8080"),
-            ("https://game.example", "game.example:80"),
-            ("http://game.example.evil", "game.example"),
-            ("http://evil/game.example", "game.example"),
-            ("http://game.example/", "game.example"),
-            ("http://user@game.example", "game.example"),
-            ("file://game.example", "game.example"),
-            ("game.example", "game.example"),
-        ] {
-            assert!(!is_same_origin(origin, host), "{origin} {host}");
-        }
-    }
 
     #[test]
     fn only_pages_of_the_clusters_servers_may_connect() {

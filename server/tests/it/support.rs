@@ -80,7 +80,7 @@ pub fn config(flags: &[&str]) -> Config {
         config.http = "127.0.0.1:0".parse().unwrap();
     }
     if !given("--resume-within") {
-        config.resume_within = Duration::ZERO.into();
+        config.resume_within = Duration::ZERO;
     }
     config
 }

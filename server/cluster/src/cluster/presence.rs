@@ -170,10 +170,13 @@ pub fn host_and_port(text: &str) -> Result<String, String> {
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
     {
-        Some(host) => host.parse::<std::net::Ipv6Addr>().is_ok(),
+        // Nobody reaches the address that stands for all addresses.
+        Some(host) => host
+            .parse()
+            .is_ok_and(|ip: std::net::Ipv6Addr| !ip.is_unspecified()),
         None => {
             let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-            !host.is_empty() && host.bytes().all(is_of_name)
+            !host.is_empty() && host != "0.0.0.0" && host.bytes().all(is_of_name)
         }
     };
     let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
@@ -209,6 +212,8 @@ mod tests {
             "<a>:1",
             "[a]:1",
             "::1:1",
+            "0.0.0.0:1",
+            "[::]:1",
             &long,
         ] {
             assert!(host_and_port(wrong).is_err(), "{wrong}");
