@@ -2,6 +2,7 @@
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand};
+use cubesync_arguments::parse;
 use cubesync_protocol::help::FOR_OPERATORS;
 use cubesync_server::Config;
 
@@ -32,12 +33,17 @@ pub(crate) enum Chore {
 impl Arguments {
     /// Parses the command line. Exits with an error message and code 2 if it is invalid.
     pub(crate) fn read() -> Self {
-        let arguments = Self::parse();
+        let arguments: Self = parse();
         let config = match &arguments.chore {
             None => &arguments.config,
             Some(Chore::Doctor(config) | Chore::Healthcheck(config)) => config,
         };
-        if let Err(problem) = config.check_secrets() {
+        let mut checked = config.check_secrets();
+        // The doctor reports such ports with everything else.
+        if arguments.chore.is_none() {
+            checked = checked.and_then(|()| config.check_ports());
+        }
+        if let Err(problem) = checked {
             Self::command()
                 .error(ErrorKind::ValueValidation, problem)
                 .exit();

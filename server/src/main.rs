@@ -9,9 +9,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use cubesync_protocol::help::FOR_OPERATORS;
-use cubesync_server::{Config, doctor, logging, run};
+use cubesync_server::doctor::{self, Verdict};
+use cubesync_server::{Config, logging, run};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 
 use self::arguments::{Arguments, Chore};
 use self::signals::Signals;
@@ -39,6 +40,11 @@ async fn main() -> ExitCode {
 
 async fn serve(config: Config) -> anyhow::Result<()> {
     let _log = logging::start(config.log_format)?;
+    for finding in doctor::examine_at_start(&config) {
+        if finding.verdict != Verdict::Ok {
+            warn!("{}; {}", finding.summary, finding.advice);
+        }
+    }
     let shutdown = CancellationToken::new();
     let signals = Signals::listen().context("cannot listen for Ctrl-C")?;
     tokio::spawn(stop_on_signal(signals, shutdown.clone()));

@@ -14,7 +14,7 @@ pub(super) fn examine(config: &Config, reach: &Reach) -> Vec<Finding> {
     let is_key = |argument: String| {
         ["--join-key", "--room-key"]
             .iter()
-            .any(|flag| argument.starts_with(flag))
+            .any(|flag| argument == *flag || argument.starts_with(&format!("{flag}=")))
     };
     let key_is_argument = std::env::args().any(is_key);
     judge(config, reach, key_is_argument)
@@ -22,9 +22,10 @@ pub(super) fn examine(config: &Config, reach: &Reach) -> Vec<Finding> {
 
 fn judge(config: &Config, reach: &Reach, key_is_argument: bool) -> Vec<Finding> {
     let mut findings = vec![judge_join_key(config, reach.players())];
-    let server = config.join_key.iter().map(|key| ("it".to_owned(), key));
-    let rooms = config.room_key.iter();
-    let rooms = rooms.map(|key| (format!("the key of room {}", key.room), &key.key));
+    let server = config.join_key().map(|key| ("it".to_owned(), key));
+    let rooms = config.room_keys().into_iter();
+    let rooms = rooms.map(|key| (format!("the key of room {}", key.room), key.key));
+    let server = server.into_iter();
     let short = server
         .chain(rooms)
         .filter(|(_, key)| key.len() < SHORT_KEY_BYTES);
@@ -39,21 +40,21 @@ fn judge(config: &Config, reach: &Reach, key_is_argument: bool) -> Vec<Finding> 
         findings.push(Finding::note(
             KEY,
             "given on the command line, where every user of this machine can read it",
-            "give it in the environment, as CUBESYNC_JOIN_KEY or CUBESYNC_ROOM_KEY",
+            "give it in a file, with --join-key-file or --room-key-file, or as CUBESYNC_JOIN_KEY or CUBESYNC_ROOM_KEY",
         ));
     }
-    let has_key = config.join_key.is_some() || !config.room_key.is_empty();
+    let has_key = config.has_key();
     findings.extend(reach.text.map(|text| judge_text_port(text, has_key)));
     findings
 }
 
 fn judge_join_key(config: &Config, players: Scope) -> Finding {
-    let rooms = match config.room_key.len() {
+    let rooms = match config.room_keys().len() {
         0 => String::new(),
         1 => ", but for a room with a key of its own".to_owned(),
         count => format!(", but for {count} rooms with keys of their own"),
     };
-    match (&config.join_key, players) {
+    match (config.join_key(), players) {
         (Some(_), _) => Finding::ok(KEY, "asked for"),
         (None, Scope::Internet) => Finding::note(
             KEY,

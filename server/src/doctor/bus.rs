@@ -54,7 +54,7 @@ pub(super) async fn examine(config: &Config) -> Vec<Finding> {
              address, does a firewall let this machine through, and does NATS know the user?",
         )],
     };
-    findings.extend(config.cluster.bus.iter().filter_map(|address| {
+    findings.extend(config.cluster.bus().iter().filter_map(|address| {
         let (host, is_encrypted) = address.host()?;
         let is_public = host
             .parse()

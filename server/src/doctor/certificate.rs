@@ -27,8 +27,7 @@ pub(super) fn examine(config: &Config, reach: &Reach, now: SystemTime) -> Vec<Fi
             )];
         }
         _ => {
-            let has_key = config.join_key.is_some() || !config.room_key.is_empty();
-            return vec![judge_none(reach.players(), has_key)];
+            return vec![judge_none(reach.players(), config.has_key())];
         }
     };
     if config.tls_self_signed && !certificate.exists() && !key.exists() {
@@ -44,7 +43,6 @@ pub(super) fn examine(config: &Config, reach: &Reach, now: SystemTime) -> Vec<Fi
     };
     let mut findings = vec![judge(read, now)];
     findings.extend(judge_missing(&missing));
-    findings.extend(judge_mode(key, mode(key)));
     findings
 }
 
@@ -135,29 +133,6 @@ fn judge(certificate: Result<Certificate, CertificateError>, now: SystemTime) ->
     }
 }
 
-/// Judges the permissions of the key's file, which other users should not be able to read.
-fn judge_mode(key: &Path, mode: Option<u32>) -> Option<Finding> {
-    let is_open = mode.is_some_and(|mode| mode & 0o007 != 0);
-    is_open.then(|| {
-        Finding::note(
-            ABOUT,
-            format!("every user of this machine can read {}", key.display()),
-            format!("`chmod o= {}`", key.display()),
-        )
-    })
-}
-
-#[cfg(unix)]
-fn mode(path: &Path) -> Option<u32> {
-    use std::os::unix::fs::PermissionsExt;
-    Some(path.metadata().ok()?.permissions().mode())
-}
-
-#[cfg(not(unix))]
-fn mode(_: &Path) -> Option<u32> {
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -223,14 +198,6 @@ mod tests {
         let finding = judge_missing(&["192.168.1.77".to_owned()]).unwrap();
         assert_eq!(finding.verdict, Verdict::Note);
         assert!(finding.summary.ends_with("192.168.1.77"), "{finding:?}");
-    }
-
-    #[test]
-    fn a_key_that_every_user_can_read_is_worth_a_note() {
-        let verdict = |mode| judge_mode(Path::new("key.pem"), mode).map(|finding| finding.verdict);
-        assert_eq!(verdict(Some(0o100644)), Some(Verdict::Note));
-        assert_eq!(verdict(Some(0o100640)), None);
-        assert_eq!(verdict(None), None);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The machine's clock: whether it can be right.
+//! The machine's clock: whether it can be right, and whether its time zone is known.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +12,25 @@ pub(super) fn examine(now: SystemTime) -> Vec<Finding> {
     let zoned = jiff::Zoned::now();
     let time = zoned.strftime("%Y-%m-%d %H:%M:%S %:Q").to_string();
     vec![judge(now, program.ok(), &time)]
+}
+
+/// Checks the time zone that the environment names.
+pub(super) fn examine_zone() -> Vec<Finding> {
+    let named = std::env::var_os("TZ").map(|zone| zone.to_string_lossy().into_owned());
+    let is_known = jiff::tz::TimeZone::try_system().is_ok_and(|zone| !zone.is_unknown());
+    judge_zone(named.as_deref(), is_known).into_iter().collect()
+}
+
+/// Judges the time zone. `named` is what `TZ` says.
+fn judge_zone(named: Option<&str>, is_known: bool) -> Option<Finding> {
+    // A machine without a time zone has UTC.
+    let named = named.filter(|_| !is_known)?;
+    Some(Finding::problem(
+        "time zone",
+        format!("TZ={named} is no time zone that this machine knows: times are in UTC"),
+        "choose a name of `timedatectl list-timezones`, such as TZ=Europe/Berlin; if that is not known \
+         either, install the package tzdata, or write the rule itself: TZ=CET-1CEST,M3.5.0,M10.5.0/3",
+    ))
 }
 
 /// Judges the clock. `program` is when the program was written to disk, `time` the time as text.
@@ -42,6 +61,17 @@ mod tests {
         assert_eq!(verdict(Some(now + TOLERANCE / 2)), Verdict::Ok);
         assert_eq!(verdict(None), Verdict::Ok);
         assert_eq!(verdict(Some(now + day)), Verdict::Problem);
+    }
+
+    #[test]
+    fn a_time_zone_that_nobody_knows_is_a_problem() {
+        let verdict = |named, is_known| judge_zone(named, is_known).map(|finding| finding.verdict);
+        assert_eq!(
+            verdict(Some("Europe/Berlni"), false),
+            Some(Verdict::Problem)
+        );
+        assert_eq!(verdict(Some("Europe/Berlin"), true), None);
+        assert_eq!(verdict(None, false), None);
     }
 
     #[test]

@@ -21,24 +21,31 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
 fn judge(connections: usize, reserved: usize, limit: usize) -> Finding {
     const ABOUT: &str = "open files";
     let needed = connections.saturating_add(reserved);
-    let room = limit.saturating_sub(reserved);
     let raise = format!(
         "allow it more: LimitNOFILE={needed} in its systemd unit, or `ulimit -n {needed}` before \
          it starts"
     );
     if needed > limit {
+        let (fit, lower) = match limit.saturating_sub(reserved) {
+            0 => ("none".to_owned(), "--max-http-connections 64".to_owned()),
+            fit => (fit.to_string(), format!("--max-connections {fit}")),
+        };
+        let players = match connections {
+            1 => "1 player needs".to_owned(),
+            _ => format!("{connections} players need"),
+        };
         Finding::problem(
             ABOUT,
             format!(
-                "{connections} connections need {needed} open files, and it may have {limit}: the \
-                 last ones would be refused by the system"
+                "{players} {needed} open files, {reserved} of them for pages and the server itself, and it \
+                 may have {limit}: {fit} would fit, and the system refuses the others",
             ),
-            format!("{raise}; or --max-connections {room}"),
+            format!("{raise}; or {lower}"),
         )
     } else if connections < FEW_CONNECTIONS && needed == limit {
         Finding::note(
             ABOUT,
-            format!("it may have {limit}, which is enough for {connections} connections"),
+            format!("it may have {limit}, so {connections} players fit, and no more"),
             "more with a higher limit: LimitNOFILE=20000 in its systemd unit, or `ulimit -n 20000`",
         )
     } else {
@@ -63,9 +70,16 @@ mod tests {
         assert_eq!(judged(50, 1_024).verdict, Verdict::Ok);
         let problem = judged(1_000, 1_024);
         assert_eq!(problem.verdict, Verdict::Problem);
+        assert!(problem.summary.contains(": 924 would fit"), "{problem:?}");
         assert!(problem.advice.contains("LimitNOFILE=1100"), "{problem:?}");
         assert!(
             problem.advice.contains("--max-connections 924"),
+            "{problem:?}"
+        );
+        let problem = judged(1, 64);
+        assert!(problem.summary.contains(": none would fit"), "{problem:?}");
+        assert!(
+            problem.advice.contains("--max-http-connections"),
             "{problem:?}"
         );
     }

@@ -13,7 +13,7 @@ const ABOUT_RECORD: &str = "recording";
 
 pub(super) fn examine(config: &Config) -> Vec<Finding> {
     let record = config.record.as_deref();
-    let record = record.map(|wanted| examine_record(wanted, config.record_max));
+    let record = record.map(|wanted| examine_record(wanted, config.record_max_bytes()));
     let replay = config.replay.as_deref().map(|path| {
         let read = std::fs::File::open(path)
             .map_err(|error| error.to_string())

@@ -13,9 +13,12 @@ mod datagrams;
 mod descriptors;
 mod files;
 mod finding;
+mod flags;
 mod log;
 mod ports;
 mod reach;
+mod secrets;
+mod variables;
 
 use std::time::SystemTime;
 
@@ -37,11 +40,24 @@ pub async fn examine(config: &Config) -> Report {
         #[cfg(feature = "cluster")]
         bus::examine(config).await,
         certificate::examine(config, &reach, now),
-        descriptors::examine(config),
         bundle::examine(),
         files::examine(config),
         log::examine(config),
         clock::examine(now),
+        examine_at_start(config),
     ];
     Report::new(findings.into_iter().flatten().collect())
+}
+
+/// Runs the checks of which a server that starts reports everything that is not in order: it would run,
+/// but not as its operator meant.
+pub fn examine_at_start(config: &Config) -> Vec<Finding> {
+    let findings = [
+        descriptors::examine(config),
+        secrets::examine(config),
+        flags::examine(config),
+        variables::examine(),
+        clock::examine_zone(),
+    ];
+    findings.into_iter().flatten().collect()
 }

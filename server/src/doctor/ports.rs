@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use cubesync_protocol::{ClientMessage, Colour, Hello, Message, ServerMessage, frame};
 
 use super::Finding;
-use crate::config::Config;
+use crate::config::{Config, overlap};
 
 /// Time for a program that holds a port to answer.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
@@ -138,12 +138,6 @@ fn is_health(answer: &[u8]) -> bool {
     [HEALTHY, "stopping\n"]
         .iter()
         .any(|body| answer.ends_with(body.as_bytes()))
-}
-
-/// Returns whether one listener excludes the other.
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let same = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() == b.port() && same
 }
 
 impl Port {

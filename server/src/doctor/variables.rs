@@ -1,0 +1,35 @@
+//! Environment variables that look like the server's and are not.
+
+use cubesync_arguments::{UnknownVariable, unknown_variables};
+
+use super::Finding;
+
+pub(super) fn examine() -> Vec<Finding> {
+    unknown_variables().iter().map(judge).collect()
+}
+
+fn judge(variable: &UnknownVariable) -> Finding {
+    let advice = match variable.meant {
+        Some(_) => "correct its name, or unset it".to_owned(),
+        None => format!("unset {}; --help names all variables", variable.name),
+    };
+    Finding::problem("variable", variable.to_string(), advice)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Verdict;
+    use super::*;
+
+    #[test]
+    fn a_variable_without_effect_is_a_problem() {
+        let name = "CUBESYNC_JOINKEY".to_owned();
+        let meant = Some("CUBESYNC_JOIN_KEY");
+        let finding = judge(&UnknownVariable { name, meant });
+        assert_eq!(finding.verdict, Verdict::Problem);
+        assert!(
+            finding.summary.ends_with("did you mean CUBESYNC_JOIN_KEY?"),
+            "{finding:?}"
+        );
+    }
+}
