@@ -23,7 +23,7 @@ const fn rule(folder: &'static str, may_use: &'static [&'static str]) -> Rule {
 }
 
 /// The product, from below. The tools may use anything.
-const PRODUCT: [Rule; 7] = [
+const PRODUCT: [Rule; 10] = [
     rule("arguments", &[]),
     rule("protocol", &[]),
     rule("recording", &["protocol"]),
