@@ -289,7 +289,7 @@ function heard(handle) {
 function open() {
   if (source) return;
   heardAt = performance.now();
-  source = new EventSource("/status/events");
+  source = new EventSource("status/events");
   source.addEventListener("history", heard(onHistory));
   source.addEventListener("now", heard(onNow));
   source.onerror = () => {
@@ -329,7 +329,7 @@ async function measureTrip() {
   performance.clearResourceTimings();
   const time_s = Date.now() / 1000;
   try {
-    await (await fetch("/healthz", { cache: "no-store" })).text();
+    await (await fetch("healthz", { cache: "no-store" })).text();
   } catch {
     return; // the state line already says that the server does not answer
   }

@@ -3,6 +3,7 @@
 #[cfg(feature = "cluster")]
 mod cluster;
 mod origin;
+mod pages_path;
 mod proxy;
 mod udp;
 
@@ -24,6 +25,7 @@ use cubesync_recording::DEFAULT_MAX_BYTES;
 #[cfg(feature = "cluster")]
 pub use self::cluster::ClusterOptions;
 pub use self::origin::Origin;
+pub use self::pages_path::PagesPath;
 pub use self::proxy::Network;
 pub use self::udp::UdpAddress;
 use crate::logging::LogFormat;
@@ -180,6 +182,12 @@ pub struct Config {
     )]
     #[arg(help_heading = ACCESS)]
     pub trust_proxy: Vec<Network>,
+
+    /// Path under which a reverse proxy has the pages, such as /game, if it passes that path on. The
+    /// pages are at / too
+    #[arg(long, value_name = "PATH", env = "CUBESYNC_HTTP_PATH")]
+    #[arg(help_heading = ACCESS)]
+    pub http_path: Option<PagesPath>,
 
     /// Certificate (PEM, the whole chain) that encrypts the connections of clients and pages; read
     /// again at SIGHUP

@@ -28,7 +28,7 @@ mod watch;
 
 #[cfg(feature = "cluster")]
 pub use config::ClusterOptions;
-pub use config::{Config, Network, Origin, UdpAddress};
+pub use config::{Config, Network, Origin, PagesPath, UdpAddress};
 #[cfg(feature = "cluster")]
 pub use run::host_on_bus;
 pub use run::{host, run};

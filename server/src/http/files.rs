@@ -30,6 +30,9 @@ static STATUS_PAGE: LazyLock<Vec<File>> = LazyLock::new(|| load(STATUS_PAGE_FILE
 /// The game's page.
 const INDEX: &str = "index.html";
 
+/// The icon of the status page.
+const ICON: &str = "icon.svg";
+
 /// Returns whether this server was built with the browser client.
 pub(super) fn has_game() -> bool {
     GAME.iter().any(|file| file.path == INDEX)
@@ -49,6 +52,12 @@ pub(super) fn game<S: Clone + Send + Sync + 'static>() -> Option<Router<S>> {
 /// Returns the routes of the status page's assets.
 pub(super) fn status_page<S: Clone + Send + Sync + 'static>() -> Router<S> {
     routes("/status/", &STATUS_PAGE)
+}
+
+/// Responds with the icon for pages that name none, and for browsers that do not ask for theirs.
+pub(super) async fn icon(headers: HeaderMap) -> Response {
+    let icon = STATUS_PAGE.iter().find(|file| file.path == ICON);
+    icon.expect("the status page has an icon").answer(&headers)
 }
 
 /// Makes one route for each file, so that no other path is reachable.

@@ -1,7 +1,7 @@
-//! Redirects from http to https on an encrypted port, except for `/healthz`.
+//! Redirects from http to https on an encrypted port, except for checks of its health.
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -18,7 +18,8 @@ pub(super) struct Unencrypted;
 pub(super) async fn redirect(request: Request, next: Next) -> Response {
     let is_encrypted = request.extensions().get::<Unencrypted>().is_none();
     // Load balancers and containers check the health from nearby and verify no certificates.
-    if is_encrypted || request.uri().path() == "/healthz" {
+    let is_check = request.uri().path() == "/healthz" || request.method() == Method::OPTIONS;
+    if is_encrypted || is_check {
         return next.run(request).await;
     }
     const MESSAGE: &str = "this server speaks https only\n";

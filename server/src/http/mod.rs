@@ -13,6 +13,7 @@ mod origin;
 mod proxy;
 mod security;
 mod status;
+mod target;
 mod time;
 mod upgrade;
 mod websocket;
@@ -43,7 +44,7 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: Canc
 fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
     // Without the game, the status page stands at the root and shows how to join.
     let game = files::game().unwrap_or_else(|| Router::new().route("/", get(status::page)));
-    Router::new()
+    let pages = Router::new()
         .merge(game)
         .merge(status)
         .route("/time.html", get(time::page))
@@ -51,16 +52,23 @@ fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
         .route("/ws", get(upgrade::page))
+        .route("/favicon.ico", get(files::icon))
+        .route("/robots.txt", get(robots))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .with_state(Arc::clone(&shared));
+    // What is asked of all requests stands before the choice of a page, the last layer first.
+    Router::new()
+        .fallback_service(pages)
+        .layer(from_fn_with_state(Arc::clone(&shared), target::resolve))
         .layer(from_fn(https::redirect))
         .layer(from_fn_with_state(
             Arc::clone(&shared),
             security::add_headers,
         ))
+        .layer(from_fn(target::name_host))
         .layer(from_fn(well_formed::check))
-        .layer(from_fn_with_state(Arc::clone(&shared), limit_and_count))
-        .with_state(shared)
+        .layer(from_fn_with_state(shared, limit_and_count))
 }
 
 /// Limits the rate of each address's requests, and counts the responses.
@@ -97,18 +105,27 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
         .into_response()
 }
 
+/// Keeps search engines from the names of players.
+async fn robots() -> Response {
+    let rules = "User-agent: *\nDisallow: /status\nDisallow: /cubes.json\nDisallow: /metrics\n";
+    plain(StatusCode::OK, rules)
+}
+
 async fn not_found() -> Response {
     plain(StatusCode::NOT_FOUND, "Не найдено")
 }
 
 async fn method_not_allowed() -> Response {
-    let allow = [(header::ALLOW, "GET,HEAD")];
+    let allow = [(header::ALLOW, ALLOW)];
     (
         allow,
         plain(StatusCode::METHOD_NOT_ALLOWED, "Метод не поддерживается"),
     )
         .into_response()
 }
+
+/// The methods that each page understands.
+const ALLOW: &str = "GET, HEAD, OPTIONS";
 
 const NOT_CACHED: (header::HeaderName, &str) = (header::CACHE_CONTROL, "no-store");
 

@@ -88,12 +88,7 @@ async fn the_time_page_is_html_with_its_exact_length_and_never_cached() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_answered_in_plain_text() {
     let server = Server::start(&[]).await;
-    for path in [
-        "/nothing",
-        "/time.html/",
-        "/../etc/passwd",
-        "/cubes.json?room=nowhere",
-    ] {
+    for path in ["/nothing", "/../etc/passwd", "/cubes.json?room=nowhere"] {
         let answer = get(server.addresses.http, path).await;
         assert_eq!(
             (answer.status, answer.body.as_str()),
@@ -105,13 +100,11 @@ async fn unknown_paths_and_methods_are_answered_in_plain_text() {
             Some("text/plain; charset=utf-8")
         );
     }
-    let methods = [
-        "POST", "DELETE", "BREW", "PUT", "OPTIONS", "TRACE", "CONNECT", "get",
-    ];
+    let methods = ["POST", "DELETE", "BREW", "PUT", "TRACE", "CONNECT", "get"];
     for method in methods {
         let answer = request(server.addresses.http, method, "/time.html").await;
         assert_eq!(answer.status, 405, "{method}");
-        assert_eq!(answer.header("allow"), Some("GET,HEAD"));
+        assert_eq!(answer.header("allow"), Some("GET, HEAD, OPTIONS"));
     }
 }
 
@@ -226,12 +219,12 @@ async fn a_head_that_never_ends_is_cut() {
 }
 
 /// Sends bytes as they are and returns everything that the server sends until the end.
-async fn exchange(server: &Server, bytes: &[u8]) -> String {
+pub async fn exchange(server: &Server, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(server.addresses.http).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     let mut answer = Vec::new();
     soon(stream.read_to_end(&mut answer)).await.unwrap();
-    String::from_utf8(answer).unwrap()
+    String::from_utf8_lossy(&answer).into_owned()
 }
 
 #[tokio::test]

@@ -21,6 +21,7 @@ mod limits;
 mod log;
 mod nats;
 mod ops;
+mod paths;
 mod process;
 mod recording;
 mod relay;

@@ -53,7 +53,7 @@ fn render(rooms: &[RoomNow], has_game: bool, join_address: &str) -> String {
         .expect("writing to a string cannot fail");
     }
     let play = if has_game {
-        "<a href=\"/\">Play in this browser</a>, or with a window of its own:"
+        "<a href=\"./\">Play in this browser</a>, or with a window of its own:"
     } else {
         "With a window of its own:"
     };
@@ -87,10 +87,10 @@ mod tests {
             page.contains("cargo client --server example:14900"),
             "{page}"
         );
-        assert!(page.contains("<a href=\"/\">Play"), "{page}");
+        assert!(page.contains("<a href=\"./\">Play"), "{page}");
         let page = render(&[room], false, "example:14900");
         assert!(
-            !page.contains("href=\"/\""),
+            !page.contains("href=\"./\""),
             "there is no game to link to: {page}"
         );
     }
