@@ -494,6 +494,7 @@ impl Config {
                 max_bytes_per_second: self.max_bytes,
                 dead_after: self.dead_after,
                 slow_reader_after: self.slow_reader_after,
+                other_ports: None,
             },
             connections: Count {
                 open: self.connection_limit(),

@@ -1,6 +1,9 @@
 //! Connections to the TCP port, with or without TLS.
 
+use std::sync::Arc;
+
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::shared::Shared;
@@ -8,6 +11,34 @@ use crate::tls::{self, Arrival, Tls};
 use cubesync_relay::admission::Admitted;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::session::tcp;
+
+/// Largest number of peers that are not admitted and may take their time to read why.
+const MAX_REFUSALS: usize = 64;
+
+/// Tells peers why they are not admitted.
+#[derive(Debug)]
+pub(crate) struct Refusals(Arc<Semaphore>);
+
+impl Refusals {
+    /// Starts without any.
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_REFUSALS)))
+    }
+
+    /// Tells a peer why it is not admitted, and waits until it has read that, unless many peers are
+    /// waited for. Where the port is encrypted this still comes in plain text: a server at its limits
+    /// spends no time on handshakes, and clients read it.
+    pub(crate) fn refuse(&self, shared: &Arc<Shared>, stream: TcpStream, ending: Ending) {
+        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
+            return tcp::turn_away(&stream, ending);
+        };
+        let sessions = Arc::clone(&shared.host.sessions);
+        shared.host.spawn(async move {
+            sessions.turn_away(stream, &ending.into()).await;
+            drop(permit);
+        });
+    }
+}
 
 /// Serves a connection until it ends.
 pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted) {

@@ -19,6 +19,7 @@ use crate::datagram::{self, Datagrams};
 use crate::hangup::reload_on_hangup;
 use crate::metrics::{Listener, ServerMetrics};
 use crate::once::Once;
+use crate::players::Refusals;
 use crate::replay::Replay;
 use crate::shared::{Addresses, Shared};
 use crate::start_error::StartError;
@@ -27,12 +28,13 @@ use crate::watch::Watches;
 use crate::{http, listener, players, recorder, text};
 use cubesync_relay::contain::contain;
 use cubesync_relay::datagram::DatagramPaths;
+use cubesync_relay::ending::Ending;
 use cubesync_relay::host::Host;
 use cubesync_relay::metrics::{Metrics, Task};
 use cubesync_relay::pace::Pace;
 use cubesync_relay::room::backplane::Alone;
 use cubesync_relay::rooms::DEFAULT_ROOM;
-use cubesync_relay::session::tcp;
+use cubesync_relay::session::OtherPorts;
 
 /// Time that remaining connections have after the drain.
 const AFTER_DRAIN: Duration = Duration::from_secs(2);
@@ -145,9 +147,15 @@ async fn serve(
         let (at, metrics) = ([bound, addresses.tcp], server_metrics.datagrams.clone());
         Arc::new(Datagrams::new(socket, at, &config, metrics))
     });
+    let mut settings = config.host_settings();
+    settings.sessions.other_ports = Some(OtherPorts {
+        pages: addresses.http.port(),
+        are_pages_encrypted: tls.is_some(),
+        text: addresses.text.map(|address| address.port()),
+    });
     let shared = Arc::new(Shared {
         host: Host::new(
-            config.host_settings(),
+            settings,
             neighbours.backplane(),
             datagrams.clone().map(|datagrams| datagrams as _),
             metrics,
@@ -180,7 +188,9 @@ async fn serve(
         tasks.spawn(contain(metrics, Task::Other, playing));
     }
     tasks.spawn(reload_on_hangup(Arc::clone(&shared)));
-    tasks.spawn(accept_players(tcp, Arc::clone(&shared)));
+    let is_over = CancellationToken::new();
+    let players = accept_players(tcp, Arc::clone(&shared), is_over.clone());
+    let players = tokio::spawn(players);
     if let Some(datagrams) = datagrams {
         tasks.spawn(receive_datagrams(datagrams, Arc::clone(&shared)));
     }
@@ -203,6 +213,9 @@ async fn serve(
     if tokio::time::timeout(limit, tasks.wait()).await.is_err() {
         warn!("some connections did not end in time");
     }
+    is_over.cancel();
+    // It ends at once, and the panic hook has reported a panic.
+    let _ = players.await;
     bus.flush().await;
     stop_http.cancel();
     // This ends within its own deadline, and the panic hook has reported a panic.
@@ -210,20 +223,28 @@ async fn serve(
     Ok(())
 }
 
-async fn accept_players(listener: TcpListener, shared: Arc<Shared>) {
-    let (metrics, shutdown) = (&shared.metrics, &shared.host.shutdown);
+/// Accepts players until `is_over`. A server that stops tells those who come meanwhile.
+async fn accept_players(listener: TcpListener, shared: Arc<Shared>, is_over: CancellationToken) {
+    let refusals = Refusals::new();
+    let (metrics, host) = (&shared.metrics, &shared.host);
     listener::accept(
         Listener::Tcp,
         listener,
         metrics,
-        shutdown,
-        |stream, peer| match shared.host.admit(peer.ip()) {
-            Ok(admitted) => {
-                let served = Arc::clone(&shared);
-                let serving = async move { players::serve(&served, stream, admitted).await };
-                shared.host.spawn(serving);
+        &is_over,
+        |stream, peer| {
+            if host.shutdown.is_cancelled() {
+                host.metrics.disconnects.count(Ending::ShuttingDown);
+                return refusals.refuse(&shared, stream, Ending::ShuttingDown);
             }
-            Err(ending) => tcp::turn_away(&stream, ending),
+            match host.admit(peer.ip()) {
+                Ok(admitted) => {
+                    let served = Arc::clone(&shared);
+                    let serving = async move { players::serve(&served, stream, admitted).await };
+                    host.spawn(serving);
+                }
+                Err(ending) => refusals.refuse(&shared, stream, ending),
+            }
         },
     )
     .await;

@@ -1,6 +1,7 @@
 //! HTTP connections: their limits and their endings.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncBufReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -33,6 +35,7 @@ use crate::shared::Shared;
 use crate::tls::{self, Arrival};
 use cubesync_relay::admission::{Admission, Count};
 use cubesync_relay::contain::contain;
+use cubesync_relay::ending::Problem;
 use cubesync_relay::metrics::Task;
 use cubesync_relay::session::{Stream, tcp};
 
@@ -150,7 +153,13 @@ async fn serve_one(
     };
     let deadline = HEAD_DEADLINE;
     match tls::accept(&tls.pages, stream, deadline).await {
-        Arrival::Tls(stream) => serve_stream(shared, stream, peer, None, router, stop).await,
+        Arrival::Tls(mut stream) => {
+            let first = async { Ok(beginning(stream.fill_buf().await?)) };
+            match look(shared, first, &stop).await {
+                None => serve_stream(shared, stream, peer, None, router, stop).await,
+                Some(end) => end.of(shared, stream).await,
+            }
+        }
         Arrival::Plain(stream) => {
             let is_proxy = proxy::is_trusted(peer.ip(), &shared.config.trust_proxy);
             let unencrypted = (!is_proxy).then_some(Unencrypted);
@@ -174,19 +183,69 @@ async fn serve_plain(
     router: Router,
     stop: CancellationToken,
 ) {
-    let mut first = [0; foreign::FIRST_BYTES];
-    let looking = timeout(HEAD_DEADLINE, stream.peek(&mut first));
-    let (ending, refusal) = match stop.run_until_cancelled(looking).await {
-        None => return closing::close(stream).await,
-        Some(Ok(Ok(0) | Err(_))) => return,
-        Some(Ok(Ok(length))) => match foreign::refusal(&first[..length]) {
-            None => return serve_stream(shared, stream, peer, unencrypted, router, stop).await,
-            Some(refusal) => (HttpEnding::BadRequest, refusal),
-        },
-        Some(Err(_)) => (HttpEnding::HeadTimeout, TOO_SLOW),
+    let first = async {
+        let mut first = [0; foreign::FIRST_BYTES];
+        let len_bytes = stream.peek(&mut first).await?;
+        Ok(beginning(&first[..len_bytes]))
     };
-    shared.metrics.http_cuts.count(ending);
-    closing::refuse(stream, refusal).await;
+    match look(shared, first, &stop).await {
+        None => serve_stream(shared, stream, peer, unencrypted, router, stop).await,
+        Some(end) => end.of(shared, stream).await,
+    }
+}
+
+/// Copies the bytes that tell protocols apart.
+fn beginning(received: &[u8]) -> Vec<u8> {
+    received[..received.len().min(foreign::FIRST_BYTES)].to_vec()
+}
+
+/// The end of a connection on which no request begins.
+enum End {
+    /// The peer is gone.
+    Gone,
+    /// The server stops.
+    Stopping,
+    Refused(HttpEnding, Refusal),
+    /// The peer speaks the game's protocol.
+    Game(Problem),
+}
+
+/// Looks at the first bytes of a connection. Returns `None` if they may begin a request.
+async fn look(
+    shared: &Shared,
+    first: impl Future<Output = io::Result<Vec<u8>>>,
+    stop: &CancellationToken,
+) -> Option<End> {
+    let looking = timeout(HEAD_DEADLINE, first);
+    let first = match stop.run_until_cancelled(looking).await {
+        None => return Some(End::Stopping),
+        Some(Err(_)) => return Some(End::Refused(HttpEnding::HeadTimeout, TOO_SLOW)),
+        Some(Ok(Err(_))) => return Some(End::Gone),
+        Some(Ok(Ok(first))) if first.is_empty() => return Some(End::Gone),
+        Some(Ok(Ok(first))) => first,
+    };
+    if let Some(problem) = foreign::game_problem(&first, shared.addresses.tcp.port()) {
+        return Some(End::Game(problem));
+    }
+    foreign::refusal(&first).map(|refusal| End::Refused(HttpEnding::BadRequest, refusal))
+}
+
+impl End {
+    /// Ends a connection in this way.
+    async fn of(self, shared: &Shared, stream: impl Stream) {
+        match self {
+            Self::Gone => {}
+            Self::Stopping => closing::close(stream).await,
+            Self::Refused(ending, refusal) => {
+                shared.metrics.http_cuts.count(ending);
+                closing::refuse(stream, refusal).await;
+            }
+            Self::Game(problem) => {
+                shared.metrics.http_cuts.count(HttpEnding::BadRequest);
+                shared.host.sessions.turn_away(stream, &problem).await;
+            }
+        }
+    }
 }
 
 /// Answers the requests of a connection until it ends. In the second half of its lifetime each answer

@@ -3,6 +3,10 @@
 use axum::http::StatusCode;
 
 use super::closing::Refusal;
+use cubesync_relay::ending::{Ending, Problem};
+
+/// The first byte of each frame of the game's protocol.
+const FRAME: u8 = 0;
 
 /// Number of bytes that tell the protocols apart.
 pub(super) const FIRST_BYTES: usize = 16;
@@ -42,6 +46,13 @@ pub(super) fn refusal(first: &[u8]) -> Option<Refusal> {
     found.map(|(_, refusal)| *refusal)
 }
 
+/// Returns the answer, in the game's protocol, to a client that takes the pages' port for the game's.
+pub(super) fn game_problem(first: &[u8], game_port: u16) -> Option<Problem> {
+    let message =
+        format!("this is the port of the pages, for browsers: the game is on port {game_port}");
+    (first.first() == Some(&FRAME)).then(|| Problem::new(Ending::NotHello, message))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +72,15 @@ mod tests {
             "",
         ] {
             assert!(refusal(http.as_bytes()).is_none(), "{http:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_frame_is_told_the_port_of_the_game() {
+        let problem = game_problem(b"\0\0\0\x20", 14_900).unwrap();
+        assert!(problem.message.ends_with("the game is on port 14900"));
+        for other in [&b""[..], b"GET / HTTP/1.1", b"\x16\x03"] {
+            assert_eq!(game_problem(other, 14_900), None);
         }
     }
 }

@@ -117,7 +117,6 @@ async fn anything_but_a_hello_is_rejected() {
         &ping[..],
         &magic,
         &trailing,
-        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
         &[0; 4],
         &[0xFF; 4],

@@ -33,3 +33,4 @@ mod text;
 mod tls;
 mod webrtc;
 mod websocket;
+mod wrong_port;

@@ -33,7 +33,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// A folder with a certificate and its key, which is removed when dropped.
 pub struct Pair {
     folder: PathBuf,
-    certificate: PathBuf,
+    pub certificate: PathBuf,
     key: PathBuf,
 }
 
@@ -79,7 +79,7 @@ impl Pair {
     }
 
     /// Returns the trust of a player that passes the certificate to `--ca`.
-    fn ca(&self) -> Trust {
+    pub fn ca(&self) -> Trust {
         Trust::also(&self.certificate).unwrap()
     }
 
@@ -101,7 +101,7 @@ impl Drop for Pair {
 }
 
 /// The real client with its clock.
-struct Player {
+pub struct Player {
     client: Client,
     began: Instant,
 }
@@ -145,7 +145,7 @@ impl Player {
     }
 
     /// Returns the reason why a client cannot join.
-    async fn refusal(server: SocketAddr, scheme: &str, trust: Trust) -> String {
+    pub async fn refusal(server: SocketAddr, scheme: &str, trust: Trust) -> String {
         let mut player = Self::new(server, scheme, "Anna", trust);
         player
             .until(|client| match client.status() {
@@ -186,7 +186,7 @@ async fn connect(address: SocketAddr, certificate: &Path) -> TlsStream<TcpStream
 }
 
 /// Returns the response to a request over https.
-async fn get_encrypted(address: SocketAddr, path: &str, certificate: &Path) -> String {
+pub async fn get_encrypted(address: SocketAddr, path: &str, certificate: &Path) -> String {
     let mut stream = connect(address, certificate).await;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
@@ -300,7 +300,7 @@ async fn a_client_with_the_wrong_scheme_gets_a_message_with_the_right_one() {
     counts(server.addresses.http, &pair.certificate, counted).await;
 
     let plain = Server::start(&[]).await;
-    let words = Player::refusal(plain.addresses.tcp, "tls://", Trust::System).await;
+    let words = Player::refusal(plain.addresses.tcp, "tls://", Trust::Anybody).await;
     assert!(words.contains("does not speak TLS"), "{words}");
 }
 

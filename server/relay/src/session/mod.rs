@@ -5,6 +5,7 @@
 //! to the session, which sends them: for connections whose socket a library owns. So no write ever
 //! waits for a read or is cut off by one.
 
+mod foreign;
 mod handshake;
 mod keys;
 mod source;
@@ -27,6 +28,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+pub use self::foreign::OtherPorts;
 use self::handshake::check_hello;
 pub use self::keys::Keys;
 use self::source::Source;
@@ -63,6 +65,8 @@ pub struct SessionSettings {
     pub dead_after: Duration,
     /// Time for a queued frame to be sent.
     pub slow_reader_after: Duration,
+    /// The other ports of the server, if it has any.
+    pub other_ports: Option<OtherPorts>,
 }
 
 /// The state that all sessions share.
@@ -114,10 +118,23 @@ impl Sessions {
         drop((open, admitted));
     }
 
-    /// Tells the peer of a TCP connection on which TLS was expected what to do.
+    /// Tells the peer of a TCP connection on which TLS was expected what to do. It has begun to send.
     pub async fn refuse_unencrypted(&self, stream: TcpStream) {
         let (reader, mut writer) = tcp::split(stream);
-        self.reject(&mut writer, &handshake::no_tls()).await;
+        let mut source = Source::new(reader, &self.settings);
+        // Only the first bytes matter, which stay in the source if they are no frame.
+        let _ = source.next_frame().await;
+        let problem = handshake::no_tls();
+        self.reject(&mut writer, &problem, source.received()).await;
+        source.linger().await;
+    }
+
+    /// Tells a peer that it is not admitted, which has been counted, or that it came to another port
+    /// than it meant.
+    pub async fn turn_away(&self, stream: impl Stream, problem: &Problem) {
+        let (reader, mut writer) = stream::split(stream);
+        self.send_last(&mut writer, problem.reject().to_frame())
+            .await;
         Source::new(reader, &self.settings).linger().await;
     }
 
@@ -129,7 +146,7 @@ impl Sessions {
     ) {
         let hello = match self.introduction(source, admitted.address()).await {
             Ok(hello) => hello,
-            Err(problem) => return self.reject(writer, &problem).await,
+            Err(problem) => return self.reject(writer, &problem, source.received()).await,
         };
         let (outlet, frames) = match writer.outlet() {
             Some(outlet) => (outlet, None),
@@ -143,7 +160,7 @@ impl Sessions {
         let entering = Box::pin(self.enter(hello, outlet, &ended, admitted.address()));
         let membership = match entering.await {
             Ok(membership) => membership,
-            Err(ending) => return self.reject(writer, &ending.into()).await,
+            Err(ending) => return self.reject(writer, &ending.into(), &[]).await,
         };
         admitted.has_joined();
         let is_queued = frames.is_some();
@@ -219,17 +236,25 @@ impl Sessions {
     }
 
     /// Counts a connection that ends before its player has joined, and tells the peer why if it is
-    /// still there.
-    async fn reject(&self, writer: &mut impl Writer, problem: &Problem) {
+    /// still there. `received` are its bytes that were no frame.
+    async fn reject(&self, writer: &mut impl Writer, problem: &Problem, received: &[u8]) {
         self.metrics.disconnects.count(problem.ending);
-        if !matches!(problem.ending, Ending::Lost | Ending::Closed) {
-            debug!(reason = problem.ending.as_str(), %problem, "rejected");
-            let frame = problem.reject().to_frame();
-            self.metrics.count_sent(frame.len() as u64, 1);
-            // The peer may be gone already.
-            let _ = timeout(LINGER, writer.send(frame)).await;
+        if matches!(problem.ending, Ending::Lost | Ending::Closed) {
+            // A peer that takes nothing is not waited for.
+            let _ = timeout(LINGER, writer.close()).await;
+            return;
         }
-        // A peer that takes nothing is not waited for.
+        debug!(reason = problem.ending.as_str(), %problem, "rejected");
+        let foreign = foreign::answer(received, self.settings.other_ports);
+        let answer = foreign.unwrap_or_else(|| problem.reject().to_frame());
+        self.send_last(writer, answer).await;
+    }
+
+    /// Sends the only answer on a connection and says that nothing more comes.
+    async fn send_last(&self, writer: &mut impl Writer, answer: Bytes) {
+        self.metrics.count_sent(answer.len() as u64, 1);
+        // The peer may be gone already, and one that takes nothing is not waited for.
+        let _ = timeout(LINGER, writer.send(answer)).await;
         let _ = timeout(LINGER, writer.close()).await;
     }
 

@@ -84,6 +84,11 @@ impl<From: Reader> Source<From> {
         }
     }
 
+    /// Returns the bytes that are no frame yet, or will never be one.
+    pub(super) fn received(&self) -> &[u8] {
+        &self.received
+    }
+
     fn charge_message(&mut self) -> Result<(), Ending> {
         let is_allowed = self.messages.take(1, Instant::now().into_std());
         is_allowed.then_some(()).ok_or(Ending::TooManyMessages)

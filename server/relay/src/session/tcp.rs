@@ -28,7 +28,7 @@ pub fn prepare(stream: &TcpStream) -> io::Result<()> {
     SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES)
 }
 
-/// Tells a peer that it is not admitted, where that needs no waiting.
+/// Tells a peer that it is not admitted, where that needs no waiting. The peer may miss it.
 pub fn turn_away(stream: &TcpStream, ending: Ending) {
     let reject = Problem::from(ending).reject().to_frame();
     // A peer that cannot take a hundred bytes at once sees a closed connection instead.
