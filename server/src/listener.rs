@@ -13,7 +13,11 @@ use cubesync_relay::label::Label;
 /// Pause after a failed accept. Without it, a process without free descriptors would spin.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// Accepts connections until `shutdown` and passes each one to `serve`.
+/// Largest number of connections that can wait for a listener: the one that tokio asks the system for.
+const BACKLOG: usize = 1024;
+
+/// Accepts connections until `shutdown` and passes each one to `serve`, those too that wait at that moment:
+/// closing the listener would reset them.
 pub(crate) async fn accept(
     of: Listener,
     listener: TcpListener,
@@ -44,4 +48,51 @@ pub(crate) async fn accept(
         }
     };
     shutdown.run_until_cancelled(accepting).await;
+    let Ok(listener) = listener.into_std() else {
+        return;
+    };
+    let waiting = std::iter::from_fn(|| listener.accept().ok());
+    for (stream, peer) in waiting.take(BACKLOG) {
+        if stream.set_nonblocking(true).is_ok()
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            serve(stream, peer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::sync::Mutex;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use cubesync_relay::metrics::Metrics;
+
+    #[tokio::test]
+    async fn connections_that_wait_at_the_end_are_served() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(TcpStream::connect(address).await.unwrap());
+        }
+        let (metrics, shutdown) = (Metrics::default(), CancellationToken::new());
+        shutdown.cancel();
+        let served = Mutex::new(0);
+        let serve = |stream: TcpStream, _| {
+            stream.into_std().unwrap().write_all(b"bye").unwrap();
+            *served.lock().unwrap() += 1;
+        };
+        let metrics = ServerMetrics::new(&metrics.set);
+        accept(Listener::Http, listener, &metrics, &shutdown, serve).await;
+        assert_eq!(*served.lock().unwrap(), 3);
+        for client in &mut clients {
+            let mut text = String::new();
+            client.read_to_string(&mut text).await.unwrap();
+            assert_eq!(text, "bye");
+        }
+    }
 }

@@ -15,6 +15,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::io::AsyncBufReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -112,8 +113,9 @@ pub(super) async fn serve(
                                 closing::refuse(stream, FULL).await;
                                 drop(permit);
                             })),
-                            // A peer that cannot take a few lines at once only sees the connection close.
-                            Err(_) => drop(stream.try_write(&FULL.to_bytes())),
+                            // Too many peers have to be told: one that does not look at once may only see
+                            // the connection close. The runtime does not know yet that it can write.
+                            Err(_) => drop(SockRef::from(&stream).send(&FULL.to_bytes())),
                         }
                         return;
                     }

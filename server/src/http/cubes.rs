@@ -106,8 +106,9 @@ pub(super) async fn page(
             };
             ([NOT_CACHED], Json(room)).into_response()
         }
-        Err(WatchError::NoRoom) => not_found().await,
-        Err(WatchError::Busy) => {
+        Err(WatchError::NoRoom) if !shared.host.shutdown.is_cancelled() => not_found().await,
+        // The rooms of a server that stops are gone, and its players go on elsewhere.
+        Err(WatchError::NoRoom | WatchError::Busy) => {
             let problem = "this room cannot be shown at the moment, try again in a few seconds\n";
             let busy = plain(StatusCode::SERVICE_UNAVAILABLE, problem);
             ([(header::RETRY_AFTER, "5")], busy).into_response()
