@@ -1,28 +1,47 @@
-//! Lines of bounded length.
+//! What people and programs type: lines of bounded length, from `nc`, telnet and raw terminals.
+
+mod decoder;
 
 use bytes::BytesMut;
 use cubesync_protocol::Position;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
 
+use self::decoder::Decoder;
 use super::positions::parse_position;
 
 /// Longest line that is read; a longer one is answered with an error.
 const MAX_LINE_BYTES: usize = 256;
 
-/// A reader of lines of bounded length. tokio-util's `LinesCodec` ends the stream at bytes that are
-/// not UTF-8. Here the client gets an error and may go on.
+/// Something that came from a text client.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    /// A line without its line end.
+    Line(String),
+    /// A line that is no text.
+    Unreadable(Unreadable),
+    /// A negotiation of telnet, with the answer to it.
+    Negotiation([u8; 3]),
+}
+
+/// The reason why a line is no text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("the line is too long: it has more than {MAX_LINE_BYTES} bytes")]
+    TooLong,
+    #[error("the line is not UTF-8 (Latin-1, Windows-1251 and others are not): send UTF-8")]
+    NotUtf8,
+    #[error("the line has NUL bytes, as UTF-16 has: send UTF-8")]
+    Nul,
+}
+
+/// A reader of what a text client sends. tokio-util's `LinesCodec` ends the stream at bytes that are not
+/// UTF-8. Here the client gets an error and may go on.
 pub(super) struct Lines {
     reader: OwnedReadHalf,
     received: BytesMut,
-    /// Whether the rest of a line that is too long is being dropped.
-    skipping: bool,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line {
-    Whole(String),
-    TooLong,
+    decoder: Decoder,
+    has_ended: bool,
 }
 
 impl Lines {
@@ -31,46 +50,51 @@ impl Lines {
         Self {
             reader,
             received: BytesMut::new(),
-            skipping: false,
+            decoder: Decoder::default(),
+            has_ended: false,
         }
     }
 
-    /// Returns the next line without its line end, or `None` when the stream has ended or failed.
-    /// The last line needs no line end. Cancelling this loses nothing.
-    pub(super) async fn next(&mut self) -> Option<Line> {
+    /// Returns the next input, or `None` when the client has left, or its stream has ended or failed. The
+    /// last line needs no line end. Cancelling this loses nothing.
+    pub(super) async fn next(&mut self) -> Option<Input> {
         loop {
-            if let Some(line) = take_line(&mut self.received, &mut self.skipping) {
-                return Some(line);
+            if let Some(input) = self.decoder.next(&mut self.received) {
+                return Some(input);
             }
-            if self.reader.read_buf(&mut self.received).await.ok()? == 0 {
-                let rest = self.received.split();
-                return (!rest.is_empty()).then(|| whole(&rest));
-            }
-        }
-    }
-}
-
-fn take_line(received: &mut BytesMut, skipping: &mut bool) -> Option<Line> {
-    loop {
-        let end = received.iter().position(|&byte| byte == b'\n');
-        match end {
-            Some(end) if *skipping => {
-                let _rest = received.split_to(end + 1);
-                *skipping = false;
-            }
-            Some(end) if end <= MAX_LINE_BYTES => {
-                let line = received.split_to(end + 1);
-                return Some(whole(&line));
-            }
-            None if *skipping => {
-                received.clear();
+            if self.has_ended || self.decoder.has_left() {
                 return None;
             }
-            None if received.len() <= MAX_LINE_BYTES => return None,
-            _ => {
-                *skipping = true;
-                return Some(Line::TooLong);
+            if self.reader.read_buf(&mut self.received).await.ok()? == 0 {
+                self.has_ended = true;
+                return self.decoder.rest();
             }
+        }
+    }
+
+    /// Waits for the first bytes and returns them. They stay to be read. At most `count` bytes are
+    /// waited for, and fewer where they cannot begin with any of `beginnings`.
+    pub(super) async fn first_bytes(&mut self, beginnings: &[&[u8]]) -> &[u8] {
+        let may_be_one = |received: &[u8]| {
+            let longer = |it: &&&[u8]| it.len() > received.len();
+            beginnings
+                .iter()
+                .filter(longer)
+                .any(|it| it.starts_with(received))
+        };
+        while !self.has_ended && may_be_one(&self.received) {
+            let read = self.reader.read_buf(&mut self.received).await;
+            self.has_ended = read.unwrap_or(0) == 0;
+        }
+        &self.received
+    }
+
+    /// Drops what still comes, until the client closes the connection.
+    pub(super) async fn drain(&mut self) {
+        while !self.has_ended {
+            self.received.clear();
+            let read = self.reader.read_buf(&mut self.received).await;
+            self.has_ended = read.unwrap_or(0) == 0;
         }
     }
 }
@@ -78,7 +102,7 @@ fn take_line(received: &mut BytesMut, skipping: &mut bool) -> Option<Line> {
 /// A received line, as the fuzz targets see it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TypedLine {
-    /// The line without its line end; `None` for a line that is too long.
+    /// The line without its line end; `None` for one that is no text.
     pub line: Option<String>,
     /// The position, or the error that the client gets.
     pub position: Option<Result<Position, String>>,
@@ -86,52 +110,21 @@ pub struct TypedLine {
 
 /// Returns the lines of a stream that arrives in pieces, for `tools/fuzz/`.
 pub fn read_typed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<TypedLine> {
-    let (mut received, mut skipping) = (BytesMut::new(), false);
+    let (mut received, mut decoder) = (BytesMut::new(), Decoder::default());
     let mut lines = Vec::new();
     for piece in pieces {
         received.extend_from_slice(piece);
-        while let Some(line) = take_line(&mut received, &mut skipping) {
-            let line = match line {
-                Line::Whole(line) => Some(line),
-                Line::TooLong => None,
+        while let Some(input) = decoder.next(&mut received) {
+            let line = match input {
+                Input::Line(line) => Some(line),
+                Input::Unreadable(_) => None,
+                Input::Negotiation(_) => continue,
             };
             let position = line.as_deref().map(parse_position);
             lines.push(TypedLine { line, position });
         }
-        assert!(received.len() <= MAX_LINE_BYTES, "the buffer is bounded");
+        assert!(decoder.len_bytes() <= MAX_LINE_BYTES, "the line is bounded");
+        assert!(received.is_empty() || decoder.has_left());
     }
     lines
-}
-
-fn whole(line: &[u8]) -> Line {
-    Line::Whole(
-        String::from_utf8_lossy(line)
-            .trim_end_matches(['\r', '\n'])
-            .to_owned(),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_line_that_is_too_long_is_reported_once_and_not_kept() {
-        let mut skipping = false;
-        let mut received = BytesMut::from(&b"one\r\ntw"[..]);
-        let mut next = |received: &mut BytesMut| take_line(received, &mut skipping);
-        assert_eq!(next(&mut received), Some(Line::Whole("one".into())));
-        assert_eq!(next(&mut received), None);
-        received.extend_from_slice(b"o\n");
-        assert_eq!(next(&mut received), Some(Line::Whole("two".into())));
-        received.extend_from_slice(&[b'x'; MAX_LINE_BYTES + 1]);
-        assert_eq!(next(&mut received), Some(Line::TooLong));
-        for _ in 0..100 {
-            received.extend_from_slice(&[b'x'; 10_000]);
-            assert_eq!(next(&mut received), None);
-            assert!(received.is_empty(), "a long line takes no memory");
-        }
-        received.extend_from_slice(b"end\nthree\n");
-        assert_eq!(next(&mut received), Some(Line::Whole("three".into())));
-    }
 }

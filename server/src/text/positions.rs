@@ -1,22 +1,27 @@
 //! Positions as lines of text, both ways.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use bytes::{Bytes, BytesMut};
 use cubesync_protocol::limits::{MAX_HEIGHT_QUANTA, MAX_HORIZONTAL_QUANTA};
+use cubesync_protocol::motion::Codec;
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::replica::Change;
 use cubesync_protocol::{CubeId, Message, Position, Replica, ServerMessage, frame};
 
+/// Largest distance of a shown position from the one that was asked for, along each axis.
+const SHOWN_WITHIN_QUANTA: u32 = Codec::LIVE.position_bound.unsigned_abs();
+
+/// Returns whether a line has the form of a position.
+pub(super) fn is_position(line: &str) -> bool {
+    numbers(line).is_ok_and(|numbers| numbers.len() == 3)
+}
+
 /// Returns the position that a line names, or what is wrong with it.
 pub(super) fn parse_position(line: &str) -> Result<Position, String> {
-    let numbers = line
-        .split_whitespace()
-        .map(|word| {
-            word.parse::<f32>()
-                .map_err(|_| format!("{word:?} is no number"))
-        })
-        .collect::<Result<Vec<_>, _>>()?;
+    let numbers = numbers(line)?;
     let &[x, y, z] = numbers.as_slice() else {
         return Err(format!("there are {} numbers", numbers.len()));
     };
@@ -35,15 +40,46 @@ pub(super) fn parse_position(line: &str) -> Result<Position, String> {
     Ok(Position::from_metres([x, y, z]))
 }
 
+fn numbers(line: &str) -> Result<Vec<f32>, String> {
+    let words = line.split_whitespace();
+    let number = |word: &str| word.parse().map_err(|_| format!("{word:?} is no number"));
+    words.map(number).collect()
+}
+
 /// A decoder of the room's frames into lines of positions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Positions {
     replica: Replica,
     /// The position last written for each cube.
     written: BTreeMap<CubeId, Position>,
+    /// The client's own cube, once the room has let it in.
+    own: Option<CubeId>,
+    /// The name that the client asked for, or the other one that it was told.
+    name: String,
 }
 
 impl Positions {
+    /// Decodes the frames of a client that asked for this name.
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            replica: Replica::default(),
+            written: BTreeMap::new(),
+            own: None,
+            name: name.to_owned(),
+        }
+    }
+
+    /// Returns whether the client has seen its cube, at this position if there is one.
+    pub(super) fn has_shown(&self, position: Option<Position>) -> bool {
+        let shown = self.own.and_then(|own| self.written.get(&own));
+        let is_near = |one: i32, other: i32| one.abs_diff(other) <= SHOWN_WITHIN_QUANTA;
+        shown.is_some_and(|shown| {
+            position.is_none_or(|asked| {
+                is_near(asked.x, shown.x) && is_near(asked.y, shown.y) && is_near(asked.z, shown.z)
+            })
+        })
+    }
+
     /// Returns a line for each change of a cube's position in these frames.
     pub(super) fn lines(&mut self, frames: Bytes) -> String {
         let mut text = String::new();
@@ -63,6 +99,15 @@ impl Positions {
     }
 
     fn take_in(&mut self, message: &ServerMessage, text: &mut String) {
+        if let ServerMessage::Welcome(welcome) = message {
+            self.own = Some(welcome.cube);
+            if welcome.name != self.name {
+                let (asked, name) = (written_name(&self.name), written_name(&welcome.name));
+                writeln!(text, "error: the name {asked} is in use: you are {name}")
+                    .expect("writing to a string cannot fail");
+                self.name.clone_from(&welcome.name);
+            }
+        }
         let changes = self.replica.take_in(message);
         debug_assert!(changes.is_ok(), "our own message is refused: {changes:?}");
         let mut moved = Vec::new();
@@ -98,8 +143,18 @@ impl Positions {
     }
 }
 
+/// Returns a name as lines have it. One that a reader could take for something else is quoted as in JSON:
+/// one with blanks, quotation marks or backslashes, and one that begins as an error does.
+fn written_name(name: &str) -> Cow<'_, str> {
+    let is_special = |character: char| character.is_whitespace() || "\"\\".contains(character);
+    match name.contains(is_special) || name.starts_with("error:") {
+        true => serde_json::Value::from(name).to_string().into(),
+        false => name.into(),
+    }
+}
+
 fn push_line(text: &mut String, name: &str, position: Position) {
-    text.push_str(name);
+    text.push_str(&written_name(name));
     for metres in position.to_metres() {
         // Positions have a resolution of about 2 mm, so two decimals show nearly all of it.
         let number = format!("{metres:.2}");
@@ -112,7 +167,7 @@ fn push_line(text: &mut String, name: &str, position: Position) {
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
+    use cubesync_protocol::motion::{MotionSet, MotionState};
     use cubesync_protocol::{CellId, Colour, CubeInfo, CubeKind, Event, Keyframe, Pose, Snapshot};
 
     use super::*;
@@ -152,6 +207,22 @@ mod tests {
             },
         );
         assert_eq!(text, "Anna 1 -0.01 0\n");
+    }
+
+    #[test]
+    fn no_name_can_be_taken_for_another_line() {
+        for (name, expected) in [
+            ("Anna", "Anna"),
+            ("Вася-2", "Вася-2"),
+            ("Anna B", "\"Anna B\""),
+            ("Anna\u{3000}B", "\"Anna\u{3000}B\""),
+            ("error: told", "\"error: told\""),
+            ("error:", "\"error:\""),
+            ("\"Anna\"", r#""\"Anna\"""#),
+            ("back\\slash", r#""back\\slash""#),
+        ] {
+            assert_eq!(written_name(name), expected);
+        }
     }
 
     #[test]
@@ -212,7 +283,7 @@ mod tests {
             residuals: Bytes::new(),
         };
         ServerMessage::Snapshot(joined).append_frame(&mut frames);
-        let text = Positions::default().lines(frames.freeze());
+        let text = Positions::new("Anna").lines(frames.freeze());
         assert_eq!(
             text,
             "Anna 1 0 0.5\nAnna 2 0 0.5\nAnna 1 0 0.5\nВася 1 0 0.5\n"
