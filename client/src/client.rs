@@ -42,6 +42,8 @@ pub struct Client {
     options: ClientOptions,
     link: Link,
     status: Status,
+    /// Why the last connection or try ended, until the client has joined again.
+    trouble: Option<String>,
     servers: Servers,
     lab: Lab,
     /// Bytes from the socket to the lab, from the lab to the session, and from the lab to the socket.
@@ -76,6 +78,7 @@ impl Client {
                 retry_at: Some(Duration::ZERO),
             },
             status: Status::Connecting,
+            trouble: None,
             arriving: BytesMut::new(),
             incoming: BytesMut::new(),
             departing: BytesMut::new(),
@@ -145,6 +148,12 @@ impl Client {
     /// Returns the state of the connection, as of the last poll.
     pub fn status(&self) -> Status {
         self.status.clone()
+    }
+
+    /// Returns why the last connection or try ended, for a person, until the client has joined again. It
+    /// stays while the next try is under way, which may take longer than the wait before.
+    pub fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
     /// Returns the server that the client is at or tries to reach: the one in its options, or

@@ -68,9 +68,9 @@ impl Bot {
         } else {
             "never joined"
         };
-        match self.client.status() {
-            Status::Waiting { reason, .. } => format!("{name} {what}: {reason}"),
-            status => format!("{name} {what}: {status}"),
+        match self.client.trouble() {
+            Some(reason) => format!("{name} {what}: {reason}"),
+            None => format!("{name} {what}: {}", self.client.status()),
         }
     }
 

@@ -63,6 +63,14 @@ impl Banner {
         }
     }
 
+    /// Adds why the try before this one failed, which may take longer than the wait between them.
+    pub(crate) fn after(mut self, trouble: Option<&str>) -> Self {
+        if self.detail.is_none() {
+            self.detail = trouble.map(sentence);
+        }
+        self
+    }
+
     /// Draws the banner below the upper edge.
     pub(crate) fn show(&self, canvas: &Canvas, screen: Vec2, time: FrameTime) {
         let widest = (screen.x - 96.0).clamp(120.0, 560.0);
@@ -244,6 +252,15 @@ mod tests {
     fn a_first_connection_names_its_server_and_a_joined_client_has_no_banner() {
         assert_eq!(title(Status::Connecting, None), "Connecting to host:1");
         assert_eq!(Banner::new(Status::Joined, "host:1", Some("host:1")), None);
+    }
+
+    #[test]
+    fn the_reason_of_the_last_try_stays_during_the_next_one() {
+        let banner = Banner::new(Status::Connecting, "host:1", None).unwrap();
+        assert_eq!(banner.after(None).detail, None);
+        let banner = Banner::new(Status::Connecting, "host:1", None).unwrap();
+        let detail = banner.after(Some("no answer")).detail;
+        assert_eq!(detail.as_deref(), Some("No answer"));
     }
 
     #[test]

@@ -171,6 +171,7 @@ impl PlayScreen {
         if !self.lost.is_some_and(is_brief)
             && let Some(banner) = Banner::new(status, server, self.was_at.as_deref())
         {
+            let banner = banner.after(self.client.trouble());
             banner.show(canvas, screen, time);
         }
         lab::show_badge(canvas, &self.client, screen);

@@ -53,6 +53,10 @@ pub(crate) fn draw(client: &Client, news: &str, now: Duration) {
         // Says why we are not in the room, and in how many seconds the next try follows.
         status => write(&status.to_string(), width / 2.0, height / 3.0, 24),
     }
+    // The next try has begun; this is how the last one ended.
+    if let (Status::Connecting, Some(trouble)) = (client.status(), client.trouble()) {
+        write(trouble, width / 2.0, height / 3.0 + 32.0, 18);
+    }
 }
 
 /// Draws a chequered floor around a place.

@@ -52,6 +52,7 @@ impl Client {
         self.reconciliation = Reconciliation::default();
         self.arrivals = Arrivals::default();
         self.status = Status::Joined;
+        self.trouble = None;
         self.keep_for_return(&welcome);
         self.prepare_datagrams();
         let event = match (kept_pose, &mut self.session) {

@@ -157,6 +157,7 @@ impl Client {
         }
         self.lab.clear();
         self.reconciliation = Reconciliation::default();
+        self.trouble = Some(reason.clone());
         let next = self.servers.next(now, reason.clone(), retry, lasted);
         self.link = Link::Down {
             retry_at: next.as_ref().ok().copied(),

@@ -129,7 +129,7 @@ pub(super) fn lacks_zone(address: &SocketAddr) -> Option<String> {
         SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
             let (ip, port) = (v6.ip(), v6.port());
             Some(format!(
-                "{ip} is a link-local address, which needs the network interface behind which it \
+                "the address {ip} is link-local, and needs the network interface behind which it \
                  is: for example [{ip}%eth0]:{port}"
             ))
         }

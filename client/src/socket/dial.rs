@@ -334,7 +334,7 @@ mod tests {
         assert_eq!(
             dial.give_up(CONNECT_TIMEOUT),
             format!(
-                "game.example:1 has 3 addresses, and none can be reached: no server runs at \
+                "none of the 3 addresses of game.example:1 can be reached: no server runs at \
                  {refusing}; no answer from {} within 5 s; no answer from {} within 5 s",
                 one.address, other.address
             )
@@ -355,9 +355,6 @@ mod tests {
     fn a_link_local_address_without_its_interface_is_not_tried() {
         let mut dial = dial(&["[fe80::1]:7".parse().unwrap()]);
         let reason = outcome(&mut dial, Duration::ZERO).unwrap_err();
-        assert!(
-            reason.starts_with("fe80::1 is a link-local address"),
-            "{reason}"
-        );
+        assert!(reason.contains("fe80::1 is link-local"), "{reason}");
     }
 }

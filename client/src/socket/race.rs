@@ -76,8 +76,8 @@ impl Race {
         let count = failures.len();
         let all = count + waiting.len();
         let mut text = match waiting.is_empty() {
-            true => format!("{server} has {count} addresses, and none can be reached: "),
-            false => format!("{server} has {all} addresses, {count} were tried in vain: "),
+            true => format!("none of the {count} addresses of {server} can be reached: "),
+            false => format!("{count} of the {all} addresses of {server} were tried in vain: "),
         };
         let named: Vec<_> = failures.iter().take(MAX_NAMED).collect();
         let reasons = named.iter().map(|(_, reason)| reason.as_str());
@@ -189,7 +189,7 @@ mod tests {
         }
         assert_eq!(
             two.verdict("a:1"),
-            "a:1 has 2 addresses, and none can be reached: no answer from x; no server runs at y"
+            "none of the 2 addresses of a:1 can be reached: no answer from x; no server runs at y"
         );
     }
 
@@ -204,7 +204,7 @@ mod tests {
         assert!(!race.is_lost());
         assert_eq!(
             race.verdict("a:1"),
-            "a:1 has 7 addresses, 6 were tried in vain: no; no; no; no; and 2 more"
+            "6 of the 7 addresses of a:1 were tried in vain: no; no; no; no; and 2 more"
         );
     }
 }

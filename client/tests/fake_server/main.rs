@@ -7,6 +7,7 @@ mod second_welcome;
 mod trial;
 
 use std::io::{ErrorKind, Read};
+use std::net::TcpListener;
 use std::thread;
 use std::time::Duration;
 
@@ -311,4 +312,31 @@ fn an_address_without_a_port_is_explained() {
             status => panic!("{status}"),
         }
     }
+}
+
+#[test]
+fn why_a_try_failed_is_known_during_the_next_one_until_the_client_has_joined() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap();
+    drop(nobody);
+    let mut client = Client::new(ClientOptions::new(address.to_string(), "Anna"), 1);
+    assert_eq!(client.trouble(), None);
+    while !matches!(client.status(), Status::Waiting { .. }) {
+        client.poll(Duration::ZERO);
+        thread::yield_now();
+    }
+    client.poll(Duration::from_secs(60));
+    assert_eq!(client.status(), Status::Connecting);
+    let reason = format!("no server runs at {address}");
+    assert_eq!(client.trouble(), Some(reason.as_str()));
+
+    let mut trial = Trial::new();
+    let mut peer = trial.accept();
+    let hello = thread::spawn(move || {
+        peer.welcome(CubeId(7));
+        peer
+    });
+    trial.until(|trial| trial.client.status() == Status::Joined);
+    assert_eq!(trial.client.trouble(), None);
+    drop(hello.join());
 }
