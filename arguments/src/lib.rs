@@ -6,6 +6,8 @@
 mod address;
 mod command_line;
 mod secret_file;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod value;
 mod variables;
 

@@ -1,5 +1,7 @@
 //! Join keys: which ones a person can type.
 
+use unicode_normalization::UnicodeNormalization;
+
 use crate::limits::MAX_JOIN_KEY_BYTES;
 
 /// Why a text is no join key. Says nothing of the key itself.
@@ -55,6 +57,12 @@ pub fn clean_key(text: &str) -> Result<&str, KeyError> {
     } else {
         Ok(key)
     }
+}
+
+/// Returns the form in which a server compares two keys (NFC): systems differ in whether the é that is typed
+/// is one character or two.
+pub fn normal_key(key: &str) -> String {
+    key.nfc().collect()
 }
 
 /// Pairs of quotes that people and word processors put around a text.
@@ -113,6 +121,13 @@ mod tests {
         }
         let longest = "a".repeat(MAX_JOIN_KEY_BYTES);
         assert_eq!(clean_key(&longest), Ok(&*longest));
+    }
+
+    #[test]
+    fn a_letter_with_its_accent_is_the_same_however_it_is_typed() {
+        let (composed, decomposed) = ("caf\u{e9}", "cafe\u{301}");
+        assert_eq!(normal_key(composed), normal_key(decomposed));
+        assert_ne!(normal_key("a"), normal_key("A"));
     }
 
     #[test]

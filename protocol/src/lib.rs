@@ -33,7 +33,7 @@ pub mod uplink;
 pub use codec::{DecodeError, Message, append_peer, decode_peer, encode_peer};
 pub use cube::{CellId, Colour, ColourError, CubeId, CubePose};
 pub use frame::FrameError;
-pub use key::{KeyError, clean_key};
+pub use key::{KeyError, clean_key, normal_key};
 pub use message::{
     ClientMessage, CloseCode, CubeInfo, CubeKind, DatagramAnswer, DatagramKey, DatagramRequest,
     Event, Hello, Keyframe, PathId, RejectCode, ResumeToken, ServerAddress, ServerMessage,

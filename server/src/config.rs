@@ -19,6 +19,7 @@ use cubesync_arguments::{
     LONGEST_TIME, MAX_COUNT, SecretFile, decimal, listen_address, time, whole,
 };
 use cubesync_protocol::cells::Grid;
+use cubesync_protocol::folded;
 use cubesync_protocol::limits::{MAX_CUBES_PER_ROOM, TICK_HZ_RANGE};
 use cubesync_recording::DEFAULT_MAX_BYTES;
 
@@ -61,8 +62,8 @@ const RECORDINGS: &str = "Recordings";
 const OPERATION: &str = "Operation";
 #[cfg(feature = "cluster")]
 const SEVERAL: &str = "Several servers";
-const PLAYER_LIMITS: &str = "Limits for players (largest values)";
-const PAGE_LIMITS: &str = "Limits for pages (largest values)";
+const PLAYER_LIMITS: &str = "Limits for players (largest values; a COUNT is 1 to 1000000000)";
+const PAGE_LIMITS: &str = "Limits for pages (largest values; a COUNT is 1 to 1000000000)";
 
 /// Relays the positions of cubes: clients join over TCP or WebSocket, and everybody sees everybody's cube move.
 #[derive(Debug, Clone, Parser)]
@@ -103,7 +104,7 @@ pub struct Config {
     #[arg(help_heading = GAME)]
     pub tick: u8,
 
-    /// Top speed of a cube in metres per second; 0 is unlimited
+    /// Top speed of a cube in metres per second, 0.01 to 1000000; 0 is unlimited
     #[arg(
         long,
         value_name = "M/S",
@@ -114,7 +115,7 @@ pub struct Config {
     #[arg(help_heading = GAME)]
     pub max_speed: f32,
 
-    /// Players see only cubes within this many metres, and cubes beyond half of it at a lower rate;
+    /// Players see only cubes within this many metres, 1 to 1000000, and cubes beyond half of it at a lower rate;
     /// for rooms of hundreds of players and more [default: everything]
     #[arg(long, value_name = "METRES", env = "CUBESYNC_VIEW_DISTANCE")]
     #[arg(value_parser = decimal(1.0..=1e6, "metres"))]
@@ -122,7 +123,7 @@ pub struct Config {
     pub view_distance: Option<f32>,
 
     /// How long the cube of a player whose connection is lost stays as a ghost, to which the player
-    /// can come back
+    /// can come back, at most 1 day; 0s: it goes at once
     #[arg(long, value_name = "TIME", default_value = "15s")]
     #[arg(value_parser = time(Duration::ZERO..=LONGEST_TIME))]
     #[arg(env = "CUBESYNC_RESUME_WITHIN")]
@@ -242,7 +243,7 @@ pub struct Config {
     #[arg(help_heading = OPERATION)]
     pub no_qr: bool,
 
-    /// How long a stopping server tries to deliver its last messages
+    /// How long a stopping server tries to deliver its last messages, at most 1 day
     #[arg(long, value_name = "TIME", default_value = "15s")]
     #[arg(value_parser = time(Duration::ZERO..=LONGEST_TIME))]
     #[arg(env = "CUBESYNC_DRAIN")]
@@ -284,7 +285,7 @@ pub struct Config {
     #[arg(value_parser = rate)]
     pub max_arrivals_per_address: NonZeroU32,
 
-    /// Time within which a new connection must send its Hello
+    /// Time within which a new connection must send its Hello, 10ms to 1 day
     #[arg(long, value_name = "TIME", default_value = "2s")]
     #[arg(value_parser = time(SHORTEST_DEADLINE..=LONGEST_TIME))]
     #[arg(env = "CUBESYNC_HELLO_DEADLINE", help_heading = PLAYER_LIMITS)]
@@ -320,13 +321,13 @@ pub struct Config {
     #[arg(value_parser = whole(2..=MAX_CUBES_PER_ROOM))]
     pub max_cubes: usize,
 
-    /// Silence after which a client is considered gone
+    /// Silence after which a client is considered gone, 100ms to 1 day
     #[arg(long, value_name = "TIME", default_value = "15s")]
     #[arg(value_parser = time(SHORTEST_SILENCE..=LONGEST_TIME))]
     #[arg(env = "CUBESYNC_DEAD_AFTER", help_heading = PLAYER_LIMITS)]
     pub dead_after: Duration,
 
-    /// Time after which a client that reads nothing is disconnected
+    /// Time after which a client that reads nothing is disconnected, 100ms to 1 day
     #[arg(long, value_name = "TIME", default_value = "5s")]
     #[arg(value_parser = time(SHORTEST_SILENCE..=LONGEST_TIME))]
     #[arg(env = "CUBESYNC_SLOW_READER_AFTER", help_heading = PLAYER_LIMITS)]
@@ -350,7 +351,7 @@ pub struct Config {
     #[arg(value_parser = rate)]
     pub max_requests_per_address: NonZeroU32,
 
-    /// Time after which an HTTP connection is closed, whatever it carries
+    /// Time after which an HTTP connection is closed, whatever it carries, 100ms to 1 day
     #[arg(long, value_name = "TIME", default_value = "1m")]
     #[arg(value_parser = time(SHORTEST_SILENCE..=LONGEST_TIME))]
     #[arg(env = "CUBESYNC_HTTP_LIFETIME", help_heading = PAGE_LIMITS)]
@@ -455,7 +456,8 @@ impl Config {
         for key in self.room_keys() {
             key.check()
                 .map_err(|problem| format!("invalid value for {flag}: {problem}"))?;
-            if let Some(room) = rooms.replace(key.room) {
+            if !rooms.insert(folded(&key.room)) {
+                let room = key.room;
                 return Err(format!(
                     "invalid value for {flag}: the room {room} has two keys"
                 ));

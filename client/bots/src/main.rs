@@ -262,4 +262,23 @@ mod tests {
             assert_eq!(parse(&wrong).unwrap_err().exit_code(), 2, "{wrong:?}");
         }
     }
+
+    #[test]
+    fn hostile_values_are_refused_or_work() {
+        use clap::CommandFactory;
+        use cubesync_arguments::testing::{accepted, without_range};
+        for (given, arguments) in accepted::<Arguments>() {
+            let mut options = ClientOptions::new(arguments.server.as_str(), "Anna");
+            if let Err(error) = arguments.key.apply(&mut options) {
+                assert_eq!(error.exit_code(), 2, "{given}");
+                continue;
+            }
+            let bots = bots(&Arguments {
+                count: 1,
+                ..arguments
+            });
+            summary(&bots).lines(Duration::ZERO);
+        }
+        assert_eq!(without_range(&Arguments::command()), [""; 0]);
+    }
 }

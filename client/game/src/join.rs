@@ -3,7 +3,7 @@
 mod panel;
 
 use cubesync_client::protocol::limits::{MAX_JOIN_KEY_BYTES, MAX_NAME_CHARS, MAX_ROOM_CHARS};
-use cubesync_client::protocol::{Colour, clean_name, clean_room};
+use cubesync_client::protocol::{Colour, clean_key, clean_name, clean_room};
 use cubesync_client::{Client, ClientOptions, Status};
 use macroquad::miniquad;
 
@@ -122,17 +122,19 @@ impl JoinScreen {
             .map_err(|error| (Focus::Name, sentence(&error.to_string())))?;
         let room = clean_room(self.room.text())
             .map_err(|error| (Focus::Room, sentence(&error.to_string())))?;
-        let join_key = self.join_key.text();
-        if join_key.len() > MAX_JOIN_KEY_BYTES {
-            let error = format!("A join key has at most {MAX_JOIN_KEY_BYTES} bytes");
-            return Err((Focus::JoinKey, error));
-        }
+        // Blanks around a pasted key are not part of it: no server has such a one.
+        let join_key = match self.join_key.text().trim() {
+            "" => None,
+            given => Some(
+                clean_key(given).map_err(|error| (Focus::JoinKey, sentence(&error.to_string())))?,
+            ),
+        };
         Ok(ClientOptions {
             server: with_port(server),
             room: room.to_owned(),
             name: name.to_owned(),
             colour: self.colours[self.chosen],
-            join_key: Some(join_key.to_owned()).filter(|key| !key.is_empty()),
+            join_key: join_key.map(str::to_owned),
             resume: None,
             ..self.other.clone()
         })
@@ -214,6 +216,8 @@ mod tests {
         assert_eq!(screen.options().unwrap().join_key, None);
         screen.focus = Focus::JoinKey;
         screen.edit(Edit::Type('k'));
+        assert_eq!(screen.options().unwrap().join_key.as_deref(), Some("k"));
+        screen.edit(Edit::Type(' '));
         assert_eq!(screen.options().unwrap().join_key.as_deref(), Some("k"));
         "я".repeat(100)
             .chars()

@@ -3,7 +3,7 @@
 use std::fmt::{self, Debug, Formatter};
 use std::ops::Deref;
 
-use cubesync_protocol::{KeyError, clean_key, clean_room};
+use cubesync_protocol::{KeyError, clean_key, clean_room, normal_key};
 
 /// A join key, unchecked: a parser that refuses one would print it.
 #[derive(Clone, PartialEq, Eq)]
@@ -30,7 +30,7 @@ impl Key {
 
 impl From<&str> for Key {
     fn from(text: &str) -> Self {
-        Self(clean_key(text).unwrap_or(text).to_owned())
+        Self(normal_key(clean_key(text).unwrap_or(text)))
     }
 }
 

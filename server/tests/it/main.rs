@@ -15,6 +15,7 @@ mod files;
 mod free_cube;
 mod going_on;
 mod handshake;
+mod hostile;
 mod http;
 mod leases;
 mod limits;

@@ -94,9 +94,13 @@ pub struct Server {
 
 impl Server {
     pub async fn start(flags: &[&str]) -> Self {
+        Self::start_with(config(flags)).await
+    }
+
+    pub async fn start_with(config: Config) -> Self {
         let shutdown = CancellationToken::new();
         let (ready, addresses) = oneshot::channel();
-        let run = cubesync_server::run(config(flags), shutdown.clone(), move |addresses| {
+        let run = cubesync_server::run(config, shutdown.clone(), move |addresses| {
             ready.send(addresses).unwrap();
         });
         let task = tokio::spawn(run);

@@ -7,7 +7,8 @@ use std::process::{Command, ExitStatus};
 use std::sync::mpsc::Receiver;
 
 use anyhow::{Result, anyhow};
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches};
+use cubesync_arguments::listen_address;
 use cubesync_harness::Program;
 use cubesync_harness::programs::neighbour;
 
@@ -33,7 +34,7 @@ pub(crate) fn command() -> clap::Command {
             .value_name("ADDR:PORT")
             .env(variable)
             .default_value(default)
-            .value_parser(value_parser!(SocketAddr))
+            .value_parser(listen_address)
             .help(help)
     };
     clap::Command::new("demo")

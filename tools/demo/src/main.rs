@@ -8,9 +8,11 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Command;
+use cubesync_arguments::{warn_of_unknown_variables, without_empty_variables};
 
 fn main() -> ExitCode {
-    let matches = commands().get_matches();
+    let matches = without_empty_variables(commands()).get_matches();
+    warn_of_unknown_variables();
     match run(matches.subcommand()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -34,5 +36,15 @@ fn run(chosen: Option<(&str, &clap::ArgMatches)>) -> Result<()> {
         Some((cluster::NAME, flags)) => cluster::run(&cluster::Options::read(flags)),
         Some((_, flags)) => alone::run(&alone::Options::read(flags)),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_values_are_refused_or_work() {
+        cubesync_arguments::testing::try_all(&commands());
     }
 }

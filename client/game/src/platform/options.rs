@@ -186,6 +186,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn hostile_values_are_refused_or_work() {
+        use cubesync_arguments::testing::{accepted, without_range};
+        for (given, options) in accepted::<Options>() {
+            if let Err(error) = options.key.apply(&mut ClientOptions::new("host:1", "Anna")) {
+                assert_eq!(error.exit_code(), 2, "{given}");
+                continue;
+            }
+            options.client_options();
+        }
+        assert_eq!(without_range(&Options::command()), [""; 0]);
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
         Options::command().debug_assert();
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use cubesync_protocol::folded;
 use cubesync_protocol::limits::MAX_JOIN_KEY_BYTES;
+use cubesync_protocol::normal_key;
 use subtle::ConstantTimeEq;
 use tokio::time::Instant;
 
@@ -75,7 +76,7 @@ impl Keys {
             let message = format!("this {place} asks for a join key, and it is missing");
             return Err(Problem::new(Ending::WrongKey, message));
         };
-        let is_right = is_equal(expected, given);
+        let is_right = is_equal(expected, &normal_key(given));
         if !self.may_try(address, is_right) {
             return Err(Ending::TooManyTries.into());
         }
@@ -160,6 +161,14 @@ mod tests {
         ] {
             let checked = keys.check(room, key, address(1));
             assert_eq!(checked.is_ok(), right, "{room} {key:?}: {checked:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_is_right_however_its_accents_were_typed() {
+        for (configured, shown) in [("caf\u{e9}", "cafe\u{301}"), ("cafe\u{301}", "caf\u{e9}")] {
+            let keys = keys(Some(configured), &[]);
+            assert_eq!(keys.check("lobby", Some(shown), address(1)), Ok(()));
         }
     }
 
