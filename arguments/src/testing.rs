@@ -210,6 +210,8 @@ pub fn without_range(command: &Command) -> Vec<String> {
             .get_help()
             .map(ToString::to_string)
             .unwrap_or_default();
+        let heading = argument.get_help_heading().unwrap_or_default();
+        let help = format!("{help} {heading}");
         [" to ", "at most", "or more", "at least"]
             .iter()
             .any(|words| help.contains(words))

@@ -9,3 +9,4 @@ mod help;
 mod modules;
 mod packages;
 mod source;
+mod variables;
