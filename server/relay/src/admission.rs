@@ -92,6 +92,19 @@ impl Admission {
             return Err(Ending::TooManyArrivals);
         }
         let mut held = self.lock();
+        self.check(&held, address)?;
+        held.change(address, |count| {
+            count.open += 1;
+            count.pending += 1;
+        });
+        Ok(Admitted {
+            admission: Arc::clone(self),
+            address,
+            is_pending: AtomicBool::new(true),
+        })
+    }
+
+    fn check(&self, held: &Held, address: IpAddr) -> Result<(), Ending> {
         if held.total.open >= self.limit.open {
             return Err(Ending::ServerFull);
         }
@@ -107,15 +120,7 @@ impl Admission {
                 return Err(Ending::PendingFull);
             }
         }
-        held.change(address, |count| {
-            count.open += 1;
-            count.pending += 1;
-        });
-        Ok(Admitted {
-            admission: Arc::clone(self),
-            address,
-            is_pending: AtomicBool::new(true),
-        })
+        Ok(())
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
@@ -148,6 +153,14 @@ impl Admitted {
             let mut held = self.admission.lock();
             held.change(self.address, |count| count.pending -= 1);
         }
+    }
+
+    /// Checks whether another connection from the same address could be admitted now.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn has_room_for_another(&self) -> Result<(), Ending> {
+        self.admission.check(&self.admission.lock(), self.address)
     }
 
     /// Returns the address of the peer, as far as it tells people apart.
@@ -183,7 +196,9 @@ mod tests {
         let admission = Admission::new(count(3, NO_LIMIT), count(2, NO_LIMIT), None);
         let [here, there] = addresses(["192.0.2.1", "192.0.2.2"]);
         let first = admission.admit(here).unwrap();
+        assert_eq!(first.has_room_for_another(), Ok(()));
         let _second = admission.admit(here).unwrap();
+        assert_eq!(first.has_room_for_another(), Err(Ending::AddressFull));
         assert_eq!(admission.admit(here).unwrap_err(), Ending::AddressFull);
         let _third = admission.admit(there).unwrap();
         assert_eq!(admission.admit(there).unwrap_err(), Ending::ServerFull);

@@ -34,9 +34,9 @@ use crate::listener;
 use crate::metrics::{HttpEnding, Listener};
 use crate::shared::Shared;
 use crate::tls::{self, Arrival};
-use cubesync_relay::admission::{Admission, Count};
+use cubesync_relay::admission::{Admission, Admitted, Count};
 use cubesync_relay::contain::contain;
-use cubesync_relay::ending::Problem;
+use cubesync_relay::ending::{Ending, Problem};
 use cubesync_relay::metrics::Task;
 use cubesync_relay::session::{Stream, tcp};
 
@@ -63,12 +63,6 @@ const MAX_REFUSALS: usize = 64;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ConnectionEnds(pub(super) Instant);
 
-/// The answer to a connection that is not admitted.
-const FULL: Refusal = Refusal {
-    status: StatusCode::SERVICE_UNAVAILABLE,
-    reason: "too many connections, try again in a few seconds",
-};
-
 /// The answer to a head that does not come.
 const TOO_SLOW: Refusal = Refusal {
     status: StatusCode::REQUEST_TIMEOUT,
@@ -76,7 +70,8 @@ const TOO_SLOW: Refusal = Refusal {
 };
 
 /// Serves `router` until `stop`, then lets running responses end. Each request carries the client's
-/// address as an `Extension<SocketAddr>` and its connection's end as [`ConnectionEnds`].
+/// address as an `Extension<SocketAddr>`, and of its connection the end as [`ConnectionEnds`] and the
+/// place among all connections as [`Admitted`].
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     listener: TcpListener,
@@ -108,22 +103,25 @@ pub(super) async fn serve(
                     Ok(admitted) => admitted,
                     Err(refused) => {
                         metrics.http_cuts.count(HttpEnding::not_admitted(refused));
+                        let refusal = not_admitted(refused);
                         match Arc::clone(&refusals).try_acquire_owned() {
-                            Ok(permit) => drop(connections.spawn(async move {
-                                closing::refuse(stream, FULL).await;
-                                drop(permit);
-                            })),
+                            Ok(permit) => {
+                                let served = Arc::clone(shared);
+                                connections.spawn(async move {
+                                    refuse(&served, stream, refusal).await;
+                                    drop(permit);
+                                });
+                            }
                             // Too many peers have to be told: one that does not look at once may only see
                             // the connection close. The runtime does not know yet that it can write.
-                            Err(_) => drop(SockRef::from(&stream).send(&FULL.to_bytes())),
+                            Err(_) => drop(SockRef::from(&stream).send(&refusal.to_bytes())),
                         }
                         return;
                     }
                 };
             let (router, stop, served) = (router.clone(), stop.clone(), Arc::clone(shared));
             let serving = async move {
-                serve_one(&served, stream, peer, router, stop).await;
-                drop(admitted);
+                serve_one(&served, stream, peer, Arc::new(admitted), router, stop).await;
             };
             connections.spawn(contain(&shared.host.metrics, Task::Connection, serving));
         },
@@ -140,10 +138,37 @@ pub(super) async fn serve(
     let _ = timeout(STOP_DEADLINE, connections.wait()).await;
 }
 
+/// Returns the answer to a connection over a limit.
+pub(super) fn not_admitted(limit: Ending) -> Refusal {
+    let reason = match limit {
+        Ending::AddressFull => {
+            "too many connections to the pages come from your address, try again in a few seconds"
+        }
+        _ => "the server's pages have too many connections, try again in a few seconds",
+    };
+    Refusal {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        reason,
+    }
+}
+
+/// Refuses a connection in the way in which its peer expects an answer.
+async fn refuse(shared: &Shared, stream: TcpStream, refusal: Refusal) {
+    let Some(tls) = &shared.tls else {
+        return closing::refuse(stream, refusal).await;
+    };
+    match tls::accept(&tls.pages, stream, HEAD_DEADLINE).await {
+        Arrival::Tls(stream) => closing::refuse(stream, refusal).await,
+        Arrival::Plain(stream) => closing::refuse(stream, refusal).await,
+        Arrival::Silent | Arrival::Closed | Arrival::Failed(_) => {}
+    }
+}
+
 async fn serve_one(
     shared: &Shared,
     stream: TcpStream,
     peer: SocketAddr,
+    admitted: Arc<Admitted>,
     router: Router,
     stop: CancellationToken,
 ) {
@@ -151,21 +176,21 @@ async fn serve_one(
         return debug!(%peer, %error, "http connection broke");
     }
     let Some(tls) = &shared.tls else {
-        return serve_plain(shared, stream, peer, None, router, stop).await;
+        return serve_plain(shared, stream, peer, admitted, None, router, stop).await;
     };
     let deadline = HEAD_DEADLINE;
     match tls::accept(&tls.pages, stream, deadline).await {
         Arrival::Tls(mut stream) => {
             let first = async { Ok(beginning(stream.fill_buf().await?)) };
             match look(shared, first, &stop).await {
-                None => serve_stream(shared, stream, peer, None, router, stop).await,
+                None => serve_stream(shared, stream, peer, admitted, None, router, stop).await,
                 Some(end) => end.of(shared, stream).await,
             }
         }
         Arrival::Plain(stream) => {
             let is_proxy = proxy::is_trusted(peer.ip(), &shared.config.trust_proxy);
             let unencrypted = (!is_proxy).then_some(Unencrypted);
-            serve_plain(shared, stream, peer, unencrypted, router, stop).await
+            serve_plain(shared, stream, peer, admitted, unencrypted, router, stop).await
         }
         Arrival::Silent => shared.metrics.http_cuts.count(HttpEnding::HeadTimeout),
         Arrival::Closed => {}
@@ -181,6 +206,7 @@ async fn serve_plain(
     shared: &Shared,
     stream: TcpStream,
     peer: SocketAddr,
+    admitted: Arc<Admitted>,
     unencrypted: Option<Unencrypted>,
     router: Router,
     stop: CancellationToken,
@@ -191,7 +217,7 @@ async fn serve_plain(
         Ok(beginning(&first[..len_bytes]))
     };
     match look(shared, first, &stop).await {
-        None => serve_stream(shared, stream, peer, unencrypted, router, stop).await,
+        None => serve_stream(shared, stream, peer, admitted, unencrypted, router, stop).await,
         Some(end) => end.of(shared, stream).await,
     }
 }
@@ -256,6 +282,7 @@ async fn serve_stream(
     shared: &Shared,
     stream: impl Stream,
     peer: SocketAddr,
+    admitted: Arc<Admitted>,
     unencrypted: Option<Unencrypted>,
     router: Router,
     stop: CancellationToken,
@@ -276,6 +303,7 @@ async fn serve_stream(
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(meter.clone());
         request.extensions_mut().insert(ConnectionEnds(end));
+        request.extensions_mut().insert(Arc::clone(&admitted));
         if let Some(unencrypted) = unencrypted {
             request.extensions_mut().insert(unencrypted);
         }

@@ -5,17 +5,22 @@ use std::sync::Arc;
 
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{Extension, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cubesync_protocol::limits::MAX_CLIENT_PAYLOAD_BYTES;
+use serde::Deserialize;
 use tracing::warn;
 
+use super::closing::Refusal;
+use super::connection::not_admitted;
 use super::meter::Meter;
 use super::{origin, plain, websocket};
 use crate::config::Origin;
 use crate::shared::Shared;
+use cubesync_relay::admission::Admitted;
 use cubesync_relay::contain::contain;
+use cubesync_relay::ending::Ending;
 use cubesync_relay::metrics::Task;
 
 /// Longest message of a WebSocket, with all of its fragments. A browser puts everything that it sends
@@ -28,19 +33,25 @@ const READ_BUFFER_BYTES: usize = 4 * 1024;
 /// The only version in use (RFC 6455).
 const VERSION: &str = "13";
 
-/// Checks what the library does not check, and passes the socket to a session.
+/// A page's own account of where it comes from.
+#[derive(Debug, Deserialize)]
+pub(super) struct Asking {
+    origin: Option<String>,
+}
+
+/// Checks what the library does not check, and passes the socket to a session. A request that asks for no
+/// WebSocket is one of a page that wants to know why it got none.
 pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<SocketAddr>,
     Extension(meter): Extension<Meter>,
+    Extension(connection): Extension<Arc<Admitted>>,
+    Query(asking): Query<Asking>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
-    if shared.host.shutdown.is_cancelled() {
-        return plain(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "the server is shutting down\n",
-        );
+    if !headers.contains_key(header::UPGRADE) {
+        return obstacle(&shared, &connection, asking.origin.as_deref(), &headers);
     }
     let is_neighbour = |page: &str| shared.neighbours.has_page(page);
     if let Some((origin, reason)) =
@@ -49,7 +60,7 @@ pub(super) async fn page(
         if shared.refused_origins.is_new(&origin) {
             warn!(origin, "refused a page: {reason}");
         }
-        return (StatusCode::FORBIDDEN, reason + "\n").into_response();
+        return plain(StatusCode::FORBIDDEN, reason + "\n");
     }
     if let Some(refused) = refuse_request(&headers) {
         return refused;
@@ -58,30 +69,71 @@ pub(super) async fn page(
         Ok(upgrade) => upgrade,
         Err(rejection) => return rejection.into_response(),
     };
-    let admitted = match shared.host.admit(peer.ip()) {
-        Ok(admitted) => admitted,
-        Err(ending) => {
-            return (StatusCode::SERVICE_UNAVAILABLE, ending.message()).into_response();
-        }
+    let upgrade = upgrade
+        .max_message_size(MAX_MESSAGE_BYTES)
+        .max_frame_size(MAX_MESSAGE_BYTES)
+        .read_buffer_size(READ_BUFFER_BYTES)
+        // Without a buffer, each frame leaves when it is sent.
+        .write_buffer_size(0);
+    let admitted = match shared.host.shutdown.is_cancelled() {
+        true => Err(Ending::ShuttingDown),
+        false => shared.host.admit(peer.ip()),
     };
-    let serving = {
-        let tasks = shared.host.tasks.clone();
-        move |socket| {
+    let tasks = shared.host.tasks.clone();
+    match admitted {
+        Ok(admitted) => upgrade.on_upgrade(move |socket| {
             let metrics = shared.host.metrics.clone();
             let serving = async move {
                 let (reader, writer) = websocket::split(socket, meter);
                 shared.host.sessions.serve(reader, writer, admitted).await;
             };
             tasks.track_future(contain(&metrics, Task::Connection, serving))
+        }),
+        // Browsers tell a page nothing about a refused WebSocket. Until the peer has read why, it counts as
+        // a page's connection.
+        Err(ending) => upgrade.on_upgrade(move |socket| {
+            tasks.track_future(async move {
+                websocket::refuse(socket, ending).await;
+                drop(connection);
+            })
+        }),
+    }
+}
+
+/// Returns what would be in the way of a WebSocket of the asking page. With 426, nothing would be here.
+fn obstacle(
+    shared: &Shared,
+    connection: &Admitted,
+    origin: Option<&str>,
+    headers: &HeaderMap,
+) -> Response {
+    if shared.host.shutdown.is_cancelled() {
+        let text = Ending::ShuttingDown.message();
+        return plain(StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n"));
+    }
+    let is_neighbour = |page: &str| shared.neighbours.has_page(page);
+    let allowed = &shared.config.allow_origin;
+    let refused =
+        origin.and_then(|origin| origin::refusal(origin, host(headers), allowed, is_neighbour));
+    if let Some(reason) = refused {
+        return plain(StatusCode::FORBIDDEN, reason + "\n");
+    }
+    match connection.has_room_for_another() {
+        Err(limit) => {
+            let Refusal { status, reason } = not_admitted(limit);
+            plain(status, format!("{reason}\n"))
         }
-    };
-    upgrade
-        .max_message_size(MAX_MESSAGE_BYTES)
-        .max_frame_size(MAX_MESSAGE_BYTES)
-        .read_buffer_size(READ_BUFFER_BYTES)
-        // Without a buffer, each frame leaves when it is sent.
-        .write_buffer_size(0)
-        .on_upgrade(serving)
+        Ok(()) => upgrade_required(),
+    }
+}
+
+fn upgrade_required() -> Response {
+    let version = [(header::SEC_WEBSOCKET_VERSION, VERSION)];
+    let response = plain(
+        StatusCode::UPGRADE_REQUIRED,
+        "this is a WebSocket, version 13\n",
+    );
+    (version, response).into_response()
 }
 
 /// Returns the origin that may not connect and the reason. Programs that are not browsers send no origin.
@@ -96,10 +148,13 @@ pub(super) fn refuse_origin(
         (Some(origin), None) => origin.to_str().unwrap_or_default(),
         _ => "",
     };
-    let host = headers.get(header::HOST).map(HeaderValue::to_str);
-    let host = host.and_then(Result::ok).unwrap_or_default();
-    let reason = origin::refusal(origin, host, allowed, is_neighbour)?;
+    let reason = origin::refusal(origin, host(headers), allowed, is_neighbour)?;
     Some((origin.to_owned(), reason))
+}
+
+fn host(headers: &HeaderMap) -> &str {
+    let host = headers.get(header::HOST).map(HeaderValue::to_str);
+    host.and_then(Result::ok).unwrap_or_default()
 }
 
 /// Returns the response to a request with another version than ours, or with a key that is not 16
@@ -113,12 +168,7 @@ pub(super) fn refuse_request(headers: &HeaderMap) -> Option<Response> {
             .and_then(|value| value.to_str().ok())
     };
     if one(header::SEC_WEBSOCKET_VERSION) != Some(VERSION) {
-        let version = [(header::SEC_WEBSOCKET_VERSION, VERSION)];
-        let response = plain(
-            StatusCode::UPGRADE_REQUIRED,
-            "this is a WebSocket, version 13\n",
-        );
-        return Some((version, response).into_response());
+        return Some(upgrade_required());
     }
     // In base64, 16 bytes have 22 digits and two characters of padding.
     let digits = one(header::SEC_WEBSOCKET_KEY).and_then(|key| key.strip_suffix("=="));

@@ -2,17 +2,25 @@
 
 use std::io;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use bytes::{Bytes, BytesMut};
-use cubesync_protocol::FrameError;
+use cubesync_protocol::{FrameError, Message as _};
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite;
 
 use super::meter::Meter;
 use cubesync_relay::ending::{Ending, Problem};
 use cubesync_relay::session::{Reader, Received, Writer};
+
+/// Time in which a peer must have taken the reason for its refusal.
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Messages of a refused peer that are read: its `Hello`, and its answer to the close.
+const MAX_UNREAD_MESSAGES: usize = 4;
 
 /// Splits a WebSocket into the halves of a transport. `meter` counts the stream under it.
 pub(super) fn split(socket: WebSocket, meter: Meter) -> (impl Reader, impl Writer) {
@@ -24,6 +32,22 @@ pub(super) fn split(socket: WebSocket, meter: Meter) -> (impl Reader, impl Write
         counted_bytes,
     };
     (messages, Sink(sink))
+}
+
+/// Tells the peer of a WebSocket that is not served why, and closes it.
+pub(super) async fn refuse(mut socket: WebSocket, ending: Ending) {
+    let telling = async {
+        let reject = Problem::from(ending).reject().to_frame();
+        socket.send(Message::Binary(reject)).await.ok()?;
+        socket.send(Message::Close(None)).await.ok()?;
+        // Closing while bytes of the peer are unread would reset the connection and could destroy the frame.
+        for _ in 0..MAX_UNREAD_MESSAGES {
+            socket.recv().await?.ok()?;
+        }
+        Some(())
+    };
+    // A peer that takes nothing, or does not close in time, is closed.
+    let _ = timeout(REFUSAL_DEADLINE, telling).await;
 }
 
 /// The receiving half of a WebSocket. The library returns only whole messages, so the meter under it

@@ -27,11 +27,23 @@ impl Browser {
         Self::open_on(server, stream).await
     }
 
+    /// Connects through a proxy, from an address behind it.
+    async fn open_from(server: &Server, address: &str) -> Self {
+        let stream = TcpStream::connect(server.addresses.http).await.unwrap();
+        Self::open_as(server, stream, &[("X-Forwarded-For", address)]).await
+    }
+
     async fn open_on(server: &Server, stream: TcpStream) -> Self {
+        Self::open_as(server, stream, &[]).await
+    }
+
+    async fn open_as(server: &Server, stream: TcpStream, headers: &[(&'static str, &str)]) -> Self {
         let address = server.addresses.http;
         let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
-        let origin = format!("http://{address}").parse().unwrap();
-        request.headers_mut().insert("Origin", origin);
+        let origin = format!("http://{address}");
+        for (name, value) in headers.iter().chain(&[("Origin", origin.as_str())]) {
+            request.headers_mut().insert(*name, value.parse().unwrap());
+        }
         let (socket, _) = tokio_tungstenite::client_async(request, stream)
             .await
             .unwrap();
@@ -59,6 +71,16 @@ impl Browser {
             Some(ServerMessage::Welcome(welcome)) => welcome,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Returns the reason why the server does not serve this connection, which it closes cleanly.
+    async fn refused(mut self) -> (RejectCode, String) {
+        let Some(ServerMessage::Reject { code, message }) = self.receive().await else {
+            panic!("no reject");
+        };
+        assert!(self.receive().await.is_none());
+        assert!(soon(self.socket.next()).await.is_none());
+        (code, message)
     }
 
     /// Sends messages as the frames of one binary message.
@@ -355,4 +377,115 @@ async fn only_valid_requests_from_allowed_origins_become_websockets() {
     ] {
         assert_eq!(status(&server, &headers).await, expected, "{headers}");
     }
+}
+
+#[tokio::test]
+async fn a_websocket_over_a_limit_opens_to_say_so() {
+    let limits = [
+        "--max-connections",
+        "2",
+        "--max-connections-per-address",
+        "1",
+    ];
+    let flags = [&["--trust-proxy", "127.0.0.1"], &limits[..]].concat();
+    let server = Server::start(&flags).await;
+    let _first = Browser::open_from(&server, "192.0.2.1").await;
+    let (code, message) = Browser::open_from(&server, "192.0.2.1")
+        .await
+        .refused()
+        .await;
+    assert_eq!(code, RejectCode::Full);
+    assert!(message.contains("from your address"), "{message}");
+    server
+        .counts("cubesync_disconnects_total{reason=\"address_full\"} 1")
+        .await;
+    let _second = Browser::open_from(&server, "192.0.2.2").await;
+    let (code, message) = Browser::open_from(&server, "192.0.2.3")
+        .await
+        .refused()
+        .await;
+    assert_eq!(code, RejectCode::Full);
+    assert!(message.contains("the server is full"), "{message}");
+    server
+        .counts("cubesync_disconnects_total{reason=\"server_full\"} 1")
+        .await;
+}
+
+#[tokio::test]
+async fn a_refused_websocket_counts_as_a_page_while_it_is_told() {
+    let flags = ["--max-connections", "1", "--max-http-connections", "1"];
+    let server = Server::start(&flags).await;
+    let _player = server.join("Anna").await;
+    let crowded = async {
+        loop {
+            let mut refused = Browser::open(&server).await;
+            let answer = crate::http::get(server.addresses.http, "/healthz").await;
+            assert!(matches!(
+                refused.receive().await,
+                Some(ServerMessage::Reject { .. })
+            ));
+            // A machine that was busy for a second has closed it before.
+            if answer.status == 503 {
+                return answer.body;
+            }
+        }
+    };
+    let body = soon(crowded).await;
+    assert!(body.contains("too many connections"), "{body}");
+}
+
+#[tokio::test]
+async fn a_stopping_server_says_so_to_a_new_websocket() {
+    let server = Server::start(&[]).await;
+    // A player that stays connected keeps the server draining.
+    let player = server.join("Anna").await;
+    server.begin_stop();
+    let (code, _) = Browser::open(&server).await.refused().await;
+    assert_eq!(code, RejectCode::ShuttingDown);
+    drop(player);
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn a_page_that_got_no_websocket_learns_why() {
+    let server = Server::start(&["--max-http-connections", "2"]).await;
+    let address = server.addresses.http;
+    let ask = async |origin: &str| {
+        let answer = crate::http::get(address, &format!("/ws?origin={origin}")).await;
+        (answer.status, answer.body)
+    };
+    let own = "http%3A%2F%2Ftest.example%3A8080";
+    assert_eq!(ask(own).await.0, 426);
+    assert_eq!(crate::http::get(address, "/ws").await.status, 426);
+    let (status, text) = ask("https%3A%2F%2Fgame.example").await;
+    assert_eq!(status, 403);
+    let told = "pages of https://game.example may not connect here";
+    assert!(text.starts_with(told), "{text}");
+    assert!(
+        text.contains("--allow-origin https://game.example"),
+        "{text}"
+    );
+    assert_eq!(ask("null").await.0, 403);
+
+    let mut idle = TcpStream::connect(address).await.unwrap();
+    idle.write_all(b"GET").await.unwrap();
+    let crowded = async {
+        loop {
+            // The idle connection may not have been accepted yet.
+            if let (503, text) = ask(own).await {
+                return text;
+            }
+        }
+    };
+    let text = soon(crowded).await;
+    assert!(text.contains("too many connections"), "{text}");
+    drop(idle);
+
+    let player = server.join("Anna").await;
+    server.begin_stop();
+    let (status, text) = ask(own).await;
+    assert_eq!(status, 503);
+    assert!(text.contains("shutting down"), "{text}");
+    drop(player);
+    server.stopped().await;
 }
