@@ -10,7 +10,7 @@ const SIMILAR: f64 = 0.85;
 
 /// Every variable that one of our programs, tests or scripts reads. A test in `tools/xtask` compares the
 /// list with the sources.
-const KNOWN: [&str; 70] = [
+const KNOWN: [&str; 73] = [
     "CUBESYNC_ALLOW_ORIGIN",
     "CUBESYNC_BUS",
     "CUBESYNC_BUS_CA",
@@ -81,6 +81,9 @@ const KNOWN: [&str; 70] = [
     "CUBESYNC_TRUST_PROXY",
     "CUBESYNC_UDP",
     "CUBESYNC_VIEW_DISTANCE",
+    "CUBESYNC_WINDOW_POSITION",
+    "CUBESYNC_WINDOW_SIZE",
+    "CUBESYNC_WINDOW_TILE",
 ];
 
 /// An environment variable that no program of ours reads.

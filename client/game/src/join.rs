@@ -5,7 +5,6 @@ mod panel;
 use cubesync_client::protocol::limits::{MAX_JOIN_KEY_BYTES, MAX_NAME_CHARS, MAX_ROOM_CHARS};
 use cubesync_client::protocol::{Colour, clean_key, clean_name, clean_room};
 use cubesync_client::{Client, ClientOptions, Status};
-use macroquad::miniquad;
 
 use crate::clock::FrameTime;
 use crate::input::Edit;
@@ -160,7 +159,7 @@ impl JoinScreen {
             (Focus::Colour, Edit::Right) => self.chosen = (self.chosen + 1) % count,
             (focus, edit) => {
                 if let Some(field) = self.field(focus) {
-                    field.apply(edit, miniquad::window::clipboard_get);
+                    field.apply(edit, platform::paste);
                 }
             }
         }

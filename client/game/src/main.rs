@@ -33,16 +33,10 @@ mod widgets;
 mod wire_frames;
 
 use macroquad::miniquad::conf::Platform;
-use macroquad::window::{
-    Conf, next_frame, request_new_screen_size, screen_dpi_scale, screen_width,
-};
+use macroquad::window::{Conf, next_frame};
 
 use crate::app::App;
 use crate::platform::{Start, fail};
-
-/// The window's size at the start, in logical pixels.
-const WINDOW_WIDTH: u16 = 1280;
-const WINDOW_HEIGHT: u16 = 720;
 
 fn main() {
     let start = platform::start();
@@ -50,8 +44,8 @@ fn main() {
     // Every field is given: the default holds miniquad's logo, 21 KB that a browser would load.
     let window = Conf {
         window_title: start.title.clone(),
-        window_width: WINDOW_WIDTH.into(),
-        window_height: WINDOW_HEIGHT.into(),
+        window_width: start.size.0,
+        window_height: start.size.1,
         high_dpi: true,
         fullscreen: false,
         sample_count: start.sample_count,
@@ -71,11 +65,7 @@ fn main() {
 
 async fn run(start: Start) -> anyhow::Result<()> {
     let mut app = App::new(start)?;
-    // X11 takes the size as physical pixels, so the window is too small on a HiDPI screen.
-    let (width, height) = (f32::from(WINDOW_WIDTH), f32::from(WINDOW_HEIGHT));
-    if platform::CAN_QUIT && screen_dpi_scale() > 1.0 && screen_width() < width {
-        request_new_screen_size(width, height);
-    }
+    platform::opened();
     while app.frame() {
         next_frame().await;
     }

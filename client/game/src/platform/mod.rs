@@ -2,12 +2,22 @@
 
 #[cfg(target_arch = "wasm32")]
 mod browser;
+#[cfg(target_os = "linux")]
+#[path = "display/x11.rs"]
+mod display;
+#[cfg(not(any(target_os = "linux", target_arch = "wasm32")))]
+#[path = "display/system.rs"]
+mod display;
 #[cfg(not(target_arch = "wasm32"))]
 mod icon;
 #[cfg(not(target_arch = "wasm32"))]
 mod native;
 #[cfg(not(target_arch = "wasm32"))]
+mod opening;
+#[cfg(not(target_arch = "wasm32"))]
 mod options;
+#[cfg(not(target_arch = "wasm32"))]
+mod place;
 #[cfg(target_arch = "wasm32")]
 mod web;
 
@@ -31,6 +41,8 @@ pub(crate) struct Start {
     pub(crate) joins_at_once: bool,
     /// The window's title.
     pub(crate) title: String,
+    /// The window's width and height; a browser tab has its own.
+    pub(crate) size: (i32, i32),
     /// The window's icon, where the program provides it.
     pub(crate) icon: Option<Icon>,
     /// The number of samples per pixel.

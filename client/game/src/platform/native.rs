@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,11 @@ pub(crate) use cubesync_recording::Recording;
 use macroquad::math::Rect;
 use macroquad::miniquad::window;
 
+pub(crate) use super::display::{copy, paste};
 use super::icon::icon;
 use super::options::{DEFAULT_PORT, Options};
-use super::{Invite, Start};
+use super::place::{Goal, WindowPlace};
+use super::{Invite, Start, display, opening};
 
 /// Whether a person chooses the server.
 pub(crate) const CHOOSES_SERVER: bool = true;
@@ -42,25 +44,45 @@ const PAGES_PORT: u16 = 8080;
 static RECORDER: Mutex<Option<Recorder>> = Mutex::new(None);
 /// The origin of the program's time.
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+/// Where the window is to go once it is open, and its title.
+static GOAL: OnceLock<(Goal, String)> = OnceLock::new();
 static IS_FULLSCREEN: AtomicBool = AtomicBool::new(false);
 
 /// Reads the command line, and begins to record if it asks for that.
 pub(crate) fn start() -> Start {
     let options: Options = parse();
     warn_of_unknown_variables();
-    if cfg!(target_os = "linux") && std::env::var_os("DISPLAY").is_none_or(|name| name.is_empty()) {
-        fail("no display to open a window on: set DISPLAY, or use cubesync-bots without one");
+    let desk = display::desk().unwrap_or_else(|reason| fail(&reason));
+    let place = options.window(desk.as_ref());
+    let WindowPlace {
+        width,
+        height,
+        goal,
+    } = place.unwrap_or_else(|reason| fail(&reason));
+    let title = options.window_title();
+    if let Some(goal) = goal {
+        let _ = GOAL.set((goal, title.clone()));
     }
     if let Some((path, max_bytes)) = options.record() {
         record(path, max_bytes);
     }
+    opening::begin(fail);
     Start {
         recording: options.replay().map(open),
         joins_at_once: options.skips_the_join_screen(),
-        title: options.window_title(),
+        title,
+        size: (width as i32, height as i32),
         icon: Some(icon()),
         sample_count: options.sample_count(),
         options: options.client_options(),
+    }
+}
+
+/// Moves the window, which is open now, to where a flag says.
+pub(crate) fn opened() {
+    opening::succeeded();
+    if let Some((goal, title)) = GOAL.get() {
+        display::arrange(*goal, title);
     }
 }
 
@@ -157,11 +179,6 @@ pub(crate) fn invite(options: &ClientOptions) -> Option<Invite> {
         link,
         is_local: is_local && outside.is_none(),
     })
-}
-
-/// Copies a text to the clipboard.
-pub(crate) fn copy(text: &str) {
-    window::clipboard_set(text);
 }
 
 /// Whether the window can fill the screen.

@@ -9,6 +9,7 @@ use cubesync_client::protocol::help::FOR_PLAYERS;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
 use cubesync_recording::parse_size;
 
+use super::place::{Desk, WindowFlags, WindowPlace};
 use crate::flags::{DatagramFlags, KeyFlags, LabFlags, TlsFlags};
 use crate::theme::PALETTE;
 
@@ -65,6 +66,8 @@ pub(crate) struct Options {
     #[command(flatten)]
     datagrams: DatagramFlags,
     #[command(flatten)]
+    window: WindowFlags,
+    #[command(flatten)]
     tls: TlsFlags,
     #[command(flatten)]
     lab: LabFlags,
@@ -93,6 +96,14 @@ impl Options {
             (None, Some(name)) => format!("cubesync — {name}"),
             (None, None) => "cubesync".to_owned(),
         }
+    }
+
+    /// Returns where the window goes on a desk.
+    ///
+    /// # Errors
+    /// In words: it would be outside the screen.
+    pub(crate) fn window(&self, desk: Option<&Desk>) -> Result<WindowPlace, String> {
+        self.window.place(desk)
     }
 
     /// Returns the samples per pixel.

@@ -6,6 +6,7 @@ use cubesync_client::protocol::limits::MAX_JOIN_KEY_BYTES;
 use cubesync_client::protocol::{ResumeToken, clean_name, clean_room};
 use cubesync_client::{Client, ClientOptions};
 use macroquad::math::Rect;
+use macroquad::miniquad::window;
 
 use super::{Invite, Start, browser};
 use crate::theme::PALETTE;
@@ -45,6 +46,7 @@ pub(crate) fn start() -> Start {
         recording: None,
         joins_at_once: browser::setting("join").is_some() && name.is_some(),
         title: "cubesync".to_owned(),
+        size: (0, 0),
         icon: None,
         // The page chooses the real number when it creates the drawing context.
         sample_count: 1,
@@ -60,6 +62,9 @@ pub(crate) fn start() -> Start {
         },
     }
 }
+
+/// Does nothing: a tab is where the browser has it.
+pub(crate) fn opened() {}
 
 /// Returns the time since the page was opened.
 pub(crate) fn now() -> Duration {
@@ -134,6 +139,11 @@ pub(crate) fn invite(options: &ClientOptions) -> Option<Invite> {
 /// Copies a text to the clipboard.
 pub(crate) fn copy(text: &str) {
     browser::copy(text);
+}
+
+/// Returns the clipboard's text, which the page knows once somebody has pasted.
+pub(crate) fn paste() -> Option<String> {
+    window::clipboard_get()
 }
 
 /// Whether the page can fill the screen.
