@@ -129,13 +129,15 @@ fn start_server(listen: SocketAddr, http: SocketAddr) -> Result<Program> {
 }
 
 fn start_windows(server: SocketAddr) -> Result<Vec<Program>> {
-    PLAYERS
-        .iter()
-        .map(|(name, colour)| {
+    (1..)
+        .zip(PLAYERS)
+        .map(|(number, (name, colour))| {
+            let tile = format!("{number}/{}", PLAYERS.len());
             let mut command = Command::new(neighbour("cubesync-client")?);
             command
                 .args(["--server", &server.to_string()])
-                .args(["--name", name, "--colour", colour]);
+                .args(["--name", name, "--colour", colour])
+                .args(["--window-tile", &tile]);
             Program::start("a window", &mut command)
         })
         .collect()

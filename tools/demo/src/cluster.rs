@@ -242,11 +242,12 @@ impl Cluster {
         let mut text = format!(
             "\nThree servers show one world, over NATS at {bus}. On each walk {bots} bots, named after it.\n\n"
         );
-        for server in &self.servers {
+        for (number, server) in (1..).zip(&self.servers) {
             let (tcp, http) = (local(server.tcp), local(server.http));
-            let window = format!("cargo client --server {tcp}");
+            let count = self.servers.len();
+            let window = format!("cargo client --server {tcp} --window-tile {number}/{count}");
             let line = format!(
-                "  {:<9} http://{http}/  {window:<38} process {}",
+                "  {:<9} http://{http}/  {window:<56} process {}",
                 server.program.name(),
                 server.program.id(),
             );
@@ -398,7 +399,8 @@ mod tests {
         let text = cluster().what_to_open("nats://x", &options);
         for number in 1..=3 {
             let page = format!("http://127.0.0.1:{}/", 100 + number);
-            let window = format!("cargo client --server 127.0.0.1:{number} ");
+            let window =
+                format!("cargo client --server 127.0.0.1:{number} --window-tile {number}/3 ");
             assert!(text.contains(&page) && text.contains(&window), "{text}");
         }
         assert!(text.contains("kill -9 "), "{text}");
