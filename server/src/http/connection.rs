@@ -244,13 +244,15 @@ async fn look(
     first: impl Future<Output = io::Result<Vec<u8>>>,
     stop: &CancellationToken,
 ) -> Option<End> {
-    let looking = timeout(HEAD_DEADLINE, first);
-    let first = match stop.run_until_cancelled(looking).await {
-        None => return Some(End::Stopping),
-        Some(Err(_)) => return Some(End::Refused(HttpEnding::HeadTimeout, TOO_SLOW)),
-        Some(Ok(Err(_))) => return Some(End::Gone),
-        Some(Ok(Ok(first))) if first.is_empty() => return Some(End::Gone),
-        Some(Ok(Ok(first))) => first,
+    let first = tokio::select! {
+        looked = timeout(HEAD_DEADLINE, first) => looked,
+        () = grace_after(stop) => return Some(End::Stopping),
+    };
+    let first = match first {
+        Err(_) => return Some(End::Refused(HttpEnding::HeadTimeout, TOO_SLOW)),
+        Ok(Err(_)) => return Some(End::Gone),
+        Ok(Ok(first)) if first.is_empty() => return Some(End::Gone),
+        Ok(Ok(first)) => first,
     };
     if let Some(problem) = foreign::game_problem(&first, shared.addresses.tcp.port()) {
         return Some(End::Game(problem));
@@ -328,13 +330,9 @@ async fn serve_stream(
         .half_close(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
-    let stopped = async {
-        stop.cancelled().await;
-        tokio::time::sleep(STOP_GRACE).await;
-    };
     let mut result = tokio::select! {
         result = &mut connection => Some(result),
-        () = stopped => None,
+        () = grace_after(&stop) => None,
         () = tokio::time::sleep_until(end) => None,
     };
     if result.is_none() {
@@ -367,6 +365,12 @@ async fn serve_stream(
         // The library has answered.
         _ => closing::close(stream).await,
     }
+}
+
+/// Waits until connections without a request end because the server stops.
+async fn grace_after(stop: &CancellationToken) {
+    stop.cancelled().await;
+    tokio::time::sleep(STOP_GRACE).await;
 }
 
 fn reason(error: &hyper::Error) -> HttpEnding {

@@ -131,6 +131,25 @@ async fn a_server_that_stops_announces_the_end_to_busy_connections() {
 }
 
 #[tokio::test]
+async fn whoever_still_reaches_a_server_that_stops_gets_an_answer() {
+    let server = Server::start(&[]).await;
+    let address = server.addresses.http;
+    // Each answer is the last one, so these connect again for each request, until nobody listens.
+    let ask = async |_| {
+        while let Ok(stream) = TcpStream::connect(address).await {
+            let mut client = Keeper(BufReader::new(stream));
+            assert!(
+                client.ask(GET).await.is_some(),
+                "connected and not answered"
+            );
+            server.begin_stop();
+        }
+    };
+    soon(futures_util::future::join_all((0..4).map(ask))).await;
+    server.stopped().await;
+}
+
+#[tokio::test]
 async fn a_client_that_has_sent_everything_still_gets_its_answer() {
     let server = Server::start(&[]).await;
     for path in ["/cubes.json", "/status", "/time.html", "/"] {
