@@ -46,21 +46,58 @@ pub fn without_empty_variables(command: Command) -> Command {
             false => argument,
         }
     };
+    // A negative number is out of the range of a flag, and no flag.
+    let takes_numbers = |argument: Arg| match argument.get_action().takes_values() {
+        true => argument.allow_negative_numbers(true),
+        false => argument,
+    };
     command
         .mut_args(unset)
+        .mut_args(takes_numbers)
         .mut_subcommands(without_empty_variables)
 }
 
 /// Adds how a value is written that begins with a dash, where the parser took it for a flag.
 fn with_tip(mut error: Error) -> Error {
-    let is_missing = matches!(
-        error.get(ContextKind::InvalidValue),
-        Some(ContextValue::String(value)) if value.is_empty()
-    );
-    if error.kind() == ErrorKind::InvalidValue && is_missing {
+    let is_no_flag = match error.get(ContextKind::InvalidArg) {
+        // Our programs have short flags for help and version only.
+        Some(ContextValue::String(flag)) => flag.starts_with('-') && !flag.starts_with("--"),
+        _ => false,
+    };
+    if error.kind() == ErrorKind::UnknownArgument && is_no_flag {
         let tip = "a value that begins with a dash is written behind =, such as --flag=-value";
         let tip = vec![tip.to_owned().into()];
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tip));
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<String, String> {
+        let number = Arg::new("number").long("number").env("CUBESYNC_TICK");
+        let command = without_empty_variables(Command::new("program").arg(number));
+        let arguments = ["program"].iter().chain(arguments);
+        let matches = command.try_get_matches_from(arguments).map_err(with_tip);
+        let matches = matches.map_err(|error| error.to_string())?;
+        Ok(matches
+            .get_one::<String>("number")
+            .cloned()
+            .unwrap_or_default())
+    }
+
+    #[test]
+    fn a_dash_begins_a_flag_unless_it_stands_behind_an_equals_sign() {
+        assert_eq!(parsed(&["--number", "-1"]).as_deref(), Ok("-1"));
+        assert_eq!(parsed(&["--number=-a"]).as_deref(), Ok("-a"));
+        let problem = parsed(&["--number", "-a"]).unwrap_err();
+        assert!(
+            problem.contains("behind =, such as --flag=-value"),
+            "{problem}"
+        );
+        let problem = parsed(&["--nonsense"]).unwrap_err();
+        assert!(!problem.contains("behind ="), "{problem}");
+    }
 }

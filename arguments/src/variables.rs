@@ -10,7 +10,7 @@ const SIMILAR: f64 = 0.85;
 
 /// Every variable that one of our programs, tests or scripts reads. A test in `tools/xtask` compares the
 /// list with the sources.
-const KNOWN: [&str; 73] = [
+const KNOWN: &[&str] = &[
     "CUBESYNC_ALLOW_ORIGIN",
     "CUBESYNC_BUS",
     "CUBESYNC_BUS_CA",
@@ -30,6 +30,7 @@ const KNOWN: [&str; 73] = [
     "CUBESYNC_HELLO_DEADLINE",
     "CUBESYNC_HTTP",
     "CUBESYNC_HTTP_LIFETIME",
+    "CUBESYNC_HTTP_PATH",
     "CUBESYNC_INSECURE",
     "CUBESYNC_JOIN_KEY",
     "CUBESYNC_JOIN_KEY_FILE",
@@ -113,7 +114,11 @@ pub fn unknown_variables() -> Vec<UnknownVariable> {
 
 fn is_unknown(name: &str, value: &str) -> bool {
     let is_known = KNOWN.contains(&name) || (cfg!(windows) && KNOWN.contains(&&*upper(name)));
-    upper(name).starts_with(PREFIX) && !is_known && !is_of_a_container(name, value)
+    // An empty one counts as not set.
+    upper(name).starts_with(PREFIX)
+        && !value.is_empty()
+        && !is_known
+        && !is_of_a_container(name, value)
 }
 
 /// Returns whether Kubernetes or Docker set a variable for a service whose name begins with cubesync.
@@ -131,7 +136,7 @@ fn nearest(name: &str) -> Option<&'static str> {
     let name = upper(name);
     let end = |name: &str| name.strip_prefix(PREFIX).unwrap_or(name).replace('_', "");
     let likeness = |known: &str| strsim::jaro_winkler(&end(&name), &end(known));
-    let alike = KNOWN.map(|known| (known, likeness(known))).into_iter();
+    let alike = KNOWN.iter().map(|known| (*known, likeness(known)));
     let (known, likeness) = alike.max_by(|a, b| a.1.total_cmp(&b.1))?;
     (likeness >= SIMILAR).then_some(known)
 }
@@ -175,6 +180,7 @@ mod tests {
     fn variables_of_other_programs_and_of_containers_are_known() {
         for (name, value) in [
             ("CUBESYNC_TICK", "30"),
+            ("CUBESYNC_XYZZY", ""),
             ("CUBESYNC_COUNT", "3"),
             ("CUBESYNC_SERVICE_HOST", "10.0.0.1"),
             ("CUBESYNC_SERVICE_PORT_HTTP", "80"),

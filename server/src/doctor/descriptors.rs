@@ -45,7 +45,7 @@ fn judge(connections: usize, reserved: usize, limit: usize) -> Finding {
     } else if connections < FEW_CONNECTIONS && needed == limit {
         Finding::note(
             ABOUT,
-            format!("it may have {limit}, so {connections} players fit, and no more"),
+            format!("it may have {limit} open files, so {connections} players fit, and no more"),
             "more with a higher limit: LimitNOFILE=20000 in its systemd unit, or `ulimit -n 20000`",
         )
     } else {

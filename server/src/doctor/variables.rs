@@ -10,10 +10,12 @@ pub(super) fn examine() -> Vec<Finding> {
 
 fn judge(variable: &UnknownVariable) -> Finding {
     let advice = match variable.meant {
-        Some(_) => "correct its name, or unset it".to_owned(),
-        None => format!("unset {}; --help names all variables", variable.name),
+        Some(meant) => format!("did you mean {meant}?"),
+        None => "unset it; --help names all variables".to_owned(),
     };
-    Finding::problem("variable", variable.to_string(), advice)
+    let name = &variable.name;
+    let summary = format!("the environment variable {name} has no effect");
+    Finding::problem("variable", summary, advice)
 }
 
 #[cfg(test)]

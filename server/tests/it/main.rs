@@ -27,6 +27,7 @@ mod process;
 mod recording;
 mod relay;
 mod resume;
+mod settings;
 mod shutdown;
 mod status;
 mod support;
