@@ -21,6 +21,9 @@ use crate::limits::{
     MAX_NAME_BYTES, MAX_NAME_CHARS, MAX_ROOM_BYTES, MAX_ROOM_CHARS, MAX_STACKED_MARKS,
 };
 
+/// How much longer a typed name may be than a clean one.
+const MAX_TYPED_FACTOR: usize = 4;
+
 /// Why a text cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
@@ -94,6 +97,23 @@ pub fn clean_room(room: &str) -> Result<String, TextError> {
     clean("room name", room, (MAX_ROOM_CHARS, MAX_ROOM_BYTES))
 }
 
+/// Returns a player's name as it was typed, for a server that applies the rest of the rule: for programs
+/// without Unicode's tables.
+///
+/// # Errors
+/// Nothing was typed, or more than any name can be made of.
+pub fn typed_name(name: &str) -> Result<String, TextError> {
+    typed("name", name, MAX_NAME_BYTES)
+}
+
+/// Returns a room's name as it was typed, as [`typed_name`] does.
+///
+/// # Errors
+/// Nothing was typed, or more than any name can be made of.
+pub fn typed_room(room: &str) -> Result<String, TextError> {
+    typed("room name", room, MAX_ROOM_BYTES)
+}
+
 /// Returns what texts that look alike have in common: compatibility forms (NFKC) and case are folded,
 /// and nothing is left that shows nothing.
 pub fn folded(text: &str) -> String {
@@ -107,6 +127,18 @@ pub fn folded(text: &str) -> String {
 /// Returns the grapheme clusters of a text: what people count as its characters.
 pub fn clusters(text: &str) -> impl DoubleEndedIterator<Item = &str> {
     text.graphemes(true)
+}
+
+fn typed(what: &'static str, text: &str, limit: usize) -> Result<String, TextError> {
+    let (text, bytes) = (text.trim(), text.trim().len());
+    if text.is_empty() {
+        return Err(TextError::Empty { what });
+    }
+    // What shows nothing may be removed, and decomposed letters are longer.
+    match bytes > MAX_TYPED_FACTOR * limit {
+        true => Err(TextError::TooManyBytes { what, bytes, limit }),
+        false => Ok(text.to_owned()),
+    }
 }
 
 fn clean(what: &'static str, text: &str, limits: (usize, usize)) -> Result<String, TextError> {

@@ -42,7 +42,7 @@ impl App {
         let screen = match start.recording {
             Some(recording) => Screen::Replay(ReplayScreen::new(recording)),
             None if start.joins_at_once => Screen::play(platform::client(options.clone())),
-            None => Screen::join(options.clone(), None),
+            None => Screen::join(options.clone(), start.trouble),
         };
         Ok(Self {
             screen,

@@ -2,18 +2,18 @@
 
 mod panel;
 
-use cubesync_client::protocol::limits::{MAX_JOIN_KEY_BYTES, MAX_NAME_CHARS, MAX_ROOM_CHARS};
-use cubesync_client::protocol::{Colour, clean_key, clean_name, clean_room};
+use cubesync_client::protocol::limits::{MAX_JOIN_KEY_BYTES, MAX_NAME_BYTES, MAX_ROOM_BYTES};
+use cubesync_client::protocol::{Colour, clean_key};
 use cubesync_client::{Client, ClientOptions, Status};
 
 use crate::clock::FrameTime;
 use crate::input::Edit;
-use crate::platform::{self, with_port};
+use crate::platform;
 use crate::text_field::TextField;
 use crate::theme::PALETTE;
 
-/// Longest text in the server's field: a host name of at most 253 characters, and a port.
-const MAX_SERVER_CHARS: usize = 260;
+/// Longest text in the server's field: an invite link with the longest names of a host and a room.
+const MAX_SERVER_CHARS: usize = 1_000;
 
 /// The control that has the keyboard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,12 +64,13 @@ impl JoinScreen {
         if !colours.contains(&options.colour) {
             colours[0] = options.colour;
         }
+        // Fields take one character too many, so that what is too long is refused instead of cut.
         Self {
             other: options.clone(),
             server: TextField::new(options.server, MAX_SERVER_CHARS),
-            name: TextField::new(options.name, MAX_NAME_CHARS),
-            room: TextField::new(options.room, MAX_ROOM_CHARS),
-            join_key: TextField::new(options.join_key.unwrap_or_default(), MAX_JOIN_KEY_BYTES),
+            name: TextField::new(options.name, MAX_NAME_BYTES + 1),
+            room: TextField::new(options.room, MAX_ROOM_BYTES + 1),
+            join_key: TextField::new(options.join_key.unwrap_or_default(), MAX_JOIN_KEY_BYTES + 1),
             chosen: colours
                 .iter()
                 .position(|&colour| colour == options.colour)
@@ -111,15 +112,16 @@ impl JoinScreen {
     }
 
     /// Returns the options in the fields, or the first wrong field and its error.
-    fn options(&self) -> Result<ClientOptions, (Focus, String)> {
-        let server = self.server.text().trim();
-        if server.is_empty() {
+    fn options(&mut self) -> Result<ClientOptions, (Focus, String)> {
+        if self.server.text().trim().is_empty() {
             let example = "Enter the server's address, for example localhost:14900";
             return Err((Focus::Server, example.to_owned()));
         }
-        let name = clean_name(self.name.text())
+        self.read_target()
+            .map_err(|error| (Focus::Server, sentence(&error)))?;
+        let name = platform::clean_name(self.name.text())
             .map_err(|error| (Focus::Name, sentence(&error.to_string())))?;
-        let room = clean_room(self.room.text())
+        let room = platform::clean_room(self.room.text())
             .map_err(|error| (Focus::Room, sentence(&error.to_string())))?;
         // Blanks around a pasted key are not part of it: no server has such a one.
         let join_key = match self.join_key.text().trim() {
@@ -129,14 +131,26 @@ impl JoinScreen {
             ),
         };
         Ok(ClientOptions {
-            server: with_port(server),
-            room: room.to_owned(),
-            name: name.to_owned(),
+            server: self.server.text().to_owned(),
+            room,
+            name,
             colour: self.colours[self.chosen],
             join_key: join_key.map(str::to_owned),
             resume: None,
             ..self.other.clone()
         })
+    }
+
+    /// Shows the server's address in full. An invite link fills the other fields, too.
+    fn read_target(&mut self) -> Result<(), String> {
+        let target = platform::target(self.server.text())?;
+        self.server.replace(&target.server);
+        for (field, text) in [(&mut self.room, target.room), (&mut self.name, target.name)] {
+            if let Some(text) = text {
+                field.replace(&text);
+            }
+        }
+        Ok(())
     }
 
     fn field(&mut self, focus: Focus) -> Option<&mut TextField> {
@@ -207,6 +221,30 @@ mod tests {
         let error = wrong.error.unwrap();
         assert!(error.starts_with("A name needs"), "{error}");
         assert_eq!(screen(" ", "a").options().unwrap_err().0, Focus::Server);
+    }
+
+    #[test]
+    fn an_invite_link_in_the_servers_field_fills_the_others() {
+        let mut invited = screen("http://10.0.0.5:8080/?room=Den.", "Anna");
+        let options = invited.options().unwrap();
+        assert_eq!(options.server, "10.0.0.5:14900");
+        assert_eq!((&*options.room, &*options.name), ("Den", "Anna"));
+        let shown = (invited.server.text(), invited.room.text());
+        assert_eq!(shown, ("10.0.0.5:14900", "Den"));
+        let mut wrong = screen("http://10.0.0.5:8080/?room=%E3%85%A4", "Anna");
+        let (focus, error) = wrong.options().unwrap_err();
+        assert_eq!(focus, Focus::Server);
+        assert!(error.contains("a room name needs"), "{error}");
+    }
+
+    #[test]
+    fn a_text_that_is_too_long_is_refused_and_not_cut() {
+        let mut pasted = screen("a", "");
+        let long = "я".repeat(500);
+        pasted.name.apply(Edit::Paste, || Some(long.clone()));
+        let (focus, error) = pasted.options().unwrap_err();
+        assert_eq!(focus, Focus::Name);
+        assert!(error.contains("has at most"), "{error}");
     }
 
     #[test]

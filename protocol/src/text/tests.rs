@@ -296,3 +296,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_typed_name_is_neither_empty_nor_endless() {
+    assert_eq!(typed_name(" An\u{AD}na "), Ok("An\u{AD}na".to_owned()));
+    assert_eq!(typed_name(" \n"), Err(TextError::Empty { what: "name" }));
+    let endless = typed_room(&"a\u{200B}".repeat(1_000));
+    let too_many_bytes = TextError::TooManyBytes {
+        what: "room name",
+        bytes: 4_000,
+        limit: MAX_ROOM_BYTES,
+    };
+    assert_eq!(endless, Err(too_many_bytes));
+}

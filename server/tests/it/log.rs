@@ -120,7 +120,7 @@ async fn hostile_name_breaks_no_line_of_the_log() {
         "a\r\nINFO forged",
         "\u{1b}[31mred",
         "a\0b",
-        "\u{202e}nimda",
+        "\u{202e}ni\u{202d}mda",
         "a\u{7f}",
     ] {
         for hello in [

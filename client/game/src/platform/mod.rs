@@ -11,6 +11,8 @@ mod display;
 #[cfg(not(target_arch = "wasm32"))]
 mod icon;
 #[cfg(not(target_arch = "wasm32"))]
+mod link;
+#[cfg(not(target_arch = "wasm32"))]
 mod native;
 #[cfg(not(target_arch = "wasm32"))]
 mod opening;
@@ -26,8 +28,6 @@ use macroquad::miniquad::conf::Icon;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use native::*;
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) use options::with_port;
 #[cfg(target_arch = "wasm32")]
 pub(crate) use web::*;
 
@@ -39,6 +39,8 @@ pub(crate) struct Start {
     pub(crate) recording: Option<Recording>,
     /// Whether to join without the join screen.
     pub(crate) joins_at_once: bool,
+    /// Why these options cannot be used, for the join screen.
+    pub(crate) trouble: Option<String>,
     /// The window's title.
     pub(crate) title: String,
     /// The window's width and height; a browser tab has its own.
@@ -47,6 +49,28 @@ pub(crate) struct Start {
     pub(crate) icon: Option<Icon>,
     /// The number of samples per pixel.
     pub(crate) sample_count: i32,
+}
+
+/// The server that a person chose, and the room and the name if an invite link says more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// The game's address.
+    pub(crate) server: String,
+    /// The room.
+    pub(crate) room: Option<String>,
+    /// The player's name.
+    pub(crate) name: Option<String>,
+}
+
+impl Target {
+    /// Creates a target that is only a server.
+    pub(crate) fn server(server: String) -> Self {
+        Self {
+            server,
+            room: None,
+            name: None,
+        }
+    }
 }
 
 /// An address that other people open in a browser to join the same room.

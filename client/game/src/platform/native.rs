@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use cubesync_arguments::{parse, warn_of_unknown_variables};
 use cubesync_client::Trust;
 use cubesync_client::protocol::help::FOR_THE_WINDOW;
+pub(crate) use cubesync_client::protocol::{clean_name, clean_room};
 use cubesync_client::recorder::Recorder;
 use cubesync_client::{Client, ClientOptions};
 pub(crate) use cubesync_recording::Recording;
@@ -21,7 +22,8 @@ use macroquad::miniquad::window;
 
 pub(crate) use super::display::{copy, paste};
 use super::icon::icon;
-use super::options::{DEFAULT_PORT, Options};
+use super::options::Options;
+pub(crate) use super::options::target;
 use super::place::{Goal, WindowPlace};
 use super::{Invite, Start, display, opening};
 
@@ -39,6 +41,8 @@ const UNPACED: Duration = Duration::from_micros(1_000_000 / 160);
 const PACE: Duration = Duration::from_micros(1_000_000 / 120);
 /// The port on which servers have their pages by default.
 const PAGES_PORT: u16 = 8080;
+/// The port of servers by default.
+const DEFAULT_PORT: u16 = 14_900;
 
 /// The running recording. It is static because Ctrl-C and errors must finish it.
 static RECORDER: Mutex<Option<Recorder>> = Mutex::new(None);
@@ -74,7 +78,10 @@ pub(crate) fn start() -> Start {
         size: (width as i32, height as i32),
         icon: Some(icon()),
         sample_count: options.sample_count(),
-        options: options.client_options(),
+        trouble: None,
+        options: options
+            .client_options()
+            .unwrap_or_else(|error| error.exit()),
     }
 }
 
@@ -262,11 +269,10 @@ fn network_address() -> Option<IpAddr> {
     (!address.is_loopback() && !address.is_unspecified()).then_some(address)
 }
 
+/// Encodes a part of a link. No punctuation is left that readers would take for the end of a sentence.
 fn percent_encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
-            char::from(byte).to_string()
-        }
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' => char::from(byte).to_string(),
         _ => format!("%{byte:02X}"),
     };
     text.bytes().map(encode).collect()

@@ -1,22 +1,22 @@
 //! The command line, and the player's name when it gives none.
 
-use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 use cubesync_client::ClientOptions;
 use cubesync_client::protocol::help::FOR_PLAYERS;
-use cubesync_client::protocol::{Colour, clean_name, clean_room};
+use cubesync_client::protocol::{Colour, clean_name, clean_room, folded};
+use cubesync_client::socket::full_address;
 use cubesync_recording::parse_size;
 
 use super::place::{Desk, WindowFlags, WindowPlace};
+use super::{Target, link};
 use crate::flags::{DatagramFlags, KeyFlags, LabFlags, TlsFlags};
 use crate::theme::PALETTE;
 
 /// The default server in the join screen.
 const DEFAULT_SERVER: &str = "localhost:14900";
-/// The default port of servers.
-pub(super) const DEFAULT_PORT: u16 = 14_900;
 
 /// Join a cubesync server and show its cubes in a window.
 #[derive(Debug, Parser)]
@@ -24,15 +24,15 @@ pub(super) const DEFAULT_PORT: u16 = 14_900;
 #[command(after_help = format!("When something does not work: {FOR_PLAYERS}"))]
 pub(crate) struct Options {
     /// Join this server at once, without the join screen; with tls:// in front the connection is
-    /// encrypted
-    #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_SERVER", value_parser = parse_server)]
-    server: Option<String>,
+    /// encrypted. An invite link will do as well
+    #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_SERVER", value_parser = target)]
+    server: Option<Target>,
     /// Your name, shown above your cube [default: your user name]
     #[arg(long, env = "CUBESYNC_NAME", value_parser = parse_name)]
     name: Option<String>,
-    /// The room to join; it is created if it does not exist
-    #[arg(long, env = "CUBESYNC_ROOM", default_value = "lobby", value_parser = parse_room)]
-    room: String,
+    /// The room to join; it is created if it does not exist [default: lobby]
+    #[arg(long, env = "CUBESYNC_ROOM", value_parser = parse_room)]
+    room: Option<String>,
     /// The colour of your cube, for example '#e08020' [default: a random one]
     #[arg(long, value_name = "#RRGGBB", env = "CUBESYNC_COLOUR")]
     colour: Option<Colour>,
@@ -115,49 +115,44 @@ impl Options {
     }
 
     /// Returns where to connect and as which player, with defaults for missing flags.
-    pub(crate) fn client_options(self) -> ClientOptions {
+    ///
+    /// # Errors
+    /// Two flags contradict each other, or the key cannot be read.
+    pub(crate) fn client_options(self) -> Result<ClientOptions, clap::Error> {
         let any = fastrand::choice(PALETTE).unwrap_or(PALETTE[0]);
-        let server = self.server.unwrap_or_else(|| DEFAULT_SERVER.to_owned());
+        let server = || Target::server(DEFAULT_SERVER.to_owned());
+        let link = self.server.unwrap_or_else(server);
+        if let (Some(room), Some(invited)) = (&self.room, &link.room)
+            && folded(room) != folded(invited)
+        {
+            let message = format!(
+                "the link leads to the room \"{invited}\", and --room says \"{room}\": give only one of them\n"
+            );
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+        }
+        let name = self.name.or(link.name).unwrap_or_else(default_name);
         let mut options = ClientOptions {
-            room: self.room,
             colour: self.colour.unwrap_or(any),
-            ..ClientOptions::new(server, self.name.unwrap_or_else(default_name))
+            ..ClientOptions::new(link.server, name)
         };
-        self.key
-            .apply(&mut options)
-            .unwrap_or_else(|error| error.exit());
+        if let Some(room) = self.room.or(link.room) {
+            options.room = room;
+        }
+        self.key.apply(&mut options)?;
         self.tls.warn(&options.server);
         self.tls.apply(&mut options);
         self.lab.apply(&mut options, 0);
         self.datagrams.apply(&mut options);
-        options
+        Ok(options)
     }
 }
 
-/// Returns an address as a person writes it, with the usual port if it has none.
-pub(crate) fn with_port(server: &str) -> String {
-    let server = server.trim();
-    if let Some(server) = server.strip_prefix(ClientOptions::TLS) {
-        return ClientOptions::TLS.to_owned() + &with_port(server);
-    }
-    if let Ok(address) = server.parse::<IpAddr>() {
-        return SocketAddr::new(address, DEFAULT_PORT).to_string();
-    }
-    // In an IPv6 address colons before the bracket are no port's.
-    let after_bracket = server.rsplit(']').next().unwrap_or(server);
-    match after_bracket.contains(':') {
-        true => server.to_owned(),
-        false => format!("{server}:{DEFAULT_PORT}"),
-    }
-}
-
-fn parse_server(text: &str) -> Result<String, String> {
-    match text.trim() {
-        "" | ClientOptions::TLS => {
-            Err("it is empty; write it as host:port, for example localhost:14900".to_owned())
-        }
-        server => Ok(with_port(server)),
-    }
+/// Reads a server as a person gives it: its address, or an invite link.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(crate) fn target(text: &str) -> Result<Target, String> {
+    link::read(text).unwrap_or_else(|| full_address(text).map(Target::server))
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
@@ -192,19 +187,15 @@ fn friendly_name(user: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn hostile_values_are_refused_or_work() {
         use cubesync_arguments::testing::{accepted, without_range};
         for (given, options) in accepted::<Options>() {
-            if let Err(error) = options.key.apply(&mut ClientOptions::new("host:1", "Anna")) {
+            if let Err(error) = options.client_options() {
                 assert_eq!(error.exit_code(), 2, "{given}");
-                continue;
             }
-            options.client_options();
         }
         assert_eq!(without_range(&Options::command()), [""; 0]);
     }
@@ -228,18 +219,27 @@ mod tests {
     }
 
     #[test]
-    fn the_port_may_be_left_out() {
-        for (written, expected) in [
-            (" example.org ", "example.org:14900"),
-            ("example.org:1", "example.org:1"),
-            ("10.0.0.1", "10.0.0.1:14900"),
-            ("::1", "[::1]:14900"),
-            ("[::1]", "[::1]:14900"),
-            ("[::1]:5", "[::1]:5"),
-            ("tls://example.org", "tls://example.org:14900"),
-            ("tls://[::1]:5", "tls://[::1]:5"),
+    fn an_invite_link_names_the_server_and_the_room() {
+        let options = |arguments: &[&str]| {
+            let arguments = [&["client"], arguments].concat();
+            Options::try_parse_from(arguments).and_then(Options::client_options)
+        };
+        let link = "http://10.0.0.5:8080/?room=Den&name=Anna";
+        let invited = options(&["--server", link]).unwrap();
+        assert_eq!(invited.server, "10.0.0.5:14900");
+        assert_eq!((&*invited.room, &*invited.name), ("Den", "Anna"));
+        let own_name = options(&["--server", link, "--name", "Bea", "--room", "den"]).unwrap();
+        assert_eq!((&*own_name.room, &*own_name.name), ("den", "Bea"));
+        let plain = options(&["--server", "tls://h"]).unwrap();
+        assert_eq!((&*plain.server, &*plain.room), ("tls://h:14900", "lobby"));
+        for wrong in [
+            &["--server", link, "--room", "attic"][..],
+            &["--server", "http://h/?room=%E2%A0%80"],
+            &["--server", "http://h:9000/"],
+            &["--server", ""],
         ] {
-            assert_eq!(with_port(written), expected);
+            let error = options(wrong).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{error}");
         }
     }
 

@@ -2,13 +2,17 @@
 
 use std::time::Duration;
 
+use cubesync_client::protocol::ResumeToken;
 use cubesync_client::protocol::limits::MAX_JOIN_KEY_BYTES;
-use cubesync_client::protocol::{ResumeToken, clean_name, clean_room};
+/// The server does the rest of the rule, whose tables a browser would have to load.
+pub(crate) use cubesync_client::protocol::text::{
+    typed_name as clean_name, typed_room as clean_room,
+};
 use cubesync_client::{Client, ClientOptions};
 use macroquad::math::Rect;
 use macroquad::miniquad::window;
 
-use super::{Invite, Start, browser};
+use super::{Invite, Start, Target, browser};
 use crate::theme::PALETTE;
 
 /// Whether a person chooses the server. Here the page does.
@@ -36,15 +40,20 @@ pub(crate) fn client(options: ClientOptions) -> Client {
 pub(crate) fn start() -> Start {
     // Without a seed the random numbers would be the same in every tab.
     fastrand::seed(seed());
-    let name = browser::setting("name").and_then(|name| clean_name(&name).ok().map(str::to_owned));
-    let room = browser::setting("room").and_then(|room| clean_room(&room).ok().map(str::to_owned));
+    let (name, room) = (browser::setting("name"), browser::setting("room"));
+    let checked = [
+        name.as_deref().map(clean_name),
+        room.as_deref().map(clean_room),
+    ];
+    let trouble = checked.into_iter().flatten().find_map(Result::err);
     let colour = browser::setting("colour").and_then(|colour| colour.parse().ok());
     let key = browser::setting("key").filter(|key| key.len() <= MAX_JOIN_KEY_BYTES);
     let resume = browser::setting("resume").and_then(|token| token_from(&token));
     let any = fastrand::choice(PALETTE).unwrap_or(PALETTE[0]);
     Start {
         recording: None,
-        joins_at_once: browser::setting("join").is_some() && name.is_some(),
+        joins_at_once: browser::setting("join").is_some() && name.is_some() && trouble.is_none(),
+        trouble: trouble.map(|error| error.to_string()),
         title: "cubesync".to_owned(),
         size: (0, 0),
         icon: None,
@@ -168,9 +177,9 @@ pub(crate) fn notches(wheel: f32) -> f32 {
     (wheel / NOTCH_PX).clamp(-1.0, 1.0)
 }
 
-/// Returns the address unchanged: nobody writes one in a browser tab.
-pub(crate) fn with_port(server: &str) -> String {
-    server.to_owned()
+/// Returns the page's server: nobody writes one in a browser tab.
+pub(crate) fn target(server: &str) -> Result<Target, String> {
+    Ok(Target::server(server.to_owned()))
 }
 
 fn token_text(ResumeToken(bytes): ResumeToken) -> String {
