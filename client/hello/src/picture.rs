@@ -51,11 +51,16 @@ pub(crate) fn draw(client: &Client, news: &str, now: Duration) {
     match client.status() {
         Status::Joined => write(news, width / 2.0, height - 52.0, 15),
         // Says why we are not in the room, and in how many seconds the next try follows.
-        status => write(&status.to_string(), width / 2.0, height / 3.0, 24),
-    }
-    // The next try has begun; this is how the last one ended.
-    if let (Status::Connecting, Some(trouble)) = (client.status(), client.trouble()) {
-        write(trouble, width / 2.0, height / 3.0 + 32.0, 18);
+        status => {
+            let text = match client.trouble() {
+                Some(trouble) if status == Status::Connecting => format!("{trouble}; {status}"),
+                _ => status.to_string(),
+            };
+            let lines = text.replace(": ", ":\n").replace("; ", ";\n");
+            for (row, line) in lines.lines().enumerate() {
+                write(line, width / 2.0, height / 3.0 + 32.0 * row as f32, 20);
+            }
+        }
     }
 }
 

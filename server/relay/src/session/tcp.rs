@@ -32,7 +32,8 @@ pub fn prepare(stream: &TcpStream) -> io::Result<()> {
 pub fn turn_away(stream: &TcpStream, ending: Ending) {
     let reject = Problem::from(ending).reject().to_frame();
     // A peer that cannot take a hundred bytes at once sees a closed connection instead.
-    let _ = stream.try_write(&reject);
+    // The runtime would refuse to write before it has seen that the new socket is writable.
+    let _ = SockRef::from(stream).send(&reject);
 }
 
 /// Takes a socket apart into the halves of a transport.
