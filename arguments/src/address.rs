@@ -12,7 +12,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     let text = text.trim();
     if let Ok(address) = text.parse() {
-        return Ok(address);
+        return zoned(address);
     }
     let (host, port) = split(text)?;
     let port = port
@@ -21,7 +21,22 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     match host.to_ascii_lowercase().as_str() {
         "" | "*" => Ok((Ipv4Addr::UNSPECIFIED, port).into()),
         "localhost" => Ok((Ipv4Addr::LOCALHOST, port).into()),
-        _ => of_host(host, (host, port).to_socket_addrs()),
+        _ => of_host(host, (host, port).to_socket_addrs()).and_then(zoned),
+    }
+}
+
+/// Refuses a link-local address without the interface behind which it is: the system could not tell which
+/// one is meant.
+fn zoned(address: SocketAddr) -> Result<SocketAddr, String> {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+            let (ip, port) = (v6.ip(), v6.port());
+            Err(format!(
+                "the address {ip} is link-local, and needs the network interface behind which it is: for \
+                 example [{ip}%eth0]:{port}"
+            ))
+        }
+        _ => Ok(address),
     }
 }
 
@@ -30,11 +45,14 @@ fn of_host(
     host: &str,
     found: io::Result<impl Iterator<Item = SocketAddr>>,
 ) -> Result<SocketAddr, String> {
-    let found: Vec<_> = found.map(Iterator::collect).map_err(|error| {
-        format!(
-            "no address of {host:?} is known ({error}); expected ADDR:PORT, such as 0.0.0.0:8080"
-        )
-    })?;
+    let found: Vec<_> = found
+        .map(Iterator::collect)
+        .map_err(|error| match host.split_once('%') {
+            Some((_, zone)) => format!("this machine has no network interface {zone:?}"),
+            None => format!(
+                "no address of {host:?} is known ({error}); expected ADDR:PORT, such as 0.0.0.0:8080"
+            ),
+        })?;
     let of_ipv4 = found.iter().find(|address| address.is_ipv4());
     let chosen = of_ipv4.or(found.first()).copied();
     chosen.ok_or_else(|| format!("{host:?} has no address"))
@@ -68,8 +86,8 @@ fn split(text: &str) -> Result<(&str, &str), String> {
     if host.contains(':') {
         let address = host.split('%').next().unwrap_or(host);
         let meant = match address.parse::<Ipv6Addr>() {
-            Ok(_) => format!("[{host}]:{port}"),
-            Err(_) => format!("[{text}]:8080"),
+            Ok(_) if !port.contains('%') => format!("[{host}]:{port}"),
+            _ => format!("[{text}]:8080"),
         };
         return Err(format!(
             "an address of IPv6 stands in brackets; did you mean {meant}?"
@@ -108,10 +126,7 @@ mod tests {
         };
         assert!(address.scope_id() > 0);
         let problem = listen_address("[fe80::1%nowhere]:80").unwrap_err();
-        assert!(
-            problem.starts_with("no address of \"fe80::1%nowhere\""),
-            "{problem}"
-        );
+        assert_eq!(problem, "this machine has no network interface \"nowhere\"");
     }
 
     #[test]
@@ -137,6 +152,8 @@ mod tests {
             ("::1", "did you mean [::1]:8080?"),
             ("::1:8080", "did you mean [::1]:8080?"),
             ("fe80::1%eth0:8080", "did you mean [fe80::1%eth0]:8080?"),
+            ("fe80::1:2:3%eth0", "did you mean [fe80::1:2:3%eth0]:8080?"),
+            ("[fe80::1]:80", "for example [fe80::1%eth0]:80"),
             (
                 "2001:db8:0:0:0:0:0:1:8080",
                 "did you mean [2001:db8:0:0:0:0:0:1]:8080?",
