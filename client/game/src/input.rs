@@ -86,7 +86,11 @@ pub(crate) enum Edit {
 /// The keys that are down, and the events since the last frame.
 #[derive(Debug, Default)]
 struct KeyState {
-    down: HashSet<KeyCode>,
+    /// Each key once, but keys without a code as often as one of them is down.
+    down: Vec<KeyCode>,
+    /// The keys that were down when the keyboard went to another window: X11 takes their next press
+    /// for a repetition.
+    lost: HashSet<KeyCode>,
     pressed: HashSet<KeyCode>,
     edits: Vec<Edit>,
     take: bool,
@@ -180,8 +184,16 @@ impl EventHandler for KeyState {
     fn draw(&mut self) {}
 
     fn key_down_event(&mut self, key: KeyCode, modifiers: KeyMods, repeat: bool) {
-        // X11's repeat flag is wrong for a key that was released in another window.
-        if self.down.insert(key) {
+        let is_down = self.down.contains(&key);
+        if repeat && !is_down && !self.lost.contains(&key) {
+            // The key that repeats went down as another one: the layout has changed meanwhile.
+            self.down.clear();
+        }
+        self.lost.remove(&key);
+        if !is_down || key == KeyCode::Unknown && !repeat {
+            self.down.push(key);
+        }
+        if !is_down {
             self.pressed.insert(key);
             self.take |= key == KeyCode::E;
         }
@@ -206,7 +218,11 @@ impl EventHandler for KeyState {
     }
 
     fn key_up_event(&mut self, key: KeyCode, _modifiers: KeyMods) {
-        self.down.remove(&key);
+        match self.down.iter().position(|down| *down == key) {
+            Some(place) => _ = self.down.swap_remove(place),
+            // The key that goes up went down as another one: the layout has changed meanwhile.
+            None => self.down.clear(),
+        }
     }
 
     fn char_event(&mut self, character: char, modifiers: KeyMods, repeat: bool) {
@@ -244,7 +260,7 @@ impl EventHandler for KeyState {
     /// Releases everything: the window has lost the keyboard, so no event tells when a held key
     /// goes up.
     fn window_minimized_event(&mut self) {
-        self.down.clear();
+        self.lost.extend(self.down.drain(..));
         self.fingers.release();
     }
 }
@@ -281,6 +297,42 @@ mod tests {
         // The key went up in another window, so X11 marks the next press as a repetition.
         keys.key_down_event(KeyCode::E, PLAIN, true);
         assert!(keys.take_frame().take);
+    }
+
+    #[test]
+    fn a_key_that_goes_up_in_another_layout_is_up() {
+        // W of a Latin layout is a key without a code in a Russian one, and Z in a French one.
+        for other in [KeyCode::Unknown, KeyCode::Z] {
+            let mut keys = KeyState::default();
+            press(&mut keys, KeyCode::W);
+            keys.key_up_event(other, PLAIN);
+            assert_eq!(keys.take_frame().direction, Vec2::ZERO, "{other:?}");
+
+            // The key repeats in the new layout first.
+            press(&mut keys, KeyCode::W);
+            keys.key_down_event(other, PLAIN, true);
+            assert_eq!(keys.take_frame().direction, Vec2::ZERO, "{other:?}");
+            keys.key_up_event(other, PLAIN);
+            assert!(keys.down.is_empty());
+        }
+    }
+
+    #[test]
+    fn keys_without_a_code_do_not_release_others() {
+        let mut keys = KeyState::default();
+        press(&mut keys, KeyCode::Up);
+        press(&mut keys, KeyCode::Unknown);
+        press(&mut keys, KeyCode::Unknown);
+        keys.key_down_event(KeyCode::Unknown, PLAIN, true);
+        keys.key_up_event(KeyCode::Unknown, PLAIN);
+        keys.key_up_event(KeyCode::Unknown, PLAIN);
+        assert_eq!(keys.take_frame().direction, vec2(0.0, 1.0));
+        // A key that was held in another window does not, either, though X11 says that it repeats.
+        press(&mut keys, KeyCode::E);
+        keys.window_minimized_event();
+        press(&mut keys, KeyCode::W);
+        keys.key_down_event(KeyCode::E, PLAIN, true);
+        assert_eq!(keys.take_frame().direction, vec2(0.0, 1.0));
     }
 
     #[test]
