@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod display;
+#[cfg(target_os = "linux")]
+mod linux;
 mod process;
 mod server;
 
