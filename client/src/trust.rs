@@ -43,7 +43,9 @@ impl Trust {
     /// The file cannot be read or holds no certificate; the text says so to a person.
     pub fn also(file: impl AsRef<Path>) -> Result<Self, String> {
         let text = std::fs::read(file).map_err(|error| format!("cannot read it: {error}"))?;
-        let certificates = CertificateDer::pem_slice_iter(&text)
+        // Some editors put the mark of UTF-8 in front.
+        let text = text.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(&text);
+        let certificates = CertificateDer::pem_slice_iter(text)
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| format!("it is no PEM file: {error}"))?;
         let (good, bad) = RootCertStore::empty().add_parsable_certificates(certificates.clone());

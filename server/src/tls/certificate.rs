@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -250,13 +250,26 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
             _ => error.to_string(),
         })
     };
-    let length_bytes = fs::metadata(path).map_err(read_error)?.len();
-    if length_bytes > MAX_FILE_BYTES {
+    let mut pem = Vec::new();
+    fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_end(&mut pem))
+        .map_err(read_error)?;
+    if pem.len() as u64 > MAX_FILE_BYTES {
         return Err(failed(
             "it is too long for a certificate or a key".to_owned(),
         ));
     }
-    fs::read(path).map_err(read_error)
+    if [[0xFF, 0xFE], [0xFE, 0xFF]]
+        .iter()
+        .any(|mark| pem.starts_with(mark))
+    {
+        return Err(failed("it is text in UTF-16; save it as UTF-8".to_owned()));
+    }
+    // Some editors put the mark of UTF-8 in front.
+    if pem.starts_with("\u{FEFF}".as_bytes()) {
+        pem.drain(.."\u{FEFF}".len());
+    }
+    Ok(pem)
 }
 
 /// Returns why no key was found, without revealing a part of the file.
@@ -320,6 +333,29 @@ mod tests {
         let expected = "BA7816BF8F01CFEA414140DE5DAE2223B00361A396177A9CB410FF61F20015AD";
         let certificate = CertificateDer::from(&b"abc"[..]);
         assert_eq!(Fingerprint::of(&certificate).to_string(), expected);
+    }
+
+    #[test]
+    fn files_as_editors_of_windows_write_them_are_read() {
+        let (certificate, key) = pair();
+        let folder = std::env::temp_dir().join(format!("cubesync-pem-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let paths = ["cert.pem", "key.pem"].map(|name| folder.join(name));
+        let windows = |pem: &str| format!("\u{FEFF}{}", pem.replace('\n', "\r\n"));
+        fs::write(&paths[0], windows(&certificate)).unwrap();
+        fs::write(&paths[1], windows(&key)).unwrap();
+        assert!(Certificate::read(&paths[0], &paths[1]).is_ok());
+        let utf_16 = certificate.encode_utf16().flat_map(u16::to_le_bytes);
+        let utf_16: Vec<u8> = [0xFF, 0xFE].into_iter().chain(utf_16).collect();
+        fs::write(&paths[0], utf_16).unwrap();
+        let error = Certificate::read(&paths[0], &paths[1])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.ends_with("it is text in UTF-16; save it as UTF-8"),
+            "{error}"
+        );
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
