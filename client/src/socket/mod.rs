@@ -39,7 +39,7 @@ pub use web::Socket;
 #[cfg(target_arch = "wasm32")]
 pub(crate) use web::neighbour;
 
-/// Longest time for connecting, including the lookup of the name.
+/// Longest time for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Size of one read: about a tick of a room of a thousand. Each read clears as much memory first.
 const READ_BYTES: usize = 16 * 1024;

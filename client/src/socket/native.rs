@@ -21,6 +21,9 @@ use super::{CONNECT_TIMEOUT, SocketState, read_into};
 use crate::options::ClientOptions;
 use crate::trust::Trust;
 
+/// Longest time for the lookup of a name, after which come [`CONNECT_TIMEOUT`]'s. A system asks each of
+/// its name servers for 5 s (`man resolv.conf`): the third answers in time, if two do not.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(12);
 /// Stack of the thread for the lookup: the system's needs more than the smallest one.
 const THREAD_STACK_BYTES: usize = 256 * 1024;
 
@@ -66,18 +69,17 @@ impl Socket {
         };
         Self {
             server,
-            give_up_at: now + CONNECT_TIMEOUT,
+            give_up_at: now + LOOKUP_TIMEOUT,
             state,
         }
     }
 
     /// Returns how far the connection is.
     pub fn poll(&mut self, now: Duration) -> SocketState<'_> {
-        let is_late = now >= self.give_up_at;
         if let State::Resolving(outcome) = &self.state {
             match outcome.try_recv() {
                 Ok(resolved) => self.dial(resolved, now),
-                Err(TryRecvError::Empty) if !is_late => {}
+                Err(TryRecvError::Empty) if now < self.give_up_at => {}
                 Err(_) => self.close(not_looked_up(&self.server)),
             }
         }
@@ -90,7 +92,7 @@ impl Socket {
                     }
                 }
                 Some(Err(reason)) => self.close(reason),
-                None if is_late => {
+                None if now >= self.give_up_at => {
                     let reason = dial.give_up(now);
                     self.close(reason);
                 }
@@ -105,6 +107,7 @@ impl Socket {
     }
 
     fn dial(&mut self, resolved: Result<Resolved, String>, now: Duration) {
+        self.give_up_at = now + CONNECT_TIMEOUT;
         let dial = resolved.and_then(|found| {
             let Resolved {
                 addresses,
@@ -244,7 +247,7 @@ fn resolve(address: &Address, trust: &Trust) -> Result<Resolved, String> {
 }
 
 fn not_looked_up(server: &str) -> String {
-    let seconds = CONNECT_TIMEOUT.as_secs();
+    let seconds = LOOKUP_TIMEOUT.as_secs();
     format!("the name in {server} was not looked up within {seconds} s; is this machine online?")
 }
 
@@ -416,16 +419,41 @@ mod tests {
     }
 
     #[test]
+    fn after_a_slow_lookup_there_is_as_much_time_to_connect_as_after_a_quick_one() {
+        let (sender, outcome) = mpsc::sync_channel(1);
+        let mut socket = Socket {
+            server: "example:1".into(),
+            give_up_at: LOOKUP_TIMEOUT,
+            state: State::Resolving(outcome),
+        };
+        let looked_up = LOOKUP_TIMEOUT - Duration::from_millis(1);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addresses = vec![listener.local_addr().unwrap()];
+        let encryption = None;
+        let resolved = Resolved {
+            addresses,
+            encryption,
+        };
+        sender.send(Ok(resolved)).unwrap();
+        socket.poll(looked_up);
+        assert_eq!(socket.give_up_at, looked_up + CONNECT_TIMEOUT);
+        while socket.poll(LOOKUP_TIMEOUT) == SocketState::Connecting {
+            thread::yield_now();
+        }
+        assert_eq!(socket.poll(LOOKUP_TIMEOUT), SocketState::Open);
+    }
+
+    #[test]
     fn a_lookup_that_takes_too_long_is_given_up_by_the_callers_time() {
         let (_sender, outcome) = mpsc::sync_channel(1);
         let mut socket = Socket {
             server: "example:1".into(),
-            give_up_at: CONNECT_TIMEOUT,
+            give_up_at: LOOKUP_TIMEOUT,
             state: State::Resolving(outcome),
         };
-        let before = CONNECT_TIMEOUT - Duration::from_millis(1);
+        let before = LOOKUP_TIMEOUT - Duration::from_millis(1);
         assert_eq!(socket.poll(before), SocketState::Connecting);
-        let reason = "the name in example:1 was not looked up within 5 s; is this machine online?";
-        assert_eq!(socket.poll(CONNECT_TIMEOUT), SocketState::Closed { reason });
+        let reason = "the name in example:1 was not looked up within 12 s; is this machine online?";
+        assert_eq!(socket.poll(LOOKUP_TIMEOUT), SocketState::Closed { reason });
     }
 }
