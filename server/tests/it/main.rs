@@ -20,6 +20,7 @@ mod http;
 mod leases;
 mod limits;
 mod log;
+mod names;
 mod nats;
 mod ops;
 mod paths;
