@@ -309,3 +309,10 @@ fn a_typed_name_is_neither_empty_nor_endless() {
     };
     assert_eq!(endless, Err(too_many_bytes));
 }
+
+#[test]
+fn a_joiner_reaches_over_a_few_marks_only() {
+    let word = |marks: usize| format!("ی{}\u{200C}م", "\u{64E}".repeat(marks));
+    assert!(visible(&word(MAX_STACKED_MARKS)).contains('\u{200C}'));
+    assert!(!visible(&word(MAX_REACH)).contains('\u{200C}'));
+}
