@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
+use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -68,39 +68,44 @@ async fn linger(mut stream: impl AsyncRead + Unpin) {
     let _ = timeout(LINGER, reading).await;
 }
 
-/// How a request's connection may go on, as far as its head says.
+/// Whether a request's head lets its connection go on: in HTTP/1.1 unless it says `close`, in HTTP/1.0 if it
+/// says `keep-alive` (RFC 9112, 9.3).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Persistence {
-    is_http_1_1: bool,
-    is_last: bool,
+    version: Version,
+    goes_on: bool,
 }
 
 impl Persistence {
     /// Reads a request's head.
     pub(super) fn of(version: Version, headers: &HeaderMap) -> Self {
-        let lines = headers.get_all(header::CONNECTION).iter();
-        let options = lines
-            .filter_map(|line| line.to_str().ok())
-            .flat_map(|line| line.split(','));
-        Self {
-            is_http_1_1: version == Version::HTTP_11,
-            is_last: options
-                .into_iter()
-                .any(|option| option.trim().eq_ignore_ascii_case("close")),
-        }
+        let says = |wanted: &str| {
+            let lines = headers.get_all(header::CONNECTION).iter();
+            let lines = lines.filter_map(|line| line.to_str().ok());
+            let mut options = lines.flat_map(|line| line.split(','));
+            options.any(|option| option.trim().eq_ignore_ascii_case(wanted))
+        };
+        let goes_on = match version {
+            Version::HTTP_11 => !says("close"),
+            _ => says("keep-alive"),
+        };
+        Self { version, goes_on }
     }
 
     /// Announces in a response's head that it is the last one, or else for how long the connection may
     /// rest until the next request. Clients that know the time do not send when it is over.
-    pub(super) fn announce(self, is_last: bool, rest: Duration, response: &mut HeaderMap) {
+    pub(super) fn announce<B>(self, is_last: bool, rest: Duration, response: &mut Response<B>) {
         const KEEP_ALIVE: header::HeaderName = header::HeaderName::from_static("keep-alive");
+        // Otherwise hyper adds `keep-alive` for HTTP/1.0, whatever the head says.
+        *response.version_mut() = self.version;
+        let headers = response.headers_mut();
         if is_last {
-            response.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        } else if self.is_http_1_1 && !self.is_last && !response.contains_key(header::CONNECTION) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        } else if self.goes_on && !headers.contains_key(header::CONNECTION) {
             let timeout = format!("timeout={}", rest.as_secs());
             let timeout = HeaderValue::try_from(timeout).expect("digits are a valid header value");
-            response.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
-            response.insert(KEEP_ALIVE, timeout);
+            headers.insert(header::CONNECTION, HeaderValue::from_static("keep-alive"));
+            headers.insert(KEEP_ALIVE, timeout);
         }
     }
 }
@@ -125,14 +130,14 @@ mod tests {
     fn only_a_connection_that_goes_on_has_a_time_to_rest() {
         let announced = |version, connection: &str, is_last| {
             let headers = [(header::CONNECTION, connection.parse().unwrap())];
-            let mut response = HeaderMap::new();
+            let mut response = Response::new(());
             Persistence::of(version, &HeaderMap::from_iter(headers)).announce(
                 is_last,
                 Duration::from_secs(5),
                 &mut response,
             );
             let value = |name: &str| {
-                let value = response.get(name)?;
+                let value = response.headers().get(name)?;
                 Some(value.to_str().unwrap().to_owned())
             };
             (value("connection"), value("keep-alive"))
@@ -140,7 +145,9 @@ mod tests {
         let (close, keep) = (Some("close".to_owned()), Some("keep-alive".to_owned()));
         let rest = Some("timeout=5".to_owned());
         let http = Version::HTTP_11;
-        assert_eq!(announced(http, "", false), (keep, rest));
+        let goes_on = (keep, rest);
+        assert_eq!(announced(http, "", false), goes_on);
+        assert_eq!(announced(Version::HTTP_10, "Keep-Alive", false), goes_on);
         assert_eq!(announced(http, "", true), (close.clone(), None));
         assert_eq!(announced(http, "upgrade, Close", false), (None, None));
         assert_eq!(announced(http, "Close", true), (close.clone(), None));

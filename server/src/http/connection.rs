@@ -59,9 +59,14 @@ const STOP_DEADLINE: Duration = Duration::from_secs(1);
 /// Largest number of connections that are not admitted and may take their time to read why.
 const MAX_REFUSALS: usize = 64;
 
-/// The time at which a request's connection is cut, in a request's extensions.
+/// Time between the end of a stream of events and the moment at which its connection would be cut, if that
+/// is short beside the connection's lifetime. After a clean end the browser reconnects.
+const BEFORE_CUT: Duration = Duration::from_secs(5);
+
+/// The time at which a stream of events ends, because its connection would be cut a little later, in a
+/// request's extensions.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ConnectionEnds(pub(super) Instant);
+pub(super) struct StreamEnds(pub(super) Instant);
 
 /// The answer to a head that does not come.
 const TOO_SLOW: Refusal = Refusal {
@@ -70,7 +75,7 @@ const TOO_SLOW: Refusal = Refusal {
 };
 
 /// Serves `router` until `stop`, then lets running responses end. Each request carries the client's
-/// address as an `Extension<SocketAddr>`, and of its connection the end as [`ConnectionEnds`] and the
+/// address as an `Extension<SocketAddr>`, the end of its stream as [`StreamEnds`] and its connection's
 /// place among all connections as [`Admitted`].
 pub(super) async fn serve(
     shared: &Arc<Shared>,
@@ -292,6 +297,7 @@ async fn serve_stream(
     let config = &shared.config;
     let lifetime = config.http_lifetime;
     let (announced, end) = (Instant::now() + lifetime / 2, Instant::now() + lifetime);
+    let stream_end = end - BEFORE_CUT.min(lifetime / 4);
     let was_served = AtomicBool::new(false);
     let meter = Meter::default();
     let stream = Metered::new(stream, meter.clone());
@@ -304,7 +310,7 @@ async fn serve_stream(
         let client = proxy::client_address(peer, request.headers(), &config.trust_proxy);
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(meter.clone());
-        request.extensions_mut().insert(ConnectionEnds(end));
+        request.extensions_mut().insert(StreamEnds(stream_end));
         request.extensions_mut().insert(Arc::clone(&admitted));
         if let Some(unencrypted) = unencrypted {
             request.extensions_mut().insert(unencrypted);
@@ -316,7 +322,7 @@ async fn serve_stream(
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let is_stopping = shared.host.shutdown.is_cancelled();
                 let is_last = has_body || is_stopping || Instant::now() >= announced;
-                persistence.announce(is_last, HEAD_DEADLINE, response.headers_mut());
+                persistence.announce(is_last, HEAD_DEADLINE, &mut response);
             }
             Ok::<_, Infallible>(response)
         }

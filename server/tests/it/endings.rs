@@ -68,13 +68,14 @@ async fn keep(address: SocketAddr) -> Keeper<TcpStream> {
 /// that many have ended. Returns the number of requests without an answer.
 async fn count_lost<S: AsyncRead + AsyncWrite + Unpin>(
     ages: usize,
+    request: &str,
     mut connect: impl AsyncFnMut() -> Keeper<S>,
 ) -> usize {
     let mut lost = 0;
     for _ in 0..ages {
         let mut client = connect().await;
         loop {
-            match client.ask(GET).await {
+            match client.ask(request).await {
                 None => lost += 1,
                 Some(answer) if answer.is_last() => assert!(client.ends().await),
                 Some(_) => continue,
@@ -90,12 +91,20 @@ async fn a_busy_connection_loses_no_request_at_its_greatest_age() {
     let flags = ["--http-lifetime", "300ms"];
     let server = Server::start(&flags).await;
     let address = server.addresses.http;
-    assert_eq!(count_lost(8, async || keep(address).await).await, 0);
+    for request in [
+        GET,
+        "GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    ] {
+        assert_eq!(
+            count_lost(8, request, async || keep(address).await).await,
+            0
+        );
+    }
 
     let pair = Pair::new();
     let server = pair.serve(&flags).await;
     let address = server.addresses.http;
-    let lost = count_lost(4, async || {
+    let lost = count_lost(4, GET, async || {
         Keeper(BufReader::new(pair.connect(address).await))
     })
     .await;

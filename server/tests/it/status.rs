@@ -164,6 +164,19 @@ async fn the_number_of_viewers_is_bounded_and_slow_ones_delay_nobody() {
 }
 
 #[tokio::test]
+async fn viewers_get_the_present_however_short_a_connection_lives() {
+    let server = Server::start(&["--http-lifetime", "3s"]).await;
+    let mut viewer = Viewer::open(&server).await;
+    viewer.now(|_| true).await;
+    let mut rest = String::new();
+    soon(viewer.stream.read_to_string(&mut rest)).await.unwrap();
+    assert!(
+        rest.is_empty() || rest.ends_with("\n\n"),
+        "no half of an event: {rest}"
+    );
+}
+
+#[tokio::test]
 async fn viewers_streams_end_when_the_server_stops() {
     let server = Server::start(&[]).await;
     let mut viewer = Viewer::ask(&server, "1.1").await;

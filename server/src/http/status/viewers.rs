@@ -14,15 +14,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::Feed;
-use crate::http::connection::ConnectionEnds;
+use crate::http::connection::StreamEnds;
 use crate::http::plain;
 
 /// Largest number of viewers. Each holds one of the connections that all pages share.
 const MAX_VIEWERS: usize = 64;
-
-/// Time between a viewer's clean end and the moment at which the connection would be cut. After a
-/// clean end the browser reconnects.
-const BEFORE_CUT: Duration = Duration::from_secs(5);
 
 /// Time that the browser waits before it reconnects.
 const RETRY: Duration = Duration::from_millis(500);
@@ -52,7 +48,7 @@ impl Viewers {
 /// misses some of them.
 pub(super) async fn events(
     State(viewers): State<Viewers>,
-    Extension(ConnectionEnds(end)): Extension<ConnectionEnds>,
+    Extension(StreamEnds(ends)): Extension<StreamEnds>,
 ) -> Response {
     let Ok(permit) = viewers.permits.try_acquire_owned() else {
         let busy = plain(
@@ -63,7 +59,7 @@ pub(super) async fn events(
     };
     let viewer = Viewer {
         feed: viewers.feed,
-        ends: end.checked_sub(BEFORE_CUT).unwrap_or(end),
+        ends,
         has_history: false,
         _permit: permit,
     };
