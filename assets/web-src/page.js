@@ -65,19 +65,24 @@
         }
     }
 
-    // gl.js takes the context that is already there.
+    // WebGL 2 has all that the game needs; of WebGL 1, some browsers lack a part. gl.js takes the context
+    // that is already there, but knows no way from one to the other.
     function openGraphics() {
-        const context = canvas.getContext("webgl", {
-            alpha: false,
-            antialias: devicePixelRatio < 2,
-            powerPreference: "high-performance",
-        });
-        if (!context) {
+        const options = { alpha: false, antialias: devicePixelRatio < 2, powerPreference: "high-performance" };
+        const context = canvas.getContext("webgl2", options);
+        if (context) {
+            importObject.env.init_webgl = () => gl = context;
+            return "";
+        }
+        const older = canvas.getContext("webgl", options);
+        if (!older) {
             return `This browser cannot draw in 3D: WebGL is missing or turned off.\nTurn on hardware acceleration in its settings. ${current}`;
         }
-        const needed = ["OES_vertex_array_object", "ANGLE_instanced_arrays", "WEBGL_depth_texture"];
-        const missing = needed.filter((name) => !context.getExtension(name));
-        return missing.length ? `This graphics driver is too old: it lacks ${missing.join(", ")}.\n${current}` : "";
+        const needed = ["OES_vertex_array_object", "ANGLE_instanced_arrays"];
+        const missing = needed.filter((name) => !older.getExtension(name));
+        // gl.js asks for more than the game uses, and would stop everything to say so.
+        window.alert = console.warn;
+        return missing.length ? `This graphics driver is too old: it lacks WebGL 2 and ${missing.join(", ")}.\n${current}` : "";
     }
 
     async function start() {

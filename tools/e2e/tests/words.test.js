@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 
+import { MAGENTA } from "../support/browser.js";
 import { scenario } from "../support/scenario.js";
 import { rejectFrame, standIn } from "../support/stand_in.js";
 import { until } from "../support/until.js";
@@ -16,6 +17,24 @@ scenario("without WebGL the page says so and what to do", { flags: ["--disable-3
     await tab.look("20-no-webgl");
 });
 
+scenario("without WebGL 2 the game is drawn with WebGL 1", {}, async ({ server, browser }) => {
+    const person = await browser.person({ colour: MAGENTA });
+    await person.addInitScript(() => {
+        const getContext = HTMLCanvasElement.prototype.getContext;
+        HTMLCanvasElement.prototype.getContext = function (kind, ...more) {
+            return kind === "webgl2" ? null : getContext.call(this, kind, ...more);
+        };
+    });
+    const old = await browser.open(`${server.page}?name=Anna`, person);
+    await old.joined();
+    assert.ok(await old.page.evaluate(() => gl instanceof WebGLRenderingContext));
+    await old.findMagenta("24-webgl-1");
+    const current = await browser.open(`${server.page}?name=Boris`, { colour: MAGENTA });
+    await current.joined();
+    assert.ok(await current.page.evaluate(() => gl instanceof WebGL2RenderingContext));
+    await current.findMagenta("25-webgl-2");
+});
+
 scenario("without the game's file the page says so and what to do", { announced: [/ERR_FAILED/] }, async ({ server, browser }) => {
     const person = await browser.person();
     await person.route("**/*.wasm", (route) => route.abort());
@@ -26,18 +45,6 @@ scenario("without the game's file the page says so and what to do", { announced:
     await person.unroute("**/*.wasm");
     await tab.page.locator("#reload").click();
     await until("the game is there", () => tab.page.locator("#cover").isHidden());
-});
-
-scenario("a socket that something on the way blocks is told from a server that is gone", { announced: [/WebSocket connection to .* failed/] }, async ({ server, browser }) => {
-    const proxy = await standIn(server, {});
-    try {
-        const tab = await browser.open(`${proxy.page}?name=Anna`);
-        await until("it says why there is no connection", async () =>
-            (await tab.look("22-socket-blocked")).showsLoss());
-        await until("it tries again by itself", () => proxy.sockets > 1);
-    } finally {
-        proxy.end();
-    }
 });
 
 scenario("a tab that an update left behind reloads itself, once", {}, async ({ server, browser }) => {
