@@ -3,9 +3,9 @@
 "use strict";
 
 (() => {
-    const VERSION = 3;
+    const VERSION = 4;
     // As `SocketCode` in client/src/socket/page.rs.
-    const [CONNECTING, OPEN, UNREACHABLE, BLOCKED, CLOSED, LOST, FLOODED] = [0, 1, 2, 3, 4, 5, 6];
+    const [CONNECTING, OPEN, CLOSED] = [0, 1, 2];
     // Unread bytes of a socket, at most: a few of the longest frames.
     const MAX_UNREAD_BYTES = 4 << 20;
     // With more than this unsent the game keeps what it has: newer poses replace it.
@@ -35,14 +35,18 @@
     // To the page's server, or to one of its neighbours.
     function openSocket(neighbour) {
         const socket = { code: CONNECTING, unread: [], offset: 0, unread_bytes: 0 };
+        const end = (reason) => {
+            if (socket.code !== CLOSED) Object.assign(socket, { code: CLOSED, reason });
+            frameWhileHidden();
+        };
         sockets.set(++last_socket, socket);
         try {
             const url = new URL(neighbour ? `//${neighbour}/ws` : "ws", document.baseURI);
             url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
             url.search = "";
             socket.web = new WebSocket(url);
-        } catch {
-            socket.code = BLOCKED;
+        } catch ({ message }) {
+            end(`the browser does not connect: ${message}`);
             return last_socket;
         }
         socket.web.binaryType = "arraybuffer";
@@ -57,21 +61,30 @@
             socket.unread_bytes += data.byteLength;
             frameWhileHidden();
             if (socket.unread_bytes > MAX_UNREAD_BYTES) {
-                socket.code = FLOODED;
+                end("too much came while this tab was asleep");
                 socket.unread = [];
                 socket.web.close();
             }
         };
-        socket.web.onclose = async (event) => {
-            if (socket.code === OPEN) {
-                socket.code = event.code === 1006 ? LOST : CLOSED;
-            } else if (socket.code === CONNECTING) {
-                const answer = neighbour ? null : await fetch("healthz", { cache: "no-store" }).catch(() => null);
-                socket.code = answer?.ok ? BLOCKED : UNREACHABLE;
-            }
-            frameWhileHidden();
+        socket.web.onclose = async ({ code }) => {
+            if (socket.code === CONNECTING) return end(await obstacle(neighbour));
+            end(code === 1006 ? "the server or the network cut the connection" : "the server closed the connection");
         };
         return last_socket;
+    }
+
+    // Why a WebSocket did not open. Browsers do not tell, but the server may.
+    async function obstacle(neighbour) {
+        const trust = location.protocol === "https:" ? " Or the browser no longer trusts its certificate: reload the page to see." : "";
+        const question = `ws?origin=${encodeURIComponent(location.origin)}`;
+        const answer = neighbour ? null : await fetch(question, { cache: "no-store" }).catch(() => null);
+        if (!answer) return `the server does not answer; is it running, and are you online?${trust}`;
+        if (answer.status === 426) {
+            return `the server would let you in, but its WebSocket does not come through. If that stays so, a browser extension, a proxy or a firewall blocks it.${trust}`;
+        }
+        const is_text = answer.headers.get("content-type")?.startsWith("text/plain");
+        const text = is_text ? await answer.text().catch(() => "") : "";
+        return text.trim() || `something in front of the server answers in its place, with status ${answer.status}`;
     }
 
     function receive(id, to, room) {
@@ -339,6 +352,7 @@
                 const socket = sockets.get(id);
                 return socket?.unread.length ? OPEN : socket?.code ?? CLOSED;
             },
+            cubesync_socket_reason: (id, to, room) => write(sockets.get(id)?.reason ?? "", to, room),
             cubesync_socket_receive: receive,
             cubesync_socket_send: send,
             cubesync_socket_close: closeSocket,

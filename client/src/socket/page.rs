@@ -5,12 +5,15 @@
 #![allow(unsafe_code)]
 
 /// The plugin's version, which the page compares.
-const PLUGIN_VERSION: u32 = 3;
+const PLUGIN_VERSION: u32 = 4;
+/// Longest reason that the plugin returns, in bytes: a few sentences.
+const MAX_REASON_BYTES: usize = 512;
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
     fn cubesync_socket_open(address: *const u8, length: usize) -> u32;
     fn cubesync_socket_state(id: u32) -> u32;
+    fn cubesync_socket_reason(id: u32, to: *mut u8, room: usize) -> usize;
     fn cubesync_socket_receive(id: u32, to: *mut u8, room: usize) -> usize;
     fn cubesync_socket_send(id: u32, from: *const u8, length: usize) -> u32;
     fn cubesync_socket_close(id: u32);
@@ -38,16 +41,8 @@ pub(super) enum SocketCode {
     Connecting,
     /// 1: messages can flow, or some are still unread.
     Open,
-    /// 2: the server answers neither for a WebSocket nor for a page.
-    Unreachable,
-    /// 3: the server answers for pages but not for a WebSocket.
-    Blocked,
-    /// 4: closed by the server, or by us.
+    /// 2: closed, for a reason.
     Closed,
-    /// 5: cut without a closing message.
-    Lost,
-    /// 6: too many bytes were left unread.
-    Flooded,
 }
 
 /// Starts to connect to a `host:port`, or to the server of the page if that is empty.
@@ -62,12 +57,17 @@ pub(super) fn socket_state(SocketId(id): SocketId) -> SocketCode {
     match unsafe { cubesync_socket_state(id) } {
         0 => SocketCode::Connecting,
         1 => SocketCode::Open,
-        2 => SocketCode::Unreachable,
-        3 => SocketCode::Blocked,
-        5 => SocketCode::Lost,
-        6 => SocketCode::Flooded,
         _ => SocketCode::Closed,
     }
+}
+
+/// Returns why a socket is closed, for a person.
+pub(super) fn socket_reason(SocketId(id): SocketId) -> String {
+    let mut reason = vec![0; MAX_REASON_BYTES];
+    // SAFETY: the memory outlives the call, and no more than its length is written.
+    let count = unsafe { cubesync_socket_reason(id, reason.as_mut_ptr(), reason.len()) };
+    reason.truncate(count);
+    String::from_utf8(reason).unwrap_or_default()
 }
 
 /// Moves bytes that have arrived to `buffer` and returns how many.

@@ -56,7 +56,7 @@ impl Socket {
                 }
                 (SocketCode::Connecting, _) => {}
                 (SocketCode::Open, _) => self.state = State::Open,
-                (code, _) => self.close(reason(code)),
+                (SocketCode::Closed, _) => self.close(page::socket_reason(self.id)),
             }
         }
         match &self.state {
@@ -116,19 +116,5 @@ impl ClientOptions {
     /// None.
     pub fn check_address(&self) -> Result<(), String> {
         Ok(())
-    }
-}
-
-fn reason(code: SocketCode) -> &'static str {
-    match code {
-        SocketCode::Connecting | SocketCode::Open => "",
-        SocketCode::Unreachable => "the server does not answer; is it running, and are you online?",
-        SocketCode::Blocked => {
-            "the server answers, but something blocks its WebSocket: a browser extension, a proxy \
-             or a firewall"
-        }
-        SocketCode::Closed => "the server closed the connection",
-        SocketCode::Lost => "the server or the network cut the connection",
-        SocketCode::Flooded => "too much came while this tab was asleep",
     }
 }

@@ -65,17 +65,22 @@ export class Server {
         return (await this.cubes(room)).find((cube) => cube.name === name);
     }
 
+    // Ends it with a signal, and not the bots.
+    stop(signal) {
+        return this.#program.end(signal);
+    }
+
     async end() {
         for (const bots of this.#bots) await bots.end();
         await this.#program.end();
     }
 }
 
-// An answer over a connection of its own. A kept one may be closed by the server just when it is
-// used again, and `fetch` keeps them.
-export async function get(address) {
+// An answer over a connection of its own, to a request with further headers. A kept one may be closed by
+// the server just when it is used again, and `fetch` keeps them.
+export async function get(address, headers = {}) {
     const ask = address.startsWith("https:") ? encryptedRequest : request;
-    const asked = ask(address, { agent: false, rejectUnauthorized: false });
+    const asked = ask(address, { agent: false, rejectUnauthorized: false, headers });
     const [response] = await soon(`the answer of ${address}`, once(asked, "response"));
     return { status: response.statusCode, headers: response.headers, body: await buffer(response) };
 }

@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { createServer } from "node:http";
+import { connect } from "node:net";
 
 import { get } from "./server.js";
 
@@ -7,12 +8,13 @@ import { get } from "./server.js";
 const WEBSOCKET_ID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 // Something between the browser and the server: it hands the server's pages on, changed as
-// `change(text, request)` says, and answers at /ws itself: with a frame, or without one with an
-// error, as a proxy does that knows no WebSockets. It counts the sockets that were asked for.
-export async function standIn(server, { change = (text) => text, frame }) {
+// `change(text, request)` says. `headers` gives those of the requests to the server, from the browser's.
+// It passes WebSockets on too when `passes_sockets`; else it answers at /ws itself: with a frame, or without
+// one with an error, as a proxy does that knows no WebSockets. It counts the sockets that were asked for.
+export async function standIn(server, { change = (text) => text, headers: passed = (own) => own, passes_sockets, frame }) {
     const standIn = { sockets: 0 };
     const http = createServer(async (request, response) => {
-        const { status, headers, body } = await get(`http://${server.http}${request.url}`);
+        const { status, headers, body } = await get(`http://${server.http}${request.url}`, passed({ ...request.headers, "accept-encoding": "identity" }));
         const type = headers["content-type"];
         const changed = type.startsWith("text/html") ? change(String(body), request) : body;
         response.writeHead(status, { "content-type": type, "cache-control": "no-store" }).end(changed);
@@ -20,6 +22,13 @@ export async function standIn(server, { change = (text) => text, frame }) {
     http.on("upgrade", (request, socket) => {
         standIn.sockets++;
         socket.on("error", () => {});
+        if (passes_sockets) {
+            const [hostname, port] = server.http.split(":");
+            const lines = Object.entries(passed(request.headers)).map(([name, value]) => `${name}: ${value}\r\n`);
+            const onwards = connect(port, hostname, () => onwards.write(`GET ${request.url} HTTP/1.1\r\n${lines.join("")}\r\n`));
+            onwards.on("error", () => socket.destroy());
+            return void socket.pipe(onwards).pipe(socket);
+        }
         if (!frame) return socket.end("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n");
         const accept = createHash("sha1").update(request.headers["sec-websocket-key"] + WEBSOCKET_ID).digest("base64");
         socket.write(`HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`);

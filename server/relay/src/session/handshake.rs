@@ -16,7 +16,7 @@ pub(super) fn check_hello(payload: &[u8]) -> Result<Hello, Problem> {
         Some(version) => {
             let message = format!(
                 "the client speaks protocol version {version}, this server serves version \
-                 {PROTOCOL_VERSION}: use a client and a server of the same release"
+                 {PROTOCOL_VERSION}: reload the page, or use a client and a server of the same release"
             );
             return Err(Problem::new(Ending::WrongVersion, message));
         }
