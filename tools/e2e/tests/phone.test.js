@@ -39,3 +39,13 @@ scenario("on a phone a thumb moves the cube, and the page stays where it is", {}
     assert.equal(walked(rest, await server.cube("Anna")), 0, "looking around moves no cube");
     await anna.look("8-phone-turned");
 });
+
+scenario("a phone's keyboard neither corrects nor capitalises what is typed into the form", {}, async ({ server, browser }) => {
+    const anna = await browser.open(server.page, PHONE);
+    await anna.page.locator("input.field").nth(2).waitFor({ state: "attached" });
+    const kept = ["autocapitalize", "autocorrect", "autocomplete", "spellcheck", "type", "inputmode", "enterkeyhint"];
+    const fields = await anna.page.locator("input.field").evaluateAll((fields, kept) =>
+        fields.map((field) => kept.map((name) => field.getAttribute(name))), kept);
+    const expected = ["off", "off", "off", "false", "text", "text", "go"];
+    assert.deepEqual(fields, [expected, expected, expected], "name, room and key");
+});
