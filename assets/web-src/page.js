@@ -111,6 +111,7 @@
             wasm_exports = instance.exports;
             if (wasm_exports.crate_version() !== version) throw new Error("the loader is of another version");
             init_plugins(plugins);
+            await cubesyncReady;
             wasm_exports.main();
         } catch (error) {
             return cubesyncFail(`The game could not be started (${error.message}).\nReload the page; if that does not help, update the browser.`);

@@ -185,9 +185,6 @@
         if (build && build !== document.documentElement.dataset.build) cubesyncReloadOnce(build);
     }
 
-    // Who plays: in this tab across a reload, else what the address says, else who it was last.
-    // What a tab keeps is written only when the page goes, so that a duplicated tab does not take
-    // the cube away from the first.
     const stored = (storage, key) => {
         try {
             return JSON.parse(storage().getItem(key)) ?? {};
@@ -197,29 +194,101 @@
     };
     const store = (storage, key, value) => {
         try {
-            storage().setItem(key, JSON.stringify(value));
+            if (value) storage().setItem(key, JSON.stringify(value));
+            else storage().removeItem(key);
         } catch {
             // Private windows may keep nothing.
         }
     };
     const session = () => sessionStorage;
     const local = () => localStorage;
-    const address = new URLSearchParams(location.search);
+    // Messengers take what ends a sentence for a part of the link.
+    const parameters = (text) => new URLSearchParams(text.slice(1).replace(/[.,;:!?'"*_~)\]}>]+$/, ""));
+    const [query, fragment] = [location.search, location.hash].map(parameters);
+    const said = (key) => query.get(key) ?? fragment.get(key);
     const remembered = stored(local, "cubesync");
-    let kept = stored(session, "cubesync");
-    store(session, "cubesync", {});
-    if (kept.search !== location.search) kept = { search: location.search };
-    window.addEventListener("pagehide", () => store(session, "cubesync", kept));
-    window.addEventListener("pageshow", (event) => event.persisted && store(session, "cubesync", {}));
+
+    // Who plays: in this tab across a reload or a crash, else what the address says, else who it was last.
+    // A tab keeps its game at every change. While it lasts the browser keeps it too, since phones end whole
+    // browsers and forget what their tabs kept; a tab that is closed takes its game with it.
+    const GAME = "cubesync-game-";
+    const here = location.pathname + location.search + location.hash;
+    // A game without a tab waits this long for somebody who opens its address.
+    const ORPHAN_MS = 3_600_000;
+    // A busy tab answers after its frame.
+    const ANSWER_MS = 1000;
+    let kept = {};
+
+    function storeGame(is_closed) {
+        if (rank !== Infinity) return;
+        Object.assign(kept, { is_closed, seen_ms: Date.now() });
+        store(session, "cubesync", kept);
+        store(local, GAME + kept.id, kept.join && !is_closed && kept);
+    }
+
+    // A duplicated tab finds the game of the first, and restored ones may find the same: the tab that has it
+    // keeps it; among those that ask for it, the highest rank gets it.
+    let rank = 0;
+    let lose;
+    let channel;
+    const sayRank = () => channel?.postMessage({ id: kept.id, rank });
+    try {
+        channel = new BroadcastChannel("cubesync");
+        channel.onmessage = ({ data }) => {
+            if (data.id !== kept.id) return;
+            if (data.rank < rank) sayRank();
+            else lose?.();
+        };
+    } catch {
+        // An old browser, or one that keeps nothing.
+    }
+
+    function isNobodys(game) {
+        kept = game;
+        rank = Math.random();
+        return new Promise((resolve) => {
+            lose = () => resolve(false);
+            setTimeout(resolve, channel ? ANSWER_MS : 0, true);
+            sayRank();
+        });
+    }
+
+    async function findGame() {
+        const own = stored(session, "cubesync");
+        const games = new Map([[own.id, own]]);
+        try {
+            for (const key of Object.keys(localStorage).filter((key) => key.startsWith(GAME))) {
+                const game = stored(local, key);
+                const is_kept = game.id === own.id || Date.now() - game.seen_ms < ORPHAN_MS;
+                if (is_kept) games.set(game.id, game);
+                else store(local, key);
+            }
+        } catch {
+            // As above.
+        }
+        for (const game of games.values()) {
+            if (game.page === here && (game.is_closed || await isNobodys(game))) return game;
+        }
+        return { page: here };
+    }
+
+    window.cubesyncReady = findGame().then((game) => {
+        kept = { id: Math.random(), ...game };
+        rank = Infinity;
+        storeGame();
+    });
+    window.addEventListener("pagehide", () => storeGame(true));
+    window.addEventListener("pageshow", (event) => event.persisted && storeGame());
+    setInterval(storeGame, 60_000);
 
     function setting(key) {
-        if (key === "join") return kept.join ?? (address.has("name") ? "1" : "");
-        const said = ["name", "room"].includes(key) ? address.get(key) : null;
-        return kept[key] ?? said ?? remembered[key] ?? "";
+        if (key === "join") return kept.join ?? (said("name") === null ? "" : "1");
+        return kept[key] ?? (["name", "room"].includes(key) ? said(key) : null) ?? remembered[key] ?? "";
     }
 
     function keep(key, value) {
         kept[key] = value;
+        storeGame();
         if (key === "name" || key === "colour") {
             remembered[key] = value;
             store(local, "cubesync", remembered);
@@ -229,7 +298,7 @@
     function inviteLink(room) {
         const link = new URL(location.pathname, location.href);
         if (room !== "lobby") link.searchParams.set("room", room);
-        return link.href;
+        return link.href.replace(/[.*_]+$/, (end) => end.replace(/./g, (sign) => `%${sign.charCodeAt().toString(16)}`));
     }
 
     // Browsers give the clipboard to pages over https and on localhost only.
@@ -273,10 +342,9 @@
     function makeField(index) {
         const input = document.body.appendChild(document.createElement("input"));
         const field = { input, is_changed: false };
-        input.className = "field";
-        input.autocomplete = "off";
-        input.spellcheck = false;
-        input.enterKeyHint = "go";
+        // Names, rooms and keys are no words of a language, and a key is not to be changed by a keyboard.
+        Object.assign(input, { className: "field", type: "text", inputMode: "text", enterKeyHint: "go", spellcheck: false });
+        Object.entries({ autocapitalize: "off", autocorrect: "off", autocomplete: "off" }).forEach((pair) => input.setAttribute(...pair));
         input.oninput = () => field.is_changed = true;
         input.onpaste = (event) => event.stopPropagation();
         input.onkeydown = (event) => {

@@ -4,7 +4,7 @@ mod events;
 
 use std::time::Duration;
 
-use cubesync_client::protocol::{CubeKind, CubePose, Pose};
+use cubesync_client::protocol::{CubeKind, CubePose, Pose, ResumeToken};
 use cubesync_client::{Client, Controller, CubeView, Input, Status};
 use macroquad::input::KeyCode;
 use macroquad::math::{Vec2, Vec3, vec3};
@@ -46,6 +46,8 @@ pub(crate) struct PlayScreen {
     feed: NewsFeed,
     figures: FiguresPanel,
     lab: LabPanel,
+    /// The newest token with which the player could come back, as the platform has it.
+    resume: Option<ResumeToken>,
     first_join: Option<Duration>,
     /// The server at which the client joined last.
     was_at: Option<String>,
@@ -86,6 +88,7 @@ impl PlayScreen {
             feed: NewsFeed::default(),
             figures: FiguresPanel::default(),
             lab: LabPanel::default(),
+            resume: None,
             first_join: None,
             was_at: None,
             lost: None,
@@ -107,6 +110,12 @@ impl PlayScreen {
         self.client.poll(time.now);
         while let Some(event) = self.client.next_event() {
             self.on_event(event, time.now);
+        }
+        // A room that goes on at another server gives a new token without an event.
+        let resume = self.client.options().resume;
+        if resume != self.resume {
+            self.resume = resume;
+            platform::can_resume(resume);
         }
         self.feed.retire(time.now);
         self.figures.count(&self.client, time);

@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync } from "node:fs";
 import { rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 
@@ -17,19 +17,42 @@ export class Devtools {
     #unread = "";
     #calls = new Map();
     #complaints = [];
+    #crashes = new Map();
     tabs = [];
 
     static async start() {
         const devtools = new Devtools();
+        await devtools.#launch();
+        return devtools;
+    }
+
+    // Ends all of Chromium at once, as a power cut does, and starts it again with the same profile.
+    async restart() {
+        const ended = once(this.#child, "exit");
+        this.#child.kill("SIGKILL");
+        await soon("the end of Chromium", ended);
+        this.#unread = "";
+        this.tabs = [];
+        await this.#launch();
+    }
+
+    // Waits until Chromium has written a text of pages' storage to its disk.
+    async untilStored(text) {
+        const folder = `${this.#profile}/Default/Local Storage/leveldb`;
+        await until(`${text} is on the disk`, () => existsSync(folder)
+            && readdirSync(folder).some((name) => readFileSync(`${folder}/${name}`, "latin1").includes(text)));
+    }
+
+    async #launch() {
         // It reads from file 3 and writes to file 4.
         const stdio = ["ignore", "ignore", "ignore", "pipe", "pipe"];
-        const flags = [`--user-data-dir=${devtools.#profile}`, "--remote-debugging-pipe", "--window-size=800,700"];
+        const flags = [`--user-data-dir=${this.#profile}`, "--remote-debugging-pipe", "--window-size=800,700"];
         const child = spawn(chromiumPath(), ["--headless=new", ...FLAGS, ...flags], { stdio });
         process.on("exit", () => child.kill("SIGKILL"));
-        child.stdio[4].setEncoding("utf8").on("data", (text) => devtools.#hear(text));
-        devtools.#child = child;
-        await devtools.send("Browser.getVersion");
-        return devtools;
+        child.stdio[4].setEncoding("utf8").on("data", (text) => this.#hear(text));
+        child.stdio[3].on("error", () => {});
+        this.#child = child;
+        await this.send("Browser.getVersion");
     }
 
     // Opens an address in a new tab in front of the others, or in a window of its own.
@@ -41,6 +64,7 @@ export class Devtools {
         await tab.send("Runtime.enable");
         await tab.send("Log.enable");
         await tab.send("Page.enable");
+        await tab.send("Inspector.enable");
         await tab.send("Page.addScriptToEvaluateOnNewDocument", { source: rememberColour(colour) });
         await tab.send("Page.navigate", { url: address });
         return tab;
@@ -60,7 +84,7 @@ export class Devtools {
         for (const message of messages) this.#on(JSON.parse(message));
     }
 
-    #on({ id, result, error, method, params }) {
+    #on({ id, result, error, method, params, sessionId }) {
         const call = this.#calls.get(id);
         if (call) return error ? call.reject(new Error(`${call.method}: ${error.message}`)) : call.resolve(result);
         const complaint = {
@@ -69,6 +93,12 @@ export class Devtools {
             "Log.entryAdded": () => params.entry.level === "error" && params.entry.text,
         }[method]?.();
         if (complaint) this.#complaints.push(complaint);
+        if (method === "Inspector.targetCrashed") this.#crashes.get(sessionId)?.();
+    }
+
+    // Waits until the page of a session has crashed.
+    crashed(session) {
+        return new Promise((resolve) => this.#crashes.set(session, resolve));
     }
 
     // What pages have complained about, but for what a test announced.
@@ -114,6 +144,14 @@ class RealTab {
         return result.value;
     }
 
+    // Ends the page's process at once, as phones do that need its memory, and loads the page again.
+    async crash() {
+        // What it kills cannot answer.
+        this.send("Page.crash").catch(() => {});
+        await soon("the crash", this.#devtools.crashed(this.#session));
+        await this.send("Page.reload");
+    }
+
     async until(expression) {
         await until(`${expression} in the page`, () => this.value(expression));
     }
@@ -133,6 +171,13 @@ class RealTab {
         await this.press(letter);
         await meanwhile();
         await this.#key("keyUp", letter);
+    }
+
+    // Presses the key that confirms a form.
+    async enter() {
+        const key = { code: "Enter", key: "Enter", windowsVirtualKeyCode: 13 };
+        await this.send("Input.dispatchKeyEvent", { type: "keyDown", text: "\r", ...key });
+        await this.send("Input.dispatchKeyEvent", { type: "keyUp", ...key });
     }
 
     #key(type, letter, more) {

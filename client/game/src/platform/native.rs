@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use cubesync_arguments::{parse, warn_of_unknown_variables};
 use cubesync_client::Trust;
+use cubesync_client::protocol::ResumeToken;
 use cubesync_client::protocol::help::FOR_THE_WINDOW;
 pub(crate) use cubesync_client::protocol::{clean_name, clean_room};
 use cubesync_client::recorder::Recorder;
@@ -153,6 +154,9 @@ pub(crate) fn prefers_touch() -> bool {
 
 /// Does nothing: only a browser tab stores who plays where.
 pub(crate) fn joined(_options: &ClientOptions, _name: &str) {}
+
+/// Does nothing: only a browser tab stores how to come back.
+pub(crate) fn can_resume(_token: Option<ResumeToken>) {}
 
 /// Does nothing: only a browser tab stores that the game is over.
 pub(crate) fn left(_by_choice: bool) {}

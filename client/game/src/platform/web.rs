@@ -111,14 +111,17 @@ pub(crate) fn prefers_touch() -> bool {
 pub(crate) fn joined(options: &ClientOptions, name: &str) {
     let colour = options.colour.to_string();
     let key = options.join_key.as_deref().unwrap_or_default();
-    let resume = options.resume.map(token_text).unwrap_or_default();
     browser::keep("name", &options.name);
     browser::keep("room", &options.room);
     browser::keep("colour", &colour);
     browser::keep("key", key);
-    browser::keep("resume", &resume);
     browser::keep("join", "1");
     browser::set_title(&format!("cubesync — {name}"));
+}
+
+/// Stores how this tab's next page comes back to the same cube.
+pub(crate) fn can_resume(token: Option<ResumeToken>) {
+    browser::keep("resume", &token.map(token_text).unwrap_or_default());
 }
 
 /// Stores that the game is over if the person chose to leave; then a reload shows the join screen.
