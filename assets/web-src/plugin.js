@@ -325,6 +325,26 @@
         change?.call(is_on ? document : page)?.catch?.(() => {});
     }
 
+    // Lines of text in the browser's own fonts, for textures of the game.
+    const lettering = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    function setSize(size) {
+        lettering.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
+    }
+
+    function textWidth(text, length, size) {
+        setSize(size);
+        return lettering.measureText(read(text, length)).width;
+    }
+
+    function drawText(text, length, size, width, height, x, y, to) {
+        // This also clears the canvas.
+        Object.assign(lettering.canvas, { width, height });
+        setSize(size);
+        lettering.fillStyle = "#fff";
+        lettering.fillText(read(text, length), x, y);
+        bytes(to, 4 * width * height).set(lettering.getImageData(0, 0, width, height).data);
+    }
+
     // Only a real input opens a phone's keyboard: there is one over each field that the game
     // draws, and it shows itself while it has the keyboard.
     const fields = new Map();
@@ -440,6 +460,8 @@
             cubesync_set_title: (text, length) => document.title = read(text, length),
             cubesync_can_fullscreen: () => Number(document.fullscreenEnabled ?? document.webkitFullscreenEnabled ?? false),
             cubesync_toggle_fullscreen: toggleFullscreen,
+            cubesync_text_width: textWidth,
+            cubesync_text_draw: drawText,
             cubesync_text_field: textField,
         }),
     });

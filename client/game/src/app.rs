@@ -65,6 +65,7 @@ impl App {
             platform::toggle_fullscreen();
         }
         let draws = !platform::is_hidden();
+        self.canvas.begin_frame();
         let exit = match &mut self.screen {
             Screen::Join(join) => {
                 let joined = join.poll(time);

@@ -1,65 +1,55 @@
-//! Flat drawing over the scene: text in one font, and rounded shapes with smooth edges.
+//! Flat drawing over the scene: text, and rounded shapes with smooth edges.
 //!
-//! Positions and sizes are in logical pixels. On a HiDPI screen the glyphs are rasterized larger,
-//! so that they stay sharp.
+//! Positions and sizes are in logical pixels. On a HiDPI screen text is rasterized larger, so that
+//! it stays sharp.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
 use std::f32::consts::TAU;
 
-use anyhow::Context;
 use macroquad::color::Color;
 use macroquad::math::{Rect, Vec2, vec2};
 use macroquad::models::{Mesh, Vertex, draw_mesh};
 use macroquad::shapes::{draw_line, draw_rectangle};
-use macroquad::text::{Font, TextParams, draw_text_ex, load_ttf_font_from_bytes, measure_text};
 use macroquad::window::screen_dpi_scale;
 
+use crate::text::{self, Lines};
 use crate::theme;
 
-const FONT: &[u8] = include_bytes!("../../../assets/fonts/DejaVuSans-subset.ttf");
 /// Height of the capital letters in DejaVu Sans, in font sizes.
 const CAPITAL_HEIGHT: f32 = 0.73;
 /// Number of straight pieces that make up a rounded corner.
 const CORNER_PIECES: usize = 6;
 
-/// The font with which texts are drawn; the shapes need no state.
-#[derive(Debug)]
+/// What texts are drawn with; the shapes need no state.
 pub(crate) struct Canvas {
-    font: Font,
+    lines: RefCell<Lines>,
 }
 
 impl Canvas {
-    /// Loads the built-in font.
+    /// Makes the fonts ready.
     ///
     /// # Errors
-    /// When the font is damaged.
+    /// When the built-in font is damaged.
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let font = load_ttf_font_from_bytes(FONT).context("cannot read the built-in font")?;
-        // The font's atlas grows when it is full, which garbles the texts that were drawn earlier
-        // in the same frame. So the usual letters are put into it before the first frame.
-        let letters: Vec<char> = (' '..='~')
-            .chain('А'..='я')
-            .chain("ёЁ·–—…±−".chars())
-            .collect();
-        for size in [theme::SMALL, theme::BODY, theme::TITLE] {
-            let size_px = (f32::from(size) * screen_dpi_scale()).ceil();
-            font.populate_font_cache(&letters, size_px as u16);
-        }
-        Ok(Self { font })
+        let lines = RefCell::new(Lines::new()?);
+        Ok(Self { lines })
+    }
+
+    /// Begins a frame.
+    pub(crate) fn begin_frame(&self) {
+        self.lines.borrow_mut().begin_frame(screen_dpi_scale());
     }
 
     /// Draws a line of text from `x` to the right, its capitals centred on `y`.
     pub(crate) fn text(&self, text: &str, x: f32, y: f32, size: u16, colour: Color) {
         // A glyph is sharp when its pixels fall on pixels of the screen.
         let scale = screen_dpi_scale();
-        let on_pixel = |position: f32| (position * scale).round() / scale;
-        let parameters = TextParams {
-            font: Some(&self.font),
-            font_size: size,
-            color: colour,
-            ..TextParams::default()
-        };
         let baseline = y + f32::from(size) * CAPITAL_HEIGHT / 2.0;
-        draw_text_ex(text, on_pixel(x), on_pixel(baseline), parameters);
+        let place_px = [x, baseline].map(|position| (position * scale).round());
+        let size_px = text::device(size, scale);
+        let mut lines = self.lines.borrow_mut();
+        lines.draw(text, place_px, size_px, scale, colour);
     }
 
     /// Draws a line of text centred on a point.
@@ -69,7 +59,29 @@ impl Canvas {
 
     /// Returns the width of a line of text.
     pub(crate) fn width(&self, text: &str, size: u16) -> f32 {
-        measure_text(text, Some(&self.font), size, 1.0).width
+        let scale = screen_dpi_scale();
+        let mut lines = self.lines.borrow_mut();
+        lines.width_px(text, text::device(size, scale)) / scale
+    }
+
+    /// Returns the width of a player's name, or nothing when too many were new in this frame: then
+    /// it has to wait for one of the next.
+    pub(crate) fn name_width(&self, name: &str, size: u16) -> Option<f32> {
+        let scale = screen_dpi_scale();
+        let mut lines = self.lines.borrow_mut();
+        let width_px = lines.name_width_px(name, text::device(size, scale))?;
+        Some(width_px / scale)
+    }
+
+    /// Whether a player's name can be drawn in this frame.
+    pub(crate) fn is_name_ready(&self, name: &str, size: u16) -> bool {
+        let size_px = text::device(size, screen_dpi_scale());
+        self.lines.borrow_mut().is_name_ready(name, size_px)
+    }
+
+    /// Returns a line of text, or as much of its beginning as has room in `width` with an ellipsis.
+    pub(crate) fn fitted<'a>(&self, text: &'a str, width: f32, size: u16) -> Cow<'a, str> {
+        shorten(text, |line| self.width(line, size) <= width)
     }
 
     /// Breaks a text between words into lines of at most `width`. A longer word has a line of its
@@ -181,6 +193,20 @@ fn ring_mesh(inner: &[Vec2], outer: &[Vec2], [inside, outside]: [Color; 2]) -> M
     }
 }
 
+fn shorten(text: &str, fits: impl Fn(&str) -> bool) -> Cow<'_, str> {
+    if fits(text) {
+        return text.into();
+    }
+    let shorter = text
+        .char_indices()
+        .rev()
+        .map(|(end, _)| format!("{}…", text[..end].trim_end()));
+    shorter
+        .map(Cow::from)
+        .find(|line| fits(line))
+        .unwrap_or_default()
+}
+
 fn wrap(text: &str, fits: impl Fn(&str) -> bool) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -211,6 +237,14 @@ mod tests {
             ["one two", "three", "extraordinary", "x"]
         );
         assert_eq!(wrap("", fits), [""]);
+    }
+
+    #[test]
+    fn a_line_too_wide_ends_with_an_ellipsis() {
+        let fits = |line: &str| line.chars().count() <= 5;
+        assert_eq!(shorten("Вася", fits), "Вася");
+        assert_eq!(shorten("Вася и все", fits), "Вася…");
+        assert_eq!(shorten("wide", |_| false), "");
     }
 
     #[test]

@@ -81,7 +81,8 @@ impl Banner {
         } else {
             Vec::new()
         };
-        let title_width = canvas.width(&self.title, theme::BODY) + 16.0;
+        let title = canvas.fitted(&self.title, widest, theme::BODY);
+        let title_width = canvas.width(&title, theme::BODY) + 16.0;
         let detail_width = detail
             .iter()
             .map(|line| canvas.width(line, theme::SMALL))
@@ -103,13 +104,7 @@ impl Banner {
             theme::faded(light, beat),
         );
         let dots = if self.busy { dots(time) } else { "" };
-        canvas.text(
-            &format!("{}{dots}", self.title),
-            x,
-            y,
-            theme::BODY,
-            theme::TEXT,
-        );
+        canvas.text(&format!("{title}{dots}"), x, y, theme::BODY, theme::TEXT);
         for line in detail {
             y += 20.0;
             canvas.text(&line, x, y + 2.0, theme::SMALL, theme::MUTED);
@@ -118,7 +113,7 @@ impl Banner {
 }
 
 /// Draws the room's name, the number of players in sight and the round trip to the server.
-pub(crate) fn show_room(canvas: &Canvas, client: &Client) {
+pub(crate) fn show_room(canvas: &Canvas, client: &Client, screen: Vec2) {
     let Some(welcome) = client.welcome() else {
         return;
     };
@@ -130,12 +125,15 @@ pub(crate) fn show_room(canvas: &Canvas, client: &Client) {
     let round_trip = statistics.round_trip.map_or(String::new(), |time| {
         format!("{} ms", time.as_millis().max(1))
     });
+    let gap = 14.0;
+    let figures = [&players, &round_trip].map(|text| canvas.width(text, theme::SMALL) + gap);
+    let beside = figures.iter().sum::<f32>() + gap + 34.0 + 32.0;
+    let room = canvas.fitted(&welcome.room, (screen.x - beside).max(80.0), theme::SMALL);
     let parts = [
-        (welcome.room.as_str(), theme::TEXT),
+        (&*room, theme::TEXT),
         (players.as_str(), theme::MUTED),
         (round_trip.as_str(), theme::MUTED),
     ];
-    let gap = 14.0;
     let parts: Vec<_> = parts
         .into_iter()
         .filter(|(text, _)| !text.is_empty())
@@ -176,14 +174,15 @@ pub(crate) fn show_feed(
         (screen.y - 36.0, -34.0)
     };
     for (line, opacity) in feed.lines(now) {
-        let width = canvas.width(line, theme::SMALL) + 24.0;
+        let line = canvas.fitted(line, screen.x - 56.0, theme::SMALL);
+        let width = canvas.width(&line, theme::SMALL) + 24.0;
         canvas.rounded(
             Rect::new(16.0, y - 14.0, width, 28.0),
             14.0,
             theme::faded(theme::PILL, opacity),
         );
         canvas.text(
-            line,
+            &line,
             28.0,
             y,
             theme::SMALL,

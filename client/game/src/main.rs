@@ -26,6 +26,7 @@ mod pointer;
 mod renderer;
 mod replay;
 mod scene;
+mod text;
 mod text_field;
 mod theme;
 mod touch;

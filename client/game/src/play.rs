@@ -153,7 +153,7 @@ impl PlayScreen {
             wire_frames::show(canvas, &view, &self.client, &cubes);
         }
         names::show(canvas, &view, screen, &cubes);
-        hud::show_room(canvas, &self.client);
+        hud::show_room(canvas, &self.client, screen);
         if platform::is_unverified(self.client.options()) {
             hud::show_unverified(canvas);
         }

@@ -76,13 +76,20 @@ pub(crate) fn text_field(
     let before = tail(field.before_caret(), fits);
     let start = field.before_caret().len() - before.len();
     let shown = head(&field.text()[start..], fits);
+    // What is before the caret fits; what follows may join with it and be a little wider.
+    let shown = if shown.len() < before.len() {
+        before
+    } else {
+        shown
+    };
     let (x, y) = (area.x + 12.0, area.center().y);
     if field.text().is_empty() {
         canvas.text(hint, x, y, theme::SMALL, theme::faded(theme::MUTED, 0.7));
     }
     canvas.text(shown, x, y, theme::BODY, theme::TEXT);
     if focused && time_s.fract() < 0.6 {
-        let caret = x + canvas.width(before, theme::BODY);
+        let after = &shown[before.len()..];
+        let caret = x + caret_x(before, after, |text| canvas.width(text, theme::BODY));
         canvas.rounded(Rect::new(caret, y - 10.0, 2.0, 20.0), 0.0, theme::ACCENT);
     }
     hover && input.clicked
@@ -133,6 +140,27 @@ fn grown(area: Rect, by: f32) -> Rect {
     Rect::new(corner.x, corner.y, area.w + 2.0 * by, area.h + 2.0 * by)
 }
 
+/// Returns the caret's distance from the beginning of a line. Within words that run to the left,
+/// it is at the left end of what was typed.
+fn caret_x(before: &str, after: &str, width: impl Fn(&str) -> f32) -> f32 {
+    if !before.ends_with(runs_left) {
+        return width(before);
+    }
+    let is_within = |letter: char| runs_left(letter) || letter == ' ';
+    let start = before.trim_end_matches(is_within).len();
+    let words = before[start..].trim_start();
+    let start = before.len() - words.len();
+    let rest = after.len() - after.trim_start_matches(is_within).len();
+    let all = format!("{words}{}", after[..rest].trim_end());
+    width(&before[..start]) + width(&all) - width(words)
+}
+
+/// Whether a letter is Hebrew, Arabic or of another script that runs to the left.
+fn runs_left(letter: char) -> bool {
+    matches!(letter, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}'
+        | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
+}
+
 /// Returns the longest end of a text that fits.
 fn tail(text: &str, fits: impl Fn(&str) -> bool) -> &str {
     let starts = text.char_indices().map(|(start, _)| start);
@@ -156,6 +184,18 @@ fn head(text: &str, fits: impl Fn(&str) -> bool) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_caret_is_at_the_left_of_words_that_run_to_the_left() {
+        let caret = |before, after| caret_x(before, after, |text| text.chars().count() as f32);
+        assert_eq!(caret("Вас", "я"), 3.0);
+        assert_eq!(caret("", "דוד"), 0.0);
+        assert_eq!(caret("דוד", ""), 0.0);
+        assert_eq!(caret("דו", "ד"), 1.0);
+        assert_eq!(caret("ab דו", "ד c"), 4.0);
+        // A blank at the end is to the right of the words, and so is what follows it.
+        assert_eq!(caret("דוד ", ""), 4.0);
+    }
 
     #[test]
     fn a_long_text_is_cut_between_characters() {

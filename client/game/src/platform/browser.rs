@@ -25,6 +25,17 @@ unsafe extern "C" {
     fn cubesync_set_title(text: *const u8, length: usize);
     fn cubesync_can_fullscreen() -> u32;
     fn cubesync_toggle_fullscreen();
+    fn cubesync_text_width(text: *const u8, length: usize, size: u32) -> f32;
+    fn cubesync_text_draw(
+        text: *const u8,
+        length: usize,
+        size: u32,
+        width: usize,
+        height: usize,
+        x: f32,
+        y: f32,
+        to: *mut u8,
+    );
     fn cubesync_text_field(
         index: u32,
         x: f32,
@@ -135,6 +146,27 @@ pub(crate) fn text_field(
         typed.unwrap_or(0)
     });
     typed.map(|_| text)
+}
+
+/// Returns the width of a line of text at a size, in pixels of the screen.
+pub(crate) fn text_width(line: &str, size_px: u16) -> f32 {
+    // SAFETY: the line outlives the call.
+    unsafe { cubesync_text_width(line.as_ptr(), line.len(), size_px.into()) }
+}
+
+/// Draws a white line of text from a place on its baseline into a picture of this size. Returns
+/// red, green, blue and opacity of each pixel.
+pub(crate) fn draw_text(
+    line: &str,
+    size_px: u16,
+    [width, height]: [usize; 2],
+    [x, y]: [f32; 2],
+) -> Vec<u8> {
+    let mut pixels = vec![0; 4 * width * height];
+    let (from, length, to) = (line.as_ptr(), line.len(), pixels.as_mut_ptr());
+    // SAFETY: the line outlives the call; `pixels` has room for the picture.
+    unsafe { cubesync_text_draw(from, length, size_px.into(), width, height, x, y, to) };
+    pixels
 }
 
 /// Returns the text that `write` puts into the memory it is given; `write` returns its length.

@@ -1,7 +1,7 @@
 //! The same functions for a native window and for a browser tab.
 
 #[cfg(target_arch = "wasm32")]
-mod browser;
+pub(crate) mod browser;
 #[cfg(target_os = "linux")]
 #[path = "display/x11.rs"]
 mod display;
