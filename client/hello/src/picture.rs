@@ -12,7 +12,7 @@ const TILE_M: f32 = 3.0;
 const TILES: i32 = 14; // To each side; what is farther away vanishes in the haze.
 const TO_LIGHT: Vec3 = Vec3::new(-0.3, -0.45, 0.84);
 
-/// Loads the font of all texts: macroquad's own one has Latin letters only.
+/// Loads the font of all texts: Latin, Cyrillic, Greek. Other scripts need `client/game/src/text/`.
 pub(crate) fn load_font() {
     let font = include_bytes!("../../../assets/fonts/DejaVuSans-subset.ttf");
     set_default_font(load_ttf_font_from_bytes(font).expect("the font is part of the program"));
