@@ -88,8 +88,9 @@ impl Drop for Log {
 /// # Errors
 /// [`LogError::Filter`].
 pub fn filter() -> Result<Targets, LogError> {
-    match std::env::var(FILTER_VARIABLE) {
-        Ok(text) if !text.is_empty() => parse_filter(&text).ok_or(LogError::Filter(text)),
+    let text = std::env::var_os(FILTER_VARIABLE).unwrap_or_default();
+    match text.to_string_lossy().trim() {
+        text if !text.is_empty() => parse_filter(text).ok_or(LogError::Filter(text.to_owned())),
         _ => Ok(Targets::new()
             .with_default(LevelFilter::INFO)
             .with_target(SILENCED_TARGET, LevelFilter::OFF)),

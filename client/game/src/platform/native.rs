@@ -57,6 +57,7 @@ static IS_FULLSCREEN: AtomicBool = AtomicBool::new(false);
 pub(crate) fn start() -> Start {
     let options: Options = parse();
     warn_of_unknown_variables();
+    options.warn();
     let desk = display::desk().unwrap_or_else(|reason| fail(&reason));
     let place = options.window(desk.as_ref());
     let WindowPlace {

@@ -8,7 +8,7 @@ use cubesync_client::ClientOptions;
 use cubesync_client::protocol::help::FOR_PLAYERS;
 use cubesync_client::protocol::{Colour, clean_name, clean_room, folded};
 use cubesync_client::socket::full_address;
-use cubesync_recording::parse_size;
+use cubesync_recording::{DEFAULT_MAX_BYTES, parse_size};
 
 use super::place::{Desk, WindowFlags, WindowPlace};
 use super::{Target, link};
@@ -46,15 +46,9 @@ pub(crate) struct Options {
     /// into the next free name, such as game-2.rec
     #[arg(long, value_name = "FILE", env = "CUBESYNC_RECORD")]
     record: Option<PathBuf>,
-    /// Largest size of the recording, 1M or more; beyond it the oldest part is dropped
-    #[arg(
-        long,
-        value_name = "SIZE",
-        env = "CUBESYNC_RECORD_MAX",
-        default_value = "64M"
-    )]
-    #[arg(value_parser = parse_size)]
-    record_max: u64,
+    /// Largest size of the recording, 1M or more; beyond it the oldest part is dropped [default: 64M]
+    #[arg(long, value_name = "SIZE", env = "CUBESYNC_RECORD_MAX", value_parser = parse_size)]
+    record_max: Option<u64>,
     /// Play a recording of a client or of a server instead of joining
     #[arg(
         long,
@@ -81,12 +75,23 @@ impl Options {
 
     /// Returns the file to record into, and its largest size.
     pub(crate) fn record(&self) -> Option<(&Path, u64)> {
-        Some((self.record.as_deref()?, self.record_max))
+        let max_bytes = self.record_max.unwrap_or(DEFAULT_MAX_BYTES);
+        Some((self.record.as_deref()?, max_bytes))
     }
 
     /// Returns the recording to play.
     pub(crate) fn replay(&self) -> Option<&Path> {
         self.replay.as_deref()
+    }
+
+    /// Warns on standard error of flags that have no effect beside the others.
+    pub(crate) fn warn(&self) {
+        if self.record.is_none() && self.record_max.is_some() {
+            eprintln!("warning: --record-max has no effect without --record");
+        }
+        if self.replay.is_some() && self.server.is_some() {
+            eprintln!("warning: --server has no effect beside --replay, which joins no server");
+        }
     }
 
     /// Returns the window's title, which cannot change later.
