@@ -1,7 +1,6 @@
 //! HTTP connections: their limits and their endings.
 
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -26,6 +25,7 @@ use tower_service::Service;
 use tracing::debug;
 
 use super::closing::{self, Persistence, Refusal};
+use super::first_bytes::{beginning, look};
 use super::foreign;
 use super::https::Unencrypted;
 use super::meter::{Meter, Metered};
@@ -36,13 +36,13 @@ use crate::shared::Shared;
 use crate::tls::{self, Arrival};
 use cubesync_relay::admission::{Admission, Admitted, Count};
 use cubesync_relay::contain::contain;
-use cubesync_relay::ending::{Ending, Problem};
+use cubesync_relay::ending::Ending;
 use cubesync_relay::metrics::Task;
 use cubesync_relay::session::{Stream, tcp};
 
 /// Time for the first byte, for a TLS handshake, for a request's head, and between two requests. A browser
 /// sends a head in one packet, so only a stalled network needs seconds.
-const HEAD_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Largest number of headers in a request: browsers send about 20, proxies add a few.
 const MAX_HEADERS: usize = 64;
@@ -69,7 +69,7 @@ const BEFORE_CUT: Duration = Duration::from_secs(5);
 pub(super) struct StreamEnds(pub(super) Instant);
 
 /// The answer to a head that does not come.
-const TOO_SLOW: Refusal = Refusal {
+pub(super) const TOO_SLOW: Refusal = Refusal {
     status: StatusCode::REQUEST_TIMEOUT,
     reason: "the head of a request did not come within 5 seconds; send it in one go",
 };
@@ -227,62 +227,6 @@ async fn serve_plain(
     }
 }
 
-/// Copies the bytes that tell protocols apart.
-fn beginning(received: &[u8]) -> Vec<u8> {
-    received[..received.len().min(foreign::FIRST_BYTES)].to_vec()
-}
-
-/// The end of a connection on which no request begins.
-enum End {
-    /// The peer is gone.
-    Gone,
-    /// The server stops.
-    Stopping,
-    Refused(HttpEnding, Refusal),
-    /// The peer speaks the game's protocol.
-    Game(Problem),
-}
-
-/// Looks at the first bytes of a connection. Returns `None` if they may begin a request.
-async fn look(
-    shared: &Shared,
-    first: impl Future<Output = io::Result<Vec<u8>>>,
-    stop: &CancellationToken,
-) -> Option<End> {
-    let first = tokio::select! {
-        looked = timeout(HEAD_DEADLINE, first) => looked,
-        () = grace_after(stop) => return Some(End::Stopping),
-    };
-    let first = match first {
-        Err(_) => return Some(End::Refused(HttpEnding::HeadTimeout, TOO_SLOW)),
-        Ok(Err(_)) => return Some(End::Gone),
-        Ok(Ok(first)) if first.is_empty() => return Some(End::Gone),
-        Ok(Ok(first)) => first,
-    };
-    if let Some(problem) = foreign::game_problem(&first, shared.addresses.tcp.port()) {
-        return Some(End::Game(problem));
-    }
-    foreign::refusal(&first).map(|refusal| End::Refused(HttpEnding::BadRequest, refusal))
-}
-
-impl End {
-    /// Ends a connection in this way.
-    async fn of(self, shared: &Shared, stream: impl Stream) {
-        match self {
-            Self::Gone => {}
-            Self::Stopping => closing::close(stream).await,
-            Self::Refused(ending, refusal) => {
-                shared.metrics.http_cuts.count(ending);
-                closing::refuse(stream, refusal).await;
-            }
-            Self::Game(problem) => {
-                shared.metrics.http_cuts.count(HttpEnding::BadRequest);
-                shared.host.sessions.turn_away(stream, &problem).await;
-            }
-        }
-    }
-}
-
 /// Answers the requests of a connection until it ends. In the second half of its lifetime each answer
 /// announces that it is the last one, so that only an answer which takes as long is cut.
 async fn serve_stream(
@@ -374,7 +318,7 @@ async fn serve_stream(
 }
 
 /// Waits until connections without a request end because the server stops.
-async fn grace_after(stop: &CancellationToken) {
+pub(super) async fn grace_after(stop: &CancellationToken) {
     stop.cancelled().await;
     tokio::time::sleep(STOP_GRACE).await;
 }

@@ -5,6 +5,7 @@ mod connection;
 mod cubes;
 mod encoding;
 mod files;
+mod first_bytes;
 mod foreign;
 pub(crate) mod fuzzing;
 mod https;
