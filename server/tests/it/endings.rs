@@ -191,7 +191,15 @@ async fn a_head_that_does_not_end_in_time_is_answered_with_408() {
             assert!(answer.is_last() && !answer.body.is_empty());
             assert!(client.ends().await);
         });
-    futures_util::future::join_all(typing).await;
+    let encrypted = async {
+        let pair = Pair::new();
+        let server = pair.serve(&[]).await;
+        let stream = pair.connect(server.addresses.http).await;
+        let mut client = Keeper(BufReader::new(stream));
+        let answer = client.ask("GET / HTTP/1.1\r\n").await.unwrap();
+        assert!(answer.head.starts_with("http/1.1 408 ") && client.ends().await);
+    };
+    tokio::join!(futures_util::future::join_all(typing), encrypted);
     server
         .counts("cubesync_http_cuts_total{reason=\"head_timeout\"} 4")
         .await;
