@@ -93,6 +93,10 @@ struct KeyState {
     lost: HashSet<KeyCode>,
     pressed: HashSet<KeyCode>,
     edits: Vec<Edit>,
+    /// Whether the key whose press comes next has typed a character: X11 tells that first.
+    has_typed: bool,
+    /// The keys since the last character that may have been dead ones.
+    silent: u32,
     take: bool,
     wheel: f32,
     fingers: Fingers,
@@ -184,6 +188,9 @@ impl EventHandler for KeyState {
     fn draw(&mut self) {}
 
     fn key_down_event(&mut self, key: KeyCode, modifiers: KeyMods, repeat: bool) {
+        if !std::mem::take(&mut self.has_typed) && (key as u32) < KeyCode::Escape as u32 {
+            self.silent += 1;
+        }
         let is_down = self.down.contains(&key);
         if repeat && !is_down && !self.lost.contains(&key) {
             // The key that repeats went down as another one: the layout has changed meanwhile.
@@ -226,15 +233,22 @@ impl EventHandler for KeyState {
     }
 
     fn char_event(&mut self, character: char, modifiers: KeyMods, repeat: bool) {
+        self.has_typed = true;
+        let silent = std::mem::take(&mut self.silent);
         // On some systems AltGr is Ctrl+Alt, and types characters.
         let shortcut = modifiers.logo || modifiers.ctrl && !modifiers.alt;
-        if shortcut {
-            // With a Russian layout the V key has no key code.
-            if matches!(character, 'м' | 'М') {
-                self.edits.push(Edit::Paste);
+        let types = !shortcut && !character.is_control();
+        platform::with_accents(character, silent, |character| {
+            // An accent before anything else, such as Backspace, is dropped.
+            if types {
+                self.edits.push(Edit::Type(character));
             }
-        } else if !character.is_control() {
-            self.edits.push(Edit::Type(character));
+        });
+        // With a Russian layout the V key has no key code.
+        if shortcut && matches!(character, 'м' | 'М') {
+            self.edits.push(Edit::Paste);
+        }
+        if types {
             // Nor has the E key a key code with a Russian layout.
             self.take |= !repeat && matches!(character, 'у' | 'У');
         }

@@ -21,7 +21,7 @@ pub(crate) use cubesync_recording::Recording;
 use macroquad::math::Rect;
 use macroquad::miniquad::window;
 
-pub(crate) use super::display::{copy, paste};
+pub(crate) use super::display::{copy, paste, with_accents};
 use super::icon::icon;
 use super::options::Options;
 pub(crate) use super::options::target;
@@ -50,7 +50,7 @@ static RECORDER: Mutex<Option<Recorder>> = Mutex::new(None);
 /// The origin of the program's time.
 static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Where the window is to go once it is open, and its title.
-static GOAL: OnceLock<(Goal, String)> = OnceLock::new();
+static GOAL: OnceLock<(Option<Goal>, String)> = OnceLock::new();
 static IS_FULLSCREEN: AtomicBool = AtomicBool::new(false);
 
 /// Reads the command line, and begins to record if it asks for that.
@@ -66,9 +66,7 @@ pub(crate) fn start() -> Start {
         goal,
     } = place.unwrap_or_else(|reason| fail(&reason));
     let title = options.window_title();
-    if let Some(goal) = goal {
-        let _ = GOAL.set((goal, title.clone()));
-    }
+    let _ = GOAL.set((goal, title.clone()));
     if let Some((path, max_bytes)) = options.record() {
         record(path, max_bytes);
     }

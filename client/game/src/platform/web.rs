@@ -153,6 +153,11 @@ pub(crate) fn copy(text: &str) {
     browser::copy(text);
 }
 
+/// Types a character. The browser has put the accents of dead keys on it already.
+pub(crate) fn with_accents(character: char, _silent: u32, mut type_one: impl FnMut(char)) {
+    type_one(character);
+}
+
 /// Returns the clipboard's text, which the page knows once somebody has pasted.
 pub(crate) fn paste() -> Option<String> {
     window::clipboard_get()

@@ -1,6 +1,7 @@
 //! The X11 display: whether there is one, what it has room for, and where this window is on it.
 
 mod clipboard;
+mod dead_keys;
 
 use std::env;
 use std::error::Error;
@@ -16,6 +17,7 @@ use x11rb::resource_manager;
 use x11rb::rust_connection::RustConnection;
 
 pub(crate) use clipboard::{copy, paste};
+pub(crate) use dead_keys::with_accents;
 
 use crate::platform::place::{Area, Desk, Goal};
 
@@ -62,14 +64,32 @@ pub(crate) fn desk() -> std::result::Result<Option<Desk>, String> {
     })
 }
 
-/// Moves this program's window, which is open now, on a thread: the window manager may take a while.
-pub(crate) fn arrange(goal: Goal, title: &str) {
+/// Moves this program's window, which is open now, and hears its dead keys. A thread does that: the
+/// window manager may take a while.
+pub(crate) fn arrange(goal: Option<Goal>, title: &str) {
     let title = title.to_owned();
     thread::spawn(move || {
-        if let Err(error) = move_window(goal, &title) {
-            eprintln!("warning: the window stays where it is: {error}");
+        if let Err(error) = find_and_arrange(goal, &title) {
+            eprintln!("warning: the window stays where it is, and knows no dead keys: {error}");
         }
     });
+}
+
+fn find_and_arrange(goal: Option<Goal>, title: &str) -> Result<()> {
+    let (connection, screen) = x11rb::connect(None)?;
+    let root = connection.setup().roots[screen].root;
+    let began = Instant::now();
+    let window = loop {
+        match find_window(&connection, root, title)? {
+            Some(window) => break window,
+            None if began.elapsed() > PATIENCE => return Err("it is not found".into()),
+            None => thread::sleep(LOOK_EVERY),
+        }
+    };
+    if let Some(goal) = goal {
+        move_window(&connection, root, window, goal)?;
+    }
+    dead_keys::listen(connection, window)
 }
 
 fn find_desk(connection: &RustConnection, screen: usize) -> Result<Desk> {
@@ -120,18 +140,13 @@ fn monitor(connection: &RustConnection, root: Window) -> Option<Area> {
     pointed.or(areas.first()).copied()
 }
 
-fn move_window(goal: Goal, title: &str) -> Result<()> {
-    let (connection, screen) = x11rb::connect(None)?;
-    let root = connection.setup().roots[screen].root;
-    let began = Instant::now();
-    let window = loop {
-        match find_window(&connection, root, title)? {
-            Some(window) => break window,
-            None if began.elapsed() > PATIENCE => return Err("it is not found".into()),
-            None => thread::sleep(LOOK_EVERY),
-        }
-    };
-    let [left, right, top, bottom] = frame(&connection, root, window)?;
+fn move_window(
+    connection: &RustConnection,
+    root: Window,
+    window: Window,
+    goal: Goal,
+) -> Result<()> {
+    let [left, right, top, bottom] = frame(connection, root, window)?;
     let values = match goal {
         Goal::Corner(x, y) => ConfigureWindowAux::new()
             .x(x + left as i32)
