@@ -14,6 +14,8 @@ use crate::{ANNA, WINDOW_HEIGHT, WINDOW_WIDTH, join};
 
 /// Less than the distance from the middle to the wall of the world.
 const EDGE_METRES: f64 = 200.0;
+/// The key left of Enter on a US keyboard.
+const APOSTROPHE: &str = "48";
 /// The W key of a US keyboard, whatever the layout makes of it.
 const W: &str = "25";
 
@@ -107,6 +109,20 @@ fn three_windows_share_a_laptops_screen_side_by_side() {
         "{ends:?}"
     );
     windows[0].look("6-side-by-side");
+}
+
+#[test]
+#[ignore = "opens windows; .ci/run installs what that needs and runs it"]
+fn dead_keys_put_accents_on_letters() {
+    let server = Server::start();
+    let display = VirtualDisplay::start(WINDOW_WIDTH, WINDOW_HEIGHT);
+    set_layout(&display, &["us", "-variant", "intl"]);
+    let (program, window) = open_form(&display);
+    window.focus();
+    // With this layout, the key beside Enter is dead.
+    press(&display, &["ctrl+u", "shift+j", "o", "s", APOSTROPHE, "e"]);
+    fill_in_server(&display, &server);
+    program.wait_for_line("joined room lobby as José");
 }
 
 /// Opens a window with the join screen.
