@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 
 import { LAN_HOST } from "../support/chromium.js";
 import { scenario } from "../support/scenario.js";
+import { get } from "../support/server.js";
 import { until } from "../support/until.js";
 
 const ROOM = "Garten 7";
@@ -34,4 +35,25 @@ scenario("the address says room and name, and the menu copies it for others", {}
             (await server.cubes(ROOM)).every(({ kind }) => kind !== "player"));
     }
     assert.equal(await server.cube("Anna"), undefined, "nobody is in the lobby");
+});
+
+scenario("a link that cannot be used leads nowhere else, and the form says why", {}, async ({ server, browser }) => {
+    const refused = async (count) => {
+        const { body } = await get(`${server.page}metrics`);
+        return body.toString().includes(`cubesync_disconnects_total{reason="bad_name"} ${count}\n`);
+    };
+    // A room that shows nothing, and a name that says nothing.
+    for (const [index, link] of ["?room=%E3%85%A4&name=Anna", "?room=den&name=A%EE%80%80"].entries()) {
+        const tab = await browser.open(server.page + link);
+        await until("the server has refused it", () => refused(index + 1));
+        await tab.look(`9-refused-link-${index}`);
+        for (const room of ["lobby", "den"]) {
+            const players = (await server.cubes(room)).filter(({ kind }) => kind === "player");
+            assert.deepEqual(players, [], "nobody is elsewhere");
+        }
+    }
+    // What a messenger adds does no harm.
+    const boris = await browser.open(`${server.page}?room=%E2%81%A8den%E2%81%A9&name=Boris%E2%80%8B`);
+    await boris.joined();
+    assert.ok(await server.cube("Boris", "den"), "the same room");
 });
