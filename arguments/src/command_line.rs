@@ -27,9 +27,10 @@ pub fn warn_of_unknown_variables() {
 fn try_parse_from<Arguments: Parser>(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<Arguments, Error> {
-    let command = without_empty_variables(Arguments::command());
-    let matches = command.try_get_matches_from(arguments);
-    let mut matches = matches.map_err(with_tip)?;
+    let mut command = without_empty_variables(Arguments::command());
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let matches = command.try_get_matches_from_mut(&arguments);
+    let mut matches = matches.map_err(|error| with_tip(error, &command, &arguments))?;
     Arguments::from_arg_matches_mut(&mut matches)
         .map_err(|error| error.format(&mut without_empty_variables(Arguments::command())))
 }
@@ -57,19 +58,43 @@ pub fn without_empty_variables(command: Command) -> Command {
         .mut_subcommands(without_empty_variables)
 }
 
-/// Adds how a value is written that begins with a dash, where the parser took it for a flag.
-fn with_tip(mut error: Error) -> Error {
-    let is_no_flag = match error.get(ContextKind::InvalidArg) {
-        // Our programs have short flags for help and version only.
-        Some(ContextValue::String(flag)) => flag.starts_with('-') && !flag.starts_with("--"),
-        _ => false,
+/// Adds what helps a person further: where a wrong value comes from that is not on the command line, and
+/// how a value is written that begins with a dash, where the parser took it for a flag.
+fn with_tip(mut error: Error, command: &Command, arguments: &[OsString]) -> Error {
+    let Some(ContextValue::String(subject)) = error.get(ContextKind::InvalidArg) else {
+        return error;
     };
-    if error.kind() == ErrorKind::UnknownArgument && is_no_flag {
-        let tip = "a value that begins with a dash is written behind =, such as --flag=-value";
-        let tip = vec![tip.to_owned().into()];
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tip));
+    let tip = match error.kind() {
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => {
+            variable(subject, command, arguments)
+                .map(|name| format!("the value is that of the environment variable {name}"))
+        }
+        // Our programs have short flags for help and version only.
+        ErrorKind::UnknownArgument if !subject.starts_with("--") => Some(
+            "a value that begins with a dash is written behind =, such as --flag=-value".to_owned(),
+        ),
+        _ => None,
+    };
+    if let Some(tip) = tip {
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
     }
     error
+}
+
+/// Returns the environment variable of a flag such as `--tick <HZ>` that is not on the command line.
+fn variable(flag: &str, command: &Command, arguments: &[OsString]) -> Option<String> {
+    let flag = flag.split(' ').next()?;
+    let is_flag = |argument: &OsString| {
+        let argument = argument.to_string_lossy();
+        argument.split('=').next() == Some(flag)
+    };
+    if arguments.iter().any(is_flag) {
+        return None;
+    }
+    let mut known = command.get_arguments();
+    let known = known.find(|known| known.get_long() == flag.strip_prefix("--"))?;
+    Some(known.get_env()?.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]
@@ -78,10 +103,11 @@ mod tests {
 
     fn parsed(arguments: &[&str]) -> Result<String, String> {
         let number = Arg::new("number").long("number").env("CUBESYNC_TICK");
-        let command = without_empty_variables(Command::new("program").arg(number));
+        let mut command = without_empty_variables(Command::new("program").arg(number));
         let arguments = ["program"].iter().chain(arguments);
-        let matches = command.try_get_matches_from(arguments).map_err(with_tip);
-        let matches = matches.map_err(|error| error.to_string())?;
+        let arguments: Vec<OsString> = arguments.map(OsString::from).collect();
+        let matches = command.try_get_matches_from_mut(&arguments);
+        let matches = matches.map_err(|error| with_tip(error, &command, &arguments).to_string())?;
         Ok(matches
             .get_one::<String>("number")
             .cloned()

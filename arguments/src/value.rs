@@ -19,8 +19,14 @@ pub fn time(
     range: RangeInclusive<Duration>,
 ) -> impl Fn(&str) -> Result<Duration, String> + Clone + Send + Sync + 'static {
     move |text| {
-        let [least, most] = [range.start(), range.end()].map(|bound| format_duration(*bound));
-        let expected = format!("expected a time from {least} to {most}, such as 15s");
+        let usual = Duration::from_secs(15);
+        let example = if range.contains(&usual) {
+            usual
+        } else {
+            *range.end()
+        };
+        let [least, most, example] = [*range.start(), *range.end(), example].map(format_duration);
+        let expected = format!("expected a time from {least} to {most}, such as {example}");
         let text = text.trim();
         match humantime::parse_duration(text) {
             Ok(time) if range.contains(&time) => Ok(time),

@@ -32,7 +32,7 @@ const LONGEST_STAGGER: Duration = Duration::from_millis(25);
 const LONGEST_START: Duration = Duration::from_secs(5);
 /// Shortest and longest time that bots run.
 const SHORTEST_RUN: Duration = Duration::from_millis(100);
-const LONGEST_RUN: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const LONGEST_RUN: Duration = Duration::from_secs(31_557_600);
 /// Upper bound of the files that a process has open besides its sockets.
 const OTHER_FILES: usize = 32;
 /// Largest number of bots.

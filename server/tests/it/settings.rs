@@ -159,6 +159,11 @@ async fn wrong_values_are_usage_errors_that_say_what_was_meant_and_no_secret() {
         assert!(error.contains(words), "{flags:?}: {error}");
         assert!(!error.contains("sesame"), "{error}");
     }
+    let (_, error) = ended(command(&PORTS).env("CUBESYNC_TICK", "fast")).await;
+    assert!(
+        error.contains("environment variable CUBESYNC_TICK"),
+        "{error}"
+    );
     let same = ["--listen", "127.0.0.1:1", "--http", "127.0.0.1:1"];
     let (output, error) = ended(&mut command(&same)).await;
     assert_eq!(output.status.code(), Some(2), "{error}");
