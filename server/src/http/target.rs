@@ -50,11 +50,12 @@ pub(super) async fn resolve(
     let uri = request.uri();
     let pages = shared.config.http_path.as_ref();
     let path = pages.map_or(uri.path(), |pages| pages.rest_of(uri.path()));
+    let seen = path;
     let path = &*merged(path);
     let is_read = [Method::GET, Method::HEAD].contains(request.method());
     let location = match pages.is_some_and(|pages| pages.is(path)) {
-        true => Some(relative(path, &format!("{path}/"))),
-        false => usual_form(path).map(|page| relative(path, page)),
+        true => Some(relative(seen, &format!("{path}/"))),
+        false => usual_form(path).map(|page| relative(seen, page)),
     };
     if let Some(location) = location.filter(|_| is_read) {
         return redirect(location, uri.query());
@@ -104,17 +105,17 @@ fn merged(path: &str) -> Cow<'_, str> {
 /// name that files of folders have.
 fn usual_form(path: &str) -> Option<&'static str> {
     let lower = path.to_ascii_lowercase();
-    let names = lower.split('/').filter(|name| !name.is_empty());
-    let plain: String = names.flat_map(|name| ["/", name]).collect();
-    let plain = plain.strip_suffix("/index.html").unwrap_or(&plain);
+    let plain = lower.strip_suffix('/').unwrap_or(&lower);
+    let plain = plain.strip_suffix("/index.html").unwrap_or(plain);
     let is_meant = |page: &&&str| page.trim_end_matches('/') == plain;
     let page = PAGES.iter().find(is_meant)?;
     (path.starts_with('/') && *page != path).then_some(page)
 }
 
-/// Returns the address of one path as seen from another. It names no other server, whatever the paths are.
+/// Returns the address of one path as seen from another, where browsers may not see that it begins with several
+/// slashes. It names no other server, whatever the paths are.
 fn relative(from: &str, to: &str) -> String {
-    let depth = from.matches('/').count().saturating_sub(1);
+    let depth = from.trim_start_matches('/').matches('/').count();
     match (depth, to.trim_start_matches('/')) {
         (0, "") => "./".to_owned(),
         (0, to) => format!("./{to}"),
@@ -165,7 +166,6 @@ mod tests {
             ("/index.html", "/"),
             ("/Index.HTML", "/"),
             ("/status/", "/status"),
-            ("//metrics", "/metrics"),
             ("/STATUS", "/status"),
             ("/status/index.html", "/status"),
             ("/time.html/", "/time.html"),
@@ -182,6 +182,7 @@ mod tests {
             "/../status/..",
             "",
             "*",
+            "//metrics",
             "/status/status.css",
         ] {
             assert_eq!(usual_form(path), None, "{path}");
@@ -208,6 +209,8 @@ mod tests {
             ("/index.html", "/", "./"),
             ("/status/", "/status", "../status"),
             ("/STATUS", "/status", "./status"),
+            ("/status//", "/status", "../../status"),
+            ("//status/", "/status", "../status"),
             ("/status/index.html", "/status", "../status"),
         ] {
             assert_eq!(relative(from, to), expected, "{from}");
