@@ -180,7 +180,7 @@
 
     // A server that was updated has another page: an old tab fetches it, once.
     async function reloadWhenNewer() {
-        const answer = await fetch(location.pathname, { cache: "no-store" }).catch(() => null);
+        const answer = await fetch(location.href, { cache: "no-store" }).catch(() => null);
         const build = answer?.ok && /data-build="([^"]+)"/.exec(await answer.text())?.[1];
         if (build && build !== document.documentElement.dataset.build) cubesyncReloadOnce(build);
     }
@@ -296,7 +296,8 @@
     }
 
     function inviteLink(room) {
-        const link = new URL(location.pathname, location.href);
+        const link = new URL(location.href);
+        link.search = link.hash = "";
         if (room !== "lobby") link.searchParams.set("room", room);
         return link.href.replace(/[.*_]+$/, (end) => end.replace(/./g, (sign) => `%${sign.charCodeAt().toString(16)}`));
     }

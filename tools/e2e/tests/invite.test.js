@@ -57,3 +57,21 @@ scenario("a link that cannot be used leads nowhere else, and the form says why",
     await boris.joined();
     assert.ok(await server.cube("Boris", "den"), "the same room");
 });
+
+scenario("a room that is too long or shows nothing, and a name of blanks, open the form with an error", {}, async ({ server, browser }) => {
+    for (const [index, link] of [`?name=Anna&room=${"x".repeat(99)}`, "?name=Anna&room=%E2%80%8B", "?room=den&name=%20"].entries()) {
+        const tab = await browser.open(`${server.page}${link}`);
+        await tab.page.waitForFunction(() => window.wasm_exports && document.getElementById("cover").hidden);
+        await until("the form shows an error", async () => (await tab.look(`9-link-${index}`)).showsError());
+    }
+    const names = [...await server.cubes(), ...await server.cubes("den")].filter(({ kind }) => kind === "player");
+    assert.deepEqual(names, []);
+});
+
+scenario("what a messenger takes for a part of a link does not lead elsewhere, and a hash leads into the room too", {}, async ({ server, browser }) => {
+    for (const [name, link] of [["Anna", "?name=Anna&room=den."], ["Boris", "#name=Boris&room=den)"]]) {
+        const tab = await browser.open(`${server.page}${link}`);
+        await tab.joined();
+        assert.ok(await server.cube(name, "den"), `${link} leads into den`);
+    }
+});

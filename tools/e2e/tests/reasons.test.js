@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { connect } from "node:net";
 
 import { scenario } from "../support/scenario.js";
+import { get } from "../support/server.js";
 import { standIn } from "../support/stand_in.js";
 import { until } from "../support/until.js";
 
@@ -91,20 +92,23 @@ scenario("a server that stops says so", { announced, serverFlags: ["--drain", "2
     await stopped;
 });
 
-scenario("too many connections to the pages are named", { announced, serverFlags: ["--max-http-connections", "8"] }, async ({ server, browser }) => {
-    const tab = await openForm(browser, server.page);
-    const [hostname, port] = server.http.split(":");
-    const idle = Array.from({ length: 16 }, () => connect(port, hostname, function () { this.write("GET"); }));
-    try {
-        for (const socket of idle) socket.on("error", () => {});
-        await until("no page is served", async () => await fetch(`${server.page}healthz`).then(({ status }) => status === 503, () => false));
-        await tab.join();
-        await tab.isTold("pages have too many connections");
-        await showsError(tab, "34-pages");
-    } finally {
-        for (const socket of idle) socket.destroy();
-    }
-});
+for (const [how, flags, pattern] of [["", [], []], [", encrypted", ["--tls-self-signed"], [/certificate/]]]) {
+    const options = { announced: [...announced, ...pattern], serverFlags: ["--max-http-connections", "8", ...flags] };
+    scenario(`too many connections to the pages are named${how}`, options, async ({ server, browser }) => {
+        const tab = await openForm(browser, server.page, { ignoreHTTPSErrors: true });
+        const [hostname, port] = server.http.split(":");
+        const idle = Array.from({ length: 16 }, () => connect(port, hostname, function () { this.write("GET"); }));
+        try {
+            for (const socket of idle) socket.on("error", () => {});
+            await until("no page is served", () => get(`${server.page}healthz`).then(({ status }) => status === 503, () => false));
+            await tab.join();
+            await tab.isTold("pages have too many connections");
+            await showsError(tab, "34-pages");
+        } finally {
+            for (const socket of idle) socket.destroy();
+        }
+    });
+}
 
 scenario("a server that is gone is named as such", { announced }, async ({ server, browser }) => {
     const tab = await openForm(browser, server.page);
