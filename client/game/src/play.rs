@@ -111,7 +111,7 @@ impl PlayScreen {
         while let Some(event) = self.client.next_event() {
             self.on_event(event, time.now);
         }
-        // A room that goes on at another server gives a new token without an event.
+        // A room that goes on at another server may give a new token without an event.
         let resume = self.client.options().resume;
         if resume != self.resume {
             self.resume = resume;

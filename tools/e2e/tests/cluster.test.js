@@ -3,6 +3,7 @@ import test from "node:test";
 
 import { Browser, MAGENTA } from "../support/browser.js";
 import { Cluster } from "../support/cluster.js";
+import { Devtools } from "../support/devtools.js";
 import { walked } from "../support/scenario.js";
 import { until } from "../support/until.js";
 
@@ -32,6 +33,27 @@ test("a tab whose server is killed plays on at another one", { timeout: 180_000 
             (await anna.look("cluster-1-plays-on")).showsConnection());
         await boris.look("cluster-2-other-tab");
         assert.deepEqual(browser.complaints(announced), [], "a page complained");
+    } finally {
+        await browser.end();
+        await cluster.end();
+    }
+});
+
+test("a tab at an edge whose owner is killed and which crashes then has the same cube", { timeout: 180_000 }, async () => {
+    const cluster = await Cluster.start(2);
+    const browser = await Devtools.start();
+    try {
+        const roles = await Promise.all(cluster.servers.map(async (server) => [(await server.room()).role, server]));
+        const { owner, edge } = Object.fromEntries(roles);
+        const anna = await browser.open(`${edge.page}?name=Anna`);
+        await anna.joined();
+        const { id } = await until("the edge shows Anna", () => edge.cube("Anna"));
+        await owner.end();
+        await until("the room goes on behind the tab's connection", async () => (await edge.room())?.role === "owner");
+        await anna.crash();
+        await anna.joined();
+        const players = (await edge.cubes()).filter(({ kind }) => kind !== "free");
+        assert.deepEqual(players.map(({ id, name, kind }) => [id, name, kind]), [[id, "Anna", "player"]]);
     } finally {
         await browser.end();
         await cluster.end();
