@@ -74,12 +74,14 @@ mod tests {
         let told =
             |answer: Option<Bytes>| answer.map(|it| String::from_utf8_lossy(&it).into_owned());
         let bytes = |first: &[u8]| told(answer_to_bytes(first, &addresses));
-        assert!(
-            bytes(b"\0\0\0\x2A")
-                .unwrap()
-                .contains("the game's port is 14900")
-        );
-        assert!(bytes(b"\x16\x03\x01").unwrap().starts_with("error: "));
+        for program in [&b"\0\0\0\x2A"[..], b"\x16\x03\x01"] {
+            let reject = bytes(program).unwrap();
+            assert!(
+                reject.starts_with('\0'),
+                "a frame, which both read: {reject}"
+            );
+            assert!(reject.contains("the game is on port 14900"), "{reject}");
+        }
         for text in [&b"\0A"[..], b"\x16Anna", b"Anna", b""] {
             assert_eq!(bytes(text), None, "{text:?}");
         }
