@@ -1,6 +1,7 @@
 //! A virtual X display, on which a test presses keys and looks at windows.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -167,6 +168,16 @@ impl Picture {
             width,
             pixels: pixels.to_vec(),
         }
+    }
+
+    /// Returns how many pixels of an area are of a colour; the area is given by its columns and rows.
+    pub(crate) fn count(
+        &self,
+        [columns, rows]: [Range<usize>; 2],
+        is_it: impl Fn([u8; 3]) -> bool,
+    ) -> usize {
+        let rows = rows.map(|row| &self.pixels[row * self.width..][columns.clone()]);
+        rows.flatten().filter(|pixel| is_it(**pixel)).count()
     }
 
     /// Returns the centre of all pixels of a colour, or `None` if there are none.

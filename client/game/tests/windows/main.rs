@@ -4,6 +4,7 @@
 mod display;
 #[cfg(target_os = "linux")]
 mod linux;
+mod names;
 mod process;
 mod server;
 

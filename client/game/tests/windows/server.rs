@@ -13,6 +13,8 @@ use crate::process::{Program, server_program, until};
 pub(crate) struct Server {
     /// The address for clients.
     pub(crate) tcp: SocketAddr,
+    /// The address of the text protocol.
+    pub(crate) text: SocketAddr,
     http: SocketAddr,
     program: Program,
 }
@@ -20,14 +22,14 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server on free ports, and waits until it serves.
     pub(crate) fn start() -> Self {
-        Self::start_at(free_address().unwrap(), free_address().unwrap())
+        Self::start_at([(); 3].map(|()| free_address().unwrap()))
     }
 
     /// Ends the server at once, as `kill -9` does, and starts it again after `meanwhile`.
     pub(crate) fn restart(self, meanwhile: impl FnOnce()) -> Self {
         drop(self.program);
         meanwhile();
-        Self::start_at(self.tcp, self.http)
+        Self::start_at([self.tcp, self.http, self.text])
     }
 
     /// Returns where the cube of the player with this name is now, in metres.
@@ -41,17 +43,23 @@ impl Server {
         Some([0, 1, 2].map(|axis| cube["position"][axis].as_f64().unwrap()))
     }
 
-    fn start_at(tcp: SocketAddr, http: SocketAddr) -> Self {
+    fn start_at([tcp, http, text]: [SocketAddr; 3]) -> Self {
         let mut command = Command::new(server_program());
         command
             .args(["--listen", &tcp.to_string()])
-            .args(["--http", &http.to_string()]);
+            .args(["--http", &http.to_string()])
+            .args(["--text", &text.to_string()]);
         let program = Program::start("the server", &mut command);
         until("the server serves", || {
             let answer = get(http, "/healthz").ok()?;
             answer.starts_with("HTTP/1.1 200 ").then_some(())
         });
-        Self { tcp, http, program }
+        Self {
+            tcp,
+            text,
+            http,
+            program,
+        }
     }
 }
 
