@@ -1,7 +1,6 @@
 //! A virtual X display, on which a test presses keys and looks at windows.
 
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -136,8 +135,9 @@ impl Drop for HeldKey<'_> {
 
 /// A picture of a window.
 pub(crate) struct Picture {
-    width: usize,
-    pixels: Vec<[u8; 3]>,
+    pub(crate) width: usize,
+    /// Red, green and blue, row by row.
+    pub(crate) pixels: Vec<[u8; 3]>,
 }
 
 /// The place of a colour in a picture, in pixels from its upper left corner.
@@ -168,16 +168,6 @@ impl Picture {
             width,
             pixels: pixels.to_vec(),
         }
-    }
-
-    /// Returns how many pixels of an area are of a colour; the area is given by its columns and rows.
-    pub(crate) fn count(
-        &self,
-        [columns, rows]: [Range<usize>; 2],
-        is_it: impl Fn([u8; 3]) -> bool,
-    ) -> usize {
-        let rows = rows.map(|row| &self.pixels[row * self.width..][columns.clone()]);
-        rows.flatten().filter(|pixel| is_it(**pixel)).count()
     }
 
     /// Returns the centre of all pixels of a colour, or `None` if there are none.

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::ops::Range;
 
-use crate::display::VirtualDisplay;
+use crate::display::{Picture, VirtualDisplay};
 use crate::process::until;
 use crate::server::Server;
 use crate::{ANNA, WINDOW_HEIGHT, WINDOW_WIDTH, join};
@@ -40,8 +40,12 @@ fn names_of_every_script_are_drawn() {
     let display = VirtualDisplay::start(WINDOW_WIDTH, WINDOW_HEIGHT);
     let anna = join(&display, &server, ANNA);
     let light = |picture: &str| {
-        let bright = |pixel: [u8; 3]| pixel.iter().any(|&part| part > 150);
-        anna.window.look(picture).count(LABEL, bright)
+        let Picture { width, pixels } = anna.window.look(picture);
+        let [columns, rows] = LABEL;
+        let label = rows.flat_map(|row| &pixels[row * width..][columns.clone()]);
+        label
+            .filter(|pixel| pixel.iter().any(|&part| part > 150))
+            .count()
     };
 
     let mut player = enter(&server, NEARLY_EMPTY);
