@@ -1,7 +1,7 @@
 "use strict";
 (() => {
-const VERSION = 3;
-const [CONNECTING, OPEN, UNREACHABLE, BLOCKED, CLOSED, LOST, FLOODED] = [0, 1, 2, 3, 4, 5, 6];
+const VERSION = 4;
+const [CONNECTING, OPEN, CLOSED] = [0, 1, 2];
 const MAX_UNREAD_BYTES = 4 << 20;
 const MAX_UNSENT_BYTES = 4 << 10;
 const MAX_UNREAD_DATAGRAMS = 64;
@@ -20,14 +20,18 @@ const sockets = new Map();
 let last_socket = 0;
 function openSocket(neighbour) {
 const socket = { code: CONNECTING, unread: [], offset: 0, unread_bytes: 0 };
+const end = (reason) => {
+if (socket.code !== CLOSED) Object.assign(socket, { code: CLOSED, reason });
+frameWhileHidden();
+};
 sockets.set(++last_socket, socket);
 try {
 const url = new URL(neighbour ? `//${neighbour}/ws` : "ws", document.baseURI);
 url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
 url.search = "";
 socket.web = new WebSocket(url);
-} catch {
-socket.code = BLOCKED;
+} catch ({ message }) {
+end(`the browser does not connect: ${message}`);
 return last_socket;
 }
 socket.web.binaryType = "arraybuffer";
@@ -42,21 +46,28 @@ socket.unread.push(new Uint8Array(data));
 socket.unread_bytes += data.byteLength;
 frameWhileHidden();
 if (socket.unread_bytes > MAX_UNREAD_BYTES) {
-socket.code = FLOODED;
+end("too much came while this tab was asleep");
 socket.unread = [];
 socket.web.close();
 }
 };
-socket.web.onclose = async (event) => {
-if (socket.code === OPEN) {
-socket.code = event.code === 1006 ? LOST : CLOSED;
-} else if (socket.code === CONNECTING) {
-const answer = neighbour ? null : await fetch("healthz", { cache: "no-store" }).catch(() => null);
-socket.code = answer?.ok ? BLOCKED : UNREACHABLE;
-}
-frameWhileHidden();
+socket.web.onclose = async ({ code }) => {
+if (socket.code === CONNECTING) return end(await obstacle(neighbour));
+end(code === 1006 ? "the server or the network cut the connection" : "the server closed the connection");
 };
 return last_socket;
+}
+async function obstacle(neighbour) {
+const trust = location.protocol === "https:" ? " Or the browser no longer trusts its certificate: reload the page to see." : "";
+const question = `ws?origin=${encodeURIComponent(location.origin)}`;
+const answer = neighbour ? null : await fetch(question, { cache: "no-store" }).catch(() => null);
+if (!answer) return `the server does not answer; is it running, and are you online?${trust}`;
+if (answer.status === 426) {
+return `the server would let you in, but its WebSocket does not come through. If that stays so, a browser extension, a proxy or a firewall blocks it.${trust}`;
+}
+const is_text = answer.headers.get("content-type")?.startsWith("text/plain");
+const text = is_text ? await answer.text().catch(() => "") : "";
+return text.trim() || `something in front of the server answers in its place, with status ${answer.status}`;
 }
 function receive(id, to, room) {
 const socket = sockets.get(id);
@@ -136,7 +147,7 @@ socket.channel.send(datagram);
 }
 }
 async function reloadWhenNewer() {
-const answer = await fetch(location.pathname, { cache: "no-store" }).catch(() => null);
+const answer = await fetch(location.href, { cache: "no-store" }).catch(() => null);
 const build = answer?.ok && /data-build="([^"]+)"/.exec(await answer.text())?.[1];
 if (build && build !== document.documentElement.dataset.build) cubesyncReloadOnce(build);
 }
@@ -149,35 +160,92 @@ return {};
 };
 const store = (storage, key, value) => {
 try {
-storage().setItem(key, JSON.stringify(value));
+if (value) storage().setItem(key, JSON.stringify(value));
+else storage().removeItem(key);
 } catch {
 }
 };
 const session = () => sessionStorage;
 const local = () => localStorage;
-const address = new URLSearchParams(location.search);
+const parameters = (text) => new URLSearchParams(text.slice(1).replace(/[.,;:!?'"*_~)\]}>]+$/, ""));
+const [query, fragment] = [location.search, location.hash].map(parameters);
+const said = (key) => query.get(key) ?? fragment.get(key);
 const remembered = stored(local, "cubesync");
-let kept = stored(session, "cubesync");
-store(session, "cubesync", {});
-if (kept.search !== location.search) kept = { search: location.search };
-window.addEventListener("pagehide", () => store(session, "cubesync", kept));
-window.addEventListener("pageshow", (event) => event.persisted && store(session, "cubesync", {}));
+const GAME = "cubesync-game-";
+const here = location.pathname + location.search + location.hash;
+const ORPHAN_MS = 3_600_000;
+const ANSWER_MS = 1000;
+let kept = {};
+function storeGame(is_closed) {
+if (rank !== Infinity) return;
+Object.assign(kept, { is_closed, seen_ms: Date.now() });
+store(session, "cubesync", kept);
+store(local, GAME + kept.id, kept.join && !is_closed && kept);
+}
+let rank = 0;
+let lose;
+let channel;
+const sayRank = () => channel?.postMessage({ id: kept.id, rank });
+try {
+channel = new BroadcastChannel("cubesync");
+channel.onmessage = ({ data }) => {
+if (data.id !== kept.id) return;
+if (data.rank < rank) sayRank();
+else lose?.();
+};
+} catch {
+}
+function isNobodys(game) {
+kept = game;
+rank = Math.random();
+return new Promise((resolve) => {
+lose = () => resolve(false);
+setTimeout(resolve, channel ? ANSWER_MS : 0, true);
+sayRank();
+});
+}
+async function findGame() {
+const own = stored(session, "cubesync");
+const games = new Map([[own.id, own]]);
+try {
+for (const key of Object.keys(localStorage).filter((key) => key.startsWith(GAME))) {
+const game = stored(local, key);
+const is_kept = game.id === own.id || Date.now() - game.seen_ms < ORPHAN_MS;
+if (is_kept) games.set(game.id, game);
+else store(local, key);
+}
+} catch {
+}
+for (const game of games.values()) {
+if (game.page === here && (game.is_closed || await isNobodys(game))) return game;
+}
+return { page: here };
+}
+window.cubesyncReady = findGame().then((game) => {
+kept = { id: Math.random(), ...game };
+rank = Infinity;
+storeGame();
+});
+window.addEventListener("pagehide", () => storeGame(true));
+window.addEventListener("pageshow", (event) => event.persisted && storeGame());
+setInterval(storeGame, 60_000);
 function setting(key) {
-if (key === "join") return kept.join ?? (address.has("name") ? "1" : "");
-const said = ["name", "room"].includes(key) ? address.get(key) : null;
-return kept[key] ?? said ?? remembered[key] ?? "";
+if (key === "join") return kept.join ?? (said("name") === null ? "" : "1");
+return kept[key] ?? (["name", "room"].includes(key) ? said(key) : null) ?? remembered[key] ?? "";
 }
 function keep(key, value) {
 kept[key] = value;
+storeGame();
 if (key === "name" || key === "colour") {
 remembered[key] = value;
 store(local, "cubesync", remembered);
 }
 }
 function inviteLink(room) {
-const link = new URL(location.pathname, location.href);
+const link = new URL(location.href);
+link.search = link.hash = "";
 if (room !== "lobby") link.searchParams.set("room", room);
-return link.href;
+return link.href.replace(/[.*_]+$/, (end) => end.replace(/./g, (sign) => `%${sign.charCodeAt().toString(16)}`));
 }
 async function copy(text) {
 try {
@@ -200,6 +268,21 @@ const change = is_on
 : page.requestFullscreen ?? page.webkitRequestFullscreen;
 change?.call(is_on ? document : page)?.catch?.(() => {});
 }
+const lettering = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+function setSize(size) {
+lettering.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
+}
+function textWidth(text, length, size) {
+setSize(size);
+return lettering.measureText(read(text, length)).width;
+}
+function drawText(text, length, size, width, height, x, y, to) {
+Object.assign(lettering.canvas, { width, height });
+setSize(size);
+lettering.fillStyle = "#fff";
+lettering.fillText(read(text, length), x, y);
+bytes(to, 4 * width * height).set(lettering.getImageData(0, 0, width, height).data);
+}
 const fields = new Map();
 function removeUnseenFields() {
 for (const [index, field] of fields) {
@@ -214,10 +297,8 @@ if (fields.size) requestAnimationFrame(removeUnseenFields);
 function makeField(index) {
 const input = document.body.appendChild(document.createElement("input"));
 const field = { input, is_changed: false };
-input.className = "field";
-input.autocomplete = "off";
-input.spellcheck = false;
-input.enterKeyHint = "go";
+Object.assign(input, { className: "field", type: "text", inputMode: "text", enterKeyHint: "go", spellcheck: false });
+Object.entries({ autocapitalize: "off", autocorrect: "off", autocomplete: "off" }).forEach((pair) => input.setAttribute(...pair));
 input.oninput = () => field.is_changed = true;
 input.onpaste = (event) => event.stopPropagation();
 input.onkeydown = (event) => {
@@ -283,6 +364,7 @@ cubesync_socket_state: (id) => {
 const socket = sockets.get(id);
 return socket?.unread.length ? OPEN : socket?.code ?? CLOSED;
 },
+cubesync_socket_reason: (id, to, room) => write(sockets.get(id)?.reason ?? "", to, room),
 cubesync_socket_receive: receive,
 cubesync_socket_send: send,
 cubesync_socket_close: closeSocket,
@@ -302,6 +384,8 @@ cubesync_copy: (text, length) => void copy(read(text, length)),
 cubesync_set_title: (text, length) => document.title = read(text, length),
 cubesync_can_fullscreen: () => Number(document.fullscreenEnabled ?? document.webkitFullscreenEnabled ?? false),
 cubesync_toggle_fullscreen: toggleFullscreen,
+cubesync_text_width: textWidth,
+cubesync_text_draw: drawText,
 cubesync_text_field: textField,
 }),
 });

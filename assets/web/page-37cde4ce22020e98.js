@@ -51,17 +51,20 @@ element("message").textContent = `Loading … ${Math.round(count / 1024)} of ${M
 }
 }
 function openGraphics() {
-const context = canvas.getContext("webgl", {
-alpha: false,
-antialias: devicePixelRatio < 2,
-powerPreference: "high-performance",
-});
-if (!context) {
+const options = { alpha: false, antialias: devicePixelRatio < 2, powerPreference: "high-performance" };
+const context = canvas.getContext("webgl2", options);
+if (context) {
+importObject.env.init_webgl = () => gl = context;
+return "";
+}
+const older = canvas.getContext("webgl", options);
+if (!older) {
 return `This browser cannot draw in 3D: WebGL is missing or turned off.\nTurn on hardware acceleration in its settings. ${current}`;
 }
-const needed = ["OES_vertex_array_object", "ANGLE_instanced_arrays", "WEBGL_depth_texture"];
-const missing = needed.filter((name) => !context.getExtension(name));
-return missing.length ? `This graphics driver is too old: it lacks ${missing.join(", ")}.\n${current}` : "";
+const needed = ["OES_vertex_array_object", "ANGLE_instanced_arrays"];
+const missing = needed.filter((name) => !older.getExtension(name));
+window.alert = console.warn;
+return missing.length ? `This graphics driver is too old: it lacks WebGL 2 and ${missing.join(", ")}.\n${current}` : "";
 }
 async function start() {
 element("reload").onclick = () => location.reload();
@@ -88,6 +91,7 @@ wasm_memory = instance.exports.memory;
 wasm_exports = instance.exports;
 if (wasm_exports.crate_version() !== version) throw new Error("the loader is of another version");
 init_plugins(plugins);
+await cubesyncReady;
 wasm_exports.main();
 } catch (error) {
 return cubesyncFail(`The game could not be started (${error.message}).\nReload the page; if that does not help, update the browser.`);
