@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::net::{IpAddr, SocketAddr};
 
+use cubesync_network::{Network, OwnAddress, Unreachable};
 use cubesync_server::Addresses;
-use cubesync_server::network::{self, Network, OwnAddress, Unreachable};
 use qrcode::{EcLevel, QrCode};
 
 /// Width of the light border around the QR code. The standard asks for four modules. Two were enough
@@ -88,7 +88,7 @@ fn lines(
     let is_here = bound.ip().is_unspecified() || bound.ip().to_canonical().is_loopback();
     let here = is_here.then(|| {
         (
-            network::reachable(bound, None),
+            cubesync_network::reachable(bound, None),
             "on this machine".to_owned(),
         )
     });

@@ -71,7 +71,7 @@ const PAGE_LIMITS: &str = "Limits for pages (largest values; a COUNT is 1 to 100
 pub struct Config {
     /// Address on which the server accepts clients (TCP). ADDR is an address or a name of this machine,
     /// such as localhost; without it (14900, :14900) the port is open at all addresses of IPv4, with
-    /// [::] at all of IPv6 too. Port 0 takes a free one
+    /// `[::]` at all of IPv6 too. Port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:14900")]
     #[arg(env = "CUBESYNC_LISTEN")]
     #[arg(help_heading = ADDRESSES)]

@@ -14,7 +14,6 @@ mod http;
 mod listener;
 pub mod logging;
 mod metrics;
-pub mod network;
 mod once;
 mod players;
 mod recorder;

@@ -15,7 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use super::{ClusterNow, RoomServers};
 use crate::config::Config;
-use crate::network::{self, Network};
+use cubesync_network::Network;
 
 /// The connection to the bus, if the configuration names one.
 #[derive(Debug)]
@@ -117,7 +117,7 @@ pub(crate) fn profile(config: &Config, listening: [SocketAddr; 2]) -> ServerProf
     let around = Network::now();
     let [tcp, web] = listening.map(|bound| {
         let outside = around.likeliest(bound.ip());
-        network::reachable(bound, outside).to_string()
+        cubesync_network::reachable(bound, outside).to_string()
     });
     let given = &config.cluster;
     ServerProfile {

@@ -3,7 +3,7 @@
 use super::Finding;
 use super::reach::Reach;
 use crate::config::Config;
-use crate::network::Scope;
+use cubesync_network::Scope;
 
 const KEY: &str = "join key";
 
@@ -89,7 +89,7 @@ mod tests {
 
     use super::super::Verdict;
     use super::*;
-    use crate::network::Network;
+    use cubesync_network::Network;
 
     /// Returns the subject and the verdict of each finding.
     fn judged(flags: &[&str], own: &str, key_is_argument: bool) -> Vec<(&'static str, Verdict)> {

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Finding;
 use crate::cluster::profile;
 use crate::config::Config;
-use crate::network::{Scope, scope};
+use cubesync_network::{Scope, scope};
 
 /// Time of listening. Each server announces itself once a second.
 const LISTEN_FOR: Duration = Duration::from_millis(1_500);

@@ -7,8 +7,8 @@ use super::Finding;
 use super::files::can_write;
 use super::reach::Reach;
 use crate::config::Config;
-use crate::network::{Network, Scope};
 use crate::tls::{Certificate, CertificateError, day, missing_names};
+use cubesync_network::{Network, Scope};
 
 const ABOUT: &str = "encryption";
 

@@ -26,7 +26,7 @@ pub use self::finding::{Finding, Report, Verdict};
 pub use self::ports::is_serving;
 use self::reach::Reach;
 use crate::config::Config;
-use crate::network::Network;
+use cubesync_network::Network;
 
 /// Runs all checks.
 pub async fn examine(config: &Config) -> Report {

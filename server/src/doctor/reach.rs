@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::Finding;
 use crate::config::Config;
-use crate::network::{Network, OwnAddress, Scope, Unreachable, scope};
+use cubesync_network::{Network, OwnAddress, Scope, Unreachable, scope};
 
 /// The reachability of each listener.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use rcgen::{
 use tracing::{info, warn};
 
 use super::certificate::{Certificate, CertificateError};
-use crate::network::{Network, all_addresses};
+use cubesync_network::{Network, all_addresses};
 
 /// Time of validity: two years, less than the 825 days that Apple's systems accept at most.
 const VALID_FOR: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 60);

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +17,7 @@ use cubesync_client::protocol::help::FOR_THE_WINDOW;
 pub(crate) use cubesync_client::protocol::{clean_name, clean_room};
 use cubesync_client::recorder::Recorder;
 use cubesync_client::{Client, ClientOptions};
+use cubesync_network::Network;
 pub(crate) use cubesync_recording::Recording;
 use macroquad::math::Rect;
 use macroquad::miniquad::window;
@@ -166,8 +167,13 @@ pub(crate) fn is_unverified(options: &ClientOptions) -> bool {
 }
 
 /// Returns the address for other people, if the server has the default port: only then is the port
-/// of its pages known as well.
+/// of its pages known as well. A server on this machine is reached at the address that it names as
+/// the likeliest itself.
 pub(crate) fn invite(options: &ClientOptions) -> Option<Invite> {
+    invite_from(options, Network::now)
+}
+
+fn invite_from(options: &ClientOptions, network: impl Fn() -> Network) -> Option<Invite> {
     let (scheme, address) = match options.server.strip_prefix(ClientOptions::TLS) {
         Some(address) => ("https", address),
         None => ("http", options.server.as_str()),
@@ -178,7 +184,8 @@ pub(crate) fn invite(options: &ClientOptions) -> Option<Invite> {
     }
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     let is_local = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    let outside = if is_local { network_address() } else { None };
+    let everywhere = Ipv4Addr::UNSPECIFIED.into();
+    let outside = is_local.then(|| network().likeliest(everywhere)).flatten();
     let host = outside.map_or(host.to_owned(), |address| address.to_string());
     let mut link = format!("{scheme}://{host}:{PAGES_PORT}/");
     if options.room != "lobby" {
@@ -261,17 +268,6 @@ fn pause_after(elapsed: Duration) -> Option<Duration> {
     (elapsed < UNPACED).then(|| PACE - elapsed)
 }
 
-/// Returns the address at which others in the network reach this machine. Nothing is sent: the
-/// system only tells from which address it would send.
-fn network_address() -> Option<IpAddr> {
-    /// An address for documentation (RFC 5737): it is routed like any other and belongs to nobody.
-    const OUTSIDE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect(SocketAddr::from((OUTSIDE, 9))).ok()?;
-    let address = socket.local_addr().ok()?.ip();
-    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
-}
-
 /// Encodes a part of a link. No punctuation is left that readers would take for the end of a sentence.
 fn percent_encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
@@ -315,5 +311,21 @@ mod tests {
         assert_eq!(link("tls://10.0.0.5:14900", "lobby"), Some(expected));
         // Nobody knows where this server's pages are.
         assert_eq!(link("10.0.0.5:4000", "lobby"), None);
+    }
+
+    #[test]
+    fn an_invite_to_a_server_on_this_machine_names_what_others_reach() {
+        let invited = |server: &str, addresses: &[&str]| {
+            let options = ClientOptions::new(server, "Anna");
+            let invite = invite_from(&options, || Network::of(addresses)).unwrap();
+            (invite.link, invite.is_local)
+        };
+        for server in ["localhost:14900", "127.0.0.1:14900", "[::1]:14900"] {
+            let expected = ("http://192.168.4.1:8080/".to_owned(), false);
+            // Nothing routes beyond a hotspot.
+            assert_eq!(invited(server, &["192.168.4.1"]), expected, "{server}");
+        }
+        let expected = ("http://localhost:8080/".to_owned(), true);
+        assert_eq!(invited("localhost:14900", &[]), expected);
     }
 }

@@ -38,7 +38,7 @@ use self::stun::Message;
 use super::metrics::{DatagramMetrics, Opening, Received};
 use super::socket::Outgoing;
 use super::{lock, random};
-use crate::network::{self, Network};
+use cubesync_network::Network;
 
 /// Time between two looks at what is due. An acknowledgement waits for 200 ms anyway.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -297,9 +297,9 @@ fn make_certificate() -> Result<DtlsCertificate, rcgen::Error> {
 /// one on this machine gets the address that others would.
 fn own_address(bound: SocketAddr, browser: IpAddr) -> SocketAddr {
     let is_usable = |own: &IpAddr| !own.is_loopback() && (own.is_ipv4() || bound.is_ipv6());
-    let toward = network::toward(browser).filter(is_usable);
+    let toward = cubesync_network::toward(browser).filter(is_usable);
     let likeliest = || Network::now().likeliest(Ipv4Addr::UNSPECIFIED.into());
-    network::reachable(bound, toward.or_else(likeliest))
+    cubesync_network::reachable(bound, toward.or_else(likeliest))
 }
 
 impl fmt::Debug for Browsers {

@@ -23,8 +23,9 @@ const fn rule(folder: &'static str, may_use: &'static [&'static str]) -> Rule {
 }
 
 /// The product, from below. The tools may use anything.
-const PRODUCT: [Rule; 10] = [
+const PRODUCT: [Rule; 11] = [
     rule("arguments", &[]),
+    rule("network", &[]),
     rule("protocol", &[]),
     rule("recording", &["protocol"]),
     // The servers are tested with the real client.
@@ -42,6 +43,7 @@ const PRODUCT: [Rule; 10] = [
             "server",
             &[
                 "arguments",
+                "network",
                 "protocol",
                 "recording",
                 "server/relay",
@@ -55,7 +57,7 @@ const PRODUCT: [Rule; 10] = [
         tests_may_use: &["tools/harness"],
         ..rule(
             "client/game",
-            &["arguments", "protocol", "recording", "client"],
+            &["arguments", "network", "protocol", "recording", "client"],
         )
     },
     rule(
@@ -81,11 +83,12 @@ const LIBRARIES: [(&str, &[&str]); 5] = [
 ];
 
 /// The folders at the top of the repository, besides hidden ones and what cargo and CI write.
-const TOP: [&str; 8] = [
+const TOP: [&str; 9] = [
     "arguments",
     "assets",
     "client",
     "docs",
+    "network",
     "protocol",
     "recording",
     "server",

@@ -9,7 +9,7 @@ pub use self::own::{Network, OwnAddress, Unreachable};
 
 /// The origin from which an address can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Scope {
+pub enum Scope {
     /// Only programs of this machine.
     Machine,
     /// Machines of the same network, and others if a router forwards their connections.
@@ -31,7 +31,7 @@ pub fn reachable(bound: SocketAddr, outside: Option<IpAddr>) -> SocketAddr {
 }
 
 /// Returns every address that this machine has, sorted, loopback included.
-pub(crate) fn all_addresses() -> Vec<IpAddr> {
+pub fn all_addresses() -> Vec<IpAddr> {
     let interfaces = interface::list().into_iter();
     let mut addresses: Vec<IpAddr> = interfaces.map(|interface| interface.ip).collect();
     addresses.extend([
@@ -53,7 +53,7 @@ fn outward_addresses() -> Vec<IpAddr> {
 
 /// Returns the address from which this machine reaches another one. Connecting a UDP socket sends
 /// nothing and only asks the system for the route.
-pub(crate) fn toward(other: IpAddr) -> Option<IpAddr> {
+pub fn toward(other: IpAddr) -> Option<IpAddr> {
     let other = other.to_canonical();
     let any: IpAddr = match other {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -66,7 +66,7 @@ pub(crate) fn toward(other: IpAddr) -> Option<IpAddr> {
 }
 
 /// Returns the scope from which an address can be reached.
-pub(crate) fn scope(address: IpAddr) -> Scope {
+pub fn scope(address: IpAddr) -> Scope {
     match address.to_canonical() {
         address if address.is_loopback() => Scope::Machine,
         IpAddr::V4(address) if is_local_v4(address) => Scope::Network,

@@ -135,7 +135,7 @@ impl Network {
 
     /// Returns the address of a listener that the most machines reach. Unlike the addresses
     /// [for others](Self::for_others) it is one of IPv6 where only that leads to the internet.
-    pub(crate) fn widest(&self, bound: IpAddr) -> Option<IpAddr> {
+    pub fn widest(&self, bound: IpAddr) -> Option<IpAddr> {
         if !bound.is_unspecified() {
             return Some(bound);
         }
@@ -171,12 +171,12 @@ impl Network {
         }
     }
 
-    /// Returns a network where one cable has all of these addresses.
-    #[cfg(test)]
-    pub(crate) fn of(addresses: &[&str]) -> Self {
+    /// Returns a network where one cable has all of these addresses, which must be valid.
+    #[cfg(feature = "testing")]
+    pub fn of(addresses: &[&str]) -> Self {
         let interface = |ip: &&str| Interface {
             name: "eth0".to_owned(),
-            ip: ip.parse().unwrap(),
+            ip: ip.parse().expect("an address"),
             medium: Medium::Cable,
             is_connected: true,
         };
