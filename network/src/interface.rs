@@ -29,8 +29,8 @@ pub(super) enum Medium {
 }
 
 /// Beginnings of the names that programs for containers and virtual machines give their interfaces.
-const GUESTS: [&str; 24] = [
-    "anbox", "br-", "cali", "cbr", "cilium", "cni", "docker", "flannel", "incusbr", "kube", "lxc",
+const GUESTS: [&str; 23] = [
+    "anbox", "cali", "cbr", "cilium", "cni", "docker", "flannel", "incusbr", "kube", "lxc",
     "lxdbr", "mpqemubr", "nerdctl", "ovs-", "podman", "vboxnet", "vif", "virbr", "vmenet", "vmnet",
     "vnet", "waydroid", "weave",
 ];
@@ -144,9 +144,10 @@ fn medium(name: &str, is_point_to_point: bool, hints: &Hints) -> Medium {
     let name = name.to_lowercase();
     let begins = |beginnings: &[&str]| beginnings.iter().any(|part| name.starts_with(part));
     let contains = |parts: &[&str]| parts.iter().any(|part| name.contains(part));
-    // OpenWrt calls the bridge of its own network br-lan; Docker's have twelve digits.
-    let is_home = name == "br-lan";
-    if (begins(&GUESTS) || contains(&GUESTS_ON_WINDOWS)) && !is_home {
+    // Docker's bridges have twelve digits. Others begin alike, as OpenWrt's br-lan does.
+    let is_digits = |rest: &str| rest.len() == 12 && rest.bytes().all(|it| it.is_ascii_hexdigit());
+    let is_dockers = name.strip_prefix("br-").is_some_and(is_digits);
+    if begins(&GUESTS) || contains(&GUESTS_ON_WINDOWS) || is_dockers {
         Medium::Guests
     } else if hints.is_wireless || begins(&["wl"]) || contains(&["wi-fi", "wifi", "wireless"]) {
         Medium::Wifi
@@ -223,6 +224,7 @@ mod tests {
         };
         assert_eq!(medium("vmbr0", false, &bridge(true)), Medium::Cable);
         assert_eq!(medium("br-lan", false, &bridge(true)), Medium::Cable);
+        assert_eq!(medium("br-home", false, &bridge(true)), Medium::Cable);
         assert_eq!(medium("br0", false, &bridge(false)), Medium::Virtual);
         assert_eq!(medium("docker0", false, &bridge(true)), Medium::Guests);
         let tap = Hints {

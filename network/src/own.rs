@@ -64,7 +64,7 @@ pub enum Unreachable {
     NoNetwork,
     /// The listener accepts IPv4 only, and the machine has none.
     #[error(
-        "this machine has IPv6 addresses only: --listen [::]:14900 --http [::]:8080 let others in"
+        "this machine has IPv6 addresses only: --listen and --http with [::] in front of the port let others in"
     )]
     NeedsIpv6,
     /// The machine has link-local addresses of IPv6 only, which need the name of the visitor's interface.

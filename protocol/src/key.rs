@@ -3,6 +3,7 @@
 use unicode_normalization::UnicodeNormalization;
 
 use crate::limits::MAX_JOIN_KEY_BYTES;
+use crate::text::is_ignorable;
 
 /// Why a text is no join key. Says nothing of the key itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -76,21 +77,15 @@ const QUOTES: [[char; 2]; 7] = [
     ['«', '»'],
 ];
 
+/// A character of six dots, of which none is there.
+const BRAILLE_BLANK: char = '\u{2800}';
+
 /// Whether a character is a blank other than the space bar's, or one that shows nothing and joins
-/// nothing. Joiners are part of some scripts and of emoji.
+/// nothing. Joiners and the selector of emoji are part of what people type.
 fn is_untypable(character: char) -> bool {
     (character.is_whitespace() && character != ' ' && character != '\u{3000}')
-        || matches!(
-            character,
-            '\u{00AD}'
-                | '\u{061C}'
-                | '\u{180E}'
-                | '\u{200B}'
-                | '\u{200E}'..='\u{200F}'
-                | '\u{202A}'..='\u{202E}'
-                | '\u{2060}'..='\u{206F}'
-                | '\u{FEFF}'
-        )
+        || character == BRAILLE_BLANK
+        || (is_ignorable(character) && !matches!(character, '\u{200C}' | '\u{200D}' | '\u{FE0F}'))
 }
 
 #[cfg(test)]
@@ -146,6 +141,8 @@ mod tests {
             ("a\u{a0}b", KeyError::Invisible),
             ("a\u{200b}", KeyError::Invisible),
             ("a\u{202e}b", KeyError::Invisible),
+            ("a\u{3164}b", KeyError::Invisible),
+            ("a\u{2800}b", KeyError::Invisible),
             ("\"a\"", KeyError::Quoted),
             ("'a b'", KeyError::Quoted),
             ("“a”", KeyError::Quoted),

@@ -13,9 +13,10 @@ use caseless::Caseless;
 use unicode_normalization::UnicodeNormalization;
 use unicode_segmentation::UnicodeSegmentation;
 
+pub(crate) use self::character::is_ignorable;
 use self::character::{
-    BLACK_FLAG, Class, ZERO_WIDTH_JOINER, class, forbidden, is_emoji_part, is_ignorable, is_letter,
-    is_mark, is_pictograph, is_stacking_mark, is_virama, joins, tag_sequence_len,
+    BLACK_FLAG, Class, ZERO_WIDTH_JOINER, class, forbidden, is_emoji_part, is_letter, is_mark,
+    is_pictograph, is_stacking_mark, is_virama, joins, tag_sequence_len,
 };
 use crate::limits::{
     MAX_NAME_BYTES, MAX_NAME_CHARS, MAX_ROOM_BYTES, MAX_ROOM_CHARS, MAX_STACKED_MARKS,

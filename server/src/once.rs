@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// Largest number of texts that are remembered. Strangers can make up as many as they like.
 const MAX_TEXTS: usize = 64;
+/// Characters of a text that are remembered.
+const MAX_CHARS: usize = 200;
 
 /// Texts that have been seen, up to a number.
 #[derive(Debug, Default)]
@@ -14,7 +16,7 @@ impl Once {
     /// Returns whether a text is seen for the first time. When too many others were, none is new.
     pub(crate) fn is_new(&self, text: &str) -> bool {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.len() < MAX_TEXTS && seen.insert(text.to_owned())
+        seen.len() < MAX_TEXTS && seen.insert(text.chars().take(MAX_CHARS).collect())
     }
 }
 

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -276,8 +277,10 @@ async fn accept_text_clients(listener: TcpListener, shared: Arc<Shared>) {
                     shared.host.spawn(serving);
                 }
                 Err(ending) => {
-                    // A peer that cannot take a line at once only sees the connection close.
-                    let _ = stream.try_write(format!("error: {}\n", ending.message()).as_bytes());
+                    let line = format!("error: {}\n", ending.message());
+                    // A peer that cannot take a line at once only sees the connection close. The
+                    // runtime would refuse to write before it has seen that the socket is writable.
+                    let _ = SockRef::from(&stream).send(line.as_bytes());
                 }
             }
         },

@@ -87,7 +87,12 @@ async fn converse(
 ) -> Option<Ending> {
     let name = tokio::select! {
         name = tokio::time::timeout(NAME_DEADLINE, read_name(shared, lines, writer)) => name,
-        () = shared.host.shutdown.cancelled() => return Some(Ending::ShuttingDown),
+        () = shared.host.shutdown.cancelled() => {
+            let line = format!("error: {}\n", Ending::ShuttingDown.message());
+            // Best effort: the connection ends either way.
+            let _ = write(writer, line).await;
+            return Some(Ending::ShuttingDown);
+        }
     };
     let name = match name {
         Ok(Ok(name)) => name,

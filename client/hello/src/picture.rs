@@ -52,10 +52,8 @@ pub(crate) fn draw(client: &Client, news: &str, now: Duration) {
         Status::Joined => write(news, width / 2.0, height - 52.0, 15),
         // Says why we are not in the room, and in how many seconds the next try follows.
         status => {
-            let text = match client.trouble() {
-                Some(trouble) if status == Status::Connecting => format!("{trouble}; {status}"),
-                _ => status.to_string(),
-            };
+            let trouble = client.trouble().filter(|_| status == Status::Connecting);
+            let text = trouble.map_or(status.to_string(), |trouble| format!("{trouble}; {status}"));
             let lines = text.replace(": ", ":\n").replace("; ", ";\n");
             for (row, line) in lines.lines().enumerate() {
                 write(line, width / 2.0, height / 3.0 + 32.0 * row as f32, 20);
@@ -94,13 +92,8 @@ fn write(text: &str, x: f32, y: f32, font_size: u16) {
     let size = f32::from(font_size);
     let width = measure_text(text, None, font_size, 1.0).width;
     let ground = Color::new(0.05, 0.08, 0.12, 0.6);
-    draw_rectangle(
-        x - width / 2.0 - 8.0,
-        y - size * 0.8,
-        width + 16.0,
-        size * 1.6,
-        ground,
-    );
+    let (left, top) = (x - width / 2.0 - 8.0, y - size * 0.8);
+    draw_rectangle(left, top, width + 16.0, size * 1.6, ground);
     draw_text(text, x - width / 2.0, y + size * 0.35, size, WHITE);
 }
 

@@ -64,7 +64,7 @@ pub(super) fn class(character: char) -> Class {
 }
 
 /// Whether a character shows nothing by itself: Default_Ignorable_Code_Point (a test compares).
-pub(super) fn is_ignorable(character: char) -> bool {
+pub(crate) fn is_ignorable(character: char) -> bool {
     matches!(character, '\u{AD}'
         | '\u{34F}'
         | '\u{61C}'

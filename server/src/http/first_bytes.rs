@@ -6,7 +6,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::closing::{self, Refusal};
-use super::connection::{HEAD_DEADLINE, TOO_SLOW, grace_after};
+use super::connection::{HEAD_DEADLINE, grace_after};
 use super::foreign;
 use crate::metrics::HttpEnding;
 use crate::shared::Shared;
@@ -24,6 +24,8 @@ pub(super) enum End {
     Gone,
     /// The server stops.
     Stopping,
+    /// The peer has sent nothing. Browsers keep such connections in reserve, and would show an answer.
+    Silent,
     /// No request comes, for this reason.
     Refused(HttpEnding, Refusal),
     /// The peer speaks the game's protocol.
@@ -41,7 +43,7 @@ pub(super) async fn look(
         () = grace_after(stop) => return Some(End::Stopping),
     };
     let first = match first {
-        Err(_) => return Some(End::Refused(HttpEnding::HeadTimeout, TOO_SLOW)),
+        Err(_) => return Some(End::Silent),
         Ok(Err(_)) => return Some(End::Gone),
         Ok(Ok(first)) if first.is_empty() => return Some(End::Gone),
         Ok(Ok(first)) => first,
@@ -58,6 +60,10 @@ impl End {
         match self {
             Self::Gone => {}
             Self::Stopping => closing::close(stream).await,
+            Self::Silent => {
+                shared.metrics.http_cuts.count(HttpEnding::HeadTimeout);
+                closing::close(stream).await;
+            }
             Self::Refused(ending, refusal) => {
                 shared.metrics.http_cuts.count(ending);
                 closing::refuse(stream, refusal).await;

@@ -18,7 +18,9 @@ pub(super) struct Unencrypted;
 pub(super) async fn redirect(request: Request, next: Next) -> Response {
     let is_encrypted = request.extensions().get::<Unencrypted>().is_none();
     // Load balancers and containers check the health from nearby and verify no certificates.
-    let is_check = request.uri().path() == "/healthz" || request.method() == Method::OPTIONS;
+    // The path is as it came: under another one, or with more slashes.
+    let path = request.uri().path().trim_end_matches('/');
+    let is_check = path.ends_with("/healthz") || request.method() == Method::OPTIONS;
     if is_encrypted || is_check {
         return next.run(request).await;
     }

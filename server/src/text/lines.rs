@@ -72,8 +72,8 @@ impl Lines {
         }
     }
 
-    /// Waits for the first bytes and returns them. They stay to be read. At most `count` bytes are
-    /// waited for, and fewer where they cannot begin with any of `beginnings`.
+    /// Waits for the first bytes and returns them. They stay to be read. It waits
+    /// until they are one of `beginnings`, or cannot become one.
     pub(super) async fn first_bytes(&mut self, beginnings: &[&[u8]]) -> &[u8] {
         let may_be_one = |received: &[u8]| {
             let longer = |it: &&&[u8]| it.len() > received.len();

@@ -123,7 +123,7 @@ impl Decoder {
                     _ => State::Subnegotiation(count + 1),
                 };
                 // One without an end would take everything that follows.
-                if count == MAX_LINE_BYTES {
+                if count >= MAX_LINE_BYTES {
                     self.state = State::Text;
                     return self.skip_line();
                 }
@@ -301,7 +301,17 @@ mod tests {
     fn a_subnegotiation_without_an_end_takes_one_line() {
         let stream = [&b"\xFF\xFA"[..], &[b'x'; 2 * MAX_LINE_BYTES], b"\nAnna\n"].concat();
         let too_long = Input::Unreadable(Unreadable::TooLong);
-        assert_eq!(inputs(&stream), [too_long, Input::Line("Anna".to_owned())]);
+        let expected = [too_long, Input::Line("Anna".to_owned())];
+        assert_eq!(inputs(&stream), expected);
+        // A command may stand where the bound is.
+        let stream = [
+            &b"\xFF\xFA"[..],
+            &[b'x'; MAX_LINE_BYTES - 1],
+            b"\xFF\xFF",
+            &[b'x'; 9],
+        ]
+        .concat();
+        assert_eq!(inputs(&[&stream[..], b"\nAnna\n"].concat()), expected);
     }
 
     #[test]
