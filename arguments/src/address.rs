@@ -74,7 +74,8 @@ fn split(text: &str) -> Result<(&str, &str), String> {
     if text.contains('/') {
         return Err("an address to listen on has no path; expected ADDR:PORT".to_owned());
     }
-    let without_port = || format!("the port is missing; did you mean {text}:8080?");
+    let without_port =
+        || format!("the port is missing; did you mean {text}:PORT, with a number for PORT?");
     if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest
             .split_once(']')
@@ -87,7 +88,7 @@ fn split(text: &str) -> Result<(&str, &str), String> {
         let address = host.split('%').next().unwrap_or(host);
         let meant = match address.parse::<Ipv6Addr>() {
             Ok(_) if !port.contains('%') => format!("[{host}]:{port}"),
-            _ => format!("[{text}]:8080"),
+            _ => format!("[{text}]:PORT"),
         };
         return Err(format!(
             "an address of IPv6 stands in brackets; did you mean {meant}?"
@@ -147,12 +148,12 @@ mod tests {
     fn other_forms_are_refused_with_what_was_meant() {
         for (text, hint) in [
             ("", "the port is missing"),
-            ("0.0.0.0", "did you mean 0.0.0.0:8080?"),
-            ("[::1]", "did you mean [::1]:8080?"),
-            ("::1", "did you mean [::1]:8080?"),
+            ("0.0.0.0", "did you mean 0.0.0.0:PORT,"),
+            ("[::1]", "did you mean [::1]:PORT,"),
+            ("::1", "did you mean [::1]:PORT?"),
             ("::1:8080", "did you mean [::1]:8080?"),
             ("fe80::1%eth0:8080", "did you mean [fe80::1%eth0]:8080?"),
-            ("fe80::1:2:3%eth0", "did you mean [fe80::1:2:3%eth0]:8080?"),
+            ("fe80::1:2:3%eth0", "did you mean [fe80::1:2:3%eth0]:PORT?"),
             ("[fe80::1]:80", "for example [fe80::1%eth0]:80"),
             (
                 "2001:db8:0:0:0:0:0:1:8080",

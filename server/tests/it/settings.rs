@@ -149,7 +149,7 @@ async fn wrong_values_are_usage_errors_that_say_what_was_meant_and_no_secret() {
         ),
         (vec!["--max-connections", "0"], "from 1 to"),
         (vec!["--max-speed", "-1"], "metres per second from"),
-        (vec!["--text", "127.0.0.1"], "did you mean 127.0.0.1:8080?"),
+        (vec!["--text", "127.0.0.1"], "did you mean 127.0.0.1:PORT,"),
         (
             vec!["--public-address", "0.0.0.0:14900"],
             "expected HOST:PORT",
