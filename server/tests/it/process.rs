@@ -1,22 +1,15 @@
 //! The program: its messages, exit codes, time zone and signals.
 
-use std::process::Stdio;
-
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::http::get;
-use crate::support::soon;
+use crate::support::{PORTS, program, soon};
 
-fn program(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cubesync-server"));
-    command
-        .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+/// Returns a command that runs the program on ports of its own.
+fn on_free_ports(arguments: &[&str]) -> Command {
+    let mut command = program(&PORTS);
+    command.args(arguments);
     command
 }
 
@@ -39,7 +32,7 @@ async fn start(command: &mut Command) -> (Child, std::net::SocketAddr) {
 #[tokio::test]
 async fn the_time_page_honours_tz() {
     // No machine has this zone by default: 5 hours 17 minutes east of Greenwich.
-    let (_server, address) = start(program(&[]).env("TZ", "CUBE-05:17")).await;
+    let (_server, address) = start(on_free_ports(&[]).env("TZ", "CUBE-05:17")).await;
     let page = get(address, "/time.html").await.body;
     let (_, rest) = page.split_once("<h1>").unwrap();
     let (shown, _) = rest.split_once("</h1>").unwrap();
@@ -59,7 +52,7 @@ async fn the_time_page_honours_tz() {
 #[tokio::test]
 async fn sigterm_and_ctrl_c_end_the_program_with_code_0() {
     for signal in ["TERM", "INT"] {
-        let (mut server, _) = start(&mut program(&[])).await;
+        let (mut server, _) = start(&mut on_free_ports(&[])).await;
         let pid = server.id().unwrap().to_string();
         assert!(
             Command::new("kill")
@@ -78,7 +71,7 @@ async fn sigterm_and_ctrl_c_end_the_program_with_code_0() {
 async fn a_port_in_use_ends_the_program_with_one_line_a_link_and_code_1() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let mut child = program(&["--text", &address]).spawn().unwrap();
+    let mut child = on_free_ports(&["--text", &address]).spawn().unwrap();
     let mut message = String::new();
     soon(child.stderr.take().unwrap().read_to_string(&mut message))
         .await
@@ -103,7 +96,7 @@ async fn a_wrong_flag_ends_the_program_with_code_2_and_help_with_0() {
         (["--help", ""], 0),
         (["--version", ""], 0),
     ] {
-        let output = soon(program(&arguments).output()).await.unwrap();
+        let output = soon(on_free_ports(&arguments).output()).await.unwrap();
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");
     }
 }
@@ -116,7 +109,7 @@ async fn an_invalid_key_is_refused_without_being_printed() {
         ["--room-key", &long],
         ["--join-key", ""],
     ] {
-        let output = soon(program(&flags).output()).await.unwrap();
+        let output = soon(on_free_ports(&flags).output()).await.unwrap();
         assert_eq!(output.status.code(), Some(2), "{flags:?}");
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(message.contains(flags[0]), "{message}");
@@ -138,7 +131,7 @@ async fn an_invalid_bus_is_refused_without_its_password_being_printed() {
             1,
         ),
     ] {
-        let output = soon(program(flags).output()).await.unwrap();
+        let output = soon(on_free_ports(flags).output()).await.unwrap();
         assert_eq!(output.status.code(), Some(code), "{flags:?}");
         let message = String::from_utf8(output.stderr).unwrap();
         let flag = flags[flags.len() - 2];

@@ -6,20 +6,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::support::{Folder, soon};
-
-const PORTS: [&str; 4] = ["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"];
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_cubesync-server"));
-    command
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
+use crate::support::{Folder, PORTS, program, soon};
 
 async fn ended(command: &mut Command) -> (Output, String) {
     let output = soon(command.output()).await.unwrap();
@@ -43,7 +30,7 @@ async fn serving(command: &mut Command) -> (Child, String) {
 
 #[tokio::test]
 async fn an_empty_variable_counts_as_not_set() {
-    let help = command(&["--help"]).output().await.unwrap().stdout;
+    let help = program(&["--help"]).output().await.unwrap().stdout;
     let help = String::from_utf8(help).unwrap();
     // The name may stand on the next line.
     let variables = help.split("[env:").skip(1);
@@ -53,7 +40,7 @@ async fn an_empty_variable_counts_as_not_set() {
     assert!(variables.len() > 40, "{variables:?}");
     // The addresses are flags, so that no test has the default ports.
     let variables = variables.iter().chain(&["CUBESYNC_LOG"]);
-    let mut server = command(&PORTS);
+    let mut server = program(&PORTS);
     server.envs(variables.map(|variable| (*variable, "")));
     let (_server, log) = serving(&mut server).await;
     assert!(!log.contains("WARN"), "{log}");
@@ -71,10 +58,10 @@ async fn a_variable_or_a_zone_that_nobody_knows_is_reported() {
         "did you mean CUBESYNC_JOIN_KEY?",
         "TZ=Europe/Berlni",
     ];
-    let mut server = command(&PORTS);
+    let mut server = program(&PORTS);
     set(&mut server);
     let (_server, log) = serving(&mut server).await;
-    let mut doctor = command(&[&["doctor"][..], &PORTS].concat());
+    let mut doctor = program(&[&["doctor"][..], &PORTS].concat());
     set(&mut doctor);
     let (report, _) = ended(&mut doctor).await;
     assert_eq!(report.status.code(), Some(1));
@@ -155,18 +142,18 @@ async fn wrong_values_are_usage_errors_that_say_what_was_meant_and_no_secret() {
             "expected HOST:PORT",
         ),
     ] {
-        let (output, error) = ended(&mut command(&[&PORTS[..], &flags].concat())).await;
+        let (output, error) = ended(&mut program(&[&PORTS[..], &flags].concat())).await;
         assert_eq!(output.status.code(), Some(2), "{flags:?}: {error}");
         assert!(error.contains(words), "{flags:?}: {error}");
         assert!(!error.contains("sesame"), "{error}");
     }
-    let (_, error) = ended(command(&PORTS).env("CUBESYNC_TICK", "fast")).await;
+    let (_, error) = ended(program(&PORTS).env("CUBESYNC_TICK", "fast")).await;
     assert!(
         error.contains("environment variable CUBESYNC_TICK"),
         "{error}"
     );
     let same = ["--listen", "127.0.0.1:1", "--http", "127.0.0.1:1"];
-    let (output, error) = ended(&mut command(&same)).await;
+    let (output, error) = ended(&mut program(&same)).await;
     assert_eq!(output.status.code(), Some(2), "{error}");
     assert!(
         error.contains("--listen and --http are both at port 1"),
@@ -185,7 +172,7 @@ async fn a_secret_that_every_user_can_read_is_reported() {
     let flags = [&PORTS[..], &["--join-key-file", &key]].concat();
     for (bits, is_reported) in [(0o644, true), (0o600, false)] {
         mode(bits);
-        let (_server, log) = serving(&mut command(&flags)).await;
+        let (_server, log) = serving(&mut program(&flags)).await;
         assert_eq!(
             log.contains("every user of this machine can read"),
             is_reported,
@@ -196,7 +183,7 @@ async fn a_secret_that_every_user_can_read_is_reported() {
 
 #[tokio::test]
 async fn each_refused_origin_is_logged_once() {
-    let (mut server, log) = serving(&mut command(&PORTS)).await;
+    let (mut server, log) = serving(&mut program(&PORTS)).await;
     let (_, rest) = log.split_once("http=").unwrap();
     let pages = rest.split_whitespace().next().unwrap();
     for origin in [
