@@ -224,16 +224,20 @@ mod tests {
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
-    #[tokio::test]
-    async fn an_address_may_open_only_a_limited_number_of_rooms() {
-        let shutdown = CancellationToken::new();
-        let rooms = Rooms::new(
+    /// Returns rooms of a server that never stops.
+    fn rooms() -> Arc<Rooms> {
+        Rooms::new(
             settings(),
             Metrics::default(),
             Arc::new(Alone),
-            shutdown,
+            CancellationToken::new(),
             TaskTracker::new(),
-        );
+        )
+    }
+
+    #[tokio::test]
+    async fn an_address_may_open_only_a_limited_number_of_rooms() {
+        let rooms = rooms();
         let [there, home] = [[192, 0, 2, 2], [127, 0, 0, 1]].map(IpAddr::from);
         for (room, by, is_open) in [
             ("a", HERE, true),
@@ -253,13 +257,7 @@ mod tests {
 
     #[tokio::test]
     async fn rooms_whose_names_look_alike_are_one_room() {
-        let rooms = Rooms::new(
-            settings(),
-            Metrics::default(),
-            Arc::new(Alone),
-            CancellationToken::new(),
-            TaskTracker::new(),
-        );
+        let rooms = rooms();
         let ended = CancellationToken::new();
         for room in ["Den", "den", "ＤＥＮ", "den\u{FE0F}", "LOBBY"] {
             let _player = rooms.enter(room, entrance(&ended), HERE).await.unwrap();
@@ -276,13 +274,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_room_ends_though_observers_are_left() {
-        let rooms = Rooms::new(
-            settings(),
-            Metrics::default(),
-            Arc::new(Alone),
-            CancellationToken::new(),
-            TaskTracker::new(),
-        );
+        let rooms = rooms();
         let ended = CancellationToken::new();
         let anna = rooms.enter("den", entrance(&ended), HERE).await.unwrap();
         let room = rooms.find("den").unwrap();
