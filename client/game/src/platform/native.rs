@@ -68,11 +68,10 @@ pub(crate) fn start() -> Start {
     } = place.unwrap_or_else(|reason| fail(&reason));
     let title = options.window_title();
     let _ = GOAL.set((goal, title.clone()));
-    if let Some((path, max_bytes)) = options.record() {
-        record(path, max_bytes);
-    }
+    let to_record = options.record();
+    let to_record = to_record.map(|(path, max_bytes)| (path.to_owned(), max_bytes));
     opening::begin(fail);
-    Start {
+    let start = Start {
         recording: options.replay().map(open),
         joins_at_once: options.skips_the_join_screen(),
         title,
@@ -83,7 +82,12 @@ pub(crate) fn start() -> Start {
         options: options
             .client_options()
             .unwrap_or_else(|error| error.exit()),
+    };
+    // A wrong flag has ended the program by now, and leaves no recording of nothing.
+    if let Some((path, max_bytes)) = to_record {
+        record(&path, max_bytes);
     }
+    start
 }
 
 /// Moves the window, which is open now, to where a flag says.
