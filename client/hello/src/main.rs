@@ -39,10 +39,9 @@ async fn play(options: ClientOptions) {
     prevent_quit();
     while !is_quit_requested() {
         let now = Duration::from_secs_f64(get_time());
-        // Reads what has arrived and sends what is due. An ordinary socket makes its reader wait
-        // until something arrives, and a game that waits is a frozen picture. The client's
-        // never blocks: when nothing is there, `poll` returns at once and we draw what we know. The
-        // client also connects, and connects again after a loss, by itself.
+        // Connects, connects again after a loss, reads what has arrived and sends what is due. With
+        // an ordinary socket a reader waits, and a game that waits is a frozen picture. The client's
+        // never blocks: when nothing is there, `poll` returns at once and we draw what we know.
         client.poll(now);
         while let Some(event) = client.next_event() {
             player.on_event(event, &client);

@@ -35,12 +35,11 @@ impl Player {
             ClientEvent::CubeTaken { .. } | ClientEvent::CubeFreed { .. } => return,
             ClientEvent::Refused { .. } => "somebody else was faster".to_owned(),
             // The server corrects a cube that moves too fast. We go on from its answer.
-            ClientEvent::Corrected(to) => {
-                if client.own_cube() == Some(to.cube) {
-                    self.cube = Some(Controller::new(to.pose));
-                }
+            ClientEvent::Corrected(to) if client.own_cube() == Some(to.cube) => {
+                self.cube = Some(Controller::new(to.pose));
                 return;
             }
+            ClientEvent::Corrected(_) => return,
         };
     }
 
@@ -60,13 +59,11 @@ impl Player {
             _ => None,
         });
         match free {
-            Some((free, Some(holder), _)) if holder == own && is_asked => {
+            Some((free, Some(by), _)) if by == own && is_asked => {
                 client.set_pose(free, cube.drop_pose());
                 client.release(free);
             }
-            Some((free, Some(holder), _)) if holder == own => {
-                client.set_pose(free, cube.carry_pose());
-            }
+            Some((free, Some(by), _)) if by == own => client.set_pose(free, cube.carry_pose()),
             // This only asks. Who gets the cube is for the server to say, since somebody else may
             // have asked before us; its answer is in `holder`, a round trip later.
             Some((free, None, way_m)) if is_asked && way_m < REACH_M => client.take(free),
