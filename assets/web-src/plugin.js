@@ -203,9 +203,13 @@
     const session = () => sessionStorage;
     const local = () => localStorage;
     // Messengers take what ends a sentence for a part of the link.
-    const parameters = (text) => new URLSearchParams(text.slice(1).replace(/[.,;:!?'"*_~)\]}>]+$/, ""));
-    const [query, fragment] = [location.search, location.hash].map(parameters);
-    const said = (key) => query.get(key) ?? fragment.get(key);
+    const parameters = (text) => [...new URLSearchParams(text.slice(1).replace(/[.,;:!?'"*_~)\]}>]+$/, ""))];
+    const given = [location.search, location.hash].flatMap(parameters);
+    // Phones begin what is typed with a capital.
+    const said = (key) => {
+        const values = given.filter(([name]) => name.toLowerCase() === key).map(([, value]) => value);
+        return values.find(Boolean) ?? values[0] ?? null;
+    };
     const remembered = stored(local, "cubesync");
 
     // Who plays: in this tab across a reload or a crash, else what the address says, else who it was last.

@@ -56,6 +56,10 @@ scenario("a link that cannot be used leads nowhere else, and the form says why",
     const boris = await browser.open(`${server.page}?room=%E2%81%A8den%E2%81%A9&name=Boris%E2%80%8B`);
     await boris.joined();
     assert.ok(await server.cube("Boris", "den"), "the same room");
+    // A keyboard wrote the first letter large, and an empty value stands before the one that counts.
+    const eve = await browser.open(`${server.page}?Room=&NAME=Eve#Room=den`);
+    await eve.joined();
+    assert.ok(await server.cube("Eve", "den"), "the same room again");
 });
 
 scenario("a room that is too long or shows nothing, and a name of blanks, open the form with an error", {}, async ({ server, browser }) => {

@@ -167,9 +167,12 @@ else storage().removeItem(key);
 };
 const session = () => sessionStorage;
 const local = () => localStorage;
-const parameters = (text) => new URLSearchParams(text.slice(1).replace(/[.,;:!?'"*_~)\]}>]+$/, ""));
-const [query, fragment] = [location.search, location.hash].map(parameters);
-const said = (key) => query.get(key) ?? fragment.get(key);
+const parameters = (text) => [...new URLSearchParams(text.slice(1).replace(/[.,;:!?'"*_~)\]}>]+$/, ""))];
+const given = [location.search, location.hash].flatMap(parameters);
+const said = (key) => {
+const values = given.filter(([name]) => name.toLowerCase() === key).map(([, value]) => value);
+return values.find(Boolean) ?? values[0] ?? null;
+};
 const remembered = stored(local, "cubesync");
 const GAME = "cubesync-game-";
 const here = location.pathname + location.search + location.hash;
