@@ -331,7 +331,7 @@
     }
 
     // Lines of text in the browser's own fonts, for textures of the game.
-    const lettering = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    const lettering = document.createElement("canvas").getContext("2d");
     function setSize(size) {
         lettering.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
     }
@@ -341,13 +341,17 @@
         return lettering.measureText(read(text, length)).width;
     }
 
-    function drawText(text, length, size, width, height, x, y, to) {
+    // The canvas is never read: browsers that guard against fingerprinting give noise for its pixels.
+    function drawText(text, length, size, width, height, x, y, texture, left, top) {
         // This also clears the canvas.
         Object.assign(lettering.canvas, { width, height });
         setSize(size);
         lettering.fillStyle = "#fff";
         lettering.fillText(read(text, length), x, y);
-        bytes(to, 4 * width * height).set(lettering.getImageData(0, 0, width, height).data);
+        const bound = gl.getParameter(gl.TEXTURE_BINDING_2D);
+        gl.bindTexture(gl.TEXTURE_2D, GL.textures[texture]);
+        gl.texSubImage2D(gl.TEXTURE_2D, 0, left, top, gl.RGBA, gl.UNSIGNED_BYTE, lettering.canvas);
+        gl.bindTexture(gl.TEXTURE_2D, bound);
     }
 
     // Only a real input opens a phone's keyboard: there is one over each field that the game

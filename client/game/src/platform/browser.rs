@@ -34,7 +34,9 @@ unsafe extern "C" {
         height: usize,
         x: f32,
         y: f32,
-        to: *mut u8,
+        texture: u32,
+        left: usize,
+        top: usize,
     );
     fn cubesync_text_field(
         index: u32,
@@ -154,19 +156,21 @@ pub(crate) fn text_width(line: &str, size_px: u16) -> f32 {
     unsafe { cubesync_text_width(line.as_ptr(), line.len(), size_px.into()) }
 }
 
-/// Draws a white line of text from a place on its baseline into a picture of this size. Returns
-/// red, green, blue and opacity of each pixel.
+/// Draws a white line of text from a place on its baseline into a picture of this size, and writes that to
+/// a place of a texture.
 pub(crate) fn draw_text(
     line: &str,
     size_px: u16,
     [width, height]: [usize; 2],
     [x, y]: [f32; 2],
-) -> Vec<u8> {
-    let mut pixels = vec![0; 4 * width * height];
-    let (from, length, to) = (line.as_ptr(), line.len(), pixels.as_mut_ptr());
-    // SAFETY: the line outlives the call; `pixels` has room for the picture.
-    unsafe { cubesync_text_draw(from, length, size_px.into(), width, height, x, y, to) };
-    pixels
+    texture: u32,
+    [left, top]: [usize; 2],
+) {
+    let (from, length, size) = (line.as_ptr(), line.len(), size_px.into());
+    // SAFETY: the line outlives the call.
+    unsafe {
+        cubesync_text_draw(from, length, size, width, height, x, y, texture, left, top);
+    }
 }
 
 /// Returns the text that `write` puts into the memory it is given; `write` returns its length.

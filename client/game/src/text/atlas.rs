@@ -4,7 +4,7 @@
 
 use macroquad::math::Rect;
 use macroquad::miniquad::{FilterMode, TextureAccess, TextureParams, TextureSource};
-use macroquad::texture::{Image, Texture2D};
+use macroquad::texture::Texture2D;
 use macroquad::window::get_internal_gl;
 
 /// Width and height of the texture. There is room for twice what a crowd of names needs.
@@ -115,18 +115,6 @@ impl Atlas {
     /// Takes a place for a line.
     pub(super) fn take(&mut self, width: usize, height: usize, frame: u64) -> Option<Place> {
         self.shelves.take(width, height, frame)
-    }
-
-    /// Writes a line's pixels to its place.
-    pub(super) fn upload(&self, place: Place, pixels: Vec<u8>) {
-        let Rect { x, y, w, h } = self.area(place);
-        let image = Image {
-            bytes: pixels,
-            width: place.width as u16,
-            height: place.height as u16,
-        };
-        self.texture
-            .update_part(&image, x as i32, y as i32, w as i32, h as i32);
     }
 }
 

@@ -188,8 +188,8 @@ impl Lines {
         }
         let spot = spot(width_px, size_px);
         let place = self.atlas.take(spot.width_px, spot.height_px, frame)?;
-        let pixels = self.typesetter.draw(text, size_px, spot);
-        self.atlas.upload(place, pixels);
+        self.typesetter
+            .draw(text, size_px, spot, &self.atlas, place);
         self.line(text, size_px).place = Some(place);
         Some(place)
     }

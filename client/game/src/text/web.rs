@@ -1,6 +1,12 @@
 //! Lines of text in the browser's own fonts, with all of its scripts, directions and emoji.
+// The unsafe calls name the texture to the page; see `Typesetter::draw`.
+#![allow(unsafe_code)]
+
+use macroquad::miniquad::RawId;
+use macroquad::window::get_internal_gl;
 
 use super::Spot;
+use super::atlas::{Atlas, Place};
 use crate::platform::browser;
 
 /// The browser's text, which keeps its own fonts.
@@ -25,13 +31,26 @@ impl Typesetter {
         browser::text_width(text, size_px)
     }
 
-    /// Draws a line, white but for what has colours of its own, and returns its pixels: red, green,
-    /// blue and opacity.
-    pub(crate) fn draw(&mut self, text: &str, size_px: u16, spot: Spot) -> Vec<u8> {
-        let (size, place) = (
+    /// Draws a line into its place of the texture, white but for what has colours of its own.
+    pub(super) fn draw(
+        &mut self,
+        text: &str,
+        size_px: u16,
+        spot: Spot,
+        atlas: &Atlas,
+        place: Place,
+    ) {
+        // SAFETY: the reference must not live beside another one to macroquad's context. It ends
+        // with this function, on the page's one thread; the texture lives as long as the atlas.
+        let texture = atlas.texture().raw_miniquad_id();
+        let context = unsafe { get_internal_gl() }.quad_context;
+        let RawId::OpenGl(texture) = unsafe { context.texture_raw_id(texture) };
+        let area = atlas.area(place);
+        let (size, baseline, to) = (
             [spot.width_px, spot.height_px],
             [spot.left_px, spot.baseline_px],
+            [area.x as usize, area.y as usize],
         );
-        browser::draw_text(text, size_px, size, place)
+        browser::draw_text(text, size_px, size, baseline, texture, to);
     }
 }

@@ -10,12 +10,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 
 use anyhow::Context;
+use macroquad::math::Rect;
+use macroquad::texture::Image;
 use read_fonts::model::Font;
 use read_fonts::types::GlyphId;
 
 use self::fonts::{Han, SystemFonts};
 use self::picture::Picture;
 use super::Spot;
+use super::atlas::{Atlas, Place};
 
 const BUILT_IN: &[u8] = include_bytes!("../../../../../assets/fonts/DejaVuSans-subset.ttf");
 /// Most characters whose font is kept in mind.
@@ -70,9 +73,28 @@ impl Typesetter {
         layout::layout(self, text).width * f32::from(size_px)
     }
 
-    /// Draws a line, white but for what has colours of its own, and returns its pixels: red, green,
-    /// blue and opacity.
-    pub(crate) fn draw(&mut self, text: &str, size_px: u16, spot: Spot) -> Vec<u8> {
+    /// Draws a line into its place of the texture, white but for what has colours of its own.
+    pub(super) fn draw(
+        &mut self,
+        text: &str,
+        size_px: u16,
+        spot: Spot,
+        atlas: &Atlas,
+        place: Place,
+    ) {
+        let image = Image {
+            bytes: self.pixels(text, size_px, spot),
+            width: spot.width_px as u16,
+            height: spot.height_px as u16,
+        };
+        let Rect { x, y, w, h } = atlas.area(place);
+        atlas
+            .texture()
+            .update_part(&image, x as i32, y as i32, w as i32, h as i32);
+    }
+
+    /// Draws a line, and returns its pixels: red, green, blue and opacity.
+    fn pixels(&mut self, text: &str, size_px: u16, spot: Spot) -> Vec<u8> {
         let line = layout::layout(self, text);
         let mut picture = Picture::new(spot);
         picture.draw(&line.glyphs, f32::from(size_px));
@@ -122,7 +144,7 @@ mod tests {
             left_px: 4.0,
             baseline_px: 20.0,
         };
-        let pixels = fonts.draw(text, 16, spot);
+        let pixels = fonts.pixels(text, 16, spot);
         assert_eq!(pixels.len(), 4 * spot.width_px * spot.height_px);
         pixels.chunks(4).filter(|pixel| pixel[3] > 60).count()
     }
@@ -168,6 +190,6 @@ mod tests {
             left_px: -30.0,
             baseline_px: 4.0,
         };
-        assert_eq!(fonts.draw("Wide and high 李", 40, spot).len(), 800);
+        assert_eq!(fonts.pixels("Wide and high 李", 40, spot).len(), 800);
     }
 }

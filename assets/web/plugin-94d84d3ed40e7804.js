@@ -271,7 +271,7 @@ const change = is_on
 : page.requestFullscreen ?? page.webkitRequestFullscreen;
 change?.call(is_on ? document : page)?.catch?.(() => {});
 }
-const lettering = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+const lettering = document.createElement("canvas").getContext("2d");
 function setSize(size) {
 lettering.font = `${size}px ${getComputedStyle(document.body).fontFamily}`;
 }
@@ -279,12 +279,15 @@ function textWidth(text, length, size) {
 setSize(size);
 return lettering.measureText(read(text, length)).width;
 }
-function drawText(text, length, size, width, height, x, y, to) {
+function drawText(text, length, size, width, height, x, y, texture, left, top) {
 Object.assign(lettering.canvas, { width, height });
 setSize(size);
 lettering.fillStyle = "#fff";
 lettering.fillText(read(text, length), x, y);
-bytes(to, 4 * width * height).set(lettering.getImageData(0, 0, width, height).data);
+const bound = gl.getParameter(gl.TEXTURE_BINDING_2D);
+gl.bindTexture(gl.TEXTURE_2D, GL.textures[texture]);
+gl.texSubImage2D(gl.TEXTURE_2D, 0, left, top, gl.RGBA, gl.UNSIGNED_BYTE, lettering.canvas);
+gl.bindTexture(gl.TEXTURE_2D, bound);
 }
 const fields = new Map();
 function removeUnseenFields() {
