@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::shared::Shared;
-use crate::tls::{self, Arrival, Tls};
+use crate::tls::{Arrival, Tls};
 use cubesync_relay::admission::Admitted;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::session::tcp;
@@ -58,7 +58,8 @@ async fn serve_encrypted(shared: &Shared, tls: &Tls, stream: TcpStream, admitted
     let arrival = {
         let _open = host.metrics.connected();
         let deadline = shared.config.hello_deadline;
-        tls::accept(&tls.players, stream, deadline).await
+        let peer = admitted.address();
+        tls.players.accept(stream, peer, deadline).await
     };
     match arrival {
         Arrival::Tls(stream) => host.sessions.serve_stream(stream, admitted).await,

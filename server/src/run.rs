@@ -114,7 +114,8 @@ async fn serve(
     if let Some(replay) = &replay {
         config.tick = replay.tick_hz();
     }
-    let tls = Tls::new(&config)?;
+    let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
+    let tls = Tls::new(&config, &metrics)?;
     let bus = BusConnection::start(&config).await?;
     let tcp = bind(config.listen, "clients", "--listen").await?;
     let http_listener = bind(config.http, "HTTP", "--http").await?;
@@ -137,7 +138,6 @@ async fn serve(
     let record = |path| recorder::create(path, config.record_max_bytes());
     let recording = config.record.as_deref().map(record).transpose()?;
 
-    let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
     let listening = [addresses.tcp, addresses.http];
     let neighbours = bus.join(&config, listening, &metrics, &tasks, &shutdown);
     let server_metrics = ServerMetrics::new(&metrics.set);

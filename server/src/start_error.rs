@@ -1,5 +1,6 @@
 //! Reasons why the server does not start.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -22,6 +23,12 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] CertificateError),
+    /// The system gives no random bytes for the key of TLS tickets.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// The system cannot start a thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(io::Error),
     /// The bus cannot be used as configured.
     #[error(transparent)]
     Bus(#[from] BusError),

@@ -33,7 +33,7 @@ use super::proxy;
 use crate::listener;
 use crate::metrics::{HttpEnding, Listener};
 use crate::shared::Shared;
-use crate::tls::{self, Arrival};
+use crate::tls::Arrival;
 use cubesync_relay::admission::{Admission, Admitted, Count};
 use cubesync_relay::contain::contain;
 use cubesync_relay::ending::Ending;
@@ -113,7 +113,7 @@ pub(super) async fn serve(
                             Ok(permit) => {
                                 let served = Arc::clone(shared);
                                 connections.spawn(async move {
-                                    refuse(&served, stream, refusal).await;
+                                    refuse(&served, stream, peer, refusal).await;
                                     drop(permit);
                                 });
                             }
@@ -158,11 +158,11 @@ pub(super) fn not_admitted(limit: Ending) -> Refusal {
 }
 
 /// Refuses a connection in the way in which its peer expects an answer.
-async fn refuse(shared: &Shared, stream: TcpStream, refusal: Refusal) {
+async fn refuse(shared: &Shared, stream: TcpStream, peer: SocketAddr, refusal: Refusal) {
     let Some(tls) = &shared.tls else {
         return closing::refuse(stream, refusal).await;
     };
-    match tls::accept(&tls.pages, stream, HEAD_DEADLINE).await {
+    match tls.pages.accept(stream, peer.ip(), HEAD_DEADLINE).await {
         Arrival::Tls(stream) => closing::refuse(stream, refusal).await,
         Arrival::Plain(stream) => closing::refuse(stream, refusal).await,
         Arrival::Silent | Arrival::Closed | Arrival::Failed(_) => {}
@@ -184,7 +184,7 @@ async fn serve_one(
         return serve_plain(shared, stream, peer, admitted, None, router, stop).await;
     };
     let deadline = HEAD_DEADLINE;
-    match tls::accept(&tls.pages, stream, deadline).await {
+    match tls.pages.accept(stream, peer.ip(), deadline).await {
         Arrival::Tls(mut stream) => {
             let first = async { Ok(beginning(stream.fill_buf().await?)) };
             match look(shared, first, &stop).await {

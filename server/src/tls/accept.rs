@@ -1,20 +1,41 @@
 //! The beginning of a connection to an encrypted port.
 
 use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::{HandshakeKind, ServerConfig};
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+
+use super::handshakes::Handshakes;
+use super::socket::Socket;
+use cubesync_relay::label::label;
+use cubesync_relay::metrics::CountersBy;
 
 /// The first byte of a TLS connection, which begins with a handshake record (RFC 8446, 5.1). The
 /// first byte of a frame is zero, that of an HTTP request a letter.
 const HANDSHAKE_RECORD: u8 = 0x16;
 
+label! {
+    /// What became of a handshake: the label of `cubesync_tls_handshakes_total`.
+    pub(crate) enum Handshake("outcome") {
+        /// It was completed, with a signature.
+        Full => "full",
+        /// It was completed without one, because the peer came back with a ticket.
+        Resumed => "resumed",
+        /// It failed, or did not end in time.
+        Failed => "failed",
+    }
+}
+
 /// The first thing that a peer does.
 pub(crate) enum Arrival {
     /// It completes a TLS handshake.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Socket>>),
     /// It begins to send without encryption. Nothing of that has been read yet.
     Plain(TcpStream),
     /// It sends nothing in time.
@@ -25,24 +46,62 @@ pub(crate) enum Arrival {
     Failed(io::Error),
 }
 
-/// Waits for the first byte and, if it belongs to TLS, for the end of the handshake, but no longer
-/// than `deadline`.
-pub(crate) async fn accept(
-    acceptor: &TlsAcceptor,
-    stream: TcpStream,
-    deadline: Duration,
-) -> Arrival {
-    let end = tokio::time::Instant::now() + deadline;
-    let mut first = [0];
-    match tokio::time::timeout_at(end, stream.peek(&mut first)).await {
-        Err(_) => return Arrival::Silent,
-        Ok(Ok(0) | Err(_)) => return Arrival::Closed,
-        Ok(Ok(_)) if first != [HANDSHAKE_RECORD] => return Arrival::Plain(stream),
-        Ok(Ok(_)) => {}
+/// Accepts connections of one port.
+pub(crate) struct Acceptor {
+    acceptor: TlsAcceptor,
+    handshakes: Arc<Handshakes>,
+    counts: CountersBy<Handshake>,
+}
+
+impl Acceptor {
+    pub(super) fn new(
+        config: ServerConfig,
+        handshakes: &Arc<Handshakes>,
+        counts: &CountersBy<Handshake>,
+    ) -> Self {
+        Self {
+            acceptor: Arc::new(config).into(),
+            handshakes: Arc::clone(handshakes),
+            counts: counts.clone(),
+        }
     }
-    match tokio::time::timeout_at(end, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => Arrival::Tls(Box::new(stream)),
-        Ok(Err(error)) => Arrival::Failed(error),
-        Err(_) => Arrival::Failed(io::ErrorKind::TimedOut.into()),
+
+    /// Waits for the first byte and, if it belongs to TLS, for the end of the handshake, but no longer
+    /// than `deadline`. Handshakes have their turns by the peer's address.
+    pub(crate) async fn accept(
+        &self,
+        stream: TcpStream,
+        peer: IpAddr,
+        deadline: Duration,
+    ) -> Arrival {
+        let end = Instant::now() + deadline;
+        let mut first = [0];
+        match timeout_at(end, stream.peek(&mut first)).await {
+            Err(_) => return Arrival::Silent,
+            Ok(Ok(0) | Err(_)) => return Arrival::Closed,
+            Ok(Ok(_)) if first != [HANDSHAKE_RECORD] => return Arrival::Plain(stream),
+            Ok(Ok(_)) => {}
+        }
+        let shaking = self.acceptor.accept(Socket::new(stream));
+        let outcome = match timeout_at(end, self.handshakes.run(peer, shaking)).await {
+            Ok(Some(outcome)) => outcome,
+            Ok(None) => Err(io::Error::other("the handshake panicked")),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        };
+        match outcome {
+            Ok(mut stream) => {
+                let (socket, connection) = stream.get_mut();
+                socket.has_shaken_hands();
+                self.counts.count(match connection.handshake_kind() {
+                    Some(HandshakeKind::Resumed) => Handshake::Resumed,
+                    _ => Handshake::Full,
+                });
+                Arrival::Tls(Box::new(stream))
+            }
+            Err(error) => {
+                self.counts.count(Handshake::Failed);
+                Arrival::Failed(error)
+            }
+        }
     }
 }

@@ -2,39 +2,45 @@
 
 mod accept;
 mod certificate;
+mod handshakes;
 mod self_signed;
+mod socket;
 
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::registry::Unit;
-use rustls::crypto::ring::default_provider;
+use rustls::crypto::ring::{Ticketer, default_provider};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, version};
-use tokio_rustls::TlsAcceptor;
 use tracing::{error, info, warn};
 
-pub(crate) use self::accept::{Arrival, accept};
+pub(crate) use self::accept::{Acceptor, Arrival};
 pub(crate) use self::certificate::day;
 pub use self::certificate::{Certificate, CertificateError, Fingerprint};
+use self::handshakes::Handshakes;
 pub(crate) use self::self_signed::missing_names;
 #[cfg(test)]
 pub(crate) use self::self_signed::read_or_make;
 use crate::config::Config;
 use crate::metrics::{Reload, ServerMetrics};
-use cubesync_relay::metrics::MetricSet;
+use crate::start_error::StartError;
+use cubesync_relay::metrics::{MetricSet, Metrics};
 
 /// The only protocol that is offered to browsers (ALPN). They would prefer HTTP/2 otherwise.
 const HTTP_1: &[u8] = b"http/1.1";
 
+/// Tickets for a browser, which uses each once and opens several connections.
+const TICKETS_FOR_BROWSERS: usize = 4;
+
 /// The server's side of TLS.
 pub(crate) struct Tls {
-    /// The acceptor for the TCP port.
-    pub(crate) players: TlsAcceptor,
-    /// The acceptor for pages and WebSockets.
-    pub(crate) pages: TlsAcceptor,
+    /// Accepts connections of the TCP port.
+    pub(crate) players: Acceptor,
+    /// Accepts connections for pages and WebSockets.
+    pub(crate) pages: Acceptor,
     current: Arc<Current>,
     /// The files of the certificate and the key; `None` for a pair that was made for this run only.
     files: Option<(PathBuf, PathBuf)>,
@@ -45,8 +51,8 @@ impl Tls {
     /// Sets TLS up as configured. Returns `None` if the configuration has no encryption.
     ///
     /// # Errors
-    /// The certificate or its key cannot be read or made.
-    pub(crate) fn new(config: &Config) -> Result<Option<Self>, CertificateError> {
+    /// The certificate or its key cannot be read or made, or the system cannot start a thread.
+    pub(crate) fn new(config: &Config, metrics: &Metrics) -> Result<Option<Self>, StartError> {
         let files = config.tls_cert.clone().zip(config.tls_key.clone());
         let certificate = match (&files, config.tls_self_signed) {
             (Some((certificate, key)), false) => Certificate::read(certificate, key)?,
@@ -70,14 +76,22 @@ impl Tls {
             .expect("ring knows both versions")
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-        // No client resumes TLS sessions: the protocol has resume tokens of its own.
-        players.send_tls13_tickets = 0;
+        // A ticket, which only this process can read, spares a signature when its bearer comes back, and
+        // costs no memory here. Data in a client's first flight (0-RTT) stays off, as is the default.
         players.session_storage = Arc::new(NoServerSessionStorage {});
+        players.ticketer = Ticketer::new().map_err(|_| StartError::Random)?;
+        players.send_tls13_tickets = 1;
         let mut pages = players.clone();
+        pages.send_tls13_tickets = TICKETS_FOR_BROWSERS;
         pages.alpn_protocols = vec![HTTP_1.to_vec()];
+        let handshakes = Arc::new(Handshakes::start(metrics).map_err(StartError::Thread)?);
+        let counts = metrics.set.counters_by(
+            "cubesync_tls_handshakes",
+            "TLS handshakes that peers began, by outcome",
+        );
         Ok(Some(Self {
-            players: Arc::new(players).into(),
-            pages: Arc::new(pages).into(),
+            players: Acceptor::new(players, &handshakes, &counts),
+            pages: Acceptor::new(pages, &handshakes, &counts),
             current,
             files,
             is_self_signed: config.tls_self_signed,

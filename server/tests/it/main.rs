@@ -34,6 +34,7 @@ mod status;
 mod support;
 mod text;
 mod tls;
+mod tls_handshakes;
 mod webrtc;
 mod websocket;
 mod wrong_port;

@@ -132,7 +132,7 @@ impl Player {
         soon(polling).await
     }
 
-    async fn join(server: SocketAddr, name: &str, trust: Trust) -> Self {
+    pub async fn join(server: SocketAddr, name: &str, trust: Trust) -> Self {
         let mut player = Self::new(server, "tls://", name, trust);
         player
             .until(|client| match client.status() {
@@ -157,7 +157,7 @@ impl Player {
     }
 
     /// Waits until the client sees a player of a name.
-    async fn sees(&mut self, name: &str) {
+    pub async fn sees(&mut self, name: &str) {
         let began = self.began;
         self.until(|client| {
             let cubes = client.cubes(began.elapsed());
@@ -169,6 +169,11 @@ impl Player {
 
 /// Connects over TLS as a browser that trusts a certificate.
 async fn connect(address: SocketAddr, certificate: &Path) -> TlsStream<TcpStream> {
+    connect_with(&connector(certificate), address).await
+}
+
+/// Returns a browser that trusts a certificate, and keeps the tickets that it gets.
+pub fn connector(certificate: &Path) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     let certificate = CertificateDer::from_pem_file(certificate).unwrap();
     roots.add(certificate).unwrap();
@@ -179,15 +184,23 @@ async fn connect(address: SocketAddr, certificate: &Path) -> TlsStream<TcpStream
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Arc::new(config).into()
+}
+
+/// Connects a browser.
+pub async fn connect_with(connector: &TlsConnector, address: SocketAddr) -> TlsStream<TcpStream> {
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::IpAddress(address.ip().into());
-    let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
-    soon(connecting).await.unwrap()
+    soon(connector.connect(name, stream)).await.unwrap()
 }
 
 /// Returns the response to a request over https.
 pub async fn get_encrypted(address: SocketAddr, path: &str, certificate: &Path) -> String {
-    let mut stream = connect(address, certificate).await;
+    ask(connect(address, certificate).await, address, path).await
+}
+
+/// Returns the response to a request, and closes the connection.
+pub async fn ask(mut stream: TlsStream<TcpStream>, address: SocketAddr, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
@@ -203,7 +216,7 @@ pub async fn metrics() -> String {
 }
 
 /// Waits until `/metrics` has a line.
-async fn counts(address: SocketAddr, certificate: &Path, line: &str) {
+pub async fn counts(address: SocketAddr, certificate: &Path, line: &str) {
     let mut metrics = String::new();
     let wait = async {
         loop {
