@@ -41,4 +41,4 @@ pub use message::{
 };
 pub use quantize::{Pose, Position, Rotation};
 pub use replica::Replica;
-pub use text::{TextError, clean_name, clean_room, folded};
+pub use text::{TextError, clean_name, clean_reason, clean_room, folded};

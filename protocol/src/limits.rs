@@ -48,6 +48,12 @@ pub const MAX_ROOM_CHARS: usize = 32;
 /// Longest room name, in bytes.
 pub const MAX_ROOM_BYTES: usize = 128;
 
+/// Longest reason of the operator for a kick or a ban, in grapheme clusters: a sentence or two.
+pub const MAX_REASON_CHARS: usize = 200;
+
+/// Longest reason of the operator, in bytes.
+pub const MAX_REASON_BYTES: usize = 800;
+
 /// Largest number of combining marks on one letter of a name (UTS 39, section 5.4).
 pub const MAX_STACKED_MARKS: usize = 4;
 

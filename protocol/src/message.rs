@@ -489,7 +489,7 @@ pub enum RejectCode {
     Version,
     /// The name or the room's name cannot be used.
     Name,
-    /// The join key is missing or wrong.
+    /// The join key is missing or wrong, or the address is banned.
     JoinKey,
     /// The server or the room is full; another try may succeed later.
     Full,
@@ -519,6 +519,10 @@ pub enum CloseCode {
     SlowReader,
     /// Another connection showed this one's resume token and has its cube now.
     Replaced,
+    /// The server's operator has removed the player. The token is void, and the player may join again.
+    Kicked,
+    /// The server's operator has banned the player's address.
+    Banned,
 }
 
 #[cfg(test)]

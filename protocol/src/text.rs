@@ -1,4 +1,4 @@
-//! The texts that people may give: player and room names, as others will see them.
+//! The texts that people may give: player and room names and operators' reasons, as others will see them.
 //!
 //! One rule for all programs, from Unicode's own data: `docs/PROTOCOL.md` says it for clients in other
 //! languages. What shows nothing is removed, what could disguise a name is refused, and [`folded`] is
@@ -19,7 +19,8 @@ use self::character::{
     is_pictograph, is_stacking_mark, is_virama, joins, tag_sequence_len,
 };
 use crate::limits::{
-    MAX_NAME_BYTES, MAX_NAME_CHARS, MAX_ROOM_BYTES, MAX_ROOM_CHARS, MAX_STACKED_MARKS,
+    MAX_NAME_BYTES, MAX_NAME_CHARS, MAX_REASON_BYTES, MAX_REASON_CHARS, MAX_ROOM_BYTES,
+    MAX_ROOM_CHARS, MAX_STACKED_MARKS,
 };
 
 /// How far a joiner reaches over marks and the like: an endless row of them would cost everybody time.
@@ -99,6 +100,15 @@ pub fn clean_name(name: &str) -> Result<String, TextError> {
 /// [`TextError`] says what is wrong in words for the person who typed it.
 pub fn clean_room(room: &str) -> Result<String, TextError> {
     clean("room name", room, (MAX_ROOM_CHARS, MAX_ROOM_BYTES))
+}
+
+/// Returns an operator's reason as the player reads it: one line of 1 to [`MAX_REASON_CHARS`] grapheme
+/// clusters in NFC, without anything that shows nothing.
+///
+/// # Errors
+/// [`TextError`] says what is wrong in words for the person who typed it.
+pub fn clean_reason(reason: &str) -> Result<String, TextError> {
+    clean("reason", reason, (MAX_REASON_CHARS, MAX_REASON_BYTES))
 }
 
 /// Returns a player's name as it was typed, for a server that applies the rest of the rule: for programs

@@ -4,7 +4,6 @@
 mod cluster;
 mod origin;
 mod pages_path;
-mod proxy;
 mod udp;
 
 use std::collections::BTreeSet;
@@ -27,12 +26,12 @@ use cubesync_recording::DEFAULT_MAX_BYTES;
 pub use self::cluster::ClusterOptions;
 pub use self::origin::Origin;
 pub use self::pages_path::PagesPath;
-pub use self::proxy::Network;
 pub use self::udp::UdpAddress;
 use crate::logging::LogFormat;
 use cubesync_relay::admission::Count;
 use cubesync_relay::host::HostSettings;
 use cubesync_relay::key::{Key, RoomKey};
+pub use cubesync_relay::network::Network;
 use cubesync_relay::room::quanta;
 use cubesync_relay::rooms::RoomsSettings;
 use cubesync_relay::session::SessionSettings;

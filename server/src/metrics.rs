@@ -43,6 +43,8 @@ label! {
         TlsHandshake => "tls_handshake",
         /// The network failed, or the peer closed in the middle of a request.
         Lost => "lost",
+        /// The operator has banned the peer's address.
+        Banned => "banned",
     }
 }
 
@@ -62,6 +64,7 @@ impl HttpEnding {
     pub(crate) fn not_admitted(ending: Ending) -> Self {
         match ending {
             Ending::AddressFull | Ending::TooManyArrivals => Self::AddressFull,
+            Ending::Banned => Self::Banned,
             _ => Self::Full,
         }
     }

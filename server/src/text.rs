@@ -26,7 +26,8 @@ pub use self::lines::{TypedLine, read_typed};
 use self::positions::{Positions, is_position, parse_position};
 use crate::shared::Shared;
 use cubesync_relay::admission::Admitted;
-use cubesync_relay::ending::Ending;
+use cubesync_relay::ending::{Ending, Problem};
+use cubesync_relay::peer::{Peer, Transport};
 use cubesync_relay::room::audience::Outlet;
 use cubesync_relay::room::speed::SpeedRule;
 use cubesync_relay::room::{Entrance, Membership, SightRule};
@@ -116,6 +117,10 @@ async fn converse(
         pose: None,
         outlet: Outlet::Frames(frame_sender),
         ended: CancellationToken::new(),
+        peer: Some(Peer {
+            address: admitted.address(),
+            transport: Transport::Text,
+        }),
     };
     admitted.has_joined();
     let rooms = &shared.host.rooms;
@@ -127,6 +132,10 @@ async fn converse(
             return Some(ending);
         }
     };
+    // Whoever was on their way in is not among the players that a ban of the address ends.
+    if let Err(banned) = admitted.check_ban() {
+        membership.remove(Problem::removal(banned, None)).await;
+    }
     let reading = read_coordinates(shared, lines, &membership, answer_sender);
     let mut writing = pin!(write_changes(writer, positions, frames, answers));
     // Two whole loops side by side; whichever ends first ends the conversation.

@@ -221,6 +221,7 @@ mod tests {
             }),
             outlet: Outlet::Nowhere,
             ended: CancellationToken::new(),
+            peer: None,
         };
         host.rooms.enter(room, entrance, HERE).await.unwrap()
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::bans::Bans;
 use crate::by_address::{ByAddress, network};
 use crate::ending::Ending;
 use crate::metrics::MetricSet;
@@ -26,6 +27,7 @@ pub struct Admission {
     limit: Count,
     limit_per_address: Count,
     arrivals: Option<Pace>,
+    bans: Arc<Bans>,
     held: Mutex<Held>,
 }
 
@@ -66,8 +68,13 @@ impl Admission {
     }
 
     /// Sets limits in all, for each address but this machine's own, and on how fast connections may
-    /// come.
-    pub fn new(limit: Count, limit_per_address: Count, arrivals: Option<Pace>) -> Arc<Self> {
+    /// come. Nobody comes in from an address that is among the `bans`.
+    pub fn new(
+        limit: Count,
+        limit_per_address: Count,
+        arrivals: Option<Pace>,
+        bans: Arc<Bans>,
+    ) -> Arc<Self> {
         let held = Held {
             total: Count::default(),
             by_address: ByAddress::new(limit.open),
@@ -76,6 +83,7 @@ impl Admission {
             limit,
             limit_per_address,
             arrivals,
+            bans,
             held: Mutex::new(held),
         })
     }
@@ -84,9 +92,12 @@ impl Admission {
     /// joined](Admitted::has_joined).
     ///
     /// # Errors
-    /// The limit that is reached.
+    /// The limit that is reached, or that the address is banned.
     pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Ending> {
         let address = network(address);
+        if self.bans.has(address) {
+            return Err(Ending::Banned);
+        }
         let is_slow = |pace: &Pace| pace.allows(address);
         if !self.arrivals.as_ref().is_none_or(is_slow) {
             return Err(Ending::TooManyArrivals);
@@ -167,6 +178,17 @@ impl Admitted {
     pub fn address(&self) -> IpAddr {
         self.address
     }
+
+    /// Checks whether the operator has banned the peer's address since.
+    ///
+    /// # Errors
+    /// [`Ending::Banned`]
+    pub fn check_ban(&self) -> Result<(), Ending> {
+        match self.admission.bans.has(self.address) {
+            true => Err(Ending::Banned),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Drop for Admitted {
@@ -179,12 +201,20 @@ impl Drop for Admitted {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+    use std::time::SystemTime;
+
     use super::*;
+    use crate::bans::Ban;
 
     const NO_LIMIT: usize = usize::MAX;
 
     fn count(open: usize, pending: usize) -> Count {
         Count { open, pending }
+    }
+
+    fn admission(open: Count, per_address: Count) -> Arc<Admission> {
+        Admission::new(open, per_address, None, Arc::default())
     }
 
     fn addresses<const N: usize>(texts: [&str; N]) -> [IpAddr; N] {
@@ -193,7 +223,7 @@ mod tests {
 
     #[test]
     fn limits_hold_and_a_closed_connection_makes_room() {
-        let admission = Admission::new(count(3, NO_LIMIT), count(2, NO_LIMIT), None);
+        let admission = admission(count(3, NO_LIMIT), count(2, NO_LIMIT));
         let [here, there] = addresses(["192.0.2.1", "192.0.2.2"]);
         let first = admission.admit(here).unwrap();
         assert_eq!(first.has_room_for_another(), Ok(()));
@@ -208,7 +238,7 @@ mod tests {
 
     #[test]
     fn who_has_joined_makes_room_for_the_next_newcomer() {
-        let admission = Admission::new(count(9, 2), count(9, 1), None);
+        let admission = admission(count(9, 2), count(9, 1));
         let [here, there, elsewhere] = addresses(["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
         let first = admission.admit(here).unwrap();
         assert_eq!(admission.admit(here).unwrap_err(), Ending::PendingFull);
@@ -224,7 +254,7 @@ mod tests {
 
     #[test]
     fn loopback_counts_only_towards_the_whole() {
-        let admission = Admission::new(count(3, 3), count(1, 1), None);
+        let admission = admission(count(3, 3), count(1, 1));
         let addresses = addresses(["127.0.0.1", "::1", "::ffff:127.0.0.1"]);
         let admitted = addresses.map(|address| admission.admit(address).unwrap());
         assert!(admission.admit(addresses[0]).is_err());
@@ -234,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_household_with_many_ipv6_addresses_is_one() {
-        let admission = Admission::new(count(9, 9), count(1, 9), None);
+        let admission = admission(count(9, 9), count(1, 9));
         let [one, another, elsewhere] =
             addresses(["2001:db8:0:7::1", "2001:db8:0:7:ffff::2", "2001:db8:0:8::1"]);
         let _first = admission.admit(one).unwrap();
@@ -243,8 +273,31 @@ mod tests {
     }
 
     #[test]
+    fn a_banned_address_is_refused_before_anything_is_counted() {
+        let bans = Arc::<Bans>::default();
+        let paced = Pace::new(NonZeroU32::MIN);
+        let limit = count(3, 3);
+        let admission = Admission::new(limit, limit, Some(paced), Arc::clone(&bans));
+        let [here, there] = addresses(["192.0.2.1", "192.0.2.2"]);
+        let earlier = admission.admit(here).unwrap();
+        assert_eq!(earlier.check_ban(), Ok(()));
+        let ban = Ban {
+            network: here.into(),
+            until: None,
+            reason: None,
+        };
+        bans.add(ban, SystemTime::now()).unwrap();
+        assert_eq!(earlier.check_ban(), Err(Ending::Banned));
+        for _ in 0..1_000 {
+            assert_eq!(admission.admit(here).unwrap_err(), Ending::Banned);
+        }
+        assert_eq!(admission.lock().total, count(1, 1));
+        assert!(admission.admit(there).is_ok());
+    }
+
+    #[test]
     fn a_refused_address_leaves_no_trace() {
-        let admission = Admission::new(count(3, 3), count(0, 0), None);
+        let admission = admission(count(3, 3), count(0, 0));
         let [address] = addresses(["192.0.2.1"]);
         assert_eq!(admission.admit(address).unwrap_err(), Ending::AddressFull);
         assert_eq!(admission.lock().total, Count::default());

@@ -19,6 +19,9 @@ struct Facts {
     reject: (RejectCode, &'static str),
     /// The code and text of a `Closing`, when it ends afterwards and the peer can still be told.
     closing: Option<(CloseCode, &'static str)>,
+    /// The code of the `Closing` with the operator's words, of which the peer was told before the
+    /// connection ends.
+    removal: Option<CloseCode>,
 }
 
 impl Facts {
@@ -29,6 +32,7 @@ impl Facts {
             is_accident: false,
             reject: (RejectCode::NotHello, "the connection ended"),
             closing: None,
+            removal: None,
         }
     }
 
@@ -49,6 +53,13 @@ impl Facts {
     const fn closing(self, code: CloseCode, message: &'static str) -> Self {
         Self {
             closing: Some((code, message)),
+            ..self
+        }
+    }
+
+    const fn removal(self, code: CloseCode) -> Self {
+        Self {
+            removal: Some(code),
             ..self
         }
     }
@@ -166,6 +177,13 @@ endings! {
         RejectCode::Full,
         "this room does not work at the moment, try another one",
     ),
+    /// The operator has removed the player.
+    Kicked => Facts::new("kicked").removal(CloseCode::Kicked),
+    /// The operator has banned the peer's address. Its code is one that clients of every version know, and
+    /// that tells them not to come back.
+    Banned => Facts::new("banned")
+        .reject(RejectCode::JoinKey, "your address is banned from this server")
+        .removal(CloseCode::Banned),
 }
 
 impl Ending {
@@ -216,6 +234,28 @@ impl Problem {
         Self::new(ending, message)
     }
 
+    /// Describes a removal by the operator, with a reason if there is one.
+    pub fn removal(ending: Ending, reason: Option<&str>) -> Self {
+        let done = match ending {
+            Ending::Banned => "the operator has banned your address from this server",
+            _ => "the operator has removed you from the room",
+        };
+        match reason {
+            Some(reason) => Self::new(ending, format!("{done}: {reason}")),
+            None => Self::new(ending, done),
+        }
+    }
+
+    /// Returns the last message to a player whom the operator removes, whose client does not come back by
+    /// itself; `None` for every other ending.
+    pub fn closing(&self) -> Option<ServerMessage> {
+        Some(ServerMessage::Closing {
+            code: self.ending.facts().removal?,
+            message: self.message.clone().into_owned(),
+            retry_after_ms: None,
+        })
+    }
+
     /// Returns the answer to a peer that has not joined.
     pub fn reject(&self) -> ServerMessage {
         ServerMessage::Reject {
@@ -254,6 +294,7 @@ mod tests {
             (Ending::PendingFull, RejectCode::Full),
             (Ending::Panicked, RejectCode::Full),
             (Ending::ShuttingDown, RejectCode::ShuttingDown),
+            (Ending::Banned, RejectCode::JoinKey),
         ] {
             let reject = Problem::from(ending).reject();
             let message = ending.message().to_owned();
@@ -275,5 +316,28 @@ mod tests {
             "panicked",
         ];
         assert_eq!(labels, expected);
+    }
+
+    #[test]
+    fn the_operators_words_go_out_once_and_ask_nobody_to_come_back() {
+        let words = "the operator has removed you from the room: griefing";
+        for (ending, code) in [
+            (Ending::Kicked, CloseCode::Kicked),
+            (Ending::Banned, CloseCode::Banned),
+        ] {
+            let removal = Problem::removal(ending, Some("griefing"));
+            let Some(ServerMessage::Closing {
+                code: told,
+                message,
+                retry_after_ms: None,
+            }) = removal.closing()
+            else {
+                panic!("{removal:?}");
+            };
+            assert_eq!((told, message.ends_with(": griefing")), (code, true));
+            assert_eq!((ending.closing(None), ending.is_accident()), (None, false));
+            assert!(ending != Ending::Kicked || message == words);
+        }
+        assert_eq!(Problem::from(Ending::Left).closing(), None);
     }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Admitted, Count};
+use crate::bans::Bans;
 use crate::contain::contain;
 use crate::datagram::DatagramPaths;
 use crate::ending::Ending;
@@ -45,6 +46,8 @@ pub struct HostSettings {
 pub struct Host {
     /// The admission of connections, within the limits.
     pub admission: Arc<Admission>,
+    /// The addresses that the operator has banned.
+    pub bans: Arc<Bans>,
     /// The rooms.
     pub rooms: Arc<Rooms>,
     /// The sessions that serve players' connections.
@@ -73,10 +76,12 @@ impl Host {
         shutdown: CancellationToken,
     ) -> Self {
         let arrivals = Pace::new(settings.arrivals_per_address);
+        let bans = Arc::<Bans>::default();
         let admission = Admission::new(
             settings.connections,
             settings.connections_per_address,
             Some(arrivals),
+            Arc::clone(&bans),
         );
         admission.register_metrics(&metrics.set);
         let rooms = Rooms::new(
@@ -97,6 +102,7 @@ impl Host {
         );
         Self {
             admission,
+            bans,
             rooms,
             sessions: Arc::new(sessions),
             metrics,
@@ -108,7 +114,7 @@ impl Host {
     /// Admits a connection of a player from an address.
     ///
     /// # Errors
-    /// The limit that is reached, which the metrics have counted.
+    /// The limit that is reached, or that the address is banned. The metrics have counted it.
     pub fn admit(&self, peer: IpAddr) -> Result<Admitted, Ending> {
         let admitted = self.admission.admit(peer);
         admitted.inspect_err(|&ending| self.metrics.disconnects.count(ending))

@@ -8,6 +8,7 @@
 //! A [`Host`] is all of that with the limits on who may come in.
 
 pub mod admission;
+pub mod bans;
 pub mod by_address;
 pub mod contain;
 pub mod datagram;
@@ -16,7 +17,9 @@ pub mod host;
 pub mod key;
 pub mod label;
 pub mod metrics;
+pub mod network;
 pub mod pace;
+pub mod peer;
 pub mod room;
 pub mod rooms;
 pub mod session;

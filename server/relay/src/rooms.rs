@@ -219,6 +219,7 @@ mod tests {
             pose: None,
             outlet: Outlet::Nowhere,
             ended: ended.clone(),
+            peer: None,
         }
     }
 

@@ -92,6 +92,7 @@ pub(super) async fn serve(
         at_most(config.max_http_connections),
         at_most(config.max_http_connections_per_address),
         None,
+        Arc::clone(&shared.host.bans),
     );
     let connections = TaskTracker::new();
     let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
@@ -108,6 +109,10 @@ pub(super) async fn serve(
                     Ok(admitted) => admitted,
                     Err(refused) => {
                         metrics.http_cuts.count(HttpEnding::not_admitted(refused));
+                        // Only a handshake could tell this peer why, which costs more than it may.
+                        if refused == Ending::Banned && shared.tls.is_some() {
+                            return;
+                        }
                         let refusal = not_admitted(refused);
                         match Arc::clone(&refusals).try_acquire_owned() {
                             Ok(permit) => {
@@ -126,7 +131,14 @@ pub(super) async fn serve(
                 };
             let (router, stop, served) = (router.clone(), stop.clone(), Arc::clone(shared));
             let serving = async move {
-                serve_one(&served, stream, peer, Arc::new(admitted), router, stop).await;
+                let address = admitted.address();
+                let serving = serve_one(&served, stream, peer, Arc::new(admitted), router, stop);
+                tokio::select! {
+                    () = serving => {}
+                    () = served.host.bans.banned(address) => {
+                        served.metrics.http_cuts.count(HttpEnding::Banned);
+                    }
+                }
             };
             connections.spawn(contain(&shared.host.metrics, Task::Connection, serving));
         },
@@ -143,9 +155,15 @@ pub(super) async fn serve(
     let _ = timeout(STOP_DEADLINE, connections.wait()).await;
 }
 
-/// Returns the answer to a connection over a limit.
-pub(super) fn not_admitted(limit: Ending) -> Refusal {
-    let reason = match limit {
+/// Returns the answer to a connection that is not admitted.
+pub(super) fn not_admitted(refused: Ending) -> Refusal {
+    let reason = match refused {
+        Ending::Banned => {
+            return Refusal {
+                status: StatusCode::FORBIDDEN,
+                reason: refused.message(),
+            };
+        }
         Ending::AddressFull => {
             "too many connections to the pages come from your address, try again in a few seconds"
         }

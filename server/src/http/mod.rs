@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::files::game_file;
 use crate::shared::Shared;
+use cubesync_relay::ending::Ending;
 
 /// Serves HTTP until `stop`, then lets running responses end.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
@@ -79,7 +80,13 @@ async fn limit_and_count(
     request: Request,
     next: Next,
 ) -> Response {
-    let response = if shared.requests.allows(peer.ip()) {
+    let response = if shared.host.bans.has(peer.ip()) {
+        // A proxy's connection may bring others' requests as well.
+        plain(
+            StatusCode::FORBIDDEN,
+            format!("{}\n", Ending::Banned.message()),
+        )
+    } else if shared.requests.allows(peer.ip()) {
         next.run(request).await
     } else {
         let problem = "too many requests came from your address, try again in a few seconds\n";

@@ -14,6 +14,7 @@ use tokio_tungstenite::tungstenite;
 
 use super::meter::Meter;
 use cubesync_relay::ending::{Ending, Problem};
+use cubesync_relay::peer::Transport;
 use cubesync_relay::session::{Reader, Received, Writer};
 
 /// Time in which a peer must have taken the reason for its refusal.
@@ -91,6 +92,10 @@ impl Reader for Messages {
 struct Sink(SplitSink<WebSocket, Message>);
 
 impl Writer for Sink {
+    fn transport(&self) -> Transport {
+        Transport::WebSocket
+    }
+
     async fn send(&mut self, frames: Bytes) -> io::Result<()> {
         let sent = self.0.send(Message::Binary(frames)).await;
         sent.map_err(io::Error::other)

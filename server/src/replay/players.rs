@@ -178,6 +178,7 @@ impl ReplayedPlayer {
             pose: Some(pose),
             outlet: Outlet::Nowhere,
             ended: CancellationToken::new(),
+            peer: None,
         };
         let membership = room.enter(entrance).await?.ok();
         Ok(membership.map(|membership| Self {

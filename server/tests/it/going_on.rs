@@ -108,6 +108,7 @@ impl Player {
             pose: None,
             outlet: Outlet::Frames(frames),
             ended: CancellationToken::new(),
+            peer: None,
         };
         let work = async { room.take_events(Instant::now().into_std()) };
         let (entered, ()) = tokio::join!(handle.enter(entrance), work);

@@ -20,7 +20,7 @@ use cubesync_protocol::{
     CellId, CubeId, CubeInfo, DecodeError, Event, Message, Pose, ResumeToken, ServerMessage,
     Snapshot, Welcome,
 };
-use cubesync_relay::ending::Ending;
+use cubesync_relay::ending::{Ending, Problem};
 use cubesync_relay::room::connections::Admission;
 use cubesync_relay::room::log::{LogFrame, StreamId};
 use cubesync_relay::room::world::{Cube, RoomFull};
@@ -801,6 +801,15 @@ impl Edge {
                 // The asking task may be gone.
                 let _ = reply.send(self.view());
             }
+            RoomEvent::Players { reply } => {
+                let cubes = self.roster.cubes().map(|cube| &cube.info);
+                let cubes = cubes.map(|info| (info.cube, info.kind, info.name.clone()));
+                // The asking task may be gone.
+                let _ = reply.send(self.connections.players(cubes));
+            }
+            RoomEvent::Remove { cube, why, reply } => {
+                let _ = reply.send(self.remove_player(cube, &why, now));
+            }
             RoomEvent::Observe { outlet, reply } => {
                 let tick = self.served_tick;
                 let welcome = self.connections.observers_welcome(tick);
@@ -845,6 +854,21 @@ impl Edge {
         if let Some(player) = number {
             self.push(&Up::Left(player, ending), now);
         }
+    }
+
+    /// Removes a player of this server at its operator's wish, also at the owner. Returns whether there was
+    /// one.
+    fn remove_player(&mut self, cube: CubeId, why: &Problem, now: Instant) -> bool {
+        let mut members = self.connections.members();
+        let Some((id, _)) = members.find(|(_, member)| member.cube == cube) else {
+            return false;
+        };
+        drop(members);
+        if let Some(closing) = why.closing() {
+            self.connections.send(id, &closing, now);
+        }
+        self.leave(id, why.ending, now);
+        true
     }
 
     /// Ends a player's connection.

@@ -1,7 +1,7 @@
 //! The connections of a room on this server, and the log that they read: what a room's owner and a
 //! server that only shows the room have in common.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use cubesync_protocol::cells::Sight;
@@ -18,7 +18,10 @@ use super::RoomSettings;
 use super::audience::{
     Audience, MemberId, Outlet, Receiver, ReceiverId, SentDatagrams, Source, Written,
 };
-use super::handle::{Entered, Entrance, Role, RoomEvent, RoomEvents, RoomHandle, SightRule};
+use super::handle::{
+    Entered, Entrance, PlayerPlace, PlayerSeen, Role, RoomEvent, RoomEvents, RoomHandle,
+    RoomPlayers, SightRule,
+};
 use super::log::{LogFrame, SnapshotLog, StreamId};
 use super::speed::SpeedRule;
 use super::world::{Cube, FREE_CUBE};
@@ -26,6 +29,7 @@ use crate::datagram::OpenedPath;
 use crate::ending::Ending;
 use crate::label::Label;
 use crate::metrics::Metrics;
+use crate::peer::Peer;
 
 /// Time for which an empty room is kept, so that a player who returns finds the free cube where it was.
 const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
@@ -71,6 +75,10 @@ pub struct Member {
     /// The token before that one, with which the player has come back.
     pub earlier: Option<ResumeToken>,
     gate: Gate,
+    /// The other end of the player's connection.
+    peer: Option<Peer>,
+    /// Since when the player is connected.
+    since: Instant,
     /// Cancelled when this is dropped.
     ended: CancellationToken,
 }
@@ -191,6 +199,28 @@ impl Connections {
         !self.members.is_empty()
     }
 
+    /// Tells the operator who the players of these cubes are.
+    pub fn players(&self, cubes: impl Iterator<Item = (CubeId, CubeKind, String)>) -> RoomPlayers {
+        let here: HashMap<_, _> = self.members.values().map(|it| (it.cube, it)).collect();
+        let seen = |(cube, kind, name)| {
+            let place = match (kind, here.get(&cube)) {
+                (CubeKind::Free { .. }, _) => return None,
+                (_, Some(member)) => PlayerPlace::Here {
+                    peer: member.peer,
+                    since: member.since,
+                },
+                (CubeKind::Ghost, None) => PlayerPlace::Nowhere,
+                (CubeKind::Player, None) => PlayerPlace::Elsewhere,
+            };
+            Some(PlayerSeen { cube, name, place })
+        };
+        RoomPlayers {
+            room: self.settings.name.clone(),
+            role: self.role.clone(),
+            players: cubes.filter_map(seen).collect(),
+        }
+    }
+
     /// Returns the newest tick that was written to receivers.
     pub(super) fn newest_tick(&self) -> u64 {
         self.newest_tick
@@ -266,6 +296,8 @@ impl Connections {
             token: welcome.resume,
             earlier: entrance.resume,
             gate: Gate::default(),
+            peer: entrance.peer,
+            since: now,
             ended: entrance.ended,
         };
         self.members.insert(id, member);

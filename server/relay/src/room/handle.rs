@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::{ClientMessage, Colour, CubeId, Pose, ResumeToken};
@@ -14,7 +15,8 @@ use super::membership::{Membership, Observer};
 use super::speed::SpeedRule;
 use super::world::{Cube, RoomFull};
 use crate::datagram::OpenedPath;
-use crate::ending::Ending;
+use crate::ending::{Ending, Problem};
+use crate::peer::Peer;
 
 /// Largest number of events that wait for a room. A session that finds no place waits, and its peer
 /// with it.
@@ -39,6 +41,8 @@ pub struct Entrance {
     pub outlet: Outlet,
     /// Cancelled when the room has ended the connection.
     pub ended: CancellationToken,
+    /// The other end of the player's connection, if there is one.
+    pub peer: Option<Peer>,
 }
 
 /// The part of a room that a player receives.
@@ -102,6 +106,20 @@ pub enum RoomEvent {
         /// Where the answer goes.
         reply: oneshot::Sender<RoomView>,
     },
+    /// The operator asks who is in the room.
+    Players {
+        /// Where the answer goes.
+        reply: oneshot::Sender<RoomPlayers>,
+    },
+    /// The operator removes a player.
+    Remove {
+        /// The player's own cube.
+        cube: CubeId,
+        /// What the player is told.
+        why: Problem,
+        /// Where it goes whether the player was there to be removed.
+        reply: oneshot::Sender<bool>,
+    },
     /// A receiver without a cube comes.
     Observe {
         /// The destination of its frames.
@@ -142,6 +160,44 @@ pub struct RoomView {
     pub cubes: Vec<Cube>,
     /// The part of this server in the room.
     pub role: Role,
+}
+
+/// The players in a room, as the operator of a server sees them.
+#[derive(Debug, Clone)]
+pub struct RoomPlayers {
+    /// The room's name.
+    pub room: String,
+    /// The part of the server in the room.
+    pub role: Role,
+    /// The players by the id of their own cube.
+    pub players: Vec<PlayerSeen>,
+}
+
+/// A player in a room.
+#[derive(Debug, Clone)]
+pub struct PlayerSeen {
+    /// The player's own cube.
+    pub cube: CubeId,
+    /// The name above it.
+    pub name: String,
+    /// Where the player is connected.
+    pub place: PlayerPlace,
+}
+
+/// Where a player is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlayerPlace {
+    /// To this server.
+    Here {
+        /// The other end; `None`: a player of a recording.
+        peer: Option<Peer>,
+        /// Since when.
+        since: Instant,
+    },
+    /// To another server that shows the room.
+    Elsewhere,
+    /// Nowhere: the connection is lost, and the player may come back.
+    Nowhere,
 }
 
 /// The part of a server in a room.
@@ -285,6 +341,27 @@ impl RoomHandle {
     pub async fn view(&self) -> Result<RoomView, RoomEnded> {
         let (reply, answer) = oneshot::channel();
         self.send(RoomEvent::View { reply }).await?;
+        answer.await.map_err(|_| RoomEnded)
+    }
+
+    /// Returns the players in the room, as far as this server knows them.
+    ///
+    /// # Errors
+    /// The room has ended.
+    pub async fn players(&self) -> Result<RoomPlayers, RoomEnded> {
+        let (reply, answer) = oneshot::channel();
+        self.send(RoomEvent::Players { reply }).await?;
+        answer.await.map_err(|_| RoomEnded)
+    }
+
+    /// Removes a player, who is told why and cannot come back to their cube. False where the room has no
+    /// such player, or where this server shows the room of another one and the player is not here.
+    ///
+    /// # Errors
+    /// The room has ended.
+    pub async fn remove(&self, cube: CubeId, why: Problem) -> Result<bool, RoomEnded> {
+        let (reply, answer) = oneshot::channel();
+        self.send(RoomEvent::Remove { cube, why, reply }).await?;
         answer.await.map_err(|_| RoomEnded)
     }
 

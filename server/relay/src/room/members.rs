@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cubesync_protocol::{Colour, CubeId, Pose, ResumeToken, ServerAddress, Welcome};
+use cubesync_protocol::{Colour, CubeId, CubeKind, Pose, ResumeToken, ServerAddress, Welcome};
 use tracing::info;
 
 use super::Room;
@@ -11,7 +11,7 @@ use super::handle::{Entered, Entrance};
 use super::resumption::TokenDigest;
 use super::speed::SpeedRule;
 use super::world::RoomFull;
-use crate::ending::Ending;
+use crate::ending::{Ending, Problem};
 use crate::metrics::Resumed;
 
 /// Time after its opening during which a room puts players who come back from before a restart where
@@ -101,6 +101,25 @@ impl Room {
         if let Some(cube) = cube.filter(|cube| self.players.get(cube) == Some(&id)) {
             self.gone(cube, reason, now);
         }
+    }
+
+    /// Removes a player at the operator's wish, wherever they are connected, and a ghost as well. Returns
+    /// whether the cube was a player's.
+    pub(super) fn remove_player(&mut self, cube: CubeId, why: &Problem, now: Instant) -> bool {
+        let kind = self.world.cube(cube).map(|cube| cube.kind);
+        if kind.is_none_or(|kind| matches!(kind, CubeKind::Free { .. })) {
+            return false;
+        }
+        match self.players.get(&cube) {
+            Some(&id) => {
+                if let Some(closing) = why.closing() {
+                    self.send(id, &closing, now);
+                }
+                self.remove(id, why.ending, now);
+            }
+            None => self.forget(cube),
+        }
+        true
     }
 
     /// Handles a cube whose player is no longer connected.

@@ -5,7 +5,7 @@ use cubesync_protocol::{ClientMessage, CubeId};
 use super::audience::ReceiverId;
 use super::handle::{Entered, RoomEnded, RoomEvent, RoomHandle};
 use crate::datagram::{DatagramInbox, OpenedPath};
-use crate::ending::Ending;
+use crate::ending::{Ending, Problem};
 
 /// A player's place in a room. A session that drops it without [ending](Self::end) it has panicked.
 #[derive(Debug)]
@@ -60,6 +60,12 @@ impl Membership {
         let from = self.entered.id;
         let event = RoomEvent::OpenDatagrams { from, opened };
         self.room.send(event).await
+    }
+
+    /// Lets the room remove the player, as the operator wishes, and tell them why.
+    pub async fn remove(&self, why: Problem) {
+        // A room that has ended has no players.
+        let _ = self.room.remove(self.entered.cube, why).await;
     }
 
     /// Takes the player out of the room, which sends the peer the reason if it can. `reason` is `None`

@@ -47,7 +47,8 @@ pub use self::connections::{Admission, Connections, Member};
 use self::edges::Edges;
 pub use self::edges::{CubeState, EdgeFrames, EdgeId, ForPlayer, RemoteEntrance, RosterChanges};
 pub use self::handle::{
-    Entered, Entrance, Role, RoomEnded, RoomEvent, RoomHandle, RoomView, SightRule,
+    Entered, Entrance, PlayerPlace, PlayerSeen, Role, RoomEnded, RoomEvent, RoomHandle,
+    RoomPlayers, RoomView, SightRule,
 };
 pub use self::membership::{Membership, Observer};
 use self::publisher::Publisher;
@@ -233,6 +234,15 @@ impl Room {
                     cubes: self.world.cubes().collect(),
                     role: self.connections.role.clone(),
                 });
+            }
+            RoomEvent::Players { reply } => {
+                let cubes = self.world.cubes();
+                let cubes = cubes.map(|cube| (cube.cube, cube.kind, cube.name));
+                // The asking task may be gone.
+                let _ = reply.send(self.connections.players(cubes));
+            }
+            RoomEvent::Remove { cube, why, reply } => {
+                let _ = reply.send(self.remove_player(cube, &why, now));
             }
             RoomEvent::Observe { outlet, reply } => {
                 let mut welcome = self.welcome(FREE_CUBE, ResumeToken([0; 16]), now);

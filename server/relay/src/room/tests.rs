@@ -5,6 +5,7 @@ mod datagrams;
 mod edges;
 mod liveness;
 mod machine;
+mod removal;
 mod takeover;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,8 +17,8 @@ use cubesync_protocol::limits::{FAR_INTERVAL_TICKS, MAX_CUBES_PER_ROOM, MAX_HORI
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::replica::Change;
 use cubesync_protocol::{
-    CellId, ClientMessage, Colour, CubeId, CubeKind, Message, Pose, Position, Replica, ResumeToken,
-    ServerMessage, frame,
+    CellId, ClientMessage, CloseCode, Colour, CubeId, CubeKind, Message, Pose, Position, Replica,
+    ResumeToken, ServerMessage, frame,
 };
 use cubesync_recording::Scene;
 use tokio::sync::{mpsc, oneshot};
@@ -143,6 +144,7 @@ impl TestRoom {
             pose,
             outlet: Outlet::Frames(outlet),
             ended: CancellationToken::new(),
+            peer: None,
         };
         let (reply, mut answer) = oneshot::channel();
         let now = self.now();

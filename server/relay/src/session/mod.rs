@@ -39,6 +39,7 @@ use crate::datagram::DatagramPaths;
 use crate::ending::{Ending, Problem};
 use crate::label::Label;
 use crate::metrics::Metrics;
+use crate::peer::Peer;
 use crate::room::audience::Outlet;
 use crate::room::speed::SpeedRule;
 use crate::room::{Entrance, Membership, SightRule};
@@ -157,12 +158,20 @@ impl Sessions {
         };
         let ended = CancellationToken::new();
         // In a box, so that a session has no place for it while its player plays.
-        let entering = Box::pin(self.enter(hello, outlet, &ended, admitted.address()));
+        let peer = Peer {
+            address: admitted.address(),
+            transport: writer.transport(),
+        };
+        let entering = Box::pin(self.enter(hello, outlet, &ended, peer));
         let membership = match entering.await {
             Ok(membership) => membership,
             Err(ending) => return self.reject(writer, &ending.into(), &[]).await,
         };
         admitted.has_joined();
+        // Whoever was on their way in is not among the players that a ban of the address ends.
+        if let Err(banned) = admitted.check_ban() {
+            membership.remove(Problem::removal(banned, None)).await;
+        }
         let is_queued = frames.is_some();
         {
             let slow_reader_after = self.settings.slow_reader_after;
@@ -220,7 +229,7 @@ impl Sessions {
         hello: Hello,
         outlet: Outlet,
         ended: &CancellationToken,
-        address: IpAddr,
+        peer: Peer,
     ) -> Result<Membership, Ending> {
         let entrance = Entrance {
             name: hello.name,
@@ -231,8 +240,9 @@ impl Sessions {
             pose: hello.pose,
             outlet,
             ended: ended.clone(),
+            peer: Some(peer),
         };
-        self.rooms.enter(&hello.room, entrance, address).await
+        self.rooms.enter(&hello.room, entrance, peer.address).await
     }
 
     /// Counts a connection that ends before its player has joined, and tells the peer why if it is

@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::transport::{self, Reader, Received, Writer};
 use crate::ending::Problem;
+use crate::peer::Transport;
 
 /// A stream over which a session can be held.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -33,6 +34,10 @@ impl Reader for ReadHalf<BoxedStream> {
 }
 
 impl Writer for WriteHalf<BoxedStream> {
+    fn transport(&self) -> Transport {
+        Transport::Tls
+    }
+
     async fn send(&mut self, frames: Bytes) -> io::Result<()> {
         self.write_all(&frames).await?;
         // Encryption may keep the last bytes until it is told that no more come.

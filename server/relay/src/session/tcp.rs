@@ -13,6 +13,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::transport::{self, Reader, Received, Writer};
 use crate::ending::{Ending, Problem};
+use crate::peer::Transport;
 use crate::room::audience::Outlet;
 
 /// Size of the kernel's send buffer of a client (Linux doubles it): more than a second of a room of
@@ -55,6 +56,10 @@ impl Reader for OwnedReadHalf {
 impl Writer for Arc<OwnedWriteHalf> {
     fn outlet(&self) -> Option<Outlet> {
         Some(Outlet::Tcp(Arc::clone(self)))
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::Tcp
     }
 
     async fn send(&mut self, frames: Bytes) -> io::Result<()> {

@@ -10,6 +10,7 @@ use cubesync_protocol::limits::MAX_CLIENT_PAYLOAD_BYTES;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::ending::{Ending, Problem};
+use crate::peer::Transport;
 use crate::room::audience::Outlet;
 
 /// Bytes read at once: the longest frame.
@@ -49,6 +50,9 @@ pub trait Writer: Send + 'static {
     fn outlet(&self) -> Option<Outlet> {
         None
     }
+
+    /// Returns the kind of the connection, for the operator.
+    fn transport(&self) -> Transport;
 
     /// Sends one or more whole frames.
     ///

@@ -240,6 +240,7 @@ impl Seat {
             pose: None,
             outlet: Outlet::Frames(frames),
             ended: CancellationToken::new(),
+            peer: None,
         };
         let enter = server.handle.enter(entrance);
         let room = &mut server.room;

@@ -232,6 +232,7 @@ impl Server {
             pose: None,
             outlet: Outlet::Frames(outlet),
             ended: CancellationToken::new(),
+            peer: None,
         };
         let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let entered = self.rooms.enter(DEFAULT_ROOM, entrance, address).await;

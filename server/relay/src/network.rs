@@ -1,20 +1,49 @@
-//! The addresses of reverse proxies.
+//! Networks of addresses, as operators write them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt::{self, Display, Formatter};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 /// The leading bits that mark an IPv4 address within IPv6.
 const MAPPED_BITS: u8 = 96;
 
-/// An address, or a network of addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An address, or a network of addresses. Two are equal if they have the same addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Network {
+    /// The first address of it.
     address: IpAddr,
     /// The number of leading bits that all its addresses share.
     bits: u8,
 }
 
 impl Network {
+    /// Returns the network of addresses that share the first `bits` bits with this one; if it has fewer, all.
+    pub fn new(address: IpAddr, bits: u8) -> Self {
+        let whole = Self::from(address);
+        let bits = bits.min(whole.bits);
+        let address = match whole.address {
+            IpAddr::V4(address) => {
+                let mask = u32::MAX.checked_shl((whole.bits - bits).into());
+                Ipv4Addr::from_bits(address.to_bits() & mask.unwrap_or(0)).into()
+            }
+            IpAddr::V6(address) => {
+                let mask = u128::MAX.checked_shl((whole.bits - bits).into());
+                Ipv6Addr::from_bits(address.to_bits() & mask.unwrap_or(0)).into()
+            }
+        };
+        Self { address, bits }
+    }
+
+    /// Returns its first address.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
+    /// Returns the number of leading bits that all its addresses share.
+    pub fn bits(&self) -> u8 {
+        self.bits
+    }
+
     /// Returns whether an address belongs to it. An IPv4 address may stand within IPv6.
     pub fn contains(&self, address: IpAddr) -> bool {
         // The number of leading bits that both have in common.
@@ -47,6 +76,15 @@ impl From<IpAddr> for Network {
     }
 }
 
+impl Display for Network {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.bits == Self::from(self.address).bits {
+            true => write!(f, "{}", self.address),
+            false => write!(f, "{}/{}", self.address, self.bits),
+        }
+    }
+}
+
 impl FromStr for Network {
     type Err = String;
 
@@ -61,7 +99,7 @@ impl FromStr for Network {
         let Ok(given) = bare.parse::<IpAddr>() else {
             return Err(match address.parse::<SocketAddr>() {
                 Ok(address) => format!(
-                    "a proxy connects from any port; did you mean {}?",
+                    "connections come from any port; did you mean {}?",
                     address.ip()
                 ),
                 Err(_) => expected.to_owned(),
@@ -70,7 +108,7 @@ impl FromStr for Network {
         let Some(bits) = bits else {
             return match given.is_unspecified() {
                 true => Err(format!(
-                    "nobody connects from {given}; did you mean {given}/0, which trusts everybody?"
+                    "nobody connects from {given}; did you mean {given}/0, which is everybody?"
                 )),
                 false => Ok(given.into()),
             };
@@ -86,7 +124,7 @@ impl FromStr for Network {
             .and_then(|bits| bits.checked_sub(skipped));
         let most = whole.bits + skipped;
         bits.filter(|bits| *bits <= whole.bits)
-            .map(|bits| Self { bits, ..whole })
+            .map(|bits| Self::new(given, bits))
             .ok_or_else(|| format!("the number behind the slash is from {skipped} to {most}, such as {given}/{most}"))
     }
 }
@@ -123,7 +161,24 @@ mod tests {
     }
 
     #[test]
-    fn what_no_proxy_has_is_refused() {
+    fn a_network_is_written_by_its_first_address() {
+        for (text, written) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("192.0.2.7/32", "192.0.2.7"),
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("1.2.3.4/0", "0.0.0.0/0"),
+            ("2001:db8::7/64", "2001:db8::/64"),
+            ("::1/0", "::/0"),
+            ("::ffff:10.1.2.3/104", "10.0.0.0/8"),
+        ] {
+            let network: Network = text.parse().unwrap();
+            assert_eq!(network.to_string(), written);
+            assert_eq!(Ok(network), written.parse());
+        }
+    }
+
+    #[test]
+    fn what_is_no_network_is_refused() {
         for (text, hint) in [
             ("", "expected an address"),
             ("nginx", "expected an address"),
