@@ -11,26 +11,34 @@ pub(crate) async fn reload_on_hangup(shared: Arc<Shared>) {
     use std::io::IsTerminal;
 
     use tokio::signal::unix::{SignalKind, signal};
+    use tokio::sync::Notify;
 
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
         Err(error) => return tracing::warn!(%error, "cannot listen for SIGHUP"),
     };
     let had_terminal = std::io::stdin().is_terminal();
-    while let Some(Some(())) = shared
-        .host
-        .shutdown
-        .run_until_cancelled(hangups.recv())
-        .await
-    {
-        if had_terminal && !std::io::stdin().is_terminal() {
-            return shared.host.shutdown.cancel();
+    // It holds one request: however many come while the certificate is read, it is read once more.
+    let is_wanted = Notify::new();
+    let listening = async {
+        while hangups.recv().await.is_some() {
+            if had_terminal && !std::io::stdin().is_terminal() {
+                return shared.host.shutdown.cancel();
+            }
+            is_wanted.notify_one();
         }
-        match &shared.tls {
-            Some(tls) => tls.reload(&shared.metrics),
-            None => tracing::info!("SIGHUP: there is no certificate to read again"),
+    };
+    let reloading = async {
+        loop {
+            is_wanted.notified().await;
+            match &shared.tls {
+                Some(tls) => tls.reload(&shared.metrics).await,
+                None => tracing::info!("SIGHUP: there is no certificate to read again"),
+            }
         }
-    }
+    };
+    let both = async { tokio::join!(listening, reloading) };
+    shared.host.shutdown.run_until_cancelled(both).await;
 }
 
 /// Does nothing, because this system has no such signal.

@@ -11,15 +11,26 @@ use anyhow::Context;
 use cubesync_protocol::help::FOR_OPERATORS;
 use cubesync_server::doctor::{self, Verdict};
 use cubesync_server::{Config, logging, run};
+use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use self::arguments::{Arguments, Chore};
 use self::signals::Signals;
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let arguments = Arguments::read();
+    let runtime = match Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("cannot start the runtime")),
+    };
+    let exit_code = runtime.block_on(perform(arguments));
+    // A thread that still waits, for a file or a name server, does not keep the process.
+    runtime.shutdown_background();
+    exit_code
+}
+
+async fn perform(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.chore {
         None => serve(arguments.config).await,
         Some(Chore::Doctor(config)) => return run_doctor(&config).await,
@@ -27,15 +38,17 @@ async fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // `eprintln!` would panic on a closed standard error.
-            let _ = writeln!(
-                std::io::stderr(),
-                "error: {error:#}\nmore help: {FOR_OPERATORS}"
-            );
-            ExitCode::FAILURE
-        }
+        Err(error) => fail(&error),
     }
+}
+
+fn fail(error: &anyhow::Error) -> ExitCode {
+    // `eprintln!` would panic on a closed standard error.
+    let _ = writeln!(
+        std::io::stderr(),
+        "error: {error:#}\nmore help: {FOR_OPERATORS}"
+    );
+    ExitCode::FAILURE
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

@@ -5,16 +5,18 @@
 //! keyframes later.
 
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cubesync_protocol::{Message, ServerMessage, frame};
 use cubesync_recording::{BoundedFile, Direction, Encoder};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::blocking;
+use crate::config::Config;
 use crate::start_error::StartError;
 use cubesync_relay::room::RoomHandle;
 use cubesync_relay::room::audience::Outlet;
@@ -23,41 +25,70 @@ use cubesync_relay::room::audience::Outlet;
 /// default rate.
 const QUEUE_TICKS: usize = 64;
 
+/// Time that a stopping server gives a file that takes nothing.
+const STOP_PATIENCE: Duration = Duration::from_secs(2);
+
 /// Frames with the time of their arrival since the recording began.
 type TimedFrames = (Duration, Bytes);
 
-/// Creates the file of a recording, and logs which one: a file that is there already is kept.
+/// Creates the file of the recording that is configured, if there is one, and logs which one: a file that is
+/// there already is kept.
 ///
 /// # Errors
 /// [`StartError::Record`].
-pub(crate) fn create(wanted: &Path, max_bytes: u64) -> Result<BoundedFile, StartError> {
-    let created = BoundedFile::create(wanted, max_bytes);
-    let file = created.map_err(|error| StartError::Record {
-        path: wanted.to_owned(),
-        reason: error.to_string(),
-    })?;
+pub(crate) async fn create(config: &Config) -> Result<Option<BoundedFile>, StartError> {
+    let Some(wanted) = config.record.clone() else {
+        return Ok(None);
+    };
+    let max_bytes = config.record_max_bytes();
+    let what = wanted.display().to_string();
+    let create = move || {
+        let failed = |error: io::Error| StartError::Record {
+            path: wanted.clone(),
+            reason: error.to_string(),
+        };
+        BoundedFile::create(&wanted, max_bytes).map_err(failed)
+    };
+    let file = blocking::run(&what, create).await??;
     info!(file = %file.path().display(), "recording the lobby; files that were there are kept");
-    Ok(file)
+    Ok(Some(file))
 }
 
-/// Records a room until it ends or the file cannot be written. Neither disturbs the players.
-pub(crate) async fn record(mut file: BoundedFile, room: RoomHandle) {
+/// Records a room until it ends or the file cannot be written. Neither disturbs the players. After
+/// `shutdown`, a file that takes nothing is given up.
+pub(crate) async fn record(mut file: BoundedFile, room: RoomHandle, shutdown: CancellationToken) {
     let (outlet, mut frames) = mpsc::channel(QUEUE_TICKS);
     let Ok(_observer) = room.observe(Outlet::Frames(outlet)).await else {
         return;
     };
     let (to_disk, timed) = mpsc::channel(QUEUE_TICKS);
-    let writer = tokio::task::spawn_blocking(move || write(timed, |chunk| file.append(chunk)));
+    let writer = match blocking::start(move || write(timed, |chunk| file.append(chunk))) {
+        Ok(writer) => writer,
+        Err(error) => return warn!(%error, "nothing is recorded: there is no thread for it"),
+    };
     let began = Instant::now();
+    let patience = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(STOP_PATIENCE).await;
+    };
+    tokio::pin!(patience);
     while let Some(frames) = frames.recv().await {
-        if to_disk.send((began.elapsed(), frames)).await.is_err() {
+        let is_taken = tokio::select! {
+            sent = to_disk.send((began.elapsed(), frames)) => sent.is_ok(),
+            () = &mut patience => false,
+        };
+        if !is_taken {
             break;
         }
     }
     drop(to_disk);
-    // The panic hook has reported a panic already.
-    if let Ok(Err(error)) = writer.await {
-        warn!(%error, "the recording has ended: its file cannot be written");
+    match timeout(STOP_PATIENCE, writer).await {
+        Ok(Ok(Err(error))) => {
+            warn!(%error, "the recording has ended: its file cannot be written");
+        }
+        Err(_) => warn!("the end of the recording is missing: its file takes nothing"),
+        // The panic hook has reported a panic already.
+        Ok(Ok(Ok(())) | Err(_)) => {}
     }
 }
 

@@ -110,13 +110,11 @@ async fn serve(
     shutdown: CancellationToken,
     on_ready: Box<dyn FnOnce(Addresses) + Send>,
 ) -> Result<(), StartError> {
-    let replay = config.replay.as_deref().map(Replay::open).transpose()?;
-    if let Some(replay) = &replay {
-        config.tick = replay.tick_hz();
-    }
     let (metrics, tasks) = (Metrics::default(), TaskTracker::new());
-    let tls = Tls::new(&config, &metrics)?;
-    let bus = BusConnection::start(&config).await?;
+    let opening = open(&mut config, &metrics);
+    let Some((replay, tls, bus)) = shutdown.run_until_cancelled(opening).await.transpose()? else {
+        return Ok(());
+    };
     let tcp = bind(config.listen, "clients", "--listen").await?;
     let http_listener = bind(config.http, "HTTP", "--http").await?;
     let text_listener = match config.text {
@@ -135,8 +133,10 @@ async fn serve(
         tls: tls.as_ref().map(Tls::fingerprint),
     };
 
-    let record = |path| recorder::create(path, config.record_max_bytes());
-    let recording = config.record.as_deref().map(record).transpose()?;
+    let creating = recorder::create(&config);
+    let Some(recording) = shutdown.run_until_cancelled(creating).await.transpose()? else {
+        return Ok(());
+    };
 
     let listening = [addresses.tcp, addresses.http];
     let neighbours = bus.join(&config, listening, &metrics, &tasks, &shutdown);
@@ -181,7 +181,7 @@ async fn serve(
 
     let lobby = rooms.find(DEFAULT_ROOM);
     if let (Some(file), Some(lobby)) = (recording, lobby.clone()) {
-        let recording = recorder::record(file, lobby);
+        let recording = recorder::record(file, lobby, shutdown.clone());
         tasks.spawn(contain(metrics, Task::Other, recording));
     }
     if let (Some(replay), Some(lobby)) = (replay, lobby) {
@@ -222,6 +222,20 @@ async fn serve(
     // This ends within its own deadline, and the panic hook has reported a panic.
     let _ = http.await;
     Ok(())
+}
+
+/// Reads what the configuration names, and connects to the bus. A recording sets the tick rate.
+async fn open(
+    config: &mut Config,
+    metrics: &Metrics,
+) -> Result<(Option<Replay>, Option<Tls>, BusConnection), StartError> {
+    let replay = Replay::open(config).await?;
+    if let Some(replay) = &replay {
+        config.tick = replay.tick_hz();
+    }
+    let tls = Tls::new(config, metrics).await?;
+    let bus = BusConnection::start(config).await?;
+    Ok((replay, tls, bus))
 }
 
 /// Accepts players until `is_over`. A server that stops tells those who come meanwhile.

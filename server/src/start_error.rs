@@ -26,9 +26,9 @@ pub enum StartError {
     /// The system gives no random bytes for the key of TLS tickets.
     #[error("the system gives no random bytes")]
     Random,
-    /// The system cannot start a thread.
-    #[error("cannot start a thread: {0}")]
-    Thread(io::Error),
+    /// The system cannot start a thread, or its work failed.
+    #[error("a thread that the server needs failed: {0}")]
+    Thread(#[from] io::Error),
     /// The bus cannot be used as configured.
     #[error(transparent)]
     Bus(#[from] BusError),

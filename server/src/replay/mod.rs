@@ -16,6 +16,8 @@ use tracing::{info, warn};
 
 use self::playback::Playback;
 use self::players::ReplayedPlayers;
+use crate::blocking;
+use crate::config::Config;
 use crate::start_error::StartError;
 use cubesync_relay::room::{RoomEnded, RoomHandle};
 
@@ -29,11 +31,21 @@ pub(crate) struct Replay {
 }
 
 impl Replay {
-    /// Reads a recording.
+    /// Reads the recording that is configured, if there is one. Waits without blocking while nobody writes
+    /// into a pipe.
     ///
     /// # Errors
     /// [`StartError::Replay`].
-    pub(crate) fn open(path: &Path) -> Result<Self, StartError> {
+    pub(crate) async fn open(config: &Config) -> Result<Option<Self>, StartError> {
+        let Some(path) = config.replay.clone() else {
+            return Ok(None);
+        };
+        let what = path.display().to_string();
+        let read = blocking::run(&what, move || Self::read(&path)).await?;
+        read.map(Some)
+    }
+
+    fn read(path: &Path) -> Result<Self, StartError> {
         let failed = |reason: String| StartError::Replay {
             path: path.to_owned(),
             reason,

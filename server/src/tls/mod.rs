@@ -6,7 +6,8 @@ mod handshakes;
 mod self_signed;
 mod socket;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -24,6 +25,7 @@ use self::handshakes::Handshakes;
 pub(crate) use self::self_signed::missing_names;
 #[cfg(test)]
 pub(crate) use self::self_signed::read_or_make;
+use crate::blocking;
 use crate::config::Config;
 use crate::metrics::{Reload, ServerMetrics};
 use crate::start_error::StartError;
@@ -52,11 +54,19 @@ impl Tls {
     ///
     /// # Errors
     /// The certificate or its key cannot be read or made, or the system cannot start a thread.
-    pub(crate) fn new(config: &Config, metrics: &Metrics) -> Result<Option<Self>, StartError> {
+    pub(crate) async fn new(
+        config: &Config,
+        metrics: &Metrics,
+    ) -> Result<Option<Self>, StartError> {
         let files = config.tls_cert.clone().zip(config.tls_key.clone());
-        let certificate = match (&files, config.tls_self_signed) {
-            (Some((certificate, key)), false) => Certificate::read(certificate, key)?,
-            (Some((certificate, key)), true) => self_signed::read_or_make(certificate, key)?,
+        let certificate = match (files.clone(), config.tls_self_signed) {
+            (Some(files), is_self_signed) => {
+                let read = match is_self_signed {
+                    true => self_signed::read_or_make,
+                    false => Certificate::read,
+                };
+                read_with(read, files).await??
+            }
             (None, true) => self_signed::make()?.parse()?,
             (None, false) => return Ok(None),
         };
@@ -84,7 +94,7 @@ impl Tls {
         let mut pages = players.clone();
         pages.send_tls13_tickets = TICKETS_FOR_BROWSERS;
         pages.alpn_protocols = vec![HTTP_1.to_vec()];
-        let handshakes = Arc::new(Handshakes::start(metrics).map_err(StartError::Thread)?);
+        let handshakes = Arc::new(Handshakes::start(metrics)?);
         let counts = metrics.set.counters_by(
             "cubesync_tls_handshakes",
             "TLS handshakes that peers began, by outcome",
@@ -119,21 +129,22 @@ impl Tls {
     }
 
     /// Reads the files again, for new connections. If the new certificate cannot be used or is not
-    /// valid now, the old one stays.
-    pub(crate) fn reload(&self, metrics: &ServerMetrics) {
-        let Some((certificate, key)) = &self.files else {
+    /// valid now, the old one stays. Nobody else waits while their storage does not answer.
+    pub(crate) async fn reload(&self, metrics: &ServerMetrics) {
+        let Some(files) = &self.files else {
             return info!("the certificate was made for this run: there is nothing to read again");
         };
-        let now = SystemTime::now();
-        let read = Certificate::read(certificate, key)
-            .map_err(|error| error.to_string())
-            .and_then(|new| match new.problem_at(now) {
-                None => Ok(new),
-                Some(problem) => Err(format!(
-                    "the certificate in {} {problem}",
-                    certificate.display()
-                )),
-            });
+        let read = match read_with(Certificate::read, files.clone()).await {
+            Ok(read) => read.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        let read = read.and_then(|new| match new.problem_at(SystemTime::now()) {
+            None => Ok(new),
+            Some(problem) => Err(format!(
+                "the certificate in {} {problem}",
+                files.0.display()
+            )),
+        });
         let outcome = match read {
             Ok(_) => Reload::Good,
             Err(_) => Reload::Failed,
@@ -155,6 +166,18 @@ impl Tls {
             Err(problem) => error!("the certificate stays the old one: {problem}"),
         }
     }
+}
+
+/// Reads the files of a certificate and its key, on a thread that may wait for their storage.
+///
+/// # Errors
+/// There is no thread.
+async fn read_with(
+    read: fn(&Path, &Path) -> Result<Certificate, CertificateError>,
+    (certificate, key): (PathBuf, PathBuf),
+) -> io::Result<Result<Certificate, CertificateError>> {
+    let what = format!("{} and {}", certificate.display(), key.display());
+    blocking::run(&what, move || read(&certificate, &key)).await
 }
 
 impl std::fmt::Debug for Tls {

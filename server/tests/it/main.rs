@@ -30,6 +30,8 @@ mod relay;
 mod resume;
 mod settings;
 mod shutdown;
+#[cfg(unix)]
+mod slow_files;
 mod status;
 mod support;
 mod text;

@@ -53,15 +53,7 @@ async fn the_time_page_honours_tz() {
 async fn sigterm_and_ctrl_c_end_the_program_with_code_0() {
     for signal in ["TERM", "INT"] {
         let (mut server, _) = start(&mut on_free_ports(&[])).await;
-        let pid = server.id().unwrap().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-s", signal, &pid])
-                .status()
-                .await
-                .unwrap()
-                .success()
-        );
+        crate::support::signal(&server, signal).await;
         let status = soon(server.wait()).await.unwrap();
         assert_eq!(status.code(), Some(0), "{signal}");
     }

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::SocketAddr;
+#[cfg(unix)]
+use std::path::Path;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -18,6 +20,8 @@ use cubesync_protocol::{
 use cubesync_server::{Addresses, Config, StartError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+#[cfg(unix)]
+use tokio::process::Child;
 use tokio::process::Command;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -52,6 +56,24 @@ pub fn program(arguments: &[&str]) -> Command {
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     command
+}
+
+/// Sends a signal to a program.
+#[cfg(unix)]
+pub async fn signal(child: &Child, signal: &str) {
+    let pid = child.id().unwrap().to_string();
+    let sent = Command::new("kill").args(["-s", signal, &pid]).status();
+    assert!(sent.await.unwrap().success());
+}
+
+/// Makes a pipe in a file's place, which hangs whoever opens one end until somebody opens the other.
+#[cfg(unix)]
+pub fn make_pipe(path: impl AsRef<Path>) {
+    let _ = fs::remove_file(&path);
+    let made = std::process::Command::new("mkfifo")
+        .arg(path.as_ref())
+        .status();
+    assert!(made.unwrap().success());
 }
 
 /// A folder for a test's files, which is removed when dropped.

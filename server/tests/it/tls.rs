@@ -19,7 +19,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 #[cfg(unix)]
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -27,6 +27,8 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use crate::http::get;
 use crate::support::{COLOUR, Server, soon};
+#[cfg(unix)]
+use crate::support::{PORTS, program, signal};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -34,7 +36,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Pair {
     folder: PathBuf,
     pub certificate: PathBuf,
-    key: PathBuf,
+    pub key: PathBuf,
 }
 
 impl Pair {
@@ -446,25 +448,18 @@ async fn a_self_signed_pair_is_made_once_and_other_users_cannot_read_its_key() {
 
 /// The running program, its addresses and its log.
 #[cfg(unix)]
-struct Program {
-    child: Child,
-    tcp: SocketAddr,
-    http: SocketAddr,
+pub struct Program {
+    pub child: Child,
+    pub tcp: SocketAddr,
+    pub http: SocketAddr,
     log: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
 }
 
 #[cfg(unix)]
 impl Program {
-    async fn start(pair: &Pair) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_cubesync-server"))
-            .args(["--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
-            .args(pair.flags())
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::piped())
-            .stderr(std::process::Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
+    pub async fn start(pair: &Pair) -> Self {
+        let flags = [&PORTS[..], &pair.flags()].concat();
+        let mut child = program(&flags).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines();
         let (mut http, mut tcp) = (None, None);
         while http.is_none() || tcp.is_none() {
@@ -483,14 +478,12 @@ impl Program {
         }
     }
 
-    async fn hang_up(&mut self) {
-        let pid = self.child.id().unwrap().to_string();
-        let sent = Command::new("kill").args(["-s", "HUP", &pid]).status();
-        assert!(sent.await.unwrap().success());
+    pub async fn hang_up(&mut self) {
+        signal(&self.child, "HUP").await;
     }
 
     /// Returns the next line of the log with a text.
-    async fn says(&mut self, words: &str) -> String {
+    pub async fn says(&mut self, words: &str) -> String {
         loop {
             let line = soon(self.log.next_line()).await.unwrap();
             let line = line.expect("the server should go on");
