@@ -39,6 +39,12 @@ label! {
         Full => "full",
         /// There were too many connections from the peer's address.
         AddressFull => "address_full",
+        /// Connections came from the peer's address too fast.
+        TooManyArrivals => "too_many_arrivals",
+        /// Too many requests over the limit of the peer's address came on the connection.
+        TooManyRequests => "too_many_requests",
+        /// The peer's address held the most places, and another one needed one.
+        GaveWay => "gave_way",
         /// The TLS handshake failed.
         TlsHandshake => "tls_handshake",
         /// The network failed, or the peer closed in the middle of a request.
@@ -63,7 +69,8 @@ impl HttpEnding {
     /// Returns the label for a connection that was not admitted.
     pub(crate) fn not_admitted(ending: Ending) -> Self {
         match ending {
-            Ending::AddressFull | Ending::TooManyArrivals => Self::AddressFull,
+            Ending::AddressFull => Self::AddressFull,
+            Ending::TooManyArrivals => Self::TooManyArrivals,
             Ending::Banned => Self::Banned,
             _ => Self::Full,
         }

@@ -15,6 +15,10 @@ use tokio::time::timeout;
 /// still sends then is not interested in it.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// Largest number of bytes that are read from a peer after the last byte to it: an upload that was refused. A
+/// peer that sends more is cut.
+const MAX_UNREAD_BYTES: u64 = 1024 * 1024;
+
 /// The answer to a connection on which no request can be answered.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Refusal {
@@ -59,7 +63,8 @@ pub(super) async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 }
 
 /// Reads what a peer still sends after the last byte to it, until the peer closes too.
-async fn linger(mut stream: impl AsyncRead + Unpin) {
+async fn linger(stream: impl AsyncRead + Unpin) {
+    let mut stream = stream.take(MAX_UNREAD_BYTES);
     let reading = async {
         let mut unread = [0; 4 * 1024];
         while let Ok(1..) = stream.read(&mut unread).await {}

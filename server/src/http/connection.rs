@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -29,15 +30,16 @@ use super::first_bytes::{beginning, look};
 use super::foreign;
 use super::https::Unencrypted;
 use super::meter::{Meter, Metered};
+use super::places::{Place, Places};
 use super::proxy;
 use crate::listener;
 use crate::metrics::{HttpEnding, Listener};
 use crate::shared::Shared;
 use crate::tls::Arrival;
-use cubesync_relay::admission::{Admission, Admitted, Count};
 use cubesync_relay::contain::contain;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::metrics::Task;
+use cubesync_relay::pace::Pace;
 use cubesync_relay::session::{Stream, tcp};
 
 /// Time for the first byte, for a TLS handshake, for a request's head, and between two requests. A browser
@@ -56,12 +58,28 @@ const STOP_GRACE: Duration = Duration::from_millis(500);
 /// Time in which running responses must end when the server stops.
 const STOP_DEADLINE: Duration = Duration::from_secs(1);
 
+/// Number of connections that a browser opens for a page: so many times as often as on the game's port may
+/// connections of one address come here.
+const CONNECTIONS_OF_A_PAGE: NonZeroU32 = NonZeroU32::new(6).expect("it is not zero");
+
+/// Largest number of requests over the limit of their address that are answered on one connection. A
+/// browser that asks for too much has learnt it by then, and a new connection costs a flood an arrival.
+const MAX_REFUSED_REQUESTS: u32 = 8;
+
 /// Largest number of connections that are not admitted and may take their time to read why.
 const MAX_REFUSALS: usize = 64;
 
 /// Time between the end of a stream of events and the moment at which its connection would be cut, if that
 /// is short beside the connection's lifetime. After a clean end the browser reconnects.
 const BEFORE_CUT: Duration = Duration::from_secs(5);
+
+/// A connection and its place among all connections.
+struct Visit {
+    peer: SocketAddr,
+    place: Arc<Place>,
+    /// The count of what the connection moves.
+    meter: Meter,
+}
 
 /// The time at which a stream of events ends, because its connection would be cut a little later, in a
 /// request's extensions.
@@ -76,7 +94,7 @@ pub(super) const TOO_SLOW: Refusal = Refusal {
 
 /// Serves `router` until `stop`, then lets running responses end. Each request carries the client's
 /// address as an `Extension<SocketAddr>`, the end of its stream as [`StreamEnds`] and its connection's
-/// place among all connections as [`Admitted`].
+/// place among all connections as [`Place`].
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     listener: TcpListener,
@@ -84,14 +102,13 @@ pub(super) async fn serve(
     stop: CancellationToken,
 ) {
     let config = &shared.config;
-    let at_most = |open| Count {
-        open,
-        pending: usize::MAX,
-    };
-    let admission = Admission::new(
-        at_most(config.max_http_connections),
-        at_most(config.max_http_connections_per_address),
-        None,
+    let arrivals = config
+        .max_arrivals_per_address
+        .saturating_mul(CONNECTIONS_OF_A_PAGE);
+    let places = Places::new(
+        config.max_http_connections,
+        config.max_http_connections_per_address,
+        Some(Pace::new(arrivals)),
         Arc::clone(&shared.host.bans),
     );
     let connections = TaskTracker::new();
@@ -104,40 +121,43 @@ pub(super) async fn serve(
         metrics,
         &is_over,
         |stream, peer| {
-            let admitted =
-                match admission.admit(proxy::counted_address(peer.ip(), &config.trust_proxy)) {
-                    Ok(admitted) => admitted,
-                    Err(refused) => {
-                        metrics.http_cuts.count(HttpEnding::not_admitted(refused));
-                        // Only a handshake could tell this peer why, which costs more than it may.
-                        if refused == Ending::Banned && shared.tls.is_some() {
-                            return;
-                        }
-                        let refusal = not_admitted(refused);
-                        match Arc::clone(&refusals).try_acquire_owned() {
-                            Ok(permit) => {
-                                let served = Arc::clone(shared);
-                                connections.spawn(async move {
-                                    refuse(&served, stream, peer, refusal).await;
-                                    drop(permit);
-                                });
-                            }
-                            // Too many peers have to be told: one that does not look at once may only see
-                            // the connection close. The runtime does not know yet that it can write.
-                            Err(_) => drop(SockRef::from(&stream).send(&refusal.to_bytes())),
-                        }
+            let meter = Meter::new();
+            let counted = proxy::counted_address(peer.ip(), &config.trust_proxy);
+            let place = match places.take(counted, &meter) {
+                Ok(place) => Arc::new(place),
+                Err(refused) => {
+                    metrics.http_cuts.count(HttpEnding::not_admitted(refused));
+                    // Only a handshake could tell this peer why, which costs more than it may.
+                    let may_cost = !matches!(refused, Ending::Banned | Ending::TooManyArrivals);
+                    if shared.tls.is_some() && !may_cost {
                         return;
                     }
-                };
-            let (router, stop, served) = (router.clone(), stop.clone(), Arc::clone(shared));
-            let serving = async move {
-                let address = admitted.address();
-                let serving = serve_one(&served, stream, peer, Arc::new(admitted), router, stop);
-                tokio::select! {
-                    () = serving => {}
-                    () = served.host.bans.banned(address) => {
-                        served.metrics.http_cuts.count(HttpEnding::Banned);
+                    let refusal = not_admitted(refused);
+                    match Arc::clone(&refusals).try_acquire_owned() {
+                        Ok(permit) => {
+                            let served = Arc::clone(shared);
+                            connections.spawn(async move {
+                                refuse(&served, stream, peer, refusal).await;
+                                drop(permit);
+                            });
+                        }
+                        // Too many peers have to be told: one that does not look at once may only see
+                        // the connection close. The runtime does not know yet that it can write.
+                        Err(_) => drop(SockRef::from(&stream).send(&refusal.to_bytes())),
                     }
+                    return;
+                }
+            };
+            let (router, stop, served) = (router.clone(), stop.clone(), Arc::clone(shared));
+            let given_away = place.given_away();
+            let serving = async move {
+                let (cuts, bans) = (&served.metrics.http_cuts, &served.host.bans);
+                let address = place.address();
+                let visit = Visit { peer, place, meter };
+                tokio::select! {
+                    () = serve_one(&served, stream, visit, router, stop) => {}
+                    () = given_away => cuts.count(HttpEnding::GaveWay),
+                    () = bans.banned(address) => cuts.count(HttpEnding::Banned),
                 }
             };
             connections.spawn(contain(&shared.host.metrics, Task::Connection, serving));
@@ -167,6 +187,9 @@ pub(super) fn not_admitted(refused: Ending) -> Refusal {
         Ending::AddressFull => {
             "too many connections to the pages come from your address, try again in a few seconds"
         }
+        Ending::TooManyArrivals => {
+            "connections to the pages come from your address too fast, try again in a few seconds"
+        }
         _ => "the server's pages have too many connections, try again in a few seconds",
     };
     Refusal {
@@ -190,35 +213,34 @@ async fn refuse(shared: &Shared, stream: TcpStream, peer: SocketAddr, refusal: R
 async fn serve_one(
     shared: &Shared,
     stream: TcpStream,
-    peer: SocketAddr,
-    admitted: Arc<Admitted>,
+    visit: Visit,
     router: Router,
     stop: CancellationToken,
 ) {
     if let Err(error) = tcp::prepare(&stream) {
-        return debug!(%peer, %error, "http connection broke");
+        return debug!(peer = %visit.peer, %error, "http connection broke");
     }
     let Some(tls) = &shared.tls else {
-        return serve_plain(shared, stream, peer, admitted, None, router, stop).await;
+        return serve_plain(shared, stream, visit, None, router, stop).await;
     };
     let deadline = HEAD_DEADLINE;
-    match tls.pages.accept(stream, peer.ip(), deadline).await {
+    match tls.pages.accept(stream, visit.peer.ip(), deadline).await {
         Arrival::Tls(mut stream) => {
             let first = async { Ok(beginning(stream.fill_buf().await?)) };
             match look(shared, first, &stop).await {
-                None => serve_stream(shared, stream, peer, admitted, None, router, stop).await,
+                None => serve_stream(shared, stream, visit, None, router, stop).await,
                 Some(end) => end.of(shared, stream).await,
             }
         }
         Arrival::Plain(stream) => {
-            let is_proxy = proxy::is_trusted(peer.ip(), &shared.config.trust_proxy);
+            let is_proxy = proxy::is_trusted(visit.peer.ip(), &shared.config.trust_proxy);
             let unencrypted = (!is_proxy).then_some(Unencrypted);
-            serve_plain(shared, stream, peer, admitted, unencrypted, router, stop).await
+            serve_plain(shared, stream, visit, unencrypted, router, stop).await
         }
         Arrival::Silent => shared.metrics.http_cuts.count(HttpEnding::HeadTimeout),
         Arrival::Closed => {}
         Arrival::Failed(error) => {
-            debug!(%peer, %error, "TLS handshake failed");
+            debug!(peer = %visit.peer, %error, "TLS handshake failed");
             shared.metrics.http_cuts.count(HttpEnding::TlsHandshake);
         }
     }
@@ -228,8 +250,7 @@ async fn serve_one(
 async fn serve_plain(
     shared: &Shared,
     stream: TcpStream,
-    peer: SocketAddr,
-    admitted: Arc<Admitted>,
+    visit: Visit,
     unencrypted: Option<Unencrypted>,
     router: Router,
     stop: CancellationToken,
@@ -240,7 +261,7 @@ async fn serve_plain(
         Ok(beginning(&first[..len_bytes]))
     };
     match look(shared, first, &stop).await {
-        None => serve_stream(shared, stream, peer, admitted, unencrypted, router, stop).await,
+        None => serve_stream(shared, stream, visit, unencrypted, router, stop).await,
         Some(end) => end.of(shared, stream).await,
     }
 }
@@ -250,8 +271,7 @@ async fn serve_plain(
 async fn serve_stream(
     shared: &Shared,
     stream: impl Stream,
-    peer: SocketAddr,
-    admitted: Arc<Admitted>,
+    visit: Visit,
     unencrypted: Option<Unencrypted>,
     router: Router,
     stop: CancellationToken,
@@ -261,7 +281,9 @@ async fn serve_stream(
     let (announced, end) = (Instant::now() + lifetime / 2, Instant::now() + lifetime);
     let stream_end = end - BEFORE_CUT.min(lifetime / 4);
     let was_served = AtomicBool::new(false);
-    let meter = Meter::default();
+    // Requests over the limit of their address.
+    let refused = AtomicU32::new(0);
+    let Visit { peer, place, meter } = visit;
     let stream = Metered::new(stream, meter.clone());
     let service = service_fn(|request: hyper::Request<Incoming>| {
         was_served.store(true, Ordering::Relaxed);
@@ -273,17 +295,26 @@ async fn serve_stream(
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(meter.clone());
         request.extensions_mut().insert(StreamEnds(stream_end));
-        request.extensions_mut().insert(Arc::clone(&admitted));
+        request.extensions_mut().insert(Arc::clone(&place));
         if let Some(unencrypted) = unencrypted {
             request.extensions_mut().insert(unencrypted);
         }
         let mut router = router.clone();
+        let refused = &refused;
         async move {
             let called = router.call(request).await;
             let mut response = called.unwrap_or_else(|never| match never {});
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let is_stopping = shared.host.shutdown.is_cancelled();
-                let is_last = has_body || is_stopping || Instant::now() >= announced;
+                // A proxy's connection goes on: it carries the requests of others too.
+                let is_flood = response.status() == StatusCode::TOO_MANY_REQUESTS
+                    && client == peer
+                    && refused.fetch_add(1, Ordering::Relaxed) + 1 == MAX_REFUSED_REQUESTS;
+                if is_flood {
+                    let cuts = &shared.metrics.http_cuts;
+                    cuts.count(HttpEnding::TooManyRequests);
+                }
+                let is_last = has_body || is_stopping || is_flood || Instant::now() >= announced;
                 persistence.announce(is_last, HEAD_DEADLINE, &mut response);
             }
             Ok::<_, Infallible>(response)

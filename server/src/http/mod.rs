@@ -11,6 +11,7 @@ pub(crate) mod fuzzing;
 mod https;
 mod meter;
 mod origin;
+mod places;
 mod proxy;
 mod security;
 mod status;

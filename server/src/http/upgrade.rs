@@ -15,10 +15,10 @@ use tracing::warn;
 use super::closing::Refusal;
 use super::connection::not_admitted;
 use super::meter::Meter;
+use super::places::Place;
 use super::{origin, plain, websocket};
 use crate::config::Origin;
 use crate::shared::Shared;
-use cubesync_relay::admission::Admitted;
 use cubesync_relay::contain::contain;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::metrics::Task;
@@ -45,7 +45,7 @@ pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
     Extension(peer): Extension<SocketAddr>,
     Extension(meter): Extension<Meter>,
-    Extension(connection): Extension<Arc<Admitted>>,
+    Extension(connection): Extension<Arc<Place>>,
     Query(asking): Query<Asking>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
@@ -103,7 +103,7 @@ pub(super) async fn page(
 /// Returns what would be in the way of a WebSocket of the asking page. With 426, nothing would be here.
 fn obstacle(
     shared: &Shared,
-    connection: &Admitted,
+    connection: &Place,
     origin: Option<&str>,
     headers: &HeaderMap,
 ) -> Response {

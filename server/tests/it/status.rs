@@ -23,8 +23,18 @@ impl Viewer {
     }
 
     async fn ask(server: &Server, version: &str) -> Self {
+        Self::ask_with(server, version, "").await
+    }
+
+    /// Opens a connection through a trusted proxy for a client with this address.
+    async fn open_for(server: &Server, client: &str) -> Self {
+        let forwarded = format!("X-Forwarded-For: {client}\r\n");
+        Self::ask_with(server, "1.0", &forwarded).await
+    }
+
+    async fn ask_with(server: &Server, version: &str, headers: &str) -> Self {
         let mut stream = TcpStream::connect(server.addresses.http).await.unwrap();
-        let request = format!("GET /status/events HTTP/{version}\r\nHost: test\r\n\r\n");
+        let request = format!("GET /status/events HTTP/{version}\r\nHost: test\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut viewer = Self {
             stream: BufReader::new(stream),
@@ -161,6 +171,32 @@ async fn the_number_of_viewers_is_bounded_and_slow_ones_delay_nobody() {
     drop(reader);
     let free = async { while Viewer::open(&server).await.status != 200 {} };
     soon(free).await;
+}
+
+#[tokio::test]
+async fn no_address_keeps_the_others_from_looking() {
+    let server = Server::start(&["--trust-proxy", "127.0.0.1"]).await;
+    let mut viewers = Vec::new();
+    for last in 1..=8 {
+        for _ in 0..8 {
+            viewers.push(Viewer::open_for(&server, &format!("192.0.2.{last}")).await);
+        }
+        let further = Viewer::open_for(&server, &format!("192.0.2.{last}")).await;
+        assert_eq!(further.status, 503, "it has its share");
+    }
+    assert_eq!(viewers.len(), MAX_VIEWERS);
+    assert!(viewers.iter().all(|viewer| viewer.status == 200));
+    // All places are taken, and one that has many gives one to another address.
+    let mut newcomer = Viewer::open_for(&server, "198.51.100.1").await;
+    assert_eq!(newcomer.status, 200);
+    newcomer.now(|_| true).await;
+    let ended = viewers.iter_mut().map(|viewer| {
+        Box::pin(async move {
+            let mut rest = String::new();
+            viewer.stream.read_to_string(&mut rest).await.unwrap();
+        })
+    });
+    soon(futures_util::future::select_all(ended)).await;
 }
 
 #[tokio::test]

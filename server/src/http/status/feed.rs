@@ -1,9 +1,10 @@
 //! The status page's data: a sample of the server each second, and those of the last two minutes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
 use cubesync_protocol::CubeKind;
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -12,6 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::sample::{Counters, Sample, TickTimes, unix_time_s};
+use super::viewers::RETRY;
 use crate::cluster::{ClusterNow, RoomServers};
 use crate::shared::Shared;
 use cubesync_relay::label::Label;
@@ -45,8 +47,10 @@ const ROOM_DEADLINE: Duration = Duration::from_millis(500);
 pub(super) struct Feed {
     tick_hz: u8,
     samples: VecDeque<Sample>,
-    /// The newest [`Now`], encoded once for all.
-    pub(super) now: Arc<str>,
+    /// The newest [`Now`] as an event, encoded once for all.
+    pub(super) now: Bytes,
+    /// The first event of a viewer who comes now, encoded for the first of them.
+    history: OnceLock<Bytes>,
 }
 
 /// The first event for a viewer: the server and every kept sample, the oldest first.
@@ -91,25 +95,32 @@ impl Feed {
         Self {
             tick_hz,
             samples: VecDeque::new(),
-            now: Arc::from(""),
+            now: Bytes::new(),
+            history: OnceLock::new(),
         }
     }
 
-    /// Returns the first event for a viewer, as JSON.
-    pub(super) fn history(&self) -> String {
-        json(&History {
-            version: env!("CARGO_PKG_VERSION"),
-            tick_hz: self.tick_hz,
-            samples: &self.samples,
-        })
+    /// Returns the first event for a viewer.
+    pub(super) fn history(&self) -> Bytes {
+        let make = || {
+            let history = json(&History {
+                version: env!("CARGO_PKG_VERSION"),
+                tick_hz: self.tick_hz,
+                samples: &self.samples,
+            });
+            let retry_ms = RETRY.as_millis();
+            format!("event: history\nretry: {retry_ms}\ndata: {history}\n\n").into()
+        };
+        self.history.get_or_init(make).clone()
     }
 
-    fn push(&mut self, sample: Sample, now: String) {
+    fn push(&mut self, sample: Sample, now: &str) {
         if self.samples.len() == MAX_SAMPLES {
             self.samples.pop_front();
         }
         self.samples.push_back(sample);
-        self.now = now.into();
+        self.now = format!("event: now\ndata: {now}\n\n").into();
+        self.history = OnceLock::new();
     }
 }
 
@@ -156,7 +167,7 @@ pub(super) async fn sample_server(
                 disconnects: disconnects(&shared.host.metrics),
                 cluster: shared.neighbours.now(),
             });
-            publish.send_modify(|feed| feed.push(sample, now));
+            publish.send_modify(|feed| feed.push(sample, &now));
             before = counters;
         }
     };
@@ -255,9 +266,12 @@ mod tests {
     fn a_new_viewer_gets_the_last_two_minutes_and_no_more() {
         let mut feed = Feed::new(30);
         for number in 0..=MAX_SAMPLES as u32 {
-            feed.push(sample(number), String::new());
+            feed.push(sample(number), "");
         }
-        let history: serde_json::Value = serde_json::from_str(&feed.history()).unwrap();
+        let history = feed.history();
+        let data = history.split(|byte| *byte == b'\n').nth(2).unwrap();
+        let data = data.strip_prefix(b"data: ").unwrap();
+        let history: serde_json::Value = serde_json::from_slice(data).unwrap();
         let samples = history["samples"].as_array().unwrap();
         assert_eq!(samples.len(), MAX_SAMPLES);
         assert_eq!(samples[0]["time_s"], 1.0);

@@ -1,46 +1,53 @@
 //! `/status/events`: the feed as server-sent events.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use futures_util::stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::Feed;
 use crate::http::connection::StreamEnds;
+use crate::http::meter::Meter;
+use crate::http::places::{Place, Places};
 use crate::http::plain;
 
 /// Largest number of viewers. Each holds one of the connections that all pages share.
 const MAX_VIEWERS: usize = 64;
 
+/// Largest number of viewers from one address: a household that has the page open on all its screens.
+const MAX_VIEWERS_PER_ADDRESS: usize = 8;
+
 /// Time that the browser waits before it reconnects.
-const RETRY: Duration = Duration::from_millis(500);
+pub(super) const RETRY: Duration = Duration::from_millis(500);
 
 /// The state that all viewers share.
 #[derive(Debug, Clone)]
 pub(super) struct Viewers {
     feed: watch::Receiver<Feed>,
-    permits: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl Viewers {
     pub(super) fn new(feed: watch::Receiver<Feed>) -> Self {
         Self {
             feed,
-            permits: Arc::new(Semaphore::new(MAX_VIEWERS)),
+            places: Places::new(MAX_VIEWERS, MAX_VIEWERS_PER_ADDRESS, None, Arc::default()),
         }
     }
 
     /// Returns whether somebody looks at the page.
     pub(super) fn are_present(&self) -> bool {
-        self.permits.available_permits() < MAX_VIEWERS
+        self.places.taken() > 0
     }
 }
 
@@ -48,9 +55,11 @@ impl Viewers {
 /// misses some of them.
 pub(super) async fn events(
     State(viewers): State<Viewers>,
+    Extension(peer): Extension<SocketAddr>,
+    Extension(meter): Extension<Meter>,
     Extension(StreamEnds(ends)): Extension<StreamEnds>,
 ) -> Response {
-    let Ok(permit) = viewers.permits.try_acquire_owned() else {
+    let Ok(place) = viewers.places.take(peer.ip(), &meter) else {
         let busy = plain(
             StatusCode::SERVICE_UNAVAILABLE,
             "too many people are looking at the moment\n",
@@ -61,54 +70,65 @@ pub(super) async fn events(
         feed: viewers.feed,
         ends,
         has_history: false,
-        _permit: permit,
+        place,
     };
-    // A new connection has its whole lifetime for the next events.
-    let close = [(header::CONNECTION, "close")];
-    (close, Sse::new(stream::unfold(viewer, next_event))).into_response()
+    let head = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-cache"),
+        // A new connection has its whole lifetime for the next events.
+        (header::CONNECTION, "close"),
+    ];
+    let events = Body::from_stream(stream::unfold(viewer, next_event));
+    (head, events).into_response()
 }
 
 struct Viewer {
     feed: watch::Receiver<Feed>,
     ends: Instant,
     has_history: bool,
-    _permit: OwnedSemaphorePermit,
+    place: Place,
 }
 
-async fn next_event(mut viewer: Viewer) -> Option<(Result<Event, Infallible>, Viewer)> {
+/// Returns the next event's text, which all viewers share.
+async fn next_event(mut viewer: Viewer) -> Option<(Result<Bytes, Infallible>, Viewer)> {
     let event = if viewer.has_history {
-        let published = timeout_at(viewer.ends, viewer.feed.changed()).await;
-        // The connection's time is over, or the server stops.
-        published.ok()?.ok()?;
-        let now = &viewer.feed.borrow_and_update().now;
-        Event::default().event("now").data(&**now)
+        let published = async {
+            tokio::select! {
+                published = timeout_at(viewer.ends, viewer.feed.changed()) => published.ok()?.ok(),
+                // Another address needs the place, as a browser does that comes back soon.
+                () = viewer.place.given_away() => None,
+            }
+        };
+        // Otherwise the connection's time is over, or the server stops.
+        published.await?;
+        viewer.feed.borrow_and_update().now.clone()
     } else {
         viewer.has_history = true;
-        let history = viewer.feed.borrow_and_update().history();
-        Event::default().event("history").retry(RETRY).data(history)
+        viewer.feed.borrow_and_update().history()
     };
     Some((Ok(event), viewer))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use futures_util::StreamExt;
 
     use super::*;
 
     fn viewer(feed: watch::Receiver<Feed>, ends: Instant) -> Viewer {
-        let permits = Arc::new(Semaphore::new(1));
+        let places = Places::new(1, 1, None, Arc::default());
         Viewer {
             feed,
             ends,
             has_history: false,
-            _permit: permits.try_acquire_owned().unwrap(),
+            place: places.take([192, 0, 2, 1].into(), &Meter::new()).unwrap(),
         }
     }
 
     async fn events_of(viewer: Viewer, count: usize) -> Vec<String> {
-        let body = Sse::new(stream::unfold(viewer, next_event)).into_response();
-        let events = body.into_body().into_data_stream().take(count);
+        let events = stream::unfold(viewer, next_event).take(count);
         events
             .map(|event| String::from_utf8(event.unwrap().into()).unwrap())
             .collect()
@@ -121,11 +141,23 @@ mod tests {
         let mut viewer = viewer(feed, Instant::now() + Duration::from_secs(60));
         viewer.has_history = true;
         for number in ["1", "2", "3"] {
-            publish.send_modify(|feed| feed.now = Arc::from(number));
+            publish.send_modify(|feed| feed.now = Bytes::from(number));
         }
         drop(publish);
         let events = events_of(viewer, 9).await;
-        assert_eq!(events, ["event: now\ndata: 3\n\n"]);
+        assert_eq!(events, ["3"]);
+    }
+
+    #[tokio::test]
+    async fn a_viewer_whose_place_another_address_needs_gets_no_more_events() {
+        let (publish, feed) = watch::channel(Feed::new(30));
+        let viewer = viewer(feed, Instant::now() + Duration::from_secs(60));
+        let newcomer = Ipv4Addr::new(192, 0, 2, 2).into();
+        let places = Arc::clone(viewer.place.places());
+        let newcomer = places.take(newcomer, &Meter::new());
+        assert!(newcomer.is_ok());
+        assert_eq!(events_of(viewer, 9).await.len(), 1);
+        drop(publish);
     }
 
     #[tokio::test]
