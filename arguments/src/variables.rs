@@ -12,6 +12,7 @@ const SIMILAR: f64 = 0.85;
 /// list with the sources.
 const KNOWN: &[&str] = &[
     "CUBESYNC_ALLOW_ORIGIN",
+    "CUBESYNC_BANS",
     "CUBESYNC_BUS",
     "CUBESYNC_BUS_CA",
     "CUBESYNC_BUS_CERT",
@@ -23,6 +24,7 @@ const KNOWN: &[&str] = &[
     "CUBESYNC_CI_OUTPUT",
     "CUBESYNC_CLUSTER_NAME",
     "CUBESYNC_COLOUR",
+    "CUBESYNC_CONTROL",
     "CUBESYNC_COUNT",
     "CUBESYNC_DEAD_AFTER",
     "CUBESYNC_DRAIN",

@@ -5,6 +5,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use cubesync_arguments::parse;
 use cubesync_protocol::help::FOR_OPERATORS;
 use cubesync_server::Config;
+use cubesync_server::control::command_line::Command;
 
 /// The parsed command line.
 #[derive(Parser)]
@@ -28,6 +29,8 @@ pub(crate) enum Chore {
     Doctor(Box<Config>),
     /// Ask the server with these flags whether it is serving. Exits with 1 if it is not
     Healthcheck(Box<Config>),
+    #[command(flatten)]
+    Operate(Command),
 }
 
 impl Arguments {
@@ -37,6 +40,7 @@ impl Arguments {
         let config = match &arguments.chore {
             None => &arguments.config,
             Some(Chore::Doctor(config) | Chore::Healthcheck(config)) => config,
+            Some(Chore::Operate(_)) => return arguments,
         };
         let mut checked = config.check_secrets();
         // The doctor reports such ports with everything else.

@@ -229,6 +229,17 @@ pub struct Config {
     #[arg(help_heading = RECORDINGS)]
     pub replay: Option<PathBuf>,
 
+    /// Unix socket for the commands players, kick, ban, unban and bans, which only the server's user and root can use;
+    /// off unless given
+    #[arg(long, value_name = "PATH", env = "CUBESYNC_CONTROL")]
+    #[arg(help_heading = OPERATION)]
+    pub control: Option<PathBuf>,
+
+    /// File that keeps the bans; without it they end with the server
+    #[arg(long, value_name = "FILE", env = "CUBESYNC_BANS")]
+    #[arg(help_heading = OPERATION)]
+    pub bans: Option<PathBuf>,
+
     /// Format of the log on standard error: text for people, json for programs. CUBESYNC_LOG=debug
     /// logs more, CUBESYNC_LOG=warn less
     #[arg(long, value_name = "FORMAT", env = "CUBESYNC_LOG_FORMAT")]

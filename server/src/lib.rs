@@ -6,6 +6,7 @@
 mod blocking;
 mod cluster;
 mod config;
+pub mod control;
 mod datagram;
 pub mod doctor;
 #[doc(hidden)]

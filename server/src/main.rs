@@ -34,6 +34,7 @@ async fn perform(arguments: Arguments) -> ExitCode {
     let outcome = match arguments.chore {
         None => serve(arguments.config).await,
         Some(Chore::Doctor(config)) => return run_doctor(&config).await,
+        Some(Chore::Operate(command)) => command.run().map(print_now),
         Some(Chore::Healthcheck(config)) => return exit_code(doctor::is_serving(&config)),
     };
     match outcome {
@@ -94,6 +95,11 @@ fn exit_code(is_good: bool) -> ExitCode {
 /// Ignores a closed standard output.
 fn print(text: String) {
     std::thread::spawn(move || std::io::stdout().write_all(text.as_bytes()));
+}
+
+/// Prints a text before the program ends. Ignores a closed standard output.
+fn print_now(text: String) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Stops the server gently at the first signal and exits at the second.

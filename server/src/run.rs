@@ -16,6 +16,7 @@ use crate::cluster::BusConnection;
 #[cfg(feature = "cluster")]
 use crate::cluster::Neighbours;
 use crate::config::Config;
+use crate::control::{BanFile, ControlSocket};
 use crate::datagram::{self, Datagrams};
 use crate::hangup::reload_on_hangup;
 use crate::metrics::{Listener, ServerMetrics};
@@ -26,7 +27,7 @@ use crate::shared::{Addresses, Shared};
 use crate::start_error::StartError;
 use crate::tls::Tls;
 use crate::watch::Watches;
-use crate::{http, listener, players, recorder, text};
+use crate::{control, http, listener, players, recorder, text};
 use cubesync_relay::contain::contain;
 use cubesync_relay::datagram::DatagramPaths;
 use cubesync_relay::ending::Ending;
@@ -179,6 +180,13 @@ async fn serve(
         ..
     } = &shared.host;
 
+    let bans = &shared.host.bans;
+    let ban_file = shared.config.bans.as_deref();
+    let ban_file = ban_file.map(|path| BanFile::open(path, bans)).transpose()?;
+    let control = match &shared.config.control {
+        Some(path) => Some(ControlSocket::open(path).await?),
+        None => None,
+    };
     let lobby = rooms.find(DEFAULT_ROOM);
     if let (Some(file), Some(lobby)) = (recording, lobby.clone()) {
         let recording = recorder::record(file, lobby, shutdown.clone());
@@ -189,6 +197,9 @@ async fn serve(
         tasks.spawn(contain(metrics, Task::Other, playing));
     }
     tasks.spawn(reload_on_hangup(Arc::clone(&shared)));
+    if let Some(control) = control {
+        tasks.spawn(control::serve(control, Arc::clone(&shared), ban_file));
+    }
     let is_over = CancellationToken::new();
     let players = accept_players(tcp, Arc::clone(&shared), is_over.clone());
     let players = tokio::spawn(players);

@@ -40,6 +40,22 @@ pub enum StartError {
         /// The cause.
         reason: String,
     },
+    /// The control socket cannot be opened.
+    #[error("cannot take commands at {} (--control): {reason}", path.display())]
+    Control {
+        /// The socket.
+        path: PathBuf,
+        /// The cause.
+        reason: String,
+    },
+    /// The bans of before cannot be read.
+    #[error("cannot read the bans in {} (--bans): {reason}", path.display())]
+    Bans {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        reason: String,
+    },
     /// The recording cannot be played.
     #[error("cannot play {}: {reason}", path.display())]
     Replay {

@@ -4,11 +4,14 @@ use std::fmt::{self, Display, Formatter};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 /// The leading bits that mark an IPv4 address within IPv6.
 const MAPPED_BITS: u8 = 96;
 
 /// An address, or a network of addresses. Two are equal if they have the same addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Network {
     /// The first address of it.
     address: IpAddr,
@@ -59,6 +62,12 @@ impl Network {
         common >= self.bits.into()
     }
 
+    /// Returns whether an address belongs to both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.contains(other.address) && self.bits <= other.bits
+            || other.contains(self.address) && other.bits <= self.bits
+    }
+
     /// Returns whether it has every address of IPv4 or of IPv6.
     pub fn is_everything(&self) -> bool {
         self.bits == 0
@@ -82,6 +91,20 @@ impl Display for Network {
             true => write!(f, "{}", self.address),
             false => write!(f, "{}/{}", self.address, self.bits),
         }
+    }
+}
+
+impl From<Network> for String {
+    fn from(network: Network) -> Self {
+        network.to_string()
+    }
+}
+
+impl TryFrom<String> for Network {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
     }
 }
 
@@ -175,6 +198,18 @@ mod tests {
             assert_eq!(network.to_string(), written);
             assert_eq!(Ok(network), written.parse());
         }
+    }
+
+    #[test]
+    fn networks_overlap_if_one_has_the_other() {
+        let overlap = |one: &str, other: &str| {
+            let [one, other]: [Network; 2] = [one, other].map(|text| text.parse().unwrap());
+            assert_eq!(one.overlaps(&other), other.overlaps(&one));
+            one.overlaps(&other)
+        };
+        assert!(overlap("10.0.0.0/8", "10.1.2.3") && overlap("::/0", "2001:db8::1"));
+        assert!(overlap("10.0.0.0/8", "10.0.0.0/16") && overlap("::1", "::1"));
+        assert!(!overlap("10.0.0.0/16", "10.1.0.0/16") && !overlap("0.0.0.0/0", "::1"));
     }
 
     #[test]

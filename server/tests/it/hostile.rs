@@ -9,7 +9,15 @@ use crate::http::get;
 use crate::support::{COLOUR, Server};
 
 /// Flags whose values are files that the test should not make, or other machines.
-const NOT_RUN: &[&str] = &["--record", "--replay", "--bus", "--tls-cert", "--tls-key"];
+const NOT_RUN: &[&str] = &[
+    "--record",
+    "--replay",
+    "--bus",
+    "--tls-cert",
+    "--tls-key",
+    "--control",
+    "--bans",
+];
 
 /// Returns whether to run with this value: a port that the system chooses disturbs nobody.
 fn is_run(given: &str, config: &mut Config) -> bool {
