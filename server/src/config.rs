@@ -400,6 +400,11 @@ impl Config {
         self.join_key().is_some() || !self.room_keys().is_empty()
     }
 
+    /// Returns whether connections are encrypted.
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls_cert.is_some() || self.tls_self_signed
+    }
+
     /// Returns the files that only the server should be able to read.
     pub(crate) fn secret_files(&self) -> Vec<&Path> {
         let keys = [&self.join_key_file, &self.room_key_file]

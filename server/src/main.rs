@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use cubesync_protocol::help::FOR_OPERATORS;
-use cubesync_server::doctor::{self, Verdict};
+use cubesync_server::doctor;
 use cubesync_server::{Config, logging, run};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -55,9 +55,7 @@ fn fail(error: &anyhow::Error) -> ExitCode {
 async fn serve(config: Config) -> anyhow::Result<()> {
     let _log = logging::start(config.log_format)?;
     for finding in doctor::examine_at_start(&config) {
-        if finding.verdict != Verdict::Ok {
-            warn!("{}; {}", finding.summary, finding.advice);
-        }
+        warn!("{}; {}", finding.summary, finding.advice);
     }
     let shutdown = CancellationToken::new();
     let signals = Signals::listen().context("cannot listen for Ctrl-C")?;

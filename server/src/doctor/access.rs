@@ -21,7 +21,7 @@ pub(super) fn examine(config: &Config, reach: &Reach) -> Vec<Finding> {
 }
 
 fn judge(config: &Config, reach: &Reach, key_is_argument: bool) -> Vec<Finding> {
-    let mut findings = vec![judge_join_key(config, reach.players())];
+    let mut findings = vec![judge_join_key(config, reach)];
     let server = config.join_key().map(|key| ("it".to_owned(), key));
     let rooms = config.room_keys().into_iter();
     let rooms = rooms.map(|key| (format!("the key of room {}", key.room), key.key));
@@ -48,24 +48,30 @@ fn judge(config: &Config, reach: &Reach, key_is_argument: bool) -> Vec<Finding> 
     findings
 }
 
-fn judge_join_key(config: &Config, players: Scope) -> Finding {
+pub(super) fn judge_join_key(config: &Config, reach: &Reach) -> Finding {
     let rooms = match config.room_keys().len() {
         0 => String::new(),
         1 => ", but for a room with a key of its own".to_owned(),
         count => format!(", but for {count} rooms with keys of their own"),
     };
-    match (config.join_key(), players) {
+    match (config.join_key(), reach.public_address()) {
         (Some(_), _) => Finding::ok(KEY, "asked for"),
-        (None, Scope::Internet) => Finding::note(
+        (None, Some(address)) => Finding::note(
             KEY,
-            format!("none: everybody on the internet may play{rooms}"),
-            "to play among friends, set CUBESYNC_JOIN_KEY to a phrase and give it to them",
+            format!(
+                "everybody on the internet may play: {address} is a public address, and no key is asked for{rooms}"
+            ),
+            format!(
+                "to play among friends, write a phrase into a file, start with --join-key-file FILE and \
+                 tell them; or let only this machine in, with {}",
+                reach.flags_that_close()
+            ),
         ),
-        (None, _) => Finding::ok(KEY, format!("none: whoever reaches it may play{rooms}")),
+        (None, None) => Finding::ok(KEY, format!("none: whoever reaches it may play{rooms}")),
     }
 }
 
-fn judge_text_port(scope: Scope, with_key: bool) -> Finding {
+pub(super) fn judge_text_port(scope: Scope, with_key: bool) -> Finding {
     const ABOUT: &str = "text port";
     let advice = "--text 127.0.0.1:14902 keeps it on this machine";
     let free = "whoever reaches it joins without a key and puts a cube anywhere";
@@ -79,7 +85,11 @@ fn judge_text_port(scope: Scope, with_key: bool) -> Finding {
             format!("open to your network, around the join key: {free}"),
             advice,
         ),
-        Scope::Internet => Finding::problem(ABOUT, format!("open to the internet: {free}"), advice),
+        Scope::Internet => Finding::problem(
+            ABOUT,
+            format!("everybody on the internet may use the text port: {free}"),
+            advice,
+        ),
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) fn examine(config: &Config, reach: &Reach, now: SystemTime) -> Vec<Fi
             )];
         }
         _ => {
-            return vec![judge_none(reach.players(), config.has_key())];
+            return vec![judge_none(reach, config.has_key())];
         }
     };
     if config.tls_self_signed && !certificate.exists() && !key.exists() {
@@ -58,19 +58,29 @@ fn judge_missing(missing: &[String]) -> Option<Finding> {
     })
 }
 
-fn judge_none(players: Scope, has_key: bool) -> Finding {
-    let advice = "--tls-cert and --tls-key turn it on, or a reverse proxy in front of the pages";
-    match players {
-        Scope::Machine => Finding::ok(ABOUT, "none; nothing leaves this machine"),
-        Scope::Network => Finding::ok(ABOUT, "none, which is for a network you trust"),
-        Scope::Internet if has_key => Finding::problem(
+/// Judges that there is no encryption.
+pub(super) fn judge_none(reach: &Reach, has_key: bool) -> Finding {
+    let Some(address) = reach.public_address() else {
+        return match reach.players() {
+            Scope::Machine => Finding::ok(ABOUT, "none; nothing leaves this machine"),
+            _ => Finding::ok(ABOUT, "none, which is for a network you trust"),
+        };
+    };
+    let public = format!("nothing is encrypted, and {address} is a public address");
+    let advice = format!(
+        "--tls-cert and --tls-key turn encryption on, or --tls-self-signed; or let only this machine in, \
+         with {}, behind a reverse proxy",
+        reach.flags_that_close()
+    );
+    match has_key {
+        true => Finding::problem(
             ABOUT,
-            "none: the join key crosses the internet for everybody on the way to read",
+            format!("{public}: the join key crosses the internet for everybody on the way to read"),
             advice,
         ),
-        Scope::Internet => Finding::note(
+        false => Finding::note(
             ABOUT,
-            "none: whoever is on the way can read and change what is played",
+            format!("{public}: whoever is on the way can read and change what is played"),
             advice,
         ),
     }
@@ -142,11 +152,19 @@ mod tests {
 
     #[test]
     fn without_encryption_a_key_must_not_cross_the_internet() {
-        let verdict = |scope, has_key| judge_none(scope, has_key).verdict;
-        assert_eq!(verdict(Scope::Machine, true), Verdict::Ok);
-        assert_eq!(verdict(Scope::Network, true), Verdict::Ok);
-        assert_eq!(verdict(Scope::Internet, false), Verdict::Note);
-        assert_eq!(verdict(Scope::Internet, true), Verdict::Problem);
+        let judged = |own: &[&str], has_key| {
+            let config = Config::parse_from(["cubesync-server"]);
+            judge_none(&Reach::of(&config, &Network::of(own)), has_key)
+        };
+        for (own, has_key, verdict) in [
+            (&[][..], true, Verdict::Ok),
+            (&["192.168.1.5"], true, Verdict::Ok),
+            (&["192.168.1.5", "203.0.113.9"], false, Verdict::Note),
+            (&["203.0.113.9"], true, Verdict::Problem),
+        ] {
+            let finding = judged(own, has_key);
+            assert_eq!(finding.verdict, verdict, "{finding:?}");
+        }
     }
 
     #[test]

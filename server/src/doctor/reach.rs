@@ -1,6 +1,6 @@
 //! Reachability, as far as it can be known without contacting another machine.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use super::Finding;
 use crate::config::Config;
@@ -66,6 +66,27 @@ impl Reach {
     /// Returns the widest scope from which players can join.
     pub(super) fn players(&self) -> Scope {
         self.clients.scope.max(self.http.scope)
+    }
+
+    /// Returns the public address at which players can join, if there is one.
+    pub(super) fn public_address(&self) -> Option<IpAddr> {
+        self.public().next().map(|(_, route)| route.address.ip())
+    }
+
+    /// Returns the flags that keep the listeners with public addresses on this machine.
+    pub(super) fn flags_that_close(&self) -> String {
+        let flag = |(flag, route): (&str, &Route)| {
+            let here = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), route.address.port());
+            format!("{flag} {here}")
+        };
+        self.public().map(flag).collect::<Vec<_>>().join(" and ")
+    }
+
+    /// Returns players' listeners with public addresses, each with its flag.
+    fn public(&self) -> impl Iterator<Item = (&'static str, &Route)> {
+        let all = [("--listen", &self.clients), ("--http", &self.http)];
+        let listeners = all.into_iter();
+        listeners.filter(|(_, route)| route.scope == Scope::Internet)
     }
 
     pub(super) fn judge(&self, is_encrypted: bool) -> Vec<Finding> {
