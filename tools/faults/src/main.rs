@@ -3,12 +3,13 @@
 //! A [`fault`] is a bad peer, a bad network or a mishap of the machine. The faults stand in four lists:
 //! [`transport`], [`datagram`], [`http`] and [`operation`]. The [`runner`] does one after the other and checks the
 //! process, its memory, its descriptors, its counters, and two bystanders whose game must go on; the
-//! [`report`] prints the results. [`soak`] runs for hours, [`figures`] measures what faults cost, and
-//! [`cluster`] tries faults on several servers.
+//! [`report`] prints the results. [`few`] tries what a few addresses can do to everybody, [`soak`] runs for
+//! hours, [`figures`] measures what faults cost, and [`cluster`] tries faults on several servers.
 
 mod cluster;
 mod datagram;
 mod fault;
+mod few;
 mod figures;
 mod harness;
 mod http;
@@ -64,6 +65,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         server_bin: Option<PathBuf>,
     },
+    /// Tries what a few addresses can do to everybody, as root
+    Few(few::Options),
     /// Lets players join, move and leave in every possible way for a long time
     Soak {
         /// Length of the run
@@ -140,6 +143,8 @@ fn main() -> ExitCode {
             server_bin,
         }) => server_binary(server_bin.as_deref())
             .and_then(|binary| cluster::run(&binary, &only, quick, json.as_deref())),
+        Some(Command::Few(options)) => server_binary(options.server_bin.as_deref())
+            .and_then(|binary| few::run(&binary, &options)),
         Some(Command::Soak {
             duration,
             players,

@@ -22,7 +22,7 @@ use crate::harness::trial::{PATIENCE, Trial, hello};
 /// good client's next ping.
 pub(crate) const REACHABLE: Setup = Setup {
     quick_flags: &["--dead-after", "6500ms"],
-    is_open: true,
+    address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     ..Setup::PLAIN
 };
 

@@ -31,16 +31,26 @@ pub fn is_serving(http: SocketAddr) -> bool {
 }
 
 fn get_within(address: SocketAddr, path: &str, within: Duration) -> Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&address, within).context("HTTP")?;
+    Ok(ask(connect(address, within)?, address, path))
+}
+
+/// Connects to pages. Each read and each write fails after `within` too.
+pub fn connect(address: SocketAddr, within: Duration) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, within).context("HTTP")?;
     stream.set_read_timeout(Some(within))?;
     stream.set_write_timeout(Some(within))?;
+    Ok(stream)
+}
+
+/// Requests the page at `path` over a connection to `address`.
+pub fn ask(mut stream: impl Read + Write, address: SocketAddr, path: &str) -> Answer {
     // HTTP/1.0: the answer comes in one piece and ends with the connection.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
     let mut bytes = Vec::new();
     // A server that stops meanwhile resets the connection: what came until then is the answer.
     let _ = stream.write_all(request.as_bytes());
     let _ = stream.read_to_end(&mut bytes);
-    Ok(parse(bytes))
+    parse(bytes)
 }
 
 fn parse(mut bytes: Vec<u8>) -> Answer {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use anyhow::{Result, ensure};
 
-use crate::harness::namespace::{NETWORK, ip};
+use crate::harness::namespace::{NETWORK, ip, lay_cable};
 
 /// The third number of the first island's first cable; the next cables take the next ones.
 const FIRST: u8 = 81;
@@ -44,16 +44,8 @@ impl Island {
         ip(&format!("netns add {name}"))?;
         ip(&format!("-n {name} link set lo up"))?;
         for (number, cable) in [players, bus].into_iter().zip(CABLES) {
-            let (near, network) = (island.near(cable), format!("{NETWORK}{number}"));
-            for command in [
-                format!("link add {near} type veth peer name {cable} netns {name}"),
-                format!("addr add {network}.1/30 dev {near}"),
-                format!("link set {near} up"),
-                format!("-n {name} addr add {network}.2/30 dev {cable}"),
-                format!("-n {name} link set {cable} up"),
-            ] {
-                ip(&command)?;
-            }
+            let [here, there] = [1, 2].map(|last| Ipv4Addr::new(198, 18, number, last));
+            lay_cable([&island.near(cable), cable], name, [here, there])?;
         }
         Ok(island)
     }

@@ -13,6 +13,8 @@ use cubesync_harness::wait::comes_true;
 
 /// How often the two are polled: the resolution of their measurements.
 const POLL: Duration = Duration::from_micros(500);
+/// A poll that comes later than this after the one before counts as an absence of the two.
+const LATE: Duration = Duration::from_millis(5);
 /// A client that has not joined after this long does not join any more.
 const JOIN_WITHIN: Duration = Duration::from_secs(40);
 /// Number of measured ticks from which on the two count as playing.
@@ -27,10 +29,31 @@ struct Lag {
     ms: f64,
 }
 
+/// A time in which the two were not polled, because the machine did something else.
+#[derive(Debug, Clone, Copy)]
+struct Absence {
+    from: Instant,
+    to: Instant,
+}
+
+impl Absence {
+    /// Returns the part of the absence that lies between two instants.
+    fn within(&self, from: Instant, to: Instant) -> Duration {
+        self.to
+            .min(to)
+            .saturating_duration_since(self.from.max(from))
+    }
+}
+
 /// The measurements of the two, shared with their thread.
 #[derive(Debug, Default)]
 struct Record {
     lags: Mutex<Vec<Lag>>,
+    /// When the watcher received something new of the mover.
+    updates: Mutex<Vec<Instant>>,
+    absences: Mutex<Vec<Absence>>,
+    /// Number of bytes that the watcher has received.
+    received_bytes: AtomicU64,
     /// Number of joins of both together; 2 if neither has ever lost its connection.
     joins: AtomicU64,
     is_playing: AtomicBool,
@@ -48,6 +71,18 @@ pub(crate) struct Lags {
     pub(crate) p99_ms: f64,
 }
 
+/// How evenly the mover's updates reached the watcher.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub(crate) struct Flow {
+    /// The number of updates a second.
+    pub(crate) updates_per_s: f64,
+    /// The longest time without one, in milliseconds, less the time in which the two themselves were not
+    /// polled.
+    pub(crate) longest_gap_ms: f64,
+    /// The longest time in which the two were not polled, in milliseconds.
+    pub(crate) longest_absence_ms: f64,
+}
+
 /// The two clients, on a thread of their own.
 #[derive(Debug)]
 pub(crate) struct Bystanders {
@@ -58,14 +93,28 @@ pub(crate) struct Bystanders {
 impl Bystanders {
     /// Lets two clients join the lobby and waits until they play.
     pub(crate) fn join(server: SocketAddr, key: Option<&str>) -> Result<Self> {
+        let options = ClientOptions {
+            join_key: key.map(str::to_owned),
+            ..ClientOptions::new(server.to_string(), "")
+        };
+        Self::join_after(options, || Ok(()))
+    }
+
+    /// Lets two clients join with these options on a thread that first calls `prepare`, and waits until they
+    /// play.
+    pub(crate) fn join_after(
+        options: ClientOptions,
+        prepare: impl FnOnce() -> Result<()> + Send + 'static,
+    ) -> Result<Self> {
         let record = Arc::new(Record::default());
         let for_thread = Arc::clone(&record);
-        let key = key.map(str::to_owned);
+        let thread = std::thread::spawn(move || match prepare() {
+            Ok(()) => play(&options, &for_thread),
+            Err(error) => eprintln!("the bystanders cannot play: {error:#}"),
+        });
         let bystanders = Self {
             record,
-            thread: Some(std::thread::spawn(move || {
-                play(server, key.as_ref(), &for_thread)
-            })),
+            thread: Some(thread),
         };
         ensure!(bystanders.are_back(), "the bystanders cannot join");
         Ok(bystanders)
@@ -108,6 +157,41 @@ impl Bystanders {
         }
     }
 
+    /// Returns how evenly updates came between two instants.
+    pub(crate) fn flow(&self, from: Instant, to: Instant) -> Flow {
+        let updates = self
+            .record
+            .updates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let within = updates.iter().copied().filter(|at| (from..to).contains(at));
+        let mut ends: Vec<Instant> = within.collect();
+        let updates_per_s = ends.len() as f64 / (to - from).as_secs_f64();
+        ends.insert(0, from);
+        ends.push(to);
+        let absences = self
+            .record
+            .absences
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let absent = |from, to| absences.iter().map(move |absence| absence.within(from, to));
+        let gaps = ends.windows(2).map(|two| {
+            let own: Duration = absent(two[0], two[1]).sum();
+            (two[1] - two[0]).saturating_sub(own)
+        });
+        let ms = |time: Option<Duration>| time.unwrap_or_default().as_secs_f64() * 1e3;
+        Flow {
+            updates_per_s,
+            longest_gap_ms: ms(gaps.max()),
+            longest_absence_ms: ms(absent(from, to).max()),
+        }
+    }
+
+    /// Returns the number of bytes that the watcher has received.
+    pub(crate) fn received_bytes(&self) -> u64 {
+        self.record.received_bytes.load(Ordering::Relaxed)
+    }
+
     /// Measures for `duration` and returns the lags.
     pub(crate) fn watch(&self, duration: Duration) -> Lags {
         let from = Instant::now();
@@ -133,17 +217,25 @@ impl Drop for Bystanders {
     }
 }
 
-fn play(server: SocketAddr, key: Option<&String>, record: &Record) {
+fn play(options: &ClientOptions, record: &Record) {
     let options = |name: &str| ClientOptions {
-        join_key: key.cloned(),
-        ..ClientOptions::new(server.to_string(), name)
+        name: name.to_owned(),
+        ..options.clone()
     };
     let mut mover = Client::new(options("mover"), 1);
     let mut watcher = Client::new(options("watcher"), 2);
     let start = Instant::now();
-    let mut newest_tick = 0;
+    let (mut newest_tick, mut polled, mut height) = (0, start, 0.0);
     while !record.should_stop.load(Ordering::Relaxed) {
         let now = start.elapsed();
+        let before = std::mem::replace(&mut polled, start + now);
+        if polled - before > LATE {
+            let absence = Absence {
+                from: before,
+                to: polled,
+            };
+            push(&record.absences, absence);
+        }
         for client in [&mut mover, &mut watcher] {
             client.poll(now);
             while let Some(event) = client.next_event() {
@@ -162,24 +254,42 @@ fn play(server: SocketAddr, key: Option<&String>, record: &Record) {
             .is_playing
             .store(is_playing == [true; 2], Ordering::Relaxed);
         measure(&watcher, start, &mut newest_tick, record);
+        let seen = mover.own_cube().and_then(|cube| watcher.server_pose(cube));
+        if let Some(seen) = seen.map(|pose| pose.position.to_metres()[2])
+            && is_new(seen, height)
+        {
+            height = seen;
+            push(&record.updates, polled);
+        }
+        let received_bytes = watcher.statistics().bytes_in;
+        record
+            .received_bytes
+            .store(received_bytes, Ordering::Relaxed);
         std::thread::sleep(POLL);
     }
     mover.close();
     watcher.close();
 }
 
+/// The heights between which the mover jumps.
+const HEIGHTS_M: [f32; 2] = [0.5, 0.6];
+
 /// Returns a pose that no prediction meets: it jumps at every tick.
 fn restless(tick: f64) -> Pose {
-    const STEP_M: f32 = 0.1;
-    let height = if (tick as u64).is_multiple_of(2) {
-        0.0
-    } else {
-        STEP_M
-    };
+    let height = HEIGHTS_M[(tick as usize) % 2];
     Pose {
-        position: Position::from_metres([2.0, 0.0, 0.5 + height]),
+        position: Position::from_metres([2.0, 0.0, height]),
         ..Pose::default()
     }
+}
+
+/// Returns whether the mover must have sent something for the watcher to see it at `height`, in metres, after
+/// it was seen at `before`. A cube that is only predicted soon leaves the heights between which it jumps, or
+/// stands.
+fn is_new(height: f32, before: f32) -> bool {
+    let [low, high] = HEIGHTS_M;
+    let half = (high - low) / 2.0;
+    (low - half..high + half).contains(&height) && (height - before).abs() > half
 }
 
 /// Records the ticks that the watcher has received since the last poll. A tick without a message of its
@@ -208,7 +318,18 @@ fn measure(watcher: &Client, start: Instant, newest_tick: &mut u64, record: &Rec
         }
         *newest_tick = arrival.tick;
     }
-    if lags.len() > KEPT_TICKS {
-        lags.drain(..KEPT_TICKS / 2);
+    shorten(&mut lags);
+}
+
+fn push<T>(all: &Mutex<Vec<T>>, one: T) {
+    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+    all.push(one);
+    shorten(&mut all);
+}
+
+/// Drops the older half of what is too much to keep.
+fn shorten<T>(all: &mut Vec<T>) {
+    if all.len() > KEPT_TICKS {
+        all.drain(..KEPT_TICKS / 2);
     }
 }

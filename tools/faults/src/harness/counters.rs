@@ -1,10 +1,9 @@
 //! The server's counters, read from `/metrics`.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use anyhow::{Result, ensure};
-use cubesync_harness::http;
+use cubesync_harness::http::Answer;
 
 const DISCONNECTS: &str = "cubesync_disconnects_total{reason=\"";
 
@@ -13,9 +12,8 @@ const DISCONNECTS: &str = "cubesync_disconnects_total{reason=\"";
 pub(crate) struct Counters(BTreeMap<String, f64>);
 
 impl Counters {
-    /// Reads the counters of the server whose pages are at `http`.
-    pub(crate) fn scrape(http: SocketAddr) -> Result<Self> {
-        let answer = http::get(http, "/metrics")?;
+    /// Reads the counters on the page `/metrics`.
+    pub(crate) fn of(answer: &Answer) -> Result<Self> {
         ensure!(answer.status == Some(200), "/metrics: {:?}", answer.status);
         Ok(Self::parse(&String::from_utf8_lossy(&answer.body)))
     }

@@ -33,6 +33,8 @@ pub(crate) enum Behaviour {
     Walk,
     /// Join and leave.
     JoinAndLeave,
+    /// Join and lose the connection, which leaves a ghost.
+    Vanish,
 }
 
 /// A plan of how many clients join, where, and what they do.
@@ -207,11 +209,10 @@ async fn connect(
     *is_joined = true;
     counts.joined.fetch_add(1, Ordering::Relaxed);
     counts.welcomes.fetch_add(1, Ordering::Relaxed);
-    if plan.behaviour == Behaviour::JoinAndLeave {
-        return client.leave().await;
-    }
     let interval = match plan.behaviour {
-        Behaviour::Rest | Behaviour::JoinAndLeave => PING,
+        Behaviour::JoinAndLeave => return client.leave().await,
+        Behaviour::Vanish => return Ok(()),
+        Behaviour::Rest => PING,
         Behaviour::Jump | Behaviour::Walk => Duration::from_secs(1) / u32::from(welcome.tick_hz),
     };
     let mut timer = tokio::time::interval(interval);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use bytes::BytesMut;
 use cubesync_protocol::{ClientMessage, CloseCode, Hello, Message, ServerMessage, Welcome, frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -29,6 +29,15 @@ impl LightClient {
     /// Connects to the address for clients, or over a WebSocket to the one for pages.
     pub(crate) async fn connect(server: SocketAddr, is_websocket: bool) -> Result<Self> {
         let stream = TcpStream::connect(server).await.context("cannot connect")?;
+        Self::over(stream, server, is_websocket).await
+    }
+
+    /// Takes a connection to the address for clients, or to the one for pages for a WebSocket over it.
+    pub(crate) async fn over(
+        stream: TcpStream,
+        server: SocketAddr,
+        is_websocket: bool,
+    ) -> Result<Self> {
         stream.set_nodelay(true)?;
         let mut client = Self {
             stream,
@@ -45,14 +54,25 @@ impl LightClient {
     /// Sends `hello` and waits for the `Welcome`.
     pub(crate) async fn join(&mut self, hello: Hello) -> Result<Welcome> {
         self.send(&ClientMessage::Hello(hello)).await?;
+        self.find(|message| match message {
+            ServerMessage::Welcome(welcome) => Some(Ok(welcome.clone())),
+            other => Some(Err(anyhow!("not welcome: {other:?}"))),
+        })
+        .await?
+    }
+
+    /// Returns the first value that `wanted` finds in a message.
+    pub(crate) async fn find<T>(
+        &mut self,
+        wanted: impl Fn(&ServerMessage) -> Option<T>,
+    ) -> Result<T> {
         loop {
-            ensure!(self.read().await? > 0, "closed");
-            if let Some(payload) = self.next_payload()? {
-                match ServerMessage::decode(&payload)? {
-                    ServerMessage::Welcome(welcome) => return Ok(welcome),
-                    other => bail!("not welcome: {other:?}"),
+            while let Some(payload) = self.next_payload()? {
+                if let Some(found) = wanted(&ServerMessage::decode(&payload)?) {
+                    return Ok(found);
                 }
             }
+            ensure!(self.read().await? > 0, "closed");
         }
     }
 

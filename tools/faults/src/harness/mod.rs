@@ -3,6 +3,7 @@
 pub(crate) mod bystanders;
 pub(crate) mod counters;
 pub(crate) mod crowd;
+pub(crate) mod encryption;
 pub(crate) mod light_client;
 pub(crate) mod namespace;
 pub(crate) mod nat;

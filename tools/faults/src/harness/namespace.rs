@@ -1,10 +1,13 @@
 //! A network namespace with one cable to this machine, which can be cut.
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use cubesync_harness::Program;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// The beginning of the cable's addresses: a network for benchmarks (RFC 2544), which machines hardly use.
 pub(crate) const NETWORK: &str = "198.18.";
@@ -31,13 +34,7 @@ impl Namespace {
         };
         let name = &namespace.name;
         ip(&format!("netns add {name}"))?;
-        ip(&format!(
-            "link add {name} type veth peer name far netns {name}"
-        ))?;
-        ip(&format!("addr add {HERE}/30 dev {name}"))?;
-        ip(&format!("link set {name} up"))?;
-        ip(&format!("-n {name} addr add {THERE}/30 dev far"))?;
-        ip(&format!("-n {name} link set far up"))?;
+        lay_cable([name, "far"], name, [HERE, THERE])?;
         Ok(namespace)
     }
 
@@ -68,6 +65,32 @@ impl Drop for Namespace {
         let _ = ip(&format!("netns del {}", self.name));
         let _ = ip(&format!("link del {}", self.name));
     }
+}
+
+/// Lays a cable between this network and a namespace. Devices and addresses are those of the near and of the
+/// far end; together the addresses are a network of 30 bits.
+pub(crate) fn lay_cable(
+    [near, far]: [&str; 2],
+    namespace: &str,
+    [here, there]: [Ipv4Addr; 2],
+) -> Result<()> {
+    for command in [
+        format!("link add {near} type veth peer name {far} netns {namespace}"),
+        format!("addr add {here}/30 dev {near}"),
+        format!("link set {near} up"),
+        format!("-n {namespace} addr add {there}/30 dev {far}"),
+        format!("-n {namespace} link set {far} up"),
+    ] {
+        ip(&command)?;
+    }
+    Ok(())
+}
+
+/// Moves the calling thread into a namespace, and with it the threads and programs that it starts afterwards.
+pub(crate) fn enter(namespace: &str) -> Result<()> {
+    let file = File::open(format!("/run/netns/{namespace}")).context("no such namespace")?;
+    let kind = Some(LinkNameSpaceType::Network);
+    move_into_link_name_space(file.as_fd(), kind).context("cannot enter a namespace")
 }
 
 /// Runs `ip` and returns its output.

@@ -1,9 +1,10 @@
 //! A process as the kernel sees it.
 
 use std::fs;
+use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cubesync_harness::{Program, usage};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
@@ -55,6 +56,17 @@ impl Process {
     fn id(self) -> u32 {
         self.0.as_raw_nonzero().get().unsigned_abs()
     }
+}
+
+/// Lets the calling thread run before all others (`SCHED_FIFO`).
+pub(crate) fn run_first() -> Result<()> {
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let status = Command::new("chrt")
+        .args(["--fifo", "--pid", "1", &thread])
+        .status()
+        .context("cannot run chrt")?;
+    ensure!(status.success(), "the system gives no thread precedence");
+    Ok(())
 }
 
 /// Lets this process open as many sockets as the system allows.

@@ -1,18 +1,20 @@
 //! A server that a fault is tried on, in a process of its own.
 
 use std::fs::{self, File};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use cubesync_harness::Program;
+use cubesync_harness::http::{self, Answer};
 use cubesync_harness::programs::free_address;
-use cubesync_harness::{Program, http};
 use rustix::process::Signal;
 
 use super::counters::Counters;
+use super::encryption::Encryption;
 use super::process::Process;
 
 /// The name of the server in messages.
@@ -30,8 +32,10 @@ pub(crate) struct Setup {
     /// A line for bash that ends in running `"$0" "$@"`. Without one the program is run directly.
     /// `$SCRATCH` is a folder that is removed with the server.
     pub(crate) shell: &'static str,
-    /// Whether the server listens on every address, not only on loopback.
-    pub(crate) is_open: bool,
+    /// The address on which the server listens.
+    pub(crate) address: IpAddr,
+    /// Whether it encrypts, with the certificate in `$SCRATCH/cert.pem`.
+    pub(crate) is_encrypted: bool,
     /// The join key of the bystanders.
     pub(crate) join_key: Option<&'static str>,
 }
@@ -42,7 +46,8 @@ impl Setup {
         flags: &["--tick", "60"],
         quick_flags: &[],
         shell: "",
-        is_open: false,
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        is_encrypted: false,
         join_key: None,
     };
 }
@@ -60,6 +65,8 @@ pub(crate) struct Server {
     pub(crate) tcp: SocketAddr,
     /// The address of its pages.
     pub(crate) http: SocketAddr,
+    /// How to speak TLS with it, if it does.
+    pub(crate) encryption: Option<Encryption>,
     /// The folder of its log and of what a fault needs.
     pub(crate) folder: PathBuf,
 }
@@ -80,6 +87,7 @@ impl Server {
             program: Program::start(NAME, command)?,
             tcp,
             http,
+            encryption: None,
             folder,
         };
         server.wait_until_it_serves()?;
@@ -122,7 +130,15 @@ impl Server {
 
     /// Reads the counters.
     pub(crate) fn counters(&self) -> Result<Counters> {
-        Counters::scrape(self.http)
+        Counters::of(&self.page("/metrics")?)
+    }
+
+    /// Requests a page.
+    pub(crate) fn page(&self, path: &str) -> Result<Answer> {
+        match &self.encryption {
+            Some(encryption) => encryption.get(self.http, path),
+            None => http::get(self.http, path),
+        }
     }
 
     /// Returns the log so far.
@@ -132,10 +148,17 @@ impl Server {
     }
 
     fn wait_until_it_serves(&mut self) -> Result<()> {
-        let address = self.http;
-        let outcome = self
-            .program
-            .wait_until(START_WITHIN, || http::is_serving(address));
+        let (address, certificate) = (self.http, self.folder.join("cert.pem"));
+        let (is_encrypted, found) = (self.setup.is_encrypted, &mut self.encryption);
+        let outcome = self.program.wait_until(START_WITHIN, || {
+            if !is_encrypted {
+                return http::is_serving(address);
+            }
+            // The certificate is made before the server starts.
+            *found = Encryption::trusting(&certificate).ok();
+            let health = found.as_ref().map(|found| found.get(address, "/healthz"));
+            health.is_some_and(|health| health.is_ok_and(|answer| answer.status == Some(200)))
+        });
         outcome.with_context(|| format!("its log: {}", self.log()))
     }
 }
@@ -162,12 +185,10 @@ fn command(
         bash.arg("-c").arg(setup.shell).arg(binary);
         bash
     };
-    let listening = |address: SocketAddr| match setup.is_open {
-        true => SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())).to_string(),
-        false => address.to_string(),
-    };
+    let listening = |address: SocketAddr| SocketAddr::new(setup.address, address.port());
     command
-        .args(["--listen", &listening(tcp), "--http", &listening(http)])
+        .args(["--listen", &listening(tcp).to_string()])
+        .args(["--http", &listening(http).to_string()])
         .args(setup.flags)
         .args(setup.quick_flags.iter().filter(|_| is_quick))
         .env("SCRATCH", folder)
