@@ -69,6 +69,31 @@ pub(crate) fn run_first() -> Result<()> {
     Ok(())
 }
 
+/// The precedence of the programs of this session before those of others, who share the processors with it
+/// as a whole where the kernel groups programs by session (`sched_autogroup_enabled`). Dropping it gives it
+/// back.
+#[derive(Debug)]
+pub(crate) struct SessionPrecedence(());
+
+impl SessionPrecedence {
+    const FILE: &str = "/proc/self/autogroup";
+
+    /// Takes it. Only root may do so.
+    pub(crate) fn take() -> Result<Self> {
+        if fs::exists(Self::FILE)? {
+            fs::write(Self::FILE, "-15").context("this session cannot come first")?;
+        }
+        Ok(Self(()))
+    }
+}
+
+impl Drop for SessionPrecedence {
+    fn drop(&mut self) {
+        // There are no groups, or the session is as it was.
+        let _ = fs::write(Self::FILE, "0");
+    }
+}
+
 /// Lets this process open as many sockets as the system allows.
 pub(crate) fn raise_descriptor_limit() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
