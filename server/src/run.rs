@@ -165,6 +165,7 @@ async fn serve(
             shutdown.clone(),
         ),
         watches: Watches::new(config.grid().cells()),
+        text_arrivals: Pace::new(config.max_arrivals_per_address),
         requests: Pace::new(config.max_requests_per_address),
         refused_origins: Once::default(),
         config,
@@ -295,7 +296,7 @@ async fn accept_text_clients(listener: TcpListener, shared: Arc<Shared>) {
         metrics,
         shutdown,
         |stream, peer| {
-            match shared.host.admit(peer.ip()) {
+            match shared.host.admit_by(&shared.text_arrivals, peer.ip()) {
                 Ok(admitted) => {
                     let served = Arc::clone(&shared);
                     let serving = async move { text::serve(&served, stream, admitted).await };

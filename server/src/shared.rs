@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) host: Host,
     /// The watches through which pages see rooms.
     pub(crate) watches: Watches,
+    /// The limit on arrivals at the text port, by address.
+    pub(crate) text_arrivals: Pace,
     /// The limit on requests for pages, by address.
     pub(crate) requests: Pace,
     /// The refused origins of pages that were logged.

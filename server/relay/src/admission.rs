@@ -1,16 +1,14 @@
 //! Limits on connections: in all and from one address, and on those that have not introduced
 //! themselves yet.
 
-use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bans::Bans;
-use crate::by_address::{ByAddress, network};
+use crate::by_address::Address;
 use crate::ending::Ending;
 use crate::metrics::MetricSet;
 use crate::pace::Pace;
+use crate::places::{Full, Place, Places};
 
 /// Numbers of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -24,41 +22,34 @@ pub struct Count {
 /// Counts the open connections.
 #[derive(Debug)]
 pub struct Admission {
-    limit: Count,
-    limit_per_address: Count,
+    limit: usize,
+    open: Arc<Places>,
+    pending: Arc<Places>,
     arrivals: Option<Pace>,
     bans: Arc<Bans>,
-    held: Mutex<Held>,
-}
-
-#[derive(Debug)]
-struct Held {
-    total: Count,
-    /// Addresses with at least one connection, so never more than there are connections; loopback is
-    /// not counted.
-    by_address: ByAddress<Count>,
 }
 
 /// One admitted connection; dropping it makes room for another.
 #[derive(Debug)]
 pub struct Admitted {
     admission: Arc<Admission>,
-    address: IpAddr,
-    is_pending: AtomicBool,
+    address: Address,
+    _open: Place,
+    pending: Mutex<Option<Place>>,
 }
 
 impl Admission {
     /// Registers how many connections are pending, and how many there may be.
     pub fn register_metrics(self: &Arc<Self>, set: &MetricSet) {
         let number = |value: usize| Some(i64::try_from(value).unwrap_or(i64::MAX));
-        let admission = Arc::clone(self);
+        let pending = Arc::clone(&self.pending);
         set.read_gauge(
             "cubesync_pending_connections",
             "Connections that have not introduced themselves yet",
             None,
-            move || number(admission.lock().total.pending),
+            move || number(pending.taken()),
         );
-        let limit = self.limit.open;
+        let limit = self.limit;
         set.read_gauge(
             "cubesync_connections_limit",
             "Connections at most",
@@ -75,16 +66,12 @@ impl Admission {
         arrivals: Option<Pace>,
         bans: Arc<Bans>,
     ) -> Arc<Self> {
-        let held = Held {
-            total: Count::default(),
-            by_address: ByAddress::new(limit.open),
-        };
         Arc::new(Self {
-            limit,
-            limit_per_address,
+            limit: limit.open,
+            open: Places::new(limit.open, limit_per_address.open),
+            pending: Places::new(limit.pending, limit_per_address.pending),
             arrivals,
             bans,
-            held: Mutex::new(held),
         })
     }
 
@@ -93,77 +80,42 @@ impl Admission {
     ///
     /// # Errors
     /// The limit that is reached, or that the address is banned.
-    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Result<Admitted, Ending> {
-        let address = network(address);
-        if self.bans.has(address) {
+    pub fn admit(self: &Arc<Self>, address: impl Into<Address>) -> Result<Admitted, Ending> {
+        self.admit_by(self.arrivals.as_ref(), address.into())
+    }
+
+    /// Admits a connection to a port with a limit on arrivals of its own.
+    ///
+    /// # Errors
+    /// The limit that is reached, or that the address is banned.
+    pub fn admit_by(
+        self: &Arc<Self>,
+        arrivals: Option<&Pace>,
+        address: Address,
+    ) -> Result<Admitted, Ending> {
+        if self.bans.has(address.ip()) {
             return Err(Ending::Banned);
         }
-        let is_slow = |pace: &Pace| pace.allows(address);
-        if !self.arrivals.as_ref().is_none_or(is_slow) {
+        if !arrivals.is_none_or(|pace| pace.allows(address)) {
             return Err(Ending::TooManyArrivals);
         }
-        let mut held = self.lock();
-        self.check(&held, address)?;
-        held.change(address, |count| {
-            count.open += 1;
-            count.pending += 1;
-        });
+        let open = self.open.take(address).map_err(no_place)?;
+        let pending = self.pending.take(address);
+        let pending = pending.map_err(|_| Ending::PendingFull)?;
         Ok(Admitted {
             admission: Arc::clone(self),
             address,
-            is_pending: AtomicBool::new(true),
+            _open: open,
+            pending: Mutex::new(Some(pending)),
         })
-    }
-
-    fn check(&self, held: &Held, address: IpAddr) -> Result<(), Ending> {
-        if held.total.open >= self.limit.open {
-            return Err(Ending::ServerFull);
-        }
-        if held.total.pending >= self.limit.pending {
-            return Err(Ending::PendingFull);
-        }
-        if !address.is_loopback() {
-            let count = held.by_address.get(address).copied().unwrap_or_default();
-            if count.open >= self.limit_per_address.open {
-                return Err(Ending::AddressFull);
-            }
-            if count.pending >= self.limit_per_address.pending {
-                return Err(Ending::PendingFull);
-            }
-        }
-        Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Held {
-    fn change(&mut self, address: IpAddr, change: impl Fn(&mut Count)) {
-        change(&mut self.total);
-        if !address.is_loopback() {
-            let is_idle = |count: &Count| *count == Count::default();
-            let now = Instant::now();
-            let count = self.by_address.entry(address, now, is_idle, Count::default);
-            let is_over = count.is_some_and(|count| {
-                change(count);
-                is_idle(count)
-            });
-            if is_over {
-                self.by_address.remove(address);
-            }
-        }
     }
 }
 
 impl Admitted {
     /// Notes that the connection has introduced itself.
     pub fn has_joined(&self) {
-        if self.is_pending.swap(false, Ordering::Relaxed) {
-            let mut held = self.admission.lock();
-            held.change(self.address, |count| count.pending -= 1);
-        }
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        pending.take();
     }
 
     /// Checks whether another connection from the same address could be admitted now.
@@ -171,11 +123,14 @@ impl Admitted {
     /// # Errors
     /// The limit that is reached.
     pub fn has_room_for_another(&self) -> Result<(), Ending> {
-        self.admission.check(&self.admission.lock(), self.address)
+        let Admission { open, pending, .. } = &*self.admission;
+        open.has_room(self.address).map_err(no_place)?;
+        let has_room = pending.has_room(self.address);
+        has_room.map_err(|_| Ending::PendingFull)
     }
 
-    /// Returns the address of the peer, as far as it tells people apart.
-    pub fn address(&self) -> IpAddr {
+    /// Returns the address of the peer.
+    pub fn address(&self) -> Address {
         self.address
     }
 
@@ -184,23 +139,23 @@ impl Admitted {
     /// # Errors
     /// [`Ending::Banned`]
     pub fn check_ban(&self) -> Result<(), Ending> {
-        match self.admission.bans.has(self.address) {
+        match self.admission.bans.has(self.address.ip()) {
             true => Err(Ending::Banned),
             false => Ok(()),
         }
     }
 }
 
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        self.has_joined();
-        let mut held = self.admission.lock();
-        held.change(self.address, |count| count.open -= 1);
+fn no_place(full: Full) -> Ending {
+    match full {
+        Full::Whole => Ending::ServerFull,
+        Full::Address => Ending::AddressFull,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::num::NonZeroU32;
     use std::time::SystemTime;
 
@@ -219,6 +174,10 @@ mod tests {
 
     fn addresses<const N: usize>(texts: [&str; N]) -> [IpAddr; N] {
         texts.map(|text| text.parse().unwrap())
+    }
+
+    fn counted(admission: &Admission) -> Count {
+        count(admission.open.taken(), admission.pending.taken())
     }
 
     #[test]
@@ -246,10 +205,10 @@ mod tests {
         assert_eq!(admission.admit(elsewhere).unwrap_err(), Ending::PendingFull);
         first.has_joined();
         first.has_joined();
-        assert_eq!(admission.lock().total, count(2, 1));
+        assert_eq!(counted(&admission), count(2, 1));
         let third = admission.admit(here).unwrap();
         drop((first, second, third));
-        assert_eq!(admission.lock().total, count(0, 0));
+        assert_eq!(counted(&admission), count(0, 0));
     }
 
     #[test]
@@ -258,8 +217,10 @@ mod tests {
         let addresses = addresses(["127.0.0.1", "::1", "::ffff:127.0.0.1"]);
         let admitted = addresses.map(|address| admission.admit(address).unwrap());
         assert!(admission.admit(addresses[0]).is_err());
+        let told = || Address::told(addresses[0]);
         drop(admitted);
-        assert!(admission.held.lock().unwrap().by_address.is_empty());
+        let _first = admission.admit(told()).unwrap();
+        assert_eq!(admission.admit(told()).unwrap_err(), Ending::AddressFull);
     }
 
     #[test]
@@ -291,7 +252,7 @@ mod tests {
         for _ in 0..1_000 {
             assert_eq!(admission.admit(here).unwrap_err(), Ending::Banned);
         }
-        assert_eq!(admission.lock().total, count(1, 1));
+        assert_eq!(counted(&admission), count(1, 1));
         assert!(admission.admit(there).is_ok());
     }
 
@@ -300,7 +261,6 @@ mod tests {
         let admission = admission(count(3, 3), count(0, 0));
         let [address] = addresses(["192.0.2.1"]);
         assert_eq!(admission.admit(address).unwrap_err(), Ending::AddressFull);
-        assert_eq!(admission.lock().total, Count::default());
-        assert!(admission.held.lock().unwrap().by_address.is_empty());
+        assert_eq!(counted(&admission), Count::default());
     }
 }

@@ -1,7 +1,6 @@
 //! The ways for datagrams beside a player's stream, whatever carries them.
 
 use std::fmt::{self, Debug};
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::{DatagramAnswer, DatagramRequest};
 use tokio::time::Instant;
 
+use crate::by_address::Address;
 use crate::token_bucket::TokenBucket;
 
 /// Datagrams a second that a player may send: two for each tick at the highest rate.
@@ -26,7 +26,7 @@ pub trait DatagramPaths: Debug + Send + Sync {
         &self,
         request: &DatagramRequest,
         inbox: DatagramInbox,
-        peer: IpAddr,
+        peer: Address,
     ) -> Option<OpenedPath>;
 }
 

@@ -1,7 +1,6 @@
 //! Rooms and sessions without listeners, for a program that accepts its players' connections itself and
 //! for simulated networks.
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Admitted, Count};
 use crate::bans::Bans;
+use crate::by_address::Address;
 use crate::contain::contain;
 use crate::datagram::DatagramPaths;
 use crate::ending::Ending;
@@ -115,14 +115,25 @@ impl Host {
     ///
     /// # Errors
     /// The limit that is reached, or that the address is banned. The metrics have counted it.
-    pub fn admit(&self, peer: IpAddr) -> Result<Admitted, Ending> {
-        let admitted = self.admission.admit(peer);
+    pub fn admit(&self, peer: impl Into<Address>) -> Result<Admitted, Ending> {
+        self.counted(self.admission.admit(peer))
+    }
+
+    /// Admits a connection of a player to a port with a limit on arrivals of its own.
+    ///
+    /// # Errors
+    /// The limit that is reached, or that the address is banned. The metrics have counted it.
+    pub fn admit_by(&self, arrivals: &Pace, peer: impl Into<Address>) -> Result<Admitted, Ending> {
+        self.counted(self.admission.admit_by(Some(arrivals), peer.into()))
+    }
+
+    fn counted(&self, admitted: Result<Admitted, Ending>) -> Result<Admitted, Ending> {
         admitted.inspect_err(|&ending| self.metrics.disconnects.count(ending))
     }
 
     /// Serves a player's connection to its end. A panic in it ends nothing else. `peer` is the address that
     /// counts towards the limits.
-    pub fn serve(&self, stream: impl Stream, peer: IpAddr) {
+    pub fn serve(&self, stream: impl Stream, peer: impl Into<Address>) {
         if let Ok(admitted) = self.admit(peer) {
             let sessions = Arc::clone(&self.sessions);
             self.spawn(async move { sessions.serve_stream(stream, admitted).await });

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod network;
 pub mod pace;
 pub mod peer;
+pub mod places;
 pub mod room;
 pub mod rooms;
 pub mod session;

@@ -1,22 +1,22 @@
 //! A limit on how often something may happen for one address.
 
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::by_address::{ByAddress, network};
+use crate::by_address::{Address, ByAddress, WhenFull};
 use crate::token_bucket::TokenBucket;
 
 /// The events that are allowed within this time may come at once: a household comes back together after
 /// an outage.
 const BURST: Duration = Duration::from_secs(16);
 
-/// Largest number of addresses that are remembered, which take 6 MB. When it is reached, a further address
-/// is refused until another one has been quiet.
-const MAX_ADDRESSES: usize = 65_536;
+/// Largest number of networks that are remembered, which take 5 MB. When it is reached, those are forgotten
+/// that have taken the least: they gain no more than that, where to refuse all others would lock out
+/// those who come now. A wide network cannot reach it alone, because its own share ends first.
+const MAX_NETWORKS: usize = 57_000;
 
 /// A limit on the rate of each address. The machine's own addresses have none.
 #[derive(Debug)]
@@ -28,29 +28,46 @@ pub struct Pace {
 impl Pace {
     /// Allows each address so many a second, and a burst.
     pub fn new(per_second: NonZeroU32) -> Self {
+        Self::remembering(MAX_NETWORKS, per_second)
+    }
+
+    fn remembering(networks: usize, per_second: NonZeroU32) -> Self {
         Self {
             per_second,
-            buckets: Mutex::new(ByAddress::new(MAX_ADDRESSES)),
+            buckets: Mutex::new(ByAddress::new(networks, WhenFull::Forget)),
         }
     }
 
     /// Counts one more, and returns whether it may happen.
-    pub fn allows(&self, address: IpAddr) -> bool {
-        let address = network(address);
-        if address.is_loopback() {
-            return true;
-        }
-        let now = Instant::now().into_std();
+    pub fn allows(&self, address: impl Into<Address>) -> bool {
+        let (address, now) = (address.into(), Instant::now().into_std());
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_idle = |bucket: &TokenBucket| bucket.is_full(now);
-        let make = || TokenBucket::per_second(self.per_second, BURST, now);
-        let bucket = buckets.entry(address, now, is_idle, make);
-        bucket.is_some_and(|bucket| bucket.take(1, now))
+        // The widest network comes first: where its share is spent, its other networks take no memory.
+        for prefix in address.prefixes() {
+            let make = || {
+                let rate = self.per_second.get().saturating_mul(prefix.times());
+                let rate = NonZeroU32::new(rate).unwrap_or(self.per_second);
+                TokenBucket::per_second(rate, BURST, now)
+            };
+            let bucket = buckets.entry(prefix, now, TokenBucket::full_at, make);
+            if !bucket.is_some_and(|bucket| bucket.holds(1, now)) {
+                return false;
+            }
+        }
+        // What is refused takes nothing, so that nobody can spend what neighbours may.
+        for prefix in address.prefixes() {
+            if let Some(bucket) = buckets.get_mut(prefix) {
+                bucket.take(1, now);
+            }
+        }
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -66,17 +83,51 @@ mod tests {
         assert!(pace.allows(here) && !pace.allows(here));
     }
 
+    /// Returns an address in a /64 of its own.
+    fn in_network(site: u16, number: u16) -> IpAddr {
+        std::net::Ipv6Addr::new(0x2001, 0xdb8, site, number, 0, 0, 0, 1).into()
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn memory_is_bounded_and_who_was_quiet_makes_place() {
+    async fn all_networks_of_a_customer_of_ipv6_have_no_more_than_a_few_households() {
         let pace = Pace::new(NonZeroU32::MIN);
-        for number in 0..MAX_ADDRESSES as u32 {
-            assert!(pace.allows(std::net::Ipv4Addr::from_bits(number).into()));
+        let allowed = |numbers: std::ops::RangeInclusive<u16>| {
+            let tries = numbers.step_by(5).flat_map(|number| [number; 20]);
+            tries.filter(|&number| pace.allows(in_network(7, number)))
+        };
+        assert_eq!(allowed(0..=0).count(), 16);
+        assert_eq!(allowed(1..=0xff).count(), 16, "the rest of a /56");
+        assert_eq!(allowed(0x100..=0xffff).count(), 32, "the rest of a /48");
+        assert!(pace.allows(in_network(8, 0)));
+        let known = pace.buckets.lock().unwrap().len();
+        assert!(known < 300, "{known}");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(allowed(0x100..=0xffff).count(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn memory_is_bounded_and_the_least_busy_are_forgotten() {
+        const MANY: usize = 1_000;
+        let pace = Pace::remembering(MANY, NonZeroU32::MIN);
+        let address = |number: usize| IpAddr::from(std::net::Ipv4Addr::from_bits(number as u32));
+        let busy = address(0);
+        assert!((0..16).all(|_| pace.allows(busy)));
+        for number in (1..MANY).flat_map(|number| [number; 3]) {
+            assert!(pace.allows(address(number)));
         }
-        let next = [192, 0, 2, 1].into();
-        assert!(!pace.allows(next));
-        assert!(pace.allows([0, 0, 0, 1].into()), "who is known goes on");
-        tokio::time::advance(Duration::from_secs(2)).await;
-        assert!(pace.allows(next));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        for newcomer in 0..MANY / 4 {
+            assert!(pace.allows(address(MANY + newcomer)), "{newcomer}");
+        }
+        assert!(!pace.allows(address(0x1000_0000)), "a quarter a second");
+        assert!(pace.allows(busy), "a second's worth");
+        assert!(
+            !pace.allows(busy),
+            "it would begin anew if it had been forgotten"
+        );
+        assert_eq!(pace.buckets.lock().unwrap().len(), MANY);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(pace.allows(address(2 * MANY)));
         assert_eq!(pace.buckets.lock().unwrap().len(), 1);
     }
 }

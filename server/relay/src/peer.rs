@@ -1,7 +1,6 @@
 //! Where players come from, as the operator sees it.
 
-use std::net::IpAddr;
-
+use crate::by_address::Address;
 use crate::label::label;
 
 label! {
@@ -21,8 +20,8 @@ label! {
 /// The other end of a player's connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
-    /// The address, as far as it tells people apart.
-    pub address: IpAddr,
+    /// The address.
+    pub address: Address,
     /// The transport.
     pub transport: Transport,
 }

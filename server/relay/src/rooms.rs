@@ -2,7 +2,6 @@
 //! a while. Names that look alike are one room, which is shown as it was first written.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,9 +10,11 @@ use cubesync_protocol::folded;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::by_address::Address;
 use crate::contain::contain;
 use crate::ending::Ending;
 use crate::metrics::{Metrics, Task};
+use crate::places::{Place, Places};
 use crate::room::backplane::{Backplane, Retire};
 use crate::room::world::RoomFull;
 use crate::room::{Connections, Entrance, Membership, RoomHandle, RoomSettings};
@@ -56,6 +57,8 @@ pub struct Rooms {
     backplane: Arc<dyn Backplane>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
+    /// The places for rooms.
+    places: Arc<Places>,
     /// By the folded name.
     by_name: Mutex<BTreeMap<String, Opened>>,
 }
@@ -63,8 +66,8 @@ pub struct Rooms {
 #[derive(Debug)]
 struct Opened {
     handle: RoomHandle,
-    /// The address whose player opened it.
-    by: IpAddr,
+    /// Its place among those of the address whose player opened it. The default room has none.
+    _place: Option<Place>,
 }
 
 impl Rooms {
@@ -76,7 +79,10 @@ impl Rooms {
         shutdown: CancellationToken,
         tasks: TaskTracker,
     ) -> Arc<Self> {
+        // The default room is there already.
+        let limit = settings.max_rooms.saturating_sub(1);
         let rooms = Arc::new(Self {
+            places: Places::new(limit, settings.max_rooms_per_address),
             settings,
             metrics,
             backplane,
@@ -84,11 +90,11 @@ impl Rooms {
             tasks,
             by_name: Mutex::default(),
         });
-        let lobby = rooms.open(DEFAULT_ROOM);
-        let by = Ipv4Addr::LOCALHOST.into();
-        rooms
-            .lock()
-            .insert(DEFAULT_ROOM.into(), Opened { handle: lobby, by });
+        let lobby = Opened {
+            handle: rooms.open(DEFAULT_ROOM),
+            _place: None,
+        };
+        rooms.lock().insert(DEFAULT_ROOM.into(), lobby);
         rooms
     }
 
@@ -101,8 +107,9 @@ impl Rooms {
         self: &Arc<Self>,
         room: &str,
         entrance: Entrance,
-        address: IpAddr,
+        address: impl Into<Address>,
     ) -> Result<Membership, Ending> {
+        let address = address.into();
         for _ in 0..MAX_TRIES {
             let handle = self.find_or_open(room, address)?;
             match handle.enter(entrance.clone()).await {
@@ -127,7 +134,7 @@ impl Rooms {
         by_name.values().map(|room| room.handle.clone()).collect()
     }
 
-    fn find_or_open(self: &Arc<Self>, room: &str, by: IpAddr) -> Result<RoomHandle, Ending> {
+    fn find_or_open(self: &Arc<Self>, room: &str, by: Address) -> Result<RoomHandle, Ending> {
         if self.shutdown.is_cancelled() {
             return Err(Ending::ShuttingDown);
         }
@@ -136,15 +143,12 @@ impl Rooms {
         if let Some(opened) = by_name.get(&name) {
             return Ok(opened.handle.clone());
         }
-        let of_address = || by_name.values().filter(|room| room.by == by).count();
-        let is_fill = !by.is_loopback() && of_address() >= self.settings.max_rooms_per_address;
-        if by_name.len() >= self.settings.max_rooms || is_fill {
-            return Err(Ending::TooManyRooms);
-        }
+        let place = self.places.take(by);
+        let place = place.map_err(|_| Ending::TooManyRooms)?;
         let handle = self.open(room);
         let opened = Opened {
             handle: handle.clone(),
-            by,
+            _place: Some(place),
         };
         by_name.insert(name, opened);
         Ok(handle)
@@ -185,6 +189,8 @@ impl Rooms {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
     use cubesync_protocol::{Colour, CubeKind};
     use tokio::sync::mpsc;
     use tokio::time::Instant;
@@ -251,7 +257,7 @@ mod tests {
             ("e", home, true),
             ("f", home, true),
         ] {
-            let found = rooms.find_or_open(room, by);
+            let found = rooms.find_or_open(room, by.into());
             assert_eq!(found.is_ok(), is_open, "{room} {by}");
         }
     }

@@ -47,9 +47,9 @@ impl TokenBucket {
         self.full_at.max(now) + self.each.saturating_mul(count)
     }
 
-    /// Returns whether it holds as many tokens as it can.
-    pub fn is_full(&self, now: Instant) -> bool {
-        self.full_at <= now
+    /// Returns when it will hold as many tokens as it can, or did.
+    pub fn full_at(&self) -> Instant {
+        self.full_at
     }
 }
 

@@ -336,7 +336,7 @@ impl<'server> Operator<'server> {
 impl Found {
     fn address(&self) -> Option<Network> {
         match self.player.place {
-            PlayerPlace::Here { peer, .. } => Some(bannable(peer?.address.into())),
+            PlayerPlace::Here { peer, .. } => Some(bannable(peer?.address.ip().into())),
             PlayerPlace::Elsewhere | PlayerPlace::Nowhere => None,
         }
     }

@@ -15,10 +15,11 @@ mod webrtc;
 #[path = "webrtc/off.rs"]
 mod webrtc;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cubesync_protocol::{DatagramAnswer, DatagramRequest};
+use cubesync_relay::by_address::Address;
 use cubesync_relay::datagram::{DatagramInbox, DatagramPaths, OpenedPath};
 use cubesync_relay::pace::Pace;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -73,7 +74,7 @@ impl Datagrams {
         }
     }
 
-    fn open_udp(&self, inbox: DatagramInbox, peer: IpAddr) -> Result<OpenedPath, Opening> {
+    fn open_udp(&self, inbox: DatagramInbox, peer: Address) -> Result<OpenedPath, Opening> {
         let (path, key) = self.paths.open(inbox, peer)?;
         let answer = DatagramAnswer::Udp {
             port: self.port,
@@ -93,12 +94,12 @@ impl DatagramPaths for Datagrams {
         &self,
         request: &DatagramRequest,
         inbox: DatagramInbox,
-        peer: IpAddr,
+        peer: Address,
     ) -> Option<OpenedPath> {
         let opened = match request {
             _ if !self.openings.allows(peer) => Err(Opening::TooMany),
             DatagramRequest::Udp => self.open_udp(inbox, peer),
-            DatagramRequest::WebRtc { offer } => self.browsers.open(offer, inbox, peer),
+            DatagramRequest::WebRtc { offer } => self.browsers.open(offer, inbox, peer.ip()),
         };
         let outcome = opened.as_ref().err().copied().unwrap_or(Opening::Opened);
         self.metrics.openings.count(outcome);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use cubesync_protocol::seal::{DOWN_OVERHEAD_BYTES, Direction, OpenError, Opener, Sealer, path_of};
 use cubesync_protocol::{DatagramKey, PathId};
-use cubesync_relay::by_address::network;
+use cubesync_relay::by_address::{Address, network};
 use cubesync_relay::datagram::{BURST, DatagramInbox, DatagramPath, MAX_DATAGRAMS_PER_SECOND};
 use cubesync_relay::token_bucket::TokenBucket;
 use prometheus_client::metrics::gauge::Gauge;
@@ -74,12 +74,12 @@ impl Paths {
     pub(super) fn open(
         &self,
         inbox: DatagramInbox,
-        peer: IpAddr,
+        peer: Address,
     ) -> Result<(Arc<Path>, DatagramKey), Opening> {
         let (id, key) = (PathId(u64::from_le_bytes(random())), random());
         let path = Arc::new(Path {
             id,
-            peer: network(peer),
+            peer: network(peer.ip()),
             inbox,
             intake: Mutex::new(Intake {
                 opener: Opener::new(key, Direction::Up),
@@ -227,7 +227,7 @@ mod tests {
         let (paths, metrics) = (Arc::clone(paths), paths.metrics.clone());
         let delivered = Arc::default();
         let peer = PLAYER.parse::<SocketAddr>().unwrap().ip();
-        let (path, key) = paths.open(inbox(&delivered), peer).unwrap();
+        let (path, key) = paths.open(inbox(&delivered), peer.into()).unwrap();
         let sealer = Sealer::new(key.0, path.id.0, Direction::Up);
         let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let path = OpenPath::new(path, &paths, &Outgoing::new(&socket, metrics));
@@ -329,7 +329,7 @@ mod tests {
         let mut pair = pair().await;
         let first = pair.packet();
         let (packet, delivered) = (pair.packet(), Arc::default());
-        let peer = IpAddr::from([192, 0, 2, 1]);
+        let peer = Address::from(IpAddr::from([192, 0, 2, 1]));
         let full = pair.paths.open(inbox(&delivered), peer);
         assert_eq!(full.unwrap_err(), Opening::Full);
         let paths = Arc::clone(&pair.paths);

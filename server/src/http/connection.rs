@@ -93,7 +93,7 @@ pub(super) const TOO_SLOW: Refusal = Refusal {
 };
 
 /// Serves `router` until `stop`, then lets running responses end. Each request carries the client's
-/// address as an `Extension<SocketAddr>`, the end of its stream as [`StreamEnds`] and its connection's
+/// address as an `Extension<Address>`, the end of its stream as [`StreamEnds`] and its connection's
 /// place among all connections as [`Place`].
 pub(super) async fn serve(
     shared: &Arc<Shared>,
@@ -152,7 +152,7 @@ pub(super) async fn serve(
             let given_away = place.given_away();
             let serving = async move {
                 let (cuts, bans) = (&served.metrics.http_cuts, &served.host.bans);
-                let address = place.address();
+                let address = place.address().ip();
                 let visit = Visit { peer, place, meter };
                 tokio::select! {
                     () = serve_one(&served, stream, visit, router, stop) => {}
@@ -291,7 +291,7 @@ async fn serve_stream(
         // A body is refused, and where the next request begins is then unknown.
         let has_body = !request.body().is_end_stream();
         let mut request = request.map(Body::new);
-        let client = proxy::client_address(peer, request.headers(), &config.trust_proxy);
+        let client = proxy::client_address(peer.ip(), request.headers(), &config.trust_proxy);
         request.extensions_mut().insert(client);
         request.extensions_mut().insert(meter.clone());
         request.extensions_mut().insert(StreamEnds(stream_end));
@@ -308,7 +308,7 @@ async fn serve_stream(
                 let is_stopping = shared.host.shutdown.is_cancelled();
                 // A proxy's connection goes on: it carries the requests of others too.
                 let is_flood = response.status() == StatusCode::TOO_MANY_REQUESTS
-                    && client == peer
+                    && client == peer.ip().into()
                     && refused.fetch_add(1, Ordering::Relaxed) + 1 == MAX_REFUSED_REQUESTS;
                 if is_flood {
                     let cuts = &shared.metrics.http_cuts;

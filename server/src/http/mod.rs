@@ -21,7 +21,6 @@ mod upgrade;
 mod websocket;
 mod well_formed;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -35,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::files::game_file;
 use crate::shared::Shared;
+use cubesync_relay::by_address::Address;
 use cubesync_relay::ending::Ending;
 
 /// Serves HTTP until `stop`, then lets running responses end.
@@ -77,17 +77,17 @@ fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
 /// Limits the rate of each address's requests, and counts the responses.
 async fn limit_and_count(
     State(shared): State<Arc<Shared>>,
-    Extension(peer): Extension<SocketAddr>,
+    Extension(client): Extension<Address>,
     request: Request,
     next: Next,
 ) -> Response {
-    let response = if shared.host.bans.has(peer.ip()) {
+    let response = if shared.host.bans.has(client.ip()) {
         // A proxy's connection may bring others' requests as well.
         plain(
             StatusCode::FORBIDDEN,
             format!("{}\n", Ending::Banned.message()),
         )
-    } else if shared.requests.allows(peer.ip()) {
+    } else if shared.requests.allows(client) {
         next.run(request).await
     } else {
         let problem = "too many requests came from your address, try again in a few seconds\n";

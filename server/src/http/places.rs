@@ -2,7 +2,6 @@
 //! to a newcomer that holds fewer, so that no number of greedy addresses keeps the others out.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
@@ -10,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::meter::Meter;
 use cubesync_relay::admission::{Admission, Admitted, Count};
 use cubesync_relay::bans::Bans;
+use cubesync_relay::by_address::{Address, Prefix};
 use cubesync_relay::ending::Ending;
 use cubesync_relay::pace::Pace;
 
@@ -27,8 +27,9 @@ struct Held {
     total: usize,
     /// The number of the next place.
     next: u64,
-    /// The addresses with at least one place.
-    by_address: HashMap<IpAddr, Vec<Holder>>,
+    /// The holders of at least one place. An address of IPv6 holds it together with the widest network that
+    /// has a share, and `None` is this machine itself.
+    by_address: HashMap<Option<Prefix>, Vec<Holder>>,
 }
 
 #[derive(Debug)]
@@ -72,9 +73,9 @@ impl Places {
     ///
     /// # Errors
     /// The limit that is reached.
-    pub(super) fn take(self: &Arc<Self>, address: IpAddr, meter: &Meter) -> Result<Place, Ending> {
+    pub(super) fn take(self: &Arc<Self>, address: Address, meter: &Meter) -> Result<Place, Ending> {
         let admitted = self.admission.admit(address)?;
-        let address = admitted.address();
+        let address = address.prefixes().next();
         let mut held = self.lock();
         if held.total >= self.limit {
             let (greedy, number) = held.giver_to(address).ok_or(Ending::ServerFull)?;
@@ -112,14 +113,14 @@ impl Places {
 impl Held {
     /// Returns the place that is given to a newcomer: of the addresses that hold the most, and more than the
     /// newcomer's own. This machine's own addresses come before all others, and so do its proxies.
-    fn giver_to(&self, newcomer: IpAddr) -> Option<(IpAddr, u64)> {
+    fn giver_to(&self, newcomer: Option<Prefix>) -> Option<(Option<Prefix>, u64)> {
         let own = match self.by_address.get(&newcomer) {
-            Some(holders) if !newcomer.is_loopback() => holders.len(),
+            Some(holders) if newcomer.is_some() => holders.len(),
             _ => 0,
         };
         let strangers = || {
             let addresses = self.by_address.iter();
-            addresses.filter(|(address, _)| !address.is_loopback())
+            addresses.filter(|(address, _)| address.is_some())
         };
         let most = strangers().map(|(_, holders)| holders.len()).max()?;
         let greedy = strangers().filter(|(_, holders)| holders.len() == most && most > own);
@@ -129,7 +130,7 @@ impl Held {
         stillest.map(|(address, holder)| (*address, holder.number))
     }
 
-    fn remove(&mut self, address: IpAddr, number: u64) -> Option<Holder> {
+    fn remove(&mut self, address: Option<Prefix>, number: u64) -> Option<Holder> {
         let holders = self.by_address.get_mut(&address)?;
         let index = holders.iter().position(|holder| holder.number == number)?;
         let holder = holders.swap_remove(index);
@@ -153,9 +154,13 @@ impl Place {
         &self.places
     }
 
-    /// Returns the address of the peer, as far as it tells people apart.
-    pub(super) fn address(&self) -> IpAddr {
+    /// Returns the address of the peer.
+    pub(super) fn address(&self) -> Address {
         self.admitted.address()
+    }
+
+    fn prefix(&self) -> Option<Prefix> {
+        self.admitted.address().prefixes().next()
     }
 
     /// Checks whether the same address could take another place now.
@@ -165,8 +170,7 @@ impl Place {
     pub(super) fn has_room_for_another(&self) -> Result<(), Ending> {
         self.admitted.has_room_for_another()?;
         let held = self.places.lock();
-        let is_possible =
-            held.total < self.places.limit || held.giver_to(self.admitted.address()).is_some();
+        let is_possible = held.total < self.places.limit || held.giver_to(self.prefix()).is_some();
         is_possible.then_some(()).ok_or(Ending::ServerFull)
     }
 }
@@ -174,13 +178,13 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         // One that was given away is no longer there.
-        let address = self.admitted.address();
-        self.places.lock().remove(address, self.number);
+        self.places.lock().remove(self.prefix(), self.number);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::time::{Duration, Instant};
 
     use super::*;
@@ -193,7 +197,10 @@ mod tests {
     ) -> (Arc<Places>, impl Fn(&str) -> Result<Place, Ending>) {
         let places = Places::new(limit, per_address, None, Arc::default());
         let taker = Arc::clone(&places);
-        let take = move |address: &str| taker.take(address.parse().unwrap(), &Meter::new());
+        let take = move |address: &str| {
+            let address = address.parse::<IpAddr>().unwrap();
+            taker.take(address.into(), &Meter::new())
+        };
         (places, take)
     }
 
@@ -250,12 +257,13 @@ mod tests {
     #[test]
     fn the_connection_that_has_moved_nothing_for_the_longest_goes() {
         let places = Places::new(3, 3, None, Arc::default());
+        let address = |last: u8| IpAddr::from([192, 0, 2, last]).into();
         let now = Instant::now();
         let held = [1, 3, 2].map(|seconds| {
             let meter = Meter::since(now - Duration::from_secs(seconds));
-            places.take([192, 0, 2, 1].into(), &meter).unwrap()
+            places.take(address(1), &meter).unwrap()
         });
-        let _newcomer = places.take([192, 0, 2, 2].into(), &Meter::new()).unwrap();
+        let _newcomer = places.take(address(2), &Meter::new()).unwrap();
         assert_eq!(held.each_ref().map(is_given), [false, true, false]);
     }
 

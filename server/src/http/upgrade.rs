@@ -1,6 +1,5 @@
 //! `/ws`: the checks before a request becomes a WebSocket.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::ws::WebSocketUpgrade;
@@ -19,6 +18,7 @@ use super::places::Place;
 use super::{origin, plain, websocket};
 use crate::config::Origin;
 use crate::shared::Shared;
+use cubesync_relay::by_address::Address;
 use cubesync_relay::contain::contain;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::metrics::Task;
@@ -43,7 +43,7 @@ pub(super) struct Asking {
 /// WebSocket is one of a page that wants to know why it got none.
 pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
-    Extension(peer): Extension<SocketAddr>,
+    Extension(client): Extension<Address>,
     Extension(meter): Extension<Meter>,
     Extension(connection): Extension<Arc<Place>>,
     Query(asking): Query<Asking>,
@@ -77,7 +77,7 @@ pub(super) async fn page(
         .write_buffer_size(0);
     let admitted = match shared.host.shutdown.is_cancelled() {
         true => Err(Ending::ShuttingDown),
-        false => shared.host.admit(peer.ip()),
+        false => shared.host.admit(client),
     };
     let tasks = shared.host.tasks.clone();
     match admitted {

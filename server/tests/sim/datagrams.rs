@@ -3,13 +3,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cubesync_client::session::Session;
 use cubesync_protocol::limits::MAX_DATAGRAM_BYTES;
 use cubesync_protocol::{DatagramAnswer, DatagramKey, DatagramRequest, PathId};
+use cubesync_relay::by_address::Address;
 use cubesync_relay::datagram::{DatagramInbox, DatagramPath, DatagramPaths, OpenedPath};
 use turmoil::net::UdpSocket;
 
@@ -124,7 +125,7 @@ impl DatagramPaths for Offer {
         &self,
         request: &DatagramRequest,
         inbox: DatagramInbox,
-        _peer: IpAddr,
+        _peer: Address,
     ) -> Option<OpenedPath> {
         assert_eq!(*request, DatagramRequest::Udp);
         let paths = Arc::clone(&self.0);

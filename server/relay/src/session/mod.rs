@@ -14,7 +14,6 @@ pub mod tcp;
 mod transport;
 
 use std::future::pending;
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +34,7 @@ use self::source::Source;
 pub use self::stream::Stream;
 pub use self::transport::{Reader, Received, Writer};
 use crate::admission::Admitted;
+use crate::by_address::Address;
 use crate::datagram::DatagramPaths;
 use crate::ending::{Ending, Problem};
 use crate::label::Label;
@@ -202,7 +202,7 @@ impl Sessions {
     async fn introduction(
         &self,
         source: &mut Source<impl Reader>,
-        address: IpAddr,
+        address: Address,
     ) -> Result<Hello, Problem> {
         let deadline = self.settings.hello_deadline;
         let Ok(first) = timeout(deadline, source.next_frame()).await else {
@@ -273,7 +273,7 @@ impl Sessions {
         &self,
         source: &mut Source<impl Reader>,
         membership: &Membership,
-        address: IpAddr,
+        address: Address,
     ) -> Ending {
         let mut has_asked = false;
         // One timer for the connection: to set one for every message would cost more than to read it.

@@ -1,7 +1,6 @@
 //! `/status/events`: the feed as server-sent events.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use crate::http::connection::StreamEnds;
 use crate::http::meter::Meter;
 use crate::http::places::{Place, Places};
 use crate::http::plain;
+use cubesync_relay::by_address::Address;
 
 /// Largest number of viewers. Each holds one of the connections that all pages share.
 const MAX_VIEWERS: usize = 64;
@@ -55,11 +55,11 @@ impl Viewers {
 /// misses some of them.
 pub(super) async fn events(
     State(viewers): State<Viewers>,
-    Extension(peer): Extension<SocketAddr>,
+    Extension(client): Extension<Address>,
     Extension(meter): Extension<Meter>,
     Extension(StreamEnds(ends)): Extension<StreamEnds>,
 ) -> Response {
-    let Ok(place) = viewers.places.take(peer.ip(), &meter) else {
+    let Ok(place) = viewers.places.take(client, &meter) else {
         let busy = plain(
             StatusCode::SERVICE_UNAVAILABLE,
             "too many people are looking at the moment\n",
@@ -111,19 +111,24 @@ async fn next_event(mut viewer: Viewer) -> Option<(Result<Bytes, Infallible>, Vi
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::IpAddr;
 
     use futures_util::StreamExt;
 
     use super::*;
 
+    fn address(last: u8) -> Address {
+        IpAddr::from([192, 0, 2, last]).into()
+    }
+
     fn viewer(feed: watch::Receiver<Feed>, ends: Instant) -> Viewer {
         let places = Places::new(1, 1, None, Arc::default());
+        let place = places.take(address(1), &Meter::new());
         Viewer {
             feed,
             ends,
             has_history: false,
-            place: places.take([192, 0, 2, 1].into(), &Meter::new()).unwrap(),
+            place: place.unwrap(),
         }
     }
 
@@ -152,9 +157,8 @@ mod tests {
     async fn a_viewer_whose_place_another_address_needs_gets_no_more_events() {
         let (publish, feed) = watch::channel(Feed::new(30));
         let viewer = viewer(feed, Instant::now() + Duration::from_secs(60));
-        let newcomer = Ipv4Addr::new(192, 0, 2, 2).into();
         let places = Arc::clone(viewer.place.places());
-        let newcomer = places.take(newcomer, &Meter::new());
+        let newcomer = places.take(address(2), &Meter::new());
         assert!(newcomer.is_ok());
         assert_eq!(events_of(viewer, 9).await.len(), 1);
         drop(publish);
