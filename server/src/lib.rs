@@ -35,4 +35,4 @@ pub use run::host_on_bus;
 pub use run::{host, run};
 pub use shared::Addresses;
 pub use start_error::StartError;
-pub use tls::{Certificate, CertificateError, Fingerprint};
+pub use tls::{Certificate, CertificateError, Fingerprint, KeyKind};

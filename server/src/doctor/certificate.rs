@@ -7,7 +7,7 @@ use super::Finding;
 use super::files::can_write;
 use super::reach::Reach;
 use crate::config::Config;
-use crate::tls::{Certificate, CertificateError, day, missing_names};
+use crate::tls::{Certificate, CertificateError, KeyKind, day, missing_names};
 use cubesync_network::{Network, Scope};
 
 const ABOUT: &str = "encryption";
@@ -15,6 +15,10 @@ const ABOUT: &str = "encryption";
 /// Time before a certificate's end from which on it is worth a note. Automatic renewal happens a month
 /// before the end.
 const SOON: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// Longest RSA key without a note. Its signature takes half a millisecond, and one of twice the length
+/// eight times as long.
+const QUICK_RSA_BITS: usize = 2_048;
 
 pub(super) fn examine(config: &Config, reach: &Reach, now: SystemTime) -> Vec<Finding> {
     let (certificate, key) = match (&config.tls_cert, &config.tls_key) {
@@ -41,9 +45,25 @@ pub(super) fn examine(config: &Config, reach: &Reach, now: SystemTime) -> Vec<Fi
         Ok(kept) if config.tls_self_signed => missing_names(kept, &Network::now()),
         _ => Vec::new(),
     };
+    let slow = read.as_ref().ok().and_then(|it| judge_key(it.key_kind()));
     let mut findings = vec![judge(read, now)];
+    findings.extend(slow);
     findings.extend(judge_missing(&missing));
     findings
+}
+
+/// Judges what a handshake with the key costs.
+fn judge_key(kind: KeyKind) -> Option<Finding> {
+    let KeyKind::Rsa { bits } = kind else {
+        return None;
+    };
+    (bits > QUICK_RSA_BITS).then(|| {
+        Finding::note(
+            ABOUT,
+            format!("the key is RSA with {bits} bits, and each handshake takes some milliseconds"),
+            "one of an elliptic curve, as `certbot --key-type ecdsa` makes it, takes a thirtieth",
+        )
+    })
 }
 
 /// Judges the names and addresses of this machine that its own certificate lacks.
@@ -208,6 +228,15 @@ mod tests {
         std::fs::write(key, "no key").unwrap();
         assert_eq!(at(now).0, Verdict::Problem);
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_key_that_makes_handshakes_slow_is_worth_a_note() {
+        assert_eq!(judge_key(KeyKind::EllipticCurve), None);
+        assert_eq!(judge_key(KeyKind::Rsa { bits: 2_048 }), None);
+        let finding = judge_key(KeyKind::Rsa { bits: 4_096 }).unwrap();
+        assert_eq!(finding.verdict, Verdict::Note);
+        assert!(finding.summary.contains("4096 bits"), "{finding:?}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,11 +52,14 @@ pub(crate) struct Acceptor {
     acceptor: TlsAcceptor,
     handshakes: Arc<Handshakes>,
     counts: CountersBy<Handshake>,
+    /// Bytes a second that a client may send, unencrypted.
+    max_bytes: NonZeroU32,
 }
 
 impl Acceptor {
     pub(super) fn new(
         config: ServerConfig,
+        max_bytes: NonZeroU32,
         handshakes: &Arc<Handshakes>,
         counts: &CountersBy<Handshake>,
     ) -> Self {
@@ -63,6 +67,7 @@ impl Acceptor {
             acceptor: Arc::new(config).into(),
             handshakes: Arc::clone(handshakes),
             counts: counts.clone(),
+            max_bytes,
         }
     }
 
@@ -91,7 +96,7 @@ impl Acceptor {
         match outcome {
             Ok(mut stream) => {
                 let (socket, connection) = stream.get_mut();
-                socket.has_shaken_hands();
+                socket.has_shaken_hands(self.max_bytes);
                 self.counts.count(match connection.handshake_kind() {
                     Some(HandshakeKind::Resumed) => Handshake::Resumed,
                     _ => Handshake::Full,

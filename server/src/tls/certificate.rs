@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 use ring::digest;
-use rustls::InconsistentKeys;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
+use rustls::{InconsistentKeys, SignatureAlgorithm, SignatureScheme};
 use webpki::{EndEntityCert, KeyUsage};
 
 /// Longest file that is read. A chain has a few kilobytes.
@@ -182,9 +182,46 @@ impl Certificate {
         }
     }
 
+    /// Returns the kind of the key, on which depends what a handshake costs.
+    pub fn key_kind(&self) -> KeyKind {
+        let key = &self.key.key;
+        match key.algorithm() {
+            SignatureAlgorithm::RSA => {
+                let offered = [SignatureScheme::RSA_PSS_SHA256];
+                let signature = key.choose_scheme(&offered).and_then(|it| it.sign(b"").ok());
+                // A signature is as long as the modulus.
+                KeyKind::Rsa {
+                    bits: 8 * signature.map_or(0, |it| it.len()),
+                }
+            }
+            _ => KeyKind::EllipticCurve,
+        }
+    }
+
     /// Returns the chain and the key in the form that rustls uses.
     pub(super) fn key(&self) -> Arc<CertifiedKey> {
         Arc::clone(&self.key)
+    }
+}
+
+/// The kind of a certificate's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyKind {
+    /// ECDSA or Ed25519, whose signatures take a twentieth of a millisecond.
+    EllipticCurve,
+    /// RSA, whose signatures take eight times as long when the key is twice as long.
+    Rsa {
+        /// The length of the modulus.
+        bits: usize,
+    },
+}
+
+impl fmt::Display for KeyKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::EllipticCurve => f.write_str("elliptic curve"),
+            Self::Rsa { bits } => write!(f, "RSA {bits}"),
+        }
     }
 }
 

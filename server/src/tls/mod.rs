@@ -20,7 +20,7 @@ use tracing::{error, info, warn};
 
 pub(crate) use self::accept::{Acceptor, Arrival};
 pub(crate) use self::certificate::day;
-pub use self::certificate::{Certificate, CertificateError, Fingerprint};
+pub use self::certificate::{Certificate, CertificateError, Fingerprint, KeyKind};
 use self::handshakes::Handshakes;
 pub(crate) use self::self_signed::missing_names;
 #[cfg(test)]
@@ -78,6 +78,7 @@ impl Tls {
             names = certificate.names().join(" "),
             expires = %certificate::day(certificate.ends()),
             sha256 = %certificate.fingerprint(),
+            key = %certificate.key_kind(),
             "serving with TLS"
         );
         let current = Arc::new(Current(RwLock::new(certificate)));
@@ -100,8 +101,8 @@ impl Tls {
             "TLS handshakes that peers began, by outcome",
         );
         Ok(Some(Self {
-            players: Acceptor::new(players, &handshakes, &counts),
-            pages: Acceptor::new(pages, &handshakes, &counts),
+            players: Acceptor::new(players, config.max_bytes, &handshakes, &counts),
+            pages: Acceptor::new(pages, config.max_bytes, &handshakes, &counts),
             current,
             files,
             is_self_signed: config.tls_self_signed,
