@@ -35,6 +35,10 @@ pub const MAX_CUBES_PER_ROOM: usize = 5_000;
 /// rest is room for worlds with more free cubes.
 pub const MAX_CUBES_PER_SAMPLE: usize = 8;
 
+/// Largest number of samples that a server takes from one datagram: four times as many as our client puts into it.
+/// The others are on the stream.
+pub const MAX_SAMPLES_PER_DATAGRAM: usize = 16;
+
 /// Longest player name, in grapheme clusters, which people count as characters: what stays readable
 /// above a cube.
 pub const MAX_NAME_CHARS: usize = 24;

@@ -381,19 +381,20 @@ pub struct Snapshot {
     pub cell: CellId,
     /// The tick.
     pub tick: u64,
-    /// Joins, leaves and changes of authority in the order in which they happened.
+    /// Joins, leaves and changes of authority in the order in which they happened, at most one of a cube: the
+    /// outcome of the tick. A cube that moves may have an `Exited` or `Entered` and a `Placed` besides.
     pub events: Vec<Event>,
     /// The residuals of the cubes that are not as predicted, encoded by
     /// [`Codec::LIVE`](crate::motion::Codec::LIVE). Empty when there is none.
     pub residuals: Bytes,
 }
 
-/// Something that happened to a cube of a cell besides moving. Each is sent exactly once.
+/// Something that happened to a cube of a cell besides moving. Each is sent once at most.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Event {
     /// A cube came into the room, and is in this cell.
     Joined(CubeInfo),
-    /// A cube left the room. What it held is freed by a `Freed` in the same tick.
+    /// A cube left the room. What it held has a `Freed`, or a `Taken` by somebody else, in the same tick.
     Left {
         /// The cube.
         cube: CubeId,
@@ -407,7 +408,7 @@ pub enum Event {
         /// The cube.
         cube: CubeId,
     },
-    /// A free cube was taken.
+    /// A free cube was taken, perhaps from one who let it go in the same tick.
     Taken {
         /// The free cube.
         cube: CubeId,
@@ -420,7 +421,7 @@ pub enum Event {
         cube: CubeId,
     },
     /// A player's connection was lost. Their cube stays as a ghost until `Returned` or `Left`.
-    /// What they held is freed by a `Freed` in the same tick.
+    /// What they held has a `Freed`, or a `Taken` by somebody else, in the same tick.
     Ghost {
         /// The player's cube.
         cube: CubeId,

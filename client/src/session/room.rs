@@ -411,8 +411,8 @@ mod tests {
             if room.sampled_tick > before {
                 let tick = room.sampled_tick;
                 if let Some(sample) = sample {
-                    let received =
-                        receiver.sample(tick - 1, tick, &sample.placed, &sample.residuals);
+                    let (placed, residuals) = (&sample.placed, &sample.residuals);
+                    let received = receiver.sample(tick - 1, tick, placed, residuals, |_| true);
                     received.unwrap();
                     // A heartbeat has no state of a cube that stands.
                     let due = receiver.next_due(tick);

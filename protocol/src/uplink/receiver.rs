@@ -4,8 +4,15 @@ use std::collections::VecDeque;
 
 use crate::cube::{CubeId, CubePose};
 use crate::datagram::{self, Uplink};
-use crate::limits::MAX_CUBES_PER_SAMPLE;
+use crate::limits::{MAX_CUBES_PER_SAMPLE, MAX_SAMPLES_PER_DATAGRAM};
 use crate::motion::{Codec, MotionError, MotionSet, MotionState};
+
+/// Largest number of states that wait for their tick, 7 KiB: those of two moving cubes for half a second at
+/// 60 Hz. No client's margin is longer.
+const MAX_PENDING_STATES: usize = 64;
+
+/// Number of states for which there is always place: more than an honest client's samples have.
+const USUAL_PENDING_STATES: usize = 8;
 
 /// When a sample arrived, compared with the tick that it describes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,13 +61,21 @@ pub struct UplinkReceiver {
     tick_hz: u64,
     /// At the newest sample's tick.
     predicted: MotionSet,
-    /// At most a second's.
-    pending: VecDeque<TimedStates>,
+    /// By tick: at most a second's, and at most [`MAX_PENDING_STATES`].
+    pending: VecDeque<Pending>,
     late_samples: u32,
     /// The number of releases.
     releases: u32,
     /// The tick of the newest sample that a datagram has brought; 0 before the first one.
     datagram_tick: u64,
+}
+
+/// A state that waits for its tick.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    tick: u64,
+    cube: CubeId,
+    state: MotionState,
 }
 
 impl UplinkReceiver {
@@ -86,7 +101,8 @@ impl UplinkReceiver {
     }
 
     /// Decodes a sample while the room is in tick `now`. It counts at its tick, or at the next one
-    /// if it comes late.
+    /// if it comes late. `may_move` is asked about each cube that the sample moves; nothing is kept of
+    /// cubes that the client may not move.
     ///
     /// # Errors
     /// [`SampleError`]: nothing that this client sends from now on can be decoded.
@@ -96,15 +112,16 @@ impl UplinkReceiver {
         tick: u64,
         placed: &[CubePose],
         residuals: &[u8],
+        may_move: impl FnMut(CubeId) -> bool,
     ) -> Result<Arrival, SampleError> {
         if (1..=self.datagram_tick).contains(&tick) {
             return Ok(Arrival::Duplicate);
         }
-        self.take(now, tick, placed, residuals)
+        self.take(now, tick, placed, residuals, may_move)
     }
 
-    /// Returns the samples of a datagram that have not come yet: none if samples before them, or releases,
-    /// have not come either.
+    /// Returns the samples of a datagram that have not come yet, at most [`MAX_SAMPLES_PER_DATAGRAM`]: none if
+    /// samples before them, or releases, have not come either.
     pub fn new_samples<'a>(&self, uplink: &'a Uplink) -> &'a [datagram::Sample] {
         let newest = self.predicted.tick();
         if uplink.releases != self.releases || uplink.base > newest {
@@ -112,7 +129,8 @@ impl UplinkReceiver {
         }
         let samples = &uplink.samples;
         let known = samples.iter().take_while(|sample| sample.tick <= newest);
-        &samples[known.count()..]
+        let new = &samples[known.count()..];
+        &new[..new.len().min(MAX_SAMPLES_PER_DATAGRAM)]
     }
 
     /// Decodes one of the [new samples](Self::new_samples) of a datagram, as [`sample`](Self::sample) does.
@@ -123,8 +141,10 @@ impl UplinkReceiver {
         &mut self,
         now: u64,
         sample: &datagram::Sample,
+        may_move: impl FnMut(CubeId) -> bool,
     ) -> Result<Arrival, SampleError> {
-        let arrival = self.take(now, sample.tick, &sample.placed, &sample.residuals)?;
+        let (placed, residuals) = (&sample.placed, &sample.residuals);
+        let arrival = self.take(now, sample.tick, placed, residuals, may_move)?;
         self.datagram_tick = sample.tick;
         Ok(arrival)
     }
@@ -135,10 +155,14 @@ impl UplinkReceiver {
         tick: u64,
         placed: &[CubePose],
         residuals: &[u8],
+        mut may_move: impl FnMut(CubeId) -> bool,
     ) -> Result<Arrival, SampleError> {
         let before = self.predicted.tick();
         if tick <= before {
             return Err(SampleError::Tick { tick, before });
+        }
+        if placed.len() > MAX_CUBES_PER_SAMPLE {
+            return Err(SampleError::TooManyCubes);
         }
         self.predicted.advance_to(tick);
         let mut updated = Vec::new();
@@ -157,13 +181,13 @@ impl UplinkReceiver {
         updated.extend(self.predicted.active().map(|(cube, _)| cube));
         updated.sort_unstable();
         updated.dedup();
-        let state = |cube| Some((cube, *self.predicted.get(cube)?));
-        let states: Vec<_> = updated.into_iter().filter_map(state).collect();
+        updated.retain(|cube| may_move(*cube));
         // No client's clock is further ahead than a second.
         let due = tick.min(now + self.tick_hz);
-        match self.pending.back_mut() {
-            Some(last) if last.tick >= due => last.states.extend(states),
-            _ => self.pending.push_back(TimedStates { tick: due, states }),
+        for cube in updated {
+            if let Some(state) = self.predicted.get(cube).copied() {
+                self.keep(due, cube, state);
+            }
         }
         Ok(if tick <= now {
             self.late_samples = self.late_samples.saturating_add(1);
@@ -177,21 +201,50 @@ impl UplinkReceiver {
 
     /// Takes poses where cubes stand from a tick on, while the room is in tick `now`: the samples of
     /// people who type coordinates. They need not be in order.
-    pub fn place(&mut self, now: u64, tick: u64, placed: &[CubePose]) {
-        self.pending.push_back(TimedStates {
-            tick: tick.clamp(now + 1, now + self.tick_hz),
-            states: at_rest(placed).collect(),
-        });
+    pub fn place(
+        &mut self,
+        now: u64,
+        tick: u64,
+        placed: &[CubePose],
+        mut may_move: impl FnMut(CubeId) -> bool,
+    ) {
+        let due = tick.clamp(now + 1, now + self.tick_hz);
+        for (cube, state) in at_rest(placed) {
+            if may_move(cube) {
+                self.keep(due, cube, state);
+            }
+        }
+    }
+
+    /// Keeps a state until its tick. Where there are too many, the cube's newest one until now makes way, and
+    /// its own tick is not seen.
+    fn keep(&mut self, due: u64, cube: CubeId, state: MotionState) {
+        let is_full = self.pending.len() >= MAX_PENDING_STATES;
+        let mut known = self.pending.iter();
+        let replaced = known.rposition(|old| old.cube == cube && (is_full || old.tick >= due));
+        match replaced {
+            Some(index) => drop(self.pending.remove(index)),
+            None if is_full => drop(self.pending.pop_front()),
+            None => {}
+        }
+        let last = self.pending.back().map_or(due, |last| last.tick);
+        let tick = due.max(last);
+        self.pending.push_back(Pending { tick, cube, state });
     }
 
     /// Takes out the next states whose tick is not after `until`.
     pub fn next_due(&mut self, until: u64) -> Option<TimedStates> {
-        let is_due = self.pending.front().is_some_and(|due| due.tick <= until);
-        if is_due {
-            self.pending.pop_front()
-        } else {
-            None
+        let tick = self.pending.front()?.tick;
+        if tick > until {
+            return None;
         }
+        let due = self.pending.iter().take_while(|due| due.tick == tick);
+        let due = self.pending.drain(..due.count());
+        let states = due.map(|due| (due.cube, due.state)).collect();
+        if self.pending.is_empty() {
+            self.pending.shrink_to(USUAL_PENDING_STATES);
+        }
+        Some(TimedStates { tick, states })
     }
 
     /// Whether samples wait for their tick.
@@ -259,7 +312,7 @@ mod tests {
             self.sender.set_pose(CUBE, at(x), self.instant);
             let sample = self.sender.take_sample(tick, self.instant, true).unwrap();
             self.receiver
-                .sample(now, tick, &sample.placed, &sample.residuals)
+                .sample(now, tick, &sample.placed, &sample.residuals, |_| true)
         }
 
         /// Returns the tick that is due, and the cube's x there.
@@ -312,6 +365,62 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_is_bounded_and_ends_where_the_newest_sample_says() {
+        let mut receiver = UplinkReceiver::new(128);
+        let place = |cube, x| CubePose {
+            cube: CubeId(cube),
+            pose: at(x),
+        };
+        let mut send = |tick: u64, x: i32, cubes: std::ops::Range<u64>| {
+            let placed: Vec<_> = cubes.map(|cube| place(cube, x)).collect();
+            receiver
+                .sample(1, tick, &placed, &[], |cube| cube.0 < 4)
+                .unwrap();
+            assert!(receiver.pending.len() <= MAX_PENDING_STATES);
+            receiver.pending.capacity()
+        };
+        for tick in 2..600 {
+            send(tick, tick as i32, 0..8);
+        }
+        assert!(send(600, 600, 0..8) <= 2 * MAX_PENDING_STATES);
+        let mut newest = std::collections::BTreeMap::new();
+        let mut before = 0;
+        while let Some(due) = receiver.next_due(u64::MAX) {
+            assert!(due.tick > before);
+            before = due.tick;
+            newest.extend(due.states);
+        }
+        assert!(newest.keys().eq([0, 1, 2, 3].map(CubeId).iter()));
+        let is_newest = |state: &MotionState| state.pose(&Codec::LIVE) == at(600);
+        assert!(newest.values().all(is_newest));
+        assert!(receiver.pending.capacity() <= USUAL_PENDING_STATES);
+    }
+
+    #[test]
+    fn a_datagram_brings_no_more_samples_than_an_honest_client_sends() {
+        let mut receiver = UplinkReceiver::new(HZ);
+        let sample = |tick| datagram::Sample {
+            tick,
+            placed: Vec::new(),
+            residuals: Default::default(),
+        };
+        let uplink = Uplink {
+            samples: (2..300).map(sample).collect(),
+            ..Uplink::default()
+        };
+        let mut taken = Vec::new();
+        for sample in receiver.new_samples(&uplink).to_vec() {
+            receiver.datagram_sample(1, &sample, |_| true).unwrap();
+            taken.push(sample.tick);
+        }
+        assert!(taken.into_iter().eq(2..2 + MAX_SAMPLES_PER_DATAGRAM as u64));
+        // The stream has the others.
+        let next = 2 + MAX_SAMPLES_PER_DATAGRAM as u64;
+        let sampled = receiver.sample(1, next, &[], &[], |_| true);
+        assert_eq!(sampled, Ok(Arrival::Early));
+    }
+
+    #[test]
     fn more_cubes_than_a_client_can_have_and_nonsense_are_errors() {
         let mut line = Line::new();
         let pose = at(0);
@@ -324,7 +433,7 @@ mod tests {
                 .collect()
         };
         let mut send = |tick, placed: Vec<CubePose>, residuals: &[u8]| {
-            line.receiver.sample(1, tick, &placed, residuals)
+            line.receiver.sample(1, tick, &placed, residuals, |_| true)
         };
         assert_eq!(send(2, placed(0..8), &[]), Ok(Arrival::OnTime));
         let again = send(3, placed(0..8), &[]);
@@ -335,6 +444,7 @@ mod tests {
             "{nonsense:?}"
         );
         assert_eq!(send(5, placed(8..9), &[]), Err(SampleError::TooManyCubes));
+        assert_eq!(send(6, placed(0..9), &[]), Err(SampleError::TooManyCubes));
     }
 
     #[test]

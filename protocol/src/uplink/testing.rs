@@ -32,7 +32,9 @@ impl Server {
         let Sample {
             placed, residuals, ..
         } = sample;
-        let arrival = self.receiver.sample(tick - 1, tick, placed, residuals);
+        let arrival = self
+            .receiver
+            .sample(tick - 1, tick, placed, residuals, |_| true);
         arrival.expect("the sender wrote it");
         while let Some(TimedStates { tick, states }) = self.receiver.next_due(tick) {
             let timed = |(cube, state)| (cube, (tick, state));

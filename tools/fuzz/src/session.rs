@@ -326,7 +326,7 @@ impl Table {
                     assert!(self.ahead.is_empty(), "the stream left a sample out");
                     self.ahead = later;
                     self.receiver
-                        .sample(tick, tick, &placed, &residuals)
+                        .sample(tick, tick, &placed, &residuals, |_| true)
                         .expect("a server decodes it");
                     if let Some(sample) = self.ahead.remove(&tick) {
                         assert_eq!((sample.placed, sample.residuals), (placed, residuals));

@@ -390,6 +390,12 @@ impl Connections {
         self.send_to(ReceiverId::Player(member), message, now);
     }
 
+    /// Sends a message to a player when the next tick is [served](Self::serve), in the same write.
+    pub(super) fn send_with_tick(&mut self, member: MemberId, message: &ServerMessage) {
+        let receiver = ReceiverId::Player(member);
+        self.audience.send_with_tick(receiver, message);
+    }
+
     pub(super) fn send_to(&mut self, receiver: ReceiverId, message: &ServerMessage, now: Instant) {
         self.audience.send(receiver, message, &self.log, now);
         self.count_written();

@@ -135,15 +135,13 @@ pub enum RoomEvent {
 }
 
 impl RoomEvent {
-    /// Returns whether the room may handle the event as late as at the next tick.
+    /// Returns whether the room may handle the event as late as at the next tick: what players say counts
+    /// then anyway, except that a ping wants an answer.
     fn can_wait(&self) -> bool {
-        matches!(
-            self,
-            Self::Message {
-                message: ClientMessage::Sample { .. },
-                ..
-            } | Self::Datagram { .. }
-        )
+        match self {
+            Self::Message { message, .. } => !matches!(message, ClientMessage::Ping { .. }),
+            event => matches!(event, Self::Datagram { .. }),
+        }
     }
 }
 
@@ -231,7 +229,8 @@ pub struct RoomHandle {
 /// The room's end of its handles.
 ///
 /// Samples do not wake the room's task: they count at a tick, and the room takes them then. Waking it
-/// for each, from another thread, cost as much CPU time as all of the writing.
+/// for each, from another thread, cost as much CPU time as all of the writing. Only a queue that is half full
+/// does, so that nobody can fill it and let others wait.
 #[derive(Debug)]
 pub(super) struct RoomEvents {
     events: mpsc::Receiver<RoomEvent>,
@@ -321,8 +320,8 @@ impl RoomHandle {
     pub(super) fn deliver(&self, from: MemberId, uplink: Uplink) -> bool {
         let event = RoomEvent::Datagram { from, uplink };
         let is_sent =
-            self.events.capacity() > EVENT_QUEUE / 2 && self.events.try_send(event).is_ok();
-        self.wake_if_all_are_urgent();
+            self.events.capacity() > EVENT_QUEUE / 4 && self.events.try_send(event).is_ok();
+        self.wake_if_needed();
         is_sent
     }
 
@@ -383,9 +382,21 @@ impl RoomHandle {
     /// The room has ended.
     pub(super) async fn send(&self, event: RoomEvent) -> Result<(), RoomEnded> {
         let can_wait = event.can_wait();
+        self.send_event(event, can_wait).await
+    }
+
+    /// Sends an event that the room may handle as late as at the next tick.
+    ///
+    /// # Errors
+    /// The room has ended.
+    pub(super) async fn send_unhurried(&self, event: RoomEvent) -> Result<(), RoomEnded> {
+        self.send_event(event, true).await
+    }
+
+    async fn send_event(&self, event: RoomEvent, can_wait: bool) -> Result<(), RoomEnded> {
         match self.events.try_send(event) {
             Ok(()) if can_wait => {
-                self.wake_if_all_are_urgent();
+                self.wake_if_needed();
                 return Ok(());
             }
             Ok(()) => {}
@@ -399,7 +410,10 @@ impl RoomHandle {
         Ok(())
     }
 
-    fn wake_if_all_are_urgent(&self) {
+    fn wake_if_needed(&self) {
+        if self.events.capacity() < EVENT_QUEUE / 2 {
+            self.urgent.notify_one();
+        }
         // Hardly ever true: a look costs less than a swap.
         if self.all_urgent.load(Ordering::SeqCst) && self.all_urgent.swap(false, Ordering::SeqCst) {
             self.urgent.notify_one();

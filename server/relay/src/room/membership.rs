@@ -1,8 +1,13 @@
 //! Guards that a task holds while a player or an observer is in a room.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
 use cubesync_protocol::{ClientMessage, CubeId};
 
+use super::answers::PROMPT_PONG_INTERVAL;
 use super::audience::ReceiverId;
+use super::clock;
 use super::handle::{Entered, RoomEnded, RoomEvent, RoomHandle};
 use crate::datagram::{DatagramInbox, OpenedPath};
 use crate::ending::{Ending, Problem};
@@ -13,6 +18,9 @@ pub struct Membership {
     room: RoomHandle,
     entered: Entered,
     is_over: bool,
+    since: Instant,
+    /// The milliseconds since then after which a ping may wake the room's task again.
+    wakes_from_ms: AtomicU64,
 }
 
 /// The place of a receiver without a cube, which gets everything in the room at every tick. The room
@@ -29,6 +37,8 @@ impl Membership {
             room,
             entered,
             is_over: false,
+            since: clock::now(),
+            wakes_from_ms: AtomicU64::new(0),
         }
     }
 
@@ -43,7 +53,25 @@ impl Membership {
     /// The room has ended.
     pub async fn message(&self, message: ClientMessage) -> Result<(), RoomEnded> {
         let from = self.entered.id;
-        self.room.send(RoomEvent::Message { from, message }).await
+        let is_ping = matches!(message, ClientMessage::Ping { .. });
+        let event = RoomEvent::Message { from, message };
+        match is_ping && !self.may_wake() {
+            true => self.room.send_unhurried(event).await,
+            false => self.room.send(event).await,
+        }
+    }
+
+    /// Returns whether a ping may wake the room's task now: a player gets no pong at once more often.
+    fn may_wake(&self) -> bool {
+        let since = clock::now().saturating_duration_since(self.since);
+        let now_ms = since.as_millis() as u64;
+        // One task sends a player's messages.
+        let may_wake = now_ms >= self.wakes_from_ms.load(Ordering::Relaxed);
+        if may_wake {
+            let next_ms = now_ms + PROMPT_PONG_INTERVAL.as_millis() as u64;
+            self.wakes_from_ms.store(next_ms, Ordering::Relaxed);
+        }
+        may_wake
     }
 
     /// Returns an inbox for datagrams of the player.

@@ -7,6 +7,7 @@
 //! Of several servers with a room, one owns it and runs it like that. The others have its
 //! [`connections`] only: to the owner they are [`edges`]. A [`takeover`] makes one of them the owner.
 
+mod answers;
 pub mod audience;
 pub mod backplane;
 mod clock;
@@ -39,6 +40,7 @@ use cubesync_protocol::{ClientMessage, CubeId, Event, ResumeToken, ServerMessage
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use self::answers::{Answers, Due};
 pub use self::audience::MemberId;
 use self::audience::Moving;
 use self::backplane::{Backplane, Retire};
@@ -96,6 +98,7 @@ pub struct Room {
     clock: TickClock,
     opened: Instant,
     edges: Edges,
+    answers: Answers,
 }
 
 impl Room {
@@ -104,6 +107,7 @@ impl Room {
         let now = clock::now();
         let settings = &connections.settings;
         let clock = TickClock::new(settings.tick_hz, 0, now);
+        let answers = Answers::new(settings.tick_hz);
         let mut world = World::new(settings.tick_hz, settings.top_speed);
         let mut publisher = Publisher::new(settings.grid);
         let changes = world.tick(clock.tick());
@@ -117,6 +121,7 @@ impl Room {
             clock,
             opened: now,
             edges: Edges::default(),
+            answers,
         };
         room.count_cubes();
         room
@@ -284,21 +289,16 @@ impl Room {
                     self.remove(id, Ending::BadMessage, now);
                 }
             }
-            ClientMessage::Take { cube } => {
-                if let Err(refusal) = self.world.take(from, cube) {
-                    let holder = refusal.holder;
-                    self.send(id, &ServerMessage::Refused { cube, holder }, now);
-                }
-            }
+            ClientMessage::Take { cube } => match self.world.take(from, cube) {
+                Ok(()) => self.answers.grant(id, cube),
+                Err(refusal) => self.answers.refuse(id, cube, refusal.holder),
+            },
             ClientMessage::Release { cube } => self.world.release(from, cube),
             ClientMessage::Ping { sent_us } => {
-                let pong = ServerMessage::Pong {
-                    sent_us,
-                    tick: self.clock.tick(),
-                    since_tick_us: self.clock.since_tick_us(now),
-                    late_samples: self.world.late_samples(from),
-                };
-                self.send(id, &pong, now);
+                if self.answers.ping(id, sent_us) {
+                    let pong = self.pong(from, sent_us, now);
+                    self.send(id, &pong, now);
+                }
             }
             ClientMessage::Continue { releases } => self.world.restart(from, releases),
             // The session handles these itself.
@@ -343,6 +343,7 @@ impl Room {
         self.count_cubes();
         let snapshots = self.publisher.tick(tick, changes, &self.world);
         let corrections = self.world.corrections();
+        let answers = self.answers.take(tick);
         self.connections.metrics.ticks.inc();
         count_samples(&self.connections.metrics, self.world.take_sample_counts());
         let has_audience = !self.connections.audience().is_empty();
@@ -360,9 +361,10 @@ impl Room {
         }
         for (player, pose) in corrections {
             if let Some(&id) = self.players.get(&player) {
-                self.send(id, &ServerMessage::Correction(pose), now);
+                self.send_with_tick(id, &ServerMessage::Correction(pose));
             }
         }
+        self.answer(answers, now);
         let source = &mut self.publisher.with(&self.world);
         for (player, reason) in self.connections.serve(tick, source, now) {
             self.remove(player, reason, now);
@@ -379,6 +381,39 @@ impl Room {
         match self.connections.member(id) {
             Some(_) => self.connections.send(id, message, now),
             None => self.edges.send(id, message),
+        }
+    }
+
+    /// Sends a message to a player, here or at an edge, with what the tick has for them.
+    fn send_with_tick(&mut self, id: MemberId, message: &ServerMessage) {
+        match self.connections.member(id) {
+            Some(_) => self.connections.send_with_tick(id, message),
+            None => self.edges.send(id, message),
+        }
+    }
+
+    /// Sends players the answers that have waited for the tick.
+    fn answer(&mut self, due: Due, now: Instant) {
+        for (id, refusals) in due.refusals {
+            for (cube, holder) in refusals {
+                self.send_with_tick(id, &ServerMessage::Refused { cube, holder });
+            }
+        }
+        for (id, sent_us) in due.pings {
+            let member = self.connections.member(id).map(|member| member.cube);
+            if let Some(cube) = member.or_else(|| self.remote_cube(id)) {
+                let pong = self.pong(cube, sent_us, now);
+                self.send_with_tick(id, &pong);
+            }
+        }
+    }
+
+    fn pong(&self, player: CubeId, sent_us: u64, now: Instant) -> ServerMessage {
+        ServerMessage::Pong {
+            sent_us,
+            tick: self.clock.tick(),
+            since_tick_us: self.clock.since_tick_us(now),
+            late_samples: self.world.late_samples(player),
         }
     }
 

@@ -198,18 +198,11 @@ impl Publisher {
         if before != now {
             let from = &mut self.cells[usize::from(before.0)];
             let motion = from.near.predicted.get(cube).copied();
-            let has_just_joined = from.forget_join(cube);
-            if !has_just_joined {
-                from.apply(Event::Exited { cube });
-            }
+            from.apply(Event::Exited { cube });
             let info = motion.and_then(|motion| world.info(cube, motion));
             let info =
                 info.expect("a cube in a cell is in the world and in the cell's predicted state");
-            self.cells[usize::from(now.0)].apply(if has_just_joined {
-                Event::Joined(info)
-            } else {
-                Event::Entered(info)
-            });
+            self.cells[usize::from(now.0)].apply(Event::Entered(info));
         }
         let cell = &mut self.cells[usize::from(now.0)];
         if let Some(motion) = world.motion(cube)
@@ -293,19 +286,6 @@ impl Cell {
     fn apply(&mut self, event: Event) {
         event.apply_to(&mut self.near.predicted);
         self.events.push(event);
-    }
-
-    /// Removes a cube that has joined in this tick and moves on to another cell. Returns false if it did
-    /// not join in this tick. No receiver may learn that the cube was here: the frames of a tick come in
-    /// any order of their cells, and the last one that names a cube counts.
-    fn forget_join(&mut self, cube: CubeId) -> bool {
-        let is_join = |event: &Event| matches!(event, Event::Joined(info) if info.cube == cube);
-        let Some(join) = self.events.iter().position(is_join) else {
-            return false;
-        };
-        self.events.remove(join);
-        self.near.predicted.remove(cube);
-        true
     }
 
     fn encode(&mut self, truth: impl Fn(CubeId) -> Pose) -> Option<Encoded> {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use cubesync_protocol::CubeKind;
 
 use super::Room;
+use super::answers::Answers;
 use super::audience::MemberId;
 use super::clock::TickClock;
 use super::connections::Connections;
@@ -84,6 +85,7 @@ impl Room {
             state.last_id,
             (state.tick, tick),
         );
+        let answers = Answers::new(settings.tick_hz);
         let mut room = Self {
             world,
             publisher: Publisher::new(settings.grid),
@@ -93,6 +95,7 @@ impl Room {
             clock,
             opened: now,
             edges: Edges::default(),
+            answers,
         };
         room.connections.restart_observers();
         let members: Vec<_> = room.connections.members().map(|(id, _)| id).collect();

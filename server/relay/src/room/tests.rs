@@ -18,7 +18,7 @@ use cubesync_protocol::motion::Codec;
 use cubesync_protocol::replica::Change;
 use cubesync_protocol::{
     CellId, ClientMessage, CloseCode, Colour, CubeId, CubeKind, Message, Pose, Position, Replica,
-    ResumeToken, ServerMessage, frame,
+    ResumeToken, ServerMessage, Snapshot, frame,
 };
 use cubesync_recording::Scene;
 use tokio::sync::{mpsc, oneshot};
@@ -462,6 +462,7 @@ impl Client {
                     found.fallen_behind += u64::from(!self.cells.insert(keyframe.cell));
                 }
                 ServerMessage::Welcome(_) => self.welcomes += 1,
+                ServerMessage::Snapshot(snapshot) => check_events(snapshot, room),
                 ServerMessage::OutOfSight { cells } => {
                     self.cells.retain(|cell| !cells.contains(cell));
                 }
@@ -497,6 +498,26 @@ impl Client {
             _ => {}
         }
     }
+}
+
+/// Checks that a tick has one outcome of each cube at most. A far cell's snapshot has several ticks.
+fn check_events(snapshot: &Snapshot, room: &Room) {
+    let ticks = match room.connections.settings.grid == Grid::WHOLE {
+        true => 1,
+        false => usize::from(FAR_INTERVAL_TICKS),
+    };
+    let mut counts = BTreeMap::<(CubeId, u8), usize>::new();
+    for event in &snapshot.events {
+        let kind = match event {
+            Event::Entered(_) => 1,
+            Event::Exited { .. } => 2,
+            Event::Placed { .. } => 3,
+            _ => 0,
+        };
+        *counts.entry((event.cube(), kind)).or_default() += 1;
+    }
+    let is_coalesced = counts.values().all(|count| *count <= ticks);
+    assert!(is_coalesced, "{:?}", snapshot.events);
 }
 
 fn run(view_distance_m: Option<u32>, seed: u64, ticks: u64) -> Found {
@@ -651,4 +672,46 @@ fn messages_of_a_replaced_connection_are_ignored() {
             .cubes()
             .any(|free| free.cube == CubeId(0) && is_held(free.kind))
     );
+}
+
+#[test]
+fn whatever_players_ask_within_a_tick_others_get_one_event_and_they_one_answer_of_a_kind() {
+    let mut test = TestRoom::new(None, 8);
+    let [anna, boris, carla] = [(); 3].map(|()| test.enter_at(None, None));
+    let before = test.cubes();
+    test.end_tick(&before);
+    for _ in 0..3 {
+        test.end_tick(&before);
+        for client in test.clients.values_mut() {
+            client.heard.clear();
+        }
+        test.say(boris, ClientMessage::Take { cube: FREE });
+        for sent_us in 0..200 {
+            test.say(anna, ClientMessage::Ping { sent_us });
+            test.say(anna, ClientMessage::Take { cube: FREE });
+            test.say(boris, ClientMessage::Release { cube: FREE });
+            test.say(boris, ClientMessage::Take { cube: FREE });
+        }
+        test.end_tick(&before);
+        test.end_tick(&before);
+        let heard = |player| &test.clients[&player].heard;
+        let events = heard(carla).iter().map(|message| match message {
+            ServerMessage::Snapshot(snapshot) => snapshot.events.len(),
+            _ => 0,
+        });
+        assert_eq!(events.sum::<usize>(), 1);
+        let pongs = |message: &ServerMessage| match message {
+            ServerMessage::Pong { sent_us, .. } => Some(*sent_us),
+            _ => None,
+        };
+        let pongs: Vec<_> = heard(anna).iter().filter_map(pongs).collect();
+        assert_eq!(pongs, [0, 199], "the first at once, the newest with a tick");
+        let refused = |message: &&ServerMessage| matches!(message, ServerMessage::Refused { .. });
+        assert_eq!(heard(anna).iter().filter(refused).count(), 1);
+        assert_eq!(heard(boris).iter().filter(refused).count(), 0);
+        // Nobody has more bytes of it than a frame with an event.
+        let len_bytes = |message: &ServerMessage| message.to_frame().len();
+        let bytes: usize = heard(carla).iter().map(len_bytes).sum();
+        assert!(bytes <= 64, "{bytes}");
+    }
 }

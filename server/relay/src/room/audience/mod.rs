@@ -247,6 +247,13 @@ impl Audience {
         self.written += receiver.connection.take_written().of(id);
     }
 
+    /// Sends a message to one receiver when the next tick is [served](Self::serve).
+    pub(super) fn send_with_tick(&mut self, id: ReceiverId, message: &ServerMessage) {
+        if let Some(receiver) = self.receivers.get_mut(&id) {
+            receiver.connection.push_personal(message);
+        }
+    }
+
     /// Writes the log to all receivers after a tick, and keyframes to those that are new, have fallen
     /// behind or see other cells than before. Returns the receivers to remove, with the reason.
     pub fn serve(

@@ -3,6 +3,7 @@
 //! It uses no sockets and no clock; the time is the tick number. Changes between two ticks are
 //! collected, and returned as the tick's [`Changes`].
 
+mod changes;
 mod movement;
 mod names;
 mod takeover;
@@ -16,6 +17,7 @@ use cubesync_protocol::motion::{Codec, MotionState};
 use cubesync_protocol::uplink::UplinkReceiver;
 use cubesync_protocol::{Colour, CubeId, CubeInfo, CubeKind, Event, Pose, Position, Rotation};
 
+use self::changes::Changed;
 pub use self::movement::SampleCounts;
 use self::names::Names;
 use super::speed::{SpeedBudget, SpeedRule, TopSpeed};
@@ -70,7 +72,7 @@ pub struct Cube {
 /// The changes of one tick.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Joins, leaves and changes of authority in the order in which they happened.
+    /// Joins, leaves and changes of authority in the order in which they happened, at most one of a cube.
     pub events: Vec<Event>,
     /// The cubes that may be elsewhere than they were.
     pub touched: Vec<CubeId>,
@@ -92,9 +94,9 @@ pub struct World {
     waiting: BTreeSet<CubeId>,
     /// Cubes that move, or that have changed since the last tick.
     awake: BTreeSet<CubeId>,
-    events: Vec<Event>,
+    changed: Changed,
     /// Players, and the cubes whose true pose they must be sent.
-    corrections: Vec<(CubeId, CubeId)>,
+    corrections: BTreeMap<CubeId, BTreeSet<CubeId>>,
     counts: SampleCounts,
 }
 
@@ -138,8 +140,8 @@ impl World {
             players: BTreeMap::new(),
             waiting: BTreeSet::new(),
             awake: BTreeSet::new(),
-            events: Vec::new(),
-            corrections: Vec::new(),
+            changed: Changed::default(),
+            corrections: BTreeMap::new(),
             counts: SampleCounts::default(),
         };
         world.insert_free_cube();
@@ -229,7 +231,7 @@ impl World {
         if let Some(gone) = self.cubes.remove(&player) {
             self.names.remove(&gone.name);
             self.free_all_of(player);
-            self.events.push(Event::Left { cube: player });
+            self.changed.note(player, Some(gone.kind));
             self.awake.remove(&player);
         }
     }
@@ -242,7 +244,7 @@ impl World {
             cube.kind = CubeKind::Ghost;
             self.stand(player);
             self.free_all_of(player);
-            self.events.push(Event::Ghost { cube: player });
+            self.changed.note(player, Some(CubeKind::Player));
         }
     }
 
@@ -258,7 +260,7 @@ impl World {
         cube.kind = CubeKind::Player;
         cube.rule = rule;
         self.players.insert(player, Player::new(rule, self.tick_hz));
-        self.events.push(Event::Returned { cube: player });
+        self.changed.note(player, Some(CubeKind::Ghost));
         true
     }
 
@@ -290,7 +292,8 @@ impl World {
                 *holder = Some(player);
                 taken.rule = taker.rule;
                 taker.held.insert(cube);
-                self.events.push(Event::Taken { cube, by: player });
+                let before = CubeKind::Free { holder: None };
+                self.changed.note(cube, Some(before));
                 Ok(())
             }
         }
@@ -318,15 +321,16 @@ impl World {
             self.apply_samples(player, tick);
         }
         let awake = self.awake.iter().copied().collect();
-        Changes {
-            touched: self.follow_all(awake),
-            events: std::mem::take(&mut self.events),
-        }
+        let touched = self.follow_all(awake);
+        let changed = self.changed.take().into_iter();
+        let events = changed.filter_map(|(cube, known)| known.event(cube, self.state(cube)));
+        let events = events.collect();
+        Changes { events, touched }
     }
 
     /// Forgets a player, and frees what they hold.
     fn free_all_of(&mut self, player: CubeId) {
-        self.corrections.retain(|&(to, _)| to != player);
+        self.corrections.remove(&player);
         let Some(gone) = self.players.remove(&player) else {
             return;
         };
@@ -339,6 +343,7 @@ impl World {
         let Some(held) = self.cubes.get_mut(&cube) else {
             return;
         };
+        let before = held.kind;
         if let CubeKind::Free { holder } = &mut held.kind {
             let player = holder
                 .take()
@@ -347,7 +352,7 @@ impl World {
                 player.held.remove(&cube);
             }
             self.stand(cube);
-            self.events.push(Event::Freed { cube });
+            self.changed.note(cube, Some(before));
         }
     }
 
@@ -365,7 +370,7 @@ impl World {
         };
         self.names.insert(&info.name);
         self.cubes.insert(info.cube, tracked);
-        self.events.push(Event::Joined(info));
+        self.changed.note(info.cube, None);
     }
 
     /// Returns where a player begins: there, or near the free cube.

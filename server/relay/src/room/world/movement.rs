@@ -1,13 +1,18 @@
 //! The movement of cubes: by their players' samples, within the rules.
 
 use cubesync_protocol::datagram::Uplink;
+use cubesync_protocol::limits::MAX_CUBES_PER_SAMPLE;
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::uplink::{Arrival, SampleError, TimedStates, grace_ticks, heartbeat_ticks};
 use cubesync_protocol::{CubeId, CubeKind, CubePose};
 
-use super::World;
+use super::{Tracked, World};
 use crate::room::speed::SpeedRule;
 use crate::room::track::Track;
+
+/// Largest number of corrections of a player in a tick that are about cubes of others: as many cubes as one
+/// sample can name. Further ones are not answered.
+const MAX_FOREIGN_CORRECTIONS: usize = MAX_CUBES_PER_SAMPLE;
 
 /// Counts of samples by the time at which they came, and of corrections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -56,13 +61,16 @@ impl World {
             return Ok(());
         };
         self.waiting.insert(player);
+        let mut refused = Vec::new();
+        let may_move = |cube| admit(player, cube, self.cubes.get(&cube), &mut refused);
         let uplink = &mut known.uplink;
         if known.rule == SpeedRule::Unlimited {
-            uplink.place(now, tick, placed);
-            return Ok(());
+            uplink.place(now, tick, placed, may_move);
+        } else {
+            let arrival = uplink.sample(now, tick, placed, residuals, may_move)?;
+            self.counts.add(arrival);
         }
-        let arrival = uplink.sample(now, tick, placed, residuals)?;
-        self.counts.add(arrival);
+        self.refuse(player, refused);
         Ok(())
     }
 
@@ -81,10 +89,13 @@ impl World {
         if !samples.is_empty() {
             self.waiting.insert(player);
         }
+        let mut refused = Vec::new();
         for sample in samples {
-            let arrival = known.uplink.datagram_sample(now, sample)?;
+            let may_move = |cube| admit(player, cube, self.cubes.get(&cube), &mut refused);
+            let arrival = known.uplink.datagram_sample(now, sample, may_move)?;
             self.counts.add(arrival);
         }
+        self.refuse(player, refused);
         Ok(samples.len())
     }
 
@@ -99,14 +110,16 @@ impl World {
         std::mem::take(&mut self.counts)
     }
 
-    /// Takes the corrections since the last call: a player, and the true pose of a cube.
+    /// Takes the corrections since the last call: a player, and the true pose of a cube, once.
     pub fn corrections(&mut self) -> Vec<(CubeId, CubePose)> {
-        let corrections = std::mem::take(&mut self.corrections);
+        let corrections = std::mem::take(&mut self.corrections).into_iter();
+        let each = corrections
+            .flat_map(|(player, cubes)| cubes.into_iter().map(move |cube| (player, cube)));
         let truth = |(player, cube): (CubeId, CubeId)| {
             let pose = self.pose(cube)?;
             Some((player, CubePose { cube, pose }))
         };
-        corrections.into_iter().filter_map(truth).collect()
+        each.filter_map(truth).collect()
     }
 
     /// Applies a player's samples whose tick has come.
@@ -117,27 +130,35 @@ impl World {
         let mut refused = Vec::new();
         while let Some(TimedStates { tick, states }) = known.uplink.next_due(until) {
             for (id, state) in states {
-                // It may have left while the sample was on its way.
-                let Some(cube) = self.cubes.get_mut(&id) else {
+                // It may have changed hands, or have left, since the sample came.
+                if !admit(player, id, self.cubes.get(&id), &mut refused) {
                     continue;
-                };
-                if may_move(id, cube.kind, player) {
+                }
+                if let Some(cube) = self.cubes.get_mut(&id) {
                     cube.track = match cube.rule {
                         SpeedRule::TopSpeed => Track::sampled(state, tick),
                         SpeedRule::Unlimited => Track::standing(state.pose(&Codec::LIVE)),
                     };
                     self.awake.insert(id);
-                } else {
-                    refused.push(id);
                 }
             }
         }
         if known.uplink.has_pending() {
             self.waiting.insert(player);
         }
+        self.refuse(player, refused);
+    }
+
+    /// Corrects a player about cubes that they may not move.
+    fn refuse(&mut self, player: CubeId, refused: Vec<CubeId>) {
+        if refused.is_empty() {
+            return;
+        }
+        let corrections = self.corrections.entry(player).or_default();
         for cube in refused {
-            self.counts.not_theirs += 1;
-            self.correct(player, cube);
+            if corrections.len() < MAX_FOREIGN_CORRECTIONS && corrections.insert(cube) {
+                self.counts.not_theirs += 1;
+            }
         }
     }
 
@@ -212,10 +233,20 @@ impl World {
     }
 
     pub(super) fn correct(&mut self, player: CubeId, cube: CubeId) {
-        if !self.corrections.contains(&(player, cube)) {
-            self.corrections.push((player, cube));
-        }
+        self.corrections.entry(player).or_default().insert(cube);
     }
+}
+
+/// Returns whether a player may move a cube. Adds one that is there and that they may not move to `refused`.
+fn admit(player: CubeId, cube: CubeId, known: Option<&Tracked>, refused: &mut Vec<CubeId>) -> bool {
+    let Some(known) = known else {
+        return false;
+    };
+    let may_move = may_move(cube, known.kind, player);
+    if !may_move {
+        refused.push(cube);
+    }
+    may_move
 }
 
 fn may_move(cube: CubeId, kind: CubeKind, player: CubeId) -> bool {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use cubesync_protocol::motion::{Codec, MotionState};
 use cubesync_protocol::uplink::grace_ticks;
-use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Event, Pose};
+use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Pose};
 
+use super::changes::Changed;
 use super::names::Names;
 use super::{FREE_CUBE, Player, Tracked, World};
 use crate::room::speed::SpeedRule;
@@ -28,7 +29,7 @@ impl World {
         let mut world = Self {
             cubes: BTreeMap::new(),
             names: Names::default(),
-            events: Vec::new(),
+            changed: Changed::default(),
             last_id,
             tick: now,
             ..Self::new(tick_hz, top_speed)
@@ -57,7 +58,6 @@ impl World {
             self.awake.insert(cube);
         }
         let pose = track.pose(now);
-        let motion = track.motion(now).unwrap_or(MotionState::at_rest(pose));
         let tracked = Tracked {
             kind,
             name: info.name.clone(),
@@ -73,7 +73,7 @@ impl World {
             let player = Player::new(SpeedRule::TopSpeed, self.tick_hz);
             self.players.insert(cube, player);
         }
-        self.events.push(Event::Joined(CubeInfo { motion, ..info }));
+        self.changed.note(cube, None);
     }
 
     /// Notes who holds which free cube. One whose holder is not here is free.

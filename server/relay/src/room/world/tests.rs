@@ -1,5 +1,6 @@
 use cubesync_protocol::CubePose;
 use cubesync_protocol::uplink::{grace_ticks, heartbeat_ticks};
+use proptest::prelude::*;
 
 use super::*;
 use crate::room::testing::{SampleWriter, pose_at};
@@ -173,10 +174,7 @@ fn the_first_to_take_the_free_cube_holds_it_until_release() {
     assert_eq!(test.pose(FREE), dropped);
     assert_eq!(test.world.take(boris, FREE), Ok(()));
     let taken = |by| Event::Taken { cube: FREE, by };
-    assert_eq!(
-        test.events(),
-        [taken(anna), Event::Freed { cube: FREE }, taken(boris)]
-    );
+    assert_eq!(test.events(), [taken(boris)], "the outcome of the tick");
     let world = &mut test.world;
     assert_eq!(world.take(boris, anna), Err(Refusal { holder: None }));
     assert_eq!(world.take(boris, CubeId(99)), Err(Refusal { holder: None }));
@@ -272,6 +270,133 @@ fn nobody_moves_a_cube_that_is_not_theirs() {
     test.say(anna, test.world.tick + 1, CubeId(99), Pose::default());
     test.tick();
     assert_eq!(test.world.corrections(), []);
+}
+
+#[test]
+fn a_player_is_corrected_about_a_cube_once_a_tick_whatever_they_send() {
+    let mut test = TestWorld::new();
+    let others: Vec<_> = (0..20)
+        .map(|number| test.join(&format!("p{number}")))
+        .collect();
+    let anna = test.join("Anna");
+    test.tick();
+    let placed = |cubes: &[CubeId]| -> Vec<_> {
+        let place = |&cube| CubePose {
+            cube,
+            pose: pose_at(77),
+        };
+        cubes.iter().map(place).collect()
+    };
+    for tick in 0..400 {
+        let cubes = &others[tick % 13..][..7];
+        test.world
+            .sample(anna, 100 + tick as u64, &placed(cubes), &[])
+            .unwrap();
+        cubes
+            .iter()
+            .for_each(|cube| test.world.release(anna, *cube));
+    }
+    // Nothing of others' cubes is kept until its tick.
+    assert!(!test.world.players[&anna].uplink.has_pending());
+    test.tick();
+    let corrections = test.world.corrections();
+    assert_eq!(corrections.len(), 8);
+    let corrected: BTreeSet<_> = corrections.iter().map(|(_, told)| told.cube).collect();
+    assert_eq!(corrected.len(), 8);
+    assert_eq!(test.world.take_sample_counts().not_theirs, 8);
+    // A place of one's own is corrected all the same.
+    let mut all = placed(&others[..7]);
+    let (cube, pose) = (anna, pose_at(100_000));
+    all.push(CubePose { cube, pose });
+    test.world.sample(anna, 1_000, &all, &[]).unwrap();
+    (0..40).for_each(|_| drop(test.tick()));
+    let corrections = test.world.corrections();
+    assert!(corrections.iter().any(|(_, told)| told.cube == anna));
+}
+
+/// Changes what a receiver knows of the cubes, and checks that the event says something new.
+fn learn(seen: &mut BTreeMap<CubeId, CubeKind>, event: Event) {
+    let is_free = |kind| matches!(kind, Some(CubeKind::Free { .. }));
+    let cube = event.cube();
+    let holder = |holder| CubeKind::Free { holder };
+    match event {
+        Event::Joined(info) => assert_eq!(seen.insert(cube, info.kind), None),
+        Event::Left { .. } => assert!(seen.remove(&cube).is_some()),
+        Event::Taken { by, .. } => assert!(is_free(seen.insert(cube, holder(Some(by))))),
+        Event::Freed { .. } => assert!(is_free(seen.insert(cube, holder(None)))),
+        Event::Ghost { .. } => {
+            assert_eq!(seen.insert(cube, CubeKind::Ghost), Some(CubeKind::Player));
+        }
+        Event::Returned { .. } => {
+            assert_eq!(seen.insert(cube, CubeKind::Player), Some(CubeKind::Ghost));
+        }
+        other => panic!("the world has no {other:?}"),
+    }
+}
+
+/// Something that changes who moves a cube, and of which of three players.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Join,
+    Leave(usize),
+    Ghost(usize),
+    Resume(usize),
+    Take(usize),
+    Release(usize),
+    Tick,
+}
+
+proptest! {
+    /// Receivers that only read events know who is there and who holds what, and a tick costs them one event
+    /// for each cube.
+    #[test]
+    fn a_tick_has_at_most_one_event_of_a_cube_and_receivers_know_the_outcome(
+        changes in prop::collection::vec(prop_oneof![
+            Just(Change::Join),
+            (0..3_usize).prop_map(Change::Leave),
+            (0..3_usize).prop_map(Change::Ghost),
+            (0..3_usize).prop_map(Change::Resume),
+            (0..3_usize).prop_map(Change::Take),
+            (0..3_usize).prop_map(Change::Release),
+            Just(Change::Tick),
+        ], 1..100)
+    ) {
+        let mut test = TestWorld::new();
+        let mut players = Vec::new();
+        let mut seen = BTreeMap::from([(FREE, CubeKind::Free { holder: None })]);
+        let mut asked = BTreeSet::new();
+        test.tick();
+        for change in changes.into_iter().chain([Change::Tick]) {
+            if let Change::Join = change {
+                players.insert(0, test.join("someone"));
+                continue;
+            }
+            let player = |number: usize| players.get(number).copied().unwrap_or(CubeId(99));
+            match change {
+                Change::Leave(number) => test.world.leave(player(number)),
+                Change::Ghost(number) => test.world.ghost(player(number)),
+                Change::Resume(number) => drop(test.world.resume(player(number), SpeedRule::TopSpeed)),
+                Change::Release(number) => test.world.release(player(number), FREE),
+                Change::Take(number) => {
+                    let before = test.world.cube(FREE).unwrap().kind;
+                    let taken = test.world.take(player(number), FREE);
+                    if taken.is_ok() && before == (CubeKind::Free { holder: None }) {
+                        asked.insert(FREE);
+                    }
+                }
+                Change::Join | Change::Tick => {
+                    let events = test.events();
+                    let cubes: BTreeSet<_> = events.iter().map(Event::cube).collect();
+                    prop_assert_eq!(cubes.len(), events.len(), "{:?}", events);
+                    prop_assert!(cubes.is_superset(&asked), "a taker gets an answer: {:?}", events);
+                    asked.clear();
+                    events.into_iter().for_each(|event| learn(&mut seen, event));
+                    let truth = test.world.cubes().map(|cube| (cube.cube, cube.kind)).collect();
+                    prop_assert_eq!(&seen, &truth);
+                }
+            }
+        }
+    }
 }
 
 #[test]
