@@ -313,13 +313,14 @@ pub struct Config {
     #[arg(value_parser = byte_rate)]
     pub max_bytes: NonZeroU32,
 
-    /// Rooms
+    /// Rooms; those that nobody is in make place for others
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     #[arg(env = "CUBESYNC_MAX_ROOMS", help_heading = PLAYER_LIMITS)]
     #[arg(value_parser = count)]
     pub max_rooms: usize,
 
-    /// Rooms that one address has opened and that still exist; loopback is exempt
+    /// Rooms that one address has opened and that still exist, fewer while the last quarter of
+    /// `--max-rooms` is in use; loopback is exempt
     #[arg(long, value_name = "COUNT", default_value_t = 16)]
     #[arg(env = "CUBESYNC_MAX_ROOMS_PER_ADDRESS", help_heading = PLAYER_LIMITS)]
     #[arg(value_parser = count)]

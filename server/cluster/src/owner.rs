@@ -91,11 +91,14 @@ impl Owner {
         self.tenure.set_modest(false);
         self.begin_term();
         self.announce(now());
-        let timer = tokio::time::sleep_until(self.room.next_tick().into());
+        let timer = tokio::time::sleep_until(self.next_turn().into());
         tokio::pin!(timer);
         loop {
-            let links_at = self.links.values().map(|known| known.link.turn_at());
-            let links_at = links_at.min().unwrap_or_else(|| self.room.next_tick());
+            let links_at = self.links.values().map(|known| known.link.turn_at()).min();
+            let turn_at = self.next_turn().into();
+            if timer.deadline() != turn_at {
+                timer.as_mut().reset(turn_at);
+            }
             tokio::select! {
                 biased;
                 () = task.shutdown.cancelled() => {
@@ -123,26 +126,22 @@ impl Owner {
                     }
                     self.room.tick(now);
                     self.send_tick(now);
-                    if self.room.is_abandoned(now) && self.links.is_empty() {
-                        task.retire();
-                        self.release(None).await;
-                        return Next::End;
-                    }
                     if let Some(successor) = self.yields_to(now) {
                         return self.yield_room(successor).await;
                     }
                     if now - self.announced_at >= ANNOUNCE_EVERY {
                         self.announce(now);
                     }
-                    timer.as_mut().reset(self.room.next_tick().into());
                 }
                 () = self.room.urgent() => {
                     let now = now();
+                    self.catch_up(now);
                     self.room.take_events(now);
                     self.send_outbox(now);
                 }
                 incoming = task.inbox.recv() => {
                     if let Incoming::Packet(received) = incoming {
+                        self.catch_up(now());
                         self.received(received);
                         while let Some(received) = task.inbox.try_recv() {
                             self.received(received);
@@ -151,8 +150,31 @@ impl Owner {
                     }
                 }
                 // At most rates the ticks come first.
-                () = tokio::time::sleep_until(links_at.into()) => self.turn_links(now()),
+                () = sleep_until(links_at) => self.turn_links(now()),
             }
+            let is_revoked = self.room.connections().is_revoked();
+            if is_revoked || (self.links.is_empty() && self.room.is_abandoned(now())) {
+                task.retire();
+                self.release(None).await;
+                return Next::End;
+            }
+        }
+    }
+
+    /// Returns when the room or its announcement is due next.
+    fn next_turn(&self) -> Instant {
+        let announce_at = self.announced_at + ANNOUNCE_EVERY;
+        let room_at = match self.links.is_empty() {
+            true => self.room.next_turn(),
+            false => self.room.next_tick(),
+        };
+        room_at.min(announce_at.max(self.room.next_tick()))
+    }
+
+    /// Begins the tick that it is by now, if the room has rested. With edges it never rests.
+    fn catch_up(&mut self, now: Instant) {
+        if self.links.is_empty() {
+            self.room.catch_up(now);
         }
     }
 
@@ -529,6 +551,14 @@ fn unseen(
         let is_seen = sees.contains(&grid.cell(pose.position));
         (!is_seen).then_some(CubePose { cube, pose })
     })
+}
+
+/// Waits until a time, or for ever if there is none.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn since_us(began: Instant, now: Instant) -> u32 {

@@ -22,6 +22,7 @@ pub mod pace;
 pub mod peer;
 pub mod places;
 pub mod room;
+pub mod room_places;
 pub mod rooms;
 pub mod session;
 pub mod token_bucket;

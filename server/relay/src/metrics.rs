@@ -76,6 +76,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Rooms that exist.
     pub rooms: Gauge,
+    /// Rooms that do not rest.
+    pub ticking: Gauge,
     /// Cubes in all rooms.
     pub cubes: Gauge,
     /// Ticks of all rooms.
@@ -108,11 +110,18 @@ pub struct Metrics {
     pub panics: CountersBy<Task>,
 }
 
-/// A connection that is being served; dropping it ends that, also when its task panics.
+/// Something that a gauge counts for as long as this lives, also when its task panics.
 #[derive(Debug)]
-pub struct Connected(Gauge);
+pub struct Counted(Gauge);
 
-impl Drop for Connected {
+impl Counted {
+    fn by(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
     }
@@ -124,6 +133,10 @@ impl Default for Metrics {
         Self {
             connections: set.gauge("cubesync_connections", "Open connections"),
             rooms: set.gauge("cubesync_rooms", "Rooms that exist"),
+            ticking: set.gauge(
+                "cubesync_rooms_ticking",
+                "Rooms with something to do at each tick: one without players rests",
+            ),
             cubes: set.gauge("cubesync_cubes", "Cubes in all rooms"),
             ticks: set.counter("cubesync_ticks", "Ticks of all rooms"),
             tick_duration: TickDuration::new(&set),
@@ -164,9 +177,13 @@ impl Default for Metrics {
 
 impl Metrics {
     /// Counts a connection of a player for as long as the result lives.
-    pub fn connected(&self) -> Connected {
-        self.connections.inc();
-        Connected(self.connections.clone())
+    pub fn connected(&self) -> Counted {
+        Counted::by(&self.connections)
+    }
+
+    /// Counts a room that ticks for as long as the result lives.
+    pub fn ticking(&self) -> Counted {
+        Counted::by(&self.ticking)
     }
 
     /// Counts bytes and frames that went out to a connection.

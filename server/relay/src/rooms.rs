@@ -1,5 +1,6 @@
 //! The rooms by name. A room is opened when a player asks for it, and ends when it has been empty for
-//! a while. Names that look alike are one room, which is shown as it was first written.
+//! a while, or when its [place](crate::room_places) is needed. Names that look alike are one room, which is shown as
+//! it was first written.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,10 +15,10 @@ use crate::by_address::Address;
 use crate::contain::contain;
 use crate::ending::Ending;
 use crate::metrics::{Metrics, Task};
-use crate::places::{Place, Places};
 use crate::room::backplane::{Backplane, Retire};
 use crate::room::world::RoomFull;
 use crate::room::{Connections, Entrance, Membership, RoomHandle, RoomSettings};
+use crate::room_places::{RoomPlace, RoomPlaces};
 
 /// The room that always exists, and that players join who name none.
 pub const DEFAULT_ROOM: &str = "lobby";
@@ -57,17 +58,9 @@ pub struct Rooms {
     backplane: Arc<dyn Backplane>,
     shutdown: CancellationToken,
     tasks: TaskTracker,
-    /// The places for rooms.
-    places: Arc<Places>,
+    places: Arc<RoomPlaces>,
     /// By the folded name.
-    by_name: Mutex<BTreeMap<String, Opened>>,
-}
-
-#[derive(Debug)]
-struct Opened {
-    handle: RoomHandle,
-    /// Its place among those of the address whose player opened it. The default room has none.
-    _place: Option<Place>,
+    by_name: Mutex<BTreeMap<String, RoomHandle>>,
 }
 
 impl Rooms {
@@ -79,10 +72,9 @@ impl Rooms {
         shutdown: CancellationToken,
         tasks: TaskTracker,
     ) -> Arc<Self> {
-        // The default room is there already.
-        let limit = settings.max_rooms.saturating_sub(1);
+        let places = RoomPlaces::new(settings.max_rooms, settings.max_rooms_per_address);
         let rooms = Arc::new(Self {
-            places: Places::new(limit, settings.max_rooms_per_address),
+            places,
             settings,
             metrics,
             backplane,
@@ -90,10 +82,7 @@ impl Rooms {
             tasks,
             by_name: Mutex::default(),
         });
-        let lobby = Opened {
-            handle: rooms.open(DEFAULT_ROOM),
-            _place: None,
-        };
+        let lobby = rooms.open(DEFAULT_ROOM, rooms.places.take_permanent());
         rooms.lock().insert(DEFAULT_ROOM.into(), lobby);
         rooms
     }
@@ -125,13 +114,12 @@ impl Rooms {
 
     /// Returns the room with a name that looks like this one, if it exists.
     pub fn find(&self, room: &str) -> Option<RoomHandle> {
-        Some(self.lock().get(&folded(room))?.handle.clone())
+        self.lock().get(&folded(room)).cloned()
     }
 
     /// Returns the rooms that exist, by name.
     pub fn all(&self) -> Vec<RoomHandle> {
-        let by_name = self.lock();
-        by_name.values().map(|room| room.handle.clone()).collect()
+        self.lock().values().cloned().collect()
     }
 
     fn find_or_open(self: &Arc<Self>, room: &str, by: Address) -> Result<RoomHandle, Ending> {
@@ -141,20 +129,15 @@ impl Rooms {
         let name = folded(room);
         let mut by_name = self.lock();
         if let Some(opened) = by_name.get(&name) {
-            return Ok(opened.handle.clone());
+            return Ok(opened.clone());
         }
-        let place = self.places.take(by);
-        let place = place.map_err(|_| Ending::TooManyRooms)?;
-        let handle = self.open(room);
-        let opened = Opened {
-            handle: handle.clone(),
-            _place: Some(place),
-        };
-        by_name.insert(name, opened);
+        let place = self.places.take(by).map_err(|_| Ending::TooManyRooms)?;
+        let handle = self.open(room, place);
+        by_name.insert(name, handle.clone());
         Ok(handle)
     }
 
-    fn open(self: &Arc<Self>, name: &str) -> RoomHandle {
+    fn open(self: &Arc<Self>, name: &str, place: RoomPlace) -> RoomHandle {
         let key = folded(name);
         let settings = RoomSettings {
             name: name.into(),
@@ -168,7 +151,8 @@ impl Rooms {
             permanent: key == DEFAULT_ROOM,
             backplane: Arc::clone(&self.backplane),
         };
-        let (handle, connections) = Connections::new(settings, self.metrics.clone());
+        let (handle, mut connections) = Connections::new(settings, self.metrics.clone());
+        connections.set_place(place);
         self.metrics.rooms.inc();
         let rooms = Arc::clone(self);
         let retire = Retire::new(move || {
@@ -182,7 +166,7 @@ impl Rooms {
         handle
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Opened>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, RoomHandle>> {
         self.by_name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -191,7 +175,8 @@ impl Rooms {
 mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
-    use cubesync_protocol::{Colour, CubeKind};
+    use cubesync_protocol::limits::FRAME_HEADER_BYTES;
+    use cubesync_protocol::{Colour, CubeId, CubeKind, Message, ResumeToken, ServerMessage};
     use tokio::sync::mpsc;
     use tokio::time::Instant;
 
@@ -233,8 +218,12 @@ mod tests {
 
     /// Returns rooms of a server that never stops.
     fn rooms() -> Arc<Rooms> {
+        rooms_with(settings())
+    }
+
+    fn rooms_with(settings: RoomsSettings) -> Arc<Rooms> {
         Rooms::new(
-            settings(),
+            settings,
             Metrics::default(),
             Arc::new(Alone),
             CancellationToken::new(),
@@ -304,6 +293,112 @@ mod tests {
         let expected = Duration::from_secs(60)..Duration::from_secs(61);
         assert!(expected.contains(&after), "{after:?}");
         assert!(rooms.find("den").is_none());
+    }
+
+    /// Brings a player in whose connection breaks at once, and returns their cube and the token of their
+    /// welcome.
+    async fn enter_and_lose(
+        rooms: &Arc<Rooms>,
+        room: &str,
+        resume: Option<ResumeToken>,
+    ) -> (CubeId, ResumeToken) {
+        let (outlet, mut frames) = mpsc::channel(64);
+        let entrance = Entrance {
+            outlet: Outlet::Frames(outlet),
+            resume,
+            ..entrance(&CancellationToken::new())
+        };
+        let membership = rooms.enter(room, entrance, HERE).await.unwrap();
+        let welcome = frames.recv().await.unwrap();
+        let cube = membership.cube();
+        membership.end(Some(Ending::Lost)).await;
+        match ServerMessage::decode(&welcome[FRAME_HEADER_BYTES..]) {
+            Ok(ServerMessage::Welcome(welcome)) => (cube, welcome.resume),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_room_without_players_has_no_ticks_and_yet_its_time_goes_on() {
+        let rooms = rooms();
+        let ticks = || rooms.metrics.ticks.get();
+        let tick = async |room| rooms.find(room).unwrap().view().await.unwrap().tick;
+        let opened = Instant::now();
+        let enter = async |room| {
+            let entrance = entrance(&CancellationToken::new());
+            rooms.enter(room, entrance, HERE).await.unwrap()
+        };
+        let (anna, boris) = (enter("den").await, enter(DEFAULT_ROOM).await);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(ticks() >= 2 * 299, "{}", ticks());
+        anna.end(Some(Ending::Lost)).await;
+        boris.end(Some(Ending::Left)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let at_rest = ticks();
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        for room in ["den", DEFAULT_ROOM] {
+            let expected = opened.elapsed().as_millis() as u64 * 30 / 1_000;
+            assert_eq!(tick(room).await, expected);
+        }
+        // The ghost in the den was forgotten meanwhile, and each room has caught up once.
+        let woken = ticks() - at_rest;
+        assert!((3..=5).contains(&woken), "{woken}");
+        let _clara = enter(DEFAULT_ROOM).await;
+        let before = ticks();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!((29..=31).contains(&(ticks() - before)));
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert!(rooms.find("den").is_none(), "it ends at its time");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_room_lives_as_long_as_its_ghosts() {
+        let settings = RoomsSettings {
+            resume_within: Duration::from_secs(300),
+            ..settings()
+        };
+        let rooms = rooms_with(settings);
+        let (cube, token) = enter_and_lose(&rooms, "den", None).await;
+        tokio::time::sleep(Duration::from_secs(290)).await;
+        let (again, _) = enter_and_lose(&rooms, "den", Some(token)).await;
+        assert_eq!(again, cube);
+        tokio::time::sleep(Duration::from_secs(299)).await;
+        assert!(rooms.find("den").is_some());
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(rooms.find("den").is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rooms_without_players_make_place_and_their_players_come_into_new_ones() {
+        let rooms = rooms_with(RoomsSettings {
+            max_rooms: 4,
+            ..settings()
+        });
+        let address = |last| IpAddr::from([192, 0, 2, last]);
+        let open = async |room: &str, last| {
+            let entrance = entrance(&CancellationToken::new());
+            rooms.enter(room, entrance, address(last)).await
+        };
+        let ghost = open("ghost", 1).await.unwrap();
+        let empty = open("empty", 2).await.unwrap();
+        let _people = open("people", 3).await.unwrap();
+        ghost.end(Some(Ending::Lost)).await;
+        empty.end(Some(Ending::Left)).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let names = || {
+            let rooms = rooms.lock();
+            rooms.keys().cloned().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(names(), "empty ghost lobby people");
+        let _fourth = open("fourth", 4).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        assert_eq!(names(), "fourth ghost lobby people");
+        let _fifth = open("fifth", 5).await.unwrap();
+        // Whoever comes right now finds the room that has just made place, or none.
+        assert_eq!(open("ghost", 6).await.unwrap_err(), Ending::TooManyRooms);
+        assert_eq!(names(), "fifth fourth lobby people");
+        assert_eq!(rooms.metrics.rooms.get(), 4);
+        assert!(open("people", 6).await.is_ok());
     }
 
     #[tokio::test]

@@ -28,6 +28,7 @@ use cubesync_relay::room::{
     self, Connections, CubeState, Entered, Entrance, ForPlayer, MemberId, RemoteEntrance, Role,
     Room, RoomEvent, RoomState, RoomView, TokenDigest,
 };
+use cubesync_relay::room_places::Occupants;
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
@@ -236,12 +237,22 @@ impl Edge {
                 self.flush(now);
             }
             self.turn(now);
-            if self.connections.is_abandoned(now) && self.players.is_empty() {
+            if self.is_abandoned(now) {
                 task.retire();
                 self.end_link();
                 return Next::End;
             }
         }
+    }
+
+    /// Returns whether nobody at this server needs the room any more, or its place has gone to another one.
+    fn is_abandoned(&mut self, now: Instant) -> bool {
+        let occupants = match self.players.is_empty() {
+            true => Occupants::Nobody,
+            false => Occupants::Players,
+        };
+        let goes_on = self.connections.note_occupants(occupants);
+        !goes_on || (self.connections.is_abandoned(now) && self.players.is_empty())
     }
 
     /// Returns whether it has to be asked who owns the room.
@@ -768,6 +779,10 @@ impl Edge {
     fn handle(&mut self, event: RoomEvent, now: Instant) {
         match event {
             RoomEvent::Enter { entrance, reply } => {
+                // Dropping the reply says that the room has ended.
+                if !self.connections.note_occupants(Occupants::Players) {
+                    return;
+                }
                 let is_open = self.owner.as_ref().is_some_and(|owner| owner.has_entered);
                 let waiting = Waiting {
                     entrance: Box::new(entrance),

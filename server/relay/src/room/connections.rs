@@ -30,6 +30,7 @@ use crate::ending::Ending;
 use crate::label::Label;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
+use crate::room_places::{Occupants, RoomPlace};
 
 /// Time for which an empty room is kept, so that a player who returns finds the free cube where it was.
 const EMPTY_ROOM_LINGER: Duration = Duration::from_secs(60);
@@ -51,6 +52,7 @@ pub struct Connections {
     /// The number of times that a player has come in so far.
     stays: u64,
     events: RoomEvents,
+    place: RoomPlace,
     /// When the last player left; observers do not count.
     empty_since: Option<Instant>,
     /// The number of cubes that the metrics have counted.
@@ -153,6 +155,7 @@ impl Connections {
             observers: 0,
             stays: 0,
             events,
+            place: RoomPlace::unlisted(),
             empty_since: Some(super::clock::now()),
             counted: 0,
             newest_tick: 0,
@@ -162,9 +165,31 @@ impl Connections {
         (handle, connections)
     }
 
-    /// Waits until there is an event that cannot wait for the next tick.
+    /// Gives the room a place that another room may need more.
+    pub fn set_place(&mut self, place: RoomPlace) {
+        self.place = place;
+    }
+
+    /// Waits until there is an event that cannot wait for the next tick, or the room is
+    /// [revoked](Self::is_revoked).
     pub async fn urgent(&self) {
-        self.events.urgent().await;
+        tokio::select! {
+            biased;
+            () = self.events.urgent() => {}
+            () = self.place.revoked() => {}
+        }
+    }
+
+    /// Notes who is in the room, and returns whether it goes on: if not, its place has gone to another room,
+    /// and nobody may come in.
+    pub fn note_occupants(&mut self, occupants: Occupants) -> bool {
+        self.place.set(occupants).is_ok()
+    }
+
+    /// Returns whether the room is to end at once, because its place has gone to another one. Nobody is in
+    /// it.
+    pub fn is_revoked(&self) -> bool {
+        self.place.is_revoked()
     }
 
     /// Lets the next event end [`urgent`](Self::urgent), even one that can wait. Events that are there already
@@ -503,11 +528,13 @@ impl Connections {
 
     /// Returns whether the room had no player for a while and is not permanent.
     pub fn is_abandoned(&self, now: Instant) -> bool {
-        !self.settings.permanent
-            && self.events.is_empty()
-            && self
-                .empty_since
-                .is_some_and(|since| now.saturating_duration_since(since) >= EMPTY_ROOM_LINGER)
+        self.events.is_empty() && self.ends_at().is_some_and(|at| now >= at)
+    }
+
+    /// Returns when a room without players ends; `None`: there are some, or it is permanent.
+    pub(super) fn ends_at(&self) -> Option<Instant> {
+        let since = self.empty_since.filter(|_| !self.settings.permanent);
+        since.map(|since| since + EMPTY_ROOM_LINGER)
     }
 
     /// Accepts no more events.

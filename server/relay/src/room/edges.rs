@@ -19,6 +19,7 @@ use super::resumption::TokenDigest;
 use super::speed::SpeedRule;
 use super::world::RoomFull;
 use crate::ending::Ending;
+use crate::room_places::Occupants;
 
 /// Time for which a player stays in the room, with all that they hold, until an edge has entered them again.
 pub(super) const ABSENT_WITHIN: Duration = Duration::from_secs(3);
@@ -288,7 +289,8 @@ impl Room {
     ///
     /// # Errors
     /// [`Ending::RoomFull`], when no ghost can make place either, or when the edge has detached;
-    /// [`Ending::Replaced`] for a player who seems to go on but has come back by another connection.
+    /// [`Ending::Replaced`] for a player who seems to go on but has come back by another connection;
+    /// [`Ending::Panicked`], when the room's place has gone to another room.
     pub fn enter_remote(
         &mut self,
         edge: EdgeId,
@@ -297,6 +299,9 @@ impl Room {
     ) -> Result<MemberId, Ending> {
         if !self.edges.edges.contains_key(&edge) {
             return Err(Ending::RoomFull);
+        }
+        if !self.connections.note_occupants(Occupants::Players) {
+            return Err(Ending::Panicked);
         }
         let (rule, goes_on) = (entrance.rule, entrance.goes_on);
         let known = self.claim(&entrance.tokens, rule, goes_on, now);

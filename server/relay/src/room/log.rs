@@ -149,6 +149,16 @@ impl SnapshotLog {
         self.removed_tick = 0;
     }
 
+    /// Gives the memory of all ticks back, since nobody reads them.
+    pub(super) fn clear(&mut self) {
+        if let Some(last) = self.ticks.back() {
+            self.removed_tick = last.tick;
+            self.first += self.ticks.len() as u64;
+            self.ticks = VecDeque::new();
+            self.len_bytes = 0;
+        }
+    }
+
     /// Appends the frames of a tick of the room, and removes the oldest ticks while the log is over its
     /// bounds.
     pub fn push(&mut self, tick: u64, frames: Vec<(StreamId, LogFrame)>) {

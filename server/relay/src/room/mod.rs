@@ -15,6 +15,7 @@ pub mod connections;
 mod drain;
 pub mod edges;
 mod handle;
+mod idle;
 pub mod log;
 mod members;
 mod membership;
@@ -59,7 +60,8 @@ pub use self::resumption::{TokenDigest, draw_token};
 pub use self::takeover::RoomState;
 use self::world::{FREE_CUBE, SampleCounts, World};
 use crate::ending::Ending;
-use crate::metrics::{BrokenRule, DatagramUse, Metrics, SampleTiming};
+use crate::metrics::{BrokenRule, Counted, DatagramUse, Metrics, SampleTiming};
+use crate::room_places::Occupants;
 
 /// A room's settings.
 #[derive(Debug, Clone)]
@@ -99,6 +101,8 @@ pub struct Room {
     opened: Instant,
     edges: Edges,
     answers: Answers,
+    /// `None`: the room is at rest. Nobody received the last tick, and nothing moves or waits for the next one.
+    ticking: Option<Counted>,
 }
 
 impl Room {
@@ -122,16 +126,18 @@ impl Room {
             opened: now,
             edges: Edges::default(),
             answers,
+            ticking: None,
         };
+        room.begin_ticking();
         room.count_cubes();
         room
     }
 
-    /// Runs until `shutdown`, or until the room had no player for a while and is not permanent; `retire`
-    /// is dropped before the room stops listening, also when it panics.
+    /// Runs until `shutdown`, or until the room is [abandoned](Self::is_abandoned); `retire` is dropped before
+    /// the room stops listening, also when it panics.
     pub async fn run(mut self, shutdown: CancellationToken, retire: Retire) {
         // Arguments are dropped in reverse order, and local variables before them.
-        let timer = tokio::time::sleep_until(self.next_tick().into());
+        let timer = tokio::time::sleep_until(self.next_turn().into());
         tokio::pin!(timer);
         loop {
             tokio::select! {
@@ -143,12 +149,18 @@ impl Room {
                 () = &mut timer => {
                     self.take_events(clock::now());
                     self.tick(clock::now());
-                    if self.is_abandoned(clock::now()) {
-                        return drop(retire);
-                    }
-                    timer.as_mut().reset(self.next_tick().into());
                 }
-                () = self.connections.urgent() => self.take_events(clock::now()),
+                () = self.connections.urgent() => {
+                    self.catch_up(clock::now());
+                    self.take_events(clock::now());
+                }
+            }
+            if self.is_abandoned(clock::now()) {
+                return drop(retire);
+            }
+            let turn_at = self.next_turn().into();
+            if timer.deadline() != turn_at {
+                timer.as_mut().reset(turn_at);
             }
         }
     }
@@ -193,11 +205,6 @@ impl Room {
         self.connections.urgent().await;
     }
 
-    /// Returns whether the room had no player for a while and is not permanent.
-    pub fn is_abandoned(&self, now: Instant) -> bool {
-        !self.edges.has_members() && self.connections.is_abandoned(now)
-    }
-
     /// Sends everybody that the server stops, and waits until they have taken it.
     pub async fn drain(self) {
         self.connections.drain().await;
@@ -208,12 +215,20 @@ impl Room {
         for event in self.connections.take_events() {
             self.handle(event, now);
         }
+        self.note_occupants();
     }
 
     /// Handles an event.
     pub fn handle(&mut self, event: RoomEvent, now: Instant) {
+        if !matches!(event, RoomEvent::View { .. }) {
+            self.begin_ticking();
+        }
         match event {
             RoomEvent::Enter { entrance, reply } => {
+                // Dropping the reply says that the room has ended.
+                if !self.connections.note_occupants(Occupants::Players) {
+                    return;
+                }
                 let entered = self.enter(entrance, now);
                 // The session may have stopped waiting in the meantime.
                 if let (Ok(entered), Err(_)) = (entered, reply.send(entered)) {
@@ -347,9 +362,11 @@ impl Room {
         self.connections.metrics.ticks.inc();
         count_samples(&self.connections.metrics, self.world.take_sample_counts());
         let has_audience = !self.connections.audience().is_empty();
+        self.note_occupants();
         if !has_audience && self.edges.is_empty() {
-            return;
+            return self.rest();
         }
+        self.begin_ticking();
         let frames = publisher::frames(snapshots);
         if !self.edges.is_empty() {
             let source = &mut self.publisher.with(&self.world);

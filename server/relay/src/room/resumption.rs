@@ -121,6 +121,20 @@ impl Resumption {
         }
     }
 
+    /// Returns whether nobody may come back.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ghosts.is_empty() && self.absent.is_empty()
+    }
+
+    /// Returns when the time of a ghost or an absent player is over next.
+    pub(super) fn next_end(&self) -> Option<Instant> {
+        self.ghosts
+            .values()
+            .chain(self.absent.values())
+            .min()
+            .copied()
+    }
+
     /// Returns the ghost whose time is over next.
     pub(super) fn first_to_expire(&self) -> Option<CubeId> {
         let first = self.ghosts.iter().min_by_key(|(_, until)| **until);

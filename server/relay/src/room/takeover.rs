@@ -96,7 +96,9 @@ impl Room {
             opened: now,
             edges: Edges::default(),
             answers,
+            ticking: None,
         };
+        room.begin_ticking();
         room.connections.restart_observers();
         let members: Vec<_> = room.connections.members().map(|(id, _)| id).collect();
         for id in members {

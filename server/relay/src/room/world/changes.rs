@@ -32,6 +32,11 @@ impl Changed {
         self.cubes.entry(cube).or_insert(Known { kind, last }).last = last;
     }
 
+    /// Returns whether there are none since the last tick.
+    pub(super) fn is_empty(&self) -> bool {
+        self.cubes.is_empty()
+    }
+
     /// Takes the changes since the last call, in the order of each cube's last one.
     pub(super) fn take(&mut self) -> Vec<(CubeId, Known)> {
         let mut changed: Vec<_> = std::mem::take(&mut self.cubes).into_iter().collect();

@@ -153,6 +153,11 @@ impl World {
         self.cubes.len()
     }
 
+    /// Returns whether the next tick changes nothing, unless somebody does something.
+    pub fn is_at_rest(&self) -> bool {
+        self.awake.is_empty() && self.waiting.is_empty() && self.changed.is_empty()
+    }
+
     /// Returns what is known about a cube.
     pub fn cube(&self, cube: CubeId) -> Option<Cube> {
         self.cubes.get(&cube).map(|tracked| tracked.describe(cube))
