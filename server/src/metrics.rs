@@ -43,6 +43,8 @@ label! {
         TooManyArrivals => "too_many_arrivals",
         /// Too many requests over the limit of the peer's address came on the connection.
         TooManyRequests => "too_many_requests",
+        /// The peer was too slow for a page of which others needed newer ones.
+        SlowReader => "slow_reader",
         /// The peer's address held the most places, and another one needed one.
         GaveWay => "gave_way",
         /// The TLS handshake failed.

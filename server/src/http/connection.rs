@@ -360,7 +360,7 @@ async fn serve_stream(
     shared.metrics.http_cuts.count(ending);
     match ending {
         HttpEnding::HeadTimeout => closing::refuse(stream, TOO_SLOW).await,
-        HttpEnding::Lost => {}
+        HttpEnding::Lost | HttpEnding::SlowReader => {}
         // The library has answered.
         _ => closing::close(stream).await,
     }
@@ -375,6 +375,9 @@ pub(super) async fn grace_after(stop: &CancellationToken) {
 fn reason(error: &hyper::Error) -> HttpEnding {
     if error.is_timeout() {
         HttpEnding::HeadTimeout
+    } else if error.is_user() {
+        // The only body of ours that fails is a version of a page that is gone.
+        HttpEnding::SlowReader
     } else if error.is_parse_too_large() {
         HttpEnding::HeadTooLong
     } else if error.is_parse() {

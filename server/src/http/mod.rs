@@ -21,7 +21,9 @@ mod upgrade;
 mod websocket;
 mod well_formed;
 
-use std::sync::Arc;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{Extension, Request, State};
@@ -29,6 +31,7 @@ use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -36,6 +39,7 @@ pub(crate) use self::files::game_file;
 use crate::shared::Shared;
 use cubesync_relay::by_address::Address;
 use cubesync_relay::ending::Ending;
+use cubesync_relay::token_bucket::TokenBucket;
 
 /// Serves HTTP until `stop`, then lets running responses end.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
@@ -45,10 +49,8 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: Canc
 }
 
 fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
-    // Without the game, the status page stands at the root and shows how to join.
-    let game = files::game().unwrap_or_else(|| Router::new().route("/", get(status::page)));
     let pages = Router::new()
-        .merge(game)
+        .merge(files::game().unwrap_or_default())
         .merge(status)
         .route("/time.html", get(time::page))
         .route("/cubes.json", get(cubes::page))
@@ -57,6 +59,7 @@ fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
         .route("/ws", get(upgrade::page))
         .route("/favicon.ico", get(files::icon))
         .route("/robots.txt", get(robots))
+        .layer(Extension(Arc::new(MetricsText::new())))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::clone(&shared));
@@ -105,11 +108,40 @@ async fn health(State(shared): State<Arc<Shared>>) -> Response {
     }
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+/// The metrics as text. A flood of requests gets the same one again.
+#[derive(Debug)]
+struct MetricsText(Mutex<(TokenBucket, Bytes)>);
+
+impl MetricsText {
+    /// Largest number of texts that are made in a second. Each takes a tenth of a millisecond.
+    const PER_SECOND: NonZeroU32 = NonZeroU32::new(50).expect("it is not zero");
+
+    /// What may be made in this time may be made at once.
+    const BURST: Duration = Duration::from_secs(2);
+
+    fn new() -> Self {
+        let bucket = TokenBucket::per_second(Self::PER_SECOND, Self::BURST, Instant::now());
+        Self(Mutex::new((bucket, Bytes::new())))
+    }
+
+    fn get(&self, make: impl FnOnce() -> String) -> Bytes {
+        let mut newest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (bucket, text) = &mut *newest;
+        if bucket.take(1, Instant::now()) {
+            *text = make().into();
+        }
+        text.clone()
+    }
+}
+
+async fn metrics(
+    State(shared): State<Arc<Shared>>,
+    Extension(text): Extension<Arc<MetricsText>>,
+) -> Response {
     const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     (
         [(header::CONTENT_TYPE, OPENMETRICS), NOT_CACHED],
-        shared.host.metrics.set.render(),
+        text.get(|| shared.host.metrics.set.render()),
     )
         .into_response()
 }

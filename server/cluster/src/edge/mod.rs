@@ -25,8 +25,8 @@ use cubesync_relay::room::connections::Admission;
 use cubesync_relay::room::log::{LogFrame, StreamId};
 use cubesync_relay::room::world::{Cube, RoomFull};
 use cubesync_relay::room::{
-    self, Connections, CubeState, Entered, Entrance, ForPlayer, MemberId, RemoteEntrance, Role,
-    Room, RoomEvent, RoomState, RoomView, TokenDigest,
+    self, Connections, Crowd, CubeState, Entered, Entrance, ForPlayer, MemberId, RemoteEntrance,
+    Role, Room, RoomEvent, RoomState, RoomSummary, RoomView, TokenDigest,
 };
 use cubesync_relay::room_places::Occupants;
 use tokio::sync::oneshot;
@@ -811,6 +811,16 @@ impl Edge {
                 if self.connections.admits_datagrams(from) {
                     self.say(from, FromPlayer::Datagram(uplink));
                 }
+            }
+            RoomEvent::Summary { reply } => {
+                let cubes = self.roster.cubes();
+                // The asking task may be gone.
+                let _ = reply.send(RoomSummary {
+                    name: self.name().to_owned(),
+                    tick_hz: self.connections.settings.tick_hz,
+                    role: self.connections.role.clone(),
+                    crowd: Crowd::of(cubes.map(|cube| (cube.info.kind, &*cube.info.name))),
+                });
             }
             RoomEvent::View { reply } => {
                 // The asking task may be gone.

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::audience::{MemberId, Outlet, ReceiverId};
 use super::membership::{Membership, Observer};
 use super::speed::SpeedRule;
+use super::summary::RoomSummary;
 use super::world::{Cube, RoomFull};
 use crate::datagram::OpenedPath;
 use crate::ending::{Ending, Problem};
@@ -101,7 +102,12 @@ pub enum RoomEvent {
         /// Its content.
         uplink: Uplink,
     },
-    /// A page asks for the room as it is now.
+    /// A page asks what to say of the room in a line.
+    Summary {
+        /// Where the answer goes.
+        reply: oneshot::Sender<RoomSummary>,
+    },
+    /// A test asks for the room as it is now.
     View {
         /// Where the answer goes.
         reply: oneshot::Sender<RoomView>,
@@ -331,6 +337,16 @@ impl RoomHandle {
         self.send(RoomEvent::Panic)
             .await
             .expect("the room is there");
+    }
+
+    /// Returns what pages say of the room in a line.
+    ///
+    /// # Errors
+    /// The room has ended.
+    pub async fn summary(&self) -> Result<RoomSummary, RoomEnded> {
+        let (reply, answer) = oneshot::channel();
+        self.send(RoomEvent::Summary { reply }).await?;
+        answer.await.map_err(|_| RoomEnded)
     }
 
     /// Returns the room's truth as it is now, as far as this server knows it.

@@ -22,6 +22,7 @@ mod membership;
 pub mod publisher;
 mod resumption;
 pub mod speed;
+mod summary;
 pub mod takeover;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -57,6 +58,7 @@ pub use self::membership::{Membership, Observer};
 use self::publisher::Publisher;
 use self::resumption::Resumption;
 pub use self::resumption::{TokenDigest, draw_token};
+pub use self::summary::{Crowd, RoomSummary};
 pub use self::takeover::RoomState;
 use self::world::{FREE_CUBE, SampleCounts, World};
 use crate::ending::Ending;
@@ -220,7 +222,7 @@ impl Room {
 
     /// Handles an event.
     pub fn handle(&mut self, event: RoomEvent, now: Instant) {
-        if !matches!(event, RoomEvent::View { .. }) {
+        if !matches!(event, RoomEvent::View { .. } | RoomEvent::Summary { .. }) {
             self.begin_ticking();
         }
         match event {
@@ -245,6 +247,15 @@ impl Room {
                 }
             }
             RoomEvent::Datagram { from, uplink } => self.datagram(from, uplink, now),
+            RoomEvent::Summary { reply } => {
+                // The asking task may be gone.
+                let _ = reply.send(RoomSummary {
+                    name: self.connections.settings.name.clone(),
+                    tick_hz: self.connections.settings.tick_hz,
+                    role: self.connections.role.clone(),
+                    crowd: Crowd::of(self.world.names()),
+                });
+            }
             RoomEvent::View { reply } => {
                 // The asking task may be gone.
                 let _ = reply.send(RoomView {

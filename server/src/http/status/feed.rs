@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use cubesync_protocol::CubeKind;
 use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -18,7 +17,7 @@ use crate::cluster::{ClusterNow, RoomServers};
 use crate::shared::Shared;
 use cubesync_relay::label::Label;
 use cubesync_relay::metrics::Metrics;
-use cubesync_relay::room::world::Cube;
+use cubesync_relay::room::{Crowd, Role, RoomSummary};
 
 /// Time between two samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -30,11 +29,9 @@ const MAX_SAMPLES: usize = 120;
 /// which are too few for a 99th percentile.
 const TICK_SAMPLES: usize = 10;
 
-/// Largest number of rooms whose players are listed by name, the fullest first.
+/// Largest number of rooms whose players are listed by name, the fullest first. With the names that a
+/// summary has it bounds an event to about 100 KB.
 pub(super) const MAX_ROOMS: usize = 20;
-
-/// Largest number of names listed for a room. With [`MAX_ROOMS`] it bounds an event to about 100 KB.
-const MAX_NAMES: usize = 40;
 
 /// Largest number of rooms whose number of players is kept: as many as one chart can show.
 const MAX_CHARTED_ROOMS: usize = 6;
@@ -87,6 +84,9 @@ pub(super) struct RoomNow {
     /// The servers of the room, if the server is one of several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) servers: Option<RoomServers>,
+    /// Whether another server owns it.
+    #[serde(skip)]
+    pub(super) is_foreign: bool,
 }
 
 impl Feed {
@@ -174,18 +174,21 @@ pub(super) async fn sample_server(
     stop.run_until_cancelled(sampling).await;
 }
 
-/// Returns all rooms, the fullest first; those that are listed as their receivers see them. A room
-/// that several servers show has then the players of all of them.
+/// Returns all rooms, the fullest first. A room of another server is listed as its receivers see it, and
+/// then has the players of all servers.
 pub(super) async fn watched_rooms(shared: &Shared) -> Vec<RoomNow> {
     let mut rooms = rooms(shared).await;
-    let listed = rooms.iter_mut().take(MAX_ROOMS).map(async |room| {
-        let seen = shared.watches.look(&shared.host, &room.name);
-        if let Ok(Ok(seen)) = timeout(ROOM_DEADLINE, seen).await {
-            let (name, servers) = (std::mem::take(&mut room.name), room.servers.take());
-            *room = RoomNow::new(name, &seen.cubes, servers);
+    let foreign = rooms
+        .iter_mut()
+        .take(MAX_ROOMS)
+        .filter(|room| room.is_foreign);
+    let seen = foreign.map(async |room| {
+        let crowd = shared.watches.crowd(&shared.host, &room.name);
+        if let Ok(Ok(crowd)) = timeout(ROOM_DEADLINE, crowd).await {
+            room.show(crowd);
         }
     });
-    join_all(listed).await;
+    join_all(seen).await;
     sort(&mut rooms);
     rooms
 }
@@ -195,9 +198,9 @@ async fn rooms(shared: &Shared) -> Vec<RoomNow> {
     let mut rooms = Vec::new();
     for room in shared.host.rooms.all() {
         // A room that has just ended is left out too.
-        if let Ok(Ok(view)) = timeout(ROOM_DEADLINE, room.view()).await {
-            let servers = shared.neighbours.room(&view.name, &view.role);
-            rooms.push(RoomNow::new(view.name, &view.cubes, servers));
+        if let Ok(Ok(summary)) = timeout(ROOM_DEADLINE, room.summary()).await {
+            let servers = shared.neighbours.room(&summary.name, &summary.role);
+            rooms.push(RoomNow::new(summary, servers));
         }
     }
     sort(&mut rooms);
@@ -228,23 +231,29 @@ fn json(value: &impl Serialize) -> String {
 }
 
 impl RoomNow {
-    fn new(name: String, cubes: &[Cube], servers: Option<RoomServers>) -> Self {
-        let of_kind = |kind| cubes.iter().filter(move |cube| cube.kind == kind);
-        let names = of_kind(CubeKind::Player).take(MAX_NAMES);
+    fn new(summary: RoomSummary, servers: Option<RoomServers>) -> Self {
+        let RoomSummary {
+            name, role, crowd, ..
+        } = summary;
         Self {
-            players: of_kind(CubeKind::Player).count(),
-            ghosts: of_kind(CubeKind::Ghost).count(),
-            names: names.map(|cube| cube.name.clone()).collect(),
             name,
+            players: crowd.players,
+            ghosts: crowd.ghosts,
+            names: crowd.names,
             servers,
+            is_foreign: matches!(role, Role::Edge { .. }),
         }
+    }
+
+    fn show(&mut self, crowd: Crowd) {
+        self.players = crowd.players;
+        self.ghosts = crowd.ghosts;
+        self.names = crowd.names;
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use cubesync_protocol::{Colour, CubeId, Pose};
-
     use super::*;
     use crate::http::status::sample::Traffic;
 
@@ -278,29 +287,6 @@ mod tests {
     }
 
     #[test]
-    fn a_room_lists_its_players_and_counts_its_ghosts() {
-        let cube = |id, kind, name: &str| Cube {
-            cube: CubeId(id),
-            kind,
-            name: name.into(),
-            colour: Colour {
-                red: 0,
-                green: 0,
-                blue: 0,
-            },
-            pose: Pose::default(),
-        };
-        let mut cubes = vec![
-            cube(0, CubeKind::Free { holder: None }, "cube"),
-            cube(1, CubeKind::Ghost, "Anna"),
-        ];
-        cubes.extend((2..100).map(|id| cube(id, CubeKind::Player, "Bob")));
-        let room = RoomNow::new("lobby".into(), &cubes, None);
-        assert_eq!((room.players, room.ghosts), (98, 1));
-        assert_eq!(room.names, vec!["Bob"; MAX_NAMES]);
-    }
-
-    #[test]
     fn the_fullest_rooms_come_first() {
         let room = |name: &str, players| RoomNow {
             name: name.into(),
@@ -308,6 +294,7 @@ mod tests {
             ghosts: 0,
             names: Vec::new(),
             servers: None,
+            is_foreign: false,
         };
         let mut rooms = [room("b", 1), room("c", 9), room("a", 1)];
         sort(&mut rooms);

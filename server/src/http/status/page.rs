@@ -3,23 +3,25 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 
-use super::feed::{self, MAX_ROOMS, RoomNow};
+use super::board::Board;
+use super::feed::{MAX_ROOMS, RoomNow};
 use crate::http::{escaped, files, html};
 use crate::shared::{Addresses, Shared};
 
 /// Responds with the rooms and the command to join.
-pub(in crate::http) async fn page(
+pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
+    Extension(board): Extension<Board>,
     headers: HeaderMap,
 ) -> Response {
     let Addresses { tcp, tls, .. } = shared.addresses;
     let scheme = if tls.is_some() { "tls://" } else { "" };
     html(render(
-        &feed::watched_rooms(&shared).await,
+        &board.rooms().await,
         files::has_game(),
         &format!("{scheme}{}", join_address(&headers, tcp.port())),
     ))
@@ -77,6 +79,7 @@ mod tests {
             ghosts: 0,
             names: vec!["<Вася>".into()],
             servers: None,
+            is_foreign: false,
         };
         let page = render(std::slice::from_ref(&room), true, "example:14900");
         assert!(

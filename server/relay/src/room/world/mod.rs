@@ -170,6 +170,12 @@ impl World {
             .map(|(&cube, tracked)| tracked.describe(cube))
     }
 
+    /// Returns the kind and the name of every cube by rising id.
+    pub fn names(&self) -> impl Iterator<Item = (CubeKind, &str)> {
+        let cubes = self.cubes.values();
+        cubes.map(|tracked| (tracked.kind, &*tracked.name))
+    }
+
     /// Returns where a cube is, as of the last tick.
     pub fn pose(&self, cube: CubeId) -> Option<Pose> {
         self.cubes.get(&cube).map(|tracked| tracked.pose)
