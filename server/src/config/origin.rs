@@ -14,6 +14,11 @@ pub struct Origin {
 }
 
 impl Origin {
+    /// Returns the host: a name, or an address, of IPv6 in brackets.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Returns the host and port of a page that was loaded over HTTP, as in its `Host` header but with the
     /// port in any case.
     pub(crate) fn page(&self) -> Option<String> {

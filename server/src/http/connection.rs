@@ -30,6 +30,7 @@ use super::first_bytes::{beginning, look};
 use super::foreign;
 use super::https::Unencrypted;
 use super::meter::{Meter, Metered};
+use super::names::{Nearby, is_nearby};
 use super::places::{Place, Places};
 use super::proxy;
 use crate::listener;
@@ -77,6 +78,7 @@ const BEFORE_CUT: Duration = Duration::from_secs(5);
 struct Visit {
     peer: SocketAddr,
     place: Arc<Place>,
+    nearby: Option<Nearby>,
     /// The count of what the connection moves.
     meter: Meter,
 }
@@ -150,10 +152,20 @@ pub(super) async fn serve(
             };
             let (router, stop, served) = (router.clone(), stop.clone(), Arc::clone(shared));
             let given_away = place.given_away();
+            // Under TLS a name is checked by the browser, behind a proxy by the proxy.
+            let local = stream.local_addr().ok().map(|address| address.ip());
+            let is_straight =
+                shared.tls.is_none() && !proxy::is_trusted(peer.ip(), &config.trust_proxy);
+            let nearby = (is_straight && is_nearby(peer.ip(), local)).then_some(Nearby);
             let serving = async move {
                 let (cuts, bans) = (&served.metrics.http_cuts, &served.host.bans);
                 let address = place.address().ip();
-                let visit = Visit { peer, place, meter };
+                let visit = Visit {
+                    peer,
+                    place,
+                    nearby,
+                    meter,
+                };
                 tokio::select! {
                     () = serve_one(&served, stream, visit, router, stop) => {}
                     () = given_away => cuts.count(HttpEnding::GaveWay),
@@ -283,7 +295,12 @@ async fn serve_stream(
     let was_served = AtomicBool::new(false);
     // Requests over the limit of their address.
     let refused = AtomicU32::new(0);
-    let Visit { peer, place, meter } = visit;
+    let Visit {
+        peer,
+        place,
+        nearby,
+        meter,
+    } = visit;
     let stream = Metered::new(stream, meter.clone());
     let service = service_fn(|request: hyper::Request<Incoming>| {
         was_served.store(true, Ordering::Relaxed);
@@ -296,6 +313,9 @@ async fn serve_stream(
         request.extensions_mut().insert(meter.clone());
         request.extensions_mut().insert(StreamEnds(stream_end));
         request.extensions_mut().insert(Arc::clone(&place));
+        if let Some(nearby) = nearby {
+            request.extensions_mut().insert(nearby);
+        }
         if let Some(unencrypted) = unencrypted {
             request.extensions_mut().insert(unencrypted);
         }

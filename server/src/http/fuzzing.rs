@@ -34,7 +34,7 @@ pub fn answer_head<'a>(headers: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> H
     *request.headers_mut() = map;
     let is_well_formed = well_formed::problem(&request).is_none();
     let map = request.into_parts().0.headers;
-    let is_refused = upgrade::refuse_origin(&map, &[], |_| false).is_some()
+    let is_refused = upgrade::refuse_origin(&map, upgrade::host(&map), &[], |_| false).is_some()
         || upgrade::refuse_request(&map).is_some();
     let codings = [Encoding::Identity, Encoding::Gzip, Encoding::Brotli];
     HeadAnswer {

@@ -10,6 +10,7 @@ mod foreign;
 pub(crate) mod fuzzing;
 mod https;
 mod meter;
+mod names;
 mod origin;
 mod places;
 mod proxy;
@@ -49,11 +50,14 @@ pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: Canc
 }
 
 fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
+    let about_players = Router::new()
+        .merge(status)
+        .route("/cubes.json", get(cubes::page))
+        .route_layer(from_fn_with_state(Arc::clone(&shared), names::check));
     let pages = Router::new()
         .merge(files::game().unwrap_or_default())
-        .merge(status)
+        .merge(about_players)
         .route("/time.html", get(time::page))
-        .route("/cubes.json", get(cubes::page))
         .route("/healthz", get(health))
         .route("/metrics", get(metrics))
         .route("/ws", get(upgrade::page))

@@ -14,6 +14,7 @@ use tracing::warn;
 use super::closing::Refusal;
 use super::connection::not_admitted;
 use super::meter::Meter;
+use super::names::{self, Nearby};
 use super::places::Place;
 use super::{origin, plain, websocket};
 use crate::config::Origin;
@@ -44,18 +45,25 @@ pub(super) struct Asking {
 pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
     Extension(client): Extension<Address>,
-    Extension(meter): Extension<Meter>,
-    Extension(connection): Extension<Arc<Place>>,
+    (Extension(meter), Extension(connection)): (Extension<Meter>, Extension<Arc<Place>>),
+    nearby: Option<Extension<Nearby>>,
     Query(asking): Query<Asking>,
     headers: HeaderMap,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Response {
+    let own_host = |origin: Option<&str>| match host(&headers) {
+        host if nearby.is_some() && names::is_foreign(&shared, host, origin) => "",
+        host => host,
+    };
     if !headers.contains_key(header::UPGRADE) {
-        return obstacle(&shared, &connection, asking.origin.as_deref(), &headers);
+        let origin = asking.origin.as_deref();
+        return obstacle(&shared, &connection, origin, own_host(origin));
     }
+    let origin = headers.get(header::ORIGIN).map(HeaderValue::to_str);
+    let host = own_host(origin.and_then(Result::ok));
     let is_neighbour = |page: &str| shared.neighbours.has_page(page);
     if let Some((origin, reason)) =
-        refuse_origin(&headers, &shared.config.allow_origin, is_neighbour)
+        refuse_origin(&headers, host, &shared.config.allow_origin, is_neighbour)
     {
         if shared.refused_origins.is_new(&origin) {
             warn!(origin, "refused a page: {reason}");
@@ -101,20 +109,14 @@ pub(super) async fn page(
 }
 
 /// Returns what would be in the way of a WebSocket of the asking page. With 426, nothing would be here.
-fn obstacle(
-    shared: &Shared,
-    connection: &Place,
-    origin: Option<&str>,
-    headers: &HeaderMap,
-) -> Response {
+fn obstacle(shared: &Shared, connection: &Place, origin: Option<&str>, host: &str) -> Response {
     if shared.host.shutdown.is_cancelled() {
         let text = Ending::ShuttingDown.message();
         return plain(StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n"));
     }
     let is_neighbour = |page: &str| shared.neighbours.has_page(page);
     let allowed = &shared.config.allow_origin;
-    let refused =
-        origin.and_then(|origin| origin::refusal(origin, host(headers), allowed, is_neighbour));
+    let refused = origin.and_then(|origin| origin::refusal(origin, host, allowed, is_neighbour));
     if let Some(reason) = refused {
         return plain(StatusCode::FORBIDDEN, reason + "\n");
     }
@@ -137,8 +139,10 @@ fn upgrade_required() -> Response {
 }
 
 /// Returns the origin that may not connect and the reason. Programs that are not browsers send no origin.
+/// Pages at `host` are this server's own.
 pub(super) fn refuse_origin(
     headers: &HeaderMap,
+    host: &str,
     allowed: &[Origin],
     is_neighbour: impl Fn(&str) -> bool,
 ) -> Option<(String, String)> {
@@ -148,11 +152,12 @@ pub(super) fn refuse_origin(
         (Some(origin), None) => origin.to_str().unwrap_or_default(),
         _ => "",
     };
-    let reason = origin::refusal(origin, host(headers), allowed, is_neighbour)?;
+    let reason = origin::refusal(origin, host, allowed, is_neighbour)?;
     Some((origin.to_owned(), reason))
 }
 
-fn host(headers: &HeaderMap) -> &str {
+/// Returns the `Host` of a request, or nothing.
+pub(super) fn host(headers: &HeaderMap) -> &str {
     let host = headers.get(header::HOST).map(HeaderValue::to_str);
     host.and_then(Result::ok).unwrap_or_default()
 }
@@ -189,10 +194,10 @@ mod tests {
     #[test]
     fn only_pages_of_the_clusters_servers_may_connect() {
         let refused = |origin: &'static str| {
-            let headers = [(header::ORIGIN, origin), (header::HOST, "a.example:8080")];
-            let headers = headers.map(|(name, value)| (name, HeaderValue::from_static(value)));
+            let headers = [(header::ORIGIN, HeaderValue::from_static(origin))];
             let is_neighbour = |page: &str| ["b.example:8080", "c.example:443"].contains(&page);
-            refuse_origin(&HeaderMap::from_iter(headers), &[], is_neighbour).is_some()
+            let headers = HeaderMap::from_iter(headers);
+            refuse_origin(&headers, "a.example:8080", &[], is_neighbour).is_some()
         };
         for page in [
             "http://a.example:8080",

@@ -22,9 +22,9 @@ pub(crate) use self::accept::{Acceptor, Arrival};
 pub(crate) use self::certificate::day;
 pub use self::certificate::{Certificate, CertificateError, Fingerprint, KeyKind};
 use self::handshakes::Handshakes;
-pub(crate) use self::self_signed::missing_names;
 #[cfg(test)]
 pub(crate) use self::self_signed::read_or_make;
+pub(crate) use self::self_signed::{host_name, missing_names};
 use crate::blocking;
 use crate::config::Config;
 use crate::metrics::{Reload, ServerMetrics};

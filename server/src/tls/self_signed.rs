@@ -165,13 +165,15 @@ fn names() -> Vec<String> {
     names
 }
 
+/// Returns this machine's name, as the system knows it.
 #[cfg(unix)]
-fn host_name() -> Option<String> {
+pub(crate) fn host_name() -> Option<String> {
     nix::unistd::gethostname().ok()?.into_string().ok()
 }
 
+/// Returns this machine's name, as the system knows it.
 #[cfg(not(unix))]
-fn host_name() -> Option<String> {
+pub(crate) fn host_name() -> Option<String> {
     std::env::var("COMPUTERNAME").ok()
 }
 

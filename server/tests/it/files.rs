@@ -122,7 +122,7 @@ async fn every_page_has_a_policy_and_the_headers_that_go_with_it() {
         for part in [
             "default-src 'self';",
             "script-src 'self' 'wasm-unsafe-eval';",
-            "connect-src 'self' ws://test.example:8080 wss://test.example:8080;",
+            "connect-src 'self' ws://test.localhost:8080 wss://test.localhost:8080;",
             "frame-ancestors 'self'",
             "base-uri 'none'",
         ] {

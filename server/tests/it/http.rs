@@ -32,7 +32,7 @@ pub async fn request_with(
     headers: &[(&str, &str)],
 ) -> Answer {
     let mut request =
-        format!("{method} {path} HTTP/1.1\r\nHost: test.example:8080\r\nConnection: close\r\n");
+        format!("{method} {path} HTTP/1.1\r\nHost: test.localhost:8080\r\nConnection: close\r\n");
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
     }
@@ -149,7 +149,7 @@ async fn the_status_page_shows_the_players_and_how_to_join() {
     assert!(
         answer
             .body
-            .contains(&format!("cargo client --server test.example:{port}"))
+            .contains(&format!("cargo client --server test.localhost:{port}"))
     );
     assert!(answer.body.contains("&lt;Вася&gt;") && !answer.body.contains("<Вася>"));
 }

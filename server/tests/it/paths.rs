@@ -254,11 +254,11 @@ async fn load_balancers_get_what_they_expect() {
 #[tokio::test]
 async fn an_absolute_target_names_the_server_whatever_host_says() {
     let server = Server::start(&[]).await;
-    let request = "GET http://game.example/status HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n";
+    let request = "GET http://game.localhost/status HTTP/1.1\r\nHost: other.example\r\nConnection: close\r\n\r\n";
     let answer = exchange(&server, request.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    assert!(answer.contains("--server game.example:"), "{answer}");
-    assert!(answer.contains("ws://game.example "), "{answer}");
-    let answer = request_with(server.addresses.http, "GET", "http://game.example", &[]).await;
+    assert!(answer.contains("--server game.localhost:"), "{answer}");
+    assert!(answer.contains("ws://game.localhost "), "{answer}");
+    let answer = request_with(server.addresses.http, "GET", "http://game.localhost", &[]).await;
     assert_eq!(answer.status, 200);
 }

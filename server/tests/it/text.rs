@@ -265,7 +265,7 @@ async fn names_are_told_and_cannot_be_taken_for_another_line() {
 async fn other_protocols_learn_which_port_was_meant() {
     let server = server().await;
     let (game, pages) = (server.addresses.tcp.port(), server.addresses.http.port());
-    let request = b"GET /status HTTP/1.1\r\nHost: test.example\r\n\r\n";
+    let request = b"GET /status HTTP/1.1\r\nHost: test.localhost\r\n\r\n";
     let answers = TextClient::asks(&server, request).await;
     assert!(answers.starts_with("HTTP/1.1 400 "), "{answers}");
     assert!(

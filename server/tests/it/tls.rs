@@ -333,7 +333,7 @@ async fn pages_are_served_over_https_and_http_is_redirected_there() {
 
     let plain = get(address, "/?room=den").await;
     assert_eq!(plain.status, 307);
-    let location = "https://test.example:8080/?room=den";
+    let location = "https://test.localhost:8080/?room=den";
     assert_eq!(plain.header("location"), Some(location));
     assert_eq!(plain.body, "this server speaks https only\n");
     // A trusted proxy ends the encryption itself, so a redirect would loop.

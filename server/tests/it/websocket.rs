@@ -339,7 +339,8 @@ async fn status(server: &Server, headers: &str) -> u16 {
 
 #[tokio::test]
 async fn only_valid_requests_from_allowed_origins_become_websockets() {
-    let server = Server::start(&["--allow-origin", "https://friend.example"]).await;
+    let allowed = "https://friend.example,http://game.example:8080";
+    let server = Server::start(&["--allow-origin", allowed]).await;
     let host = "Host: game.example:8080";
     let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
     for (headers, expected) in [
@@ -377,6 +378,59 @@ async fn only_valid_requests_from_allowed_origins_become_websockets() {
     ] {
         assert_eq!(status(&server, &headers).await, expected, "{headers}");
     }
+}
+
+#[tokio::test]
+async fn a_page_whose_name_only_resolves_to_this_server_is_not_its_own() {
+    let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+    let with =
+        |host: &str, scheme: &str| format!("Host: {host}\r\n{key}\r\nOrigin: {scheme}://{host}");
+    let foreign = "evil.example:8080";
+    let server = Server::start(&["--allow-origin", "http://game.club.example:8080"]).await;
+    for (host, scheme, expected) in [
+        (foreign, "http", 403),
+        ("localhost.evil.example", "http", 403),
+        ("127.0.0.1:8080", "http", 101),
+        ("192.168.1.5:8080", "http", 101),
+        ("[::1]:8080", "http", 101),
+        ("localhost:8080", "http", 101),
+        ("annas-pc:8080", "http", 101),
+        ("annas-pc.local:8080", "http", 101),
+        ("game.club.example:8080", "http", 101),
+        // A proxy with a certificate of that name is in front.
+        (foreign, "https", 101),
+    ] {
+        let answered = status(&server, &with(host, scheme)).await;
+        assert_eq!(answered, expected, "{scheme}://{host}");
+    }
+    // A program that is no browser names what it likes.
+    assert_eq!(
+        status(&server, &format!("Host: {foreign}\r\n{key}")).await,
+        101
+    );
+
+    // What pages tell of players is refused too, and how to allow it is said.
+    for (path, expected) in [
+        ("/cubes.json", 403),
+        ("/status", 403),
+        ("/status/events", 403),
+        ("/ws?origin=http%3A%2F%2Fevil.example%3A8080", 403),
+        ("/healthz", 200),
+        ("/metrics", 200),
+        ("/time.html", 200),
+    ] {
+        let target = format!("http://{foreign}{path}");
+        let answer = crate::http::get(server.addresses.http, &target).await;
+        assert_eq!(answer.status, expected, "{path}");
+        let mends = answer
+            .body
+            .contains("--allow-origin http://evil.example:8080");
+        assert_eq!(mends, expected == 403, "{}", answer.body);
+    }
+
+    // The proxy that the operator trusts decides about its own names.
+    let server = Server::start(&["--trust-proxy", "127.0.0.1"]).await;
+    assert_eq!(status(&server, &with(foreign, "http")).await, 101);
 }
 
 #[tokio::test]
@@ -454,7 +508,7 @@ async fn a_page_that_got_no_websocket_learns_why() {
         let answer = crate::http::get(address, &format!("/ws?origin={origin}")).await;
         (answer.status, answer.body)
     };
-    let own = "http%3A%2F%2Ftest.example%3A8080";
+    let own = "http%3A%2F%2Ftest.localhost%3A8080";
     assert_eq!(ask(own).await.0, 426);
     assert_eq!(crate::http::get(address, "/ws").await.status, 426);
     let (status, text) = ask("https%3A%2F%2Fgame.example").await;

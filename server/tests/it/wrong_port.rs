@@ -37,7 +37,7 @@ async fn a_native_client_on_the_port_of_the_pages_learns_the_port_of_the_game() 
 async fn a_browser_on_the_port_of_the_game_learns_the_port_of_the_pages() {
     let server = Server::start(&[]).await;
     let answer = get(server.addresses.tcp, "/?room=den").await;
-    let link = format!("http://test.example:{}/", server.addresses.http.port());
+    let link = format!("http://test.localhost:{}/", server.addresses.http.port());
     assert_eq!(answer.status, 404);
     assert!(
         answer.body.contains(&format!("<a href=\"{link}\">")),
@@ -49,11 +49,14 @@ async fn a_browser_on_the_port_of_the_game_learns_the_port_of_the_pages() {
 
     let pair = Pair::new();
     let server = pair.serve(&[]).await;
-    let link = format!("\"https://test.example:{}/\"", server.addresses.http.port());
+    let link = format!(
+        "\"https://test.localhost:{}/\"",
+        server.addresses.http.port()
+    );
     let plain = get(server.addresses.tcp, "/").await;
     assert!(plain.body.contains(&link), "{}", plain.body);
     let answer = get_encrypted(server.addresses.tcp, "/", &pair.certificate).await;
-    let link = link.replace("test.example", "127.0.0.1");
+    let link = link.replace("test.localhost", "127.0.0.1");
     assert!(answer.contains(&link), "{answer}");
 }
 
