@@ -22,18 +22,25 @@ const MAX_NETWORKS: usize = 57_000;
 #[derive(Debug)]
 pub struct Pace {
     per_second: NonZeroU32,
+    burst: Duration,
     buckets: Mutex<ByAddress<TokenBucket>>,
 }
 
 impl Pace {
     /// Allows each address so many a second, and a burst.
     pub fn new(per_second: NonZeroU32) -> Self {
-        Self::remembering(MAX_NETWORKS, per_second)
+        Self::remembering(MAX_NETWORKS, per_second, BURST)
     }
 
-    fn remembering(networks: usize, per_second: NonZeroU32) -> Self {
+    /// Allows each address so many a second, and at once as many as in `burst`.
+    pub fn with_burst(per_second: NonZeroU32, burst: Duration) -> Self {
+        Self::remembering(MAX_NETWORKS, per_second, burst)
+    }
+
+    fn remembering(networks: usize, per_second: NonZeroU32, burst: Duration) -> Self {
         Self {
             per_second,
+            burst,
             buckets: Mutex::new(ByAddress::new(networks, WhenFull::Forget)),
         }
     }
@@ -47,7 +54,7 @@ impl Pace {
             let make = || {
                 let rate = self.per_second.get().saturating_mul(prefix.times());
                 let rate = NonZeroU32::new(rate).unwrap_or(self.per_second);
-                TokenBucket::per_second(rate, BURST, now)
+                TokenBucket::per_second(rate, self.burst, now)
             };
             let bucket = buckets.entry(prefix, now, TokenBucket::full_at, make);
             if !bucket.is_some_and(|bucket| bucket.holds(1, now)) {
@@ -108,7 +115,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn memory_is_bounded_and_the_least_busy_are_forgotten() {
         const MANY: usize = 1_000;
-        let pace = Pace::remembering(MANY, NonZeroU32::MIN);
+        let pace = Pace::remembering(MANY, NonZeroU32::MIN, BURST);
         let address = |number: usize| IpAddr::from(std::net::Ipv4Addr::from_bits(number as u32));
         let busy = address(0);
         assert!((0..16).all(|_| pace.allows(busy)));

@@ -9,18 +9,17 @@ use cubesync_protocol::{DatagramKey, PathId};
 use cubesync_relay::by_address::{Address, network};
 use cubesync_relay::datagram::{BURST, DatagramInbox, DatagramPath, MAX_DATAGRAMS_PER_SECOND};
 use cubesync_relay::token_bucket::TokenBucket;
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::time::Instant;
 
 use super::metrics::{CountedPath, DatagramMetrics, Opening, Received};
 use super::socket::Outgoing;
-use super::{lock, random};
+use super::{Limits, lock, random};
 
 /// The open paths by their ids.
 #[derive(Debug)]
 pub(super) struct Paths {
     open: Mutex<HashMap<PathId, Arc<Path>>>,
-    limit: usize,
+    limits: Limits,
     metrics: DatagramMetrics,
 }
 
@@ -28,7 +27,9 @@ pub(super) struct Paths {
 #[derive(Debug)]
 pub(super) struct Path {
     id: PathId,
-    /// The host of the player's stream.
+    /// The address of the player's stream.
+    player: Address,
+    /// The host of that address.
     peer: IpAddr,
     inbox: DatagramInbox,
     intake: Mutex<Intake>,
@@ -61,11 +62,11 @@ pub(super) struct OpenPath {
 }
 
 impl Paths {
-    /// Starts without paths, of which there may be `limit`.
-    pub(super) fn new(limit: usize, metrics: DatagramMetrics) -> Self {
+    /// Starts without paths.
+    pub(super) fn new(limits: Limits, metrics: DatagramMetrics) -> Self {
         Self {
             open: Mutex::default(),
-            limit,
+            limits,
             metrics,
         }
     }
@@ -79,6 +80,7 @@ impl Paths {
         let (id, key) = (PathId(u64::from_le_bytes(random())), random());
         let path = Arc::new(Path {
             id,
+            player: peer,
             peer: network(peer.ip()),
             inbox,
             intake: Mutex::new(Intake {
@@ -92,7 +94,7 @@ impl Paths {
             }),
         });
         let mut open = lock(&self.open);
-        if open.len() >= self.limit {
+        if open.len() >= self.limits.paths {
             return Err(Opening::Full);
         }
         open.insert(id, Arc::clone(&path));
@@ -105,9 +107,7 @@ impl Paths {
             return Received::Foreign;
         };
         let path = lock(&self.open).get(&PathId(id)).cloned();
-        path.map_or(Received::NoPath, |path| {
-            path.receive(packet, from, &self.metrics.paths)
-        })
+        path.map_or(Received::NoPath, |path| path.receive(packet, from, self))
     }
 
     fn close(&self, id: PathId) {
@@ -120,7 +120,7 @@ impl Path {
         self.id
     }
 
-    fn receive(&self, packet: &mut [u8], from: SocketAddr, paths: &Gauge) -> Received {
+    fn receive(&self, packet: &mut [u8], from: SocketAddr, paths: &Paths) -> Received {
         if network(from.ip()) != self.peer {
             return Received::OtherHost;
         }
@@ -139,10 +139,13 @@ impl Path {
         // Only the player's own packets take tokens; forged ones count as strangers'.
         rate.take(1, now);
         drop(intake);
+        if !paths.limits.packets.allows(self.player) {
+            return Received::Refused;
+        }
         if opened.is_newest {
             let mut outlet = lock(&self.outlet);
             outlet.to = Some(from);
-            let counted = || CountedPath::new(paths);
+            let counted = || CountedPath::new(&paths.metrics.paths);
             outlet.counted.get_or_insert_with(counted);
         }
         match self.inbox.deliver(opened.datagram) {
@@ -220,7 +223,7 @@ mod tests {
 
     async fn pair() -> Pair {
         let metrics = DatagramMetrics::new(&MetricSet::default());
-        pair_of(&Arc::new(Paths::new(1, metrics))).await
+        pair_of(&Arc::new(Paths::new(Limits::of(1, 64), metrics))).await
     }
 
     async fn pair_of(paths: &Arc<Paths>) -> Pair {
@@ -298,7 +301,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_player_who_sends_too_much_costs_no_cryptography_and_others_are_listened_to() {
         let metrics = DatagramMetrics::new(&MetricSet::default());
-        let paths = Arc::new(Paths::new(2, metrics));
+        let paths = Arc::new(Paths::new(Limits::of(2, 64), metrics));
         let (mut flooding, mut other) = (pair_of(&paths).await, pair_of(&paths).await);
         let mut forged = flooding.packet();
         *forged.last_mut().unwrap() ^= 1;
@@ -322,6 +325,23 @@ mod tests {
         tokio::time::advance(BURST).await;
         let packet = flooding.packet();
         assert_eq!(flooding.receive(&packet, PLAYER), Received::Taken);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn all_players_of_one_address_have_a_limit_together() {
+        let metrics = DatagramMetrics::new(&MetricSet::default());
+        let paths = Arc::new(Paths::new(Limits::of(9, 2), metrics));
+        let mut taken = 0;
+        for _ in 0..4 {
+            let mut player = pair_of(&paths).await;
+            for _ in 0..500 {
+                let packet = player.packet();
+                let outcome = player.receive(&packet, PLAYER);
+                taken += usize::from(outcome == Received::Taken);
+            }
+        }
+        let most = 2 * Limits::PACKETS_EACH as usize * BURST.as_secs() as usize;
+        assert_eq!(taken, most);
     }
 
     #[tokio::test]

@@ -37,8 +37,9 @@ use self::peer::{Outcome, Peer, Step};
 use self::stun::Message;
 use super::metrics::{DatagramMetrics, Opening, Received};
 use super::socket::Outgoing;
-use super::{lock, random};
+use super::{Limits, lock, random};
 use cubesync_network::Network;
+use cubesync_relay::by_address::Address;
 
 /// Time between two looks at what is due. An acknowledgement waits for 200 ms anyway.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -58,7 +59,7 @@ pub(super) struct Browsers {
     bound: SocketAddr,
     outgoing: Outgoing,
     open: Mutex<Open>,
-    limit: usize,
+    limits: Limits,
     metrics: DatagramMetrics,
 }
 
@@ -74,6 +75,8 @@ struct Open {
 /// One browser's path.
 struct Path {
     name: u64,
+    /// The address of the player's stream.
+    player: Address,
     peer: Mutex<Peer>,
     inbox: DatagramInbox,
 }
@@ -82,6 +85,19 @@ struct Path {
 struct OpenPath {
     path: Arc<Path>,
     browsers: Arc<Browsers>,
+}
+
+impl Open {
+    /// Takes an address from a path, if that has it.
+    fn leave(&mut self, path: &Path, address: SocketAddr) {
+        if self
+            .by_address
+            .get(&address)
+            .is_some_and(|of| of.name == path.name)
+        {
+            self.by_address.remove(&address);
+        }
+    }
 }
 
 impl Path {
@@ -100,11 +116,11 @@ impl Path {
 }
 
 impl Browsers {
-    /// Offers the socket behind `outgoing`, which is bound to `bound`, to `limit` browsers.
+    /// Offers the socket behind `outgoing`, which is bound to `bound`, within `limits`.
     pub(super) fn new(
         outgoing: Outgoing,
         bound: SocketAddr,
-        limit: usize,
+        limits: Limits,
         metrics: DatagramMetrics,
     ) -> Self {
         let certificate = make_certificate().expect("the system gives random bytes");
@@ -117,17 +133,17 @@ impl Browsers {
             bound,
             outgoing,
             open: Mutex::default(),
-            limit,
+            limits,
             metrics,
         }
     }
 
-    /// Opens a path for the browser at `browser` that made an offer.
+    /// Opens a path for the browser that made an offer, on a stream from `player`.
     pub(super) fn open(
         self: &Arc<Self>,
         offer: &str,
         inbox: DatagramInbox,
-        browser: IpAddr,
+        player: Address,
     ) -> Result<OpenedPath, Opening> {
         let offer = Offer::parse(offer).ok_or(Opening::BadOffer)?;
         let name = u64::from_le_bytes(random());
@@ -137,18 +153,19 @@ impl Browsers {
             ufrag: &ufrag,
             password: &password,
             fingerprint: &self.fingerprint,
-            address: own_address(self.bound, browser),
+            address: own_address(self.bound, player.ip()),
             max_message_bytes: MAX_DATAGRAM_BYTES,
         });
         let paths = self.metrics.paths.clone();
         let peer = Peer::new(&offer, &ufrag, &password, paths, Instant::now());
         let path = Arc::new(Path {
             name,
+            player,
             peer: Mutex::new(peer),
             inbox,
         });
         let mut open = lock(&self.open);
-        if open.by_name.len() >= self.limit {
+        if open.by_name.len() >= self.limits.paths {
             return Err(Opening::Full);
         }
         open.by_name.insert(name, Arc::clone(&path));
@@ -205,15 +222,16 @@ impl Browsers {
         let Some(path) = path else {
             return Received::NoPath;
         };
+        let mut forgotten = None;
         let (outcome, step) = path.advance(|peer, step| {
             let outcome = peer.receive_stun(&message, from, Instant::now(), step);
             if outcome == Outcome::Signed {
-                peer.remember(from);
+                forgotten = peer.remember(from);
             }
             outcome
         });
         if outcome == Some(Outcome::Signed) {
-            self.take_address(&path, from);
+            self.take_address(&path, from, forgotten);
         }
         self.carry_out(&path, step);
         match outcome {
@@ -228,6 +246,9 @@ impl Browsers {
         let Some(path) = path else {
             return Received::NoPath;
         };
+        if !self.limits.packets.allows(path.player) {
+            return Received::Refused;
+        }
         let (outcome, step) = path
             .advance(|peer, step| peer.receive(packet, from, &self.settings, Instant::now(), step));
         let has_messages = !step.messages.is_empty();
@@ -254,9 +275,13 @@ impl Browsers {
     }
 
     /// Gives an address to the browser that sent something signed from there, unless another browser's open
-    /// channel sends to it: a signed request may name a stranger's address as its source.
-    fn take_address(&self, path: &Arc<Path>, address: SocketAddr) {
+    /// channel sends to it: a signed request may name a stranger's address as its source. The browser may
+    /// have forgotten another address for it.
+    fn take_address(&self, path: &Arc<Path>, address: SocketAddr, forgotten: Option<SocketAddr>) {
         let mut open = lock(&self.open);
+        if let Some(forgotten) = forgotten {
+            open.leave(path, forgotten);
+        }
         let Open {
             by_name,
             by_address,
@@ -267,15 +292,15 @@ impl Browsers {
         if is_taken || !by_name.contains_key(&path.name) {
             return;
         }
-        let peer = lock(&path.peer);
-        by_address.retain(|address, of| of.name != path.name || peer.has_address(*address));
         by_address.insert(address, Arc::clone(path));
     }
 
     fn forget(&self, path: &Path) {
         let mut open = lock(&self.open);
         if open.by_name.remove(&path.name).is_some() {
-            open.by_address.retain(|_, of| of.name != path.name);
+            for address in lock(&path.peer).addresses() {
+                open.leave(path, address);
+            }
         }
     }
 }

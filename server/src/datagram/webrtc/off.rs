@@ -1,11 +1,13 @@
 //! No datagrams for browsers, in a server that is built without the feature `webrtc`.
 
 use std::future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use cubesync_relay::by_address::Address;
 use cubesync_relay::datagram::{DatagramInbox, OpenedPath};
 
+use super::Limits;
 use super::metrics::{DatagramMetrics, Opening, Received};
 use super::socket::Outgoing;
 
@@ -15,7 +17,7 @@ pub(super) struct Browsers;
 
 impl Browsers {
     /// Offers nothing.
-    pub(super) fn new(_: Outgoing, _: SocketAddr, _: usize, _: DatagramMetrics) -> Self {
+    pub(super) fn new(_: Outgoing, _: SocketAddr, _: Limits, _: DatagramMetrics) -> Self {
         Self
     }
 
@@ -24,7 +26,7 @@ impl Browsers {
         self: &Arc<Self>,
         _: &str,
         _: DatagramInbox,
-        _: IpAddr,
+        _: Address,
     ) -> Result<OpenedPath, Opening> {
         Err(Opening::NotOffered)
     }

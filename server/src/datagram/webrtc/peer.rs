@@ -155,6 +155,11 @@ impl Peer {
         self.state = State::Closed;
     }
 
+    /// Returns the addresses from which signed requests came.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
+        self.addresses.iter().copied()
+    }
+
     /// Returns whether signed requests came from an address.
     pub(super) fn has_address(&self, address: SocketAddr) -> bool {
         self.addresses.contains(&address)
@@ -295,21 +300,22 @@ impl Peer {
         acted.ok()
     }
 
-    /// Remembers the address of a signed request, and returns whether it is new. The oldest makes place.
-    pub(super) fn remember(&mut self, address: SocketAddr) -> bool {
+    /// Remembers the address of a signed request. The oldest makes place, and is returned.
+    pub(super) fn remember(&mut self, address: SocketAddr) -> Option<SocketAddr> {
         if self.has_address(address) {
-            return false;
+            return None;
         }
+        let mut forgotten = None;
         if self.addresses.len() == MAX_ADDRESSES {
             // The chosen one stays.
             let oldest = self
                 .addresses
                 .iter()
                 .position(|old| Some(*old) != self.chosen);
-            self.addresses.remove(oldest.unwrap_or(0));
+            forgotten = self.addresses.remove(oldest.unwrap_or(0));
         }
         self.addresses.push_back(address);
-        true
+        forgotten
     }
 
     /// Asks at a new address whether the browser is there.

@@ -1,12 +1,13 @@
 //! A browser and its peer, without a network between them.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cubesync_protocol::DatagramAnswer;
 use cubesync_protocol::datagram::Uplink;
+use cubesync_relay::by_address::Address;
 use cubesync_relay::datagram::{DatagramInbox, DatagramPath, OpenedPath};
 use cubesync_relay::metrics::MetricSet;
 use dimpl::DtlsCertificate;
@@ -20,7 +21,8 @@ use super::description::{Answer, Offer};
 use super::peer::{Outcome, Peer, Step};
 use super::stun::Message;
 use super::testing::Browser;
-use super::{Browsers, Path};
+use super::{Browsers, Path, lock};
+use crate::datagram::Limits;
 use crate::datagram::metrics::{DatagramMetrics, Received};
 use crate::datagram::socket::Outgoing;
 
@@ -368,6 +370,7 @@ fn a_panic_closes_one_browsers_path() {
     let Pair { peer, .. } = Pair::open();
     let path = Path {
         name: 1,
+        player: Address::from(IpAddr::from(Ipv4Addr::LOCALHOST)),
         peer: Mutex::new(peer),
         inbox: DatagramInbox::new(|_| true),
     };
@@ -404,7 +407,8 @@ fn open_path(browsers: &Arc<Browsers>) -> (Browser, Arc<dyn DatagramPath>, Arc<A
         count.fetch_add(1, Ordering::Relaxed);
         true
     });
-    let opened = browsers.open(&browser.offer(), inbox, Ipv4Addr::LOCALHOST.into());
+    let player = Address::from(IpAddr::from(Ipv4Addr::LOCALHOST));
+    let opened = browsers.open(&browser.offer(), inbox, player);
     let OpenedPath { answer, path } = opened.unwrap();
     let DatagramAnswer::WebRtc { answer } = answer else {
         panic!("{answer:?}");
@@ -420,7 +424,7 @@ async fn a_browser_keeps_its_address_when_anothers_requests_name_it() {
     let bound = socket.local_addr().unwrap();
     let metrics = DatagramMetrics::new(&MetricSet::default());
     let outgoing = Outgoing::new(&Arc::new(socket), metrics.clone());
-    let browsers = Arc::new(Browsers::new(outgoing, bound, 2, metrics));
+    let browsers = Arc::new(Browsers::new(outgoing, bound, Limits::of(2, 64), metrics));
     let (mut owner, path, delivered) = open_path(&browsers);
     let (mut liar, _path, _) = open_path(&browsers);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -451,6 +455,30 @@ async fn a_browser_keeps_its_address_when_anothers_requests_name_it() {
     carry(&browsers, &mut owner, &socket);
     assert_eq!(owner.messages, [b"down"]);
     assert_eq!(delivered.load(Ordering::Relaxed), 1, "an open one's stays");
+}
+
+#[tokio::test]
+async fn a_path_leaves_the_addresses_that_it_forgets_and_at_its_end_all() {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let bound = socket.local_addr().unwrap();
+    let metrics = DatagramMetrics::new(&MetricSet::default());
+    let outgoing = Outgoing::new(&Arc::new(socket), metrics.clone());
+    let browsers = Arc::new(Browsers::new(outgoing, bound, Limits::of(2, 64), metrics));
+    let (mut owner, path, _) = open_path(&browsers);
+    let (mut other, _path, _) = open_path(&browsers);
+    let ask = |browser: &mut Browser, port| {
+        browser.ask();
+        let request = browser.packets.pop().unwrap();
+        browsers.receive(&request, (Ipv4Addr::LOCALHOST, port).into())
+    };
+    assert_eq!(ask(&mut other, 1), Some(Received::Upkeep));
+    for port in 2..22 {
+        assert_eq!(ask(&mut owner, port), Some(Received::Upkeep));
+    }
+    let count = || lock(&browsers.open).by_address.len();
+    assert_eq!(count(), 1 + 8);
+    drop(path);
+    assert_eq!(count(), 1);
 }
 
 /// What an offer costs before anything of the browser has come by datagram.
