@@ -260,6 +260,7 @@ const REASONS = {
   wrong_key: "had a wrong key or none", too_many_tries: "guessed too many keys", tls_handshake: "failed in the TLS handshake",
   server_full: "found the server full", address_full: "were too many from one address", pending_full: "came while too many others were joining", too_many_arrivals: "came too often from one address", room_full: "found the room full", too_many_rooms: "asked for one room too many",
   shutting_down: "were here when the server stopped", panicked: "hit a defect of the server",
+  kicked: "were removed by the operator", banned: "came from a banned address",
 };
 
 function showDisconnects(disconnects) {

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::BanFile;
 use super::message::{Answer, BanLine, Order, Place, PlayerLine, Who};
+use crate::blocking;
 use crate::shared::Shared;
 use cubesync_relay::bans::{Ban, bannable};
 use cubesync_relay::ending::{Ending, Problem};
@@ -24,6 +25,9 @@ const ROOM_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Largest number of players that an answer names one by one.
 const MAX_NAMED: usize = 8;
+
+/// Largest number of players that a line of the log names one by one.
+const MAX_LOGGED: usize = 100;
 
 /// An operator with an order.
 pub(super) struct Operator<'server> {
@@ -105,8 +109,8 @@ impl<'server> Operator<'server> {
         };
         let removed = self.remove(&found, Ending::Kicked, reason.as_deref()).await;
         match removed.is_empty() {
-            true => Err(format!("{} is gone already", named(&found))),
-            false => Ok(format!("removed {}", named(&removed))),
+            true => Err(format!("{} is gone already", named(&found, MAX_NAMED))),
+            false => Ok(format!("removed {}", named(&removed, MAX_NAMED))),
         }
     }
 
@@ -156,7 +160,7 @@ impl<'server> Operator<'server> {
         let removed = self.remove(&found, Ending::Banned, reason.as_deref()).await;
         let players = match removed.is_empty() {
             true => "nobody played from there".to_owned(),
-            false => format!("removed {}", named(&removed)),
+            false => format!("removed {}", named(&removed, MAX_NAMED)),
         };
         let (user, removed) = (self.user, removed.len());
         info!(%network, until, reason, user, removed, "the operator has banned an address");
@@ -222,7 +226,7 @@ impl<'server> Operator<'server> {
             found.push(one);
             return Err(format!(
                 "there are several players {shown}: {}; name one by its --room",
-                named(&found)
+                named(&found, MAX_NAMED)
             ));
         }
         match one.line().place {
@@ -304,14 +308,18 @@ impl<'server> Operator<'server> {
         let removed = found.iter().zip(answers);
         let removed = removed.filter(|(_, answer)| matches!(answer, Ok(Ok(true))));
         let removed: Vec<_> = removed.map(|(found, _)| found).collect();
-        for found in &removed {
-            let (room, cube, name) = (&found.room, found.player.cube, &found.player.name);
+        if !removed.is_empty() {
+            // One line for all: of many lines in a row, the log would leave some out.
+            let players = named(&removed, MAX_LOGGED);
             let command = match ending {
                 Ending::Banned => "ban",
                 _ => "kick",
             };
             let user = self.user;
-            info!(room, %cube, name, command, reason, user, "the operator has removed a player");
+            info!(
+                players,
+                command, reason, user, "the operator has removed players"
+            );
         }
         removed
     }
@@ -322,8 +330,8 @@ impl<'server> Operator<'server> {
             return " (until the server stops: it runs without --bans)".to_owned();
         };
         let bans = Arc::clone(&self.shared.host.bans);
-        let saved = tokio::task::spawn_blocking(move || file.save(&bans)).await;
-        match saved.map_err(std::io::Error::other).flatten() {
+        let saving = blocking::run("the file of --bans", move || file.save(&bans));
+        match saving.await.flatten() {
             Ok(()) => String::new(),
             Err(error) => {
                 warn!(%error, "the bans cannot be kept");
@@ -380,11 +388,11 @@ fn checked(reason: Option<String>) -> Result<Option<String>, String> {
 }
 
 /// Names players, the first few one by one.
-fn named(found: &[impl Borrow<Found>]) -> String {
-    let first = found.iter().take(MAX_NAMED);
+fn named(found: &[impl Borrow<Found>], most: usize) -> String {
+    let first = found.iter().take(most);
     let mut named: Vec<_> = first.map(|found| found.borrow().named()).collect();
-    if found.len() > MAX_NAMED {
-        named.push(format!("{} more", found.len() - MAX_NAMED));
+    if found.len() > most {
+        named.push(format!("{} more", found.len() - most));
     }
     named.join(", ")
 }

@@ -3,6 +3,7 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use tokio::net::{UnixListener, UnixStream};
@@ -73,6 +74,8 @@ async fn check_place(path: &Path) -> Result<(), String> {
 
 /// Listens at a path. The file appears there with its final rights, in place of another one.
 fn listen(path: &Path) -> io::Result<ControlSocket> {
+    // Callers could not name a longer one.
+    SocketAddr::from_pathname(path)?;
     // Nobody else can open what is in this folder, whatever rights new files have.
     let folder = path.with_file_name(format!(".cubesync-{}", std::process::id()));
     DirBuilder::new().mode(0o700).create(&folder)?;

@@ -6,6 +6,8 @@
 
 mod bus;
 mod cluster;
+#[cfg(unix)]
+mod control;
 mod datagrams;
 mod doctor;
 mod elsewhere;

@@ -151,7 +151,10 @@ async fn every_flag_and_variable_named_in_the_docs_exists() {
         let output = soon(command.args(arguments).output()).await.unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let known = help(&["--help"]).await;
+    let mut known = help(&["--help"]).await;
+    for command in ["players", "kick", "ban"] {
+        known += &help(&[command, "--help"]).await;
+    }
     let is_flag_sign = |character: char| character.is_ascii_lowercase() || character == '-';
     let is_variable_sign = |character: char| character.is_ascii_uppercase() || character == '_';
     let flags = words(&known, "--", is_flag_sign);

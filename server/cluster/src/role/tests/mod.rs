@@ -41,6 +41,39 @@ async fn join(servers: &[Server]) -> Vec<Player> {
     players
 }
 
+/// Returns what a player was told at the end, which must be said once.
+fn told(player: &Player) -> &str {
+    let closings = player.heard.iter().filter_map(|message| match message {
+        ServerMessage::Closing { message, .. } => Some(&**message),
+        _ => None,
+    });
+    let [told] = closings.collect::<Vec<_>>()[..] else {
+        panic!("{:?}", player.heard);
+    };
+    told
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_owners_operator_removes_any_player_and_an_edges_only_their_own() {
+    let wire = Arc::default();
+    let servers = start(&wire, 3, Grid::WHOLE).await;
+    let mut players = join(&servers).await;
+    let [here, second, third] = &mut players[..] else {
+        unreachable!();
+    };
+    until(&mut [here, second, third], SECOND, all_see_all).await;
+    assert!(!servers[1].kick(third.cube()).await);
+    assert!(!servers[1].kick(here.cube()).await);
+    assert!(servers[1].kick(second.cube()).await);
+    assert!(servers[0].kick(third.cube()).await);
+    play(&mut [second, third], SOON).await;
+    for kicked in [second, third] {
+        assert!(told(kicked).ends_with(": too loud"));
+    }
+    until(&mut [here], SECOND, all_see_all).await;
+    assert_eq!(servers[2].view().await.cubes.len(), 2);
+}
+
 fn holds_free(player: &Player, holder: &Player) -> bool {
     let free = player.replica.cube(FREE).map(|free| free.kind);
     let holder = Some(holder.cube());

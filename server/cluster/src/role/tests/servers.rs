@@ -12,6 +12,7 @@ use cubesync_protocol::{
     ServerMessage, Welcome, frame,
 };
 use cubesync_relay::DEFAULT_ROOM;
+use cubesync_relay::ending::{Ending, Problem};
 use cubesync_relay::metrics::Metrics;
 use cubesync_relay::room::audience::Outlet;
 use cubesync_relay::room::speed::SpeedRule;
@@ -215,6 +216,13 @@ impl Server {
 
     pub(super) async fn owns(&self) -> bool {
         self.view().await.role == Role::Owner
+    }
+
+    /// Removes a player as this server's operator. Returns whether the server could.
+    pub(super) async fn kick(&self, cube: CubeId) -> bool {
+        let lobby = self.rooms.find(DEFAULT_ROOM).unwrap();
+        let why = Problem::removal(Ending::Kicked, Some("too loud"));
+        lobby.remove(cube, why).await.unwrap()
     }
 
     pub(super) async fn join(&self, name: &str) -> Player {
