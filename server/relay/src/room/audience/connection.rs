@@ -150,6 +150,12 @@ impl Connection {
 
     /// Returns whether the stream may wait with what it has, since a datagram has just brought it.
     pub(super) fn may_wait(&self, served: ServedTick<'_>) -> bool {
+        // The stream alone has the tick before, of which the client knows only by a later one that nothing
+        // is missing. Until then it can use no datagram that begins there.
+        let path = self.path.as_ref();
+        if path.is_some_and(|path| path.has_left(self.sent_tick)) {
+            return false;
+        }
         let mut next = self.cursor;
         let has_content = served.log.next(&self.streams, &mut next).is_some();
         has_content && served.tick - self.sent_tick < served.wait_ticks

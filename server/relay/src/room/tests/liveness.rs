@@ -115,6 +115,35 @@ fn in_a_crowd_whose_ticks_are_too_long_the_way_stays_alive_and_the_stream_has_it
 }
 
 #[test]
+fn after_a_tick_that_is_too_long_the_stream_brings_the_next_one_at_once_too() {
+    let mut test = TestRoom::new(None, 7);
+    let [walker, viewer] = [(); 2].map(|()| test.enter_at(None, None));
+    step(&mut test, &[]);
+    open(&mut test, viewer);
+    step(&mut test, &[]);
+    hear(&mut test, viewer, 0);
+    // Each step is another way than predicted, so every tick has something.
+    let mut restless = |ticks: u64, newcomers: usize| {
+        for _ in 0..newcomers {
+            test.enter_at(None, None);
+        }
+        test.clients.get_mut(&viewer).unwrap().heard.clear();
+        for _ in 0..ticks {
+            let pose = pose_at((test.tick() % 2) as i32 * METRE / 4);
+            step(&mut test, &[(walker, pose)]);
+        }
+        let heard = &test.clients[&viewer].heard;
+        let is_snapshot = |message: &&ServerMessage| matches!(message, ServerMessage::Snapshot(_));
+        heard.iter().filter(is_snapshot).count()
+    };
+    restless(10, 0);
+    assert_eq!(restless(1, 0), 0, "datagrams have it");
+    restless(1, 100);
+    assert_eq!(restless(1, 0), 1, "the client cannot use the datagram");
+    assert_eq!(restless(1, 0), 0, "datagrams have it again");
+}
+
+#[test]
 fn a_server_that_hears_nothing_says_so_and_answers_the_first_datagram_after_that() {
     let mut test = TestRoom::new(None, 6);
     let [walker, viewer] = [(); 2].map(|()| test.enter_at(None, None));
