@@ -511,7 +511,6 @@ impl Config {
                 max_messages_per_second: self.max_messages,
                 max_bytes_per_second: self.max_bytes,
                 dead_after: self.dead_after,
-                slow_reader_after: self.slow_reader_after,
                 other_ports: None,
             },
             connections: Count {

@@ -273,7 +273,10 @@ async fn serve_plain(
         Ok(beginning(&first[..len_bytes]))
     };
     match look(shared, first, &stop).await {
-        None => serve_stream(shared, stream, visit, unencrypted, router, stop).await,
+        None => {
+            let stream = tcp::Socket::new(stream);
+            serve_stream(shared, stream, visit, unencrypted, router, stop).await
+        }
         Some(end) => end.of(shared, stream).await,
     }
 }

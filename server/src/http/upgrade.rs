@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{Extension, Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::{Extension, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use cubesync_protocol::limits::MAX_CLIENT_PAYLOAD_BYTES;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use serde::Deserialize;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tracing::warn;
 
 use super::closing::Refusal;
@@ -24,13 +24,6 @@ use cubesync_relay::contain::contain;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::metrics::Task;
 
-/// Longest message of a WebSocket, with all of its fragments. A browser puts everything that it sends
-/// in one frame of the game into one message, which is far less than four of the longest payloads.
-const MAX_MESSAGE_BYTES: usize = 4 * MAX_CLIENT_PAYLOAD_BYTES;
-
-/// Size of the library's read buffer. Its default of 128 KiB per connection is made for uploads.
-const READ_BUFFER_BYTES: usize = 4 * 1024;
-
 /// The only version in use (RFC 6455).
 const VERSION: &str = "13";
 
@@ -40,18 +33,19 @@ pub(super) struct Asking {
     origin: Option<String>,
 }
 
-/// Checks what the library does not check, and passes the socket to a session. A request that asks for no
-/// WebSocket is one of a page that wants to know why it got none.
+/// Checks a request, and passes the socket to a session. A request that asks for no WebSocket is one of a page
+/// that wants to know why it got none.
 pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
     Extension(client): Extension<Address>,
     (Extension(meter), Extension(connection)): (Extension<Meter>, Extension<Arc<Place>>),
     nearby: Option<Extension<Nearby>>,
     Query(asking): Query<Asking>,
-    headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    mut request: Request,
 ) -> Response {
-    let own_host = |origin: Option<&str>| match host(&headers) {
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>();
+    let headers = request.headers();
+    let own_host = |origin: Option<&str>| match host(headers) {
         host if nearby.is_some() && names::is_foreign(&shared, host, origin) => "",
         host => host,
     };
@@ -63,49 +57,55 @@ pub(super) async fn page(
     let host = own_host(origin.and_then(Result::ok));
     let is_neighbour = |page: &str| shared.neighbours.has_page(page);
     if let Some((origin, reason)) =
-        refuse_origin(&headers, host, &shared.config.allow_origin, is_neighbour)
+        refuse_origin(headers, host, &shared.config.allow_origin, is_neighbour)
     {
         if shared.refused_origins.is_new(&origin) {
             warn!(origin, "refused a page: {reason}");
         }
         return plain(StatusCode::FORBIDDEN, reason + "\n");
     }
-    if let Some(refused) = refuse_request(&headers) {
+    if let Some(refused) = refuse_request(headers) {
         return refused;
     }
-    let upgrade = match upgrade {
-        Ok(upgrade) => upgrade,
-        Err(rejection) => return rejection.into_response(),
+    // Only a GET becomes a WebSocket, and only on a connection that can.
+    let upgrade = upgrade.filter(|_| request.method() == Method::GET);
+    let (Some(key), Some(upgrade)) = (headers.get(header::SEC_WEBSOCKET_KEY), upgrade) else {
+        return upgrade_required();
     };
-    let upgrade = upgrade
-        .max_message_size(MAX_MESSAGE_BYTES)
-        .max_frame_size(MAX_MESSAGE_BYTES)
-        .read_buffer_size(READ_BUFFER_BYTES)
-        // Without a buffer, each frame leaves when it is sent.
-        .write_buffer_size(0);
+    let accept = derive_accept_key(key.as_bytes());
     let admitted = match shared.host.shutdown.is_cancelled() {
         true => Err(Ending::ShuttingDown),
         false => shared.host.admit(client),
     };
+    let metrics = shared.host.metrics.clone();
     let tasks = shared.host.tasks.clone();
-    match admitted {
-        Ok(admitted) => upgrade.on_upgrade(move |socket| {
-            let metrics = shared.host.metrics.clone();
-            let serving = async move {
-                let (reader, writer) = websocket::split(socket, meter);
-                shared.host.sessions.serve(reader, writer, admitted).await;
-            };
-            tasks.track_future(contain(&metrics, Task::Connection, serving))
-        }),
-        // Browsers tell a page nothing about a refused WebSocket. Until the peer has read why, it counts as
-        // a page's connection.
-        Err(ending) => upgrade.on_upgrade(move |socket| {
-            tasks.track_future(async move {
-                websocket::refuse(socket, ending).await;
+    let serving = async move {
+        // The connection may break before the answer is written.
+        let Ok(upgraded) = upgrade.await else {
+            return;
+        };
+        let stream = TokioIo::new(upgraded);
+        match admitted {
+            Ok(admitted) => {
                 drop(connection);
-            })
-        }),
-    }
+                let (reader, writer) = websocket::split(stream, meter).await;
+                shared.host.sessions.serve(reader, writer, admitted).await;
+            }
+            // Browsers tell a page nothing about a refused WebSocket. Until the peer has read why, it counts
+            // as a page's connection.
+            Err(ending) => {
+                websocket::refuse(stream, ending).await;
+                drop(connection);
+            }
+        }
+    };
+    tasks.spawn(contain(&metrics, Task::Connection, serving));
+    let headers = [
+        (header::CONNECTION, HeaderValue::from_static("upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+    ];
+    let accept = [(header::SEC_WEBSOCKET_ACCEPT, accept)];
+    (StatusCode::SWITCHING_PROTOCOLS, headers, accept).into_response()
 }
 
 /// Returns what would be in the way of a WebSocket of the asking page. With 426, nothing would be here.
@@ -162,9 +162,23 @@ pub(super) fn host(headers: &HeaderMap) -> &str {
     host.and_then(Result::ok).unwrap_or_default()
 }
 
-/// Returns the response to a request with another version than ours, or with a key that is not 16
-/// bytes in base64.
+/// Returns the response to a request for something else than a WebSocket, with another version than ours, or
+/// with a key that is not 16 bytes in base64.
 pub(super) fn refuse_request(headers: &HeaderMap) -> Option<Response> {
+    let names = |name, word: &str| {
+        let words = headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok());
+        let mut words = words.flat_map(|value| value.split(','));
+        words.any(|given| given.trim().eq_ignore_ascii_case(word))
+    };
+    if !names(header::UPGRADE, "websocket") || !names(header::CONNECTION, "upgrade") {
+        return Some(plain(
+            StatusCode::BAD_REQUEST,
+            "this is no upgrade to a WebSocket\n",
+        ));
+    }
     let one = |name| {
         let mut values = headers.get_all(name).iter();
         values
@@ -224,7 +238,13 @@ mod tests {
         let check = |key: &str| {
             let version = (header::SEC_WEBSOCKET_VERSION, "13".parse().unwrap());
             let key = (header::SEC_WEBSOCKET_KEY, key.parse().unwrap());
-            refuse_request(&HeaderMap::from_iter([version, key])).map(|refused| refused.status())
+            let upgrade = [
+                (header::CONNECTION, "keep-alive, Upgrade"),
+                (header::UPGRADE, "websocket"),
+            ];
+            let upgrade = upgrade.map(|(name, value)| (name, HeaderValue::from_static(value)));
+            let headers = HeaderMap::from_iter(upgrade.into_iter().chain([version, key]));
+            refuse_request(&headers).map(|refused| refused.status())
         };
         assert_eq!(check("dGhlIHNhbXBsZSBub25jZQ=="), None);
         for wrong in [

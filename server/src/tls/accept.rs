@@ -21,6 +21,10 @@ use cubesync_relay::metrics::CountersBy;
 /// first byte of a frame is zero, that of an HTTP request a letter.
 const HANDSHAKE_RECORD: u8 = 0x16;
 
+/// Largest number of encrypted bytes that the library keeps for a peer that does not read. Its default of 64 KiB
+/// would be a copy, for each connection, of what all connections share.
+const MAX_UNSENT_BYTES: usize = 4 * 1024;
+
 label! {
     /// What became of a handshake: the label of `cubesync_tls_handshakes_total`.
     pub(crate) enum Handshake("outcome") {
@@ -97,6 +101,7 @@ impl Acceptor {
             Ok(mut stream) => {
                 let (socket, connection) = stream.get_mut();
                 socket.has_shaken_hands(self.max_bytes);
+                connection.set_buffer_limit(Some(MAX_UNSENT_BYTES));
                 self.counts.count(match connection.handshake_kind() {
                     Some(HandshakeKind::Resumed) => Handshake::Resumed,
                     _ => Handshake::Full,

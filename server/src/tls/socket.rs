@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
+use cubesync_relay::session::tcp;
 use cubesync_relay::token_bucket::TokenBucket;
 
 /// Largest number of bytes that a peer sends for a handshake. A browser's with a key that withstands quantum
@@ -33,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// The TCP stream under a TLS connection.
 #[derive(Debug)]
 pub(crate) struct Socket {
-    stream: TcpStream,
+    stream: tcp::Socket,
     intake: Intake,
 }
 
@@ -93,7 +94,7 @@ impl Intake {
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self {
-            stream,
+            stream: tcp::Socket::new(stream),
             intake: Intake::Handshake {
                 left_bytes: MAX_HANDSHAKE_BYTES,
             },

@@ -71,7 +71,7 @@ impl Room {
         let changes = self.world.tick(self.tick);
         let frames = frames(self.publisher.tick(self.tick, changes, &self.world));
         assert_eq!(frames.len(), 1, "everybody has moved");
-        self.log.push(self.tick, frames);
+        self.log.push(self.tick, frames, self.players.len());
     }
 }
 

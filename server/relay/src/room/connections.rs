@@ -490,7 +490,8 @@ impl Connections {
 
     /// Appends the frames of a tick to the log. Ticks rise.
     pub fn log(&mut self, tick: u64, frames: Vec<(StreamId, LogFrame)>) {
-        self.log.push(tick, frames);
+        let cubes = usize::try_from(self.counted).unwrap_or_default();
+        self.log.push(tick, frames, cubes);
     }
 
     /// Writes the log to all receivers after a tick, and keyframes to those that need some. Returns the

@@ -11,9 +11,16 @@ use cubesync_protocol::cells::Sight;
 use cubesync_protocol::datagram::SNAPSHOT_OFFSET_BYTES;
 use cubesync_protocol::{CellId, CubeId};
 
-/// Largest number of ticks in the log: two seconds at the default rate. A reader that is further behind
-/// is served better by keyframes.
-const MAX_TICKS: usize = 64;
+/// Number of ticks that the log keeps in any case: two seconds at the default rate.
+const MIN_TICKS: usize = 64;
+
+/// Largest number of ticks in the log, which it reaches only where they are less than a keyframe: half a minute
+/// at the default rate. A peer on a thin line takes that long for the keyframe of a crowd, and what it has missed
+/// meanwhile is less than the next one. Otherwise it would get keyframes only.
+const MAX_TICKS: usize = 1_024;
+
+/// Approximate size of a cube in a keyframe.
+const KEYFRAME_CUBE_BYTES: usize = 40;
 
 /// Largest number of bytes in the log, except that the newest tick always fits. In a crowded room this
 /// limit is reached first.
@@ -24,7 +31,7 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 const MAX_OTHER_TICKS: usize = 6;
 
 /// A cell's stream at one rate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(u16);
 
 /// A place in the log: before the next frame of a connection's streams.
@@ -82,6 +89,7 @@ struct Tick {
     /// By stream, the position of its frame in `frames` plus one; 0: it has none.
     index: Box<[u16]>,
     frames: Vec<LogFrame>,
+    /// The memory that it takes.
     len_bytes: usize,
 }
 
@@ -159,14 +167,15 @@ impl SnapshotLog {
         }
     }
 
-    /// Appends the frames of a tick of the room, and removes the oldest ticks while the log is over its
-    /// bounds.
-    pub fn push(&mut self, tick: u64, frames: Vec<(StreamId, LogFrame)>) {
+    /// Appends the frames of a tick of the room, which has so many cubes, and removes the oldest ticks while the
+    /// log is over its bounds.
+    pub fn push(&mut self, tick: u64, frames: Vec<(StreamId, LogFrame)>, cubes: usize) {
+        let index_bytes = self.streams * size_of::<u16>() + size_of::<Tick>();
         let mut tick = Tick {
             tick,
             index: vec![0; self.streams].into_boxed_slice(),
+            len_bytes: index_bytes + frames.len() * size_of::<LogFrame>(),
             frames: Vec::with_capacity(frames.len()),
-            len_bytes: 0,
         };
         for (stream, frame) in frames {
             tick.len_bytes += frame.bytes.len();
@@ -175,12 +184,22 @@ impl SnapshotLog {
         }
         self.len_bytes += tick.len_bytes;
         self.ticks.push_back(tick);
-        while self.ticks.len() > MAX_TICKS || (self.len_bytes > MAX_BYTES && self.ticks.len() > 1) {
+        while self.is_too_long(cubes * KEYFRAME_CUBE_BYTES) {
             let oldest = self.ticks.pop_front().expect("the log is over its bound");
             self.len_bytes -= oldest.len_bytes;
             self.removed_tick = oldest.tick;
             self.first += 1;
         }
+    }
+
+    /// Returns whether the oldest tick must go. A keyframe of everything has about so many bytes.
+    fn is_too_long(&self, keyframe_bytes: usize) -> bool {
+        let ticks = self.ticks.len();
+        let limit_bytes = match ticks > MIN_TICKS {
+            true => keyframe_bytes.min(MAX_BYTES),
+            false => MAX_BYTES,
+        };
+        ticks > 1 && (ticks > MAX_TICKS || self.len_bytes > limit_bytes)
     }
 
     /// Returns the next frame of `streams` at or after the cursor, and moves the cursor behind it. Returns
@@ -225,7 +244,15 @@ impl SnapshotLog {
         let mut left_others = MAX_OTHER_TICKS;
         // From the newest tick and stream back.
         let mut frames = Vec::new();
-        for tick in self.ticks.iter().rev().take_while(|tick| tick.tick > floor) {
+        let newest_first = self.ticks.iter().rev();
+        for (age, tick) in newest_first
+            .take_while(|tick| tick.tick > floor)
+            .enumerate()
+        {
+            if age == MIN_TICKS {
+                base = tick.tick;
+                break;
+            }
             let here = frames.len();
             let of_streams = streams.iter().rev();
             frames.extend(of_streams.filter_map(|stream| Some(&tick.frame(*stream)?.bytes)));
@@ -292,14 +319,18 @@ mod tests {
         let mut log = SnapshotLog::new(2);
         assert!(log.has_lost(Cursor::BEFORE_LOG));
         let mut cursor = log.end();
-        for number in 0..MAX_TICKS {
-            log.push(number as u64, vec![(NEAR[0], logged(frame(number)))]);
+        for number in 0..MIN_TICKS {
+            log.push(number as u64, vec![(NEAR[0], logged(frame(number)))], 1);
         }
         assert!(!log.has_lost(cursor));
-        assert_eq!(read(&log, &NEAR[..1], cursor), frames(0..MAX_TICKS));
+        assert_eq!(read(&log, &NEAR[..1], cursor), frames(0..MIN_TICKS));
         assert!(read(&log, &NEAR[..1], log.end()).is_empty());
 
-        log.push(MAX_TICKS as u64, vec![(NEAR[0], logged(frame(MAX_TICKS)))]);
+        log.push(
+            MIN_TICKS as u64,
+            vec![(NEAR[0], logged(frame(MIN_TICKS)))],
+            1,
+        );
         assert!(log.has_lost(cursor));
         assert!(read(&log, &NEAR[..1], cursor).is_empty());
         assert_eq!(log.next(&NEAR[..1], &mut cursor), None);
@@ -316,9 +347,9 @@ mod tests {
                 .map(|&(stream, number)| (stream, logged(frame(number))))
                 .collect()
         };
-        log.push(1, tick(&[(NEAR[0], 0), (StreamId(1), 9), (NEAR[2], 1)]));
-        log.push(2, tick(&[(StreamId(3), 9)]));
-        log.push(3, tick(&[(NEAR[1], 2), (NEAR[2], 3)]));
+        log.push(1, tick(&[(NEAR[0], 0), (StreamId(1), 9), (NEAR[2], 1)]), 1);
+        log.push(2, tick(&[(StreamId(3), 9)]), 1);
+        log.push(3, tick(&[(NEAR[1], 2), (NEAR[2], 3)]), 1);
         assert_eq!(read(&log, &NEAR, cursor), frames(0..4));
         assert_eq!(read(&log, &NEAR[1..2], cursor), frames(2..3));
         for number in 0..4 {
@@ -332,15 +363,35 @@ mod tests {
     #[test]
     fn the_log_is_bounded_in_bytes_but_keeps_the_newest() {
         let mut log = SnapshotLog::new(2);
-        let large = Bytes::from(vec![0; MAX_BYTES / 2]);
+        let large = Bytes::from(vec![0; MAX_BYTES / 2 - 1_000]);
         let start = log.end();
         for tick in 0..3 {
-            log.push(tick, vec![(NEAR[0], logged(large.clone()))]);
+            log.push(tick, vec![(NEAR[0], logged(large.clone()))], 100_000);
         }
         assert!(log.has_lost(start));
         assert_eq!(log.ticks.len(), 2);
         let largest = Bytes::from(vec![0; MAX_BYTES + 1]);
-        log.push(3, vec![(NEAR[0], logged(largest))]);
+        log.push(3, vec![(NEAR[0], logged(largest))], 100_000);
         assert_eq!(log.ticks.len(), 1);
+    }
+
+    #[test]
+    fn a_reader_of_a_large_keyframe_goes_on_with_what_it_missed_while_that_is_less() {
+        let quiet = |cubes, ticks| {
+            let mut log = SnapshotLog::new(2);
+            for tick in 0..ticks {
+                log.push(tick, vec![(NEAR[0], logged(frame(1_000)))], cubes);
+            }
+            log
+        };
+        let crowd = quiet(5_000, 900);
+        assert!(crowd.ticks.len() > 10 * MIN_TICKS, "{}", crowd.ticks.len());
+        assert!(crowd.len_bytes <= 5_000 * KEYFRAME_CUBE_BYTES);
+        assert_eq!(quiet(100_000, 5_000).ticks.len(), MAX_TICKS);
+        assert_eq!(
+            quiet(2, 900).ticks.len(),
+            MIN_TICKS,
+            "a small room stays small"
+        );
     }
 }

@@ -13,7 +13,7 @@ mod stream;
 pub mod tcp;
 mod transport;
 
-use std::future::pending;
+use std::future::{pending, poll_fn};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,6 @@ use bytes::Bytes;
 use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SESSION_DESCRIPTION_BYTES};
 use cubesync_protocol::{ClientMessage, DatagramRequest, Hello, Message};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -40,7 +39,7 @@ use crate::ending::{Ending, Problem};
 use crate::label::Label;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
-use crate::room::audience::Outlet;
+use crate::room::audience::{Outlet, QueuedFrames, queue};
 use crate::room::speed::SpeedRule;
 use crate::room::{Entrance, Membership, SightRule};
 use crate::rooms::Rooms;
@@ -48,10 +47,6 @@ use crate::rooms::Rooms;
 /// Time for a peer to take its last frame and close. Closing while bytes of the peer are
 /// unread would reset the connection and could destroy that frame (RFC 2525, 2.17).
 const LINGER: Duration = Duration::from_secs(1);
-
-/// Largest number of frames that wait between a room and a session that sends them. It is small, because
-/// a frame that waits gets old.
-const OUTPUT_QUEUE: usize = 4;
 
 /// The limits and deadlines of a session.
 #[derive(Debug, Clone)]
@@ -64,8 +59,6 @@ pub struct SessionSettings {
     pub max_bytes_per_second: NonZeroU32,
     /// Silence after which a peer is gone.
     pub dead_after: Duration,
-    /// Time for a queued frame to be sent.
-    pub slow_reader_after: Duration,
     /// The other ports of the server, if it has any.
     pub other_ports: Option<OtherPorts>,
 }
@@ -114,8 +107,10 @@ impl Sessions {
     pub async fn serve(&self, reader: impl Reader, mut writer: impl Writer, admitted: Admitted) {
         let open = self.metrics.connected();
         let mut source = Source::new(reader, &self.settings);
-        self.converse(&mut source, &mut writer, &admitted).await;
-        source.linger().await;
+        let waits = self.converse(&mut source, &mut writer, &admitted).await;
+        if waits {
+            source.linger().await;
+        }
         drop((open, admitted));
     }
 
@@ -139,21 +134,25 @@ impl Sessions {
         Source::new(reader, &self.settings).linger().await;
     }
 
+    /// Returns whether the peer, which has been told all, may still take it.
     async fn converse(
         &self,
         source: &mut Source<impl Reader>,
         writer: &mut impl Writer,
         admitted: &Admitted,
-    ) {
+    ) -> bool {
         let hello = match self.introduction(source, admitted.address()).await {
             Ok(hello) => hello,
-            Err(problem) => return self.reject(writer, &problem, source.received()).await,
+            Err(problem) => {
+                self.reject(writer, &problem, source.received()).await;
+                return true;
+            }
         };
-        let (outlet, frames) = match writer.outlet() {
+        let (outlet, mut frames) = match writer.outlet() {
             Some(outlet) => (outlet, None),
             None => {
-                let (sender, frames) = mpsc::channel(OUTPUT_QUEUE);
-                (Outlet::Frames(sender), Some(frames))
+                let (queue, frames) = queue();
+                (Outlet::Session(queue), Some(frames))
             }
         };
         let ended = CancellationToken::new();
@@ -165,17 +164,20 @@ impl Sessions {
         let entering = Box::pin(self.enter(hello, outlet, &ended, peer));
         let membership = match entering.await {
             Ok(membership) => membership,
-            Err(ending) => return self.reject(writer, &ending.into(), &[]).await,
+            Err(ending) => {
+                self.reject(writer, &ending.into(), &[]).await;
+                return true;
+            }
         };
         admitted.has_joined();
         // Whoever was on their way in is not among the players that a ban of the address ends.
         if let Err(banned) = admitted.check_ban() {
             membership.remove(Problem::removal(banned, None)).await;
         }
-        let is_queued = frames.is_some();
+        let reader = frames.as_ref().map(QueuedFrames::peer);
+        let is_waited_for = || reader.as_ref().is_some_and(|reader| !reader.is_cut());
         {
-            let slow_reader_after = self.settings.slow_reader_after;
-            let mut writing = std::pin::pin!(send_queued(writer, frames, slow_reader_after));
+            let mut writing = std::pin::pin!(send_queued(writer, &mut frames));
             let (reason, is_written) = {
                 // Pinned here, since `run_until_cancelled` would have place for it twice.
                 let reading =
@@ -187,15 +189,16 @@ impl Sessions {
                 }
             };
             membership.end(reason).await;
-            if is_queued && !is_written {
+            if is_waited_for() && !is_written {
                 // The room has let go of the queue: its last words are what is still in there.
                 let _ = timeout(LINGER, writing).await;
             }
         }
         // A room that writes to the socket itself also closes it, after its last words.
-        if is_queued {
+        if is_waited_for() {
             let _ = timeout(LINGER, writer.close()).await;
         }
+        reader.is_none() || is_waited_for()
     }
 
     /// Reads the first message and judges it.
@@ -264,7 +267,7 @@ impl Sessions {
     async fn send_last(&self, writer: &mut impl Writer, answer: Bytes) {
         self.metrics.count_sent(answer.len() as u64, 1);
         // The peer may be gone already, and one that takes nothing is not waited for.
-        let _ = timeout(LINGER, writer.send(answer)).await;
+        let _ = timeout(LINGER, writer.send(&mut answer.into())).await;
         let _ = timeout(LINGER, writer.close()).await;
     }
 
@@ -348,18 +351,20 @@ fn is_bounded(request: &DatagramRequest) -> bool {
 /// Sends frames from a queue until the room lets go of it; without a queue, waits for ever.
 async fn send_queued(
     writer: &mut impl Writer,
-    frames: Option<mpsc::Receiver<Bytes>>,
-    deadline: Duration,
+    frames: &mut Option<QueuedFrames>,
 ) -> Result<(), Ending> {
-    let Some(mut frames) = frames else {
+    let Some(frames) = frames else {
         return pending().await;
     };
-    while let Some(frame) = frames.recv().await {
-        match timeout(deadline, writer.send(frame)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(Ending::Lost),
-            Err(_) => return Err(Ending::SlowReader),
+    loop {
+        let next = tokio::select! {
+            biased;
+            next = frames.next() => next,
+            _ = poll_fn(|context| writer.poll_idle(context)) => return Err(Ending::Lost),
+        };
+        match next {
+            Some(frames) => writer.send(frames).await.map_err(|_| Ending::Lost)?,
+            None => return Ok(()),
         }
     }
-    Ok(())
 }

@@ -3,12 +3,13 @@
 use std::io;
 use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 
 use super::transport::{self, Reader, Received, Writer};
 use crate::ending::Problem;
 use crate::peer::Transport;
+use crate::room::audience::Outgoing;
 
 /// A stream over which a session can be held.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
@@ -38,10 +39,8 @@ impl Writer for WriteHalf<BoxedStream> {
         Transport::Tls
     }
 
-    async fn send(&mut self, frames: Bytes) -> io::Result<()> {
-        self.write_all(&frames).await?;
-        // Encryption may keep the last bytes until it is told that no more come.
-        self.flush().await
+    async fn send(&mut self, frames: &mut Outgoing) -> io::Result<()> {
+        frames.write_to(self, &[]).await
     }
 
     async fn close(&mut self) {

@@ -1,24 +1,144 @@
 //! TCP as a transport: rooms write to the socket themselves.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use cubesync_protocol::Message;
 use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, Sleep};
 
 use super::transport::{self, Reader, Received, Writer};
 use crate::ending::{Ending, Problem};
 use crate::peer::Transport;
-use crate::room::audience::Outlet;
+use crate::room::audience::{Outgoing, Outlet};
 
 /// Size of the kernel's send buffer of a client (Linux doubles it): more than a second of a room of
 /// a thousand. The default would let a reader that stopped hide behind megabytes.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Interval at which a write that waits is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// A TCP stream that notices when its peer takes a few bytes, and leaves nothing behind for one that takes none.
+///
+/// The system says that a socket can be written to only when a third of its buffer is free, which takes a peer on
+/// a thin line longer than it may go without taking any. So a write that waits is tried again each second.
+#[derive(Debug)]
+pub struct Socket {
+    stream: TcpStream,
+    /// When a write that waits is tried again.
+    retry: Option<Pin<Box<Sleep>>>,
+}
+
+impl Socket {
+    /// Wraps a stream.
+    pub fn new(stream: TcpStream) -> Self {
+        let retry = None;
+        Self { stream, retry }
+    }
+
+    /// Returns the stream.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// Writes by `usual`, and at times by `forced`, which does not wait for the system to say that it can.
+    fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        usual: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+        forced: impl FnOnce(SockRef<'_>) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(written) = usual(Pin::new(&mut self.stream), context) {
+            self.retry = None;
+            return Poll::Ready(written);
+        }
+        if Handle::try_current().is_err() {
+            // A handshake is computed on a thread without a clock. Its few bytes fit into any buffer.
+            return Poll::Pending;
+        }
+        let sleep = || Box::pin(tokio::time::sleep(RETRY));
+        let retry = self.retry.get_or_insert_with(sleep);
+        ready!(retry.as_mut().poll(context));
+        match forced(SockRef::from(&self.stream)) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                retry.as_mut().reset(Instant::now() + RETRY);
+                // It is not due yet, but wakes the task when it is.
+                let _ = retry.as_mut().poll(context);
+                Poll::Pending
+            }
+            written => {
+                self.retry = None;
+                Poll::Ready(written)
+            }
+        }
+    }
+}
+
+impl Drop for Socket {
+    /// Lets the kernel drop what it holds for a peer that does not read.
+    fn drop(&mut self) {
+        if self.retry.is_some() {
+            // Fails only when the peer was faster.
+            let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let usual = |stream: Pin<&mut TcpStream>, context: &mut Context<'_>| {
+            stream.poll_write(context, bytes)
+        };
+        self.poll_send(context, usual, |socket| socket.send(bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let usual = |stream: Pin<&mut TcpStream>, context: &mut Context<'_>| {
+            stream.poll_write_vectored(context, slices)
+        };
+        self.poll_send(context, usual, |socket| socket.send_vectored(slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
 
 /// Sets what a socket of the protocol needs.
 ///
@@ -62,9 +182,9 @@ impl Writer for Arc<OwnedWriteHalf> {
         Transport::Tcp
     }
 
-    async fn send(&mut self, frames: Bytes) -> io::Result<()> {
+    async fn send(&mut self, frames: &mut Outgoing) -> io::Result<()> {
         // Only a refusal comes this way, to a new socket, whose buffer has place for it.
-        self.try_write(&frames).map(drop)
+        self.try_write(frames.first()).map(drop)
     }
 
     async fn close(&mut self) {

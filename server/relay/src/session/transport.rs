@@ -5,13 +5,13 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use cubesync_protocol::limits::MAX_CLIENT_PAYLOAD_BYTES;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::ending::{Ending, Problem};
 use crate::peer::Transport;
-use crate::room::audience::Outlet;
+use crate::room::audience::{Outgoing, Outlet};
 
 /// Bytes read at once: the longest frame.
 const READ_BYTES: usize = MAX_CLIENT_PAYLOAD_BYTES;
@@ -54,11 +54,17 @@ pub trait Writer: Send + 'static {
     /// Returns the kind of the connection, for the operator.
     fn transport(&self) -> Transport;
 
-    /// Sends one or more whole frames.
+    /// Sends whole frames.
     ///
     /// # Errors
     /// The connection broke.
-    fn send(&mut self, frames: Bytes) -> impl Future<Output = io::Result<()>> + Send;
+    fn send(&mut self, frames: &mut Outgoing) -> impl Future<Output = io::Result<()>> + Send;
+
+    /// Sends what the transport itself has to say, while no frames are to be sent, and returns why it no longer
+    /// can. It may be dropped at any time.
+    fn poll_idle(&mut self, _: &mut Context<'_>) -> Poll<io::Error> {
+        Poll::Pending
+    }
 
     /// Says that nothing more comes.
     fn close(&mut self) -> impl Future<Output = ()> + Send;

@@ -16,9 +16,10 @@ use cubesync_protocol::{CellId, CubeId, Message, ServerMessage};
 use socket2::SockRef;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::TrySendError;
 
+use super::held::Turn;
 use super::path::{Path, Sent, ServedTick};
+use super::queue::FrameQueue;
 use crate::datagram::DatagramPath;
 use crate::room::log::{Cursor, SnapshotLog, StreamId};
 
@@ -32,11 +33,21 @@ const BATCH_BYTES: usize = 16 * 1024;
 /// gets no more answers than this.
 const MAX_PERSONAL_BYTES: usize = 4 * 1024;
 
+/// Interval at which a socket that takes no more is asked again. The system says that it takes some only when a
+/// third of its buffer is free, which a peer on a thin line takes seconds for.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Lowest rate at which a peer must take what waits for it, averaged over the time for which it is waited
+/// for. A line of 8 kB/s is slow; one that a peer keeps four times as slow is kept so on purpose.
+const MIN_BYTES_PER_SECOND: u64 = 2 * 1024;
+
 /// The destination of a connection's frames.
 #[derive(Debug, Clone)]
 pub enum Outlet {
     /// A TCP socket. The session reads from it, and only the room writes to it.
     Tcp(Arc<OwnedWriteHalf>),
+    /// A session that sends the frames on a connection whose socket a library owns.
+    Session(FrameQueue),
     /// A task of this process that turns frames into something else. Each item is one or more
     /// whole frames.
     Frames(mpsc::Sender<Bytes>),
@@ -72,8 +83,14 @@ pub(super) struct Connection {
     sends_tail: bool,
     /// Whether what was sent last is content, and no heartbeat.
     ends_with_content: bool,
-    /// The time since which the outlet has taken no bytes although some were waiting.
-    blocked_since: Option<Instant>,
+    /// The time since which bytes wait, later by what the peer has taken at the lowest rate that it may have.
+    waits_since: Option<Instant>,
+    /// The number of bytes that a session had at the last look and its peer had not taken.
+    unsent_bytes: usize,
+    /// The turn of the oldest keyframes that the peer has not taken yet.
+    held: Option<Turn>,
+    /// When a socket that takes no more was asked again.
+    retried: Option<Instant>,
     written: Written,
     /// The way for datagrams, when the client has opened one.
     path: Option<Box<Path>>,
@@ -108,7 +125,10 @@ impl Connection {
             sent_tick: 0,
             sends_tail: false,
             ends_with_content: false,
-            blocked_since: None,
+            waits_since: None,
+            unsent_bytes: 0,
+            held: None,
+            retried: None,
             written: Written::default(),
             path: None,
         }
@@ -145,7 +165,7 @@ impl Connection {
     /// Returns whether it has a path, and its stream had all and took all until the last tick.
     pub(super) fn is_flowing(&self, log: &SnapshotLog) -> bool {
         let has_path = self.path.is_some();
-        has_path && self.is_empty() && self.blocked_since.is_none() && !log.has_lost(self.cursor)
+        has_path && self.is_empty() && self.waits_since.is_none() && !log.has_lost(self.cursor)
     }
 
     /// Returns whether the stream may wait with what it has, since a datagram has just brought it.
@@ -191,7 +211,11 @@ impl Connection {
 
     /// Returns whether it needs keyframes of everything: it is new or has fallen behind, and takes bytes.
     pub(super) fn needs_keyframes(&self, log: &SnapshotLog) -> bool {
-        self.is_empty() && log.has_lost(self.cursor)
+        let takes_more = match &self.outlet {
+            Outlet::Session(queue) => queue.place(true).is_some(),
+            _ => true,
+        };
+        self.is_empty() && log.has_lost(self.cursor) && takes_more
     }
 
     /// Returns whether everything up to the log's end is written.
@@ -262,28 +286,27 @@ impl Connection {
     /// # Errors
     /// The outlet is closed.
     pub(super) fn flush(&mut self, log: &SnapshotLog, now: Instant) -> io::Result<Flushed> {
+        self.look_at_session(now);
         let before = self.written.bytes;
-        let flushed = match &self.outlet {
-            Outlet::Tcp(stream) => {
-                let stream = Arc::clone(stream);
-                self.flush_tcp(&stream, log)?
-            }
-            Outlet::Frames(frames) => {
-                let frames = frames.clone();
-                self.flush_frames(&frames, log)
-            }
+        let outlet = std::mem::replace(&mut self.outlet, Outlet::Nowhere);
+        let flushed = match &outlet {
+            Outlet::Tcp(stream) => self.flush_tcp(stream, log, now),
+            Outlet::Session(queue) => Ok(self.flush_queue(queue, log)),
+            Outlet::Frames(frames) => Ok(self.flush_frames(frames, log)),
             Outlet::Nowhere => {
                 self.pending.clear();
                 self.personal.clear();
                 self.cursor = log.end();
                 self.written = Written::default();
-                Flushed::All
+                Ok(Flushed::All)
             }
         };
-        if flushed == Flushed::All || self.written.bytes > before {
-            self.blocked_since = None;
-        } else if self.blocked_since.is_none() {
-            self.blocked_since = Some(now);
+        self.outlet = outlet;
+        let flushed = flushed?;
+        let taken = self.written.bytes.saturating_sub(before);
+        match self.outlet {
+            Outlet::Session(_) => self.unsent_bytes += taken as usize,
+            _ => self.note_taken(flushed == Flushed::Blocked, taken, now),
         }
         Ok(flushed)
     }
@@ -298,9 +321,8 @@ impl Connection {
         tick: u64,
         now: Instant,
     ) -> io::Result<Flushed> {
-        let mut next = self.cursor;
-        if log.next(&self.streams, &mut next).is_none() && self.is_empty() {
-            self.cursor = next;
+        if !self.has_next(log) {
+            self.look_at_session(now);
             return Ok(Flushed::All);
         }
         self.content_sent(tick);
@@ -312,10 +334,24 @@ impl Connection {
         std::mem::take(&mut self.written)
     }
 
-    /// Returns for how long the outlet has taken no bytes.
-    pub(super) fn blocked_for(&self, now: Instant) -> Duration {
-        self.blocked_since
+    /// Returns for how long bytes wait for the peer, less the time in which it would have taken what it took
+    /// at the lowest rate that it may have.
+    pub(super) fn waits_for(&self, now: Instant) -> Duration {
+        self.waits_since
             .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// Notes that the last keyframes are of a turn.
+    pub(super) fn hold_keyframes_of(&mut self, turn: Option<Turn>) {
+        self.held = self.holds_keyframes_of().or(turn);
+    }
+
+    /// Returns the turn of the oldest keyframes that the peer has not taken yet, as far as is known.
+    pub(super) fn holds_keyframes_of(&mut self) -> Option<Turn> {
+        if self.pending.is_empty() && self.unsent_bytes < FrameQueue::MAX_SHARED_BYTES {
+            self.held = None;
+        }
+        self.held
     }
 
     /// Ends the sending side; what the kernel has is still delivered.
@@ -328,17 +364,48 @@ impl Connection {
 
     /// Ends the connection and drops what the kernel still holds for a peer that does not read.
     pub(super) fn reset(&self) {
-        if let Outlet::Tcp(stream) = &self.outlet {
-            let socket = SockRef::from((**stream).as_ref());
-            // Fails only when the peer was faster.
-            let _ = socket.set_linger(Some(Duration::ZERO));
-            let _ = socket.shutdown(std::net::Shutdown::Both);
+        match &self.outlet {
+            Outlet::Tcp(stream) => {
+                let socket = SockRef::from((**stream).as_ref());
+                // Fails only when the peer was faster.
+                let _ = socket.set_linger(Some(Duration::ZERO));
+                let _ = socket.shutdown(std::net::Shutdown::Both);
+            }
+            Outlet::Session(queue) => queue.cut(),
+            Outlet::Frames(_) | Outlet::Nowhere => {}
         }
     }
 
     /// Returns whether no frames wait besides those in the log.
     fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.personal.is_empty()
+    }
+
+    /// Returns whether something is to be written. If not, the cursor is at the log's end, unless it is lost.
+    fn has_next(&mut self, log: &SnapshotLog) -> bool {
+        let mut next = self.cursor;
+        if !self.is_empty() || log.next(&self.streams, &mut next).is_some() {
+            return true;
+        }
+        self.cursor = next;
+        false
+    }
+
+    /// Notes what the peer has taken of what the session had at the last look.
+    fn look_at_session(&mut self, now: Instant) {
+        if let Outlet::Session(queue) = &self.outlet {
+            let waiting_bytes = queue.waiting_bytes();
+            let taken = self.unsent_bytes.saturating_sub(waiting_bytes);
+            self.unsent_bytes = waiting_bytes;
+            self.note_taken(waiting_bytes > 0, taken as u64, now);
+        }
+    }
+
+    /// Notes whether bytes wait for the peer, after it has taken some.
+    fn note_taken(&mut self, some_wait: bool, taken: u64, now: Instant) {
+        let paid = Duration::from_micros(taken * 1_000_000 / MIN_BYTES_PER_SECOND);
+        let since = self.waits_since.unwrap_or(now);
+        self.waits_since = some_wait.then(|| now.min(since + paid));
     }
 
     fn content_sent(&mut self, tick: u64) {
@@ -351,8 +418,17 @@ impl Connection {
         self.written.frames += 1;
     }
 
-    fn flush_tcp(&mut self, stream: &OwnedWriteHalf, log: &SnapshotLog) -> io::Result<Flushed> {
+    fn flush_tcp(
+        &mut self,
+        stream: &OwnedWriteHalf,
+        log: &SnapshotLog,
+        now: Instant,
+    ) -> io::Result<Flushed> {
         loop {
+            let since_retry = |retried| now.saturating_duration_since(retried);
+            let may_retry = self
+                .retried
+                .is_none_or(|retried| since_retry(retried) >= RETRY);
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let mut count = 0;
             let own = self.pending.iter().map(|frame| &frame[..]);
@@ -375,28 +451,49 @@ impl Connection {
                 [only] => stream.try_write(only),
                 several => stream.try_write_vectored(several),
             };
+            let is_blocked = |error: &io::Error| error.kind() == io::ErrorKind::WouldBlock;
+            let written = match written {
+                Err(error) if is_blocked(&error) && may_retry => {
+                    self.retried = Some(now);
+                    SockRef::from(stream.as_ref()).send_vectored(&slices[..count])
+                }
+                written => written,
+            };
             match written {
                 Ok(written) => self.advance(written, log),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    return Ok(Flushed::Blocked);
-                }
+                Err(error) if is_blocked(&error) => return Ok(Flushed::Blocked),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
+    fn flush_queue(&mut self, queue: &FrameQueue, log: &SnapshotLog) -> Flushed {
+        while self.has_next(log) {
+            let is_shared = !self.pending.is_empty() || self.personal.is_empty();
+            let Some(place) = queue.place(is_shared) else {
+                return Flushed::Blocked;
+            };
+            let Some(next) = self.take_next(log) else {
+                break;
+            };
+            self.written.bytes += next.len() as u64;
+            place.fill(next);
+        }
+        Flushed::All
+    }
+
     fn flush_frames(&mut self, frames: &mpsc::Sender<Bytes>, log: &SnapshotLog) -> Flushed {
-        while let Some(next) = self.next_batch(log) {
-            let len_bytes = next.len() as u64;
-            match frames.try_send(next) {
-                Ok(()) => self.written.bytes += len_bytes,
-                // The task that closed the channel tells the room why. Until then the channel takes nothing.
-                Err(TrySendError::Full(batch) | TrySendError::Closed(batch)) => {
-                    self.pending.push_front(batch);
-                    return Flushed::Blocked;
-                }
-            }
+        while self.has_next(log) {
+            // The task that closed the channel tells the room why. Until then the channel takes nothing.
+            let Ok(place) = frames.try_reserve() else {
+                return Flushed::Blocked;
+            };
+            let Some(batch) = self.next_batch(log) else {
+                break;
+            };
+            self.written.bytes += batch.len() as u64;
+            place.send(batch);
         }
         Flushed::All
     }
@@ -480,7 +577,7 @@ mod tests {
     /// Appends a tick to a log, with frames of streams.
     fn push(log: &mut SnapshotLog, tick: u64, frames: Vec<(StreamId, Bytes)>) {
         let frame = |(stream, bytes)| (stream, LogFrame { bytes, sole: None });
-        log.push(tick, frames.into_iter().map(frame).collect());
+        log.push(tick, frames.into_iter().map(frame).collect(), 1);
     }
 
     fn take_all(received: &mut BytesMut) -> Vec<ServerMessage> {
@@ -575,7 +672,7 @@ mod tests {
         }
         assert!(log.has_lost(connection.cursor));
         let later = start + Duration::from_secs(3);
-        assert!(connection.blocked_for(later) > Duration::ZERO);
+        assert!(connection.waits_for(later) > Duration::ZERO);
         assert!(
             connection.personal.is_empty(),
             "nothing is kept for a slow reader"
@@ -591,7 +688,7 @@ mod tests {
             catch_up(&mut connection, &log, number);
             number += 1;
         }
-        assert_eq!(connection.blocked_for(later), Duration::ZERO);
+        assert_eq!(connection.waits_for(later), Duration::ZERO);
         connection.finish();
         while client.read_buf(&mut received).await.unwrap() > 0 {}
         let messages = take_all(&mut received);

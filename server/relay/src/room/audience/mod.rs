@@ -3,7 +3,9 @@
 //! A [`Source`] fills the log, and gives the audience what the log does not have, keyframes above all.
 
 mod connection;
+mod held;
 mod path;
+mod queue;
 mod receiver;
 #[cfg(test)]
 mod tests;
@@ -23,7 +25,9 @@ use cubesync_protocol::{CellId, CubeId, Message, Position, ServerMessage};
 
 use self::connection::Flushed;
 pub use self::connection::{Outlet, Written};
+use self::held::HeldKeyframes;
 use self::path::ServedTick;
+pub use self::queue::{FrameQueue, Outgoing, QueuedFrames, queue};
 pub use self::receiver::Receiver;
 use self::viewers::Viewers;
 use super::log::SnapshotLog;
@@ -113,6 +117,7 @@ pub struct Audience {
     tick_hz: u8,
     receivers: BTreeMap<ReceiverId, Receiver>,
     viewers: Viewers,
+    held: HeldKeyframes,
     written: Written,
     sent: SentDatagrams,
 }
@@ -124,6 +129,7 @@ impl Audience {
             tick_hz,
             receivers: BTreeMap::new(),
             viewers: Viewers::new(grid),
+            held: HeldKeyframes::default(),
             written: Written::default(),
             sent: SentDatagrams::default(),
         }
@@ -277,15 +283,18 @@ impl Audience {
             wait_ticks: self.ticks_in(STREAM_WAITS),
             view_wait_ticks: self.ticks_in(VIEW_WAITS),
         };
+        self.held.begin_turn();
         let mut over = Vec::new();
         for (&id, receiver) in &mut self.receivers {
             if receiver.is_suspended {
                 let flushed = receiver.connection.flush_tick(log, tick, now);
-                over.extend(receiver.end_after(flushed, now).map(|reason| (id, reason)));
+                let ending = receiver.end_after(flushed, &self.held, now);
+                over.extend(ending.map(|reason| (id, reason)));
                 continue;
             }
-            if may_change_views && receiver.connection.needs_keyframes(log) {
-                receiver.choose_view(served, source, &mut self.viewers);
+            let may_get_all = may_change_views && self.held.may_give();
+            if may_get_all && receiver.connection.needs_keyframes(log) {
+                receiver.choose_view(served, source, &mut self.viewers, &mut self.held);
             }
             let has_moved = may_change_views && receiver.has_moved(source, self.viewers.grid());
             let connection = &mut receiver.connection;
@@ -298,7 +307,7 @@ impl Audience {
                 flushed = connection.flush_tick(log, tick, now);
                 if matches!(flushed, Ok(Flushed::All)) {
                     if has_moved {
-                        receiver.choose_view(served, source, &mut self.viewers);
+                        receiver.choose_view(served, source, &mut self.viewers, &mut self.held);
                     }
                     let connection = &mut receiver.connection;
                     // Datagrams are heartbeats too, but each of them may be lost.
@@ -318,7 +327,8 @@ impl Audience {
             let sent = sent.get_or_insert_with(|| connection.serve_datagram(served, own));
             self.sent.count += u64::from(sent.len_bytes.is_some());
             self.sent.bytes += sent.len_bytes.unwrap_or_default() as u64;
-            over.extend(receiver.end_after(flushed, now).map(|reason| (id, reason)));
+            let ending = receiver.end_after(flushed, &self.held, now);
+            over.extend(ending.map(|reason| (id, reason)));
             self.written += receiver.connection.take_written().of(id);
         }
         over

@@ -8,9 +8,11 @@ use cubesync_protocol::{CubeId, Position};
 
 use super::Source;
 use super::connection::{Connection, Flushed, Outlet};
+use super::held::HeldKeyframes;
 use super::path::ServedTick;
 use super::viewers::Viewers;
 use crate::ending::Ending;
+use crate::room::log::StreamId;
 
 /// A receiver of what a room publishes.
 #[derive(Debug)]
@@ -28,7 +30,7 @@ pub struct Receiver {
     waits_since: Option<u64>,
     /// Whether nothing of the log is written, until it is restarted.
     pub(super) is_suspended: bool,
-    /// Time after which the receiver is cut if it takes no bytes; `None`: never.
+    /// Time after which the receiver is cut if it takes hardly any bytes; `None`: never.
     slow_after: Option<Duration>,
 }
 
@@ -62,7 +64,7 @@ impl Receiver {
         Self { is_local, ..self }
     }
 
-    /// Lets it be cut when it takes no bytes for `silence`.
+    /// Lets it be cut when it takes hardly any bytes for `silence`.
     #[must_use]
     pub fn cut_after(self, silence: Duration) -> Self {
         let slow_after = Some(silence);
@@ -91,15 +93,20 @@ impl Receiver {
     }
 
     /// Returns why its connection must end after this flush, if it must.
-    pub(super) fn end_after(&self, flushed: io::Result<Flushed>, now: Instant) -> Option<Ending> {
-        match flushed {
-            Ok(Flushed::All) => None,
-            Ok(Flushed::Blocked) => {
-                let is_too_slow = self.connection.blocked_for(now) >= self.slow_after?;
-                is_too_slow.then_some(Ending::SlowReader)
-            }
-            Err(_) => Some(Ending::Lost),
+    pub(super) fn end_after(
+        &mut self,
+        flushed: io::Result<Flushed>,
+        held: &HeldKeyframes,
+        now: Instant,
+    ) -> Option<Ending> {
+        if flushed.is_err() {
+            return Some(Ending::Lost);
         }
+        let slow_after = self.slow_after?;
+        let holds = self.connection.holds_keyframes_of();
+        let is_too_slow = self.connection.waits_for(now) >= slow_after
+            || holds.is_some_and(|turn| held.gives_up(turn));
+        is_too_slow.then_some(Ending::SlowReader)
     }
 
     /// Returns whether its view must be chosen anew.
@@ -127,6 +134,7 @@ impl Receiver {
         served: ServedTick<'_>,
         source: &mut impl Source,
         viewers: &mut Viewers,
+        held: &mut HeldKeyframes,
     ) {
         let ServedTick { tick, log, .. } = served;
         let needs_all = self.connection.needs_keyframes(log);
@@ -167,9 +175,13 @@ impl Receiver {
         viewers.leave(before, source);
         let is_new = |seen| needs_all || before.binary_search(seen).is_err();
         let new: View = view.iter().filter(|seen| is_new(seen)).copied().collect();
-        let keyframes = new
-            .into_iter()
-            .map(|(cell, sight)| source.keyframe(cell, sight));
+        let mut turn = None;
+        let keyframes = new.into_iter().map(|(cell, sight)| {
+            let keyframe = source.keyframe(cell, sight);
+            turn = Some(held.give(StreamId::new(cell, sight), &keyframe));
+            keyframe
+        });
         self.connection.change_view(view, keyframes, log, tick);
+        self.connection.hold_keyframes_of(turn);
     }
 }

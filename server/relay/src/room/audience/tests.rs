@@ -217,7 +217,7 @@ fn a_suspended_player_is_sent_nothing_of_the_log_until_the_restart() {
     let stream = StreamId::new(CellId(0), Sight::Near);
     let later = 5 * u64::from(HZ);
     for tick in 2..later {
-        test.log.push(tick, vec![(stream, frame.clone())]);
+        test.log.push(tick, vec![(stream, frame.clone())], 1);
         assert_eq!(test.ticks(1), []);
     }
     // What is for them alone goes out at once.
@@ -228,7 +228,7 @@ fn a_suspended_player_is_sent_nothing_of_the_log_until_the_restart() {
     test.audience.restart(PLAYER, Some(OWN));
     let all = BTreeSet::from([(CellId(0), Sight::Near)]);
     assert_eq!(keyframes(&test.ticks(1)), all);
-    test.log.push(later + 2, vec![(stream, frame)]);
+    test.log.push(later + 2, vec![(stream, frame)], 1);
     assert_eq!(test.ticks(1), [ServerMessage::Heartbeat { tick: 0 }]);
 }
 
