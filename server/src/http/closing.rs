@@ -64,13 +64,10 @@ pub(super) async fn close(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
 
 /// Reads what a peer still sends after the last byte to it, until the peer closes too.
 async fn linger(stream: impl AsyncRead + Unpin) {
-    let mut stream = stream.take(MAX_UNREAD_BYTES);
-    let reading = async {
-        let mut unread = [0; 4 * 1024];
-        while let Ok(1..) = stream.read(&mut unread).await {}
-    };
-    // When the time is over, dropping the stream resets the connection.
-    let _ = timeout(LINGER, reading).await;
+    let (mut unread, mut nowhere) = (stream.take(MAX_UNREAD_BYTES), tokio::io::sink());
+    // When the time is over, dropping the stream resets the connection. The copy has a buffer of its own: one
+    // here would be in the task of each connection from its beginning.
+    let _ = timeout(LINGER, tokio::io::copy(&mut unread, &mut nowhere)).await;
 }
 
 /// Whether a request's head lets its connection go on: in HTTP/1.1 unless it says `close`, in HTTP/1.0 if it
