@@ -50,7 +50,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         .reaching(&["too_many_arrivals"]),
     Attack::new("rooms-left", |plan| plan.each(4, rooms))
         .from(&[1, 4, 30, 63])
-        .achieving(&[("joins", 30)])
+        .achieving(&[("joins", 16)])
         .meanwhile(newcomer_opens_a_room)
         .afterwards(empty_rooms_cost_nothing),
     Attack::new("half-a-hello", |plan| plan.each(64, half_a_hello))

@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::encrypted::RSA_2048;
 use crate::few::attack::Attack;
-use crate::few::attackers::{Attacker, Way};
+use crate::few::attackers::{Attacker, Plan, Way};
 use crate::few::trial::Scene;
 use crate::harness::trial::hello;
 
@@ -22,7 +22,7 @@ const READ_BYTES: usize = 800;
 /// A steady reader is a good player otherwise: it sends a ping after so many reads.
 const READS_A_PING: usize = 40;
 
-const fn steady(name: &'static str, start: fn(&crate::few::attackers::Plan)) -> Attack {
+const fn steady(name: &'static str, start: fn(&Plan)) -> Attack {
     Attack::new(name, start)
         .among_ghosts(CROWDED)
         .lasting_s(20)
@@ -30,7 +30,7 @@ const fn steady(name: &'static str, start: fn(&crate::few::attackers::Plan)) -> 
         .never(&["cut"])
 }
 
-const fn deaf(name: &'static str, start: fn(&crate::few::attackers::Plan)) -> Attack {
+const fn deaf(name: &'static str, start: fn(&Plan)) -> Attack {
     Attack::new(name, start)
         .among_ghosts(CROWDED)
         .achieving(&[("greetings", 48)])
