@@ -11,15 +11,17 @@ use cubesync_client::{ClientOptions, Trust};
 use cubesync_harness::usage;
 use cubesync_harness::wait::comes_true;
 use serde::Serialize;
+use tokio::io::AsyncReadExt;
+use tokio::task::JoinSet;
 
 use super::attack::Attack;
-use super::attackers::{AtWork, Plan, Tally};
+use super::attackers::{AtWork, Attacker, Plan, Tally, Way};
 use super::field::{Field, SERVER, SERVER_V6, source, source_v6};
 use crate::harness::bystanders::{Bystanders, Flow};
-use crate::harness::crowd::{Behaviour, Crowd, CrowdPlan};
 use crate::harness::namespace::enter;
 use crate::harness::process::{self, Process};
 use crate::harness::server::Server;
+use crate::harness::trial::hello;
 use crate::runner::{MEMORY_TOLERANCE_KIB, Verdict};
 
 /// Smallest part of the good players' rate that an attack may leave.
@@ -30,8 +32,6 @@ const LONGEST_GAP_MS: f64 = 150.0;
 const SETTLE_WITHIN: Duration = Duration::from_secs(25);
 /// How often memory is read during an attack.
 const READING_INTERVAL: Duration = Duration::from_millis(50);
-/// Joins a second of those who become ghosts.
-const GHOSTS_PER_S: usize = 500;
 /// CPU seconds per second of others on this machine from which on a failure may be theirs.
 const BUSY: f64 = 0.25;
 /// How often an attack is tried while others use the machine.
@@ -246,32 +246,44 @@ fn judge(line: &Line, is_back: bool) -> Result<()> {
     Ok(())
 }
 
-/// Lets players join the lobby and lose their connections.
+/// Lets players join the lobby from this machine and lose their connections.
 fn stand_ghosts(server: &Server, count: usize) -> Result<()> {
-    if count == 0 {
-        return Ok(());
-    }
-    let over = Duration::from_secs_f64(count as f64 / GHOSTS_PER_S as f64);
-    let crowd = Crowd::start(CrowdPlan {
-        server: server.tcp,
-        count,
-        rooms: 1,
-        behaviour: Behaviour::Vanish,
-        is_websocket: false,
-        returns: false,
-        over,
-    })?;
-    let is_over = || crowd.counts.ended.load(Ordering::Relaxed) == count as u64;
-    ensure!(
-        comes_true(over + SETTLE_WITHIN, is_over),
-        "the ghosts do not come"
-    );
-    let ghosts = crowd.counts.welcomes.load(Ordering::Relaxed);
-    ensure!(
-        ghosts == count as u64,
-        "only {ghosts} of {count} ghosts stand there"
-    );
-    Ok(())
+    const AT_ONCE: usize = 32;
+    let way = match server.encryption {
+        Some(_) => Way::Tls,
+        None => Way::Tcp,
+    };
+    let player = Attacker {
+        plan: Plan {
+            sources: Vec::new(),
+            tcp: server.tcp,
+            http: server.http,
+            tally: Arc::default(),
+            encryption: server.encryption.clone(),
+        },
+        source: server.tcp.ip(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut coming = JoinSet::new();
+        for number in 0..AT_ONCE {
+            let player = player.clone();
+            coming.spawn(async move {
+                for _ in (number..count).step_by(AT_ONCE) {
+                    let mut greeted = player.greet(way, hello("ghost")).await?;
+                    // The welcome has come.
+                    greeted.stream.read_u8().await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(outcome) = coming.join_next().await {
+            outcome?.context("the ghosts do not come")?;
+        }
+        Ok(())
+    })
 }
 
 fn good_players(field: &Field, server: &Server, key: Option<&str>) -> Result<Bystanders> {

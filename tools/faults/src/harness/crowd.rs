@@ -33,8 +33,6 @@ pub(crate) enum Behaviour {
     Walk,
     /// Join and leave.
     JoinAndLeave,
-    /// Join and lose the connection, which leaves a ghost.
-    Vanish,
 }
 
 /// A plan of how many clients join, where, and what they do.
@@ -211,7 +209,6 @@ async fn connect(
     counts.welcomes.fetch_add(1, Ordering::Relaxed);
     let interval = match plan.behaviour {
         Behaviour::JoinAndLeave => return client.leave().await,
-        Behaviour::Vanish => return Ok(()),
         Behaviour::Rest => PING,
         Behaviour::Jump | Behaviour::Walk => Duration::from_secs(1) / u32::from(welcome.tick_hz),
     };
