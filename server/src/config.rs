@@ -29,6 +29,7 @@ pub use self::pages_path::PagesPath;
 pub use self::udp::UdpAddress;
 use crate::logging::LogFormat;
 use cubesync_relay::admission::Count;
+use cubesync_relay::budget::WorkLimits;
 use cubesync_relay::host::HostSettings;
 use cubesync_relay::key::{Key, RoomKey};
 pub use cubesync_relay::network::Network;
@@ -313,6 +314,20 @@ pub struct Config {
     #[arg(value_parser = byte_rate)]
     pub max_bytes: NonZeroU32,
 
+    /// Messages a second from all clients of one address together, with bursts of twice as many; beyond
+    /// it they are read later. At higher --tick, players send more; loopback is exempt
+    #[arg(long, value_name = "COUNT", default_value = "4096")]
+    #[arg(env = "CUBESYNC_MAX_MESSAGES_PER_ADDRESS", help_heading = PLAYER_LIMITS)]
+    #[arg(value_parser = rate)]
+    pub max_messages_per_address: NonZeroU32,
+
+    /// Bytes a second from all clients of one address together, at least 4096, with bursts of twice as
+    /// many; beyond it they are read later; loopback is exempt
+    #[arg(long, value_name = "BYTES", default_value = "524288")]
+    #[arg(env = "CUBESYNC_MAX_BYTES_PER_ADDRESS", help_heading = PLAYER_LIMITS)]
+    #[arg(value_parser = byte_rate)]
+    pub max_bytes_per_address: NonZeroU32,
+
     /// Rooms; those that nobody is in make place for others
     #[arg(long, value_name = "COUNT", default_value_t = 1_000)]
     #[arg(env = "CUBESYNC_MAX_ROOMS", help_heading = PLAYER_LIMITS)]
@@ -522,6 +537,10 @@ impl Config {
                 pending: self.max_pending_per_address,
             },
             arrivals_per_address: self.max_arrivals_per_address,
+            work_per_address: WorkLimits {
+                messages: self.max_messages_per_address,
+                bytes: self.max_bytes_per_address,
+            },
             join_key: self.join_key(),
             room_keys: self.room_keys(),
         }
@@ -704,6 +723,8 @@ mod tests {
             ["--tls-cert", "without-a-key.pem"],
             ["--tls-key", "without-a-certificate.pem"],
             ["--max-bytes", "100"],
+            ["--max-bytes-per-address", "100"],
+            ["--max-messages-per-address", "0"],
             ["--max-cubes", "1"],
         ] {
             let result = Config::try_parse_from(["cubesync-server"].into_iter().chain(arguments));

@@ -1,41 +1,51 @@
 //! Connections to the TCP port, with or without TLS.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tracing::debug;
 
 use crate::shared::Shared;
 use crate::tls::{Arrival, Tls};
 use cubesync_relay::admission::Admitted;
 use cubesync_relay::ending::Ending;
+use cubesync_relay::places::Places;
 use cubesync_relay::session::tcp;
 
 /// Largest number of peers that are not admitted and may take their time to read why.
 const MAX_REFUSALS: usize = 64;
 
+/// Largest number of them at one address, so that one that floods leaves places for others.
+const MAX_REFUSALS_PER_ADDRESS: usize = 4;
+
 /// Tells peers why they are not admitted.
 #[derive(Debug)]
-pub(crate) struct Refusals(Arc<Semaphore>);
+pub(crate) struct Refusals(Arc<Places>);
 
 impl Refusals {
     /// Starts without any.
     pub(crate) fn new() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_REFUSALS)))
+        Self(Places::new(MAX_REFUSALS, MAX_REFUSALS_PER_ADDRESS))
     }
 
     /// Tells a peer why it is not admitted, and waits until it has read that, unless many peers are
     /// waited for. Where the port is encrypted this still comes in plain text: a server at its limits
     /// spends no time on handshakes, and clients read it.
-    pub(crate) fn refuse(&self, shared: &Arc<Shared>, stream: TcpStream, ending: Ending) {
-        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
+    pub(crate) fn refuse(
+        &self,
+        shared: &Arc<Shared>,
+        stream: TcpStream,
+        peer: IpAddr,
+        ending: Ending,
+    ) {
+        let Ok(place) = self.0.take(peer.into()) else {
             return tcp::turn_away(&stream, ending);
         };
         let sessions = Arc::clone(&shared.host.sessions);
         shared.host.spawn(async move {
             sessions.turn_away(stream, &ending.into()).await;
-            drop(permit);
+            drop(place);
         });
     }
 }

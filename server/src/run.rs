@@ -262,7 +262,7 @@ async fn accept_players(listener: TcpListener, shared: Arc<Shared>, is_over: Can
         |stream, peer| {
             if host.shutdown.is_cancelled() {
                 host.metrics.disconnects.count(Ending::ShuttingDown);
-                return refusals.refuse(&shared, stream, Ending::ShuttingDown);
+                return refusals.refuse(&shared, stream, peer.ip(), Ending::ShuttingDown);
             }
             match host.admit(peer.ip()) {
                 Ok(admitted) => {
@@ -270,7 +270,7 @@ async fn accept_players(listener: TcpListener, shared: Arc<Shared>, is_over: Can
                     let serving = async move { players::serve(&served, stream, admitted).await };
                     host.spawn(serving);
                 }
-                Err(ending) => refusals.refuse(&shared, stream, ending),
+                Err(ending) => refusals.refuse(&shared, stream, peer.ip(), ending),
             }
         },
     )

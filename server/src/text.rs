@@ -26,6 +26,7 @@ pub use self::lines::{TypedLine, read_typed};
 use self::positions::{Positions, is_position, parse_position};
 use crate::shared::Shared;
 use cubesync_relay::admission::Admitted;
+use cubesync_relay::budget::Budget;
 use cubesync_relay::ending::{Ending, Problem};
 use cubesync_relay::peer::{Peer, Transport};
 use cubesync_relay::room::audience::Outlet;
@@ -68,7 +69,7 @@ const TEXT_COLOUR: Colour = Colour {
 pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted) {
     let open = shared.host.metrics.connected();
     let (reader, mut writer) = stream.into_split();
-    let mut lines = Lines::new(reader);
+    let mut lines = Lines::new(reader, admitted.budget().cloned());
     if let Some(reason) = converse(shared, &mut lines, &mut writer, &admitted).await {
         shared.host.metrics.disconnects.count(reason);
     }
@@ -136,7 +137,7 @@ async fn converse(
     if let Err(banned) = admitted.check_ban() {
         membership.remove(Problem::removal(banned, None)).await;
     }
-    let reading = read_coordinates(shared, lines, &membership, answer_sender);
+    let reading = read_coordinates(shared, lines, &membership, admitted.budget(), answer_sender);
     let mut writing = pin!(write_changes(writer, positions, frames, answers));
     // Two whole loops side by side; whichever ends first ends the conversation.
     let reason = tokio::select! {
@@ -211,16 +212,20 @@ async fn read_coordinates(
     shared: &Shared,
     lines: &mut Lines,
     membership: &Membership,
+    budget: Option<&Budget>,
     answers: mpsc::Sender<Answer>,
 ) -> Ending {
     let cube = membership.cube();
     let rate = shared.config.max_messages;
-    let mut budget = TokenBucket::per_second(rate, BURST, Instant::now().into_std());
+    let mut own = TokenBucket::per_second(rate, BURST, Instant::now().into_std());
     let mut asked = None;
     while let Some(input) = lines.next().await {
         // A file sent through `nc` arrives at once. It is read at the rate that clients may send at.
-        while !budget.take(1, Instant::now().into_std()) {
+        while !own.take(1, Instant::now().into_std()) {
             tokio::time::sleep(RETRY).await;
+        }
+        if let Some(budget) = budget {
+            budget.pay_message().await;
         }
         let position = match input {
             Input::Line(line) => parse_position(&line),

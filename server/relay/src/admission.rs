@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::bans::Bans;
+use crate::budget::{Budget, Budgets};
 use crate::by_address::Address;
 use crate::ending::Ending;
 use crate::metrics::MetricSet;
@@ -36,6 +37,7 @@ pub struct Admitted {
     address: Address,
     _open: Place,
     pending: Mutex<Option<Place>>,
+    budget: Option<Budget>,
 }
 
 impl Admission {
@@ -107,6 +109,7 @@ impl Admission {
             address,
             _open: open,
             pending: Mutex::new(Some(pending)),
+            budget: None,
         })
     }
 }
@@ -127,6 +130,17 @@ impl Admitted {
         open.has_room(self.address).map_err(no_place)?;
         let has_room = pending.has_room(self.address);
         has_room.map_err(|_| Ending::PendingFull)
+    }
+
+    /// Lets the connection share the budget of its address.
+    pub(crate) fn with_budget(self, budgets: &Budgets) -> Self {
+        let budget = budgets.of(self.address);
+        Self { budget, ..self }
+    }
+
+    /// Returns the budget of the peer's address, if it has one.
+    pub fn budget(&self) -> Option<&Budget> {
+        self.budget.as_ref()
     }
 
     /// Returns the address of the peer.

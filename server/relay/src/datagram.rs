@@ -9,6 +9,7 @@ use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::{DatagramAnswer, DatagramRequest};
 use tokio::time::Instant;
 
+use crate::budget::Budget;
 use crate::by_address::Address;
 use crate::token_bucket::TokenBucket;
 
@@ -49,7 +50,10 @@ pub trait DatagramPath: Debug + Send + Sync {
 
 /// The destination of what a path receives from its player.
 #[derive(Clone)]
-pub struct DatagramInbox(Arc<Inbox>);
+pub struct DatagramInbox {
+    inbox: Arc<Inbox>,
+    budget: Option<Budget>,
+}
 
 struct Inbox {
     rate: Mutex<TokenBucket>,
@@ -62,22 +66,36 @@ impl DatagramInbox {
     pub fn new(deliver: impl Fn(Uplink) -> bool + Send + Sync + 'static) -> Self {
         let now = Instant::now().into_std();
         let rate = TokenBucket::per_second(MAX_DATAGRAMS_PER_SECOND, BURST, now);
-        Self(Arc::new(Inbox {
-            rate: Mutex::new(rate),
-            deliver: Box::new(deliver),
-        }))
+        Self {
+            inbox: Arc::new(Inbox {
+                rate: Mutex::new(rate),
+                deliver: Box::new(deliver),
+            }),
+            budget: None,
+        }
     }
 
-    /// Delivers the plaintext of a datagram. One that cannot be decoded or comes too soon after the others
-    /// is dropped, and so is any while the room is busy. Returns whether it was delivered.
+    /// Lets the datagrams share the budget of their address.
+    pub fn within(self, budget: Option<Budget>) -> Self {
+        Self { budget, ..self }
+    }
+
+    /// Delivers the plaintext of a datagram. One that cannot be decoded, comes too soon after the others or is
+    /// beyond the budget of its address is dropped, and so is any while the room is busy. Returns whether it was delivered.
     pub fn deliver(&self, datagram: &[u8]) -> bool {
         let now = Instant::now().into_std();
-        let mut rate = self.0.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rate = self
+            .inbox
+            .rate
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let is_allowed = rate.take(1, now);
         drop(rate);
+        let has_share = |budget: &Budget| budget.allows_datagram(datagram.len());
+        let is_allowed = is_allowed && self.budget.as_ref().is_none_or(has_share);
         let uplink = Some(datagram).filter(|_| is_allowed);
         let uplink = uplink.and_then(|datagram| Uplink::decode(datagram).ok());
-        uplink.is_some_and(&self.0.deliver)
+        uplink.is_some_and(&self.inbox.deliver)
     }
 }
 

@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admission::{Admission, Admitted, Count};
 use crate::bans::Bans;
+use crate::budget::{Budgets, WorkLimits};
 use crate::by_address::Address;
 use crate::contain::contain;
 use crate::datagram::DatagramPaths;
@@ -34,6 +35,8 @@ pub struct HostSettings {
     pub connections_per_address: Count,
     /// Largest number of new connections a second from one address.
     pub arrivals_per_address: NonZeroU32,
+    /// The work that one address may give with all of its connections.
+    pub work_per_address: WorkLimits,
     /// The key that players must show; `None`: anybody may join.
     pub join_key: Option<Key>,
     /// The keys of rooms that have their own, which replace the server's key there.
@@ -46,6 +49,8 @@ pub struct HostSettings {
 pub struct Host {
     /// The admission of connections, within the limits.
     pub admission: Arc<Admission>,
+    /// The work that each address may give.
+    pub budgets: Arc<Budgets>,
     /// The addresses that the operator has banned.
     pub bans: Arc<Bans>,
     /// The rooms.
@@ -102,6 +107,7 @@ impl Host {
         );
         Self {
             admission,
+            budgets: Arc::new(Budgets::new(settings.work_per_address, &metrics.set)),
             bans,
             rooms,
             sessions: Arc::new(sessions),
@@ -128,6 +134,7 @@ impl Host {
     }
 
     fn counted(&self, admitted: Result<Admitted, Ending>) -> Result<Admitted, Ending> {
+        let admitted = admitted.map(|admitted| admitted.with_budget(&self.budgets));
         admitted.inspect_err(|&ending| self.metrics.disconnects.count(ending))
     }
 

@@ -9,6 +9,7 @@
 
 pub mod admission;
 pub mod bans;
+pub mod budget;
 pub mod by_address;
 pub mod contain;
 pub mod datagram;

@@ -37,6 +37,12 @@ impl TokenBucket {
         fits
     }
 
+    /// Takes `count` tokens, also those that are not there yet, and returns when they will be.
+    pub fn overdraw(&mut self, count: u32, now: Instant) -> Instant {
+        self.full_at = self.full_at_after(count, now);
+        self.full_at.checked_sub(self.capacity).unwrap_or(now)
+    }
+
     /// Returns whether it holds `count` tokens.
     pub fn holds(&self, count: u32, now: Instant) -> bool {
         self.full_at_after(count, now) - now <= self.capacity

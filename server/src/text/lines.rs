@@ -9,6 +9,7 @@ use tokio::net::tcp::OwnedReadHalf;
 
 use self::decoder::Decoder;
 use super::positions::parse_position;
+use cubesync_relay::budget::Budget;
 
 /// Longest line that is read; a longer one is answered with an error.
 const MAX_LINE_BYTES: usize = 256;
@@ -42,13 +43,18 @@ pub(super) struct Lines {
     received: BytesMut,
     decoder: Decoder,
     has_ended: bool,
+    /// The budget of the client's address, and the bytes for which it has to be paid.
+    budget: Option<Budget>,
+    owed_bytes: u32,
 }
 
 impl Lines {
-    /// Reads from `reader`.
-    pub(super) fn new(reader: OwnedReadHalf) -> Self {
+    /// Reads from `reader`, whose client's address may have a budget.
+    pub(super) fn new(reader: OwnedReadHalf, budget: Option<Budget>) -> Self {
         Self {
             reader,
+            budget,
+            owed_bytes: 0,
             received: BytesMut::new(),
             decoder: Decoder::default(),
             has_ended: false,
@@ -65,10 +71,15 @@ impl Lines {
             if self.has_ended || self.decoder.has_left() {
                 return None;
             }
-            if self.reader.read_buf(&mut self.received).await.ok()? == 0 {
+            if let Some(budget) = &self.budget {
+                budget.pay_bytes(&mut self.owed_bytes).await;
+            }
+            let len_bytes = self.reader.read_buf(&mut self.received).await.ok()?;
+            if len_bytes == 0 {
                 self.has_ended = true;
                 return self.decoder.rest();
             }
+            self.owed_bytes = u32::try_from(len_bytes).unwrap_or(u32::MAX);
         }
     }
 

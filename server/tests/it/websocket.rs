@@ -434,6 +434,66 @@ async fn a_page_whose_name_only_resolves_to_this_server_is_not_its_own() {
 }
 
 #[tokio::test]
+async fn an_address_over_its_budget_is_read_later_and_nobody_is_ended() {
+    // Behind this proxy, players come from any address.
+    let flags = [
+        "--trust-proxy",
+        "127.0.0.1",
+        "--max-messages-per-address",
+        "20",
+    ];
+    let server = Server::start(&flags).await;
+    let mut players = Vec::new();
+    for name in ["Anna", "Boris", "Clara"] {
+        let mut player = Browser::open_from(&server, "192.0.2.1").await;
+        let hello = Hello::new("lobby", name, COLOUR);
+        player.send(&[ClientMessage::Hello(hello)]).await;
+        player.welcome().await;
+        players.push(player);
+    }
+    // Each is far within its own limit. Together they send five seconds' worth at once, of which two are the
+    // burst.
+    let ping = ClientMessage::Ping { sent_us: 7 };
+    let messages = [vec![ping; 32], vec![ClientMessage::Leave]].concat();
+    for player in &mut players {
+        player.send(&messages).await;
+    }
+    let left = "cubesync_disconnects_total{reason=\"left\"} 3";
+    server.counts(left).await;
+    let metrics = crate::http::get(server.addresses.http, "/metrics")
+        .await
+        .body;
+    let over = "cubesync_over_budget_total{what=\"messages\"} ";
+    let count = metrics.lines().find_map(|line| line.strip_prefix(over));
+    let count: u32 = count.expect("some waited").parse().unwrap();
+    assert!(count > 0);
+}
+
+#[tokio::test]
+async fn what_a_proxy_passes_on_as_this_machine_is_limited_like_anybody() {
+    let flags = [
+        "--trust-proxy",
+        "127.0.0.1",
+        "--max-connections-per-address",
+        "1",
+    ];
+    let server = Server::start(&flags).await;
+    let mut players = Vec::new();
+    for told in ["127.0.0.1", "::1", "127.0.0.2"] {
+        players.push(Browser::open_from(&server, told).await);
+        let (code, _) = Browser::open_from(&server, told).await.refused().await;
+        assert_eq!(code, RejectCode::Full, "{told}");
+    }
+    let (code, _) = Browser::open_from(&server, "::ffff:127.0.0.1")
+        .await
+        .refused()
+        .await;
+    assert_eq!(code, RejectCode::Full, "it is the first one again");
+    // This machine itself comes in at the other port as often as it likes.
+    let _players = [server.join("Anna").await, server.join("Boris").await];
+}
+
+#[tokio::test]
 async fn a_websocket_over_a_limit_opens_to_say_so() {
     let limits = [
         "--max-connections",

@@ -106,7 +106,7 @@ impl Sessions {
     /// Serves a connection to its end.
     pub async fn serve(&self, reader: impl Reader, mut writer: impl Writer, admitted: Admitted) {
         let open = self.metrics.connected();
-        let mut source = Source::new(reader, &self.settings);
+        let mut source = Source::new(reader, &self.settings, admitted.budget().cloned());
         let waits = self.converse(&mut source, &mut writer, &admitted).await;
         if waits {
             source.linger().await;
@@ -117,7 +117,7 @@ impl Sessions {
     /// Tells the peer of a TCP connection on which TLS was expected what to do. It has begun to send.
     pub async fn refuse_unencrypted(&self, stream: TcpStream) {
         let (reader, mut writer) = tcp::split(stream);
-        let mut source = Source::new(reader, &self.settings);
+        let mut source = Source::new(reader, &self.settings, None);
         // Only the first bytes matter, which stay in the source if they are no frame.
         let _ = source.next_frame().await;
         let problem = handshake::no_tls();
@@ -131,7 +131,7 @@ impl Sessions {
         let (reader, mut writer) = stream::split(stream);
         self.send_last(&mut writer, problem.reject().to_frame())
             .await;
-        Source::new(reader, &self.settings).linger().await;
+        Source::new(reader, &self.settings, None).linger().await;
     }
 
     /// Returns whether the peer, which has been told all, may still take it.
@@ -180,8 +180,7 @@ impl Sessions {
             let mut writing = std::pin::pin!(send_queued(writer, &mut frames));
             let (reason, is_written) = {
                 // Pinned here, since `run_until_cancelled` would have place for it twice.
-                let reading =
-                    std::pin::pin!(self.read_messages(source, &membership, admitted.address()));
+                let reading = std::pin::pin!(self.read_messages(source, &membership, admitted));
                 tokio::select! {
                     biased;
                     reason = ended.run_until_cancelled(reading) => (reason, false),
@@ -276,7 +275,7 @@ impl Sessions {
         &self,
         source: &mut Source<impl Reader>,
         membership: &Membership,
-        address: Address,
+        admitted: &Admitted,
     ) -> Ending {
         let mut has_asked = false;
         // One timer for the connection: to set one for every message would cost more than to read it.
@@ -289,6 +288,7 @@ impl Sessions {
                 biased;
                 payload = source.next_frame() => payload,
                 () = &mut silence => {
+                    heard = heard.max(source.paused_until().unwrap_or(heard));
                     if heard.elapsed() >= dead_after {
                         return Ending::Silent;
                     }
@@ -313,8 +313,9 @@ impl Sessions {
                         return Ending::BadMessage;
                     }
                     let paths = self.datagrams.as_ref();
-                    let opened =
-                        paths.and_then(|paths| paths.open(&request, membership.inbox(), address));
+                    let inbox = membership.inbox().within(admitted.budget().cloned());
+                    let address = admitted.address();
+                    let opened = paths.and_then(|paths| paths.open(&request, inbox, address));
                     // In a box, so that a session has no place for it while its player plays.
                     if Box::pin(membership.open_datagrams(opened)).await.is_err() {
                         return Ending::ShuttingDown;
