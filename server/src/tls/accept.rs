@@ -91,7 +91,9 @@ impl Acceptor {
             Ok(Ok(_)) if first != [HANDSHAKE_RECORD] => return Arrival::Plain(stream),
             Ok(Ok(_)) => {}
         }
-        let shaking = self.acceptor.accept(Socket::new(stream));
+        let acceptor = self.acceptor.clone();
+        // Only with its first turn does a handshake take the library's memory, 20 KiB.
+        let shaking = async move { Box::pin(acceptor.accept(Socket::new(stream))).await };
         let outcome = match timeout_at(end, self.handshakes.run(peer, shaking)).await {
             Ok(Some(outcome)) => outcome,
             Ok(None) => Err(io::Error::other("the handshake panicked")),

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Unit;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use cubesync_relay::by_address::network;
@@ -47,6 +48,9 @@ impl Handshakes {
     ///
     /// # Errors
     /// The system cannot start a thread.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
     pub(super) fn start(metrics: &Metrics) -> io::Result<Self> {
         let queue = Arc::new(Queue::default());
         metrics.set.register(
@@ -56,10 +60,13 @@ impl Handshakes {
             queue.worked.clone(),
         );
         let served = Arc::clone(&queue);
+        // Timers of the connections belong to the runtime.
+        let runtime = Handle::current();
         std::thread::Builder::new()
             .name("handshakes".into())
             .spawn(move || {
                 stand_back();
+                let _entered = runtime.enter();
                 served.serve(Instant::now, std::thread::sleep);
             })?;
         Ok(Self {
