@@ -86,7 +86,8 @@ pub struct Config {
     pub http: SocketAddr,
 
     /// Address of the line protocol for nc and telnet; off unless given. It is never encrypted, and
-    /// its players can put their cube anywhere at once: keep it local
+    /// its players can put their cube anywhere at once: keep it local. Players who type no line for
+    /// 10 minutes are told, and end
     #[arg(long, value_name = "ADDR:PORT", env = "CUBESYNC_TEXT")]
     #[arg(help_heading = ADDRESSES)]
     #[arg(value_parser = listen_address)]

@@ -42,8 +42,12 @@ const NAME_DEADLINE: Duration = Duration::from_secs(60);
 /// keyframe.
 const OUTPUT_QUEUE: usize = 8;
 
-/// Pause before another line of a client over the limit is considered.
-const RETRY: Duration = Duration::from_millis(10);
+/// Time without a line after which a player is gone. Somebody at a keyboard may think for minutes, but a
+/// terminal that was closed with its computer says nothing for ever.
+const SILENT_AFTER: Duration = Duration::from_secs(10 * 60);
+
+/// Time before that at which the player is told.
+const WARN_BEFORE: Duration = Duration::from_secs(60);
 
 /// A client may send as many lines at once as it may send in this time.
 const BURST: Duration = Duration::from_secs(1);
@@ -69,7 +73,9 @@ const TEXT_COLOUR: Colour = Colour {
 pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted) {
     let open = shared.host.metrics.connected();
     let (reader, mut writer) = stream.into_split();
-    let mut lines = Lines::new(reader, admitted.budget().cloned());
+    let rate = shared.config.max_messages;
+    let own = TokenBucket::per_second(rate, BURST, Instant::now().into_std());
+    let mut lines = Lines::new(reader, own, admitted.budget().cloned());
     if let Some(reason) = converse(shared, &mut lines, &mut writer, &admitted).await {
         shared.host.metrics.disconnects.count(reason);
     }
@@ -137,7 +143,7 @@ async fn converse(
     if let Err(banned) = admitted.check_ban() {
         membership.remove(Problem::removal(banned, None)).await;
     }
-    let reading = read_coordinates(shared, lines, &membership, admitted.budget(), answer_sender);
+    let reading = read_coordinates(lines, &membership, admitted.budget(), answer_sender);
     let mut writing = pin!(write_changes(writer, positions, frames, answers));
     // Two whole loops side by side; whichever ends first ends the conversation.
     let reason = tokio::select! {
@@ -146,6 +152,12 @@ async fn converse(
             Ending::Left => {
                 let _ = tokio::time::timeout(ANSWER_DEADLINE, &mut writing).await;
                 Some(Ending::Left)
+            }
+            // The room says why.
+            Ending::Silent => {
+                membership.end(Some(Ending::Silent)).await;
+                let _ = tokio::time::timeout(ANSWER_DEADLINE, &mut writing).await;
+                return None;
             }
             other => Some(other),
         },
@@ -209,20 +221,22 @@ enum Answer {
 }
 
 async fn read_coordinates(
-    shared: &Shared,
     lines: &mut Lines,
     membership: &Membership,
     budget: Option<&Budget>,
     answers: mpsc::Sender<Answer>,
 ) -> Ending {
     let cube = membership.cube();
-    let rate = shared.config.max_messages;
-    let mut own = TokenBucket::per_second(rate, BURST, Instant::now().into_std());
     let mut asked = None;
-    while let Some(input) = lines.next().await {
-        // A file sent through `nc` arrives at once. It is read at the rate that clients may send at.
-        while !own.take(1, Instant::now().into_std()) {
-            tokio::time::sleep(RETRY).await;
+    let mut line_at = Instant::now();
+    loop {
+        let input = match next_input(lines, line_at, &answers).await {
+            Ok(Some(input)) => input,
+            Ok(None) => break,
+            Err(ending) => return ending,
+        };
+        if !matches!(input, Input::Negotiation(_)) {
+            line_at = Instant::now();
         }
         if let Some(budget) = budget {
             budget.pay_message().await;
@@ -268,6 +282,30 @@ async fn read_coordinates(
     Ending::Left
 }
 
+/// Returns the next input of a client whose last line came at `line_at`, or `None` when it has ended its side.
+///
+/// # Errors
+/// Nothing came for too long, of which the client was warned; or the loop that writes has ended.
+async fn next_input(
+    lines: &mut Lines,
+    line_at: Instant,
+    answers: &mpsc::Sender<Answer>,
+) -> Result<Option<Input>, Ending> {
+    let end_at = line_at + SILENT_AFTER;
+    let warn_at = end_at - WARN_BEFORE;
+    if Instant::now() < warn_at {
+        if let Ok(input) = tokio::time::timeout_at(warn_at, lines.next()).await {
+            return Ok(input);
+        }
+        let seconds = WARN_BEFORE.as_secs();
+        let warning = format!("error: no line came for long: the connection ends in {seconds} s\n");
+        let sent = answers.send(Answer::Text(warning.into())).await;
+        sent.map_err(|_| Ending::Lost)?;
+    }
+    let input = tokio::time::timeout_at(end_at, lines.next()).await;
+    input.map_err(|_| Ending::Silent)
+}
+
 /// Writes changes and answers. Returns `None` when the room has ended the connection and its last
 /// frames are written, and `Left` when the client that has ended its side has everything.
 async fn write_changes(
@@ -308,7 +346,50 @@ async fn write(writer: &mut OwnedWriteHalf, text: impl AsRef<[u8]>) -> Result<()
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// Returns the lines that the server reads, at most one a second, and the client's end.
+    async fn connection() -> (Lines, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+        let (reader, _) = listener.accept().await.unwrap().0.into_split();
+        let start = Instant::now().into_std();
+        let budget = TokenBucket::per_second(NonZeroU32::MIN, BURST, start);
+        (Lines::new(reader, budget, None), client.unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_types_no_line_is_told_and_ends() {
+        let (mut lines, client) = connection().await;
+        let (sender, mut answers) = mpsc::channel(OUTPUT_QUEUE);
+        let began = Instant::now();
+        let ended = next_input(&mut lines, began, &sender).await;
+        assert_eq!(ended, Err(Ending::Silent));
+        assert_eq!(began.elapsed().as_secs(), SILENT_AFTER.as_secs());
+        let Some(Answer::Text(warning)) = answers.recv().await else {
+            panic!("no warning came");
+        };
+        assert!(warning.starts_with(b"error: "));
+        assert!(answers.try_recv().is_err(), "one warning is enough");
+        drop(client);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_without_a_line_are_read_no_faster_than_lines() {
+        let (mut lines, mut client) = connection().await;
+        let began = Instant::now();
+        client.write_all(&[b'x'; 2_560]).await.unwrap();
+        client.write_all(b"\n1 2 3\n").await.unwrap();
+        let too_long = lines.next().await;
+        assert!(matches!(too_long, Some(Input::Unreadable(_))));
+        let line = lines.next().await;
+        assert_eq!(line, Some(Input::Line("1 2 3".into())));
+        assert!(began.elapsed() >= Duration::from_secs(8));
+    }
 
     #[test]
     fn a_position_is_no_name() {

@@ -2,10 +2,14 @@
 
 mod decoder;
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use cubesync_protocol::Position;
+use cubesync_relay::token_bucket::TokenBucket;
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
+use tokio::time::Instant;
 
 use self::decoder::Decoder;
 use super::positions::parse_position;
@@ -13,6 +17,12 @@ use cubesync_relay::budget::Budget;
 
 /// Longest line that is read; a longer one is answered with an error.
 const MAX_LINE_BYTES: usize = 256;
+
+/// Pause before another line of a client over the limit is considered.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Largest number of bytes that are still read of a client whose connection ends.
+const MAX_DRAINED_BYTES: usize = 64 * 1024;
 
 /// Something that came from a text client.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,14 +53,17 @@ pub(super) struct Lines {
     received: BytesMut,
     decoder: Decoder,
     has_ended: bool,
+    /// How much may come: each input counts, and each read that makes none.
+    own: TokenBucket,
+    has_read: bool,
     /// The budget of the client's address, and the bytes for which it has to be paid.
     budget: Option<Budget>,
     owed_bytes: u32,
 }
 
 impl Lines {
-    /// Reads from `reader`, whose client's address may have a budget.
-    pub(super) fn new(reader: OwnedReadHalf, budget: Option<Budget>) -> Self {
+    /// Reads from `reader` as fast as `own` allows, and the budget of the client's address if it has one.
+    pub(super) fn new(reader: OwnedReadHalf, own: TokenBucket, budget: Option<Budget>) -> Self {
         Self {
             reader,
             budget,
@@ -58,6 +71,8 @@ impl Lines {
             received: BytesMut::new(),
             decoder: Decoder::default(),
             has_ended: false,
+            own,
+            has_read: false,
         }
     }
 
@@ -65,8 +80,17 @@ impl Lines {
     /// last line needs no line end. Cancelling this loses nothing.
     pub(super) async fn next(&mut self) -> Option<Input> {
         loop {
-            if let Some(input) = self.decoder.next(&mut self.received) {
-                return Some(input);
+            // A file sent through `nc` arrives at once. It is read at the rate that clients may send at.
+            while !self.own.holds(1, now()) {
+                tokio::time::sleep(RETRY).await;
+            }
+            let input = self.decoder.next(&mut self.received);
+            let has_read = std::mem::take(&mut self.has_read);
+            if input.is_some() || has_read {
+                self.own.take(1, now());
+            }
+            if input.is_some() {
+                return input;
             }
             if self.has_ended || self.decoder.has_left() {
                 return None;
@@ -74,12 +98,14 @@ impl Lines {
             if let Some(budget) = &self.budget {
                 budget.pay_bytes(&mut self.owed_bytes).await;
             }
-            let len_bytes = self.reader.read_buf(&mut self.received).await.ok()?;
+            let mut some = (&mut self.reader).take(MAX_LINE_BYTES as u64);
+            let len_bytes = some.read_buf(&mut self.received).await.ok()?;
             if len_bytes == 0 {
                 self.has_ended = true;
                 return self.decoder.rest();
             }
             self.owed_bytes = u32::try_from(len_bytes).unwrap_or(u32::MAX);
+            self.has_read = true;
         }
     }
 
@@ -100,14 +126,21 @@ impl Lines {
         &self.received
     }
 
-    /// Drops what still comes, until the client closes the connection.
+    /// Drops what still comes, until the client closes the connection or has sent too much.
     pub(super) async fn drain(&mut self) {
-        while !self.has_ended {
+        let mut left = MAX_DRAINED_BYTES;
+        while !self.has_ended && left > 0 {
             self.received.clear();
             let read = self.reader.read_buf(&mut self.received).await;
-            self.has_ended = read.unwrap_or(0) == 0;
+            let count = read.unwrap_or(0);
+            self.has_ended = count == 0;
+            left = left.saturating_sub(count);
         }
     }
+}
+
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
 }
 
 /// A received line, as the fuzz targets see it.

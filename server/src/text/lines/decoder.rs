@@ -44,6 +44,8 @@ pub(super) struct Decoder {
     /// Whether the rest of a line that is too long is being dropped.
     is_skipping: bool,
     state: State,
+    /// Whether the last line had NULs inside, as UTF-16 has.
+    is_wide: bool,
     has_left: bool,
 }
 
@@ -100,6 +102,10 @@ impl Decoder {
         match self.state {
             State::Text => return self.take_text(byte),
             State::Return => {
+                // In UTF-16 a NUL stands between the two, and the line has been refused already.
+                if byte == 0 && std::mem::take(&mut self.is_wide) {
+                    return None;
+                }
                 self.state = State::Text;
                 // The second byte of a line end: `\r\n`, or telnet's `\r\0`.
                 if byte != b'\n' && byte != 0 {
@@ -236,8 +242,9 @@ impl Decoder {
             .rposition(|&byte| byte != 0)
             .map_or(start, |last| last + 1);
         let text = &line[start..end];
+        self.is_wide = text.contains(&0);
         Some(match std::str::from_utf8(text) {
-            _ if text.contains(&0) => Input::Unreadable(Unreadable::Nul),
+            _ if self.is_wide => Input::Unreadable(Unreadable::Nul),
             Err(_) => Input::Unreadable(Unreadable::NotUtf8),
             Ok(text) => Input::Line(text.trim_start_matches(BYTE_ORDER_MARK).to_owned()),
         })
@@ -357,6 +364,8 @@ mod tests {
             (wide("Anna\n", u16::to_be_bytes), Unreadable::Nul),
             (wide("Anna\n", u16::to_le_bytes), Unreadable::Nul),
             (wide("\u{FEFF}Anna\n", u16::to_le_bytes), Unreadable::Nul),
+            (wide("Anna\r\n", u16::to_be_bytes), Unreadable::Nul),
+            (wide("Anna\r\n", u16::to_le_bytes), Unreadable::Nul),
         ] {
             let found = inputs(&[&bytes[..], b"\0"].concat());
             assert_eq!(found, [Input::Unreadable(expected)], "{bytes:?}");
