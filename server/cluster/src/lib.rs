@@ -3,6 +3,7 @@
 //! Servers meet on a [`bus`], which is NATS. A [`Cluster`] knows the other servers; the relay uses it as a
 //! [`Backplane`](cubesync_relay::room::backplane::Backplane).
 
+pub mod answers;
 pub mod bus;
 mod clock;
 mod cluster;

@@ -15,8 +15,11 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, Bytes, BytesMut};
 use cubesync_protocol::DecodeError;
 use cubesync_relay::label::label;
+use cubesync_relay::metrics::MetricSet;
 use prometheus_client::metrics::counter::Counter;
 use serde::{Deserialize, Serialize};
+
+use crate::answers::{AnswerBudget, Answers, Request};
 
 /// The length of a packet's header in bytes.
 const HEADER_BYTES: usize = 9;
@@ -155,6 +158,7 @@ pub struct Link {
     next_number: u32,
     spoken_at: Instant,
     answered_at: Option<Instant>,
+    answers: Answers,
     resent: Counter,
     /// The number of the packet that is expected next.
     expected: u32,
@@ -182,6 +186,7 @@ impl Link {
             next_number: 0,
             spoken_at: now,
             answered_at: None,
+            answers: AnswerBudget::new(&MetricSet::default(), now).of_link(now),
             resent,
             expected: 0,
             partial: BytesMut::new(),
@@ -190,9 +195,19 @@ impl Link {
         }
     }
 
+    /// Shares the budget for answers with the other links of this server.
+    pub fn with_answers(self, answers: Answers) -> Self {
+        Self { answers, ..self }
+    }
+
     /// Returns its id.
     pub fn id(&self) -> LinkId {
         self.id
+    }
+
+    /// Returns the budget for answers to the other side.
+    pub fn answers(&mut self) -> &mut Answers {
+        &mut self.answers
     }
 
     /// Returns when the last packet came from the other side.
@@ -230,10 +245,13 @@ impl Link {
                 }
             }
             Kind::Last | Kind::Part if packet.number == self.expected => {
-                self.expected += 1;
+                // A link that has carried so much begins anew.
+                self.expected = self.expected.checked_add(1).ok_or(LinkEnd::Lost)?;
                 self.gap = None;
                 return self.take(packet.kind, packet.content);
             }
+            // Nothing is missing, whatever somebody else has claimed.
+            Kind::Alive if packet.number == self.expected => self.gap = None,
             // A copy.
             Kind::Alive | Kind::Last | Kind::Part => {}
         }
@@ -280,7 +298,7 @@ impl Link {
         packet[..HEADER_BYTES].copy_from_slice(&header(kind, self.id, self.next_number));
         let packet = packet.freeze();
         self.spoken_at = now;
-        self.next_number += 1;
+        self.next_number = self.next_number.wrapping_add(1);
         self.sent_bytes += packet.len();
         self.sent.push_back((packet.clone(), now));
         self.packets.push(packet);
@@ -305,13 +323,19 @@ impl Link {
 
     /// Sends packets again. If they are gone, the other side gives up by itself.
     fn answer(&mut self, from: u32, now: Instant) {
-        let first_kept = self.next_number - self.sent.len() as u32;
+        let first_kept = self.next_number.wrapping_sub(self.sent.len() as u32);
         let is_due = self.answered_at.is_none_or(|at| now >= at + ANSWER_EVERY);
         if is_due && (first_kept..self.next_number).contains(&from) {
             self.answered_at = Some(now);
-            let again = self.sent.range((from - first_kept) as usize..);
-            self.resent.inc_by(again.len() as u64);
-            self.packets.extend(again.map(|(packet, _)| packet.clone()));
+            for (packet, _) in self.sent.range((from - first_kept) as usize..) {
+                // The other side asks for the rest.
+                if !self.answers.may_answer(Request::Resend, now) {
+                    break;
+                }
+                self.answers.spend(packet.len(), now);
+                self.resent.inc();
+                self.packets.push(packet.clone());
+            }
         }
     }
 

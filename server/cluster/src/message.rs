@@ -30,6 +30,9 @@ pub const MAX_BATCH: usize = 60;
 /// more.
 const LAST_TICK: u64 = MAX_TICK / 2;
 
+/// The maximum time since an owner's tick began: one that stood for longer has lost its lease.
+const MAX_SINCE_TICK_US: u32 = 2_000_000;
+
 /// The maximum number of tokens with which a player enters: the newest, and the one before it.
 const MAX_TOKENS: usize = 2;
 
@@ -169,7 +172,9 @@ impl Down {
                 let mut all = frames.near.iter().chain(&frames.far);
                 frames.tick <= LAST_TICK && all.all(is_frame)
             }
-            Self::Attached(attached) => attached.tick <= LAST_TICK,
+            Self::Attached(attached) => {
+                attached.tick <= LAST_TICK && attached.since_tick_us <= MAX_SINCE_TICK_US
+            }
             Self::ForPlayers(_) | Self::Roster(_) | Self::HandOver { .. } => true,
         };
         good(down, is_good)
@@ -187,6 +192,7 @@ impl Up {
         }
         let up = decode_peer(payload)?;
         let is_good = match &up {
+            Self::Enter(entrances) if entrances.len() > MAX_BATCH => false,
             Self::Enter(entrances) => entrances.iter().all(|(_, entrance)| {
                 let pose = entrance.pose.unwrap_or_default();
                 clean_name(&entrance.name).as_ref() == Ok(&entrance.name)

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use cubesync_protocol::cells::{Grid, Sight};
+use cubesync_protocol::cells::{Grid, Sight, View};
 use cubesync_protocol::limits::FAR_INTERVAL_TICKS;
 use cubesync_protocol::{CellId, CubeId, CubePose};
 use cubesync_relay::room::{EdgeId, ForPlayer, MemberId, RemoteEntrance, Role, Room};
 use tracing::{debug, info, warn};
 
+use crate::answers::Request;
 use crate::bus::{Holder, Received, ServerId};
 use crate::clock::now;
 use crate::link::{Link, LinkEnd, LinkId, Packet};
@@ -39,6 +40,9 @@ const MAX_EDGES: usize = 64;
 
 /// Time for which an owner that has yielded the room leaves it to its successor.
 const YIELDED_FOR: Duration = Duration::from_secs(1);
+
+/// Time within which a server has been heard that is there: a link is silent for half as long at most.
+const HEARD_WITHIN: Duration = Duration::from_millis(500);
 
 /// Largest number of messages for players in one message to their edge: far less than its decoder takes.
 const MAX_WORDS: usize = 1_024;
@@ -69,6 +73,8 @@ struct EdgeLink {
     roster: RosterSender,
     /// The cells whose streams of every tick the edge gets.
     sees: BTreeSet<CellId>,
+    /// The view that it has asked for and waits for.
+    wants: Option<View>,
 }
 
 impl Owner {
@@ -121,7 +127,7 @@ impl Owner {
                     let now = now();
                     self.check_term(now);
                     self.room.take_events(now);
-                    while let Some(received) = task.inbox.try_recv() {
+                    for received in task.inbox.take_some() {
                         self.received(received);
                     }
                     self.room.tick(now);
@@ -143,7 +149,7 @@ impl Owner {
                     if let Incoming::Packet(received) = incoming {
                         self.catch_up(now());
                         self.received(received);
-                        while let Some(received) = task.inbox.try_recv() {
+                        for received in task.inbox.take_some() {
                             self.received(received);
                         }
                         self.send_outbox(now());
@@ -285,6 +291,15 @@ impl Owner {
         }
         let earlier = self.links.iter();
         let earlier = earlier.filter(|(_, link)| link.server == attach.from);
+        // A server that is heard needs no other link: somebody else asks in its name. It asks again.
+        let is_heard = |link: &EdgeLink| now < link.link.heard_at() + HEARD_WITHIN;
+        if earlier.clone().any(|(_, link)| is_heard(link)) {
+            return;
+        }
+        let mut link = self.cluster.new_link(attach.link, now);
+        if !link.answers().may_answer(Request::Attach, now) {
+            return;
+        }
         for id in earlier.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.detach(id, now);
         }
@@ -298,11 +313,12 @@ impl Owner {
         let link = EdgeLink {
             server: attach.from,
             edge: self.room.attach_edge(),
-            link: self.cluster.new_link(attach.link, now),
+            link,
             players: BTreeMap::new(),
             numbers: BTreeMap::new(),
             roster,
             sees: BTreeSet::new(),
+            wants: None,
         };
         self.links.insert(attach.link, link);
         let attached = Attached {
@@ -312,7 +328,10 @@ impl Owner {
         };
         self.push(attach.link, &Down::Attached(attached), now);
         self.push(attach.link, &Down::Roster(whole), now);
-        self.send_packets(attach.link);
+        let len_bytes = self.send_packets(attach.link);
+        if let Some(known) = self.links.get_mut(&attach.link) {
+            known.link.answers().spend(len_bytes, now);
+        }
     }
 
     /// Ends an edge's link. Its players may come back by another one.
@@ -336,12 +355,12 @@ impl Owner {
                 }
             }
             Up::View { near, far } => {
-                let (sees, edge) = (near.iter().copied().collect(), link.edge);
-                link.sees = sees;
+                link.sees = near.iter().copied().collect();
                 let sighted = |sight| move |cell| (cell, sight);
                 let near = near.into_iter().map(sighted(Sight::Near));
                 let view = near.chain(far.into_iter().map(sighted(Sight::Far)));
-                self.room.set_edge_view(edge, view.collect());
+                link.wants = Some(view.collect());
+                self.set_view(id, now);
             }
             Up::FromPlayers(words) => {
                 for (number, word) in words {
@@ -360,6 +379,17 @@ impl Owner {
                     self.room.leave(member, ending, now);
                 }
             }
+        }
+    }
+
+    /// Lets an edge see what it wants, once its last wishes have not drawn too much.
+    fn set_view(&mut self, id: LinkId, now: Instant) {
+        if let Some(known) = self.links.get_mut(&id)
+            && known.wants.is_some()
+            && known.link.answers().may_answer(Request::View, now)
+        {
+            let view = known.wants.take().unwrap_or_default();
+            self.room.set_edge_view(known.edge, view);
         }
     }
 
@@ -439,10 +469,12 @@ impl Owner {
         self.send_outbox(now);
         let is_due = self.room.is_moving() || tick.is_multiple_of(SILENT_TICKS);
         for id in self.links.keys().copied().collect::<Vec<_>>() {
+            self.set_view(id, now);
             let Some(known) = self.links.get_mut(&id) else {
                 continue;
             };
             let frames = self.room.take_edge_frames(known.edge);
+            known.link.answers().spend(frames.keyframe_bytes, now);
             if is_due || !frames.near.is_empty() || !frames.far.is_empty() {
                 let (near, far) = (frames.near, frames.far);
                 let frames = TickFrames { tick, near, far };
@@ -470,11 +502,15 @@ impl Owner {
         }
     }
 
-    fn send_packets(&mut self, id: LinkId) {
-        if let Some(known) = self.links.get_mut(&id) {
-            let (server, packets) = (known.server, known.link.take_packets());
-            self.publish(server, packets);
-        }
+    /// Sends what a link has, and returns the number of bytes.
+    fn send_packets(&mut self, id: LinkId) -> usize {
+        let Some(known) = self.links.get_mut(&id) else {
+            return 0;
+        };
+        let (server, packets) = (known.server, known.link.take_packets());
+        let len_bytes = packets.iter().map(Bytes::len).sum();
+        self.publish(server, packets);
+        len_bytes
     }
 
     fn publish(&self, server: ServerId, packets: impl IntoIterator<Item = Bytes>) {

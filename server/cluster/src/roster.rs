@@ -16,6 +16,11 @@ use serde::{Deserialize, Serialize};
 /// the new owner saw stands where it was so long ago, until its player's next sample.
 const POSES_EVERY: Duration = Duration::from_secs(2);
 
+/// The maximum number of ids that a room gives per tick in the long run, and the seconds of its life for
+/// which it may have given as many at once.
+const MAX_IDS_PER_TICK: u64 = 256;
+const FIRST_SECONDS: u64 = 60;
+
 /// The ids of cubes are below this.
 const MAX_ID: u64 = 1 << 53;
 
@@ -75,6 +80,13 @@ impl Roster {
             true => Ok(()),
             false => Err(RosterError),
         }
+    }
+
+    /// Returns whether a room can have given so many ids by a tick. The bound grows faster than any room's
+    /// ids, so what passes it once never stops a later owner.
+    pub fn has_possible_ids(&self, tick: u64, tick_hz: u8) -> bool {
+        let ticks = tick.saturating_add(u64::from(tick_hz) * FIRST_SECONDS);
+        self.last_id <= ticks.saturating_mul(MAX_IDS_PER_TICK)
     }
 
     /// Notes where a cube is, unless it has left meanwhile.

@@ -14,6 +14,9 @@ use crate::tenure::Tenure;
 /// lost and asked for again.
 const PACKET_QUEUE: usize = 1_024;
 
+/// Largest number of packets that are handled before it is looked whether a tick is due.
+const PACKETS_AT_ONCE: usize = 64;
+
 /// Largest number of announcements that wait.
 const ANNOUNCEMENT_QUEUE: usize = 64;
 
@@ -113,8 +116,9 @@ impl Inbox {
         }
     }
 
-    /// Takes a packet that is there.
-    pub(crate) fn try_recv(&mut self) -> Option<Received> {
-        self.packets.try_recv().ok()
+    /// Takes some of the packets that are there. A flood of more must leave time for ticks.
+    pub(crate) fn take_some(&mut self) -> Vec<Received> {
+        let received = std::iter::from_fn(|| self.packets.try_recv().ok());
+        received.take(PACKETS_AT_ONCE).collect()
     }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Tenure {
     next_at: Instant,
     /// Whether servers that have players of the room are to get the lease first.
     is_modest: bool,
+    /// When somebody else's word made this server ask earlier.
+    hurried_at: Option<Instant>,
     /// The first and the last of the answers in a row that nobody has the lease.
     free: Option<(Instant, Instant)>,
 }
@@ -83,6 +85,7 @@ impl Tenure {
             call: None,
             next_at: now(),
             is_modest: false,
+            hurried_at: None,
             free: None,
         }
     }
@@ -106,6 +109,15 @@ impl Tenure {
     /// Leaves the lease to others for a while.
     pub(crate) fn wait(&mut self, time: Duration) {
         self.next_at = now() + time;
+    }
+
+    /// Asks at once, because of somebody else's word: not more often than it would without.
+    pub(crate) fn hurry(&mut self) {
+        let now = now();
+        if self.hurried_at.is_none_or(|at| now >= at + RETRY_EVERY) {
+            self.hurried_at = Some(now);
+            self.next_at = self.next_at.min(now);
+        }
     }
 
     /// Waits until something has become of the lease. Cancelling it loses nothing.

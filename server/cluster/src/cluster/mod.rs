@@ -27,6 +27,7 @@ pub use self::metrics::{ClusterMetrics, LeaseChange};
 use self::others::Others;
 use self::presence::MAX_LISTED_ROOMS;
 pub use self::presence::{Presence, RoomPresence, RoomRole, Rules, ServerProfile, host_and_port};
+use crate::answers::AnswerBudget;
 use crate::bus::{Bus, Received, ServerId, Topic, Traffic};
 use crate::clock::now;
 use crate::link::{Link, LinkId};
@@ -54,6 +55,7 @@ pub struct Cluster {
     profile: ServerProfile,
     server_metrics: Metrics,
     metrics: ClusterMetrics,
+    answers: Arc<AnswerBudget>,
     state: Mutex<State>,
 }
 
@@ -75,6 +77,7 @@ impl Cluster {
             profile,
             server_metrics: metrics.clone(),
             metrics: ClusterMetrics::new(&metrics.set),
+            answers: AnswerBudget::new(&metrics.set, now()),
             state: Mutex::default(),
         });
         metrics::register(&metrics.set, &cluster);
@@ -126,7 +129,8 @@ impl Cluster {
 
     /// Creates one side of a link.
     pub fn new_link(&self, id: LinkId, now: Instant) -> Link {
-        Link::new(id, self.metrics.resent.clone(), now)
+        let answers = self.answers.of_link(now);
+        Link::new(id, self.metrics.resent.clone(), now).with_answers(answers)
     }
 
     /// Notes this server's part in a room, and the number of its players here.

@@ -9,7 +9,7 @@ mod source;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use cubesync_protocol::cells::{Grid, Sight};
@@ -63,6 +63,9 @@ const OPEN_WITHIN: Duration = Duration::from_millis(2_500);
 /// Time within which a player must be let in. A client waits as long for its welcome.
 const LET_IN_WITHIN: Duration = Duration::from_secs(5);
 
+/// The time of the first room there ever was: the beginning of 2024.
+const FIRST_ROOM_UNIX_S: u64 = 1_704_067_200;
+
 /// Players cannot go on in a room whose ticks are further back than this.
 const MAX_BACK_S: u64 = 2;
 
@@ -73,6 +76,8 @@ pub(crate) struct Edge {
     connections: Connections,
     tenure: Tenure,
     owner: Option<OwnerLink>,
+    /// Whether somebody has announced that they own the room now. Only the lease tells.
+    is_in_doubt: bool,
     /// When the owner was heard last, or when this began.
     heard_at: Instant,
     streams: Streams,
@@ -147,6 +152,7 @@ impl Edge {
             connections,
             tenure,
             owner: None,
+            is_in_doubt: false,
             heard_at: now,
             streams: Streams::default(),
             roster: Roster::default(),
@@ -208,10 +214,10 @@ impl Edge {
                     return Next::End;
                 }
                 incoming = task.inbox.recv() => match incoming {
-                    Incoming::Announcement(owner) => self.announced(owner, now()),
+                    Incoming::Announcement(owner) => self.announced(owner),
                     Incoming::Packet(received) => {
                         self.received(received);
-                        while let Some(received) = task.inbox.try_recv() {
+                        for received in task.inbox.take_some() {
                             self.received(received);
                         }
                     }
@@ -258,6 +264,7 @@ impl Edge {
     /// Returns whether it has to be asked who owns the room.
     fn is_seeking(&self, now: Instant) -> bool {
         match &self.owner {
+            _ if self.is_in_doubt => true,
             None => true,
             Some(owner) if owner.asked_at.is_some() => now - owner.begun >= ATTACH_WITHIN,
             Some(owner) => now - owner.link.heard_at() >= SILENT_AFTER,
@@ -302,6 +309,7 @@ impl Edge {
 
     fn tenure_changed(&mut self, change: TenureChange, is_seeking: bool) -> Option<TakesOver> {
         let now = now();
+        self.is_in_doubt &= change == TenureChange::Unreachable;
         match change {
             TenureChange::Acquired => Some(TakesOver),
             // The owner was heard again before this answer came.
@@ -429,13 +437,15 @@ impl Edge {
         self.cluster.send(self.name(), server, packets);
     }
 
-    /// Takes in the announcement of an owner.
-    fn announced(&mut self, announcement: Announcement, now: Instant) {
-        let Announcement { owner, term, .. } = announcement;
-        let is_newer = self.owner.as_ref().is_none_or(|known| known.term < term);
-        if is_newer && owner != self.cluster.id() {
-            let server = owner;
-            self.attach_to(Holder { server, term }, now);
+    /// Takes in the announcement of an owner. Anybody on the bus can announce anything, so it is only a reason
+    /// to ask who has the lease.
+    fn announced(&mut self, announcement: Announcement) {
+        let Announcement { owner, term } = announcement;
+        let is_known = self.owner.as_ref();
+        let is_known = is_known.is_some_and(|known| (known.server, known.term) == (owner, term));
+        if !is_known && owner != self.cluster.id() {
+            self.is_in_doubt = true;
+            self.tenure.hurry();
         }
     }
 
@@ -469,13 +479,26 @@ impl Edge {
     }
 
     fn down(&mut self, down: Down, now: Instant) -> Result<(), Impossible> {
+        let is_first = matches!(down, Down::Attached(_));
+        let is_attached = self
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.asked_at.is_none());
+        if is_first == is_attached {
+            return Err(Impossible::Order);
+        }
         match down {
-            Down::Attached(attached) => self.attached(&attached, now),
+            Down::Attached(attached) => self.attached(&attached, now)?,
             Down::Roster(update) => {
                 for moved in &update.moved {
                     self.streams.move_viewpoint(moved.cube, moved.pose.position);
                 }
                 self.roster.apply(update)?;
+                let tick = self.clock.newest().map_or(0, |(tick, _)| tick);
+                let tick_hz = self.connections.settings.tick_hz;
+                if !self.roster.has_possible_ids(tick, tick_hz) {
+                    return Err(crate::roster::RosterError.into());
+                }
             }
             Down::ForPlayers(words) => {
                 for (player, word) in words {
@@ -502,10 +525,13 @@ impl Edge {
     }
 
     /// Begins to show the room as this owner publishes it.
-    fn attached(&mut self, attached: &Attached, now: Instant) {
+    fn attached(&mut self, attached: &Attached, now: Instant) -> Result<(), Impossible> {
         let Some(owner) = &mut self.owner else {
-            return;
+            return Ok(());
         };
+        if attached.tick > newest_tick(self.connections.settings.tick_hz) {
+            return Err(Impossible::Tick);
+        }
         owner.asked_at = None;
         let server = owner.server;
         info!(room = self.name(), owner = %server, "this server shows the room of its owner");
@@ -531,6 +557,7 @@ impl Edge {
             self.served_tick = attached.tick;
         }
         self.enter_all(attached.tick, now);
+        Ok(())
     }
 
     /// Enters all players at the owner, once its ticks are later than those that they have seen.
@@ -693,6 +720,9 @@ impl Edge {
     /// Takes in a tick of the owner, and writes it to the players.
     fn tick(&mut self, frames: TickFrames, now: Instant) -> Result<(), Impossible> {
         let TickFrames { tick, near, far } = frames;
+        if !self.clock.can_be(tick, now) {
+            return Err(Impossible::Tick);
+        }
         self.clock.began(tick, now);
         let cells = self.connections.settings.grid.cells();
         let mut logged = Vec::with_capacity(near.len() + far.len());
@@ -939,6 +969,18 @@ enum Impossible {
     Roster(#[from] crate::roster::RosterError),
     #[error("the room has no such cell")]
     Cell,
+    #[error("no room has such a tick now")]
+    Tick,
+    #[error("a link does not begin so, or begins twice")]
+    Order,
+}
+
+/// Returns the newest tick that a room can be in: none is older than the program. This bound rises as ticks do,
+/// so what passes it once never stops a later owner.
+fn newest_tick(tick_hz: u8) -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    let age_s = since.map_or(0, |since| since.as_secs().saturating_sub(FIRST_ROOM_UNIX_S));
+    age_s.saturating_mul(tick_hz.into())
 }
 
 /// This server is to own the room.

@@ -360,3 +360,40 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_flood_of_requests_draws_no_more_than_the_budget() {
+    let start = Instant::now();
+    let mut sender = link(start);
+    for _ in 0..15 {
+        push(&mut sender, &Raw(vec![7; 500_000]), start);
+    }
+    let ask = Packet::read(Bytes::copy_from_slice(&header(Kind::Ask, ID, 0))).unwrap();
+    let mut drawn = 0;
+    for ms in 0..1_000 {
+        let now = start + millis(ms);
+        assert!(sender.receive(ask.clone(), now).is_ok());
+        drawn += sender.take_packets().iter().map(Bytes::len).sum::<usize>();
+    }
+    // Without the budget it would be 7.5 MB forty times.
+    assert!((7_000_000..11_000_000).contains(&drawn), "{drawn}");
+}
+
+#[test]
+fn a_false_word_of_what_is_next_does_not_end_a_link() {
+    let start = Instant::now();
+    let (mut sender, mut receiver) = (link(start), link(start));
+    let packets = push(&mut sender, &raw(1), start);
+    assert_eq!(deliver(&mut receiver, &packets, start).unwrap(), [raw(1)]);
+    let false_word = Packet::read(Bytes::copy_from_slice(&header(Kind::Alive, ID, u32::MAX)));
+    assert!(receiver.receive(false_word.unwrap(), start).is_ok());
+    for ms in (0..3_000).step_by(10) {
+        let now = start + millis(ms);
+        sender.turn(now).unwrap();
+        let alive = sender.take_packets();
+        deliver(&mut receiver, &alive, now).unwrap();
+        receiver.turn(now).unwrap();
+        let asks = receiver.take_packets();
+        deliver(&mut sender, &asks, now).unwrap();
+    }
+}

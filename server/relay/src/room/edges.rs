@@ -65,6 +65,8 @@ pub struct EdgeFrames {
     pub near: Vec<Bytes>,
     /// The frames of the streams for receivers that see a cell from afar.
     pub far: Vec<Bytes>,
+    /// The bytes of the keyframes among them, which answer a change of the view.
+    pub keyframe_bytes: usize,
 }
 
 /// A cube as another server must know it to own the room.
@@ -224,6 +226,7 @@ impl Edge {
         for &(cell, sight) in &self.view {
             if before.binary_search(&(cell, sight)).is_err() {
                 let keyframe = source.keyframe(cell, sight);
+                self.frames.keyframe_bytes += keyframe.len();
                 self.frames.of(sight).push(keyframe);
             }
         }

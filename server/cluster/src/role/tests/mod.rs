@@ -10,7 +10,10 @@ use cubesync_protocol::{ClientMessage, CubeKind, ServerMessage};
 use cubesync_relay::room::Role;
 
 use self::servers::{FREE, METRE, Player, Server, Wire, all_see_all, play, until};
-use crate::bus::LEASE_AGE;
+use crate::bus::{LEASE_AGE, ServerId, Topic};
+use crate::cluster::testing::rules;
+use crate::link::LinkId;
+use crate::message::{Announcement, Attach, Envelope};
 
 const TAKE: ClientMessage = ClientMessage::Take { cube: FREE };
 const SOON: Duration = Duration::from_millis(500);
@@ -295,4 +298,39 @@ async fn a_server_that_starts_when_the_owner_dies_does_not_begin_the_room_anew()
         assert!(holds_free(&player, &player), "after {pause_ms} ms");
         assert!(all_see_all(&[&mut player]), "{:?}", player.sees());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn false_announcements_and_requests_to_attach_disturb_nobody() {
+    let wire: Arc<Wire> = Arc::default();
+    let servers = start(&wire, 2, Grid::WHOLE).await;
+    let mut players = join(&servers).await;
+    let [first, second] = &mut players[..] else {
+        unreachable!();
+    };
+    until(&mut [first, second], 2 * SECOND, all_see_all).await;
+    let ((room, owner), (_, edge)) = (wire.lobby_at(1), wire.lobby_at(2));
+    let (everywhere, at_owner) = (Topic::Room(room.clone()), Topic::RoomAt(room, owner));
+    for round in 0..50 {
+        for term in [0, 1 << 63, u64::MAX] {
+            let owner = ServerId(77);
+            wire.intrude(
+                &everywhere,
+                &Envelope::Announcement(Announcement { owner, term }),
+            );
+        }
+        for from in [edge, ServerId(1_000 + round)] {
+            let link = LinkId(5_000 + round);
+            let rules = rules();
+            let attach = Attach { from, link, rules };
+            wire.intrude(&at_owner, &Envelope::Attach(attach));
+        }
+        let x = round as i32 % 7;
+        first.go(x, 3);
+        second.go(-x, 5);
+        play(&mut [first, second], SECOND / 10).await;
+    }
+    let took = until(&mut [first, second], SECOND, all_see_all).await;
+    assert!(took < SECOND / 2, "{took:?}");
+    assert_eq!((first.welcomes.len(), second.welcomes.len()), (1, 1));
 }

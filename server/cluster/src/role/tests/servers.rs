@@ -29,6 +29,7 @@ use crate::bus::{
     ServerId, Subscription, Topic,
 };
 use crate::cluster::testing::{presence, rules};
+use crate::message::Envelope;
 use crate::{Cluster, ServerProfile};
 
 pub(super) const METRE: i32 = 512;
@@ -73,6 +74,26 @@ impl Wire {
     /// Loses the next messages to a server.
     pub(super) fn lose(&self, server: u32, count: u32) {
         self.lock().lost.insert(server, count);
+    }
+
+    /// Returns the topic of the lobby at a server.
+    pub(super) fn lobby_at(&self, server: u32) -> (String, ServerId) {
+        let inner = self.lock();
+        let topics = inner.inboxes.values();
+        let at = topics.filter(|(of, ..)| *of == server);
+        let room_at = |topic: &Topic| match topic {
+            Topic::RoomAt(room, id) => Some((room.clone(), *id)),
+            _ => None,
+        };
+        at.filter_map(|(_, topic, _)| room_at(topic))
+            .next()
+            .unwrap()
+    }
+
+    /// Publishes as a program that is no server.
+    pub(super) fn intrude(self: &Arc<Self>, topic: &Topic, message: &Envelope) {
+        let (wire, server) = (Arc::clone(self), u32::MAX);
+        End { wire, server }.publish(topic, message.encode());
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
