@@ -1,6 +1,6 @@
 //! Ghosts of players whose connection is lost, and the tokens with which players come back.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::Instant;
 
@@ -42,14 +42,43 @@ pub fn draw_token() -> ResumeToken {
 #[derive(Debug, Default)]
 pub(super) struct Resumption {
     /// The ghosts, with the time until which their players may come back.
-    ghosts: BTreeMap<CubeId, Instant>,
+    ghosts: Deadlines,
     /// The players whose server is to enter them again, with the time until which it may.
-    absent: BTreeMap<CubeId, Instant>,
+    absent: Deadlines,
     /// The one valid token of each player and ghost.
     tokens: HashMap<CubeId, TokenDigest>,
     cubes: HashMap<TokenDigest, CubeId>,
     /// The token before that one.
     replaced: HashMap<CubeId, TokenDigest>,
+    /// The cubes of those tokens.
+    replaced_of: HashMap<TokenDigest, CubeId>,
+}
+
+/// Cubes, and the time that each of them has.
+#[derive(Debug, Default)]
+struct Deadlines {
+    until: BTreeMap<CubeId, Instant>,
+    in_order: BTreeSet<(Instant, CubeId)>,
+}
+
+impl Deadlines {
+    fn insert(&mut self, cube: CubeId, until: Instant) {
+        self.remove(cube);
+        self.until.insert(cube, until);
+        self.in_order.insert((until, cube));
+    }
+
+    fn remove(&mut self, cube: CubeId) {
+        if let Some(until) = self.until.remove(&cube) {
+            self.in_order.remove(&(until, cube));
+        }
+    }
+
+    /// Returns the cubes whose time is over, the first one first.
+    fn over(&self, now: Instant) -> Vec<CubeId> {
+        let over = self.in_order.iter().take_while(|(until, _)| *until <= now);
+        over.map(|(_, cube)| *cube).collect()
+    }
 }
 
 impl Resumption {
@@ -68,7 +97,9 @@ impl Resumption {
             .filter(|before| *before != token)
         {
             self.cubes.remove(&before);
+            self.forget_replaced(cube);
             self.replaced.insert(cube, before);
+            self.replaced_of.insert(before, cube);
         }
         if let Some(other) = self
             .cubes
@@ -86,8 +117,9 @@ impl Resumption {
 
     /// Returns whether the player who had one of the tokens has come back with it by another connection.
     pub(super) fn has_replaced(&self, tokens: &[TokenDigest]) -> bool {
-        let mut replaced = self.replaced.values();
-        replaced.any(|replaced| tokens.contains(replaced))
+        tokens
+            .iter()
+            .any(|token| self.replaced_of.contains_key(token))
     }
 
     /// Returns the token of a cube.
@@ -97,7 +129,7 @@ impl Resumption {
 
     /// Notes that a player's connection is lost, and until when they may come back.
     pub(super) fn lost(&mut self, cube: CubeId, until: Instant) {
-        self.absent.remove(&cube);
+        self.absent.remove(cube);
         self.ghosts.insert(cube, until);
     }
 
@@ -108,14 +140,14 @@ impl Resumption {
 
     /// Notes that a player is back.
     pub(super) fn returned(&mut self, cube: CubeId) {
-        self.ghosts.remove(&cube);
-        self.absent.remove(&cube);
+        self.ghosts.remove(cube);
+        self.absent.remove(cube);
     }
 
     /// Forgets a player, who cannot come back any more.
     pub(super) fn forget(&mut self, cube: CubeId) {
         self.returned(cube);
-        self.replaced.remove(&cube);
+        self.forget_replaced(cube);
         if let Some(token) = self.tokens.remove(&cube) {
             self.cubes.remove(&token);
         }
@@ -123,38 +155,36 @@ impl Resumption {
 
     /// Returns whether nobody may come back.
     pub(super) fn is_empty(&self) -> bool {
-        self.ghosts.is_empty() && self.absent.is_empty()
+        self.ghosts.in_order.is_empty() && self.absent.in_order.is_empty()
     }
 
     /// Returns when the time of a ghost or an absent player is over next.
     pub(super) fn next_end(&self) -> Option<Instant> {
-        self.ghosts
-            .values()
-            .chain(self.absent.values())
-            .min()
-            .copied()
+        let ends = [&self.ghosts, &self.absent].map(|of| of.in_order.first());
+        ends.into_iter().flatten().map(|(until, _)| *until).min()
     }
 
     /// Returns the ghost whose time is over next.
     pub(super) fn first_to_expire(&self) -> Option<CubeId> {
-        let first = self.ghosts.iter().min_by_key(|(_, until)| **until);
-        first.map(|(cube, _)| *cube)
+        let first = self.ghosts.in_order.first();
+        first.map(|(_, cube)| *cube)
     }
 
     /// Returns the ghosts whose time is over.
     pub(super) fn expired(&self, now: Instant) -> Vec<CubeId> {
-        over(&self.ghosts, now)
+        self.ghosts.over(now)
     }
 
     /// Returns the players whose server has not entered them in time.
     pub(super) fn given_up(&self, now: Instant) -> Vec<CubeId> {
-        over(&self.absent, now)
+        self.absent.over(now)
     }
-}
 
-fn over(times: &BTreeMap<CubeId, Instant>, now: Instant) -> Vec<CubeId> {
-    let over = times.iter().filter(|(_, until)| **until <= now);
-    over.map(|(cube, _)| *cube).collect()
+    fn forget_replaced(&mut self, cube: CubeId) {
+        if let Some(token) = self.replaced.remove(&cube) {
+            self.replaced_of.remove(&token);
+        }
+    }
 }
 
 #[cfg(test)]
