@@ -152,7 +152,6 @@ impl<'server> Operator<'server> {
             reason: reason.clone(),
         };
         let until = BanLine::from(&ban).until;
-        let until = until.map_or("for ever".to_owned(), |until| format!("until {until}"));
         let bans = &self.shared.host.bans;
         bans.add(ban, now).map_err(|error| error.to_string())?;
         // Whoever comes from now on is refused or, if they were admitted already, removed on arrival.
@@ -164,7 +163,11 @@ impl<'server> Operator<'server> {
         };
         let (user, removed) = (self.user, removed.len());
         info!(%network, until, reason, user, removed, "the operator has banned an address");
-        let kept = self.save().await;
+        let kept = match self.ban_file {
+            Some(_) => self.save().await,
+            None => "; it ends with the server, which runs without --bans".to_owned(),
+        };
+        let until = until.map_or("for ever".to_owned(), |until| format!("until {until}"));
         Ok(format!("banned {network} {until}; {players}{kept}"))
     }
 
@@ -327,7 +330,7 @@ impl<'server> Operator<'server> {
     /// Keeps the bans. Returns what the operator should know about that.
     async fn save(&self) -> String {
         let Some(file) = self.ban_file.clone() else {
-            return " (until the server stops: it runs without --bans)".to_owned();
+            return String::new();
         };
         let bans = Arc::clone(&self.shared.host.bans);
         let saving = blocking::run("the file of --bans", move || file.save(&bans));
@@ -335,7 +338,9 @@ impl<'server> Operator<'server> {
             Ok(()) => String::new(),
             Err(error) => {
                 warn!(%error, "the bans cannot be kept");
-                format!(" (until the server stops: the file of --bans cannot be written: {error})")
+                format!(
+                    "; after a restart it is as before, since the file of --bans cannot be written: {error}"
+                )
             }
         }
     }

@@ -19,6 +19,7 @@ use crate::handshake::assert_rejected;
 use crate::http::{get, request_with};
 use crate::support::{COLOUR, Client, Folder, Player, Server, config, program, soon};
 use crate::tls::Pair;
+use crate::websocket::Browser;
 
 /// A command as it is typed.
 #[derive(Debug, Parser)]
@@ -277,6 +278,44 @@ async fn behind_a_proxy_the_address_that_it_passes_on_is_banned() {
 }
 
 #[tokio::test]
+async fn a_browser_behind_a_proxy_is_listed_and_banned_by_its_own_address() {
+    let operated = Operated::start(&["--trust-proxy", "127.0.0.1"]).await;
+    let server = &operated.server;
+    let mut browsers = Vec::new();
+    for (name, address) in [("Anna", "192.0.2.7"), ("Ben", "192.0.2.8")] {
+        let mut browser = Browser::open_from(server, address).await;
+        let hello = Hello::new("lobby", name, COLOUR);
+        browser.send(&[ClientMessage::Hello(hello)]).await;
+        browser.welcome().await;
+        browsers.push(browser);
+    }
+    let list = operated.does(&["players"]).await;
+    assert!(list.contains("Anna  192.0.2.7  websocket"), "{list}");
+    let said = operated.does(&["ban", "--player", "Anna"]).await;
+    assert!(said.starts_with("banned 192.0.2.7 until"), "{said}");
+    let said = operated.does(&["kick", "Ben", "--reason", "bye"]).await;
+    assert!(said.starts_with("removed Ben"), "{said}");
+    let closing = |message| match message {
+        ServerMessage::Closing { code, message, .. } => Some((code, message)),
+        _ => None,
+    };
+    for (mut browser, (code, words)) in browsers.into_iter().zip([
+        (CloseCode::Banned, "from this server"),
+        (CloseCode::Kicked, ": bye"),
+    ]) {
+        let (told, message) = browser.find(closing).await;
+        assert!(told == code && message.ends_with(words), "{message}");
+        assert!(browser.receive().await.is_none(), "nothing follows");
+    }
+    // The page learns why from the answer to its question.
+    let headers = [("X-Forwarded-For", "192.0.2.7")];
+    let pages = server.addresses.http;
+    let asked = request_with(pages, "GET", "/ws", &headers).await;
+    let expected = "your address is banned from this server\n";
+    assert_eq!((asked.status, &*asked.body), (403, expected));
+}
+
+#[tokio::test]
 async fn the_socket_is_its_users_alone_and_goes_with_the_server() {
     let operated = Operated::start(&[]).await;
     let socket = socket_in(&operated.folder);
@@ -425,7 +464,7 @@ async fn bans_outlive_the_server_in_their_file() {
         &["unban", "192.0.2.9"],
     ] {
         let said = types(&folder, ban).await.unwrap();
-        assert!(!said.contains("until the server stops"), "{said}");
+        assert!(!said.contains("--bans"), "{said}");
     }
     let before = types(&folder, &["bans"]).await.unwrap();
     assert_eq!(before.lines().count(), 3, "{before}");

@@ -15,7 +15,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use crate::support::{COLOUR, Crowd, Server, soon, tight_stream};
 
-struct Browser {
+pub struct Browser {
     socket: WebSocketStream<TcpStream>,
     received: BytesMut,
 }
@@ -28,7 +28,7 @@ impl Browser {
     }
 
     /// Connects through a proxy, from an address behind it.
-    async fn open_from(server: &Server, address: &str) -> Self {
+    pub async fn open_from(server: &Server, address: &str) -> Self {
         let stream = TcpStream::connect(server.addresses.http).await.unwrap();
         Self::open_as(server, stream, &[("X-Forwarded-For", address)]).await
     }
@@ -66,7 +66,7 @@ impl Browser {
         (browser, welcome)
     }
 
-    async fn welcome(&mut self) -> cubesync_protocol::Welcome {
+    pub async fn welcome(&mut self) -> cubesync_protocol::Welcome {
         match self.receive().await {
             Some(ServerMessage::Welcome(welcome)) => welcome,
             other => panic!("{other:?}"),
@@ -74,7 +74,7 @@ impl Browser {
     }
 
     /// Returns the reason why the server does not serve this connection, which it closes cleanly.
-    async fn refused(mut self) -> (RejectCode, String) {
+    pub async fn refused(mut self) -> (RejectCode, String) {
         let Some(ServerMessage::Reject { code, message }) = self.receive().await else {
             panic!("no reject");
         };
@@ -84,7 +84,7 @@ impl Browser {
     }
 
     /// Sends messages as the frames of one binary message.
-    async fn send(&mut self, messages: &[ClientMessage]) {
+    pub async fn send(&mut self, messages: &[ClientMessage]) {
         let mut frames = BytesMut::new();
         for message in messages {
             message.append_frame(&mut frames);
@@ -96,7 +96,7 @@ impl Browser {
     }
 
     /// Returns the next message, or `None` at the end.
-    async fn receive(&mut self) -> Option<ServerMessage> {
+    pub async fn receive(&mut self) -> Option<ServerMessage> {
         loop {
             let limit = ServerMessage::MAX_PAYLOAD_BYTES;
             if let Some(payload) = frame::split(&mut self.received, limit).unwrap() {
@@ -110,7 +110,7 @@ impl Browser {
         }
     }
 
-    async fn find<T>(&mut self, mut pick: impl FnMut(ServerMessage) -> Option<T>) -> T {
+    pub async fn find<T>(&mut self, mut pick: impl FnMut(ServerMessage) -> Option<T>) -> T {
         loop {
             let message = self.receive().await.expect("the connection should be open");
             if let Some(found) = pick(message) {
