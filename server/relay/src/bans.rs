@@ -7,14 +7,12 @@ use std::time::SystemTime;
 
 use tokio::sync::watch;
 
+use crate::by_address::{self, HOUSEHOLD_BITS};
 use crate::network::Network;
 
 /// Largest number of bans: far more than a person types, and a few hundred bytes each. A wave of attackers
 /// is banned by networks.
 pub const MAX_BANS: usize = 10_000;
-
-/// Bits of an IPv6 address beyond which no ban tells addresses apart: a household chooses the rest as it likes.
-const IPV6_NETWORK_BITS: u8 = 64;
 
 /// A ban of an address or a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,11 +37,33 @@ pub struct Bans {
     added: watch::Sender<()>,
 }
 
-/// Returns the network that a ban of this one is about. Of IPv6 it is a /64 at least.
+/// Returns the network that a ban of this one is about: people are told apart as
+/// [everywhere](by_address::network), so of IPv6 it is a household at least.
 pub fn bannable(network: Network) -> Network {
-    match network.address() {
-        IpAddr::V4(_) => network,
-        IpAddr::V6(address) => Network::new(address.into(), network.bits().min(IPV6_NETWORK_BITS)),
+    let whole = Network::from(network.address());
+    match network == whole {
+        true => household(network.address()),
+        false => Network::new(
+            network.address(),
+            network.bits().min(household_bits(&whole)),
+        ),
+    }
+}
+
+/// Returns whether a network has an address, or the one by which its household is known.
+pub fn covers(network: Network, address: IpAddr) -> bool {
+    network.contains(address) || network.contains(by_address::network(address))
+}
+
+fn household(address: IpAddr) -> Network {
+    let address = by_address::network(address);
+    Network::new(address, household_bits(&Network::from(address)))
+}
+
+fn household_bits(whole: &Network) -> u8 {
+    match whole.address() {
+        IpAddr::V4(_) => whole.bits(),
+        IpAddr::V6(_) => HOUSEHOLD_BITS as u8,
     }
 }
 
@@ -89,9 +109,15 @@ impl Bans {
         if bans.is_empty() {
             return None;
         }
-        // At most 65 lookups, however many bans there are.
-        let bits = bannable(address.into()).bits();
-        let networks = (0..=bits).rev().map(|bits| Network::new(address, bits));
+        // At most 98 lookups, however many bans there are.
+        let around = |network: Network| {
+            let bits = (0..=network.bits()).rev();
+            bits.map(move |bits| Network::new(network.address(), bits))
+        };
+        let household = household(address);
+        let as_it_is = Network::new(address, household_bits(&address.into()));
+        let other = (household != as_it_is).then(|| around(as_it_is));
+        let networks = around(household).chain(other.into_iter().flatten());
         let mut found = networks.filter_map(|network| bans.get(&network));
         found.find(|ban| !ban.is_over(now)).cloned()
     }
@@ -171,6 +197,27 @@ mod tests {
         assert!(found(&bans, "2001:db8:0:7:ffff::2", now).is_some());
         assert!(found(&bans, "2001:db8:0:8::1", now).is_none());
         assert!(bans.lift("2001:db8:0:7:8::".parse().unwrap()).is_some());
+    }
+
+    #[test]
+    fn an_ipv4_address_is_banned_within_ipv6_too_and_translators_as_a_whole() {
+        let (bans, now) = (Bans::default(), SystemTime::now());
+        bans.add(ban("192.0.2.1", None), now).unwrap();
+        for (address, is_banned) in [
+            ("::ffff:192.0.2.1", true),
+            ("64:ff9b::c000:201", true),
+            ("64:ff9b::c000:202", false),
+            ("2002:c000:201:7::1", true),
+        ] {
+            assert_eq!(found(&bans, address, now).is_some(), is_banned, "{address}");
+            let network = "192.0.2.1".parse().unwrap();
+            assert_eq!(covers(network, address.parse().unwrap()), is_banned);
+        }
+        let banned = bans.add(ban("64:ff9b::c000:202", None), now).unwrap();
+        assert_eq!(banned.to_string(), "192.0.2.2");
+        bans.add(ban("64:ff9b::/96", None), now).unwrap();
+        assert!(found(&bans, "64:ff9b::c000:203", now).is_some());
+        assert!(found(&bans, "192.0.2.3", now).is_none());
     }
 
     #[test]

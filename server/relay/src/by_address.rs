@@ -27,7 +27,7 @@ const FORGOTTEN_PARTS: usize = 4;
 const WIDTHS: [(u32, u32); 3] = [(48, 4), (56, 2), (64, 1)];
 
 /// Bits of an IPv6 address that name a household.
-const HOUSEHOLD_BITS: u32 = 64;
+pub(crate) const HOUSEHOLD_BITS: u32 = 64;
 
 /// The address to which something is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,10 +14,11 @@ use super::BanFile;
 use super::message::{Answer, BanLine, Order, Place, PlayerLine, Who};
 use crate::blocking;
 use crate::shared::Shared;
-use cubesync_relay::bans::{Ban, bannable};
+use cubesync_relay::bans::{Ban, bannable, covers};
 use cubesync_relay::ending::{Ending, Problem};
 use cubesync_relay::label::Label;
 use cubesync_relay::network::Network;
+use cubesync_relay::peer::Peer;
 use cubesync_relay::room::{PlayerPlace, PlayerSeen, Role, RoomHandle};
 
 /// Time for a room to answer. It takes events at each tick, so only one that hangs needs longer.
@@ -99,7 +100,7 @@ impl<'server> Operator<'server> {
         let reason = checked(reason)?;
         let found = match who {
             Who::Address(network) => {
-                let found = self.connected_from(*network, room).await?;
+                let found = self.connected_from(bannable(*network), room).await?;
                 if found.is_empty() {
                     return Err(format!("nobody plays from {network} here"));
                 }
@@ -255,8 +256,9 @@ impl<'server> Operator<'server> {
     ) -> Result<Vec<Found>, String> {
         let mut found = self.all(room).await?;
         found.retain(|found| {
-            let address = found.address();
-            address.is_some_and(|address| network.overlaps(&address))
+            found
+                .peer()
+                .is_some_and(|peer| covers(network, peer.address.ip()))
         });
         Ok(found)
     }
@@ -347,11 +349,16 @@ impl<'server> Operator<'server> {
 }
 
 impl Found {
-    fn address(&self) -> Option<Network> {
+    fn peer(&self) -> Option<Peer> {
         match self.player.place {
-            PlayerPlace::Here { peer, .. } => Some(bannable(peer?.address.ip().into())),
+            PlayerPlace::Here { peer, .. } => peer,
             PlayerPlace::Elsewhere | PlayerPlace::Nowhere => None,
         }
+    }
+
+    /// Returns what a ban of the player's address would ban.
+    fn address(&self) -> Option<Network> {
+        Some(bannable(self.peer()?.address.ip().into()))
     }
 
     fn named(&self) -> String {
@@ -361,9 +368,9 @@ impl Found {
 
     fn line(&self) -> PlayerLine {
         let PlayerSeen { cube, name, place } = &self.player;
-        let (peer, since) = match place {
-            PlayerPlace::Here { peer, since } => (*peer, Some(*since)),
-            _ => (None, None),
+        let since = match place {
+            PlayerPlace::Here { since, .. } => Some(*since),
+            _ => None,
         };
         let place = match (place, &self.role) {
             (PlayerPlace::Here { peer: None, .. }, _) => Place::Recording,
@@ -380,7 +387,7 @@ impl Found {
             name: name.clone(),
             place,
             address: self.address().map(|address| address.to_string()),
-            transport: peer.map(|peer| peer.transport.as_str().to_owned()),
+            transport: self.peer().map(|peer| peer.transport.as_str().to_owned()),
             connected_s: since.map(|since| Instant::now().duration_since(since).as_secs()),
         }
     }
