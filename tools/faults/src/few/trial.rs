@@ -38,7 +38,7 @@ const BUSY: f64 = 0.25;
 const TRIES: usize = 3;
 
 /// The times of a thorough run, and of a quick one.
-const THOROUGH: [Duration; 2] = [Duration::from_secs(4), Duration::from_secs(10)];
+const THOROUGH: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(8)];
 const QUICK: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(5)];
 
 /// What is seen of the server in a while.
