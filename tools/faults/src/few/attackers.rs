@@ -144,6 +144,10 @@ impl Attacker {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
+        if server.is_ipv6() {
+            // An address of a whole local network does not count as this machine's own.
+            SockRef::from(&socket).set_freebind_v6(true)?;
+        }
         if let Some(len_bytes) = buffer {
             socket.set_recv_buffer_size(len_bytes)?;
         }

@@ -271,12 +271,14 @@ fn play(options: &ClientOptions, record: &Record) {
     watcher.close();
 }
 
-/// The heights between which the mover jumps.
-const HEIGHTS_M: [f32; 2] = [0.5, 0.6];
+/// The heights between which the mover jumps: none is where a cube would be that went on as before.
+const HEIGHTS_M: [f32; 3] = [0.5, 0.7, 0.55];
+/// Heights that differ by less are one.
+const SAME_M: f32 = 0.02;
 
 /// Returns a pose that no prediction meets: it jumps at every tick.
 fn restless(tick: f64) -> Pose {
-    let height = HEIGHTS_M[(tick as usize) % 2];
+    let height = HEIGHTS_M[(tick as usize) % HEIGHTS_M.len()];
     Pose {
         position: Position::from_metres([2.0, 0.0, height]),
         ..Pose::default()
@@ -284,12 +286,10 @@ fn restless(tick: f64) -> Pose {
 }
 
 /// Returns whether the mover must have sent something for the watcher to see it at `height`, in metres, after
-/// it was seen at `before`. A cube that is only predicted soon leaves the heights between which it jumps, or
-/// stands.
+/// it was seen at `before`.
 fn is_new(height: f32, before: f32) -> bool {
-    let [low, high] = HEIGHTS_M;
-    let half = (high - low) / 2.0;
-    (low - half..high + half).contains(&height) && (height - before).abs() > half
+    let is_at = |other: f32| (height - other).abs() < SAME_M;
+    HEIGHTS_M.into_iter().any(is_at) && !is_at(before)
 }
 
 /// Records the ticks that the watcher has received since the last poll. A tick without a message of its
