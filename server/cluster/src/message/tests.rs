@@ -258,3 +258,33 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn no_absurd_time_is_read() {
+    let tick_of = |tick| {
+        Down::Tick(TickFrames {
+            tick,
+            ..TickFrames::default()
+        })
+    };
+    let attached = |tick, since_tick_us| {
+        Down::Attached(Attached {
+            term: u64::MAX,
+            tick,
+            since_tick_us,
+        })
+    };
+    let is_read = |down: &Down| Down::decode(&write(down)).is_ok();
+    for (tick, expected) in [
+        (0, true),
+        (LAST_TICK, true),
+        (1 << 63, false),
+        (u64::MAX, false),
+    ] {
+        assert_eq!(is_read(&tick_of(tick)), expected);
+        assert_eq!(is_read(&attached(tick, 0)), expected);
+    }
+    for (since_us, expected) in [(33_333, true), (2_000_001, false), (u32::MAX, false)] {
+        assert_eq!(is_read(&attached(1, since_us)), expected);
+    }
+}

@@ -109,3 +109,23 @@ fn a_roster_has_no_more_cubes_than_a_room() {
     let error = roster.apply(update(5_001..5_002));
     assert_eq!(error, Err(RosterError));
 }
+
+#[test]
+fn ids_rise_no_faster_than_any_room_gives_them() {
+    let year = 365 * 24 * 3_600 * 30;
+    for (last_id, tick, expected) in [
+        (5_000, 3, true),
+        (1 << 40, 3, false),
+        (1 << 52, year, false),
+        (1_000_000_000, year, true),
+        (1 << 52, u64::MAX, true),
+    ] {
+        let mut roster = Roster::default();
+        let update = RosterUpdate {
+            last_id,
+            ..RosterUpdate::default()
+        };
+        roster.apply(update).unwrap();
+        assert_eq!(roster.has_possible_ids(tick, 30), expected, "{last_id}");
+    }
+}
