@@ -20,6 +20,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use self::lines::{Input, Lines};
 pub use self::lines::{TypedLine, read_typed};
@@ -33,6 +34,7 @@ use cubesync_relay::room::audience::Outlet;
 use cubesync_relay::room::speed::SpeedRule;
 use cubesync_relay::room::{Entrance, Membership, SightRule};
 use cubesync_relay::rooms::DEFAULT_ROOM;
+use cubesync_relay::session::tcp;
 use cubesync_relay::token_bucket::TokenBucket;
 
 /// Time to type a name.
@@ -72,6 +74,9 @@ const TEXT_COLOUR: Colour = Colour {
 /// Serves one connection until it ends.
 pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted) {
     let open = shared.host.metrics.connected();
+    if let Err(error) = tcp::prepare(&stream) {
+        return debug!(%error, "connection broke");
+    }
     let (reader, mut writer) = stream.into_split();
     let rate = shared.config.max_messages;
     let own = TokenBucket::per_second(rate, BURST, Instant::now().into_std());

@@ -494,6 +494,49 @@ async fn what_a_proxy_passes_on_as_this_machine_is_limited_like_anybody() {
 }
 
 #[tokio::test]
+async fn the_networks_of_a_customer_of_ipv6_share_the_places_of_a_few_addresses() {
+    let flags = [
+        "--trust-proxy",
+        "127.0.0.1",
+        "--max-connections-per-address",
+        "1",
+    ];
+    let server = Server::start(&flags).await;
+    let mut players = Vec::new();
+    for (address, is_let_in) in [
+        ("2001:db8:7:1::1", true),
+        ("2001:db8:7:1::2", false),
+        ("2001:db8:7:2::1", true),
+        ("2001:db8:7:3::1", false),
+        ("2001:db8:7:100::1", true),
+        ("2001:db8:7:200::1", true),
+        ("2001:db8:7:300::1", false),
+        ("2001:db8:8:1::1", true),
+        ("2002:c000:201:1::1", true),
+        ("192.0.2.1", false),
+        ("64:ff9b::c000:201", false),
+        ("64:ff9b::c000:202", true),
+    ] {
+        let player = Browser::open_from(&server, address).await;
+        if is_let_in {
+            players.push((address, player));
+        } else {
+            let (code, _) = player.refused().await;
+            assert_eq!(code, RejectCode::Full, "{address}");
+        }
+    }
+    for (address, mut player) in players {
+        let hello = Hello::new("lobby", "Anna", COLOUR);
+        player.send(&[ClientMessage::Hello(hello)]).await;
+        let first = player.receive().await;
+        assert!(
+            matches!(first, Some(ServerMessage::Welcome(_))),
+            "{address}: {first:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_websocket_over_a_limit_opens_to_say_so() {
     let limits = [
         "--max-connections",

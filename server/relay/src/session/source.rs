@@ -135,13 +135,24 @@ impl<From: Reader> Source<From> {
                     *begun += pause.until - pause.since;
                 }
             }
-            let Some(budget) = self.budget.as_ref().filter(|_| self.owed_bytes > 0) else {
+            if self.owed_bytes == 0 {
                 return;
-            };
-            let now = Instant::now();
-            let until = budget.take_bytes(&mut self.owed_bytes, now);
-            self.pause(now, until);
+            }
+            self.pay_for_bytes(Instant::now());
         }
+    }
+
+    /// Pays for a piece of the bytes that are owed, and begins a pause if it is not there yet.
+    fn pay_for_bytes(&mut self, now: Instant) {
+        let owed = &mut self.owed_bytes;
+        let until = match &self.budget {
+            Some(budget) => budget.take_bytes(owed, now),
+            None => {
+                *owed = 0;
+                None
+            }
+        };
+        self.pause(now, until);
     }
 
     fn pause(&mut self, now: Instant, until: Option<Instant>) {
@@ -168,6 +179,7 @@ impl<From: Reader> Source<From> {
         let now = Instant::now();
         let len_bytes = u32::try_from(len_bytes).unwrap_or(u32::MAX);
         self.owed_bytes = self.owed_bytes.saturating_add(len_bytes);
+        self.pay_for_bytes(now);
         if self.bytes.take(len_bytes, now.into_std()) {
             return Ok(());
         }

@@ -25,6 +25,11 @@ use crate::room::audience::{Outgoing, Outlet};
 /// a thousand. The default would let a reader that stopped hide behind megabytes.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 
+/// Size of the kernel's receive buffer of a client (Linux doubles it): what a client may send in half a second,
+/// which no round trip takes. The default would let one that is read late, because its address sends
+/// too much, leave megabytes there.
+const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
+
 /// Interval at which a write that waits is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -146,7 +151,9 @@ impl AsyncWrite for Socket {
 /// The connection broke.
 pub fn prepare(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    SockRef::from(stream).set_send_buffer_size(SEND_BUFFER_BYTES)
+    let socket = SockRef::from(stream);
+    socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES)
 }
 
 /// Tells a peer that it is not admitted, where that needs no waiting. The peer may miss it.
@@ -190,5 +197,24 @@ impl Writer for Arc<OwnedWriteHalf> {
     async fn close(&mut self) {
         // The peer may be gone already.
         let _ = SockRef::from((**self).as_ref()).shutdown(Shutdown::Write);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_keeps_little_of_what_is_not_read_yet() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        prepare(&server).unwrap();
+        let size = SockRef::from(&server).recv_buffer_size().unwrap();
+        assert!(size <= 2 * RECEIVE_BUFFER_BYTES, "{size}");
+        drop(client);
     }
 }
