@@ -518,6 +518,28 @@ fn check_events(snapshot: &Snapshot, room: &Room) {
     }
     let is_coalesced = counts.values().all(|count| *count <= ticks);
     assert!(is_coalesced, "{:?}", snapshot.events);
+    // The bytes that SECURITY.md promises.
+    for event in &snapshot.events {
+        let most = match event {
+            Event::Joined(_) | Event::Entered(_) => 250,
+            Event::Placed { .. } => 100,
+            _ => 20,
+        };
+        let alone = |events| {
+            let (cell, tick, residuals) = (CellId(0), 0, Bytes::new());
+            let snapshot = Snapshot {
+                cell,
+                tick,
+                events,
+                residuals,
+            };
+            ServerMessage::Snapshot(snapshot).to_frame().len()
+        };
+        let len_bytes = alone(vec![event.clone()]) - alone(Vec::new());
+        assert!(len_bytes <= most, "{event:?} has {len_bytes} bytes");
+    }
+    let most = 40 * room.world.cube_count();
+    assert!(snapshot.residuals.len() <= most, "{snapshot:?}");
 }
 
 fn run(view_distance_m: Option<u32>, seed: u64, ticks: u64) -> Found {
