@@ -46,6 +46,7 @@ impl Room {
     /// Ends a tick that nobody receives.
     pub(super) fn rest(&mut self) {
         self.connections.log.clear();
+        self.connections.audience.rest();
         if self.world.is_at_rest() && self.publisher.moving() == Moving::Nobody {
             self.ticking = None;
         }

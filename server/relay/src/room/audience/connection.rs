@@ -552,6 +552,7 @@ mod tests {
     use tokio::net::tcp::OwnedReadHalf;
     use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
+    use super::super::queue::queue;
     use super::*;
     use crate::room::log::LogFrame;
 
@@ -724,6 +725,59 @@ mod tests {
             take_all(&mut received),
             (0..5).map(pong).collect::<Vec<_>>()
         );
+    }
+
+    #[tokio::test]
+    async fn a_peer_is_waited_for_as_long_as_it_takes_some_bytes() {
+        for (bytes_per_second, is_waited_for) in [(4_096, true), (256, false)] {
+            let (server, _reader, mut client) = tight_pair().await;
+            let mut connection = Connection::new(Outlet::Tcp(server));
+            let mut log = SnapshotLog::new(2);
+            let mut now = Instant::now();
+            connection.change_view(vec![(CELL, Sight::Near)], [], &log, 1);
+            let large = Bytes::from(vec![0; 1_000_000]);
+            push(&mut log, 2, vec![(StreamId::new(CELL, Sight::Near), large)]);
+            let mut longest = Duration::ZERO;
+            for _ in 0..60 {
+                connection.flush(&log, now).unwrap();
+                longest = longest.max(connection.waits_for(now));
+                let mut chunk = vec![0; bytes_per_second];
+                client.read_exact(&mut chunk).await.unwrap();
+                now += Duration::from_secs(1);
+            }
+            let limit = Duration::from_secs(5);
+            assert_eq!(longest < limit, is_waited_for, "{longest:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_waits_for_a_session_is_the_logs_own_and_little_else() {
+        let (sender, mut queued) = queue();
+        let mut connection = Connection::new(Outlet::Session(sender));
+        let mut log = SnapshotLog::new(2);
+        let (now, large) = (Instant::now(), Bytes::from(vec![0; 50_000]));
+        connection.change_view(vec![(CELL, Sight::Near)], [large.clone()], &log, 1);
+        for tick in 2..2_000 {
+            let frames = vec![(StreamId::new(CELL, Sight::Near), Bytes::from(vec![0; 500]))];
+            push(&mut log, tick, frames);
+            connection.push_personal(&pong(tick));
+            connection.flush(&log, now).unwrap();
+        }
+        // The peer takes nothing: after the keyframe no other frame waits in the queue.
+        let sent = queued.next().await.unwrap();
+        assert_eq!(sent.first().as_ptr(), large.as_ptr());
+        assert_eq!(sent.len_bytes(), large.len());
+        assert!(connection.personal.len() <= 2 * MAX_PERSONAL_BYTES);
+        assert!(connection.pending.is_empty());
+        let later = now + Duration::from_secs(5);
+        connection.flush(&log, later).unwrap();
+        assert_eq!(connection.waits_for(later), Duration::from_secs(5));
+        assert!(!connection.needs_keyframes(&log), "it still has one");
+
+        sent.clear();
+        connection.flush(&log, later).unwrap();
+        assert_eq!(connection.waits_for(later), Duration::ZERO);
+        assert!(connection.needs_keyframes(&log));
     }
 
     #[test]

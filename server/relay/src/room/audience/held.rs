@@ -29,8 +29,8 @@ pub(super) struct HeldKeyframes {
     keyframes: BTreeMap<(Turn, StreamId), Bytes>,
     len_bytes: usize,
     now: Turn,
-    /// When keyframes were given last.
-    given: Turn,
+    /// When receivers got all keyframes last.
+    begun: Turn,
     /// Receivers of earlier keyframes are not waited for.
     oldest: Turn,
 }
@@ -60,16 +60,25 @@ impl HeldKeyframes {
         }
     }
 
-    /// Returns whether receivers that need all keyframes may get them in this turn.
-    pub(super) fn may_give(&self) -> bool {
-        self.len_bytes < BUSY_BYTES
-            || self.now == self.given
-            || self.now.0 - self.given.0 >= BUSY_INTERVAL_TICKS
+    /// Lets go of everything, since there are no receivers.
+    pub(super) fn clear(&mut self) {
+        self.keyframes.clear();
+        self.len_bytes = 0;
+    }
+
+    /// Returns whether a receiver that needs all keyframes may get them in this turn. Then all others may too.
+    pub(super) fn may_begin(&mut self) -> bool {
+        let may_begin = self.len_bytes < BUSY_BYTES
+            || self.now == self.begun
+            || self.now.0 - self.begun.0 >= BUSY_INTERVAL_TICKS;
+        if may_begin {
+            self.begun = self.now;
+        }
+        may_begin
     }
 
     /// Notes that a receiver gets a keyframe, and returns the turn.
     pub(super) fn give(&mut self, stream: StreamId, keyframe: &Bytes) -> Turn {
-        self.given = self.now;
         self.keyframes.entry((self.now, stream)).or_insert_with(|| {
             self.len_bytes += size_bytes(keyframe);
             keyframe.clone()
@@ -99,7 +108,7 @@ mod tests {
         let mut peers = Vec::new();
         for _ in 0..10_000 {
             held.begin_turn();
-            if held.may_give() {
+            if held.may_begin() {
                 let keyframe = Bytes::from(vec![0; 200_000]);
                 let turn = held.give(StreamId::at(STREAM), &keyframe);
                 peers.push((turn, keyframe));
@@ -123,7 +132,7 @@ mod tests {
         held.begin_turn();
         let keyframe = Bytes::from(vec![0; 200_000]);
         for _ in 0..1_000 {
-            assert!(held.may_give());
+            assert!(held.may_begin());
             held.give(StreamId::at(STREAM), &keyframe.clone());
         }
         assert_eq!(held.len_bytes, size_bytes(&keyframe));

@@ -140,6 +140,11 @@ impl Audience {
         self.receivers.is_empty()
     }
 
+    /// Gives memory back while there are no receivers.
+    pub(super) fn rest(&mut self) {
+        self.held.clear();
+    }
+
     /// Returns the ids of all receivers.
     pub fn ids(&self) -> Vec<ReceiverId> {
         self.receivers.keys().copied().collect()
@@ -292,8 +297,8 @@ impl Audience {
                 over.extend(ending.map(|reason| (id, reason)));
                 continue;
             }
-            let may_get_all = may_change_views && self.held.may_give();
-            if may_get_all && receiver.connection.needs_keyframes(log) {
+            let needs_all = may_change_views && receiver.connection.needs_keyframes(log);
+            if needs_all && self.held.may_begin() {
                 receiver.choose_view(served, source, &mut self.viewers, &mut self.held);
             }
             let has_moved = may_change_views && receiver.has_moved(source, self.viewers.grid());

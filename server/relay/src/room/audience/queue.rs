@@ -181,6 +181,8 @@ impl Outgoing {
         stream: &mut (impl AsyncWrite + Unpin),
         mut header: &[u8],
     ) -> io::Result<()> {
+        // A stream that takes none of no bytes has not ended.
+        self.frames.retain(|frame| !frame.is_empty());
         let write = poll_fn(|context| {
             while !(header.is_empty() && self.frames.is_empty()) {
                 let mut slices = [IoSlice::new(&[]); MAX_SLICES];
