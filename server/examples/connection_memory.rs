@@ -1,5 +1,6 @@
 //! Measures the resident memory that a connection costs the server, over TCP and WebSocket, encrypted
-//! and not, with and without datagrams: before its hello, and when its player stands idle in a room.
+//! and not, with and without datagrams: before its hello, and when its player stands idle in a room. Then the
+//! same for joins in a crowded room that never read.
 //!
 //! `cargo run --release -p cubesync-server --example connection_memory`
 
@@ -29,9 +30,12 @@ use tokio_tungstenite::tungstenite as ws;
 const CONNECTIONS: usize = 2_000;
 /// Players in one room.
 const ROOM: usize = 100;
+/// Players of the crowded room, and joins there that do not read.
+const CROWD: usize = 2_000;
+const UNREAD: usize = 500;
 const SETTLES_WITHIN: Duration = Duration::from_secs(2);
 /// Nobody is cut while it is measured.
-const FLAGS: [&str; 10] = [
+const FLAGS: [&str; 12] = [
     "--listen",
     "127.0.0.1:0",
     "--http",
@@ -41,6 +45,8 @@ const FLAGS: [&str; 10] = [
     "--hello-deadline",
     "10m",
     "--dead-after",
+    "10m",
+    "--slow-reader-after",
     "10m",
 ];
 
@@ -95,43 +101,105 @@ async fn main() -> Result<()> {
         let [connected, idle] = measure(kind, &folder).await?;
         println!("{:<17} {connected:>11.1} {idle:>17.1}", format!("{kind:?}"));
     }
+    println!("KiB for each of {UNREAD} joins that read nothing, in a room of {CROWD}");
+    println!("                        unread    after they have left");
+    for kind in [
+        Kind::Tcp,
+        Kind::Tls,
+        Kind::WebSocket,
+        Kind::WebSocketOverTls,
+    ] {
+        let [unread, left] = measure_unread(kind, &folder).await?;
+        println!("{:<17} {unread:>12.1} {left:>23.1}", format!("{kind:?}"));
+    }
     fs::remove_dir_all(&folder)?;
     Ok(())
 }
 
+/// A server in a process of its own.
+struct Server {
+    process: Child,
+    tcp: SocketAddr,
+    http: SocketAddr,
+    connector: Option<TlsConnector>,
+}
+
+impl Server {
+    async fn start(is_encrypted: bool, folder: &Path) -> Result<Self> {
+        let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
+        let mut server = Command::new(std::env::current_exe()?);
+        server.arg("serve").args(FLAGS);
+        if is_encrypted {
+            server.arg("--tls-self-signed");
+            server.arg("--tls-cert").arg(&certificate);
+            server.arg("--tls-key").arg(&key);
+        }
+        let mut process = server.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+        let output = process.stdout.take().context("it is piped")?;
+        let line = BufReader::new(output).lines().next_line().await?;
+        let line = line.context("the server ended")?;
+        let (tcp, http) = line.split_once(' ').context("no two addresses")?;
+        let connector = match is_encrypted {
+            true => Some(connector(&certificate)?),
+            false => None,
+        };
+        Ok(Self {
+            process,
+            tcp: tcp.parse()?,
+            http: http.parse()?,
+            connector,
+        })
+    }
+
+    async fn connect(&self, count: usize, kind: Kind) -> Result<Vec<Connection>> {
+        let address = if kind.is_websocket() {
+            self.http
+        } else {
+            self.tcp
+        };
+        connect(count, kind, address, &self.connector).await
+    }
+}
+
 /// KiB of a connection that has only connected, and of one whose player stands in a room.
 async fn measure(kind: Kind, folder: &Path) -> Result<[f64; 2]> {
-    let [certificate, key] = ["cert.pem", "key.pem"].map(|name| folder.join(name));
-    let mut server = Command::new(std::env::current_exe()?);
-    server.arg("serve").args(FLAGS);
-    if kind.is_encrypted() {
-        server.arg("--tls-self-signed");
-        server.arg("--tls-cert").arg(&certificate);
-        server.arg("--tls-key").arg(&key);
-    }
-    let mut server = server.stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
-    let output = server.stdout.take().context("it is piped")?;
-    let line = BufReader::new(output).lines().next_line().await?;
-    let line = line.context("the server ended")?;
-    let (tcp, http) = line.split_once(' ').context("no two addresses")?;
-    let address = if kind.is_websocket() { http } else { tcp }.parse()?;
-    let connector = match kind.is_encrypted() {
-        true => Some(connector(&certificate)?),
-        false => None,
-    };
-
+    let server = Server::start(kind.is_encrypted(), folder).await?;
     // The first connections also pay for memory that the server takes once; they do not count.
-    let _warm = connect(10, kind, address, &connector).await?;
-    let before = settled_kib(&server).await?;
-    let connections = connect(CONNECTIONS, kind, address, &connector).await?;
-    let connected = settled_kib(&server).await?;
+    let _warm = server.connect(10, kind).await?;
+    let before = settled_kib(&server.process).await?;
+    let connections = server.connect(CONNECTIONS, kind).await?;
+    let connected = settled_kib(&server.process).await?;
     let mut reading = JoinSet::new();
     for (number, connection) in connections.into_iter().enumerate() {
         let room = format!("idle {}", number / ROOM);
-        join(connection, &room, kind, &mut reading).await?;
+        join(connection, &room, kind, Some(&mut reading)).await?;
     }
-    let idle = settled_kib(&server).await?;
+    let idle = settled_kib(&server.process).await?;
     Ok([connected, idle].map(|kib| (kib - before) / CONNECTIONS as f64))
+}
+
+/// KiB of a join in a crowded room that reads nothing, and what is left of it after its end.
+async fn measure_unread(kind: Kind, folder: &Path) -> Result<[f64; 2]> {
+    let server = Server::start(kind.is_encrypted(), folder).await?;
+    let crowd_kind = match kind.is_encrypted() {
+        true => Kind::Tls,
+        false => Kind::Tcp,
+    };
+    let mut reading = JoinSet::new();
+    for connection in server.connect(CROWD, crowd_kind).await? {
+        join(connection, "crowd", crowd_kind, Some(&mut reading)).await?;
+    }
+    let connections = server.connect(UNREAD, kind).await?;
+    let before = settled_kib(&server.process).await?;
+    let mut unread = Vec::new();
+    for connection in connections {
+        unread.extend(join(connection, "crowd", kind, None).await?);
+    }
+    let during = settled_kib(&server.process).await?;
+    drop(unread);
+    tokio::time::sleep(SETTLES_WITHIN * 5).await;
+    let after = settled_kib(&server.process).await?;
+    Ok([during, after].map(|kib| (kib - before) / UNREAD as f64))
 }
 
 async fn connect(
@@ -163,13 +231,14 @@ async fn connect(
     Ok(connections)
 }
 
-/// Joins a room, waits for the first answer, and reads what follows so that nobody is slow.
+/// Joins a room. With `reading`, waits for the first answer, and reads what follows so that nobody is slow;
+/// otherwise returns the connection.
 async fn join(
     connection: Connection,
     room: &str,
     kind: Kind,
-    reading: &mut JoinSet<()>,
-) -> Result<()> {
+    reading: Option<&mut JoinSet<()>>,
+) -> Result<Option<Connection>> {
     let colour = Colour::from([0, 0, 0]);
     let hello = ClientMessage::Hello(Hello::new(room, "Anna", colour)).to_frame();
     match connection {
@@ -180,17 +249,23 @@ async fn join(
                 stream.write_all(&request.to_frame()).await?;
             }
             stream.flush().await?;
+            let Some(reading) = reading else {
+                return Ok(Some(Connection::Bytes(stream)));
+            };
             let mut bytes = vec![0; 16 * 1024];
             anyhow::ensure!(stream.read(&mut bytes).await? > 0, "no answer");
             reading.spawn(async move { while matches!(stream.read(&mut bytes).await, Ok(1..)) {} });
         }
         Connection::WebSocket(mut socket) => {
             socket.send(ws::Message::Binary(hello)).await?;
+            let Some(reading) = reading else {
+                return Ok(Some(Connection::WebSocket(socket)));
+            };
             socket.next().await.context("no answer")??;
             reading.spawn(async move { while let Some(Ok(_)) = socket.next().await {} });
         }
     }
-    Ok(())
+    Ok(None)
 }
 
 fn connector(certificate: &Path) -> Result<TlsConnector> {

@@ -354,7 +354,7 @@ pub struct Config {
     #[arg(env = "CUBESYNC_DEAD_AFTER", help_heading = PLAYER_LIMITS)]
     pub dead_after: Duration,
 
-    /// Time after which a client that reads nothing is disconnected, 100ms to 1 day
+    /// Time after which a client that reads less than 2 kB/s of what waits is disconnected, 100ms to 1 day
     #[arg(long, value_name = "TIME", default_value = "5s")]
     #[arg(value_parser = time(SHORTEST_SILENCE..=LONGEST_TIME))]
     #[arg(env = "CUBESYNC_SLOW_READER_AFTER", help_heading = PLAYER_LIMITS)]

@@ -26,6 +26,12 @@ mod start_error;
 mod text;
 mod tls;
 mod watch;
+#[doc(hidden)]
+pub mod websocket {
+    //! The server's WebSocket without the game, for conformance suites and tests.
+
+    pub use crate::http::conformance::{echo, serve};
+}
 
 #[cfg(feature = "cluster")]
 pub use config::ClusterOptions;

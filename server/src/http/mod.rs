@@ -1,6 +1,7 @@
 //! The pages: `/time.html`, the game, the server's state for people and programs, and clear errors.
 
 mod closing;
+pub(crate) mod conformance;
 mod connection;
 mod cubes;
 mod encoding;

@@ -72,7 +72,7 @@ pub(super) async fn page(
     let (Some(key), Some(upgrade)) = (headers.get(header::SEC_WEBSOCKET_KEY), upgrade) else {
         return upgrade_required();
     };
-    let accept = derive_accept_key(key.as_bytes());
+    let answer = switch_protocols(key);
     let admitted = match shared.host.shutdown.is_cancelled() {
         true => Err(Ending::ShuttingDown),
         false => shared.host.admit(client),
@@ -100,10 +100,16 @@ pub(super) async fn page(
         }
     };
     tasks.spawn(contain(&metrics, Task::Connection, serving));
+    answer
+}
+
+/// Returns the answer to a request with this key, after which the connection is a WebSocket.
+pub(super) fn switch_protocols(key: &HeaderValue) -> Response {
     let headers = [
         (header::CONNECTION, HeaderValue::from_static("upgrade")),
         (header::UPGRADE, HeaderValue::from_static("websocket")),
     ];
+    let accept = derive_accept_key(key.as_bytes());
     let accept = [(header::SEC_WEBSOCKET_ACCEPT, accept)];
     (StatusCode::SWITCHING_PROTOCOLS, headers, accept).into_response()
 }

@@ -39,7 +39,8 @@ const MAX_CONTROL_BYTES: usize = 512;
 
 /// The first byte of a message that is one frame, and of a control frame (RFC 6455, 5.2): the last of a
 /// message, and its kind.
-const BINARY: u8 = 0x82;
+pub(super) const TEXT: u8 = 0x81;
+pub(super) const BINARY: u8 = 0x82;
 const CLOSE: u8 = 0x88;
 
 /// A close frame without a reason.
@@ -352,4 +353,29 @@ fn problem(error: tungstenite::Error) -> Problem {
 fn bad_message(problem: &str) -> Problem {
     let message = format!("this is no WebSocket of binary messages: {problem}");
     Problem::new(Ending::BadMessage, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_has_the_shortest_form_of_its_length() {
+        let check = |len_bytes, expected: &[u8]| {
+            let (header, count) = header(BINARY, len_bytes);
+            assert_eq!(&header[..count], expected);
+        };
+        check(0, &[0x82, 0]);
+        check(125, &[0x82, 125]);
+        check(126, &[0x82, 126, 0, 126]);
+        check(65_535, &[0x82, 126, 0xff, 0xff]);
+        check(65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_close_frame_is_found_among_answers_to_pings() {
+        assert!(!has_close(&[]));
+        assert!(!has_close(&[0x8a, 2, CLOSE, CLOSE]));
+        assert!(has_close(&[0x8a, 2, 0, 0, CLOSE, 2, 3, 0xe8]));
+    }
 }

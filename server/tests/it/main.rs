@@ -27,6 +27,7 @@ mod nats;
 mod ops;
 mod paths;
 mod process;
+mod readers;
 mod recording;
 mod relay;
 mod resume;
