@@ -220,6 +220,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_flood_of_requests_gets_the_same_metrics_again() {
+        let (text, mut made) = (MetricsText::new(), 0);
+        for _ in 0..10_000 {
+            text.get(|| {
+                made += 1;
+                made.to_string()
+            });
+        }
+        // A hundred at once, and as many as the loop has time for.
+        assert!((100..5_000).contains(&made), "{made}");
+    }
+
+    #[test]
     fn names_cannot_become_markup() {
         assert_eq!(escaped("<b a=\"1\">&"), "&lt;b a=&quot;1&quot;&gt;&amp;");
     }
