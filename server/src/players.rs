@@ -13,11 +13,11 @@ use cubesync_relay::ending::Ending;
 use cubesync_relay::places::Places;
 use cubesync_relay::session::tcp;
 
-/// Largest number of peers that are not admitted and may take their time to read why.
-const MAX_REFUSALS: usize = 64;
+/// Largest number of peers of a port that are not admitted and may take their time to read why.
+pub(crate) const MAX_REFUSALS: usize = 64;
 
 /// Largest number of them at one address, so that one that floods leaves places for others.
-const MAX_REFUSALS_PER_ADDRESS: usize = 4;
+pub(crate) const MAX_REFUSALS_PER_ADDRESS: usize = 4;
 
 /// Tells peers why they are not admitted.
 #[derive(Debug)]

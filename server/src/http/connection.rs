@@ -18,7 +18,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::io::AsyncBufReadExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,12 +34,14 @@ use super::places::{Place, Places};
 use super::proxy;
 use crate::listener;
 use crate::metrics::{HttpEnding, Listener};
+use crate::players::{MAX_REFUSALS, MAX_REFUSALS_PER_ADDRESS};
 use crate::shared::Shared;
 use crate::tls::Arrival;
 use cubesync_relay::contain::contain;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::metrics::Task;
 use cubesync_relay::pace::Pace;
+use cubesync_relay::places;
 use cubesync_relay::session::{Stream, tcp};
 
 /// Time for the first byte, for a TLS handshake, for a request's head, and between two requests. A browser
@@ -66,9 +67,6 @@ const CONNECTIONS_OF_A_PAGE: NonZeroU32 = NonZeroU32::new(6).expect("it is not z
 /// Largest number of requests over the limit of their address that are answered on one connection. A
 /// browser that asks for too much has learnt it by then, and a new connection costs a flood an arrival.
 const MAX_REFUSED_REQUESTS: u32 = 8;
-
-/// Largest number of connections that are not admitted and may take their time to read why.
-const MAX_REFUSALS: usize = 64;
 
 /// Time between the end of a stream of events and the moment at which its connection would be cut, if that
 /// is short beside the connection's lifetime. After a clean end the browser reconnects.
@@ -114,7 +112,7 @@ pub(super) async fn serve(
         Arc::clone(&shared.host.bans),
     );
     let connections = TaskTracker::new();
-    let refusals = Arc::new(Semaphore::new(MAX_REFUSALS));
+    let refusals = places::Places::new(MAX_REFUSALS, MAX_REFUSALS_PER_ADDRESS);
     let metrics = &shared.metrics;
     let is_over = CancellationToken::new();
     let accepting = listener::accept(
@@ -135,7 +133,7 @@ pub(super) async fn serve(
                         return;
                     }
                     let refusal = not_admitted(refused);
-                    match Arc::clone(&refusals).try_acquire_owned() {
+                    match refusals.take(counted) {
                         Ok(permit) => {
                             let served = Arc::clone(shared);
                             connections.spawn(async move {
