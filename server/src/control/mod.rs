@@ -5,6 +5,7 @@
 //! reach any of this, and an operator needs no key.
 
 pub mod command_line;
+#[cfg_attr(not(unix), allow(dead_code, reason = "there is no socket"))]
 mod message;
 
 #[cfg(unix)]

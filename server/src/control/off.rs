@@ -8,6 +8,7 @@ use anyhow::bail;
 use super::message::{Answer, Order};
 use crate::shared::Shared;
 use crate::start_error::StartError;
+use cubesync_relay::bans::Bans;
 
 const MISSING: &str = "this system has no Unix sockets, through which an operator's commands go";
 
@@ -34,6 +35,19 @@ impl ControlSocket {
     /// The system has no Unix sockets.
     pub(crate) async fn open(path: &Path) -> Result<Self, StartError> {
         Err(StartError::Control {
+            path: path.to_owned(),
+            reason: MISSING.to_owned(),
+        })
+    }
+}
+
+impl BanFile {
+    /// Always fails: only the operator's commands make bans.
+    ///
+    /// # Errors
+    /// The system has no Unix sockets.
+    pub(crate) fn open(path: &Path, _: &Bans) -> Result<Self, StartError> {
+        Err(StartError::Bans {
             path: path.to_owned(),
             reason: MISSING.to_owned(),
         })
