@@ -14,9 +14,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cubesync_protocol::{ClientMessage, Colour, CubePose, Pose, Position, Rotation, clean_name};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +33,7 @@ use cubesync_relay::room::audience::Outlet;
 use cubesync_relay::room::speed::SpeedRule;
 use cubesync_relay::room::{Entrance, Membership, SightRule};
 use cubesync_relay::rooms::DEFAULT_ROOM;
-use cubesync_relay::session::tcp;
+use cubesync_relay::session::tcp::{self, Socket};
 use cubesync_relay::token_bucket::TokenBucket;
 
 /// Time to type a name.
@@ -54,7 +53,7 @@ const WARN_BEFORE: Duration = Duration::from_secs(60);
 /// A client may send as many lines at once as it may send in this time.
 const BURST: Duration = Duration::from_secs(1);
 
-/// A connection that does not take a write in this time is closed.
+/// A connection that takes no bytes for this time is closed.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Time to show a client that has ended its own side what it asked for. The next tick shows it.
@@ -77,7 +76,7 @@ pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted
     if let Err(error) = tcp::prepare(&stream) {
         return debug!(%error, "connection broke");
     }
-    let (reader, mut writer) = stream.into_split();
+    let (reader, mut writer) = tokio::io::split(Socket::new(stream));
     let rate = shared.config.max_messages;
     let own = TokenBucket::per_second(rate, BURST, Instant::now().into_std());
     let mut lines = Lines::new(reader, own, admitted.budget().cloned());
@@ -95,7 +94,7 @@ pub(crate) async fn serve(shared: &Shared, stream: TcpStream, admitted: Admitted
 async fn converse(
     shared: &Shared,
     lines: &mut Lines,
-    writer: &mut OwnedWriteHalf,
+    writer: &mut WriteHalf<Socket>,
     admitted: &Admitted,
 ) -> Option<Ending> {
     let name = tokio::select! {
@@ -176,7 +175,7 @@ async fn converse(
 async fn read_name(
     shared: &Shared,
     lines: &mut Lines,
-    writer: &mut OwnedWriteHalf,
+    writer: &mut WriteHalf<Socket>,
 ) -> Result<String, Ending> {
     let first = lines.first_bytes(&foreign::BEGINNINGS).await;
     if let Some(answer) = foreign::answer_to_bytes(first, &shared.addresses) {
@@ -314,7 +313,7 @@ async fn next_input(
 /// Writes changes and answers. Returns `None` when the room has ended the connection and its last
 /// frames are written, and `Left` when the client that has ended its side has everything.
 async fn write_changes(
-    writer: &mut OwnedWriteHalf,
+    writer: &mut WriteHalf<Socket>,
     mut positions: Positions,
     mut frames: mpsc::Receiver<Bytes>,
     mut answers: mpsc::Receiver<Answer>,
@@ -340,13 +339,16 @@ async fn write_changes(
     }
 }
 
-async fn write(writer: &mut OwnedWriteHalf, text: impl AsRef<[u8]>) -> Result<(), Ending> {
-    let write = writer.write_all(text.as_ref());
-    match tokio::time::timeout(WRITE_DEADLINE, write).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(Ending::Lost),
-        Err(_) => Err(Ending::SlowReader),
+async fn write(writer: &mut WriteHalf<Socket>, text: impl AsRef<[u8]>) -> Result<(), Ending> {
+    let mut rest = text.as_ref();
+    while !rest.is_empty() {
+        match tokio::time::timeout(WRITE_DEADLINE, writer.write(rest)).await {
+            Ok(Ok(count @ 1..)) => rest = &rest[count..],
+            Ok(_) => return Err(Ending::Lost),
+            Err(_) => return Err(Ending::SlowReader),
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -361,7 +363,8 @@ mod tests {
     async fn connection() -> (Lines, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await;
-        let (reader, _) = listener.accept().await.unwrap().0.into_split();
+        let (stream, _) = listener.accept().await.unwrap();
+        let (reader, _) = tokio::io::split(Socket::new(stream));
         let start = Instant::now().into_std();
         let budget = TokenBucket::per_second(NonZeroU32::MIN, BURST, start);
         (Lines::new(reader, budget, None), client.unwrap())

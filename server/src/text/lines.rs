@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use cubesync_protocol::Position;
+use cubesync_relay::session::tcp::Socket;
 use cubesync_relay::token_bucket::TokenBucket;
-use tokio::io::AsyncReadExt;
-use tokio::net::tcp::OwnedReadHalf;
+use tokio::io::{AsyncReadExt, ReadHalf};
 use tokio::time::Instant;
 
 use self::decoder::Decoder;
@@ -49,7 +49,7 @@ pub(super) enum Unreadable {
 /// A reader of what a text client sends. tokio-util's `LinesCodec` ends the stream at bytes that are not
 /// UTF-8. Here the client gets an error and may go on.
 pub(super) struct Lines {
-    reader: OwnedReadHalf,
+    reader: ReadHalf<Socket>,
     received: BytesMut,
     decoder: Decoder,
     has_ended: bool,
@@ -63,7 +63,7 @@ pub(super) struct Lines {
 
 impl Lines {
     /// Reads from `reader` as fast as `own` allows, and the budget of the client's address if it has one.
-    pub(super) fn new(reader: OwnedReadHalf, own: TokenBucket, budget: Option<Budget>) -> Self {
+    pub(super) fn new(reader: ReadHalf<Socket>, own: TokenBucket, budget: Option<Budget>) -> Self {
         Self {
             reader,
             budget,
