@@ -96,7 +96,7 @@ impl Acceptor {
         let shaking = async move { Box::pin(acceptor.accept(Socket::new(stream))).await };
         let outcome = match timeout_at(end, self.handshakes.run(peer, shaking)).await {
             Ok(Some(outcome)) => outcome,
-            Ok(None) => Err(io::Error::other("the handshake panicked")),
+            Ok(None) => Err(io::Error::other("the handshake made place for others")),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
         };
         match outcome {

@@ -33,6 +33,11 @@ const MAX_REST: Duration = Duration::from_millis(10);
 #[cfg(target_os = "linux")]
 const NICENESS: i32 = 10;
 
+/// Largest number of handshakes that have begun and wait for their peers, for each of which the library keeps 11
+/// to 80 KiB. The next one waits for the end of another, unless an address has two more than its own: then the
+/// oldest of those makes place, so that strangers who never finish keep nobody out.
+const MAX_BEGUN: usize = 128;
+
 /// What is left to do of a handshake.
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -76,7 +81,7 @@ impl Handshakes {
     }
 
     /// Does a handshake's work on the thread, in the turns of its peer's address. Dropping this ends the work.
-    /// Returns `None` if it panics, which is counted.
+    /// Returns `None` if it makes place for others, or panics, which is counted.
     pub(super) async fn run<Done: Send + 'static>(
         &self,
         peer: IpAddr,
@@ -92,7 +97,8 @@ impl Handshakes {
             }
         };
         let work = contain(&self.metrics, Task::Connection, work);
-        self.queue.add(network(peer), Box::pin(work));
+        let id = self.queue.add(network(peer), Box::pin(work));
+        let _ended = Ended(&self.queue, id);
         done.await.ok()
     }
 }
@@ -100,6 +106,22 @@ impl Handshakes {
 impl Drop for Handshakes {
     fn drop(&mut self) {
         self.queue.close();
+    }
+}
+
+/// The end of a handshake for which nobody waits any more.
+struct Ended<'a>(&'a Queue, u64);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        let ended = state.unfinished.remove(&self.1);
+        // One that is worked on at this moment ends with its turn.
+        if let Some(ended) = &ended {
+            state.end(ended);
+        }
+        drop(state);
+        self.0.is_due.notify_all();
     }
 }
 
@@ -126,9 +148,22 @@ struct Queue {
 #[derive(Default)]
 struct State {
     /// Those on which nobody works at this moment.
-    unfinished: HashMap<u64, (Arc<Ticket>, Work)>,
+    unfinished: HashMap<u64, Handshake>,
+    /// Those that can go on.
     turns: Turns,
+    /// Those that may not begin yet.
+    waiting: Turns,
+    /// Those that have begun, the oldest of each address first.
+    begun: HashMap<IpAddr, VecDeque<u64>>,
+    begun_count: usize,
     is_over: bool,
+}
+
+/// A handshake that is not finished.
+struct Handshake {
+    ticket: Arc<Ticket>,
+    work: Work,
+    has_begun: bool,
 }
 
 /// The handshakes that can go on, by address.
@@ -170,73 +205,151 @@ impl Turns {
     }
 }
 
+impl State {
+    /// Takes the handshake whose turn it is, and with it the one that makes place for it.
+    fn pop(&mut self) -> Option<(Handshake, Option<Handshake>)> {
+        loop {
+            let has_place = self.begun_count < MAX_BEGUN;
+            let id = match self.turns.pop() {
+                Some(id) => id,
+                None if has_place => self.waiting.pop()?,
+                None => return None,
+            };
+            // What has ended since it became due is not there any more.
+            let Some(mut next) = self.unfinished.remove(&id) else {
+                continue;
+            };
+            if next.has_begun {
+                return Some((next, None));
+            }
+            let address = next.ticket.address;
+            let made_place = match has_place {
+                true => None,
+                false => match self.oldest_of_the_most(address) {
+                    Some(oldest) => Some(oldest),
+                    None => {
+                        self.unfinished.insert(id, next);
+                        self.waiting.push(address, id);
+                        continue;
+                    }
+                },
+            };
+            next.has_begun = true;
+            self.begun.entry(address).or_default().push_back(id);
+            self.begun_count += 1;
+            return Some((next, made_place));
+        }
+    }
+
+    /// Ends the oldest handshake of the address that has the most, if those are two more than another has.
+    fn oldest_of_the_most(&mut self, other: IpAddr) -> Option<Handshake> {
+        let own = self.begun.get(&other).map_or(0, VecDeque::len);
+        let most = self.begun.values().max_by_key(|begun| begun.len())?;
+        let id = most.front().filter(|_| most.len() >= own + 2)?;
+        let oldest = self.unfinished.remove(id)?;
+        self.forget_begun(&oldest);
+        Some(oldest)
+    }
+
+    /// Notes the end of a handshake, in whose place another may begin.
+    fn end(&mut self, ended: &Handshake) {
+        if !ended.has_begun {
+            return;
+        }
+        self.forget_begun(ended);
+        while let Some(id) = self.waiting.pop() {
+            if let Some(next) = self.unfinished.get(&id) {
+                self.turns.push(next.ticket.address, id);
+                return;
+            }
+        }
+    }
+
+    fn forget_begun(&mut self, ended: &Handshake) {
+        let Ticket { id, address, .. } = &*ended.ticket;
+        if let Some(begun) = self.begun.get_mut(address) {
+            let before = begun.len();
+            begun.retain(|other| other != id);
+            self.begun_count -= before - begun.len();
+            if begun.is_empty() {
+                self.begun.remove(address);
+            }
+        }
+    }
+}
+
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(self: &Arc<Self>, address: IpAddr, work: Work) {
+    fn add(self: &Arc<Self>, address: IpAddr, work: Work) -> u64 {
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let ticket = Arc::new(Ticket {
-            id: self.next_id.fetch_add(1, Ordering::Relaxed),
+            id,
             address,
             queue: Arc::clone(self),
             is_due: AtomicBool::new(false),
         });
+        let handshake = Handshake {
+            ticket: Arc::clone(&ticket),
+            work,
+            has_begun: false,
+        };
         {
             let mut state = self.lock();
             if state.is_over {
-                return;
+                return id;
             }
-            state
-                .unfinished
-                .insert(ticket.id, (Arc::clone(&ticket), work));
+            state.unfinished.insert(id, handshake);
         }
         ticket.wake();
+        id
     }
 
     /// Waits for the next turn; `None` at the end.
-    fn next(&self) -> Option<(Arc<Ticket>, Work)> {
+    fn next(&self) -> Option<Handshake> {
         let mut state = self.lock();
         loop {
             if state.is_over {
                 return None;
             }
-            // What has ended since it became due is not there any more.
-            match state.turns.pop() {
-                Some(id) => {
-                    if let Some(next) = state.unfinished.remove(&id) {
-                        return Some(next);
-                    }
-                }
-                None => {
-                    let waited = self.is_due.wait(state);
-                    state = waited.unwrap_or_else(PoisonError::into_inner);
-                }
+            if let Some((next, made_place)) = state.pop() {
+                drop(state);
+                drop(made_place);
+                return Some(next);
             }
+            let waited = self.is_due.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Takes the turns until the end, each with a rest after it.
     fn serve(&self, now: impl Fn() -> Instant, rest: impl Fn(Duration)) {
-        while let Some((ticket, mut work)) = self.next() {
+        while let Some(next) = self.next() {
             let began = now();
-            ticket.is_due.store(false, Ordering::Release);
-            let waker = Waker::from(Arc::clone(&ticket));
-            let polled = work.as_mut().poll(&mut Context::from_waker(&waker));
-            if polled.is_pending() {
-                self.keep(ticket, work);
-            }
+            self.work_on(next);
             let worked = now() - began;
             self.worked.inc_by(worked.as_secs_f64());
             rest(worked.min(MAX_REST));
         }
     }
 
-    /// Keeps what is not finished until its next turn, which it may have asked for already.
-    fn keep(&self, ticket: Arc<Ticket>, work: Work) {
+    /// Takes a handshake as far as it comes without waiting, and keeps it until its next turn if it is not
+    /// finished.
+    fn work_on(&self, mut handshake: Handshake) {
+        handshake.ticket.is_due.store(false, Ordering::Release);
+        let waker = Waker::from(Arc::clone(&handshake.ticket));
+        let mut context = Context::from_waker(&waker);
+        let polled = handshake.work.as_mut().poll(&mut context);
         let mut state = self.lock();
-        if !state.is_over {
-            state.unfinished.insert(ticket.id, (ticket, work));
+        if state.is_over {
+            return;
+        }
+        match polled.is_pending() {
+            // It may have asked for its next turn already.
+            true => drop(state.unfinished.insert(handshake.ticket.id, handshake)),
+            false => state.end(&handshake),
         }
     }
 
@@ -314,6 +427,46 @@ mod tests {
         let taken = taken.lock().unwrap();
         assert_eq!(taken[..4], [HERE, THERE, HERE, THERE]);
         assert_eq!(taken.len(), 2 * 481);
+    }
+
+    #[test]
+    fn those_that_never_finish_have_few_places_and_make_room_for_others() {
+        let (queue, taken) = (Arc::new(Queue::default()), Arc::default());
+        let stuck = |address| {
+            let mut step = steps(address, 2, &taken);
+            // Its peer has it begin, and sends no more.
+            let work = poll_fn(move |_| {
+                let _ = step.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                Poll::<()>::Pending
+            });
+            queue.add(address, Box::pin(work))
+        };
+        let go_on = || {
+            while let Some((next, _)) = { queue.lock().pop() } {
+                queue.work_on(next);
+            }
+            std::mem::take(&mut *taken.lock().unwrap())
+        };
+        let here: Vec<u64> = (0..2 * MAX_BEGUN).map(|_| stuck(HERE)).collect();
+        assert_eq!(go_on().len(), MAX_BEGUN);
+        assert!(queue.lock().unfinished.contains_key(&here[0]));
+
+        let there = stuck(THERE);
+        assert_eq!(go_on(), [THERE]);
+        assert!(
+            !queue.lock().unfinished.contains_key(&here[0]),
+            "the oldest"
+        );
+        assert_eq!(queue.lock().begun_count, MAX_BEGUN);
+
+        drop(Ended(&queue, there));
+        assert_eq!(go_on(), [HERE], "the next one begins");
+        for id in here {
+            drop(Ended(&queue, id));
+        }
+        let state = queue.lock();
+        assert!(state.unfinished.is_empty() && state.begun.is_empty());
+        assert_eq!(state.begun_count, 0);
     }
 
     #[test]
