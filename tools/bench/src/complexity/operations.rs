@@ -11,8 +11,11 @@ use super::MORE;
 use super::lab::Lab;
 
 /// Growth from the smallest room to the largest one that counts as the logarithm's: that of the numbers is
-/// 1.8, and caches of the allocator and the like add a little.
-const LOGARITHMIC: f64 = 3.0;
+/// 1.8. A part that grows with their number would grow 50 times.
+const LOGARITHMIC: f64 = 4.0;
+
+/// Growth of what is answered by keyframes, of which those that differ from each other's are encoded once a tick.
+const KEYFRAMES: f64 = 12.0;
 
 /// Growth with the number of players, which is 50 from the smallest room to the largest one.
 const LINEAR: f64 = 60.0;
@@ -61,6 +64,7 @@ impl Operation {
 
     const fn with_cells(self) -> Self {
         Self {
+            allowed_growth: KEYFRAMES,
             has_cells: true,
             ..self
         }
@@ -103,6 +107,7 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     .after(|lab, prepared| {
         let lost = (0..=MORE).map(|number| lab.leave(4 * number, Ending::Lost));
         prepared.tokens = lost.collect();
+        lab.rest(3);
     }),
     Operation::new(
         "lose the connection and come back, in a tick",
@@ -194,9 +199,11 @@ pub(crate) const OPERATIONS: &[Operation] = &[
     .whole_tick(),
 ];
 
+/// Goes to one place, from which all who go there see the same cells.
 fn jump_far(lab: &mut Lab, _: &mut Prepared, number: usize) {
     let mut pose = lab.pose(number);
-    pose.position.x += 3 * VIEW_DISTANCE as i32 / 2;
+    pose.position.x = 2 * VIEW_DISTANCE as i32;
+    pose.position.y = 0;
     lab.sample(number, pose);
 }
 
