@@ -44,7 +44,8 @@ pub(super) fn table(lines: &[Line]) -> String {
         };
         let memory = line.memory_kib.map_or("–".to_owned(), |memory| {
             let [before, peak, after] = memory.map(|kib| kib as f64 / 1024.0);
-            format!("{before:.1} / {peak:.1} / {after:.1}")
+            let mark = if line.keeps_memory { "+" } else { "" };
+            format!("{before:.1} / {peak:.1} / {after:.1}{mark}")
         });
         let verdict = match &line.verdict {
             Verdict::Survived if line.tries == 1 => "ok".to_owned(),
