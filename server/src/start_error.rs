@@ -23,9 +23,6 @@ pub enum StartError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] CertificateError),
-    /// The system gives no random bytes for the key of TLS tickets.
-    #[error("the system gives no random bytes")]
-    Random,
     /// The system cannot start a thread, or its work failed.
     #[error("a thread that the server needs failed: {0}")]
     Thread(#[from] io::Error),

@@ -69,6 +69,12 @@ pub enum CertificateError {
         /// The key's file.
         key: PathBuf,
     },
+    /// The system gives no random bytes for the key of tickets.
+    #[error("the system gives no random bytes")]
+    Random,
+    /// The system cannot start a thread, or its work failed.
+    #[error("a thread that TLS needs failed: {0}")]
+    Thread(io::Error),
     /// A certificate could not be made.
     #[error("cannot make a certificate: {0}")]
     Make(String),

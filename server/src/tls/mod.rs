@@ -28,7 +28,6 @@ pub(crate) use self::self_signed::{host_name, missing_names};
 use crate::blocking;
 use crate::config::Config;
 use crate::metrics::{Reload, ServerMetrics};
-use crate::start_error::StartError;
 use cubesync_relay::metrics::{MetricSet, Metrics};
 
 /// The only protocol that is offered to browsers (ALPN). They would prefer HTTP/2 otherwise.
@@ -57,7 +56,7 @@ impl Tls {
     pub(crate) async fn new(
         config: &Config,
         metrics: &Metrics,
-    ) -> Result<Option<Self>, StartError> {
+    ) -> Result<Option<Self>, CertificateError> {
         let files = config.tls_cert.clone().zip(config.tls_key.clone());
         let certificate = match (files.clone(), config.tls_self_signed) {
             (Some(files), is_self_signed) => {
@@ -65,7 +64,9 @@ impl Tls {
                     true => self_signed::read_or_make,
                     false => Certificate::read,
                 };
-                read_with(read, files).await??
+                read_with(read, files)
+                    .await
+                    .map_err(CertificateError::Thread)??
             }
             (None, true) => self_signed::make()?.parse()?,
             (None, false) => return Ok(None),
@@ -90,12 +91,12 @@ impl Tls {
         // A ticket, which only this process can read, spares a signature when its bearer comes back, and
         // costs no memory here. Data in a client's first flight (0-RTT) stays off, as is the default.
         players.session_storage = Arc::new(NoServerSessionStorage {});
-        players.ticketer = Ticketer::new().map_err(|_| StartError::Random)?;
+        players.ticketer = Ticketer::new().map_err(|_| CertificateError::Random)?;
         players.send_tls13_tickets = 1;
         let mut pages = players.clone();
         pages.send_tls13_tickets = TICKETS_FOR_BROWSERS;
         pages.alpn_protocols = vec![HTTP_1.to_vec()];
-        let handshakes = Arc::new(Handshakes::start(metrics)?);
+        let handshakes = Arc::new(Handshakes::start(metrics).map_err(CertificateError::Thread)?);
         let counts = metrics.set.counters_by(
             "cubesync_tls_handshakes",
             "TLS handshakes that peers began, by outcome",
