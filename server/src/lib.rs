@@ -15,6 +15,7 @@ mod hangup;
 mod http;
 mod listener;
 pub mod logging;
+mod memory;
 mod metrics;
 mod once;
 mod players;

@@ -2,6 +2,8 @@
 
 mod process;
 
+pub(crate) use self::process::resident_bytes;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::control::{BanFile, ControlSocket};
 use crate::datagram::{self, Datagrams};
 use crate::hangup::reload_on_hangup;
+use crate::memory::give_back_unused;
 use crate::metrics::{Listener, ServerMetrics};
 use crate::once::Once;
 use crate::players::Refusals;
@@ -198,6 +199,7 @@ async fn serve(
         tasks.spawn(contain(metrics, Task::Other, playing));
     }
     tasks.spawn(reload_on_hangup(Arc::clone(&shared)));
+    tasks.spawn(give_back_unused(shutdown.clone()));
     if let Some(control) = control {
         tasks.spawn(control::serve(control, Arc::clone(&shared), ban_file));
     }

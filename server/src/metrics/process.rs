@@ -36,7 +36,8 @@ pub(super) fn register(set: &MetricSet) {
     );
 }
 
-fn resident_bytes() -> Option<f64> {
+/// Returns the memory of the process that is in the machine; `None` where the system does not say.
+pub(crate) fn resident_bytes() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()
