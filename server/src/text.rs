@@ -26,7 +26,6 @@ pub use self::lines::{TypedLine, read_typed};
 use self::positions::{Positions, is_position, parse_position};
 use crate::shared::Shared;
 use cubesync_relay::admission::Admitted;
-use cubesync_relay::budget::Budget;
 use cubesync_relay::ending::{Ending, Problem};
 use cubesync_relay::peer::{Peer, Transport};
 use cubesync_relay::room::audience::Outlet;
@@ -147,7 +146,7 @@ async fn converse(
     if let Err(banned) = admitted.check_ban() {
         membership.remove(Problem::removal(banned, None)).await;
     }
-    let reading = read_coordinates(lines, &membership, admitted.budget(), answer_sender);
+    let reading = read_coordinates(lines, &membership, answer_sender);
     let mut writing = pin!(write_changes(writer, positions, frames, answers));
     // Two whole loops side by side; whichever ends first ends the conversation.
     let reason = tokio::select! {
@@ -227,7 +226,6 @@ enum Answer {
 async fn read_coordinates(
     lines: &mut Lines,
     membership: &Membership,
-    budget: Option<&Budget>,
     answers: mpsc::Sender<Answer>,
 ) -> Ending {
     let cube = membership.cube();
@@ -241,9 +239,6 @@ async fn read_coordinates(
         };
         if !matches!(input, Input::Negotiation(_)) {
             line_at = Instant::now();
-        }
-        if let Some(budget) = budget {
-            budget.pay_message().await;
         }
         let position = match input {
             Input::Line(line) => parse_position(&line),
@@ -353,26 +348,29 @@ async fn write(writer: &mut WriteHalf<Socket>, text: impl AsRef<[u8]>) -> Result
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
     use std::num::NonZeroU32;
 
+    use cubesync_relay::budget::{Budget, Budgets, WorkLimits};
+    use cubesync_relay::metrics::MetricSet;
     use tokio::net::TcpListener;
 
     use super::*;
 
-    /// Returns the lines that the server reads, at most one a second, and the client's end.
-    async fn connection() -> (Lines, TcpStream) {
+    /// Returns the lines that the server reads, at most `own` a second, and the client's end.
+    async fn connection(own: NonZeroU32, budget: Option<Budget>) -> (Lines, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await;
         let (stream, _) = listener.accept().await.unwrap();
         let (reader, _) = tokio::io::split(Socket::new(stream));
         let start = Instant::now().into_std();
-        let budget = TokenBucket::per_second(NonZeroU32::MIN, BURST, start);
-        (Lines::new(reader, budget, None), client.unwrap())
+        let own = TokenBucket::per_second(own, BURST, start);
+        (Lines::new(reader, own, budget), client.unwrap())
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_types_no_line_is_told_and_ends() {
-        let (mut lines, client) = connection().await;
+        let (mut lines, client) = connection(NonZeroU32::MIN, None).await;
         let (sender, mut answers) = mpsc::channel(OUTPUT_QUEUE);
         let began = Instant::now();
         let ended = next_input(&mut lines, began, &sender).await;
@@ -388,7 +386,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn bytes_without_a_line_are_read_no_faster_than_lines() {
-        let (mut lines, mut client) = connection().await;
+        let (mut lines, mut client) = connection(NonZeroU32::MIN, None).await;
         let began = Instant::now();
         client.write_all(&[b'x'; 2_560]).await.unwrap();
         client.write_all(b"\n1 2 3\n").await.unwrap();
@@ -396,6 +394,27 @@ mod tests {
         assert!(matches!(too_long, Some(Input::Unreadable(_))));
         let line = lines.next().await;
         assert_eq!(line, Some(Input::Line("1 2 3".into())));
+        assert!(began.elapsed() >= Duration::from_secs(8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lines_of_an_address_share_its_budget_before_they_give_a_name() {
+        let limits = WorkLimits {
+            messages: NonZeroU32::MIN,
+            bytes: NonZeroU32::MAX,
+        };
+        let budgets = Budgets::new(limits, &MetricSet::default());
+        let address = IpAddr::from([192, 0, 2, 1]);
+        let began = Instant::now();
+        for _ in 0..2 {
+            let budget = budgets.of(address.into());
+            let (mut lines, mut client) = connection(NonZeroU32::MAX, budget).await;
+            client.write_all(&[b'\n'; 6]).await.unwrap();
+            for _ in 0..6 {
+                assert_eq!(lines.next().await, Some(Input::Line(String::new())));
+            }
+        }
+        // Two are the burst, and the first of each connection waits for no turn of an earlier one.
         assert!(began.elapsed() >= Duration::from_secs(8));
     }
 

@@ -195,13 +195,6 @@ impl Budget {
         self.take(bucket, now, OverBudget::Bytes)
     }
 
-    /// Takes a message's part, and waits for its turn.
-    pub async fn pay_message(&self) {
-        if let Some(until) = self.take_message(Instant::now()) {
-            tokio::time::sleep_until(until).await;
-        }
-    }
-
     /// Takes the part of so many bytes in turns, until none are left. Cancelling it forgets one turn at most.
     pub async fn pay_bytes(&self, left: &mut u32) {
         while *left > 0 {
@@ -262,6 +255,13 @@ mod tests {
         text.parse::<IpAddr>().unwrap().into()
     }
 
+    /// Takes a message's part, and waits for its turn.
+    async fn pay_message(budget: &Budget) {
+        if let Some(until) = budget.take_message(Instant::now()) {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
     /// Sends without pause over so many connections for ten seconds, and returns the messages of each.
     async fn flood(budgets: &Budgets, addresses: &[Address], len_bytes: u32) -> Vec<u32> {
         let end = Instant::now() + Duration::from_secs(10);
@@ -270,7 +270,7 @@ mod tests {
             tokio::spawn(async move {
                 let mut count = 0;
                 while Instant::now() < end {
-                    budget.pay_message().await;
+                    pay_message(&budget).await;
                     budget.pay_bytes(&mut len_bytes.clone()).await;
                     count += 1;
                 }
@@ -309,7 +309,7 @@ mod tests {
         let neighbours = tokio::spawn(async move { flood(&budgets, &[here; 8], 4_096).await });
         tokio::time::sleep(Duration::from_secs(5)).await;
         let asked = Instant::now();
-        budget.pay_message().await;
+        pay_message(&budget).await;
         budget.pay_bytes(&mut 30).await;
         // Each of eight neighbours comes with a piece before it.
         assert!(asked.elapsed() < Duration::from_millis(250));

@@ -56,8 +56,11 @@ pub(super) struct Lines {
     /// How much may come: each input counts, and each read that makes none.
     own: TokenBucket,
     has_read: bool,
-    /// The budget of the client's address, and the bytes for which it has to be paid.
+    /// The budget of the client's address, in which the same counts as a message.
     budget: Option<Budget>,
+    /// Until when the next input must wait for that.
+    turn: Option<Instant>,
+    /// The bytes for which the budget has to be paid.
     owed_bytes: u32,
 }
 
@@ -67,6 +70,7 @@ impl Lines {
         Self {
             reader,
             budget,
+            turn: None,
             owed_bytes: 0,
             received: BytesMut::new(),
             decoder: Decoder::default(),
@@ -84,10 +88,15 @@ impl Lines {
             while !self.own.holds(1, now()) {
                 tokio::time::sleep(RETRY).await;
             }
+            if let Some(turn) = self.turn {
+                tokio::time::sleep_until(turn).await;
+            }
             let input = self.decoder.next(&mut self.received);
             let has_read = std::mem::take(&mut self.has_read);
             if input.is_some() || has_read {
                 self.own.take(1, now());
+                let budget = self.budget.as_ref();
+                self.turn = budget.and_then(|budget| budget.take_message(Instant::now()));
             }
             if input.is_some() {
                 return input;
