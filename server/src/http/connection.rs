@@ -1,7 +1,7 @@
 //! HTTP connections: their limits and their endings.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -32,6 +32,7 @@ use super::meter::{Meter, Metered};
 use super::names::{Nearby, is_nearby};
 use super::places::{Place, Places};
 use super::proxy;
+use crate::config::Network;
 use crate::listener;
 use crate::metrics::{HttpEnding, Listener};
 use crate::players::{MAX_REFUSALS, MAX_REFUSALS_PER_ADDRESS};
@@ -296,6 +297,7 @@ async fn serve_stream(
     let was_served = AtomicBool::new(false);
     // Requests over the limit of their address.
     let refused = AtomicU32::new(0);
+    let most_refused = most_refused(visit.peer.ip(), &config.trust_proxy);
     let Visit {
         peer,
         place,
@@ -327,10 +329,8 @@ async fn serve_stream(
             let mut response = called.unwrap_or_else(|never| match never {});
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let is_stopping = shared.host.shutdown.is_cancelled();
-                // A proxy's connection goes on: it carries the requests of others too.
                 let is_flood = response.status() == StatusCode::TOO_MANY_REQUESTS
-                    && client == peer.ip().into()
-                    && refused.fetch_add(1, Ordering::Relaxed) + 1 == MAX_REFUSED_REQUESTS;
+                    && refused.fetch_add(1, Ordering::Relaxed) + 1 == most_refused;
                 if is_flood {
                     let cuts = &shared.metrics.http_cuts;
                     cuts.count(HttpEnding::TooManyRequests);
@@ -387,6 +387,15 @@ async fn serve_stream(
     }
 }
 
+/// Returns the number of requests over the limit of their address that end a peer's connection. A proxy's
+/// goes on: it carries the requests of others too.
+fn most_refused(peer: IpAddr, trusted: &[Network]) -> u32 {
+    match proxy::is_trusted(peer, trusted) {
+        true => u32::MAX,
+        false => MAX_REFUSED_REQUESTS,
+    }
+}
+
 /// Waits until connections without a request end because the server stops.
 pub(super) async fn grace_after(stop: &CancellationToken) {
     stop.cancelled().await;
@@ -405,5 +414,19 @@ fn reason(error: &hyper::Error) -> HttpEnding {
         HttpEnding::BadRequest
     } else {
         HttpEnding::Lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_ends_the_connection_of_its_sender_and_never_a_trusted_proxys() {
+        let trusted = ["10.0.0.1".parse().unwrap()];
+        let most = |peer: &str| most_refused(peer.parse().unwrap(), &trusted);
+        assert_eq!(most("192.0.2.7"), MAX_REFUSED_REQUESTS);
+        assert_eq!(most("10.0.0.1"), u32::MAX);
+        assert_eq!(most("::ffff:10.0.0.1"), u32::MAX);
     }
 }

@@ -6,7 +6,7 @@ use tokio::net::TcpStream;
 
 use crate::faults::closed_with;
 use crate::handshake::{assert_rejected, rejected_hello};
-use crate::http::request_with;
+use crate::http::{exchange, request_with};
 use crate::support::{COLOUR, Client, Server, soon};
 
 fn disconnects(reason: &str, count: u32) -> String {
@@ -266,4 +266,21 @@ async fn behind_a_trusted_proxy_each_client_has_limits_of_its_own() {
     }
     assert!(refused, "too many requests are refused");
     assert_eq!(ask("192.0.2.8").await, 200);
+}
+
+#[tokio::test]
+async fn a_trusted_proxys_connection_goes_on_after_requests_over_the_limit() {
+    let flags = [
+        "--trust-proxy",
+        "127.0.0.1",
+        "--max-requests-per-address",
+        "1",
+    ];
+    let server = Server::start(&flags).await;
+    let head = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n";
+    // A burst is 16 of them. No header says for whom they come.
+    let requests = format!("{head}\r\n").repeat(60) + head + "Connection: close\r\n\r\n";
+    let answers = exchange(&server, requests.as_bytes()).await;
+    assert_eq!(answers.matches("HTTP/1.1 ").count(), 61);
+    assert!(answers.matches("HTTP/1.1 429").count() > 8, "{answers}");
 }
