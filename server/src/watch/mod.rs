@@ -8,7 +8,7 @@ mod page;
 mod versions;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -23,6 +23,7 @@ use cubesync_relay::contain::contain;
 use cubesync_relay::metrics::Task;
 use cubesync_relay::room::audience::Outlet;
 use cubesync_relay::room::{Crowd, RoomHandle};
+use cubesync_relay::rooms::DEFAULT_ROOM;
 
 use self::page::Page;
 pub(crate) use self::versions::Reading;
@@ -40,9 +41,13 @@ const READ_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// Time in which a room's task says what the room is.
 const SUMMARY_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Largest number of rooms that are watched at once: more than the status page lists. For a further one, the
-/// watch ends that was asked the longest ago.
+/// Largest number of rooms that are watched at once, besides the lobby, for which there is always a place:
+/// more than the status page lists. For a further one, an [unused](Watch::is_unused) watch ends.
 const MAX_WATCHES: usize = 32;
+
+/// Time after its last question for which a watch does not end for another room. Its first version is made
+/// well within it, so a room that loses its watch again and again has no more versions than others.
+const KEPT_FOR: Duration = Duration::from_secs(1);
 
 /// Frames that wait for a watch, two seconds at the default rate. A slower one goes on with keyframes.
 const FRAME_QUEUE: usize = 64;
@@ -64,7 +69,7 @@ enum Question {
 pub(crate) enum WatchError {
     /// There is no room of that name, or it has just ended.
     NoRoom,
-    /// The room is slow.
+    /// The room is slow, or too many other rooms are being looked at.
     Busy,
 }
 
@@ -80,6 +85,16 @@ pub(crate) struct Watches {
 struct Watch {
     questions: mpsc::Sender<Question>,
     asked: Instant,
+    versions: Arc<Mutex<Versions>>,
+}
+
+impl Watch {
+    /// Returns whether nobody reads, asks or has just asked.
+    fn is_unused(&self, now: Instant) -> bool {
+        now - self.asked >= KEPT_FOR
+            && self.questions.strong_count() == 1
+            && !lock(&self.versions).are_read()
+    }
 }
 
 impl Watches {
@@ -118,6 +133,7 @@ impl Watches {
             while let Some(room) = host.rooms.find(name) {
                 let (reply, answer) = oneshot::channel();
                 let watch = self.find_or_begin(host, name, room);
+                let watch = watch.ok_or(WatchError::Busy)?;
                 if watch.send(question(reply)).await.is_ok()
                     && let Ok(answer) = answer.await
                 {
@@ -130,40 +146,57 @@ impl Watches {
         answered.unwrap_or(Err(WatchError::Busy))
     }
 
-    fn find_or_begin(&self, host: &Host, name: &str, room: RoomHandle) -> mpsc::Sender<Question> {
+    /// Returns where a room's watch is asked. `None` if it has none, and all places are in use.
+    fn find_or_begin(
+        &self,
+        host: &Host,
+        name: &str,
+        room: RoomHandle,
+    ) -> Option<mpsc::Sender<Question>> {
         let (name, asked) = (folded(name), Instant::now());
-        let mut by_room = self.by_room.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut by_room = lock(&self.by_room);
         by_room.retain(|_, watch| !watch.questions.is_closed());
         if let Some(watch) = by_room.get_mut(&name) {
             watch.asked = asked;
-            return watch.questions.clone();
+            return Some(watch.questions.clone());
         }
-        if by_room.len() >= MAX_WATCHES {
-            let oldest = by_room.iter().min_by_key(|(_, watch)| watch.asked);
-            if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
-                by_room.remove(&oldest);
-            }
+        let others = || by_room.iter().filter(|(name, _)| *name != DEFAULT_ROOM);
+        if name != DEFAULT_ROOM && others().count() >= MAX_WATCHES {
+            let unused = others().filter(|(_, watch)| watch.is_unused(asked));
+            let oldest = unused.min_by_key(|(_, watch)| watch.asked)?.0.clone();
+            by_room.remove(&oldest);
         }
         let (questions, asked_of) = mpsc::channel(QUESTION_QUEUE);
+        let versions = Arc::default();
+        let serving = serve(room, asked_of, Arc::clone(&versions), self.cells);
         let watch = Watch {
             questions: questions.clone(),
             asked,
+            versions,
         };
         by_room.insert(name, watch);
-        let cells = self.cells;
-        let watching = contain(&host.metrics, Task::Other, serve(room, asked_of, cells));
+        let watching = contain(&host.metrics, Task::Other, serving);
         host.tasks.spawn(watching);
-        questions
+        Some(questions)
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Watches a room until it ends or nobody asks any more.
-async fn serve(room: RoomHandle, mut questions: mpsc::Receiver<Question>, cells: usize) {
+async fn serve(
+    room: RoomHandle,
+    mut questions: mpsc::Receiver<Question>,
+    versions: Arc<Mutex<Versions>>,
+    cells: usize,
+) {
     let (outlet, mut frames) = mpsc::channel(FRAME_QUEUE);
     let Ok(_observer) = room.observe(Outlet::Frames(outlet)).await else {
         return;
     };
-    let (mut replica, mut versions) = (Replica::default(), Versions::default());
+    let mut replica = Replica::default();
     // Whether the keyframes of all cells have come.
     let mut is_whole = false;
     let mut ends = Instant::now() + IDLE_AFTER;
@@ -182,9 +215,10 @@ async fn serve(room: RoomHandle, mut questions: mpsc::Receiver<Question>, cells:
                 // Without one, another room is watched instead.
                 let Some(question) = question else { return };
                 ends = Instant::now() + IDLE_AFTER;
-                answer(question, &room, &replica, &mut versions).await;
+                answer(question, &room, &replica, &versions).await;
             }
             () = sleep_until(ends) => {
+                let mut versions = lock(&versions);
                 versions.forget_unread();
                 if !versions.are_read() {
                     return;
@@ -196,7 +230,12 @@ async fn serve(room: RoomHandle, mut questions: mpsc::Receiver<Question>, cells:
 }
 
 /// Answers a question. The request may have given up.
-async fn answer(question: Question, room: &RoomHandle, replica: &Replica, versions: &mut Versions) {
+async fn answer(
+    question: Question,
+    room: &RoomHandle,
+    replica: &Replica,
+    versions: &Mutex<Versions>,
+) {
     let reply = match question {
         Question::Crowd(reply) => {
             let cubes = replica.cubes().map(|info| (info.kind, &*info.name));
@@ -205,13 +244,15 @@ async fn answer(question: Question, room: &RoomHandle, replica: &Replica, versio
         Question::Page(reply) => reply,
     };
     let now = Instant::now();
-    if versions.is_due(now) {
+    let is_due = lock(versions).is_due(now);
+    if is_due {
         // A room that is slow is shown as it was, or the request waits in vain.
         if let Ok(Ok(summary)) = timeout(SUMMARY_DEADLINE, room.summary()).await {
-            versions.add(Page::new(&summary, replica), now);
+            let page = Page::new(&summary, replica);
+            lock(versions).add(page, now);
         }
     }
-    if let Some(reading) = versions.read() {
+    if let Some(reading) = lock(versions).read() {
         let _ = reply.send(reading);
     }
 }
@@ -245,7 +286,6 @@ mod tests {
     use cubesync_relay::room::speed::SpeedRule;
     use cubesync_relay::room::world::Cube;
     use cubesync_relay::room::{Entrance, Membership, SightRule};
-    use cubesync_relay::rooms::DEFAULT_ROOM;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -394,7 +434,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_does_not_wait_for_ever_and_watches_are_bounded() {
+    async fn a_request_does_not_wait_for_ever() {
         let (host, _) = start(&[]);
         // No room has two cells here, so the second keyframe never comes.
         let watches = Watches::new(2);
@@ -402,28 +442,82 @@ mod tests {
         let looked = look(&watches, &host, DEFAULT_ROOM).await;
         assert_eq!(looked.unwrap_err(), WatchError::Busy);
         assert_eq!(asked_at.elapsed(), ANSWER_DEADLINE);
+    }
 
-        let watches = Watches::new(1);
+    /// Starts a server with so many rooms, each with a player.
+    async fn start_with_rooms(count: usize) -> (Host, Watches, Vec<Membership>) {
+        let (host, watches) = start(&[]);
         let mut players = Vec::new();
-        for number in 0..=MAX_WATCHES {
-            let name = format!("room-{number}");
-            players.push(join(&host, &name, "Anna", 0.0).await);
+        for number in 0..count {
+            players.push(join(&host, &room(number), "Anna", 0.0).await);
         }
+        (host, watches, players)
+    }
+
+    fn room(number: usize) -> String {
+        format!("room-{number}")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watches_are_bounded_and_the_one_asked_the_longest_ago_makes_place() {
+        let (host, watches, _players) = start_with_rooms(MAX_WATCHES + 2).await;
         let before = host.tasks.len();
-        for number in 0..=MAX_WATCHES {
-            assert!(
-                look(&watches, &host, &format!("room-{number}"))
-                    .await
-                    .is_ok()
-            );
+        let look = async |number| look(&watches, &host, &room(number)).await.err();
+        for number in 0..MAX_WATCHES {
+            assert_eq!(look(number).await, None);
         }
+        sleep(KEPT_FOR).await;
+        assert_eq!(look(0).await, None);
+        assert_eq!(look(MAX_WATCHES).await, None);
         sleep(Duration::from_millis(1)).await;
         assert_eq!(host.tasks.len() - before, MAX_WATCHES);
-        let by_room = watches.by_room.lock().unwrap();
-        assert!(
-            !by_room.contains_key("room-0"),
-            "it was asked the longest ago"
-        );
-        assert!(by_room.contains_key("room-1"));
+        let by_room = lock(&watches.by_room);
+        assert!(!by_room.contains_key(&room(1)));
+        assert!(by_room.contains_key(&room(0)) && by_room.contains_key(&room(2)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_is_read_or_was_just_asked_does_not_end_for_another_room() {
+        let (host, watches, _players) = start_with_rooms(MAX_WATCHES + 1).await;
+        let newest = room(MAX_WATCHES);
+        let mut readings = Vec::new();
+        for number in 0..MAX_WATCHES {
+            readings.push(watches.page(&host, &room(number)).await.unwrap());
+        }
+        let refused = look(&watches, &host, &newest).await.unwrap_err();
+        assert_eq!(refused, WatchError::Busy);
+        sleep(KEPT_FOR * 2).await;
+        let refused = look(&watches, &host, &newest).await.unwrap_err();
+        assert_eq!(refused, WatchError::Busy);
+        let first = readings.remove(0);
+        for reading in readings {
+            let chunks: Vec<_> = reading.collect().await;
+            assert!(chunks.iter().all(Result::is_ok));
+        }
+        assert!(look(&watches, &host, &newest).await.is_ok());
+        let chunks: Vec<_> = first.collect().await;
+        assert!(chunks.iter().all(Result::is_ok), "it was being read");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rooms_asked_in_a_circle_neither_end_the_lobbys_watch_nor_hasten_versions() {
+        let (host, watches, _players) = start_with_rooms(48).await;
+        let start = Instant::now();
+        look(&watches, &host, DEFAULT_ROOM).await.unwrap();
+        let mut begun = BTreeMap::<_, Vec<_>>::new();
+        let mut circle = (0..48).cycle();
+        while start.elapsed() < IDLE_AFTER - KEPT_FOR {
+            let number = circle.next().unwrap();
+            let is_new = !lock(&watches.by_room).contains_key(&room(number));
+            if look(&watches, &host, &room(number)).await.is_ok() && is_new {
+                begun.entry(number).or_default().push(Instant::now());
+            }
+            sleep(Duration::from_millis(10)).await;
+            let by_room = lock(&watches.by_room);
+            assert!(!by_room[DEFAULT_ROOM].questions.is_closed());
+        }
+        assert!(begun.values().any(|times| times.len() > 1));
+        let gaps = begun.values().flat_map(|times| times.windows(2));
+        assert!(gaps.map(|two| two[1] - two[0]).all(|gap| gap >= KEPT_FOR));
     }
 }
