@@ -7,31 +7,35 @@
 
 use std::time::Duration;
 
+use cubesync_relay::metrics::Metrics;
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use crate::blocking;
-use crate::metrics::resident_bytes;
-
-/// How often the server looks for unused memory. To return it takes a few milliseconds, in which threads that
-/// want memory may wait.
+/// How often the server looks whether connections have ended. To return their memory takes a few
+/// milliseconds, in which threads that want memory may wait.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Growth beyond the least resident memory so far from which on it may be unused.
-const WORTH_BYTES: f64 = 2.0 * 1024.0 * 1024.0;
+/// Number of ended connections whose memory is worth that: about a megabyte.
+const WORTH_CONNECTIONS: u64 = 32;
+
+/// Number of looks after such an end at which memory is returned: players leave ghosts for a while.
+const LOOKS: u32 = 6;
 
 /// Returns what connections have left behind to the system, again and again until the server stops.
-pub(crate) async fn give_back_unused(shutdown: CancellationToken) {
+pub(crate) async fn give_back_unused(metrics: Metrics, shutdown: CancellationToken) {
     let looking = async {
-        let mut least = f64::INFINITY;
-        while let Some(now) = resident_bytes() {
-            least = least.min(now);
-            if now >= least + WORTH_BYTES
-                && let Ok(done) = blocking::start(give_back)
-            {
-                // An error would mean that it panicked.
-                let _ = done.await;
-            }
+        let (mut known, mut looks) = (0, 0);
+        loop {
             tokio::time::sleep(EVERY).await;
+            let ended = metrics.ended_connections.get();
+            if ended >= known + WORTH_CONNECTIONS {
+                (known, looks) = (ended, LOOKS);
+            }
+            if looks > 0 {
+                looks -= 1;
+                // An error would mean that it panicked.
+                let _ = spawn_blocking(give_back).await;
+            }
         }
     };
     shutdown.run_until_cancelled(looking).await;
@@ -51,6 +55,7 @@ fn give_back() {}
 #[cfg(all(test, target_os = "linux", target_env = "gnu"))]
 mod tests {
     use super::*;
+    use crate::metrics::resident_bytes;
 
     #[test]
     fn pages_between_blocks_in_use_are_given_back() {

@@ -2,6 +2,7 @@
 
 mod process;
 
+#[cfg(test)]
 pub(crate) use self::process::resident_bytes;
 
 use prometheus_client::metrics::counter::Counter;

@@ -199,7 +199,7 @@ async fn serve(
         tasks.spawn(contain(metrics, Task::Other, playing));
     }
     tasks.spawn(reload_on_hangup(Arc::clone(&shared)));
-    tasks.spawn(give_back_unused(shutdown.clone()));
+    tasks.spawn(give_back_unused(metrics.clone(), shutdown.clone()));
     if let Some(control) = control {
         tasks.spawn(control::serve(control, Arc::clone(&shared), ban_file));
     }

@@ -23,6 +23,9 @@ pub fn contain<Work: Future<Output = ()>>(
         if outcome.is_err() {
             metrics.panics.count(task);
         }
+        if task == Task::Connection {
+            metrics.ended_connections.inc();
+        }
     })
 }
 

@@ -74,6 +74,9 @@ pub struct Metrics {
     pub set: MetricSet,
     /// Connections of players that are being served, whatever they speak.
     pub connections: Gauge,
+    /// Connections of players and for pages that have been served to their end. It is not registered: the
+    /// counters of their reasons say more.
+    pub ended_connections: Counter,
     /// Rooms that exist.
     pub rooms: Gauge,
     /// Rooms that do not rest.
@@ -132,6 +135,7 @@ impl Default for Metrics {
         let set = MetricSet::default();
         Self {
             connections: set.gauge("cubesync_connections", "Open connections"),
+            ended_connections: Counter::default(),
             rooms: set.gauge("cubesync_rooms", "Rooms that exist"),
             ticking: set.gauge(
                 "cubesync_rooms_ticking",

@@ -152,10 +152,7 @@ impl Room {
                     self.take_events(clock::now());
                     self.tick(clock::now());
                 }
-                () = self.connections.urgent() => {
-                    self.catch_up(clock::now());
-                    self.take_events(clock::now());
-                }
+                () = self.connections.urgent() => self.take_urgent_events(clock::now()),
             }
             if self.is_abandoned(clock::now()) {
                 return drop(retire);
@@ -214,7 +211,23 @@ impl Room {
 
     /// Handles the events that handles have sent.
     pub fn take_events(&mut self, now: Instant) {
-        for event in self.connections.take_events() {
+        let events = self.connections.take_events();
+        self.handle_all(events, now);
+    }
+
+    /// Handles the events that handles have sent, of which one cannot wait for the next tick. A room that rests
+    /// begins the tick that it is by now, but not for a summary, which names none.
+    fn take_urgent_events(&mut self, now: Instant) {
+        let events = self.connections.take_events();
+        let is_summary = |event: &RoomEvent| matches!(event, RoomEvent::Summary { .. });
+        if !events.iter().all(is_summary) {
+            self.catch_up(now);
+        }
+        self.handle_all(events, now);
+    }
+
+    fn handle_all(&mut self, events: Vec<RoomEvent>, now: Instant) {
+        for event in events {
             self.handle(event, now);
         }
         self.note_occupants();
