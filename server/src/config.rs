@@ -50,6 +50,12 @@ const SHORTEST_SILENCE: Duration = Duration::from_millis(100);
 /// Largest rate of a limit.
 const MAX_RATE: NonZeroU32 = NonZeroU32::new(MAX_COUNT).expect("it is not zero");
 
+/// Messages that a player sends in a tick: one by datagram and one over the connection.
+const MESSAGES_PER_TICK: u32 = 2;
+
+/// Smallest rate of messages of an address that is derived.
+const MIN_MESSAGES_PER_ADDRESS: NonZeroU32 = NonZeroU32::new(4_096).expect("it is not zero");
+
 /// Smallest rate of bytes with which a client can play.
 const MIN_BYTE_RATE: NonZeroU32 = NonZeroU32::new(4_096).expect("it is not zero");
 
@@ -316,11 +322,12 @@ pub struct Config {
     pub max_bytes: NonZeroU32,
 
     /// Messages a second from all clients of one address together, with bursts of twice as many; beyond
-    /// it they are read later. At higher --tick, players send more; loopback is exempt
-    #[arg(long, value_name = "COUNT", default_value = "4096")]
+    /// it they are read later, and datagrams are dropped; loopback is exempt [default: two a tick for
+    /// each of --max-connections-per-address, at least 4096]
+    #[arg(long, value_name = "COUNT")]
     #[arg(env = "CUBESYNC_MAX_MESSAGES_PER_ADDRESS", help_heading = PLAYER_LIMITS)]
     #[arg(value_parser = rate)]
-    pub max_messages_per_address: NonZeroU32,
+    pub max_messages_per_address: Option<NonZeroU32>,
 
     /// Bytes a second from all clients of one address together, at least 4096, with bursts of twice as
     /// many; beyond it they are read later; loopback is exempt
@@ -397,6 +404,16 @@ impl Config {
             .max(1);
         self.max_connections
             .unwrap_or_else(|| DEFAULT_MAX_CONNECTIONS.min(possible))
+    }
+
+    /// Returns how many messages a second all clients of one address may send: the given number, or what as many
+    /// as it may have send at the tick rate.
+    pub(crate) fn messages_per_address(&self) -> NonZeroU32 {
+        let players = u32::try_from(self.max_connections_per_address).unwrap_or(u32::MAX);
+        let messages = players.saturating_mul(MESSAGES_PER_TICK * u32::from(self.tick));
+        let derived = NonZeroU32::new(messages).unwrap_or(MIN_MESSAGES_PER_ADDRESS);
+        self.max_messages_per_address
+            .unwrap_or_else(|| derived.clamp(MIN_MESSAGES_PER_ADDRESS, MAX_RATE))
     }
 
     /// Returns the key of all rooms, from its flag or its file.
@@ -539,7 +556,7 @@ impl Config {
             },
             arrivals_per_address: self.max_arrivals_per_address,
             work_per_address: WorkLimits {
-                messages: self.max_messages_per_address,
+                messages: self.messages_per_address(),
                 bytes: self.max_bytes_per_address,
             },
             join_key: self.join_key(),
@@ -618,6 +635,20 @@ mod tests {
         assert_eq!(config.hello_deadline, HELLO_DEADLINE);
         assert_eq!(config.dead_after, DEAD_AFTER);
         assert!((1..=10_000).contains(&config.connection_limit()));
+    }
+
+    #[test]
+    fn the_messages_of_an_address_suffice_for_all_players_that_it_may_have() {
+        for (flags, expected) in [
+            (&[][..], 4_096),
+            (&["--tick", "60"], 2 * 64 * 60),
+            (&["--max-connections-per-address", "1000"], 60_000),
+            (&["--max-connections-per-address", "1000000000"], MAX_COUNT),
+            (&["--tick", "60", "--max-messages-per-address", "7"], 7),
+        ] {
+            let config = Config::parse_from(["cubesync-server"].iter().chain(flags));
+            assert_eq!(config.messages_per_address().get(), expected, "{flags:?}");
+        }
     }
 
     #[test]

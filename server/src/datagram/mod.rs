@@ -16,7 +16,6 @@ mod webrtc;
 mod webrtc;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cubesync_protocol::{DatagramAnswer, DatagramRequest};
@@ -36,31 +35,6 @@ pub(crate) use self::socket::{bind, receive};
 use self::webrtc::Browsers;
 #[cfg(feature = "webrtc")]
 pub(crate) use self::webrtc::fuzzing;
-
-/// The limits on paths, whatever they carry.
-#[derive(Debug, Clone)]
-struct Limits {
-    /// The paths of one kind.
-    paths: usize,
-    /// The packets that the players of one address send together.
-    packets: Arc<Pace>,
-}
-
-impl Limits {
-    /// Packets a second of each player, where all that one address may have send: two a tick at the default
-    /// rate, a datagram and an acknowledgement, and a few more. A player alone may send more.
-    const PACKETS_EACH: u32 = 64;
-
-    fn of(paths: usize, players_per_address: usize) -> Self {
-        let players = u32::try_from(players_per_address).unwrap_or(u32::MAX);
-        let packets =
-            NonZeroU32::MIN.saturating_add(Self::PACKETS_EACH.saturating_mul(players) - 1);
-        Self {
-            paths,
-            packets: Arc::new(Pace::with_burst(packets, BURST)),
-        }
-    }
-}
 
 /// The ways for datagrams that this server offers.
 #[derive(Debug)]
@@ -85,15 +59,16 @@ impl Datagrams {
         config: &Config,
         metrics: DatagramMetrics,
     ) -> Self {
-        let players = config.max_connections_per_address;
-        let limits = Limits::of(config.connection_limit(), players);
+        let limit = config.connection_limit();
+        // A browser sends two packets a tick, a datagram and an acknowledgement: as many as messages.
+        let packets = Pace::with_burst(config.messages_per_address(), BURST);
         let socket = Arc::new(socket);
         let outgoing = Outgoing::new(&socket, metrics.clone());
-        let browsers = Browsers::new(outgoing.clone(), bound, limits.clone(), metrics.clone());
+        let browsers = Browsers::new(outgoing.clone(), bound, limit, packets, metrics.clone());
         Self {
             socket,
             port: told_port(bound, stream),
-            paths: Arc::new(Paths::new(limits, metrics.clone())),
+            paths: Arc::new(Paths::new(limit, metrics.clone())),
             browsers: Arc::new(browsers),
             outgoing,
             openings: Pace::new(config.max_arrivals_per_address),

@@ -13,13 +13,13 @@ use tokio::time::Instant;
 
 use super::metrics::{CountedPath, DatagramMetrics, Opening, Received};
 use super::socket::Outgoing;
-use super::{Limits, lock, random};
+use super::{lock, random};
 
 /// The open paths by their ids.
 #[derive(Debug)]
 pub(super) struct Paths {
     open: Mutex<HashMap<PathId, Arc<Path>>>,
-    limits: Limits,
+    limit: usize,
     metrics: DatagramMetrics,
 }
 
@@ -27,9 +27,7 @@ pub(super) struct Paths {
 #[derive(Debug)]
 pub(super) struct Path {
     id: PathId,
-    /// The address of the player's stream.
-    player: Address,
-    /// The host of that address.
+    /// The host of the player's stream.
     peer: IpAddr,
     inbox: DatagramInbox,
     intake: Mutex<Intake>,
@@ -62,11 +60,11 @@ pub(super) struct OpenPath {
 }
 
 impl Paths {
-    /// Starts without paths.
-    pub(super) fn new(limits: Limits, metrics: DatagramMetrics) -> Self {
+    /// Starts without paths, of which there may be `limit`.
+    pub(super) fn new(limit: usize, metrics: DatagramMetrics) -> Self {
         Self {
             open: Mutex::default(),
-            limits,
+            limit,
             metrics,
         }
     }
@@ -80,7 +78,6 @@ impl Paths {
         let (id, key) = (PathId(u64::from_le_bytes(random())), random());
         let path = Arc::new(Path {
             id,
-            player: peer,
             peer: network(peer.ip()),
             inbox,
             intake: Mutex::new(Intake {
@@ -94,7 +91,7 @@ impl Paths {
             }),
         });
         let mut open = lock(&self.open);
-        if open.len() >= self.limits.paths {
+        if open.len() >= self.limit {
             return Err(Opening::Full);
         }
         open.insert(id, Arc::clone(&path));
@@ -139,9 +136,6 @@ impl Path {
         // Only the player's own packets take tokens; forged ones count as strangers'.
         rate.take(1, now);
         drop(intake);
-        if !paths.limits.packets.allows(self.player) {
-            return Received::Refused;
-        }
         if opened.is_newest {
             let mut outlet = lock(&self.outlet);
             outlet.to = Some(from);
@@ -193,9 +187,11 @@ fn now() -> std::time::Instant {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use cubesync_protocol::datagram::Uplink;
+    use cubesync_relay::budget::{Budget, Budgets, WorkLimits};
     use cubesync_relay::metrics::MetricSet;
     use tokio::net::UdpSocket;
 
@@ -223,14 +219,15 @@ mod tests {
 
     async fn pair() -> Pair {
         let metrics = DatagramMetrics::new(&MetricSet::default());
-        pair_of(&Arc::new(Paths::new(Limits::of(1, 64), metrics))).await
+        pair_of(&Arc::new(Paths::new(1, metrics)), None).await
     }
 
-    async fn pair_of(paths: &Arc<Paths>) -> Pair {
+    async fn pair_of(paths: &Arc<Paths>, budget: Option<Budget>) -> Pair {
         let (paths, metrics) = (Arc::clone(paths), paths.metrics.clone());
         let delivered = Arc::default();
         let peer = PLAYER.parse::<SocketAddr>().unwrap().ip();
-        let (path, key) = paths.open(inbox(&delivered), peer.into()).unwrap();
+        let inbox = inbox(&delivered).within(budget);
+        let (path, key) = paths.open(inbox, peer.into()).unwrap();
         let sealer = Sealer::new(key.0, path.id.0, Direction::Up);
         let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
         let path = OpenPath::new(path, &paths, &Outgoing::new(&socket, metrics));
@@ -301,8 +298,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_player_who_sends_too_much_costs_no_cryptography_and_others_are_listened_to() {
         let metrics = DatagramMetrics::new(&MetricSet::default());
-        let paths = Arc::new(Paths::new(Limits::of(2, 64), metrics));
-        let (mut flooding, mut other) = (pair_of(&paths).await, pair_of(&paths).await);
+        let paths = Arc::new(Paths::new(2, metrics));
+        let (mut flooding, mut other) = (pair_of(&paths, None).await, pair_of(&paths, None).await);
         let mut forged = flooding.packet();
         *forged.last_mut().unwrap() ^= 1;
         for _ in 0..1_000 {
@@ -328,20 +325,23 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn all_players_of_one_address_have_a_limit_together() {
-        let metrics = DatagramMetrics::new(&MetricSet::default());
-        let paths = Arc::new(Paths::new(Limits::of(9, 2), metrics));
+    async fn all_players_of_one_address_share_its_budget() {
+        let set = MetricSet::default();
+        let paths = Arc::new(Paths::new(9, DatagramMetrics::new(&set)));
+        let messages = NonZeroU32::new(600).unwrap();
+        let bytes = NonZeroU32::MAX;
+        let budgets = Budgets::new(WorkLimits { messages, bytes }, &set);
+        let peer = PLAYER.parse::<SocketAddr>().unwrap().ip();
         let mut taken = 0;
         for _ in 0..4 {
-            let mut player = pair_of(&paths).await;
+            let mut player = pair_of(&paths, budgets.of(peer.into())).await;
             for _ in 0..500 {
                 let packet = player.packet();
                 let outcome = player.receive(&packet, PLAYER);
                 taken += usize::from(outcome == Received::Taken);
             }
         }
-        let most = 2 * Limits::PACKETS_EACH as usize * BURST.as_secs() as usize;
-        assert_eq!(taken, most);
+        assert_eq!(taken, 1_200, "two seconds' worth");
     }
 
     #[tokio::test]

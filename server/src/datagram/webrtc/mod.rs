@@ -37,9 +37,10 @@ use self::peer::{Outcome, Peer, Step};
 use self::stun::Message;
 use super::metrics::{DatagramMetrics, Opening, Received};
 use super::socket::Outgoing;
-use super::{Limits, lock, random};
+use super::{lock, random};
 use cubesync_network::Network;
 use cubesync_relay::by_address::Address;
+use cubesync_relay::pace::Pace;
 
 /// Time between two looks at what is due. An acknowledgement waits for 200 ms anyway.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -59,7 +60,11 @@ pub(super) struct Browsers {
     bound: SocketAddr,
     outgoing: Outgoing,
     open: Mutex<Open>,
-    limits: Limits,
+    /// The limit on paths.
+    limit: usize,
+    /// The limit on packets of DTLS that the browsers of one address send together, authentic or not: each is
+    /// opened before it is known what it carries.
+    packets: Pace,
     metrics: DatagramMetrics,
 }
 
@@ -116,11 +121,13 @@ impl Path {
 }
 
 impl Browsers {
-    /// Offers the socket behind `outgoing`, which is bound to `bound`, within `limits`.
+    /// Offers the socket behind `outgoing`, which is bound to `bound`, to at most `limit` browsers. All browsers
+    /// of one address may send `packets` of DTLS.
     pub(super) fn new(
         outgoing: Outgoing,
         bound: SocketAddr,
-        limits: Limits,
+        limit: usize,
+        packets: Pace,
         metrics: DatagramMetrics,
     ) -> Self {
         let certificate = make_certificate().expect("the system gives random bytes");
@@ -133,7 +140,8 @@ impl Browsers {
             bound,
             outgoing,
             open: Mutex::default(),
-            limits,
+            limit,
+            packets,
             metrics,
         }
     }
@@ -165,7 +173,7 @@ impl Browsers {
             inbox,
         });
         let mut open = lock(&self.open);
-        if open.by_name.len() >= self.limits.paths {
+        if open.by_name.len() >= self.limit {
             return Err(Opening::Full);
         }
         open.by_name.insert(name, Arc::clone(&path));
@@ -246,7 +254,7 @@ impl Browsers {
         let Some(path) = path else {
             return Received::NoPath;
         };
-        if !self.limits.packets.allows(path.player) {
+        if !self.packets.allows(path.player) {
             return Received::Refused;
         }
         let (outcome, step) = path

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use cubesync_relay::by_address::Address;
 use cubesync_relay::datagram::{DatagramInbox, OpenedPath};
+use cubesync_relay::pace::Pace;
 
-use super::Limits;
 use super::metrics::{DatagramMetrics, Opening, Received};
 use super::socket::Outgoing;
 
@@ -17,7 +17,7 @@ pub(super) struct Browsers;
 
 impl Browsers {
     /// Offers nothing.
-    pub(super) fn new(_: Outgoing, _: SocketAddr, _: Limits, _: DatagramMetrics) -> Self {
+    pub(super) fn new(_: Outgoing, _: SocketAddr, _: usize, _: Pace, _: DatagramMetrics) -> Self {
         Self
     }
 

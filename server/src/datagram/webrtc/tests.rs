@@ -1,6 +1,7 @@
 //! A browser and its peer, without a network between them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -8,8 +9,9 @@ use std::time::{Duration, Instant};
 use cubesync_protocol::DatagramAnswer;
 use cubesync_protocol::datagram::Uplink;
 use cubesync_relay::by_address::Address;
-use cubesync_relay::datagram::{DatagramInbox, DatagramPath, OpenedPath};
+use cubesync_relay::datagram::{BURST, DatagramInbox, DatagramPath, OpenedPath};
 use cubesync_relay::metrics::MetricSet;
+use cubesync_relay::pace::Pace;
 use dimpl::DtlsCertificate;
 use prometheus_client::metrics::gauge::Gauge;
 use rcgen::{CertificateParams, KeyPair};
@@ -22,7 +24,6 @@ use super::peer::{Outcome, Peer, Step};
 use super::stun::Message;
 use super::testing::Browser;
 use super::{Browsers, Path, lock};
-use crate::datagram::Limits;
 use crate::datagram::metrics::{DatagramMetrics, Received};
 use crate::datagram::socket::Outgoing;
 
@@ -398,8 +399,19 @@ fn carry(browsers: &Browsers, browser: &mut Browser, socket: &UdpSocket) {
     }
 }
 
-/// Opens a path for a browser.
+fn packets(per_second: u32) -> Pace {
+    Pace::with_burst(NonZeroU32::new(per_second).unwrap(), BURST)
+}
+
+/// Opens a path for a browser on this machine.
 fn open_path(browsers: &Arc<Browsers>) -> (Browser, Arc<dyn DatagramPath>, Arc<AtomicUsize>) {
+    open_path_from(browsers, Ipv4Addr::LOCALHOST)
+}
+
+fn open_path_from(
+    browsers: &Arc<Browsers>,
+    player: Ipv4Addr,
+) -> (Browser, Arc<dyn DatagramPath>, Arc<AtomicUsize>) {
     let mut browser = Browser::new(Instant::now());
     let delivered = Arc::<AtomicUsize>::default();
     let count = Arc::clone(&delivered);
@@ -407,8 +419,7 @@ fn open_path(browsers: &Arc<Browsers>) -> (Browser, Arc<dyn DatagramPath>, Arc<A
         count.fetch_add(1, Ordering::Relaxed);
         true
     });
-    let player = Address::from(IpAddr::from(Ipv4Addr::LOCALHOST));
-    let opened = browsers.open(&browser.offer(), inbox, player);
+    let opened = browsers.open(&browser.offer(), inbox, IpAddr::from(player).into());
     let OpenedPath { answer, path } = opened.unwrap();
     let DatagramAnswer::WebRtc { answer } = answer else {
         panic!("{answer:?}");
@@ -424,7 +435,7 @@ async fn a_browser_keeps_its_address_when_anothers_requests_name_it() {
     let bound = socket.local_addr().unwrap();
     let metrics = DatagramMetrics::new(&MetricSet::default());
     let outgoing = Outgoing::new(&Arc::new(socket), metrics.clone());
-    let browsers = Arc::new(Browsers::new(outgoing, bound, Limits::of(2, 64), metrics));
+    let browsers = Arc::new(Browsers::new(outgoing, bound, 2, packets(4_096), metrics));
     let (mut owner, path, delivered) = open_path(&browsers);
     let (mut liar, _path, _) = open_path(&browsers);
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -463,7 +474,7 @@ async fn a_path_leaves_the_addresses_that_it_forgets_and_at_its_end_all() {
     let bound = socket.local_addr().unwrap();
     let metrics = DatagramMetrics::new(&MetricSet::default());
     let outgoing = Outgoing::new(&Arc::new(socket), metrics.clone());
-    let browsers = Arc::new(Browsers::new(outgoing, bound, Limits::of(2, 64), metrics));
+    let browsers = Arc::new(Browsers::new(outgoing, bound, 2, packets(4_096), metrics));
     let (mut owner, path, _) = open_path(&browsers);
     let (mut other, _path, _) = open_path(&browsers);
     let ask = |browser: &mut Browser, port| {
@@ -479,6 +490,31 @@ async fn a_path_leaves_the_addresses_that_it_forgets_and_at_its_end_all() {
     assert_eq!(count(), 1 + 8);
     drop(path);
     assert_eq!(count(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_browsers_of_one_address_have_a_limit_on_packets_together() {
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let bound = socket.local_addr().unwrap();
+    let metrics = DatagramMetrics::new(&MetricSet::default());
+    let outgoing = Outgoing::new(&Arc::new(socket), metrics.clone());
+    let browsers = Arc::new(Browsers::new(outgoing, bound, 3, packets(2), metrics));
+    let [here, there] = [1, 2].map(|last| Ipv4Addr::new(192, 0, 2, last));
+    let mut outcomes = Vec::new();
+    let mut paths = Vec::new();
+    for (port, player) in [(1, here), (2, here), (3, there)] {
+        let (mut browser, path, _) = open_path_from(&browsers, player);
+        paths.push(path);
+        let from = (player, port).into();
+        browser.ask();
+        let request = browser.packets.pop().unwrap();
+        assert_eq!(browsers.receive(&request, from), Some(Received::Upkeep));
+        let garbage = || browsers.receive(&[20; 40], from).unwrap();
+        outcomes.push([(); 3].map(|()| garbage()));
+    }
+    let [taken, refused] = [Received::Upkeep, Received::Refused];
+    let expected = [[taken; 3], [taken, refused, refused], [taken; 3]];
+    assert_eq!(outcomes, expected);
 }
 
 /// What an offer costs before anything of the browser has come by datagram.
