@@ -13,7 +13,6 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep};
 
 use super::transport::{self, Reader, Received, Writer};
@@ -66,10 +65,6 @@ impl Socket {
         if let Poll::Ready(written) = usual(Pin::new(&mut self.stream), context) {
             self.retry = None;
             return Poll::Ready(written);
-        }
-        if Handle::try_current().is_err() {
-            // A handshake is computed on a thread without a clock. Its few bytes fit into any buffer.
-            return Poll::Pending;
         }
         let sleep = || Box::pin(tokio::time::sleep(RETRY));
         let retry = self.retry.get_or_insert_with(sleep);
