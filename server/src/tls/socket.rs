@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use cubesync_relay::session::tcp;
 use cubesync_relay::token_bucket::TokenBucket;
@@ -24,12 +24,6 @@ const ENCRYPTED_BYTES_EACH: NonZeroU32 = NonZeroU32::new(2).expect("it is not ze
 
 /// Bytes may come at once that may come in this time, as for those that they hold.
 const BURST: Duration = Duration::from_secs(2);
-
-/// Bytes that are paid for at once, so that it does not matter how many came.
-const PART_BYTES: u32 = 1_024;
-
-/// How long reading pauses once more has come. What comes meanwhile waits in the kernel, and then at the peer.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// The TCP stream under a TLS connection.
 #[derive(Debug)]
@@ -46,8 +40,8 @@ enum Intake {
     /// As many bytes as the bucket earns.
     Paced {
         bucket: TokenBucket,
-        /// The bytes that were read before the bucket had as many.
-        owed: u32,
+        /// Ends when the bucket has earned what was read. What comes meanwhile waits in the kernel, and then at
+        /// the peer.
         pause: Option<Pin<Box<Sleep>>>,
     },
 }
@@ -55,22 +49,11 @@ enum Intake {
 impl Intake {
     /// Waits until something may be read.
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if let Self::Paced {
-            bucket,
-            owed,
-            pause,
-        } = self
+        if let Self::Paced { pause, .. } = self
+            && let Some(paused) = pause
         {
-            while *owed > 0 {
-                let part = (*owed).min(PART_BYTES);
-                if bucket.take(part, Instant::now().into_std()) {
-                    *owed -= part;
-                    continue;
-                }
-                let paused = pause.get_or_insert_with(|| Box::pin(sleep(PAUSE)));
-                ready!(paused.as_mut().poll(context));
-                *pause = None;
-            }
+            ready!(paused.as_mut().poll(context));
+            *pause = None;
         }
         Poll::Ready(())
     }
@@ -85,7 +68,12 @@ impl Intake {
                 let left = left_bytes.checked_sub(bytes);
                 *left_bytes = left.ok_or_else(|| io::Error::other("the handshake is too long"))?;
             }
-            Self::Paced { owed, .. } => *owed = u32::try_from(bytes).unwrap_or(u32::MAX),
+            Self::Paced { bucket, pause } => {
+                let count = u32::try_from(bytes).unwrap_or(u32::MAX);
+                let now = Instant::now();
+                let until = bucket.overdraw(count, now.into_std()).into();
+                *pause = (until > now).then(|| Box::pin(sleep_until(until)));
+            }
         }
         Ok(())
     }
@@ -106,7 +94,6 @@ impl Socket {
         let rate = max_bytes.saturating_mul(ENCRYPTED_BYTES_EACH);
         self.intake = Intake::Paced {
             bucket: TokenBucket::per_second(rate, BURST, Instant::now().into_std()),
-            owed: 0,
             pause: None,
         };
     }
