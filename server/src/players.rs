@@ -68,7 +68,7 @@ async fn serve_encrypted(shared: &Shared, tls: &Tls, stream: TcpStream, admitted
     let arrival = {
         let _open = host.metrics.connected();
         let deadline = shared.config.hello_deadline;
-        let peer = admitted.address().ip();
+        let peer = admitted.address();
         tls.players.accept(stream, peer, deadline).await
     };
     match arrival {

@@ -1,7 +1,6 @@
 //! The beginning of a connection to an encrypted port.
 
 use std::io;
-use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::handshakes::Handshakes;
 use super::socket::Socket;
+use cubesync_relay::by_address::Address;
 use cubesync_relay::label::label;
 use cubesync_relay::metrics::CountersBy;
 
@@ -80,7 +80,7 @@ impl Acceptor {
     pub(crate) async fn accept(
         &self,
         stream: TcpStream,
-        peer: IpAddr,
+        peer: impl Into<Address>,
         deadline: Duration,
     ) -> Arrival {
         let end = Instant::now() + deadline;
@@ -94,7 +94,7 @@ impl Acceptor {
         let acceptor = self.acceptor.clone();
         // Only with its first turn does a handshake take the library's memory, 20 KiB.
         let shaking = async move { Box::pin(acceptor.accept(Socket::new(stream))).await };
-        let outcome = match timeout_at(end, self.handshakes.run(peer, shaking)).await {
+        let outcome = match timeout_at(end, self.handshakes.run(peer.into(), shaking)).await {
             Ok(Some(outcome)) => outcome,
             Ok(None) => Err(io::Error::other("the handshake made place for others")),
             Err(_) => Err(io::ErrorKind::TimedOut.into()),

@@ -8,7 +8,6 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -20,7 +19,7 @@ use prometheus_client::registry::Unit;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
-use cubesync_relay::by_address::network;
+use cubesync_relay::by_address::{Address, Prefix};
 use cubesync_relay::contain::contain;
 use cubesync_relay::metrics::{Metrics, Task};
 
@@ -34,9 +33,10 @@ const MAX_REST: Duration = Duration::from_millis(10);
 const NICENESS: i32 = 10;
 
 /// Largest number of handshakes that have begun and wait for their peers, for each of which the library keeps 11
-/// to 80 KiB. The next one waits for the end of another, unless an address has two more than its own: then the
-/// oldest of those makes place, so that strangers who never finish keep nobody out.
-const MAX_BEGUN: usize = 128;
+/// to 80 KiB. So many begin, with an ordinary key, during a round trip of half a second. The next one waits for the
+/// end of another, unless an address has two more than its own: then the oldest of those makes place. The first
+/// one of an address always begins, so that strangers who never finish keep nobody out.
+const MAX_BEGUN: usize = 1_024;
 
 /// What is left to do of a handshake.
 type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -84,7 +84,7 @@ impl Handshakes {
     /// Returns `None` if it makes place for others, or panics, which is counted.
     pub(super) async fn run<Done: Send + 'static>(
         &self,
-        peer: IpAddr,
+        peer: Address,
         work: impl Future<Output = Done> + Send + 'static,
     ) -> Option<Done> {
         let (mut sender, done) = oneshot::channel();
@@ -97,7 +97,7 @@ impl Handshakes {
             }
         };
         let work = contain(&self.metrics, Task::Connection, work);
-        let id = self.queue.add(network(peer), Box::pin(work));
+        let id = self.queue.add(peer.prefixes().next(), Box::pin(work));
         let _ended = Ended(&self.queue, id);
         done.await.ok()
     }
@@ -154,7 +154,7 @@ struct State {
     /// Those that may not begin yet.
     waiting: Turns,
     /// Those that have begun, the oldest of each address first.
-    begun: HashMap<IpAddr, VecDeque<u64>>,
+    begun: HashMap<Option<Prefix>, VecDeque<u64>>,
     begun_count: usize,
     is_over: bool,
 }
@@ -166,29 +166,38 @@ struct Handshake {
     has_begun: bool,
 }
 
-/// The handshakes that can go on, by address.
+/// The handshakes that can go on, by address. One of IPv6 stands in line with the widest network that has a share
+/// of each limit, and `None` is this machine itself.
 #[derive(Debug, Default)]
 struct Turns {
     /// The addresses in their order, each once.
-    order: VecDeque<IpAddr>,
-    due: HashMap<IpAddr, VecDeque<u64>>,
+    order: VecDeque<Option<Prefix>>,
+    due: HashMap<Option<Prefix>, VecDeque<u64>>,
 }
 
 /// A handshake's place in the queue, which it takes whenever it can go on.
 struct Ticket {
     id: u64,
-    address: IpAddr,
+    address: Option<Prefix>,
     queue: Arc<Queue>,
     is_due: AtomicBool,
 }
 
 impl Turns {
-    fn push(&mut self, address: IpAddr, id: u64) {
+    fn push(&mut self, address: Option<Prefix>, id: u64) {
         let of_address = self.due.entry(address).or_default();
         if of_address.is_empty() {
             self.order.push_back(address);
         }
         of_address.push_back(id);
+    }
+
+    /// Gives an address the next turn, if it waits for one.
+    fn put_first(&mut self, address: Option<Prefix>) {
+        let index = self.order.iter().position(|other| *other == address);
+        if index.and_then(|index| self.order.remove(index)).is_some() {
+            self.order.push_front(address);
+        }
     }
 
     /// Takes the one whose turn it is. Its address has the next turn after all others.
@@ -223,7 +232,8 @@ impl State {
                 return Some((next, None));
             }
             let address = next.ticket.address;
-            let made_place = match has_place {
+            let is_first = !self.begun.contains_key(&address);
+            let made_place = match has_place || is_first {
                 true => None,
                 false => match self.oldest_of_the_most(address) {
                     Some(oldest) => Some(oldest),
@@ -242,7 +252,7 @@ impl State {
     }
 
     /// Ends the oldest handshake of the address that has the most, if those are two more than another has.
-    fn oldest_of_the_most(&mut self, other: IpAddr) -> Option<Handshake> {
+    fn oldest_of_the_most(&mut self, other: Option<Prefix>) -> Option<Handshake> {
         let own = self.begun.get(&other).map_or(0, VecDeque::len);
         let most = self.begun.values().max_by_key(|begun| begun.len())?;
         let id = most.front().filter(|_| most.len() >= own + 2)?;
@@ -251,13 +261,20 @@ impl State {
         Some(oldest)
     }
 
-    /// Notes the end of a handshake, in whose place another may begin.
+    /// Notes the end of a handshake, in whose place another may begin: of the same address, if it has no other.
     fn end(&mut self, ended: &Handshake) {
         if !ended.has_begun {
             return;
         }
         self.forget_begun(ended);
-        while let Some(id) = self.waiting.pop() {
+        let address = ended.ticket.address;
+        loop {
+            if !self.begun.contains_key(&address) {
+                self.waiting.put_first(address);
+            }
+            let Some(id) = self.waiting.pop() else {
+                return;
+            };
             if let Some(next) = self.unfinished.get(&id) {
                 self.turns.push(next.ticket.address, id);
                 return;
@@ -283,7 +300,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(self: &Arc<Self>, address: IpAddr, work: Work) -> u64 {
+    fn add(self: &Arc<Self>, address: Option<Prefix>, work: Work) -> u64 {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let ticket = Arc::new(Ticket {
             id,
@@ -384,15 +401,29 @@ impl Wake for Ticket {
 mod tests {
     use std::cell::Cell;
     use std::future::{pending, poll_fn, ready};
+    use std::net::IpAddr;
     use std::task::Poll;
 
     use super::*;
 
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
-    const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+    fn address(text: &str) -> Address {
+        text.parse::<IpAddr>().unwrap().into()
+    }
+
+    fn here() -> Address {
+        address("192.0.2.1")
+    }
+
+    fn there() -> Address {
+        address("192.0.2.2")
+    }
+
+    fn add(queue: &Arc<Queue>, address: Address, work: Work) -> u64 {
+        queue.add(address.prefixes().next(), work)
+    }
 
     /// A handshake of so many steps, each of which is noted.
-    fn steps(of: IpAddr, count: usize, taken: &Arc<Mutex<Vec<IpAddr>>>) -> Work {
+    fn steps(of: Address, count: usize, taken: &Arc<Mutex<Vec<Address>>>) -> Work {
         let taken = Arc::clone(taken);
         let mut left = count;
         Box::pin(poll_fn(move |context| {
@@ -420,53 +451,107 @@ mod tests {
     fn a_newcomer_waits_for_one_step_of_each_other_address() {
         let (queue, taken) = (Arc::new(Queue::default()), Arc::default());
         for _ in 0..480 {
-            queue.add(HERE, steps(HERE, 2, &taken));
+            add(&queue, here(), steps(here(), 2, &taken));
         }
-        queue.add(THERE, steps(THERE, 2, &taken));
+        add(&queue, there(), steps(there(), 2, &taken));
         serve_all(&queue, Instant::now, |_| {});
         let taken = taken.lock().unwrap();
-        assert_eq!(taken[..4], [HERE, THERE, HERE, THERE]);
+        assert_eq!(taken[..4], [here(), there(), here(), there()]);
         assert_eq!(taken.len(), 2 * 481);
+    }
+
+    /// The handshakes that begin, and whose peers then send no more.
+    #[derive(Default)]
+    struct Stuck {
+        queue: Arc<Queue>,
+        begun: Arc<Mutex<Vec<Address>>>,
+    }
+
+    impl Stuck {
+        fn add(&self, address: Address) -> u64 {
+            let begun = Arc::clone(&self.begun);
+            let work = async move {
+                begun.lock().unwrap().push(address);
+                pending().await
+            };
+            add(&self.queue, address, Box::pin(work))
+        }
+
+        /// Works until nothing is due, and returns whose handshakes have begun.
+        fn go_on(&self) -> Vec<Address> {
+            while let Some((next, _)) = { self.queue.lock().pop() } {
+                self.queue.work_on(next);
+            }
+            std::mem::take(&mut *self.begun.lock().unwrap())
+        }
+
+        fn end(&self, id: u64) {
+            drop(Ended(&self.queue, id));
+        }
+
+        fn is_there(&self, id: u64) -> bool {
+            self.queue.lock().unfinished.contains_key(&id)
+        }
     }
 
     #[test]
     fn those_that_never_finish_have_few_places_and_make_room_for_others() {
-        let (queue, taken) = (Arc::new(Queue::default()), Arc::default());
-        let stuck = |address| {
-            let mut step = steps(address, 2, &taken);
-            // Its peer has it begin, and sends no more.
-            let work = poll_fn(move |_| {
-                let _ = step.as_mut().poll(&mut Context::from_waker(Waker::noop()));
-                Poll::<()>::Pending
-            });
-            queue.add(address, Box::pin(work))
-        };
-        let go_on = || {
-            while let Some((next, _)) = { queue.lock().pop() } {
-                queue.work_on(next);
-            }
-            std::mem::take(&mut *taken.lock().unwrap())
-        };
-        let here: Vec<u64> = (0..2 * MAX_BEGUN).map(|_| stuck(HERE)).collect();
-        assert_eq!(go_on().len(), MAX_BEGUN);
-        assert!(queue.lock().unfinished.contains_key(&here[0]));
+        let stuck = Stuck::default();
+        let of_here: Vec<u64> = (0..2 * MAX_BEGUN).map(|_| stuck.add(here())).collect();
+        assert_eq!(stuck.go_on().len(), MAX_BEGUN);
 
-        let there = stuck(THERE);
-        assert_eq!(go_on(), [THERE]);
-        assert!(
-            !queue.lock().unfinished.contains_key(&here[0]),
-            "the oldest"
-        );
-        assert_eq!(queue.lock().begun_count, MAX_BEGUN);
+        let first = stuck.add(there());
+        assert_eq!(stuck.go_on(), [there()]);
+        assert!(stuck.is_there(of_here[0]));
+        let second = stuck.add(there());
+        assert_eq!(stuck.go_on(), [there()]);
+        assert!(!stuck.is_there(of_here[0]), "the oldest makes place");
+        assert_eq!(stuck.queue.lock().begun_count, MAX_BEGUN + 1);
 
-        drop(Ended(&queue, there));
-        assert_eq!(go_on(), [HERE], "the next one begins");
-        for id in here {
-            drop(Ended(&queue, id));
+        stuck.end(first);
+        assert_eq!(stuck.go_on(), []);
+        stuck.end(second);
+        assert_eq!(stuck.go_on(), [here()], "the next one begins");
+        for id in of_here {
+            stuck.end(id);
         }
-        let state = queue.lock();
+        let state = stuck.queue.lock();
         assert!(state.unfinished.is_empty() && state.begun.is_empty());
         assert_eq!(state.begun_count, 0);
+    }
+
+    #[test]
+    fn the_first_handshake_of_an_address_begins_and_its_second_one_after_that() {
+        let stuck = Stuck::default();
+        for number in 0..MAX_BEGUN {
+            let other = address(&format!("2001:db8:{number:x}::1"));
+            stuck.add(other);
+            stuck.add(other);
+        }
+        assert_eq!(stuck.go_on().len(), MAX_BEGUN);
+
+        let [first, gone, _second] = [0; 3].map(|_| stuck.add(here()));
+        assert_eq!(stuck.go_on(), [here()]);
+        stuck.end(gone);
+        stuck.end(first);
+        assert_eq!(stuck.go_on(), [here()]);
+    }
+
+    #[test]
+    fn all_networks_of_one_customer_have_their_turns_together() {
+        let stuck = Stuck::default();
+        for number in 0..2 * MAX_BEGUN {
+            stuck.add(address(&format!("2001:db8:1:{number:x}::1")));
+        }
+        assert_eq!(stuck.go_on().len(), MAX_BEGUN);
+        let others = [here(), address("2001:db8:2::1"), address("127.0.0.1")];
+        for other in others {
+            stuck.add(other);
+            stuck.add(other);
+        }
+        let begun = stuck.go_on();
+        assert_eq!(begun, [others, others].concat());
+        assert_eq!(stuck.queue.lock().begun.len(), 4);
     }
 
     #[test]
@@ -479,9 +564,9 @@ mod tests {
         };
         let signature = Duration::from_millis(6);
         let unlucky = Duration::from_secs(1);
-        queue.add(HERE, lasting(signature));
-        queue.add(HERE, lasting(signature));
-        queue.add(HERE, lasting(unlucky));
+        add(&queue, here(), lasting(signature));
+        add(&queue, here(), lasting(signature));
+        add(&queue, here(), lasting(unlucky));
         let rested = Cell::new(Duration::ZERO);
         let now = || start + *elapsed.lock().unwrap();
         serve_all(&queue, now, |time| rested.set(rested.get() + time));
@@ -493,9 +578,9 @@ mod tests {
     async fn a_handshake_that_waits_for_its_peer_keeps_nobody_waiting() {
         let handshakes = Handshakes::start(&Metrics::default()).unwrap();
         let (sender, reply) = oneshot::channel();
-        let waiting = handshakes.run(HERE, async { reply.await.unwrap() });
+        let waiting = handshakes.run(here(), async { reply.await.unwrap() });
         let other = async {
-            let thread = handshakes.run(HERE, async {
+            let thread = handshakes.run(here(), async {
                 std::thread::current().name().map(str::to_owned)
             });
             assert_eq!(thread.await.flatten().as_deref(), Some("handshakes"));
@@ -511,11 +596,11 @@ mod tests {
         let handshakes = Handshakes::start(&metrics).unwrap();
         let (held, dropped) = oneshot::channel::<()>();
         {
-            let abandoned = handshakes.run(HERE, async move {
+            let abandoned = handshakes.run(here(), async move {
                 pending::<()>().await;
                 drop(held);
             });
-            let other = handshakes.run(THERE, ready(()));
+            let other = handshakes.run(there(), ready(()));
             tokio::select! {
                 biased;
                 _ = abandoned => unreachable!(),
@@ -525,9 +610,9 @@ mod tests {
         assert!(dropped.await.is_err());
         assert!(handshakes.queue.lock().unfinished.is_empty());
 
-        let broken = handshakes.run(HERE, async { panic!("a bug") });
+        let broken = handshakes.run(here(), async { panic!("a bug") });
         assert_eq!(broken.await, None::<()>);
-        assert_eq!(handshakes.run(HERE, ready(7)).await, Some(7));
+        assert_eq!(handshakes.run(here(), ready(7)).await, Some(7));
         let counted = metrics.panics.counts().map(|(_, count)| count);
         assert_eq!(counted.sum::<u64>(), 1);
     }
@@ -537,8 +622,9 @@ mod tests {
         let handshakes = Handshakes::start(&Metrics::default()).unwrap();
         let queue = Arc::clone(&handshakes.queue);
         let (held, dropped) = oneshot::channel::<()>();
-        queue.add(
-            HERE,
+        add(
+            &queue,
+            here(),
             Box::pin(async move {
                 pending::<()>().await;
                 drop(held);
@@ -546,7 +632,7 @@ mod tests {
         );
         drop(handshakes);
         assert!(dropped.await.is_err());
-        queue.add(HERE, Box::pin(pending()));
+        add(&queue, here(), Box::pin(pending()));
         assert!(queue.lock().unfinished.is_empty());
     }
 }
