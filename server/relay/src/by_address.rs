@@ -101,7 +101,7 @@ impl From<IpAddr> for Address {
 }
 
 /// A network that has a share of a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Prefix {
     network: IpAddr,
     times: u32,

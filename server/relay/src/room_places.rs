@@ -1,10 +1,11 @@
 //! The places for rooms: how many there are, how many one address may have, and which room makes place
 //! for another.
 //!
-//! A room that nobody is in makes place for a newcomer's: empty ones first, then those of ghosts, each time
-//! the one that has been so for the longest. A room with players never does. While places are short, an address
+//! A room that nobody is in makes place for a newcomer's: empty ones first, each time the oldest of the address
+//! that has the most, and then those of ghosts, the oldest first. A room with players never does. While places are short, an address
 //! that has many rooms with players gets no further one, so that the last places are for the others.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,6 +19,9 @@ const MAX_EMPTY: usize = 64;
 
 /// The share of all places below which they are short: one of so many.
 const SHORT_SHARE: usize = 4;
+
+/// The parts in which the empty rooms of a network count, a multiple of all [`Prefix::times`].
+const PARTS: usize = 4;
 
 /// Who is in a room: what it is worth when places are short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,9 +66,11 @@ pub struct RoomPlace {
 #[derive(Debug, Default)]
 struct Taken {
     rooms: HashMap<u64, Room>,
-    /// All rooms but the permanent ones, those first that make place first.
+    /// All rooms but the permanent ones.
     order: BTreeSet<Rank>,
-    by_prefix: HashMap<Prefix, Share>,
+    by_network: HashMap<Network, Share>,
+    /// The networks with empty rooms, of which the last one has the most.
+    crowds: BTreeSet<Crowd>,
     /// The number of rooms with players, and of permanent ones.
     used: usize,
     empty: usize,
@@ -79,7 +85,7 @@ struct Room {
     revoked: CancellationToken,
 }
 
-/// A room's place in the order in which rooms make place.
+/// A room's place in an order: empty ones first, then those of ghosts, and the oldest of each first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
     occupants: Occupants,
@@ -88,12 +94,26 @@ struct Rank {
     id: u64,
 }
 
+/// A network that rooms were opened from; `None`: this machine.
+type Network = Option<Prefix>;
+
 /// The rooms of a network, which has at least one.
 #[derive(Debug, Default)]
 struct Share {
     order: BTreeSet<Rank>,
     /// The number of those with players.
     used: usize,
+    empty: usize,
+}
+
+/// A network's place in the order of those that have the most empty rooms.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Crowd {
+    /// The number of its empty rooms, in [`PARTS`] of what its share is.
+    weight: usize,
+    /// Its oldest empty room. Of networks with equally many, the one with the oldest is the last.
+    oldest: Reverse<Rank>,
+    network: Network,
 }
 
 impl RoomPlaces {
@@ -122,7 +142,8 @@ impl RoomPlaces {
         let is_short = left <= self.limit / SHORT_SHARE;
         let prefixes: Vec<_> = by.prefixes().collect();
         let is_over = |prefix: &Prefix| {
-            let used = taken.by_prefix.get(prefix).map_or(0, |share| share.used);
+            let share = taken.by_network.get(&Some(*prefix));
+            let used = share.map_or(0, |share| share.used);
             used > 0 && used >= left * prefix.times() as usize
         };
         if is_short && prefixes.iter().any(is_over) {
@@ -133,14 +154,14 @@ impl RoomPlaces {
             let limit = self
                 .limit_per_address
                 .saturating_mul(prefix.times() as usize);
-            if let Some(share) = taken.by_prefix.get(prefix)
+            if let Some(share) = taken.by_network.get(&Some(*prefix))
                 && share.order.len() >= limit
             {
                 taken.end(share.order.first().copied())?;
             }
         }
         if taken.rooms.len() >= self.limit {
-            taken.end(taken.order.first().copied())?;
+            taken.end(taken.first_to_end())?;
         }
         Ok(self.insert(taken, Some(by)))
     }
@@ -180,6 +201,12 @@ impl Taken {
         self.changes
     }
 
+    /// Returns the room that makes place before all others.
+    fn first_to_end(&self) -> Option<Rank> {
+        let empty = self.crowds.last().map(|crowd| crowd.oldest.0);
+        empty.or_else(|| self.order.first().copied())
+    }
+
     /// Lets a room make place, if it is one that may.
     fn end(&mut self, rank: Option<Rank>) -> Result<(), NoPlace> {
         let rank = rank.filter(|rank| rank.occupants < Occupants::Players);
@@ -200,15 +227,15 @@ impl Taken {
             self.used += 1;
             return;
         };
-        let is_used = usize::from(rank.occupants == Occupants::Players);
-        self.used += is_used;
-        self.empty += usize::from(rank.occupants == Occupants::Nobody);
+        let [used, empty] = counts(rank);
+        self.used += used;
+        self.empty += empty;
         self.order.insert(rank);
-        for prefix in by.prefixes() {
-            let share = self.by_prefix.entry(prefix).or_default();
-            share.used += is_used;
+        self.change(by, |share| {
+            share.used += used;
+            share.empty += empty;
             share.order.insert(rank);
-        }
+        });
     }
 
     /// Counts a room no more.
@@ -217,19 +244,54 @@ impl Taken {
             self.used -= 1;
             return;
         };
-        let is_used = usize::from(rank.occupants == Occupants::Players);
-        self.used -= is_used;
-        self.empty -= usize::from(rank.occupants == Occupants::Nobody);
+        let [used, empty] = counts(rank);
+        self.used -= used;
+        self.empty -= empty;
         self.order.remove(&rank);
-        for prefix in by.prefixes() {
-            if let Some(share) = self.by_prefix.get_mut(&prefix) {
-                share.used -= is_used;
-                share.order.remove(&rank);
-                if share.order.is_empty() {
-                    self.by_prefix.remove(&prefix);
-                }
+        self.change(by, |share| {
+            share.used -= used;
+            share.empty -= empty;
+            share.order.remove(&rank);
+        });
+    }
+
+    /// Changes the shares of an address, and their places among those with empty rooms.
+    fn change(&mut self, by: Address, change: impl Fn(&mut Share)) {
+        for network in networks(by) {
+            let share = self.by_network.entry(network).or_default();
+            if let Some(before) = share.crowd(network) {
+                self.crowds.remove(&before);
+            }
+            change(share);
+            self.crowds.extend(share.crowd(network));
+            if share.order.is_empty() {
+                self.by_network.remove(&network);
             }
         }
+    }
+}
+
+/// Returns the networks to which the rooms of an address count.
+fn networks(by: Address) -> impl Iterator<Item = Network> {
+    let own = by.is_own().then_some(None);
+    by.prefixes().map(Some).chain(own)
+}
+
+/// Returns what a room adds to the number of rooms with players, and to that of empty ones.
+fn counts(rank: Rank) -> [usize; 2] {
+    [Occupants::Players, Occupants::Nobody].map(|these| usize::from(rank.occupants == these))
+}
+
+impl Share {
+    /// Returns its place among those with empty rooms, if it has any.
+    fn crowd(&self, network: Network) -> Option<Crowd> {
+        let oldest = *self.order.first().filter(|_| self.empty > 0)?;
+        let times = network.map_or(1, Prefix::times) as usize;
+        Some(Crowd {
+            weight: self.empty * PARTS / times,
+            oldest: Reverse(oldest),
+            network,
+        })
     }
 }
 
@@ -277,8 +339,8 @@ impl RoomPlace {
         taken.enter(after);
         self.occupants = occupants;
         if taken.empty > MAX_EMPTY {
-            // It is empty, and empty ones are first.
-            let _ = taken.end(taken.order.first().copied());
+            // It is empty, so it may end.
+            let _ = taken.end(taken.first_to_end());
         }
         Ok(())
     }
@@ -304,7 +366,7 @@ impl Drop for RoomPlace {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{IpAddr, Ipv4Addr};
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
     use super::*;
 
@@ -388,6 +450,31 @@ mod tests {
     }
 
     #[test]
+    fn a_few_addresses_with_many_empty_rooms_end_nobody_elses() {
+        let numbers = 0..2 * MAX_EMPTY as u16;
+        let four = numbers.clone().map(|number| address((number % 4) as u8));
+        // All networks of a /48 have no more than four addresses together.
+        let in_48 = numbers.map(|number| {
+            let ip = Ipv6Addr::new(0x2001, 0xdb8, 7, number << 8, 0, 0, 0, 1);
+            Address::from(IpAddr::from(ip))
+        });
+        for many in [four.collect::<Vec<_>>(), in_48.collect()] {
+            let places = RoomPlaces::new(1_000, 16);
+            let empty = |by: Address| {
+                let mut place = places.take(by).unwrap();
+                place.set(Occupants::Nobody).unwrap();
+                place
+            };
+            let honest = empty(address(5));
+            let own = empty(IpAddr::from(Ipv4Addr::LOCALHOST).into());
+            let many: Vec<_> = many.into_iter().map(empty).collect();
+            assert!(!honest.is_revoked() && !own.is_revoked());
+            let empty = many.iter().filter(|place| !place.is_revoked());
+            assert_eq!(empty.count(), MAX_EMPTY - 2);
+        }
+    }
+
+    #[test]
     fn an_address_that_opens_and_leaves_rooms_has_its_share_of_them_and_leaves_no_trace() {
         let places = RoomPlaces::new(1_000, 16);
         let mut opened = Vec::new();
@@ -403,7 +490,8 @@ mod tests {
         }
         drop(opened);
         let taken = places.lock();
-        assert!(taken.rooms.is_empty() && taken.order.is_empty() && taken.by_prefix.is_empty());
+        assert!(taken.rooms.is_empty() && taken.order.is_empty());
+        assert!(taken.by_network.is_empty() && taken.crowds.is_empty());
         assert_eq!((taken.used, taken.empty), (0, 0));
     }
 }
