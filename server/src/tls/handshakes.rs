@@ -97,7 +97,7 @@ impl Handshakes {
             }
         };
         let work = contain(&self.metrics, Task::Connection, work);
-        let id = self.queue.add(peer.prefixes().next(), Box::pin(work));
+        let id = self.queue.add(peer, Box::pin(work));
         let _ended = Ended(&self.queue, id);
         done.await.ok()
     }
@@ -300,11 +300,11 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(self: &Arc<Self>, address: Option<Prefix>, work: Work) -> u64 {
+    fn add(self: &Arc<Self>, peer: Address, work: Work) -> u64 {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let ticket = Arc::new(Ticket {
             id,
-            address,
+            address: peer.prefixes().next(),
             queue: Arc::clone(self),
             is_due: AtomicBool::new(false),
         });
@@ -418,10 +418,6 @@ mod tests {
         address("192.0.2.2")
     }
 
-    fn add(queue: &Arc<Queue>, address: Address, work: Work) -> u64 {
-        queue.add(address.prefixes().next(), work)
-    }
-
     /// A handshake of so many steps, each of which is noted.
     fn steps(of: Address, count: usize, taken: &Arc<Mutex<Vec<Address>>>) -> Work {
         let taken = Arc::clone(taken);
@@ -451,9 +447,9 @@ mod tests {
     fn a_newcomer_waits_for_one_step_of_each_other_address() {
         let (queue, taken) = (Arc::new(Queue::default()), Arc::default());
         for _ in 0..480 {
-            add(&queue, here(), steps(here(), 2, &taken));
+            queue.add(here(), steps(here(), 2, &taken));
         }
-        add(&queue, there(), steps(there(), 2, &taken));
+        queue.add(there(), steps(there(), 2, &taken));
         serve_all(&queue, Instant::now, |_| {});
         let taken = taken.lock().unwrap();
         assert_eq!(taken[..4], [here(), there(), here(), there()]);
@@ -474,7 +470,7 @@ mod tests {
                 begun.lock().unwrap().push(address);
                 pending().await
             };
-            add(&self.queue, address, Box::pin(work))
+            self.queue.add(address, Box::pin(work))
         }
 
         /// Works until nothing is due, and returns whose handshakes have begun.
@@ -564,9 +560,9 @@ mod tests {
         };
         let signature = Duration::from_millis(6);
         let unlucky = Duration::from_secs(1);
-        add(&queue, here(), lasting(signature));
-        add(&queue, here(), lasting(signature));
-        add(&queue, here(), lasting(unlucky));
+        queue.add(here(), lasting(signature));
+        queue.add(here(), lasting(signature));
+        queue.add(here(), lasting(unlucky));
         let rested = Cell::new(Duration::ZERO);
         let now = || start + *elapsed.lock().unwrap();
         serve_all(&queue, now, |time| rested.set(rested.get() + time));
@@ -622,8 +618,7 @@ mod tests {
         let handshakes = Handshakes::start(&Metrics::default()).unwrap();
         let queue = Arc::clone(&handshakes.queue);
         let (held, dropped) = oneshot::channel::<()>();
-        add(
-            &queue,
+        queue.add(
             here(),
             Box::pin(async move {
                 pending::<()>().await;
@@ -632,7 +627,7 @@ mod tests {
         );
         drop(handshakes);
         assert!(dropped.await.is_err());
-        add(&queue, here(), Box::pin(pending()));
+        queue.add(here(), Box::pin(pending()));
         assert!(queue.lock().unfinished.is_empty());
     }
 }
