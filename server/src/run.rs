@@ -168,6 +168,7 @@ async fn serve(
         watches: Watches::new(config.grid().cells()),
         text_arrivals: Pace::new(config.max_arrivals_per_address),
         requests: Pace::new(config.max_requests_per_address),
+        answer_bytes: Pace::new(http::ANSWER_BYTES_PER_SECOND),
         refused_origins: Once::default(),
         config,
         addresses,

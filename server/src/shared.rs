@@ -39,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) text_arrivals: Pace,
     /// The limit on requests for pages, by address.
     pub(crate) requests: Pace,
+    /// The limit on the bytes of answers to them, by address.
+    pub(crate) answer_bytes: Pace,
     /// The refused origins of pages that were logged.
     pub(crate) refused_origins: Once,
     pub(crate) metrics: ServerMetrics,

@@ -47,6 +47,12 @@ impl Pace {
 
     /// Counts one more, and returns whether it may happen.
     pub fn allows(&self, address: impl Into<Address>) -> bool {
+        self.allows_whole(address, 1)
+    }
+
+    /// Counts so many more that only happen together, and returns whether they may. They may while one may:
+    /// what is overdrawn has to be earned before the next.
+    pub fn allows_whole(&self, address: impl Into<Address>, count: u32) -> bool {
         let (address, now) = (address.into(), Instant::now().into_std());
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
         // The widest network comes first: where its share is spent, its other networks take no memory.
@@ -64,7 +70,7 @@ impl Pace {
         // What is refused takes nothing, so that nobody can spend what neighbours may.
         for prefix in address.prefixes() {
             if let Some(bucket) = buckets.get_mut(prefix) {
-                bucket.take(1, now);
+                bucket.overdraw(count, now);
             }
         }
         true
@@ -88,6 +94,22 @@ mod tests {
         assert!((0..100).all(|_| pace.allows(home)));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(pace.allows(here) && !pace.allows(here));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_happens_whole_may_overdraw_and_is_earned_before_the_next() {
+        let pace = Pace::new(NonZeroU32::new(100).unwrap());
+        let network = |number| in_network(7, number);
+        assert!(pace.allows_whole(network(0), 1_599));
+        assert!(pace.allows_whole(network(0), 401));
+        assert!(!pace.allows(network(0)));
+        assert!(pace.allows_whole(network(1), 1_200), "the rest of a /56");
+        assert!(!pace.allows(network(2)));
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert!(!pace.allows(network(0)), "what was overdrawn is paid back");
+        assert!(pace.allows(network(2)));
+        tokio::time::advance(Duration::from_millis(10)).await;
+        assert!(pace.allows_whole(network(0), 1) && !pace.allows_whole(network(0), 1));
     }
 
     /// Returns an address in a /64 of its own.

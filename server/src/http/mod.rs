@@ -34,6 +34,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
+use hyper::body::Body as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +42,14 @@ pub(crate) use self::files::game_file;
 use crate::shared::Shared;
 use cubesync_relay::by_address::Address;
 use cubesync_relay::ending::Ending;
+use cubesync_relay::pace::Pace;
 use cubesync_relay::token_bucket::TokenBucket;
+
+/// Bytes of answers that an address gets in a second; what comes in [16 seconds](Pace) may come at once. The
+/// game takes 0.3 MB, so all players that an address may have can load it together. A room of 5,000 as
+/// `/cubes.json` has a megabyte.
+pub(crate) const ANSWER_BYTES_PER_SECOND: NonZeroU32 =
+    NonZeroU32::new(2 * 1024 * 1024).expect("it is not zero");
 
 /// Serves HTTP until `stop`, then lets running responses end.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
@@ -82,7 +90,7 @@ fn router(shared: Arc<Shared>, status: Router<Arc<Shared>>) -> Router {
         .layer(from_fn_with_state(shared, limit_and_count))
 }
 
-/// Limits the rate of each address's requests, and counts the responses.
+/// Limits the rate of each address's requests and of what answers them, and counts the responses.
 async fn limit_and_count(
     State(shared): State<Arc<Shared>>,
     Extension(client): Extension<Address>,
@@ -96,13 +104,42 @@ async fn limit_and_count(
             format!("{}\n", Ending::Banned.message()),
         )
     } else if shared.requests.allows(client) {
-        next.run(request).await
+        let response = next.run(request).await;
+        limit_bytes(&shared.answer_bytes, client, response)
     } else {
         let problem = "too many requests came from your address, try again in a few seconds\n";
         plain(StatusCode::TOO_MANY_REQUESTS, problem)
     };
     shared.metrics.count_response(response.status().as_u16());
     response
+}
+
+/// Returns a response, or a refusal if too much has been sent to its client. What it sends is counted
+/// whole, whether its client reads it or not.
+fn limit_bytes(pace: &Pace, client: Address, response: Response) -> Response {
+    let len_bytes = len_bytes(&response);
+    if len_bytes == 0 || pace.allows_whole(client, len_bytes) {
+        return response;
+    }
+    let problem = "too many bytes were sent to your address, try again in a few seconds\n";
+    plain(StatusCode::TOO_MANY_REQUESTS, problem)
+}
+
+/// Returns the size of a response's body. A stream of events has none, and nor has a WebSocket: other limits
+/// hold there.
+fn len_bytes(response: &Response) -> u32 {
+    let told = || {
+        let length = response.headers().get(header::CONTENT_LENGTH)?;
+        length.to_str().ok()?.parse().ok()
+    };
+    // What answers HEAD tells a length and has no body.
+    let len_bytes: u64 = response
+        .body()
+        .size_hint()
+        .exact()
+        .or_else(told)
+        .unwrap_or(0);
+    u32::try_from(len_bytes).unwrap_or(u32::MAX)
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> Response {
@@ -217,6 +254,10 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use axum::body::Body;
+
     use super::*;
 
     #[test]
@@ -230,6 +271,38 @@ mod tests {
         }
         // A hundred at once, and as many as the loop has time for.
         assert!((100..5_000).contains(&made), "{made}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_gets_so_many_bytes_of_answers_and_others_as_many() {
+        let pace = Pace::new(ANSWER_BYTES_PER_SECOND);
+        let client = |ip: &str| Address::told(ip.parse().unwrap());
+        let answers = |ip, make: fn() -> Response, count: usize| {
+            let answer = || limit_bytes(&pace, client(ip), make()).status();
+            let answers = std::iter::repeat_with(answer).take(count);
+            answers.filter(|status| status.is_success()).count()
+        };
+        // Half of a megabyte, whose length the body or only the head tells.
+        let whole = || vec![0; 512 * 1024].into_response();
+        let stream = || {
+            let length = [(header::CONTENT_LENGTH, 512 * 1024)];
+            let body =
+                Body::from_stream(futures_util::stream::empty::<Result<Bytes, Infallible>>());
+            (length, body).into_response()
+        };
+        // The last one overdraws.
+        assert_eq!(answers("192.0.2.1", whole, 100), 65);
+        assert_eq!(answers("192.0.2.2", stream, 100), 65);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(answers("192.0.2.1", stream, 100), 4);
+        // What has no body costs nothing: the answer to HEAD, and a file that the client has.
+        let empty = || ([(header::CONTENT_LENGTH, 512 * 1024)], ()).into_response();
+        assert_eq!(answers("192.0.2.2", empty, 1_000), 1_000);
+        assert_eq!(answers("192.0.2.2", whole, 100), 4);
+        // All networks of a /56 have twice as much.
+        let networks = ["2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:2::1"];
+        let counts = networks.map(|ip| answers(ip, whole, 100));
+        assert_eq!(counts, [65, 64, 0]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::http::{Answer, get, request, request_with};
 use crate::support::Server;
 
 /// A file that is stored uncompressed and is long enough to be compressed.
-const SCRIPT: &str = "/status/uplot.js";
+pub const SCRIPT: &str = "/status/uplot.js";
 const SCRIPT_SOURCE: &[u8] = include_bytes!("../../../assets/status/uplot.js");
 
 /// The browser client's page, if the sources have one.

@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::faults::closed_with;
+use crate::files::SCRIPT;
 use crate::handshake::{assert_rejected, rejected_hello};
 use crate::http::{exchange, request_with};
 use crate::support::{COLOUR, Client, Server, soon};
@@ -283,4 +284,32 @@ async fn a_trusted_proxys_connection_goes_on_after_requests_over_the_limit() {
     let answers = exchange(&server, requests.as_bytes()).await;
     assert_eq!(answers.matches("HTTP/1.1 ").count(), 61);
     assert!(answers.matches("HTTP/1.1 429").count() > 8, "{answers}");
+}
+
+#[tokio::test]
+async fn an_address_that_got_too_many_bytes_is_refused_and_others_are_not() {
+    let flags = [
+        "--trust-proxy",
+        "127.0.0.1",
+        "--max-requests-per-address",
+        "100000",
+    ];
+    let server = Server::start(&flags).await;
+    let ask = async |client: &str, method: &str| {
+        let headers = [("X-Forwarded-For", client)];
+        request_with(server.addresses.http, method, SCRIPT, &headers).await
+    };
+    let mut got_bytes = 0;
+    let refusal = loop {
+        let answer = ask("192.0.2.7", "GET").await;
+        if answer.status != 200 {
+            break answer;
+        }
+        got_bytes += answer.bytes.len();
+    };
+    assert_eq!(refusal.status, 429);
+    assert!(refusal.body.contains("too many bytes"), "{}", refusal.body);
+    assert!(got_bytes >= 32 << 20, "{got_bytes}");
+    assert_eq!(ask("192.0.2.8", "GET").await.status, 200);
+    assert_eq!(ask("192.0.2.7", "HEAD").await.status, 200, "it has no body");
 }
