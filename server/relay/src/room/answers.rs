@@ -1,9 +1,9 @@
 //! What the room's task answers to single players.
 //!
 //! A write to a socket costs more than all else that a message makes the task do, so players decide about few
-//! of them: besides a pong now and then, answers go out with the next tick, at most one of each kind.
+//! of them: besides a pong now and then, answers go out with a tick, in one write.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use cubesync_protocol::CubeId;
@@ -12,6 +12,9 @@ use super::audience::MemberId;
 
 /// Time in which a player gets one pong at once. Our client pings every 200 ms at first, then every 5 s.
 pub(super) const PROMPT_PONG_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Largest number of pongs that a player gets with a tick, 2 KiB. Of more pings the newest are answered.
+const MAX_PONGS: usize = 64;
 
 /// Largest number of refusals that a player gets at a tick. A person asks for one cube.
 const MAX_REFUSALS: usize = 8;
@@ -26,7 +29,7 @@ pub(super) struct Answers {
     /// The players who have had that pong.
     prompted: BTreeSet<MemberId>,
     /// The newest pings of players that have no answer yet.
-    pings: BTreeMap<MemberId, u64>,
+    pings: BTreeMap<MemberId, VecDeque<u64>>,
     /// The players who have asked for a cube in vain, and its holder.
     refusals: BTreeMap<MemberId, BTreeMap<CubeId, Option<CubeId>>>,
 }
@@ -35,7 +38,7 @@ pub(super) struct Answers {
 #[derive(Debug, Default)]
 pub(super) struct Due {
     /// The pings to answer.
-    pub(super) pings: BTreeMap<MemberId, u64>,
+    pub(super) pings: BTreeMap<MemberId, VecDeque<u64>>,
     /// The refusals: a cube, and its holder.
     pub(super) refusals: BTreeMap<MemberId, BTreeMap<CubeId, Option<CubeId>>>,
 }
@@ -57,7 +60,11 @@ impl Answers {
     pub(super) fn ping(&mut self, player: MemberId, sent_us: u64) -> bool {
         let is_prompt = self.prompted.insert(player);
         if !is_prompt {
-            self.pings.insert(player, sent_us);
+            let pings = self.pings.entry(player).or_default();
+            if pings.len() == MAX_PONGS {
+                pings.pop_front();
+            }
+            pings.push_back(sent_us);
         }
         is_prompt
     }
@@ -99,7 +106,7 @@ mod tests {
     const BORIS: MemberId = MemberId(2);
 
     #[test]
-    fn of_many_pings_the_first_is_answered_at_once_and_the_newest_later() {
+    fn of_many_pings_the_first_is_answered_at_once_and_the_newest_later_together() {
         let mut answers = Answers::new(30);
         answers.take(7);
         for sent_us in 0..1_000 {
@@ -107,7 +114,11 @@ mod tests {
         }
         assert!(answers.ping(BORIS, 5));
         assert!(answers.take(8).pings.is_empty() && answers.take(9).pings.is_empty());
-        assert_eq!(answers.take(10).pings, BTreeMap::from([(ANNA, 999)]));
+        let newest = 1_000 - MAX_PONGS as u64..1_000;
+        assert_eq!(
+            answers.take(10).pings,
+            BTreeMap::from([(ANNA, newest.collect())])
+        );
         assert!(answers.ping(ANNA, 1_000) && answers.take(13).pings.is_empty());
     }
 

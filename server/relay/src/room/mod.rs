@@ -440,11 +440,13 @@ impl Room {
                 self.send_with_tick(id, &ServerMessage::Refused { cube, holder });
             }
         }
-        for (id, sent_us) in due.pings {
+        for (id, pings) in due.pings {
             let member = self.connections.member(id).map(|member| member.cube);
             if let Some(cube) = member.or_else(|| self.remote_cube(id)) {
-                let pong = self.pong(cube, sent_us, now);
-                self.send_with_tick(id, &pong);
+                for sent_us in pings {
+                    let pong = self.pong(cube, sent_us, now);
+                    self.send_with_tick(id, &pong);
+                }
             }
         }
     }
