@@ -1,6 +1,11 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 
+import { built } from "../support/program.js";
 import { scenario } from "../support/scenario.js";
 import { get } from "../support/server.js";
 import { standIn } from "../support/stand_in.js";
@@ -139,4 +144,17 @@ scenario("somebody who answers in the server's place is named", { announced }, a
     await form.page.evaluate(() => window.WebSocket = class { constructor() { setTimeout(() => this.onclose({ code: 1006 })); } close() {} });
     await form.join();
     await form.isTold("something in front of the server answers in its place, with status 200");
+});
+
+const folder = mkdtempSync(join(tmpdir(), "cubesync-"));
+const control = ["--control", join(folder, "control.sock")];
+scenario("a player whom the operator removes reads why and does not come back", { announced, serverFlags: control }, async ({ server, browser }) => {
+    const tab = await openForm(browser, `${server.page}?name=Anna`);
+    await tab.join();
+    await tab.joined();
+    execFileSync(built("cubesync-server", server.profile), ["kick", "anna", "--reason", "no shouting", ...control]);
+    await tab.isTold("no shouting");
+    await showsError(tab, "37-kicked");
+    assert.equal((await server.room()).cubes.some((cube) => cube.name === "Anna"), false);
+    rmSync(folder, { recursive: true });
 });
