@@ -3,15 +3,19 @@
 //! A write to a socket costs more than all else that a message makes the task do, so players decide about few
 //! of them: besides a pong now and then, answers go out with a tick, in one write.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use cubesync_protocol::CubeId;
 
 use super::audience::MemberId;
 
-/// Time in which a player gets one pong at once. Our client pings every 200 ms at first, then every 5 s.
+/// Time in which a player gets [`PROMPT_PONGS`] at once. Our client pings every 200 ms at first, then every 5 s.
 pub(super) const PROMPT_PONG_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Largest number of pongs that a player gets at once in that time. After a stall of the network the pings of
+/// half a second come together, and a pong that waited would make the client's clock worse.
+pub(super) const PROMPT_PONGS: u8 = 3;
 
 /// Largest number of pongs that a player gets with a tick, 2 KiB. Of more pings the newest are answered.
 const MAX_PONGS: usize = 64;
@@ -22,12 +26,12 @@ const MAX_REFUSALS: usize = 8;
 /// The answers that wait for a tick.
 #[derive(Debug)]
 pub(super) struct Answers {
-    /// The number of ticks in which a player gets one pong at once.
+    /// The number of ticks in which a player gets [`PROMPT_PONGS`] at once.
     interval_ticks: u64,
     /// The tick from which on the others are answered.
     next: u64,
-    /// The players who have had that pong.
-    prompted: BTreeSet<MemberId>,
+    /// The players who have had some of those pongs, and how many.
+    prompted: BTreeMap<MemberId, u8>,
     /// The newest pings of players that have no answer yet.
     pings: BTreeMap<MemberId, VecDeque<u64>>,
     /// The players who have asked for a cube in vain, and its holder.
@@ -50,7 +54,7 @@ impl Answers {
         Self {
             interval_ticks: ticks.div_ceil(1_000),
             next: 0,
-            prompted: BTreeSet::new(),
+            prompted: BTreeMap::new(),
             pings: BTreeMap::new(),
             refusals: BTreeMap::new(),
         }
@@ -58,8 +62,11 @@ impl Answers {
 
     /// Notes a ping. Returns whether it is to be answered at once.
     pub(super) fn ping(&mut self, player: MemberId, sent_us: u64) -> bool {
-        let is_prompt = self.prompted.insert(player);
-        if !is_prompt {
+        let prompted = self.prompted.entry(player).or_default();
+        let is_prompt = *prompted < PROMPT_PONGS;
+        if is_prompt {
+            *prompted += 1;
+        } else {
             let pings = self.pings.entry(player).or_default();
             if pings.len() == MAX_PONGS {
                 pings.pop_front();
@@ -106,11 +113,11 @@ mod tests {
     const BORIS: MemberId = MemberId(2);
 
     #[test]
-    fn of_many_pings_the_first_is_answered_at_once_and_the_newest_later_together() {
+    fn of_many_pings_the_first_are_answered_at_once_and_the_newest_later_together() {
         let mut answers = Answers::new(30);
         answers.take(7);
         for sent_us in 0..1_000 {
-            assert_eq!(answers.ping(ANNA, sent_us), sent_us == 0);
+            assert_eq!(answers.ping(ANNA, sent_us), sent_us < PROMPT_PONGS.into());
         }
         assert!(answers.ping(BORIS, 5));
         assert!(answers.take(8).pings.is_empty() && answers.take(9).pings.is_empty());
