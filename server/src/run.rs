@@ -35,9 +35,17 @@ use cubesync_relay::ending::Ending;
 use cubesync_relay::host::Host;
 use cubesync_relay::metrics::{Metrics, Task};
 use cubesync_relay::pace::Pace;
+use cubesync_relay::places::{Full, Places};
 use cubesync_relay::room::backplane::Alone;
 use cubesync_relay::rooms::DEFAULT_ROOM;
 use cubesync_relay::session::OtherPorts;
+
+/// Largest number of text clients. Each keeps a copy of its room, so that their memory grows with the square
+/// of their number; the port is for a few people with a terminal.
+const MAX_TEXT_CLIENTS: usize = 256;
+
+/// The same for one address.
+const MAX_TEXT_CLIENTS_PER_ADDRESS: usize = 8;
 
 /// Time that remaining connections have after the drain.
 const AFTER_DRAIN: Duration = Duration::from_secs(2);
@@ -292,6 +300,7 @@ async fn receive_datagrams(datagrams: Arc<Datagrams>, shared: Arc<Shared>) {
 }
 
 async fn accept_text_clients(listener: TcpListener, shared: Arc<Shared>) {
+    let places = Places::new(MAX_TEXT_CLIENTS, MAX_TEXT_CLIENTS_PER_ADDRESS);
     let (metrics, shutdown) = (&shared.metrics, &shared.host.shutdown);
     listener::accept(
         Listener::Text,
@@ -299,10 +308,25 @@ async fn accept_text_clients(listener: TcpListener, shared: Arc<Shared>) {
         metrics,
         shutdown,
         |stream, peer| {
-            match shared.host.admit_by(&shared.text_arrivals, peer.ip()) {
-                Ok(admitted) => {
+            let admitted = shared.host.admit_by(&shared.text_arrivals, peer.ip());
+            let placed = admitted.and_then(|admitted| match places.take(admitted.address()) {
+                Ok(place) => Ok((admitted, place)),
+                Err(full) => {
+                    let ending = match full {
+                        Full::Whole => Ending::ServerFull,
+                        Full::Address => Ending::AddressFull,
+                    };
+                    shared.host.metrics.disconnects.count(ending);
+                    Err(ending)
+                }
+            });
+            match placed {
+                Ok((admitted, place)) => {
                     let served = Arc::clone(&shared);
-                    let serving = async move { text::serve(&served, stream, admitted).await };
+                    let serving = async move {
+                        text::serve(&served, stream, admitted).await;
+                        drop(place);
+                    };
                     shared.host.spawn(serving);
                 }
                 Err(ending) => {
