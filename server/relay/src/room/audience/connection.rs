@@ -165,7 +165,7 @@ impl Connection {
     /// Returns whether it has a path, and its stream had all and took all until the last tick.
     pub(super) fn is_flowing(&self, log: &SnapshotLog) -> bool {
         let has_path = self.path.is_some();
-        has_path && self.is_empty() && self.waits_since.is_none() && !log.has_lost(self.cursor)
+        has_path && self.is_empty() && self.waits_since.is_none() && !self.has_fallen_behind(log)
     }
 
     /// Returns whether the stream may wait with what it has, since a datagram has just brought it.
@@ -209,13 +209,18 @@ impl Connection {
         &self.view
     }
 
-    /// Returns whether it needs keyframes of everything: it is new or has fallen behind, and takes bytes.
+    /// Returns whether only keyframes of everything let it go on: it is new, or the log has lost its place.
+    pub(super) fn has_fallen_behind(&self, log: &SnapshotLog) -> bool {
+        log.has_lost(self.cursor)
+    }
+
+    /// Returns whether it needs keyframes of everything and takes bytes.
     pub(super) fn needs_keyframes(&self, log: &SnapshotLog) -> bool {
         let takes_more = match &self.outlet {
             Outlet::Session(queue) => queue.place(true).is_some(),
             _ => true,
         };
-        self.is_empty() && log.has_lost(self.cursor) && takes_more
+        self.is_empty() && self.has_fallen_behind(log) && takes_more
     }
 
     /// Returns whether everything up to the log's end is written.

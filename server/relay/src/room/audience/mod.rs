@@ -301,7 +301,9 @@ impl Audience {
             if needs_all && self.held.may_begin() {
                 receiver.choose_view(served, source, &mut self.viewers, &mut self.held);
             }
-            let has_moved = may_change_views && receiver.has_moved(source, self.viewers.grid());
+            // What it has missed of the cells that it sees would be skipped with another view.
+            let may_move = may_change_views && !receiver.connection.has_fallen_behind(log);
+            let has_moved = may_move && receiver.has_moved(source, self.viewers.grid());
             let connection = &mut receiver.connection;
             // A tick at which the view may change has no datagram.
             let is_steady = !has_moved && connection.is_flowing(log);

@@ -137,7 +137,7 @@ impl Receiver {
         held: &mut HeldKeyframes,
     ) {
         let ServedTick { tick, log, .. } = served;
-        let needs_all = self.connection.needs_keyframes(log);
+        let needs_all = self.connection.has_fallen_behind(log);
         let viewer = self.viewer();
         let before = self.connection.view();
         let mut view = match viewer {
