@@ -69,6 +69,12 @@ impl Address {
         Prefix { network, times: 1 }
     }
 
+    /// Returns the widest network that has a share of a limit with it, in which all households of a customer
+    /// count as one; `None` if it has no limits.
+    pub fn widest(self) -> Option<Prefix> {
+        self.prefixes().next()
+    }
+
     /// Returns the networks that have a share of a limit with it, the widest first; none if it has no
     /// limits.
     pub fn prefixes(self) -> impl Iterator<Item = Prefix> {
@@ -270,7 +276,7 @@ mod tests {
 
     fn prefix(last: u8) -> Prefix {
         let address = Address::from(IpAddr::from([192, 0, 2, last]));
-        address.prefixes().next().unwrap()
+        address.widest().unwrap()
     }
 
     #[test]
@@ -318,7 +324,7 @@ mod tests {
             let address = address(text);
             assert_eq!(network(address.ip()).to_string(), expected, "{text}");
             assert!(!address.is_own());
-            assert!(address.prefixes().next().is_some());
+            assert!(address.widest().is_some());
         }
     }
 
@@ -326,7 +332,7 @@ mod tests {
     fn an_address_that_was_told_is_not_this_machines() {
         for text in ["127.0.0.1", "::1", "::ffff:127.0.0.1"] {
             let told = Address::told(text.parse().unwrap());
-            assert!(!told.is_own() && told.prefixes().next().is_some(), "{text}");
+            assert!(!told.is_own() && told.widest().is_some(), "{text}");
         }
     }
 
@@ -373,7 +379,7 @@ mod tests {
         for number in 0..100_000 {
             now += Duration::from_millis(1);
             let address = Address::from(IpAddr::from(Ipv4Addr::from_bits(number)));
-            let prefix = address.prefixes().next().unwrap();
+            let prefix = address.widest().unwrap();
             let until = || now + Duration::from_millis(10);
             assert!(map.entry(prefix, now, idle_at, until).is_some());
         }

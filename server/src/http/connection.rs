@@ -30,7 +30,7 @@ use super::foreign;
 use super::https::Unencrypted;
 use super::meter::{Meter, Metered};
 use super::names::{Nearby, is_nearby};
-use super::places::{Place, Places};
+use super::page_places::{PagePlace, PagePlaces};
 use super::proxy;
 use crate::config::Network;
 use crate::listener;
@@ -42,7 +42,7 @@ use cubesync_relay::contain::contain;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::metrics::Task;
 use cubesync_relay::pace::Pace;
-use cubesync_relay::places;
+use cubesync_relay::places::Places;
 use cubesync_relay::session::{Stream, tcp};
 
 /// Time for the first byte, for a TLS handshake, for a request's head, and between two requests. A browser
@@ -76,7 +76,7 @@ const BEFORE_CUT: Duration = Duration::from_secs(5);
 /// A connection and its place among all connections.
 struct Visit {
     peer: SocketAddr,
-    place: Arc<Place>,
+    place: Arc<PagePlace>,
     nearby: Option<Nearby>,
     /// The count of what the connection moves.
     meter: Meter,
@@ -95,7 +95,7 @@ pub(super) const TOO_SLOW: Refusal = Refusal {
 
 /// Serves `router` until `stop`, then lets running responses end. Each request carries the client's
 /// address as an `Extension<Address>`, the end of its stream as [`StreamEnds`] and its connection's
-/// place among all connections as [`Place`].
+/// place among all connections as [`PagePlace`].
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     listener: TcpListener,
@@ -106,14 +106,14 @@ pub(super) async fn serve(
     let arrivals = config
         .max_arrivals_per_address
         .saturating_mul(CONNECTIONS_OF_A_PAGE);
-    let places = Places::new(
+    let places = PagePlaces::new(
         config.max_http_connections,
         config.max_http_connections_per_address,
         Some(Pace::new(arrivals)),
         Arc::clone(&shared.host.bans),
     );
     let connections = TaskTracker::new();
-    let refusals = places::Places::new(MAX_REFUSALS, MAX_REFUSALS_PER_ADDRESS);
+    let refusals = Places::new(MAX_REFUSALS, MAX_REFUSALS_PER_ADDRESS);
     let metrics = &shared.metrics;
     let is_over = CancellationToken::new();
     let accepting = listener::accept(

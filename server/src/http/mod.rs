@@ -13,7 +13,7 @@ mod https;
 mod meter;
 mod names;
 mod origin;
-mod places;
+mod page_places;
 mod proxy;
 mod security;
 mod status;

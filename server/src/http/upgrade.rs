@@ -15,7 +15,7 @@ use super::closing::Refusal;
 use super::connection::not_admitted;
 use super::meter::Meter;
 use super::names::{self, Nearby};
-use super::places::Place;
+use super::page_places::PagePlace;
 use super::{origin, plain, websocket};
 use crate::config::Origin;
 use crate::shared::Shared;
@@ -38,7 +38,7 @@ pub(super) struct Asking {
 pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
     Extension(client): Extension<Address>,
-    (Extension(meter), Extension(connection)): (Extension<Meter>, Extension<Arc<Place>>),
+    (Extension(meter), Extension(connection)): (Extension<Meter>, Extension<Arc<PagePlace>>),
     nearby: Option<Extension<Nearby>>,
     Query(asking): Query<Asking>,
     mut request: Request,
@@ -115,7 +115,7 @@ pub(super) fn switch_protocols(key: &HeaderValue) -> Response {
 }
 
 /// Returns what would be in the way of a WebSocket of the asking page. With 426, nothing would be here.
-fn obstacle(shared: &Shared, connection: &Place, origin: Option<&str>, host: &str) -> Response {
+fn obstacle(shared: &Shared, connection: &PagePlace, origin: Option<&str>, host: &str) -> Response {
     if shared.host.shutdown.is_cancelled() {
         let text = Ending::ShuttingDown.message();
         return plain(StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n"));

@@ -166,8 +166,7 @@ struct Handshake {
     has_begun: bool,
 }
 
-/// The handshakes that can go on, by address. One of IPv6 stands in line with the widest network that has a share
-/// of each limit, and `None` is this machine itself.
+/// The handshakes that can go on, by their peers' [widest](Address::widest) networks.
 #[derive(Debug, Default)]
 struct Turns {
     /// The addresses in their order, each once.
@@ -304,7 +303,7 @@ impl Queue {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let ticket = Arc::new(Ticket {
             id,
-            address: peer.prefixes().next(),
+            address: peer.widest(),
             queue: Arc::clone(self),
             is_due: AtomicBool::new(false),
         });

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Feed;
 use crate::http::connection::StreamEnds;
 use crate::http::meter::Meter;
-use crate::http::places::{Place, Places};
+use crate::http::page_places::{PagePlace, PagePlaces};
 use crate::http::plain;
 use cubesync_relay::by_address::Address;
 
@@ -34,14 +34,14 @@ pub(super) const RETRY: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub(super) struct Viewers {
     feed: watch::Receiver<Feed>,
-    places: Arc<Places>,
+    places: Arc<PagePlaces>,
 }
 
 impl Viewers {
     pub(super) fn new(feed: watch::Receiver<Feed>) -> Self {
         Self {
             feed,
-            places: Places::new(MAX_VIEWERS, MAX_VIEWERS_PER_ADDRESS, None, Arc::default()),
+            places: PagePlaces::new(MAX_VIEWERS, MAX_VIEWERS_PER_ADDRESS, None, Arc::default()),
         }
     }
 
@@ -86,7 +86,7 @@ struct Viewer {
     feed: watch::Receiver<Feed>,
     ends: Instant,
     has_history: bool,
-    place: Place,
+    place: PagePlace,
 }
 
 /// Returns the next event's text, which all viewers share.
@@ -122,7 +122,7 @@ mod tests {
     }
 
     fn viewer(feed: watch::Receiver<Feed>, ends: Instant) -> Viewer {
-        let places = Places::new(1, 1, None, Arc::default());
+        let places = PagePlaces::new(1, 1, None, Arc::default());
         let place = places.take(address(1), &Meter::new());
         Viewer {
             feed,

@@ -1,4 +1,4 @@
-//! Places that the visitors' addresses share. When all are taken, the address that holds the most gives one
+//! The places for pages' connections and viewers. When all are taken, the address that holds the most gives one
 //! to a newcomer that holds fewer, so that no number of greedy addresses keeps the others out.
 
 use std::collections::HashMap;
@@ -15,7 +15,7 @@ use cubesync_relay::pace::Pace;
 
 /// A number of places, in all and for each address.
 #[derive(Debug)]
-pub(super) struct Places {
+pub(super) struct PagePlaces {
     /// The limits of each address.
     admission: Arc<Admission>,
     limit: usize,
@@ -27,8 +27,7 @@ struct Held {
     total: usize,
     /// The number of the next place.
     next: u64,
-    /// The holders of at least one place. An address of IPv6 holds it together with the widest network that
-    /// has a share, and `None` is this machine itself.
+    /// The holders of at least one place, by their [widest](Address::widest) networks.
     by_address: HashMap<Option<Prefix>, Vec<Holder>>,
 }
 
@@ -41,14 +40,14 @@ struct Holder {
 
 /// A place that is held. Dropping it makes room for another.
 #[derive(Debug)]
-pub(super) struct Place {
-    places: Arc<Places>,
+pub(super) struct PagePlace {
+    places: Arc<PagePlaces>,
     admitted: Admitted,
     number: u64,
     gives_way: CancellationToken,
 }
 
-impl Places {
+impl PagePlaces {
     /// Makes so many places in all and for each address, to which newcomers may come at the pace of
     /// `arrivals`. This machine's own addresses have only the limit in all.
     pub(super) fn new(
@@ -73,9 +72,13 @@ impl Places {
     ///
     /// # Errors
     /// The limit that is reached.
-    pub(super) fn take(self: &Arc<Self>, address: Address, meter: &Meter) -> Result<Place, Ending> {
+    pub(super) fn take(
+        self: &Arc<Self>,
+        address: Address,
+        meter: &Meter,
+    ) -> Result<PagePlace, Ending> {
         let admitted = self.admission.admit(address)?;
-        let address = address.prefixes().next();
+        let address = address.widest();
         let mut held = self.lock();
         if held.total >= self.limit {
             let (greedy, number) = held.giver_to(address).ok_or(Ending::ServerFull)?;
@@ -92,7 +95,7 @@ impl Places {
             meter: meter.clone(),
             gives_way: gives_way.clone(),
         });
-        Ok(Place {
+        Ok(PagePlace {
             places: Arc::clone(self),
             admitted,
             number,
@@ -142,7 +145,7 @@ impl Held {
     }
 }
 
-impl Place {
+impl PagePlace {
     /// Completes when the place has been given to another address.
     pub(super) fn given_away(&self) -> impl Future<Output = ()> + Send + 'static {
         self.gives_way.clone().cancelled_owned()
@@ -150,7 +153,7 @@ impl Place {
 
     /// Returns the places of which this is one.
     #[cfg(test)]
-    pub(super) fn places(&self) -> &Arc<Places> {
+    pub(super) fn places(&self) -> &Arc<PagePlaces> {
         &self.places
     }
 
@@ -160,7 +163,7 @@ impl Place {
     }
 
     fn prefix(&self) -> Option<Prefix> {
-        self.admitted.address().prefixes().next()
+        self.admitted.address().widest()
     }
 
     /// Checks whether the same address could take another place now.
@@ -175,7 +178,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for PagePlace {
     fn drop(&mut self) {
         // One that was given away is no longer there.
         self.places.lock().remove(self.prefix(), self.number);
@@ -194,8 +197,8 @@ mod tests {
     fn places(
         limit: usize,
         per_address: usize,
-    ) -> (Arc<Places>, impl Fn(&str) -> Result<Place, Ending>) {
-        let places = Places::new(limit, per_address, None, Arc::default());
+    ) -> (Arc<PagePlaces>, impl Fn(&str) -> Result<PagePlace, Ending>) {
+        let places = PagePlaces::new(limit, per_address, None, Arc::default());
         let taker = Arc::clone(&places);
         let take = move |address: &str| {
             let address = address.parse::<IpAddr>().unwrap();
@@ -204,7 +207,7 @@ mod tests {
         (places, take)
     }
 
-    fn is_given(place: &Place) -> bool {
+    fn is_given(place: &PagePlace) -> bool {
         place.gives_way.is_cancelled()
     }
 
@@ -256,7 +259,7 @@ mod tests {
 
     #[test]
     fn the_connection_that_has_moved_nothing_for_the_longest_goes() {
-        let places = Places::new(3, 3, None, Arc::default());
+        let places = PagePlaces::new(3, 3, None, Arc::default());
         let address = |last: u8| IpAddr::from([192, 0, 2, last]).into();
         let now = Instant::now();
         let held = [1, 3, 2].map(|seconds| {
