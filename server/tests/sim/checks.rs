@@ -66,7 +66,7 @@ pub fn check_view(truth: &RoomView, view_distance_m: Option<u16>, player: &Playe
     let name = &player.name;
     let session = player.session.as_ref().expect("it has joined");
     let (replica, clock) = (session.replica().unwrap(), session.clock().unwrap());
-    let tick = clock.tick_at(session.last_received());
+    let tick = clock.tick_at(player.drawn);
     let own_pose = session.own_pose().unwrap().position;
     for info in replica.cubes() {
         let cube = truth.cubes.iter().find(|cube| cube.cube == info.cube);

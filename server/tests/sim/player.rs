@@ -94,6 +94,8 @@ pub struct PlayerState {
     pub continued: Duration,
     pub session: Option<Session>,
     pub view: View,
+    /// The time of the last frame, which the view has drawn.
+    pub drawn: Duration,
     /// The pose to which the player has moved their cube.
     pub pose: Pose,
 }
@@ -110,6 +112,7 @@ impl PlayerState {
             continued: Duration::ZERO,
             session: None,
             view: View::default(),
+            drawn: Duration::ZERO,
             pose: Pose::default(),
         }
     }
@@ -376,6 +379,7 @@ impl Player {
         self.environment.observer.frame(state);
         if let Some(clock) = state.session.as_ref()?.clock() {
             state.view.advance(clock.tick_at(now()));
+            state.drawn = now();
         }
         end
     }
