@@ -35,7 +35,7 @@ use cubesync_relay::ending::Ending;
 use cubesync_relay::host::Host;
 use cubesync_relay::metrics::{Metrics, Task};
 use cubesync_relay::pace::Pace;
-use cubesync_relay::places::{Full, Places};
+use cubesync_relay::places::Places;
 use cubesync_relay::room::backplane::Alone;
 use cubesync_relay::rooms::DEFAULT_ROOM;
 use cubesync_relay::session::OtherPorts;
@@ -312,12 +312,8 @@ async fn accept_text_clients(listener: TcpListener, shared: Arc<Shared>) {
             let placed = admitted.and_then(|admitted| match places.take(admitted.address()) {
                 Ok(place) => Ok((admitted, place)),
                 Err(full) => {
-                    let ending = match full {
-                        Full::Whole => Ending::ServerFull,
-                        Full::Address => Ending::AddressFull,
-                    };
-                    shared.host.metrics.disconnects.count(ending);
-                    Err(ending)
+                    shared.host.metrics.disconnects.count(full.into());
+                    Err(full.into())
                 }
             });
             match placed {

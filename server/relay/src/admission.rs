@@ -9,7 +9,7 @@ use crate::by_address::Address;
 use crate::ending::Ending;
 use crate::metrics::MetricSet;
 use crate::pace::Pace;
-use crate::places::{Full, Place, Places};
+use crate::places::{Place, Places};
 
 /// Numbers of connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -95,13 +95,8 @@ impl Admission {
         arrivals: Option<&Pace>,
         address: Address,
     ) -> Result<Admitted, Ending> {
-        if self.bans.has(address.ip()) {
-            return Err(Ending::Banned);
-        }
-        if !arrivals.is_none_or(|pace| pace.allows(address)) {
-            return Err(Ending::TooManyArrivals);
-        }
-        let open = self.open.take(address).map_err(no_place)?;
+        self.check_arrival(arrivals, address)?;
+        let open = self.open.take(address)?;
         let pending = self.pending.take(address);
         let pending = pending.map_err(|_| Ending::PendingFull)?;
         Ok(Admitted {
@@ -112,6 +107,21 @@ impl Admission {
             budget: None,
         })
     }
+
+    /// Checks whether an address may come at all, and whether it may now by a limit on arrivals, to which this
+    /// counts.
+    ///
+    /// # Errors
+    /// That the address is banned, or comes too fast.
+    pub fn check_arrival(&self, arrivals: Option<&Pace>, address: Address) -> Result<(), Ending> {
+        if self.bans.has(address.ip()) {
+            return Err(Ending::Banned);
+        }
+        match arrivals.is_none_or(|pace| pace.allows(address)) {
+            true => Ok(()),
+            false => Err(Ending::TooManyArrivals),
+        }
+    }
 }
 
 impl Admitted {
@@ -119,17 +129,6 @@ impl Admitted {
     pub fn has_joined(&self) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         pending.take();
-    }
-
-    /// Checks whether another connection from the same address could be admitted now.
-    ///
-    /// # Errors
-    /// The limit that is reached.
-    pub fn has_room_for_another(&self) -> Result<(), Ending> {
-        let Admission { open, pending, .. } = &*self.admission;
-        open.has_room(self.address).map_err(no_place)?;
-        let has_room = pending.has_room(self.address);
-        has_room.map_err(|_| Ending::PendingFull)
     }
 
     /// Lets the connection share the budget of its address.
@@ -157,13 +156,6 @@ impl Admitted {
             true => Err(Ending::Banned),
             false => Ok(()),
         }
-    }
-}
-
-fn no_place(full: Full) -> Ending {
-    match full {
-        Full::Whole => Ending::ServerFull,
-        Full::Address => Ending::AddressFull,
     }
 }
 
@@ -199,9 +191,7 @@ mod tests {
         let admission = admission(count(3, NO_LIMIT), count(2, NO_LIMIT));
         let [here, there] = addresses(["192.0.2.1", "192.0.2.2"]);
         let first = admission.admit(here).unwrap();
-        assert_eq!(first.has_room_for_another(), Ok(()));
         let _second = admission.admit(here).unwrap();
-        assert_eq!(first.has_room_for_another(), Err(Ending::AddressFull));
         assert_eq!(admission.admit(here).unwrap_err(), Ending::AddressFull);
         let _third = admission.admit(there).unwrap();
         assert_eq!(admission.admit(there).unwrap_err(), Ending::ServerFull);
@@ -212,11 +202,11 @@ mod tests {
     #[test]
     fn who_has_joined_makes_room_for_the_next_newcomer() {
         let admission = admission(count(9, 2), count(9, 1));
-        let [here, there, elsewhere] = addresses(["192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+        let [here, there] = addresses(["192.0.2.1", "192.0.2.2"]);
         let first = admission.admit(here).unwrap();
         assert_eq!(admission.admit(here).unwrap_err(), Ending::PendingFull);
         let second = admission.admit(there).unwrap();
-        assert_eq!(admission.admit(elsewhere).unwrap_err(), Ending::PendingFull);
+        assert_eq!(admission.admit(there).unwrap_err(), Ending::PendingFull);
         first.has_joined();
         first.has_joined();
         assert_eq!(counted(&admission), count(2, 1));

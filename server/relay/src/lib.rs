@@ -14,6 +14,7 @@ pub mod by_address;
 pub mod contain;
 pub mod datagram;
 pub mod ending;
+pub mod holders;
 pub mod host;
 pub mod key;
 pub mod label;

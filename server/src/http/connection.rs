@@ -30,7 +30,6 @@ use super::foreign;
 use super::https::Unencrypted;
 use super::meter::{Meter, Metered};
 use super::names::{Nearby, is_nearby};
-use super::page_places::{PagePlace, PagePlaces};
 use super::proxy;
 use crate::config::Network;
 use crate::listener;
@@ -42,7 +41,7 @@ use cubesync_relay::contain::contain;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::metrics::Task;
 use cubesync_relay::pace::Pace;
-use cubesync_relay::places::Places;
+use cubesync_relay::places::{Place, Places};
 use cubesync_relay::session::{Stream, tcp};
 
 /// Time for the first byte, for a TLS handshake, for a request's head, and between two requests. A browser
@@ -76,7 +75,7 @@ const BEFORE_CUT: Duration = Duration::from_secs(5);
 /// A connection and its place among all connections.
 struct Visit {
     peer: SocketAddr,
-    place: Arc<PagePlace>,
+    place: Arc<Place>,
     nearby: Option<Nearby>,
     /// The count of what the connection moves.
     meter: Meter,
@@ -95,7 +94,7 @@ pub(super) const TOO_SLOW: Refusal = Refusal {
 
 /// Serves `router` until `stop`, then lets running responses end. Each request carries the client's
 /// address as an `Extension<Address>`, the end of its stream as [`StreamEnds`] and its connection's
-/// place among all connections as [`PagePlace`].
+/// place among all connections as [`Place`].
 pub(super) async fn serve(
     shared: &Arc<Shared>,
     listener: TcpListener,
@@ -106,12 +105,17 @@ pub(super) async fn serve(
     let arrivals = config
         .max_arrivals_per_address
         .saturating_mul(CONNECTIONS_OF_A_PAGE);
-    let places = PagePlaces::new(
+    let arrivals = Pace::new(arrivals);
+    let places = Places::new(
         config.max_http_connections,
         config.max_http_connections_per_address,
-        Some(Pace::new(arrivals)),
-        Arc::clone(&shared.host.bans),
     );
+    let admit = |address, meter: &Meter| {
+        let admission = &shared.host.admission;
+        admission.check_arrival(Some(&arrivals), address)?;
+        let meter = meter.clone();
+        Ok::<_, Ending>(places.claim(address, move || meter.rested())?)
+    };
     let connections = TaskTracker::new();
     let refusals = Places::new(MAX_REFUSALS, MAX_REFUSALS_PER_ADDRESS);
     let metrics = &shared.metrics;
@@ -124,7 +128,7 @@ pub(super) async fn serve(
         |stream, peer| {
             let meter = Meter::new();
             let counted = proxy::counted_address(peer.ip(), &config.trust_proxy);
-            let place = match places.take(counted, &meter) {
+            let place = match admit(counted, &meter) {
                 Ok(place) => Arc::new(place),
                 Err(refused) => {
                     metrics.http_cuts.count(HttpEnding::not_admitted(refused));

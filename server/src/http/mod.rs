@@ -13,7 +13,6 @@ mod https;
 mod meter;
 mod names;
 mod origin;
-mod page_places;
 mod proxy;
 mod security;
 mod status;

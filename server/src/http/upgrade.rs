@@ -15,7 +15,6 @@ use super::closing::Refusal;
 use super::connection::not_admitted;
 use super::meter::Meter;
 use super::names::{self, Nearby};
-use super::page_places::PagePlace;
 use super::{origin, plain, websocket};
 use crate::config::Origin;
 use crate::shared::Shared;
@@ -23,6 +22,7 @@ use cubesync_relay::by_address::Address;
 use cubesync_relay::contain::contain;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::metrics::Task;
+use cubesync_relay::places::Place;
 
 /// The only version in use (RFC 6455).
 const VERSION: &str = "13";
@@ -38,7 +38,7 @@ pub(super) struct Asking {
 pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
     Extension(client): Extension<Address>,
-    (Extension(meter), Extension(connection)): (Extension<Meter>, Extension<Arc<PagePlace>>),
+    (Extension(meter), Extension(connection)): (Extension<Meter>, Extension<Arc<Place>>),
     nearby: Option<Extension<Nearby>>,
     Query(asking): Query<Asking>,
     mut request: Request,
@@ -115,7 +115,7 @@ pub(super) fn switch_protocols(key: &HeaderValue) -> Response {
 }
 
 /// Returns what would be in the way of a WebSocket of the asking page. With 426, nothing would be here.
-fn obstacle(shared: &Shared, connection: &PagePlace, origin: Option<&str>, host: &str) -> Response {
+fn obstacle(shared: &Shared, connection: &Place, origin: Option<&str>, host: &str) -> Response {
     if shared.host.shutdown.is_cancelled() {
         let text = Ending::ShuttingDown.message();
         return plain(StatusCode::SERVICE_UNAVAILABLE, format!("{text}\n"));
@@ -126,9 +126,9 @@ fn obstacle(shared: &Shared, connection: &PagePlace, origin: Option<&str>, host:
     if let Some(reason) = refused {
         return plain(StatusCode::FORBIDDEN, reason + "\n");
     }
-    match connection.has_room_for_another() {
-        Err(limit) => {
-            let Refusal { status, reason } = not_admitted(limit);
+    match connection.makes_room_for_another() {
+        Err(full) => {
+            let Refusal { status, reason } = not_admitted(full.into());
             plain(status, format!("{reason}\n"))
         }
         Ok(()) => upgrade_required(),

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use cubesync_relay::by_address::{Address, Prefix};
 use cubesync_relay::contain::contain;
+use cubesync_relay::holders::Holders;
 use cubesync_relay::metrics::{Metrics, Task};
 
 /// Longest rest after a turn. A turn that seems to take longer than the slowest signature did not have the
@@ -153,9 +154,8 @@ struct State {
     turns: Turns,
     /// Those that may not begin yet.
     waiting: Turns,
-    /// Those that have begun, the oldest of each address first.
-    begun: HashMap<Option<Prefix>, VecDeque<u64>>,
-    begun_count: usize,
+    /// Those that have begun.
+    begun: Holders<u64>,
     is_over: bool,
 }
 
@@ -217,7 +217,7 @@ impl State {
     /// Takes the handshake whose turn it is, and with it the one that makes place for it.
     fn pop(&mut self) -> Option<(Handshake, Option<Handshake>)> {
         loop {
-            let has_place = self.begun_count < MAX_BEGUN;
+            let has_place = self.begun.total() < MAX_BEGUN;
             let id = match self.turns.pop() {
                 Some(id) => id,
                 None if has_place => self.waiting.pop()?,
@@ -231,7 +231,7 @@ impl State {
                 return Some((next, None));
             }
             let address = next.ticket.address;
-            let is_first = !self.begun.contains_key(&address);
+            let is_first = self.begun.count(address) == 0;
             let made_place = match has_place || is_first {
                 true => None,
                 false => match self.oldest_of_the_most(address) {
@@ -244,17 +244,15 @@ impl State {
                 },
             };
             next.has_begun = true;
-            self.begun.entry(address).or_default().push_back(id);
-            self.begun_count += 1;
+            self.begun.add(address, id);
             return Some((next, made_place));
         }
     }
 
     /// Ends the oldest handshake of the address that has the most, if those are two more than another has.
     fn oldest_of_the_most(&mut self, other: Option<Prefix>) -> Option<Handshake> {
-        let own = self.begun.get(&other).map_or(0, VecDeque::len);
-        let most = self.begun.values().max_by_key(|begun| begun.len())?;
-        let id = most.front().filter(|_| most.len() >= own + 2)?;
+        let own = self.begun.count(other);
+        let id = self.begun.of_the_most(own + 1).next()?;
         let oldest = self.unfinished.remove(id)?;
         self.forget_begun(&oldest);
         Some(oldest)
@@ -268,7 +266,7 @@ impl State {
         self.forget_begun(ended);
         let address = ended.ticket.address;
         loop {
-            if !self.begun.contains_key(&address) {
+            if self.begun.count(address) == 0 {
                 self.waiting.put_first(address);
             }
             let Some(id) = self.waiting.pop() else {
@@ -283,14 +281,7 @@ impl State {
 
     fn forget_begun(&mut self, ended: &Handshake) {
         let Ticket { id, address, .. } = &*ended.ticket;
-        if let Some(begun) = self.begun.get_mut(address) {
-            let before = begun.len();
-            begun.retain(|other| other != id);
-            self.begun_count -= before - begun.len();
-            if begun.is_empty() {
-                self.begun.remove(address);
-            }
-        }
+        self.begun.remove(*address, |other| other == id);
     }
 }
 
@@ -501,7 +492,7 @@ mod tests {
         let second = stuck.add(there());
         assert_eq!(stuck.go_on(), [there()]);
         assert!(!stuck.is_there(of_here[0]), "the oldest makes place");
-        assert_eq!(stuck.queue.lock().begun_count, MAX_BEGUN + 1);
+        assert_eq!(stuck.queue.lock().begun.total(), MAX_BEGUN + 1);
 
         stuck.end(first);
         assert_eq!(stuck.go_on(), []);
@@ -511,8 +502,8 @@ mod tests {
             stuck.end(id);
         }
         let state = stuck.queue.lock();
-        assert!(state.unfinished.is_empty() && state.begun.is_empty());
-        assert_eq!(state.begun_count, 0);
+        assert!(state.unfinished.is_empty());
+        assert_eq!(state.begun.total(), 0);
     }
 
     #[test]
@@ -546,7 +537,9 @@ mod tests {
         }
         let begun = stuck.go_on();
         assert_eq!(begun, [others, others].concat());
-        assert_eq!(stuck.queue.lock().begun.len(), 4);
+        let state = stuck.queue.lock();
+        let begun = others.map(|other| state.begun.count(other.widest()));
+        assert_eq!(begun, [2; 3]);
     }
 
     #[test]

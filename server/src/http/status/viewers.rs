@@ -17,9 +17,9 @@ use tokio::time::{Instant, timeout_at};
 use super::Feed;
 use crate::http::connection::StreamEnds;
 use crate::http::meter::Meter;
-use crate::http::page_places::{PagePlace, PagePlaces};
 use crate::http::plain;
 use cubesync_relay::by_address::Address;
+use cubesync_relay::places::{Place, Places};
 
 /// Largest number of viewers. Each holds one of the connections that all pages share.
 const MAX_VIEWERS: usize = 64;
@@ -34,14 +34,14 @@ pub(super) const RETRY: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub(super) struct Viewers {
     feed: watch::Receiver<Feed>,
-    places: Arc<PagePlaces>,
+    places: Arc<Places>,
 }
 
 impl Viewers {
     pub(super) fn new(feed: watch::Receiver<Feed>) -> Self {
         Self {
             feed,
-            places: PagePlaces::new(MAX_VIEWERS, MAX_VIEWERS_PER_ADDRESS, None, Arc::default()),
+            places: Places::new(MAX_VIEWERS, MAX_VIEWERS_PER_ADDRESS),
         }
     }
 
@@ -59,7 +59,7 @@ pub(super) async fn events(
     Extension(meter): Extension<Meter>,
     Extension(StreamEnds(ends)): Extension<StreamEnds>,
 ) -> Response {
-    let Ok(place) = viewers.places.take(client, &meter) else {
+    let Ok(place) = viewers.places.claim(client, move || meter.rested()) else {
         let busy = plain(
             StatusCode::SERVICE_UNAVAILABLE,
             "too many people are looking at the moment\n",
@@ -86,7 +86,7 @@ struct Viewer {
     feed: watch::Receiver<Feed>,
     ends: Instant,
     has_history: bool,
-    place: PagePlace,
+    place: Place,
 }
 
 /// Returns the next event's text, which all viewers share.
@@ -122,8 +122,7 @@ mod tests {
     }
 
     fn viewer(feed: watch::Receiver<Feed>, ends: Instant) -> Viewer {
-        let places = PagePlaces::new(1, 1, None, Arc::default());
-        let place = places.take(address(1), &Meter::new());
+        let place = Places::new(1, 1).claim(address(1), || Duration::ZERO);
         Viewer {
             feed,
             ends,
@@ -157,8 +156,7 @@ mod tests {
     async fn a_viewer_whose_place_another_address_needs_gets_no_more_events() {
         let (publish, feed) = watch::channel(Feed::new(30));
         let viewer = viewer(feed, Instant::now() + Duration::from_secs(60));
-        let places = Arc::clone(viewer.place.places());
-        let newcomer = places.take(address(2), &Meter::new());
+        let newcomer = viewer.place.places().claim(address(2), || Duration::ZERO);
         assert!(newcomer.is_ok());
         assert_eq!(events_of(viewer, 9).await.len(), 1);
         drop(publish);
