@@ -69,7 +69,10 @@ async fn serve_encrypted(shared: &Shared, tls: &Tls, stream: TcpStream, admitted
         let _open = host.metrics.connected();
         let deadline = shared.config.hello_deadline;
         let peer = admitted.address();
-        tls.players.accept(stream, peer, deadline).await
+        tokio::select! {
+            arrival = tls.players.accept(stream, peer, deadline) => arrival,
+            ending = host.sessions.cut_short(&admitted) => return host.metrics.disconnects.count(ending),
+        }
     };
     match arrival {
         Arrival::Tls(stream) => host.sessions.serve_stream(stream, admitted).await,

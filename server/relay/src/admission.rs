@@ -3,6 +3,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::time::Instant;
+
 use crate::bans::Bans;
 use crate::budget::{Budget, Budgets};
 use crate::by_address::Address;
@@ -97,7 +99,8 @@ impl Admission {
     ) -> Result<Admitted, Ending> {
         self.check_arrival(arrivals, address)?;
         let open = self.open.take(address)?;
-        let pending = self.pending.take(address);
+        let arrived = Instant::now();
+        let pending = self.pending.claim(address, move || arrived.elapsed());
         let pending = pending.map_err(|_| Ending::PendingFull)?;
         Ok(Admitted {
             admission: Arc::clone(self),
@@ -125,6 +128,18 @@ impl Admission {
 }
 
 impl Admitted {
+    /// Completes when a connection that has not introduced itself must make place for one of another address.
+    pub fn made_place(&self) -> impl Future<Output = ()> + Send + use<> {
+        let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let given_away = pending.as_ref().map(Place::given_away);
+        async move {
+            match given_away {
+                Some(given_away) => given_away.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Notes that the connection has introduced itself.
     pub fn has_joined(&self) {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
@@ -161,9 +176,11 @@ impl Admitted {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::net::{IpAddr, Ipv6Addr};
     use std::num::NonZeroU32;
     use std::time::SystemTime;
+
+    use futures_util::FutureExt;
 
     use super::*;
     use crate::bans::Ban;
@@ -213,6 +230,27 @@ mod tests {
         let third = admission.admit(here).unwrap();
         drop((first, second, third));
         assert_eq!(counted(&admission), count(0, 0));
+    }
+
+    #[test]
+    fn thirty_networks_of_strangers_who_say_nothing_keep_no_newcomer_out() {
+        let (limit, per_address) = (count(10_000, 2_048), count(64, 32));
+        let admission = admission(limit, per_address);
+        let of_networks = (0..30).flat_map(|network| (0..256).map(move |home| (network, home)));
+        let strangers = of_networks.map(|(network, home)| {
+            let ip = Ipv6Addr::new(0x2001, 0xdb8, network, home << 8, 0, 0, 0, 1);
+            admission.admit(IpAddr::from(ip))
+        });
+        let held: Vec<_> = strangers.flatten().collect();
+        assert!(held.len() > 2_048);
+        assert_eq!(counted(&admission).pending, 2_048);
+        let newcomers = addresses(["192.0.2.1", "2001:db8:fff::1"]);
+        let newcomers = newcomers.map(|newcomer| admission.admit(newcomer).unwrap());
+        assert_eq!(counted(&admission).pending, 2_048);
+        let made_place = |admitted: &Admitted| admitted.made_place().now_or_never().is_some();
+        assert!(!newcomers.iter().any(made_place));
+        let made_place = held.iter().filter(|stranger| made_place(stranger));
+        assert_eq!(made_place.count(), held.len() + 2 - 2_048);
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl Place {
     }
 
     /// Completes when the place has been given to another address.
-    pub fn given_away(&self) -> impl Future<Output = ()> + Send + 'static {
+    pub fn given_away(&self) -> impl Future<Output = ()> + Send + use<> {
         let gives_way = self.claim.as_ref().map(|(_, gives_way)| gives_way.clone());
         async move {
             match gives_way {

@@ -475,6 +475,30 @@ async fn an_address_over_its_budget_is_read_later_and_nobody_is_ended() {
 }
 
 #[tokio::test]
+async fn who_says_nothing_makes_place_for_newcomers_from_other_addresses() {
+    let flags = [
+        "--trust-proxy",
+        "127.0.0.1",
+        "--max-pending",
+        "2",
+        "--hello-deadline",
+        "5m",
+    ];
+    let server = Server::start(&flags).await;
+    let first = Browser::open_from(&server, "192.0.2.1").await;
+    let _second = Browser::open_from(&server, "192.0.2.1").await;
+    server.counts("cubesync_pending_connections 2").await;
+    let mut anna = Browser::open_from(&server, "192.0.2.2").await;
+    let (code, _) = first.refused().await;
+    assert_eq!(code, RejectCode::Full);
+    let hello = Hello::new("lobby", "Anna", COLOUR);
+    anna.send(&[ClientMessage::Hello(hello)]).await;
+    anna.welcome().await;
+    let counted = "cubesync_disconnects_total{reason=\"pending_full\"} 1";
+    server.counts(counted).await;
+}
+
+#[tokio::test]
 async fn what_a_proxy_passes_on_as_this_machine_is_limited_like_anybody() {
     let flags = [
         "--trust-proxy",

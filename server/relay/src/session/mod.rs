@@ -33,7 +33,6 @@ use self::source::Source;
 pub use self::stream::Stream;
 pub use self::transport::{Reader, Received, Writer};
 use crate::admission::Admitted;
-use crate::by_address::Address;
 use crate::datagram::DatagramPaths;
 use crate::ending::{Ending, Problem};
 use crate::label::Label;
@@ -141,7 +140,7 @@ impl Sessions {
         writer: &mut impl Writer,
         admitted: &Admitted,
     ) -> bool {
-        let hello = match self.introduction(source, admitted.address()).await {
+        let hello = match self.introduction(source, admitted).await {
             Ok(hello) => hello,
             Err(problem) => {
                 self.reject(writer, &problem, source.received()).await;
@@ -204,10 +203,15 @@ impl Sessions {
     async fn introduction(
         &self,
         source: &mut Source<impl Reader>,
-        address: Address,
+        admitted: &Admitted,
     ) -> Result<Hello, Problem> {
         let deadline = self.settings.hello_deadline;
-        let Ok(first) = timeout(deadline, source.next_frame()).await else {
+        let first = tokio::select! {
+            biased;
+            first = timeout(deadline, source.next_frame()) => first,
+            ending = self.cut_short(admitted) => return Err(ending.into()),
+        };
+        let Ok(first) = first else {
             let problem = format!("it did not come within {deadline:?}");
             return Err(Problem::greeting(Ending::HelloTimeout, &problem));
         };
@@ -221,8 +225,14 @@ impl Sessions {
         self.count_frame(&payload);
         let hello = check_hello(&payload)?;
         let given = hello.join_key.as_deref();
-        self.keys.check(&hello.room, given, address)?;
+        self.keys.check(&hello.room, given, admitted.address())?;
         Ok(hello)
+    }
+
+    /// Waits until a connection that has not introduced itself gets no more time for it, and returns why.
+    pub async fn cut_short(&self, admitted: &Admitted) -> Ending {
+        admitted.made_place().await;
+        Ending::PendingFull
     }
 
     /// Brings a player into the room they asked for.
