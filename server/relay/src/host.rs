@@ -104,6 +104,7 @@ impl Host {
             in_rooms,
             datagrams,
             metrics.clone(),
+            shutdown.clone(),
         );
         Self {
             admission,

@@ -238,8 +238,12 @@ async fn serve_one(
     let Some(tls) = &shared.tls else {
         return serve_plain(shared, stream, visit, None, router, stop).await;
     };
-    let deadline = HEAD_DEADLINE;
-    match tls.pages.accept(stream, visit.peer.ip(), deadline).await {
+    let arriving = tls.pages.accept(stream, visit.peer.ip(), HEAD_DEADLINE);
+    let arrival = tokio::select! {
+        arrival = arriving => arrival,
+        () = grace_after(&stop) => return,
+    };
+    match arrival {
         Arrival::Tls(mut stream) => {
             let first = async { Ok(beginning(stream.fill_buf().await?)) };
             match look(shared, first, &stop).await {

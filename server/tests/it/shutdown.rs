@@ -1,9 +1,15 @@
 //! Stopping: all players get a message, and everything ends.
 
-use cubesync_protocol::{CloseCode, ServerMessage};
+use cubesync_protocol::{CloseCode, RejectCode, ServerMessage};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
+use crate::handshake::assert_rejected;
 use crate::support::{Server, config};
+use crate::tls::{Pair, counts};
+
+/// Flags of a server that waits longer for connections to begin and to end than a test does.
+const PATIENT: [&str; 4] = ["--hello-deadline", "1h", "--drain", "1h"];
 
 #[tokio::test]
 async fn all_players_get_a_message_with_a_spread_delay_and_the_server_ends() {
@@ -50,12 +56,37 @@ async fn health_reports_that_the_server_is_stopping() {
 }
 
 #[tokio::test]
-async fn connections_without_a_hello_do_not_hold_the_server_up() {
-    let server = Server::start(&["--hello-deadline", "100ms"]).await;
+async fn connections_without_a_hello_are_told_and_do_not_hold_the_server_up() {
+    let server = Server::start(&PATIENT).await;
     let silent = server.connect().await;
+    server.counts("cubesync_pending_connections 1").await;
+    server.begin_stop();
+    assert_rejected(silent, RejectCode::ShuttingDown).await;
+    server.stopped().await;
+}
+
+#[tokio::test]
+async fn unfinished_handshakes_do_not_hold_the_server_up() {
+    let pair = Pair::new();
+    let server = pair.serve(&PATIENT).await;
+    let mut unfinished = Vec::new();
+    for number in 0..32 {
+        let ports = [server.addresses.tcp, server.addresses.http];
+        let mut stream = TcpStream::connect(ports[number / 2 % 2]).await.unwrap();
+        // Every other one has begun its first record.
+        let begun = [0x16, 3, 1, 2, 0, 1];
+        stream.write_all(&begun[number % 2 * 6..]).await.unwrap();
+        unfinished.push(stream);
+    }
+    counts(
+        server.addresses.http,
+        &pair.certificate,
+        "cubesync_pending_connections 16",
+    )
+    .await;
     server.begin_stop();
     server.stopped().await;
-    drop(silent);
+    drop(unfinished);
 }
 
 #[tokio::test]

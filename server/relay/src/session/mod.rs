@@ -70,16 +70,19 @@ pub struct Sessions {
     rooms: Arc<Rooms>,
     datagrams: Option<Arc<dyn DatagramPaths>>,
     metrics: Metrics,
+    shutdown: CancellationToken,
 }
 
 impl Sessions {
-    /// Creates sessions that bring their players into `rooms` and offer them the ways of `datagrams`.
+    /// Creates sessions that bring their players into `rooms` and offer them the ways of `datagrams`, until
+    /// `shutdown`.
     pub fn new(
         settings: SessionSettings,
         keys: Keys,
         rooms: Arc<Rooms>,
         datagrams: Option<Arc<dyn DatagramPaths>>,
         metrics: Metrics,
+        shutdown: CancellationToken,
     ) -> Self {
         Self {
             settings,
@@ -87,6 +90,7 @@ impl Sessions {
             rooms,
             datagrams,
             metrics,
+            shutdown,
         }
     }
 
@@ -231,8 +235,10 @@ impl Sessions {
 
     /// Waits until a connection that has not introduced itself gets no more time for it, and returns why.
     pub async fn cut_short(&self, admitted: &Admitted) -> Ending {
-        admitted.made_place().await;
-        Ending::PendingFull
+        tokio::select! {
+            () = self.shutdown.cancelled() => Ending::ShuttingDown,
+            () = admitted.made_place() => Ending::PendingFull,
+        }
     }
 
     /// Brings a player into the room they asked for.
