@@ -313,7 +313,10 @@ impl Audience {
             if !(sent.is_some_and(|sent| sent.covers_tick) && connection.may_wait(served)) {
                 flushed = connection.flush_tick(log, tick, now);
                 if matches!(flushed, Ok(Flushed::All)) {
-                    if has_moved {
+                    // What waited for it alone may have gone only now.
+                    let needs_all =
+                        !needs_all && may_change_views && connection.needs_keyframes(log);
+                    if has_moved || needs_all && self.held.may_begin() {
                         receiver.choose_view(served, source, &mut self.viewers, &mut self.held);
                     }
                     let connection = &mut receiver.connection;

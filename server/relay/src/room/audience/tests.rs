@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use cubesync_protocol::{Keyframe, frame};
+use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -102,21 +103,22 @@ impl Test {
 
     /// Ends ticks, and returns what the receiver is sent.
     fn ticks(&mut self, count: u64) -> Vec<ServerMessage> {
-        let mut received = BytesMut::new();
+        let mut received = Vec::new();
         for _ in 0..count {
-            self.source.tick += 1;
-            let tick = self.source.tick;
-            let now = std::time::Instant::now();
-            let over = self.audience.serve(tick, &self.log, &mut self.source, now);
-            assert_eq!(over, []);
+            self.serve();
             while let Ok(frames) = self.frames.try_recv() {
                 received.extend_from_slice(&frames);
             }
         }
-        let payload = || frame::split(&mut received, ServerMessage::MAX_PAYLOAD_BYTES).unwrap();
-        std::iter::from_fn(payload)
-            .map(|payload| ServerMessage::decode(&payload).unwrap())
-            .collect()
+        decode(&received)
+    }
+
+    /// Ends a tick.
+    fn serve(&mut self) {
+        self.source.tick += 1;
+        let (tick, now) = (self.source.tick, Instant::now());
+        let over = self.audience.serve(tick, &self.log, &mut self.source, now);
+        assert_eq!(over, []);
     }
 
     /// Lets the source have all streams with a sight.
@@ -124,6 +126,21 @@ impl Test {
         let cells = (0..self.cells).map(|cell| (CellId(cell as u16), sight));
         self.source.here.extend(cells);
     }
+}
+
+/// Returns the messages in some frames.
+fn decode(frames: &[u8]) -> Vec<ServerMessage> {
+    let mut frames = BytesMut::from(frames);
+    let payload = || frame::split(&mut frames, ServerMessage::MAX_PAYLOAD_BYTES).unwrap();
+    std::iter::from_fn(payload)
+        .map(|payload| ServerMessage::decode(&payload).unwrap())
+        .collect()
+}
+
+/// Returns the cells that a receiver sees, and how.
+fn view(test: &Test, receiver: ReceiverId) -> BTreeSet<(CellId, Sight)> {
+    let view = test.audience.receivers[&receiver].connection.view();
+    view.iter().copied().collect()
 }
 
 /// Returns the cells of keyframes, and how they are seen.
@@ -222,8 +239,7 @@ fn a_suspended_player_is_sent_nothing_of_the_log_until_the_restart() {
     }
     // What is for them alone goes out at once.
     let pong = ServerMessage::Heartbeat { tick: 7 };
-    test.audience
-        .send(PLAYER, &pong, &test.log, std::time::Instant::now());
+    test.audience.send(PLAYER, &pong, &test.log, Instant::now());
     assert_eq!(test.ticks(1), [pong]);
     test.audience.restart(PLAYER, Some(OWN));
     let all = BTreeSet::from([(CellId(0), Sight::Near)]);
@@ -250,4 +266,62 @@ fn receivers_of_a_stream_that_the_source_has_lost_begin_again_when_it_is_back() 
     test.have(Sight::Near);
     assert_eq!(keyframes(&test.ticks(1)), all);
     assert_eq!(test.source.opened, all);
+}
+
+/// Takes what waits in a queue.
+fn take_all(queue: &mut QueuedFrames) -> Vec<u8> {
+    let mut taken = Vec::new();
+    while let Some(Some(outgoing)) = queue.next().now_or_never() {
+        let written = outgoing.write_to(&mut taken, &[]).now_or_never();
+        written.expect("memory takes everything").unwrap();
+    }
+    taken
+}
+
+#[test]
+fn a_reader_that_has_fallen_behind_and_moved_gets_all_that_it_sees_when_it_reads_again() {
+    const READER: ReceiverId = ReceiverId::Player(MemberId(2));
+    let mut test = Test::new(Grid::new(100 * 512), PLAYER);
+    test.have(Sight::Near);
+    test.have(Sight::Far);
+    let (outlet, mut queued) = queue();
+    let reader = Receiver::new(Outlet::Session(outlet)).of_player(OWN);
+    test.audience.add(READER, reader.with_surroundings());
+    test.ticks(4);
+    assert_eq!(
+        keyframes(&decode(&take_all(&mut queued))),
+        view(&test, READER)
+    );
+
+    // Its queue is full, and the log goes on without it.
+    let (cell, sight) = *view(&test, READER).first().unwrap();
+    let frame = LogFrame {
+        bytes: Bytes::from(vec![0; FrameQueue::MAX_SHARED_BYTES]),
+        sole: None,
+    };
+    let has_lost = |test: &Test| {
+        let receiver = &test.audience.receivers[&READER];
+        receiver.connection.has_fallen_behind(&test.log)
+    };
+    while !has_lost(&test) {
+        let frames = vec![(StreamId::new(cell, sight), frame.clone())];
+        test.log.push(test.source.tick + 1, frames, 1);
+        test.serve();
+    }
+    test.source.viewpoint.x += 100 * 512;
+    for _ in 0..8 {
+        test.serve();
+    }
+    assert!(
+        has_lost(&test),
+        "it has had nothing that it could go on with"
+    );
+    take_all(&mut queued);
+    for _ in 0..4 {
+        test.serve();
+    }
+    assert_eq!(
+        keyframes(&decode(&take_all(&mut queued))),
+        view(&test, READER)
+    );
 }
