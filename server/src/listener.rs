@@ -1,5 +1,6 @@
-//! The accept loop, which survives errors.
+//! Accepting connections, which survives errors.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -26,25 +27,9 @@ pub(crate) async fn accept(
     serve: impl Fn(TcpStream, SocketAddr),
 ) {
     let accepting = async {
-        let mut failing = false;
         loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    if std::mem::take(&mut failing) {
-                        info!(listener = of.as_str(), "connections are accepted again");
-                    }
-                    serve(stream, peer);
-                }
-                Err(error) => {
-                    metrics.accept_errors.count(of);
-                    // One warning until the next success keeps the log readable.
-                    if !std::mem::replace(&mut failing, true) {
-                        let listener = of.as_str();
-                        warn!(listener, %error, "cannot accept connections at the moment");
-                    }
-                    tokio::time::sleep(BACKOFF).await;
-                }
-            }
+            let (stream, peer) = next(of, metrics, || listener.accept()).await;
+            serve(stream, peer);
         }
     };
     shutdown.run_until_cancelled(accepting).await;
@@ -61,8 +46,40 @@ pub(crate) async fn accept(
     }
 }
 
+/// Waits for the next connection of a listener, however often it fails.
+pub(crate) async fn next<Accepted, Accepting>(
+    of: Listener,
+    metrics: &ServerMetrics,
+    accept: impl Fn() -> Accepting,
+) -> Accepted
+where
+    Accepting: Future<Output = io::Result<Accepted>>,
+{
+    let mut is_failing = false;
+    loop {
+        match accept().await {
+            Ok(accepted) => {
+                if is_failing {
+                    info!(listener = of.as_str(), "connections are accepted again");
+                }
+                return accepted;
+            }
+            Err(error) => {
+                metrics.accept_errors.count(of);
+                // One warning until the next success keeps the log readable.
+                if !std::mem::replace(&mut is_failing, true) {
+                    let listener = of.as_str();
+                    warn!(listener, %error, "cannot accept connections at the moment");
+                }
+                tokio::time::sleep(BACKOFF).await;
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::io::Write;
     use std::sync::Mutex;
 
@@ -70,6 +87,25 @@ mod tests {
 
     use super::*;
     use cubesync_relay::metrics::Metrics;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_that_fails_is_asked_again_and_each_failure_is_counted() {
+        let metrics = ServerMetrics::new(&Metrics::default().set);
+        let tries = Cell::new(0);
+        let accept = || {
+            tries.set(tries.get() + 1);
+            std::future::ready(match tries.get() {
+                ..4 => Err(io::Error::other("no free descriptors")),
+                number => Ok(number),
+            })
+        };
+        assert_eq!(next(Listener::Control, &metrics, accept).await, 4);
+        let mut counts = metrics.accept_errors.counts();
+        assert_eq!(
+            counts.find(|(_, count)| *count > 0),
+            Some((Listener::Control, 3))
+        );
+    }
 
     #[tokio::test]
     async fn connections_that_wait_at_the_end_are_served() {

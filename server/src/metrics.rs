@@ -23,6 +23,8 @@ label! {
         Http => "http",
         /// The port of the text protocol.
         Text => "text",
+        /// The socket for the operator's commands.
+        Control => "control",
     }
 }
 

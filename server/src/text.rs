@@ -98,11 +98,11 @@ async fn converse(
 ) -> Option<Ending> {
     let name = tokio::select! {
         name = tokio::time::timeout(NAME_DEADLINE, read_name(shared, lines, writer)) => name,
-        () = shared.host.shutdown.cancelled() => {
-            let line = format!("error: {}\n", Ending::ShuttingDown.message());
+        ending = shared.host.sessions.cut_short(admitted) => {
+            let line = format!("error: {}\n", ending.message());
             // Best effort: the connection ends either way.
             let _ = write(writer, line).await;
-            return Some(Ending::ShuttingDown);
+            return Some(ending);
         }
     };
     let name = match name {

@@ -7,11 +7,13 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::message::{Answer, MAX_ORDER_BYTES};
 use super::orders::Operator;
 use super::{BanFile, ControlSocket, message};
+use crate::listener;
+use crate::metrics::Listener;
 use crate::shared::Shared;
 use cubesync_relay::contain::contain;
 use cubesync_relay::metrics::Task;
@@ -22,9 +24,6 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// Largest number of connections at once; others wait. Only people with rights to the socket come here.
 const MAX_CONNECTIONS: usize = 8;
 
-/// Pause after a failed accept. Without it, a process without free descriptors would spin.
-const BACKOFF: Duration = Duration::from_millis(100);
-
 /// Carries out operators' orders until the server stops. The socket's file then goes.
 pub(crate) async fn serve(socket: ControlSocket, shared: Arc<Shared>, ban_file: Option<BanFile>) {
     info!(path = %socket.path().display(), "the operator's commands are taken");
@@ -33,14 +32,8 @@ pub(crate) async fn serve(socket: ControlSocket, shared: Arc<Shared>, ban_file: 
     let (host, stop) = (&shared.host, &shared.host.shutdown);
     let accepting = async {
         while let Ok(place) = Arc::clone(&connections).acquire_owned().await {
-            let stream = match socket.listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    warn!(%error, "cannot take an operator's command at the moment");
-                    tokio::time::sleep(BACKOFF).await;
-                    continue;
-                }
-            };
+            let accept = || socket.listener.accept();
+            let (stream, _) = listener::next(Listener::Control, &shared.metrics, accept).await;
             let (shared, ban_file, stop) = (Arc::clone(&shared), ban_file.clone(), stop.clone());
             let serving = async move {
                 let conversing = timeout(DEADLINE, converse(stream, &shared, ban_file));
