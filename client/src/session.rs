@@ -43,8 +43,11 @@ pub(crate) use room::can_go_on_from;
 /// Longest silence of a server when the client knows other servers to go on at: more than two
 /// heartbeats were missed. Without other servers the client waits for [`DEAD_AFTER`].
 const MOVE_ON_AFTER: Duration = Duration::from_secs(3);
-/// Longest time that a server may take to answer the hello and to show the own cube.
+/// Longest silence of a server that has not shown the own cube yet.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest time for which bytes may come before one shows the own cube. The keyframe of a room with 5,000
+/// cubes has 170 kB, and servers let nobody be slower than 2 KiB a second.
+const LONGEST_JOIN: Duration = Duration::from_secs(120);
 /// Unsent bytes above which samples wait. The newest pose is sent when there is room again.
 const BACKLOG_BYTES: usize = 1024;
 /// Unsent bytes above which the connection counts as dead.
@@ -163,8 +166,10 @@ impl Session {
             let reason = format!("nothing heard on the connection for {seconds} s, only datagrams");
             return self.end(reason, Retry::OthersFirst);
         }
-        if !self.is_joined() && now.saturating_sub(self.started) >= JOIN_TIMEOUT {
-            let seconds = JOIN_TIMEOUT.as_secs();
+        let joining = now.saturating_sub(self.started);
+        let is_late = stream_silence >= JOIN_TIMEOUT || joining >= LONGEST_JOIN;
+        if !self.is_joined() && is_late {
+            let seconds = joining.as_secs();
             let reason = format!("connected, but not let in within {seconds} s");
             return self.end(reason, Retry::Backoff);
         }
@@ -174,6 +179,10 @@ impl Session {
         }
         if self.is_joined() {
             self.send_what_is_due(now);
+        } else if let Some(room) = &mut self.room
+            && let Some(sent_us) = room.sign_of_life_when_due(now)
+        {
+            self.queue(&ClientMessage::Ping { sent_us });
         }
     }
 

@@ -108,6 +108,8 @@ impl Client {
                     tap.received(now, &self.incoming[self.incoming.len() - arrived..]);
                 }
                 session.receive(now, &mut self.incoming);
+                // A large room takes long on a thin line.
+                *give_up_at = self.servers.join_within().map(|within| now + within);
             }
             if !has_read {
                 break;

@@ -14,7 +14,7 @@ use crate::session::Retry;
 /// Longest time for connecting while there are other servers to try. It has room for several round
 /// trips across an ocean, and is so short that a player hardly notices a silent machine.
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
-/// Longest time that a server may take to let a player in while there are others to try. Where the
+/// Longest silence of a server that has not let a player in while there are others to try. Where the
 /// room's owner is gone, players wait until there is another one: a lease's age, and a moment.
 const JOIN_WITHIN: Duration = Duration::from_secs(3);
 /// Largest number of brief sessions in a row before the client waits. Servers that restart one after

@@ -38,8 +38,8 @@ pub(crate) struct RoomState {
     /// Whether the last sample had updates.
     ends_with_updates: bool,
     began: Duration,
-    /// When the newest welcome came.
-    welcomed: Duration,
+    /// When the newest welcome came, or the last ping was sent whose answer measures nothing.
+    unmeasured_until: Duration,
     /// The newest tick that has a sample or needs none.
     sampled_tick: u64,
     /// When a sample was sent last.
@@ -89,7 +89,7 @@ impl RoomState {
             sends_tail: true,
             ends_with_updates: false,
             began: now,
-            welcomed: now,
+            unmeasured_until: now,
             sampled_tick: welcome.tick,
             sent_at: now,
             posed_at: now,
@@ -137,7 +137,7 @@ impl RoomState {
         self.lead.welcomed(step_s);
         self.ends_with_updates = false;
         (self.sampled_tick, self.sent_at) = (tick, now);
-        (self.pings, self.ping_at, self.welcomed) = (0, now, now);
+        (self.pings, self.ping_at, self.unmeasured_until) = (0, now, now);
         self.welcome = welcome;
         Ok(let_go)
     }
@@ -221,8 +221,8 @@ impl RoomState {
         if is_before(self.began) || sent > now {
             return Err(RoomError::Pong);
         }
-        if is_before(self.welcomed) {
-            // It waited for the server that answered it.
+        if is_before(self.unmeasured_until) {
+            // It waited for the server that answered it, or its answer for keyframes.
             return Ok(());
         }
         self.clock.ping_answered(sent, now, tick, since_tick_us);
@@ -333,6 +333,16 @@ impl RoomState {
     fn ping_often(&mut self) {
         self.pings = 0;
         self.ping_at = self.ping_at.min(self.posed_at + FIRST_PING_INTERVAL);
+    }
+
+    /// Returns the time to put into a ping while the first keyframe arrives, when one is due to show that the
+    /// client lives. Its answer comes behind the keyframe and measures nothing.
+    pub(crate) fn sign_of_life_when_due(&mut self, now: Duration) -> Option<u64> {
+        if now < self.unmeasured_until + PING_INTERVAL {
+            return None;
+        }
+        self.unmeasured_until = now + Duration::from_micros(1);
+        u64::try_from(now.as_micros()).ok()
     }
 
     /// Returns the time to put into a ping, when one is due.

@@ -4,7 +4,7 @@ mod second_welcome;
 
 use bytes::Bytes;
 use cubesync_protocol::datagram::{Downlink, Uplink};
-use cubesync_protocol::limits::PROTOCOL_VERSION;
+use cubesync_protocol::limits::{PING_INTERVAL, PROTOCOL_VERSION};
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{
     CellId, CloseCode, Colour, CubeInfo, CubeKind, CubePose, DatagramKey, Event, PathId,
@@ -260,6 +260,82 @@ fn a_session_ends_when_the_server_does_not_let_it_in_or_is_silent() {
     assert_eq!(events(&mut session), []);
     session.poll(ms(1_000) + DEAD_AFTER);
     assert_eq!(ended(&mut session).0, "nothing heard for 15 s");
+}
+
+/// Returns a keyframe that takes long on a thin line, as the bytes of its frame.
+fn large_keyframe(tick: u64) -> BytesMut {
+    let others = (0..5_000).map(|number| info(CubeId(1_000 + number), CubeKind::Player));
+    let ServerMessage::Keyframe(mut keyframe) = keyframe(tick) else {
+        unreachable!();
+    };
+    keyframe.cubes.extend(others);
+    let mut frame = BytesMut::new();
+    ServerMessage::Keyframe(keyframe).append_frame(&mut frame);
+    frame
+}
+
+#[test]
+fn a_large_room_is_joined_on_a_thin_line_while_its_bytes_arrive() {
+    const BYTES_A_SECOND: usize = 8_000;
+    let mut session = new();
+    receive(&mut session, ms(0), &[ServerMessage::Welcome(welcome())]);
+    sent(&mut session);
+    let (mut frame, mut incoming) = (large_keyframe(100), BytesMut::new());
+    let (mut now, mut signs) = (Duration::ZERO, Vec::new());
+    while !frame.is_empty() {
+        now += ms(100);
+        let arrived = frame.split_to(frame.len().min(BYTES_A_SECOND / 10));
+        incoming.unsplit(arrived);
+        session.receive(now, &mut incoming);
+        session.poll(now);
+        signs.extend(sent(&mut session));
+    }
+    assert!(session.is_joined() && now > 2 * JOIN_TIMEOUT, "{now:?}");
+    // The server hears of the client meanwhile, and the answers do not disturb the clock.
+    let before_join = signs.len() - 1;
+    assert_eq!(before_join as u64, now.as_secs() / PING_INTERVAL.as_secs());
+    let tick = session.clock().unwrap().tick_at(now);
+    for sign in &signs[..before_join] {
+        let &ClientMessage::Ping { sent_us } = sign else {
+            panic!("{sign:?}");
+        };
+        let pong = ServerMessage::Pong {
+            sent_us,
+            tick: 100,
+            since_tick_us: 0,
+            late_samples: 0,
+        };
+        receive(&mut session, now, &[pong]);
+    }
+    assert_eq!(session.clock().unwrap().tick_at(now), tick);
+}
+
+#[test]
+fn a_join_ends_when_nothing_comes_any_more_or_after_too_long() {
+    let (frame, mut incoming) = (large_keyframe(100), BytesMut::new());
+    let mut session = new();
+    receive(&mut session, ms(0), &[ServerMessage::Welcome(welcome())]);
+    incoming.extend_from_slice(&frame[..1_000]);
+    session.receive(ms(4_000), &mut incoming);
+    session.poll(ms(4_000) + JOIN_TIMEOUT - ms(1));
+    assert_eq!(events(&mut session), []);
+    session.poll(ms(4_000) + JOIN_TIMEOUT);
+    let reason = "connected, but not let in within 9 s";
+    assert_eq!(ended(&mut session).0, reason);
+
+    let mut session = new();
+    incoming.clear();
+    for (second, byte) in (1..).zip(&frame) {
+        let now = Duration::from_secs(second);
+        incoming.extend_from_slice(&[*byte]);
+        session.receive(now, &mut incoming);
+        session.poll(now);
+        assert_eq!(session.is_over, now >= LONGEST_JOIN);
+        if session.is_over {
+            break;
+        }
+    }
+    assert!(ended(&mut session).0.contains("within 120 s"));
 }
 
 #[test]
