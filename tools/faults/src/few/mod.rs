@@ -20,6 +20,7 @@ use rustix::process::setpriority_process;
 
 use self::attack::Attack;
 use self::field::Field;
+use crate::harness::namespace::leave_nothing;
 use crate::harness::process::SessionPrecedence;
 use crate::harness::server::Setup;
 use crate::runner::{Verdict, is_here};
@@ -91,6 +92,7 @@ pub(crate) fn run(binary: &Path, options: &Options) -> Result<bool> {
         })
         .collect();
     ensure!(!wanted.is_empty(), "no attack has such a name");
+    leave_nothing()?;
     let field = Field::enter()?;
     let _precedence = SessionPrecedence::take()?;
     setpriority_process(None, SERVERS_PRIORITY).context("the server cannot come first")?;

@@ -1,13 +1,17 @@
-//! A network namespace with one cable to this machine, which can be cut.
+//! A network namespace with one cable to this machine, which can be cut; and what all namespaces of this program
+//! have in common.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
+use std::process::{self, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use cubesync_harness::Program;
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use super::process::SessionPrecedence;
 
 /// The beginning of the cable's addresses: a network for benchmarks (RFC 2544), which machines hardly use.
 pub(crate) const NETWORK: &str = "198.18.";
@@ -30,7 +34,7 @@ impl Namespace {
         );
         let namespace = Self {
             // A device's name has at most 15 characters.
-            name: format!("csf{}", std::process::id()),
+            name: format!("csf{}", process::id()),
         };
         let name = &namespace.name;
         ip(&format!("netns add {name}"))?;
@@ -93,10 +97,103 @@ pub(crate) fn enter(namespace: &str) -> Result<()> {
     move_into_link_name_space(file.as_fd(), kind).context("cannot enter a namespace")
 }
 
+/// What the names of namespaces begin with, before the number of the process that made them. Those of clusters
+/// are [numbered](is_of_a_cluster) as well.
+const NAMES: [&str; 3] = ["csf", "csfew-in", "csfew-out"];
+
+/// The exit code of a program that a signal has ended, as shells tell it of SIGINT.
+const INTERRUPTED: i32 = 130;
+
+/// Removes the namespaces of runs that were killed, and lets a signal that ends this one remove its own first.
+pub(crate) fn leave_nothing() -> Result<()> {
+    let own = process::id();
+    let program = |id: u32| fs::read_to_string(format!("/proc/{id}/comm")).ok();
+    for name in named(|maker| program(maker) != program(own)) {
+        end_programs(&name);
+        // Another run may do the same.
+        let _ = ip(&format!("netns del {name}"));
+    }
+    ctrlc::set_handler(move || {
+        let names = named(|maker| maker == own);
+        // The run goes on meanwhile, and may have started another program.
+        for name in names.iter().chain(&names) {
+            end_programs(name);
+        }
+        for name in &names {
+            let _ = ip(&format!("netns del {name}"));
+        }
+        SessionPrecedence::give_back();
+        process::exit(INTERRUPTED);
+    })
+    .context("cannot wait for signals")
+}
+
+/// Returns the names of namespaces that such programs of this kind have made.
+fn named(is_meant: impl Fn(u32) -> bool) -> Vec<String> {
+    // There is no such folder before the first namespace.
+    let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| maker(name).is_some_and(&is_meant))
+        .collect()
+}
+
+/// Returns the number of the process that made a namespace, if a program of this kind has.
+fn maker(name: &str) -> Option<u32> {
+    let beginning = name.trim_end_matches(|last: char| last.is_ascii_digit());
+    let is_ours = NAMES.contains(&beginning) || is_of_a_cluster(beginning);
+    let number = name.strip_prefix(beginning).filter(|_| is_ours)?;
+    number.parse().ok()
+}
+
+/// Returns whether a name begins as those of a cluster's namespaces: `cs`, a number and a hyphen.
+fn is_of_a_cluster(beginning: &str) -> bool {
+    let number = beginning
+        .strip_prefix("cs")
+        .and_then(|rest| rest.strip_suffix('-'));
+    number.is_some_and(|number| number.parse::<u32>().is_ok())
+}
+
+/// Ends the programs in a namespace, but for this one.
+fn end_programs(namespace: &str) {
+    let own = Some(rustix::process::getpid());
+    let listed = ip(&format!("netns pids {namespace}")).unwrap_or_default();
+    let programs = listed
+        .lines()
+        .filter_map(|line| Pid::from_raw(line.trim().parse().ok()?));
+    for program in programs.filter(|program| Some(*program) != own) {
+        // It may have ended by itself.
+        let _ = kill_process(program, Signal::KILL);
+    }
+}
+
 /// Runs `ip` and returns its output.
 pub(crate) fn ip(arguments: &str) -> Result<String> {
     let output = Command::new("ip").args(arguments.split(' ')).output()?;
     let error = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "ip {arguments}: {}", error.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_namespaces_of_this_program_have_a_maker() {
+        for (name, expected) in [
+            ("csf4711", Some(4_711)),
+            ("csfew-in4711", Some(4_711)),
+            ("csfew-out4711", Some(4_711)),
+            ("cs2-4711", Some(4_711)),
+            ("csf", None),
+            ("cs4711", None),
+            ("cs-4711", None),
+            ("csx-4711", None),
+            ("docker-4711", None),
+            ("other4711", None),
+        ] {
+            assert_eq!(maker(name), expected, "{name}");
+        }
+    }
 }

@@ -85,12 +85,17 @@ impl SessionPrecedence {
         }
         Ok(Self(()))
     }
+
+    /// Gives it back, if it was taken.
+    pub(crate) fn give_back() {
+        // There are no groups, or the session is as it was.
+        let _ = fs::write(Self::FILE, "0");
+    }
 }
 
 impl Drop for SessionPrecedence {
     fn drop(&mut self) {
-        // There are no groups, or the session is as it was.
-        let _ = fs::write(Self::FILE, "0");
+        Self::give_back();
     }
 }
 
