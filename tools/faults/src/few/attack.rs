@@ -1,10 +1,12 @@
 //! An attack: what a few addresses do, and how they prove that they really did it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use super::attackers::Plan;
+use super::field;
 use super::trial::Scene;
 use crate::harness::server::Setup;
 
@@ -21,8 +23,8 @@ pub(super) struct Attack {
     pub(super) ghosts: usize,
     /// The numbers of addresses with which it is tried.
     pub(super) addresses: &'static [usize],
-    /// Whether the addresses are networks of one IPv6 /56.
-    pub(super) is_v6: bool,
+    /// The addresses by their numbers.
+    pub(super) source: fn(usize) -> IpAddr,
     /// Whether the quick form tries it.
     pub(super) is_quick: bool,
     /// How long it lasts at least.
@@ -49,7 +51,7 @@ impl Attack {
             setup: &super::DEFAULT,
             ghosts: 0,
             addresses: ADDRESSES,
-            is_v6: false,
+            source: field::source,
             is_quick: false,
             lasts: Duration::ZERO,
             least: &[],
@@ -76,8 +78,8 @@ impl Attack {
         self
     }
 
-    pub(super) const fn over_ipv6(mut self) -> Self {
-        self.is_v6 = true;
+    pub(super) const fn at(mut self, source: fn(usize) -> IpAddr) -> Self {
+        self.source = source;
         self
     }
 

@@ -235,7 +235,7 @@ pub(super) struct Joined {
 }
 
 /// Reads byte by byte to the end of a response's head.
-async fn read_head(stream: &mut Box<dyn Stream>) -> Result<BytesMut> {
+pub(super) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> Result<BytesMut> {
     let mut head = BytesMut::new();
     while !head.ends_with(b"\r\n\r\n") {
         let byte = stream.read_u8().await?;

@@ -23,8 +23,23 @@ pub(super) fn source(number: usize) -> IpAddr {
 }
 
 /// Returns an address in one /64 network of an attacker who has a /56.
-pub(super) fn source_v6(network: usize) -> IpAddr {
-    Ipv6Addr::new(0xFD00, 0x19, 0, network as u16 & 0xFF, 0, 0, 0, 1).into()
+pub(super) fn source_in_56(network: usize) -> IpAddr {
+    source_v6(0, network as u16 & 0xFF)
+}
+
+/// Returns an address in one /56 network of an attacker who has a /48.
+pub(super) fn source_in_48(network: usize) -> IpAddr {
+    source_v6(1, (network as u16) << 8)
+}
+
+/// Returns an address in one /56 network of an attacker who has thirty /48.
+pub(super) fn source_in_30_of_48(network: usize) -> IpAddr {
+    let [customer, network] = [network % 30, network / 30];
+    source_v6(2 + customer as u16, (network as u16) << 8)
+}
+
+fn source_v6(customer: u16, network: u16) -> IpAddr {
+    Ipv6Addr::new(0xFD00, 0x19, customer, network, 0, 0, 0, 1).into()
 }
 
 /// The two networks. Dropping it removes them.

@@ -1,6 +1,6 @@
 //! One trial of an attack: two good players measure the server before, during and after it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::attack::Attack;
 use super::attackers::{AtWork, Attacker, Plan, Tally, Way};
-use super::field::{Field, SERVER, SERVER_V6, source, source_v6};
+use super::field::{Field, SERVER, SERVER_V6};
 use crate::harness::bystanders::{Bystanders, Flow};
 use crate::harness::namespace::enter;
 use crate::harness::process::{self, Process};
@@ -313,13 +313,13 @@ fn good_players(field: &Field, server: &Server, key: Option<&str>) -> Result<Bys
 }
 
 fn plan(server: &Server, attack: &Attack, addresses: usize) -> Result<Plan> {
-    let host = match attack.is_v6 {
+    let sources: Vec<_> = (0..addresses).map(attack.source).collect();
+    let host = match sources.iter().any(IpAddr::is_ipv6) {
         true => SERVER_V6.into(),
         false => SERVER.into(),
     };
-    let source = if attack.is_v6 { source_v6 } else { source };
     Ok(Plan {
-        sources: (0..addresses).map(source).collect(),
+        sources,
         tcp: SocketAddr::new(host, server.tcp.port()),
         http: SocketAddr::new(host, server.http.port()),
         tally: Arc::new(Tally::default()),

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use cubesync_harness::http;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::few::attack::Attack;
-use crate::few::attackers::Attacker;
+use crate::few::attackers::{Attacker, read_head};
 use crate::few::trial::Scene;
 use crate::harness::peer::Peer;
 use crate::harness::trial::hello;
@@ -22,6 +22,10 @@ pub(super) const ATTACKS: &[Attack] = &[
     .among_ghosts(CROWDED)
     .achieving(&[("requests", 64)])
     .quick(),
+    Attack::new("cubes-json-read", |plan| plan.each(64, reads_all))
+        .among_ghosts(CROWDED)
+        .achieving(&[("answers", 16)])
+        .reaching(&["http 429"]),
     Attack::new("pages-held", |plan| plan.each(64, half_a_head))
         .achieving(&[("held", 32)])
         .meanwhile(pages_and_a_browser)
@@ -45,6 +49,36 @@ async fn unread(attacker: Attacker, target: &'static str) -> Result<()> {
     tokio::time::sleep(HELD).await;
     drop(stream);
     Ok(())
+}
+
+/// Asks for a room's cubes on one connection, and reads each answer as fast as it comes.
+async fn reads_all(attacker: Attacker) -> Result<()> {
+    let mut stream = attacker.dial(attacker.plan.http).await?;
+    let request = attacker.head("/cubes.json");
+    let mut chunk = vec![0; 64 * 1024];
+    loop {
+        stream.write_all(&request).await?;
+        let head = read_head(&mut stream).await?;
+        let head = String::from_utf8_lossy(&head);
+        let len_bytes = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length: "));
+        let mut left: usize = len_bytes.context("an answer without a length")?.parse()?;
+        while left > 0 {
+            let at_most = left.min(chunk.len());
+            let count = stream.read(&mut chunk[..at_most]).await?;
+            ensure!(count > 0, "closed");
+            left -= count;
+        }
+        attacker.tally(
+            if head.contains(" 200 ") {
+                "answers"
+            } else {
+                "refusals"
+            },
+            1,
+        );
+    }
 }
 
 /// Keeps a connection with the beginning of a request until the server ends it.

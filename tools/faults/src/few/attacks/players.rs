@@ -69,7 +69,7 @@ async fn equal_names(attacker: Attacker) -> Result<()> {
     reset(&joined.client.stream)
 }
 
-async fn joins_and_leaves(attacker: Attacker) -> Result<()> {
+pub(super) async fn joins_and_leaves(attacker: Attacker) -> Result<()> {
     let joined = attacker.join(hello("Anna")).await?;
     joined.client.leave().await
 }
@@ -189,7 +189,7 @@ async fn rooms(attacker: Attacker) -> Result<()> {
 }
 
 /// Keeps a connection with the beginning of a greeting until the server ends it.
-async fn half_a_hello(attacker: Attacker) -> Result<()> {
+pub(super) async fn half_a_hello(attacker: Attacker) -> Result<()> {
     let mut stream = attacker.dial(attacker.plan.tcp).await?;
     stream.write_all(&[0, 0, 0, 30, 0]).await?;
     attacker.tally("held", 1);

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UdpSocket;
 use tokio::time::sleep;
 
-use super::players::newcomer_joins;
+use super::players::{half_a_hello, joins_and_leaves, newcomer_joins};
 use crate::few::attack::Attack;
 use crate::few::attackers::{Attacker, reset};
 use crate::few::field;
@@ -42,13 +42,23 @@ const WITH_TEXT: Setup = Setup {
 pub(super) const ATTACKS: &[Attack] = &[
     Attack::new("one-ipv6-56", |plan| plan.each(64, joins_and_stays))
         .from(&[256])
-        .over_ipv6()
+        .at(field::source_in_56)
         .reaching(&[
             "address_full",
             "too_many_arrivals",
             "server_full",
             "pending_full",
         ])
+        .meanwhile(newcomer_joins),
+    Attack::new("one-ipv6-48", |plan| plan.each(2, joins_and_leaves))
+        .from(&[256])
+        .at(field::source_in_48)
+        .reaching(&["too_many_arrivals"])
+        .meanwhile(newcomer_joins),
+    Attack::new("thirty-ipv6-48", |plan| plan.each(16, half_a_hello))
+        .from(&[240])
+        .at(field::source_in_30_of_48)
+        .reaching(&["pending_full"])
         .meanwhile(newcomer_joins),
     Attack::new("wrong-keys", |plan| plan.each(8, wrong_key))
         .on(&KEYED)
