@@ -16,6 +16,7 @@ const OTHER_FLAGS: &[&str] = &[
     "--ca",
     "--clients",
     "--deploy-hook",
+    "--env",
     "--env-file",
     "--file",
     "--format",
