@@ -45,8 +45,8 @@ pub(crate) use room::can_go_on_from;
 const MOVE_ON_AFTER: Duration = Duration::from_secs(3);
 /// Longest silence of a server that has not shown the own cube yet.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest time for which bytes may come before one shows the own cube. The keyframe of a room with 5,000
-/// cubes has 170 kB, and servers let nobody be slower than 2 KiB a second.
+/// Longest time until a server has shown the own cube, although bytes keep coming. The keyframe of a room with
+/// 5,000 cubes has 170 kB, and servers cut clients that take less than 2 KiB a second.
 const LONGEST_JOIN: Duration = Duration::from_secs(120);
 /// Unsent bytes above which samples wait. The newest pose is sent when there is room again.
 const BACKLOG_BYTES: usize = 1024;

@@ -142,7 +142,7 @@ async fn converse(
             return Some(ending);
         }
     };
-    // Whoever was on their way in is not among the players that a ban of the address ends.
+    // The ban ended the players of the address, and this one was still on the way in.
     if let Err(banned) = admitted.check_ban() {
         membership.remove(Problem::removal(banned, None)).await;
     }

@@ -14,7 +14,7 @@ use crate::by_address::{Address, ByAddress, WhenFull};
 use crate::label::label;
 use crate::metrics::{CountersBy, MetricSet};
 
-/// So much may come at once as may come in this time.
+/// A burst is what may come in this time, of messages and of bytes.
 const BURST: Duration = Duration::from_secs(2);
 
 /// Bytes that a connection pays for at once. It pays for more in turns, so that the short messages of others
@@ -133,7 +133,7 @@ impl Level {
 }
 
 impl Budgets {
-    /// Gives each address so much.
+    /// Creates budgets with the same limits for each address.
     pub fn new(limits: WorkLimits, set: &MetricSet) -> Self {
         Self {
             limits,
@@ -180,14 +180,13 @@ impl Budgets {
 }
 
 impl Budget {
-    /// Takes a message's part, and returns until when the next one must wait.
+    /// Charges for a message, and returns until when the next one must wait.
     pub fn take_message(&self, now: Instant) -> Option<Instant> {
         let bucket = |level: &'_ Level, now_ns| level.messages.take(1, now_ns);
         self.take(bucket, now, OverBudget::Messages)
     }
 
-    /// Takes the part of some of so many bytes, which are left from then on. Returns until when it must
-    /// wait.
+    /// Charges for some of the bytes that are `left` to pay. Returns until when the next ones must wait.
     pub fn take_bytes(&self, left: &mut u32, now: Instant) -> Option<Instant> {
         let piece = PIECE_BYTES.min(*left);
         *left -= piece;
@@ -195,7 +194,7 @@ impl Budget {
         self.take(bucket, now, OverBudget::Bytes)
     }
 
-    /// Takes the part of so many bytes in turns, until none are left. Cancelling it forgets one turn at most.
+    /// Charges for all bytes that are `left` to pay, in turns. Cancelling it forgets one turn at most.
     pub async fn pay_bytes(&self, left: &mut u32) {
         while *left > 0 {
             if let Some(until) = self.take_bytes(left, Instant::now()) {
@@ -204,7 +203,7 @@ impl Budget {
         }
     }
 
-    /// Takes the part of a datagram if it is there, and returns whether it was.
+    /// Charges for a datagram if it is within the budget, and returns whether it is.
     pub fn allows_datagram(&self, len_bytes: usize) -> bool {
         let len_bytes = u32::try_from(len_bytes).unwrap_or(u32::MAX);
         let now = Instant::now();
@@ -255,7 +254,7 @@ mod tests {
         text.parse::<IpAddr>().unwrap().into()
     }
 
-    /// Takes a message's part, and waits for its turn.
+    /// Charges for a message, and waits for its turn.
     async fn pay_message(budget: &Budget) {
         if let Some(until) = budget.take_message(Instant::now()) {
             tokio::time::sleep_until(until).await;

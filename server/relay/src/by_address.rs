@@ -1,6 +1,6 @@
 //! Limits for each address: whom they count, and a map for it in bounded memory.
 //!
-//! An IPv4 address is somebody, and so is an IPv6 network of /64, in which a household's devices choose
+//! An IPv4 address counts as one household, and so does an IPv6 network of /64, in which devices choose
 //! their addresses as they like. But a provider may give one customer a /56 or a /48, which have 256 and
 //! 65,536 such networks. So each limit has [shares](Prefix::times) for these wider networks too.
 
@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 /// somebody with many networks could ask for one with each connection.
 const CLEAN_EVERY: Duration = Duration::from_secs(1);
 
-/// Interval at which any map does, so that the memory of a crowd that has gone comes back.
+/// Interval at which any other map looks for them, so that the memory of a crowd that has gone comes back.
 const CLEAN_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
 /// A map with fewer entries than this does not look for idle ones.
 const FEW: usize = 256;
 
-/// What a full map forgets of its entries when nothing in it is idle: a quarter.
+/// The part of its entries that a full map forgets when none is idle: a quarter.
 const FORGOTTEN_PARTS: usize = 4;
 
 /// The widths of IPv6 networks that have a share of each limit, the widest first, and how many times the
@@ -81,7 +81,7 @@ impl Address {
         let network = network(self.ip);
         let widths = match network {
             _ if self.is_own => &[],
-            // An IPv4 address is not for the taking by the block.
+            // Customers do not get IPv4 addresses by the block.
             IpAddr::V4(_) => &WIDTHS[WIDTHS.len() - 1..],
             IpAddr::V6(_) => &WIDTHS[..],
         };
@@ -132,7 +132,7 @@ pub struct ByAddress<Value> {
     cleaned: Option<Instant>,
 }
 
-/// What a map does that is full of entries that are not idle.
+/// The policy of a map that is full of entries that are not idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WhenFull {
     /// It takes no more.
@@ -245,8 +245,8 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// Returns the IPv4 address to which everything goes that is sent to an address of IPv6. Whoever has the
-/// one has whole networks of such addresses, or shares a network with everybody else of IPv4.
+/// Returns the IPv4 address that gets everything that is sent to an address of IPv6. Its owner has whole
+/// networks of such addresses, or shares one with everybody else of IPv4.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let bits = address.to_bits();
     let v4_at = |first_bit: u32| Ipv4Addr::from_bits((bits >> (96 - first_bit)) as u32);

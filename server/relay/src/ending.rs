@@ -19,8 +19,7 @@ struct Facts {
     reject: (RejectCode, &'static str),
     /// The code and text of a `Closing`, when it ends afterwards and the peer can still be told.
     closing: Option<(CloseCode, &'static str)>,
-    /// The code of the `Closing` with the operator's words, of which the peer was told before the
-    /// connection ends.
+    /// The code of the `Closing` by which the room tells a player of the removal, in the operator's words.
     removal: Option<CloseCode>,
 }
 

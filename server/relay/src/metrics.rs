@@ -113,7 +113,7 @@ pub struct Metrics {
     pub panics: CountersBy<Task>,
 }
 
-/// Something that a gauge counts for as long as this lives, also when its task panics.
+/// A guard that counts in a gauge for as long as it lives, even if its task panics.
 #[derive(Debug)]
 pub struct Counted(Gauge);
 

@@ -14,8 +14,8 @@ use crate::token_bucket::TokenBucket;
 const BURST: Duration = Duration::from_secs(16);
 
 /// Largest number of networks that are remembered, which take 5 MB. When it is reached, those are forgotten
-/// that have taken the least: they gain no more than that, where to refuse all others would lock out
-/// those who come now. A wide network cannot reach it alone, because its own share ends first.
+/// that have taken the least. They gain no more than what they had taken; to refuse all others instead would
+/// lock out everybody who comes now. A wide network cannot reach it alone, because its own share ends first.
 const MAX_NETWORKS: usize = 57_000;
 
 /// A limit on the rate of each address. The machine's own addresses have none.

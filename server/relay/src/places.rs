@@ -1,4 +1,4 @@
-//! Places of which there are only so many, in all and for each address. Where all are taken and somebody claims
+//! Places of which there are only so many, in all and for each address. When all are taken and a newcomer claims
 //! one, the address that has claimed the most gives one away, so that no number of greedy addresses keeps the
 //! others out.
 
@@ -195,11 +195,6 @@ impl Held {
 }
 
 impl Place {
-    /// Returns the places of which this is one.
-    pub fn places(&self) -> &Arc<Places> {
-        &self.places
-    }
-
     /// Returns the address that has it.
     pub fn address(&self) -> Address {
         self.address

@@ -2,8 +2,9 @@
 //! for another.
 //!
 //! A room that nobody is in makes place for a newcomer's: empty ones first, each time the oldest of the address
-//! that has the most, and then those of ghosts, the oldest first. A room with players never does. While places are short, an address
-//! that has many rooms with players gets no further one, so that the last places are for the others.
+//! that has the most, and then those of ghosts, the oldest first. A room with players never does. While places
+//! are short, an address that has many rooms with players gets no further one, so that the last places are for
+//! the others.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
@@ -23,7 +24,7 @@ const SHORT_SHARE: usize = 4;
 /// The parts in which the empty rooms of a network count, a multiple of all [`Prefix::times`].
 const PARTS: usize = 4;
 
-/// Who is in a room: what it is worth when places are short.
+/// The occupants of a room, by which it is kept when places are short.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Occupants {
     /// Nobody.
@@ -437,7 +438,7 @@ mod tests {
             held.extend((1..=63).filter_map(|last| places.take(address(last)).ok()));
         }
         assert!(held.len() > 63 * 15, "{}", held.len());
-        // Whoever comes then has places, and so has the next one.
+        // Newcomers still find places.
         for last in 64..70 {
             held.extend((0..2).map(|_| places.take(address(last)).unwrap()));
         }

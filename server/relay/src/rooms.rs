@@ -398,7 +398,7 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(1)).await;
         assert_eq!(names(), "fourth ghost lobby people");
         let _fifth = open("fifth", 5).await.unwrap();
-        // Whoever comes right now finds the room that has just made place, or none.
+        // A newcomer now finds the room that has just made place, or none.
         assert_eq!(open("ghost", 6).await.unwrap_err(), Ending::TooManyRooms);
         assert_eq!(names(), "fifth fourth lobby people");
         assert_eq!(rooms.metrics.rooms.get(), 4);

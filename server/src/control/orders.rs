@@ -155,7 +155,7 @@ impl<'server> Operator<'server> {
         let until = BanLine::from(&ban).until;
         let bans = &self.shared.host.bans;
         bans.add(ban, now).map_err(|error| error.to_string())?;
-        // Whoever comes from now on is refused or, if they were admitted already, removed on arrival.
+        // A newcomer is refused from now on or, if admitted already, removed on arrival.
         let found = self.connected_from(network, None).await?;
         let removed = self.remove(&found, Ending::Banned, reason.as_deref()).await;
         let players = match removed.is_empty() {

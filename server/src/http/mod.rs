@@ -157,7 +157,7 @@ impl MetricsText {
     /// Largest number of texts that are made in a second. Each takes a tenth of a millisecond.
     const PER_SECOND: NonZeroU32 = NonZeroU32::new(50).expect("it is not zero");
 
-    /// What may be made in this time may be made at once.
+    /// A burst is what may be made in this time.
     const BURST: Duration = Duration::from_secs(2);
 
     fn new() -> Self {

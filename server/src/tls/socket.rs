@@ -22,7 +22,7 @@ const MAX_HANDSHAKE_BYTES: usize = 16 * 1024;
 /// long again; a record without content has 22 bytes, and one with a single byte has 23.
 const ENCRYPTED_BYTES_EACH: NonZeroU32 = NonZeroU32::new(2).expect("it is not zero");
 
-/// Bytes may come at once that may come in this time, as for those that they hold.
+/// A burst is what may come in this time, as for the bytes within.
 const BURST: Duration = Duration::from_secs(2);
 
 /// The TCP stream under a TLS connection.

@@ -1,4 +1,4 @@
-//! What the room's task answers to single players.
+//! The answers of the room's task to single players.
 //!
 //! A write to a socket costs more than all else that a message makes the task do, so players decide about few
 //! of them: besides a pong now and then, answers go out with a tick, in one write.

@@ -79,7 +79,7 @@ pub struct Member {
     gate: Gate,
     /// The other end of the player's connection.
     peer: Option<Peer>,
-    /// Since when the player is connected.
+    /// When the player connected.
     since: Instant,
     /// Cancelled when this is dropped.
     ended: CancellationToken,

@@ -123,7 +123,7 @@ pub enum RoomEvent {
         cube: CubeId,
         /// What the player is told.
         why: Problem,
-        /// Where it goes whether the player was there to be removed.
+        /// Receives whether the player was there.
         reply: oneshot::Sender<bool>,
     },
     /// A receiver without a cube comes.
@@ -195,7 +195,7 @@ pub enum PlayerPlace {
     Here {
         /// The other end; `None`: a player of a recording.
         peer: Option<Peer>,
-        /// Since when.
+        /// When the player connected.
         since: Instant,
     },
     /// To another server that shows the room.

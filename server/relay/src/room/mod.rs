@@ -136,7 +136,7 @@ impl Room {
     }
 
     /// Runs until `shutdown`, or until the room is [abandoned](Self::is_abandoned); `retire` is dropped before
-    /// the room stops listening, also when it panics.
+    /// the room stops listening, even if it panics.
     pub async fn run(mut self, shutdown: CancellationToken, retire: Retire) {
         // Arguments are dropped in reverse order, and local variables before them.
         let timer = tokio::time::sleep_until(self.next_turn().into());

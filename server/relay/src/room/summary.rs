@@ -1,4 +1,4 @@
-//! What pages say of a room in a line, without a copy of its cubes.
+//! A room in one line, as pages show it, without a copy of its cubes.
 
 use cubesync_protocol::CubeKind;
 

@@ -39,7 +39,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// are few beside what those who fill the memory may guess.
 const CHECKS_WHEN_FULL: NonZeroU32 = NonZeroU32::new(100).expect("it is not zero");
 
-/// So many of these may come at once as come in this time.
+/// A burst of them is what may come in this time.
 const BURST_WHEN_FULL: Duration = Duration::from_secs(1);
 
 /// Join keys, and the addresses that have shown some.

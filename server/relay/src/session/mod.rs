@@ -173,7 +173,7 @@ impl Sessions {
             }
         };
         admitted.has_joined();
-        // Whoever was on their way in is not among the players that a ban of the address ends.
+        // The ban ended the players of the address, and this one was still on the way in.
         if let Err(banned) = admitted.check_ban() {
             membership.remove(Problem::removal(banned, None)).await;
         }

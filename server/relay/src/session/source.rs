@@ -24,7 +24,7 @@ const BURST: Duration = Duration::from_secs(2);
 pub(super) struct Source<From> {
     reader: From,
     received: BytesMut,
-    /// Since when the first bytes of an unfinished frame or message are there.
+    /// When the first bytes of an unfinished frame or message came.
     begun: Option<Instant>,
     messages: TokenBucket,
     bytes: TokenBucket,

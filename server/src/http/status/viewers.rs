@@ -122,12 +122,15 @@ mod tests {
     }
 
     fn viewer(feed: watch::Receiver<Feed>, ends: Instant) -> Viewer {
-        let place = Places::new(1, 1).claim(address(1), || Duration::ZERO);
+        viewer_at(&Places::new(1, 1), feed, ends)
+    }
+
+    fn viewer_at(places: &Arc<Places>, feed: watch::Receiver<Feed>, ends: Instant) -> Viewer {
         Viewer {
             feed,
             ends,
             has_history: false,
-            place: place.unwrap(),
+            place: places.claim(address(1), || Duration::ZERO).unwrap(),
         }
     }
 
@@ -155,8 +158,9 @@ mod tests {
     #[tokio::test]
     async fn a_viewer_whose_place_another_address_needs_gets_no_more_events() {
         let (publish, feed) = watch::channel(Feed::new(30));
-        let viewer = viewer(feed, Instant::now() + Duration::from_secs(60));
-        let newcomer = viewer.place.places().claim(address(2), || Duration::ZERO);
+        let places = Places::new(1, 1);
+        let viewer = viewer_at(&places, feed, Instant::now() + Duration::from_secs(60));
+        let newcomer = places.claim(address(2), || Duration::ZERO);
         assert!(newcomer.is_ok());
         assert_eq!(events_of(viewer, 9).await.len(), 1);
         drop(publish);

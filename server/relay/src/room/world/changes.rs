@@ -46,8 +46,8 @@ impl Changed {
 }
 
 impl Known {
-    /// Returns the event by which receivers learn what has become of a cube. Who asked for a free cube gets an
-    /// answer even if everything is as before.
+    /// Returns the event by which receivers learn what has become of a cube. A player who asked for a
+    /// free cube gets an answer even if everything is as before.
     pub(super) fn event(self, cube: CubeId, now: Option<CubeInfo>) -> Option<Event> {
         let Some(info) = now else {
             return self.kind.map(|_| Event::Left { cube });
