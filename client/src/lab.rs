@@ -14,6 +14,8 @@ use bytes::BytesMut;
 /// Bytes on their way after which a line is full: a slow line makes its sender wait, as a kernel's
 /// buffers do.
 const MAX_WAITING_BYTES: usize = 64 * 1024;
+/// Largest number of bytes that a segment of TCP carries over Ethernet. Longer writes arrive piece by piece.
+const SEGMENT_BYTES: usize = 1_460;
 /// Time beyond a round trip that a sender waits before it sends a segment again: Linux's minimum.
 /// RFC 6298 asks for a second, which no system follows.
 const RETRANSMISSION_WAIT: Duration = Duration::from_millis(200);
@@ -30,7 +32,7 @@ pub struct Conditions {
     /// The largest deviation of a direction's delay from the latency, up or down.
     pub jitter: Duration,
     /// The number of lost segments and datagrams in a thousand. Bytes that are sent together are a
-    /// segment.
+    /// segment, or several if they are too many for one.
     pub loss_permille: u16,
     /// The bandwidth of each direction, in bits per second; 0 is without limit.
     pub bandwidth_bps: u32,
@@ -135,19 +137,18 @@ impl DelayLine {
         self.waiting.is_empty()
     }
 
-    /// Sends `bytes` as one segment and takes them out.
+    /// Sends `bytes` in segments and takes them out.
     pub fn send(&mut self, now: Duration, bytes: &mut BytesMut) {
-        if bytes.is_empty() {
-            return;
+        for segment in bytes.chunks(SEGMENT_BYTES) {
+            self.free_at = self.free_at.max(now) + self.sending_time(segment.len());
+            let arrives = self.free_at + self.delay();
+            self.last_due = self.last_due.max(arrives);
+            self.waiting_bytes += segment.len();
+            self.waiting.push_back(Segment {
+                due: self.last_due,
+                bytes: segment.to_vec(),
+            });
         }
-        self.free_at = self.free_at.max(now) + self.sending_time(bytes.len());
-        let arrives = self.free_at + self.delay();
-        self.last_due = self.last_due.max(arrives);
-        self.waiting_bytes += bytes.len();
-        self.waiting.push_back(Segment {
-            due: self.last_due,
-            bytes: bytes.to_vec(),
-        });
         bytes.clear();
     }
 
@@ -328,11 +329,16 @@ mod tests {
             line.send(ms(0), &mut BytesMut::from(&[0; 500][..]));
         }
         // 1,000 bytes a second.
-        for (at_ms, bytes) in [(499, 0), (500, 500), (2_999, 2_000), (3_000, 500)] {
+        for (at_ms, bytes) in [(499, 0), (500, 500), (2_999, 2_000), (5_000, 2_500)] {
+            assert_eq!(line.receive(ms(at_ms), &mut incoming), bytes, "{at_ms}");
+        }
+        // A long write arrives piece by piece.
+        line.send(ms(5_000), &mut BytesMut::from(&[0; 3_000][..]));
+        for (at_ms, bytes) in [(6_459, 0), (6_460, 1_460), (7_920, 1_460), (8_000, 80)] {
             assert_eq!(line.receive(ms(at_ms), &mut incoming), bytes, "{at_ms}");
         }
         while line.has_room() {
-            line.send(ms(3_000), &mut BytesMut::from(&[0; 500][..]));
+            line.send(ms(8_000), &mut BytesMut::from(&[0; 500][..]));
         }
         assert!(line.waiting_bytes < MAX_WAITING_BYTES + 500);
         line.receive(Duration::MAX, &mut incoming);
