@@ -41,6 +41,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault::new("nats-paused", |trial| nats_away(trial, Way::Paused)),
     Fault::new("nats-slow", nats_slow),
     Fault::new("garbage-on-the-bus", garbage),
+    Fault::new("flood-on-the-bus", flood),
     Fault::new("owner-cut-off", |trial| cut_off(trial, &[0])).needs_root(),
     Fault::new("edge-cut-off", |trial| cut_off(trial, &[2])).needs_root(),
     Fault::new("two-and-one", |trial| cut_off(trial, &[0, 1])).needs_root(),
@@ -299,6 +300,38 @@ fn garbage(trial: &Trial<'_>) -> Result<String> {
     Ok(format!(
         "{broken} broken and repeated payloads: {healed}; {changed} changed ones: {healed_again}"
     ))
+}
+
+/// Asks the ends of all links for their packets, and repeats requests, far more often than servers do. Players
+/// must go on seeing each other.
+fn flood(trial: &Trial<'_>) -> Result<String> {
+    let cluster = Cluster::start(trial)?;
+    let mut intruder = Intruder::on(cluster.nats.address)?;
+    let published = intruder.flood(trial.pick(5, 30))?;
+    let gap = cluster.players.longest_gap(Among::All);
+    let resent: u64 = cluster.pages().into_iter().map(resent_packets).sum();
+    ensure!(resent > 0, "no server answered");
+    ensure!(
+        gap < LOCAL_GAP,
+        "players did not see each other for {gap:?}"
+    );
+    let healed = cluster.healed(Instant::now(), AFTER_A_CUT)?;
+    Ok(format!(
+        "{published} requests, {resent} packets sent again: longest gap {} ms; then {healed}",
+        gap.as_millis()
+    ))
+}
+
+/// Returns how many packets a server has sent again.
+fn resent_packets(pages: SocketAddr) -> u64 {
+    let body = http::get(pages, "/metrics").map_or(Vec::new(), |page| page.body);
+    let page = String::from_utf8_lossy(&body);
+    let count = page
+        .lines()
+        .find_map(|line| line.strip_prefix("cubesync_link_resent_total "));
+    count
+        .and_then(|count| count.parse().ok())
+        .unwrap_or_default()
 }
 
 /// Cuts servers off from their nats-server, in a network of their own.
