@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -38,7 +37,7 @@ use cubesync_relay::pace::Pace;
 use cubesync_relay::places::Places;
 use cubesync_relay::room::backplane::Alone;
 use cubesync_relay::rooms::DEFAULT_ROOM;
-use cubesync_relay::session::OtherPorts;
+use cubesync_relay::session::{OtherPorts, tcp};
 
 /// Largest number of text clients. Each keeps a copy of its room, so that their memory grows with the square
 /// of their number; the port is for a few people with a terminal.
@@ -125,13 +124,13 @@ async fn serve(
     let Some((replay, tls, bus)) = shutdown.run_until_cancelled(opening).await.transpose()? else {
         return Ok(());
     };
-    let tcp = bind(config.listen, "clients", "--listen").await?;
+    let tcp_listener = bind(config.listen, "clients", "--listen").await?;
     let http_listener = bind(config.http, "HTTP", "--http").await?;
     let text_listener = match config.text {
         Some(address) => Some(bind(address, "the text protocol", "--text").await?),
         None => None,
     };
-    let tcp_address = tcp.local_addr().unwrap_or(config.listen);
+    let tcp_address = tcp_listener.local_addr().unwrap_or(config.listen);
     let udp = bind_udp(&config, tcp_address).await?;
     let addresses = Addresses {
         tcp: tcp_address,
@@ -213,7 +212,7 @@ async fn serve(
         tasks.spawn(control::serve(control, Arc::clone(&shared), ban_file));
     }
     let is_over = CancellationToken::new();
-    let players = accept_players(tcp, Arc::clone(&shared), is_over.clone());
+    let players = accept_players(tcp_listener, Arc::clone(&shared), is_over.clone());
     let players = tokio::spawn(players);
     if let Some(datagrams) = datagrams {
         tasks.spawn(receive_datagrams(datagrams, Arc::clone(&shared)));
@@ -327,9 +326,7 @@ async fn accept_text_clients(listener: TcpListener, shared: Arc<Shared>) {
                 }
                 Err(ending) => {
                     let line = format!("error: {}\n", ending.message());
-                    // A peer that cannot take a line at once only sees the connection close. The
-                    // runtime would refuse to write before it has seen that the socket is writable.
-                    let _ = SockRef::from(&stream).send(line.as_bytes());
+                    tcp::send_at_once(&stream, line.as_bytes());
                 }
             }
         },

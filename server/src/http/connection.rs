@@ -15,7 +15,6 @@ use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use socket2::SockRef;
 use tokio::io::AsyncBufReadExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -146,9 +145,8 @@ pub(super) async fn serve(
                                 drop(permit);
                             });
                         }
-                        // Too many peers have to be told: one that does not look at once may only see
-                        // the connection close. The runtime does not know yet that it can write.
-                        Err(_) => drop(SockRef::from(&stream).send(&refusal.to_bytes())),
+                        // Too many peers have to be told.
+                        Err(_) => tcp::send_at_once(&stream, &refusal.to_bytes()),
                     }
                     return;
                 }

@@ -153,10 +153,14 @@ pub fn prepare(stream: &TcpStream) -> io::Result<()> {
 
 /// Tells a peer that it is not admitted, where that needs no waiting. The peer may miss it.
 pub fn turn_away(stream: &TcpStream, ending: Ending) {
-    let reject = Problem::from(ending).reject().to_frame();
+    send_at_once(stream, &Problem::from(ending).reject().to_frame());
+}
+
+/// Sends a few last bytes, where that needs no waiting. The peer may miss them.
+pub fn send_at_once(stream: &TcpStream, bytes: &[u8]) {
     // A peer that cannot take a hundred bytes at once sees a closed connection instead.
     // The runtime would refuse to write before it has seen that the new socket is writable.
-    let _ = SockRef::from(stream).send(&reject);
+    let _ = SockRef::from(stream).send(bytes);
 }
 
 /// Takes a socket apart into the halves of a transport.
