@@ -3,6 +3,7 @@
 //! The listeners accept connections and hand them to a [`Host`](cubesync_relay::Host), which owns the
 //! rooms. The text protocol joins a room like any player. The pages show what the host does.
 
+mod bind;
 mod blocking;
 mod cluster;
 mod config;

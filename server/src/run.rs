@@ -1,16 +1,15 @@
-//! The server's life: binding, serving, stopping.
+//! The server's life: starting, serving, stopping.
 
-use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use crate::bind::{bind, bind_udp};
 use crate::cluster::BusConnection;
 #[cfg(feature = "cluster")]
 use crate::cluster::Neighbours;
@@ -332,64 +331,4 @@ async fn accept_text_clients(listener: TcpListener, shared: Arc<Shared>) {
         },
     )
     .await;
-}
-
-async fn bind(
-    address: SocketAddr,
-    purpose: &'static str,
-    flag: &'static str,
-) -> Result<TcpListener, StartError> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|error| cannot_bind(address, purpose, flag, &error))
-}
-
-/// Binds the socket for datagrams, if they are on. Where nobody asked for an address, the server starts
-/// without one too: players have their streams. `stream` is the address to which players connect.
-async fn bind_udp(config: &Config, stream: SocketAddr) -> Result<Option<UdpSocket>, StartError> {
-    let Some(address) = config.udp_address() else {
-        return Ok(None);
-    };
-    // A port that the system chose for the streams is the datagrams' too, if it is free for them.
-    if config.udp.is_none()
-        && address.port() == 0
-        && let Ok(socket) = datagram::bind(stream).await
-    {
-        return Ok(Some(socket));
-    }
-    match datagram::bind(address).await {
-        Ok(socket) => Ok(Some(socket)),
-        Err(error) => {
-            let error = cannot_bind(address, "datagrams", "--udp", &error);
-            if config.udp.is_some() {
-                return Err(error);
-            }
-            warn!(%error, "there will be no datagrams");
-            Ok(None)
-        }
-    }
-}
-
-fn cannot_bind(
-    address: SocketAddr,
-    purpose: &'static str,
-    flag: &'static str,
-    error: &io::Error,
-) -> StartError {
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            format!("the port is in use; stop the other program or choose another port with {flag}")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("no permission for this port; choose one above 1023 with {flag}")
-        }
-        io::ErrorKind::AddrNotAvailable => format!(
-            "this machine does not have that address; choose another with {flag}, 0.0.0.0 for all"
-        ),
-        _ => error.to_string(),
-    };
-    StartError::Bind {
-        address,
-        purpose,
-        hint,
-    }
 }
