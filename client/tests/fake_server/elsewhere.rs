@@ -1,15 +1,16 @@
 //! A client that loses its server and goes on at another one.
 
+use std::io::Write;
 use std::net::TcpListener;
 use std::time::Duration;
 
 use cubesync_client::protocol::{
-    ClientMessage, CloseCode, CubeId, CubeKind, Event, RejectCode, ResumeToken, ServerMessage,
-    Snapshot,
+    ClientMessage, CloseCode, CubeId, CubeKind, Event, Message, RejectCode, ResumeToken,
+    ServerMessage, Snapshot,
 };
 use cubesync_client::{ClientEvent, Status};
 
-use crate::trial::{HERE, OTHER, Trial, info, pose};
+use crate::trial::{HERE, OTHER, Trial, info, keyframe, pose};
 
 const OWN: CubeId = CubeId(7);
 
@@ -104,6 +105,24 @@ fn a_server_that_takes_the_token_has_three_seconds_to_let_the_player_in() {
     peer.welcome(OWN);
     trial.until(|trial| trial.client.status() == Status::Joined);
     drop(silent);
+}
+
+#[test]
+fn a_server_whose_keyframe_is_on_its_way_has_longer() {
+    let (mut trial, slow, other) = (Trial::new(), listener(), listener());
+    drop(trial.join_naming(OWN, &[&slow, &other]));
+    trial.kill(slow);
+    let mut peer = trial.accept();
+    trial.poll();
+    peer.welcome_alone(OWN, ResumeToken([8; 16]));
+    let keyframe = keyframe(OWN).to_frame();
+    for part in keyframe.chunks(keyframe.len().div_ceil(3)) {
+        trial.skipped += Duration::from_secs(2);
+        let before = trial.client.statistics().bytes_in;
+        peer.stream.write_all(part).unwrap();
+        trial.until(|trial| trial.client.statistics().bytes_in > before);
+    }
+    trial.until(|trial| trial.client.status() == Status::Joined);
 }
 
 #[test]

@@ -68,6 +68,21 @@ pub(crate) fn put(cubes: &[CubeId], moved: CubeId, there: Pose) -> Bytes {
     bytes.into()
 }
 
+/// Returns the room's first keyframe, with a free cube and another player.
+pub(crate) fn keyframe(own: CubeId) -> ServerMessage {
+    let free = CubeKind::Free { holder: None };
+    ServerMessage::Keyframe(Keyframe {
+        cell: HERE,
+        interval_ticks: 1,
+        tick: 100,
+        cubes: vec![
+            info(FREE, free),
+            info(OTHER, CubeKind::Player),
+            info(own, CubeKind::Player),
+        ],
+    })
+}
+
 /// The server's end of one connection.
 pub(crate) struct ServerEnd {
     pub(crate) stream: TcpStream,
@@ -128,18 +143,7 @@ impl ServerEnd {
             web: address(other),
         });
         let hello = self.answer_hello(own, ResumeToken([7; 16]), servers.collect());
-        let free = CubeKind::Free { holder: None };
-        let cubes = vec![
-            info(FREE, free),
-            info(OTHER, CubeKind::Player),
-            info(own, CubeKind::Player),
-        ];
-        self.send(&ServerMessage::Keyframe(Keyframe {
-            cell: HERE,
-            interval_ticks: 1,
-            tick: 100,
-            cubes,
-        }));
+        self.send(&keyframe(own));
         hello
     }
 }
