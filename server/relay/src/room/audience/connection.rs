@@ -165,7 +165,12 @@ impl Connection {
     /// Returns whether it has a path, and its stream had all and took all until the last tick.
     pub(super) fn is_flowing(&self, log: &SnapshotLog) -> bool {
         let has_path = self.path.is_some();
-        has_path && self.is_empty() && self.waits_since.is_none() && !self.has_fallen_behind(log)
+        let takes_all = match &self.outlet {
+            // Datagrams would overtake what a session still has.
+            Outlet::Session(queue) => queue.waiting_bytes() == 0,
+            _ => self.waits_since.is_none(),
+        };
+        has_path && self.is_empty() && takes_all && !self.has_fallen_behind(log)
     }
 
     /// Returns whether the stream may wait with what it has, since a datagram has just brought it.
@@ -263,8 +268,8 @@ impl Connection {
         self.content_sent(tick);
     }
 
-    /// Sends a heartbeat if nothing was written for `interval_ticks`, or as the tail. A connection
-    /// that has fallen behind gets none, since a heartbeat says that the predictions are right.
+    /// Sends a heartbeat if nothing was written for `interval_ticks`, as the tail, or for the next datagram. A
+    /// connection that has fallen behind gets none, since a heartbeat says that the predictions are right.
     pub(super) fn keep_alive(
         &mut self,
         log: &SnapshotLog,
@@ -272,17 +277,22 @@ impl Connection {
         interval_ticks: u64,
         heartbeat: &Bytes,
     ) {
-        if tick == self.sent_tick || !self.is_up_to_date(log) {
+        let path = self.path.as_mut();
+        let must_complete = path.is_some_and(|path| path.wants_heartbeat());
+        if tick == self.sent_tick && !must_complete || !self.is_up_to_date(log) {
             return;
         }
         let path = self.path.as_ref();
         // What datagrams bring as well can wait for TCP's timeout.
         let has_copy = path.is_some_and(|path| path.works(tick) && !path.has_left(self.sent_tick));
         let has_tail = self.sends_tail && self.ends_with_content && !has_copy;
-        if has_tail || tick - self.sent_tick >= interval_ticks {
+        if must_complete || has_tail || tick - self.sent_tick >= interval_ticks {
             self.push(heartbeat.clone());
             self.sent_tick = tick;
             self.ends_with_content = false;
+            if let Some(path) = &mut self.path {
+                path.completed(tick);
+            }
         }
     }
 
@@ -331,6 +341,9 @@ impl Connection {
             return Ok(Flushed::All);
         }
         self.content_sent(tick);
+        if let Some(path) = &mut self.path {
+            path.completed(tick.saturating_sub(1));
+        }
         self.flush(log, now)
     }
 

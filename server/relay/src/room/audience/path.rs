@@ -32,6 +32,11 @@ pub(super) struct Path {
     repeats: u8,
     /// The newest tick of which the stream alone has something.
     left_tick: u64,
+    /// The newest tick of which the client knows that nothing is missing, if nothing was lost. It can use no
+    /// datagram that begins after a later one.
+    complete_tick: u64,
+    /// Whether a heartbeat on the stream must complete the tick that is served.
+    wants_heartbeat: bool,
     /// Whether the client's first datagram, or its first after a silence, is still to be answered.
     must_answer: bool,
     /// The tick in which a datagram of the client came last.
@@ -88,6 +93,8 @@ impl Path {
             sent_tick: tick,
             repeats: 0,
             left_tick: tick,
+            complete_tick: tick,
+            wants_heartbeat: false,
             must_answer: false,
             heard_tick: None,
             arrived: LossMeter::default(),
@@ -107,10 +114,22 @@ impl Path {
         self.lost = uplink.lost;
     }
 
-    /// Notes that the connection's view has changed at a tick.
+    /// Notes that the connection's view has changed at a tick, which a heartbeat makes complete.
     pub(super) fn view_changed(&mut self, tick: u64) {
         self.floor = tick;
         self.left_tick = tick;
+        self.complete_tick = tick;
+    }
+
+    /// Notes that the client knows that a tick is complete.
+    pub(super) fn completed(&mut self, tick: u64) {
+        self.complete_tick = self.complete_tick.max(tick);
+    }
+
+    /// Returns, once, whether the client can use later datagrams only after a heartbeat of the tick that is
+    /// served. A snapshot of that tick completes only the one before, and may come after its datagram.
+    pub(super) fn wants_heartbeat(&mut self) -> bool {
+        std::mem::take(&mut self.wants_heartbeat)
     }
 
     /// Returns whether the stream alone has a tick, as far as it is known.
@@ -140,11 +159,15 @@ impl Path {
         streams: &[StreamId],
         own: CubeId,
     ) -> Sent {
+        self.wants_heartbeat = false;
         let len_bytes = self.send_when_due(served, streams, own);
         let is_covered = || len_bytes.is_some() || !served.log.has_news(served.tick, streams, own);
         Sent {
             len_bytes,
-            covers_tick: self.works(served.tick) && !self.has_left(served.tick) && is_covered(),
+            covers_tick: self.works(served.tick)
+                && !self.has_left(served.tick)
+                && !self.wants_heartbeat
+                && is_covered(),
         }
     }
 
@@ -165,10 +188,15 @@ impl Path {
         }
         let max_bytes = MAX_DATAGRAM_BYTES - MAX_HEADER_BYTES;
         let window = log.window(streams, own, self.floor, ticks, max_bytes);
-        if window.base == tick {
-            // This tick is too long for a datagram, and comes on the stream alone. An empty datagram, which
-            // nobody needs for the room, tells the client now and then that datagrams come through.
+        let is_too_long = window.base == tick;
+        if is_too_long {
             self.left_tick = tick;
+        }
+        // The tick before was too long for a datagram, and the stream has not said yet that it is complete.
+        self.wants_heartbeat = !is_too_long && window.base > self.complete_tick;
+        if is_too_long || self.wants_heartbeat {
+            // The tick comes on the stream. A datagram that nobody needs for the room tells the client now and
+            // then that datagrams come through.
             if !self.must_answer && tick - self.sent_tick < u64::from(self.tick_hz) {
                 return None;
             }
@@ -183,6 +211,9 @@ impl Path {
         if !self.path.send(&datagram) {
             self.left_tick = tick;
             return None;
+        }
+        if window.base <= self.complete_tick {
+            self.completed(tick);
         }
         self.number = number.wrapping_add(1);
         self.sent_tick = tick;

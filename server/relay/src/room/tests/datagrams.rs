@@ -71,11 +71,36 @@ impl Receiver {
     }
 }
 
+/// Reads what a stream has, and returns the number of writes and the messages.
+fn read(client: &mut Client) -> (usize, Vec<ServerMessage>) {
+    let (mut writes, mut messages) = (0, Vec::new());
+    while let Ok(frames) = client.frames.try_recv() {
+        writes += 1;
+        client.received.extend_from_slice(&frames);
+    }
+    while let Some(payload) =
+        frame::split(&mut client.received, ServerMessage::MAX_PAYLOAD_BYTES).unwrap()
+    {
+        messages.push(ServerMessage::decode(&payload).unwrap());
+    }
+    (writes, messages)
+}
+
 /// Counts of datagrams in all runs.
 #[derive(Debug, Default)]
 struct Used {
     new: u64,
     useless: u64,
+}
+
+/// Returns the tick that a message of the stream is about.
+fn tick_of(message: &ServerMessage) -> u64 {
+    match message {
+        ServerMessage::Keyframe(keyframe) => keyframe.tick,
+        ServerMessage::Snapshot(snapshot) => snapshot.tick,
+        ServerMessage::Heartbeat { tick } => *tick,
+        _ => 0,
+    }
 }
 
 /// Compares what a client makes of its stream with what it makes of the stream and any datagrams.
@@ -85,12 +110,6 @@ fn compare(
     random: &mut fastrand::Rng,
     used: &mut Used,
 ) {
-    let tick_of = |message: &ServerMessage| match message {
-        ServerMessage::Keyframe(keyframe) => keyframe.tick,
-        ServerMessage::Snapshot(snapshot) => snapshot.tick,
-        ServerMessage::Heartbeat { tick } => *tick,
-        _ => 0,
-    };
     let last = stream.iter().map(tick_of).max().unwrap_or_default();
     let datagrams: Vec<_> = datagrams
         .iter()
@@ -299,17 +318,10 @@ fn the_stream_waits_a_moment_with_what_datagrams_bring_and_not_when_they_do_not(
             test.say_pose(walker, tick, (walker, pose_at(METRE * (step * step % 7))));
             let begins = test.room.clock.begins(tick);
             test.room.tick(begins);
-            let client = test.clients.get_mut(&viewer).unwrap();
-            while let Ok(frames) = client.frames.try_recv() {
-                writes += 1;
-                client.received.extend_from_slice(&frames);
-            }
-            while let Some(payload) =
-                frame::split(&mut client.received, ServerMessage::MAX_PAYLOAD_BYTES).unwrap()
-            {
-                let message = ServerMessage::decode(&payload).unwrap();
-                snapshots += u64::from(matches!(message, ServerMessage::Snapshot(_)));
-            }
+            let (new_writes, messages) = read(test.clients.get_mut(&viewer).unwrap());
+            writes += new_writes;
+            let is_snapshot = |message: &&_| matches!(message, ServerMessage::Snapshot(_));
+            snapshots += messages.iter().filter(is_snapshot).count();
         }
         assert!(snapshots >= 25, "{snapshots}");
         if works {
@@ -318,4 +330,45 @@ fn the_stream_waits_a_moment_with_what_datagrams_bring_and_not_when_they_do_not(
             assert!(writes >= snapshots, "{writes}");
         }
     }
+}
+
+#[test]
+fn no_tick_comes_late_while_so_many_join_that_a_datagram_has_one_tick_at_most() {
+    let mut test = TestRoom::new(None, 3);
+    let [walker, viewer] = [(); 2].map(|()| test.enter_at(None, None));
+    let id = ReceiverId::Player(test.room.players[&viewer]);
+    let path = Arc::new(Recorded::default());
+    let tick = test.tick();
+    let audience = &mut test.room.connections.audience;
+    audience.open_path(id, path.clone(), tick);
+    let (mut receiver, mut waited, mut useless) = (Receiver::default(), 0, 0);
+    for step in 0..40 {
+        let tick = test.tick();
+        test.room.connections.audience.heard(id, &report(0), tick);
+        // Now and then a datagram is too short for those who join, and always for those of two ticks.
+        let joins = if step % 9 == 4 { 60 } else { 25 };
+        for _ in 0..joins {
+            test.enter_at(None, None);
+        }
+        let tick = tick + 1;
+        test.say_pose(walker, tick, (walker, pose_at(METRE * (step * step % 7))));
+        let begins = test.room.clock.begins(tick);
+        test.room.tick(begins);
+        let mut has_tick = false;
+        // An encrypted stream comes later than datagrams of the same tick.
+        for datagram in path.0.lock().unwrap().drain(..) {
+            let is_of_use = receiver.datagram(&datagram);
+            has_tick |= is_of_use && datagram.complete == tick;
+            useless += u32::from(!is_of_use);
+        }
+        let (writes, messages) = read(test.clients.get_mut(&viewer).unwrap());
+        waited += u32::from(writes == 0);
+        for message in &messages {
+            receiver.message(message);
+            has_tick |= tick_of(message) == tick;
+        }
+        assert!(has_tick, "step {step}");
+    }
+    assert!(waited >= 20, "the stream waited in {waited} ticks");
+    assert!(useless <= 2, "{useless} datagrams");
 }
