@@ -28,6 +28,7 @@ const OTHER_FLAGS: &[&str] = &[
     "--network",
     "--no-run",
     "--now",
+    "--only",
     "--package",
     "--publish",
     "--quick",
