@@ -1,8 +1,8 @@
 import { existsSync } from "node:fs";
 
-// A game's host name that is no local one: to a browser it is what a LAN address is, a page
+// A host name as a router at home gives one: to a browser it is what a LAN address is, a page
 // without encryption.
-export const LAN_HOST = "lan.test";
+export const LAN_HOST = "cubesync.lan";
 
 // Flags for every start: no traffic of its own, and WebGL in software.
 export const FLAGS = [
