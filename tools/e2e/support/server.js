@@ -2,11 +2,15 @@ import { once } from "node:events";
 import { get as request } from "node:http";
 import { get as encryptedRequest } from "node:https";
 import { buffer } from "node:stream/consumers";
+import { setTimeout as wait } from "node:timers/promises";
 
 import { built, Program } from "./program.js";
 import { soon, until } from "./until.js";
 
 const LOOPBACK = "127.0.0.1:0";
+
+// The server makes /cubes.json ten times a second at most.
+const PAGE_AGE_MS = 110;
 
 // A real server, and what it says over HTTP.
 export class Server {
@@ -54,8 +58,9 @@ export class Server {
         return (await this.room(room))?.cubes ?? [];
     }
 
-    // A room as /cubes.json tells it.
+    // A room as /cubes.json tells it, no older than this question.
     async room(room = "lobby") {
+        await wait(PAGE_AGE_MS);
         const { status, body } = await get(`${this.page}cubes.json?room=${encodeURIComponent(room)}`);
         return status === 200 ? JSON.parse(body) : null;
     }
