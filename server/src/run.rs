@@ -175,6 +175,7 @@ async fn serve(
         text_arrivals: Pace::new(config.max_arrivals_per_address),
         requests: Pace::new(config.max_requests_per_address),
         answer_bytes: Pace::new(http::ANSWER_BYTES_PER_SECOND),
+        room_bytes: Pace::with_burst(http::ROOM_BYTES_PER_SECOND, http::ROOM_BYTES_BURST),
         refused_origins: Once::default(),
         config,
         addresses,

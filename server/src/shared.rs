@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) requests: Pace,
     /// The limit on the bytes of answers to them, by address.
     pub(crate) answer_bytes: Pace,
+    /// Limits how many of them are rooms as `/cubes.json`.
+    pub(crate) room_bytes: Pace,
     /// The refused origins of pages that were logged.
     pub(crate) refused_origins: Once,
     pub(crate) metrics: ServerMetrics,

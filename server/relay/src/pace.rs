@@ -51,7 +51,7 @@ impl Pace {
     }
 
     /// Counts so many more that only happen together, and returns whether they may. They may while one may:
-    /// what is overdrawn has to be earned before the next.
+    /// what is overdrawn has to be earned before the next. With none, it only says whether one may.
     pub fn allows_whole(&self, address: impl Into<Address>, count: u32) -> bool {
         let (address, now) = (address.into(), Instant::now().into_std());
         let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,5 +158,20 @@ mod tests {
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(pace.allows(address(2 * MANY)));
         assert_eq!(pace.buckets.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn asking_for_none_takes_nothing_and_says_whether_one_may() {
+        let pace = Pace::with_burst(NonZeroU32::new(100).unwrap(), Duration::from_secs(2));
+        let address = IpAddr::from([192, 0, 2, 7]);
+        for _ in 0..1_000 {
+            assert!(pace.allows_whole(address, 0));
+        }
+        assert!(pace.allows_whole(address, 300));
+        assert!(!pace.allows_whole(address, 0));
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(!pace.allows_whole(address, 0), "100 are overdrawn");
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert!(pace.allows_whole(address, 0));
     }
 }

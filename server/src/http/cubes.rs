@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -9,9 +10,10 @@ use axum::response::{IntoResponse, Response};
 use cubesync_protocol::clean_room;
 use serde::Deserialize;
 
-use super::{NOT_CACHED, not_found, plain};
+use super::{NOT_CACHED, limit_bytes, not_found, plain, too_many_bytes};
 use crate::shared::Shared;
 use crate::watch::WatchError;
+use cubesync_relay::by_address::Address;
 use cubesync_relay::rooms::DEFAULT_ROOM;
 
 #[derive(Debug, Deserialize)]
@@ -23,6 +25,7 @@ pub(super) struct Parameters {
 /// it.
 pub(super) async fn page(
     State(shared): State<Arc<Shared>>,
+    Extension(client): Extension<Address>,
     Query(parameters): Query<Parameters>,
 ) -> Response {
     let name = parameters.room.as_deref().unwrap_or(DEFAULT_ROOM);
@@ -30,6 +33,10 @@ pub(super) async fn page(
         Ok(name) => name,
         Err(error) => return plain(StatusCode::BAD_REQUEST, format!("{error}\n")),
     };
+    // What would be refused is not asked for either.
+    if !shared.room_bytes.allows_whole(client, 0) {
+        return too_many_bytes();
+    }
     match shared.watches.page(&shared.host, &name).await {
         Ok(reading) => {
             let headers = [
@@ -39,7 +46,8 @@ pub(super) async fn page(
                     HeaderValue::from_static("application/json"),
                 ),
             ];
-            (headers, [NOT_CACHED], Body::from_stream(reading)).into_response()
+            let room = (headers, [NOT_CACHED], Body::from_stream(reading)).into_response();
+            limit_bytes(&shared.room_bytes, client, room)
         }
         Err(WatchError::NoRoom) if !shared.host.shutdown.is_cancelled() => not_found().await,
         // The rooms of a server that stops are gone, and its players go on elsewhere.

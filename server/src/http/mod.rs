@@ -45,10 +45,14 @@ use cubesync_relay::pace::Pace;
 use cubesync_relay::token_bucket::TokenBucket;
 
 /// Bytes of answers that an address gets in a second; what comes in [16 seconds](Pace) may come at once. The
-/// game takes 0.3 MB, so all players that an address may have can load it together. A room of 5,000 as
-/// `/cubes.json` has a megabyte.
+/// game takes 0.3 MB, so all players that an address may have can load it together.
 pub(crate) const ANSWER_BYTES_PER_SECOND: NonZeroU32 =
     NonZeroU32::new(2 * 1024 * 1024).expect("it is not zero");
+
+/// The same of `/cubes.json` alone: a room of 5,000 has a megabyte, and nobody needs many of them at once.
+pub(crate) const ROOM_BYTES_PER_SECOND: NonZeroU32 =
+    NonZeroU32::new(1024 * 1024).expect("it is not zero");
+pub(crate) const ROOM_BYTES_BURST: Duration = Duration::from_secs(2);
 
 /// Serves HTTP until `stop`, then lets running responses end.
 pub(crate) async fn serve(shared: Arc<Shared>, listener: TcpListener, stop: CancellationToken) {
@@ -120,6 +124,10 @@ fn limit_bytes(pace: &Pace, client: Address, response: Response) -> Response {
     if len_bytes == 0 || pace.allows_whole(client, len_bytes) {
         return response;
     }
+    too_many_bytes()
+}
+
+fn too_many_bytes() -> Response {
     let problem = "too many bytes were sent to your address, try again in a few seconds\n";
     plain(StatusCode::TOO_MANY_REQUESTS, problem)
 }

@@ -24,7 +24,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     .quick(),
     Attack::new("cubes-json-read", |plan| plan.each(64, reads_all))
         .among_ghosts(CROWDED)
-        .achieving(&[("answers", 16)])
+        .achieving(&[("answers", 8)])
         .reaching(&["http 429"]),
     Attack::new("pages-held", |plan| plan.each(64, half_a_head))
         .achieving(&[("held", 32)])
