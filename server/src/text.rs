@@ -16,7 +16,7 @@ use bytes::Bytes;
 use cubesync_protocol::{ClientMessage, Colour, CubePose, Pose, Position, Rotation, clean_name};
 use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -36,6 +36,10 @@ use cubesync_relay::session::tcp::{self, Socket};
 use cubesync_relay::token_bucket::TokenBucket;
 
 /// Time to type a name.
+/// Clients that take in what they hear at the same time. When hundreds come at once, the room's task waits
+/// behind a few of them only.
+static TURNS: Semaphore = Semaphore::const_new(2);
+
 const NAME_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Number of frames, and of answers, that wait for the socket. A slower reader continues with a
@@ -319,7 +323,12 @@ async fn write_changes(
             return Some(Ending::Left);
         }
         let text = tokio::select! {
-            frames = frames.recv() => positions.lines(frames?).into(),
+            frames = frames.recv() => {
+                let frames = frames?;
+                // It is never closed.
+                let _turn = TURNS.acquire().await.ok();
+                positions.lines(frames).into()
+            }
             Some(answer) = answers.recv() => match answer {
                 Answer::Text(text) => text,
                 Answer::Last(asked) => {
