@@ -35,11 +35,11 @@ use cubesync_relay::rooms::DEFAULT_ROOM;
 use cubesync_relay::session::tcp::{self, Socket};
 use cubesync_relay::token_bucket::TokenBucket;
 
-/// Time to type a name.
-/// Clients that take in what they hear at the same time. When hundreds come at once, the room's task waits
-/// behind a few of them only.
+/// Places for clients that take in what they hear. When hundreds come at once, the room's task waits behind a
+/// few of them only.
 static TURNS: Semaphore = Semaphore::const_new(2);
 
+/// Time to type a name.
 const NAME_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Number of frames, and of answers, that wait for the socket. A slower reader continues with a
