@@ -10,7 +10,7 @@ use cubesync_client::protocol::{
 };
 use cubesync_client::{ClientEvent, Status};
 
-use crate::trial::{HERE, OTHER, Trial, info, keyframe, pose};
+use crate::trial::{HERE, OTHER, ServerEnd, Trial, info, keyframe, pose};
 
 const OWN: CubeId = CubeId(7);
 
@@ -107,14 +107,21 @@ fn a_server_that_takes_the_token_has_three_seconds_to_let_the_player_in() {
     drop(silent);
 }
 
-#[test]
-fn a_server_whose_keyframe_is_on_its_way_has_longer() {
-    let (mut trial, slow, other) = (Trial::new(), listener(), listener());
-    drop(trial.join_naming(OWN, &[&slow, &other]));
-    trial.kill(slow);
+/// Returns a client whose server is gone, at the next server, which has welcomed it and not shown its cube yet, and
+/// the one after that.
+fn welcomed_elsewhere() -> (Trial, ServerEnd, TcpListener) {
+    let (mut trial, next, other) = (Trial::new(), listener(), listener());
+    drop(trial.join_naming(OWN, &[&next, &other]));
+    trial.kill(next);
     let mut peer = trial.accept();
     trial.poll();
     peer.welcome_alone(OWN, ResumeToken([8; 16]));
+    (trial, peer, other)
+}
+
+#[test]
+fn a_server_whose_keyframe_is_on_its_way_has_longer() {
+    let (mut trial, mut peer, _other) = welcomed_elsewhere();
     let keyframe = keyframe(OWN).to_frame();
     for part in keyframe.chunks(keyframe.len().div_ceil(3)) {
         trial.skipped += Duration::from_secs(2);
@@ -127,12 +134,7 @@ fn a_server_whose_keyframe_is_on_its_way_has_longer() {
 
 #[test]
 fn a_token_from_a_session_that_ended_right_after_the_welcome_is_used_next() {
-    let (mut trial, hasty, other) = (Trial::new(), listener(), listener());
-    drop(trial.join_naming(OWN, &[&hasty, &other]));
-    trial.kill(hasty);
-    let mut peer = trial.accept();
-    trial.poll();
-    peer.welcome_alone(OWN, ResumeToken([8; 16]));
+    let (mut trial, peer, other) = welcomed_elsewhere();
     drop(peer);
     trial.kill(other);
     let mut peer = trial.accept();
