@@ -358,6 +358,7 @@ mod tests {
                 tick,
                 since_tick_us: 0,
                 max_speed: 0,
+                physics: false,
                 resume: ResumeToken([0; 16]),
                 servers: Vec::new(),
             })
@@ -372,6 +373,7 @@ mod tests {
                     kind: CubeKind::Player,
                     name: "Anna".into(),
                     colour: Colour::from([1, 2, 3]),
+                    width: Default::default(),
                     motion: MotionState::at_rest(Pose::default()),
                 }],
             })

@@ -219,6 +219,7 @@ mod tests {
             kind,
             name: name.into(),
             colour: COLOUR,
+            width: Default::default(),
             motion: MotionState::at_rest(pose()),
         }
     }
@@ -289,6 +290,7 @@ mod tests {
             tick: 90_000,
             since_tick_us: 12_345,
             max_speed: 20_480,
+            physics: true,
             resume: ResumeToken(*b"0123456789abcdef"),
             servers: vec![ServerAddress {
                 tcp: "b.game.example:14900".into(),

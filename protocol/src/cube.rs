@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::{MAX_CUBE_WIDTH, MIN_CUBE_WIDTH};
 use crate::quantize::Pose;
+
+/// Units of a [`Width`] in a metre.
+const WIDTHS_PER_METRE: u8 = 32;
 
 /// The name of a cube in its room, and of the player whose own cube it is. The server chooses it and
 /// never uses one twice in a room's life; it is below 2^53, so that every language's numbers hold it.
@@ -31,6 +35,46 @@ pub struct CubePose {
     pub cube: CubeId,
     /// Its pose.
     pub pose: Pose,
+}
+
+/// The edge length of a cube, in units of 1/32 m, 1/8 m ..= 4 m. A byte from the wire beyond that counts as the
+/// nearest one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "u8", into = "u8")]
+pub struct Width(u8);
+
+impl Width {
+    /// A metre: the width of players' cubes.
+    pub const METRE: Self = Self(WIDTHS_PER_METRE);
+
+    /// Returns the nearest width to a length in metres; NaN counts as 0.
+    pub fn from_metres(metres: f32) -> Self {
+        // `as` saturates and turns NaN into 0.
+        Self::from((metres * f32::from(WIDTHS_PER_METRE)).round() as u8)
+    }
+
+    /// Returns the length in metres.
+    pub fn to_metres(self) -> f32 {
+        f32::from(self.0) / f32::from(WIDTHS_PER_METRE)
+    }
+}
+
+impl Default for Width {
+    fn default() -> Self {
+        Self::METRE
+    }
+}
+
+impl From<u8> for Width {
+    fn from(units: u8) -> Self {
+        Self(units.clamp(MIN_CUBE_WIDTH, MAX_CUBE_WIDTH))
+    }
+}
+
+impl From<Width> for u8 {
+    fn from(Width(units): Width) -> Self {
+        units
+    }
 }
 
 /// A colour in sRGB, 0 ..= 255 each.
@@ -87,6 +131,16 @@ impl std::str::FromStr for Colour {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn widths_are_metres_within_bounds() {
+        assert_eq!(Width::METRE.to_metres(), 1.0);
+        assert_eq!(Width::from_metres(0.4).to_metres(), 13.0 / 32.0);
+        for (metres, width) in [(f32::NAN, 0.125), (-1.0, 0.125), (1e9, 4.0)] {
+            assert_eq!(Width::from_metres(metres).to_metres(), width);
+        }
+        assert_eq!(u8::from(Width::from(255)), MAX_CUBE_WIDTH);
+    }
 
     #[test]
     fn colours_are_read_as_they_are_printed() {

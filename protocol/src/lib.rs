@@ -31,7 +31,7 @@ pub mod text;
 pub mod uplink;
 
 pub use codec::{DecodeError, Message, append_peer, decode_peer, encode_peer};
-pub use cube::{CellId, Colour, ColourError, CubeId, CubePose};
+pub use cube::{CellId, Colour, ColourError, CubeId, CubePose, Width};
 pub use frame::FrameError;
 pub use key::{KeyError, clean_key, normal_key};
 pub use message::{

@@ -31,6 +31,16 @@ pub const MAX_SESSION_DESCRIPTION_BYTES: usize = 3_000;
 /// Largest number of cubes in one room, the free cube included: what fits a keyframe.
 pub const MAX_CUBES_PER_ROOM: usize = 5_000;
 
+/// Largest number of loose cubes in one room: a heap that the floor has place for, and that leaves three
+/// fifths of a room's cubes to players.
+pub const MAX_LOOSE_CUBES: usize = 2_000;
+
+/// Smallest edge length of a cube, in 1/32 m: 1/8 m, which a person can still see and hit.
+pub const MIN_CUBE_WIDTH: u8 = 4;
+
+/// Largest edge length of a cube, in 1/32 m: 4 m, an eighth of the room's height.
+pub const MAX_CUBE_WIDTH: u8 = 128;
+
 /// Largest number of cubes that a client may control: it moves its own cube and the one it holds; the
 /// rest is room for worlds with more free cubes.
 pub const MAX_CUBES_PER_SAMPLE: usize = 8;

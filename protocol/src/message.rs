@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::byte_array::byte_array;
-use crate::cube::{CellId, Colour, CubeId, CubePose};
+use crate::cube::{CellId, Colour, CubeId, CubePose, Width};
 use crate::limits::{MAGIC, PROTOCOL_VERSION};
 use crate::motion::{MotionSet, MotionState};
 use crate::quantize::Pose;
@@ -44,7 +44,8 @@ pub enum ClientMessage {
         /// The free cube.
         cube: CubeId,
     },
-    /// Lets go of a held cube; it stays where its last sample put it.
+    /// Lets go of a held cube. It stays where its last sample put it or, in a room with
+    /// [`physics`](Welcome::physics), goes on from there with the velocity that it has.
     Release {
         /// The held cube.
         cube: CubeId,
@@ -301,6 +302,8 @@ pub struct Welcome {
     pub since_tick_us: u32,
     /// Top speed of a cube, in quanta per second; faster samples are corrected. 0: unlimited.
     pub max_speed: u32,
+    /// Whether free cubes fall, roll and give way by themselves, as soon as nobody holds them.
+    pub physics: bool,
     /// For the next `Hello` in this room, should this connection break.
     pub resume: ResumeToken,
     /// Other servers of the same rooms, should this one be gone then; best first. At most
@@ -339,10 +342,12 @@ pub struct CubeInfo {
     pub cube: CubeId,
     /// Whether it is a player's, a ghost or a free one.
     pub kind: CubeKind,
-    /// The text above it.
+    /// The text above it; empty for a loose cube.
     pub name: String,
     /// Its colour.
     pub colour: Colour,
+    /// Its edge length.
+    pub width: Width,
     /// Its predicted state, by [`Codec::LIVE`](crate::motion::Codec::LIVE).
     pub motion: MotionState,
 }
@@ -415,7 +420,7 @@ pub enum Event {
         /// The holder's own cube.
         by: CubeId,
     },
-    /// A held cube was let go and stays where it is.
+    /// A held cube was let go.
     Freed {
         /// The free cube.
         cube: CubeId,

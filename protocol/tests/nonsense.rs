@@ -25,6 +25,7 @@ fn info(cube: CubeId, kind: CubeKind, x: i32) -> CubeInfo {
         kind,
         name: String::new(),
         colour: Colour::from([1, 2, 3]),
+        width: Default::default(),
         motion: MotionState::at_rest(at(x)),
     }
 }

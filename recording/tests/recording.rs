@@ -33,6 +33,7 @@ fn info(cube: u64, kind: CubeKind, pose: Pose) -> CubeInfo {
         kind,
         name: format!("name {cube}"),
         colour: Colour::from([1, 2, 3]),
+        width: Default::default(),
         motion: MotionState::at_rest(pose),
     }
 }
@@ -85,6 +86,7 @@ fn conversation(ticks: u64) -> Vec<(Duration, Direction, Bytes)> {
             tick: 0,
             since_tick_us: 0,
             max_speed: 0,
+            physics: false,
             resume: ResumeToken(*b"0123456789abcdef"),
             servers: Vec::new(),
         }),

@@ -242,6 +242,7 @@ mod tests {
             kind: CubeKind::Free { holder: None },
             name: "cube".into(),
             colour: Colour::from([1, 2, 3]),
+            width: Default::default(),
             motion: MotionState::at_rest(pose(0.0)),
         }
     }

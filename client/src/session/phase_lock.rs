@@ -137,6 +137,7 @@ fn welcome(tick: f64) -> Welcome {
         tick: tick as u64,
         since_tick_us: (tick.fract() / TICK_HZ * 1e6) as u32,
         max_speed: 0,
+        physics: false,
         resume: ResumeToken([0; 16]),
         servers: Vec::new(),
     }

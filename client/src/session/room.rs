@@ -391,6 +391,7 @@ mod tests {
             tick: 100,
             since_tick_us: 0,
             max_speed: 0,
+            physics: false,
             resume: ResumeToken([0; 16]),
             servers: Vec::new(),
         };
@@ -493,6 +494,7 @@ mod tests {
             kind: CubeKind::Free { holder: Some(OWN) },
             name: String::new(),
             colour: Colour::from([1, 2, 3]),
+            width: Default::default(),
             motion: MotionState::at_rest(pose(2.0)),
         };
         room.change_control(&[Change::Appeared(held.clone())]);
@@ -508,6 +510,7 @@ mod tests {
             kind: CubeKind::Player,
             name: String::new(),
             colour: Colour::from([1, 2, 3]),
+            width: Default::default(),
             motion: MotionState::at_rest(Pose::default()),
         };
         let keyframe = |cell, tick, cube| {

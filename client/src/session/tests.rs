@@ -33,6 +33,7 @@ fn info(cube: CubeId, kind: CubeKind) -> CubeInfo {
         kind,
         name: "name".into(),
         colour: COLOUR,
+        width: Default::default(),
         motion: MotionState::at_rest(pose(0.0)),
     }
 }
@@ -48,6 +49,7 @@ fn welcome() -> Welcome {
         tick: 100,
         since_tick_us: 0,
         max_speed: 0,
+        physics: false,
         resume: ResumeToken([7; 16]),
         servers: Vec::new(),
     }

@@ -35,6 +35,7 @@ pub(crate) fn info(cube: CubeId, kind: CubeKind) -> CubeInfo {
         kind,
         name: format!("name {cube}"),
         colour: [1, 2, 3].into(),
+        width: Default::default(),
         motion: MotionState::at_rest(pose(0.0)),
     }
 }
@@ -50,6 +51,7 @@ pub(crate) fn welcome(own: CubeId, tick: u64) -> Welcome {
         tick,
         since_tick_us: 0,
         max_speed: 0,
+        physics: false,
         resume: ResumeToken([8; 16]),
         servers: Vec::new(),
     }

@@ -13,6 +13,8 @@ const PARTS_BITS: u32 = 4;
 const UNIT_SQUARED: i64 = (2 * (STEPS as i64 * STEPS as i64)) << (2 * PARTS_BITS);
 /// Bits behind the point of a [`Spin`].
 const SPIN_BITS: u32 = 14;
+/// Parts of a radian that a [`Spin`] counts in.
+pub(super) const SPINS_PER_RADIAN: f32 = (1 << SPIN_BITS) as f32;
 /// A spin is extrapolated over so many ticks at most: what turned that long without an update
 /// is rare, and the number of doublings stays small.
 const LONGEST_TURN_TICKS: u32 = 64;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Codec;
 use super::jump::Jump;
 use super::residual::{Correction, Residual};
-use super::rotation::{Parts, Quaternion, STORED_MAX, Spin};
+use super::rotation::{Parts, Quaternion, SPINS_PER_RADIAN, STORED_MAX, Spin};
 use crate::limits::{MAX_HEIGHT_QUANTA, MAX_HORIZONTAL_QUANTA};
 use crate::quantize::{Pose, Position};
 
@@ -98,6 +98,13 @@ impl MotionState {
     pub fn velocity(&self) -> [f32; 3] {
         self.velocity_now()
             .map(|parts| parts as f32 / VELOCITY_PARTS as f32)
+    }
+
+    /// Returns the predicted turn of a tick: its axis, times its angle in radians.
+    pub fn turn(&self) -> [f32; 3] {
+        // A spin is half the angle.
+        self.spin
+            .map(|parts| 2.0 * f32::from(parts) / SPINS_PER_RADIAN)
     }
 
     /// Whether the cube is predicted to stand and costs nothing until it wakes.

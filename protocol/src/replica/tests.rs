@@ -42,6 +42,7 @@ fn cube(id: u64, kind: CubeKind) -> CubeInfo {
         kind,
         name: format!("name {id}"),
         colour: Colour::from([1, 2, 3]),
+        width: Default::default(),
         motion: MotionState::at_rest(Pose::default()),
     }
 }

@@ -18,6 +18,7 @@ pub mod holders;
 pub mod host;
 pub mod key;
 pub mod label;
+pub mod mechanics;
 pub mod metrics;
 pub mod network;
 pub mod pace;

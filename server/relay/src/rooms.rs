@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::by_address::Address;
 use crate::contain::contain;
 use crate::ending::Ending;
+use crate::mechanics::Field;
 use crate::metrics::{Metrics, Task};
 use crate::room::backplane::{Backplane, Retire};
 use crate::room::world::RoomFull;
@@ -44,6 +45,8 @@ pub struct RoomsSettings {
     pub drain: Duration,
     /// Largest number of cubes in one room, the free one included.
     pub max_cubes: usize,
+    /// The loose cubes of each room.
+    pub field: Option<Field>,
     /// Largest number of rooms.
     pub max_rooms: usize,
     /// Largest number of rooms that one address has opened and that still exist.
@@ -148,6 +151,7 @@ impl Rooms {
             resume_within: self.settings.resume_within,
             drain: self.settings.drain,
             max_cubes: self.settings.max_cubes,
+            field: self.settings.field.clone(),
             permanent: key == DEFAULT_ROOM,
             backplane: Arc::clone(&self.backplane),
         };
@@ -195,6 +199,7 @@ mod tests {
             resume_within: Duration::from_secs(15),
             drain: Duration::from_secs(1),
             max_cubes: 100,
+            field: None,
             max_rooms: 100,
             max_rooms_per_address: 2,
         }

@@ -239,6 +239,7 @@ mod tests {
             kind: CubeKind::Player,
             name: name.into(),
             colour: Colour::from([0; 3]),
+            width: Default::default(),
             motion: rest(512),
         };
         let keyframe = Keyframe {

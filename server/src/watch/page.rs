@@ -154,6 +154,7 @@ mod tests {
                 green: 0,
                 blue: 128,
             },
+            width: Default::default(),
             motion: MotionState::at_rest(pose),
         };
         let free = serde_json::to_value(Cube::new(&info, pose)).unwrap();

@@ -251,6 +251,7 @@ async fn play(grid: Grid, pause_ms: u64, seed: u64) {
         resume_within: Duration::from_secs(15),
         drain: Duration::ZERO,
         max_cubes: 10,
+        field: None,
         permanent: true,
         backplane: Arc::new(Alone),
     };

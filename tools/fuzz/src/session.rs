@@ -373,6 +373,7 @@ fn welcome(cube: CubeId, pose: Pose, tick_hz: u8, tick: u64, since_tick_us: u32)
         tick,
         since_tick_us,
         max_speed: 20_480,
+        physics: false,
         resume: ResumeToken([7; 16]),
         servers: Vec::new(),
     }
@@ -384,6 +385,7 @@ fn info(cube: CubeId, kind: CubeKind, motion: MotionState) -> CubeInfo {
         kind,
         name: "b".into(),
         colour: COLOUR,
+        width: Default::default(),
         motion,
     }
 }

@@ -192,6 +192,7 @@ fn a_release_that_no_server_has_answered_is_said_again() {
 fn a_cube_that_is_too_far_from_where_the_other_server_has_it_is_corrected() {
     let limited = |x_m| Welcome {
         max_speed: 20_480,
+        physics: false,
         pose: pose(x_m),
         ..again()
     };

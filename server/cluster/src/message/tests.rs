@@ -223,6 +223,7 @@ fn the_longest_roster_is_a_message() {
         kind: CubeKind::Player,
         name: "𝓐".repeat(32),
         colour: Colour::from([1, 2, 3]),
+        width: Default::default(),
         motion: MotionState::at_rest(Pose::default()),
     };
     let token = Some(TokenDigest([7; 16]));

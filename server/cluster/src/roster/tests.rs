@@ -19,6 +19,7 @@ fn state(cube: u64, x: i32) -> CubeState {
             kind: CubeKind::Player,
             name: format!("player {cube}"),
             colour: Colour::from([1, 2, 3]),
+            width: Default::default(),
             motion: MotionState::at_rest(pose(x)),
         },
         token: Some(TokenDigest([cube as u8; 16])),

@@ -9,7 +9,7 @@ use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::limits::PROTOCOL_VERSION;
 use cubesync_protocol::{
     CellId, ClientMessage, Colour, CubeId, CubeKind, DatagramAnswer, Pose, ResumeToken,
-    ServerAddress, ServerMessage, Welcome,
+    ServerAddress, ServerMessage, Welcome, Width,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
@@ -277,6 +277,7 @@ impl Connections {
             tick,
             since_tick_us,
             max_speed: settings.top_speed.unwrap_or(0),
+            physics: settings.field.is_some(),
             resume,
             servers: Vec::new(),
         }
@@ -289,6 +290,7 @@ impl Connections {
             kind: CubeKind::Free { holder: None },
             name: String::new(),
             colour: Colour::from([0; 3]),
+            width: Width::METRE,
             pose: Pose::default(),
         };
         self.welcome(&free, ResumeToken([0; 16]), tick, 0)

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::Room;
 use super::audience::Moving;
+use super::loose::LooseCubes;
 use crate::room_places::Occupants;
 
 /// Time after which a room that rests is served although nothing is due.
@@ -47,7 +48,8 @@ impl Room {
     pub(super) fn rest(&mut self) {
         self.connections.log.clear();
         self.connections.audience.rest();
-        if self.world.is_at_rest() && self.publisher.moving() == Moving::Nobody {
+        let loose_rest = self.loose.as_ref().is_none_or(LooseCubes::is_at_rest);
+        if loose_rest && self.world.is_at_rest() && self.publisher.moving() == Moving::Nobody {
             self.ticking = None;
         }
     }

@@ -17,6 +17,7 @@ pub mod edges;
 mod handle;
 mod idle;
 pub mod log;
+mod loose;
 mod members;
 mod membership;
 pub mod publisher;
@@ -54,6 +55,7 @@ pub use self::handle::{
     Entered, Entrance, PlayerPlace, PlayerSeen, Role, RoomEnded, RoomEvent, RoomHandle,
     RoomPlayers, RoomView, SightRule,
 };
+use self::loose::LooseCubes;
 pub use self::membership::{Membership, Observer};
 use self::publisher::Publisher;
 use self::resumption::Resumption;
@@ -62,6 +64,7 @@ pub use self::summary::{Crowd, RoomSummary};
 pub use self::takeover::RoomState;
 use self::world::{FREE_CUBE, SampleCounts, World};
 use crate::ending::Ending;
+use crate::mechanics::Field;
 use crate::metrics::{BrokenRule, Counted, DatagramUse, Metrics, SampleTiming};
 use crate::room_places::Occupants;
 
@@ -84,6 +87,8 @@ pub struct RoomSettings {
     pub drain: Duration,
     /// Largest number of cubes, the free one included.
     pub max_cubes: usize,
+    /// The loose cubes; `None`: nothing moves the free cube but its holder.
+    pub field: Option<Field>,
     /// Whether the room goes on when nobody is in it.
     pub permanent: bool,
     /// The server's connection with other servers that have the room.
@@ -103,6 +108,7 @@ pub struct Room {
     opened: Instant,
     edges: Edges,
     answers: Answers,
+    loose: Option<LooseCubes>,
     /// `None`: the room is at rest. Nobody received the last tick, and nothing moves or waits for the next one.
     ticking: Option<Counted>,
 }
@@ -115,6 +121,10 @@ impl Room {
         let clock = TickClock::new(settings.tick_hz, 0, now);
         let answers = Answers::new(settings.tick_hz);
         let mut world = World::new(settings.tick_hz, settings.top_speed);
+        if let Some(field) = &settings.field {
+            world.scatter(&field.cubes);
+        }
+        let loose = LooseCubes::of(settings, &world);
         let mut publisher = Publisher::new(settings.grid);
         let changes = world.tick(clock.tick());
         publisher.tick(clock.tick(), changes, &world);
@@ -128,6 +138,7 @@ impl Room {
             opened: now,
             edges: Edges::default(),
             answers,
+            loose,
             ticking: None,
         };
         room.begin_ticking();
@@ -377,7 +388,13 @@ impl Room {
             self.forget(ghost);
         }
         self.give_up_absent(now);
+        if let Some(loose) = &mut self.loose {
+            loose.finish(&mut self.world);
+        }
         let changes = self.world.tick(tick);
+        if let Some(loose) = &mut self.loose {
+            loose.begin(&mut self.world);
+        }
         self.edges.note(changes.events.iter().map(Event::cube));
         self.count_cubes();
         let snapshots = self.publisher.tick(tick, changes, &self.world);

@@ -11,6 +11,7 @@ use super::audience::MemberId;
 use super::clock::TickClock;
 use super::connections::Connections;
 use super::edges::{ABSENT_WITHIN, CubeState, Edges};
+use super::loose::LooseCubes;
 use super::publisher::Publisher;
 use super::resumption::{Resumption, TokenDigest};
 use super::world::{RoomFull, World};
@@ -86,6 +87,7 @@ impl Room {
             (state.tick, tick),
         );
         let answers = Answers::new(settings.tick_hz);
+        let loose = LooseCubes::of(settings, &world);
         let mut room = Self {
             world,
             publisher: Publisher::new(settings.grid),
@@ -96,6 +98,7 @@ impl Room {
             opened: now,
             edges: Edges::default(),
             answers,
+            loose,
             ticking: None,
         };
         room.begin_ticking();

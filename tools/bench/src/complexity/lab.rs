@@ -53,6 +53,7 @@ impl Lab {
             resume_within: Duration::from_secs(1),
             drain: Duration::ZERO,
             max_cubes: MAX_CUBES_PER_ROOM,
+            field: None,
             permanent: true,
             backplane: Arc::new(Alone),
         };

@@ -93,6 +93,7 @@ fn welcome() -> Welcome {
         tick: 0,
         since_tick_us: 0,
         max_speed: 0,
+        physics: false,
         resume: ResumeToken([0; 16]),
         servers: Vec::new(),
     }
@@ -114,6 +115,7 @@ fn info(cube: CubeId, motion: MotionState) -> CubeInfo {
         kind: CubeKind::Player,
         name: "cube".into(),
         colour: COLOUR,
+        width: Default::default(),
         motion,
     }
 }

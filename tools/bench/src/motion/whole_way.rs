@@ -162,6 +162,7 @@ impl Server {
             resume_within: Duration::ZERO,
             drain: Duration::ZERO,
             max_cubes: 3,
+            field: None,
             permanent: true,
             backplane: Arc::new(Alone),
         };

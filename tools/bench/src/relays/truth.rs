@@ -133,6 +133,7 @@ pub(crate) mod fixture {
             kind: CubeKind::Player,
             name: "a".into(),
             colour: Colour::from([0; 3]),
+            width: Default::default(),
             motion: MotionState::at_rest(pose),
         }
     }

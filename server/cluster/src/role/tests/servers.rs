@@ -211,6 +211,7 @@ impl Server {
             resume_within: Duration::from_secs(15),
             drain: Duration::from_millis(100),
             max_cubes: 100,
+            field: None,
             max_rooms: 10,
             max_rooms_per_address: 10,
         };

@@ -175,6 +175,7 @@ fn state(players: &[(u64, &str)], tokens: &[TokenDigest]) -> RoomState {
         kind: CubeKind::Player,
         name: name.into(),
         colour: Colour::from([1, 2, 3]),
+        width: Default::default(),
         motion: MotionState::at_rest(pose_at(cube as i32 * METRE)),
     };
     let tokens = tokens

@@ -4,6 +4,7 @@
 //! collected, and returned as the tick's [`Changes`].
 
 mod changes;
+mod loose;
 mod movement;
 mod names;
 mod takeover;
@@ -15,13 +16,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use cubesync_protocol::limits::MAX_CUBES_PER_ROOM;
 use cubesync_protocol::motion::{Codec, MotionState};
 use cubesync_protocol::uplink::UplinkReceiver;
-use cubesync_protocol::{Colour, CubeId, CubeInfo, CubeKind, Event, Pose, Position, Rotation};
+use cubesync_protocol::{
+    Colour, CubeId, CubeInfo, CubeKind, Event, Pose, Position, Rotation, Width,
+};
 
 use self::changes::Changed;
 pub use self::movement::SampleCounts;
 use self::names::Names;
 use super::speed::{SpeedBudget, SpeedRule, TopSpeed};
 use super::track::Track;
+use crate::mechanics::LooseCube;
 
 /// The cube that exists from the beginning, and that any player may take.
 pub const FREE_CUBE: CubeId = CubeId(0);
@@ -65,6 +69,8 @@ pub struct Cube {
     pub name: String,
     /// Its colour.
     pub colour: Colour,
+    /// Its edge length.
+    pub width: Width,
     /// Its pose as of the last tick.
     pub pose: Pose,
 }
@@ -98,6 +104,10 @@ pub struct World {
     /// Players, and the cubes whose true pose they must be sent.
     corrections: BTreeMap<CubeId, BTreeSet<CubeId>>,
     counts: SampleCounts,
+    /// The cubes that players have let go, of which the mechanics do not know yet.
+    released: BTreeMap<CubeId, LooseCube>,
+    /// Distance from the origin at which players start.
+    spawn_radius_m: f32,
 }
 
 #[derive(Debug)]
@@ -105,7 +115,10 @@ struct Tracked {
     kind: CubeKind,
     name: String,
     colour: Colour,
+    width: Width,
     rule: SpeedRule,
+    /// The tick in which the cube was let go, if it is a free one.
+    freed_at: u64,
     /// The cube's pose as of the last tick, within all rules.
     pose: Pose,
     /// Its motion by the newest sample of its authority.
@@ -143,6 +156,8 @@ impl World {
             changed: Changed::default(),
             corrections: BTreeMap::new(),
             counts: SampleCounts::default(),
+            released: BTreeMap::new(),
+            spawn_radius_m: SPAWN_INNER_RADIUS_METRES,
         };
         world.insert_free_cube();
         world
@@ -151,6 +166,11 @@ impl World {
     /// Counts the cubes in the room, the free one included.
     pub fn cube_count(&self) -> usize {
         self.cubes.len()
+    }
+
+    /// Returns the number of the last tick.
+    pub fn tick_number(&self) -> u64 {
+        self.tick
     }
 
     /// Returns whether the next tick changes nothing, unless somebody does something.
@@ -203,6 +223,7 @@ impl World {
             kind: tracked.kind,
             name: tracked.name.clone(),
             colour: tracked.colour,
+            width: tracked.width,
             motion,
         })
     }
@@ -230,6 +251,7 @@ impl World {
             kind: CubeKind::Player,
             name,
             colour,
+            width: Width::METRE,
             motion: MotionState::at_rest(pose),
         };
         self.insert(info, rule);
@@ -286,7 +308,7 @@ impl World {
     /// Lets a player take a free cube. Taking what one already holds succeeds and changes nothing.
     ///
     /// # Errors
-    /// [`Refusal`] when someone else was first or there is no such free cube.
+    /// [`Refusal`] when someone else was first, the player holds another cube or there is no such free cube.
     pub fn take(&mut self, player: CubeId, cube: CubeId) -> Result<(), Refusal> {
         let nobody = Refusal { holder: None };
         let taker = self.players.get_mut(&player).ok_or(nobody)?;
@@ -299,8 +321,10 @@ impl World {
             Some(first) => Err(Refusal {
                 holder: Some(first),
             }),
+            None if !taker.held.is_empty() => Err(nobody),
             None => {
                 *holder = Some(player);
+                self.released.remove(&cube);
                 taken.rule = taker.rule;
                 taker.held.insert(cube);
                 let before = CubeKind::Free { holder: None };
@@ -362,6 +386,8 @@ impl World {
             if let Some(player) = player {
                 player.held.remove(&cube);
             }
+            held.freed_at = self.tick;
+            self.note_released(cube);
             self.stand(cube);
             self.changed.note(cube, Some(before));
         }
@@ -374,7 +400,9 @@ impl World {
             kind: info.kind,
             name: info.name.clone(),
             colour: info.colour,
+            width: info.width,
             rule,
+            freed_at: 0,
             pose,
             track: Track::standing(pose),
             budget: self.new_budget(),
@@ -387,7 +415,7 @@ impl World {
     /// Returns where a player begins: there, or near the free cube.
     fn start(&self, pose: Option<Pose>) -> Pose {
         let pose = pose.unwrap_or_else(|| Pose {
-            position: spawn_position(self.last_id + 1),
+            position: spawn_position(self.spawn_radius_m, self.last_id + 1),
             rotation: Rotation::IDENTITY,
         });
         Pose {
@@ -406,6 +434,7 @@ impl World {
             kind: CubeKind::Free { holder: None },
             name: FREE_CUBE_NAME.into(),
             colour: FREE_CUBE_COLOUR,
+            width: Width::METRE,
             motion: MotionState::at_rest(pose),
         };
         self.insert(info, SpeedRule::TopSpeed);
@@ -430,21 +459,26 @@ impl Player {
 impl Tracked {
     fn describe(&self, cube: CubeId) -> Cube {
         let Self {
-            kind, colour, pose, ..
+            kind,
+            colour,
+            width,
+            pose,
+            ..
         } = *self;
         Cube {
             cube,
             kind,
             name: self.name.clone(),
             colour,
+            width,
             pose,
         }
     }
 }
 
-fn spawn_position(number: u64) -> Position {
+fn spawn_position(inner_radius_m: f32, number: u64) -> Position {
     let place = (number % SPAWN_PLACES) as f32;
-    let radius = SPAWN_INNER_RADIUS_METRES + SPAWN_SPACING_METRES * place.sqrt();
+    let radius = inner_radius_m + SPAWN_SPACING_METRES * place.sqrt();
     let (sin, cos) = (place * GOLDEN_ANGLE_RADIANS).sin_cos();
     Position::from_metres([radius * cos, radius * sin, 0.5])
 }

@@ -1,0 +1,101 @@
+//! The room's side of its [`mechanics`](crate::mechanics): one step a tick at most, whose outcome counts at the next
+//! tick that finds it. The room never waits for a step. While one takes longer than a tick, loose cubes stay where
+//! they are, and go on from there.
+
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
+use tracing::error;
+
+use super::RoomSettings;
+use super::world::World;
+use crate::mechanics::{Field, Mechanics, Pusher, Runs, Stepped};
+
+/// The mechanics of a room.
+#[derive(Debug)]
+pub(super) struct LooseCubes {
+    field: Field,
+    tick_hz: u8,
+    engine: Engine,
+    /// The pushers of the newest step.
+    pushers: Vec<Pusher>,
+    is_asleep: bool,
+}
+
+/// Where the mechanics are.
+#[derive(Debug)]
+enum Engine {
+    /// They have done all steps.
+    Idle(Box<dyn Mechanics>),
+    /// A step that began after this tick runs, or its outcome has not been taken.
+    Stepping(u64, oneshot::Receiver<Outcome>),
+}
+
+type Outcome = (Box<dyn Mechanics>, Stepped);
+
+impl LooseCubes {
+    /// Creates the mechanics of a world, if its room has some.
+    pub(super) fn of(settings: &RoomSettings, world: &World) -> Option<Self> {
+        let (field, tick_hz) = (settings.field.clone()?, settings.tick_hz);
+        Some(Self {
+            tick_hz,
+            engine: Engine::Idle((field.create)(tick_hz, &world.loose())),
+            field,
+            pushers: Vec::new(),
+            is_asleep: true,
+        })
+    }
+
+    /// Moves the world's loose cubes by the outcome of the newest step, if there is one. Called before the world's
+    /// tick.
+    pub(super) fn finish(&mut self, world: &mut World) {
+        let Engine::Stepping(began, outcome) = &mut self.engine else {
+            return;
+        };
+        match outcome.try_recv() {
+            Err(TryRecvError::Empty) => {}
+            Ok((mechanics, Stepped { moved, is_asleep })) => {
+                world.settle(*began, &moved);
+                self.engine = Engine::Idle(mechanics);
+                self.is_asleep = is_asleep;
+            }
+            // The step has panicked.
+            Err(TryRecvError::Closed) => {
+                error!("the mechanics have failed, and begin anew");
+                self.engine = Engine::Idle((self.field.create)(self.tick_hz, &world.loose()));
+                self.is_asleep = true;
+            }
+        }
+    }
+
+    /// Begins the step to the next tick, unless one runs or nothing would move. Called after the world's tick.
+    pub(super) fn begin(&mut self, world: &mut World) {
+        if !matches!(self.engine, Engine::Idle(_)) {
+            return;
+        }
+        let step = world.next_step();
+        if self.is_asleep && step.released.is_empty() && step.pushers == self.pushers {
+            return;
+        }
+        self.pushers.clone_from(&step.pushers);
+        self.is_asleep = false;
+        let (sender, receiver) = oneshot::channel();
+        let stepping = Engine::Stepping(world.tick_number(), receiver);
+        let Engine::Idle(mut mechanics) = std::mem::replace(&mut self.engine, stepping) else {
+            return;
+        };
+        let work = move || {
+            let stepped = mechanics.step(&step);
+            // The room may have ended meanwhile.
+            let _ = sender.send((mechanics, stepped));
+        };
+        match self.field.runs {
+            Runs::Inline => work(),
+            Runs::Beside => drop(tokio::task::spawn_blocking(work)),
+        }
+    }
+
+    /// Returns whether no loose cube moves until a player does something.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.is_asleep && matches!(self.engine, Engine::Idle(_))
+    }
+}
