@@ -12,7 +12,8 @@ use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{CubeId, CubePose, Pose, Position, Rotation, Width};
 use cubesync_relay::mechanics::{LooseCube, Mechanics, Pusher, Step, Stepped, Velocity};
 use rapier3d::prelude::{
-    ColliderBuilder, PhysicsWorld, RigidBodyBuilder, RigidBodyHandle, RigidBodyType,
+    ColliderBuilder, PhysicsWorld, RigidBodyActivation, RigidBodyBuilder, RigidBodyHandle,
+    RigidBodyType,
 };
 use rapier3d::prelude::{Pose as Place, Rotation as Turn, Vector};
 
@@ -30,6 +31,8 @@ const MAX_TURN_RADPS: f32 = 15.0;
 const FRICTION: f32 = 0.6;
 /// What stops a cube on a corner from rolling on for ever.
 const ANGULAR_DAMPING: f32 = 0.3;
+/// A step in which nothing gets anywhere.
+const LULL_S: f32 = 1e-6;
 /// Half the thickness of floor and walls.
 const HALF_WALL_M: f32 = 8.0;
 /// A cube whose centre is farther out of the world than this has left it.
@@ -85,18 +88,17 @@ impl Bodies {
         for cube in cubes {
             bodies.insert(cube);
         }
+        bodies.lull(cubes);
         bodies
     }
 
     fn insert(&mut self, cube: &LooseCube) {
         let LooseCube { width, pose, .. } = *cube;
-        let is_still = cube.velocity == Velocity::default();
         let body = RigidBodyBuilder::dynamic()
             .pose(place(pose))
             .linvel(bounded(cube.velocity.linear_mps, MAX_SPEED_MPS))
             .angvel(bounded(cube.velocity.angular_radps, MAX_SPIN_RADPS))
-            .angular_damping(ANGULAR_DAMPING)
-            .sleeping(is_still);
+            .angular_damping(ANGULAR_DAMPING);
         let loose = Loose {
             body: insert_body(&mut self.world, body, width),
             width,
@@ -105,6 +107,30 @@ impl Bodies {
             is_held: false,
         };
         self.loose.insert(cube.cube, loose);
+    }
+
+    /// Puts cubes to sleep that do not move, with the heaps that they are in. The engine wakes a body that is inserted
+    /// asleep at its first contact, and would then let it sink in. So this lets it find all contacts first, and takes
+    /// any motion for none in a step that is too short for one.
+    fn lull(&mut self, cubes: &[LooseCube]) {
+        let dt = std::mem::take(&mut self.world.integration_parameters.dt);
+        self.world.step();
+        let still = cubes.iter().filter(|it| it.velocity == Velocity::default());
+        let still: Vec<_> = still.map(|it| self.loose[&it.cube].body).collect();
+        for body in &still {
+            let activation = self.world.bodies[*body].activation_mut();
+            activation.normalized_linear_threshold = f32::MAX;
+            activation.time_since_can_sleep = activation.time_until_sleep;
+        }
+        self.world.integration_parameters.dt = LULL_S;
+        self.world.step();
+        for body in &still {
+            self.world.bodies[*body]
+                .activation_mut()
+                .normalized_linear_threshold =
+                RigidBodyActivation::default_normalized_linear_threshold();
+        }
+        self.world.integration_parameters.dt = dt;
     }
 
     /// Lets go of a held cube.
@@ -183,12 +209,16 @@ impl Bodies {
     fn confine(&mut self) {
         let mut lost = Vec::new();
         for (&cube, loose) in self.loose.iter().filter(|(_, loose)| !loose.is_held) {
-            let body = &mut self.world.bodies[loose.body];
+            // Asking for a body that one may change costs the engine a look at it.
+            let body = &self.world.bodies[loose.body];
             // The engine disables a body of which something is no number.
             if !body.is_enabled() || !is_inside(body.translation()) {
                 lost.push(cube);
-            } else if !body.is_sleeping() {
+            } else if body.linvel().length() > MAX_SPEED_MPS
+                || body.angvel().length() > MAX_SPIN_RADPS
+            {
                 let (linear, angular) = (body.linvel(), body.angvel());
+                let body = &mut self.world.bodies[loose.body];
                 body.set_linvel(linear.clamp_length_max(MAX_SPEED_MPS), false);
                 body.set_angvel(angular.clamp_length_max(MAX_SPIN_RADPS), false);
             }
