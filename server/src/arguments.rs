@@ -42,7 +42,9 @@ impl Arguments {
             Some(Chore::Doctor(config) | Chore::Healthcheck(config)) => config,
             Some(Chore::Operate(_)) => return arguments,
         };
-        let mut checked = config.check_secrets();
+        let mut checked = config
+            .check_secrets()
+            .and_then(|()| config.check_features());
         // The doctor reports such ports with everything else.
         if arguments.chore.is_none() {
             checked = checked.and_then(|()| config.check_ports());

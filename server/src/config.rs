@@ -19,7 +19,7 @@ use cubesync_arguments::{
 };
 use cubesync_protocol::cells::Grid;
 use cubesync_protocol::folded;
-use cubesync_protocol::limits::{MAX_CUBES_PER_ROOM, TICK_HZ_RANGE};
+use cubesync_protocol::limits::{MAX_CUBES_PER_ROOM, MAX_LOOSE_CUBES, TICK_HZ_RANGE};
 use cubesync_recording::DEFAULT_MAX_BYTES;
 
 #[cfg(feature = "cluster")]
@@ -32,6 +32,7 @@ use cubesync_relay::admission::Count;
 use cubesync_relay::budget::WorkLimits;
 use cubesync_relay::host::HostSettings;
 use cubesync_relay::key::{Key, RoomKey};
+use cubesync_relay::mechanics::Field;
 pub use cubesync_relay::network::Network;
 use cubesync_relay::room::quanta;
 use cubesync_relay::rooms::RoomsSettings;
@@ -40,6 +41,9 @@ use cubesync_relay::session::SessionSettings;
 /// Descriptors kept for listeners and files when the connection limit is derived.
 const RESERVED_DESCRIPTORS: usize = 64;
 const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
+
+/// Loose cubes of a room: a wall, a pyramid and three big ones.
+const DEFAULT_CUBES: usize = if cfg!(feature = "mechanics") { 60 } else { 0 };
 
 /// Shortest time for a Hello. A shorter one would pass before anybody's came.
 const SHORTEST_DEADLINE: Duration = Duration::from_millis(10);
@@ -128,6 +132,13 @@ pub struct Config {
     #[arg(value_parser = decimal(1.0..=1e6, "metres"))]
     #[arg(help_heading = GAME)]
     pub view_distance: Option<f32>,
+
+    /// Loose cubes in each room, 0 to 2000: they fall and roll, players push them about, carry and throw them. 0: one
+    /// free cube that stays where it is put
+    #[arg(long, value_name = "COUNT", default_value_t = DEFAULT_CUBES, env = "CUBESYNC_CUBES")]
+    #[arg(value_parser = whole(0..=MAX_LOOSE_CUBES))]
+    #[arg(help_heading = GAME)]
+    pub cubes: usize,
 
     /// How long the cube of a player whose connection is lost stays as a ghost, to which the player
     /// can come back, at most 1 day; 0s: it goes at once
@@ -349,7 +360,7 @@ pub struct Config {
     #[arg(value_parser = count)]
     pub max_rooms_per_address: usize,
 
-    /// Cubes in one room, the free one included, 2 to 5000
+    /// Cubes in one room, 2 to 5000; all free ones count as one
     #[arg(long, value_name = "COUNT", default_value_t = MAX_CUBES_PER_ROOM)]
     #[arg(env = "CUBESYNC_MAX_CUBES", help_heading = PLAYER_LIMITS)]
     #[arg(value_parser = whole(2..=MAX_CUBES_PER_ROOM))]
@@ -517,6 +528,34 @@ impl Config {
         Ok(())
     }
 
+    /// Checks what this program cannot do because it was built without a feature.
+    ///
+    /// # Errors
+    /// A sentence for a person.
+    pub fn check_features(&self) -> Result<(), String> {
+        match self.cubes {
+            1.. if !cfg!(feature = "mechanics") => Err(format!(
+                "invalid value {} for --cubes: this program was built without the feature \"mechanics\", so it can only be 0",
+                self.cubes
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Returns the loose cubes of rooms.
+    #[cfg(feature = "mechanics")]
+    fn field(&self) -> Option<Field> {
+        (self.cubes > 0).then(|| Field {
+            cubes: cubesync_mechanics::arrangement(self.cubes).into(),
+            create: cubesync_mechanics::create,
+        })
+    }
+
+    #[cfg(not(feature = "mechanics"))]
+    fn field(&self) -> Option<Field> {
+        None
+    }
+
     /// The top speed in metres per second; `None` is unlimited.
     pub fn top_speed_mps(&self) -> Option<f32> {
         (self.max_speed > 0.0).then_some(self.max_speed)
@@ -536,6 +575,7 @@ impl Config {
                 resume_within: self.resume_within,
                 drain: self.drain,
                 max_cubes: self.max_cubes,
+                field: self.field(),
                 max_rooms: self.max_rooms,
                 max_rooms_per_address: self.max_rooms_per_address,
             },

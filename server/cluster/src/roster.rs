@@ -112,7 +112,7 @@ fn is_possible(info: &CubeInfo) -> bool {
     let is_free = matches!(info.kind, CubeKind::Free { .. });
     info.cube.0 < MAX_ID
         && (is_free || info.cube != FREE_CUBE)
-        && clean_name(&info.name).as_ref() == Ok(&info.name)
+        && (is_free && info.name.is_empty() || clean_name(&info.name).as_ref() == Ok(&info.name))
         && pose.position.is_in_bounds()
 }
 

@@ -15,23 +15,11 @@ pub struct Field {
     pub cubes: Arc<[FieldCube]>,
     /// Creates the mechanics of a room.
     pub create: Create,
-    /// Where the mechanics of all rooms run.
-    pub runs: Runs,
 }
 
 /// Creates the mechanics of a room of so many ticks a second, with all of its free cubes. A cube that ever leaves the
 /// world is put where it was at first.
 pub type Create = fn(tick_hz: u8, cubes: &[LooseCube]) -> Box<dyn Mechanics>;
-
-/// Where the mechanics of a room run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Runs {
-    /// Beside the room's task, which never waits for them: a step that takes longer than a tick delays the loose
-    /// cubes only.
-    Beside,
-    /// In the room's task, so that the same ticks always bring the same motion: for simulations.
-    Inline,
-}
 
 /// A loose cube of a new room.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -96,7 +84,7 @@ pub struct Stepped {
 }
 
 /// The motion of a room's loose cubes.
-pub trait Mechanics: fmt::Debug + Send {
+pub trait Mechanics: fmt::Debug + Send + Sync {
     /// Moves everything on by a tick.
     fn step(&mut self, step: &Step) -> Stepped;
 }

@@ -43,7 +43,7 @@ pub struct RoomsSettings {
     pub resume_within: Duration,
     /// Time for which a stopping room tries to deliver its last frames.
     pub drain: Duration,
-    /// Largest number of cubes in one room, the free one included.
+    /// Largest number of cubes in one room; all free ones count as one.
     pub max_cubes: usize,
     /// The loose cubes of each room.
     pub field: Option<Field>,

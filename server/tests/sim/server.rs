@@ -90,6 +90,7 @@ impl Servers {
             format!("--tick={}", self.tick_hz),
             format!("--resume-within={}s", self.resume_within.as_secs()),
             "--drain=1s".to_owned(),
+            "--cubes=0".to_owned(),
         ];
         flags.extend(
             self.view_distance_m

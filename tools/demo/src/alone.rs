@@ -103,7 +103,11 @@ fn show(headless: bool, listen: SocketAddr, http: SocketAddr, stop: &Receiver<()
         "cubesync-bots"
     };
     // Without `cluster`: a single server needs no NATS, which would take long to compile.
-    let flags = ["--no-default-features"];
+    let flags = [
+        "--no-default-features",
+        "--features",
+        "cubesync-server/mechanics",
+    ];
     if !build(&["cubesync-server", clients], &flags, stop)? {
         return Ok(End::Stopped);
     }

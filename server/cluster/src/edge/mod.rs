@@ -944,6 +944,7 @@ impl Edge {
             kind: info.kind,
             name: info.name.clone(),
             colour: info.colour,
+            width: info.width,
             pose: near
                 .pose(info.cube)
                 .unwrap_or_else(|| info.motion.pose(&Codec::LIVE)),

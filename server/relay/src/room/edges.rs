@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use cubesync_protocol::cells::{Sight, View};
 use cubesync_protocol::{
-    CellId, ClientMessage, Colour, CubeId, CubeInfo, Message, Pose, ResumeToken, ServerMessage,
+    CellId, ClientMessage, Colour, CubeId, CubeInfo, CubeKind, Message, Pose, ResumeToken,
+    ServerMessage,
 };
 use serde::{Deserialize, Serialize};
 
@@ -369,10 +370,17 @@ impl Room {
         changes
     }
 
-    /// Returns what another server must know about a cube.
+    /// Returns what another server must know about a cube. Of a loose one that moves, only receivers know how.
     pub(super) fn cube_state(&self, cube: CubeId) -> Option<CubeState> {
+        let mut info = self.world.state(cube)?;
+        let predicted = self.publisher.predicted(cube);
+        if info.kind == (CubeKind::Free { holder: None })
+            && let Some(motion) = predicted.filter(|motion| !motion.is_still())
+        {
+            info.motion = *motion;
+        }
         Some(CubeState {
-            info: self.world.state(cube)?,
+            info,
             token: self.resumption.token(cube),
         })
     }

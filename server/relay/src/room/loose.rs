@@ -1,14 +1,16 @@
 //! The room's side of its [`mechanics`](crate::mechanics): one step a tick at most, whose outcome counts at the next
-//! tick that finds it. The room never waits for a step. While one takes longer than a tick, loose cubes stay where
-//! they are, and go on from there.
+//! tick that finds it. A step runs beside the room's task, which never waits for it. While one takes longer than a tick,
+//! loose cubes stay where they are, and go on from there. Where a runtime has a single thread, as in simulations, steps
+//! run in the room's task, so that the same ticks always bring the same motion.
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tracing::error;
 
 use super::RoomSettings;
 use super::world::World;
-use crate::mechanics::{Field, Mechanics, Pusher, Runs, Stepped};
+use crate::mechanics::{Field, Mechanics, Pusher, Stepped};
 
 /// The mechanics of a room.
 #[derive(Debug)]
@@ -88,9 +90,9 @@ impl LooseCubes {
             // The room may have ended meanwhile.
             let _ = sender.send((mechanics, stepped));
         };
-        match self.field.runs {
-            Runs::Inline => work(),
-            Runs::Beside => drop(tokio::task::spawn_blocking(work)),
+        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+            Ok(RuntimeFlavor::MultiThread) => drop(tokio::task::spawn_blocking(work)),
+            _ => work(),
         }
     }
 

@@ -151,7 +151,7 @@ impl Room {
 
     /// Makes place for a player: in a full room the ghost that would expire first leaves.
     fn make_place(&mut self) -> Result<(), RoomFull> {
-        if self.world.cube_count() >= self.connections.settings.max_cubes {
+        if self.world.is_full(self.connections.settings.max_cubes) {
             let ghost = self.resumption.first_to_expire().ok_or(RoomFull)?;
             self.forget(ghost);
         }

@@ -85,7 +85,7 @@ pub struct RoomSettings {
     pub resume_within: Duration,
     /// Time for which a stopping room tries to deliver its last frames.
     pub drain: Duration,
-    /// Largest number of cubes, the free one included.
+    /// Largest number of cubes; all free ones count as one.
     pub max_cubes: usize,
     /// The loose cubes; `None`: nothing moves the free cube but its holder.
     pub field: Option<Field>,

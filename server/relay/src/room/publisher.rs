@@ -156,6 +156,12 @@ impl Publisher {
         }
     }
 
+    /// Returns how receivers predict a cube to move.
+    pub fn predicted(&self, cube: CubeId) -> Option<&MotionState> {
+        let cell = self.places.get(&cube)?;
+        self.cells[usize::from(cell.0)].near.predicted.get(cube)
+    }
+
     /// Returns which cubes are predicted to move.
     pub fn moving(&self) -> Moving {
         let near = self.cells.iter().map(|cell| &cell.near.predicted);

@@ -19,7 +19,9 @@ impl World {
     pub fn scatter(&mut self, cubes: &[FieldCube]) {
         for (id, known) in (FREE_CUBE.0..).zip(cubes) {
             let cube = CubeId(id);
-            self.cubes.remove(&cube);
+            if self.cubes.remove(&cube).is_some() {
+                self.free_cubes -= 1;
+            }
             let name = if cube == FREE_CUBE {
                 FREE_CUBE_NAME
             } else {

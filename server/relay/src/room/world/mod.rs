@@ -108,6 +108,7 @@ pub struct World {
     released: BTreeMap<CubeId, LooseCube>,
     /// Distance from the origin at which players start.
     spawn_radius_m: f32,
+    free_cubes: usize,
 }
 
 #[derive(Debug)]
@@ -158,14 +159,22 @@ impl World {
             counts: SampleCounts::default(),
             released: BTreeMap::new(),
             spawn_radius_m: SPAWN_INNER_RADIUS_METRES,
+            free_cubes: 0,
         };
         world.insert_free_cube();
         world
     }
 
-    /// Counts the cubes in the room, the free one included.
+    /// Counts the cubes in the room, the free ones included.
     pub fn cube_count(&self) -> usize {
         self.cubes.len()
+    }
+
+    /// Returns whether a room with place for so many cubes has none for another player. All free cubes together take
+    /// one place, but no room holds more than [`MAX_CUBES_PER_ROOM`].
+    pub fn is_full(&self, max_cubes: usize) -> bool {
+        let free = self.free_cubes.saturating_sub(1);
+        self.cubes.len() >= max_cubes.saturating_add(free).min(MAX_CUBES_PER_ROOM)
     }
 
     /// Returns the number of the last tick.
@@ -408,8 +417,13 @@ impl World {
             budget: self.new_budget(),
         };
         self.names.insert(&info.name);
-        self.cubes.insert(info.cube, tracked);
+        self.add(info.cube, tracked);
         self.changed.note(info.cube, None);
+    }
+
+    fn add(&mut self, cube: CubeId, tracked: Tracked) {
+        self.free_cubes += usize::from(matches!(tracked.kind, CubeKind::Free { .. }));
+        self.cubes.insert(cube, tracked);
     }
 
     /// Returns where a player begins: there, or near the free cube.

@@ -18,7 +18,7 @@ const NEAR_QUANTA: u64 = 512;
 impl World {
     /// Creates the world of tick `now` from cubes as they were at an earlier tick. Players' cubes that
     /// moved go on for as long as without samples; all that was a player's is one's, and held by the
-    /// same player.
+    /// same player. Loose cubes go on from where they were, as the room's mechanics move them.
     pub fn from_cubes(
         tick_hz: u8,
         top_speed: Option<u32>,
@@ -30,6 +30,7 @@ impl World {
             cubes: BTreeMap::new(),
             names: Names::default(),
             changed: Changed::default(),
+            free_cubes: 0,
             last_id,
             tick: now,
             ..Self::new(tick_hz, top_speed)
@@ -70,7 +71,11 @@ impl World {
             budget: self.new_budget(),
         };
         self.names.insert(&info.name);
-        self.cubes.insert(cube, tracked);
+        self.add(cube, tracked);
+        if kind == (CubeKind::Free { holder: None }) && !info.motion.is_still() {
+            // It has not moved since.
+            self.let_go(cube, Some(info.motion));
+        }
         if kind == CubeKind::Player {
             let player = Player::new(SpeedRule::TopSpeed, self.tick_hz);
             self.players.insert(cube, player);
