@@ -4,7 +4,7 @@ attribute vec3 corner_normal;
 attribute vec4 placed;    // xyz: centre, w: opacity
 attribute vec4 rotation;  // unit quaternion
 attribute vec4 tint;      // rgb: linear colour, w: own light
-attribute vec4 look;      // x: 1 with eyes in front, y: when it blinks, 0 to 1
+attribute vec4 look;      // x: 1 with eyes in front, y: when it blinks, 0 to 1, z: edge length
 varying vec3 world;
 varying vec3 normal;
 varying vec3 local;
@@ -16,7 +16,7 @@ varying vec2 front;
 void main() {
     local = corner;
     local_normal = corner_normal;
-    world = placed.xyz + rotate(rotation, corner);
+    world = placed.xyz + rotate(rotation, corner * look.z);
     normal = rotate(rotation, corner_normal);
     colour = tint;
     opacity = placed.w;

@@ -2,14 +2,13 @@
 varying vec3 ground;
 varying vec4 turn;
 varying vec4 centre;
-
-const float HALF = 0.5;
+varying float half_edge;
 
 // Distance from a point to one pair of the edges that bound the box's outline as the sun sees it.
 float outline(vec3 normal, vec3 point) {
     float len = length(normal);
     vec3 n = normal / max(len, 0.001);
-    return abs(dot(n, point)) - HALF * dot(abs(n), vec3(1.0)) - step(len, 0.001);
+    return abs(dot(n, point)) - half_edge * dot(abs(n), vec3(1.0)) - step(len, 0.001);
 }
 
 void main() {
@@ -23,7 +22,7 @@ void main() {
     float blur = 0.025 + 0.055 * max(-dot(point, ray), 0.0);
     float shade = smoothstep(blur, -blur, outside) * exp(-centre.z * 0.05);
 
-    float gap = length(max(abs(point) - HALF, 0.0));
+    float gap = length(max(abs(point) - half_edge, 0.0));
     float contact = 0.72 * exp(-gap * 3.4);
     gl_FragColor = vec4(1.0 - shade * centre.w, 1.0 - contact * centre.w, 1.0, 1.0);
 }

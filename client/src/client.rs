@@ -372,6 +372,7 @@ impl Client {
             kind: info.kind,
             name: &info.name,
             colour: info.colour,
+            width_m: info.width.to_metres(),
             position: drawn.position,
             rotation: drawn.rotation,
             own: info.cube == own,

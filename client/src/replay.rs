@@ -171,6 +171,7 @@ impl Replay {
                     kind: info.kind,
                     name: &info.name,
                     colour: info.colour,
+                    width_m: info.width.to_metres(),
                     position: drawn.position,
                     rotation: drawn.rotation,
                     own: Some(info.cube) == own,

@@ -85,6 +85,8 @@ pub struct CubeView<'a> {
     pub name: &'a str,
     /// Its colour.
     pub colour: Colour,
+    /// Its edge length, in metres.
+    pub width_m: f32,
     /// Its centre, in metres.
     pub position: [f32; 3],
     /// Its rotation, a unit quaternion `[x, y, z, w]`.

@@ -17,6 +17,8 @@ pub(crate) struct Bot {
     /// Whether the bot has been in the room at any time.
     has_joined: bool,
     cube: Option<Controller>,
+    /// Whether free cubes of the room fall and roll by themselves.
+    physics: bool,
     wander: Wander,
     /// Whether this bot plays with the free cube.
     is_carrier: bool,
@@ -44,6 +46,7 @@ impl Bot {
             client: Client::new(options, seed),
             has_joined: false,
             cube: None,
+            physics: false,
             wander,
             is_carrier,
             errand: Errand::None { left_s },
@@ -90,7 +93,9 @@ impl Bot {
         };
         let mut input = self.wander.input(cube.position(), dt_s);
         if let Errand::Fetch = self.errand
-            && let Some(to) = self.free_cube(now).map(|free| free.position)
+            && let Some(to) = self
+                .free_cube(now, cube.position())
+                .map(|free| free.position)
         {
             input = walk_to(cube.position(), to);
         }
@@ -108,6 +113,7 @@ impl Bot {
             ClientEvent::Joined(welcome) => {
                 self.has_joined = true;
                 self.cube = Some(Controller::new(welcome.pose));
+                self.physics = welcome.physics;
                 self.rest();
             }
             ClientEvent::Corrected(corrected) if Some(corrected.cube) == self.client.own_cube() => {
@@ -136,7 +142,10 @@ impl Bot {
                     self.errand = Errand::Fetch;
                 }
             }
-            Errand::Fetch => match self.free_cube(now).map(|free| (free.cube, free.position)) {
+            Errand::Fetch => match self
+                .free_cube(now, cube.position())
+                .map(|free| (free.cube, free.position))
+            {
                 None => self.rest(),
                 Some((free, at)) if distance_m(at, cube.position()) < REACH_M => {
                     self.client.take(free);
@@ -149,7 +158,10 @@ impl Bot {
                 *left_s -= dt_s;
                 let (held, is_done) = (*held, *left_s <= 0.0);
                 if is_done {
-                    self.client.set_pose(held, cube.drop_pose());
+                    // With physics it flies on.
+                    if !self.physics {
+                        self.client.set_pose(held, cube.drop_pose());
+                    }
                     self.client.release(held);
                     self.rest();
                 } else {
@@ -164,10 +176,12 @@ impl Bot {
         self.errand = Errand::None { left_s };
     }
 
-    /// Returns a free cube that nobody holds.
-    fn free_cube(&self, now: Duration) -> Option<CubeView<'_>> {
+    /// Returns the nearest free cube that nobody holds.
+    fn free_cube(&self, now: Duration, own: [f32; 3]) -> Option<CubeView<'_>> {
         let is_free = |view: &CubeView<'_>| view.kind == CubeKind::Free { holder: None };
-        self.client.cubes(now).into_iter().find(is_free)
+        let way_m = |view: &CubeView<'_>| distance_m(view.position, own);
+        let free = self.client.cubes(now).into_iter().filter(is_free);
+        free.min_by(|a, b| way_m(a).total_cmp(&way_m(b)))
     }
 }
 

@@ -51,6 +51,7 @@ mod tests {
         let cube = SceneCube {
             position: Vec3::ZERO,
             rotation: Quat::IDENTITY,
+            width_m: 1.0,
             colour: Vec3::ONE,
             glow: 0.0,
             ring: 0.0,

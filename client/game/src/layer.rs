@@ -30,7 +30,7 @@ pub(crate) struct Instance {
     pub(crate) rotation: [f32; 4],
     /// The colour in linear light, and the strength of its glow or ring.
     pub(crate) tint: Vec4,
-    /// Whether the cube has eyes (0 or 1), and when they blink.
+    /// Whether the cube has eyes (0 or 1), when they blink, and its edge length in metres.
     pub(crate) look: Vec4,
 }
 

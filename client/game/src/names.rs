@@ -63,6 +63,7 @@ fn labels<'a>(
     let visible = Rect::new(0.0, 0.0, screen.x, screen.y);
     let mut seen: Vec<(Vec2, &'a str, NameLabel<'a>)> = cubes
         .iter()
+        .filter(|cube| !cube.name.is_empty())
         .filter_map(|cube| NameLabel::new(cube, view))
         .collect();
     seen.sort_by(|(.., a), (.., b)| {
@@ -158,6 +159,7 @@ mod tests {
             kind: CubeKind::Player,
             name: "Вася",
             colour: Colour::from([1, 2, 3]),
+            width_m: 1.0,
             position: [0.0, y, 0.5],
             rotation: [0.0, 0.0, 0.0, 1.0],
             own: false,

@@ -41,6 +41,8 @@ pub(crate) struct PlayScreen {
     client: Client,
     controller: Controller,
     carry: Carry,
+    /// Whether free cubes of the room fall and roll by themselves.
+    physics: bool,
     camera: Camera,
     fades: Fades,
     feed: NewsFeed,
@@ -83,6 +85,7 @@ impl PlayScreen {
             client,
             controller: Controller::new(Pose::default()),
             carry: Carry::Empty,
+            physics: false,
             camera: Camera::new(vec3(0.0, 0.0, 0.5)),
             fades: Fades::default(),
             feed: NewsFeed::default(),
@@ -296,6 +299,10 @@ impl PlayScreen {
 
     fn take_or_drop(&mut self, now: Duration) {
         match self.carry {
+            Carry::Held(cube) if self.physics => {
+                self.client.release(cube);
+                self.carry = Carry::Empty;
+            }
             Carry::Held(_) => {
                 let (from, floor) = (self.controller.carry_pose(), self.controller.drop_pose());
                 self.carry.let_go(from, floor);

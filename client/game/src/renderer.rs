@@ -28,6 +28,8 @@ pub(crate) struct SceneCube {
     pub(crate) position: Vec3,
     /// The rotation.
     pub(crate) rotation: Quat,
+    /// The edge length, in metres.
+    pub(crate) width_m: f32,
     /// The colour in sRGB, each part from 0 to 1.
     pub(crate) colour: Vec3,
     /// The light of its own: 0 for an ordinary cube.
@@ -182,9 +184,10 @@ impl Instance {
             placed: cube.position.extend(cube.opacity),
             rotation: cube.rotation.to_array(),
             tint: linear.extend(cube.glow),
-            look: cube
-                .blink
-                .map_or(Vec4::ZERO, |blink| Vec4::new(1.0, blink, 0.0, 0.0)),
+            look: match cube.blink {
+                Some(blink) => Vec4::new(1.0, blink, cube.width_m, 0.0),
+                None => Vec4::new(0.0, 0.0, cube.width_m, 0.0),
+            },
         }
     }
 

@@ -24,6 +24,7 @@ fn scene_cube(view: &CubeView<'_>, cubes: &[CubeView<'_>]) -> SceneCube {
     let cube = SceneCube {
         position: view.position.into(),
         rotation: Quat::from_array(view.rotation),
+        width_m: view.width_m,
         colour: rgb(view.colour),
         glow: 0.0,
         ring: 0.0,
@@ -32,6 +33,8 @@ fn scene_cube(view: &CubeView<'_>, cubes: &[CubeView<'_>]) -> SceneCube {
     };
     match view.kind {
         CubeKind::Player | CubeKind::Ghost => cube,
+        // One of many loose ones. The one with a name is "the cube".
+        CubeKind::Free { holder: None } if view.name.is_empty() => cube,
         CubeKind::Free { holder: None } => SceneCube {
             colour: GOLD,
             glow: 0.55,
@@ -40,9 +43,14 @@ fn scene_cube(view: &CubeView<'_>, cubes: &[CubeView<'_>]) -> SceneCube {
         },
         CubeKind::Free { holder } => {
             let by = cubes.iter().find(|cube| Some(cube.cube) == holder);
-            let tint = by.map_or(GOLD, |by| rgb(by.colour));
+            let own = if view.name.is_empty() {
+                cube.colour
+            } else {
+                GOLD
+            };
+            let tint = by.map_or(own, |by| rgb(by.colour));
             SceneCube {
-                colour: GOLD.lerp(tint, HOLDERS_SHARE),
+                colour: own.lerp(tint, HOLDERS_SHARE),
                 glow: 0.40,
                 ring: 0.35,
                 ..cube
@@ -61,6 +69,7 @@ pub(crate) fn showcase(time_s: f32) -> Vec<SceneCube> {
         SceneCube {
             position: (Vec2::from_angle(angle) * radius).extend(0.5 + hop),
             rotation: Quat::from_rotation_z(angle + TAU / 4.0),
+            width_m: 1.0,
             colour: rgb(colour),
             glow: 0.0,
             ring: 0.0,
@@ -71,6 +80,7 @@ pub(crate) fn showcase(time_s: f32) -> Vec<SceneCube> {
     let free = SceneCube {
         position: vec3(0.0, 0.0, 0.5),
         rotation: Quat::from_rotation_z(0.5),
+        width_m: 1.0,
         colour: GOLD,
         glow: 0.55,
         ring: 1.0,
@@ -109,6 +119,7 @@ mod tests {
             kind,
             name: "",
             colour: Colour::from([0, 0, 255]),
+            width_m: 1.0,
             position: [1.0, 2.0, 3.0],
             rotation: [0.0, 0.0, 0.0, 1.0],
             own: false,

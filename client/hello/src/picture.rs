@@ -39,7 +39,7 @@ pub(crate) fn draw(client: &Client, news: &str, now: Duration) {
     cubes.iter().for_each(draw_cube);
     set_default_camera();
     let (width, height) = (screen_width(), screen_height());
-    for cube in &cubes {
+    for cube in cubes.iter().filter(|cube| !cube.name.is_empty()) {
         let place = camera.matrix() * (Vec3::from(cube.position) + 1.1 * Vec3::Z).extend(1.0);
         // A place with a smaller `w` is behind the camera, or nearly.
         if place.w > 0.5 {
@@ -73,16 +73,17 @@ fn draw_floor(middle: Vec3) {
     }
 }
 
-/// Draws a cube of one metre, each side as bright as it faces the light.
+/// Draws a cube, each side as bright as it faces the light.
 fn draw_cube(cube: &CubeView<'_>) {
     let (centre, turn) = (Vec3::from(cube.position), Quat::from_array(cube.rotation));
     let colour = Color::from_rgba(cube.colour.red, cube.colour.green, cube.colour.blue, 255);
     // A player of whom nothing has been heard for a while may be elsewhere, and is drawn paler.
     let colour = mix(colour, SKY, if cube.stale { 0.6 } else { 0.0 });
     for side in [Vec3::X, Vec3::Y, Vec3::Z, -Vec3::X, -Vec3::Y, -Vec3::Z] {
+        let lit = mix(BLACK, colour, 0.7 + 0.3 * (turn * side).dot(TO_LIGHT));
+        let side = side * cube.width_m;
         let (edge, other) = (side.yzx(), side.zxy());
         let corner = centre + turn * (side - edge - other) / 2.0;
-        let lit = mix(BLACK, colour, 0.7 + 0.3 * (turn * side).dot(TO_LIGHT));
         draw_affine_parallelogram(corner, turn * edge, turn * other, None, lit);
     }
 }

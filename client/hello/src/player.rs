@@ -14,6 +14,8 @@ pub(crate) struct Player {
     /// Speed, jumps and turns of the own cube. They are computed here, not on the server, so a key
     /// has its effect in this frame and not a round trip later. `None` until we are in a room.
     cube: Option<Controller>,
+    /// Whether free cubes of the room fall and roll by themselves.
+    physics: bool,
     /// The newest event, in words.
     pub(crate) news: String,
 }
@@ -24,6 +26,7 @@ impl Player {
         self.news = match event {
             ClientEvent::Joined(welcome) => {
                 self.cube = Some(Controller::new(welcome.pose));
+                self.physics = welcome.physics;
                 format!("joined room {} as {}", welcome.room, welcome.name)
             }
             // The connection was away for a moment only: the cube goes on from where it is.
@@ -54,19 +57,27 @@ impl Player {
         // Enter does the same, for keyboards whose letters are not Latin.
         let is_asked = is_key_pressed(KeyCode::E) || is_key_pressed(KeyCode::Enter);
         let way_m = |to: [f32; 3]| Vec3::from(to).distance(cube.position().into());
-        let free = client.cubes(now).iter().find_map(|view| match view.kind {
-            CubeKind::Free { holder } => Some((view.cube, holder, way_m(view.position))),
-            _ => None,
-        });
-        match free {
-            Some((free, Some(by), _)) if by == own && is_asked => {
-                client.set_pose(free, cube.drop_pose());
-                client.release(free);
+        let cubes = client.cubes(now);
+        let of = |holder| {
+            cubes
+                .iter()
+                .filter(move |view| view.kind == CubeKind::Free { holder })
+        };
+        let held = of(Some(own)).map(|view| view.cube).next();
+        let free = of(None).map(|view| (view.cube, way_m(view.position)));
+        let nearest = free.min_by(|(_, a), (_, b)| a.total_cmp(b));
+        match (held, nearest) {
+            (Some(held), _) if is_asked => {
+                // With physics it flies on with the speed that it has; else we put it on the floor.
+                if !self.physics {
+                    client.set_pose(held, cube.drop_pose());
+                }
+                client.release(held);
             }
-            Some((free, Some(by), _)) if by == own => client.set_pose(free, cube.carry_pose()),
+            (Some(held), _) => client.set_pose(held, cube.carry_pose()),
             // This only asks. Who gets the cube is for the server to say, since somebody else may
-            // have asked before us; its answer is in `holder`, a round trip later.
-            Some((free, None, way_m)) if is_asked && way_m < REACH_M => client.take(free),
+            // have asked before us; its answer is in the cube's kind, a round trip later.
+            (None, Some((free, way_m))) if is_asked && way_m < REACH_M => client.take(free),
             _ => {}
         }
     }

@@ -74,6 +74,7 @@ impl PlayScreen {
         self.was_at = Some(server);
         self.lost = None;
         self.carry = Carry::Empty;
+        self.physics = welcome.physics;
     }
 
     fn on_taken(&mut self, cube: CubeId, by: CubeId, now: Duration) {
@@ -87,7 +88,8 @@ impl PlayScreen {
             return;
         }
         self.carry.taken_away(cube);
-        if let Some(name) = self.name_of(by, now) {
+        let is_named = self.name_of(cube, now).is_some_and(|name| !name.is_empty());
+        if let Some(name) = self.name_of(by, now).filter(|_| is_named) {
             self.feed.push(now, format!("{name} took the cube"));
         }
     }

@@ -233,6 +233,7 @@ mod tests {
             kind: CubeKind::Player,
             name: "",
             colour: Colour::from([0; 3]),
+            width_m: 1.0,
             position: [0.0; 3],
             rotation: [0.0, 0.0, 0.0, 1.0],
             own: false,
