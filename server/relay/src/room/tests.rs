@@ -4,6 +4,7 @@
 mod datagrams;
 mod edges;
 mod liveness;
+mod loose;
 mod machine;
 mod removal;
 mod takeover;

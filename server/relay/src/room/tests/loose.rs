@@ -1,0 +1,285 @@
+//! Loose cubes in a room, moved by mechanics so simple that a test knows what comes of them.
+
+use cubesync_protocol::{CubePose, Width};
+
+use super::*;
+use crate::mechanics::{FieldCube, LooseCube, Mechanics, Step, Stepped};
+
+/// Loose cubes slide east for so many ticks after a pusher was within a metre of them, or after they were let go.
+const SLIDE_TICKS: u32 = 10;
+/// How far in each tick after a push.
+const SLIDE: i32 = 50;
+
+/// Mechanics that know a single axis.
+#[derive(Debug)]
+struct Sliding(BTreeMap<CubeId, Slider>);
+
+#[derive(Debug)]
+struct Slider {
+    pose: Pose,
+    step: i32,
+    ticks: u32,
+    is_held: bool,
+}
+
+fn create(_: u8, cubes: &[LooseCube]) -> Box<dyn Mechanics> {
+    let slider = |cube: &LooseCube| {
+        let still = Slider {
+            pose: cube.pose,
+            step: 0,
+            ticks: 0,
+            is_held: false,
+        };
+        (cube.cube, still)
+    };
+    Box::new(Sliding(cubes.iter().map(slider).collect()))
+}
+
+impl Mechanics for Sliding {
+    fn step(&mut self, step: &Step) -> Stepped {
+        for cube in &step.released {
+            let speed = cube.velocity.linear_mps[0] * METRE as f32 / f32::from(HZ);
+            let slider = Slider {
+                pose: cube.pose,
+                step: speed.round() as i32,
+                ticks: SLIDE_TICKS,
+                is_held: false,
+            };
+            self.0.insert(cube.cube, slider);
+        }
+        let mut moved = Vec::new();
+        for (&cube, slider) in &mut self.0 {
+            slider.is_held = step.pushers.iter().any(|pusher| pusher.cube == cube);
+            if slider.is_held {
+                continue;
+            }
+            let is_near = |pusher: &crate::mechanics::Pusher| {
+                pusher.pose.position.distance(slider.pose.position) < METRE as u64
+            };
+            if step.pushers.iter().any(is_near) {
+                (slider.step, slider.ticks) = (SLIDE, SLIDE_TICKS);
+            }
+            if slider.ticks > 0 && slider.step != 0 {
+                slider.ticks -= 1;
+                slider.pose.position.x += slider.step;
+                slider.pose.position = slider.pose.position.clamped();
+                let pose = slider.pose;
+                moved.push(CubePose { cube, pose });
+            }
+        }
+        let sleeps = |slider: &Slider| slider.is_held || slider.ticks == 0;
+        let is_asleep = self.0.values().all(sleeps);
+        Stepped { moved, is_asleep }
+    }
+}
+
+/// Cubes in a row from the origin on, three metres apart.
+fn field(count: i32) -> Field {
+    let cube = |number: i32| FieldCube {
+        width: Width::from_metres(0.5),
+        colour: Colour::from([number as u8; 3]),
+        pose: pose_at(3 * METRE * number),
+    };
+    Field {
+        cubes: (0..count).map(cube).collect(),
+        create,
+    }
+}
+
+impl TestRoom {
+    fn with_field(view_distance_m: Option<u32>, seed: u64, cubes: i32) -> Self {
+        let mut test = Self::new(view_distance_m, seed);
+        let mut settings = test.room.connections.settings.clone();
+        settings.field = Some(field(cubes));
+        let (_, connections) = Connections::new(settings, Metrics::default());
+        test.room = Room::new(connections);
+        test
+    }
+
+    fn pose(&self, cube: CubeId) -> Pose {
+        self.room.world.pose(cube).unwrap()
+    }
+
+    fn x(&self, cube: CubeId) -> i32 {
+        self.pose(cube).position.x
+    }
+
+    fn ticks(&mut self, ticks: u64) {
+        for _ in 0..ticks {
+            let before = self.cubes();
+            self.end_tick(&before);
+        }
+    }
+}
+
+#[test]
+fn clients_see_loose_cubes_that_are_pushed_taken_and_thrown() {
+    for (view_distance_m, seed) in [(None, 11), (Some(32), 12), (Some(64), 13)] {
+        let mut test = TestRoom::with_field(view_distance_m, seed, 40);
+        let before: Vec<_> = (0..40).map(|id| test.pose(CubeId(id))).collect();
+        for _ in 0..6 {
+            test.enter(None);
+        }
+        for step in 0..1_500 {
+            if step % 100 == 0 {
+                for (number, (position, _)) in (0..).zip(test.walks.values_mut()) {
+                    *position = pose_at(3 * METRE * number).position;
+                }
+            }
+            test.step();
+        }
+        let moved = (0..)
+            .zip(before)
+            .filter(|(id, before)| test.pose(CubeId(*id)) != *before);
+        assert!(moved.count() > 5, "somebody has pushed some");
+    }
+}
+
+#[test]
+fn a_new_room_has_the_cubes_of_its_field_and_players_start_beside_them() {
+    let mut test = TestRoom::with_field(None, 1, 8);
+    let cubes: Vec<_> = test.room.world.cubes().collect();
+    assert_eq!(cubes.len(), 8);
+    for (cube, placed) in cubes.iter().zip(&*field(8).cubes) {
+        assert_eq!(cube.kind, CubeKind::Free { holder: None });
+        assert_eq!((cube.pose, cube.colour), (placed.pose, placed.colour));
+        assert_eq!(cube.name, if cube.cube == FREE { "cube" } else { "" });
+    }
+    let player = test.enter_at(None, None);
+    assert_eq!(player, CubeId(8));
+    let farthest = cubes.last().unwrap().pose.position;
+    let origin = Position {
+        z: 256,
+        ..Position::default()
+    };
+    assert!(test.pose(player).position.distance(origin) > farthest.distance(origin));
+}
+
+#[test]
+fn a_loose_cube_that_is_pushed_moves_a_tick_later_and_the_room_rests_when_it_has_stopped() {
+    let mut test = TestRoom::with_field(None, 1, 3);
+    let player = test.enter_at(None, None);
+    test.ticks(3);
+    let before = test.x(CubeId(1));
+    let beside = pose_at(before - METRE / 2);
+    test.say_pose(player, test.tick() + 1, (player, beside));
+    test.ticks(1);
+    assert_eq!(test.x(CubeId(1)), before, "the step runs");
+    test.ticks(1);
+    assert_eq!(test.x(CubeId(1)), before + SLIDE);
+    test.ticks(30);
+    assert!(test.x(CubeId(1)) >= before + SLIDE * SLIDE_TICKS as i32);
+    assert_eq!(test.x(CubeId(2)), 6 * METRE);
+    test.leave(player, Ending::Left);
+    test.ticks(60);
+    assert!(test.room.ticking.is_none());
+}
+
+#[test]
+fn a_thrown_cube_goes_on_with_the_velocity_of_its_last_samples() {
+    let mut test = TestRoom::with_field(None, 1, 3);
+    let player = test.enter_at(None, None);
+    test.ticks(1);
+    let cube = CubeId(2);
+    test.say(player, ClientMessage::Take { cube });
+    for step in 1..=8 {
+        let held = pose_at(6 * METRE + 100 * step);
+        test.say_pose(player, test.tick() + 1, (cube, held));
+        test.ticks(1);
+        assert!(test.pose(cube).position.distance(held.position) <= 2);
+    }
+    test.say(player, ClientMessage::Release { cube });
+    let released = test.x(cube);
+    test.ticks(1);
+    assert_eq!(test.x(cube), released);
+    test.ticks(SLIDE_TICKS as u64 + 5);
+    let way = test.x(cube) - released;
+    assert!((way - 100 * SLIDE_TICKS as i32).abs() < 20, "{way}");
+}
+
+#[test]
+fn several_players_hold_a_cube_each_and_nobody_holds_two() {
+    let mut test = TestRoom::with_field(None, 1, 3);
+    let [anna, boris] = [(); 2].map(|()| test.enter_at(None, None));
+    let take = |test: &mut TestRoom, player, cube| {
+        test.say(player, ClientMessage::Take { cube: CubeId(cube) });
+    };
+    take(&mut test, anna, 0);
+    take(&mut test, boris, 1);
+    take(&mut test, anna, 2);
+    test.ticks(2);
+    let kind = |id| test.room.world.cube(CubeId(id)).unwrap().kind;
+    let held = |holder| CubeKind::Free { holder };
+    assert_eq!(
+        [0, 1, 2].map(kind),
+        [held(Some(anna)), held(Some(boris)), held(None)]
+    );
+    let refused = ServerMessage::Refused {
+        cube: CubeId(2),
+        holder: None,
+    };
+    assert!(test.clients[&anna].heard.contains(&refused));
+}
+
+#[test]
+fn loose_cubes_go_on_at_another_server_as_they_moved() {
+    let mut test = TestRoom::with_field(None, 1, 4);
+    let player = test.enter_at(None, None);
+    test.ticks(1);
+    let near = test.x(CubeId(1)) - METRE / 2;
+    test.say_pose(player, test.tick() + 1, (player, pose_at(near)));
+    test.ticks(6);
+    let places = |test: &TestRoom| [0, 1, 2, 3].map(|id| test.pose(CubeId(id)).position);
+    let before = places(&test);
+    test.take_over(3);
+    for (before, after) in before.into_iter().zip(places(&test)) {
+        assert!(before.distance(after) <= 4, "{before:?} {after:?}");
+    }
+    test.ticks(4);
+    let after = places(&test);
+    assert!(after[1].x > before[1].x, "{before:?} {after:?}");
+    for still in [0, 2, 3] {
+        assert_eq!(before[still], after[still]);
+    }
+    assert_eq!(test.room.world.cube_count(), 5);
+}
+
+#[test]
+fn loose_cubes_take_one_place_of_a_room_together() {
+    let mut test = TestRoom::with_field(None, 1, 30);
+    test.room.connections.settings.max_cubes = 3;
+    let [_, _] = [(); 2].map(|()| test.enter_at(None, None));
+    assert!(test.room.world.is_full(3) && !test.room.world.is_full(4));
+}
+
+/// Mechanics that fail.
+#[derive(Debug)]
+struct Failing;
+
+impl Mechanics for Failing {
+    fn step(&mut self, _: &Step) -> Stepped {
+        panic!("the test asked for it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_room_outlives_its_mechanics() {
+    let mut settings = TestRoom::new(None, 1).room.connections.settings.clone();
+    settings.field = Some(Field {
+        create: |_, _| Box::new(Failing),
+        ..field(2)
+    });
+    let mut test = TestRoom::new(None, 1);
+    let (_, connections) = Connections::new(settings, Metrics::default());
+    test.room = Room::new(connections);
+    test.enter(None);
+    let engine = |test: &TestRoom| test.room.loose.as_ref().unwrap().is_at_rest();
+    test.ticks(1);
+    assert!(!engine(&test), "a step runs");
+    while !engine(&test) {
+        let before = test.cubes();
+        test.end_tick(&before);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(test.room.world.cube_count(), 3);
+}
