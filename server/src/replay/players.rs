@@ -68,7 +68,9 @@ impl ReplayedPlayers {
         let mut free = None;
         for (info, pose) in scene.cubes(recorded_tick) {
             match info.kind {
-                CubeKind::Free { holder } => free = Some((pose, holder)),
+                CubeKind::Free { holder } if info.cube == FREE_CUBE => free = Some((pose, holder)),
+                // The room has loose cubes of its own.
+                CubeKind::Free { .. } => {}
                 CubeKind::Player | CubeKind::Ghost => self.move_player(info, pose, tick).await?,
             }
         }
