@@ -60,6 +60,8 @@ struct ServerState {
 pub struct Servers {
     tick_hz: u8,
     pub view_distance_m: Option<u16>,
+    /// Loose cubes in each room.
+    cubes: usize,
     resume_within: Duration,
     pub kinds: FaultKinds,
     pub bus: Option<SimulatedBus>,
@@ -77,6 +79,7 @@ impl Servers {
         Self {
             tick_hz: [10, 20, 30, 60][random.usize(..4)],
             view_distance_m: [None, Some(16), Some(40)][random.usize(..3)],
+            cubes: [0, 1, 30][random.usize(..3)],
             resume_within,
             kinds,
             bus,
@@ -90,7 +93,7 @@ impl Servers {
             format!("--tick={}", self.tick_hz),
             format!("--resume-within={}s", self.resume_within.as_secs()),
             "--drain=1s".to_owned(),
-            "--cubes=0".to_owned(),
+            format!("--cubes={}", self.cubes),
         ];
         flags.extend(
             self.view_distance_m
@@ -147,11 +150,13 @@ impl Servers {
         let mut ghosts = BTreeMap::new();
         if !matches!(view.role, Role::Edge { .. }) {
             let ids: BTreeSet<_> = view.cubes.iter().map(|cube| cube.cube).collect();
-            let names: BTreeSet<_> = view.cubes.iter().map(|cube| &cube.name).collect();
-            let number = view.cubes.len();
+            // But for loose cubes, which have none.
+            let names = view.cubes.iter().map(|cube| &cube.name);
+            let names: Vec<_> = names.filter(|name| !name.is_empty()).collect();
+            let unique: BTreeSet<_> = names.iter().collect();
             assert_eq!(
-                (ids.len(), names.len()),
-                (number, number),
+                (ids.len(), unique.len()),
+                (view.cubes.len(), names.len()),
                 "both are unique"
             );
             let is_player = |id| {

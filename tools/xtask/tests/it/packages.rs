@@ -23,7 +23,7 @@ const fn rule(folder: &'static str, may_use: &'static [&'static str]) -> Rule {
 }
 
 /// The product, from below. The tools may use anything.
-const PRODUCT: [Rule; 11] = [
+const PRODUCT: [Rule; 12] = [
     rule("arguments", &[]),
     rule("network", &[]),
     rule("protocol", &[]),
@@ -37,6 +37,7 @@ const PRODUCT: [Rule; 11] = [
         tests_may_use: &["client"],
         ..rule("server/cluster", &["protocol", "server/relay"])
     },
+    rule("server/mechanics", &["protocol", "server/relay"]),
     Rule {
         tests_may_use: &["client", "tools/harness"],
         ..rule(
@@ -48,6 +49,7 @@ const PRODUCT: [Rule; 11] = [
                 "recording",
                 "server/relay",
                 "server/cluster",
+                "server/mechanics",
             ],
         )
     },
@@ -71,7 +73,7 @@ const PRODUCT: [Rule; 11] = [
 ];
 
 /// Libraries that few packages may know; the tools may use them all.
-const LIBRARIES: [(&str, &[&str]); 5] = [
+const LIBRARIES: [(&str, &[&str]); 6] = [
     ("async-nats", &["server/cluster"]),
     ("axum", &["server"]),
     ("bincode", &["protocol"]),
@@ -80,6 +82,7 @@ const LIBRARIES: [(&str, &[&str]); 5] = [
         &["arguments", "server", "client/game", "client/bots"],
     ),
     ("macroquad", &["client/game", "client/hello"]),
+    ("rapier3d", &["server/mechanics"]),
 ];
 
 /// The folders at the top of the repository, besides hidden ones and what cargo and CI write.
