@@ -22,6 +22,7 @@ mod http;
 mod leases;
 mod limits;
 mod log;
+mod loose;
 mod names;
 mod nats;
 mod ops;

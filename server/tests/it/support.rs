@@ -417,6 +417,17 @@ impl Player {
         }
     }
 
+    /// Waits until the replica has a cube at a pose that is as wanted, and returns it.
+    pub async fn sees_that(&mut self, cube: CubeId, wanted: impl Fn(Pose) -> bool) -> Pose {
+        loop {
+            let pose = self.replica.pose(cube).filter(|pose| wanted(*pose));
+            match pose {
+                Some(pose) => return pose,
+                None => drop(self.next_update().await),
+            }
+        }
+    }
+
     /// Waits until the replica has a cube at a pose, within the codec's bound.
     pub async fn sees(&mut self, cube: CubeId, pose: Pose) {
         while !self.has(cube, pose) {

@@ -1,0 +1,101 @@
+//! Loose cubes over real sockets: players push, take and throw them, and others see it.
+
+use cubesync_protocol::{ClientMessage, CubeId, CubeKind, Pose, ServerMessage};
+
+use crate::support::{Server, pose_of, program};
+
+const METRE: i32 = 512;
+/// The cube in the middle of the field.
+const MIDDLE: CubeId = CubeId(0);
+
+fn is_outside(pose: Pose) -> bool {
+    !pose.position.is_in_bounds()
+}
+
+#[tokio::test]
+async fn a_cube_that_a_player_runs_into_moves_for_everybody() {
+    let server = Server::start(&["--tick", "60", "--cubes", "60"]).await;
+    let mut anna = server.join("Anna").await;
+    let mut watcher = server.join("watcher").await;
+    let welcome = &anna.welcome;
+    assert!(welcome.physics);
+    let known = (0..60).filter_map(|id| watcher.knows(CubeId(id)));
+    let is_free = |kind| kind == CubeKind::Free { holder: None };
+    assert_eq!(known.filter(|info| is_free(info.kind)).count(), 60);
+    let start = pose_of(watcher.knows(MIDDLE).unwrap());
+    let mut pose = Pose::default();
+    pose.position.z = METRE / 2;
+    for step in 0..12 {
+        pose.position.x = (step - 12) * METRE / 4;
+        let own = anna.cube();
+        anna.sample(own, pose).await;
+        watcher.sees(own, pose).await;
+    }
+    let pushed = watcher.sees_that(MIDDLE, |pose| {
+        pose.position.x > start.position.x + METRE / 4
+    });
+    assert!(!is_outside(pushed.await));
+}
+
+#[tokio::test]
+async fn a_cube_that_is_let_go_in_the_air_falls_to_the_floor() {
+    let server = Server::start(&["--tick", "60", "--cubes", "1"]).await;
+    let mut anna = server.join("Anna").await;
+    let mut watcher = server.join("watcher").await;
+    anna.client
+        .send(&ClientMessage::Take { cube: MIDDLE })
+        .await;
+    let mut pose = pose_of(anna.knows(MIDDLE).unwrap());
+    pose.position.z = 4 * METRE;
+    anna.sample(MIDDLE, pose).await;
+    watcher.sees(MIDDLE, pose).await;
+    anna.client
+        .send(&ClientMessage::Release { cube: MIDDLE })
+        .await;
+    watcher
+        .sees_that(MIDDLE, |pose| pose.position.z < METRE)
+        .await;
+}
+
+#[tokio::test]
+async fn a_player_who_moves_what_is_not_theirs_or_teleports_into_a_wall_bursts_nothing() {
+    let flags = ["--tick", "60", "--cubes", "60", "--max-speed", "0"];
+    let server = Server::start(&flags).await;
+    let mut eve = server.join("Eve").await;
+    let mut watcher = server.join("watcher").await;
+    let brick = pose_of(watcher.knows(CubeId(4)).unwrap());
+    // A cube that nobody holds stays where it is, whatever a stranger claims.
+    let mut claimed = brick;
+    claimed.position.x += 100 * METRE;
+    eve.sample(CubeId(4), claimed).await;
+    let corrected = eve.find(|message| match message {
+        ServerMessage::Correction(corrected) => Some(corrected),
+        _ => None,
+    });
+    assert_eq!(corrected.await.cube, CubeId(4));
+    // There and away again, at any speed.
+    let own = eve.cube();
+    for step in 0..60 {
+        let mut pose = brick;
+        if step % 2 == 1 {
+            pose.position.x = 250 * METRE;
+        }
+        eve.sample(own, pose).await;
+        eve.next_update().await;
+    }
+    for id in 0..60 {
+        let cube = CubeId(id);
+        let pose = watcher.sees_that(cube, |_| true).await;
+        assert!(!is_outside(pose) && pose.position.distance(brick.position) < 40 * METRE as u64);
+    }
+}
+
+#[tokio::test]
+async fn a_number_of_cubes_that_no_room_holds_is_refused() {
+    for count in ["2001", "-1", "many"] {
+        let output = program(&["--cubes", count]).output().await.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{count}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains("--cubes"), "{error}");
+    }
+}
