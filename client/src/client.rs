@@ -1,6 +1,7 @@
 //! A client for a game or a bot: socket, session, snapshot buffer and reconnect behind one type.
 
 mod arrivals;
+mod contact;
 mod datagrams;
 mod events;
 mod link;
@@ -16,6 +17,7 @@ use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Pose, Welcome};
 
 use self::arrivals::Arrivals;
 pub use self::arrivals::{ARRIVALS_KEPT, TickArrival, Way};
+use self::contact::{Block, Contacts};
 use self::link::Link;
 use self::reconciliation::Reconciliation;
 use self::rejoin::Rejoin;
@@ -57,6 +59,7 @@ pub struct Client {
     rejoin: Rejoin,
     view: View,
     display: Display,
+    contacts: Contacts,
     reconciliation: Reconciliation,
     arrivals: Arrivals,
     polled_at: Duration,
@@ -88,6 +91,7 @@ impl Client {
             rejoin: Rejoin::default(),
             view: View::default(),
             display: Display::default(),
+            contacts: Contacts::default(),
             reconciliation: Reconciliation::default(),
             arrivals: Arrivals::default(),
             polled_at: Duration::ZERO,
@@ -138,6 +142,7 @@ impl Client {
             session.send(now);
             self.flush(now);
         }
+        self.push(now);
     }
 
     /// Returns the next event. Call it after each poll until there is none.
@@ -352,10 +357,41 @@ impl Client {
             return pose.into();
         }
         let drawn = self.view.pose_at(info, clock_tick);
+        let position = self.contacts.shown_m(info.cube, drawn.position);
         DrawnPose {
-            position: self.reconciliation.shown_m(info.cube, drawn.position, now),
+            position: self.reconciliation.shown_m(info.cube, position, now),
             ..drawn
         }
+    }
+
+    /// Shows at once that loose cubes give way to the own one and the one that it carries.
+    fn push(&mut self, now: Duration) {
+        let session = self.session.as_ref().filter(|session| session.is_joined());
+        let Some((session, welcome)) = session.and_then(|it| Some((it, it.welcome()?))) else {
+            return;
+        };
+        let (Some(replica), Some(clock)) = (session.replica(), session.clock()) else {
+            return;
+        };
+        if !welcome.physics {
+            return;
+        }
+        let tick = self.view_tick(clock, now);
+        let pushes = |info: &&CubeInfo| self.view.is_controlled(info.cube);
+        let block =
+            |info: &CubeInfo| Block::new(self.drawn(info, now, tick), info.width.to_metres());
+        let pushers: Vec<_> = replica.cubes().filter(pushes).map(block).collect();
+        let is_loose = |info: &&CubeInfo| {
+            info.kind == (CubeKind::Free { holder: None })
+                && !self.view.is_controlled(info.cube)
+                && self.reconciliation.pose(info.cube).is_none()
+        };
+        let loose = replica.cubes().filter(is_loose);
+        let loose = loose.map(|info| {
+            let news = self.view.pose_at(info, tick);
+            (info.cube, news, info.width.to_metres())
+        });
+        self.contacts.advance(now, &pushers, loose);
     }
 
     fn view_of<'a>(

@@ -1,5 +1,7 @@
 //! Scenes of loose cubes, and anything that players may do to them.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
+
 use std::collections::BTreeMap;
 
 use cubesync_mechanics::{arrangement, create};
