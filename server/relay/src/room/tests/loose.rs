@@ -87,7 +87,7 @@ fn field(count: i32) -> Field {
 }
 
 impl TestRoom {
-    fn with_field(view_distance_m: Option<u32>, seed: u64, cubes: i32) -> Self {
+    pub(super) fn with_field(view_distance_m: Option<u32>, seed: u64, cubes: i32) -> Self {
         let mut test = Self::new(view_distance_m, seed);
         let mut settings = test.room.connections.settings.clone();
         settings.field = Some(field(cubes));

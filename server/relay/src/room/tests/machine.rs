@@ -27,8 +27,9 @@ enum Step {
     /// A connection is lost.
     Lose(usize),
     Leave(usize),
-    Take(usize),
-    Release(usize),
+    /// A player asks for a free cube, or lets go of it.
+    Take(usize, u64),
+    Release(usize, u64),
     /// From now on a player moves by so many quanta in each tick.
     Walk(usize, i16, i16),
     /// A player moves to a place, in metres, within one tick.
@@ -55,8 +56,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         1 => Just(Step::Forge),
         3 => who().prop_map(Step::Lose),
         2 => who().prop_map(Step::Leave),
-        3 => who().prop_map(Step::Take),
-        2 => who().prop_map(Step::Release),
+        3 => (who(), 0u64..4).prop_map(|(who, cube)| Step::Take(who, cube)),
+        2 => (who(), 0u64..4).prop_map(|(who, cube)| Step::Release(who, cube)),
         4 => (who(), walk(), walk()).prop_map(|(who, x, y)| Step::Walk(who, x, y)),
         2 => (who(), place(), place()).prop_map(|(who, x, y)| Step::Jump(who, x, y)),
         2 => (who(), who()).prop_map(|(who, whose)| Step::Steal(who, whose)),
@@ -72,9 +73,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 struct Machine {
     test: TestRoom,
     has_top_speed: bool,
-    /// The kind of each player's cube. Besides these only the free cube is in the room.
+    /// The kind of each player's cube. Besides these only the free cubes are in the room.
     kinds: BTreeMap<CubeId, Kind>,
-    holder: Option<CubeId>,
+    /// The number of free cubes. More than one are loose: what happens near them moves them.
+    free: u64,
+    /// The holders of free cubes.
+    holders: BTreeMap<CubeId, CubeId>,
     /// All tokens that were ever given out.
     tokens: Vec<ResumeToken>,
     /// The valid token of each player and ghost.
@@ -99,11 +103,17 @@ enum Kind {
 
 impl Machine {
     /// With a view distance everybody may jump anywhere; without one there is a top speed.
-    fn new(view_distance_m: Option<u32>) -> Self {
-        let mut test = TestRoom::new(view_distance_m, 0);
+    fn new(view_distance_m: Option<u32>, free: u64) -> Self {
+        let mut test = match free {
+            1 => TestRoom::new(view_distance_m, 0),
+            _ => TestRoom::with_field(view_distance_m, 0, free as i32),
+        };
         let has_top_speed = view_distance_m.is_none();
         if has_top_speed {
             let mut world = World::new(HZ, Some(TOP_SPEED));
+            if let Some(field) = &test.room.connections.settings.field {
+                world.scatter(&field.cubes);
+            }
             world.tick(0);
             test.room.world = world;
             test.room.connections.settings.top_speed = Some(TOP_SPEED);
@@ -112,10 +122,11 @@ impl Machine {
             test,
             has_top_speed,
             kinds: BTreeMap::new(),
-            holder: None,
+            free,
+            holders: BTreeMap::new(),
             tokens: Vec::new(),
             good: BTreeMap::new(),
-            ids: 1,
+            ids: free,
             there: BTreeSet::new(),
             stolen: BTreeMap::new(),
             unheard: BTreeSet::new(),
@@ -145,8 +156,8 @@ impl Machine {
             }
             _ => {}
         }
-        let (Step::Take(number)
-        | Step::Release(number)
+        let (Step::Take(number, _)
+        | Step::Release(number, _)
         | Step::Walk(number, ..)
         | Step::Jump(number, ..)
         | Step::Steal(number, _)
@@ -163,22 +174,27 @@ impl Machine {
             return;
         }
         match *step {
-            // The client has sampled the free cube already. Those samples would count once it holds the cube.
-            Step::Take(_)
-                if self
-                    .stolen
-                    .get(&player)
-                    .is_some_and(|of| of.contains(&FREE)) => {}
-            Step::Take(_) => {
-                self.test.say(player, ClientMessage::Take { cube: FREE });
-                // The first player who asked has it.
-                self.holder.get_or_insert(player);
+            Step::Take(_, number) => {
+                let cube = CubeId(number % self.free);
+                // The client has sampled the cube already. Those samples would count once it holds the cube.
+                let stolen = self.stolen.get(&player);
+                if stolen.is_some_and(|of| of.contains(&cube)) {
+                    return;
+                }
+                self.test.say(player, ClientMessage::Take { cube });
+                // The first player who asked has it, unless they hold another one.
+                if !self.holders.values().any(|holder| *holder == player) {
+                    self.holders.entry(cube).or_insert(player);
+                }
             }
-            Step::Release(_) => {
-                self.test.say(player, ClientMessage::Release { cube: FREE });
+            Step::Release(_, number) => {
+                let cube = CubeId(number % self.free);
+                self.test.say(player, ClientMessage::Release { cube });
                 let client = self.test.clients.get_mut(&player);
-                client.expect("it is there").writer.release(FREE);
-                self.holder.take_if(|holder| *holder == player);
+                client.expect("it is there").writer.release(cube);
+                if self.holders.get(&cube) == Some(&player) {
+                    self.holders.remove(&cube);
+                }
             }
             Step::Walk(_, x, y) => {
                 let walk = self.test.walks.get_mut(&player);
@@ -205,7 +221,7 @@ impl Machine {
         if let Some(owner) = owner {
             // A connection that still has the cube is replaced.
             self.test.clients.remove(&owner);
-            self.holder.take_if(|holder| *holder == owner);
+            self.holders.retain(|_, holder| *holder != owner);
         }
         let cube = self.test.enter_at(token, None);
         match owner {
@@ -269,7 +285,7 @@ impl Machine {
     }
 
     fn is_gone(&mut self, player: CubeId, reason: Ending) {
-        self.holder.take_if(|holder| *holder == player);
+        self.holders.retain(|_, holder| *holder != player);
         if reason.is_accident() {
             let pose = self.test.room.world.pose(player).expect("a ghost stays");
             let ghost = Kind::Ghost(self.test.tick(), pose);
@@ -312,11 +328,12 @@ impl Machine {
 
     /// Lets a player's client sample a cube that it may not move, and which must stay where it is.
     fn steal(&mut self, player: CubeId, number: usize) {
-        let others = self.kinds.keys().copied().chain([FREE]);
+        let free = (0..self.free).map(CubeId);
+        let others = self.kinds.keys().copied().chain(free);
         let others: Vec<_> = others.filter(|&other| other != player).collect();
         let victim = others[number % others.len()];
         let stolen = self.stolen.entry(player).or_default();
-        let is_held = self.holder == Some(player) && victim == FREE;
+        let is_held = self.holders.get(&victim) == Some(&player);
         if is_held || (stolen.len() >= MOST_STOLEN && !stolen.contains(&victim)) {
             return;
         }
@@ -369,14 +386,16 @@ impl Machine {
             {
                 let pose = self.test.room.world.pose(*cube);
                 *kind = Kind::Ghost(tick - 1, pose.expect("a ghost stays"));
-                self.holder.take_if(|holder| holder == cube);
+                self.holders.retain(|_, holder| holder != cube);
             }
         }
         let over =
             |kind: &Kind| matches!(kind, Kind::Ghost(since, _) if since + GHOST_TICKS <= tick);
         self.kinds.retain(|_, kind| !over(kind));
         self.good.retain(|cube, _| self.kinds.contains_key(cube));
-        assert_eq!(self.test.room.world.pose(FREE), free, "nobody has moved it");
+        let is_loose = self.free > 1;
+        let after = self.test.room.world.pose(FREE);
+        assert!(is_loose || after == free, "nobody has moved it");
         self.check_poses();
         // These have gone on as predicted. Their next pose may be refused, so they count from here.
         for player in std::mem::take(&mut self.unheard) {
@@ -409,29 +428,27 @@ impl Machine {
         let world = &self.test.room.world;
         let mut names = BTreeSet::new();
         for cube in world.cubes() {
-            assert!(
-                names.insert(cube.name.clone()),
-                "{} is there twice",
-                cube.name
-            );
+            let is_new = cube.name.is_empty() || names.insert(cube.name.clone());
+            assert!(is_new, "{} is there twice", cube.name);
             let expected = match self.kinds.get(&cube.cube) {
                 Some(Kind::Player | Kind::Absent(_)) => CubeKind::Player,
                 Some(Kind::Ghost(..)) => CubeKind::Ghost,
                 None => CubeKind::Free {
-                    holder: self.holder,
+                    holder: self.holders.get(&cube.cube).copied(),
                 },
             };
             assert_eq!(cube.kind, expected, "{}", cube.cube);
         }
-        let cubes = [FREE].into_iter().chain(self.kinds.keys().copied());
+        let free = (0..self.free).map(CubeId);
+        let cubes = free.chain(self.kinds.keys().copied());
         assert!(self.test.cubes().into_iter().eq(cubes), "{:?}", self.kinds);
         let members = self.test.room.players.keys();
         assert!(members.eq(self.test.clients.keys()));
     }
 }
 
-fn run(view_distance_m: Option<u32>, steps: &[Step]) {
-    let mut machine = Machine::new(view_distance_m);
+fn run(view_distance_m: Option<u32>, free: u64, steps: &[Step]) {
+    let mut machine = Machine::new(view_distance_m, free);
     for step in steps {
         machine.take(step);
         machine.check();
@@ -445,23 +462,31 @@ fn run(view_distance_m: Option<u32>, steps: &[Step]) {
 fn a_player_who_jumps_in_the_tick_of_joining_is_seen_at_the_new_pose() {
     for metres in [-57, 57] {
         let jump = Step::Jump(1, 0, metres);
-        run(Some(100), &[Step::Enter, Step::Ticks(4), Step::Enter, jump]);
+        run(
+            Some(100),
+            1,
+            &[Step::Enter, Step::Ticks(4), Step::Enter, jump],
+        );
     }
 }
 
 proptest! {
     /// Compares players, holders, tokens and poses with the model.
     #[test]
-    fn a_room_does_what_its_model_says(steps in steps()) {
-        run(None, &steps);
+    fn a_room_does_what_its_model_says(
+        free in prop_oneof![Just(1u64), Just(4)],
+        steps in steps(),
+    ) {
+        run(None, free, &steps);
     }
 
     /// Checks in [`TestRoom::end_tick`] that each client sees the cells around its cubes.
     #[test]
     fn with_cells_every_client_sees_its_surroundings(
         view_distance_m in prop_oneof![Just(16u32), Just(40), Just(100)],
+        free in prop_oneof![Just(1u64), Just(4)],
         steps in steps(),
     ) {
-        run(Some(view_distance_m), &steps);
+        run(Some(view_distance_m), free, &steps);
     }
 }
