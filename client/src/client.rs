@@ -220,6 +220,9 @@ impl Client {
             session.set_pose(cube, pose);
         }
         session.release(cube);
+        if session.welcome().is_some_and(|welcome| welcome.physics) {
+            self.contacts.let_go(cube);
+        }
     }
 
     /// Returns what the network lab does to the connection.
@@ -377,21 +380,28 @@ impl Client {
             return;
         }
         let tick = self.view_tick(clock, now);
-        let pushes = |info: &&CubeInfo| self.view.is_controlled(info.cube);
+        let flies = |info: &&CubeInfo| self.contacts.flies(info.cube);
+        let pushes = |info: &&CubeInfo| self.view.is_controlled(info.cube) && !flies(info);
         let block =
             |info: &CubeInfo| Block::new(self.drawn(info, now, tick), info.width.to_metres());
         let pushers: Vec<_> = replica.cubes().filter(pushes).map(block).collect();
+        let carried = replica.cubes().filter(pushes);
+        let carried = carried.filter(|info| info.cube != welcome.cube).next();
+        let carried = carried.map(|info| (info.cube, self.drawn(info, now, tick).position));
         let is_loose = |info: &&CubeInfo| {
-            info.kind == (CubeKind::Free { holder: None })
-                && !self.view.is_controlled(info.cube)
-                && self.reconciliation.pose(info.cube).is_none()
+            let is_free = info.kind == (CubeKind::Free { holder: None });
+            flies(info)
+                || (is_free
+                    && !self.view.is_controlled(info.cube)
+                    && self.reconciliation.pose(info.cube).is_none())
         };
-        let loose = replica.cubes().filter(is_loose);
-        let loose = loose.map(|info| {
+        let loose = replica.cubes().filter(is_loose).map(|info| {
             let news = self.view.pose_at(info, tick);
             (info.cube, news, info.width.to_metres())
         });
-        self.contacts.advance(now, &pushers, loose);
+        let loose: Vec<_> = loose.collect();
+        self.contacts.carry(now, carried);
+        self.contacts.advance(now, &pushers, loose.into_iter());
     }
 
     fn view_of<'a>(

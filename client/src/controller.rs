@@ -30,8 +30,8 @@ const TURN_SPEED_MPS: f32 = 0.3;
 const LEAN_RAD_PER_MPS2: f32 = 0.004;
 /// Rate at which the lean follows the acceleration, per second.
 const LEAN_RATE_PER_S: f32 = 12.0;
-/// From the own cube's centre to a carried one's, in metres: the two never touch in any turn.
-const CARRY_DISTANCE_M: f32 = 1.5;
+/// From the own cube's centre to the nearest side of a carried one, in metres: the two never touch in any turn.
+const CARRY_GAP_M: f32 = 1.0;
 /// Speed at which a cube that was just taken comes to its place, in m/s.
 const PICK_UP_SPEED_MPS: f32 = 12.0;
 /// Longest part of a frame that is stepped at once, in seconds.
@@ -70,6 +70,8 @@ pub struct Controller {
     lean: [f32; 2],
     /// From its place to a cube that is still on its way there after it was taken, in metres.
     carry_offset: [f32; 3],
+    /// Half of the carried cube's edge, in metres.
+    carry_half_m: f32,
 }
 
 impl Controller {
@@ -81,6 +83,7 @@ impl Controller {
             yaw_rad: yaw_of(pose.rotation.to_quaternion()),
             lean: [0.0; 2],
             carry_offset: [0.0; 3],
+            carry_half_m: FLOOR_M,
         }
     }
 
@@ -123,9 +126,10 @@ impl Controller {
         *self = Self::new(pose);
     }
 
-    /// Starts to carry a cube that lies at `from`: [`carry_pose`](Self::carry_pose) comes from
+    /// Starts to carry a cube of this width that lies at `from`: [`carry_pose`](Self::carry_pose) comes from
     /// there to its place within a moment instead of jumping.
-    pub fn pick_up(&mut self, from: Pose) {
+    pub fn pick_up(&mut self, from: Pose, width_m: f32) {
+        self.carry_half_m = width_m / 2.0;
         let place = self.carry_place();
         let from = from.position.to_metres();
         self.carry_offset = std::array::from_fn(|axis| from[axis] - place[axis]);
@@ -146,7 +150,7 @@ impl Controller {
     pub fn drop_pose(&self) -> Pose {
         let [x, y, _] = self.carry_pose().position.to_metres();
         Pose {
-            position: Position::from_metres([x, y, FLOOR_M]),
+            position: Position::from_metres([x, y, self.carry_half_m]),
             rotation: Rotation::from_quaternion(yaw_quaternion(self.yaw_rad)),
         }
     }
@@ -227,10 +231,11 @@ impl Controller {
     fn carry_place(&self) -> [f32; 3] {
         let (sine, cosine) = self.yaw_rad.sin_cos();
         let [x, y, z] = self.position;
+        let distance_m = CARRY_GAP_M + self.carry_half_m;
         within_walls([
-            x + cosine * CARRY_DISTANCE_M,
-            y + sine * CARRY_DISTANCE_M,
-            z,
+            x + cosine * distance_m,
+            y + sine * distance_m,
+            z.max(self.carry_half_m),
         ])
     }
 }
@@ -428,7 +433,7 @@ mod tests {
             position: Position::from_metres([-3.0, 2.0, FLOOR_M]),
             ..Pose::default()
         };
-        controller.pick_up(from);
+        controller.pick_up(from, 1.0);
         assert_eq!(controller.carry_pose().position, from.position);
         let mut before = from.position;
         for _ in 0..60 {

@@ -125,7 +125,7 @@ impl Bot {
                 let views = self.client.cubes(now);
                 let taken = views.iter().find(|view| view.cube == cube);
                 if let (Some(own), Some(taken)) = (&mut self.cube, taken) {
-                    own.pick_up(taken.pose());
+                    own.pick_up(taken.pose(), taken.width_m);
                 }
             }
             ClientEvent::Refused { .. } | ClientEvent::Disconnected { .. } => self.rest(),

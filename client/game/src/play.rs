@@ -309,29 +309,31 @@ impl PlayScreen {
             }
             Carry::Asked(_) | Carry::Falling { .. } => {}
             Carry::Empty => {
-                if let Some(CubePose { cube, pose }) = self.cube_in_reach(&self.client.cubes(now)) {
+                let cubes = self.client.cubes(now);
+                let view = self.cube_in_reach(&cubes);
+                if let Some((cube, pose, width_m)) = view.map(|it| (it.cube, it.pose(), it.width_m))
+                {
+                    drop(cubes);
                     self.client.take(cube);
-                    self.controller.pick_up(pose);
+                    self.controller.pick_up(pose, width_m);
                     self.carry = Carry::Asked(cube);
                 }
             }
         }
     }
 
-    /// Returns the nearest cube that can be taken, and where it is drawn.
-    fn cube_in_reach(&self, cubes: &[CubeView<'_>]) -> Option<CubePose> {
+    /// Returns the nearest cube that can be taken.
+    fn cube_in_reach<'a>(&self, cubes: &'a [CubeView<'a>]) -> Option<&'a CubeView<'a>> {
+        // To its nearest side, about.
         let distance = |cube: &CubeView<'_>| {
-            Vec3::from(cube.position).distance(self.controller.position().into())
+            let centre = Vec3::from(cube.position).distance(self.controller.position().into());
+            centre - (cube.width_m - 1.0) / 2.0
         };
         cubes
             .iter()
             .filter(|cube| matches!(cube.kind, CubeKind::Free { holder: None }))
             .filter(|cube| distance(cube) < REACH_M)
             .min_by(|a, b| distance(a).total_cmp(&distance(b)))
-            .map(|view| CubePose {
-                cube: view.cube,
-                pose: view.pose(),
-            })
     }
 
     fn hint(&self, cubes: &[CubeView<'_>]) -> Option<Hint> {

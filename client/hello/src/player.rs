@@ -64,8 +64,7 @@ impl Player {
                 .filter(move |view| view.kind == CubeKind::Free { holder })
         };
         let held = of(Some(own)).map(|view| view.cube).next();
-        let free = of(None).map(|view| (view.cube, way_m(view.position)));
-        let nearest = free.min_by(|(_, a), (_, b)| a.total_cmp(b));
+        let nearest = of(None).min_by(|a, b| way_m(a.position).total_cmp(&way_m(b.position)));
         match (held, nearest) {
             (Some(held), _) if is_asked => {
                 // With physics it flies on with the speed that it has; else we put it on the floor.
@@ -77,7 +76,12 @@ impl Player {
             (Some(held), _) => client.set_pose(held, cube.carry_pose()),
             // This only asks. Who gets the cube is for the server to say, since somebody else may
             // have asked before us; its answer is in the cube's kind, a round trip later.
-            (None, Some((free, way_m))) if is_asked && way_m < REACH_M => client.take(free),
+            (None, Some(free)) if is_asked && way_m(free.position) < REACH_M => {
+                cube.pick_up(free.pose(), free.width_m);
+                let free = free.cube;
+                drop(cubes);
+                client.take(free);
+            }
             _ => {}
         }
     }

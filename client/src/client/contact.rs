@@ -3,7 +3,8 @@
 //! The server moves loose cubes, and they are shown a playout delay in the past: without more, the own cube would run
 //! into them for a while before they give way. So what overlaps the own cube, or the one that it carries, is pushed out
 //! here in the same frame. Such a cube keeps the way from where the server's news show it to where it is shown. The way
-//! becomes shorter as the news come after it, and fades.
+//! becomes shorter as the news come after it, and fades. A cube that this client lets go flies on at once, until the
+//! news of its flight come.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,6 +14,13 @@ use cubesync_protocol::interpolation::DrawnPose;
 
 /// Time within which a cube goes two thirds of its way back to where the news show it.
 const FADES_S: f32 = 0.08;
+/// The same for a cube that has flown: the news follow it on its whole flight.
+const FLIGHT_FADES_S: f32 = 0.25;
+/// Longest time that a cube flies without news of it.
+const LONGEST_FLIGHT_S: f32 = 1.0;
+/// How far the news move a cube of which they know that it flies.
+const NEWS_M: f32 = 0.03;
+const GRAVITY_MPS2: f32 = 9.81;
 /// A shorter way is none.
 const SHORTEST_M: f32 = 0.002;
 /// A cube is not shown farther from where the news show it than this.
@@ -24,15 +32,27 @@ const LONGEST_FRAME_S: f32 = 0.1;
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Contacts {
     pushed: BTreeMap<CubeId, Pushed>,
+    flights: BTreeMap<CubeId, Flight>,
+    /// Where the carried cube is, and its velocity.
+    carried: Option<(CubeId, [f32; 3], [f32; 3])>,
     at: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Pushed {
-    /// From where the news show the cube to where it is shown, level with the floor.
-    way_m: [f32; 2],
+    /// From where the news show the cube to where it is shown.
+    way_m: [f32; 3],
     /// Where the news showed it a frame ago.
     news_m: [f32; 3],
+    has_flown: bool,
+}
+
+/// The flight of a cube of which the news know nothing yet.
+#[derive(Debug, Clone, Copy)]
+struct Flight {
+    from_m: [f32; 3],
+    velocity_mps: [f32; 3],
+    began: Duration,
 }
 
 /// A cube somewhere in a room.
@@ -53,36 +73,104 @@ impl Contacts {
     ) {
         let dt_s = now.saturating_sub(self.at).as_secs_f32();
         self.at = now;
-        let kept = (-dt_s.min(LONGEST_FRAME_S) / FADES_S).exp();
+        let dt_s = dt_s.min(LONGEST_FRAME_S);
         let before = std::mem::take(&mut self.pushed);
         for (cube, news, width_m) in loose {
             let pushed = before.get(&cube);
-            let mut way_m = pushed.map_or([0.0; 2], |pushed| {
-                shortened(pushed.way_m, pushed.news_m, news.position)
-            });
-            way_m = way_m.map(|way| way * kept);
-            for pusher in pushers {
-                if !pusher.may_touch(news.position, way_m, width_m) {
-                    continue;
-                }
-                let shown = Block::new(news, width_m).moved(way_m);
-                let out_m = shown.way_out_of(pusher);
-                way_m = [way_m[0] + out_m[0], way_m[1] + out_m[1]];
+            let mut way_m = pushed.map_or([0.0; 3], |pushed| pushed.left(news.position, dt_s));
+            let mut has_flown = pushed.is_some_and(|pushed| pushed.has_flown);
+            if let Some(flown_m) = self.flown(cube, news.position, width_m) {
+                way_m = difference(flown_m, news.position);
+                has_flown = true;
             }
-            let length_m = way_m[0].hypot(way_m[1]);
-            if (SHORTEST_M..=LONGEST_M).contains(&length_m) {
-                let news_m = news.position;
-                self.pushed.insert(cube, Pushed { way_m, news_m });
+            for pusher in pushers {
+                let shown = Block::new(news, width_m).moved(way_m);
+                if pusher.may_touch(&shown) {
+                    let [x, y] = shown.way_out_of(pusher);
+                    way_m = [way_m[0] + x, way_m[1] + y, way_m[2]];
+                }
+            }
+            if (SHORTEST_M..=LONGEST_M).contains(&length(way_m)) {
+                let pushed = Pushed {
+                    way_m,
+                    news_m: news.position,
+                    has_flown,
+                };
+                self.pushed.insert(cube, pushed);
             }
         }
+    }
+
+    /// Notes where the cube is that this client carries, in each frame.
+    pub(crate) fn carry(&mut self, now: Duration, carried: Option<(CubeId, [f32; 3])>) {
+        let dt_s = now.saturating_sub(self.at).as_secs_f32();
+        self.carried = carried.map(|(cube, place_m)| {
+            let before = self
+                .carried
+                .filter(|(before, ..)| *before == cube && dt_s > 0.0);
+            let velocity_mps = before.map_or([0.0; 3], |(_, before_m, _)| {
+                difference(place_m, before_m).map(|way_m| way_m / dt_s)
+            });
+            (cube, place_m, velocity_mps)
+        });
+    }
+
+    /// Lets a cube that was carried fly on.
+    pub(crate) fn let_go(&mut self, cube: CubeId) {
+        let carried = self.carried.take_if(|(carried, ..)| *carried == cube);
+        if let Some((_, from_m, velocity_mps)) = carried {
+            let flight = Flight {
+                from_m,
+                velocity_mps,
+                began: self.at,
+            };
+            self.flights.insert(cube, flight);
+        }
+    }
+
+    /// Returns whether a cube flies of which the news know nothing yet.
+    pub(crate) fn flies(&self, cube: CubeId) -> bool {
+        self.flights.contains_key(&cube)
+    }
+
+    /// Returns where a cube is on its flight, unless the news know of it or it has come to the floor.
+    fn flown(&mut self, cube: CubeId, news_m: [f32; 3], width_m: f32) -> Option<[f32; 3]> {
+        let flight = self.flights.get(&cube)?;
+        let seconds = self.at.saturating_sub(flight.began).as_secs_f32();
+        let [x, y, z] =
+            std::array::from_fn(|axis| flight.from_m[axis] + flight.velocity_mps[axis] * seconds);
+        let z = z - GRAVITY_MPS2 / 2.0 * seconds * seconds;
+        let is_known = length(difference(news_m, flight.from_m)) > NEWS_M;
+        if is_known || seconds > LONGEST_FLIGHT_S || z <= width_m / 2.0 {
+            self.flights.remove(&cube);
+            return None;
+        }
+        Some([x, y, z])
     }
 
     /// Returns where a cube is shown that the news show at a place.
     pub(crate) fn shown_m(&self, cube: CubeId, [x, y, z]: [f32; 3]) -> [f32; 3] {
         match self.pushed.get(&cube) {
-            Some(Pushed { way_m, .. }) => [x + way_m[0], y + way_m[1], z],
+            Some(Pushed { way_m, .. }) => [x + way_m[0], y + way_m[1], z + way_m[2]],
             None => [x, y, z],
         }
+    }
+}
+
+impl Pushed {
+    /// Returns what is left of the way in the next frame. The part of the news along the way is the push, which they
+    /// bring late.
+    fn left(&self, news_m: [f32; 3], dt_s: f32) -> [f32; 3] {
+        let (mut left, fades_s) = match self.has_flown {
+            true => (1.0, FLIGHT_FADES_S),
+            false => {
+                let length_m = length(self.way_m);
+                let along_m = dot(difference(news_m, self.news_m), self.way_m) / length_m;
+                (1.0 - (along_m / length_m).clamp(0.0, 1.0), FADES_S)
+            }
+        };
+        left *= (-dt_s / fades_s).exp();
+        self.way_m.map(|way| way * left)
     }
 }
 
@@ -113,21 +201,18 @@ impl Block {
         }
     }
 
-    fn moved(mut self, [x, y]: [f32; 2]) -> Self {
-        self.centre_m[0] += x;
-        self.centre_m[1] += y;
+    fn moved(mut self, way_m: [f32; 3]) -> Self {
+        for (centre_m, way_m) in self.centre_m.iter_mut().zip(way_m) {
+            *centre_m += way_m;
+        }
         self
     }
 
-    /// Returns whether a cube that is at a place may touch this one, in any turn.
-    fn may_touch(&self, [x, y, _]: [f32; 3], way_m: [f32; 2], width_m: f32) -> bool {
-        let away = [
-            x + way_m[0] - self.centre_m[0],
-            y + way_m[1] - self.centre_m[1],
-        ];
-        let half_m = length(self.halves[0]);
-        // Half of a cube's diagonal is 0.87 of its width.
-        away[0].hypot(away[1]) < 1.75 * half_m + 0.875 * width_m
+    /// Returns whether another cube may touch this one, in any turn.
+    fn may_touch(&self, other: &Self) -> bool {
+        let [x, y, _] = difference(other.centre_m, self.centre_m);
+        // Half of a cube's diagonal is 1.74 times half of its edge.
+        x.hypot(y) < 1.74 * (length(self.halves[0]) + length(other.halves[0]))
     }
 
     /// Returns the shortest way, level with the floor, by which this cube must move so that the other one does not
@@ -167,14 +252,8 @@ impl Block {
     }
 }
 
-/// Returns what is left of a way when the news have come from one place to another: their part along the way is
-/// the push, which they bring late.
-fn shortened(way_m: [f32; 2], before_m: [f32; 3], now_m: [f32; 3]) -> [f32; 2] {
-    let length_m = way_m[0].hypot(way_m[1]);
-    let moved = [now_m[0] - before_m[0], now_m[1] - before_m[1]];
-    let along_m = (moved[0] * way_m[0] + moved[1] * way_m[1]) / length_m;
-    let left = 1.0 - (along_m / length_m).clamp(0.0, 1.0);
-    way_m.map(|way| way * left)
+fn difference(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
+    std::array::from_fn(|axis| a[axis] - b[axis])
 }
 
 fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
@@ -258,6 +337,40 @@ mod tests {
         }
         assert_eq!(contacts.shown_m(CUBE, [0.2, 0.9, 0.5]), [0.2, 0.9, 0.5]);
         assert!(contacts.pushed.is_empty());
+    }
+
+    #[test]
+    fn a_thrown_cube_flies_at_once_and_comes_to_agree_with_the_news_of_its_flight() {
+        let throw = |seconds: f32| {
+            let fallen_m = GRAVITY_MPS2 / 2.0 * seconds * seconds;
+            [6.0 * seconds, 0.0, 2.0 - fallen_m]
+        };
+        for late_frames in [6, 12] {
+            let mut contacts = Contacts::default();
+            let dt_s = FRAME.as_secs_f32();
+            for frame in 0..4 {
+                let carried = [-6.0 * dt_s * (3 - frame) as f32, 0.0, 2.0];
+                contacts.carry(FRAME * frame, Some((CUBE, carried)));
+                contacts.advance(FRAME * frame, &[], std::iter::empty());
+            }
+            contacts.let_go(CUBE);
+            let (mut before, mut longest) = (0.0, 0.0_f32);
+            for frame in 1..30 {
+                let known = frame.max(late_frames) - late_frames;
+                let [x, y, z] = throw(known as f32 * dt_s);
+                let news = DrawnPose {
+                    position: [x, y, z.max(0.5)],
+                    ..at(0.0, 0.0)
+                };
+                let loose = [(CUBE, news, 1.0)].into_iter();
+                contacts.advance(FRAME * (3 + frame), &[], loose);
+                let shown = contacts.shown_m(CUBE, news.position);
+                assert!(shown[0] > before, "{late_frames}: it stands at {frame}");
+                longest = longest.max(shown[0] - before);
+                before = shown[0];
+            }
+            assert!(longest < 6.0 * dt_s + 0.05, "{longest}");
+        }
     }
 
     #[test]

@@ -40,7 +40,10 @@ impl PlayScreen {
                 if self.client.own_cube() == Some(cube) {
                     self.controller.set_pose(pose);
                 } else if self.carry == Carry::Held(cube) {
-                    self.controller.pick_up(pose);
+                    let cubes = self.client.cubes(now);
+                    let held = cubes.iter().find(|view| view.cube == cube);
+                    let width_m = held.map_or(1.0, |held| held.width_m);
+                    self.controller.pick_up(pose, width_m);
                 }
             }
             ClientEvent::Disconnected { reason } => {
@@ -82,7 +85,7 @@ impl PlayScreen {
             if !self.carry.given(cube) {
                 let cubes = self.client.cubes(now);
                 if let Some(taken) = cubes.iter().find(|view| view.cube == cube) {
-                    self.controller.pick_up(taken.pose());
+                    self.controller.pick_up(taken.pose(), taken.width_m);
                 }
             }
             return;
