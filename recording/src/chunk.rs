@@ -14,8 +14,6 @@ use flate2::write::DeflateEncoder;
 
 /// How every recording begins: a name, the version of the file's format, and that of the wire.
 pub const FILE_HEADER: [u8; 10] = *b"CUBEREC\x01\x00\x05";
-/// The oldest version of the wire that can be played: the next one only added messages to it.
-const OLDEST_WIRE: u16 = 4;
 /// The part of it that is the same in every version.
 pub(crate) const FILE_NAME: [u8; 7] = *b"CUBEREC";
 const _: () = assert!(
@@ -25,9 +23,7 @@ const _: () = assert!(
 
 /// Returns whether a recording that begins so can be played.
 pub(crate) fn is_playable(header: &[u8; FILE_HEADER.len()]) -> bool {
-    let [name @ .., wire_high, wire_low] = header;
-    let wire = u16::from_be_bytes([*wire_high, *wire_low]);
-    FILE_HEADER.starts_with(name) && (OLDEST_WIRE..=PROTOCOL_VERSION).contains(&wire)
+    *header == FILE_HEADER
 }
 
 /// Length and checksum in front of each chunk's body.
