@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cubesync_client::protocol::CubeKind;
-use cubesync_client::{Client, ClientEvent, Controller, Input};
+use cubesync_client::{Client, ClientEvent, Controller, CubeView, Input};
 use macroquad::prelude::*;
 
 const REACH_M: f32 = 3.0; // How far away the free cube can be taken.
@@ -14,8 +14,6 @@ pub(crate) struct Player {
     /// Speed, jumps and turns of the own cube. They are computed here, not on the server, so a key
     /// has its effect in this frame and not a round trip later. `None` until we are in a room.
     cube: Option<Controller>,
-    /// Whether free cubes of the room fall and roll by themselves.
-    physics: bool,
     /// The newest event, in words.
     pub(crate) news: String,
 }
@@ -26,7 +24,6 @@ impl Player {
         self.news = match event {
             ClientEvent::Joined(welcome) => {
                 self.cube = Some(Controller::new(welcome.pose));
-                self.physics = welcome.physics;
                 format!("joined room {} as {}", welcome.room, welcome.name)
             }
             // The connection was away for a moment only: the cube goes on from where it is.
@@ -56,32 +53,19 @@ impl Player {
         client.set_pose(own, cube.pose());
         // Enter does the same, for keyboards whose letters are not Latin.
         let is_asked = is_key_pressed(KeyCode::E) || is_key_pressed(KeyCode::Enter);
-        let way_m = |to: [f32; 3]| Vec3::from(to).distance(cube.position().into());
+        let way_m = |view: &CubeView| Vec3::from(view.position).distance(cube.position().into());
         let cubes = client.cubes(now);
-        let of = |holder| {
-            cubes
-                .iter()
-                .filter(move |view| view.kind == CubeKind::Free { holder })
-        };
-        let held = of(Some(own)).map(|view| view.cube).next();
-        let nearest = of(None).min_by(|a, b| way_m(a.position).total_cmp(&way_m(b.position)));
-        match (held, nearest) {
-            (Some(held), _) if is_asked => {
-                // With physics it flies on with the speed that it has; else we put it on the floor.
-                if !self.physics {
-                    client.set_pose(held, cube.drop_pose());
-                }
-                client.release(held);
-            }
+        let of = |holder| move |view: &&CubeView<'_>| view.kind == CubeKind::Free { holder };
+        let held = cubes.iter().find(of(Some(own))).map(|view| view.cube);
+        let free = cubes.iter().filter(of(None));
+        let free = free.min_by(|a, b| way_m(a).total_cmp(&way_m(b)));
+        match (held, free.map(|view| (view.cube, way_m(view)))) {
+            // With physics it flies on with the speed that it has.
+            (Some(held), _) if is_asked => client.release(held),
             (Some(held), _) => client.set_pose(held, cube.carry_pose()),
             // This only asks. Who gets the cube is for the server to say, since somebody else may
             // have asked before us; its answer is in the cube's kind, a round trip later.
-            (None, Some(free)) if is_asked && way_m(free.position) < REACH_M => {
-                cube.pick_up(free.pose(), free.width_m);
-                let free = free.cube;
-                drop(cubes);
-                client.take(free);
-            }
+            (None, Some((free, way_m))) if is_asked && way_m < REACH_M => client.take(free),
             _ => {}
         }
     }

@@ -27,7 +27,9 @@ export class Server {
     }
 
     async #startAt({ tcp, http }) {
-        const flags = ["--listen", tcp, "--http", http, ...this.flags];
+        // Most tests are about players: nothing stands in their way.
+        const cubes = this.flags.includes("--cubes") ? [] : ["--cubes", "0"];
+        const flags = ["--listen", tcp, "--http", http, ...cubes, ...this.flags];
         this.#program = new Program("the server", built("cubesync-server", this.profile), flags);
         // In the order in which it prints them.
         [, this.page, this.http] = await this.#program.line(/browser +(https?:\/\/(\S+)\/) /);

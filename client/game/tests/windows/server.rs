@@ -48,7 +48,9 @@ impl Server {
         command
             .args(["--listen", &tcp.to_string()])
             .args(["--http", &http.to_string()])
-            .args(["--text", &text.to_string()]);
+            .args(["--text", &text.to_string()])
+            // Nothing that players could run into.
+            .args(["--cubes", "0"]);
         let program = Program::start("the server", &mut command);
         until("the server serves", || {
             let answer = get(http, "/healthz").ok()?;

@@ -130,6 +130,8 @@ pub(crate) fn start_ours(setup: &Setup) -> Result<Server> {
         .args(["--max-speed", MAX_SPEED_MPS])
         .args(view_distance)
         .args(&setup.arguments)
+        // Players alone, as the other systems have them.
+        .env("CUBESYNC_CUBES", "0")
         // A line for each of thousands of joins would be measured as well.
         .env("CUBESYNC_LOG", "warn");
     let mut server = Server::start_announced(&mut command, "clients ")?;

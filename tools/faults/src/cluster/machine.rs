@@ -127,6 +127,7 @@ impl<'a> Site<'a> {
             format!("--bus=nats://{bus}"),
             // Players step from where they come in to their circles, however far that is.
             "--max-speed=0".to_owned(),
+            "--cubes=0".to_owned(),
             // The players are in four cells then.
             "--view-distance=20".to_owned(),
         ];

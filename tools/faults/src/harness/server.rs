@@ -192,6 +192,8 @@ fn command(
         .args(setup.flags)
         .args(setup.quick_flags.iter().filter(|_| is_quick))
         .env("SCRATCH", folder)
+        // Faults are tried on the room of players alone, unless a flag says otherwise.
+        .env("CUBESYNC_CUBES", "0")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(

@@ -214,6 +214,7 @@ fn start(plan: &Plan) -> Result<Program> {
     command
         .arg(format!("--listen=0.0.0.0:{GAME_PORT}"))
         .arg(format!("--http={PAGES}"))
+        .arg("--cubes=0")
         .env("CUBESYNC_LOG", "warn")
         .stdin(Stdio::null())
         .stdout(Stdio::null());
