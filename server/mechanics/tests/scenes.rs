@@ -10,6 +10,8 @@ use cubesync_relay::mechanics::{LooseCube, Mechanics, Pusher, Step, Velocity};
 use proptest::prelude::*;
 
 const HZ: u8 = 30;
+/// The end of a seeded scene with rapier3d 0.36.1, on x86-64.
+const GOLDEN: u64 = 7_328_905_051_845_657_440;
 /// The id of the first player's cube.
 const PLAYERS: u64 = 10_000;
 
@@ -191,7 +193,9 @@ fn a_pushed_cube_keeps_clear_of_its_pusher() {
         let x = tick as f32 * 0.2;
         scene.step(&[player(0, [x, 0.0, 0.5])]);
         let [cube, ..] = scene.poses[&CubeId(0)].position.to_metres();
-        assert!(cube - x > 0.95, "{cube} {x} at {tick}");
+        // A cube that sleeps is touched in one step and moves in the next.
+        let least = if tick < 10 { 0.88 } else { 0.97 };
+        assert!(cube - x > least, "{cube} {x} at {tick}");
     }
 }
 
@@ -275,7 +279,24 @@ fn the_same_scene_ends_the_same_way() {
         }
         scene.poses
     };
-    assert_eq!(play(), play());
+    let poses = play();
+    assert_eq!(poses, play());
+    // Another number means that another engine, or another arrangement, makes other scenes of the same play.
+    if cfg!(target_arch = "x86_64") {
+        assert_eq!(digest(&poses), GOLDEN);
+    }
+}
+
+/// FNV-1a over the numbers of all poses.
+fn digest(poses: &BTreeMap<CubeId, Pose>) -> u64 {
+    let numbers = poses.values().flat_map(|pose| {
+        let Position { x, y, z } = pose.position;
+        let rotation = u32::from_le_bytes(pose.rotation.into());
+        [x as u32, y as u32, z as u32, rotation]
+    });
+    numbers.fold(0xCBF2_9CE4_8422_2325, |digest, number| {
+        (digest ^ u64::from(number)).wrapping_mul(0x100_0000_01B3)
+    })
 }
 
 #[test]

@@ -9,7 +9,7 @@ use cubesync_protocol::limits::{MAX_HEIGHT_QUANTA, MAX_HORIZONTAL_QUANTA};
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::replica::Change;
-use cubesync_protocol::{CubeId, Message, Position, Replica, ServerMessage, frame};
+use cubesync_protocol::{CubeId, CubeInfo, Message, Position, Replica, ServerMessage, frame};
 
 /// Largest distance of a shown position from the one that was asked for, along each axis.
 const SHOWN_WITHIN_QUANTA: u32 = Codec::LIVE.position_bound.unsigned_abs();
@@ -137,24 +137,33 @@ impl Positions {
             if let (Some(info), Some(pose)) = (self.replica.cube(cube), self.replica.pose(cube))
                 && self.written.insert(cube, pose.position) != Some(pose.position)
             {
-                push_line(text, &info.name, pose.position);
+                push_line(text, &line_name(info), pose.position);
             }
         }
     }
 }
 
+/// Returns what a cube's lines begin with: its name or, of a loose one, its number.
+fn line_name(info: &CubeInfo) -> Cow<'_, str> {
+    match info.name.is_empty() {
+        true => format!("#{}", info.cube).into(),
+        false => written_name(&info.name),
+    }
+}
+
 /// Returns a name as lines have it. One that a reader could take for something else is quoted as in JSON:
-/// one with blanks, quotation marks or backslashes, and one that begins as an error does.
+/// one with blanks, quotation marks or backslashes, and one that begins as an error or a number of a loose cube does.
 fn written_name(name: &str) -> Cow<'_, str> {
     let is_special = |character: char| character.is_whitespace() || "\"\\".contains(character);
-    match name.contains(is_special) || name.starts_with("error:") {
+    let begins_specially = ["error:", "#"].iter().any(|begin| name.starts_with(begin));
+    match name.contains(is_special) || begins_specially {
         true => serde_json::Value::from(name).to_string().into(),
         false => name.into(),
     }
 }
 
 fn push_line(text: &mut String, name: &str, position: Position) {
-    text.push_str(&written_name(name));
+    text.push_str(name);
     for metres in position.to_metres() {
         // Positions have a resolution of about 2 mm, so two decimals show nearly all of it.
         let number = format!("{metres:.2}");
@@ -168,7 +177,7 @@ fn push_line(text: &mut String, name: &str, position: Position) {
 #[cfg(test)]
 mod tests {
     use cubesync_protocol::motion::{MotionSet, MotionState};
-    use cubesync_protocol::{CellId, Colour, CubeInfo, CubeKind, Event, Keyframe, Pose, Snapshot};
+    use cubesync_protocol::{CellId, Colour, CubeKind, Event, Keyframe, Pose, Snapshot};
 
     use super::*;
 
@@ -218,6 +227,7 @@ mod tests {
             ("Anna\u{3000}B", "\"Anna\u{3000}B\""),
             ("error: told", "\"error: told\""),
             ("error:", "\"error:\""),
+            ("#17", "\"#17\""),
             ("\"Anna\"", r#""\"Anna\"""#),
             ("back\\slash", r#""back\\slash""#),
         ] {
@@ -246,7 +256,7 @@ mod tests {
             cell: CellId(0),
             interval_ticks: 1,
             tick: 1,
-            cubes: vec![info(1, "Anna")],
+            cubes: vec![info(1, "Anna"), info(17, "")],
         };
         let mut sender = MotionSet::new(&Codec::LIVE);
         sender.insert(CubeId(1), rest(512));
