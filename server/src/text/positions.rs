@@ -297,7 +297,7 @@ mod tests {
         let text = Positions::new("Anna").lines(frames.freeze());
         assert_eq!(
             text,
-            "Anna 1 0 0.5\nAnna 2 0 0.5\nAnna 1 0 0.5\nВася 1 0 0.5\n"
+            "Anna 1 0 0.5\n#17 1 0 0.5\nAnna 2 0 0.5\nAnna 1 0 0.5\nВася 1 0 0.5\n"
         );
     }
 }
