@@ -18,6 +18,10 @@ const FADES_S: f32 = 0.08;
 const FLIGHT_FADES_S: f32 = 0.25;
 /// Longest time that a cube flies without news of it.
 const LONGEST_FLIGHT_S: f32 = 1.0;
+/// Motion of a cube that is faster than what pushes it and than its news, and how much farther it may get in a frame.
+/// Where server and screen push to different sides, it goes around the own cube in some frames instead of jumping.
+const PUSH_MPS: f32 = 4.0;
+const JUMP_M: f32 = 0.04;
 /// How far the news move a cube of which they know that it flies.
 const NEWS_M: f32 = 0.03;
 const GRAVITY_MPS2: f32 = 9.81;
@@ -33,6 +37,8 @@ const LONGEST_FRAME_S: f32 = 0.1;
 pub(crate) struct Contacts {
     pushed: BTreeMap<CubeId, Pushed>,
     flights: BTreeMap<CubeId, Flight>,
+    /// Where the cubes that push were a frame ago.
+    pushers_m: Vec<[f32; 3]>,
     /// Where the carried cube is, and its velocity.
     carried: Option<(CubeId, [f32; 3], [f32; 3])>,
     at: Duration,
@@ -75,6 +81,12 @@ impl Contacts {
         self.at = now;
         let dt_s = dt_s.min(LONGEST_FRAME_S);
         let before = std::mem::take(&mut self.pushed);
+        let places = pushers.iter().map(|pusher| pusher.centre_m).collect();
+        let places_before = std::mem::replace(&mut self.pushers_m, places);
+        let pusher_steps_m = self.pushers_m.iter().zip(places_before);
+        let pusher_steps_m =
+            pusher_steps_m.map(|(now_m, before_m)| length(difference(*now_m, before_m)));
+        let pusher_step_m = pusher_steps_m.fold(0.0, f32::max);
         for (cube, news, width_m) in loose {
             let pushed = before.get(&cube);
             let mut way_m = pushed.map_or([0.0; 3], |pushed| pushed.left(news.position, dt_s));
@@ -90,12 +102,21 @@ impl Contacts {
                     way_m = [way_m[0] + x, way_m[1] + y, way_m[2]];
                 }
             }
-            if (SHORTEST_M..=LONGEST_M).contains(&length(way_m)) {
-                let pushed = Pushed {
-                    way_m,
-                    news_m: news.position,
-                    has_flown,
-                };
+            way_m = within(way_m, LONGEST_M);
+            if length(way_m) < SHORTEST_M && pushed.is_none() {
+                continue;
+            }
+            let shown_before = pushed.map_or(news.position, Pushed::shown_m);
+            let news_step_m = pushed.map_or(0.0, |it| length(difference(news.position, it.news_m)));
+            let longest_m = news_step_m.max(pusher_step_m) + PUSH_MPS * dt_s + JUMP_M;
+            let step_m = difference(sum(news.position, way_m), shown_before);
+            let shown_m = sum(shown_before, within(step_m, longest_m));
+            let pushed = Pushed {
+                way_m: difference(shown_m, news.position),
+                news_m: news.position,
+                has_flown,
+            };
+            if length(pushed.way_m) >= SHORTEST_M {
                 self.pushed.insert(cube, pushed);
             }
         }
@@ -151,13 +172,18 @@ impl Contacts {
     /// Returns where a cube is shown that the news show at a place.
     pub(crate) fn shown_m(&self, cube: CubeId, [x, y, z]: [f32; 3]) -> [f32; 3] {
         match self.pushed.get(&cube) {
-            Some(Pushed { way_m, .. }) => [x + way_m[0], y + way_m[1], z + way_m[2]],
+            Some(Pushed { way_m, .. }) => sum([x, y, z], *way_m),
             None => [x, y, z],
         }
     }
 }
 
 impl Pushed {
+    /// Returns where the cube was shown a frame ago.
+    fn shown_m(&self) -> [f32; 3] {
+        sum(self.news_m, self.way_m)
+    }
+
     /// Returns what is left of the way in the next frame. The part of the news along the way is the push, which they
     /// bring late.
     fn left(&self, news_m: [f32; 3], dt_s: f32) -> [f32; 3] {
@@ -254,6 +280,19 @@ impl Block {
 
 fn difference(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
     std::array::from_fn(|axis| a[axis] - b[axis])
+}
+
+fn sum(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
+    std::array::from_fn(|axis| a[axis] + b[axis])
+}
+
+/// Returns the vector, shortened to at most `longest`.
+fn within(vector: [f32; 3], longest: f32) -> [f32; 3] {
+    let length = length(vector);
+    match length <= longest {
+        true => vector,
+        false => vector.map(|part| part / length * longest),
+    }
 }
 
 fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
