@@ -385,8 +385,8 @@ impl Client {
         let block =
             |info: &CubeInfo| Block::new(self.drawn(info, now, tick), info.width.to_metres());
         let pushers: Vec<_> = replica.cubes().filter(pushes).map(block).collect();
-        let carried = replica.cubes().filter(pushes);
-        let carried = carried.filter(|info| info.cube != welcome.cube).next();
+        let is_carried = |info: &&CubeInfo| info.cube != welcome.cube && pushes(info);
+        let carried = replica.cubes().find(is_carried);
         let carried = carried.map(|info| (info.cube, self.drawn(info, now, tick).position));
         let is_loose = |info: &&CubeInfo| {
             let is_free = info.kind == (CubeKind::Free { holder: None });
