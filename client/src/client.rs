@@ -1,7 +1,6 @@
 //! A client for a game or a bot: socket, session, snapshot buffer and reconnect behind one type.
 
 mod arrivals;
-mod contact;
 mod datagrams;
 mod events;
 mod link;
@@ -17,7 +16,6 @@ use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Pose, Welcome};
 
 use self::arrivals::Arrivals;
 pub use self::arrivals::{ARRIVALS_KEPT, TickArrival, Way};
-use self::contact::{Block, Contacts};
 use self::link::Link;
 use self::reconciliation::Reconciliation;
 use self::rejoin::Rejoin;
@@ -59,7 +57,6 @@ pub struct Client {
     rejoin: Rejoin,
     view: View,
     display: Display,
-    contacts: Contacts,
     reconciliation: Reconciliation,
     arrivals: Arrivals,
     polled_at: Duration,
@@ -91,7 +88,6 @@ impl Client {
             rejoin: Rejoin::default(),
             view: View::default(),
             display: Display::default(),
-            contacts: Contacts::default(),
             reconciliation: Reconciliation::default(),
             arrivals: Arrivals::default(),
             polled_at: Duration::ZERO,
@@ -134,15 +130,15 @@ impl Client {
         self.reconciliation.advance(now);
     }
 
-    /// Sends the poses that were set in this frame, when a sample is due. Call it after
-    /// [`set_pose`](Self::set_pose) and before drawing. Without this call the next poll sends them, and
-    /// everybody else sees this client's cubes a frame later.
+    /// Sends the poses that were set in this frame, when a sample is due, and lets loose cubes give way to them. Call
+    /// it after [`set_pose`](Self::set_pose) and before drawing. Without this call the next poll sends them,
+    /// everybody else sees this client's cubes a frame later, and what they touch moves a round trip later.
     pub fn send(&mut self, now: Duration) {
+        self.touch(now);
         if let Some(session) = &mut self.session {
             session.send(now);
             self.flush(now);
         }
-        self.push(now);
     }
 
     /// Returns the next event. Call it after each poll until there is none.
@@ -221,7 +217,7 @@ impl Client {
         }
         session.release(cube);
         if session.welcome().is_some_and(|welcome| welcome.physics) {
-            self.contacts.let_go(cube);
+            self.view.let_go(cube);
         }
     }
 
@@ -325,6 +321,21 @@ impl Client {
         };
     }
 
+    /// Shows at once that loose cubes give way to the own cube and a held one.
+    fn touch(&mut self, now: Duration) {
+        let Some(session) = self.session.as_ref().filter(|session| session.is_joined()) else {
+            return;
+        };
+        if let (Some(clock), Some(replica)) = (session.clock(), session.replica())
+            && session.welcome().is_some_and(|welcome| welcome.physics)
+        {
+            let clock_tick = self.view_tick(clock, now);
+            let asked = self.reconciliation.asked();
+            let others = |cube| replica.cube(cube).filter(|_| asked != Some(cube));
+            self.view.touch(clock_tick, others);
+        }
+    }
+
     /// Returns the session whose room is shown.
     fn shown(&self) -> Option<&Session> {
         let joined = self.session.as_ref().filter(|session| session.is_joined());
@@ -360,48 +371,10 @@ impl Client {
             return pose.into();
         }
         let drawn = self.view.pose_at(info, clock_tick);
-        let position = self.contacts.shown_m(info.cube, drawn.position);
         DrawnPose {
-            position: self.reconciliation.shown_m(info.cube, position, now),
+            position: self.reconciliation.shown_m(info.cube, drawn.position, now),
             ..drawn
         }
-    }
-
-    /// Shows at once that loose cubes give way to the own one and the one that it carries.
-    fn push(&mut self, now: Duration) {
-        let session = self.session.as_ref().filter(|session| session.is_joined());
-        let Some((session, welcome)) = session.and_then(|it| Some((it, it.welcome()?))) else {
-            return;
-        };
-        let (Some(replica), Some(clock)) = (session.replica(), session.clock()) else {
-            return;
-        };
-        if !welcome.physics {
-            return;
-        }
-        let tick = self.view_tick(clock, now);
-        let flies = |info: &&CubeInfo| self.contacts.flies(info.cube);
-        let pushes = |info: &&CubeInfo| self.view.is_controlled(info.cube) && !flies(info);
-        let block =
-            |info: &CubeInfo| Block::new(self.drawn(info, now, tick), info.width.to_metres());
-        let pushers: Vec<_> = replica.cubes().filter(pushes).map(block).collect();
-        let is_carried = |info: &&CubeInfo| info.cube != welcome.cube && pushes(info);
-        let carried = replica.cubes().find(is_carried);
-        let carried = carried.map(|info| (info.cube, self.drawn(info, now, tick).position));
-        let is_loose = |info: &&CubeInfo| {
-            let is_free = info.kind == (CubeKind::Free { holder: None });
-            flies(info)
-                || (is_free
-                    && !self.view.is_controlled(info.cube)
-                    && self.reconciliation.pose(info.cube).is_none())
-        };
-        let loose = replica.cubes().filter(is_loose).map(|info| {
-            let news = self.view.pose_at(info, tick);
-            (info.cube, news, info.width.to_metres())
-        });
-        let loose: Vec<_> = loose.collect();
-        self.contacts.carry(now, carried);
-        self.contacts.advance(now, &pushers, loose.into_iter());
     }
 
     fn view_of<'a>(

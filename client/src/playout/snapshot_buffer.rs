@@ -196,7 +196,16 @@ impl SnapshotBuffer {
     /// Returns where a cube is at a tick and a fraction: on a smooth way through its states at the
     /// ticks around it.
     pub(crate) fn pose_at(&self, cube: CubeId, tick: f64) -> Option<DrawnPose> {
-        let kept = self.cubes.get(&cube)?;
+        self.pose_of(self.cubes.get(&cube)?, tick)
+    }
+
+    /// Returns where each cube is at a tick and a fraction, by rising id.
+    pub(crate) fn poses_at(&self, tick: f64) -> impl Iterator<Item = (CubeId, DrawnPose)> {
+        let cubes = self.cubes.iter();
+        cubes.filter_map(move |(&cube, kept)| Some((cube, self.pose_of(kept, tick)?)))
+    }
+
+    fn pose_of(&self, kept: &VecDeque<Kept>, tick: f64) -> Option<DrawnPose> {
         let next = kept.partition_point(|kept| kept.update.tick as f64 <= tick);
         let Some(index) = next.checked_sub(1) else {
             return kept.front().map(|first| first.drawn);

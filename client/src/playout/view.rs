@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 
 use cubesync_protocol::interpolation::DrawnPose;
 use cubesync_protocol::motion::{Codec, MotionState};
-use cubesync_protocol::{CubeId, CubeInfo, Pose};
+use cubesync_protocol::{CubeId, CubeInfo, CubeKind, Pose};
 
 use super::blend::Blends;
+use super::contact::{Body, Contacts};
 use super::delay::PlayoutDelay;
 use super::snapshot_buffer::{CubeUpdate, SnapshotBuffer};
+
+/// Loose cubes within this distance of what the client moves take part in contacts, in metres: two of 4 m that touch
+/// corner to corner, or a row of smaller ones.
+const NEAR_M: f32 = 7.0;
 
 /// The way to show remote cubes: smoothly, or in one of two ways that show why that is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -36,6 +41,8 @@ pub struct View {
     controlled: BTreeMap<CubeId, Pose>,
     playout: PlayoutDelay,
     display: Display,
+    contacts: Contacts,
+    tick_hz: f64,
 }
 
 /// A cube that was shown where it was not.
@@ -54,6 +61,7 @@ impl View {
             buffer: SnapshotBuffer::new(tick_hz),
             blends: Blends::new(tick_hz),
             playout: PlayoutDelay::new(tick_hz),
+            tick_hz: f64::from(tick_hz),
             ..Self::default()
         }
     }
@@ -140,6 +148,52 @@ impl View {
         self.blends.advance(clock_tick);
     }
 
+    /// Lets what the client moves push loose cubes that are shown around it; `info` knows a cube. It is called once a
+    /// frame, after the client has put its cubes somewhere, in rooms where loose cubes give way.
+    pub fn touch<'a>(&mut self, clock_tick: f64, info: impl Fn(CubeId) -> Option<&'a CubeInfo>) {
+        if self.display != Display::Smooth {
+            self.contacts = Contacts::default();
+            return;
+        }
+        let body = |cube, pose| {
+            let info = info(cube)?;
+            Some(Body {
+                cube,
+                width_m: info.width.to_metres(),
+                pose,
+                is_loose: info.kind == CubeKind::Free { holder: None },
+            })
+        };
+        let flies = |cube| self.contacts.flies(cube);
+        let own = self
+            .controlled
+            .iter()
+            .map(|(&cube, &pose)| (cube, pose.into()));
+        let own = own.filter_map(|(cube, pose)| body(cube, pose));
+        let (thrown, pushers): (Vec<_>, Vec<_>) = own.partition(|own| flies(own.cube));
+        let near = |position: [f32; 3]| {
+            let away = |other: &Body| {
+                let parts = position.iter().zip(other.pose.position);
+                parts.map(|(a, b)| (a - b).powi(2)).sum::<f32>()
+            };
+            pushers.iter().any(|other| away(other) < NEAR_M * NEAR_M)
+        };
+        let shown_tick = clock_tick - self.playout.ticks();
+        let others = self.buffer.poses_at(shown_tick).filter(|(cube, pose)| {
+            (near(pose.position) || self.contacts.is_touched(*cube))
+                && !self.controlled.contains_key(cube)
+        });
+        let others = others.filter_map(|(cube, mut pose)| {
+            add(&mut pose, self.blends.offset_m(cube, clock_tick));
+            body(cube, pose)
+        });
+        let others = others.filter(|other| other.is_loose || self.contacts.is_touched(other.cube));
+        let mut others: Vec<_> = others.collect();
+        others.extend(thrown);
+        self.contacts
+            .step(clock_tick / self.tick_hz, &pushers, &others);
+    }
+
     /// Goes on with the states of another server, whose ticks begin with `first_tick`. After a pause, cubes
     /// glide from where they are shown to where that server has them.
     pub fn go_on(&mut self, first_tick: u64) {
@@ -164,6 +218,7 @@ impl View {
     /// Gives this client control of a cube: from now on it is shown where the client puts it.
     pub fn gain(&mut self, cube: CubeId, pose: Pose) {
         self.controlled.insert(cube, pose);
+        self.contacts.remove(cube);
     }
 
     /// Ends this client's control of a cube. A cube that was let go stays where the client put it
@@ -182,6 +237,14 @@ impl View {
         self.buffer.remove(cube);
         self.blends.remove(cube);
         self.late.remove(&cube);
+        self.contacts.remove(cube);
+    }
+
+    /// Lets a cube that this client controls fly on with the velocity that it has, until the server knows of it.
+    pub fn let_go(&mut self, cube: CubeId) {
+        if let Some(&pose) = self.controlled.get(&cube) {
+            self.contacts.let_go(cube, pose.into());
+        }
     }
 
     /// Moves a cube if this client controls it.
@@ -198,6 +261,15 @@ impl View {
 
     /// Returns where to draw a cube when the server's clock is at `clock_tick`.
     pub fn pose_at(&self, info: &CubeInfo, clock_tick: f64) -> DrawnPose {
+        let mut pose = self.published_at(info, clock_tick);
+        if let Some(offset_m) = self.contacts.offset_m(info.cube) {
+            add(&mut pose, offset_m);
+        }
+        pose
+    }
+
+    /// Returns where a cube would be drawn if the client had not [touched](Self::touch) it.
+    pub fn published_at(&self, info: &CubeInfo, clock_tick: f64) -> DrawnPose {
         if let Some(&pose) = self.controlled.get(&info.cube) {
             return pose.into();
         }
@@ -216,11 +288,14 @@ impl View {
     fn shown(&self, cube: CubeId, clock_tick: f64) -> Option<DrawnPose> {
         let shown_tick = clock_tick - self.playout.ticks();
         let mut shown = self.buffer.pose_at(cube, shown_tick)?;
-        let offset_m = self.blends.offset_m(cube, clock_tick);
-        for (position, offset) in shown.position.iter_mut().zip(offset_m) {
-            *position += offset;
-        }
+        add(&mut shown, self.blends.offset_m(cube, clock_tick));
         Some(shown)
+    }
+}
+
+fn add(pose: &mut DrawnPose, offset_m: [f32; 3]) {
+    for (position, offset) in pose.position.iter_mut().zip(offset_m) {
+        *position += offset;
     }
 }
 

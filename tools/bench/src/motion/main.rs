@@ -2,9 +2,11 @@
 //!
 //! A [`trace`] goes [the whole way](whole_way) from a walker's client to a viewer's through a
 //! [`network`], and [to the displays](play) of the [`rivals`]. A [`score`] measures what is shown, all [`cases`] make a [`table`], and there is a
-//! [`plot`] for each network. [`cost`] measures the CPU time, [`real`] the whole way over the kernel's TCP.
+//! [`plot`] for each network. [`contact`] measures what players see of
+//! cubes that they push. [`cost`] measures the CPU time, [`real`] the whole way over the kernel's TCP.
 
 mod cases;
+mod contact;
 mod cost;
 mod network;
 mod play;
@@ -45,6 +47,9 @@ struct Options {
     /// Measure the CPU time of a frame beside 1,000 cubes instead.
     #[arg(long, conflicts_with_all = ["check", "update", "markdown", "seed"])]
     cost: bool,
+    /// Measure instead how loose cubes look that a player pushes.
+    #[arg(long, conflicts_with_all = ["check", "update", "markdown", "seed", "cost"])]
+    contact: bool,
     /// Seed of the traces and of the networks.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -70,6 +75,10 @@ fn run(options: &Options) -> anyhow::Result<()> {
     }
     if options.cost {
         return cost::run();
+    }
+    if options.contact {
+        contact::run();
+        return Ok(());
     }
     let path = PathBuf::from("tools/bench/motion.txt");
     let cases = cases::run(options.seed);

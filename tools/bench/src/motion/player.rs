@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use cubesync_client::playout::View;
 use cubesync_client::session::{Session, SessionEvent};
+use cubesync_protocol::interpolation::DrawnPose;
 use cubesync_protocol::replica::Change;
-use cubesync_protocol::{CubeId, DatagramRequest, Pose};
+use cubesync_protocol::{CubeId, CubeInfo, CubeKind, DatagramRequest, Pose, Welcome};
 
 use crate::trace::Placed;
 
@@ -16,6 +17,19 @@ pub(crate) struct Player {
     view: View,
     /// Whether it asks for a way for datagrams.
     wants_datagrams: bool,
+    /// Whether what it moves pushes loose cubes at once.
+    pub(crate) touches: bool,
+    /// The free cube that it holds.
+    held: Option<CubeId>,
+}
+
+/// A cube as it is shown, and as it would be without contacts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Loose {
+    pub(crate) cube: CubeId,
+    pub(crate) width_m: f32,
+    pub(crate) shown: DrawnPose,
+    pub(crate) published: DrawnPose,
 }
 
 impl Player {
@@ -24,6 +38,8 @@ impl Player {
             session,
             view: View::default(),
             wants_datagrams,
+            touches: false,
+            held: None,
         }
     }
 
@@ -42,9 +58,19 @@ impl Player {
     pub(crate) fn frame(
         &mut self,
         now: Duration,
-        mut incoming: BytesMut,
+        incoming: BytesMut,
         own_pose: Option<Pose>,
     ) -> BytesMut {
+        self.receive(now, incoming);
+        let own = self.session.welcome().map(|welcome| welcome.cube);
+        if let (Some(own), Some(pose)) = (own, own_pose) {
+            self.put(own, pose);
+        }
+        self.send(now)
+    }
+
+    /// Handles received messages.
+    pub(crate) fn receive(&mut self, now: Duration, mut incoming: BytesMut) {
         self.session.receive(now, &mut incoming);
         self.session.poll(now);
         while let Some(event) = self.session.next_event() {
@@ -66,6 +92,16 @@ impl Player {
                         self.view.moved(clock_tick, tick, known_until, &states);
                     }
                 }
+                SessionEvent::Changed(Change::Taken { cube, by })
+                    if self.welcome().is_some_and(|welcome| welcome.cube == by) =>
+                {
+                    let pose = self
+                        .session
+                        .replica()
+                        .and_then(|replica| replica.pose(cube));
+                    self.view.gain(cube, pose.unwrap_or_default());
+                    self.held = Some(cube);
+                }
                 SessionEvent::Ended { reason, .. } => panic!("the session ended: {reason}"),
                 _ => {}
             }
@@ -73,12 +109,64 @@ impl Player {
         if let Some(clock) = self.session.clock() {
             self.view.advance(clock.steady_tick_at(now));
         }
-        let own = self.session.welcome().map(|welcome| welcome.cube);
-        if let (Some(own), Some(pose)) = (own, own_pose) {
-            self.session.set_pose(own, pose);
+    }
+
+    /// Puts a cube somewhere that it moves.
+    pub(crate) fn put(&mut self, cube: CubeId, pose: Pose) {
+        self.session.set_pose(cube, pose);
+        self.view.set_pose(cube, pose);
+    }
+
+    /// Lets what it moves push loose cubes, and returns the bytes to send.
+    pub(crate) fn send(&mut self, now: Duration) -> BytesMut {
+        if let (Some(clock), Some(replica)) = (self.session.clock(), self.session.replica())
+            && self.touches
+        {
+            let clock_tick = clock.steady_tick_at(now);
+            self.view.touch(clock_tick, |cube| replica.cube(cube));
         }
         self.session.send(now);
         self.session.outgoing().split()
+    }
+
+    /// Returns the server's welcome.
+    pub(crate) fn welcome(&self) -> Option<&Welcome> {
+        self.session.welcome()
+    }
+
+    /// Asks for a free cube.
+    pub(crate) fn take(&mut self, cube: CubeId) {
+        self.session.take(cube);
+    }
+
+    /// Returns the free cube that it holds.
+    pub(crate) fn held(&self) -> Option<CubeId> {
+        self.held
+    }
+
+    /// Returns the free cubes that nobody holds.
+    pub(crate) fn loose(&self, now: Duration) -> Vec<Loose> {
+        self.shown(now, |info| info.kind == CubeKind::Free { holder: None })
+    }
+
+    /// Returns the cubes that it moves.
+    pub(crate) fn pushers(&self, now: Duration) -> Vec<Loose> {
+        self.shown(now, |info| self.view.is_controlled(info.cube))
+    }
+
+    fn shown(&self, now: Duration, is_wanted: impl Fn(&CubeInfo) -> bool) -> Vec<Loose> {
+        let (Some(replica), Some(clock)) = (self.session.replica(), self.session.clock()) else {
+            return Vec::new();
+        };
+        let clock_tick = clock.steady_tick_at(now);
+        let cubes = replica.cubes().filter(|info| is_wanted(info));
+        let loose = cubes.map(|info| Loose {
+            cube: info.cube,
+            width_m: info.width.to_metres(),
+            shown: self.view.pose_at(info, clock_tick),
+            published: self.view.published_at(info, clock_tick),
+        });
+        loose.collect()
     }
 
     /// Returns the tick by the client's clock, and its lead in seconds.

@@ -14,6 +14,7 @@ use cubesync_protocol::{
     ClientMessage, DatagramAnswer, DatagramKey, Hello, Message, PathId, Pose, frame,
 };
 use cubesync_relay::datagram::{DatagramInbox, DatagramPath, OpenedPath};
+use cubesync_relay::mechanics::Field;
 use cubesync_relay::metrics::Metrics;
 use cubesync_relay::room::audience::Outlet;
 use cubesync_relay::room::backplane::Alone;
@@ -63,16 +64,11 @@ pub(crate) fn play(
     seed: u64,
     seconds: f64,
 ) -> Vec<Shown> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .expect("a runtime without I/O needs nothing");
     let network_of = |is_behind: bool| if is_behind { network } else { &Network::LAN };
     let walker = network_of(behind != Behind::Viewer);
     let viewer = network_of(behind != Behind::Walker);
-    runtime.block_on(async {
-        let mut server = Server::new(transport, seconds);
+    simulate(async {
+        let mut server = Server::new(transport, seconds, None);
         // The viewer's way down is the one over which the other methods send.
         let viewer = Seat::new(&mut server, viewer, FRAME_S, [!seed, seed]).await;
         let seeds = [seed.rotate_left(32), !seed.rotate_left(32)];
@@ -85,6 +81,16 @@ pub(crate) fn play(
         };
         run.play().await
     })
+}
+
+/// Runs something in simulated time.
+pub(crate) fn simulate<T>(run: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O needs nothing");
+    runtime.block_on(run)
 }
 
 struct Run<'a> {
@@ -141,7 +147,7 @@ impl Run<'_> {
 }
 
 /// A room, and the time since it began.
-struct Server {
+pub(crate) struct Server {
     room: Room,
     handle: RoomHandle,
     began: Instant,
@@ -152,7 +158,8 @@ struct Server {
 }
 
 impl Server {
-    fn new(transport: Transport, seconds: f64) -> Self {
+    /// Creates a room, with loose cubes if there is a field of them.
+    pub(crate) fn new(transport: Transport, seconds: f64, field: Option<Field>) -> Self {
         let settings = RoomSettings {
             name: "lobby".into(),
             tick_hz: TICK_HZ,
@@ -162,7 +169,7 @@ impl Server {
             resume_within: Duration::ZERO,
             drain: Duration::ZERO,
             max_cubes: 3,
-            field: None,
+            field,
             permanent: true,
             backplane: Arc::new(Alone),
         };
@@ -178,18 +185,18 @@ impl Server {
         }
     }
 
-    fn next_tick_s(&self) -> f64 {
+    pub(crate) fn next_tick_s(&self) -> f64 {
         tick_s(self.tick + 1)
     }
 
     /// Lets time pass.
-    async fn go_to(&self, now_s: f64) {
+    pub(crate) async fn go_to(&self, now_s: f64) {
         let then = self.began + Duration::from_secs_f64(now_s);
         tokio::time::advance(then.saturating_duration_since(Instant::now())).await;
     }
 
     /// Handles what has come, and the tick that has begun.
-    fn work(&mut self, now_s: f64) {
+    pub(crate) fn work(&mut self, now_s: f64) {
         let now = Instant::now().into_std();
         self.room.take_events(now);
         if self.next_tick_s() <= now_s {
@@ -200,8 +207,8 @@ impl Server {
 }
 
 /// A player's client, its network, and its place in the room.
-struct Seat {
-    player: Player,
+pub(crate) struct Seat {
+    pub(crate) player: Player,
     /// The client's clock when the room began.
     clock_ahead_s: f64,
     frame_s: f64,
@@ -230,7 +237,12 @@ impl DatagramPath for Path {
 
 impl Seat {
     /// Brings a player in. The seeds are those of the ways up and down.
-    async fn new(server: &mut Server, network: &Network, frame_s: f64, seeds: [u64; 2]) -> Self {
+    pub(crate) async fn new(
+        server: &mut Server,
+        network: &Network,
+        frame_s: f64,
+        seeds: [u64; 2],
+    ) -> Self {
         let (frames, outlet) = mpsc::channel(OUTLET_FRAMES);
         let entrance = Entrance {
             name: "player".into(),
@@ -273,16 +285,16 @@ impl Seat {
     }
 
     /// Returns when something may arrive at the server.
-    fn next_arrival_s(&self) -> f64 {
+    pub(crate) fn next_arrival_s(&self) -> f64 {
         self.up.next_s().min(self.datagrams_up.next_s())
     }
 
-    fn next_frame_s(&self) -> f64 {
+    pub(crate) fn next_frame_s(&self) -> f64 {
         f64::from(self.frames + 1) * self.frame_s
     }
 
     /// Passes on to the room what has arrived there.
-    async fn pass_on(&mut self, now_s: f64) {
+    pub(crate) async fn pass_on(&mut self, now_s: f64) {
         while let Some(mut bytes) = self.up.next_arrived(now_s) {
             while let Some(payload) = frame::split(&mut bytes, ClientMessage::MAX_PAYLOAD_BYTES)
                 .expect("the client writes whole frames")
@@ -311,7 +323,7 @@ impl Seat {
     }
 
     /// Sends what the room has written.
-    fn send_down(&mut self, now_s: f64) {
+    pub(crate) fn send_down(&mut self, now_s: f64) {
         while let Ok(frames) = self.outlet.try_recv() {
             self.down.send(now_s, frames);
         }
@@ -323,6 +335,17 @@ impl Seat {
 
     /// Does what a game does in a frame, and returns its time by the client's clock.
     fn frame(&mut self, now_s: f64, own_pose: Option<Pose>) -> Duration {
+        let now = self.begin_frame(now_s);
+        let own = self.membership.cube();
+        if let Some(pose) = own_pose {
+            self.player.put(own, pose);
+        }
+        self.end_frame(now_s, now);
+        now
+    }
+
+    /// Reads what has arrived, and returns the time by the client's clock.
+    pub(crate) fn begin_frame(&mut self, now_s: f64) -> Duration {
         self.frames += 1;
         let now = Duration::from_secs_f64(self.clock_ahead_s + now_s * (1.0 + CLOCK_SKEW));
         let mut incoming = BytesMut::new();
@@ -332,14 +355,19 @@ impl Seat {
         while let Some(datagram) = self.datagrams_down.next_arrived(now_s) {
             self.player.receive_datagram(now, &datagram);
         }
-        let outgoing = self.player.frame(now, incoming, own_pose);
+        self.player.receive(now, incoming);
+        now
+    }
+
+    /// Sends what is due.
+    pub(crate) fn end_frame(&mut self, now_s: f64, now: Duration) {
+        let outgoing = self.player.send(now);
         if !outgoing.is_empty() {
             self.up.send(now_s, outgoing);
         }
         while let Some(datagram) = self.player.next_datagram() {
             self.datagrams_up.send(now_s, datagram);
         }
-        now
     }
 }
 
