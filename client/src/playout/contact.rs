@@ -227,10 +227,6 @@ impl<'a> Near<'a> {
         dt_s: f32,
     ) -> Self {
         let published_m = body.pose.position;
-        // One that is farther away was put elsewhere.
-        let is_near =
-            |known: &Touched| length(difference(known.place_m, published_m)) < 2.0 * ASTRAY_M;
-        let before = before.filter(is_near);
         let offset_m = before.map_or([0.0; 3], |known| known.offset_m);
         let last_m = before.map_or(0.0, |known| known.way_m);
         let mut near = Self {
@@ -317,6 +313,9 @@ impl Touched {
         }
         self.since_s += dt_s;
         self.place_m[2] += way_m[2];
+        let off_m = difference(self.place_m, published_m);
+        let kept = (ASTRAY_M / length(off_m).max(1e-6)).min(1.0);
+        self.place_m = std::array::from_fn(|axis| published_m[axis] + off_m[axis] * kept);
         let missing_m = difference(published_m, self.place_m);
         let against_m = dot(missing_m, self.pushed).min(0.0);
         let share = 1.0 - (-APPROACH_PER_S * dt_s).exp();
