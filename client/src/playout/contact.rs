@@ -319,10 +319,10 @@ impl Touched {
         let missing_m = difference(published_m, self.place_m);
         let against_m = dot(missing_m, self.pushed).min(0.0);
         let share = 1.0 - (-APPROACH_PER_S * dt_s).exp();
-        for axis in 0..3 {
+        self.place_m = std::array::from_fn(|axis| {
             let nearer_m = (missing_m[axis] - self.pushed[axis] * against_m) * share;
-            self.place_m[axis] += self.velocity_mps[axis] * dt_s + nearer_m;
-        }
+            self.place_m[axis] + self.velocity_mps[axis] * dt_s + nearer_m
+        });
         self.slow_down(dt_s);
         self.returned(published_m)
     }
