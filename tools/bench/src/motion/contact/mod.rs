@@ -152,10 +152,12 @@ impl Person {
             .unwrap_or_else(|| Controller::new(start));
         let held = seat.player.held();
         let direction = self.decide(&controller, loose, now_s);
-        if self.play == Play::Carry && held.is_none() && now_s > 1.0 {
-            if let Some(nearest) = nearest(&controller, loose).first() {
-                seat.player.take(nearest.cube);
-            }
+        if self.play == Play::Carry
+            && held.is_none()
+            && now_s > 1.0
+            && let Some(nearest) = nearest(&controller, loose).first()
+        {
+            seat.player.take(nearest.cube);
         }
         let input = Input {
             direction,
