@@ -548,6 +548,7 @@ impl Config {
         (self.cubes > 0).then(|| Field {
             cubes: cubesync_mechanics::arrangement(self.cubes).into(),
             create: cubesync_mechanics::create,
+            kept: None,
         })
     }
 

@@ -107,6 +107,7 @@ async fn play(field: Option<(Vec<FieldCube>, Create)>) -> Vec<Seen> {
     let field = field.map(|(cubes, create)| Field {
         cubes: cubes.into(),
         create,
+        kept: None,
     });
     let settings = RoomsSettings {
         tick_hz: HZ,

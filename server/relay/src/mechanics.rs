@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use cubesync_protocol::{Colour, CubeId, CubePose, Pose, Width};
+use tokio::sync::watch;
 
 /// The loose cubes of rooms, and what moves them.
 #[derive(Debug, Clone)]
@@ -15,6 +16,32 @@ pub struct Field {
     pub cubes: Arc<[FieldCube]>,
     /// Creates the mechanics of a room.
     pub create: Create,
+    /// What the default room's cubes begin with, and where it notes how they are; `None`: every room begins anew.
+    pub kept: Option<Kept>,
+}
+
+/// How loose cubes are, by rising id. The room notes it every half a minute, and when it ends.
+pub type Kept = watch::Sender<Vec<KeptCube>>;
+
+/// A loose cube as it outlives its room.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeptCube {
+    /// Its edge length.
+    pub width: Width,
+    /// Where it is.
+    pub pose: Pose,
+    /// How it moves, if it is not at rest.
+    pub velocity: Option<Velocity>,
+}
+
+impl From<&FieldCube> for KeptCube {
+    fn from(cube: &FieldCube) -> Self {
+        Self {
+            width: cube.width,
+            pose: cube.pose,
+            velocity: None,
+        }
+    }
 }
 
 /// Creates the mechanics of a room of so many ticks a second, with all of its free cubes. A cube that ever leaves the

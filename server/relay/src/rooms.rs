@@ -142,6 +142,11 @@ impl Rooms {
 
     fn open(self: &Arc<Self>, name: &str, place: RoomPlace) -> RoomHandle {
         let key = folded(name);
+        let permanent = key == DEFAULT_ROOM;
+        let mut field = self.settings.field.clone();
+        if let Some(field) = field.as_mut().filter(|_| !permanent) {
+            field.kept = None;
+        }
         let settings = RoomSettings {
             name: name.into(),
             tick_hz: self.settings.tick_hz,
@@ -151,8 +156,8 @@ impl Rooms {
             resume_within: self.settings.resume_within,
             drain: self.settings.drain,
             max_cubes: self.settings.max_cubes,
-            field: self.settings.field.clone(),
-            permanent: key == DEFAULT_ROOM,
+            field,
+            permanent,
             backplane: Arc::clone(&self.backplane),
         };
         let (handle, mut connections) = Connections::new(settings, self.metrics.clone());

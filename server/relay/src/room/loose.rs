@@ -10,7 +10,7 @@ use tracing::error;
 
 use super::RoomSettings;
 use super::world::World;
-use crate::mechanics::{Field, Mechanics, Pusher, Stepped};
+use crate::mechanics::{Field, Kept, Mechanics, Pusher, Stepped};
 
 /// The mechanics of a room.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub(super) struct LooseCubes {
     /// The pushers of the newest step.
     pushers: Vec<Pusher>,
     is_asleep: bool,
+    /// The tick as of which the room has last noted where they are.
+    pub(super) kept_at: u64,
 }
 
 /// Where the mechanics are.
@@ -44,6 +46,7 @@ impl LooseCubes {
             field,
             pushers: Vec::new(),
             is_asleep: true,
+            kept_at: world.tick_number(),
         })
     }
 
@@ -94,6 +97,11 @@ impl LooseCubes {
             Ok(RuntimeFlavor::MultiThread) => drop(tokio::task::spawn_blocking(work)),
             _ => work(),
         }
+    }
+
+    /// Returns where the room notes how they are.
+    pub(super) fn kept(&self) -> Option<&Kept> {
+        self.field.kept.as_ref()
     }
 
     /// Returns whether no loose cube moves until a player does something.

@@ -16,6 +16,7 @@ mod drain;
 pub mod edges;
 mod handle;
 mod idle;
+mod kept;
 pub mod log;
 mod loose;
 mod members;
@@ -123,6 +124,9 @@ impl Room {
         let mut world = World::new(settings.tick_hz, settings.top_speed);
         if let Some(field) = &settings.field {
             world.scatter(&field.cubes);
+            if let Some(kept) = &field.kept {
+                world.put_back(&kept.borrow());
+            }
         }
         let loose = LooseCubes::of(settings, &world);
         let mut publisher = Publisher::new(settings.grid);
@@ -157,7 +161,7 @@ impl Room {
                 biased;
                 () = shutdown.cancelled() => {
                     drop(retire);
-                    return self.connections.drain().await;
+                    return self.drain().await;
                 }
                 () = &mut timer => {
                     self.take_events(clock::now());
@@ -217,6 +221,7 @@ impl Room {
 
     /// Sends everybody that the server stops, and waits until they have taken it.
     pub async fn drain(self) {
+        self.keep();
         self.connections.drain().await;
     }
 
@@ -395,6 +400,7 @@ impl Room {
         if let Some(loose) = &mut self.loose {
             loose.begin(&mut self.world);
         }
+        self.keep_when_due();
         self.edges.note(changes.events.iter().map(Event::cube));
         self.count_cubes();
         let snapshots = self.publisher.tick(tick, changes, &self.world);

@@ -46,6 +46,7 @@ impl Room {
     /// Stops being the room's owner. The players of this server stay connected, and those of edges are
     /// forgotten.
     pub fn hand_over(self) -> (Connections, RoomState) {
+        self.keep();
         let state = self.state();
         let mut connections = self.connections;
         connections.suspend_members();

@@ -1,9 +1,10 @@
 //! Loose cubes in a room, moved by mechanics so simple that a test knows what comes of them.
 
 use cubesync_protocol::{CubePose, Width};
+use tokio::sync::watch;
 
 use super::*;
-use crate::mechanics::{FieldCube, LooseCube, Mechanics, Step, Stepped};
+use crate::mechanics::{FieldCube, Kept, LooseCube, Mechanics, Step, Stepped};
 
 /// Loose cubes slide east for so many ticks after a pusher was within a metre of them, or after they were let go.
 const SLIDE_TICKS: u32 = 10;
@@ -83,14 +84,19 @@ fn field(count: i32) -> Field {
     Field {
         cubes: (0..count).map(cube).collect(),
         create,
+        kept: None,
     }
 }
 
 impl TestRoom {
     pub(super) fn with_field(view_distance_m: Option<u32>, seed: u64, cubes: i32) -> Self {
+        Self::with(view_distance_m, seed, field(cubes))
+    }
+
+    fn with(view_distance_m: Option<u32>, seed: u64, field: Field) -> Self {
         let mut test = Self::new(view_distance_m, seed);
         let mut settings = test.room.connections.settings.clone();
-        settings.field = Some(field(cubes));
+        settings.field = Some(field);
         let (_, connections) = Connections::new(settings, Metrics::default());
         test.room = Room::new(connections);
         test
@@ -282,4 +288,46 @@ async fn a_room_outlives_its_mechanics() {
         tokio::task::yield_now().await;
     }
     assert_eq!(test.room.world.cube_count(), 3);
+}
+
+#[test]
+fn a_room_notes_how_its_loose_cubes_are_and_the_next_one_begins_with_that() {
+    let (kept, _) = watch::channel(Vec::new());
+    let room = |kept: &Kept, seed| {
+        let kept = Some(kept.clone());
+        TestRoom::with(None, seed, Field { kept, ..field(3) })
+    };
+    let mut test = room(&kept, 1);
+    let [pushed, held, untouched] = [0, 1, 2].map(CubeId);
+    let began = [0, 1, 2].map(|id| test.pose(CubeId(id)));
+    let player = test.enter_at(None, None);
+    test.say(player, ClientMessage::Take { cube: held });
+    test.say_pose(player, test.tick() + 1, (player, pose_at(-METRE / 2)));
+    test.ticks(30 * u64::from(HZ) - 1);
+    assert!(kept.borrow().is_empty(), "half a minute is not over");
+    test.ticks(1);
+    let noted = kept.borrow().clone();
+    assert_eq!(noted.len(), 3);
+    assert_ne!(noted[0].pose, began[0]);
+    let poses = |test: &TestRoom| [pushed, held, untouched].map(|cube| test.pose(cube));
+    assert_eq!(poses(&test), [0, 1, 2].map(|id| noted[id].pose));
+    assert!(noted[1].velocity.is_some() && noted[2].velocity.is_none());
+
+    // What changes later is noted at the end.
+    test.say(player, ClientMessage::Release { cube: held });
+    test.ticks(2);
+    let mut next = room(&kept, 2);
+    assert_eq!(poses(&next), [0, 1, 2].map(|id| noted[id].pose));
+    let last = poses(&test);
+    test.room.hand_over();
+    assert_eq!(kept.borrow()[0].pose, last[0]);
+    assert!(
+        kept.borrow()[1].velocity.is_some(),
+        "it may have begun to fall"
+    );
+    next = room(&kept, 2);
+    assert_eq!(poses(&next), last);
+    next.enter(None);
+    next.ticks(20);
+    assert_eq!(poses(&next)[0], last[0]);
 }

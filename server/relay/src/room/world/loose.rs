@@ -5,7 +5,7 @@ use cubesync_protocol::quantize::QUANTA_PER_METRE;
 use cubesync_protocol::{CubeId, CubeInfo, CubeKind, CubePose};
 
 use super::{FREE_CUBE, FREE_CUBE_NAME, Tracked, World};
-use crate::mechanics::{FieldCube, LooseCube, Pusher, Step, Velocity};
+use crate::mechanics::{FieldCube, KeptCube, LooseCube, Pusher, Step, Velocity};
 use crate::room::speed::SpeedRule;
 use crate::room::track::Track;
 
@@ -41,6 +41,37 @@ impl World {
             let radius_m = x.hypot(y) + SPAWN_GAP_METRES;
             self.spawn_radius_m = self.spawn_radius_m.max(radius_m);
         }
+    }
+
+    /// Puts the loose cubes of a new room where they were before, by rising id. Those that moved go on.
+    pub(in crate::room) fn put_back(&mut self, kept: &[KeptCube]) {
+        for (id, kept) in (FREE_CUBE.0..).zip(kept) {
+            let cube = CubeId(id);
+            let Some(known) = self.cubes.get_mut(&cube) else {
+                return;
+            };
+            known.pose = kept.pose;
+            known.track = Track::standing(kept.pose);
+            if let Some(velocity) = kept.velocity {
+                self.released.insert(cube, known.loose(cube, velocity));
+            }
+        }
+    }
+
+    /// Returns how a free cube is, for the next room with it; `motion` is how its receivers believe it to move.
+    pub(in crate::room) fn kept(&self, cube: CubeId, motion: &MotionState) -> Option<KeptCube> {
+        let known = self.cubes.get(&cube)?;
+        let CubeKind::Free { holder } = known.kind else {
+            return None;
+        };
+        // Its receivers do not see yet that it falls.
+        let fell = known.freed_at > 0 && self.tick <= known.freed_at + self.tick_hz;
+        let moves = holder.is_some() || fell || !motion.is_still();
+        Some(KeptCube {
+            width: known.width,
+            pose: known.pose,
+            velocity: moves.then(|| self.velocity(motion)),
+        })
     }
 
     /// Returns every free cube as it stands.
@@ -91,15 +122,18 @@ impl World {
 
     /// Notes that a cube goes on by this motion.
     pub(super) fn let_go(&mut self, cube: CubeId, motion: Option<MotionState>) {
-        let hz = self.tick_hz as f32;
-        let velocity = motion.map_or(Velocity::default(), |motion| Velocity {
-            linear_mps: motion
-                .velocity()
-                .map(|quanta| quanta / QUANTA_PER_METRE * hz),
-            angular_radps: motion.turn().map(|radians| radians * hz),
-        });
+        let velocity = motion.map_or(Velocity::default(), |motion| self.velocity(&motion));
         if let Some(known) = self.cubes.get(&cube) {
             self.released.insert(cube, known.loose(cube, velocity));
+        }
+    }
+
+    fn velocity(&self, motion: &MotionState) -> Velocity {
+        let hz = self.tick_hz as f32;
+        let linear = motion.velocity();
+        Velocity {
+            linear_mps: linear.map(|quanta| quanta / QUANTA_PER_METRE * hz),
+            angular_radps: motion.turn().map(|radians| radians * hz),
         }
     }
 }
