@@ -90,6 +90,7 @@ const KNOWN: &[&str] = &[
     "CUBESYNC_WINDOW_POSITION",
     "CUBESYNC_WINDOW_SIZE",
     "CUBESYNC_WINDOW_TILE",
+    "CUBESYNC_WORLD",
 ];
 
 /// An environment variable that no program of ours reads.

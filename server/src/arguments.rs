@@ -44,7 +44,7 @@ impl Arguments {
         };
         let mut checked = config
             .check_secrets()
-            .and_then(|()| config.check_features());
+            .and_then(|()| config.check_loose_cubes());
         // The doctor reports such ports with everything else.
         if arguments.chore.is_none() {
             checked = checked.and_then(|()| config.check_ports());

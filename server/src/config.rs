@@ -140,6 +140,12 @@ pub struct Config {
     #[arg(help_heading = GAME)]
     pub cubes: usize,
 
+    /// File that keeps where the loose cubes of the room lobby are, every 30 seconds and when the server stops; without
+    /// it they begin anew with the server
+    #[arg(long, value_name = "FILE", env = "CUBESYNC_WORLD")]
+    #[arg(help_heading = GAME)]
+    pub world: Option<PathBuf>,
+
     /// How long the cube of a player whose connection is lost stays as a ghost, to which the player
     /// can come back, at most 1 day; 0s: it goes at once
     #[arg(long, value_name = "TIME", default_value = "15s")]
@@ -528,23 +534,32 @@ impl Config {
         Ok(())
     }
 
-    /// Checks what this program cannot do because it was built without a feature.
+    /// Checks that this program can do with loose cubes what is asked: it may have been built without the feature.
     ///
     /// # Errors
     /// A sentence for a person.
-    pub fn check_features(&self) -> Result<(), String> {
-        match self.cubes {
-            1.. if !cfg!(feature = "mechanics") => Err(format!(
+    pub fn check_loose_cubes(&self) -> Result<(), String> {
+        let has_mechanics = cfg!(feature = "mechanics");
+        match (self.cubes, &self.world) {
+            (1.., _) if !has_mechanics => Err(format!(
                 "invalid value {} for --cubes: this program was built without the feature \"mechanics\", so it can only be 0",
                 self.cubes
             )),
+            (0, Some(_)) if has_mechanics => Err(
+                "--world keeps where loose cubes are, and with --cubes 0 there are none: give it a number, or leave --world out"
+                    .to_owned(),
+            ),
+            (0, Some(_)) => Err(
+                "--world keeps where loose cubes are: this program was built without the feature \"mechanics\", and has none"
+                    .to_owned(),
+            ),
             _ => Ok(()),
         }
     }
 
     /// Returns the loose cubes of rooms.
     #[cfg(feature = "mechanics")]
-    fn field(&self) -> Option<Field> {
+    pub(crate) fn field(&self) -> Option<Field> {
         (self.cubes > 0).then(|| Field {
             cubes: cubesync_mechanics::arrangement(self.cubes).into(),
             create: cubesync_mechanics::create,
@@ -553,7 +568,7 @@ impl Config {
     }
 
     #[cfg(not(feature = "mechanics"))]
-    fn field(&self) -> Option<Field> {
+    pub(crate) fn field(&self) -> Option<Field> {
         None
     }
 

@@ -21,6 +21,7 @@ mod metrics;
 mod once;
 mod players;
 mod recorder;
+mod replace;
 mod replay;
 mod run;
 mod shared;
@@ -28,6 +29,7 @@ mod start_error;
 mod text;
 mod tls;
 mod watch;
+mod world;
 #[doc(hidden)]
 pub mod websocket {
     //! The server's WebSocket without the game, for conformance suites and tests.

@@ -26,11 +26,13 @@ use crate::shared::{Addresses, Shared};
 use crate::start_error::StartError;
 use crate::tls::Tls;
 use crate::watch::Watches;
+use crate::world::WorldFile;
 use crate::{control, http, listener, players, recorder, text};
 use cubesync_relay::contain::contain;
 use cubesync_relay::datagram::DatagramPaths;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::host::Host;
+use cubesync_relay::mechanics::Field;
 use cubesync_relay::metrics::{Metrics, Task};
 use cubesync_relay::pace::Pace;
 use cubesync_relay::places::Places;
@@ -146,6 +148,12 @@ async fn serve(
         return Ok(());
     };
 
+    let mut settings = config.host_settings();
+    let opening = open_world(&config, settings.rooms.field.as_mut());
+    let Some(world) = shutdown.run_until_cancelled(opening).await.transpose()? else {
+        return Ok(());
+    };
+
     let listening = [addresses.tcp, addresses.http];
     let neighbours = bus.join(&config, listening, &metrics, &tasks, &shutdown);
     let server_metrics = ServerMetrics::new(&metrics.set);
@@ -156,7 +164,6 @@ async fn serve(
         let (at, metrics) = ([bound, addresses.tcp], server_metrics.datagrams.clone());
         Arc::new(Datagrams::new(socket, at, &config, metrics))
     });
-    let mut settings = config.host_settings();
     settings.sessions.other_ports = Some(OtherPorts {
         pages: addresses.http.port(),
         are_pages_encrypted: tls.is_some(),
@@ -212,6 +219,10 @@ async fn serve(
         tasks.spawn(control::serve(control, Arc::clone(&shared), ban_file));
     }
     let is_over = CancellationToken::new();
+    let keeping = world.map(|world| {
+        let keeping = world.keep(is_over.clone());
+        tokio::spawn(contain(metrics, Task::Other, keeping))
+    });
     let players = accept_players(tcp_listener, Arc::clone(&shared), is_over.clone());
     let players = tokio::spawn(players);
     if let Some(datagrams) = datagrams {
@@ -239,6 +250,10 @@ async fn serve(
     is_over.cancel();
     // It ends at once, and the panic hook has reported a panic.
     let _ = players.await;
+    if let Some(keeping) = keeping {
+        // The same.
+        let _ = keeping.await;
+    }
     bus.flush().await;
     stop_http.cancel();
     // This ends within its own deadline, and the panic hook has reported a panic.
@@ -258,6 +273,19 @@ async fn open(
     let tls = Tls::new(config, metrics).await?;
     let bus = BusConnection::start(config).await?;
     Ok((replay, tls, bus))
+}
+
+/// Opens the file of `--world`, and lets the default room begin with what is in it.
+async fn open_world(
+    config: &Config,
+    field: Option<&mut Field>,
+) -> Result<Option<WorldFile>, StartError> {
+    let Some((path, field)) = config.world.clone().zip(field) else {
+        return Ok(None);
+    };
+    let (file, kept) = WorldFile::open(path, Arc::clone(&field.cubes)).await?;
+    field.kept = Some(kept);
+    Ok(Some(file))
 }
 
 /// Accepts players until `is_over`. A server that stops tells those who come meanwhile.

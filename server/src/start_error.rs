@@ -53,6 +53,14 @@ pub enum StartError {
         /// The cause.
         reason: String,
     },
+    /// Where loose cubes are cannot be kept.
+    #[error("cannot keep the world in {} (--world): {reason}", path.display())]
+    World {
+        /// The file.
+        path: PathBuf,
+        /// The cause and the remedy.
+        reason: String,
+    },
     /// The recording cannot be played.
     #[error("cannot play {}: {reason}", path.display())]
     Replay {

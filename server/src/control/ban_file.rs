@@ -1,9 +1,7 @@
 //! The file in which bans outlive the server: one on each line, as JSON.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
@@ -12,6 +10,7 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::message::BanLine;
+use crate::replace::{beside, replace};
 use crate::start_error::StartError;
 use cubesync_relay::bans::{Ban, Bans};
 
@@ -77,13 +76,7 @@ impl BanFile {
             serde_json::to_writer(&mut bytes, &BanLine::from(&ban))?;
             bytes.push(b'\n');
         }
-        let new = self.beside(".new");
-        let mut options = OpenOptions::new();
-        let options = options.write(true).create(true).truncate(true).mode(MODE);
-        let mut file = options.open(&new)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, &self.path)
+        replace(&self.path, &bytes, MODE)
     }
 
     fn read(&self) -> io::Result<Vec<u8>> {
@@ -96,16 +89,10 @@ impl BanFile {
 
     /// Copies the file, since the next change replaces it.
     fn keep_aside(&self, damaged: usize) {
-        let (path, aside) = (self.path.display(), self.beside(".damaged"));
+        let (path, aside) = (self.path.display(), beside(&self.path, ".damaged"));
         let kept = fs::copy(&self.path, &aside);
         let kept = kept.map_or_else(|error| error.to_string(), |_| aside.display().to_string());
         warn!(%path, lines = damaged, kept, "lines that are no bans; the others count");
-    }
-
-    fn beside(&self, end: &str) -> PathBuf {
-        let mut name = OsString::from(self.path.as_os_str());
-        name.push(end);
-        name.into()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Recordings: whether a new one can be written, and one to play can be read.
+//! Recordings and the world: whether a new one can be written, and an old one can be read.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -8,6 +8,8 @@ use cubesync_recording::{Place, Recording};
 
 use super::Finding;
 use crate::config::Config;
+use crate::replace::folder;
+use crate::world::{self, Found};
 
 const ABOUT_RECORD: &str = "recording";
 
@@ -22,7 +24,12 @@ pub(super) fn examine(config: &Config) -> Vec<Finding> {
             });
         judge_replay(path, read.map(|_| ()))
     });
-    record.into_iter().chain(replay).collect()
+    let world = config.world.as_deref().zip(config.field());
+    let world = world.map(|(path, field)| {
+        let found = world::examine(path, &field.cubes);
+        judge_world(path, &can_create(folder(path)), found)
+    });
+    record.into_iter().chain(replay).chain(world).collect()
 }
 
 fn examine_record(wanted: &Path, max_bytes: u64) -> Finding {
@@ -40,20 +47,18 @@ fn examine_record(wanted: &Path, max_bytes: u64) -> Finding {
     }
 }
 
-fn folder(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
 /// Checks whether a file could be written. An existing file is not changed.
 pub(super) fn can_write(path: &Path) -> io::Result<()> {
     if path.exists() {
         return OpenOptions::new().write(true).open(path).map(|_| ());
     }
+    can_create(folder(path))
+}
+
+/// Checks whether a file could be created in a folder.
+fn can_create(folder: &Path) -> io::Result<()> {
     // The trial has a name of its own, because an empty recording or key would break a later start.
-    let trial = folder(path).join(format!(".cubesync-doctor-{}", std::process::id()));
+    let trial = folder.join(format!(".cubesync-doctor-{}", std::process::id()));
     OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -122,6 +127,33 @@ fn judge_replay(path: &Path, read: Result<(), String>) -> Finding {
     }
 }
 
+fn judge_world(path: &Path, writable: &io::Result<()>, found: Result<Found, String>) -> Finding {
+    const ABOUT: &str = "world";
+    let path = path.display();
+    match (writable, found) {
+        (Err(error), _) => Finding::problem(
+            ABOUT,
+            format!("cannot write beside {path}: {error}"),
+            "let the server's user write in its folder, or choose another file with --world",
+        ),
+        (Ok(()), Err(reason)) => {
+            Finding::problem(ABOUT, format!("the world cannot be kept in {path}"), reason)
+        }
+        (Ok(()), Ok(Found::Nothing)) => {
+            Finding::ok(ABOUT, format!("a new one will be kept in {path}"))
+        }
+        (Ok(()), Ok(Found::World(cubes))) => {
+            let count = cubes.len();
+            Finding::ok(ABOUT, format!("{count} loose cubes go on as in {path}"))
+        }
+        (Ok(()), Ok(Found::Other(reason))) => Finding::note(
+            ABOUT,
+            format!("{path} is not this server's world: {reason}"),
+            "a start would keep it aside under another name, and loose cubes would begin anew",
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -146,6 +178,20 @@ mod tests {
         assert_eq!(judge_replay(path, Ok(())).verdict, Verdict::Ok);
         let broken = judge_replay(path, Err("broken".into()));
         assert_eq!(broken.verdict, Verdict::Problem);
+    }
+
+    #[test]
+    fn a_world_needs_a_folder_and_may_be_replaced() {
+        let path = Path::new("field.world");
+        let verdict = |writable, found| judge_world(path, &writable, found).verdict;
+        let found = |found| verdict(Ok(()), Ok(found));
+        assert_eq!(found(Found::Nothing), Verdict::Ok);
+        assert_eq!(found(Found::World(Vec::new())), Verdict::Ok);
+        assert_eq!(found(Found::Other("cut".into())), Verdict::Note);
+        let locked = Err("another server".into());
+        assert_eq!(verdict(Ok(()), locked), Verdict::Problem);
+        let denied = Err(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(verdict(denied, Ok(Found::Nothing)), Verdict::Problem);
     }
 
     #[test]

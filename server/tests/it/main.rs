@@ -43,4 +43,5 @@ mod tls;
 mod tls_handshakes;
 mod webrtc;
 mod websocket;
+mod world;
 mod wrong_port;
