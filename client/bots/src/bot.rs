@@ -1,16 +1,36 @@
-//! One bot: a client, its cube, and its errand with the free cube.
+//! One bot: a client, its cube, and its errands with free cubes.
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use cubesync_client::protocol::{CubeId, CubeKind};
-use cubesync_client::{Client, ClientEvent, ClientOptions, Controller, CubeView, Status};
+use cubesync_client::{Client, ClientEvent, ClientOptions, Controller, CubeView, Input, Status};
 
 use crate::wander::{Wander, walk_to};
 
-/// Largest distance at which a bot takes the free cube, in metres.
+/// Largest distance at which a bot takes a free cube, in metres.
 const REACH_M: f32 = 2.5;
+/// How long a bot runs before it throws what it carries.
+const RUN_UP_S: f32 = 0.8;
+/// How long a bot runs at what it shoves, at most.
+const SHOVE_S: f32 = 4.0;
+/// How far it runs on behind that.
+const BEYOND_M: f32 = 2.0;
+/// Bots shove only what is so near the origin, where they wander.
+const FIELD_M: f32 = 16.0;
 
-/// A headless client that wanders about.
+/// What bots do besides wandering.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Play {
+    /// Nothing
+    Wander,
+    /// Run into loose cubes, where the room has some
+    Shove,
+    /// Take a free cube, carry it about, and throw it
+    Carry,
+}
+
+/// A headless client that wanders about, and plays with free cubes.
 #[derive(Debug)]
 pub(crate) struct Bot {
     pub(crate) client: Client,
@@ -20,26 +40,27 @@ pub(crate) struct Bot {
     /// Whether free cubes of the room fall and roll by themselves.
     physics: bool,
     wander: Wander,
-    /// Whether this bot plays with the free cube.
-    is_carrier: bool,
+    play: Play,
     errand: Errand,
     stepped: Duration,
 }
 
 #[derive(Debug)]
 enum Errand {
-    /// The bot leaves the free cube alone for the next seconds.
+    /// The bot leaves free cubes alone for the next seconds.
     None { left_s: f32 },
-    /// The bot goes to the free cube.
+    /// The bot runs to a point for the next seconds, through what stands before it.
+    Shove { to: [f32; 3], left_s: f32 },
+    /// The bot goes to a free cube.
     Fetch,
-    /// The bot has asked for the free cube.
+    /// The bot has asked for a free cube.
     Asked,
-    /// The bot holds the free cube for the next seconds.
+    /// The bot holds a free cube for the next seconds.
     Carry { cube: CubeId, left_s: f32 },
 }
 
 impl Bot {
-    pub(crate) fn new(options: ClientOptions, seed: u64, is_carrier: bool) -> Self {
+    pub(crate) fn new(options: ClientOptions, seed: u64, play: Play) -> Self {
         let mut wander = Wander::new(seed);
         let left_s = wander.seconds(2.0, 6.0);
         Self {
@@ -48,7 +69,7 @@ impl Bot {
             cube: None,
             physics: false,
             wander,
-            is_carrier,
+            play,
             errand: Errand::None { left_s },
             stepped: Duration::ZERO,
         }
@@ -92,18 +113,26 @@ impl Bot {
             return;
         };
         let mut input = self.wander.input(cube.position(), dt_s);
-        if let Errand::Fetch = self.errand
-            && let Some(to) = self
-                .free_cube(now, cube.position())
-                .map(|free| free.position)
-        {
-            input = walk_to(cube.position(), to);
+        match self.errand {
+            Errand::Fetch => {
+                if let Some(free) = self.free_cube(now, cube.position()) {
+                    input = walk_to(cube.position(), free.position);
+                }
+            }
+            Errand::Shove { to, .. } => {
+                input = Input {
+                    fast: true,
+                    ..walk_to(cube.position(), to)
+                }
+            }
+            Errand::Carry { left_s, .. } if self.physics && left_s < RUN_UP_S => {
+                input = self.wander.run();
+            }
+            _ => {}
         }
         cube.step(input, dt_s);
         self.client.set_pose(own, cube.pose());
-        if self.is_carrier {
-            self.go_on(&cube, now, dt_s);
-        }
+        self.go_on(&cube, now, dt_s);
         self.cube = Some(cube);
         self.client.send(now);
     }
@@ -139,7 +168,13 @@ impl Bot {
             Errand::None { left_s } => {
                 *left_s -= dt_s;
                 if *left_s <= 0.0 {
-                    self.errand = Errand::Fetch;
+                    self.begin(now, cube.position());
+                }
+            }
+            Errand::Shove { to, left_s } => {
+                *left_s -= dt_s;
+                if *left_s <= 0.0 || distance_m(*to, cube.position()) < 1.0 {
+                    self.rest();
                 }
             }
             Errand::Fetch => match self
@@ -171,9 +206,44 @@ impl Bot {
         }
     }
 
+    /// Begins another errand at a place.
+    fn begin(&mut self, now: Duration, own: [f32; 3]) {
+        let to = match self.play {
+            Play::Carry => {
+                self.errand = Errand::Fetch;
+                return;
+            }
+            Play::Shove if self.physics => self.choose(now).map(|to| beyond(own, to)),
+            Play::Shove | Play::Wander => None,
+        };
+        match to {
+            Some(to) => {
+                let left_s = SHOVE_S;
+                self.errand = Errand::Shove { to, left_s };
+            }
+            None => self.rest(),
+        }
+    }
+
     fn rest(&mut self) {
-        let left_s = self.wander.seconds(5.0, 15.0);
+        let (least, most) = match self.play {
+            Play::Shove => (0.5, 4.0),
+            Play::Carry | Play::Wander => (5.0, 15.0),
+        };
+        let left_s = self.wander.seconds(least, most);
         self.errand = Errand::None { left_s };
+    }
+
+    /// Returns where one of the free cubes is that nobody holds.
+    fn choose(&mut self, now: Duration) -> Option<[f32; 3]> {
+        let views = self.client.cubes(now);
+        let free = views
+            .iter()
+            .filter(|view| view.kind == CubeKind::Free { holder: None });
+        let places = free.map(|view| view.position);
+        let near: Vec<_> = places.filter(|at| at[0].hypot(at[1]) < FIELD_M).collect();
+        let number = self.wander.seconds(0.0, near.len() as f32) as usize;
+        near.get(number).copied()
     }
 
     /// Returns the nearest free cube that nobody holds.
@@ -185,6 +255,25 @@ impl Bot {
     }
 }
 
+/// Returns a point behind another one, as seen from a third.
+fn beyond([x, y, _]: [f32; 3], [to_x, to_y, z]: [f32; 3]) -> [f32; 3] {
+    let (dx, dy) = (to_x - x, to_y - y);
+    let further = 1.0 + BEYOND_M / dx.hypot(dy).max(1e-3);
+    [x + dx * further, y + dy * further, z]
+}
+
 fn distance_m([x, y, _]: [f32; 3], [to_x, to_y, _]: [f32; 3]) -> f32 {
     (to_x - x).hypot(to_y - y)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_point_behind_a_cube_is_in_its_direction_and_farther_away() {
+        assert_eq!(beyond([1.0, 2.0, 0.5], [4.0, 6.0, 3.0]), [5.2, 7.6, 3.0]);
+        let same = beyond([1.0, 2.0, 0.5], [1.0, 2.0, 0.5]);
+        assert!(same.iter().all(|axis| axis.is_finite()));
+    }
 }

@@ -21,7 +21,7 @@ use cubesync_client::protocol::help::FOR_PLAYERS;
 use cubesync_client::protocol::{Colour, clean_name, clean_room};
 use cubesync_client::socket::full_address;
 
-use crate::bot::Bot;
+use crate::bot::{Bot, Play};
 use crate::flags::{DatagramFlags, KeyFlags, LabFlags, TlsFlags};
 use crate::summary::Summary;
 
@@ -38,7 +38,7 @@ const OTHER_FILES: usize = 32;
 /// Largest number of bots.
 const MAX_COUNT: u16 = 2_000;
 
-/// Join a cubesync server with bots that wander about, and sum up the traffic at the end.
+/// Join a cubesync server with bots that wander about and play with loose cubes, and sum up the traffic at the end.
 #[derive(Debug, Parser)]
 #[command(name = "cubesync-bots", version)]
 #[command(after_help = format!("When something does not work: {FOR_PLAYERS}"))]
@@ -60,6 +60,10 @@ struct Arguments {
     /// The bots' name; a number follows it
     #[arg(long, env = "CUBESYNC_NAME", default_value = "Bot", value_parser = name)]
     name: String,
+    /// What the bots do besides wandering, in turn
+    #[arg(long, env = "CUBESYNC_PLAY", value_name = "WAY,...", value_delimiter = ',',
+        default_values = ["carry", "shove", "wander"])]
+    play: Vec<Play>,
     /// Seed of the bots' ways: the same seed makes the same ones [default: a random one]
     #[arg(long, env = "CUBESYNC_SEED")]
     seed: Option<u64>,
@@ -142,7 +146,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn bots(arguments: &Arguments) -> Vec<Bot> {
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
-    let bot = |number| {
+    let bot = |(number, &play)| {
         let name = numbered(&arguments.name, number);
         let mut options = ClientOptions {
             room: arguments.room.clone(),
@@ -156,9 +160,10 @@ fn bots(arguments: &Arguments) -> Vec<Bot> {
         arguments.tls.apply(&mut options);
         arguments.lab.apply(&mut options, number);
         arguments.datagrams.apply(&mut options);
-        Bot::new(options, random.u64(..), number == 1)
+        Bot::new(options, random.u64(..), play)
     };
-    (1..=arguments.count).map(bot).collect()
+    let plays = arguments.play.iter().cycle();
+    (1..=arguments.count).zip(plays).map(bot).collect()
 }
 
 /// Returns a random bright colour: one channel full, one low, one between.
@@ -247,6 +252,9 @@ mod tests {
             (parsed.count, parsed.run_for),
             (20, Some(Duration::from_secs(120)))
         );
+        assert_eq!(parsed.play, [Play::Carry, Play::Shove, Play::Wander]);
+        let parsed = parse(&["--play", "shove,carry"]).unwrap();
+        assert_eq!(parsed.play, [Play::Shove, Play::Carry]);
         let parsed = parse(&["--server", "tls://fe80::1%eth0"]).unwrap();
         assert_eq!(parsed.server, "tls://[fe80::1%eth0]:14900");
         for wrong in [
@@ -256,6 +264,8 @@ mod tests {
             ["--for", "0s"],
             ["--for", "600000000000y"],
             ["--name", " "],
+            ["--play", "dance"],
+            ["--play", ""],
             ["--server", "localhost:port"],
             ["--server", "http://localhost:8080/"],
         ] {

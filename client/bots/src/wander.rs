@@ -59,6 +59,14 @@ impl Wander {
         }
     }
 
+    /// Returns the input of a bot that runs straight on.
+    pub(crate) fn run(&self) -> Input {
+        Input {
+            fast: true,
+            ..Input::towards(self.heading_rad)
+        }
+    }
+
     /// Returns a random time between two, in seconds.
     pub(crate) fn seconds(&mut self, least: f32, most: f32) -> f32 {
         least + self.random.f32() * (most - least)

@@ -50,7 +50,10 @@ impl Room {
         self.connections.audience.rest();
         let loose_rest = self.loose.as_ref().is_none_or(LooseCubes::is_at_rest);
         if loose_rest && self.world.is_at_rest() && self.publisher.moving() == Moving::Nobody {
-            self.ticking = None;
+            // Nothing else is noted until somebody comes.
+            if self.ticking.take().is_some() {
+                self.keep();
+            }
         }
     }
 

@@ -60,7 +60,7 @@ impl Mechanics for Sliding {
             if step.pushers.iter().any(is_near) {
                 (slider.step, slider.ticks) = (SLIDE, SLIDE_TICKS);
             }
-            if slider.ticks > 0 && slider.step != 0 {
+            if slider.ticks > 0 {
                 slider.ticks -= 1;
                 slider.pose.position.x += slider.step;
                 slider.pose.position = slider.pose.position.clamped();
@@ -327,7 +327,14 @@ fn a_room_notes_how_its_loose_cubes_are_and_the_next_one_begins_with_that() {
     );
     next = room(&kept, 2);
     assert_eq!(poses(&next), last);
-    next.enter(None);
+    let player = next.enter_at(None, None);
     next.ticks(20);
     assert_eq!(poses(&next)[0], last[0]);
+
+    // So is what a room comes to rest with.
+    next.leave(player, Ending::Left);
+    next.ticks(60);
+    assert!(next.room.ticking.is_none());
+    let noted: Vec<_> = kept.borrow().iter().map(|cube| cube.pose).collect();
+    assert_eq!(noted, poses(&next));
 }
