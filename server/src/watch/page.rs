@@ -40,6 +40,8 @@ struct Cube<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     holder: Option<Option<u64>>,
     colour: String,
+    /// Its edge length in metres.
+    width: f32,
     /// Metres, z up.
     position: [f32; 3],
     /// Quaternion x, y, z, w.
@@ -87,6 +89,7 @@ impl<'a> Cube<'a> {
             kind,
             holder,
             colour: info.colour.to_string(),
+            width: info.width.to_metres(),
             position: pose.position.to_metres(),
             rotation: pose.rotation.to_quaternion(),
         }
@@ -160,7 +163,7 @@ mod tests {
         let free = serde_json::to_value(Cube::new(&info, pose)).unwrap();
         let expected = serde_json::json!({
             "id": 3, "name": "cube", "kind": "free", "holder": null, "colour": "#ff0080",
-            "position": [1.5, -1.0, 0.5], "rotation": [0.0, 0.0, 0.0, 1.0],
+            "width": 1.0, "position": [1.5, -1.0, 0.5], "rotation": [0.0, 0.0, 0.0, 1.0],
         });
         assert_eq!(free, expected);
         let player = CubeInfo {

@@ -1,8 +1,14 @@
 //! Loose cubes over real sockets: players push, take and throw them, and others see it.
 
-use cubesync_protocol::{ClientMessage, CubeId, CubeKind, Pose, ServerMessage};
+use std::collections::BTreeSet;
 
-use crate::support::{Server, pose_of, program};
+use cubesync_protocol::{ClientMessage, CubeId, CubeKind, Pose, ServerMessage};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+
+use crate::http::get;
+use crate::support::{Server, pose_of, program, soon};
 
 const METRE: i32 = 512;
 /// The cube in the middle of the field.
@@ -98,4 +104,27 @@ async fn a_number_of_cubes_that_no_room_holds_is_refused() {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(error.contains("--cubes"), "{error}");
     }
+}
+
+#[tokio::test]
+async fn the_text_protocol_and_the_json_page_show_loose_cubes_like_any_other() {
+    let server = Server::start(&["--cubes", "60", "--text", "127.0.0.1:0"]).await;
+    let mut typist = TcpStream::connect(server.addresses.text.unwrap())
+        .await
+        .unwrap();
+    typist.write_all(b"typist\n").await.unwrap();
+    let mut lines = BufReader::new(typist).lines();
+    let mut missing: BTreeSet<_> = (1..60).map(|id| format!("#{id} ")).collect();
+    missing.insert("cube 0 0 0.5".to_owned());
+    while !missing.is_empty() {
+        let line = soon(lines.next_line()).await.unwrap().unwrap();
+        missing.retain(|begin| !line.starts_with(begin));
+    }
+    let page = get(server.addresses.http, "/cubes.json").await.body;
+    let room: Value = serde_json::from_str(&page).unwrap();
+    let cubes = room["cubes"].as_array().unwrap();
+    let free = cubes.iter().filter(|cube| cube["kind"] == "free");
+    let widths: Vec<_> = free.map(|cube| cube["width"].as_f64().unwrap()).collect();
+    assert_eq!(widths.len(), 60);
+    assert!(widths.contains(&0.625) && widths.contains(&2.5));
 }
