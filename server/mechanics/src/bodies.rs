@@ -142,6 +142,8 @@ impl Bodies {
         let body = &mut self.world.bodies[loose.body];
         body.set_body_type(RigidBodyType::Dynamic, true);
         body.set_position(place(cube.pose), true);
+        // The above wake only a body that they change.
+        body.wake_up(true);
         let Velocity {
             linear_mps,
             angular_radps,

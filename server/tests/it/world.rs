@@ -114,6 +114,27 @@ async fn a_cube_that_was_moved_is_where_it_was_after_a_restart() {
 }
 
 #[tokio::test]
+async fn a_cube_that_a_player_held_at_the_stop_falls_after_the_restart() {
+    let files = Files::new();
+    let server = files.start("60").await;
+    let mut anna = server.join("Anna").await;
+    anna.client
+        .send(&ClientMessage::Take { cube: MIDDLE })
+        .await;
+    let mut pose = pose_of(anna.knows(MIDDLE).unwrap());
+    pose.position.z = 20 * METRE;
+    anna.sample(MIDDLE, pose).await;
+    anna.sees(MIDDLE, pose).await;
+    stop(server).await;
+    assert!(files.text().contains(",20.0]"), "{}", files.text());
+    let server = files.start("60").await;
+    let mut watcher = server.join("watcher").await;
+    watcher
+        .sees_that(MIDDLE, |seen| seen.position.z < METRE)
+        .await;
+}
+
+#[tokio::test]
 async fn a_world_that_is_not_this_servers_is_kept_aside_under_a_new_name() {
     let files = Files::new();
     let server = files.start("60").await;
