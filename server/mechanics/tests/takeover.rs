@@ -63,7 +63,7 @@ fn falling(random: &mut fastrand::Rng) -> Room {
 }
 
 fn poses(room: &Room) -> Vec<Pose> {
-    let pose = |id| room.world().pose(CubeId(id)).unwrap();
+    let pose = |id| room.world().pose(CubeId(id)).expect("it is there");
     (0..COUNT).map(pose).collect()
 }
 
