@@ -17,6 +17,7 @@ const NOT_RUN: &[&str] = &[
     "--tls-key",
     "--control",
     "--bans",
+    "--world",
 ];
 
 /// Returns whether to run with this value: a port that the system chooses disturbs nobody.

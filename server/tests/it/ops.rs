@@ -18,6 +18,7 @@ const OTHER_FLAGS: &[&str] = &[
     "--deploy-hook",
     "--env",
     "--env-file",
+    "--example",
     "--file",
     "--format",
     "--from",
