@@ -142,7 +142,12 @@ pub struct Config {
 
     /// File that keeps where the loose cubes of the room lobby are, every 30 seconds and when the server stops; without
     /// it they begin anew with the server
-    #[arg(long, value_name = "FILE", env = "CUBESYNC_WORLD")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "CUBESYNC_WORLD",
+        conflicts_with = "replay"
+    )]
     #[arg(help_heading = GAME)]
     pub world: Option<PathBuf>,
 
@@ -562,7 +567,7 @@ impl Config {
     pub(crate) fn field(&self) -> Option<Field> {
         (self.cubes > 0).then(|| Field {
             cubes: cubesync_mechanics::arrangement(self.cubes).into(),
-            create: cubesync_mechanics::create,
+            create: Some(cubesync_mechanics::create),
             kept: None,
         })
     }
@@ -592,6 +597,7 @@ impl Config {
                 drain: self.drain,
                 max_cubes: self.max_cubes,
                 field: self.field(),
+                default_field: self.field(),
                 max_rooms: self.max_rooms,
                 max_rooms_per_address: self.max_rooms_per_address,
             },

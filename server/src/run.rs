@@ -149,7 +149,10 @@ async fn serve(
     };
 
     let mut settings = config.host_settings();
-    let opening = open_world(&config, settings.rooms.field.as_mut());
+    if let Some(replay) = &replay {
+        settings.rooms.default_field = replay.field();
+    }
+    let opening = open_world(&config, settings.rooms.default_field.as_mut());
     let Some(world) = shutdown.run_until_cancelled(opening).await.transpose()? else {
         return Ok(());
     };

@@ -106,7 +106,7 @@ type Seen = (Instant, u64, usize);
 async fn play(field: Option<(Vec<FieldCube>, Create)>) -> Vec<Seen> {
     let field = field.map(|(cubes, create)| Field {
         cubes: cubes.into(),
-        create,
+        create: Some(create),
         kept: None,
     });
     let settings = RoomsSettings {
@@ -117,7 +117,8 @@ async fn play(field: Option<(Vec<FieldCube>, Create)>) -> Vec<Seen> {
         resume_within: Duration::ZERO,
         drain: Duration::ZERO,
         max_cubes: 5_000,
-        field,
+        field: None,
+        default_field: field,
         max_rooms: 1,
         max_rooms_per_address: 1,
     };

@@ -55,7 +55,7 @@ fn falling(random: &mut fastrand::Rng) -> Room {
     });
     let field = Field {
         cubes: cubes.collect(),
-        create,
+        create: Some(create),
         kept: Some(watch::channel(kept).0),
     };
     let (_, connections) = Connections::new(settings(field), Metrics::default());

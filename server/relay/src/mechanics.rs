@@ -14,8 +14,9 @@ use tokio::sync::watch;
 pub struct Field {
     /// The cubes of a new room, of which the first is "the cube". At least one.
     pub cubes: Arc<[FieldCube]>,
-    /// Creates the mechanics of a room.
-    pub create: Create,
+    /// Creates the mechanics of a room; `None`: nothing moves the cubes but their holders, and
+    /// [`RoomHandle::place`](crate::room::RoomHandle::place).
+    pub create: Option<Create>,
     /// What the default room's cubes begin with, and where it notes how they are; `None`: every room begins anew.
     pub kept: Option<Kept>,
 }

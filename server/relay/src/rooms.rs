@@ -45,8 +45,10 @@ pub struct RoomsSettings {
     pub drain: Duration,
     /// Largest number of cubes in one room; all free ones count as one.
     pub max_cubes: usize,
-    /// The loose cubes of each room.
+    /// The loose cubes of each room but the default one.
     pub field: Option<Field>,
+    /// The loose cubes of the default room.
+    pub default_field: Option<Field>,
     /// Largest number of rooms.
     pub max_rooms: usize,
     /// Largest number of rooms that one address has opened and that still exist.
@@ -143,10 +145,10 @@ impl Rooms {
     fn open(self: &Arc<Self>, name: &str, place: RoomPlace) -> RoomHandle {
         let key = folded(name);
         let permanent = key == DEFAULT_ROOM;
-        let mut field = self.settings.field.clone();
-        if let Some(field) = field.as_mut().filter(|_| !permanent) {
-            field.kept = None;
-        }
+        let field = match permanent {
+            true => &self.settings.default_field,
+            false => &self.settings.field,
+        };
         let settings = RoomSettings {
             name: name.into(),
             tick_hz: self.settings.tick_hz,
@@ -156,7 +158,7 @@ impl Rooms {
             resume_within: self.settings.resume_within,
             drain: self.settings.drain,
             max_cubes: self.settings.max_cubes,
-            field,
+            field: field.clone(),
             permanent,
             backplane: Arc::clone(&self.backplane),
         };
@@ -205,6 +207,7 @@ mod tests {
             drain: Duration::from_secs(1),
             max_cubes: 100,
             field: None,
+            default_field: None,
             max_rooms: 100,
             max_rooms_per_address: 2,
         }

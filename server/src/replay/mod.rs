@@ -7,8 +7,11 @@ mod players;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
+use cubesync_protocol::CubeKind;
+use cubesync_protocol::limits::MAX_LOOSE_CUBES;
 use cubesync_recording::Recording;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -19,6 +22,8 @@ use self::players::ReplayedPlayers;
 use crate::blocking;
 use crate::config::Config;
 use crate::start_error::StartError;
+use cubesync_relay::mechanics::{Field, FieldCube};
+use cubesync_relay::room::world::FREE_CUBE;
 use cubesync_relay::room::{RoomEnded, RoomHandle};
 
 /// Number of ticks by which samples are sent ahead of their tick, because a timer may fire late.
@@ -56,14 +61,37 @@ impl Replay {
         if let Some(damage) = recording.damage() {
             warn!("{damage}");
         }
-        let playback =
+        let mut playback =
             Playback::new(recording).ok_or_else(|| failed("nobody is in it".to_owned()))?;
+        playback.skip_to_cubes();
         Ok(Self { playback })
     }
 
     /// Returns the rate at which the recording was made.
     pub(crate) fn tick_hz(&self) -> u8 {
         self.playback.tick_hz()
+    }
+
+    /// Returns the recorded free cubes, if there are several, as they stand at first.
+    pub(crate) fn field(&self) -> Option<Field> {
+        let scene = self.playback.scene().cubes(self.playback.tick());
+        let free = scene.filter(|(info, _)| matches!(info.kind, CubeKind::Free { .. }));
+        // A room counts its own from the first one on.
+        let counted = (FREE_CUBE.0..).zip(free);
+        let known = counted.take_while(|(id, (info, _))| info.cube.0 == *id);
+        let cubes = known
+            .take(MAX_LOOSE_CUBES)
+            .map(|(_, (info, pose))| FieldCube {
+                width: info.width,
+                colour: info.colour,
+                pose,
+            });
+        let cubes: Arc<[_]> = cubes.collect();
+        (cubes.len() > 1).then_some(Field {
+            cubes,
+            create: None,
+            kept: None,
+        })
     }
 
     /// Plays in a room until `shutdown` or the end of the room.

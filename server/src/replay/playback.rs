@@ -41,6 +41,16 @@ impl Playback {
             .then_some(playback)
     }
 
+    /// Advances until cubes are known, a second at most: a receiver gets them after its welcome.
+    pub(super) fn skip_to_cubes(&mut self) {
+        for _ in 0..self.tick_hz() {
+            if self.scene.cubes(self.tick).next().is_some() {
+                return;
+            }
+            self.step();
+        }
+    }
+
     /// Returns the rate at which the recording was made.
     pub(super) fn tick_hz(&self) -> u8 {
         self.scene.welcome().map_or(0, |welcome| welcome.tick_hz)

@@ -1,6 +1,6 @@
-//! The players of a room that repeat what recorded players did, and the free cube that they carry.
+//! The players of a room that repeat what recorded players did, and the free cubes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use cubesync_protocol::{
@@ -9,10 +9,10 @@ use cubesync_protocol::{
 use cubesync_recording::Scene;
 use tokio_util::sync::CancellationToken;
 
+use super::LEAD_TICKS;
 use cubesync_relay::ending::Ending;
 use cubesync_relay::room::audience::Outlet;
 use cubesync_relay::room::speed::SpeedRule;
-use cubesync_relay::room::world::FREE_CUBE;
 use cubesync_relay::room::{Entrance, Membership, RoomEnded, RoomHandle, SightRule};
 
 /// The players that a recording adds to a room.
@@ -21,8 +21,10 @@ pub(super) struct ReplayedPlayers {
     room: RoomHandle,
     /// By the id of the recorded cube.
     players: BTreeMap<CubeId, ReplayedPlayer>,
-    /// The free cube as it was last placed; `None` as long as no player has placed it.
-    free_cube: Option<FreeCube>,
+    /// The free cubes as they were last placed.
+    free_cubes: BTreeMap<CubeId, FreeCube>,
+    /// Where free cubes are that nobody holds, of each of the next ticks.
+    waiting: VecDeque<Vec<CubePose>>,
 }
 
 /// One recorded player in the room.
@@ -34,13 +36,11 @@ struct ReplayedPlayer {
     pose: Pose,
 }
 
-/// The free cube's pose and its recorded holder.
+/// A free cube's pose and its recorded holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FreeCube {
     pose: Pose,
     holder: Option<CubeId>,
-    /// The recorded cube of the player that placed it.
-    placed_by: CubeId,
 }
 
 impl ReplayedPlayers {
@@ -49,7 +49,8 @@ impl ReplayedPlayers {
         Self {
             room,
             players: BTreeMap::new(),
-            free_cube: None,
+            free_cubes: BTreeMap::new(),
+            waiting: VecDeque::new(),
         }
     }
 
@@ -65,19 +66,27 @@ impl ReplayedPlayers {
         tick: u64,
     ) -> Result<(), RoomEnded> {
         self.remove_absent(scene).await;
-        let mut free = None;
+        let mut free = Vec::new();
         for (info, pose) in scene.cubes(recorded_tick) {
+            let cube = info.cube;
             match info.kind {
-                CubeKind::Free { holder } if info.cube == FREE_CUBE => free = Some((pose, holder)),
-                // The room has loose cubes of its own.
-                CubeKind::Free { .. } => {}
+                CubeKind::Free { holder } => free.push((CubePose { cube, pose }, holder)),
                 CubeKind::Player | CubeKind::Ghost => self.move_player(info, pose, tick).await?,
             }
         }
-        match free {
-            Some((pose, holder)) => self.move_free_cube(pose, holder, tick).await,
-            None => Ok(()),
+        let mut placed = Vec::new();
+        for (cube, holder) in free {
+            placed.extend(self.move_free_cube(cube, holder, tick).await?);
         }
+        // Players' samples count at their tick, and this at once.
+        self.waiting.push_back(placed);
+        if self.waiting.len() > LEAD_TICKS as usize
+            && let Some(due) = self.waiting.pop_front()
+            && !due.is_empty()
+        {
+            self.room.place(due).await?;
+        }
+        Ok(())
     }
 
     /// Removes the players that are not in a scene.
@@ -90,7 +99,6 @@ impl ReplayedPlayers {
         for recorded in gone.map(|(recorded, _)| *recorded).collect::<Vec<_>>() {
             if let Some(player) = self.players.remove(&recorded) {
                 player.membership.end(Some(Ending::Left)).await;
-                self.free_cube.take_if(|cube| cube.placed_by == recorded);
             }
         }
     }
@@ -118,41 +126,39 @@ impl ReplayedPlayers {
         Ok(())
     }
 
-    /// Moves the free cube, unless a player of the room that is not from the recording holds it.
+    /// Lets the recorded holder of a free cube hold it, and moves it. Returns where it is if nobody holds it. A player
+    /// of the room who is not from the recording keeps what they hold.
     async fn move_free_cube(
         &mut self,
-        pose: Pose,
+        CubePose { cube, pose }: CubePose,
         holder: Option<CubeId>,
         tick: u64,
-    ) -> Result<(), RoomEnded> {
+    ) -> Result<Option<CubePose>, RoomEnded> {
         let holder = holder.filter(|holder| self.players.contains_key(holder));
-        // Without a recorded holder, any player can place it.
-        let placed_by = holder.or_else(|| self.players.keys().next().copied());
-        let Some((placed_by, player)) = placed_by.and_then(|by| Some((by, self.players.get(&by)?)))
-        else {
-            return Ok(());
-        };
-        let before = self.free_cube.replace(FreeCube {
-            pose,
-            holder,
-            placed_by,
-        });
-        let is_same = |before: FreeCube| (before.pose, before.holder) == (pose, holder);
-        if before.is_some_and(is_same) {
-            return Ok(());
+        let before = self.free_cubes.insert(cube, FreeCube { pose, holder });
+        if before == Some(FreeCube { pose, holder }) {
+            return Ok(None);
         }
-        let release = ClientMessage::Release { cube: FREE_CUBE };
-        let before = before.filter(|before| before.placed_by != placed_by);
-        if let Some(before) = before.and_then(|before| self.players.get(&before.placed_by)) {
-            before.membership.message(release.clone()).await?;
+        let player = |by: Option<CubeId>| self.players.get(&by?);
+        let held_by = before.and_then(|before| before.holder);
+        if held_by != holder {
+            // Takes and releases count at once, and what was before them is over.
+            for placed in &mut self.waiting {
+                placed.retain(|it| it.cube != cube);
+            }
+            if let Some(before) = player(held_by) {
+                let release = ClientMessage::Release { cube };
+                before.membership.message(release).await?;
+            }
+            if let Some(player) = player(holder) {
+                let take = ClientMessage::Take { cube };
+                player.membership.message(take).await?;
+            }
         }
-        let take = ClientMessage::Take { cube: FREE_CUBE };
-        player.membership.message(take).await?;
-        player.place(FREE_CUBE, pose, tick).await?;
-        if holder.is_none() {
-            player.membership.message(release).await?;
+        match player(holder) {
+            Some(player) => player.place(cube, pose, tick).await.map(|()| None),
+            None => Ok(Some(CubePose { cube, pose })),
         }
-        Ok(())
     }
 
     /// Gives the players up without taking them out of the room: a room that stops ends them itself.

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use cubesync_client::recorder::Recorder;
 use cubesync_client::replay::Replay;
 use cubesync_client::{Client, ClientOptions};
-use cubesync_protocol::{ClientMessage, CubeId, CubeKind, Event, Pose, Position};
+use cubesync_protocol::{ClientMessage, CubeId, CubeInfo, CubeKind, Event, Pose, Position};
 use cubesync_recording::Recording;
 
-use crate::support::{COLOUR, Server, soon};
+use crate::support::{COLOUR, Server, pose_of, soon};
 
 const FREE: CubeId = CubeId(0);
 
@@ -145,6 +145,43 @@ async fn a_recorded_lobby_is_played_by_players_of_the_same_names_with_the_free_c
             }
         }
     }
+}
+
+#[tokio::test]
+async fn a_recorded_field_is_played_with_its_loose_cubes_where_they_were() {
+    let scratch = Scratch::new("field");
+    let flags = ["--cubes", "30", "--max-speed", "0"];
+    let server = Server::start(&[&flags[..], &["--record", scratch.flag()]].concat()).await;
+    let mut anna = server.join("Anna").await;
+    anna.client.send(&ClientMessage::Take { cube: FREE }).await;
+    let mut lifted = pose_of(anna.knows(FREE).unwrap());
+    lifted.position.x = 30 * 512;
+    lifted.position.z = 3 * 512;
+    anna.sample(FREE, lifted).await;
+    anna.sees(FREE, lifted).await;
+    let release = ClientMessage::Release { cube: FREE };
+    anna.client.send(&release).await;
+    let fallen = anna.sees_that(FREE, |pose| pose.position.z < 300).await;
+    // The recording goes on until after that.
+    let mut boris = server.join("Boris").await;
+    for _ in 0..10 {
+        let pose = boris.step(512).await;
+        boris.sees(boris.cube(), pose).await;
+    }
+    server.begin_stop();
+    server.stopped().await;
+
+    let server = Server::start(&["--replay", scratch.flag()]).await;
+    let mut watcher = server.join("Vera").await;
+    assert!(!watcher.welcome.physics);
+    let free = |info: &&CubeInfo| matches!(info.kind, CubeKind::Free { .. });
+    let known = watcher.keyframe.cubes.iter().filter(free);
+    assert_eq!(known.count(), 30);
+    // Anna carries it up, and then it falls by itself, again and again.
+    watcher.sees(FREE, lifted).await;
+    let again = watcher.sees_that(FREE, |pose| pose.position.z < 300).await;
+    let away = again.position.distance(fallen.position);
+    assert!(away < 512, "{again:?} {fallen:?}");
 }
 
 #[tokio::test]

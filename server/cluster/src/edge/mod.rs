@@ -875,6 +875,8 @@ impl Edge {
                         .end_observer(observer, &mut self.streams.at(tick));
                 }
             }
+            // The owner's players move them.
+            RoomEvent::Place(_) => {}
             RoomEvent::EndObserver(observer) => {
                 let tick = self.served_tick;
                 self.connections

@@ -277,7 +277,7 @@ impl Connections {
             tick,
             since_tick_us,
             max_speed: settings.top_speed.unwrap_or(0),
-            physics: settings.field.is_some(),
+            physics: settings.has_physics(),
             resume,
             servers: Vec::new(),
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use cubesync_protocol::datagram::Uplink;
-use cubesync_protocol::{ClientMessage, Colour, CubeId, Pose, ResumeToken};
+use cubesync_protocol::{ClientMessage, Colour, CubeId, CubePose, Pose, ResumeToken};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -133,6 +133,8 @@ pub enum RoomEvent {
         /// Where its id goes.
         reply: oneshot::Sender<ReceiverId>,
     },
+    /// A recording has free cubes there that nobody holds.
+    Place(Vec<CubePose>),
     /// A receiver without a cube goes.
     EndObserver(ReceiverId),
     /// The room's task is to panic.
@@ -390,6 +392,14 @@ impl RoomHandle {
         self.send(RoomEvent::Observe { outlet, reply }).await?;
         let id = answer.await.map_err(|_| RoomEnded)?;
         Ok(Observer::new(self.clone(), id))
+    }
+
+    /// Puts free cubes somewhere at the next tick, unless somebody holds them.
+    ///
+    /// # Errors
+    /// The room has ended.
+    pub async fn place(&self, cubes: Vec<CubePose>) -> Result<(), RoomEnded> {
+        self.send_unhurried(RoomEvent::Place(cubes)).await
     }
 
     /// Sends an event, and waits while the queue is full.

@@ -10,12 +10,13 @@ use tracing::error;
 
 use super::RoomSettings;
 use super::world::World;
-use crate::mechanics::{Field, Kept, Mechanics, Pusher, Stepped};
+use crate::mechanics::{Create, Field, Kept, Mechanics, Pusher, Stepped};
 
 /// The mechanics of a room.
 #[derive(Debug)]
 pub(super) struct LooseCubes {
-    field: Field,
+    create: Create,
+    kept: Option<Kept>,
     tick_hz: u8,
     engine: Engine,
     /// The pushers of the newest step.
@@ -39,11 +40,13 @@ type Outcome = (Box<dyn Mechanics>, Stepped);
 impl LooseCubes {
     /// Creates the mechanics of a world, if its room has some.
     pub(super) fn of(settings: &RoomSettings, world: &World) -> Option<Self> {
-        let (field, tick_hz) = (settings.field.clone()?, settings.tick_hz);
+        let Field { create, kept, .. } = settings.field.clone()?;
+        let (create, tick_hz) = (create?, settings.tick_hz);
         Some(Self {
             tick_hz,
-            engine: Engine::Idle((field.create)(tick_hz, &world.loose())),
-            field,
+            engine: Engine::Idle(create(tick_hz, &world.loose())),
+            create,
+            kept,
             pushers: Vec::new(),
             is_asleep: true,
             kept_at: world.tick_number(),
@@ -66,7 +69,7 @@ impl LooseCubes {
             // The step has panicked.
             Err(TryRecvError::Closed) => {
                 error!("the mechanics have failed, and begin anew");
-                self.engine = Engine::Idle((self.field.create)(self.tick_hz, &world.loose()));
+                self.engine = Engine::Idle((self.create)(self.tick_hz, &world.loose()));
                 self.is_asleep = true;
             }
         }
@@ -101,7 +104,7 @@ impl LooseCubes {
 
     /// Returns where the room notes how they are.
     pub(super) fn kept(&self) -> Option<&Kept> {
-        self.field.kept.as_ref()
+        self.kept.as_ref()
     }
 
     /// Returns whether no loose cube moves until a player does something.

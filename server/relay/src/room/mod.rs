@@ -96,6 +96,15 @@ pub struct RoomSettings {
     pub backplane: Arc<dyn Backplane>,
 }
 
+impl RoomSettings {
+    /// Returns whether loose cubes fall and roll by themselves.
+    pub fn has_physics(&self) -> bool {
+        self.field
+            .as_ref()
+            .is_some_and(|field| field.create.is_some())
+    }
+}
+
 /// A room. [`run`](Self::run) is its task; a test that decides about the time calls the steps itself.
 #[derive(Debug)]
 pub struct Room {
@@ -314,6 +323,7 @@ impl Room {
                     self.connections.end_observer(observer, source);
                 }
             }
+            RoomEvent::Place(cubes) => self.world.settle(u64::MAX, &cubes),
             RoomEvent::EndObserver(observer) => {
                 let source = &mut self.publisher.with(&self.world);
                 self.connections.end_observer(observer, source);

@@ -212,6 +212,7 @@ impl Server {
             drain: Duration::from_millis(100),
             max_cubes: 100,
             field: None,
+            default_field: None,
             max_rooms: 10,
             max_rooms_per_address: 10,
         };

@@ -83,7 +83,7 @@ fn field(count: i32) -> Field {
     };
     Field {
         cubes: (0..count).map(cube).collect(),
-        create,
+        create: Some(create),
         kept: None,
     }
 }
@@ -272,7 +272,7 @@ impl Mechanics for Failing {
 async fn a_room_outlives_its_mechanics() {
     let mut settings = TestRoom::new(None, 1).room.connections.settings.clone();
     settings.field = Some(Field {
-        create: |_, _| Box::new(Failing),
+        create: Some(|_, _| Box::new(Failing)),
         ..field(2)
     });
     let mut test = TestRoom::new(None, 1);
