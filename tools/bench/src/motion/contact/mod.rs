@@ -85,7 +85,8 @@ pub(crate) fn run() {
 async fn player(network: &Network, play: Play, touches: bool, seed: u64) -> Measure {
     let field = Field {
         cubes: cubesync_mechanics::arrangement(CUBES).into(),
-        create: cubesync_mechanics::create,
+        create: Some(cubesync_mechanics::create),
+        kept: None,
     };
     let mut server = Server::new(Transport::Datagrams, SECONDS, Some(field));
     let mut seat = Seat::new(&mut server, network, FRAME_S, [seed, !seed]).await;
