@@ -128,8 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn a_free_cube_glows_and_a_held_one_takes_its_holders_colour() {
-        let free = view(0, CubeKind::Free { holder: None }, false);
+    fn the_cube_glows_a_held_one_takes_its_holders_colour_and_a_loose_one_does_neither() {
+        let free = CubeView {
+            name: "the cube",
+            ..view(0, CubeKind::Free { holder: None }, false)
+        };
         let held = view(
             1,
             CubeKind::Free {
@@ -138,10 +141,12 @@ mod tests {
             false,
         );
         let holder = view(2, CubeKind::Player, false);
-        let scene = scene(&[free, held, holder]);
+        let loose = view(3, CubeKind::Free { holder: None }, false);
+        let scene = scene(&[free, held, holder, loose]);
         assert!(scene[0].glow > scene[1].glow && scene[1].glow > scene[2].glow);
         assert!(scene[1].colour.z > scene[1].colour.x && scene[0].colour.x > scene[0].colour.z);
         assert!(scene[2].blink.is_some() && scene[0].blink.is_none());
+        assert_eq!((scene[3].glow, scene[3].colour), (0.0, vec3(0.0, 0.0, 1.0)));
     }
 
     #[test]
