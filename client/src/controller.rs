@@ -26,12 +26,15 @@ const FLOOR_M: f32 = 0.5;
 const TURN_RATE_RADPS: f32 = 8.0;
 /// Below this speed a cube keeps facing where it did, in m/s.
 const TURN_SPEED_MPS: f32 = 0.3;
-/// Lean per acceleration, in rad per m/s²; a hint of weight, 9° at most.
+/// Lean per acceleration, in rad per m/s²; a hint of weight.
 const LEAN_RAD_PER_MPS2: f32 = 0.004;
+/// The lean under the acceleration on the floor, 9°.
+const LARGEST_LEAN_RAD: f32 = LEAN_RAD_PER_MPS2 * ACCELERATION_MPS2;
 /// Rate at which the lean follows the acceleration, per second.
 const LEAN_RATE_PER_S: f32 = 12.0;
-/// From the own cube's centre to the nearest side of a carried one, in metres: the two never touch in any turn.
-const CARRY_GAP_M: f32 = 1.0;
+/// Between the own cube and a carried one, in metres: they turn and lean as one. A wider gap would let loose cubes in,
+/// which are then wedged.
+const CARRY_GAP_M: f32 = 0.1;
 /// Speed at which a cube that was just taken comes to its place, in m/s.
 const PICK_UP_SPEED_MPS: f32 = 12.0;
 /// Longest part of a frame that is stepped at once, in seconds.
@@ -231,7 +234,9 @@ impl Controller {
     fn carry_place(&self) -> [f32; 3] {
         let (sine, cosine) = self.yaw_rad.sin_cos();
         let [x, y, z] = self.position;
-        let distance_m = CARRY_GAP_M + self.carry_half_m;
+        // A large cube's centre is higher than the own one's, and leans towards it.
+        let leans_m = LARGEST_LEAN_RAD * (self.carry_half_m - FLOOR_M).max(0.0);
+        let distance_m = FLOOR_M + CARRY_GAP_M + leans_m + self.carry_half_m;
         within_walls([
             x + cosine * distance_m,
             y + sine * distance_m,
@@ -292,6 +297,7 @@ fn product(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::playout::Solid;
 
     const EAST: Input = Input {
         direction: [1.0, 0.0],
@@ -442,22 +448,27 @@ mod tests {
             assert!(now.distance(before) as f32 / QUANTA_PER_METRE < 0.3);
             before = now;
         }
-        assert_eq!(before, Position::from_metres([1.5, 0.0, FLOOR_M]));
+        assert_eq!(before, Position::from_metres([1.1, 0.0, FLOOR_M]));
         assert_eq!(controller.drop_pose().position, before);
     }
 
     proptest::proptest! {
         #[test]
-        fn the_lean_is_slight_and_the_pose_always_in_bounds(
+        fn the_lean_is_slight_the_pose_in_bounds_and_what_is_carried_apart(
             inputs in proptest::collection::vec(
                 (-1.0f32..1.0, -1.0f32..1.0, proptest::bool::ANY, 0.0f32..0.2), 1..60),
+            carried_m in 0.125_f32..4.0,
         ) {
             let mut controller = resting();
+            controller.carry_half_m = carried_m / 2.0;
             for (x, y, held, dt_s) in inputs {
                 let input = Input { direction: [x, y], jump: held, fast: held };
                 controller.step(input, dt_s);
                 proptest::prop_assert!(length(controller.lean) < 0.17);
                 proptest::prop_assert!(controller.pose().position.is_in_bounds());
+                let own = Solid::new(1.0, &controller.pose().into());
+                let carried = Solid::new(carried_m, &controller.carry_pose().into());
+                proptest::prop_assert!(own.overlap_m(&carried) < 0.0);
             }
         }
     }
