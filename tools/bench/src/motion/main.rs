@@ -50,6 +50,9 @@ struct Options {
     /// Measure instead how loose cubes look that a player pushes.
     #[arg(long, conflicts_with_all = ["check", "update", "markdown", "seed", "cost"])]
     contact: bool,
+    /// With `--contact`, play the seeds on which the client's constants were chosen, which do not count.
+    #[arg(long, requires = "contact")]
+    tuning: bool,
     /// Seed of the traces and of the networks.
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -77,7 +80,7 @@ fn run(options: &Options) -> anyhow::Result<()> {
         return cost::run();
     }
     if options.contact {
-        contact::run();
+        contact::run(options.tuning);
         return Ok(());
     }
     let path = PathBuf::from("tools/bench/motion.txt");
