@@ -1,11 +1,7 @@
 //! `cargo bench-cubes`: the motion codec on Glenn Fiedler's trace and on people's motion, and the
 //! training of its tables.
 
-// The very file that moves the game's cube; as a dependency it would bring a window along.
 mod codecs;
-#[path = "../../../../client/src/controller.rs"]
-#[allow(dead_code, unreachable_pub)]
-mod controller;
 mod encodings;
 mod full_state;
 mod live;

@@ -3,9 +3,9 @@
 
 use std::f32::consts::FRAC_PI_4;
 
+use cubesync_client::{Controller, Input};
 use cubesync_protocol::{Pose, Position};
 
-use crate::controller::{Controller, Input};
 use crate::motions::{Motion, append_trace};
 
 /// The distance from home at which a player turns back, in metres.
