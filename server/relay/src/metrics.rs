@@ -1,12 +1,14 @@
 //! The metrics of rooms and sessions.
 
 mod set;
+mod steps;
 mod ticks;
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 
 pub use self::set::{CountersBy, MetricSet};
+pub use self::steps::StepCounts;
 pub use self::ticks::TickDuration;
 use crate::ending::Ending;
 use crate::label::label;
@@ -87,6 +89,8 @@ pub struct Metrics {
     pub ticks: Counter,
     /// How long a room worked on a tick, sending included.
     pub tick_duration: TickDuration,
+    /// The steps of loose cubes' mechanics.
+    pub steps: StepCounts,
     /// Bytes from clients, frame headers included.
     pub received_bytes: Counter,
     /// Frames from clients.
@@ -144,6 +148,7 @@ impl Default for Metrics {
             cubes: set.gauge("cubesync_cubes", "Cubes in all rooms"),
             ticks: set.counter("cubesync_ticks", "Ticks of all rooms"),
             tick_duration: TickDuration::new(&set),
+            steps: StepCounts::new(&set),
             received_bytes: set.counter("cubesync_received_bytes", "Bytes from clients"),
             received_frames: set.counter("cubesync_received_frames", "Frames from clients"),
             sent_bytes: set.counter("cubesync_sent_bytes", "Bytes to clients"),

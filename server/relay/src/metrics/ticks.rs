@@ -8,7 +8,7 @@ use prometheus_client::registry::Unit;
 use super::MetricSet;
 
 /// Tick durations from 50 microseconds to the length of a tick at 1 Hz.
-const TICK_BUCKETS_SECONDS: [f64; 12] = [
+pub(super) const TICK_BUCKETS_SECONDS: [f64; 12] = [
     50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 1.0,
 ];
 

@@ -1,16 +1,18 @@
 //! The room's side of its [`mechanics`](crate::mechanics): one step a tick at most, whose outcome counts at the next
 //! tick that finds it. A step runs beside the room's task, which never waits for it. While one takes longer than a tick,
-//! loose cubes stay where they are, and go on from there. Where a runtime has a single thread, as in simulations, steps
-//! run in the room's task, so that the same ticks always bring the same motion.
+//! loose cubes are slower than real ones, but move [evenly](super::glide). Where a runtime has a single thread, as in
+//! simulations, steps run in the room's task, so that the same ticks always bring the same motion.
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
 use tracing::error;
 
-use super::RoomSettings;
+use super::glide::Glide;
 use super::world::World;
+use super::{RoomSettings, clock};
 use crate::mechanics::{Create, Field, Kept, Mechanics, Pusher, Stepped};
+use crate::metrics::StepCounts;
 
 /// The mechanics of a room.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(super) struct LooseCubes {
     kept: Option<Kept>,
     tick_hz: u8,
     engine: Engine,
+    glide: Glide,
+    counts: StepCounts,
     /// The pushers of the newest step.
     pushers: Vec<Pusher>,
     is_asleep: bool,
@@ -31,20 +35,28 @@ pub(super) struct LooseCubes {
 enum Engine {
     /// They have done all steps.
     Idle(Box<dyn Mechanics>),
-    /// A step that began after this tick runs, or its outcome has not been taken.
-    Stepping(u64, oneshot::Receiver<Outcome>),
+    /// A step runs, or its outcome has not been taken.
+    Stepping {
+        /// The tick after which it began.
+        began: u64,
+        /// The ticks since then.
+        ticks: u32,
+        outcome: oneshot::Receiver<Outcome>,
+    },
 }
 
 type Outcome = (Box<dyn Mechanics>, Stepped);
 
 impl LooseCubes {
     /// Creates the mechanics of a world, if its room has some.
-    pub(super) fn of(settings: &RoomSettings, world: &World) -> Option<Self> {
+    pub(super) fn of(settings: &RoomSettings, world: &World, counts: &StepCounts) -> Option<Self> {
         let Field { create, kept, .. } = settings.field.clone()?;
         let (create, tick_hz) = (create?, settings.tick_hz);
         Some(Self {
             tick_hz,
             engine: Engine::Idle(create(tick_hz, &world.loose())),
+            glide: Glide::new(tick_hz),
+            counts: counts.clone(),
             create,
             kept,
             pushers: Vec::new(),
@@ -56,19 +68,33 @@ impl LooseCubes {
     /// Moves the world's loose cubes by the outcome of the newest step, if there is one. Called before the world's
     /// tick.
     pub(super) fn finish(&mut self, world: &mut World) {
-        let Engine::Stepping(began, outcome) = &mut self.engine else {
+        self.take_outcome(world);
+        self.glide.tick(world);
+    }
+
+    fn take_outcome(&mut self, world: &World) {
+        let Engine::Stepping {
+            began,
+            ticks,
+            outcome,
+        } = &mut self.engine
+        else {
             return;
         };
+        *ticks += 1;
         match outcome.try_recv() {
-            Err(TryRecvError::Empty) => {}
+            Err(TryRecvError::Empty) => {
+                self.counts.late_ticks.inc();
+            }
             Ok((mechanics, Stepped { moved, is_asleep })) => {
-                world.settle(*began, &moved);
+                self.glide.begin(*began, *ticks, &moved);
                 self.engine = Engine::Idle(mechanics);
                 self.is_asleep = is_asleep;
             }
             // The step has panicked.
             Err(TryRecvError::Closed) => {
                 error!("the mechanics have failed, and begin anew");
+                self.glide = Glide::new(self.tick_hz);
                 self.engine = Engine::Idle((self.create)(self.tick_hz, &world.loose()));
                 self.is_asleep = true;
             }
@@ -87,12 +113,19 @@ impl LooseCubes {
         self.pushers.clone_from(&step.pushers);
         self.is_asleep = false;
         let (sender, receiver) = oneshot::channel();
-        let stepping = Engine::Stepping(world.tick_number(), receiver);
+        let stepping = Engine::Stepping {
+            began: world.tick_number(),
+            ticks: 0,
+            outcome: receiver,
+        };
         let Engine::Idle(mut mechanics) = std::mem::replace(&mut self.engine, stepping) else {
             return;
         };
+        let counts = self.counts.clone();
         let work = move || {
+            let began = clock::now();
             let stepped = mechanics.step(&step);
+            counts.count(clock::now() - began, stepped.moved.len());
             // The room may have ended meanwhile.
             let _ = sender.send((mechanics, stepped));
         };
@@ -109,6 +142,6 @@ impl LooseCubes {
 
     /// Returns whether no loose cube moves until a player does something.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.is_asleep && matches!(self.engine, Engine::Idle(_))
+        self.is_asleep && self.glide.is_over() && matches!(self.engine, Engine::Idle(_))
     }
 }

@@ -14,6 +14,7 @@ mod clock;
 pub mod connections;
 mod drain;
 pub mod edges;
+mod glide;
 mod handle;
 mod idle;
 mod kept;
@@ -137,7 +138,7 @@ impl Room {
                 world.put_back(&kept.borrow());
             }
         }
-        let loose = LooseCubes::of(settings, &world);
+        let loose = LooseCubes::of(settings, &world, &connections.metrics.steps);
         let mut publisher = Publisher::new(settings.grid);
         let changes = world.tick(clock.tick());
         publisher.tick(clock.tick(), changes, &world);

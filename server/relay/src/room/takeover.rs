@@ -88,7 +88,7 @@ impl Room {
             (state.tick, tick),
         );
         let answers = Answers::new(settings.tick_hz);
-        let loose = LooseCubes::of(settings, &world);
+        let loose = LooseCubes::of(settings, &world, &connections.metrics.steps);
         let mut room = Self {
             world,
             publisher: Publisher::new(settings.grid),
