@@ -34,8 +34,9 @@ const SETTLED: Duration = Duration::from_millis(1_500);
 const MAX_SILENCE: Duration = Duration::from_millis(1_700);
 /// Longest silence while the room changes its owner.
 const MAX_CHANGE: Duration = Duration::from_millis(2_000);
-/// Time after which a program's pause of a second has no more effects.
-const PAUSE_EFFECT: Duration = Duration::from_secs(2);
+/// Time after which a program's pause of a second has no more effects: the pause, and until as much distance has
+/// been saved as the server spends while it guesses where somebody went who turns at every tick.
+const PAUSE_EFFECT: Duration = Duration::from_secs(3);
 /// Time from the end of a program to the start of the next one.
 const RESTART_TIME: Duration = Duration::from_millis(700);
 
@@ -54,6 +55,8 @@ struct ServerState {
     killed: Duration,
     /// The end of the last stall, in the far future during one.
     stalled: Duration,
+    /// The last time at which a loose cube was elsewhere than at the look before.
+    heap_moved: Duration,
 }
 
 /// The servers' settings and states.
@@ -190,6 +193,13 @@ impl Servers {
             state.history.insert(view.tick, view.clone());
         }
         state.ghosts = ghosts;
+        if state
+            .view
+            .as_ref()
+            .is_some_and(|before| has_moved(before, &view))
+        {
+            state.heap_moved = now;
+        }
         state.view = Some(view);
     }
 
@@ -221,6 +231,13 @@ impl Servers {
         view.is_some_and(|view| view.is_none_or(|view| view.role != Role::Owner))
     }
 
+    /// Returns when a loose cube was last seen to move, of its own. What is thrown rolls on for seconds, and
+    /// views are compared with a room that rests.
+    pub fn heap_moved(&self) -> Duration {
+        let moved = self.states.iter().map(|state| state.heap_moved);
+        moved.max().unwrap_or_default()
+    }
+
     /// Returns whether a program has run since before a time, so that it knows of everything since.
     fn is_remembered_since(&self, at: Duration) -> bool {
         let began = self.states.iter().filter_map(|state| state.began);
@@ -240,6 +257,16 @@ impl Servers {
         let began = self.states[player.server].began;
         began.is_some_and(|began| session.started() > began)
     }
+}
+
+/// Returns whether a cube that nobody holds has moved from one view of a room to the next.
+fn has_moved(before: &RoomView, after: &RoomView) -> bool {
+    let loose = |view: &RoomView| -> BTreeMap<_, _> {
+        let cubes = view.cubes.iter();
+        let loose = cubes.filter(|cube| cube.kind == CubeKind::Free { holder: None });
+        loose.map(|cube| (cube.cube, cube.pose)).collect()
+    };
+    loose(before) != loose(after)
 }
 
 impl Observer for Rc<RefCell<Servers>> {
