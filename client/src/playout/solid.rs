@@ -49,25 +49,16 @@ impl Solid {
     ///
     /// Method: S. Gottschalk, M. Lin, D. Manocha, "OBBTree" (1996), the separating axes of two boxes.
     pub fn overlap_m(&self, other: &Self) -> f32 {
-        let faces = self.axes.iter().chain(&other.axes).copied();
-        let edges = self
-            .axes
-            .iter()
-            .flat_map(|a| other.axes.map(|b| cross(*a, b)));
-        let edges = edges.filter_map(|across| {
-            let length = dot(across, across).sqrt();
-            (length > PARALLEL).then(|| across.map(|part| part / length))
-        });
         let along = |axis| self.overlap_along_m(other, axis);
-        faces.chain(edges).map(along).fold(f32::INFINITY, f32::min)
+        let axes = self.separating_axes(other);
+        axes.map(along).fold(f32::INFINITY, f32::min)
     }
 
-    /// Returns the shortest way on which another cube leaves this one, through a face of either and not
-    /// downwards: its direction and its length.
+    /// Returns the shortest way on which another cube leaves this one, and not downwards: its direction and its
+    /// length.
     pub(super) fn way_out(&self, other: &Self) -> Option<([f32; 3], f32)> {
         let between = difference(other.centre_m, self.centre_m);
-        let faces = self.axes.iter().chain(&other.axes);
-        let ways = faces.map(|&axis| {
+        let ways = self.separating_axes(other).map(|axis| {
             let outwards = 1.0_f32.copysign(dot(axis, between));
             (
                 axis.map(|part| part * outwards),
@@ -95,6 +86,20 @@ impl Solid {
         let reach_m = 1.74 * (self.half_m + other.half_m);
         let between = difference(other.centre_m, self.centre_m);
         dot(between, between) < reach_m * reach_m
+    }
+
+    /// Returns the directions of which one separates two cubes that are apart: across a face of either, or across an
+    /// edge of each.
+    fn separating_axes(&self, other: &Self) -> impl Iterator<Item = [f32; 3]> {
+        let faces = self.axes.into_iter().chain(other.axes);
+        let other_axes = other.axes;
+        let edges = self.axes.into_iter();
+        let edges = edges.flat_map(move |a| other_axes.map(|b| cross(a, b)));
+        let edges = edges.filter_map(|across| {
+            let length = dot(across, across).sqrt();
+            (length > PARALLEL).then(|| across.map(|part| part / length))
+        });
+        faces.chain(edges)
     }
 
     fn overlap_along_m(&self, other: &Self, axis: [f32; 3]) -> f32 {
@@ -157,6 +162,23 @@ mod tests {
         let (direction, length_m) = own.way_out(&solid(1.0, [0.3, 0.0, 0.5], 0.0)).unwrap();
         assert_eq!(direction, [1.0, 0.0, 0.0]);
         assert!((length_m - 0.7).abs() < 1e-6);
+    }
+
+    #[test]
+    fn edges_that_cross_part_across_both() {
+        let on_edge = |position, axis: usize| {
+            let (sine, cosine) = std::f32::consts::FRAC_PI_8.sin_cos();
+            let mut rotation = [0.0, 0.0, 0.0, cosine];
+            rotation[axis] = sine;
+            Solid::new(1.0, &DrawnPose { position, rotation })
+        };
+        let other = on_edge([0.0, 0.0, 1.35], 1);
+        let (direction, length_m) = on_edge([0.0; 3], 0).way_out(&other).unwrap();
+        assert!((direction[2] - 1.0).abs() < 1e-4, "{direction:?}");
+        assert!(
+            (length_m - (2.0_f32.sqrt() - 1.35)).abs() < 1e-4,
+            "{length_m}"
+        );
     }
 
     fn any_solid() -> impl Strategy<Value = Solid> {
