@@ -35,7 +35,7 @@ use crate::trace::{Motion, Trace};
 #[derive(Debug, Parser)]
 #[command(name = "bench-motion")]
 struct Options {
-    /// Fail if a figure of cubesync is worse than in the committed table.
+    /// Fail if a figure of cubesync is worse than in the committed table; with `--contact`, than its goal.
     #[arg(long, conflicts_with_all = ["update", "seed"])]
     check: bool,
     /// Write the table and the charts; run it in the repository's root.
@@ -48,10 +48,10 @@ struct Options {
     #[arg(long, conflicts_with_all = ["check", "update", "markdown", "seed"])]
     cost: bool,
     /// Measure instead how loose cubes look that a player pushes.
-    #[arg(long, conflicts_with_all = ["check", "update", "markdown", "seed", "cost"])]
+    #[arg(long, conflicts_with_all = ["update", "markdown", "seed", "cost"])]
     contact: bool,
     /// With `--contact`, play the seeds on which the client's constants were chosen, which do not count.
-    #[arg(long, requires = "contact")]
+    #[arg(long, requires = "contact", conflicts_with = "check")]
     tuning: bool,
     /// Seed of the traces and of the networks.
     #[arg(long, default_value_t = 1)]
@@ -78,6 +78,9 @@ fn run(options: &Options) -> anyhow::Result<()> {
     }
     if options.cost {
         return cost::run();
+    }
+    if options.contact && options.check {
+        return contact::check();
     }
     if options.contact {
         contact::run(options.tuning);

@@ -8,7 +8,7 @@ use cubesync_protocol::CubeId;
 use crate::player::Loose;
 
 /// A gap up to which cubes touch.
-pub(super) const TOUCH_M: f32 = 0.02;
+const TOUCH_M: f32 = 0.02;
 /// A cube agrees with its published pose up to this distance.
 const AGREES_M: f32 = 0.01;
 
@@ -26,6 +26,8 @@ pub(super) struct Measure {
     pub(super) agreed_s: Vec<f64>,
     /// The end of contacts after which not all cubes have agreed.
     ended_s: Option<f64>,
+    /// Whether the player touches a cube.
+    pub(super) is_touching: bool,
     before: BTreeMap<CubeId, Before>,
 }
 
@@ -51,7 +53,8 @@ impl Measure {
             .map(overlap_m)
             .fold(f32::NEG_INFINITY, f32::max);
         let all_agree = loose.iter().all(|it| off_m(it) <= AGREES_M);
-        if deepest_m > -TOUCH_M {
+        self.is_touching = deepest_m > -TOUCH_M;
+        if self.is_touching {
             self.overlaps_m.push(deepest_m.max(0.0).into());
             self.off_m
                 .push(loose.iter().map(off_m).fold(0.0, f32::max).into());

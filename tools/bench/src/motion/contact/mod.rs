@@ -6,11 +6,12 @@ mod measure;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
+use anyhow::ensure;
 use cubesync_client::{Controller, Input};
 use cubesync_protocol::{CubeId, Pose, Position, Rotation};
 use cubesync_relay::mechanics::Field;
 
-use self::measure::{Measure, TOUCH_M};
+use self::measure::Measure;
 use crate::network::Network;
 use crate::play::FRAME_S;
 use crate::player::Loose;
@@ -24,8 +25,9 @@ const SCORED_SEEDS: RangeInclusive<u64> = 101..=108;
 const CUBES: usize = 60;
 /// Time in which a player reaches a cube, or tries another one.
 const PATIENCE_S: f64 = 6.0;
-/// How long a player goes on pushing, and stands afterwards.
+/// How long a player goes on pushing, goes back afterwards, and stands.
 const PUSH_S: std::ops::Range<f64> = 0.1..1.2;
+const BACK_S: f64 = 0.3;
 const STAND_S: f64 = 1.2;
 /// A player goes to one of so many nearest cubes.
 const CHOICE: usize = 8;
@@ -43,13 +45,24 @@ enum Play {
 
 type Figure = (&'static str, fn(&Measure) -> f64);
 
-const FIGURES: [Figure; 6] = [
-    ("overlap p99 cm", |it| {
-        percentile(&it.overlaps_m, 0.99) * 100.0
+/// What a player should see at most.
+const GOALS: [(Figure, f64); 3] = [(OVERLAP, 5.0), (JUMP, 5.0), (AGREE, 300.0)];
+
+const OVERLAP: Figure = ("overlap p99 cm", |it| {
+    percentile(&it.overlaps_m, 0.99) * 100.0
+});
+const JUMP: Figure = ("largest jump cm", |it| it.jump_m * 100.0);
+const AGREE: Figure = ("agree max ms", |it| percentile(&it.agreed_s, 1.0) * 1e3);
+
+const FIGURES: [Figure; 8] = [
+    OVERLAP,
+    ("overlap max cm", |it| {
+        percentile(&it.overlaps_m, 1.0) * 100.0
     }),
-    ("largest jump cm", |it| it.jump_m * 100.0),
+    JUMP,
     ("agree p50 ms", |it| percentile(&it.agreed_s, 0.5) * 1e3),
-    ("agree max ms", |it| percentile(&it.agreed_s, 1.0) * 1e3),
+    AGREE,
+    ("contacts", |it| it.agreed_s.len() as f64),
     ("off p50 cm", |it| percentile(&it.off_m, 0.5) * 100.0),
     ("off p99 cm", |it| percentile(&it.off_m, 0.99) * 100.0),
 ];
@@ -70,24 +83,44 @@ pub(crate) fn run(is_tuning: bool) {
         ["network", "play", "contact"],
         FIGURES.map(|(heading, _)| heading.into()),
     );
-    for network in &Network::ALL[..3] {
-        for play in [Play::Walk, Play::Run, Play::Carry] {
-            for (touches, contact) in [(false, "published"), (true, "at once")] {
-                let measures: Vec<_> = seeds
-                    .clone()
-                    .map(|seed| simulate(player(network, play, touches, seed)))
-                    .collect();
-                let figures = FIGURES.map(|(_, of)| {
-                    let figures: Vec<_> = measures.iter().map(of).collect();
-                    let [least, median, most] =
-                        [0.0, 0.5, 1.0].map(|part| percentile(&figures, part));
-                    format!("{median:.1} ({least:.1}–{most:.1})")
-                });
-                let play = format!("{play:?}").to_lowercase();
-                line([network.name, &play, contact], figures);
-            }
+    for (network, play) in cases() {
+        for (touches, contact) in [(false, "published"), (true, "at once")] {
+            let measures: Vec<_> = seeds
+                .clone()
+                .map(|seed| simulate(player(network, play, touches, seed)))
+                .collect();
+            let figures = FIGURES.map(|(_, of)| {
+                let figures: Vec<_> = measures.iter().map(of).collect();
+                let [least, median, most] = [0.0, 0.5, 1.0].map(|part| percentile(&figures, part));
+                format!("{median:.1} ({least:.1}–{most:.1})")
+            });
+            let play = format!("{play:?}").to_lowercase();
+            line([network.name, &play, contact], figures);
         }
     }
+}
+
+/// Fails unless the first scored seed reaches every goal.
+pub(crate) fn check() -> anyhow::Result<()> {
+    for (network, play) in cases() {
+        let measure = simulate(player(network, play, true, *SCORED_SEEDS.start()));
+        for ((name, figure), goal) in GOALS {
+            let figure = figure(&measure);
+            let network = network.name;
+            ensure!(
+                figure <= goal,
+                "{network}, {play:?}: {name} is {figure:.1}, above {goal}"
+            );
+        }
+    }
+    println!("what a player pushes looks as it should");
+    Ok(())
+}
+
+fn cases() -> impl Iterator<Item = (&'static Network, Play)> {
+    let plays = [Play::Walk, Play::Run, Play::Carry];
+    let networks = Network::ALL[..3].iter();
+    networks.flat_map(move |network| plays.map(|play| (network, play)))
 }
 
 /// Lets a player push cubes for a minute.
@@ -115,7 +148,7 @@ async fn player(network: &Network, play: Play, touches: bool, seed: u64) -> Meas
         if seat.next_frame_s() <= now_s {
             let now = seat.begin_frame(now_s);
             let loose = seat.player.loose(now);
-            person.step(&mut seat, &loose, now_s);
+            person.step(&mut seat, &loose, measure.is_touching, now_s);
             seat.end_frame(now_s, now);
             let pushers = seat.player.pushers(now);
             measure.add(now_s, &pushers, &seat.player.loose(now));
@@ -138,6 +171,7 @@ enum Doing {
     Stands,
     GoesTo(CubeId),
     Pushes([f32; 2]),
+    GoesBack([f32; 2]),
 }
 
 impl Person {
@@ -152,7 +186,7 @@ impl Person {
         }
     }
 
-    fn step(&mut self, seat: &mut Seat, loose: &[Loose], now_s: f64) {
+    fn step(&mut self, seat: &mut Seat, loose: &[Loose], is_touching: bool, now_s: f64) {
         let Some(welcome) = seat.player.welcome() else {
             return;
         };
@@ -163,7 +197,7 @@ impl Person {
             .take()
             .unwrap_or_else(|| Controller::new(start));
         let held = seat.player.held();
-        let direction = self.decide(&controller, loose, now_s);
+        let direction = self.decide(&controller, loose, is_touching, now_s);
         if self.play == Play::Carry
             && !self.has_taken
             && now_s > 1.0
@@ -191,7 +225,13 @@ impl Person {
     }
 
     /// Returns where to go.
-    fn decide(&mut self, controller: &Controller, loose: &[Loose], now_s: f64) -> [f32; 2] {
+    fn decide(
+        &mut self,
+        controller: &Controller,
+        loose: &[Loose],
+        is_touching: bool,
+        now_s: f64,
+    ) -> [f32; 2] {
         let at = controller.position();
         let by_id: BTreeMap<_, _> = loose.iter().map(|it| (it.cube, it)).collect();
         match self.does {
@@ -211,17 +251,21 @@ impl Person {
                 let way = [0, 1].map(|axis| target.shown.position[axis] - at[axis]);
                 let length = way[0].hypot(way[1]);
                 let direction = way.map(|part| part / length.max(1e-3));
-                // Half of both cubes, and the one that is carried between them.
-                let carried_m = if self.play == Play::Carry { 1.5 } else { 0.0 };
-                if length < 0.5 + target.width_m / 2.0 + carried_m + TOUCH_M {
+                if is_touching {
                     self.does = Doing::Pushes(direction);
                     let [least, most] = [PUSH_S.start, PUSH_S.end];
                     self.until_s = now_s + least + (most - least) * self.random.f64();
                 }
                 return direction;
             }
-            Doing::Pushes(direction) if now_s < self.until_s => return direction,
-            Doing::Pushes(_) => {
+            Doing::Pushes(direction) | Doing::GoesBack(direction) if now_s < self.until_s => {
+                return direction;
+            }
+            Doing::Pushes(direction) => {
+                self.does = Doing::GoesBack(direction.map(|part| -part));
+                self.until_s = now_s + BACK_S;
+            }
+            Doing::GoesBack(_) => {
                 self.does = Doing::Stands;
                 self.until_s = now_s + STAND_S;
             }
