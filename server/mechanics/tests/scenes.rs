@@ -309,6 +309,81 @@ fn a_cube_between_a_player_and_the_edge_of_the_world_does_not_burst_out() {
     }
 }
 
+/// What hostile players do to the pile of a new room.
+#[derive(Debug, Clone, Copy)]
+enum Attack {
+    /// The widest cubes are elsewhere at each tick.
+    Teleport,
+    /// They all stand in each other, inside the pile.
+    Crowd,
+    /// They move in the edge of the world, and out of it through the pile.
+    Edge,
+    /// They take cubes and throw them at each other tick.
+    Juggle,
+}
+
+impl Attack {
+    fn step(self, tick: u64, random: &mut fastrand::Rng) -> Step {
+        let mut step = Step::default();
+        for number in 0..30 {
+            let anywhere = [0, 0].map(|_| 30.0 * (random.f32() - 0.5));
+            let wide = |metres| Pusher {
+                width: Width::from(u8::MAX),
+                ..player(number, metres)
+            };
+            let pusher = match self {
+                Self::Teleport => wide([anywhere[0], anywhere[1], 2.0]),
+                Self::Crowd => player(number, [0.1, 7.0, 0.4]),
+                Self::Edge => player(number, [256.0 - (tick % 3) as f32 * 128.0, 7.0, 0.0]),
+                Self::Juggle if tick.is_multiple_of(2) => Pusher {
+                    cube: CubeId(number),
+                    ..player(number, [anywhere[0], anywhere[1], 4.0])
+                },
+                Self::Juggle => {
+                    let thrown = LooseCube {
+                        velocity: Velocity {
+                            linear_mps: [1e9, -1e9, f32::MAX],
+                            angular_radps: [f32::NEG_INFINITY; 3],
+                        },
+                        ..loose(number, [anywhere[0], anywhere[1], 4.0])
+                    };
+                    step.released.push(thrown);
+                    continue;
+                }
+            };
+            step.pushers.push(pusher);
+        }
+        step
+    }
+}
+
+#[test]
+fn hostile_players_scatter_a_pile_but_burst_nothing() {
+    for attack in [
+        Attack::Teleport,
+        Attack::Crowd,
+        Attack::Edge,
+        Attack::Juggle,
+    ] {
+        let mut scene = Scene::room(120);
+        let mut random = fastrand::Rng::with_seed(1);
+        let before = scene.poses.clone();
+        for tick in 0..90 {
+            let step = attack.step(tick, &mut random);
+            for thrown in &step.released {
+                scene.poses.insert(thrown.cube, thrown.pose);
+            }
+            let farthest = scene.step_with(&step);
+            // What a player has put somewhere at this tick moves from there.
+            assert!(farthest <= 31.0 / f32::from(HZ), "{attack:?}: {farthest} m");
+        }
+        assert!(scene.farthest_from(&before) > 0.5, "{attack:?} did nothing");
+        scene.settle(&[]);
+        let sunk = scene.poses.values().filter(|pose| pose.position.z < 0);
+        assert_eq!(sunk.count(), 0, "{attack:?}");
+    }
+}
+
 fn pose() -> impl Strategy<Value = Pose> {
     let near = prop::array::uniform3(-8.0f32..8.0);
     let anywhere = prop::array::uniform3(-1e6f32..1e6);
