@@ -128,3 +128,73 @@ async fn the_text_protocol_and_the_json_page_show_loose_cubes_like_any_other() {
     assert_eq!(widths.len(), 60);
     assert!(widths.contains(&0.625) && widths.contains(&2.5));
 }
+
+#[tokio::test]
+async fn a_player_far_from_a_collapse_gets_nothing_of_it() {
+    let flags = ["--cubes", "60", "--view-distance", "32", "--max-speed", "0"];
+    let server = Server::start(&flags).await;
+    let [mut far, mut eve] = [server.join("far").await, server.join("Eve").await];
+    let own = far.cube();
+    far.sees_that(MIDDLE, |_| true).await;
+    let mut away = far.welcome.pose;
+    away.position.x = 200 * METRE;
+    far.sample(own, away).await;
+    while (0..60).any(|id| far.pose(CubeId(id)).is_some()) {
+        far.receive().await;
+    }
+    // A wall falls.
+    let brick = CubeId(4);
+    let before = eve.sees_that(brick, |_| true).await;
+    let mut pose = before;
+    for step in 0..20 {
+        pose.position.y = before.position.y + (step - 10) * METRE / 4;
+        let cube = eve.cube();
+        eve.sample(cube, pose).await;
+        eve.next_update().await;
+    }
+    let moved = |pose: Pose| pose.position.distance(before.position) > METRE as u64 / 4;
+    eve.sees_that(brick, moved).await;
+    far.client.send(&ClientMessage::Ping { sent_us: 7 }).await;
+    loop {
+        let (message, update) = far.receive().await;
+        let cubes = update.into_iter().flat_map(|update| update.cubes);
+        let others: Vec<_> = cubes.filter(|moved| moved.cube != own).collect();
+        assert_eq!(others, []);
+        if let ServerMessage::Keyframe(keyframe) = &message {
+            assert!(keyframe.cubes.iter().all(|info| info.cube == own));
+        }
+        if let ServerMessage::Pong { sent_us: 7, .. } = message {
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_player_who_takes_throws_and_retakes_a_cube_as_fast_as_they_can_breaks_nothing() {
+    let flags = ["--tick", "60", "--cubes", "60", "--max-speed", "0"];
+    let server = Server::start(&flags).await;
+    let mut eve = server.join("Eve").await;
+    let mut watcher = server.join("watcher").await;
+    let start = pose_of(watcher.knows(MIDDLE).unwrap());
+    for round in 0..40 {
+        let take = ClientMessage::Take { cube: MIDDLE };
+        eve.client.send(&take).await;
+        // From one end of the world to the other in a tick.
+        let mut pose = start;
+        pose.position.x = if round % 2 == 0 { 250 } else { -250 } * METRE;
+        pose.position.z = 3 * METRE;
+        eve.sample(MIDDLE, pose).await;
+        eve.release(MIDDLE).await;
+        eve.next_update().await;
+    }
+    let rested = watcher
+        .sees_that(MIDDLE, |pose| {
+            assert!(!is_outside(pose));
+            pose.position.x.abs() > 100 * METRE && pose.position.z < METRE
+        })
+        .await;
+    assert!(rested.position.z > 0);
+    // Nobody else's cubes have moved.
+    let brick = pose_of(watcher.knows(CubeId(4)).unwrap());
+    watcher.sees(CubeId(4), brick).await;
+}

@@ -316,9 +316,14 @@ impl Player {
         }
     }
 
+    /// Returns where the replica has a cube, if it is in sight.
+    pub fn pose(&self, cube: CubeId) -> Option<Pose> {
+        self.replica.pose(cube)
+    }
+
     /// Returns whether the replica has a cube at a pose, within the codec's bound.
     pub fn has(&self, cube: CubeId, pose: Pose) -> bool {
-        let known = self.replica.pose(cube);
+        let known = self.pose(cube);
         known.is_some_and(|known| is_near(known, pose))
     }
 
@@ -352,6 +357,13 @@ impl Player {
         };
         self.client.send(&sample).await;
         true
+    }
+
+    /// Lets go of a cube that was sampled last.
+    pub async fn release(&mut self, cube: CubeId) {
+        let tick = self.sent_tick + 1;
+        self.uplink.release(cube, tick, Duration::ZERO);
+        self.client.send(&ClientMessage::Release { cube }).await;
     }
 
     /// Moves the own cube farther than the codec's bound. Returns the new pose.
