@@ -92,8 +92,10 @@ async fn until<const N: usize>(
     }
 }
 
-async fn start(nats: &NatsServer) -> Server {
-    Server::start(&["--bus", &nats.url(), "--resume-within", "15s"]).await
+async fn start(nats: &NatsServer, cubes: &str) -> Server {
+    let url = nats.url();
+    let flags = ["--bus", &url, "--resume-within", "15s", "--cubes", cubes];
+    Server::start(&flags).await
 }
 
 /// Waits until a server's status says that it has a part in the lobby.
@@ -118,11 +120,11 @@ fn see_each_other(a: &Walker, name_a: &str, b: &Walker, name_b: &str) -> bool {
     is_near(a.place_of(name_b), b.at_m) && is_near(b.place_of(name_a), a.at_m)
 }
 
-/// Starts the room's owner with Anna and an edge with Ben, who walk and see each other.
-async fn walk_together(nats: &NatsServer) -> ([Server; 2], [Walker; 2]) {
-    let first = start(nats).await;
+/// Starts the room's owner, with so many loose cubes, with Anna and an edge with Ben, who walk and see each other.
+async fn walk_together(nats: &NatsServer, cubes: &str) -> ([Server; 2], [Walker; 2]) {
+    let first = start(nats, cubes).await;
     has_role(&first, "owner").await;
-    let second = start(nats).await;
+    let second = start(nats, cubes).await;
     has_role(&second, "edge").await;
     know_each_other(&[&first, &second]).await;
     let mut anna = Walker::new(&first, "Anna", 3.0);
@@ -138,7 +140,7 @@ async fn walk_together(nats: &NatsServer) -> ([Server; 2], [Walker; 2]) {
 #[ignore = "needs nats-server; .ci/run installs and runs it"]
 async fn players_of_two_servers_are_in_one_room() {
     let nats = NatsServer::start();
-    let (_servers, [mut anna, mut ben]) = walk_together(&nats).await;
+    let (_servers, [mut anna, mut ben]) = walk_together(&nats, "0").await;
     // The free cube goes to one of them, and both know to whom.
     ben.client.take(CubeId(0));
     let holder = |walker: &Walker| {
@@ -168,7 +170,7 @@ async fn players_of_two_servers_are_in_one_room() {
 #[ignore = "needs nats-server; .ci/run installs and runs it"]
 async fn an_edge_goes_on_with_the_room_of_an_owner_that_stops() {
     let nats = NatsServer::start();
-    let ([first, second], [mut anna, mut ben]) = walk_together(&nats).await;
+    let ([first, second], [mut anna, mut ben]) = walk_together(&nats, "0").await;
     let own = [anna.own(), ben.own()];
     first.begin_stop();
     let second_address = second.addresses.tcp.to_string();
@@ -190,11 +192,65 @@ async fn an_edge_goes_on_with_the_room_of_an_owner_that_stops() {
     has_role(&second, "owner").await;
 }
 
+/// Returns where a player has been told that the room's loose cubes are.
+fn loose(walker: &Walker) -> Vec<Position> {
+    let cubes = (0..60).filter_map(|id| walker.client.server_pose(CubeId(id)));
+    cubes.map(|pose| pose.position).collect()
+}
+
+/// Counts the cubes that are farther from where they were than this.
+fn farther(before: &[Position], after: &[Position], metres: f32) -> usize {
+    let ways = before.iter().zip(after);
+    let ways = ways.map(|(a, b)| a.distance(*b) as f32 / 512.0);
+    ways.filter(|way| *way > metres).count()
+}
+
+#[tokio::test]
+#[ignore = "needs nats-server; .ci/run installs and runs it"]
+async fn a_wall_falls_on_and_heaps_rest_when_another_server_takes_the_room_over() {
+    let nats = NatsServer::start();
+    let ([first, second], [mut anna, mut ben]) = walk_together(&nats, "60").await;
+    ben.step_m = 0.0;
+    let standing = loose(&ben);
+    assert_eq!(standing.len(), 60);
+    // The wall stands across x = 0.
+    anna.at_m = [-3.0, 7.0];
+    until([&mut anna, &mut ben], "a wall falls", |[_, ben]| {
+        farther(&standing, &loose(ben), 0.5) >= 3
+    })
+    .await;
+    let falling = loose(&ben);
+    let rests = |cube: usize| falling[cube] == standing[cube];
+    let resting: Vec<_> = (0..60).filter(|cube| rests(*cube)).collect();
+    assert!(resting.len() >= 20, "{resting:?}");
+    first.begin_stop();
+    let second_address = second.addresses.tcp.to_string();
+    until([&mut anna, &mut ben], "Anna comes over", |[anna, _]| {
+        anna.client.server() == second_address && anna.client.status() == Status::Joined
+    })
+    .await;
+    first.stopped().await;
+    has_role(&second, "owner").await;
+    anna.step_m = 0.0;
+    let tick = |walker: &Walker| walker.client.tick_at(walker.start.elapsed());
+    let began = tick(&ben).unwrap();
+    until([&mut anna, &mut ben], "two seconds pass", |[_, ben]| {
+        tick(ben).is_some_and(|now| now > began + 60.0)
+    })
+    .await;
+    let after = loose(&ben);
+    let of_resting = |all: &[Position]| resting.iter().map(|cube| all[*cube]).collect::<Vec<_>>();
+    assert_eq!(farther(&of_resting(&falling), &of_resting(&after), 0.01), 0);
+    assert!(farther(&falling, &after, 0.1) > 0, "the wall falls on");
+    assert_eq!(farther(&falling, &after, 12.0), 0, "nothing has burst");
+    assert!(after.iter().all(|at| at.z > 0 && at.z < 4 * 512));
+}
+
 #[tokio::test]
 #[ignore = "needs nats-server; .ci/run installs and runs it"]
 async fn without_nats_servers_are_islands_and_with_it_one_room_again() {
     let mut nats = NatsServer::start();
-    let (_servers, [mut anna, mut ben]) = walk_together(&nats).await;
+    let (_servers, [mut anna, mut ben]) = walk_together(&nats, "0").await;
     nats.kill();
     let is_ghost = |walker: &Walker, name: &str| {
         let seen = walker.sees().into_iter().find(|cube| cube.0 == name);
