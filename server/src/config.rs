@@ -544,7 +544,10 @@ impl Config {
     /// # Errors
     /// A sentence for a person.
     pub fn check_loose_cubes(&self) -> Result<(), String> {
-        let has_mechanics = cfg!(feature = "mechanics");
+        self.check_loose_cubes_with(cfg!(feature = "mechanics"))
+    }
+
+    fn check_loose_cubes_with(&self, has_mechanics: bool) -> Result<(), String> {
         match (self.cubes, &self.world) {
             (1.., _) if !has_mechanics => Err(format!(
                 "invalid value {} for --cubes: this program was built without the feature \"mechanics\", so it can only be 0",
@@ -747,6 +750,29 @@ mod tests {
             ("8080", "8081"),
         ] {
             assert_eq!(check(listen, http), Ok(()), "{listen} {http}");
+        }
+    }
+
+    #[test]
+    fn loose_cubes_need_the_feature_that_moves_them() {
+        let check = |flags: &[&str], has_mechanics| {
+            let config = Config::parse_from([&["cubesync-server"], flags].concat());
+            config.check_loose_cubes_with(has_mechanics)
+        };
+        let kept = ["--cubes", "0", "--world", "field.world"];
+        assert_eq!(check(&["--cubes", "1"], true), Ok(()));
+        assert_eq!(check(&["--cubes", "0"], false), Ok(()));
+        for (flags, has_mechanics, hint) in [
+            (
+                &["--cubes", "1"][..],
+                false,
+                "the feature \"mechanics\", so it can only be 0",
+            ),
+            (&kept, false, "the feature \"mechanics\", and has none"),
+            (&kept, true, "with --cubes 0 there are none"),
+        ] {
+            let problem = check(flags, has_mechanics).unwrap_err();
+            assert!(problem.contains(hint), "{problem}");
         }
     }
 
