@@ -595,4 +595,44 @@ mod tests {
     fn a_cube_without_updates_is_shown_where_it_joined() {
         assert_eq!(x_m(&View::with_delay(20, DELAY_TICKS), 5.0), 0.0);
     }
+
+    #[test]
+    fn a_pushed_cube_that_leaves_is_taken_or_shown_raw_is_where_it_is() {
+        const OWN: CubeId = CubeId(1);
+        let infos = [
+            info(),
+            CubeInfo {
+                cube: OWN,
+                kind: CubeKind::Player,
+                ..info()
+            },
+        ];
+        let known = |cube| infos.iter().find(|info| info.cube == cube);
+        let pushed = || {
+            let mut view = View::with_delay(30, DELAY_TICKS);
+            view.gain(OWN, pose(-1.0));
+            receive(&mut view, 1, 0.0);
+            for frame in 0..10_u8 {
+                let clock_tick = 3.0 + f64::from(frame) / 2.0;
+                view.advance(clock_tick);
+                view.set_pose(OWN, pose(-1.0 + 0.1 * f32::from(frame)));
+                view.touch(clock_tick, known);
+            }
+            assert!(x_m(&view, 7.5) > 0.5);
+            view
+        };
+        let mut view = pushed();
+        view.remove(CubeId(0));
+        view.touch(7.5, known);
+        receive(&mut view, 8, 0.0);
+        assert_eq!(x_m(&view, 7.5), 0.0);
+        let mut view = pushed();
+        view.gain(CubeId(0), pose(0.25));
+        view.touch(7.5, known);
+        assert_eq!(x_m(&view, 7.5), 0.25);
+        let mut view = pushed();
+        view.set_display(Display::Raw);
+        view.touch(7.5, known);
+        assert_eq!(x_m(&view, 7.5), 0.0);
+    }
 }

@@ -186,6 +186,82 @@ fn a_thrown_cube_flies_at_once_and_comes_to_agree_with_what_is_published_of_its_
     assert!(!contacts.is_touched(CUBE));
 }
 
+#[test]
+fn a_player_inside_a_wall_does_not_burst_it() {
+    let places = (0..25).map(|index| [index % 5 - 2, index / 5 - 2].map(|place| place as f32));
+    let wall: Vec<_> = (0..)
+        .zip(places)
+        .map(|(id, place)| body(CubeId(id), 0.625, place.map(|part| part * 0.64)))
+        .collect();
+    let mut contacts = Contacts::default();
+    let mut ways_m = vec![0.0; wall.len()];
+    let mut shown: Vec<_> = wall.iter().map(|it| shown_m(&contacts, it)).collect();
+    for frame in 1..=150 {
+        let x_m = if frame < 100 { 0.0 } else { 50.0 };
+        contacts.step(
+            f64::from(frame) * FRAME_S,
+            &[body(OWN, 1.0, [x_m, 0.0])],
+            &wall,
+        );
+        for ((it, before), way_before_m) in wall.iter().zip(&mut shown).zip(&mut ways_m) {
+            let now = shown_m(&contacts, it);
+            let way_m = length(difference(now, *before));
+            assert!(way_m - *way_before_m < PARTING_MPS / 60.0 + 1e-3, "{way_m}");
+            assert!(length(difference(now, it.pose.position)) < 1.5, "{now:?}");
+            (*before, *way_before_m) = (now, way_m);
+        }
+        if frame == 99 {
+            let own = body(OWN, 1.0, [0.0; 2]);
+            assert!(wall.iter().all(|it| overlap_m(&contacts, &own, it) < 0.05));
+        }
+    }
+    assert!(contacts.touched.is_empty());
+}
+
+#[test]
+fn a_cube_that_leaves_while_it_is_pushed_is_forgotten() {
+    let cube = body(CUBE, 1.0, [1.0, 0.0]);
+    let mut contacts = push(&[cube], 0.0, WALK_MPS, 0.2, |_, _| {});
+    assert!(contacts.is_touched(CUBE));
+    contacts.step(0.21, &[body(OWN, 1.0, [1.2, 0.0])], &[]);
+    assert!(!contacts.is_touched(CUBE));
+    contacts.step(0.22, &[body(OWN, 1.0, [-9.0, 0.0])], &[cube]);
+    assert_eq!(shown_m(&contacts, &cube), cube.pose.position);
+}
+
+#[test]
+fn a_thrown_cube_that_somebody_else_takes_goes_to_them() {
+    let mut contacts = Contacts::default();
+    let carried = |frame: u32| body(CUBE, 1.0, [0.1 * frame as f32, 0.0]);
+    for frame in 0..4 {
+        contacts.step(f64::from(frame) * FRAME_S, &[carried(frame)], &[]);
+    }
+    contacts.let_go(CUBE, carried(3).pose);
+    let mut last_m = carried(3).pose.position;
+    for frame in 4..64 {
+        let mut held = body(CUBE, 1.0, [0.3, 0.05 * (frame as f32 - 4.0)]);
+        held.is_loose = false;
+        contacts.step(f64::from(frame) * FRAME_S, &[], &[held]);
+        let now_m = shown_m(&contacts, &held);
+        assert!(length(difference(now_m, last_m)) < 0.2, "{frame}");
+        last_m = now_m;
+    }
+    assert!(!contacts.is_touched(CUBE));
+}
+
+#[test]
+fn a_cube_that_was_put_far_away_and_let_go_has_no_speed() {
+    let mut contacts = Contacts::default();
+    for frame in 0..4 {
+        let carried = body(CUBE, 1.0, [60.0 * frame as f32, 0.0]);
+        contacts.step(f64::from(frame) * FRAME_S, &[carried], &[]);
+    }
+    let there = body(CUBE, 1.0, [180.0, 0.0]);
+    contacts.let_go(CUBE, there.pose);
+    contacts.step(4.0 * FRAME_S, &[], &[there]);
+    assert!((shown_m(&contacts, &there)[0] - 180.0).abs() < 1e-3);
+}
+
 fn any_body(cube: CubeId) -> impl Strategy<Value = Body> {
     let position = (-3.0_f32..3.0, -3.0_f32..3.0, 0.0_f32..2.0);
     let turn = prop::array::uniform4(-1.0_f32..1.0).prop_filter_map("a length", |parts| {
