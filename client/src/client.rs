@@ -321,9 +321,11 @@ impl Client {
         };
     }
 
-    /// Shows at once that loose cubes give way to the own cube and a held one.
+    /// Shows at once that loose cubes give way to the own cube and a held one, and that they come back, though the
+    /// connection is lost.
     fn touch(&mut self, now: Duration) {
-        let Some(session) = self.session.as_ref().filter(|session| session.is_joined()) else {
+        let joined = self.session.as_ref().filter(|session| session.is_joined());
+        let Some(session) = joined.or(self.previous.as_ref()) else {
             return;
         };
         if let (Some(clock), Some(replica)) = (session.clock(), session.replica())

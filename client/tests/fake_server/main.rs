@@ -14,11 +14,11 @@ use std::time::Duration;
 use cubesync_client::lab::Conditions;
 use cubesync_client::protocol::{
     CellId, ClientMessage, CloseCode, CubeId, CubeKind, CubePose, Event, Keyframe, RejectCode,
-    ResumeToken, ServerMessage, Snapshot,
+    ResumeToken, ServerMessage, Snapshot, Welcome,
 };
 use cubesync_client::{Client, ClientEvent, ClientOptions, Status};
 
-use crate::trial::{FREE, HERE, OTHER, Trial, info, pose, put};
+use crate::trial::{FREE, HERE, OTHER, Trial, info, keyframe, pose, put, welcome};
 
 /// Whether a message is one that every client sends by itself.
 fn is_routine(message: &ClientMessage) -> bool {
@@ -146,6 +146,34 @@ fn a_client_comes_back_by_itself_and_shows_the_last_cubes_until_then() {
     assert_eq!(trial.client.own_cube(), Some(CubeId(8)));
     assert_eq!(trial.drawn(CubeId(8)), (6.0, false));
     assert_eq!(trial.client.cubes(trial.now()).len(), 3);
+}
+
+#[test]
+fn what_was_pushed_comes_back_though_the_connection_is_lost() {
+    let mut trial = Trial::new();
+    let own = CubeId(7);
+    let mut peer = trial.accept();
+    trial.poll();
+    peer.receive();
+    peer.send(&ServerMessage::Welcome(Welcome {
+        physics: true,
+        ..welcome(own, 100)
+    }));
+    peer.send(&keyframe(own));
+    trial.until(|trial| trial.client.status() == Status::Joined);
+    let push = |trial: &mut Trial, x_m, frames| {
+        trial.client.set_pose(own, pose(x_m));
+        for _ in 0..frames {
+            trial.skipped += Duration::from_millis(16);
+            trial.client.send(trial.now());
+        }
+        trial.drawn(FREE).0
+    };
+    assert!(push(&mut trial, 0.8, 5) < -0.1);
+    drop(peer);
+    trial.until(|trial| matches!(trial.client.status(), Status::Waiting { .. }));
+    assert!(push(&mut trial, 0.7, 5) < -0.2);
+    assert_eq!(push(&mut trial, 9.0, 40), 0.0);
 }
 
 #[test]
