@@ -1,7 +1,7 @@
 //! Tries faults that a cubesync server must survive on a real server process.
 //!
-//! A [`fault`] is a bad peer, a bad network or a mishap of the machine. The faults stand in four lists:
-//! [`transport`], [`datagram`], [`http`] and [`operation`]. The [`runner`] does one after the other and checks the
+//! A [`fault`] is a bad peer, a bad network or a mishap of the machine. The faults stand in five lists:
+//! [`transport`], [`datagram`], [`http`], [`operation`] and [`loose`]. The [`runner`] does one after the other and checks the
 //! process, its memory, its descriptors, its counters, and two bystanders whose game must go on; the
 //! [`report`] prints the results. [`few`] tries what a few addresses can do to everybody, [`soak`] runs for
 //! hours, [`figures`] measures what faults cost, and [`cluster`] tries faults on several servers.
@@ -13,6 +13,7 @@ mod few;
 mod figures;
 mod harness;
 mod http;
+mod loose;
 mod operation;
 mod report;
 mod runner;
@@ -121,11 +122,12 @@ struct Suite {
 }
 
 /// The lists, in the order in which they are run.
-const LISTS: [(&str, &[Fault]); 4] = [
+const LISTS: [(&str, &[Fault]); 5] = [
     ("transport", transport::FAULTS),
     ("datagram", datagram::FAULTS),
     ("http", http::FAULTS),
     ("operation", operation::FAULTS),
+    ("loose", loose::FAULTS),
 ];
 
 fn main() -> ExitCode {
