@@ -28,6 +28,8 @@ const MAX_SPIN_RADPS: f32 = 20.0;
 const MAX_PUSH_MPS: f32 = 20.0;
 /// Fastest turn of a pusher, the same.
 const MAX_TURN_RADPS: f32 = 15.0;
+/// Longest time beyond a step's own that a pusher has for its way, when steps are late.
+const LONGEST_WAY_S: f32 = 0.25;
 const FRICTION: f32 = 0.6;
 /// What stops a cube on a corner from rolling on for ever.
 const ANGULAR_DAMPING: f32 = 0.3;
@@ -172,7 +174,10 @@ impl Bodies {
     }
 
     /// Brings the pushers into the world, and returns the way of each body that moves.
-    fn place_pushers(&mut self, pushers: &[Pusher]) -> Vec<(RigidBodyHandle, [Place; 2])> {
+    fn place_pushers(&mut self, step: &Step) -> Vec<(RigidBodyHandle, [Place; 2])> {
+        let pushers = &step.pushers;
+        let late_s = self.tick_s * step.late_ticks as f32;
+        let way_s = self.tick_s + late_s.min(LONGEST_WAY_S);
         let present: BTreeSet<CubeId> = pushers.iter().map(|pusher| pusher.cube).collect();
         let Self { world, players, .. } = self;
         players.retain(|cube, body| {
@@ -193,10 +198,10 @@ impl Bodies {
             let handle = self.pusher(pusher);
             let body = &mut self.world.bodies[handle];
             let (mut from, to) = (*body.position(), place(pusher.pose));
-            if from.translation.distance(to.translation) > MAX_PUSH_MPS * self.tick_s {
+            if from.translation.distance(to.translation) > MAX_PUSH_MPS * way_s {
                 from.translation = to.translation;
             }
-            if from.rotation.angle_between(to.rotation) > MAX_TURN_RADPS * self.tick_s {
+            if from.rotation.angle_between(to.rotation) > MAX_TURN_RADPS * way_s {
                 from.rotation = to.rotation;
             }
             if from != *body.position() {
@@ -258,7 +263,7 @@ impl Mechanics for Bodies {
         for cube in &step.released {
             self.release(cube);
         }
-        let ways = self.place_pushers(&step.pushers);
+        let ways = self.place_pushers(step);
         for done in 1..=self.steps {
             let share = f32::from(done) / f32::from(self.steps);
             for (body, [from, to]) in &ways {

@@ -60,7 +60,7 @@ impl Scene {
     fn step(&mut self, pushers: &[Pusher]) -> f32 {
         self.step_with(&Step {
             pushers: pushers.to_vec(),
-            released: Vec::new(),
+            ..Step::default()
         })
     }
 
@@ -200,6 +200,24 @@ fn a_pushed_cube_keeps_clear_of_its_pusher() {
 }
 
 #[test]
+fn a_player_does_not_run_through_what_is_in_the_way_while_steps_are_late() {
+    let mut scene = Scene::new(&[loose(0, [4.0, 0.0, 0.5])]);
+    for step in 0..15 {
+        // A run of 8 m/s, of which each third tick is seen.
+        let x = step as f32 * 0.8;
+        scene.step_with(&Step {
+            pushers: vec![player(0, [x, 0.0, 0.5])],
+            late_ticks: 2,
+            ..Step::default()
+        });
+        let [cube, ..] = scene.poses[&CubeId(0)].position.to_metres();
+        assert!(cube - x > 0.4, "{cube} {x} at {step}");
+    }
+    let [cube, ..] = scene.poses[&CubeId(0)].position.to_metres();
+    assert!(cube > 14.0 * 0.8 + 0.9, "{cube}");
+}
+
+#[test]
 fn a_player_who_lifts_the_lowest_cube_away_brings_the_others_down() {
     let tower: Vec<_> = (0..4)
         .map(|id| loose(id, [0.0, 0.0, 0.5 + id as f32]))
@@ -234,8 +252,8 @@ fn a_thrown_cube_flies_on_with_its_velocity_but_not_without_bound() {
             ..loose(0, [0.0, 0.0, 2.0])
         };
         let farthest = scene.step_with(&Step {
-            pushers: Vec::new(),
             released: vec![thrown],
+            ..Step::default()
         });
         assert!(farthest <= bound_m / f32::from(HZ) + 2.1, "{farthest}");
         for _ in 0..10 {
@@ -417,6 +435,7 @@ fn width() -> impl Strategy<Value = Width> {
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
+    let late_ticks = prop_oneof![4 => Just(0), 1 => 0..10_u32, 1 => Just(u32::MAX)];
     let pusher = (
         prop_oneof![0..12_u64, PLAYERS..PLAYERS + 3],
         width(),
@@ -425,7 +444,8 @@ fn any_step() -> impl Strategy<Value = Step> {
     let released = (0..14_u64, width(), pose(), velocity());
     let pushers = prop::collection::vec(pusher, 0..5);
     let released = prop::collection::vec(released, 0..2);
-    (pushers, released).prop_map(|(pushers, released)| Step {
+    (pushers, released, late_ticks).prop_map(|(pushers, released, late_ticks)| Step {
+        late_ticks,
         pushers: pushers
             .into_iter()
             .map(|(id, width, pose)| Pusher {

@@ -100,6 +100,8 @@ pub struct Step {
     pub pushers: Vec<Pusher>,
     /// The cubes that players have let go since the step before.
     pub released: Vec<LooseCube>,
+    /// Ticks that the step before took too long: pushers have gone on meanwhile.
+    pub late_ticks: u32,
 }
 
 /// The outcome of a step.

@@ -23,6 +23,8 @@ pub(super) struct LooseCubes {
     engine: Engine,
     glide: Glide,
     counts: StepCounts,
+    /// Ticks that the step before took too long.
+    late_ticks: u32,
     /// The pushers of the newest step.
     pushers: Vec<Pusher>,
     is_asleep: bool,
@@ -59,6 +61,7 @@ impl LooseCubes {
             counts: counts.clone(),
             create,
             kept,
+            late_ticks: 0,
             pushers: Vec::new(),
             is_asleep: true,
             kept_at: world.tick_number(),
@@ -88,6 +91,7 @@ impl LooseCubes {
             }
             Ok((mechanics, Stepped { moved, is_asleep })) => {
                 self.glide.begin(*began, *ticks, &moved);
+                self.late_ticks = *ticks - 1;
                 self.engine = Engine::Idle(mechanics);
                 self.is_asleep = is_asleep;
             }
@@ -106,7 +110,8 @@ impl LooseCubes {
         if !matches!(self.engine, Engine::Idle(_)) {
             return;
         }
-        let step = world.next_step();
+        let mut step = world.next_step();
+        step.late_ticks = std::mem::take(&mut self.late_ticks);
         if self.is_asleep && step.released.is_empty() && step.pushers == self.pushers {
             return;
         }

@@ -111,6 +111,7 @@ impl World {
         Step {
             pushers: moved.map(pusher).collect(),
             released: std::mem::take(&mut self.released).into_values().collect(),
+            late_ticks: 0,
         }
     }
 
