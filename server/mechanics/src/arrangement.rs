@@ -92,7 +92,7 @@ fn wall([x, y]: [f32; 2]) -> Vec<FieldCube> {
         for column in 0..length {
             let along = column as f32 - (length - 1) as f32 / 2.0 + (row % 2) as f32 / 2.0;
             let at = [x + along * step, y, row_height(row)];
-            bricks.push(cube(BRICK_METRES, WALL_COLOURS[row % 2], at));
+            bricks.push(cube(BRICK_METRES, WALL_COLOURS[(row + column) % 2], at));
         }
     }
     bricks
