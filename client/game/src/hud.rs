@@ -14,9 +14,19 @@ use crate::theme;
 /// Time for which the keys are shown after the first join.
 const KEYS_SHOWN: Duration = Duration::from_secs(12);
 const KEYS_FADE_S: f32 = 1.5;
-const KEYS: &str = "WASD or arrows move  ·  Space jumps  ·  drag to look around  ·  F1 help";
-const TOUCH_KEYS: &str = "Drag to look around  ·  pinch to zoom";
-const SHORT_KEYS: &str = "WASD or arrows move  ·  F1 help";
+/// The most important keys, where nothing can be pushed and where loose cubes can.
+const KEYS: [&str; 2] = [
+    "WASD or arrows move  ·  Space jumps  ·  drag to look around  ·  F1 help",
+    "WASD or arrows move  ·  run into cubes to push them  ·  drag to look around  ·  F1 help",
+];
+const TOUCH_KEYS: [&str; 2] = [
+    "Drag to look around  ·  pinch to zoom",
+    "Run into cubes  ·  drag to look around",
+];
+const SHORT_KEYS: [&str; 2] = [
+    "WASD or arrows move  ·  F1 help",
+    "Arrows move and push cubes  ·  F1 help",
+];
 
 /// The message about a connection that is being made or was lost.
 #[derive(Debug, PartialEq, Eq)]
@@ -193,7 +203,13 @@ pub(crate) fn show_feed(
 }
 
 /// Draws the most important keys in the first seconds of a game.
-pub(crate) fn show_keys(canvas: &Canvas, since_join: Duration, screen: Vec2, by_touch: bool) {
+pub(crate) fn show_keys(
+    canvas: &Canvas,
+    since_join: Duration,
+    screen: Vec2,
+    by_touch: bool,
+    physics: bool,
+) {
     let left_s = KEYS_SHOWN.saturating_sub(since_join).as_secs_f32();
     let opacity = (left_s / KEYS_FADE_S).min(1.0);
     if opacity <= 0.0 {
@@ -203,9 +219,11 @@ pub(crate) fn show_keys(canvas: &Canvas, since_join: Duration, screen: Vec2, by_
         // On an upright phone the controls are at the bottom.
         ..600.0 if by_touch => (TOUCH_KEYS, 250.0),
         _ if by_touch => (TOUCH_KEYS, 52.0),
-        ..800.0 => (SHORT_KEYS, 52.0),
+        // News have room beside the short ones.
+        ..1000.0 => (SHORT_KEYS, 52.0),
         _ => (KEYS, 52.0),
     };
+    let keys = keys[usize::from(physics)];
     let width = canvas.width(keys, theme::SMALL) + 32.0;
     let area = Rect::new((screen.x - width) / 2.0, screen.y - bottom, width, 32.0);
     canvas.rounded(area, 16.0, theme::faded(theme::PILL, opacity));

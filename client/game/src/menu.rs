@@ -34,10 +34,10 @@ pub(crate) enum Choice {
 
 /// All keys, as the help shows them.
 const HELP: [(&str, &str); 12] = [
-    ("W A S D   ← ↑ → ↓", "move, as the camera looks"),
+    ("W A S D   ← ↑ → ↓", "move; push what is in the way"),
     ("Shift", "move faster"),
     ("Space", "jump"),
-    ("E", "take and drop the free cube"),
+    ("E", "take a loose cube, throw it"),
     ("Mouse button", "hold and drag to look around"),
     ("Wheel", "nearer and farther"),
     ("F1", "this help"),

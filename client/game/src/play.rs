@@ -4,7 +4,7 @@ mod events;
 
 use std::time::Duration;
 
-use cubesync_client::protocol::{CubeKind, CubePose, Pose, ResumeToken};
+use cubesync_client::protocol::{CubeId, CubeKind, CubePose, Pose, ResumeToken};
 use cubesync_client::{Client, Controller, CubeView, Input, Status};
 use macroquad::input::KeyCode;
 use macroquad::math::{Vec2, Vec3, vec3};
@@ -71,11 +71,15 @@ pub(crate) enum ScreenExit {
     Quit,
 }
 
-/// Returns the text of the take button: the action that it has at the moment.
+/// The action that the take key has at the moment.
 #[derive(Debug, Clone, Copy)]
 struct Hint {
+    /// The text of the button.
     label: &'static str,
+    /// The words beside the key.
     text: &'static str,
+    /// The cube that would be taken.
+    takes: Option<CubeId>,
 }
 
 impl PlayScreen {
@@ -146,8 +150,14 @@ impl PlayScreen {
         let cubes = self.client.cubes(time.now);
         let screen_px = screen * screen_dpi_scale();
         let view = self.camera.view(screen_px);
+        let hint = self.hint(&cubes);
+        let takes = hint.and_then(|hint| hint.takes);
         let in_sight = cubes.iter().map(|view| view.cube);
         let in_sight = in_sight.zip(scene::scene(&cubes));
+        let in_sight = in_sight.map(|(cube, drawn)| match takes {
+            Some(takes) if takes == cube => (cube, scene::marked(drawn)),
+            _ => (cube, drawn),
+        });
         let scene = self.fades.step(in_sight, time.step_s());
         renderer.draw(&view, screen_px, time.now.as_secs_f32(), &scene);
 
@@ -163,9 +173,8 @@ impl PlayScreen {
         hud::show_feed(canvas, &self.feed, time.now, screen, self.by_touch);
         if let Some(joined) = self.first_join {
             let since_join = time.now.saturating_sub(joined);
-            hud::show_keys(canvas, since_join, screen, self.by_touch);
+            hud::show_keys(canvas, since_join, screen, self.by_touch, self.physics);
         }
-        let hint = self.hint(&cubes);
         if self.by_touch {
             if self.menu.is_none() {
                 let take = hint.map(|hint| hint.label);
@@ -341,14 +350,21 @@ impl PlayScreen {
             return None;
         }
         match self.carry {
+            Carry::Held(_) if self.physics => Some(Hint {
+                label: "Throw",
+                text: "let go: it flies as you move",
+                takes: None,
+            }),
             Carry::Held(_) => Some(Hint {
                 label: "Drop",
                 text: "drop the cube",
+                takes: None,
             }),
             Carry::Asked(_) | Carry::Falling { .. } => None,
-            Carry::Empty => self.cube_in_reach(cubes).map(|_| Hint {
+            Carry::Empty => self.cube_in_reach(cubes).map(|view| Hint {
                 label: "Take",
                 text: "take the cube",
+                takes: Some(view.cube),
             }),
         }
     }

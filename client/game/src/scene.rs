@@ -13,6 +13,8 @@ use crate::theme::PALETTE;
 const GOLD: Vec3 = vec3(1.0, 0.72, 0.22);
 /// Share of the holder's colour in the colour of a held cube.
 const HOLDERS_SHARE: f32 = 0.75;
+/// The light of the cube that would be taken.
+const MARKED_GLOW: f32 = 0.35;
 const STALE_OPACITY: f32 = 0.35;
 
 /// Returns the cubes of a room as they are to be drawn.
@@ -56,6 +58,15 @@ fn scene_cube(view: &CubeView<'_>, cubes: &[CubeView<'_>]) -> SceneCube {
                 ..cube
             }
         }
+    }
+}
+
+/// Returns a cube so that a person sees that it is the one to take.
+pub(crate) fn marked(cube: SceneCube) -> SceneCube {
+    SceneCube {
+        glow: cube.glow.max(MARKED_GLOW),
+        ring: 1.0,
+        ..cube
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cubesync_client::{Client, CubeView, Status};
 use macroquad::prelude::*;
 
-const KEYS: &str = "WASD or arrows: move    Space: jump    E: take or drop the free cube";
+const KEYS: &str = "WASD or arrows: move and push    Space: jump    E: take a cube, throw it";
 const SKY: Color = Color::new(0.55, 0.68, 0.80, 1.0);
 const FLOOR: Color = Color::new(0.28, 0.38, 0.37, 1.0);
 const TILE_M: f32 = 3.0;
