@@ -7,6 +7,7 @@ mod linux;
 mod names;
 mod process;
 mod server;
+mod wall;
 
 use display::{Patch, VirtualDisplay, Window};
 use process::{Program, until};
