@@ -59,22 +59,22 @@ impl Encoding {
     }
 }
 
+/// Returns a near pose that the codec encodes without loss.
+pub(crate) fn on_grid(pose: Pose, codec: &Codec) -> Pose {
+    let odd = (1 << codec.rotation_grid_bits) - 1;
+    let packed = u32::from_le_bytes(pose.rotation.into()) & !(odd | odd << 10 | odd << 20);
+    Pose {
+        rotation: packed.to_le_bytes().into(),
+        ..pose
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use cubesync_protocol::motion::MotionState;
     use cubesync_protocol::{Position, Rotation};
 
     use super::*;
-
-    /// Returns the nearest pose that the codec encodes without loss.
-    fn on_grid(pose: Pose, codec: &Codec) -> Pose {
-        let odd = (1 << codec.rotation_grid_bits) - 1;
-        let packed = u32::from_le_bytes(pose.rotation.into()) & !(odd | odd << 10 | odd << 20);
-        Pose {
-            rotation: packed.to_le_bytes().into(),
-            ..pose
-        }
-    }
 
     /// Returns poses of which a third rest while the others walk, turn and fall.
     fn path(index: u64, tick: i32) -> Pose {

@@ -15,14 +15,17 @@ use crate::people::{People, ticks, tracks};
 const CUBES: u64 = 100;
 const SECONDS: usize = 60;
 
+/// The cost of motion in one set.
 #[derive(Default)]
-struct Cost {
-    bytes: usize,
+pub(crate) struct Cost {
+    pub(crate) bytes: usize,
+    /// Ticks with bytes.
+    pub(crate) ticks: usize,
     updates: usize,
     encode: Duration,
     decode: Duration,
-    error_quanta: i32,
-    error_degrees: f64,
+    pub(crate) error_quanta: i32,
+    pub(crate) error_degrees: f64,
 }
 
 /// Prints the table.
@@ -49,10 +52,13 @@ pub(crate) fn run() -> anyhow::Result<()> {
             let tracks = tracks(people, 0..CUBES, hz, SECONDS * hz as usize);
             let rows = [
                 ("full poses of changed cubes, bincode", full_poses(&tracks)?),
-                ("residual varints", residuals(&tracks, Encoding::Varints)?),
+                (
+                    "residual varints",
+                    residuals(&tracks, &Codec::LIVE, Encoding::Varints)?,
+                ),
                 (
                     "residuals, range coder",
-                    residuals(&tracks, Encoding::Range)?,
+                    residuals(&tracks, &Codec::LIVE, Encoding::Range)?,
                 ),
             ];
             eprint!("\r\x1b[K");
@@ -66,8 +72,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 
 fn row(name: &str, hz: u32, encoding: &str, cost: &Cost, tracks: &[Vec<Pose>]) {
     let all = (tracks.len() * tracks[0].len()) as f64;
-    let moves = |track: &Vec<Pose>| track.windows(2).filter(|pair| pair[0] != pair[1]).count();
-    let moving = match tracks.iter().map(moves).sum::<usize>() {
+    let moving = match moves(tracks) {
         0 => all,
         moving => moving as f64,
     };
@@ -109,10 +114,20 @@ fn full_poses(tracks: &[Vec<Pose>]) -> anyhow::Result<Cost> {
     Ok(cost)
 }
 
-fn residuals(tracks: &[Vec<Pose>], encoding: Encoding) -> anyhow::Result<Cost> {
-    let codec = &Codec::LIVE;
+/// Returns the number of poses that differ from that of the tick before.
+pub(crate) fn moves(tracks: &[Vec<Pose>]) -> usize {
+    let moves = |track: &Vec<Pose>| track.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    tracks.iter().map(moves).sum()
+}
+
+/// Encodes the residuals of tracks, decodes them, and compares with the truth.
+pub(crate) fn residuals(
+    tracks: &[Vec<Pose>],
+    codec: &'static Codec,
+    encoding: Encoding,
+) -> anyhow::Result<Cost> {
     let mut cost = Cost::default();
-    let mut sender = at_start(tracks);
+    let mut sender = at_start(tracks, codec);
     let mut receiver = sender.clone();
     let mut bytes = Vec::new();
     for tick in ticks(tracks) {
@@ -123,6 +138,7 @@ fn residuals(tracks: &[Vec<Pose>], encoding: Encoding) -> anyhow::Result<Cost> {
         cost.updates += encoding.encode_tick(&mut sender, codec, truth, &mut bytes);
         cost.encode += started.elapsed();
         cost.bytes += bytes.len();
+        cost.ticks += usize::from(!bytes.is_empty());
 
         let started = Instant::now();
         receiver.advance_to(receiver.tick() + 1);
@@ -152,8 +168,8 @@ fn residuals(tracks: &[Vec<Pose>], encoding: Encoding) -> anyhow::Result<Cost> {
 }
 
 /// Returns every cube at rest where it is at first.
-pub(crate) fn at_start(tracks: &[Vec<Pose>]) -> MotionSet {
-    let mut set = MotionSet::new(&Codec::LIVE);
+pub(crate) fn at_start(tracks: &[Vec<Pose>], codec: &'static Codec) -> MotionSet {
+    let mut set = MotionSet::new(codec);
     for (index, track) in tracks.iter().enumerate() {
         set.insert(CubeId(index as u64), MotionState::at_rest(track[0]));
     }

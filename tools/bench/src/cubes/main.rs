@@ -1,5 +1,5 @@
-//! `cargo bench-cubes`: the motion codec on Glenn Fiedler's trace and on people's motion, and the
-//! training of its tables.
+//! `cargo bench-cubes`: the motion codec on Glenn Fiedler's trace, on people's motion and on rooms with loose cubes, and
+//! the training of its tables.
 
 mod codecs;
 mod encodings;
@@ -9,11 +9,17 @@ mod live;
 #[allow(dead_code)]
 mod motions;
 mod people;
+mod recorded;
+mod rooms;
+mod scenes;
 mod touched;
 mod trace;
 mod train;
 mod trainer;
 mod varints;
+// How bots wander; they are a program, which cannot be depended on.
+#[path = "../../../../client/bots/src/wander.rs"]
+mod wander;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -26,11 +32,17 @@ use clap::Parser;
 #[command(name = "bench-cubes")]
 struct Options {
     /// A recording of 901 cubes in the format of the compression challenge, unpacked.
-    #[arg(required_unless_present_any = ["live", "train"])]
+    #[arg(required_unless_present_any = ["live", "room", "rooms", "train"])]
     file: Option<PathBuf>,
     /// Code people's motion as in live play instead.
     #[arg(long)]
     live: bool,
+    /// Code what a server recorded of a room, its first five minutes.
+    #[arg(long, value_name = "FILE")]
+    room: Option<PathBuf>,
+    /// Code rooms with loose cubes, played from seeds.
+    #[arg(long)]
+    rooms: bool,
     /// Train the tables on this recording and on people's motion, and write them into the
     /// sources, from the repository's root.
     #[arg(long, value_name = "FILE")]
@@ -56,6 +68,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
     }
     if options.live {
         live::run()?;
+    }
+    if let Some(file) = &options.room {
+        rooms::code_recording(file)?;
+    }
+    if options.rooms {
+        rooms::run()?;
     }
     Ok(())
 }

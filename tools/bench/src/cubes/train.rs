@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context;
 use cubesync_protocol::Pose;
-use cubesync_protocol::motion::GROUPS;
+use cubesync_protocol::motion::{Codec, GROUPS};
 
 use crate::codecs::PHYSICS;
 use crate::encodings;
@@ -76,7 +76,7 @@ fn on_trace(trace: &Trace, back: usize, trainer: &mut Trainer) {
 }
 
 fn on_people(tracks: &[Vec<Pose>], trainer: &mut Trainer) {
-    let mut set = live::at_start(tracks);
+    let mut set = live::at_start(tracks, &Codec::LIVE);
     for tick in ticks(tracks) {
         set.advance_to(set.tick() + 1);
         set.train_tick(|id| tracks[id.0 as usize][tick], trainer);
