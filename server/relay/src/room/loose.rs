@@ -3,9 +3,12 @@
 //! loose cubes are slower than real ones, but move [evenly](super::glide). Where a runtime has a single thread, as in
 //! simulations, steps run in the room's task, so that the same ticks always bring the same motion.
 
+use std::sync::LazyLock;
+use std::thread::available_parallelism;
+
 use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{Semaphore, oneshot};
 use tracing::error;
 
 use super::glide::Glide;
@@ -13,6 +16,14 @@ use super::world::World;
 use super::{RoomSettings, clock};
 use crate::mechanics::{Create, Field, Kept, Mechanics, Pusher, Stepped};
 use crate::metrics::StepCounts;
+
+/// Steps of all rooms that may run at once: more would only take the processors from the rooms' tasks. The others
+/// wait in order, so that no number of heavy rooms makes threads without end.
+static STEPS: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new(steps_at_once()));
+
+pub(super) fn steps_at_once() -> usize {
+    available_parallelism().map_or(1, usize::from)
+}
 
 /// The mechanics of a room.
 #[derive(Debug)]
@@ -135,7 +146,14 @@ impl LooseCubes {
             let _ = sender.send((mechanics, stepped));
         };
         match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-            Ok(RuntimeFlavor::MultiThread) => drop(tokio::task::spawn_blocking(work)),
+            Ok(RuntimeFlavor::MultiThread) => drop(tokio::spawn(async {
+                // Nobody closes it.
+                let turn = STEPS.acquire().await;
+                drop(tokio::task::spawn_blocking(move || {
+                    work();
+                    drop(turn);
+                }));
+            })),
             _ => work(),
         }
     }

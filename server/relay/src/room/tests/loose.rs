@@ -1,10 +1,13 @@
 //! Loose cubes in a room, moved by mechanics so simple that a test knows what comes of them.
 
+use std::sync::{Condvar, Mutex};
+
 use cubesync_protocol::{CubePose, Width};
 use tokio::sync::watch;
 
 use super::*;
-use crate::mechanics::{FieldCube, Kept, LooseCube, Mechanics, Step, Stepped};
+use crate::mechanics::{Create, FieldCube, Kept, LooseCube, Mechanics, Step, Stepped};
+use crate::room::loose::steps_at_once;
 
 /// Loose cubes slide east for so many ticks after a pusher was within a metre of them, or after they were let go.
 const SLIDE_TICKS: u32 = 10;
@@ -288,6 +291,57 @@ async fn a_room_outlives_its_mechanics() {
         tokio::task::yield_now().await;
     }
     assert_eq!(test.room.world.cube_count(), 3);
+}
+
+/// Mechanics whose steps wait until the test opens the gate.
+#[derive(Debug)]
+struct Waiting;
+
+/// Steps that run now, the most that ever ran at once, and whether they may end.
+static GATE: (Mutex<(usize, usize, bool)>, Condvar) = (Mutex::new((0, 0, false)), Condvar::new());
+
+impl Mechanics for Waiting {
+    fn step(&mut self, _: &Step) -> Stepped {
+        let mut steps = GATE.0.lock().unwrap();
+        steps.0 += 1;
+        steps.1 = steps.1.max(steps.0);
+        let mut steps = GATE
+            .1
+            .wait_while(steps, |(_, _, is_open)| !*is_open)
+            .unwrap();
+        steps.0 -= 1;
+        Stepped {
+            moved: Vec::new(),
+            is_asleep: true,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn rooms_have_no_more_steps_at_once_than_the_machine_has_processors() {
+    let most = steps_at_once();
+    let mut rooms: Vec<_> = (0..most + 4)
+        .map(|seed| {
+            let create: Option<Create> = Some(|_, _| Box::new(Waiting));
+            TestRoom::with(None, seed as u64, Field { create, ..field(2) })
+        })
+        .collect();
+    for room in &mut rooms {
+        room.enter(None);
+        room.ticks(1);
+    }
+    while GATE.0.lock().unwrap().0 < most {
+        tokio::task::yield_now().await;
+    }
+    GATE.0.lock().unwrap().2 = true;
+    GATE.1.notify_all();
+    for room in &mut rooms {
+        while !room.room.loose.as_ref().unwrap().is_at_rest() {
+            room.ticks(1);
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(GATE.0.lock().unwrap().1, most);
 }
 
 #[test]
