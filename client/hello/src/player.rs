@@ -59,13 +59,20 @@ impl Player {
         let held = cubes.iter().find(of(Some(own))).map(|view| view.cube);
         let free = cubes.iter().filter(of(None));
         let free = free.min_by(|a, b| way_m(a).total_cmp(&way_m(b)));
-        match (held, free.map(|view| (view.cube, way_m(view)))) {
+        let free = free.filter(|view| way_m(view) < REACH_M);
+        match (
+            held,
+            free.map(|view| (view.cube, view.pose(), view.width_m)),
+        ) {
             // With physics it flies on with the speed that it has.
             (Some(held), _) if is_asked => client.release(held),
             (Some(held), _) => client.set_pose(held, cube.carry_pose()),
             // This only asks. Who gets the cube is for the server to say, since somebody else may
             // have asked before us; its answer is in the cube's kind, a round trip later.
-            (None, Some((free, way_m))) if is_asked && way_m < REACH_M => client.take(free),
+            (None, Some((free, from, width_m))) if is_asked => {
+                cube.pick_up(from, width_m);
+                client.take(free);
+            }
             _ => {}
         }
     }
