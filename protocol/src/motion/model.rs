@@ -30,7 +30,8 @@ pub trait Decide {
 pub struct Table(&'static [u8; TABLE_BYTES]);
 
 impl Table {
-    /// The table of live play, trained on people who walk, run, turn, jump and stand.
+    /// The table of live play, trained on people who walk, run, turn, jump and stand, and on loose cubes that they push,
+    /// carry and throw.
     pub const LIVE: Self = Self::new(include_bytes!("tables/live.bin"));
 
     /// Returns the table that a trainer wrote.

@@ -51,6 +51,9 @@ impl Kind {
         Self::Tumble,
     ];
 
+    /// The kinds of which other seeds train the table of live play. It sees none of the others.
+    pub(crate) const TRAINED: [Self; 4] = [Self::Wall, Self::Shove, Self::Blast, Self::Carry];
+
     /// What happens in it.
     pub(crate) fn name(self) -> &'static str {
         match self {
