@@ -33,12 +33,17 @@ pub(crate) fn run() -> anyhow::Result<()> {
                 rows.push(Row::with_lossless(scenes::play(kind, seed, hz))?);
             }
             eprint!("\r\x1b[K");
-            print(kind.name(), hz, &rows);
+            let star = if Kind::TRAINED.contains(&kind) {
+                ""
+            } else {
+                " *"
+            };
+            print(&format!("{}{star}", kind.name()), hz, &rows);
         }
     }
     println!();
     println!(
-        "medians of seeds {SEEDS:?}, least and most in brackets; *: the training saw no such play"
+        "medians of seeds {SEEDS:?}, least and most in brackets; *: the tables saw no such play"
     );
     compare()
 }
