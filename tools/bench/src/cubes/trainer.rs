@@ -45,11 +45,12 @@ impl Trainer {
         std::mem::take(&mut self.bits)
     }
 
-    /// Returns the table in the form of the codec.
-    pub(crate) fn table(&self) -> Vec<u8> {
+    /// Returns the table in the form of the codec, with entries that are multiples of a step.
+    pub(crate) fn table(&self, step: f32) -> Vec<u8> {
         let parts = self.entries.iter().map(|entry| entry * LOGIT_PARTS as f32);
+        let whole = |part: f32| (part.round() / step).round_ties_even() * step;
         // `as` saturates.
-        parts.map(|part| (part.round() as i8) as u8).collect()
+        parts.map(|part| (whole(part) as i8) as u8).collect()
     }
 }
 
