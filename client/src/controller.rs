@@ -124,9 +124,12 @@ impl Controller {
         self.velocity
     }
 
-    /// Puts the cube somewhere, at rest: after a correction by the server.
+    /// Puts the cube somewhere, at rest: after a correction by the server. A carried cube stays in front of it.
     pub fn set_pose(&mut self, pose: Pose) {
-        *self = Self::new(pose);
+        *self = Self {
+            carry_half_m: self.carry_half_m,
+            ..Self::new(pose)
+        };
     }
 
     /// Starts to carry a cube of this width that lies at `from`: [`carry_pose`](Self::carry_pose) comes from
@@ -450,6 +453,20 @@ mod tests {
         }
         assert_eq!(before, Position::from_metres([1.1, 0.0, FLOOR_M]));
         assert_eq!(controller.drop_pose().position, before);
+    }
+
+    #[test]
+    fn a_wide_cube_is_carried_on_in_front_after_a_correction() {
+        let mut controller = resting();
+        controller.pick_up(Pose::default(), 4.0);
+        controller.set_pose(Pose {
+            position: Position::from_metres([5.0, 0.0, FLOOR_M]),
+            ..Pose::default()
+        });
+        let own = Solid::new(1.0, &controller.pose().into());
+        let carried = Solid::new(4.0, &controller.carry_pose().into());
+        assert!(own.overlap_m(&carried) < 0.0);
+        assert_eq!(controller.drop_pose().position.to_metres()[2], 2.0);
     }
 
     proptest::proptest! {

@@ -146,7 +146,9 @@ impl Bot {
                 self.rest();
             }
             ClientEvent::Corrected(corrected) if Some(corrected.cube) == self.client.own_cube() => {
-                self.cube = Some(Controller::new(corrected.pose));
+                if let Some(own) = &mut self.cube {
+                    own.set_pose(corrected.pose);
+                }
             }
             ClientEvent::CubeTaken { cube, by } if Some(by) == self.client.own_cube() => {
                 let left_s = self.wander.seconds(4.0, 12.0);

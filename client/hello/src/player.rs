@@ -35,11 +35,13 @@ impl Player {
             ClientEvent::CubeTaken { .. } | ClientEvent::CubeFreed { .. } => return,
             ClientEvent::Refused { .. } => "somebody else was faster".to_owned(),
             // The server corrects a cube that moves too fast. We go on from its answer.
-            ClientEvent::Corrected(to) if client.own_cube() == Some(to.cube) => {
-                self.cube = Some(Controller::new(to.pose));
+            ClientEvent::Corrected(to) => {
+                let is_own = client.own_cube() == Some(to.cube);
+                if let Some(cube) = self.cube.as_mut().filter(|_| is_own) {
+                    cube.set_pose(to.pose);
+                }
                 return;
             }
-            ClientEvent::Corrected(_) => return,
         };
     }
 
