@@ -146,7 +146,7 @@ impl Controller {
         let place = self.carry_place();
         let position = std::array::from_fn(|axis| place[axis] + self.carry_offset[axis]);
         Pose {
-            position: Position::from_metres(within_walls(position)),
+            position: Position::from_metres(within_walls(position, self.carry_half_m)),
             rotation: Rotation::from_quaternion(self.rotation()),
         }
     }
@@ -192,7 +192,7 @@ impl Controller {
     }
 
     fn collide(&mut self) {
-        let inside = within_walls(self.position);
+        let inside = within_walls(self.position, FLOOR_M);
         for (axis, inside) in inside.into_iter().enumerate() {
             if self.position[axis] != inside {
                 self.position[axis] = inside;
@@ -240,22 +240,19 @@ impl Controller {
         // A large cube's centre is higher than the own one's, and leans towards it.
         let leans_m = LARGEST_LEAN_RAD * (self.carry_half_m - FLOOR_M).max(0.0);
         let distance_m = FLOOR_M + CARRY_GAP_M + leans_m + self.carry_half_m;
-        within_walls([
-            x + cosine * distance_m,
-            y + sine * distance_m,
-            z.max(self.carry_half_m),
-        ])
+        let place = [x + cosine * distance_m, y + sine * distance_m, z];
+        within_walls(place, self.carry_half_m)
     }
 }
 
-/// Returns the nearest point at which a whole cube is inside the world.
-fn within_walls([x, y, z]: [f32; 3]) -> [f32; 3] {
-    let wall = MAX_HORIZONTAL_QUANTA as f32 / QUANTA_PER_METRE - FLOOR_M;
-    let ceiling = MAX_HEIGHT_QUANTA as f32 / QUANTA_PER_METRE - FLOOR_M;
+/// Returns the nearest point at which a whole cube is inside the world, half of whose edge is `half_m`.
+fn within_walls([x, y, z]: [f32; 3], half_m: f32) -> [f32; 3] {
+    let wall = MAX_HORIZONTAL_QUANTA as f32 / QUANTA_PER_METRE - half_m;
+    let ceiling = MAX_HEIGHT_QUANTA as f32 / QUANTA_PER_METRE - half_m;
     [
         x.clamp(-wall, wall),
         y.clamp(-wall, wall),
-        z.clamp(FLOOR_M, ceiling),
+        z.clamp(half_m, ceiling),
     ]
 }
 
@@ -453,6 +450,31 @@ mod tests {
         }
         assert_eq!(before, Position::from_metres([1.1, 0.0, FLOOR_M]));
         assert_eq!(controller.drop_pose().position, before);
+    }
+
+    #[test]
+    fn a_small_cube_is_lifted_from_where_it_lies() {
+        let mut controller = resting();
+        let from = Pose {
+            position: Position::from_metres([1.5, 0.0, 0.125]),
+            ..Pose::default()
+        };
+        controller.pick_up(from, 0.25);
+        assert_eq!(controller.carry_pose().position, from.position);
+    }
+
+    #[test]
+    fn a_wide_cube_stays_inside_the_world() {
+        let mut controller = Controller::new(Pose {
+            position: Position::from_metres([254.0, 0.0, FLOOR_M]),
+            ..Pose::default()
+        });
+        controller.pick_up(controller.pose(), 4.0);
+        play(&mut controller, EAST, 2.0, 60);
+        assert_eq!(
+            controller.carry_pose().position.to_metres(),
+            [254.0, 0.0, 2.0]
+        );
     }
 
     #[test]
