@@ -1,4 +1,4 @@
-//! The smallest game on cubesync: your own cube, everybody else's, and one free cube to fight for.
+//! The smallest game on cubesync: your own cube, everybody else's, and loose cubes to fight for.
 //! Start a server with `cargo server`, then run `cargo hello` in two terminals. To play with
 //! somebody on another machine: `cargo hello 192.168.1.5:14900 Anna`.
 //!

@@ -1,4 +1,4 @@
-//! What the player does: moves the own cube, takes the free cube and drops it.
+//! The player's part: moves the own cube, takes a loose cube and lets it go.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use cubesync_client::protocol::CubeKind;
 use cubesync_client::{Client, ClientEvent, Controller, CubeView, Input};
 use macroquad::prelude::*;
 
-const REACH_M: f32 = 3.0; // How far away the free cube can be taken.
+const REACH_M: f32 = 3.0; // How far away a loose cube can be taken.
 
 /// The player at this keyboard.
 #[derive(Default)]
@@ -31,7 +31,7 @@ impl Player {
             ClientEvent::Disconnected { reason } => format!("connection lost: {reason}"),
             ClientEvent::CubeJoined(info) => format!("{} joined", info.name),
             ClientEvent::CubeLeft(info) => format!("{} left", info.name),
-            // The picture shows who has the free cube.
+            // The picture shows who has a loose cube.
             ClientEvent::CubeTaken { .. } | ClientEvent::CubeFreed { .. } => return,
             ClientEvent::Refused { .. } => "somebody else was faster".to_owned(),
             // The server corrects a cube that moves too fast. We go on from its answer.
@@ -62,12 +62,15 @@ impl Player {
         let free = cubes.iter().filter(of(None));
         let free = free.min_by(|a, b| way_m(a).total_cmp(&way_m(b)));
         let free = free.filter(|view| way_m(view) < REACH_M);
-        match (
-            held,
-            free.map(|view| (view.cube, view.pose(), view.width_m)),
-        ) {
-            // With physics it flies on with the speed that it has.
-            (Some(held), _) if is_asked => client.release(held),
+        let free = free.map(|view| (view.cube, view.pose(), view.width_m));
+        match (held, free) {
+            (Some(held), _) if is_asked => {
+                // With physics it flies on with the speed that it has. Without, nothing would bring it down.
+                if client.welcome().is_some_and(|welcome| !welcome.physics) {
+                    client.set_pose(held, cube.drop_pose());
+                }
+                client.release(held);
+            }
             (Some(held), _) => client.set_pose(held, cube.carry_pose()),
             // This only asks. Who gets the cube is for the server to say, since somebody else may
             // have asked before us; its answer is in the cube's kind, a round trip later.
