@@ -328,9 +328,12 @@ impl Client {
         let Some(session) = joined.or(self.previous.as_ref()) else {
             return;
         };
-        if let (Some(clock), Some(replica)) = (session.clock(), session.replica())
-            && session.welcome().is_some_and(|welcome| welcome.physics)
-        {
+        // The room may go on at a server without mechanics.
+        if session.welcome().is_some_and(|welcome| !welcome.physics) {
+            self.view.forget_touches();
+            return;
+        }
+        if let (Some(clock), Some(replica)) = (session.clock(), session.replica()) {
             let clock_tick = self.view_tick(clock, now);
             let asked = self.reconciliation.asked();
             let others = |cube| replica.cube(cube).filter(|_| asked != Some(cube));

@@ -152,7 +152,7 @@ impl View {
     /// frame, after the client has put its cubes somewhere, in rooms where loose cubes give way.
     pub fn touch<'a>(&mut self, clock_tick: f64, info: impl Fn(CubeId) -> Option<&'a CubeInfo>) {
         if self.display != Display::Smooth {
-            self.contacts = Contacts::default();
+            self.forget_touches();
             return;
         }
         let body = |cube, pose| {
@@ -192,6 +192,11 @@ impl View {
         others.extend(thrown);
         self.contacts
             .step(clock_tick / self.tick_hz, &pushers, &others);
+    }
+
+    /// Shows every cube where it would be if nothing had been touched.
+    pub fn forget_touches(&mut self) {
+        self.contacts = Contacts::default();
     }
 
     /// Goes on with the states of another server, whose ticks begin with `first_tick`. After a pause, cubes
@@ -597,7 +602,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pushed_cube_that_leaves_is_taken_or_shown_raw_is_where_it_is() {
+    fn a_pushed_cube_that_leaves_is_taken_forgotten_or_shown_raw_is_where_it_is() {
         const OWN: CubeId = CubeId(1);
         let infos = [
             info(),
@@ -630,6 +635,9 @@ mod tests {
         view.gain(CubeId(0), pose(0.25));
         view.touch(7.5, known);
         assert_eq!(x_m(&view, 7.5), 0.25);
+        let mut view = pushed();
+        view.forget_touches();
+        assert_eq!(x_m(&view, 7.5), 0.0);
         let mut view = pushed();
         view.set_display(Display::Raw);
         view.touch(7.5, known);

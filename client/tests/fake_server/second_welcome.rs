@@ -2,13 +2,13 @@
 
 use std::net::TcpListener;
 
-use cubesync_client::ClientEvent;
 use cubesync_client::protocol::{
     ClientMessage, CubeId, CubeKind, Keyframe, ResumeToken, ServerAddress, ServerMessage, Welcome,
 };
+use cubesync_client::{ClientEvent, Status};
 
 use crate::is_routine;
-use crate::trial::{FREE, HERE, OTHER, ServerEnd, Trial, info, pose, welcome};
+use crate::trial::{FREE, HERE, OTHER, ServerEnd, Trial, info, keyframe, pose, welcome};
 
 const OWN: CubeId = CubeId(7);
 
@@ -112,4 +112,28 @@ fn an_own_cube_with_another_id_goes_on_from_where_it_is_shown() {
     assert_eq!(trial.drawn(FREE), (6.0, false));
     peer.send(&ServerMessage::Heartbeat { tick: 210 });
     trial.until(|trial| trial.client.cubes(trial.now()).len() == 3);
+}
+
+#[test]
+fn a_pushed_cube_is_where_it_was_if_the_other_server_has_no_mechanics() {
+    let mut trial = Trial::new();
+    let mut peer = trial.accept();
+    trial.poll();
+    assert!(matches!(peer.receive(), ClientMessage::Hello(_)));
+    peer.send(&ServerMessage::Welcome(Welcome {
+        physics: true,
+        resume: ResumeToken([7; 16]),
+        ..welcome(OWN, 100)
+    }));
+    peer.send(&keyframe(OWN));
+    trial.until(|trial| trial.client.status() == Status::Joined);
+    trial.client.set_pose(OWN, pose(0.8));
+    trial.until(|trial| {
+        trial.client.send(trial.now());
+        trial.drawn(FREE).0 != 0.0
+    });
+    peer.go_on(OWN, None);
+    trial.until(|trial| trial.client.options().resume == Some(ResumeToken([8; 16])));
+    trial.client.send(trial.now());
+    assert_eq!(trial.drawn(FREE), (0.0, false));
 }
