@@ -31,7 +31,7 @@ const MAX_TURN_RADPS: f32 = 15.0;
 /// Longest time beyond a step's own that a pusher has for its way, when steps are late.
 const LONGEST_WAY_S: f32 = 0.25;
 const FRICTION: f32 = 0.6;
-/// What stops a cube on a corner from rolling on for ever.
+/// Enough to stop a cube on a corner from rolling on for ever.
 const ANGULAR_DAMPING: f32 = 0.3;
 /// A step in which nothing gets anywhere.
 const LULL_S: f32 = 1e-6;
@@ -232,7 +232,11 @@ impl Bodies {
         }
         for cube in lost {
             if let Some(Loose {
-                body, width, home, ..
+                body,
+                width,
+                home,
+                published,
+                ..
             }) = self.loose.remove(&cube)
             {
                 self.world.remove_body(body);
@@ -242,6 +246,10 @@ impl Bodies {
                     pose: home,
                     velocity: Velocity::default(),
                 });
+                // The room does not know yet.
+                if let Some(loose) = self.loose.get_mut(&cube) {
+                    loose.published = published;
+                }
             }
         }
     }
@@ -342,5 +350,40 @@ fn pose(place: &Place) -> Pose {
     Pose {
         position: Position::from_metres(place.translation.into()),
         rotation: Rotation::from_quaternion(place.rotation.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cube_that_has_left_the_world_comes_back_to_its_place_and_the_room_learns_it() {
+        let home = Pose {
+            position: Position::from_metres([3.0, 4.0, 0.5]),
+            ..Pose::default()
+        };
+        let cube = LooseCube {
+            cube: CubeId(7),
+            width: Width::METRE,
+            pose: home,
+            velocity: Velocity::default(),
+        };
+        let mut bodies = Bodies::new(30, &[cube]);
+        let beside = Vector::new(3.0, 9.0, 0.5);
+        // Out of the world, and to where nothing is a number.
+        for lost in [Vector::new(0.0, 0.0, -9.0), Vector::splat(f32::NAN)] {
+            let known = bodies.loose[&CubeId(7)].body;
+            bodies.world.bodies[known].set_translation(beside, true);
+            let moved = bodies.moved();
+            assert_eq!(moved.len(), 1, "the room knows it elsewhere");
+            let known = bodies.loose[&CubeId(7)].body;
+            bodies.world.bodies[known].set_translation(lost, true);
+            let Stepped { moved, .. } = bodies.step(&Step::default());
+            let [back] = moved[..] else {
+                panic!("{moved:?}");
+            };
+            assert!(back.pose.position.distance(home.position) < 10, "{back:?}");
+        }
     }
 }
