@@ -40,7 +40,8 @@ impl Backplane for Alone {
         shutdown: CancellationToken,
         retire: Retire,
     ) -> RoomFuture {
-        Box::pin(Room::new(connections).run(shutdown, retire))
+        // Made in its own task, since others wait for whoever opens a room.
+        Box::pin(async move { Room::new(connections).run(shutdown, retire).await })
     }
 
     fn servers(&self, _: &str) -> Vec<ServerAddress> {

@@ -6,6 +6,7 @@
 use std::sync::LazyLock;
 use std::thread::available_parallelism;
 
+use cubesync_protocol::CubeId;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Semaphore, oneshot};
@@ -38,18 +39,25 @@ pub(super) struct LooseCubes {
     late_ticks: u32,
     /// The pushers of the newest step.
     pushers: Vec<Pusher>,
+    /// Cubes that moved in the newest step, or were let go before it.
+    moving: Vec<CubeId>,
     is_asleep: bool,
     /// The tick as of which the room has last noted where they are.
     pub(super) kept_at: u64,
 }
+
+/// Time after which mechanics that have failed begin anew.
+const AGAIN_AFTER_S: u64 = 1;
 
 /// Where the mechanics are.
 #[derive(Debug)]
 enum Engine {
     /// They have done all steps.
     Idle(Box<dyn Mechanics>),
-    /// A step runs, or its outcome has not been taken.
-    Stepping {
+    /// They have failed, and begin anew at a tick.
+    Failed { again_at: u64 },
+    /// A step runs, or they are made, or the outcome has not been taken.
+    Busy {
         /// The tick after which it began.
         began: u64,
         /// The ticks since then.
@@ -67,13 +75,14 @@ impl LooseCubes {
         let (create, tick_hz) = (create?, settings.tick_hz);
         Some(Self {
             tick_hz,
-            engine: Engine::Idle(create(tick_hz, &world.loose())),
+            engine: make(create, tick_hz, world),
             glide: Glide::new(tick_hz),
             counts: counts.clone(),
             create,
             kept,
             late_ticks: 0,
             pushers: Vec::new(),
+            moving: Vec::new(),
             is_asleep: true,
             kept_at: world.tick_number(),
         })
@@ -86,14 +95,21 @@ impl LooseCubes {
         self.glide.tick(world);
     }
 
-    fn take_outcome(&mut self, world: &World) {
-        let Engine::Stepping {
-            began,
-            ticks,
-            outcome,
-        } = &mut self.engine
-        else {
-            return;
+    fn take_outcome(&mut self, world: &mut World) {
+        let (began, ticks, outcome) = match &mut self.engine {
+            Engine::Idle(_) => return,
+            Engine::Failed { again_at } => {
+                if world.tick_number() >= *again_at {
+                    self.engine = make(self.create, self.tick_hz, world);
+                    world.drop_all(&std::mem::take(&mut self.moving));
+                }
+                return;
+            }
+            Engine::Busy {
+                began,
+                ticks,
+                outcome,
+            } => (*began, ticks, outcome),
         };
         *ticks += 1;
         match outcome.try_recv() {
@@ -101,16 +117,18 @@ impl LooseCubes {
                 self.counts.late_ticks.inc();
             }
             Ok((mechanics, Stepped { moved, is_asleep })) => {
-                self.glide.begin(*began, *ticks, &moved);
+                self.glide.begin(began, *ticks, &moved);
                 self.late_ticks = *ticks - 1;
                 self.engine = Engine::Idle(mechanics);
+                self.moving = moved.iter().map(|it| it.cube).collect();
                 self.is_asleep = is_asleep;
             }
-            // The step has panicked.
+            // It has panicked.
             Err(TryRecvError::Closed) => {
-                error!("the mechanics have failed, and begin anew");
+                error!("the mechanics have failed, and begin anew in a second");
                 self.glide = Glide::new(self.tick_hz);
-                self.engine = Engine::Idle((self.create)(self.tick_hz, &world.loose()));
+                let again_at = world.tick_number() + AGAIN_AFTER_S * u64::from(self.tick_hz);
+                self.engine = Engine::Failed { again_at };
                 self.is_asleep = true;
             }
         }
@@ -127,35 +145,19 @@ impl LooseCubes {
             return;
         }
         self.pushers.clone_from(&step.pushers);
+        self.moving.extend(step.released.iter().map(|it| it.cube));
         self.is_asleep = false;
-        let (sender, receiver) = oneshot::channel();
-        let stepping = Engine::Stepping {
-            began: world.tick_number(),
-            ticks: 0,
-            outcome: receiver,
-        };
-        let Engine::Idle(mut mechanics) = std::mem::replace(&mut self.engine, stepping) else {
+        let failed = Engine::Failed { again_at: 0 };
+        let Engine::Idle(mut mechanics) = std::mem::replace(&mut self.engine, failed) else {
             return;
         };
         let counts = self.counts.clone();
-        let work = move || {
+        self.engine = run(world.tick_number(), move || {
             let began = clock::now();
             let stepped = mechanics.step(&step);
             counts.count(clock::now() - began, stepped.moved.len());
-            // The room may have ended meanwhile.
-            let _ = sender.send((mechanics, stepped));
-        };
-        match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-            Ok(RuntimeFlavor::MultiThread) => drop(tokio::spawn(async {
-                // Nobody closes it.
-                let turn = STEPS.acquire().await;
-                drop(tokio::task::spawn_blocking(move || {
-                    work();
-                    drop(turn);
-                }));
-            })),
-            _ => work(),
-        }
+            (mechanics, stepped)
+        });
     }
 
     /// Returns where the room notes how they are.
@@ -166,5 +168,42 @@ impl LooseCubes {
     /// Returns whether no loose cube moves until a player does something.
     pub(super) fn is_at_rest(&self) -> bool {
         self.is_asleep && self.glide.is_over() && matches!(self.engine, Engine::Idle(_))
+    }
+}
+
+/// Makes the mechanics of a world.
+fn make(create: Create, tick_hz: u8, world: &World) -> Engine {
+    let cubes = world.loose();
+    run(world.tick_number(), move || {
+        let still = Stepped {
+            moved: Vec::new(),
+            is_asleep: true,
+        };
+        (create(tick_hz, &cubes), still)
+    })
+}
+
+/// Runs work beside the room's task, in its turn.
+fn run(began: u64, work: impl FnOnce() -> Outcome + Send + 'static) -> Engine {
+    let (sender, outcome) = oneshot::channel();
+    let work = move || {
+        // The room may have ended meanwhile.
+        let _ = sender.send(work());
+    };
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        // Nobody waits for it when the room ends: it is one step at most.
+        Ok(RuntimeFlavor::MultiThread) => drop(tokio::spawn(async {
+            let turn = STEPS.acquire().await;
+            drop(tokio::task::spawn_blocking(move || {
+                work();
+                drop(turn);
+            }));
+        })),
+        _ => work(),
+    }
+    Engine::Busy {
+        began,
+        ticks: 0,
+        outcome,
     }
 }

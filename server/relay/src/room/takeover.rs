@@ -80,13 +80,16 @@ impl Room {
             }
             cubes.push(info);
         }
-        let world = World::from_cubes(
+        let mut world = World::from_cubes(
             settings.tick_hz,
             settings.top_speed,
             cubes,
             state.last_id,
             (state.tick, tick),
         );
+        if let Some(field) = &settings.field {
+            world.keep_clear(&field.cubes);
+        }
         let answers = Answers::new(settings.tick_hz);
         let loose = LooseCubes::of(settings, &world, &connections.metrics.steps);
         let mut room = Self {

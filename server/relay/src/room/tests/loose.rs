@@ -144,6 +144,12 @@ fn clients_see_loose_cubes_that_are_pushed_taken_and_thrown() {
     }
 }
 
+/// Returns whether a player is farther from the origin than the cubes of a field were at first.
+fn starts_beside(test: &TestRoom, player: CubeId, cubes: i32) -> bool {
+    let Position { x, y, .. } = test.pose(player).position;
+    f64::from(x).hypot(y.into()) > f64::from(3 * METRE * (cubes - 1))
+}
+
 #[test]
 fn a_new_room_has_the_cubes_of_its_field_and_players_start_beside_them() {
     let mut test = TestRoom::with_field(None, 1, 8);
@@ -156,12 +162,7 @@ fn a_new_room_has_the_cubes_of_its_field_and_players_start_beside_them() {
     }
     let player = test.enter_at(None, None);
     assert_eq!(player, CubeId(8));
-    let farthest = cubes.last().unwrap().pose.position;
-    let origin = Position {
-        z: 256,
-        ..Position::default()
-    };
-    assert!(test.pose(player).position.distance(origin) > farthest.distance(origin));
+    assert!(starts_beside(&test, player, 8));
 }
 
 #[test]
@@ -251,6 +252,8 @@ fn loose_cubes_go_on_at_another_server_as_they_moved() {
         assert_eq!(before[still], after[still]);
     }
     assert_eq!(test.room.world.cube_count(), 5);
+    let newcomer = test.enter_at(None, None);
+    assert!(starts_beside(&test, newcomer, 4));
 }
 
 #[test]

@@ -37,6 +37,13 @@ impl World {
             };
             self.insert(info, SpeedRule::TopSpeed);
             self.last_id = id;
+        }
+        self.keep_clear(cubes);
+    }
+
+    /// Lets players start beside the places of the loose cubes of a new room.
+    pub fn keep_clear(&mut self, cubes: &[FieldCube]) {
+        for known in cubes {
             let [x, y, _] = known.pose.position.to_metres();
             let radius_m = x.hypot(y) + SPAWN_GAP_METRES;
             self.spawn_radius_m = self.spawn_radius_m.max(radius_m);
@@ -119,6 +126,19 @@ impl World {
     pub(super) fn note_released(&mut self, cube: CubeId) {
         let motion = self.motion(cube);
         self.let_go(cube, motion);
+    }
+
+    /// Lets cubes fall that nobody holds.
+    pub(in crate::room) fn drop_all(&mut self, cubes: &[CubeId]) {
+        for &cube in cubes {
+            if self
+                .cubes
+                .get(&cube)
+                .is_some_and(|known| known.kind == NOBODYS)
+            {
+                self.let_go(cube, None);
+            }
+        }
     }
 
     /// Notes that a cube goes on by this motion.

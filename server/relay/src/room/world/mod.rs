@@ -429,7 +429,7 @@ impl World {
     /// Returns where a player begins: there, or near the free cube.
     fn start(&self, pose: Option<Pose>) -> Pose {
         // The innermost place is for the first player, whose id follows those of loose cubes.
-        let number = (self.last_id + 1).saturating_sub(self.free_cubes as u64 - 1);
+        let number = (self.last_id + 1).saturating_sub((self.free_cubes as u64).saturating_sub(1));
         let pose = pose.unwrap_or_else(|| Pose {
             position: spawn_position(self.spawn_radius_m, number),
             rotation: Rotation::IDENTITY,
