@@ -45,7 +45,7 @@ impl Scene {
         Self::new(&loose.collect::<Vec<_>>())
     }
 
-    /// What another server would make of it: poses as they are published, and no more.
+    /// Returns the scene as another server would take it over: poses as they are published, and no more.
     fn taken_over(&self) -> Self {
         let loose = self.poses.iter().map(|(&cube, &pose)| LooseCube {
             cube,
@@ -327,7 +327,7 @@ fn a_cube_between_a_player_and_the_edge_of_the_world_does_not_burst_out() {
     }
 }
 
-/// What hostile players do to the pile of a new room.
+/// Hostile players at the pile of a new room.
 #[derive(Debug, Clone, Copy)]
 enum Attack {
     /// The widest cubes are elsewhere at each tick.

@@ -1,4 +1,4 @@
-//! What a room asks of a physics engine, which moves the free cubes that nobody holds.
+//! The requests of a room to a physics engine, which moves the free cubes that nobody holds.
 //!
 //! The engine itself stands elsewhere, behind [`Mechanics`]. It knows no tick numbers and no clock, and all that
 //! goes in or out is finite: a [`Pose`] is whole numbers inside the world.
@@ -17,11 +17,11 @@ pub struct Field {
     /// Creates the mechanics of a room; `None`: nothing moves the cubes but their holders, and
     /// [`RoomHandle::place`](crate::room::RoomHandle::place).
     pub create: Option<Create>,
-    /// What the default room's cubes begin with, and where it notes how they are; `None`: every room begins anew.
+    /// The states with which the default room's cubes begin, and in which it keeps them; `None`: every room begins anew.
     pub kept: Option<Kept>,
 }
 
-/// How loose cubes are, by rising id. The room notes it every half a minute, and when it ends.
+/// The states of loose cubes, by rising id. The room writes them every half a minute, and when it ends.
 pub type Kept = watch::Sender<Vec<KeptCube>>;
 
 /// A loose cube as it outlives its room.
@@ -93,7 +93,7 @@ pub struct Pusher {
     pub pose: Pose,
 }
 
-/// What happens to loose cubes from outside in one tick.
+/// The actions of players on loose cubes in one tick.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Step {
     /// All cubes that players move, by rising id.

@@ -32,13 +32,13 @@ pub(crate) struct WorldFile {
     /// Locked while it is open.
     _lock: File,
     newest: watch::Receiver<Vec<KeptCube>>,
-    /// What the file has.
+    /// The content of the file.
     written: Vec<KeptCube>,
     /// Whether the last write failed.
     is_failing: bool,
 }
 
-/// What a path has.
+/// The outcome of reading a path.
 #[derive(Debug)]
 pub(crate) enum Found {
     Nothing,

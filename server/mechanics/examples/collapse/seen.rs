@@ -1,4 +1,4 @@
-//! What a viewer has seen of loose cubes, by the frames that came.
+//! The motion of loose cubes as a viewer has received it.
 
 use std::collections::BTreeMap;
 

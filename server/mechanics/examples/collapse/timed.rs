@@ -13,7 +13,7 @@ const STEP_M: f32 = 0.64;
 /// How far above the floor stacks are.
 const HEIGHT_M: f32 = 3.0;
 
-/// What is known about a step.
+/// One step's measures.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timing {
     pub(crate) began: Instant,

@@ -9,7 +9,7 @@ use prometheus_client::registry::Unit;
 use super::MetricSet;
 use super::ticks::TICK_BUCKETS_SECONDS;
 
-/// What the mechanics of all rooms do. Clones count together.
+/// Counts of the steps of all rooms' mechanics. Clones count together.
 #[derive(Debug, Clone)]
 pub struct StepCounts {
     duration: Histogram,

@@ -45,11 +45,11 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Recorded> {
         let longest = LONGEST_S * usize::from(hz);
         // When a tick begins, all of the one before has come; silence means that everything went on as predicted.
         if scene.cubes(scene.tick()).next().is_some() {
-            for tick in (scene.tick()..next).take(longest - ticks) {
+            for tick in (scene.tick()..next).take(longest.saturating_sub(ticks)) {
                 note(&scene, tick, ticks, &mut tracks);
                 ticks += 1;
             }
-            if ticks == longest {
+            if ticks >= longest {
                 break;
             }
         }
