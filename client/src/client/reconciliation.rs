@@ -4,6 +4,7 @@
 //! else sees the cube come there within a moment; if not, it goes back within a moment. A correction
 //! is hidden in the same way: the cube keeps the difference at first, and then loses it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use cubesync_protocol::{CubeId, Pose, Position};
@@ -26,7 +27,7 @@ pub(crate) struct Reconciliation {
     /// The cube that was asked for, and where it was put since.
     asked: Option<(CubeId, Option<Pose>)>,
     /// The way from where cubes are to where they are shown.
-    shown: Vec<(CubeId, Difference)>,
+    shown: BTreeMap<CubeId, Difference>,
     /// For a cube that this client has just been given: the way from where it puts the cube to where
     /// it tells the server that the cube is, and where it put it last.
     sent: Option<(CubeId, Difference, Pose)>,
@@ -116,7 +117,7 @@ impl Reconciliation {
         self.forget(cube);
         let difference = Difference::new(shown_m, to_m, now, HANDOVER);
         if difference.length_m() <= HANDOVER_SNAPS_M {
-            self.shown.push((cube, difference));
+            self.shown.insert(cube, difference);
         }
     }
 
@@ -130,29 +131,30 @@ impl Reconciliation {
     ) {
         self.forget(cube);
         let difference = Difference::new(shown_m, to_m, now, CORRECTION);
-        if difference.length_m() <= CORRECTION_SNAPS_M {
-            self.shown.push((cube, difference));
+        let length_m = difference.length_m();
+        if length_m > 0.0 && length_m <= CORRECTION_SNAPS_M {
+            self.shown.insert(cube, difference);
         }
     }
 
     /// Returns where a cube that is at `place_m` is shown.
     pub(crate) fn shown_m(&self, cube: CubeId, place_m: [f32; 3], now: Duration) -> [f32; 3] {
-        let shown = self.shown.iter().find(|(shown, _)| *shown == cube);
-        let way_m = shown.and_then(|(_, difference)| difference.way_m(now));
+        let difference = self.shown.get(&cube);
+        let way_m = difference.and_then(|difference| difference.way_m(now));
         way_m.map_or(place_m, |way_m| added(place_m, way_m))
     }
 
     /// Shows a cube where the server has it, or forgets it.
     pub(crate) fn forget(&mut self, cube: CubeId) {
         self.asked.take_if(|(asked, _)| *asked == cube);
-        self.shown.retain(|(shown, _)| *shown != cube);
+        self.shown.remove(&cube);
         self.sent.take_if(|(sent, ..)| *sent == cube);
     }
 
     /// Forgets differences that are over.
     pub(crate) fn advance(&mut self, now: Duration) {
         self.shown
-            .retain(|(_, difference)| difference.way_m(now).is_some());
+            .retain(|_, difference| difference.way_m(now).is_some());
         self.sent
             .take_if(|(_, difference, _)| difference.way_m(now).is_none());
     }
@@ -275,5 +277,13 @@ mod tests {
         assert!(reconciliation.shown.is_empty());
         reconciliation.corrected(CUBE, [1.1, 0.0, 0.5], [0.0, 0.0, 0.5], ms(200));
         assert_eq!(reconciliation.shown_m(CUBE, [0.0; 3], ms(200)), [0.0; 3]);
+    }
+
+    #[test]
+    fn a_correction_to_where_the_cube_is_shown_leaves_nothing_to_hide() {
+        let mut reconciliation = Reconciliation::default();
+        reconciliation.corrected(CUBE, [0.5, 0.0, 0.5], [0.0, 0.0, 0.5], ms(0));
+        reconciliation.corrected(CUBE, [0.25, 0.0, 0.5], [0.25, 0.0, 0.5], ms(50));
+        assert!(reconciliation.shown.is_empty());
     }
 }
