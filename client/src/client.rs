@@ -207,7 +207,8 @@ impl Client {
         }
     }
 
-    /// Releases a held cube where [`set_pose`](Self::set_pose) put it last.
+    /// Releases a held cube where [`set_pose`](Self::set_pose) put it last. In a room with physics it flies on from
+    /// there, with the speed that it has.
     pub fn release(&mut self, cube: CubeId) {
         let Some(session) = &mut self.session else {
             return;
