@@ -19,7 +19,7 @@ const BEYOND_M: f32 = 2.0;
 /// Bots shove only what is so near the origin, where they wander.
 const FIELD_M: f32 = 16.0;
 
-/// What bots do besides wandering.
+/// A bot's play besides wandering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Play {
     /// Nothing

@@ -60,7 +60,7 @@ struct Arguments {
     /// The bots' name; a number follows it
     #[arg(long, env = "CUBESYNC_NAME", default_value = "Bot", value_parser = name)]
     name: String,
-    /// What the bots do besides wandering, in turn
+    /// The bots' play besides wandering, in turn
     #[arg(long, env = "CUBESYNC_PLAY", value_name = "WAY,...", value_delimiter = ',',
         default_values = ["carry", "shove", "wander"])]
     play: Vec<Play>,

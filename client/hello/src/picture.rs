@@ -1,4 +1,4 @@
-//! What the player sees: the floor, the cubes with their names, and how the connection is.
+//! The player's view: the floor, the cubes with their names, and how the connection is.
 
 use std::time::Duration;
 

@@ -64,7 +64,7 @@ struct Near<'a> {
     farthest_m: f32,
 }
 
-/// What pushes in a step.
+/// A cube that pushes others in a step.
 struct Pusher {
     solid: Solid,
     velocity_mps: [f32; 3],
