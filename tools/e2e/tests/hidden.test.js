@@ -75,6 +75,8 @@ for (const [how, { leave, comeBack, keepsConnection }] of Object.entries(WAYS)) 
             const cube = await server.cube("Anna");
             return cube.kind === "player" && cube;
         });
-        assert.deepEqual([back.id, walked(rest, back)], [start.id, 0]);
+        assert.equal(back.id, start.id);
+        // A cube that others are told of anew is where it is; before, they may have had it 2 quanta off on each axis.
+        assert.ok(walked(rest, back) < 0.01, "the cube that came back moved");
     });
 }
