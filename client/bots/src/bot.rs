@@ -6,7 +6,7 @@ use clap::ValueEnum;
 use cubesync_client::protocol::{CubeId, CubeKind};
 use cubesync_client::{Client, ClientEvent, ClientOptions, Controller, CubeView, Input, Status};
 
-use crate::wander::{Wander, walk_to};
+use crate::wander::{FIELD_M, Wander, beyond, walk_to};
 
 /// Largest distance at which a bot takes a free cube, in metres.
 const REACH_M: f32 = 2.5;
@@ -14,10 +14,6 @@ const REACH_M: f32 = 2.5;
 const RUN_UP_S: f32 = 0.8;
 /// How long a bot runs at what it shoves, at most.
 const SHOVE_S: f32 = 4.0;
-/// How far it runs on behind that.
-const BEYOND_M: f32 = 2.0;
-/// Bots shove only what is so near the origin, where they wander.
-const FIELD_M: f32 = 16.0;
 
 /// A bot's play besides wandering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -257,25 +253,6 @@ impl Bot {
     }
 }
 
-/// Returns a point behind another one, as seen from a third.
-fn beyond([x, y, _]: [f32; 3], [to_x, to_y, z]: [f32; 3]) -> [f32; 3] {
-    let (dx, dy) = (to_x - x, to_y - y);
-    let further = 1.0 + BEYOND_M / dx.hypot(dy).max(1e-3);
-    [x + dx * further, y + dy * further, z]
-}
-
 fn distance_m([x, y, _]: [f32; 3], [to_x, to_y, _]: [f32; 3]) -> f32 {
     (to_x - x).hypot(to_y - y)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_point_behind_a_cube_is_in_its_direction_and_farther_away() {
-        assert_eq!(beyond([1.0, 2.0, 0.5], [4.0, 6.0, 3.0]), [5.2, 7.6, 3.0]);
-        let same = beyond([1.0, 2.0, 0.5], [1.0, 2.0, 0.5]);
-        assert!(same.iter().all(|axis| axis.is_finite()));
-    }
 }

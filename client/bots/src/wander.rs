@@ -4,6 +4,10 @@ use std::f32::consts::{PI, TAU};
 
 use cubesync_client::Input;
 
+/// Cubes so near the origin are run into: bots wander there.
+pub(crate) const FIELD_M: f32 = 16.0;
+/// How far one runs on behind them.
+const BEYOND_M: f32 = 2.0;
 /// Distance from the origin at which bots turn back, in metres; a running bot overshoots it.
 const HOME_RADIUS_M: f32 = 14.0;
 /// Rate at which a bot that went too far turns back, in rad/s.
@@ -110,6 +114,13 @@ fn angle_between(from_rad: f32, to_rad: f32) -> f32 {
     (to_rad - from_rad + PI).rem_euclid(TAU) - PI
 }
 
+/// Returns a point behind another one, as seen from a third.
+pub(crate) fn beyond([x, y, _]: [f32; 3], [to_x, to_y, z]: [f32; 3]) -> [f32; 3] {
+    let (dx, dy) = (to_x - x, to_y - y);
+    let further = 1.0 + BEYOND_M / dx.hypot(dy).max(1e-3);
+    [x + dx * further, y + dy * further, z]
+}
+
 #[cfg(test)]
 mod tests {
     use cubesync_client::Controller;
@@ -154,5 +165,12 @@ mod tests {
     fn the_same_seed_walks_the_same_way() {
         assert_eq!(path(3), path(3));
         assert_ne!(path(3), path(4));
+    }
+
+    #[test]
+    fn a_point_behind_a_cube_is_in_its_direction_and_farther_away() {
+        assert_eq!(beyond([1.0, 2.0, 0.5], [4.0, 6.0, 3.0]), [5.2, 7.6, 3.0]);
+        let same = beyond([1.0, 2.0, 0.5], [1.0, 2.0, 0.5]);
+        assert!(same.iter().all(|axis| axis.is_finite()));
     }
 }

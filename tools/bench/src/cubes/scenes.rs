@@ -6,7 +6,7 @@ use cubesync_mechanics::{arrangement, create};
 use cubesync_protocol::{Colour, CubeId, Pose, Position, Rotation, Width};
 use cubesync_relay::mechanics::{FieldCube, LooseCube, Mechanics, Pusher, Step, Velocity};
 
-use crate::wander::{Wander, walk_to};
+use crate::wander::{FIELD_M, Wander, beyond, walk_to};
 
 /// Frames of a player's screen per tick.
 const FRAMES_PER_TICK: u32 = 2;
@@ -14,10 +14,6 @@ const BRICK_M: f32 = 0.625;
 const GAP_M: f32 = 0.01;
 /// Largest distance at which a player takes a cube.
 const REACH_M: f32 = 2.5;
-/// How far from the origin a player looks for cubes: they wander there.
-const FIELD_M: f32 = 16.0;
-/// How far players run on behind what they shove.
-const BEYOND_M: f32 = 2.0;
 /// How long a heap falls and settles before its recording begins.
 const SETTLE_S: u32 = 20;
 
@@ -428,17 +424,14 @@ fn nearest(poses: &[Pose], held: &[usize], own: [f32; 3]) -> Option<usize> {
 }
 
 /// Returns an errand through one of the cubes of the field.
-fn target(poses: &[Pose], random: &mut fastrand::Rng, [x, y, _]: [f32; 3]) -> Errand {
+fn target(poses: &[Pose], random: &mut fastrand::Rng, own: [f32; 3]) -> Errand {
     let places = poses.iter().map(|pose| pose.position.to_metres());
     let near: Vec<_> = places.filter(|at| at[0].hypot(at[1]) < FIELD_M).collect();
     if near.is_empty() {
         return Errand::None { left_s: 1.0 };
     }
-    let [to_x, to_y, z] = near[random.usize(0..near.len())];
-    let (dx, dy) = (to_x - x, to_y - y);
-    let further = 1.0 + BEYOND_M / dx.hypot(dy).max(1e-3);
     Errand::Run {
-        to: [x + dx * further, y + dy * further, z],
+        to: beyond(own, near[random.usize(0..near.len())]),
         left_s: 4.0,
     }
 }
