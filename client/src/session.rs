@@ -265,10 +265,10 @@ impl Session {
         self.end(reason.to_owned(), Retry::Backoff);
     }
 
-    /// Moves the own cube or a held one, and returns whether the cube is one of these. The next
-    /// sample has the newest pose.
+    /// Moves the own cube or a held one, and returns whether the cube is one of these and this client has
+    /// joined. The next sample has the newest pose.
     pub fn set_pose(&mut self, cube: CubeId, pose: Pose) -> bool {
-        let room = self.room.as_mut();
+        let room = self.room.as_mut().filter(|room| room.shows_own_cube);
         room.is_some_and(|room| room.set_pose(cube, pose))
     }
 
