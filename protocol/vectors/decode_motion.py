@@ -13,7 +13,7 @@ import sys
 from math import isqrt
 
 HERE = pathlib.Path(__file__).resolve().parent
-TABLE = (HERE.parent / "src/motion/tables/live.bin").read_bytes()
+TABLE = (HERE / "motion_table.bin").read_bytes()
 
 
 class Malformed(Exception):

@@ -27,12 +27,12 @@ pub trait Decide {
 
 /// A trained table: a signed byte for each decision in each context, [`LOGIT_PARTS`] to the unit.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Table(&'static [u8; TABLE_BYTES]);
+pub struct Table(pub(super) &'static [u8; TABLE_BYTES]);
 
 impl Table {
     /// The table of live play, trained on people who walk, run, turn, jump and stand, and on loose cubes that they push,
-    /// carry and throw.
-    pub const LIVE: Self = Self::new(include_bytes!("tables/live.bin"));
+    /// carry and throw. The file is in `protocol/vectors/`, where other languages read it.
+    pub const LIVE: Self = Self::new(include_bytes!("../../vectors/motion_table.bin"));
 
     /// Returns the table that a trainer wrote.
     pub const fn new(bytes: &'static [u8; TABLE_BYTES]) -> Self {

@@ -380,6 +380,15 @@ fn wild() -> String {
 }
 
 #[test]
+fn the_table_has_the_documented_hash() {
+    let hash = ring::digest::digest(&ring::digest::SHA256, Codec::LIVE.table.0);
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/MOTION-CODEC.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let hash = format!("Its SHA-256 is\n`{}`", hex(hash.as_ref()));
+    assert!(page.contains(&hash), "{hash}: not what the page says");
+}
+
+#[test]
 fn motion_vectors_are_what_the_codec_writes() {
     let written = [HEAD.to_owned(), people(), crowd(), spinning(), wild()].concat();
     if std::env::var_os("UPDATE_VECTORS").is_some() {

@@ -14,7 +14,7 @@ use crate::scenes::{self, Kind};
 use crate::trace::Trace;
 use crate::trainer::Trainer;
 
-const LIVE_TABLE: &str = "protocol/src/motion/tables/live.bin";
+const LIVE_TABLE: &str = "protocol/vectors/motion_table.bin";
 const PHYSICS_TABLE: &str = "tools/bench/src/cubes/physics.bin";
 const SIX_BACK_TABLE: &str = "tools/bench/src/cubes/six_back.bin";
 
