@@ -398,9 +398,10 @@ impl Session {
                 room.pong(now, sent_us, tick, since_tick_us, late_samples)?;
                 self.total.late_samples = self.late_before + u64::from(late_samples);
             }
-            ServerMessage::Correction(corrected) => {
-                room.uplink.correct(corrected);
-                self.events.push_back(SessionEvent::Corrected(corrected));
+            ServerMessage::Correction { tick, corrected } => {
+                if room.uplink.correct(tick, corrected) {
+                    self.events.push_back(SessionEvent::Corrected(corrected));
+                }
             }
             ServerMessage::Refused { cube, holder } => {
                 let refused = SessionEvent::Refused { cube, holder };

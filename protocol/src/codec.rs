@@ -367,10 +367,13 @@ mod tests {
             ),
             (
                 "server correction",
-                ServerMessage::Correction(CubePose {
-                    cube: CubeId(7),
-                    pose: pose(),
-                }),
+                ServerMessage::Correction {
+                    tick: 90_001,
+                    corrected: CubePose {
+                        cube: CubeId(7),
+                        pose: pose(),
+                    },
+                },
             ),
             (
                 "server refused",

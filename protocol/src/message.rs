@@ -206,9 +206,15 @@ pub enum ServerMessage {
         /// the client should send a little earlier.
         late_samples: u32,
     },
-    /// The server did not accept this client's last samples of a cube (too fast, out of bounds, not
-    /// its own). The client goes on from this pose.
-    Correction(CubePose),
+    /// The server did not accept a sample of a cube (too fast, or not this client's cube). The client goes on
+    /// from this pose. It ignores corrections of samples that it took before it obeyed an earlier one.
+    Correction {
+        /// The tick at which the newest refused sample counted: its own, but for one that came more than a
+        /// second early.
+        tick: u64,
+        /// Where the cube really is.
+        corrected: CubePose,
+    },
     /// The answer to a [`ClientMessage::Take`] that came too late or named no free cube.
     Refused {
         /// The cube that was asked for.

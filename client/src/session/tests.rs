@@ -443,7 +443,10 @@ fn a_corrected_cube_goes_on_from_there() {
     receive(
         &mut session,
         ms(70),
-        &[ServerMessage::Correction(corrected)],
+        &[ServerMessage::Correction {
+            tick: 102,
+            corrected,
+        }],
     );
     assert_eq!(events(&mut session), [SessionEvent::Corrected(corrected)]);
     session.poll(ms(110));
@@ -489,10 +492,13 @@ fn conversation() -> Vec<u8> {
             cube: FREE,
             holder: Some(OWN),
         },
-        ServerMessage::Correction(CubePose {
-            cube: OWN,
-            pose: pose(1.0),
-        }),
+        ServerMessage::Correction {
+            tick: 101,
+            corrected: CubePose {
+                cube: OWN,
+                pose: pose(1.0),
+            },
+        },
         snapshot(102, vec![Event::Left { cube: FREE }]),
         keyframe(110),
         snapshot(109, vec![]),

@@ -300,7 +300,7 @@ fn a_correction_blends_in_within_a_tenth_of_a_second() {
         cube: own,
         pose: pose(2.5),
     };
-    peer.send(&ServerMessage::Correction(corrected));
+    peer.send(&ServerMessage::Correction { tick: 1, corrected });
     let (event, now) = trial.next_event();
     assert_eq!(event, ClientEvent::Corrected(corrected));
     for (after_ms, expected_m) in [(0, 2.0), (50, 2.25), (100, 2.5)] {

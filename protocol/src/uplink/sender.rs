@@ -60,6 +60,8 @@ struct ControlledCube {
     gained: Option<Pose>,
     /// The cube is not this client's any more, but was not released: the server still predicts it.
     is_lost: bool,
+    /// The tick up to which samples are from before the newest correction; 0: there was none.
+    corrected_at: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -113,12 +115,18 @@ impl UplinkSender {
         Some(known.newest.pose)
     }
 
-    /// Moves a cube to where the server has it. False if it is not this client's.
-    pub fn correct(&mut self, corrected: CubePose) -> bool {
+    /// Moves a cube to where the server has it, which refused a sample of `tick`. Returns false, and moves
+    /// nothing, if the sample was on its way when an earlier correction came: what was sampled since is to count.
+    pub fn correct(&mut self, tick: u64, corrected: CubePose) -> bool {
+        let sampled = self.predicted.tick();
         let Some(known) = self.find(corrected.cube) else {
-            return false;
+            return true;
         };
+        if known.corrected_at > 0 && tick <= known.corrected_at {
+            return false;
+        }
         *known = ControlledCube::resting(corrected.cube, corrected.pose);
+        known.corrected_at = sampled;
         true
     }
 
@@ -205,6 +213,7 @@ impl ControlledCube {
             newest: rest,
             gained: Some(pose),
             is_lost: false,
+            corrected_at: 0,
         }
     }
 
@@ -382,12 +391,35 @@ mod tests {
         let mut pair = Pair::new();
         pair.client.set_pose(OWN, pose(30.0), ms(10));
         assert_eq!(pair.predicted_m(ms(20)), 30.0);
-        assert!(pair.client.correct(moved(OWN, 2.0)));
+        assert!(pair.client.correct(101, moved(OWN, 2.0)));
         assert!(is_near(pair.predicted_m(ms(53)), 2.0));
         // A cube that was never sent needs no correction of the server's prediction.
-        assert!(pair.client.correct(moved(HELD, 2.0)));
+        assert!(pair.client.correct(101, moved(HELD, 2.0)));
         assert_eq!(pair.sample(ms(86)).0, None);
-        assert!(!pair.client.correct(moved(CubeId(99), 2.0)));
+        assert!(
+            pair.client.correct(101, moved(CubeId(99), 2.0)),
+            "told, though it is not ours"
+        );
+    }
+
+    #[test]
+    fn a_correction_of_a_sample_from_before_the_last_one_is_ignored() {
+        let mut pair = Pair::new();
+        for step in 1..=3u16 {
+            let at = ms(u64::from(step) * 33);
+            pair.client.set_pose(OWN, pose(f32::from(step) * 30.0), at);
+            pair.sample(at);
+        }
+        assert!(pair.client.correct(101, moved(OWN, 0.0)));
+        pair.client.set_pose(OWN, pose(1.0), ms(133));
+        assert!(is_near(pair.predicted_m(ms(133)), 1.0));
+        // The server refuses what was on its way, too.
+        for tick in [102, 103] {
+            assert!(!pair.client.correct(tick, moved(OWN, 0.0)));
+        }
+        assert_eq!(pair.client.pose(OWN), Some(pose(1.0)));
+        assert!(pair.client.correct(104, moved(OWN, 0.5)));
+        assert_eq!(pair.client.pose(OWN), Some(pose(0.5)));
     }
 
     #[test]

@@ -75,7 +75,7 @@ async fn a_player_who_moves_what_is_not_theirs_or_teleports_into_a_wall_bursts_n
     claimed.position.x += 100 * METRE;
     eve.sample(CubeId(4), claimed).await;
     let corrected = eve.find(|message| match message {
-        ServerMessage::Correction(corrected) => Some(corrected),
+        ServerMessage::Correction { corrected, .. } => Some(corrected),
         _ => None,
     });
     assert_eq!(corrected.await.cube, CubeId(4));

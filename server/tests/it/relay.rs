@@ -122,7 +122,7 @@ async fn a_move_that_is_too_fast_is_corrected_and_not_shown_to_others() {
     let truth = cheat.welcome.pose;
     cheat.step(512 * 200).await;
     let correction = |message| match message {
-        ServerMessage::Correction(correction) => Some(correction),
+        ServerMessage::Correction { corrected, .. } => Some(corrected),
         _ => None,
     };
     let corrected = cheat.find(correction).await;
@@ -148,7 +148,7 @@ async fn samples_of_others_cubes_and_of_unknown_cubes_have_no_effect() {
     thief.sample(CubeId(9_999), elsewhere).await;
     thief.sample(theirs, elsewhere).await;
     let correction = |message| match message {
-        ServerMessage::Correction(correction) => Some(correction),
+        ServerMessage::Correction { corrected, .. } => Some(corrected),
         _ => None,
     };
     let corrected = thief.find(correction).await;

@@ -2,7 +2,9 @@
 
 use cubesync_protocol::datagram::{Sample, Uplink};
 use cubesync_protocol::motion::Codec;
-use cubesync_protocol::{ClientMessage, Colour, CubeId, CubeKind, CubePose, Message};
+use cubesync_protocol::{
+    ClientMessage, Colour, CubeId, CubeKind, CubePose, Message, ServerMessage,
+};
 use cubesync_relay::room::speed::SpeedRule;
 use cubesync_relay::room::world::World;
 
@@ -116,7 +118,10 @@ fn play(bytes: &[u8], has_datagrams: bool) {
                 }
                 for (player, told) in world.corrections() {
                     assert!(world.cube(player).is_some());
-                    assert_eq!(world.pose(told.cube), Some(told.pose));
+                    let ServerMessage::Correction { corrected, .. } = told else {
+                        panic!("{told:?}");
+                    };
+                    assert_eq!(world.pose(corrected.cube), Some(corrected.pose));
                 }
             }
         }

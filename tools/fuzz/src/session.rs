@@ -212,10 +212,13 @@ impl Table {
             _ => match operation / 12 % 5 {
                 0 => ServerMessage::Heartbeat { tick },
                 1 => ServerMessage::OutOfSight { cells: vec![cell] },
-                2 => ServerMessage::Correction(CubePose {
-                    cube: CubeId(u64::from(argument) % 4),
-                    pose: input.any_pose(),
-                }),
+                2 => ServerMessage::Correction {
+                    tick,
+                    corrected: CubePose {
+                        cube: CubeId(u64::from(argument) % 4),
+                        pose: input.any_pose(),
+                    },
+                },
                 3 => ServerMessage::Refused {
                     cube: CubeId(u64::from(argument) % 4),
                     holder: None,

@@ -434,9 +434,9 @@ impl Room {
         if has_audience && !frames.is_empty() {
             self.connections.log(tick, frames);
         }
-        for (player, pose) in corrections {
+        for (player, correction) in corrections {
             if let Some(&id) = self.players.get(&player) {
-                self.send_with_tick(id, &ServerMessage::Correction(pose));
+                self.send_with_tick(id, &correction);
             }
         }
         self.answer(answers, now);

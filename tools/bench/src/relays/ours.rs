@@ -235,7 +235,7 @@ impl Ours {
                 }
             }
             // The next sample of the workload moves the cube again.
-            ServerMessage::Correction(_) | ServerMessage::Refused { .. } => {}
+            ServerMessage::Correction { .. } | ServerMessage::Refused { .. } => {}
             ServerMessage::Reject { message, .. } | ServerMessage::Closing { message, .. } => {
                 bail!("the server said: {message}")
             }

@@ -220,7 +220,7 @@ fn a_player_at_an_edge_is_a_player() {
     };
     assert!(matches!(pong, ServerMessage::Pong { sent_us: 7, .. }));
     assert!(
-        matches!(correction, ServerMessage::Correction(CubePose { cube, .. }) if *cube == here)
+        matches!(correction, ServerMessage::Correction { corrected, .. } if corrected.cube == here)
     );
 
     tell(&mut test, id, RELEASE);

@@ -101,8 +101,8 @@ pub struct World {
     /// Cubes that move, or that have changed since the last tick.
     awake: BTreeSet<CubeId>,
     changed: Changed,
-    /// Players, and the cubes whose true pose they must be sent.
-    corrections: BTreeMap<CubeId, BTreeSet<CubeId>>,
+    /// Players, and the cubes whose true pose they must be sent, with the tick of the newest refused sample.
+    corrections: BTreeMap<CubeId, BTreeMap<CubeId, u64>>,
     counts: SampleCounts,
     /// The cubes that players have let go, of which the mechanics do not know yet.
     released: BTreeMap<CubeId, LooseCube>,

@@ -4,7 +4,7 @@ use cubesync_protocol::datagram::Uplink;
 use cubesync_protocol::limits::MAX_CUBES_PER_SAMPLE;
 use cubesync_protocol::motion::Codec;
 use cubesync_protocol::uplink::{Arrival, SampleError, TimedStates, grace_ticks, heartbeat_ticks};
-use cubesync_protocol::{CubeId, CubeKind, CubePose};
+use cubesync_protocol::{CubeId, CubeKind, CubePose, ServerMessage};
 
 use super::{Tracked, World};
 use crate::room::speed::SpeedRule;
@@ -62,7 +62,7 @@ impl World {
         };
         self.waiting.insert(player);
         let mut refused = Vec::new();
-        let may_move = |cube| admit(player, cube, self.cubes.get(&cube), &mut refused);
+        let may_move = |cube| admit(player, (cube, tick), self.cubes.get(&cube), &mut refused);
         let uplink = &mut known.uplink;
         if known.rule == SpeedRule::Unlimited {
             uplink.place(now, tick, placed, may_move);
@@ -91,7 +91,9 @@ impl World {
         }
         let mut refused = Vec::new();
         for sample in samples {
-            let may_move = |cube| admit(player, cube, self.cubes.get(&cube), &mut refused);
+            let refused = &mut refused;
+            let may_move =
+                |cube| admit(player, (cube, sample.tick), self.cubes.get(&cube), refused);
             let arrival = known.uplink.datagram_sample(now, sample, may_move)?;
             self.counts.add(arrival);
         }
@@ -111,13 +113,14 @@ impl World {
     }
 
     /// Takes the corrections since the last call: a player, and the true pose of a cube, once.
-    pub fn corrections(&mut self) -> Vec<(CubeId, CubePose)> {
+    pub fn corrections(&mut self) -> Vec<(CubeId, ServerMessage)> {
         let corrections = std::mem::take(&mut self.corrections).into_iter();
         let each = corrections
-            .flat_map(|(player, cubes)| cubes.into_iter().map(move |cube| (player, cube)));
-        let truth = |(player, cube): (CubeId, CubeId)| {
+            .flat_map(|(player, cubes)| cubes.into_iter().map(move |refused| (player, refused)));
+        let truth = |(player, (cube, tick)): (CubeId, (CubeId, u64))| {
             let pose = self.pose(cube)?;
-            Some((player, CubePose { cube, pose }))
+            let corrected = CubePose { cube, pose };
+            Some((player, ServerMessage::Correction { tick, corrected }))
         };
         each.filter_map(truth).collect()
     }
@@ -131,7 +134,7 @@ impl World {
         while let Some(TimedStates { tick, states }) = known.uplink.next_due(until) {
             for (id, state) in states {
                 // It may have changed hands, or have left, since the sample came.
-                if !admit(player, id, self.cubes.get(&id), &mut refused) {
+                if !admit(player, (id, tick), self.cubes.get(&id), &mut refused) {
                     continue;
                 }
                 if let Some(cube) = self.cubes.get_mut(&id) {
@@ -150,13 +153,16 @@ impl World {
     }
 
     /// Corrects a player about cubes that they may not move.
-    fn refuse(&mut self, player: CubeId, refused: Vec<CubeId>) {
+    fn refuse(&mut self, player: CubeId, refused: Vec<(CubeId, u64)>) {
         if refused.is_empty() {
             return;
         }
         let corrections = self.corrections.entry(player).or_default();
-        for cube in refused {
-            if corrections.len() < MAX_FOREIGN_CORRECTIONS && corrections.insert(cube) {
+        for (cube, tick) in refused {
+            if let Some(known) = corrections.get_mut(&cube) {
+                *known = tick.max(*known);
+            } else if corrections.len() < MAX_FOREIGN_CORRECTIONS {
+                corrections.insert(cube, tick);
                 self.counts.not_theirs += 1;
             }
         }
@@ -219,8 +225,10 @@ impl World {
             cube.pose = pose;
         } else {
             self.counts.too_fast += 1;
+            let refused = cube.track.tick();
             self.stand(id);
-            self.correct(authority, id);
+            let corrections = self.corrections.entry(authority).or_default();
+            corrections.insert(id, refused);
         }
     }
 
@@ -231,20 +239,22 @@ impl World {
             self.awake.insert(id);
         }
     }
-
-    pub(super) fn correct(&mut self, player: CubeId, cube: CubeId) {
-        self.corrections.entry(player).or_default().insert(cube);
-    }
 }
 
-/// Returns whether a player may move a cube. Adds one that is there and that they may not move to `refused`.
-fn admit(player: CubeId, cube: CubeId, known: Option<&Tracked>, refused: &mut Vec<CubeId>) -> bool {
+/// Returns whether a player may move a cube by a sample of this tick. Adds one that is there and that they may
+/// not move to `refused`.
+fn admit(
+    player: CubeId,
+    (cube, tick): (CubeId, u64),
+    known: Option<&Tracked>,
+    refused: &mut Vec<(CubeId, u64)>,
+) -> bool {
     let Some(known) = known else {
         return false;
     };
     let may_move = may_move(cube, known.kind, player);
     if !may_move {
-        refused.push(cube);
+        refused.push((cube, tick));
     }
     may_move
 }

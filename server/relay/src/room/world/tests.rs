@@ -1,5 +1,5 @@
-use cubesync_protocol::CubePose;
 use cubesync_protocol::uplink::{grace_ticks, heartbeat_ticks};
+use cubesync_protocol::{CubePose, ServerMessage};
 use proptest::prelude::*;
 
 use super::*;
@@ -72,6 +72,16 @@ impl TestWorld {
 
     fn events(&mut self) -> Vec<Event> {
         self.tick().events
+    }
+
+    /// Takes the corrections: player, tick of the refused sample, and where the cube is.
+    fn corrections(&mut self) -> Vec<(CubeId, u64, CubePose)> {
+        let corrections = self.world.corrections().into_iter();
+        let told = |(player, message)| match message {
+            ServerMessage::Correction { tick, corrected } => (player, tick, corrected),
+            other => panic!("{other:?}"),
+        };
+        corrections.map(told).collect()
     }
 }
 
@@ -264,12 +274,13 @@ fn nobody_moves_a_cube_that_is_not_theirs() {
         test.step(anna, cube, 100);
         test.tick();
         assert_eq!(test.pose(cube), pose);
-        let corrections = test.world.corrections();
-        assert_eq!(corrections, [(anna, CubePose { cube, pose })]);
+        let refused = test.world.tick;
+        let corrections = test.corrections();
+        assert_eq!(corrections, [(anna, refused, CubePose { cube, pose })]);
     }
     test.say(anna, test.world.tick + 1, CubeId(99), Pose::default());
     test.tick();
-    assert_eq!(test.world.corrections(), []);
+    assert_eq!(test.corrections(), []);
 }
 
 #[test]
@@ -299,10 +310,14 @@ fn a_player_is_corrected_about_a_cube_once_a_tick_whatever_they_send() {
     // Nothing of others' cubes is kept until its tick.
     assert!(!test.world.players[&anna].uplink.has_pending());
     test.tick();
-    let corrections = test.world.corrections();
+    let corrections = test.corrections();
     assert_eq!(corrections.len(), 8);
-    let corrected: BTreeSet<_> = corrections.iter().map(|(_, told)| told.cube).collect();
+    let corrected: BTreeSet<_> = corrections.iter().map(|(_, _, told)| told.cube).collect();
     assert_eq!(corrected.len(), 8);
+    assert!(
+        corrections.iter().all(|(_, tick, _)| *tick > 480),
+        "the newest of each"
+    );
     assert_eq!(test.world.take_sample_counts().not_theirs, 8);
     // A place of one's own is corrected all the same.
     let mut all = placed(&others[..7]);
@@ -310,8 +325,8 @@ fn a_player_is_corrected_about_a_cube_once_a_tick_whatever_they_send() {
     all.push(CubePose { cube, pose });
     test.world.sample(anna, 1_000, &all, &[]).unwrap();
     (0..40).for_each(|_| drop(test.tick()));
-    let corrections = test.world.corrections();
-    assert!(corrections.iter().any(|(_, told)| told.cube == anna));
+    let corrections = test.corrections();
+    assert!(corrections.iter().any(|(_, _, told)| told.cube == anna));
 }
 
 /// Changes what a receiver knows of the cubes, and checks that the event says something new.
@@ -406,23 +421,21 @@ fn a_move_that_is_too_fast_is_corrected_and_a_legal_one_after_it_counts() {
     test.tick();
     let near = test.step(anna, anna, 40 * 512);
     test.tick();
-    assert_eq!(test.world.corrections(), []);
-    let correction = (
-        anna,
-        CubePose {
-            cube: anna,
-            pose: near,
-        },
-    );
+    assert_eq!(test.corrections(), []);
+    let truth = CubePose {
+        cube: anna,
+        pose: near,
+    };
     for _ in 0..2 {
         test.step(anna, anna, 5_000);
         test.tick();
-        assert_eq!(test.world.corrections(), [correction]);
+        let refused = test.world.tick;
+        assert_eq!(test.corrections(), [(anna, refused, truth)]);
         assert_eq!(test.pose(anna), near);
     }
     let on = test.step(anna, anna, 300);
     test.tick();
-    assert_eq!(test.world.corrections(), []);
+    assert_eq!(test.corrections(), []);
     assert!(test.pose(anna).position.distance(on.position) <= 4);
 }
 
@@ -440,7 +453,7 @@ fn a_motion_that_only_predictions_make_too_fast_is_corrected() {
         pose.position.x = x;
         test.say(anna, test.world.tick + 1, anna, pose);
         test.tick();
-        if !test.world.corrections().is_empty() {
+        if !test.corrections().is_empty() {
             corrected = corrected.or(Some(tick));
         }
     }
@@ -465,7 +478,7 @@ fn typed_coordinates_may_jump_and_count_in_order() {
         }
     }
     test.tick();
-    assert_eq!(test.world.corrections(), []);
+    assert_eq!(test.corrections(), []);
     for cube in [typist, FREE] {
         assert_eq!(test.pose(cube), pose_at(50_000));
     }
