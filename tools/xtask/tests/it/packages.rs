@@ -23,7 +23,7 @@ const fn rule(folder: &'static str, may_use: &'static [&'static str]) -> Rule {
 }
 
 /// The product, from below. The tools may use anything.
-const PRODUCT: [Rule; 12] = [
+const PRODUCT: [Rule; 13] = [
     rule("arguments", &[]),
     rule("network", &[]),
     rule("protocol", &[]),
@@ -70,10 +70,11 @@ const PRODUCT: [Rule; 12] = [
         tests_may_use: &["tools/harness"],
         ..rule("client/hello", &["protocol", "client"])
     },
+    rule("client/python", &["client"]),
 ];
 
 /// Libraries that few packages may know; the tools may use them all.
-const LIBRARIES: [(&str, &[&str]); 6] = [
+const LIBRARIES: [(&str, &[&str]); 7] = [
     ("async-nats", &["server/cluster"]),
     ("axum", &["server"]),
     ("bincode", &["protocol"]),
@@ -82,6 +83,7 @@ const LIBRARIES: [(&str, &[&str]); 6] = [
         &["arguments", "server", "client/game", "client/bots"],
     ),
     ("macroquad", &["client/game", "client/hello"]),
+    ("pyo3", &["client/python"]),
     ("rapier3d", &["server/mechanics"]),
 ];
 

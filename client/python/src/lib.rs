@@ -1,0 +1,21 @@
+//! The Python package `cubesync`: [`cubesync_client`] as a module of Python's.
+//!
+//! Nothing of the client is written here again. [`player`] is what one joined client needs and knows no Python,
+//! [`room`] is its face in Python, and the others turn values into objects: [`options`] what `join` was given,
+//! [`cube`] what is to be drawn, [`report`] events and status. What needs no Rust (the classes of events and
+//! errors, and `python -m cubesync`) is Python, in `python/cubesync/`.
+
+mod cube;
+mod options;
+mod player;
+mod report;
+mod room;
+
+/// What `cubesync/__init__.py` imports.
+#[pyo3::pymodule(name = "_cubesync")]
+mod module {
+    #[pymodule_export]
+    use super::cube::Cube;
+    #[pymodule_export]
+    use super::room::{Room, join};
+}

@@ -1,0 +1,137 @@
+//! What happened, and how the connection is, as objects of `cubesync/_report.py`.
+
+use cubesync_client::protocol::{CubeId, Pose};
+use cubesync_client::{ClientEvent, Status};
+use pyo3::prelude::*;
+
+use crate::player::Player;
+
+const MODULE: &str = "cubesync._report";
+
+pyo3::import_exception!(cubesync._report, Error);
+pyo3::import_exception!(cubesync._report, Ended);
+
+/// An event, with the names that it needs.
+pub(crate) struct Event {
+    event: ClientEvent,
+    /// The holder's name, of a cube that was taken.
+    holder: Option<String>,
+}
+
+impl Event {
+    /// Adds the names to events.
+    pub(crate) fn all(events: Vec<ClientEvent>, player: &Player) -> Vec<Self> {
+        let name_of = |cube| {
+            let views = player.client().cubes(player.now());
+            let view = views.iter().find(|view| Some(view.cube) == cube)?;
+            Some(view.name.to_owned())
+        };
+        let named = |event| {
+            let holder = match event {
+                ClientEvent::CubeTaken { by, .. } => name_of(Some(by)),
+                ClientEvent::Refused { holder, .. } => name_of(holder),
+                _ => None,
+            };
+            Self { event, holder }
+        };
+        events.into_iter().map(named).collect()
+    }
+
+    /// Makes the object.
+    pub(crate) fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let module = py.import(MODULE)?;
+        let name = self.holder.as_deref();
+        match &self.event {
+            ClientEvent::Joined(welcome) | ClientEvent::Rejoined(welcome) => {
+                let (position, rotation) = parts(welcome.pose);
+                let is_new = matches!(self.event, ClientEvent::Joined(_));
+                let (room, name) = (&welcome.room, &welcome.name);
+                let fields = (room, name, welcome.cube.0, position, rotation, is_new);
+                module.getattr("Connected")?.call1(fields)
+            }
+            ClientEvent::CubeJoined(info) => {
+                module.getattr("Joined")?.call1((info.cube.0, &info.name))
+            }
+            ClientEvent::CubeLeft(info) => module.getattr("Left")?.call1((info.cube.0, &info.name)),
+            ClientEvent::CubeTaken { cube, by } => {
+                module.getattr("Taken")?.call1((cube.0, by.0, name))
+            }
+            ClientEvent::CubeFreed { cube } => module.getattr("Freed")?.call1((cube.0,)),
+            ClientEvent::Refused { cube, holder } => {
+                let holder = holder.map(|CubeId(id)| id);
+                module.getattr("Refused")?.call1((cube.0, holder, name))
+            }
+            ClientEvent::Corrected(to) => {
+                let (position, rotation) = parts(to.pose);
+                module
+                    .getattr("Corrected")?
+                    .call1((to.cube.0, position, rotation))
+            }
+            ClientEvent::Disconnected { reason } => module.getattr("Lost")?.call1((reason,)),
+        }
+    }
+}
+
+/// The state of a player's connection.
+pub(crate) struct Report {
+    state: &'static str,
+    text: String,
+    address: String,
+    ping_ms: Option<f64>,
+    delay_ms: f64,
+    players: usize,
+}
+
+impl Report {
+    /// Reads the state of a player's connection.
+    pub(crate) fn of(player: &Player) -> Self {
+        let client = player.client();
+        let (status, statistics) = (client.status(), client.statistics());
+        let state = match status {
+            Status::Connecting | Status::Joining => "connecting",
+            Status::Joined => "joined",
+            Status::Waiting { .. } => "waiting",
+            Status::Failed { .. } => "ended",
+        };
+        let address = client.server().to_owned();
+        let text = match (&status, client.welcome(), client.trouble()) {
+            (Status::Joined, Some(welcome), _) => {
+                format!("in room {} as {} at {address}", welcome.room, welcome.name)
+            }
+            (Status::Connecting, _, Some(trouble)) => {
+                format!("{status} to {address} again ({trouble})")
+            }
+            (Status::Connecting, _, None) => format!("{status} to {address}"),
+            _ => status.to_string(),
+        };
+        Self {
+            state,
+            text,
+            address,
+            ping_ms: statistics.round_trip.map(|time| time.as_secs_f64() * 1e3),
+            delay_ms: statistics.playout_delay.as_secs_f64() * 1e3,
+            players: statistics.players,
+        }
+    }
+
+    /// Makes the object.
+    pub(crate) fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let Self {
+            state,
+            text,
+            address,
+            ping_ms,
+            delay_ms,
+            players,
+        } = self;
+        let class = py.import(MODULE)?.getattr("Status")?;
+        class.call1((state, text, address, ping_ms, delay_ms, players))
+    }
+}
+
+type Parts = ((f32, f32, f32), (f32, f32, f32, f32));
+
+fn parts(pose: Pose) -> Parts {
+    let position = pose.position.to_metres().into();
+    (position, pose.rotation.to_quaternion().into())
+}

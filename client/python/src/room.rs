@@ -1,0 +1,213 @@
+//! A room, as Python sees it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use cubesync_client::protocol::{CubeId, Pose, Position, Rotation};
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyMemoryView, PySlice};
+
+use crate::cube::{Cube, RECORD_BYTES, append_record};
+use crate::options::{Arguments, ColourArgument};
+use crate::player::Player;
+use crate::report::{Ended, Error, Event, Report};
+
+/// A room that this program joins, stays in, and comes back to after a lost connection.
+#[pyclass(module = "cubesync", frozen)]
+pub(crate) struct Room {
+    /// `None` once it is closed. Locked only while detached from Python, and never while anything is asked of
+    /// Python: two threads could wait for each other.
+    player: Mutex<Option<Player>>,
+}
+
+/// Joins a room.
+#[pyfunction]
+#[pyo3(signature = (address = "localhost", *, name = "Python", room = "lobby", key = None, colour = None,
+    tls = false, ca = None, insecure = false, datagrams = true))]
+#[allow(clippy::too_many_arguments, reason = "Python's callers name them")]
+pub(crate) fn join(
+    address: &str,
+    name: &str,
+    room: &str,
+    key: Option<&str>,
+    colour: Option<ColourArgument>,
+    tls: bool,
+    ca: Option<PathBuf>,
+    insecure: bool,
+    datagrams: bool,
+) -> PyResult<Room> {
+    let arguments = Arguments {
+        address,
+        name,
+        room,
+        key,
+        colour,
+        tls,
+        ca,
+        insecure,
+        datagrams,
+    };
+    let player = Player::new(arguments.options()?);
+    Ok(Room {
+        player: Mutex::new(Some(player)),
+    })
+}
+
+/// A cube, or its id.
+#[derive(FromPyObject)]
+pub(crate) enum CubeArgument<'py> {
+    Cube(Bound<'py, Cube>),
+    Id(u64),
+}
+
+impl CubeArgument<'_> {
+    fn id(&self) -> CubeId {
+        match self {
+            Self::Cube(cube) => cube.get().id(),
+            Self::Id(id) => CubeId(*id),
+        }
+    }
+}
+
+#[pymethods]
+impl Room {
+    fn poll<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
+        let events = self.with(py, |player| {
+            let events = player.poll()?;
+            Ok(Event::all(events, player))
+        })?;
+        let events = events.map_err(Ended::new_err::<String>)?;
+        events.iter().map(|event| event.to_python(py)).collect()
+    }
+
+    #[getter]
+    fn cubes(&self, py: Python<'_>) -> PyResult<Vec<Cube>> {
+        self.with(py, |player| {
+            let views = player.client().cubes(player.now());
+            views.iter().map(Cube::from).collect()
+        })
+    }
+
+    #[getter]
+    fn own(&self, py: Python<'_>) -> PyResult<Option<Cube>> {
+        self.with(py, |player| cube(player, player.client().own_cube()))
+    }
+
+    #[getter]
+    fn held(&self, py: Python<'_>) -> PyResult<Option<Cube>> {
+        self.with(py, |player| cube(player, player.held()))
+    }
+
+    fn fill(&self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
+        let py = buffer.py();
+        let records = self.with(py, |player| {
+            let views = player.client().cubes(player.now());
+            let mut records = Vec::with_capacity(RECORD_BYTES * views.len());
+            views
+                .iter()
+                .for_each(|view| append_record(view, &mut records));
+            records
+        })?;
+        let count = records.len() / RECORD_BYTES;
+        let bytes = PyMemoryView::from(buffer)?.call_method1("cast", ("B",))?;
+        if bytes.len()? < records.len() {
+            return Err(PyValueError::new_err(format!(
+                "the records of {count} cubes need {} bytes, and the buffer has {}",
+                records.len(),
+                bytes.len()?,
+            )));
+        }
+        let place = PySlice::new(py, 0, records.len().try_into()?, 1);
+        bytes.set_item(place, PyBytes::new(py, &records))?;
+        Ok(count)
+    }
+
+    #[pyo3(name = "move", signature = (position, rotation = [0.0, 0.0, 0.0, 1.0], *, cube = None))]
+    fn move_to(
+        &self,
+        py: Python<'_>,
+        position: [f64; 3],
+        rotation: [f64; 4],
+        cube: Option<CubeArgument<'_>>,
+    ) -> PyResult<()> {
+        if !position
+            .iter()
+            .chain(&rotation)
+            .all(|number| number.is_finite())
+        {
+            return Err(PyValueError::new_err(
+                "a position and a rotation are finite numbers",
+            ));
+        }
+        let pose = Pose {
+            position: Position::from_metres(position.map(|metres| metres as f32)),
+            rotation: Rotation::from_quaternion(rotation.map(|component| component as f32)),
+        };
+        let cube = cube.map(|cube| cube.id());
+        self.with(py, |player| match cube {
+            Some(cube) if player.client().own_cube() != Some(cube) => player.move_held(cube, pose),
+            _ => player.move_own(pose),
+        })
+    }
+
+    fn take(&self, py: Python<'_>, cube: CubeArgument<'_>) -> PyResult<()> {
+        let cube = cube.id();
+        self.with(py, |player| player.take(cube))
+    }
+
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        self.with(py, Player::release)
+    }
+
+    #[getter]
+    fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        self.with(py, |player| Report::of(player))?.to_python(py)
+    }
+
+    fn close(&self, py: Python<'_>) {
+        py.detach(|| {
+            let mut player = self.player.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(player.take());
+        });
+    }
+
+    fn __enter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        this
+    }
+
+    fn __exit__(&self, py: Python<'_>, _kind: Py<PyAny>, _error: Py<PyAny>, _trace: Py<PyAny>) {
+        self.close(py);
+    }
+}
+
+impl Room {
+    /// Calls a function with the player while Python's other threads run.
+    ///
+    /// # Errors
+    /// The room is closed. A bug in the client closes it: nothing is known of its state then.
+    fn with<T: Send>(
+        &self,
+        py: Python<'_>,
+        call: impl FnOnce(&mut Player) -> T + Send,
+    ) -> PyResult<T> {
+        let called = py.detach(|| {
+            let mut player = self.player.lock().unwrap_or_else(PoisonError::into_inner);
+            let open = player.as_mut().ok_or("the room is closed")?;
+            let called = catch_unwind(AssertUnwindSafe(|| call(open)));
+            called.map_err(|_| {
+                *player = None;
+                "cubesync has a bug, which it has written to standard error; the room is closed"
+            })
+        });
+        called.map_err(Error::new_err::<&str>)
+    }
+}
+
+/// Returns a cube by its id.
+fn cube(player: &Player, id: Option<CubeId>) -> Option<Cube> {
+    let views = player.client().cubes(player.now());
+    let view = views.iter().find(|view| Some(view.cube) == id)?;
+    Some(Cube::from(view))
+}
