@@ -235,8 +235,13 @@ impl Room {
         self.connections.drain().await;
     }
 
-    /// Handles the events that handles have sent.
+    /// Handles the events that handles have sent. After a stall of more than a second they wait for the tick
+    /// that is due: the world, which is in the one before, would take samples for ones that came too early.
     pub fn take_events(&mut self, now: Instant) {
+        let latest = self.clock.tick() + u64::from(self.connections.settings.tick_hz);
+        if now >= self.clock.begins(latest + 1) {
+            return;
+        }
         let events = self.connections.take_events();
         self.handle_all(events, now);
     }

@@ -7,6 +7,7 @@ mod liveness;
 mod loose;
 mod machine;
 mod removal;
+mod stalls;
 mod takeover;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,6 +41,7 @@ const METRE: i32 = 512;
 /// A room whose time the test controls.
 struct TestRoom {
     room: Room,
+    handle: RoomHandle,
     random: fastrand::Rng,
     view_distance: Option<u32>,
     clients: BTreeMap<CubeId, Client>,
@@ -109,9 +111,10 @@ impl TestRoom {
             permanent: true,
             backplane: Arc::new(Alone),
         };
-        let (_, connections) = Connections::new(settings, Metrics::default());
+        let (handle, connections) = Connections::new(settings, Metrics::default());
         Self {
             room: Room::new(connections),
+            handle,
             random: fastrand::Rng::with_seed(seed),
             view_distance,
             clients: BTreeMap::new(),

@@ -358,14 +358,21 @@ impl World {
         }
     }
 
-    /// Ends a tick, and returns what changed since the last one. Tick numbers rise, and may leave some out.
+    /// Ends a tick, and returns what changed since the last one. Tick numbers rise, and may leave some out: cubes
+    /// are then as if those had ended, too. No sample counts, and no cube moves without one, for longer than a second.
     pub fn tick(&mut self, tick: u64) -> Changes {
-        self.tick = tick;
-        for player in std::mem::take(&mut self.waiting) {
-            self.apply_samples(player, tick);
+        let left_out = (self.tick + 1..tick).take(self.tick_hz as usize);
+        let mut touched = Vec::new();
+        for tick in left_out.chain([tick]) {
+            self.tick = tick;
+            for player in std::mem::take(&mut self.waiting) {
+                self.apply_samples(player, tick);
+            }
+            let awake = self.awake.iter().copied().collect();
+            touched.extend(self.follow_all(awake));
         }
-        let awake = self.awake.iter().copied().collect();
-        let touched = self.follow_all(awake);
+        touched.sort_unstable();
+        touched.dedup();
         let changed = self.changed.take().into_iter();
         let events = changed.filter_map(|(cube, known)| known.event(cube, self.state(cube)));
         let events = events.collect();
