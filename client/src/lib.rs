@@ -54,6 +54,7 @@ mod client;
 mod controller;
 mod options;
 mod report;
+mod target;
 #[cfg(not(target_arch = "wasm32"))]
 mod trust;
 
@@ -62,6 +63,7 @@ pub use controller::{Controller, Input};
 pub use cubesync_protocol as protocol;
 pub use options::ClientOptions;
 pub use report::{ClientEvent, CubeView, Statistics, Status};
+pub use target::Target;
 #[cfg(not(target_arch = "wasm32"))]
 pub use trust::Trust;
 

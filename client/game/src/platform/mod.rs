@@ -11,8 +11,6 @@ mod display;
 #[cfg(not(target_arch = "wasm32"))]
 mod icon;
 #[cfg(not(target_arch = "wasm32"))]
-mod link;
-#[cfg(not(target_arch = "wasm32"))]
 mod native;
 #[cfg(not(target_arch = "wasm32"))]
 mod opening;
@@ -49,28 +47,6 @@ pub(crate) struct Start {
     pub(crate) icon: Option<Icon>,
     /// The number of samples per pixel.
     pub(crate) sample_count: i32,
-}
-
-/// The server that a person chose, and the room and the name if an invite link says more.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
-    /// The game's address.
-    pub(crate) server: String,
-    /// The room.
-    pub(crate) room: Option<String>,
-    /// The player's name.
-    pub(crate) name: Option<String>,
-}
-
-impl Target {
-    /// Creates a target that is only a server.
-    pub(crate) fn server(server: String) -> Self {
-        Self {
-            server,
-            room: None,
-            name: None,
-        }
-    }
 }
 
 /// An address that other people open in a browser to join the same room.

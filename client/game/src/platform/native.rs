@@ -16,7 +16,7 @@ use cubesync_client::protocol::ResumeToken;
 use cubesync_client::protocol::help::FOR_THE_WINDOW;
 pub(crate) use cubesync_client::protocol::{clean_name, clean_room};
 use cubesync_client::recorder::Recorder;
-use cubesync_client::{Client, ClientOptions};
+use cubesync_client::{Client, ClientOptions, Target};
 use cubesync_network::Network;
 pub(crate) use cubesync_recording::Recording;
 use macroquad::math::Rect;
@@ -25,7 +25,6 @@ use macroquad::miniquad::window;
 pub(crate) use super::display::{copy, paste, with_accents};
 use super::icon::icon;
 use super::options::Options;
-pub(crate) use super::options::target;
 use super::place::{Goal, WindowPlace};
 use super::{Invite, Start, display, opening};
 
@@ -221,6 +220,14 @@ pub(crate) fn typed(_index: usize, _area: Rect, _text: &str) -> Option<String> {
 /// Converts a wheel event into notches. Some systems report a notch as 1, others as 120.
 pub(crate) fn notches(wheel: f32) -> f32 {
     wheel.clamp(-1.0, 1.0)
+}
+
+/// Reads a server as a person gives it: its address, or an invite link.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(crate) fn target(text: &str) -> Result<Target, String> {
+    Target::read(text)
 }
 
 /// Begins to record. Ctrl-C in the terminal finishes the recording before it ends the program.

@@ -4,14 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use cubesync_client::ClientOptions;
 use cubesync_client::protocol::help::FOR_PLAYERS;
-use cubesync_client::protocol::{Colour, clean_name, clean_room, folded};
-use cubesync_client::socket::full_address;
+use cubesync_client::protocol::{Colour, clean_name, clean_room};
+use cubesync_client::{ClientOptions, Target};
 use cubesync_recording::{DEFAULT_MAX_BYTES, parse_size};
 
 use super::place::{Desk, WindowFlags, WindowPlace};
-use super::{Target, link};
 use crate::flags::{DatagramFlags, KeyFlags, LabFlags, TlsFlags};
 use crate::theme::PALETTE;
 
@@ -25,7 +23,7 @@ const DEFAULT_SERVER: &str = "localhost:14900";
 pub(crate) struct Options {
     /// Join this server at once, without the join screen; with tls:// in front the connection is
     /// encrypted. An invite link will do as well
-    #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_SERVER", value_parser = target)]
+    #[arg(long, value_name = "HOST:PORT", env = "CUBESYNC_SERVER", value_parser = Target::read)]
     server: Option<Target>,
     /// Your name, shown above your cube [default: your user name]
     #[arg(long, env = "CUBESYNC_NAME", value_parser = parse_name)]
@@ -127,20 +125,15 @@ impl Options {
         let any = fastrand::choice(PALETTE).unwrap_or(PALETTE[0]);
         let server = || Target::server(DEFAULT_SERVER.to_owned());
         let link = self.server.unwrap_or_else(server);
-        if let (Some(room), Some(invited)) = (&self.room, &link.room)
-            && folded(room) != folded(invited)
-        {
-            let message = format!(
-                "the link leads to the room \"{invited}\", and --room says \"{room}\": give only one of them\n"
-            );
-            return Err(Self::command().error(ErrorKind::ArgumentConflict, message));
-        }
+        let room = link.room(self.room).map_err(|problem| {
+            Self::command().error(ErrorKind::ArgumentConflict, format!("{problem}\n"))
+        })?;
         let name = self.name.or(link.name).unwrap_or_else(default_name);
         let mut options = ClientOptions {
             colour: self.colour.unwrap_or(any),
             ..ClientOptions::new(link.server, name)
         };
-        if let Some(room) = self.room.or(link.room) {
+        if let Some(room) = room {
             options.room = room;
         }
         self.key.apply(&mut options)?;
@@ -150,14 +143,6 @@ impl Options {
         self.datagrams.apply(&mut options);
         Ok(options)
     }
-}
-
-/// Reads a server as a person gives it: its address, or an invite link.
-///
-/// # Errors
-/// Says what is wrong with it.
-pub(crate) fn target(text: &str) -> Result<Target, String> {
-    link::read(text).unwrap_or_else(|| full_address(text).map(Target::server))
 }
 
 fn parse_name(text: &str) -> Result<String, String> {

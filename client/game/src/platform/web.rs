@@ -8,11 +8,11 @@ use cubesync_client::protocol::limits::MAX_JOIN_KEY_BYTES;
 pub(crate) use cubesync_client::protocol::text::{
     typed_name as clean_name, typed_room as clean_room,
 };
-use cubesync_client::{Client, ClientOptions};
+use cubesync_client::{Client, ClientOptions, Target};
 use macroquad::math::Rect;
 use macroquad::miniquad::window;
 
-use super::{Invite, Start, Target, browser};
+use super::{Invite, Start, browser};
 use crate::theme::PALETTE;
 
 /// Whether a person chooses the server. Here the page does.

@@ -1,10 +1,10 @@
 //! Invite links, as they come back from messengers.
 
-use cubesync_client::ClientOptions;
-use cubesync_client::protocol::{clean_name, clean_room};
-use cubesync_client::socket::full_address;
+use cubesync_protocol::{clean_name, clean_room};
 
 use super::Target;
+use crate::options::ClientOptions;
+use crate::socket::full_address;
 
 /// The ports from which the game's is known: that of pages, and the game's own.
 const USUAL_PORTS: [u16; 2] = [8_080, 14_900];
