@@ -4,6 +4,8 @@ use cubesync_client::CubeView;
 use cubesync_client::protocol::{CubeId, CubeKind};
 use pyo3::prelude::*;
 
+use crate::player::Player;
+
 /// Bytes of a cube's record; `cubesync.DTYPE` in `python/cubesync/__init__.py` says where each field is.
 pub(crate) const RECORD_BYTES: usize = 56;
 /// The holder in the record of a cube that nobody holds.
@@ -12,22 +14,23 @@ const NOBODY: i64 = -1;
 /// A cube as it is to be drawn now.
 #[pyclass(module = "cubesync", frozen, get_all)]
 pub(crate) struct Cube {
-    id: u64,
-    name: String,
+    pub(crate) id: u64,
+    pub(crate) name: String,
     kind: &'static str,
     holder: Option<u64>,
     colour: (u8, u8, u8),
     width: f32,
-    position: (f32, f32, f32),
-    rotation: (f32, f32, f32, f32),
+    pub(crate) position: (f32, f32, f32),
+    pub(crate) rotation: (f32, f32, f32, f32),
     is_own: bool,
     is_stale: bool,
 }
 
 impl Cube {
-    /// Returns its id.
-    pub(crate) fn id(&self) -> CubeId {
-        CubeId(self.id)
+    /// Returns the cube with an id, if it is in sight.
+    pub(crate) fn find(player: &Player, cube: CubeId) -> Option<Self> {
+        let views = player.client().cubes(player.now());
+        views.iter().find(|view| view.cube == cube).map(Self::from)
     }
 }
 

@@ -1,12 +1,12 @@
 //! The Python package `cubesync`: [`cubesync_client`] as a module of Python's.
 //!
 //! Nothing of the client is written here again. [`player`] is what one joined client needs and knows no Python,
-//! [`room`] is its face in Python, and the others turn values into objects: [`options`] what `join` was given,
-//! [`cube`] what is to be drawn, [`report`] events and status. What needs no Rust (the classes of events and
+//! [`room`] is its face in Python, [`join`] makes one, and the others make objects: [`cube`] of what is to be drawn,
+//! [`report`] of events and status. What needs no Rust (the classes of events and
 //! errors, and `python -m cubesync`) is Python, in `python/cubesync/`.
 
 mod cube;
-mod options;
+mod join;
 mod player;
 mod report;
 mod room;
@@ -17,5 +17,7 @@ mod module {
     #[pymodule_export]
     use super::cube::Cube;
     #[pymodule_export]
-    use super::room::{Room, join};
+    use super::join::join;
+    #[pymodule_export]
+    use super::room::Room;
 }

@@ -4,6 +4,7 @@ use cubesync_client::protocol::{CubeId, Pose};
 use cubesync_client::{ClientEvent, Status};
 use pyo3::prelude::*;
 
+use crate::cube::Cube;
 use crate::player::Player;
 
 const MODULE: &str = "cubesync._report";
@@ -11,39 +12,40 @@ const MODULE: &str = "cubesync._report";
 pyo3::import_exception!(cubesync._report, Error);
 pyo3::import_exception!(cubesync._report, Ended);
 
-/// An event, with the names that it needs.
+/// An event, with the cube that it needs besides.
 pub(crate) struct Event {
     event: ClientEvent,
-    /// The holder's name, of a cube that was taken.
-    holder: Option<String>,
+    /// The own cube, of a join; or the holder's, of a cube that was taken.
+    by: Option<Cube>,
 }
 
 impl Event {
-    /// Adds the names to events.
+    /// Adds the cubes to events.
     pub(crate) fn all(events: Vec<ClientEvent>, player: &Player) -> Vec<Self> {
-        let name_of = |cube| {
-            let views = player.client().cubes(player.now());
-            let view = views.iter().find(|view| Some(view.cube) == cube)?;
-            Some(view.name.to_owned())
-        };
-        let named = |event| {
-            let holder = match event {
-                ClientEvent::CubeTaken { by, .. } => name_of(Some(by)),
-                ClientEvent::Refused { holder, .. } => name_of(holder),
+        let with_cube = |event| {
+            let by = match event {
+                ClientEvent::Joined(ref welcome) | ClientEvent::Rejoined(ref welcome) => {
+                    Some(welcome.cube)
+                }
+                ClientEvent::CubeTaken { by, .. } => Some(by),
+                ClientEvent::Refused { holder, .. } => holder,
                 _ => None,
             };
-            Self { event, holder }
+            let by = by.and_then(|by| Cube::find(player, by));
+            Self { event, by }
         };
-        events.into_iter().map(named).collect()
+        events.into_iter().map(with_cube).collect()
     }
 
     /// Makes the object.
     pub(crate) fn to_python<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let module = py.import(MODULE)?;
-        let name = self.holder.as_deref();
+        let name = self.by.as_ref().map(|by| &by.name);
         match &self.event {
             ClientEvent::Joined(welcome) | ClientEvent::Rejoined(welcome) => {
-                let (position, rotation) = parts(welcome.pose);
+                // After a moment without a connection it is where it was shown, not where the server has it.
+                let shown = self.by.as_ref().map(|own| (own.position, own.rotation));
+                let (position, rotation) = shown.unwrap_or_else(|| parts(welcome.pose));
                 let is_new = matches!(self.event, ClientEvent::Joined(_));
                 let (room, name) = (&welcome.room, &welcome.name);
                 let fields = (room, name, welcome.cube.0, position, rotation, is_new);
@@ -129,9 +131,11 @@ impl Report {
     }
 }
 
-type Parts = ((f32, f32, f32), (f32, f32, f32, f32));
+/// A position in metres, and a quaternion.
+pub(crate) type Place = ((f32, f32, f32), (f32, f32, f32, f32));
 
-fn parts(pose: Pose) -> Parts {
+/// Returns a pose as Python has it.
+pub(crate) fn parts(pose: Pose) -> Place {
     let position = pose.position.to_metres().into();
     (position, pose.rotation.to_quaternion().into())
 }

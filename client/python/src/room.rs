@@ -1,18 +1,17 @@
 //! A room, as Python sees it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
+use cubesync_client::ClientOptions;
 use cubesync_client::protocol::{CubeId, Pose, Position, Rotation};
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyMemoryView, PySlice};
 
 use crate::cube::{Cube, RECORD_BYTES, append_record};
-use crate::options::{Arguments, ColourArgument};
 use crate::player::Player;
-use crate::report::{Ended, Error, Event, Report};
+use crate::report::{Ended, Error, Event, Place, Report, parts};
 
 /// A room that this program joins, stays in, and comes back to after a lost connection.
 #[pyclass(module = "cubesync", frozen)]
@@ -22,52 +21,19 @@ pub(crate) struct Room {
     player: Mutex<Option<Player>>,
 }
 
-/// Joins a room.
-#[pyfunction]
-#[pyo3(signature = (address = "localhost", *, name = "Python", room = "lobby", key = None, colour = None,
-    tls = false, ca = None, insecure = false, datagrams = true))]
-#[allow(clippy::too_many_arguments, reason = "Python's callers name them")]
-pub(crate) fn join(
-    address: &str,
-    name: &str,
-    room: &str,
-    key: Option<&str>,
-    colour: Option<ColourArgument>,
-    tls: bool,
-    ca: Option<PathBuf>,
-    insecure: bool,
-    datagrams: bool,
-) -> PyResult<Room> {
-    let arguments = Arguments {
-        address,
-        name,
-        room,
-        key,
-        colour,
-        tls,
-        ca,
-        insecure,
-        datagrams,
-    };
-    let player = Player::new(arguments.options()?);
-    Ok(Room {
-        player: Mutex::new(Some(player)),
-    })
-}
+/// The id of a cube that was given as one, or by its id.
+pub(crate) struct CubeArgument(CubeId);
 
-/// A cube, or its id.
-#[derive(FromPyObject)]
-pub(crate) enum CubeArgument<'py> {
-    Cube(Bound<'py, Cube>),
-    Id(u64),
-}
+impl FromPyObject<'_, '_> for CubeArgument {
+    type Error = PyErr;
 
-impl CubeArgument<'_> {
-    fn id(&self) -> CubeId {
-        match self {
-            Self::Cube(cube) => cube.get().id(),
-            Self::Id(id) => CubeId(*id),
+    fn extract(given: Borrowed<'_, '_, PyAny>) -> PyResult<Self> {
+        if let Ok(cube) = given.cast::<Cube>() {
+            return Ok(Self(CubeId(cube.get().id)));
         }
+        let id = given.extract();
+        let wrong = |_| PyTypeError::new_err("a cube is one of room.cubes, or its id");
+        id.map(|id| Self(CubeId(id))).map_err(wrong)
     }
 }
 
@@ -92,12 +58,12 @@ impl Room {
 
     #[getter]
     fn own(&self, py: Python<'_>) -> PyResult<Option<Cube>> {
-        self.with(py, |player| cube(player, player.client().own_cube()))
+        self.with(py, |player| find(player, player.client().own_cube()))
     }
 
     #[getter]
     fn held(&self, py: Python<'_>) -> PyResult<Option<Cube>> {
-        self.with(py, |player| cube(player, player.held()))
+        self.with(py, |player| find(player, player.held()))
     }
 
     fn fill(&self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
@@ -130,7 +96,7 @@ impl Room {
         py: Python<'_>,
         position: [f64; 3],
         rotation: [f64; 4],
-        cube: Option<CubeArgument<'_>>,
+        cube: Option<CubeArgument>,
     ) -> PyResult<()> {
         if !position
             .iter()
@@ -145,16 +111,20 @@ impl Room {
             position: Position::from_metres(position.map(|metres| metres as f32)),
             rotation: Rotation::from_quaternion(rotation.map(|component| component as f32)),
         };
-        let cube = cube.map(|cube| cube.id());
         self.with(py, |player| match cube {
-            Some(cube) if player.client().own_cube() != Some(cube) => player.move_held(cube, pose),
+            Some(CubeArgument(cube)) if player.client().own_cube() != Some(cube) => {
+                player.move_held(cube, pose)
+            }
             _ => player.move_own(pose),
         })
     }
 
-    fn take(&self, py: Python<'_>, cube: CubeArgument<'_>) -> PyResult<()> {
-        let cube = cube.id();
-        self.with(py, |player| player.take(cube))
+    fn newest(&self, py: Python<'_>, cube: CubeArgument) -> PyResult<Option<Place>> {
+        self.with(py, |player| player.client().server_pose(cube.0).map(parts))
+    }
+
+    fn take(&self, py: Python<'_>, cube: CubeArgument) -> PyResult<()> {
+        self.with(py, |player| player.take(cube.0))
     }
 
     fn release(&self, py: Python<'_>) -> PyResult<()> {
@@ -183,6 +153,13 @@ impl Room {
 }
 
 impl Room {
+    /// Makes a room that starts to connect at its first poll.
+    pub(crate) fn new(options: ClientOptions) -> Self {
+        Self {
+            player: Mutex::new(Some(Player::new(options))),
+        }
+    }
+
     /// Calls a function with the player while Python's other threads run.
     ///
     /// # Errors
@@ -205,9 +182,6 @@ impl Room {
     }
 }
 
-/// Returns a cube by its id.
-fn cube(player: &Player, id: Option<CubeId>) -> Option<Cube> {
-    let views = player.client().cubes(player.now());
-    let view = views.iter().find(|view| Some(view.cube) == id)?;
-    Some(Cube::from(view))
+fn find(player: &Player, cube: Option<CubeId>) -> Option<Cube> {
+    cube.and_then(|cube| Cube::find(player, cube))
 }

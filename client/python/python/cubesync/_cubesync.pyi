@@ -71,6 +71,11 @@ class Room:
         """Moves the own cube, and a held one in front of it; or with `cube` the held one alone, which from then on
         goes only where this puts it. A position outside the world becomes the nearest one inside it. While there
         is no connection, and for a cube that is not yours, nothing moves. Not a number raises ValueError."""
+    def newest(
+        self, cube: Union[Cube, int]
+    ) -> Optional[Tuple[Tuple[float, float, float], Tuple[float, float, float, float]]]:
+        """Returns the position and the rotation of a cube at the newest tick of the server. `cubes` shows it there
+        a playout delay later, and smoothly."""
     def take(self, cube: Union[Cube, int]) -> None:
         """Asks to hold a free cube; `Taken` or `Refused` answers."""
     def release(self) -> None:
@@ -90,8 +95,8 @@ class Room:
 def join(
     address: str = "localhost",
     *,
-    name: str = "Python",
-    room: str = "lobby",
+    name: Optional[str] = None,
+    room: Optional[str] = None,
     key: Optional[str] = None,
     colour: Union[str, Sequence[int], None] = None,
     tls: bool = False,
@@ -99,4 +104,11 @@ def join(
     insecure: bool = False,
     datagrams: bool = True,
 ) -> Room:
-    """Returns a room at once, which connects while it is polled. What is wrong with an argument raises ValueError."""
+    """Returns a room at once, which connects while it is polled.
+
+    The address is host:port, with tls:// in front to encrypt, or an invite link. Without a name and a room it joins
+    the link's, or the lobby as "Python". `key` is the server's join key, `colour` "#rrggbb" or three numbers 0 to
+    255, `ca` a file of certificates (PEM) to trust beside the system's; `insecure` accepts any certificate.
+
+    What is wrong with an argument raises ValueError, a file that cannot be used OSError.
+    """
