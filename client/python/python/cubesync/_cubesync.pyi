@@ -1,10 +1,13 @@
 from os import PathLike
 from types import TracebackType
-from typing import List, Optional, Sequence, Tuple, Type, Union, final
+from typing import List, Optional, Tuple, Type, Union, final
 
+from _typeshed import SupportsLenAndGetItem
 from typing_extensions import Buffer, Self
 
 from ._report import Event, Status
+
+__all__ = ["Cube", "Room", "join"]
 
 @final
 class Cube:
@@ -63,8 +66,8 @@ class Room:
         bytes, by rising id, and returns how many they are. It raises ValueError if they do not fit."""
     def move(
         self,
-        position: Sequence[float],
-        rotation: Sequence[float] = ...,
+        position: SupportsLenAndGetItem[float],
+        rotation: SupportsLenAndGetItem[float] = ...,
         *,
         cube: Union[Cube, int, None] = None,
     ) -> None:
@@ -98,7 +101,7 @@ def join(
     name: Optional[str] = None,
     room: Optional[str] = None,
     key: Optional[str] = None,
-    colour: Union[str, Sequence[int], None] = None,
+    colour: Union[str, SupportsLenAndGetItem[int], None] = None,
     tls: bool = False,
     ca: Union[str, PathLike[str], None] = None,
     insecure: bool = False,
