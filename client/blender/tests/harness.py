@@ -62,7 +62,7 @@ class Friend:
 
 
 def until(condition, *steps):
-    """Does these steps 60 times a second until the condition holds, and returns what it returned."""
+    """Does these steps up to 60 times a second until the condition holds, and returns what it returned."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
         for step in steps:

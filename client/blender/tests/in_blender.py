@@ -4,10 +4,12 @@
 function itself; everything else is as a person has it, from the installation of the zip on.
 """
 
+import itertools
 import os
 import sys
 import tempfile
 import unittest
+from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -329,26 +331,30 @@ def reload_modules():
 
 
 def measure(count=100, frames=300):
-    """Prints how long a frame takes with this many cubes that move."""
-    with Server("--cubes", "0", "--max-speed", "0", "--max-connections-per-address", "1000") as server:
-        friends = [Friend(server.address, name=f"Friend {number}") for number in range(count)]
+    """Prints how long a frame takes with this many cubes that all move."""
+    times, numbers = [], itertools.count()
+    with Server("--cubes", "0", "--max-speed", "0") as server, ExitStack() as stack:
+        friends = [stack.enter_context(Friend(server.address, f"Friend {number}")) for number in range(count)]
         settings().server, settings().key = server.address, ""
         bpy.ops.cubesync.join()
-        times, number = [], 0
-        while len(times) < frames:
-            number += 1
+        stack.callback(frame.stop)
+
+        def walk():
+            seconds = next(numbers) / 60
             for index, friend in enumerate(friends):
-                friend.place = (index % 10 + number % 60 / 60, index // 10, 0.5)
+                friend.place = (index % 10 + seconds % 1, index // 10, 0.5)
                 friend.step()
+
+        def draw():
             start = perf_counter()
             frame.step()
             stepped = perf_counter()
             bpy.context.view_layer.update()
-            if len(frame.session.cubes) > count:
-                times.append((stepped - start, perf_counter() - stepped))
-        frame.stop()
-        for friend in friends:
-            friend.room.close()
+            times.append((stepped - start, perf_counter() - stepped))
+
+        until(lambda: len(frame.session.cubes) > count, walk, draw)
+        times.clear()
+        until(lambda: len(times) == frames, walk, draw)
     for name, part in (("a frame of the add-on", 0), ("Blender's own update of the scene", 1)):
         ordered = sorted(1e3 * each[part] for each in times)
         print(f"{name}, {count} moving cubes: median {median(ordered):.2f} ms, p95 {ordered[frames * 95 // 100]:.2f} ms")

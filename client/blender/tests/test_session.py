@@ -1,6 +1,8 @@
 """A session against a real server: what it shows, and the words for what goes wrong."""
 
+import io
 import unittest
+from contextlib import redirect_stderr
 
 from harness import Friend, Server, near, until
 from session import WORLD_M, Session
@@ -105,7 +107,9 @@ class Refused(unittest.TestCase):
         with Server() as server:
             session = Session()
             session.join(server.address, "Anna", "lobby")
-            session.step(pose=5)
+            with redirect_stderr(io.StringIO()) as trace:
+                session.step(pose=5)
+            self.assertIn("Traceback", trace.getvalue())
             self.assertFalse(session.is_open)
             self.assertIn("error in the add-on", session.words()[0])
 

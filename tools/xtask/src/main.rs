@@ -1,5 +1,6 @@
 //! `cargo xtask`: the tasks of developers.
 
+mod blender;
 mod web;
 
 use std::process::ExitCode;
@@ -17,6 +18,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Pack the add-on for Blender into target/blender/.
+    Blender(blender::Options),
     /// Build the browser's client into assets/web/, for the server to embed.
     Web(web::Options),
 }
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<()> {
     match arguments.chore {
+        Some(Chore::Blender(options)) => blender::run(&options),
         Some(Chore::Web(options)) => web::run(&options),
         None => Ok(Arguments::command().print_help()?),
     }
