@@ -123,7 +123,8 @@ class CubesyncPanel(bpy.types.Panel):
             button = CubesyncRelease if session.held is not None else CubesyncTake
             layout.operator(button.bl_idname)
         # A label does not wrap, and a letter is about 7 pixels wide.
-        width = max(20, int(context.region.width / (7 * context.preferences.system.ui_scale)))
+        scale = context.preferences.system.ui_scale or 1
+        width = max(20, int(context.region.width / (7 * scale)))
         lines = layout.column(align=True)
         for sentence in session.words():
             for line in textwrap.wrap(sentence, width):

@@ -1,8 +1,5 @@
-"""A server on loopback and other players in it, for tests of any part of the add-on."""
+"""Servers on loopback and other players in them, for tests of any part of the add-on."""
 
-import os
-import re
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -10,25 +7,14 @@ from pathlib import Path
 import cubesync
 
 ADDON = Path(__file__).resolve().parents[1]
-TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ADDON.parents[1] / "target"))
-SERVER = TARGET / "debug" / ("cubesync-server" + (".exe" if sys.platform == "win32" else ""))
 PATIENCE_S = 20
 
+sys.path.append(str(ADDON.parent / "python" / "tests"))
+import support
 
-class Server:
-    """A server process, on ports that are free, which ends with the `with` block."""
 
-    def __init__(self, *flags, listen="127.0.0.1:0"):
-        command = [SERVER, "--listen", listen, "--http", "127.0.0.1:0", *flags]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        found = (re.search(r"clients +(\S+)", line) for line in self._process.stdout)
-        self.address = next(address[1] for address in found if address)
-
-    def kill(self):
-        """Ends the server without a word to its players."""
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
+class Server(support.Server):
+    """A server process, which ends with the `with` block."""
 
     def __enter__(self):
         return self
