@@ -343,11 +343,20 @@ impl MotionSet {
         let coder = RangeDecoder::new(bytes);
         let table = self.codec.table;
         let mut decide = Modelled { coder, table };
-        self.code_tick(&mut decide, &Updates::new(), &Updates::new(), updated)?;
+        self.read_from(&mut decide, updated)?;
         match decide.coder.is_at_end() {
             true => Ok(()),
             false => Err(MotionError::Trailing),
         }
+    }
+
+    /// Takes a tick whose decisions are those that `decide` returns.
+    pub(super) fn read_from(
+        &mut self,
+        decide: &mut impl Decide,
+        updated: &mut dyn FnMut(CubeId),
+    ) -> Result<(), MotionError> {
+        self.code_tick(decide, &Updates::new(), &Updates::new(), updated)
     }
 
     /// Encodes or decodes one tick; there are no updates yet when it decodes.

@@ -3,26 +3,34 @@
 //! `surprises`.
 
 mod bodies;
+mod edges;
+mod foreign;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use bytes::Bytes;
+
 use super::{Codec, MotionSet, MotionState};
+use crate::codec::{decode_peer, encode_peer};
 use crate::cube::CubeId;
 use crate::quantize::{Pose, Position};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/motion.txt");
 
 const HEAD: &str = "\
-# Motion as bytes, and what everybody must believe then; docs/MOTION-CODEC.md explains it, decode_motion.py reads it.
+# Motion as bytes, and what everybody must believe then; docs/MOTION-CODEC.md explains it, check_motion.py reads it.
 # Written by a test; after a change of the codec: UPDATE_VECTORS=1 cargo test -p cubesync-protocol motion_vectors
 #
-# trace NAME           begins anew, without cubes
+# trace NAME           begins anew, without cubes: a cell, or what one client sends
 # tick N               advance all cubes to this tick
 # left ID              take the cube out
-# joined ID BYTES      put it in, with this MotionState
+# joined ID BYTES      put it in, or in the place of the one that is there, with this MotionState
+# sample BYTES         a client's message: advance to its tick, put what it places in at rest, and decode its residuals
 # wrong BYTES          of these a decoder must say that they are none; then go on as if they had not come
+# wrong state BYTES    the same of a MotionState
 # surprises BYTES      decode them; without this line nobody surprised
+# foreign BYTES        decode them, too: no encoder of ours writes them, but this is what they mean to everybody
 # cube ID true X Y Z R believed X Y Z R   both poses now, where they are others than before: quanta, and the four bytes of the rotation
 # end                  now every cube must be believed where its last line says
 # state ID BYTES       a keyframe at this tick: the cube's MotionState
@@ -36,6 +44,8 @@ struct Trace {
     truth: BTreeMap<CubeId, Pose>,
     /// The true and the predicted pose as last written.
     written: BTreeMap<CubeId, (Pose, Pose)>,
+    /// Each tick is also written with one byte too many.
+    asks_for_longer: bool,
 }
 
 impl Trace {
@@ -46,6 +56,7 @@ impl Trace {
             receiver: MotionSet::new(&Codec::LIVE),
             truth: BTreeMap::new(),
             written: BTreeMap::new(),
+            asks_for_longer: false,
         }
     }
 
@@ -70,28 +81,77 @@ impl Trace {
     }
 
     fn join(&mut self, id: u64, pose: Pose) {
-        let state = MotionState::at_rest(pose);
-        self.line(format_args!("joined {id} {}", hex(&bytes(&state))));
-        self.sender.insert(CubeId(id), state);
-        self.receiver.insert(CubeId(id), state);
+        self.enter(id, &bytes(&MotionState::at_rest(pose)));
         self.truth.insert(CubeId(id), pose);
+    }
+
+    /// Puts a cube in with the bytes of its state; it is where they say.
+    fn enter(&mut self, id: u64, bytes: &[u8]) {
+        self.line(format_args!("joined {id} {}", hex(bytes)));
+        self.insert(id, decode_peer(bytes).unwrap());
+    }
+
+    fn insert(&mut self, id: u64, state: MotionState) {
+        let id = CubeId(id);
+        self.sender.insert(id, state);
+        self.receiver.insert(id, state);
+        self.truth.insert(id, state.pose(&Codec::LIVE));
+    }
+
+    fn wrong_state(&mut self, bytes: &[u8]) {
+        decode_peer::<MotionState>(bytes).unwrap_err();
+        self.line(format_args!("wrong state {}", hex(bytes)));
+    }
+
+    fn accepts(&self, residuals: &[u8]) -> bool {
+        self.receiver.clone().decode_tick(residuals, |_| {}).is_ok()
+    }
+
+    /// A tick's residuals that a decoder must refuse.
+    fn wrong(&mut self, residuals: &[u8]) {
+        assert!(!self.accepts(residuals));
+        self.line(format_args!("wrong {}", hex(residuals)));
+    }
+
+    /// Residuals that the sender did not write; from then on all cubes are where they say.
+    fn foreign(&mut self, residuals: &[u8]) {
+        self.line(format_args!("foreign {}", hex(residuals)));
+        for set in [&mut self.sender, &mut self.receiver] {
+            set.decode_tick(residuals, |_| {}).unwrap();
+        }
+        self.truth = self.receiver.poses().collect();
     }
 
     /// Ends the tick with the cubes that are elsewhere now.
     fn end(&mut self, moved: impl IntoIterator<Item = (u64, Pose)>) {
+        if let Some(residuals) = self.encode(moved) {
+            self.line(format_args!("surprises {}", hex(&residuals)));
+            self.receiver.decode_tick(&residuals, |_| {}).unwrap();
+        }
+        self.poses();
+    }
+
+    /// Returns the residuals of the tick. Too many bytes of one are wrong.
+    fn encode(&mut self, moved: impl IntoIterator<Item = (u64, Pose)>) -> Option<Vec<u8>> {
         self.truth
             .extend(moved.into_iter().map(|(id, pose)| (CubeId(id), pose)));
         let mut residuals = Vec::new();
         let truth = &self.truth;
-        if self.sender.encode_tick(|id| truth[&id], &mut residuals) > 0 {
-            let longer = [&residuals[..], &[0; 5]].concat();
-            if self.sender.tick() == 2 {
-                self.line(format_args!("wrong {}", hex(&longer)));
-            }
-            assert!(self.receiver.clone().decode_tick(&longer, |_| {}).is_err());
-            self.line(format_args!("surprises {}", hex(&residuals)));
-            self.receiver.decode_tick(&residuals, |_| {}).unwrap();
+        if self.sender.encode_tick(|id| truth[&id], &mut residuals) == 0 {
+            return None;
         }
+        let mut longer = residuals.clone();
+        while self.accepts(&longer) {
+            longer.push(0);
+        }
+        if self.sender.tick() == 2 || self.asks_for_longer {
+            self.wrong(&longer);
+        }
+        Some(residuals)
+    }
+
+    /// Writes where the cubes are now, and ends the tick.
+    fn poses(&mut self) {
         for (id, predicted) in self.receiver.poses() {
             let poses = (self.truth[&id], predicted);
             if self.written.insert(id, poses) != Some(poses) {
@@ -118,8 +178,14 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn bytes(state: &MotionState) -> Vec<u8> {
-    bincode::serde::encode_to_vec(state, bincode::config::standard()).unwrap()
+fn bytes(state: &MotionState) -> Bytes {
+    encode_peer(state)
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let digits = text.as_bytes().chunks(2);
+    let byte = |two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap();
+    digits.map(byte).collect()
 }
 
 #[test]
@@ -139,6 +205,12 @@ fn motion_vectors_are_what_the_codec_writes() {
         bodies::crowd(),
         bodies::spinning(),
         bodies::wild(),
+        edges::states(),
+        edges::many(),
+        edges::jumps(),
+        edges::cell(),
+        edges::samples(),
+        foreign::foreign(),
     ]
     .concat();
     if std::env::var_os("UPDATE_VECTORS").is_some() {

@@ -1,19 +1,20 @@
-#!/usr/bin/env python3
-"""A decoder of MotionState and Snapshot.residuals, written from docs/MOTION-CODEC.md alone.
+"""The motion codec of docs/MOTION-CODEC.md: MotionState, and residuals in both directions.
 
-Run:  python3 protocol/vectors/decode_motion.py [FILE]
+    cubes = {7: State.read(data)}       # by id, in any order; State(pose) is a cube at rest
+    for state in cubes.values():
+        state.advance(ticks)
+    decode(cubes, residuals)            # Malformed: no encoder wrote these bytes
+    position, rotation = cubes[7].pose()
+    residuals = encode(cubes, {7: pose})
 
-Reads motion.txt beside it (its head says what the lines are), decodes every tick, and compares
-every pose of every cube and every state of a keyframe. Needs Python 3 and nothing else.
+Its decoder was written from that page alone. Needs Python 3.10, and the table beside this file.
 """
 
-import copy
+import array
 import pathlib
-import sys
 from math import isqrt
 
-HERE = pathlib.Path(__file__).resolve().parent
-TABLE = (HERE / "motion_table.bin").read_bytes()
+TABLE = array.array("b", (pathlib.Path(__file__).parent / "motion_table.bin").read_bytes())
 
 
 class Malformed(Exception):
@@ -27,6 +28,14 @@ def clamp(value, low, high):
 def quot(a, b):
     """Division, rounded towards zero; b > 0."""
     return a // b if a >= 0 else -(-a // b)
+
+
+def differences(a, b):
+    return [x - y for x, y in zip(a, b)]
+
+
+def is_within(vector, bound):
+    return all(abs(c) <= bound for c in vector)
 
 
 def into_world(position):
@@ -97,8 +106,6 @@ def exponential(v):
 
 
 def turn(quaternion, spin, ticks):
-    if spin == [0, 0, 0] or ticks == 0:
-        return quaternion
     e = exponential([c * min(ticks, 64) for c in spin])
     return [(c + (1 << 15)) >> 16 for c in product(e, quaternion)]
 
@@ -107,8 +114,7 @@ def spin_between(f, q):
     x, y, z, w = product(q, [-f[0], -f[1], -f[2], f[3]])
     if abs(w) < UNIT // 2:
         return None
-    sign = -1 if w < 0 else 1
-    sine = [quot(sign * (c << 14), UNIT) for c in (x, y, z)]
+    sine = [quot(w // abs(w) * (c << 14), UNIT) for c in (x, y, z)]
     squared = sum(c * c for c in sine) >> 14
     ratio = (1 << 14) + squared // 6 + ((3 * squared * squared // 40) >> 14)
     return [(c * ratio) >> 14 for c in sine]
@@ -128,10 +134,10 @@ class Reader:
         return self.data[self.next - count : self.next]
 
     def varint(self):
-        first = self.take(1)[0]
-        if first > 0xFD:
-            raise Malformed("no varint")
-        return first if first < 0xFB else int.from_bytes(self.take(2 << (first - 0xFB)), "little")
+        (first,) = self.take(1)
+        if first < 0xFB:
+            return first
+        return int.from_bytes(self.take(2 << (first - 0xFB)), "little")
 
     def unsigned(self, bits):
         value = self.varint()
@@ -141,10 +147,10 @@ class Reader:
 
     def zigzag(self, bits):
         value = self.unsigned(bits)
-        return -(value + 1) // 2 if value & 1 else value // 2
+        return value >> 1 ^ -(value & 1)
 
     def signed_bytes(self):
-        return [b - 256 if b > 127 else b for b in self.take(3)]
+        return list(array.array("b", self.take(3)))
 
     def pose(self):
         position = into_world([self.zigzag(32) for _ in range(3)])
@@ -164,8 +170,9 @@ def rotation_bytes(rotation):
 def varint(value):
     if value < 0xFB:
         return bytes([value])
-    size = next(size for size in range(3) if value < 1 << (16 << size))
-    return bytes([0xFB + size]) + value.to_bytes(2 << size, "little")
+    if value < 1 << 16:
+        return b"\xfb" + value.to_bytes(2, "little")
+    return b"\xfc" + value.to_bytes(4, "little")
 
 
 def zigzag(value):
@@ -190,12 +197,14 @@ class State:
         self.orientation = unpack(pose[1])
 
     def stop(self):
-        self.velocity, self.acceleration, self.spin = [0] * 3, [0] * 3, [0] * 3
+        self.velocity = [0] * 3
+        self.acceleration = [0] * 3
+        self.spin = [0] * 3
 
     @staticmethod
     def read(data):
         reader = Reader(data)
-        variant = reader.unsigned(32)
+        variant = reader.varint()
         if variant > 1:
             raise Malformed("no such state")
         state = State(reader.pose())
@@ -207,12 +216,11 @@ class State:
             ]
             state.spin = [reader.zigzag(16) for _ in range(3)]
             state.age = reader.unsigned(32)
-            state.history = reader.take(1)[0]
+            (state.history,) = reader.take(1)
             state.position_errors = [reader.signed_bytes() for _ in range(2)]
             state.rotation_errors = [reader.signed_bytes() for _ in range(2)]
-            state.advance(0)
-        if reader.next != len(data):
-            raise Malformed("bytes follow the state")
+        if len(state.write()) != len(data):
+            raise Malformed("bytes follow the state, or it has a shorter form")
         return state
 
     def write(self):
@@ -258,33 +266,34 @@ class State:
         return Prediction(position, quaternion, largest)
 
     def pose(self):
-        if self.is_still():
-            return self.base
         p = self.predict()
         return p.position, p.rotation()
 
-    # What surprises do (section 4).
+    # What residuals do (section 4): ("stopped",), ("jumped", steps, (largest, turn steps) or
+    # None) or ("error", off, largest, turns).
 
-    def surprised(self):
+    def apply(self, p, residual):
+        kind, *fields = residual
+        if kind == "stopped":
+            self.stop()
+        elif kind == "jumped":
+            self.jump(p, *fields)
+        else:
+            self.correct(p, *fields)
         self.age = 0
         self.history |= 1
 
-    def stopped(self):
-        self.stop()
-        self.surprised()
-
-    def jumped(self, p, steps, turned):
+    def jump(self, p, steps, turned):
         rotation = p.rotation()
         if turned is not None:
             largest, turn_steps = turned
-            rotation = largest, [min(min(step, 1023) * 7, 1023) for step in turn_steps]
+            rotation = largest, [min(step * 7, 1023) for step in turn_steps]
         x, y, z = steps
         self.stop()
         self.stand_at((into_world((-131072 + 5 * x, -131072 + 5 * y, 5 * z)), rotation))
         self.remember([127] * 3, [0] * 3)
-        self.surprised()
 
-    def corrected(self, p, off, largest, turns):
+    def correct(self, p, off, largest, turns):
         n = clamp(self.age, 1, 65536)
         new = into_world([a + b for a, b in zip(p.position, off)])
         velocity_now = self.velocity_now()
@@ -295,20 +304,36 @@ class State:
             acceleration = self.acceleration[axis] + quot(quot(gained * 192, 256), n)
             kept = 512 <= abs(acceleration) <= 131072
             self.acceleration[axis] = acceleration if kept else 0
-        rotation = self.base[1]
         self.remember([clamp(o, -127, 127) for o in off], [clamp(t, -127, 127) for t in turns])
-        if any(turns) or largest != p.largest or any(self.spin):
-            stored = [s + t for s, t in zip(pack(p.quaternion, largest), turns)]
-            rotation = largest, limited(stored)
-            t = spin_between(p.quaternion, unpack(rotation))
-            if t is None:
-                self.spin = [0] * 3
-            else:
-                self.spin = [
-                    clamp(spin + quot(c, n), -32768, 32767) for spin, c in zip(self.spin, t)
-                ]
-        self.stand_at((new, rotation))
-        self.surprised()
+        stored = [s + t for s, t in zip(pack(p.quaternion, largest), turns)]
+        self.stand_at((new, (largest, limited(stored))))
+        t = spin_between(p.quaternion, self.orientation)
+        if t is None:
+            self.spin = [0] * 3
+        else:
+            self.spin = [clamp(spin + quot(c, n), -32768, 32767) for spin, c in zip(self.spin, t)]
+
+    def residual(self, truth):
+        """What an encoder of ours sends, None if the cube is as predicted (section 9)."""
+        position, (largest, stored) = into_world(truth[0]), truth[1]
+        p = self.predict()
+        off = differences(position, p.position)
+        turns = differences(stored, pack(p.quaternion, largest))
+        if is_within(off, 2) and is_within(turns, 3):
+            return None
+        back = differences(position, self.base[0])
+        turned_back = differences(stored, pack(self.orientation, largest))
+        if not self.is_still() and is_within(back, 2) and is_within(turned_back, 3):
+            return ("stopped",)
+        if not is_within(off, 2048):
+            lowest = (-131072, -131072, 0)
+            steps = [(c + 2) // 5 for c in differences(position, lowest)]
+            turned = None
+            if not is_within(turns, 3):
+                turned = largest, [(c + 3) // 7 for c in stored]
+            return "jumped", steps, turned
+        off = [o if abs(o) > 2 else 0 for o in off]
+        return "error", off, largest, [t if abs(t) > 3 else 0 for t in turns]
 
     def remember(self, position_error, rotation_error):
         self.position_errors = [position_error, self.position_errors[0]]
@@ -323,21 +348,21 @@ class Prediction:
         return self.largest, limited(pack(self.quaternion, self.largest))
 
 
-# The range decoder (section 5) and the model (section 6).
+# The range coder (section 5) and the model (section 6). An encoder returns the answer that it is
+# given, a decoder ignores it and returns what it read.
 
 
 class RangeDecoder:
     def __init__(self, data):
-        self.data, self.next, self.range, self.code = data, 0, 0xFFFFFFFF, 0
-        for _ in range(4):
-            self.shift()
+        self.data, self.next, self.range = data, 4, 0xFFFFFFFF
+        self.code = int.from_bytes(data[:4].ljust(4, b"\0"), "big")
 
     def shift(self):
         byte = self.data[self.next] if self.next < len(self.data) else 0
         self.code = (self.code << 8 | byte) & 0xFFFFFFFF
         self.next += 1
 
-    def decide(self, probability):
+    def decide(self, probability, _):
         bound = (self.range >> 16) * probability
         yes = self.code < bound
         if yes:
@@ -350,18 +375,55 @@ class RangeDecoder:
             self.shift()
         return yes
 
-    def raw(self, count):
-        value = 0
-        for _ in range(count):
-            value = value << 1 | self.decide(32768)
-        return value
+
+class RangeEncoder:
+    def __init__(self):
+        self.out, self.low, self.range = bytearray(), 0, 0xFFFFFFFF
+
+    def decide(self, probability, yes):
+        bound = (self.range >> 16) * probability
+        if yes:
+            self.range = bound
+        else:
+            self.low += bound
+            self.range -= bound
+            self.carry()
+        while self.range < 1 << 24:
+            self.out.append(self.low >> 24)
+            self.low = (self.low << 8) & 0xFFFFFFFF
+            self.range <<= 8
+        return yes
+
+    def carry(self):
+        if self.low >> 32:
+            self.low &= 0xFFFFFFFF
+            last = len(self.out) - 1
+            while self.out[last] == 255:
+                self.out[last] = 0
+                last -= 1
+            self.out[last] += 1
+
+    def finish(self):
+        # Rounded up to 32 bits, or to 24: the range has as many.
+        end, last = self.low + self.range, -(-self.low >> 32) << 32
+        self.low = last if last < end else -(-self.low >> 24) << 24
+        self.carry()
+        self.out.append(self.low >> 24)
+        return bytes(self.out[:1] + self.out[1:].rstrip(b"\0"))
+
+
+def raw(coder, count, value):
+    read = 0
+    for place in reversed(range(count)):
+        read = read << 1 | coder.decide(32768, value >> place & 1)
+    return read
 
 
 def logistic():
     probabilities = {}
     one = power = 1 << 60
     for s in range(177):
-        probabilities[s] = min(65535, ((1 << 76) + (one + power) // 2) // (one + power))
+        probabilities[s] = ((1 << 76) + (one + power) // 2) // (one + power)
         probabilities[-s] = 65536 - probabilities[s]
         power = (power * 1083069521826238951) >> 60
     return probabilities
@@ -369,59 +431,76 @@ def logistic():
 
 PROBABILITIES = logistic()
 
-# Name: where it starts, nodes, contexts of the six features.
+# Name: nodes, contexts of the six features.
 GROUPS = {
-    "surprised": (0, 1, (256, 512, 128, 384, 256, 128)),
-    "stopped": (1664, 2, (256, 64, 64, 128, 32, 343)),
-    "largest": (3438, 3, (64, 8, 1, 1, 1, 1)),
-    "position": (3666, 30, (90, 144, 192, 192, 256, 384)),
-    "rotation": (41406, 30, (140, 192, 192, 192, 128, 64)),
-    "woken": (68646, 30, (8, 1, 1, 1, 1, 1)),
-    "gap": (69036, 30, (8, 1, 1, 1, 1, 1)),
+    "surprised": (1, (256, 512, 128, 384, 256, 128)),
+    "stopped": (2, (256, 64, 64, 128, 32, 343)),
+    "largest": (3, (64, 8, 1, 1, 1, 1)),
+    "position": (30, (90, 144, 192, 192, 256, 384)),
+    "rotation": (30, (140, 192, 192, 192, 128, 64)),
+    "woken": (30, (8, 1, 1, 1, 1, 1)),
+    "gap": (30, (8, 1, 1, 1, 1, 1)),
 }
+
+
+def starts():
+    """Returns where each feature of each group starts in the table."""
+    starts, start = {}, 0
+    for group, (nodes, sizes) in GROUPS.items():
+        starts[group] = []
+        for size in sizes:
+            starts[group].append(start)
+            start += nodes * size
+    assert start == len(TABLE)
+    return starts
+
+
+STARTS = starts()
 
 
 class View:
     """A group of questions in six contexts."""
 
     def __init__(self, coder, group, *contexts):
-        start, nodes, sizes = GROUPS[group]
-        contexts += (0,) * (6 - len(contexts))
-        self.coder, self.rows = coder, []
-        for context, size in zip(contexts, sizes):
-            assert 0 <= context < size, (group, context, size)
-            self.rows.append(start + nodes * context)
-            start += nodes * size
+        nodes, starts = GROUPS[group][0], STARTS[group]
+        self.coder, self.rows = coder, [*starts]
+        for feature, context in enumerate(contexts):
+            self.rows[feature] += nodes * context
 
-    def ask(self, node):
-        entries = (TABLE[row + node] for row in self.rows)
-        total = sum(entry - 256 if entry > 127 else entry for entry in entries)
-        return self.coder.decide(PROBABILITIES[clamp(total, -176, 176)])
+    def ask(self, node, answer):
+        total = sum(TABLE[row + node] for row in self.rows)
+        return self.coder.decide(PROBABILITIES[clamp(total, -176, 176)], answer)
 
-    def number(self):
-        if self.ask(0):
+    def number(self, value):
+        if self.ask(0, value == 0):
             return 0
-        negative = self.ask(1)
-        size = 0
-        while size < 37 and self.ask((14 if negative else 2) + min(size, 11)):
+        negative = self.ask(1, value < 0)
+        wanted, size = abs(value) - 1, 0
+        while size < 37:
+            node = (14 if negative else 2) + min(size, 11)
+            if not self.ask(node, wanted >= numbers_of(size + 1)[0]):
+                break
             size += 1
-        if size < 4:
-            value = size + 1
-        else:
-            bits = (size - 4) // 2 + 1
-            rest = self.ask(26 + min(size - 4, 3)) << (bits - 1)
-            rest |= self.coder.raw(bits - 1)
-            value = ((2 + (size - 4) % 2) << bits) + rest + 1
-        return -value if negative else value
+        read, bits = numbers_of(size)
+        if bits:
+            read += self.ask(26 + min(size - 4, 3), wanted >> (bits - 1) & 1) << (bits - 1)
+            read += raw(self.coder, bits - 1, wanted)
+        return -(read + 1) if negative else read + 1
+
+
+def numbers_of(size):
+    """Returns the first number of a size, less 1, and the bits that say which one it is."""
+    if size < 4:
+        return size, 0
+    bits = (size - 4) // 2 + 1
+    return (2 + size % 2) << bits, bits
 
 
 # The contexts (section 8).
 
 
 def class_of(value):
-    if value <= 2:
-        return value
-    return 3 + sum(value > limit for limit in (4, 8, 16, 64))
+    return sum(value > limit for limit in (0, 1, 2, 4, 8, 16, 64))
 
 
 def clip(value, limit):
@@ -433,8 +512,7 @@ def size_of(vector):
 
 
 def told_before(index, errors):
-    c0 = class_of(abs(errors[0])) if index > 0 else 0
-    c1 = class_of(abs(errors[1])) if index > 1 else 0
+    c0, c1 = (class_of(abs(error)) for error in (*errors, 0, 0)[:2])
     return (index * 8 + c0) * 8 + c1
 
 
@@ -447,41 +525,45 @@ class CubeContext:
         self.age = sum(state.age > limit for limit in (1, 2, 3, 4, 6, 9, 15))
         self.history = state.history
         self.recent = (state.history >> 1) & 3
-        self.height = clamp(z >> 4, 0, 31)
+        self.height = min(z >> 4, 31)
         self.position_size = class_of(size_of(state.position_errors[0]))
         self.rotation_size = class_of(size_of(state.rotation_errors[0]))
         self.pace = min((self.speed + 1) // 2, 3)
 
 
+# Stands for what a decoder does not know yet.
+NOTHING = bytes(3)
+
+
 class Tick:
-    """One tick's residuals (section 7)."""
+    """One tick's residuals (section 7): by id, those to write, or those that were read."""
 
-    def __init__(self, data):
-        self.coder = RangeDecoder(data)
+    def __init__(self, coder, residuals=None):
+        self.coder, self.residuals = coder, residuals or {}
 
-    def decode(self, cubes):
+    def code(self, cubes):
         ids = sorted(cubes)
         active = [id for id in ids if not cubes[id].is_settled()]
         settled = set(ids) - set(active)
+        waking = [id for id in ids if id in settled and id in self.residuals]
         self.active = min(len(active).bit_length(), 7)
         self.before = 0
         for id in active:
-            if self.is_surprising(cubes[id]):
-                self.surprise(cubes[id])
-        woken = max(0, View(self.coder, "woken", self.active).number())
+            if self.is_surprising(cubes[id], id in self.residuals):
+                self.surprise(id, cubes[id])
+        woken = View(self.coder, "woken", self.active).number(len(waking))
         if woken > len(settled):
             raise Malformed("more cubes wake than are settled")
         at = 0
         for done in range(woken):
-            at += self.distance(len(ids) - at, woken - done)
+            wanted = ids.index(waking[done]) - at if waking else 0
+            at += self.distance(len(ids) - at, woken - done, wanted)
             if at >= len(ids) or ids[at] not in settled:
                 raise Malformed("a cube wakes that is not there, or not settled")
-            self.surprise(cubes[ids[at]])
+            self.surprise(ids[at], cubes[ids[at]])
             at += 1
-        if self.coder.next < len(self.coder.data):
-            raise Malformed("bytes are left over")
 
-    def is_surprising(self, state):
+    def is_surprising(self, state, answer):
         c = CubeContext(state, state.base[0][2])
         answer = View(
             self.coder,
@@ -492,18 +574,22 @@ class Tick:
             c.height * 12 + clip(c.speeds[2], 1) * 4 + c.recent,
             c.position_size * 32 + c.rotation_size * 4 + c.recent,
             (c.age * 8 + c.speed) * 2 + any(state.acceleration),
-        ).ask(0)
+        ).ask(0, answer)
         self.before = (self.before << 1 | answer) & 3
         return answer
 
-    def distance(self, left, woken):
+    def distance(self, left, woken, wanted):
         m = left // (woken + 1)
-        bits = clamp(m.bit_length() - 2, 0, 16)
-        high = max(0, View(self.coder, "gap", min(woken, 7)).number())
-        return (min(high, left >> bits) << bits) + self.coder.raw(bits)
+        bits = max(0, m.bit_length() - 2)
+        high = max(0, View(self.coder, "gap", min(woken, 7)).number(wanted >> bits))
+        return (min(high, left >> bits) << bits) + raw(self.coder, bits, wanted)
 
-    def surprise(self, state):
+    def surprise(self, id, state):
         p = state.predict()
+        self.residuals[id] = self.residual(state, p, *self.residuals.get(id, (None,)))
+        state.apply(p, self.residuals[id])
+
+    def residual(self, state, p, kind, *fields):
         c = CubeContext(state, p.position[2])
         x, y, z = (clip(speed, 3) for speed in c.speeds)
         view = View(
@@ -516,27 +602,28 @@ class Tick:
             self.before * 8 + c.age,
             x * 49 + y * 7 + z,
         )
-        if not state.is_still() and view.ask(0):
-            state.stopped()
-        elif view.ask(1):
-            self.jump(state, p)
-        else:
-            off = self.position(c)
-            largest = self.largest(c, p, class_of(size_of(off)))
-            state.corrected(p, off, largest, self.rotation(c, p, off, largest))
+        if not state.is_still() and view.ask(0, kind == "stopped"):
+            return ("stopped",)
+        if view.ask(1, kind == "jumped"):
+            return "jumped", *self.jump(*fields)
+        off, largest, turns = fields or (NOTHING, 0, NOTHING)
+        off = self.position(c, off)
+        largest = self.largest(c, p, class_of(size_of(off)), largest)
+        return "error", off, largest, self.rotation(c, p, off, largest, turns)
 
-    def jump(self, state, p):
-        turned = self.coder.raw(1)
-        steps = [self.coder.raw(bits) for bits in (16, 16, 12)]
-        rotation = None
-        if turned:
-            rotation = self.coder.raw(2), [self.coder.raw(8) for _ in range(3)]
-        state.jumped(p, steps, rotation)
+    def jump(self, steps=NOTHING, turned=None):
+        turns = raw(self.coder, 1, turned is not None)
+        steps = [raw(self.coder, bits, value) for bits, value in zip((16, 16, 12), steps)]
+        if not turns:
+            return steps, None
+        largest, turn_steps = turned or (0, NOTHING)
+        largest = raw(self.coder, 2, largest)
+        return steps, (largest, [raw(self.coder, 8, value) for value in turn_steps])
 
-    def position(self, c):
+    def position(self, c, wanted):
         newer, older = c.state.position_errors
         everything = class_of(size_of(newer) + size_of(older))
-        off = [0, 0, 0]
+        off = []
         for i in range(3):
             vertical = int(i == 2)
             flips = i < 2 and (c.speeds[i] < 0 or c.speeds[i] == 0 and newer[i] < 0)
@@ -554,27 +641,28 @@ class Tick:
                 ((vertical * 8 + c.rotation_size) * 8 + c.spin) * 3
                 + clip(sign * c.state.acceleration[i], 1),
             )
-            off[i] = sign * view.number()
+            off.append(sign * view.number(sign * wanted[i]))
         return off
 
-    def largest(self, c, p, moved):
+    def largest(self, c, p, moved, wanted):
         lead = largest_of(p.quaternion)[1]
         view = View(self.coder, "largest", class_of(lead) * 8 + c.spin, moved)
-        if not view.ask(0):
+        distance = (wanted - p.largest) % 4
+        if not view.ask(0, distance != 0):
             return p.largest
-        if view.ask(1):
+        if view.ask(1, distance == 1):
             return (p.largest + 1) % 4
-        return (p.largest + (2 if view.ask(2) else 3)) % 4
+        return (p.largest + (2 if view.ask(2, distance == 2) else 3)) % 4
 
-    def rotation(self, c, p, off, largest):
+    def rotation(self, c, p, off, largest, wanted):
         newer, older = c.state.rotation_errors
         everything = class_of(size_of(newer) + size_of(older))
         expected = pack(p.quaternion, largest)
         base = pack(c.state.orientation, largest)
         parts = rounded(p.quaternion, largest)
         moved = class_of(size_of(off))
-        risen = min(class_of(abs(off[2])), 2)
-        turns = [0, 0, 0]
+        risen = min(abs(off[2]), 2)
+        turns = []
         for i in range(3):
             at, by = expected[i] - 511, expected[i] - base[i]
             quarter = (parts[i] >> 2) & 3
@@ -591,77 +679,27 @@ class Tick:
                 (everything * 4 + min(c.age, 3)) * 4 + c.pace,
                 min(abs(at) // 64, 7) * 8 + c.spin,
             )
-            turns[i] = sign * view.number()
+            turns.append(sign * view.number(sign * wanted[i]))
         return turns
 
 
-# The vectors.
+def decode(cubes, residuals):
+    """Applies what a tick's residuals say to its cubes. Returns the residuals, by id."""
+    if not residuals:
+        return {}
+    tick = Tick(RangeDecoder(residuals))
+    tick.code(cubes)
+    if tick.coder.next < len(residuals):
+        raise Malformed("bytes are left over")
+    return tick.residuals
 
 
-class Check:
-    """Follows the lines of a file and compares."""
-
-    def __init__(self):
-        self.ticks = self.poses = self.states = 0
-        self.begin()
-
-    def begin(self):
-        self.cubes, self.expected, self.tick = {}, {}, None
-
-    def line(self, words):
-        match words:
-            case ["trace", *_]:
-                self.begin()
-            case ["tick", tick]:
-                if self.tick is not None:
-                    for state in self.cubes.values():
-                        state.advance(int(tick) - self.tick)
-                self.tick = int(tick)
-                self.ticks += 1
-            case ["left", id]:
-                del self.cubes[int(id)], self.expected[int(id)]
-            case ["joined", id, data]:
-                self.cubes[int(id)] = State.read(bytes.fromhex(data))
-            case ["wrong", data]:
-                try:
-                    Tick(bytes.fromhex(data)).decode(copy.deepcopy(self.cubes))
-                except Malformed:
-                    return
-                raise Malformed("these bytes are wrong, and were taken")
-            case ["surprises", data]:
-                Tick(bytes.fromhex(data)).decode(self.cubes)
-            case ["cube", id, "true", *_, "believed", x, y, z, rotation]:
-                position = int(x), int(y), int(z)
-                self.expected[int(id)] = position, rotation_from(bytes.fromhex(rotation))
-            case ["end"]:
-                poses = {id: state.pose() for id, state in self.cubes.items()}
-                if poses != self.expected:
-                    raise Malformed(f"tick {self.tick}: {poses}, not {self.expected}")
-                self.poses += len(poses)
-            case ["state", id, data]:
-                written = self.cubes[int(id)].write().hex()
-                if written != data:
-                    raise Malformed(f"tick {self.tick}: state {written}, not {data}")
-                # From here on as one who has joined with this keyframe.
-                self.cubes[int(id)] = State.read(bytes.fromhex(data))
-                self.states += 1
-            case _:
-                raise Malformed("no such line")
-
-
-def main():
-    path = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else HERE / "motion.txt"
-    check = Check()
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if line and not line.startswith("#"):
-            try:
-                check.line(line.split())
-            except (Malformed, KeyError, ValueError) as error:
-                sys.exit(f"{path}:{number}: {error!r}")
-    if check.poses == 0:
-        sys.exit(f"{path}: no poses to compare")
-    print(f"{check.ticks} ticks, {check.poses} poses and {check.states} states agree")
-
-
-if __name__ == "__main__":
-    main()
+def encode(cubes, truth):
+    """Returns the bytes that bring the predicted cubes to their true poses, and applies them."""
+    residuals = {id: state.residual(truth[id]) for id, state in cubes.items()}
+    residuals = {id: residual for id, residual in residuals.items() if residual}
+    if not residuals:
+        return b""
+    tick = Tick(RangeEncoder(), residuals)
+    tick.code(cubes)
+    return tick.coder.finish()
