@@ -430,6 +430,11 @@ impl Session {
             ServerMessage::Reject { .. } => {
                 return Err(SessionError::Order("a reject after the welcome"));
             }
+            ServerMessage::PlainSnapshot(_) => {
+                return Err(SessionError::Order(
+                    "a plain snapshot, which nobody asked for",
+                ));
+            }
         }
         Ok(())
     }

@@ -44,6 +44,8 @@ pub enum Sight {
     /// Some of the cell is within the view distance: its stream has every
     /// [`FAR_INTERVAL_TICKS`](crate::limits::FAR_INTERVAL_TICKS)th tick.
     Far,
+    /// In sight of a receiver without predictions: its stream has every tick. No [`Grid`] gives it.
+    Plain,
 }
 
 /// The cells in sight from somewhere, by rising cell.

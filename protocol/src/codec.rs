@@ -243,6 +243,10 @@ mod tests {
             pose: Some(pose()),
             ..hello.clone()
         };
+        let plain = Hello {
+            encoding: Encoding::Plain,
+            ..hello.clone()
+        };
         let moved = |id| CubePose {
             cube: CubeId(id),
             pose: pose(),
@@ -253,6 +257,7 @@ mod tests {
                 "client hello with key, token and pose",
                 ClientMessage::Hello(with_key),
             ),
+            ("client hello, plain", ClientMessage::Hello(plain)),
             (
                 "client sample",
                 ClientMessage::Sample {
@@ -406,6 +411,27 @@ mod tests {
                 "server datagrams by webrtc",
                 ServerMessage::Datagrams(DatagramAnswer::WebRtc {
                     answer: "v=0".into(),
+                }),
+            ),
+            (
+                "server plain snapshot",
+                ServerMessage::PlainSnapshot(PlainSnapshot {
+                    cell: CellId(40),
+                    tick: 90_001,
+                    is_whole: false,
+                    cubes: vec![PlainCube {
+                        cube: CubeId(300),
+                        kind: CubeKind::Player,
+                        name: "Anna".into(),
+                        colour: COLOUR,
+                        width: Default::default(),
+                        pose: pose(),
+                    }],
+                    gone: vec![CubeId(3)],
+                    moved: vec![CubePose {
+                        cube: CubeId(7),
+                        pose: pose(),
+                    }],
                 }),
             ),
         ]

@@ -36,8 +36,8 @@ pub use frame::FrameError;
 pub use key::{KeyError, clean_key, normal_key};
 pub use message::{
     ClientMessage, CloseCode, CubeInfo, CubeKind, DatagramAnswer, DatagramKey, DatagramRequest,
-    Event, Hello, Keyframe, PathId, RejectCode, ResumeToken, ServerAddress, ServerMessage,
-    Snapshot, Welcome,
+    Encoding, Event, Hello, Keyframe, PathId, PlainCube, PlainSnapshot, RejectCode, ResumeToken,
+    ServerAddress, ServerMessage, Snapshot, Welcome,
 };
 pub use quantize::{Pose, Position, Rotation};
 pub use replica::Replica;

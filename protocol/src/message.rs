@@ -118,6 +118,20 @@ pub struct Hello {
     /// The last pose of the player's cube. Only a room that has just been opened and does not
     /// know the token uses it, so that after a restart everybody goes on where they were.
     pub pose: Option<Pose>,
+    /// How the client wants to be told where cubes are.
+    pub encoding: Encoding,
+}
+
+/// How a server tells a client where cubes are, and the client the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum Encoding {
+    /// By [`Keyframe`]s and [`Snapshot`]s: both ends predict, and only residuals are sent.
+    #[default]
+    Predicted,
+    /// By [`PlainSnapshot`]s: the poses of the cubes that have moved. A sample of such a client has poses alone, in
+    /// `placed`; a cube stays where the last one put it. The ticks of samples need not rise, and tick 0 stands for
+    /// the next one. Everything else is the same.
+    Plain,
 }
 
 /// A secret that shows that a new connection belongs to the player of an earlier one. It is random,
@@ -156,6 +170,7 @@ impl Hello {
             join_key: None,
             resume: None,
             pose: None,
+            encoding: Encoding::Predicted,
         }
     }
 }
@@ -234,6 +249,9 @@ pub enum ServerMessage {
     },
     /// The answer to [`ClientMessage::OpenDatagrams`].
     Datagrams(DatagramAnswer),
+    /// The changes of one cell in one tick, for a client that asked for [`Encoding::Plain`], instead of keyframes and
+    /// snapshots. If there are none, there is none.
+    PlainSnapshot(PlainSnapshot),
 }
 
 /// The way for datagrams that the server offers.
@@ -398,6 +416,41 @@ pub struct Snapshot {
     /// The residuals of the cubes that are not as predicted, encoded by
     /// [`Codec::LIVE`](crate::motion::Codec::LIVE). Empty when there is none.
     pub residuals: Bytes,
+}
+
+/// The changes of a cell in one tick, without predictions.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PlainSnapshot {
+    /// The cell.
+    pub cell: CellId,
+    /// The tick.
+    pub tick: u64,
+    /// Whether `cubes` are all cubes of the cell, and replace what was known of it.
+    pub is_whole: bool,
+    /// The cubes that are new in the cell, or have changed otherwise than by moving, by rising id. A cube is in
+    /// the cell that named it last.
+    pub cubes: Vec<PlainCube>,
+    /// The cubes that are no longer in the cell, by rising id.
+    pub gone: Vec<CubeId>,
+    /// The other cubes that have moved, by rising id.
+    pub moved: Vec<CubePose>,
+}
+
+/// Everything that a receiver without predictions knows about a cube.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlainCube {
+    /// The cube.
+    pub cube: CubeId,
+    /// Whether it is a player's, a ghost or a free one.
+    pub kind: CubeKind,
+    /// The text above it; empty for a loose cube.
+    pub name: String,
+    /// Its colour.
+    pub colour: Colour,
+    /// Its edge length.
+    pub width: Width,
+    /// Where it is.
+    pub pose: Pose,
 }
 
 /// Something that happened to a cube of a cell besides moving. Each is sent once at most.

@@ -200,20 +200,27 @@ impl UplinkReceiver {
     }
 
     /// Takes poses where cubes stand from a tick on, while the room is in tick `now`: the samples of
-    /// people who type coordinates. They need not be in order.
+    /// [plain](crate::Encoding::Plain) clients and of people who type coordinates. They need not be in order.
+    ///
+    /// # Errors
+    /// [`SampleError::TooManyCubes`].
     pub fn place(
         &mut self,
         now: u64,
         tick: u64,
         placed: &[CubePose],
         mut may_move: impl FnMut(CubeId) -> bool,
-    ) {
+    ) -> Result<(), SampleError> {
+        if placed.len() > MAX_CUBES_PER_SAMPLE {
+            return Err(SampleError::TooManyCubes);
+        }
         let due = tick.clamp(now + 1, now + self.tick_hz);
         for (cube, state) in at_rest(placed) {
             if may_move(cube) {
                 self.keep(due, cube, state);
             }
         }
+        Ok(())
     }
 
     /// Keeps a state until its tick. Where there are too many, the cube's newest one until now makes way, and

@@ -745,6 +745,9 @@ impl Edge {
                     ServerMessage::OutOfSight { cells } => {
                         for cell in cells {
                             self.connections.restart_seeing(cell, sight);
+                            if sight == Sight::Near {
+                                self.connections.restart_seeing(cell, Sight::Plain);
+                            }
                         }
                     }
                     _ => {}
@@ -758,6 +761,7 @@ impl Edge {
             return Ok(());
         }
         self.served_tick = tick;
+        logged.extend(self.streams.plain_frames(tick));
         self.connections.count_cubes(self.roster.cubes().len());
         if tick.is_multiple_of(self.connections.settings.tick_hz.into()) {
             self.note_room();

@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 use cubesync_protocol::cells::Sight;
 use cubesync_protocol::motion::MotionState;
-use cubesync_protocol::{CellId, CubeId, Message, Position, Replica, ServerMessage};
+use cubesync_protocol::{CellId, CubeId, Message, PlainSnapshot, Position, Replica, ServerMessage};
 use cubesync_relay::room::audience::{Moving, Source};
+use cubesync_relay::room::log::{LogFrame, StreamId};
+use cubesync_relay::room::plain::{PlainState, PlainStreams};
 
 /// What an edge has of the room's streams: a replica of those of every tick, and one of those for
 /// receivers that see a cell from afar.
@@ -19,6 +21,7 @@ pub(super) struct Streams {
     wanted: BTreeSet<(CellId, Sight)>,
     /// The view that the owner knows of.
     asked: Vec<(CellId, Sight)>,
+    plain: PlainStreams,
     /// Where players were seen last, while their cells are not here.
     viewpoints: BTreeMap<CubeId, Position>,
 }
@@ -54,7 +57,7 @@ impl Streams {
     /// Returns the replica of the streams with a sight.
     pub(super) fn replica(&self, sight: Sight) -> &Replica {
         match sight {
-            Sight::Near => &self.near,
+            Sight::Near | Sight::Plain => &self.near,
             Sight::Far => &self.far,
         }
     }
@@ -62,9 +65,22 @@ impl Streams {
     /// Returns the replica of the streams with a sight.
     pub(super) fn replica_mut(&mut self, sight: Sight) -> &mut Replica {
         match sight {
-            Sight::Near => &mut self.near,
+            Sight::Near | Sight::Plain => &mut self.near,
             Sight::Far => &mut self.far,
         }
+    }
+
+    /// Returns the frames of the plain streams at a tick, at which the replicas are.
+    pub(super) fn plain_frames(&mut self, tick: u64) -> Vec<(StreamId, LogFrame)> {
+        let Self { near, plain, .. } = self;
+        let info = |cube| near.cube(cube).cloned();
+        let snapshots = plain.tick(tick, |cell| plain_states(near, cell), info);
+        let frame = |snapshot: PlainSnapshot| {
+            let stream = StreamId::new(snapshot.cell, Sight::Plain);
+            let bytes = ServerMessage::PlainSnapshot(snapshot).to_frame();
+            (stream, LogFrame { bytes, sole: None })
+        };
+        snapshots.into_iter().map(frame).collect()
     }
 
     /// Returns the predicted state of a cube at a tick that is not earlier than the newest one, if its cell
@@ -93,7 +109,13 @@ impl Streams {
 
     /// Returns the streams to ask the owner for, if they are others than before.
     pub(super) fn view_to_ask(&mut self) -> Option<Vec<(CellId, Sight)>> {
-        let view: Vec<_> = self.seen.union(&self.wanted).copied().collect();
+        let of_owner = |&(cell, sight)| match sight {
+            Sight::Near | Sight::Plain => (cell, Sight::Near),
+            Sight::Far => (cell, Sight::Far),
+        };
+        let mut view: Vec<_> = self.seen.union(&self.wanted).map(of_owner).collect();
+        view.sort_unstable();
+        view.dedup();
         if view == self.asked {
             return None;
         }
@@ -134,10 +156,17 @@ impl Source for EdgeSource<'_> {
 
     fn open(&mut self, cell: CellId, sight: Sight) {
         self.streams.seen.insert((cell, sight));
+        if sight == Sight::Plain {
+            let states = plain_states(&self.streams.near, cell).into_iter().flatten();
+            self.streams.plain.open(cell, states);
+        }
     }
 
     fn close(&mut self, cell: CellId, sight: Sight) {
         self.streams.seen.remove(&(cell, sight));
+        if sight == Sight::Plain {
+            self.streams.plain.close(cell);
+        }
     }
 
     fn provide(&mut self, cell: CellId, sight: Sight) -> bool {
@@ -156,6 +185,11 @@ impl Source for EdgeSource<'_> {
             ..
         } = self;
         let make = || {
+            if sight == Sight::Plain {
+                let info = |cube| streams.near.cube(cube).cloned();
+                let whole = streams.plain.whole(cell, *tick, info);
+                return ServerMessage::PlainSnapshot(whole).to_frame();
+            }
             let keyframe = streams.replica(sight).keyframe_of(cell, *tick);
             // A view has only streams that are here.
             keyframe.map_or_else(Bytes::new, |keyframe| {
@@ -171,4 +205,10 @@ impl Source for EdgeSource<'_> {
         let held = self.held.get(&player).into_iter().flatten();
         own.into_iter().chain(held.copied())
     }
+}
+
+/// Returns where a replica has the cubes of a cell; `None`: it does not have the cell.
+fn plain_states(replica: &Replica, cell: CellId) -> Option<impl Iterator<Item = PlainState>> {
+    let poses = replica.stream(cell)?.motion().poses();
+    Some(poses.filter_map(|(cube, pose)| Some((cube, replica.cube(cube)?.kind, pose))))
 }

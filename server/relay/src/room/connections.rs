@@ -109,7 +109,7 @@ impl Gate {
     /// Waits for the answer to another `Welcome`. People who type coordinates give none, since each of
     /// their samples says all.
     pub(super) fn restart(&mut self, rule: SpeedRule) {
-        self.unanswered += u32::from(rule == SpeedRule::TopSpeed);
+        self.unanswered += u32::from(rule != SpeedRule::Unlimited);
         self.is_closed = false;
     }
 
@@ -313,6 +313,10 @@ impl Connections {
         let receiver = match entrance.sight {
             SightRule::Everything => receiver,
             SightRule::Surroundings => receiver.with_surroundings(),
+        };
+        let receiver = match entrance.rule {
+            SpeedRule::Plain => receiver.plain(),
+            SpeedRule::TopSpeed | SpeedRule::Unlimited => receiver,
         };
         self.audience.add(ReceiverId::Player(id), receiver);
         let member = Member {

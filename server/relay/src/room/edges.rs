@@ -122,7 +122,8 @@ struct RemoteMember {
 impl EdgeFrames {
     fn of(&mut self, sight: Sight) -> &mut Vec<Bytes> {
         match sight {
-            Sight::Near => &mut self.near,
+            // Edges make plain streams of those of every tick.
+            Sight::Near | Sight::Plain => &mut self.near,
             Sight::Far => &mut self.far,
         }
     }

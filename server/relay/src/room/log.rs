@@ -30,7 +30,7 @@ const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// well, and is hardly ever further behind.
 const MAX_OTHER_TICKS: usize = 6;
 
-/// A cell's stream at one rate.
+/// A cell's stream at one rate, in one encoding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(u16);
 
@@ -94,9 +94,12 @@ struct Tick {
 }
 
 impl StreamId {
+    /// The number of streams of a cell.
+    const OF_A_CELL: u16 = 3;
+
     /// Returns the stream of a cell for receivers that see it so.
     pub fn new(cell: CellId, sight: Sight) -> Self {
-        Self(cell.0 * 2 + u16::from(sight == Sight::Far))
+        Self(cell.0 * Self::OF_A_CELL + sight as u16)
     }
 
     /// Returns the stream's index, which is below the [`count`](Self::count) of the room's cells.
@@ -111,16 +114,17 @@ impl StreamId {
 
     /// Returns the cell of the stream, and how its receivers see it.
     pub fn parts(self) -> (CellId, Sight) {
-        let sight = match self.0 % 2 {
+        let sight = match self.0 % Self::OF_A_CELL {
             0 => Sight::Near,
-            _ => Sight::Far,
+            1 => Sight::Far,
+            _ => Sight::Plain,
         };
-        (CellId(self.0 / 2), sight)
+        (CellId(self.0 / Self::OF_A_CELL), sight)
     }
 
     /// Returns the number of streams of `cells` cells.
     pub fn count(cells: usize) -> usize {
-        cells * 2
+        cells * usize::from(Self::OF_A_CELL)
     }
 }
 

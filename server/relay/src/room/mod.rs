@@ -22,6 +22,7 @@ pub mod log;
 mod loose;
 mod members;
 mod membership;
+pub mod plain;
 pub mod publisher;
 mod resumption;
 pub mod speed;

@@ -1,7 +1,8 @@
 //! The publisher: encodes the changes of a tick once, for all receivers.
 //!
 //! Each cell has a stream of every tick, for receivers that are near. While a receiver sees the cell
-//! from afar, it has a second stream, of every fourth tick. Each stream has a predicted state of its own.
+//! from afar, it has a second stream, of every fourth tick. Each stream has a predicted state of its own. A third one, for
+//! receivers that do not predict, says where the first one's predicted states are.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,6 +16,7 @@ use cubesync_protocol::{
 
 use super::audience::{Moving, Source};
 use super::log::{LogFrame, StreamId};
+use super::plain::{PlainState, PlainStreams};
 use super::world::{Changes, World};
 
 /// A room's streams, and the states that their receivers predict.
@@ -25,6 +27,7 @@ pub struct Publisher {
     /// All cells of the room, by their id.
     cells: Vec<Cell>,
     places: BTreeMap<CubeId, CellId>,
+    plain: PlainStreams,
     /// The keyframes of the last tick that receivers needed so far.
     keyframes: HashMap<StreamId, Bytes>,
 }
@@ -63,7 +66,7 @@ pub struct Encoded {
     /// The stream.
     pub stream: StreamId,
     /// The changes of its cell.
-    pub snapshot: Snapshot,
+    pub message: ServerMessage,
     /// The only cube that the snapshot is about, if there is only one and nothing but its motion.
     pub sole: Option<CubeId>,
 }
@@ -83,6 +86,7 @@ impl Publisher {
             tick: 0,
             cells: (0..grid.cells()).map(cell).collect(),
             places: BTreeMap::new(),
+            plain: PlainStreams::default(),
             keyframes: HashMap::new(),
         }
     }
@@ -118,6 +122,14 @@ impl Publisher {
                 snapshots.extend(far.encode(tick, cell.id, &cell.near.predicted, truth));
             }
         }
+        let Self { plain, cells, .. } = self;
+        let states = |cell: CellId| Some(cells.get(usize::from(cell.0))?.near.plain_states(world));
+        let plain = plain.tick(tick, states, |cube| world.state(cube));
+        snapshots.extend(plain.into_iter().map(|snapshot| Encoded {
+            stream: StreamId::new(snapshot.cell, Sight::Plain),
+            message: ServerMessage::PlainSnapshot(snapshot),
+            sole: None,
+        }));
         snapshots
     }
 
@@ -125,6 +137,12 @@ impl Publisher {
     #[cfg(test)]
     pub(super) fn is_seen_from_afar(&self) -> bool {
         self.cells.iter().any(|cell| cell.far.is_some())
+    }
+
+    /// Returns whether any cell has a stream for receivers that do not predict.
+    #[cfg(test)]
+    pub(super) fn has_plain_streams(&self) -> bool {
+        self.plain.has_any()
     }
 
     /// Lends the publisher, with the world as after the last tick, to its audience.
@@ -135,10 +153,14 @@ impl Publisher {
         }
     }
 
-    /// Returns a cell's keyframe as of the last tick. `sight` says of which of its streams.
-    fn everything_in(&self, cell: CellId, sight: Sight, world: &World) -> Keyframe {
+    /// Returns all of a cell as of the last tick. `sight` says for which of its streams.
+    fn everything_in(&self, cell: CellId, sight: Sight, world: &World) -> ServerMessage {
         let known = &self.cells[usize::from(cell.0)];
         let (stream, interval_ticks) = match (sight, &known.far) {
+            (Sight::Plain, _) => {
+                let info = |cube| world.state(cube);
+                return ServerMessage::PlainSnapshot(self.plain.whole(cell, self.tick, info));
+            }
             (Sight::Far, Some(far)) => (&far.stream, FAR_INTERVAL_TICKS),
             _ => (&known.near, 1),
         };
@@ -148,12 +170,12 @@ impl Publisher {
             "a keyframe is of the last tick"
         );
         let info = |(cube, motion): (CubeId, &MotionState)| world.info(cube, *motion);
-        Keyframe {
+        ServerMessage::Keyframe(Keyframe {
             cell,
             interval_ticks,
             tick: self.tick,
             cubes: stream.predicted.iter().filter_map(info).collect(),
-        }
+        })
     }
 
     /// Returns how receivers predict a cube to move.
@@ -233,19 +255,28 @@ impl Source for Published<'_> {
     }
 
     fn open(&mut self, cell: CellId, sight: Sight) {
-        let cell = &mut self.publisher.cells[usize::from(cell.0)];
-        if sight == Sight::Far {
-            cell.far = Some(FarStream {
-                stream: cell.near.clone(),
-                events: Vec::new(),
-                touched: Vec::new(),
-            });
+        let known = &mut self.publisher.cells[usize::from(cell.0)];
+        match sight {
+            Sight::Near => {}
+            Sight::Far => {
+                known.far = Some(FarStream {
+                    stream: known.near.clone(),
+                    events: Vec::new(),
+                    touched: Vec::new(),
+                });
+            }
+            Sight::Plain => {
+                let states = known.near.plain_states(self.world);
+                self.publisher.plain.open(cell, states);
+            }
         }
     }
 
     fn close(&mut self, cell: CellId, sight: Sight) {
-        if sight == Sight::Far {
-            self.publisher.cells[usize::from(cell.0)].far = None;
+        match sight {
+            Sight::Near => {}
+            Sight::Far => self.publisher.cells[usize::from(cell.0)].far = None,
+            Sight::Plain => self.publisher.plain.close(cell),
         }
     }
 
@@ -256,8 +287,7 @@ impl Source for Published<'_> {
         if let Some(known) = publisher.keyframes.get(&stream) {
             return known.clone();
         }
-        let keyframe = publisher.everything_in(cell, sight, world);
-        let frame = ServerMessage::Keyframe(keyframe).to_frame();
+        let frame = publisher.everything_in(cell, sight, world).to_frame();
         publisher.keyframes.insert(stream, frame.clone());
         frame
     }
@@ -281,7 +311,7 @@ fn sole(events: &[Event], updated: Updated) -> Option<CubeId> {
 /// Encodes snapshots as the frames that the log keeps.
 pub fn frames(encoded: Vec<Encoded>) -> Vec<(StreamId, LogFrame)> {
     let frame = |encoded: Encoded| {
-        let bytes = ServerMessage::Snapshot(encoded.snapshot).to_frame();
+        let bytes = encoded.message.to_frame();
         let sole = encoded.sole;
         (encoded.stream, LogFrame { bytes, sole })
     };
@@ -358,6 +388,12 @@ impl Stream {
                 .is_some_and(moves_alike)
     }
 
+    /// Returns where receivers predict the cubes to be.
+    fn plain_states(&self, world: &World) -> impl Iterator<Item = PlainState> {
+        let poses = self.predicted.poses();
+        poses.filter_map(|(cube, pose)| Some((cube, world.kind(cube)?, pose)))
+    }
+
     /// Encodes the changes of a tick; `None` when there are none.
     fn encode(
         &mut self,
@@ -375,12 +411,12 @@ impl Stream {
         has_changes.then(|| Encoded {
             stream,
             sole: sole(&events, updated),
-            snapshot: Snapshot {
+            message: ServerMessage::Snapshot(Snapshot {
                 cell,
                 tick: self.predicted.tick(),
                 events,
                 residuals: residuals.into(),
-            },
+            }),
         })
     }
 }

@@ -6,6 +6,7 @@ mod edges;
 mod liveness;
 mod loose;
 mod machine;
+mod plain;
 mod removal;
 mod stalls;
 mod takeover;

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cubesync_protocol::limits::{FRAME_HEADER_BYTES, MAX_SESSION_DESCRIPTION_BYTES};
-use cubesync_protocol::{ClientMessage, DatagramRequest, Hello, Message};
+use cubesync_protocol::{ClientMessage, DatagramRequest, Encoding, Hello, Message};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -164,6 +164,9 @@ impl Sessions {
             address: admitted.address(),
             transport: writer.transport(),
         };
+        // A plain client has its ticks by the stream alone.
+        let paths = self.datagrams.as_ref();
+        let paths = paths.filter(|_| hello.encoding == Encoding::Predicted);
         let entering = Box::pin(self.enter(hello, outlet, &ended, peer));
         let membership = match entering.await {
             Ok(membership) => membership,
@@ -183,7 +186,8 @@ impl Sessions {
             let mut writing = std::pin::pin!(send_queued(writer, &mut frames));
             let (reason, is_written) = {
                 // Pinned here, since `run_until_cancelled` would have place for it twice.
-                let reading = std::pin::pin!(self.read_messages(source, &membership, admitted));
+                let reading =
+                    std::pin::pin!(self.read_messages(source, &membership, paths, admitted));
                 tokio::select! {
                     biased;
                     reason = ended.run_until_cancelled(reading) => (reason, false),
@@ -252,7 +256,10 @@ impl Sessions {
         let entrance = Entrance {
             name: hello.name,
             colour: hello.colour,
-            rule: SpeedRule::TopSpeed,
+            rule: match hello.encoding {
+                Encoding::Predicted => SpeedRule::TopSpeed,
+                Encoding::Plain => SpeedRule::Plain,
+            },
             sight: SightRule::Surroundings,
             resume: hello.resume,
             pose: hello.pose,
@@ -291,6 +298,7 @@ impl Sessions {
         &self,
         source: &mut Source<impl Reader>,
         membership: &Membership,
+        paths: Option<&Arc<dyn DatagramPaths>>,
         admitted: &Admitted,
     ) -> Ending {
         let mut has_asked = false;
@@ -328,7 +336,6 @@ impl Sessions {
                     if std::mem::replace(&mut has_asked, true) || !is_bounded(&request) {
                         return Ending::BadMessage;
                     }
-                    let paths = self.datagrams.as_ref();
                     let inbox = membership.inbox().within(admitted.budget().cloned());
                     let address = admitted.address();
                     let opened = paths.and_then(|paths| paths.open(&request, inbox, address));

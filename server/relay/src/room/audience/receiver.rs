@@ -3,7 +3,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use cubesync_protocol::cells::{Grid, View};
+use cubesync_protocol::cells::{Grid, Sight, View};
 use cubesync_protocol::{CubeId, Position};
 
 use super::Source;
@@ -22,6 +22,8 @@ pub struct Receiver {
     pub(super) own: Option<CubeId>,
     /// Whether it sees the surroundings of the player's cubes; otherwise everything at every tick.
     is_local: bool,
+    /// Whether it sees plain streams.
+    is_plain: bool,
     /// The positions of the viewer's cubes when the view was chosen.
     seen_from: Vec<Position>,
     /// Whether the view leaves out a stream that the source does not have yet.
@@ -42,6 +44,7 @@ impl Receiver {
             connection: Connection::new(outlet),
             own: None,
             is_local: false,
+            is_plain: false,
             seen_from: Vec::new(),
             is_partial: false,
             waits_since: None,
@@ -62,6 +65,13 @@ impl Receiver {
     pub fn with_surroundings(self) -> Self {
         let is_local = true;
         Self { is_local, ..self }
+    }
+
+    /// Lets it get plain streams, which need no predictions.
+    #[must_use]
+    pub fn plain(self) -> Self {
+        let is_plain = true;
+        Self { is_plain, ..self }
     }
 
     /// Lets it be cut when it takes hardly any bytes for `silence`.
@@ -147,6 +157,11 @@ impl Receiver {
                 viewers.grid().view(&self.seen_from, before)
             }
         };
+        if self.is_plain {
+            for (_, sight) in &mut view {
+                *sight = Sight::Plain;
+            }
+        }
         self.is_partial = false;
         view.retain_mut(|(cell, sight)| {
             if source.provide(*cell, *sight) {

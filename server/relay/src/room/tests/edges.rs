@@ -60,7 +60,7 @@ impl TestEdge {
         let mut source = publisher.with(world);
         for &(cell, sight) in &self.view {
             let replica = match sight {
-                Sight::Near => &self.near,
+                Sight::Near | Sight::Plain => &self.near,
                 Sight::Far => &self.far,
             };
             let frame = source.keyframe(cell, sight);

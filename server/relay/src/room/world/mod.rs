@@ -210,6 +210,11 @@ impl World {
         self.cubes.get(&cube).map(|tracked| tracked.pose)
     }
 
+    /// Returns the kind of a cube.
+    pub(super) fn kind(&self, cube: CubeId) -> Option<CubeKind> {
+        self.cubes.get(&cube).map(|tracked| tracked.kind)
+    }
+
     /// Returns how a cube moves by the samples of its player's client, as of the last tick; `None` when
     /// the room has put it where it is.
     pub fn motion(&self, cube: CubeId) -> Option<MotionState> {

@@ -64,11 +64,14 @@ impl World {
         let mut refused = Vec::new();
         let may_move = |cube| admit(player, (cube, tick), self.cubes.get(&cube), &mut refused);
         let uplink = &mut known.uplink;
-        if known.rule == SpeedRule::Unlimited {
-            uplink.place(now, tick, placed, may_move);
-        } else {
-            let arrival = uplink.sample(now, tick, placed, residuals, may_move)?;
-            self.counts.add(arrival);
+        match known.rule {
+            SpeedRule::TopSpeed => {
+                let arrival = uplink.sample(now, tick, placed, residuals, may_move)?;
+                self.counts.add(arrival);
+            }
+            SpeedRule::Plain | SpeedRule::Unlimited => {
+                uplink.place(now, tick, placed, may_move)?;
+            }
         }
         self.refuse(player, refused);
         Ok(())
@@ -140,7 +143,9 @@ impl World {
                 if let Some(cube) = self.cubes.get_mut(&id) {
                     cube.track = match cube.rule {
                         SpeedRule::TopSpeed => Track::sampled(state, tick),
-                        SpeedRule::Unlimited => Track::standing(state.pose(&Codec::LIVE)),
+                        SpeedRule::Plain | SpeedRule::Unlimited => {
+                            Track::standing(state.pose(&Codec::LIVE))
+                        }
                     };
                     self.awake.insert(id);
                 }
@@ -216,7 +221,7 @@ impl World {
         let pose = cube.track.pose(tick);
         let distance = cube.pose.position.distance(pose.position);
         let may_go = match (self.top_speed, &mut cube.budget) {
-            (Some(top_speed), Some(budget)) if cube.rule == SpeedRule::TopSpeed => {
+            (Some(top_speed), Some(budget)) if cube.rule != SpeedRule::Unlimited => {
                 budget.spend(distance, top_speed, self.tick)
             }
             _ => true,
