@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use cubesync_protocol::motion::Codec;
-use cubesync_protocol::{CellId, Message, Pose, ServerMessage, Snapshot};
+use cubesync_protocol::{
+    CellId, CubeId, CubePose, Message, PlainSnapshot, Pose, ServerMessage, Snapshot,
+};
 
 use crate::codecs::{Encoding, PHYSICS, on_grid};
 use crate::live::{Cost, moves, residuals};
@@ -98,6 +100,8 @@ struct Row {
     ticks: f64,
     moves: f64,
     cost: Cost,
+    /// Bytes of the plain snapshots that say the same to clients that predict nothing.
+    plain_bytes: usize,
     /// Of true poses only: those of a recording are within the bounds already.
     lossless: Option<Cost>,
 }
@@ -109,6 +113,7 @@ impl Row {
             ticks: tracks.first().map_or(1, |track| track.len().max(2) - 1) as f64,
             moves: moves(tracks) as f64,
             cost: residuals(tracks, &Codec::LIVE, Encoding::Range)?,
+            plain_bytes: plain_bytes(tracks),
             lossless: None,
         })
     }
@@ -124,8 +129,8 @@ impl Row {
         })
     }
 
-    fn per_move(&self, cost: &Cost) -> f64 {
-        cost.bytes as f64 / self.moves.max(1.0)
+    fn per_move(&self, bytes: usize) -> f64 {
+        bytes as f64 / self.moves.max(1.0)
     }
 
     /// Returns kbit/s for a viewer of everything, frames and snapshots included.
@@ -141,6 +146,29 @@ impl Row {
     }
 }
 
+/// Returns the bytes of the plain snapshots of all ticks.
+fn plain_bytes(tracks: &[Vec<Pose>]) -> usize {
+    let ticks = 1..tracks.first().map_or(0, Vec::len);
+    let frame = |tick: usize| {
+        let moving = tracks.iter().zip(1..);
+        let moved = moving.filter(|(track, _)| track[tick] != track[tick - 1]);
+        let moved = moved.map(|(track, id)| CubePose {
+            cube: CubeId(id),
+            pose: track[tick],
+        });
+        let snapshot = PlainSnapshot {
+            tick: LATE_TICK,
+            moved: moved.collect(),
+            ..PlainSnapshot::default()
+        };
+        match snapshot.moved.is_empty() {
+            true => 0,
+            false => ServerMessage::PlainSnapshot(snapshot).to_frame().len(),
+        }
+    };
+    ticks.map(frame).sum()
+}
+
 fn head() {
     println!(
         "every tick decoded and compared; within 2 quanta (4 mm) and 1.7°, or lossless with rotations of nine bits;"
@@ -148,9 +176,9 @@ fn head() {
     println!("a cube moves in a tick if its true pose differs from that of the tick before");
     println!();
     println!(
-        "| room | Hz | cubes | of them moving | bytes per moving cube and tick | kbit/s for a viewer of all | error, quanta | degrees | lossless: bytes per moving cube and tick |"
+        "| room | Hz | cubes | of them moving | bytes per moving cube and tick | kbit/s for a viewer of all | error, quanta | degrees | lossless: bytes per moving cube and tick | plain: the same |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
 }
 
 fn print(name: &str, hz: u8, rows: &[Row]) {
@@ -165,19 +193,23 @@ fn print(name: &str, hz: u8, rows: &[Row]) {
     };
     let most = |of: &dyn Fn(&Row) -> f64| rows.iter().map(of).fold(0.0, f64::max);
     println!(
-        "| {name} | {hz} | {} | {} | {} | {} | {} | {:.2} | {} |",
+        "| {name} | {hz} | {} | {} | {} | {} | {} | {:.2} | {} | {} |",
         rows[0].cubes,
         range(&|row| row.moves / row.ticks, 1),
-        range(&|row| row.per_move(&row.cost), 2),
+        range(&|row| row.per_move(row.cost.bytes), 2),
         range(&|row| row.kbits(&row.cost, hz), 1),
         most(&|row| row.cost.error_quanta.into()),
         most(&|row| row.cost.error_degrees),
         match rows[0].lossless {
             Some(_) => range(
-                &|row| row.lossless.as_ref().map_or(0.0, |it| row.per_move(it)),
+                &|row| row
+                    .lossless
+                    .as_ref()
+                    .map_or(0.0, |it| row.per_move(it.bytes)),
                 2
             ),
             None => "–".to_owned(),
         },
+        range(&|row| row.per_move(row.plain_bytes), 2),
     );
 }

@@ -242,7 +242,9 @@ impl Ours {
             ServerMessage::Keyframe(_) | ServerMessage::Snapshot(_) => {
                 bail!("a message turned out to be about a cell")
             }
-            ServerMessage::Datagrams(_) => bail!("the server answers what nobody asked for"),
+            ServerMessage::Datagrams(_) | ServerMessage::PlainSnapshot(_) => {
+                bail!("the server answers what nobody asked for")
+            }
         }
         Ok(())
     }

@@ -66,7 +66,7 @@ impl PlainClient {
                 ServerMessage::OutOfSight { cells } => {
                     self.cubes.retain(|_, (cell, _)| !cells.contains(cell));
                 }
-                ServerMessage::Correction(corrected) => self.corrections.push(corrected),
+                ServerMessage::Correction { corrected, .. } => self.corrections.push(corrected),
                 ServerMessage::Keyframe(_) | ServerMessage::Snapshot(_) => {
                     panic!("a client that does not predict got a stream of predictions")
                 }
@@ -168,17 +168,11 @@ fn a_client_that_predicts_nothing_has_every_cube_where_the_others_predict_it() {
             seen.len()
         );
         assert!(client.corrections.is_empty());
-        let player = test.room.players[&client.own];
+        let before = test.cubes();
+        let (from, reason) = (test.room.players[&client.own], Ending::Left);
         let now = test.now();
-        let reason = Ending::Left;
-        test.room.handle(
-            RoomEvent::Leave {
-                from: player,
-                reason,
-            },
-            now,
-        );
-        test.step();
+        test.room.handle(RoomEvent::Leave { from, reason }, now);
+        test.end_tick(&before);
         assert!(
             !test.room.publisher.has_plain_streams(),
             "nobody wants them any more"
