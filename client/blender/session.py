@@ -1,11 +1,19 @@
 """A room, and what a person is told about it. It knows nothing of Blender."""
 
+import math
+import time
 import traceback
 
 import cubesync
 
 WORLD_M = ((-256, 256), (-256, 256), (0, 32))
 """The least and the greatest x, y and z of a cube's centre."""
+
+FIRST_LIMIT_MPS = 20.0
+"""How fast the own cube goes after its first jump that the server did not allow; half of what servers allow, unless told
+otherwise. After each further one it is half of that."""
+LONGEST_FRAME_S = 0.1
+ARRIVED_M = 0.01
 
 
 class Session:
@@ -16,6 +24,8 @@ class Session:
         self._status = "Not joined"
         self._obstacle = None
         self._news = None
+        self._limit_mps = math.inf
+        self._stepped_at = 0.0
         self.cubes = []
         """Every cube in sight, as of the last step."""
 
@@ -38,7 +48,7 @@ class Session:
     def join(self, server, name, room, key=""):
         """Begins to join a room. It connects while it is stepped."""
         self.leave()
-        self._news = None
+        self._news, self._limit_mps = None, math.inf
         try:
             self._room = cubesync.join(server, name=name, room=room, key=key or None)
             self._status = self._room.status.text
@@ -67,7 +77,10 @@ class Session:
 
         def step(room):
             for event in room.poll():
-                self._news = str(event)
+                if isinstance(event, cubesync.Corrected):
+                    self._limit_mps = min(FIRST_LIMIT_MPS, self._limit_mps / 2)
+                else:
+                    self._news = str(event)
             self._obstacle = pose and self._move(room, *pose)
             self._status = room.status.text
             self.cubes = room.cubes
@@ -94,13 +107,23 @@ class Session:
         return None
 
     def _move(self, room, position, rotation):
-        """Moves the own cube, or returns why not."""
+        """Moves the own cube towards a pose, and returns what keeps it from being there."""
+        now = time.monotonic()
+        frame_s, self._stepped_at = min(now - self._stepped_at, LONGEST_FRAME_S), now
         bounds = zip(position, WORLD_M)
         if any(metres < least or metres > greatest for metres, (least, greatest) in bounds):
             place = ", ".join(f"{metres:.1f}" for metres in position)
             return f"Not sent: ({place}) is outside the world, which is 512 by 512 by 32 m"
+        own = room.own
+        way_m = math.dist(own.position, position) if own else 0.0
+        step_m = self._limit_mps * frame_s
         try:
-            room.move(position, rotation)
+            if way_m <= step_m + ARRIVED_M:
+                room.move(position, rotation)
+                return None
+            part = step_m / way_m
+            between = [at + (to - at) * part for at, to in zip(own.position, position)]
+            room.move(between, rotation)
         except ValueError as error:
             return f"Not sent: {error}"
-        return None
+        return f"On the way: the server limits the speed, and {way_m:.0f} m are left"

@@ -75,6 +75,24 @@ class Joined(unittest.TestCase):
         until(lambda: self.friend.sees("Anna") is None, self.friend.step)
 
 
+class SpeedLimit(unittest.TestCase):
+    def test_a_place_that_is_too_far_for_the_servers_speed_limit_is_reached_in_steps(self):
+        with Server("--cubes", "0", "--max-speed", "8") as server, Friend(server.address) as friend:
+            session = Session()
+            self.addCleanup(session.leave)
+            session.join(server.address, "Anna", "lobby")
+            until(lambda: friend.sees("Anna"), friend.step, session.step)
+            start, *_ = (cube.position for cube in session.cubes if cube.is_own)
+            place = (start[0] + 15.0, start[1], start[2])
+
+            def step():
+                session.step((place, (0.0, 0.0, 0.0, 1.0)))
+
+            until(lambda: "On the way" in " ".join(session.words()), friend.step, step)
+            until(lambda: near(friend.sees("Anna").position, place), friend.step, step)
+            self.assertNotIn("On the way", " ".join(session.words()))
+
+
 class Refused(unittest.TestCase):
     def test_what_is_wrong_with_an_answer_of_the_form_is_told(self):
         for server, name, room in (("", "Anna", "lobby"), ("localhost:x", "Anna", "lobby"),

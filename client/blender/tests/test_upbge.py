@@ -17,10 +17,18 @@ class GameObject:
 
     def __init__(self, scene):
         self.scene, self.invalid, self.worldPosition = scene, False, (0.0, 0.0, 0.5)
-        # `mathutils.Matrix` has more.
-        turned = SimpleNamespace(x=0.0, y=0.0, z=0.6, w=0.8)
-        self.worldOrientation = SimpleNamespace(to_quaternion=lambda: turned)
+        self.turned = (0.0, 0.0, 0.0, 1.0)
         self.blenderObject = SimpleNamespace(data=SimpleNamespace(body=""))
+
+    @property
+    def worldOrientation(self):
+        """`mathutils.Matrix` has more."""
+        turned = SimpleNamespace(**dict(zip("xyzw", self.turned)))
+        return SimpleNamespace(to_quaternion=lambda: turned)
+
+    @worldOrientation.setter
+    def worldOrientation(self, rows):
+        assert [len(row) for row in rows] == [3, 3, 3]
 
     def endObject(self):
         self.invalid = True
@@ -77,7 +85,8 @@ class Component(unittest.TestCase):
                 self.assertIn("Friend", texts)
                 self.assertNotIn("Anna", texts)
 
-                component.object.worldPosition = (1.0, 2.0, 3.0)
+                self.assertFalse(near(component.object.worldPosition, (0.0, 0.0, 0.5)), "it begins where the server says")
+                component.object.worldPosition, component.object.turned = (1.0, 2.0, 3.0), (0.0, 0.0, 0.6, 0.8)
                 until(lambda: near(friend.sees("Anna").position, (1, 2, 3)), *steps)
                 self.assertTrue(near(friend.sees("Anna").rotation, (0, 0, 0.6, 0.8), 0.01))
 
@@ -94,6 +103,13 @@ class Component(unittest.TestCase):
             until(lambda: "again" in component.words, component.update)
             component.dispose()
             self.assertEqual(self.scene.objects, [])
+
+    def test_an_object_that_is_too_fast_is_put_back(self):
+        with Server("--max-speed", "1") as server:
+            component = self.start(Server=server.address)
+            until(lambda: component.own() is not None, component.update)
+            far = component.object.worldPosition = (200.0, 200.0, 0.5)
+            until(lambda: not near(component.object.worldPosition, far), component.update)
 
     def test_what_is_wrong_is_told_and_the_game_goes_on(self):
         component = self.start(Server="localhost:many")

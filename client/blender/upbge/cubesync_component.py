@@ -43,6 +43,12 @@ class CubesyncComponent(bge.types.KX_PythonComponent):
         try:
             for event in self.room.poll():
                 print("cubesync:", event)
+                # Where the server lets it begin, or puts it back to because it was too fast.
+                starts = isinstance(event, cubesync.Connected) and event.is_new
+                is_back = isinstance(event, cubesync.Corrected) and event.cube == self.own()
+                if starts or is_back:
+                    self.object.worldPosition = event.position
+                    self.object.worldOrientation = matrix(*event.rotation)
             x, y, z = self.object.worldPosition
             turned = self.object.worldOrientation.to_quaternion()
             try:
@@ -63,6 +69,11 @@ class CubesyncComponent(bge.types.KX_PythonComponent):
             self.room.close()
         self.room = None
         self.show([])
+
+    def own(self):
+        """Returns the id of the own cube, while in the room."""
+        own = self.room.own
+        return own and own.id
 
     def say(self, words):
         """Prints something once. `words` is there for whatever a game shows to its player."""
