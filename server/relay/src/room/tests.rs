@@ -1,6 +1,7 @@
 //! Replicas that read a room's frames, compared with the room's truth over long random runs. In
 //! [`machine`], proptest chooses what the same players do.
 
+mod bounds;
 mod datagrams;
 mod edges;
 mod liveness;
