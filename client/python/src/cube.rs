@@ -14,15 +14,25 @@ const NOBODY: i64 = -1;
 /// A cube as it is to be drawn now.
 #[pyclass(module = "cubesync", frozen, get_all)]
 pub(crate) struct Cube {
+    /// Its id, which no other cube of the room ever has.
     pub(crate) id: u64,
+    /// Its player's name; loose cubes may have none.
     pub(crate) name: String,
+    /// "player", "free" or "ghost": the cube of a player whose connection is lost.
     kind: &'static str,
+    /// The own cube of whoever holds this one, if anybody does.
     holder: Option<u64>,
+    /// Red, green and blue, 0 to 255.
     colour: (u8, u8, u8),
+    /// The length of its edges, in metres.
     width: f32,
+    /// Its centre, in metres; z is up.
     pub(crate) position: (f32, f32, f32),
+    /// A quaternion (x, y, z, w).
     pub(crate) rotation: (f32, f32, f32, f32),
+    /// Whether it is this client's own cube.
     is_own: bool,
+    /// Whether it may be elsewhere by now, because nothing has been received for a while.
     is_stale: bool,
 }
 

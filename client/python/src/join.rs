@@ -12,7 +12,14 @@ use crate::room::Room;
 /// The name of a player who gave none.
 const DEFAULT_NAME: &str = "Python";
 
-/// Joins a room. Errors have the words that the other clients use.
+/// Returns a room at once, which connects while it is polled.
+///
+/// The address is host:port, with tls:// in front to encrypt, or an invite link. Without a name and a room it joins
+/// the link's, or the lobby as "Python". `key` is the server's join key, `colour` "#rrggbb" or three numbers 0 to 255,
+/// `ca` a file of certificates (PEM) to trust beside the system's; `insecure` accepts any certificate, and without
+/// `datagrams` everything goes over the connection.
+///
+/// What is wrong with an argument raises ValueError, a file that cannot be used OSError.
 #[pyfunction]
 #[pyo3(signature = (address = "localhost", *, name = None, room = None, key = None, colour = None, tls = false,
     ca = None, insecure = false, datagrams = true))]

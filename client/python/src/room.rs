@@ -14,6 +14,9 @@ use crate::player::Player;
 use crate::report::{Ended, Error, Event, Place, Report, parts};
 
 /// A room that this program joins, stays in, and comes back to after a lost connection.
+///
+/// A `with` block leaves it at its end. Any thread may use it. Once it is closed, everything but `close` raises
+/// Error.
 #[pyclass(module = "cubesync", frozen)]
 pub(crate) struct Room {
     /// `None` once it is closed. Locked only while detached from Python, and never while anything is asked of
@@ -39,6 +42,9 @@ impl FromPyObject<'_, '_> for CubeArgument {
 
 #[pymethods]
 impl Room {
+    /// Reads what has arrived, sends what is due, and returns what has happened, as objects.
+    ///
+    /// Call it once a frame; it never blocks. It raises Ended when the server will not have this client.
     fn poll<'py>(&self, py: Python<'py>) -> PyResult<Vec<Bound<'py, PyAny>>> {
         let events = self.with(py, |player| {
             let events = player.poll()?;
@@ -48,6 +54,7 @@ impl Room {
         events.iter().map(|event| event.to_python(py)).collect()
     }
 
+    /// Every cube in sight, by rising id.
     #[getter]
     fn cubes(&self, py: Python<'_>) -> PyResult<Vec<Cube>> {
         self.with(py, |player| {
@@ -56,16 +63,22 @@ impl Room {
         })
     }
 
+    /// The own cube, while in the room.
     #[getter]
     fn own(&self, py: Python<'_>) -> PyResult<Option<Cube>> {
         self.with(py, |player| find(player, player.client().own_cube()))
     }
 
+    /// The cube that this client holds.
     #[getter]
     fn held(&self, py: Python<'_>) -> PyResult<Option<Cube>> {
         self.with(py, |player| find(player, player.held()))
     }
 
+    /// Writes every cube in sight as a record (DTYPE) into a buffer, by rising id, and returns how many they are.
+    ///
+    /// The buffer is a bytearray or another one of contiguous bytes, such as `array.view("u1")` of a numpy array of
+    /// records. It raises ValueError if they do not fit.
     fn fill(&self, buffer: &Bound<'_, PyAny>) -> PyResult<usize> {
         let py = buffer.py();
         let records = self.with(py, |player| {
@@ -90,6 +103,11 @@ impl Room {
         Ok(count)
     }
 
+    /// Moves the own cube, and a held one in front of it; or with `cube` the held one alone.
+    ///
+    /// One that was moved alone goes only where it is put from then on. A position outside the world becomes the
+    /// nearest one inside it, and what is not a number raises ValueError. While there is no connection, and for a cube
+    /// that is not yours, nothing moves.
     #[pyo3(name = "move", signature = (position, rotation = [0.0, 0.0, 0.0, 1.0], *, cube = None))]
     fn move_to(
         &self,
@@ -119,23 +137,30 @@ impl Room {
         })
     }
 
+    /// Returns the position and the rotation of a cube at the newest tick of the server.
+    ///
+    /// `cubes` shows it there a playout delay later, and smoothly. It is None for a cube that is not in sight.
     fn newest(&self, py: Python<'_>, cube: CubeArgument) -> PyResult<Option<Place>> {
         self.with(py, |player| player.client().server_pose(cube.0).map(parts))
     }
 
+    /// Asks to hold a free cube; Taken or Refused answers.
     fn take(&self, py: Python<'_>, cube: CubeArgument) -> PyResult<()> {
         self.with(py, |player| player.take(cube.0))
     }
 
+    /// Lets the held cube go. It flies on with the speed that it has, or stands in rooms without physics.
     fn release(&self, py: Python<'_>) -> PyResult<()> {
         self.with(py, Player::release)
     }
 
+    /// How the connection is.
     #[getter]
     fn status<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.with(py, |player| Report::of(player))?.to_python(py)
     }
 
+    /// Leaves the room.
     fn close(&self, py: Python<'_>) {
         py.detach(|| {
             let mut player = self.player.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,7 +200,9 @@ impl Room {
             let open = player.as_mut().ok_or("the room is closed")?;
             let called = catch_unwind(AssertUnwindSafe(|| call(open)));
             called.map_err(|_| {
-                *player = None;
+                let broken = player.take();
+                // It could do so again.
+                let _ = catch_unwind(AssertUnwindSafe(|| drop(broken)));
                 "cubesync has a bug, which it has written to standard error; the room is closed"
             })
         });

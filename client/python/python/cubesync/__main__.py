@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from typing import NoReturn
 
 import cubesync
 
@@ -11,7 +12,7 @@ FRAME_S = 1 / 60
 LIST_EVERY_S = 2.0
 
 
-def watch(room: cubesync.Room) -> None:
+def watch(room: cubesync.Room) -> NoReturn:
     """Prints until it is interrupted."""
     before, list_at = "", 0.0
     while True:
@@ -36,23 +37,24 @@ def watch(room: cubesync.Room) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cubesync", description=__doc__)
-    parser.add_argument("address", nargs="?", default="localhost", help="the server's host:port, with tls:// in front to encrypt")
-    parser.add_argument("--name", default="Python", help="your name")
-    parser.add_argument("--room", default="lobby", help="the room to join")
+    parser.add_argument("address", nargs="?", default="localhost", help="the server's host:port, with tls:// in front to encrypt, or an invite link")
+    parser.add_argument("--name", help="your name")
+    parser.add_argument("--room", help="the room to join [default: the invite link's, or lobby]")
     parser.add_argument("--key", default=os.environ.get("CUBESYNC_JOIN_KEY") or None, help="the server's join key; others can read it here, so prefer the variable CUBESYNC_JOIN_KEY")
     parser.add_argument("--ca", metavar="FILE", help="certificates (PEM) to trust beside the system's")
     given = parser.parse_args()
     try:
-        with cubesync.join(given.address, name=given.name, room=given.room, key=given.key, ca=given.ca) as room:
-            watch(room)
+        room = cubesync.join(given.address, name=given.name, room=given.room, key=given.key, ca=given.ca)
     except (ValueError, OSError) as error:
         parser.error(str(error))
+    try:
+        with room:
+            watch(room)
     except cubesync.Error as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        pass
-    return 0
+    except (KeyboardInterrupt, BrokenPipeError):
+        return 0
 
 
 if __name__ == "__main__":
