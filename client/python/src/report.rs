@@ -1,5 +1,6 @@
 //! What happened, and how the connection is, as objects of `cubesync/_report.py`.
 
+use cubesync_client::protocol::quantize::QUANTA_PER_METRE;
 use cubesync_client::protocol::{CubeId, Pose};
 use cubesync_client::{ClientEvent, Status};
 use pyo3::prelude::*;
@@ -48,7 +49,17 @@ impl Event {
                 let (position, rotation) = shown.unwrap_or_else(|| parts(welcome.pose));
                 let is_new = matches!(self.event, ClientEvent::Joined(_));
                 let (room, name) = (&welcome.room, &welcome.name);
-                let fields = (room, name, welcome.cube.0, position, rotation, is_new);
+                let mps = welcome.max_speed as f32 / QUANTA_PER_METRE;
+                let max_speed = (welcome.max_speed > 0).then_some(mps);
+                let fields = (
+                    room,
+                    name,
+                    welcome.cube.0,
+                    position,
+                    rotation,
+                    is_new,
+                    max_speed,
+                );
                 module.getattr("Connected")?.call1(fields)
             }
             ClientEvent::CubeJoined(info) => {

@@ -26,7 +26,7 @@ class Playing(Case):
         room = self.room(server.address, name="Anna", colour="#102030")
         self.assertEqual((room.status.state, room.own, room.cubes), ("connecting", None, []))
         event = self.event(cubesync.Connected, room)
-        self.assertEqual((event.room, event.name, event.is_new), ("lobby", "Anna", True))
+        self.assertEqual((event.room, event.name, event.is_new, event.max_speed), ("lobby", "Anna", True, 40.0))
         self.assertEqual(str(event), f"joined room lobby as Anna (cube {event.cube})")
         status = room.status
         self.assertEqual((status.state, status.address, status.players), ("joined", server.address, 1))
@@ -65,12 +65,24 @@ class Playing(Case):
         self.assertIsNone(bea.newest(2**52))
 
     def test_a_position_outside_the_world_becomes_the_nearest_inside(self) -> None:
-        (anna,) = self.joined(self.server("--max-speed", "0").address, "Anna")
+        anna = self.room(self.server("--max-speed", "0").address)
+        self.assertIsNone(self.event(cubesync.Connected, anna).max_speed)
         for outside, inside in (((1e300, -1e9, -4.0), (256.0, -256.0, 0.0)), ((1.0, 2.0, 99.0), (1.0, 2.0, 32.0))):
             anna.move(outside)
             own = anna.own
             assert own
             self.assertEqual(own.position, inside)
+
+    def test_a_cube_that_is_too_fast_is_put_back(self) -> None:
+        room = self.room(self.server("--max-speed", "10").address)
+        connected = self.event(cubesync.Connected, room)
+        self.assertEqual(connected.max_speed, 10.0)
+        room.move((200.0, 0.0, 0.5))
+        corrected = self.event(cubesync.Corrected, room)
+        own = room.own
+        assert own
+        self.assertEqual((corrected.cube, corrected.position), (connected.cube, connected.position))
+        self.assertRegex(str(corrected), r"^the server put cube \d+ at \(-?\d+\.\d\d, ")
 
     def test_records_are_the_cubes(self) -> None:
         (room,) = self.joined(self.server().address, "Anna")

@@ -1,12 +1,13 @@
 """Join a cubesync server: everybody's cubes, live, once a frame.
 
-    import time, cubesync
+    import math, time, cubesync
 
     with cubesync.join("localhost", name="Anna") as room:
         while True:
             for event in room.poll():
                 print(event)
-            room.move((time.time() % 5, 2.0, 0.5))
+            t = time.monotonic()
+            room.move((3 * math.cos(t), 3 * math.sin(t), 0.5))
             for cube in room.cubes:
                 print(cube.name, cube.position)
             time.sleep(1 / 60)

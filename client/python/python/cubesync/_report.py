@@ -57,6 +57,8 @@ class Connected(Event):
     rotation: Rotation
     is_new: bool
     """False after a moment without a connection, when the own cube goes on from where it is."""
+    max_speed: Optional[float]
+    """The top speed of a cube in m/s. What goes faster is put back, as `Corrected` says."""
 
     def __str__(self) -> str:
         if self.is_new:
