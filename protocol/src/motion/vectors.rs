@@ -9,10 +9,9 @@ mod foreign;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use bytes::Bytes;
+use serde::Serialize;
 
 use super::{Codec, MotionSet, MotionState};
-use crate::codec::{decode_peer, encode_peer};
 use crate::cube::CubeId;
 use crate::quantize::{Pose, Position};
 
@@ -88,7 +87,7 @@ impl Trace {
     /// Puts a cube in with the bytes of its state; it is where they say.
     fn enter(&mut self, id: u64, bytes: &[u8]) {
         self.line(format_args!("joined {id} {}", hex(bytes)));
-        self.insert(id, decode_peer(bytes).unwrap());
+        self.insert(id, state(bytes).unwrap());
     }
 
     fn insert(&mut self, id: u64, state: MotionState) {
@@ -99,12 +98,20 @@ impl Trace {
     }
 
     fn wrong_state(&mut self, bytes: &[u8]) {
-        decode_peer::<MotionState>(bytes).unwrap_err();
+        assert_eq!(state(bytes), None);
         self.line(format_args!("wrong state {}", hex(bytes)));
     }
 
     fn accepts(&self, residuals: &[u8]) -> bool {
         self.receiver.clone().decode_tick(residuals, |_| {}).is_ok()
+    }
+
+    /// Returns residuals with as many zeros behind them as a decoder does not notice.
+    fn longest(&self, residuals: &[u8]) -> Vec<u8> {
+        let zeros = (1..16).find(|&zeros| !self.accepts(&[residuals, &vec![0; zeros]].concat()));
+        let unnoticed =
+            zeros.expect("a decoder reads four bytes ahead, and few zeros were left out") - 1;
+        [residuals, &vec![0; unnoticed]].concat()
     }
 
     /// A tick's residuals that a decoder must refuse.
@@ -140,12 +147,8 @@ impl Trace {
         if self.sender.encode_tick(|id| truth[&id], &mut residuals) == 0 {
             return None;
         }
-        let mut longer = residuals.clone();
-        while self.accepts(&longer) {
-            longer.push(0);
-        }
         if self.sender.tick() == 2 || self.asks_for_longer {
-            self.wrong(&longer);
+            self.wrong(&[&self.longest(&residuals)[..], &[0]].concat());
         }
         Some(residuals)
     }
@@ -178,8 +181,15 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn bytes(state: &MotionState) -> Bytes {
-    encode_peer(state)
+fn bytes(value: &impl Serialize) -> Vec<u8> {
+    bincode::serde::encode_to_vec(value, bincode::config::standard()).unwrap()
+}
+
+/// The state that bytes stand for, as every message is read: all of them, and in the shortest form.
+fn state(written: &[u8]) -> Option<MotionState> {
+    let configuration = bincode::config::standard();
+    let (state, length) = bincode::serde::decode_from_slice(written, configuration).ok()?;
+    (length == written.len() && bytes(&state).len() == length).then_some(state)
 }
 
 fn from_hex(text: &str) -> Vec<u8> {

@@ -1,9 +1,7 @@
 //! The edges of every clamp and class, which motion as it is seldom comes to.
 
-use super::{Trace, bytes, from_hex};
-use crate::codec::{Message, encode_peer};
+use super::{Trace, bytes, from_hex, hex};
 use crate::cube::{CubeId, CubePose};
-use crate::message::ClientMessage;
 use crate::motion::{Codec, MotionSet, MotionState};
 use crate::quantize::{Pose, Position, Rotation};
 
@@ -262,13 +260,10 @@ impl Trace {
         }
         let residuals = self.encode(placed.iter().chain(moved).copied());
         let residuals = residuals.unwrap_or_default();
-        let message = ClientMessage::Sample {
-            tick,
-            placed: placed.iter().map(cube_pose).collect(),
-            residuals: residuals.clone().into(),
-        };
-        let frame = message.to_frame();
-        self.line(format_args!("sample {}", super::hex(&frame[4..])));
+        let placed: Vec<CubePose> = placed.iter().map(cube_pose).collect();
+        // The number of the message, and its fields.
+        let message = bytes(&(1u8, tick, placed, &residuals));
+        self.line(format_args!("sample {}", hex(&message)));
         if !residuals.is_empty() {
             self.receiver.decode_tick(&residuals, |_| {}).unwrap();
         }
@@ -287,7 +282,7 @@ fn moving(base: Pose, velocity: [i32; 3], acceleration: [i32; 3], age: u32) -> V
     let spin = [0i16; 3];
     let history = 5u8;
     let errors = [[0i8; 3]; 4];
-    encode_peer(&(
+    bytes(&(
         1u8,
         base,
         velocity,
@@ -297,12 +292,11 @@ fn moving(base: Pose, velocity: [i32; 3], acceleration: [i32; 3], age: u32) -> V
         history,
         errors,
     ))
-    .to_vec()
 }
 
 /// The bytes of the state of a cube that stands, but had residuals lately.
 fn busy(base: Pose, age: u8, history: u8, newer: [i8; 3]) -> Vec<u8> {
     let still = [[0i32; 3]; 3];
     let errors = [newer, [0; 3], [0; 3], [0; 3]];
-    encode_peer(&(1u8, base, still, age, history, errors)).to_vec()
+    bytes(&(1u8, base, still, age, history, errors))
 }

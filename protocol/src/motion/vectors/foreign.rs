@@ -194,10 +194,7 @@ pub(super) fn foreign() -> String {
     let first_stops = Answers::default().yes().yes();
     let others = (1..active).fold(first_stops, |asked, _| asked.no());
     let (bytes, _) = trace.forced(others.number(0));
-    let mut longest = bytes.clone();
-    while trace.accepts(&[&longest[..], &[0]].concat()) {
-        longest.push(0);
-    }
+    let longest = trace.longest(&bytes);
     trace.take_bytes(&longest);
     for (tick, bytes) in (607..).zip([&bytes[..1], &[0], &[0xff; 9], &[0x55; 9]]) {
         trace.tick(tick);
