@@ -237,6 +237,7 @@ impl ControlledCube {
 mod tests {
     use super::*;
     use crate::uplink::testing::{Server, pose};
+    use crate::{ClientMessage, Message};
 
     const OWN: CubeId = CubeId(7);
     const HELD: CubeId = CubeId(0);
@@ -440,6 +441,43 @@ mod tests {
         assert!(pair.client.set_pose(HELD, pose(9.0), ms(30)));
         let (placed, _) = pair.sample(ms(30));
         assert_eq!(placed.unwrap().placed, [moved(HELD, 9.0)]);
+    }
+
+    #[test]
+    fn the_life_of_a_sample_has_the_bytes_that_the_page_says() {
+        let page = include_str!("../../../docs/PROTOCOL.md");
+        let pose = |x| Pose {
+            position: Position { x, y: 0, z: 256 },
+            ..Pose::default()
+        };
+        let mut client = UplinkSender::default();
+        client.gain(OWN, pose(0));
+        let mut payloads = Vec::new();
+        for tick in 90..=110u64 {
+            let at = ms(tick * 33);
+            client.set_pose(OWN, pose((tick.min(104) as i32 - 90) * 100), at);
+            let sample = client.take_sample(tick, at, tick == 103);
+            let tail = [97, 106].contains(&tick).then(|| Sample::heartbeat(tick));
+            let Some(sample) = sample.or(tail) else {
+                continue;
+            };
+            let message = ClientMessage::Sample {
+                tick,
+                placed: sample.placed,
+                residuals: sample.residuals,
+            };
+            let payload = &message.to_frame()[4..];
+            payloads.push(
+                payload
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<String>(),
+            );
+        }
+        assert_eq!(payloads.len(), 11, "{payloads:?}");
+        for payload in payloads {
+            assert!(page.contains(&format!("`{payload}`")), "{payload}");
+        }
     }
 
     #[test]
