@@ -27,6 +27,7 @@ mod names;
 mod nats;
 mod ops;
 mod paths;
+mod plain;
 mod process;
 mod readers;
 mod recording;

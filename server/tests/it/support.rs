@@ -440,6 +440,17 @@ impl Player {
         }
     }
 
+    /// Waits for a player of a name, and returns their cube.
+    pub async fn sees_player(&mut self, name: &str) -> CubeId {
+        loop {
+            let known = self.replica.cubes().find(|cube| cube.name == name);
+            match known {
+                Some(known) => return known.cube,
+                None => drop(self.next_update().await),
+            }
+        }
+    }
+
     /// Waits until the replica has a cube at a pose, within the codec's bound.
     pub async fn sees(&mut self, cube: CubeId, pose: Pose) {
         while !self.has(cube, pose) {
