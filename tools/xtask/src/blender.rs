@@ -214,8 +214,9 @@ fn platform(wheel: &str) -> Result<&'static str> {
         tag.contains(system) && tag.ends_with(processor)
     };
     let found = NAMES.iter().find(fits);
-    let (.., name) =
-        found.with_context(|| format!("{wheel} is for no platform that Blender has"))?;
+    let (.., name) = found.with_context(|| {
+        format!("{wheel} is for no platform of Blender, which skips those for two processors")
+    })?;
     Ok(name)
 }
 
@@ -298,8 +299,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wheel_for_any_or_no_platform_is_refused() {
-        for wheel in ["cubesync-0.1.0-py3-none-any.whl", "cubesync.zip", ""] {
+    fn a_wheel_that_blender_would_skip_is_refused() {
+        let universal = "cubesync-0.1.0-cp39-abi3-macosx_11_0_universal2.whl";
+        for wheel in [
+            universal,
+            "cubesync-0.1.0-py3-none-any.whl",
+            "cubesync.zip",
+            "",
+        ] {
             platform(wheel).unwrap_err();
         }
     }
