@@ -16,7 +16,7 @@ _driver = None
 
 
 def step():
-    """Does what a frame needs, and returns the time until the next one. No error leaves it: that would end the timer."""
+    """Does what a frame needs, and returns the time until the next one. No error leaves it: it would end the timer."""
     windows = bpy.context.window_manager.windows
     was_open, words = session.is_open, session.words()
     try:

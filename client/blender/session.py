@@ -10,8 +10,8 @@ WORLD_M = ((-256, 256), (-256, 256), (0, 32))
 """The least and the greatest x, y and z of a cube's centre."""
 
 FIRST_LIMIT_MPS = 20.0
-"""How fast the own cube goes after its first jump that the server did not allow; half of what servers allow, unless told
-otherwise. After each further one it is half of that."""
+"""How fast the own cube goes after its first jump that the server did not allow: half of what servers allow, unless
+told otherwise. After each further one it is half of that."""
 LONGEST_FRAME_S = 0.1
 ARRIVED_M = 0.01
 

@@ -85,7 +85,8 @@ class Component(unittest.TestCase):
                 self.assertIn("Friend", texts)
                 self.assertNotIn("Anna", texts)
 
-                self.assertFalse(near(component.object.worldPosition, (0.0, 0.0, 0.5)), "it begins where the server says")
+                # It begins where the server says.
+                self.assertFalse(near(component.object.worldPosition, (0.0, 0.0, 0.5)))
                 component.object.worldPosition, component.object.turned = (1.0, 2.0, 3.0), (0.0, 0.0, 0.6, 0.8)
                 until(lambda: near(friend.sees("Anna").position, (1, 2, 3)), *steps)
                 self.assertTrue(near(friend.sees("Anna").rotation, (0, 0, 0.6, 0.8), 0.01))

@@ -2,7 +2,7 @@
 
 Put this file beside the game's .blend, make two objects in a hidden collection (a cube of a metre whose material shows
 the object's colour, and a text), and add the component `cubesync_component.CubesyncComponent` to your own object.
-The package `cubesync` must be importable: `pip install cubesync` with the Python of UPBGE.
+The package `cubesync` must be importable: `pip install ./client/python` with the Python of UPBGE.
 """
 
 from collections import OrderedDict
