@@ -119,6 +119,51 @@ async fn players_of_all_servers_are_in_one_room() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_predicts_nothing_sees_everybody_from_an_edge_and_after_a_takeover() {
+    for grid in [Grid::WHOLE, Grid::new(100 * METRE as u32)] {
+        let wire: Arc<Wire> = Arc::default();
+        let servers = start(&wire, 3, grid).await;
+        let mut players = join(&servers).await;
+        let mut plain = [
+            servers[0].join_plain("plain 0").await,
+            servers[1].join_plain("plain 1").await,
+        ];
+        let [first, second, third] = &mut players[..] else {
+            unreachable!();
+        };
+        let [here, there] = &mut plain;
+        for round in 1..6 {
+            wire.lose(round % 3 + 1, 3);
+            here.go(-5, round as i32);
+            there.go(-9, round as i32);
+            until(
+                &mut [first, second, third, here, there],
+                2 * SECOND,
+                all_see_all,
+            )
+            .await;
+        }
+        servers[0].stop().await;
+        there.go(20, -5);
+        let sees = |players: &[&mut Player]| {
+            let [second, third, plain] = players else {
+                unreachable!();
+            };
+            let name = |player: &Player| player.welcome().name.clone();
+            let all = [second, third, plain];
+            let sees_all = |viewer: &&&mut Player| {
+                let mut seen = all.iter();
+                seen.all(|seen| viewer.sees_at(&name(seen), seen.pose.position))
+            };
+            all.iter().all(sees_all)
+        };
+        let took = until(&mut [second, third, there], 3 * SECOND, sees).await;
+        assert!(took < 2 * SECOND, "{took:?}");
+        assert_eq!(there.welcomes.len(), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_the_bus_loses_is_sent_again_and_nobody_begins_anew() {
     let wire: Arc<Wire> = Arc::default();
     let servers = start(&wire, 2, Grid::WHOLE).await;

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use cubesync_protocol::cells::Grid;
+use cubesync_protocol::motion::MotionState;
 use cubesync_protocol::{
-    ClientMessage, Colour, CubeId, CubeKind, Message, Pose, Position, Replica, ResumeToken,
-    ServerMessage, Welcome, frame,
+    ClientMessage, Colour, CubeId, CubeInfo, CubeKind, CubePose, Event, Keyframe, Message,
+    PlainCube, Pose, Position, Replica, ResumeToken, ServerMessage, Snapshot, Welcome, frame,
 };
 use cubesync_relay::DEFAULT_ROOM;
 use cubesync_relay::ending::{Ending, Problem};
@@ -253,11 +254,20 @@ impl Server {
     }
 
     pub(super) async fn join_with(&self, name: &str, resume: Option<ResumeToken>) -> Player {
+        self.enter(name, resume, SpeedRule::TopSpeed).await
+    }
+
+    /// Lets a player join whose client predicts nothing.
+    pub(super) async fn join_plain(&self, name: &str) -> Player {
+        self.enter(name, None, SpeedRule::Plain).await
+    }
+
+    async fn enter(&self, name: &str, resume: Option<ResumeToken>, rule: SpeedRule) -> Player {
         let (outlet, frames) = mpsc::channel(256);
         let entrance = Entrance {
             name: name.into(),
             colour: Colour::from([1, 2, 3]),
-            rule: SpeedRule::TopSpeed,
+            rule,
             sight: SightRule::Surroundings,
             resume,
             pose: None,
@@ -269,6 +279,7 @@ impl Server {
         let entered = self.rooms.enter(DEFAULT_ROOM, entrance, address).await;
         let mut player = Player {
             membership: entered.unwrap(),
+            rule,
             frames,
             received: BytesMut::new(),
             replica: Replica::default(),
@@ -287,6 +298,7 @@ impl Server {
 /// A player with a client as small as can be.
 pub(super) struct Player {
     membership: Membership,
+    rule: SpeedRule,
     frames: mpsc::Receiver<Bytes>,
     received: BytesMut,
     pub(super) replica: Replica,
@@ -321,12 +333,17 @@ impl Player {
         while let Some(payload) =
             frame::split(&mut self.received, ServerMessage::MAX_PAYLOAD_BYTES).unwrap()
         {
-            self.take_in(ServerMessage::decode(&payload).unwrap()).await;
+            let message = ServerMessage::decode(&payload).unwrap();
+            self.take_in(self.as_predicted(message)).await;
         }
         let sample_tick = self.tick + 2;
         if self.tick > before && sample_tick > self.writer.tick() {
             let own = self.cube();
-            let (placed, residuals) = self.writer.sample(sample_tick, own, self.pose);
+            let (mut placed, mut residuals) = self.writer.sample(sample_tick, own, self.pose);
+            if self.rule == SpeedRule::Plain {
+                let pose = self.pose;
+                (placed, residuals) = (vec![CubePose { cube: own, pose }], Vec::new());
+            }
             let sample = ClientMessage::Sample {
                 tick: sample_tick,
                 placed,
@@ -335,6 +352,49 @@ impl Player {
             // The room may have ended.
             let _ = self.membership.message(sample).await;
         }
+    }
+
+    /// Returns a plain snapshot as one that says the same to a replica, and any other message as it is.
+    fn as_predicted(&self, message: ServerMessage) -> ServerMessage {
+        let is_stream = matches!(
+            message,
+            ServerMessage::Keyframe(_) | ServerMessage::Snapshot(_)
+        );
+        assert!(!is_stream || self.rule != SpeedRule::Plain, "{message:?}");
+        let ServerMessage::PlainSnapshot(plain) = message else {
+            return message;
+        };
+        let (cell, tick) = (plain.cell, plain.tick);
+        let info = |cube: PlainCube| CubeInfo {
+            cube: cube.cube,
+            kind: cube.kind,
+            name: cube.name,
+            colour: cube.colour,
+            width: cube.width,
+            motion: MotionState::at_rest(cube.pose),
+        };
+        let cubes = plain.cubes.into_iter().map(info);
+        if plain.is_whole {
+            return ServerMessage::Keyframe(Keyframe {
+                cell,
+                interval_ticks: 1,
+                tick,
+                cubes: cubes.collect(),
+            });
+        }
+        let gone = plain.gone.into_iter();
+        let moved = plain.moved.into_iter().map(|moved| Event::Placed {
+            cube: moved.cube,
+            motion: MotionState::at_rest(moved.pose),
+        });
+        let events = cubes.map(Event::Entered);
+        let events = events.chain(gone.map(|cube| Event::Exited { cube }));
+        ServerMessage::Snapshot(Snapshot {
+            cell,
+            tick,
+            events: events.chain(moved).collect(),
+            residuals: Bytes::new(),
+        })
     }
 
     async fn take_in(&mut self, message: ServerMessage) {
