@@ -2,7 +2,7 @@
 //!
 //! Nothing of the client is written here again. [`player`] is what one joined client needs and knows no Python,
 //! [`room`] is its face in Python, [`join`] makes one, and the others make objects: [`cube`] of what is to be drawn,
-//! [`report`] of events and status. With [`turns`] threads share a room. What needs no Rust (the classes of events and
+//! [`report`] of events and status. What needs no Rust (the classes of events and
 //! errors, and `python -m cubesync`) is Python, in `python/cubesync/`.
 
 mod cube;
@@ -10,7 +10,6 @@ mod join;
 mod player;
 mod report;
 mod room;
-mod turns;
 
 /// What `cubesync/__init__.py` imports.
 #[pyo3::pymodule(name = "_cubesync")]
