@@ -1,6 +1,6 @@
 //! How far from where its owner had it a cube is shown, all roundings added.
 
-use cubesync_protocol::{Position, Rotation};
+use cubesync_protocol::{CubePose, Position, Rotation};
 
 use super::*;
 
@@ -116,4 +116,63 @@ fn a_cube_is_shown_within_the_bounds_of_where_its_owner_had_it() {
     let far = worst(Some(64), 84, FAR);
     assert!(far.quanta <= 4.51 && far.degrees <= 3.6, "{far:?}");
     assert!(far.quanta > 3.0, "it was no far cell: {far:?}");
+}
+
+/// Returns the bytes that each of 20 players who walk in circles costs in a tick: up, and down to each player.
+fn cost_of_walkers(places_always: bool) -> (f32, f32) {
+    let mut test = TestRoom::new(None, 9);
+    let walkers: Vec<_> = (0..20).map(|_| test.enter_at(None, None)).collect();
+    let viewer = walkers[0];
+    let (mut up_bytes, mut down_bytes, mut count) = (0, 0, 0);
+    for tick in 1..=300u64 {
+        for (number, &cube) in walkers.iter().enumerate() {
+            let angle = tick as f32 / 25.0 + number as f32;
+            let mut pose = pose_at(number as i32 * 3_000 + (angle.cos() * 4_000.0) as i32);
+            pose.position.y = (angle.sin() * 4_000.0) as i32;
+            let (placed, residuals) = match places_always {
+                true => (vec![CubePose { cube, pose }], Vec::new()),
+                false => {
+                    let writer = &mut test.clients.get_mut(&cube).unwrap().writer;
+                    writer.sample(tick, cube, pose)
+                }
+            };
+            if placed.is_empty() && residuals.is_empty() {
+                continue;
+            }
+            let sample = ClientMessage::Sample {
+                tick,
+                placed,
+                residuals: residuals.into(),
+            };
+            up_bytes += sample.to_frame().len() * usize::from(tick > 50);
+            test.say(cube, sample);
+        }
+        let begins = test.room.clock.begins(tick);
+        test.room.tick(begins);
+        for (&own, client) in &mut test.clients {
+            client.heard.clear();
+            client.read(own, tick, &test.room, &mut test.found);
+        }
+        if tick > 50 {
+            let heard = test.clients[&viewer].heard.iter();
+            down_bytes += heard.map(|message| message.to_frame().len()).sum::<usize>();
+            count += walkers.len();
+        }
+    }
+    let each = |len_bytes: usize| len_bytes as f32 / count as f32;
+    (each(up_bytes), each(down_bytes))
+}
+
+#[test]
+fn a_cube_that_is_placed_in_every_sample_costs_what_the_page_says() {
+    let (up, down) = cost_of_walkers(false);
+    assert!(
+        (up - 5.9).abs() < 0.2 && (down - 1.1).abs() < 0.1,
+        "{up} and {down}"
+    );
+    let (up, down) = cost_of_walkers(true);
+    assert!(
+        (up - 23.0).abs() < 0.5 && (down - 17.0).abs() < 0.5,
+        "{up} and {down}"
+    );
 }
