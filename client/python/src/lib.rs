@@ -1,9 +1,9 @@
 //! The Python package `cubesync`: [`cubesync_client`] as a module of Python's.
 //!
-//! Nothing of the client is written here again. [`player`] is what one joined client needs and knows no Python,
-//! [`room`] is its face in Python, [`join`] makes one, and the others make objects: [`cube`] of what is to be drawn,
-//! [`report`] of events and status. What needs no Rust (the classes of events and
-//! errors, and `python -m cubesync`) is Python, in `python/cubesync/`.
+//! Nothing of the client is written here again. `player` is what one joined client needs and knows no Python, `room` is
+//! its face in Python, which threads use in `turns`, and `join` makes one. `cube` and `report` make objects of what is to
+//! be drawn, of events and of the status. What needs no Rust (the classes of events and errors, and
+//! `python -m cubesync`) is Python, in `python/cubesync/`.
 
 mod cube;
 mod join;
