@@ -13,8 +13,8 @@ use cubesync_protocol::limits::{
     HEARTBEAT_INTERVAL, MAGIC, MOVING_HEARTBEAT_INTERVAL, PROTOCOL_VERSION,
 };
 use cubesync_protocol::{
-    CellId, ClientMessage, CubeInfo, Encoding, Event, Hello, Message, Pose, ResumeToken,
-    ServerMessage, Welcome,
+    CellId, ClientMessage, CubeInfo, DatagramAnswer, Encoding, Event, Hello, Message, Pose,
+    ResumeToken, ServerAddress, ServerMessage, Welcome,
 };
 
 use crate::client::{Client, Start, Task};
@@ -62,6 +62,9 @@ pub(crate) struct Trial<'a> {
     pub(crate) connected: Instant,
     pub(crate) pings: Vec<Instant>,
     pub(crate) lateness: Lateness,
+    /// The answer to a client that asks for a way for datagrams, and how often it has asked.
+    pub(crate) datagrams: DatagramAnswer,
+    pub(crate) asked: usize,
     /// Where the followed cube has been, by tick.
     targets: Vec<(u64, Pose)>,
     /// Whether heartbeats are sent, and pings answered.
@@ -96,6 +99,8 @@ impl<'a> Trial<'a> {
             connected: now,
             pings: Vec::new(),
             lateness: Lateness::default(),
+            datagrams: DatagramAnswer::Unavailable,
+            asked: 0,
             targets: Vec::new(),
             is_lively: true,
             answers: true,
@@ -139,6 +144,7 @@ impl<'a> Trial<'a> {
         self.link = Some(Link::new(stream, self.is_web)?);
         (self.room, self.uplink) = (Room::new(), Uplink::new(self.encoding, self.greeting.cube));
         self.said.clear();
+        self.asked = 0;
         self.pings.clear();
         (self.is_lively, self.answers) = (true, true);
         self.budget = (0.0, 0.0, Instant::now());
@@ -369,8 +375,13 @@ impl<'a> Trial<'a> {
                 self.uplink.sample(tick, &placed, &residuals)?;
             }
             ClientMessage::OpenDatagrams(_) => {
-                let unavailable = cubesync_protocol::DatagramAnswer::Unavailable;
-                self.send(ServerMessage::Datagrams(unavailable))?;
+                self.asked += 1;
+                ensure!(
+                    self.asked == 1,
+                    "it asked for a way for datagrams twice in a session"
+                );
+                let answer = self.datagrams.clone();
+                self.send(ServerMessage::Datagrams(answer))?;
             }
             ClientMessage::Release { cube } => {
                 self.uplink.released(cube);
@@ -408,6 +419,24 @@ impl<'a> Trial<'a> {
     /// Returns the connection's link.
     pub(crate) fn link(&mut self) -> Result<&mut Link> {
         self.link.as_mut().context("the client is not connected")
+    }
+
+    /// Names another server in the next welcome. Returns its listener.
+    pub(crate) fn name_another_server(&mut self) -> Result<TcpListener> {
+        let other = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        other.set_nonblocking(true)?;
+        let address = other.local_addr()?.to_string();
+        self.greeting.servers = vec![ServerAddress {
+            tcp: address.clone(),
+            web: address,
+        }];
+        Ok(other)
+    }
+
+    /// Lets the server be gone, and the other one go on.
+    pub(crate) fn move_to(&mut self, other: TcpListener) {
+        self.listener = other;
+        self.hang_up();
     }
 
     /// Resets the connection.

@@ -7,7 +7,7 @@ use cubesync_protocol::{
     ClientMessage, CloseCode, CubeId, Hello, RejectCode, ResumeToken, ServerMessage, Welcome,
 };
 
-use super::{Case, FOLLOW, RETURN, SAY, case};
+use super::{Case, FOLLOW, MOVE, RETURN, SAY, case};
 use crate::room::{OWN, TARGET, at, is_near};
 use crate::trial::{Outcome, Trial};
 
@@ -184,6 +184,13 @@ pub(super) const CASES: &[Case] = &[
         RETURNS,
         &[RETURN],
         lost_while_joining,
+    ),
+    case(
+        "other-server",
+        "goes on at the other server that the Welcome named, with the token",
+        "moving-to-another-server",
+        &[MOVE, FOLLOW],
+        other_server,
     ),
     case(
         "reset",
@@ -399,6 +406,23 @@ fn other_cube(trial: &mut Trial<'_>) -> Outcome {
     trial.room.put(TARGET, at(-4.0, 4.0, 1.0));
     trial.settle()?;
     trial.follows("the snapshots after it has come back with another cube")
+}
+
+fn other_server(trial: &mut Trial<'_>) -> Outcome {
+    trial.hello()?;
+    let other = trial.name_another_server()?;
+    trial.welcome()?;
+    trial.first_keyframe()?;
+    trial.follows("the first keyframe")?;
+    trial.move_to(other);
+    trial.comes_back()?;
+    let hello = trial.hello_here()?;
+    has_token(&hello, trial.greeting.resume)?;
+    trial.welcome()?;
+    trial.first_keyframe()?;
+    trial.room.put(TARGET, at(-4.0, 4.0, 1.0));
+    trial.settle()?;
+    trial.follows("the snapshots of the other server")
 }
 
 fn lost_while_joining(trial: &mut Trial<'_>) -> Outcome {

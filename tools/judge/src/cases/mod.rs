@@ -24,6 +24,10 @@ pub(crate) enum Ability {
     Take,
     /// Comes back by itself after a lost connection, with its token
     Return,
+    /// Goes on at another server, which the Welcome has named, when its own is gone
+    Move,
+    /// Asks for a way for datagrams
+    Datagrams,
     /// Prints the server's messages for the person
     Say,
     /// Ends the connection also at what it need not have noticed: in parts of messages that it has no use for, and in
@@ -43,6 +47,8 @@ pub(crate) enum Need {
 pub(crate) const FOLLOW: Need = Need::Can(Ability::Follow);
 pub(crate) const TAKE: Need = Need::Can(Ability::Take);
 pub(crate) const RETURN: Need = Need::Can(Ability::Return);
+pub(crate) const MOVE: Need = Need::Can(Ability::Move);
+pub(crate) const DATAGRAMS: Need = Need::Can(Ability::Datagrams);
 pub(crate) const SAY: Need = Need::Can(Ability::Say);
 pub(crate) const STRICT: Need = Need::Can(Ability::Strict);
 pub(crate) const PREDICTED: Need = Need::Uses(Encoding::Predicted);

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use cubesync_protocol::{CubePose, ServerMessage};
+use cubesync_protocol::{CubePose, DatagramAnswer, DatagramKey, PathId, ServerMessage};
 
 use super::greeting::pings_often;
-use super::{Case, FOLLOW, PREDICTED, case};
+use super::{Case, DATAGRAMS, FOLLOW, PREDICTED, case};
 use crate::room::{OWN, TARGET, at, turned};
-use crate::trial::{Outcome, Trial};
+use crate::trial::{Outcome, PATIENCE, Trial};
 
 const SAMPLES: &str = "samples";
 const CLOCKS: &str = "ticks-and-clocks";
@@ -84,6 +84,13 @@ pub(super) const CASES: &[Case] = &[
         CLOCKS,
         &[FOLLOW],
         stalled_server,
+    ),
+    case(
+        "no-way-for-datagrams",
+        "goes on with the stream when it is given a way for datagrams on which nothing comes",
+        "datagrams",
+        &[DATAGRAMS, FOLLOW],
+        no_way_for_datagrams,
     ),
     case(
         "correction",
@@ -259,6 +266,26 @@ fn stalled_server(trial: &mut Trial<'_>) -> Outcome {
     trial.room.put(TARGET, at(2.2, 2.0, 0.5));
     trial.settle()?;
     trial.follows("the snapshot after a pause of 18 ticks")
+}
+
+fn no_way_for_datagrams(trial: &mut Trial<'_>) -> Outcome {
+    trial.datagrams = DatagramAnswer::Udp {
+        // The discard service, which nobody runs any more.
+        port: 9,
+        path: PathId(5),
+        key: DatagramKey([7; 32]),
+    };
+    trial.join()?;
+    let has_asked = trial.until(PATIENCE, |trial| trial.asked > 0)?;
+    ensure!(has_asked, "it did not ask for a way for datagrams");
+    for step in 0..12 {
+        trial
+            .room
+            .put(TARGET, at(1.0 + 0.3 * step as f32, 2.0, 0.5));
+        trial.settle()?;
+        trial.stay(Duration::from_millis(300))?;
+    }
+    trial.follows("the snapshots on the stream")
 }
 
 fn correction(trial: &mut Trial<'_>) -> Outcome {
