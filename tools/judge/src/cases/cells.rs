@@ -103,6 +103,20 @@ pub(super) const CASES: &[Case] = &[
         out_of_sight,
     ),
     case(
+        "namesake-after-out-of-sight",
+        "finds the followed name on another cube when the first one has gone out of sight",
+        CELLS,
+        &[FOLLOW],
+        namesake_after_out_of_sight,
+    ),
+    case(
+        "namesake-after-keyframe",
+        "finds the followed name on another cube when a keyframe no longer has the first one",
+        CELLS,
+        &[FOLLOW],
+        namesake_after_keyframe,
+    ),
+    case(
         "out-of-sight-of-many",
         "forgets many cells at once",
         CELLS,
@@ -412,6 +426,37 @@ fn out_of_sight(trial: &mut Trial<'_>) -> Outcome {
         6.0,
         6.0,
         "the snapshots of a cell that was out of sight",
+    )
+}
+
+/// Lets the player come again under another id, a while after the first cube was seen last.
+fn namesake(trial: &mut Trial<'_>, cause: &str) -> Outcome {
+    for step in 0..8 {
+        trial
+            .room
+            .put(OTHER, at(4.0, -2.0 - 0.5 * step as f32, 0.5));
+        trial.tick()?;
+    }
+    let joined = player(CubeId(90), &trial.follow, at(-6.0, -6.0, 0.5));
+    trial.events(HERE, vec![Event::Joined(joined)])?;
+    trial.follows(cause)
+}
+
+fn namesake_after_out_of_sight(trial: &mut Trial<'_>) -> Outcome {
+    join_apart(trial, 1)?;
+    let cells = vec![THERE];
+    trial.send(ServerMessage::OutOfSight { cells })?;
+    namesake(trial, "OutOfSight, or Joined of another cube with the name")
+}
+
+fn namesake_after_keyframe(trial: &mut Trial<'_>) -> Outcome {
+    join_apart(trial, 1)?;
+    trial.tick()?;
+    let cubes = vec![player(CubeId(60), "High", at(9.0, 7.0, 0.5))];
+    trial.keyframe(THERE, 1, cubes)?;
+    namesake(
+        trial,
+        "the second keyframe, or Joined of another cube with the name",
     )
 }
 
