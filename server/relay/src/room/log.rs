@@ -26,6 +26,10 @@ const KEYFRAME_CUBE_BYTES: usize = 40;
 /// limit is reached first.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
+/// The same for plain streams, which say the same in up to twenty times the bytes. They are counted apart, so that a
+/// client that predicts nothing shortens nobody's log.
+const MAX_PLAIN_BYTES: usize = 8 * 1024 * 1024;
+
 /// Largest number of ticks in a datagram that are of no interest to its receiver. The stream has them as
 /// well, and is hardly ever further behind.
 const MAX_OTHER_TICKS: usize = 6;
@@ -74,6 +78,8 @@ pub struct Window<'a> {
 pub struct SnapshotLog {
     ticks: VecDeque<Tick>,
     len_bytes: usize,
+    /// The memory of plain frames.
+    plain_bytes: usize,
     /// The room's tick of the newest one that was removed.
     removed_tick: u64,
     /// The number of the first tick in `ticks`.
@@ -89,8 +95,10 @@ struct Tick {
     /// By stream, the position of its frame in `frames` plus one; 0: it has none.
     index: Box<[u16]>,
     frames: Vec<LogFrame>,
-    /// The memory that it takes.
+    /// The memory that it takes, without plain frames.
     len_bytes: usize,
+    /// That of plain frames.
+    plain_bytes: usize,
 }
 
 impl StreamId {
@@ -134,6 +142,7 @@ impl SnapshotLog {
         Self {
             ticks: VecDeque::new(),
             len_bytes: 0,
+            plain_bytes: 0,
             removed_tick: 0,
             first: 1,
             streams,
@@ -157,7 +166,7 @@ impl SnapshotLog {
     pub(super) fn restart(&mut self) {
         self.first += self.ticks.len() as u64 + 1;
         self.ticks.clear();
-        self.len_bytes = 0;
+        (self.len_bytes, self.plain_bytes) = (0, 0);
         self.removed_tick = 0;
     }
 
@@ -167,7 +176,7 @@ impl SnapshotLog {
             self.removed_tick = last.tick;
             self.first += self.ticks.len() as u64;
             self.ticks = VecDeque::new();
-            self.len_bytes = 0;
+            (self.len_bytes, self.plain_bytes) = (0, 0);
         }
     }
 
@@ -179,18 +188,24 @@ impl SnapshotLog {
             tick,
             index: vec![0; self.streams].into_boxed_slice(),
             len_bytes: index_bytes + frames.len() * size_of::<LogFrame>(),
+            plain_bytes: 0,
             frames: Vec::with_capacity(frames.len()),
         };
         for (stream, frame) in frames {
-            tick.len_bytes += frame.bytes.len();
+            *match stream.parts().1 {
+                Sight::Near | Sight::Far => &mut tick.len_bytes,
+                Sight::Plain => &mut tick.plain_bytes,
+            } += frame.bytes.len();
             tick.frames.push(frame);
             tick.index[stream.index()] = tick.frames.len() as u16;
         }
         self.len_bytes += tick.len_bytes;
+        self.plain_bytes += tick.plain_bytes;
         self.ticks.push_back(tick);
         while self.is_too_long(cubes * KEYFRAME_CUBE_BYTES) {
             let oldest = self.ticks.pop_front().expect("the log is over its bound");
             self.len_bytes -= oldest.len_bytes;
+            self.plain_bytes -= oldest.plain_bytes;
             self.removed_tick = oldest.tick;
             self.first += 1;
         }
@@ -203,7 +218,8 @@ impl SnapshotLog {
             true => keyframe_bytes.min(MAX_BYTES),
             false => MAX_BYTES,
         };
-        ticks > 1 && (ticks > MAX_TICKS || self.len_bytes > limit_bytes)
+        let is_over = self.len_bytes > limit_bytes || self.plain_bytes > MAX_PLAIN_BYTES;
+        ticks > 1 && (ticks > MAX_TICKS || is_over)
     }
 
     /// Returns the next frame of `streams` at or after the cursor, and moves the cursor behind it. Returns
@@ -299,7 +315,8 @@ impl Tick {
 mod tests {
     use super::*;
 
-    const NEAR: [StreamId; 3] = [StreamId(0), StreamId(2), StreamId(4)];
+    const NEAR: [StreamId; 3] = [StreamId(0), StreamId(3), StreamId(6)];
+    const PLAIN: StreamId = StreamId(2);
 
     fn frame(number: usize) -> Bytes {
         Bytes::from(number.to_string())
@@ -320,7 +337,7 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_every_tick_once_until_it_falls_off() {
-        let mut log = SnapshotLog::new(2);
+        let mut log = SnapshotLog::new(StreamId::count(1));
         assert!(log.has_lost(Cursor::BEFORE_LOG));
         let mut cursor = log.end();
         for number in 0..MIN_TICKS {
@@ -343,7 +360,7 @@ mod tests {
 
     #[test]
     fn a_cursor_reads_only_its_streams_and_may_stop_anywhere() {
-        let mut log = SnapshotLog::new(6);
+        let mut log = SnapshotLog::new(StreamId::count(3));
         let mut cursor = log.end();
         let tick = |frames: &[(StreamId, usize)]| {
             let frames = frames.iter();
@@ -352,7 +369,7 @@ mod tests {
                 .collect()
         };
         log.push(1, tick(&[(NEAR[0], 0), (StreamId(1), 9), (NEAR[2], 1)]), 1);
-        log.push(2, tick(&[(StreamId(3), 9)]), 1);
+        log.push(2, tick(&[(StreamId(4), 9)]), 1);
         log.push(3, tick(&[(NEAR[1], 2), (NEAR[2], 3)]), 1);
         assert_eq!(read(&log, &NEAR, cursor), frames(0..4));
         assert_eq!(read(&log, &NEAR[1..2], cursor), frames(2..3));
@@ -366,7 +383,7 @@ mod tests {
 
     #[test]
     fn the_log_is_bounded_in_bytes_but_keeps_the_newest() {
-        let mut log = SnapshotLog::new(2);
+        let mut log = SnapshotLog::new(StreamId::count(1));
         let large = Bytes::from(vec![0; MAX_BYTES / 2 - 1_000]);
         let start = log.end();
         for tick in 0..3 {
@@ -380,9 +397,28 @@ mod tests {
     }
 
     #[test]
+    fn plain_frames_shorten_nobodys_log_and_are_bounded_themselves() {
+        let mut log = SnapshotLog::new(StreamId::count(1));
+        let start = log.end();
+        let large = Bytes::from(vec![0; MAX_PLAIN_BYTES / 500]);
+        for tick in 0..400 {
+            let frames = vec![
+                (NEAR[0], logged(frame(tick))),
+                (PLAIN, logged(large.clone())),
+            ];
+            log.push(tick as u64, frames, 5_000);
+        }
+        assert_eq!(read(&log, &NEAR[..1], start), frames(0..400));
+        for tick in 400..800 {
+            log.push(tick, vec![(PLAIN, logged(large.clone()))], 5_000);
+        }
+        assert!(log.plain_bytes <= MAX_PLAIN_BYTES && log.has_lost(start));
+    }
+
+    #[test]
     fn a_reader_of_a_large_keyframe_goes_on_with_what_it_missed_while_that_is_less() {
         let quiet = |cubes, ticks| {
-            let mut log = SnapshotLog::new(2);
+            let mut log = SnapshotLog::new(StreamId::count(1));
             for tick in 0..ticks {
                 log.push(tick, vec![(NEAR[0], logged(frame(1_000)))], cubes);
             }

@@ -633,7 +633,7 @@ mod tests {
     async fn frames_arrive_whole_and_in_order_through_any_number_of_partial_writes() {
         let (server, _reader, mut client) = tight_pair().await;
         let mut connection = Connection::new(Outlet::Tcp(Arc::clone(&server)));
-        let mut log = SnapshotLog::new(2);
+        let mut log = SnapshotLog::new(StreamId::count(1));
         let mut random = fastrand::Rng::with_seed(3);
         let mut received = BytesMut::new();
         let long = ServerMessage::Reject {
@@ -677,7 +677,7 @@ mod tests {
     async fn a_reader_that_stalls_goes_on_with_a_keyframe_and_whole_frames() {
         let (server, _reader, mut client) = tight_pair().await;
         let mut connection = Connection::new(Outlet::Tcp(Arc::clone(&server)));
-        let mut log = SnapshotLog::new(2);
+        let mut log = SnapshotLog::new(StreamId::count(1));
         let filler = ServerMessage::Reject {
             code: cubesync_protocol::RejectCode::Full,
             message: "x".repeat(1_000),
@@ -725,7 +725,7 @@ mod tests {
     async fn a_full_channel_blocks_and_loses_nothing() {
         let (sender, mut receiver) = mpsc::channel(2);
         let mut connection = Connection::new(Outlet::Frames(sender));
-        let mut log = SnapshotLog::new(2);
+        let mut log = SnapshotLog::new(StreamId::count(1));
         catch_up(&mut connection, &log, 0);
         for number in 1..5 {
             let frames = vec![(StreamId::new(CELL, Sight::Near), pong(number).to_frame())];
@@ -750,7 +750,7 @@ mod tests {
         for (bytes_per_second, is_waited_for) in [(4_096, true), (256, false)] {
             let (server, _reader, mut client) = tight_pair().await;
             let mut connection = Connection::new(Outlet::Tcp(server));
-            let mut log = SnapshotLog::new(2);
+            let mut log = SnapshotLog::new(StreamId::count(1));
             let mut now = Instant::now();
             connection.change_view(vec![(CELL, Sight::Near)], [], &log, 1);
             let large = Bytes::from(vec![0; 1_000_000]);
@@ -772,7 +772,7 @@ mod tests {
     async fn what_waits_for_a_session_is_the_logs_own_and_little_else() {
         let (sender, mut queued) = queue();
         let mut connection = Connection::new(Outlet::Session(sender));
-        let mut log = SnapshotLog::new(2);
+        let mut log = SnapshotLog::new(StreamId::count(1));
         let (now, large) = (Instant::now(), Bytes::from(vec![0; 50_000]));
         connection.change_view(vec![(CELL, Sight::Near)], [large.clone()], &log, 1);
         for tick in 2..2_000 {
@@ -852,7 +852,7 @@ mod tests {
         let (sender, mut receiver) = mpsc::channel(64);
         let mut connection = Connection::new(Outlet::Frames(sender));
         connection.set_tail(true);
-        let mut log = SnapshotLog::new(2);
+        let mut log = SnapshotLog::new(StreamId::count(1));
         catch_up(&mut connection, &log, 0);
         let is_sent = |tick: &u64| {
             if content.contains(tick) {
@@ -882,7 +882,7 @@ mod tests {
     fn a_heartbeat_comes_only_when_nothing_else_was_sent_for_its_interval() {
         let (sender, mut receiver) = mpsc::channel(64);
         let mut connection = Connection::new(Outlet::Frames(sender));
-        let mut log = SnapshotLog::new(2);
+        let mut log = SnapshotLog::new(StreamId::count(1));
         catch_up(&mut connection, &log, 0);
         let mut sent_at = Vec::new();
         for tick in 1..20u64 {
