@@ -19,7 +19,7 @@ const DEFAULT_NAME: &str = "Python";
 /// `ca` a file of certificates (PEM) to trust beside the system's; `insecure` accepts any certificate, and without
 /// `datagrams` everything goes over the connection.
 ///
-/// What is wrong with an argument raises ValueError, a file that cannot be used OSError.
+/// A wrong argument raises ValueError, a file that cannot be used OSError.
 #[pyfunction]
 #[pyo3(signature = (address = "localhost", *, name = None, room = None, key = None, colour = None, tls = false,
     ca = None, insecure = false, datagrams = true))]

@@ -11,7 +11,7 @@ mod player;
 mod report;
 mod room;
 
-/// What `cubesync/__init__.py` imports.
+/// The native part, which `cubesync/__init__.py` imports.
 #[pyo3::pymodule(name = "_cubesync")]
 mod module {
     #[pymodule_export]

@@ -1,4 +1,4 @@
-//! What happened, and how the connection is, as objects of `cubesync/_report.py`.
+//! Events and the state of the connection, as objects of `cubesync/_report.py`.
 
 use cubesync_client::protocol::quantize::QUANTA_PER_METRE;
 use cubesync_client::protocol::{CubeId, Pose};

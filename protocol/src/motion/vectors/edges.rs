@@ -211,7 +211,7 @@ pub(super) fn cell() -> String {
     trace.text
 }
 
-/// What a client sends of its own cube and of one that it holds.
+/// The samples of a client of its own cube and of one that it holds.
 pub(super) fn samples() -> String {
     const OWN: u64 = 7;
     const HELD: u64 = 12_345_678_901;

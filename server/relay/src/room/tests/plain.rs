@@ -4,7 +4,7 @@ use cubesync_protocol::{CubePose, Event, PlainCube, PlainSnapshot};
 
 use super::*;
 
-/// What a client in fifty lines keeps: the cubes, each with the cell that named it last.
+/// The least that a client keeps: the cubes, each with the cell that named it last.
 struct PlainClient {
     own: CubeId,
     frames: mpsc::Receiver<Bytes>,
