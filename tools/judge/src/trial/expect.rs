@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use cubesync_harness::wait::wait_for;
 use cubesync_protocol::uplink::grace_ticks;
 use cubesync_protocol::{ClientMessage, CubeId, Pose};
 
@@ -11,6 +12,8 @@ use crate::room::is_near;
 
 /// Longest time until a client has closed a connection that is of no use any more.
 const ENDS_WITHIN: Duration = Duration::from_secs(6);
+/// Longest time until a client has failed inside after what made it fail.
+const FAILS_WITHIN: Duration = Duration::from_millis(400);
 /// Time in which a client that must not come back is watched.
 const WATCHED: Duration = Duration::from_secs(4);
 /// Most tries to connect within a second, by the protocol's limits.
@@ -188,7 +191,8 @@ impl Trial<'_> {
 
     /// Expects that the client has not failed inside.
     pub(crate) fn is_sound(&mut self) -> Outcome {
-        match self.client().crash() {
+        // It may fail a moment after it has closed the connection.
+        match wait_for(FAILS_WITHIN, || self.client().crash()) {
             Some(crash) => bail!("{crash}"),
             None => Ok(()),
         }
