@@ -32,7 +32,7 @@ use cubesync_protocol::Encoding;
 #[derive(Debug, Parser)]
 #[command(name = "judge", version, max_term_width = 100)]
 struct Arguments {
-    /// What the client can do besides what every client must
+    /// Abilities of the client besides those that every client has
     #[arg(long, value_enum, value_delimiter = ',', default_value = "follow")]
     can: Vec<Ability>,
     /// The client asks for the plain encoding

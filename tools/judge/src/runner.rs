@@ -9,7 +9,7 @@ use crate::client::Start;
 use crate::trial::Trial;
 use cubesync_protocol::Encoding;
 
-/// What the client under test is said to do.
+/// The client under test, as its author describes it.
 #[derive(Debug, Clone)]
 pub(crate) struct Profile {
     pub(crate) encoding: Encoding,
@@ -17,16 +17,16 @@ pub(crate) struct Profile {
     pub(crate) abilities: Vec<Ability>,
 }
 
-/// What a case has found out.
+/// The outcome of a case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Right,
-    /// What the client did, and the end of the conversation.
+    /// The words of what the client did, and the end of the conversation.
     Wrong {
         words: String,
         transcript: Vec<String>,
     },
-    /// What the client is not said to do.
+    /// The ability that the client is not said to have.
     NotApplicable(String),
 }
 

@@ -16,7 +16,7 @@ use crate::client::{self, Client, Start, Task};
 use crate::runner::{self, Profile, Verdict};
 use cubesync_protocol::Encoding;
 
-/// What a client does wrong.
+/// A mistake of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flaw {
     None,

@@ -42,7 +42,7 @@ const MAX_BYTES_PER_SECOND: f64 = 65_536.0;
 /// A case's outcome: the words say what the client did wrong.
 pub(crate) type Outcome = Result<()>;
 
-/// What a case has to do with.
+/// Everything that a case has to do with.
 pub(crate) struct Trial<'a> {
     start: &'a Start,
     /// How the client wants to be told where cubes are, and whether it uses WebSockets.

@@ -7,7 +7,7 @@ use cubesync_protocol::limits::MAX_CUBES_PER_SAMPLE;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState};
 use cubesync_protocol::{CubeId, CubePose, Encoding, Pose};
 
-/// What the client has said of its cubes on one connection.
+/// The cubes of a client, by what it has said of them on one connection.
 pub(crate) struct Uplink {
     encoding: Encoding,
     /// The set that client and server share; empty for the plain encoding.

@@ -1,4 +1,4 @@
-//! What happens to cubes besides moving.
+//! Events of cubes besides moving.
 
 use cubesync_protocol::motion::MotionState;
 use cubesync_protocol::{CubeId, CubeKind, Event};

@@ -35,7 +35,7 @@ pub(crate) enum Ability {
     Strict,
 }
 
-/// What a case asks of a client before it applies.
+/// A condition under which a case applies to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
     Can(Ability),
@@ -59,7 +59,7 @@ pub(crate) const WEB: Need = Need::Web;
 pub(crate) struct Case {
     /// Its name, in the words of a file's.
     pub(crate) name: &'static str,
-    /// What a right client does, in one line.
+    /// The deeds of a right client, in one line.
     pub(crate) expects: &'static str,
     /// The anchor of the section of `docs/PROTOCOL.md` that says so.
     pub(crate) section: &'static str,

@@ -1,4 +1,4 @@
-//! What is different over a WebSocket.
+//! The differences of a WebSocket.
 
 use cubesync_protocol::ServerMessage;
 

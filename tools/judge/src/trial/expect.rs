@@ -1,4 +1,4 @@
-//! What a case expects of the client, and the words that say how it did something else.
+//! The expectations of a case, and the words that say how it did something else.
 
 use std::time::{Duration, Instant};
 
