@@ -1,6 +1,6 @@
 //! Judges clients of any language: plays scripted servers to one, and says in words what it did wrong.
 //!
-//! A [`Case`](cases::Case) is a script and what it expects. For each, the [`runner`] makes a [`Trial`](trial::Trial),
+//! A [`Case`] is a script and what it expects. For each, the [`runner`] makes a [`Trial`](trial::Trial),
 //! which starts the [`client`] and plays the server's side over a [`link`], with a [`room`] as the messages'
 //! content. What the client has understood comes back as its own samples, through the [`uplink`]: it is told to
 //! move its cube to wherever another one is.

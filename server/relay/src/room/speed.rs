@@ -11,11 +11,11 @@ const BURST_SECONDS: u64 = 1;
 pub enum SpeedRule {
     /// At most the room's top speed, each sample at its tick.
     TopSpeed,
+    /// Anywhere at once, at any tick: for people who type coordinates.
+    Unlimited,
     /// At most the room's top speed, for a client that predicts nothing: its cubes stay where the last sample put them,
     /// and it gets plain streams.
     Plain,
-    /// Anywhere at once, at any tick: for people who type coordinates.
-    Unlimited,
 }
 
 /// A room's top speed, and its ticks.
