@@ -10,6 +10,7 @@ mod join;
 mod player;
 mod report;
 mod room;
+mod turns;
 
 /// The native part, which `cubesync/__init__.py` imports.
 #[pyo3::pymodule(name = "_cubesync")]

@@ -1,8 +1,5 @@
 //! A room, as Python sees it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, PoisonError};
-
 use cubesync_client::ClientOptions;
 use cubesync_client::protocol::{CubeId, Pose, Position, Rotation};
 use pyo3::exceptions::{PyTypeError, PyValueError};
@@ -12,6 +9,7 @@ use pyo3::types::{PyBytes, PyMemoryView, PySlice};
 use crate::cube::{Cube, RECORD_BYTES, append_record};
 use crate::player::Player;
 use crate::report::{Ended, Error, Event, Place, Report, parts};
+use crate::turns::Turns;
 
 /// A room that this program joins, stays in, and comes back to after a lost connection.
 ///
@@ -19,9 +17,9 @@ use crate::report::{Ended, Error, Event, Place, Report, parts};
 /// Error.
 #[pyclass(module = "cubesync", frozen)]
 pub(crate) struct Room {
-    /// `None` once it is closed. Locked only while detached from Python, and never while anything is asked of
-    /// Python: two threads could wait for each other.
-    player: Mutex<Option<Player>>,
+    /// `None` once it is closed. Used only while detached from Python, and nothing is asked of Python meanwhile: two
+    /// threads could wait for each other.
+    player: Turns<Option<Player>>,
 }
 
 /// The id of a cube that was given as one, or by its id.
@@ -162,10 +160,7 @@ impl Room {
 
     /// Leaves the room.
     fn close(&self, py: Python<'_>) {
-        py.detach(|| {
-            let mut player = self.player.lock().unwrap_or_else(PoisonError::into_inner);
-            drop(player.take());
-        });
+        py.detach(|| self.end());
     }
 
     fn __enter__<'py>(this: &Bound<'py, Self>) -> PyResult<Bound<'py, Self>> {
@@ -182,7 +177,7 @@ impl Room {
     /// Makes a room that starts to connect at its first poll.
     pub(crate) fn new(options: ClientOptions) -> Self {
         Self {
-            player: Mutex::new(Some(Player::new(options))),
+            player: Turns::new(Some(Player::new(options))),
         }
     }
 
@@ -196,17 +191,20 @@ impl Room {
         call: impl FnOnce(&mut Player) -> T + Send,
     ) -> PyResult<T> {
         let called = py.detach(|| {
-            let mut player = self.player.lock().unwrap_or_else(PoisonError::into_inner);
-            let open = player.as_mut().ok_or("the room is closed")?;
-            let called = catch_unwind(AssertUnwindSafe(|| call(open)));
-            called.map_err(|_| {
-                let broken = player.take();
-                // It could do so again.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(broken)));
-                "cubesync has a bug, which it has written to standard error; the room is closed"
-            })
+            let called = self.player.call(|player| player.as_mut().map(call));
+            called.map_err(|_| self.end())
         });
-        called.map_err(Error::new_err::<&str>)
+        let words = match called {
+            Ok(Some(value)) => return Ok(value),
+            Ok(None) => "the room is closed",
+            Err(()) => "cubesync has a bug, which standard error shows; the room is closed",
+        };
+        Err(Error::new_err(words))
+    }
+
+    fn end(&self) {
+        // There is nobody to tell of a panic here, and standard error has it.
+        let _ = self.player.call(|player| drop(player.take()));
     }
 }
 

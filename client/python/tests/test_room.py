@@ -420,7 +420,10 @@ class Running(Case):
 class Command(Case):
     def run_module(self, *arguments: str) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "cubesync", *arguments]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        # A shell lets what it runs in the background ignore Ctrl-C, and so whatever that starts.
+        return subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c
+        )
 
     def test_it_says_in_words_what_happens_and_leaves_at_ctrl_c(self) -> None:
         server = self.server()
@@ -455,6 +458,10 @@ class Command(Case):
             self.assertEqual(program.returncode, code, errors)
             self.assertIn(words, output + errors)
             self.assertNotIn("Traceback", errors)
+
+
+def heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def resident_bytes() -> int:
