@@ -22,8 +22,9 @@ const FALL_METRES: f32 = 0.4;
 const FALLEN: usize = 8;
 /// Least share of the bricks that a window shows where the server has them: players, names and other cubes hide some.
 const SHOWN: f32 = 0.65;
-/// Greatest share of the places from which bricks fell that still look like bricks.
-const LEFT: f32 = 0.3;
+/// Greatest share of the places from which bricks fell that still look like bricks: others lie in front of some, and stand
+/// behind some.
+const LEFT: f32 = 0.5;
 
 #[test]
 #[ignore = "opens windows; .ci/run installs what that needs and runs it"]
