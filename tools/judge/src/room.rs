@@ -76,6 +76,15 @@ impl Room {
         })
     }
 
+    /// Returns the predicted states of a cell at a tick, before anything happens in it.
+    pub(crate) fn motion_at(&self, cell: CellId, tick: u64) -> Result<MotionSet> {
+        let stream = self.replica.stream(cell);
+        let stream = stream.context("the script names a cell without a keyframe")?;
+        let mut set = stream.motion().clone();
+        set.advance_to(tick);
+        Ok(set)
+    }
+
     /// Returns the snapshot of a cell at a tick; `None` if nothing has happened in it.
     pub(crate) fn snapshot(
         &mut self,
@@ -83,12 +92,7 @@ impl Room {
         tick: u64,
         events: Vec<Event>,
     ) -> Result<Option<ServerMessage>> {
-        let stream = self
-            .replica
-            .stream(cell)
-            .context("the script names a cell without a keyframe")?;
-        let mut set = stream.motion().clone();
-        set.advance_to(tick);
+        let mut set = self.motion_at(cell, tick)?;
         for event in &events {
             match event {
                 Event::Joined(_) | Event::Entered(_) => {

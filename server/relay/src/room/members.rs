@@ -106,7 +106,7 @@ impl Room {
     /// Removes a player at the operator's wish, wherever they are connected, and a ghost as well. Returns
     /// whether the cube was a player's.
     pub(super) fn remove_player(&mut self, cube: CubeId, why: &Problem, now: Instant) -> bool {
-        let kind = self.world.cube(cube).map(|cube| cube.kind);
+        let kind = self.world.kind(cube);
         if kind.is_none_or(|kind| matches!(kind, CubeKind::Free { .. })) {
             return false;
         }

@@ -139,13 +139,18 @@ impl TestRoom {
         self.enter_at(resume, None);
     }
 
-    fn enter_at(&mut self, resume: Option<ResumeToken>, pose: Option<Pose>) -> CubeId {
-        // As many as a WebSocket has.
-        let (outlet, frames) = mpsc::channel(4);
+    /// Lets a player in, and returns their cube.
+    fn let_in(
+        &mut self,
+        outlet: mpsc::Sender<Bytes>,
+        rule: SpeedRule,
+        resume: Option<ResumeToken>,
+        pose: Option<Pose>,
+    ) -> CubeId {
         let entrance = Entrance {
             name: "someone".into(),
             colour: Colour::from([1, 2, 3]),
-            rule: SpeedRule::TopSpeed,
+            rule,
             sight: SightRule::Surroundings,
             resume,
             pose,
@@ -156,7 +161,13 @@ impl TestRoom {
         let (reply, mut answer) = oneshot::channel();
         let now = self.now();
         self.room.handle(RoomEvent::Enter { entrance, reply }, now);
-        let Entered { cube, .. } = answer.try_recv().unwrap().unwrap();
+        answer.try_recv().unwrap().unwrap().cube
+    }
+
+    fn enter_at(&mut self, resume: Option<ResumeToken>, pose: Option<Pose>) -> CubeId {
+        // As many as a WebSocket has.
+        let (outlet, frames) = mpsc::channel(4);
+        let cube = self.let_in(outlet, SpeedRule::TopSpeed, resume, pose);
         let start = self.room.world.pose(cube).unwrap().position;
         let walk = self.walks.entry(cube).or_insert((start, [0; 2]));
         // A ghost stands where the server had it.

@@ -1,6 +1,6 @@
 //! Bytes that no server sends: the client must end the connection, and must not fail inside.
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use bytes::Bytes;
 use cubesync_protocol::limits::MAX_SERVER_PAYLOAD_BYTES;
 use cubesync_protocol::{CellId, Message, ServerMessage, Snapshot, Welcome};
@@ -391,13 +391,7 @@ fn unknown_cell(trial: &mut Trial<'_>) -> Outcome {
 fn residuals(trial: &mut Trial<'_>, residuals: &[u8]) -> Outcome {
     trial.join()?;
     let tick = trial.message_tick() + 1;
-    let stream = trial
-        .room
-        .replica
-        .stream(HERE)
-        .context("the script has no cell")?;
-    let mut set = stream.motion().clone();
-    set.advance_to(tick);
+    let mut set = trial.room.motion_at(HERE, tick)?;
     ensure!(
         set.decode_tick(residuals, |_| {}).is_err(),
         "the script's garbage can be decoded"
@@ -408,13 +402,7 @@ fn residuals(trial: &mut Trial<'_>, residuals: &[u8]) -> Outcome {
 fn left_over(trial: &mut Trial<'_>) -> Outcome {
     trial.join()?;
     let tick = trial.message_tick() + 1;
-    let stream = trial
-        .room
-        .replica
-        .stream(HERE)
-        .context("the script has no cell")?;
-    let mut set = stream.motion().clone();
-    set.advance_to(tick);
+    let mut set = trial.room.motion_at(HERE, tick)?;
     let mut copy = set.clone();
     let mut residuals = Vec::new();
     set.encode_tick(|_| at(3.0, 3.0, 3.0), &mut residuals);

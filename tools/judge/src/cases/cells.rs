@@ -336,16 +336,9 @@ fn old_news(trial: &mut Trial<'_>) -> Outcome {
     trial.events(HERE, vec![entered])?;
     trial.follows("Entered of the near cell")?;
     let tick = trial.message_tick() + 1;
-    let mut set = trial
-        .room
-        .replica
-        .stream(THERE)
-        .map(|stream| stream.motion().clone());
+    let mut set = trial.room.motion_at(THERE, tick)?;
     let mut residuals = Vec::new();
-    if let Some(set) = &mut set {
-        set.advance_to(tick);
-        set.encode_tick(|cube| at(8.0, cube.0 as f32, 0.5), &mut residuals);
-    }
+    set.encode_tick(|cube| at(8.0, cube.0 as f32, 0.5), &mut residuals);
     trial.until(crate::trial::PATIENCE, |trial| trial.clock().0 >= tick)?;
     trial.send(ServerMessage::Snapshot(cubesync_protocol::Snapshot {
         cell: THERE,

@@ -188,17 +188,16 @@ fn taken_by_another(trial: &mut Trial<'_>) -> Outcome {
     trial.follows("the snapshots after the cube is free again")
 }
 
+/// Gives the followed cube another predicted state.
+fn place(trial: &mut Trial<'_>, motion: MotionState) -> Outcome {
+    let cube = TARGET;
+    trial.events(HERE, vec![Event::Placed { cube, motion }])
+}
+
 fn placed(trial: &mut Trial<'_>) -> Outcome {
     trial.join()?;
     trial.follows("the first keyframe")?;
-    let motion = MotionState::at_rest(at(7.0, -7.0, 0.5));
-    trial.events(
-        HERE,
-        vec![Event::Placed {
-            cube: TARGET,
-            motion,
-        }],
-    )?;
+    place(trial, MotionState::at_rest(at(7.0, -7.0, 0.5)))?;
     trial.follows("Placed")?;
     moves(trial, "the snapshots after Placed")
 }
@@ -218,13 +217,7 @@ fn moving(trial: &mut Trial<'_>, x: f32) -> anyhow::Result<MotionState> {
 fn placed_moving(trial: &mut Trial<'_>) -> Outcome {
     trial.join()?;
     let motion = moving(trial, 4.0)?;
-    trial.events(
-        HERE,
-        vec![Event::Placed {
-            cube: TARGET,
-            motion,
-        }],
-    )?;
+    place(trial, motion)?;
     for _ in 0..12 {
         trial.tick()?;
     }
@@ -240,13 +233,7 @@ fn placed_and_moved(trial: &mut Trial<'_>) -> Outcome {
     for step in 0..4 {
         // The residuals of the cube are over the placed state.
         trial.room.put(OTHER, at(4.0, 1.0 + 0.3 * step as f32, 0.5));
-        trial.events(
-            HERE,
-            vec![Event::Placed {
-                cube: TARGET,
-                motion,
-            }],
-        )?;
+        place(trial, motion)?;
     }
     moves(trial, "Placed beside residuals")
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use cubesync_protocol::{ClientMessage, Event, ServerMessage};
+use cubesync_protocol::{ClientMessage, CubeId, Event, ServerMessage};
 
 use super::greeting::is_take;
 use super::{Case, TAKE, case};
@@ -69,13 +69,13 @@ fn give(trial: &mut Trial<'_>) -> Outcome {
     let cube = trial.says("Take of the cube \"prize\"", is_take)?;
     ensure!(cube == PRIZE, "it asked for cube {cube} instead of {PRIZE}");
     trial.uplink.movable.insert(PRIZE);
-    trial.events(
-        HERE,
-        vec![Event::Taken {
-            cube: PRIZE,
-            by: OWN,
-        }],
-    )
+    taken(trial, OWN)
+}
+
+/// Lets everybody know who holds the prize.
+fn taken(trial: &mut Trial<'_>, by: CubeId) -> Outcome {
+    let cube = PRIZE;
+    trial.events(HERE, vec![Event::Taken { cube, by }])
 }
 
 /// Moves the followed cube, and expects the held one there.
@@ -162,13 +162,7 @@ fn quiet_after(trial: &mut Trial<'_>, cause: &str) -> Outcome {
 fn taken_by_who_was_faster(trial: &mut Trial<'_>) -> Outcome {
     trial.join()?;
     let cube = trial.says("Take of the cube \"prize\"", is_take)?;
-    trial.events(
-        HERE,
-        vec![Event::Taken {
-            cube: PRIZE,
-            by: OTHER,
-        }],
-    )?;
+    taken(trial, OTHER)?;
     let holder = Some(OTHER);
     trial.send(ServerMessage::Refused { cube, holder })?;
     quiet_after(trial, "another player took it")?;
@@ -180,13 +174,7 @@ fn taken_by_who_was_faster(trial: &mut Trial<'_>) -> Outcome {
 
 fn freed_by_the_server(trial: &mut Trial<'_>) -> Outcome {
     takes(trial)?;
-    trial.events(
-        HERE,
-        vec![Event::Taken {
-            cube: PRIZE,
-            by: OTHER,
-        }],
-    )?;
+    taken(trial, OTHER)?;
     // Samples that are under way may still have it.
     trial.stay(Duration::from_secs(1))?;
     let before = trial.pose(PRIZE);

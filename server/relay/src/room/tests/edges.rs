@@ -121,7 +121,7 @@ fn place(test: &TestRoom, cube: CubeId, x: i32) -> ClientMessage {
 }
 
 fn kind(test: &TestRoom, cube: CubeId) -> Option<CubeKind> {
-    test.room.world.cube(cube).map(|cube| cube.kind)
+    test.room.world.kind(cube)
 }
 
 fn holder(test: &TestRoom) -> Option<CubeId> {

@@ -17,22 +17,8 @@ struct PlainClient {
 impl PlainClient {
     fn enter(test: &mut TestRoom) -> Self {
         let (outlet, frames) = mpsc::channel(64);
-        let entrance = Entrance {
-            name: "plain".into(),
-            colour: Colour::from([1, 2, 3]),
-            rule: SpeedRule::Plain,
-            sight: SightRule::Surroundings,
-            resume: None,
-            pose: None,
-            outlet: Outlet::Frames(outlet),
-            ended: CancellationToken::new(),
-            peer: None,
-        };
-        let (reply, mut answer) = oneshot::channel();
-        let now = test.now();
-        test.room.handle(RoomEvent::Enter { entrance, reply }, now);
         Self {
-            own: answer.try_recv().unwrap().unwrap().cube,
+            own: test.let_in(outlet, SpeedRule::Plain, None, None),
             frames,
             received: BytesMut::new(),
             cubes: BTreeMap::new(),

@@ -256,7 +256,7 @@ fn players_of_a_server_that_is_gone_are_awaited_for_three_seconds_with_what_they
     assert_eq!(test.enter_at(Some(token), None), anna);
     assert_eq!(test.room.world.viewpoints(anna).count(), 1);
     idle(&mut test, 3);
-    let kind = |cube| test.room.world.cube(cube).map(|cube| cube.kind);
+    let kind = |cube| test.room.world.kind(cube);
     assert_eq!(kind(anna), Some(CubeKind::Player));
     assert_eq!(kind(boris), Some(CubeKind::Ghost));
     idle(&mut test, u64::from(HZ));
