@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 use cubesync_protocol::cells::Sight;
 use cubesync_protocol::motion::MotionState;
-use cubesync_protocol::{CellId, CubeId, Message, PlainSnapshot, Position, Replica, ServerMessage};
+use cubesync_protocol::{CellId, CubeId, Message, Position, Replica, ServerMessage};
 use cubesync_relay::room::audience::{Moving, Source};
 use cubesync_relay::room::log::{LogFrame, StreamId};
 use cubesync_relay::room::plain::{PlainState, PlainStreams};
+use cubesync_relay::room::publisher::{self, Encoded};
 
 /// What an edge has of the room's streams: a replica of those of every tick, and one of those for
 /// receivers that see a cell from afar.
@@ -75,12 +76,7 @@ impl Streams {
         let Self { near, plain, .. } = self;
         let info = |cube| near.cube(cube).cloned();
         let snapshots = plain.tick(tick, |cell| plain_states(near, cell), info);
-        let frame = |snapshot: PlainSnapshot| {
-            let stream = StreamId::new(snapshot.cell, Sight::Plain);
-            let bytes = ServerMessage::PlainSnapshot(snapshot).to_frame();
-            (stream, LogFrame { bytes, sole: None })
-        };
-        snapshots.into_iter().map(frame).collect()
+        publisher::frames(snapshots.into_iter().map(Encoded::from).collect())
     }
 
     /// Returns the predicted state of a cube at a tick that is not earlier than the newest one, if its cell

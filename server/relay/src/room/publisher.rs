@@ -11,7 +11,8 @@ use cubesync_protocol::cells::{Grid, Sight};
 use cubesync_protocol::limits::FAR_INTERVAL_TICKS;
 use cubesync_protocol::motion::{Codec, MotionSet, MotionState, Updated};
 use cubesync_protocol::{
-    CellId, CubeId, Event, Keyframe, Message, Pose, Position, ServerMessage, Snapshot,
+    CellId, CubeId, Event, Keyframe, Message, PlainSnapshot, Pose, Position, ServerMessage,
+    Snapshot,
 };
 
 use super::audience::{Moving, Source};
@@ -71,6 +72,16 @@ pub struct Encoded {
     pub sole: Option<CubeId>,
 }
 
+impl From<PlainSnapshot> for Encoded {
+    fn from(snapshot: PlainSnapshot) -> Self {
+        Self {
+            stream: StreamId::new(snapshot.cell, Sight::Plain),
+            message: ServerMessage::PlainSnapshot(snapshot),
+            sole: None,
+        }
+    }
+}
+
 impl Publisher {
     /// Creates the streams of a room without cubes.
     pub fn new(grid: Grid) -> Self {
@@ -125,11 +136,7 @@ impl Publisher {
         let Self { plain, cells, .. } = self;
         let states = |cell: CellId| Some(cells.get(usize::from(cell.0))?.near.plain_states(world));
         let plain = plain.tick(tick, states, |cube| world.state(cube));
-        snapshots.extend(plain.into_iter().map(|snapshot| Encoded {
-            stream: StreamId::new(snapshot.cell, Sight::Plain),
-            message: ServerMessage::PlainSnapshot(snapshot),
-            sole: None,
-        }));
+        snapshots.extend(plain.into_iter().map(Encoded::from));
         snapshots
     }
 
