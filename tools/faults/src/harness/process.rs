@@ -78,9 +78,11 @@ pub(crate) struct SessionPrecedence(());
 impl SessionPrecedence {
     const FILE: &str = "/proc/self/autogroup";
 
-    /// Takes it. Only root may do so.
+    /// Takes it. Only root may do so. A program whose session is that of the first program is in no group,
+    /// and its file is empty: its priority alone counts.
     pub(crate) fn take() -> Result<Self> {
-        if fs::exists(Self::FILE)? {
+        let is_in_a_group = fs::read_to_string(Self::FILE).is_ok_and(|group| !group.is_empty());
+        if is_in_a_group {
             fs::write(Self::FILE, "-15").context("this session cannot come first")?;
         }
         Ok(Self(()))
