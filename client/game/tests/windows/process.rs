@@ -99,9 +99,12 @@ fn read_lines(output: impl Read + Send + 'static, sender: Sender<String>) {
     });
 }
 
-/// Returns the server's program. Cargo gives a test only the programs of its own package, so this
-/// builds it, beside them and in their profile.
+/// Returns the server's program: `$CUBESYNC_SERVER_BIN`, if set. Cargo gives a test only the programs of its own
+/// package, so otherwise this builds it, beside them and in their profile.
 pub(crate) fn server_program() -> PathBuf {
+    if let Some(program) = env::var_os("CUBESYNC_SERVER_BIN") {
+        return program.into();
+    }
     // Tests are in `deps`, which is in the folder of the programs.
     let test = env::current_exe().unwrap();
     let folder = test.ancestors().nth(2).unwrap();
