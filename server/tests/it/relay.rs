@@ -105,7 +105,7 @@ async fn a_pong_carries_the_tick_and_comes_between_ticks() {
         } => Some((sent_us, tick, since_tick_us)),
         _ => None,
     };
-    for number in 0..12 {
+    for number in 0..50 {
         let ping = cubesync_protocol::ClientMessage::Ping { sent_us: number };
         player.client.send(&ping).await;
         let (sent_us, tick, since_tick_us) = player.find(pong).await;
