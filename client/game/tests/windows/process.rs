@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cubesync_harness::programs::build_command;
+
 /// Longest wait for anything. Only failing tests wait this long; windows that two busy cores draw in
 /// software take seconds to open.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -108,17 +110,8 @@ pub(crate) fn server_program() -> PathBuf {
     // Tests are in `deps`, which is in the folder of the programs.
     let test = env::current_exe().unwrap();
     let folder = test.ancestors().nth(2).unwrap();
-    let mut build = Command::new(env!("CARGO"));
-    build.args([
-        "build",
-        "--quiet",
-        "--locked",
-        "--package",
-        "cubesync-server",
-    ]);
-    if folder.ends_with("release") {
-        build.arg("--release");
-    }
+    let mut build = build_command(&["cubesync-server"], folder.ends_with("release"));
+    build.args(["--quiet", "--locked"]);
     assert!(
         build.status().unwrap().success(),
         "the server does not build"
