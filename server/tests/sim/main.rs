@@ -4,7 +4,7 @@
 //!
 //! `SIM_SEED=17 cargo test -p cubesync-server --test sim alone` repeats one seed with one server and
 //! prints its events, `cluster` does so with several servers. `SIM_SEEDS=5000` sets the number of
-//! seeds. With `--release`, hundreds of seeds take half a minute.
+//! seeds. With `--release`, hundreds of seeds take a minute.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test fails the test")]
 #![allow(unreachable_pub, reason = "in a test binary everything is")]
@@ -29,7 +29,7 @@ use self::run::Outcome;
 
 type Play = fn(u64, bool) -> Outcome;
 
-/// Numbers of seeds by default: as many as take half a minute on two cores.
+/// Numbers of seeds by default: as many as take a minute on two cores.
 const SEEDS_ALONE: u64 = if cfg!(debug_assertions) { 24 } else { 500 };
 const SEEDS_OF_CLUSTER: u64 = if cfg!(debug_assertions) { 12 } else { 150 };
 
